@@ -1,0 +1,99 @@
+"""The 26 scored classes, what is merged and dropped, and which source labels what.
+
+A class is a column, in the order of ``weights.csv``. Codes are SNOMED CT codes, as text.
+Source of the table: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv).
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Diagnosis(NamedTuple):
+    """One scored class: the Challenge's abbreviation, its code or equivalent codes, and its name."""
+
+    abbreviation: str
+    codes: tuple[str, ...]
+    name: str
+
+
+SCORED = (
+    Diagnosis("AF", ("164889003",), "atrial fibrillation"),
+    Diagnosis("AFL", ("164890007",), "atrial flutter"),
+    Diagnosis("BBB", ("6374002",), "bundle branch block"),
+    Diagnosis("Brady", ("426627000",), "bradycardia"),
+    Diagnosis("LBBB", ("733534002", "164909002"), "left bundle branch block"),
+    Diagnosis("RBBB", ("713427006", "59118001"), "right bundle branch block"),
+    Diagnosis("IAVB", ("270492004",), "first-degree AV block"),
+    Diagnosis("IRBBB", ("713426002",), "incomplete right bundle branch block"),
+    Diagnosis("LAD", ("39732003",), "left axis deviation"),
+    Diagnosis("LAnFB", ("445118002",), "left anterior fascicular block"),
+    Diagnosis("LPR", ("164947007",), "prolonged PR interval"),
+    Diagnosis("LQRSV", ("251146004",), "low QRS voltages"),
+    Diagnosis("LQT", ("111975006",), "prolonged QT interval"),
+    Diagnosis("NSIVCB", ("698252002",), "nonspecific intraventricular conduction disorder"),
+    Diagnosis("NSR", ("426783006",), "sinus rhythm"),
+    Diagnosis("PAC", ("284470004", "63593006"), "premature atrial contraction"),
+    Diagnosis("PR", ("10370003",), "pacing rhythm"),
+    Diagnosis("PRWP", ("365413008",), "poor R wave progression"),
+    Diagnosis("PVC", ("427172004", "17338001"), "premature ventricular contractions"),
+    Diagnosis("QAb", ("164917005",), "abnormal Q wave"),
+    Diagnosis("RAD", ("47665007",), "right axis deviation"),
+    Diagnosis("SA", ("427393009",), "sinus arrhythmia"),
+    Diagnosis("SB", ("426177001",), "sinus bradycardia"),
+    Diagnosis("STach", ("427084000",), "sinus tachycardia"),
+    Diagnosis("TAb", ("164934002",), "T wave abnormal"),
+    Diagnosis("TInv", ("59931005",), "T wave inversion"),
+)
+ABBREVIATIONS = tuple(diagnosis.abbreviation for diagnosis in SCORED)
+COLUMN = {abbreviation: column for column, abbreviation in enumerate(ABBREVIATIONS)}
+
+# Fewer than 700 recordings in the public training data: never trained, always 0 in the answer.
+DROPPED = ("BBB", "Brady", "LPR", "PRWP")
+TRAINED = np.array([column for column, name in enumerate(ABBREVIATIONS) if name not in DROPPED])
+
+# Ventricular ectopic beats are not scored; the method counts them as premature ventricular contractions.
+MERGED = {"164884008": "PVC"}
+COLUMN_OF_CODE = {
+    **{code: column for column, diagnosis in enumerate(SCORED) for code in diagnosis.codes},
+    **{code: COLUMN[abbreviation] for code, abbreviation in MERGED.items()},
+}
+
+# Lead sets of the Challenge, each in the standard order.
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+LEAD_SETS = {
+    12: LEADS,
+    6: LEADS[:6],
+    4: ("I", "II", "III", "V2"),
+    3: ("I", "II", "V2"),
+    2: ("I", "II"),
+}
+
+SOURCES = {"A": "CPSC", "Q": "CPSC-Extra", "I": "INCART", "S": "PTB", "HR": "PTB-XL", "E": "Georgia"}
+LAST_CHAPMAN = 10646  # Chapman-Shaoxing and Ningbo share the prefix JS; the number tells them apart
+DISCARDED_SOURCES = ("INCART", "PTB")
+PROXY_SOURCE = "Georgia"  # its part of the validation set is the closest to the official test data
+
+
+def encode(codes):
+    """Return which scored classes a record's codes name: (26,) bool; codes of no scored class are passed over."""
+    row = np.zeros(len(SCORED), bool)
+    row[[COLUMN_OF_CODE[code] for code in codes if code in COLUMN_OF_CODE]] = True
+    return row
+
+
+def expand(values):
+    """Spread values of the trained classes over all scored ones: (N, 22) -> (N, 26), 0 where dropped."""
+    values = np.asarray(values)
+    wide = np.zeros((*values.shape[:-1], len(SCORED)), values.dtype)
+    wide[..., TRAINED] = values
+    return wide
+
+
+def source_of(name):
+    """Return the source database that a record's name tells, or its letters where no source is known by them."""
+    letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()
+    if letters == "JS" and digits:
+        return "Chapman-Shaoxing" if int(digits) <= LAST_CHAPMAN else "Ningbo"
+    return SOURCES.get(letters, letters or "unknown")
