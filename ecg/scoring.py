@@ -1,0 +1,175 @@
+"""The Challenge's metric and its companions, and the thresholds that maximise it.
+
+N recordings, C classes in the order of ``weights.csv``. Labels and outputs are True where a class is present.
+Source of the definitions: the PhysioNet/CinC Challenge 2021; of the search: Cai et al. 2021 (design decision 2).
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ecg.labels import COLUMN
+
+WEIGHTS = Path(__file__).parents[1] / "weights.csv"
+SINUS = COLUMN["NSR"]  # answering sinus rhythm alone is what the Challenge calls inactive, and scores 0
+
+# In hundredths, so that distances between thresholds are exact.
+COMMON_CANDIDATES = np.arange(10, 91, 10)  # step 1: 0.1 to 0.9 by 0.1
+CLASS_CANDIDATES = np.arange(20, 81)  # step 2: 0.20 to 0.80 by 0.01
+HALF = 50
+TIE = 1e-9  # scores that differ by less differ by rounding only
+
+
+def load_weights(path=WEIGHTS):
+    """Read the table of weights: its classes as written ('A|B'), and the weights, (C, C) float64.
+
+    Row j, column k is what answering class k earns where class j is the truth. ValueError where rows and columns
+    are not of the same classes in the same order.
+    """
+    with open(path, newline="") as file:
+        header, *rows = list(csv.reader(file))
+    classes = tuple(name.strip() for name in header[1:])
+    if tuple(row[0].strip() for row in rows) != classes:
+        raise ValueError(f"{path}: the rows are not of the columns' {len(classes)} classes in the same order")
+    return classes, np.array([row[1:] for row in rows], np.float64)
+
+
+def credit(labels, outputs):
+    """Return the Challenge's weighted confusion A: (C, C), labels by row, outputs by column.
+
+    A recording counts 1 / (number of classes labelled or answered in it, at least 1) in each of its pairs.
+    """
+    labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
+    union = np.maximum((labels | outputs).sum(axis=1, keepdims=True), 1)
+    # einsum, here and below, since BLAS on threads takes 100 times as long where its cores are busy
+    return np.einsum("nj,nk->jk", labels / union, outputs.astype(np.float64))
+
+
+def challenge_score(labels, outputs, weights, sinus=SINUS):
+    """Return the Challenge metric, higher is better: 1 for the labels themselves, 0 for always sinus rhythm.
+
+    labels, outputs (N, C); weights (C, C), of which NaN is ignored; sinus is the column of sinus rhythm. 0 where
+    the labels earn what always sinus rhythm earns.
+    """
+    return _scale(labels, weights, sinus)(outputs)
+
+
+def _scale(labels, weights, sinus=SINUS):
+    """Return the function that scores outputs for these labels."""
+
+    def earned(answers):
+        return np.nansum(weights * credit(labels, answers))
+
+    inactive = np.zeros(np.shape(labels), bool)
+    inactive[:, sinus] = True
+    base, best = earned(inactive), earned(labels)
+    return lambda outputs: float((earned(outputs) - base) / (best - base)) if best != base else 0.0
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the search found: step 1's threshold, step 2's (C,) float64, and the score with 0.5, step 1's, step 2's."""
+
+    common: float
+    thresholds: np.ndarray
+    score_at_half: float
+    score_common: float
+    score_by_class: float
+
+
+def search_thresholds(labels, probabilities, weights):
+    """Find the thresholds that maximise the Challenge metric in the two steps of Cai et al. 2021.
+
+    Step 1: one threshold for all classes, 0.1 to 0.9 by 0.1. Step 2: one class at a time, 0.20 to 0.80 by 0.01, the
+    others at step 1's value. Among equal scores the threshold nearest to step 1's value wins, in step 1 the one
+    nearest to 0.5; of two as near, the lower one. labels, probabilities (N, C); an answer is positive where
+    probability >= threshold. ValueError where a probability is not finite.
+    """
+    labels, probabilities = np.asarray(labels, bool), np.asarray(probabilities, np.float64)
+    if not np.isfinite(probabilities).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(probabilities))} of the probabilities are not finite")
+
+    score = _scale(labels, weights)
+    scores = np.array([score(probabilities >= candidate / 100) for candidate in COMMON_CANDIDATES])
+    common = _best(scores, COMMON_CANDIDATES, HALF)
+    gains = gain_of_answering(labels, probabilities >= common / 100, weights)
+    thresholds = _best(_totals(gains, probabilities, CLASS_CANDIDATES / 100), CLASS_CANDIDATES, common) / 100
+    return Search(
+        common=float(common / 100),
+        thresholds=thresholds,
+        score_at_half=scores[COMMON_CANDIDATES == HALF].item(),
+        score_common=scores[COMMON_CANDIDATES == common].item(),
+        score_by_class=score(probabilities >= thresholds),
+    )
+
+
+def gain_of_answering(labels, outputs, weights):
+    """Return what a recording's credit gains when a class's answer turns from no to yes, its others fixed: (N, C).
+
+    Neither the class's own answer in `outputs` nor its threshold plays a part, so the gains of the recordings
+    beyond a threshold simply add up.
+    """
+    # What each answer earns (N, C), before the division by the number of classes.
+    earned = np.einsum("nj,jk->nk", labels.astype(np.float64), np.nan_to_num(weights))
+    others = (earned * outputs).sum(axis=1, keepdims=True) - earned * outputs
+    union = (labels | outputs).sum(axis=1, keepdims=True) - (outputs & ~labels)  # the class unanswered
+    return (others + earned) / (union + ~labels) - others / np.maximum(union, 1)
+
+
+def _totals(gains, probabilities, candidates):
+    """Return the summed gains of the recordings at or above each candidate threshold: (C, candidates).
+
+    Recordings are sorted into the gaps between candidates, and the sums of the gaps added up from the top.
+    """
+    classes = gains.shape[1]
+    gaps = len(candidates) + 1
+    gap = np.searchsorted(candidates, probabilities, side="right") + gaps * np.arange(classes)
+    sums = np.bincount(gap.ravel(), gains.ravel(), gaps * classes).reshape(classes, gaps)
+    return sums[:, :0:-1].cumsum(axis=1)[:, ::-1]
+
+
+def _best(scores, candidates, near):
+    """Return the candidate of the highest score along the last axis, the nearest to `near` among equals."""
+    distance = np.where(scores >= scores.max(axis=-1, keepdims=True) - TIE, abs(candidates - near), np.inf)
+    return candidates[distance.argmin(axis=-1)]
+
+
+def roc_and_pr_areas(labels, scores):
+    """Return each class's area under the ROC curve and under the precision-recall curve: (C,), (C,).
+
+    labels (N, C) bool, scores (N, C), not NaN. Equal scores are one point of the curve; precision is a step sum.
+    Without positives both areas are NaN, without negatives the first.
+    """
+    pairs = zip(np.asarray(labels, bool).T, np.transpose(scores), strict=True)
+    return np.array([_areas(present, score) for present, score in pairs]).T
+
+
+def _areas(labels, scores):
+    order = np.argsort(-scores, kind="stable")
+    scores, labels = scores[order], labels[order]
+    ends = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)  # the last of each run of equals
+    true_positives = np.cumsum(labels)[ends]
+    positives, negatives = true_positives[-1], len(scores) - true_positives[-1]
+    if not positives:
+        return np.nan, np.nan
+    steps = np.diff(true_positives, prepend=0) / positives
+    precision = true_positives / (ends + 1)
+    if not negatives:
+        return np.nan, float(steps @ precision)
+    specificity = 1 - np.append(0, ends + 1 - true_positives) / negatives
+    return float(steps @ (specificity[1:] + specificity[:-1]) / 2), float(steps @ precision)
+
+
+def f_measures(labels, outputs):
+    """Return each class's F-measure, 2 TP / (2 TP + FP + FN): (C,), NaN where nothing is labelled or answered."""
+    labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
+    hits = 2.0 * (labels & outputs).sum(axis=0)
+    total = labels.sum(axis=0) + outputs.sum(axis=0)
+    return np.divide(hits, total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def accuracy(labels, outputs):
+    """Return the share of recordings with every class right; labels, outputs (N, C)."""
+    return float((np.asarray(labels, bool) == np.asarray(outputs, bool)).all(axis=1).mean())

@@ -1,0 +1,233 @@
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from ecg.labels import COLUMN, SCORED
+from ecg.scoring import (
+    accuracy,
+    challenge_score,
+    credit,
+    f_measures,
+    gain_of_answering,
+    load_weights,
+    roc_and_pr_areas,
+    search_thresholds,
+)
+
+CLASSES, WEIGHTS = load_weights()
+AF, AFL, NSR = COLUMN["AF"], COLUMN["AFL"], COLUMN["NSR"]
+
+
+def random_case(seed, recordings=60, levels=None):
+    """Random multi-label truth with some recordings of no class, and probabilities that know something of it."""
+    random = np.random.default_rng(seed)
+    rates = random.choice([0.0, 0.02, 0.1, 0.4], len(CLASSES))
+    labels = random.random((recordings, len(CLASSES))) < rates
+    probabilities = np.clip(0.3 * labels + random.normal(0.35, 0.25, labels.shape), 0, 1)
+    if levels:  # coarse, so that many are equal and lie exactly on candidates
+        probabilities = np.round(probabilities * levels) / levels
+    return labels, probabilities
+
+
+def earned_by_loops(labels, outputs, weights):
+    total = 0.0
+    for label, output in zip(labels, outputs, strict=True):
+        share = max(1, sum(bool(a or b) for a, b in zip(label, output, strict=True)))
+        for j in range(len(label)):
+            for k in range(len(output)):
+                if label[j] and output[k]:
+                    total += weights[j, k] / share
+    return total
+
+
+def score_by_loops(labels, outputs, weights):
+    sinus = np.zeros(labels.shape, bool)
+    sinus[:, NSR] = True
+    base, best = (earned_by_loops(labels, answers, weights) for answers in (sinus, labels))
+    return (earned_by_loops(labels, outputs, weights) - base) / (best - base)
+
+
+def rows(*present):
+    """A truth or answer of one recording for each tuple of abbreviations."""
+    table = np.zeros((len(present), len(CLASSES)), bool)
+    for row, names in zip(table, present, strict=True):
+        row[[COLUMN[name] for name in names]] = True
+    return table
+
+
+def test_the_table_of_weights_has_the_classes_of_labels_in_order():
+    assert [set(name.split("|")) for name in CLASSES] == [set(diagnosis.codes) for diagnosis in SCORED]
+    assert WEIGHTS.shape == (26, 26) and np.array_equal(WEIGHTS, WEIGHTS.T) and (np.diag(WEIGHTS) == 1).all()
+    assert WEIGHTS[AF, AFL] == 0.5 and WEIGHTS[AF, NSR] == 0.25
+
+
+def test_a_table_with_other_rows_than_columns_is_refused(tmp_path):
+    path = tmp_path / "weights.csv"
+    for text in (",1,2\n1,1,0\n3,0,1\n", ",1,2\n2,0,1\n1,1,0\n", ",1,2\n1,1,0\n"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="the rows are not of the columns' 2 classes"):
+            load_weights(path)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_score_is_that_of_explicit_loops(seed):
+    labels, probabilities = random_case(seed)
+    outputs = probabilities >= 0.5
+    assert credit(labels, outputs).shape == (26, 26)
+    assert np.isclose((WEIGHTS * credit(labels, outputs)).sum(), earned_by_loops(labels, outputs, WEIGHTS))
+    assert np.isclose(challenge_score(labels, outputs, WEIGHTS), score_by_loops(labels, outputs, WEIGHTS))
+
+
+def test_hand_computed_credit():
+    labels = rows(("AF", "PVC"), (), ("NSR",))
+    outputs = rows(("AF", "AFL"), ("AF",), ())
+    expected = np.zeros((26, 26))
+    expected[AF, [AF, AFL]] = expected[COLUMN["PVC"], [AF, AFL]] = 1 / 3  # AF, AFL and PVC are its three classes
+    assert np.array_equal(credit(labels, outputs), expected)
+
+
+def test_hand_computed_score():
+    labels, outputs = rows(("AF",), ("NSR",)), rows(("AF", "AFL"), ("NSR",))
+    inactive = WEIGHTS[AF, NSR] / 2 + 1
+    given = (1 + WEIGHTS[AF, AFL]) / 2 + 1
+    assert np.isclose(challenge_score(labels, outputs, WEIGHTS), (given - inactive) / (2 - inactive))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_score_one_and_sinus_rhythm_alone_scores_zero(seed):
+    labels, _ = random_case(seed)
+    sinus = np.zeros_like(labels)
+    sinus[:, NSR] = True
+    assert challenge_score(labels, labels, WEIGHTS) == 1
+    assert challenge_score(labels, sinus, WEIGHTS) == 0
+    assert challenge_score(labels, np.zeros_like(labels), WEIGHTS) < 0
+
+
+def test_the_score_is_zero_where_the_labels_earn_no_more_than_sinus_rhythm():
+    labels = rows(("NSR",), ("NSR",))
+    assert challenge_score(labels, rows(("AF",), ("NSR",)), WEIGHTS) == 0
+
+
+def test_weights_that_are_not_known_earn_nothing():
+    labels, probabilities = random_case(0)
+    unknown, zero = WEIGHTS.copy(), WEIGHTS.copy()
+    unknown[2:5, 7:9], zero[2:5, 7:9] = np.nan, 0
+    assert challenge_score(labels, probabilities > 0.5, unknown) == challenge_score(labels, probabilities > 0.5, zero)
+    found, expected = (search_thresholds(labels, probabilities, weights) for weights in (unknown, zero))
+    assert np.array_equal(found.thresholds, expected.thresholds) and found.score_by_class == expected.score_by_class
+
+
+def test_sinus_rhythm_may_be_another_column():
+    labels, probabilities = random_case(1)
+    order = np.random.default_rng(1).permutation(26)
+    shuffled = labels[:, order], probabilities[:, order] > 0.5, WEIGHTS[order][:, order]
+    score = challenge_score(*shuffled, sinus=order.tolist().index(NSR))
+    assert np.isclose(score, challenge_score(labels, probabilities > 0.5, WEIGHTS))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gains_are_what_turning_an_answer_on_earns(seed):
+    labels, probabilities = random_case(seed, recordings=8)
+    outputs = probabilities >= 0.4
+    gains = gain_of_answering(labels, outputs, WEIGHTS)
+    for recording in range(len(labels)):
+        for column in range(26):
+            off, on = outputs[[recording]].copy(), outputs[[recording]].copy()
+            off[0, column], on[0, column] = False, True
+            truth = labels[[recording]]
+            gain = earned_by_loops(truth, on, WEIGHTS) - earned_by_loops(truth, off, WEIGHTS)
+            assert np.isclose(gains[recording, column], gain, atol=1e-12)
+
+
+def nearest_best(scores, candidates, near):
+    """The candidate of the highest score; among equals the nearest, then the lower one."""
+    best = max(scores)
+    equals = [c for score, c in zip(scores, candidates, strict=True) if score >= best - 1e-9]
+    return min(equals, key=lambda candidate: (abs(candidate - near), candidate))
+
+
+@pytest.mark.parametrize("seed, levels", [(0, None), (1, None), (2, 20), (3, 100), (4, 4), (5, None)])
+def test_thresholds_are_those_of_evaluating_every_candidate(seed, levels):
+    labels, probabilities = random_case(seed, levels=levels)
+
+    def earned(thresholds):
+        return (WEIGHTS * credit(labels, probabilities >= thresholds)).sum()
+
+    search = search_thresholds(labels, probabilities, WEIGHTS)
+    tenths = [earned(candidate / 10) for candidate in range(1, 10)]
+    common = 10 * nearest_best(tenths, range(1, 10), 5)
+    assert search.common == common / 100
+    for column in range(26):
+        scores = []
+        for candidate in range(20, 81):
+            thresholds = np.full(26, common / 100)
+            thresholds[column] = candidate / 100
+            scores.append(earned(thresholds))
+        assert search.thresholds[column] == nearest_best(scores, range(20, 81), common) / 100
+    for score, thresholds in (
+        (search.score_at_half, 0.5),
+        (search.score_common, search.common),
+        (search.score_by_class, search.thresholds),
+    ):
+        assert np.isclose(score, score_by_loops(labels, probabilities >= thresholds, WEIGHTS))
+    assert search.score_common >= search.score_at_half
+
+
+def test_a_class_that_is_never_answered_keeps_the_common_threshold():
+    labels, probabilities = random_case(2)
+    probabilities[:, 5] = 0
+    search = search_thresholds(labels, probabilities, WEIGHTS)
+    assert 0.2 <= search.common <= 0.8 and search.thresholds[5] == search.common
+
+
+def test_probabilities_that_know_everything_keep_one_half():
+    labels, _ = random_case(0)
+    search = search_thresholds(labels, labels.astype(np.float32), WEIGHTS)
+    assert search.common == 0.5 and (search.thresholds == 0.5).all() and search.score_by_class == 1
+
+
+def test_probabilities_of_single_precision_are_compared_as_they_will_be():
+    labels, probabilities = random_case(3, levels=100)
+    single = probabilities.astype(np.float32)
+    found = search_thresholds(labels, single, WEIGHTS)
+    assert np.isclose(found.score_by_class, challenge_score(labels, single >= found.thresholds, WEIGHTS))
+
+
+def test_probabilities_that_are_no_numbers_are_refused():
+    labels, probabilities = random_case(0)
+    probabilities[3, 4] = np.nan
+    with pytest.raises(ValueError, match="1 of the probabilities are not finite"):
+        search_thresholds(labels, probabilities, WEIGHTS)
+
+
+@pytest.mark.parametrize("levels", [None, 5])
+def test_areas_and_f_measures_are_those_of_sklearn(levels):
+    labels, scores = random_case(7, recordings=200, levels=levels)
+    kept = labels.any(axis=0)
+    assert 5 < kept.sum() < 26
+    auroc, auprc = roc_and_pr_areas(labels[:, kept], scores[:, kept])
+    assert np.allclose(auroc, roc_auc_score(labels[:, kept], scores[:, kept], average=None))
+    assert np.allclose(auprc, average_precision_score(labels[:, kept], scores[:, kept], average=None))
+    expected = f1_score(labels[:, kept], scores[:, kept] > 0.5, average=None, zero_division=0)
+    assert np.allclose(f_measures(labels[:, kept], scores[:, kept] > 0.5), expected)
+
+
+def test_hand_computed_areas():
+    labels = np.array([[1], [0], [1], [0]], bool)
+    auroc, auprc = roc_and_pr_areas(labels, np.array([[0.9], [0.8], [0.8], [0.1]]))
+    assert np.allclose(auroc, 0.5 * (1 + 1) * 0.5 + 0.5 * (1 + 0.5) * 0.5)  # TPR 0, .5, 1, 1; TNR 1, 1, .5, 0
+    assert np.allclose(auprc, 0.5 * 1 + 0.5 * 2 / 3)
+
+
+def test_what_has_no_value_is_nan():
+    labels = np.array([[0, 1, 1], [0, 1, 0]], bool)
+    auroc, auprc = roc_and_pr_areas(labels, np.array([[0.1, 0.2, 1e308], [0.3, 0.4, -1e308]]))
+    assert np.isnan(auroc).tolist() == [True, True, False] and np.isnan(auprc).tolist() == [True, False, False]
+    assert auprc[1] == 1 and auroc[2] == auprc[2] == 1
+    measures = f_measures(labels, [[0, 0, 0], [0, 1, 1]])
+    assert np.isnan(measures[0]) and np.allclose(measures[1:], [2 / 3, 0])
+
+
+def test_accuracy_is_the_share_of_recordings_with_every_class_right():
+    labels = np.array([[0, 1], [1, 0], [0, 0], [1, 1]], bool)
+    assert accuracy(labels, [[0, 1], [1, 1], [0, 0], [0, 0]]) == 0.5
