@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+import scipy.io
+import wfdb
+
+from ecg import labels, synthetic
+from ecg.records import find_records, read_header, read_record
+
+AF, AFL = labels.COLUMN["AF"], labels.COLUMN["AFL"]
+EVERY = dict.fromkeys(synthetic.SOURCES, 1.0)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of recordings of every source, and the truth about them."""
+    folder = tmp_path_factory.mktemp("made")
+    return folder, synthetic.synthesize(folder, 40, seed=1, sources=EVERY)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_headers_and_integers_are_read_as_meant(made):
+    folder, truths = made
+    assert sorted(truth.name for truth in truths) == [path.stem for path in find_records(folder)]
+    for truth in truths:
+        header, integers = read_record(folder / f"{truth.name}.hea")
+        assert (header.name, header.codes, header.lead_names) == (truth.name, truth.codes, labels.LEADS)
+        assert integers.shape == (12, header.samples)
+        assert {(lead.format, lead.offset, lead.gain, lead.baseline) for lead in header.leads} == {("16", 24, 1000, 0)}
+        assert header.sex in ("Female", "Male", "Unknown") and not header.age <= 0
+
+
+def test_wfdb_reads_the_same_integers_first_values_and_checksums(made):
+    folder, truths = made
+    for truth in truths[:20]:
+        record = wfdb.rdrecord(str(folder / truth.name), physical=False)
+        integers = scipy.io.loadmat(folder / f"{truth.name}.mat")["val"]
+        np.testing.assert_array_equal(record.d_signal.T, integers)
+        np.testing.assert_array_equal(record.init_value, integers[:, 0])
+        np.testing.assert_array_equal(np.mod(record.checksum, 65536), record.calc_checksum())
+        assert tuple(record.sig_name) == labels.LEADS
+
+
+def test_both_header_dialects_occur(made):
+    texts = [path.read_text() for path in find_records(made[0])]
+    assert all(("\n#Dx: " in text) != ("\n# Dx: " in text) for text in texts)
+    assert all(("\n#Dx: " in text) == (" 16+24 1000/mV " in text) for text in texts)
+    assert all(("\n# Dx: " in text) == (" 16x1+24 1000.0(0)/mV " in text) for text in texts)
+    assert len({"# Dx" in text for text in texts}) == 2
+
+
+def test_files_are_those_that_scipy_writes(made, tmp_path):
+    folder, truths = made
+    path = folder / f"{truths[0].name}.mat"
+    integers = scipy.io.loadmat(path)["val"]
+    scipy.io.savemat(tmp_path / "other.mat", {"val": integers}, format="4")
+    assert path.read_bytes() == (tmp_path / "other.mat").read_bytes()
+
+
+def test_einthoven_and_goldberger_hold_to_a_microvolt(made):
+    folder, truths = made
+    for truth in truths:
+        one, two, three, right, left, foot = read_record(folder / f"{truth.name}.hea")[1][:6].astype(int)
+        np.testing.assert_array_equal(three, two - one)
+        for augmented, twice in ((right, -one - two), (left, one - three), (foot, two + three)):
+            assert np.abs(2 * augmented - twice).max() <= 1
+        assert np.abs(right + left + foot).max() <= 1
+
+
+def test_lengths_and_frequencies_are_those_of_the_source(made):
+    seen = {}
+    for path in find_records(made[0]):
+        header = read_header(path)
+        source = synthetic.SOURCES[labels.source_of(header.name)]
+        assert header.sampling_frequency == source.frequency
+        assert source.shortest - 0.01 <= header.samples / source.frequency <= source.longest + 0.01
+        seen.setdefault(labels.source_of(header.name), set()).add(header.samples)
+    assert set(seen) == set(synthetic.SOURCES) and len(seen["CPSC"]) > 1
+
+
+def test_recordings_depend_on_seed_and_number_alone(tmp_path):
+    one, two, fewer, other = (tmp_path / name for name in ("one", "two", "fewer", "other"))
+    first = synthetic.synthesize(one, 40, seed=3)
+    second = synthetic.synthesize(two, 40, seed=3, jobs=2)
+    synthetic.synthesize(fewer, 10, seed=3)
+    synthetic.synthesize(other, 10, seed=4)
+    assert contents(one) == contents(two)
+    assert [(truth.name, truth.codes) for truth in first] == [(truth.name, truth.codes) for truth in second]
+    assert contents(fewer).items() < contents(one).items()
+    shared = set(contents(one)) & set(contents(other))
+    assert all(contents(one)[name] != contents(other)[name] for name in shared)
+
+
+def test_no_two_recordings_begin_alike(made):
+    starts = {path.read_bytes()[24 : 24 + 2400] for path in made[0].glob("*.mat")}
+    assert len(starts) == len(made[1])
+
+
+def test_cpsc_tells_seven_classes_only_where_that_habit_is_kept(tmp_path):
+    seven = {"164889003", "270492004", "164909002", "426783006", "284470004", "59118001", "164884008"}
+    kept = synthetic.synthesize(tmp_path, 30, sources={"CPSC": 1})
+    for truth in kept:
+        assert truth.codes and set(truth.codes) <= seven
+        assert np.all(truth.classes >= labels.encode(truth.codes))
+    assert any(np.any(truth.classes & ~labels.encode(truth.codes)) for truth in kept)
+    for truth in synthetic.synthesize(tmp_path, 30, sources={"CPSC": 1}, cpsc_omits=False):
+        np.testing.assert_array_equal(labels.encode(truth.codes), truth.classes)
+
+
+def test_ningbo_never_writes_fibrillation_where_that_habit_is_kept(tmp_path):
+    kept = synthetic.synthesize(tmp_path, 40, sources={"Ningbo": 1})
+    told = np.array([labels.encode(truth.codes) for truth in kept])
+    true = np.array([truth.classes for truth in kept])
+    assert true[:, AF].any() and not told[:, AF].any()
+    np.testing.assert_array_equal(told[:, AFL], true[:, AF] | true[:, AFL])
+    rest = np.delete(np.arange(26), [AF, AFL])
+    np.testing.assert_array_equal(told[:, rest], true[:, rest])
+    honest = synthetic.synthesize(tmp_path, 40, sources={"Ningbo": 1}, ningbo_flutter=False)
+    np.testing.assert_array_equal([labels.encode(truth.codes) for truth in honest], [t.classes for t in honest])
+
+
+def test_other_sources_tell_the_truth_and_sometimes_more(made):
+    others = [truth for truth in made[1] if labels.source_of(truth.name) not in ("CPSC", "Ningbo")]
+    for truth in others:
+        np.testing.assert_array_equal(labels.encode(truth.codes), truth.classes)
+        assert len(set(truth.codes)) == len(truth.codes)
+    assert any(set(truth.codes) - set(labels.COLUMN_OF_CODE) for truth in others)
+
+
+def test_every_trained_class_is_frequent_enough_to_learn():
+    rng = np.random.default_rng(0)
+    drawn = np.array([np.isin(labels.ABBREVIATIONS, list(synthetic.draw_findings(rng))) for _ in range(3000)])
+    assert drawn[:, labels.TRAINED].mean(axis=0).min() > 0.03
+    assert drawn.any(axis=1).all()
+    assert drawn[:, labels.COLUMN["NSR"]].mean() > 0.3
+
+
+def test_findings_that_exclude_each_other_do_not_meet():
+    rng = np.random.default_rng(1)
+    for _ in range(2000):
+        found = synthetic.draw_findings(rng)
+        assert len(found & {"NSR", "SB", "STach", "AF", "AFL"}) <= 1
+        assert len(found & {"RBBB", "LBBB", "IRBBB", "NSIVCB", "PR"}) <= 1
+        assert not {"LAD", "RAD"} <= found and not {"TInv", "TAb"} <= found
+        assert "LAD" in found or "LAnFB" not in found
+        assert "IAVB" in found or "LPR" not in found
+        assert not found & {"AF", "AFL"} or not found & {"IAVB", "PAC", "SA"}
+
+
+def test_noise_adds_to_the_same_hearts(tmp_path):
+    sources = {"PTB-XL": 1}
+    synthetic.synthesize(tmp_path / "clean", 3, noise=0, sources=sources)
+    synthetic.synthesize(tmp_path / "noisy", 3, noise=1, sources=sources)
+    for path in find_records(tmp_path / "clean"):
+        clean, noisy = read_record(path)[1], read_record(tmp_path / "noisy" / path.name)[1]
+        added = (noisy - clean.astype(int))[:, 500:-500]
+        assert 3 < added.std() < 400  # microvolts
+        assert np.corrcoef(clean.ravel(), noisy.ravel())[0, 1] > 0.5
+        assert np.abs(clean[:, :40]).max() < 3000
+
+
+def test_chapman_numbers_end_where_ningbo_begins():
+    plan = synthetic._plan({"Chapman-Shaoxing": 1.0}, labels.LAST_CHAPMAN + 5, seed=0)
+    assert len({name for _, name in plan}) == len(plan)
+    assert all(labels.source_of(name) == source for source, name in plan)
+    assert sum(source == "Ningbo" for source, _ in plan) == 5
+
+
+def test_an_unknown_source_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="Geneva"):
+        synthetic.synthesize(tmp_path, 1, sources={"Geneva": 1})
