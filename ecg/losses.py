@@ -1,0 +1,55 @@
+"""The losses of the two rounds: one value a label, so that a mask is a sample weight of the labels' shape.
+
+Both take labels and probabilities (B, K) and are averaged over the labels whose weight is 1.
+"""
+
+import keras
+from keras import ops
+
+SMALLEST = 1e-7  # keeps the logarithm finite
+
+
+def log(x):
+    """Return the logarithm of probabilities, finite at 0."""
+    return ops.log(ops.maximum(x, SMALLEST))
+
+
+class MaskableLoss(keras.losses.Loss):
+    """A loss of each label: `positive` where it is present, `negative` where it is absent, both of p (B, K)."""
+
+    def __init__(self, name=None):
+        super().__init__(name=name, reduction="mean_with_sample_weight")
+
+    def call(self, y_true, y_pred):
+        """Return the loss of each label: (B, K)."""
+        y_true = ops.cast(y_true, y_pred.dtype)
+        return y_true * self.positive(y_pred) + (1.0 - y_true) * self.negative(y_pred)
+
+
+class FocalLoss(MaskableLoss):
+    """The loss of round 1 (Cai et al. 2021, after Lin et al. 2017): absent labels weigh a tenth."""
+
+    def positive(self, p):
+        """Return -(1 - p)^2 log p."""
+        return -((1.0 - p) ** 2) * log(p)
+
+    def negative(self, p):
+        """Return -0.1 p^2 log(1 - p)."""
+        return -0.1 * p**2 * log(1.0 - p)
+
+
+class AsymmetricLoss(MaskableLoss):
+    """The loss of round 2 (Cai et al. 2021, modified from Ben-Baruch et al. 2020): 0 near the right answer.
+
+    The paper prints log(1 - p_pos) for absent labels, which is infinite from p = 0.99 on; its source has p_neg.
+    """
+
+    def positive(self, p):
+        """Return -(1 - q) log q, where q is p raised by 0.01, to 1 at the most."""
+        q = 1.0 - ops.maximum(0.99 - p, 0.0)
+        return -(1.0 - q) * log(q)
+
+    def negative(self, p):
+        """Return -q^2 log(1 - q), where q is p lowered by 0.05, to 0 at the least."""
+        q = ops.maximum(p - 0.05, 0.0)
+        return -(q**2) * log(1.0 - q)

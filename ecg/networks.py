@@ -1,0 +1,41 @@
+"""From settings to a Keras model: the SE-ResNet of the method."""
+
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+from ecg.layers import activation, convolution, residual_block
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Sizes of the network; the defaults are the method's, or what was decided where the paper gives none."""
+
+    width: int = 32  # filters of the first convolution and the first pair of blocks; doubles from pair to pair
+    first_kernel: int = 16
+    first_stride: int = 2
+    kernels: tuple[int, ...] = (11, 9, 7, 5)  # one for each pair of residual blocks
+    squeeze_ratio: int = 16
+    dropout: float = 0.2
+    hidden: int = 256  # units of the first of the two fully connected layers
+
+
+def build_network(settings, leads, classes):
+    """Return the SE-ResNet for a number of leads and of classes (Cai et al. 2021, section 2.4).
+
+    Input (B, T, leads) float32, mV at 250 Hz, T any; output (B, classes) probabilities.
+    """
+    signal = keras.Input((None, leads), name="signal")
+    x = activation(convolution(signal, settings.width, settings.first_kernel, settings.first_stride))
+    x = layers.MaxPooling1D(2, padding="same")(x)
+    for pair, kernel in enumerate(settings.kernels):
+        for block in range(2):
+            stride = 2 if pair > 0 and block == 0 else 1
+            x = residual_block(
+                x, settings.width * 2**pair, kernel, stride, settings.squeeze_ratio, settings.dropout
+            )
+    x = layers.GlobalMaxPooling1D()(x)
+    x = activation(layers.Dense(settings.hidden, kernel_initializer="he_normal")(x))
+    probabilities = layers.Dense(classes, activation="sigmoid", dtype="float32", name="probabilities")(x)
+    return keras.Model(signal, probabilities)

@@ -1,0 +1,40 @@
+"""Starts Keras and its backend with only our own lines on the console."""
+
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+
+
+def start_keras():
+    """Import Keras and let its backend find its devices, out of hearing.
+
+    TensorFlow's libraries write their greetings to the process's standard error, below Python and before any
+    setting of theirs is read. What they wrote is shown after all where the start fails.
+    """
+    if "keras" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what they may say later: warnings and worse
+    with hidden_standard_error():
+        import keras
+
+        keras.ops.zeros(1)
+
+
+@contextmanager
+def hidden_standard_error():
+    """Keep what the process writes to standard error to itself, unless an exception leaves the block."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            written.seek(0)
+            os.write(terminal, written.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -1,0 +1,43 @@
+import keras
+import numpy as np
+import pytest
+
+from ecg.labels import LEAD_SETS
+from ecg.networks import NetworkSettings, build_network
+
+PARAMETERS = {12: 1_875_346, 6: 1_872_274, 4: 1_871_250, 3: 1_870_738, 2: 1_870_226}
+
+
+@pytest.mark.parametrize("leads", LEAD_SETS)
+def test_the_five_networks_differ_by_the_input_alone(leads):
+    network = build_network(NetworkSettings(), leads, 22)
+    assert network.count_params() == PARAMETERS[leads]
+    assert network.input_shape == (None, None, leads) and network.output_shape == (None, 22)
+
+
+def test_blocks_and_strides_are_the_methods():
+    layers = build_network(NetworkSettings(), 12, 22).layers
+    convolutions = [layer for layer in layers if isinstance(layer, keras.layers.Conv1D)]
+    taps = [(layer.kernel_size[0], layer.filters, layer.strides[0]) for layer in convolutions]
+    assert taps[0] == (16, 32, 2)
+    main = [entry for entry in taps[1:] if entry[0] > 1]
+    expected = []
+    for kernel, filters, stride in ((11, 32, 1), (9, 64, 2), (7, 128, 2), (5, 256, 2)):
+        expected += [(kernel, filters, stride)] + [(kernel, filters, 1)] * 3
+    assert main == expected
+    assert sum(entry[0] == 1 for entry in taps[1:]) == 3
+    assert sum(isinstance(layer, keras.layers.Dropout) and layer.rate == 0.2 for layer in layers) == 8
+
+
+def test_the_answer_to_a_recording_does_not_depend_on_its_company(small):
+    network = build_network(small, 2, 5)
+    batch = np.random.default_rng(0).normal(size=(7, 613, 2)).astype(np.float32)
+    together = network.predict_on_batch(batch)
+    alone = np.concatenate([network.predict_on_batch(signal[np.newaxis]) for signal in batch])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 2500])
+def test_any_length_is_answered(small, length):
+    answer = build_network(small, 3, 5).predict_on_batch(np.ones((1, length, 3), np.float32))
+    assert answer.shape == (1, 5) and (answer > 0).all() and (answer < 1).all()
