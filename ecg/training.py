@@ -1,0 +1,161 @@
+"""One network from its first weights to its best, and what a network says of the recordings of a store."""
+
+import math
+import time
+import zlib
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from ecg.batches import ahead, gather, plan_training, plan_whole
+from ecg.progress import Progress, duration
+
+PREDICTION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained; the defaults are the method's (Cai et al. 2021, section 2.5)."""
+
+    batch: int = 256
+    smallest_batch: int = 16  # on small data the batch shrinks, not below this, ...
+    steps: int = 50  # ... until an epoch has about so many steps
+    first_rate: float = 1e-4  # learning rate of the first epochs
+    first_epochs: int = 2
+    rate: float = 1e-3
+    patience: int = 4  # epochs without a lower loss on the validation set
+    epochs: int = 100  # at the most
+
+    def batch_for(self, recordings):
+        """Return the batch for so many recordings in an epoch."""
+        return int(np.clip(recordings // self.steps, self.smallest_batch, self.batch))
+
+    def rate_in(self, epoch):
+        """Return the learning rate of an epoch, counted from 0."""
+        return self.first_rate if epoch < self.first_epochs else self.rate
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on; the message names stage, epoch and step."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Recordings of a store (n,) with their targets (n, K) and masks (n, K), 1 where a label counts and 0 where not."""
+
+    store: object
+    records: np.ndarray
+    columns: tuple[int, ...]
+    targets: np.ndarray
+    masks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to; the losses are means over the labels that count."""
+
+    stage: str
+    epoch: int
+    rate: float
+    loss: float
+    validation_loss: float
+    scores: dict[str, float]
+    seconds: float
+    best: bool
+
+
+class EarlyStopping:
+    """Watches a loss: whether it is the lowest so far, and whether it has not been for `patience` times running."""
+
+    def __init__(self, patience):
+        self.patience = patience
+        self.lowest, self.waited = math.inf, 0
+
+    def is_best(self, loss):
+        """Take the next loss and tell whether it is lower than all before."""
+        best = loss < self.lowest
+        self.lowest, self.waited = (loss, 0) if best else (self.lowest, self.waited + 1)
+        return best
+
+    @property
+    def stop(self):
+        """Whether it is time to stop."""
+        return self.waited >= self.patience
+
+
+def seeds(seed, stage, epoch, count):
+    """Return `count` numbers (uint32) that depend on (seed, stage, epoch) alone."""
+    return np.random.SeedSequence([seed, zlib.crc32(stage.encode()), epoch]).generate_state(count)
+
+
+def train_network(network, loss, training, validation, settings, seed, stage, score, log):
+    """Train a network until its loss on the validation set no longer falls; leave its best weights in it.
+
+    `score` maps probabilities of the validation set (n, K) to named scores, for the record only; `log` takes a line.
+    Order, cuts and dropout come from (seed, stage, epoch) alone. Returns the epochs, a list of Epoch.
+    Raises TrainingError where a loss is not a number.
+    """
+    network.compile(keras.optimizers.Adam(settings.first_rate), loss, jit_compile=keras.backend.backend() == "jax")
+    # Within the first step it would be built twice over, and slowly.
+    network.optimizer.build(network.trainable_variables)
+    stopping, epochs, best = EarlyStopping(settings.patience), [], network.get_weights()
+    batch = settings.batch_for(len(training.records))
+    for number in range(settings.epochs):
+        start = time.monotonic()
+        network.optimizer.learning_rate = settings.rate_in(number)
+        order_seed, *dropout_seeds = seeds(seed, stage, number, 1 + len(network.layers))
+        for layer, layer_seed in zip(network.layers, dropout_seeds, strict=True):
+            if isinstance(layer, keras.layers.Dropout):
+                layer.seed_generator.state.assign(np.array([layer_seed, 0], np.uint32))
+        title = f"{stage}, epoch {number + 1}"
+        trained = train_epoch(network, training, batch, np.random.default_rng(order_seed), title)
+        probabilities = predict(network, validation.store, validation.records, validation.columns, f"{title}, checking")
+        validated = float(loss(validation.targets, probabilities, validation.masks))
+        if not math.isfinite(validated):
+            raise TrainingError(f"{title}: the loss on the validation set is {validated}")
+        is_best = stopping.is_best(validated)
+        if is_best:
+            best = network.get_weights()
+        epoch = Epoch(stage, number + 1, settings.rate_in(number), trained, validated, score(probabilities),
+                      time.monotonic() - start, is_best)  # fmt: skip
+        epochs.append(epoch)
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.scores.items())
+        log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if is_best else ' '} {shown}, "
+            f"{duration(epoch.seconds)}")  # fmt: skip
+        if stopping.stop:
+            break
+    network.set_weights(best)
+    return epochs
+
+
+def train_epoch(network, examples, size, generator, title):
+    """Take each recording once, cut at random, in batches of about `size`; return the mean loss."""
+
+    def arrays(batch):
+        rows = batch.records
+        signals = gather(examples.store, examples.records, examples.columns, batch)
+        return signals, examples.targets[rows], examples.masks[rows]
+
+    plan = plan_training(examples.store.lengths[examples.records], size, generator)
+    total = weight = 0.0
+    with Progress(title, len(examples.records)) as progress:
+        for step, (signals, targets, masks) in enumerate(ahead(arrays, plan), 1):
+            loss = float(network.train_on_batch(signals, targets, sample_weight=masks))
+            if not math.isfinite(loss):
+                raise TrainingError(f"{title}, step {step}: the loss is {loss}")
+            total, weight = total + loss * masks.sum(), weight + masks.sum()
+            progress.advance(len(signals), f"loss {total / max(weight, 1):.5f}")
+    return float(total / max(weight, 1))
+
+
+def predict(network, store, records, columns, title):
+    """Return a network's probabilities for whole recordings of a store: (n, K) float32."""
+    plan = plan_whole(store.lengths[records], PREDICTION_BATCH)
+    probabilities = np.empty((len(records), network.output_shape[-1]), np.float32)
+    with Progress(title, len(records)) as progress:
+        signals = ahead(lambda batch: gather(store, records, columns, batch), plan)
+        for batch, signal in zip(plan, signals, strict=True):
+            probabilities[batch.records] = network.predict_on_batch(signal)
+            progress.advance(len(batch.records))
+    return probabilities

@@ -1,0 +1,138 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from ecg.losses import AsymmetricLoss, FocalLoss
+from ecg.networks import build_network
+from ecg.store import Store
+from ecg.training import EarlyStopping, Examples, TrainingError, TrainingSettings, predict, seeds, train_network
+
+ROOT = Path(__file__).parents[1]
+QUICK = TrainingSettings(smallest_batch=4, steps=1000, rate=1e-2, epochs=3)
+
+
+def beats_store(count=48, lengths=(500,)):
+    """Recordings of noise with few or many spikes, and labels of two classes that tell them apart."""
+    rng = np.random.default_rng(0)
+    lengths = rng.choice(lengths, count)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    microvolts = rng.integers(-100, 100, (starts[-1], 12)).astype(np.int16)
+    many = rng.random(count) < 0.5
+    for record in range(count):
+        microvolts[starts[record] : starts[record + 1] : 40 if many[record] else 110] += 1500
+    labels = np.stack([many, ~many], axis=1)
+    names = np.array([f"X{record}" for record in range(count)])
+    return Store(names, np.full(count, "X"), labels, starts, microvolts, ())
+
+
+def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=None):
+    """Train a small network on three quarters of a store; return it, its epochs and the lines logged."""
+    targets = store.labels.astype(np.float32) if targets is None else targets
+    masks = np.ones_like(targets) if masks is None else masks
+    cut = len(store) * 3 // 4
+
+    def examples(records):
+        return Examples(store, records, (0, 1), targets[records], masks[records])
+
+    keras.utils.set_random_seed(seed)
+    network, lines = build_network(small, 2, targets.shape[1]), []
+    epochs = train_network(network, loss or FocalLoss(), examples(np.arange(cut)), examples(np.arange(cut, len(store))),
+                           settings, seed, "trial", lambda p: {"score": float(p.mean())}, lines.append)  # fmt: skip
+    return network, epochs, lines
+
+
+def test_early_stopping_waits_for_its_patience_and_counts_from_the_best():
+    stopping, stopped = EarlyStopping(2), []
+    for loss in (3.0, 2.0, 2.0, 1.5, 1.6, 1.7):
+        stopping.is_best(loss)
+        stopped.append(stopping.stop)
+    assert stopped == [False, False, False, False, False, True]
+    assert [EarlyStopping(1).is_best(loss) for loss in (1.0, float("nan"))] == [True, False]
+
+
+def test_rates_and_batches_are_the_methods():
+    settings = TrainingSettings()
+    assert [settings.rate_in(epoch) for epoch in range(4)] == [1e-4, 1e-4, 1e-3, 1e-3]
+    assert [settings.batch_for(count) for count in (10, 680, 2000, 12_800, 70_000)] == [16, 16, 40, 256, 256]
+
+
+def test_seeds_tell_seed_stage_and_epoch_apart():
+    assert len({tuple(seeds(*key, 2)) for key in [(1, "a", 0), (2, "a", 0), (1, "b", 0), (1, "a", 1)]}) == 4
+    np.testing.assert_array_equal(seeds(1, "a", 0, 2), seeds(1, "a", 0, 5)[:2])
+
+
+def test_learns_and_keeps_the_best_weights(small):
+    store = beats_store(lengths=(250, 500, 600))
+    network, epochs, lines = run(small, store, replace(QUICK, epochs=12))
+    best = min(epochs, key=lambda epoch: epoch.validation_loss)
+    assert best.best and best.validation_loss < 0.7 * epochs[0].validation_loss
+    held = np.arange(36, 48)
+    probabilities = predict(network, store, held, (0, 1), "checking")
+    loss = float(FocalLoss()(store.labels[held].astype(np.float32), probabilities))
+    assert loss == pytest.approx(best.validation_loss, rel=1e-5)
+    assert len(lines) == len(epochs) and "trial, epoch 1: loss" in lines[0]
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(small):
+    store = beats_store(16)
+    short = replace(QUICK, epochs=2)
+    first, second, other = (run(small, store, short, seed=seed)[0].get_weights() for seed in (1, 1, 2))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_masked_labels_play_no_part(small):
+    """Two trainings whose labels differ where they are masked, and nowhere else, end with the same weights."""
+    store = beats_store(16)
+    masks = np.random.default_rng(3).integers(0, 2, store.labels.shape).astype(np.float32)
+    right = store.labels.astype(np.float32)
+    wrong = np.where(masks == 1, right, 1 - right)
+    loss = AsymmetricLoss()
+    first, second, unmasked = (
+        run(small, store, replace(QUICK, epochs=1), loss, mask, targets=targets)[0].get_weights()
+        for targets, mask in ((right, masks), (wrong, masks), (wrong, None))
+    )
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(first, unmasked, strict=True))
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_says_where(small):
+    store = beats_store(16)
+    targets = np.full(store.labels.shape, np.nan, np.float32)
+    with pytest.raises(TrainingError, match="trial, epoch 1, step 1: the loss is nan"):
+        run(small, store, targets=targets)
+
+
+def test_predictions_come_in_the_order_of_the_records(small):
+    store = beats_store(20)
+    network = build_network(small, 2, 2)
+    records = np.array([7, 3, 19, 0, 11])
+    together = predict(network, store, records, (0, 1), "checking")
+    for record, probabilities in zip(records, together, strict=True):
+        alone = network.predict_on_batch(store.signal(record, (0, 1))[np.newaxis])[0]
+        np.testing.assert_allclose(probabilities, alone, atol=1e-6)
+
+
+def test_the_other_backend_trains_too():
+    """All other tests run on TensorFlow, this one on JAX."""
+    code = """
+from tests.test_training import beats_store, run, QUICK, replace
+from ecg.networks import NetworkSettings
+import keras
+small = NetworkSettings(width=2, kernels=(3,), squeeze_ratio=2, hidden=4)
+_, epochs, _ = run(small, beats_store(12), replace(QUICK, epochs=2))
+print(keras.backend.backend(), epochs[-1].loss)
+"""
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert printed.returncode == 0, printed.stderr
+    backend, loss = printed.stdout.split()[-2:]
+    assert backend == "jax" and 0 < float(loss) < 1
