@@ -1,0 +1,161 @@
+"""Score outputs by the Challenge's rules: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]."""
+
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ecg.records import parse_codes
+from ecg.scoring import accuracy, challenge_score, f_measures, load_weights, roc_and_pr_areas
+from helper_code import is_finite_number
+
+USAGE = "usage: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]"
+WEIGHTS = Path(__file__).with_name("weights.csv")
+SINUS_RHYTHM = "426783006"
+TRUE = ("True", "true", "T", "t")
+
+
+def main(arguments):
+    """Print the scores, or write them and those of the classes to the files named."""
+    if not 2 <= len(arguments) <= 4:
+        print(USAGE, file=sys.stderr)
+        sys.exit(2)
+    label_directory, output_directory, *files = arguments
+    try:
+        texts = tables(*evaluate_model(label_directory, output_directory))
+    except OSError as error:
+        sys.exit(str(error))
+    if not files:
+        print(texts[0])
+    for file, text in zip(map(Path, files), texts, strict=False):
+        part = file.with_name(f".{file.name}.part")
+        part.write_text(text)
+        os.replace(part, file)
+
+
+def evaluate_model(label_directory, output_directory):
+    """Score the outputs for the label files of a folder.
+
+    Returns classes (texts), AUROC, AUPRC, AUROC of each class (C,), AUPRC of each class, accuracy, F-measure,
+    F-measure of each class, Challenge metric; means are over the classes that are not NaN. Raises OSError where
+    there are no label files, or no output file for one of them.
+    """
+    names, weights = load_weights(WEIGHTS)
+    columns = {code: column for column, name in enumerate(names) for code in name.split("|")}
+    label_files, output_files = find_files(label_directory, output_directory)
+    labels = load_labels(label_files, columns, len(names))
+    outputs, scores = load_answers(output_files, columns, len(names))
+    auroc, auprc = roc_and_pr_areas(labels, scores)
+    measures = f_measures(labels, outputs)
+    return (
+        ["|".join(sorted(name.split("|"))) for name in names],
+        mean_of_known(auroc),
+        mean_of_known(auprc),
+        auroc,
+        auprc,
+        accuracy(labels, outputs),
+        mean_of_known(measures),
+        measures,
+        challenge_score(labels, outputs, weights, columns[SINUS_RHYTHM]),
+    )
+
+
+def mean_of_known(values):
+    """Return the mean of the values that are not NaN, NaN where all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else np.nan
+
+
+def tables(classes, auroc, auprc, auroc_classes, auprc_classes, right, measure, measure_classes, metric):
+    """Return the text of the scores and that of the classes' scores, with three decimals."""
+
+    def row(values):
+        return ",".join(f"{value:.3f}" for value in values)
+
+    return (
+        "AUROC,AUPRC,Accuracy,F-measure,Challenge metric\n" + row((auroc, auprc, right, measure, metric)),
+        f"Classes,{','.join(classes)}\nAUROC,{row(auroc_classes)}\nAUPRC,{row(auprc_classes)}\n"
+        f"F-measure,{row(measure_classes)}",
+    )
+
+
+def find_files(label_directory, output_directory):
+    """Return the paths of the label files, sorted by name, and of their output files; OSError where one has none."""
+    names = sorted(name for name in os.listdir(label_directory) if name.lower().endswith(".hea") and name[0] != ".")
+    if not names:
+        raise FileNotFoundError(f"{label_directory}: no label files, which are named *.hea, in this folder")
+    there = set(os.listdir(output_directory))
+    outputs = [f"{name[:-4]}.csv" for name in names]
+    for name, output in zip(names, outputs, strict=True):
+        if output not in there:
+            raise FileNotFoundError(f"output file {output} not found in {output_directory} for label file {name}")
+    return (
+        [os.path.join(label_directory, name) for name in names],
+        [os.path.join(output_directory, output) for output in outputs],
+    )
+
+
+def read(file):
+    """Return a file's text; only its ASCII part matters, and Latin-1 reads any byte."""
+    with open(file, "rb", buffering=0) as stream:
+        return stream.read().decode("latin-1")
+
+
+def load_labels(files, columns, classes):
+    """Return which classes the Dx lines of the label files name, by the codes' columns: (N, C) bool."""
+    labels = np.zeros((len(files), classes), bool)
+    for row, file in enumerate(files):
+        labels[row, [columns[code] for code in parse_codes(read(file)) if code in columns]] = True
+    return labels
+
+
+def load_answers(files, columns, classes):
+    """Return the binary answers, (N, C) bool, and the scores, (N, C) float64, of the output files.
+
+    A class has what the entries that share a code with it have: binary any of them, score their mean; 0 where there
+    is no such entry. A line that ends before its entry has 0 there, and so does a score that is not finite.
+    """
+    groups = {}  # by the line of codes: as a rule all files have the same
+    for row, file in enumerate(files):
+        _, codes, answers, scores = (read(file).split("\n") + [""] * 4)[:4]
+        rows, all_answers, all_scores = groups.setdefault(codes, ([], [], []))
+        width = codes.count(",") + 1
+        rows.append(row)
+        all_answers.append(padded([is_positive(entry) for entry in answers.split(",")], width))
+        all_scores.append(padded(numbers(scores.split(",")), width))
+    outputs, means = np.zeros((len(files), classes), bool), np.zeros((len(files), classes))
+    for codes, (rows, answers, scores) in groups.items():
+        entries = [entry.split("|") for entry in codes.split(",")]
+        shared = np.zeros((len(entries), classes))
+        for entry, names in zip(shared, entries, strict=True):
+            entry[[columns[name.strip()] for name in names if name.strip() in columns]] = 1
+        outputs[rows] = np.einsum("nk,kc->nc", np.array(answers, float), shared) > 0
+        means[rows] = np.einsum("nk,kc->nc", np.array(scores), shared) / np.maximum(shared.sum(axis=0), 1)
+    return outputs, means
+
+
+def padded(values, width):
+    """Return the first `width` values, with zeros where there are fewer."""
+    return (values + [0] * (width - len(values)))[:width]
+
+
+@lru_cache(maxsize=4096)
+def is_positive(entry):
+    """Return whether a binary answer is positive: a number equal to 1, or a word for true."""
+    entry = entry.strip()
+    return entry in TRUE or (is_finite_number(entry) and float(entry) == 1)
+
+
+def numbers(entries):
+    """Return scores as numbers, 0 where they are not finite numbers."""
+    try:
+        values = [float(entry) for entry in entries]
+    except ValueError:
+        values = [float(entry) if is_finite_number(entry) else 0.0 for entry in entries]
+    return [value if abs(value) < np.inf else 0.0 for value in values]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,87 @@
+"""Answer for every recording of a folder: python test_model.py MODEL DATA OUTPUTS."""
+
+import os
+import sys
+from pathlib import Path
+
+from ecg.progress import Progress
+from ecg.records import RecordError, parse_header, read_header, read_header_text, read_signal
+from helper_code import save_outputs, sort_leads
+from team_code import load_model, run_model
+
+USAGE = "usage: python test_model.py MODEL DATA OUTPUTS"
+CLEAR = "\r\033[K"  # wipes the moving line of a terminal
+
+
+def main(arguments):
+    """Write an output file for each recording of the second folder; exit with 1 where all of them failed."""
+    if len(arguments) != 3:
+        print(USAGE, file=sys.stderr)
+        sys.exit(2)
+    model_directory, data_directory, output_directory = arguments
+    headers = find_headers(data_directory)
+    models = load_models(model_directory, headers)
+    os.makedirs(output_directory, exist_ok=True)
+    failed = 0
+    with Progress("answers", len(headers), "recordings") as progress:
+        for header in headers:
+            output_file = Path(output_directory, f"{header.stem}.csv")
+            _, reason = attempt(answer, header, models, output_file)
+            if reason:
+                failed += 1
+                print(f"{CLEAR if progress.terminal else ''}{header.name}: {reason}", file=sys.stderr)
+                save_outputs(output_file, header.stem, (), (), ())
+            progress.advance()
+    print(f"{len(headers) - failed:,} of {len(headers):,} recordings answered, {failed:,} failed")
+    sys.exit(failed == len(headers))
+
+
+def find_headers(folder):
+    """Return the headers of a folder, not below it, sorted; exit with a line that says why where there are none."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        sys.exit(f"{folder}: {error.strerror}")
+    headers = [Path(folder, name) for name in names if name.endswith(".hea") and not name.startswith(".")]
+    return headers or sys.exit(f"{folder}: no recordings, which are files named *.hea, in this folder")
+
+
+def load_models(folder, headers):
+    """Load the model of each lead set that the headers hold, once: sorted leads -> (model, reason why there is none).
+
+    Exits with the reason where there is none for any of them.
+    """
+    models = {}
+    for header in headers:
+        try:
+            leads = sort_leads(read_header(header).lead_names)
+        except (RecordError, OSError):
+            continue  # it fails, and says so, when its turn comes
+        if leads not in models:
+            models[leads] = attempt(load_model, folder, leads)
+    reasons = [reason for _, reason in models.values()]
+    if reasons and all(reasons):
+        sys.exit(f"{folder}: {reasons[0]}")
+    return models
+
+
+def answer(path, models, output_file):
+    """Run the model of its leads on the record of a header, and write the output file."""
+    text = read_header_text(path)
+    header = parse_header(text, path.name)
+    model, reason = models[sort_leads(header.lead_names)]
+    if reason:
+        raise LookupError(f"no model for its leads: {reason}")
+    save_outputs(output_file, header.name, *run_model(model, text, read_signal(path, header)))
+
+
+def attempt(function, *arguments):
+    """Return what a function returns and None, or None and the reason why it failed."""
+    try:
+        return function(*arguments), None
+    except Exception as error:  # noqa: BLE001 - the Challenge's rule: whatever fails in an entry is an empty answer
+        return None, f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,524 @@
+"""The four scripts, with a made-up team_code in the place of ours: nothing is trained here."""
+
+import math
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import scipy.io
+
+import evaluate_model
+import helper_code
+from ecg.labels import LEAD_SETS, LEADS, SCORED
+from ecg.records import HeaderError, SignalError, parse_header
+from ecg.scoring import load_weights
+
+ROOT = Path(__file__).parents[1]
+NAMES, WEIGHTS = load_weights()
+CODES = [name.split("|") for name in NAMES]
+AF, AFL, SINUS = "164889003", "164890007", "426783006"
+
+
+def header_text(name="A0001", leads=LEADS, codes=AF, samples=20, gain="1000/mV"):
+    lines = [f"{name} {len(leads)} 500 {samples} 05-Feb-2020 11:39:16"]
+    lines += [f"{name}.mat 16+24 {gain} 16 0 28 -1716 0 {lead}" for lead in leads]
+    return "\n".join([*lines, "#Age: 74", "#Sex: Male", f"#Dx: {codes}", "#Rx: Unknown"]) + "\n"
+
+
+def write_record(folder, name, leads=LEADS, **settings):
+    """Write a record whose first integers are the places of its leads in the standard order; return these rows."""
+    folder.mkdir(exist_ok=True)
+    recording = np.zeros((len(leads), 20), np.int16)
+    recording[:, 0] = [LEADS.index(lead) for lead in leads]
+    (folder / f"{name}.hea").write_text(header_text(name, leads, **settings))
+    scipy.io.savemat(folder / f"{name}.mat", {"val": recording}, format="4")
+    return recording
+
+
+@pytest.fixture
+def team(monkeypatch):
+    """Put a team_code in place that notes its calls and answers with the first class where lead I comes first."""
+    team = ModuleType("team_code")
+    team.trained, team.loaded, team.run = [], [], []
+    team.failing, team.modelless = {}, {}
+
+    def load_model(model_directory, leads):
+        team.loaded.append((model_directory, leads))
+        if leads in team.modelless:
+            raise team.modelless[leads]
+        return leads
+
+    def run_model(model, header, recording):
+        team.run.append((model, header, recording))
+        name = header.split()[0]
+        if name in team.failing:
+            raise team.failing[name]
+        return [AF, "713427006|59118001"], np.array([1, 0]), np.array([0.75, 0.125], np.float32)
+
+    team.training_code = lambda *directories: team.trained.append(directories)
+    team.load_model, team.run_model = load_model, run_model
+    monkeypatch.setitem(sys.modules, "team_code", team)
+    return team
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Run a script as Python does; return its exit status, 0 where it just ends."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_path(str(ROOT / name), run_name="__main__")
+        except SystemExit as stop:
+            if isinstance(stop.code, str):  # what the interpreter does with a text
+                print(stop.code, file=sys.stderr)
+                return 1
+            return int(stop.code or 0)
+        return 0
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "name, counts", [("train_model.py", {2}), ("test_model.py", {3}), ("evaluate_model.py", {2, 3, 4})]
+)
+def test_wrong_argument_counts_give_a_usage_line_and_status_2(team, script, capsys, name, counts):
+    for count in set(range(7)) - counts:
+        assert script(name, *["x"] * count) == 2
+        output = capsys.readouterr()
+        assert output.out == "" and re.fullmatch(f"usage: python {name} .*\n", output.err)
+    assert not team.trained and not team.loaded
+
+
+def test_training_is_given_the_two_folders(team, script, tmp_path):
+    write_record(tmp_path / "data", "A0001")
+    assert script("train_model.py", tmp_path / "data", tmp_path / "model") == 0
+    assert team.trained == [(str(tmp_path / "data"), str(tmp_path / "model"))]
+
+
+def test_training_on_recordings_below_the_folder(team, script, tmp_path):
+    write_record(tmp_path / "below", "A0001")
+    assert script("train_model.py", tmp_path, tmp_path / "model") == 0 and team.trained
+
+
+@pytest.mark.parametrize("name", ["train_model.py", "test_model.py"])
+def test_no_data_is_told_in_one_line(team, script, capsys, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a_file").touch()
+    for folder, reason in (("empty", "no recordings"), ("missing", "No such file"), ("a_file", "Not a directory")):
+        folders = {"DATA": tmp_path / folder, "MODEL": tmp_path / "model", "OUTPUTS": tmp_path / "outputs"}
+        order = ("DATA", "MODEL") if name == "train_model.py" else ("MODEL", "DATA", "OUTPUTS")
+        assert script(name, *(folders[role] for role in order)) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and str(tmp_path / folder) in error and reason in error
+    assert not team.trained and not team.loaded
+
+
+def test_data_that_training_cannot_use_is_told_in_one_line(team, script, capsys, tmp_path):
+    def training_code(data, model):
+        raise SignalError("no recording of these can be used")
+
+    write_record(tmp_path / "data", "A0001")
+    team.training_code = training_code
+    assert script("train_model.py", tmp_path / "data", tmp_path / "model") == 1
+    assert capsys.readouterr().err == f"{tmp_path / 'data'}: no recording of these can be used\n"
+
+
+def test_every_recording_is_answered_by_the_model_of_its_leads(team, script, capsys, tmp_path):
+    sets = {f"A{count:04d}": LEAD_SETS[count] for count in LEAD_SETS}
+    sets |= {"B1": LEADS[::-1], "B2": ("V2", "II", "I")}  # the order in the file does not matter
+    written = {name: write_record(tmp_path / "data", name, leads) for name, leads in sets.items()}
+    write_record(tmp_path / "data/below", "C1")
+    assert script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs") == 0
+
+    assert sorted(team.loaded) == sorted((str(tmp_path / "model"), leads) for leads in LEAD_SETS.values())
+    assert len(team.run) == len(sets)
+    for model, header, recording in team.run:
+        name = header.split()[0]
+        assert header == (tmp_path / "data" / f"{name}.hea").read_text()
+        assert model == helper_code.sort_leads(sets[name])
+        assert recording.dtype == np.int16 and np.array_equal(recording, written[name])
+    files = sorted((tmp_path / "outputs").iterdir())
+    assert [file.name for file in files] == sorted(f"{name}.csv" for name in sets)
+    for file in files:
+        assert file.read_text() == f"#{file.stem}\n{AF},713427006|59118001\n1,0\n0.75,0.125\n"
+    output = capsys.readouterr()
+    assert output.out == "7 of 7 recordings answered, 0 failed\n" and output.err == ""
+
+
+def test_a_recording_that_fails_gets_an_empty_answer_and_its_reason_is_told(team, script, capsys, tmp_path):
+    data = tmp_path / "data"
+    for name in ("good", "fails", "no_matrix", "bad_matrix", "no_model", "bad_answer"):
+        write_record(data, name, leads=LEADS[:2] if name == "no_model" else LEADS)
+    (data / "broken.hea").write_text("broken 12 500\nbroken.mat 16+24 1000(/mV\n")
+    (data / "empty.hea").touch()
+    (data / "no_matrix.mat").unlink()
+    (data / "bad_matrix.mat").write_bytes(b"\0" * 64)
+    team.failing["fails"] = ZeroDivisionError("division by zero")
+    team.modelless[LEADS[:2]] = RuntimeError("no weights")
+    run_model = team.run_model
+    team.run_model = lambda model, header, recording: (
+        (None, 1) if header.startswith("bad_answer") else run_model(model, header, recording)
+    )
+    assert script("test_model.py", tmp_path / "model", data, tmp_path / "outputs") == 0
+
+    for file in data.glob("*.hea"):
+        text = (tmp_path / "outputs" / f"{file.stem}.csv").read_text()
+        assert (text == f"#{file.stem}\n\n\n\n") == (file.stem != "good")
+    assert sorted(path.suffix for path in (tmp_path / "outputs").iterdir()) == [".csv"] * 8
+    output = capsys.readouterr()
+    assert output.out.splitlines()[-1] == "1 of 8 recordings answered, 7 failed"
+    reasons = dict(line.split(": ", 1) for line in output.err.splitlines())
+    assert reasons == {
+        "bad_answer.hea": reasons["bad_answer.hea"],
+        "bad_matrix.hea": reasons["bad_matrix.hea"],
+        "broken.hea": "HeaderError: broken.hea line 2: gain '1000(/mV' is not NUMBER[(BASELINE)][/UNITS]",
+        "empty.hea": "HeaderError: empty.hea: no record line, which should read NAME LEADS [FREQUENCY [SAMPLES]]",
+        "fails.hea": "ZeroDivisionError: division by zero",
+        "no_matrix.hea": "SignalError: no_matrix.mat: no such file beside no_matrix.hea, which names it",
+        "no_model.hea": "LookupError: no model for its leads: RuntimeError: no weights",
+    }
+    assert reasons["bad_answer.hea"].startswith("TypeError: ")
+    assert reasons["bad_matrix.hea"].startswith("SignalError: bad_matrix.mat: ")
+
+
+def test_the_status_is_1_where_all_recordings_failed(team, script, capsys, tmp_path):
+    for name in ("A1", "A2"):
+        write_record(tmp_path / "data", name)
+        team.failing[name] = ValueError("bad")
+    assert script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs") == 1
+    assert capsys.readouterr().out == "0 of 2 recordings answered, 2 failed\n"
+    assert (tmp_path / "outputs/A2.csv").read_text() == "#A2\n\n\n\n"
+
+
+def test_a_folder_without_models_is_told_before_anything_is_written(team, script, capsys, tmp_path):
+    write_record(tmp_path / "data", "A1")
+    team.modelless[LEADS] = FileNotFoundError("12_leads.json is missing")
+    assert script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs") == 1
+    assert capsys.readouterr().err == f"{tmp_path / 'model'}: FileNotFoundError: 12_leads.json is missing\n"
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_interrupted_run_leaves_no_output_by_half(team, script, tmp_path):
+    for name in ("A1", "A2"):
+        write_record(tmp_path / "data", name)
+    team.failing["A2"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs")
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["A1.csv"]
+
+
+def test_numbers_and_their_texts():
+    for value, number, integer, finite in (
+        (1, True, True, True),
+        ("1.0", True, True, True),
+        (" 2e0 ", True, True, True),
+        ("0.5", True, False, True),
+        ("nan", True, False, False),
+        ("-inf", True, False, False),
+        (np.float32(3), True, True, True),
+        ("", False, False, False),
+        ("one", False, False, False),
+        (None, False, False, False),
+        ([1, 2], False, False, False),
+    ):
+        answers = helper_code.is_number(value), helper_code.is_integer(value), helper_code.is_finite_number(value)
+        assert answers == (number, integer, finite), value
+
+
+def test_leads_are_sorted_into_standard_order_unknown_ones_after_them():
+    assert helper_code.sort_leads(("V1", "Z", "aVF", "II", "A", "I")) == ("I", "II", "aVF", "V1", "Z", "A")
+    assert helper_code.sort_leads(list(LEADS[::-1])) == LEADS
+    assert helper_code.sort_leads(["V6", "AVR", "i"]) == ("i", "AVR", "V6")
+
+
+def test_challenge_files_are_pairs_in_the_folder(tmp_path):
+    for name in ("b.hea", "b.mat", "a.hea", "a.mat", "lone.hea", "lonely.mat", ".hidden.hea", ".hidden.mat"):
+        (tmp_path / name).touch()
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/c.hea").touch()
+    headers, recordings = helper_code.find_challenge_files(str(tmp_path))
+    assert headers == [str(tmp_path / "a.hea"), str(tmp_path / "b.hea")]
+    assert recordings == [str(tmp_path / "a.mat"), str(tmp_path / "b.mat")]
+
+
+def test_what_a_header_tells(tmp_path):
+    path = tmp_path / "A0001.hea"
+    path.write_bytes(header_text(leads=("I", "AVR", "X"), codes="1, 2,PVC").replace("\n", "\r\n").encode())
+    header = helper_code.load_header(str(path))
+    assert header == header_text(leads=("I", "AVR", "X"), codes="1, 2,PVC")
+    assert helper_code.get_recording_id(header) == "A0001"
+    assert helper_code.get_leads(header) == ("I", "aVR", "X")
+    assert (helper_code.get_age(header), helper_code.get_sex(header)) == (74.0, "Male")
+    assert (helper_code.get_num_leads(header), helper_code.get_num_samples(header)) == (3, 20)
+    assert helper_code.get_frequency(header) == 500.0
+    assert helper_code.get_labels(header) == ["1", "2", "PVC"]
+    assert helper_code.get_num_samples("A0001 1 500\nA0001.mat 16") is None
+    with pytest.raises(HeaderError):
+        helper_code.get_leads("A0001 twelve 500 20\n")
+
+
+def test_gains_and_baselines_of_leads_in_any_order():
+    header = (
+        "A 3 500 20\nA.mat 16+24 1000/mV 16 0 0 0 0 I\nA.mat 16x1+24 500.5(-7)/mV 16 0 0 0 0 II\n"
+        "A.mat 16+24 200/mV 16 3 0 0 0 AVR\n"
+    )
+    leads = ("aVR", "V6", "II", "I")
+    assert helper_code.get_adc_gains(header, leads).tolist() == [200.0, 0.0, 500.5, 1000.0]
+    assert helper_code.get_baselines(header, leads).tolist() == [3.0, 0.0, -7.0, 0.0]
+
+
+def test_recordings_are_loaded_whole_or_by_their_leads(tmp_path):
+    written = write_record(tmp_path, "A0001", ("II", "I", "V2"))
+    file, header = str(tmp_path / "A0001.mat"), header_text(leads=("II", "I", "V2"))
+    assert np.array_equal(helper_code.load_recording(file), written)
+    chosen = helper_code.load_recording(file, header, ("I", "V3", "V2"))
+    assert chosen.dtype == np.int16 and chosen[:, 0].tolist() == [0, 0, 7]
+    assert np.array_equal(chosen, helper_code.choose_leads(written, header, ["I", "V3", "V2"]))
+    assert helper_code.choose_leads(written, header, ["V3"]).shape == (1, 20)
+    scipy.io.savemat(tmp_path / "other.mat", {"samples": written}, format="4")
+    assert np.array_equal(helper_code.load_recording(tmp_path / "other.mat", key="samples"), written)
+    with pytest.raises(SignalError, match="no matrix val"):
+        helper_code.load_recording(tmp_path / "other.mat")
+
+
+def test_real_recordings_of_other_formats_are_loaded(real_data):
+    recording = helper_code.load_recording(real_data / "dialects/ptb-xl-raw/00003_hr.dat")
+    assert recording.shape == (12, 5000) and recording[:3, 0].tolist() == [-35, -70, -35]
+
+
+def test_outputs_are_saved_as_they_are_loaded(tmp_path):
+    file = str(tmp_path / "A0001.csv")
+    probabilities = np.array([0.12, 1e-9, math.nan, math.inf], np.float32)
+    helper_code.save_outputs(file, "A0001", ["1", "2", 3, "4|5"], np.array([1, 0, 1, 0]), probabilities)
+    assert Path(file).read_text() == "#A0001\n1,2,3,4|5\n1,0,1,0\n0.12,1e-09,nan,inf\n"
+    recording, classes, labels, loaded = helper_code.load_outputs(file)
+    assert (recording, classes, labels) == ("A0001", ("1", "2", "3", "4|5"), ("1", "0", "1", "0"))
+    assert np.array_equal(loaded, [0.12, 1e-9, math.nan, math.nan], equal_nan=True)
+    helper_code.save_outputs(file, "A0001", (), (), ())
+    assert Path(file).read_text() == "#A0001\n\n\n\n"
+    recording, classes, labels, loaded = helper_code.load_outputs(file)
+    assert (recording, classes, labels) == ("A0001", ("",), ("",)) and math.isnan(*loaded)
+    assert [path.name for path in tmp_path.iterdir()] == ["A0001.csv"]
+
+
+def write_case(folder, labels, outputs):
+    """Write label files from codes and output files from lines, by name; return the two folders."""
+    for name, codes in labels.items():
+        path = folder / "labels" / f"{name}.hea"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(header_text(name, codes=codes))
+    for name, lines in outputs.items():
+        path = folder / "outputs" / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join([f"#{name}", *lines]) + "\n")
+    return folder / "labels", folder / "outputs"
+
+
+def hand_made(folder):
+    """Three recordings, AF, AFL and sinus rhythm, of which the second is answered AF as well."""
+    codes = f"{AF},{AFL},{SINUS}"
+    return write_case(
+        folder,
+        {"A1": AF, "A2": f"{AFL},999", "A3": SINUS},
+        {
+            "A1": (codes, "1,0,0", "0.9,0.4,0.1"),
+            "A2": (codes, "1,1,0", "0.9,0.3,0.2"),
+            "A3": (codes, "0,0,1", "0.1,0.3,0.8"),
+        },
+    )
+
+
+def test_hand_computed_scores(script, capsys, tmp_path):
+    labels, outputs = hand_made(tmp_path)
+    # AF: both scores 0.9, one of them right. AFL: 0.4 wrong, then 0.3 twice, one of them right. Sinus: in order.
+    auroc = {AF: 0.75, AFL: 0.25, SINUS: 1}
+    auprc = {AF: 0.5, AFL: 1 / 3, SINUS: 1}
+    measures = {AF: 2 / 3, AFL: 1, SINUS: 1}
+    inactive, right = 0.25 / 2 + 0.25 / 2 + 1, 3
+    metric = ((1 + (0.5 + 1) / 2 + 1) - inactive) / (right - inactive)
+    scores = (*(sum(values.values()) / 3 for values in (auroc, auprc)), 2 / 3, sum(measures.values()) / 3, metric)
+    first = "AUROC,AUPRC,Accuracy,F-measure,Challenge metric\n" + ",".join(f"{score:.3f}" for score in scores)
+
+    assert script("evaluate_model.py", labels, outputs) == 0
+    assert capsys.readouterr().out == first + "\n"
+    assert script("evaluate_model.py", labels, outputs, tmp_path / "scores.csv") == 0
+    assert script("evaluate_model.py", labels, outputs, tmp_path / "both.csv", tmp_path / "classes.csv") == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "scores.csv").read_text() == (tmp_path / "both.csv").read_text() == first
+
+    lines = [line.split(",") for line in (tmp_path / "classes.csv").read_text().split("\n")]
+    assert [line[0] for line in lines] == ["Classes", "AUROC", "AUPRC", "F-measure"]
+    assert lines[0][1:] == ["|".join(sorted(codes)) for codes in CODES] and "164909002|733534002" in lines[0]
+    for line, values in zip(lines[1:], (auroc, auprc, measures), strict=True):
+        expected = [f"{values[codes[0]]:.3f}" if codes[0] in values else "nan" for codes in CODES]
+        assert line[1:] == expected
+
+
+def test_scores_are_nan_or_zero_where_there_is_nothing_to_score(script, capsys, tmp_path):
+    labels, outputs = write_case(tmp_path, {"A1": "Unknown"}, {"A1": ("", "", "")})
+    assert script("evaluate_model.py", labels, outputs) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "nan,nan,1.000,nan,0.000"
+
+
+def test_a_missing_output_file_is_named(script, capsys, tmp_path):
+    labels, outputs = hand_made(tmp_path)
+    (outputs / "A2.csv").unlink()
+    with pytest.raises(OSError, match=r"A2\.csv not found in .* for label file A2\.hea"):
+        evaluate_model.evaluate_model(labels, outputs)
+    assert script("evaluate_model.py", labels, outputs, tmp_path / "scores.csv") == 1
+    error = capsys.readouterr().err
+    assert "A2.csv" in error and "A2.hea" in error and error.count("\n") == 1
+    assert not (tmp_path / "scores.csv").exists()
+
+
+def test_no_label_files_is_an_error_and_what_is_hidden_is_no_label_file(script, tmp_path):
+    labels, outputs = hand_made(tmp_path)
+    (labels / ".A4.hea").write_text(header_text("A4"))
+    (outputs / "A5.csv").write_text("#A5\n\n\n\n")
+    assert evaluate_model.evaluate_model(labels, outputs)[5] == 2 / 3
+    with pytest.raises(OSError, match="no label files"):
+        evaluate_model.evaluate_model(outputs, outputs)
+    assert script("evaluate_model.py", tmp_path / "missing", outputs) == 1
+
+
+def test_both_dialects_of_labels_count(tmp_path):
+    labels, outputs = hand_made(tmp_path)
+    before = evaluate_model.evaluate_model(labels, outputs)
+    for path in labels.iterdir():
+        path.write_bytes(path.read_text().replace("#", "# ").replace("\n", "\r\n").encode())
+    assert str(evaluate_model.evaluate_model(labels, outputs)) == str(before)
+
+
+def scores_by_loops(label_codes, output_lines):
+    """The nine results of the evaluator, one recording, class and threshold at a time."""
+    truth, answers, scores = [], [], []
+    for codes, (classes, binary, scalar) in zip(label_codes, output_lines, strict=True):
+        present = [code.strip() for code in codes.split(",")]
+        truth.append([any(code in present for code in equivalent) for equivalent in CODES])
+        answer, score = [], []
+        for equivalent in CODES:
+            positives, values = [], []
+            for place, entry in enumerate(classes.split(",")):
+                if not set(part.strip() for part in entry.split("|")) & set(equivalent):
+                    continue
+                text = (binary.split(",") + [""] * 99)[place].strip()
+                value = (scalar.split(",") + [""] * 99)[place].strip()
+                positives.append(text in ("True", "true", "T", "t", "1", "1.0", "01", "1e0"))
+                finite = re.fullmatch(r"-?[0-9.]+(e-?[0-9]+)?", value)
+                values.append(float(value) if finite else 0.0)
+            answer.append(any(positives))
+            score.append(sum(values) / len(values) if values else 0.0)
+        answers.append(answer)
+        scores.append(score)
+
+    recordings, classes = range(len(truth)), range(len(CODES))
+    auroc, auprc, measures = [], [], []
+    for k in classes:
+        points = []
+        for threshold in [math.inf, *sorted({scores[i][k] for i in recordings}, reverse=True)]:
+            tp = sum(truth[i][k] and scores[i][k] >= threshold for i in recordings)
+            fp = sum(not truth[i][k] and scores[i][k] >= threshold for i in recordings)
+            fn = sum(truth[i][k] and scores[i][k] < threshold for i in recordings)
+            tn = sum(not truth[i][k] and scores[i][k] < threshold for i in recordings)
+            points.append((ratio(tp, tp + fn), ratio(tn, tn + fp), ratio(tp, tp + fp)))
+        pairs = list(zip(points[:-1], points[1:], strict=True))
+        auroc.append(sum(0.5 * (b[0] - a[0]) * (b[1] + a[1]) for a, b in pairs))
+        auprc.append(sum((b[0] - a[0]) * b[2] for a, b in pairs))
+        both = sum(truth[i][k] and answers[i][k] for i in recordings)
+        measures.append(ratio(2 * both, sum(truth[i][k] + answers[i][k] for i in recordings)))
+
+    def earned(given):
+        total = 0.0
+        for i in recordings:
+            union = max(1, sum(truth[i][k] or given[i][k] for k in classes))
+            total += sum(WEIGHTS[j, k] / union for j in classes for k in classes if truth[i][j] and given[i][k])
+        return total
+
+    sinus = [[SINUS in equivalent for equivalent in CODES] for _ in recordings]
+    inactive, right = earned(sinus), earned(truth)
+    metric = (earned(answers) - inactive) / (right - inactive) if right != inactive else 0.0
+    accuracy = sum(a == b for a, b in zip(truth, answers, strict=True)) / len(truth)
+    return [mean(auroc), mean(auprc), auroc, auprc, accuracy, mean(measures), measures, metric]
+
+
+def ratio(a, b):
+    return a / b if b else math.nan
+
+
+def mean(values):
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def messy_case(seed, recordings=25):
+    """Random labels, and outputs with every oddity that the rules speak of."""
+    random = np.random.default_rng(seed)
+    every = [code for equivalent in CODES for code in equivalent]
+
+    def pick(*texts):
+        return str(random.choice(texts))
+
+    label_codes, output_lines = [], []
+    for _ in range(recordings):
+        known = [str(code) for code in random.choice(every, random.integers(4))]
+        label_codes.append(pick(",", ", ").join([*known, *["999"] * random.integers(2)]) or "Unknown")
+        columns = [pick(*codes, *NAMES[k : k + 1]) for k, codes in enumerate(CODES) if random.random() < 0.8]
+        columns += [str(code) for code in random.choice(every, random.integers(4))]  # further columns of a class
+        columns += [pick("12345", "999", "", "164889003|164890007", "a|b")] * random.integers(3)
+        columns = [str(column) for column in random.permutation(columns)]
+        binary = [
+            pick("0", "0", "0", "1", "1.0", "True", "T", "t", "true", "01", "2", "TRUE", "nan", "") for _ in columns
+        ]
+        odd, numbers = ("nan", "", "inf", "-inf", "high", "1e-3"), [str(eighth / 8) for eighth in range(9)]
+        scalar = [pick(*(odd if random.random() < 0.2 else numbers)) for _ in columns]
+        if random.random() < 0.1:
+            columns, binary, scalar = [], [], []
+        if random.random() < 0.1:  # cut short
+            binary, scalar = binary[:-3], scalar[:-5]
+        comma = pick(",", ", ")
+        output_lines.append(tuple(comma.join(line) for line in (columns, binary, scalar)))
+    return label_codes, output_lines
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_messy_cases_score_as_one_step_at_a_time(seed, tmp_path):
+    label_codes, output_lines = messy_case(seed)
+    names = [f"A{number:03d}" for number in range(len(label_codes))]
+    labels, outputs = write_case(
+        tmp_path, dict(zip(names, label_codes, strict=True)), dict(zip(names, output_lines, strict=True))
+    )
+    classes, *found = evaluate_model.evaluate_model(labels, outputs)
+    expected = scores_by_loops(label_codes, output_lines)
+    assert classes == ["|".join(sorted(codes)) for codes in CODES]
+    for value, reference in zip(found, expected, strict=True):
+        assert np.allclose(value, reference, atol=1e-12, equal_nan=True)
+
+
+def test_an_entry_of_two_classes_counts_for_both(tmp_path):
+    labels, outputs = write_case(tmp_path, {"A1": f"{AF},{AFL}"}, {"A1": (f"{AF}|{AFL}", "1", "0.5")})
+    assert evaluate_model.evaluate_model(labels, outputs)[5] == 1
+
+
+def test_output_files_that_end_early_are_negative(tmp_path):
+    labels, outputs = hand_made(tmp_path)
+    for text in ("", "#A1", "#A1\n", f"#A1\n{AF}", f"#A1\n{AF}\n", "#A1\n\n\n\n"):
+        (outputs / "A1.csv").write_text(text)
+        assert evaluate_model.evaluate_model(labels, outputs)[5] == 1 / 3
+
+
+def test_the_scripts_run_from_any_folder(tmp_path):
+    labels, outputs = hand_made(tmp_path)
+    command = [sys.executable, ROOT / "evaluate_model.py", labels, outputs]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[0] == "AUROC,AUPRC,Accuracy,F-measure,Challenge metric" and result.stderr == ""
+
+
+def test_the_codes_of_the_table_are_those_of_the_labels():
+    assert [set(codes) for codes in CODES] == [set(diagnosis.codes) for diagnosis in SCORED]
+    assert parse_header(header_text(codes=",".join(NAMES))).codes == NAMES

@@ -1,0 +1,31 @@
+"""Train the models on a folder of recordings: python train_model.py DATA MODEL."""
+
+import sys
+
+from ecg.records import RecordError, find_records
+from team_code import training_code
+
+USAGE = "usage: python train_model.py DATA MODEL"
+
+
+def main(arguments):
+    """Train on the recordings in the first folder, or below it, and leave the models in the second."""
+    if len(arguments) != 2:
+        print(USAGE, file=sys.stderr)
+        sys.exit(2)
+    data_directory, model_directory = arguments
+    try:
+        records = find_records(data_directory)
+    except OSError as error:
+        sys.exit(f"{data_directory}: {error.strerror}")
+    if not records:
+        sys.exit(f"{data_directory}: no recordings, which are files named *.hea, in this folder or below it")
+    try:
+        training_code(data_directory, model_directory)
+    except RecordError as error:
+        sys.exit(f"{data_directory}: {error}")
+    print("Done.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
