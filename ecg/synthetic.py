@@ -50,8 +50,8 @@ COMPANION_SHARE = 0.25
 RHYTHMS = {"NSR": 0.42, "SB": 0.14, "STach": 0.13, "AF": 0.14, "AFL": 0.10, "PR": 0.07}
 CHUNK = 32  # recordings that one process makes before it reports
 DIALECTS = (  # the Challenge's own files, and the same on PhysioNet
-    ("{name} 12 {frequency} {samples} 12-May-2020 12:33:59", "16+24 1000/mV", "#", ("Rx", "Hx", "Sx")),
-    ("{name} 12 {frequency} {samples}", "16x1+24 1000.0(0)/mV", "# ", ("Rx", "Hx")),
+    ("{name} {leads} {frequency} {samples} 12-May-2020 12:33:59", "16+24 1000/mV", "#", ("Rx", "Hx", "Sx")),
+    ("{name} {leads} {frequency} {samples}", "16x1+24 1000.0(0)/mV", "# ", ("Rx", "Hx")),
 )
 MAT_HEADER = struct.Struct("<5i4s")  # MATLAB version 4: type, rows, columns, no imaginary part, length of name; name
 MAT_INT16 = 30  # type: little-endian 16-bit integers by columns, so that the samples begin at byte 24
@@ -65,13 +65,14 @@ class Truth(NamedTuple):
     codes: tuple[str, ...]
 
 
-def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True, noise=1.0, sources=None, jobs=1):
+def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True, noise=1.0, sources=None,
+               leads=labels.LEADS, jobs=1):  # fmt: skip
     """Write made-up recordings NAME.hea and NAME.mat into a folder, and return the truth about each: a list of Truth.
 
     Recording i depends on `seed`, i and the other arguments, but neither on `records` nor on `jobs` (processes).
     `cpsc_omits`: CPSC's headers tell seven classes only; `ningbo_flutter`: Ningbo's call fibrillation flutter;
     `noise` multiplies noise, wander and hum; `sources` maps names of source databases to their shares of the
-    recordings. Raises ValueError for an unknown source.
+    recordings; `leads` are written, of the twelve that are made. Raises ValueError for an unknown source.
     """
     shares = sources or {name: source.share for name, source in SOURCES.items()}
     if unknown := set(shares) - set(SOURCES):
@@ -81,7 +82,7 @@ def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True,
     plan = list(enumerate(_plan(shares, records, seed)))
     chunks = [plan[start : start + CHUNK] for start in range(0, records, CHUNK)]
     work = joblib.Parallel(jobs, return_as="generator")(
-        joblib.delayed(_write_chunk)(folder, chunk, seed, cpsc_omits, ningbo_flutter, noise) for chunk in chunks
+        joblib.delayed(_write_chunk)(folder, chunk, seed, cpsc_omits, ningbo_flutter, noise, leads) for chunk in chunks
     )
     truths = []
     with Progress("made up", records) as progress:
@@ -107,7 +108,7 @@ def _plan(shares, records, seed):
     return plan
 
 
-def _write_chunk(folder, chunk, seed, cpsc_omits, ningbo_flutter, noise):
+def _write_chunk(folder, chunk, seed, cpsc_omits, ningbo_flutter, noise, leads):
     """Make and write some recordings of a plan: the work of one process. Returns the truths about them."""
     truths = []
     for index, (source, name) in chunk:
@@ -117,7 +118,9 @@ def _write_chunk(folder, chunk, seed, cpsc_omits, ningbo_flutter, noise):
             findings = draw_findings(rng)
             codes = written_codes(findings, source, rng, cpsc_omits, ningbo_flutter)
         patient, frequency, integers = make_recording(findings, source, rng, noise)
-        (folder / f"{name}.hea").write_text(_header(name, patient, frequency, integers, codes, rng), newline="\n")
+        integers = integers[:, [labels.LEADS.index(lead) for lead in leads]]
+        text = _header(name, patient, frequency, leads, integers, codes, rng)
+        (folder / f"{name}.hea").write_text(text, newline="\n")
         mat = MAT_HEADER.pack(MAT_INT16, *integers.shape[::-1], 0, 4, b"val\0") + integers.astype("<i2").tobytes()
         (folder / f"{name}.mat").write_bytes(mat)
         classes = np.isin(labels.ABBREVIATIONS, list(findings))
@@ -226,12 +229,12 @@ def twelve_leads(potentials):
     return np.rint(np.column_stack([*limbs, chest])).astype(np.int16)
 
 
-def _header(name, patient, frequency, integers, codes, rng):
+def _header(name, patient, frequency, leads, integers, codes, rng):
     """Return the text of a recording's header, in one of the dialects."""
     record, gain, mark, empty = DIALECTS[rng.integers(len(DIALECTS))]
     checksums = integers.sum(axis=0, dtype=np.int64).astype(np.int16)  # modulo 2 ** 16, as WFDB sums
-    lines = [record.format(name=name, frequency=frequency, samples=len(integers))]
-    for lead, value, checksum in zip(labels.LEADS, integers[0], checksums, strict=True):
+    lines = [record.format(name=name, leads=len(leads), frequency=frequency, samples=len(integers))]
+    for lead, value, checksum in zip(leads, integers[0], checksums, strict=True):
         lines.append(f"{name}.mat {gain} 16 0 {value} {checksum} 0 {lead}")
     age = "NaN" if rng.random() < 0.02 else patient.age
     sex = "Unknown" if rng.random() < 0.02 else patient.sex

@@ -171,3 +171,14 @@ def test_chapman_numbers_end_where_ningbo_begins():
 def test_an_unknown_source_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Geneva"):
         synthetic.synthesize(tmp_path, 1, sources={"Geneva": 1})
+
+
+def test_fewer_leads_are_those_of_the_twelve(tmp_path):
+    chosen = ("I", "II", "V2")
+    synthetic.synthesize(tmp_path / "12", 3, seed=4)
+    synthetic.synthesize(tmp_path / "3", 3, seed=4, leads=chosen)
+    for path in find_records(tmp_path / "12"):
+        whole, twelve = read_record(path)
+        part, three = read_record(tmp_path / "3" / path.name)
+        assert part.lead_names == chosen and part.codes == whole.codes
+        np.testing.assert_array_equal(three, twelve[[0, 1, 7]])

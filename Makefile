@@ -1,0 +1,62 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:
+	@echo "make demo         set up, make recordings up, train, answer, score: some minutes"
+	@echo "make test         set up, check the style, run the tests"
+	@echo "make test-slow    the tests that train for minutes"
+	@echo "make docker-test  build the image and use it as the Challenge's organisers do"
+	@echo "make clean        remove what these made, the virtual environment too"
+
+# The two sets of packages, each installed again only when its list changes.
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+demo: .venv/installed
+	rm -rf demo
+	$(BIN)/python -m ecg synthesize demo/training --records 320 --seed 1
+	$(BIN)/python -m ecg synthesize demo/test --records 160 --seed 2
+	$(BIN)/python -m ecg synthesize demo/test_2_leads --records 160 --seed 2 --leads 2
+	$(BIN)/python train_model.py demo/training demo/model
+	$(BIN)/python test_model.py demo/model demo/test demo/outputs
+	$(BIN)/python test_model.py demo/model demo/test_2_leads demo/outputs_2_leads
+	@echo "Scores with 2 leads:"
+	@$(BIN)/python evaluate_model.py demo/test_2_leads demo/outputs_2_leads
+	@echo "Scores with 12 leads:"
+	@$(BIN)/python evaluate_model.py demo/test demo/outputs
+	@echo "Plots and tables: demo/model/report"
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+# DOCKER_BUILD="--build-arg CUDA=0" leaves out the libraries for the GPU.
+DOCKER_IMAGE := ecg-entry
+DOCKER_DATA := $(CURDIR)/build/docker
+DOCKER_RUN := docker run --rm -v $(DOCKER_DATA)/model:/physionet/model -v $(DOCKER_DATA)/test_data:/physionet/test_data \
+	-v $(DOCKER_DATA)/test_outputs:/physionet/test_outputs -v $(DOCKER_DATA)/training_data:/physionet/training_data \
+	$(DOCKER_IMAGE) bash -c
+
+docker-test:
+	docker build $(DOCKER_BUILD) -t $(DOCKER_IMAGE) .
+	$(DOCKER_RUN) "rm -rf model/* test_data/* test_outputs/* training_data/*"
+	$(DOCKER_RUN) "python -m ecg synthesize training_data --records 60 --seed 1 \
+		&& python -m ecg synthesize test_data --records 10 --seed 2 --leads 3"
+	$(DOCKER_RUN) "python train_model.py training_data model && python test_model.py model test_data test_outputs"
+	$(DOCKER_RUN) "python evaluate_model.py test_data test_outputs"
+
+clean:
+	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help demo test test-slow docker-test clean
