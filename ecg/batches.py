@@ -10,7 +10,9 @@ import numpy as np
 
 from ecg.signals import RATE
 
-GRID = np.array((1, 2, 5, 10, 20, 40, 80)) * RATE  # samples; training cuts to the largest that a recording reaches
+# Samples; training cuts to the largest that a recording reaches. No step is the usual length, 10 s, so that most cuts
+# fall elsewhere in each epoch.
+GRID = np.array((1, 2, 4, 8, 16, 32, 64)) * RATE
 FULL = 20 * RATE  # samples; up to here a batch holds all the recordings asked for, beyond it fewer, for memory
 
 

@@ -14,7 +14,7 @@ from ecg.labels import LEAD_SETS, LEADS, PROXY_SOURCE, TRAINED, expand
 from ecg.losses import AsymmetricLoss, FocalLoss
 from ecg.networks import NetworkSettings, build_network
 from ecg.progress import duration
-from ecg.report import Results, write_report
+from ecg.report import Results, summary_lines, write_report
 from ecg.scoring import load_weights, search_thresholds
 from ecg.store import build_store
 from ecg.training import Examples, TrainingSettings, predict, seeds, train_network
@@ -96,7 +96,10 @@ def train(data, model, settings=None, log=print):
         log(f"{stage}: score {found.score_at_half:.3f} at 0.5, {found.score_common:.3f} with one threshold, "
             f"{found.score_by_class:.3f} with one for each class")  # fmt: skip
 
-    write_report(model, Results(store, training, validation, scored, epochs, masks, searches, validated), settings)
+    results = Results(store, training, validation, scored, epochs, masks, searches, validated)
+    write_report(model, results, settings)
+    for line in summary_lines(results):
+        log(line)
     if not settings.keep_stages:
         shutil.rmtree(stages)
     log(f"{model}: {len(searches)} models after {duration(time.monotonic() - begun)}")

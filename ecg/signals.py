@@ -85,7 +85,6 @@ def resample_and_filter(signal, frequency):
         signal, ((0, 0), (before, steps * source_step - before - samples)), mode="reflect", reflect_type="odd"
     )
     response = band_pass_response(steps * step)
-    response = band_pass_response(steps * step)
     spectrum = fft.rfft(extended)[:, : len(response)]
     spectrum *= response[: spectrum.shape[1]] * np.float32(step / source_step)
     return fft.irfft(spectrum, steps * step)[:, lead_in * step : lead_in * step + wanted]

@@ -12,6 +12,7 @@ from ecg.batches import ahead, gather, plan_training, plan_whole
 from ecg.progress import Progress, duration
 
 PREDICTION_BATCH = 64
+AVERAGED_EVERY = 10  # steps; copying the weights at each would cost more than it gives
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class TrainingSettings:
     first_epochs: int = 2
     rate: float = 1e-3
     patience: int = 4  # epochs without a lower loss on the validation set
+    averaging: float = 0.99  # momentum, by step, of the running average of the weights; 0 takes the last, as the paper
     epochs: int = 100  # at the most
 
     def batch_for(self, recordings):
@@ -84,6 +86,29 @@ class EarlyStopping:
         return self.waited >= self.patience
 
 
+class WeightAverage:
+    """A running average of a network's weights, in which those of n steps ago count momentum^n.
+
+    It swings less from epoch to epoch than the weights do, so that early stopping picks a better epoch: on few
+    recordings this decides. Moving averages of batch normalisation are averaged with the rest.
+    """
+
+    def __init__(self, momentum):
+        self.momentum = momentum
+        self.total, self.share = None, 1.0  # the share of what came before the first step
+
+    def add(self, weights, steps):
+        """Take the weights, a list of arrays, reached after so many more steps."""
+        keep = self.momentum**steps
+        self.share *= keep
+        kept = [0.0] * len(weights) if self.total is None else self.total
+        self.total = [keep * old + (1 - keep) * new for old, new in zip(kept, weights, strict=True)]
+
+    def value(self):
+        """Return the average, a list of arrays."""
+        return [total / (1 - self.share) for total in self.total]
+
+
 def seeds(seed, stage, epoch, count):
     """Return `count` numbers (uint32) that depend on (seed, stage, epoch) alone."""
     return np.random.SeedSequence([seed, zlib.crc32(stage.encode()), epoch]).generate_state(count)
@@ -99,7 +124,8 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     network.compile(keras.optimizers.Adam(settings.first_rate), loss, jit_compile=keras.backend.backend() == "jax")
     # Within the first step it would be built twice over, and slowly.
     network.optimizer.build(network.trainable_variables)
-    stopping, epochs, best = EarlyStopping(settings.patience), [], network.get_weights()
+    stopping, average = EarlyStopping(settings.patience), WeightAverage(settings.averaging)
+    epochs, best = [], network.get_weights()
     batch = settings.batch_for(len(training.records))
     for number in range(settings.epochs):
         start = time.monotonic()
@@ -109,14 +135,17 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
             if isinstance(layer, keras.layers.Dropout):
                 layer.seed_generator.state.assign(np.array([layer_seed, 0], np.uint32))
         title = f"{stage}, epoch {number + 1}"
-        trained = train_epoch(network, training, batch, np.random.default_rng(order_seed), title)
+        trained = train_epoch(network, training, batch, np.random.default_rng(order_seed), average, title)
+        latest = network.get_weights()
+        network.set_weights(average.value())
         probabilities = predict(network, validation.store, validation.records, validation.columns, f"{title}, checking")
         validated = float(loss(validation.targets, probabilities, validation.masks))
         if not math.isfinite(validated):
             raise TrainingError(f"{title}: the loss on the validation set is {validated}")
         is_best = stopping.is_best(validated)
         if is_best:
-            best = network.get_weights()
+            best = average.value()
+        network.set_weights(latest)
         epoch = Epoch(stage, number + 1, settings.rate_in(number), trained, validated, score(probabilities),
                       time.monotonic() - start, is_best)  # fmt: skip
         epochs.append(epoch)
@@ -129,8 +158,11 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     return epochs
 
 
-def train_epoch(network, examples, size, generator, title):
-    """Take each recording once, cut at random, in batches of about `size`; return the mean loss."""
+def train_epoch(network, examples, size, generator, average, title):
+    """Take each recording once, cut at random, in batches of about `size`; return the mean loss.
+
+    The weights go into the average as they change.
+    """
 
     def arrays(batch):
         rows = batch.records
@@ -145,6 +177,8 @@ def train_epoch(network, examples, size, generator, title):
             if not math.isfinite(loss):
                 raise TrainingError(f"{title}, step {step}: the loss is {loss}")
             total, weight = total + loss * masks.sum(), weight + masks.sum()
+            if step % AVERAGED_EVERY == 0 or step == len(plan):
+                average.add(network.get_weights(), (step - 1) % AVERAGED_EVERY + 1)
             progress.advance(len(signals), f"loss {total / max(weight, 1):.5f}")
     return float(total / max(weight, 1))
 

@@ -11,7 +11,16 @@ import pytest
 from ecg.losses import AsymmetricLoss, FocalLoss
 from ecg.networks import build_network
 from ecg.store import Store
-from ecg.training import EarlyStopping, Examples, TrainingError, TrainingSettings, predict, seeds, train_network
+from ecg.training import (
+    EarlyStopping,
+    Examples,
+    TrainingError,
+    TrainingSettings,
+    WeightAverage,
+    predict,
+    seeds,
+    train_network,
+)
 
 ROOT = Path(__file__).parents[1]
 QUICK = TrainingSettings(smallest_batch=4, steps=1000, rate=1e-2, epochs=3)
@@ -60,6 +69,29 @@ def test_rates_and_batches_are_the_methods():
     settings = TrainingSettings()
     assert [settings.rate_in(epoch) for epoch in range(4)] == [1e-4, 1e-4, 1e-3, 1e-3]
     assert [settings.batch_for(count) for count in (10, 680, 2000, 12_800, 70_000)] == [16, 16, 40, 256, 256]
+
+
+def test_the_average_of_weights_is_that_of_all_steps_whether_added_one_by_one_or_not():
+    weights = np.random.default_rng(0).normal(size=(8, 5))
+    average = WeightAverage(0.9)
+    for step in range(8):
+        average.add([weights[step], weights[step] * 2], 1)
+    shares = 0.9 ** np.arange(7, -1, -1)
+    expected = shares @ weights / shares.sum()
+    np.testing.assert_allclose(average.value()[0], expected)
+    np.testing.assert_allclose(average.value()[1], 2 * expected)
+    once, steps = WeightAverage(0.9), WeightAverage(0.9)
+    once.add([weights[0]], 3)
+    for _ in range(3):
+        steps.add([weights[0]], 1)
+    np.testing.assert_allclose(once.value(), steps.value())
+
+
+def test_without_averaging_the_last_weights_count():
+    average = WeightAverage(0.0)
+    for value in (1.0, 5.0, 7.0):
+        average.add([np.array(value)], 2)
+    assert average.value() == [7.0]
 
 
 def test_seeds_tell_seed_stage_and_epoch_apart():

@@ -1,0 +1,183 @@
+"""python -m ecg COMMAND: everything the Challenge's scripts have no argument for.
+
+A command is one function: it adds its parser, with a function of its own that does the work. What a command needs is
+imported when it runs, so that help is instant.
+"""
+
+import argparse
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ecg.labels import LEAD_SETS
+from ecg.startup import start_keras
+
+PROGRAM = "python -m ecg"
+
+
+def train(commands):
+    """Add the command that trains with other settings than the method's."""
+    parser = commands.add_parser("train", help="train the networks on a folder of recordings",
+                                 epilog="What is not given is the method's.")  # fmt: skip
+    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="folder for the models and the report")
+    parser.add_argument("--seed", type=whole(0), metavar="N", help="of split, first weights, order, cuts and dropout")
+    parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
+    parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
+    parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, in each training")
+    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
+    parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
+
+    def run(arguments):
+        start_keras()
+        from ecg import pipeline
+        from ecg.records import RecordError
+        from ecg.training import TrainingError
+
+        method = pipeline.Settings()
+        lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
+        settings = replace(
+            method,
+            **given(seed=arguments.seed, lead_sets=lead_sets, jobs=arguments.jobs),
+            keep_stages=arguments.keep_stages,
+            network=replace(method.network, **given(width=arguments.width)),
+            training=replace(method.training, **given(epochs=arguments.epochs)),
+        )
+        with reported(RecordError, TrainingError):
+            pipeline.train(arguments.data, arguments.model, settings, partial(print, flush=True))
+
+    parser.set_defaults(run=run)
+
+
+def plot(commands):
+    """Add the command that draws a recording."""
+    parser = commands.add_parser("plot", help="draw a recording on ECG paper")
+    parser.add_argument("record", metavar="RECORD", type=Path, help="its path, with .hea or .mat or without")
+    parser.add_argument("--model", type=Path, help="folder of a model whose probabilities are shown beside it")
+    parser.add_argument("--start", type=float, default=0.0, metavar="SECOND", help="where the ten seconds begin")
+    parser.add_argument("--output", type=picture, metavar="FILE.png", help="NAME.png in the current folder by default")
+
+    def run(arguments):
+        from ecg.paper import draw_record
+        from ecg.records import RecordError, read_record
+
+        path = arguments.record
+        path = path if path.suffix == ".hea" else Path(f"{path.with_suffix('') if path.suffix == '.mat' else path}.hea")
+        output = arguments.output or Path(f"{path.stem}.png")
+        with reported(RecordError):
+            header, recording = read_record(path)
+            answer = ask(arguments.model, header, recording) if arguments.model else {}
+            draw_record(header, recording, arguments.start, **answer).savefig(output)
+        print(output)
+
+    parser.set_defaults(run=run)
+
+
+def ask(folder, header, recording):
+    """Return what the model in a folder says of a recording: its probabilities and thresholds, by these names."""
+    start_keras()
+    from ecg.bundle import ModelError, load_bundle
+
+    with reported(ModelError):
+        bundle = load_bundle(folder, header.lead_names)
+    return {"probabilities": bundle.probabilities(header, recording), "thresholds": bundle.thresholds}
+
+
+def synthesize(commands):
+    """Add the command that makes recordings up."""
+    parser = commands.add_parser("synthesize", help="make recordings up, in the Challenge's format")
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument("--records", type=whole(1), metavar="N", required=True, help="how many")
+    parser.add_argument("--seed", type=whole(0), metavar="S", default=0, help="0 by default")
+    parser.add_argument("--leads", type=int, choices=tuple(LEAD_SETS), default=12, help="lead set that is written")
+    parser.add_argument("--noise", type=float, metavar="F", default=1.0, help="factor of noise, wander and hum")
+    parser.add_argument("--sources", type=share, nargs="+", metavar="NAME[=SHARE]",
+                        help="source databases and their shares; the Challenge's by default")  # fmt: skip
+    parser.add_argument("--cpsc-omits", action=argparse.BooleanOptionalAction, default=True,
+                        help="whether CPSC's headers tell seven classes only, as the real ones do")  # fmt: skip
+    parser.add_argument("--ningbo-flutter", action=argparse.BooleanOptionalAction, default=True,
+                        help="whether Ningbo's headers call fibrillation flutter, as the real ones do")  # fmt: skip
+    parser.add_argument("--jobs", type=whole(1), metavar="N", default=1, help="processes")
+
+    def run(arguments):
+        from ecg import synthetic
+
+        sources = dict(arguments.sources or ())
+        if unknown := set(sources) - set(synthetic.SOURCES):
+            parser.error(f"sources are any of {', '.join(synthetic.SOURCES)}, not {', '.join(sorted(unknown))}")
+        with reported():
+            synthetic.synthesize(
+                arguments.folder,
+                arguments.records,
+                arguments.seed,
+                cpsc_omits=arguments.cpsc_omits,
+                ningbo_flutter=arguments.ningbo_flutter,
+                noise=arguments.noise,
+                sources=sources or None,
+                leads=LEAD_SETS[arguments.leads],
+                jobs=arguments.jobs,
+            )
+        print(f"{arguments.folder}: {arguments.records:,} recordings made up")
+
+    parser.set_defaults(run=run)
+
+
+COMMANDS = (train, plot, synthesize)
+
+
+@contextmanager
+def reported(*kinds):
+    """End the program with one line on standard error where one of these errors, or an OSError, leaves the block."""
+    try:
+        yield
+    except (OSError, *kinds) as error:
+        told = isinstance(error, OSError) and error.filename is not None
+        reason = f"{error.filename}: {error.strerror}" if told else " ".join(str(error).split())
+        raise SystemExit(f"{PROGRAM}: error: {reason}") from None
+
+
+def given(**values):
+    """Return the values that are not None, by name."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def whole(least):
+    """Return what reads a whole number that is `least` or more."""
+
+    def number(text):
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is below {least}")
+        return value
+
+    return number
+
+
+def share(text):
+    """Read NAME or NAME=SHARE: the name and a number above 0, 1 where it is not given."""
+    name, _, value = text.partition("=")
+    if not float(value or 1) > 0:
+        raise argparse.ArgumentTypeError(f"{text}: a share is above 0")
+    return name, float(value or 1)
+
+
+def picture(text):
+    """Read the name of a file that can hold a picture."""
+    if Path(text).suffix not in (".png", ".pdf", ".svg"):
+        raise argparse.ArgumentTypeError(f"{text} does not end in .png, .pdf or .svg")
+    return Path(text)
+
+
+def main(arguments=None):
+    """Run the command that the arguments name, those of the program where None."""
+    parser = argparse.ArgumentParser(PROGRAM, description="Twelve-lead ECG classification, beside the Challenge's own.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command(commands)
+    chosen = parser.parse_args(arguments)
+    chosen.run(chosen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""One recording on ECG paper, true to scale: 25 mm for a second, 10 mm for a millivolt."""
+
+import math
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, LEADS, encode
+from ecg.records import SignalError
+from ecg.signals import INVALID
+
+# What paper and layout measure, in mm unless the name says otherwise.
+SPEED, HEIGHT = 25, 10  # for a second, for a millivolt
+SECONDS, COLUMN_SECONDS = 10.0, 2.5
+ROW = 30
+PULSE_AT, PULSE_WIDTH = 5, 5
+LEFT, RIGHT = 15, 5  # of the paper, beside the traces
+MARGIN, TITLE, LINE, FOOT = 6, 8, 4.5, 5
+PANEL, CLASS_ROW, FULL = 72, 7.5, 34  # width of the model's panel, height of a class in it, bar of probability 1
+PIXELS = 10  # so that every line of the grid lies on whole pixels
+INCH = 25.4
+COLUMNS = (LEADS[:3], LEADS[3:6], LEADS[6:9], LEADS[9:])
+RHYTHM = "II"
+LABEL_CHARACTERS = 140  # in a line above the paper
+
+PAPER, FINE, COARSE, INK = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c"
+POSITIVE, NEGATIVE, QUIET = "#b5382a", "#c9c9cf", "#5b5b66"
+
+
+class Strip(NamedTuple):
+    """A piece of a lead on paper: row of the recording, row on paper, then seconds: its place, first one, length."""
+
+    lead: int
+    row: int
+    at: float
+    begin: float
+    seconds: float
+
+
+def draw_record(header, recording, start=0.0, probabilities=None, thresholds=None):
+    """Draw ten seconds of a recording on ECG paper and return the Figure; its savefig keeps the scale in the file.
+
+    Takes the header, the stored integers (L, T), the second to start from and, of a model, the probabilities (26,)
+    and thresholds (26,). The signal is drawn as recorded, neither filtered nor resampled: millivolts by gain and
+    baseline, the median of what is shown taken off so that a lead lies on its line. Invalid samples are gaps.
+    Twelve leads are drawn as 3 rows of 4 columns and lead II below, other leads one a row. Of less than ten seconds
+    the columns overlap, so that each is full. Raises SignalError where nothing was recorded from `start` on, and
+    HeaderError where a lead is not a voltage.
+    """
+    duration = recording.shape[1] / header.sampling_frequency
+    if not 0 <= start < duration:
+        raise SignalError(f"{header.name}: there is nothing at {start:g} s in a recording of {duration:g} s")
+    shown = min(SECONDS, duration - start)
+    strips = lay_out(header.lead_names, start, shown)
+    labels = textwrap.wrap(f"Labels: {', '.join(label_names(header.codes)) or 'none'}", LABEL_CHARACTERS)
+    width, height = LEFT + SECONDS * SPEED + RIGHT, ROW * (1 + max(strip.row for strip in strips))
+    top = height + FOOT
+    whole = (2 * MARGIN + width + PANEL * (probabilities is not None),
+             2 * MARGIN + top + math.ceil(TITLE + LINE * len(labels)))  # fmt: skip
+    figure = Figure((whole[0] / INCH, whole[1] / INCH), dpi=PIXELS * INCH, facecolor="white")
+    axes = _millimetres(figure, whole, (MARGIN, MARGIN + FOOT, width, height))
+    _draw_grid(axes, width, height)
+    for row in range(height // ROW):
+        _draw_pulse(axes, height - ROW * (row + 0.5))
+    for strip in strips:
+        _draw_strip(axes, strip, header, recording, height - ROW * (strip.row + 0.5))
+
+    text = _millimetres(figure, whole, (MARGIN, MARGIN, whole[0] - 2 * MARGIN, whole[1] - 2 * MARGIN))
+    text.axis("off")
+    title = top + 3 + LINE * len(labels)
+    text.text(0, title, header.name, fontsize=14, fontweight="bold")
+    text.text(width, title, facts(header, duration, start, shown), fontsize=9, ha="right")
+    for row, line in enumerate(reversed(labels)):
+        text.text(0, top + 2 + LINE * row, line, fontsize=9)
+    text.text(0, 0, f"{SPEED} mm/s   {HEIGHT} mm/mV   as recorded, not filtered", fontsize=7, color=QUIET)
+    overlapping = shown < SECONDS and len(strips) > len(LEADS)
+    if overlapping:
+        text.text(width, 0, "the columns overlap in time, so that each is full", fontsize=7, color=QUIET, ha="right")
+    if probabilities is not None:
+        panel = _millimetres(figure, whole, (MARGIN + width, MARGIN, PANEL, height + FOOT))
+        _draw_answer(panel, np.asarray(probabilities), np.asarray(thresholds), encode(header.codes), height + FOOT)
+    return figure
+
+
+def lay_out(names, start, shown):
+    """Return the strips for leads of these names, where `shown` seconds from `start` on are to be seen."""
+    position = {name: lead for lead, name in enumerate(names)}
+    if not set(LEADS) <= set(names):
+        order = sorted(range(len(names)), key=lambda lead: LEADS.index(names[lead]) if names[lead] in LEADS else 99)
+        return [Strip(lead, row, 0.0, start, shown) for row, lead in enumerate(order)]
+    step = max(shown - COLUMN_SECONDS, 0) / (len(COLUMNS) - 1)
+    seconds = min(COLUMN_SECONDS, shown)
+    strips = [
+        Strip(position[name], row, COLUMN_SECONDS * column, start + step * column, seconds)
+        for column, leads in enumerate(COLUMNS)
+        for row, name in enumerate(leads)
+    ]
+    return [*strips, Strip(position[RHYTHM], len(COLUMNS[0]), 0.0, start, shown)]
+
+
+def label_names(codes):
+    """Return the abbreviations of the scored classes that codes name, and the other codes as they are, each once."""
+    names = (ABBREVIATIONS[COLUMN_OF_CODE[code]] if code in COLUMN_OF_CODE else code for code in codes)
+    return list(dict.fromkeys(names))
+
+
+def facts(header, duration, start, shown):
+    """Return in one line who was recorded, and what of it is shown."""
+    age = "age unknown" if math.isnan(header.age) else f"{header.age:g} years"
+    sex = "sex unknown" if header.sex == "Unknown" else header.sex.lower()
+    part = "" if shown == duration else f", from {start:g} s to {start + shown:g} s"
+    return f"{age}, {sex}   {header.sampling_frequency:g} Hz   {duration:g} s{part}"
+
+
+def millivolts(header, recording, strip):
+    """Return time (n,) in s from the strip's beginning and what is shown of its lead: (n,) mV, NaN where invalid."""
+    lead, frequency = header.leads[strip.lead], header.sampling_frequency
+    first = math.ceil(strip.begin * frequency - 1e-6)
+    last = math.floor((strip.begin + strip.seconds) * frequency + 1e-6) + 1
+    integers = recording[strip.lead, first:last].astype(np.float64)
+    signal = (integers - lead.baseline) / lead.per_millivolt
+    valid = np.isfinite(signal) & (integers != INVALID)
+    signal[~valid] = np.nan
+    if valid.any():
+        signal -= np.median(signal[valid])
+    return (first + np.arange(len(signal))) / frequency - strip.begin, signal
+
+
+def _millimetres(figure, whole, box):
+    """Add axes at a box (left, bottom, width, height) of a figure of the whole size, in mm inside and out."""
+    left, bottom, width, height = box
+    axes = figure.add_axes((left / whole[0], bottom / whole[1], width / whole[0], height / whole[1]))
+    axes.set(xlim=(0, width), ylim=(0, height), xticks=(), yticks=())
+    return axes
+
+
+def _draw_grid(axes, width, height):
+    axes.set_facecolor(PAPER)
+    axes.spines[:].set(color=COARSE, linewidth=0.6)
+    for step, colour, line in ((1, FINE, 0.28), (5, COARSE, 0.5)):
+        upright = [((x, 0), (x, height)) for x in np.arange(0, width + 1, step)]
+        level = [((0, y), (width, y)) for y in np.arange(0, height + 1, step)]
+        lines = LineCollection(upright + level, colors=colour, linewidths=line, antialiaseds=False, zorder=1)
+        axes.add_collection(lines)
+
+
+def _draw_pulse(axes, zero):
+    """Draw the calibration pulse: 1 mV for 0.2 s."""
+    x = PULSE_AT + np.array([-2, 0, 0, PULSE_WIDTH, PULSE_WIDTH, PULSE_WIDTH + 2])
+    axes.plot(x, zero + HEIGHT * np.array([0, 0, 1, 1, 0, 0]), color=INK, linewidth=0.8, gid="pulse")
+
+
+def _draw_strip(axes, strip, header, recording, zero):
+    time, signal = millivolts(header, recording, strip)
+    left = LEFT + SPEED * strip.at
+    name = header.lead_names[strip.lead]
+    axes.plot(left + SPEED * time, zero + HEIGHT * signal, color=INK, linewidth=0.8, solid_joinstyle="round",
+              gid=f"{name} row {strip.row}")  # fmt: skip
+    if strip.at:
+        axes.plot((left, left), (zero - 2.5, zero + 2.5), color=QUIET, linewidth=0.8)
+    if np.isnan(signal).all():
+        name += " (no signal)"
+    elif np.nanmin(signal) == np.nanmax(signal):
+        name += " (flat)"
+    axes.text(left + 1.5, zero + 9, name, fontsize=10, fontweight="bold", color=INK, zorder=1.5,  # below the traces
+              path_effects=[withStroke(linewidth=2.5, foreground=PAPER)])  # fmt: skip
+
+
+def _draw_answer(axes, probabilities, thresholds, labelled, height):
+    """Draw the likeliest classes and all positive or labelled ones as bars, with their thresholds."""
+    axes.axis("off")
+    positive = probabilities >= thresholds
+    wanted = positive | labelled
+    count = min(len(probabilities), max(int((height - 22) // CLASS_ROW), np.count_nonzero(wanted)))
+    chosen = np.lexsort((-probabilities, ~wanted))[:count]
+    chosen = chosen[np.argsort(-probabilities[chosen], kind="stable")]
+    spacing = min(CLASS_ROW, (height - 22) / count)
+    name, bar, value, mark = 20, 22, 22 + FULL + 8, 22 + FULL + 11
+    axes.text(name, height - 5, "Model", fontsize=10, fontweight="bold", ha="right")
+    axes.text(bar, height - 5, "probability of a class", fontsize=8, color=QUIET)
+    for row, column in enumerate(chosen):
+        middle = height - 12 - spacing * row
+        colour, weight = (POSITIVE, "bold") if positive[column] else (NEGATIVE, "normal")
+        text = {"fontsize": 9, "fontweight": weight, "ha": "right", "va": "center_baseline"}
+        axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL, 0.6 * spacing, color="#f3f3f5"))
+        axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL * probabilities[column], 0.6 * spacing,
+                                 color=colour, gid=ABBREVIATIONS[column]))  # fmt: skip
+        axes.plot(2 * (bar + FULL * thresholds[column],), (middle - 0.42 * spacing, middle + 0.42 * spacing),
+                  color=INK, linewidth=1.2)  # fmt: skip
+        axes.text(name, middle, ABBREVIATIONS[column], **text)
+        axes.text(value, middle, f"{probabilities[column]:.2f}", **text)
+        if labelled[column]:
+            axes.plot(mark, middle, "o", color=INK, markersize=4)
+    axes.add_patch(Rectangle((4, 3), 4, 3, color=POSITIVE))
+    axes.text(10, 3, "positive", fontsize=8)
+    axes.plot((27, 27), (2.5, 6.5), color=INK, linewidth=1.2)
+    axes.text(29, 3, "threshold", fontsize=8)
+    axes.plot(50, 4.5, "o", color=INK, markersize=4)
+    axes.text(52, 3, "labelled", fontsize=8)

@@ -1,0 +1,114 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ecg.charts import class_chart, confusion_chart, learning_curves
+from ecg.labels import ABBREVIATIONS, COLUMN
+from ecg.scoring import challenge_score, load_weights
+
+WEIGHTS = load_weights()[1]
+NOTHING = np.full(26, np.nan)
+
+
+def epochs_of(stage, losses, validation):
+    lowest = np.minimum.accumulate(validation)
+    return [
+        SimpleNamespace(
+            stage=stage, epoch=place + 1, rate=1e-3, loss=loss, validation_loss=checked, seconds=1.0,
+            scores={"score at 0.5": loss / 2, "optimised": loss}, best=checked == lowest[place],
+        )
+        for place, (loss, checked) in enumerate(zip(losses, validation, strict=True))
+    ]  # fmt: skip
+
+
+def drawn(axes):
+    return {line.get_label(): line.get_ydata().tolist() for line in axes.lines if not line.get_label().startswith("_")}
+
+
+def words(axes):
+    return "\n".join(text.get_text() for text in axes.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+def test_each_stage_has_its_curves_and_the_kept_epoch_is_the_last_best():
+    stages = {"round 1": ([3, 2, 1], [3, 1, 2]), "round 2": ([5, 4], [5, 4]), "a": ([1], [1]), "b": ([2], [1])}
+    epochs = [epoch for stage, losses in stages.items() for epoch in epochs_of(stage, *losses)]
+    figure = learning_curves(epochs)
+    figure.draw_without_rendering()
+    panels = list(zip(figure.axes[::2], figure.axes[1::2], strict=True))
+    assert [losses.get_title("left") for losses, _ in panels] == list(stages)
+    assert [losses.get_title("right")[-1] for losses, _ in panels] == ["2", "2", "1", "1"]
+    for (losses, scores), (training, validation) in zip(panels, stages.values(), strict=True):
+        assert drawn(losses) == {"training": training, "validation": validation}
+        assert drawn(scores) == {"score at 0.5": [loss / 2 for loss in training], "optimised": training}
+        low, high = scores.get_ylim()
+        assert low < 0.5 and high > 5  # one scale for all the scores
+
+
+def test_classes_are_sorted_by_frequency_and_the_unseen_are_named():
+    labelled = np.zeros(26, int)
+    precision, recall = NOTHING.copy(), NOTHING.copy()
+    for name, count, rates in (("NSR", 90, (0.9, 0.8)), ("AF", 5, (0.5, 1.0)), ("PVC", 20, (np.nan, 0.0)),
+                               ("SB", 0, (0.0, np.nan)), ("LPR", 3, (np.nan, 0.0))):  # fmt: skip
+        labelled[COLUMN[name]] = count
+        precision[COLUMN[name]], recall[COLUMN[name]] = rates
+    figure = class_chart(labelled, precision, recall, "12 leads", "118 recordings")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["SB", "LPR (not trained)", "AF", "PVC", "NSR"]
+    dots = {points.get_label().split(":")[0]: np.asarray(points.get_offsets()) for points in axes.collections[1:]}
+    assert np.allclose(dots["recall"][:, 0], [np.nan, 0, 1, 0, 0.8], equal_nan=True)
+    assert np.allclose(dots["precision"][:, 0], [0, np.nan, 0.5, np.nan, 0.9], equal_nan=True)
+    unseen = axes.get_xlabel().removeprefix("neither labelled nor answered: ").split(", ")
+    assert sorted(unseen) == sorted(set(ABBREVIATIONS) - {"NSR", "AF", "PVC", "SB", "LPR"})
+    assert "118 recordings" in words(figure)
+
+
+def random_answers(seed):
+    random = np.random.default_rng(seed)
+    present = random.random(26) < 0.6
+    labels = (random.random((50, 26)) < 0.2) & present
+    answers = (random.random((50, 26)) < 0.2) & (random.random(26) < 0.6)
+    return labels, answers
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_cells_of_the_confusion_times_the_recordings_are_what_the_metric_adds_up(seed):
+    labels, answers = random_answers(seed)
+    figure = confusion_chart(labels, answers, WEIGHTS, "title", "subtitle")
+    axes = figure.axes[0]
+    cells = axes.images[0].get_array().filled(np.nan)
+    shown = [COLUMN[text.get_text()] for text in axes.get_xticklabels()]
+    assert set(shown) - {COLUMN["NSR"]} == set(np.flatnonzero((labels | answers).any(axis=0))) - {COLUMN["NSR"]}
+    counts = labels.sum(axis=0)[shown]
+    assert np.array_equal(np.isnan(cells), np.repeat(counts[:, None] == 0, len(shown), axis=1))
+    earned = np.nansum(cells * counts[:, None])
+    inactive = np.zeros_like(labels)
+    inactive[:, COLUMN["NSR"]] = True
+    base, best = (np.nansum(WEIGHTS * brute_credit(labels, given)) for given in (inactive, labels))
+    assert (earned - base) / (best - base) == pytest.approx(challenge_score(labels, answers, WEIGHTS))
+
+
+def brute_credit(labels, answers):
+    table = np.zeros((26, 26))
+    for label, given in zip(labels, answers, strict=True):
+        table += np.outer(label, given) / max((label | given).sum(), 1)
+    return table
+
+
+def test_right_answers_earn_in_every_row_what_the_labels_would():
+    labels, _ = random_answers(4)
+    figure = confusion_chart(labels, labels, WEIGHTS, "title", "subtitle")
+    figure.draw_without_rendering()
+    sums = [text.get_text() for text in figure.axes[0].child_axes[0].get_yticklabels()]
+    rows = [text.split(" of ") for text in sums if text]
+    assert len(rows) == labels.any(axis=0).sum()
+    assert all(got == most for got, most in rows)
+
+
+def test_a_confusion_of_nothing_is_drawn():
+    nothing = np.zeros((5, 26), bool)
+    figure = confusion_chart(nothing, nothing, WEIGHTS, "title", "subtitle")
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["NSR"]
+    class_chart(nothing.sum(axis=0), NOTHING, NOTHING, "title", "subtitle").draw_without_rendering()

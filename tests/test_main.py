@@ -1,0 +1,181 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecg.__main__ import COMMANDS, main
+from ecg.bundle import Bundle, save_bundle
+from ecg.labels import LEAD_SETS, LEADS
+from ecg.networks import build_network
+from ecg.paper import draw_record
+from ecg.pipeline import Settings
+from ecg.records import RecordError, read_record
+from ecg.synthetic import synthesize
+from ecg.training import TrainingError
+
+ROOT = Path(__file__).parents[1]
+
+
+def ends_with(arguments):
+    """The one line with which the command ends."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    line = ended.value.code
+    assert line.startswith("python -m ecg: error: ")
+    assert "\n" not in line
+    return line
+
+
+def test_help_names_every_command_and_loads_neither_keras_nor_matplotlib():
+    code = (
+        "import sys; from ecg.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "finally: print('loaded', *{'keras', 'tensorflow', 'matplotlib', 'scipy'} & set(sys.modules))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "loaded"
+    assert all(f"    {command.__name__}" in printed for command in COMMANDS)
+
+
+def test_pictures_are_drawn_without_pyplot():
+    code = "import sys, ecg.paper, ecg.report; print(*{'keras', 'matplotlib.pyplot'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == ""
+
+
+def test_an_error_is_one_line_on_standard_error_and_status_1(tmp_path):
+    command = [sys.executable, "-m", "ecg", "plot", str(tmp_path / "A0001")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"python -m ecg: error: {tmp_path / 'A0001.hea'}: No such file or directory\n"
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What training is called with, in place of a training."""
+    calls = []
+    monkeypatch.setattr("ecg.pipeline.train", lambda data, model, settings, log: calls.append((data, model, settings)))
+    return calls
+
+
+def test_training_without_flags_is_the_methods(trained):
+    main(["train", "data", "model"])
+    assert trained == [(Path("data"), Path("model"), Settings())]
+
+
+def test_flags_of_training_change_their_settings_and_no_others(trained):
+    flags = "--seed 0 --leads 2 12 2 --width 16 --epochs 3 --jobs 1 --keep-stages"
+    main(["train", "data", "model", *flags.split()])
+    (_, _, settings), method = trained[0], Settings()
+    assert (settings.seed, settings.lead_sets, settings.jobs, settings.keep_stages) == (0, (2, 12), 1, True)
+    assert (settings.network.width, settings.training.epochs) == (16, 3)
+    assert settings.network.kernels == method.network.kernels
+    assert settings.training.batch == method.training.batch
+
+
+@pytest.mark.parametrize("flags", ["--leads 5", "--seed -1", "--width 0", "--epochs x", "--jobs 0"])
+def test_flags_that_make_no_sense_are_usage_errors(trained, capsys, flags):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "data", "model", *flags.split()])
+    assert ended.value.code == 2
+    assert flags.split()[0] in capsys.readouterr().err
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    "error", [RecordError("none can\n  be used"), TrainingError("none can be used"), OSError("none can be used")]
+)
+def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("ecg.pipeline.train", fail)
+    assert ends_with(["train", "data", "model"]).endswith("error: none can be used")
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch):
+    monkeypatch.setattr("ecg.pipeline.train", lambda *arguments: [][0])
+    with pytest.raises(IndexError):
+        main(["train", "data", "model"])
+
+
+def test_data_that_are_not_there_are_named(tmp_path):
+    assert str(tmp_path / "data") in ends_with(["train", tmp_path / "data", tmp_path / "model"])
+
+
+@pytest.mark.parametrize("ending", ["", ".hea", ".mat"])
+def test_a_recording_is_plotted_by_its_path_with_either_ending_or_none(headers, tmp_path, monkeypatch, capsys, ending):
+    monkeypatch.chdir(tmp_path)
+    main(["plot", f"{headers[0].with_suffix('')}{ending}"])
+    assert capsys.readouterr().out == f"{headers[0].stem}.png\n"
+    assert (tmp_path / f"{headers[0].stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_goes_where_it_is_told_to(headers, tmp_path, capsys):
+    output = tmp_path / "page.svg"
+    main(["plot", str(headers[0]), "--start", "2.5", "--output", str(output)])
+    assert capsys.readouterr().out == f"{output}\n"
+    assert "<svg" in output.read_text()
+    with pytest.raises(SystemExit, match="2"):
+        main(["plot", str(headers[0]), "--output", "page.txt"])
+
+
+def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path, monkeypatch):
+    thresholds = np.linspace(0.2, 0.8, 26)
+    bundle = Bundle(LEADS, small, thresholds, build_network(small, 12, 22))
+    save_bundle(bundle, tmp_path)
+    shown = {}
+
+    def draw(*arguments, **answer):
+        shown.update(answer)
+        return draw_record(*arguments, **answer)
+
+    monkeypatch.setattr("ecg.paper.draw_record", draw)
+    main(["plot", str(headers[0]), "--model", str(tmp_path), "--output", str(tmp_path / "page.png")])
+    assert np.array_equal(shown["thresholds"], thresholds)
+    assert np.allclose(shown["probabilities"], bundle.probabilities(*read_record(headers[0])), atol=1e-6)
+
+
+def test_a_plot_that_cannot_be_drawn_says_why(headers, tmp_path):
+    (tmp_path / "A0001.hea").write_text("A0001 12 500 x\n")
+    assert "A0001.hea line 1: number of samples 'x'" in ends_with(["plot", tmp_path / "A0001"])
+    assert "nothing at 999 s" in ends_with(["plot", headers[0], "--start", "999"])
+    assert "no_folder" in ends_with(["plot", headers[0], "--output", tmp_path / "no_folder" / "page.png"])
+    assert "12_leads.json is missing" in ends_with(["plot", headers[0], "--model", tmp_path])
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        ("", {}),
+        ("--leads 3", {"leads": LEAD_SETS[3]}),
+        ("--seed 4 --noise 0.5 --jobs 1", {"seed": 4, "noise": 0.5}),
+        ("--no-cpsc-omits --sources CPSC", {"cpsc_omits": False, "sources": {"CPSC": 1}}),
+        ("--no-ningbo-flutter --sources Ningbo=3 CPSC", {"ningbo_flutter": False, "sources": {"Ningbo": 3, "CPSC": 1}}),
+    ],
+)
+def test_recordings_are_made_up_as_the_flags_say(tmp_path, capsys, flags, options):
+    main(["synthesize", str(tmp_path / "flags"), "--records", "5", *flags.split()])
+    assert capsys.readouterr().out == f"{tmp_path / 'flags'}: 5 recordings made up\n"
+    synthesize(tmp_path / "options", 5, **options)
+    assert files(tmp_path / "flags") == files(tmp_path / "options")
+    assert len(files(tmp_path / "flags")) == 10
+
+
+@pytest.mark.parametrize("source", ["Atlantis", "CPSC=0", "CPSC=x", "CPSC=nan"])
+def test_unknown_sources_and_empty_shares_are_usage_errors(tmp_path, capsys, source):
+    with pytest.raises(SystemExit, match="2"):
+        main(["synthesize", str(tmp_path / "folder"), "--records", "5", "--sources", source])
+    assert source.split("=")[0] in capsys.readouterr().err
+    assert not (tmp_path / "folder").exists()
+
+
+def test_every_lead_set_can_be_asked_for(trained):
+    main(["train", "data", "model", "--leads", *map(str, LEAD_SETS)])
+    assert trained[0][2].lead_sets == tuple(LEAD_SETS)

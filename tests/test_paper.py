@@ -1,0 +1,221 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+
+from ecg.labels import ABBREVIATIONS, COLUMN, LEADS
+from ecg.paper import COARSE, COLUMN_SECONDS, INCH, PIXELS, SECONDS, draw_record, label_names, lay_out, millivolts
+from ecg.records import Header, HeaderError, Lead, SignalError, find_records, read_record
+
+RATE = 100
+
+
+def header_of(names, gain=1000.0, baseline=0, codes=("164889003",)):
+    leads = tuple(Lead(name, "R.mat", "16", 24, gain, baseline, "mV") for name in names)
+    return Header("R", RATE, 0, leads, 60.0, "Female", codes)
+
+
+def recording_of(names, seconds=10.0, gain=1000.0, baseline=0, seed=0):
+    """Each lead an own number of millivolts at every sample, around an own offset."""
+    signal = np.random.default_rng(seed).normal(0, 0.3, (len(names), round(seconds * RATE)))
+    return np.rint((signal + np.arange(len(names))[:, None]) * gain + baseline).astype(np.int16)
+
+
+def traces(figure):
+    """The lines of the signal by their lead and row on paper."""
+    lines = {line.get_gid(): line for line in figure.axes[0].lines if line.get_gid()}
+    return {name: line.get_xydata() for name, line in lines.items() if name != "pulse"}
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_a_second_is_25_mm_and_a_millivolt_10_mm_on_the_printed_page():
+    names = ("I", "II")
+    recording = recording_of(names)
+    figure = draw_record(header_of(names), recording)
+    line = next(line for line in figure.axes[0].lines if line.get_gid() == "I row 0")
+    printed = line.get_transform().transform(line.get_xydata()) / figure.dpi * INCH
+    assert np.allclose(np.diff(printed[:, 0]), 25 / RATE)
+    assert np.allclose(np.diff(printed[:, 1]), 10 * np.diff(recording[0, : len(printed)] / 1000))
+
+
+def test_the_calibration_pulse_is_a_millivolt_high_and_a_fifth_of_a_second_wide():
+    axes = draw_record(header_of(LEADS), recording_of(LEADS)).axes[0]
+    pulses = [line.get_xydata() for line in axes.lines if line.get_gid() == "pulse"]
+    assert len(pulses) == 4
+    for pulse in pulses:
+        top = pulse[pulse[:, 1] == pulse[:, 1].max()]
+        assert (np.ptp(pulse[:, 1]), np.ptp(top[:, 0])) == (10, 5)
+
+
+def test_the_lines_of_the_grid_lie_five_millimetres_apart_on_whole_pixels():
+    figure = draw_record(header_of(("I",)), recording_of(("I",)) * 0)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3] / 255
+    assert pixels.shape[:2] == tuple(round(size * INCH * PIXELS) for size in figure.get_size_inches()[::-1])
+    box = figure.axes[0].get_window_extent()
+    row = pixels[pixels.shape[0] - round(box.y0) - 12, round(box.x0) : round(box.x1)]  # between two level lines
+    coarse = np.flatnonzero(np.abs(row - to_rgb(COARSE)).max(axis=1) < 0.01)
+    places = coarse[np.flatnonzero(np.diff(coarse, prepend=-9) > 2)]
+    assert len(places) >= 53
+    assert set(np.diff(places[1:-1])) == {5 * PIXELS}
+
+
+@pytest.mark.parametrize(("gain", "baseline"), [(1000.0, 0), (200.0, -117), (4880.0, 2048)])
+def test_the_trace_shows_the_same_millivolts_in_whatever_gain_they_are_written(gain, baseline):
+    signal = np.sin(np.arange(1000) / 20)
+    integers = np.rint(signal[np.newaxis] * gain + baseline).astype(np.int16)
+    header = header_of(("I",), gain, baseline)
+    time, shown = millivolts(header, integers, lay_out(("I",), 0.0, 10.0)[0])
+    assert np.allclose(time, np.arange(1000) / RATE)
+    assert np.allclose(shown, signal - np.median(signal), atol=1 / gain)
+
+
+def test_twelve_leads_lie_in_four_columns_above_lead_two_in_whatever_order_they_are_stored():
+    recording = recording_of(LEADS)
+    figure = draw_record(header_of(LEADS), recording)
+    straight = traces(figure)
+    assert list(straight) == [f"{lead} row {place % 3}" for place, lead in enumerate(LEADS)] + ["II row 3"]
+    column = {name: round(xy[0, 0] - straight["I row 0"][0, 0], 6) for name, xy in straight.items()}
+    assert [column[f"{lead} row {place % 3}"] for place, lead in enumerate(LEADS)] == [
+        62.5 * (place // 3) for place in range(12)
+    ]
+    order = np.random.default_rng(1).permutation(12)
+    shuffled = traces(draw_record(header_of([LEADS[place] for place in order]), recording[order]))
+    assert shuffled.keys() == straight.keys()
+    assert all(np.array_equal(shuffled[name], straight[name]) for name in straight)
+
+
+def test_fewer_leads_have_a_row_each_in_the_standard_order():
+    names = ("V2", "x", "II", "I")
+    assert [names[strip.lead] for strip in lay_out(names, 0.0, 10.0)] == ["I", "II", "V2", "x"]
+    assert [strip.row for strip in lay_out(names, 0.0, 10.0)] == [0, 1, 2, 3]
+
+
+@given(st.floats(0.02, SECONDS), st.floats(0, 100))
+def test_every_column_is_as_full_as_the_recording_allows_and_shows_nothing_beyond_it(shown, start):
+    *columns, rhythm = lay_out(LEADS, start, shown)
+    assert (rhythm.begin, rhythm.seconds) == (start, shown)
+    for strip in columns:
+        assert strip.seconds == min(COLUMN_SECONDS, shown)
+        assert start <= strip.begin
+        assert strip.begin + strip.seconds <= start + shown + 1e-9
+
+
+def test_ten_seconds_or_more_run_through_the_columns_without_a_break():
+    strips = lay_out(LEADS, 3.0, SECONDS)
+    assert [strip.begin for strip in strips[:12:3]] == [3.0, 5.5, 8.0, 10.5]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 4.0, 10.0, 17.0])
+def test_what_is_drawn_ends_with_the_recording_or_after_ten_seconds(seconds):
+    figure = draw_record(header_of(("I", "II")), recording_of(("I", "II"), seconds))
+    for xy in traces(figure).values():
+        assert np.ptp(xy[:, 0]) == pytest.approx(25 * min(SECONDS, seconds), abs=25 / RATE + 1e-6)
+
+
+def test_a_recording_is_drawn_from_the_second_asked_for():
+    recording = recording_of(("I",), 20.0)
+    header = header_of(("I",))
+    later = traces(draw_record(header, recording, 7.0))["I row 0"]
+    cut = traces(draw_record(header, recording[:, 700:]))["I row 0"]
+    assert np.allclose(later, cut)
+
+
+@pytest.mark.parametrize("start", [-0.1, 10.0, 99.0, math.nan])
+def test_a_start_outside_the_recording_is_an_error_that_says_how_long_it_is(start):
+    with pytest.raises(SignalError, match="R: there is nothing at .* in a recording of 10 s"):
+        draw_record(header_of(("I",)), recording_of(("I",)), start)
+
+
+def test_leads_that_are_no_voltage_are_an_error():
+    header = header_of(("I",))
+    header = replace(header, leads=(replace(header.leads[0], units="mmHg"),))
+    with pytest.raises(HeaderError, match="mmHg"):
+        draw_record(header, recording_of(("I",)))
+
+
+def test_invalid_samples_are_gaps_and_leave_the_others_where_they_are():
+    recording = recording_of(("I", "II", "III")).astype(float)
+    whole = traces(draw_record(header_of(("I", "II", "III")), recording))
+    broken = recording.copy()
+    broken[0, 100:200], broken[1, 300], broken[1, 301] = -32768, np.nan, np.inf
+    holed = traces(draw_record(header_of(("I", "II", "III")), broken))
+    assert np.flatnonzero(np.isnan(holed["I row 0"][:, 1])).tolist() == list(range(100, 200))
+    assert np.flatnonzero(np.isnan(holed["II row 1"][:, 1])).tolist() == [300, 301]
+    assert np.array_equal(holed["III row 2"], whole["III row 2"])
+    moved = (holed["II row 1"] - whole["II row 1"])[:, 1]
+    assert np.nanmax(np.abs(moved - moved[0])) < 1e-9
+
+
+def test_leads_without_signal_or_without_movement_say_so():
+    recording = recording_of(("I", "II", "V1"))
+    recording[1], recording[2] = -32768, 400
+    assert {"I", "II (no signal)", "V1 (flat)"} <= set(texts(draw_record(header_of(("I", "II", "V1")), recording)))
+
+
+def test_the_title_tells_the_person_and_the_labels():
+    codes = ("164884008", "427172004", "164865005")
+    header = replace(header_of(("I",)), codes=codes, age=math.nan, sex="Unknown")
+    shown = "\n".join(texts(draw_record(header, recording_of(("I",), 12.5))))
+    assert "Labels: PVC, 164865005" in shown  # two codes of one class are one label, an unscored code stays
+    assert "age unknown, sex unknown   100 Hz   12.5 s, from 0 s to 10 s" in shown
+
+
+def test_every_scored_class_is_labelled_by_its_abbreviation():
+    assert label_names(["426783006", "Unknown", "426783006"]) == ["NSR", "Unknown"]
+
+
+def answer(seed=0):
+    random = np.random.default_rng(seed)
+    return random.random(26), random.uniform(0.2, 0.8, 26)
+
+
+def bars(figure):
+    return {patch.get_gid(): patch for patch in figure.axes[-1].patches if patch.get_gid()}
+
+
+@pytest.mark.parametrize("names", [LEADS, ("I", "II")])
+def test_all_positive_and_all_labelled_classes_are_among_the_models_bars(names):
+    probabilities, thresholds = answer()
+    probabilities[COLUMN["AF"]] = 0.0
+    figure = draw_record(header_of(names), recording_of(names), 0, probabilities, thresholds)
+    drawn = bars(figure)
+    positive = {ABBREVIATIONS[column] for column in np.flatnonzero(probabilities >= thresholds)}
+    assert positive | {"AF"} <= drawn.keys()
+    colours = {drawn[name].get_facecolor() for name in positive}
+    assert len(colours) == 1
+    assert all((drawn[name].get_facecolor() in colours) == (name in positive) for name in drawn)
+    full = max(patch.get_width() for patch in figure.axes[-1].patches if not patch.get_gid())
+    lengths = [drawn[name].get_width() / full for name in drawn]
+    assert lengths == pytest.approx([probabilities[COLUMN[name]] for name in drawn])
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_the_likeliest_classes_fill_the_panel_where_few_are_positive():
+    probabilities, _ = answer(1)
+    figure = draw_record(header_of(LEADS, codes=()), recording_of(LEADS), 0, probabilities, np.ones(26))
+    likeliest = [ABBREVIATIONS[column] for column in np.argsort(-probabilities)]
+    assert list(bars(figure)) == likeliest[: len(bars(figure))]
+    assert len(bars(figure)) >= 10
+
+
+def test_the_page_has_no_panel_without_a_model():
+    assert not bars(draw_record(header_of(LEADS), recording_of(LEADS)))
+
+
+def test_real_recordings_of_every_dialect_are_drawn_within_the_page(real_data):
+    for path in find_records(real_data / "dialects"):
+        header, recording = read_record(path)
+        figure = draw_record(header, recording)
+        heights = np.concatenate([xy[:, 1] for xy in traces(figure).values()])
+        inside = (heights > 0) & (heights < figure.axes[0].get_ylim()[1])
+        assert inside.mean() > 0.99
