@@ -10,7 +10,8 @@ help:
 
 # The two sets of packages, each installed again only when its list changes.
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
+		"Python 3.11, 3.12 or 3.13 is needed, for which TensorFlow is made: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -r requirements.txt
 	@touch $@
@@ -21,10 +22,10 @@ help:
 
 demo: .venv/installed
 	rm -rf demo
-	$(BIN)/python -m ecg synthesize demo/training --records 320 --seed 1
+	$(BIN)/python -m ecg synthesize demo/training --records 160 --seed 1
 	$(BIN)/python -m ecg synthesize demo/test --records 160 --seed 2
 	$(BIN)/python -m ecg synthesize demo/test_2_leads --records 160 --seed 2 --leads 2
-	$(BIN)/python train_model.py demo/training demo/model
+	$(BIN)/python -m ecg train demo/training demo/model --epochs 20
 	$(BIN)/python test_model.py demo/model demo/test demo/outputs
 	$(BIN)/python test_model.py demo/model demo/test_2_leads demo/outputs_2_leads
 	@echo "Scores with 2 leads:"
@@ -53,7 +54,7 @@ docker-test:
 	$(DOCKER_RUN) "python -m ecg synthesize training_data --records 60 --seed 1 \
 		&& python -m ecg synthesize test_data --records 10 --seed 2 --leads 3"
 	$(DOCKER_RUN) "python train_model.py training_data model && python test_model.py model test_data test_outputs"
-	$(DOCKER_RUN) "python evaluate_model.py test_data test_outputs"
+	$(DOCKER_RUN) "python evaluate_model.py test_data test_outputs && rm -rf model/* test_data/* test_outputs/* training_data/*"
 
 clean:
 	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis

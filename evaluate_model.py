@@ -3,17 +3,15 @@
 import os
 import sys
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
+from ecg.files import aside
 from ecg.records import parse_codes
-from ecg.scoring import accuracy, challenge_score, f_measures, load_weights, roc_and_pr_areas
+from ecg.scoring import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 from helper_code import is_finite_number
 
 USAGE = "usage: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]"
-WEIGHTS = Path(__file__).with_name("weights.csv")
-SINUS_RHYTHM = "426783006"
 TRUE = ("True", "true", "T", "t")
 
 
@@ -29,10 +27,12 @@ def main(arguments):
         sys.exit(str(error))
     if not files:
         print(texts[0])
-    for file, text in zip(map(Path, files), texts, strict=False):
-        part = file.with_name(f".{file.name}.part")
-        part.write_text(text)
-        os.replace(part, file)
+    for file, text in zip(files, texts, strict=False):
+        try:
+            with aside(file) as part:
+                part.write_text(text)
+        except OSError as error:
+            sys.exit(f"{file}: {error.strerror}")
 
 
 def evaluate_model(label_directory, output_directory):
@@ -42,7 +42,7 @@ def evaluate_model(label_directory, output_directory):
     F-measure of each class, Challenge metric; means are over the classes that are not NaN. Raises OSError where
     there are no label files, or no output file for one of them.
     """
-    names, weights = load_weights(WEIGHTS)
+    names, weights = load_weights()
     columns = {code: column for column, name in enumerate(names) for code in name.split("|")}
     label_files, output_files = find_files(label_directory, output_directory)
     labels = load_labels(label_files, columns, len(names))
@@ -58,14 +58,8 @@ def evaluate_model(label_directory, output_directory):
         accuracy(labels, outputs),
         mean_of_known(measures),
         measures,
-        challenge_score(labels, outputs, weights, columns[SINUS_RHYTHM]),
+        challenge_score(labels, outputs, weights),
     )
-
-
-def mean_of_known(values):
-    """Return the mean of the values that are not NaN, NaN where all are."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else np.nan
 
 
 def tables(classes, auroc, auprc, auroc_classes, auprc_classes, right, measure, measure_classes, metric):
@@ -83,10 +77,10 @@ def tables(classes, auroc, auprc, auroc_classes, auprc_classes, right, measure, 
 
 def find_files(label_directory, output_directory):
     """Return the paths of the label files, sorted by name, and of their output files; OSError where one has none."""
-    names = sorted(name for name in os.listdir(label_directory) if name.lower().endswith(".hea") and name[0] != ".")
+    names = sorted(name for name in files_in(label_directory) if name.lower().endswith(".hea") and name[0] != ".")
     if not names:
         raise FileNotFoundError(f"{label_directory}: no label files, which are named *.hea, in this folder")
-    there = set(os.listdir(output_directory))
+    there = files_in(output_directory)
     outputs = [f"{name[:-4]}.csv" for name in names]
     for name, output in zip(names, outputs, strict=True):
         if output not in there:
@@ -95,6 +89,12 @@ def find_files(label_directory, output_directory):
         [os.path.join(label_directory, name) for name in names],
         [os.path.join(output_directory, output) for output in outputs],
     )
+
+
+def files_in(folder):
+    """Return the names of all in a folder that is not a folder itself: a set."""
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if not entry.is_dir()}
 
 
 def read(file):

@@ -1,21 +1,23 @@
 """The names that entries to the Challenge use, on top of `ecg.records`: headers, recordings, leads and outputs.
 
-Where the Challenge's own functions answer None for a header that does not say, these answer NaN (age), Unknown (sex)
-or the WFDB default; where theirs guess at a header they cannot read, these raise `ecg.records.HeaderError`.
+On a well-formed header of the Challenge they answer what the Challenge's own functions do. They differ on purpose
+from these where a header is silent about its frequency, gains or baselines (WFDB's defaults), where it is in another
+of the dialects that `ecg.records` reads (what it says), and where it cannot be read (`ecg.records.HeaderError`).
 """
 
 import math
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
+from ecg.files import aside
 from ecg.labels import LEADS
-from ecg.records import STANDARD_NAME, parse_header, read_header_text, read_matrix, read_record
+from ecg.records import comments, parse_header, read_header_text, read_matrix, read_record, standard_name
 
 # An entry asks one header after another many questions: each is parsed once.
-_header = lru_cache(maxsize=8)(parse_header)
+_header = lru_cache(maxsize=8)(partial(parse_header, as_written=True))
 
 
 def is_number(x):
@@ -38,9 +40,12 @@ def is_finite_number(x):
 
 
 def sort_leads(leads):
-    """Return lead names as a tuple in the standard order, unknown ones after the known, in their own order."""
-    place = {lead.casefold(): number for number, lead in enumerate(LEADS)}
-    return tuple(sorted(leads, key=lambda lead: place.get(lead.casefold(), len(LEADS))))
+    """Return lead names as a tuple in the standard order, unknown ones after the known, in their own order.
+
+    Standard names are known in any case, and stay as they are.
+    """
+    place = {lead: number for number, lead in enumerate(LEADS)}
+    return tuple(sorted(leads, key=lambda lead: place.get(standard_name(lead), len(LEADS))))
 
 
 def find_challenge_files(data_directory):
@@ -48,8 +53,8 @@ def find_challenge_files(data_directory):
 
     A header without a .mat file and names that begin with a dot are passed over.
     """
-    names = [name.removesuffix(".hea") for name in sorted(os.listdir(data_directory)) if name.endswith(".hea")]
-    roots = [os.path.join(data_directory, name) for name in names if not name.startswith(".")]
+    names = [name for name in sorted(os.listdir(data_directory)) if name.endswith(".hea") and not name.startswith(".")]
+    roots = [os.path.join(data_directory, name.removesuffix(".hea")) for name in names]
     roots = [root for root in roots if os.path.isfile(f"{root}.hea") and os.path.isfile(f"{root}.mat")]
     return [f"{root}.hea" for root in roots], [f"{root}.mat" for root in roots]
 
@@ -71,7 +76,10 @@ def load_recording(recording_file, header=None, leads=None, key="val"):
 
 
 def choose_leads(recording, header, leads):
-    """Return the rows of a recording for these leads, in their order: (L, T), zeros for a lead it does not hold."""
+    """Return the rows of a recording for these leads, in their order: (L, T), zeros for a lead it does not hold.
+
+    Standard leads are found in any case.
+    """
     rows, found = _rows(header, leads)
     chosen = np.zeros((len(leads), np.shape(recording)[1]), recording.dtype)
     chosen[found] = recording[rows]
@@ -79,71 +87,84 @@ def choose_leads(recording, header, leads):
 
 
 def get_recording_id(header):
-    """Return the record's name, without a file's extension."""
+    """Return the record's name as the header has it."""
     return _header(header).name
 
 
 def get_leads(header):
-    """Return the names of the leads, in the file's order, standard ones in their standard spelling: a tuple."""
+    """Return the names of the leads as the header has them, in the file's order: a tuple."""
     return _header(header).lead_names
 
 
 def get_age(header):
-    """Return the age in years, NaN where it is not known."""
-    return _header(header).age
+    """Return the age in years, NaN where it is not a number, None where the header has no line for it."""
+    ages = comments(header, "Age")
+    if not ages:
+        return None
+    return float(ages[-1]) if is_number(ages[-1]) else math.nan
 
 
 def get_sex(header):
-    """Return Female, Male or Unknown."""
-    return _header(header).sex
+    """Return the sex as the header has it, None where it has no line for it."""
+    return comments(header, "Sex")[-1].strip() if comments(header, "Sex") else None
 
 
 def get_num_leads(header):
-    """Return the number of leads."""
-    return len(_header(header).leads)
+    """Return the number of leads, a float."""
+    return float(len(_header(header).leads))
 
 
 def get_frequency(header):
-    """Return the sampling frequency in Hz."""
+    """Return the sampling frequency in Hz, a float; where the header does not say, it is WFDB's 250."""
     return _header(header).sampling_frequency
 
 
 def get_num_samples(header):
-    """Return the number of samples of a lead, None where the header does not say."""
-    return _header(header).samples or None
+    """Return the number of samples of a lead, a float; None where the header does not say, or says 0.
+
+    By WFDB's rules the two mean the same.
+    """
+    samples = _header(header).samples
+    return float(samples) if samples else None
 
 
 def get_adc_gains(header, leads):
-    """Return the gains as the header has them, in integers for one unit: (L,) float64, 0 for a lead it lacks."""
+    """Return the gains as the header has them, in integers for one unit: (L,) float64, 0 for a lead it lacks.
+
+    A number that WFDB's dialect of gains has in brackets, as in 1000(0)/mV, is not part of the gain; where a line
+    ends before its gain, that is WFDB's 200.
+    """
     return _values(header, leads, "gain")
 
 
 def get_baselines(header, leads):
-    """Return the integers that stand for zero: (L,) float64, 0 for a lead that the header lacks."""
+    """Return the integers that stand for zero: (L,) float64, 0 for a lead that the header lacks.
+
+    This is the ADC zero, or the number in brackets where the gain has one, which by WFDB's rules takes its place.
+    """
     return _values(header, leads, "baseline")
 
 
 def get_labels(header):
-    """Return the diagnoses, as text: a list."""
-    return list(_header(header).codes)
+    """Return the diagnoses, as text, in the order and as often as the header has them: a list."""
+    return [code.strip() for codes in comments(header, "Dx") if codes for code in codes.split(",")]
 
 
 def save_outputs(output_file, recording_id, classes, labels, probabilities):
     """Write an output file: '#' and the recording, then classes, labels and probabilities, a line each.
 
-    The file is written aside and moved into its place, so that it is never there by half.
+    It is never there by half.
     """
     lines = [f"#{recording_id}", *(",".join(map(str, values)) for values in (classes, labels, probabilities))]
-    file = Path(output_file)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text("\n".join(lines) + "\n")
-    os.replace(part, file)
+    with aside(output_file) as part:
+        part.write_text("\n".join(lines) + "\n")
 
 
 def load_outputs(output_file):
     """Read an output file: the recording, classes (text), labels (text) and probabilities (NaN where not finite).
 
-    All but the recording are tuples, of one empty text or one NaN where the answer is empty.
+    All but the recording, which comes without its line's end, are tuples, of one empty text or one NaN where the
+    answer is empty.
     """
     recording, *lines = (Path(output_file).read_text().splitlines() + 4 * [""])[:4]
     classes, labels, probabilities = (tuple(entry.strip() for entry in line.split(",")) for line in lines)
@@ -153,8 +174,7 @@ def load_outputs(output_file):
 
 def _rows(header, leads):
     """Return the header's row of each lead that it holds, and which of the leads these are: a list, (L,) bool."""
-    present = [STANDARD_NAME.get(lead.casefold(), lead) for lead in leads]
-    available = get_leads(header)
+    present, available = ([standard_name(lead) for lead in names] for names in (leads, get_leads(header)))
     rows = [available.index(lead) for lead in present if lead in available]
     return rows, np.array([lead in available for lead in present], bool)
 

@@ -43,6 +43,7 @@ def find_headers(folder):
     except OSError as error:
         sys.exit(f"{folder}: {error.strerror}")
     headers = [Path(folder, name) for name in names if name.endswith(".hea") and not name.startswith(".")]
+    headers = [header for header in headers if not header.is_dir()]
     return headers or sys.exit(f"{folder}: no recordings, which are files named *.hea, in this folder")
 
 

@@ -3,6 +3,7 @@
 import sys
 
 from ecg.records import RecordError, find_records
+from ecg.startup import start_keras
 from team_code import training_code
 
 USAGE = "usage: python train_model.py DATA MODEL"
@@ -20,10 +21,13 @@ def main(arguments):
         sys.exit(f"{data_directory}: {error.strerror}")
     if not records:
         sys.exit(f"{data_directory}: no recordings, which are files named *.hea, in this folder or below it")
+    start_keras()
+    from ecg.training import TrainingError
+
     try:
         training_code(data_directory, model_directory)
-    except RecordError as error:
-        sys.exit(f"{data_directory}: {error}")
+    except (RecordError, TrainingError, OSError) as error:
+        sys.exit(str(error))
     print("Done.")
 
 

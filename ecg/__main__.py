@@ -7,7 +7,6 @@ imported when it runs, so that help is instant.
 import argparse
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from ecg.labels import LEAD_SETS
@@ -19,13 +18,15 @@ PROGRAM = "python -m ecg"
 def train(commands):
     """Add the command that trains with other settings than the method's."""
     parser = commands.add_parser("train", help="train the networks on a folder of recordings",
-                                 epilog="What is not given is the method's.")  # fmt: skip
+                                 epilog="What is not given is the default, the method's.")  # fmt: skip
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder for the models and the report")
     parser.add_argument("--seed", type=whole(0), metavar="N", help="of split, first weights, order, cuts and dropout")
     parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
     parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
     parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, in each training")
+    parser.add_argument("--averaging", type=float, metavar="F", help="momentum of the average of the weights; 0: none")
+    parser.add_argument("--resamples", type=whole(0), metavar="N", help="that thresholds are averaged over; 0: none")
     parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
     parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
 
@@ -39,13 +40,13 @@ def train(commands):
         lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
         settings = replace(
             method,
-            **given(seed=arguments.seed, lead_sets=lead_sets, jobs=arguments.jobs),
+            **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs),
             keep_stages=arguments.keep_stages,
             network=replace(method.network, **given(width=arguments.width)),
-            training=replace(method.training, **given(epochs=arguments.epochs)),
+            training=replace(method.training, **given(epochs=arguments.epochs, averaging=arguments.averaging)),
         )
         with reported(RecordError, TrainingError):
-            pipeline.train(arguments.data, arguments.model, settings, partial(print, flush=True))
+            pipeline.train(arguments.data, arguments.model, settings)
 
     parser.set_defaults(run=run)
 

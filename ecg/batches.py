@@ -28,7 +28,8 @@ def plan_training(lengths, size, generator):
     """Shuffle recordings of the given lengths (N,) into batches of `size`, each cut at random to a step of the grid.
 
     Every recording is in exactly one batch. What does not fill a batch joins the next shorter step where that has
-    recordings of its own; else it is a smaller batch. Recordings shorter than the first step are an error.
+    recordings of its own; else all batches of the step are a little smaller. ValueError where a recording is shorter
+    than the first step.
     """
     if len(lengths) and min(lengths) < GRID[0]:
         raise ValueError(f"a recording of {min(lengths)} samples is shorter than the shortest cut, {GRID[0]}")
@@ -37,10 +38,9 @@ def plan_training(lengths, size, generator):
     for place in reversed(range(len(GRID))):
         group = np.concatenate([waiting, generator.permutation(np.flatnonzero(step == place))])
         count = batch_size(size, GRID[place])
-        chunks = [group[first : first + count] for first in range(0, len(group), count)]
-        carry = chunks and len(chunks[-1]) < count and place > 0 and np.any(step == place - 1)
-        waiting = chunks.pop() if carry else waiting[:0]
-        for records in chunks:
+        carried = len(group) % count if place > 0 and np.any(step == place - 1) else 0
+        group, waiting = np.split(group, [len(group) - carried])
+        for records in np.array_split(group, -(-len(group) // count)) if len(group) else ():
             starts = generator.integers(0, lengths[records] - GRID[place], endpoint=True)
             batches.append(Batch(records, starts, int(GRID[place])))
     return [batches[place] for place in generator.permutation(len(batches))]

@@ -1,7 +1,6 @@
 """What is saved of a trained network, loaded again, and answers for one recording: weights plus JSON."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -9,9 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from ecg.files import aside
 from ecg.labels import LEAD_SETS, SCORED, TRAINED, expand
 from ecg.networks import NetworkSettings, build_network
-from ecg.records import STANDARD_NAME, parse_header
+from ecg.records import parse_header, standard_name
 from ecg.signals import RATE, preprocess
 
 FORMAT = 1  # of the JSON file
@@ -44,7 +44,8 @@ class Bundle:
 
         Raises HeaderError or SignalError where the recording cannot be used.
         """
-        probabilities = self.probabilities(parse_header(header_text), np.asarray(recording))
+        name = next(iter(header_text.split(maxsplit=1)), "header")
+        probabilities = self.probabilities(parse_header(header_text, name), np.asarray(recording))
         return list(CLASSES), (probabilities >= self.thresholds).astype(int), probabilities
 
 
@@ -53,9 +54,8 @@ def save_bundle(bundle, folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights, description = _files(folder, len(bundle.leads))
-    part = weights.with_name(f"part.{weights.name}")
-    bundle.network.save_weights(part)
-    os.replace(part, weights)
+    with aside(weights) as part:
+        bundle.network.save_weights(part)
     text = json.dumps(
         {
             "format": FORMAT,
@@ -69,9 +69,8 @@ def save_bundle(bundle, folder):
         },
         indent=1,
     )
-    part = description.with_name(f"part.{description.name}")
-    part.write_text(text + "\n")
-    os.replace(part, description)
+    with aside(description) as part:
+        part.write_text(text + "\n")
 
 
 def load_bundle(folder, leads):
@@ -79,7 +78,7 @@ def load_bundle(folder, leads):
 
     Raises ModelError where the leads hold none of the five sets, or the folder holds no model for it.
     """
-    known = {STANDARD_NAME.get(lead.casefold(), lead) for lead in leads}
+    known = set(map(standard_name, leads))
     count = next((count for count, chosen in LEAD_SETS.items() if known.issuperset(chosen)), None)
     if count is None:
         raise ModelError(f"leads {', '.join(leads)} hold none of the lead sets: leads I and II are the least")

@@ -10,7 +10,7 @@ def label_masks(targets, probabilities):
     """Return where the labels count: (N, K) float32, 0 where the network is sure of the opposite, else 1.
 
     Takes targets (N, K), 0 or 1, and the probabilities (N, K) of the network of round 1.
-    Cai et al. 2021, section 2.5.
+    Cai et al. 2021.
     """
     present = np.asarray(targets, bool)
     doubtful = np.where(present, probabilities < SURE_ABSENT, probabilities > SURE_PRESENT)

@@ -22,7 +22,7 @@ class NetworkSettings:
 
 
 def build_network(settings, leads, classes):
-    """Return the SE-ResNet for a number of leads and of classes (Cai et al. 2021, section 2.4).
+    """Return the SE-ResNet for a number of leads and of classes (Cai et al. 2021).
 
     Input (B, T, leads) float32, mV at 250 Hz, T any; output (B, classes) probabilities.
     """
@@ -32,10 +32,9 @@ def build_network(settings, leads, classes):
     for pair, kernel in enumerate(settings.kernels):
         for block in range(2):
             stride = 2 if pair > 0 and block == 0 else 1
-            x = residual_block(
-                x, settings.width * 2**pair, kernel, stride, settings.squeeze_ratio, settings.dropout
-            )
+            filters = settings.width * 2**pair
+            x = residual_block(x, filters, kernel, stride, settings.squeeze_ratio, settings.dropout)
     x = layers.GlobalMaxPooling1D()(x)
     x = activation(layers.Dense(settings.hidden, kernel_initializer="he_normal")(x))
-    probabilities = layers.Dense(classes, activation="sigmoid", dtype="float32", name="probabilities")(x)
+    probabilities = layers.Dense(classes, activation="sigmoid", name="probabilities")(x)
     return keras.Model(signal, probabilities)

@@ -139,10 +139,16 @@ def _raise(error):
     raise error
 
 
-def parse_header(text, place="header"):
+def standard_name(name):
+    """Return a lead's name in its standard spelling where it is one of the twelve in any case, else as it is."""
+    return STANDARD_NAME.get(name.casefold(), name)
+
+
+def parse_header(text, place="header", as_written=False):
     """Parse a header's text; `place` is what messages call it, such as the file's name.
 
-    A standard lead's name gets its standard spelling ('AVR' -> 'aVR'), other names stay; a baseline that is not
+    A standard lead's name gets its standard spelling ('AVR' -> 'aVR') and the record's name loses the extension of
+    a file ('A0001.mat' -> 'A0001'), unless they are to be `as_written`; other names stay. A baseline that is not
     given is the ADC zero, as WFDB has it. Diagnoses stay text as written, each once, in the order of the Dx lines.
     Raises HeaderError.
     """
@@ -156,28 +162,32 @@ def parse_header(text, place="header"):
     frequency = float(record["frequency"] or DEFAULT_FREQUENCY)
     if not 0 < frequency < math.inf:
         raise HeaderError(f"{where}: sampling frequency {record['frequency']!r} is not a finite number above 0")
-    leads = [_lead(line, where) for where, line in lines[1:]]
+    leads = [_lead(line, where, as_written) for where, line in lines[1:]]
     if len(leads) != int(record["leads"]) or not leads:
         raise HeaderError(f"{place}: {len(leads)} lead lines where the record line says {record['leads']}")
-    facts = {key.casefold(): value.strip() for key, value in COMMENT.findall(text)}
+    age, sex = ((comments(text, key) or [""])[-1].strip() for key in ("Age", "Sex"))
     return Header(
-        name=re.sub(r"(?<=.)\.(mat|hea)$", "", record["name"]),
+        name=record["name"] if as_written else re.sub(r"(?<=.)\.(mat|hea)$", "", record["name"]),
         sampling_frequency=frequency,
         samples=int(record["samples"] or 0),
         leads=tuple(leads),
-        age=float(facts["age"]) if re.fullmatch(NUMBER, facts.get("age", "")) else math.nan,
-        sex=SEX.get(facts.get("sex", "").casefold(), "Unknown"),
+        age=float(age) if re.fullmatch(NUMBER, age) else math.nan,
+        sex=SEX.get(sex.casefold(), "Unknown"),
         codes=parse_codes(text),
     )
 
 
 def parse_codes(text):
     """Return the diagnoses of a header's text, as text, each once, in the order of its Dx lines."""
-    values = [value for key, value in COMMENT.findall(text) if key.casefold() == "dx"]
-    return tuple(dict.fromkeys(code for code in map(str.strip, ",".join(values).split(",")) if code))
+    return tuple(dict.fromkeys(code for code in map(str.strip, ",".join(comments(text, "Dx")).split(",")) if code))
 
 
-def _lead(line, place):
+def comments(text, key):
+    """Return what follows the colon in each comment line 'Age', 'Sex' or 'Dx' of a header's text: a list of texts."""
+    return [value for found, value in COMMENT.findall(text) if found.casefold() == key.casefold()]
+
+
+def _lead(line, place, as_written):
     match = LEAD_LINE.fullmatch(line) or _fail(LEAD_FIELDS, line, place)
     file, kind, offset, gain, baseline, units, zero, name = match.group(
         "file", "format", "offset", "gain", "baseline", "units", "zero", "name"
@@ -185,8 +195,7 @@ def _lead(line, place):
     gain = DEFAULT_GAIN if gain is None else float(gain)
     if gain == 0 or math.isinf(gain):
         raise HeaderError(f"{place}: gain {match['gain']!r} is not a finite number other than 0")
-    name = name or ""
-    name = STANDARD_NAME.get(name.casefold(), name)
+    name = (name or "") if as_written else standard_name(name or "")
     return Lead(name, file, kind, int(offset or 0), gain, int(baseline or zero or 0), units or DEFAULT_UNITS)
 
 

@@ -5,6 +5,7 @@ Source of the definitions: the PhysioNet/CinC Challenge 2021; of the search: Cai
 """
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,39 +71,62 @@ def _scale(labels, weights, sinus=SINUS):
 
 @dataclass(frozen=True)
 class Search:
-    """What the search found: step 1's threshold, step 2's (C,) float64, and the score with 0.5, step 1's, step 2's."""
+    """What the search found: step 1's threshold, step 2's (C,), those to answer with (C,), and the score with each.
+
+    `score_at_half` is that with 0.5 for every class. All scores are on the recordings searched.
+    """
 
     common: float
+    by_class: np.ndarray
     thresholds: np.ndarray
     score_at_half: float
     score_common: float
     score_by_class: float
+    score: float
 
 
-def search_thresholds(labels, probabilities, weights):
+def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
     """Find the thresholds that maximise the Challenge metric in the two steps of Cai et al. 2021.
 
     Step 1: one threshold for all classes, 0.1 to 0.9 by 0.1. Step 2: one class at a time, 0.20 to 0.80 by 0.01, the
     others at step 1's value. Among equal scores the threshold nearest to step 1's value wins, in step 1 the one
     nearest to 0.5; of two as near, the lower one. labels, probabilities (N, C); an answer is positive where
     probability >= threshold. ValueError where a probability is not finite.
+
+    With `resamples`, the thresholds to answer with are not step 2's but the means of what both steps find on so many
+    samples of N recordings drawn with replacement (bagging, Breiman 1996): where a class has a few positives only,
+    its best threshold is that of chance, and the mean is steadier. On many recordings the two agree.
     """
     labels, probabilities = np.asarray(labels, bool), np.asarray(probabilities, np.float64)
     if not np.isfinite(probabilities).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(probabilities))} of the probabilities are not finite")
 
     score = _scale(labels, weights)
-    scores = np.array([score(probabilities >= candidate / 100) for candidate in COMMON_CANDIDATES])
-    common = _best(scores, COMMON_CANDIDATES, HALF)
-    gains = gain_of_answering(labels, probabilities >= common / 100, weights)
-    thresholds = _best(_totals(gains, probabilities, CLASS_CANDIDATES / 100), CLASS_CANDIDATES, common) / 100
+    scores, common, by_class = _two_steps(labels, probabilities, weights)
+    thresholds, generator = by_class, np.random.default_rng(seed)
+    if resamples:
+        draws = (generator.integers(0, len(labels), len(labels)) for _ in range(resamples))
+        found = (_two_steps(labels[draw], probabilities[draw], weights)[2] for draw in draws)
+        thresholds = sum(found) / resamples
     return Search(
         common=float(common / 100),
+        by_class=by_class,
         thresholds=thresholds,
         score_at_half=scores[COMMON_CANDIDATES == HALF].item(),
         score_common=scores[COMMON_CANDIDATES == common].item(),
-        score_by_class=score(probabilities >= thresholds),
+        score_by_class=score(probabilities >= by_class),
+        score=score(probabilities >= thresholds),
     )
+
+
+def _two_steps(labels, probabilities, weights):
+    """Return the scores of step 1's candidates, the best of these in hundredths, and step 2's thresholds (C,)."""
+    score = _scale(labels, weights)
+    scores = np.array([score(probabilities >= candidate / 100) for candidate in COMMON_CANDIDATES])
+    common = _best(scores, COMMON_CANDIDATES, HALF)
+    gains = gain_of_answering(labels, probabilities >= common / 100, weights)
+    totals = _totals(gains, probabilities, CLASS_CANDIDATES / 100)
+    return scores, common, _best(totals, CLASS_CANDIDATES, common) / 100
 
 
 def gain_of_answering(labels, outputs, weights):
@@ -140,20 +164,20 @@ def roc_and_pr_areas(labels, scores):
     """Return each class's area under the ROC curve and under the precision-recall curve: (C,), (C,).
 
     labels (N, C) bool, scores (N, C), not NaN. Equal scores are one point of the curve; precision is a step sum.
-    Without positives both areas are NaN, without negatives the first.
+    Without positives, as without recordings, both areas are NaN, without negatives the first.
     """
     pairs = zip(np.asarray(labels, bool).T, np.transpose(scores), strict=True)
     return np.array([_areas(present, score) for present, score in pairs]).T
 
 
 def _areas(labels, scores):
+    if not labels.any():
+        return np.nan, np.nan
     order = np.argsort(-scores, kind="stable")
     scores, labels = scores[order], labels[order]
     ends = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)  # the last of each run of equals
     true_positives = np.cumsum(labels)[ends]
     positives, negatives = true_positives[-1], len(scores) - true_positives[-1]
-    if not positives:
-        return np.nan, np.nan
     steps = np.diff(true_positives, prepend=0) / positives
     precision = true_positives / (ends + 1)
     if not negatives:
@@ -171,5 +195,12 @@ def f_measures(labels, outputs):
 
 
 def accuracy(labels, outputs):
-    """Return the share of recordings with every class right; labels, outputs (N, C)."""
-    return float((np.asarray(labels, bool) == np.asarray(outputs, bool)).all(axis=1).mean())
+    """Return the share of recordings with every class right, NaN without recordings; labels, outputs (N, C)."""
+    right = (np.asarray(labels, bool) == np.asarray(outputs, bool)).all(axis=1)
+    return float(right.mean()) if right.size else math.nan
+
+
+def mean_of_known(values):
+    """Return the mean of the values that are not NaN, NaN where there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan

@@ -16,7 +16,8 @@ RATE = 250  # Hz, of everything after this module
 PASS_BAND = (0.5, 45.0)  # Hz
 TAPS = 751  # 3 s: 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
 LARGEST = 20.0  # mV; what lies beyond is a recording fault
-INVALID = -32768  # WFDB's word for "no value" in 16-bit files
+INVALID = -32768  # WFDB's word for "no value" ...
+SIXTEEN_BITS = ("16", "61")  # ... in files of these formats
 RESOLUTION = np.float32(1e-3)  # mV; answers are whole microvolts, so that 16-bit integers hold them without loss
 
 
@@ -26,7 +27,7 @@ def preprocess(header, recording, leads):
     Takes the header, the stored integers (L, T) with rows in the header's order, and the names of the leads wanted.
     Returns (T', leads) float32 with T' = ceil(250 T / sampling frequency), in whole microvolts within 32.767 mV.
     Raises SignalError if a wanted lead is missing or no sample was recorded.
-    Cai et al. 2021, section 2.2: per lead, divided by the gain, minus the mean, beyond 20 mV replaced by what lies
+    Cai et al. 2021: per lead, divided by the gain, minus the mean, beyond 20 mV replaced by what lies
     next to it, resampled to 250 Hz by FFT, band-passed from 0.5 to 45 Hz by an FIR filter.
     """
     position = {name: row for row, name in enumerate(header.lead_names)}
@@ -42,30 +43,29 @@ def preprocess(header, recording, leads):
 
 
 def centred_millivolts(integers, leads):
-    """Return (L, T) float32 millivolts, the mean of each lead taken off and its faults mended."""
+    """Return (L, T) float32 millivolts of Leads, the mean of each taken off and its faults mended.
+
+    Faults are samples that are not finite, WFDB's invalid ones, and those too far from the median of the others, for
+    a long spike moves the mean. Each lead is judged by itself.
+    """
     baseline = np.array([[lead.baseline] for lead in leads])
     gain = np.array([[lead.per_millivolt] for lead in leads])
-    signal = ((integers - baseline) / gain).astype(np.float32)
-    faulty = ~np.isfinite(signal) | (integers == INVALID)
-    if faulty.any():
-        signal = mend(signal, faulty)
-    signal -= signal.mean(axis=1, keepdims=True)
-    if np.abs(signal).max() > LARGEST:
-        # A long spike moves the mean, so what is too far is judged from the median.
-        signal -= np.median(signal, axis=1, keepdims=True)
-        signal = mend(signal, np.abs(signal) > LARGEST)
-        signal -= signal.mean(axis=1, keepdims=True)
-    return signal
-
-
-def mend(signal, faulty):
-    """Replace faulty samples by a line between the good ones next to them; a lead without a good one becomes 0."""
-    signal = np.where(faulty, 0, signal)
-    time = np.arange(signal.shape[1])
-    for lead in np.flatnonzero(faulty.any(axis=1) & ~faulty.all(axis=1)):
+    signal = (integers - baseline) / gain
+    sentinel = np.array([[lead.format in SIXTEEN_BITS] for lead in leads])
+    faulty = ~np.isfinite(signal) | (sentinel & (integers == INVALID))
+    signal[faulty] = 0
+    for lead in np.flatnonzero(faulty.any(axis=1) | (np.ptp(signal, axis=1) > LARGEST)):
         good = ~faulty[lead]
-        signal[lead, ~good] = np.interp(time[~good], time[good], signal[lead, good])
-    return signal
+        if good.any():
+            good &= np.abs(signal[lead] - np.median(signal[lead, good])) <= LARGEST
+            signal[lead] = mend(signal[lead], good)
+    return (signal - signal.mean(axis=1, keepdims=True)).astype(np.float32)
+
+
+def mend(signal, good):
+    """Put a line between the good samples next to them in place of a lead's faulty ones: (T,), (T,) bool -> (T,)."""
+    time = np.arange(len(signal))
+    return np.where(good, signal, np.interp(time, time[good], signal[good]))
 
 
 def resample_and_filter(signal, frequency):

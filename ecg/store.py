@@ -1,7 +1,6 @@
 """All preprocessed recordings of a data folder in one memory-mapped file, each read and filtered once."""
 
 import csv
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
+from ecg.files import aside
 from ecg.labels import DISCARDED_SOURCES, LEADS, encode, source_of
 from ecg.progress import Progress
 from ecg.records import RecordError, find_records, read_record
@@ -84,10 +84,8 @@ def build_store(data, folder, jobs=None):
     names, sources, labels, lengths = zip(*kept, strict=True)
     with open(folder / DROPPED, "w", newline="") as file:
         csv.writer(file).writerows([("record", "reason"), *dropped])
-    # Written last and at once: a store without an index is not a store.
-    with open(folder / f"{INDEX}.part", "wb") as file:
-        np.savez(file, names=names, sources=sources, labels=labels, starts=np.cumsum((0, *lengths)))
-    os.replace(folder / f"{INDEX}.part", folder / INDEX)
+    with aside(folder / INDEX) as part:  # last: a store without an index is not a store
+        np.savez(part, names=names, sources=sources, labels=labels, starts=np.cumsum((0, *lengths)))
     return open_store(folder)
 
 

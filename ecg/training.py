@@ -10,6 +10,7 @@ import numpy as np
 
 from ecg.batches import ahead, gather, plan_training, plan_whole
 from ecg.progress import Progress, duration
+from ecg.store import Store
 
 PREDICTION_BATCH = 64
 AVERAGED_EVERY = 10  # steps; copying the weights at each would cost more than it gives
@@ -17,7 +18,10 @@ AVERAGED_EVERY = 10  # steps; copying the weights at each would cost more than i
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is trained; the defaults are the method's (Cai et al. 2021, section 2.5)."""
+    """How a network is trained; the defaults are the method's, or what was decided where the paper gives none.
+
+    From the paper (Cai et al. 2021): batch, rates, first epochs and patience. Ours: the rest.
+    """
 
     batch: int = 256
     smallest_batch: int = 16  # on small data the batch shrinks, not below this, ...
@@ -26,7 +30,7 @@ class TrainingSettings:
     first_epochs: int = 2
     rate: float = 1e-3
     patience: int = 4  # epochs without a lower loss on the validation set
-    averaging: float = 0.99  # momentum, by step, of the running average of the weights; 0 takes the last, as the paper
+    averaging: float = 0.99  # momentum, by step, of the running average of the weights; 0 takes the last
     epochs: int = 100  # at the most
 
     def batch_for(self, recordings):
@@ -46,7 +50,7 @@ class TrainingError(RuntimeError):
 class Examples:
     """Recordings of a store (n,) with their targets (n, K) and masks (n, K), 1 where a label counts and 0 where not."""
 
-    store: object
+    store: Store
     records: np.ndarray
     columns: tuple[int, ...]
     targets: np.ndarray
@@ -68,13 +72,13 @@ class Epoch:
 
 
 class EarlyStopping:
-    """Watches a loss: whether it is the lowest so far, and whether it has not been for `patience` times running."""
+    """Watches a loss, and says stop once it has not been the lowest so far for `patience` times running."""
 
     def __init__(self, patience):
         self.patience = patience
         self.lowest, self.waited = math.inf, 0
 
-    def is_best(self, loss):
+    def update(self, loss):
         """Take the next loss and tell whether it is lower than all before."""
         best = loss < self.lowest
         self.lowest, self.waited = (loss, 0) if best else (self.lowest, self.waited + 1)
@@ -114,6 +118,15 @@ def seeds(seed, stage, epoch, count):
     return np.random.SeedSequence([seed, zlib.crc32(stage.encode()), epoch]).generate_state(count)
 
 
+def seed_epoch(network, seed, stage, epoch):
+    """Set the seeds of the network's dropout for an epoch; return the generator of its order and cuts."""
+    order, *dropouts = seeds(seed, stage, epoch, 1 + len(network.layers))
+    for layer, layer_seed in zip(network.layers, dropouts, strict=True):
+        if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:  # Keras gives the others no seed
+            layer.seed_generator.state.assign(np.array([layer_seed, 0], np.uint32))
+    return np.random.default_rng(order)
+
+
 def train_network(network, loss, training, validation, settings, seed, stage, score, log):
     """Train a network until its loss on the validation set no longer falls; leave its best weights in it.
 
@@ -130,19 +143,16 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     for number in range(settings.epochs):
         start = time.monotonic()
         network.optimizer.learning_rate = settings.rate_in(number)
-        order_seed, *dropout_seeds = seeds(seed, stage, number, 1 + len(network.layers))
-        for layer, layer_seed in zip(network.layers, dropout_seeds, strict=True):
-            if isinstance(layer, keras.layers.Dropout):
-                layer.seed_generator.state.assign(np.array([layer_seed, 0], np.uint32))
+        order = seed_epoch(network, seed, stage, number)
         title = f"{stage}, epoch {number + 1}"
-        trained = train_epoch(network, training, batch, np.random.default_rng(order_seed), average, title)
+        trained = train_epoch(network, training, batch, order, average, title)
         latest = network.get_weights()
         network.set_weights(average.value())
         probabilities = predict(network, validation.store, validation.records, validation.columns, f"{title}, checking")
         validated = float(loss(validation.targets, probabilities, validation.masks))
         if not math.isfinite(validated):
             raise TrainingError(f"{title}: the loss on the validation set is {validated}")
-        is_best = stopping.is_best(validated)
+        is_best = stopping.update(validated)
         if is_best:
             best = average.value()
         network.set_weights(latest)

@@ -29,7 +29,13 @@ def test_what_does_not_fill_a_batch_joins_the_next_shorter_step():
     plan = plan_training(lengths, 16, np.random.default_rng(0))
     assert sorted((batch.length, len(batch.records)) for batch in plan) == [(GRID[2], 16), (GRID[3], 16)]
     alone = plan_training(np.array([GRID[3]] * 19), 16, np.random.default_rng(0))
-    assert sorted(len(batch.records) for batch in alone) == [3, 16]
+    assert sorted(len(batch.records) for batch in alone) == [9, 10]
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 769])
+def test_no_batch_is_much_smaller_than_the_others_of_its_length(count):
+    sizes = [len(batch.records) for batch in plan_training(np.full(count, 2500), 16, np.random.default_rng(0))]
+    assert sum(sizes) == count and max(sizes) <= 16 and max(sizes) - min(sizes) <= 1
 
 
 def test_the_plan_depends_on_the_generator_alone():

@@ -3,19 +3,24 @@
 import math
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import keras
 import numpy as np
 import pytest
 import scipy.io
 
 import evaluate_model
 import helper_code
-from ecg.labels import LEAD_SETS, LEADS, SCORED
-from ecg.records import HeaderError, SignalError, parse_header
+import team_code
+from ecg.bundle import CLASSES, Bundle, save_bundle
+from ecg.labels import LEAD_SETS, LEADS, SCORED, TRAINED
+from ecg.networks import build_network
+from ecg.records import HeaderError, SignalError, parse_header, read_matrix
 from ecg.scoring import load_weights
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +131,7 @@ def test_data_that_training_cannot_use_is_told_in_one_line(team, script, capsys,
     write_record(tmp_path / "data", "A0001")
     team.training_code = training_code
     assert script("train_model.py", tmp_path / "data", tmp_path / "model") == 1
-    assert capsys.readouterr().err == f"{tmp_path / 'data'}: no recording of these can be used\n"
+    assert capsys.readouterr().err == "no recording of these can be used\n"
 
 
 def test_every_recording_is_answered_by_the_model_of_its_leads(team, script, capsys, tmp_path):
@@ -134,6 +139,7 @@ def test_every_recording_is_answered_by_the_model_of_its_leads(team, script, cap
     sets |= {"B1": LEADS[::-1], "B2": ("V2", "II", "I")}  # the order in the file does not matter
     written = {name: write_record(tmp_path / "data", name, leads) for name, leads in sets.items()}
     write_record(tmp_path / "data/below", "C1")
+    (tmp_path / "data/D1.hea").mkdir()
     assert script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs") == 0
 
     assert sorted(team.loaded) == sorted((str(tmp_path / "model"), leads) for leads in LEAD_SETS.values())
@@ -253,14 +259,40 @@ def test_what_a_header_tells(tmp_path):
     header = helper_code.load_header(str(path))
     assert header == header_text(leads=("I", "AVR", "X"), codes="1, 2,PVC")
     assert helper_code.get_recording_id(header) == "A0001"
-    assert helper_code.get_leads(header) == ("I", "aVR", "X")
+    assert helper_code.get_leads(header) == ("I", "AVR", "X")
     assert (helper_code.get_age(header), helper_code.get_sex(header)) == (74.0, "Male")
-    assert (helper_code.get_num_leads(header), helper_code.get_num_samples(header)) == (3, 20)
-    assert helper_code.get_frequency(header) == 500.0
     assert helper_code.get_labels(header) == ["1", "2", "PVC"]
-    assert helper_code.get_num_samples("A0001 1 500\nA0001.mat 16") is None
+    for function, number in (("get_num_leads", 3), ("get_num_samples", 20), ("get_frequency", 500)):
+        told = getattr(helper_code, function)(header)
+        assert type(told) is float and told == number
     with pytest.raises(HeaderError):
         helper_code.get_leads("A0001 twelve 500 20\n")
+
+
+def test_names_and_facts_are_as_the_header_has_them():
+    header = header_text("A0001.mat", codes="2, 1,2,,PVC ").replace("Male", "M").replace("74", "NaN")
+    assert helper_code.get_recording_id(header) == "A0001.mat"
+    assert helper_code.get_sex(header) == "M" and math.isnan(helper_code.get_age(header))
+    assert helper_code.get_labels(header) == ["2", "1", "2", "", "PVC"]
+
+
+def test_what_a_silent_header_tells():
+    header = "A0001 1\nA0001.mat 16\n"
+    assert helper_code.get_age(header) is None and helper_code.get_sex(header) is None
+    assert helper_code.get_labels(header) == [] and helper_code.get_labels(f"{header}#Dx:\n") == []
+    assert helper_code.get_num_samples(header) is None and helper_code.get_num_samples("A 1 500 0\nA.mat 16\n") is None
+    assert helper_code.get_frequency(header) == 250 and helper_code.get_leads(header) == ("",)
+    assert helper_code.get_adc_gains(header, [""]) == [200] and helper_code.get_baselines(header, [""]) == [0]
+
+
+def test_both_dialects_of_headers_tell_the_same():
+    header = header_text(codes="1,2")
+    other = header.replace("#", "# ").replace("16+24 1000/mV", "16x1+24 1000.0(0)/mV")
+    for name in ("recording_id", "leads", "age", "sex", "num_leads", "frequency", "num_samples", "labels"):
+        function = getattr(helper_code, f"get_{name}")
+        assert function(header) == function(other)
+    for function in (helper_code.get_adc_gains, helper_code.get_baselines):
+        assert function(header, LEADS).tolist() == function(other, LEADS).tolist()
 
 
 def test_gains_and_baselines_of_leads_in_any_order():
@@ -269,6 +301,8 @@ def test_gains_and_baselines_of_leads_in_any_order():
         "A.mat 16+24 200/mV 16 3 0 0 0 AVR\n"
     )
     leads = ("aVR", "V6", "II", "I")
+    for function in (helper_code.get_adc_gains, helper_code.get_baselines):
+        assert function(header, leads).dtype == np.float64
     assert helper_code.get_adc_gains(header, leads).tolist() == [200.0, 0.0, 500.5, 1000.0]
     assert helper_code.get_baselines(header, leads).tolist() == [3.0, 0.0, -7.0, 0.0]
 
@@ -281,6 +315,8 @@ def test_recordings_are_loaded_whole_or_by_their_leads(tmp_path):
     assert chosen.dtype == np.int16 and chosen[:, 0].tolist() == [0, 0, 7]
     assert np.array_equal(chosen, helper_code.choose_leads(written, header, ["I", "V3", "V2"]))
     assert helper_code.choose_leads(written, header, ["V3"]).shape == (1, 20)
+    header = header.replace(" V2\n", " v2\n")
+    assert helper_code.choose_leads(written, header, ["ii", "V2", "v2"])[:, 0].tolist() == [1, 7, 7]
     scipy.io.savemat(tmp_path / "other.mat", {"samples": written}, format="4")
     assert np.array_equal(helper_code.load_recording(tmp_path / "other.mat", key="samples"), written)
     with pytest.raises(SignalError, match="no matrix val"):
@@ -377,9 +413,31 @@ def test_a_missing_output_file_is_named(script, capsys, tmp_path):
     assert not (tmp_path / "scores.csv").exists()
 
 
+def test_a_folder_is_no_output_file(script, capsys, tmp_path):
+    labels, outputs = hand_made(tmp_path)
+    (outputs / "A2.csv").unlink()
+    (outputs / "A2.csv").mkdir()
+    assert script("evaluate_model.py", labels, outputs) == 1
+    assert re.fullmatch(r"output file A2\.csv not found in .* for label file A2\.hea\n", capsys.readouterr().err)
+
+
+def test_scores_that_cannot_be_written_are_told_in_one_line(script, capsys, tmp_path):
+    labels, outputs = hand_made(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for place, reason in (("folder", "Is a directory"), ("missing/scores.csv", "No such file or directory"),
+                          ("file/scores.csv", "Not a directory")):  # fmt: skip
+        for files in ([tmp_path / place], [tmp_path / "scores.csv", tmp_path / place]):
+            assert script("evaluate_model.py", labels, outputs, *files) == 1
+            assert capsys.readouterr() == ("", f"{tmp_path / place}: {reason}\n")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["file", "folder", "labels", "outputs", "scores.csv"] and not list((tmp_path / "folder").iterdir())
+
+
 def test_no_label_files_is_an_error_and_what_is_hidden_is_no_label_file(script, tmp_path):
     labels, outputs = hand_made(tmp_path)
     (labels / ".A4.hea").write_text(header_text("A4"))
+    (labels / "A6.hea").mkdir()
     (outputs / "A5.csv").write_text("#A5\n\n\n\n")
     assert evaluate_model.evaluate_model(labels, outputs)[5] == 2 / 3
     with pytest.raises(OSError, match="no label files"):
@@ -522,3 +580,72 @@ def test_the_scripts_run_from_any_folder(tmp_path):
 def test_the_codes_of_the_table_are_those_of_the_labels():
     assert [set(codes) for codes in CODES] == [set(diagnosis.codes) for diagnosis in SCORED]
     assert parse_header(header_text(codes=",".join(NAMES))).codes == NAMES
+
+
+# What drivers other than ours do with team_code.py, with nothing of ours beside it but the package.
+DRIVER = """
+import os, sys
+from scipy.io import loadmat
+from team_code import load_model, run_model
+
+ORDER = "I II III aVR aVL aVF V1 V2 V3 V4 V5 V6".split()
+model_folder, *pairs = sys.argv[1:]
+for data, outputs in zip(pairs[::2], pairs[1::2]):
+    os.mkdir(outputs)
+    headers = {}
+    for name in sorted(os.listdir(data)):
+        if name.endswith(".hea"):
+            with open(os.path.join(data, name)) as file:
+                headers[name[:-4]] = file.read()
+    lead_sets = {}
+    for name, header in headers.items():
+        first, *lines = header.split("\\n")
+        leads = [line.split(" ")[-1] for line in lines[: int(first.split(" ")[1])]]
+        lead_sets[name] = tuple(sorted(leads, key=ORDER.index))
+    models = {leads: load_model(model_folder, leads) for leads in set(lead_sets.values())}
+    for name, header in headers.items():
+        recording = loadmat(os.path.join(data, name + ".mat"))["val"]
+        classes, labels, probabilities = run_model(models[lead_sets[name]], header, recording)
+        with open(os.path.join(outputs, name + ".csv"), "w") as file:
+            print("#" + header.split(" ")[0], file=file)
+            for values in (classes, labels, probabilities):
+                print(",".join(str(value) for value in values), file=file)
+print(sorted({"train_model", "test_model", "helper_code", "evaluate_model"} & set(sys.modules)))
+"""
+
+
+def test_other_drivers_run_the_package_without_our_scripts(small, headers, tmp_path):
+    shutil.copytree(ROOT / "ecg", tmp_path / "code/ecg", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "team_code.py", tmp_path / "code")
+    (tmp_path / "code/driver.py").write_text(DRIVER)
+    model, arguments = tmp_path / "model", []
+    for count in (12, 2):
+        keras.utils.set_random_seed(count)
+        network = build_network(small, count, len(TRAINED))
+        save_bundle(Bundle(LEAD_SETS[count], small, np.linspace(0.2, 0.8, 26), network), model)
+        data, outputs = tmp_path / f"data_{count}", tmp_path / f"outputs_{count}"
+        data.mkdir()
+        for path in headers[:5]:  # the first leads of a recording, in reverse
+            first, *lines = path.read_text().splitlines()
+            name, _, rest = first.split(" ", 2)
+            lines = [f"{name} {count} {rest}", *lines[:count][::-1], *lines[12:]]
+            (data / path.name).write_text("\n".join(lines) + "\n")
+            values = read_matrix(path.with_suffix(".mat"))[:count][::-1]
+            scipy.io.savemat(data / f"{path.stem}.mat", {"val": values}, format="4")
+        arguments += [data, outputs]
+    command = [sys.executable, "driver.py", model, *arguments]
+    done = subprocess.run(command, cwd=tmp_path / "code", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+    for count, data, outputs in ((12, *arguments[:2]), (2, *arguments[2:])):
+        loaded = team_code.load_model(model, LEAD_SETS[count])
+        assert sorted(path.stem for path in outputs.iterdir()) == sorted(path.stem for path in headers[:5])
+        for path in outputs.iterdir():
+            name, classes, labels, probabilities = path.read_text().splitlines()
+            recording = scipy.io.loadmat(data / f"{path.stem}.mat")["val"]
+            _, *expected = team_code.run_model(loaded, (data / f"{path.stem}.hea").read_text(), recording)
+            assert name == f"#{path.stem}" and classes == ",".join(CLASSES)
+            assert labels == ",".join(map(str, expected[0]))
+            np.testing.assert_allclose([float(value) for value in probabilities.split(",")], expected[1], atol=1e-5)
+    scores = evaluate_model.evaluate_model(arguments[0], arguments[1])
+    assert math.isfinite(scores[-1])

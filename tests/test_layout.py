@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[1]
 MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / "ecg").glob("*.py"))}
 # From the ground up; a module imports only from those before it.
 LAYERS = {
-    0: "labels progress records signals store scoring waves heart synthetic".split(),
+    0: "labels progress files records signals store scoring waves heart synthetic".split(),
     1: "startup layers networks losses batches".split(),
     2: "training cleaning bundle".split(),
-    3: "paper charts report pipeline __main__".split(),
+    3: "paper charts tables report pipeline __main__".split(),
 }
 ORDER = [name for names in LAYERS.values() for name in names]
 
@@ -78,6 +78,10 @@ def test_importing_the_package_is_instant_and_loads_nothing():
     code = "import ecg, team_code, sys; print([m for m in ('numpy', 'keras', 'tensorflow') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
+
+
+def test_every_module_has_its_tests():
+    assert {f"test_{name.strip('_')}" for name in ORDER} <= {path.stem for path in (ROOT / "tests").glob("test_*.py")}
 
 
 def test_team_code_depends_on_none_of_the_scripts():

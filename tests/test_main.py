@@ -56,7 +56,7 @@ def test_an_error_is_one_line_on_standard_error_and_status_1(tmp_path):
 def trained(monkeypatch):
     """What training is called with, in place of a training."""
     calls = []
-    monkeypatch.setattr("ecg.pipeline.train", lambda data, model, settings, log: calls.append((data, model, settings)))
+    monkeypatch.setattr("ecg.pipeline.train", lambda data, model, settings: calls.append((data, model, settings)))
     return calls
 
 

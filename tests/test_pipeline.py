@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ import team_code
 from ecg import synthetic
 from ecg.bundle import load_bundle
 from ecg.labels import LEAD_SETS, LEADS, expand
-from ecg.pipeline import Settings, columns_of, scored_part, split, train
-from ecg.records import find_records, read_record
+from ecg.pipeline import Settings, columns_of, publish, scored_part, split, train
+from ecg.records import RecordError, find_records, read_record
 from ecg.scoring import challenge_score, load_weights, search_thresholds
 from ecg.store import open_store
 from ecg.training import TrainingSettings, predict
@@ -57,12 +58,13 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     for count in settings.lead_sets:
         bundle = load_bundle(folder, LEAD_SETS[count])
         probabilities = expand(predict(bundle.network, store, validation, columns_of(count), "checking"))
-        found = search_thresholds(store.labels[validation], probabilities, weights)
+        found = search_thresholds(store.labels[validation], probabilities, weights, settings.resamples, settings.seed)
         np.testing.assert_allclose(bundle.thresholds, found.thresholds)
         score = challenge_score(store.labels[validation], probabilities >= bundle.thresholds, weights)
-        row = [float(value) for value in scores[count].values()]
-        assert any(abs(value - score) < 1e-5 for value in row)
-        assert any(abs(value - found.score_at_half) < 1e-5 for value in row)
+        assert float(scores[count]["score at 0.5"]) == pytest.approx(found.score_at_half, abs=1e-5)
+        assert float(scores[count]["score with one threshold"]) == pytest.approx(found.score_common, abs=1e-5)
+        assert float(scores[count]["score with one for each class"]) == pytest.approx(found.score_by_class, abs=1e-5)
+        assert float(scores[count]["score as answered"]) == pytest.approx(score, abs=1e-5)
 
 
 def test_training_and_answering_agree(trained, headers):
@@ -75,6 +77,30 @@ def test_training_and_answering_agree(trained, headers):
         for record, name in enumerate(store.names[:9]):
             text, recording = paths[name].read_text(), read_record(paths[name])[1]
             np.testing.assert_allclose(team_code.run_model(model, text, recording)[2], expected[record], atol=1e-5)
+
+
+def test_an_earlier_training_is_replaced_as_a_whole_and_only_at_the_end(trained, made_up, tmp_path, small):
+    folder, settings, _ = trained
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    before = {path.name: path.read_bytes() for path in model.glob("*_leads*")}
+    with pytest.raises(FileNotFoundError):
+        train(tmp_path / "nowhere", model, settings)
+    assert {path.name: path.read_bytes() for path in model.glob("*_leads*")} == before
+    finished = tmp_path / "finished"
+    (finished / "report").mkdir(parents=True)
+    for name in ("2_leads.json", "2_leads.weights.h5"):
+        (finished / name).write_text("new")
+    publish(finished, model)
+    assert sorted(path.name for path in model.iterdir()) == ["2_leads.json", "2_leads.weights.h5", "report", "stages"]
+    assert not any((model / "report").iterdir())
+
+
+def test_one_recording_is_too_few_and_two_are_enough_to_part(tmp_path):
+    synthetic.synthesize(tmp_path, 1, sources={"Georgia": 1})
+    with pytest.raises(RecordError, match="E00001 alone can be used"):
+        train(tmp_path, tmp_path / "model", Settings(jobs=1))
+    assert [len(part) for part in split(2, Settings())] == [1, 1]
 
 
 def test_the_split_is_four_to_one_and_depends_on_the_seed_alone():

@@ -8,7 +8,17 @@ import scipy.io
 import wfdb
 
 from ecg.labels import LEADS
-from ecg.records import HeaderError, RecordError, SignalError, find_records, parse_header, read_header, read_record
+from ecg.records import (
+    HeaderError,
+    RecordError,
+    SignalError,
+    comments,
+    find_records,
+    parse_header,
+    read_header,
+    read_record,
+    standard_name,
+)
 
 RECORD_LINE = "A0001 2 500 7500 05-Feb-2020 11:39:16"
 LEAD_LINES = ("A0001.mat 16+24 1000/mV 16 0 28 -1716 0 I", "A0001.mat 16+24 1000/mV 16 0 7 2029 0 II")
@@ -144,6 +154,17 @@ def test_record_name_loses_the_extension_of_a_file_and_nothing_else():
 def test_standard_leads_get_their_standard_names():
     for written, name in (("AVR", "aVR"), ("avl", "aVL"), ("ii", "II"), ("v6", "V6"), ("vx", "vx"), ("Resp", "Resp")):
         assert with_lead(f"A0001.mat 16+24 1000/mV 16 0 0 0 0 {written}").lead_names == (name,)
+        assert standard_name(written) == name
+    assert {standard_name(change(lead)) for lead in LEADS for change in (str.upper, str.lower)} == set(LEADS)
+
+
+def test_names_stay_as_written_where_that_is_asked_for():
+    lines = ("A0001.mat 16+24 1000/mV 16 0 0 0 0 AVR", "A0001.mat 16+24 1000/mV 16 0 0 0 0")
+    text = header_text("A0001.mat 2 500 7500", lines)
+    written, parsed = parse_header(text, as_written=True), parse_header(text)
+    assert (written.name, written.lead_names) == ("A0001.mat", ("AVR", ""))
+    assert (parsed.name, parsed.lead_names) == ("A0001", ("aVR", ""))
+    assert (written.age, written.sex, written.codes) == (parsed.age, parsed.sex, parsed.codes)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +186,12 @@ def test_codes_are_stripped_unique_and_in_order():
     assert parse_header(text).codes == ("2", "PVC", "1", "3")
     assert parse_header(header_text(comments=("#Dx:",))).codes == ()
     assert parse_header(header_text(comments=("#Dx: Unknown",))).codes == ("Unknown",)
+
+
+def test_comments_are_what_follows_the_colon():
+    text = header_text(comments=("#Dx: 2, 2,", "# sex:F", "#Age:\t74 ", "#Dx:", "#Dxs: 5", "#Rx: 6"))
+    assert [comments(text, key) for key in ("Dx", "Sex", "age")] == [[" 2, 2,", ""], ["F"], ["\t74 "]]
+    assert comments(header_text(comments=()), "Dx") == []
 
 
 def test_unknown_age_and_sex():

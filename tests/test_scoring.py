@@ -10,6 +10,7 @@ from ecg.scoring import (
     f_measures,
     gain_of_answering,
     load_weights,
+    mean_of_known,
     roc_and_pr_areas,
     search_thresholds,
 )
@@ -228,6 +229,52 @@ def test_what_has_no_value_is_nan():
     assert np.isnan(measures[0]) and np.allclose(measures[1:], [2 / 3, 0])
 
 
+def test_without_recordings_nothing_has_a_value():
+    nothing = np.zeros((0, 26))
+    areas = roc_and_pr_areas(nothing, nothing)
+    assert np.shape(areas) == (2, 26) and np.isnan(areas).all()
+    assert np.isnan(f_measures(nothing, nothing)).all() and np.isnan(accuracy(nothing, nothing))
+    search = search_thresholds(nothing, nothing, WEIGHTS)
+    assert (search.thresholds == 0.5).all() and search.score_by_class == 0
+
+
+def test_means_are_of_what_is_known():
+    assert mean_of_known(np.array([np.nan, 1, 4, np.nan])) == 2.5
+    assert np.isnan(mean_of_known(np.array([np.nan]))) and np.isnan(mean_of_known(np.array([])))
+
+
 def test_accuracy_is_the_share_of_recordings_with_every_class_right():
     labels = np.array([[0, 1], [1, 0], [0, 0], [1, 1]], bool)
     assert accuracy(labels, [[0, 1], [1, 1], [0, 0], [0, 0]]) == 0.5
+
+
+def test_resampled_thresholds_are_the_means_of_searches_on_samples_drawn_with_replacement():
+    labels, probabilities = random_case(1)
+    found = search_thresholds(labels, probabilities, WEIGHTS, resamples=5, seed=3)
+    generator, expected = np.random.default_rng(3), []
+    for _ in range(5):
+        draw = generator.integers(0, len(labels), len(labels))
+        expected.append(search_thresholds(labels[draw], probabilities[draw], WEIGHTS).thresholds)
+    np.testing.assert_allclose(found.thresholds, np.mean(expected, axis=0))
+    plain = search_thresholds(labels, probabilities, WEIGHTS)
+    np.testing.assert_array_equal(found.by_class, plain.thresholds)
+    assert found.score_by_class == plain.score_by_class
+    assert np.isclose(found.score, challenge_score(labels, probabilities >= found.thresholds, WEIGHTS))
+
+
+def test_resampled_thresholds_serve_new_recordings_better_where_few_were_searched():
+    rng = np.random.default_rng(0)
+
+    def draw(count):
+        labels = rng.random((count, 26)) < np.linspace(0.02, 0.2, 26)
+        return labels, 1 / (1 + np.exp(-(1.5 * labels + rng.normal(size=labels.shape) - 0.5)))
+
+    new, answers = draw(4000)
+    gains = []
+    for _ in range(10):
+        found = search_thresholds(*draw(100), WEIGHTS, resamples=30)
+        with_means, without = (
+            challenge_score(new, answers >= thresholds, WEIGHTS) for thresholds in (found.thresholds, found.by_class)
+        )
+        gains.append(with_means - without)
+    assert np.mean(gains) > 0

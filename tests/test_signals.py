@@ -104,6 +104,39 @@ def test_spikes_and_missing_values_are_bridged_by_their_neighbours(places, value
     np.testing.assert_allclose(got[1], clean[1] / 1000, atol=1e-5)
 
 
+def test_kinds_of_faults_side_by_side_are_mended_together(make_header):
+    clean = integers(sine(1.0, 500, 10))
+    broken = clean.copy()
+    broken[0, 1000:1004] = 32767, -32768, 32767, -32768
+    got = centred_millivolts(broken, make_header(["I"]).leads)
+    assert np.abs(got).max() < 2.1
+
+
+def test_a_lead_at_the_rail_for_nearly_half_its_time_is_mended(make_header):
+    broken = integers(sine(1.0, 500, 10))
+    broken[0, 2500:4750] = 32767
+    assert np.abs(centred_millivolts(broken, make_header(["I"]).leads)).max() < 4
+
+
+@pytest.mark.parametrize("leads", LEAD_SETS.values())
+def test_a_lead_does_not_depend_on_which_others_are_asked_for(leads, make_header):
+    """Not even where one of them is faulty, and the lead itself has a high level for a while."""
+    recording = np.random.default_rng(3).integers(-500, 500, (12, 5000)).astype(np.int16)
+    recording[0, :800] += 15_000
+    recording[7, 100:200] = 32767
+    recording[11, 40] = -32768
+    whole = preprocess(make_header(), recording, LEADS)
+    part = preprocess(make_header(), recording, leads)
+    np.testing.assert_array_equal(part, whole[:, [LEADS.index(lead) for lead in leads]])
+
+
+def test_the_offset_of_a_32_bit_file_costs_no_precision(make_header):
+    wave = np.rint(sine(5.0, 500, 10) * 1000).astype(np.int64)[np.newaxis]
+    expected = centred_millivolts(wave, make_header(["I"]).leads)
+    far = centred_millivolts(wave + 2_000_000_000, make_header(["I"], baseline=7).leads)
+    np.testing.assert_allclose(far, expected, atol=1e-6)
+
+
 def test_not_a_number_and_infinity_are_faults_too(make_header):
     recording = np.tile(np.sin(np.arange(2500.0) / 20) * 1000, (2, 1))
     recording[0, [3, 77]] = np.nan, np.inf

@@ -18,7 +18,9 @@ from ecg.training import (
     TrainingSettings,
     WeightAverage,
     predict,
+    seed_epoch,
     seeds,
+    train_epoch,
     train_network,
 )
 
@@ -59,10 +61,10 @@ def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=Non
 def test_early_stopping_waits_for_its_patience_and_counts_from_the_best():
     stopping, stopped = EarlyStopping(2), []
     for loss in (3.0, 2.0, 2.0, 1.5, 1.6, 1.7):
-        stopping.is_best(loss)
+        stopping.update(loss)
         stopped.append(stopping.stop)
     assert stopped == [False, False, False, False, False, True]
-    assert [EarlyStopping(1).is_best(loss) for loss in (1.0, float("nan"))] == [True, False]
+    assert [EarlyStopping(1).update(loss) for loss in (1.0, float("nan"))] == [True, False]
 
 
 def test_rates_and_batches_are_the_methods():
@@ -118,6 +120,28 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(small):
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small):
+    """Whatever was drawn before it: an epoch repeated from the same weights gives the same loss and weights."""
+    store, outcomes = beats_store(16, lengths=(600,)), []
+    examples = Examples(store, np.arange(16), (0, 1), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
+    keras.utils.set_random_seed(1)
+    network = build_network(replace(small, dropout=0.5), 2, 2)
+    start = network.get_weights()
+    network.compile(keras.optimizers.SGD(0.1), FocalLoss(), jit_compile=False)
+    for number in (0, 1, 0):
+        network.set_weights(start)
+        order = seed_epoch(network, 5, "trial", number)
+        outcomes.append((train_epoch(network, examples, 4, order, WeightAverage(0.0), "trial"), network.get_weights()))
+    assert outcomes[0][0] == outcomes[2][0] != outcomes[1][0]
+    for a, b in zip(outcomes[0][1], outcomes[2][1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_network_without_dropout_trains_too(small):
+    _, epochs, _ = run(replace(small, dropout=0.0), beats_store(16), replace(QUICK, epochs=1))
+    assert len(epochs) == 1
 
 
 def test_masked_labels_play_no_part(small):

@@ -1,0 +1,73 @@
+import os
+
+import pytest
+
+from ecg.files import aside
+
+
+def listed(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_aside_is_there_at_the_end_only(tmp_path):
+    path = tmp_path / "a.weights.h5"
+    path.write_text("old")
+    with aside(path) as part:
+        assert part.parent == tmp_path and part.name.endswith(path.name) and not part.exists()
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and listed(tmp_path) == ["a.weights.h5"]
+
+
+def test_an_exception_leaves_what_was_there_and_nothing_else(tmp_path):
+    (tmp_path / "file").write_text("old")
+    for stop in (ValueError, KeyboardInterrupt):
+        for name in ("file", "fresh"):
+            with pytest.raises(stop), aside(tmp_path / name) as part:
+                part.write_text("half")
+                raise stop
+            with pytest.raises(stop), aside(tmp_path / name) as part:
+                (part / "below").mkdir(parents=True)
+                raise stop
+    assert listed(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
+
+
+def test_a_folder_takes_the_place_of_a_folder(tmp_path):
+    path = tmp_path / "report"
+    (path / "old").mkdir(parents=True)
+    with aside(str(path)) as part:
+        part.mkdir()
+        (part / "new").touch()
+    assert listed(path) == ["new"] and listed(tmp_path) == ["report"]
+
+
+def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/kept").touch()
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OSError), aside(tmp_path / "folder") as part:
+        part.write_text("new")
+    with pytest.raises(OSError), aside(tmp_path / "file") as part:
+        part.mkdir()
+    assert listed(tmp_path) == ["file", "folder"] and listed(tmp_path / "folder") == ["kept"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
+    for make in (os.mkdir, lambda path: path.write_text("a longer text of a process that was killed")):
+        with aside(tmp_path / "file") as part:
+            part.touch()
+        make(part)
+        with aside(tmp_path / "file") as part:
+            part.write_text("new")
+        assert listed(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "new"
+
+
+def test_nothing_written_and_nowhere_to_write_are_os_errors(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError), aside(tmp_path / "nothing"):
+        pass
+    for path in (tmp_path / "missing/file", tmp_path / "file/below", ".", "..", "/"):
+        with pytest.raises(OSError), aside(path) as part:
+            part.write_text("new")
+    assert listed(tmp_path) == ["file"]

@@ -1,0 +1,55 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ecg.startup import hidden_standard_error
+
+
+def test_what_is_written_below_python_is_hidden(capfd):
+    os.write(2, b"before\n")
+    with hidden_standard_error():
+        os.write(2, b"hidden\n")
+        subprocess.run([sys.executable, "-c", "import os; os.write(2, b'hidden too')"], check=True)
+        print("shown", flush=True)
+    os.write(2, b"after\n")
+    assert capfd.readouterr() == ("shown\n", "before\nafter\n")
+
+
+@pytest.mark.parametrize("stop", [ImportError, KeyboardInterrupt, SystemExit])
+def test_an_exception_shows_what_was_hidden_and_leaves_the_block(capfd, stop):
+    with pytest.raises(stop, match="the reason"), hidden_standard_error():
+        os.write(2, b"the library's own words\n" * 5000)
+        raise stop("the reason")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "the library's own words\n" * 5000 + "after\n"
+
+
+def test_standard_error_is_restored_and_no_descriptor_stays_open(capfd):
+    def descriptors():
+        return sorted(os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"))
+
+    before, file = descriptors(), os.fstat(2)
+    for stop in (None, ValueError):
+        try:
+            with hidden_standard_error():
+                assert not os.path.samestat(os.fstat(2), file)
+                if stop:
+                    raise stop
+        except ValueError:
+            pass
+        assert os.path.samestat(os.fstat(2), file) and descriptors() == before
+
+
+def test_what_python_has_not_flushed_yet_is_told_where_it_belongs():
+    code = (
+        "import os, sys; from ecg.startup import hidden_standard_error\n"
+        "sys.stderr.reconfigure(line_buffering=False)\n"
+        "sys.stderr.write('before,')\n"
+        "with hidden_standard_error():\n"
+        "    sys.stderr.write('hidden,')\n"
+        "sys.stderr.write('after')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "before,after"

@@ -1,0 +1,177 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
+from ecg.scoring import challenge_score, load_weights, search_thresholds
+from ecg.store import Store
+from ecg.tables import Results, reasons, tables
+
+WEIGHTS = load_weights()[1]
+COUNT = 80
+
+
+def made_results(seed=0, rate=0.15):
+    """Random results: every fourth recording for validation, of which those of Georgia give the score."""
+    random = np.random.default_rng(seed)
+    sources = random.choice(["CPSC", "Georgia", "Ningbo"], COUNT)
+    labels = random.random((COUNT, 26)) < rate
+    labels[:, COLUMN["PR"]] = False  # a class that never occurs
+    names = np.array([f"R{place:03}" for place in range(COUNT)])
+    dropped = (("A0001", "the reason, with a comma"), ("S0001", "source PTB is not trained on"))
+    store = Store(names, sources, labels, np.arange(COUNT + 1), np.zeros((COUNT, 12), np.int16), dropped)
+    validation = np.arange(0, COUNT, 2)
+    scored = sources[validation] == "Georgia"
+    masks = (random.random((COUNT, 22)) < 0.9).astype(np.float32)
+    validated, searches = {}, {}
+    for leads in (12, 2):
+        noise = random.normal(0.35, 0.2, (len(validation), 22))
+        validated[leads] = np.clip(0.3 * labels[validation][:, TRAINED] + noise, 0, 1).astype(np.float32)
+        chosen = validation[scored]
+        searches[leads] = search_thresholds(labels[chosen], expand(validated[leads][scored]), WEIGHTS, resamples=5)
+    epochs = [
+        SimpleNamespace(stage=stage, epoch=1, rate=1e-4, loss=0.5, validation_loss=0.4, scores=scores, seconds=2.0,
+                        best=True)
+        for stage, scores in (("round 1", {"score at 0.5": -0.1}), ("round 2", {"score at 0.5": 0.1, "optimised": 0.2}))
+    ]  # fmt: skip
+    return Results(store, np.arange(1, COUNT, 2), validation, scored, epochs, masks, searches, validated)
+
+
+@pytest.fixture(scope="module")
+def results():
+    return made_results()
+
+
+def table(results, name):
+    header, *rows = tables(results)[name]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_every_recording_is_counted_once_by_its_source(results):
+    rows = {row.pop("source"): row for row in table(results, "sources")}
+    assert rows.keys() == {"CPSC", "Georgia", "Ningbo", "PTB"}
+    assert sum(row["found"] for row in rows.values()) == COUNT + 2
+    assert rows["PTB"] == {"found": 1, "left out": 1, "training": 0, "validation": 0}
+    assert all(row["found"] == row["left out"] + row["training"] + row["validation"] for row in rows.values())
+    assert rows["Georgia"]["validation"] == results.scored.sum()
+
+
+def test_dropped_recordings_are_listed_with_their_reasons(results):
+    assert [tuple(row.values()) for row in table(results, "dropped")] == list(results.store.dropped)
+
+
+def test_the_split_can_be_read_back(results):
+    rows = table(results, "split")
+    assert [row["record"] for row in rows] == results.store.names.tolist()
+    assert [row["source"] for row in rows] == results.store.sources.tolist()
+    assert [place for place, row in enumerate(rows) if row["part"] == "training"] == results.training.tolist()
+    assert [place for place, row in enumerate(rows) if row["part"] == "validation"] == results.validation.tolist()
+    scored = [place for place, row in enumerate(rows) if row["scored"] == 1]
+    assert scored == results.validation[results.scored].tolist()
+
+
+def test_classes_are_counted_alike_by_part_and_by_source(results):
+    rows = table(results, "classes")
+    assert [row["class"] for row in rows] == list(ABBREVIATIONS)
+    assert {row["class"] for row in rows if row["use"] == "dropped"} == set(DROPPED)
+    for row, count in zip(rows, results.store.labels.sum(axis=0), strict=True):
+        assert row["training"] + row["validation"] == count
+        assert sum(row[source] for source in ("CPSC", "Georgia", "Ningbo")) == count
+    assert rows[COLUMN["LBBB"]]["codes"] == "733534002|164909002"
+
+
+def test_scores_that_a_stage_does_not_have_are_none(results):
+    rows = table(results, "epochs")
+    assert [(row["stage"], row["score at 0.5"], row["optimised"]) for row in rows] == [
+        ("round 1", -0.1, None), ("round 2", 0.1, 0.2)
+    ]  # fmt: skip
+    names = ("rate", "training loss", "validation loss", "best")
+    assert [rows[0][name] for name in names] == [1e-4, 0.5, 0.4, 1]
+
+
+def test_masks_are_counted_by_class_and_source(results):
+    rows = {(row["class"], row["source"]): row for row in table(results, "masks")}
+    assert len(rows) == 22 * 4
+    for place, column in enumerate(TRAINED):
+        for source in ("all", "CPSC", "Georgia", "Ningbo"):
+            counts = dict.fromkeys(("present", "present masked", "absent", "absent masked"), 0)
+            for record in range(COUNT):
+                if source in ("all", results.store.sources[record]):
+                    kind = "present" if results.store.labels[record, column] else "absent"
+                    counts[kind] += 1
+                    counts[f"{kind} masked"] += results.masks[record, place] == 0
+            row = rows[ABBREVIATIONS[column], source]
+            assert {name: row[name] for name in counts} == counts
+
+
+@pytest.mark.parametrize("leads", [12, 2])
+def test_the_scores_follow_from_the_thresholds(results, leads):
+    thresholds, by_class = (
+        np.array([row[f"{leads} leads"] for row in table(results, name)])
+        for name in ("thresholds", "thresholds_by_class")
+    )
+    assert (thresholds != by_class).any()
+    row = next(row for row in table(results, "scores") if row["leads"] == leads)
+    labels = results.store.labels[results.validation[results.scored]]
+    probabilities = expand(results.validated[leads][results.scored])
+    for name, used in (("score as answered", thresholds), ("score with one for each class", by_class),
+                       ("score at 0.5", 0.5), ("score with one threshold", row["one threshold"])):  # fmt: skip
+        assert row[name] == pytest.approx(challenge_score(labels, probabilities >= used, WEIGHTS))
+
+
+@pytest.mark.parametrize("leads", [12, 2])
+def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(results, leads):
+    labels = results.store.labels[results.validation[results.scored]]
+    probabilities = expand(results.validated[leads][results.scored])
+    answers = probabilities >= results.searches[leads].thresholds
+    rows = table(results, f"class_scores_{leads}_leads")
+    assert [row["class"] for row in rows] == list(ABBREVIATIONS)
+    missing = {(row["class"], name) for row in rows for name, value in row.items() if value != value}
+    expected = set()
+    for name, row, truth, answer, score in zip(ABBREVIATIONS, rows, labels.T, answers.T, probabilities.T, strict=True):
+        counts = (truth.sum(), answer.sum(), (truth & answer).sum())
+        assert (row["labelled"], row["answered"], row["both"]) == counts
+        metrics = {
+            "precision": (answer.any(), precision_score, answer),
+            "recall": (truth.any(), recall_score, answer),
+            "F-measure": (answer.any() or truth.any(), f1_score, answer),
+            "AUROC": (truth.any(), roc_auc_score, score),
+            "AUPRC": (truth.any(), average_precision_score, score),
+        }
+        for metric, (exists, reference, given) in metrics.items():
+            if exists:
+                assert row[metric] == pytest.approx(reference(truth, given))
+            else:
+                expected.add((name, metric))
+    assert missing == expected
+    assert ("PR", "AUROC") in missing
+    means = next(row for row in table(results, "scores") if row["leads"] == leads)
+    for metric in ("F-measure", "AUROC", "AUPRC"):
+        assert means[metric] == pytest.approx(np.nanmean([row[metric] for row in rows]))
+
+
+def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
+    dropped = [
+        ("S0001", "source PTB is not trained on"),
+        ("A1", "A1.hea line 3: gain 'x' is not NUMBER[(BASELINE)][/UNITS]"),
+        ("A2", "A2.hea line 7: gain '1000(/mV' is not NUMBER[(BASELINE)][/UNITS]"),
+        ("A3", "0.52 s is shorter than 1 s"),
+        ("A4", "0.5 s is shorter than 1 s"),
+        ("A5", "A5: no lead V1 among I, II"),
+        ("A6", "A6: no lead V1 among I, II"),
+        ("A7", "A7: no lead V1 among I, II"),
+        ("A8", "A8.mat: no such file beside A8.hea, which names it"),
+        ("A9", "A9.mat: int16 (2, 20), expected (12, 20) numbers by A9.hea"),
+        ("B1", "B1.mat: int16 (3, 20), expected (12, 20) numbers by B1.hea"),
+    ]
+    assert reasons(dropped) == [
+        ("no lead V1 among I, II", ["A5", "A6", "A7"]),
+        ("gain ... is not NUMBER[(BASELINE)][/UNITS]", ["A1", "A2"]),
+        ("... s is shorter than ... s", ["A3", "A4"]),
+        ("int16 (..., ...), expected (..., ...) numbers by NAME.hea", ["A9", "B1"]),
+        ("source PTB is not trained on", ["S0001"]),
+        ("no such file beside NAME.hea, which names it", ["A8"]),
+    ]
+    assert reasons([]) == []
