@@ -5,6 +5,7 @@ import time
 
 LOG_SECONDS = 30.0  # between two lines of a log
 TERMINAL_SECONDS = 0.1  # between two updates of a terminal's line
+BAR = 20  # characters of a terminal's bar
 
 
 def duration(seconds):
@@ -48,8 +49,13 @@ class Progress:
         if now - self.last >= (TERMINAL_SECONDS if self.terminal else LOG_SECONDS):
             self.last = now
             line = self.line(now - self.start)
-            self.stream.write(f"\r\033[K{line}" if self.terminal else f"{line}\n")
+            self.stream.write(f"\r\033[K{self.bar()} {line}" if self.terminal else f"{line}\n")
             self.stream.flush()
+
+    def bar(self):
+        """Return the bar for what is done."""
+        full = min(BAR * self.done // max(self.total, 1), BAR)
+        return f"[{'#' * full}{'.' * (BAR - full)}]"
 
     def line(self, elapsed):
         """Return the line for what is done after `elapsed` seconds."""

@@ -35,5 +35,8 @@ def test_a_terminals_line_is_wiped_at_the_end():
     terminal = Terminal()
     with Progress("reading", 10, stream=terminal) as progress:
         progress.last -= 1
-        progress.advance(10)
-    assert "10 of 10" in terminal.getvalue() and terminal.getvalue().endswith("\r\033[K")
+        progress.advance(5)
+        assert "[##########..........] reading: 5 of 10 records" in terminal.getvalue()
+        progress.last -= 1
+        progress.advance(5)
+    assert "[####################] reading: 10 of 10" in terminal.getvalue() and terminal.getvalue().endswith("\r\033[K")
