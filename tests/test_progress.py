@@ -39,4 +39,5 @@ def test_a_terminals_line_is_wiped_at_the_end():
         assert "[##########..........] reading: 5 of 10 records" in terminal.getvalue()
         progress.last -= 1
         progress.advance(5)
-    assert "[####################] reading: 10 of 10" in terminal.getvalue() and terminal.getvalue().endswith("\r\033[K")
+    assert "[####################] reading: 10 of 10" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\033[K")
