@@ -54,8 +54,11 @@ def save_bundle(bundle, folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights, description = _files(folder, len(bundle.leads))
+    # Keras saves a trained network's optimizer with it, twice as large; a fresh one has none.
+    network = build_network(bundle.settings, len(bundle.leads), len(TRAINED))
+    network.set_weights(bundle.network.get_weights())
     with aside(weights) as part:
-        bundle.network.save_weights(part)
+        network.save_weights(part)
     text = json.dumps(
         {
             "format": FORMAT,

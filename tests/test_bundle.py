@@ -7,7 +7,7 @@ import pytest
 import team_code
 from ecg.bundle import CLASSES, Bundle, ModelError, load_bundle, save_bundle
 from ecg.labels import COLUMN, DROPPED, LEAD_SETS, LEADS, TRAINED, expand
-from ecg.networks import build_network
+from ecg.networks import NetworkSettings, build_network
 from ecg.records import SignalError, find_records, read_record
 from ecg.training import predict
 
@@ -37,6 +37,15 @@ def test_a_bundle_comes_back_as_it_was_saved(small, tmp_path):
     np.testing.assert_array_equal(loaded.thresholds, saved.thresholds)
     for a, b in zip(loaded.network.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_bundle_is_no_larger_than_its_weights(tmp_path):
+    settings = NetworkSettings(width=48, kernels=(5, 3))
+    network = build_network(settings, 2, len(TRAINED))
+    network.compile("adam", "mse")
+    network.optimizer.build(network.trainable_variables)
+    save_bundle(Bundle(LEAD_SETS[2], settings, np.full(26, 0.5), network), tmp_path)
+    assert (tmp_path / "2_leads.weights.h5").stat().st_size < 1.5 * 4 * network.count_params()
 
 
 def test_an_answer_is_the_stores_answer(model, store, headers):
