@@ -35,7 +35,7 @@ demo: .venv/installed
 	@echo "Plots and tables: demo/model/report"
 
 test: .venv/installed-dev
-	$(BIN)/ruff check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: .venv/installed-dev

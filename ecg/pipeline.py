@@ -73,9 +73,7 @@ def train(data, model, settings=None, log=say):
 
     def search(probabilities, resamples=0):
         chosen = validation[scored]
-        return search_thresholds(
-            store.labels[chosen], expand(probabilities[scored]), weights, resamples, settings.seed
-        )
+        return search_thresholds(store.labels[chosen], expand(probabilities[scored]), weights, resamples, settings.seed)
 
     def trained(stage, count, loss, masks):
         """Train one network from fresh weights; return it with its epochs."""
