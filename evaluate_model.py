@@ -3,10 +3,10 @@
 import os
 import sys
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from ecg.files import aside
 from ecg.records import parse_codes
 from ecg.scoring import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 from helper_code import is_finite_number
@@ -29,8 +29,7 @@ def main(arguments):
         print(texts[0])
     for file, text in zip(files, texts, strict=False):
         try:
-            with aside(file) as part:
-                part.write_text(text)
+            Path(file).write_text(text)  # in place, for it may be a device or a pipe
         except OSError as error:
             sys.exit(f"{file}: {error.strerror}")
 

@@ -25,7 +25,9 @@ def train(commands):
     parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
     parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
     parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, in each training")
-    parser.add_argument("--averaging", type=float, metavar="F", help="momentum of the average of the weights; 0: none")
+    parser.add_argument(
+        "--averaging", type=momentum, metavar="F", help="momentum of the average of the weights; 0: none"
+    )
     parser.add_argument("--resamples", type=whole(0), metavar="N", help="that thresholds are averaged over; 0: none")
     parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
     parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
@@ -153,6 +155,13 @@ def whole(least):
         return value
 
     return number
+
+
+def momentum(text):
+    """Read a number from 0 on and below 1."""
+    if not 0 <= float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
+    return float(text)
 
 
 def share(text):

@@ -17,7 +17,7 @@ PASS_BAND = (0.5, 45.0)  # Hz
 TAPS = 751  # 3 s: 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
 LARGEST = 20.0  # mV; what lies beyond is a recording fault
 INVALID = -32768  # WFDB's word for "no value" ...
-SIXTEEN_BITS = ("16", "61")  # ... in files of these formats
+SIXTEEN_BITS = ("16", "61", "160", "516")  # ... in files of these formats
 RESOLUTION = np.float32(1e-3)  # mV; answers are whole microvolts, so that 16-bit integers hold them without loss
 
 
@@ -57,7 +57,9 @@ def centred_millivolts(integers, leads):
     for lead in np.flatnonzero(faulty.any(axis=1) | (np.ptp(signal, axis=1) > LARGEST)):
         good = ~faulty[lead]
         if good.any():
-            good &= np.abs(signal[lead] - np.median(signal[lead, good])) <= LARGEST
+            # A recorded value, not the mean of two that may both be far from it.
+            middle = np.quantile(signal[lead, good], 0.5, method="lower")
+            good &= np.abs(signal[lead] - middle) <= LARGEST
             signal[lead] = mend(signal[lead], good)
     return (signal - signal.mean(axis=1, keepdims=True)).astype(np.float32)
 

@@ -66,16 +66,19 @@ def test_training_without_flags_is_the_methods(trained):
 
 
 def test_flags_of_training_change_their_settings_and_no_others(trained):
-    flags = "--seed 0 --leads 2 12 2 --width 16 --epochs 3 --jobs 1 --keep-stages"
+    flags = "--seed 0 --leads 2 12 2 --width 16 --epochs 3 --averaging 0.5 --resamples 0 --jobs 1 --keep-stages"
     main(["train", "data", "model", *flags.split()])
     (_, _, settings), method = trained[0], Settings()
     assert (settings.seed, settings.lead_sets, settings.jobs, settings.keep_stages) == (0, (2, 12), 1, True)
     assert (settings.network.width, settings.training.epochs) == (16, 3)
+    assert (settings.training.averaging, settings.resamples) == (0.5, 0)
     assert settings.network.kernels == method.network.kernels
     assert settings.training.batch == method.training.batch
 
 
-@pytest.mark.parametrize("flags", ["--leads 5", "--seed -1", "--width 0", "--epochs x", "--jobs 0"])
+@pytest.mark.parametrize(
+    "flags", ["--leads 5", "--seed -1", "--width 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1"]
+)
 def test_flags_that_make_no_sense_are_usage_errors(trained, capsys, flags):
     with pytest.raises(SystemExit) as ended:
         main(["train", "data", "model", *flags.split()])

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,21 +80,38 @@ def test_training_and_answering_agree(trained, headers):
             np.testing.assert_allclose(team_code.run_model(model, text, recording)[2], expected[record], atol=1e-5)
 
 
-def test_an_earlier_training_is_replaced_as_a_whole_and_only_at_the_end(trained, made_up, tmp_path, small):
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_earlier_training_stays_until_the_new_one_is_done(trained, made_up, tmp_path, monkeypatch):
     folder, settings, _ = trained
     model = tmp_path / "model"
-    shutil.copytree(folder, model)
-    before = {path.name: path.read_bytes() for path in model.glob("*_leads*")}
-    with pytest.raises(FileNotFoundError):
-        train(tmp_path / "nowhere", model, settings)
-    assert {path.name: path.read_bytes() for path in model.glob("*_leads*")} == before
-    finished = tmp_path / "finished"
-    (finished / "report").mkdir(parents=True)
-    for name in ("2_leads.json", "2_leads.weights.h5"):
-        (finished / name).write_text("new")
+    shutil.copytree(folder, model, ignore=shutil.ignore_patterns("stages"))
+    before = contents(model)
+
+    def fails(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("ecg.pipeline.write_report", fails)
+    again = replace(settings, lead_sets=(2,), seed=1, training=TrainingSettings(epochs=1))
+    with pytest.raises(OSError, match="disk full"):
+        train(made_up, model, again, [].append)
+    after = contents(model)
+    assert {name: after[name] for name in before} == before
+    assert {name.split("/")[0] for name in set(after) - set(before)} == {"stages"}
+
+
+def test_a_training_is_published_as_a_whole(tmp_path):
+    model, finished = tmp_path / "model", tmp_path / "finished"
+    for folder, text, names in ((model, "old", ("12_leads", "2_leads")), (finished, "new", ("2_leads",))):
+        (folder / "report").mkdir(parents=True)
+        (folder / "report" / f"{text}.csv").write_text(text)
+        for name in names:
+            (folder / f"{name}.json").write_text(text)
+            (folder / f"{name}.weights.h5").write_text(text)
     publish(finished, model)
-    assert sorted(path.name for path in model.iterdir()) == ["2_leads.json", "2_leads.weights.h5", "report", "stages"]
-    assert not any((model / "report").iterdir())
+    assert contents(model) == dict.fromkeys(["2_leads.json", "2_leads.weights.h5", "report/new.csv"], b"new")
 
 
 def test_one_recording_is_too_few_and_two_are_enough_to_part(tmp_path):

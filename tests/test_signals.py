@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import signal as scipy_signal
@@ -112,10 +114,20 @@ def test_kinds_of_faults_side_by_side_are_mended_together(make_header):
     assert np.abs(got).max() < 2.1
 
 
-def test_a_lead_at_the_rail_for_nearly_half_its_time_is_mended(make_header):
-    broken = integers(sine(1.0, 500, 10))
-    broken[0, 2500:4750] = 32767
-    assert np.abs(centred_millivolts(broken, make_header(["I"]).leads)).max() < 4
+@pytest.mark.parametrize("samples", [2250, 2499, 2500])
+@pytest.mark.parametrize("gain", [200.0, 1000.0])
+def test_a_lead_at_the_rail_for_up_to_half_its_time_is_mended(gain, samples, make_header):
+    broken = integers(sine(1.0, 500, 10), gain)
+    broken[0, 5000 - samples :] = 32767
+    assert np.abs(centred_millivolts(broken, make_header(["I"], gain=gain).leads)).max() < 5
+
+
+@pytest.mark.parametrize(("kind", "largest"), [("16", 2.1), ("160", 2.1), ("32", 17)])
+def test_the_invalid_value_is_that_of_16_bit_formats(kind, largest, make_header):
+    recording = integers(sine(1.0, 500, 10), 2000.0)
+    recording[0, 1000] = -32768
+    lead = replace(make_header(["I"], gain=2000.0).leads[0], format=kind)
+    assert np.abs(centred_millivolts(recording, [lead])).max() == pytest.approx(largest, abs=0.7)
 
 
 @pytest.mark.parametrize("leads", LEAD_SETS.values())
