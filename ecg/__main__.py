@@ -29,6 +29,13 @@ def train(commands):
         "--averaging", type=momentum, metavar="F", help="momentum of the average of the weights; 0: none"
     )
     parser.add_argument("--resamples", type=whole(0), metavar="N", help="that thresholds are averaged over; 0: none")
+    parser.add_argument("--no-relabel-flutter", action="store_true", help="believe Ningbo's labels AFL")
+    parser.add_argument("--no-relabel-cpsc", action="store_true", help="add nothing that CPSC does not label")
+    parser.add_argument("--no-masks", action="store_true", help="believe all labels in round 2; there is no round 1")
+    parser.add_argument("--lumping", type=habit, action="append", default=[], metavar="SOURCE=AFL,AF",
+                        help="another source that writes the first class for the second, too; repeatable")  # fmt: skip
+    parser.add_argument("--omission", type=habit, action="append", default=[], metavar="SOURCE=AF,NSR,...",
+                        help="another source that labels these classes only; repeatable")  # fmt: skip
     parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
     parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
 
@@ -44,6 +51,7 @@ def train(commands):
             method,
             **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs),
             keep_stages=arguments.keep_stages,
+            cleaning=cleaning_settings(arguments),
             network=replace(method.network, **given(width=arguments.width)),
             training=replace(method.training, **given(epochs=arguments.epochs, averaging=arguments.averaging)),
         )
@@ -51,6 +59,19 @@ def train(commands):
             pipeline.train(arguments.data, arguments.model, settings)
 
     parser.set_defaults(run=run)
+
+
+def cleaning_settings(arguments):
+    """Return the method's CleaningSettings, less what is switched off and with the sources that were named."""
+    from ecg.cleaning import CleaningSettings, Lumping, Omission
+
+    method = CleaningSettings()
+    lumpings = () if arguments.no_relabel_flutter else method.lumpings
+    omissions = () if arguments.no_relabel_cpsc else method.omissions
+    with reported(ValueError):
+        lumpings += tuple(Lumping((source,), classes) for source, classes in arguments.lumping)
+        omissions += tuple(Omission((source,), classes) for source, classes in arguments.omission)
+        return CleaningSettings(lumpings, omissions, not arguments.no_masks)
 
 
 def plot(commands):
@@ -87,6 +108,27 @@ def ask(folder, header, recording):
     return {"probabilities": bundle.probabilities(header, recording), "thresholds": bundle.thresholds}
 
 
+def review(commands):
+    """Add the command that looks for wrong labels."""
+    parser = commands.add_parser("review", help="list and draw the labels that a model is sure are wrong")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="folder of a model")
+    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", default=Path("review"),
+                        help="for the list, as CSV, and the pictures; ./review by default")  # fmt: skip
+    parser.add_argument("--pictures", type=whole(0), metavar="N",
+                        help="how many of the most confident disagreements are drawn; 20 by default")  # fmt: skip
+
+    def run(arguments):
+        start_keras()
+        from ecg import review
+        from ecg.records import RecordError
+
+        with reported(RecordError):
+            review.review(arguments.model, arguments.data, arguments.output, **given(pictures=arguments.pictures))
+
+    parser.set_defaults(run=run)
+
+
 def synthesize(commands):
     """Add the command that makes recordings up."""
     parser = commands.add_parser("synthesize", help="make recordings up, in the Challenge's format")
@@ -101,6 +143,8 @@ def synthesize(commands):
                         help="whether CPSC's headers tell seven classes only, as the real ones do")  # fmt: skip
     parser.add_argument("--ningbo-flutter", action=argparse.BooleanOptionalAction, default=True,
                         help="whether Ningbo's headers call fibrillation flutter, as the real ones do")  # fmt: skip
+    parser.add_argument("--wrong-labels", type=proportion, metavar="F", default=0.0,
+                        help="share of the told labels, 0 to 1, that are wrong on purpose; 0 by default")  # fmt: skip
     parser.add_argument("--jobs", type=whole(1), metavar="N", default=1, help="processes")
 
     def run(arguments):
@@ -116,6 +160,7 @@ def synthesize(commands):
                 arguments.seed,
                 cpsc_omits=arguments.cpsc_omits,
                 ningbo_flutter=arguments.ningbo_flutter,
+                wrong_labels=arguments.wrong_labels,
                 noise=arguments.noise,
                 sources=sources or None,
                 leads=LEAD_SETS[arguments.leads],
@@ -126,7 +171,7 @@ def synthesize(commands):
     parser.set_defaults(run=run)
 
 
-COMMANDS = (train, plot, synthesize)
+COMMANDS = (train, plot, review, synthesize)
 
 
 @contextmanager
@@ -164,12 +209,27 @@ def momentum(text):
     return float(text)
 
 
+def proportion(text):
+    """Read a number from 0 to 1."""
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return float(text)
+
+
 def share(text):
     """Read NAME or NAME=SHARE: the name and a number above 0, 1 where it is not given."""
     name, _, value = text.partition("=")
     if not float(value or 1) > 0:
         raise argparse.ArgumentTypeError(f"{text}: a share is above 0")
     return name, float(value or 1)
+
+
+def habit(text):
+    """Read SOURCE=CLASS,CLASS...: the source and its classes, a tuple."""
+    source, equals, classes = text.partition("=")
+    if not (source and equals):
+        raise argparse.ArgumentTypeError(f"{text} is not SOURCE=CLASS,CLASS...")
+    return source, tuple(classes.split(","))
 
 
 def picture(text):

@@ -30,7 +30,7 @@ def learning_curves(epochs):
     rows = -(-len(stages) // columns)
     figure = Figure((0.6 + 4.2 * columns, 0.4 + 4.4 * rows), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
-    scores = [score for epoch in epochs for score in epoch.scores.values()]
+    scores = [score for epoch in epochs for score in epoch.scores.values() if np.isfinite(score)] or [0]
     space = 0.06 * np.ptp(scores) + 0.02
     for stage, part in zip(stages, figure.subfigures(rows, columns, squeeze=False).flat, strict=False):
         losses, marks = part.subplots(2, 1, sharex=True, height_ratios=(3, 2))

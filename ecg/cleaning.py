@@ -1,17 +1,221 @@
-"""Which labels are not to be believed: masks from the first round's network."""
+"""Which labels are not to be believed: what networks of other sources relabel, and what round 1 masks.
+
+All here are pure functions of labels, sources and probabilities; ``ecg.pipeline`` trains the networks.
+Source of the method: Cai et al. 2021.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from ecg.labels import ABBREVIATIONS, COLUMN, CPSC_LABELS, TRAINED
+from ecg.losses import ABSENT
+
 SURE_PRESENT = 0.9  # above it, an absent label is masked
 SURE_ABSENT = 0.1  # below it, a present label is masked
+ADDED = 0.8  # above it, a class that a source omits is added
+FEWEST = 20  # recordings, of each class where there are two, from which on a relabelling network can learn
+
+
+class Lessons(NamedTuple):
+    """What a relabelling network learns from, and what it judges; n and m recordings, K classes.
+
+    records (n,) places in the store, targets (n, K), weights (n, K) of the labels in the loss, judged (m,) places;
+    lacking: why there is nothing to learn or to judge, empty where there is.
+    """
+
+    records: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    judged: np.ndarray
+    lacking: str
+
+
+def _check(classes):
+    unknown = [name for name in classes if name not in COLUMN or COLUMN[name] not in TRAINED]
+    if unknown:
+        trained = ", ".join(ABBREVIATIONS[column] for column in TRAINED)
+        raise ValueError(f"{', '.join(unknown)}: the classes that are trained are {trained}")
+
+
+@dataclass(frozen=True)
+class Lumping:
+    """Sources that write the first of two classes for the second, too: in Ningbo, flutter for fibrillation.
+
+    Raises ValueError where these are not two of the trained classes.
+    """
+
+    sources: tuple[str, ...] = ("Ningbo",)
+    classes: tuple[str, str] = ("AFL", "AF")
+
+    def __post_init__(self):
+        _check(self.classes)
+        if len(set(self.classes)) != 2:
+            raise ValueError(f"{', '.join(self.sources)} lumps two classes together, not {', '.join(self.classes)}")
+
+    @property
+    def title(self):
+        """What is decided."""
+        return f"{' or '.join(self.classes)} in {', '.join(self.sources)}"
+
+    @property
+    def columns(self):
+        """The two classes that probabilities are given for, (2,), of 26."""
+        return np.array([COLUMN[name] for name in self.classes])
+
+    def probabilities(self, answers):
+        """Return the probabilities (m, 2) of the two classes by the network's answers (m, 1), those of the second."""
+        return np.hstack([1 - answers, answers])
+
+    def judged(self, labels, sources):
+        """Return the recordings of these sources with the first class and without the second: (m,) places."""
+        written, other = labels[:, self.columns].T
+        return np.flatnonzero(np.isin(sources, self.sources) & written & ~other)
+
+    def lessons(self, labels, sources, incomplete):
+        """Return what the network learns from: recordings of other sources with exactly one of the two classes.
+
+        labels (N, 26) bool, sources (N,); `incomplete`, sources that omit classes, plays no part. Both classes weigh
+        the same, however many recordings they have, in the focal loss.
+        """
+        written, other = labels[:, self.columns].T
+        records = np.flatnonzero(~np.isin(sources, self.sources) & (written ^ other))
+        targets = other[records, np.newaxis].astype(np.float32)
+        counts = [int((targets == present).sum()) for present in (0, 1)]
+        shares = [len(records) / (2 * max(count, 1)) for count in counts]
+        weights = np.where(targets > 0, shares[1], shares[0] / ABSENT).astype(np.float32)
+        judged, lacking = self.judged(labels, sources), ""
+        if not len(judged):
+            lacking = f"no recordings of {', '.join(self.sources)} with {self.classes[0]} alone"
+        elif min(counts) < FEWEST:
+            seen = " and ".join(f"{count:,} of {name}" for count, name in zip(counts, self.classes, strict=True))
+            lacking = f"the other sources have {seen}, and {FEWEST} of each are needed"
+        return Lessons(records, targets, weights, judged, lacking)
+
+    def relabelled(self, labels, sources, probabilities):
+        """Return the labels (N, 26) after each judged recording got the likelier class; probabilities (m, 2)."""
+        judged, labels = self.judged(labels, sources), labels.copy()
+        other = probabilities[:, 1:] >= probabilities[:, :1]
+        labels[np.ix_(judged, self.columns)] = np.hstack([~other, other])
+        return labels
+
+
+@dataclass(frozen=True)
+class Omission:
+    """Sources that label these of the trained classes only, as CPSC does, and say nothing of the others.
+
+    Raises ValueError where one of the classes is not trained, or all of them are labelled.
+    """
+
+    sources: tuple[str, ...] = ("CPSC",)
+    labelled: tuple[str, ...] = CPSC_LABELS
+
+    def __post_init__(self):
+        _check(self.labelled)
+        if not len(self.columns):
+            raise ValueError(f"{', '.join(self.sources)} omits no class")
+
+    @property
+    def title(self):
+        """What is decided."""
+        return f"what {', '.join(self.sources)} does not label"
+
+    @property
+    def columns(self):
+        """The trained classes that these sources omit, (K,), of 26."""
+        return np.array([column for column in TRAINED if ABBREVIATIONS[column] not in self.labelled])
+
+    def probabilities(self, answers):
+        """Return the probabilities (m, K) of these classes, which are the network's answers."""
+        return answers
+
+    def judged(self, labels, sources):
+        """Return the recordings of these sources: (m,) places."""
+        return np.flatnonzero(np.isin(sources, self.sources))
+
+    def lessons(self, labels, sources, incomplete):
+        """Return what the network learns from: all recordings of sources that are not among the `incomplete`."""
+        records = np.flatnonzero(~np.isin(sources, (*incomplete, *self.sources)))
+        targets = labels[np.ix_(records, self.columns)].astype(np.float32)
+        judged, lacking = self.judged(labels, sources), ""
+        if not len(judged):
+            lacking = f"no recordings of {', '.join(self.sources)}"
+        elif len(records) < FEWEST:
+            lacking = f"{len(records):,} recordings of other sources, and {FEWEST} are needed"
+        return Lessons(records, targets, np.ones_like(targets), judged, lacking)
+
+    def relabelled(self, labels, sources, probabilities):
+        """Return the labels (N, 26), each judged recording with the classes above 0.8 added; probabilities (m, K)."""
+        judged, labels = self.judged(labels, sources), labels.copy()
+        labels[np.ix_(judged, self.columns)] |= probabilities > ADDED
+        return labels
+
+
+@dataclass(frozen=True)
+class CleaningSettings:
+    """What is cleaned; the defaults are the method's.
+
+    Lumpings come first, so that the networks for omitted classes learn from their result.
+    """
+
+    lumpings: tuple[Lumping, ...] = (Lumping(),)
+    omissions: tuple[Omission, ...] = (Omission(),)
+    masks: bool = True  # without them there is no round 1
+
+    @property
+    def rules(self):
+        """All that is relabelled, in order; sources with the same habit share a rule, and a network."""
+        lumped, lacking = {}, {}
+        for rule in self.lumpings:
+            lumped.setdefault(rule.classes, []).extend(rule.sources)
+        for rule in self.omissions:
+            lacking.setdefault(tuple(sorted(rule.labelled)), []).extend(rule.sources)
+        return tuple(
+            kind(tuple(dict.fromkeys(sources)), classes)
+            for kind, habits in ((Lumping, lumped), (Omission, lacking))
+            for classes, sources in habits.items()
+        )
+
+    @property
+    def incomplete(self):
+        """The sources that omit classes."""
+        return tuple(source for rule in self.omissions for source in rule.sources)
+
+
+class Relabelling(NamedTuple):
+    """What came of a rule: m recordings judged, K classes.
+
+    records (m,) places in the store, columns (K,) classes of 26, their probabilities (m, K) by the network, and the
+    labels before and after (m, 26); lacking: why nothing was done, empty where it was.
+    """
+
+    title: str
+    records: np.ndarray
+    columns: np.ndarray
+    probabilities: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    lacking: str = ""
 
 
 def label_masks(targets, probabilities):
     """Return where the labels count: (N, K) float32, 0 where the network is sure of the opposite, else 1.
 
     Takes targets (N, K), 0 or 1, and the probabilities (N, K) of the network of round 1.
-    Cai et al. 2021.
     """
     present = np.asarray(targets, bool)
     doubtful = np.where(present, probabilities < SURE_ABSENT, probabilities > SURE_PRESENT)
     return (~doubtful).astype(np.float32)
+
+
+def disagreements(masks, probabilities):
+    """Return the labels that are masked, the most confident disagreement first: rows (d,) and columns (d,).
+
+    Takes masks (N, K), 0 where a label is masked, and the probabilities (N, K) by which they were. The most confident
+    is the probability nearest to 0 or 1, and among equals the first.
+    """
+    rows, columns = np.nonzero(masks == 0)
+    doubt = 0.5 - abs(probabilities[rows, columns] - 0.5)
+    order = np.argsort(doubt, kind="stable")
+    return rows[order], columns[order]

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 SMALLEST = 1e-7  # keeps the logarithm finite
+ABSENT = 0.1  # what an absent label weighs in the focal loss, a present one 1
 
 
 def log(x):
@@ -35,7 +36,7 @@ class FocalLoss(MaskableLoss):
 
     def negative(self, p):
         """Return -0.1 p^2 log(1 - p)."""
-        return -0.1 * p**2 * log(1.0 - p)
+        return -ABSENT * p**2 * log(1.0 - p)
 
 
 class AsymmetricLoss(MaskableLoss):

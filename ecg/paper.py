@@ -20,15 +20,15 @@ SECONDS, COLUMN_SECONDS = 10.0, 2.5
 ROW = 30
 PULSE_AT, PULSE_WIDTH = 5, 5
 LEFT, RIGHT = 15, 5  # of the paper, beside the traces
-MARGIN, TITLE, LINE, FOOT = 6, 8, 4.5, 5
+MARGIN, TITLE, CAPTION, LINE, FOOT = 6, 8, 5.5, 4.5, 5
 PANEL, CLASS_ROW, FULL = 72, 7.5, 34  # width of the model's panel, height of a class in it, bar of probability 1
 PIXELS = 10  # so that every line of the grid lies on whole pixels
 INCH = 25.4
 COLUMNS = (LEADS[:3], LEADS[3:6], LEADS[6:9], LEADS[9:])
 RHYTHM = "II"
-LABEL_CHARACTERS = 140  # in a line above the paper
+LABEL_CHARACTERS, CAPTION_CHARACTERS = 140, 95  # in a line above the paper
 
-PAPER, FINE, COARSE, INK = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c"
+PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
 POSITIVE, NEGATIVE, QUIET = "#b5382a", "#c9c9cf", "#5b5b66"
 
 
@@ -42,15 +42,16 @@ class Strip(NamedTuple):
     seconds: float
 
 
-def draw_record(header, recording, start=0.0, probabilities=None, thresholds=None):
+def draw_record(header, recording, start=0.0, probabilities=None, thresholds=None, caption="", asked=None):
     """Draw ten seconds of a recording on ECG paper and return the Figure; its savefig keeps the scale in the file.
 
-    Takes the header, the stored integers (L, T), the second to start from and, of a model, the probabilities (26,)
-    and thresholds (26,). The signal is drawn as recorded, neither filtered nor resampled: millivolts by gain and
-    baseline, the median of what is shown taken off so that a lead lies on its line. Invalid samples are gaps.
-    Twelve leads are drawn as 3 rows of 4 columns and lead II below, other leads one a row. Of less than ten seconds
-    the columns overlap, so that each is full. Raises SignalError where nothing was recorded from `start` on, and
-    HeaderError where a lead is not a voltage.
+    Takes the header, the stored integers (L, T), the second to start from, of a model the probabilities (26,) and
+    thresholds (26,), a caption of whatever length, and the column of the class that is asked about, which is then
+    among the model's in any case and set off. The signal is drawn as recorded, neither filtered nor resampled:
+    millivolts by gain and baseline, the median of what is shown taken off so that a lead lies on its line. Invalid
+    samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II below, other leads one a row. Of less
+    than ten seconds the columns overlap, so that each is full. Raises SignalError where nothing was recorded from
+    `start` on, and HeaderError where a lead is not a voltage.
     """
     duration = recording.shape[1] / header.sampling_frequency
     if not 0 <= start < duration:
@@ -58,10 +59,12 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
     shown = min(SECONDS, duration - start)
     strips = lay_out(header.lead_names, start, shown)
     labels = textwrap.wrap(f"Labels: {', '.join(label_names(header.codes)) or 'none'}", LABEL_CHARACTERS)
+    captions = textwrap.wrap(caption, CAPTION_CHARACTERS)
     width, height = LEFT + SECONDS * SPEED + RIGHT, ROW * (1 + max(strip.row for strip in strips))
     top = height + FOOT
+    title = top + 3 + LINE * len(labels) + CAPTION * len(captions)
     whole = (2 * MARGIN + width + PANEL * (probabilities is not None),
-             2 * MARGIN + top + math.ceil(TITLE + LINE * len(labels)))  # fmt: skip
+             2 * MARGIN + math.ceil(title + TITLE - 3))  # fmt: skip
     figure = Figure((whole[0] / INCH, whole[1] / INCH), dpi=PIXELS * INCH, facecolor="white")
     axes = _millimetres(figure, whole, (MARGIN, MARGIN + FOOT, width, height))
     _draw_grid(axes, width, height)
@@ -72,18 +75,20 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
 
     text = _millimetres(figure, whole, (MARGIN, MARGIN, whole[0] - 2 * MARGIN, whole[1] - 2 * MARGIN))
     text.axis("off")
-    title = top + 3 + LINE * len(labels)
     text.text(0, title, header.name, fontsize=14, fontweight="bold")
     text.text(width, title, facts(header, duration, start, shown), fontsize=9, ha="right")
     for row, line in enumerate(reversed(labels)):
         text.text(0, top + 2 + LINE * row, line, fontsize=9)
+    for row, line in enumerate(captions, 1):
+        text.text(0, title - CAPTION * row, line, fontsize=11, fontweight="bold", color=POSITIVE)
     text.text(0, 0, f"{SPEED} mm/s   {HEIGHT} mm/mV   as recorded, not filtered", fontsize=7, color=QUIET)
     overlapping = shown < SECONDS and len(strips) > len(LEADS)
     if overlapping:
         text.text(width, 0, "the columns overlap in time, so that each is full", fontsize=7, color=QUIET, ha="right")
     if probabilities is not None:
         panel = _millimetres(figure, whole, (MARGIN + width, MARGIN, PANEL, height + FOOT))
-        _draw_answer(panel, np.asarray(probabilities), np.asarray(thresholds), encode(header.codes), height + FOOT)
+        answer = (np.asarray(probabilities), np.asarray(thresholds))
+        _draw_answer(panel, *answer, encode(header.codes), asked, height + FOOT)
     return figure
 
 
@@ -171,21 +176,23 @@ def _draw_strip(axes, strip, header, recording, zero):
               path_effects=[withStroke(linewidth=2.5, foreground=PAPER)])  # fmt: skip
 
 
-def _draw_answer(axes, probabilities, thresholds, labelled, height):
-    """Draw the likeliest classes and all positive or labelled ones as bars, with their thresholds."""
+def _draw_answer(axes, probabilities, thresholds, labelled, asked, height):
+    """Draw the likeliest classes and all positive or labelled ones as bars, with their thresholds; mark one."""
     axes.axis("off")
     positive = probabilities >= thresholds
-    wanted = positive | labelled
+    wanted = positive | labelled | (np.arange(len(probabilities)) == asked)
     count = min(len(probabilities), max(int((height - 22) // CLASS_ROW), np.count_nonzero(wanted)))
     chosen = np.lexsort((-probabilities, ~wanted))[:count]
     chosen = chosen[np.argsort(-probabilities[chosen], kind="stable")]
     spacing = min(CLASS_ROW, (height - 22) / count)
-    name, bar, value, mark = 20, 22, 22 + FULL + 8, 22 + FULL + 11
+    name, bar, value, mark = 20, 22, 22 + FULL + 9, 22 + FULL + 12
     axes.text(name, height - 5, "Model", fontsize=10, fontweight="bold", ha="right")
     axes.text(bar, height - 5, "probability of a class", fontsize=8, color=QUIET)
     for row, column in enumerate(chosen):
         middle = height - 12 - spacing * row
         colour, weight = (POSITIVE, "bold") if positive[column] else (NEGATIVE, "normal")
+        if column == asked:
+            axes.add_patch(Rectangle((3, middle - spacing / 2), PANEL - 4, spacing, color=MARKER, gid="asked"))
         text = {"fontsize": 9, "fontweight": weight, "ha": "right", "va": "center_baseline"}
         axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL, 0.6 * spacing, color="#f3f3f5"))
         axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL * probabilities[column], 0.6 * spacing,

@@ -1,26 +1,33 @@
 """From a data folder to a model folder: the method, step by step."""
 
+import json
 import os
+import re
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from ecg.bundle import Bundle, save_bundle
-from ecg.cleaning import label_masks
+from ecg.cleaning import CleaningSettings, Relabelling, disagreements, label_masks
 from ecg.labels import LEAD_SETS, LEADS, PROXY_SOURCE, TRAINED, expand
-from ecg.losses import AsymmetricLoss, FocalLoss
+from ecg.losses import AsymmetricLoss, FocalLoss, MaskableLoss
 from ecg.networks import NetworkSettings, build_network
 from ecg.progress import duration
 from ecg.records import RecordError
 from ecg.report import FOLDER as REPORT
-from ecg.report import Results, summary_lines, write_report
-from ecg.scoring import load_weights, search_thresholds
+from ecg.report import Results, relabelling_line, summary_lines, write_report
+from ecg.review import Disagreement
+from ecg.scoring import HALF, challenge_score, load_weights, mean_of_known, roc_and_pr_areas, search_thresholds
+from ecg.stages import fingerprint, keep, recall
 from ecg.store import build_store
-from ecg.training import Examples, TrainingSettings, predict, seeds, train_network
+from ecg.training import Epoch, Examples, TrainingSettings, predict, seeds, train_network
+
+SHOWN = 20  # disagreements between labels and the network of round 1 that the report lists and draws
 
 
 def say(line):
@@ -33,6 +40,7 @@ class Settings:
     """Everything that decides what a training comes to, beside the data."""
 
     seed: int = 2021
+    cleaning: CleaningSettings = field(default_factory=CleaningSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     validation_share: float = 0.2
@@ -43,12 +51,40 @@ class Settings:
     jobs: int | None = None  # processes that read recordings; one a core where None
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A network to be trained: n recordings of a store, K classes.
+
+    records (n,) places in the store, targets and masks (n, K), training and validation: places among the records,
+    asked (m,): places in the store of the recordings that it is to answer for.
+    """
+
+    title: str
+    leads: int
+    loss: MaskableLoss
+    records: np.ndarray
+    targets: np.ndarray
+    masks: np.ndarray
+    training: np.ndarray
+    validation: np.ndarray
+    asked: np.ndarray
+
+
+class Outcome(NamedTuple):
+    """What a stage came to: its epochs, the network's weights, and its probabilities (m, K) for what it was asked."""
+
+    epochs: list[Epoch]
+    weights: list[np.ndarray]
+    probabilities: np.ndarray
+
+
 def train(data, model, settings=None, log=say):
     """Train the networks of the method on a folder of recordings and leave them, with a report, in a model folder.
 
     `log` takes each line of what is done. What an earlier training left in the model folder stays until all is done.
-    Raises FileNotFoundError or RecordError where the data hold nothing to train on, and TrainingError where a loss is
-    not a number.
+    Stages that one which was cut off has finished are not done again. Returns the Results (ecg.tables). Raises
+    FileNotFoundError or RecordError where the data hold nothing to train on, and TrainingError where a loss is not a
+    number.
     """
     settings = settings or Settings()
     model, begun = Path(model), time.monotonic()
@@ -62,57 +98,63 @@ def train(data, model, settings=None, log=say):
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
     log(f"{len(store):,} recordings stored, {len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")
+    everything, epochs = np.arange(len(store)), []
+
+    def outcome_of(stage, score):
+        outcome = fitted(stage, store, stages, settings, score, log)
+        epochs.extend(outcome.epochs)
+        return outcome
+
+    # What some sources lump together or omit is told by networks that learn from the others.
+    labels, relabellings = store.labels, []
+    for rule in settings.cleaning.rules:
+        relabelling, labels = relabel(rule, labels, store.sources, settings, outcome_of)
+        relabellings.append(relabelling)
+        log(relabelling_line(relabelling))
+    targets = labels[:, TRAINED].astype(np.float32)
 
     # Training and validation 4:1, scored on Georgia's part of the validation set.
-    training, validation = split(len(store), settings)
+    training, validation = split(len(store), settings, "split")
     scored = scored_part(store.sources[validation], settings)
+    chosen = validation[scored]
     weights = load_weights()[1]
-    targets = store.labels[:, TRAINED].astype(np.float32)
     log(f"split: {len(training):,} for training, {len(validation):,} for validation, "
         f"scores on {'all of them' if scored.all() else f'{scored.sum():,} of {PROXY_SOURCE}'}")  # fmt: skip
 
     def search(probabilities, resamples=0):
-        chosen = validation[scored]
-        return search_thresholds(store.labels[chosen], expand(probabilities[scored]), weights, resamples, settings.seed)
+        return search_thresholds(labels[chosen], expand(probabilities[scored]), weights, resamples, settings.seed)
 
-    def trained(stage, count, loss, masks):
-        """Train one network from fresh weights; return it with its epochs."""
+    def score(probabilities):
+        found = search(probabilities)
+        came = challenge_score(store.labels[chosen], expand(probabilities[scored]) >= HALF / 100, weights)
+        return {"score at 0.5": found.score_at_half, "optimised": found.score_by_class, "at 0.5, as labelled": came}
 
-        def score(probabilities):
-            found = search(probabilities)
-            return {"score at 0.5": found.score_at_half, "optimised": found.score_by_class}
+    def stage(title, count, loss, asked):
+        return Stage(title, count, loss, everything, targets, masks, training, validation, asked)
 
-        def examples(records):
-            return Examples(store, records, columns_of(count), targets[records], masks[records])
-
-        keras.utils.set_random_seed(int(seeds(settings.seed, f"{stage}, weights", 0, 1)[0]))
-        network = build_network(settings.network, count, len(TRAINED))
-        epochs = train_network(network, loss, examples(training), examples(validation), settings.training,
-                               settings.seed, stage, score, log)  # fmt: skip
-        return network, epochs
-
-    # Round 1: all labels count, focal loss.
-    network, epochs = trained("round 1, 12 leads", 12, FocalLoss(), np.ones_like(targets))
-    everything = np.arange(len(store))
-    first = predict(network, store, everything, columns_of(12), "round 1, masks")
-
-    # Labels that round 1 is sure are wrong no longer count.
-    masks = label_masks(targets, first)
-    log(f"masks: {int((masks == 0).sum()):,} of {masks.size:,} labels masked")
+    # Round 1: all labels count, focal loss. Those that it is sure are wrong no longer count in round 2.
+    masks, listed = np.ones_like(targets), []
+    if settings.cleaning.masks:
+        first = outcome_of(stage("round 1, 12 leads", 12, FocalLoss(), everything), score).probabilities
+        masks = label_masks(targets, first)
+        listed = found_in(store, Path(data), targets, masks, first)
+        log(f"masks: {int((masks == 0).sum()):,} of {masks.size:,} labels masked")
 
     # Round 2: one network for each lead set, masked asymmetric loss, thresholds that maximise the score.
     searches, validated = {}, {}
     for count in settings.lead_sets:
-        stage = f"round 2, {count} leads"
-        network, more = trained(stage, count, AsymmetricLoss(), masks)
-        epochs += more
-        validated[count] = predict(network, store, validation, columns_of(count), f"{stage}, thresholds")
-        found = searches[count] = search(validated[count], settings.resamples)
+        title = f"round 2, {count} leads"
+        outcome = outcome_of(stage(title, count, AsymmetricLoss(), validation), score)
+        validated[count] = outcome.probabilities
+        found = searches[count] = search(outcome.probabilities, settings.resamples)
+        network = build_network(settings.network, count, len(TRAINED))
+        network.set_weights(outcome.weights)
         save_bundle(Bundle(LEAD_SETS[count], settings.network, found.thresholds, network), finished)
-        log(f"{stage}: score {found.score_at_half:.3f} at 0.5, {found.score_common:.3f} with one threshold, "
+        log(f"{title}: score {found.score_at_half:.3f} at 0.5, {found.score_common:.3f} with one threshold, "
             f"{found.score_by_class:.3f} with one for each class, {found.score:.3f} as answered")  # fmt: skip
 
-    results = Results(store, training, validation, scored, epochs, masks, searches, validated)
+    results = Results(store, labels, training, validation, scored, epochs, relabellings, masks, listed,
+                      searches, validated)  # fmt: skip
     write_report(finished, results, settings)
     for line in summary_lines(results):
         log(line)
@@ -120,11 +162,77 @@ def train(data, model, settings=None, log=say):
     if not settings.keep_stages:
         shutil.rmtree(stages)
     log(f"{model}: {len(searches)} models after {duration(time.monotonic() - begun)}")
+    return results
 
 
-def split(count, settings):
-    """Return the records of the training and of the validation set, sorted, parted at random."""
-    order = np.random.default_rng(seeds(settings.seed, "split", 0, 4)).permutation(count)
+def relabel(rule, labels, sources, settings, outcome_of):
+    """Relabel by a rule of ecg.cleaning and a network of 12 leads that learns from other sources.
+
+    Returns the Relabelling and the labels (N, 26) after it.
+    """
+    lessons = rule.lessons(labels, sources, settings.cleaning.incomplete)
+    judged = lessons.judged
+    if lessons.lacking:
+        none, nothing = labels[:0], np.empty((0, len(rule.columns)), np.float32)
+        return Relabelling(rule.title, judged[:0], rule.columns, nothing, none, none, lessons.lacking), labels
+    training, validation = split(len(lessons.records), settings, rule.title)
+
+    def score(probabilities):
+        return {"AUROC": mean_of_known(roc_and_pr_areas(lessons.targets[validation], probabilities)[0])}
+
+    stage = Stage(rule.title, 12, FocalLoss(), lessons.records, lessons.targets, lessons.weights, training, validation,
+                  judged)  # fmt: skip
+    probabilities = rule.probabilities(outcome_of(stage, score).probabilities)
+    after = rule.relabelled(labels, sources, probabilities)
+    return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after
+
+
+def fitted(stage, store, folder, settings, score, log):
+    """Train the network of a stage from fresh weights, and return its Outcome; of one that is done already, that.
+
+    The stage's own folder in `folder` keeps it, under the fingerprint of all that decides what it comes to. `score`
+    and `log` are those of ecg.training.train_network.
+    """
+    columns = columns_of(stage.leads)
+    place = folder / re.sub(r"[^a-z0-9]+", "_", stage.title.lower())
+    program = (keras.version(), keras.backend.backend(), type(stage.loss).__name__)
+    parts = (stage.records, stage.targets, stage.masks, stage.training, stage.validation, stage.asked)
+    mark = fingerprint(store.digest, *program, stage.title, stage.leads, settings.seed, settings.network,
+                       settings.training, *parts)  # fmt: skip
+    result = recall(place, mark)
+    if result is None:
+        keras.utils.set_random_seed(int(seeds(settings.seed, f"{stage.title}, weights", 0, 1)[0]))
+        network = build_network(settings.network, stage.leads, stage.targets.shape[1])
+        learnt, checked = (
+            Examples(store, stage.records[part], columns, stage.targets[part], stage.masks[part])
+            for part in (stage.training, stage.validation)
+        )
+        epochs = train_network(network, stage.loss, learnt, checked, settings.training, settings.seed, stage.title,
+                               score, log)  # fmt: skip
+        probabilities = predict(network, store, stage.asked, columns, f"{stage.title}, answers")
+        weights = {f"weights {number:03}": array for number, array in enumerate(network.get_weights())}
+        text = json.dumps([asdict(epoch) for epoch in epochs])
+        result = {"epochs": np.array(text), "probabilities": probabilities, **weights}
+        keep(place, mark, result)
+    else:
+        log(f"{stage.title}: done before")
+    epochs = [Epoch(**epoch) for epoch in json.loads(str(result["epochs"]))]
+    weights = [array for name, array in sorted(result.items()) if name.startswith("weights ")]
+    return Outcome(epochs, weights, result["probabilities"])
+
+
+def found_in(store, data, targets, masks, probabilities):
+    """Return the most confident disagreements that are masked: a list of ecg.review.Disagreement."""
+    return [
+        Disagreement(data / str(store.paths[row]), str(store.sources[row]), int(TRAINED[column]),
+                     bool(targets[row, column]), float(probabilities[row, column]), expand(probabilities[row]))
+        for row, column in zip(*(places[:SHOWN] for places in disagreements(masks, probabilities)), strict=True)
+    ]  # fmt: skip
+
+
+def split(count, settings, title):
+    """Return the places of the training and of the validation set, sorted, parted at random by seed and title."""
+    order = np.random.default_rng(seeds(settings.seed, title, 0, 4)).permutation(count)
     validation = max(round(count * settings.validation_share), 1)
     return np.sort(order[validation:]), np.sort(order[:validation])
 

@@ -9,10 +9,14 @@ import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from ecg.charts import class_chart, confusion_chart, learning_curves
 from ecg.files import aside
-from ecg.scoring import load_weights
-from ecg.tables import Results, precision_and_recall, reasons, tables
+from ecg.labels import ABBREVIATIONS, SCORED
+from ecg.review import draw_disagreements
+from ecg.scoring import HALF, load_weights
+from ecg.tables import AS_THEY_CAME, CLEANED, Results, precision_and_recall, reasons, tables
 
 __all__ = ("FOLDER", "Results", "summary_lines", "write_report")
 
@@ -38,6 +42,9 @@ def write_report(folder, results, settings):
         (part / "report.json").write_text(_json(summary(results, settings) | objects))
         for name, figure in pictures(results).items():
             figure.savefig(part / f"{name}.png")
+        drawn = part / "disagreements"
+        drawn.mkdir()
+        draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100))
 
 
 def _known(value):
@@ -108,7 +115,9 @@ def summary_lines(results):
     parts = (
         _source_lines(told["sources"]),
         _dropped_lines(told["dropped"]),
+        [line for relabelling in results.relabellings for line in _wrapped(relabelling_line(relabelling))],
         _class_lines(_objects(told["classes"]), _objects(told["masks"]), told["thresholds"]),
+        _disagreement_lines(_objects(told["disagreements"])),
         _score_lines(results, _objects(told["scores"])),
     )
     first, *others = [lines for lines in parts if lines]
@@ -124,8 +133,33 @@ def _dropped_lines(dropped):
     lines = []
     for reason, names in reasons(dropped[1:]):
         some = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-        lines += textwrap.wrap(f"{len(names):,} left out: {reason} ({some})", WIDTH, subsequent_indent="  ")
+        lines += _wrapped(f"{len(names):,} left out: {reason} ({some})")
     return lines
+
+
+def _wrapped(line):
+    return textwrap.wrap(line, WIDTH, subsequent_indent="  ")
+
+
+def relabelling_line(relabelling):
+    """Return in a line what came of a rule (ecg.cleaning.Relabelling)."""
+    if relabelling.lacking:
+        return f"{relabelling.title}: labels left as they are, {relabelling.lacking}"
+    kinds = {"added": relabelling.after & ~relabelling.before, "removed": relabelling.before & ~relabelling.after}
+    parts = [f"{len(relabelling.records):,} recordings judged"]
+    for kind, changed in kinds.items():
+        counts = dict(zip(ABBREVIATIONS, changed.sum(axis=0).tolist(), strict=True))
+        told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+        parts.append(f"{kind}: {told or 'none'}")
+    return f"{relabelling.title}: {'; '.join(parts)}"
+
+
+def _disagreement_lines(disagreements):
+    if not disagreements:
+        return []
+    rows = [("record", "class", "label", "probability")]
+    rows += [(row["record"], row["class"], row["label"], f"{row['probability']:.3f}") for row in disagreements[:NAMED]]
+    return ["the most confident disagreements of labels and round 1, more and drawn in the report", *_columns(rows)]
 
 
 def _class_lines(classes, masks, thresholds):
@@ -150,7 +184,13 @@ def _class_lines(classes, masks, thresholds):
 
 def _score_lines(results, scores):
     kinds = ("score at 0.5", "score with one threshold", "score with one for each class", "score as answered")
-    shown = [(f"{row['leads']} leads", *(f"{row[kind]:.3f}" for kind in kinds)) for row in scores]
+    told = {CLEANED: "", AS_THEY_CAME: ", labels as they came"}
+    told = told if (results.labels != results.store.labels).any() else {CLEANED: ""}
+    shown = [
+        (f"{row['leads']} leads{told[row['labels']]}", *(f"{row[kind]:.3f}" for kind in kinds))
+        for row in scores
+        if row["labels"] in told
+    ]
     return [
         f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_on)}",
         *_columns([("", *(kind.removeprefix("score ").removeprefix("with ") for kind in kinds)), *shown]),

@@ -1,6 +1,7 @@
 """All preprocessed recordings of a data folder in one memory-mapped file, each read and filtered once."""
 
 import csv
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,16 +27,19 @@ SIGNALS, INDEX, DROPPED = "signals.int16", "index.npz", "dropped.csv"
 class Store:
     """N recordings: whole microvolts at 250 Hz in the standard order of leads, one after the other.
 
-    names (N,) text, sources (N,) text, labels (N, 26) bool, starts (N + 1,) rows of the memory map,
-    microvolts (rows, 12) int16, dropped: pairs of a record's name and why it is not among them.
+    names (N,) text, paths (N,) text, the headers' below the data folder, sources (N,) text, labels (N, 26) bool,
+    starts (N + 1,) rows of the memory map, microvolts (rows, 12) int16, dropped: pairs of a record's name and why it is
+    not among them, digest: text that is another as soon as a sample, a name, a label or a length is.
     """
 
     names: np.ndarray
+    paths: np.ndarray
     sources: np.ndarray
     labels: np.ndarray
     starts: np.ndarray
     microvolts: np.ndarray
     dropped: tuple[tuple[str, str], ...]
+    digest: str
 
     def __len__(self):
         return len(self.names)
@@ -64,7 +68,7 @@ def build_store(data, folder, jobs=None):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
-    kept, dropped = [], []
+    kept, dropped, digest = [], [], hashlib.sha256()
     with (
         open(folder / SIGNALS, "wb") as file,
         Progress("reading", len(paths)) as progress,
@@ -72,20 +76,25 @@ def build_store(data, folder, jobs=None):
     ):
         for first in range(0, len(chunks), ROUND):
             for chunk in parallel(delayed(_load)(chunk) for chunk in chunks[first : first + ROUND]):
-                for name, labels, microvolts, reason in chunk:
+                for path, labels, microvolts, reason in chunk:
                     if reason:
-                        dropped.append((name, reason))
+                        dropped.append((path.stem, reason))
                     else:
-                        microvolts.tofile(file)
-                        kept.append((name, source_of(name), labels, len(microvolts)))
+                        samples = microvolts.tobytes()
+                        file.write(samples)
+                        digest.update(samples)
+                        below = path.relative_to(data).as_posix()
+                        kept.append((path.stem, below, source_of(path.stem), labels, len(microvolts)))
                 progress.advance(len(chunk))
     if not kept:
         raise RecordError(f"{data}: none of {len(paths)} recordings can be used, {': '.join(dropped[0])}")
-    names, sources, labels, lengths = zip(*kept, strict=True)
+    names, paths, sources, labels, lengths = map(np.array, zip(*kept, strict=True))
+    digest.update("\n".join(paths).encode() + np.packbits(labels).tobytes() + lengths.tobytes())
+    arrays = {"names": names, "paths": paths, "sources": sources, "labels": labels, "digest": digest.hexdigest()}
     with open(folder / DROPPED, "w", newline="") as file:
         csv.writer(file).writerows([("record", "reason"), *dropped])
     with aside(folder / INDEX) as part:  # last: a store without an index is not a store
-        np.savez(part, names=names, sources=sources, labels=labels, starts=np.cumsum((0, *lengths)))
+        np.savez(part, starts=np.cumsum((0, *lengths)), **arrays)
     return open_store(folder)
 
 
@@ -93,11 +102,12 @@ def open_store(folder):
     """Open a store that was built in this folder; FileNotFoundError where there is none."""
     folder = Path(folder)
     with np.load(folder / INDEX, allow_pickle=False) as index:
-        arrays = {name: index[name] for name in ("names", "sources", "labels", "starts")}
+        arrays = {name: index[name] for name in ("names", "paths", "sources", "labels", "starts")}
+        digest = str(index["digest"])
     with open(folder / DROPPED, newline="") as file:
         dropped = tuple((row["record"], row["reason"]) for row in csv.DictReader(file))
     microvolts = np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(arrays["starts"][-1]), len(LEADS)))
-    return Store(microvolts=microvolts, dropped=dropped, **arrays)
+    return Store(microvolts=microvolts, dropped=dropped, digest=digest, **arrays)
 
 
 def _load(paths):
@@ -105,15 +115,15 @@ def _load(paths):
 
 
 def _load_one(path):
-    """Return a recording's name, labels (26,), microvolts (T, 12) int16 and None, or its name and why not."""
+    """Return a recording's path, labels (26,), microvolts (T, 12) int16 and None, or its path and why not."""
     if source_of(path.stem) in DISCARDED_SOURCES:
-        return path.stem, None, None, f"source {source_of(path.stem)} is not trained on"
+        return path, None, None, f"source {source_of(path.stem)} is not trained on"
     try:
         header, recording = read_record(path)
         signal = preprocess(header, recording, LEADS)
     except (RecordError, OSError) as error:
-        return path.stem, None, None, str(error)
+        return path, None, None, str(error)
     if len(signal) < SHORTEST:
-        return path.stem, None, None, f"{len(signal) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s"
+        return path, None, None, f"{len(signal) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s"
     microvolts = np.rint(signal[:LONGEST] / RESOLUTION).astype(np.int16)
-    return path.stem, encode(header.codes), microvolts, None
+    return path, encode(header.codes), microvolts, None

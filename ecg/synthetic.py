@@ -30,8 +30,11 @@ class Source(NamedTuple):
     shortest: float = 10.0  # s
     longest: float = 10.0  # s
 
+    def code(self, name):
+        """Return the code written for a class, given by its abbreviation."""
+        return self.codes.get(name, labels.SCORED[labels.COLUMN[name]].codes[0])
 
-SEVEN = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB", "PVC")  # all that CPSC labels, PVC as ventricular ectopic beats
+
 OLDER = {"LBBB": "164909002", "RBBB": "59118001"}
 SOURCES = {
     "CPSC": Source("A", 4, 0.08, {**OLDER, "PVC": "164884008"}, shortest=6, longest=60),
@@ -65,24 +68,29 @@ class Truth(NamedTuple):
     codes: tuple[str, ...]
 
 
-def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True, noise=1.0, sources=None,
-               leads=labels.LEADS, jobs=1):  # fmt: skip
+def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True, wrong_labels=0.0, noise=1.0,
+               sources=None, leads=labels.LEADS, jobs=1):  # fmt: skip
     """Write made-up recordings NAME.hea and NAME.mat into a folder, and return the truth about each: a list of Truth.
 
     Recording i depends on `seed`, i and the other arguments, but neither on `records` nor on `jobs` (processes).
     `cpsc_omits`: CPSC's headers tell seven classes only; `ningbo_flutter`: Ningbo's call fibrillation flutter;
-    `noise` multiplies noise, wander and hum; `sources` maps names of source databases to their shares of the
-    recordings; `leads` are written, of the twelve that are made. Raises ValueError for an unknown source.
+    `wrong_labels`: each told label is with this probability a wrong one, which comparing `codes` with `classes` finds,
+    and nothing else differs; `noise` multiplies noise, wander and hum; `sources` maps names of source databases to
+    their shares of the recordings; `leads` are written, of the twelve that are made. Raises ValueError for an unknown
+    source, and for a share of wrong labels that is not from 0 to 1.
     """
     shares = sources or {name: source.share for name, source in SOURCES.items()}
     if unknown := set(shares) - set(SOURCES):
         raise ValueError(f"sources are any of {', '.join(SOURCES)}, not {', '.join(sorted(unknown))}")
+    if not 0 <= wrong_labels <= 1:
+        raise ValueError(f"the share of wrong labels is from 0 to 1, not {wrong_labels}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     plan = list(enumerate(_plan(shares, records, seed)))
     chunks = [plan[start : start + CHUNK] for start in range(0, records, CHUNK)]
     work = joblib.Parallel(jobs, return_as="generator")(
-        joblib.delayed(_write_chunk)(folder, chunk, seed, cpsc_omits, ningbo_flutter, noise, leads) for chunk in chunks
+        joblib.delayed(_write_chunk)(folder, chunk, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads)
+        for chunk in chunks
     )
     truths = []
     with Progress("made up", records) as progress:
@@ -108,7 +116,7 @@ def _plan(shares, records, seed):
     return plan
 
 
-def _write_chunk(folder, chunk, seed, cpsc_omits, ningbo_flutter, noise, leads):
+def _write_chunk(folder, chunk, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads):
     """Make and write some recordings of a plan: the work of one process. Returns the truths about them."""
     truths = []
     for index, (source, name) in chunk:
@@ -117,6 +125,8 @@ def _write_chunk(folder, chunk, seed, cpsc_omits, ningbo_flutter, noise, leads):
         while not codes:  # a database that labels few classes holds no recordings without a label
             findings = draw_findings(rng)
             codes = written_codes(findings, source, rng, cpsc_omits, ningbo_flutter)
+        (apart,) = rng.spawn(1)  # a generator of its own, so that all else stays as it is without wrong labels
+        codes = with_wrong_labels(codes, findings, source, apart, wrong_labels, cpsc_omits, ningbo_flutter)
         patient, frequency, integers = make_recording(findings, source, rng, noise)
         integers = integers[:, [labels.LEADS.index(lead) for lead in leads]]
         text = _header(name, patient, frequency, leads, integers, codes, rng)
@@ -176,11 +186,31 @@ def written_codes(findings, source, rng, cpsc_omits=True, ningbo_flutter=True):
     if source == "Ningbo" and ningbo_flutter and "AF" in told:
         told = told - {"AF"} | {"AFL"}
     if source == "CPSC" and cpsc_omits:
-        told, others = told & set(SEVEN), []
-    written = SOURCES[source].codes
-    codes = [written.get(name, labels.SCORED[labels.COLUMN[name]].codes[0]) for name in sorted(told)]
+        told, others = told & set(labels.CPSC_LABELS), []
+    codes = [SOURCES[source].code(name) for name in sorted(told)]
     codes += [code for code in others if rng.random() < COMPANION_SHARE]
     return tuple(str(code) for code in rng.permutation(codes))
+
+
+def with_wrong_labels(codes, findings, source, rng, share, cpsc_omits=True, ningbo_flutter=True):
+    """Return a header's codes, each label with the probability `share` replaced by a wrong one in its place.
+
+    A label is the code of a trained class; other codes stay. The wrong ones are of classes that the source database
+    labels, by its habits, and that are neither found nor told, each once at most; where none is left, a label stays.
+    """
+    vocabulary = [labels.ABBREVIATIONS[column] for column in labels.TRAINED]
+    if source == "CPSC" and cpsc_omits:
+        vocabulary = list(labels.CPSC_LABELS)
+    if source == "Ningbo" and ningbo_flutter:
+        vocabulary.remove("AF")
+    told = labels.encode(codes)
+    chosen = np.flatnonzero(rng.random(len(codes)) < share)
+    spare = [name for name in vocabulary if name not in findings and not told[labels.COLUMN[name]]]
+    spare, changed = list(rng.permutation(spare)), list(codes)
+    for place in chosen:
+        if spare and labels.COLUMN_OF_CODE.get(codes[place], -1) in labels.TRAINED:
+            changed[place] = SOURCES[source].code(spare.pop())
+    return tuple(changed)
 
 
 def make_recording(findings, source, rng, noise=1.0):

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ecg.labels import ABBREVIATIONS, DROPPED, SCORED, TRAINED, expand, source_of
-from ecg.scoring import accuracy, f_measures, mean_of_known, roc_and_pr_areas
+from ecg.review import disagreement_table
+from ecg.scoring import HALF, accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 from ecg.store import Store
 
+CLEANED, AS_THEY_CAME = "cleaned", "as they came"
 VARYING = re.compile(r"'[^']*'|\b[0-9]+(?:[.,][0-9]+)*\b")  # in reasons of one kind
 
 
@@ -16,24 +18,34 @@ VARYING = re.compile(r"'[^']*'|\b[0-9]+(?:[.,][0-9]+)*\b")  # in reasons of one 
 class Results:
     """What a training came to: N recordings in the store, m of them for validation.
 
-    training (n,), validation (m,) places in the store, scored (m,) bool where a validation recording gives the score,
-    epochs of all stages in order (ecg.training.Epoch), masks (N, 22), 0 where masked, and by the number of leads
-    the thresholds found (ecg.scoring.Search) and the probabilities of the validation set (m, 22).
+    labels (N, 26) bool after relabelling, training (n,), validation (m,) places in the store, scored (m,) bool where a
+    validation recording gives the score, epochs of all stages in order (ecg.training.Epoch), what came of relabelling
+    (ecg.cleaning.Relabelling), masks (N, 22), 0 where masked, the most confident of the disagreements that are masked
+    (ecg.review.Disagreement), and by the number of leads the thresholds found (ecg.scoring.Search) and the
+    probabilities of the validation set (m, 22).
     """
 
     store: Store
+    labels: np.ndarray
     training: np.ndarray
     validation: np.ndarray
     scored: np.ndarray
     epochs: list
+    relabellings: list
     masks: np.ndarray
+    disagreements: list
     searches: dict
     validated: dict
 
     @property
     def scored_labels(self):
-        """Labels of the validation recordings that give the score: (s, 26) bool."""
-        return self.store.labels[self.validation[self.scored]]
+        """Labels of the validation recordings that give the score, after relabelling: (s, 26) bool."""
+        return self.labels[self.validation[self.scored]]
+
+    @property
+    def kinds_of_labels(self):
+        """The same by what they are called in tables: after relabelling, and as the headers tell them."""
+        return {CLEANED: self.scored_labels, AS_THEY_CAME: self.store.labels[self.validation[self.scored]]}
 
     @property
     def scored_on(self):
@@ -57,7 +69,10 @@ def tables(results):
         "split": split_table(results),
         "classes": class_table(results),
         "epochs": epoch_table(results.epochs),
+        "relabelling": relabelling_table(results),
+        "relabelled": relabelled_table(results),
         "masks": mask_table(results),
+        "disagreements": disagreement_table(results.disagreements),
         "thresholds": threshold_table(results, "thresholds"),
         "thresholds_by_class": threshold_table(results, "by_class"),
         "scores": score_table(results),
@@ -107,11 +122,11 @@ def split_table(results):
 
 
 def class_table(results):
-    """Return how many recordings have each class, in each part and in each source."""
+    """Return how many recordings have each class, after relabelling, in each part and in each source."""
     store = results.store
     sources = np.unique(store.sources).tolist()
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
-    counts = np.array([store.labels[group].sum(axis=0) for group in groups]).T.tolist()
+    counts = np.array([results.labels[group].sum(axis=0) for group in groups]).T.tolist()
     rows = [
         (name, "|".join(codes), title, "dropped" if name in DROPPED else "trained", *count)
         for (name, codes, title), count in zip(SCORED, counts, strict=True)
@@ -129,10 +144,53 @@ def epoch_table(epochs):
     return [("stage", "epoch", "rate", "training loss", "validation loss", *names, "seconds", "best"), *rows]
 
 
+def relabelling_table(results):
+    """Return for each rule, source and class how many labels there were, were added and removed, and are there now.
+
+    A rule by which nothing could be done has one row, which says why.
+    """
+    rows = []
+    for rule in results.relabellings:
+        if rule.lacking:
+            rows.append((rule.title, "", "", *[0] * 5, rule.lacking))
+        sources = results.store.sources[rule.records]
+        for source in np.unique(sources).tolist():
+            before, after = rule.before[sources == source], rule.after[sources == source]
+            touched = (rule.before != rule.after).any(axis=0)
+            touched[rule.columns] = True
+            kinds = (before, after & ~before, before & ~after, after)
+            counts = np.array([kind.sum(axis=0) for kind in kinds])[:, touched].T.tolist()
+            names = np.array(ABBREVIATIONS)[touched].tolist()
+            rows += [
+                (rule.title, source, name, len(before), *count, "") for name, count in zip(names, counts, strict=True)
+            ]
+    names = ("judged", "before", "added", "removed", "after", "why not")
+    return [("what", "source", "class", *names), *rows]
+
+
+def relabelled_table(results):
+    """Return the decisions: each label that was changed, and each that the network gives a half and more.
+
+    So those that came near to being added are among them, and what stays because the network confirms it.
+    """
+    names, sources = results.store.names, results.store.sources
+    rows = []
+    for rule in results.relabellings:
+        probability = np.full(rule.before.shape, np.nan)
+        probability[:, rule.columns] = rule.probabilities
+        listed = (rule.before != rule.after) | (probability >= HALF / 100)
+        for row, column in np.argwhere(listed).tolist():
+            record = rule.records[row]
+            kinds = (bool(kind[row, column]) for kind in (rule.before, rule.after))
+            rows.append((rule.title, str(names[record]), str(sources[record]), ABBREVIATIONS[column],
+                         *map(int, kinds), float(probability[row, column])))  # fmt: skip
+    return [("what", "record", "source", "class", "before", "after", "probability"), *rows]
+
+
 def mask_table(results):
     """Return for each trained class, in all sources and in each, how many labels are masked of how many."""
     store = results.store
-    present, masked = store.labels[:, TRAINED], results.masks == 0
+    present, masked = results.labels[:, TRAINED], results.masks == 0
     groups = {"all": slice(None)} | {source: store.sources == source for source in np.unique(store.sources).tolist()}
     rows = []
     kinds = (present, present & masked, ~present, ~present & masked)
@@ -153,29 +211,38 @@ def score_table(results):
     """Return the score of each lead set at 0.5, by both steps of the search and as answered, and its companions.
 
     AUROC, AUPRC and F-measure are means over the classes for which they exist, accuracy and F-measure are of what is
-    answered: with the thresholds that the model is saved with.
+    answered: with the thresholds that the model is saved with. All of it for the labels after relabelling, with which
+    the thresholds were found, and as they came.
     """
-    labels, rows = results.scored_labels, []
+    rows, weights = [], load_weights()[1]
     for leads, search in results.searches.items():
-        areas = roc_and_pr_areas(labels, results.probabilities(leads))
-        answers = results.answers(leads)
-        rows.append((leads, search.score_at_half, search.score_common, search.score_by_class, search.score,
-                     search.common,
-                     *map(mean_of_known, areas), accuracy(labels, answers),
-                     mean_of_known(f_measures(labels, answers))))  # fmt: skip
+        probabilities, answers = results.probabilities(leads), results.answers(leads)
+        answered = (probabilities >= HALF / 100, probabilities >= search.common, probabilities >= search.by_class)
+        for kind, labels in results.kinds_of_labels.items():
+            scores = [challenge_score(labels, outputs, weights) for outputs in (*answered, answers)]
+            areas = roc_and_pr_areas(labels, probabilities)
+            rows.append((leads, kind, *scores, search.common, *map(mean_of_known, areas), accuracy(labels, answers),
+                         mean_of_known(f_measures(labels, answers))))  # fmt: skip
     names = ("score at 0.5", "score with one threshold", "score with one for each class", "score as answered",
              "one threshold")  # fmt: skip
-    return [("leads", *names, "AUROC", "AUPRC", "accuracy", "F-measure"), *rows]
+    return [("leads", "labels", *names, "AUROC", "AUPRC", "accuracy", "F-measure"), *rows]
 
 
 def class_score_table(results, leads):
-    """Return for each class how often it is labelled, answered and both, the rates, the areas and the threshold."""
-    labels, answers = results.scored_labels, results.answers(leads)
-    labelled, answered, hits = (counted.sum(axis=0) for counted in (labels, answers, labels & answers))
-    columns = (labelled, answered, hits, *precision_and_recall(labels, answers), f_measures(labels, answers),
-               *roc_and_pr_areas(labels, results.probabilities(leads)), results.searches[leads].thresholds)  # fmt: skip
+    """Return for each class how often it is labelled, answered and both, the rates, the areas and the threshold.
+
+    For the labels after relabelling, then as they came.
+    """
+    rows, answers = [], results.answers(leads)
+    for kind, labels in results.kinds_of_labels.items():
+        counts = [counted.sum(axis=0) for counted in (labels, answers, labels & answers)]
+        areas = roc_and_pr_areas(labels, results.probabilities(leads))
+        columns = (*counts, *precision_and_recall(labels, answers), f_measures(labels, answers), *areas,
+                   results.searches[leads].thresholds)  # fmt: skip
+        values = zip(ABBREVIATIONS, *(column.tolist() for column in columns), strict=True)
+        rows += [(name, kind, *row) for name, *row in values]
     names = ("labelled", "answered", "both", "precision", "recall", "F-measure", "AUROC", "AUPRC", "threshold")
-    return [("class", *names), *zip(ABBREVIATIONS, *(column.tolist() for column in columns), strict=True)]
+    return [("class", "labels", *names), *rows]
 
 
 def precision_and_recall(labels, answers):

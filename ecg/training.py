@@ -25,7 +25,7 @@ class TrainingSettings:
 
     batch: int = 256
     smallest_batch: int = 16  # on small data the batch shrinks, not below this, ...
-    steps: int = 50  # ... until an epoch has about so many steps
+    steps: int = 50  # ... until an epoch has about so many steps; on smaller ones it takes the recordings repeatedly
     first_rate: float = 1e-4  # learning rate of the first epochs
     first_epochs: int = 2
     rate: float = 1e-3
@@ -36,6 +36,10 @@ class TrainingSettings:
     def batch_for(self, recordings):
         """Return the batch for so many recordings in an epoch."""
         return int(np.clip(recordings // self.steps, self.smallest_batch, self.batch))
+
+    def passes_for(self, recordings):
+        """Return how many times an epoch takes so many recordings, so that patience means the same on a few."""
+        return max(1, round(self.steps * self.smallest_batch / max(recordings, 1)))
 
     def rate_in(self, epoch):
         """Return the learning rate of an epoch, counted from 0."""
@@ -139,13 +143,13 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     network.optimizer.build(network.trainable_variables)
     stopping, average = EarlyStopping(settings.patience), WeightAverage(settings.averaging)
     epochs, best = [], network.get_weights()
-    batch = settings.batch_for(len(training.records))
+    batch, passes = settings.batch_for(len(training.records)), settings.passes_for(len(training.records))
     for number in range(settings.epochs):
         start = time.monotonic()
         network.optimizer.learning_rate = settings.rate_in(number)
         order = seed_epoch(network, seed, stage, number)
         title = f"{stage}, epoch {number + 1}"
-        trained = train_epoch(network, training, batch, order, average, title)
+        trained = train_epoch(network, training, batch, passes, order, average, title)
         latest = network.get_weights()
         network.set_weights(average.value())
         probabilities = predict(network, validation.store, validation.records, validation.columns, f"{title}, checking")
@@ -168,8 +172,8 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     return epochs
 
 
-def train_epoch(network, examples, size, generator, average, title):
-    """Take each recording once, cut at random, in batches of about `size`; return the mean loss.
+def train_epoch(network, examples, size, passes, generator, average, title):
+    """Take each recording `passes` times, cut at random, in batches of about `size`; return the mean loss.
 
     The weights go into the average as they change.
     """
@@ -179,9 +183,10 @@ def train_epoch(network, examples, size, generator, average, title):
         signals = gather(examples.store, examples.records, examples.columns, batch)
         return signals, examples.targets[rows], examples.masks[rows]
 
-    plan = plan_training(examples.store.lengths[examples.records], size, generator)
+    lengths = examples.store.lengths[examples.records]
+    plan = [batch for _ in range(passes) for batch in plan_training(lengths, size, generator)]
     total = weight = 0.0
-    with Progress(title, len(examples.records)) as progress:
+    with Progress(title, passes * len(examples.records)) as progress:
         for step, (signals, targets, masks) in enumerate(ahead(arrays, plan), 1):
             loss = float(network.train_on_batch(signals, targets, sample_weight=masks))
             if not math.isfinite(loss):

@@ -1,6 +1,137 @@
 import numpy as np
+import pytest
 
-from ecg.cleaning import label_masks
+from ecg.cleaning import ADDED, FEWEST, CleaningSettings, Lumping, Omission, disagreements, label_masks
+from ecg.labels import ABBREVIATIONS, COLUMN, TRAINED
+from ecg.losses import FocalLoss
+
+AF, AFL, NSR, TAB = (COLUMN[name] for name in ("AF", "AFL", "NSR", "TAb"))
+
+
+def rows(*findings):
+    """Labels (N, 26) of recordings with these findings, each a text of abbreviations."""
+    return np.array([np.isin(ABBREVIATIONS, text.split()) for text in findings])
+
+
+def many(*groups):
+    """Sources and labels of groups: how many recordings, their source, their findings."""
+    sources = np.repeat([source for _, source, _ in groups], [count for count, _, _ in groups])
+    return rows(*(text for count, _, text in groups for _ in range(count))), sources
+
+
+ENOUGH = ((40, "Georgia", "AF TAb"), (FEWEST, "PTB-XL", "AFL"), (7, "PTB-XL", "NSR"), (2, "Georgia", "AF AFL"))
+
+
+def test_two_classes_are_told_apart_by_recordings_of_other_sources_with_exactly_one_of_them():
+    labels, sources = many((3, "Ningbo", "AFL"), *ENOUGH, (5, "Ningbo", "AF"))
+    lessons = Lumping().lessons(labels, sources, ())
+    assert lessons.lacking == ""
+    assert lessons.judged.tolist() == [0, 1, 2]
+    assert lessons.records.tolist() == list(range(3, 3 + 40 + FEWEST))
+    assert lessons.targets[:, 0].tolist() == [1] * 40 + [0] * FEWEST
+
+
+def test_both_of_two_lumped_classes_weigh_the_same_in_the_focal_loss():
+    labels, sources = many((1, "Ningbo", "AFL"), *ENOUGH)
+    lessons = Lumping().lessons(labels, sources, ())
+    undecided = np.full_like(lessons.targets, 0.5)
+    losses = np.asarray(FocalLoss().call(lessons.targets, undecided)) * lessons.weights
+    present = lessons.targets == 1
+    assert losses[present].sum() == pytest.approx(losses[~present].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("groups", "reason"),
+    [
+        (ENOUGH, "no recordings of Ningbo with AFL alone"),
+        (((9, "Ningbo", "AFL"), (40, "Georgia", "AF")), "0 of AFL and 40 of AF, and 20 of each are needed"),
+        (((9, "Ningbo", "AFL"), (40, "Georgia", "AFL"), (19, "CPSC", "AF")), "40 of AFL and 19 of AF"),
+        (((9, "Ningbo", "AFL AF"), *ENOUGH), "no recordings of Ningbo with AFL alone"),
+    ],
+)
+def test_where_there_is_too_little_to_tell_classes_apart_the_reason_is_given(groups, reason):
+    assert reason in Lumping().lessons(*many(*groups), ()).lacking
+
+
+def test_a_lumped_recording_gets_the_likelier_class_and_keeps_all_others():
+    labels = rows("AFL TAb", "AFL", "AFL RBBB", "AFL", "AFL AF", "NSR")
+    sources = np.array(["Ningbo", "Ningbo", "Ningbo", "Georgia", "Ningbo", "Ningbo"])
+    probabilities = Lumping().probabilities(np.array([[0.5], [0.49], [0.9]]))
+    after = Lumping().relabelled(labels, sources, probabilities)
+    np.testing.assert_array_equal(after, rows("AF TAb", "AFL", "AF RBBB", "AFL", "AFL AF", "NSR"))
+    np.testing.assert_array_equal(labels, rows("AFL TAb", "AFL", "AFL RBBB", "AFL", "AFL AF", "NSR"))
+
+
+def test_cpsc_omits_fifteen_of_the_trained_classes():
+    assert len(Omission().columns) == 15
+    assert {ABBREVIATIONS[column] for column in TRAINED} - {ABBREVIATIONS[column] for column in Omission().columns} == {
+        "AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB", "PVC"}  # fmt: skip
+
+
+def test_omitted_classes_are_learnt_from_all_sources_that_omit_none():
+    labels, sources = many((2, "CPSC", "AF"), (FEWEST, "Georgia", "TAb AF"), (3, "Sparse", "AF"), (1, "PTB-XL", "NSR"))
+    lessons = Omission().lessons(labels, sources, ("CPSC", "Sparse"))
+    assert lessons.lacking == "" and lessons.judged.tolist() == [0, 1]
+    assert lessons.records.tolist() == [*range(2, 2 + FEWEST), 5 + FEWEST]
+    assert (lessons.weights == 1).all() and lessons.targets.shape == (FEWEST + 1, 15)
+    np.testing.assert_array_equal(lessons.targets, labels[lessons.records][:, Omission().columns])
+
+
+@pytest.mark.parametrize(
+    ("groups", "reason"),
+    [
+        (((30, "Georgia", "NSR"),), "no recordings of CPSC"),
+        (((30, "CPSC", "NSR"), (19, "Georgia", "NSR")), "19 recordings of other sources, and 20 are needed"),
+    ],
+)
+def test_where_there_is_too_little_to_learn_omitted_classes_the_reason_is_given(groups, reason):
+    assert reason in Omission().lessons(*many(*groups), ("CPSC",)).lacking
+
+
+def test_an_omitted_class_is_added_above_the_bound_and_none_is_ever_removed():
+    rule = Omission()
+    labels = rows("AF", "NSR TAb", "NSR", "TAb")
+    sources = np.array(["CPSC", "CPSC", "Georgia", "CPSC"])
+    place = rule.columns.tolist().index(TAB)
+    probabilities = np.zeros((3, 15))
+    probabilities[:, place] = (ADDED + 0.01, 0.0, ADDED)
+    probabilities[2, rule.columns.tolist().index(AFL)] = 1.0
+    np.testing.assert_array_equal(
+        rule.relabelled(labels, sources, probabilities), rows("AF TAb", "NSR TAb", "NSR", "TAb AFL")
+    )
+    assert (rule.relabelled(labels, sources, np.zeros((3, 15))) == labels).all()
+
+
+def test_the_methods_rules_are_for_ningbo_then_for_cpsc():
+    settings = CleaningSettings()
+    assert settings.masks and settings.incomplete == ("CPSC",)
+    assert [rule.title for rule in settings.rules] == ["AFL or AF in Ningbo", "what CPSC does not label"]
+
+
+def test_sources_with_the_same_habit_share_a_rule():
+    settings = CleaningSettings(
+        lumpings=(Lumping(), Lumping(("Mine",)), Lumping(), Lumping(("Mine",), ("SB", "NSR"))),
+        omissions=(Omission(("X",), ("NSR", "AF")), Omission(("Y",), ("AF", "NSR")), Omission()),
+    )
+    assert [(type(rule), rule.sources) for rule in settings.rules] == [
+        (Lumping, ("Ningbo", "Mine")), (Lumping, ("Mine",)), (Omission, ("X", "Y")), (Omission, ("CPSC",))
+    ]  # fmt: skip
+    assert settings.incomplete == ("X", "Y", "CPSC")
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (lambda: Lumping(("Mine",), ("AFL", "VT")), "VT: the classes that are trained are AF, AFL"),
+        (lambda: Lumping(("Mine",), ("AFL", "AFL")), "Mine lumps two classes together, not AFL, AFL"),
+        (lambda: Lumping(("Mine",), ("AFL",)), "two classes"),
+        (lambda: Omission(("Mine",), ("NSR", "PRWP")), "PRWP: the classes"),
+        (lambda: Omission(("Mine",), tuple(np.array(ABBREVIATIONS)[TRAINED])), "Mine omits no class"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(rule, said):
+    with pytest.raises(ValueError, match=said):
+        rule()
 
 
 def test_masks_are_where_the_network_is_sure_of_the_opposite():
@@ -8,3 +139,12 @@ def test_masks_are_where_the_network_is_sure_of_the_opposite():
     probabilities = np.array([[0.95, 0.9, 0.2, 0.05, 0.1, 0.99]])
     np.testing.assert_array_equal(label_masks(targets, probabilities), [[0, 1, 1, 0, 1, 1]])
     assert label_masks(targets, probabilities).dtype == np.float32
+
+
+def test_the_most_confident_disagreement_comes_first_and_only_masked_labels_disagree():
+    targets = np.array([[1, 0, 0], [1, 1, 0]], np.float32)
+    probabilities = np.array([[0.02, 0.999, 0.95], [0.01, 0.99, 0.5]], np.float32)
+    masks = label_masks(targets, probabilities)
+    places = list(zip(*disagreements(masks, probabilities), strict=True))
+    assert places == [(0, 1), (1, 0), (0, 0), (0, 2)]
+    assert len(disagreements(np.ones((2, 3)), probabilities)[0]) == 0

@@ -149,6 +149,34 @@ def test_a_plot_that_cannot_be_drawn_says_why(headers, tmp_path):
     assert "12_leads.json is missing" in ends_with(["plot", headers[0], "--model", tmp_path])
 
 
+@pytest.fixture
+def reviewed(monkeypatch):
+    """What the review of labels is called with, in its place."""
+    calls = []
+    monkeypatch.setattr("ecg.review.review", lambda *arguments, **named: calls.append((*arguments, named)))
+    return calls
+
+
+def test_a_review_is_called_as_the_flags_say(reviewed):
+    main(["review", "model", "data"])
+    main(["review", "model", "data", "--output", "a/b", "--pictures", "0"])
+    assert reviewed == [
+        (Path("model"), Path("data"), Path("review"), {}),
+        (Path("model"), Path("data"), Path("a/b"), {"pictures": 0}),
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        main(["review", "model", "data", "--pictures", "-1"])
+
+
+def test_a_review_that_comes_to_nothing_says_why(headers, made_up, tmp_path):
+    review, output = ["review", tmp_path, made_up, "--output"], tmp_path / "out"
+    assert "none of 60 recordings can be reviewed" in (line := ends_with([*review, output]))
+    assert f"{headers[0].stem} and 59 more: " in line and "12_leads.json is missing" in line
+    assert "which is of no review" in ends_with([*review, made_up])
+    assert "no header" in ends_with(["review", tmp_path, tmp_path, "--output", output])
+    assert not output.exists()
+
+
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -160,6 +188,7 @@ def files(folder):
         ("--leads 3", {"leads": LEAD_SETS[3]}),
         ("--seed 4 --noise 0.5 --jobs 1", {"seed": 4, "noise": 0.5}),
         ("--no-cpsc-omits --sources CPSC", {"cpsc_omits": False, "sources": {"CPSC": 1}}),
+        ("--wrong-labels 0.5", {"wrong_labels": 0.5}),
         ("--no-ningbo-flutter --sources Ningbo=3 CPSC", {"ningbo_flutter": False, "sources": {"Ningbo": 3, "CPSC": 1}}),
     ],
 )
@@ -176,6 +205,14 @@ def test_unknown_sources_and_empty_shares_are_usage_errors(tmp_path, capsys, sou
     with pytest.raises(SystemExit, match="2"):
         main(["synthesize", str(tmp_path / "folder"), "--records", "5", "--sources", source])
     assert source.split("=")[0] in capsys.readouterr().err
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("wrong", ["-0.1", "1.1", "nan", "x"])
+def test_a_share_of_wrong_labels_beyond_0_to_1_is_a_usage_error(tmp_path, capsys, wrong):
+    with pytest.raises(SystemExit, match="2"):
+        main(["synthesize", str(tmp_path / "folder"), "--records", "5", "--wrong-labels", wrong])
+    assert "--wrong-labels" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "folder").exists()
 
 

@@ -212,6 +212,41 @@ def test_the_page_has_no_panel_without_a_model():
     assert not bars(draw_record(header_of(LEADS), recording_of(LEADS)))
 
 
+@pytest.mark.parametrize("names", [LEADS, ("I", "II")])
+@pytest.mark.parametrize("words", [0, 9, 60])
+def test_a_caption_of_any_length_lies_on_the_page_in_lines_of_its_own(names, words):
+    caption = " ".join(["RBBB"] * words)
+    header = header_of(names, codes=tuple(str(number) for number in range(10**8, 10**8 + 20)))
+    figure, bare = (draw_record(header, recording_of(names), caption=each) for each in (caption, ""))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    whole, paper = figure.bbox, figure.axes[0].get_window_extent()
+    boxes = {text: text.get_window_extent(canvas.get_renderer()) for text in figure.axes[1].texts}
+    lines = [text.get_text() for text in boxes if text.get_text().startswith("RBBB")]
+    assert " ".join(lines) == caption
+    for text, box in boxes.items():
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+        assert not box.overlaps(paper)
+        assert not any(box.overlaps(other) for one, other in boxes.items() if one is not text)
+    assert all(np.array_equal(xy, traces(bare)[name]) for name, xy in traces(figure).items())
+    assert [text for text in texts(figure) if text not in lines] == texts(bare)
+
+
+@pytest.mark.parametrize("names", [LEADS, ("I", "II")])
+def test_the_class_that_is_asked_about_is_among_the_models_and_set_off(names):
+    probabilities, thresholds = np.linspace(1, 0, 26), np.full(26, 0.5)
+    header, last = header_of(names, codes=()), len(ABBREVIATIONS) - 1
+    assert ABBREVIATIONS[last] not in bars(draw_record(header, recording_of(names), 0, probabilities, thresholds))
+    figure = draw_record(header, recording_of(names), 0, probabilities, thresholds, asked=last)
+    drawn = bars(figure)
+    mark, bar = drawn["asked"], drawn[ABBREVIATIONS[last]]
+    assert mark.get_y() < bar.get_y() and bar.get_y() + bar.get_height() < mark.get_y() + mark.get_height()
+    assert mark.get_x() < bar.get_x()
+    others = [patch for name, patch in drawn.items() if name not in ("asked", ABBREVIATIONS[last])]
+    assert len(others) >= 8
+    assert all(patch.get_y() > mark.get_y() + mark.get_height() for patch in others)
+
+
 def test_real_recordings_of_every_dialect_are_drawn_within_the_page(real_data):
     for path in find_records(real_data / "dialects"):
         header, recording = read_record(path)

@@ -13,21 +13,26 @@ import pytest
 import team_code
 from ecg import synthetic
 from ecg.bundle import load_bundle
-from ecg.labels import LEAD_SETS, LEADS, expand
-from ecg.pipeline import Settings, columns_of, publish, scored_part, split, train
+from ecg.cleaning import CleaningSettings, label_masks
+from ecg.labels import COLUMN, LEAD_SETS, LEADS, TRAINED, expand
+from ecg.networks import build_network
+from ecg.pipeline import Outcome, Settings, columns_of, publish, relabel, scored_part, split, train
 from ecg.records import RecordError, find_records, read_record
 from ecg.scoring import challenge_score, load_weights, search_thresholds
 from ecg.store import open_store
-from ecg.training import TrainingSettings, predict
+from ecg.training import TrainingError, TrainingSettings, predict
 
 ROOT = Path(__file__).parents[1]
+REPORTED = ("epochs", "scores", "thresholds", "relabelled", "masks", "disagreements", "classes")
+NO_CLEANING = CleaningSettings((), (), masks=False)
+QUICK = TrainingSettings(epochs=2, steps=3)
 
 
 @pytest.fixture(scope="module")
 def trained(made_up, small, tmp_path_factory):
     """A model folder for 12 and 2 leads, trained for two epochs, its stages kept, and the lines logged."""
     folder, lines = tmp_path_factory.mktemp("model"), []
-    settings = Settings(network=small, training=TrainingSettings(epochs=2), lead_sets=(12, 2), keep_stages=True, jobs=1)
+    settings = Settings(network=small, training=QUICK, lead_sets=(12, 2), keep_stages=True, jobs=1)
     train(made_up, folder, settings, lines.append)
     return folder, settings, lines
 
@@ -44,24 +49,30 @@ def test_leaves_models_and_a_report_and_says_what_it_did(trained):
     text = "\n".join(lines)
     for said in ("stored", "for validation", "round 1, 12 leads, epoch 2: loss", "masked", "round 2, 2 leads"):
         assert said in text
+    assert "AFL or AF in Ningbo: labels left as they are, the other sources have" in text
+    assert "what CPSC does not label: 8 recordings judged; added:" in text
 
 
 def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     folder, settings, _ = trained
     store = open_store(folder / "stages" / "store")
-    training, validation = split(len(store), settings)
+    training, validation = split(len(store), settings, "split")
     assert {row["record"]: row["part"] for row in table(folder / "report" / "split.csv")} == {
         **{str(name): "training" for name in store.names[training]},
         **{str(name): "validation" for name in store.names[validation]},
     }
+    labels = store.labels[validation].copy()
+    for row in table(folder / "report" / "relabelled.csv"):
+        labels[store.names[validation] == row["record"], COLUMN[row["class"]]] = row["after"] == "1"
     weights = load_weights()[1]
-    scores = {int(row["leads"]): row for row in table(folder / "report" / "scores.csv")}
+    cleaned = [row for row in table(folder / "report" / "scores.csv") if row["labels"] == "cleaned"]
+    scores = {int(row["leads"]): row for row in cleaned}
     for count in settings.lead_sets:
         bundle = load_bundle(folder, LEAD_SETS[count])
         probabilities = expand(predict(bundle.network, store, validation, columns_of(count), "checking"))
-        found = search_thresholds(store.labels[validation], probabilities, weights, settings.resamples, settings.seed)
+        found = search_thresholds(labels, probabilities, weights, settings.resamples, settings.seed)
         np.testing.assert_allclose(bundle.thresholds, found.thresholds)
-        score = challenge_score(store.labels[validation], probabilities >= bundle.thresholds, weights)
+        score = challenge_score(labels, probabilities >= bundle.thresholds, weights)
         assert float(scores[count]["score at 0.5"]) == pytest.approx(found.score_at_half, abs=1e-5)
         assert float(scores[count]["score with one threshold"]) == pytest.approx(found.score_common, abs=1e-5)
         assert float(scores[count]["score with one for each class"]) == pytest.approx(found.score_by_class, abs=1e-5)
@@ -84,6 +95,112 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, made_up, tmp_path, monkeypatch):
+    folder, settings, _ = trained
+    model, lines = tmp_path / "model", []
+    shutil.copytree(folder / "stages", model / "stages")
+    monkeypatch.setattr("ecg.pipeline.train_network", None)
+    train(made_up, model, settings, lines.append)
+    assert sum(line.endswith(": done before") for line in lines) == 4
+    names = [f"{leads}_leads.json" for leads in (12, 2)] + [f"report/{name}.csv" for name in REPORTED]
+    for name in names:
+        assert (model / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"training": replace(QUICK, rate=0.1)}, {"network": {"width": 5}}])
+def test_other_settings_are_another_training(trained, made_up, tmp_path, monkeypatch, change):
+    folder, settings, _ = trained
+    shutil.copytree(folder / "stages", tmp_path / "stages")
+    if "network" in change:
+        change = {"network": replace(settings.network, **change["network"])}
+
+    def trains(*_):
+        raise TrainingError("at work")
+
+    monkeypatch.setattr("ecg.pipeline.train_network", trains)
+    with pytest.raises(TrainingError, match="at work"):
+        train(made_up, tmp_path, replace(settings, **change), [].append)
+
+
+def probabilities_of(stage):
+    """What a network would answer that sees every class in every other recording."""
+    sure = np.where(np.arange(len(stage.asked)) % 2, 0.05, 0.95).astype(np.float32)
+    return np.repeat(sure[:, np.newaxis], stage.targets.shape[1], axis=1)
+
+
+@pytest.mark.parametrize("rule", CleaningSettings().rules, ids=lambda rule: rule.title)
+def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
+    rng = np.random.default_rng(0)
+    sources = rng.choice(["CPSC", "Ningbo", "Georgia"], 400)
+    labels = rng.random((400, 26)) < 0.3
+    asked = []
+
+    def outcome_of(stage, score):
+        asked.append(stage)
+        answers = probabilities_of(stage)
+        assert 0 <= score(rng.random((len(stage.validation), stage.targets.shape[1])))["AUROC"] <= 1
+        return Outcome([], [], answers)
+
+    made, after = relabel(rule, labels, sources, Settings(), outcome_of)
+    (stage,) = asked
+    assert stage.title == rule.title and stage.leads == 12
+    assert not set(sources[stage.records]) & set(rule.sources) and set(sources[stage.asked]) == set(rule.sources)
+    assert sorted([*stage.training, *stage.validation]) == list(range(len(stage.records)))
+    assert len(stage.training) == round(0.8 * len(stage.records))
+    np.testing.assert_array_equal(after[made.records], made.after)
+    np.testing.assert_array_equal(labels[made.records], made.before)
+    untouched = np.delete(np.arange(400), made.records)
+    np.testing.assert_array_equal(after[untouched], labels[untouched])
+    np.testing.assert_array_equal(after, rule.relabelled(labels, sources, made.probabilities))
+    assert (after != labels).any()
+
+
+def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, tmp_path, monkeypatch):
+    """Each stage answers from thin air; the rounds learn from labels with what was added, masks included."""
+    stages = {}
+
+    def fitted(stage, *_):
+        stages[stage.title] = stage
+        network = build_network(small, stage.leads, stage.targets.shape[1])
+        return Outcome([], network.get_weights(), probabilities_of(stage))
+
+    drawn = []
+    monkeypatch.setattr("ecg.pipeline.fitted", fitted)
+    monkeypatch.setattr("ecg.report.draw_disagreements", lambda folder, found, thresholds: drawn.extend(found))
+    settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
+    train(made_up, tmp_path, settings, [].append)
+    store = open_store(tmp_path / "stages" / "store")
+    omission = settings.cleaning.omissions[0]
+    cpsc = np.flatnonzero(store.sources == "CPSC")
+    labels = store.labels.copy()
+    labels[np.ix_(cpsc[::2], omission.columns)] = True
+    first, second = stages["round 1, 12 leads"], stages["round 2, 2 leads"]
+    for stage in (first, second):
+        np.testing.assert_array_equal(stage.targets, labels[:, TRAINED])
+    assert (first.masks == 1).all()
+    np.testing.assert_array_equal(second.masks, label_masks(first.targets, probabilities_of(first)))
+    counts = [int(row["training"]) + int(row["validation"]) for row in table(tmp_path / "report/classes.csv")]
+    assert counts == labels.sum(axis=0).tolist()
+    assert [row["record"] for row in table(tmp_path / "report/disagreements.csv")] == [one.path.stem for one in drawn]
+    assert len(drawn) == 20 and all(one.path.exists() for one in drawn)
+    assert all(one.labelled == labels[store.names == one.path.stem, one.column].item() for one in drawn)
+
+
+def test_without_masks_there_is_no_round_1(made_up, small, tmp_path, monkeypatch):
+    titles = []
+
+    def fitted(stage, *_):
+        titles.append(stage.title)
+        assert (stage.masks == 1).all()
+        network = build_network(small, stage.leads, stage.targets.shape[1])
+        return Outcome([], network.get_weights(), probabilities_of(stage))
+
+    monkeypatch.setattr("ecg.pipeline.fitted", fitted)
+    train(made_up, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING), [].append)
+    assert titles == ["round 2, 2 leads"]
+    assert table(tmp_path / "report/relabelling.csv") == table(tmp_path / "report/disagreements.csv") == []
+
+
 def test_an_earlier_training_stays_until_the_new_one_is_done(trained, made_up, tmp_path, monkeypatch):
     folder, settings, _ = trained
     model = tmp_path / "model"
@@ -94,7 +211,7 @@ def test_an_earlier_training_stays_until_the_new_one_is_done(trained, made_up, t
         raise OSError("disk full")
 
     monkeypatch.setattr("ecg.pipeline.write_report", fails)
-    again = replace(settings, lead_sets=(2,), seed=1, training=TrainingSettings(epochs=1))
+    again = replace(settings, lead_sets=(2,), seed=1, training=replace(QUICK, epochs=1), cleaning=NO_CLEANING)
     with pytest.raises(OSError, match="disk full"):
         train(made_up, model, again, [].append)
     after = contents(model)
@@ -118,14 +235,14 @@ def test_one_recording_is_too_few_and_two_are_enough_to_part(tmp_path):
     synthetic.synthesize(tmp_path, 1, sources={"Georgia": 1})
     with pytest.raises(RecordError, match="E00001 alone can be used"):
         train(tmp_path, tmp_path / "model", Settings(jobs=1))
-    assert [len(part) for part in split(2, Settings())] == [1, 1]
+    assert [len(part) for part in split(2, Settings(), "split")] == [1, 1]
 
 
 def test_the_split_is_four_to_one_and_depends_on_the_seed_alone():
-    training, validation = split(1000, Settings())
+    training, validation = split(1000, Settings(), "split")
     assert len(training) == 800 and sorted([*training, *validation]) == list(range(1000))
-    np.testing.assert_array_equal(split(1000, Settings())[1], validation)
-    assert (split(1000, Settings(seed=1))[1] != validation).any()
+    np.testing.assert_array_equal(split(1000, Settings(), "split")[1], validation)
+    assert (split(1000, Settings(seed=1), "split")[1] != validation).any()
 
 
 def test_the_score_is_taken_on_georgia_where_there_is_enough_of_it():

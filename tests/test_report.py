@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_tables import COUNT, made_results
 
-from ecg.labels import ABBREVIATIONS, DROPPED, TRAINED
-from ecg.report import summary_lines, write_report
+from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
+from ecg.report import relabelling_line, summary_lines, write_report
 from ecg.tables import tables
 
 
@@ -52,7 +52,7 @@ def test_every_table_is_in_the_json_file_as_it_is_in_its_csv_file(report, result
     for name in names:
         rows = [{key: "" if cell is None else str(cell) for key, cell in row.items()} for row in summary[name]]
         assert rows == table(report, name)
-    assert [row["leads"] for row in summary["scores"]] == [12, 2]
+    assert [row["leads"] for row in summary["scores"]] == [12, 12, 2, 2]
     assert summary["epochs"][0]["optimised"] is None
     everything = [row for row in summary["masks"] if row["source"] == "all"]
     assert sum(row["present masked"] + row["absent masked"] for row in everything) == (results.masks == 0).sum()
@@ -109,12 +109,12 @@ def test_the_console_is_told_the_gist_in_short_lines(results):
     everything = next(line for line in lines if line.startswith("all "))
     assert [int(word) for word in everything.split()[1:]] == [COUNT + 2, 2, COUNT // 2, COUNT // 2]
     assert "1 left out: source PTB is not trained on (S0001)" in lines
-    labels, masked = results.store.labels, results.masks == 0
+    labels, masked = results.labels, results.masks == 0
     present = labels[:, TRAINED]
     assert (f"masked labels: {(present & masked).sum()} of {present.sum()} present, "
             f"{(~present & masked).sum():,} of {(~present).sum():,} absent") in lines  # fmt: skip
     for place, column in enumerate(TRAINED):
-        line = next(line for line in lines if line.split()[:1] == [ABBREVIATIONS[column]])
+        line = next(line for line in lines if line.split()[:1] == [ABBREVIATIONS[column]] and ":" not in line)
         counts = [labels[part, column].sum() for part in (results.training, results.validation)]
         counts += [(kind & masked)[:, place].sum() for kind in (present, ~present)]
         thresholds = [f"{search.thresholds[column]:.2f}" for search in results.searches.values()]
@@ -122,8 +122,32 @@ def test_the_console_is_told_the_gist_in_short_lines(results):
     assert not any(line.startswith(name) for name in DROPPED for line in lines)
     for leads, search in results.searches.items():
         scores = (search.score_at_half, search.score_common, search.score_by_class, search.score)
-        line = next(line for line in lines if line.startswith(f"{leads} leads"))
-        assert line.split()[2:] == [f"{score:.3f}" for score in scores]
+        cleaned, as_they_came = (line for line in lines if line.startswith(f"{leads} leads"))
+        assert cleaned.split()[2:] == [f"{score:.3f}" for score in scores]
+        assert as_they_came.startswith(f"{leads} leads, labels as they came ")
+
+
+def test_the_console_is_told_what_was_relabelled_and_why_not(results):
+    lumped, omitted, skipped = results.relabellings
+    changed = (lumped.before[:, COLUMN["AF"]] != lumped.after[:, COLUMN["AF"]]).sum()
+    told = relabelling_line(lumped)
+    assert told.startswith(f"AFL or AF in Ningbo: {len(lumped.records)} recordings judged; added: AF {changed}; ")
+    assert told.endswith(f"removed: AFL {changed}")
+    assert relabelling_line(omitted).endswith("removed: none")
+    assert relabelling_line(skipped) == "SB or NSR in Mine: labels left as they are, no Mine"
+    assert told in summary_lines(results)
+
+
+def test_the_disagreements_are_told_and_drawn_from_their_recordings(results, headers, tmp_path):
+    lines = summary_lines(results)
+    place = lines.index("the most confident disagreements of labels and round 1, more and drawn in the report")
+    assert [line.split() for line in lines[place + 2 : place + 4]] == [
+        ["R004", "AF", "absent", "0.990"], ["R006", "SB", "present", "0.030"]
+    ]  # fmt: skip
+    found = [one._replace(path=path) for one, path in zip(results.disagreements, headers, strict=False)]
+    write_report(tmp_path, replace(results, disagreements=found, searches={}), Settings())
+    drawn = sorted(path.name for path in (tmp_path / "report" / "disagreements").iterdir())
+    assert drawn == [f"01_{headers[0].stem}_AF.png", f"02_{headers[1].stem}_SB.png"]
 
 
 def test_the_console_is_told_nothing_of_what_is_not_left_out(results):

@@ -35,6 +35,7 @@ def test_does_not_depend_on_the_number_of_processes(store, made_up, tmp_path):
     other = build_store(made_up, tmp_path, jobs=2)
     np.testing.assert_array_equal(other.microvolts, store.microvolts)
     np.testing.assert_array_equal(other.names, store.names)
+    assert other.digest == store.digest == open_store(tmp_path).digest
     assert other.dropped == store.dropped
 
 
@@ -57,6 +58,37 @@ def test_leaves_out_what_cannot_be_used_and_says_why(headers, tmp_path):
     assert "line 1" in reasons[chosen[1].stem] and "no lead V6" in reasons[chosen[3].stem]
     assert all(path.stem in reasons[path.stem] for path in chosen[:4])
     assert open_store(tmp_path / "store").dropped == store.dropped
+
+
+def test_the_digest_changes_with_a_sample_a_label_a_name_or_a_length(headers, tmp_path):
+    source = next(path for path in headers if path.stem.startswith("HR"))
+    text, signal = source.read_text(), source.with_suffix(".mat").read_bytes()
+    moved = signal[:4000] + bytes([signal[4000] ^ 64]) + signal[4001:]
+    shorter = (text.replace("500 5000", "500 4900"), signal[:8] + (4900).to_bytes(4, "little") + signal[12 : -12 * 200])
+    variants = {
+        "as it was": ("A", text, signal), "again": ("A", text, signal), "sample": ("A", text, moved),
+        "label": ("A", text.replace("Dx: ", "Dx: 164934002,59931005,251146004,"), signal),
+        "name": ("B", text, signal), "length": ("A", *shorter),
+    }  # fmt: skip
+    digests = {}
+    for kind, (name, header, integers) in variants.items():
+        data = tmp_path / kind
+        data.mkdir()
+        (data / f"{name}.hea").write_text(header.replace(source.stem, name))
+        (data / f"{name}.mat").write_bytes(integers)
+        digests[kind] = build_store(data, data / "store", jobs=1).digest
+    assert digests.pop("again") == digests["as it was"]
+    assert len(set(digests.values())) == len(digests)
+
+
+def test_paths_lead_to_the_headers_below_the_data_folder(headers, tmp_path):
+    folders = [tmp_path / "data" / name for name in ("one", "two/three")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for path in (headers[0], headers[0].with_suffix(".mat")):
+            shutil.copy(path, folder)
+    store = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
+    assert store.paths.tolist() == [f"one/{headers[0].name}", f"two/three/{headers[0].name}"]
 
 
 def test_cuts_what_is_longer_than_the_longest(tmp_path):

@@ -129,6 +129,95 @@ def test_other_sources_tell_the_truth_and_sometimes_more(made):
     assert any(set(truth.codes) - set(labels.COLUMN_OF_CODE) for truth in others)
 
 
+def planted(source, share, records, **habits):
+    """For each of so many recordings: what is found, what its header tells, and that with wrong labels planted."""
+    rng = np.random.default_rng(2)
+    for _ in range(records):
+        findings = synthetic.draw_findings(rng)
+        codes = synthetic.written_codes(findings, source, rng, **habits)
+        yield findings, codes, synthetic.with_wrong_labels(codes, findings, source, rng, share, **habits)
+
+
+def is_label(code):
+    return labels.COLUMN_OF_CODE.get(code) in set(labels.TRAINED)
+
+
+@pytest.mark.parametrize("source", ["PTB-XL", "CPSC", "Ningbo"])
+@pytest.mark.parametrize("share", [0, 0.05, 0.5])
+def test_the_share_of_wrong_labels_is_the_given_one(source, share):
+    pairs = [(old, new) for _, *told in planted(source, share, 800) for old, new in zip(*told, strict=True)]
+    wrong = [old != new for old, new in pairs if is_label(old)]
+    spread = np.sqrt(share * (1 - share) / len(wrong))
+    assert np.mean(wrong) == pytest.approx(share, abs=4 * spread)
+
+
+@pytest.mark.parametrize(
+    ("source", "habits", "vocabulary"),
+    [
+        ("Georgia", {}, set(labels.ABBREVIATIONS) - set(labels.DROPPED)),
+        ("CPSC", {}, set(labels.CPSC_LABELS)),
+        ("CPSC", {"cpsc_omits": False}, set(labels.ABBREVIATIONS) - set(labels.DROPPED)),
+        ("Ningbo", {}, set(labels.ABBREVIATIONS) - {"AF", *labels.DROPPED}),
+        ("Ningbo", {"ningbo_flutter": False}, set(labels.ABBREVIATIONS) - set(labels.DROPPED)),
+    ],
+)
+def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habits, vocabulary):
+    seen, kept = set(), set()
+    for findings, told, changed in planted(source, 1, 400, **habits):
+        assert len(changed) == len(told) == len(set(changed))
+        pairs = list(zip(told, changed, strict=True))
+        assert all(old == new for old, new in pairs if not is_label(old))
+        kept |= {labels.COLUMN_OF_CODE.get(old, "companion") for old, new in pairs if not is_label(old)}
+        wrong = [new for old, new in pairs if old != new]
+        classes = {labels.ABBREVIATIONS[labels.COLUMN_OF_CODE[code]] for code in wrong}
+        # Each wrong label is a class more, and each class that it stands for is told no longer, in any code.
+        assert len(classes) == len(wrong) and not classes & findings
+        added = labels.encode(changed) & ~labels.encode(told)
+        gone = labels.encode(told) & ~labels.encode(changed)
+        np.testing.assert_array_equal(added, np.isin(labels.ABBREVIATIONS, list(classes)))
+        np.testing.assert_array_equal(gone, labels.encode(old for old, new in pairs if old != new))
+        # A label stays right only where no absent class is left to take its place.
+        right = any(old == new for old, new in pairs if is_label(old))
+        assert not right or vocabulary <= findings | classes
+        assert set(wrong) <= {synthetic.SOURCES[source].code(name) for name in vocabulary}
+        seen |= classes
+    assert seen == vocabulary
+    if source == "Georgia":
+        assert kept == {"companion", *(labels.COLUMN[name] for name in labels.DROPPED)}
+
+
+def test_wrong_labels_are_drawn_evenly_from_what_is_neither_told_nor_found():
+    rng, sinus = np.random.default_rng(3), ("426783006",)
+    drawn = [synthetic.with_wrong_labels(sinus, {"NSR", "LAD"}, "Georgia", rng, 1)[0] for _ in range(2000)]
+    names, counts = np.unique([labels.ABBREVIATIONS[labels.COLUMN_OF_CODE[code]] for code in drawn], return_counts=True)
+    assert set(names) == set(labels.ABBREVIATIONS) - {"NSR", "LAD", *labels.DROPPED}
+    assert np.abs(counts - 100).max() < 40  # four times the spread
+
+
+def test_wrong_labels_change_nothing_but_the_labels(tmp_path):
+    right = synthetic.synthesize(tmp_path / "right", 12, seed=6, sources={"Georgia": 1})
+    wrong = synthetic.synthesize(tmp_path / "wrong", 12, seed=6, sources={"Georgia": 1}, wrong_labels=0.5)
+    for one, other in zip(right, wrong, strict=True):
+        text = (tmp_path / "right" / f"{one.name}.hea").read_text()
+        expected = text.replace(f"Dx: {','.join(one.codes)}\n", f"Dx: {','.join(other.codes)}\n")
+        assert (tmp_path / "wrong" / f"{one.name}.hea").read_text() == expected
+        signals = (tmp_path / folder / f"{one.name}.mat" for folder in ("right", "wrong"))
+        assert len({path.read_bytes() for path in signals}) == 1
+        assert one.name == other.name
+        np.testing.assert_array_equal(one.classes, other.classes)
+    # Chance is each recording's own: the first label is wrong in some and right in others.
+    assert {one.codes[0] == other.codes[0] for one, other in zip(right, wrong, strict=True)} == {True, False}
+    fewer = synthetic.synthesize(tmp_path / "fewer", 4, seed=6, sources={"Georgia": 1}, wrong_labels=0.5)
+    assert [truth.codes for truth in fewer] == [truth.codes for truth in wrong[:4]]
+    assert contents(tmp_path / "fewer").items() < contents(tmp_path / "wrong").items()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, np.nan])
+def test_a_share_of_wrong_labels_beyond_0_to_1_is_refused(tmp_path, share):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        synthetic.synthesize(tmp_path, 1, wrong_labels=share)
+
+
 def test_every_trained_class_is_frequent_enough_to_learn():
     rng = np.random.default_rng(0)
     drawn = np.array([np.isin(labels.ABBREVIATIONS, list(synthetic.draw_findings(rng))) for _ in range(3000)])

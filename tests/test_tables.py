@@ -1,10 +1,13 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
+from ecg.cleaning import Lumping, Omission, Relabelling
 from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
+from ecg.review import Disagreement
 from ecg.scoring import challenge_score, load_weights, search_thresholds
 from ecg.store import Store
 from ecg.tables import Results, reasons, tables
@@ -21,7 +24,10 @@ def made_results(seed=0, rate=0.15):
     labels[:, COLUMN["PR"]] = False  # a class that never occurs
     names = np.array([f"R{place:03}" for place in range(COUNT)])
     dropped = (("A0001", "the reason, with a comma"), ("S0001", "source PTB is not trained on"))
-    store = Store(names, sources, labels, np.arange(COUNT + 1), np.zeros((COUNT, 12), np.int16), dropped)
+    starts, microvolts = np.arange(COUNT + 1), np.zeros((COUNT, 12), np.int16)
+    came = labels.copy()
+    relabellings = made_relabellings(labels, sources, random)
+    store = Store(names, names, sources, came, starts, microvolts, dropped, "digest")
     validation = np.arange(0, COUNT, 2)
     scored = sources[validation] == "Georgia"
     masks = (random.random((COUNT, 22)) < 0.9).astype(np.float32)
@@ -36,7 +42,26 @@ def made_results(seed=0, rate=0.15):
                         best=True)
         for stage, scores in (("round 1", {"score at 0.5": -0.1}), ("round 2", {"score at 0.5": 0.1, "optimised": 0.2}))
     ]  # fmt: skip
-    return Results(store, np.arange(1, COUNT, 2), validation, scored, epochs, masks, searches, validated)
+    disagreements = [
+        Disagreement(Path(f"{name}.hea"), "Georgia", COLUMN[abbreviation], labelled, probability, np.full(26, 0.5))
+        for name, abbreviation, labelled, probability in (("R004", "AF", False, 0.99), ("R006", "SB", True, 0.03))
+    ]
+    return Results(store, labels, np.arange(1, COUNT, 2), validation, scored, epochs, relabellings, masks,
+                   disagreements, searches, validated)  # fmt: skip
+
+
+def made_relabellings(labels, sources, random):
+    """Relabel at random, in place, and return what was done; a third rule cannot be applied."""
+    made = []
+    for rule in (Lumping(), Omission()):
+        judged = rule.judged(labels, sources)
+        probabilities = rule.probabilities(random.random((len(judged), 1 if rule == Lumping() else 15)))
+        after = rule.relabelled(labels, sources, probabilities)
+        made.append(Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]))
+        labels[:] = after
+    none = labels[:0]
+    made.append(Relabelling("SB or NSR in Mine", judged[:0], rule.columns, np.empty((0, 15)), none, none, "no Mine"))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +101,7 @@ def test_classes_are_counted_alike_by_part_and_by_source(results):
     rows = table(results, "classes")
     assert [row["class"] for row in rows] == list(ABBREVIATIONS)
     assert {row["class"] for row in rows if row["use"] == "dropped"} == set(DROPPED)
-    for row, count in zip(rows, results.store.labels.sum(axis=0), strict=True):
+    for row, count in zip(rows, results.labels.sum(axis=0), strict=True):
         assert row["training"] + row["validation"] == count
         assert sum(row[source] for source in ("CPSC", "Georgia", "Ningbo")) == count
     assert rows[COLUMN["LBBB"]]["codes"] == "733534002|164909002"
@@ -99,34 +124,81 @@ def test_masks_are_counted_by_class_and_source(results):
             counts = dict.fromkeys(("present", "present masked", "absent", "absent masked"), 0)
             for record in range(COUNT):
                 if source in ("all", results.store.sources[record]):
-                    kind = "present" if results.store.labels[record, column] else "absent"
+                    kind = "present" if results.labels[record, column] else "absent"
                     counts[kind] += 1
                     counts[f"{kind} masked"] += results.masks[record, place] == 0
             row = rows[ABBREVIATIONS[column], source]
             assert {name: row[name] for name in counts} == counts
 
 
+def test_relabelling_is_counted_by_rule_source_and_class(results):
+    rows = table(results, "relabelling")
+    *done, skipped = rows
+    assert skipped["what"] == "SB or NSR in Mine" and skipped["why not"] == "no Mine" and skipped["judged"] == 0
+    assert {(row["what"], row["source"]) for row in done} == {
+        ("AFL or AF in Ningbo", "Ningbo"), ("what CPSC does not label", "CPSC")
+    }  # fmt: skip
+    for source in ("CPSC", "Ningbo"):
+        group, counted = results.store.sources == source, [row for row in done if row["source"] == source]
+        assert len(counted) == {"CPSC": 15, "Ningbo": 2}[source]
+        for row in counted:
+            before, after = (labels[group, COLUMN[row["class"]]] for labels in (results.store.labels, results.labels))
+            assert row["after"] - row["before"] == row["added"] - row["removed"] == after.sum() - before.sum()
+            assert row["added"] == (after & ~before).sum()
+            if source == "CPSC":
+                assert (row["judged"], row["before"], row["removed"]) == (group.sum(), before.sum(), 0)
+
+
+def test_every_change_and_every_likely_class_is_among_the_decisions(results):
+    rows = table(results, "relabelled")
+    changed = {(row["record"], row["class"], bool(row["after"])) for row in rows if row["before"] != row["after"]}
+    places = np.argwhere(results.labels != results.store.labels)
+    assert changed == {
+        (str(results.store.names[row]), ABBREVIATIONS[column], bool(results.labels[row, column]))
+        for row, column in places
+    }  # fmt: skip
+    for rule in results.relabellings:
+        likely = (rule.probabilities >= 0.5).sum()
+        assert sum(row["what"] == rule.title and row["probability"] >= 0.5 for row in rows) == likely
+    kept = [row for row in rows if row["what"] == "AFL or AF in Ningbo" and row["class"] == "AFL" and row["after"]]
+    assert kept and all(row["before"] and row["source"] == "Ningbo" for row in kept)
+
+
+def test_disagreements_are_listed_in_their_order(results):
+    names = ("record", "class", "label", "probability")
+    assert [tuple(row[name] for name in names) for row in table(results, "disagreements")] == [
+        ("R004", "AF", "absent", 0.99), ("R006", "SB", "present", 0.03)
+    ]  # fmt: skip
+
+
+def labels_of(results, kind):
+    labels = {"cleaned": results.labels, "as they came": results.store.labels}[kind]
+    return labels[results.validation[results.scored]]
+
+
+@pytest.mark.parametrize("kind", ["cleaned", "as they came"])
 @pytest.mark.parametrize("leads", [12, 2])
-def test_the_scores_follow_from_the_thresholds(results, leads):
+def test_the_scores_follow_from_the_thresholds(results, leads, kind):
     thresholds, by_class = (
         np.array([row[f"{leads} leads"] for row in table(results, name)])
         for name in ("thresholds", "thresholds_by_class")
     )
     assert (thresholds != by_class).any()
-    row = next(row for row in table(results, "scores") if row["leads"] == leads)
-    labels = results.store.labels[results.validation[results.scored]]
+    (row,) = (row for row in table(results, "scores") if (row["leads"], row["labels"]) == (leads, kind))
+    labels = labels_of(results, kind)
     probabilities = expand(results.validated[leads][results.scored])
     for name, used in (("score as answered", thresholds), ("score with one for each class", by_class),
                        ("score at 0.5", 0.5), ("score with one threshold", row["one threshold"])):  # fmt: skip
         assert row[name] == pytest.approx(challenge_score(labels, probabilities >= used, WEIGHTS))
 
 
+@pytest.mark.parametrize("kind", ["cleaned", "as they came"])
 @pytest.mark.parametrize("leads", [12, 2])
-def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(results, leads):
-    labels = results.store.labels[results.validation[results.scored]]
+def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(results, leads, kind):
+    labels = labels_of(results, kind)
     probabilities = expand(results.validated[leads][results.scored])
     answers = probabilities >= results.searches[leads].thresholds
-    rows = table(results, f"class_scores_{leads}_leads")
+    rows = [row for row in table(results, f"class_scores_{leads}_leads") if row.pop("labels") == kind]
     assert [row["class"] for row in rows] == list(ABBREVIATIONS)
     missing = {(row["class"], name) for row in rows for name, value in row.items() if value != value}
     expected = set()
@@ -147,7 +219,7 @@ def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(res
                 expected.add((name, metric))
     assert missing == expected
     assert ("PR", "AUROC") in missing
-    means = next(row for row in table(results, "scores") if row["leads"] == leads)
+    (means,) = (row for row in table(results, "scores") if (row["leads"], row["labels"]) == (leads, kind))
     for metric in ("F-measure", "AUROC", "AUPRC"):
         assert means[metric] == pytest.approx(np.nanmean([row[metric] for row in rows]))
 

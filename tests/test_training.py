@@ -25,7 +25,7 @@ from ecg.training import (
 )
 
 ROOT = Path(__file__).parents[1]
-QUICK = TrainingSettings(smallest_batch=4, steps=1000, rate=1e-2, epochs=3)
+QUICK = TrainingSettings(smallest_batch=4, steps=9, rate=1e-2, epochs=3)  # 36 recordings are 9 steps
 
 
 def beats_store(count=48, lengths=(500,)):
@@ -39,7 +39,7 @@ def beats_store(count=48, lengths=(500,)):
         microvolts[starts[record] : starts[record + 1] : 40 if many[record] else 110] += 1500
     labels = np.stack([many, ~many], axis=1)
     names = np.array([f"X{record}" for record in range(count)])
-    return Store(names, np.full(count, "X"), labels, starts, microvolts, ())
+    return Store(names, names, np.full(count, "X"), labels, starts, microvolts, (), "digest")
 
 
 def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=None):
@@ -71,6 +71,31 @@ def test_rates_and_batches_are_the_methods():
     settings = TrainingSettings()
     assert [settings.rate_in(epoch) for epoch in range(4)] == [1e-4, 1e-4, 1e-3, 1e-3]
     assert [settings.batch_for(count) for count in (10, 680, 2000, 12_800, 70_000)] == [16, 16, 40, 256, 256]
+
+
+def test_an_epoch_of_few_recordings_takes_them_repeatedly_until_it_has_its_steps():
+    settings = TrainingSettings()
+    assert [settings.passes_for(count) for count in (1, 16, 160, 400, 680, 70_000)] == [800, 50, 5, 2, 1, 1]
+    for count in (16, 160, 400):
+        assert settings.passes_for(count) * count / settings.batch_for(count) == settings.steps
+
+
+def test_each_pass_of_an_epoch_is_cut_and_ordered_anew(monkeypatch):
+    seen = []
+
+    class Network:
+        def train_on_batch(self, signals, targets, sample_weight):
+            seen.append(signals)
+            return 1.0
+
+        def get_weights(self):
+            return []
+
+    store = beats_store(8, lengths=(600,))
+    examples = Examples(store, np.arange(8), (0,), store.labels.astype(np.float32), np.ones((8, 2), np.float32))
+    train_epoch(Network(), examples, 4, 3, np.random.default_rng(1), WeightAverage(0.0), "trial")
+    assert [len(signals) for signals in seen] == [4] * 6
+    assert len({signals.tobytes() for signals in seen}) == 6
 
 
 def test_the_average_of_weights_is_that_of_all_steps_whether_added_one_by_one_or_not():
@@ -133,7 +158,8 @@ def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small):
     for number in (0, 1, 0):
         network.set_weights(start)
         order = seed_epoch(network, 5, "trial", number)
-        outcomes.append((train_epoch(network, examples, 4, order, WeightAverage(0.0), "trial"), network.get_weights()))
+        loss = train_epoch(network, examples, 4, 1, order, WeightAverage(0.0), "trial")
+        outcomes.append((loss, network.get_weights()))
     assert outcomes[0][0] == outcomes[2][0] != outcomes[1][0]
     for a, b in zip(outcomes[0][1], outcomes[2][1], strict=True):
         np.testing.assert_array_equal(a, b)

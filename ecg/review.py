@@ -1,0 +1,236 @@
+"""Which labels of a data folder a trained model is sure are wrong, listed, and drawn for a cardiologist to look at."""
+
+import csv
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ecg.files import aside
+from ecg.labels import ABBREVIATIONS, LEADS, TRAINED, encode, source_of
+from ecg.paper import draw_record
+from ecg.progress import Progress
+from ecg.records import RecordError, find_records, read_header, read_record, read_signal
+
+TABLE = "disagreements.csv"
+PICTURE = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
+PICTURES = 20  # of the most confident disagreements, where no other number is asked for
+
+
+class Disagreement(NamedTuple):
+    """A label that a network is sure is wrong.
+
+    path of the header, source, column of the 26 classes, whether the class is labelled, the probability that the
+    network gives it, and its probabilities of all classes (26,).
+    """
+
+    path: Path
+    source: str
+    column: int
+    labelled: bool
+    probability: float
+    probabilities: np.ndarray
+
+
+class Answers(NamedTuple):
+    """What a model says of n recordings, and why it says nothing of others.
+
+    paths of headers (n,), labels (n, 26) bool, probabilities (n, 26) and thresholds (n, 26) of the network for their
+    leads; undiagnosed: how many headers tell no diagnosis; failed: the names of other recordings by the reason.
+    """
+
+    paths: list
+    labels: np.ndarray
+    probabilities: np.ndarray
+    thresholds: np.ndarray
+    undiagnosed: int
+    failed: dict
+
+
+def review(model, data, output, omissions=None, pictures=PICTURES, log=print):
+    """Compare the labels of a data folder with what a model says, and return the number of disagreements.
+
+    The folder `output` gets all of them in disagreements.csv, the most confident first, and a page of ECG paper for
+    each of the first so many `pictures`; an earlier review there is replaced once all is written. A label is in it
+    where training would mask it: present with a probability below 0.1, or absent with one above 0.9. Only trained
+    classes are compared and, in sources that omit some of them, these only where they are present; `omissions` are
+    ecg.cleaning.Omission, the method's by default. Headers that tell no diagnosis, and recordings that cannot be read
+    or answered, are left out; `log` takes a line for each of the latter and those that sum it all up.
+
+    Raises FileNotFoundError where `data` holds no header, FileExistsError where `output` holds what is of no review,
+    and RecordError where no recording could be reviewed.
+    """
+    data, folder, paths = Path(data), Path(output).resolve(), find_records(data)
+    if not paths:
+        raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
+    check_replaceable(folder)
+    with aside(folder) as part:
+        part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
+        answers = ask(model, data, paths)
+        failures = [f"{names[0]}{f' and {len(names) - 1:,} more' if names[1:] else ''}: {reason}"
+                    for reason, names in answers.failed.items()]  # fmt: skip
+        if not answers.paths:
+            reason = failures[0] if failures else "their headers tell no diagnosis"
+            raise RecordError(f"{data}: none of {len(paths):,} recordings can be reviewed, {reason}")
+        for line in failures:
+            log(line)
+
+        compared, rows, found = compare(answers, omissions)
+        with open(part / TABLE, "w", newline="") as file:
+            names, *lines = disagreement_table(found, data)
+            csv.writer(file).writerows([names, *((*line, f"{probability:.6g}") for *line, probability in lines)])
+        drawn = draw_disagreements(part, found[:pictures], answers.thresholds[rows[:pictures]], log)
+    for line in summary_lines(answers, compared, found):
+        log(line)
+    log(f"{output}: {TABLE} and {drawn:,} pictures")
+    return len(found)
+
+
+def compare(answers, omissions=None):
+    """Return which labels of Answers were compared (n, 22) bool, and where they disagree: rows (d,) and a list.
+
+    The list is of Disagreement, the most confident first, and the rows are their places among the n recordings. One
+    rule serves the networks of both rounds: by its loss, a network answers best with 0.9 where a class is 38 times
+    (round 1) or 42 times (round 2) as likely present as absent, with 0.1 where it is 3,800 or 1,300 times as likely
+    absent.
+    """
+    from ecg.cleaning import CleaningSettings, disagreements, label_masks  # they load Keras, and drawing needs none
+
+    sources = np.array([source_of(path.stem) for path in answers.paths])
+    labels, probabilities = answers.labels[:, TRAINED], answers.probabilities[:, TRAINED]
+    unsaid = omitted(sources, CleaningSettings().omissions if omissions is None else omissions)[:, TRAINED]
+    compared = labels | ~unsaid
+    rows, places = disagreements(np.where(compared, label_masks(labels, probabilities), 1), probabilities)
+    found = [
+        Disagreement(answers.paths[row], str(sources[row]), int(column), bool(answers.labels[row, column]),
+                     float(answers.probabilities[row, column]), answers.probabilities[row])
+        for row, column in zip(rows, TRAINED[places], strict=True)
+    ]  # fmt: skip
+    return compared, rows, found
+
+
+def check_replaceable(folder):
+    """Raise FileExistsError where something lies in a folder, or in its place, that no review has left there."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    foreign = [name for name in names if name != TABLE and not PICTURE.fullmatch(name)]
+    if names and (foreign or TABLE not in names):
+        raise FileExistsError(f"{folder}: holds {(foreign or names)[0]}, which is of no review; choose another folder")
+
+
+def ask(model, data, paths):
+    """Return the Answers of a model folder to recordings of the folder `data`, of which one at a time is in memory."""
+    from ecg.bundle import ModelError, load_bundle
+
+    networks, answers, failed, undiagnosed = {}, [], {}, 0
+
+    def network_for(leads):
+        chosen = tuple(lead for lead in LEADS if lead in leads)
+        if chosen not in networks:
+            try:
+                networks[chosen] = load_bundle(model, leads), ""
+            except (ModelError, OSError) as error:  # kept, for it is the same for the next recording
+                networks[chosen] = None, str(error)
+        network, reason = networks[chosen]
+        if reason:
+            raise ModelError(reason)
+        return network
+
+    with Progress("review", len(paths), "recordings") as progress:
+        for path in paths:
+            try:
+                header = read_header(path)
+                if diagnosed(header):
+                    network = network_for(header.lead_names)
+                    probabilities = network.probabilities(header, read_signal(path, header))
+                    answers.append((path, encode(header.codes), probabilities, network.thresholds))
+                else:
+                    undiagnosed += 1
+            except (RecordError, ModelError, OSError) as error:
+                failed.setdefault(" ".join(str(error).split()), []).append(name_below(data, path))
+            progress.advance()
+    paths, *arrays = zip(*answers, strict=True) if answers else ((), (), (), ())
+    return Answers(list(paths), *map(np.array, arrays), undiagnosed, failed)
+
+
+def diagnosed(header):
+    """Return whether a header tells a diagnosis, of whatever class: words, such as Unknown, are no codes."""
+    return any(code.isdigit() for code in header.codes)
+
+
+def omitted(sources, omissions):
+    """Return where a source says nothing of a class, by ecg.cleaning.Omission: sources (n,) -> (n, 26) bool."""
+    unsaid = np.zeros((len(sources), len(ABBREVIATIONS)), bool)
+    for rule in omissions:
+        unsaid[np.ix_(np.isin(sources, rule.sources), rule.columns)] = True
+    return unsaid
+
+
+def name_below(folder, path):
+    """Return a record's name, with the folders between `folder` and its header where it is nested."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def disagreement_table(found, data=None):
+    """Return disagreements as a table, in their order: rows, the first of them the names of the columns.
+
+    A record is called by its name, or where the folder `data` is given by its place below that.
+    """
+    rows = [
+        (rank, name_below(data or one.path.parent, one.path), one.source, ABBREVIATIONS[one.column],
+         "present" if one.labelled else "absent", one.probability)
+        for rank, one in enumerate(found, 1)
+    ]  # fmt: skip
+    return [("rank", "record", "source", "class", "label", "probability"), *rows]
+
+
+def draw_disagreements(folder, found, thresholds, log=print):
+    """Draw a page for each disagreement into a folder, RANK_RECORD_CLASS.png, and return how many were drawn.
+
+    thresholds (26,), or (d, 26) for d disagreements, are marked beside the probabilities. Recordings are read again;
+    `log` takes a line for each that cannot be drawn.
+    """
+    thresholds = np.broadcast_to(thresholds, (len(found), len(ABBREVIATIONS)))
+    digits, failures = max(len(str(len(found))), 2), []
+    with Progress("drawing", len(found), "pages") as progress:
+        for rank, one in enumerate(found, 1):
+            try:
+                header, recording = read_record(one.path)
+                figure = draw_record(header, recording, 0.0, one.probabilities, thresholds[rank - 1],
+                                     caption(one, header), one.column)  # fmt: skip
+            except (RecordError, OSError) as error:
+                failures.append(f"{one.path.stem} cannot be drawn: {' '.join(str(error).split())}")
+            else:
+                figure.savefig(Path(folder) / f"{rank:0{digits}}_{one.path.stem}_{ABBREVIATIONS[one.column]}.png")
+            progress.advance()
+    for line in failures:
+        log(line)
+    return len(found) - len(failures)
+
+
+def caption(one, header):
+    """Return in words what a disagreement is; where the label is not the header's, relabelling has put it there."""
+    labelled = "labelled" if one.labelled else "not labelled"
+    if encode(header.codes)[one.column] != one.labelled:
+        labelled += " after relabelling"
+    probability = f"{one.probability:.2f}"
+    probability = {"0.00": "less than 0.01", "1.00": "more than 0.99"}.get(probability, probability)
+    return f"{ABBREVIATIONS[one.column]} is {labelled}, and the network gives it {probability}"
+
+
+def summary_lines(answers, compared, found):
+    """Return lines for the console: what was compared, (n, 22) bool, and what was found, by class."""
+    records = len({one.path for one in found})
+    lines = [
+        f"{len(answers.paths):,} recordings reviewed, {answers.undiagnosed:,} carry no diagnosis, "
+        f"{sum(map(len, answers.failed.values())):,} cannot be read or answered",
+        f"{compared.sum():,} labels compared, {len(found):,} disagreements in {records:,} recordings",
+    ]
+    table = [("class", "present", "doubted", "absent", "doubted")]
+    for place, column in enumerate(TRAINED):
+        doubted = [one.labelled for one in found if one.column == column]
+        labels = answers.labels[compared[:, place], column]
+        if doubted:
+            counts = (labels.sum(), sum(doubted), (~labels).sum(), len(doubted) - sum(doubted))
+            table.append((ABBREVIATIONS[column], *(f"{count:,}" for count in counts)))
+    return [*lines, *("{:<7}{:>9}{:>9}{:>9}{:>9}".format(*row) for row in table if found)]

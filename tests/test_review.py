@@ -1,0 +1,389 @@
+import csv
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from matplotlib.figure import Figure
+
+from ecg.bundle import Bundle, ModelError, save_bundle
+from ecg.cleaning import SURE_ABSENT, SURE_PRESENT, Omission
+from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, LEAD_SETS, LEADS, SCORED, TRAINED
+from ecg.losses import AsymmetricLoss, FocalLoss
+from ecg.networks import build_network
+from ecg.records import RecordError, read_record
+from ecg.review import Disagreement, disagreement_table, draw_disagreements, review
+
+CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in SCORED}
+
+
+def write(folder, name, classes=("NSR",), leads=LEADS[:2], codes=None):
+    """Write a record of a second with these labels; return its header's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    codes = ",".join(CODE[each] for each in classes) if codes is None else codes
+    lines = [f"{name} {len(leads)} 100 100", *(f"{name}.mat 16+24 1000/mV 16 0 0 0 0 {lead}" for lead in leads)]
+    (folder / f"{name}.hea").write_text("\n".join([*lines, f"#Dx: {codes}", ""]))
+    signal = np.random.default_rng(len(name)).integers(-500, 500, (len(leads), 100))
+    scipy.io.savemat(folder / f"{name}.mat", {"val": signal.astype(np.int16)}, format="4")
+    return folder / f"{name}.hea"
+
+
+class Network:
+    """Says of a record what it is told to, and of the other classes a half."""
+
+    def __init__(self, told, leads):
+        self.told, self.leads, self.thresholds = told, leads, np.full(26, len(leads) / 20)
+
+    def probabilities(self, header, recording):
+        assert recording.shape == (len(header.leads), 100)
+        said = np.full(26, 0.5, np.float32)
+        for name, probability in self.told.get(header.name, {}).items():
+            said[COLUMN[name]] = probability
+        return said
+
+
+@pytest.fixture
+def model(monkeypatch):
+    """A folder of models in place of trained ones: what they say, and the lead sets there are and were loaded."""
+
+    class Folder:
+        told, has, loaded = {}, (12, 2), []
+
+    folder = Folder()
+
+    def load(where, leads):
+        assert where is folder
+        count = next(count for count, chosen in LEAD_SETS.items() if set(chosen) <= set(leads))
+        folder.loaded = [*folder.loaded, count]
+        if count not in folder.has:
+            raise ModelError(f"no model for {count} leads")
+        return Network(folder.told, LEAD_SETS[count])
+
+    monkeypatch.setattr("ecg.bundle.load_bundle", load)
+    return folder
+
+
+def listed(folder):
+    with open(folder / "disagreements.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def found(folder):
+    return [(row["record"], row["class"], row["label"]) for row in listed(folder)]
+
+
+def test_lists_each_label_whose_opposite_the_network_is_sure_of_the_most_confident_first(model, tmp_path):
+    random, expected = np.random.default_rng(0), []
+    for number in range(1, 31):
+        name = f"E{number:05}"
+        labels, said = random.random(26) < 0.3, random.random(26).astype(np.float32)
+        write(tmp_path / "data", name, [ABBREVIATIONS[column] for column in np.flatnonzero(labels)] or ["NSR"])
+        labels[COLUMN["NSR"]] |= not labels.any()
+        model.told[name] = dict(zip(ABBREVIATIONS, said, strict=True))
+        for column, abbreviation in enumerate(ABBREVIATIONS):
+            label = "present" if labels[column] else "absent"
+            sure = said[column] < 0.1 if labels[column] else said[column] > 0.9
+            if sure and abbreviation not in DROPPED:
+                expected.append((name, abbreviation, label, float(said[column])))
+    assert review(model, tmp_path / "data", tmp_path / "out", pictures=0) == len(expected) > 50
+    expected.sort(key=lambda row: min(row[3], 1 - row[3]))
+    rows = listed(tmp_path / "out")
+    assert found(tmp_path / "out") == [row[:3] for row in expected]
+    assert [int(row["rank"]) for row in rows] == list(range(1, len(expected) + 1))
+    assert [float(row["probability"]) for row in rows] == pytest.approx([row[3] for row in expected], rel=1e-5)
+    assert {row["source"] for row in rows} == {"Georgia"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["disagreements.csv"]
+
+
+def test_what_a_source_does_not_label_is_no_disagreement_where_it_is_absent(model, tmp_path):
+    names = ("A0001", "E00001", "X1")
+    for name in names:
+        write(tmp_path / "data", name, ("NSR", "TInv"))
+        model.told[name] = {"AF": 0.99, "SB": 0.99, "TInv": 0.01}  # all three label AF, and TInv is present
+    for omissions, labelling in (
+        (None, {"E00001", "X1"}),
+        ((), set(names)),
+        ((Omission(("X", "Georgia"), ("AF", "NSR")),), {"A0001"}),
+    ):
+        review(model, tmp_path / "data", tmp_path / "out", omissions, pictures=0)
+        assert {record for record, name, _ in found(tmp_path / "out") if name == "SB"} == labelling
+        others = sorted(row for row in found(tmp_path / "out") if row[1] != "SB")
+        assert others == sorted((record, *kind) for record in names for kind in (("AF", "absent"), ("TInv", "present")))
+
+
+def test_the_sources_that_are_not_trained_on_are_reviewed_like_others(model, tmp_path):
+    for name in ("S0001", "I0001"):
+        write(tmp_path / "data", name)
+        model.told[name] = {"NSR": 0.0}
+    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
+    assert sorted(found(tmp_path / "out")) == [("I0001", "NSR", "present"), ("S0001", "NSR", "present")]
+
+
+def test_headers_without_a_diagnosis_are_left_out_and_counted(model, tmp_path):
+    told = {"E00001": "", "E00002": "Unknown", "E00003": "PVC", "E00004": "164865005", "E00005": CODE["AF"]}
+    for name, codes in told.items():
+        write(tmp_path / "data", name, codes=codes)
+        model.told[name] = {"SB": 0.95}
+    lines = []
+    review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
+    assert {row[0] for row in found(tmp_path / "out")} == {"E00004", "E00005"}
+    assert "2 recordings reviewed, 3 carry no diagnosis, 0 cannot be read or answered" in lines
+
+
+def test_what_cannot_be_read_or_answered_is_a_line_and_left_out(model, tmp_path):
+    data, model.has = tmp_path / "data", (2,)
+    for number in range(1, 8):
+        path = write(data / "deep", f"E{number:05}", leads=LEAD_SETS[4] if number in (2, 3, 4) else ("II", "I", "V6"))
+        model.told[path.stem] = {"AF": 0.97}
+    (data / "deep" / "E00005.mat").unlink()
+    (data / "deep" / "E00006.hea").write_text("E00006 nonsense\n")
+    (data / "deep" / "E00007.hea").unlink()
+    (data / "deep" / "E00007.hea").mkdir()
+    (data / "deep" / "E00008.hea").symlink_to("nowhere")
+    lines = []
+    assert review(model, data, tmp_path / "out", pictures=0, log=lines.append) == 1
+    assert found(tmp_path / "out") == [("deep/E00001", "AF", "absent")]
+    failures = [line for line in lines if line.startswith("deep/")]
+    assert [line.split(": ")[0] for line in failures] == ["deep/E00002 and 2 more", "deep/E00005", "deep/E00006",
+                                                          "deep/E00008"]  # fmt: skip
+    assert failures[0].endswith(": no model for 4 leads") and "E00006.hea line 1" in failures[2]
+    assert "1 recordings reviewed, 0 carry no diagnosis, 6 cannot be read or answered" in lines
+    assert sorted(model.loaded) == [2, 4]
+
+
+def test_every_network_is_loaded_once_and_a_recording_goes_through_that_of_its_leads(model, tmp_path, drawn):
+    for number, leads in enumerate((LEADS, LEADS[1::-1], LEADS[::-1], LEADS[:2]), 1):
+        path = write(tmp_path / "data", f"E{number:05}", leads=leads)
+        model.told[path.stem] = {"AF": 1 - number / 100}
+    review(model, tmp_path / "data", tmp_path / "out")
+    assert sorted(model.loaded) == [2, 12]
+    assert [arguments["thresholds"][0] for arguments in drawn] == [0.6, 0.1, 0.6, 0.1]
+
+
+def test_one_recording_is_in_memory_at_a_time(model, tmp_path, monkeypatch):
+    alive = []
+
+    def probabilities(self, header, recording):
+        assert not any(earlier() is not None for earlier in alive)
+        alive.append(weakref.ref(recording))
+        return np.zeros(26, np.float32)
+
+    monkeypatch.setattr(Network, "probabilities", probabilities)
+    for number in range(1, 5):
+        write(tmp_path / "data", f"E{number:05}")
+    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
+    assert len(alive) == 4
+
+
+def test_where_nothing_can_be_reviewed_there_is_one_error_and_no_folder(model, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    with pytest.raises(FileNotFoundError, match="data"):
+        review(model, data, out)
+    data.mkdir()
+    with pytest.raises(FileNotFoundError, match="no header"):
+        review(model, data, out)
+    write(data, "E00001", codes="")
+    with pytest.raises(RecordError, match="none of 1 recordings can be reviewed, their headers tell no diagnosis"):
+        review(model, data, out)
+    write(data, "E00002", leads=LEAD_SETS[3])
+    write(data, "E00003", leads=LEAD_SETS[3])
+    lines = []
+    with pytest.raises(RecordError, match="none of 3 .*, E00002 and 1 more: no model for 3 leads"):
+        review(model, data, out, log=lines.append)
+    assert lines == []
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_damaged_network_is_not_tried_again_for_every_recording(model, tmp_path, monkeypatch):
+    tried = []
+
+    def load(*_):
+        tried.append(1)
+        raise OSError("file signature not found")
+
+    monkeypatch.setattr("ecg.bundle.load_bundle", load)
+    for number in range(1, 4):
+        write(tmp_path / "data", f"E{number:05}")
+    with pytest.raises(RecordError, match="E00001 and 2 more: file signature not found"):
+        review(model, tmp_path / "data", tmp_path / "out")
+    assert tried == [1]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The arguments of every page, in place of the pages."""
+    pages = []
+
+    def draw(header, recording, start, probabilities, thresholds, caption, asked):
+        pages.append(dict(locals()))
+        return Figure((1, 1))
+
+    monkeypatch.setattr("ecg.review.draw_record", draw)
+    return pages
+
+
+def test_the_first_disagreements_are_drawn_under_rank_record_and_class(model, tmp_path, drawn):
+    for folder in ("a", "b"):  # twice the same name
+        write(tmp_path / "data" / folder, "E00001", ("NSR", "AF"))
+    model.told["E00001"] = {"AF": 0.02, "RBBB": 0.99, "NSR": 0.05}
+    assert review(model, tmp_path / "data", tmp_path / "out", pictures=4) == 6
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        "01_E00001_RBBB.png", "02_E00001_RBBB.png", "03_E00001_AF.png", "04_E00001_AF.png"]  # fmt: skip
+    assert [row[:2] for row in found(tmp_path / "out")] == [
+        (f"{folder}/E00001", name) for name in ("RBBB", "AF", "NSR") for folder in ("a", "b")]  # fmt: skip
+    assert [page["asked"] for page in drawn] == [COLUMN["RBBB"]] * 2 + [COLUMN["AF"]] * 2
+    assert [page["caption"] for page in drawn[1:3]] == [
+        "RBBB is not labelled, and the network gives it 0.99", "AF is labelled, and the network gives it 0.02",
+    ]  # fmt: skip
+    assert drawn[0]["probabilities"][COLUMN["RBBB"]] == np.float32(0.99)
+
+
+def disagreement(path, name="AF", labelled=True, probability=0.05):
+    return Disagreement(Path(path), "Georgia", COLUMN[name], labelled, probability, np.full(26, probability))
+
+
+def test_a_table_tells_rank_record_source_class_label_and_probability():
+    one, two = disagreement("data/E00001.hea"), disagreement("data/deep/x.y.hea", "SB", False, 0.95)
+    head = ("rank", "record", "source", "class", "label", "probability")
+    rows = [(1, "E00001", "Georgia", "AF", "present", 0.05), (2, "x.y", "Georgia", "SB", "absent", 0.95)]
+    assert disagreement_table([one, two]) == [head, *rows]
+    assert [row[1] for row in disagreement_table([one, two], Path("data"))] == ["record", "E00001", "deep/x.y"]
+    assert disagreement_table([]) == [head]
+
+
+def test_a_caption_says_where_the_label_is_not_the_headers_and_keeps_its_numbers_short(tmp_path, drawn):
+    path = write(tmp_path, "JS20001", ("AFL",))
+    cases = {
+        ("AFL", True, 0.0123): "AFL is labelled, and the network gives it 0.01",
+        ("AF", True, 0.0999): "AF is labelled after relabelling, and the network gives it 0.10",
+        ("AFL", False, 0.9): "AFL is not labelled after relabelling, and the network gives it 0.90",
+        ("SB", False, 0.99997): "SB is not labelled, and the network gives it more than 0.99",
+        ("AFL", True, 1e-5): "AFL is labelled, and the network gives it less than 0.01",
+    }
+    assert draw_disagreements(tmp_path, [disagreement(path, *case) for case in cases], np.full(26, 0.5)) == 5
+    assert [page["caption"] for page in drawn] == list(cases.values())
+    assert all(np.array_equal(page["thresholds"], np.full(26, 0.5)) for page in drawn)
+
+
+def test_what_cannot_be_drawn_any_more_is_named_and_the_others_are_drawn(tmp_path, drawn):
+    paths = [write(tmp_path, f"E0000{number}") for number in range(1, 5)]
+    paths[0].unlink()
+    paths[2].with_suffix(".mat").write_bytes(b"")
+    lines = []
+    assert draw_disagreements(tmp_path, [disagreement(path) for path in paths], np.ones(26), lines.append) == 2
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["02_E00002_AF.png", "04_E00004_AF.png"]
+    assert [line.split(":")[0] for line in lines] == ["E00001 cannot be drawn", "E00003 cannot be drawn"]
+
+
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path):
+    path = write(tmp_path, "E00001")
+    with pytest.raises(FileNotFoundError):
+        draw_disagreements(tmp_path / "nowhere", [disagreement(path)], np.ones(26))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_earlier_review_stays_until_the_new_one_is_whole_and_then_goes(model, tmp_path, drawn, monkeypatch):
+    data, out = tmp_path / "data", tmp_path / "reviews" / "out"
+    write(data, "E00001")
+    model.told["E00001"] = {"AF": 0.99}
+    review(model, data, out)
+    before = contents(out)
+    assert set(before) == {"disagreements.csv", "01_E00001_AF.png"}
+    model.told["E00001"] = {"SB": 0.99}
+
+    def fails(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ecg.review.draw_disagreements", fails)
+        with pytest.raises(OSError, match="disk full"):
+            review(model, data, out)
+    assert contents(out) == before
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    review(model, data, out)
+    assert set(contents(out)) == {"disagreements.csv", "01_E00001_SB.png"}
+
+
+@pytest.mark.parametrize("names", [("thesis.tex",), ("disagreements.csv", "report.json"), ("01_E00001_AF.png",)])
+def test_a_folder_of_something_else_is_not_replaced(model, tmp_path, names):
+    write(tmp_path / "data", "E00001")
+    (tmp_path / "out").mkdir()
+    for name in names:
+        (tmp_path / "out" / name).write_text("dear")
+    with pytest.raises(FileExistsError, match=f"holds {names[-1]}, which is of no review"):
+        review(model, tmp_path / "data", tmp_path / "out")
+    assert contents(tmp_path / "out") == dict.fromkeys(names, b"dear")
+    assert model.loaded == []
+
+
+def test_a_file_or_the_data_themselves_are_not_replaced(model, tmp_path):
+    path = write(tmp_path / "data", "E00001")
+    with pytest.raises(NotADirectoryError):
+        review(model, tmp_path / "data", path)
+    with pytest.raises(FileExistsError, match="holds E00001.hea"):
+        review(model, tmp_path / "data", tmp_path / "data")
+    assert read_record(path)[1].shape == (2, 100)
+
+
+def test_an_empty_folder_and_the_current_one_can_be_written_to(model, tmp_path, monkeypatch):
+    write(tmp_path / "data", "E00001")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    review(model, tmp_path / "data", ".")
+    assert list(contents(tmp_path / "out")) == ["disagreements.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_the_console_is_told_what_was_compared_and_found_by_class(model, tmp_path):
+    for name in ("A0001", "E00001", "E00002"):
+        write(tmp_path / "data", name, ("NSR", "AF"))
+    model.told["A0001"] = {"AF": 0.01, "SB": 0.99}
+    model.told["E00002"] = {"AF": 0.01, "SB": 0.99}
+    lines = []
+    review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
+    omitted = len(Omission().columns)
+    assert f"{3 * len(TRAINED) - omitted} labels compared, 3 disagreements in 2 recordings" in lines
+    table = [line.split() for line in lines if line.split()[0] in ("class", *ABBREVIATIONS)]
+    assert table == [["class", "present", "doubted", "absent", "doubted"], ["AF", "3", "2", "0", "0"],
+                     ["SB", "0", "0", "2", "1"]]  # fmt: skip
+    assert lines[-1] == f"{tmp_path / 'out'}: disagreements.csv and 0 pictures"
+
+
+def test_labels_that_all_agree_leave_an_empty_list(model, tmp_path):
+    write(tmp_path / "data", "E00001")
+    lines = []
+    assert review(model, tmp_path / "data", tmp_path / "out", log=lines.append) == 0
+    assert listed(tmp_path / "out") == []
+    assert "22 labels compared, 0 disagreements in 0 recordings" in lines
+    assert not any(line.startswith("class") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("loss", "likelier_present", "likelier_absent"), [(FocalLoss(), 38, 3800), (AsymmetricLoss(), 42, 1300)]
+)
+def test_what_the_networks_of_both_rounds_are_sure_of_is_almost_the_same(loss, likelier_present, likelier_absent):
+    """The answer with the least expected loss at these odds is where the rule draws its lines."""
+    answers = np.linspace(0.01, 0.99, 981)
+    present, absent = (np.asarray(each(answers)) for each in (loss.positive, loss.negative))
+    for odds, sure in ((likelier_present, SURE_PRESENT), (1 / likelier_absent, SURE_ABSENT)):
+        assert answers[np.argmin(odds * present + absent)] == pytest.approx(sure, abs=0.002)
+
+
+def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small, tmp_path):
+    """From files to files: a network that is sure of atrial fibrillation, and unsure of all else."""
+    network = build_network(small, 2, len(TRAINED))
+    bias = np.where(TRAINED == COLUMN["AF"], 5.0, 0.0)
+    weights = network.layers[-1].get_weights()
+    network.layers[-1].set_weights([np.zeros_like(weights[0]), bias.astype(np.float32)])
+    save_bundle(Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")
+    write(tmp_path / "data", "E00001", ("NSR",))
+    write(tmp_path / "data", "E00002", ("AF",))
+    review(tmp_path / "model", tmp_path / "data", tmp_path / "out")
+    (row,) = listed(tmp_path / "out")
+    assert (row["record"], row["class"], row["label"]) == ("E00001", "AF", "absent")
+    assert float(row["probability"]) == pytest.approx(1 / (1 + np.exp(-5.0)), abs=1e-5)
+    assert (tmp_path / "out" / "01_E00001_AF.png").read_bytes().startswith(b"\x89PNG")
