@@ -34,8 +34,7 @@ def train(commands):
     parser.add_argument("--no-masks", action="store_true", help="believe all labels in round 2; there is no round 1")
     parser.add_argument("--lumping", type=habit, action="append", default=[], metavar="SOURCE=AFL,AF",
                         help="another source that writes the first class for the second, too; repeatable")  # fmt: skip
-    parser.add_argument("--omission", type=habit, action="append", default=[], metavar="SOURCE=AF,NSR,...",
-                        help="another source that labels these classes only; repeatable")  # fmt: skip
+    add_omission(parser)
     parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
     parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
 
@@ -61,17 +60,29 @@ def train(commands):
     parser.set_defaults(run=run)
 
 
+def add_omission(parser):
+    """Add the option that names a source which omits classes."""
+    parser.add_argument("--omission", type=habit, action="append", default=[], metavar="SOURCE=AF,NSR,...",
+                        help="another source that labels these classes only; repeatable")  # fmt: skip
+
+
 def cleaning_settings(arguments):
     """Return the method's CleaningSettings, less what is switched off and with the sources that were named."""
     from ecg.cleaning import CleaningSettings, Lumping, Omission
 
     method = CleaningSettings()
-    lumpings = () if arguments.no_relabel_flutter else method.lumpings
-    omissions = () if arguments.no_relabel_cpsc else method.omissions
     with reported(ValueError):
-        lumpings += tuple(Lumping((source,), classes) for source, classes in arguments.lumping)
-        omissions += tuple(Omission((source,), classes) for source, classes in arguments.omission)
-        return CleaningSettings(lumpings, omissions, not arguments.no_masks)
+        return CleaningSettings(
+            (
+                *(replace(rule, relabel=not arguments.no_relabel_flutter) for rule in method.lumpings),
+                *(Lumping((source,), classes) for source, classes in arguments.lumping),
+            ),
+            (
+                *(replace(rule, relabel=not arguments.no_relabel_cpsc) for rule in method.omissions),
+                *(Omission((source,), classes) for source, classes in arguments.omission),
+            ),
+            not arguments.no_masks,
+        )
 
 
 def plot(commands):
@@ -117,14 +128,19 @@ def review(commands):
                         help="for the list, as CSV, and the pictures; ./review by default")  # fmt: skip
     parser.add_argument("--pictures", type=whole(0), metavar="N",
                         help="how many of the most confident disagreements are drawn; 20 by default")  # fmt: skip
+    add_omission(parser)
 
     def run(arguments):
         start_keras()
         from ecg import review
+        from ecg.cleaning import CleaningSettings, Omission
         from ecg.records import RecordError
 
-        with reported(RecordError):
-            review.review(arguments.model, arguments.data, arguments.output, **given(pictures=arguments.pictures))
+        with reported(RecordError, ValueError):
+            named = tuple(Omission((source,), classes) for source, classes in arguments.omission)
+            omissions = CleaningSettings().omissions + named
+            review.review(arguments.model, arguments.data, arguments.output, omissions,
+                          **given(pictures=arguments.pictures))  # fmt: skip
 
     parser.set_defaults(run=run)
 
@@ -226,10 +242,11 @@ def share(text):
 
 def habit(text):
     """Read SOURCE=CLASS,CLASS...: the source and its classes, a tuple."""
-    source, equals, classes = text.partition("=")
-    if not (source and equals):
+    source, _, classes = text.partition("=")
+    names = tuple(name.strip() for name in classes.split(","))
+    if not (source.strip() and all(names)):
         raise argparse.ArgumentTypeError(f"{text} is not SOURCE=CLASS,CLASS...")
-    return source, tuple(classes.split(","))
+    return source.strip(), names
 
 
 def picture(text):

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from ecg.labels import ABBREVIATIONS, DROPPED
 from ecg.scoring import SINUS, credit
 
-BLUE, ORANGE, GREEN, VIOLET, GREY, PALE = "#1f5fa8", "#d9730d", "#2f8f5b", "#7a4fb0", "#5b5b66", "#e6e6ea"
+BLUE, ORANGE, GREEN, GREY, PALE = "#1f5fa8", "#d9730d", "#2f8f5b", "#5b5b66", "#e6e6ea"
+SCORES = ((GREY, "o-"), (GREEN, "o-"), (GREY, "o:"), (GREEN, "o:"))  # of the scores in a stage's epochs, in order
 STAGES_IN_ROW = 3
 SMALLEST_SHOWN = 0.005  # of the credit of a recording; below it a cell has no number
 DARK = 0.6  # of the colour scale; above it numbers are white
@@ -37,8 +38,8 @@ def learning_curves(epochs):
         number = [epoch.epoch for epoch in stage]
         losses.plot(number, [epoch.loss for epoch in stage], "o-", color=BLUE, label="training")
         losses.plot(number, [epoch.validation_loss for epoch in stage], "o-", color=ORANGE, label="validation")
-        for name, colour in zip(stage[0].scores, (GREY, GREEN, VIOLET), strict=False):
-            marks.plot(number, [epoch.scores[name] for epoch in stage], "o-", color=colour, label=name)
+        for name, (colour, line) in zip(stage[0].scores, SCORES, strict=False):
+            marks.plot(number, [epoch.scores[name] for epoch in stage], line, color=colour, label=name)
         kept = max((epoch.epoch for epoch in stage if epoch.best), default=None)
         for axes in (losses, marks):
             for line in axes.lines:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.labels import ABBREVIATIONS, COLUMN, CPSC_LABELS, TRAINED
-from ecg.losses import ABSENT
 
 SURE_PRESENT = 0.9  # above it, an absent label is masked
 SURE_ABSENT = 0.1  # below it, a present label is masked
@@ -43,15 +42,17 @@ def _check(classes):
 class Lumping:
     """Sources that write the first of two classes for the second, too: in Ningbo, flutter for fibrillation.
 
-    Raises ValueError where these are not two of the trained classes.
+    relabel: whether they are relabelled, or their labels believed. Raises ValueError where the classes are not two
+    of the trained ones.
     """
 
     sources: tuple[str, ...] = ("Ningbo",)
     classes: tuple[str, str] = ("AFL", "AF")
+    relabel: bool = True
 
     def __post_init__(self):
         _check(self.classes)
-        if len(set(self.classes)) != 2:
+        if not len(self.classes) == len(set(self.classes)) == 2:
             raise ValueError(f"{', '.join(self.sources)} lumps two classes together, not {', '.join(self.classes)}")
 
     @property
@@ -73,18 +74,22 @@ class Lumping:
         written, other = labels[:, self.columns].T
         return np.flatnonzero(np.isin(sources, self.sources) & written & ~other)
 
-    def lessons(self, labels, sources, incomplete):
+    def misleading(self, settings):
+        """Return the sources that the network does not learn from: all that lump one of these classes with another."""
+        return [name for rule in settings.lumpings if set(rule.classes) & set(self.classes) for name in rule.sources]
+
+    def lessons(self, labels, sources, misleading):
         """Return what the network learns from: recordings of other sources with exactly one of the two classes.
 
-        labels (N, 26) bool, sources (N,); `incomplete`, sources that omit classes, plays no part. Both classes weigh
-        the same, however many recordings they have, in the focal loss.
+        labels (N, 26) bool, sources (N,), names of misleading sources. Both classes weigh the same, however many
+        recordings they have.
         """
         written, other = labels[:, self.columns].T
-        records = np.flatnonzero(~np.isin(sources, self.sources) & (written ^ other))
+        records = np.flatnonzero(~np.isin(sources, misleading) & (written ^ other))
         targets = other[records, np.newaxis].astype(np.float32)
         counts = [int((targets == present).sum()) for present in (0, 1)]
         shares = [len(records) / (2 * max(count, 1)) for count in counts]
-        weights = np.where(targets > 0, shares[1], shares[0] / ABSENT).astype(np.float32)
+        weights = np.where(targets > 0, shares[1], shares[0]).astype(np.float32)
         judged, lacking = self.judged(labels, sources), ""
         if not len(judged):
             lacking = f"no recordings of {', '.join(self.sources)} with {self.classes[0]} alone"
@@ -105,11 +110,13 @@ class Lumping:
 class Omission:
     """Sources that label these of the trained classes only, as CPSC does, and say nothing of the others.
 
-    Raises ValueError where one of the classes is not trained, or all of them are labelled.
+    relabel: whether the others are added, or believed to be absent. Raises ValueError where one of the classes is not
+    trained, or all of them are labelled.
     """
 
     sources: tuple[str, ...] = ("CPSC",)
     labelled: tuple[str, ...] = CPSC_LABELS
+    relabel: bool = True
 
     def __post_init__(self):
         _check(self.labelled)
@@ -119,7 +126,7 @@ class Omission:
     @property
     def title(self):
         """What is decided."""
-        return f"what {', '.join(self.sources)} does not label"
+        return f"classes omitted by {', '.join(self.sources)}"
 
     @property
     def columns(self):
@@ -134,9 +141,13 @@ class Omission:
         """Return the recordings of these sources: (m,) places."""
         return np.flatnonzero(np.isin(sources, self.sources))
 
-    def lessons(self, labels, sources, incomplete):
-        """Return what the network learns from: all recordings of sources that are not among the `incomplete`."""
-        records = np.flatnonzero(~np.isin(sources, (*incomplete, *self.sources)))
+    def misleading(self, settings):
+        """Return the sources that the network does not learn from: all that omit classes."""
+        return [name for rule in settings.omissions for name in rule.sources]
+
+    def lessons(self, labels, sources, misleading):
+        """Return what the network learns from: all recordings of sources that are not misleading."""
+        records = np.flatnonzero(~np.isin(sources, misleading))
         targets = labels[np.ix_(records, self.columns)].astype(np.float32)
         judged, lacking = self.judged(labels, sources), ""
         if not len(judged):
@@ -154,33 +165,35 @@ class Omission:
 
 @dataclass(frozen=True)
 class CleaningSettings:
-    """What is cleaned; the defaults are the method's.
+    """What is known of the sources' habits and what is done about it; the defaults are the method's.
 
-    Lumpings come first, so that the networks for omitted classes learn from their result.
+    Raises ValueError where a source has two lists of classes that it labels, or lumps the same classes twice.
     """
 
     lumpings: tuple[Lumping, ...] = (Lumping(),)
     omissions: tuple[Omission, ...] = (Omission(),)
     masks: bool = True  # without them there is no round 1
 
-    @property
-    def rules(self):
-        """All that is relabelled, in order; sources with the same habit share a rule, and a network."""
-        lumped, lacking = {}, {}
-        for rule in self.lumpings:
-            lumped.setdefault(rule.classes, []).extend(rule.sources)
-        for rule in self.omissions:
-            lacking.setdefault(tuple(sorted(rule.labelled)), []).extend(rule.sources)
-        return tuple(
-            kind(tuple(dict.fromkeys(sources)), classes)
-            for kind, habits in ((Lumping, lumped), (Omission, lacking))
-            for classes, sources in habits.items()
-        )
+    def __post_init__(self):
+        habits = [(name, frozenset(rule.classes)) for rule in self.lumpings for name in rule.sources]
+        habits += [(name, "omissions") for rule in self.omissions for name in rule.sources]
+        for name, habit in habits:
+            if habits.count((name, habit)) > 1:
+                what = "omissions" if habit == "omissions" else f"lumpings of {' and '.join(sorted(habit))}"
+                raise ValueError(f"{name}: a source has one habit of a kind, not two {what}")
 
     @property
-    def incomplete(self):
-        """The sources that omit classes."""
-        return tuple(source for rule in self.omissions for source in rule.sources)
+    def rules(self):
+        """All that is relabelled; sources with the same habit share a rule, and a network.
+
+        Lumpings come first, so that the networks for omitted classes learn from their result.
+        """
+        together = {}
+        for rule in (*self.lumpings, *self.omissions):
+            classes = rule.classes if isinstance(rule, Lumping) else tuple(sorted(rule.labelled))
+            if rule.relabel:
+                together.setdefault((type(rule), classes), []).extend(rule.sources)
+        return tuple(kind(tuple(sources), classes) for (kind, classes), sources in together.items())
 
 
 class Relabelling(NamedTuple):
@@ -216,6 +229,6 @@ def disagreements(masks, probabilities):
     is the probability nearest to 0 or 1, and among equals the first.
     """
     rows, columns = np.nonzero(masks == 0)
-    doubt = 0.5 - abs(probabilities[rows, columns] - 0.5)
-    order = np.argsort(doubt, kind="stable")
+    doubted = probabilities[rows, columns]
+    order = np.argsort(np.minimum(doubted, 1 - doubted), kind="stable")
     return rows[order], columns[order]

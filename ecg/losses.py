@@ -1,13 +1,12 @@
-"""The losses of the two rounds: one value a label, so that a mask is a sample weight of the labels' shape.
+"""The losses: one value a label, so that a mask is a sample weight of the labels' shape.
 
-Both take labels and probabilities (B, K) and are averaged over the labels whose weight is 1.
+All take labels and probabilities (B, K); those of the two rounds are averaged over the labels that are not masked.
 """
 
 import keras
 from keras import ops
 
 SMALLEST = 1e-7  # keeps the logarithm finite
-ABSENT = 0.1  # what an absent label weighs in the focal loss, a present one 1
 
 
 def log(x):
@@ -18,8 +17,8 @@ def log(x):
 class MaskableLoss(keras.losses.Loss):
     """A loss of each label: `positive` where it is present, `negative` where it is absent, both of p (B, K)."""
 
-    def __init__(self, name=None):
-        super().__init__(name=name, reduction="mean_with_sample_weight")
+    def __init__(self, reduction="mean_with_sample_weight"):
+        super().__init__(reduction=reduction)
 
     def call(self, y_true, y_pred):
         """Return the loss of each label: (B, K)."""
@@ -36,7 +35,26 @@ class FocalLoss(MaskableLoss):
 
     def negative(self, p):
         """Return -0.1 p^2 log(1 - p)."""
-        return -ABSENT * p**2 * log(1.0 - p)
+        return -0.1 * p**2 * log(1.0 - p)
+
+
+class CrossEntropy(MaskableLoss):
+    """The loss of relabelling, for which the paper gives none: cross-entropy, by which probabilities are what they say.
+
+    It is averaged over the labels, not over their weights: else, where the rarer of two classes weighs more, a batch
+    with few of it would count for as much as one with many, and the rarer class for less than it should.
+    """
+
+    def __init__(self):
+        super().__init__("sum_over_batch_size")
+
+    def positive(self, p):
+        """Return -log p."""
+        return -log(p)
+
+    def negative(self, p):
+        """Return -log(1 - p)."""
+        return -log(1.0 - p)
 
 
 class AsymmetricLoss(MaskableLoss):

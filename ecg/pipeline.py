@@ -13,21 +13,19 @@ import keras
 import numpy as np
 
 from ecg.bundle import Bundle, save_bundle
-from ecg.cleaning import CleaningSettings, Relabelling, disagreements, label_masks
+from ecg.cleaning import CleaningSettings, Relabelling, label_masks
 from ecg.labels import LEAD_SETS, LEADS, PROXY_SOURCE, TRAINED, expand
-from ecg.losses import AsymmetricLoss, FocalLoss, MaskableLoss
+from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss, MaskableLoss
 from ecg.networks import NetworkSettings, build_network
 from ecg.progress import duration
 from ecg.records import RecordError
 from ecg.report import FOLDER as REPORT
 from ecg.report import Results, relabelling_line, summary_lines, write_report
-from ecg.review import Disagreement
+from ecg.review import PICTURES, compare
 from ecg.scoring import HALF, challenge_score, load_weights, mean_of_known, roc_and_pr_areas, search_thresholds
 from ecg.stages import fingerprint, keep, recall
 from ecg.store import build_store
 from ecg.training import Epoch, Examples, TrainingSettings, predict, seeds, train_network
-
-SHOWN = 20  # disagreements between labels and the network of round 1 that the report lists and draws
 
 
 def say(line):
@@ -55,8 +53,8 @@ class Settings:
 class Stage:
     """A network to be trained: n recordings of a store, K classes.
 
-    records (n,) places in the store, targets and masks (n, K), training and validation: places among the records,
-    asked (m,): places in the store of the recordings that it is to answer for.
+    records (n,) places in the store, targets (n, K), masks (n, K): what each label counts, training and validation:
+    places among the records, asked (m,): places in the store of the recordings that it is to answer for.
     """
 
     title: str
@@ -125,9 +123,12 @@ def train(data, model, settings=None, log=say):
         return search_thresholds(labels[chosen], expand(probabilities[scored]), weights, resamples, settings.seed)
 
     def score(probabilities):
-        found = search(probabilities)
-        came = challenge_score(store.labels[chosen], expand(probabilities[scored]) >= HALF / 100, weights)
-        return {"score at 0.5": found.score_at_half, "optimised": found.score_by_class, "at 0.5, as labelled": came}
+        found, scores = search(probabilities), {}
+        if (labels != store.labels).any():
+            for name, thresholds in (("at 0.5", HALF / 100), ("optimised", found.by_class)):
+                answers = expand(probabilities[scored]) >= thresholds
+                scores[f"{name} as labelled"] = challenge_score(store.labels[chosen], answers, weights)
+        return {"score at 0.5": found.score_at_half, "optimised": found.score_by_class} | scores
 
     def stage(title, count, loss, asked):
         return Stage(title, count, loss, everything, targets, masks, training, validation, asked)
@@ -137,7 +138,9 @@ def train(data, model, settings=None, log=say):
     if settings.cleaning.masks:
         first = outcome_of(stage("round 1, 12 leads", 12, FocalLoss(), everything), score).probabilities
         masks = label_masks(targets, first)
-        listed = found_in(store, Path(data), targets, masks, first)
+        listed = compare(Path(data), store.paths, labels, expand(first), masks, settings.cleaning.omissions, PICTURES)[
+            2
+        ]
         log(f"masks: {int((masks == 0).sum()):,} of {masks.size:,} labels masked")
 
     # Round 2: one network for each lead set, masked asymmetric loss, thresholds that maximise the score.
@@ -155,7 +158,7 @@ def train(data, model, settings=None, log=say):
 
     results = Results(store, labels, training, validation, scored, epochs, relabellings, masks, listed,
                       searches, validated)  # fmt: skip
-    write_report(finished, results, settings)
+    write_report(finished, results, settings, log)
     for line in summary_lines(results):
         log(line)
     publish(finished, model)
@@ -170,7 +173,7 @@ def relabel(rule, labels, sources, settings, outcome_of):
 
     Returns the Relabelling and the labels (N, 26) after it.
     """
-    lessons = rule.lessons(labels, sources, settings.cleaning.incomplete)
+    lessons = rule.lessons(labels, sources, rule.misleading(settings.cleaning))
     judged = lessons.judged
     if lessons.lacking:
         none, nothing = labels[:0], np.empty((0, len(rule.columns)), np.float32)
@@ -180,8 +183,8 @@ def relabel(rule, labels, sources, settings, outcome_of):
     def score(probabilities):
         return {"AUROC": mean_of_known(roc_and_pr_areas(lessons.targets[validation], probabilities)[0])}
 
-    stage = Stage(rule.title, 12, FocalLoss(), lessons.records, lessons.targets, lessons.weights, training, validation,
-                  judged)  # fmt: skip
+    stage = Stage(rule.title, 12, CrossEntropy(), lessons.records, lessons.targets, lessons.weights,
+                  training, validation, judged)  # fmt: skip
     probabilities = rule.probabilities(outcome_of(stage, score).probabilities)
     after = rule.relabelled(labels, sources, probabilities)
     return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after
@@ -198,7 +201,7 @@ def fitted(stage, store, folder, settings, score, log):
     program = (keras.version(), keras.backend.backend(), type(stage.loss).__name__)
     parts = (stage.records, stage.targets, stage.masks, stage.training, stage.validation, stage.asked)
     mark = fingerprint(store.digest, *program, stage.title, stage.leads, settings.seed, settings.network,
-                       settings.training, *parts)  # fmt: skip
+                       settings.training, settings.proxy_least, *parts)  # fmt: skip
     result = recall(place, mark)
     if result is None:
         keras.utils.set_random_seed(int(seeds(settings.seed, f"{stage.title}, weights", 0, 1)[0]))
@@ -221,15 +224,6 @@ def fitted(stage, store, folder, settings, score, log):
     return Outcome(epochs, weights, result["probabilities"])
 
 
-def found_in(store, data, targets, masks, probabilities):
-    """Return the most confident disagreements that are masked: a list of ecg.review.Disagreement."""
-    return [
-        Disagreement(data / str(store.paths[row]), str(store.sources[row]), int(TRAINED[column]),
-                     bool(targets[row, column]), float(probabilities[row, column]), expand(probabilities[row]))
-        for row, column in zip(*(places[:SHOWN] for places in disagreements(masks, probabilities)), strict=True)
-    ]  # fmt: skip
-
-
 def split(count, settings, title):
     """Return the places of the training and of the validation set, sorted, parted at random by seed and title."""
     order = np.random.default_rng(seeds(settings.seed, title, 0, 4)).permutation(count)
@@ -245,6 +239,7 @@ def publish(finished, model):
     # A description makes a model whole, and sorts before its weights: in reverse it comes after them.
     for new in sorted(finished.iterdir(), reverse=True):
         os.replace(new, model / new.name)
+    finished.rmdir()
 
 
 def scored_part(sources, settings):

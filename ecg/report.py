@@ -26,7 +26,7 @@ NAMED = 3  # recordings left out for one reason that are named on the console
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # whose versions are told, where they are in use
 
 
-def write_report(folder, results, settings):
+def write_report(folder, results, settings, log=print):
     """Write tables and pictures into folder/report, in place of a report there; settings is a dataclass.
 
     The tables are in report.json and in a CSV file each. A value that does not exist, such as the precision of a
@@ -44,7 +44,7 @@ def write_report(folder, results, settings):
             figure.savefig(part / f"{name}.png")
         drawn = part / "disagreements"
         drawn.mkdir()
-        draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100))
+        draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100), log)
 
 
 def _known(value):
@@ -92,7 +92,8 @@ def pictures(results):
     """Return the pictures by name, each a Figure."""
     labels, weights = results.scored_labels, load_weights()[1]
     figures = {"learning_curves": learning_curves(results.epochs)} if results.epochs else {}
-    where = f"{len(labels):,} recordings of the validation set, of {', '.join(results.scored_on)}"
+    cleaned = " with cleaned labels" if (results.labels != results.store.labels).any() else ""
+    where = f"{len(labels):,} recordings of the validation set{cleaned}, of {', '.join(results.scored_on)}"
     for leads in results.searches:
         answers = results.answers(leads)
         rates = precision_and_recall(labels, answers)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecg.cleaning import CleaningSettings, disagreements, label_masks
 from ecg.files import aside
 from ecg.labels import ABBREVIATIONS, LEADS, TRAINED, encode, source_of
 from ecg.paper import draw_record
@@ -18,14 +19,19 @@ PICTURE = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
 PICTURES = 20  # of the most confident disagreements, where no other number is asked for
 
 
+METHOD = CleaningSettings()
+
+
 class Disagreement(NamedTuple):
     """A label that a network is sure is wrong.
 
-    path of the header, source, column of the 26 classes, whether the class is labelled, the probability that the
-    network gives it, and its probabilities of all classes (26,).
+    path of the header, name of the record with the folders below the data folder that it is in, source, column of the
+    26 classes, whether the class is labelled, the probability that the network gives it, and its probabilities of all
+    classes (26,).
     """
 
     path: Path
+    name: str
     source: str
     column: int
     labelled: bool
@@ -36,11 +42,12 @@ class Disagreement(NamedTuple):
 class Answers(NamedTuple):
     """What a model says of n recordings, and why it says nothing of others.
 
-    paths of headers (n,), labels (n, 26) bool, probabilities (n, 26) and thresholds (n, 26) of the network for their
-    leads; undiagnosed: how many headers tell no diagnosis; failed: the names of other recordings by the reason.
+    places of headers below the data folder (n,), labels (n, 26) bool, probabilities (n, 26) and thresholds (n, 26) of
+    the network for their leads; undiagnosed: how many headers tell no diagnosis; failed: the names of other recordings
+    by the reason.
     """
 
-    paths: list
+    places: list
     labels: np.ndarray
     probabilities: np.ndarray
     thresholds: np.ndarray
@@ -48,7 +55,7 @@ class Answers(NamedTuple):
     failed: dict
 
 
-def review(model, data, output, omissions=None, pictures=PICTURES, log=print):
+def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, log=print):
     """Compare the labels of a data folder with what a model says, and return the number of disagreements.
 
     The folder `output` gets all of them in disagreements.csv, the most confident first, and a page of ECG paper for
@@ -70,15 +77,16 @@ def review(model, data, output, omissions=None, pictures=PICTURES, log=print):
         answers = ask(model, data, paths)
         failures = [f"{names[0]}{f' and {len(names) - 1:,} more' if names[1:] else ''}: {reason}"
                     for reason, names in answers.failed.items()]  # fmt: skip
-        if not answers.paths:
+        if not answers.places:
             reason = failures[0] if failures else "their headers tell no diagnosis"
             raise RecordError(f"{data}: none of {len(paths):,} recordings can be reviewed, {reason}")
         for line in failures:
             log(line)
 
-        compared, rows, found = compare(answers, omissions)
+        masks = label_masks(answers.labels[:, TRAINED], answers.probabilities[:, TRAINED])
+        compared, rows, found = compare(data, *answers[:3], masks, omissions)
         with open(part / TABLE, "w", newline="") as file:
-            names, *lines = disagreement_table(found, data)
+            names, *lines = disagreement_table(found)
             csv.writer(file).writerows([names, *((*line, f"{probability:.6g}") for *line, probability in lines)])
         drawn = draw_disagreements(part, found[:pictures], answers.thresholds[rows[:pictures]], log)
     for line in summary_lines(answers, compared, found):
@@ -87,25 +95,25 @@ def review(model, data, output, omissions=None, pictures=PICTURES, log=print):
     return len(found)
 
 
-def compare(answers, omissions=None):
-    """Return which labels of Answers were compared (n, 22) bool, and where they disagree: rows (d,) and a list.
+def compare(data, places, labels, probabilities, masks, omissions, most=None):
+    """Return which labels were compared, (n, 22) bool, the rows of the disagreements, (d,), and a list of these.
 
-    The list is of Disagreement, the most confident first, and the rows are their places among the n recordings. One
-    rule serves the networks of both rounds: by its loss, a network answers best with 0.9 where a class is 38 times
-    (round 1) or 42 times (round 2) as likely present as absent, with 0.1 where it is 3,800 or 1,300 times as likely
-    absent.
+    The list is of Disagreement, the most confident first, the first `most` of them or all. Takes the places of n
+    headers below the folder `data`, labels and probabilities (n, 26), and masks (n, 22), 0 where a label disagrees.
+    What a source omits, by ecg.cleaning.Omission, is not compared where it is absent.
+
+    One rule of masks serves the networks of both rounds: by its loss, a network answers best with 0.9 where a class is
+    38 times (round 1) or 42 times (round 2) as likely present as absent, with 0.1 where it is 3,800 or 1,300 times as
+    likely absent.
     """
-    from ecg.cleaning import CleaningSettings, disagreements, label_masks  # they load Keras, and drawing needs none
-
-    sources = np.array([source_of(path.stem) for path in answers.paths])
-    labels, probabilities = answers.labels[:, TRAINED], answers.probabilities[:, TRAINED]
-    unsaid = omitted(sources, CleaningSettings().omissions if omissions is None else omissions)[:, TRAINED]
-    compared = labels | ~unsaid
-    rows, places = disagreements(np.where(compared, label_masks(labels, probabilities), 1), probabilities)
+    sources = np.array([source_of(Path(place).stem) for place in places])
+    compared = (labels | ~omitted(sources, omissions))[:, TRAINED]
+    rows, columns = disagreements(np.where(compared, masks, 1), probabilities[:, TRAINED])
+    rows, columns = rows[:most], TRAINED[columns[:most]]
     found = [
-        Disagreement(answers.paths[row], str(sources[row]), int(column), bool(answers.labels[row, column]),
-                     float(answers.probabilities[row, column]), answers.probabilities[row])
-        for row, column in zip(rows, TRAINED[places], strict=True)
+        Disagreement(data / places[row], str(Path(places[row]).with_suffix("")), str(sources[row]), column,
+                     bool(labels[row, column]), float(probabilities[row, column]), probabilities[row])
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
     ]  # fmt: skip
     return compared, rows, found
 
@@ -138,19 +146,20 @@ def ask(model, data, paths):
 
     with Progress("review", len(paths), "recordings") as progress:
         for path in paths:
+            place = path.relative_to(data).as_posix()
             try:
                 header = read_header(path)
                 if diagnosed(header):
                     network = network_for(header.lead_names)
                     probabilities = network.probabilities(header, read_signal(path, header))
-                    answers.append((path, encode(header.codes), probabilities, network.thresholds))
+                    answers.append((place, encode(header.codes), probabilities, network.thresholds))
                 else:
                     undiagnosed += 1
             except (RecordError, ModelError, OSError) as error:
-                failed.setdefault(" ".join(str(error).split()), []).append(name_below(data, path))
+                failed.setdefault(" ".join(str(error).split()), []).append(place.removesuffix(".hea"))
             progress.advance()
-    paths, *arrays = zip(*answers, strict=True) if answers else ((), (), (), ())
-    return Answers(list(paths), *map(np.array, arrays), undiagnosed, failed)
+    places, *arrays = zip(*answers, strict=True) if answers else ((), (), (), ())
+    return Answers(list(places), *map(np.array, arrays), undiagnosed, failed)
 
 
 def diagnosed(header):
@@ -166,21 +175,19 @@ def omitted(sources, omissions):
     return unsaid
 
 
-def name_below(folder, path):
-    """Return a record's name, with the folders between `folder` and its header where it is nested."""
-    return path.relative_to(folder).with_suffix("").as_posix()
-
-
-def disagreement_table(found, data=None):
-    """Return disagreements as a table, in their order: rows, the first of them the names of the columns.
-
-    A record is called by its name, or where the folder `data` is given by its place below that.
-    """
+def disagreement_table(found):
+    """Return disagreements as a table, in their order: rows, the first of them the names of the columns."""
     rows = [
-        (rank, name_below(data or one.path.parent, one.path), one.source, ABBREVIATIONS[one.column],
-         "present" if one.labelled else "absent", one.probability)
+        (
+            rank,
+            one.name,
+            one.source,
+            ABBREVIATIONS[one.column],
+            "present" if one.labelled else "absent",
+            one.probability,
+        )
         for rank, one in enumerate(found, 1)
-    ]  # fmt: skip
+    ]
     return [("rank", "record", "source", "class", "label", "probability"), *rows]
 
 
@@ -222,7 +229,7 @@ def summary_lines(answers, compared, found):
     """Return lines for the console: what was compared, (n, 22) bool, and what was found, by class."""
     records = len({one.path for one in found})
     lines = [
-        f"{len(answers.paths):,} recordings reviewed, {answers.undiagnosed:,} carry no diagnosis, "
+        f"{len(answers.places):,} recordings reviewed, {answers.undiagnosed:,} carry no diagnosis, "
         f"{sum(map(len, answers.failed.values())):,} cannot be read or answered",
         f"{compared.sum():,} labels compared, {len(found):,} disagreements in {records:,} recordings",
     ]

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import zipfile
+import zlib
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
@@ -32,9 +34,12 @@ def keep(folder, mark, arrays):
 
 
 def recall(folder, mark):
-    """Return the result kept in a folder under this fingerprint, a dict of arrays, or None where there is none."""
-    path = Path(folder) / RESULT
-    if not path.exists():
+    """Return the result kept in a folder under this fingerprint, a dict of arrays.
+
+    None where there is none, or what is there is damaged, for then the work is to be done again.
+    """
+    try:
+        with open(Path(folder) / RESULT, "rb") as file, np.load(file, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files if name != "mark"} if found["mark"] == mark else None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
-    with np.load(path, allow_pickle=False) as found:
-        return {name: found[name] for name in found.files if name != "mark"} if found["mark"] == mark else None

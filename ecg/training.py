@@ -52,7 +52,7 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Examples:
-    """Recordings of a store (n,) with their targets (n, K) and masks (n, K), 1 where a label counts and 0 where not."""
+    """Recordings of a store (n,) with their targets (n, K) and masks (n, K): what a label counts, 0 where masked."""
 
     store: Store
     records: np.ndarray

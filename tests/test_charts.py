@@ -30,6 +30,16 @@ def words(axes):
     return "\n".join(text.get_text() for text in axes.findobj(lambda artist: hasattr(artist, "get_text")))
 
 
+def test_scores_that_do_not_exist_leave_the_others_their_scale():
+    epochs = epochs_of("AF or AFL", [1, 0.5], [1, 0.5])
+    for epoch in epochs:
+        epoch.scores = {"AUROC": np.nan}
+    for more, limits in (([], (-0.02, 0.02)), (epochs_of("round 1", [4, 3], [1, 1]), (1.5 - 0.17, 4 + 0.17))):
+        figure = learning_curves([*epochs, *more])
+        figure.draw_without_rendering()
+        assert figure.axes[1].get_ylim() == pytest.approx(limits)
+
+
 def test_each_stage_has_its_curves_and_the_kept_epoch_is_the_last_best():
     stages = {"round 1": ([3, 2, 1], [3, 1, 2]), "round 2": ([5, 4], [5, 4]), "a": ([1], [1]), "b": ([2], [1])}
     epochs = [epoch for stage, losses in stages.items() for epoch in epochs_of(stage, *losses)]

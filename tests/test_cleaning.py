@@ -3,7 +3,6 @@ import pytest
 
 from ecg.cleaning import ADDED, FEWEST, CleaningSettings, Lumping, Omission, disagreements, label_masks
 from ecg.labels import ABBREVIATIONS, COLUMN, TRAINED
-from ecg.losses import FocalLoss
 
 AF, AFL, NSR, TAB = (COLUMN[name] for name in ("AF", "AFL", "NSR", "TAb"))
 
@@ -24,20 +23,28 @@ ENOUGH = ((40, "Georgia", "AF TAb"), (FEWEST, "PTB-XL", "AFL"), (7, "PTB-XL", "N
 
 def test_two_classes_are_told_apart_by_recordings_of_other_sources_with_exactly_one_of_them():
     labels, sources = many((3, "Ningbo", "AFL"), *ENOUGH, (5, "Ningbo", "AF"))
-    lessons = Lumping().lessons(labels, sources, ())
+    lessons = Lumping().lessons(labels, sources, ["Ningbo"])
     assert lessons.lacking == ""
     assert lessons.judged.tolist() == [0, 1, 2]
     assert lessons.records.tolist() == list(range(3, 3 + 40 + FEWEST))
     assert lessons.targets[:, 0].tolist() == [1] * 40 + [0] * FEWEST
 
 
-def test_both_of_two_lumped_classes_weigh_the_same_in_the_focal_loss():
+def test_both_of_two_lumped_classes_weigh_the_same_and_a_label_counts_one_on_the_average():
     labels, sources = many((1, "Ningbo", "AFL"), *ENOUGH)
-    lessons = Lumping().lessons(labels, sources, ())
-    undecided = np.full_like(lessons.targets, 0.5)
-    losses = np.asarray(FocalLoss().call(lessons.targets, undecided)) * lessons.weights
+    lessons = Lumping().lessons(labels, sources, ["Ningbo"])
     present = lessons.targets == 1
-    assert losses[present].sum() == pytest.approx(losses[~present].sum(), rel=1e-5)
+    assert lessons.weights[present].sum() == pytest.approx(lessons.weights[~present].sum())
+    assert lessons.weights.mean() == pytest.approx(1)
+
+
+def test_a_network_does_not_learn_from_sources_with_the_same_kind_of_habit():
+    settings = CleaningSettings(
+        lumpings=(Lumping(), Lumping(("Mine",), ("AF", "AFL")), Lumping(("Other",), ("SB", "NSR"))),
+        omissions=(Omission(relabel=False), Omission(("Sparse",), ("AF",))),
+    )
+    assert Lumping().misleading(settings) == ["Ningbo", "Mine"]
+    assert Omission(("Sparse",), ("AF",)).misleading(settings) == ["CPSC", "Sparse"]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,7 @@ def test_both_of_two_lumped_classes_weigh_the_same_in_the_focal_loss():
     ],
 )
 def test_where_there_is_too_little_to_tell_classes_apart_the_reason_is_given(groups, reason):
-    assert reason in Lumping().lessons(*many(*groups), ()).lacking
+    assert reason in Lumping().lessons(*many(*groups), ["Ningbo"]).lacking
 
 
 def test_a_lumped_recording_gets_the_likelier_class_and_keeps_all_others():
@@ -70,7 +77,7 @@ def test_cpsc_omits_fifteen_of_the_trained_classes():
 
 def test_omitted_classes_are_learnt_from_all_sources_that_omit_none():
     labels, sources = many((2, "CPSC", "AF"), (FEWEST, "Georgia", "TAb AF"), (3, "Sparse", "AF"), (1, "PTB-XL", "NSR"))
-    lessons = Omission().lessons(labels, sources, ("CPSC", "Sparse"))
+    lessons = Omission().lessons(labels, sources, ["CPSC", "Sparse"])
     assert lessons.lacking == "" and lessons.judged.tolist() == [0, 1]
     assert lessons.records.tolist() == [*range(2, 2 + FEWEST), 5 + FEWEST]
     assert (lessons.weights == 1).all() and lessons.targets.shape == (FEWEST + 1, 15)
@@ -85,7 +92,7 @@ def test_omitted_classes_are_learnt_from_all_sources_that_omit_none():
     ],
 )
 def test_where_there_is_too_little_to_learn_omitted_classes_the_reason_is_given(groups, reason):
-    assert reason in Omission().lessons(*many(*groups), ("CPSC",)).lacking
+    assert reason in Omission().lessons(*many(*groups), ["CPSC"]).lacking
 
 
 def test_an_omitted_class_is_added_above_the_bound_and_none_is_ever_removed():
@@ -104,19 +111,23 @@ def test_an_omitted_class_is_added_above_the_bound_and_none_is_ever_removed():
 
 def test_the_methods_rules_are_for_ningbo_then_for_cpsc():
     settings = CleaningSettings()
-    assert settings.masks and settings.incomplete == ("CPSC",)
-    assert [rule.title for rule in settings.rules] == ["AFL or AF in Ningbo", "what CPSC does not label"]
+    assert settings.masks
+    assert [rule.title for rule in settings.rules] == ["AFL or AF in Ningbo", "classes omitted by CPSC"]
 
 
 def test_sources_with_the_same_habit_share_a_rule():
     settings = CleaningSettings(
-        lumpings=(Lumping(), Lumping(("Mine",)), Lumping(), Lumping(("Mine",), ("SB", "NSR"))),
+        lumpings=(Lumping(), Lumping(("Mine",)), Lumping(("Mine",), ("SB", "NSR"))),
         omissions=(Omission(("X",), ("NSR", "AF")), Omission(("Y",), ("AF", "NSR")), Omission()),
     )
     assert [(type(rule), rule.sources) for rule in settings.rules] == [
         (Lumping, ("Ningbo", "Mine")), (Lumping, ("Mine",)), (Omission, ("X", "Y")), (Omission, ("CPSC",))
     ]  # fmt: skip
-    assert settings.incomplete == ("X", "Y", "CPSC")
+
+
+def test_what_is_believed_has_no_rule():
+    believed = CleaningSettings((Lumping(relabel=False),), (Omission(relabel=False), Omission(("Mine",), ("AF",))))
+    assert [rule.sources for rule in believed.rules] == [("Mine",)]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +136,9 @@ def test_sources_with_the_same_habit_share_a_rule():
         (lambda: Lumping(("Mine",), ("AFL", "VT")), "VT: the classes that are trained are AF, AFL"),
         (lambda: Lumping(("Mine",), ("AFL", "AFL")), "Mine lumps two classes together, not AFL, AFL"),
         (lambda: Lumping(("Mine",), ("AFL",)), "two classes"),
+        (lambda: Lumping(("Mine",), ("AFL", "AF", "AF")), "two classes"),
+        (lambda: CleaningSettings((), (Omission(), Omission(("CPSC",), ("AF",)))), "CPSC: .* not two omissions"),
+        (lambda: CleaningSettings((Lumping(), Lumping(classes=("AF", "AFL")))), "Ningbo: .* lumpings of AF and AFL"),
         (lambda: Omission(("Mine",), ("NSR", "PRWP")), "PRWP: the classes"),
         (lambda: Omission(("Mine",), tuple(np.array(ABBREVIATIONS)[TRAINED])), "Mine omits no class"),
     ],

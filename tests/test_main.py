@@ -7,6 +7,7 @@ import pytest
 
 from ecg.__main__ import COMMANDS, main
 from ecg.bundle import Bundle, save_bundle
+from ecg.cleaning import CleaningSettings, Lumping, Omission
 from ecg.labels import LEAD_SETS, LEADS
 from ecg.networks import build_network
 from ecg.paper import draw_record
@@ -88,6 +89,44 @@ def test_flags_that_make_no_sense_are_usage_errors(trained, capsys, flags):
 
 
 @pytest.mark.parametrize(
+    ("flags", "cleaning"),
+    [
+        ("--no-relabel-flutter", CleaningSettings(lumpings=(Lumping(relabel=False),))),
+        ("--no-relabel-cpsc", CleaningSettings(omissions=(Omission(relabel=False),))),
+        ("--no-masks", CleaningSettings(masks=False)),
+        ("--lumping Mine=SB,NSR", CleaningSettings(lumpings=(Lumping(), Lumping(("Mine",), ("SB", "NSR"))))),
+        ("--omission X=AF --omission Y=AF,NSR --no-relabel-cpsc", CleaningSettings(omissions=(
+            Omission(relabel=False), Omission(("X",), ("AF",)), Omission(("Y",), ("AF", "NSR"))))),
+    ],
+)  # fmt: skip
+def test_flags_of_label_cleaning_change_that_alone(trained, flags, cleaning):
+    main(["train", "data", "model", *flags.split()])
+    assert trained == [(Path("data"), Path("model"), Settings(cleaning=cleaning))]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--lumping Mine=AFL", "Mine lumps two classes together"),
+        ("--omission Mine=VT", "VT: the classes that are trained"),
+        ("--omission CPSC=AF", "CPSC: a source has one habit of a kind"),
+    ],
+)
+def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, said):
+    assert said in ends_with(["train", "data", "model", *flags.split()])
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    "flags", ["--omission Mine", "--omission Mine=", "--lumping =AF,AFL", "--lumping Mine=AF,,AFL"]
+)
+def test_habits_that_cannot_be_read_are_usage_errors(trained, capsys, flags):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "data", "model", *flags.split()])
+    assert "is not SOURCE=CLASS,CLASS..." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "error", [RecordError("none can\n  be used"), TrainingError("none can be used"), OSError("none can be used")]
 )
 def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
@@ -160,9 +199,12 @@ def reviewed(monkeypatch):
 def test_a_review_is_called_as_the_flags_say(reviewed):
     main(["review", "model", "data"])
     main(["review", "model", "data", "--output", "a/b", "--pictures", "0"])
+    main(["review", "model", "data", "--omission", "Mine=AF, NSR"])
+    method = CleaningSettings().omissions
     assert reviewed == [
-        (Path("model"), Path("data"), Path("review"), {}),
-        (Path("model"), Path("data"), Path("a/b"), {"pictures": 0}),
+        (Path("model"), Path("data"), Path("review"), method, {}),
+        (Path("model"), Path("data"), Path("a/b"), method, {"pictures": 0}),
+        (Path("model"), Path("data"), Path("review"), (*method, Omission(("Mine",), ("AF", "NSR"))), {}),
     ]
     with pytest.raises(SystemExit, match="2"):
         main(["review", "model", "data", "--pictures", "-1"])

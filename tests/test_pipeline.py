@@ -50,7 +50,7 @@ def test_leaves_models_and_a_report_and_says_what_it_did(trained):
     for said in ("stored", "for validation", "round 1, 12 leads, epoch 2: loss", "masked", "round 2, 2 leads"):
         assert said in text
     assert "AFL or AF in Ningbo: labels left as they are, the other sources have" in text
-    assert "what CPSC does not label: 8 recordings judged; added:" in text
+    assert "classes omitted by CPSC: 8 recordings judged; added:" in text
 
 
 def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
@@ -105,6 +105,24 @@ def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, made_up, 
     names = [f"{leads}_leads.json" for leads in (12, 2)] + [f"report/{name}.csv" for name in REPORTED]
     for name in names:
         assert (model / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(trained, made_up, tmp_path, monkeypatch):
+    folder, settings, _ = trained
+    lines, titles = [], []
+    shutil.copytree(folder / "stages", tmp_path / "stages")
+
+    def trains(*arguments):
+        titles.append(arguments[6])
+        raise TrainingError("at work")
+
+    monkeypatch.setattr("ecg.pipeline.train_network", trains)
+    with pytest.raises(TrainingError, match="at work"):
+        train(made_up, tmp_path, replace(settings, lead_sets=(2, 3, 12)), lines.append)
+    assert titles == ["round 2, 3 leads"]
+    assert [line for line in lines if line.endswith(": done before")] == [
+        f"{title}: done before" for title in ("classes omitted by CPSC", "round 1, 12 leads", "round 2, 2 leads")
+    ]
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"training": replace(QUICK, rate=0.1)}, {"network": {"width": 5}}])
@@ -166,7 +184,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
 
     drawn = []
     monkeypatch.setattr("ecg.pipeline.fitted", fitted)
-    monkeypatch.setattr("ecg.report.draw_disagreements", lambda folder, found, thresholds: drawn.extend(found))
+    monkeypatch.setattr("ecg.report.draw_disagreements", lambda folder, found, thresholds, log: drawn.extend(found))
     settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
     train(made_up, tmp_path, settings, [].append)
     store = open_store(tmp_path / "stages" / "store")

@@ -47,6 +47,24 @@ def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
     assert recall(tmp_path / "stage", "mark") is None
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"no archive at all",
+        lambda whole: whole.replace(b"mark", b"MARK"),
+        lambda whole: whole.replace(np.float64(0.123).tobytes(), np.float64(0.124).tobytes()),
+    ],
+)
+def test_what_is_damaged_counts_as_not_there(tmp_path, damage):
+    keep(tmp_path, "mark", {"x": np.full(99, 0.123)})
+    path = tmp_path / "result.npz"
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert path.read_bytes() != whole and recall(tmp_path, "mark") is None
+
+
 def test_the_same_parts_have_the_same_fingerprint():
     assert fingerprint(*parts()) == fingerprint(*parts())
 

@@ -43,7 +43,9 @@ def made_results(seed=0, rate=0.15):
         for stage, scores in (("round 1", {"score at 0.5": -0.1}), ("round 2", {"score at 0.5": 0.1, "optimised": 0.2}))
     ]  # fmt: skip
     disagreements = [
-        Disagreement(Path(f"{name}.hea"), "Georgia", COLUMN[abbreviation], labelled, probability, np.full(26, 0.5))
+        Disagreement(
+            Path(f"{name}.hea"), name, "Georgia", COLUMN[abbreviation], labelled, probability, np.full(26, 0.5)
+        )
         for name, abbreviation, labelled, probability in (("R004", "AF", False, 0.99), ("R006", "SB", True, 0.03))
     ]
     return Results(store, labels, np.arange(1, COUNT, 2), validation, scored, epochs, relabellings, masks,
@@ -136,7 +138,7 @@ def test_relabelling_is_counted_by_rule_source_and_class(results):
     *done, skipped = rows
     assert skipped["what"] == "SB or NSR in Mine" and skipped["why not"] == "no Mine" and skipped["judged"] == 0
     assert {(row["what"], row["source"]) for row in done} == {
-        ("AFL or AF in Ningbo", "Ningbo"), ("what CPSC does not label", "CPSC")
+        ("AFL or AF in Ningbo", "Ningbo"), ("classes omitted by CPSC", "CPSC")
     }  # fmt: skip
     for source in ("CPSC", "Ningbo"):
         group, counted = results.store.sources == source, [row for row in done if row["source"] == source]

@@ -1,0 +1,68 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.label_cleaning import KINDS, LUMPING, OMISSION, SHARES, decided, lines
+from ecg.cleaning import Relabelling
+from ecg.labels import ABBREVIATIONS, TRAINED
+
+
+def rows(*findings):
+    return np.array([np.isin(ABBREVIATIONS, text.split()) for text in findings])
+
+
+def test_planted_faults_that_were_found_are_counted_by_hand():
+    sources = np.array(["Ningbo", "Ningbo", "Ningbo", "CPSC", "CPSC", "Georgia"])
+    truth = rows("AF", "AFL", "AF", "AF TAb SB", "NSR", "NSR RBBB")
+    told = rows("AFL", "AFL", "AFL", "AF", "NSR", "NSR LBBB")
+    cleaned = rows("AF", "AF", "AFL", "AF TAb", "NSR SB", "NSR LBBB")  # one AFL lost; SB missed, and wrong elsewhere
+    masks = np.ones((6, 22))
+    places = TRAINED.tolist()
+    masks[5, places.index(ABBREVIATIONS.index("LBBB"))] = 0  # wrong, and replaced
+    masks[4, places.index(ABBREVIATIONS.index("SB"))] = 0  # wrong by relabelling
+    masks[0, places.index(ABBREVIATIONS.index("AF"))] = 0  # right
+    nothing = np.empty((3, 2)), np.empty((2, 15))
+    results = SimpleNamespace(
+        store=SimpleNamespace(sources=sources, labels=told), labels=cleaned, masks=masks,
+        relabellings=[
+            Relabelling(LUMPING.title, np.arange(3), LUMPING.columns, nothing[0], told[:3], cleaned[:3]),
+            Relabelling(OMISSION.title, np.array([3, 4]), OMISSION.columns, nothing[1], told[3:5], cleaned[3:5]),
+        ],
+    )  # fmt: skip
+    wrong = 2 + 2 + 1 + 1 + 2  # AF and AFL of two in Ningbo, SB of two in CPSC, two of the bundle branches
+    assert decided(results, truth) == {
+        "AF": 2, "AF recovered": 1, "AFL": 1, "AFL lost": 1,
+        "missing": 2, "added": 2, "added and right": 1,
+        "wrong labels": wrong, "wrong labels masked": 2, "replaced labels": 2, "replaced labels masked": 1,
+        "right labels": 6 * 22 - wrong, "right labels masked": 1,
+    }  # fmt: skip
+
+
+def test_the_tables_give_means_shares_and_their_range():
+    counts = {name: count for part, whole in SHARES.values() for name, count in ((part, 1), (whole, 4))}
+    alone = {"relabelling AF and AFL alone": ("AF", "AFL"), "relabelling CPSC alone": ("missing", "added"),
+             "masks alone": ("labels",), "all off": ()}  # fmt: skip
+    seeds = []
+    for metric in (0.5, 0.7):
+        scores = {"metric": metric, "metric at 0.5": 0.1, "AUROC": 0.9, "AUPRC": 0.4}
+        seeds.append({"all on": scores | counts})
+        for name, parts in alone.items():
+            seeds[-1][name] = scores | {key: value for key, value in counts.items() if any(p in key for p in parts)}
+    seeds[1]["all on"]["AF recovered"] = 3
+    text = list(lines(seeds))
+    cells = "0.600 (0.500 to 0.700) | 0.100 (0.100 to 0.100) | 0.900 (0.900 to 0.900) | 0.400 (0.400 to 0.400)"
+    assert text[2] == f"| all on | {cells} |"
+    assert [line.split(" | ")[0].strip("| ") for line in text[2 : 2 + len(KINDS)]] == list(KINDS)
+    (recovered,) = (line for line in text if "recovered" in line)
+    assert recovered.split(" | ")[1:] == ["50% (25% to 75%), 4 of 8", "25% (25% to 25%), 2 of 8 |"]
+
+
+@pytest.mark.slow
+def test_label_cleaning_is_measured_from_end_to_end(tmp_path, monkeypatch, capsys):
+    from benchmarks import label_cleaning
+
+    arguments = ["label_cleaning", "--records", "500", "--held-out", "60", "--seeds", "1", "--folder", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", arguments)
+    label_cleaning.main()
+    assert "| all off |" in capsys.readouterr().out and (tmp_path / "found.json").exists()
