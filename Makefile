@@ -25,7 +25,7 @@ demo: .venv/installed
 	$(BIN)/python -m ecg synthesize demo/training --records 160 --seed 1
 	$(BIN)/python -m ecg synthesize demo/test --records 160 --seed 2
 	$(BIN)/python -m ecg synthesize demo/test_2_leads --records 160 --seed 2 --leads 2
-	$(BIN)/python -m ecg train demo/training demo/model --epochs 20
+	$(BIN)/python -m ecg train demo/training demo/model --epochs 8
 	$(BIN)/python test_model.py demo/model demo/test demo/outputs
 	$(BIN)/python test_model.py demo/model demo/test_2_leads demo/outputs_2_leads
 	@echo "Scores with 2 leads:"

@@ -55,7 +55,7 @@ def learning_curves(epochs):
                   ylim=(min(scores) - space, max(scores) + space))  # fmt: skip
         marks.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         losses.legend(framealpha=0.8, edgecolor="none", fontsize=8, loc="lower left")
-        marks.legend(framealpha=0.8, edgecolor="none", fontsize=8, loc="lower right")
+        marks.legend(framealpha=0.8, edgecolor="none", fontsize=7, loc="best", ncols=2)
     return figure
 
 

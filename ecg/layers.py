@@ -45,8 +45,12 @@ def residual_block(x, filters, kernel, stride, ratio, dropout):
     Where stride or filters change the shape, x goes through a convolution of one tap.
     """
     shortcut = x
+    if stride > 1:
+        # Apart from the convolution, for TensorFlow 2.21 on oneDNN writes beyond its memory in the gradient of one of
+        # one tap with stride, where there are fewer than 16 channels.
+        shortcut = layers.MaxPooling1D(1, stride)(shortcut)
     if stride > 1 or x.shape[-1] != filters:
-        shortcut = convolution(x, filters, 1, stride)
+        shortcut = convolution(shortcut, filters, 1)
     x = activation(convolution(x, filters, kernel, stride))
     x = layers.Dropout(dropout)(x)
     x = squeeze_excitation(convolution(x, filters, kernel), ratio)

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -27,3 +31,34 @@ def test_residual_block_shapes(filters, stride, shape):
     assert block.predict_on_batch(np.zeros((2, 41, 8), np.float32)).shape == (2, *shape)
     taps = [layer.kernel_size[0] for layer in block.layers if isinstance(layer, keras.layers.Conv1D)]
     assert sorted(taps) == ([5, 5] if (filters, stride) == (8, 1) else [1, 5, 5])
+
+
+def test_the_shortcut_of_a_strided_block_takes_every_second_sample():
+    signal = keras.Input((None, 4))
+    block = keras.Model(signal, residual_block(signal, 8, 3, 2, 4, 0.0))
+    (convolution,) = (each for each in block.layers if getattr(each, "kernel_size", ()) == (1,))
+    shortcut = keras.Model(signal, convolution.output)
+    x = np.random.default_rng(0).normal(size=(2, 41, 4)).astype(np.float32)
+    expected = x[:, ::2] @ keras.ops.convert_to_numpy(convolution.kernel)[0]
+    np.testing.assert_allclose(shortcut.predict_on_batch(x), expected, rtol=1e-4, atol=1e-5)
+
+
+NARROW = """
+from ecg.startup import start_keras
+start_keras()
+import keras, numpy as np
+from ecg.losses import FocalLoss
+from ecg.networks import NetworkSettings, build_network
+network = build_network(NetworkSettings(width=8), 12, 22)
+network.compile("adam", FocalLoss(), jit_compile=False)
+for _ in range(3):
+    network.train_on_batch(np.ones((29, 2000, 12)), np.ones((29, 22)), np.ones((29, 22)))
+print("trained")
+"""
+
+
+@pytest.mark.slow
+def test_a_narrow_network_trains():
+    """In a process of its own: where memory is written beyond its end, that process ends."""
+    done = subprocess.run([sys.executable, "-c", NARROW], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.stdout.strip() == "trained", done.stderr
