@@ -138,9 +138,8 @@ def train(data, model, settings=None, log=say):
     if settings.cleaning.masks:
         first = outcome_of(stage("round 1, 12 leads", 12, FocalLoss(), everything), score).probabilities
         masks = label_masks(targets, first)
-        listed = compare(Path(data), store.paths, labels, expand(first), masks, settings.cleaning.omissions, PICTURES)[
-            2
-        ]
+        omissions = settings.cleaning.omissions
+        _, _, listed = compare(Path(data), store.paths, labels, expand(first), masks, omissions, PICTURES)
         log(f"masks: {int((masks == 0).sum()):,} of {masks.size:,} labels masked")
 
     # Round 2: one network for each lead set, masked asymmetric loss, thresholds that maximise the score.
