@@ -107,7 +107,7 @@ SHARES = {
     "CPSC's missing labels that are added": ("added and right", "missing"),
     "added labels that are right": ("added and right", "added"),
     "wrong labels that are masked": ("wrong labels masked", "wrong labels"),
-    "of these, replaced labels that are masked": ("replaced labels masked", "replaced labels"),
+    "replaced labels that are masked": ("replaced labels masked", "replaced labels"),
     "right labels that are masked": ("right labels masked", "right labels"),
 }
 
