@@ -38,7 +38,7 @@ KINDS = {
     "all off": CleaningSettings(*BELIEVED, masks=False),
 }
 AF, AFL = COLUMN["AF"], COLUMN["AFL"]
-NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the method's, so that minutes do
+NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the method's, for time
 
 
 def measure(seed, options):

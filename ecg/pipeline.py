@@ -109,6 +109,7 @@ def train(data, model, settings=None, log=say):
         relabelling, labels = relabel(rule, labels, store.sources, settings, outcome_of)
         relabellings.append(relabelling)
         log(relabelling_line(relabelling))
+    relabelled = (labels != store.labels).any()
     targets = labels[:, TRAINED].astype(np.float32)
 
     # Training and validation 4:1, scored on Georgia's part of the validation set.
@@ -124,7 +125,7 @@ def train(data, model, settings=None, log=say):
 
     def score(probabilities):
         found, scores = search(probabilities), {}
-        if (labels != store.labels).any():
+        if relabelled:
             for name, thresholds in (("at 0.5", HALF / 100), ("optimised", found.by_class)):
                 answers = expand(probabilities[scored]) >= thresholds
                 scores[f"{name} as labelled"] = challenge_score(store.labels[chosen], answers, weights)

@@ -92,7 +92,7 @@ def pictures(results):
     """Return the pictures by name, each a Figure."""
     labels, weights = results.scored_labels, load_weights()[1]
     figures = {"learning_curves": learning_curves(results.epochs)} if results.epochs else {}
-    cleaned = " with cleaned labels" if (results.labels != results.store.labels).any() else ""
+    cleaned = " with cleaned labels" if results.relabelled else ""
     where = f"{len(labels):,} recordings of the validation set{cleaned}, of {', '.join(results.scored_on)}"
     for leads in results.searches:
         answers = results.answers(leads)
@@ -186,7 +186,7 @@ def _class_lines(classes, masks, thresholds):
 def _score_lines(results, scores):
     kinds = ("score at 0.5", "score with one threshold", "score with one for each class", "score as answered")
     told = {CLEANED: "", AS_THEY_CAME: ", labels as they came"}
-    told = told if (results.labels != results.store.labels).any() else {CLEANED: ""}
+    told = told if results.relabelled else {CLEANED: ""}
     shown = [
         (f"{row['leads']} leads{told[row['labels']]}", *(f"{row[kind]:.3f}" for kind in kinds))
         for row in scores

@@ -48,6 +48,11 @@ class Results:
         return {CLEANED: self.scored_labels, AS_THEY_CAME: self.store.labels[self.validation[self.scored]]}
 
     @property
+    def relabelled(self):
+        """Whether relabelling changed any label."""
+        return bool((self.labels != self.store.labels).any())
+
+    @property
     def scored_on(self):
         """Names of the sources of these recordings."""
         return np.unique(self.store.sources[self.validation[self.scored]]).tolist()
