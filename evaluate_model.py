@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.records import parse_codes
+from ecg.headers import parse_codes
 from ecg.scoring import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 from helper_code import is_finite_number
 

@@ -2,7 +2,7 @@
 
 On a well-formed header of the Challenge they answer what the Challenge's own functions do. They differ on purpose
 from these where a header is silent about its frequency, gains or baselines (WFDB's defaults), where it is in another
-of the dialects that `ecg.records` reads (what it says), and where it cannot be read (`ecg.records.HeaderError`).
+of the dialects that `ecg.headers` reads (what it says), and where it cannot be read (`ecg.headers.HeaderError`).
 """
 
 import math
@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ecg.files import aside
-from ecg.labels import LEADS
-from ecg.records import comments, parse_header, read_header_text, read_matrix, read_record, standard_name
+from ecg.headers import comments, parse_header, read_header_text
+from ecg.leads import LEADS, standard_name
+from ecg.records import read_matrix, read_record
 
 # An entry asks one header after another many questions: each is parsed once.
 _header = lru_cache(maxsize=8)(partial(parse_header, as_written=True))
@@ -68,7 +69,7 @@ def load_recording(recording_file, header=None, leads=None, key="val"):
     """Return the stored integers, (L, T): rows in the header's order, or those of `leads` where both are given.
 
     A .mat file is read by the matrix's name, `key`; any other file with the header of its name beside it. Raises
-    ecg.records.RecordError.
+    ecg.headers.RecordError.
     """
     file = Path(recording_file)
     recording = read_matrix(file, key) if file.suffix == ".mat" else read_record(file.with_suffix(".hea"))[1]

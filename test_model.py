@@ -4,8 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+from ecg.headers import RecordError, parse_header, read_header, read_header_text
 from ecg.progress import Progress
-from ecg.records import RecordError, parse_header, read_header, read_header_text, read_signal
+from ecg.records import read_signal
 from helper_code import save_outputs, sort_leads
 from team_code import load_model, run_model
 

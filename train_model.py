@@ -2,7 +2,8 @@
 
 import sys
 
-from ecg.records import RecordError, find_records
+from ecg.headers import RecordError
+from ecg.records import find_records
 from ecg.startup import start_keras
 from team_code import training_code
 

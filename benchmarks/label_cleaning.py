@@ -18,7 +18,8 @@ import numpy as np
 
 from ecg.bundle import load_bundle
 from ecg.cleaning import CleaningSettings
-from ecg.labels import COLUMN, LEADS, TRAINED, expand
+from ecg.labels import COLUMN, TRAINED, expand
+from ecg.leads import LEADS
 from ecg.networks import NetworkSettings
 from ecg.pipeline import Settings, columns_of, train
 from ecg.review import omitted

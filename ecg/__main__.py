@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ecg.labels import LEAD_SETS
+from ecg.leads import LEAD_SETS
 from ecg.startup import start_keras
 
 PROGRAM = "python -m ecg"
@@ -41,7 +41,7 @@ def train(commands):
     def run(arguments):
         start_keras()
         from ecg import pipeline
-        from ecg.records import RecordError
+        from ecg.headers import RecordError
         from ecg.training import TrainingError
 
         method = pipeline.Settings()
@@ -94,8 +94,9 @@ def plot(commands):
     parser.add_argument("--output", type=picture, metavar="FILE.png", help="NAME.png in the current folder by default")
 
     def run(arguments):
+        from ecg.headers import RecordError
         from ecg.paper import draw_record
-        from ecg.records import RecordError, read_record
+        from ecg.records import read_record
 
         path = arguments.record
         path = path if path.suffix == ".hea" else Path(f"{path.with_suffix('') if path.suffix == '.mat' else path}.hea")
@@ -134,7 +135,7 @@ def review(commands):
         start_keras()
         from ecg import review
         from ecg.cleaning import CleaningSettings, Omission
-        from ecg.records import RecordError
+        from ecg.headers import RecordError
 
         with reported(RecordError, ValueError):
             named = tuple(Omission((source,), classes) for source, classes in arguments.omission)

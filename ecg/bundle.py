@@ -9,9 +9,10 @@ import keras
 import numpy as np
 
 from ecg.files import aside
-from ecg.labels import LEAD_SETS, SCORED, TRAINED, expand
+from ecg.headers import parse_header
+from ecg.labels import SCORED, TRAINED, expand
+from ecg.leads import LEAD_SETS, standard_name
 from ecg.networks import NetworkSettings, build_network
-from ecg.records import parse_header, standard_name
 from ecg.signals import RATE, preprocess
 
 FORMAT = 1  # of the JSON file

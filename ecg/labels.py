@@ -60,16 +60,6 @@ COLUMN_OF_CODE = {
     **{code: COLUMN[abbreviation] for code, abbreviation in MERGED.items()},
 }
 
-# Lead sets of the Challenge, each in the standard order.
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-LEAD_SETS = {
-    12: LEADS,
-    6: LEADS[:6],
-    4: ("I", "II", "III", "V2"),
-    3: ("I", "II", "V2"),
-    2: ("I", "II"),
-}
-
 SOURCES = {"A": "CPSC", "Q": "CPSC-Extra", "I": "INCART", "S": "PTB", "HR": "PTB-XL", "E": "Georgia"}
 LAST_CHAPMAN = 10646  # Chapman-Shaoxing and Ningbo share the prefix JS; the number tells them apart
 DISCARDED_SOURCES = ("INCART", "PTB")

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, LEADS, encode
+from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode
+from ecg.leads import LEADS
 from ecg.records import SignalError
 from ecg.signals import INVALID
 

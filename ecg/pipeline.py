@@ -14,11 +14,12 @@ import numpy as np
 
 from ecg.bundle import Bundle, save_bundle
 from ecg.cleaning import CleaningSettings, Relabelling, label_masks
-from ecg.labels import LEAD_SETS, LEADS, PROXY_SOURCE, TRAINED, expand
+from ecg.headers import RecordError
+from ecg.labels import PROXY_SOURCE, TRAINED, expand
+from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss, MaskableLoss
 from ecg.networks import NetworkSettings, build_network
 from ecg.progress import duration
-from ecg.records import RecordError
 from ecg.report import FOLDER as REPORT
 from ecg.report import Results, relabelling_line, summary_lines, write_report
 from ecg.review import PICTURES, compare

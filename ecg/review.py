@@ -9,10 +9,12 @@ import numpy as np
 
 from ecg.cleaning import CleaningSettings, disagreements, label_masks
 from ecg.files import aside
-from ecg.labels import ABBREVIATIONS, LEADS, TRAINED, encode, source_of
+from ecg.headers import RecordError, read_header
+from ecg.labels import ABBREVIATIONS, TRAINED, encode, source_of
+from ecg.leads import LEADS
 from ecg.paper import draw_record
 from ecg.progress import Progress
-from ecg.records import RecordError, find_records, read_header, read_record, read_signal
+from ecg.records import find_records, read_record, read_signal
 
 TABLE = "disagreements.csv"
 PICTURE = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")

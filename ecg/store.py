@@ -10,9 +10,11 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
 from ecg.files import aside
-from ecg.labels import DISCARDED_SOURCES, LEADS, encode, source_of
+from ecg.headers import RecordError
+from ecg.labels import DISCARDED_SOURCES, encode, source_of
+from ecg.leads import LEADS
 from ecg.progress import Progress
-from ecg.records import RecordError, find_records, read_record
+from ecg.records import find_records, read_record
 from ecg.signals import RATE, RESOLUTION, preprocess
 
 SHORTEST = RATE  # samples; less than a second says nothing of a rhythm

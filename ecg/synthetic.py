@@ -12,6 +12,7 @@ import joblib
 import numpy as np
 
 from ecg import heart, labels
+from ecg.leads import LEADS
 from ecg.progress import Progress
 
 
@@ -69,7 +70,7 @@ class Truth(NamedTuple):
 
 
 def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True, wrong_labels=0.0, noise=1.0,
-               sources=None, leads=labels.LEADS, jobs=1):  # fmt: skip
+               sources=None, leads=LEADS, jobs=1):  # fmt: skip
     """Write made-up recordings NAME.hea and NAME.mat into a folder, and return the truth about each: a list of Truth.
 
     Recording i depends on `seed`, i and the other arguments, but neither on `records` nor on `jobs` (processes).
@@ -128,7 +129,7 @@ def _write_chunk(folder, chunk, seed, cpsc_omits, ningbo_flutter, wrong_labels, 
         (apart,) = rng.spawn(1)  # a generator of its own, so that all else stays as it is without wrong labels
         codes = with_wrong_labels(codes, findings, source, apart, wrong_labels, cpsc_omits, ningbo_flutter)
         patient, frequency, integers = make_recording(findings, source, rng, noise)
-        integers = integers[:, [labels.LEADS.index(lead) for lead in leads]]
+        integers = integers[:, [LEADS.index(lead) for lead in leads]]
         text = _header(name, patient, frequency, leads, integers, codes, rng)
         (folder / f"{name}.hea").write_text(text, newline="\n")
         mat = MAT_HEADER.pack(MAT_INT16, *integers.shape[::-1], 0, 4, b"val\0") + integers.astype("<i2").tobytes()

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
-from ecg.labels import LEADS
-from ecg.networks import NetworkSettings
-from ecg.records import Header, Lead, find_records
+from ecg.headers import Header, Lead
+from ecg.leads import LEADS
+from ecg.records import find_records
 from ecg.startup import start_keras
 from ecg.store import build_store
 from ecg.synthetic import synthesize
@@ -54,4 +55,21 @@ def make_header():
 @pytest.fixture(scope="session")
 def small():
     """Settings of a network of two blocks and some hundred weights."""
+    from ecg.networks import NetworkSettings  # imports Keras, which is to be started first
+
     return NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a header and, where given, its matrix; return the header's path."""
+
+    def write(text, recording=None, name="A0001", **matrices):
+        path = tmp_path / f"{name}.hea"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        matrices = matrices if recording is None else {"val": recording}
+        if matrices:
+            scipy.io.savemat(path.with_suffix(".mat"), matrices, format="4")
+        return path
+
+    return write

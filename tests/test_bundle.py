@@ -6,7 +6,8 @@ import pytest
 
 import team_code
 from ecg.bundle import CLASSES, Bundle, ModelError, load_bundle, save_bundle
-from ecg.labels import COLUMN, DROPPED, LEAD_SETS, LEADS, TRAINED, expand
+from ecg.labels import COLUMN, DROPPED, TRAINED, expand
+from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import NetworkSettings, build_network
 from ecg.records import SignalError, find_records, read_record
 from ecg.training import predict

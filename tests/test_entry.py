@@ -18,9 +18,11 @@ import evaluate_model
 import helper_code
 import team_code
 from ecg.bundle import CLASSES, Bundle, save_bundle
-from ecg.labels import LEAD_SETS, LEADS, SCORED, TRAINED
+from ecg.headers import HeaderError, parse_header
+from ecg.labels import SCORED, TRAINED
+from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import build_network
-from ecg.records import HeaderError, SignalError, parse_header, read_matrix
+from ecg.records import SignalError, read_matrix
 from ecg.scoring import load_weights
 
 ROOT = Path(__file__).parents[1]

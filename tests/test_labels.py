@@ -57,9 +57,3 @@ def test_twenty_two_classes_are_trained_and_expand_puts_zeros_between():
 )  # fmt: skip
 def test_source_of(name, source):
     assert labels.source_of(name) == source
-
-
-def test_lead_sets_are_the_challenges():
-    assert {count: len(leads) for count, leads in labels.LEAD_SETS.items()} == {12: 12, 6: 6, 4: 4, 3: 3, 2: 2}
-    for leads in labels.LEAD_SETS.values():
-        assert sorted(leads, key=labels.LEADS.index) == list(leads)

@@ -8,11 +8,12 @@ import pytest
 from ecg.__main__ import COMMANDS, main
 from ecg.bundle import Bundle, save_bundle
 from ecg.cleaning import CleaningSettings, Lumping, Omission
-from ecg.labels import LEAD_SETS, LEADS
+from ecg.headers import RecordError
+from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import build_network
 from ecg.paper import draw_record
 from ecg.pipeline import Settings
-from ecg.records import RecordError, read_record
+from ecg.records import read_record
 from ecg.synthetic import synthesize
 from ecg.training import TrainingError
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.labels import LEAD_SETS
+from ecg.leads import LEAD_SETS
 from ecg.networks import NetworkSettings, build_network
 
 PARAMETERS = {12: 1_875_346, 6: 1_872_274, 4: 1_871_250, 3: 1_870_738, 2: 1_870_226}

@@ -14,10 +14,12 @@ import team_code
 from ecg import synthetic
 from ecg.bundle import load_bundle
 from ecg.cleaning import CleaningSettings, label_masks
-from ecg.labels import COLUMN, LEAD_SETS, LEADS, TRAINED, expand
+from ecg.headers import RecordError
+from ecg.labels import COLUMN, TRAINED, expand
+from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import build_network
 from ecg.pipeline import Outcome, Settings, columns_of, publish, relabel, scored_part, split, train
-from ecg.records import RecordError, find_records, read_record
+from ecg.records import find_records, read_record
 from ecg.scoring import challenge_score, load_weights, search_thresholds
 from ecg.store import open_store
 from ecg.training import TrainingError, TrainingSettings, predict

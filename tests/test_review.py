@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 
 from ecg.bundle import Bundle, ModelError, save_bundle
 from ecg.cleaning import SURE_ABSENT, SURE_PRESENT, CleaningSettings, Omission
-from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, LEAD_SETS, LEADS, SCORED, TRAINED
+from ecg.headers import RecordError
+from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, SCORED, TRAINED
+from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import AsymmetricLoss, FocalLoss
 from ecg.networks import build_network
-from ecg.records import RecordError, read_record
+from ecg.records import read_record
 from ecg.review import Disagreement, disagreement_table, draw_disagreements, review
 
 CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in SCORED}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import signal as scipy_signal
 
-from ecg.labels import LEAD_SETS, LEADS
+from ecg.leads import LEAD_SETS, LEADS
 from ecg.records import SignalError
 from ecg.signals import RATE, RESOLUTION, TAPS, band_pass_response, centred_millivolts, preprocess
 

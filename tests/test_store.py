@@ -3,8 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
-from ecg.labels import LEADS, encode, source_of
-from ecg.records import RecordError, read_record
+from ecg.headers import RecordError
+from ecg.labels import encode, source_of
+from ecg.leads import LEADS
+from ecg.records import read_record
 from ecg.signals import preprocess
 from ecg.store import LONGEST, build_store, open_store
 

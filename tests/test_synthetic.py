@@ -4,7 +4,9 @@ import scipy.io
 import wfdb
 
 from ecg import labels, synthetic
-from ecg.records import find_records, read_header, read_record
+from ecg.headers import read_header
+from ecg.leads import LEADS
+from ecg.records import find_records, read_record
 
 AF, AFL = labels.COLUMN["AF"], labels.COLUMN["AFL"]
 EVERY = dict.fromkeys(synthetic.SOURCES, 1.0)
@@ -26,7 +28,7 @@ def test_headers_and_integers_are_read_as_meant(made):
     assert sorted(truth.name for truth in truths) == [path.stem for path in find_records(folder)]
     for truth in truths:
         header, integers = read_record(folder / f"{truth.name}.hea")
-        assert (header.name, header.codes, header.lead_names) == (truth.name, truth.codes, labels.LEADS)
+        assert (header.name, header.codes, header.lead_names) == (truth.name, truth.codes, LEADS)
         assert integers.shape == (12, header.samples)
         assert {(lead.format, lead.offset, lead.gain, lead.baseline) for lead in header.leads} == {("16", 24, 1000, 0)}
         assert header.sex in ("Female", "Male", "Unknown") and not header.age <= 0
@@ -40,7 +42,7 @@ def test_wfdb_reads_the_same_integers_first_values_and_checksums(made):
         np.testing.assert_array_equal(record.d_signal.T, integers)
         np.testing.assert_array_equal(record.init_value, integers[:, 0])
         np.testing.assert_array_equal(np.mod(record.checksum, 65536), record.calc_checksum())
-        assert tuple(record.sig_name) == labels.LEADS
+        assert tuple(record.sig_name) == LEADS
 
 
 def test_both_header_dialects_occur(made):

@@ -1,0 +1,222 @@
+import math
+import re
+import timeit
+
+import numpy as np
+import pytest
+import wfdb
+
+from ecg.headers import HeaderError, comments, parse_header, read_header
+from ecg.leads import LEADS
+from ecg.records import find_records
+
+RECORD_LINE = "A0001 2 500 7500 05-Feb-2020 11:39:16"
+LEAD_LINES = ("A0001.mat 16+24 1000/mV 16 0 28 -1716 0 I", "A0001.mat 16+24 1000/mV 16 0 7 2029 0 II")
+COMMENTS = ("#Age: 74", "#Sex: Male", "#Dx: 59118001,164889003", "#Rx: Unknown", "#Hx: Unknown", "#Sx: Unknown")
+
+
+def header_text(record=RECORD_LINE, leads=LEAD_LINES, comments=COMMENTS):
+    return "\n".join((record, *leads, *comments)) + "\n"
+
+
+def with_lead(line):
+    """The header of one lead that this line describes."""
+    return parse_header(header_text("A0001 1 500 7500", (line,)))
+
+
+def agrees_with_wfdb(header, path):
+    record = wfdb.rdheader(str(path.with_suffix("")))
+    leads = header.leads
+    assert header.name == record.record_name
+    assert header.sampling_frequency == record.fs
+    assert header.samples == (record.sig_len or 0)
+    assert [lead.file for lead in leads] == record.file_name
+    assert [lead.format for lead in leads] == record.fmt
+    assert [lead.offset for lead in leads] == [offset or 0 for offset in record.byte_offset]
+    assert [lead.gain for lead in leads] == record.adc_gain
+    assert [lead.baseline for lead in leads] == record.baseline
+    assert [lead.units for lead in leads] == record.units
+    assert [lead.name.upper() for lead in leads] == [(name or "").upper() for name in record.sig_name]
+
+
+def test_real_headers_of_every_dialect_read_as_wfdb_reads_them(real_data, tmp_path):
+    paths = find_records(real_data / "dialects")
+    assert {path.parent.name for path in paths} == {path.name for path in (real_data / "dialects").iterdir()}
+    for path in paths:
+        # wfdb takes no extension in a record's name, which one of the dialects has
+        copy = tmp_path / path.name
+        copy.write_text(re.sub(r"\A(\w+)\.mat", r"\1", path.read_text()))
+        header = read_header(path)
+        agrees_with_wfdb(header, copy)
+        assert header.lead_names == LEADS
+        assert {lead.per_millivolt for lead in header.leads} <= {1000.0, 4880.0}
+
+
+def test_facts_of_the_dialects(real_data):
+    def read(path):
+        return read_header(real_data / "dialects" / path)
+
+    assert read("challenge-2020-text/A0005.hea").codes == ("PVC",)
+    assert read("early-2020-gain/E00015.hea").codes == ("251146004", "284470004")
+    assert read("early-2020-gain/E00015.hea").name == "E00015"
+    spaced = read("physionet-1.0.3/HR06009.hea")
+    assert (spaced.age, spaced.sex, spaced.codes) == (61.0, "Female", ("426783006",))
+    bare = read("ptb-xl-raw/00003_hr.hea")
+    assert math.isnan(bare.age) and (bare.sex, bare.codes) == ("Unknown", ())
+
+
+@pytest.mark.parametrize(
+    "lead",
+    [
+        "A.dat 16",
+        "A.dat 212x1:3+512",
+        "A.dat 16+24 1000",
+        "A.dat 16+24 1000.5/uV",
+        "A.dat 16 2e2(-5)/mV 12",
+        "A.dat 16 -200(7) 12 1024",
+        "A.dat 16 200 12 1024",
+        "A.dat 16 200 12 1024 -3 17",
+        "A.dat 16 200/mV 12 1024 -3 -17 0",
+        "A.dat 16 200/mV 12 1024 -3 -17 0 V1",
+        "A.dat\t16\t200/mV  12 1024 -3 -17 0  ECG lead 2",
+    ],
+)
+@pytest.mark.parametrize("record", ["A 1", "A 1 360", "A 1 257.5 1000", "A 1 500 1000 11:39:16", "A 1 500/360(2) 900"])
+def test_missing_trailing_fields_default_as_in_wfdb(write, record, lead):
+    path = write(f"{record}\n{lead}\n", name="A")
+    agrees_with_wfdb(read_header(path), path)
+
+
+def test_date_and_time_in_either_order_or_none():
+    for moment in ("", "11:39:16", "05-Feb-2020 11:39:16", "11:39:16 05/02/2020", "11:39:16.250 5/2/2020"):
+        header = parse_header(header_text(f"A0001 2 500 7500 {moment}"))
+        assert (header.name, header.sampling_frequency, header.samples) == ("A0001", 500.0, 7500)
+
+
+def test_line_ends_byte_order_mark_blank_lines_and_places_of_comments_do_not_matter(write):
+    plain = read_header(write(header_text()))
+    assert plain == read_header(write(header_text().replace("\n", "\r\n")))
+    assert plain == read_header(write("\ufeff" + header_text()))
+    assert plain == read_header(write(header_text().rstrip("\n")))
+    assert plain == parse_header(
+        "\n".join((*COMMENTS, "", RECORD_LINE, "# made by hand", LEAD_LINES[0], LEAD_LINES[1]))
+    )
+    assert plain == parse_header(header_text().replace("#", "# "))
+    assert (plain.age, plain.sex, plain.codes) == (74.0, "Male", ("59118001", "164889003"))
+
+
+def test_latin_1_is_read_where_utf_8_is_not(write):
+    for encoding in ("utf-8", "latin-1"):
+        text = header_text("A0001 1 500 7500", ("A0001.mat 16+24 2/µV 16 0 28 -1716 0 I",))
+        assert read_header(write(text.encode(encoding))).leads[0].per_millivolt == 2000.0
+
+
+def test_record_name_loses_the_extension_of_a_file_and_nothing_else():
+    for written, name in (("A0001.mat", "A0001"), ("A0001.hea", "A0001"), ("00003_hr", "00003_hr"), ("a.b", "a.b")):
+        assert parse_header(header_text(f"{written} 2 500 7500")).name == name
+
+
+def test_names_stay_as_written_where_that_is_asked_for():
+    lines = ("A0001.mat 16+24 1000/mV 16 0 0 0 0 AVR", "A0001.mat 16+24 1000/mV 16 0 0 0 0")
+    text = header_text("A0001.mat 2 500 7500", lines)
+    written, parsed = parse_header(text, as_written=True), parse_header(text)
+    assert (written.name, written.lead_names) == ("A0001.mat", ("AVR", ""))
+    assert (parsed.name, parsed.lead_names) == ("A0001", ("aVR", ""))
+    assert (written.age, written.sex, written.codes) == (parsed.age, parsed.sex, parsed.codes)
+
+
+@pytest.mark.parametrize(
+    "gain, per_millivolt",
+    [("1000/mV", 1000), ("1000.0(0)/mv", 1000), ("4.88/uV", 4880), ("2/µV", 2000), ("2/μV", 2000), ("1e6/V", 1000)],
+)
+def test_gain_is_the_integers_of_a_millivolt_in_every_unit_of_voltage(gain, per_millivolt):
+    assert math.isclose(with_lead(f"A0001.mat 16 {gain} 16 0 0 0 0 I").leads[0].per_millivolt, per_millivolt)
+
+
+def test_units_other_than_voltages_are_refused_only_when_millivolts_are_asked_for():
+    lead = with_lead("A0001.mat 16 1000/mmHg 16 0 0 0 0 ABP").leads[0]
+    with pytest.raises(HeaderError, match="A0001.mat lead ABP: units 'mmHg' are not mV, uV or V"):
+        _ = lead.per_millivolt
+
+
+def test_codes_are_stripped_unique_and_in_order():
+    text = header_text(comments=("#Dx: 2, PVC ,,2,1", "#Dx: 1,3", "#Rx: 9"))
+    assert parse_header(text).codes == ("2", "PVC", "1", "3")
+    assert parse_header(header_text(comments=("#Dx:",))).codes == ()
+    assert parse_header(header_text(comments=("#Dx: Unknown",))).codes == ("Unknown",)
+
+
+def test_comments_are_what_follows_the_colon():
+    text = header_text(comments=("#Dx: 2, 2,", "# sex:F", "#Age:\t74 ", "#Dx:", "#Dxs: 5", "#Rx: 6"))
+    assert [comments(text, key) for key in ("Dx", "Sex", "age")] == [[" 2, 2,", ""], ["F"], ["\t74 "]]
+    assert comments(header_text(comments=()), "Dx") == []
+
+
+def test_unknown_age_and_sex():
+    for age in ("NaN", "Unknown", "", "74 years", "inf"):
+        assert math.isnan(parse_header(header_text(comments=(f"#Age: {age}",))).age)
+    for written, sex in (("male", "Male"), ("F", "Female"), ("Unknown", "Unknown"), ("", "Unknown")):
+        assert parse_header(header_text(comments=(f"#Sex: {written}",))).sex == sex
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "x.hea: no record line"),
+        ("#Age: 74\n", "x.hea: no record line"),
+        ("A0001\n", "x.hea line 1: number of leads is missing"),
+        ("A0001 two\n", "x.hea line 1: number of leads 'two' is not a COUNT"),
+        ("A0001/3 2 500 7500\n", "x.hea line 1: record name 'A0001/3' is not NAME of a record of one segment"),
+        (header_text("A0001 2 fast 7500"), "x.hea line 1: sampling frequency 'fast' is not NUMBER"),
+        (header_text("A0001 2 0 7500"), "x.hea line 1: sampling frequency '0' is not a finite number above 0"),
+        (header_text("A0001 2 -500 7500"), "x.hea line 1: sampling frequency '-500' is not"),
+        (header_text("A0001 2 1e999 7500"), "x.hea line 1: sampling frequency '1e999' is not"),
+        (header_text("A0001 2 500 -7500"), "x.hea line 1: number of samples '-7500' is not a COUNT"),
+        (header_text("A0001 3 500 7500"), "x.hea: 2 lead lines where the record line says 3"),
+        (header_text("A0001 1 500 7500"), "x.hea: 2 lead lines where the record line says 1"),
+        (header_text("A0001 0 500 7500", ()), "x.hea: 0 lead lines where the record line says 0"),
+    ],
+)
+def test_a_bad_header_is_told_with_its_place(text, message):
+    with pytest.raises(HeaderError, match=re.escape(message)):
+        parse_header(text, "x.hea")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("A0001.mat", "format is missing"),
+        ("../A0001.mat 16+24", "file '../A0001.mat' is not the name of a FILE beside the header"),
+        ("A0001.mat x16", "format 'x16' is not FORMAT[xSAMPLES][:SKEW][+OFFSET]"),
+        ("A0001.mat 16+24 1000(/mV 16 0 28 0 0 II", "gain '1000(/mV' is not NUMBER[(BASELINE)][/UNITS]"),
+        ("A0001.mat 16+24 nan/mV 16 0 28 0 0 II", "gain 'nan/mV' is not NUMBER[(BASELINE)][/UNITS]"),
+        ("A0001.mat 16+24 0/mV 16 0 28 0 0 II", "gain '0' is not a finite number other than 0"),
+        ("A0001.mat 16+24 1e999/mV 16 0 28 0 0 II", "gain '1e999' is not a finite number other than 0"),
+        ("A0001.mat 16+24 1000/mV 16 zero 28 0 0 II", "ADC zero 'zero' is not an INTEGER"),
+        ("A0001.mat 16+24 1000/mV II", "ADC resolution 'II' is not an INTEGER"),
+        ("A0001.mat 16+24 1000/mV 16 0 28 0 block II", "block size 'block' is not an INTEGER"),
+    ],
+)
+def test_a_bad_lead_line_is_told_with_its_field(line, message):
+    with pytest.raises(HeaderError, match=re.escape(f"x.hea line 3: {message}")):
+        parse_header(header_text(leads=(LEAD_LINES[0], line)), "x.hea")
+
+
+def test_random_damage_raises_nothing_but_header_errors():
+    random = np.random.default_rng(0)
+    text, symbols = header_text(), "0123456789+-./()x #:\n\r\t\0é"
+    outcomes = set()
+    for _ in range(2000):
+        damaged = list(text)
+        for place in random.integers(len(text), size=random.integers(1, 4)):
+            damaged[place] = symbols[random.integers(len(symbols))] * random.integers(3)
+        try:
+            outcomes.add(type(parse_header("".join(damaged))))
+        except HeaderError as error:
+            outcomes.add(type(error))
+    assert len(outcomes) == 2
+
+
+def test_a_header_parses_in_a_fraction_of_a_millisecond(real_data):
+    text = (real_data / "dialects/challenge-2021/A0689.hea").read_text()
+    assert min(timeit.repeat(lambda: parse_header(text), number=50, repeat=5)) / 50 < 0.5e-3
