@@ -61,7 +61,7 @@ def find_challenge_files(data_directory):
 
 
 def load_header(header_file):
-    """Return a header's text: what the functions named get_... take."""
+    """Return a header's text: what the functions named get_... take; ecg.headers.HeaderError where it has none."""
     return read_header_text(header_file)
 
 

@@ -6,42 +6,57 @@ of a bad one is wrong.
 """
 
 import math
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecg.labels import code_of
 from ecg.leads import standard_name
 
 DEFAULT_FREQUENCY = 250.0  # WFDB's, where a record line ends before it
 DEFAULT_GAIN = 200.0  # WFDB's, where a lead line ends before it
 DEFAULT_UNITS = "mV"
+LOWEST_FREQUENCY, HIGHEST_FREQUENCY = 10.0, 1e5  # Hz; ECGs have 100 to 2,000, what is far from these is a fault
+SMALLEST_GAIN, LARGEST_GAIN = 1e-9, 1e12  # of either sign, in integers for one unit
+MOST_LEADS = 1000
+BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
+MOST_BYTES = 2**20  # of a header; those of the Challenge have 700
+LONGEST_SHOWN = 40  # characters of a bad word in a message
+OLDEST = 130.0  # years; a greater age stands for something else, as PTB-XL's 300 does for 90 or more
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "v": 1e3}  # in one unit, case folded
 
-NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+# No digit can be read in two ways and none may go on without end, so that a bad line is found bad at once.
+NUMBER = r"[-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,9})?"
 INTEGER = r"[-+]?[0-9]{1,18}"
 COUNT = r"[0-9]{1,18}"
 
 # Fields of a line, in order: what it is, how it reads, how a message says that.
 RECORD_FIELDS = (
-    ("record name", r"(?P<name>[^\s/]+)", "NAME of a record of one segment"),
+    ("record name", r"(?P<name>[^\s/]{1,255})", "the NAME of a record of one segment, others are not read"),
     ("number of leads", rf"(?P<leads>{COUNT})", "a COUNT"),
     ("sampling frequency", rf"(?P<frequency>{NUMBER})(?:/{NUMBER}(?:\({NUMBER}\))?)?", "NUMBER[/COUNTER[(BASE)]]"),
     ("number of samples", rf"(?P<samples>{COUNT})", "a COUNT"),
 )
 LEAD_FIELDS = (
-    ("file", r"(?P<file>[^\s/\\]+)", "the name of a FILE beside the header"),
-    ("format", rf"(?P<format>[0-9]+)(?:x{COUNT})?(?::{COUNT})?(?:\+(?P<offset>{COUNT}))?",
+    ("file", r"(?P<file>(?!\.\.?(?:\s|$))[^\s/\\:\x00-\x1f\x7f]{1,255})", "the name of a FILE beside the header"),
+    ("format",
+     rf"(?P<format>[0-9]{{1,4}})(?:x(?P<frame>{COUNT}))?(?::(?P<skew>{COUNT}))?(?:\+(?P<offset>{COUNT}))?",
      "FORMAT[xSAMPLES][:SKEW][+OFFSET]"),
-    ("gain", rf"(?P<gain>{NUMBER})(?:\((?P<baseline>{INTEGER})\))?(?:/(?P<units>\S*))?",
+    ("gain", rf"(?P<gain>{NUMBER})(?:\((?P<baseline>{INTEGER})\))?(?:/(?P<units>\S{{0,255}}))?",
      "NUMBER[(BASELINE)][/UNITS]"),
     ("ADC resolution", INTEGER, "an INTEGER"),
     ("ADC zero", rf"(?P<zero>{INTEGER})", "an INTEGER"),
-    ("first value", INTEGER, "an INTEGER"),
+    ("first value", rf"(?P<first>{INTEGER})", "an INTEGER"),
     ("checksum", INTEGER, "an INTEGER"),
     ("block size", INTEGER, "an INTEGER"),
 )  # fmt: skip
 REQUIRED = 2  # fields of either line; the others may be missing from the right
 COMMENT = re.compile(r"^[ \t]*#[ \t]*(Age|Sex|Dx)[ \t]*:(.*)", re.IGNORECASE | re.MULTILINE)
+AGE = re.compile(rf"({NUMBER})\s*(?:([ymwd])[a-z]*)?", re.IGNORECASE)
+AGES_A_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
+SEX = {"m": "Male", "male": "Male", "man": "Male", "f": "Female", "female": "Female", "w": "Female", "woman": "Female"}
 
 
 def _line(fields, rest):
@@ -58,7 +73,6 @@ def _line(fields, rest):
 
 RECORD_LINE = _line(RECORD_FIELDS, rest=r"(?:\s.*)?")  # time and date, in whatever order they come
 LEAD_LINE = _line(LEAD_FIELDS, rest=r"(?:\s+(?P<name>.*))?")
-SEX = {"m": "Male", "male": "Male", "f": "Female", "female": "Female"}
 
 
 class RecordError(ValueError):
@@ -71,7 +85,11 @@ class HeaderError(RecordError):
 
 @dataclass(frozen=True)
 class Lead:
-    """One lead line of a header: the gain is in integers for one of `units`, the baseline the integer for zero."""
+    """One lead line of a header: the gain is in integers for one of `units`, the baseline the integer for zero.
+
+    offset: bytes of the file before its samples, samples_per_frame: how many of them share a time, skew: by how many
+    the lead comes late in the file.
+    """
 
     name: str
     file: str
@@ -80,6 +98,9 @@ class Lead:
     gain: float
     baseline: int
     units: str
+    samples_per_frame: int = 1
+    skew: int = 0
+    first_value: int = 0
 
     @property
     def per_millivolt(self):
@@ -113,10 +134,10 @@ def parse_header(text, place="header", as_written=False):
 
     A standard lead's name gets its standard spelling ('AVR' -> 'aVR') and the record's name loses the extension of
     a file ('A0001.mat' -> 'A0001'), unless they are to be `as_written`; other names stay. A baseline that is not
-    given is the ADC zero, as WFDB has it. Diagnoses stay text as written, each once, in the order of the Dx lines.
-    Raises HeaderError.
+    given is the ADC zero, as WFDB has it. Diagnoses are codes, as text, each once, in the order of the Dx lines: the
+    texts of 2020 as their codes, other words as written. Raises HeaderError.
     """
-    text = text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+    text = text.removeprefix(BYTE_ORDER_MARK)
     stripped = enumerate(map(str.strip, text.split("\n")), 1)
     lines = [(f"{place} line {number}", line) for number, line in stripped if line and not line.startswith("#")]
     if not lines:
@@ -124,43 +145,70 @@ def parse_header(text, place="header", as_written=False):
     where, line = lines[0]
     record = RECORD_LINE.fullmatch(line) or _fail(RECORD_FIELDS, line, where)
     frequency = float(record["frequency"] or DEFAULT_FREQUENCY)
-    if not 0 < frequency < math.inf:
-        raise HeaderError(f"{where}: sampling frequency {record['frequency']!r} is not a finite number above 0")
+    if not LOWEST_FREQUENCY <= frequency <= HIGHEST_FREQUENCY:
+        expected = f"{LOWEST_FREQUENCY:g} to {HIGHEST_FREQUENCY:,.0f} Hz"
+        raise HeaderError(f"{where}: sampling frequency {record['frequency']!r} is not within {expected}")
+    if len(lines) - 1 > MOST_LEADS:
+        raise HeaderError(f"{place}: {len(lines) - 1:,} lead lines, expected {MOST_LEADS:,} or fewer")
     leads = [_lead(line, where, as_written) for where, line in lines[1:]]
     if len(leads) != int(record["leads"]) or not leads:
         raise HeaderError(f"{place}: {len(leads)} lead lines where the record line says {record['leads']}")
-    age, sex = ((comments(text, key) or [""])[-1].strip() for key in ("Age", "Sex"))
+    told = _comments(text)
     return Header(
         name=record["name"] if as_written else re.sub(r"(?<=.)\.(mat|hea)$", "", record["name"]),
         sampling_frequency=frequency,
         samples=int(record["samples"] or 0),
         leads=tuple(leads),
-        age=float(age) if re.fullmatch(NUMBER, age) else math.nan,
-        sex=SEX.get(sex.casefold(), "Unknown"),
-        codes=parse_codes(text),
+        age=_age(told["age"][-1]) if told["age"] else math.nan,
+        sex=SEX.get(told["sex"][-1].strip().casefold(), "Unknown") if told["sex"] else "Unknown",
+        codes=tuple(dict.fromkeys(map(code_of, _codes(told["dx"])))),
     )
 
 
 def parse_codes(text):
-    """Return the diagnoses of a header's text, as text, each once, in the order of its Dx lines."""
-    return tuple(dict.fromkeys(code for code in map(str.strip, ",".join(comments(text, "Dx")).split(",")) if code))
+    """Return the diagnoses of a header's text as they are written, each once, in the order of its Dx lines."""
+    return tuple(dict.fromkeys(_codes(_comments(text)["dx"])))
 
 
 def comments(text, key):
     """Return what follows the colon in each comment line 'Age', 'Sex' or 'Dx' of a header's text: a list of texts."""
-    return [value for found, value in COMMENT.findall(text) if found.casefold() == key.casefold()]
+    return _comments(text)[key.casefold()]
+
+
+def _comments(text):
+    found = {"age": [], "sex": [], "dx": []}
+    for key, value in COMMENT.findall(text):
+        found[key.casefold()].append(value)
+    return found
+
+
+def _codes(lines):
+    return (code for code in map(str.strip, ",".join(lines).split(",")) if code)
+
+
+def _age(text):
+    """Return the years that the text of an age means, as in '57', '57Y', '6 months' or '20D', or NaN for none."""
+    match = AGE.fullmatch(text.strip())
+    if not match:
+        return math.nan
+    years = float(match[1]) / AGES_A_YEAR[(match[2] or "y").casefold()]
+    return years if 0 <= years <= OLDEST else math.nan
 
 
 def _lead(line, place, as_written):
     match = LEAD_LINE.fullmatch(line) or _fail(LEAD_FIELDS, line, place)
-    file, kind, offset, gain, baseline, units, zero, name = match.group(
-        "file", "format", "offset", "gain", "baseline", "units", "zero", "name"
+    file, kind, frame, skew, offset, gain, baseline, units, zero, first, name = match.group(
+        "file", "format", "frame", "skew", "offset", "gain", "baseline", "units", "zero", "first", "name"
     )
     gain = DEFAULT_GAIN if gain is None else float(gain)
-    if gain == 0 or math.isinf(gain):
-        raise HeaderError(f"{place}: gain {match['gain']!r} is not a finite number other than 0")
+    if gain == 0:
+        raise HeaderError(f"{place}: gain {match['gain']!r} is 0, WFDB's word for a lead that is not calibrated")
+    if not SMALLEST_GAIN <= abs(gain) <= LARGEST_GAIN:
+        expected = f"{SMALLEST_GAIN:g} to {LARGEST_GAIN:g} of either sign"
+        raise HeaderError(f"{place}: gain {match['gain']!r} is not within {expected}")
     name = (name or "") if as_written else standard_name(name or "")
-    return Lead(name, file, kind, int(offset or 0), gain, int(baseline or zero or 0), units or DEFAULT_UNITS)
+    return Lead(name, file, kind, int(offset or 0), gain, int(baseline or zero or 0), units or DEFAULT_UNITS,
+                int(frame or 1) or 1, int(skew or 0), int(first or 0))  # fmt: skip
 
 
 def _fail(fields, line, place):
@@ -168,18 +216,52 @@ def _fail(fields, line, place):
     words = line.split()
     for word, (title, pattern, grammar) in zip(words, fields, strict=False):
         if not re.fullmatch(pattern, word):
-            raise HeaderError(f"{place}: {title} {word!r} is not {grammar}")
+            shown = word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}..."
+            raise HeaderError(f"{place}: {title} {shown!r} is not {grammar}")
     raise HeaderError(f"{place}: {fields[len(words)][0]} is missing, a line has {REQUIRED} fields or more")
 
 
 def read_header_text(path):
-    """Read a header file's text, UTF-8 or else Latin-1, with line ends of whatever kind as newlines."""
+    """Read a header file's text, UTF-8 or else Latin-1, with line ends of whatever kind as newlines.
+
+    Raises HeaderError where it cannot be read.
+    """
+    data = read_bytes(path, MOST_BYTES, HeaderError).removeprefix(BYTE_ORDER_MARK.encode())
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        text = data.decode()
     except UnicodeDecodeError:
-        return Path(path).read_text(encoding="latin-1")
+        text = data.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_header(path):
-    """Read and parse a header file; HeaderError where it is bad, OSError where it cannot be read."""
+    """Read and parse a header file; HeaderError where it is bad or cannot be read."""
     return parse_header(read_header_text(path), Path(path).name)
+
+
+def read_bytes(path, most, error):
+    """Return what is in a file, a bytearray; what checked_size refuses, and what cannot be read, raises `error`."""
+    data = bytearray(checked_size(path, most, error))
+    try:
+        with open(path, "rb", buffering=0) as file:
+            del data[file.readinto(data) :]
+    except OSError as problem:
+        raise error(f"{Path(path).name}: cannot be read: {problem.strerror}") from problem
+    return data
+
+
+def checked_size(path, most, error):
+    """Return the bytes of a regular file of at most `most`; anything else raises the RecordError `error` with why.
+
+    A pipe would be waited for, and a device may have no end: neither is to be opened.
+    """
+    name = Path(path).name
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError) as problem:
+        raise error(f"{name}: cannot be read: {getattr(problem, 'strerror', problem)}") from problem
+    if not stat.S_ISREG(state.st_mode):
+        raise error(f"{name}: {'a folder' if stat.S_ISDIR(state.st_mode) else 'no regular file'}, expected a file")
+    if state.st_size > most:
+        raise error(f"{name}: {state.st_size:,} bytes, expected {most:,} or fewer")
+    return state.st_size

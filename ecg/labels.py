@@ -1,17 +1,22 @@
 """The 26 scored classes, what is merged and dropped, and which source labels what.
 
 A class is a column, in the order of ``weights.csv``. Codes are SNOMED CT codes, as text.
-Source of the table: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv).
+Source of the tables: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv and dx_mapping_unscored.csv).
 """
 
+import csv
 import re
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+UNSCORED = Path(__file__).with_name("unscored.csv")
+
 
 class Diagnosis(NamedTuple):
-    """One scored class: the Challenge's abbreviation, its code or equivalent codes, and its name."""
+    """One diagnosis: the Challenge's abbreviation, its code or equivalent codes, and its name."""
 
     abbreviation: str
     codes: tuple[str, ...]
@@ -60,11 +65,50 @@ COLUMN_OF_CODE = {
     **{code: COLUMN[abbreviation] for code, abbreviation in MERGED.items()},
 }
 
+# Headers of 2020 have texts for codes; of equivalent codes each has its own.
+CODE_OF_TEXT = {
+    **{diagnosis.abbreviation.casefold(): diagnosis.codes[0] for diagnosis in SCORED},
+    **{"clbbb": "733534002", "lbbb": "164909002", "crbbb": "713427006", "rbbb": "59118001"},
+    **{"svpb": "63593006", "vpb": "17338001", "normal": "426783006", "i-avb": "270492004"},
+}
+
 SOURCES = {"A": "CPSC", "Q": "CPSC-Extra", "I": "INCART", "S": "PTB", "HR": "PTB-XL", "E": "Georgia"}
 LAST_CHAPMAN = 10646  # Chapman-Shaoxing and Ningbo share the prefix JS; the number tells them apart
 DISCARDED_SOURCES = ("INCART", "PTB")
 CPSC_LABELS = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB", "PVC")  # all that CPSC labels; PVC as VEB, which merges
 PROXY_SOURCE = "Georgia"  # its part of the validation set is the closest to the official test data
+
+
+@cache
+def unscored():
+    """Return the diagnoses that the Challenge knows and does not score, by code: a dict of Diagnosis."""
+    with open(UNSCORED, newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return {code: Diagnosis(abbreviation, (code,), name) for code, abbreviation, name in rows}
+
+
+@lru_cache(maxsize=1024)
+def code_of(text):
+    """Return the code of a diagnosis that a header names by code or by the Challenge's abbreviation, in any case.
+
+    The texts of 2020, 'Normal' and 'I-AVB' among them, are such abbreviations. A text that is none stays as it is.
+    """
+    if text.isdigit():
+        return text
+    name = text.casefold()
+    if name in CODE_OF_TEXT:
+        return CODE_OF_TEXT[name]
+    return next((code for code, other in unscored().items() if other.abbreviation.casefold() == name), text)
+
+
+def standing(code):
+    """Return 'scored' for a code that names one of the 26 classes, else 'unscored' or, in no table, 'unknown'.
+
+    Ventricular ectopic beats, which are merged into a class, count as scored.
+    """
+    if code in COLUMN_OF_CODE:
+        return "scored"
+    return "unscored" if code in unscored() else "unknown"
 
 
 def encode(codes):
@@ -86,5 +130,5 @@ def source_of(name):
     """Return the source database that a record's name tells, or its letters where no source is known by them."""
     letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()
     if letters == "JS" and digits:
-        return "Chapman-Shaoxing" if int(digits) <= LAST_CHAPMAN else "Ningbo"
+        return "Chapman-Shaoxing" if int(digits[:18]) <= LAST_CHAPMAN else "Ningbo"
     return SOURCES.get(letters, letters or "unknown")

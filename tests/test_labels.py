@@ -25,6 +25,43 @@ def test_facts_agree_with_the_challenges_table(real_data):
     assert rare == set(labels.DROPPED)
 
 
+def test_the_unscored_diagnoses_are_the_challenges(real_data):
+    with open(real_data / "challenge" / "dx_mapping_unscored.csv", newline="") as file:
+        rows = [(row["SNOMEDCTCode"], row["Abbreviation"], " ".join(row["Dx"].split())) for row in csv.DictReader(file)]
+    found = [(code, diagnosis.abbreviation, diagnosis.name) for code, diagnosis in labels.unscored().items()]
+    assert found == rows
+    assert all(diagnosis.codes == (code,) for code, diagnosis in labels.unscored().items())
+
+
+def test_abbreviations_of_the_challenge_in_any_case_are_codes(real_data):
+    rows = []
+    for table in ("scored", "unscored"):
+        with open(real_data / "challenge" / f"dx_mapping_{table}.csv", newline="") as file:
+            rows += list(csv.DictReader(file))
+    for row in rows:
+        for text in (row["Abbreviation"], row["Abbreviation"].upper(), row["Abbreviation"].lower()):
+            assert labels.code_of(text) == row["SNOMEDCTCode"]
+    assert len({row["Abbreviation"].casefold() for row in rows}) == len(rows)
+
+
+def test_texts_of_2020_are_codes_and_what_is_unknown_stays():
+    nine = {"Normal": "NSR", "AF": "AF", "I-AVB": "IAVB", "LBBB": "LBBB", "RBBB": "RBBB", "PAC": "PAC", "PVC": "PVC"}
+    for text, name in nine.items():
+        assert labels.COLUMN_OF_CODE[labels.code_of(text)] == labels.COLUMN[name]
+    assert (labels.code_of("STD"), labels.code_of("STE")) == ("429622005", "164931005")
+    for text in ("Unknown", "", "164889003", "12345", "sinus"):
+        assert labels.code_of(text) == text
+
+
+def test_codes_are_scored_unscored_or_unknown():
+    for code in labels.COLUMN_OF_CODE:
+        assert labels.standing(code) == "scored"
+    for code in labels.unscored():
+        assert labels.standing(code) == ("scored" if code in labels.MERGED else "unscored")
+    for code in ("12345", "Unknown", "", "AF"):
+        assert labels.standing(code) == "unknown"
+
+
 @pytest.mark.parametrize(
     ("codes", "names"),
     [
