@@ -1,4 +1,6 @@
-"""The twelve leads and the Challenge's five sets of them."""
+"""The twelve leads, the Challenge's five sets of them, and the limb leads that follow from two others."""
+
+from itertools import combinations
 
 # Lead sets of the Challenge, each in the standard order.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -11,7 +13,47 @@ LEAD_SETS = {
 }
 STANDARD_NAME = {lead.casefold(): lead for lead in LEADS}
 
+# The limb leads are of three electrodes, so that two tell the others. How much of I and of II each is: by Einthoven
+# II = I + III, by Goldberger aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2. No two are parallel.
+LIMB = {"I": (1, 0), "II": (0, 1), "III": (-1, 1), "aVR": (-0.5, -0.5), "aVL": (1, -0.5), "aVF": (-0.5, 1)}
+
 
 def standard_name(name):
     """Return a lead's name in its standard spelling where it is one of the twelve in any case, else as it is."""
     return STANDARD_NAME.get(name.casefold(), name)
+
+
+def combination(wanted, available):
+    """Return from which leads a lead comes, and with what weights: {name: weight}, empty where it cannot be had.
+
+    A lead that is available comes from itself. Any other limb lead comes from two that are: from I and II where both
+    are there, else from those by which the least of their noise gets into it, the first in the standard order among
+    equals. `available` are standard names.
+    """
+    if wanted in available:
+        return {wanted: 1.0}
+    pairs = combinations([lead for lead in LIMB if lead in available and wanted in LIMB], 2)
+    ways = [dict(zip(pair, _weights(wanted, pair), strict=True)) for pair in pairs]
+    return min(ways, key=lambda way: (set(way) != {"I", "II"}, sum(weight**2 for weight in way.values())), default={})
+
+
+def _weights(wanted, pair):
+    """Solve `wanted` = x one + y other, by Cramer's rule."""
+    (a, b), (c, d), (e, f) = LIMB[pair[0]], LIMB[pair[1]], LIMB[wanted]
+    determinant = a * d - b * c
+    return (e * d - f * c) / determinant, (a * f - b * e) / determinant
+
+
+def lead_set(names, among=tuple(LEAD_SETS)):
+    """Return the size of the richest lead set, of those `among`, that leads of these names fill, or 0 for none.
+
+    Names are in any case and order; limb leads that follow from two others count as there. The richest has the most
+    chest leads, for all limb leads tell no more than two; next, nothing of it need be computed; next, it is the larger.
+    """
+    available = set(map(standard_name, names))
+    filled = [count for count in among if all(combination(lead, available) for lead in LEAD_SETS[count])]
+    return max(filled, key=lambda count: _riches(LEAD_SETS[count], available), default=0)
+
+
+def _riches(leads, available):
+    return len(set(leads) - LIMB.keys()), available.issuperset(leads), len(leads)

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode
 from ecg.leads import LEADS
 from ecg.records import SignalError
-from ecg.signals import INVALID
+from ecg.signals import INVALID, with_right_gains
 
 # What paper and layout measure, in mm unless the name says otherwise.
 SPEED, HEIGHT = 25, 10  # for a second, for a millivolt
@@ -49,11 +49,12 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
     Takes the header, the stored integers (L, T), the second to start from, of a model the probabilities (26,) and
     thresholds (26,), a caption of whatever length, and the column of the class that is asked about, which is then
     among the model's in any case and set off. The signal is drawn as recorded, neither filtered nor resampled:
-    millivolts by gain and baseline, the median of what is shown taken off so that a lead lies on its line. Invalid
-    samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II below, other leads one a row. Of less
-    than ten seconds the columns overlap, so that each is full. Raises SignalError where nothing was recorded from
-    `start` on, and HeaderError where a lead is not a voltage.
+    millivolts by baseline and gain (a wrong one of early 2020 is corrected), the median of what is shown taken off so
+    that a lead lies on its line. Invalid samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II
+    below, other leads one a row. Of less than ten seconds the columns overlap, so that each is full. Raises SignalError
+    where nothing was recorded from `start` on, and HeaderError where a lead is not a voltage.
     """
+    header, _ = with_right_gains(header, recording)
     duration = recording.shape[1] / header.sampling_frequency
     if not 0 <= start < duration:
         raise SignalError(f"{header.name}: there is nothing at {start:g} s in a recording of {duration:g} s")

@@ -3,69 +3,213 @@
 `preprocess` is the only way in, for training and for inference alike.
 """
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from scipy import fft
 from scipy.signal import firwin
 
-from ecg.records import SignalError
+from ecg.labels import source_of
+from ecg.leads import LEADS, LIMB, combination
+from ecg.records import TRANSPOSED, SignalError
 
 RATE = 250  # Hz, of everything after this module
+LONGEST = 144.0  # s; the longest recording of CPSC: longer ones are cut in training and answered in pieces
 PASS_BAND = (0.5, 45.0)  # Hz
 TAPS = 751  # 3 s: 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
 LARGEST = 20.0  # mV; what lies beyond is a recording fault
+FINITE = 1e12  # mV; a number beyond it is no measurement, and sums of such numbers overflow
 INVALID = -32768  # WFDB's word for "no value" ...
 SIXTEEN_BITS = ("16", "61", "160", "516")  # ... in files of these formats
 RESOLUTION = np.float32(1e-3)  # mV; answers are whole microvolts, so that 16-bit integers hold them without loss
+FINEST = 10_000  # samples in which a sampling frequency and ours come out even at the latest, to within 50 ppm
+
+# Kinds of repair, of whole leads (as TRANSPOSED) and of samples.
+GAIN = "gain corrected"
+COMPUTED = "lead computed from others"
+FLAT = "flat lead"
+NOT_FINITE = "not finite"
+INVALID_VALUE = "marked invalid"
+SPIKE = "beyond 20 mV"
+
+# The gains that headers of early 2020 give for integers that are microvolts, by source, and within what the signal
+# must then be, in mV: the median over the leads that move of the range of 99% of their samples. A name and a gain may
+# meet by chance in a header that is right; there the signal would become 4.9 times as large (Georgia) or a fifth
+# (PTB-XL). In 655 real recordings of these sources, in each of the five lead sets, Georgia's range is 0.4 to 2.3 mV,
+# PTB-XL's 0.3 to 4.0, and PTB's 1.0 to 3.5.
+MICROVOLTS = 1000.0
+EARLY_GAINS = {"Georgia": (4880.0, 0.2, 3.0), "PTB-XL": (200.0, 0.25, 6.0), "PTB": (2e6, 0.2, 8.0)}
+
+
+class Repair(NamedTuple):
+    """What was mended in a recording: what kind of fault, in which leads, and how many samples (or leads)."""
+
+    kind: str
+    leads: tuple[str, ...]
+    count: int
+
+
+class Prepared(NamedTuple):
+    """A signal (T', leads) float32, mV at 250 Hz, and what was mended in it."""
+
+    signal: np.ndarray
+    repairs: tuple[Repair, ...]
 
 
 def preprocess(header, recording, leads):
     """Return the chosen leads of a recording in millivolts at 250 Hz, faults mended, band-passed without delay.
 
     Takes the header, the stored integers (L, T) with rows in the header's order, and the names of the leads wanted.
-    Returns (T', leads) float32 with T' = ceil(250 T / sampling frequency), in whole microvolts within 32.767 mV.
-    Raises SignalError if a wanted lead is missing or no sample was recorded.
+    Returns Prepared: (T', leads) float32 with T' = ceil(250 T / sampling frequency), in whole microvolts within
+    32.767 mV, and the repairs. A limb lead that is absent or without a valid sample is computed from two others,
+    another lead without a valid sample is flat. Raises SignalError if a lead is absent and cannot be computed, if no
+    lead has a valid sample, or if the recording is not of the header's shape.
     Cai et al. 2021: per lead, divided by the gain, minus the mean, beyond 20 mV replaced by what lies
     next to it, resampled to 250 Hz by FFT, band-passed from 0.5 to 45 Hz by an FIR filter.
     """
-    position = {name: row for row, name in enumerate(header.lead_names)}
-    missing = [lead for lead in leads if lead not in position]
-    if missing:
-        raise SignalError(f"{header.name}: no lead {', '.join(missing)} among {', '.join(header.lead_names)}")
-    if np.ndim(recording) != 2 or recording.shape[0] != len(header.leads) or recording.shape[1] == 0:
-        raise SignalError(f"{header.name}: {len(header.leads)} leads need (leads, samples), not {np.shape(recording)}")
-    rows = [position[lead] for lead in leads]
-    signal = centred_millivolts(recording[rows], [header.leads[row] for row in rows])
+    turned = by_leads(header, recording)
+    header, corrected = with_right_gains(header, turned)
+    signal, computed, mended = _chosen_leads(header, turned, leads)
+    flat = [leads[row] for row in np.flatnonzero(np.ptp(signal, axis=1) == 0)]
+    transposed = leads if turned.shape != np.shape(recording) else ()
+    whole = {TRANSPOSED: transposed, GAIN: corrected, COMPUTED: computed, FLAT: flat}
+    found = {kind: dict.fromkeys(names, 1) for kind, names in whole.items()} | mended
     signal = resample_and_filter(signal, header.sampling_frequency)
-    return np.clip(np.rint(signal.T / RESOLUTION), -32767, 32767).astype(np.float32) * RESOLUTION
+    signal = np.clip(np.rint(signal.T / RESOLUTION), -32767, 32767).astype(np.float32) * RESOLUTION
+    repairs = (Repair(kind, tuple(counts), sum(counts.values())) for kind, counts in found.items() if counts)
+    return Prepared(signal, tuple(repairs))
+
+
+def by_leads(header, recording):
+    """Return a recording as (L, T), turned where it is (T, L); SignalError where it is neither, or not of numbers."""
+    recording, count = np.asarray(recording), len(header.leads)
+    if recording.ndim == 2 and len(recording) != count == recording.shape[1] and header.samples in (0, len(recording)):
+        recording = recording.T
+    if recording.ndim != 2 or len(recording) != count or not recording.size or recording.dtype.kind not in "iuf":
+        found = f"{recording.dtype} {np.shape(recording)}"
+        raise SignalError(f"{header.name}: {count} leads need (leads, samples) of numbers, not {found}")
+    return recording
+
+
+def pieces(header, recording):
+    """Return a recording's consecutive parts of LONGEST or less, which differ by a sample at most: views (L, n)."""
+    recording = by_leads(header, recording)
+    here, at_250 = _even(header.sampling_frequency)
+    samples, most = recording.shape[1], int(LONGEST * RATE) * here // at_250
+    count = -(-samples // most)
+    return [recording[:, first:last] for first, last in pairwise(samples * part // count for part in range(count + 1))]
+
+
+def with_right_gains(header, recording):
+    """Return the header of a recording (L, T) with its gains corrected, and the names of the leads where they were.
+
+    Headers of early 2020 give wrong gains (see EARLY_GAINS).
+    """
+    gain, lowest, highest = EARLY_GAINS.get(source_of(header.name), (None, 0, 0))
+    right = {
+        row: replace(lead, gain=MICROVOLTS, units="mV")
+        for row, lead in enumerate(header.leads)
+        if lead.gain == gain and lead.name in LEADS and lead.units.casefold() in ("mv", "v")
+    }
+    if not right:
+        return header, ()
+    signal, _ = centred_millivolts(recording[list(right)], list(right.values()))
+    ranges = np.ptp(np.quantile(signal, (0.005, 0.995), axis=1), axis=0)
+    if not lowest <= np.median(ranges[ranges > 0] if ranges.any() else 0) <= highest:
+        return header, ()
+    leads = tuple(right.get(row, lead) for row, lead in enumerate(header.leads))
+    return replace(header, leads=leads), tuple(lead.name for lead in right.values())
+
+
+def _chosen_leads(header, recording, leads):
+    """Return centred millivolts (leads, T) float32, which of the leads were computed, and what was mended by kind."""
+    rows = {name: row for row, name in reversed(list(enumerate(header.lead_names)))}  # of two of a name, the first
+    ways = _ways(header, leads, rows, _recorded(header, recording, rows))
+    used = list(dict.fromkeys([*(lead for lead in leads if lead in rows), *(name for way in ways for name in way)]))
+    chosen = [rows[name] for name in used]
+    signal, mended = centred_millivolts(recording[chosen], [header.leads[row] for row in chosen])
+    computed = [lead for lead, way in zip(leads, ways, strict=True) if lead not in way]
+    if computed:
+        signal = np.array([sum(weight * signal[used.index(name)] for name, weight in way.items()) for way in ways])
+    return signal, computed, mended
+
+
+def _recorded(header, recording, rows):
+    """Return the names of the leads that have a valid sample."""
+    begins = _valid(recording[:, :1], header.leads)[:, 0]
+    return {
+        name
+        for name, row in rows.items()
+        if begins[row] or _valid(recording[row : row + 1], header.leads[row : row + 1]).any()
+    }
+
+
+def _valid(integers, leads):
+    """Return which of the stored numbers (L, T) of Leads are numbers, and not marked invalid: (L, T) bool."""
+    marked = np.array([[lead.format in SIXTEEN_BITS] for lead in leads])
+    return np.isfinite(integers) & ~(marked & (integers == INVALID))
+
+
+def _ways(header, leads, rows, recorded):
+    """Return for each lead wanted what it comes from, as ecg.leads.combination has it."""
+    there = ", ".join(header.lead_names)
+    if not recorded:
+        raise SignalError(f"{header.name}: no sample was recorded, none of {there} has a valid one")
+    ways = [combination(lead, recorded) or dict.fromkeys(rows.keys() & {lead}, 1.0) for lead in leads]
+    missing = [lead for lead, way in zip(leads, ways, strict=True) if not way]
+    if missing:
+        others = ", nor two limb leads that give it" if LIMB.keys() & set(missing) else ""
+        raise SignalError(f"{header.name}: no lead {', '.join(missing)} among {there}{others}")
+    return ways
 
 
 def centred_millivolts(integers, leads):
-    """Return (L, T) float32 millivolts of Leads, the mean of each taken off and its faults mended.
+    """Return (L, T) float32 millivolts of Leads, the mean of each taken off and its faults mended, and what was mended.
 
     Faults are samples that are not finite, WFDB's invalid ones, and those too far from the median of the others, for
-    a long spike moves the mean. Each lead is judged by itself.
+    a long spike moves the mean. Each lead is judged by itself. What was mended is by kind a dict of names and counts.
     """
-    baseline = np.array([[lead.baseline] for lead in leads])
+    baseline = np.array([[lead.baseline] for lead in leads], np.float64)
     gain = np.array([[lead.per_millivolt] for lead in leads])
-    signal = (integers - baseline) / gain
-    sentinel = np.array([[lead.format in SIXTEEN_BITS] for lead in leads])
-    faulty = ~np.isfinite(signal) | (sentinel & (integers == INVALID))
-    signal[faulty] = 0
-    for lead in np.flatnonzero(faulty.any(axis=1) | (np.ptp(signal, axis=1) > LARGEST)):
-        good = ~faulty[lead]
-        if good.any():
-            # A recorded value, not the mean of two that may both be far from it.
-            middle = np.quantile(signal[lead, good], 0.5, method="lower")
-            good &= np.abs(signal[lead] - middle) <= LARGEST
-            signal[lead] = mend(signal[lead], good)
-    return (signal - signal.mean(axis=1, keepdims=True)).astype(np.float32)
+    marked = np.array([lead.format in SIXTEEN_BITS for lead in leads])
+    mended = {NOT_FINITE: {}, INVALID_VALUE: {}, SPIKE: {}}
+    with np.errstate(over="ignore", invalid="ignore"):
+        signal = np.subtract(integers, baseline, dtype=np.float64, order="C")
+        signal /= gain
+        lowest, highest = signal.min(axis=1), signal.max(axis=1)
+        sound = (highest - lowest <= LARGEST) & (np.abs(lowest) < FINITE)
+        for row in np.flatnonzero(~sound | (marked & (integers == INVALID).any(axis=1))):
+            faults = _faults(signal[row], (integers[row] == INVALID) & marked[row])
+            for kind, places in faults.items():
+                if count := np.count_nonzero(places):
+                    mended[kind][leads[row].name] = count
+            signal[row] = mend(signal[row], ~np.any(list(faults.values()), axis=0))
+    signal -= signal.mean(axis=1, keepdims=True)
+    return signal.astype(np.float32), mended
+
+
+def _faults(signal, invalid):
+    """Return the places of the kinds of faults in a lead (T,), of which the invalid ones are known: (T,) bool each."""
+    infinite = ~(np.abs(signal) < FINITE) & ~invalid
+    good = ~(infinite | invalid)
+    if not good.any():
+        return {NOT_FINITE: infinite, INVALID_VALUE: invalid}
+    # A recorded value, not the mean of two that may both be far from it.
+    middle = np.quantile(signal[good], 0.5, method="lower")
+    return {NOT_FINITE: infinite, INVALID_VALUE: invalid, SPIKE: good & (np.abs(signal - middle) > LARGEST)}
 
 
 def mend(signal, good):
-    """Put a line between the good samples next to them in place of a lead's faulty ones: (T,), (T,) bool -> (T,)."""
+    """Put a line between the good samples next to them in place of a lead's others, 0 where there are no good ones.
+
+    Takes (T,) and (T,) bool, returns (T,).
+    """
+    if not good.any():
+        return np.zeros_like(signal)
     time = np.arange(len(signal))
     return np.where(good, signal, np.interp(time, time[good], signal[good]))
 
@@ -76,8 +220,7 @@ def resample_and_filter(signal, frequency):
     The ends are continued by reflection about their last value for as long as the filter reaches, so that neither
     the filter nor the FFT, which takes its input for periodic, sees a step there.
     """
-    ratio = Fraction(frequency).limit_denominator(1000) / RATE
-    source_step, step = ratio.numerator, ratio.denominator  # that many samples here last as long as that many at 250 Hz
+    source_step, step = _even(frequency)
     samples = signal.shape[1]
     wanted = -(-samples * step // source_step)
     lead_in = -(-(TAPS // 2) // step)  # in steps
@@ -90,6 +233,16 @@ def resample_and_filter(signal, frequency):
     spectrum = fft.rfft(extended)[:, : len(response)]
     spectrum *= response[: spectrum.shape[1]] * np.float32(step / source_step)
     return fft.irfft(spectrum, steps * step)[:, lead_in * step : lead_in * step + wanted]
+
+
+def _even(frequency):
+    """Return how many samples at `frequency` Hz last as long as how many at 250 Hz, neither much above FINEST.
+
+    The FFTs are of whole multiples of these, so that they bound time and memory. Within 50 ppm, which no recorder's
+    clock is better than, every frequency has such a pair.
+    """
+    ratio = (Fraction(frequency) / RATE).limit_denominator(max(int(FINEST * RATE / max(frequency, RATE)), 1))
+    return ratio.numerator, ratio.denominator
 
 
 @lru_cache(maxsize=64)

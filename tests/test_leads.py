@@ -1,4 +1,12 @@
-from ecg.leads import LEAD_SETS, LEADS, standard_name
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from ecg.leads import LEAD_SETS, LEADS, LIMB, combination, lead_set, standard_name
+
+PAIRS = list(combinations(LIMB, 2))
+CHEST = LEADS[6:]
 
 
 def test_standard_leads_get_their_standard_names():
@@ -11,3 +19,70 @@ def test_lead_sets_are_the_challenges():
     assert {count: len(leads) for count, leads in LEAD_SETS.items()} == {12: 12, 6: 6, 4: 4, 3: 3, 2: 2}
     for leads in LEAD_SETS.values():
         assert sorted(leads, key=LEADS.index) == list(leads)
+
+
+@pytest.fixture(scope="module")
+def potentials():
+    """The limb leads as three electrodes give them: right arm, left arm, left foot."""
+    right, left, foot = np.random.default_rng(0).normal(size=(3, 100))
+    centre = (right + left + foot) / 3  # Wilson's; Goldberger's leads are 3/2 of an electrode against it
+    augmented = {"aVR": 1.5 * (right - centre), "aVL": 1.5 * (left - centre), "aVF": 1.5 * (foot - centre)}
+    return {"I": left - right, "II": foot - right, "III": foot - left} | augmented
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_any_two_limb_leads_give_the_other_four(pair, potentials):
+    for wanted in LIMB:
+        way = combination(wanted, pair)
+        assert way.keys() == ({wanted} if wanted in pair else set(pair))
+        computed = sum(weight * potentials[name] for name, weight in way.items())
+        np.testing.assert_allclose(computed, potentials[wanted], atol=1e-12)
+
+
+def test_a_lead_that_is_there_is_taken_as_it_is():
+    assert all(combination(lead, LEADS) == {lead: 1.0} for lead in LEADS)
+
+
+def test_leads_one_and_two_are_preferred_and_else_the_pair_that_brings_least_noise():
+    assert combination("III", LEADS[:2] + LEADS[3:]) == {"I": -1.0, "II": 1.0}
+    assert combination("aVF", set(LIMB) - {"aVF"}) == {"I": -0.5, "II": 1.0}
+    for wanted in LIMB:
+        there = [lead for lead in LIMB if lead not in (wanted, "I")]
+        noise = {
+            pair: np.sum(np.linalg.solve(np.transpose([LIMB[pair[0]], LIMB[pair[1]]]), LIMB[wanted]) ** 2)
+            for pair in combinations(there, 2)
+        }
+        chosen = tuple(combination(wanted, there))
+        assert noise[chosen] == pytest.approx(min(noise.values()))
+
+
+def test_what_does_not_follow_from_what_is_there_cannot_be_had():
+    assert combination("V2", set(LEADS) - {"V2"}) == {}
+    assert combination("I", ["II", "V1", "V2"]) == {}
+    assert combination("Resp", LEADS) == {}
+    assert combination("II", []) == {}
+
+
+def test_the_leads_of_a_set_fill_that_set():
+    assert [lead_set(leads) for leads in LEAD_SETS.values()] == list(LEAD_SETS)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_two_limb_leads_do_for_six(pair):
+    recorded = pair == ("I", "II")  # what is there as it is goes before what is computed
+    assert lead_set(pair) == (2 if recorded else 6)
+    assert lead_set([*pair, "V2"]) == (3 if recorded else 4)
+    assert lead_set([*pair, *CHEST]) == 12
+    assert lead_set([*pair, *CHEST[:5]]) == (3 if recorded else 4)
+    assert [lead_set(pair, [count]) for count in LEAD_SETS] == [0, 6, 0, 0, 2]
+
+
+def test_a_chest_lead_tells_more_than_limb_leads_that_follow_from_others():
+    assert lead_set([*LEADS[:6], "V2"]) == lead_set(LEADS[:11]) == 4
+    assert lead_set([*LEADS[:6], "V1"]) == 6
+
+
+def test_the_richest_set_is_found_in_any_case_and_order_and_among_those_asked_for():
+    assert lead_set(["v6", "V5", "AVF", "Resp", "v4", "V3", "v2", "V1", "ii", "II"]) == 12
+    assert lead_set(["II", "V2", "ECG", "II"]) == lead_set(["ii", "II"]) == lead_set(CHEST) == lead_set([]) == 0
+    assert [lead_set(LEADS, among) for among in ([12, 6], [3, 4], [6, 2], (2,), ())] == [12, 4, 6, 2, 0]

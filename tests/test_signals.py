@@ -1,12 +1,33 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import signal as scipy_signal
 
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.records import SignalError
-from ecg.signals import RATE, RESOLUTION, TAPS, band_pass_response, centred_millivolts, preprocess
+from ecg.headers import Header, Lead
+from ecg.leads import LEAD_SETS, LEADS, combination
+from ecg.records import SignalError, read_record
+from ecg.signals import (
+    COMPUTED,
+    FLAT,
+    GAIN,
+    INVALID_VALUE,
+    LONGEST,
+    NOT_FINITE,
+    RATE,
+    RESOLUTION,
+    SPIKE,
+    TAPS,
+    TRANSPOSED,
+    Repair,
+    band_pass_response,
+    centred_millivolts,
+    pieces,
+    preprocess,
+)
 
 SECONDS = 20
 
@@ -20,9 +41,13 @@ def integers(millivolts, gain=1000.0):
     return np.rint(np.atleast_2d(millivolts) * gain).astype(np.int16)
 
 
+def signal_of(header, recording, leads):
+    return preprocess(header, recording, leads).signal
+
+
 @pytest.mark.parametrize("rate", [100.0, 128.0, 250.0, 257.0, 333.3, 360.0, 500.0, 1000.0, 2000.0])
 def test_a_sine_keeps_its_size_and_place_at_every_sampling_frequency(rate, make_header):
-    got = preprocess(make_header(["I"], rate), integers(sine(7.0, rate)), ["I"])[:, 0]
+    got = signal_of(make_header(["I"], rate), integers(sine(7.0, rate)), ["I"])[:, 0]
     assert got.shape == (-(-round(rate * SECONDS) * RATE // rate),)
     middle = slice(2 * RATE, -2 * RATE)
     np.testing.assert_allclose(got[middle], sine(7.0, RATE, len(got) / RATE)[middle], atol=0.01)
@@ -38,15 +63,13 @@ def test_the_bands_edges(frequency, lowest, highest):
 
 
 def test_what_is_heard_of_a_60_hz_hum_is_next_to_nothing(make_header):
-    got = preprocess(make_header(["I"]), integers(sine(60.0, 500)), ["I"])
+    got = signal_of(make_header(["I"]), integers(sine(60.0, 500)), ["I"])
     assert np.abs(got[2 * RATE : -2 * RATE]).max() < 0.002
 
 
 def test_equal_to_scipy_away_from_the_ends(real_data):
-    from ecg.records import read_record
-
     header, recording = read_record(real_data / "train" / "A0001.hea")
-    got = preprocess(header, recording, LEADS)
+    got = signal_of(header, recording, LEADS)
     taps = scipy_signal.firwin(TAPS, (0.5, 45), pass_zero=False, fs=RATE)
     resampled = scipy_signal.resample(recording / 1000 - recording.mean(axis=1, keepdims=True) / 1000, len(got), axis=1)
     expected = scipy_signal.fftconvolve(resampled, taps[np.newaxis], mode="same", axes=1).T
@@ -56,13 +79,13 @@ def test_equal_to_scipy_away_from_the_ends(real_data):
 def test_the_ends_do_not_ring(make_header):
     """A recording that begins and ends at different levels, as one with a wandering baseline does."""
     ramp = np.linspace(-3, 3, 5000)
-    got = preprocess(make_header(["I"]), integers(ramp), ["I"])
+    got = signal_of(make_header(["I"]), integers(ramp), ["I"])
     assert np.abs(got).max() < 0.2
 
 
 def test_answers_are_whole_microvolts_and_16_bits_hold_them(make_header):
     rng = np.random.default_rng(0)
-    got = preprocess(make_header(), rng.integers(-30000, 30000, (12, 3000)).astype(np.int16), LEADS)
+    got = signal_of(make_header(), rng.integers(-30000, 30000, (12, 3000)).astype(np.int16), LEADS)
     assert got.dtype == np.float32
     stored = np.rint(got / RESOLUTION).astype(np.int16)
     np.testing.assert_array_equal(stored * RESOLUTION, got)
@@ -72,45 +95,75 @@ def test_leads_come_in_the_order_asked_for_whatever_the_files(make_header):
     rng = np.random.default_rng(1)
     recording = rng.integers(-1000, 1000, (12, 2500)).astype(np.int16)
     order = rng.permutation(12)
-    whole = preprocess(make_header(), recording, LEADS)
+    whole = signal_of(make_header(), recording, LEADS)
     shuffled = make_header([LEADS[place] for place in order])
     for leads in LEAD_SETS.values():
         np.testing.assert_array_equal(
-            preprocess(shuffled, recording[order], leads), whole[:, [LEADS.index(lead) for lead in leads]]
+            signal_of(shuffled, recording[order], leads), whole[:, [LEADS.index(lead) for lead in leads]]
         )
 
 
 @pytest.mark.parametrize(("gain", "baseline"), [(500.0, 0), (2000.0, 0), (4000.0, -1024), (200.0, 17)])
 def test_the_gain_in_which_the_same_millivolts_are_written_plays_no_part(gain, baseline, make_header):
     millivolts = np.random.default_rng(2).integers(-200, 200, (1, 2500)) / 100
-    expected = preprocess(make_header(["I"]), np.rint(millivolts * 1000).astype(int), ["I"])
-    got = preprocess(make_header(["I"], gain=gain, baseline=baseline),
+    expected = signal_of(make_header(["I"]), np.rint(millivolts * 1000).astype(int), ["I"])
+    got = signal_of(make_header(["I"], gain=gain, baseline=baseline),
                      np.rint(millivolts * gain).astype(int) + baseline, ["I"])  # fmt: skip
     np.testing.assert_allclose(got, expected, atol=1.001e-3)  # a rounding to the microvolt may fall the other way
     assert np.mean(got != expected) < 0.01
 
 
-@pytest.mark.parametrize("places", [slice(0, 1), slice(-1, None), slice(700, 703), slice(300, 900)])
-@pytest.mark.parametrize("value", [32767, -32767, -32768])
-def test_spikes_and_missing_values_are_bridged_by_their_neighbours(places, value, make_header):
+PLACES = (slice(0, 1), slice(-1, None), slice(700, 703), slice(300, 900), slice(0, None, 3), slice(2000, 3600))
+
+
+@pytest.mark.parametrize("places", PLACES)
+@pytest.mark.parametrize("value", [32767, -32767, -32768, np.nan, np.inf, -np.inf, 1e300])
+def test_spikes_and_missing_values_are_bridged_by_their_neighbours_and_counted(places, value, make_header):
     clean = integers(sine(1.0, 500, 10)).repeat(2, axis=0)
-    broken = clean.copy()
+    broken = clean.astype(np.int16 if abs(value) < 40000 else np.float64)
     broken[0, places] = value
-    leads = make_header(["I", "II"]).leads
-    got = centred_millivolts(broken, leads)
+    got, mended = centred_millivolts(broken, make_header(["I", "II"]).leads)
     good = np.ones(clean.shape[1], bool)
     good[places] = False
     assert np.abs(got).max() < 4
     difference = got[0, good] - clean[0, good] / 1000
     assert np.ptp(difference) < 1e-5  # the mean moves, nothing else
     np.testing.assert_allclose(got[1], clean[1] / 1000, atol=1e-5)
+    kind = {-32768: INVALID_VALUE, 32767: SPIKE, -32767: SPIKE}.get(value, NOT_FINITE)
+    assert mended.pop(kind) == {"I": np.count_nonzero(~good)}
+    assert not any(mended.values())
+
+
+def test_several_faults_of_several_leads_are_counted_by_kind(make_header):
+    recording = np.tile(integers(sine(1.0, 500, 10)), (3, 1)).astype(np.float64)
+    recording[0, [0, 17, 4999]] = 30000, -30000, 29999
+    recording[2, 100:400] = -25000
+    recording[2, 401:403] = np.nan, -32768
+    recording[1] = 7
+    _, repairs = preprocess(make_header(["II", "V2", "I"]), recording, ["I", "II", "V2"])
+    assert repairs == (
+        Repair(FLAT, ("V2",), 1),
+        Repair(NOT_FINITE, ("I",), 1),
+        Repair(INVALID_VALUE, ("I",), 1),
+        Repair(SPIKE, ("I", "II"), 303),
+    )
+    assert preprocess(make_header(["II", "V2", "I"]), recording, ["V2"]).repairs == (Repair(FLAT, ("V2",), 1),)
+
+
+def test_a_sound_recording_has_no_repairs_and_none_is_made_in_the_callers_array(make_header):
+    recording = integers(sine(1.0, 500, 10))
+    assert preprocess(make_header(["I"]), recording, ["I"]).repairs == ()
+    recording[0, 5] = 32767
+    before = recording.copy()
+    assert preprocess(make_header(["I"]), recording, ["I"]).repairs
+    np.testing.assert_array_equal(recording, before)
 
 
 def test_kinds_of_faults_side_by_side_are_mended_together(make_header):
     clean = integers(sine(1.0, 500, 10))
     broken = clean.copy()
     broken[0, 1000:1004] = 32767, -32768, 32767, -32768
-    got = centred_millivolts(broken, make_header(["I"]).leads)
+    got, _ = centred_millivolts(broken, make_header(["I"]).leads)
     assert np.abs(got).max() < 2.1
 
 
@@ -119,7 +172,7 @@ def test_kinds_of_faults_side_by_side_are_mended_together(make_header):
 def test_a_lead_at_the_rail_for_up_to_half_its_time_is_mended(gain, samples, make_header):
     broken = integers(sine(1.0, 500, 10), gain)
     broken[0, 5000 - samples :] = 32767
-    assert np.abs(centred_millivolts(broken, make_header(["I"], gain=gain).leads)).max() < 5
+    assert np.abs(centred_millivolts(broken, make_header(["I"], gain=gain).leads)[0]).max() < 5
 
 
 @pytest.mark.parametrize(("kind", "largest"), [("16", 2.1), ("160", 2.1), ("32", 17)])
@@ -127,7 +180,7 @@ def test_the_invalid_value_is_that_of_16_bit_formats(kind, largest, make_header)
     recording = integers(sine(1.0, 500, 10), 2000.0)
     recording[0, 1000] = -32768
     lead = replace(make_header(["I"], gain=2000.0).leads[0], format=kind)
-    assert np.abs(centred_millivolts(recording, [lead])).max() == pytest.approx(largest, abs=0.7)
+    assert np.abs(centred_millivolts(recording, [lead])[0]).max() == pytest.approx(largest, abs=0.7)
 
 
 @pytest.mark.parametrize("leads", LEAD_SETS.values())
@@ -137,42 +190,210 @@ def test_a_lead_does_not_depend_on_which_others_are_asked_for(leads, make_header
     recording[0, :800] += 15_000
     recording[7, 100:200] = 32767
     recording[11, 40] = -32768
-    whole = preprocess(make_header(), recording, LEADS)
-    part = preprocess(make_header(), recording, leads)
+    whole = signal_of(make_header(), recording, LEADS)
+    part = signal_of(make_header(), recording, leads)
     np.testing.assert_array_equal(part, whole[:, [LEADS.index(lead) for lead in leads]])
 
 
 def test_the_offset_of_a_32_bit_file_costs_no_precision(make_header):
     wave = np.rint(sine(5.0, 500, 10) * 1000).astype(np.int64)[np.newaxis]
-    expected = centred_millivolts(wave, make_header(["I"]).leads)
-    far = centred_millivolts(wave + 2_000_000_000, make_header(["I"], baseline=7).leads)
+    expected, _ = centred_millivolts(wave, make_header(["I"]).leads)
+    far, _ = centred_millivolts(wave + 2_000_000_000, make_header(["I"], baseline=7).leads)
     np.testing.assert_allclose(far, expected, atol=1e-6)
 
 
 def test_not_a_number_and_infinity_are_faults_too(make_header):
     recording = np.tile(np.sin(np.arange(2500.0) / 20) * 1000, (2, 1))
     recording[0, [3, 77]] = np.nan, np.inf
-    got = preprocess(make_header(["I", "II"]), recording, ["I", "II"])
+    got = signal_of(make_header(["I", "II"]), recording, ["I", "II"])
     assert np.isfinite(got).all()
     np.testing.assert_allclose(got[:, 0], got[:, 1], atol=0.1)
 
 
-def test_a_lead_without_one_good_sample_is_flat(make_header):
-    recording = np.full((2, 2500), -32768)
+@pytest.mark.parametrize("value", [-32768, np.nan, np.inf])
+def test_a_lead_without_one_good_sample_is_flat(value, make_header):
+    recording = np.full((2, 2500), value)
     recording[1] = np.arange(2500) % 7
-    assert not preprocess(make_header(["I", "II"]), recording, ["I"]).any()
+    signal, repairs = preprocess(make_header(["V1", "V2"]), recording, ["V1"])
+    assert not signal.any()
+    kind = INVALID_VALUE if value == -32768 else NOT_FINITE
+    assert repairs == (Repair(FLAT, ("V1",), 1), Repair(kind, ("V1",), 2500))
+
+
+def test_a_recording_that_is_flat_throughout_is_taken_and_one_without_a_valid_sample_is_not(make_header):
+    signal, repairs = preprocess(make_header(), np.full((12, 1000), 250, np.int16), LEADS)
+    assert not signal.any() and repairs == (Repair(FLAT, LEADS, 12),)
+    for value in (-32768, np.nan):
+        with pytest.raises(SignalError, match="made: no sample was recorded, none of I, II has a valid one"):
+            preprocess(make_header(["I", "II"]), np.full((2, 1000), value), ["I", "II"])
+
+
+def limb_recording(names, seed=5, samples=2500):
+    """Microvolts of the leads named, of which the limb leads are those of three electrodes."""
+    parts = np.random.default_rng(seed).integers(-500, 500, (8, samples)) * 2
+    known = dict(zip(("I", "II", *LEADS[6:]), parts, strict=True))
+    for name in LEADS[2:6]:
+        known[name] = sum(weight * known[lead] for lead, weight in combination(name, ["I", "II"]).items())
+    return np.array([known[name] for name in names]).astype(np.int16)
+
+
+@pytest.mark.parametrize("names", [("I", "II"), ("III", "aVF"), ("aVR", "aVL"), ("aVL", "I", "II", "aVR"), LEADS[1:5]])
+def test_limb_leads_are_computed_from_others(names, make_header):
+    names = (*names, *LEADS[6:])
+    expected = signal_of(make_header(), limb_recording(LEADS), LEADS)
+    signal, repairs = preprocess(make_header(names), limb_recording(names), LEADS)
+    np.testing.assert_allclose(signal, expected, atol=1.001e-3)
+    computed = tuple(lead for lead in LEADS if lead not in names)
+    assert repairs == (Repair(COMPUTED, computed, len(computed)),)
+    there = [LEADS.index(lead) for lead in LEADS if lead in names]
+    np.testing.assert_array_equal(signal[:, there], expected[:, there])
+
+
+def test_leads_are_computed_in_millivolts_and_from_what_was_mended(make_header):
+    names = ("I", "II")
+    recording = limb_recording(names)
+    expected = signal_of(make_header(names), recording, LEADS[:6])
+    header = make_header(names)
+    header = replace(header, leads=(replace(header.leads[0], gain=2000.0, baseline=-70), header.leads[1]))
+    other = np.array([recording[0] * 2 - 70, recording[1]])
+    np.testing.assert_array_equal(signal_of(header, other, LEADS[:6]), expected)
+    recording[1, 300:500] = 32767
+    signal, repairs = preprocess(make_header(names), recording, LEADS[:6])
+    mended = signal_of(make_header(names), recording, names)
+    np.testing.assert_allclose(signal[:, 2], mended[:, 1] - mended[:, 0], atol=2.001e-3)
+    assert repairs == (Repair(COMPUTED, LEADS[2:6], 4), Repair(SPIKE, ("II",), 200))
+
+
+def test_a_limb_lead_without_one_valid_sample_is_computed_too(make_header):
+    recording = limb_recording(LEADS)
+    expected = signal_of(make_header(), recording, LEADS)
+    recording[1] = recording[4] = -32768
+    signal, repairs = preprocess(make_header(), recording, LEADS)
+    np.testing.assert_allclose(signal, expected, atol=1.001e-3)
+    assert repairs == (Repair(COMPUTED, ("II", "aVL"), 2), Repair(INVALID_VALUE, ("II", "aVL"), 5000))
+
+
+def test_real_limb_leads_follow_from_two_of_them(real_data):
+    header, recording = read_record(real_data / "train" / "E00001.hea")
+    whole = signal_of(header, recording, LEADS)
+    rows = [header.lead_names.index(lead) for lead in ("III", "aVR", *LEADS[6:])]
+    few = replace(header, leads=tuple(header.leads[row] for row in rows))
+    np.testing.assert_allclose(signal_of(few, recording[rows], LEADS), whole, atol=5e-3)
+
+
+def test_of_two_leads_of_a_name_the_first_counts(make_header):
+    recording = limb_recording(("I", "II", "V1"))
+    expected = signal_of(make_header(["I", "II"]), recording[:2], ["I", "II"])
+    got = signal_of(make_header(["I", "II", "I"]), recording, ["I", "II"])
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("samples", [0, 2500])
+def test_a_recording_by_samples_is_turned(samples, make_header):
+    recording = limb_recording(LEADS)
+    header = make_header(samples=samples)
+    signal, repairs = preprocess(header, recording.T, LEADS)
+    np.testing.assert_array_equal(signal, signal_of(header, recording, LEADS))
+    assert repairs == (Repair(TRANSPOSED, LEADS, 12),)
+
+
+def test_how_the_integers_lie_in_memory_plays_no_part(make_header):
+    recording = limb_recording(LEADS)
+    expected = signal_of(make_header(), recording, LEADS)
+    for other in (np.asfortranarray(recording), recording[:, ::-1].copy()[:, ::-1], recording.astype(np.float32),
+                  recording.astype(">i4"), recording.tolist()):  # fmt: skip
+        np.testing.assert_array_equal(signal_of(make_header(), other, LEADS), expected)
+
+
+def test_the_gain_of_early_2020_is_corrected_to_what_is_in_the_file(real_data):
+    header, recording = read_record(next((real_data / "dialects" / "early-2020-gain").glob("*.hea")))
+    right = replace(header, leads=tuple(replace(lead, gain=1000.0) for lead in header.leads))
+    expected = signal_of(right, recording, LEADS)
+    signal, repairs = preprocess(header, recording, LEADS)
+    np.testing.assert_array_equal(signal, expected)
+    assert repairs == (Repair(GAIN, LEADS, 12),)
+    recording = recording.astype(np.int32)
+    recording[3, 100:150] = 40_000  # 40 mV, and 8 by the wrong gain
+    signal, repairs = preprocess(header, recording, LEADS)
+    np.testing.assert_array_equal(signal, signal_of(right, recording, LEADS))
+    assert repairs == (Repair(GAIN, LEADS, 12), Repair(SPIKE, ("aVR",), 50))
+
+
+@pytest.mark.parametrize("folder", ["ptb-xl-raw", "challenge-2021", "physionet-1.0.3"])
+def test_gains_that_are_right_stay(folder, real_data):
+    for path in (real_data / "dialects" / folder).glob("*.hea"):
+        header, recording = read_record(path)
+        assert GAIN not in [repair.kind for repair in preprocess(header, recording, LEADS).repairs], path
+
+
+@pytest.mark.parametrize(("name", "gain", "millivolts", "corrected"), [
+    ("E00015", 4880.0, 1.0, True), ("HR00015", 200.0, 1.0, True), ("S0015", 2e6, 1.0, True),
+    ("S0015", 2000.0, 1.0, False), ("JS00015", 4880.0, 1.0, False), ("HR00015", 4880.0, 1.0, False),
+    ("E00015", 4880.0, 4.88, False), ("HR00015", 200.0, 0.1, False), ("S0015", 2e6, 0.001, False),
+    ("E00015", 4880.0, 0.0, False),
+])  # fmt: skip
+def test_a_gain_is_wrong_by_name_and_range_together(name, gain, millivolts, corrected, make_header):
+    """The integers are microvolts of this amplitude, and what a gain of 1000 makes of them is what they are."""
+    names = ("I", "V1", "V2")
+    recording = limb_recording(names) * millivolts
+    recording[2] = 3  # a lead off its electrode says nothing of the gain
+    header = replace(make_header(names, gain=gain), name=name)
+    signal, repairs = preprocess(header, recording, names)
+    assert (GAIN in [repair.kind for repair in repairs]) == corrected
+    expected = signal_of(make_header(names, gain=1000.0 if corrected else gain), recording, names)
+    np.testing.assert_array_equal(signal, expected)
+
+
+@pytest.mark.parametrize("rate", [257.5, 499.999, 500.05, 101.0001, 1999.99, 12345.678, 1e5, 10.003])
+def test_an_odd_sampling_frequency_costs_no_more_memory_than_another(rate, make_header):
+    wave = integers(sine(3.0, rate, 10))
+    tracemalloc.start()
+    try:
+        got = signal_of(make_header(["I"], rate), wave, ["I"])[:, 0]
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 3e6 + 40 * wave.size
+    assert abs(len(got) - 10 * RATE) <= 1
+    middle = slice(2 * RATE, -2 * RATE)
+    np.testing.assert_allclose(got[middle], sine(3.0, RATE, len(got) / RATE)[middle], atol=0.03)
+
+
+@given(st.integers(1, 400_000), st.sampled_from([100.0, 250.0, 257.5, 1000 / 3, 360.0, 499.999, 500.0, 2000.0]))
+def test_pieces_follow_each_other_and_are_equal_and_none_is_longer_than_the_longest(samples, rate):
+    header = Header("made", rate, samples, (Lead("I", "made.mat", "16", 24, 1000.0, 0, "mV"),), np.nan, "Unknown", ())
+    recording = np.arange(samples)[np.newaxis]
+    parts = pieces(header, recording)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), recording)
+    assert all(np.shares_memory(part, recording) for part in parts)
+    lengths = [part.shape[1] for part in parts]
+    assert max(lengths) - min(lengths) <= 1
+    assert max(lengths) <= LONGEST * rate * 1.0001
+    assert len(parts) == 1 or samples > LONGEST * rate * 0.9999
+    assert all(length > LONGEST * rate / 3 for length in lengths[1:])
+
+
+@pytest.mark.parametrize("rate", [100.0, 257.0, 257.5, 1000 / 3, 360.0, 500.0, 2000.0])
+def test_what_training_takes_whole_is_answered_whole(rate, make_header):
+    samples = round(LONGEST * rate)
+    assert len(pieces(make_header(["I"], rate), np.zeros((1, samples)))) == 1
+    assert len(pieces(make_header(["I"], rate), np.zeros((1, samples + 2)))) == 2
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 50, 400, 751, 5000])
 def test_any_length_from_one_sample_on(samples, make_header):
-    got = preprocess(make_header(["I"]), np.arange(samples)[np.newaxis], ["I"])
+    got = signal_of(make_header(["I"]), np.arange(samples)[np.newaxis], ["I"])
     assert got.shape == (-(-samples // 2), 1) and np.isfinite(got).all()
 
 
 def test_errors_name_the_record_and_what_is_missing(make_header):
     with pytest.raises(SignalError, match="made: no lead V2 among I, II"):
-        preprocess(make_header(["I", "II"]), np.zeros((2, 100)), ["I", "V2"])
-    with pytest.raises(SignalError, match=r"2 leads need \(leads, samples\), not \(2, 0\)"):
-        preprocess(make_header(["I", "II"]), np.zeros((2, 0)), ["I"])
-    with pytest.raises(SignalError, match=r"not \(3, 100\)"):
-        preprocess(make_header(["I", "II"]), np.zeros((3, 100)), ["I"])
+        signal_of(make_header(["I", "II"]), np.zeros((2, 100)), ["I", "V2"])
+    with pytest.raises(SignalError, match=r"2 leads need \(leads, samples\) of numbers, not float64 \(2, 0\)"):
+        signal_of(make_header(["I", "II"]), np.zeros((2, 0)), ["I"])
+    with pytest.raises(SignalError, match=r"not float64 \(3, 100\)"):
+        signal_of(make_header(["I", "II"]), np.zeros((3, 100)), ["I"])
+    with pytest.raises(SignalError, match=r"made: no lead I, V2 among II, V1, nor two limb leads that give it"):
+        signal_of(make_header(["II", "V1"]), np.ones((2, 100)), ["I", "II", "V2"])
+    with pytest.raises(SignalError, match="2 leads need .* of numbers, not <U1"):
+        signal_of(make_header(["I", "II"]), np.full((2, 100), "a"), ["I"])
