@@ -26,7 +26,7 @@ def build_network(settings, leads, classes):
 
     Input (B, T, leads) float32, mV at 250 Hz, T any; output (B, classes) probabilities.
     """
-    signal = keras.Input((None, leads), name="signal")
+    signal = keras.Input((None, leads))
     x = activation(convolution(signal, settings.width, settings.first_kernel, settings.first_stride))
     x = layers.MaxPooling1D(2, padding="same")(x)
     for pair, kernel in enumerate(settings.kernels):
@@ -36,5 +36,9 @@ def build_network(settings, leads, classes):
             x = residual_block(x, filters, kernel, stride, settings.squeeze_ratio, settings.dropout)
     x = layers.GlobalMaxPooling1D()(x)
     x = activation(layers.Dense(settings.hidden, kernel_initializer="he_normal")(x))
-    probabilities = layers.Dense(classes, activation="sigmoid", name="probabilities")(x)
-    return keras.Model(signal, probabilities)
+    probabilities = layers.Dense(classes, activation="sigmoid")(x)
+    network = keras.Model(signal, probabilities, name="se_resnet")
+    # Names that do not tell what else the process has built, for they are saved with the weights.
+    for place, layer in enumerate(network.layers):
+        layer.name = f"{place:03}_{type(layer).__name__}"
+    return network

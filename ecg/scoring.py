@@ -1,7 +1,7 @@
 """The Challenge's metric and its companions, and the thresholds that maximise it.
 
 N recordings, C classes in the order of ``weights.csv``. Labels and outputs are True where a class is present.
-Source of the definitions: the PhysioNet/CinC Challenge 2021; of the search: Cai et al. 2021 (design decision 2).
+Source of the definitions: the PhysioNet/CinC Challenge 2021; of the search: Cai et al. 2021.
 """
 
 import csv
@@ -83,6 +83,17 @@ class Search:
     score_common: float
     score_by_class: float
     score: float
+
+
+def decide(probabilities, thresholds, empty=None):
+    """Return which classes are answered, (..., 26) bool, for probabilities (..., 26) and thresholds (26,).
+
+    It is those that reach their thresholds, and where none does, `empty`: an abbreviation, or None for no class.
+    """
+    outputs = np.asarray(probabilities) >= thresholds
+    if empty is not None:
+        outputs[..., COLUMN[empty]] |= ~outputs.any(axis=-1)
+    return outputs
 
 
 def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):

@@ -1,4 +1,9 @@
+import hashlib
 import json
+import re
+import tracemalloc
+from collections import deque
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,6 +15,7 @@ from ecg.labels import COLUMN, DROPPED, TRAINED, expand
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import NetworkSettings, build_network
 from ecg.records import SignalError, find_records, read_record
+from ecg.signals import preprocess
 from ecg.training import predict
 
 
@@ -75,22 +81,295 @@ def test_the_order_and_the_gain_of_the_leads_play_no_part(model, headers):
     np.testing.assert_allclose(bundle.answer("\n".join(lines), recording.astype(int) * 4)[2], expected, atol=1e-5)
 
 
-def test_the_richest_lead_set_that_the_leads_hold_is_loaded(model):
+def test_the_richest_lead_set_that_the_leads_fill_is_loaded(model):
     assert load_bundle(model, [lead.upper() for lead in reversed(LEADS)]).leads == LEAD_SETS[12]
-    assert load_bundle(model, ["II", "X", "i"]).leads == LEAD_SETS[2]
-    with pytest.raises(ModelError, match="leads I and II are the least"):
-        load_bundle(model, ["II", "V2"])
-    with pytest.raises(ModelError, match="no model for 6 leads, 6_leads.json is missing"):
-        load_bundle(model, LEAD_SETS[6])
+    assert load_bundle(model, iter(["II", "V1", "i", "V2", "V3", "V4", "V5", "V6", "Resp"])).leads == LEAD_SETS[12]
+    assert load_bundle(model, ["II", "X", "i", "II"]).leads == LEAD_SETS[2]
+    assert load_bundle(model, ["aVF", "aVR"]).leads == LEAD_SETS[2]  # there is no model for 6
 
 
-def test_a_foreign_description_is_refused(model, small, tmp_path):
-    for path in model.iterdir():
+def test_the_next_richest_is_loaded_where_the_folder_has_no_other(model, tmp_path):
+    for leads in (LEAD_SETS[6], LEAD_SETS[4], LEAD_SETS[3]):
+        assert load_bundle(model, leads).leads == LEAD_SETS[2]
+    for path in model.glob("12_*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    description = json.loads((tmp_path / "2_leads.json").read_text())
-    (tmp_path / "2_leads.json").write_text(json.dumps(description | {"sampling_frequency": 500}))
-    with pytest.raises(ModelError, match="are not this program's"):
-        load_bundle(tmp_path, LEAD_SETS[2])
+    with pytest.raises(ModelError, match="no model for leads I, II, V2, 3_leads.json is missing"):
+        load_bundle(tmp_path, LEAD_SETS[3])
+    with pytest.raises(ModelError, match="12_leads.json is missing"):
+        load_bundle(tmp_path / "nowhere", LEADS)
+
+
+@pytest.mark.parametrize(("leads", "missing"), [
+    (["II", "v2"], "leads II, v2 fill none of the lead sets: 1 of I, III, aVR, aVL, aVF is missing"),
+    (["V1", "MLII"], "leads V1, MLII fill none of the lead sets: 2 of I, II, III, aVR, aVL, aVF is missing"),
+    ([], "leads none fill none of the lead sets: 2 of I"),
+])  # fmt: skip
+def test_leads_that_fill_no_set_are_an_error_that_names_what_is_missing(leads, missing, model):
+    with pytest.raises(ModelError, match=missing):
+        load_bundle(model, leads)
+
+
+@pytest.mark.parametrize("names", [("I", "II"), ("aVL", "III"), LEADS[1:6]])
+def test_computed_leads_are_answered_as_recorded_ones(names, model, headers):
+    """For recordings of the limb leads named and the chest leads, the network for 12 leads answers as for all."""
+    header, recording = read_record(headers[0])
+    lines = text_of(headers[0]).splitlines()
+    rows = [header.lead_names.index(name) for name in (*names, *LEADS[6:])]
+    few = "\n".join([lines[0].replace(" 12 ", f" {len(rows)} ", 1), *(lines[1 + row] for row in rows)])
+    bundle = team_code.load_model(model, [header.lead_names[row] for row in rows])
+    assert bundle.leads == LEADS
+    expected = bundle.answer(text_of(headers[0]), recording)[2]
+    np.testing.assert_allclose(bundle.answer(few, recording[rows])[2], expected, atol=2e-3)
+    lacking = "\n".join([lines[0].replace(" 12 ", " 2 ", 1), *(lines[1 + row] for row in rows[-2:])])
+    with pytest.raises(SignalError, match="no lead I, II, III, aVR, aVL, aVF, V1, V2, V3, V4 among V5, V6"):
+        bundle.answer(lacking, recording[rows[-2:]])
+
+
+@pytest.fixture
+def copied(model, tmp_path):
+    """The model for 2 leads in a folder of its own: its JSON and its weights."""
+    paths = tmp_path / "2_leads.json", tmp_path / "2_leads.weights.h5"
+    for path in paths:
+        path.write_bytes((model / path.name).read_bytes())
+    return paths
+
+
+def refusal(paths):
+    """Why the model is refused, in a message that says which file it is."""
+    with pytest.raises(ModelError) as error:
+        load_bundle(paths[0].parent, LEAD_SETS[2])
+    assert re.match(r"(\S*/)?2_leads\.(json|weights\.h5): ", str(error.value))
+    return str(error.value)
+
+
+def describe(paths, change, weights=None):
+    """Change the JSON file, or the weights, as one would who wants it believed: with the digests that belong to it."""
+    saved = json.loads(paths[0].read_text())
+    change(saved)
+    if weights is not None:
+        paths[1].write_bytes(weights)
+        saved["weights"] = hashlib.sha256(weights).hexdigest()
+    saved.pop("digest", None)
+    saved["digest"] = hashlib.sha256(json.dumps(saved, sort_keys=True).encode()).hexdigest()
+    paths[0].write_text(json.dumps(saved))
+
+
+def setting(key, value, *path):
+    def change(saved):
+        for name in path:
+            saved = saved[name]
+        saved[key] = value
+
+    return change
+
+
+def test_a_description_that_only_looks_different_is_read(copied):
+    describe(copied, lambda saved: None)
+    assert load_bundle(copied[0].parent, LEAD_SETS[2]).leads == LEAD_SETS[2]
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("", "not to be read as JSON"), ("{", "not to be read as JSON"), ("\0\0", "not to be read as JSON"),
+    ("[" * 100_000, "not to be read as JSON"), ("[1, 2]", r"what it holds is \[1, 2\], expected an object"),
+    ("null", "expected an object"), ("{}", "format is None, expected 2"), ('{"format": NaN}', "NaN is not a number"),
+    ('{"format": 1, "leads": ["I", "II"]}', "format is 1, expected 2"), (" " * 2**20 + "{}", "1,048,578 bytes"),
+])  # fmt: skip
+def test_what_is_no_description_is_refused(text, reason, copied):
+    copied[0].write_text(text)
+    assert re.search(reason, refusal(copied))
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (lambda saved: saved.pop("versions"), "the list of its keys"),
+    (setting("optimizer", "adam"), "the list of its keys"),
+    (setting("leads", list(LEAD_SETS[3])), "leads is .*'V2'.*, expected"),
+    (setting("leads", "I,II"), "leads is 'I,II', expected"),
+    (setting("sampling_frequency", 500), "sampling_frequency is 500, expected 250"),
+    (setting("classes", list(CLASSES[::-1])), "classes is"),
+    (setting("trained", list(CLASSES)), "trained is"),
+    (setting("thresholds", [0.5] * 26), "thresholds is .*, expected .*dict"),
+    (setting(CLASSES[3], 1.5, "thresholds"), "threshold of 426627000 is 1.5, expected a number from 0 to 1"),
+    (setting(CLASSES[3], -0.1, "thresholds"), "is -0.1"),
+    (setting(CLASSES[3], 10**400, "thresholds"), "threshold of 426627000 is 1000"),
+    (setting(CLASSES[3], "0.5", "thresholds"), "threshold of 426627000 is '0.5'"),
+    (setting(CLASSES[3], True, "thresholds"), "threshold of 426627000 is True"),
+    (setting(CLASSES[3], None, "thresholds"), "threshold of 426627000 is None"),
+    (setting("10370003|17338001", 0.5, "thresholds"), "the list of thresholds"),
+    (setting("empty", "Brady"), "empty is 'Brady', expected null or one of AF"),
+    (setting("empty", 1), "empty is 1"),
+    (setting("network", None), "network is None"),
+    (setting("width", 10**9, "network"), "width is 1000000000, expected 1 to 65,536"),
+    (setting("width", 40_000, "network"), "the network is .*40000.*, expected one whose weights are [0-9,]+ bytes"),
+    (setting("hidden", 60_000, "network"), "the network is"),
+    (setting("first_kernel", 60_000, "network"), "the network is"),
+    (setting("kernels", [5] * 16, "network"), "the network is"),
+    (setting("kernels", [5] * 17, "network"), "kernels is .*, expected 1 to 65,536, 16 at most"),
+    (setting("kernels", [], "network"), r"kernels is \[\]"),
+    (setting("kernels", 5, "network"), "kernels is 5"),
+    (setting("width", 0, "network"), "width is 0"),
+    (setting("width", 4.0, "network"), "width is 4.0"),
+    (setting("width", True, "network"), "width is True"),
+    (setting("first_stride", "2", "network"), "first_stride is '2'"),
+    (setting("dropout", 1.0, "network"), "dropout is 1.0"),
+    (setting("dropout", None, "network"), "dropout is None"),
+    (setting("depth", 3, "network"), "the list of the network's settings"),
+    (setting("width", 5, "network"), "not the weights of its network|expected"),
+    (setting("weights", "0" * 64), "SHA-256 is '[0-9a-f]{64}', expected 0000"),
+    (setting("weights", None), "weights is None"),
+])  # fmt: skip
+def test_a_foreign_description_is_refused_though_its_digest_is_right(change, reason, copied):
+    describe(copied, change)
+    assert re.search(reason, refusal(copied))
+
+
+def test_an_edited_description_is_refused(copied):
+    text = copied[0].read_text()
+    edited = re.sub(r'("164889003": )0\.2,', r"\g<1>0.9,", text)
+    assert edited != text
+    copied[0].write_text(edited)
+    assert "digest is" in refusal(copied) and "that of its content" in refusal(copied)
+    copied[0].write_text(text)
+    load_bundle(copied[0].parent, LEAD_SETS[2])
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:-1], lambda data: data + b"\0", lambda data: b"", lambda data: b"not HDF5",
+    lambda data: data[:3000] + bytes([data[3000] ^ 1]) + data[3001:],
+])  # fmt: skip
+def test_weights_that_are_not_those_saved_are_refused(damage, copied):
+    copied[1].write_bytes(damage(copied[1].read_bytes()))
+    assert "2_leads.weights.h5: SHA-256 is" in refusal(copied)
+    copied[1].unlink()
+    assert "2_leads.weights.h5: cannot be read: No such file" in refusal(copied)
+    copied[1].mkdir()
+    assert "a folder, expected a file" in refusal(copied)
+
+
+def weights_of(folder, width=4, change=lambda values: values):
+    """Bytes of the file that Keras writes for a network like that of `small`, of random weights."""
+    network = build_network(NetworkSettings(width=width, kernels=(5,), squeeze_ratio=2, hidden=8), 2, len(TRAINED))
+    network.set_weights([change(values) for values in network.get_weights()])
+    network.save_weights(folder / "other.weights.h5")
+    return (folder / "other.weights.h5").read_bytes()
+
+
+@pytest.mark.parametrize(("made", "reason"), [
+    (lambda folder: bytes(70_000), "not the weights of its network"),
+    (lambda folder: weights_of(folder)[:30_000] + bytes(40_000), "not the weights of its network"),
+    (lambda folder: weights_of(folder, width=8), "not the weights of its network"),
+    (lambda folder: weights_of(folder, change=lambda values: values * np.nan), "expected finite numbers"),
+])  # fmt: skip
+def test_foreign_weights_are_refused_though_their_digest_is_right(made, reason, copied, tmp_path_factory):
+    describe(copied, lambda saved: None, made(tmp_path_factory.mktemp("other")))
+    assert re.search(f"2_leads.weights.h5: .*{reason}", refusal(copied), re.DOTALL)
+
+
+def test_new_weights_beside_an_old_description_are_refused(copied, small):
+    """What is left where saving over another model is cut off."""
+    keras.utils.set_random_seed(99)
+    other = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), build_network(small, 2, len(TRAINED)))
+    text = copied[0].read_text()
+    save_bundle(other, copied[0].parent)
+    copied[0].write_text(text)
+    assert "SHA-256" in refusal(copied)
+
+
+def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(small, tmp_path):
+    bundle = Bundle(LEAD_SETS[3], small, np.full(26, 0.5), build_network(small, 3, len(TRAINED)), "NSR")
+    save_bundle(bundle, tmp_path / "one")
+    build_network(small, 4, len(TRAINED))
+    save_bundle(bundle, tmp_path / "two")
+    again = build_network(small, 3, len(TRAINED))
+    again.set_weights(bundle.network.get_weights())
+    save_bundle(replace(bundle, network=again), tmp_path / "three")
+    save_bundle(load_bundle(tmp_path / "one", LEAD_SETS[3]), tmp_path / "four")
+    for name in ("3_leads.json", "3_leads.weights.h5"):
+        assert len({(tmp_path / folder / name).read_bytes() for folder in ("one", "two", "three", "four")}) == 1
+
+
+def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small):
+    before = [path.read_bytes() for path in copied]
+    with pytest.raises(ValueError, match="JSON"):
+        save_bundle(Bundle(LEAD_SETS[2], small, np.full(26, np.nan), build_network(small, 2, len(TRAINED))),
+                    copied[0].parent)  # fmt: skip
+    assert [path.read_bytes() for path in copied] == before
+    assert len(list(copied[0].parent.iterdir())) == 2
+
+
+class Told:
+    """A network that says of each signal what it is told to, and keeps them, or the last of them."""
+
+    def __init__(self, answer, keep=99):
+        self.answer, self.signals = answer, deque(maxlen=keep)
+
+    def predict_on_batch(self, batch):
+        self.signals.append(batch[0])
+        return np.asarray([self.answer(batch[0])], np.float32)
+
+
+def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_surest(make_header, small):
+    rng = np.random.default_rng(0)
+    told = rng.random((3, 22)).astype(np.float32)
+    network = Told(lambda signal: told[len(network.signals) - 1])
+    recording = rng.integers(-500, 500, (2, 100 * 400)).astype(np.int16)
+    header = make_header(["I", "II"], 100.0)
+    probabilities = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network).probabilities(header, recording)
+    np.testing.assert_array_equal(probabilities, expand(told.max(axis=0)))
+    assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
+
+
+def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_header, small):
+    network = Told(lambda signal: np.full(22, 0.5))
+    bundle = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    for samples in (1, 200, 14400):
+        recording = np.random.default_rng(0).integers(-500, 500, (2, samples))
+        header = make_header(["I", "II"], 100.0)
+        bundle.probabilities(header, recording)
+        np.testing.assert_array_equal(network.signals[-1], preprocess(header, recording, LEAD_SETS[2]).signal)
+    assert len(network.signals) == 3
+
+
+def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small):
+    network = Told(lambda signal: np.full(22, 0.5))
+    bundle = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
+    recording[:, 13000:28000] = -32768
+    assert bundle.probabilities(make_header(["I", "II"], 100.0), recording)[0] == 0.5
+    assert len(network.signals) == 2
+    recording[:] = -32768
+    with pytest.raises(SignalError, match="made: no sample was recorded"):
+        bundle.probabilities(make_header(["I", "II"], 100.0), recording)
+
+
+def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
+    network = Told(lambda signal: np.full(22, 0.5), keep=1)
+    bundle = Bundle(LEADS, small, np.full(26, 0.5), network)
+    recording = np.random.default_rng(0).integers(-500, 500, (12, 250 * 1800), dtype=np.int16)
+    tracemalloc.start()
+    try:
+        bundle.probabilities(make_header(LEADS, 250.0), recording)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 20e6  # the whole in float64 would take 43
+
+
+def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small, tmp_path, headers):
+    text, recording = text_of(headers[0]), read_record(headers[0])[1]
+    bundle = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), Told(lambda signal: np.full(22, 0.4)))
+    _, outputs, probabilities = bundle.answer(text, recording)
+    assert bundle.empty is None and not outputs.any()
+    _, declared, same = replace(bundle, empty="SB").answer(text, recording)
+    assert list(np.flatnonzero(declared)) == [COLUMN["SB"]]
+    np.testing.assert_array_equal(same, probabilities)
+    save_bundle(replace(bundle, network=build_network(small, 2, len(TRAINED)), empty="SB"), tmp_path)
+    assert load_bundle(tmp_path, LEAD_SETS[2]).empty == "SB"
+
+
+@pytest.mark.parametrize("empty", ["nsr", "BBB", "426783006", 14, ""])
+def test_only_a_class_that_is_trained_can_stand_for_an_empty_answer(empty, small):
+    with pytest.raises(ValueError, match="expected None or one of AF"):
+        Bundle(LEAD_SETS[2], small, np.full(26, 0.5), None, empty)
 
 
 def test_a_recording_that_cannot_be_used_is_an_error_with_its_name(model, headers):

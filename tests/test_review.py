@@ -123,7 +123,7 @@ def test_the_sources_that_are_not_trained_on_are_reviewed_like_others(model, tmp
 
 
 def test_headers_without_a_diagnosis_are_left_out_and_counted(model, tmp_path):
-    told = {"E00001": "", "E00002": "Unknown", "E00003": "PVC", "E00004": "164865005", "E00005": CODE["AF"]}
+    told = {"E00001": "", "E00002": "Unknown", "E00003": "nonsense", "E00004": "164865005", "E00005": CODE["AF"]}
     for name, codes in told.items():
         write(tmp_path / "data", name, codes=codes)
         model.told[name] = {"SB": 0.95}
