@@ -18,10 +18,11 @@ import numpy as np
 
 from ecg.bundle import load_bundle
 from ecg.cleaning import CleaningSettings
+from ecg.fitting import columns_of
 from ecg.labels import COLUMN, TRAINED, expand
 from ecg.leads import LEADS
 from ecg.networks import NetworkSettings
-from ecg.pipeline import Settings, columns_of, train
+from ecg.pipeline import Settings, train
 from ecg.review import omitted
 from ecg.scoring import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
 from ecg.store import build_store

@@ -1,9 +1,12 @@
-"""Files and folders that are written aside and moved into their place, so that none is ever there by half."""
+"""Files and folders that are never there by half, and a folder that one process at a time works in."""
 
+import fcntl
 import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+
+LOCK = "lock"
 
 
 @contextmanager
@@ -12,7 +15,7 @@ def aside(path):
 
     Yields a Path whose name ends in that of `path`. What was at `path` is replaced only at the end, and a folder by a
     folder alone; where an exception leaves the block it stays, and what was written aside is removed. Raises OSError
-    where nothing was written, or where it cannot be moved.
+    where nothing was written, or where it cannot be moved; one that names no file, as of a full disk, names `path`.
     """
     path = Path(path)
     part = path.parent / f".part.{path.name}"
@@ -21,9 +24,37 @@ def aside(path):
         yield part
         if part.is_dir() and path.is_dir():
             shutil.rmtree(path)
+        elif part.is_file():
+            _force(part)
         os.replace(part, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         _remove(part)
+
+
+@contextmanager
+def locked(folder):
+    """Keep a folder, made where it is missing, to this process; BlockingIOError where another one has it.
+
+    The lock is a file, LOCK, and ends with the process, however that ends.
+    """
+    path = Path(folder) / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"{folder}: another process is at work in this folder") from None
+        yield
+
+
+def _force(path):
+    """See that a file's content is on the disk before its name is, for a machine may be taken away."""
+    with open(path, "rb") as file:
+        os.fsync(file)
 
 
 def _remove(path):

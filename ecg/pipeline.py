@@ -1,32 +1,36 @@
 """From a data folder to a model folder: the method, step by step."""
 
-import json
 import os
-import re
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from ecg.bundle import Bundle, save_bundle
+from ecg.budget import Budget
+from ecg.bundle import EMPTY, Bundle, save_bundle
 from ecg.cleaning import CleaningSettings, Relabelling, label_masks
+from ecg.files import locked
+from ecg.fitting import Stage, fitted
 from ecg.headers import RecordError
 from ecg.labels import PROXY_SOURCE, TRAINED, expand
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss, MaskableLoss
+from ecg.leads import LEAD_SETS
+from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss
 from ecg.networks import NetworkSettings, build_network
 from ecg.progress import duration
 from ecg.report import FOLDER as REPORT
 from ecg.report import Results, relabelling_line, summary_lines, write_report
 from ecg.review import PICTURES, compare
-from ecg.scoring import HALF, challenge_score, load_weights, mean_of_known, roc_and_pr_areas, search_thresholds
-from ecg.stages import fingerprint, keep, recall
+from ecg.scoring import HALF, challenge_score, decide, load_weights, mean_of_known, roc_and_pr_areas, search_thresholds
+from ecg.stages import claim
 from ecg.store import build_store
-from ecg.training import Epoch, Examples, TrainingSettings, predict, seeds, train_network
+from ecg.training import TrainingError, TrainingSettings, seeds
+
+STAGES = "stages"  # folder in the model folder
+ROUND_1, ROUND_2 = "round 1, 12 leads", "round 2, {} leads"
+INDIFFERENT = ("hours", "jobs", "keep_stages")  # settings with which an unfinished training may be taken up
 
 
 def say(line):
@@ -47,61 +51,56 @@ class Settings:
     resamples: int = 100  # of the recordings that give the score, over which the thresholds are averaged; 0: none
     lead_sets: tuple[int, ...] = tuple(LEAD_SETS)
     keep_stages: bool = False  # leave the store and the stages' folders in the model folder
+    empty: str | None = None  # class declared where none passes its threshold, such as NSR; None in the paper
+    hours: float | None = None  # that all may take, counted anew when a training is taken up; no limit where None
     jobs: int | None = None  # processes that read recordings; one a core where None
 
-
-@dataclass(frozen=True)
-class Stage:
-    """A network to be trained: n recordings of a store, K classes.
-
-    records (n,) places in the store, targets (n, K), masks (n, K): what each label counts, training and validation:
-    places among the records, asked (m,): places in the store of the recordings that it is to answer for.
-    """
-
-    title: str
-    leads: int
-    loss: MaskableLoss
-    records: np.ndarray
-    targets: np.ndarray
-    masks: np.ndarray
-    training: np.ndarray
-    validation: np.ndarray
-    asked: np.ndarray
-
-
-class Outcome(NamedTuple):
-    """What a stage came to: its epochs, the network's weights, and its probabilities (m, K) for what it was asked."""
-
-    epochs: list[Epoch]
-    weights: list[np.ndarray]
-    probabilities: np.ndarray
+    def __post_init__(self):
+        if self.empty not in (None, *EMPTY):
+            raise ValueError(f"empty is {self.empty!r}, expected None or one of {', '.join(EMPTY)}")
+        if self.hours is not None and not self.hours > 0:
+            raise ValueError(f"hours are {self.hours!r}, expected a number above 0")
 
 
 def train(data, model, settings=None, log=say):
     """Train the networks of the method on a folder of recordings and leave them, with a report, in a model folder.
 
     `log` takes each line of what is done. What an earlier training left in the model folder stays until all is done.
-    Stages that one which was cut off has finished are not done again. Returns the Results (ecg.tables). Raises
-    FileNotFoundError or RecordError where the data hold nothing to train on, and TrainingError where a loss is not a
-    number.
+    One that was cut off is taken up where it stood, and comes to the same. Returns the Results (ecg.tables). Raises
+    FileNotFoundError or RecordError where the data hold nothing to train on, TrainingError where a loss is not a
+    number from the first epoch on, the memory is too small, or the model folder holds an unfinished training of other
+    data or settings, and BlockingIOError where another process trains into it.
     """
-    settings = settings or Settings()
-    model, begun = Path(model), time.monotonic()
-    stages = model / "stages"
-    finished = stages / "finished"
+    settings, model = settings or Settings(), Path(model)
+    with locked(model / STAGES):
+        return by_the_method(data, model, settings, log)
+
+
+def by_the_method(data, model, settings, log):
+    """Do what `train` says, in a model folder that no other process works in."""
+    begun, budget = time.monotonic(), Budget(settings.hours)
+    stages = model / STAGES
+    finished, claimed = stages / "finished", stages / "training.json"
     shutil.rmtree(finished, ignore_errors=True)  # what a training that was cut off has left
     log(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
+    decisive = {name: value for name, value in asdict(settings).items() if name not in INDIFFERENT}
+    see_that_none(claim(claimed, decisive), model)
 
     # Every recording is read and filtered once.
     store = build_store(data, stages / "store", settings.jobs)
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
     log(f"{len(store):,} recordings stored, {len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")
-    everything, epochs = np.arange(len(store)), []
+    see_that_none(claim(claimed, {"recordings": store.digest}), model)
+    everything, epochs, ends = np.arange(len(store)), [], {}
+    to_come = [rule.title for rule in settings.cleaning.rules] + [ROUND_1] * settings.cleaning.masks
+    to_come += [ROUND_2.format(count) for count in settings.lead_sets]
 
     def outcome_of(stage, score):
-        outcome = fitted(stage, store, stages, settings, score, log)
+        left = len(to_come) - to_come.index(stage.title)
+        outcome = fitted(stage, store, stages, settings, score, log, budget, left)
         epochs.extend(outcome.epochs)
+        ends[stage.title] = outcome.ended
         return outcome
 
     # What some sources lump together or omit is told by networks that learn from the others.
@@ -138,7 +137,7 @@ def train(data, model, settings=None, log=say):
     # Round 1: all labels count, focal loss. Those that it is sure are wrong no longer count in round 2.
     masks, listed = np.ones_like(targets), []
     if settings.cleaning.masks:
-        first = outcome_of(stage("round 1, 12 leads", 12, FocalLoss(), everything), score).probabilities
+        first = outcome_of(stage(ROUND_1, 12, FocalLoss(), everything), score).probabilities
         masks = label_masks(targets, first)
         omissions = settings.cleaning.omissions
         _, _, listed = compare(Path(data), store.paths, labels, expand(first), masks, omissions, PICTURES)
@@ -147,22 +146,25 @@ def train(data, model, settings=None, log=say):
     # Round 2: one network for each lead set, masked asymmetric loss, thresholds that maximise the score.
     searches, validated = {}, {}
     for count in settings.lead_sets:
-        title = f"round 2, {count} leads"
+        title = ROUND_2.format(count)
         outcome = outcome_of(stage(title, count, AsymmetricLoss(), validation), score)
         validated[count] = outcome.probabilities
         found = searches[count] = search(outcome.probabilities, settings.resamples)
         network = build_network(settings.network, count, len(TRAINED))
         network.set_weights(outcome.weights)
-        save_bundle(Bundle(LEAD_SETS[count], settings.network, found.thresholds, network), finished)
+        save_bundle(Bundle(LEAD_SETS[count], settings.network, found.thresholds, network, settings.empty), finished)
+        answers = decide(expand(outcome.probabilities[scored]), found.thresholds, settings.empty)
+        answered = challenge_score(labels[chosen], answers, weights)
         log(f"{title}: score {found.score_at_half:.3f} at 0.5, {found.score_common:.3f} with one threshold, "
-            f"{found.score_by_class:.3f} with one for each class, {found.score:.3f} as answered")  # fmt: skip
+            f"{found.score_by_class:.3f} with one for each class, {answered:.3f} as answered")  # fmt: skip
 
     results = Results(store, labels, training, validation, scored, epochs, relabellings, masks, listed,
-                      searches, validated)  # fmt: skip
+                      searches, validated, ends, settings.empty)  # fmt: skip
     write_report(finished, results, settings, log)
     for line in summary_lines(results):
         log(line)
     publish(finished, model)
+    claimed.unlink()
     if not settings.keep_stages:
         shutil.rmtree(stages)
     log(f"{model}: {len(searches)} models after {duration(time.monotonic() - begun)}")
@@ -191,38 +193,11 @@ def relabel(rule, labels, sources, settings, outcome_of):
     return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after
 
 
-def fitted(stage, store, folder, settings, score, log):
-    """Train the network of a stage from fresh weights, and return its Outcome; of one that is done already, that.
-
-    The stage's own folder in `folder` keeps it, under the fingerprint of all that decides what it comes to. `score`
-    and `log` are those of ecg.training.train_network.
-    """
-    columns = columns_of(stage.leads)
-    place = folder / re.sub(r"[^a-z0-9]+", "_", stage.title.lower())
-    program = (keras.version(), keras.backend.backend(), type(stage.loss).__name__)
-    parts = (stage.records, stage.targets, stage.masks, stage.training, stage.validation, stage.asked)
-    mark = fingerprint(store.digest, *program, stage.title, stage.leads, settings.seed, settings.network,
-                       settings.training, settings.proxy_least, *parts)  # fmt: skip
-    result = recall(place, mark)
-    if result is None:
-        keras.utils.set_random_seed(int(seeds(settings.seed, f"{stage.title}, weights", 0, 1)[0]))
-        network = build_network(settings.network, stage.leads, stage.targets.shape[1])
-        learnt, checked = (
-            Examples(store, stage.records[part], columns, stage.targets[part], stage.masks[part])
-            for part in (stage.training, stage.validation)
-        )
-        epochs = train_network(network, stage.loss, learnt, checked, settings.training, settings.seed, stage.title,
-                               score, log)  # fmt: skip
-        probabilities = predict(network, store, stage.asked, columns, f"{stage.title}, answers")
-        weights = {f"weights {number:03}": array for number, array in enumerate(network.get_weights())}
-        text = json.dumps([asdict(epoch) for epoch in epochs])
-        result = {"epochs": np.array(text), "probabilities": probabilities, **weights}
-        keep(place, mark, result)
-    else:
-        log(f"{stage.title}: done before")
-    epochs = [Epoch(**epoch) for epoch in json.loads(str(result["epochs"]))]
-    weights = [array for name, array in sorted(result.items()) if name.startswith("weights ")]
-    return Outcome(epochs, weights, result["probabilities"])
+def see_that_none(differences, model):
+    """Raise TrainingError where an unfinished training in a model folder is of other data or settings."""
+    if differences:
+        raise TrainingError(f"{model}: holds a training that was cut off, of {', '.join(differences)}; "
+                            f"give an empty folder, or go on with the same data and settings")  # fmt: skip
 
 
 def split(count, settings, title):
@@ -247,8 +222,3 @@ def scored_part(sources, settings):
     """Return which recordings of the validation set give the score: (n,) bool."""
     proxy = sources == PROXY_SOURCE
     return proxy if proxy.sum() >= settings.proxy_least else np.ones(len(sources), bool)
-
-
-def columns_of(count):
-    """Return the columns of a lead set in the store."""
-    return tuple(LEADS.index(lead) for lead in LEAD_SETS[count])

@@ -14,15 +14,16 @@ import numpy as np
 from ecg.charts import class_chart, confusion_chart, learning_curves
 from ecg.files import aside
 from ecg.labels import ABBREVIATIONS, SCORED
+from ecg.reasons import grouped
 from ecg.review import draw_disagreements
 from ecg.scoring import HALF, load_weights
-from ecg.tables import AS_THEY_CAME, CLEANED, Results, precision_and_recall, reasons, tables
+from ecg.tables import AS_THEY_CAME, CLEANED, Results, precision_and_recall, tables
 
 __all__ = ("FOLDER", "Results", "summary_lines", "write_report")
 
 FOLDER = "report"
 WIDTH = 100  # characters of a line on the console
-NAMED = 3  # recordings left out for one reason that are named on the console
+NAMED = 3  # recordings left out or mended for one reason that are named on the console
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # whose versions are told, where they are in use
 
 
@@ -109,13 +110,13 @@ def pictures(results):
 def summary_lines(results):
     """Return lines for the console, the gist of the tables.
 
-    They tell recordings by source, those left out by reason, the trained classes with their recordings, masked labels
-    and thresholds, and the scores of each lead set.
+    They tell recordings by source, those left out and mended by reason, the trained classes with their recordings,
+    masked labels and thresholds, and the scores of each lead set.
     """
     told = tables(results)
     parts = (
         _source_lines(told["sources"]),
-        _dropped_lines(told["dropped"]),
+        _dropped_lines(told["dropped"]) + _repaired_lines(_objects(told["repaired"])),
         [line for relabelling in results.relabellings for line in _wrapped(relabelling_line(relabelling))],
         _class_lines(_objects(told["classes"]), _objects(told["masks"]), told["thresholds"]),
         _disagreement_lines(_objects(told["disagreements"])),
@@ -132,10 +133,23 @@ def _source_lines(sources):
 
 def _dropped_lines(dropped):
     lines = []
-    for reason, names in reasons(dropped[1:]):
-        some = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-        lines += _wrapped(f"{len(names):,} left out: {reason} ({some})")
+    for reason, names in grouped(dropped[1:]):
+        lines += _wrapped(f"{len(names):,} left out: {reason} ({_some(names)})")
     return lines
+
+
+def _repaired_lines(repaired):
+    kinds = {}
+    for row in repaired:
+        kinds.setdefault(row["kind"], []).append(row["record"])
+    lines = []
+    for kind, names in sorted(kinds.items(), key=lambda group: -len(group[1])):
+        lines += _wrapped(f"{len(names):,} mended: {kind} ({_some(names)})")
+    return lines
+
+
+def _some(names):
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _wrapped(line):

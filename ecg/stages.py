@@ -4,14 +4,12 @@ import hashlib
 import json
 import zipfile
 import zlib
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ecg.files import aside
-
-RESULT = "result.npz"
 
 
 def fingerprint(*parts):
@@ -25,21 +23,57 @@ def fingerprint(*parts):
     return digest.hexdigest()
 
 
-def keep(folder, mark, arrays):
-    """Keep a result, a dict of arrays, in a folder of its own, under the fingerprint of all that it came from."""
-    path = Path(folder) / RESULT
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with aside(path) as part:
-        np.savez(part, mark=mark, **arrays)
+def claim(path, facts):
+    """Write down in a file what the stages beside it are of, a dict, or tell in what it differs: a list of texts.
 
-
-def recall(folder, mark):
-    """Return the result kept in a folder under this fingerprint, a dict of arrays.
-
-    None where there is none, or what is there is damaged, for then the work is to be done again.
+    Facts that only one of the two knows are no difference, and what is written down afterwards is what both know.
     """
+    path, facts = Path(path), json.loads(json.dumps(facts))  # tuples become lists, as they come back
+    known = _read(path)
+    other = [name for name in facts if known.get(name, facts[name]) != facts[name]]
+    if not other:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside(path) as part:
+            part.write_text(json.dumps(known | facts, indent=1) + "\n")
+    return [f"{name} {known[name]!r}, not {facts[name]!r}" for name in other]
+
+
+def _read(path):
     try:
-        with open(Path(folder) / RESULT, "rb") as file, np.load(file, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files if name != "mark"} if found["mark"] == mark else None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-        return None
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of a stage, and the mark of what it keeps: the fingerprint of all that decides what it comes to."""
+
+    path: Path
+    mark: str
+
+    def keep(self, name, arrays):
+        """Keep a dict of arrays under a name, in place of what was kept under it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with aside(self._file(name)) as part:
+            np.savez(part, mark=self.mark, **arrays)
+
+    def recall(self, name):
+        """Return what is kept under a name and this mark, a dict of arrays.
+
+        None where there is none, or what is there is damaged, for then the work is to be done again.
+        """
+        try:
+            with open(self._file(name), "rb") as file, np.load(file, allow_pickle=False) as found:
+                if found["mark"] != self.mark:
+                    return None
+                return {name: found[name] for name in found.files if name != "mark"}
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+            return None
+
+    def discard(self, name):
+        """Forget what is kept under a name, if anything."""
+        self._file(name).unlink(missing_ok=True)
+
+    def _file(self, name):
+        return self.path / f"{name}.npz"

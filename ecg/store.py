@@ -1,28 +1,46 @@
 """All preprocessed recordings of a data folder in one memory-mapped file, each read and filtered once."""
 
-import csv
 import hashlib
+import os
+import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
 from ecg.files import aside
-from ecg.headers import RecordError
+from ecg.headers import Header, RecordError, read_header
 from ecg.labels import DISCARDED_SOURCES, encode, source_of
 from ecg.leads import LEADS
 from ecg.progress import Progress
-from ecg.records import find_records, read_record
-from ecg.signals import RATE, RESOLUTION, preprocess
+from ecg.records import find_records, read_stored
+from ecg.signals import LONGEST, RATE, RESOLUTION, Repair, preprocess
 
 SHORTEST = RATE  # samples; less than a second says nothing of a rhythm
-LONGEST = 144 * RATE  # samples; the longest recording of CPSC, what comes after is left out of training
 CHUNK = 32  # recordings a process reads before it hands them over
 ROUND = 64  # chunks under way before all are written, which bounds the memory
 
-SIGNALS, INDEX, DROPPED = "signals.int16", "index.npz", "dropped.csv"
+SIGNALS, INDEX = "signals.int16", "index.npz"
+# Modules that decide what a store holds.
+PROGRAM = ("labels", "leads", "headers", "matlab", "records", "signals", "store")
+
+
+class Loaded(NamedTuple):
+    """What one recording comes to: its header as far as it was read, and either what the store takes or why it is not.
+
+    labels (26,) bool, microvolts (T, 12) int16 at 250 Hz, what was mended, and the reason why it is left out, a text.
+    """
+
+    path: Path
+    header: Header | None = None
+    labels: np.ndarray | None = None
+    microvolts: np.ndarray | None = None
+    repairs: tuple[Repair, ...] = ()
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +49,8 @@ class Store:
 
     names (N,) text, paths (N,) text, the headers' below the data folder, sources (N,) text, labels (N, 26) bool,
     starts (N + 1,) rows of the memory map, microvolts (rows, 12) int16, dropped: pairs of a record's name and why it is
-    not among them, digest: text that is another as soon as a sample, a name, a label or a length is.
+    not among them, repaired: pairs of a record's name and a Repair (ecg.signals), digest: text that is another as soon
+    as a sample, a name, a label or a length is.
     """
 
     names: np.ndarray
@@ -41,6 +60,7 @@ class Store:
     starts: np.ndarray
     microvolts: np.ndarray
     dropped: tuple[tuple[str, str], ...]
+    repaired: tuple[tuple[str, Repair], ...]
     digest: str
 
     def __len__(self):
@@ -61,71 +81,113 @@ class Store:
 def build_store(data, folder, jobs=None):
     """Read, preprocess and store every recording below the folder `data`, by `jobs` processes; return the Store.
 
-    A recording that cannot be used is left out with its reason. Raises FileNotFoundError where `data` holds no
-    header at all, and RecordError where no recording could be used.
+    A recording that cannot be used is left out with its reason. A store that is in `folder` already and holds the same
+    files, of the same size and time, is returned as it is. Raises FileNotFoundError where `data` holds no header at
+    all, and RecordError where no recording could be used.
     """
     paths = find_records(data)
     if not paths:
         raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    origin = origin_of(data)
+    try:
+        return open_store(folder, origin)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        (folder / INDEX).unlink(missing_ok=True)  # first: signals without an index are not a store
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
-    kept, dropped, digest = [], [], hashlib.sha256()
+    kept, dropped, repaired, digest = [], [], [], hashlib.sha256()
     with (
-        open(folder / SIGNALS, "wb") as file,
+        aside(folder / SIGNALS) as part,
+        open(part, "wb") as file,
         Progress("reading", len(paths)) as progress,
         Parallel(min(jobs or cpu_count(), len(chunks)), return_as="generator") as parallel,
     ):
         for first in range(0, len(chunks), ROUND):
-            for chunk in parallel(delayed(_load)(chunk) for chunk in chunks[first : first + ROUND]):
-                for path, labels, microvolts, reason in chunk:
-                    if reason:
-                        dropped.append((path.stem, reason))
+            for chunk in parallel(delayed(load_all)(chunk) for chunk in chunks[first : first + ROUND]):
+                for one in chunk:
+                    name = one.path.stem
+                    if one.reason:
+                        dropped.append((name, one.reason))
                     else:
-                        samples = microvolts.tobytes()
+                        samples = one.microvolts.tobytes()
                         file.write(samples)
                         digest.update(samples)
-                        below = path.relative_to(data).as_posix()
-                        kept.append((path.stem, below, source_of(path.stem), labels, len(microvolts)))
+                        below = one.path.relative_to(data).as_posix()
+                        kept.append((name, below, source_of(name), one.labels, len(one.microvolts)))
+                        repaired += [
+                            (name, repair.kind, " ".join(repair.leads), repair.count) for repair in one.repairs
+                        ]
                 progress.advance(len(chunk))
     if not kept:
         raise RecordError(f"{data}: none of {len(paths)} recordings can be used, {': '.join(dropped[0])}")
     names, paths, sources, labels, lengths = map(np.array, zip(*kept, strict=True))
-    digest.update("\n".join(paths).encode() + np.packbits(labels).tobytes() + lengths.tobytes())
+    digest.update("\n".join(paths).encode(errors="surrogateescape") + np.packbits(labels).tobytes() + lengths.tobytes())
     arrays = {"names": names, "paths": paths, "sources": sources, "labels": labels, "digest": digest.hexdigest()}
-    with open(folder / DROPPED, "w", newline="") as file:
-        csv.writer(file).writerows([("record", "reason"), *dropped])
+    texts = {"dropped": np.array(dropped, str), "repaired": np.array(repaired, str), "origin": np.array(origin)}
     with aside(folder / INDEX) as part:  # last: a store without an index is not a store
-        np.savez(part, starts=np.cumsum((0, *lengths)), **arrays)
+        np.savez(part, starts=np.cumsum((0, *lengths)), **arrays, **texts)
     return open_store(folder)
 
 
-def open_store(folder):
-    """Open a store that was built in this folder; FileNotFoundError where there is none."""
+def open_store(folder, origin=None):
+    """Open a store that was built in this folder, of these files (see `origin_of`) where given.
+
+    Raises FileNotFoundError where there is none, and ValueError where it is of other files or not whole.
+    """
     folder = Path(folder)
-    with np.load(folder / INDEX, allow_pickle=False) as index:
+    with open(folder / INDEX, "rb") as file, np.load(file, allow_pickle=False) as index:
+        if origin not in (None, str(index["origin"])):
+            raise ValueError(f"{folder}: this store is of other files")
         arrays = {name: index[name] for name in ("names", "paths", "sources", "labels", "starts")}
+        dropped = tuple((name, reason) for name, reason in index["dropped"].tolist())
+        repaired = tuple(
+            (name, Repair(kind, tuple(leads.split()), int(count)))
+            for name, kind, leads, count in index["repaired"].tolist()
+        )
         digest = str(index["digest"])
-    with open(folder / DROPPED, newline="") as file:
-        dropped = tuple((row["record"], row["reason"]) for row in csv.DictReader(file))
     microvolts = np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(arrays["starts"][-1]), len(LEADS)))
-    return Store(microvolts=microvolts, dropped=dropped, digest=digest, **arrays)
+    return Store(microvolts=microvolts, dropped=dropped, repaired=repaired, digest=digest, **arrays)
 
 
-def _load(paths):
-    return [_load_one(path) for path in paths]
+def origin_of(data):
+    """Return a text that is another as soon as a file in a folder, or below it, or the program that reads it is.
+
+    Files are told apart by name, size and time of change.
+    """
+    digest = hashlib.sha256()
+    for module in PROGRAM:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    for place, folders, files in os.walk(data):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(place, name)
+            status = os.lstat(path) if os.path.islink(path) and not os.path.exists(path) else os.stat(path)
+            text = f"{os.path.relpath(path, data)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+            digest.update(text.encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
-def _load_one(path):
-    """Return a recording's path, labels (26,), microvolts (T, 12) int16 and None, or its path and why not."""
+def load_all(paths):
+    """Return what each recording comes to, a list of Loaded."""
+    return [load(path) for path in paths]
+
+
+def load(path):
+    """Return what the recording of a header comes to in training, a Loaded; no fault of it raises an error."""
     if source_of(path.stem) in DISCARDED_SOURCES:
-        return path, None, None, f"source {source_of(path.stem)} is not trained on"
+        return Loaded(path, reason=f"source {source_of(path.stem)} is not trained on")
+    header = None
     try:
-        header, recording = read_record(path)
-        signal = preprocess(header, recording, LEADS)
+        header = read_header(path)
+        recording, oddities = read_stored(path, header)
+        recording = recording[:, : round(LONGEST * header.sampling_frequency)]
+        signal, repairs = preprocess(header, recording, LEADS)
     except (RecordError, OSError) as error:
-        return path, None, None, str(error)
+        return Loaded(path, header, reason=str(error))
+    repairs = (*(Repair(oddity, (), 1) for oddity in oddities), *repairs)
     if len(signal) < SHORTEST:
-        return path, None, None, f"{len(signal) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s"
-    microvolts = np.rint(signal[:LONGEST] / RESOLUTION).astype(np.int16)
-    return path, encode(header.codes), microvolts, None
+        reason = f"{len(signal) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s"
+        return Loaded(path, header, repairs=repairs, reason=reason)
+    microvolts = np.rint(signal / RESOLUTION).astype(np.int16)
+    return Loaded(path, header, encode(header.codes), microvolts, repairs)

@@ -1,17 +1,24 @@
 """What a training came to, as tables: lists of rows, the first of them the names of the columns."""
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ecg.labels import ABBREVIATIONS, DROPPED, SCORED, TRAINED, expand, source_of
 from ecg.review import disagreement_table
-from ecg.scoring import HALF, accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.scoring import (
+    HALF,
+    accuracy,
+    challenge_score,
+    decide,
+    f_measures,
+    load_weights,
+    mean_of_known,
+    roc_and_pr_areas,
+)
 from ecg.store import Store
 
 CLEANED, AS_THEY_CAME = "cleaned", "as they came"
-VARYING = re.compile(r"'[^']*'|\b[0-9]+(?:[.,][0-9]+)*\b")  # in reasons of one kind
 
 
 @dataclass(frozen=True)
@@ -21,8 +28,8 @@ class Results:
     labels (N, 26) bool after relabelling, training (n,), validation (m,) places in the store, scored (m,) bool where a
     validation recording gives the score, epochs of all stages in order (ecg.training.Epoch), what came of relabelling
     (ecg.cleaning.Relabelling), masks (N, 22), 0 where masked, the most confident of the disagreements that are masked
-    (ecg.review.Disagreement), and by the number of leads the thresholds found (ecg.scoring.Search) and the
-    probabilities of the validation set (m, 22).
+    (ecg.review.Disagreement), by the number of leads the thresholds found (ecg.scoring.Search) and the probabilities of
+    the validation set (m, 22), by the stage what ended its epochs, a text, and `empty` of ecg.scoring.decide.
     """
 
     store: Store
@@ -36,6 +43,8 @@ class Results:
     disagreements: list
     searches: dict
     validated: dict
+    ends: dict = field(default_factory=dict)
+    empty: str | None = None
 
     @property
     def scored_labels(self):
@@ -63,7 +72,7 @@ class Results:
 
     def answers(self, leads):
         """Return what that network answers with its thresholds: (s, 26) bool."""
-        return self.probabilities(leads) >= self.searches[leads].thresholds
+        return decide(self.probabilities(leads), self.searches[leads].thresholds, self.empty)
 
 
 def tables(results):
@@ -71,8 +80,10 @@ def tables(results):
     return {
         "sources": source_table(results),
         "dropped": [("record", "reason"), *results.store.dropped],
+        "repaired": repaired_table(results),
         "split": split_table(results),
         "classes": class_table(results),
+        "stages": stage_table(results),
         "epochs": epoch_table(results.epochs),
         "relabelling": relabelling_table(results),
         "relabelled": relabelled_table(results),
@@ -97,22 +108,10 @@ def source_table(results):
     return [("source", "found", "left out", "training", "validation"), *rows]
 
 
-def reasons(dropped):
-    """Group the recordings left out by the kind of their reason, the most frequent first: pairs of it and a list.
-
-    Reasons are of one kind that differ only in the record's name and place, in numbers and in what is quoted. The
-    name reads NAME in the kind, and where they differ in the others, these read ... .
-    """
-    kinds = {}
-    for name, reason in dropped:
-        place, _, rest = reason.partition(": ")
-        reason = re.sub(rf"\b{re.escape(name)}\b", "NAME", rest if rest and name in place else reason)
-        kinds.setdefault(VARYING.sub("...", reason), []).append((name, reason))
-    groups = []
-    for kind, members in kinds.items():
-        names, texts = zip(*members, strict=True)
-        groups.append((texts[0] if len(set(texts)) == 1 else kind, list(names)))
-    return sorted(groups, key=lambda group: -len(group[1]))
+def repaired_table(results):
+    """Return what was mended in which recordings: the kind of fault, the leads, how many samples or leads."""
+    rows = [(name, kind, " ".join(leads), count) for name, (kind, leads, count) in results.store.repaired]
+    return [("record", "kind", "leads", "count"), *rows]
 
 
 def split_table(results):
@@ -139,14 +138,22 @@ def class_table(results):
     return [("class", "codes", "name", "use", "training", "validation", *sources), *rows]
 
 
+def stage_table(results):
+    """Return each network that was trained: its epochs, the one whose weights count, and what ended them."""
+    rows = []
+    for stage, ended in results.ends.items():
+        epochs = [epoch for epoch in results.epochs if epoch.stage == stage]
+        rows.append((stage, len(epochs), max((epoch.epoch for epoch in epochs if epoch.best), default=0), ended))
+    return [("stage", "epochs", "best epoch", "ended"), *rows]
+
+
 def epoch_table(epochs):
     """Return every epoch of every stage; best is 1 where the loss on the validation set was the lowest so far."""
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch.scores))
     rows = [
-        (e.stage, e.epoch, e.rate, e.loss, e.validation_loss, *map(e.scores.get, names), e.seconds, int(e.best))
-        for e in epochs
+        (e.stage, e.epoch, e.rate, e.loss, e.validation_loss, *map(e.scores.get, names), int(e.best)) for e in epochs
     ]
-    return [("stage", "epoch", "rate", "training loss", "validation loss", *names, "seconds", "best"), *rows]
+    return [("stage", "epoch", "rate", "training loss", "validation loss", *names, "best"), *rows]
 
 
 def relabelling_table(results):

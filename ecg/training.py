@@ -1,17 +1,22 @@
 """One network from its first weights to its best, and what a network says of the recordings of a store."""
 
 import math
+import re
 import time
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
-from ecg.batches import ahead, gather, plan_training, plan_whole
+from ecg.batches import GRID, ahead, gather, plan_training, plan_whole
+from ecg.budget import Budget
+from ecg.checkpoint import Checkpoint
 from ecg.progress import Progress, duration
 from ecg.store import Store
 
+PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
 PREDICTION_BATCH = 64
 AVERAGED_EVERY = 10  # steps; copying the weights at each would cost more than it gives
 
@@ -61,62 +66,6 @@ class Examples:
     masks: np.ndarray
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to; the losses are means over the labels that count."""
-
-    stage: str
-    epoch: int
-    rate: float
-    loss: float
-    validation_loss: float
-    scores: dict[str, float]
-    seconds: float
-    best: bool
-
-
-class EarlyStopping:
-    """Watches a loss, and says stop once it has not been the lowest so far for `patience` times running."""
-
-    def __init__(self, patience):
-        self.patience = patience
-        self.lowest, self.waited = math.inf, 0
-
-    def update(self, loss):
-        """Take the next loss and tell whether it is lower than all before."""
-        best = loss < self.lowest
-        self.lowest, self.waited = (loss, 0) if best else (self.lowest, self.waited + 1)
-        return best
-
-    @property
-    def stop(self):
-        """Whether it is time to stop."""
-        return self.waited >= self.patience
-
-
-class WeightAverage:
-    """A running average of a network's weights, in which those of n steps ago count momentum^n.
-
-    It swings less from epoch to epoch than the weights do, so that early stopping picks a better epoch: on few
-    recordings this decides. Moving averages of batch normalisation are averaged with the rest.
-    """
-
-    def __init__(self, momentum):
-        self.momentum = momentum
-        self.total, self.share = None, 1.0  # the share of what came before the first step
-
-    def add(self, weights, steps):
-        """Take the weights, a list of arrays, reached after so many more steps."""
-        keep = self.momentum**steps
-        self.share *= keep
-        kept = [0.0] * len(weights) if self.total is None else self.total
-        self.total = [keep * old + (1 - keep) * new for old, new in zip(kept, weights, strict=True)]
-
-    def value(self):
-        """Return the average, a list of arrays."""
-        return [total / (1 - self.share) for total in self.total]
-
-
 def seeds(seed, stage, epoch, count):
     """Return `count` numbers (uint32) that depend on (seed, stage, epoch) alone."""
     return np.random.SeedSequence([seed, zlib.crc32(stage.encode()), epoch]).generate_state(count)
@@ -131,51 +80,86 @@ def seed_epoch(network, seed, stage, epoch):
     return np.random.default_rng(order)
 
 
-def train_network(network, loss, training, validation, settings, seed, stage, score, log):
+def train_network(network, loss, training, validation, settings, seed, stage, score, log, folder=None, budget=None):
     """Train a network until its loss on the validation set no longer falls; leave its best weights in it.
 
     `score` maps probabilities of the validation set (n, K) to named scores, for the record only; `log` takes a line.
-    Order, cuts and dropout come from (seed, stage, epoch) alone. Returns the epochs, a list of Epoch.
-    Raises TrainingError where a loss is not a number.
+    Order, cuts and dropout come from (seed, stage, epoch) alone. After each epoch the StageFolder, where there is one,
+    keeps where the training stands, and a training that was cut off goes on from there. The Budget, where there is
+    one, ends it early, and so does a loss that is not a number. Returns the epochs, a list of Epoch, and what ended
+    them, a text. Raises TrainingError where not one epoch came to a loss that is a number.
     """
+    budget = budget or Budget(None)
     network.compile(keras.optimizers.Adam(settings.first_rate), loss, jit_compile=keras.backend.backend() == "jax")
     # Within the first step it would be built twice over, and slowly.
     network.optimizer.build(network.trainable_variables)
-    stopping, average = EarlyStopping(settings.patience), WeightAverage(settings.averaging)
-    epochs, best = [], network.get_weights()
-    batch, passes = settings.batch_for(len(training.records)), settings.passes_for(len(training.records))
-    for number in range(settings.epochs):
-        start = time.monotonic()
-        network.optimizer.learning_rate = settings.rate_in(number)
+    settle(network, training)
+    checkpoint = Checkpoint(settings.patience, settings.averaging)
+    if folder and (kept := folder.recall(PROGRESS)):
+        checkpoint.restore(network, kept)
+        log(f"{stage}: taken up after epoch {len(checkpoint.epochs)}")
+    while not (ended := end_of(checkpoint, settings, budget)):
+        number, start = len(checkpoint.epochs), time.monotonic()
+        title, rate = f"{stage}, epoch {number + 1}", settings.rate_in(number)
+        network.optimizer.learning_rate = rate
         order = seed_epoch(network, seed, stage, number)
-        title = f"{stage}, epoch {number + 1}"
-        trained = train_epoch(network, training, batch, passes, order, average, title)
-        latest = network.get_weights()
-        network.set_weights(average.value())
-        probabilities = predict(network, validation.store, validation.records, validation.columns, f"{title}, checking")
-        validated = float(loss(validation.targets, probabilities, validation.masks))
-        if not math.isfinite(validated):
-            raise TrainingError(f"{title}: the loss on the validation set is {validated}")
-        is_best = stopping.update(validated)
-        if is_best:
-            best = average.value()
-        network.set_weights(latest)
-        epoch = Epoch(stage, number + 1, settings.rate_in(number), trained, validated, score(probabilities),
-                      time.monotonic() - start, is_best)  # fmt: skip
-        epochs.append(epoch)
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.scores.items())
-        log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if is_best else ' '} {shown}, "
-            f"{duration(epoch.seconds)}")  # fmt: skip
-        if stopping.stop:
+        try:
+            trained = train_epoch(network, training, settings, order, checkpoint.average, title, budget)
+            latest = network.get_weights()
+            network.set_weights(checkpoint.average.value())
+            probabilities = check(network, validation, title, budget)
+            validated = number_of(loss(validation.targets, probabilities, validation.masks), f"{title}, checking")
+        except TrainingError as error:
+            if not checkpoint.epochs:
+                raise
+            ended = str(error)
             break
-    network.set_weights(best)
-    return epochs
+        network.set_weights(latest)
+        epoch = checkpoint.add(stage, rate, trained, validated, score(probabilities))
+        if folder:
+            folder.keep(PROGRESS, checkpoint.arrays(network))
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.scores.items())
+        log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '} {shown}, "
+            f"{duration(time.monotonic() - start)}")  # fmt: skip
+    log(f"{stage}: {ended}, epoch {max(epoch.epoch for epoch in checkpoint.epochs if epoch.best)} counts")
+    network.set_weights(checkpoint.best)
+    return checkpoint.epochs, ended
 
 
-def train_epoch(network, examples, size, passes, generator, average, title):
-    """Take each recording `passes` times, cut at random, in batches of about `size`; return the mean loss.
+def settle(network, examples):
+    """Have TensorFlow compile the steps of a network for batches of any size and length, ahead of the first one.
 
-    The weights go into the average as they change.
+    It compiles a step for the first shape that comes and then, with the second, for all, and the two round in their
+    own ways: only what all batches share makes an epoch that is repeated, or taken up, the same to the bit. Weights
+    and optimizer stay as they are.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    variables = [*network.variables, *network.optimizer.variables]
+    values = [variable.numpy() for variable in variables]
+    for size in (2, 3):
+        labels = np.zeros((size, examples.targets.shape[1]), np.float32)
+        signals = np.zeros((size, GRID[0] + size, len(examples.columns)), np.float32)  # no cut is as long
+        network.train_on_batch(signals, labels, sample_weight=labels)
+        network.predict_on_batch(signals)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def end_of(checkpoint, settings, budget):
+    """Return why a training is to end where it stands, a text, empty where it is not."""
+    if checkpoint.stopping.stop:
+        return f"no lower loss in {settings.patience} epochs"
+    if len(checkpoint.epochs) >= settings.epochs:
+        return f"all {settings.epochs} epochs done"
+    return "its time is over" if checkpoint.epochs and budget.over else ""
+
+
+def train_epoch(network, examples, settings, generator, average, title, budget):
+    """Take each recording, cut at random, or on few all of them repeatedly; return the mean loss.
+
+    The weights go into the average as they change. Ends early where the Budget is over. Raises TrainingError where a
+    loss is not a number.
     """
 
     def arrays(batch):
@@ -184,18 +168,49 @@ def train_epoch(network, examples, size, passes, generator, average, title):
         return signals, examples.targets[rows], examples.masks[rows]
 
     lengths = examples.store.lengths[examples.records]
+    size, passes = settings.batch_for(len(lengths)), settings.passes_for(len(lengths))
     plan = [batch for _ in range(passes) for batch in plan_training(lengths, size, generator)]
     total = weight = 0.0
-    with Progress(title, passes * len(examples.records)) as progress:
+    with Progress(title, passes * len(lengths)) as progress:
         for step, (signals, targets, masks) in enumerate(ahead(arrays, plan), 1):
-            loss = float(network.train_on_batch(signals, targets, sample_weight=masks))
-            if not math.isfinite(loss):
-                raise TrainingError(f"{title}, step {step}: the loss is {loss}")
+            loss = network.train_on_batch(signals, targets, sample_weight=masks)
+            loss = number_of(loss, f"{title}, step {step}")
             total, weight = total + loss * masks.sum(), weight + masks.sum()
-            if step % AVERAGED_EVERY == 0 or step == len(plan):
+            last = step == len(plan) or budget.over
+            if step % AVERAGED_EVERY == 0 or last:
                 average.add(network.get_weights(), (step - 1) % AVERAGED_EVERY + 1)
             progress.advance(len(signals), f"loss {total / max(weight, 1):.5f}")
+            if last:
+                break
     return float(total / max(weight, 1))
+
+
+def check(network, validation, title, budget):
+    """Return the probabilities of the validation set (n, K), and let the Budget know how long they took."""
+    start = time.monotonic()
+    probabilities = predict(network, validation.store, validation.records, validation.columns, f"{title}, checking")
+    budget.answered(len(probabilities), time.monotonic() - start)
+    return probabilities
+
+
+def number_of(loss, place):
+    """Return a loss as a float; TrainingError where it is not a number."""
+    loss = float(loss)
+    if not math.isfinite(loss):
+        raise TrainingError(f"{place}: the loss is {loss}")
+    return loss
+
+
+@contextmanager
+def out_of_memory_told(title):
+    """Raise a TrainingError in place of whatever a backend raises where the device's memory is too small."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - each backend has a class of its own for this, and Keras has none
+        if not isinstance(error, MemoryError) and not re.search("RESOURCE_EXHAUSTED|OOM|[Oo]ut of memory", str(error)):
+            raise
+        raise TrainingError(f"{title}: the memory is too small for its batches; a smaller batch, as by "
+                            f"python -m ecg train --batch, needs less") from error  # fmt: skip
 
 
 def predict(network, store, records, columns, title):

@@ -15,7 +15,7 @@ def epochs_of(stage, losses, validation):
     lowest = np.minimum.accumulate(validation)
     return [
         SimpleNamespace(
-            stage=stage, epoch=place + 1, rate=1e-3, loss=loss, validation_loss=checked, seconds=1.0,
+            stage=stage, epoch=place + 1, rate=1e-3, loss=loss, validation_loss=checked,
             scores={"score at 0.5": loss / 2, "optimised": loss}, best=checked == lowest[place],
         )
         for place, (loss, checked) in enumerate(zip(losses, validation, strict=True))

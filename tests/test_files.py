@@ -1,8 +1,14 @@
+import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from ecg.files import aside
+from ecg.files import aside, locked
+
+ROOT = Path(__file__).parents[1]
 
 
 def listed(folder):
@@ -71,3 +77,30 @@ def test_nothing_written_and_nowhere_to_write_are_os_errors(tmp_path):
         with pytest.raises(OSError), aside(path) as part:
             part.write_text("new")
     assert listed(tmp_path) == ["file"]
+
+
+def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
+    with pytest.raises(OSError, match="No space left on device: '.*fresh'"), aside(tmp_path / "fresh") as part:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert listed(tmp_path) == []
+
+
+def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
+    code = "import sys; from ecg.files import locked\nwith locked(sys.argv[1]): print('in', flush=True); input()"
+
+    def other():
+        return subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / "folder"], cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    with other() as first:
+        assert first.stdout.readline() == "in\n"
+        with pytest.raises(BlockingIOError, match="folder: another process"), locked(tmp_path / "folder"):
+            pass
+        first.kill()
+    with locked(tmp_path / "folder"), other() as second:
+        assert "another process is at work" in second.stderr.read()
+    with locked(tmp_path / "folder"):
+        pass

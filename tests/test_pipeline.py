@@ -14,11 +14,13 @@ import team_code
 from ecg import synthetic
 from ecg.bundle import load_bundle
 from ecg.cleaning import CleaningSettings, label_masks
+from ecg.files import locked
+from ecg.fitting import Outcome, columns_of
 from ecg.headers import RecordError
 from ecg.labels import COLUMN, TRAINED, expand
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import build_network
-from ecg.pipeline import Outcome, Settings, columns_of, publish, relabel, scored_part, split, train
+from ecg.pipeline import Settings, publish, relabel, scored_part, split, train
 from ecg.records import find_records, read_record
 from ecg.scoring import challenge_score, load_weights, search_thresholds
 from ecg.store import open_store
@@ -101,7 +103,7 @@ def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, made_up, 
     folder, settings, _ = trained
     model, lines = tmp_path / "model", []
     shutil.copytree(folder / "stages", model / "stages")
-    monkeypatch.setattr("ecg.pipeline.train_network", None)
+    monkeypatch.setattr("ecg.fitting.train_network", None)
     train(made_up, model, settings, lines.append)
     assert sum(line.endswith(": done before") for line in lines) == 4
     names = [f"{leads}_leads.json" for leads in (12, 2)] + [f"report/{name}.csv" for name in REPORTED]
@@ -118,7 +120,7 @@ def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(trai
         titles.append(arguments[6])
         raise TrainingError("at work")
 
-    monkeypatch.setattr("ecg.pipeline.train_network", trains)
+    monkeypatch.setattr("ecg.fitting.train_network", trains)
     with pytest.raises(TrainingError, match="at work"):
         train(made_up, tmp_path, replace(settings, lead_sets=(2, 3, 12)), lines.append)
     assert titles == ["round 2, 3 leads"]
@@ -137,9 +139,51 @@ def test_other_settings_are_another_training(trained, made_up, tmp_path, monkeyp
     def trains(*_):
         raise TrainingError("at work")
 
-    monkeypatch.setattr("ecg.pipeline.train_network", trains)
+    monkeypatch.setattr("ecg.fitting.train_network", trains)
     with pytest.raises(TrainingError, match="at work"):
         train(made_up, tmp_path, replace(settings, **change), [].append)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [({"seed": 1}, "seed 2021, not 1"), ({"empty": "NSR"}, "empty None, not 'NSR'")],
+)
+def test_an_unfinished_training_of_other_settings_is_not_continued(small, made_up, tmp_path, monkeypatch, change, told):
+    def stops(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ecg.fitting.train_network", stops)
+    settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    for _ in range(2):  # the same settings are welcome again, and so are those that change no result
+        with pytest.raises(KeyboardInterrupt):
+            train(made_up, tmp_path, settings, [].append)
+        settings = replace(settings, hours=2.0, jobs=2, keep_stages=True)
+    before = contents(tmp_path)
+    with pytest.raises(
+        TrainingError, match=rf"{tmp_path}: holds a training that was cut off, of {told}; give an empty"
+    ):
+        train(made_up, tmp_path, replace(settings, **change), [].append)
+    assert contents(tmp_path) == before
+
+
+def test_an_unfinished_training_of_other_data_is_not_continued(small, made_up, headers, tmp_path, monkeypatch):
+    def stops(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ecg.fitting.train_network", stops)
+    data, model = tmp_path / "data", tmp_path / "model"
+    shutil.copytree(made_up, data)
+    settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, model, settings, [].append)
+    next(data.glob("HR*.hea")).unlink()
+    with pytest.raises(TrainingError, match="of recordings '[0-9a-f]{64}', not '[0-9a-f]{64}'; give an empty folder"):
+        train(data, model, settings, [].append)
+
+
+def test_two_trainings_in_one_folder_are_one_too_many(made_up, tmp_path):
+    with locked(tmp_path / "stages"), pytest.raises(BlockingIOError, match="another process is at work in this folder"):
+        train(made_up, tmp_path, Settings(), [].append)
 
 
 def probabilities_of(stage):
@@ -159,7 +203,7 @@ def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
         asked.append(stage)
         answers = probabilities_of(stage)
         assert 0 <= score(rng.random((len(stage.validation), stage.targets.shape[1])))["AUROC"] <= 1
-        return Outcome([], [], answers)
+        return Outcome([], [], answers, "")
 
     made, after = relabel(rule, labels, sources, Settings(), outcome_of)
     (stage,) = asked
@@ -182,7 +226,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
     def fitted(stage, *_):
         stages[stage.title] = stage
         network = build_network(small, stage.leads, stage.targets.shape[1])
-        return Outcome([], network.get_weights(), probabilities_of(stage))
+        return Outcome([], network.get_weights(), probabilities_of(stage), "")
 
     drawn = []
     monkeypatch.setattr("ecg.pipeline.fitted", fitted)
@@ -213,7 +257,7 @@ def test_without_masks_there_is_no_round_1(made_up, small, tmp_path, monkeypatch
         titles.append(stage.title)
         assert (stage.masks == 1).all()
         network = build_network(small, stage.leads, stage.targets.shape[1])
-        return Outcome([], network.get_weights(), probabilities_of(stage))
+        return Outcome([], network.get_weights(), probabilities_of(stage), "")
 
     monkeypatch.setattr("ecg.pipeline.fitted", fitted)
     train(made_up, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING), [].append)
@@ -271,9 +315,10 @@ def test_the_score_is_taken_on_georgia_where_there_is_enough_of_it():
     assert scored_part(sources[1:], Settings()).sum() == 499
 
 
-def test_columns_of_a_lead_set_are_its_leads():
-    for count, leads in LEAD_SETS.items():
-        assert tuple(LEADS[column] for column in columns_of(count)) == leads
+@pytest.mark.parametrize("wrong", [{"empty": "nsr"}, {"empty": "BBB"}, {"hours": 0}, {"hours": float("nan")}])
+def test_settings_that_mean_nothing_are_refused_at_once(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Settings(**wrong)
 
 
 def run(*arguments):

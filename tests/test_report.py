@@ -160,3 +160,8 @@ def test_only_the_first_of_many_that_are_left_out_are_named(results):
     dropped = tuple((f"S{number:04}", "source PTB is not trained on") for number in range(1, 1201))
     lines = summary_lines(replace(results, store=replace(results.store, dropped=dropped)))
     assert "1,200 left out: source PTB is not trained on (S0001, S0002, S0003, ...)" in lines
+
+
+def test_what_was_mended_is_told_by_its_kind_with_some_names(results):
+    lines = summary_lines(results)
+    assert "2 mended: flat lead (R001, R002)" in lines and "1 mended: beyond 20 mV (R001)" in lines

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ecg.stages import fingerprint, keep, recall
+from ecg.stages import StageFolder, claim, fingerprint
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,32 @@ def parts(**changes):
 
 def test_what_is_kept_comes_back_to_the_bit_under_its_mark_alone(tmp_path):
     arrays = {"probabilities": np.random.default_rng(1).random((3, 2)).astype(np.float32), "epochs": np.array("[1.5]")}
-    assert recall(tmp_path / "stage", "mark") is None
-    keep(tmp_path / "stage", "mark", arrays)
-    found = recall(tmp_path / "stage", "mark")
+    folder = StageFolder(tmp_path / "stage", "mark")
+    assert folder.recall("result") is None
+    folder.keep("result", arrays)
+    found = folder.recall("result")
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
-    assert recall(tmp_path / "stage", "another mark") is None
+    assert StageFolder(tmp_path / "stage", "another mark").recall("result") is None
+    assert folder.recall("progress") is None
 
 
 def test_a_new_result_replaces_the_one_before(tmp_path):
-    keep(tmp_path, "first", {"x": np.zeros(2)})
-    keep(tmp_path, "second", {"x": np.ones(3)})
-    assert recall(tmp_path, "first") is None
-    np.testing.assert_array_equal(recall(tmp_path, "second")["x"], np.ones(3))
+    first, second = StageFolder(tmp_path, "first"), StageFolder(tmp_path, "second")
+    first.keep("result", {"x": np.zeros(2)})
+    second.keep("result", {"x": np.ones(3)})
+    assert first.recall("result") is None
+    np.testing.assert_array_equal(second.recall("result")["x"], np.ones(3))
+
+
+def test_what_is_discarded_is_gone(tmp_path):
+    folder = StageFolder(tmp_path, "mark")
+    folder.keep("progress", {"x": np.ones(3)})
+    folder.discard("progress")
+    folder.discard("progress")
+    assert folder.recall("progress") is None
 
 
 def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
@@ -41,10 +52,11 @@ def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
         path.write_bytes(b"PK half of it")
         raise KeyboardInterrupt
 
+    folder = StageFolder(tmp_path / "stage", "mark")
     monkeypatch.setattr("ecg.stages.np.savez", stops)
     with pytest.raises(KeyboardInterrupt):
-        keep(tmp_path / "stage", "mark", {"x": np.ones(3)})
-    assert recall(tmp_path / "stage", "mark") is None
+        folder.keep("result", {"x": np.ones(3)})
+    assert folder.recall("result") is None
 
 
 @pytest.mark.parametrize(
@@ -58,11 +70,27 @@ def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
     ],
 )
 def test_what_is_damaged_counts_as_not_there(tmp_path, damage):
-    keep(tmp_path, "mark", {"x": np.full(99, 0.123)})
+    folder = StageFolder(tmp_path, "mark")
+    folder.keep("result", {"x": np.full(99, 0.123)})
     path = tmp_path / "result.npz"
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    assert path.read_bytes() != whole and recall(tmp_path, "mark") is None
+    assert path.read_bytes() != whole and folder.recall("result") is None
+
+
+def test_a_claim_stands_until_facts_differ(tmp_path):
+    path = tmp_path / "stages" / "training.json"
+    assert claim(path, {"seed": 1, "lead_sets": (12, 2)}) == []
+    assert claim(path, {"recordings": "abc"}) == []
+    assert claim(path, {"seed": 1, "lead_sets": (12, 2), "recordings": "abc"}) == []
+    assert claim(path, {"seed": 2, "recordings": "abc"}) == ["seed 1, not 2"]
+    assert claim(path, {"recordings": "abd", "lead_sets": (2,)}) == [
+        "recordings 'abc', not 'abd'",
+        "lead_sets [12, 2], not [2]",
+    ]
+    assert claim(path, {"seed": 1}) == []
+    path.write_text("{half of")
+    assert claim(path, {"seed": 3}) == []
 
 
 def test_the_same_parts_have_the_same_fingerprint():

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -7,8 +8,8 @@ from ecg.headers import RecordError
 from ecg.labels import encode, source_of
 from ecg.leads import LEADS
 from ecg.records import read_record
-from ecg.signals import preprocess
-from ecg.store import LONGEST, build_store, open_store
+from ecg.signals import LONGEST, RATE, Repair, preprocess
+from ecg.store import INDEX, SIGNALS, build_store, load, open_store
 
 
 def test_holds_every_record_of_the_trained_sources_in_order(store, headers):
@@ -22,7 +23,7 @@ def test_gives_back_what_preprocess_gave_to_the_bit(store, headers):
     paths = {path.stem: path for path in headers}
     for record, name in enumerate(store.names):
         header, recording = read_record(paths[name])
-        np.testing.assert_array_equal(store.signal(record), preprocess(header, recording, LEADS))
+        np.testing.assert_array_equal(store.signal(record), preprocess(header, recording, LEADS).signal)
         np.testing.assert_array_equal(store.labels[record], encode(header.codes))
 
 
@@ -104,7 +105,7 @@ def test_cuts_what_is_longer_than_the_longest(tmp_path):
         (data / f"{name}.hea").write_text(text)
         scipy.io.savemat(data / f"{name}.mat", {"val": np.ones((12, round(seconds * 100)), np.int16)}, format="4")
     store = build_store(data, tmp_path / "store", jobs=1)
-    assert list(store.lengths) == [LONGEST]
+    assert list(store.lengths) == [LONGEST * RATE]
     assert store.dropped == (("LONG2", "0.50 s is shorter than 1 s"),)
 
 
@@ -116,3 +117,95 @@ def test_errors_where_there_is_nothing(tmp_path):
         build_store(tmp_path, tmp_path / "store", jobs=1)
     with pytest.raises(FileNotFoundError):
         open_store(tmp_path / "store")
+
+
+def copied(headers, folder, count=4):
+    """A folder of the first PTB-XL recordings."""
+    folder.mkdir(parents=True)
+    for path in [path for path in headers if path.stem.startswith("HR")][:count]:
+        shutil.copy(path, folder)
+        shutil.copy(path.with_suffix(".mat"), folder)
+    return folder
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The recordings that are read, as they are."""
+    read = []
+    monkeypatch.setattr("ecg.store.load", lambda path: read.append(path) or load(path))
+    return read
+
+
+def test_files_that_are_the_same_are_not_read_again(headers, tmp_path, reads):
+    data = copied(headers, tmp_path / "data")
+    first = build_store(data, tmp_path / "store", jobs=1)
+    assert len(reads) == 4
+    again = build_store(data, tmp_path / "store", jobs=1)
+    assert len(reads) == 4 and again.digest == first.digest and again.repaired == first.repaired
+    np.testing.assert_array_equal(again.microvolts, first.microvolts)
+
+
+def test_files_that_changed_are_read_again(headers, tmp_path, reads):
+    data = copied(headers, tmp_path / "data")
+    first = build_store(data, tmp_path / "store", jobs=1)
+    path = sorted(data.glob("*.mat"))[0]
+    os.utime(path, ns=(1, 1))
+    touched = build_store(data, tmp_path / "store", jobs=1)
+    assert len(reads) == 8 and touched.digest == first.digest
+    header = path.with_suffix(".hea")
+    header.write_text(header.read_text().replace("Dx: ", "Dx: 164934002,"))
+    assert build_store(data, tmp_path / "store", jobs=1).digest != first.digest
+    header.unlink()
+    assert len(build_store(data, tmp_path / "store", jobs=1)) == 3
+
+
+@pytest.mark.parametrize("name", [SIGNALS, INDEX])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 100)])
+def test_a_store_that_is_not_whole_is_built_anew(headers, tmp_path, reads, name, damage):
+    data = copied(headers, tmp_path / "data")
+    first = build_store(data, tmp_path / "store", jobs=1)
+    signals = first.microvolts.copy()
+    del first
+    damage(tmp_path / "store" / name)
+    np.testing.assert_array_equal(build_store(data, tmp_path / "store", jobs=1).microvolts, signals)
+    assert len(reads) == 8
+
+
+@pytest.mark.parametrize("moment", [1, 3])
+def test_a_store_that_was_cut_off_is_no_store(headers, tmp_path, monkeypatch, moment):
+    data = copied(headers, tmp_path / "data")
+    read = []
+
+    def stops(path):
+        read.append(path)
+        if len(read) == moment:
+            raise KeyboardInterrupt
+        return load(path)
+
+    monkeypatch.setattr("ecg.store.load", stops)
+    with pytest.raises(KeyboardInterrupt):
+        build_store(data, tmp_path / "store", jobs=1)
+    with pytest.raises(FileNotFoundError):
+        open_store(tmp_path / "store")
+    assert len(build_store(data, tmp_path / "store", jobs=1)) == 4
+
+
+def test_what_was_mended_is_kept(headers, tmp_path, monkeypatch):
+    data = copied(headers, tmp_path / "data", 2)
+    repairs = (Repair("beyond 20 mV", ("I", "V2"), 17), Repair("flat lead", ("V6",), 1))
+    monkeypatch.setattr("ecg.store.preprocess", lambda *given: preprocess(*given)._replace(repairs=repairs))
+    store = build_store(data, tmp_path / "store", jobs=1)
+    assert store.repaired == tuple((name, repair) for name in store.names.tolist() for repair in repairs)
+    assert open_store(tmp_path / "store").repaired == store.repaired
+
+
+def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
+    data = copied(headers, tmp_path / "data", 1)
+    (path,) = data.glob("*.hea")
+    whole = load(path)
+    assert whole.reason is None and whole.header.name == path.stem and whole.microvolts.dtype == np.int16
+    path.with_suffix(".mat").unlink()
+    halved = load(path)
+    assert halved.header == whole.header and halved.microvolts is None and path.stem in halved.reason
+    path.write_text("nonsense")
+    assert load(path).header is None and "line 1" in load(path).reason

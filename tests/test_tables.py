@@ -9,11 +9,19 @@ from ecg.cleaning import Lumping, Omission, Relabelling
 from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
 from ecg.review import Disagreement
 from ecg.scoring import challenge_score, load_weights, search_thresholds
+from ecg.signals import Repair
 from ecg.store import Store
-from ecg.tables import Results, reasons, tables
+from ecg.tables import Results, tables
 
 WEIGHTS = load_weights()[1]
 COUNT = 80
+
+REPAIRED = (
+    ("R001", Repair("beyond 20 mV", ("I", "V2"), 17)),
+    ("R001", Repair("flat lead", ("V6",), 1)),
+    ("R002", Repair("flat lead", ("V1", "V2"), 2)),
+)
+ENDS = {"round 1": "no lower loss in 4 epochs", "round 2": "its time is over"}
 
 
 def made_results(seed=0, rate=0.15):
@@ -27,7 +35,7 @@ def made_results(seed=0, rate=0.15):
     starts, microvolts = np.arange(COUNT + 1), np.zeros((COUNT, 12), np.int16)
     came = labels.copy()
     relabellings = made_relabellings(labels, sources, random)
-    store = Store(names, names, sources, came, starts, microvolts, dropped, "digest")
+    store = Store(names, names, sources, came, starts, microvolts, dropped, REPAIRED, "digest")
     validation = np.arange(0, COUNT, 2)
     scored = sources[validation] == "Georgia"
     masks = (random.random((COUNT, 22)) < 0.9).astype(np.float32)
@@ -38,7 +46,7 @@ def made_results(seed=0, rate=0.15):
         chosen = validation[scored]
         searches[leads] = search_thresholds(labels[chosen], expand(validated[leads][scored]), WEIGHTS, resamples=5)
     epochs = [
-        SimpleNamespace(stage=stage, epoch=1, rate=1e-4, loss=0.5, validation_loss=0.4, scores=scores, seconds=2.0,
+        SimpleNamespace(stage=stage, epoch=1, rate=1e-4, loss=0.5, validation_loss=0.4, scores=scores,
                         best=True)
         for stage, scores in (("round 1", {"score at 0.5": -0.1}), ("round 2", {"score at 0.5": 0.1, "optimised": 0.2}))
     ]  # fmt: skip
@@ -49,7 +57,7 @@ def made_results(seed=0, rate=0.15):
         for name, abbreviation, labelled, probability in (("R004", "AF", False, 0.99), ("R006", "SB", True, 0.03))
     ]
     return Results(store, labels, np.arange(1, COUNT, 2), validation, scored, epochs, relabellings, masks,
-                   disagreements, searches, validated)  # fmt: skip
+                   disagreements, searches, validated, ENDS)  # fmt: skip
 
 
 def made_relabellings(labels, sources, random):
@@ -226,26 +234,11 @@ def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(res
         assert means[metric] == pytest.approx(np.nanmean([row[metric] for row in rows]))
 
 
-def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
-    dropped = [
-        ("S0001", "source PTB is not trained on"),
-        ("A1", "A1.hea line 3: gain 'x' is not NUMBER[(BASELINE)][/UNITS]"),
-        ("A2", "A2.hea line 7: gain '1000(/mV' is not NUMBER[(BASELINE)][/UNITS]"),
-        ("A3", "0.52 s is shorter than 1 s"),
-        ("A4", "0.5 s is shorter than 1 s"),
-        ("A5", "A5: no lead V1 among I, II"),
-        ("A6", "A6: no lead V1 among I, II"),
-        ("A7", "A7: no lead V1 among I, II"),
-        ("A8", "A8.mat: no such file beside A8.hea, which names it"),
-        ("A9", "A9.mat: int16 (2, 20), expected (12, 20) numbers by A9.hea"),
-        ("B1", "B1.mat: int16 (3, 20), expected (12, 20) numbers by B1.hea"),
-    ]
-    assert reasons(dropped) == [
-        ("no lead V1 among I, II", ["A5", "A6", "A7"]),
-        ("gain ... is not NUMBER[(BASELINE)][/UNITS]", ["A1", "A2"]),
-        ("... s is shorter than ... s", ["A3", "A4"]),
-        ("int16 (..., ...), expected (..., ...) numbers by NAME.hea", ["A9", "B1"]),
-        ("source PTB is not trained on", ["S0001"]),
-        ("no such file beside NAME.hea, which names it", ["A8"]),
-    ]
-    assert reasons([]) == []
+def test_what_was_mended_and_what_ended_the_stages_is_told():
+    results = made_results()
+    assert tables(results)["repaired"][1:] == [
+        ("R001", "beyond 20 mV", "I V2", 17), ("R001", "flat lead", "V6", 1), ("R002", "flat lead", "V1 V2", 2)
+    ]  # fmt: skip
+    assert tables(results)["stages"][1:] == [
+        ("round 1", 1, 1, "no lower loss in 4 epochs"), ("round 2", 1, 1, "its time is over")
+    ]  # fmt: skip

@@ -8,18 +8,22 @@ import keras
 import numpy as np
 import pytest
 
+from ecg.budget import Budget
+from ecg.checkpoint import WeightAverage, listed
 from ecg.losses import AsymmetricLoss, FocalLoss
 from ecg.networks import build_network
+from ecg.stages import StageFolder
 from ecg.store import Store
 from ecg.training import (
-    EarlyStopping,
+    PROGRESS,
     Examples,
     TrainingError,
     TrainingSettings,
-    WeightAverage,
+    out_of_memory_told,
     predict,
     seed_epoch,
     seeds,
+    settle,
     train_epoch,
     train_network,
 )
@@ -39,11 +43,11 @@ def beats_store(count=48, lengths=(500,)):
         microvolts[starts[record] : starts[record + 1] : 40 if many[record] else 110] += 1500
     labels = np.stack([many, ~many], axis=1)
     names = np.array([f"X{record}" for record in range(count)])
-    return Store(names, names, np.full(count, "X"), labels, starts, microvolts, (), "digest")
+    return Store(names, names, np.full(count, "X"), labels, starts, microvolts, (), (), "digest")
 
 
-def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=None):
-    """Train a small network on three quarters of a store; return it, its epochs and the lines logged."""
+def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=None, folder=None, budget=None):
+    """Train a small network on three quarters of a store; return it, its epochs, the lines logged and the end."""
     targets = store.labels.astype(np.float32) if targets is None else targets
     masks = np.ones_like(targets) if masks is None else masks
     cut = len(store) * 3 // 4
@@ -53,18 +57,16 @@ def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=Non
 
     keras.utils.set_random_seed(seed)
     network, lines = build_network(small, 2, targets.shape[1]), []
-    epochs = train_network(network, loss or FocalLoss(), examples(np.arange(cut)), examples(np.arange(cut, len(store))),
-                           settings, seed, "trial", lambda p: {"score": float(p.mean())}, lines.append)  # fmt: skip
-    return network, epochs, lines
+    learnt, checked = examples(np.arange(cut)), examples(np.arange(cut, len(store)))
+    epochs, ended = train_network(network, loss or FocalLoss(), learnt, checked, settings, seed, "trial",
+                                  lambda p: {"score": float(p.mean())}, lines.append, folder, budget)  # fmt: skip
+    return network, epochs, lines, ended
 
 
-def test_early_stopping_waits_for_its_patience_and_counts_from_the_best():
-    stopping, stopped = EarlyStopping(2), []
-    for loss in (3.0, 2.0, 2.0, 1.5, 1.6, 1.7):
-        stopping.update(loss)
-        stopped.append(stopping.stop)
-    assert stopped == [False, False, False, False, False, True]
-    assert [EarlyStopping(1).update(loss) for loss in (1.0, float("nan"))] == [True, False]
+@pytest.fixture
+def one_shape(monkeypatch):
+    """Spare what compiles the steps for batches of any shape, where all batches are of one."""
+    monkeypatch.setattr("ecg.training.settle", lambda *_: None)
 
 
 def test_rates_and_batches_are_the_methods():
@@ -93,32 +95,10 @@ def test_each_pass_of_an_epoch_is_cut_and_ordered_anew(monkeypatch):
 
     store = beats_store(8, lengths=(600,))
     examples = Examples(store, np.arange(8), (0,), store.labels.astype(np.float32), np.ones((8, 2), np.float32))
-    train_epoch(Network(), examples, 4, 3, np.random.default_rng(1), WeightAverage(0.0), "trial")
+    settings = TrainingSettings(smallest_batch=4, steps=6)
+    train_epoch(Network(), examples, settings, np.random.default_rng(1), WeightAverage(0.0), "trial", Budget(None))
     assert [len(signals) for signals in seen] == [4] * 6
     assert len({signals.tobytes() for signals in seen}) == 6
-
-
-def test_the_average_of_weights_is_that_of_all_steps_whether_added_one_by_one_or_not():
-    weights = np.random.default_rng(0).normal(size=(8, 5))
-    average = WeightAverage(0.9)
-    for step in range(8):
-        average.add([weights[step], weights[step] * 2], 1)
-    shares = 0.9 ** np.arange(7, -1, -1)
-    expected = shares @ weights / shares.sum()
-    np.testing.assert_allclose(average.value()[0], expected)
-    np.testing.assert_allclose(average.value()[1], 2 * expected)
-    once, steps = WeightAverage(0.9), WeightAverage(0.9)
-    once.add([weights[0]], 3)
-    for _ in range(3):
-        steps.add([weights[0]], 1)
-    np.testing.assert_allclose(once.value(), steps.value())
-
-
-def test_without_averaging_the_last_weights_count():
-    average = WeightAverage(0.0)
-    for value in (1.0, 5.0, 7.0):
-        average.add([np.array(value)], 2)
-    assert average.value() == [7.0]
 
 
 def test_seeds_tell_seed_stage_and_epoch_apart():
@@ -128,17 +108,19 @@ def test_seeds_tell_seed_stage_and_epoch_apart():
 
 def test_learns_and_keeps_the_best_weights(small):
     store = beats_store(lengths=(250, 500, 600))
-    network, epochs, lines = run(small, store, replace(QUICK, epochs=12))
+    network, epochs, lines, ended = run(small, store, replace(QUICK, epochs=12))
     best = min(epochs, key=lambda epoch: epoch.validation_loss)
     assert best.best and best.validation_loss < 0.7 * epochs[0].validation_loss
     held = np.arange(36, 48)
     probabilities = predict(network, store, held, (0, 1), "checking")
     loss = float(FocalLoss()(store.labels[held].astype(np.float32), probabilities))
     assert loss == pytest.approx(best.validation_loss, rel=1e-5)
-    assert len(lines) == len(epochs) and "trial, epoch 1: loss" in lines[0]
+    assert len(lines) == len(epochs) + 1 and "trial, epoch 1: loss" in lines[0]
+    assert lines[-1] == f"trial: {ended}, epoch {best.epoch} counts"
+    assert ended == ("all 12 epochs done" if len(epochs) == 12 else "no lower loss in 4 epochs")
 
 
-def test_the_same_seed_gives_the_same_weights_to_the_bit(small):
+def test_the_same_seed_gives_the_same_weights_to_the_bit(one_shape, small):
     store = beats_store(16)
     short = replace(QUICK, epochs=2)
     first, second, other = (run(small, store, short, seed=seed)[0].get_weights() for seed in (1, 1, 2))
@@ -155,22 +137,24 @@ def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small):
     network = build_network(replace(small, dropout=0.5), 2, 2)
     start = network.get_weights()
     network.compile(keras.optimizers.SGD(0.1), FocalLoss(), jit_compile=False)
+    settings = TrainingSettings(smallest_batch=4, steps=4)
+    settle(network, examples)
     for number in (0, 1, 0):
         network.set_weights(start)
         order = seed_epoch(network, 5, "trial", number)
-        loss = train_epoch(network, examples, 4, 1, order, WeightAverage(0.0), "trial")
+        loss = train_epoch(network, examples, settings, order, WeightAverage(0.0), "trial", Budget(None))
         outcomes.append((loss, network.get_weights()))
     assert outcomes[0][0] == outcomes[2][0] != outcomes[1][0]
     for a, b in zip(outcomes[0][1], outcomes[2][1], strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_network_without_dropout_trains_too(small):
-    _, epochs, _ = run(replace(small, dropout=0.0), beats_store(16), replace(QUICK, epochs=1))
+def test_a_network_without_dropout_trains_too(one_shape, small):
+    _, epochs, *_ = run(replace(small, dropout=0.0), beats_store(16), replace(QUICK, epochs=1))
     assert len(epochs) == 1
 
 
-def test_masked_labels_play_no_part(small):
+def test_masked_labels_play_no_part(one_shape, small):
     """Two trainings whose labels differ where they are masked, and nowhere else, end with the same weights."""
     store = beats_store(16)
     masks = np.random.default_rng(3).integers(0, 2, store.labels.shape).astype(np.float32)
@@ -186,11 +170,109 @@ def test_masked_labels_play_no_part(small):
     assert any((a != b).any() for a, b in zip(first, unmasked, strict=True))
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_says_where(small):
+def test_a_loss_that_is_no_number_stops_the_training_and_says_where(one_shape, small):
     store = beats_store(16)
     targets = np.full(store.labels.shape, np.nan, np.float32)
     with pytest.raises(TrainingError, match="trial, epoch 1, step 1: the loss is nan"):
         run(small, store, targets=targets)
+
+
+class Stopped(BaseException):
+    """What a process that is killed leaves behind is what this leaves behind."""
+
+
+def stopped_in(monkeypatch, step):
+    """Stop the training at one of its steps, counted over all epochs."""
+    whole, steps = keras.Model.train_on_batch, []
+
+    def stops(self, signals, *given, **named):
+        if len(signals) == 4:  # not those of settle
+            steps.append(1)
+        if len(steps) == step:
+            raise Stopped
+        return whole(self, signals, *given, **named)
+
+    monkeypatch.setattr(keras.Model, "train_on_batch", stops)
+
+
+def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small, tmp_path, monkeypatch):
+    store, settings = beats_store(16, lengths=(500, 600, 1100)), replace(QUICK, steps=3, epochs=3)
+    network, epochs, _, ended = run(small, store, settings)
+    folder = StageFolder(tmp_path, "mark")
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stopped_in(patch, 5)
+        run(small, store, settings, folder=folder)
+    again, taken_up, lines, its_end = run(small, store, settings, folder=folder)
+    assert lines[0] == "trial: taken up after epoch 1"
+    assert taken_up == epochs and its_end == ended
+    for one, other in zip(network.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weights(
+    one_shape, small, tmp_path, monkeypatch
+):
+    whole, steps = keras.Model.train_on_batch, []
+
+    def diverges(self, signals, *given, **named):
+        steps.append(len(signals) == 4)
+        return np.nan if sum(steps) == 5 else whole(self, signals, *given, **named)
+
+    monkeypatch.setattr(keras.Model, "train_on_batch", diverges)
+    folder = StageFolder(tmp_path, "mark")
+    network, epochs, lines, ended = run(small, beats_store(16), replace(QUICK, steps=3, epochs=4), folder=folder)
+    assert len(epochs) == 1 and ended == "trial, epoch 2, step 2: the loss is nan"
+    assert lines[-1] == f"trial: {ended}, epoch 1 counts"
+    for one, other in zip(network.get_weights(), listed("best", folder.recall(PROGRESS)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, small, monkeypatch):
+    whole, steps = keras.Model.train_on_batch, []
+
+    class Spent:
+        answered = staticmethod(lambda *_: None)
+        over = property(lambda self: sum(steps) >= 2)
+
+    def counts(self, signals, *given, **named):
+        steps.append(len(signals) == 4)
+        return whole(self, signals, *given, **named)
+
+    monkeypatch.setattr(keras.Model, "train_on_batch", counts)
+    network, epochs, lines, ended = run(small, beats_store(16), replace(QUICK, steps=3), budget=Spent())
+    assert sum(steps) == 2 and len(epochs) == 1 and epochs[0].best and ended == "its time is over"
+    assert all(np.isfinite(weights).all() for weights in network.get_weights())
+
+
+def test_compiling_ahead_changes_no_weights(small):
+    store = beats_store(16)
+    examples = Examples(store, np.arange(16), (0, 1), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
+    network = build_network(small, 2, 2)
+    network.compile(keras.optimizers.Adam(0.1), FocalLoss(), jit_compile=False)
+    network.optimizer.build(network.trainable_variables)
+    variables = [*network.variables, *network.optimizer.variables]
+    before = [variable.numpy() for variable in variables]
+    settle(network, examples)
+    for old, variable in zip(before, variables, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3 GiB"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes"),
+        Exception("failed to allocate memory: OOM when allocating tensor with shape[256,1000,32]"),
+    ],
+)
+def test_too_little_memory_is_told_with_what_helps(error):
+    with (
+        pytest.raises(TrainingError, match="round 1: the memory is too small .* --batch"),
+        out_of_memory_told("round 1"),
+    ):
+        raise error
+    with pytest.raises(ZeroDivisionError), out_of_memory_told("round 1"):
+        raise ZeroDivisionError("by zero")
 
 
 def test_predictions_come_in_the_order_of_the_records(small):
@@ -210,7 +292,7 @@ from tests.test_training import beats_store, run, QUICK, replace
 from ecg.networks import NetworkSettings
 import keras
 small = NetworkSettings(width=2, kernels=(3,), squeeze_ratio=2, hidden=4)
-_, epochs, _ = run(small, beats_store(12), replace(QUICK, epochs=2))
+_, epochs, *_ = run(small, beats_store(12), replace(QUICK, epochs=2))
 print(keras.backend.backend(), epochs[-1].loss)
 """
     environment = os.environ | {"KERAS_BACKEND": "jax"}

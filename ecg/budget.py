@@ -1,0 +1,39 @@
+"""A time budget, shared out over the stages of a training that are still to come."""
+
+import math
+import time
+
+CLOSING = 0.05  # share of the budget for what comes after the last stage: thresholds, tables, pictures
+FIRST_ANSWERS = 0.3  # share of a stage's time for its answers, as long as it is not known how long one takes
+
+
+class Budget:
+    """The hours that a training may take; None: as many as it needs.
+
+    The stages are begun one after another, and what one leaves over is shared by those after it. A stage has to give
+    so many answers, on its validation set and in the end, and what they take is kept for them.
+    """
+
+    def __init__(self, hours, clock=time.monotonic):
+        self.clock = clock
+        self.end = math.inf if hours is None else clock() + 3600 * hours * (1 - CLOSING)
+        self.until, self.answers = self.end, 0
+        self.for_answers = 0.0  # seconds
+        self.each = None  # seconds that an answer takes, the longest seen
+
+    def begin(self, to_come, answers):
+        """Begin a stage that has so many answers to give; `to_come` counts it and the stages after it."""
+        now = self.clock()
+        self.until, self.answers = now + (self.end - now) / to_come, answers
+        if math.isfinite(self.end):
+            self.for_answers = FIRST_ANSWERS * (self.until - now) if self.each is None else self.each * answers
+
+    def answered(self, count, seconds):
+        """Take note of how long it took to give so many answers."""
+        self.each = max(self.each or 0.0, seconds / max(count, 1))
+        self.for_answers = self.each * self.answers
+
+    @property
+    def over(self):
+        """Whether the present stage has to come to its answers."""
+        return self.clock() + self.for_answers >= self.until

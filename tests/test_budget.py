@@ -1,0 +1,77 @@
+import math
+
+import pytest
+
+from ecg.budget import CLOSING, FIRST_ANSWERS, Budget
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_without_hours_it_is_never_over(clock):
+    budget = Budget(None, clock)
+    budget.begin(3, 10**9)
+    budget.answered(1, 3600.0)
+    clock.now += 1e9
+    assert not budget.over
+
+
+def test_stages_share_what_is_left_evenly(clock):
+    budget = Budget(1, clock)
+    whole = 3600 * (1 - CLOSING)
+    budget.begin(4, 0)
+    assert budget.until - clock.now == pytest.approx(whole / 4)
+    clock.now += 60  # it was done early, and the others have more
+    budget.begin(3, 0)
+    assert budget.until - clock.now == pytest.approx((whole - 60) / 3)
+    clock.now = budget.until + 30  # it took longer, and the others have less
+    budget.begin(2, 0)
+    assert budget.until - clock.now == pytest.approx((100 + whole - clock.now) / 2)
+    budget.begin(1, 0)
+    assert budget.until == budget.end == pytest.approx(100 + whole)
+
+
+def test_a_stage_is_over_while_there_is_time_for_its_answers(clock):
+    budget = Budget(1, clock)
+    budget.begin(2, 600)
+    share = budget.until - clock.now
+    clock.now += share * (1 - FIRST_ANSWERS) - 1
+    assert not budget.over
+    clock.now += 2
+    assert budget.over
+    budget.answered(100, 10.0)  # 60 s for 600 of them
+    assert not budget.over
+    clock.now = budget.until - 61
+    assert not budget.over
+    clock.now += 2
+    assert budget.over
+
+
+def test_what_an_answer_takes_is_known_to_the_next_stage_at_its_slowest(clock):
+    budget = Budget(2, clock)
+    budget.begin(2, 50)
+    budget.answered(10, 10.0)
+    budget.answered(10, 2.0)
+    budget.begin(1, 100)
+    clock.now = budget.until - 101
+    assert not budget.over
+    clock.now += 2
+    assert budget.over
+
+
+def test_a_budget_that_is_spent_is_over_at_once(clock):
+    budget = Budget(1e-6, clock)
+    clock.now += 1
+    budget.begin(3, 10)
+    assert budget.over and math.isfinite(budget.until)

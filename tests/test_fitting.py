@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecg.budget import Budget
+from ecg.fitting import Stage, columns_of, fitted
+from ecg.leads import LEAD_SETS, LEADS
+from ecg.losses import FocalLoss
+from ecg.pipeline import Settings
+from ecg.training import TrainingError, TrainingSettings
+
+
+def test_columns_of_a_lead_set_are_its_leads():
+    for count, leads in LEAD_SETS.items():
+        assert tuple(LEADS[column] for column in columns_of(count)) == leads
+
+
+@pytest.fixture
+def stage(store):
+    everything = np.arange(len(store))
+    targets = store.labels[:, :3].astype(np.float32)
+    training, validation = everything[:32], everything[32:]
+    return Stage("round 1, 2 leads", 2, FocalLoss(), everything, targets, np.ones_like(targets), training, validation,
+                 everything[::2])  # fmt: skip
+
+
+def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, small, tmp_path, monkeypatch):
+    settings = Settings(network=small, training=TrainingSettings(epochs=1, steps=2))
+    lines, budget = [], Budget(None)
+
+    def fit(stage=stage, settings=settings):
+        return fitted(stage, store, tmp_path, settings, lambda p: {"mean": float(p.mean())}, lines.append, budget, 1)
+
+    first = fit()
+    assert first.probabilities.shape == (len(stage.asked), 3) and len(first.epochs) == 1
+    assert first.ended == "all 1 epochs done"
+    assert sorted(path.name for path in (tmp_path / "round_1_2_leads").iterdir()) == ["result.npz"]
+
+    def trains(*_):
+        raise TrainingError("at work")
+
+    monkeypatch.setattr("ecg.fitting.train_network", trains)
+    again = fit()
+    assert lines[-1] == "round 1, 2 leads: done before"
+    assert (again.epochs, again.ended) == (first.epochs, first.ended)
+    np.testing.assert_array_equal(again.probabilities, first.probabilities)
+    for one, other in zip(again.weights, first.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for other in (
+        {"settings": replace(settings, seed=1)},
+        {"settings": replace(settings, training=TrainingSettings(epochs=2, steps=2))},
+        {"stage": replace(stage, masks=1 - stage.masks)},
+        {"stage": replace(stage, leads=3)},
+        {"stage": replace(stage, asked=stage.asked[1:])},
+    ):
+        with pytest.raises(TrainingError, match="at work"):
+            fit(**other)
