@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ecg.arguments import diagnosis, given, habit, momentum, picture, positive, proportion, share, whole
 from ecg.leads import LEAD_SETS
 from ecg.startup import start_keras
 
@@ -28,7 +29,11 @@ def train(commands):
     parser.add_argument(
         "--averaging", type=momentum, metavar="F", help="momentum of the average of the weights; 0: none"
     )
+    parser.add_argument("--batch", type=whole(1), metavar="N", help="recordings, at the most; fewer take less memory")
+    parser.add_argument("--hours", type=positive, metavar="H", help="that all may take, the saving of models included")
     parser.add_argument("--resamples", type=whole(0), metavar="N", help="that thresholds are averaged over; 0: none")
+    parser.add_argument("--empty", type=diagnosis, metavar="CLASS",
+                        help="declared where no class passes its threshold, such as NSR; none by default")  # fmt: skip
     parser.add_argument("--no-relabel-flutter", action="store_true", help="believe Ningbo's labels AFL")
     parser.add_argument("--no-relabel-cpsc", action="store_true", help="add nothing that CPSC does not label")
     parser.add_argument("--no-masks", action="store_true", help="believe all labels in round 2; there is no round 1")
@@ -48,12 +53,14 @@ def train(commands):
         lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
         settings = replace(
             method,
-            **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs),
+            **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs,
+                    hours=arguments.hours, empty=arguments.empty),
             keep_stages=arguments.keep_stages,
             cleaning=cleaning_settings(arguments),
             network=replace(method.network, **given(width=arguments.width)),
-            training=replace(method.training, **given(epochs=arguments.epochs, averaging=arguments.averaging)),
-        )
+            training=replace(method.training, **given(epochs=arguments.epochs, batch=arguments.batch,
+                                                      averaging=arguments.averaging)),
+        )  # fmt: skip
         with reported(RecordError, TrainingError):
             pipeline.train(arguments.data, arguments.model, settings)
 
@@ -146,6 +153,26 @@ def review(commands):
     parser.set_defaults(run=run)
 
 
+def audit(commands):
+    """Add the command that looks for faults in a data folder."""
+    parser = commands.add_parser("audit", help="list what a folder holds and what is wrong in it, without training",
+                                 epilog="The exit status is 0 where all can be trained on, else 1.")  # fmt: skip
+    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", default=Path("audit"),
+                        help="for the tables, as CSV; ./audit by default")  # fmt: skip
+    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
+
+    def run(arguments):
+        from ecg import audit
+
+        with reported():
+            usable = audit.audit(arguments.data, arguments.output, arguments.jobs)
+        if not usable:
+            raise SystemExit(1)
+
+    parser.set_defaults(run=run)
+
+
 def synthesize(commands):
     """Add the command that makes recordings up."""
     parser = commands.add_parser("synthesize", help="make recordings up, in the Challenge's format")
@@ -188,7 +215,7 @@ def synthesize(commands):
     parser.set_defaults(run=run)
 
 
-COMMANDS = (train, plot, review, synthesize)
+COMMANDS = (train, plot, review, audit, synthesize)
 
 
 @contextmanager
@@ -200,61 +227,6 @@ def reported(*kinds):
         told = isinstance(error, OSError) and error.filename is not None
         reason = f"{error.filename}: {error.strerror}" if told else " ".join(str(error).split())
         raise SystemExit(f"{PROGRAM}: error: {reason}") from None
-
-
-def given(**values):
-    """Return the values that are not None, by name."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def whole(least):
-    """Return what reads a whole number that is `least` or more."""
-
-    def number(text):
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is below {least}")
-        return value
-
-    return number
-
-
-def momentum(text):
-    """Read a number from 0 on and below 1."""
-    if not 0 <= float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
-    return float(text)
-
-
-def proportion(text):
-    """Read a number from 0 to 1."""
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
-    return float(text)
-
-
-def share(text):
-    """Read NAME or NAME=SHARE: the name and a number above 0, 1 where it is not given."""
-    name, _, value = text.partition("=")
-    if not float(value or 1) > 0:
-        raise argparse.ArgumentTypeError(f"{text}: a share is above 0")
-    return name, float(value or 1)
-
-
-def habit(text):
-    """Read SOURCE=CLASS,CLASS...: the source and its classes, a tuple."""
-    source, _, classes = text.partition("=")
-    names = tuple(name.strip() for name in classes.split(","))
-    if not (source.strip() and all(names)):
-        raise argparse.ArgumentTypeError(f"{text} is not SOURCE=CLASS,CLASS...")
-    return source.strip(), names
-
-
-def picture(text):
-    """Read the name of a file that can hold a picture."""
-    if Path(text).suffix not in (".png", ".pdf", ".svg"):
-        raise argparse.ArgumentTypeError(f"{text} does not end in .png, .pdf or .svg")
-    return Path(text)
 
 
 def main(arguments=None):

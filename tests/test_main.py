@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_an_error_is_one_line_on_standard_error_and_status_1(tmp_path):
     command = [sys.executable, "-m", "ecg", "plot", str(tmp_path / "A0001")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"python -m ecg: error: {tmp_path / 'A0001.hea'}: No such file or directory\n"
+    assert ended.stderr == "python -m ecg: error: A0001.hea: cannot be read: No such file or directory\n"
 
 
 @pytest.fixture
@@ -78,9 +79,21 @@ def test_flags_of_training_change_their_settings_and_no_others(trained):
     assert settings.training.batch == method.training.batch
 
 
+def test_hours_batch_and_what_is_declared_where_nothing_is_found_change_that_alone(trained):
+    method = Settings()
+    main(["train", "data", "model", "--hours", "1.5", "--empty", "NSR", "--batch", "8"])
+    main(["train", "data", "model", "--batch", "1"])
+    told, smallest = (settings for _, _, settings in trained)
+    assert told == replace(method, hours=1.5, empty="NSR", training=replace(method.training, batch=8))
+    assert smallest == replace(method, training=replace(method.training, batch=1))
+    assert (method.hours, method.empty) == (None, None)
+
+
 @pytest.mark.parametrize(
-    "flags", ["--leads 5", "--seed -1", "--width 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1"]
-)
+    "flags",
+    ["--leads 5", "--seed -1", "--width 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1",
+     "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--empty nsr", "--empty LVH"],
+)  # fmt: skip
 def test_flags_that_make_no_sense_are_usage_errors(trained, capsys, flags):
     with pytest.raises(SystemExit) as ended:
         main(["train", "data", "model", *flags.split()])
@@ -218,6 +231,49 @@ def test_a_review_that_comes_to_nothing_says_why(headers, made_up, tmp_path):
     assert "which is of no review" in ends_with([*review, made_up])
     assert "no header" in ends_with(["review", tmp_path, tmp_path, "--output", output])
     assert not output.exists()
+
+
+@pytest.fixture
+def audited(monkeypatch):
+    """What the audit is called with, in its place; each finds all usable that is not in a folder called bad."""
+    calls = []
+    monkeypatch.setattr("ecg.audit.audit", lambda *arguments: calls.append(arguments) or arguments[0].name != "bad")
+    return calls
+
+
+def test_an_audit_is_called_as_the_flags_say_and_tells_by_its_status_whether_all_is_usable(audited):
+    main(["audit", "data"])
+    main(["audit", "data", "--output", "a/b", "--jobs", "3"])
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", "bad"])
+    assert ended.value.code == 1
+    assert audited == [
+        (Path("data"), Path("audit"), None),
+        (Path("data"), Path("a/b"), 3),
+        (Path("bad"), Path("audit"), None),
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        main(["audit", "data", "--jobs", "0"])
+
+
+def test_an_audit_that_comes_to_nothing_says_why(made_up, tmp_path):
+    assert "no header" in ends_with(["audit", tmp_path, "--output", tmp_path / "out"])
+    assert "which is of no audit" in ends_with(["audit", made_up, "--output", made_up])
+    assert "nowhere" in ends_with(["audit", tmp_path / "nowhere", "--output", tmp_path / "out"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_audit_without_keras_reads_a_folder_and_ends_with_status_0(made_up, tmp_path):
+    code = (
+        "import sys; from ecg.__main__ import main\n"
+        f"main(['audit', {str(made_up)!r}, '--output', {str(tmp_path / 'out')!r}, '--jobs', '1'])\n"
+        "print('loaded', *{'keras', 'tensorflow', 'matplotlib'} & set(sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    first, *_, last, loaded = ended.stdout.splitlines()
+    assert first.startswith("60 recordings, ") and " usable, 0 not" in first
+    assert last.startswith(f"{tmp_path / 'out'}: ") and loaded == "loaded"
 
 
 def files(folder):

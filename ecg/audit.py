@@ -1,0 +1,219 @@
+"""What a data folder holds and what is wrong in it, read as a training would read it."""
+
+import csv
+import math
+import statistics
+import textwrap
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+from joblib import Parallel, cpu_count, delayed
+
+from ecg.defects import COPY, DISCARDED, HINDRANCES, KINDS, SAME_NAME, examine
+from ecg.files import aside
+from ecg.labels import COLUMN_OF_CODE, SCORED, encode, standing, unscored
+from ecg.progress import Progress
+from ecg.reasons import grouped
+from ecg.records import find_records
+from ecg.store import CHUNK
+
+STANDINGS = ("scored", "unscored", "unknown")  # of a code (ecg.labels.standing)
+TABLES = ("summary", "recordings", "defects", "codes")
+NAMED = 3  # recordings that are named in a line or a detail
+WIDTH = 100  # characters of a line on the console
+
+
+def audit(data, output, jobs=None, log=print):
+    """Read all recordings of a data folder as a training would, by `jobs` processes, and list what is wrong in them.
+
+    The folder `output` gets the tables as CSV, in place of those of an earlier audit; `log` takes the lines that sum
+    them up. Returns whether every recording is usable: repaired ones are, and those of sources that the method leaves
+    out are not asked, but one at least must be left. Raises FileNotFoundError where `data` holds no header, and
+    FileExistsError where `output` holds what is of no audit.
+    """
+    data, folder, paths = Path(data), Path(output).resolve(), find_records(data)
+    if not paths:
+        raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
+    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if foreign := sorted(there - {f"{name}.csv" for name in TABLES}):
+        raise FileExistsError(f"{folder}: holds {foreign[0]}, which is of no audit; choose another folder")
+    with aside(folder) as part:
+        part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
+        recordings = examine_all(data, paths, jobs)
+        written = tables(recordings)
+        for name in TABLES:
+            with open(part / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                csv.writer(file).writerows(written[name])
+    for line in summary_lines(recordings):
+        log(line.encode(errors="backslashreplace").decode())
+    log(f"{output}: {', '.join(f'{name}.csv' for name in TABLES)}")
+    usable = {one.usable for one in recordings}
+    return "yes" in usable and "no" not in usable
+
+
+def examine_all(data, paths, jobs=None):
+    """Return what is told of the recordings of these headers, and of each among the others: a list of Recording.
+
+    Processes hand over facts, no signals, so that the memory does not grow with these.
+    """
+    chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
+    recordings = []
+    with (
+        Progress("reading", len(paths)) as progress,
+        Parallel(min(jobs or cpu_count(), len(chunks)), return_as="generator") as parallel,
+    ):
+        for some in parallel(delayed(_examine_some)(data, chunk) for chunk in chunks):
+            recordings += some
+            progress.advance(len(some))
+    return _compared(recordings)
+
+
+def _examine_some(data, paths):
+    return [examine(data, path) for path in paths]
+
+
+def _compared(recordings):
+    """Return recordings with what is wrong among them added to their defects: copies, and names that are not unique.
+
+    A copy has the same signal as another recording: the same twelve leads in whole microvolts at 250 Hz, as a training
+    takes them. Name, header and file format, order of leads and gain may differ, and so may what comes after 144 s. A
+    cut, shifted or resampled copy is not found, and recordings of zeros alone are no copies.
+    """
+    groups = {COPY: {}, SAME_NAME: {}}
+    for one in recordings:
+        groups[SAME_NAME].setdefault(one.name, []).append(one)
+        if one.digest:
+            groups[COPY].setdefault(one.digest, []).append(one)
+    added = {one.path: [] for one in recordings}
+    for kind, members in groups.items():
+        for group in members.values():
+            for one in group if len(group) > 1 else ():
+                added[one.path].append((kind, _others(one, group)))
+    return [one._replace(defects=(*one.defects, *added[one.path])) for one in recordings]
+
+
+def _others(one, group):
+    """Return in words the other recordings of a group, and whether their labels differ."""
+    texts, more = [], len(group) - 1 - NAMED
+    for other in [other for other in group[: NAMED + 1] if other is not one][:NAMED]:
+        differ = (encode(other.codes) != encode(one.codes)).any()
+        texts.append(f"{other.path} with other labels" if differ else other.path)
+    return ", ".join(texts) + (f" and {more:,} more" if more > 0 else "")
+
+
+def tables(recordings):
+    """Return all tables by name: lists of rows, the first of them the names of the columns."""
+    return {
+        "summary": [("kind", "recordings"), *((kind, len(found)) for kind, found in by_kind(recordings).items())],
+        "recordings": recording_table(recordings),
+        "defects": [
+            ("record", "path", "kind", "detail"),
+            *((one.name, one.path, *defect) for one in recordings for defect in one.defects),
+        ],
+        "codes": code_table(recordings),
+    }
+
+
+def by_kind(recordings):
+    """Return the recordings that have a defect of each kind, in the order of KINDS: a dict of lists."""
+    found = {kind: [] for kind in KINDS}
+    for one in recordings:
+        for kind in dict(one.defects):
+            found.setdefault(kind, []).append(one)
+    return found
+
+
+def recording_table(recordings):
+    """Return the facts of each recording; what is not known is empty."""
+    rows = []
+    for one in recordings:
+        scored = [code for code in one.codes if standing(code) == "scored"]
+        others = [code for code in one.codes if code not in scored]
+        age = None if math.isnan(one.age) else f"{one.age:g}"
+        seconds = one.seconds and f"{one.seconds:.3f}".rstrip("0").rstrip(".")
+        rows.append((one.name, one.path, one.source, one.frequency and f"{one.frequency:g}", seconds, one.leads, age,
+                     one.sex, " ".join(scored), " ".join(others), one.usable))  # fmt: skip
+    return [("record", "path", "source", "sampling frequency", "seconds", "leads", "age", "sex",
+             "scored codes", "other codes", "usable"), *rows]  # fmt: skip
+
+
+def code_table(recordings):
+    """Return how many recordings tell each code, the scored ones first, the most frequent of a standing first."""
+    counts = Counter(code for one in recordings for code in one.codes)
+    rows = []
+    for code, count in counts.most_common():
+        abbreviation, _, name = _diagnosis(code)
+        rows.append((standing(code), code, abbreviation, name, count))
+    rows.sort(key=lambda row: STANDINGS.index(row[0]))
+    return [("standing", "code", "abbreviation", "name", "recordings"), *rows]
+
+
+def _diagnosis(code):
+    """Return abbreviation, codes and name of a code; of one that no table knows, the code for an abbreviation."""
+    return SCORED[COLUMN_OF_CODE[code]] if code in COLUMN_OF_CODE else unscored().get(code, (code, (code,), ""))
+
+
+def summary_lines(recordings):
+    """Return lines for the console: recordings by source, frequency and length, codes, defects by kind, and why."""
+    usable = Counter(one.usable for one in recordings)
+    head = f"{len(recordings):,} recordings, {usable['yes']:,} usable, {usable['no']:,} not"
+    if usable[DISCARDED]:
+        head += f", {usable[DISCARDED]:,} of sources that the method does not train on"
+    parts = ([head], _source_lines(recordings), _code_lines(recordings), _defect_lines(recordings))
+    first, *others = [lines for lines in parts if lines]
+    return [*first, *(line for lines in others for line in ("", *lines))]
+
+
+def _source_lines(recordings):
+    """Return a line for each source and sampling frequency in it."""
+    groups = {}
+    for one in recordings:
+        groups.setdefault((one.source, one.frequency or 0.0), []).append(one)
+    rows = [("source", "Hz", "recordings", "usable", "seconds")]
+    for (source, frequency), some in sorted(groups.items()):
+        lengths = [one.seconds for one in some if one.seconds]
+        span = f"{min(lengths):.4g} to {max(lengths):.4g}, median {statistics.median(lengths):.4g}" if lengths else ""
+        usable = sum(one.usable == "yes" for one in some)
+        rows.append((source, f"{frequency:g}" if frequency else "", f"{len(some):,}", f"{usable:,}", span))
+    width = max(len(row[0]) for row in rows)
+    return ["{:<{width}}  {:>6}  {:>10}  {:>8}  {}".format(*row, width=width).rstrip() for row in rows]
+
+
+def _code_lines(recordings):
+    """Return which diagnoses are told in how many recordings, by their standing, the most frequent first."""
+    lines = []
+    for kind in STANDINGS:
+        told = [{_diagnosis(code)[0] for code in one.codes if standing(code) == kind} for one in recordings]
+        counts = Counter(name for names in told for name in names).most_common()
+        shown = [f"{name} {count:,}" for name, count in counts[: len(SCORED)]]
+        shown += [f"{len(counts) - len(SCORED):,} more"] if len(counts) > len(SCORED) else []
+        counted = f"{kind} diagnoses: {len(counts):,} in {sum(map(bool, told)):,} recordings"
+        lines += _wrapped("; ".join([counted, ", ".join(shown)] if shown else [counted]))
+    return lines
+
+
+def _defect_lines(recordings):
+    """Return a line for each kind of defect, those that were not found in one, and why recordings are not usable."""
+    found = by_kind(recordings)
+    width = max(map(len, KINDS))
+    lines = [f"{'defect':<{width}}  recordings"]
+    lines += [
+        f"{kind:<{width}}  {len(some):>10,}  {_some(one.name for one in some)}" for kind, some in found.items() if some
+    ]
+    lines += _wrapped(f"not found: {', '.join(kind for kind, some in found.items() if not some)}")
+    for kind in HINDRANCES:
+        pairs = [(one.name, dict(one.defects)[kind]) for one in found[kind]]
+        for reason, names in grouped(pairs):
+            lines += _wrapped(f"{len(names):,} not usable: {reason} ({_some(names)})")
+    return lines
+
+
+def _some(names):
+    """Return the first of the names as text."""
+    first = list(islice(names, NAMED + 1))
+    return ", ".join([*first[:NAMED], *["..."] * (len(first) > NAMED)])
+
+
+def _wrapped(line):
+    return textwrap.wrap(line, WIDTH, subsequent_indent="  ")

@@ -1,0 +1,163 @@
+"""What one recording of a data folder holds, and what is wrong in it."""
+
+import hashlib
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ecg.headers import RecordError, read_header, read_header_text
+from ecg.labels import DISCARDED_SOURCES, encode, source_of, standing
+from ecg.leads import LEADS, combination
+from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, read_signal
+from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, SPIKE
+from ecg.store import load
+
+# Kinds of defects. Those that hinder: a recording with one of them cannot be used.
+HEADER = "header cannot be read"
+SIGNAL = "signal cannot be read"
+MISSING = "lead missing"
+SHORT = "shorter than a second"
+UNUSABLE = "signal cannot be used"
+DISCARDED = "source not trained on"  # the method's choice, no defect of the file
+# Those that do not, beside the repairs.
+LONG = f"longer than {LONGEST:g} s"
+CHECKSUM = "checksum differs"
+NO_DIAGNOSIS = "no diagnosis"
+NOT_SCORED = "no scored diagnosis"
+UNKNOWN_CODE = "diagnosis unknown"
+AGE = "age unknown"
+SEX = "sex unknown"
+LEAD_NAME = "lead unknown"
+COPY = "same signal"
+SAME_NAME = "same name"
+HINDRANCES = (HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
+OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
+REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, GAIN, COMPUTED, FLAT, *OF_SAMPLES)
+HINTS = (LONG, CHECKSUM, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX, LEAD_NAME, COPY, SAME_NAME)
+KINDS = (*HINDRANCES, DISCARDED, *REPAIRS, *HINTS)
+
+UNDIAGNOSED = ("unknown", "nan")  # words for no diagnosis, in any case
+CHECKSUM_FIELD = 6  # of a lead line, counted from 0
+
+
+class Recording(NamedTuple):
+    """What is kept of one recording: its header's path below the data folder, what is wrong in it, and facts.
+
+    usable is yes, no or, where the method leaves the source out, DISCARDED; defects are pairs of a kind and a detail;
+    digest is that of the signal, None where there is none. Frequency in Hz and seconds are None where they are not
+    known, leads are names with blanks between.
+    """
+
+    path: str
+    source: str
+    usable: str
+    defects: tuple[tuple[str, str], ...]
+    digest: str | None = None
+    frequency: float | None = None
+    seconds: float | None = None
+    leads: str = ""
+    age: float = math.nan
+    sex: str = "Unknown"
+    codes: tuple[str, ...] = ()
+
+    @property
+    def name(self):
+        """Return the record's name, by which a training knows it."""
+        return Path(self.path).stem
+
+
+def examine(data, path):
+    """Return what is told of one recording by itself: a Recording. Takes the data folder and the header's path."""
+    loaded, source, seconds = load(path), source_of(path.stem), None
+    header, usable = loaded.header, "no" if loaded.reason else "yes"
+    if source in DISCARDED_SOURCES:  # and so not read
+        usable, found = DISCARDED, [(DISCARDED, loaded.reason)]
+        with suppress(RecordError):  # what it would tell is not asked
+            header = read_header(path)
+    elif header is None:
+        found = [(HEADER, loaded.reason)]
+    else:
+        seconds, found = _signal_defects(path, loaded)
+        found += _header_defects(header)
+    one = Recording(path.relative_to(data).as_posix(), source, usable, tuple(found), _digest(loaded.microvolts))
+    if header is None:
+        return one
+    frequency = header.sampling_frequency
+    return one._replace(
+        frequency=frequency,
+        seconds=seconds or header.samples / frequency or None,
+        leads=" ".join(header.lead_names),
+        age=header.age,
+        sex=header.sex,
+        codes=_told(header.codes),
+    )
+
+
+def _told(codes):
+    return tuple(code for code in codes if code.casefold() not in UNDIAGNOSED)
+
+
+def _signal_defects(path, loaded):
+    """Return how many seconds the file of a recording holds, None where it cannot be read, and what is wrong in it."""
+    header = loaded.header
+    try:
+        integers = read_signal(path, header)
+    except RecordError as error:
+        return None, [(SIGNAL, str(error))]
+    seconds = integers.shape[1] / header.sampling_frequency
+    found = []
+    if loaded.reason:
+        absent = [lead for lead in LEADS if not combination(lead, header.lead_names)]
+        found.append((MISSING if absent else SHORT if seconds < 1 else UNUSABLE, loaded.reason))
+    for repair in loaded.repairs:
+        samples = f": {repair.count:,} samples" if repair.kind in OF_SAMPLES else ""
+        found.append((repair.kind, " ".join(repair.leads) + samples))
+    if seconds > LONGEST:
+        found.append((LONG, f"{seconds:,.1f} s"))
+    if differing := _differing_sums(path, header, integers):
+        found.append((CHECKSUM, " ".join(differing)))
+    return seconds, found
+
+
+def _header_defects(header):
+    """Return what is wrong in a header that can be read, by kind and detail: a list of pairs."""
+    codes, found = _told(header.codes), []
+    unknown = [code for code in codes if standing(code) == "unknown"]
+    if not codes:
+        found.append((NO_DIAGNOSIS, ""))
+    elif not encode(codes).any():
+        found.append((NOT_SCORED, " ".join(codes)))
+    if unknown:
+        found.append((UNKNOWN_CODE, " ".join(unknown)))
+    if math.isnan(header.age):
+        found.append((AGE, ""))
+    if header.sex == "Unknown":
+        found.append((SEX, ""))
+    if strange := [name or "without a name" for name in header.lead_names if name not in LEADS]:
+        found.append((LEAD_NAME, ", ".join(strange)))
+    return found
+
+
+def _differing_sums(path, header, integers):
+    """Return the names of the leads whose samples (L, T) do not add up to the header's checksum, modulo 2 ** 16.
+
+    Zeros for all leads, and too few fields, are taken for no checksums.
+    """
+    lines = [line.split() for line in read_header_text(path).split("\n") if not line.lstrip().startswith("#")]
+    told = [fields[CHECKSUM_FIELD] for fields in list(filter(None, lines))[1:] if len(fields) > CHECKSUM_FIELD]
+    framed = any(lead.samples_per_frame > 1 for lead in header.leads)  # of which the mean is read
+    if len(told) < len(integers) or not any(map(int, told)) or framed or integers.dtype.kind not in "iu":
+        return []
+    sums = integers.sum(axis=1, dtype=np.int64).tolist()
+    pairs = zip(header.lead_names, told, sums, strict=True)
+    return [name for name, checksum, found in pairs if (int(checksum) - found) % 2**16]
+
+
+def _digest(microvolts):
+    """Return a text that tells signals apart; None where there is none, or nothing but zeros."""
+    if microvolts is None or not microvolts.any():
+        return None
+    return hashlib.blake2b(microvolts.tobytes(), digest_size=16).hexdigest()

@@ -1,0 +1,176 @@
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import scipy.io
+import wfdb
+
+from ecg import defects
+from ecg.defects import examine
+from ecg.labels import DISCARDED_SOURCES, source_of
+from ecg.leads import LEADS
+from ecg.records import read_record
+from ecg.signals import RATE
+
+COMMENTS = {"Age": "57", "Sex": "Male", "Dx": "426783006,164865005"}
+SAMPLES = 2 * RATE
+
+
+@pytest.fixture
+def heard(tmp_path):
+    """A function that writes a recording of two seconds, changed as it is told, and returns what is told of it."""
+
+    def hear(name="E00001", leads=LEADS, samples=SAMPLES, frequency=RATE, checksums=None, change=None, key="val",
+             **comments):  # fmt: skip
+        integers = np.random.default_rng(0).normal(0, 300, (len(leads), samples)).astype(np.int16)
+        if change:
+            change(integers)
+        checksums = integers.sum(axis=1) if checksums is None else checksums
+        lines = [f"{name} {len(leads)} {frequency} {samples}"]
+        lines += [
+            f"{name}.mat 16+24 1000/mV 16 0 {row[0]} {checksum} 0 {lead}"
+            for lead, row, checksum in zip(leads, integers, checksums, strict=True)
+        ]
+        lines += [f"#{word}: {text}" for word, text in (COMMENTS | comments).items()]
+        (tmp_path / f"{name}.hea").write_text("\n".join(lines) + "\n")
+        scipy.io.savemat(tmp_path / f"{name}.mat", {key: integers}, format="4")
+        return examine(tmp_path, tmp_path / f"{name}.hea")
+
+    return hear
+
+
+def test_a_sound_recording_has_its_facts_and_no_defect(headers, made_up):
+    for path in headers:
+        one = examine(made_up, path)
+        header, recording = read_record(path)
+        assert (one.path, one.name, one.source) == (path.name, path.stem, source_of(path.stem))
+        assert one.seconds == recording.shape[1] / header.sampling_frequency
+        assert (one.frequency, one.sex, one.codes) == (header.sampling_frequency, header.sex, header.codes)
+        assert one.age == header.age or np.isnan([one.age, header.age]).all()
+        assert one.leads == " ".join(LEADS)
+        discarded = one.source in DISCARDED_SOURCES
+        assert one.usable == (defects.DISCARDED if discarded else "yes")
+        assert (one.digest is None) == discarded
+        about_people = {defects.AGE: np.isnan(header.age), defects.SEX: header.sex == "Unknown"}
+        expected = {kind for kind, wrong in about_people.items() if wrong}
+        assert dict(one.defects).keys() == ({defects.DISCARDED} if discarded else expected)
+
+
+def assign(row, column, value):
+    return lambda integers: integers.__setitem__((row, column), value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "detail"),
+    [
+        ({"Age": "NaN"}, defects.AGE, ""),
+        ({"Sex": "x"}, defects.SEX, ""),
+        ({"Dx": ""}, defects.NO_DIAGNOSIS, ""),
+        ({"Dx": "Unknown"}, defects.NO_DIAGNOSIS, ""),
+        ({"Dx": "164865005"}, defects.NOT_SCORED, "164865005"),
+        ({"Dx": "426783006,12345,nonsense"}, defects.UNKNOWN_CODE, "12345 nonsense"),
+        ({"leads": (*LEADS, "MLII", "X")}, defects.LEAD_NAME, "MLII, X"),
+        ({"leads": LEADS[:5] + LEADS[6:]}, defects.COMPUTED, "aVF"),
+        ({"change": assign(7, slice(None), 5)}, defects.FLAT, "V2"),
+        ({"change": assign(6, slice(10, 13), -32768)}, defects.INVALID_VALUE, "V1: 3 samples"),
+        ({"change": assign(11, 400, 30000)}, defects.SPIKE, "V6: 1 samples"),
+        ({"checksums": [1] * 12}, defects.CHECKSUM, " ".join(LEADS)),
+        ({"frequency": 100, "samples": 14_500}, defects.LONG, "145.0 s"),
+        ({"key": "ecg"}, defects.OTHER_KEY, ""),
+    ],
+)
+def test_one_fault_is_told_as_one_kind_and_leaves_the_recording_usable(heard, changes, kind, detail):
+    one = heard(**changes)
+    assert (one.usable, one.defects) == ("yes", ((kind, detail),))
+    assert one.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "reason"),
+    [
+        ({"leads": LEADS[:11]}, defects.MISSING, "no lead V6"),
+        ({"samples": 200}, defects.SHORT, "0.80 s is shorter than 1 s"),
+        ({"change": assign(slice(None), slice(None), -32768)}, defects.UNUSABLE, "no sample was recorded"),
+    ],
+)
+def test_what_hinders_is_told_with_the_reason_that_a_training_gives(heard, changes, kind, reason):
+    one = heard(**changes)
+    ((told, detail),) = one.defects
+    assert (one.usable, told, one.digest) == ("no", kind, None)
+    assert reason in detail
+
+
+def test_header_and_signal_that_cannot_be_read_are_told_apart(heard, tmp_path):
+    heard()
+    (tmp_path / "E00001.mat").write_bytes(b"")
+    one = examine(tmp_path, tmp_path / "E00001.hea")
+    ((kind, reason),) = one.defects
+    assert (kind, one.usable, one.digest) == (defects.SIGNAL, "no", None)
+    assert reason.startswith("E00001.mat: ")
+    assert (one.frequency, one.seconds, one.age) == (RATE, 2, 57)  # as the header says
+
+    (tmp_path / "E00001.hea").write_text("E00001 12 x\n")
+    one = examine(tmp_path, tmp_path / "E00001.hea")
+    ((kind, reason),) = one.defects
+    assert (kind, one.usable, one.frequency, one.seconds, one.codes) == (defects.HEADER, "no", None, None, ())
+    assert "sampling frequency 'x'" in reason
+
+
+def test_a_source_that_the_method_leaves_out_is_known_by_its_header_alone(heard, tmp_path):
+    heard(name="S0001", Age="NaN")
+    (tmp_path / "S0001.mat").unlink()
+    one = examine(tmp_path, tmp_path / "S0001.hea")
+    assert one.defects == ((defects.DISCARDED, "source PTB is not trained on"),)
+    assert (one.usable, one.frequency, one.seconds, one.codes) == (
+        defects.DISCARDED,
+        RATE,
+        2,
+        ("426783006", "164865005"),
+    )
+    (tmp_path / "S0001.hea").write_text("S0001\n")
+    assert examine(tmp_path, tmp_path / "S0001.hea").usable == defects.DISCARDED
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame:DeprecationWarning")  # wfdb, when it writes
+def test_checksums_are_those_that_wfdb_writes(tmp_path):
+    signal = np.random.default_rng(0).integers(-2000, 2000, (1000, 12))
+    for kind in ("16", "212", "80"):
+        wfdb.wrsamp(f"W{kind}", 500, ["mV"] * 12, list(LEADS), d_signal=signal % 200 - 100, fmt=[kind] * 12,
+                    adc_gain=[1000.0] * 12, baseline=[0] * 12, write_dir=str(tmp_path))  # fmt: skip
+        assert defects.CHECKSUM not in dict(examine(tmp_path, tmp_path / f"W{kind}.hea").defects)
+    data = bytearray((tmp_path / "W16.dat").read_bytes())
+    data[2 * (12 * 500 + 7)] ^= 1  # sample 500 of V2
+    (tmp_path / "W16.dat").write_bytes(data)
+    assert dict(examine(tmp_path, tmp_path / "W16.hea").defects)[defects.CHECKSUM] == "V2"
+
+
+def test_checksums_that_are_not_told_do_not_differ(heard, tmp_path):
+    assert heard(checksums=[0] * 12).defects == ()
+    heard()
+    text = (tmp_path / "E00001.hea").read_text()
+    lines = [" ".join(line.split()[:3]) if ".mat" in line else line for line in text.splitlines()]
+    (tmp_path / "E00001.hea").write_text("\n".join(lines))
+    assert defects.CHECKSUM not in dict(examine(tmp_path, tmp_path / "E00001.hea").defects)
+
+
+def test_what_is_kept_does_not_grow_with_the_signal(heard):
+    short, long = (len(pickle.dumps(heard(samples=samples))) for samples in (SAMPLES, 100 * RATE))
+    assert abs(long - short) < 20 and long < 1000
+
+
+def test_a_name_below_the_folder_is_told_with_its_way(heard, tmp_path):
+    heard()
+    (tmp_path / "below").mkdir()
+    for ending in (".hea", ".mat"):
+        shutil.move(tmp_path / f"E00001{ending}", tmp_path / "below")
+    assert examine(tmp_path, tmp_path / "below" / "E00001.hea").path == "below/E00001.hea"
+
+
+def test_constant_leads_of_real_recordings_are_found(real_data):
+    train = real_data / "train"
+    for name in ("JS45542", "JS45544", "JS45551", "JS20004", "JS20008"):
+        one = examine(train, train / f"{name}.hea")
+        _, integers = read_record(train / f"{name}.hea")
+        constant = [lead for lead, row in zip(LEADS, integers, strict=True) if np.ptp(row) == 0]
+        assert constant and dict(one.defects)[defects.FLAT] == " ".join(constant)
