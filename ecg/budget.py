@@ -3,7 +3,8 @@
 import math
 import time
 
-CLOSING = 0.05  # share of the budget for what comes after the last stage: thresholds, tables, pictures
+# What comes after the last stage, thresholds, tables and pictures, has a share of the budget, but not less than this.
+CLOSING, LEAST_CLOSING = 0.02, 60.0  # s
 FIRST_ANSWERS = 0.3  # share of a stage's time for its answers, as long as it is not known how long one takes
 
 
@@ -16,7 +17,8 @@ class Budget:
 
     def __init__(self, hours, clock=time.monotonic):
         self.clock = clock
-        self.end = math.inf if hours is None else clock() + 3600 * hours * (1 - CLOSING)
+        seconds = 3600 * (hours or 0)
+        self.end = math.inf if hours is None else clock() + min(seconds * (1 - CLOSING), seconds - LEAST_CLOSING)
         self.until, self.answers = self.end, 0
         self.for_answers = 0.0  # seconds
         self.each = None  # seconds that an answer takes, the longest seen

@@ -63,7 +63,7 @@ def fitted(stage, store, stages, settings, score, log, budget, left):
     folder = StageFolder(stages / re.sub(r"[^a-z0-9]+", "_", stage.title.lower()), mark)
     result = folder.recall(RESULT)
     if result is None:
-        budget.begin(left, len(stage.asked))
+        budget.begin(left, len(stage.validation) + len(stage.asked))
         keras.utils.set_random_seed(int(seeds(settings.seed, f"{stage.title}, weights", 0, 1)[0]))
         network = build_network(settings.network, stage.leads, stage.targets.shape[1])
         learnt, checked = (

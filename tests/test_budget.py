@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from ecg.budget import CLOSING, FIRST_ANSWERS, Budget
+from ecg.budget import CLOSING, FIRST_ANSWERS, LEAST_CLOSING, Budget
 
 
 class Clock:
@@ -75,3 +75,8 @@ def test_a_budget_that_is_spent_is_over_at_once(clock):
     clock.now += 1
     budget.begin(3, 10)
     assert budget.over and math.isfinite(budget.until)
+
+
+def test_there_is_time_for_what_comes_last(clock):
+    assert Budget(48, clock).end == pytest.approx(100 + 48 * 3600 * (1 - CLOSING))
+    assert Budget(0.1, clock).end == pytest.approx(100 + 360 - LEAST_CLOSING)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import team_code
+from benchmarks.interruption import measure
 from ecg import synthetic
 from ecg.bundle import load_bundle
 from ecg.cleaning import CleaningSettings, label_masks
@@ -326,6 +328,25 @@ def run(*arguments):
     done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done
+
+
+@pytest.mark.slow
+def test_all_is_done_and_saved_within_the_hours(made_up, small, tmp_path):
+    """Epochs without end, in three minutes: each network has its share, and there is a whole model at the end."""
+    endless = TrainingSettings(epochs=10**6, patience=10**6)
+    begun = time.monotonic()
+    results = train(made_up, tmp_path, Settings(network=small, training=endless, hours=0.05, lead_sets=(12, 2)))
+    taken = time.monotonic() - begun
+    assert 90 < taken < 180
+    assert set(results.ends.values()) == {"its time is over"} and len(results.ends) == 4
+    assert load_bundle(tmp_path, LEADS).leads == LEADS and load_bundle(tmp_path, LEAD_SETS[2]).leads == LEAD_SETS[2]
+    assert {row["ended"] for row in table(tmp_path / "report/stages.csv")} == {"its time is over"}
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_any_moment_comes_to_the_same_to_the_bit(tmp_path):
+    hits, runs, differing = measure(kills=10, seed=3, folder=tmp_path)
+    assert hits.total() == 10 and runs >= 1 and differing == []
 
 
 @pytest.mark.slow
