@@ -67,11 +67,12 @@ def habit(text):
 
 
 def diagnosis(text):
-    """Read the Challenge's abbreviation of a scored class."""
-    from ecg.labels import ABBREVIATIONS  # where it is asked for, so that help is instant
+    """Read the Challenge's abbreviation of a class that is trained."""
+    from ecg.labels import ABBREVIATIONS, TRAINED  # where it is asked for, so that help is instant
 
-    if text not in ABBREVIATIONS:
-        raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(ABBREVIATIONS)}")
+    names = [ABBREVIATIONS[column] for column in TRAINED]
+    if text not in names:
+        raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(names)}")
     return text
 
 

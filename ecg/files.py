@@ -7,18 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCK = "lock"
+LONGEST_NAME = 60  # characters that a name written aside has of that it is to get, for that may be as long as names can
 
 
 @contextmanager
 def aside(path):
     """Give a free place beside `path`, and move what the block has written there, file or folder, to `path`.
 
-    Yields a Path whose name ends in that of `path`. What was at `path` is replaced only at the end, and a folder by a
-    folder alone; where an exception leaves the block it stays, and what was written aside is removed. Raises OSError
-    where nothing was written, or where it cannot be moved; one that names no file, as of a full disk, names `path`.
+    Yields a Path whose name ends as that of `path` does. What was at `path` is replaced only at the end, and a folder
+    by a folder alone; where an exception leaves the block it stays, and what was written aside is removed. Raises
+    OSError where nothing was written, or where it cannot be moved; one that names no file, as of a full disk, names
+    `path`.
     """
     path = Path(path)
-    part = path.parent / f".part.{path.name}"
+    part = path.parent / f".part.{path.name[-LONGEST_NAME:]}"
     _remove(part)  # what a process that was killed has left
     try:
         yield part

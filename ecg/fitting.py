@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import NamedTuple
 
 import keras
@@ -11,9 +12,11 @@ from ecg.checkpoint import Epoch, listed, numbered, read_epochs, written_epochs
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import MaskableLoss
 from ecg.networks import build_network
-from ecg.stages import StageFolder, fingerprint
+from ecg.stages import StageFolder, fingerprint, program
 from ecg.training import PROGRESS, Examples, out_of_memory_told, predict, seeds, train_network
 
+# Modules that decide what a network comes to.
+PROGRAM = ("layers", "networks", "losses", "batches", "checkpoint", "training", "fitting")
 RESULT = "result"  # what a StageFolder keeps of a stage that is done
 
 
@@ -56,9 +59,10 @@ def fitted(stage, store, stages, settings, score, log, budget, left):
     included.
     """
     columns = columns_of(stage.leads)
-    program = (keras.version(), keras.backend.backend(), type(stage.loss).__name__)
+    backend = keras.backend.backend()
+    makers = (program(*PROGRAM), keras.version(), backend, version(backend), type(stage.loss).__name__)
     parts = (stage.records, stage.targets, stage.masks, stage.training, stage.validation, stage.asked)
-    mark = fingerprint(store.digest, *program, stage.title, stage.leads, settings.seed, settings.network,
+    mark = fingerprint(store.digest, *makers, stage.title, stage.leads, settings.seed, settings.network,
                        settings.training, settings.proxy_least, *parts)  # fmt: skip
     folder = StageFolder(stages / re.sub(r"[^a-z0-9]+", "_", stage.title.lower()), mark)
     result = folder.recall(RESULT)

@@ -20,11 +20,12 @@ from ecg.leads import LEAD_SETS
 from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss
 from ecg.networks import NetworkSettings, build_network
 from ecg.progress import duration
+from ecg.records import find_records
 from ecg.report import FOLDER as REPORT
 from ecg.report import Results, relabelling_line, summary_lines, write_report
 from ecg.review import PICTURES, compare
 from ecg.scoring import HALF, challenge_score, decide, load_weights, mean_of_known, roc_and_pr_areas, search_thresholds
-from ecg.stages import claim
+from ecg.stages import claim, differences, fingerprint
 from ecg.store import build_store
 from ecg.training import TrainingError, TrainingSettings, seeds
 
@@ -80,18 +81,24 @@ def by_the_method(data, model, settings, log):
     """Do what `train` says, in a model folder that no other process works in."""
     begun, budget = time.monotonic(), Budget(settings.hours)
     stages = model / STAGES
-    finished, claimed = stages / "finished", stages / "training.json"
-    shutil.rmtree(finished, ignore_errors=True)  # what a training that was cut off has left
+    finished, claimed, done = stages / "finished", stages / "training.json", model / f".part.{STAGES}"
+    for left in (finished, done):  # by a training that was cut off
+        shutil.rmtree(left, ignore_errors=True)
     log(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
     decisive = {name: value for name, value in asdict(settings).items() if name not in INDIFFERENT}
-    see_that_none(claim(claimed, decisive), model)
+    decisive["records"] = fingerprint([path.relative_to(data).as_posix() for path in find_records(data)])
+    see_that_none(differences(claimed, decisive), model)
 
     # Every recording is read and filtered once.
     store = build_store(data, stages / "store", settings.jobs)
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
+    if not store.labels[:, TRAINED].any():
+        raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")
     log(f"{len(store):,} recordings stored, {len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")
-    see_that_none(claim(claimed, {"recordings": store.digest}), model)
+    decisive["recordings"] = store.digest
+    see_that_none(differences(claimed, decisive), model)
+    claim(claimed, decisive)
     everything, epochs, ends = np.arange(len(store)), [], {}
     to_come = [rule.title for rule in settings.cleaning.rules] + [ROUND_1] * settings.cleaning.masks
     to_come += [ROUND_2.format(count) for count in settings.lead_sets]
@@ -164,9 +171,11 @@ def by_the_method(data, model, settings, log):
     for line in summary_lines(results):
         log(line)
     publish(finished, model)
-    claimed.unlink()
-    if not settings.keep_stages:
-        shutil.rmtree(stages)
+    if settings.keep_stages:
+        claimed.unlink()
+    else:  # out of the way at once, the lock with it, for whoever comes next
+        os.replace(stages, done)
+        shutil.rmtree(done, ignore_errors=True)
     log(f"{model}: {len(searches)} models after {duration(time.monotonic() - begun)}")
     return results
 
@@ -193,10 +202,14 @@ def relabel(rule, labels, sources, settings, outcome_of):
     return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after
 
 
-def see_that_none(differences, model):
-    """Raise TrainingError where an unfinished training in a model folder is of other data or settings."""
-    if differences:
-        raise TrainingError(f"{model}: holds a training that was cut off, of {', '.join(differences)}; "
+def see_that_none(different, model):
+    """Raise TrainingError where the unfinished training in a model folder differs from one that is to begin."""
+    if different:
+        data = different.keys() & {"records", "recordings"}
+        told = ["other recordings"] if data else []
+        for name in sorted(different.keys() - data):
+            told.append("{} {!r}, not {!r}".format(name, *different[name]))
+        raise TrainingError(f"{model}: holds a training that was cut off, of {', '.join(told)}; "
                             f"give an empty folder, or go on with the same data and settings")  # fmt: skip
 
 

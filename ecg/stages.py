@@ -23,26 +23,43 @@ def fingerprint(*parts):
     return digest.hexdigest()
 
 
-def claim(path, facts):
-    """Write down in a file what the stages beside it are of, a dict, or tell in what it differs: a list of texts.
+def program(*modules):
+    """Return a text that is another as soon as the text of one of these modules of this package is."""
+    folder = Path(__file__).parent
+    return fingerprint(*(folder.joinpath(f"{module}.py").read_text(encoding="utf-8") for module in modules))
 
-    Facts that only one of the two knows are no difference, and what is written down afterwards is what both know.
+
+def differences(path, facts):
+    """Return in what the facts of a file differ from these, a dict: names of (nested) facts, and both values.
+
+    Facts that only one of the two knows are no difference, and a file that is missing or damaged knows none.
     """
-    path, facts = Path(path), json.loads(json.dumps(facts))  # tuples become lists, as they come back
-    known = _read(path)
-    other = [name for name in facts if known.get(name, facts[name]) != facts[name]]
-    if not other:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside(path) as part:
-            part.write_text(json.dumps(known | facts, indent=1) + "\n")
-    return [f"{name} {known[name]!r}, not {facts[name]!r}" for name in other]
+    known, given = _flat(_read(path)), _flat(json.loads(json.dumps(facts)))  # tuples become lists, as they come back
+    return {name: (known[name], given[name]) for name in known.keys() & given.keys() if known[name] != given[name]}
+
+
+def claim(path, facts):
+    """Write down in a file of what facts, a dict, the stages beside it are."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with aside(path) as part:
+        part.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _read(path):
     try:
-        return json.loads(path.read_text())
+        found = json.loads(Path(path).read_text())
     except (FileNotFoundError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _flat(facts, above=""):
+    """Return nested dicts as one, by names such as 'training.rate'."""
+    flat = {}
+    for name, value in facts.items():
+        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return flat
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ecg.leads import LEADS
 from ecg.progress import Progress
 from ecg.records import find_records, read_stored
 from ecg.signals import LONGEST, RATE, RESOLUTION, Repair, preprocess
+from ecg.stages import fingerprint, program
 
 SHORTEST = RATE  # samples; less than a second says nothing of a rhythm
 CHUNK = 32  # recordings a process reads before it hands them over
@@ -151,21 +152,19 @@ def open_store(folder, origin=None):
 
 
 def origin_of(data):
-    """Return a text that is another as soon as a file in a folder, or below it, or the program that reads it is.
+    """Return a text that is another as soon as a record's file in a folder, or below it, or the program here is.
 
-    Files are told apart by name, size and time of change.
+    Files are told apart by name, size and times; those of a folder without a header play no part.
     """
-    digest = hashlib.sha256()
-    for module in PROGRAM:
-        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
-    for place, folders, files in os.walk(data):
-        folders.sort()
-        for name in sorted(files):
-            path = os.path.join(place, name)
-            status = os.lstat(path) if os.path.islink(path) and not os.path.exists(path) else os.stat(path)
-            text = f"{os.path.relpath(path, data)}\0{status.st_size}\0{status.st_mtime_ns}\n"
-            digest.update(text.encode(errors="surrogateescape"))
-    return digest.hexdigest()
+    entries = [program(*PROGRAM)]
+    for folder in sorted({path.parent for path in find_records(data)}):
+        with os.scandir(folder) as files:
+            found = sorted(
+                (file.name, file.stat(follow_symlinks=os.path.exists(file.path))) for file in files if not file.is_dir()
+            )
+        for name, status in found:
+            entries.append([str(folder / name), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+    return fingerprint(*entries)
 
 
 def load_all(paths):
@@ -189,5 +188,7 @@ def load(path):
     if len(signal) < SHORTEST:
         reason = f"{len(signal) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s"
         return Loaded(path, header, repairs=repairs, reason=reason)
+    if not signal.any():
+        return Loaded(path, header, repairs=repairs, reason=f"{header.name}: every lead is flat")
     microvolts = np.rint(signal / RESOLUTION).astype(np.int16)
     return Loaded(path, header, encode(header.codes), microvolts, repairs)

@@ -104,3 +104,11 @@ def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
         assert "another process is at work" in second.stderr.read()
     with locked(tmp_path / "folder"):
         pass
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
+    for name in ("x" * 251 + ".csv", "\N{GREEK SMALL LETTER MU}" * 125 + ".csv"):
+        with aside(tmp_path / name) as part:
+            part.write_text("new")
+            assert part.suffix == ".csv"
+        assert (tmp_path / name).read_text() == "new"

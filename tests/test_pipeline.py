@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -148,7 +149,10 @@ def test_other_settings_are_another_training(trained, made_up, tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     "change, told",
-    [({"seed": 1}, "seed 2021, not 1"), ({"empty": "NSR"}, "empty None, not 'NSR'")],
+    [
+        ({"seed": 1}, "seed 2021, not 1"),
+        ({"empty": "NSR", "training": replace(QUICK, rate=0.5)}, "empty None, not 'NSR', training.rate 0.001, not 0.5"),
+    ],
 )
 def test_an_unfinished_training_of_other_settings_is_not_continued(small, made_up, tmp_path, monkeypatch, change, told):
     def stops(*_):
@@ -178,9 +182,29 @@ def test_an_unfinished_training_of_other_data_is_not_continued(small, made_up, h
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     with pytest.raises(KeyboardInterrupt):
         train(data, model, settings, [].append)
-    next(data.glob("HR*.hea")).unlink()
-    with pytest.raises(TrainingError, match="of recordings '[0-9a-f]{64}', not '[0-9a-f]{64}'; give an empty folder"):
+    before, header = contents(model), next(data.glob("HR*.hea"))
+    text = header.read_text()
+    header.unlink()
+    with pytest.raises(TrainingError, match="of other recordings; give an empty folder"):
         train(data, model, settings, [].append)
+    assert contents(model) == before  # it was told before anything was read
+    header.write_text(text.replace("Dx: ", "Dx: 164934002,"))
+    with pytest.raises(TrainingError, match="of other recordings; give an empty folder"):
+        train(data, model, settings, [].append)
+
+
+def test_a_folder_with_nothing_to_train_on_claims_nothing(small, made_up, tmp_path):
+    model, unscored = tmp_path / "model", tmp_path / "unscored"
+    settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(FileNotFoundError):
+        train(tmp_path / "nothing", model, settings, [].append)
+    shutil.copytree(made_up, unscored)
+    for header in unscored.glob("*.hea"):
+        header.write_text(re.sub("Dx: .*", "Dx: 55827005", header.read_text()))
+    with pytest.raises(RecordError, match="none of [0-9]+ recordings has a diagnosis that is trained"):
+        train(unscored, model, replace(settings, seed=1), [].append)
+    assert not (model / "stages" / "training.json").exists()
 
 
 def test_two_trainings_in_one_folder_are_one_too_many(made_up, tmp_path):

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ecg.stages import StageFolder, claim, fingerprint
+from ecg.stages import StageFolder, claim, differences, fingerprint, program
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,20 @@ def test_what_is_damaged_counts_as_not_there(tmp_path, damage):
 
 
 def test_a_claim_stands_until_facts_differ(tmp_path):
-    path = tmp_path / "stages" / "training.json"
-    assert claim(path, {"seed": 1, "lead_sets": (12, 2)}) == []
-    assert claim(path, {"recordings": "abc"}) == []
-    assert claim(path, {"seed": 1, "lead_sets": (12, 2), "recordings": "abc"}) == []
-    assert claim(path, {"seed": 2, "recordings": "abc"}) == ["seed 1, not 2"]
-    assert claim(path, {"recordings": "abd", "lead_sets": (2,)}) == [
-        "recordings 'abc', not 'abd'",
-        "lead_sets [12, 2], not [2]",
-    ]
-    assert claim(path, {"seed": 1}) == []
-    path.write_text("{half of")
-    assert claim(path, {"seed": 3}) == []
+    path, facts = tmp_path / "stages" / "training.json", {"seed": 1, "training": {"rate": 0.1, "steps": (5, 6)}}
+    assert differences(path, facts) == {}
+    claim(path, facts)
+    assert differences(path, facts) == differences(path, facts | {"recordings": "abc"}) == {}
+    assert differences(path, facts | {"seed": 2}) == {"seed": (1, 2)}
+    other = {"seed": 1, "training": {"rate": 0.2, "steps": (5, 7)}}
+    assert differences(path, other) == {"training.rate": (0.1, 0.2), "training.steps": ([5, 6], [5, 7])}
+    for damaged in ("{half of", "[1, 2]", ""):
+        path.write_text(damaged)
+        assert differences(path, other) == {}
+
+
+def test_a_program_is_told_by_the_text_of_its_modules():
+    assert program("labels", "leads") == program("labels", "leads") != program("labels") != program("leads")
 
 
 def test_the_same_parts_have_the_same_fingerprint():

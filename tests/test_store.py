@@ -3,9 +3,10 @@ import shutil
 
 import numpy as np
 import pytest
+import scipy.io
 
 from ecg.headers import RecordError
-from ecg.labels import encode, source_of
+from ecg.labels import ABBREVIATIONS, encode, source_of
 from ecg.leads import LEADS
 from ecg.records import read_record
 from ecg.signals import LONGEST, RATE, Repair, preprocess
@@ -95,15 +96,17 @@ def test_paths_lead_to_the_headers_below_the_data_folder(headers, tmp_path):
 
 
 def test_cuts_what_is_longer_than_the_longest(tmp_path):
-    import scipy.io
-
     data = tmp_path / "data"
     data.mkdir()
     lines = [f"LONG1.mat 16+24 1000/mV 16 0 0 0 0 {lead}\n" for lead in LEADS]
     for name, seconds in (("LONG1", 150), ("LONG2", 0.5)):
         text = f"{name} 12 100 {round(seconds * 100)}\n" + "".join(lines).replace("LONG1", name)
         (data / f"{name}.hea").write_text(text)
-        scipy.io.savemat(data / f"{name}.mat", {"val": np.ones((12, round(seconds * 100)), np.int16)}, format="4")
+        scipy.io.savemat(
+            data / f"{name}.mat",
+            {"val": np.tile(np.arange(round(seconds * 100)), (12, 1)).astype(np.int16)},
+            format="4",
+        )
     store = build_store(data, tmp_path / "store", jobs=1)
     assert list(store.lengths) == [LONGEST * RATE]
     assert store.dropped == (("LONG2", "0.50 s is shorter than 1 s"),)
@@ -155,6 +158,10 @@ def test_files_that_changed_are_read_again(headers, tmp_path, reads):
     header = path.with_suffix(".hea")
     header.write_text(header.read_text().replace("Dx: ", "Dx: 164934002,"))
     assert build_store(data, tmp_path / "store", jobs=1).digest != first.digest
+    status = header.stat()
+    header.write_text(header.read_text().replace("Dx: 164934002,", "Dx: 164917005,"))  # of the same size, ...
+    os.utime(header, ns=(status.st_atime_ns, status.st_mtime_ns))  # ... and time of change
+    assert "QAb" in np.array(ABBREVIATIONS)[build_store(data, tmp_path / "store", jobs=1).labels.any(axis=0)]
     header.unlink()
     assert len(build_store(data, tmp_path / "store", jobs=1)) == 3
 
@@ -209,3 +216,19 @@ def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
     assert halved.header == whole.header and halved.microvolts is None and path.stem in halved.reason
     path.write_text("nonsense")
     assert load(path).header is None and "line 1" in load(path).reason
+
+
+def test_a_recording_without_any_signal_teaches_nothing_and_is_left_out(headers, tmp_path):
+    data = copied(headers, tmp_path / "data", 2)
+    path = sorted(data.glob("*.mat"))[0]
+    scipy.io.savemat(path, {"val": np.full((12, 5000), 7, np.int16)}, format="4")
+    store = build_store(data, tmp_path / "store", jobs=1)
+    assert store.dropped == ((path.stem, f"{path.stem}: every lead is flat"),) and len(store) == 1
+
+
+def test_what_lies_beside_the_recordings_in_folders_of_its_own_plays_no_part(headers, tmp_path, reads):
+    data = copied(headers, tmp_path / "data")
+    build_store(data, data / "model" / "store", jobs=1)
+    (data / "model" / "progress").write_text("more")
+    build_store(data, data / "model" / "store", jobs=1)
+    assert len(reads) == 4
