@@ -17,7 +17,7 @@ from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
 from ecg.networks import NetworkSettings, build_network
 from ecg.records import SignalError
 from ecg.scoring import decide
-from ecg.signals import RATE, pieces, preprocess
+from ecg.signals import RATE, by_leads, pieces, preprocess
 
 FORMAT = 2  # of the JSON file
 CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)
@@ -55,14 +55,15 @@ class Bundle:
         """Return the probabilities of the 26 classes, (26,) float32, for a Header and its stored integers (L, T).
 
         A recording of more than 144 s, the longest that training sees, is answered in equal parts, one at a time in
-        memory, and a class's probability is the greatest of theirs: a finding counts wherever it is, as within a part
-        by the network's global max pooling. A part without a valid sample says nothing. Raises SignalError where the
-        recording cannot be used.
+        memory, all with the gain that its beginning shows to be right, and a class's probability is the greatest of
+        theirs: a finding counts wherever it is, as within a part by the network's global max pooling. A part without a
+        valid sample says nothing. Raises SignalError where the recording cannot be used.
         """
+        recording = by_leads(header, recording)
         answers, reason = [], None
         for piece in pieces(header, recording):
             try:
-                signal = preprocess(header, piece, self.leads).signal
+                signal = preprocess(header, piece, self.leads, recording).signal
             except SignalError as error:
                 reason = error
             else:
@@ -134,7 +135,8 @@ def load_bundle(folder, leads):
             warnings.simplefilter("error", UserWarning)  # in place of which Keras leaves out what it does not find
             network.load_weights(weights)
     except DAMAGED as error:
-        raise ModelError(f"{weights}: not the weights of its network: {' '.join(str(error).split())}") from error
+        # Keras tells how it goes through its own file, which helps nobody here.
+        raise ModelError(f"{weights}: not the weights of the network that the JSON file describes") from error
     finite = all(np.isfinite(values).all() for values in network.get_weights())
     _check(finite, weights, "a weight", "not a number", "finite numbers")
     thresholds = np.array([saved["thresholds"][name] for name in CLASSES], np.float64)

@@ -18,7 +18,9 @@ from ecg.leads import standard_name
 DEFAULT_FREQUENCY = 250.0  # WFDB's, where a record line ends before it
 DEFAULT_GAIN = 200.0  # WFDB's, where a lead line ends before it
 DEFAULT_UNITS = "mV"
-LOWEST_FREQUENCY, HIGHEST_FREQUENCY = 10.0, 1e5  # Hz; ECGs have 100 to 2,000, what is far from these is a fault
+# Hz; ECGs have 100 to 2,000, what is far from these is a fault. At the highest, twelve leads of as long as ecg.signals
+# takes at once cost 250 MB.
+LOWEST_FREQUENCY, HIGHEST_FREQUENCY = 10.0, 1e4
 SMALLEST_GAIN, LARGEST_GAIN = 1e-9, 1e12  # of either sign, in integers for one unit
 MOST_LEADS = 1000
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
@@ -88,7 +90,7 @@ class Lead:
     """One lead line of a header: the gain is in integers for one of `units`, the baseline the integer for zero.
 
     offset: bytes of the file before its samples, samples_per_frame: how many of them share a time, skew: by how many
-    the lead comes late in the file.
+    the lead comes late in the file. gain_written: whether the line says the gain, or it is WFDB's default.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Lead:
     samples_per_frame: int = 1
     skew: int = 0
     first_value: int = 0
+    gain_written: bool = True
 
     @property
     def per_millivolt(self):
@@ -208,7 +211,7 @@ def _lead(line, place, as_written):
         raise HeaderError(f"{place}: gain {match['gain']!r} is not within {expected}")
     name = (name or "") if as_written else standard_name(name or "")
     return Lead(name, file, kind, int(offset or 0), gain, int(baseline or zero or 0), units or DEFAULT_UNITS,
-                int(frame or 1) or 1, int(skew or 0), int(first or 0))  # fmt: skip
+                int(frame or 1) or 1, int(skew or 0), int(first or 0), match["gain"] is not None)  # fmt: skip
 
 
 def _fail(fields, line, place):

@@ -213,7 +213,7 @@ def test_what_is_no_description_is_refused(text, reason, copied):
     (setting("dropout", 1.0, "network"), "dropout is 1.0"),
     (setting("dropout", None, "network"), "dropout is None"),
     (setting("depth", 3, "network"), "the list of the network's settings"),
-    (setting("width", 5, "network"), "not the weights of its network|expected"),
+    (setting("width", 5, "network"), "not the weights of the network|expected"),
     (setting("weights", "0" * 64), "SHA-256 is '[0-9a-f]{64}', expected 0000"),
     (setting("weights", None), "weights is None"),
 ])  # fmt: skip
@@ -253,10 +253,13 @@ def weights_of(folder, width=4, change=lambda values: values):
     return (folder / "other.weights.h5").read_bytes()
 
 
+FOREIGN = "not the weights of the network that the JSON file describes$"
+
+
 @pytest.mark.parametrize(("made", "reason"), [
-    (lambda folder: bytes(70_000), "not the weights of its network"),
-    (lambda folder: weights_of(folder)[:30_000] + bytes(40_000), "not the weights of its network"),
-    (lambda folder: weights_of(folder, width=8), "not the weights of its network"),
+    (lambda folder: bytes(70_000), FOREIGN),
+    (lambda folder: weights_of(folder)[:30_000] + bytes(40_000), FOREIGN),
+    (lambda folder: weights_of(folder, width=8), FOREIGN),
     (lambda folder: weights_of(folder, change=lambda values: values * np.nan), "expected finite numbers"),
 ])  # fmt: skip
 def test_foreign_weights_are_refused_though_their_digest_is_right(made, reason, copied, tmp_path_factory):
@@ -316,6 +319,21 @@ def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_sure
     probabilities = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network).probabilities(header, recording)
     np.testing.assert_array_equal(probabilities, expand(told.max(axis=0)))
     assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_header, small):
+    """The header's gain is a wrong one of early 2020, and what follows is too small to show that by itself."""
+    network = Told(lambda signal: np.full(22, 0.5))
+    bundle = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
+    recording[:, 14_400:] //= 50
+    header = replace(make_header(["I", "II"], 100.0, gain=200.0), name="HR00015")
+    bundle.probabilities(header, recording.T if turned else recording)
+    bundle.probabilities(make_header(["I", "II"], 100.0, gain=1000.0), recording)
+    assert len(network.signals) == 6
+    for piece in range(3):
+        np.testing.assert_array_equal(network.signals[piece], network.signals[3 + piece])
 
 
 def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_header, small):

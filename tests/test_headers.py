@@ -230,7 +230,7 @@ def test_a_header_that_does_not_say_has_the_defaults_of_wfdb():
     assert math.isnan(header.age) and header.sex == "Unknown"
 
 
-@pytest.mark.parametrize("frequency", ["10", "100", "257.5", "500", "1e3", "2000", "44100"])
+@pytest.mark.parametrize("frequency", ["10", "100", "257.5", "500", "1e3", "2000", "10000"])
 def test_sampling_frequencies_of_ecgs_and_beyond_are_read(frequency):
     assert parse_header(header_text(f"A0001 2 {frequency} 7500")).sampling_frequency == float(frequency)
 
@@ -249,9 +249,10 @@ def test_standard_leads_are_known_in_any_case_and_others_stay():
         ("A0001 two\n", "x.hea line 1: number of leads 'two' is not a COUNT"),
         ("A0001/3 2 500 7500\n", "x.hea line 1: record name 'A0001/3' is not the NAME of a record of one segment"),
         (header_text("A0001 2 fast 7500"), "x.hea line 1: sampling frequency 'fast' is not NUMBER"),
-        (header_text("A0001 2 0 7500"), "x.hea line 1: sampling frequency '0' is not within 10 to 100,000 Hz"),
+        (header_text("A0001 2 0 7500"), "x.hea line 1: sampling frequency '0' is not within 10 to 10,000 Hz"),
         (header_text("A0001 2 1e-9 7500"), "x.hea line 1: sampling frequency '1e-9' is not"),
         (header_text("A0001 2 1e9 7500"), "x.hea line 1: sampling frequency '1e9' is not"),
+        (header_text("A0001 2 10001 7500"), "x.hea line 1: sampling frequency '10001' is not within"),
         (header_text("A0001 2 nan 7500"), "x.hea line 1: sampling frequency 'nan' is not NUMBER"),
         (header_text("A0001 2 -500 7500"), "x.hea line 1: sampling frequency '-500' is not"),
         (header_text("A0001 2 1e999 7500"), "x.hea line 1: sampling frequency '1e999' is not"),
@@ -308,6 +309,14 @@ def test_a_file_has_a_name_and_no_path(file):
 def test_gains_of_either_sign_and_any_size_that_makes_sense_are_read():
     for gain in (200.0, -200.0, 4880.0, 2e6, 1e-9, -LARGEST_GAIN):
         assert with_lead(f"A0001.mat 16 {gain}/mV").leads[0].gain == gain
+
+
+@pytest.mark.parametrize(
+    ("line", "written"), [("A.dat 16", False), ("A.dat 16 200", True), ("A.dat 16 200(3)/mV", True)]
+)
+def test_a_gain_that_is_written_is_told_from_the_default_of_wfdb(line, written):
+    lead = with_lead(line).leads[0]
+    assert (lead.gain, lead.gain_written) == (200, written)
 
 
 def test_no_line_takes_long_to_be_found_bad():

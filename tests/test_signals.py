@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal as scipy_signal
 
-from ecg.headers import Header, Lead
+from ecg.headers import HIGHEST_FREQUENCY, Header, Lead
 from ecg.leads import LEAD_SETS, LEADS, combination
 from ecg.records import SignalError, read_record
 from ecg.signals import (
@@ -27,6 +27,7 @@ from ecg.signals import (
     centred_millivolts,
     pieces,
     preprocess,
+    with_right_gains,
 )
 
 SECONDS = 20
@@ -344,7 +345,33 @@ def test_a_gain_is_wrong_by_name_and_range_together(name, gain, millivolts, corr
     np.testing.assert_array_equal(signal, expected)
 
 
-@pytest.mark.parametrize("rate", [257.5, 499.999, 500.05, 101.0001, 1999.99, 12345.678, 1e5, 10.003])
+def test_a_gain_that_the_header_does_not_write_is_never_corrected(make_header):
+    recording = limb_recording(("I", "II"))
+    written = replace(make_header(["I", "II"], gain=200.0), name="HR00015")
+    default = replace(written, leads=tuple(replace(lead, gain_written=False) for lead in written.leads))
+    assert with_right_gains(written, recording)[1] == ("I", "II")
+    assert with_right_gains(default, recording) == (default, ())
+
+
+@pytest.mark.parametrize(("first", "corrected"), [(1.0, True), (0.01, False)])
+def test_a_long_recording_has_one_gain_which_is_that_of_training(first, corrected, make_header):
+    """Whatever its later parts would be taken for by themselves."""
+    header = replace(make_header(["I", "II"], frequency=100.0, gain=200.0), name="HR00015")
+    recording = limb_recording(("I", "II"), samples=30_000)
+    training = round(LONGEST * 100)
+    recording[:, :training] = recording[:, :training] * first
+    recording[:, training:] = recording[:, training:] * (1.01 - first)
+    assert bool(with_right_gains(header, recording[:, training:])[1]) != corrected
+    assert bool(with_right_gains(header, recording[:, :training])[1]) == corrected
+    gain = 1000.0 if corrected else 200.0
+    for piece in pieces(header, recording):
+        signal, repairs = preprocess(header, piece, ["I", "II"], recording)
+        assert (GAIN in [repair.kind for repair in repairs]) == corrected
+        expected = signal_of(make_header(["I", "II"], frequency=100.0, gain=gain), piece, ["I", "II"])
+        np.testing.assert_array_equal(signal, expected)
+
+
+@pytest.mark.parametrize("rate", [257.5, 499.999, 500.05, 101.0001, 1999.99, 9876.543, HIGHEST_FREQUENCY, 10.003])
 def test_an_odd_sampling_frequency_costs_no_more_memory_than_another(rate, make_header):
     wave = integers(sine(3.0, rate, 10))
     tracemalloc.start()
@@ -357,6 +384,20 @@ def test_an_odd_sampling_frequency_costs_no_more_memory_than_another(rate, make_
     assert abs(len(got) - 10 * RATE) <= 1
     middle = slice(2 * RATE, -2 * RATE)
     np.testing.assert_allclose(got[middle], sine(3.0, RATE, len(got) / RATE)[middle], atol=0.03)
+
+
+def test_the_longest_piece_at_the_highest_sampling_frequency_takes_less_than_500_mb(make_header):
+    """With the largest file that is read, of 200 MB, in memory beside it."""
+    recording = np.ones((12, round(LONGEST * HIGHEST_FREQUENCY)), np.int8)
+    recording[:, ::1000] = 2
+    tracemalloc.start()
+    try:
+        (piece,) = pieces(make_header(frequency=HIGHEST_FREQUENCY), recording)
+        preprocess(make_header(frequency=HIGHEST_FREQUENCY), piece, LEADS)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 300e6
 
 
 @given(st.integers(1, 400_000), st.sampled_from([100.0, 250.0, 257.5, 1000 / 3, 360.0, 499.999, 500.0, 2000.0]))
