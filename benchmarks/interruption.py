@@ -26,7 +26,7 @@ CALLS = {
     "reading a recording": ("ecg.store", "load", 60),
     "a step": ("keras.Model", "train_on_batch", 60),
     "an answer": ("keras.Model", "predict_on_batch", 60),
-    "saving": ("numpy", "savez", 15),
+    "saving a stage or where it stands": ("numpy", "savez", 15),
     "moving into place": ("os", "replace", 25),
     "saving a model": ("keras.Model", "save_weights", 2),
     "tidying up": ("shutil", "rmtree", 4),
