@@ -1,8 +1,12 @@
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from benchmarks import memory
 from benchmarks.label_cleaning import KINDS, LUMPING, OMISSION, SHARES, decided, lines
 from ecg.cleaning import Relabelling
 from ecg.labels import ABBREVIATIONS, TRAINED
@@ -66,3 +70,46 @@ def test_label_cleaning_is_measured_from_end_to_end(tmp_path, monkeypatch, capsy
     monkeypatch.setattr("sys.argv", arguments)
     label_cleaning.main()
     assert "| all off |" in capsys.readouterr().out and (tmp_path / "found.json").exists()
+
+
+def test_memory_is_that_of_a_process_and_of_all_that_it_started():
+    code = "import subprocess, sys; x = bytes(range(250)) * 400_000; {}; print(flush=True); sys.stdin.read()"
+    inner = code.format("pass")
+    outer = code.format(f"child = subprocess.Popen([sys.executable, '-c', {inner!r}])")
+    sizes = []
+    for text in (inner, outer):
+        with subprocess.Popen([sys.executable, "-c", text], stdin=-1, stdout=-1) as process:
+            for _ in range(1 + (text == outer)):
+                process.stdout.readline()
+            sizes.append(memory.memory_of(process.pid))
+            process.stdin.close()
+    assert (sizes[0] > 100).all() and (sizes[0] < sizes[1] - 100).all() and (sizes[1] < 260).all()
+    assert not memory.memory_of(process.pid).any()  # it has ended
+    assert (memory.memory_of(os.getpid()) > 0).all()
+
+
+def test_the_table_of_memory_gives_each_step_and_compares_the_last_size_with_the_first():
+    logged = ("Keras 3 on tensorflow, cpu:0", "1,990 recordings stored, 10 left out, 8 s",
+              "AFL or AF in Ningbo, epoch 1: loss 1", "classes omitted by CPSC: labels left as they are, none",
+              "split: 10 for training", "round 1, 12 leads, epoch 1: loss 1", "masks: 3 of 9 labels masked",
+              "round 2, 12 leads: score 0.1 at 0.5", "round 2, 2 leads, epoch 1: loss 1",
+              "source   found   left out")  # fmt: skip
+    steps = [memory.step_of(line) for line in logged]
+    assert steps == ["starting", "reading", "relabelling", "relabelling", "round 1", "round 1", "round 1",
+                     "round 2, 12 leads", "round 2, 2 leads", "report"]  # fmt: skip
+    small = {"starting": np.array([300, 800]), "report": np.array([1000, 1500])}
+    large = {"starting": np.array([310, 800]), "report": np.array([900, 4000]), "reading": np.array([1100, 1200])}
+    text = list(memory.lines({2000: small, 20000: large}))
+    assert text[0].endswith("| 2,000 recordings | 20,000 recordings |")
+    assert text[2:-1] == ["| starting | 300 (800) | 310 (800) |", "| report | 1,000 (1,500) | 900 (4,000) |",
+                          "| reading |  | 1,100 (1,200) |", "| all | 1,000 (1,500) | 1,100 (4,000) |"]  # fmt: skip
+    assert text[-1].strip() == "20,000 recordings take 1.10 times the anonymous memory of 2,000."
+
+
+@pytest.mark.slow
+def test_memory_is_measured_from_end_to_end(tmp_path, monkeypatch, capsys):
+    arguments = ["memory", "--records", "40", "60", "--jobs", "1", "--folder", str(tmp_path / "memory")]
+    monkeypatch.setattr("sys.argv", arguments)
+    memory.main()
+    text = capsys.readouterr().out
+    assert "| round 2, 2 leads |" in text and "60 recordings take" in text and not (tmp_path / "memory").exists()

@@ -1,0 +1,149 @@
+"""Damaged records, by the damage and the rule of benchmarks/fuzz.py: some hundred here, as many as one likes there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.damage import DAMAGE, damaged
+from benchmarks.drafts import Case, undamaged
+from benchmarks.fuzz import ANSWERED, LIMIT, Outcome, draw_case, lines, main, networks, outcomes, try_case
+from ecg.headers import HeaderError
+from ecg.records import SignalError
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is as Linux tells it")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return undamaged(tmp_path_factory.mktemp("undamaged"))
+
+
+@pytest.fixture(scope="module")
+def bundles():
+    return networks()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cases") / "case"
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@settings(max_examples=15, derandomize=True, deadline=None)
+@given(rng=st.randoms(use_true_random=False))
+def test_a_damaged_record_is_answered_or_refused(records, bundles, folder, kind, rng):
+    outcome = try_case(0, (kind,), damaged(rng.choice(records), [kind], rng), folder, bundles)
+    assert not outcome.fault, outcome.trace
+
+
+def test_a_record_without_damage_is_answered(records, bundles, folder):
+    assert {len(record.recording) for record in records} == {12, 8, 6, 3, 2}
+    for record in records:
+        assert try_case(0, (), damaged(record, [], None), folder, bundles).end == ANSWERED
+
+
+def test_a_case_depends_on_its_numbers_alone_and_leaves_the_record_as_it_was(records):
+    before = [record.recording.copy() for record in records]
+    first, again = ([draw_case(records, 1, number) for number in range(200)] for _ in range(2))
+    assert [(kinds, case) for kinds, case in first] == again
+    assert {kind for kinds, _ in first for kind in kinds} == set(DAMAGE)
+    assert len({case.header + (case.content or b"") for _, case in first}) > 180
+    assert draw_case(records, 2, 0) != first[0]
+    for record, recording in zip(records, before, strict=True):
+        np.testing.assert_array_equal(record.recording, recording)
+
+
+def raising(error, cause=None):
+    def answer(header, recording):
+        raise error from cause
+
+    return answer
+
+
+def answering(*probabilities):
+    return lambda header, recording: (None, probabilities, probabilities)
+
+
+def greedy(header, recording):
+    return None, range(26), np.ones(LIMIT * 150_000)[:26]  # of eight bytes
+
+
+@pytest.mark.parametrize(
+    "answer, end, fault",
+    [
+        (answering(*[0.5] * 26), ANSWERED, ""),
+        (raising(SignalError("bad")), "SignalError", ""),
+        (raising(HeaderError("bad")), "HeaderError", ""),
+        (raising(KeyError("x")), "", "KeyError: 'x'"),
+        (raising(SignalError("bad"), MemoryError()), "", "SignalError: bad"),
+        (answering(*[0.5] * 25), "", "ArithmeticError: the answer is"),
+        (answering(*[0.5] * 25, float("nan")), "", "ArithmeticError: the answer is"),
+        (answering(*[0.5] * 25, 1.5), "", "ArithmeticError: the answer is"),
+        (greedy, "", "MB were used"),
+    ],
+)
+def test_what_is_neither_an_answer_nor_a_refusal_is_a_fault(records, folder, monkeypatch, answer, end, fault):
+    class Stub:
+        pass
+
+    Stub.answer = staticmethod(answer)
+    outcome = try_case(7, ("none",), damaged(records[0], [], None), folder, dict.fromkeys((12, 6, 4, 3, 2), Stub))
+    assert (outcome.number, outcome.end, bool(outcome.fault)) == (7, end, bool(fault)) and fault in outcome.fault
+
+
+def test_an_allocation_that_a_machine_might_not_survive_fails(records, folder):
+    class Stub:
+        @staticmethod
+        def answer(header, recording):
+            return None, range(26), np.ones(2**32)[:26]
+
+    outcome = try_case(7, (), damaged(records[0], [], None), folder, dict.fromkeys((12, 6, 4, 3, 2), Stub))
+    assert "MemoryError" in outcome.fault and outcome.megabytes < 100
+
+
+def test_a_case_is_written_as_it_says(tmp_path):
+    for name, case in {
+        "whole": Case("A1", b"header", "A1.mat", b"content"),
+        "longer": Case("A1", b"header", "A1.mat", b"content", 1000),
+        "missing": Case("A1", b"header", "A1.mat", None),
+        "folder": Case("A1", b"header", "A1.dat", b"content", folder=True),
+    }.items():
+        (tmp_path / name).mkdir()
+        assert case.write(tmp_path / name).read_bytes() == b"header"
+    assert (tmp_path / "whole/A1.mat").read_bytes() == b"content"
+    assert (tmp_path / "longer/A1.mat").read_bytes() == b"content" + bytes(993)
+    assert [path.name for path in (tmp_path / "missing").iterdir()] == ["A1.hea"]
+    assert (tmp_path / "folder/A1.dat").is_dir()
+
+
+def test_the_table_counts_each_case_in_each_of_its_kinds_and_lists_the_faults():
+    one, other, *_ = DAMAGE
+    text = list(lines([
+        Outcome(0, (one,), ANSWERED, seconds=0.5, megabytes=3.0),
+        Outcome(3, (one, other), "", "KeyError: 'x'", seconds=0.25, megabytes=70.4),
+        Outcome(2, (other,), "SignalError", seconds=1.25),
+        Outcome(1, (other,), "HeaderError"),
+    ]))  # fmt: skip
+    assert text[0].split(" | ")[1:] == ["cases", "answered", "HeaderError", "SignalError", "faults", "slowest",
+                                        "most memory |"]  # fmt: skip
+    assert f"| {one} | 2 | 1 | 0 | 0 | 1 | 0.50 s | 70 MB |" in text
+    assert f"| {other} | 3 | 0 | 1 | 1 | 1 | 1.25 s | 70 MB |" in text
+    assert text[-2:] == ["| all | 4 | 1 | 1 | 1 | 1 | 1.25 s | 70 MB |", f"case 3 ({one}, {other}): KeyError: 'x'"]
+
+
+@pytest.mark.slow
+def test_cases_are_tried_from_end_to_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["fuzz", "--cases", "40", "--jobs", "2", "--folder", str(tmp_path / "fuzz")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert "| all | 40 |" in capsys.readouterr().out and stopped.value.code == 0
+
+
+@pytest.mark.slow
+def test_a_case_that_does_not_end_is_a_fault_and_the_next_one_is_tried(records, tmp_path):
+    found = list(outcomes(records, 1, range(2), 1e-4, tmp_path))
+    assert [(outcome.number, outcome.fault) for outcome in found] == [(0, "not done after 0.0001 s"),
+                                                                      (1, "not done after 0.0001 s")]  # fmt: skip
