@@ -154,11 +154,11 @@ def get_labels(header):
 def save_outputs(output_file, recording_id, classes, labels, probabilities):
     """Write an output file: '#' and the recording, then classes, labels and probabilities, a line each.
 
-    It is never there by half.
+    It is never there by half. The bytes of a file's name that are no UTF-8 are written as they are.
     """
     lines = [f"#{recording_id}", *(",".join(map(str, values)) for values in (classes, labels, probabilities))]
     with aside(output_file) as part:
-        part.write_text("\n".join(lines) + "\n")
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
 def load_outputs(output_file):
@@ -167,7 +167,8 @@ def load_outputs(output_file):
     All but the recording, which comes without its line's end, are tuples, of one empty text or one NaN where the
     answer is empty.
     """
-    recording, *lines = (Path(output_file).read_text().splitlines() + 4 * [""])[:4]
+    text = Path(output_file).read_text(encoding="utf-8", errors="surrogateescape")
+    recording, *lines = (text.splitlines() + 4 * [""])[:4]
     classes, labels, probabilities = (tuple(entry.strip() for entry in line.split(",")) for line in lines)
     numbers = tuple(float(entry) if is_finite_number(entry) else math.nan for entry in probabilities)
     return recording.strip().removeprefix("#") or None, classes, labels, numbers

@@ -1,16 +1,19 @@
 """Answer for every recording of a folder: python test_model.py MODEL DATA OUTPUTS."""
 
+import errno
 import os
 import sys
 from pathlib import Path
 
 from ecg.headers import RecordError, parse_header, read_header, read_header_text
 from ecg.progress import Progress
+from ecg.reasons import printable
 from ecg.records import read_signal
 from helper_code import save_outputs, sort_leads
 from team_code import load_model, run_model
 
 USAGE = "usage: python test_model.py MODEL DATA OUTPUTS"
+FAULTS_OF_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # which the next recording meets, too
 CLEAR = "\r\033[K"  # wipes the moving line of a terminal
 
 
@@ -22,7 +25,7 @@ def main(arguments):
     model_directory, data_directory, output_directory = arguments
     headers = find_headers(data_directory)
     models = load_models(model_directory, headers)
-    os.makedirs(output_directory, exist_ok=True)
+    make_folder(output_directory)
     failed = 0
     with Progress("answers", len(headers), "recordings") as progress:
         for header in headers:
@@ -30,8 +33,9 @@ def main(arguments):
             _, reason = attempt(answer, header, models, output_file)
             if reason:
                 failed += 1
-                print(f"{CLEAR if progress.terminal else ''}{header.name}: {reason}", file=sys.stderr)
-                save_outputs(output_file, header.stem, (), (), ())
+                _, unwritten = attempt(save_outputs, output_file, header.stem, (), (), ())
+                reason += f"; no empty answer either: {unwritten}" if unwritten else ""
+                print(f"{CLEAR if progress.terminal else ''}{printable(f'{header.name}: {reason}')}", file=sys.stderr)
             progress.advance()
     print(f"{len(headers) - failed:,} of {len(headers):,} recordings answered, {failed:,} failed")
     sys.exit(failed == len(headers))
@@ -46,6 +50,14 @@ def find_headers(folder):
     headers = [Path(folder, name) for name in names if name.endswith(".hea") and not name.startswith(".")]
     headers = [header for header in headers if not header.is_dir()]
     return headers or sys.exit(f"{folder}: no recordings, which are files named *.hea, in this folder")
+
+
+def make_folder(folder):
+    """Make a folder where it is missing; exit with a line that says why it cannot be."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"{folder}: {error.strerror}")
 
 
 def load_models(folder, headers):
@@ -78,10 +90,12 @@ def answer(path, models, output_file):
 
 
 def attempt(function, *arguments):
-    """Return what a function returns and None, or None and the reason why it failed."""
+    """Return what a function returns and None, or None and the reason why it failed; exit where that is the disk."""
     try:
         return function(*arguments), None
     except Exception as error:  # noqa: BLE001 - the Challenge's rule: whatever fails in an entry is an empty answer
+        if isinstance(error, OSError) and error.errno in FAULTS_OF_THE_DISK:
+            sys.exit(str(error))
         return None, f"{type(error).__name__}: {error}"
 
 

@@ -3,9 +3,7 @@
 import csv
 import math
 import statistics
-import textwrap
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 
 from joblib import Parallel, cpu_count, delayed
@@ -14,14 +12,12 @@ from ecg.defects import COPY, DISCARDED, HINDRANCES, KINDS, SAME_NAME, examine
 from ecg.files import aside
 from ecg.labels import COLUMN_OF_CODE, SCORED, encode, standing, unscored
 from ecg.progress import Progress
-from ecg.reasons import grouped
+from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
 from ecg.records import find_records
 from ecg.store import CHUNK
 
 STANDINGS = ("scored", "unscored", "unknown")  # of a code (ecg.labels.standing)
 TABLES = ("summary", "recordings", "defects", "codes")
-NAMED = 3  # recordings that are named in a line or a detail
-WIDTH = 100  # characters of a line on the console
 
 
 def audit(data, output, jobs=None, log=print):
@@ -46,8 +42,8 @@ def audit(data, output, jobs=None, log=print):
             with open(part / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
                 csv.writer(file).writerows(written[name])
     for line in summary_lines(recordings):
-        log(line.encode(errors="backslashreplace").decode())
-    log(f"{output}: {', '.join(f'{name}.csv' for name in TABLES)}")
+        log(printable(line))
+    log(printable(f"{output}: {', '.join(f'{name}.csv' for name in TABLES)}"))
     usable = {one.usable for one in recordings}
     return "yes" in usable and "no" not in usable
 
@@ -189,7 +185,7 @@ def _code_lines(recordings):
         shown = [f"{name} {count:,}" for name, count in counts[: len(SCORED)]]
         shown += [f"{len(counts) - len(SCORED):,} more"] if len(counts) > len(SCORED) else []
         counted = f"{kind} diagnoses: {len(counts):,} in {sum(map(bool, told)):,} recordings"
-        lines += _wrapped("; ".join([counted, ", ".join(shown)] if shown else [counted]))
+        lines += wrapped("; ".join([counted, ", ".join(shown)] if shown else [counted]))
     return lines
 
 
@@ -199,21 +195,13 @@ def _defect_lines(recordings):
     width = max(map(len, KINDS))
     lines = [f"{'defect':<{width}}  recordings"]
     lines += [
-        f"{kind:<{width}}  {len(some):>10,}  {_some(one.name for one in some)}" for kind, some in found.items() if some
+        f"{kind:<{width}}  {len(some):>10,}  {first_of(one.name for one in some)}"
+        for kind, some in found.items()
+        if some
     ]
-    lines += _wrapped(f"not found: {', '.join(kind for kind, some in found.items() if not some)}")
+    lines += wrapped(f"not found: {', '.join(kind for kind, some in found.items() if not some)}")
     for kind in HINDRANCES:
         pairs = [(one.name, dict(one.defects)[kind]) for one in found[kind]]
         for reason, names in grouped(pairs):
-            lines += _wrapped(f"{len(names):,} not usable: {reason} ({_some(names)})")
+            lines += wrapped(f"{len(names):,} not usable: {reason} ({first_of(names)})")
     return lines
-
-
-def _some(names):
-    """Return the first of the names as text."""
-    first = list(islice(names, NAMED + 1))
-    return ", ".join([*first[:NAMED], *["..."] * (len(first) > NAMED)])
-
-
-def _wrapped(line):
-    return textwrap.wrap(line, WIDTH, subsequent_indent="  ")

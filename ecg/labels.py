@@ -6,7 +6,7 @@ Source of the tables: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv a
 
 import csv
 import re
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,18 +87,17 @@ def unscored():
     return {code: Diagnosis(abbreviation, (code,), name) for code, abbreviation, name in rows}
 
 
-@lru_cache(maxsize=1024)
+@cache
+def _code_of_abbreviation():
+    return {diagnosis.abbreviation.casefold(): code for code, diagnosis in unscored().items()} | CODE_OF_TEXT
+
+
 def code_of(text):
     """Return the code of a diagnosis that a header names by code or by the Challenge's abbreviation, in any case.
 
     The texts of 2020, 'Normal' and 'I-AVB' among them, are such abbreviations. A text that is none stays as it is.
     """
-    if text.isdigit():
-        return text
-    name = text.casefold()
-    if name in CODE_OF_TEXT:
-        return CODE_OF_TEXT[name]
-    return next((code for code, other in unscored().items() if other.abbreviation.casefold() == name), text)
+    return text if text.isdigit() else _code_of_abbreviation().get(text.casefold(), text)
 
 
 def standing(code):

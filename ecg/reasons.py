@@ -1,7 +1,11 @@
-"""Why recordings are left out, grouped by kind."""
+"""Names of recordings and reasons as the console is told them: grouped, cut short, wrapped, printable."""
 
 import re
+import textwrap
+from itertools import islice
 
+NAMED = 3  # recordings that are named in a line
+WIDTH = 100  # characters of a line on the console
 VARYING = re.compile(r"'[^']*'|\b[0-9]+(?:[.,][0-9]+)*\b")  # in reasons of one kind
 
 
@@ -21,3 +25,19 @@ def grouped(dropped):
         names, texts = zip(*members, strict=True)
         groups.append((texts[0] if len(set(texts)) == 1 else kind, list(names)))
     return sorted(groups, key=lambda group: -len(group[1]))
+
+
+def first_of(names):
+    """Return the first of the names as text, with dots where there are more."""
+    first = list(islice(names, NAMED + 1))
+    return ", ".join([*first[:NAMED], *["..."] * (len(first) > NAMED)])
+
+
+def wrapped(line):
+    """Return a printable line in as many as it takes."""
+    return textwrap.wrap(printable(line), WIDTH, subsequent_indent="  ")
+
+
+def printable(text):
+    """Return text with an escape for each byte of a file's name that is not UTF-8, which a stream may refuse."""
+    return text.encode(errors="backslashreplace").decode()

@@ -5,7 +5,6 @@ import json
 import math
 import platform
 import sys
-import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from ecg.charts import class_chart, confusion_chart, learning_curves
 from ecg.files import aside
 from ecg.labels import ABBREVIATIONS, SCORED
-from ecg.reasons import grouped
+from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
 from ecg.review import draw_disagreements
 from ecg.scoring import HALF, load_weights
 from ecg.tables import AS_THEY_CAME, CLEANED, Results, precision_and_recall, tables
@@ -22,8 +21,6 @@ from ecg.tables import AS_THEY_CAME, CLEANED, Results, precision_and_recall, tab
 __all__ = ("FOLDER", "Results", "summary_lines", "write_report")
 
 FOLDER = "report"
-WIDTH = 100  # characters of a line on the console
-NAMED = 3  # recordings left out or mended for one reason that are named on the console
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # whose versions are told, where they are in use
 
 
@@ -37,7 +34,7 @@ def write_report(folder, results, settings, log=print):
     with aside(Path(folder) / FOLDER) as part:
         part.mkdir(parents=True)
         for name, rows in written.items():
-            with open(part / f"{name}.csv", "w", newline="") as file:
+            with open(part / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
                 csv.writer(file).writerows(rows)
         objects = {name: _objects(rows) for name, rows in written.items()}
         (part / "report.json").write_text(_json(summary(results, settings) | objects))
@@ -117,7 +114,7 @@ def summary_lines(results):
     parts = (
         _source_lines(told["sources"]),
         _dropped_lines(told["dropped"]) + _repaired_lines(_objects(told["repaired"])),
-        [line for relabelling in results.relabellings for line in _wrapped(relabelling_line(relabelling))],
+        [line for relabelling in results.relabellings for line in wrapped(relabelling_line(relabelling))],
         _class_lines(_objects(told["classes"]), _objects(told["masks"]), told["thresholds"]),
         _disagreement_lines(_objects(told["disagreements"])),
         _score_lines(results, _objects(told["scores"])),
@@ -134,7 +131,7 @@ def _source_lines(sources):
 def _dropped_lines(dropped):
     lines = []
     for reason, names in grouped(dropped[1:]):
-        lines += _wrapped(f"{len(names):,} left out: {reason} ({_some(names)})")
+        lines += wrapped(f"{len(names):,} left out: {reason} ({first_of(names)})")
     return lines
 
 
@@ -144,16 +141,8 @@ def _repaired_lines(repaired):
         kinds.setdefault(row["kind"], []).append(row["record"])
     lines = []
     for kind, names in sorted(kinds.items(), key=lambda group: -len(group[1])):
-        lines += _wrapped(f"{len(names):,} mended: {kind} ({_some(names)})")
+        lines += wrapped(f"{len(names):,} mended: {kind} ({first_of(names)})")
     return lines
-
-
-def _some(names):
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-
-
-def _wrapped(line):
-    return textwrap.wrap(line, WIDTH, subsequent_indent="  ")
 
 
 def relabelling_line(relabelling):
@@ -214,7 +203,7 @@ def _score_lines(results, scores):
 
 def _columns(rows):
     """Return rows as lines of text, the first column set left, the others right."""
-    texts = [[f"{value:,}" if isinstance(value, int) else value for value in row] for row in rows]
+    texts = [[f"{value:,}" if isinstance(value, int) else printable(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     form = "  ".join(f"{{:{'>' if place else '<'}{width}}}" for place, width in enumerate(widths))
     return [form.format(*row) for row in texts]

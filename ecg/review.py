@@ -14,10 +14,12 @@ from ecg.labels import ABBREVIATIONS, TRAINED, encode, source_of
 from ecg.leads import LEADS
 from ecg.paper import draw_record
 from ecg.progress import Progress
+from ecg.reasons import printable
 from ecg.records import find_records, read_record, read_signal
 
 TABLE = "disagreements.csv"
 PICTURE = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
+LONGEST_NAME = 50  # characters that a picture's name has of its record's, for that may be as long as names can
 PICTURES = 20  # of the most confident disagreements, where no other number is asked for
 
 
@@ -77,7 +79,7 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
     with aside(folder) as part:
         part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
         answers = ask(model, data, paths)
-        failures = [f"{names[0]}{f' and {len(names) - 1:,} more' if names[1:] else ''}: {reason}"
+        failures = [printable(f"{names[0]}{f' and {len(names) - 1:,} more' if names[1:] else ''}: {reason}")
                     for reason, names in answers.failed.items()]  # fmt: skip
         if not answers.places:
             reason = failures[0] if failures else "their headers tell no diagnosis"
@@ -87,13 +89,13 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
 
         masks = label_masks(answers.labels[:, TRAINED], answers.probabilities[:, TRAINED])
         compared, rows, found = compare(data, *answers[:3], masks, omissions)
-        with open(part / TABLE, "w", newline="") as file:
+        with open(part / TABLE, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             names, *lines = disagreement_table(found)
             csv.writer(file).writerows([names, *((*line, f"{probability:.6g}") for *line, probability in lines)])
         drawn = draw_disagreements(part, found[:pictures], answers.thresholds[rows[:pictures]], log)
     for line in summary_lines(answers, compared, found):
         log(line)
-    log(f"{output}: {TABLE} and {drawn:,} pictures")
+    log(printable(f"{output}: {TABLE} and {drawn:,} pictures"))
     return len(found)
 
 
@@ -196,6 +198,7 @@ def disagreement_table(found):
 def draw_disagreements(folder, found, thresholds, log=print):
     """Draw a page for each disagreement into a folder, RANK_RECORD_CLASS.png, and return how many were drawn.
 
+    Of a long record's name the picture's has the first LONGEST_NAME characters.
     thresholds (26,), or (d, 26) for d disagreements, are marked beside the probabilities. Recordings are read again;
     `log` takes a line for each that cannot be drawn.
     """
@@ -210,10 +213,11 @@ def draw_disagreements(folder, found, thresholds, log=print):
             except (RecordError, OSError) as error:
                 failures.append(f"{one.path.stem} cannot be drawn: {' '.join(str(error).split())}")
             else:
-                figure.savefig(Path(folder) / f"{rank:0{digits}}_{one.path.stem}_{ABBREVIATIONS[one.column]}.png")
+                name = one.path.stem[:LONGEST_NAME]
+                figure.savefig(Path(folder) / f"{rank:0{digits}}_{name}_{ABBREVIATIONS[one.column]}.png")
             progress.advance()
     for line in failures:
-        log(line)
+        log(printable(line))
     return len(found) - len(failures)
 
 

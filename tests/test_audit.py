@@ -14,6 +14,7 @@ from ecg.audit import audit as audit_folder
 from ecg.headers import read_header
 from ecg.labels import COLUMN_OF_CODE, DISCARDED_SOURCES, source_of
 from ecg.leads import LEADS
+from ecg.reasons import WIDTH
 from ecg.records import find_records
 from ecg.synthetic import synthesize
 
@@ -112,7 +113,7 @@ def test_the_lines_tell_sources_codes_and_defects_and_where_the_tables_are(audit
         assert int(words[1]) == count
     assert any(line.startswith("scored diagnoses: ") for line in lines)
     assert lines[-1] == f"{output}: summary.csv, recordings.csv, defects.csv, codes.csv"
-    assert all(len(line) <= audit.WIDTH for line in lines[:-1])
+    assert all(len(line) <= WIDTH for line in lines[:-1])
 
 
 def test_all_is_told_the_same_whatever_the_number_of_processes(audited, data, tmp_path):

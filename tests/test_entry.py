@@ -1,6 +1,8 @@
 """The four scripts, with a made-up team_code in the place of ours: nothing is trained here."""
 
+import errno
 import math
+import os
 import re
 import runpy
 import shutil
@@ -219,6 +221,57 @@ def test_an_interrupted_run_leaves_no_output_by_half(team, script, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs")
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["A1.csv"]
+
+
+def test_a_record_whose_name_is_no_text_or_as_long_as_can_be_is_answered_or_told(team, script, capsys, tmp_path):
+    data, strange, long = tmp_path / "data", os.fsdecode(b"HR\xff8"), "L" * 251
+    for name in ("A1", strange, f"{strange}_fails", long):
+        write_record(data, "A1")
+        shutil.copy(data / "A1.hea", tmp_path / "header")
+        (data / f"{name}.hea").write_text((tmp_path / "header").read_text())
+    (data / f"{strange}_fails.hea").write_text("nonsense")
+    assert script("test_model.py", tmp_path / "model", data, tmp_path / "outputs") == 0
+    assert capsys.readouterr().out == "3 of 4 recordings answered, 1 failed\n"
+    names = sorted(os.listdir(os.fsencode(tmp_path / "outputs")))
+    assert names == [b"A1.csv", b"HR\xff8.csv", b"HR\xff8_fails.csv", long.encode() + b".csv"]
+    empty = tmp_path / "outputs" / f"{strange}_fails.csv"
+    assert empty.read_bytes() == b"#HR\xff8_fails\n\n\n\n"
+    assert helper_code.load_outputs(empty)[0] == f"{strange}_fails"
+
+
+def test_an_answer_that_cannot_be_written_is_told_and_the_next_is_given(team, script, capsys, tmp_path):
+    for name in ("A1", "A2"):
+        write_record(tmp_path / "data", name)
+    (tmp_path / "outputs" / "A1.csv").mkdir(parents=True)
+    assert script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs") == 0
+    output = capsys.readouterr()
+    assert output.out == "1 of 2 recordings answered, 1 failed\n"
+    assert re.fullmatch("A1.hea: IsADirectoryError: .*; no empty answer either: IsADirectoryError: .*\n", output.err)
+    assert (tmp_path / "outputs" / "A2.csv").is_file()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_fault_of_the_disk_ends_the_run_with_one_line(team, script, capsys, tmp_path, monkeypatch, number):
+    def full(self, *_, **__):
+        raise OSError(number, os.strerror(number))
+
+    for name in ("A1", "A2"):
+        write_record(tmp_path / "data", name)
+    monkeypatch.setattr(Path, "write_text", full)
+    assert script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs") == 1
+    output = capsys.readouterr()
+    file = tmp_path / "outputs" / "A1.csv"
+    assert output.out == "" and output.err == f"[Errno {number}] {os.strerror(number)}: '{file}'\n"
+    assert len(team.run) == 1 and not file.exists()
+
+
+def test_a_folder_of_outputs_that_cannot_be_made_is_told_in_one_line(team, script, capsys, tmp_path):
+    write_record(tmp_path / "data", "A1")
+    (tmp_path / "a_file").touch()
+    for outputs, reason in ((tmp_path / "a_file", "File exists"), (tmp_path / "a_file/below", "Not a directory")):
+        assert script("test_model.py", tmp_path / "model", tmp_path / "data", outputs) == 1
+        assert capsys.readouterr().err == f"{outputs}: {reason}\n"
+    assert not team.run
 
 
 def test_numbers_and_their_texts():

@@ -94,3 +94,10 @@ def test_twenty_two_classes_are_trained_and_expand_puts_zeros_between():
 )  # fmt: skip
 def test_source_of(name, source):
     assert labels.source_of(name) == source
+
+
+def test_the_table_of_unscored_diagnoses_is_gone_through_once_for_all_texts(monkeypatch):
+    assert labels.code_of("STD") == "429622005"
+    monkeypatch.setattr(labels, "unscored", lambda: pytest.fail("gone through again"))
+    assert [labels.code_of(f"word {number}") for number in range(2000)] == [f"word {number}" for number in range(2000)]
+    assert labels.code_of("ste") == "164931005"

@@ -1,4 +1,6 @@
-from ecg.reasons import grouped
+import os
+
+from ecg.reasons import WIDTH, first_of, grouped, printable, wrapped
 
 
 def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
@@ -24,3 +26,16 @@ def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
         ("no such file beside NAME.hea, which names it", ["A8"]),
     ]
     assert grouped([]) == []
+
+
+def test_the_first_names_are_told_and_dots_where_there_are_more():
+    assert first_of([]) == "" and first_of(["A1", "A2", "A3"]) == "A1, A2, A3"
+    assert first_of(f"A{number}" for number in range(1, 5)) == "A1, A2, A3, ..."
+
+
+def test_lines_are_wrapped_and_can_be_written_to_any_stream():
+    name = os.fsdecode(b"HR\xff8")
+    assert printable(name) == "HR\\udcff8" and printable("Zo\u00eb") == "Zo\u00eb"
+    lines = wrapped(f"3 left out: {'a long reason ' * 10}({name * 50})")
+    assert len(lines) > 2 and max(map(len, lines)) <= WIDTH and all(line.startswith("  ") for line in lines[1:])
+    assert "".join(lines).encode().count(rb"\udcff") >= 40

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import shutil
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -165,3 +167,25 @@ def test_only_the_first_of_many_that_are_left_out_are_named(results):
 def test_what_was_mended_is_told_by_its_kind_with_some_names(results):
     lines = summary_lines(results)
     assert "2 mended: flat lead (R001, R002)" in lines and "1 mended: beyond 20 mV (R001)" in lines
+
+
+def test_a_name_that_is_no_text_is_written_as_it_is_and_told_with_its_escape(results, headers, tmp_path):
+    name = os.fsdecode(b"HR\xff8")
+    for ending in (".hea", ".mat"):
+        shutil.copy(headers[0].with_suffix(ending), tmp_path / f"{name}{ending}")
+    names = np.array([f"{name}_{place}" for place in range(len(results.store))])
+    dropped = ((name, f"{name}.mat: no such file"), ("S0001", "source PTB is not trained on"))
+    repaired = ((name, *results.store.repaired[0][1:]),)
+    store = replace(results.store, names=names, dropped=dropped, repaired=repaired)
+    found = [results.disagreements[0]._replace(name=name, path=tmp_path / f"{name}.hea"),
+             results.disagreements[1]._replace(name=name, path=tmp_path / f"{name}_gone.hea")]  # fmt: skip
+    strange, lines = replace(results, store=store, disagreements=found, searches={}), []
+    write_report(tmp_path, strange, Settings(), lines.append)
+    lines += summary_lines(replace(strange, searches=results.searches))
+    report = tmp_path / "report"
+    assert [path.name for path in (report / "disagreements").iterdir()] == [f"01_{name}_AF.png"]
+    for kind in ("dropped", "repaired", "split", "disagreements"):
+        assert b"HR\xff8" in (report / f"{kind}.csv").read_bytes()
+    told = (report / "report.json").read_bytes().decode("ascii")
+    assert json.loads(told)["dropped"][0]["record"] == name
+    assert "\n".join(lines).encode().count(rb"HR\udcff8") >= 5

@@ -1,4 +1,5 @@
 import csv
+import os
 import weakref
 from pathlib import Path
 
@@ -390,3 +391,29 @@ def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small, tmp_path)
     assert (row["record"], row["class"], row["label"]) == ("E00001", "AF", "absent")
     assert float(row["probability"]) == pytest.approx(1 / (1 + np.exp(-5.0)), abs=1e-5)
     assert (tmp_path / "out" / "01_E00001_AF.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_name_that_is_no_text_is_listed_as_it_is_and_can_be_printed(model, tmp_path, drawn):
+    names = [os.fsdecode(name) for name in (b"HR\xff1", b"HR\xff2", b"HR\xff3")]
+    for name in names:
+        path = write(tmp_path / "data", "E1")
+        path.rename(path.with_name(f"{name}.hea"))
+    (tmp_path / "data" / f"{names[1]}.hea").write_text("nonsense")
+    model.told["E1"], lines = {"AF": 0.99}, []
+    assert review(model, tmp_path / "data", tmp_path / names[2], log=lines.append) == 2
+    files = sorted(os.listdir(os.fsencode(tmp_path / names[2])))
+    assert files == [b"01_HR\xff1_AF.png", b"02_HR\xff3_AF.png", b"disagreements.csv"]
+    assert (tmp_path / names[2] / "disagreements.csv").read_bytes().count(b",HR\xff") == 2
+    told = "\n".join(lines).encode()
+    assert rb"HR\udcff2" in told and rb"HR\udcff3: disagreements.csv" in told
+    review(model, tmp_path / "data", tmp_path / names[2], log=lines.append)  # knows its own pictures
+
+
+def test_a_picture_of_a_record_with_the_longest_name_has_a_name_that_fits(tmp_path, drawn):
+    path = write(tmp_path, "E1")
+    paths = [path.rename(path.with_name(f"{'E' * 251}.hea"))]
+    paths.append(write(tmp_path, "E1").rename(tmp_path / f"{chr(0x1F493) * 62}.hea"))
+    found = [disagreement(path, "NSIVCB") for path in paths]
+    assert draw_disagreements(tmp_path, found, np.full(26, 0.5)) == 2
+    expected = [f"01_{'E' * 50}_NSIVCB.png", f"02_{chr(0x1F493) * 50}_NSIVCB.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == expected
