@@ -138,7 +138,7 @@ def enormous_header(draft, rng):
     elif how == 1:
         draft.lines[row] += " " + run
     else:
-        draft.lines[1:1] = draft.lines[1:2] * rng.choice((1000, 20000))
+        draft.lines[1:1] = [line[:1000] for line in draft.lines[1:2]] * rng.choice((1000, 20_000))  # 20 MB at most
 
 
 def header_bytes(draft, rng):
@@ -170,7 +170,7 @@ def another_length(draft, rng):
     """Write fewer or more samples, and mostly say so in the header."""
     samples = rng.choice((0, 1, 2, 3, 10, 100, 251, 1000, 2**15, 2**17, 2**20))
     if draft.recording.ndim == 2 and draft.recording.size:
-        samples = min(samples, 2**24 // len(draft.recording))
+        samples = min(samples, 2**25 // draft.recording[:, 0].nbytes)
         draft.recording = np.resize(draft.recording.T, (samples, len(draft.recording))).T
     if rng.random() < 0.8:
         draft.say(3, str(samples))
