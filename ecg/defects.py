@@ -12,8 +12,8 @@ from ecg.headers import RecordError, read_header, read_header_text
 from ecg.labels import DISCARDED_SOURCES, encode, source_of, standing
 from ecg.leads import LEADS, combination
 from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, read_signal
-from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, SPIKE
-from ecg.store import load
+from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, RATE, SPIKE
+from ecg.store import SHORTEST, load
 
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.
 HEADER = "header cannot be read"
@@ -111,7 +111,7 @@ def _signal_defects(path, loaded):
     found = []
     if loaded.reason:
         absent = [lead for lead in LEADS if not combination(lead, header.lead_names)]
-        found.append((MISSING if absent else SHORT if seconds < 1 else UNUSABLE, loaded.reason))
+        found.append((MISSING if absent else SHORT if seconds < SHORTEST / RATE else UNUSABLE, loaded.reason))
     for repair in loaded.repairs:
         samples = f": {repair.count:,} samples" if repair.kind in OF_SAMPLES else ""
         found.append((repair.kind, " ".join(repair.leads) + samples))

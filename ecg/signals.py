@@ -80,8 +80,8 @@ def preprocess(header, recording, leads, whole=None):
     signal, computed, mended = _chosen_leads(header, turned, leads)
     flat = [leads[row] for row in np.flatnonzero(np.ptp(signal, axis=1) == 0)]
     transposed = leads if turned.shape != np.shape(recording) else ()
-    whole = {TRANSPOSED: transposed, GAIN: corrected, COMPUTED: computed, FLAT: flat}
-    found = {kind: dict.fromkeys(names, 1) for kind, names in whole.items()} | mended
+    of_leads = {TRANSPOSED: transposed, GAIN: corrected, COMPUTED: computed, FLAT: flat}
+    found = {kind: dict.fromkeys(names, 1) for kind, names in of_leads.items()} | mended
     signal = resample_and_filter(signal, header.sampling_frequency)
     signal = np.clip(np.rint(signal.T / RESOLUTION), -32767, 32767).astype(np.float32) * RESOLUTION
     repairs = (Repair(kind, tuple(counts), sum(counts.values())) for kind, counts in found.items() if counts)
@@ -97,6 +97,11 @@ def by_leads(header, recording):
         found = f"{recording.dtype} {np.shape(recording)}"
         raise SignalError(f"{header.name}: {count} leads need (leads, samples) of numbers, not {found}")
     return recording
+
+
+def beginning(header, recording):
+    """Return the part of a recording (L, T) that training sees, its first 144 s: a view (L, n)."""
+    return recording[:, : round(LONGEST * header.sampling_frequency)]
 
 
 def pieces(header, recording):
@@ -122,8 +127,7 @@ def with_right_gains(header, recording):
     }
     if not right:
         return header, ()
-    beginning = recording[:, : round(LONGEST * header.sampling_frequency)]
-    signal, _ = centred_millivolts(beginning[list(right)], list(right.values()))
+    signal, _ = centred_millivolts(beginning(header, recording)[list(right)], list(right.values()))
     ranges = np.ptp(np.quantile(signal, (0.005, 0.995), axis=1), axis=0)
     if not lowest <= np.median(ranges[ranges > 0] if ranges.any() else 0) <= highest:
         return header, ()

@@ -11,6 +11,9 @@ import numpy as np
 
 from ecg.files import aside
 
+# What is raised where a file of arrays is missing, damaged or not of what it should be.
+DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
 
 def fingerprint(*parts):
     """Return a text that is another as soon as one of the parts is: texts, numbers, dataclasses, arrays."""
@@ -85,7 +88,7 @@ class StageFolder:
                 if found["mark"] != self.mark:
                     return None
                 return {name: found[name] for name in found.files if name != "mark"}
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        except DAMAGED:
             return None
 
     def discard(self, name):

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +16,8 @@ from ecg.labels import DISCARDED_SOURCES, encode, source_of
 from ecg.leads import LEADS
 from ecg.progress import Progress
 from ecg.records import find_records, read_stored
-from ecg.signals import LONGEST, RATE, RESOLUTION, Repair, preprocess
-from ecg.stages import fingerprint, program
+from ecg.signals import RATE, RESOLUTION, Repair, beginning, preprocess
+from ecg.stages import DAMAGED, fingerprint, program
 
 SHORTEST = RATE  # samples; less than a second says nothing of a rhythm
 CHUNK = 32  # recordings a process reads before it hands them over
@@ -91,10 +89,10 @@ def build_store(data, folder, jobs=None):
         raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    origin = origin_of(data)
+    origin = origin_of(paths)
     try:
         return open_store(folder, origin)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         (folder / INDEX).unlink(missing_ok=True)  # first: signals without an index are not a store
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
     kept, dropped, repaired, digest = [], [], [], hashlib.sha256()
@@ -151,13 +149,13 @@ def open_store(folder, origin=None):
     return Store(microvolts=microvolts, dropped=dropped, repaired=repaired, digest=digest, **arrays)
 
 
-def origin_of(data):
-    """Return a text that is another as soon as a record's file in a folder, or below it, or the program here is.
+def origin_of(headers):
+    """Return a text that is another as soon as a file beside one of these headers, paths, or the program here is.
 
-    Files are told apart by name, size and times; those of a folder without a header play no part.
+    Files are told apart by name, size and times.
     """
     entries = [program(*PROGRAM)]
-    for folder in sorted({path.parent for path in find_records(data)}):
+    for folder in sorted({path.parent for path in headers}):
         with os.scandir(folder) as files:
             found = sorted(
                 (file.name, file.stat(follow_symlinks=os.path.exists(file.path))) for file in files if not file.is_dir()
@@ -180,8 +178,7 @@ def load(path):
     try:
         header = read_header(path)
         recording, oddities = read_stored(path, header)
-        recording = recording[:, : round(LONGEST * header.sampling_frequency)]
-        signal, repairs = preprocess(header, recording, LEADS)
+        signal, repairs = preprocess(header, beginning(header, recording), LEADS)
     except (RecordError, OSError) as error:
         return Loaded(path, header, reason=str(error))
     repairs = (*(Repair(oddity, (), 1) for oddity in oddities), *repairs)

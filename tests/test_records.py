@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 import wfdb
+from test_headers import LEAD_LINES, header_text
 
 from ecg.headers import HeaderError, RecordError, read_header
 from ecg.matlab import MOST_BYTES
@@ -22,14 +23,6 @@ from ecg.records import (
     read_signal,
     read_stored,
 )
-
-RECORD_LINE = "A0001 2 500 7500 05-Feb-2020 11:39:16"
-LEAD_LINES = ("A0001.mat 16+24 1000/mV 16 0 28 -1716 0 I", "A0001.mat 16+24 1000/mV 16 0 7 2029 0 II")
-COMMENTS = ("#Age: 74", "#Sex: Male", "#Dx: 59118001,164889003", "#Rx: Unknown", "#Hx: Unknown", "#Sx: Unknown")
-
-
-def header_text(record=RECORD_LINE, leads=LEAD_LINES, comments=COMMENTS):
-    return "\n".join((record, *leads, *comments)) + "\n"
 
 
 def test_real_records_hold_the_integers_that_wfdb_reads(real_data):
