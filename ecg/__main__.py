@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ecg.arguments import diagnosis, given, habit, momentum, picture, positive, proportion, share, whole
 from ecg.leads import LEAD_SETS
+from ecg.reasons import printable
 from ecg.startup import start_keras
 
 PROGRAM = "python -m ecg"
@@ -112,7 +113,7 @@ def plot(commands):
             header, recording = read_record(path)
             answer = ask(arguments.model, header, recording) if arguments.model else {}
             draw_record(header, recording, arguments.start, **answer).savefig(output)
-        print(output)
+        print(printable(str(output)))
 
     parser.set_defaults(run=run)
 
@@ -210,7 +211,7 @@ def synthesize(commands):
                 leads=LEAD_SETS[arguments.leads],
                 jobs=arguments.jobs,
             )
-        print(f"{arguments.folder}: {arguments.records:,} recordings made up")
+        print(printable(f"{arguments.folder}: {arguments.records:,} recordings made up"))
 
     parser.set_defaults(run=run)
 
@@ -226,7 +227,7 @@ def reported(*kinds):
     except (OSError, *kinds) as error:
         told = isinstance(error, OSError) and error.filename is not None
         reason = f"{error.filename}: {error.strerror}" if told else " ".join(str(error).split())
-        raise SystemExit(f"{PROGRAM}: error: {reason}") from None
+        raise SystemExit(printable(f"{PROGRAM}: error: {reason}")) from None
 
 
 def main(arguments=None):

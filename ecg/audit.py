@@ -4,17 +4,16 @@ import csv
 import math
 import statistics
 from collections import Counter
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from joblib import Parallel, cpu_count, delayed
-
-from ecg.defects import COPY, DISCARDED, HINDRANCES, KINDS, SAME_NAME, examine
+from ecg.defects import COPY, DISCARDED, HINDRANCES, KINDS, SAME_NAME, UNLISTED, Recording, examine
 from ecg.files import aside
 from ecg.labels import COLUMN_OF_CODE, SCORED, encode, standing, unscored
-from ecg.progress import Progress
+from ecg.parallel import each
 from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
 from ecg.records import find_records
-from ecg.store import CHUNK
 
 STANDINGS = ("scored", "unscored", "unknown")  # of a code (ecg.labels.standing)
 TABLES = ("summary", "recordings", "defects", "codes")
@@ -28,7 +27,8 @@ def audit(data, output, jobs=None, log=print):
     out are not asked, but one at least must be left. Raises FileNotFoundError where `data` holds no header, and
     FileExistsError where `output` holds what is of no audit.
     """
-    data, folder, paths = Path(data), Path(output).resolve(), find_records(data)
+    data, folder, unlisted = Path(data), Path(output).resolve(), []
+    paths = find_records(data, unlisted)
     if not paths:
         raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
@@ -37,6 +37,7 @@ def audit(data, output, jobs=None, log=print):
     with aside(folder) as part:
         part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
         recordings = examine_all(data, paths, jobs)
+        recordings += [Recording(place, "unknown", "no", ((UNLISTED, reason),)) for place, reason in unlisted]
         written = tables(recordings)
         for name in TABLES:
             with open(part / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -51,22 +52,10 @@ def audit(data, output, jobs=None, log=print):
 def examine_all(data, paths, jobs=None):
     """Return what is told of the recordings of these headers, and of each among the others: a list of Recording.
 
-    Processes hand over facts, no signals, so that the memory does not grow with these.
+    Processes hand over facts, no signals, so that the memory hardly grows with their number.
     """
-    chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
-    recordings = []
-    with (
-        Progress("reading", len(paths)) as progress,
-        Parallel(min(jobs or cpu_count(), len(chunks)), return_as="generator") as parallel,
-    ):
-        for some in parallel(delayed(_examine_some)(data, chunk) for chunk in chunks):
-            recordings += some
-            progress.advance(len(some))
-    return _compared(recordings)
-
-
-def _examine_some(data, paths):
-    return [examine(data, path) for path in paths]
+    with closing(each(partial(examine, data), paths, jobs, "reading")) as recordings:
+        return _compared(list(recordings))
 
 
 def _compared(recordings):

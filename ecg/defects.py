@@ -6,18 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from ecg.headers import RecordError, read_header, read_header_text
 from ecg.labels import DISCARDED_SOURCES, encode, source_of, standing
 from ecg.leads import LEADS, combination
-from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, read_signal
+from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED
 from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, RATE, SPIKE
 from ecg.store import SHORTEST, load
 
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.
 HEADER = "header cannot be read"
 SIGNAL = "signal cannot be read"
+UNLISTED = "folder cannot be listed"
 MISSING = "lead missing"
 SHORT = "shorter than a second"
 UNUSABLE = "signal cannot be used"
@@ -33,7 +32,7 @@ SEX = "sex unknown"
 LEAD_NAME = "lead unknown"
 COPY = "same signal"
 SAME_NAME = "same name"
-HINDRANCES = (HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
+HINDRANCES = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
 OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
 REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, GAIN, COMPUTED, FLAT, *OF_SAMPLES)
 HINTS = (LONG, CHECKSUM, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX, LEAD_NAME, COPY, SAME_NAME)
@@ -79,9 +78,11 @@ def examine(data, path):
             header = read_header(path)
     elif header is None:
         found = [(HEADER, loaded.reason)]
+    elif loaded.samples is None:
+        found = [(SIGNAL, loaded.reason), *_header_defects(header)]
     else:
-        seconds, found = _signal_defects(path, loaded)
-        found += _header_defects(header)
+        seconds = loaded.samples / header.sampling_frequency
+        found = [*_signal_defects(loaded, seconds), *_header_defects(header)]
     one = Recording(path.relative_to(data).as_posix(), source, usable, tuple(found), _digest(loaded.microvolts))
     if header is None:
         return one
@@ -100,26 +101,20 @@ def _told(codes):
     return tuple(code for code in codes if code.casefold() not in UNDIAGNOSED)
 
 
-def _signal_defects(path, loaded):
-    """Return how many seconds the file of a recording holds, None where it cannot be read, and what is wrong in it."""
-    header = loaded.header
-    try:
-        integers = read_signal(path, header)
-    except RecordError as error:
-        return None, [(SIGNAL, str(error))]
-    seconds = integers.shape[1] / header.sampling_frequency
+def _signal_defects(loaded, seconds):
+    """Return what is wrong in the signal, of so many seconds, of a recording that could be read: a list of pairs."""
     found = []
     if loaded.reason:
-        absent = [lead for lead in LEADS if not combination(lead, header.lead_names)]
+        absent = [lead for lead in LEADS if not combination(lead, loaded.header.lead_names)]
         found.append((MISSING if absent else SHORT if seconds < SHORTEST / RATE else UNUSABLE, loaded.reason))
     for repair in loaded.repairs:
         samples = f": {repair.count:,} samples" if repair.kind in OF_SAMPLES else ""
         found.append((repair.kind, " ".join(repair.leads) + samples))
     if seconds > LONGEST:
         found.append((LONG, f"{seconds:,.1f} s"))
-    if differing := _differing_sums(path, header, integers):
+    if differing := _differing_sums(loaded):
         found.append((CHECKSUM, " ".join(differing)))
-    return seconds, found
+    return found
 
 
 def _header_defects(header):
@@ -141,18 +136,18 @@ def _header_defects(header):
     return found
 
 
-def _differing_sums(path, header, integers):
-    """Return the names of the leads whose samples (L, T) do not add up to the header's checksum, modulo 2 ** 16.
+def _differing_sums(loaded):
+    """Return the names of the leads whose samples do not add up to the header's checksum, modulo 2 ** 16.
 
     Zeros for all leads, and too few fields, are taken for no checksums.
     """
-    lines = [line.split() for line in read_header_text(path).split("\n") if not line.lstrip().startswith("#")]
+    header, text = loaded.header, read_header_text(loaded.path)
+    lines = [line.split() for line in text.split("\n") if not line.lstrip().startswith("#")]
     told = [fields[CHECKSUM_FIELD] for fields in list(filter(None, lines))[1:] if len(fields) > CHECKSUM_FIELD]
     framed = any(lead.samples_per_frame > 1 for lead in header.leads)  # of which the mean is read
-    if len(told) < len(integers) or not any(map(int, told)) or framed or integers.dtype.kind not in "iu":
+    if not loaded.sums or len(told) < len(loaded.sums) or not any(map(int, told)) or framed:
         return []
-    sums = integers.sum(axis=1, dtype=np.int64).tolist()
-    pairs = zip(header.lead_names, told, sums, strict=True)
+    pairs = zip(header.lead_names, told, loaded.sums, strict=True)
     return [name for name, checksum, found in pairs if (int(checksum) - found) % 2**16]
 
 

@@ -37,6 +37,12 @@ def aside(path):
         _remove(part)
 
 
+def save_figure(figure, path):
+    """Draw a figure of matplotlib into a file, and free what it holds: of itself it would stay in memory a while."""
+    figure.savefig(path)
+    figure.clear()
+
+
 @contextmanager
 def locked(folder):
     """Keep a folder, made where it is missing, to this process; BlockingIOError where another one has it.

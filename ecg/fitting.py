@@ -77,7 +77,9 @@ def fitted(stage, store, stages, settings, score, log, budget, left):
         with out_of_memory_told(stage.title):
             epochs, ended = train_network(network, stage.loss, learnt, checked, settings.training, settings.seed,
                                           stage.title, score, log, folder, budget)  # fmt: skip
-            probabilities = predict(network, store, stage.asked, columns, f"{stage.title}, answers")
+            probabilities = predict(
+                network, store, stage.asked, columns, f"{stage.title}, answers", settings.training.batch
+            )
         result = {
             "epochs": written_epochs(epochs), "ended": np.array(ended), "probabilities": probabilities,
             **numbered("weights", network.get_weights()),

@@ -27,6 +27,10 @@ BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 MOST_BYTES = 2**20  # of a header; those of the Challenge have 700
 LONGEST_SHOWN = 40  # characters of a bad word in a message
 OLDEST = 130.0  # years; a greater age stands for something else, as PTB-XL's 300 does for 90 or more
+# The stored integer that stands for no value, by format (signal(5) of the WFDB library); format 8 has none.
+INVALID = {"80": -(2**7), "508": -(2**7), "310": -(2**9), "311": -(2**9), "212": -(2**11), "16": -(2**15),
+           "61": -(2**15), "160": -(2**15), "516": -(2**15), "24": -(2**23), "524": -(2**23),
+           "32": -(2**31)}  # fmt: skip
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "v": 1e3}  # in one unit, case folded
 
 # No digit can be read in two ways and none may go on without end, so that a bad line is found bad at once.
@@ -112,6 +116,11 @@ class Lead:
         if unit is None:
             raise HeaderError(f"{self.file} lead {self.name}: units {self.units!r} are not mV, uV or V")
         return self.gain / unit
+
+    @property
+    def invalid(self):
+        """Return the stored integer that stands for no value; None where the format has none."""
+        return INVALID.get(self.format)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import textwrap
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -13,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode
 from ecg.leads import LEADS
 from ecg.records import SignalError
-from ecg.signals import INVALID, with_right_gains
+from ecg.signals import with_right_gains
 
 # What paper and layout measure, in mm unless the name says otherwise.
 SPEED, HEIGHT = 25, 10  # for a second, for a millivolt
@@ -43,6 +44,7 @@ class Strip(NamedTuple):
     seconds: float
 
 
+@rc_context({"text.parse_math": False})  # what a header says is text, $ and all
 def draw_record(header, recording, start=0.0, probabilities=None, thresholds=None, caption="", asked=None):
     """Draw ten seconds of a recording on ECG paper and return the Figure; its savefig keeps the scale in the file.
 
@@ -131,7 +133,7 @@ def millivolts(header, recording, strip):
     last = math.floor((strip.begin + strip.seconds) * frequency + 1e-6) + 1
     integers = recording[strip.lead, first:last].astype(np.float64)
     signal = (integers - lead.baseline) / lead.per_millivolt
-    valid = np.isfinite(signal) & (integers != INVALID)
+    valid = np.isfinite(signal) & (integers != lead.invalid)
     signal[~valid] = np.nan
     if valid.any():
         signal -= np.median(signal[valid])

@@ -20,6 +20,7 @@ from ecg.leads import LEAD_SETS
 from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss
 from ecg.networks import NetworkSettings, build_network
 from ecg.progress import duration
+from ecg.reasons import printable
 from ecg.records import find_records
 from ecg.report import FOLDER as REPORT
 from ecg.report import Results, relabelling_line, summary_lines, write_report
@@ -36,7 +37,7 @@ INDIFFERENT = ("hours", "jobs", "keep_stages")  # settings with which an unfinis
 
 def say(line):
     """Print a line at once, for a log is read while it is written."""
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 @dataclass(frozen=True)

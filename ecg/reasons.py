@@ -39,5 +39,8 @@ def wrapped(line):
 
 
 def printable(text):
-    """Return text with an escape for each byte of a file's name that is not UTF-8, which a stream may refuse."""
-    return text.encode(errors="backslashreplace").decode()
+    """Return text with an escape for each character that a stream may refuse, or a terminal take for a command.
+
+    Such are the bytes of a file's name that are not UTF-8, and control characters, line ends among them.
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

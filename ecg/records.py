@@ -37,20 +37,24 @@ class Stored(NamedTuple):
     oddities: tuple[str, ...]
 
 
-def find_records(folder):
+def find_records(folder, unlisted=None):
     """Return the headers in a folder or nested below it: sorted paths, none with a name that begins with a dot.
 
-    Raises OSError where the folder, or one below it, cannot be listed.
+    Folders below that cannot be listed are passed over: `unlisted`, a list, takes pairs of the place of each and the
+    reason. Raises OSError where the folder itself cannot be listed.
     """
-    found = []
-    for place, folders, files in os.walk(folder, onerror=_raise):
+    found, failures = [], []
+    for place, folders, files in os.walk(folder, onerror=failures.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [os.path.join(place, name) for name in files if name.endswith(".hea") and not name.startswith(".")]
+    if failures and Path(failures[0].filename) == Path(folder):
+        raise failures[0]
+    if unlisted is not None:
+        unlisted += [
+            (f"{Path(error.filename).relative_to(folder)}/", f"cannot be listed: {error.strerror}")
+            for error in failures
+        ]
     return [Path(path) for path in sorted(found)]
-
-
-def _raise(error):
-    raise error
 
 
 def read_record(path):

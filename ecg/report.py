@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg.charts import class_chart, confusion_chart, learning_curves
-from ecg.files import aside
+from ecg.files import aside, save_figure
 from ecg.labels import ABBREVIATIONS, SCORED
 from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
 from ecg.review import draw_disagreements
@@ -38,8 +38,8 @@ def write_report(folder, results, settings, log=print):
                 csv.writer(file).writerows(rows)
         objects = {name: _objects(rows) for name, rows in written.items()}
         (part / "report.json").write_text(_json(summary(results, settings) | objects))
-        for name, figure in pictures(results).items():
-            figure.savefig(part / f"{name}.png")
+        for name, figure in pictures(results):
+            save_figure(figure, part / f"{name}.png")
         drawn = part / "disagreements"
         drawn.mkdir()
         draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100), log)
@@ -87,21 +87,19 @@ def summary(results, settings):
 
 
 def pictures(results):
-    """Return the pictures by name, each a Figure."""
+    """Yield the pictures, one at a time in memory: pairs of a name and a Figure."""
     labels, weights = results.scored_labels, load_weights()[1]
-    figures = {"learning_curves": learning_curves(results.epochs)} if results.epochs else {}
+    if results.epochs:
+        yield "learning_curves", learning_curves(results.epochs)
     cleaned = " with cleaned labels" if results.relabelled else ""
     where = f"{len(labels):,} recordings of the validation set{cleaned}, of {', '.join(results.scored_on)}"
     for leads in results.searches:
         answers = results.answers(leads)
         rates = precision_and_recall(labels, answers)
-        figures[f"classes_{leads}_leads"] = class_chart(
-            labels.sum(axis=0), *rates, f"{leads} leads: precision and recall with the thresholds found", where
-        )
-        figures[f"confusion_{leads}_leads"] = confusion_chart(
-            labels, answers, weights, f"{leads} leads: credit in the Challenge metric", where
-        )
-    return figures
+        title = f"{leads} leads: precision and recall with the thresholds found"
+        yield f"classes_{leads}_leads", class_chart(labels.sum(axis=0), *rates, title, where)
+        title = f"{leads} leads: credit in the Challenge metric"
+        yield f"confusion_{leads}_leads", confusion_chart(labels, answers, weights, title, where)
 
 
 def summary_lines(results):

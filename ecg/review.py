@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.cleaning import CleaningSettings, disagreements, label_masks
-from ecg.files import aside
+from ecg.files import aside, save_figure
 from ecg.headers import RecordError, read_header
 from ecg.labels import ABBREVIATIONS, TRAINED, encode, source_of
 from ecg.leads import LEADS
@@ -72,7 +72,8 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
     Raises FileNotFoundError where `data` holds no header, FileExistsError where `output` holds what is of no review,
     and RecordError where no recording could be reviewed.
     """
-    data, folder, paths = Path(data), Path(output).resolve(), find_records(data)
+    data, folder, unlisted = Path(data), Path(output).resolve(), []
+    paths = find_records(data, unlisted)
     if not paths:
         raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
     check_replaceable(folder)
@@ -84,6 +85,7 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
         if not answers.places:
             reason = failures[0] if failures else "their headers tell no diagnosis"
             raise RecordError(f"{data}: none of {len(paths):,} recordings can be reviewed, {reason}")
+        failures += [printable(f"{place}: {reason}") for place, reason in unlisted]
         for line in failures:
             log(line)
 
@@ -214,7 +216,7 @@ def draw_disagreements(folder, found, thresholds, log=print):
                 failures.append(f"{one.path.stem} cannot be drawn: {' '.join(str(error).split())}")
             else:
                 name = one.path.stem[:LONGEST_NAME]
-                figure.savefig(Path(folder) / f"{rank:0{digits}}_{name}_{ABBREVIATIONS[one.column]}.png")
+                save_figure(figure, Path(folder) / f"{rank:0{digits}}_{name}_{ABBREVIATIONS[one.column]}.png")
             progress.advance()
     for line in failures:
         log(printable(line))

@@ -19,12 +19,11 @@ from ecg.records import TRANSPOSED, SignalError
 
 RATE = 250  # Hz, of everything after this module
 LONGEST = 144.0  # s; the longest recording of CPSC: longer ones are cut in training and answered in pieces
+MOST_HOURS = 48.0  # of a recording that is answered, as long as Holter recorders take
 PASS_BAND = (0.5, 45.0)  # Hz
 TAPS = 751  # 3 s: 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
 LARGEST = 20.0  # mV; what lies beyond is a recording fault
 FINITE = 1e12  # mV; a number beyond it is no measurement, and sums of such numbers overflow
-INVALID = -32768  # WFDB's word for "no value" ...
-SIXTEEN_BITS = ("16", "61", "160", "516")  # ... in files of these formats
 RESOLUTION = np.float32(1e-3)  # mV; answers are whole microvolts, so that 16-bit integers hold them without loss
 FINEST = 10_000  # samples in which a sampling frequency and ours come out even at the latest, to within 50 ppm
 
@@ -105,8 +104,14 @@ def beginning(header, recording):
 
 
 def pieces(header, recording):
-    """Return a recording's consecutive parts of LONGEST or less, which differ by a sample at most: views (L, n)."""
+    """Return a recording's consecutive parts of LONGEST or less, which differ by a sample at most: views (L, n).
+
+    Raises SignalError where it is not of the header's shape, or lasts more than MOST_HOURS.
+    """
     recording = by_leads(header, recording)
+    hours = recording.shape[1] / header.sampling_frequency / 3600
+    if hours > MOST_HOURS:
+        raise SignalError(f"{header.name}: {hours:,.1f} h of signal, expected {MOST_HOURS:g} h or less")
     here, at_250 = _even(header.sampling_frequency)
     samples, most = recording.shape[1], int(LONGEST * RATE) * here // at_250
     count = -(-samples // most)
@@ -160,8 +165,12 @@ def _recorded(header, recording, rows):
 
 def _valid(integers, leads):
     """Return which of the stored numbers (L, T) of Leads are numbers, and not marked invalid: (L, T) bool."""
-    marked = np.array([[lead.format in SIXTEEN_BITS] for lead in leads])
-    return np.isfinite(integers) & ~(marked & (integers == INVALID))
+    return np.isfinite(integers) & ~_marked(integers, leads)
+
+
+def _marked(integers, leads):
+    """Return which of the stored numbers (L, T) of Leads are WFDB's word for no value: (L, T) bool."""
+    return np.array([row == lead.invalid for row, lead in zip(integers, leads, strict=True)])
 
 
 def _ways(header, leads, rows, recorded):
@@ -185,15 +194,15 @@ def centred_millivolts(integers, leads):
     """
     baseline = np.array([[lead.baseline] for lead in leads], np.float64)
     gain = np.array([[lead.per_millivolt] for lead in leads])
-    marked = np.array([lead.format in SIXTEEN_BITS for lead in leads])
+    marked = _marked(integers, leads)
     mended = {NOT_FINITE: {}, INVALID_VALUE: {}, SPIKE: {}}
     with np.errstate(over="ignore", invalid="ignore"):
         signal = np.subtract(integers, baseline, dtype=np.float64, order="C")
         signal /= gain
         lowest, highest = signal.min(axis=1), signal.max(axis=1)
         sound = (highest - lowest <= LARGEST) & (np.abs(lowest) < FINITE)
-        for row in np.flatnonzero(~sound | (marked & (integers == INVALID).any(axis=1))):
-            faults = _faults(signal[row], (integers[row] == INVALID) & marked[row])
+        for row in np.flatnonzero(~sound | marked.any(axis=1)):
+            faults = _faults(signal[row], marked[row])
             for kind, places in faults.items():
                 if count := np.count_nonzero(places):
                     mended[kind][leads[row].name] = count

@@ -1,5 +1,6 @@
 """Starts Keras and its backend with only our own lines on the console."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -19,6 +20,12 @@ def start_keras():
         import keras
 
         keras.ops.zeros(1)
+    logging.getLogger("tensorflow").addFilter(_worth_saying)
+
+
+def _worth_saying(record):
+    """Return whether a line of TensorFlow's is news: that each network is compiled anew is meant so."""
+    return "retracing" not in record.getMessage()
 
 
 @contextmanager

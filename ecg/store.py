@@ -2,26 +2,24 @@
 
 import hashlib
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
 
 from ecg.files import aside
 from ecg.headers import Header, RecordError, read_header
 from ecg.labels import DISCARDED_SOURCES, encode, source_of
 from ecg.leads import LEADS
-from ecg.progress import Progress
+from ecg.parallel import each
 from ecg.records import find_records, read_stored
 from ecg.signals import RATE, RESOLUTION, Repair, beginning, preprocess
 from ecg.stages import DAMAGED, fingerprint, program
 
 SHORTEST = RATE  # samples; less than a second says nothing of a rhythm
-CHUNK = 32  # recordings a process reads before it hands them over
-ROUND = 64  # chunks under way before all are written, which bounds the memory
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
 # Modules that decide what a store holds.
@@ -32,6 +30,8 @@ class Loaded(NamedTuple):
     """What one recording comes to: its header as far as it was read, and either what the store takes or why it is not.
 
     labels (26,) bool, microvolts (T, 12) int16 at 250 Hz, what was mended, and the reason why it is left out, a text.
+    Of the file, where it was read, how many samples it holds of each lead, and of each lead the sum, empty where that
+    is not of integers.
     """
 
     path: Path
@@ -40,6 +40,8 @@ class Loaded(NamedTuple):
     microvolts: np.ndarray | None = None
     repairs: tuple[Repair, ...] = ()
     reason: str | None = None
+    samples: int | None = None
+    sums: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,12 @@ class Store:
 def build_store(data, folder, jobs=None):
     """Read, preprocess and store every recording below the folder `data`, by `jobs` processes; return the Store.
 
-    A recording that cannot be used is left out with its reason. A store that is in `folder` already and holds the same
-    files, of the same size and time, is returned as it is. Raises FileNotFoundError where `data` holds no header at
-    all, and RecordError where no recording could be used.
+    A recording that cannot be used, or a folder that cannot be listed, is left out with its reason. A store that is in
+    `folder` already and holds the same files, of the same size and time, is returned as it is. Raises FileNotFoundError
+    where `data` holds no header at all, and RecordError where no recording could be used.
     """
-    paths = find_records(data)
+    unlisted = []
+    paths = find_records(data, unlisted)
     if not paths:
         raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
     folder = Path(folder)
@@ -94,30 +97,23 @@ def build_store(data, folder, jobs=None):
         return open_store(folder, origin)
     except DAMAGED:
         (folder / INDEX).unlink(missing_ok=True)  # first: signals without an index are not a store
-    chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
-    kept, dropped, repaired, digest = [], [], [], hashlib.sha256()
+    kept, dropped, repaired, digest = [], unlisted, [], hashlib.sha256()
     with (
         aside(folder / SIGNALS) as part,
         open(part, "wb") as file,
-        Progress("reading", len(paths)) as progress,
-        Parallel(min(jobs or cpu_count(), len(chunks)), return_as="generator") as parallel,
+        closing(each(load, paths, jobs, "reading")) as recordings,
     ):
-        for first in range(0, len(chunks), ROUND):
-            for chunk in parallel(delayed(load_all)(chunk) for chunk in chunks[first : first + ROUND]):
-                for one in chunk:
-                    name = one.path.stem
-                    if one.reason:
-                        dropped.append((name, one.reason))
-                    else:
-                        samples = one.microvolts.tobytes()
-                        file.write(samples)
-                        digest.update(samples)
-                        below = one.path.relative_to(data).as_posix()
-                        kept.append((name, below, source_of(name), one.labels, len(one.microvolts)))
-                        repaired += [
-                            (name, repair.kind, " ".join(repair.leads), repair.count) for repair in one.repairs
-                        ]
-                progress.advance(len(chunk))
+        for one in recordings:
+            name = one.path.stem
+            if one.reason:
+                dropped.append((name, one.reason))
+                continue
+            samples = one.microvolts.tobytes()
+            file.write(samples)
+            digest.update(samples)
+            below = one.path.relative_to(data).as_posix()
+            kept.append((name, below, source_of(name), one.labels, len(one.microvolts)))
+            repaired += [(name, repair.kind, " ".join(repair.leads), repair.count) for repair in one.repairs]
     if not kept:
         raise RecordError(f"{data}: none of {len(paths)} recordings can be used, {': '.join(dropped[0])}")
     names, paths, sources, labels, lengths = map(np.array, zip(*kept, strict=True))
@@ -165,27 +161,23 @@ def origin_of(headers):
     return fingerprint(*entries)
 
 
-def load_all(paths):
-    """Return what each recording comes to, a list of Loaded."""
-    return [load(path) for path in paths]
-
-
 def load(path):
     """Return what the recording of a header comes to in training, a Loaded; no fault of it raises an error."""
     if source_of(path.stem) in DISCARDED_SOURCES:
         return Loaded(path, reason=f"source {source_of(path.stem)} is not trained on")
-    header = None
+    loaded = Loaded(path)
     try:
-        header = read_header(path)
+        loaded = loaded._replace(header=(header := read_header(path)))
         recording, oddities = read_stored(path, header)
+        sums = recording.sum(axis=1, dtype=np.int64).tolist() if recording.dtype.kind in "iu" else ()
+        loaded = loaded._replace(samples=recording.shape[1], sums=tuple(sums))
         signal, repairs = preprocess(header, beginning(header, recording), LEADS)
     except (RecordError, OSError) as error:
-        return Loaded(path, header, reason=str(error))
-    repairs = (*(Repair(oddity, (), 1) for oddity in oddities), *repairs)
+        return loaded._replace(reason=str(error))
+    loaded = loaded._replace(repairs=(*(Repair(oddity, (), 1) for oddity in oddities), *repairs))
     if len(signal) < SHORTEST:
-        reason = f"{len(signal) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s"
-        return Loaded(path, header, repairs=repairs, reason=reason)
+        return loaded._replace(reason=f"{len(signal) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s")
     if not signal.any():
-        return Loaded(path, header, repairs=repairs, reason=f"{header.name}: every lead is flat")
+        return loaded._replace(reason=f"{header.name}: every lead is flat")
     microvolts = np.rint(signal / RESOLUTION).astype(np.int16)
-    return Loaded(path, header, encode(header.codes), microvolts, repairs)
+    return loaded._replace(labels=encode(header.codes), microvolts=microvolts)

@@ -5,15 +5,16 @@ header dialects, mains hum and habits of labelling.
 """
 
 import struct
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import joblib
 import numpy as np
 
 from ecg import heart, labels
 from ecg.leads import LEADS
-from ecg.progress import Progress
+from ecg.parallel import each
 
 
 class Source(NamedTuple):
@@ -52,7 +53,6 @@ COMPANIONS = {"QAb": "164865005", "TAb": "428750005", "TInv": "164861001", "LAD"
 COMPANION_SHARE = 0.25
 
 RHYTHMS = {"NSR": 0.42, "SB": 0.14, "STach": 0.13, "AF": 0.14, "AFL": 0.10, "PR": 0.07}
-CHUNK = 32  # recordings that one process makes before it reports
 DIALECTS = (  # the Challenge's own files, and the same on PhysioNet
     ("{name} {leads} {frequency} {samples} 12-May-2020 12:33:59", "16+24 1000/mV", "#", ("Rx", "Hx", "Sx")),
     ("{name} {leads} {frequency} {samples}", "16x1+24 1000.0(0)/mV", "# ", ("Rx", "Hx")),
@@ -88,17 +88,9 @@ def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True,
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     plan = list(enumerate(_plan(shares, records, seed)))
-    chunks = [plan[start : start + CHUNK] for start in range(0, records, CHUNK)]
-    work = joblib.Parallel(jobs, return_as="generator")(
-        joblib.delayed(_write_chunk)(folder, chunk, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads)
-        for chunk in chunks
-    )
-    truths = []
-    with Progress("made up", records) as progress:
-        for some in work:
-            truths += some
-            progress.advance(len(some))
-    return truths
+    write = partial(_write, folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads)
+    with closing(each(write, plan, jobs, "made up")) as truths:
+        return list(truths)
 
 
 def _plan(shares, records, seed):
@@ -117,26 +109,23 @@ def _plan(shares, records, seed):
     return plan
 
 
-def _write_chunk(folder, chunk, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads):
-    """Make and write some recordings of a plan: the work of one process. Returns the truths about them."""
-    truths = []
-    for index, (source, name) in chunk:
-        rng = np.random.default_rng((seed, index + 1))
-        codes = ()
-        while not codes:  # a database that labels few classes holds no recordings without a label
-            findings = draw_findings(rng)
-            codes = written_codes(findings, source, rng, cpsc_omits, ningbo_flutter)
-        (apart,) = rng.spawn(1)  # a generator of its own, so that all else stays as it is without wrong labels
-        codes = with_wrong_labels(codes, findings, source, apart, wrong_labels, cpsc_omits, ningbo_flutter)
-        patient, frequency, integers = make_recording(findings, source, rng, noise)
-        integers = integers[:, [LEADS.index(lead) for lead in leads]]
-        text = _header(name, patient, frequency, leads, integers, codes, rng)
-        (folder / f"{name}.hea").write_text(text, newline="\n")
-        mat = MAT_HEADER.pack(MAT_INT16, *integers.shape[::-1], 0, 4, b"val\0") + integers.astype("<i2").tobytes()
-        (folder / f"{name}.mat").write_bytes(mat)
-        classes = np.isin(labels.ABBREVIATIONS, list(findings))
-        truths.append(Truth(name, classes, codes))
-    return truths
+def _write(folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads, planned):
+    """Make and write a recording of a plan, and return the truth about it."""
+    index, (source, name) = planned
+    rng = np.random.default_rng((seed, index + 1))
+    codes = ()
+    while not codes:  # a database that labels few classes holds no recordings without a label
+        findings = draw_findings(rng)
+        codes = written_codes(findings, source, rng, cpsc_omits, ningbo_flutter)
+    (apart,) = rng.spawn(1)  # a generator of its own, so that all else stays as it is without wrong labels
+    codes = with_wrong_labels(codes, findings, source, apart, wrong_labels, cpsc_omits, ningbo_flutter)
+    patient, frequency, integers = make_recording(findings, source, rng, noise)
+    integers = integers[:, [LEADS.index(lead) for lead in leads]]
+    text = _header(name, patient, frequency, leads, integers, codes, rng)
+    (folder / f"{name}.hea").write_text(text, newline="\n")
+    mat = MAT_HEADER.pack(MAT_INT16, *integers.shape[::-1], 0, 4, b"val\0") + integers.astype("<i2").tobytes()
+    (folder / f"{name}.mat").write_bytes(mat)
+    return Truth(name, np.isin(labels.ABBREVIATIONS, list(findings)), codes)
 
 
 def draw_findings(rng):

@@ -17,7 +17,7 @@ from ecg.progress import Progress, duration
 from ecg.store import Store
 
 PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
-PREDICTION_BATCH = 64
+PREDICTION_BATCH = 64  # recordings at the most, and no more than are trained on at once
 AVERAGED_EVERY = 10  # steps; copying the weights at each would cost more than it gives
 
 
@@ -107,7 +107,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
             trained = train_epoch(network, training, settings, order, checkpoint.average, title, budget)
             latest = network.get_weights()
             network.set_weights(checkpoint.average.value())
-            probabilities = check(network, validation, title, budget)
+            probabilities = check(network, validation, f"{title}, checking", settings.batch, budget)
             validated = number_of(loss(validation.targets, probabilities, validation.masks), f"{title}, checking")
         except TrainingError as error:
             if not checkpoint.epochs:
@@ -185,10 +185,10 @@ def train_epoch(network, examples, settings, generator, average, title, budget):
     return float(total / max(weight, 1))
 
 
-def check(network, validation, title, budget):
+def check(network, validation, title, size, budget):
     """Return the probabilities of the validation set (n, K), and let the Budget know how long they took."""
     start = time.monotonic()
-    probabilities = predict(network, validation.store, validation.records, validation.columns, f"{title}, checking")
+    probabilities = predict(network, validation.store, validation.records, validation.columns, title, size)
     budget.answered(len(probabilities), time.monotonic() - start)
     return probabilities
 
@@ -213,9 +213,9 @@ def out_of_memory_told(title):
                             f"python -m ecg train --batch, needs less") from error  # fmt: skip
 
 
-def predict(network, store, records, columns, title):
-    """Return a network's probabilities for whole recordings of a store: (n, K) float32."""
-    plan = plan_whole(store.lengths[records], PREDICTION_BATCH)
+def predict(network, store, records, columns, title, size=PREDICTION_BATCH):
+    """Return a network's probabilities for whole recordings of a store, `size` at once at the most: (n, K) float32."""
+    plan = plan_whole(store.lengths[records], min(size, PREDICTION_BATCH))
     probabilities = np.empty((len(records), network.output_shape[-1]), np.float32)
     with Progress(title, len(records)) as progress:
         signals = ahead(lambda batch: gather(store, records, columns, batch), plan)

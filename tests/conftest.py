@@ -1,3 +1,4 @@
+import errno
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,3 +93,19 @@ def unprivileged():
             os.seteuid(user)
 
     return as_nobody
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """A function that makes a folder one that this process may not list, root or not."""
+    scandir = os.scandir
+
+    def close(folder):
+        def listed(place="."):
+            if Path(place) == folder:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(place))
+            return scandir(place)
+
+        monkeypatch.setattr("os.scandir", listed)
+
+    return close

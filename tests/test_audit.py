@@ -249,3 +249,14 @@ def test_real_recordings_and_their_counterparts_in_other_dialects(real_data, tmp
         "copy.hea": "challenge-2021/A0689.hea",
     }
     assert set(found(tmp_path / "out", defects.GAIN)) == {"early-2020-gain/E00015.hea"}
+
+
+def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, integers, closed):
+    data, output, lines = tmp_path / "data", tmp_path / "out", []
+    write(data, "A0001", integers)
+    (data / "lost").mkdir()
+    closed(data / "lost")
+    assert not audit_folder(data, output, 1, lines.append)
+    assert found(output, defects.UNLISTED) == {"lost/": "cannot be listed: Permission denied"}
+    assert lines[0] == "2 recordings, 1 usable, 1 not"
+    assert "1 not usable: cannot be listed: Permission denied (lost)" in lines

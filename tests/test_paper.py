@@ -171,6 +171,23 @@ def test_leads_without_signal_or_without_movement_say_so():
     assert {"I", "II (no signal)", "V1 (flat)"} <= set(texts(draw_record(header_of(("I", "II", "V1")), recording)))
 
 
+def test_what_stands_for_no_value_depends_on_the_format():
+    recording = recording_of(("I",))
+    recording[0, 100:200] = -2048
+    for kind, gaps in (("212", 100), ("16", 0)):
+        header = header_of(("I",))
+        header = replace(header, leads=(replace(header.leads[0], format=kind),))
+        (trace,) = traces(draw_record(header, recording)).values()
+        assert np.isnan(trace[:, 1]).sum() == gaps
+
+
+def test_what_a_header_says_is_drawn_as_it_is_and_never_as_a_formula(tmp_path):
+    header = replace(header_of(("$\\frac$",)), name="$x$", codes=("$a_b$",))
+    figure = draw_record(header, recording_of(("I",)), caption="$\\frac{")
+    figure.savefig(tmp_path / "page.png")
+    assert {"$x$", "Labels: $a_b$", "$\\frac$", "$\\frac{"} <= set(texts(figure))
+
+
 def test_the_title_tells_the_person_and_the_labels():
     codes = ("164884008", "427172004", "164865005")
     header = replace(header_of(("I",)), codes=codes, age=math.nan, sex="Unknown")

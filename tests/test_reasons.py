@@ -36,6 +36,7 @@ def test_the_first_names_are_told_and_dots_where_there_are_more():
 def test_lines_are_wrapped_and_can_be_written_to_any_stream():
     name = os.fsdecode(b"HR\xff8")
     assert printable(name) == "HR\\udcff8" and printable("Zo\u00eb") == "Zo\u00eb"
+    assert printable("A\x1b[2J\n\r\t1") == r"A\x1b[2J\n\r\t1"
     lines = wrapped(f"3 left out: {'a long reason ' * 10}({name * 50})")
     assert len(lines) > 2 and max(map(len, lines)) <= WIDTH and all(line.startswith("  ") for line in lines[1:])
     assert "".join(lines).encode().count(rb"\udcff") >= 40

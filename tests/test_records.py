@@ -46,6 +46,18 @@ def test_find_records_sorts_goes_below_and_passes_over_what_is_hidden(tmp_path):
         find_records(tmp_path / "nowhere")
 
 
+def test_a_folder_below_that_cannot_be_listed_is_passed_over_and_told(tmp_path, closed):
+    for name in ("a", "lost/b", "c/d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).with_suffix(".hea").touch()
+    closed(tmp_path / "lost")
+    unlisted = []
+    assert find_records(tmp_path, unlisted) == find_records(tmp_path) == [tmp_path / "a.hea", tmp_path / "c/d.hea"]
+    assert unlisted == [("lost/", "cannot be listed: Permission denied")]
+    with pytest.raises(PermissionError, match="lost"):
+        find_records(tmp_path / "lost", [])
+
+
 def test_a_matrix_comes_back_as_it_was_written(write):
     recording = np.random.default_rng(0).integers(-(2**15), 2**15, (2, 7500)).astype(np.int16)
     header, read = read_record(write(header_text(), recording))

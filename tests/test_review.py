@@ -417,3 +417,12 @@ def test_a_picture_of_a_record_with_the_longest_name_has_a_name_that_fits(tmp_pa
     assert draw_disagreements(tmp_path, found, np.full(26, 0.5)) == 2
     expected = [f"01_{'E' * 50}_NSIVCB.png", f"02_{chr(0x1F493) * 50}_NSIVCB.png"]
     assert sorted(path.name for path in tmp_path.glob("*.png")) == expected
+
+
+def test_a_folder_that_cannot_be_listed_is_a_line(model, tmp_path, drawn, closed):
+    write(tmp_path / "data" / "a", "E00001")
+    (tmp_path / "data" / "lost").mkdir()
+    closed(tmp_path / "data" / "lost")
+    lines = []
+    review(model, tmp_path / "data", tmp_path / "out", log=lines.append)
+    assert "lost/: cannot be listed: Permission denied" in lines

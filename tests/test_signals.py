@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal as scipy_signal
 
-from ecg.headers import HIGHEST_FREQUENCY, Header, Lead
+from ecg.headers import HIGHEST_FREQUENCY, INVALID, Header, Lead
 from ecg.leads import LEAD_SETS, LEADS, combination
 from ecg.records import SignalError, read_record
 from ecg.signals import (
@@ -16,6 +16,7 @@ from ecg.signals import (
     GAIN,
     INVALID_VALUE,
     LONGEST,
+    MOST_HOURS,
     NOT_FINITE,
     RATE,
     RESOLUTION,
@@ -221,6 +222,19 @@ def test_a_lead_without_one_good_sample_is_flat(value, make_header):
     assert repairs == (Repair(FLAT, ("V1",), 1), Repair(kind, ("V1",), 2500))
 
 
+@pytest.mark.parametrize(("kind", "value"), INVALID.items())
+def test_what_stands_for_no_value_depends_on_the_format(kind, value, make_header):
+    recording = np.random.default_rng(0).integers(-60, 60, (2, 2500))
+    header = make_header(["V1", "V2"], gain=10.0)
+    header = replace(header, leads=tuple(replace(lead, format=kind) for lead in header.leads))
+    recording[1, 700:720] = value
+    signal, repairs = preprocess(header, recording, ["V1", "V2"])
+    assert repairs == (Repair(INVALID_VALUE, ("V2",), 20),)
+    assert np.abs(signal[:, 1]).max() < 9
+    header = replace(header, leads=tuple(replace(lead, format="8") for lead in header.leads))
+    assert INVALID_VALUE not in [repair.kind for repair in preprocess(header, recording, ["V1", "V2"]).repairs]
+
+
 def test_a_recording_that_is_flat_throughout_is_taken_and_one_without_a_valid_sample_is_not(make_header):
     signal, repairs = preprocess(make_header(), np.full((12, 1000), 250, np.int16), LEADS)
     assert not signal.any() and repairs == (Repair(FLAT, LEADS, 12),)
@@ -412,6 +426,15 @@ def test_pieces_follow_each_other_and_are_equal_and_none_is_longer_than_the_long
     assert max(lengths) <= LONGEST * rate * 1.0001
     assert len(parts) == 1 or samples > LONGEST * rate * 0.9999
     assert all(length > LONGEST * rate / 3 for length in lengths[1:])
+
+
+@pytest.mark.parametrize("rate", [10.0, 500.0])
+def test_two_days_are_answered_and_more_is_a_fault(rate, make_header):
+    most = int(MOST_HOURS * 3600 * rate)
+    recording = np.broadcast_to(np.int16(0), (1, most + 1))  # a single number, whatever the shape
+    assert len(pieces(make_header(["I"], rate), recording[:, :-1])) == MOST_HOURS * 3600 // LONGEST
+    with pytest.raises(SignalError, match=r"made: 48\.0 h of signal, expected 48 h or less"):
+        pieces(make_header(["I"], rate), recording)
 
 
 @pytest.mark.parametrize("rate", [100.0, 257.0, 257.5, 1000 / 3, 360.0, 500.0, 2000.0])

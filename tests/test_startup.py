@@ -1,10 +1,11 @@
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
 
-from ecg.startup import hidden_standard_error
+from ecg.startup import hidden_standard_error, start_keras
 
 
 def test_what_is_written_below_python_is_hidden(capfd):
@@ -53,3 +54,15 @@ def test_what_python_has_not_flushed_yet_is_told_where_it_belongs():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "before,after"
+
+
+def test_of_tensorflow_only_what_is_news_is_heard(caplog):
+    start_keras()
+    logger = logging.getLogger("tensorflow")
+    kept, logger.propagate = logger.propagate, True
+    try:
+        logger.warning("5 out of the last 5 calls to %s triggered tf.function retracing.", "<function>")
+        logger.warning("the GPU is on fire")
+    finally:
+        logger.propagate = kept
+    assert [record.getMessage() for record in caplog.records] == ["the GPU is on fire"]

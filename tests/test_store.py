@@ -232,3 +232,14 @@ def test_what_lies_beside_the_recordings_in_folders_of_its_own_plays_no_part(hea
     (data / "model" / "progress").write_text("more")
     build_store(data, data / "model" / "store", jobs=1)
     assert len(reads) == 4
+
+
+def test_a_folder_that_cannot_be_listed_is_left_out_with_its_reason(headers, tmp_path, closed):
+    data = tmp_path / "data"
+    shutil.copytree(headers[0].parent, data)
+    whole = build_store(data, tmp_path / "whole", jobs=1)
+    (data / "lost+found").mkdir()
+    closed(data / "lost+found")
+    store = build_store(data, tmp_path / "store", jobs=1)
+    assert store.digest == whole.digest
+    assert store.dropped == (("lost+found/", "cannot be listed: Permission denied"), *whole.dropped)
