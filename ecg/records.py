@@ -116,7 +116,8 @@ def _read_mat(path, file, header):
             expected = f"({len(header.leads)}, {header.samples or 'T'}) numbers"
             raise SignalError(f"{file.name}: {matrix.name} is {_said(matrix)}, expected {expected} by {path.name}")
         recording, oddities = matrix.numbers(), () if matrix.name == KEY else (OTHER_KEY,)
-    if not straight(matrix.shape):
+    del matrix  # and with it what it was unpacked from, before there is a copy
+    if not straight(recording.shape):
         recording, oddities = recording.T, (*oddities, TRANSPOSED)
     # Row by row in memory, as other drivers have it: sums differ in their last bit by the order of what is summed.
     return Stored(np.ascontiguousarray(recording), oddities)

@@ -11,12 +11,14 @@ def start_keras():
     """Import Keras and let its backend find its devices, out of hearing.
 
     TensorFlow's libraries write their greetings to the process's standard error, below Python and before any
-    setting of theirs is read. What they wrote is shown after all where the start fails.
+    setting of theirs is read. What they wrote is shown after all where the start fails. Keras reads its settings from
+    the home folder and writes them there; here it finds none and leaves none, so that a network is the same for
+    everybody. The environment still counts: KERAS_BACKEND, and KERAS_HOME where it is set.
     """
     if "keras" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what they may say later: warnings and worse
-    with hidden_standard_error():
+    with hidden_standard_error(), no_home():
         import keras
 
         keras.ops.zeros(1)
@@ -26,6 +28,20 @@ def start_keras():
 def _worth_saying(record):
     """Return whether a line of TensorFlow's is news: that each network is compiled anew is meant so."""
     return "retracing" not in record.getMessage()
+
+
+@contextmanager
+def no_home():
+    """Give Keras an empty home folder for a while, unless it has one of its own."""
+    if "KERAS_HOME" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["KERAS_HOME"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["KERAS_HOME"]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import wfdb
 from test_headers import LEAD_LINES, header_text
 
 from ecg.headers import HeaderError, RecordError, read_header
+from ecg.leads import LEADS
 from ecg.matlab import MOST_BYTES
 from ecg.records import (
     OTHER_FILE,
@@ -326,3 +327,15 @@ def test_whatever_is_in_a_file_of_samples_there_are_numbers_or_the_one_error(tmp
 def test_a_record_reads_in_a_fraction_of_a_millisecond(real_data):
     path = real_data / "dialects/challenge-2021/A0689.hea"
     assert min(timeit.repeat(lambda: read_record(path), number=20, repeat=5)) / 20 < 2e-3
+
+
+def test_a_packed_file_takes_twice_the_memory_of_its_matrix_at_the_most(write):
+    recording = np.random.default_rng(0).integers(-(2**15), 2**15, (12, 200_000)).astype(np.int16)  # hardly packed
+    lines = [f"A0001.mat 16+24 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS]
+    path = write("\n".join(["A0001 12 500 200000", *lines]))
+    scipy.io.savemat(path.with_suffix(".mat"), {"val": recording}, do_compression=True)
+    tracemalloc.start()
+    _, read = read_record(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(read, recording) and most < 2.2 * recording.nbytes

@@ -66,3 +66,19 @@ def test_of_tensorflow_only_what_is_news_is_heard(caplog):
     finally:
         logger.propagate = kept
     assert [record.getMessage() for record in caplog.records] == ["the GPU is on fire"]
+
+
+def test_keras_neither_reads_nor_writes_the_home_folder(tmp_path):
+    settings = tmp_path / ".keras" / "keras.json"
+    code = "from ecg.startup import start_keras; start_keras(); import keras; print(keras.config.floatx())"
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_HOME"} | {"HOME": str(tmp_path)}
+
+    def started():
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+
+    assert started().stdout == "float32\n" and not settings.parent.exists()
+    settings.parent.mkdir()
+    settings.write_text('{"floatx": "float16"}')
+    assert started().stdout == "float32\n"
+    environment["KERAS_HOME"] = str(settings.parent)
+    assert started().stdout == "float16\n"
