@@ -70,6 +70,7 @@ def gather(store, records, columns, batch):
     signals = np.empty((len(batch.records), batch.length, len(columns)), np.float32)
     for row, (record, start) in enumerate(zip(records[batch.records], batch.starts, strict=True)):
         signals[row] = store.signal(record, columns, start, batch.length)
+    store.release()
     return signals
 
 

@@ -1,6 +1,7 @@
 """All preprocessed recordings of a data folder in one memory-mapped file, each read and filtered once."""
 
 import hashlib
+import mmap
 import os
 from contextlib import closing
 from dataclasses import dataclass
@@ -77,6 +78,14 @@ class Store:
         first = self.starts[record] + start
         last = self.starts[record + 1] if length is None else first + length
         return self.microvolts[first:last, columns] * RESOLUTION
+
+    def release(self):
+        """Let go of what was read: the system keeps it as long as it has room, but it counts as this process's no more.
+
+        Without this, a process that has been through a store of any size seems to hold all of it.
+        """
+        if isinstance(self.microvolts.base, mmap.mmap):
+            self.microvolts.base.madvise(mmap.MADV_DONTNEED)
 
 
 def build_store(data, folder, jobs=None):

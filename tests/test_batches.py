@@ -70,13 +70,15 @@ def test_whole_recordings_go_with_their_exact_equals():
     assert plan_whole(np.array([], int), 16) == []
 
 
-def test_gather_reads_the_planned_cuts(store):
-    records = np.array([5, 2, 9, 14, 30])
+def test_gather_reads_the_planned_cuts_and_lets_go_of_what_it_read(store, monkeypatch):
+    records, released = np.array([5, 2, 9, 14, 30]), []
+    monkeypatch.setattr(type(store), "release", released.append)
     for batch in plan_training(store.lengths[records], 2, np.random.default_rng(0)):
         signals = gather(store, records, (1, 6), batch)
         assert signals.shape == (len(batch.records), batch.length, 2)
         for signal, record, start in zip(signals, records[batch.records], batch.starts, strict=True):
             np.testing.assert_array_equal(signal, store.signal(record)[start : start + batch.length, [1, 6]])
+        assert released.pop() is store and not released
 
 
 def test_ahead_keeps_the_order_and_prepares_the_next_while_one_is_used():

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 
 import numpy as np
@@ -243,3 +244,19 @@ def test_a_folder_that_cannot_be_listed_is_left_out_with_its_reason(headers, tmp
     store = build_store(data, tmp_path / "store", jobs=1)
     assert store.digest == whole.digest
     assert store.dropped == (("lost+found/", "cannot be listed: Permission denied"), *whole.dropped)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="Linux tells what a process holds of a file")
+def test_what_was_read_is_let_go_of_and_can_be_read_again(headers, tmp_path):
+    store = build_store(headers[0].parent, tmp_path, jobs=1)
+
+    def held():
+        with open("/proc/self/smaps") as file:
+            _, _, ours = file.read().partition(str(tmp_path / SIGNALS))
+        return int(re.search(r"Rss:\s+(\d+) kB", ours)[1])
+
+    first = np.array(store.microvolts)
+    assert held() * 1000 > 0.9 * first.nbytes
+    store.release()
+    assert held() == 0
+    np.testing.assert_array_equal(store.microvolts, first)
