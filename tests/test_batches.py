@@ -72,7 +72,7 @@ def test_whole_recordings_go_with_their_exact_equals():
 
 def test_gather_reads_the_planned_cuts_and_lets_go_of_what_it_read(store, monkeypatch):
     records, released = np.array([5, 2, 9, 14, 30]), []
-    monkeypatch.setattr(type(store), "release", released.append)
+    monkeypatch.setattr(type(store), "release", lambda one: released.append(one))
     for batch in plan_training(store.lengths[records], 2, np.random.default_rng(0)):
         signals = gather(store, records, (1, 6), batch)
         assert signals.shape == (len(batch.records), batch.length, 2)
