@@ -15,6 +15,7 @@ from ecg.networks import build_network
 from ecg.stages import StageFolder
 from ecg.store import Store
 from ecg.training import (
+    PREDICTION_BATCH,
     PROGRESS,
     Examples,
     TrainingError,
@@ -283,6 +284,21 @@ def test_predictions_come_in_the_order_of_the_records(small):
     for record, probabilities in zip(records, together, strict=True):
         alone = network.predict_on_batch(store.signal(record, (0, 1))[np.newaxis])[0]
         np.testing.assert_allclose(probabilities, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(("asked", "most"), [(3, 3), (1000, PREDICTION_BATCH)])
+def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(asked, most):
+    store, sizes = beats_store(2 * PREDICTION_BATCH), []
+
+    class Network:
+        output_shape = (None, 2)
+
+        def predict_on_batch(self, signals):
+            sizes.append(len(signals))
+            return np.zeros((len(signals), 2))
+
+    predict(Network(), store, np.arange(len(store)), (0, 1), "checking", asked)
+    assert max(sizes) == most and sum(sizes) == len(store)
 
 
 def test_the_other_backend_trains_too():
