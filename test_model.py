@@ -3,9 +3,11 @@
 import errno
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 from ecg.headers import RecordError, parse_header, read_header, read_header_text
+from ecg.leads import lead_sets
 from ecg.progress import Progress
 from ecg.reasons import printable
 from ecg.records import read_signal
@@ -38,6 +40,8 @@ def main(arguments):
                 print(f"{CLEAR if progress.terminal else ''}{printable(f'{header.name}: {reason}')}", file=sys.stderr)
             progress.advance()
     print(f"{len(headers) - failed:,} of {len(headers):,} recordings answered, {failed:,} failed")
+    for kind, count in sum((getattr(model, "mended", Counter()) for model, _ in models.values()), Counter()).items():
+        print(f"mended: {kind} in {count:,} recordings")
     sys.exit(failed == len(headers))
 
 
@@ -46,10 +50,10 @@ def find_headers(folder):
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        sys.exit(f"{folder}: {error.strerror}")
+        sys.exit(printable(f"{folder}: {error.strerror}"))
     headers = [Path(folder, name) for name in names if name.endswith(".hea") and not name.startswith(".")]
     headers = [header for header in headers if not header.is_dir()]
-    return headers or sys.exit(f"{folder}: no recordings, which are files named *.hea, in this folder")
+    return headers or sys.exit(printable(f"{folder}: no recordings, which are files named *.hea, in this folder"))
 
 
 def make_folder(folder):
@@ -57,25 +61,28 @@ def make_folder(folder):
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        sys.exit(f"{folder}: {error.strerror}")
+        sys.exit(printable(f"{folder}: {error.strerror}"))
 
 
 def load_models(folder, headers):
-    """Load the model of each lead set that the headers hold, once: sorted leads -> (model, reason why there is none).
+    """Load the models for the leads of the headers, each once: lead sets -> (model, reason why there is none).
 
-    Exits with the reason where there is none for any of them.
+    The lead sets that a header's leads fill decide which model is theirs. Exits with the reason where there is none for
+    any of them.
     """
     models = {}
-    for header in headers:
-        try:
-            leads = sort_leads(read_header(header).lead_names)
-        except (RecordError, OSError):
-            continue  # it fails, and says so, when its turn comes
-        if leads not in models:
-            models[leads] = attempt(load_model, folder, leads)
+    with Progress("models", len(headers), "headers") as progress:
+        for header in headers:
+            progress.advance()
+            try:
+                leads = read_header(header).lead_names
+            except (RecordError, OSError):
+                continue  # it fails, and says so, when its turn comes
+            if lead_sets(leads) not in models:
+                models[lead_sets(leads)] = attempt(load_model, folder, sort_leads(leads))
     reasons = [reason for _, reason in models.values()]
     if reasons and all(reasons):
-        sys.exit(f"{folder}: {reasons[0]}")
+        sys.exit(printable(f"{folder}: {reasons[0]}"))
     return models
 
 
@@ -83,7 +90,7 @@ def answer(path, models, output_file):
     """Run the model of its leads on the record of a header, and write the output file."""
     text = read_header_text(path)
     header = parse_header(text, path.name)
-    model, reason = models[sort_leads(header.lead_names)]
+    model, reason = models[lead_sets(header.lead_names)]
     if reason:
         raise LookupError(f"no model for its leads: {reason}")
     save_outputs(output_file, header.name, *run_model(model, text, read_signal(path, header)))
@@ -95,7 +102,7 @@ def attempt(function, *arguments):
         return function(*arguments), None
     except Exception as error:  # noqa: BLE001 - the Challenge's rule: whatever fails in an entry is an empty answer
         if isinstance(error, OSError) and error.errno in FAULTS_OF_THE_DISK:
-            sys.exit(str(error))
+            sys.exit(printable(str(error)))
         return None, f"{type(error).__name__}: {error}"
 
 

@@ -3,6 +3,7 @@
 import sys
 
 from ecg.headers import RecordError
+from ecg.reasons import printable
 from ecg.records import find_records
 from ecg.startup import start_keras
 from team_code import training_code
@@ -19,16 +20,16 @@ def main(arguments):
     try:
         records = find_records(data_directory)
     except OSError as error:
-        sys.exit(f"{data_directory}: {error.strerror}")
+        sys.exit(printable(f"{data_directory}: {error.strerror}"))
     if not records:
-        sys.exit(f"{data_directory}: no recordings, which are files named *.hea, in this folder or below it")
+        sys.exit(printable(f"{data_directory}: no recordings, which are files named *.hea, in this folder or below it"))
     start_keras()
     from ecg.training import TrainingError
 
     try:
         training_code(data_directory, model_directory)
     except (RecordError, TrainingError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(printable(str(error)))
     print("Done.")
 
 

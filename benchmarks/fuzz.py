@@ -3,8 +3,9 @@
 python -m benchmarks.fuzz [--cases N] [--seed S] [--jobs N] [--seconds S] [--folder FOLDER]
 
 Made-up records of 12, 8, 6, 3 and 2 leads are damaged by benchmarks.damage, and untrained networks of a few hundred
-weights answer for what remains. Prints the table of benchmarks/README.md, and leaves in FOLDER/faults each case that
-ended in another way, with the reason in fault.txt. Memory is measured as Linux tells it.
+weights answer for what remains; each is examined by an audit as well. Prints the table of benchmarks/README.md, and
+leaves in FOLDER/faults each case that ended in another way, with the reason in fault.txt. Memory is measured as Linux
+tells it.
 """
 
 import argparse
@@ -28,7 +29,8 @@ import numpy as np
 
 from benchmarks.damage import DAMAGE, damaged
 from benchmarks.drafts import undamaged
-from ecg.headers import RecordError, read_header_text
+from ecg.defects import HINDRANCES, examine
+from ecg.headers import LONGEST_MESSAGE, RecordError, read_header_text
 from ecg.leads import LEAD_SETS, lead_set
 from ecg.progress import Progress
 from ecg.records import read_record
@@ -92,13 +94,21 @@ def end_of(path, bundles):
     return ANSWERED
 
 
+def audit(path):
+    """Examine a record as an audit does, to which nothing may be an error; a reason that fills pages is a fault."""
+    defects = examine(path.parent, path).defects
+    longest = max((len(detail) for kind, detail in defects if kind in HINDRANCES), default=0)
+    if longest > LONGEST_MESSAGE:
+        raise ArithmeticError(f"a reason of {longest:,} characters")
+
+
 def wanted_memory(error):
     """Return whether an error, or one that led to it, is a MemoryError."""
     return error is not None and (isinstance(error, MemoryError) or wanted_memory(error.__cause__ or error.__context__))
 
 
 def try_case(number, kinds, case, folder, bundles):
-    """Write a case into a folder, made anew, and return its Outcome."""
+    """Write a case into a folder, made anew, have it answered and examined, and return its Outcome."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     path = case.write(folder)
@@ -107,8 +117,10 @@ def try_case(number, kinds, case, folder, bundles):
     try:
         with fuse():
             end = end_of(path, bundles)
+            audit(path)
     except Exception as error:  # noqa: BLE001 - any other is what is looked for
         fault, trace = " ".join(f"{type(error).__name__}: {error}".split())[:300], traceback.format_exc()
+        end = ""
     seconds, megabytes = time.perf_counter() - begun, megabytes_of("VmHWM") - before
     if megabytes > LIMIT and not fault:
         end, fault = "", f"{megabytes:.0f} MB were used"

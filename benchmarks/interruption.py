@@ -4,6 +4,8 @@ python -m benchmarks.interruption [--kills N] [--seed S]
 """
 
 import argparse
+import importlib
+import json
 import os
 import signal
 import subprocess
@@ -21,50 +23,64 @@ from ecg.synthetic import synthesize
 ROOT = Path(__file__).parents[1]
 RECORDS = 60
 PATIENCE = 600  # s; a training of this size that takes longer hangs
-# Where a training kills itself: at a call, counted from 1 to about as many as a whole training makes.
+# Where a training kills itself: owner and name of a function, and the numbers of its calls that are drawn from. They
+# are small, so that a training is killed many times before it comes to its end.
 CALLS = {
-    "reading a recording": ("ecg.store", "load", 60),
-    "a step": ("keras.Model", "train_on_batch", 60),
-    "an answer": ("keras.Model", "predict_on_batch", 60),
-    "saving a stage or where it stands": ("numpy", "savez", 15),
-    "moving into place": ("os", "replace", 25),
-    "saving a model": ("keras.Model", "save_weights", 2),
-    "tidying up": ("shutil", "rmtree", 4),
+    "reading": ("ecg.store", "source_of", 1, 50),
+    "a step": ("keras.Model", "train_on_batch", 1, 12),
+    "an answer": ("keras.Model", "predict_on_batch", 1, 12),
+    "saving a stage or where it stands": ("numpy", "savez", 1, 3),
+    "moving into place": ("os", "replace", 1, 7),
+    "saving a model": ("keras.Model", "save_weights", 1, 2),
+    "publishing": ("ecg.pipeline", "publish", 1, 1),
+    "tidying up": ("ecg.pipeline", "put_away", 1, 1),
 }
-SOON, LATE = 4.0, 16.0  # s; between these a training is killed from outside
+ONCE = ("reading", "saving a model", "publishing", "tidying up")  # places that a run comes to once: they stay till hit
+SOON, LATE = 4.0, 12.0  # s; between these a training is killed from outside
 OUTSIDE = "any moment, from outside"
+PLACES = (*CALLS, OUTSIDE)
 
 
 def measure(kills, seed, folder, say=print):
-    """Kill trainings at random until so many kills have hit; return the kills by place, the runs and those that differ.
+    """Kill trainings at random until so many kills have hit; return the kills by place, of each run, and what differs.
 
     A run is a training that is begun again in its folder after each kill, until it is done. It differs where the model
-    folder it leaves does not hold the same files to the bit as one that was not interrupted.
+    folder it leaves does not hold the same files to the bit as one that was not interrupted. Returns a Counter for each
+    run, and the numbers of those that differ, from 1.
     """
     generator = np.random.default_rng(seed)
-    data, whole = folder / "data", folder / "whole"
+    data, whole, note = folder / "data", folder / "whole", folder / "killed at"
     synthesize(data, RECORDS, seed=seed)
-    assert attempt(data, whole) == 0, "the training that is not to be killed did not come to its end"
-    expected, hits, differing, runs = contents(whole), Counter(), [], 0
-    while hits.total() < kills:
-        runs += 1
-        model = folder / f"run {runs}"
+    assert attempt(data, whole, {}, note) == 0, "the training that is not to be killed did not come to its end"
+    expected, runs, differing = contents(whole), [], []
+    while sum(map(Counter.total, runs)) < kills:
+        runs.append(hits := Counter())
+        model = folder / f"run {len(runs)}"
         while True:
-            spent = hits.total() >= kills
-            place = None if spent else [*CALLS, OUTSIDE][generator.integers(len(CALLS) + 1)]
-            number = int(generator.integers(1, CALLS[place][2] + 1)) if place in CALLS else 0
-            status = attempt(data, model, place, number, generator.uniform(SOON, LATE))
-            if status == 0:
+            more = sum(map(Counter.total, runs)) < kills
+            if (status := attempt(data, model, drawn(generator, hits, more), note)) == 0:
                 break
             assert status == -signal.SIGKILL, f"a training ended by itself with status {status}"
+            place = note.read_text() if note.exists() else OUTSIDE
             hits[place] += 1
-            say(f"run {runs}, kill {hits.total()}: {place}{f', call {number}' if number else ''}")
+            say(f"run {len(runs)}, kill {hits.total()}: {place}")
         found = contents(model)
         different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         if different:
-            differing.append(runs)
-        say(f"run {runs}: {', '.join(different) or 'the same to the bit'}")
-    return hits, runs, differing
+            differing.append(len(runs))
+        say(f"run {len(runs)}: {', '.join(different) or 'the same to the bit'}")
+    return runs, differing
+
+
+def drawn(generator, hits, more):
+    """Return where a training is to be killed, whichever comes first: places, and the call's number or the seconds."""
+    chosen = {place for place in ONCE if not hits[place]}
+    if more and hits:
+        others = [place for place in PLACES if place not in ONCE]
+        fewest = min(hits[place] for place in others)
+        chosen.add(str(generator.choice([place for place in others if hits[place] == fewest])))
+    numbers = {place: int(generator.integers(low, high + 1)) for place, (*_, low, high) in CALLS.items()}
+    return {place: numbers.get(place, generator.uniform(SOON, LATE)) for place in PLACES if place in chosen}
 
 
 def contents(folder):
@@ -72,21 +88,25 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def attempt(data, model, place=None, number=0, seconds=0.0):
-    """Begin a training, or go on with it, in a process of its own; return its exit status."""
+def attempt(data, model, places, note):
+    """Begin a training, or go on with it, in a process of its own; return its exit status.
+
+    It is killed where the first of the places is reached, and leaves the name of that in a file, but for OUTSIDE.
+    """
+    note.unlink(missing_ok=True)
     code = "import sys; from benchmarks.interruption import train_and_die as run; run(*sys.argv[1:])"
-    given = [sys.executable, "-c", code, data, model, place or "", str(number)]
+    given = [sys.executable, "-c", code, data, model, json.dumps(places), note]
     with subprocess.Popen(given, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            return process.wait(seconds if place == OUTSIDE else PATIENCE)
+            return process.wait(places.get(OUTSIDE, PATIENCE))
         except subprocess.TimeoutExpired:
             process.kill()
-            assert place == OUTSIDE, f"a training took more than {PATIENCE} s"
+            assert OUTSIDE in places, f"a training took more than {PATIENCE} s"
             return process.wait()
 
 
-def train_and_die(data, model, place, number):
-    """Train tiny networks, and kill this process at the call of that number of a place of CALLS."""
+def train_and_die(data, model, places, note):
+    """Train tiny networks, and kill this process at the first of these calls, JSON of places of CALLS and numbers."""
     from ecg.startup import start_keras
 
     start_keras()
@@ -94,19 +114,21 @@ def train_and_die(data, model, place, number):
     from ecg.pipeline import Settings, train
     from ecg.training import TrainingSettings
 
-    if place in CALLS:
-        die_at(*CALLS[place][:2], int(number))
+    for place, number in json.loads(places).items():
+        if place in CALLS:
+            die_at(place, number, Path(note))
     train(data, model, Settings(
         network=NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8),
-        training=TrainingSettings(epochs=3, steps=3), lead_sets=(12, 2), resamples=3, jobs=1,
+        training=TrainingSettings(epochs=3, steps=3), lead_sets=(12, 2), resamples=3, jobs=2,
     ))  # fmt: skip
 
 
-def die_at(owner, name, number):
+def die_at(place, number, note):
     """Put in place of a function one that kills this process at its call of that number, half done where it writes."""
-    module, _, kind = owner.partition(".Model")
-    home = __import__(module, fromlist=["_"])
-    home = home.Model if _ else home
+    owner, name, *_ = CALLS[place]
+    module, model, _ = owner.partition(".Model")
+    home = importlib.import_module(module)
+    home = home.Model if model else home
     whole, calls = getattr(home, name), []
 
     def dies(*given, **named):
@@ -117,6 +139,7 @@ def die_at(owner, name, number):
             path = given[-1]
             whole(*given, **named)
             os.truncate(path, os.path.getsize(path) // 2)
+        note.write_text(place)
         os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(home, name, dies)
@@ -130,11 +153,12 @@ def main():
     options = parser.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        hits, runs, differing = measure(options.kills, options.seed, Path(folder))
+        runs, differing = measure(options.kills, options.seed, Path(folder))
     print("| killed at | kills |\n|---|---|")
-    for place, count in hits.most_common():
+    for place, count in sum(runs, Counter()).most_common():
         print(f"| {place} | {count} |")
-    print(f"\n{runs} runs, {len(differing)} of which differ from one that was not killed, "
+    print(f"\n{len(runs)} runs of {min(map(Counter.total, runs))} to {max(map(Counter.total, runs))} kills, "
+          f"{len(differing)} of which differ from one that was not killed, "
           f"{duration(time.monotonic() - begun)}")  # fmt: skip
     sys.exit(bool(differing))
 

@@ -5,6 +5,8 @@ imported when it runs, so that help is instant.
 """
 
 import argparse
+import os
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +226,9 @@ def reported(*kinds):
     """End the program with one line on standard error where one of these errors, or an OSError, leaves the block."""
     try:
         yield
+    except BrokenPipeError:  # whoever reads what is printed, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except (OSError, *kinds) as error:
         told = isinstance(error, OSError) and error.filename is not None
         reason = f"{error.filename}: {error.strerror}" if told else " ".join(str(error).split())

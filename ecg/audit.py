@@ -190,7 +190,7 @@ def _defect_lines(recordings):
     ]
     lines += wrapped(f"not found: {', '.join(kind for kind, some in found.items() if not some)}")
     for kind in HINDRANCES:
-        pairs = [(one.name, dict(one.defects)[kind]) for one in found[kind]]
+        pairs = [(one.name, dict(one.defects)[kind]) for one in found[kind] if one.usable == "no"]
         for reason, names in grouped(pairs):
             lines += wrapped(f"{len(names):,} not usable: {reason} ({first_of(names)})")
     return lines

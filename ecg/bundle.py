@@ -3,15 +3,16 @@
 import hashlib
 import json
 import warnings
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from ecg.files import aside
-from ecg.headers import parse_header, read_bytes
+from ecg.files import aside, read_bytes
+from ecg.headers import parse_header
 from ecg.labels import ABBREVIATIONS, SCORED, TRAINED, expand
 from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
 from ecg.networks import NetworkSettings, build_network
@@ -38,7 +39,8 @@ class Bundle:
     """A network for a lead set, its settings, and the thresholds (26,) of the classes: all that an answer needs.
 
     `empty` is the class, by its abbreviation, that is answered where none reaches its threshold; None, the method's,
-    leaves that answer empty. ValueError where it is not a class that is trained.
+    leaves that answer empty. `mended` counts the recordings answered so far in which faults of a kind were mended
+    (ecg.signals.Repair). ValueError where `empty` is not a class that is trained.
     """
 
     leads: tuple[str, ...]
@@ -46,6 +48,7 @@ class Bundle:
     thresholds: np.ndarray
     network: keras.Model
     empty: str | None = None
+    mended: Counter = field(default_factory=Counter, compare=False)
 
     def __post_init__(self):
         if self.empty not in (None, *EMPTY):
@@ -60,16 +63,18 @@ class Bundle:
         valid sample says nothing. Raises SignalError where the recording cannot be used.
         """
         recording = by_leads(header, recording)
-        answers, reason = [], None
+        answers, kinds, reason = [], set(), None
         for piece in pieces(header, recording):
             try:
-                signal = preprocess(header, piece, self.leads, recording).signal
+                signal, repairs = preprocess(header, piece, self.leads, recording)
             except SignalError as error:
                 reason = error
             else:
+                kinds.update(repair.kind for repair in repairs)
                 answers.append(self.network.predict_on_batch(signal[np.newaxis])[0])
         if not answers:
             raise reason
+        self.mended.update(kinds)
         return expand(np.max(answers, axis=0))
 
     def answer(self, header_text, recording):

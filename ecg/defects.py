@@ -2,21 +2,20 @@
 
 import hashlib
 import math
-from contextlib import suppress
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ecg.headers import RecordError, read_header, read_header_text
-from ecg.labels import DISCARDED_SOURCES, encode, source_of, standing
+from ecg.labels import DISCARDED_SOURCES, code_of, encode, source_of, standing
 from ecg.leads import LEADS, combination
 from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED
 from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, RATE, SPIKE
-from ecg.store import SHORTEST, load
+from ecg.store import SHORTEST, prepared
 
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.
 HEADER = "header cannot be read"
 SIGNAL = "signal cannot be read"
-UNLISTED = "folder cannot be listed"
+UNLISTED = "folder cannot be read"
 MISSING = "lead missing"
 SHORT = "shorter than a second"
 UNUSABLE = "signal cannot be used"
@@ -24,6 +23,9 @@ DISCARDED = "source not trained on"  # the method's choice, no defect of the fil
 # Those that do not, beside the repairs.
 LONG = f"longer than {LONGEST:g} s"
 CHECKSUM = "checksum differs"
+OTHER_NAME = "other name in header"
+IN_WORDS = "diagnosis in words"
+REPEATED = "diagnosis repeated"
 NO_DIAGNOSIS = "no diagnosis"
 NOT_SCORED = "no scored diagnosis"
 UNKNOWN_CODE = "diagnosis unknown"
@@ -35,11 +37,11 @@ SAME_NAME = "same name"
 HINDRANCES = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
 OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
 REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, GAIN, COMPUTED, FLAT, *OF_SAMPLES)
-HINTS = (LONG, CHECKSUM, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX, LEAD_NAME, COPY, SAME_NAME)
+HINTS = (LONG, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
+         LEAD_NAME, COPY, SAME_NAME)  # fmt: skip
 KINDS = (*HINDRANCES, DISCARDED, *REPAIRS, *HINTS)
 
 UNDIAGNOSED = ("unknown", "nan")  # words for no diagnosis, in any case
-CHECKSUM_FIELD = 6  # of a lead line, counted from 0
 
 
 class Recording(NamedTuple):
@@ -70,19 +72,17 @@ class Recording(NamedTuple):
 
 def examine(data, path):
     """Return what is told of one recording by itself: a Recording. Takes the data folder and the header's path."""
-    loaded, source, seconds = load(path), source_of(path.stem), None
+    loaded, source, seconds, found = prepared(path), source_of(path.stem), None, []
     header, usable = loaded.header, "no" if loaded.reason else "yes"
-    if source in DISCARDED_SOURCES:  # and so not read
-        usable, found = DISCARDED, [(DISCARDED, loaded.reason)]
-        with suppress(RecordError):  # what it would tell is not asked
-            header = read_header(path)
-    elif header is None:
-        found = [(HEADER, loaded.reason)]
+    if source in DISCARDED_SOURCES:
+        usable, found = DISCARDED, [(DISCARDED, f"source {source} is not trained on")]
+    if header is None:
+        found.append((HEADER, loaded.reason))
     elif loaded.samples is None:
-        found = [(SIGNAL, loaded.reason), *_header_defects(header)]
+        found += [(SIGNAL, loaded.reason), *_header_defects(path, header)]
     else:
         seconds = loaded.samples / header.sampling_frequency
-        found = [*_signal_defects(loaded, seconds), *_header_defects(header)]
+        found += [*_signal_defects(loaded, seconds), *_header_defects(path, header)]
     one = Recording(path.relative_to(data).as_posix(), source, usable, tuple(found), _digest(loaded.microvolts))
     if header is None:
         return one
@@ -117,9 +117,15 @@ def _signal_defects(loaded, seconds):
     return found
 
 
-def _header_defects(header):
+def _header_defects(path, header):
     """Return what is wrong in a header that can be read, by kind and detail: a list of pairs."""
     codes, found = _told(header.codes), []
+    if header.name != path.stem:
+        found.append((OTHER_NAME, header.name))
+    if words := [word for word in header.written if code_of(word) != word]:
+        found.append((IN_WORDS, ", ".join(words)))
+    if repeated := [word for word, count in Counter(header.written).items() if count > 1]:
+        found.append((REPEATED, ", ".join(repeated)))
     unknown = [code for code in codes if standing(code) == "unknown"]
     if not codes:
         found.append((NO_DIAGNOSIS, ""))
@@ -139,16 +145,15 @@ def _header_defects(header):
 def _differing_sums(loaded):
     """Return the names of the leads whose samples do not add up to the header's checksum, modulo 2 ** 16.
 
-    Zeros for all leads, and too few fields, are taken for no checksums.
+    Zeros for all leads are taken for no checksums.
     """
-    header, text = loaded.header, read_header_text(loaded.path)
-    lines = [line.split() for line in text.split("\n") if not line.lstrip().startswith("#")]
-    told = [fields[CHECKSUM_FIELD] for fields in list(filter(None, lines))[1:] if len(fields) > CHECKSUM_FIELD]
-    framed = any(lead.samples_per_frame > 1 for lead in header.leads)  # of which the mean is read
-    if not loaded.sums or len(told) < len(loaded.sums) or not any(map(int, told)) or framed:
+    leads = loaded.header.leads
+    told = [lead.checksum for lead in leads]
+    framed = any(lead.samples_per_frame > 1 for lead in leads)  # of which the mean is read
+    if not loaded.sums or None in told or not any(told) or framed:
         return []
-    pairs = zip(header.lead_names, told, loaded.sums, strict=True)
-    return [name for name, checksum, found in pairs if (int(checksum) - found) % 2**16]
+    pairs = zip(leads, loaded.sums, strict=True)
+    return [lead.name for lead, found in pairs if (lead.checksum - found) % 2**16]
 
 
 def _digest(microvolts):

@@ -1,8 +1,9 @@
-"""Files and folders that are never there by half, and a folder that one process at a time works in."""
+"""Files read whole or not at all, files and folders never there by half, a folder that one process works in."""
 
 import fcntl
 import os
 import shutil
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +38,34 @@ def aside(path):
         _remove(part)
 
 
+def read_bytes(path, most, error):
+    """Return what is in a file, a bytearray; what checked_size refuses, and what cannot be read, raises `error`."""
+    data = bytearray(checked_size(path, most, error))
+    try:
+        with open(path, "rb", buffering=0) as file:
+            del data[file.readinto(data) :]
+    except OSError as problem:
+        raise error(f"{Path(path).name}: cannot be read: {problem.strerror}") from problem
+    return data
+
+
+def checked_size(path, most, error):
+    """Return the bytes of a regular file of at most `most`; anything else raises `error` with why.
+
+    A pipe would be waited for, and a device may have no end: neither is to be opened.
+    """
+    name = Path(path).name
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError) as problem:
+        raise error(f"{name}: cannot be read: {getattr(problem, 'strerror', problem)}") from problem
+    if not stat.S_ISREG(state.st_mode):
+        raise error(f"{name}: {'a folder' if stat.S_ISDIR(state.st_mode) else 'no regular file'}, expected a file")
+    if state.st_size > most:
+        raise error(f"{name}: {state.st_size:,} bytes, expected {most:,} or fewer")
+    return state.st_size
+
+
 def save_figure(figure, path):
     """Draw a figure of matplotlib into a file, and free what it holds: of itself it would stay in memory a while."""
     figure.savefig(path)
@@ -50,13 +79,17 @@ def locked(folder):
     The lock is a file, LOCK, and ends with the process, however that ends.
     """
     path = Path(folder) / LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(f"{folder}: another process is at work in this folder") from None
-        yield
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BlockingIOError(f"{folder}: another process is at work in this folder") from None
+            # One that has just ended may have taken the folder away between the opening and the lock.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return
 
 
 def _force(path):

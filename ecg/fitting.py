@@ -68,13 +68,13 @@ def fitted(stage, store, stages, settings, score, log, budget, left):
     result = folder.recall(RESULT)
     if result is None:
         budget.begin(left, len(stage.validation) + len(stage.asked))
-        keras.utils.set_random_seed(int(seeds(settings.seed, f"{stage.title}, weights", 0, 1)[0]))
-        network = build_network(settings.network, stage.leads, stage.targets.shape[1])
         learnt, checked = (
             Examples(store, stage.records[part], columns, stage.targets[part], stage.masks[part])
             for part in (stage.training, stage.validation)
         )
         with out_of_memory_told(stage.title):
+            keras.utils.set_random_seed(int(seeds(settings.seed, f"{stage.title}, weights", 0, 1)[0]))
+            network = build_network(settings.network, stage.leads, stage.targets.shape[1])
             epochs, ended = train_network(network, stage.loss, learnt, checked, settings.training, settings.seed,
                                           stage.title, score, log, folder, budget)  # fmt: skip
             probabilities = predict(

@@ -6,12 +6,11 @@ of a bad one is wrong.
 """
 
 import math
-import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecg.files import read_bytes
 from ecg.labels import code_of
 from ecg.leads import standard_name
 
@@ -26,6 +25,7 @@ MOST_LEADS = 1000
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 MOST_BYTES = 2**20  # of a header; those of the Challenge have 700
 LONGEST_SHOWN = 40  # characters of a bad word in a message
+LONGEST_MESSAGE = 600  # characters
 OLDEST = 130.0  # years; a greater age stands for something else, as PTB-XL's 300 does for 90 or more
 # The stored integer that stands for no value, by format (signal(5) of the WFDB library); format 8 has none.
 INVALID = {"80": -(2**7), "508": -(2**7), "310": -(2**9), "311": -(2**9), "212": -(2**11), "16": -(2**15),
@@ -55,14 +55,15 @@ LEAD_FIELDS = (
     ("ADC resolution", INTEGER, "an INTEGER"),
     ("ADC zero", rf"(?P<zero>{INTEGER})", "an INTEGER"),
     ("first value", rf"(?P<first>{INTEGER})", "an INTEGER"),
-    ("checksum", INTEGER, "an INTEGER"),
+    ("checksum", rf"(?P<checksum>{INTEGER})", "an INTEGER"),
     ("block size", INTEGER, "an INTEGER"),
 )  # fmt: skip
 REQUIRED = 2  # fields of either line; the others may be missing from the right
 COMMENT = re.compile(r"^[ \t]*#[ \t]*(Age|Sex|Dx)[ \t]*:(.*)", re.IGNORECASE | re.MULTILINE)
-AGE = re.compile(rf"({NUMBER})\s*(?:([ymwd])[a-z]*)?", re.IGNORECASE)
+AGE = re.compile(rf"({NUMBER})\+?\s*(?:([ymwd])[a-z/]*\.?)?", re.IGNORECASE)
 AGES_A_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
-SEX = {"m": "Male", "male": "Male", "man": "Male", "f": "Female", "female": "Female", "w": "Female", "woman": "Female"}
+FEMALE, MALE = ("f", "female", "w", "woman", "weiblich", "girl"), ("m", "male", "man", "boy")
+SEX = dict.fromkeys(FEMALE, "Female") | dict.fromkeys(MALE, "Male")
 
 
 def _line(fields, rest):
@@ -82,7 +83,14 @@ LEAD_LINE = _line(LEAD_FIELDS, rest=r"(?:\s+(?P<name>.*))?")
 
 
 class RecordError(ValueError):
-    """A recording that cannot be used; the message names the record or file, the place, the expected and the found."""
+    """A recording that cannot be used; the message names the record or file, the place, the expected and the found.
+
+    Of a message that would be longer than LONGEST_MESSAGE, as by a thousand leads, the middle is left out.
+    """
+
+    def __init__(self, message):
+        half = LONGEST_MESSAGE // 2 - 3
+        super().__init__(message if len(message) <= LONGEST_MESSAGE else f"{message[:half]} ... {message[-half:]}")
 
 
 class HeaderError(RecordError):
@@ -94,7 +102,8 @@ class Lead:
     """One lead line of a header: the gain is in integers for one of `units`, the baseline the integer for zero.
 
     offset: bytes of the file before its samples, samples_per_frame: how many of them share a time, skew: by how many
-    the lead comes late in the file. gain_written: whether the line says the gain, or it is WFDB's default.
+    the lead comes late in the file. gain_written: whether the line says the gain, or it is WFDB's default. checksum:
+    what the samples add up to, modulo 2 ** 16, None where the line does not say.
     """
 
     name: str
@@ -108,6 +117,7 @@ class Lead:
     skew: int = 0
     first_value: int = 0
     gain_written: bool = True
+    checksum: int | None = None
 
     @property
     def per_millivolt(self):
@@ -125,7 +135,10 @@ class Lead:
 
 @dataclass(frozen=True)
 class Header:
-    """What a header tells: samples 0 where it does not say, age in years or NaN, sex Female, Male or Unknown."""
+    """What a header tells: samples 0 where it does not say, age in years or NaN, sex Female, Male or Unknown.
+
+    codes are the diagnoses, each once, and `written` is how the header has them.
+    """
 
     name: str
     sampling_frequency: float
@@ -134,6 +147,7 @@ class Header:
     age: float
     sex: str
     codes: tuple[str, ...]
+    written: tuple[str, ...] = ()
 
     @property
     def lead_names(self):
@@ -172,8 +186,9 @@ def parse_header(text, place="header", as_written=False):
         samples=int(record["samples"] or 0),
         leads=tuple(leads),
         age=_age(told["age"][-1]) if told["age"] else math.nan,
-        sex=SEX.get(told["sex"][-1].strip().casefold(), "Unknown") if told["sex"] else "Unknown",
+        sex=_sex(told["sex"][-1]) if told["sex"] else "Unknown",
         codes=tuple(dict.fromkeys(map(code_of, _codes(told["dx"])))),
+        written=tuple(_codes(told["dx"])),
     )
 
 
@@ -207,10 +222,16 @@ def _age(text):
     return years if 0 <= years <= OLDEST else math.nan
 
 
+def _sex(text):
+    """Return Female or Male by the first word of a text, in whatever spelling, or Unknown."""
+    word = re.search(r"[^\W\d_]+", text)
+    return SEX.get(word[0].casefold(), "Unknown") if word else "Unknown"
+
+
 def _lead(line, place, as_written):
     match = LEAD_LINE.fullmatch(line) or _fail(LEAD_FIELDS, line, place)
-    file, kind, frame, skew, offset, gain, baseline, units, zero, first, name = match.group(
-        "file", "format", "frame", "skew", "offset", "gain", "baseline", "units", "zero", "first", "name"
+    file, kind, frame, skew, offset, gain, baseline, units, zero, first, checksum, name = match.group(
+        "file", "format", "frame", "skew", "offset", "gain", "baseline", "units", "zero", "first", "checksum", "name"
     )
     gain = DEFAULT_GAIN if gain is None else float(gain)
     if gain == 0:
@@ -220,7 +241,8 @@ def _lead(line, place, as_written):
         raise HeaderError(f"{place}: gain {match['gain']!r} is not within {expected}")
     name = (name or "") if as_written else standard_name(name or "")
     return Lead(name, file, kind, int(offset or 0), gain, int(baseline or zero or 0), units or DEFAULT_UNITS,
-                int(frame or 1) or 1, int(skew or 0), int(first or 0), match["gain"] is not None)  # fmt: skip
+                int(frame or 1) or 1, int(skew or 0), int(first or 0), match["gain"] is not None,
+                None if checksum is None else int(checksum))  # fmt: skip
 
 
 def _fail(fields, line, place):
@@ -249,31 +271,3 @@ def read_header_text(path):
 def read_header(path):
     """Read and parse a header file; HeaderError where it is bad or cannot be read."""
     return parse_header(read_header_text(path), Path(path).name)
-
-
-def read_bytes(path, most, error):
-    """Return what is in a file, a bytearray; what checked_size refuses, and what cannot be read, raises `error`."""
-    data = bytearray(checked_size(path, most, error))
-    try:
-        with open(path, "rb", buffering=0) as file:
-            del data[file.readinto(data) :]
-    except OSError as problem:
-        raise error(f"{Path(path).name}: cannot be read: {problem.strerror}") from problem
-    return data
-
-
-def checked_size(path, most, error):
-    """Return the bytes of a regular file of at most `most`; anything else raises the RecordError `error` with why.
-
-    A pipe would be waited for, and a device may have no end: neither is to be opened.
-    """
-    name = Path(path).name
-    try:
-        state = os.stat(path)
-    except (OSError, ValueError) as problem:
-        raise error(f"{name}: cannot be read: {getattr(problem, 'strerror', problem)}") from problem
-    if not stat.S_ISREG(state.st_mode):
-        raise error(f"{name}: {'a folder' if stat.S_ISDIR(state.st_mode) else 'no regular file'}, expected a file")
-    if state.st_size > most:
-        raise error(f"{name}: {state.st_size:,} bytes, expected {most:,} or fewer")
-    return state.st_size

@@ -44,15 +44,20 @@ def _weights(wanted, pair):
     return (e * d - f * c) / determinant, (a * f - b * e) / determinant
 
 
-def lead_set(names, among=tuple(LEAD_SETS)):
-    """Return the size of the richest lead set, of those `among`, that leads of these names fill, or 0 for none.
+def lead_sets(names):
+    """Return the sizes of the lead sets that leads of these names fill, the richest first.
 
     Names are in any case and order; limb leads that follow from two others count as there. The richest has the most
     chest leads, for all limb leads tell no more than two; next, nothing of it need be computed; next, it is the larger.
     """
     available = set(map(standard_name, names))
-    filled = [count for count in among if all(combination(lead, available) for lead in LEAD_SETS[count])]
-    return max(filled, key=lambda count: _riches(LEAD_SETS[count], available), default=0)
+    filled = [count for count in LEAD_SETS if all(combination(lead, available) for lead in LEAD_SETS[count])]
+    return tuple(sorted(filled, key=lambda count: _riches(LEAD_SETS[count], available), reverse=True))
+
+
+def lead_set(names, among=tuple(LEAD_SETS)):
+    """Return the size of the richest lead set, of those `among`, that leads of these names fill, or 0 for none."""
+    return next((count for count in lead_sets(names) if count in among), 0)
 
 
 def _riches(leads, available):

@@ -1,10 +1,16 @@
 """Work on many recordings by several processes at once: in order, in bounded memory, with progress."""
 
+import os
+import threading
+import time
+from functools import lru_cache
+
 from joblib import Parallel, cpu_count, delayed
 
 from ecg.progress import Progress
 
 CHUNK = 32  # recordings that a process takes at once
+LOOK = 1.0  # s between two looks of a helper at whether it is still wanted
 ROUND = 64  # chunks under way before all of them are handed over, which bounds the memory
 
 
@@ -17,13 +23,31 @@ def each(function, items, jobs, title):
     chunks = [items[first : first + CHUNK] for first in range(0, len(items), CHUNK)]
     with (
         Progress(title, len(items)) as progress,
-        Parallel(min(jobs or cpu_count(), max(len(chunks), 1)), return_as="generator") as parallel,
+        Parallel(min(jobs or cpu_count(), max(len(chunks), 1)), return_as="generator", max_nbytes=None) as parallel,
     ):
         for first in range(0, len(chunks), ROUND):
-            for results in parallel(delayed(_all)(function, chunk) for chunk in chunks[first : first + ROUND]):
+            work = (delayed(_all)(function, chunk, os.getpid()) for chunk in chunks[first : first + ROUND])
+            for results in parallel(work):
                 yield from results
                 progress.advance(len(results))
 
 
-def _all(function, items):
+def _all(function, items, parent):
+    _end_with(parent)
     return [function(item) for item in items]
+
+
+@lru_cache(maxsize=1)
+def _end_with(parent):
+    """End this process, if it is another's helper, soon after that one has ended, however that has come.
+
+    A helper whose results nobody takes waits for ever: it holds the other end of its pipe itself.
+    """
+    if os.getpid() != parent:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent):
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(1)

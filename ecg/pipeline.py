@@ -12,7 +12,7 @@ import numpy as np
 from ecg.budget import Budget
 from ecg.bundle import EMPTY, Bundle, save_bundle
 from ecg.cleaning import CleaningSettings, Relabelling, label_masks
-from ecg.files import locked
+from ecg.files import LOCK, locked
 from ecg.fitting import Stage, fitted
 from ecg.headers import RecordError
 from ecg.labels import PROXY_SOURCE, TRAINED, expand
@@ -26,12 +26,15 @@ from ecg.report import FOLDER as REPORT
 from ecg.report import Results, relabelling_line, summary_lines, write_report
 from ecg.review import PICTURES, compare
 from ecg.scoring import HALF, challenge_score, decide, load_weights, mean_of_known, roc_and_pr_areas, search_thresholds
-from ecg.stages import claim, differences, fingerprint
+from ecg.stages import claim, claimed, differences, fingerprint
 from ecg.store import build_store
 from ecg.training import TrainingError, TrainingSettings, seeds
 
-STAGES = "stages"  # folder in the model folder
+STAGES = "stages"  # folder in the model folder, until all is done
+CLAIM = "training.json"  # file in it: of what recordings and settings the training there is, and whether it is ...
+FINISHED = "finished"
 ROUND_1, ROUND_2 = "round 1, 12 leads", "round 2, {} leads"
+MADE = ("*_leads.json", "*_leads.weights.h5", REPORT)  # what a training leaves in the model folder
 INDIFFERENT = ("hours", "jobs", "keep_stages")  # settings with which an unfinished training may be taken up
 
 
@@ -67,39 +70,33 @@ class Settings:
 def train(data, model, settings=None, log=say):
     """Train the networks of the method on a folder of recordings and leave them, with a report, in a model folder.
 
-    `log` takes each line of what is done. What an earlier training left in the model folder stays until all is done.
-    One that was cut off is taken up where it stood, and comes to the same. Returns the Results (ecg.tables). Raises
-    FileNotFoundError or RecordError where the data hold nothing to train on, TrainingError where a loss is not a
-    number from the first epoch on, the memory is too small, or the model folder holds an unfinished training of other
-    data or settings, and BlockingIOError where another process trains into it.
+    `log` takes each line of what is done. A training that was cut off is taken up where it stood, and comes to the
+    same; one that is done already is not done again. Returns the Results (ecg.tables), None where it was done already.
+    Raises FileNotFoundError or RecordError where the data hold nothing to train on, TrainingError where a loss is not
+    a number from the first epoch on, the memory is too small, or the model folder holds a training of other recordings
+    or settings, finished or not, and BlockingIOError where another process trains into it.
     """
     settings, model = settings or Settings(), Path(model)
+    facts = {name: value for name, value in asdict(settings).items() if name not in INDIFFERENT}
+    facts["records"] = fingerprint([path.relative_to(data).as_posix() for path in find_records(data)])
+    see_that_free(model, facts)
     with locked(model / STAGES):
-        return by_the_method(data, model, settings, log)
+        return by_the_method(data, model, settings, facts, log)
 
 
-def by_the_method(data, model, settings, log):
-    """Do what `train` says, in a model folder that no other process works in."""
+def by_the_method(data, model, settings, facts, log):
+    """Do what `train` says, in a model folder that no other process works in, of whose training these are the facts."""
     begun, budget = time.monotonic(), Budget(settings.hours)
     stages = model / STAGES
-    finished, claimed, done = stages / "finished", stages / "training.json", model / f".part.{STAGES}"
-    for left in (finished, done):  # by a training that was cut off
+    finished, removed = stages / "finished", model / f".part.{STAGES}"
+    for left in (finished, removed):  # by a training that was cut off
         shutil.rmtree(left, ignore_errors=True)
     log(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
-    decisive = {name: value for name, value in asdict(settings).items() if name not in INDIFFERENT}
-    decisive["records"] = fingerprint([path.relative_to(data).as_posix() for path in find_records(data)])
-    see_that_none(differences(claimed, decisive), model)
-
-    # Every recording is read and filtered once.
-    store = build_store(data, stages / "store", settings.jobs)
-    if len(store) < 2:
-        raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    if not store.labels[:, TRAINED].any():
-        raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")
-    log(f"{len(store):,} recordings stored, {len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")
-    decisive["recordings"] = store.digest
-    see_that_none(differences(claimed, decisive), model)
-    claim(claimed, decisive)
+    store = claimed_store(data, model, settings, facts, log)
+    if FINISHED in claimed(model / CLAIM) and all(path.exists() for path in descriptions(model, settings)):
+        put_away(stages, removed)
+        log(f"{model}: holds what this training comes to already; give an empty folder to train anew")
+        return None
     everything, epochs, ends = np.arange(len(store)), [], {}
     to_come = [rule.title for rule in settings.cleaning.rules] + [ROUND_1] * settings.cleaning.masks
     to_come += [ROUND_2.format(count) for count in settings.lead_sets]
@@ -172,13 +169,43 @@ def by_the_method(data, model, settings, log):
     for line in summary_lines(results):
         log(line)
     publish(finished, model)
-    if settings.keep_stages:
-        claimed.unlink()
-    else:  # out of the way at once, the lock with it, for whoever comes next
-        os.replace(stages, done)
-        shutil.rmtree(done, ignore_errors=True)
+    if settings.keep_stages:  # for a training with other settings
+        (model / CLAIM).unlink()
+    else:
+        claim(model / CLAIM, facts | {FINISHED: True})
+        put_away(stages, removed)
     log(f"{model}: {len(searches)} models after {duration(time.monotonic() - begun)}")
     return results
+
+
+def claimed_store(data, model, settings, facts, log):
+    """Read and filter every recording once, write down in the model folder what is trained there, return the Store.
+
+    The facts get the digest of the recordings. Raises as `train` does, of recordings that are none to train on or
+    others than were trained on here before.
+    """
+    begun = time.monotonic()
+    store = build_store(data, model / STAGES / "store", settings.jobs)
+    if len(store) < 2:
+        raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
+    if not store.labels[:, TRAINED].any():
+        raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")
+    log(f"{len(store):,} recordings stored, {len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")
+    facts["recordings"] = store.digest
+    see_that_none(differences(model / CLAIM, facts), model)
+    claim(model / CLAIM, claimed(model / CLAIM) | facts)
+    return store
+
+
+def descriptions(model, settings):
+    """Return the paths of the files that make each network of a training whole, once they are in the model folder."""
+    return [model / f"{count}_leads.json" for count in settings.lead_sets]
+
+
+def put_away(folder, place):
+    """Remove a folder, out of the way at once, its lock with it, for whoever comes next."""
+    os.replace(folder, place)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def relabel(rule, labels, sources, settings, outcome_of):
@@ -203,15 +230,24 @@ def relabel(rule, labels, sources, settings, outcome_of):
     return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after
 
 
+def see_that_free(model, facts):
+    """Raise TrainingError where a model folder holds what is not of a training of these facts."""
+    see_that_none(differences(model / CLAIM, facts), model)
+    kept = [path.name for path in model.glob(f"{STAGES}/*") if path.name != LOCK]  # by a training that was cut off
+    made = sorted(path.name for form in MADE for path in model.glob(form))
+    if made and not kept and not claimed(model / CLAIM):
+        raise TrainingError(f"{model}: holds {made[0]}, and nothing says of what training; give an empty folder")
+
+
 def see_that_none(different, model):
-    """Raise TrainingError where the unfinished training in a model folder differs from one that is to begin."""
+    """Raise TrainingError where the training in a model folder differs from one that is to begin."""
     if different:
         data = different.keys() & {"records", "recordings"}
         told = ["other recordings"] if data else []
         for name in sorted(different.keys() - data):
             told.append("{} {!r}, not {!r}".format(name, *different[name]))
-        raise TrainingError(f"{model}: holds a training that was cut off, of {', '.join(told)}; "
-                            f"give an empty folder, or go on with the same data and settings")  # fmt: skip
+        raise TrainingError(f"{model}: holds a training of {', '.join(told)}; give an empty folder, "
+                            f"or the same recordings and settings")  # fmt: skip
 
 
 def split(count, settings, title):
@@ -223,8 +259,9 @@ def split(count, settings, title):
 
 def publish(finished, model):
     """Move what a training came to into the model folder, in place of what an earlier one left there."""
-    for old in [*model.glob("*_leads.json"), *model.glob("*_leads.weights.h5")]:
-        old.unlink()
+    for form in MADE[:-1]:
+        for old in model.glob(form):
+            old.unlink()
     shutil.rmtree(model / REPORT, ignore_errors=True)
     # A description makes a model whole, and sorts before its weights: in reverse it comes after them.
     for new in sorted(finished.iterdir(), reverse=True):

@@ -1,6 +1,7 @@
 """Names of recordings and reasons as the console is told them: grouped, cut short, wrapped, printable."""
 
 import re
+import sys
 import textwrap
 from itertools import islice
 
@@ -39,8 +40,11 @@ def wrapped(line):
 
 
 def printable(text):
-    """Return text with an escape for each character that a stream may refuse, or a terminal take for a command.
+    """Return text with an escape for each character that the console cannot show, or would take for a command.
 
-    Such are the bytes of a file's name that are not UTF-8, and control characters, line ends among them.
+    Such are the bytes of a file's name that are not UTF-8, control characters, line ends among them, and letters that
+    the encoding of standard output does not have.
     """
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

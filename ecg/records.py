@@ -1,5 +1,6 @@
 """Find and read WFDB records: a header NAME.hea and the file of integers it speaks of."""
 
+import errno
 import math
 import os
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.headers import RecordError, checked_size, read_bytes, read_header
+from ecg.files import checked_size, read_bytes
+from ecg.headers import RecordError, read_header
 from ecg.matlab import MOST_BYTES, NUMERIC, MatlabError, matrices
 
 KEY = "val"  # the Challenge's name of the matrix
@@ -40,19 +42,21 @@ class Stored(NamedTuple):
 def find_records(folder, unlisted=None):
     """Return the headers in a folder or nested below it: sorted paths, none with a name that begins with a dot.
 
-    Folders below that cannot be listed are passed over: `unlisted`, a list, takes pairs of the place of each and the
-    reason. Raises OSError where the folder itself cannot be listed.
+    Folders below that cannot be listed are passed over, and folders are no headers whatever they are called:
+    `unlisted`, a list, takes pairs of the place of each and the reason. Raises OSError where the folder itself cannot
+    be listed.
     """
     found, failures = [], []
     for place, folders, files in os.walk(folder, onerror=failures.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        failures += [IsADirectoryError(errno.EISDIR, "a folder, expected a header", os.path.join(place, name))
+                     for name in folders if name.endswith(".hea")]  # fmt: skip
         found += [os.path.join(place, name) for name in files if name.endswith(".hea") and not name.startswith(".")]
     if failures and Path(failures[0].filename) == Path(folder):
         raise failures[0]
     if unlisted is not None:
         unlisted += [
-            (f"{Path(error.filename).relative_to(folder)}/", f"cannot be listed: {error.strerror}")
-            for error in failures
+            (f"{Path(error.filename).relative_to(folder)}/", f"cannot be read: {error.strerror}") for error in failures
         ]
     return [Path(path) for path in sorted(found)]
 

@@ -11,7 +11,7 @@ from ecg.cleaning import CleaningSettings, disagreements, label_masks
 from ecg.files import aside, save_figure
 from ecg.headers import RecordError, read_header
 from ecg.labels import ABBREVIATIONS, TRAINED, encode, source_of
-from ecg.leads import LEADS
+from ecg.leads import lead_sets
 from ecg.paper import draw_record
 from ecg.progress import Progress
 from ecg.reasons import printable
@@ -139,7 +139,7 @@ def ask(model, data, paths):
     networks, answers, failed, undiagnosed = {}, [], {}, 0
 
     def network_for(leads):
-        chosen = tuple(lead for lead in LEADS if lead in leads)
+        chosen = lead_sets(leads)  # which decides what is loaded
         if chosen not in networks:
             try:
                 networks[chosen] = load_bundle(model, leads), ""

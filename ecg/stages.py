@@ -37,19 +37,20 @@ def differences(path, facts):
 
     Facts that only one of the two knows are no difference, and a file that is missing or damaged knows none.
     """
-    known, given = _flat(_read(path)), _flat(json.loads(json.dumps(facts)))  # tuples become lists, as they come back
+    known, given = _flat(claimed(path)), _flat(json.loads(json.dumps(facts)))  # tuples become lists, as they come back
     return {name: (known[name], given[name]) for name in known.keys() & given.keys() if known[name] != given[name]}
 
 
 def claim(path, facts):
-    """Write down in a file of what facts, a dict, the stages beside it are."""
+    """Write down in a file of what facts, a dict, the training beside it is."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside(path) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def _read(path):
+def claimed(path):
+    """Return the facts that a file holds, a dict, empty where it is missing or damaged."""
     try:
         found = json.loads(Path(path).read_text())
     except (FileNotFoundError, ValueError):

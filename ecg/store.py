@@ -1,6 +1,7 @@
 """All preprocessed recordings of a data folder in one memory-mapped file, each read and filtered once."""
 
 import hashlib
+import json
 import mmap
 import os
 from contextlib import closing
@@ -122,13 +123,14 @@ def build_store(data, folder, jobs=None):
             digest.update(samples)
             below = one.path.relative_to(data).as_posix()
             kept.append((name, below, source_of(name), one.labels, len(one.microvolts)))
-            repaired += [(name, repair.kind, " ".join(repair.leads), repair.count) for repair in one.repairs]
+            repaired += [(name, repair) for repair in one.repairs]
     if not kept:
-        raise RecordError(f"{data}: none of {len(paths)} recordings can be used, {': '.join(dropped[0])}")
+        name, reason = dropped[0]
+        raise RecordError(f"{data}: none of {len(paths)} recordings can be used, such as {name}: {reason}")
     names, paths, sources, labels, lengths = map(np.array, zip(*kept, strict=True))
     digest.update("\n".join(paths).encode(errors="surrogateescape") + np.packbits(labels).tobytes() + lengths.tobytes())
     arrays = {"names": names, "paths": paths, "sources": sources, "labels": labels, "digest": digest.hexdigest()}
-    texts = {"dropped": np.array(dropped, str), "repaired": np.array(repaired, str), "origin": np.array(origin)}
+    texts = {"dropped": json.dumps(dropped), "repaired": json.dumps(repaired), "origin": origin}
     with aside(folder / INDEX) as part:  # last: a store without an index is not a store
         np.savez(part, starts=np.cumsum((0, *lengths)), **arrays, **texts)
     return open_store(folder)
@@ -144,11 +146,9 @@ def open_store(folder, origin=None):
         if origin not in (None, str(index["origin"])):
             raise ValueError(f"{folder}: this store is of other files")
         arrays = {name: index[name] for name in ("names", "paths", "sources", "labels", "starts")}
-        dropped = tuple((name, reason) for name, reason in index["dropped"].tolist())
-        repaired = tuple(
-            (name, Repair(kind, tuple(leads.split()), int(count)))
-            for name, kind, leads, count in index["repaired"].tolist()
-        )
+        dropped = tuple((name, reason) for name, reason in json.loads(str(index["dropped"])))
+        rows = json.loads(str(index["repaired"]))
+        repaired = tuple((name, Repair(kind, tuple(leads), count)) for name, (kind, leads, count) in rows)
         digest = str(index["digest"])
     microvolts = np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(arrays["starts"][-1]), len(LEADS)))
     return Store(microvolts=microvolts, dropped=dropped, repaired=repaired, digest=digest, **arrays)
@@ -172,8 +172,12 @@ def origin_of(headers):
 
 def load(path):
     """Return what the recording of a header comes to in training, a Loaded; no fault of it raises an error."""
-    if source_of(path.stem) in DISCARDED_SOURCES:
-        return Loaded(path, reason=f"source {source_of(path.stem)} is not trained on")
+    source = source_of(path.stem)
+    return Loaded(path, reason=f"source {source} is not trained on") if source in DISCARDED_SOURCES else prepared(path)
+
+
+def prepared(path):
+    """Return what the recording of a header comes to, of whatever source: a Loaded."""
     loaded = Loaded(path)
     try:
         loaded = loaded._replace(header=(header := read_header(path)))

@@ -18,6 +18,7 @@ from ecg.store import Store
 
 PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
 PREDICTION_BATCH = 64  # recordings at the most, and no more than are trained on at once
+OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it
 AVERAGED_EVERY = 10  # steps; copying the weights at each would cost more than it gives
 
 
@@ -206,8 +207,10 @@ def out_of_memory_told(title):
     """Raise a TrainingError in place of whatever a backend raises where the device's memory is too small."""
     try:
         yield
+    except (OSError, TrainingError):
+        raise
     except Exception as error:  # noqa: BLE001 - each backend has a class of its own for this, and Keras has none
-        if not isinstance(error, MemoryError) and not re.search("RESOURCE_EXHAUSTED|OOM|[Oo]ut of memory", str(error)):
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         raise TrainingError(f"{title}: the memory is too small for its batches; a smaller batch, as by "
                             f"python -m ecg train --batch, needs less") from error  # fmt: skip

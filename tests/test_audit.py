@@ -257,6 +257,6 @@ def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, intege
     (data / "lost").mkdir()
     closed(data / "lost")
     assert not audit_folder(data, output, 1, lines.append)
-    assert found(output, defects.UNLISTED) == {"lost/": "cannot be listed: Permission denied"}
+    assert found(output, defects.UNLISTED) == {"lost/": "cannot be read: Permission denied"}
     assert lines[0] == "2 recordings, 1 usable, 1 not"
-    assert "1 not usable: cannot be listed: Permission denied (lost)" in lines
+    assert "1 not usable: cannot be read: Permission denied (lost)" in lines

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import memory
+from benchmarks import formats, memory, ways
+from benchmarks.fuzz import networks
 from benchmarks.label_cleaning import KINDS, LUMPING, OMISSION, SHARES, decided, lines
 from ecg.cleaning import Relabelling
 from ecg.labels import ABBREVIATIONS, TRAINED
@@ -113,3 +114,55 @@ def test_memory_is_measured_from_end_to_end(tmp_path, monkeypatch, capsys):
     memory.main()
     text = capsys.readouterr().out
     assert "| round 2, 2 leads |" in text and "60 recordings take" in text and not (tmp_path / "memory").exists()
+
+
+@pytest.fixture(scope="module")
+def bundles():
+    import keras
+
+    keras.utils.set_random_seed(1)
+    return networks()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return formats.make_up(tmp_path_factory.mktemp("plain"), seed=1)[5]
+
+
+@pytest.mark.parametrize("group", ["header dialects", "gains, units, baselines", "formats of 8 to 12 bits",
+                                   "MATLAB files", "lead sets, other orders, other leads"])  # fmt: skip
+def test_a_recording_is_the_same_in_whatever_way_it_is_written(plain, bundles, group):
+    found = formats.measure([plain], bundles, {group: formats.GROUPS[group]})
+    assert plain.name == "E00001" and len(found[group]) >= 5
+    assert [each.fault for each in found[group]] == [""] * len(found[group])
+
+
+def test_what_is_written_wrong_is_told_from_the_same(plain, bundles):
+    written = {
+        "gain": lambda plain: {"one": ways.write(plain, gain="1100/mV")},
+        "lead": lambda plain: {"one": ways.write(plain, gain=["-1000/mV", *["1000/mV"] * 11])},
+        "age": lambda plain: {"one": ways.write(plain, age=plain.facts["age"] + 1)},
+        "refused": lambda plain: {"one": ways.write(plain, kind="999", end="dat")},
+    }
+    groups = {name: (formats.NEARLY, way) for name, way in written.items()}
+    found = {name: outcomes for name, (outcomes,) in formats.measure([plain], bundles, groups).items()}
+    assert found["gain"].fault.startswith("differs by") and found["gain"].difference > formats.NEARLY
+    assert found["lead"].fault.startswith("differs by") and "expected" in found["age"].fault
+    assert found["age"].difference == 0 and np.isnan(found["refused"].difference)
+    assert "format 999" in found["refused"].fault
+
+
+def test_a_change_of_a_header_that_changes_nothing_is_an_error(plain):
+    with pytest.raises(AssertionError, match="'no such text' is not in the header"):
+        ways.write(plain, ("no such text", ""))
+
+
+def test_the_table_of_formats_counts_ways_and_recordings_and_lists_what_differs():
+    outcomes = [formats.Outcome("one", "A1", 0.0, ""), formats.Outcome("one", "A2", 0.25, "differs"),
+                formats.Outcome("two", "A1", np.nan, "x.hea: bad")]  # fmt: skip
+    found = {"first": outcomes, "second": outcomes[:1], "third": outcomes[2:]}
+    text = list(formats.lines(found, dict.fromkeys(found, (formats.NEARLY, None))))
+    assert text[2:5] == ["| first | 2 | 3 | 2 | 1 | 0.001 | 0.25000 |", "| second | 1 | 1 | 1 | 1 | 0.001 | 0 |",
+                         "| third | 1 | 1 | 0 | 0 | 0.001 | nan |"]  # fmt: skip
+    assert {line.count("|") for line in text[:5]} == {8}
+    assert text[5:] == ["first, one, A2: differs", "first, two, A1: x.hea: bad", "third, two, A1: x.hea: bad"]

@@ -22,12 +22,12 @@ def heard(tmp_path):
     """A function that writes a recording of two seconds, changed as it is told, and returns what is told of it."""
 
     def hear(name="E00001", leads=LEADS, samples=SAMPLES, frequency=RATE, checksums=None, change=None, key="val",
-             **comments):  # fmt: skip
+             header=None, **comments):  # fmt: skip
         integers = np.random.default_rng(0).normal(0, 300, (len(leads), samples)).astype(np.int16)
         if change:
             change(integers)
         checksums = integers.sum(axis=1) if checksums is None else checksums
-        lines = [f"{name} {len(leads)} {frequency} {samples}"]
+        lines = [f"{header or name} {len(leads)} {frequency} {samples}"]
         lines += [
             f"{name}.mat 16+24 1000/mV 16 0 {row[0]} {checksum} 0 {lead}"
             for lead, row, checksum in zip(leads, integers, checksums, strict=True)
@@ -51,10 +51,10 @@ def test_a_sound_recording_has_its_facts_and_no_defect(headers, made_up):
         assert one.leads == " ".join(LEADS)
         discarded = one.source in DISCARDED_SOURCES
         assert one.usable == (defects.DISCARDED if discarded else "yes")
-        assert (one.digest is None) == discarded
+        assert one.digest
         about_people = {defects.AGE: np.isnan(header.age), defects.SEX: header.sex == "Unknown"}
-        expected = {kind for kind, wrong in about_people.items() if wrong}
-        assert dict(one.defects).keys() == ({defects.DISCARDED} if discarded else expected)
+        expected = {kind for kind, wrong in {**about_people, defects.DISCARDED: discarded}.items() if wrong}
+        assert dict(one.defects).keys() == expected
 
 
 def assign(row, column, value):
@@ -69,6 +69,9 @@ def assign(row, column, value):
         ({"Dx": ""}, defects.NO_DIAGNOSIS, ""),
         ({"Dx": "Unknown"}, defects.NO_DIAGNOSIS, ""),
         ({"Dx": "164865005"}, defects.NOT_SCORED, "164865005"),
+        ({"Dx": "AF,426783006"}, defects.IN_WORDS, "AF"),
+        ({"Dx": "426783006,164865005,,426783006"}, defects.REPEATED, "426783006"),
+        ({"header": "E9"}, defects.OTHER_NAME, "E9"),
         ({"Dx": "426783006,12345,nonsense"}, defects.UNKNOWN_CODE, "12345 nonsense"),
         ({"leads": (*LEADS, "MLII", "X")}, defects.LEAD_NAME, "MLII, X"),
         ({"leads": LEADS[:5] + LEADS[6:]}, defects.COMPUTED, "aVF"),
@@ -117,19 +120,26 @@ def test_header_and_signal_that_cannot_be_read_are_told_apart(heard, tmp_path):
     assert "sampling frequency 'x'" in reason
 
 
-def test_a_source_that_the_method_leaves_out_is_known_by_its_header_alone(heard, tmp_path):
-    heard(name="S0001", Age="NaN")
+def test_a_source_that_the_method_leaves_out_is_read_and_not_asked_to_be_usable(heard, tmp_path):
+    told = (defects.DISCARDED, "source PTB is not trained on")
+    one = heard(name="S0001", Age="NaN", change=assign(7, slice(None), 5))
+    assert one.defects == (told, (defects.FLAT, "V2"), (defects.AGE, "")) and one.digest
+    assert (one.usable, one.frequency, one.seconds) == (defects.DISCARDED, RATE, 2)
+    assert one.codes == ("426783006", "164865005")
     (tmp_path / "S0001.mat").unlink()
     one = examine(tmp_path, tmp_path / "S0001.hea")
-    assert one.defects == ((defects.DISCARDED, "source PTB is not trained on"),)
-    assert (one.usable, one.frequency, one.seconds, one.codes) == (
-        defects.DISCARDED,
-        RATE,
-        2,
-        ("426783006", "164865005"),
-    )
+    assert [kind for kind, _ in one.defects] == [defects.DISCARDED, defects.SIGNAL, defects.AGE]
     (tmp_path / "S0001.hea").write_text("S0001\n")
-    assert examine(tmp_path, tmp_path / "S0001.hea").usable == defects.DISCARDED
+    one = examine(tmp_path, tmp_path / "S0001.hea")
+    assert one.usable == defects.DISCARDED and [kind for kind, _ in one.defects] == [defects.DISCARDED, defects.HEADER]
+
+
+def test_the_gains_of_early_2020_are_told_in_every_source(heard, tmp_path):
+    for name, gain in (("E00009", "4880/mV"), ("HR00009", "200/mV"), ("S0009", "2000000/mV")):
+        heard(name=name)
+        path = tmp_path / f"{name}.hea"
+        path.write_text(path.read_text().replace("1000/mV", gain))
+        assert (defects.GAIN, " ".join(LEADS)) in examine(tmp_path, path).defects
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame:DeprecationWarning")  # wfdb, when it writes

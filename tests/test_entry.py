@@ -20,7 +20,7 @@ import evaluate_model
 import helper_code
 import team_code
 from ecg.bundle import CLASSES, Bundle, save_bundle
-from ecg.headers import HeaderError, parse_header
+from ecg.headers import HeaderError, RecordError, parse_header
 from ecg.labels import SCORED, TRAINED
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import build_network
@@ -43,7 +43,7 @@ def write_record(folder, name, leads=LEADS, **settings):
     """Write a record whose first integers are the places of its leads in the standard order; return these rows."""
     folder.mkdir(exist_ok=True)
     recording = np.zeros((len(leads), 20), np.int16)
-    recording[:, 0] = [LEADS.index(lead) for lead in leads]
+    recording[:, 0] = [LEADS.index(lead) if lead in LEADS else -1 for lead in leads]
     (folder / f"{name}.hea").write_text(header_text(name, leads, **settings))
     scipy.io.savemat(folder / f"{name}.mat", {"val": recording}, format="4")
     return recording
@@ -159,6 +159,52 @@ def test_every_recording_is_answered_by_the_model_of_its_leads(team, script, cap
         assert file.read_text() == f"#{file.stem}\n{AF},713427006|59118001\n1,0\n0.75,0.125\n"
     output = capsys.readouterr()
     assert output.out == "7 of 7 recordings answered, 0 failed\n" and output.err == ""
+
+
+def test_a_model_is_loaded_once_for_all_leads_that_it_serves(team, script, capsys, tmp_path):
+    for number in range(5):  # each with another lead that nobody knows
+        write_record(tmp_path / "data", f"A{number}", (*LEADS, f"X{number}"))
+    write_record(tmp_path / "data", "B1", ("I", "II"))
+    assert script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs") == 0
+    assert [leads for _, leads in team.loaded] == [(*LEADS, "X0"), ("I", "II")] and len(team.run) == 6
+
+
+def test_what_was_mended_is_summed_up(script, capsys, small, headers, tmp_path):
+    save_bundle(Bundle(LEADS, small, np.full(26, 0.5), build_network(small, 12, len(TRAINED))), tmp_path / "model")
+    data = tmp_path / "data"
+    data.mkdir()
+    for number, path in enumerate(headers[:3]):
+        shutil.copy(path, data)
+        values = read_matrix(path.with_suffix(".mat"))
+        values[3] = 7 if number else values[3]
+        values[0, 10] = -(2**15)
+        scipy.io.savemat(data / f"{path.stem}.mat", {"val": values}, format="4")
+    assert script("test_model.py", tmp_path / "model", data, tmp_path / "outputs") == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "3 of 3 recordings answered, 0 failed",
+        "mended: flat lead in 2 recordings",
+        "mended: marked invalid in 3 recordings",
+    ]
+
+
+@pytest.mark.parametrize("name", ["train_model.py", "test_model.py"])
+def test_no_name_is_a_command_to_the_terminal(team, script, capsys, tmp_path, name):
+    folder = tmp_path / "\x1b[31mdata"
+    arguments = [folder, tmp_path] if name == "train_model.py" else [tmp_path, folder, tmp_path]
+
+    def told():
+        assert script(name, *arguments) == 1
+        return capsys.readouterr().err
+
+    assert r"\x1b[31mdata" in told()
+    write_record(folder, "A1", (*LEADS[:2], "\x1b]0;x\x07"))
+    team.load_model = team.training_code = lambda *_: raise_(RecordError("leads I, \x1b]0;x\x07"))
+    line = told()
+    assert r"\x1b]0;x\x07" in line and not {"\x1b", "\x07"} & set(line)
+
+
+def raise_(error):
+    raise error
 
 
 def test_a_recording_that_fails_gets_an_empty_answer_and_its_reason_is_told(team, script, capsys, tmp_path):

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -6,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ecg.files import aside, locked
+from ecg.files import LOCK, aside, checked_size, locked, read_bytes
+from ecg.headers import RecordError
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,3 +114,30 @@ def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
             part.write_text("new")
             assert part.suffix == ".csv"
         assert (tmp_path / name).read_text() == "new"
+
+
+def test_bytes_come_whole_or_as_the_error_asked_for(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"twelve bytes")
+    assert read_bytes(path, 12, RecordError) == b"twelve bytes" and checked_size(path, 12, RecordError) == 12
+    for function in (read_bytes, checked_size):
+        with pytest.raises(RecordError, match="file: 12 bytes, expected 11 or fewer"):
+            function(path, 11, RecordError)
+        with pytest.raises(KeyError, match="cannot be read: embedded null"):
+            function("a\0b", 11, KeyError)
+
+
+def test_a_lock_whose_folder_was_taken_away_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    """By a process that ended between the opening of the file and the lock."""
+    folder, lock, moved = tmp_path / "stages", fcntl.flock, []
+
+    def late(file, how):
+        if not moved:
+            moved.append((tmp_path / "stages").rename(tmp_path / "old"))
+        lock(file, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with locked(folder):
+        assert (folder / LOCK).exists()
+        with pytest.raises(BlockingIOError), locked(folder):
+            pass

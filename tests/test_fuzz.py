@@ -1,6 +1,7 @@
 """Damaged records, by the damage and the rule of benchmarks/fuzz.py: some hundred here, as many as one likes there."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.damage import DAMAGE, damaged
 from benchmarks.drafts import Case, undamaged
 from benchmarks.fuzz import ANSWERED, LIMIT, Outcome, draw_case, lines, main, networks, outcomes, try_case
+from ecg.defects import HINDRANCES
 from ecg.headers import HeaderError
 from ecg.records import SignalError
 
@@ -147,3 +149,14 @@ def test_a_case_that_does_not_end_is_a_fault_and_the_next_one_is_tried(records, 
     found = list(outcomes(records, 1, range(2), 1e-4, tmp_path))
     assert [(outcome.number, outcome.fault) for outcome in found] == [(0, "not done after 0.0001 s"),
                                                                       (1, "not done after 0.0001 s")]  # fmt: skip
+
+
+def test_an_audit_that_fails_or_a_reason_that_fills_pages_is_a_fault(records, bundles, folder, monkeypatch):
+    case = damaged(records[0], [], None)
+    for examined, fault in (
+        (lambda *_: 1 / 0, "ZeroDivisionError"),
+        (lambda *_: SimpleNamespace(defects=((HINDRANCES[1], "x" * 10_000),)), "a reason of 10,000 characters"),
+    ):
+        monkeypatch.setattr("benchmarks.fuzz.examine", examined)
+        outcome = try_case(0, (), case, folder, bundles)
+        assert fault in outcome.fault and not outcome.end

@@ -11,15 +11,14 @@ import wfdb
 
 from ecg.headers import (
     LARGEST_GAIN,
+    LONGEST_MESSAGE,
     MOST_BYTES,
     MOST_LEADS,
     HeaderError,
     RecordError,
-    checked_size,
     comments,
     parse_codes,
     parse_header,
-    read_bytes,
     read_header,
 )
 from ecg.labels import CODE_OF_TEXT
@@ -200,7 +199,8 @@ def test_comments_are_what_follows_the_colon():
 
 @pytest.mark.parametrize(
     "written, years",
-    [("74", 74), ("74.0", 74), ("057Y", 57), ("57 y", 57), ("57 years", 57), ("6M", 0.5), ("18 months", 1.5),
+    [("74", 74), ("74.0", 74), ("89+", 89), ("57y/o", 57), ("57 yr.", 57), ("057Y", 57),
+     ("57 y", 57), ("57 years", 57), ("6M", 0.5), ("18 months", 1.5),
      ("20D", 20 / 365.25), ("26 weeks", 26 * 7 / 365.25), ("0", 0), ("1e2", 100), ("NaN", math.nan),
      ("Unknown", math.nan), ("", math.nan), ("-1", math.nan), ("-1.0", math.nan), ("300", math.nan),
      ("1e999", math.nan), ("inf", math.nan), ("57 kg", math.nan), ("5 7", math.nan), (">89", math.nan)],
@@ -212,9 +212,9 @@ def test_an_age_is_in_years_or_unknown(written, years):
 
 def test_sex_in_any_spelling_and_none_for_a_number():
     spellings = {
-        "Male": "M m male MALE Male man",
-        "Female": "F f Female FEMALE female W woman",
-        "Unknown": "0 1 U NaN X",
+        "Male": "M m male MALE Male man Male. (male) boy male/1",
+        "Female": "F f Female FEMALE female W woman female; weiblich girl",
+        "Unknown": "0 1 U NaN X (0)",
     }
     for sex, words in spellings.items():
         for written in words.split():
@@ -392,20 +392,26 @@ def test_a_disk_that_fails_is_told(write, monkeypatch):
         read_header(path)
 
 
-def test_bytes_come_whole_or_as_the_error_asked_for(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"twelve bytes")
-    assert read_bytes(path, 12, RecordError) == b"twelve bytes" and checked_size(path, 12, RecordError) == 12
-    for function in (read_bytes, checked_size):
-        with pytest.raises(RecordError, match="file: 12 bytes, expected 11 or fewer"):
-            function(path, 11, RecordError)
-        with pytest.raises(KeyError, match="cannot be read: embedded null"):
-            function("a\0b", 11, KeyError)
-
-
 def test_a_file_of_garbage_is_a_bad_header(write):
     random = np.random.default_rng(0)
     for size in (0, 1, 24, 1000, 100_000):
         with pytest.raises(HeaderError, match=r"^A0001\.hea[ :]") as caught:
             read_header(write(random.bytes(size)))
         assert len(str(caught.value)) < 300
+
+
+def test_no_message_is_longer_than_can_be_read():
+    lines = [f"A.mat 16+24 1000/mV 16 0 0 0 0 {'x' * 1000}{number}" for number in range(MOST_LEADS + 5)]
+    with pytest.raises(HeaderError, match="1,005 lead lines") as caught:
+        parse_header("\n".join([f"A {len(lines)} 500 1000", *lines]))
+    assert len(str(caught.value)) < LONGEST_MESSAGE
+    long = str(RecordError("begin " + "x" * 10**6 + " end"))
+    assert len(long) <= LONGEST_MESSAGE and long.startswith("begin x") and long.endswith("x end") and " ... " in long
+    assert str(RecordError("x" * LONGEST_MESSAGE)) == "x" * LONGEST_MESSAGE
+
+
+def test_a_header_keeps_its_checksums_and_how_it_writes_its_diagnoses():
+    header = parse_header(header_text(comments=("#Dx: RBBB,,59118001, RBBB,",)))
+    assert header.written == ("RBBB", "59118001", "RBBB") and header.codes == ("59118001",)
+    lines = ["A 3 500 10", "A.mat 16 1000/mV 16 0 5 -17 0 I", "A.mat 16 1000/mV 16 0 5", "A.mat 16 1000/mV 16 0 5 0"]
+    assert [lead.checksum for lead in parse_header("\n".join(lines)).leads] == [-17, None, 0]

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -318,3 +319,18 @@ def test_a_share_of_wrong_labels_beyond_0_to_1_is_a_usage_error(tmp_path, capsys
 def test_every_lead_set_can_be_asked_for(trained):
     main(["train", "data", "model", "--leads", *map(str, LEAD_SETS)])
     assert trained[0][2].lead_sets == tuple(LEAD_SETS)
+
+
+def test_a_reader_that_has_had_enough_is_no_error(made_up, tmp_path):
+    command = [sys.executable, "-m", "ecg", "audit", made_up, "--output", tmp_path / "out", "--jobs", "1"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert b"rror" not in process.stderr.read()
+    assert process.returncode == 1
+
+
+def test_names_that_the_console_cannot_show_are_escaped(made_up, tmp_path):
+    command = [sys.executable, "-m", "ecg", "audit", made_up, "--output", tmp_path / "\u00e4udit", "--jobs", "1"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert r"\xe4udit" in done.stdout and (tmp_path / "\u00e4udit" / "summary.csv").exists()

@@ -1,10 +1,17 @@
 import os
+import signal
+import subprocess
+import sys
+import time
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from ecg.parallel import CHUNK, ROUND, each
+
+ROOT = Path(__file__).parents[1]
 
 
 def squared(number):
@@ -39,3 +46,45 @@ def test_all_processes_take_part_and_none_takes_more_than_a_round_ahead(tmp_path
 def test_an_error_of_one_is_raised_where_it_is_asked_for():
     with pytest.raises(ValueError, match="no root"):
         list(each(squared, [1, -1], 1, "squaring"))
+
+
+BUSY = """
+import sys, time
+from pathlib import Path
+from ecg.parallel import each
+from tests.test_parallel import long
+
+for place in each(long, [Path(sys.argv[1])] * 10**6, 2, "working"):
+    print("going on", flush=True)
+"""
+
+
+def long(folder):
+    """Leave a file with this process's number, and return more than a pipe takes at once."""
+    (folder / str(os.getpid())).touch()
+    return bytes(10**6)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_is_killed_takes_its_helpers_with_it(tmp_path, end):
+    shared = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    with subprocess.Popen([sys.executable, "-c", BUSY, tmp_path], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(end)
+    helpers = [int(path.name) for path in tmp_path.iterdir()]
+    assert helpers and process.pid not in helpers
+    deadline = time.monotonic() + 20
+    while any(map(alive, helpers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, helpers))
+    if shared:
+        assert {name for name in os.listdir("/dev/shm") if name.startswith("joblib")} <= shared
+
+
+def alive(process):
+    """Return whether a process runs, one that has ended and nobody asks for excepted."""
+    try:
+        os.kill(process, 0)
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False

@@ -54,7 +54,7 @@ def test_a_folder_below_that_cannot_be_listed_is_passed_over_and_told(tmp_path, 
     closed(tmp_path / "lost")
     unlisted = []
     assert find_records(tmp_path, unlisted) == find_records(tmp_path) == [tmp_path / "a.hea", tmp_path / "c/d.hea"]
-    assert unlisted == [("lost/", "cannot be listed: Permission denied")]
+    assert unlisted == [("lost/", "cannot be read: Permission denied")]
     with pytest.raises(PermissionError, match="lost"):
         find_records(tmp_path / "lost", [])
 

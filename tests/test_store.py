@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_listed_is_left_out_with_its_reason(headers, tmp
     closed(data / "lost+found")
     store = build_store(data, tmp_path / "store", jobs=1)
     assert store.digest == whole.digest
-    assert store.dropped == (("lost+found/", "cannot be listed: Permission denied"), *whole.dropped)
+    assert store.dropped == (("lost+found/", "cannot be read: Permission denied"), *whole.dropped)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="Linux tells what a process holds of a file")
@@ -260,3 +260,17 @@ def test_what_was_read_is_let_go_of_and_can_be_read_again(headers, tmp_path):
     store.release()
     assert held() == 0
     np.testing.assert_array_equal(store.microvolts, first)
+
+
+def test_reasons_and_repairs_of_any_length_take_their_own_room_and_come_back(headers, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(headers[0].parent, data)
+    (data / "E99999.hea").write_text(
+        "\n".join(["E99999 900 500 100", *(f"E99999.mat 16 1000/mV 16 0 0 0 0 {'x' * 1000}" for _ in range(900))])
+    )
+    np.zeros(5).tofile(data / "E99999.mat")
+    store = build_store(data, tmp_path / "store", jobs=1)
+    assert "E99999" in dict(store.dropped)
+    size, rows = (tmp_path / "store" / INDEX).stat().st_size, len(store.dropped) + len(store.repaired)
+    assert size < 100_000 + 5_000 * rows
+    assert open_store(tmp_path / "store").dropped == store.dropped
