@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ecg.labels import DISCARDED_SOURCES, code_of, encode, source_of, standing
 from ecg.leads import LEADS, combination
 from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED
@@ -78,10 +80,10 @@ def examine(data, path):
         usable, found = DISCARDED, [(DISCARDED, f"source {source} is not trained on")]
     if header is None:
         found.append((HEADER, loaded.reason))
-    elif loaded.samples is None:
+    elif loaded.stored is None:
         found += [(SIGNAL, loaded.reason), *_header_defects(path, header)]
     else:
-        seconds = loaded.samples / header.sampling_frequency
+        seconds = loaded.stored.shape[1] / header.sampling_frequency
         found += [*_signal_defects(loaded, seconds), *_header_defects(path, header)]
     one = Recording(path.relative_to(data).as_posix(), source, usable, tuple(found), _digest(loaded.microvolts))
     if header is None:
@@ -147,12 +149,12 @@ def _differing_sums(loaded):
 
     Zeros for all leads are taken for no checksums.
     """
-    leads = loaded.header.leads
+    leads, stored = loaded.header.leads, loaded.stored
     told = [lead.checksum for lead in leads]
     framed = any(lead.samples_per_frame > 1 for lead in leads)  # of which the mean is read
-    if not loaded.sums or None in told or not any(told) or framed:
+    if stored.dtype.kind not in "iu" or None in told or not any(told) or framed:
         return []
-    pairs = zip(leads, loaded.sums, strict=True)
+    pairs = zip(leads, stored.sum(axis=1, dtype=np.int64).tolist(), strict=True)
     return [lead.name for lead, found in pairs if (lead.checksum - found) % 2**16]
 
 

@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ecg.files import read_bytes
 from ecg.labels import code_of
@@ -97,8 +98,7 @@ class HeaderError(RecordError):
     """A header that does not follow the grammar, or that speaks of something no ECG record has."""
 
 
-@dataclass(frozen=True)
-class Lead:
+class Lead(NamedTuple):
     """One lead line of a header: the gain is in integers for one of `units`, the baseline the integer for zero.
 
     offset: bytes of the file before its samples, samples_per_frame: how many of them share a time, skew: by how many

@@ -3,6 +3,7 @@
 `preprocess` is the only way in, for training and for inference alike.
 """
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
@@ -24,6 +25,7 @@ PASS_BAND = (0.5, 45.0)  # Hz
 TAPS = 751  # 3 s: 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
 LARGEST = 20.0  # mV; what lies beyond is a recording fault
 FINITE = 1e12  # mV; a number beyond it is no measurement, and sums of such numbers overflow
+EXACT_SUMS = {"i": np.int64, "u": np.uint64, "f": np.float64}  # types in which sums are exact, by kind of number
 RESOLUTION = np.float32(1e-3)  # mV; answers are whole microvolts, so that 16-bit integers hold them without loss
 FINEST = 10_000  # samples in which a sampling frequency and ours come out even at the latest, to within 50 ppm
 
@@ -126,7 +128,7 @@ def with_right_gains(header, recording):
     """
     gain, lowest, highest = EARLY_GAINS.get(source_of(header.name), (None, 0, 0))
     right = {
-        row: replace(lead, gain=MICROVOLTS, units="mV")
+        row: lead._replace(gain=MICROVOLTS, units="mV")
         for row, lead in enumerate(header.leads)
         if lead.gain_written and lead.gain == gain and lead.name in LEADS and lead.units.casefold() in ("mv", "v")
     }
@@ -155,22 +157,13 @@ def _chosen_leads(header, recording, leads):
 
 def _recorded(header, recording, rows):
     """Return the names of the leads that have a valid sample."""
-    begins = _valid(recording[:, :1], header.leads)[:, 0]
+    first = recording[:, 0].tolist()
     return {
         name
         for name, row in rows.items()
-        if begins[row] or _valid(recording[row : row + 1], header.leads[row : row + 1]).any()
+        if (math.isfinite(first[row]) and first[row] != header.leads[row].invalid)
+        or (np.isfinite(recording[row]) & (recording[row] != header.leads[row].invalid)).any()
     }
-
-
-def _valid(integers, leads):
-    """Return which of the stored numbers (L, T) of Leads are numbers, and not marked invalid: (L, T) bool."""
-    return np.isfinite(integers) & ~_marked(integers, leads)
-
-
-def _marked(integers, leads):
-    """Return which of the stored numbers (L, T) of Leads are WFDB's word for no value: (L, T) bool."""
-    return np.array([row == lead.invalid for row, lead in zip(integers, leads, strict=True)])
 
 
 def _ways(header, leads, rows, recorded):
@@ -192,23 +185,47 @@ def centred_millivolts(integers, leads):
     Faults are samples that are not finite, WFDB's invalid ones, and those too far from the median of the others, for
     a long spike moves the mean. Each lead is judged by itself. What was mended is by kind a dict of names and counts.
     """
-    baseline = np.array([[lead.baseline] for lead in leads], np.float64)
-    gain = np.array([[lead.per_millivolt] for lead in leads])
-    marked = _marked(integers, leads)
     mended = {NOT_FINITE: {}, INVALID_VALUE: {}, SPIKE: {}}
     with np.errstate(over="ignore", invalid="ignore"):
-        signal = np.subtract(integers, baseline, dtype=np.float64, order="C")
-        signal /= gain
-        lowest, highest = signal.min(axis=1), signal.max(axis=1)
-        sound = (highest - lowest <= LARGEST) & (np.abs(lowest) < FINITE)
-        for row in np.flatnonzero(~sound | marked.any(axis=1)):
-            faults = _faults(signal[row], marked[row])
-            for kind, places in faults.items():
-                if count := np.count_nonzero(places):
-                    mended[kind][leads[row].name] = count
-            signal[row] = mend(signal[row], ~np.any(list(faults.values()), axis=0))
-    signal -= signal.mean(axis=1, keepdims=True)
-    return signal.astype(np.float32), mended
+        faulty = _faulty(integers, leads)
+        means = np.add.reduce(integers, axis=1, dtype=EXACT_SUMS.get(integers.dtype.kind)) / integers.shape[1]
+        precision = np.float32 if _held_singly(integers) else np.float64
+        signal = integers.astype(precision, order="C")
+        signal -= means[:, np.newaxis].astype(precision)
+        signal /= np.array([[lead.per_millivolt] for lead in leads], precision)
+        for row in faulty:
+            signal[row] = _mended(integers[row], leads[row], mended)
+    return signal.astype(np.float32, copy=False), mended
+
+
+def _faulty(integers, leads):
+    """Return the rows of Leads (L, T) that may hold a fault: invalid, infinite, or far from the others."""
+    extremes = zip(leads, integers.min(axis=1).tolist(), integers.max(axis=1).tolist(), strict=True)
+    sound = [
+        (lead.invalid is None or not low <= lead.invalid <= high)
+        and high - low <= LARGEST * abs(lead.per_millivolt)
+        and abs(low - lead.baseline) < FINITE * abs(lead.per_millivolt)
+        for lead, low, high in extremes
+    ]
+    return [row for row, good in enumerate(sound) if not good]
+
+
+def _held_singly(integers):
+    """Return whether single precision holds these numbers as they are, as it does integers of up to 24 bits."""
+    if integers.dtype.itemsize <= 2 or integers.dtype == np.float32:
+        return True
+    return bool((integers.astype(np.float32) == integers).all())
+
+
+def _mended(integers, lead, mended):
+    """Return a Lead (T,) in millivolts, its faults mended and its mean taken off, and add to what was mended."""
+    signal = (integers.astype(np.float64) - lead.baseline) / lead.per_millivolt
+    faults = _faults(signal, integers == lead.invalid)
+    for kind, places in faults.items():
+        if count := np.count_nonzero(places):
+            mended[kind][lead.name] = count
+    signal = mend(signal, ~np.any(list(faults.values()), axis=0))
+    return signal - signal.mean()
 
 
 def _faults(signal, invalid):
@@ -245,15 +262,26 @@ def resample_and_filter(signal, frequency):
     lead_in = -(-(TAPS // 2) // step)  # in steps
     steps = fft.next_fast_len(2 * lead_in + -(-samples // source_step), real=True)
     before = lead_in * source_step
-    extended = np.pad(
-        signal, ((0, 0), (before, steps * source_step - before - samples)), mode="reflect", reflect_type="odd"
-    )
+    extended = _continued(signal, before, steps * source_step - before - samples)
     response = band_pass_response(steps * step)
     spectrum = fft.rfft(extended)[:, : len(response)]
     spectrum *= response[: spectrum.shape[1]] * np.float32(step / source_step)
     return fft.irfft(spectrum, steps * step)[:, lead_in * step : lead_in * step + wanted]
 
 
+def _continued(signal, before, after):
+    """Continue (L, T) at both ends by so many samples, reflected about its first and its last value."""
+    samples = signal.shape[1]
+    if max(before, after) >= samples:  # reflected more than once
+        return np.pad(signal, ((0, 0), (before, after)), mode="reflect", reflect_type="odd")
+    extended = np.empty((len(signal), before + samples + after), signal.dtype)
+    extended[:, before : before + samples] = signal
+    np.subtract(2 * signal[:, :1], signal[:, before:0:-1], out=extended[:, :before])
+    np.subtract(2 * signal[:, -1:], signal[:, -2 : -2 - after : -1], out=extended[:, before + samples :])
+    return extended
+
+
+@lru_cache(maxsize=64)
 def _even(frequency):
     """Return how many samples at `frequency` Hz last as long as how many at 250 Hz, neither much above FINEST.
 

@@ -32,8 +32,7 @@ class Loaded(NamedTuple):
     """What one recording comes to: its header as far as it was read, and either what the store takes or why it is not.
 
     labels (26,) bool, microvolts (T, 12) int16 at 250 Hz, what was mended, and the reason why it is left out, a text.
-    Of the file, where it was read, how many samples it holds of each lead, and of each lead the sum, empty where that
-    is not of integers.
+    `stored` are the numbers of the file (L, n), where it was read and they were asked for.
     """
 
     path: Path
@@ -42,8 +41,7 @@ class Loaded(NamedTuple):
     microvolts: np.ndarray | None = None
     repairs: tuple[Repair, ...] = ()
     reason: str | None = None
-    samples: int | None = None
-    sums: tuple[int, ...] = ()
+    stored: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -173,17 +171,18 @@ def origin_of(headers):
 def load(path):
     """Return what the recording of a header comes to in training, a Loaded; no fault of it raises an error."""
     source = source_of(path.stem)
-    return Loaded(path, reason=f"source {source} is not trained on") if source in DISCARDED_SOURCES else prepared(path)
+    if source in DISCARDED_SOURCES:
+        return Loaded(path, reason=f"source {source} is not trained on")
+    return prepared(path)._replace(stored=None)
 
 
 def prepared(path):
-    """Return what the recording of a header comes to, of whatever source: a Loaded."""
+    """Return what the recording of a header comes to, of whatever source, and what is stored of it: a Loaded."""
     loaded = Loaded(path)
     try:
         loaded = loaded._replace(header=(header := read_header(path)))
         recording, oddities = read_stored(path, header)
-        sums = recording.sum(axis=1, dtype=np.int64).tolist() if recording.dtype.kind in "iu" else ()
-        loaded = loaded._replace(samples=recording.shape[1], sums=tuple(sums))
+        loaded = loaded._replace(stored=recording)
         signal, repairs = preprocess(header, beginning(header, recording), LEADS)
     except (RecordError, OSError) as error:
         return loaded._replace(reason=str(error))

@@ -147,7 +147,7 @@ def test_a_start_outside_the_recording_is_an_error_that_says_how_long_it_is(star
 
 def test_leads_that_are_no_voltage_are_an_error():
     header = header_of(("I",))
-    header = replace(header, leads=(replace(header.leads[0], units="mmHg"),))
+    header = replace(header, leads=(header.leads[0]._replace(units="mmHg"),))
     with pytest.raises(HeaderError, match="mmHg"):
         draw_record(header, recording_of(("I",)))
 
@@ -176,7 +176,7 @@ def test_what_stands_for_no_value_depends_on_the_format():
     recording[0, 100:200] = -2048
     for kind, gaps in (("212", 100), ("16", 0)):
         header = header_of(("I",))
-        header = replace(header, leads=(replace(header.leads[0], format=kind),))
+        header = replace(header, leads=(header.leads[0]._replace(format=kind),))
         (trace,) = traces(draw_record(header, recording)).values()
         assert np.isnan(trace[:, 1]).sum() == gaps
 
