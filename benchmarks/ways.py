@@ -138,7 +138,6 @@ def gains(plain):
         "of either sign": write(plain, integers=wide * signs[:, None], gain=[f"{sign}/uV" for sign in signs]),
         "ADC zero": write(plain, integers=wide + 512, line=LINE.replace("16 0", "16 512")),
         "baselines": write(plain, integers=wide + shifts[:, None], gain=[f"1e3({shift})/mV" for shift in shifts]),
-        "millivolts": write(plain, integers=wide / 1000, gain="1/mV"),
     }
 
 
@@ -150,9 +149,11 @@ def scaled(plain, gain, baseline=0, **how):
 
 
 def rounded_gains(plain):
-    """Return the ways of gains for which integers are rounded, to 5 uV at the most."""
-    each = scaled(plain, 250 + 73 * np.arange(12))
-    return {f"{gain}/mV": scaled(plain, gain) for gain in (200, 204.8, 400, 819.2, 4880)} | {"one for each lead": each}
+    """Return the ways of gains for which integers are rounded, to 5 uV at the most, or are numbers in millivolts."""
+    return {f"{gain}/mV": scaled(plain, gain) for gain in (200, 204.8, 400, 819.2, 4880)} | {
+        "one for each lead": scaled(plain, 250 + 73 * np.arange(12)),
+        "millivolts": write(plain, integers=plain.integers / 1000, gain="1/mV"),
+    }
 
 
 def by_wfdb(kind, integers):

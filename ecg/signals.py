@@ -191,7 +191,9 @@ def centred_millivolts(integers, leads):
         means = np.add.reduce(integers, axis=1, dtype=EXACT_SUMS.get(integers.dtype.kind)) / integers.shape[1]
         precision = np.float32 if _held_singly(integers) else np.float64
         signal = integers.astype(precision, order="C")
-        signal -= means[:, np.newaxis].astype(precision)
+        # The whole of the mean first, which is exact, so that no baseline changes what is left.
+        for part in (np.rint(means), means - np.rint(means)):
+            signal -= part[:, np.newaxis].astype(precision)
         signal /= np.array([[lead.per_millivolt] for lead in leads], precision)
         for row in faulty:
             signal[row] = _mended(integers[row], leads[row], mended)

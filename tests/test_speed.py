@@ -1,0 +1,154 @@
+import math
+import os
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import evaluate_model
+from benchmarks import plainly, speed, timing
+from benchmarks.timing import Bench, Row
+from ecg.labels import TRAINED
+from ecg.records import find_records
+from ecg.scoring import SINUS, challenge_score, load_weights, search_thresholds
+from ecg.store import build_store
+from ecg.synthetic import synthesize
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return Bench(tmp_path_factory.mktemp("speed"), rounds=1, records=8, files=300, validation=300, sizes=(60, 80),
+                 batch=4, product=64, network=speed.TINY)  # fmt: skip
+
+
+def expected(rows):
+    """Whether rows are such as a table may have."""
+    return all(0 < row.ratio < math.inf and 0 < row.bound < math.inf and row.what and row.against for row in rows)
+
+
+@pytest.mark.parametrize(("figure", "count"), [("store", 4), ("batches", 1), ("step", 1), ("answer", 2),
+                                               ("test_model", 1), ("evaluate", 2), ("thresholds", 1)])  # fmt: skip
+def test_a_figure_comes_to_ratios(bench, figure, count):
+    rows = timing.measure(speed.FIGURES[figure], bench)
+    assert len(rows) == count and expected(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("figure", ["loading", "growth"])
+def test_a_figure_that_takes_longer_comes_to_a_ratio(bench, figure):
+    rows = timing.measure(speed.FIGURES[figure], bench)
+    assert len(rows) == 1 and expected(rows)
+
+
+def test_pieces_are_timed_in_turns_and_the_first_round_does_not_count():
+    order = []
+
+    def slow():
+        time.sleep(0.5 if not order else 0.02)
+        order.append("slow")
+
+    found = timing.medians({"slow": slow, "fast": lambda: order.append("fast")}, rounds=3)
+    assert order == ["slow", "fast"] * 4
+    assert 0.02 <= found["slow"] < 0.4 and 0 < found["fast"] < found["slow"]
+
+
+def test_the_table_says_what_is_reached():
+    rows = [Row("a", "b", 2.5, 2.5), Row("c", "d", 2.51, 2.5), Row("e", "f", 0.45, 0.45, least=True),
+            Row("g", "h", 0.4, 0.45, least=True), Row("i", "the clock", 12.345, 10, unit=" ms")]  # fmt: skip
+    assert list(timing.lines(rows)) == [
+        "| what | against | ratio | to reach | reached |",
+        "|---|---|---|---|---|",
+        "| a | b | 2.50 | 2.5 at most | yes |",
+        "| c | d | 2.51 | 2.5 at most | no |",
+        "| e | f | 0.45 | 0.45 at least | yes |",
+        "| g | h | 0.40 | 0.45 at least | no |",
+        "| i | the clock | 12.35 ms | 10 ms at most | no |",
+    ]
+
+
+def test_operations_are_those_counted_by_hand(bench):
+    # Convolutions from 2 channels and back to 3, of 5 and 1 taps, over 10 samples, then 5; and 3 x 7 weights once.
+    signal = keras.Input((None, 2))
+    x = keras.layers.Conv1D(4, 5, 1, padding="same")(signal)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Conv1D(3, 1, 2, padding="same", use_bias=False)(x)
+    x = keras.layers.GlobalMaxPooling1D()(x)
+    network = keras.Model(signal, keras.layers.Dense(7)(x))
+    assert speed.operations(network, 10) == 2 * (10 * 5 * 2 * 4 + 5 * 1 * 4 * 3 + 3 * 7)
+    # The method's network, made tiny: at 100 samples 50 after the first convolution and 25 after pooling, where a pair
+    # of blocks has four convolutions of five taps, and each block squeezes 4 channels to 2 and back.
+    tiny = timing.build(bench, 12)
+    count = 50 * 16 * 12 * 4 + 4 * 25 * 5 * 4 * 4 + 2 * 2 * 4 * 2 + 4 * 8 + 8 * len(TRAINED)
+    assert speed.operations(tiny, 100) == 2 * count
+
+
+def test_the_plain_loops_score_as_evaluate_model_does(bench):
+    timing.measure(speed.evaluate, bench)
+    names, weights = load_weights()
+    folders = bench.place / "labels", bench.place / "answers"
+    records = sorted(path.stem for path in folders[0].iterdir())
+    plain = plainly.evaluate(records, *folders, [name.split("|") for name in names], weights)
+    _, auroc, auprc, _, _, right, measure, _, metric = evaluate_model.evaluate_model(*folders)
+    assert len(records) == bench.files and 0.5 < auroc < 1 and 0 < metric < 1
+    np.testing.assert_allclose(plain, (auroc, auprc, right, measure, metric), rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_plain_search_finds_the_same_thresholds(seed):
+    generator, weights = np.random.default_rng(seed), load_weights()[1]
+    labels = generator.random((200, 26)) < 0.1
+    probabilities = speed.likely(labels, generator).round(2)  # with equals, and values of candidates
+    found = search_thresholds(labels, probabilities, weights)
+    thresholds = plainly.search(labels, probabilities, weights, TRAINED, SINUS)
+    np.testing.assert_array_equal(found.by_class, thresholds)
+    assert len(set(thresholds)) > 5
+
+
+def test_what_answers_earn_is_the_same_by_loops_and_by_a_matrix_product():
+    generator, weights = np.random.default_rng(1), load_weights()[1]
+    labels, outputs = generator.random((2, 50, 26)) < 0.1
+    inactive = np.arange(26) == np.full((50, 1), SINUS)
+    for earned in (plainly.earned_by_loops, plainly.earned_by_product):
+        base, best, ours = (earned(labels, answers, weights) for answers in (inactive, labels, outputs))
+        assert (ours - base) / (best - base) == pytest.approx(challenge_score(labels, outputs, weights), rel=1e-12)
+
+
+def test_the_plain_chain_prepares_nearly_what_is_stored(bench):
+    data = timing.recordings(bench)
+    store = build_store(data, bench.place / "compared", jobs=1)
+    for record, path in enumerate(find_records(data)):
+        ours, plain = store.signal(record)[250:-250], plainly.prepare(path).T[250:-250]
+        for lead in range(12):
+            assert np.corrcoef(ours[:, lead], plain[:, lead])[0, 1] > 0.98
+        assert plainly.read(path) == 12 * 5000
+
+
+def test_of_real_recordings_those_of_twelve_leads_and_ten_seconds_are_taken(tmp_path):
+    data = tmp_path / "data"
+    synthesize(data / "first", 3, seed=1, sources={"PTB-XL": 1.0})
+    synthesize(data / "other leads", 2, seed=2, sources={"Georgia": 1.0}, leads=("I", "II"))
+    synthesize(data / "another frequency", 2, seed=3, sources={"PTB": 1.0})
+    (data / "first" / "HR00002.mat").unlink()
+    (data / "no header.hea").write_text("")
+    taken = timing.recordings(Bench(tmp_path, data))
+    assert sorted(os.listdir(taken)) == ["HR00001.hea", "HR00001.mat", "HR00003.hea", "HR00003.mat"]
+    with pytest.raises(SystemExit, match="no recordings of 12 leads"):
+        timing.recordings(Bench(tmp_path / "none", data / "other leads"))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [(["fastest"], "no figure is called fastest"),
+                                                    (["step", "--rounds", "4"], "5 rounds or more")])  # fmt: skip
+def test_an_argument_that_is_wrong_is_told(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr("sys.argv", ["speed", *arguments])
+    with pytest.raises(SystemExit):
+        speed.main()
+    assert message in capsys.readouterr().err
+
+
+def test_the_table_is_printed_for_the_figures_named(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["speed", "evaluate", "--files", "60", "--records", "8"])
+    speed.main()
+    text = capsys.readouterr().out.splitlines()
+    assert len(text) == 6 and {line.count("|") for line in text[:4]} == {6}
+    assert text[2].startswith("| evaluate_model.py on 60 recordings") and "cores" in text[5]
