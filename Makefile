@@ -5,6 +5,7 @@ help:
 	@echo "make demo         set up, make recordings up, train, answer, score: some minutes"
 	@echo "make test         set up, check the style, run the tests"
 	@echo "make test-slow    the tests that train for minutes"
+	@echo "make bench        how fast each part is, against the machine's limits: half an hour"
 	@echo "make docker-test  build the image and use it as the Challenge's organisers do"
 	@echo "make clean        remove what these made, the virtual environment too"
 
@@ -41,6 +42,10 @@ test: .venv/installed-dev
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
+# BENCH="store step --data FOLDER" measures these figures only, and on recordings of your own.
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.speed $(BENCH)
+
 # DOCKER_BUILD="--build-arg CUDA=0" leaves out the libraries for the GPU.
 DOCKER_IMAGE := ecg-entry
 DOCKER_DATA := $(CURDIR)/build/docker
@@ -60,4 +65,4 @@ clean:
 	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-slow docker-test clean
+.PHONY: help demo test test-slow bench docker-test clean

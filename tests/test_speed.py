@@ -1,6 +1,7 @@
 import math
 import os
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -27,9 +28,11 @@ def expected(rows):
     return all(0 < row.ratio < math.inf and 0 < row.bound < math.inf and row.what and row.against for row in rows)
 
 
-@pytest.mark.parametrize(("figure", "count"), [("store", 4), ("batches", 1), ("step", 1), ("answer", 2),
-                                               ("test_model", 1), ("evaluate", 2), ("thresholds", 1)])  # fmt: skip
+@pytest.mark.parametrize(("figure", "count"), [("store", 6), ("batches", 1), ("step", 1), ("answer", 2),
+                                               ("test_model", 1), ("evaluate", 2), ("thresholds", 2)])  # fmt: skip
 def test_a_figure_comes_to_ratios(bench, figure, count):
+    if figure in ("batches", "step"):  # whose network is compiled again and again
+        bench = replace(bench, network=speed.TINY | {"kernels": ()})
     rows = timing.measure(speed.FIGURES[figure], bench)
     assert len(rows) == count and expected(rows)
 
@@ -94,13 +97,13 @@ def test_the_plain_loops_score_as_evaluate_model_does(bench):
     np.testing.assert_allclose(plain, (auroc, auprc, right, measure, metric), rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_plain_search_finds_the_same_thresholds(seed):
+@pytest.mark.parametrize(("seed", "anew"), [(1, True), (2, False), (3, False)])
+def test_the_plain_search_finds_the_same_thresholds(seed, anew):
     generator, weights = np.random.default_rng(seed), load_weights()[1]
     labels = generator.random((200, 26)) < 0.1
     probabilities = speed.likely(labels, generator).round(2)  # with equals, and values of candidates
     found = search_thresholds(labels, probabilities, weights)
-    thresholds = plainly.search(labels, probabilities, weights, TRAINED, SINUS)
+    thresholds = plainly.search(labels, probabilities, weights, TRAINED, SINUS, anew)
     np.testing.assert_array_equal(found.by_class, thresholds)
     assert len(set(thresholds)) > 5
 
@@ -114,14 +117,16 @@ def test_what_answers_earn_is_the_same_by_loops_and_by_a_matrix_product():
         assert (ours - base) / (best - base) == pytest.approx(challenge_score(labels, outputs, weights), rel=1e-12)
 
 
-def test_the_plain_chain_prepares_nearly_what_is_stored(bench):
+@pytest.mark.parametrize("taps", speed.FILTERS.values())
+def test_the_plain_chain_prepares_nearly_what_is_stored(bench, taps):
     data = timing.recordings(bench)
     store = build_store(data, bench.place / "compared", jobs=1)
-    for record, path in enumerate(find_records(data)):
-        ours, plain = store.signal(record)[250:-250], plainly.prepare(path).T[250:-250]
-        for lead in range(12):
-            assert np.corrcoef(ours[:, lead], plain[:, lead])[0, 1] > 0.98
+    alike = []
+    for record, path in list(enumerate(find_records(data)))[:2]:
+        ours, plain = store.signal(record)[250:-250], plainly.prepare(path, taps).T[250:-250]
+        alike += [np.corrcoef(ours[:, lead], plain[:, lead])[0, 1] for lead in range(12)]
         assert plainly.read(path) == 12 * 5000
+    assert np.median(alike) > 0.99 and min(alike) > 0.8  # below 1 Hz the filters differ
 
 
 def test_of_real_recordings_those_of_twelve_leads_and_ten_seconds_are_taken(tmp_path):
@@ -131,10 +136,11 @@ def test_of_real_recordings_those_of_twelve_leads_and_ten_seconds_are_taken(tmp_
     synthesize(data / "another frequency", 2, seed=3, sources={"PTB": 1.0})
     (data / "first" / "HR00002.mat").unlink()
     (data / "no header.hea").write_text("")
+    (tmp_path / "first").mkdir()
     taken = timing.recordings(Bench(tmp_path, data))
     assert sorted(os.listdir(taken)) == ["HR00001.hea", "HR00001.mat", "HR00003.hea", "HR00003.mat"]
     with pytest.raises(SystemExit, match="no recordings of 12 leads"):
-        timing.recordings(Bench(tmp_path / "none", data / "other leads"))
+        timing.recordings(Bench(tmp_path / "first", data / "other leads"))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["fastest"], "no figure is called fastest"),

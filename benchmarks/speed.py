@@ -1,0 +1,294 @@
+"""How fast each part is, against what the machine could do at the best, or the same done plainly.
+
+python -m benchmarks.speed [FIGURE ...] [--data FOLDER] [--rounds 5] [--records N] [--files N]
+
+Figures: store, batches, step, answer, test_model, loading, evaluate, thresholds, and growth, which takes hours and is
+measured only where it is named, or "all" is. What is compared is timed in turns, after a round that does not count,
+and the medians are taken. Without --data the recordings are made up. Prints the table of benchmarks/README.md.
+"""
+
+import argparse
+import io
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import closing, redirect_stdout
+from datetime import date
+from itertools import cycle
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+import evaluate_model
+import team_code
+import test_model
+from benchmarks import plainly
+from benchmarks.timing import Bench, Row, build, lines, measure, models, recordings, told, training_step
+from ecg.batches import Batch, ahead, gather
+from ecg.headers import parse_codes, read_header_text
+from ecg.labels import TRAINED, encode, expand
+from ecg.leads import LEAD_SETS, LEADS
+from ecg.parallel import each
+from ecg.records import find_records, read_record
+from ecg.scoring import SINUS, load_weights, search_thresholds
+from ecg.signals import TAPS
+from ecg.startup import start_keras
+from ecg.store import build_store
+from ecg.synthetic import synthesize
+
+LENGTH = 2500  # samples at 250 Hz of all recordings but those of `growth`
+FILTERS = {f"FIR of {TAPS} taps, as ours": TAPS, "Butterworth of order 3": 0}
+CALLS = 20  # of what takes milliseconds, for each time that is taken
+REPEATS = 5  # of all batches, likewise
+PLAIN_SHARE = 20  # of how many recordings one is prepared or scored plainly, for all would take minutes
+PLAIN_CLASSES = 1  # of the trained ones, for which the plain search is timed
+LOADING = "import sys; from team_code import *; [load_model(sys.argv[1], each.split()) for each in sys.argv[2:]]"
+TINY = {"width": 4, "kernels": (5,), "squeeze_ratio": 2, "hidden": 8}  # settings of the network of `growth`
+
+
+def store(bench):
+    """Build the store, against scipy's loadmat of the same files, and against a plain chain of scipy's functions."""
+    data = recordings(bench)
+    paths = find_records(data)
+
+    def construct(jobs):
+        shutil.rmtree(bench.place / "built", ignore_errors=True)
+        build_store(data, bench.place / "built", jobs)
+
+    def read(jobs):
+        with closing(each(plainly.read, paths, jobs, "read")) as counts:
+            sum(counts)
+
+    pieces, share = {}, paths[::PLAIN_SHARE]
+    for name, taps in FILTERS.items():
+        pieces[name] = lambda taps=taps: [plainly.prepare(path, taps) for path in share]
+    for jobs in (1, 2):
+        pieces |= {("built", jobs): lambda jobs=jobs: construct(jobs), ("read", jobs): lambda jobs=jobs: read(jobs)}
+    seconds = yield pieces
+    for jobs in (1, 2):
+        built, least = seconds["built", jobs], seconds["read", jobs]
+        what = f"building the store of {len(paths):,} recordings, processes: {jobs}, {told(built)}"
+        yield Row(what, f"loadmat, {told(least)}", built / least, 2.5)
+        for name in FILTERS:
+            plain = seconds[name] * len(paths) / len(share)
+            against = f"loadmat, resample, filtfilt ({name}) in one process, {told(plain)} by {len(share)} of them"
+            yield Row(what, against, plain / built, 3, least=True)
+
+
+def batches(bench):
+    """Gather batches ahead of a step that does nothing, against the rate at which the network trains."""
+    stored = build_store(recordings(bench), bench.place / "store")
+    order = np.random.default_rng(1).permutation(len(stored))
+    size, records, columns = min(bench.batch, len(stored)), np.arange(len(stored)), range(len(LEADS))
+    starts = range(0, len(order) - size + 1, size)
+    plan = REPEATS * [Batch(order[start : start + size], np.zeros(size, int), LENGTH) for start in starts]
+
+    def feed():
+        for _ in ahead(lambda batch: gather(stored, records, columns, batch), plan):
+            pass
+
+    signals = gather(stored, records, columns, plan[0])
+    seconds = yield {"fed": feed, "trained": training_step(build(bench, len(LEADS)), signals)}
+    fed, trained = len(plan) * size / seconds["fed"], size / seconds["trained"]
+    yield Row(f"feeding batches of {size}, {fed:,.0f} recordings/s", f"training on them, {trained:,.0f}/s",
+              fed / trained, 10, least=True)  # fmt: skip
+
+
+def operations(network, length):
+    """Return the floating-point operations of the convolutions and dense layers for one signal of this length."""
+    import keras
+
+    layers = [layer for layer in network.layers if hasattr(layer, "kernel")]
+    every = keras.Model(network.input, [layer.output for layer in layers])
+    outputs = every.compute_output_spec(keras.KerasTensor((1, length, network.input_shape[-1])))
+    return sum(
+        2 * math.prod(layer.kernel.shape) * math.prod(output.shape[1:-1])
+        for layer, output in zip(layers, outputs, strict=True)
+    )
+
+
+def step(bench):
+    """Train a step, which takes three times the operations of a forward pass, against a large matrix product."""
+    import keras
+
+    network = build(bench, len(LEADS))
+    generator = np.random.default_rng(1)
+    signals = generator.normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
+    matrix = keras.ops.convert_to_tensor(generator.random((bench.product, bench.product), np.float32))
+    seconds = yield {
+        "step": training_step(network, signals),
+        "product": lambda: float(keras.ops.matmul(matrix, matrix)[0, 0]),
+    }
+    rate = 3 * bench.batch * operations(network, LENGTH) / seconds["step"] / 1e9
+    limit = 2 * bench.product**3 / seconds["product"] / 1e9
+    yield Row(f"a training step of {bench.batch} recordings, {told(seconds['step'])}, {rate:,.1f} GFLOP/s",
+              f"a product of {bench.product} x {bench.product} matrices, {limit:,.1f} GFLOP/s",
+              rate / limit, 0.45, least=True)  # fmt: skip
+
+
+def answer(bench):
+    """Answer for one recording, against the network's forward pass alone."""
+    path = find_records(recordings(bench))[0]
+    model, text, integers = team_code.load_model(models(bench), LEADS), read_header_text(path), read_record(path)[1]
+    signal = np.zeros((1, LENGTH, len(LEADS)), np.float32)
+    seconds = yield {
+        "answer": lambda: [team_code.run_model(model, text, integers) for _ in range(CALLS)],
+        "pass": lambda: [model.network.predict_on_batch(signal) for _ in range(CALLS)],
+    }
+    whole, forward = seconds["answer"] / CALLS, seconds["pass"] / CALLS
+    yield Row(f"one answer of run_model, {told(whole)}", f"the forward pass, {told(forward)}", whole / forward, 2)
+    yield Row("one answer of run_model", "the clock", 1000 * whole, 10, unit=" ms")
+
+
+def answers(bench):
+    """Answer for a folder with a model that is loaded, against reading and answering alone."""
+    data, folder = recordings(bench), models(bench)
+    paths, model = find_records(data), team_code.load_model(folder, LEADS)
+
+    def whole():
+        with patch.object(test_model, "load_model", lambda *_: model), redirect_stdout(io.StringIO()):
+            try:
+                test_model.main([folder, data, bench.place / "outputs"])
+            except SystemExit as end:
+                if end.code:
+                    raise RuntimeError(f"test_model.py failed: {end.code}") from end
+
+    def parts():
+        for path in paths:
+            team_code.run_model(model, read_header_text(path), read_record(path)[1])
+
+    seconds = yield {"whole": whole, "parts": parts}
+    taken, least = seconds["whole"], seconds["parts"]
+    yield Row(f"test_model.py on {len(paths):,} recordings, models loaded, {told(taken)}",
+              f"reading and answering, {told(least)}", taken / least, 1.2)  # fmt: skip
+
+
+def loading(bench):
+    """Start a process that loads the models of all five lead sets, against the clock."""
+    command = [sys.executable, "-c", LOADING, str(models(bench)), *(" ".join(leads) for leads in LEAD_SETS.values())]
+    seconds = yield {"load": lambda: subprocess.run(command, check=True, cwd=Path(__file__).parents[1])}
+    yield Row("starting, and loading all five models", "the clock", seconds["load"], 8, unit=" s")
+
+
+def evaluate(bench):
+    """Score answers, against reading the same files, and against loops over recordings and classes."""
+    names, weights = load_weights()
+    texts = [path.read_text() for path in find_records(recordings(bench))]
+    folders = bench.place / "labels", bench.place / "answers"
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    labels = np.array([encode(parse_codes(text)) for text in texts])[np.arange(bench.files) % len(texts)]
+    probabilities = likely(labels, np.random.default_rng(1))
+    for number, (text, row) in enumerate(zip(cycle(texts), probabilities, strict=False)):
+        lines = (names, (row >= 0.5).astype(int), row)
+        answer = "\n".join([f"#A{number:05}", *(",".join(map(str, values)) for values in lines), ""])
+        (folders[0] / f"A{number:05}.hea").write_text(text)
+        (folders[1] / f"A{number:05}.csv").write_text(answer)
+    files = [entry.path for folder in folders for entry in os.scandir(folder)]
+    share = [f"A{number:05}" for number in range(0, bench.files, PLAIN_SHARE)]
+    classes = [name.split("|") for name in names]
+
+    def read():
+        for file in files:
+            with open(file, "rb", buffering=0) as stream:
+                stream.read()
+
+    def whole():
+        with redirect_stdout(io.StringIO()):
+            evaluate_model.main(list(map(str, folders)))
+
+    seconds = yield {"whole": whole, "read": read, "plain": lambda: plainly.evaluate(share, *folders, classes, weights)}
+    taken, plain = seconds["whole"], seconds["plain"] * bench.files / len(share)
+    what = f"evaluate_model.py on {bench.files:,} recordings, {told(taken)}"
+    yield Row(what, f"reading the same bytes, {told(seconds['read'])}", taken / seconds["read"], 4)
+    yield Row(what, f"loops over recordings and classes, {told(plain)} by {len(share):,} of them", plain / taken, 15,
+              least=True)  # fmt: skip
+
+
+def likely(labels, generator):
+    """Return probabilities that tell labels (N, 26) well, though not always: (N, 26) float32, 0 of dropped classes."""
+    odds = generator.normal(np.where(labels, 1.0, -3.0), 1.5)
+    return expand((1 / (1 + np.exp(-odds))).astype(np.float32)[:, TRAINED])
+
+
+def thresholds(bench):
+    """Search thresholds, against the metric evaluated by a matrix product for each candidate."""
+    generator, weights = np.random.default_rng(1), load_weights()[1]
+    labels = generator.random((bench.validation, len(weights))) < generator.uniform(0.01, 0.2, len(weights))
+    probabilities = likely(labels, generator)
+    found = plainly.search(labels, probabilities, weights, TRAINED, SINUS, anew=False)
+    np.testing.assert_array_equal(search_thresholds(labels, probabilities, weights).by_class, found)
+
+    def plain(anew):
+        return lambda: plainly.search(labels, probabilities, weights, TRAINED[:PLAIN_CLASSES], SINUS, anew)
+
+    search = "search"
+    pieces = {"the metric": plain(True), "the metric, what depends on labels alone computed once": plain(False)}
+    seconds = yield {search: lambda: search_thresholds(labels, probabilities, weights), **pieces}
+    timed, every = (9 + 61 * count for count in (PLAIN_CLASSES, len(TRAINED)))
+    for name in pieces:
+        taken = seconds[name] * every / timed
+        yield Row(f"searching thresholds on {bench.validation:,} recordings, {told(seconds[search])}",
+                  f"{name}, for each of {every:,} candidates, {told(taken)} by {timed} of them",
+                  taken / seconds[search], 200, least=True)  # fmt: skip
+
+
+def growth(bench):
+    """Train tiny networks of 12 leads with all the method's steps on more and more recordings, against the fewest."""
+    from ecg.networks import NetworkSettings
+    from ecg.pipeline import Settings, train
+    from ecg.training import TrainingSettings
+
+    training = TrainingSettings(batch=32, smallest_batch=32, steps=1, epochs=2)
+    settings = Settings(network=NetworkSettings(**TINY), training=training, lead_sets=(12,))
+
+    def train_on(size):
+        model = bench.place / "model"
+        shutil.rmtree(model, ignore_errors=True)
+        train(bench.place / f"{size}", model, settings, log=lambda line: None)
+
+    for size in bench.sizes:
+        synthesize(bench.place / f"{size}", size, seed=1, jobs=os.cpu_count())
+    seconds = yield {size: lambda size=size: train_on(size) for size in bench.sizes}
+    first, *others = ((size, seconds[size] / size) for size in bench.sizes)
+    for size, taken in others:
+        yield Row(f"a recording of {size:,} in a whole training, {told(taken)}",
+                  f"of {first[0]:,}, {told(first[1])}", taken / first[1], 1.15)  # fmt: skip
+
+
+FIGURES = {"store": store, "batches": batches, "step": step, "answer": answer, "test_model": answers,
+           "loading": loading, "evaluate": evaluate, "thresholds": thresholds, "growth": growth}  # fmt: skip
+LONG = ("growth",)
+
+
+def main():
+    """Measure the figures that are named, or all but the long ones, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"{', '.join(FIGURES)}, or all")
+    parser.add_argument("--data", type=Path, help="folder of recordings; made up where it is not given")
+    parser.add_argument("--rounds", type=int, default=Bench.rounds, help="5 or more, beside one that does not count")
+    parser.add_argument("--records", type=int, default=Bench.records, help="recordings read and answered, at the most")
+    parser.add_argument("--files", type=int, default=Bench.files, help="recordings that are evaluated")
+    options = parser.parse_args()
+    if unknown := set(options.figures) - {*FIGURES, "all"}:
+        parser.error(f"no figure is called {', '.join(sorted(unknown))}")
+    if options.rounds < Bench.rounds:
+        parser.error(f"a median is of {Bench.rounds} rounds or more")
+    figures = options.figures or [name for name in FIGURES if name not in LONG]
+    figures = FIGURES if "all" in figures else figures
+    start_keras()
+    import keras
+
+    with tempfile.TemporaryDirectory() as place:
+        bench = Bench(Path(place), options.data, options.rounds, options.records, options.files)
+        for line in lines(row for name in figures for row in measure(FIGURES[name], bench)):
+            print(line, flush=True)
+    print(f"\n{os.cpu_count()} cores, {date.today()}, Keras {keras.version()} on {keras.backend.backend()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""What the figures of benchmarks.speed share: on what is measured, how it is timed, and how it is told."""
+
+import os
+import shutil
+import statistics
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ecg.headers import RecordError, read_header
+from ecg.labels import TRAINED
+from ecg.leads import LEAD_SETS, LEADS
+from ecg.records import find_records
+from ecg.synthetic import synthesize
+
+FREQUENCY, SECONDS = 500, 10
+
+
+class Row(NamedTuple):
+    """A line of the table: what is timed, against what, the ratio, and what it may be at the most, or at the least."""
+
+    what: str
+    against: str
+    ratio: float
+    bound: float
+    least: bool = False
+    unit: str = ""
+
+    @property
+    def reached(self):
+        """Return whether the ratio is within its bound."""
+        return self.ratio >= self.bound if self.least else self.ratio <= self.bound
+
+
+@dataclass(frozen=True)
+class Bench:
+    """On what is measured: a folder for all that is made, the folder of recordings or None, and sizes."""
+
+    place: Path
+    data: Path | None = None
+    rounds: int = 5
+    records: int = 500
+    files: int = 36_266  # label and output files of `evaluate`
+    validation: int = 17_500  # recordings of `thresholds`
+    sizes: tuple[int, ...] = (1000, 2000, 4000, 8000)  # recordings of `growth`
+    batch: int = 64
+    product: int = 2048  # rows and columns of the matrices of `step`
+    network: dict = field(default_factory=dict)  # settings of the network, where not the method's
+
+
+def medians(pieces, rounds):
+    """Time each of the functions, in turns, and return the medians: name -> s; the first round does not count."""
+    seconds = {name: [] for name in pieces}
+    for _ in range(1 + rounds):
+        for name, piece in pieces.items():
+            begun = time.perf_counter()
+            piece()
+            seconds[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
+
+
+def measure(figure, bench):
+    """Return the rows of a figure: a generator that yields what to time, is sent the medians, and yields the rows."""
+    with closing(figure(bench)) as steps:
+        row = steps.send(medians(next(steps), bench.rounds))
+        return [row, *steps]
+
+
+def lines(rows):
+    """Yield the lines of the table, in Markdown."""
+    yield "| what | against | ratio | to reach | reached |"
+    yield "|---" * 5 + "|"
+    for row in rows:
+        bound = f"{row.bound:g}{row.unit} at {'least' if row.least else 'most'}"
+        yield f"| {row.what} | {row.against} | {row.ratio:.2f}{row.unit} | {bound} | {'yes' if row.reached else 'no'} |"
+
+
+def told(seconds):
+    """Return a time as text."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.2f} ms"
+
+
+def recordings(bench):
+    """Return a folder of recordings of 12 leads and 10 s at 500 Hz in MATLAB files: the data's, or made up."""
+    folder = bench.place / "recordings"
+    if folder.exists():
+        return folder
+    if bench.data is None:
+        synthesize(folder, bench.records, seed=1, sources={"PTB-XL": 1.0}, jobs=os.cpu_count())
+        return folder
+    folder.mkdir()
+    chosen = {path.stem: path for path in find_records(bench.data) if is_usual(path)}
+    for path in list(chosen.values())[: bench.records]:
+        for file in (path, path.with_suffix(".mat")):
+            shutil.copy(file, folder)
+    return folder if chosen else sys.exit(f"{bench.data}: no recordings of 12 leads and 10 s at 500 Hz with .mat files")
+
+
+def is_usual(path):
+    """Return whether a header is of 12 leads and 10 s at 500 Hz, with a MATLAB file beside it."""
+    try:
+        header = read_header(path)
+    except (RecordError, OSError):
+        return False
+    shape = len(header.leads), header.sampling_frequency, header.samples
+    return shape == (len(LEADS), FREQUENCY, FREQUENCY * SECONDS) and path.with_suffix(".mat").exists()
+
+
+def build(bench, leads):
+    """Return an untrained network for a number of leads."""
+    from ecg.networks import NetworkSettings, build_network
+
+    return build_network(NetworkSettings(**bench.network), leads, len(TRAINED))
+
+
+def training_step(network, signals):
+    """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training` does."""
+    import keras
+
+    from ecg.losses import AsymmetricLoss
+    from ecg.training import Examples, settle
+
+    labels = (np.random.default_rng(1).random((len(signals), len(TRAINED))) < 0.1).astype(np.float32)
+    masks = np.ones_like(labels)
+    network.compile(keras.optimizers.Adam(1e-4), AsymmetricLoss(), jit_compile=keras.backend.backend() == "jax")
+    network.optimizer.build(network.trainable_variables)
+    settle(network, Examples(None, np.arange(len(signals)), tuple(range(signals.shape[2])), labels, masks))
+    return lambda: float(network.train_on_batch(signals, labels, sample_weight=masks))
+
+
+def models(bench):
+    """Return a folder with an untrained model for each lead set."""
+    from ecg.bundle import Bundle, save_bundle
+    from ecg.networks import NetworkSettings
+
+    folder = bench.place / "models"
+    if not folder.exists():
+        for count, leads in LEAD_SETS.items():
+            bundle = Bundle(leads, NetworkSettings(**bench.network), np.full(26, 0.5), build(bench, count))
+            save_bundle(bundle, folder)
+    return folder
