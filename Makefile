@@ -5,7 +5,7 @@ help:
 	@echo "make demo         set up, make recordings up, train, answer, score: some minutes"
 	@echo "make test         set up, check the style, run the tests"
 	@echo "make test-slow    the tests that train for minutes"
-	@echo "make bench        how fast each part is, against the machine's limits: half an hour"
+	@echo "make bench        how fast each part is, against the machine's limits"
 	@echo "make docker-test  build the image and use it as the Challenge's organisers do"
 	@echo "make clean        remove what these made, the virtual environment too"
 

@@ -2,7 +2,7 @@
 
 python -m benchmarks.speed [FIGURE ...] [--data FOLDER] [--rounds 5] [--records N] [--files N]
 
-Figures: store, batches, step, answer, test_model, loading, evaluate, thresholds, and growth, which takes hours and is
+Figures: store, batches, step, answer, test_model, loading, evaluate, thresholds, and growth, which takes long and is
 measured only where it is named, or "all" is. What is compared is timed in turns, after a round that does not count,
 and the medians are taken. Without --data the recordings are made up. Prints the table of benchmarks/README.md.
 """
