@@ -43,8 +43,8 @@ SPIKE = "beyond 20 mV"
 # (PTB-XL). In 655 real recordings of these sources, in each of the five lead sets, Georgia's range is 0.4 to 2.3 mV,
 # PTB-XL's 0.3 to 4.0, and PTB's 1.0 to 3.5. Only a gain that is written is corrected: PTB-XL's 200 is WFDB's default as
 # well, for a header that does not say.
-# A known limit: of 366 real recordings of PTB-XL, stored truly with 200 for a millivolt, 138 would be corrected
-# falsely, for no range parts the two. The Challenge writes PTB-XL with 1000, so a written 200 is the early release's.
+# Known limits, for no range parts the two: of 366 real recordings of PTB-XL, stored truly with 200 for a millivolt, 138
+# would be corrected falsely, and so are small ones of Georgia at 4880. The Challenge's own have 1000 in both sources.
 MICROVOLTS = 1000.0
 EARLY_GAINS = {"Georgia": (4880.0, 0.2, 3.0), "PTB-XL": (200.0, 0.25, 6.0), "PTB": (2e6, 0.2, 8.0)}
 
@@ -214,9 +214,7 @@ def _faulty(integers, leads):
 
 def _held_singly(integers):
     """Return whether single precision holds these numbers as they are, as it does integers of up to 24 bits."""
-    if integers.dtype.itemsize <= 2 or integers.dtype == np.float32:
-        return True
-    return bool((integers.astype(np.float32) == integers).all())
+    return np.can_cast(integers.dtype, np.float32) or bool((integers.astype(np.float32) == integers).all())
 
 
 def _mended(integers, lead, mended):
