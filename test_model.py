@@ -78,8 +78,9 @@ def load_models(folder, headers):
                 leads = read_header(header).lead_names
             except (RecordError, OSError):
                 continue  # it fails, and says so, when its turn comes
-            if lead_sets(leads) not in models:
-                models[lead_sets(leads)] = attempt(load_model, folder, sort_leads(leads))
+            filled = lead_sets(leads)
+            if filled not in models:
+                models[filled] = attempt(load_model, folder, sort_leads(leads))
     reasons = [reason for _, reason in models.values()]
     if reasons and all(reasons):
         sys.exit(printable(f"{folder}: {reasons[0]}"))

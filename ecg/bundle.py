@@ -13,7 +13,7 @@ import numpy as np
 
 from ecg.files import aside, read_bytes
 from ecg.headers import parse_header
-from ecg.labels import ABBREVIATIONS, SCORED, TRAINED, expand
+from ecg.labels import EMPTY, SCORED, TRAINED, expand
 from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
 from ecg.networks import NetworkSettings, build_network
 from ecg.records import SignalError
@@ -22,7 +22,6 @@ from ecg.signals import RATE, by_leads, pieces, preprocess
 
 FORMAT = 2  # of the JSON file
 CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)
-EMPTY = tuple(ABBREVIATIONS[column] for column in TRAINED)  # what an empty answer may be replaced by
 LARGEST_JSON, LARGEST_WEIGHTS = 2**20, 2**31  # bytes of the two files
 LARGEST_SIZE, MOST_PAIRS = 2**16, 16  # of anything in a network, and of its pairs of blocks
 # What Keras raises over weights that are damaged, or another network's.
@@ -95,7 +94,7 @@ def save_bundle(bundle, folder):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights, description = _files(folder, len(bundle.leads))
+    weights, description = model_files(folder, len(bundle.leads))
     with aside(weights) as part:
         # Keras saves a trained network's optimizer with it, twice as large; a fresh one has none.
         network = build_network(bundle.settings, len(bundle.leads), len(TRAINED))
@@ -125,11 +124,11 @@ def load_bundle(folder, leads):
         limb = LIMB.keys() & set(map(standard_name, leads))
         others = f"{2 - len(limb)} of {', '.join(lead for lead in LIMB if lead not in limb)} is missing"
         raise ModelError(f"leads {', '.join(leads) or 'none'} fill none of the lead sets: {others}")
-    count = lead_set(leads, [count for count in LEAD_SETS if _files(folder, count)[1].exists()])
+    count = lead_set(leads, [count for count in LEAD_SETS if model_files(folder, count)[1].exists()])
     if not count:
-        description = _files(folder, lead_set(leads))[1]
+        description = model_files(folder, lead_set(leads))[1]
         raise ModelError(f"{folder}: no model for leads {', '.join(leads)}, {description.name} is missing")
-    weights, description = _files(folder, count)
+    weights, description = model_files(folder, count)
     saved = _read_description(description, count)
     data = read_bytes(weights, LARGEST_WEIGHTS, ModelError)
     _check(_sha256(data) == saved["weights"], weights, "SHA-256", _sha256(data), f"{saved['weights']} by the JSON file")
@@ -148,7 +147,8 @@ def load_bundle(folder, leads):
     return Bundle(LEAD_SETS[count], settings, thresholds, network, saved["empty"])
 
 
-def _files(folder, count):
+def model_files(folder, count):
+    """Return where a lead set's model is in a folder: its weights, and the description that makes it whole."""
     return folder / f"{count}_leads.weights.h5", folder / f"{count}_leads.json"
 
 

@@ -180,6 +180,7 @@ def parse_header(text, place="header", as_written=False):
     if len(leads) != int(record["leads"]) or not leads:
         raise HeaderError(f"{place}: {len(leads)} lead lines where the record line says {record['leads']}")
     told = _comments(text)
+    written = tuple(_codes(told["dx"]))
     return Header(
         name=record["name"] if as_written else re.sub(r"(?<=.)\.(mat|hea)$", "", record["name"]),
         sampling_frequency=frequency,
@@ -187,8 +188,8 @@ def parse_header(text, place="header", as_written=False):
         leads=tuple(leads),
         age=_age(told["age"][-1]) if told["age"] else math.nan,
         sex=_sex(told["sex"][-1]) if told["sex"] else "Unknown",
-        codes=tuple(dict.fromkeys(map(code_of, _codes(told["dx"])))),
-        written=tuple(_codes(told["dx"])),
+        codes=tuple(dict.fromkeys(map(code_of, written))),
+        written=written,
     )
 
 

@@ -57,6 +57,7 @@ COLUMN = {abbreviation: column for column, abbreviation in enumerate(ABBREVIATIO
 # Fewer than 700 recordings in the public training data: never trained, always 0 in the answer.
 DROPPED = ("BBB", "Brady", "LPR", "PRWP")
 TRAINED = np.array([column for column, name in enumerate(ABBREVIATIONS) if name not in DROPPED])
+EMPTY = tuple(ABBREVIATIONS[column] for column in TRAINED)  # what an empty answer may be replaced by
 
 # Ventricular ectopic beats are not scored; the method counts them as premature ventricular contractions.
 MERGED = {"164884008": "PVC"}

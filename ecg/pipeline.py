@@ -10,12 +10,12 @@ import keras
 import numpy as np
 
 from ecg.budget import Budget
-from ecg.bundle import EMPTY, Bundle, save_bundle
+from ecg.bundle import Bundle, model_files, save_bundle
 from ecg.cleaning import CleaningSettings, Relabelling, label_masks
 from ecg.files import LOCK, locked
 from ecg.fitting import Stage, fitted
 from ecg.headers import RecordError
-from ecg.labels import PROXY_SOURCE, TRAINED, expand
+from ecg.labels import EMPTY, PROXY_SOURCE, TRAINED, expand
 from ecg.leads import LEAD_SETS
 from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss
 from ecg.networks import NetworkSettings, build_network
@@ -93,7 +93,8 @@ def by_the_method(data, model, settings, facts, log):
         shutil.rmtree(left, ignore_errors=True)
     log(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
     store = claimed_store(data, model, settings, facts, log)
-    if FINISHED in claimed(model / CLAIM) and all(path.exists() for path in descriptions(model, settings)):
+    whole = all(model_files(model, count)[1].exists() for count in settings.lead_sets)
+    if whole and FINISHED in claimed(model / CLAIM):
         put_away(stages, removed)
         log(f"{model}: holds what this training comes to already; give an empty folder to train anew")
         return None
@@ -195,11 +196,6 @@ def claimed_store(data, model, settings, facts, log):
     see_that_none(differences(model / CLAIM, facts), model)
     claim(model / CLAIM, claimed(model / CLAIM) | facts)
     return store
-
-
-def descriptions(model, settings):
-    """Return the paths of the files that make each network of a training whole, once they are in the model folder."""
-    return [model / f"{count}_leads.json" for count in settings.lead_sets]
 
 
 def put_away(folder, place):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ecg.arguments import diagnosis, given, habit, momentum, picture, positive, proportion, share, whole
-from ecg.bundle import EMPTY
+from ecg.labels import EMPTY
 
 
 @pytest.mark.parametrize(
