@@ -34,8 +34,8 @@ from ecg.labels import TRAINED, encode, expand
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.parallel import each
 from ecg.records import find_records, read_record
+from ecg.resampling import TAPS
 from ecg.scoring import SINUS, load_weights, search_thresholds
-from ecg.signals import TAPS
 from ecg.startup import start_keras
 from ecg.store import build_store
 from ecg.synthetic import synthesize

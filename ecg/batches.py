@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.signals import RATE
+from ecg.resampling import RATE
 
 # Samples; training cuts to the largest that a recording reaches. No step is the usual length, 10 s, so that most cuts
 # fall elsewhere in each epoch.

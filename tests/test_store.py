@@ -10,8 +10,9 @@ from ecg.headers import RecordError
 from ecg.labels import ABBREVIATIONS, encode, source_of
 from ecg.leads import LEADS
 from ecg.records import read_record
-from ecg.signals import LONGEST, RATE, Repair, preprocess
-from ecg.store import INDEX, SIGNALS, build_store, load, open_store
+from ecg.resampling import RATE
+from ecg.signals import LONGEST, Repair, preprocess
+from ecg.store import INDEX, SIGNALS, build_store, load, open_store, prepared
 
 
 def test_holds_every_record_of_the_trained_sources_in_order(store, headers):
@@ -210,13 +211,16 @@ def test_what_was_mended_is_kept(headers, tmp_path, monkeypatch):
 def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
     data = copied(headers, tmp_path / "data", 1)
     (path,) = data.glob("*.hea")
-    whole = load(path)
+    whole = prepared(path)
     assert whole.reason is None and whole.header.name == path.stem and whole.microvolts.dtype == np.int16
+    brief = load(path)
+    assert brief.header is None and brief.stored is None
+    np.testing.assert_array_equal(brief.microvolts, whole.microvolts)
     path.with_suffix(".mat").unlink()
-    halved = load(path)
+    halved = prepared(path)
     assert halved.header == whole.header and halved.microvolts is None and path.stem in halved.reason
     path.write_text("nonsense")
-    assert load(path).header is None and "line 1" in load(path).reason
+    assert prepared(path).header is None and "line 1" in prepared(path).reason
 
 
 def test_a_recording_without_any_signal_teaches_nothing_and_is_left_out(headers, tmp_path):
