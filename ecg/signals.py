@@ -89,9 +89,9 @@ def preprocess(header, recording, leads, whole=None):
     return Prepared(filtered.T.astype(np.int16, order="C"), tuple(repairs))
 
 
-def millivolts(microvolts):
-    """Return whole microvolts, int16 of any shape, as float32 mV."""
-    return microvolts * RESOLUTION
+def millivolts(microvolts, out=None):
+    """Return whole microvolts, int16 of any shape, as float32 mV, in `out` where there is such an array."""
+    return np.multiply(microvolts, RESOLUTION, out=out)
 
 
 def by_leads(header, recording):

@@ -1,6 +1,8 @@
+import mmap
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,6 +37,25 @@ def test_a_cut_of_some_leads_is_that_part_of_the_whole(store):
     whole = store.signal(3)
     np.testing.assert_array_equal(store.signal(3, columns, 100, 250), whole[100:350, columns])
     assert len(whole) == store.lengths[3]
+
+
+def test_what_is_expected_covers_the_samples_that_come_and_no_whole_page_beside_them(store):
+    asked = []
+
+    class Watched(mmap.mmap):
+        def madvise(self, advice, start, size):
+            super().madvise(advice, start, size)
+            asked.append((start, start + size))
+
+    file = open(store.microvolts.filename, "rb")  # noqa: SIM115 - closed below, while what it is mapped to stays
+    mapped = Watched(file.fileno(), 0, access=mmap.ACCESS_READ)
+    file.close()
+    watched = replace(store, microvolts=np.ndarray(store.microvolts.shape, np.int16, mapped))
+    records, starts = np.array([4, 0, 9]), np.array([17, 0, 250])
+    watched.expect(records, starts, 200)
+    sample = 2 * len(LEADS)
+    for (first, last), row in zip(asked, store.starts[records] + starts, strict=True):
+        assert row * sample - mmap.PAGESIZE < first <= row * sample and last == (row + 200) * sample
 
 
 def test_does_not_depend_on_the_number_of_processes(store, made_up, tmp_path):
