@@ -73,9 +73,9 @@ def load_answer(file, classes):
     """Return for each class whether an output file answers it, and its probability: two lists."""
     with open(file) as lines:
         _, names, answers, scores = [line.strip().split(",") for line in lines]
-    answered, probabilities = [], []
+    entries, answered, probabilities = [name.split("|") for name in names], [], []
     for codes in classes:
-        places = [place for place, name in enumerate(names) if any(code in codes for code in name.split("|"))]
+        places = [place for place, entry in enumerate(entries) if any(code in codes for code in entry)]
         answered.append(any(float(answers[place]) == 1 for place in places))
         probabilities.append(mean([float(scores[place]) for place in places]) if places else 0.0)
     return answered, probabilities
@@ -113,9 +113,10 @@ def earned_by_loops(labels, outputs, weights):
     for label, output in zip(labels, outputs, strict=True):
         union = max(sum(a or b for a, b in zip(label, output, strict=True)), 1)
         for j in range(len(label)):
-            for k in range(len(output)):
-                if label[j] and output[k]:
-                    earned += weights[j][k] / union
+            if label[j]:
+                for k in range(len(output)):
+                    if output[k]:
+                        earned += weights[j][k] / union
     return earned
 
 
