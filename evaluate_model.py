@@ -100,12 +100,12 @@ def read(file):
     """Return a file's text; only its ASCII part matters, and Latin-1 reads any byte."""
     number = os.open(file, os.O_RDONLY)  # open() takes twice the time, which counts where files are many and small
     try:
-        parts = [os.read(number, CHUNK)]
-        while len(parts[-1]) == CHUNK:  # of a regular file, less is read at its end alone
-            parts.append(os.read(number, CHUNK))
+        data = os.read(number, CHUNK)
+        while len(data) % CHUNK == 0 and (more := os.read(number, CHUNK)):  # a short read is the end of a file
+            data += more
     finally:
         os.close(number)
-    return b"".join(parts).decode("latin-1")
+    return data.decode("latin-1")
 
 
 def load_labels(files, columns, classes):
@@ -122,7 +122,7 @@ def load_labels(files, columns, classes):
 def from_diagnoses(text):
     """Return a header's text from the line on that has the first "Dx", or its end where none has.
 
-    Before it are all that tell recordings apart: as a rule, many have the rest in common.
+    The lines before it tell recordings apart; the rest many have in common.
     """
     return text[text.rfind("\n", 0, text.lower().find("dx")) + 1 :]
 
