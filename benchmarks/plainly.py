@@ -11,6 +11,7 @@ from scipy.io import loadmat
 from scipy.signal import butter, filtfilt, firwin, resample
 
 SINUS = "426783006"  # the code of sinus rhythm
+TRUE = ("True", "true", "T", "t")
 BAND = (0.5, 45.0)  # Hz
 
 
@@ -34,17 +35,16 @@ def prepare(path, taps, gain=1000.0):
 def evaluate(names, label_directory, output_directory, classes, weights):
     """Return AUROC, AUPRC, accuracy, F-measure and Challenge metric of the recordings of these names, by loops.
 
-    classes are tuples of codes. The means are over the classes that have an area, or a measure.
+    classes are tuples of codes. The means are over the classes that have an area, or a measure. As in the Challenge's
+    own evaluator, the loops are over the elements of arrays (N, C).
     """
-    labels, outputs, scores = [], [], []
-    for name in names:
-        labels.append(load_labels(os.path.join(label_directory, f"{name}.hea"), classes))
-        row = load_answer(os.path.join(output_directory, f"{name}.csv"), classes)
-        outputs.append(row[0])
-        scores.append(row[1])
     count = len(classes)
-    areas = [areas_of([row[k] for row in labels], [row[k] for row in scores]) for k in range(count)]
-    measures = [f_measure([row[k] for row in labels], [row[k] for row in outputs]) for k in range(count)]
+    labels, outputs, scores = (np.zeros((len(names), count), kind) for kind in (bool, bool, float))
+    for row, name in enumerate(names):
+        labels[row] = load_labels(os.path.join(label_directory, f"{name}.hea"), classes)
+        outputs[row], scores[row] = load_answer(os.path.join(output_directory, f"{name}.csv"), classes)
+    areas = [areas_of(labels[:, k], scores[:, k]) for k in range(count)]
+    measures = [f_measure(labels[:, k], outputs[:, k]) for k in range(count)]
     right = 0
     for label, output in zip(labels, outputs, strict=True):
         right += all(label[k] == output[k] for k in range(count))
@@ -73,12 +73,21 @@ def load_answer(file, classes):
     """Return for each class whether an output file answers it, and its probability: two lists."""
     with open(file) as lines:
         _, names, answers, scores = [line.strip().split(",") for line in lines]
-    answered, probabilities = [], []
+    entries, answered, probabilities = [name.split("|") for name in names], [], []
     for codes in classes:
-        places = [place for place, name in enumerate(names) if any(code in codes for code in name.split("|"))]
-        answered.append(any(float(answers[place]) == 1 for place in places))
-        probabilities.append(mean([float(scores[place]) for place in places]) if places else 0.0)
+        places = [place for place, entry in enumerate(entries) if any(code in codes for code in entry)]
+        answered.append(any(answers[place] in TRUE or number(answers[place]) == 1 for place in places))
+        probabilities.append(mean([number(scores[place]) for place in places]) if places else 0.0)
     return answered, probabilities
+
+
+def number(text):
+    """Return a text as a number, 0 where it is not a finite one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
 
 
 def areas_of(labels, scores):
@@ -113,9 +122,10 @@ def earned_by_loops(labels, outputs, weights):
     for label, output in zip(labels, outputs, strict=True):
         union = max(sum(a or b for a, b in zip(label, output, strict=True)), 1)
         for j in range(len(label)):
-            for k in range(len(output)):
-                if label[j] and output[k]:
-                    earned += weights[j][k] / union
+            if label[j]:
+                for k in range(len(output)):
+                    if output[k]:
+                        earned += weights[j][k] / union
     return earned
 
 

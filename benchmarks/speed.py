@@ -44,7 +44,7 @@ LENGTH = 2500  # samples at 250 Hz of all recordings but those of `growth`
 FILTERS = {f"FIR of {TAPS} taps, as ours": TAPS, "Butterworth of order 3": 0}
 CALLS = 20  # of what takes milliseconds, for each time that is taken
 REPEATS = 5  # of all batches, likewise
-PLAIN_SHARE = 20  # of how many recordings one is prepared or scored plainly, for all would take minutes
+PLAIN_SHARE = 20  # of how many recordings one is prepared plainly, for all would take minutes
 PLAIN_CLASSES = 1  # of the trained ones, for which the plain search is timed
 LOADING = "import sys; from team_code import *; [load_model(sys.argv[1], each.split()) for each in sys.argv[2:]]"
 TINY = {"width": 4, "kernels": (5,), "squeeze_ratio": 2, "hidden": 8}  # settings of the network of `growth`
@@ -198,24 +198,27 @@ def evaluate(bench):
         (folders[0] / f"A{number:05}.hea").write_text(text)
         (folders[1] / f"A{number:05}.csv").write_text(answer)
     files = [entry.path for folder in folders for entry in os.scandir(folder)]
-    share = [f"A{number:05}" for number in range(0, bench.files, PLAIN_SHARE)]
+    records = [f"A{number:05}" for number in range(bench.files)]
     classes = [name.split("|") for name in names]
 
     def read():
         for file in files:
-            with open(file, "rb", buffering=0) as stream:
-                stream.read()
+            number = os.open(file, os.O_RDONLY)
+            os.read(number, 2**16)
+            os.close(number)
 
     def whole():
         with redirect_stdout(io.StringIO()):
             evaluate_model.main(list(map(str, folders)))
 
-    seconds = yield {"whole": whole, "read": read, "plain": lambda: plainly.evaluate(share, *folders, classes, weights)}
-    taken, plain = seconds["whole"], seconds["plain"] * bench.files / len(share)
+    def plain():
+        plainly.evaluate(records, *folders, classes, weights)
+
+    seconds = yield {"whole": whole, "read": read, "plain": plain}
+    taken, loops = seconds["whole"], seconds["plain"]
     what = f"evaluate_model.py on {bench.files:,} recordings, {told(taken)}"
     yield Row(what, f"reading the same bytes, {told(seconds['read'])}", taken / seconds["read"], 4)
-    yield Row(what, f"loops over recordings and classes, {told(plain)} by {len(share):,} of them", plain / taken, 15,
-              least=True)  # fmt: skip
+    yield Row(what, f"loops over recordings and classes, {told(loops)}", loops / taken, 15, least=True)
 
 
 def likely(labels, generator):

@@ -7,6 +7,7 @@ Source of the definitions: the PhysioNet/CinC Challenge 2021; of the search: Cai
 import csv
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ COMMON_CANDIDATES = np.arange(10, 91, 10)  # step 1: 0.1 to 0.9 by 0.1
 CLASS_CANDIDATES = np.arange(20, 81)  # step 2: 0.20 to 0.80 by 0.01
 HALF = 50
 TIE = 1e-9  # scores that differ by less differ by rounding only
+LEVELS = 101  # of probabilities in hundredths, from 0 to 1
+COUNT = np.int16  # of counts (N, C): to fill fresh memory costs more time than to count
 
 
 def load_weights(path=WEIGHTS):
@@ -44,7 +47,6 @@ def credit(labels, outputs):
     """
     labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
     union = np.maximum((labels | outputs).sum(axis=1, keepdims=True), 1)
-    # einsum, here and below, since BLAS on threads takes 100 times as long where its cores are busy
     return np.einsum("nj,nk->jk", labels / union, outputs.astype(np.float64))
 
 
@@ -54,19 +56,33 @@ def challenge_score(labels, outputs, weights, sinus=SINUS):
     labels, outputs (N, C); weights (C, C), of which NaN is ignored; sinus is the column of sinus rhythm. 0 where
     the labels earn what always sinus rhythm earns.
     """
-    return _scale(labels, weights, sinus)(outputs)
+    labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
+    worth = worth_of_answers(labels, weights)
+    return float(_score(_earned(labels, outputs, worth), _limits(labels, worth, sinus)))
 
 
-def _scale(labels, weights, sinus=SINUS):
-    """Return the function that scores outputs for these labels."""
+def worth_of_answers(labels, weights):
+    """Return what each answer earns in each recording before it is divided by the number of classes: (N, C)."""
+    # einsum, since BLAS on threads takes 100 times as long where its cores are busy
+    return np.einsum("nj,jk->nk", np.asarray(labels, np.float64), np.nan_to_num(weights))
 
-    def earned(answers):
-        return np.nansum(weights * credit(labels, answers))
 
-    inactive = np.zeros(np.shape(labels), bool)
+def _earned(labels, outputs, worth):
+    """Return what each recording earns: (N,)."""
+    return np.einsum("nk,nk->n", worth, outputs) / np.maximum((labels | outputs).sum(axis=1), 1)
+
+
+def _limits(labels, worth, sinus=SINUS):
+    """Return what each recording earns by sinus rhythm alone, and by its labels: (2, N)."""
+    inactive = np.zeros_like(labels)
     inactive[:, sinus] = True
-    base, best = earned(inactive), earned(labels)
-    return lambda outputs: float((earned(outputs) - base) / (best - base)) if best != base else 0.0
+    return np.array([_earned(labels, answers, worth) for answers in (inactive, labels)])
+
+
+def _score(earned, limits, counts=1):
+    """Return the metric of what recordings earn (..., N): (...,), each recording counted so often, scalar or (N,)."""
+    total, base, best = ((each * counts).sum(axis=-1) for each in (earned, *limits))
+    return (total - base) / (best - base) if best != base else np.zeros_like(total)
 
 
 @dataclass(frozen=True)
@@ -112,57 +128,71 @@ def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
     if not np.isfinite(probabilities).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(probabilities))} of the probabilities are not finite")
 
-    score = _scale(labels, weights)
-    scores, common, by_class = _two_steps(labels, probabilities, weights)
+    worth, reached = worth_of_answers(labels, weights), _hundredths(probabilities)
+    limits = _limits(labels, worth)
+    earned = np.array([_earned(labels, reached >= candidate, worth) for candidate in COMMON_CANDIDATES])
+    gains = cache(lambda common: gain_of_answering(labels, reached >= common, worth))
+    bins = reached + LEVELS * np.arange(reached.shape[1], dtype=COUNT)
+
+    def two_steps(counts):
+        scores = _score(earned, limits, counts)
+        common = _best(scores, COMMON_CANDIDATES, HALF)
+        totals = _totals(gains(common) * counts[:, None], bins)
+        return scores, common, _best(totals, CLASS_CANDIDATES, common) / 100
+
+    def score(thresholds):
+        return float(_score(_earned(labels, probabilities >= thresholds, worth), limits))
+
+    recordings = len(labels)
+    scores, common, by_class = two_steps(np.ones(recordings))
     thresholds, generator = by_class, np.random.default_rng(seed)
     if resamples:
-        draws = (generator.integers(0, len(labels), len(labels)) for _ in range(resamples))
-        found = (_two_steps(labels[draw], probabilities[draw], weights)[2] for draw in draws)
-        thresholds = sum(found) / resamples
+        draws = (generator.integers(0, recordings, recordings) for _ in range(resamples))
+        thresholds = sum(two_steps(np.bincount(draw, minlength=recordings))[2] for draw in draws) / resamples
     return Search(
         common=float(common / 100),
         by_class=by_class,
         thresholds=thresholds,
         score_at_half=scores[COMMON_CANDIDATES == HALF].item(),
         score_common=scores[COMMON_CANDIDATES == common].item(),
-        score_by_class=score(probabilities >= by_class),
-        score=score(probabilities >= thresholds),
+        score_by_class=score(by_class),
+        score=score(thresholds),
     )
 
 
-def _two_steps(labels, probabilities, weights):
-    """Return the scores of step 1's candidates, the best of these in hundredths, and step 2's thresholds (C,)."""
-    score = _scale(labels, weights)
-    scores = np.array([score(probabilities >= candidate / 100) for candidate in COMMON_CANDIDATES])
-    common = _best(scores, COMMON_CANDIDATES, HALF)
-    gains = gain_of_answering(labels, probabilities >= common / 100, weights)
-    totals = _totals(gains, probabilities, CLASS_CANDIDATES / 100)
-    return scores, common, _best(totals, CLASS_CANDIDATES, common) / 100
+def _hundredths(probabilities):
+    """Return the highest hundredth that each probability reaches, 0 to 100: uint8.
+
+    It reaches a candidate, probability >= candidate / 100, just where the hundredth does.
+    """
+    probabilities = np.clip(probabilities, 0, 1)
+    hundredths = (100 * probabilities).astype(np.uint8)  # which by rounding may be one too many or too few
+    hundredths += probabilities >= (hundredths + 1) / 100
+    hundredths -= probabilities < hundredths / 100
+    return hundredths
 
 
-def gain_of_answering(labels, outputs, weights):
+def gain_of_answering(labels, outputs, worth):
     """Return what a recording's credit gains when a class's answer turns from no to yes, its others fixed: (N, C).
 
-    Neither the class's own answer in `outputs` nor its threshold plays a part, so the gains of the recordings
-    beyond a threshold simply add up.
+    `worth` is that of answers to these labels. Neither the class's own answer in `outputs` nor its threshold plays a
+    part, so the gains of the recordings beyond a threshold simply add up.
     """
-    # What each answer earns (N, C), before the division by the number of classes.
-    earned = np.einsum("nj,jk->nk", labels.astype(np.float64), np.nan_to_num(weights))
-    others = (earned * outputs).sum(axis=1, keepdims=True) - earned * outputs
-    union = (labels | outputs).sum(axis=1, keepdims=True) - (outputs & ~labels)  # the class unanswered
-    return (others + earned) / (union + ~labels) - others / np.maximum(union, 1)
+    answered = worth * outputs
+    others = answered.sum(axis=1, keepdims=True) - answered
+    union = (labels | outputs).sum(axis=1, keepdims=True, dtype=COUNT) - (outputs & ~labels)  # the class unanswered
+    return (others + worth) / (union + ~labels) - others / np.maximum(union, 1)
 
 
-def _totals(gains, probabilities, candidates):
-    """Return the summed gains of the recordings at or above each candidate threshold: (C, candidates).
+def _totals(gains, bins):
+    """Return the summed gains of the recordings at or above each of step 2's candidates: (C, candidates).
 
-    Recordings are sorted into the gaps between candidates, and the sums of the gaps added up from the top.
+    `bins` are the hundredths that the probabilities reach, class k's from k * LEVELS on. Their sums are added up from
+    the top.
     """
     classes = gains.shape[1]
-    gaps = len(candidates) + 1
-    gap = np.searchsorted(candidates, probabilities, side="right") + gaps * np.arange(classes)
-    sums = np.bincount(gap.ravel(), gains.ravel(), gaps * classes).reshape(classes, gaps)
-    return sums[:, :0:-1].cumsum(axis=1)[:, ::-1]
+    sums = np.bincount(bins.ravel(), gains.ravel(), classes * LEVELS).reshape(classes, LEVELS)
+    return sums[:, ::-1].cumsum(axis=1)[:, ::-1][:, CLASS_CANDIDATES]
 
 
 def _best(scores, candidates, near):
@@ -182,19 +212,14 @@ def roc_and_pr_areas(labels, scores):
 
 
 def _areas(labels, scores):
-    if not labels.any():
+    positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
+    if not positives.size:
         return np.nan, np.nan
-    order = np.argsort(-scores, kind="stable")
-    scores, labels = scores[order], labels[order]
-    ends = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)  # the last of each run of equals
-    true_positives = np.cumsum(labels)[ends]
-    positives, negatives = true_positives[-1], len(scores) - true_positives[-1]
-    steps = np.diff(true_positives, prepend=0) / positives
-    precision = true_positives / (ends + 1)
-    if not negatives:
-        return np.nan, float(steps @ precision)
-    specificity = 1 - np.append(0, ends + 1 - true_positives) / negatives
-    return float(steps @ (specificity[1:] + specificity[:-1]) / 2), float(steps @ precision)
+    # With each positive's score as the threshold: the positives and negatives that reach it, the negatives beyond it.
+    true = len(positives) - np.searchsorted(positives, positives)
+    false, beyond = (len(negatives) - np.searchsorted(negatives, positives, side) for side in ("left", "right"))
+    roc = 1 - (false + beyond).mean() / 2 / len(negatives) if negatives.size else np.nan
+    return roc, (true / (true + false)).mean()
 
 
 def f_measures(labels, outputs):

@@ -20,7 +20,7 @@ import evaluate_model
 import helper_code
 import team_code
 from ecg.bundle import CLASSES, Bundle, save_bundle
-from ecg.headers import HeaderError, RecordError, parse_header
+from ecg.headers import HeaderError, RecordError, parse_codes, parse_header
 from ecg.labels import SCORED, TRAINED
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import build_network
@@ -657,6 +657,42 @@ def test_messy_cases_score_as_one_step_at_a_time(seed, tmp_path):
     assert classes == ["|".join(sorted(codes)) for codes in CODES]
     for value, reference in zip(found, expected, strict=True):
         assert np.allclose(value, reference, atol=1e-12, equal_nan=True)
+
+
+def test_scores_are_what_float_reads_of_them():
+    for odd in ("", "nan", "inf", "1e400", "1_0", " .5 ", "0.5\x1c", "0.5\r", "\x0b1", "\xa00.5", "½", "1 2", "-1"):
+        try:
+            value = float(odd) if math.isfinite(float(odd)) else 0
+        except ValueError:
+            value = 0
+        for lines, expected in ((["0.1,0.7", f"{odd},0.2"], [[0.1, 0.7], [value, 0.2]]), ([odd], [[value, 0]])):
+            assert evaluate_model.numbers(lines, 2).tolist() == expected, odd
+
+
+def test_scores_that_are_too_few_or_too_many_for_the_codes():
+    for lines, expected in (
+        (["1,2,3", "4,5,6"], [[1, 2], [4, 5]]),
+        (["1", "4"], [[1, 0], [4, 0]]),
+        (["1", "4,5"], [[1, 0], [4, 5]]),
+        (["", ""], [[0, 0], [0, 0]]),
+        (["1,2", ""], [[1, 2], [0, 0]]),
+    ):
+        assert evaluate_model.numbers(lines, 2).tolist() == expected
+
+
+def test_no_diagnosis_is_overlooked_where_a_header_is_cut():
+    texts = ["dx1 1\n#Age: 1\n#Dx: 1,2\n#Rx: 3", "A 1\n\t# DX :1\n#dx:2", "A 1\n#Sex: Dx: 1", "A 1\nx #Dx: 1\n#Dx: 2",
+             "#Dx: 1", "A 1\r\n#Dx: 1, 2\r\n", "A 1\n#Rx: 1\n", "\n", ""]  # fmt: skip
+    for text in texts:
+        assert parse_codes(evaluate_model.from_diagnoses(text)) == parse_codes(text)
+
+
+def test_files_of_whatever_size_are_read_whole(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    monkeypatch.setattr(evaluate_model, "CHUNK", 4)
+    for size in range(10):
+        file.write_bytes(b"0123456\xe9\r\n"[:size])
+        assert evaluate_model.read(file) == "0123456é\r\n"[:size]
 
 
 def test_an_entry_of_two_classes_counts_for_both(tmp_path):

@@ -14,6 +14,7 @@ from ecg.scoring import (
     mean_of_known,
     roc_and_pr_areas,
     search_thresholds,
+    worth_of_answers,
 )
 
 CLASSES, WEIGHTS = load_weights()
@@ -131,7 +132,7 @@ def test_sinus_rhythm_may_be_another_column():
 def test_gains_are_what_turning_an_answer_on_earns(seed):
     labels, probabilities = random_case(seed, recordings=8)
     outputs = probabilities >= 0.4
-    gains = gain_of_answering(labels, outputs, WEIGHTS)
+    gains = gain_of_answering(labels, outputs, worth_of_answers(labels, WEIGHTS))
     for recording in range(len(labels)):
         for column in range(26):
             off, on = outputs[[recording]].copy(), outputs[[recording]].copy()
@@ -148,24 +149,32 @@ def nearest_best(scores, candidates, near):
     return min(equals, key=lambda candidate: (abs(candidate - near), candidate))
 
 
-@pytest.mark.parametrize("seed, levels", [(0, None), (1, None), (2, 20), (3, 100), (4, 4), (5, None)])
-def test_thresholds_are_those_of_evaluating_every_candidate(seed, levels):
-    labels, probabilities = random_case(seed, levels=levels)
+def by_every_candidate(labels, probabilities):
+    """The common threshold and those of the classes, by evaluating every candidate."""
 
     def earned(thresholds):
         return (WEIGHTS * credit(labels, probabilities >= thresholds)).sum()
 
-    search = search_thresholds(labels, probabilities, WEIGHTS)
     tenths = [earned(candidate / 10) for candidate in range(1, 10)]
     common = 10 * nearest_best(tenths, range(1, 10), 5)
-    assert search.common == common / 100
+    found = np.full(26, np.nan)
     for column in range(26):
         scores = []
         for candidate in range(20, 81):
             thresholds = np.full(26, common / 100)
             thresholds[column] = candidate / 100
             scores.append(earned(thresholds))
-        assert search.thresholds[column] == nearest_best(scores, range(20, 81), common) / 100
+        found[column] = nearest_best(scores, range(20, 81), common) / 100
+    return common / 100, found
+
+
+@pytest.mark.parametrize("seed, levels", [(0, None), (1, None), (2, 20), (3, 100), (4, 4), (5, None)])
+def test_thresholds_are_those_of_evaluating_every_candidate(seed, levels):
+    labels, probabilities = random_case(seed, levels=levels)
+    search = search_thresholds(labels, probabilities, WEIGHTS)
+    common, by_class = by_every_candidate(labels, probabilities)
+    assert search.common == common
+    np.testing.assert_array_equal(search.thresholds, by_class)
     for score, thresholds in (
         (search.score_at_half, 0.5),
         (search.score_common, search.common),
@@ -173,6 +182,18 @@ def test_thresholds_are_those_of_evaluating_every_candidate(seed, levels):
     ):
         assert np.isclose(score, score_by_loops(labels, probabilities >= thresholds, WEIGHTS))
     assert search.score_common >= search.score_at_half
+
+
+@pytest.mark.parametrize("seed", [6, 7])
+def test_a_probability_beside_a_candidate_is_on_its_side_of_it(seed):
+    labels, probabilities = random_case(seed, levels=100)
+    beside = np.random.default_rng(seed).choice([-9.0, 0.0, 9.0], probabilities.shape)  # below, on or above it
+    probabilities = np.nextafter(probabilities, np.where(beside, beside, probabilities))
+    probabilities[:3] = [[-0.5], [1.5], [1e300]]
+    search = search_thresholds(labels, probabilities, WEIGHTS)
+    common, by_class = by_every_candidate(labels, probabilities)
+    assert search.common == common
+    np.testing.assert_array_equal(search.thresholds, by_class)
 
 
 def test_a_class_that_is_never_answered_keeps_the_common_threshold():
@@ -249,14 +270,18 @@ def test_accuracy_is_the_share_of_recordings_with_every_class_right():
     assert accuracy(labels, [[0, 1], [1, 1], [0, 0], [0, 0]]) == 0.5
 
 
-def test_resampled_thresholds_are_the_means_of_searches_on_samples_drawn_with_replacement():
-    labels, probabilities = random_case(1)
+@pytest.mark.parametrize("seed, levels", [(3, None), (7, 20)])
+def test_resampled_thresholds_are_the_means_of_searches_on_samples_drawn_with_replacement(seed, levels):
+    labels, probabilities = random_case(seed, levels=levels)
     found = search_thresholds(labels, probabilities, WEIGHTS, resamples=5, seed=3)
-    generator, expected = np.random.default_rng(3), []
+    generator, expected, commons = np.random.default_rng(3), [], set()
     for _ in range(5):
         draw = generator.integers(0, len(labels), len(labels))
-        expected.append(search_thresholds(labels[draw], probabilities[draw], WEIGHTS).thresholds)
-    np.testing.assert_allclose(found.thresholds, np.mean(expected, axis=0))
+        common, by_class = by_every_candidate(labels[draw], probabilities[draw])
+        expected.append(by_class)
+        commons.add(common)
+    np.testing.assert_allclose(found.thresholds, np.mean(expected, axis=0), rtol=1e-12)
+    assert len(commons) > 1
     plain = search_thresholds(labels, probabilities, WEIGHTS)
     np.testing.assert_array_equal(found.by_class, plain.thresholds)
     assert found.score_by_class == plain.score_by_class
