@@ -238,19 +238,24 @@ def thresholds(bench):
 
 
 def growth(bench):
-    """Train with all the method's steps on more and more recordings, against the fewest; networks without blocks."""
+    """Train with both rounds on more and more recordings, against the fewest.
+
+    What does not grow is made small or left out: networks have no blocks, and no pages are drawn.
+    """
+    from ecg import pipeline
+    from ecg.cleaning import CleaningSettings
     from ecg.networks import NetworkSettings
-    from ecg.pipeline import Settings, train
     from ecg.training import TrainingSettings
 
-    training = TrainingSettings(batch=32, smallest_batch=32, steps=1, epochs=2)
-    network = NetworkSettings(**TINY | {"kernels": ()})  # its time grows as its operations do
-    settings = Settings(network=network, training=training, lead_sets=(12,))
+    settings = pipeline.Settings(network=NetworkSettings(**TINY | {"kernels": ()}), cleaning=CleaningSettings((), ()),
+                                 training=TrainingSettings(batch=32, smallest_batch=32, steps=1, epochs=2),
+                                 lead_sets=(12,))  # fmt: skip
 
     def train_on(size):
         model = bench.place / "model"
         shutil.rmtree(model, ignore_errors=True)
-        train(bench.place / f"{size}", model, settings, log=lambda line: None)
+        with patch.object(pipeline, "PICTURES", 0):
+            pipeline.train(bench.place / f"{size}", model, settings, log=lambda line: None)
 
     for size in bench.sizes:
         synthesize(bench.place / f"{size}", size, seed=1, jobs=os.cpu_count())
