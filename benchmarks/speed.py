@@ -34,8 +34,8 @@ from ecg.labels import TRAINED, encode, expand
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.parallel import each
 from ecg.records import find_records, read_record
+from ecg.resampling import TAPS
 from ecg.scoring import SINUS, load_weights, search_thresholds
-from ecg.signals import TAPS
 from ecg.startup import start_keras
 from ecg.store import build_store
 from ecg.synthetic import synthesize
@@ -80,22 +80,31 @@ def store(bench):
 
 
 def batches(bench):
-    """Gather batches ahead of a step that does nothing, against the rate at which the network trains."""
+    """Gather batches ahead of a step that does nothing, from memory and from the disk, against the rate of training."""
     stored = build_store(recordings(bench), bench.place / "store")
     order = np.random.default_rng(1).permutation(len(stored))
     size, records, columns = min(bench.batch, len(stored)), np.arange(len(stored)), range(len(LEADS))
     starts = range(0, len(order) - size + 1, size)
-    plan = REPEATS * [Batch(order[start : start + size], np.zeros(size, int), LENGTH) for start in starts]
+    plan = [Batch(order[start : start + size], np.zeros(size, int), LENGTH) for start in starts]
 
-    def feed():
+    def feed(plan):
         for _ in ahead(lambda batch: gather(stored, records, columns, batch), plan):
             pass
 
+    def feed_cold():
+        stored.release()
+        with open(stored.microvolts.filename, "rb") as file:  # out of memory, as the most of a store that is larger is
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        feed(plan)
+
     signals = gather(stored, records, columns, plan[0])
-    seconds = yield {"fed": feed, "trained": training_step(build(bench, len(LEADS)), signals)}
-    fed, trained = len(plan) * size / seconds["fed"], size / seconds["trained"]
-    yield Row(f"feeding batches of {size}, {fed:,.0f} recordings/s", f"training on them, {trained:,.0f}/s",
-              fed / trained, 10, least=True)  # fmt: skip
+    seconds = yield {"in memory": lambda: feed(REPEATS * plan), "on the disk": feed_cold,
+                     "trained": training_step(build(bench, len(LEADS)), signals)}  # fmt: skip
+    trained, recordings_fed = size / seconds["trained"], len(plan) * size
+    for place, repeats in (("in memory", REPEATS), ("on the disk", 1)):
+        fed = repeats * recordings_fed / seconds[place]
+        yield Row(f"feeding batches of {size} from a store {place}, {fed:,.0f} recordings/s",
+                  f"training on them, {trained:,.0f}/s", fed / trained, 10, least=True)  # fmt: skip
 
 
 def operations(network, length):

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.signals import RATE
+from ecg.leads import LEADS
+from ecg.resampling import RATE
 
 # Samples; training cuts to the largest that a recording reaches. No step is the usual length, 10 s, so that most cuts
 # fall elsewhere in each epoch.
@@ -68,8 +69,11 @@ def batch_size(size, length):
 def gather(store, records, columns, batch):
     """Read a batch of `records`, places in the store, (n,): (B, T, leads) float32, mV at 250 Hz."""
     signals = np.empty((len(batch.records), batch.length, len(columns)), np.float32)
-    for row, (record, start) in enumerate(zip(records[batch.records], batch.starts, strict=True)):
-        signals[row] = store.signal(record, columns, start, batch.length)
+    chosen = records[batch.records]
+    store.expect(chosen, batch.starts, batch.length)
+    leads = slice(None) if tuple(columns) == tuple(range(len(LEADS))) else list(columns)  # all are copied at a stretch
+    for signal, record, start in zip(signals, chosen, batch.starts, strict=True):
+        store.signal(record, leads, start, batch.length, out=signal)
     store.release()
     return signals
 

@@ -17,8 +17,9 @@ from ecg.labels import EMPTY, SCORED, TRAINED, expand
 from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
 from ecg.networks import NetworkSettings, build_network
 from ecg.records import SignalError
+from ecg.resampling import RATE
 from ecg.scoring import decide
-from ecg.signals import RATE, by_leads, pieces, preprocess
+from ecg.signals import by_leads, pieces, preprocess
 
 FORMAT = 2  # of the JSON file
 CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)
@@ -65,12 +66,12 @@ class Bundle:
         answers, kinds, reason = [], set(), None
         for piece in pieces(header, recording):
             try:
-                signal, repairs = preprocess(header, piece, self.leads, recording)
+                prepared = preprocess(header, piece, self.leads, recording)
             except SignalError as error:
                 reason = error
             else:
-                kinds.update(repair.kind for repair in repairs)
-                answers.append(self.network.predict_on_batch(signal[np.newaxis])[0])
+                kinds.update(repair.kind for repair in prepared.repairs)
+                answers.append(self.network.predict_on_batch(prepared.signal[np.newaxis])[0])
         if not answers:
             raise reason
         self.mended.update(kinds)

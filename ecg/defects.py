@@ -11,7 +11,8 @@ import numpy as np
 from ecg.labels import DISCARDED_SOURCES, code_of, encode, source_of, standing
 from ecg.leads import LEADS, combination
 from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED
-from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, RATE, SPIKE
+from ecg.resampling import RATE
+from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, SPIKE
 from ecg.store import SHORTEST, prepared
 
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.

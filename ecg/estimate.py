@@ -16,9 +16,9 @@ from ecg.pipeline import ROUND_1, ROUND_2, Settings, say, scored_part, split
 from ecg.progress import duration
 from ecg.records import find_records
 from ecg.report import columns
+from ecg.resampling import RATE
 from ecg.review import PICTURES
 from ecg.scoring import load_weights, search_thresholds
-from ecg.signals import RATE
 from ecg.survey import survey
 from ecg.training import PREDICTION_BATCH, out_of_memory_told
 

@@ -1,33 +1,28 @@
-"""From stored integers to what the networks see: millivolts at 250 Hz, faults mended, filtered.
+"""From stored integers to what the networks see: whole microvolts at 250 Hz, faults mended, filtered.
 
 `preprocess` is the only way in, for training and for inference alike.
 """
 
 import math
 from dataclasses import replace
-from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from scipy import fft
-from scipy.signal import firwin
 
 from ecg.labels import source_of
 from ecg.leads import LEADS, LIMB, combination
 from ecg.records import TRANSPOSED, SignalError
+from ecg.resampling import RATE, even, resample_and_filter
 
-RATE = 250  # Hz, of everything after this module
 LONGEST = 144.0  # s; the longest recording of CPSC: longer ones are cut in training and answered in pieces
 MOST_HOURS = 48.0  # of a recording that is answered, as long as Holter recorders take
-PASS_BAND = (0.5, 45.0)  # Hz
-TAPS = 751  # 3 s: 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
 LARGEST = 20.0  # mV; what lies beyond is a recording fault
 FINITE = 1e12  # mV; a number beyond it is no measurement, and sums of such numbers overflow
 EXACT_SUMS = {"i": np.int64, "u": np.uint64, "f": np.float64}  # types in which sums are exact, by kind of number
-RESOLUTION = np.float32(1e-3)  # mV; answers are whole microvolts, so that 16-bit integers hold them without loss
-FINEST = 10_000  # samples in which a sampling frequency and ours come out even at the latest, to within 50 ppm
+RESOLUTION = np.float32(1e-3)  # mV; signals are whole microvolts, so that 16-bit integers hold them without loss
+LARGEST_WHOLE = 32767  # microvolts
 
 # Kinds of repair, of whole leads (as TRANSPOSED) and of samples.
 GAIN = "gain corrected"
@@ -58,19 +53,24 @@ class Repair(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A signal (T', leads) float32, mV at 250 Hz, and what was mended in it."""
+    """A signal (T', leads) int16, whole microvolts at 250 Hz, and what was mended in it."""
 
-    signal: np.ndarray
+    microvolts: np.ndarray
     repairs: tuple[Repair, ...]
+
+    @property
+    def signal(self):
+        """Return the signal (T', leads) float32, mV at 250 Hz, as the networks take it."""
+        return millivolts(self.microvolts)
 
 
 def preprocess(header, recording, leads, whole=None):
-    """Return the chosen leads of a recording in millivolts at 250 Hz, faults mended, band-passed without delay.
+    """Return the chosen leads of a recording at 250 Hz, faults mended, band-passed without delay.
 
     Takes the header, the stored integers (L, T) with rows in the header's order, and the names of the leads wanted;
     where these integers are a piece of a recording, that is `whole`, (L, n), by which the gains are judged.
-    Returns Prepared: (T', leads) float32 with T' = ceil(250 T / sampling frequency), in whole microvolts within
-    32.767 mV, and the repairs. A limb lead that is absent or without a valid sample is computed from two others,
+    Returns Prepared: (T', leads) int16 with T' = ceil(250 T / sampling frequency), whole microvolts within 32.767 mV,
+    and the repairs. A limb lead that is absent or without a valid sample is computed from two others,
     another lead without a valid sample is flat. Raises SignalError if a lead is absent and cannot be computed, if no
     lead has a valid sample, or if the recording is not of the header's shape.
     Cai et al. 2021: per lead, divided by the gain, minus the mean, beyond 20 mV replaced by what lies
@@ -79,14 +79,19 @@ def preprocess(header, recording, leads, whole=None):
     turned = by_leads(header, recording)
     header, corrected = with_right_gains(header, turned if whole is None else whole)
     signal, computed, mended = _chosen_leads(header, turned, leads)
-    flat = [leads[row] for row in np.flatnonzero(np.ptp(signal, axis=1) == 0)]
+    flat = [lead for lead, row in zip(leads, signal, strict=True) if row[0] == row[-1] and np.ptp(row) == 0]
     transposed = leads if turned.shape != np.shape(recording) else ()
     of_leads = {TRANSPOSED: transposed, GAIN: corrected, COMPUTED: computed, FLAT: flat}
     found = {kind: dict.fromkeys(names, 1) for kind, names in of_leads.items()} | mended
-    signal = resample_and_filter(signal, header.sampling_frequency)
-    signal = np.clip(np.rint(signal.T / RESOLUTION), -32767, 32767).astype(np.float32) * RESOLUTION
     repairs = (Repair(kind, tuple(counts), sum(counts.values())) for kind, counts in found.items() if counts)
-    return Prepared(signal, tuple(repairs))
+    filtered = resample_and_filter(signal, header.sampling_frequency) / RESOLUTION
+    filtered = np.rint(filtered, out=filtered).clip(-LARGEST_WHOLE, LARGEST_WHOLE, out=filtered)
+    return Prepared(filtered.T.astype(np.int16, order="C"), tuple(repairs))
+
+
+def millivolts(microvolts, out=None):
+    """Return whole microvolts, int16 of any shape, as float32 mV, in `out` where there is such an array."""
+    return np.multiply(microvolts, RESOLUTION, out=out)
 
 
 def by_leads(header, recording):
@@ -114,7 +119,7 @@ def pieces(header, recording):
     hours = recording.shape[1] / header.sampling_frequency / 3600
     if hours > MOST_HOURS:
         raise SignalError(f"{header.name}: {hours:,.1f} h of signal, expected {MOST_HOURS:g} h or less")
-    here, at_250 = _even(header.sampling_frequency)
+    here, at_250 = even(header.sampling_frequency)
     samples, most = recording.shape[1], int(LONGEST * RATE) * here // at_250
     count = -(-samples // most)
     return [recording[:, first:last] for first, last in pairwise(samples * part // count for part in range(count + 1))]
@@ -145,10 +150,13 @@ def with_right_gains(header, recording):
 def _chosen_leads(header, recording, leads):
     """Return centred millivolts (leads, T) float32, which of the leads were computed, and what was mended by kind."""
     rows = {name: row for row, name in reversed(list(enumerate(header.lead_names)))}  # of two of a name, the first
-    ways = _ways(header, leads, rows, _recorded(header, recording, rows))
+    ways = _ways(tuple(leads), _recorded(header, recording, rows), frozenset(rows))
+    if not all(ways):
+        raise _lacking(header, leads, ways)
     used = list(dict.fromkeys([*(lead for lead in leads if lead in rows), *(name for way in ways for name in way)]))
     chosen = [rows[name] for name in used]
-    signal, mended = centred_millivolts(recording[chosen], [header.leads[row] for row in chosen])
+    asked = recording if chosen == list(range(len(recording))) else recording[chosen]
+    signal, mended = centred_millivolts(asked, [header.leads[row] for row in chosen])
     computed = [lead for lead, way in zip(leads, ways, strict=True) if lead not in way]
     if computed:
         signal = np.array([sum(weight * signal[used.index(name)] for name, weight in way.items()) for way in ways])
@@ -156,27 +164,31 @@ def _chosen_leads(header, recording, leads):
 
 
 def _recorded(header, recording, rows):
-    """Return the names of the leads that have a valid sample."""
+    """Return the names of the leads that have a valid sample; SignalError where none has."""
     first = recording[:, 0].tolist()
-    return {
+    recorded = {
         name
         for name, row in rows.items()
         if (math.isfinite(first[row]) and first[row] != header.leads[row].invalid)
         or (np.isfinite(recording[row]) & (recording[row] != header.leads[row].invalid)).any()
     }
-
-
-def _ways(header, leads, rows, recorded):
-    """Return for each lead wanted what it comes from, as ecg.leads.combination has it."""
-    there = ", ".join(header.lead_names)
     if not recorded:
+        there = ", ".join(header.lead_names)
         raise SignalError(f"{header.name}: no sample was recorded, none of {there} has a valid one")
-    ways = [combination(lead, recorded) or dict.fromkeys(rows.keys() & {lead}, 1.0) for lead in leads]
+    return frozenset(recorded)
+
+
+@lru_cache(maxsize=64)
+def _ways(leads, recorded, there):
+    """Return for each lead wanted what it comes from, as ecg.leads.combination has it, or what is there of its name."""
+    return [combination(lead, recorded) or dict.fromkeys(there & {lead}, 1.0) for lead in leads]
+
+
+def _lacking(header, leads, ways):
+    """Return the SignalError over leads that come from nothing."""
     missing = [lead for lead, way in zip(leads, ways, strict=True) if not way]
-    if missing:
-        others = ", nor two limb leads that give it" if LIMB.keys() & set(missing) else ""
-        raise SignalError(f"{header.name}: no lead {', '.join(missing)} among {there}{others}")
-    return ways
+    others = ", nor two limb leads that give it" if LIMB.keys() & set(missing) else ""
+    return SignalError(f"{header.name}: no lead {', '.join(missing)} among {', '.join(header.lead_names)}{others}")
 
 
 def centred_millivolts(integers, leads):
@@ -186,30 +198,37 @@ def centred_millivolts(integers, leads):
     a long spike moves the mean. Each lead is judged by itself. What was mended is by kind a dict of names and counts.
     """
     mended = {NOT_FINITE: {}, INVALID_VALUE: {}, SPIKE: {}}
+    gains = [lead.per_millivolt for lead in leads]
     with np.errstate(over="ignore", invalid="ignore"):
-        faulty = _faulty(integers, leads)
-        means = np.add.reduce(integers, axis=1, dtype=EXACT_SUMS.get(integers.dtype.kind)) / integers.shape[1]
+        faulty = _faulty(integers, leads, gains)
+        means = np.add.reduce(integers, axis=1, dtype=_exact(integers)) / integers.shape[1]
         precision = np.float32 if _held_singly(integers) else np.float64
         signal = integers.astype(precision, order="C")
         # The whole of the mean first, which is exact, so that no baseline changes what is left.
         for part in (np.rint(means), means - np.rint(means)):
             signal -= part[:, np.newaxis].astype(precision)
-        signal /= np.array([[lead.per_millivolt] for lead in leads], precision)
+        signal /= np.array(gains, precision)[:, np.newaxis]
         for row in faulty:
             signal[row] = _mended(integers[row], leads[row], mended)
     return signal.astype(np.float32, copy=False), mended
 
 
-def _faulty(integers, leads):
+def _faulty(integers, leads, gains):
     """Return the rows of Leads (L, T) that may hold a fault: invalid, infinite, or far from the others."""
-    extremes = zip(leads, integers.min(axis=1).tolist(), integers.max(axis=1).tolist(), strict=True)
-    sound = [
-        (lead.invalid is None or not low <= lead.invalid <= high)
-        and high - low <= LARGEST * abs(lead.per_millivolt)
-        and abs(low - lead.baseline) < FINITE * abs(lead.per_millivolt)
-        for lead, low, high in extremes
-    ]
-    return [row for row, good in enumerate(sound) if not good]
+    faulty = []
+    lowest, highest = integers.min(axis=1).tolist(), integers.max(axis=1).tolist()
+    for row, (lead, gain, low, high) in enumerate(zip(leads, gains, lowest, highest, strict=True)):
+        far = not (high - low <= LARGEST * abs(gain) and abs(low - lead.baseline) < FINITE * abs(gain))  # NaN is far
+        if far or (lead.invalid is not None and low <= lead.invalid <= high):
+            faulty.append(row)
+    return faulty
+
+
+def _exact(numbers):
+    """Return the type in which these numbers add up along a row without loss."""
+    if numbers.dtype == np.int16 and numbers.shape[1] <= 2**16:
+        return np.int32  # twice as fast as the others
+    return EXACT_SUMS.get(numbers.dtype.kind)
 
 
 def _held_singly(integers):
@@ -248,53 +267,3 @@ def mend(signal, good):
         return np.zeros_like(signal)
     time = np.arange(len(signal))
     return np.where(good, signal, np.interp(time, time[good], signal[good]))
-
-
-def resample_and_filter(signal, frequency):
-    """Bring (L, T) at `frequency` Hz to (L, T') at 250 Hz, band-passed with zero phase, by one pair of FFTs.
-
-    The ends are continued by reflection about their last value for as long as the filter reaches, so that neither
-    the filter nor the FFT, which takes its input for periodic, sees a step there.
-    """
-    source_step, step = _even(frequency)
-    samples = signal.shape[1]
-    wanted = -(-samples * step // source_step)
-    lead_in = -(-(TAPS // 2) // step)  # in steps
-    steps = fft.next_fast_len(2 * lead_in + -(-samples // source_step), real=True)
-    before = lead_in * source_step
-    extended = _continued(signal, before, steps * source_step - before - samples)
-    response = band_pass_response(steps * step)
-    spectrum = fft.rfft(extended)[:, : len(response)]
-    spectrum *= response[: spectrum.shape[1]] * np.float32(step / source_step)
-    return fft.irfft(spectrum, steps * step)[:, lead_in * step : lead_in * step + wanted]
-
-
-def _continued(signal, before, after):
-    """Continue (L, T) at both ends by so many samples, reflected about its first and its last value."""
-    samples = signal.shape[1]
-    if max(before, after) >= samples:  # reflected more than once
-        return np.pad(signal, ((0, 0), (before, after)), mode="reflect", reflect_type="odd")
-    extended = np.empty((len(signal), before + samples + after), signal.dtype)
-    extended[:, before : before + samples] = signal
-    np.subtract(2 * signal[:, :1], signal[:, before:0:-1], out=extended[:, :before])
-    np.subtract(2 * signal[:, -1:], signal[:, -2 : -2 - after : -1], out=extended[:, before + samples :])
-    return extended
-
-
-@lru_cache(maxsize=64)
-def _even(frequency):
-    """Return how many samples at `frequency` Hz last as long as how many at 250 Hz, neither much above FINEST.
-
-    The FFTs are of whole multiples of these, so that they bound time and memory. Within 50 ppm, which no recorder's
-    clock is better than, every frequency has such a pair.
-    """
-    ratio = (Fraction(frequency) / RATE).limit_denominator(max(int(FINEST * RATE / max(frequency, RATE)), 1))
-    return ratio.numerator, ratio.denominator
-
-
-@lru_cache(maxsize=64)
-def band_pass_response(length):
-    """Return the filter's real spectrum, centred at zero delay, for at least TAPS samples at 250 Hz."""
-    taps = np.zeros(length)
-    taps[:TAPS] = firwin(TAPS, PASS_BAND, pass_zero=False, fs=RATE)
-    return fft.rfft(np.roll(taps, -(TAPS // 2))).real.astype(np.float32)

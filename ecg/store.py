@@ -18,14 +18,15 @@ from ecg.labels import DISCARDED_SOURCES, encode, source_of
 from ecg.leads import LEADS
 from ecg.parallel import each
 from ecg.records import find_records, read_stored
-from ecg.signals import RATE, RESOLUTION, Repair, beginning, preprocess
+from ecg.resampling import RATE
+from ecg.signals import Repair, beginning, millivolts, preprocess
 from ecg.stages import DAMAGED, fingerprint, program
 
 SHORTEST = RATE  # samples; less than a second says nothing of a rhythm
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
 # Modules that decide what a store holds.
-PROGRAM = ("labels", "leads", "headers", "matlab", "records", "signals", "store")
+PROGRAM = ("labels", "leads", "headers", "matlab", "records", "resampling", "signals", "store")
 
 
 class Loaded(NamedTuple):
@@ -72,11 +73,27 @@ class Store:
         """Samples of each recording: (N,)."""
         return np.diff(self.starts)
 
-    def signal(self, record, columns=slice(None), start=0, length=None):
-        """Return `length` samples from `start` of one recording, or all: (T, leads) float32, mV at 250 Hz."""
+    def signal(self, record, columns=slice(None), start=0, length=None, out=None):
+        """Return `length` samples from `start` of one recording, or all: (T, leads) float32, mV at 250 Hz.
+
+        They are put into `out` where there is such an array.
+        """
         first = self.starts[record] + start
         last = self.starts[record + 1] if length is None else first + length
-        return self.microvolts[first:last, columns] * RESOLUTION
+        return millivolts(self.microvolts[first:last, columns], out)
+
+    def expect(self, records, starts, length):
+        """Have the system read `length` samples of some recordings from the disk, all at once and ahead of their use.
+
+        Where the store is larger than memory, the next batch is as a rule on the disk, and read a page after the other
+        it would take three times as long.
+        """
+        if isinstance(self.microvolts.base, mmap.mmap):
+            rows = self.starts[records] + starts
+            width = self.microvolts.strides[0]
+            for first, last in zip(rows * width, (rows + length) * width, strict=True):
+                page = first - first % mmap.PAGESIZE
+                self.microvolts.base.madvise(mmap.MADV_WILLNEED, int(page), int(last - page))
 
     def release(self):
         """Let go of what was read: the system keeps it as long as it has room, but it counts as this process's no more.
@@ -169,11 +186,14 @@ def origin_of(headers):
 
 
 def load(path):
-    """Return what the recording of a header comes to in training, a Loaded; no fault of it raises an error."""
+    """Return what the recording of a header comes to in training; no fault of it raises an error.
+
+    It is a Loaded without header and numbers, which would take as long to hand over as to read.
+    """
     source = source_of(path.stem)
     if source in DISCARDED_SOURCES:
         return Loaded(path, reason=f"source {source} is not trained on")
-    return prepared(path)._replace(stored=None)
+    return prepared(path)._replace(header=None, stored=None)
 
 
 def prepared(path):
@@ -183,13 +203,12 @@ def prepared(path):
         loaded = loaded._replace(header=(header := read_header(path)))
         recording, oddities = read_stored(path, header)
         loaded = loaded._replace(stored=recording)
-        signal, repairs = preprocess(header, beginning(header, recording), LEADS)
+        microvolts, repairs = preprocess(header, beginning(header, recording), LEADS)
     except (RecordError, OSError) as error:
         return loaded._replace(reason=str(error))
     loaded = loaded._replace(repairs=(*(Repair(oddity, (), 1) for oddity in oddities), *repairs))
-    if len(signal) < SHORTEST:
-        return loaded._replace(reason=f"{len(signal) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s")
-    if not signal.any():
+    if len(microvolts) < SHORTEST:
+        return loaded._replace(reason=f"{len(microvolts) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s")
+    if not microvolts.any():
         return loaded._replace(reason=f"{header.name}: every lead is flat")
-    microvolts = np.rint(signal / RESOLUTION).astype(np.int16)
     return loaded._replace(labels=encode(header.codes), microvolts=microvolts)

@@ -9,7 +9,8 @@ import numpy as np
 from ecg.headers import RecordError, read_header
 from ecg.labels import DISCARDED_SOURCES, encode, source_of
 from ecg.parallel import each
-from ecg.signals import LONGEST, RATE
+from ecg.resampling import RATE
+from ecg.signals import LONGEST
 from ecg.store import SHORTEST
 
 

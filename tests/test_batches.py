@@ -74,11 +74,12 @@ def test_gather_reads_the_planned_cuts_and_lets_go_of_what_it_read(store, monkey
     records, released = np.array([5, 2, 9, 14, 30]), []
     monkeypatch.setattr(type(store), "release", lambda one: released.append(one))
     for batch in plan_training(store.lengths[records], 2, np.random.default_rng(0)):
-        signals = gather(store, records, (1, 6), batch)
-        assert signals.shape == (len(batch.records), batch.length, 2)
-        for signal, record, start in zip(signals, records[batch.records], batch.starts, strict=True):
-            np.testing.assert_array_equal(signal, store.signal(record)[start : start + batch.length, [1, 6]])
-        assert released.pop() is store and not released
+        for columns in ((1, 6), range(12)):
+            signals = gather(store, records, columns, batch)
+            assert signals.shape == (len(batch.records), batch.length, len(columns))
+            for signal, record, start in zip(signals, records[batch.records], batch.starts, strict=True):
+                np.testing.assert_array_equal(signal, store.signal(record)[start : start + batch.length, columns])
+            assert released.pop() is store and not released
 
 
 def test_ahead_keeps_the_order_and_prepares_the_next_while_one_is_used():

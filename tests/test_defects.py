@@ -11,7 +11,7 @@ from ecg.defects import examine
 from ecg.labels import DISCARDED_SOURCES, source_of
 from ecg.leads import LEADS
 from ecg.records import read_record
-from ecg.signals import RATE
+from ecg.resampling import RATE
 
 COMMENTS = {"Age": "57", "Sex": "Male", "Dx": "426783006,164865005"}
 SAMPLES = 2 * RATE

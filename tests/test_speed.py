@@ -28,7 +28,7 @@ def expected(rows):
     return all(0 < row.ratio < math.inf and 0 < row.bound < math.inf and row.what and row.against for row in rows)
 
 
-@pytest.mark.parametrize(("figure", "count"), [("store", 6), ("batches", 1), ("step", 1), ("answer", 2),
+@pytest.mark.parametrize(("figure", "count"), [("store", 6), ("batches", 2), ("step", 1), ("answer", 2),
                                                ("test_model", 1), ("evaluate", 2), ("thresholds", 2)])  # fmt: skip
 def test_a_figure_comes_to_ratios(bench, figure, count):
     if figure in ("batches", "step"):  # whose network is compiled again and again

@@ -1,6 +1,8 @@
+import mmap
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from ecg.headers import RecordError
 from ecg.labels import ABBREVIATIONS, encode, source_of
 from ecg.leads import LEADS
 from ecg.records import read_record
-from ecg.signals import LONGEST, RATE, Repair, preprocess
-from ecg.store import INDEX, SIGNALS, build_store, load, open_store
+from ecg.resampling import RATE
+from ecg.signals import LONGEST, Repair, preprocess
+from ecg.store import INDEX, SIGNALS, build_store, load, open_store, prepared
 
 
 def test_holds_every_record_of_the_trained_sources_in_order(store, headers):
@@ -34,6 +37,25 @@ def test_a_cut_of_some_leads_is_that_part_of_the_whole(store):
     whole = store.signal(3)
     np.testing.assert_array_equal(store.signal(3, columns, 100, 250), whole[100:350, columns])
     assert len(whole) == store.lengths[3]
+
+
+def test_what_is_expected_covers_the_samples_that_come_and_no_whole_page_beside_them(store):
+    asked = []
+
+    class Watched(mmap.mmap):
+        def madvise(self, advice, start, size):
+            super().madvise(advice, start, size)
+            asked.append((start, start + size))
+
+    file = open(store.microvolts.filename, "rb")  # noqa: SIM115 - closed below, while what it is mapped to stays
+    mapped = Watched(file.fileno(), 0, access=mmap.ACCESS_READ)
+    file.close()
+    watched = replace(store, microvolts=np.ndarray(store.microvolts.shape, np.int16, mapped))
+    records, starts = np.array([4, 0, 9]), np.array([17, 0, 250])
+    watched.expect(records, starts, 200)
+    sample = 2 * len(LEADS)
+    for (first, last), row in zip(asked, store.starts[records] + starts, strict=True):
+        assert row * sample - mmap.PAGESIZE < first <= row * sample and last == (row + 200) * sample
 
 
 def test_does_not_depend_on_the_number_of_processes(store, made_up, tmp_path):
@@ -210,13 +232,16 @@ def test_what_was_mended_is_kept(headers, tmp_path, monkeypatch):
 def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
     data = copied(headers, tmp_path / "data", 1)
     (path,) = data.glob("*.hea")
-    whole = load(path)
+    whole = prepared(path)
     assert whole.reason is None and whole.header.name == path.stem and whole.microvolts.dtype == np.int16
+    brief = load(path)
+    assert brief.header is None and brief.stored is None
+    np.testing.assert_array_equal(brief.microvolts, whole.microvolts)
     path.with_suffix(".mat").unlink()
-    halved = load(path)
+    halved = prepared(path)
     assert halved.header == whole.header and halved.microvolts is None and path.stem in halved.reason
     path.write_text("nonsense")
-    assert load(path).header is None and "line 1" in load(path).reason
+    assert prepared(path).header is None and "line 1" in prepared(path).reason
 
 
 def test_a_recording_without_any_signal_teaches_nothing_and_is_left_out(headers, tmp_path):
