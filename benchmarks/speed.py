@@ -26,7 +26,8 @@ import numpy as np
 import evaluate_model
 import team_code
 import test_model
-from benchmarks import memory, plainly
+from benchmarks import plainly
+from benchmarks.growth import growth
 from benchmarks.timing import Bench, Row, build, lines, measure, models, recordings, told, training_step
 from ecg.batches import Batch, ahead, gather
 from ecg.headers import parse_codes, read_header_text
@@ -38,7 +39,6 @@ from ecg.resampling import TAPS
 from ecg.scoring import SINUS, load_weights, search_thresholds
 from ecg.startup import start_keras
 from ecg.store import build_store
-from ecg.synthetic import synthesize
 
 LENGTH = 2500  # samples at 250 Hz of all recordings but those of `growth`
 FILTERS = {f"FIR of {TAPS} taps, as ours": TAPS, "Butterworth of order 3": 0}
@@ -47,7 +47,6 @@ REPEATS = 5  # of all batches, likewise
 PLAIN_SHARE = 20  # of how many recordings one is prepared or scored plainly, for all would take minutes
 PLAIN_CLASSES = 1  # of the trained ones, for which the plain search is timed
 LOADING = "import sys; from team_code import *; [load_model(sys.argv[1], each.split()) for each in sys.argv[2:]]"
-TINY = {"width": 4, "kernels": (5,), "squeeze_ratio": 2, "hidden": 8}  # settings of the network of `growth`
 
 
 def store(bench):
@@ -244,46 +243,6 @@ def thresholds(bench):
         yield Row(f"searching thresholds on {bench.validation:,} recordings, {told(seconds[search])}",
                   f"{name}, for each of {every:,} candidates, {told(taken)} by {timed} of them",
                   taken / seconds[search], 200, least=True)  # fmt: skip
-
-
-def growth(bench):
-    """Train with both rounds on more and more recordings, against the fewest.
-
-    What does not grow is made small or left out: networks have no blocks, and no pages are drawn.
-    """
-    from ecg import pipeline
-    from ecg.cleaning import CleaningSettings
-    from ecg.networks import NetworkSettings
-    from ecg.training import TrainingSettings
-
-    settings = pipeline.Settings(network=NetworkSettings(**TINY | {"kernels": ()}), cleaning=CleaningSettings((), ()),
-                                 training=TrainingSettings(batch=32, smallest_batch=32, steps=1, epochs=2),
-                                 lead_sets=(12,))  # fmt: skip
-
-    def train_on(size):
-        model = bench.place / "model"
-        shutil.rmtree(model, ignore_errors=True)
-        with patch.object(pipeline, "PICTURES", 0):
-            pipeline.train(bench.place / f"{size}", model, settings, log=lambda line: None)
-
-    for size in bench.sizes:
-        synthesize(bench.place / f"{size}", size, seed=1, jobs=os.cpu_count())
-    seconds = yield {size: lambda size=size: train_on(size) for size in bench.sizes}
-    first, *_, middle, last = bench.sizes
-    for size in bench.sizes[1:]:
-        taken, least = seconds[size] / size, seconds[first] / first
-        yield Row(f"a recording of {size:,} in a whole training, {told(taken)}",
-                  f"of {first:,}, {told(least)}", taken / least, 1.15)  # fmt: skip
-    # What a training takes whatever its size, networks to compile and pages to draw, counts for most on the fewest.
-    early, late = ((seconds[more] - seconds[few]) / (more - few) for few, more in ((first, middle), (middle, last)))
-    yield Row(f"each recording more from {middle:,} to {last:,}, {told(late)}",
-              f"from {first:,} to {middle:,}, {told(early)}", late / early, 1.15)  # fmt: skip
-    peaks = []
-    for size in (first, last):
-        found = memory.measure(bench.place / f"{size}", bench.place / f"model of {size}", os.cpu_count())
-        peaks.append(max(anonymous for anonymous, _ in found.values()))
-    yield Row(f"anonymous memory of a process that trains on {last:,}, at the most {peaks[1]:,.0f} MB",
-              f"on {first:,}, {peaks[0]:,.0f} MB", peaks[1] / peaks[0], 1.15)  # fmt: skip
 
 
 FIGURES = {"store": store, "batches": batches, "step": step, "answer": answer, "test_model": answers,

@@ -100,7 +100,8 @@ def table(costs, settings):
     """Return the rows of a table of costs, with a sum; the first is of the columns' names."""
     most = settings.training.epochs
     counts = [USUAL_EPOCHS, most] if USUAL_EPOCHS < most else [most]
-    rows = [("", "recordings", "batch", "steps", "an epoch", *(f"{count} epochs" for count in counts), "memory")]
+    epochs = [f"{count} epoch{'s' if count > 1 else ''}" for count in counts]
+    rows = [("", "recordings", "batch", "steps", "an epoch", *epochs, "memory")]
     for cost in costs:
         facts = ("" if fact is None else fact for fact in (cost.recordings, cost.batch, cost.steps))
         epoch = duration(cost.epoch) if cost.steps else ""
@@ -114,8 +115,9 @@ def assumptions(settings, megabytes):
     """Yield in lines what the table assumes, and what it does not show."""
     training = settings.training
     yield f"On disk, until all is done: {megabytes:,.0f} MB for the store."
-    yield (f"A network stops once its loss has not fallen for {training.patience} epochs, after {training.epochs} at "
-           f"the latest; {min(USUAL_EPOCHS, training.epochs)} are assumed to be usual.")  # fmt: skip
+    usual = f"; {USUAL_EPOCHS} are assumed to be usual" if USUAL_EPOCHS < training.epochs else ""
+    yield (f"A network stops once its loss has not fallen for {training.patience} epochs, or after all "
+           f"{training.epochs}{usual}.")  # fmt: skip
     yield "Memory is that of all processes, without the pages of files, and without that of a GPU."
     yield "Networks of fewer leads are taken to need what that of 12 does."
     if settings.hours is not None:

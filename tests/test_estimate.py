@@ -88,9 +88,9 @@ def test_the_table_has_usual_and_most_epochs_and_a_sum():
         ("report", "", "", "", "", "5 s", "5 s", "790 MB"),
         ("all", "", "", "", "", "6 min 55 s", "19 min 25 s", "800 MB"),
     ]
-    few = table(costs, Settings(training=TrainingSettings(epochs=2)))
-    assert few[0][5:] == ("2 epochs", "memory") and few[-1][5] == "3 min 05 s"
-    assert "100 at the latest; 25 are" in "\n".join(assumptions(Settings(), 5.0))
+    once = table(costs, Settings(training=TrainingSettings(epochs=1)))
+    assert once[0][5:] == ("1 epoch", "memory") and once[-1][5] == "2 min 55 s"
+    assert "after all 100; 25 are assumed" in "\n".join(assumptions(Settings(), 5.0))
 
 
 def test_data_that_hold_nothing_to_train_on_are_told(tmp_path):
