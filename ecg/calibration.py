@@ -49,9 +49,11 @@ class Pace(NamedTuple):
 class Networks(NamedTuple):
     """What networks take one after another: seconds until one is ready, its Pace in training and in answering, MB.
 
-    The memory is that of the second one, at the most; so much is left of each, and its successors have it beside them.
+    The first one takes `starting` seconds more. The memory is that of the second one, at the most; so much is left of
+    each, and its successors have it beside them.
     """
 
+    starting: float
     ready: float
     training: Pace
     answering: Pace
@@ -128,23 +130,23 @@ def calibrated(sample, batch, settings, peak):
 
         return run
 
-    most, memory = min(training.batch, PREDICTION_BATCH), []
+    most, ready, memory = min(training.batch, PREDICTION_BATCH), [], []
     for _ in range(2):  # the first one starts more than itself, and what it leaves of its memory shows with the second
         begun = time.monotonic()
         network = build_network(settings.network, len(LEADS), len(TRAINED))
         make_ready(network, FocalLoss(), training.first_rate, examples(cut))
         train(batch)(1)
         answer(most)(1)
-        ready = time.monotonic() - begun
+        ready.append(time.monotonic() - begun)
         memory.append(peak.taken())
+    starting, left = max(ready[0] - ready[1], 0.0), max(memory[1] - memory[0], 0.0)
     found = []
     for run, size, samples in ((train, batch, length), (answer, most, whole)):
         sizes = size, max(size // SMALLER, 1)
         (_, large), (first, small) = (steady(run(size)) for size in sizes)
-        ready -= large
+        ready[1] -= large
         found.append(pace(*(batch_size(size, samples) * samples for size in sizes), large, small, first))
-    left = max(memory[1] - memory[0], 0.0)
-    return Networks(max(ready, 0.0), *found, max(memory[1], peak.taken()), left)
+    return Networks(starting, max(ready[1], 0.0), *found, max(memory[1], peak.taken()), left)
 
 
 def pace(more, fewer, large, small, first):

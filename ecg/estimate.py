@@ -157,7 +157,7 @@ def costs_of(networks, found, sample, settings, peak):
             for part in (network.validation, network.asked)
         )
         once = taken.ready + taken.training.of_shapes(plan) + taken.answering.of_shapes(checked + asked)
-        once += taken.answering.of(asked) + searching * network.more_searches
+        once += taken.answering.of(asked) + searching * network.more_searches + (0 if number else taken.starting)
         epoch = passes * taken.training.of(plan) + taken.answering.of(checked) + searching * network.searches
         memory = taken.memory + taken.left * (number - 1)
         costs.append(Cost(network.title, once, memory, epoch, len(lengths), size, passes * len(plan)))

@@ -18,7 +18,7 @@ from ecg.training import TrainingSettings
 @pytest.fixture
 def timed(monkeypatch):
     """Fixed times of each part, in place of measured ones."""
-    networks = Networks(5.0, Pace(0.5, 0.0, 2.0), Pace(0.0, 1e-4, 0.0), memory=1e6, left=1e5)
+    networks = Networks(7.0, 5.0, Pace(0.5, 0.0, 2.0), Pace(0.0, 1e-4, 0.0), memory=1e6, left=1e5)
     monkeypatch.setattr(estimate, "calibrated", lambda *_: networks)
     monkeypatch.setattr(estimate, "report_seconds", lambda *_: (3.0, 0.5))
     monkeypatch.setattr(estimate, "seconds_of", lambda run: run() and 0.125)
@@ -60,7 +60,7 @@ def test_costs_are_counted_as_by_hand(made_up, headers, timed):
     costs = estimate.estimate(made_up, settings, lines.append)
     assert [cost.title for cost in costs] == ["store", "classes omitted by CPSC", "round 1, 12 leads",
                                               "round 2, 2 leads", "report"]  # fmt: skip
-    store, _, first, second, report = costs
+    store, relabelling, first, second, report = costs
     assert store.once > 0 and store.steps is None and report.once == pytest.approx(3.0 + 20 * 0.5)
     found = survey(made_up, headers, 1)
     *_, network = networks_of(found, settings, [].append)
@@ -71,6 +71,7 @@ def test_costs_are_counted_as_by_hand(made_up, headers, timed):
     assert first.epoch == second.epoch == pytest.approx(0.5 * first.steps + checked + 0.125)
     assert first.once == pytest.approx(5.0 + 2.0 * shapes + asked)
     assert second.once == pytest.approx(5.0 + 2.0 * shapes + checked + 101 * 0.125)
+    assert relabelling.once > 7.0 + 5.0 and relabelling.recordings < first.recordings
     assert first.seconds(3) == pytest.approx(first.once + 3 * first.epoch)
     assert [cost.memory for cost in costs[1:]] == [9e5, 1e6, 1.1e6, 1.1e6] and 100 < store.memory < 1e5
     text = "\n".join(lines)
