@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg.memory import EVERY, memory_of
 from ecg.startup import start_keras
 from ecg.synthetic import synthesize
 
-EVERY = 0.2  # s between two looks
 BATCH = 32
-ANONYMOUS, RESIDENT = ("RssAnon", "RssShmem"), ("VmRSS",)  # what is summed, of the lines in /proc/PID/status
 PROGRAM = "import sys; from benchmarks.memory import train; train(*sys.argv[1:])"
 REPORT = "report"
 STEPS = {  # what a training was doing until it said a line: the first expression that is found in it
@@ -69,18 +68,6 @@ def step_of(line):
     for step, expression in STEPS.items():
         if found := re.search(expression, line):
             return found.expand(step)
-
-
-def memory_of(process):
-    """Return the anonymous and the resident memory of a process and of all that it has started: (2,) MB."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-        children = " ".join(path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children"))
-    except OSError:  # it has ended meanwhile
-        return np.zeros(2)
-    lines = dict(re.findall(r"^(\w+):\s+(\d+) kB", status, re.MULTILINE))
-    own = [sum(int(lines.get(name, 0)) for name in names) / 1000 for names in (ANONYMOUS, RESIDENT)]
-    return np.array(own) + sum(memory_of(int(child)) for child in children.split())
 
 
 def lines(found):

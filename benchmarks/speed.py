@@ -27,6 +27,7 @@ import evaluate_model
 import team_code
 import test_model
 from benchmarks import plainly
+from benchmarks.growth import growth
 from benchmarks.timing import Bench, Row, build, lines, measure, models, recordings, told, training_step
 from ecg.batches import Batch, ahead, gather
 from ecg.headers import parse_codes, read_header_text
@@ -38,7 +39,6 @@ from ecg.resampling import TAPS
 from ecg.scoring import SINUS, load_weights, search_thresholds
 from ecg.startup import start_keras
 from ecg.store import build_store
-from ecg.synthetic import synthesize
 
 LENGTH = 2500  # samples at 250 Hz of all recordings but those of `growth`
 FILTERS = {f"FIR of {TAPS} taps, as ours": TAPS, "Butterworth of order 3": 0}
@@ -47,7 +47,6 @@ REPEATS = 5  # of all batches, likewise
 PLAIN_SHARE = 20  # of how many recordings one is prepared plainly, for all would take minutes
 PLAIN_CLASSES = 1  # of the trained ones, for which the plain search is timed
 LOADING = "import sys; from team_code import *; [load_model(sys.argv[1], each.split()) for each in sys.argv[2:]]"
-TINY = {"width": 4, "kernels": (5,), "squeeze_ratio": 2, "hidden": 8}  # settings of the network of `growth`
 
 
 def store(bench):
@@ -247,29 +246,6 @@ def thresholds(bench):
         yield Row(f"searching thresholds on {bench.validation:,} recordings, {told(seconds[search])}",
                   f"{name}, for each of {every:,} candidates, {told(taken)} by {timed} of them",
                   taken / seconds[search], 200, least=True)  # fmt: skip
-
-
-def growth(bench):
-    """Train tiny networks of 12 leads with all the method's steps on more and more recordings, against the fewest."""
-    from ecg.networks import NetworkSettings
-    from ecg.pipeline import Settings, train
-    from ecg.training import TrainingSettings
-
-    training = TrainingSettings(batch=32, smallest_batch=32, steps=1, epochs=2)
-    settings = Settings(network=NetworkSettings(**TINY), training=training, lead_sets=(12,))
-
-    def train_on(size):
-        model = bench.place / "model"
-        shutil.rmtree(model, ignore_errors=True)
-        train(bench.place / f"{size}", model, settings, log=lambda line: None)
-
-    for size in bench.sizes:
-        synthesize(bench.place / f"{size}", size, seed=1, jobs=os.cpu_count())
-    seconds = yield {size: lambda size=size: train_on(size) for size in bench.sizes}
-    first, *others = ((size, seconds[size] / size) for size in bench.sizes)
-    for size, taken in others:
-        yield Row(f"a recording of {size:,} in a whole training, {told(taken)}",
-                  f"of {first[0]:,}, {told(first[1])}", taken / first[1], 1.15)  # fmt: skip
 
 
 FIGURES = {"store": store, "batches": batches, "step": step, "answer": answer, "test_model": answers,

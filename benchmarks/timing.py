@@ -120,16 +120,13 @@ def build(bench, leads):
 
 def training_step(network, signals):
     """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training` does."""
-    import keras
-
     from ecg.losses import AsymmetricLoss
-    from ecg.training import Examples, settle
+    from ecg.training import Examples, make_ready
 
     labels = (np.random.default_rng(1).random((len(signals), len(TRAINED))) < 0.1).astype(np.float32)
     masks = np.ones_like(labels)
-    network.compile(keras.optimizers.Adam(1e-4), AsymmetricLoss(), jit_compile=keras.backend.backend() == "jax")
-    network.optimizer.build(network.trainable_variables)
-    settle(network, Examples(None, np.arange(len(signals)), tuple(range(signals.shape[2])), labels, masks))
+    examples = Examples(None, np.arange(len(signals)), tuple(range(signals.shape[2])), labels, masks)
+    make_ready(network, AsymmetricLoss(), 1e-4, examples)
     return lambda: float(network.train_on_batch(signals, labels, sample_weight=masks))
 
 

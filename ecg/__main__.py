@@ -25,6 +25,41 @@ def train(commands):
                                  epilog="What is not given is the default, the method's.")  # fmt: skip
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder for the models and the report")
+    add_settings(parser)
+
+    def run(arguments):
+        start_keras()
+        from ecg import pipeline
+        from ecg.headers import RecordError
+        from ecg.training import TrainingError
+
+        with reported(RecordError, TrainingError):
+            pipeline.train(arguments.data, arguments.model, training_settings(arguments))
+
+    parser.set_defaults(run=run)
+
+
+def estimate(commands):
+    """Add the command that tells what a training would take."""
+    parser = commands.add_parser("estimate", help="tell beforehand what training takes on this machine",
+                                 epilog="The settings are those of train.")  # fmt: skip
+    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
+    add_settings(parser)
+
+    def run(arguments):
+        start_keras()
+        from ecg import estimate
+        from ecg.headers import RecordError
+        from ecg.training import TrainingError
+
+        with reported(RecordError, TrainingError):
+            estimate.estimate(arguments.data, training_settings(arguments))
+
+    parser.set_defaults(run=run)
+
+
+def add_settings(parser):
+    """Add the options that change the settings of a training."""
     parser.add_argument("--seed", type=whole(0), metavar="N", help="of split, first weights, order, cuts and dropout")
     parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
     parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
@@ -46,28 +81,22 @@ def train(commands):
     parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
     parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
 
-    def run(arguments):
-        start_keras()
-        from ecg import pipeline
-        from ecg.headers import RecordError
-        from ecg.training import TrainingError
 
-        method = pipeline.Settings()
-        lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
-        settings = replace(
-            method,
-            **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs,
-                    hours=arguments.hours, empty=arguments.empty),
-            keep_stages=arguments.keep_stages,
-            cleaning=cleaning_settings(arguments),
-            network=replace(method.network, **given(width=arguments.width)),
-            training=replace(method.training, **given(epochs=arguments.epochs, batch=arguments.batch,
-                                                      averaging=arguments.averaging)),
-        )  # fmt: skip
-        with reported(RecordError, TrainingError):
-            pipeline.train(arguments.data, arguments.model, settings)
+def training_settings(arguments):
+    """Return the method's pipeline.Settings with what is given."""
+    from ecg.pipeline import Settings
 
-    parser.set_defaults(run=run)
+    method, lead_sets = Settings(), arguments.leads and tuple(dict.fromkeys(arguments.leads))
+    return replace(
+        method,
+        **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs,
+                hours=arguments.hours, empty=arguments.empty),
+        keep_stages=arguments.keep_stages,
+        cleaning=cleaning_settings(arguments),
+        network=replace(method.network, **given(width=arguments.width)),
+        training=replace(method.training, **given(epochs=arguments.epochs, batch=arguments.batch,
+                                                  averaging=arguments.averaging)),
+    )  # fmt: skip
 
 
 def add_omission(parser):
@@ -218,7 +247,7 @@ def synthesize(commands):
     parser.set_defaults(run=run)
 
 
-COMMANDS = (train, plot, review, audit, synthesize)
+COMMANDS = (train, estimate, plot, review, audit, synthesize)
 
 
 @contextmanager

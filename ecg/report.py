@@ -18,7 +18,7 @@ from ecg.review import draw_disagreements
 from ecg.scoring import HALF, load_weights
 from ecg.tables import AS_THEY_CAME, CLEANED, Results, precision_and_recall, tables
 
-__all__ = ("FOLDER", "Results", "summary_lines", "write_report")
+__all__ = ("FOLDER", "Results", "columns", "summary_lines", "write_report")
 
 FOLDER = "report"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # whose versions are told, where they are in use
@@ -123,7 +123,7 @@ def summary_lines(results):
 
 def _source_lines(sources):
     header, *rows = sources
-    return _columns([header, *rows, ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))])
+    return columns([header, *rows, ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))])
 
 
 def _dropped_lines(dropped):
@@ -161,7 +161,7 @@ def _disagreement_lines(disagreements):
         return []
     rows = [("record", "class", "label", "probability")]
     rows += [(row["record"], row["class"], row["label"], f"{row['probability']:.3f}") for row in disagreements[:NAMED]]
-    return ["the most confident disagreements of labels and round 1, more and drawn in the report", *_columns(rows)]
+    return ["the most confident disagreements of labels and round 1, more and drawn in the report", *columns(rows)]
 
 
 def _class_lines(classes, masks, thresholds):
@@ -179,7 +179,7 @@ def _class_lines(classes, masks, thresholds):
     )
     return [
         "recordings with each class, its masked labels where present and absent, its threshold by lead set",
-        *_columns(lines),
+        *columns(lines),
         f"masked labels: {', '.join(masked)}",
     ]
 
@@ -195,11 +195,11 @@ def _score_lines(results, scores):
     ]
     return [
         f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_on)}",
-        *_columns([("", *(kind.removeprefix("score ").removeprefix("with ") for kind in kinds)), *shown]),
+        *columns([("", *(kind.removeprefix("score ").removeprefix("with ") for kind in kinds)), *shown]),
     ]
 
 
-def _columns(rows):
+def columns(rows):
     """Return rows as lines of text, the first column set left, the others right."""
     texts = [[f"{value:,}" if isinstance(value, int) else printable(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]

@@ -91,10 +91,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     them, a text. Raises TrainingError where not one epoch came to a loss that is a number.
     """
     budget = budget or Budget(None)
-    network.compile(keras.optimizers.Adam(settings.first_rate), loss, jit_compile=keras.backend.backend() == "jax")
-    # Within the first step it would be built twice over, and slowly.
-    network.optimizer.build(network.trainable_variables)
-    settle(network, training)
+    make_ready(network, loss, settings.first_rate, training)
     checkpoint = Checkpoint(settings.patience, settings.averaging)
     if folder and (kept := folder.recall(PROGRESS)):
         checkpoint.restore(network, kept)
@@ -125,6 +122,14 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     log(f"{stage}: {ended}, epoch {max(epoch.epoch for epoch in checkpoint.epochs if epoch.best)} counts")
     network.set_weights(checkpoint.best)
     return checkpoint.epochs, ended
+
+
+def make_ready(network, loss, rate, examples):
+    """Give a network its loss, its optimizer with a learning rate, and the steps compiled that the examples take."""
+    network.compile(keras.optimizers.Adam(rate), loss, jit_compile=keras.backend.backend() == "jax")
+    # Within the first step it would be built twice over, and slowly.
+    network.optimizer.build(network.trainable_variables)
+    settle(network, examples)
 
 
 def settle(network, examples):

@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,22 +68,6 @@ def test_label_cleaning_is_measured_from_end_to_end(tmp_path, monkeypatch, capsy
     monkeypatch.setattr("sys.argv", arguments)
     label_cleaning.main()
     assert "| all off |" in capsys.readouterr().out and (tmp_path / "found.json").exists()
-
-
-def test_memory_is_that_of_a_process_and_of_all_that_it_started():
-    code = "import subprocess, sys; x = bytes(range(250)) * 400_000; {}; print(flush=True); sys.stdin.read()"
-    inner = code.format("pass")
-    outer = code.format(f"child = subprocess.Popen([sys.executable, '-c', {inner!r}])")
-    sizes = []
-    for text in (inner, outer):
-        with subprocess.Popen([sys.executable, "-c", text], stdin=-1, stdout=-1) as process:
-            for _ in range(1 + (text == outer)):
-                process.stdout.readline()
-            sizes.append(memory.memory_of(process.pid))
-            process.stdin.close()
-    assert (sizes[0] > 100).all() and (sizes[0] < sizes[1] - 100).all() and (sizes[1] < 260).all()
-    assert not memory.memory_of(process.pid).any()  # it has ended
-    assert (memory.memory_of(os.getpid()) > 0).all()
 
 
 def test_the_table_of_memory_gives_each_step_and_compares_the_last_size_with_the_first():

@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1]
 MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / "ecg").glob("*.py"))}
 # From the ground up; a module imports only from those before it.
 LAYERS = {
-    0: "labels leads progress parallel files stages budget checkpoint headers matlab records resampling".split()
-    + "signals store reasons defects audit scoring waves heart synthetic".split(),
+    0: "labels leads progress memory parallel files stages budget checkpoint headers matlab records".split()
+    + "resampling signals store survey reasons defects audit scoring waves heart synthetic".split(),
     1: "startup layers networks losses batches".split(),
     2: "training cleaning bundle".split(),
-    3: "paper charts review tables report fitting pipeline arguments __main__".split(),
+    3: "paper charts review tables report fitting pipeline calibration estimate arguments __main__".split(),
 }
 ORDER = [name for names in LAYERS.values() for name in names]
 

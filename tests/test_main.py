@@ -80,6 +80,21 @@ def test_flags_of_training_change_their_settings_and_no_others(trained):
     assert settings.training.batch == method.training.batch
 
 
+def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
+    told = []
+    monkeypatch.setattr("ecg.estimate.estimate", lambda data, settings: told.append((data, settings)))
+    flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 1 --no-masks --empty NSR".split()
+    main(["estimate", "data", *flags])
+    main(["train", "data", "model", *flags])
+    main(["estimate", "data"])
+    assert told == [(Path("data"), trained[0][2]), (Path("data"), Settings())]
+
+
+def test_an_estimate_of_nothing_says_why(tmp_path):
+    assert "no header" in ends_with(["estimate", tmp_path])
+    assert "nowhere" in ends_with(["estimate", tmp_path / "nowhere"])
+
+
 def test_hours_batch_and_what_is_declared_where_nothing_is_found_change_that_alone(trained):
     method = Settings()
     main(["train", "data", "model", "--hours", "1.5", "--empty", "NSR", "--batch", "8"])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import evaluate_model
-from benchmarks import plainly, speed, timing
+from benchmarks import growth, plainly, speed, timing
+from benchmarks.growth import TINY
 from benchmarks.timing import Bench, Row
 from ecg.labels import TRAINED
 from ecg.records import find_records
@@ -19,8 +20,8 @@ from ecg.synthetic import synthesize
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    return Bench(tmp_path_factory.mktemp("speed"), rounds=1, records=8, files=300, validation=300, sizes=(60, 80),
-                 batch=4, product=64, network=speed.TINY)  # fmt: skip
+    return Bench(tmp_path_factory.mktemp("speed"), rounds=1, records=8, files=300, validation=300, sizes=(40, 60, 80),
+                 batch=4, product=64, network=TINY)  # fmt: skip
 
 
 def expected(rows):
@@ -32,16 +33,39 @@ def expected(rows):
                                                ("test_model", 1), ("evaluate", 2), ("thresholds", 2)])  # fmt: skip
 def test_a_figure_comes_to_ratios(bench, figure, count):
     if figure in ("batches", "step"):  # whose network is compiled again and again
-        bench = replace(bench, network=speed.TINY | {"kernels": ()})
+        bench = replace(bench, network=TINY | {"kernels": ()})
     rows = timing.measure(speed.FIGURES[figure], bench)
     assert len(rows) == count and expected(rows)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("figure", ["loading", "growth"])
-def test_a_figure_that_takes_longer_comes_to_a_ratio(bench, figure):
-    rows = timing.measure(speed.FIGURES[figure], bench)
-    assert len(rows) == 1 and expected(rows)
+def test_loading_comes_to_a_ratio(bench):
+    (row,) = rows = timing.measure(speed.FIGURES["loading"], bench)
+    assert expected(rows) and row.unit == " s"
+
+
+@pytest.mark.slow
+def test_growth_trains_on_as_many_recordings_as_it_says(bench):
+    pieces = next(growth.growth(bench))
+    assert list(pieces) == [40, 60, 80]
+    for size, piece in pieces.items():
+        piece()
+        with open(bench.place / "model" / "report" / "split.csv") as file:
+            assert 0.8 * size < len(file.readlines()) - 1 <= size
+
+
+def test_growth_is_told_with_and_without_what_does_not_grow(monkeypatch, tmp_path):
+    """Of 10 s whatever the size, and 10 ms a recording: each takes less, but no more each that comes later."""
+    peaks = {"1000": 500.0, "8000": 600.0}
+    monkeypatch.setattr(growth, "synthesize", lambda *_, **named: None)
+    monkeypatch.setattr(
+        growth.memory, "measure", lambda data, *_: {"all": (400.0, 9e3), "report": (peaks[data.name], 9e3)}
+    )
+    steps = growth.growth(Bench(tmp_path))
+    assert list(next(steps)) == [1000, 2000, 4000, 8000]
+    rows = [steps.send({size: 10 + 0.01 * size for size in (1000, 2000, 4000, 8000)}), *steps]
+    assert [row.ratio for row in rows] == pytest.approx([0.75, 0.625, 0.5625, 1.0, 1.2])
+    assert [row.reached for row in rows] == [True] * 4 + [False]
 
 
 def test_pieces_are_timed_in_turns_and_the_first_round_does_not_count():

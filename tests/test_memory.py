@@ -1,0 +1,36 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from ecg.memory import Peak, memory_of
+
+
+def test_memory_is_that_of_a_process_and_of_all_that_it_started():
+    code = "import subprocess, sys; x = bytes(range(250)) * 400_000; {}; print(flush=True); sys.stdin.read()"
+    inner = code.format("pass")
+    outer = code.format(f"child = subprocess.Popen([sys.executable, '-c', {inner!r}])")
+    sizes = []
+    for text in (inner, outer):
+        with subprocess.Popen([sys.executable, "-c", text], stdin=-1, stdout=-1) as process:
+            for _ in range(1 + (text == outer)):
+                process.stdout.readline()
+            sizes.append(memory_of(process.pid))
+            process.stdin.close()
+    assert (sizes[0] > 100).all() and (sizes[0] < sizes[1] - 100).all() and (sizes[1] < 260).all()
+    assert not memory_of(process.pid).any()  # it has ended
+    assert (memory_of(os.getpid()) > 0).all()
+
+
+def test_the_most_is_remembered_until_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr("ecg.memory.EVERY", 0.001)
+    with Peak() as peak:
+        before = peak.taken()
+        held = np.ones(12_500_000)  # 100 MB
+        while peak.most[0] < before + 90:
+            pass
+        del held
+        assert before + 90 < peak.taken() < before + 150
+        assert peak.taken() < before + 50
+    assert not peak.thread.is_alive()
