@@ -122,6 +122,7 @@ def training_step(network, signals):
     """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training` does."""
     import keras
 
+    from ecg.devices import at_work
     from ecg.losses import AsymmetricLoss
     from ecg.training import Examples, settle
 
@@ -130,7 +131,8 @@ def training_step(network, signals):
     network.compile(keras.optimizers.Adam(1e-4), AsymmetricLoss(), jit_compile=keras.backend.backend() == "jax")
     network.optimizer.build(network.trainable_variables)
     settle(network, Examples(None, np.arange(len(signals)), tuple(range(signals.shape[2])), labels, masks))
-    return lambda: float(network.train_on_batch(signals, labels, sample_weight=masks))
+    work = at_work(network)
+    return lambda: float(work.train(signals, labels, masks))
 
 
 def models(bench):
