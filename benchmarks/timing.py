@@ -1,5 +1,6 @@
 """What the figures of benchmarks.speed share: on what is measured, how it is timed, and how it is told."""
 
+import math
 import os
 import shutil
 import statistics
@@ -77,7 +78,8 @@ def lines(rows):
     yield "|---" * 5 + "|"
     for row in rows:
         bound = f"{row.bound:g}{row.unit} at {'least' if row.least else 'most'}"
-        yield f"| {row.what} | {row.against} | {row.ratio:.2f}{row.unit} | {bound} | {'yes' if row.reached else 'no'} |"
+        reached = "not measured" if math.isnan(row.ratio) else "yes" if row.reached else "no"
+        yield f"| {row.what} | {row.against} | {row.ratio:.2f}{row.unit} | {bound} | {reached} |"
 
 
 def told(seconds):

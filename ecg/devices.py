@@ -131,7 +131,7 @@ class Work:
         pass
 
     def train(self, signals, targets, masks):
-        """Make a step with signals (B, T, leads), targets and masks (B, K); return its loss, a number of the backend."""
+        """Make a step with signals (B, T, leads), targets and masks (B, K); return its loss, of the backend's kind."""
         self.network.make_train_function()
         self.network.reset_metrics()
         return self.network.train_function(iter([(signals, targets, masks)]))["loss"]

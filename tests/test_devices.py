@@ -32,9 +32,7 @@ from tests.test_training import QUICK, beats_store, run
 
 devices = keras.distribution.list_devices()
 assert len(devices) == 2, devices
-# TensorFlow draws dropout for each device anew, and compiles slowly: no blocks, in which alone it is.
-kernels = () if keras.backend.backend() == "tensorflow" else (3,)
-settings = NetworkSettings(width=2, kernels=kernels, squeeze_ratio=2, hidden=4)
+settings = NetworkSettings(width=2, kernels=(), hidden=4)  # no dropout, which TensorFlow draws for each device anew
 store = beats_store(20, lengths=(600,))  # 15 of them for training, in batches of 5, which two do not divide
 masks = np.random.default_rng(1).integers(0, 2, store.labels.shape).astype(np.float32)
 training = replace(QUICK, smallest_batch=5, steps=3, first_rate=1e-2, epochs=2)
@@ -149,8 +147,9 @@ def test_in_bfloat16_weights_probabilities_and_loss_are_single():
     assert 0 < np.abs(in_half - answers).max() < 0.02
 
 
+@pytest.mark.slow
 def test_the_other_backend_does_all_of_this_too():
-    """All tests above but the first run on TensorFlow, this one on JAX."""
+    """The two tests above run on TensorFlow, this one on JAX."""
     code = "import sys, pytest; sys.exit(pytest.main(['-q', '-k', 'work_comes or bfloat16', 'tests/test_devices.py']))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"KERAS_BACKEND": "jax"},
                            capture_output=True, text=True)  # fmt: skip

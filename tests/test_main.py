@@ -93,7 +93,8 @@ def test_hours_batch_and_what_is_declared_where_nothing_is_found_change_that_alo
 @pytest.mark.parametrize(
     "flags",
     ["--leads 5", "--seed -1", "--width 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1",
-     "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--precision half", "--empty nsr", "--empty LVH"],
+     "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--precision half", "--empty nsr",
+     "--empty LVH"],
 )  # fmt: skip
 def test_flags_that_make_no_sense_are_usage_errors(trained, capsys, flags):
     with pytest.raises(SystemExit) as ended:
