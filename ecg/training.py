@@ -39,7 +39,7 @@ class TrainingSettings:
     patience: int = 4  # epochs without a lower loss on the validation set
     averaging: float = 0.99  # momentum, by step, of the running average of the weights; 0 takes the last
     epochs: int = 100  # at the most
-    precision: str = "float32"  # or bfloat16, in which a network computes what does not decide by small differences
+    precision: str = "float32"  # or bfloat16: of what is computed, not of weights, losses and probabilities
 
     def __post_init__(self):
         if self.precision not in POLICIES:
