@@ -4,9 +4,9 @@ python -m benchmarks.interruption [--kills N] [--seed S]
 """
 
 import argparse
-import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -27,8 +27,8 @@ PATIENCE = 600  # s; a training of this size that takes longer hangs
 # are small, so that a training is killed many times before it comes to its end.
 CALLS = {
     "reading": ("ecg.store", "source_of", 1, 50),
-    "a step": ("keras.Model", "train_on_batch", 1, 12),
-    "an answer": ("keras.Model", "predict_on_batch", 1, 12),
+    "a step": ("ecg.devices.Work", "train", 1, 12),
+    "an answer": ("ecg.devices.Work", "answer", 1, 12),
     "saving a stage or where it stands": ("numpy", "savez", 1, 3),
     "moving into place": ("os", "replace", 1, 7),
     "saving a model": ("keras.Model", "save_weights", 1, 2),
@@ -126,9 +126,7 @@ def train_and_die(data, model, places, note):
 def die_at(place, number, note):
     """Put in place of a function one that kills this process at its call of that number, half done where it writes."""
     owner, name, *_ = CALLS[place]
-    module, model, _ = owner.partition(".Model")
-    home = importlib.import_module(module)
-    home = home.Model if model else home
+    home = pkgutil.resolve_name(owner)
     whole, calls = getattr(home, name), []
 
     def dies(*given, **named):

@@ -2,9 +2,9 @@
 
 python -m benchmarks.speed [FIGURE ...] [--data FOLDER] [--rounds 5] [--records N] [--files N]
 
-Figures: store, batches, step, answer, test_model, loading, evaluate, thresholds, and growth, which takes long and is
-measured only where it is named, or "all" is. What is compared is timed in turns, after a round that does not count,
-and the medians are taken. Without --data the recordings are made up. Prints the table of benchmarks/README.md.
+Figures: store, batches, step, bfloat16, answer, test_model, loading, evaluate, thresholds, and growth, which takes long
+and is measured only where it is named, or "all" is. What is compared is timed in turns, after a round that does not
+count, and the medians are taken. Without --data the recordings are made up. Prints the table of benchmarks/README.md.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import team_code
 import test_model
 from benchmarks import plainly
 from benchmarks.growth import growth
+from benchmarks.precision import bfloat16
 from benchmarks.timing import Bench, Row, build, lines, measure, models, recordings, told, training_step
 from ecg.batches import Batch, ahead, gather
 from ecg.headers import parse_codes, read_header_text
@@ -248,8 +249,9 @@ def thresholds(bench):
                   taken / seconds[search], 200, least=True)  # fmt: skip
 
 
-FIGURES = {"store": store, "batches": batches, "step": step, "answer": answer, "test_model": answers,
-           "loading": loading, "evaluate": evaluate, "thresholds": thresholds, "growth": growth}  # fmt: skip
+FIGURES = {"store": store, "batches": batches, "step": step, "bfloat16": bfloat16, "answer": answer,
+           "test_model": answers, "loading": loading, "evaluate": evaluate, "thresholds": thresholds,
+           "growth": growth}  # fmt: skip
 LONG = ("growth",)
 
 

@@ -1,5 +1,6 @@
 """What the figures of benchmarks.speed share: on what is measured, how it is timed, and how it is told."""
 
+import math
 import os
 import shutil
 import statistics
@@ -77,7 +78,8 @@ def lines(rows):
     yield "|---" * 5 + "|"
     for row in rows:
         bound = f"{row.bound:g}{row.unit} at {'least' if row.least else 'most'}"
-        yield f"| {row.what} | {row.against} | {row.ratio:.2f}{row.unit} | {bound} | {'yes' if row.reached else 'no'} |"
+        reached = "not measured" if math.isnan(row.ratio) else "yes" if row.reached else "no"
+        yield f"| {row.what} | {row.against} | {row.ratio:.2f}{row.unit} | {bound} | {reached} |"
 
 
 def told(seconds):
@@ -120,6 +122,7 @@ def build(bench, leads):
 
 def training_step(network, signals):
     """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training` does."""
+    from ecg.devices import at_work
     from ecg.losses import AsymmetricLoss
     from ecg.training import Examples, make_ready
 
@@ -127,7 +130,8 @@ def training_step(network, signals):
     masks = np.ones_like(labels)
     examples = Examples(None, np.arange(len(signals)), tuple(range(signals.shape[2])), labels, masks)
     make_ready(network, AsymmetricLoss(), 1e-4, examples)
-    return lambda: float(network.train_on_batch(signals, labels, sample_weight=masks))
+    work = at_work(network)
+    return lambda: float(work.train(signals, labels, masks))
 
 
 def models(bench):

@@ -68,6 +68,7 @@ def add_settings(parser):
         "--averaging", type=momentum, metavar="F", help="momentum of the average of the weights; 0: none"
     )
     parser.add_argument("--batch", type=whole(1), metavar="N", help="recordings, at the most; fewer take less memory")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="that the networks are trained in")
     parser.add_argument("--hours", type=positive, metavar="H", help="that all may take, the saving of models included")
     parser.add_argument("--resamples", type=whole(0), metavar="N", help="that thresholds are averaged over; 0: none")
     parser.add_argument("--empty", type=diagnosis, metavar="CLASS",
@@ -95,7 +96,7 @@ def training_settings(arguments):
         cleaning=cleaning_settings(arguments),
         network=replace(method.network, **given(width=arguments.width)),
         training=replace(method.training, **given(epochs=arguments.epochs, batch=arguments.batch,
-                                                  averaging=arguments.averaging)),
+                                                  averaging=arguments.averaging, precision=arguments.precision)),
     )  # fmt: skip
 
 

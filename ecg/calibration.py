@@ -10,6 +10,7 @@ from joblib import cpu_count
 from ecg.batches import GRID, batch_size
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage
+from ecg.devices import computing_in, over_all
 from ecg.fitting import columns_of
 from ecg.headers import RecordError, read_header
 from ecg.labels import DISCARDED_SOURCES, TRAINED, expand, source_of
@@ -133,8 +134,9 @@ def calibrated(sample, batch, settings, peak):
     most, ready, memory = min(training.batch, PREDICTION_BATCH), [], []
     for _ in range(2):  # the first one starts more than itself, and what it leaves of its memory shows with the second
         begun = time.monotonic()
-        network = build_network(settings.network, len(LEADS), len(TRAINED))
-        make_ready(network, FocalLoss(), training.first_rate, examples(cut))
+        with computing_in(training.precision):
+            network = build_network(settings.network, len(LEADS), len(TRAINED))
+        make_ready(network, over_all(FocalLoss()), training.first_rate, examples(cut))
         train(batch)(1)
         answer(most)(1)
         ready.append(time.monotonic() - begun)

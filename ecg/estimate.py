@@ -10,6 +10,7 @@ import numpy as np
 
 from ecg.batches import plan_training, plan_whole
 from ecg.calibration import calibrated, read_sample, report_seconds, seconds_of
+from ecg.devices import accelerators, together
 from ecg.leads import LEADS
 from ecg.memory import Peak
 from ecg.pipeline import ROUND_1, ROUND_2, Settings, say, scored_part, split
@@ -78,7 +79,7 @@ def estimate(data, settings=None, log=say):
         found = found._replace(lengths=lengths)
         store = Cost("store", starting + reading * len(found.lengths), memory)
         networks = list(networks_of(found, settings, log))
-        with out_of_memory_told("estimate"):
+        with out_of_memory_told("estimate"), together(accelerators()):
             costs = [store, *costs_of(networks, found, sample, settings, peak)]
             charts, page = report_seconds(sample, Path(place), settings)
         drawing = charts * len(settings.lead_sets) + page * (PICTURES if settings.cleaning.masks else 0)

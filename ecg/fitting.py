@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from ecg.checkpoint import Epoch, listed, numbered, read_epochs, written_epochs
+from ecg.devices import accelerators, computing_in, together
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import MaskableLoss
 from ecg.networks import build_network
@@ -16,7 +17,7 @@ from ecg.stages import StageFolder, fingerprint, program
 from ecg.training import PROGRESS, Examples, out_of_memory_told, predict, seeds, train_network
 
 # Modules that decide what a network comes to.
-PROGRAM = ("layers", "networks", "losses", "batches", "checkpoint", "training", "fitting")
+PROGRAM = ("layers", "networks", "losses", "batches", "devices", "checkpoint", "training", "fitting")
 RESULT = "result"  # what a StageFolder keeps of a stage that is done
 
 
@@ -72,9 +73,10 @@ def fitted(stage, store, stages, settings, score, log, budget, left):
             Examples(store, stage.records[part], columns, stage.targets[part], stage.masks[part])
             for part in (stage.training, stage.validation)
         )
-        with out_of_memory_told(stage.title):
+        with out_of_memory_told(stage.title), together(accelerators()):
             keras.utils.set_random_seed(int(seeds(settings.seed, f"{stage.title}, weights", 0, 1)[0]))
-            network = build_network(settings.network, stage.leads, stage.targets.shape[1])
+            with computing_in(settings.training.precision):
+                network = build_network(settings.network, stage.leads, stage.targets.shape[1])
             epochs, ended = train_network(network, stage.loss, learnt, checked, settings.training, settings.seed,
                                           stage.title, score, log, folder, budget)  # fmt: skip
             probabilities = predict(

@@ -36,7 +36,8 @@ def build_network(settings, leads, classes):
             x = residual_block(x, filters, kernel, stride, settings.squeeze_ratio, settings.dropout)
     x = layers.GlobalMaxPooling1D()(x)
     x = activation(layers.Dense(settings.hidden, kernel_initializer="he_normal")(x))
-    probabilities = layers.Dense(classes, activation="sigmoid")(x)
+    # In single precision, whatever the rest computes in: near 0 and 1 half of it would tell few probabilities apart.
+    probabilities = layers.Dense(classes, activation="sigmoid", dtype="float32")(x)
     network = keras.Model(signal, probabilities, name="se_resnet")
     # Names that do not tell what else the process has built, for they are saved with the weights.
     for place, layer in enumerate(network.layers):

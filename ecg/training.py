@@ -13,6 +13,7 @@ import numpy as np
 from ecg.batches import GRID, ahead, gather, plan_training, plan_whole
 from ecg.budget import Budget
 from ecg.checkpoint import Checkpoint
+from ecg.devices import POLICIES, at_work, over_all
 from ecg.progress import Progress, duration
 from ecg.store import Store
 
@@ -38,6 +39,11 @@ class TrainingSettings:
     patience: int = 4  # epochs without a lower loss on the validation set
     averaging: float = 0.99  # momentum, by step, of the running average of the weights; 0 takes the last
     epochs: int = 100  # at the most
+    precision: str = "float32"  # or bfloat16: of what is computed, not of weights, losses and probabilities
+
+    def __post_init__(self):
+        if self.precision not in POLICIES:
+            raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(POLICIES)}")
 
     def batch_for(self, recordings):
         """Return the batch for so many recordings in an epoch."""
@@ -90,7 +96,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     one, ends it early, and so does a loss that is not a number. Returns the epochs, a list of Epoch, and what ended
     them, a text. Raises TrainingError where not one epoch came to a loss that is a number.
     """
-    budget = budget or Budget(None)
+    budget, loss = budget or Budget(None), over_all(loss)
     make_ready(network, loss, settings.first_rate, training)
     checkpoint = Checkpoint(settings.patience, settings.averaging)
     if folder and (kept := folder.recall(PROGRESS)):
@@ -143,11 +149,12 @@ def settle(network, examples):
         return
     variables = [*network.variables, *network.optimizer.variables]
     values = [variable.numpy() for variable in variables]
-    for size in (2, 3):
-        labels = np.zeros((size, examples.targets.shape[1]), np.float32)
-        signals = np.zeros((size, GRID[0] + size, len(examples.columns)), np.float32)  # no cut is as long
-        network.train_on_batch(signals, labels, sample_weight=labels)
-        network.predict_on_batch(signals)
+    with at_work(network) as work:
+        for size in (2 * work.devices, 3 * work.devices):
+            labels = np.zeros((size, examples.targets.shape[1]), np.float32)
+            signals = np.zeros((size, GRID[0] + size, len(examples.columns)), np.float32)  # no cut is as long
+            work.train(signals, labels, labels)
+            work.answer(signals)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
@@ -177,15 +184,19 @@ def train_epoch(network, examples, settings, generator, average, title, budget):
     size, passes = settings.batch_for(len(lengths)), settings.passes_for(len(lengths))
     plan = [batch for _ in range(passes) for batch in plan_training(lengths, size, generator)]
     total = weight = 0.0
-    with Progress(title, passes * len(lengths)) as progress:
+    begun = []  # steps whose loss is not read yet, with their masks
+    with at_work(network) as work, Progress(title, passes * len(lengths)) as progress:
         for step, (signals, targets, masks) in enumerate(ahead(arrays, plan), 1):
-            loss = network.train_on_batch(signals, targets, sample_weight=masks)
-            loss = number_of(loss, f"{title}, step {step}")
-            total, weight = total + loss * masks.sum(), weight + masks.sum()
+            begun.append((step, work.train(signals, targets, masks), masks))
             last = step == len(plan) or budget.over
-            if step % AVERAGED_EVERY == 0 or last:
-                average.add(network.get_weights(), (step - 1) % AVERAGED_EVERY + 1)
-            progress.advance(len(signals), f"loss {total / max(weight, 1):.5f}")
+            averaged = last or step % AVERAGED_EVERY == 0
+            while len(begun) > (not averaged):  # a loss is read once the next step is begun, so that no device waits
+                number, loss, counting = begun.pop(0)
+                loss = number_of(loss, f"{title}, step {number}")
+                total, weight = total + loss * counting.sum(), weight + counting.sum()
+                progress.advance(len(counting), f"loss {total / max(weight, 1):.5f}")
+            if averaged:
+                average.add(work.weights(), (step - 1) % AVERAGED_EVERY + 1)
             if last:
                 break
     return float(total / max(weight, 1))
@@ -225,9 +236,13 @@ def predict(network, store, records, columns, title, size=PREDICTION_BATCH):
     """Return a network's probabilities for whole recordings of a store, `size` at once at the most: (n, K) float32."""
     plan = plan_whole(store.lengths[records], min(size, PREDICTION_BATCH))
     probabilities = np.empty((len(records), network.output_shape[-1]), np.float32)
-    with Progress(title, len(records)) as progress:
+    begun = []  # batches whose probabilities are not read yet
+    with at_work(network) as work, Progress(title, len(records)) as progress:
         signals = ahead(lambda batch: gather(store, records, columns, batch), plan)
         for batch, signal in zip(plan, signals, strict=True):
-            probabilities[batch.records] = network.predict_on_batch(signal)
-            progress.advance(len(batch.records))
+            begun.append((batch.records, work.answer(signal)))
+            while len(begun) > (batch is not plan[-1]):
+                rows, answer = begun.pop(0)
+                probabilities[rows] = answer
+                progress.advance(len(rows))
     return probabilities

@@ -98,17 +98,18 @@ def test_an_estimate_of_nothing_says_why(tmp_path):
 def test_hours_batch_and_what_is_declared_where_nothing_is_found_change_that_alone(trained):
     method = Settings()
     main(["train", "data", "model", "--hours", "1.5", "--empty", "NSR", "--batch", "8"])
-    main(["train", "data", "model", "--batch", "1"])
+    main(["train", "data", "model", "--batch", "1", "--precision", "bfloat16"])
     told, smallest = (settings for _, _, settings in trained)
     assert told == replace(method, hours=1.5, empty="NSR", training=replace(method.training, batch=8))
-    assert smallest == replace(method, training=replace(method.training, batch=1))
+    assert smallest == replace(method, training=replace(method.training, batch=1, precision="bfloat16"))
     assert (method.hours, method.empty) == (None, None)
 
 
 @pytest.mark.parametrize(
     "flags",
     ["--leads 5", "--seed -1", "--width 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1",
-     "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--empty nsr", "--empty LVH"],
+     "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--precision half", "--empty nsr",
+     "--empty LVH"],
 )  # fmt: skip
 def test_flags_that_make_no_sense_are_usage_errors(trained, capsys, flags):
     with pytest.raises(SystemExit) as ended:

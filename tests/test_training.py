@@ -10,6 +10,7 @@ import pytest
 
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage, listed
+from ecg.devices import Work
 from ecg.losses import AsymmetricLoss, FocalLoss
 from ecg.networks import build_network
 from ecg.stages import StageFolder
@@ -76,6 +77,11 @@ def test_rates_and_batches_are_the_methods():
     assert [settings.batch_for(count) for count in (10, 680, 2000, 12_800, 70_000)] == [16, 16, 40, 256, 256]
 
 
+def test_a_precision_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="precision is 'half', expected one of float32, bfloat16"):
+        TrainingSettings(precision="half")
+
+
 def test_an_epoch_of_few_recordings_takes_them_repeatedly_until_it_has_its_steps():
     settings = TrainingSettings()
     assert [settings.passes_for(count) for count in (1, 16, 160, 400, 680, 70_000)] == [800, 50, 5, 2, 1, 1]
@@ -86,20 +92,49 @@ def test_an_epoch_of_few_recordings_takes_them_repeatedly_until_it_has_its_steps
 def test_each_pass_of_an_epoch_is_cut_and_ordered_anew(monkeypatch):
     seen = []
 
-    class Network:
-        def train_on_batch(self, signals, targets, sample_weight):
+    class Recorder(Work):
+        def train(self, signals, targets, masks):
             seen.append(signals)
             return 1.0
 
-        def get_weights(self):
+        def weights(self):
             return []
 
+    monkeypatch.setattr("ecg.training.at_work", Recorder)
     store = beats_store(8, lengths=(600,))
     examples = Examples(store, np.arange(8), (0,), store.labels.astype(np.float32), np.ones((8, 2), np.float32))
     settings = TrainingSettings(smallest_batch=4, steps=6)
-    train_epoch(Network(), examples, settings, np.random.default_rng(1), WeightAverage(0.0), "trial", Budget(None))
+    train_epoch(None, examples, settings, np.random.default_rng(1), WeightAverage(0.0), "trial", Budget(None))
     assert [len(signals) for signals in seen] == [4] * 6
     assert len({signals.tobytes() for signals in seen}) == 6
+
+
+def test_a_loss_is_read_once_the_next_step_is_begun_and_before_the_weights_count(monkeypatch):
+    events = []
+
+    class Loss(float):
+        def __float__(self):
+            events.append(f"read {self:g}")
+            return super().__float__()
+
+    class Recorder(Work):
+        def train(self, signals, targets, masks):
+            events.append(f"begin {sum(event.startswith('begin') for event in events) + 1}")
+            return Loss(events[-1].split()[1])
+
+        def weights(self):
+            events.append("weights")
+            return []
+
+    monkeypatch.setattr("ecg.training.at_work", Recorder)
+    monkeypatch.setattr("ecg.training.AVERAGED_EVERY", 3)
+    store = beats_store(16)
+    examples = Examples(store, np.arange(16), (0,), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
+    settings, average = TrainingSettings(smallest_batch=4, steps=4), WeightAverage(0.0)
+    loss = train_epoch(None, examples, settings, np.random.default_rng(1), average, "trial", Budget(None))
+    assert loss == 2.5
+    assert events == ["begin 1", "begin 2", "read 1", "begin 3", "read 2", "read 3", "weights",
+                      "begin 4", "read 4", "weights"]  # fmt: skip
 
 
 def test_seeds_tell_seed_stage_and_epoch_apart():
@@ -184,16 +219,16 @@ class Stopped(BaseException):
 
 def stopped_in(monkeypatch, step):
     """Stop the training at one of its steps, counted over all epochs."""
-    whole, steps = keras.Model.train_on_batch, []
+    whole, steps = Work.train, []
 
-    def stops(self, signals, *given, **named):
+    def stops(self, signals, *given):
         if len(signals) == 4:  # not those of settle
             steps.append(1)
         if len(steps) == step:
             raise Stopped
-        return whole(self, signals, *given, **named)
+        return whole(self, signals, *given)
 
-    monkeypatch.setattr(keras.Model, "train_on_batch", stops)
+    monkeypatch.setattr(Work, "train", stops)
 
 
 def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small, tmp_path, monkeypatch):
@@ -213,13 +248,13 @@ def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small, tmp_pat
 def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weights(
     one_shape, small, tmp_path, monkeypatch
 ):
-    whole, steps = keras.Model.train_on_batch, []
+    whole, steps = Work.train, []
 
-    def diverges(self, signals, *given, **named):
+    def diverges(self, signals, *given):
         steps.append(len(signals) == 4)
-        return np.nan if sum(steps) == 5 else whole(self, signals, *given, **named)
+        return np.nan if sum(steps) == 5 else whole(self, signals, *given)
 
-    monkeypatch.setattr(keras.Model, "train_on_batch", diverges)
+    monkeypatch.setattr(Work, "train", diverges)
     folder = StageFolder(tmp_path, "mark")
     network, epochs, lines, ended = run(small, beats_store(16), replace(QUICK, steps=3, epochs=4), folder=folder)
     assert len(epochs) == 1 and ended == "trial, epoch 2, step 2: the loss is nan"
@@ -229,17 +264,17 @@ def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weigh
 
 
 def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, small, monkeypatch):
-    whole, steps = keras.Model.train_on_batch, []
+    whole, steps = Work.train, []
 
     class Spent:
         answered = staticmethod(lambda *_: None)
         over = property(lambda self: sum(steps) >= 2)
 
-    def counts(self, signals, *given, **named):
+    def counts(self, signals, *given):
         steps.append(len(signals) == 4)
-        return whole(self, signals, *given, **named)
+        return whole(self, signals, *given)
 
-    monkeypatch.setattr(keras.Model, "train_on_batch", counts)
+    monkeypatch.setattr(Work, "train", counts)
     network, epochs, lines, ended = run(small, beats_store(16), replace(QUICK, steps=3), budget=Spent())
     assert sum(steps) == 2 and len(epochs) == 1 and epochs[0].best and ended == "its time is over"
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
@@ -288,16 +323,18 @@ def test_predictions_come_in_the_order_of_the_records(small):
 
 
 @pytest.mark.parametrize(("asked", "most"), [(3, 3), (1000, PREDICTION_BATCH)])
-def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(asked, most):
+def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(monkeypatch, asked, most):
     store, sizes = beats_store(2 * PREDICTION_BATCH), []
 
     class Network:
         output_shape = (None, 2)
 
-        def predict_on_batch(self, signals):
+    class Recorder(Work):
+        def answer(self, signals):
             sizes.append(len(signals))
             return np.zeros((len(signals), 2))
 
+    monkeypatch.setattr("ecg.training.at_work", Recorder)
     predict(Network(), store, np.arange(len(store)), (0, 1), "checking", asked)
     assert max(sizes) == most and sum(sizes) == len(store)
 

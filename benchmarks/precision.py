@@ -1,0 +1,114 @@
+"""What training in bfloat16 costs in score, against float32; what it brings in time is a figure of benchmarks.speed.
+
+python -m benchmarks.precision DATA HELD_OUT [--seeds S ...] [--width N] [--epochs N] [--jobs N] [--folder FOLDER]
+
+For each seed, networks of 12 leads are trained on DATA in both precisions, with all the method's steps, and scored on
+HELD_OUT, whose recordings are to be others: by the Challenge metric, as answered, and by the mean area under the ROC of
+the trained classes. Prints both, and what bfloat16 loses.
+"""
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.timing import Row, build, told, training_step
+from ecg.arguments import given
+from ecg.labels import TRAINED, expand
+from ecg.leads import LEADS
+from ecg.scoring import challenge_score, decide, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.startup import start_keras
+
+LENGTH = 2500  # samples at 250 Hz
+MADE_FOR_IT = {"amx_bf16", "avx512_bf16"}  # what Linux calls a processor's instructions for bfloat16
+PRECISIONS = ("float32", "bfloat16")
+MOST = 0.02  # that a score may lose
+
+
+def has_bfloat16(cpuinfo=Path("/proc/cpuinfo")):
+    """Return whether this machine has an accelerator, or else a processor that is made for bfloat16."""
+    from ecg.devices import accelerators
+
+    return bool(accelerators()) or cpuinfo.exists() and not MADE_FOR_IT.isdisjoint(cpuinfo.read_text().split())
+
+
+def bfloat16(bench):
+    """Train a step in bfloat16 where the machine has it, against one in float32."""
+    from ecg.devices import computing_in
+
+    if not has_bfloat16():
+        yield {}
+        yield Row("a training step in bfloat16", "float32, on a machine made for both", math.nan, 1.5, least=True)
+        return
+    signals = np.random.default_rng(1).normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
+    pieces = {}
+    for precision in PRECISIONS:
+        with computing_in(precision):
+            pieces[precision] = training_step(build(bench, len(LEADS)), signals)
+    seconds = yield pieces
+    single, half = (seconds[precision] for precision in PRECISIONS)
+    yield Row(f"a training step of {bench.batch} recordings in bfloat16, {told(half)}", f"float32, {told(single)}",
+              single / half, 1.5, least=True)  # fmt: skip
+
+
+def scores(data, test, settings, folder):
+    """Return what networks come to that are trained on a folder, on the recordings of a Store: metric and AUROC."""
+    from ecg.bundle import load_bundle
+    from ecg.fitting import columns_of
+    from ecg.pipeline import train
+    from ecg.training import predict
+
+    train(data, folder, settings)
+    bundle = load_bundle(folder, LEADS)
+    answers = predict(bundle.network, test, np.arange(len(test)), columns_of(len(LEADS)), "held out")
+    answered = decide(expand(answers), bundle.thresholds, bundle.empty)
+    areas = roc_and_pr_areas(test.labels[:, TRAINED], answers)[0]
+    return challenge_score(test.labels, answered, load_weights()[1]), mean_of_known(areas)
+
+
+def lines(seeds, found):
+    """Yield the lines of the table, in Markdown: `found` has (metric, AUROC) of both precisions for each seed."""
+    heads = [f"{figure}, {name}" for figure in ("metric", "AUROC") for name in PRECISIONS]
+    yield f"| seed | {' | '.join(heads)} |"
+    yield "|---" * 5 + "|"
+    means = np.mean(found, axis=0)
+    for seed, figures in [*zip(seeds, found, strict=True), ("mean", means)]:
+        yield f"| {seed} | {' | '.join(f'{figure:.3f}' for figure in np.transpose(figures).ravel())} |"
+    lost = means[0][0] - means[1][0]
+    yield ""
+    yield f"bfloat16 loses {lost:.3f} of the metric in the mean, {'within' if lost <= MOST else 'more than'} {MOST}."
+
+
+def main():
+    """Train and score for each seed, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder of recordings to train on")
+    parser.add_argument("held_out", type=Path, help="folder of others to score on")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
+    parser.add_argument("--width", type=int, help="filters of the first convolution")
+    parser.add_argument("--epochs", type=int, help="at the most")
+    parser.add_argument("--jobs", type=int, help="processes that read recordings; one a core by default")
+    parser.add_argument("--folder", type=Path, default=Path("build/precision"))
+    options = parser.parse_args()
+    start_keras()
+    from ecg.pipeline import Settings
+    from ecg.store import build_store
+
+    method = Settings(lead_sets=(len(LEADS),), jobs=options.jobs)
+    test = build_store(options.held_out, options.folder / "held out", options.jobs)
+    found = []
+    for seed in options.seeds:
+        found.append([])
+        for precision in PRECISIONS:
+            settings = replace(
+                method, seed=seed, network=replace(method.network, **given(width=options.width)),
+                training=replace(method.training, precision=precision, **given(epochs=options.epochs)),
+            )  # fmt: skip
+            found[-1].append(scores(options.data, test, settings, options.folder / f"{precision}, seed {seed}"))
+    print("\n".join(lines(options.seeds, found)))
+
+
+if __name__ == "__main__":
+    main()
