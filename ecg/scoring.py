@@ -40,12 +40,21 @@ def load_weights(path=WEIGHTS):
     return classes, np.array([row[1:] for row in rows], np.float64)
 
 
+def credit(labels, outputs):
+    """Return the Challenge's weighted confusion A: (C, C), labels by row, outputs by column.
+
+    A recording counts 1 / (number of classes labelled or answered in it, at least 1) in each of its pairs.
+    """
+    labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
+    union = np.maximum((labels | outputs).sum(axis=1, keepdims=True), 1)
+    return np.einsum("nj,nk->jk", labels / union, outputs.astype(np.float64))
+
+
 def challenge_score(labels, outputs, weights, sinus=SINUS):
     """Return the Challenge metric, higher is better: 1 for the labels themselves, 0 for always sinus rhythm.
 
-    labels, outputs (N, C); weights (C, C), of which NaN is ignored; sinus is the column of sinus rhythm. A recording
-    earns the weight of each pair of a label and an answer, divided by the number of classes that are labelled or
-    answered in it. 0 where the labels earn what always sinus rhythm earns.
+    labels, outputs (N, C); weights (C, C), of which NaN is ignored; sinus is the column of sinus rhythm. 0 where
+    the labels earn what always sinus rhythm earns.
     """
     labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
     worth = worth_of_answers(labels, weights)

@@ -6,6 +6,7 @@ from ecg.labels import COLUMN, SCORED
 from ecg.scoring import (
     accuracy,
     challenge_score,
+    credit,
     decide,
     f_measures,
     gain_of_answering,
@@ -71,17 +72,21 @@ def test_a_table_with_other_rows_than_columns_is_refused(tmp_path):
             load_weights(path)
 
 
-def credit(labels, outputs):
-    """The Challenge's weighted confusion, (C, C): a recording counts 1 / (its classes labelled or answered) a pair."""
-    return (labels / np.maximum((labels | outputs).sum(axis=1, keepdims=True), 1)).T @ outputs.astype(float)
-
-
 @pytest.mark.parametrize("seed", range(10))
 def test_the_score_is_that_of_explicit_loops(seed):
     labels, probabilities = random_case(seed)
     outputs = probabilities >= 0.5
+    assert credit(labels, outputs).shape == (26, 26)
     assert np.isclose((WEIGHTS * credit(labels, outputs)).sum(), earned_by_loops(labels, outputs, WEIGHTS))
     assert np.isclose(challenge_score(labels, outputs, WEIGHTS), score_by_loops(labels, outputs, WEIGHTS))
+
+
+def test_hand_computed_credit():
+    labels = rows(("AF", "PVC"), (), ("NSR",))
+    outputs = rows(("AF", "AFL"), ("AF",), ())
+    expected = np.zeros((26, 26))
+    expected[AF, [AF, AFL]] = expected[COLUMN["PVC"], [AF, AFL]] = 1 / 3  # AF, AFL and PVC are its three classes
+    assert np.array_equal(credit(labels, outputs), expected)
 
 
 def test_hand_computed_score():
