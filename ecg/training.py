@@ -138,11 +138,17 @@ def settle(network, examples):
         return
     variables = [*network.variables, *network.optimizer.variables]
     values = [variable.numpy() for variable in variables]
+    # For the first shape, which no batch has, a step that does nothing is compiled, for a real one takes seconds.
+    steps = {name: getattr(network, name) for name in ("train_step", "predict_step")}
+    for name, step in steps.items():
+        setattr(network, name, lambda data, step=step: step(data) if None in data[0].shape else {})
     for size in (2, 3):
         labels = np.zeros((size, examples.targets.shape[1]), np.float32)
         signals = np.zeros((size, GRID[0] + size, len(examples.columns)), np.float32)  # no cut is as long
         network.train_on_batch(signals, labels, sample_weight=labels)
         network.predict_on_batch(signals)
+    for name in steps:
+        delattr(network, name)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
