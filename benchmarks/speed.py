@@ -2,13 +2,15 @@
 
 python -m benchmarks.speed [FIGURE ...] [--data FOLDER] [--rounds 5] [--records N] [--files N]
 
-Figures: store, batches, step, answer, test_model, loading, evaluate, thresholds, and growth, which takes long and is
-measured only where it is named, or "all" is. What is compared is timed in turns, after a round that does not count,
-and the medians are taken. Without --data the recordings are made up. Prints the table of benchmarks/README.md.
+Figures: store, batches, step, pytorch where that is installed, answer, test_model, loading, evaluate, thresholds, and
+growth, which takes long and is measured only where it is named, or "all" is. What is compared is timed in turns, after
+a round that does not count, and the medians are taken. Without --data the recordings are made up. Prints the table of
+benchmarks/README.md.
 """
 
 import argparse
 import io
+import json
 import math
 import os
 import shutil
@@ -16,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing, redirect_stdout
+from dataclasses import asdict
 from datetime import date
+from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 from unittest.mock import patch
@@ -128,6 +132,32 @@ def step(bench):
     yield Row(f"a training step of {bench.batch} recordings, {told(seconds['step'])}, {rate:,.1f} GFLOP/s",
               f"a product of {bench.product} x {bench.product} matrices, {limit:,.1f} GFLOP/s",
               rate / limit, 0.45, least=True)  # fmt: skip
+
+
+def pytorch(bench):
+    """Train a step, against the same network written plainly in PyTorch, in a process of its own."""
+    from ecg.networks import NetworkSettings
+
+    network = build(bench, len(LEADS))
+    signals = np.random.default_rng(1).normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
+    sizes = {"batch": bench.batch, "length": LENGTH, "leads": len(LEADS), "classes": len(TRAINED),
+             "settings": asdict(NetworkSettings(**bench.network))}  # fmt: skip
+    command = [sys.executable, "-m", "benchmarks.plain_network", json.dumps(sizes)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          cwd=Path(__file__).parents[1]) as child:  # fmt: skip
+
+        def plain():
+            print(file=child.stdin, flush=True)
+            float(child.stdout.readline())
+
+        pieces = {"ours": training_step(network, signals), "plain": plain}
+        for piece in bench.warming * list(pieces.values()):
+            piece()
+        seconds = yield pieces
+        child.stdin.close()
+    ours, plain = (bench.batch / seconds[name] for name in pieces)
+    yield Row(f"training steps of {bench.batch} recordings, {ours:,.1f} recordings/s",
+              f"the same network in PyTorch, {plain:,.1f} recordings/s", ours / plain, 1.5, least=True)  # fmt: skip
 
 
 def answer(bench):
@@ -260,8 +290,9 @@ def growth(bench):
                   f"of {first[0]:,}, {told(first[1])}", taken / first[1], 1.15)  # fmt: skip
 
 
-FIGURES = {"store": store, "batches": batches, "step": step, "answer": answer, "test_model": answers,
-           "loading": loading, "evaluate": evaluate, "thresholds": thresholds, "growth": growth}  # fmt: skip
+FIGURES = {"store": store, "batches": batches, "step": step, "pytorch": pytorch, "answer": answer,
+           "test_model": answers, "loading": loading, "evaluate": evaluate, "thresholds": thresholds,
+           "growth": growth}  # fmt: skip
 LONG = ("growth",)
 
 
@@ -279,7 +310,10 @@ def main():
     if options.rounds < Bench.rounds:
         parser.error(f"a median is of {Bench.rounds} rounds or more")
     figures = options.figures or [name for name in FIGURES if name not in LONG]
-    figures = FIGURES if "all" in figures else figures
+    figures = list(FIGURES) if "all" in figures else figures
+    if "pytorch" in figures and not find_spec("torch"):
+        print("pytorch is not measured, for it is not installed: pip install -r benchmarks/requirements.txt\n")
+        figures.remove("pytorch")
     start_keras()
     import keras
 

@@ -2,6 +2,7 @@ import math
 import os
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 
 import keras
 import numpy as np
@@ -35,6 +36,20 @@ def test_a_figure_comes_to_ratios(bench, figure, count):
         bench = replace(bench, network=speed.TINY | {"kernels": ()})
     rows = timing.measure(speed.FIGURES[figure], bench)
     assert len(rows) == count and expected(rows)
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="PyTorch is not installed")
+def test_the_network_is_compared_with_the_same_in_pytorch(bench):
+    rows = timing.measure(speed.pytorch, replace(bench, network=speed.TINY | {"kernels": ()}, warming=1))
+    assert len(rows) == 1 and expected(rows)
+
+
+def test_without_pytorch_a_line_says_that_it_is_not_measured(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["speed", "pytorch"])
+    monkeypatch.setattr(speed, "find_spec", lambda name: None)
+    speed.main()
+    said, *rest = capsys.readouterr().out.splitlines()
+    assert said.startswith("pytorch is not measured") and not any("PyTorch" in line for line in rest)
 
 
 @pytest.mark.slow
