@@ -2,13 +2,15 @@
 
 python -m benchmarks.speed [FIGURE ...] [--data FOLDER] [--rounds 5] [--records N] [--files N]
 
-Figures: store, batches, step, bfloat16, answer, test_model, loading, evaluate, thresholds, and growth, which takes long
-and is measured only where it is named, or "all" is. What is compared is timed in turns, after a round that does not
-count, and the medians are taken. Without --data the recordings are made up. Prints the table of benchmarks/README.md.
+Figures: store, batches, step, pytorch, bfloat16, answer, test_model, loading, evaluate, thresholds, and growth, which
+takes long and is measured only where it is named, or "all" is. What is compared is timed in turns, after a round that
+does not count, and the medians are taken. Without --data the recordings are made up. Prints the table of
+benchmarks/README.md. What needs something that is not there, PyTorch or a processor made for bfloat16, is not measured.
 """
 
 import argparse
 import io
+import json
 import math
 import os
 import shutil
@@ -16,28 +18,28 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing, redirect_stdout
+from dataclasses import asdict
 from datetime import date
-from itertools import cycle
+from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 
-import evaluate_model
 import team_code
 import test_model
 from benchmarks import plainly
 from benchmarks.growth import growth
 from benchmarks.precision import bfloat16
+from benchmarks.scoring import evaluate, thresholds
 from benchmarks.timing import Bench, Row, build, lines, measure, models, recordings, told, training_step
 from ecg.batches import Batch, ahead, gather
-from ecg.headers import parse_codes, read_header_text
-from ecg.labels import TRAINED, encode, expand
+from ecg.headers import read_header_text
+from ecg.labels import TRAINED
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.parallel import each
 from ecg.records import find_records, read_record
 from ecg.resampling import TAPS
-from ecg.scoring import SINUS, load_weights, search_thresholds
 from ecg.startup import start_keras
 from ecg.store import build_store
 
@@ -139,6 +141,37 @@ def step(bench):
               rate / limit, 0.45, least=True)  # fmt: skip
 
 
+def pytorch(bench):
+    """Train a step, against the same network written plainly in PyTorch, in a process of its own."""
+    from ecg.networks import NetworkSettings
+
+    if not find_spec("torch"):
+        yield {}
+        lacking = "the same network in PyTorch, which pip install -r benchmarks/requirements.txt installs"
+        yield Row("a training step", lacking, math.nan, 1.5, least=True)
+        return
+    network = build(bench, len(LEADS))
+    signals = np.random.default_rng(1).normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
+    sizes = {"batch": bench.batch, "length": LENGTH, "leads": len(LEADS), "classes": len(TRAINED),
+             "settings": asdict(NetworkSettings(**bench.network))}  # fmt: skip
+    command = [sys.executable, "-m", "benchmarks.plain_network", json.dumps(sizes)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          cwd=Path(__file__).parents[1]) as child:  # fmt: skip
+
+        def plain():
+            print(file=child.stdin, flush=True)
+            float(child.stdout.readline())
+
+        pieces = {"ours": training_step(network, signals), "plain": plain}
+        for piece in bench.warming * list(pieces.values()):
+            piece()
+        seconds = yield pieces
+        child.stdin.close()
+    ours, plain = (bench.batch / seconds[name] for name in pieces)
+    yield Row(f"training steps of {bench.batch} recordings, {ours:,.1f} recordings/s",
+              f"the same network in PyTorch, {plain:,.1f} recordings/s", ours / plain, 1.5, least=True)  # fmt: skip
+
+
 def answer(bench):
     """Answer for one recording, against the network's forward pass alone."""
     path = find_records(recordings(bench))[0]
@@ -183,73 +216,7 @@ def loading(bench):
     yield Row("starting, and loading all five models", "the clock", seconds["load"], 8, unit=" s")
 
 
-def evaluate(bench):
-    """Score answers, against reading the same files, and against loops over recordings and classes."""
-    names, weights = load_weights()
-    texts = [path.read_text() for path in find_records(recordings(bench))]
-    folders = bench.place / "labels", bench.place / "answers"
-    for folder in folders:
-        folder.mkdir(exist_ok=True)
-    labels = np.array([encode(parse_codes(text)) for text in texts])[np.arange(bench.files) % len(texts)]
-    probabilities = likely(labels, np.random.default_rng(1))
-    for number, (text, row) in enumerate(zip(cycle(texts), probabilities, strict=False)):
-        lines = (names, (row >= 0.5).astype(int), row)
-        answer = "\n".join([f"#A{number:05}", *(",".join(map(str, values)) for values in lines), ""])
-        (folders[0] / f"A{number:05}.hea").write_text(text)
-        (folders[1] / f"A{number:05}.csv").write_text(answer)
-    files = [entry.path for folder in folders for entry in os.scandir(folder)]
-    records = [f"A{number:05}" for number in range(bench.files)]
-    classes = [name.split("|") for name in names]
-
-    def read():
-        for file in files:
-            number = os.open(file, os.O_RDONLY)
-            os.read(number, 2**16)
-            os.close(number)
-
-    def whole():
-        with redirect_stdout(io.StringIO()):
-            evaluate_model.main(list(map(str, folders)))
-
-    def plain():
-        plainly.evaluate(records, *folders, classes, weights)
-
-    seconds = yield {"whole": whole, "read": read, "plain": plain}
-    taken, loops = seconds["whole"], seconds["plain"]
-    what = f"evaluate_model.py on {bench.files:,} recordings, {told(taken)}"
-    yield Row(what, f"reading the same bytes, {told(seconds['read'])}", taken / seconds["read"], 4)
-    yield Row(what, f"loops over recordings and classes, {told(loops)}", loops / taken, 15, least=True)
-
-
-def likely(labels, generator):
-    """Return probabilities that tell labels (N, 26) well, though not always: (N, 26) float32, 0 of dropped classes."""
-    odds = generator.normal(np.where(labels, 1.0, -3.0), 1.5)
-    return expand((1 / (1 + np.exp(-odds))).astype(np.float32)[:, TRAINED])
-
-
-def thresholds(bench):
-    """Search thresholds, against the metric evaluated by a matrix product for each candidate."""
-    generator, weights = np.random.default_rng(1), load_weights()[1]
-    labels = generator.random((bench.validation, len(weights))) < generator.uniform(0.01, 0.2, len(weights))
-    probabilities = likely(labels, generator)
-    found = plainly.search(labels, probabilities, weights, TRAINED, SINUS, anew=False)
-    np.testing.assert_array_equal(search_thresholds(labels, probabilities, weights).by_class, found)
-
-    def plain(anew):
-        return lambda: plainly.search(labels, probabilities, weights, TRAINED[:PLAIN_CLASSES], SINUS, anew)
-
-    search = "search"
-    pieces = {"the metric": plain(True), "the metric, what depends on labels alone computed once": plain(False)}
-    seconds = yield {search: lambda: search_thresholds(labels, probabilities, weights), **pieces}
-    timed, every = (9 + 61 * count for count in (PLAIN_CLASSES, len(TRAINED)))
-    for name in pieces:
-        taken = seconds[name] * every / timed
-        yield Row(f"searching thresholds on {bench.validation:,} recordings, {told(seconds[search])}",
-                  f"{name}, for each of {every:,} candidates, {told(taken)} by {timed} of them",
-                  taken / seconds[search], 200, least=True)  # fmt: skip
-
-
-FIGURES = {"store": store, "batches": batches, "step": step, "bfloat16": bfloat16, "answer": answer,
+FIGURES = {"store": store, "batches": batches, "step": step, "pytorch": pytorch, "bfloat16": bfloat16, "answer": answer,
            "test_model": answers, "loading": loading, "evaluate": evaluate, "thresholds": thresholds,
            "growth": growth}  # fmt: skip
 LONG = ("growth",)

@@ -50,6 +50,7 @@ class Bench:
     validation: int = 17_500  # recordings of `thresholds`
     sizes: tuple[int, ...] = (1000, 2000, 4000, 8000)  # recordings of `growth`
     batch: int = 64
+    warming: int = 10  # steps of `pytorch` that do not count, of either
     product: int = 2048  # rows and columns of the matrices of `step`
     network: dict = field(default_factory=dict)  # settings of the network, where not the method's
 

@@ -18,6 +18,8 @@ def start_keras():
     if "keras" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what they may say later: warnings and worse
+    # TensorFlow chooses Intel's kernels on some processors only; on others, too, they save an eighth of a step.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with hidden_standard_error(), no_home():
         import keras
 

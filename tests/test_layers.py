@@ -15,6 +15,26 @@ def test_mish_is_x_tanh_softplus():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(mish(x.astype(np.float32))), expected, rtol=2e-6, atol=1e-6)
 
 
+def test_the_gradient_of_mish_is_that_of_its_definition():
+    """By one step of the plainest descent at rate 1, after which numbers are less by the gradient of their sum."""
+    numbers = np.linspace(-30, 30, 2001)
+
+    class Numbers(keras.Layer):
+        def build(self, shape):
+            self.numbers = self.add_weight(shape=numbers.shape)
+
+        def call(self, inputs):
+            return mish(self.numbers + inputs)
+
+    model = keras.Sequential([keras.Input((1,)), Numbers()])
+    model.set_weights([numbers])
+    model.compile(keras.optimizers.SGD(1.0), lambda _, y: keras.ops.sum(y, axis=-1), run_eagerly=True)
+    model.train_on_batch(np.zeros((1, 1)), np.zeros((1, 1)))
+    inner = np.tanh(np.logaddexp(0, numbers))
+    expected = inner + numbers * (1 - inner**2) / (1 + np.exp(-numbers))
+    np.testing.assert_allclose(numbers - model.get_weights()[0], expected, atol=1e-5)
+
+
 def test_squeeze_and_excitation_weighs_channels_by_one_gate_each():
     signal = keras.Input((None, 8))
     layer = keras.Model(signal, squeeze_excitation(signal, 2))

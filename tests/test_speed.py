@@ -2,13 +2,14 @@ import math
 import os
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 
 import keras
 import numpy as np
 import pytest
 
 import evaluate_model
-from benchmarks import growth, plainly, precision, speed, timing
+from benchmarks import growth, plainly, precision, scoring, speed, timing
 from benchmarks.growth import TINY
 from benchmarks.timing import Bench, Row
 from ecg.labels import TRAINED
@@ -66,6 +67,18 @@ def test_scores_of_both_precisions_are_told_with_what_the_second_loses():
         "",
         "bfloat16 loses 0.010 of the metric in the mean, within 0.02.",
     ]
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="PyTorch is not installed")
+def test_the_network_is_compared_with_the_same_in_pytorch(bench):
+    rows = timing.measure(speed.pytorch, replace(bench, network=TINY | {"kernels": ()}, warming=1))
+    assert len(rows) == 1 and expected(rows)
+
+
+def test_without_pytorch_it_is_not_measured(bench, monkeypatch):
+    monkeypatch.setattr(speed, "find_spec", lambda name: None)
+    rows = timing.measure(speed.pytorch, bench)
+    assert list(timing.lines(rows))[-1].endswith("| not measured |")
 
 
 @pytest.mark.slow
@@ -165,7 +178,7 @@ def test_the_plain_loops_score_as_evaluate_model_does(bench):
 def test_the_plain_search_finds_the_same_thresholds(seed, anew):
     generator, weights = np.random.default_rng(seed), load_weights()[1]
     labels = generator.random((200, 26)) < 0.1
-    probabilities = speed.likely(labels, generator).round(2)  # with equals, and values of candidates
+    probabilities = scoring.likely(labels, generator).round(2)  # with equals, and values of candidates
     found = search_thresholds(labels, probabilities, weights)
     thresholds = plainly.search(labels, probabilities, weights, TRAINED, SINUS, anew)
     np.testing.assert_array_equal(found.by_class, thresholds)

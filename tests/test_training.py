@@ -293,6 +293,29 @@ def test_compiling_ahead_changes_no_weights(small):
         np.testing.assert_array_equal(variable.numpy(), old)
 
 
+def test_a_step_is_compiled_once_ahead_for_batches_of_any_size_and_length(small):
+    shapes = []
+
+    class Watched(FocalLoss):
+        def call(self, y_true, y_pred):
+            shapes.append(tuple(y_pred.shape))
+            return super().call(y_true, y_pred)
+
+    store, generator = beats_store(4), np.random.default_rng(1)
+    examples = Examples(store, np.arange(4), (0, 1), store.labels.astype(np.float32), np.ones((4, 2), np.float32))
+    network = build_network(small, 2, 2)
+    network.compile(keras.optimizers.SGD(0.1), Watched(), jit_compile=False)
+    settle(network, examples)
+    for size, length in ((2, 500), (5, 300)):
+        signals = generator.normal(size=(size, length, 2)).astype(np.float32)
+        answers = keras.ops.convert_to_numpy(network(signals, training=False))
+        np.testing.assert_allclose(network.predict_on_batch(signals), answers, atol=1e-6)
+        before = network.get_weights()
+        network.train_on_batch(signals, np.ones((size, 2), np.float32), np.ones((size, 2), np.float32))
+        assert not np.array_equal(before[0], network.get_weights()[0])
+    assert shapes == [(None, 2)]
+
+
 @pytest.mark.parametrize(
     "error",
     [
