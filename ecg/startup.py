@@ -6,6 +6,9 @@ import sys
 import tempfile
 from contextlib import contextmanager
 
+# Packages that Keras imports where they are there, for parts of it that are not used here: a third of its start.
+UNUSED = ("matplotlib", "pandas", "sklearn")
+
 
 def start_keras():
     """Import Keras and let its backend find its devices, out of hearing.
@@ -20,7 +23,7 @@ def start_keras():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what they may say later: warnings and worse
     # TensorFlow chooses Intel's kernels on some processors only; on others, too, they save an eighth of a step.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with hidden_standard_error(), no_home():
+    with hidden_standard_error(), no_home(), absent(UNUSED):
         import keras
 
         keras.ops.zeros(1)
@@ -30,6 +33,18 @@ def start_keras():
 def _worth_saying(record):
     """Return whether a line of TensorFlow's is news: that each network is compiled anew is meant so."""
     return "retracing" not in record.getMessage()
+
+
+@contextmanager
+def absent(packages):
+    """Have packages seem not to be installed for a while, but for those that are imported already."""
+    names = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(names))  # by Python's rules a module that is None cannot be imported
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 @contextmanager

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import signal as scipy_signal
 
-from ecg.resampling import FINEST, PASS_BAND, RATE, TAPS, band_pass_response, even, resample_and_filter
+from ecg.resampling import FINEST, PASS_BAND, RATE, TAPS, band_pass_response, band_pass_taps, even, resample_and_filter
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,11 @@ def test_the_bands_edges(frequency, lowest, highest):
     length = 100_000
     decibels = 20 * np.log10(abs(band_pass_response(length)[round(frequency * length / RATE)]))
     assert lowest <= decibels <= highest
+
+
+def test_the_taps_are_scipys():
+    expected = scipy_signal.firwin(TAPS, PASS_BAND, pass_zero=False, fs=RATE)
+    np.testing.assert_allclose(band_pass_taps(), expected, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("samples", [2, 300, 751, 752, 4999, 5000])

@@ -1,3 +1,5 @@
+import importlib
+import json
 import logging
 import os
 import subprocess
@@ -5,7 +7,7 @@ import sys
 
 import pytest
 
-from ecg.startup import hidden_standard_error, start_keras
+from ecg.startup import absent, hidden_standard_error, start_keras
 
 
 def test_what_is_written_below_python_is_hidden(capfd):
@@ -83,3 +85,22 @@ def test_keras_neither_reads_nor_writes_the_home_folder(tmp_path):
     assert started().stdout == "float32\n"
     environment["KERAS_HOME"] = str(settings.parent)
     assert started().stdout == "float16\n"
+
+
+def test_what_keras_does_not_need_here_is_not_imported_and_can_be_afterwards():
+    code = (
+        "import sys; from ecg.startup import UNUSED, start_keras; start_keras()\n"
+        "assert 'keras' in sys.modules and not sys.modules.keys() & set(UNUSED), sys.modules.keys()\n"
+        "import matplotlib, pandas, sklearn, keras\n"
+        "keras.ops.zeros(1)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_package_that_is_imported_already_stays(monkeypatch):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with absent(["json", "colorsys"]):
+        assert sys.modules["json"] is json
+        with pytest.raises(ImportError):
+            importlib.import_module("colorsys")
+    assert importlib.import_module("colorsys").rgb_to_hls
