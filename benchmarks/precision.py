@@ -8,49 +8,19 @@ the trained classes. Prints both, and what bfloat16 loses.
 """
 
 import argparse
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import Row, build, told, training_step
 from ecg.arguments import given
 from ecg.labels import TRAINED, expand
 from ecg.leads import LEADS
 from ecg.scoring import challenge_score, decide, load_weights, mean_of_known, roc_and_pr_areas
 from ecg.startup import start_keras
 
-LENGTH = 2500  # samples at 250 Hz
-MADE_FOR_IT = {"amx_bf16", "avx512_bf16"}  # what Linux calls a processor's instructions for bfloat16
 PRECISIONS = ("float32", "bfloat16")
 MOST = 0.02  # that a score may lose
-
-
-def has_bfloat16(cpuinfo=Path("/proc/cpuinfo")):
-    """Return whether this machine has an accelerator, or else a processor that is made for bfloat16."""
-    from ecg.devices import accelerators
-
-    return bool(accelerators()) or cpuinfo.exists() and not MADE_FOR_IT.isdisjoint(cpuinfo.read_text().split())
-
-
-def bfloat16(bench):
-    """Train a step in bfloat16 where the machine has it, against one in float32."""
-    from ecg.devices import computing_in
-
-    if not has_bfloat16():
-        yield {}
-        yield Row("a training step in bfloat16", "float32, on a machine made for both", math.nan, 1.5, least=True)
-        return
-    signals = np.random.default_rng(1).normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
-    pieces = {}
-    for precision in PRECISIONS:
-        with computing_in(precision):
-            pieces[precision] = training_step(build(bench, len(LEADS)), signals)
-    seconds = yield pieces
-    single, half = (seconds[precision] for precision in PRECISIONS)
-    yield Row(f"a training step of {bench.batch} recordings in bfloat16, {told(half)}", f"float32, {told(single)}",
-              single / half, 1.5, least=True)  # fmt: skip
 
 
 def scores(data, test, settings, folder):

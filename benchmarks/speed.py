@@ -30,9 +30,9 @@ import team_code
 import test_model
 from benchmarks import plainly
 from benchmarks.growth import growth
-from benchmarks.precision import bfloat16
+from benchmarks.precision import PRECISIONS
 from benchmarks.scoring import evaluate, thresholds
-from benchmarks.timing import Bench, Row, build, lines, measure, models, recordings, told, training_step
+from benchmarks.timing import LENGTH, Bench, Row, build, lines, measure, models, recordings, told, training_step
 from ecg.batches import Batch, ahead, gather
 from ecg.headers import read_header_text
 from ecg.labels import TRAINED
@@ -43,12 +43,11 @@ from ecg.resampling import TAPS
 from ecg.startup import start_keras
 from ecg.store import build_store
 
-LENGTH = 2500  # samples at 250 Hz of all recordings but those of `growth`
+MADE_FOR_IT = {"amx_bf16", "avx512_bf16"}  # what Linux calls a processor's instructions for bfloat16
 FILTERS = {f"FIR of {TAPS} taps, as ours": TAPS, "Butterworth of order 3": 0}
 CALLS = 20  # of what takes milliseconds, for each time that is taken
 REPEATS = 5  # of all batches, likewise
 PLAIN_SHARE = 20  # of how many recordings one is prepared plainly, for all would take minutes
-PLAIN_CLASSES = 1  # of the trained ones, for which the plain search is timed
 LOADING = "import sys; from team_code import *; [load_model(sys.argv[1], each.split()) for each in sys.argv[2:]]"
 
 
@@ -170,6 +169,32 @@ def pytorch(bench):
     ours, plain = (bench.batch / seconds[name] for name in pieces)
     yield Row(f"training steps of {bench.batch} recordings, {ours:,.1f} recordings/s",
               f"the same network in PyTorch, {plain:,.1f} recordings/s", ours / plain, 1.5, least=True)  # fmt: skip
+
+
+def has_bfloat16(cpuinfo=Path("/proc/cpuinfo")):
+    """Return whether this machine has an accelerator, or else a processor that is made for bfloat16."""
+    from ecg.devices import accelerators
+
+    return bool(accelerators()) or cpuinfo.exists() and not MADE_FOR_IT.isdisjoint(cpuinfo.read_text().split())
+
+
+def bfloat16(bench):
+    """Train a step in bfloat16 where the machine has it, against one in float32."""
+    from ecg.devices import computing_in
+
+    if not has_bfloat16():
+        yield {}
+        yield Row("a training step in bfloat16", "float32, on a machine made for both", math.nan, 1.5, least=True)
+        return
+    signals = np.random.default_rng(1).normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
+    pieces = {}
+    for precision in PRECISIONS:
+        with computing_in(precision):
+            pieces[precision] = training_step(build(bench, len(LEADS)), signals)
+    seconds = yield pieces
+    single, half = (seconds[precision] for precision in PRECISIONS)
+    yield Row(f"a training step of {bench.batch} recordings in bfloat16, {told(half)}", f"float32, {told(single)}",
+              single / half, 1.5, least=True)  # fmt: skip
 
 
 def answer(bench):

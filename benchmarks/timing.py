@@ -20,6 +20,7 @@ from ecg.records import find_records
 from ecg.synthetic import synthesize
 
 FREQUENCY, SECONDS = 500, 10
+LENGTH = 2500  # samples at 250 Hz of such a recording
 
 
 class Row(NamedTuple):

@@ -23,7 +23,7 @@ CLASS_CANDIDATES = np.arange(20, 81)  # step 2: 0.20 to 0.80 by 0.01
 HALF = 50
 TIE = 1e-9  # scores that differ by less differ by rounding only
 LEVELS = 101  # of probabilities in hundredths, from 0 to 1
-COUNT = np.int16  # of counts (N, C): to fill fresh memory costs more time than to count
+COUNT = np.int16  # of counts (N, C): they are small, and to fill memory is what takes the time
 
 
 def load_weights(path=WEIGHTS):
@@ -62,18 +62,21 @@ def challenge_score(labels, outputs, weights, sinus=SINUS):
 
 
 def worth_of_answers(labels, weights):
-    """Return what each answer earns in each recording before it is divided by the number of classes: (N, C)."""
-    # einsum, since BLAS on threads takes 100 times as long where its cores are busy
+    """Return what each answer earns in each recording before it is divided by the number of classes: (N, C) float64.
+
+    labels (N, C), weights (C, C), of which NaN is ignored.
+    """
+    # einsum, since BLAS on threads waits for all its cores, and takes many times as long where they are busy
     return np.einsum("nj,jk->nk", np.asarray(labels, np.float64), np.nan_to_num(weights))
 
 
 def _earned(labels, outputs, worth):
-    """Return what each recording earns: (N,)."""
+    """Return what each recording earns, (N,) float64, for labels, outputs (N, C) bool and the worth of answers."""
     return np.einsum("nk,nk->n", worth, outputs) / np.maximum((labels | outputs).sum(axis=1), 1)
 
 
 def _limits(labels, worth, sinus=SINUS):
-    """Return what each recording earns by sinus rhythm alone, and by its labels: (2, N)."""
+    """Return what each recording earns by sinus rhythm alone, and by its labels: (2, N) float64."""
     inactive = np.zeros_like(labels)
     inactive[:, sinus] = True
     return np.array([_earned(labels, answers, worth) for answers in (inactive, labels)])

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 
-# Packages that Keras imports where they are there, for parts of it that are not used here: a third of its start.
+# Packages that Keras imports where they are there, for parts of it that are not used here; they take seconds.
 UNUSED = ("matplotlib", "pandas", "sklearn")
 
 
@@ -21,7 +21,7 @@ def start_keras():
     if "keras" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what they may say later: warnings and worse
-    # TensorFlow chooses Intel's kernels on some processors only; on others, too, they save an eighth of a step.
+    # TensorFlow chooses Intel's kernels on some processors only; on others, too, a training step is faster with them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with hidden_standard_error(), no_home(), absent(UNUSED):
         import keras

@@ -85,8 +85,8 @@ class Store:
     def expect(self, records, starts, length):
         """Have the system read `length` samples of some recordings from the disk, all at once and ahead of their use.
 
-        Where the store is larger than memory, the next batch is as a rule on the disk, and read a page after the other
-        it would take three times as long.
+        Where the store is larger than memory, the next batch is as a rule on the disk, and would be read a few pages
+        after the others, each waited for.
         """
         if isinstance(self.microvolts.base, mmap.mmap):
             rows = self.starts[records] + starts

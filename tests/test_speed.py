@@ -42,7 +42,7 @@ def test_a_figure_comes_to_ratios(bench, figure, count):
 def test_bfloat16_is_measured_where_the_machine_has_it(bench, monkeypatch, tmp_path):
     bench = replace(bench, network=TINY | {"kernels": ()})
     for has, measured in ((True, True), (False, False)):
-        monkeypatch.setattr(precision, "has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(speed, "has_bfloat16", lambda has=has: has)
         (row,) = rows = timing.measure(speed.FIGURES["bfloat16"], bench)
         assert expected(rows) == measured
         assert list(timing.lines(rows))[-1].endswith("| not measured |") != measured
@@ -52,8 +52,8 @@ def test_bfloat16_is_measured_where_the_machine_has_it(bench, monkeypatch, tmp_p
     for flags, has in (("fpu avx512_bf16 vme", True), ("fpu avx512f vme", False)):
         cpuinfo = tmp_path / "cpuinfo"
         cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")
-        assert precision.has_bfloat16(cpuinfo) == has
-    assert not precision.has_bfloat16(tmp_path / "none")
+        assert speed.has_bfloat16(cpuinfo) == has
+    assert not speed.has_bfloat16(tmp_path / "none")
 
 
 def test_scores_of_both_precisions_are_told_with_what_the_second_loses():
