@@ -80,8 +80,10 @@ def lines(rows):
     yield "|---" * 5 + "|"
     for row in rows:
         bound = f"{row.bound:g}{row.unit} at {'least' if row.least else 'most'}"
-        reached = "not measured" if math.isnan(row.ratio) else "yes" if row.reached else "no"
-        yield f"| {row.what} | {row.against} | {row.ratio:.2f}{row.unit} | {bound} | {reached} |"
+        ratio, reached = f"{row.ratio:.2f}{row.unit}", "yes" if row.reached else "no"
+        if math.isnan(row.ratio):
+            ratio, reached = "", "not measured"
+        yield f"| {row.what} | {row.against} | {ratio} | {bound} | {reached} |"
 
 
 def told(seconds):
