@@ -81,10 +81,13 @@ def estimate(data, settings=None, log=say):
         store = Cost("store", starting + reading * len(found.lengths), memory)
         networks = list(networks_of(found, settings, log))
         with out_of_memory_told("estimate"), together(accelerators()):
-            costs = [store, *costs_of(networks, found, sample, settings, peak)]
+            most = max(settings.training.batch_for(len(network.training)) for network in networks)
+            taken = calibrated(sample, most, settings, peak)
+            costs = [store, *costs_of(networks, found, taken, settings)]
             charts, page = report_seconds(sample, Path(place), settings)
         drawing = charts * len(settings.lead_sets) + page * (PICTURES if settings.cleaning.masks else 0)
-        costs.append(Cost("report", drawing, max(costs[-1].memory, peak.taken())))
+        beside = taken.left * (len(networks) - 2)  # of the networks, of which two have left theirs here
+        costs.append(Cost("report", drawing, max(costs[-1].memory, peak.taken() + beside)))
     seconds = found.lengths / RATE
     megabytes = found.lengths.sum() * len(LEADS) * 2 / 1e6
     for line in (
@@ -142,11 +145,9 @@ def networks_of(found, settings, log):
         yield Network(ROUND_2.format(count), training, validation, validation, 1, 1)
 
 
-def costs_of(networks, found, sample, settings, peak):
-    """Return the Cost of each network, by that of 12 leads trained and asked for a while on a sample, a Store."""
-    most = max(settings.training.batch_for(len(network.training)) for network in networks)
-    taken, costs = calibrated(sample, most, settings, peak), []
-    validation = networks[-1].validation
+def costs_of(networks, found, taken, settings):
+    """Return the Cost of each network, in a list, for a Survey, by what those of 12 leads take, as Networks."""
+    costs, validation = [], networks[-1].validation
     labels = found.labels[validation[scored_part(found.sources[validation], settings)]]
     probabilities = np.random.default_rng(settings.seed).random(labels.shape)
     weights = load_weights()[1]

@@ -82,7 +82,7 @@ def test_costs_are_counted_as_by_hand(made_up, headers, timed):
     assert sorted(made_up.iterdir()) == before
 
 
-def test_what_reading_headers_takes_of_memory_counts_for_the_store(made_up, store, timed, monkeypatch):
+def test_memory_counts_for_the_part_that_takes_it(made_up, store, timed, monkeypatch):
     class Peak:
         most = 500.0
 
@@ -104,12 +104,18 @@ def test_what_reading_headers_takes_of_memory_counts_for_the_store(made_up, stor
         networks, peak = fixed(*arguments), arguments[-1]
         return networks._replace(memory=networks.memory + peak.taken())
 
+    def report_seconds(*_):
+        Peak.most = 2e6
+        return 3.0, 0.5
+
     fixed = estimate.calibrated
-    parts = {"Peak": Peak, "survey": surveyed, "calibrated": calibrated, "read_sample": lambda *_: (store, 1.0, 0.5)}
+    parts = {"Peak": Peak, "survey": surveyed, "calibrated": calibrated, "read_sample": lambda *_: (store, 1.0, 0.5),
+             "report_seconds": report_seconds}  # fmt: skip
     for name, part in parts.items():
         monkeypatch.setattr(estimate, name, part)
-    reading, *_, report = estimate.estimate(made_up, Settings(lead_sets=(2,), jobs=1), [].append)
-    assert reading.memory == 700.0 and report.memory == 1.1e6
+    reading, *networks, report = estimate.estimate(made_up, Settings(lead_sets=(2,), jobs=1), [].append)
+    assert [cost.memory for cost in (reading, *networks)] == [700.0, 9e5, 1e6, 1.1e6]
+    assert report.memory == 2e6 + 1e5  # three networks have left theirs, not two
     assert reading.once == pytest.approx(1.0 + 0.5 * len(store))
 
 
