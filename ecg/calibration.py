@@ -32,7 +32,10 @@ SMALLER = 4  # of how many times fewer recordings the batches are that tell what
 
 
 class Pace(NamedTuple):
-    """Seconds that batches take: one of whatever size, each sample of a recording, the first batch of a shape."""
+    """Seconds that batches take: one of whatever size, each sample of a recording in it, and a shape that is new.
+
+    A sample is one moment at 250 Hz of one recording, all its leads together.
+    """
 
     batch: float
     sample: float
@@ -88,7 +91,11 @@ def read_sample(data, paths, place, settings):
 
 
 def link(paths, folder):
-    """Link the files of records into a folder, each record's into one of its own, for names may come twice."""
+    """Link the files of records, by their headers' paths, into a folder, each record's into one of its own.
+
+    For names may come twice. A file that is not there, or that a header does not tell, is left out, and the store says
+    so. Raises FileExistsError where the folder has links already.
+    """
     for number, path in enumerate(paths):
         place = folder / f"{number:06}"
         place.mkdir(parents=True)
@@ -104,7 +111,8 @@ def link(paths, folder):
 def calibrated(sample, batch, settings, peak):
     """Return what networks take, as Networks, by training one of 12 leads for a while and asking it, on a Store.
 
-    The batches have so many recordings, and the Peak watches.
+    The batches have so many recordings, and the Peak watches. Raises TrainingError where a loss is not a number, and
+    what the backend raises where the memory is too small.
     """
     steps = GRID[np.searchsorted(GRID, sample.lengths, side="right") - 1]
     length, whole = commonest(steps), commonest(sample.lengths)
@@ -146,8 +154,8 @@ def calibrated(sample, batch, settings, peak):
     for run, size, samples in ((train, batch, length), (answer, most, whole)):
         sizes = size, max(size // SMALLER, 1)
         (_, large), (first, small) = (steady(run(size)) for size in sizes)
-        ready[1] -= large
         found.append(pace(*(batch_size(size, samples) * samples for size in sizes), large, small, first))
+        ready[1] -= large + found[-1].shape  # of the first batch of each kind, which is counted with the others
     return Networks(starting, max(ready[1], 0.0), *found, max(memory[1], peak.taken()), left)
 
 

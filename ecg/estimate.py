@@ -29,7 +29,7 @@ USUAL_EPOCHS = 25  # in each network's training; assumed, for when it stops earl
 class Network(NamedTuple):
     """A network to be trained: its places among the recordings for training, for validation, and to answer for.
 
-    Thresholds are searched `searches` times each epoch and `more_searches` times at the end.
+    Thresholds are searched `searches` times each epoch, and `averaged` times at the end, over resamples.
     """
 
     title: str
@@ -37,7 +37,7 @@ class Network(NamedTuple):
     validation: np.ndarray
     asked: np.ndarray
     searches: int = 0
-    more_searches: int = 0
+    averaged: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,19 @@ def estimate(data, settings=None, log=say):
         sample, starting, reading = read_sample(data, paths, Path(place), settings)
         memory = peak.taken()
         found = survey(data, paths, settings.jobs)
+        memory = max(memory, peak.taken())
         lengths = np.where(found.lengths > 0, found.lengths, round(np.median(sample.lengths)))
         found = found._replace(lengths=lengths)
         store = Cost("store", starting + reading * len(found.lengths), memory)
         networks = list(networks_of(found, settings, log))
         with out_of_memory_told("estimate"), together(accelerators()):
-            costs = [store, *costs_of(networks, found, sample, settings, peak)]
+            most = max(settings.training.batch_for(len(network.training)) for network in networks)
+            taken = calibrated(sample, most, settings, peak)
+            costs = [store, *costs_of(networks, found, taken, settings)]
             charts, page = report_seconds(sample, Path(place), settings)
         drawing = charts * len(settings.lead_sets) + page * (PICTURES if settings.cleaning.masks else 0)
-        costs.append(Cost("report", drawing, max(costs[-1].memory, peak.taken())))
+        beside = taken.left * (len(networks) - 2)  # of the networks, of which two have left theirs here
+        costs.append(Cost("report", drawing, max(costs[-1].memory, peak.taken() + beside)))
     seconds = found.lengths / RATE
     megabytes = found.lengths.sum() * len(LEADS) * 2 / 1e6
     for line in (
@@ -138,17 +142,17 @@ def networks_of(found, settings, log):
     if settings.cleaning.masks:
         yield Network(ROUND_1, training, validation, np.arange(len(found.lengths)), 1)
     for count in settings.lead_sets:
-        yield Network(ROUND_2.format(count), training, validation, validation, 1, 1 + settings.resamples)
+        yield Network(ROUND_2.format(count), training, validation, validation, 1, 1)
 
 
-def costs_of(networks, found, sample, settings, peak):
-    """Return the Cost of each network, by that of 12 leads trained and asked for a while on a sample, a Store."""
-    most = max(settings.training.batch_for(len(network.training)) for network in networks)
-    taken, costs = calibrated(sample, most, settings, peak), []
-    validation = networks[-1].validation
+def costs_of(networks, found, taken, settings):
+    """Return the Cost of each network, in a list, for a Survey, by what those of 12 leads take, as Networks."""
+    costs, validation = [], networks[-1].validation
     labels = found.labels[validation[scored_part(found.sources[validation], settings)]]
     probabilities = np.random.default_rng(settings.seed).random(labels.shape)
-    searching = seconds_of(lambda: search_thresholds(labels, probabilities, load_weights()[1]))
+    weights = load_weights()[1]
+    searching = seconds_of(lambda: search_thresholds(labels, probabilities, weights))
+    averaging = seconds_of(lambda: search_thresholds(labels, probabilities, weights, settings.resamples))
     for number, network in enumerate(networks):
         lengths = found.lengths[network.training]
         size, passes = settings.training.batch_for(len(lengths)), settings.training.passes_for(len(lengths))
@@ -158,7 +162,7 @@ def costs_of(networks, found, sample, settings, peak):
             for part in (network.validation, network.asked)
         )
         once = taken.ready + taken.training.of_shapes(plan) + taken.answering.of_shapes(checked + asked)
-        once += taken.answering.of(asked) + searching * network.more_searches + (0 if number else taken.starting)
+        once += taken.answering.of(asked) + averaging * network.averaged + (0 if number else taken.starting)
         epoch = passes * taken.training.of(plan) + taken.answering.of(checked) + searching * network.searches
         memory = taken.memory + taken.left * (number - 1)
         costs.append(Cost(network.title, once, memory, epoch, len(lengths), size, passes * len(plan)))

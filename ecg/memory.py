@@ -32,6 +32,7 @@ class Peak:
 
     def __init__(self):
         self.most = np.zeros(2)
+        self.looking = threading.Lock()  # a look that began before the most is forgotten must not bring it back after
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -45,10 +46,12 @@ class Peak:
 
     def taken(self):
         """Return the most anonymous memory since this was asked before, in MB; 0 where the system does not tell."""
-        most = np.maximum(self.most, memory_of(os.getpid()))
-        self.most = np.zeros(2)
+        with self.looking:
+            most = np.maximum(self.most, memory_of(os.getpid()))
+            self.most = np.zeros(2)
         return float(most[0])
 
     def _watch(self):
         while not self.ended.wait(EVERY):
-            self.most = np.maximum(self.most, memory_of(os.getpid()))
+            with self.looking:
+                self.most = np.maximum(self.most, memory_of(os.getpid()))

@@ -1,11 +1,11 @@
-from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ecg import calibration
-from ecg.batches import Batch
-from ecg.calibration import Pace, calibrated, pace, read_sample, report_seconds, steady
+from ecg.batches import Batch, plan_training, plan_whole
+from ecg.calibration import Networks, Pace, calibrated, pace, read_sample, report_seconds, steady
 from ecg.headers import RecordError
 from ecg.memory import Peak
 from ecg.pipeline import Settings
@@ -65,25 +65,68 @@ def test_a_folder_without_anything_to_train_on_is_told(tmp_path):
         read_sample(tmp_path, [tmp_path / "E00001.hea"], tmp_path / "place", Settings(jobs=1))
 
 
-def test_a_network_and_a_report_are_timed_on_a_sample(made_up, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "WARM_SECONDS", 0.01)
-    monkeypatch.setattr(calibration, "TIMED_SECONDS", 0.01)
-    monkeypatch.setattr("ecg.training.settle", lambda *_: None)
-    trained = []
+@pytest.mark.parametrize("compiling", [0.0, 4.0])
+def test_what_networks_take_is_found_again(store, monkeypatch, compiling):
+    """On a clock that goes on by what is done: a network takes 6 s, the first one 9 s more, a new shape `compiling`."""
+    now, built, memory = [0.0], [], iter([900.0, 1000.0, 1100.0])
+    pace_of = {"training": Pace(0.5, 1e-4, compiling), "answering": Pace(0.25, 1e-5, compiling / 2)}
+
+    def take(kind, plan):
+        seen = built[-1][kind]
+        new = {(len(batch.records), batch.length) for batch in plan} - seen
+        seen |= new
+        now[0] += pace_of[kind].of(plan) + pace_of[kind].shape * len(new)
+
+    def build_network(*_):
+        now[0] += 6.0 + (0.0 if built else 9.0)
+        built.append({"training": set(), "answering": set()})
 
     def train_epoch(network, taught, sized, *_):
         count = len(taught.records)
-        trained.append((count, sized.batch_for(count), sized.passes_for(count)))
+        assert sized.passes_for(count) == 1
+        plan = plan_training(store.lengths[taught.records], sized.batch_for(count), np.random.default_rng(1))
+        take("training", plan)
 
-    monkeypatch.setattr(calibration, "train_epoch", train_epoch)
-    settings = Settings(network=replace(small, kernels=()), jobs=1)
+    def predict(network, sample, records, columns, title, size):
+        take("answering", plan_whole(store.lengths[records], size))
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    for part in (build_network, train_epoch, predict):
+        monkeypatch.setattr(calibration, part.__name__, part)
+    monkeypatch.setattr(calibration, "make_ready", lambda *_: None)
+    taken = calibrated(store, 16, Settings(), SimpleNamespace(taken=lambda: next(memory)))
+    assert taken._replace(training=None, answering=None) == pytest.approx(Networks(9.0, 6.0, None, None, 1100.0, 100.0))
+    assert taken.training == pytest.approx(pace_of["training"])
+    assert taken.answering == pytest.approx(pace_of["answering"])
+    assert len(built) == 2
+
+
+def test_a_report_is_timed_on_a_sample(made_up, tmp_path, monkeypatch):
+    now = [0.0]
+
+    def taking(function, seconds):
+        def timed(*arguments):
+            function(*arguments)
+            now[0] += seconds(*arguments)
+
+        return timed
+
+    report = taking(calibration.write_report, lambda *_: 5.0)
+    drawing = taking(calibration.draw_disagreements, lambda folder, chosen, _: 3.0 * len(chosen))
+    monkeypatch.setattr(calibration, "write_report", report)
+    monkeypatch.setattr(calibration, "draw_disagreements", drawing)
+    settings = Settings(jobs=1)
     sample, *_ = read_sample(made_up, sorted(made_up.glob("*.hea")), tmp_path, settings)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    assert report_seconds(sample, tmp_path, settings) == (5.0, 3.0)
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+@pytest.mark.slow
+def test_a_network_is_trained_and_asked_for_a_while(store, small, monkeypatch):
+    monkeypatch.setattr(calibration, "WARM_SECONDS", 0.01)
+    monkeypatch.setattr(calibration, "TIMED_SECONDS", 0.01)
     with Peak() as peak:
-        taken = calibrated(sample, 16, settings, peak)
+        taken = calibrated(store, 16, Settings(network=small), peak)
     assert taken.ready > 0 and taken.training.sample > 0 and taken.answering.sample > 0
     assert taken.memory > 100 and 0 <= taken.left < 1000
-    assert {batch for _, batch, _ in trained} == {16, 4} and {passes for *_, passes in trained} == {1}
-    assert all(records % batch == 0 for records, batch, _ in trained)
-    charts, page = report_seconds(sample, tmp_path, settings)
-    assert charts > 0 and page > 0
-    assert len(list(tmp_path.glob("*.png"))) == 2

@@ -21,7 +21,9 @@ def timed(monkeypatch):
     networks = Networks(7.0, 5.0, Pace(0.5, 0.0, 2.0), Pace(0.0, 1e-4, 0.0), memory=1e6, left=1e5)
     monkeypatch.setattr(estimate, "calibrated", lambda *_: networks)
     monkeypatch.setattr(estimate, "report_seconds", lambda *_: (3.0, 0.5))
-    monkeypatch.setattr(estimate, "seconds_of", lambda run: run() and 0.125)
+    monkeypatch.setattr(estimate, "seconds_of", lambda run: run())
+    # Three arguments, and the resamples.
+    monkeypatch.setattr(estimate, "search_thresholds", lambda *given: 0.125 + 0.25 * sum(given[3:]))
 
 
 def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, tmp_path, monkeypatch):
@@ -41,7 +43,7 @@ def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, 
     for network, (_, *parts) in zip(networks, trained, strict=True):
         for ours, theirs in zip(network[1:4], parts, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert [network[4:] for network in networks] == [(0, 0), (1, 0), (1, 4), (1, 4)]
+    assert [network[4:] for network in networks] == [(0, 0), (1, 0), (1, 1), (1, 1)]
     (line,) = lines
     assert line.startswith("AFL or AF in Ningbo: no network, the other sources have")
 
@@ -56,7 +58,7 @@ def test_what_is_switched_off_is_not_counted(made_up, headers):
 def test_costs_are_counted_as_by_hand(made_up, headers, timed):
     before = sorted(made_up.iterdir())
     training = TrainingSettings(batch=8, smallest_batch=8, steps=12, epochs=3)
-    lines, settings = [], Settings(training=training, lead_sets=(2,), jobs=1, hours=2.0)
+    lines, settings = [], Settings(training=training, lead_sets=(2,), resamples=30, jobs=1, hours=2.0)
     costs = estimate.estimate(made_up, settings, lines.append)
     assert [cost.title for cost in costs] == ["store", "classes omitted by CPSC", "round 1, 12 leads",
                                               "round 2, 2 leads", "report"]  # fmt: skip
@@ -70,7 +72,7 @@ def test_costs_are_counted_as_by_hand(made_up, headers, timed):
     assert (first.recordings, first.batch, first.steps) == (len(network.training), 8, 2 * len(plan))  # 96 of some 46
     assert first.epoch == second.epoch == pytest.approx(0.5 * first.steps + checked + 0.125)
     assert first.once == pytest.approx(5.0 + 2.0 * shapes + asked)
-    assert second.once == pytest.approx(5.0 + 2.0 * shapes + checked + 101 * 0.125)
+    assert second.once == pytest.approx(5.0 + 2.0 * shapes + checked + 0.125 + 30 * 0.25)
     assert relabelling.once > 7.0 + 5.0 and relabelling.recordings < first.recordings
     assert first.seconds(3) == pytest.approx(first.once + 3 * first.epoch)
     assert [cost.memory for cost in costs[1:]] == [9e5, 1e6, 1.1e6, 1.1e6] and 100 < store.memory < 1e5
@@ -78,6 +80,43 @@ def test_costs_are_counted_as_by_hand(made_up, headers, timed):
     assert "recordings to train on" in text and "3 epochs" in text and "25 epochs" not in text
     assert lines[-1].endswith("after 2 h at the latest.")
     assert sorted(made_up.iterdir()) == before
+
+
+def test_memory_counts_for_the_part_that_takes_it(made_up, store, timed, monkeypatch):
+    class Peak:
+        most = 500.0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def taken(self):
+            most, Peak.most = Peak.most, 0.0
+            return most
+
+    def surveyed(*arguments):
+        Peak.most = 700.0
+        return survey(*arguments)
+
+    def calibrated(*arguments):
+        networks, peak = fixed(*arguments), arguments[-1]
+        return networks._replace(memory=networks.memory + peak.taken())
+
+    def report_seconds(*_):
+        Peak.most = 2e6
+        return 3.0, 0.5
+
+    fixed = estimate.calibrated
+    parts = {"Peak": Peak, "survey": surveyed, "calibrated": calibrated, "read_sample": lambda *_: (store, 1.0, 0.5),
+             "report_seconds": report_seconds}  # fmt: skip
+    for name, part in parts.items():
+        monkeypatch.setattr(estimate, name, part)
+    reading, *networks, report = estimate.estimate(made_up, Settings(lead_sets=(2,), jobs=1), [].append)
+    assert [cost.memory for cost in (reading, *networks)] == [700.0, 9e5, 1e6, 1.1e6]
+    assert report.memory == 2e6 + 1e5  # three networks have left theirs, not two
+    assert reading.once == pytest.approx(1.0 + 0.5 * len(store))
 
 
 def test_the_table_has_usual_and_most_epochs_and_a_sum():

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -28,9 +29,31 @@ def test_the_most_is_remembered_until_it_is_asked_for(monkeypatch):
     with Peak() as peak:
         before = peak.taken()
         held = np.ones(12_500_000)  # 100 MB
-        while peak.most[0] < before + 90:
-            pass
+        end = time.monotonic() + 30
+        while peak.most[0] < before + 90 and time.monotonic() < end:
+            time.sleep(0.001)
         del held
         assert before + 90 < peak.taken() < before + 150
         assert peak.taken() < before + 50
     assert not peak.thread.is_alive()
+
+
+def test_what_was_told_is_not_told_again_though_a_look_takes_long(monkeypatch):
+    held = [100.0]
+
+    def slow(process):
+        found = np.full(2, held[0])
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr("ecg.memory.EVERY", 0.001)
+    monkeypatch.setattr("ecg.memory.memory_of", slow)
+    with Peak() as peak:
+        for _ in range(5):  # the thread looks nearly all the time
+            held[0] = 100.0
+            assert peak.taken() == 100
+            held[0] = 10.0
+            time.sleep(0.005)
+            peak.taken()
+            time.sleep(0.05)
+            assert peak.taken() == 10

@@ -1,5 +1,7 @@
 import math
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from importlib.util import find_spec
@@ -108,17 +110,47 @@ def test_growth_trains_on_as_many_recordings_as_it_says(bench):
 
 
 def test_growth_is_told_with_and_without_what_does_not_grow(monkeypatch, tmp_path):
-    """Of 10 s whatever the size, and 10 ms a recording: each takes less, but no more each that comes later."""
+    """Of 10 s whatever the size, and 10 ms a recording: each takes less, but no more each that comes later.
+
+    The processors work for a tenth of it, in the first round twice as long.
+    """
+    worked = [0.0]
+
+    def train(data, *_, **named):
+        seconds = 1 + 0.001 * int(data.name)
+        worked[0] += 2 * seconds if data not in seen else seconds
+        seen.add(data)
+
+    seen = set()
+    monkeypatch.setattr("ecg.pipeline.train", train)
+    monkeypatch.setattr(growth, "processors_of", lambda process: worked[0])
     peaks = {"1000": 500.0, "8000": 600.0}
     monkeypatch.setattr(growth, "synthesize", lambda *_, **named: None)
     monkeypatch.setattr(
         growth.memory, "measure", lambda data, *_: {"all": (400.0, 9e3), "report": (peaks[data.name], 9e3)}
     )
     steps = growth.growth(Bench(tmp_path))
-    assert list(next(steps)) == [1000, 2000, 4000, 8000]
+    pieces = next(steps)
+    assert list(pieces) == [1000, 2000, 4000, 8000]
+    for piece in 4 * list(pieces.values()):
+        piece()
     rows = [steps.send({size: 10 + 0.01 * size for size in (1000, 2000, 4000, 8000)}), *steps]
-    assert [row.ratio for row in rows] == pytest.approx([0.75, 0.625, 0.5625, 1.0, 1.2])
-    assert [row.reached for row in rows] == [True] * 4 + [False]
+    assert [row.ratio for row in rows] == pytest.approx(2 * [0.75, 0.625, 0.5625, 1.0] + [1.2])
+    assert [row.reached for row in rows] == [True] * 8 + [False]
+    assert rows[2].what == "a whole training on 8,000 recordings, 90.00 s, 11.25 ms each"
+    assert rows[6].what == "processors' time of a whole training on 8,000 recordings, 9.00 s, 1.12 ms each"
+
+
+def test_processors_work_for_a_process_and_for_all_that_it_started():
+    code = "import sys, time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); sys.stdin.read()"
+    before = growth.processors_of(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1) as process:
+        process.stdout.readline()
+        running = growth.processors_of(os.getpid())
+        process.stdin.close()
+    for after in (running, growth.processors_of(os.getpid())):
+        assert before + 0.28 <= after < before + 3
+    assert growth.processors_of(process.pid) == 0  # it has ended
 
 
 def test_pieces_are_timed_in_turns_and_the_first_round_does_not_count():
