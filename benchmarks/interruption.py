@@ -1,5 +1,7 @@
 """Trainings that are killed, again and again, against one that is not: what they come to, bit for bit.
 
+On TensorFlow; on JAX nothing is killed at "a step" or "an answer".
+
 python -m benchmarks.interruption [--kills N] [--seed S]
 """
 
@@ -27,8 +29,8 @@ PATIENCE = 600  # s; a training of this size that takes longer hangs
 # are small, so that a training is killed many times before it comes to its end.
 CALLS = {
     "reading": ("ecg.store", "source_of", 1, 50),
-    "a step": ("ecg.devices.Work", "train", 1, 12),
-    "an answer": ("ecg.devices.Work", "answer", 1, 12),
+    "a step": ("ecg.work.Work", "train", 1, 12),
+    "an answer": ("ecg.work.Work", "answer", 1, 12),
     "saving a stage or where it stands": ("numpy", "savez", 1, 3),
     "moving into place": ("os", "replace", 1, 7),
     "saving a model": ("keras.Model", "save_weights", 1, 2),

@@ -180,7 +180,7 @@ def has_bfloat16(cpuinfo=Path("/proc/cpuinfo")):
 
 def bfloat16(bench):
     """Train a step in bfloat16 where the machine has it, against one in float32."""
-    from ecg.devices import computing_in
+    from ecg.networks import computing_in
 
     if not has_bfloat16():
         yield {}

@@ -126,14 +126,13 @@ def build(bench, leads):
 
 def training_step(network, signals):
     """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training` does."""
-    from ecg.devices import at_work
     from ecg.losses import AsymmetricLoss
-    from ecg.training import Examples, make_ready
+    from ecg.training import make_ready
+    from ecg.work import at_work
 
     labels = (np.random.default_rng(1).random((len(signals), len(TRAINED))) < 0.1).astype(np.float32)
     masks = np.ones_like(labels)
-    examples = Examples(None, np.arange(len(signals)), tuple(range(signals.shape[2])), labels, masks)
-    make_ready(network, AsymmetricLoss(), 1e-4, examples)
+    make_ready(network, AsymmetricLoss(), 1e-4)
     work = at_work(network)
     return lambda: float(work.train(signals, labels, masks))
 

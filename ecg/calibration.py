@@ -10,13 +10,13 @@ from joblib import cpu_count
 from ecg.batches import GRID, batch_size
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage
-from ecg.devices import computing_in, over_all
+from ecg.devices import over_all
 from ecg.fitting import columns_of
 from ecg.headers import RecordError, read_header
 from ecg.labels import DISCARDED_SOURCES, TRAINED, expand, source_of
 from ecg.leads import LEADS
 from ecg.losses import FocalLoss
-from ecg.networks import build_network
+from ecg.networks import build_network, computing_in
 from ecg.parallel import CHUNK
 from ecg.report import Results, write_report
 from ecg.review import Disagreement, draw_disagreements
@@ -144,7 +144,7 @@ def calibrated(sample, batch, settings, peak):
         begun = time.monotonic()
         with computing_in(training.precision):
             network = build_network(settings.network, len(LEADS), len(TRAINED))
-        make_ready(network, over_all(FocalLoss()), training.first_rate, examples(cut))
+        make_ready(network, over_all(FocalLoss()), training.first_rate)
         train(batch)(1)
         answer(most)(1)
         ready.append(time.monotonic() - begun)

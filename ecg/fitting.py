@@ -9,15 +9,16 @@ import keras
 import numpy as np
 
 from ecg.checkpoint import Epoch, listed, numbered, read_epochs, written_epochs
-from ecg.devices import accelerators, computing_in, together
+from ecg.devices import accelerators, together
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import MaskableLoss
-from ecg.networks import build_network
+from ecg.networks import build_network, computing_in
 from ecg.stages import StageFolder, fingerprint, program
 from ecg.training import PROGRESS, Examples, out_of_memory_told, predict, seeds, train_network
 
 # Modules that decide what a network comes to.
-PROGRAM = ("layers", "networks", "losses", "batches", "devices", "checkpoint", "training", "fitting")
+PROGRAM = ("layers", "networks", "losses", "batches", "devices", "work", "checkpoint", "training", "fitting")
+SAVED = "float32"  # precision in which a saved model answers
 RESULT = "result"  # what a StageFolder keeps of a stage that is done
 
 
@@ -75,10 +76,13 @@ def fitted(stage, store, stages, settings, score, log, budget, left):
         )
         with out_of_memory_told(stage.title), together(accelerators()):
             keras.utils.set_random_seed(int(seeds(settings.seed, f"{stage.title}, weights", 0, 1)[0]))
-            with computing_in(settings.training.precision):
-                network = build_network(settings.network, stage.leads, stage.targets.shape[1])
+            network = built(stage, settings, settings.training.precision)
             epochs, ended = train_network(network, stage.loss, learnt, checked, settings.training, settings.seed,
                                           stage.title, score, log, folder, budget)  # fmt: skip
+            if settings.training.precision != SAVED:  # thresholds and scores are to be those of the saved model
+                trained, network = network, built(stage, settings, SAVED)
+                network.set_weights(trained.get_weights())
+                network.jit_compile = keras.backend.backend() == "jax"
             probabilities = predict(
                 network, store, stage.asked, columns, f"{stage.title}, answers", settings.training.batch
             )
@@ -92,6 +96,12 @@ def fitted(stage, store, stages, settings, score, log, budget, left):
         log(f"{stage.title}: done before")
     weights, ended = listed("weights", result), str(result["ended"])
     return Outcome(read_epochs(result["epochs"]), weights, result["probabilities"], ended)
+
+
+def built(stage, settings, precision):
+    """Return the network of a stage, untrained, that computes in a precision."""
+    with computing_in(precision):
+        return build_network(settings.network, stage.leads, stage.targets.shape[1])
 
 
 def columns_of(count):

@@ -1,11 +1,14 @@
-"""From settings to a Keras model: the SE-ResNet of the method."""
+"""From settings to a Keras model: the SE-ResNet of the method, in one precision or another."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
 from keras import layers
 
 from ecg.layers import activation, convolution, residual_block
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # weights are float32 in both
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,17 @@ class NetworkSettings:
     squeeze_ratio: int = 16
     dropout: float = 0.2
     hidden: int = 256  # units of the first of the two fully connected layers
+
+
+@contextmanager
+def computing_in(precision):
+    """Have the networks that are built within compute in a precision, one of POLICIES."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(POLICIES[precision])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def build_network(settings, leads, classes):

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from ecg.batches import GRID, ahead, gather, plan_training, plan_whole
+from ecg.batches import ahead, gather, plan_training, plan_whole
 from ecg.budget import Budget
 from ecg.checkpoint import Checkpoint
-from ecg.devices import POLICIES, at_work, over_all
+from ecg.devices import as_one, over_all
+from ecg.networks import POLICIES
 from ecg.progress import Progress, duration
 from ecg.store import Store
+from ecg.work import at_work, settle
 
 PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
 PREDICTION_BATCH = 64  # recordings at the most, and no more than are trained on at once
@@ -97,7 +99,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     them, a text. Raises TrainingError where not one epoch came to a loss that is a number.
     """
     budget, loss = budget or Budget(None), over_all(loss)
-    make_ready(network, loss, settings.first_rate, training)
+    make_ready(network, loss, settings.first_rate)
     checkpoint = Checkpoint(settings.patience, settings.averaging)
     if folder and (kept := folder.recall(PROGRESS)):
         checkpoint.restore(network, kept)
@@ -130,40 +132,13 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     return checkpoint.epochs, ended
 
 
-def make_ready(network, loss, rate, examples):
-    """Give a network its loss, its optimizer with a learning rate, and the steps compiled that the examples take."""
+def make_ready(network, loss, rate):
+    """Give a network its loss, its optimizer with a learning rate, and its steps, compiled."""
+    as_one(network)
     network.compile(keras.optimizers.Adam(rate), loss, jit_compile=keras.backend.backend() == "jax")
     # Within the first step it would be built twice over, and slowly.
     network.optimizer.build(network.trainable_variables)
-    settle(network, examples)
-
-
-def settle(network, examples):
-    """Have TensorFlow compile the steps of a network for batches of any size and length, ahead of the first one.
-
-    It compiles a step for the first shape that comes and then, with the second, for all, and the two round in their
-    own ways: only what all batches share makes an epoch that is repeated, or taken up, the same to the bit. Weights
-    and optimizer stay as they are.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return
-    variables = [*network.variables, *network.optimizer.variables]
-    values = [variable.numpy() for variable in variables]
-    # For the first shape, which no batch has, a step that does nothing is compiled, for a real one takes seconds.
-    nothing = {"train_step": lambda data: {"loss": keras.ops.zeros(())}, "predict_step": lambda data: data[0]}
-    for name, stub in nothing.items():
-        step = getattr(network, name)
-        setattr(network, name, lambda data, step=step, stub=stub: (step if None in data[0].shape else stub)(data))
-    with at_work(network) as work:
-        for size in (2 * work.devices, 3 * work.devices):
-            labels = np.zeros((size, examples.targets.shape[1]), np.float32)
-            signals = np.zeros((size, GRID[0] + size, len(examples.columns)), np.float32)  # no cut is as long
-            work.train(signals, labels, labels)
-            work.answer(signals)
-    for name in nothing:
-        delattr(network, name)
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+    settle(network)
 
 
 def end_of(checkpoint, settings, budget):

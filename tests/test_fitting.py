@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ from ecg.budget import Budget
 from ecg.fitting import Stage, columns_of, fitted
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import FocalLoss
+from ecg.networks import POLICIES
 from ecg.pipeline import Settings
 from ecg.training import TrainingError, TrainingSettings
 
@@ -65,3 +67,39 @@ def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tm
     monkeypatch.setattr("ecg.fitting.build_network", fills)
     with pytest.raises(TrainingError, match="round 1, 2 leads: the memory is too small"):
         fitted(stage, store, tmp_path, Settings(network=small), None, [].append, Budget(None), 1)
+
+
+@pytest.mark.parametrize("precision", POLICIES)
+def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
+    precision, stage, store, small, tmp_path, monkeypatch
+):
+    devices, using, networks = ["gpu:0", "gpu:1"], [], []
+
+    @contextmanager
+    def together(names):
+        using.extend(names)
+        yield
+        using.clear()
+
+    def trains(network, *_):
+        assert using == devices
+        networks.append(network)
+        network.set_weights([weights + 1 for weights in network.get_weights()])
+        return [], "trained"
+
+    def answers(network, *_):
+        assert using == devices
+        networks.append(network)
+        return np.zeros((len(stage.asked), 3))
+
+    monkeypatch.setattr("ecg.fitting.accelerators", lambda: devices)
+    for each in (together, trains, answers):
+        name = {"trains": "train_network", "answers": "predict"}.get(each.__name__, each.__name__)
+        monkeypatch.setattr(f"ecg.fitting.{name}", each)
+    settings = Settings(network=small, training=TrainingSettings(precision=precision))
+    outcome = fitted(stage, store, tmp_path, settings, None, [].append, Budget(None), 1)
+    trained, asked = networks
+    assert trained.layers[1].compute_dtype == precision and asked.layers[1].compute_dtype == "float32"
+    for one, two, three in zip(trained.get_weights(), asked.get_weights(), outcome.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)

@@ -13,7 +13,7 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / "ec
 LAYERS = {
     0: "labels leads progress memory parallel files stages budget checkpoint headers matlab records".split()
     + "resampling signals store survey reasons defects audit scoring waves heart synthetic".split(),
-    1: "startup layers networks losses batches devices".split(),
+    1: "startup layers networks losses batches devices work".split(),
     2: "training cleaning bundle".split(),
     3: "paper charts review tables report fitting pipeline calibration estimate arguments __main__".split(),
 }
@@ -55,7 +55,7 @@ def test_the_ground_floor_is_free_of_keras_and_pictures(name):
 @pytest.mark.parametrize("name", ORDER)
 def test_keras_is_used_through_keras_alone(name):
     tops = {full.split(".")[0] for full in imported(MODULES[name])}
-    several = {"tensorflow"} if name == "devices" else set()  # of which Keras makes use through tf.distribute alone
+    several = {"tensorflow"} if name in ("devices", "work") else set()  # of which Keras leaves much to tf.distribute
     assert not (tops - several) & {"tensorflow", "jax", "torch"}
 
 

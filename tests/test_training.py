@@ -1,8 +1,4 @@
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +6,6 @@ import pytest
 
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage, listed
-from ecg.devices import Work
 from ecg.losses import AsymmetricLoss, FocalLoss
 from ecg.networks import build_network
 from ecg.stages import StageFolder
@@ -25,12 +20,11 @@ from ecg.training import (
     predict,
     seed_epoch,
     seeds,
-    settle,
     train_epoch,
     train_network,
 )
+from ecg.work import Work, settle
 
-ROOT = Path(__file__).parents[1]
 QUICK = TrainingSettings(smallest_batch=4, steps=9, rate=1e-2, epochs=3)  # 36 recordings are 9 steps
 
 
@@ -143,7 +137,7 @@ def test_seeds_tell_seed_stage_and_epoch_apart():
 
 
 def test_learns_and_keeps_the_best_weights(small):
-    store = beats_store(lengths=(250, 500, 600))
+    store, shortest = beats_store(lengths=(250, 500, 600)), beats_store(2, lengths=(252,))
     network, epochs, lines, ended = run(small, store, replace(QUICK, epochs=12))
     best = min(epochs, key=lambda epoch: epoch.validation_loss)
     assert best.best and best.validation_loss < 0.7 * epochs[0].validation_loss
@@ -151,6 +145,9 @@ def test_learns_and_keeps_the_best_weights(small):
     probabilities = predict(network, store, held, (0, 1), "checking")
     loss = float(FocalLoss()(store.labels[held].astype(np.float32), probabilities))
     assert loss == pytest.approx(best.validation_loss, rel=1e-5)
+    signals = np.stack([shortest.signal(record, (0, 1)) for record in range(2)])
+    answers = keras.ops.convert_to_numpy(network(signals, training=False))
+    np.testing.assert_allclose(predict(network, shortest, np.arange(2), (0, 1), "checking"), answers, atol=1e-6)
     assert len(lines) == len(epochs) + 1 and "trial, epoch 1: loss" in lines[0]
     assert lines[-1] == f"trial: {ended}, epoch {best.epoch} counts"
     assert ended == ("all 12 epochs done" if len(epochs) == 12 else "no lower loss in 4 epochs")
@@ -174,7 +171,7 @@ def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small):
     start = network.get_weights()
     network.compile(keras.optimizers.SGD(0.1), FocalLoss(), jit_compile=False)
     settings = TrainingSettings(smallest_batch=4, steps=4)
-    settle(network, examples)
+    settle(network)
     for number in (0, 1, 0):
         network.set_weights(start)
         order = seed_epoch(network, 5, "trial", number)
@@ -280,42 +277,6 @@ def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, small, m
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
 
 
-def test_compiling_ahead_changes_no_weights(small):
-    store = beats_store(16)
-    examples = Examples(store, np.arange(16), (0, 1), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
-    network = build_network(small, 2, 2)
-    network.compile(keras.optimizers.Adam(0.1), FocalLoss(), jit_compile=False)
-    network.optimizer.build(network.trainable_variables)
-    variables = [*network.variables, *network.optimizer.variables]
-    before = [variable.numpy() for variable in variables]
-    settle(network, examples)
-    for old, variable in zip(before, variables, strict=True):
-        np.testing.assert_array_equal(variable.numpy(), old)
-
-
-def test_a_step_is_compiled_once_ahead_for_batches_of_any_size_and_length(small):
-    shapes = []
-
-    class Watched(FocalLoss):
-        def call(self, y_true, y_pred):
-            shapes.append(tuple(y_pred.shape))
-            return super().call(y_true, y_pred)
-
-    store, generator = beats_store(4), np.random.default_rng(1)
-    examples = Examples(store, np.arange(4), (0, 1), store.labels.astype(np.float32), np.ones((4, 2), np.float32))
-    network = build_network(small, 2, 2)
-    network.compile(keras.optimizers.SGD(0.1), Watched(), jit_compile=False)
-    settle(network, examples)
-    for size, length in ((2, 500), (5, 300)):
-        signals = generator.normal(size=(size, length, 2)).astype(np.float32)
-        answers = keras.ops.convert_to_numpy(network(signals, training=False))
-        np.testing.assert_allclose(network.predict_on_batch(signals), answers, atol=1e-6)
-        before = network.get_weights()
-        network.train_on_batch(signals, np.ones((size, 2), np.float32), np.ones((size, 2), np.float32))
-        assert not np.array_equal(before[0], network.get_weights()[0])
-    assert shapes == [(None, 2)]
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -360,20 +321,3 @@ def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(monkeypatch, a
     monkeypatch.setattr("ecg.training.at_work", Recorder)
     predict(Network(), store, np.arange(len(store)), (0, 1), "checking", asked)
     assert max(sizes) == most and sum(sizes) == len(store)
-
-
-def test_the_other_backend_trains_too():
-    """All other tests run on TensorFlow, this one on JAX."""
-    code = """
-from tests.test_training import beats_store, run, QUICK, replace
-from ecg.networks import NetworkSettings
-import keras
-small = NetworkSettings(width=2, kernels=(3,), squeeze_ratio=2, hidden=4)
-_, epochs, *_ = run(small, beats_store(12), replace(QUICK, epochs=2))
-print(keras.backend.backend(), epochs[-1].loss)
-"""
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
-    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert printed.returncode == 0, printed.stderr
-    backend, loss = printed.stdout.split()[-2:]
-    assert backend == "jax" and 0 < float(loss) < 1
