@@ -7,10 +7,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks import memory
+from benchmarks.memory import BATCH, TINY
 from benchmarks.timing import Row, told
+from ecg.memory import started_by
 from ecg.synthetic import synthesize
 
-TINY = {"width": 4, "kernels": (5,), "squeeze_ratio": 2, "hidden": 8}  # settings of a network
 TICKS = os.sysconf("SC_CLK_TCK")  # of the processors' time, a second
 
 
@@ -26,7 +27,7 @@ def growth(bench):
     from ecg.training import TrainingSettings
 
     settings = pipeline.Settings(network=NetworkSettings(**TINY | {"kernels": ()}), cleaning=CleaningSettings((), ()),
-                                 training=TrainingSettings(batch=32, smallest_batch=32, steps=1, epochs=2),
+                                 training=TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=2),
                                  lead_sets=(12,))  # fmt: skip
     worked = {size: [] for size in bench.sizes}
 
@@ -68,8 +69,8 @@ def processors_of(process):
     """Return the seconds that processors have worked for a process and all that it has started, ended or not."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        children = " ".join(path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children"))
+        children = started_by(process)
     except OSError:  # it has ended meanwhile, and counts for the one that started it
         return 0.0
     # Of its own, by programs and by the system, and of those that have ended and were waited for.
-    return sum(map(int, fields[11:15])) / TICKS + sum(map(processors_of, children.split()))
+    return sum(map(int, fields[11:15])) / TICKS + sum(map(processors_of, children))

@@ -23,6 +23,7 @@ from ecg.startup import start_keras
 from ecg.synthetic import synthesize
 
 BATCH = 32
+TINY = {"width": 4, "kernels": (5,), "squeeze_ratio": 2, "hidden": 8}  # settings of the network
 PROGRAM = "import sys; from benchmarks.memory import train; train(*sys.argv[1:])"
 REPORT = "report"
 STEPS = {  # what a training was doing until it said a line: the first expression that is found in it
@@ -42,9 +43,8 @@ def train(data, model, jobs):
     from ecg.pipeline import Settings, train
     from ecg.training import TrainingSettings
 
-    network = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
     training = TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=1)
-    train(data, model, Settings(network=network, training=training, jobs=int(jobs)))
+    train(data, model, Settings(network=NetworkSettings(**TINY), training=training, jobs=int(jobs)))
 
 
 def measure(data, model, jobs):

@@ -108,6 +108,11 @@ def batches(bench):
                   f"training on them, {trained:,.0f}/s", fed / trained, 10, least=True)  # fmt: skip
 
 
+def noise(bench):
+    """Return a batch of signals made up: (B, T, leads) float32."""
+    return np.random.default_rng(1).normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
+
+
 def operations(network, length):
     """Return the floating-point operations of the convolutions and dense layers for one signal of this length."""
     import keras
@@ -126,11 +131,10 @@ def step(bench):
     import keras
 
     network = build(bench, len(LEADS))
-    generator = np.random.default_rng(1)
-    signals = generator.normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
-    matrix = keras.ops.convert_to_tensor(generator.random((bench.product, bench.product), np.float32))
+    matrix = np.random.default_rng(1).random((bench.product, bench.product), np.float32)
+    matrix = keras.ops.convert_to_tensor(matrix)
     seconds = yield {
-        "step": training_step(network, signals),
+        "step": training_step(network, noise(bench)),
         "product": lambda: float(keras.ops.matmul(matrix, matrix)[0, 0]),
     }
     rate = 3 * bench.batch * operations(network, LENGTH) / seconds["step"] / 1e9
@@ -150,7 +154,7 @@ def pytorch(bench):
         yield Row("a training step", lacking, math.nan, 1.5, least=True)
         return
     network = build(bench, len(LEADS))
-    signals = np.random.default_rng(1).normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
+    signals = noise(bench)
     sizes = {"batch": bench.batch, "length": LENGTH, "leads": len(LEADS), "classes": len(TRAINED),
              "settings": asdict(NetworkSettings(**bench.network))}  # fmt: skip
     command = [sys.executable, "-m", "benchmarks.plain_network", json.dumps(sizes)]
@@ -186,7 +190,7 @@ def bfloat16(bench):
         yield {}
         yield Row("a training step in bfloat16", "float32, on a machine made for both", math.nan, 1.5, least=True)
         return
-    signals = np.random.default_rng(1).normal(size=(bench.batch, LENGTH, len(LEADS))).astype(np.float32)
+    signals = noise(bench)
     pieces = {}
     for precision in PRECISIONS:
         with computing_in(precision):

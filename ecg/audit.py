@@ -13,7 +13,7 @@ from ecg.files import aside
 from ecg.labels import COLUMN_OF_CODE, SCORED, encode, standing, unscored
 from ecg.parallel import each
 from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
-from ecg.records import find_records
+from ecg.records import some_records
 
 STANDINGS = ("scored", "unscored", "unknown")  # of a code (ecg.labels.standing)
 TABLES = ("summary", "recordings", "defects", "codes")
@@ -28,9 +28,7 @@ def audit(data, output, jobs=None, log=print):
     FileExistsError where `output` holds what is of no audit.
     """
     data, folder, unlisted = Path(data), Path(output).resolve(), []
-    paths = find_records(data, unlisted)
-    if not paths:
-        raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
+    paths = some_records(data, unlisted)
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if foreign := sorted(there - {f"{name}.csv" for name in TABLES}):
         raise FileExistsError(f"{folder}: holds {foreign[0]}, which is of no audit; choose another folder")

@@ -34,7 +34,7 @@ def plan_training(lengths, size, generator):
     """
     if len(lengths) and min(lengths) < GRID[0]:
         raise ValueError(f"a recording of {min(lengths)} samples is shorter than the shortest cut, {GRID[0]}")
-    step = np.searchsorted(GRID, lengths, side="right") - 1
+    step = step_of(lengths)
     batches, waiting = [], np.array([], int)
     for place in reversed(range(len(GRID))):
         group = np.concatenate([waiting, generator.permutation(np.flatnonzero(step == place))])
@@ -45,6 +45,11 @@ def plan_training(lengths, size, generator):
             starts = generator.integers(0, lengths[records] - GRID[place], endpoint=True)
             batches.append(Batch(records, starts, int(GRID[place])))
     return [batches[place] for place in generator.permutation(len(batches))]
+
+
+def step_of(lengths):
+    """Return the place in the grid of the step that recordings of these lengths (N,) are cut to: (N,)."""
+    return np.searchsorted(GRID, lengths, side="right") - 1
 
 
 def plan_whole(lengths, size):

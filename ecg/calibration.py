@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from joblib import cpu_count
 
-from ecg.batches import GRID, batch_size
+from ecg.batches import GRID, batch_size, step_of
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage
 from ecg.devices import over_all
@@ -114,7 +114,7 @@ def calibrated(sample, batch, settings, peak):
     The batches have so many recordings, and the Peak watches. Raises TrainingError where a loss is not a number, and
     what the backend raises where the memory is too small.
     """
-    steps = GRID[np.searchsorted(GRID, sample.lengths, side="right") - 1]
+    steps = GRID[step_of(sample.lengths)]
     length, whole = commonest(steps), commonest(sample.lengths)
     cut, uncut = np.flatnonzero(steps == length), np.flatnonzero(sample.lengths == whole)
     labels = sample.labels[:, TRAINED].astype(np.float32)

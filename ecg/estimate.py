@@ -15,7 +15,7 @@ from ecg.leads import LEADS
 from ecg.memory import Peak
 from ecg.pipeline import ROUND_1, ROUND_2, Settings, say, scored_part, split
 from ecg.progress import duration
-from ecg.records import find_records
+from ecg.records import some_records
 from ecg.report import columns
 from ecg.resampling import RATE
 from ecg.review import PICTURES
@@ -68,9 +68,7 @@ def estimate(data, settings=None, log=say):
     RecordError where the data hold nothing to train on, and TrainingError where the memory is too small.
     """
     settings, begun = settings or Settings(), time.monotonic()
-    paths = find_records(data)
-    if not paths:
-        raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
+    paths = some_records(data)
     with tempfile.TemporaryDirectory() as place, Peak() as peak:
         sample, starting, reading = read_sample(data, paths, Path(place), settings)
         memory = peak.taken()

@@ -19,12 +19,18 @@ def memory_of(process):
     """
     try:
         status = Path(f"/proc/{process}/status").read_text()
-        children = " ".join(path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children"))
+        children = started_by(process)
     except OSError:  # it has ended meanwhile
         return np.zeros(2)
     lines = dict(re.findall(r"^(\w+):\s+(\d+) kB", status, re.MULTILINE))
     own = [sum(int(lines.get(name, 0)) for name in names) / 1000 for names in (ANONYMOUS, RESIDENT)]
-    return np.array(own) + sum(memory_of(int(child)) for child in children.split())
+    return np.array(own) + sum(map(memory_of, children))
+
+
+def started_by(process):
+    """Return the numbers of the processes that a process has started and that live; OSError where it ends meanwhile."""
+    texts = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")]
+    return [int(child) for text in texts for child in text.split()]
 
 
 class Peak:

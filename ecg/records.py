@@ -61,6 +61,14 @@ def find_records(folder, unlisted=None):
     return [Path(path) for path in sorted(found)]
 
 
+def some_records(folder, unlisted=None):
+    """Return what find_records does; FileNotFoundError where that is nothing."""
+    paths = find_records(folder, unlisted)
+    if not paths:
+        raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it")
+    return paths
+
+
 def read_record(path):
     """Read a record by its header's path: the Header and the stored integers, (L, T), rows in the header's order.
 

@@ -15,7 +15,7 @@ from ecg.leads import lead_sets
 from ecg.paper import draw_record
 from ecg.progress import Progress
 from ecg.reasons import printable
-from ecg.records import find_records, read_record, read_signal
+from ecg.records import read_record, read_signal, some_records
 
 TABLE = "disagreements.csv"
 PICTURE = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
@@ -73,9 +73,7 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
     and RecordError where no recording could be reviewed.
     """
     data, folder, unlisted = Path(data), Path(output).resolve(), []
-    paths = find_records(data, unlisted)
-    if not paths:
-        raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
+    paths = some_records(data, unlisted)
     check_replaceable(folder)
     with aside(folder) as part:
         part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written

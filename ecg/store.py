@@ -17,7 +17,7 @@ from ecg.headers import Header, RecordError, read_header
 from ecg.labels import DISCARDED_SOURCES, encode, source_of
 from ecg.leads import LEADS
 from ecg.parallel import each
-from ecg.records import find_records, read_stored
+from ecg.records import read_stored, some_records
 from ecg.resampling import RATE
 from ecg.signals import Repair, beginning, millivolts, preprocess
 from ecg.stages import DAMAGED, fingerprint, program
@@ -112,9 +112,7 @@ def build_store(data, folder, jobs=None):
     where `data` holds no header at all, and RecordError where no recording could be used.
     """
     unlisted = []
-    paths = find_records(data, unlisted)
-    if not paths:
-        raise FileNotFoundError(f"{data}: no header (*.hea) in this folder or below it")
+    paths = some_records(data, unlisted)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     origin = origin_of(paths)

@@ -12,7 +12,7 @@ import pytest
 
 import evaluate_model
 from benchmarks import growth, plainly, precision, scoring, speed, timing
-from benchmarks.growth import TINY
+from benchmarks.memory import TINY
 from benchmarks.timing import Bench, Row
 from ecg.labels import TRAINED
 from ecg.records import find_records
