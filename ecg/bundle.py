@@ -14,6 +14,7 @@ import numpy as np
 from ecg.files import aside, read_bytes
 from ecg.headers import parse_header
 from ecg.labels import EMPTY, SCORED, TRAINED, expand
+from ecg.layers import ACTIVATIONS
 from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
 from ecg.networks import NetworkSettings, build_network
 from ecg.records import SignalError
@@ -208,7 +209,7 @@ def _is_number(value):
 def _network_settings(saved, path, count, size):
     """Return NetworkSettings as saved, sizes checked: `size` bytes hold their weights, so that nothing absurd is built.
 
-    What counts is the least of weights, that of the largest convolutions and of the fully connected layers.
+    What counts is the least of weights that the settings come to.
     """
     names = sorted(field.name for field in fields(NetworkSettings))
     _check(sorted(saved) == names, path, "the list of the network's settings", sorted(saved), names)
@@ -217,13 +218,16 @@ def _network_settings(saved, path, count, size):
         if name == "dropout":
             _check(_is_number(value) and 0 <= value < 1, path, name, value, "a number from 0 to below 1")
             continue
+        if name == "activation":
+            _check(value in [*ACTIVATIONS], path, name, value, f"one of {', '.join(ACTIVATIONS)}")
+            continue
+        if name == "squeeze_ratio" and value is None:
+            continue
         sizes = value if name == "kernels" else [value]
         good = isinstance(sizes, list) and 1 <= len(sizes) <= MOST_PAIRS and all(type(each) is int for each in sizes)
         good = good and all(1 <= each <= LARGEST_SIZE for each in sizes)
         _check(good, path, name, value, f"1 to {LARGEST_SIZE:,}{f', {MOST_PAIRS} at most' * (name == 'kernels')}")
     settings = NetworkSettings(**saved | {"kernels": tuple(saved["kernels"])})
-    filters = [settings.width << pair for pair in range(len(settings.kernels))]
-    least = settings.first_kernel * count * settings.width + settings.hidden * (filters[-1] + len(TRAINED))
-    least += sum(kernel * each**2 for kernel, each in zip(settings.kernels, filters, strict=True))
+    least = settings.least(count, len(TRAINED))
     _check(4 * least <= size, path, "the network", saved, f"one whose weights are {size:,} bytes")
     return settings

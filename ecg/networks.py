@@ -1,4 +1,4 @@
-"""From settings to a Keras model: the SE-ResNet of the method, in one precision or another."""
+"""From settings to a Keras model: the SE-ResNet of the default method, in one precision or another."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -6,22 +6,9 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from ecg.layers import activation, convolution, residual_block
+from ecg.layers import ACTIVATIONS, activate, convolution, residual_block
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # weights are float32 in both
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """Sizes of the network; the defaults are the method's, or what was decided where the paper gives none."""
-
-    width: int = 32  # filters of the first convolution and the first pair of blocks; doubles from pair to pair
-    first_kernel: int = 16
-    first_stride: int = 2
-    kernels: tuple[int, ...] = (11, 9, 7, 5)  # one for each pair of residual blocks
-    squeeze_ratio: int = 16
-    dropout: float = 0.2
-    hidden: int = 256  # units of the first of the two fully connected layers
 
 
 @contextmanager
@@ -35,25 +22,72 @@ def computing_in(precision):
         keras.config.set_dtype_policy(before)
 
 
-def build_network(settings, leads, classes):
-    """Return the SE-ResNet for a number of leads and of classes (Cai et al. 2021).
+def named(network, before=""):
+    """Name a network's layers by their place and kind, after what comes `before`, and return it.
 
-    Input (B, T, leads) float32, mV at 250 Hz, T any; output (B, classes) probabilities.
+    Names that do not tell what else the process has built, for they are saved with the weights.
     """
-    signal = keras.Input((None, leads))
-    x = activation(convolution(signal, settings.width, settings.first_kernel, settings.first_stride))
-    x = layers.MaxPooling1D(2, padding="same")(x)
-    for pair, kernel in enumerate(settings.kernels):
-        for block in range(2):
-            stride = 2 if pair > 0 and block == 0 else 1
-            filters = settings.width * 2**pair
-            x = residual_block(x, filters, kernel, stride, settings.squeeze_ratio, settings.dropout)
-    x = layers.GlobalMaxPooling1D()(x)
-    x = activation(layers.Dense(settings.hidden, kernel_initializer="he_normal")(x))
-    # In single precision, whatever the rest computes in: near 0 and 1 half of it would tell few probabilities apart.
-    probabilities = layers.Dense(classes, activation="sigmoid", dtype="float32")(x)
-    network = keras.Model(signal, probabilities, name="se_resnet")
-    # Names that do not tell what else the process has built, for they are saved with the weights.
     for place, layer in enumerate(network.layers):
-        layer.name = f"{place:03}_{type(layer).__name__}"
+        layer.name = f"{before}{place:03}_{type(layer).__name__}"
     return network
+
+
+def answering(x, classes, answer):
+    """Return the probabilities of classes by a fully connected layer with an activation, "sigmoid" or "softmax".
+
+    In single precision, whatever the rest computes in: near 0 and 1 half of it would tell few probabilities apart.
+    """
+    return layers.Dense(classes, activation=answer, dtype="float32")(x)
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Sizes of the SE-ResNet of Cai et al. 2021; the defaults are the method's, or ours where the paper gives none.
+
+    ValueError where the activation is none of ecg.layers.ACTIVATIONS.
+    """
+
+    width: int = 32  # filters of the first convolution and the first pair of blocks; doubles from pair to pair
+    first_kernel: int = 16
+    first_stride: int = 2
+    kernels: tuple[int, ...] = (11, 9, 7, 5)  # one for each pair of residual blocks
+    squeeze_ratio: int | None = 16  # None: without squeeze-and-excitation
+    dropout: float = 0.2
+    hidden: int = 256  # units of the first of the two fully connected layers
+    activation: str = "mish"  # or "relu"
+
+    def __post_init__(self):
+        if self.activation not in [*ACTIVATIONS]:
+            raise ValueError(f"activation is {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+
+    def build(self, leads, length, classes, answer="sigmoid"):
+        """Return the network for numbers of leads, of samples (None: any) and of classes.
+
+        Input (B, T, leads) float32, mV at 250 Hz; output (B, classes) probabilities.
+        """
+        signal = keras.Input((length, leads))
+        x = activate(convolution(signal, self.width, self.first_kernel, self.first_stride), self.activation)
+        x = layers.MaxPooling1D(2, padding="same")(x)
+        for pair, kernel in enumerate(self.kernels):
+            for block in range(2):
+                stride = 2 if pair > 0 and block == 0 else 1
+                filters = self.width * 2**pair
+                x = residual_block(x, filters, kernel, stride, self.squeeze_ratio, self.dropout, self.activation)
+        x = layers.GlobalMaxPooling1D()(x)
+        x = activate(layers.Dense(self.hidden, kernel_initializer="he_normal")(x), self.activation)
+        return named(keras.Model(signal, answering(x, classes, answer), name="se_resnet"))
+
+    def least(self, leads, classes):
+        """Return a number of weights that the network has at the least, without building it.
+
+        That of the first convolution, of one convolution of each pair of blocks, and of the fully connected layers.
+        """
+        filters = [self.width << pair for pair in range(len(self.kernels))]
+        blocks = sum(kernel * each**2 for kernel, each in zip(self.kernels, filters, strict=True))
+        last = filters[-1] if filters else self.width
+        return self.first_kernel * leads * self.width + blocks + self.hidden * (last + classes)
+
+
+def build_network(settings, leads, classes):
+    """Return the network of settings for recordings of any length."""
+    return settings.build(leads, None, classes)
