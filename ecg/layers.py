@@ -50,9 +50,15 @@ class UnitRange(layers.Layer):
         return shape
 
 
+def _function(activation):
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[activation]
+
+
 def activate(x, activation):
-    """Apply an activation, one of ACTIVATIONS, as a layer of its own."""
-    return layers.Activation(ACTIVATIONS[activation])(x)
+    """Apply an activation as a layer of its own; ValueError where it is none of ACTIVATIONS."""
+    return layers.Activation(_function(activation))(x)
 
 
 def normalise(x):
@@ -70,7 +76,7 @@ def convolution(x, filters, kernel, stride=1):
     return normalise(bare_convolution(x, filters, kernel, stride))
 
 
-def every(x, stride):
+def subsample(x, stride):
     """Return every sample of x that a convolution of one tap with a stride would see, the first among them.
 
     Apart from the convolution, for TensorFlow 2.21 on oneDNN writes beyond its memory in the gradient of one of one tap
@@ -88,7 +94,7 @@ def squeeze_excitation(x, ratio, activation="mish"):
         return x
     channels = x.shape[-1]
     gate = layers.GlobalAveragePooling1D(keepdims=True)(x)
-    gate = layers.Dense(max(channels // ratio, 1), activation=ACTIVATIONS[activation])(gate)
+    gate = layers.Dense(max(channels // ratio, 1), activation=_function(activation))(gate)
     gate = layers.Dense(channels, activation="sigmoid")(gate)
     return layers.Multiply()([x, gate])
 
@@ -100,7 +106,7 @@ def residual_block(x, filters, kernel, stride, ratio, dropout, activation="mish"
     """
     shortcut = x
     if stride > 1 or x.shape[-1] != filters:
-        shortcut = convolution(every(x, stride), filters, 1)
+        shortcut = convolution(subsample(x, stride), filters, 1)
     x = activate(convolution(x, filters, kernel, stride), activation)
     x = layers.Dropout(dropout)(x)
     x = squeeze_excitation(convolution(x, filters, kernel), ratio, activation)
@@ -110,17 +116,17 @@ def residual_block(x, filters, kernel, stride, ratio, dropout, activation="mish"
 def preactivated_block(x, taps, stride, ratio, begins, activation="relu"):
     """Add to x what convolutions, each after batch normalisation and activation, make of it (He et al. 2016b).
 
-    `taps` has the filters and the kernel of each convolution; the first one with a kernel of more than one tap has the
-    stride. Where a stage begins, the first activation comes before the way parts, and the shortcut is a convolution of
-    one tap where the shape changes.
+    `taps` has the filters and the kernel of each convolution; the first of two or the second of three has the stride.
+    Where a stage begins, the first activation comes before the way parts, and where the shape changes, the shortcut is
+    a convolution of one tap.
     """
     shortcut, filters = x, taps[-1][0]
-    strided = next(place for place, (_, kernel) in enumerate(taps) if kernel > 1)
+    strided = (len(taps) - 1) // 2
     for place, (width, kernel) in enumerate(taps):
         x = activate(normalise(x), activation)
         if place == 0 and begins:
             shortcut = x
             if stride > 1 or x.shape[-1] != filters:
-                shortcut = bare_convolution(every(x, stride), filters, 1)
+                shortcut = bare_convolution(subsample(x, stride), filters, 1)
         x = bare_convolution(x, width, kernel, stride if place == strided else 1)
     return layers.Add()([squeeze_excitation(x, ratio, activation), shortcut])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from ecg.layers import ACTIVATIONS, activate, convolution, residual_block
+from ecg.layers import activate, convolution, residual_block
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # weights are float32 in both
 
@@ -42,10 +42,7 @@ def answering(x, classes, answer):
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Sizes of the SE-ResNet of Cai et al. 2021; the defaults are the method's, or ours where the paper gives none.
-
-    ValueError where the activation is none of ecg.layers.ACTIVATIONS.
-    """
+    """Sizes of the SE-ResNet of Cai et al. 2021; the defaults are the method's, or ours where the paper gives none."""
 
     width: int = 32  # filters of the first convolution and the first pair of blocks; doubles from pair to pair
     first_kernel: int = 16
@@ -54,11 +51,7 @@ class NetworkSettings:
     squeeze_ratio: int | None = 16  # None: without squeeze-and-excitation
     dropout: float = 0.2
     hidden: int = 256  # units of the first of the two fully connected layers
-    activation: str = "mish"  # or "relu"
-
-    def __post_init__(self):
-        if self.activation not in [*ACTIVATIONS]:
-            raise ValueError(f"activation is {self.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+    activation: str = "mish"  # of ecg.layers.ACTIVATIONS
 
     def build(self, leads, length, classes, answer="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.layers import mish, residual_block, squeeze_excitation
+from ecg.layers import UnitRange, activate, mish, preactivated_block, residual_block, squeeze_excitation
 
 
 def test_mish_is_x_tanh_softplus():
@@ -44,6 +44,22 @@ def test_squeeze_and_excitation_weighs_channels_by_one_gate_each():
     assert (gates > 0).all() and (gates < 1).all() and np.ptp(gates) > 0.01
 
 
+def test_without_a_ratio_nothing_is_weighed():
+    signal = keras.Input((None, 8))
+    assert squeeze_excitation(signal, None) is signal
+
+
+def test_an_activation_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="activation is 'gelu', expected one of mish, relu"):
+        activate(keras.Input((None, 8)), "gelu")
+
+
+def test_recordings_are_scaled_one_by_one_and_flat_ones_come_to_zero():
+    x = np.array([[[1, 2], [3, 5]], [[-400, 0], [0, 400]], [[7, 7], [7, 7]]], np.float32)
+    expected = [[[0, 0.25], [0.5, 1]], [[0, 0.5], [0.5, 1]], [[0, 0], [0, 0]]]
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(UnitRange()(x)), expected)
+
+
 @pytest.mark.parametrize(("filters", "stride", "shape"), [(8, 1, (41, 8)), (16, 1, (41, 16)), (16, 2, (21, 16))])
 def test_residual_block_shapes(filters, stride, shape):
     signal = keras.Input((None, 8))
@@ -61,6 +77,46 @@ def test_the_shortcut_of_a_strided_block_takes_every_second_sample():
     x = np.random.default_rng(0).normal(size=(2, 41, 4)).astype(np.float32)
     expected = x[:, ::2] @ keras.ops.convert_to_numpy(convolution.kernel)[0]
     np.testing.assert_allclose(shortcut.predict_on_batch(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def silent(block):
+    """A network whose convolutions answer 0."""
+    for layer in block.layers:
+        if isinstance(layer, keras.layers.Conv1D):
+            layer.set_weights([np.zeros_like(values) for values in layer.get_weights()])
+    return block
+
+
+X = np.random.default_rng(0).normal(size=(2, 40, 8)).astype(np.float32)
+TAPS = ((8, 3), (8, 3)), ((4, 1), (4, 3), (8, 1))
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"), [("relu", np.maximum(X, 0)), ("mish", X * np.tanh(np.logaddexp(0, X)))]
+)
+def test_a_residual_block_that_adds_nothing_activates(activation, expected):
+    signal = keras.Input((None, 8))
+    block = silent(keras.Model(signal, residual_block(signal, 8, 5, 1, 4, 0.0, activation)))
+    np.testing.assert_allclose(block(X), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("taps", TAPS)
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_preactivated_block_that_adds_nothing_leaves_its_input(taps, begins):
+    """But the first of a stage, whose way parts after the activation; fresh batch normalisation divides by 1.0005."""
+    signal = keras.Input((None, 8))
+    block = silent(keras.Model(signal, preactivated_block(signal, taps, 1, 4, begins)))
+    np.testing.assert_allclose(block(X), np.maximum(X, 0) if begins else X, rtol=1e-3)
+
+
+@pytest.mark.parametrize("taps", TAPS)
+def test_a_preactivated_block_halves_on_both_ways(taps):
+    signal = keras.Input((None, 6))
+    block = keras.Model(signal, preactivated_block(signal, taps, 2, None, True))
+    assert block.output_shape == (None, None, 8) and block(X[:, :39, :6]).shape == (2, 20, 8)
+    strides = {layer.kernel_size[0] for layer in block.layers if getattr(layer, "strides", 1) == (2,) and
+               isinstance(layer, keras.layers.Conv1D)}  # fmt: skip
+    assert strides == {3}
 
 
 NARROW = """

@@ -1,0 +1,197 @@
+"""The residual networks of other systems: of Li et al. 2021, of Zhao et al. 2022, and for rhythms from one lead."""
+
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+from ecg.layers import (
+    UnitRange,
+    activate,
+    bare_convolution,
+    convolution,
+    normalise,
+    preactivated_block,
+    residual_block,
+)
+from ecg.networks import answering, named
+
+PEAKS = 3  # that a grid cell may hold
+PEAK_NUMBERS = 7  # of a peak: confidence, position in the cell, and one for each of P, Q, R, S, T
+PERSON = 5  # numbers that tell of a person
+RATIO = 16  # of squeeze-and-excitation for rhythms
+# Blocks of each of the four stages, and whether they are bottlenecks, by depth (He et al. 2016).
+DEPTHS = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+EXPANSION = 4  # filters that leave a bottleneck for each within
+
+
+@dataclass(frozen=True)
+class LiSettings:
+    """Sizes of the SE-ResNet of Li et al. 2021, with its branch that finds peaks or without.
+
+    The paper gives the blocks of the four stages, and their poolings of stride 2. All else is ours: the widths, the
+    taps, ReLU, the ratio of squeeze-and-excitation, a first convolution of stride 2 followed by max pooling, and the
+    sizes of the branch.
+    """
+
+    stages: tuple[int, ...] = (3, 4, 6, 3)  # residual blocks of each
+    width: int = 64  # filters of the first convolution and the first stage; doubles from stage to stage
+    first_kernel: int = 15
+    first_stride: int = 2
+    kernel: int = 5
+    squeeze_ratio: int | None = 16  # None: without squeeze-and-excitation
+    activation: str = "relu"
+    peaks: bool = False  # whether the network answers with peaks, too
+    peak_units: int = 64  # of the perceptron of the branch
+    peak_kernel: int = 3  # grid cells that its convolution sees
+
+    @property
+    def cell(self):
+        """Return the samples of a grid cell of peaks, which is one step in time before the last stage."""
+        return self.first_stride * 2 ** len(self.stages)
+
+    def build(self, leads, length, classes, answer="sigmoid"):
+        """Return the network for numbers of leads, of samples (None: any) and of classes.
+
+        Input (B, T, leads) float32, mV; output (B, classes) probabilities, and with peaks a tuple of these and of
+        (B, cells, 3, 7) numbers from 0 to 1: of each of three peaks the confidence, the position in the cell, and one
+        number for each of P, Q, R, S, T. The layers that lead to the probabilities are the same with peaks and
+        without, in their names, order and first weights. ValueError where peaks are asked of a length that is not
+        made of whole cells.
+        """
+        if self.peaks and length is not None and length % self.cell:
+            raise ValueError(f"{length} samples, expected a multiple of {self.cell}, which is a grid cell")
+        signal = keras.Input((length, leads))
+        x = activate(convolution(signal, self.width, self.first_kernel, self.first_stride), self.activation)
+        x = layers.MaxPooling1D(2, padding="same")(x)
+        for stage, blocks in enumerate(self.stages):
+            before_stage = x
+            x = layers.MaxPooling1D(2, padding="same")(x)  # for the first block's main way and its shortcut alike
+            for _ in range(blocks):
+                x = residual_block(x, self.width * 2**stage, self.kernel, 1, self.squeeze_ratio, 0.0, self.activation)
+        probabilities = answering(layers.GlobalAveragePooling1D()(x), classes, answer)
+        network = named(keras.Model(signal, probabilities, name="li2021"))
+        if not self.peaks:
+            return network
+        x = activate(layers.Dense(self.peak_units, kernel_initializer="he_normal")(before_stage), self.activation)
+        x = layers.Conv1D(
+            PEAKS * PEAK_NUMBERS, self.peak_kernel, padding="same", activation="sigmoid", dtype="float32"
+        )(x)
+        peaks = layers.Reshape((-1, PEAKS, PEAK_NUMBERS), dtype="float32")(x)
+        named(keras.Model(before_stage, peaks), "peaks_")
+        return keras.Model(signal, (probabilities, peaks), name="li2021")
+
+    def least(self, leads, classes):
+        """Return a number of weights that the network has at the least, without building it.
+
+        That of the first convolution, of the second one of each block, and of the fully connected layer.
+        """
+        filters = [self.width << stage for stage in range(len(self.stages))]
+        blocks = sum(count * self.kernel * each**2 for count, each in zip(self.stages, filters, strict=True))
+        return self.first_kernel * leads * self.width + blocks + filters[-1] * classes
+
+
+# Tells by sigmoid of one class whether a recording is CPSC's; the paper gives no sizes for it, so they are ours.
+SOURCE_GATE = LiSettings(stages=(1, 1, 1, 1), width=32)
+
+
+@dataclass(frozen=True)
+class LeadWeightedSettings:
+    """Sizes of the ResNet of Zhao et al. 2022, which weighs its channels and is told of the person.
+
+    The strides of the first convolution and of its max pooling, both 2, and the pooling's 3 samples, are ours.
+    """
+
+    widths: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 512, 512)  # filters of each residual block
+    first_kernel: int = 15
+    first_stride: int = 2
+    kernel: int = 7
+    squeeze_ratio: int | None = 16  # None: without squeeze-and-excitation
+    dropout: float = 0.2
+    activation: str = "relu"
+    person_units: int = 10
+
+    def build(self, leads, length, classes, answer="sigmoid"):
+        """Return the network for numbers of leads, of samples (None: any) and of classes.
+
+        Input a tuple of (B, T, leads) float32, mV, and of (B, 5) float32, what is known of the person: the age, the sex
+        as two numbers, and whether each of them is missing; output (B, classes) probabilities.
+        """
+        signal, person = keras.Input((length, leads)), keras.Input((PERSON,))
+        x = activate(convolution(signal, self.widths[0], self.first_kernel, self.first_stride), self.activation)
+        x = layers.MaxPooling1D(3, 2, padding="same")(x)
+        for place, width in enumerate(self.widths):
+            stride = 2 if place in (2, 4, 6) else 1
+            x = residual_block(x, width, self.kernel, stride, self.squeeze_ratio, self.dropout, self.activation)
+        x = layers.GlobalAveragePooling1D()(x)
+        told = activate(layers.Dense(self.person_units, kernel_initializer="he_normal")(person), self.activation)
+        probabilities = answering(layers.Concatenate()([x, told]), classes, answer)
+        return named(keras.Model((signal, person), probabilities, name="zhao2022"))
+
+    def least(self, leads, classes):
+        """Return a number of weights that the network has at the least, without building it.
+
+        That of the first convolution, of the second one of each block, and of the fully connected layers.
+        """
+        blocks = self.kernel * sum(width**2 for width in self.widths)
+        dense = PERSON * self.person_units + (self.widths[-1] + self.person_units) * classes
+        return self.first_kernel * leads * self.widths[0] + blocks + dense
+
+
+@dataclass(frozen=True)
+class RhythmSettings:
+    """Sizes of the pre-activation ResNet for rhythms, with squeeze-and-excitation or without, of 18 to 152 layers.
+
+    Its source gives the depths alone. He et al. 2016, along one dimension, fills the gaps: widths, taps, strides,
+    and bottlenecks, whose stride is in the convolution of three taps. ValueError where the depth is none of DEPTHS.
+    """
+
+    depth: int = 152
+    squeeze: bool = True
+    width: int = 64  # filters of the first convolution and the first stage; doubles from stage to stage
+    first_kernel: int = 7
+    kernel: int = 3
+    activation: str = "relu"
+
+    def __post_init__(self):
+        if self.depth not in [*DEPTHS]:
+            raise ValueError(f"depth is {self.depth!r}, expected one of {', '.join(map(str, DEPTHS))}")
+
+    def build(self, leads, length, classes, answer="sigmoid"):
+        """Return the network for numbers of leads, of samples (None: any) and of classes.
+
+        Input (B, T, leads) float32 in any unit, for each recording is scaled from 0 to 1 first; output (B, classes)
+        probabilities, which sum to 1 with "softmax".
+        """
+        stages, bottleneck = DEPTHS[self.depth]
+        ratio = RATIO if self.squeeze else None
+        signal = keras.Input((length, leads))
+        x = bare_convolution(UnitRange(dtype="float32")(signal), self.width, self.first_kernel, 2)
+        x = layers.MaxPooling1D(3, 2, padding="same")(x)
+        for stage, blocks in enumerate(stages):
+            filters = self.width * 2**stage
+            taps = ((filters, self.kernel),) * 2
+            if bottleneck:
+                taps = (filters, 1), (filters, self.kernel), (EXPANSION * filters, 1)
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = preactivated_block(x, taps, stride, ratio, block == 0, self.activation)
+        x = layers.GlobalAveragePooling1D()(activate(normalise(x), self.activation))
+        name = f"{'se_' * self.squeeze}resnet_{self.depth}"
+        return named(keras.Model(signal, answering(x, classes, answer), name=name))
+
+    def least(self, leads, classes):
+        """Return a number of weights that the network has at the least, without building it.
+
+        That of the first convolution, of the last one or two of each block, and of the fully connected layer.
+        """
+        stages, bottleneck = DEPTHS[self.depth]
+        taps = self.kernel + EXPANSION * bottleneck
+        blocks = sum(count * taps * (self.width << stage) ** 2 for stage, count in enumerate(stages))
+        return self.first_kernel * leads * self.width + blocks + (self.width << len(stages) - 1) * classes
