@@ -66,12 +66,12 @@ def networks():
     start_keras()
     from ecg.bundle import Bundle
     from ecg.labels import TRAINED
-    from ecg.networks import NetworkSettings, build_network
+    from ecg.networks import NetworkSettings
 
     settings = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
     half = np.full(26, 0.5)
     return {
-        count: Bundle(leads, settings, half, build_network(settings, count, len(TRAINED)))
+        count: Bundle(leads, settings, half, settings.build(count, None, len(TRAINED)))
         for count, leads in LEAD_SETS.items()
     }
 

@@ -119,9 +119,9 @@ def is_usual(path):
 
 def build(bench, leads):
     """Return an untrained network for a number of leads."""
-    from ecg.networks import NetworkSettings, build_network
+    from ecg.networks import NetworkSettings
 
-    return build_network(NetworkSettings(**bench.network), leads, len(TRAINED))
+    return NetworkSettings(**bench.network).build(leads, None, len(TRAINED))
 
 
 def training_step(network, signals):

@@ -16,7 +16,7 @@ from ecg.headers import parse_header
 from ecg.labels import EMPTY, SCORED, TRAINED, expand
 from ecg.layers import ACTIVATIONS
 from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
-from ecg.networks import NetworkSettings, build_network
+from ecg.networks import NetworkSettings
 from ecg.records import SignalError
 from ecg.resampling import RATE
 from ecg.scoring import decide
@@ -99,7 +99,7 @@ def save_bundle(bundle, folder):
     weights, description = model_files(folder, len(bundle.leads))
     with aside(weights) as part:
         # Keras saves a trained network's optimizer with it, twice as large; a fresh one has none.
-        network = build_network(bundle.settings, len(bundle.leads), len(TRAINED))
+        network = bundle.settings.build(len(bundle.leads), None, len(TRAINED))
         network.set_weights(bundle.network.get_weights())
         network.save_weights(part)
         saved = _program(len(bundle.leads)) | {
@@ -135,7 +135,7 @@ def load_bundle(folder, leads):
     data = read_bytes(weights, LARGEST_WEIGHTS, ModelError)
     _check(_sha256(data) == saved["weights"], weights, "SHA-256", _sha256(data), f"{saved['weights']} by the JSON file")
     settings = _network_settings(saved["network"], description, count, len(data))
-    network = build_network(settings, count, len(TRAINED))
+    network = settings.build(count, None, len(TRAINED))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # in place of which Keras leaves out what it does not find

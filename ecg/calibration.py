@@ -16,7 +16,7 @@ from ecg.headers import RecordError, read_header
 from ecg.labels import DISCARDED_SOURCES, TRAINED, expand, source_of
 from ecg.leads import LEADS
 from ecg.losses import FocalLoss
-from ecg.networks import build_network, computing_in
+from ecg.networks import computing_in
 from ecg.parallel import CHUNK
 from ecg.report import Results, write_report
 from ecg.review import Disagreement, draw_disagreements
@@ -143,7 +143,7 @@ def calibrated(sample, batch, settings, peak):
     for _ in range(2):  # the first one starts more than itself, and what it leaves of its memory shows with the second
         begun = time.monotonic()
         with computing_in(training.precision):
-            network = build_network(settings.network, len(LEADS), len(TRAINED))
+            network = settings.network.build(len(LEADS), None, len(TRAINED))
         make_ready(network, over_all(FocalLoss()), training.first_rate)
         train(batch)(1)
         answer(most)(1)

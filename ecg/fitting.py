@@ -12,7 +12,7 @@ from ecg.checkpoint import Epoch, listed, numbered, read_epochs, written_epochs
 from ecg.devices import accelerators, together
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import MaskableLoss
-from ecg.networks import build_network, computing_in
+from ecg.networks import computing_in
 from ecg.stages import StageFolder, fingerprint, program
 from ecg.training import PROGRESS, Examples, out_of_memory_told, predict, seeds, train_network
 
@@ -101,7 +101,7 @@ def fitted(stage, store, stages, settings, score, log, budget, left):
 def built(stage, settings, precision):
     """Return the network of a stage, untrained, that computes in a precision."""
     with computing_in(precision):
-        return build_network(settings.network, stage.leads, stage.targets.shape[1])
+        return settings.network.build(stage.leads, None, stage.targets.shape[1])
 
 
 def columns_of(count):

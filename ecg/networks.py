@@ -79,8 +79,3 @@ class NetworkSettings:
         blocks = sum(kernel * each**2 for kernel, each in zip(self.kernels, filters, strict=True))
         last = filters[-1] if filters else self.width
         return self.first_kernel * leads * self.width + blocks + self.hidden * (last + classes)
-
-
-def build_network(settings, leads, classes):
-    """Return the network of settings for recordings of any length."""
-    return settings.build(leads, None, classes)

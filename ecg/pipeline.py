@@ -18,7 +18,7 @@ from ecg.headers import RecordError
 from ecg.labels import EMPTY, PROXY_SOURCE, TRAINED, expand
 from ecg.leads import LEAD_SETS
 from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss
-from ecg.networks import NetworkSettings, build_network
+from ecg.networks import NetworkSettings
 from ecg.progress import duration
 from ecg.reasons import printable
 from ecg.records import find_records
@@ -156,7 +156,7 @@ def by_the_method(data, model, settings, facts, log):
         outcome = outcome_of(stage(title, count, AsymmetricLoss(), validation), score)
         validated[count] = outcome.probabilities
         found = searches[count] = search(outcome.probabilities, settings.resamples)
-        network = build_network(settings.network, count, len(TRAINED))
+        network = settings.network.build(count, None, len(TRAINED))
         network.set_weights(outcome.weights)
         save_bundle(Bundle(LEAD_SETS[count], settings.network, found.thresholds, network, settings.empty), finished)
         answers = decide(expand(outcome.probabilities[scored]), found.thresholds, settings.empty)

@@ -13,7 +13,7 @@ import team_code
 from ecg.bundle import CLASSES, Bundle, ModelError, load_bundle, save_bundle
 from ecg.labels import COLUMN, DROPPED, TRAINED, expand
 from ecg.leads import LEAD_SETS, LEADS
-from ecg.networks import NetworkSettings, build_network
+from ecg.networks import NetworkSettings
 from ecg.records import SignalError, find_records, read_record
 from ecg.signals import preprocess
 from ecg.training import predict
@@ -26,7 +26,7 @@ def model(small, tmp_path_factory):
     for count in (12, 2):
         keras.utils.set_random_seed(count)
         thresholds = np.linspace(0.2, 0.8, 26)
-        save_bundle(Bundle(LEAD_SETS[count], small, thresholds, build_network(small, count, len(TRAINED))), folder)
+        save_bundle(Bundle(LEAD_SETS[count], small, thresholds, small.build(count, None, len(TRAINED))), folder)
     return folder
 
 
@@ -34,9 +34,11 @@ def text_of(path):
     return path.read_text()
 
 
-def test_a_bundle_comes_back_as_it_was_saved(small, tmp_path):
-    network = build_network(small, 2, len(TRAINED))
-    saved = Bundle(LEAD_SETS[2], small, np.random.default_rng(0).random(26), network)
+@pytest.mark.parametrize("without", [{}, {"activation": "relu", "squeeze_ratio": None}])
+def test_a_bundle_comes_back_as_it_was_saved(without, small, tmp_path):
+    settings = replace(small, **without)
+    network = settings.build(2, None, len(TRAINED))
+    saved = Bundle(LEAD_SETS[2], settings, np.random.default_rng(0).random(26), network)
     save_bundle(saved, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2_leads.json", "2_leads.weights.h5"]
     loaded = load_bundle(tmp_path, LEAD_SETS[2])
@@ -48,7 +50,7 @@ def test_a_bundle_comes_back_as_it_was_saved(small, tmp_path):
 
 def test_a_bundle_is_no_larger_than_its_weights(tmp_path):
     settings = NetworkSettings(width=48, kernels=(5, 3))
-    network = build_network(settings, 2, len(TRAINED))
+    network = settings.build(2, None, len(TRAINED))
     network.compile("adam", "mse")
     network.optimizer.build(network.trainable_variables)
     save_bundle(Bundle(LEAD_SETS[2], settings, np.full(26, 0.5), network), tmp_path)
@@ -210,6 +212,9 @@ def test_what_is_no_description_is_refused(text, reason, copied):
     (setting("width", 4.0, "network"), "width is 4.0"),
     (setting("width", True, "network"), "width is True"),
     (setting("first_stride", "2", "network"), "first_stride is '2'"),
+    (setting("activation", "gelu", "network"), "activation is 'gelu', expected one of mish, relu"),
+    (setting("activation", ["mish"], "network"), r"activation is \['mish'\]"),
+    (setting("squeeze_ratio", 0, "network"), "squeeze_ratio is 0, expected 1 to 65,536"),
     (setting("dropout", 1.0, "network"), "dropout is 1.0"),
     (setting("dropout", None, "network"), "dropout is None"),
     (setting("depth", 3, "network"), "the list of the network's settings"),
@@ -247,7 +252,7 @@ def test_weights_that_are_not_those_saved_are_refused(damage, copied):
 
 def weights_of(folder, width=4, change=lambda values: values):
     """Bytes of the file that Keras writes for a network like that of `small`, of random weights."""
-    network = build_network(NetworkSettings(width=width, kernels=(5,), squeeze_ratio=2, hidden=8), 2, len(TRAINED))
+    network = NetworkSettings(width=width, kernels=(5,), squeeze_ratio=2, hidden=8).build(2, None, len(TRAINED))
     network.set_weights([change(values) for values in network.get_weights()])
     network.save_weights(folder / "other.weights.h5")
     return (folder / "other.weights.h5").read_bytes()
@@ -270,7 +275,7 @@ def test_foreign_weights_are_refused_though_their_digest_is_right(made, reason, 
 def test_new_weights_beside_an_old_description_are_refused(copied, small):
     """What is left where saving over another model is cut off."""
     keras.utils.set_random_seed(99)
-    other = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), build_network(small, 2, len(TRAINED)))
+    other = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)))
     text = copied[0].read_text()
     save_bundle(other, copied[0].parent)
     copied[0].write_text(text)
@@ -278,11 +283,11 @@ def test_new_weights_beside_an_old_description_are_refused(copied, small):
 
 
 def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(small, tmp_path):
-    bundle = Bundle(LEAD_SETS[3], small, np.full(26, 0.5), build_network(small, 3, len(TRAINED)), "NSR")
+    bundle = Bundle(LEAD_SETS[3], small, np.full(26, 0.5), small.build(3, None, len(TRAINED)), "NSR")
     save_bundle(bundle, tmp_path / "one")
-    build_network(small, 4, len(TRAINED))
+    small.build(4, None, len(TRAINED))
     save_bundle(bundle, tmp_path / "two")
-    again = build_network(small, 3, len(TRAINED))
+    again = small.build(3, None, len(TRAINED))
     again.set_weights(bundle.network.get_weights())
     save_bundle(replace(bundle, network=again), tmp_path / "three")
     save_bundle(load_bundle(tmp_path / "one", LEAD_SETS[3]), tmp_path / "four")
@@ -293,7 +298,7 @@ def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(smal
 def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small):
     before = [path.read_bytes() for path in copied]
     with pytest.raises(ValueError, match="JSON"):
-        save_bundle(Bundle(LEAD_SETS[2], small, np.full(26, np.nan), build_network(small, 2, len(TRAINED))),
+        save_bundle(Bundle(LEAD_SETS[2], small, np.full(26, np.nan), small.build(2, None, len(TRAINED))),
                     copied[0].parent)  # fmt: skip
     assert [path.read_bytes() for path in copied] == before
     assert len(list(copied[0].parent.iterdir())) == 2
@@ -380,7 +385,7 @@ def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small, tmp_p
     _, declared, same = replace(bundle, empty="SB").answer(text, recording)
     assert list(np.flatnonzero(declared)) == [COLUMN["SB"]]
     np.testing.assert_array_equal(same, probabilities)
-    save_bundle(replace(bundle, network=build_network(small, 2, len(TRAINED)), empty="SB"), tmp_path)
+    save_bundle(replace(bundle, network=small.build(2, None, len(TRAINED)), empty="SB"), tmp_path)
     assert load_bundle(tmp_path, LEAD_SETS[2]).empty == "SB"
 
 

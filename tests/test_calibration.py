@@ -8,6 +8,7 @@ from ecg.batches import Batch, plan_training, plan_whole
 from ecg.calibration import Networks, Pace, calibrated, pace, read_sample, report_seconds, steady
 from ecg.headers import RecordError
 from ecg.memory import Peak
+from ecg.networks import NetworkSettings
 from ecg.pipeline import Settings
 from ecg.synthetic import synthesize
 
@@ -77,7 +78,7 @@ def test_what_networks_take_is_found_again(store, monkeypatch, compiling):
         seen |= new
         now[0] += pace_of[kind].of(plan) + pace_of[kind].shape * len(new)
 
-    def build_network(*_):
+    def build(*_):
         now[0] += 6.0 + (0.0 if built else 9.0)
         built.append({"training": set(), "answering": set()})
 
@@ -91,7 +92,8 @@ def test_what_networks_take_is_found_again(store, monkeypatch, compiling):
         take("answering", plan_whole(store.lengths[records], size))
 
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    for part in (build_network, train_epoch, predict):
+    monkeypatch.setattr(NetworkSettings, "build", build)
+    for part in (train_epoch, predict):
         monkeypatch.setattr(calibration, part.__name__, part)
     monkeypatch.setattr(calibration, "make_ready", lambda *_: None)
     taken = calibrated(store, 16, Settings(), SimpleNamespace(taken=lambda: next(memory)))

@@ -2,7 +2,6 @@ import keras
 import numpy as np
 
 from ecg.checkpoint import Checkpoint, EarlyStopping, WeightAverage, listed, numbered, read_epochs, written_epochs
-from ecg.networks import build_network
 
 
 def test_early_stopping_waits_for_its_patience_and_counts_from_the_best():
@@ -57,7 +56,7 @@ def trained(network, generator):
 
 
 def test_what_is_restored_is_what_was_kept_to_the_bit(small):
-    network, other = (build_network(small, 2, 3) for _ in range(2))
+    network, other = (small.build(2, None, 3) for _ in range(2))
     kept = trained(network, np.random.default_rng(1))
     arrays = kept.arrays(network)
     restored = trained(other, np.random.default_rng(2))

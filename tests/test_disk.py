@@ -10,7 +10,6 @@ import pytest
 from ecg.bundle import Bundle, load_bundle, save_bundle
 from ecg.files import aside
 from ecg.leads import LEAD_SETS
-from ecg.networks import build_network
 from ecg.pipeline import Settings, train
 from ecg.stages import StageFolder, claim
 from ecg.store import build_store, open_store
@@ -51,7 +50,7 @@ def files(folder):
 
 
 def bundle_of(small, value):
-    network = build_network(small, 2, 22)
+    network = small.build(2, None, 22)
     network.set_weights([np.full_like(array, value) for array in network.get_weights()])
     return Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network)
 

@@ -23,7 +23,6 @@ from ecg.bundle import CLASSES, Bundle, save_bundle
 from ecg.headers import HeaderError, RecordError, parse_codes, parse_header
 from ecg.labels import SCORED, TRAINED
 from ecg.leads import LEAD_SETS, LEADS
-from ecg.networks import build_network
 from ecg.records import SignalError, read_matrix
 from ecg.scoring import load_weights
 
@@ -170,7 +169,7 @@ def test_a_model_is_loaded_once_for_all_leads_that_it_serves(team, script, capsy
 
 
 def test_what_was_mended_is_summed_up(script, capsys, small, headers, tmp_path):
-    save_bundle(Bundle(LEADS, small, np.full(26, 0.5), build_network(small, 12, len(TRAINED))), tmp_path / "model")
+    save_bundle(Bundle(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED))), tmp_path / "model")
     data = tmp_path / "data"
     data.mkdir()
     for number, path in enumerate(headers[:3]):
@@ -761,7 +760,7 @@ def test_other_drivers_run_the_package_without_our_scripts(small, headers, tmp_p
     model, arguments = tmp_path / "model", []
     for count in (12, 2):
         keras.utils.set_random_seed(count)
-        network = build_network(small, count, len(TRAINED))
+        network = small.build(count, None, len(TRAINED))
         save_bundle(Bundle(LEAD_SETS[count], small, np.linspace(0.2, 0.8, 26), network), model)
         data, outputs = tmp_path / f"data_{count}", tmp_path / f"outputs_{count}"
         data.mkdir()

@@ -9,7 +9,6 @@ from ecg.calibration import Networks, Pace
 from ecg.estimate import Cost, assumptions, networks_of, table
 from ecg.fitting import Outcome
 from ecg.headers import RecordError
-from ecg.networks import build_network
 from ecg.pipeline import Settings, train
 from ecg.survey import survey
 from ecg.training import TrainingSettings
@@ -31,7 +30,7 @@ def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, 
 
     def fitted(stage, *_):
         trained.append((stage.title, stage.records[stage.training], stage.records[stage.validation], stage.asked))
-        weights = build_network(small, stage.leads, stage.targets.shape[1]).get_weights()
+        weights = small.build(stage.leads, None, stage.targets.shape[1]).get_weights()
         return Outcome([], weights, np.full((len(stage.asked), stage.targets.shape[1]), 0.5, np.float32), "")
 
     monkeypatch.setattr("ecg.pipeline.fitted", fitted)

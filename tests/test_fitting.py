@@ -64,7 +64,7 @@ def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tm
     def fills(*_):
         raise MemoryError("a tensor of shape (5, 200000, 200000)")
 
-    monkeypatch.setattr("ecg.fitting.build_network", fills)
+    monkeypatch.setattr("ecg.networks.NetworkSettings.build", fills)
     with pytest.raises(TrainingError, match="round 1, 2 leads: the memory is too small"):
         fitted(stage, store, tmp_path, Settings(network=small), None, [].append, Budget(None), 1)
 

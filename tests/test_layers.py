@@ -124,8 +124,8 @@ from ecg.startup import start_keras
 start_keras()
 import keras, numpy as np
 from ecg.losses import FocalLoss
-from ecg.networks import NetworkSettings, build_network
-network = build_network(NetworkSettings(width=8), 12, 22)
+from ecg.networks import NetworkSettings
+network = NetworkSettings(width=8).build(12, None, 22)
 network.compile("adam", FocalLoss(), jit_compile=False)
 for _ in range(3):
     network.train_on_batch(np.ones((29, 2000, 12)), np.ones((29, 22)), np.ones((29, 22)))

@@ -12,7 +12,6 @@ from ecg.bundle import Bundle, save_bundle
 from ecg.cleaning import CleaningSettings, Lumping, Omission
 from ecg.headers import RecordError
 from ecg.leads import LEAD_SETS, LEADS
-from ecg.networks import build_network
 from ecg.paper import draw_record
 from ecg.pipeline import Settings
 from ecg.records import read_record
@@ -197,7 +196,7 @@ def test_a_plot_goes_where_it_is_told_to(headers, tmp_path, capsys):
 
 def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path, monkeypatch):
     thresholds = np.linspace(0.2, 0.8, 26)
-    bundle = Bundle(LEADS, small, thresholds, build_network(small, 12, 22))
+    bundle = Bundle(LEADS, small, thresholds, small.build(12, None, 22))
     save_bundle(bundle, tmp_path)
     shown = {}
 

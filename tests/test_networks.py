@@ -4,21 +4,21 @@ import pytest
 
 from ecg.layers import mish
 from ecg.leads import LEAD_SETS
-from ecg.networks import NetworkSettings, build_network
+from ecg.networks import NetworkSettings
 
 PARAMETERS = {12: 1_875_346, 6: 1_872_274, 4: 1_871_250, 3: 1_870_738, 2: 1_870_226}
 
 
 @pytest.mark.parametrize("leads", LEAD_SETS)
 def test_the_five_networks_differ_by_the_input_alone(leads):
-    network = build_network(NetworkSettings(), leads, 22)
+    network = NetworkSettings().build(leads, None, 22)
     assert network.count_params() == PARAMETERS[leads]
     assert PARAMETERS[leads] / 4 < NetworkSettings().least(leads, 22) <= PARAMETERS[leads]
     assert network.input_shape == (None, None, leads) and network.output_shape == (None, 22)
 
 
 def test_blocks_and_strides_are_the_methods():
-    layers = build_network(NetworkSettings(), 12, 22).layers
+    layers = NetworkSettings().build(12, None, 22).layers
     convolutions = [layer for layer in layers if isinstance(layer, keras.layers.Conv1D)]
     taps = [(layer.kernel_size[0], layer.filters, layer.strides[0]) for layer in convolutions]
     assert taps[0] == (16, 32, 2)
@@ -32,7 +32,7 @@ def test_blocks_and_strides_are_the_methods():
 
 
 def test_the_answer_to_a_recording_does_not_depend_on_its_company(small):
-    network = build_network(small, 2, 5)
+    network = small.build(2, None, 5)
     batch = np.random.default_rng(0).normal(size=(7, 613, 2)).astype(np.float32)
     together = network.predict_on_batch(batch)
     alone = np.concatenate([network.predict_on_batch(signal[np.newaxis]) for signal in batch])
@@ -41,7 +41,7 @@ def test_the_answer_to_a_recording_does_not_depend_on_its_company(small):
 
 @pytest.mark.parametrize("length", [1, 2, 17, 2500])
 def test_any_length_is_answered(small, length):
-    answer = build_network(small, 3, 5).predict_on_batch(np.ones((1, length, 3), np.float32))
+    answer = small.build(3, None, 5).predict_on_batch(np.ones((1, length, 3), np.float32))
     assert answer.shape == (1, 5) and (answer > 0).all() and (answer < 1).all()
 
 

@@ -22,7 +22,6 @@ from ecg.fitting import Outcome, columns_of
 from ecg.headers import RecordError
 from ecg.labels import COLUMN, TRAINED, expand
 from ecg.leads import LEAD_SETS, LEADS
-from ecg.networks import build_network
 from ecg.pipeline import Settings, publish, relabel, scored_part, split, train
 from ecg.records import find_records, read_record
 from ecg.scoring import challenge_score, load_weights, search_thresholds
@@ -251,7 +250,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
 
     def fitted(stage, *_):
         stages[stage.title] = stage
-        network = build_network(small, stage.leads, stage.targets.shape[1])
+        network = small.build(stage.leads, None, stage.targets.shape[1])
         return Outcome([], network.get_weights(), probabilities_of(stage), "")
 
     drawn = []
@@ -282,7 +281,7 @@ def test_without_masks_there_is_no_round_1(made_up, small, tmp_path, monkeypatch
     def fitted(stage, *_):
         titles.append(stage.title)
         assert (stage.masks == 1).all()
-        network = build_network(small, stage.leads, stage.targets.shape[1])
+        network = small.build(stage.leads, None, stage.targets.shape[1])
         return Outcome([], network.get_weights(), probabilities_of(stage), "")
 
     monkeypatch.setattr("ecg.pipeline.fitted", fitted)

@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 
 from benchmarks import plain_network  # noqa: E402 - which imports torch
 from ecg.losses import AsymmetricLoss  # noqa: E402
-from ecg.networks import NetworkSettings, build_network  # noqa: E402
+from ecg.networks import NetworkSettings  # noqa: E402
 
 SETTINGS = NetworkSettings(width=4, kernels=(5, 3), squeeze_ratio=2, hidden=8, dropout=0.0)
 LEADS, CLASSES = 3, 5
@@ -35,7 +35,7 @@ def pairs(network, plain):
 def networks():
     """A network of ours, with statistics and biases that are not 0 and 1, and the plain one with the same weights."""
     keras.utils.set_random_seed(1)
-    network, plain = build_network(SETTINGS, LEADS, CLASSES), plain_network.Network(SETTINGS, LEADS, CLASSES)
+    network, plain = SETTINGS.build(LEADS, None, CLASSES), plain_network.Network(SETTINGS, LEADS, CLASSES)
     generator = np.random.default_rng(0)
     assert len(list(pairs(network, plain))) == len(network.weights)
     for weight, theirs in pairs(network, plain):

@@ -14,7 +14,6 @@ from ecg.headers import RecordError
 from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, SCORED, TRAINED
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import AsymmetricLoss, FocalLoss
-from ecg.networks import build_network
 from ecg.records import read_record
 from ecg.review import Disagreement, disagreement_table, draw_disagreements, review
 
@@ -379,7 +378,7 @@ def test_what_the_networks_of_both_rounds_are_sure_of_is_almost_the_same(loss, l
 
 def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small, tmp_path):
     """From files to files: a network that is sure of atrial fibrillation, and unsure of all else."""
-    network = build_network(small, 2, len(TRAINED))
+    network = small.build(2, None, len(TRAINED))
     bias = np.where(TRAINED == COLUMN["AF"], 5.0, 0.0)
     weights = network.layers[-1].get_weights()
     network.layers[-1].set_weights([np.zeros_like(weights[0]), bias.astype(np.float32)])

@@ -7,7 +7,6 @@ import pytest
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage, listed
 from ecg.losses import AsymmetricLoss, FocalLoss
-from ecg.networks import build_network
 from ecg.stages import StageFolder
 from ecg.store import Store
 from ecg.training import (
@@ -52,7 +51,7 @@ def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=Non
         return Examples(store, records, (0, 1), targets[records], masks[records])
 
     keras.utils.set_random_seed(seed)
-    network, lines = build_network(small, 2, targets.shape[1]), []
+    network, lines = small.build(2, None, targets.shape[1]), []
     learnt, checked = examples(np.arange(cut)), examples(np.arange(cut, len(store)))
     epochs, ended = train_network(network, loss or FocalLoss(), learnt, checked, settings, seed, "trial",
                                   lambda p: {"score": float(p.mean())}, lines.append, folder, budget)  # fmt: skip
@@ -167,7 +166,7 @@ def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small):
     store, outcomes = beats_store(16, lengths=(600,)), []
     examples = Examples(store, np.arange(16), (0, 1), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
     keras.utils.set_random_seed(1)
-    network = build_network(replace(small, dropout=0.5), 2, 2)
+    network = replace(small, dropout=0.5).build(2, None, 2)
     start = network.get_weights()
     network.compile(keras.optimizers.SGD(0.1), FocalLoss(), jit_compile=False)
     settings = TrainingSettings(smallest_batch=4, steps=4)
@@ -298,7 +297,7 @@ def test_too_little_memory_is_told_with_what_helps(error):
 
 def test_predictions_come_in_the_order_of_the_records(small):
     store = beats_store(20)
-    network = build_network(small, 2, 2)
+    network = small.build(2, None, 2)
     records = np.array([7, 3, 19, 0, 11])
     together = predict(network, store, records, (0, 1), "checking")
     for record, probabilities in zip(records, together, strict=True):

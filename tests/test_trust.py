@@ -18,7 +18,6 @@ import test_model as script
 from ecg.bundle import CLASSES, Bundle, save_bundle
 from ecg.labels import TRAINED
 from ecg.leads import LEAD_SETS, standard_name
-from ecg.networks import build_network
 from ecg.records import find_records
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +87,7 @@ def model(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     for count, leads in LEAD_SETS.items():
         keras.utils.set_random_seed(count)
-        network = build_network(small, count, len(TRAINED))
+        network = small.build(count, None, len(TRAINED))
         save_bundle(Bundle(leads, small, np.full(26, 0.5), network), folder)
     return folder
 

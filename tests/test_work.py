@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecg.losses import FocalLoss
-from ecg.networks import NetworkSettings, build_network, computing_in
+from ecg.networks import NetworkSettings, computing_in
 from ecg.work import at_work, only_for_any_shape, settle
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def compiled(precision="float32"):
     """A network that is ready to be trained, always with the same first weights."""
     keras.utils.set_random_seed(1)
     with computing_in(precision):
-        network = build_network(PLAIN, 2, 3)
+        network = PLAIN.build(2, None, 3)
     network.compile(keras.optimizers.Adam(1e-2), FocalLoss(), jit_compile=keras.backend.backend() == "jax")
     network.optimizer.build(network.trainable_variables)
     return network
@@ -85,7 +85,7 @@ def test_a_step_is_compiled_once_ahead_for_batches_of_any_size_and_length_and_ch
             return super().call(y_true, y_pred)
 
     generator = np.random.default_rng(1)
-    network = build_network(small, 2, 2)
+    network = small.build(2, None, 2)
     network.compile(keras.optimizers.Adam(0.1), Watched(), jit_compile=False)
     network.optimizer.build(network.trainable_variables)
     variables = [*network.variables, *network.optimizer.variables]
