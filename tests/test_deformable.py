@@ -48,7 +48,7 @@ class Arrays(keras.Layer):
         self.own = [self.add_weight(array.shape) for array in self.values]
 
     def call(self, inputs):
-        x, offsets, kernel = map(keras.ops.convert_to_tensor, self.own)
+        x, offsets, kernel = map(keras.ops.copy, self.own)
         return inputs + keras.ops.sum(deformable_convolution(x, offsets, kernel, 0.0) * self.above)
 
 
@@ -57,7 +57,8 @@ def gradients(arrays, above):
     model = keras.Sequential([keras.Input((1,)), Arrays(arrays, above.astype(np.float32))])
     model.set_weights(arrays)
     before = model.get_weights()
-    model.compile(keras.optimizers.SGD(1.0), lambda _, y: y[:, 0])
+    # One after the other: compiled, TensorFlow may update a weight before the gradient of another has read it.
+    model.compile(keras.optimizers.SGD(1.0), lambda _, y: y[:, 0], run_eagerly=True)
     model.train_on_batch(np.zeros((1, 1)), np.zeros((1, 1)))
     return [old - new for old, new in zip(before, model.get_weights(), strict=True)]
 
