@@ -12,6 +12,8 @@ from functools import lru_cache
 import keras
 from keras import ops
 
+from ecg.losses import Joined
+
 APART = 2**24  # steps, more than an epoch has; the counters of the devices' dropout on TensorFlow differ by so many
 
 
@@ -63,6 +65,8 @@ class Shares(keras.distribution.DataParallel):
 
 def over_all(loss):
     """Return a loss (ecg.losses) as it is to be used within `together`: its mean is over what all devices have."""
+    if isinstance(loss, Joined):
+        return loss.with_each(over_all)
     return LossOverAll(loss) if replicas() else loss
 
 

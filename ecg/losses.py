@@ -1,4 +1,4 @@
-"""The losses: one value a label, so that a mask is a sample weight of the labels' shape.
+"""The losses: one value a label, so that a mask is a sample weight of the labels' shape, and how two are joined.
 
 All take labels and probabilities (B, K); those of the two rounds are averaged over the labels that are not masked.
 """
@@ -72,3 +72,46 @@ class AsymmetricLoss(MaskableLoss):
         """Return -q^2 log(1 - q), where q is p lowered by 0.05, to 0 at the least."""
         q = ops.maximum(p - 0.05, 0.0)
         return -(q**2) * log(1.0 - q)
+
+
+class SquaredError(keras.losses.Loss):
+    """The squared error of numbers (B, K), such as those of peaks on a grid (ecg.peaks), averaged over all of them."""
+
+    def __init__(self):
+        super().__init__(reduction="sum_over_batch_size")
+
+    def call(self, y_true, y_pred):
+        """Return the squared error of each number: (B, K)."""
+        return (y_pred - ops.cast(y_true, y_pred.dtype)) ** 2
+
+
+class Joined(keras.losses.Loss):
+    """The sum of several losses, each of its own columns and times its share.
+
+    Labels, answers and weights are (B, sum of `widths`): the first loss has the first of the widths as its columns, the
+    second those after them, and so on. Of a loss whose share is 0 nothing is computed, and its columns may hold
+    anything. Li et al. 2021: shares (0, 1) of labels and peaks for pre-training, then (1, 0.1).
+    """
+
+    def __init__(self, losses, widths, shares):
+        super().__init__(reduction="sum")  # of what the losses have averaged
+        if not len(losses) == len(widths) == len(shares) or not any(shares):
+            raise ValueError(f"expected a width and a share of each loss, not all 0, got {len(losses)} losses, "
+                             f"widths {widths} and shares {shares}")  # fmt: skip
+        self.losses, self.widths, self.shares = tuple(losses), tuple(widths), tuple(shares)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Return the sum, a scalar."""
+        if y_pred.shape[-1] != sum(self.widths):
+            raise ValueError(f"expected answers of {sum(self.widths)} columns, got {y_pred.shape[-1]}")
+        total, first = 0.0, 0
+        for loss, width, share in zip(self.losses, self.widths, self.shares, strict=True):
+            part, first = (..., slice(first, first + width)), first + width
+            if share:
+                weights = None if sample_weight is None else sample_weight[part]
+                total = total + share * loss(y_true[part], y_pred[part], weights)
+        return total
+
+    def with_each(self, change):
+        """Return the same of losses that a function makes of these."""
+        return Joined([change(loss) for loss in self.losses], self.widths, self.shares)

@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 
 from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode
 from ecg.leads import LEADS
+from ecg.peaks import LEAD, WAVES
 from ecg.records import SignalError
 from ecg.signals import with_right_gains
 
@@ -24,14 +25,22 @@ PULSE_AT, PULSE_WIDTH = 5, 5
 LEFT, RIGHT = 15, 5  # of the paper, beside the traces
 MARGIN, TITLE, CAPTION, LINE, FOOT = 6, 8, 5.5, 4.5, 5
 PANEL, CLASS_ROW, FULL = 72, 7.5, 34  # width of the model's panel, height of a class in it, bar of probability 1
+BESIDE = 0.08  # s, from a T wave's peak to its slopes
 PIXELS = 10  # so that every line of the grid lies on whole pixels
 INCH = 25.4
 COLUMNS = (LEADS[:3], LEADS[3:6], LEADS[6:9], LEADS[9:])
-RHYTHM = "II"
 LABEL_CHARACTERS, CAPTION_CHARACTERS = 140, 95  # in a line above the paper
 
 PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
 POSITIVE, NEGATIVE, QUIET = "#b5382a", "#c9c9cf", "#5b5b66"
+# Of the peaks, by waves: colour, marker, and where the letter is to it, in mm, so that those of Q, R and S lie apart.
+MARKS = {
+    "P": ("#1f5fbf", "o", (0, 2.2)),
+    "Q": ("#8a5a00", "v", (-1.2, -2.2)),
+    "R": ("#c2185b", "^", (0, 2.2)),
+    "S": ("#0b7a5b", "s", (1.2, -2.2)),
+    "T": ("#6a2fa0", "D", (0, 2.2)),
+}
 
 
 class Strip(NamedTuple):
@@ -45,12 +54,14 @@ class Strip(NamedTuple):
 
 
 @rc_context({"text.parse_math": False})  # what a header says is text, $ and all
-def draw_record(header, recording, start=0.0, probabilities=None, thresholds=None, caption="", asked=None):
+def draw_record(header, recording, start=0.0, probabilities=None, thresholds=None, caption="", asked=None,
+                peaks=None):  # fmt: skip
     """Draw ten seconds of a recording on ECG paper and return the Figure; its savefig keeps the scale in the file.
 
     Takes the header, the stored integers (L, T), the second to start from, of a model the probabilities (26,) and
     thresholds (26,), a caption of whatever length, and the column of the class that is asked about, which is then
-    among the model's in any case and set off. The signal is drawn as recorded, neither filtered nor resampled:
+    among the model's in any case and set off, and Peaks (ecg.peaks) of lead II, in samples of the recording, which are
+    marked where that lead is drawn in full. The signal is drawn as recorded, neither filtered nor resampled:
     millivolts by baseline and gain (a wrong one of early 2020 is corrected), the median of what is shown taken off so
     that a lead lies on its line. Invalid samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II
     below, other leads one a row. Of less than ten seconds the columns overlap, so that each is full. Raises SignalError
@@ -76,6 +87,10 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
         _draw_pulse(axes, height - ROW * (row + 0.5))
     for strip in strips:
         _draw_strip(axes, strip, header, recording, height - ROW * (strip.row + 0.5))
+    of_lead = [strip for strip in strips if header.lead_names[strip.lead] == LEAD]
+    if peaks and of_lead:
+        strip = of_lead[-1]  # the last is the whole one
+        _draw_peaks(axes, strip, header, recording, height - ROW * (strip.row + 0.5), peaks)
 
     text = _millimetres(figure, whole, (MARGIN, MARGIN, whole[0] - 2 * MARGIN, whole[1] - 2 * MARGIN))
     text.axis("off")
@@ -109,7 +124,7 @@ def lay_out(names, start, shown):
         for column, leads in enumerate(COLUMNS)
         for row, name in enumerate(leads)
     ]
-    return [*strips, Strip(position[RHYTHM], len(COLUMNS[0]), 0.0, start, shown)]
+    return [*strips, Strip(position[LEAD], len(COLUMNS[0]), 0.0, start, shown)]
 
 
 def label_names(codes):
@@ -178,6 +193,26 @@ def _draw_strip(axes, strip, header, recording, zero):
         name += " (flat)"
     axes.text(left + 1.5, zero + 9, name, fontsize=10, fontweight="bold", color=INK, zorder=1.5,  # below the traces
               path_effects=[withStroke(linewidth=2.5, foreground=PAPER)])  # fmt: skip
+
+
+def _draw_peaks(axes, strip, header, recording, zero, peaks):
+    """Mark the peaks on a strip and name them, each wave in its own colour."""
+    time, signal = millivolts(header, recording, strip)
+    places = peaks.samples - round((time[0] + strip.begin) * header.sampling_frequency)
+    shown = (places >= 0) & (places < len(time))
+    places, waves = places[shown], peaks.waves[shown]
+    near = round(BESIDE * header.sampling_frequency)
+    for number, wave in enumerate(WAVES):
+        colour, marker, (right, up) = MARKS[wave]
+        at = places[(waves == number) & np.isfinite(signal[places])]
+        x, y = LEFT + SPEED * (strip.at + time[at]), zero + HEIGHT * signal[at]
+        axes.plot(x, y, marker, color=colour, markersize=3.5, markeredgecolor=PAPER, markeredgewidth=0.4,
+                  gid=f"{wave} peaks")  # fmt: skip
+        beside = (signal[np.maximum(at - near, 0)] + signal[np.minimum(at + near, len(signal) - 1)]) / 2
+        letters = y + np.where((wave == "T") & (signal[at] < beside), -up, up)  # T may point down
+        for left, height in zip(x, letters, strict=True):
+            axes.text(left + right, height, wave, fontsize=7, fontweight="bold", color=colour, ha="center",
+                      va="center", path_effects=[withStroke(linewidth=2, foreground=PAPER)])  # fmt: skip
 
 
 def _draw_answer(axes, probabilities, thresholds, labelled, asked, height):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecg.devices import LossOverAll, accelerators, over_all, together
-from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss
+from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss, Joined, SquaredError
 
 ROOT = Path(__file__).parents[1]
 # Two devices, which are one processor; TensorFlow is to be told before Keras looks for them.
@@ -106,3 +106,13 @@ def test_a_loss_over_all_is_the_same_loss(loss):
     for weights in (masks, 0 * masks, 0.5 + masks):
         expected = float(loss(labels, probabilities, weights))
         assert float(LossOverAll(loss)(labels, probabilities, weights)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_of_joined_losses_each_is_made_one_over_all(monkeypatch):
+    joined = Joined((AsymmetricLoss(), SquaredError()), (2, 1), (1, 0.1))
+    assert over_all(joined).losses == joined.losses
+    monkeypatch.setattr("ecg.devices.replicas", lambda: "several devices")
+    over = over_all(joined)
+    assert [loss.loss for loss in over.losses] == list(joined.losses)
+    labels, answers, weights = np.random.default_rng(0).random((3, 5, 3)).astype(np.float32)
+    assert float(over(labels, answers, weights)) == pytest.approx(float(joined(labels, answers, weights)), rel=1e-6)

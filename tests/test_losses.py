@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss
+from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss, Joined, SquaredError
 
 LABELS = np.array([[1, 0, 1, 0], [0, 0, 1, 1]], np.float32)
 P = np.array([[0.9, 0.3, 0.2, 0.04], [0.995, 0.6, 0.999, 0.5]])
@@ -69,3 +69,66 @@ def test_weights_that_balance_two_classes_give_both_the_same_say_over_many_batch
             slopes[place] = (moved - float(loss(labels[batch], p, weights[batch]))) / (2 * step)
     present = labels[:, 0] == 1
     assert -slopes[present].sum() == pytest.approx(slopes[~present].sum(), rel=0.05)
+
+
+def test_squared_errors_are_averaged_over_all_numbers_whatever_they_weigh():
+    rng = np.random.default_rng(3)
+    truth, answers, weights = rng.normal(size=(3, 5, 14)).astype(np.float32)
+    weights = np.abs(weights)
+    expected = ((truth - answers) ** 2 * weights).sum() / truth.size
+    assert float(SquaredError()(truth, answers, weights)) == pytest.approx(expected, rel=1e-5)
+    assert float(SquaredError()(truth, answers)) == pytest.approx(((truth - answers) ** 2).mean(), rel=1e-5)
+
+
+def two_parts():
+    """Labels of four classes and six numbers beside them, with answers and weights: (2, 10) each."""
+    rng = np.random.default_rng(4)
+    numbers, answers = rng.normal(size=(2, 2, 6)).astype(np.float32)
+    masks, weights = np.array([[1, 0, 1, 1], [1, 1, 0, 0]], np.float32), rng.random((2, 6)).astype(np.float32)
+    pairs = ((LABELS, numbers), (P.astype(np.float32), answers), (masks, weights))
+    return [np.concatenate(pair, axis=1) for pair in pairs]
+
+
+@pytest.mark.parametrize("shares", [(0, 1), (1, 0.1), (1, 0)])
+def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(shares):
+    whole = two_parts()
+    parts = [[array[:, :4] for array in whole], [array[:, 4:] for array in whole]]
+    joined = Joined((AsymmetricLoss(), SquaredError()), (4, 6), shares)
+    each = [float(loss(*part)) for loss, part in zip(joined.losses, parts, strict=True)]
+    assert float(joined(*whole)) == pytest.approx(np.dot(shares, each), rel=1e-6)
+    unweighted = [float(loss(*part[:2])) for loss, part in zip(joined.losses, parts, strict=True)]
+    assert float(joined(*whole[:2])) == pytest.approx(np.dot(shares, unweighted), rel=1e-6)
+
+
+def test_of_a_loss_without_a_share_nothing_is_computed():
+    labels, answers, weights = two_parts()
+    expected = float(SquaredError()(labels[:, 4:], answers[:, 4:], weights[:, 4:]))
+    labels[:, :4] = answers[:, :4] = weights[:, :4] = np.nan
+    assert float(Joined((FocalLoss(), SquaredError()), (4, 6), (0, 1))(labels, answers, weights)) == expected
+
+
+def test_what_does_not_belong_together_is_not_joined():
+    with pytest.raises(ValueError, match="a width and a share of each loss"):
+        Joined((FocalLoss(), SquaredError()), (4, 6), (1,))
+    with pytest.raises(ValueError, match="not all 0"):
+        Joined((FocalLoss(), SquaredError()), (4, 6), (0, 0))
+    with pytest.raises(ValueError, match="expected answers of 11 columns, got 10"):
+        Joined((FocalLoss(), SquaredError()), (4, 7), (1, 1))(*two_parts())
+
+
+def test_a_step_follows_the_slope_of_the_joined_loss():
+    """In the backend's compiled step, of a network whose only weights are its answers."""
+    labels, answers, weights = two_parts()
+    joined, step = Joined((AsymmetricLoss(), SquaredError()), (4, 6), (1, 0.1)), 0.01
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(10, use_bias=False)])
+    network.set_weights([answers])
+    network.compile(keras.optimizers.SGD(step), joined, jit_compile=keras.backend.backend() == "jax")
+    value = network.train_on_batch(np.eye(2, dtype=np.float32), labels, weights)
+    assert float(value) == pytest.approx(float(joined(labels, answers, weights)), rel=1e-5)
+    slope = np.zeros_like(answers)
+    for place in np.ndindex(*answers.shape):
+        near = [answers.copy() for _ in range(2)]
+        for moved, by in zip(near, (1e-2, -1e-2), strict=True):
+            moved[place] += by
+        slope[place] = np.subtract(*(float(joined(labels, moved, weights)) for moved in near)) / 2e-2
+    np.testing.assert_allclose((answers - network.get_weights()[0]) / step, slope, rtol=0.02, atol=5e-3)

@@ -194,6 +194,19 @@ def test_a_plot_goes_where_it_is_told_to(headers, tmp_path, capsys):
         main(["plot", str(headers[0]), "--output", "page.txt"])
 
 
+def test_a_plot_marks_peaks_where_it_is_told_to(headers, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(*asked, peaks=None):
+        drawn.append(peaks)
+        return draw_record(*asked)
+
+    monkeypatch.setattr("ecg.paper.draw_record", draw)
+    for switch in ((), ("--peaks",)):
+        main(["plot", str(headers[0]), *switch, "--output", str(tmp_path / "page.png")])
+    assert drawn[0] is None and set(drawn[1].waves) == set(range(5))
+
+
 def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path, monkeypatch):
     thresholds = np.linspace(0.2, 0.8, 26)
     bundle = Bundle(LEADS, small, thresholds, small.build(12, None, 22))

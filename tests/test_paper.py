@@ -12,6 +12,7 @@ from ecg.headers import Header, HeaderError, Lead
 from ecg.labels import ABBREVIATIONS, COLUMN
 from ecg.leads import LEADS
 from ecg.paper import COARSE, COLUMN_SECONDS, INCH, PIXELS, SECONDS, draw_record, label_names, lay_out, millivolts
+from ecg.peaks import WAVES, Peaks
 from ecg.records import SignalError, find_records, read_record
 
 RATE = 100
@@ -31,7 +32,7 @@ def recording_of(names, seconds=10.0, gain=1000.0, baseline=0, seed=0):
 def traces(figure):
     """The lines of the signal by their lead and row on paper."""
     lines = {line.get_gid(): line for line in figure.axes[0].lines if line.get_gid()}
-    return {name: line.get_xydata() for name, line in lines.items() if name != "pulse"}
+    return {name: line.get_xydata() for name, line in lines.items() if " row " in name}
 
 
 def texts(figure):
@@ -256,6 +257,46 @@ def test_a_caption_of_any_length_lies_on_the_page_in_lines_of_its_own(names, wor
         assert not any(box.overlaps(other) for one, other in boxes.items() if one is not text)
     assert all(np.array_equal(xy, traces(bare)[name]) for name, xy in traces(figure).items())
     assert [text for text in texts(figure) if text not in lines] == texts(bare)
+
+
+def marks(figure):
+    """The marks of peaks by their wave: (n, 2), mm on paper, and the letters beside them."""
+    lines = {line.get_gid()[0]: line for line in figure.axes[0].lines if (line.get_gid() or "").endswith("peaks")}
+    letters = sorted(text.get_text() for text in figure.axes[0].texts if text.get_text() in WAVES)
+    return {wave: line.get_xydata() for wave, line in lines.items()}, letters
+
+
+@pytest.mark.parametrize(("names", "row"), [(LEADS, "II row 3"), (("V1", "II"), "II row 0")])
+@pytest.mark.parametrize("start", [0.0, 3.0])
+def test_peaks_are_marked_and_named_where_lead_two_is_drawn_in_full(names, row, start):
+    recording = recording_of(names, 12.0)
+    peaks = Peaks(np.array([310, 400, 410, 417, 480, 1190]), np.array([0, 0, 1, 2, 3, 4]))
+    figure = draw_record(header_of(names), recording, start, peaks=peaks)
+    found, letters = marks(figure)
+    trace, first = traces(figure)[row], round(start * RATE)
+    for number, wave in enumerate(WAVES):
+        places = peaks.samples[peaks.waves == number] - first
+        assert np.array_equal(found[wave], trace[places[places < len(trace)]])
+    assert letters == sorted("PPQRST" if start else "PPQRS")
+    colours = {line.get_color() for line in figure.axes[0].lines if (line.get_gid() or "").endswith("peaks")}
+    assert len(colours) == len(WAVES)
+
+
+def test_the_letter_of_a_t_wave_that_points_down_is_below_it():
+    time = np.arange(1000)
+    waves = 500 * (np.exp(-0.5 * ((time - 300) / 8) ** 2) - np.exp(-0.5 * ((time - 700) / 8) ** 2))
+    figure = draw_record(header_of(("II",)), waves[np.newaxis], peaks=Peaks(np.array([300, 700]), np.array([4, 4])))
+    up, down = marks(figure)[0]["T"]
+    above, below = (text.get_position()[1] for text in figure.axes[0].texts if text.get_text() == "T")
+    assert above > up[1] > down[1] > below
+
+
+def test_no_peak_is_marked_where_there_is_no_lead_two_or_no_sample():
+    recording = recording_of(("I", "II"))
+    recording[1, 400:500] = -32768
+    peaks = Peaks(np.array([300, 450]), np.array([2, 2]))
+    assert marks(draw_record(header_of(("I", "II")), recording, peaks=peaks))[1] == ["R"]
+    assert marks(draw_record(header_of(("I", "V1")), recording, peaks=peaks)) == ({}, [])
 
 
 @pytest.mark.parametrize("names", [LEADS, ("I", "II")])

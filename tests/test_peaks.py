@@ -1,0 +1,213 @@
+import shutil
+from dataclasses import replace
+from importlib import metadata
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecg import peaks as module
+from ecg.headers import Header, Lead
+from ecg.heart import draw_beats, draw_patient, potentials
+from ecg.peaks import (
+    NUMBERS,
+    SLOTS,
+    WAVES,
+    NeuroKitMissing,
+    Peaks,
+    StoredPeaks,
+    find_peaks,
+    grid,
+    peaks_in,
+    recorded_peaks,
+    stored_peaks,
+)
+from ecg.records import SignalError
+from ecg.resampling import RATE
+from ecg.store import build_store
+from ecg.synthetic import synthesize
+
+P, Q, R, S, T = range(5)
+SECONDS = 10
+
+
+def made_up_lead(findings, rate=RATE, seed=3):
+    """Lead II of a made-up patient, (T,) mV, with the patient and the beats."""
+    patient = draw_patient(findings, np.random.default_rng(seed))
+    beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))  # the first that is drawn of the potentials
+    electrodes = potentials(patient, SECONDS * rate, rate, np.random.default_rng(seed))
+    return (electrodes[:, 2] - electrodes[:, 0]).astype(np.float32), patient, beats
+
+
+@pytest.mark.parametrize(("findings", "rate"), [({"NSR"}, 250), ({"AF"}, 250), ({"NSR", "RBBB"}, 500), ({"SB"}, 257)])
+def test_every_beat_has_its_r_peak_and_there_is_no_other(findings, rate):
+    signal, patient, beats = made_up_lead(findings, rate)
+    found = find_peaks(signal, rate)
+    seconds = found.samples[found.waves == R] / rate
+    onsets = beats.onset[(beats.onset > 0.4) & (beats.onset < SECONDS - 0.4)]
+    of_beats = (seconds > onsets[:, None]) & (seconds < onsets[:, None] + patient.qrs)
+    assert (of_beats.sum(axis=1) == 1).all()
+    inside = (seconds > 0.5) & (seconds < SECONDS - 0.5)
+    assert of_beats.any(axis=0)[inside].all()
+
+
+def test_the_waves_of_a_beat_come_one_after_the_other_where_its_heart_has_them():
+    signal, patient, beats = made_up_lead({"NSR"})
+    samples, waves = find_peaks(signal, RATE)
+    for onset in beats.onset[(beats.onset > 0.5) & (beats.onset < SECONDS - 1)]:
+        mine = (samples > (onset - patient.pr) * RATE) & (samples < (onset + patient.qt) * RATE)
+        assert [WAVES[wave] for wave in waves[mine]] == list("PQRST")
+
+
+def test_a_t_wave_is_found_that_points_down():
+    signal, patient, beats = made_up_lead({"NSR", "LBBB"})
+    samples, waves = find_peaks(signal, RATE)
+    after = beats.onset[(beats.onset > 0.5) & (beats.onset < SECONDS - 1)] + patient.qrs
+    late = samples[waves == T] / RATE
+    mine = (late > after[:, None]) & (late < after[:, None] + 0.4)
+    assert (mine.sum(axis=1) == 1).mean() > 0.8
+    assert (signal[samples[waves == T]][mine.any(axis=0)] < 0).mean() > 0.8
+
+
+def bell(*seconds, length=SECONDS):
+    time = np.arange(length * RATE)[:, None] / RATE
+    return np.exp(-0.5 * ((time - seconds) / 0.015) ** 2).sum(axis=1).astype(np.float32)
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.1, 2500).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("signal", "waves"),
+    [
+        (np.zeros(2500, np.float32), ""),
+        (np.ones(250, np.float32), ""),
+        (np.arange(2500, dtype=np.float32) / 2500, ""),
+        (NOISE[:40], ""),
+        (NOISE[:1], ""),
+        (NOISE[:0], ""),
+        (bell(4.8), "R"),
+        (bell(4.8, 6.8), WAVES),
+        (made_up_lead({"NSR"})[0][:RATE], WAVES),
+        (NOISE, WAVES),
+    ],
+    ids="flat level slope 40 one none beat two second noise".split(),
+)
+def test_what_holds_little_has_few_peaks_or_none_and_ends_nothing(signal, waves):
+    samples, found = find_peaks(signal, RATE)
+    assert len(samples) == len(found) and (np.diff(samples) >= 0).all()
+    assert set(found) <= {WAVES.index(wave) for wave in waves}
+    assert ((0 <= samples) & (samples < len(signal))).all()
+    assert waves != "R" or abs(samples - 4.8 * RATE) <= 2
+
+
+@given(st.data())
+def test_what_is_laid_on_a_grid_is_read_off_it_again(data):
+    length = data.draw(st.integers(8, 5000))
+    cells = data.draw(st.integers(1, min(length, 50)))
+    batch, start = 3, 17
+    times = st.lists(st.tuples(st.integers(-start, length + 9), st.integers(0, 4)), max_size=40, unique=True)
+    all_peaks = [sorted(data.draw(times)) for _ in range(batch)]
+    flat = np.array([peak for peaks in all_peaks for peak in peaks], int).reshape(-1, 2)
+    stored = StoredPeaks(
+        np.cumsum([0, *map(len, all_peaks)]), (flat[:, 0] + start).astype(np.int32), flat[:, 1].astype(np.int8)
+    )
+    records = np.array([2, 0, 1])
+    targets, weights = grid(stored, records, np.full(batch, start), length, cells)
+    assert targets.shape == weights.shape == (batch, cells, SLOTS, NUMBERS)
+    assert targets.dtype == weights.dtype == np.float32
+    for row, record in enumerate(records):
+        expected, held = [], np.zeros(cells, int)
+        for sample, wave in all_peaks[record]:
+            cell = sample * cells // length
+            if 0 <= sample < length and held[cell] < SLOTS:
+                held[cell] += 1
+                expected.append((sample, wave))
+        assert list(zip(*peaks_in(targets[row], length), strict=True)) == expected
+
+
+def test_the_numbers_of_a_cell_are_confidence_position_and_wave_and_weigh_as_the_paper_says():
+    stored = StoredPeaks(np.array([0, 1, 4]), np.array([999, 100, 125, 300]), np.array([T, P, R, S], np.int8))
+    targets, weights = grid(stored, [1], [100], 200, 2)  # the last comes just after the end
+    expected, weighed = np.zeros((2, 3, 7)), np.zeros((2, 3, 7))
+    expected[0, 0], expected[0, 1] = (1, 0, 1, 0, 0, 0, 0), (1, 0.25, 0, 0, 1, 0, 0)
+    weighed[:, :, 0] = 0.2
+    weighed[0, :2] = (1, 5, 1, 1, 1, 1, 1)
+    np.testing.assert_array_equal(targets[0], expected)
+    np.testing.assert_array_equal(weights[0], weighed.astype(np.float32))
+
+
+def test_what_a_network_is_unsure_of_is_no_peak_and_none_lies_outside_its_cell():
+    outputs = np.zeros((4, 3, 7))
+    outputs[0, 0] = 0.49, 0.5, 1, 0, 0, 0, 0
+    outputs[1, 2] = 0.7, 0.5, 0.1, -1, 0.3, 0.2, 0
+    outputs[1, 0] = 0.9, 0.8, 0, 0, 0, 0, 0.1
+    outputs[3, 1] = 1.2, 1.4, 0.9, 0, 0, 0, 0
+    samples, waves = peaks_in(outputs, 400)
+    assert (samples.tolist(), waves.tolist()) == ([150, 180, 399], [R, T, P])
+    assert peaks_in(outputs, 400, sure=0.4).samples.tolist() == [50, 150, 180, 399]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A store of five recordings, one of which has no lead II, and its folder."""
+    data = tmp_path_factory.mktemp("few")
+    synthesize(data, 5, seed=2, sources={"PTB-XL": 1.0})
+    mat = data / "HR00003.mat"
+    content = bytearray(mat.read_bytes())
+    np.frombuffer(content, "<i2", offset=24).reshape(-1, 12)[:, 1] = 0
+    mat.write_bytes(content)
+    folder = tmp_path_factory.mktemp("few_stored")
+    return build_store(data, folder, jobs=1), folder
+
+
+def same(one, other):
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("starts", "samples", "waves"))
+
+
+def test_a_stores_peaks_are_those_of_its_recordings_and_come_back_without_being_found_again(few, tmp_path, monkeypatch):
+    store, folder = few[0], shutil.copytree(few[1], tmp_path / "copy")
+    lines = []
+    found = stored_peaks(store, RATE, folder, jobs=1, log=lines.append)
+    assert lines == ["peaks: none beside R in 1 of 5 recordings: HR00003"]
+    for record in range(len(store)):
+        expected = find_peaks(store.signal(record, 1), RATE)
+        assert all(map(np.array_equal, found.of(record), expected))
+    assert len(found.samples) == found.starts[-1] > 100 and not len(found.of(2).samples)
+
+    asked = []
+    monkeypatch.setattr(module, "find_peaks", lambda signal, rate: asked.append(rate) or Peaks(*np.ones((2, 1), int)))
+    assert same(stored_peaks(store, RATE, folder, jobs=1, log=lines.append), found)
+    assert not asked and len(lines) == 1
+
+    for changed in ({"digest": "another"}, {}):  # the second time because the first has replaced them
+        assert not same(stored_peaks(replace(store, **changed), RATE, folder, jobs=1, log=lines.append), found)
+    assert len(asked) == 2 * len(store)
+    stored_peaks(store, 500, folder, jobs=1, log=lines.append)
+    monkeypatch.setattr(metadata, "version", lambda name: "0.0.1")
+    stored_peaks(store, 500, folder, jobs=1, log=lines.append)
+    assert asked[2 * len(store) :] == [500] * 2 * len(store)
+
+
+def test_a_missing_delineator_is_said_with_what_to_do(few, monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    module._neurokit.cache_clear()
+    for call in (lambda: find_peaks(NOISE, RATE), lambda: stored_peaks(few[0], RATE, few[1], jobs=1)):
+        with pytest.raises(NeuroKitMissing, match="pip install neurokit2"):
+            call()
+
+
+def test_the_peaks_of_a_recording_are_those_of_its_lead_two_at_its_own_frequency():
+    signal, *_ = made_up_lead({"NSR"}, 500)
+    leads = tuple(Lead(name, "R.mat", "16", 24, 200.0, -3, "mV") for name in ("V1", "II"))
+    header = Header("R", 500.0, 0, leads, 60.0, "Female", ())
+    recording = np.rint(np.stack([np.zeros_like(signal), signal]) * 200 - 3).astype(np.int16)
+    samples, waves = recorded_peaks(header, recording)
+    expected = find_peaks(signal, 500)
+    assert np.array_equal(waves, expected.waves) and np.abs(samples - expected.samples).max() <= 5
+    with pytest.raises(SignalError, match="R: peaks are those of lead II"):
+        recorded_peaks(replace(header, leads=leads[:1]), recording[:1])
