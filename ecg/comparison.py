@@ -105,8 +105,9 @@ def _spread(estimates, names):
 
 
 def recordings(comparison):
-    """Return as a table how many recordings there are of each source, in all and in each fold."""
+    """Return as a table how many recordings there are of each source, in all and in each fold of several."""
     folds = np.unique(comparison.folds).tolist()
+    folds = folds if len(folds) > 1 else []
     rows = []
     for source in np.unique(comparison.sources).tolist():
         own = comparison.sources == source

@@ -37,7 +37,8 @@ def pictures(comparison, found):
             yield difference_picture(comparison, found, others, leads)
         if comparison.labels.any():
             yield class_picture(comparison, found, places, leads)
-        yield source_picture(comparison, found, places, leads)
+        if len(set(comparison.sources.tolist())) > 1:
+            yield source_picture(comparison, found, places, leads)
     yield cost_picture(comparison, found)
 
 

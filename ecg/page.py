@@ -37,7 +37,7 @@ figcaption b { color: #1c1c24; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav { display: none; }
   h2 { break-after: avoid; margin-top: 1.5rem; }
-  figure, tr { break-inside: avoid; }
+  figure, tr, .wide { break-inside: avoid; }
   table { font-size: 7.5pt; }
   th, td { padding: .15rem .35rem; }
   .wide { overflow: visible; }

@@ -22,7 +22,9 @@ BAD_AREA = 0.5  # from which the colours of areas begin: chance
 ROOM = {"facecolor": "white", "edgecolor": "none", "pad": 1}
 AREA_TICKS = (0.5, 0.7, 0.8, 0.9, 1.0)
 NOT_KNOWN = "–"
-REACH = 3  # an axis goes so many times as far below the best value as the median lies; what is worse is told beside it
+# An axis goes so many times as far below the best value as the median lies, and so far at the least; what is worse is
+# told at its end.
+REACH, LEAST_REACH = 5, 0.05
 LEAST_SPACE = 0.015  # at the ends of an axis
 
 
@@ -47,18 +49,19 @@ def forest(systems, panels, marks=None, limits=None, zero=False):
         reference = 0 if zero else value[0]
         if not np.isnan(reference):
             axes.axvline(reference, color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-        axes.hlines(height, low, high, color=BLUE, linewidth=2.4, alpha=0.55, zorder=2)
         axes.scatter(value, height, 34, BLUE, zorder=4, label="value, with its 95 % interval")
         for (name, others), (form, size, colour) in zip((marks or {}).get(title, {}).items(), MARKS, strict=False):
             axes.plot(others, height, form, color=colour, markersize=size, markeredgewidth=1.6, zorder=3, label=name,
                       linestyle="none")  # fmt: skip
         ends = (limits or {}).get(title) or span_of(estimates, zero)
         axes.set_xlim(ends)
-        for place in height[value < ends[0]]:
+        near = ~(value < ends[0])
+        axes.hlines(height[near], low[near], high[near], color=BLUE, linewidth=2.4, alpha=0.55, zorder=2)
+        for place in height[~near]:
             axes.text(0.02, place, f"◂ {value[place]:.3f}".replace("-", "−"), color=BLUE, fontsize=8.5, va="center",
                       transform=axes.get_yaxis_transform(), bbox=ROOM)  # fmt: skip
         for place in height[np.isnan(value)]:
-            axes.text(0.5, place, "n/a", color=GREY, fontsize=9, ha="center", va="center",
+            axes.text(0.5, place, "n/a", color=GREY, fontsize=9, ha="center", va="center", bbox=ROOM,
                       transform=axes.get_yaxis_transform())  # fmt: skip
         axes.set_title("\n".join(map(plain, title.split("\n"))), fontsize=10, fontweight="bold", loc="left")
         _quiet(axes)
@@ -80,7 +83,7 @@ def span_of(estimates, zero=False):
     known = known[~np.isnan(known[:, 0])]
     always = [0.0] if zero or not len(known) else []
     best = max([*known[:, 0], *always])
-    floor = best - REACH * (best - np.median(known[:, 0])) if len(known) else best
+    floor = best - max(REACH * (best - np.median(known[:, 0])), LEAST_REACH) if len(known) else best
     shown = np.append(known[known[:, 0] >= floor], always)
     shown = shown[~np.isnan(shown)]
     space = 0.08 * np.ptp(shown) + LEAST_SPACE

@@ -20,7 +20,8 @@ NOTES = (
     "AUROC, AUPRC and F1 are means over the classes that are labelled in the recordings; F1 is that of the optimised "
     "answers. A class that a system does not know has the probability 0 everywhere: its AUROC is 0.5 and its F1 is 0.",
     "Intervals are 95 % percentile bootstrap intervals over recordings. They tell what other recordings of the same "
-    "kind would change, not what another training would.",
+    "kind would change, not what another training would. A class that a resample has no recording of is left out of "
+    "its means, so that with rare classes an interval may lie to one side of its value.",
     "Differences are on the same resamples of the recordings, so that an interval without 0 tells two systems apart "
     "also where their own intervals overlap. They are not corrected for how many are looked at.",
     "Probabilities of all folds are put together, though they are of a network each. What was answered in part only "
@@ -61,7 +62,7 @@ def html(comparison, found, facts, folder):
         "Scores": scores,
         f"Differences to {first}": differences,
         "By class": drawn.get("class", []),
-        "By source": drawn["source"],
+        "By source": drawn.get("source", []),
         "Costs": [costs, *drawn["costs"]],
         "How to read this": [listed(NOTES)],
     }

@@ -1,10 +1,11 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from test_measures import made_comparison
 
-from ecg.comparison import differing, tables, write_comparison
+from ecg.comparison import differing, recordings, tables, write_comparison
 from ecg.labels import ABBREVIATIONS
 from ecg.measures import MEASURES, OF_CLASSES, measure
 
@@ -90,3 +91,8 @@ def test_every_table_is_as_wide_as_its_head(comparison):
 def test_settings_that_differ_are_told_by_their_full_names():
     settings = {"a": {"loss": "x", "network": {"width": 4, "depth": 2}}, "b": {"loss": "x", "network": {"width": 8}}}
     assert differing(settings) == [("setting", "a", "b"), ("network.width", "4", "8"), ("network.depth", "2", "")]
+
+
+def test_one_fold_is_not_told_apart(comparison):
+    one = replace(comparison, folds=np.zeros(150, int))
+    assert recordings(one)[0] == ("source", "recordings") and sum(count for _, count in recordings(one)[1:]) == 150

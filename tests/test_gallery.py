@@ -26,6 +26,11 @@ def test_every_lead_set_has_its_pictures_and_says_in_words_what_they_show(compar
     assert all(one.title and one.caption and one.alternative for one in drawn.values())
 
 
+def test_a_source_that_is_the_only_one_has_no_picture_of_its_own(comparison):
+    one = replace(comparison, sources=np.full(150, "Georgia"))
+    assert not any("sources" in picture.name for picture in pictures(one, measure(one, 2)))
+
+
 def test_recordings_without_labels_have_no_picture_of_classes(comparison):
     nothing = replace(comparison, labels=np.zeros_like(comparison.labels))
     names = [one.name for one in pictures(nothing, measure(nothing, 3))]

@@ -24,7 +24,7 @@ def test_each_system_has_its_row_and_each_measure_its_panel():
     axes = shown(forest(["a", "b", "c"], panels, {"metric": {"at 0.5": [0.45, 0.5, 0.3]}}))
     assert [one.get_title("left") for one in axes] == ["metric", "AUROC"]
     for one, estimates in zip(axes, panels.values(), strict=True):
-        dots, bars = one.collections[1], one.collections[0]
+        dots, bars = one.collections[:2]
         known = ~np.isnan(estimates[:, 0])
         np.testing.assert_allclose(dots.get_offsets()[known], np.c_[estimates[:, 0], range(3)][known])
         ends = [segment[:, 0] for segment in bars.get_segments() if len(segment)]
