@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ecg.labels import ABBREVIATIONS
 from ecg.measures import ANSWERED, AT_HALF, OF_CLASSES, OPTIMISED
-from ecg.panels import NOT_KNOWN, area_map, cost_chart, forest, span_of
+from ecg.panels import NOT_KNOWN, area_map, cost_chart, forest
 from ecg.reasons import printable
 
 SHOWN = (OPTIMISED, *OF_CLASSES)  # of the measures
@@ -47,11 +47,10 @@ def score_picture(comparison, found, places, leads):
     systems = [comparison.trials[place].system for place in places]
     panels = {name: np.array([found.overall[place][name] for place in places]) for name in SHOWN}
     beside = {name: [found.overall[place][name][0] for place in places] for name in (ANSWERED, AT_HALF)}
-    limits = {name: span_of([estimates[name] for estimates in found.overall]) for name in SHOWN}
-    figure = forest(systems, panels, {OPTIMISED: beside}, limits)
+    figure = forest(systems, panels, {OPTIMISED: beside})
     caption = (
         f"Dots are values, bars their 95 % intervals; the broken line is the value of {systems[0]}. What is far behind "
-        "is written at the end of the axis. All lead sets have the same axes."
+        "is written at the end of the axis. Each lead set has axes of its own."
     )
     alternative = in_words(systems, OPTIMISED, panels[OPTIMISED])
     return Picture(
@@ -63,8 +62,7 @@ def difference_picture(comparison, found, places, leads):
     """Return the Picture of how trials at some places differ from the first system."""
     first, systems = comparison.systems[0], [comparison.trials[place].system for place in places]
     panels = {name: np.array([found.differences[place][name] for place in places]) for name in SHOWN}
-    limits = {name: span_of([one[name] for one in found.differences if one], zero=True) for name in SHOWN}
-    figure = forest(systems, panels, limits=limits, zero=True)
+    figure = forest(systems, panels, zero=True)
     title = f"Differences to {first}, {number_of(leads, 'lead')}"
     caption = (
         f"To the right of the broken line a system is better than {first}. Bars are 95 % intervals of the difference."

@@ -32,7 +32,12 @@ figure { margin: 1.5rem 0; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption { font-size: .875rem; color: #3c3c46; max-width: 46rem; margin-top: .4rem; }
 figcaption b { color: #1c1c24; }
-@media (max-width: 900px) { body { padding: 1rem; } table { font-size: .8rem; } th, td { padding: .3rem .4rem; } }
+@media (max-width: 900px) {
+  body { padding: 1rem; }
+  table { font-size: .8rem; }
+  th, td { padding: .3rem .35rem; }
+  td small, th small { white-space: normal; }
+}
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav { display: none; }

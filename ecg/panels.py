@@ -24,54 +24,62 @@ AREA_TICKS = (0.5, 0.7, 0.8, 0.9, 1.0)
 NOT_KNOWN = "–"
 # An axis goes so many times as far below the best value as the median lies, and so far at the least; what is worse is
 # told at its end.
-REACH, LEAST_REACH = 5, 0.05
-LEAST_SPACE = 0.015  # at the ends of an axis
+REACH, LEAST_REACH = 4, 0.05
+SPACE, LEAST_SPACE = 0.08, 0.015  # at the ends of an axis, of its length and at the least
 
 
-def forest(systems, panels, marks=None, limits=None, zero=False):
+def forest(systems, panels, marks=None, zero=False):
     """Draw estimates of systems one below the other: a panel for each title, a row for each system.
 
-    panels: by title an array (systems, 3). marks: by title what else there is, by its name (systems,). limits: by
-    title the ends of the axis, where they are to be those of other pictures. A line goes through the first system's
-    value, or where the values are differences through 0. A value beyond the axis is written at its end.
+    panels: by title an array (systems, 3). marks: by title what else there is, by its name (systems,). A line goes
+    through the first system's value, or where the values are differences through 0. A value that is far behind the
+    others is written at the end of the axis.
     """
     columns = min(len(panels), PANELS_IN_ROW)
     rows = -(-len(panels) // columns)
     extra = 0.35 if marks else 0
     figure = Figure((WIDTH, extra + rows * (0.85 + 0.27 * len(systems))), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.02, hspace=0.03)
-    height = np.arange(len(systems))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for axes, (title, estimates) in zip(grid, panels.items(), strict=False):
-        value, low, high = np.transpose(estimates)
-        reference = 0 if zero else value[0]
-        if not np.isnan(reference):
-            axes.axvline(reference, color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-        axes.scatter(value, height, 34, BLUE, zorder=4, label="value, with its 95 % interval")
-        for (name, others), (form, size, colour) in zip((marks or {}).get(title, {}).items(), MARKS, strict=False):
-            axes.plot(others, height, form, color=colour, markersize=size, markeredgewidth=1.6, zorder=3, label=name,
-                      linestyle="none")  # fmt: skip
-        ends = (limits or {}).get(title) or span_of(estimates, zero)
-        axes.set_xlim(ends)
-        near = ~(value < ends[0])
-        axes.hlines(height[near], low[near], high[near], color=BLUE, linewidth=2.4, alpha=0.55, zorder=2)
-        for place in height[~near]:
-            axes.text(0.02, place, f"◂ {value[place]:.3f}".replace("-", "−"), color=BLUE, fontsize=8.5, va="center",
-                      transform=axes.get_yaxis_transform(), bbox=ROOM)  # fmt: skip
-        for place in height[np.isnan(value)]:
-            axes.text(0.5, place, "n/a", color=GREY, fontsize=9, ha="center", va="center", bbox=ROOM,
-                      transform=axes.get_yaxis_transform())  # fmt: skip
+        _panel(axes, np.asarray(estimates), (marks or {}).get(title, {}), zero)
         axes.set_title("\n".join(map(plain, title.split("\n"))), fontsize=10, fontweight="bold", loc="left")
-        _quiet(axes)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10), min_n_ticks=3))
-    grid[0].set_yticks(height, map(plain, systems))
+    grid[0].set_yticks(range(len(systems)), map(plain, systems))
     grid[0].set_ylim(len(systems) - 0.4, -0.6)
     if marks:
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
                       fontsize=9)  # fmt: skip
     return figure
+
+
+def _panel(axes, estimates, marks, zero):
+    value, low, high = estimates.T
+    height = np.arange(len(value))
+    reference = 0 if zero else value[0]
+    if not np.isnan(reference):
+        axes.axvline(reference, color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+    left, right = span_of(estimates, zero)
+    beside = [np.asarray(others)[value >= left] for others in marks.values()]
+    shown = np.concatenate([[left, right], *beside])
+    space = SPACE * (np.nanmax(shown) - np.nanmin(shown)) if beside else 0
+    left, right = np.nanmin(shown) - space, np.nanmax(shown) + space
+    axes.set_xlim(left, right)
+    near = ~(value < left)
+    axes.hlines(height[near], low[near], high[near], color=BLUE, linewidth=2.4, alpha=0.55, zorder=2)
+    axes.scatter(value, height, 34, BLUE, zorder=4, label="value, with its 95 % interval")
+    for (name, others), (form, size, colour) in zip(marks.items(), MARKS, strict=False):
+        axes.plot(others, height, form, color=colour, markersize=size, markeredgewidth=1.6, zorder=3, label=name,
+                  linestyle="none")  # fmt: skip
+    for place in height[~near]:
+        axes.text(0.02, place, f"◂ {value[place]:.3f}".replace("-", "−"), color=BLUE, fontsize=8.5, va="center",
+                  transform=axes.get_yaxis_transform(), bbox=ROOM)  # fmt: skip
+    for place in height[np.isnan(value)]:
+        axes.text(0.5, place, "n/a", color=GREY, fontsize=9, ha="center", va="center", bbox=ROOM,
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+    _quiet(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10), min_n_ticks=3))
 
 
 def span_of(estimates, zero=False):
@@ -86,7 +94,7 @@ def span_of(estimates, zero=False):
     floor = best - max(REACH * (best - np.median(known[:, 0])), LEAST_REACH) if len(known) else best
     shown = np.append(known[known[:, 0] >= floor], always)
     shown = shown[~np.isnan(shown)]
-    space = 0.08 * np.ptp(shown) + LEAST_SPACE
+    space = SPACE * np.ptp(shown) + LEAST_SPACE
     return float(shown.min() - space), float(shown.max() + space)
 
 

@@ -24,7 +24,7 @@ def test_each_system_has_its_row_and_each_measure_its_panel():
     axes = shown(forest(["a", "b", "c"], panels, {"metric": {"at 0.5": [0.45, 0.5, 0.3]}}))
     assert [one.get_title("left") for one in axes] == ["metric", "AUROC"]
     for one, estimates in zip(axes, panels.values(), strict=True):
-        dots, bars = one.collections[:2]
+        bars, dots = one.collections[:2]
         known = ~np.isnan(estimates[:, 0])
         np.testing.assert_allclose(dots.get_offsets()[known], np.c_[estimates[:, 0], range(3)][known])
         ends = [segment[:, 0] for segment in bars.get_segments() if len(segment)]
@@ -32,7 +32,7 @@ def test_each_system_has_its_row_and_each_measure_its_panel():
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["a", "b", "c"]
     assert axes[0].get_ylim()[0] > axes[0].get_ylim()[1], "the first system is on top"
     assert words(axes[0]) == [] and words(axes[1]) == ["n/a"]
-    assert list(axes[0].lines[-1].get_xdata()) == [0.45, 0.5, 0.3]
+    assert list(axes[0].lines[-1].get_xdata()) == [0.45, 0.5, 0.3] and axes[0].get_xlim()[0] < 0.3
 
 
 def test_the_line_is_at_the_first_system_or_for_differences_at_nothing():
