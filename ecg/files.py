@@ -66,9 +66,12 @@ def checked_size(path, most, error):
     return state.st_size
 
 
-def save_figure(figure, path):
-    """Draw a figure of matplotlib into a file, and free what it holds: of itself it would stay in memory a while."""
-    figure.savefig(path)
+def save_figure(figure, path, **options):
+    """Draw a figure of matplotlib into a file, and free what it holds: of itself it would stay in memory a while.
+
+    The options are those of Figure.savefig.
+    """
+    figure.savefig(path, **options)
     figure.clear()
 
 

@@ -18,7 +18,7 @@ from ecg.review import draw_disagreements
 from ecg.scoring import HALF, load_weights
 from ecg.tables import AS_THEY_CAME, CLEANED, Results, precision_and_recall, tables
 
-__all__ = ("FOLDER", "Results", "columns", "summary_lines", "write_report")
+__all__ = ("FOLDER", "Results", "columns", "summary_lines", "write_report", "write_tables")
 
 FOLDER = "report"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # whose versions are told, where they are in use
@@ -30,12 +30,9 @@ def write_report(folder, results, settings, log=print):
     The tables are in report.json and in a CSV file each. A value that does not exist, such as the precision of a
     class that is never answered, is null there and an empty cell here.
     """
-    written = {name: [[_known(value) for value in row] for row in rows] for name, rows in tables(results).items()}
     with aside(Path(folder) / FOLDER) as part:
         part.mkdir(parents=True)
-        for name, rows in written.items():
-            with open(part / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                csv.writer(file).writerows(rows)
+        written = write_tables(part, tables(results))
         objects = {name: _objects(rows) for name, rows in written.items()}
         (part / "report.json").write_text(_json(summary(results, settings) | objects))
         for name, figure in pictures(results):
@@ -43,6 +40,15 @@ def write_report(folder, results, settings, log=print):
         drawn = part / "disagreements"
         drawn.mkdir()
         draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100), log)
+
+
+def write_tables(folder, named):
+    """Write a CSV file into a folder for each table by its name; returns the tables as they are written."""
+    written = {name: [[_known(value) for value in row] for row in rows] for name, rows in named.items()}
+    for name, rows in written.items():
+        with open(Path(folder) / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            csv.writer(file).writerows(rows)
+    return written
 
 
 def _known(value):

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csc_array, csr_array
 
 from ecg.labels import COLUMN
 
@@ -58,7 +59,7 @@ def challenge_score(labels, outputs, weights, sinus=SINUS):
     """
     labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
     worth = worth_of_answers(labels, weights)
-    return float(_score(_earned(labels, outputs, worth), _limits(labels, worth, sinus)))
+    return float(_score(earnings(labels, outputs, worth), limits_of(labels, worth, sinus)))
 
 
 def worth_of_answers(labels, weights):
@@ -70,22 +71,29 @@ def worth_of_answers(labels, weights):
     return np.einsum("nj,jk->nk", np.asarray(labels, np.float64), np.nan_to_num(weights))
 
 
-def _earned(labels, outputs, worth):
+def earnings(labels, outputs, worth):
     """Return what each recording earns, (N,) float64, for labels, outputs (N, C) bool and the worth of answers."""
     return np.einsum("nk,nk->n", worth, outputs) / np.maximum((labels | outputs).sum(axis=1), 1)
 
 
-def _limits(labels, worth, sinus=SINUS):
+def limits_of(labels, worth, sinus=SINUS):
     """Return what each recording earns by sinus rhythm alone, and by its labels: (2, N) float64."""
     inactive = np.zeros_like(labels)
     inactive[:, sinus] = True
-    return np.array([_earned(labels, answers, worth) for answers in (inactive, labels)])
+    return np.array([earnings(labels, answers, worth) for answers in (inactive, labels)])
 
 
 def _score(earned, limits, counts=1):
     """Return the metric of what recordings earn (..., N): (...,), each recording counted so often, scalar or (N,)."""
-    total, base, best = ((each * counts).sum(axis=-1) for each in (earned, *limits))
-    return (total - base) / (best - base) if best != base else np.zeros_like(total)
+    return scaled(*((each * counts).sum(axis=-1) for each in (earned, *limits)))
+
+
+def scaled(total, base, best):
+    """Return the metric of what answers earn in all recordings together, sinus rhythm alone does, and the labels do.
+
+    The shape is that of `total`, to which the other two are broadcast; 0 where they are equal.
+    """
+    return np.divide(total - base, best - base, out=np.zeros_like(total), where=best != base)
 
 
 @dataclass(frozen=True)
@@ -132,8 +140,8 @@ def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
         raise ValueError(f"{np.count_nonzero(~np.isfinite(probabilities))} of the probabilities are not finite")
 
     worth, reached = worth_of_answers(labels, weights), _hundredths(probabilities)
-    limits = _limits(labels, worth)
-    earned = np.array([_earned(labels, reached >= candidate, worth) for candidate in COMMON_CANDIDATES])
+    limits = limits_of(labels, worth)
+    earned = np.array([earnings(labels, reached >= candidate, worth) for candidate in COMMON_CANDIDATES])
     gains = cache(lambda common: gain_of_answering(labels, reached >= common, worth))
     bins = reached + LEVELS * np.arange(reached.shape[1], dtype=COUNT)
 
@@ -144,7 +152,7 @@ def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
         return scores, common, _best(totals, CLASS_CANDIDATES, common) / 100
 
     def score(thresholds):
-        return float(_score(_earned(labels, probabilities >= thresholds, worth), limits))
+        return float(_score(earnings(labels, probabilities >= thresholds, worth), limits))
 
     recordings = len(labels)
     scores, common, by_class = two_steps(np.ones(recordings))
@@ -204,33 +212,67 @@ def _best(scores, candidates, near):
     return candidates[distance.argmin(axis=-1)]
 
 
-def roc_and_pr_areas(labels, scores):
+def roc_and_pr_areas(labels, scores, counts=None):
     """Return each class's area under the ROC curve and under the precision-recall curve: (C,), (C,).
 
     labels (N, C) bool, scores (N, C), not NaN. Equal scores are one point of the curve; precision is a step sum.
-    Without positives, as without recordings, both areas are NaN, without negatives the first.
+    Without positives, as without recordings, both areas are NaN, without negatives the first. With `counts` (N, R), of
+    integers in any floating type, column r holds how often each recording counts in resample r: (C, R), (C, R).
     """
-    pairs = zip(np.asarray(labels, bool).T, np.transpose(scores), strict=True)
-    return np.array([_areas(present, score) for present, score in pairs]).T
+    labels, columns = np.asarray(labels, bool), np.ones((len(labels), 1)) if counts is None else counts
+    pairs = zip(labels.T, np.transpose(scores), strict=True)
+    areas = np.array([_areas(present, score, columns) for present, score in pairs]).swapaxes(0, 1)
+    return areas[..., 0] if counts is None else areas
 
 
-def _areas(labels, scores):
-    positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
-    if not positives.size:
-        return np.nan, np.nan
-    # With each positive's score as the threshold: the positives and negatives that reach it, the negatives beyond it.
-    true = len(positives) - np.searchsorted(positives, positives)
-    false, beyond = (len(negatives) - np.searchsorted(negatives, positives, side) for side in ("left", "right"))
-    roc = 1 - (false + beyond).mean() / 2 / len(negatives) if negatives.size else np.nan
-    return roc, (true / (true + false)).mean()
+def _areas(labels, scores, counts):
+    levels = np.unique(scores[labels])  # thresholds at which positives are reached
+    if not levels.size:
+        return np.full((2, counts.shape[1]), np.nan)
+    # Negatives by where they lie: below the first level, on it, between it and the second, and so on; positives, which
+    # are on levels all, come after these. What is sorted is found many times as fast.
+    order = np.argsort(scores)
+    left, right = (np.searchsorted(levels, scores[order], side) for side in ("left", "right"))
+    places = 2 * len(levels) + 1
+    bins = np.empty(len(scores), int)
+    bins[order] = np.where(labels[order], places + left, left + right)
+    sums = _sums(bins, counts, places + len(levels))
+    negatives, positives = sums[:places], sums[places:]
+    reached = negatives.cumsum(axis=0, out=negatives)
+    all_positives, all_negatives = positives.sum(axis=0, dtype=np.float64), reached[-1].astype(np.float64)
+    below, up_to = reached[0:-1:2], reached[1::2]
+    pairs = np.einsum("lr,lr->r", positives, (below + up_to) / 2, dtype=np.float64)
+    true = positives[::-1].cumsum(axis=0)[::-1]
+    precision = true / np.maximum(true + (reached[-1] - below), 1)
+    found = np.einsum("lr,lr->r", positives, precision, dtype=np.float64)
+    return [
+        np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+        for part, whole in ((pairs, all_positives * all_negatives), (found, all_positives))
+    ]
 
 
-def f_measures(labels, outputs):
-    """Return each class's F-measure, 2 TP / (2 TP + FP + FN): (C,), NaN where nothing is labelled or answered."""
+def _sums(bins, counts, size):
+    """Return the sums of the counts (n, R) of each bin: (size, R), for bins (n,) from 0 to size - 1."""
+    if counts.shape[1] == 1:  # many times as fast
+        return np.bincount(bins, counts[:, 0], size)[:, np.newaxis]
+    every = np.arange(len(bins) + 1)
+    return csc_array((np.ones(len(bins), counts.dtype), bins, every), shape=(size, len(bins))) @ counts
+
+
+def f_measures(labels, outputs, counts=None):
+    """Return each class's F-measure, 2 TP / (2 TP + FP + FN): (C,), NaN where nothing is labelled or answered.
+
+    With `counts` (N, R), how often each recording counts in each resample: (C, R).
+    """
     labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
-    hits = 2.0 * (labels & outputs).sum(axis=0)
-    total = labels.sum(axis=0) + outputs.sum(axis=0)
-    return np.divide(hits, total, out=np.full(len(total), np.nan), where=total > 0)
+    hits, labelled, answered = (counted(present, counts) for present in (labels & outputs, labels, outputs))
+    total = labelled + answered
+    return np.divide(2.0 * hits, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def counted(present, counts=None):
+    """Return in how many recordings each class is present, (C,), or with counts (N, R) in each resample: (C, R)."""
+    return present.sum(axis=0) if counts is None else csr_array(present.T.astype(counts.dtype)) @ counts
 
 
 def accuracy(labels, outputs):
@@ -240,6 +282,8 @@ def accuracy(labels, outputs):
 
 
 def mean_of_known(values):
-    """Return the mean of the values that are not NaN, NaN where there are none."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
+    """Return the mean of the values that are not NaN along the first axis, NaN where there are none."""
+    known = ~np.isnan(values)
+    number = known.sum(axis=0)
+    means = np.divide(np.sum(values, axis=0, where=known), number, out=np.full(number.shape, np.nan), where=number > 0)
+    return means if means.ndim else float(means)

@@ -12,10 +12,11 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / "ec
 # From the ground up; a module imports only from those before it.
 LAYERS = {
     0: "labels leads progress memory parallel files stages budget checkpoint headers matlab records".split()
-    + "resampling signals store survey reasons peaks defects audit scoring waves heart synthetic".split(),
+    + "resampling signals store survey reasons defects audit scoring measures folds waves heart synthetic".split(),
     1: "startup layers networks losses batches devices work".split(),
     2: "training cleaning bundle".split(),
-    3: "paper charts review tables report fitting pipeline calibration estimate arguments __main__".split(),
+    3: "paper charts review tables report panels gallery page synopsis comparison fitting pipeline".split()
+    + "calibration estimate arguments __main__".split(),
 }
 ORDER = [name for names in LAYERS.values() for name in names]
 

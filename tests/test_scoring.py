@@ -317,3 +317,23 @@ def test_what_is_decided_follows_from_probabilities_and_thresholds():
     np.testing.assert_array_equal(declared[~empty], plain[~empty])
     assert all(list(np.flatnonzero(row)) == [COLUMN["NSR"]] for row in declared[empty])
     np.testing.assert_array_equal(declared, [decide(row, thresholds, "NSR") for row in probabilities])
+
+
+@pytest.mark.parametrize("levels", [None, 5])
+def test_counted_recordings_are_measured_as_if_each_were_there_so_often(levels):
+    labels, scores = random_case(8, recordings=60, levels=levels)
+    counts = np.random.default_rng(8).integers(0, 4, (60, 7)).astype(np.float32)
+    counts[:, 3] = labels[:, 14]  # no negatives of this class
+    counts[:, 4] = ~labels[:, 14]  # and no positives
+    areas, measures = roc_and_pr_areas(labels, scores, counts), f_measures(labels, scores > 0.5, counts)
+    assert np.shape(areas) == (2, 26, 7) and measures.shape == (26, 7)
+    for place, column in enumerate(counts.T.astype(int)):
+        there = np.repeat(np.arange(60), column)
+        np.testing.assert_allclose(areas[..., place], roc_and_pr_areas(labels[there], scores[there]), rtol=1e-6)
+        np.testing.assert_allclose(measures[:, place], f_measures(labels[there], scores[there] > 0.5), rtol=1e-6)
+    assert np.isnan(areas[0, 14, 3]) and areas[1, 14, 3] == 1 and np.isnan(areas[:, 14, 4]).all()
+
+
+def test_means_of_several_are_along_the_first_axis():
+    means = mean_of_known(np.array([[np.nan, 1, 2], [np.nan, np.nan, 4]]))
+    np.testing.assert_array_equal(means, [np.nan, 1, 3])

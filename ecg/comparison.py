@@ -1,0 +1,115 @@
+"""What a comparison of systems came to, as tables, and all that is written of it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ecg.files import aside
+from ecg.labels import ABBREVIATIONS
+from ecg.measures import MEASURES, OF_CLASSES, RESAMPLES, measure
+from ecg.report import write_tables
+from ecg.synopsis import html, markdown
+
+FOLDER = "comparison"
+
+
+def write_comparison(folder, comparison, facts, resamples=RESAMPLES, seed=0):
+    """Measure a Comparison, and write tables, pictures and a page into folder/comparison, in place of what is there.
+
+    facts: what else is to be told of it, by its name a text or number, or a table: a list of rows, the first of them
+    the names of the columns. Returns the path of the page.
+    """
+    found = measure(comparison, resamples, seed)
+    facts = {**facts, "bootstrap": f"{resamples:,} resamples, seed {seed}"}
+    with aside(Path(folder) / FOLDER) as part:
+        part.mkdir(parents=True)
+        named = tables(comparison, found)
+        write_tables(part, fact_tables(facts) | named)
+        facts["recordings"] = named["recordings"]
+        texts = {"md": markdown(comparison, found, facts), "html": html(comparison, found, facts, part)}
+        for ending, text in texts.items():
+            (part / f"comparison.{ending}").write_text(text, encoding="utf-8")
+    return Path(folder) / FOLDER / "comparison.html"
+
+
+def differing(settings):
+    """Return as a table the settings in which systems differ, by the system dicts that may hold dicts.
+
+    A row for each setting, a column for each system; empty where a system has no such setting.
+    """
+    flat = {system: dict(_flat(values)) for system, values in settings.items()}
+    names = dict.fromkeys(name for values in flat.values() for name in values)
+    rows = [(name, *(str(values.get(name, "")) for values in flat.values())) for name in names]
+    return [("setting", *flat), *(row for row in rows if len(set(row[1:])) > 1)]
+
+
+def _flat(values, before=""):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def fact_tables(facts):
+    """Return the facts as tables by name: one of those that are a text or number, and those that are tables."""
+    plain = [(name, value) for name, value in facts.items() if not isinstance(value, list)]
+    return {"facts": [("fact", "value"), *plain]} | {
+        "".join(c if c.isalnum() else "_" for c in name): rows for name, rows in facts.items() if isinstance(rows, list)
+    }
+
+
+def tables(comparison, found):
+    """Return all tables of a comparison by name, of estimates with the ends of their intervals."""
+    labels, trials = comparison.labels, comparison.trials
+    overall, differences, by_class, parts, costs = [], [], [], {"source": [], "fold": []}, []
+    for place, trial in enumerate(trials):
+        name, covered = (trial.system, trial.leads), comparison.covered(trial)
+        overall.append((*name, int(covered.sum()), *_spread(found.overall[place], MEASURES)))
+        costs.append((*name, trial.parameters, trial.training_seconds, trial.answering_seconds))
+        if found.differences[place]:
+            first = trials[comparison.first(trial)]
+            both = int((covered & comparison.covered(first)).sum())
+            differences.append((*name, first.system, both, *_spread(found.differences[place], MEASURES)))
+        answers = trial.optimised
+        counts = [kind[covered].sum(axis=0).tolist() for kind in (labels, answers, labels & answers)]
+        for column, count in enumerate(zip(*counts, strict=True)):
+            estimates = {kind: values[:, column] for kind, values in found.by_class[place].items()}
+            known = int(trial.known[column])
+            by_class.append((*name, ABBREVIATIONS[column], known, *count, *_spread(estimates, OF_CLASSES)))
+        for kind, groups, measured in (
+            ("source", comparison.sources, found.by_source[place]),
+            ("fold", comparison.folds, found.by_fold[place]),
+        ):
+            for group, estimates in measured.items():
+                number = int((covered & (groups == group)).sum())
+                parts[kind].append((*name, group, number, *_spread(estimates, MEASURES)))
+    header = ("system", "leads")
+    return {
+        "recordings": recordings(comparison),
+        "overall": [(*header, "recordings", *_ends(MEASURES)), *overall],
+        "differences": [(*header, "minus", "recordings", *_ends(MEASURES)), *differences],
+        "by_class": [(*header, "class", "known", "labelled", "answered", "both", *_ends(OF_CLASSES)), *by_class],
+        "by_source": [(*header, "source", "recordings", *_ends(MEASURES)), *parts["source"]],
+        "by_fold": [(*header, "fold", "recordings", *_ends(MEASURES)), *parts["fold"]],
+        "costs": [(*header, "weights", "training seconds", "answering seconds"), *costs],
+    }
+
+
+def _ends(names):
+    return [f"{name}{end}" for name in names for end in ("", " low", " high")]
+
+
+def _spread(estimates, names):
+    return [float(number) for name in names for number in estimates[name]]
+
+
+def recordings(comparison):
+    """Return as a table how many recordings there are of each source, in all and in each fold of several."""
+    folds = np.unique(comparison.folds).tolist()
+    folds = folds if len(folds) > 1 else []
+    rows = []
+    for source in np.unique(comparison.sources).tolist():
+        own = comparison.sources == source
+        rows.append((source, int(own.sum()), *(int((own & (comparison.folds == fold)).sum()) for fold in folds)))
+    return [("source", "recordings", *(f"fold {fold}" for fold in folds)), *rows]

@@ -1,0 +1,203 @@
+"""What a comparison of systems measures, with intervals over the recordings.
+
+An estimate is an array whose first axis is value, low and high: low and high are the ends of a 95 % percentile
+bootstrap interval (Efron 1979) over recordings. NaN is what does not exist.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg.scoring import (
+    HALF,
+    counted,
+    earnings,
+    f_measures,
+    limits_of,
+    load_weights,
+    mean_of_known,
+    roc_and_pr_areas,
+    scaled,
+    worth_of_answers,
+)
+
+OPTIMISED, ANSWERED, AT_HALF = "metric optimised", "metric as answered", "metric at 0.5"
+METRICS = (OPTIMISED, ANSWERED, AT_HALF)
+OF_CLASSES = ("AUROC", "AUPRC", "F1")  # of each class, and their means over the classes that are labelled
+MEASURES = (*METRICS, *OF_CLASSES)
+RESAMPLES = 1000
+ENDS = (2.5, 97.5)  # percent of the resamples that lie below an interval's ends
+CHUNK = 2**24  # counts that are worked on together, for memory
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one system with one lead set answered for N recordings, each by a network that had not learnt from it.
+
+    probabilities (N, 26) float32, 0 for a class that the system does not know; answers (N, 26) bool by its own rule,
+    optimised (N, 26) bool by thresholds found on the training part of each fold; the number of weights of all its
+    networks that answer together, seconds of training and seconds to answer one recording. covered (N,) bool, where it
+    has answered at all, None for everywhere: what is not covered is not looked at.
+    """
+
+    system: str
+    leads: int
+    probabilities: np.ndarray
+    answers: np.ndarray
+    optimised: np.ndarray
+    parameters: int
+    training_seconds: float
+    answering_seconds: float
+    covered: np.ndarray | None = None
+
+    @property
+    def known(self):
+        """Which classes the system knows: (26,) bool."""
+        return self.probabilities.any(axis=0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Trials of systems on the same N recordings: labels (N, 26) bool, sources (N,) text, folds (N,) int."""
+
+    labels: np.ndarray
+    sources: np.ndarray
+    folds: np.ndarray
+    trials: tuple[Trial, ...]
+
+    def covered(self, trial):
+        """Return which recordings a trial has answered: (N,) bool."""
+        return np.ones(len(self.labels), bool) if trial.covered is None else trial.covered
+
+    def first(self, trial):
+        """Return the place of the first system's trial with the same leads, None where there is no other."""
+        system = self.trials[0].system
+        places = (place for place, one in enumerate(self.trials) if (one.system, one.leads) == (system, trial.leads))
+        return None if trial.system == system else next(places, None)
+
+    @property
+    def lead_sets(self):
+        """The lead sets of the trials, the largest first."""
+        return sorted({trial.leads for trial in self.trials}, reverse=True)
+
+    @property
+    def systems(self):
+        """The systems in their order."""
+        return list(dict.fromkeys(trial.system for trial in self.trials))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Estimates of each trial, in the order of the trials.
+
+    `overall`: by measure (3,). `by_class`: by measure of OF_CLASSES (3, 26). `by_source` and `by_fold`: by source or
+    fold the same as overall, in `by_fold` without intervals. `differences`: by measure, minus the first system with
+    the same leads, on the recordings that both have answered; None where there is no other.
+    """
+
+    overall: list
+    by_class: list
+    by_source: list
+    by_fold: list
+    differences: list
+
+
+def measure(comparison, resamples=RESAMPLES, seed=0):
+    """Measure all trials of a Comparison; returns Findings.
+
+    The resamples are the same for all trials, so that what a difference varies by is not what both have in common.
+    """
+    once = [np.ones((len(comparison.labels), 1))]
+    counts = resampled(len(comparison.labels), resamples, seed)
+    worth = worth_of_answers(comparison.labels, load_weights()[1])
+    found, samples = Findings([], [], [], [], []), []
+    for trial in comparison.trials:
+        covered = comparison.covered(trial)
+
+        def of(rows, counts, trial=trial):
+            return sampled(trial, comparison.labels, worth, rows, counts)
+
+        samples.append(of(covered, counts))
+        estimates = {name: estimate(values) for name, values in samples[-1].items()}
+        found.overall.append({name: estimates[name] for name in MEASURES})
+        found.by_class.append({name: estimates[f"{name} by class"] for name in OF_CLASSES})
+        for groups, kept, how in (
+            (comparison.sources, found.by_source, counts),
+            (comparison.folds, found.by_fold, once),
+        ):
+            parts = {group: of(covered & (groups == group), how) for group in np.unique(groups).tolist()}
+            kept.append({
+                group: {name: estimate(part[name]) for name in MEASURES} for group, part in parts.items()
+            })  # fmt: skip
+        found.differences.append(None)
+        first = comparison.first(trial)
+        if first is not None:
+            other = comparison.trials[first]
+            pair = samples[-1], samples[first]
+            both = covered & comparison.covered(other)
+            if (both != covered).any() or (both != comparison.covered(other)).any():
+                pair = of(both, counts), of(both, counts, other)
+            found.differences[-1] = {name: estimate(pair[0][name] - pair[1][name]) for name in MEASURES}
+    return found
+
+
+def resampled(recordings, resamples, seed):
+    """Return how often each recording is drawn in samples with replacement, of as many: a list of (N, R) float32.
+
+    Together they have resamples + 1 columns, of which the first is that of the recordings themselves, each once.
+    """
+    generator = np.random.default_rng(seed)
+    chunks = []
+    for size in _sizes(resamples + 1, max(CHUNK // max(recordings, 1), 1)):
+        counts = np.empty((size, recordings), np.float32)
+        for row in counts:
+            row[:] = np.bincount(generator.integers(0, recordings, recordings), minlength=recordings)
+        if not chunks:
+            counts[0] = 1
+        chunks.append(np.ascontiguousarray(counts.T))
+    return chunks
+
+
+def _sizes(total, most):
+    return [min(most, total - begun) for begun in range(0, total, most)]
+
+
+def sampled(trial, labels, worth, rows, counts):
+    """Return a trial's measures on the recordings `rows` (N,) bool, each counted as `counts` say: a dict of arrays.
+
+    `counts` is a list of (N, R) arrays; by measure (R,) for all of R together, and by 'MEASURE by class' (26, R).
+    """
+    if rows.all():
+        rows = slice(None)  # spares copies
+    labels, worth, probabilities = labels[rows], worth[rows], trial.probabilities[rows]
+    outputs = dict(zip(METRICS, (trial.optimised[rows], trial.answers[rows], probabilities >= HALF / 100), strict=True))
+    earned = np.array([*(earnings(labels, given, worth) for given in outputs.values()), *limits_of(labels, worth)])
+    parts = []
+    for chunk in counts:
+        chunk = chunk[rows]
+        *totals, base, best = np.einsum("mn,nr->mr", earned, chunk)
+        part = dict(zip(METRICS, scaled(np.array(totals), base, best), strict=True))
+        drawn = chunk.any(axis=0)
+        for name in METRICS:
+            part[name][~drawn] = np.nan
+        areas = roc_and_pr_areas(labels, probabilities, chunk)
+        labelled = counted(labels, chunk) > 0
+        f_measure = np.where(labelled, f_measures(labels, outputs[OPTIMISED], chunk), np.nan)
+        for name, values in zip(OF_CLASSES, (*areas, f_measure), strict=True):
+            part[name], part[f"{name} by class"] = mean_of_known(values), values
+        parts.append(part)
+    return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+
+
+def estimate(samples):
+    """Return value, low and high of samples (..., R) whose first is the value: (3, ...), low and high of the others.
+
+    Samples that do not exist, as of a class that a resample has none of, are left out.
+    """
+    value, others = samples[..., 0], samples[..., 1:]
+    ends = np.full((2, *value.shape), np.nan)
+    for place in np.ndindex(value.shape):
+        known = others[place][~np.isnan(others[place])]
+        if known.size and not np.isnan(value[place]):
+            ends[(slice(None), *place)] = np.percentile(known, ENDS)
+    return np.array([value, *ends])

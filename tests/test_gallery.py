@@ -1,0 +1,47 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_measures import made_comparison
+
+from ecg.gallery import number_of, pictures, said
+from ecg.measures import measure
+
+TRIALS = ({"system": "a"}, {"system": "b"}, {"system": "a", "leads": 2})
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return made_comparison(trials=TRIALS)
+
+
+def test_every_lead_set_has_its_pictures_and_says_in_words_what_they_show(comparison):
+    drawn = {one.name: one for one in pictures(comparison, measure(comparison, 5))}
+    kinds = ("scores_12", "differences_12", "classes_12", "sources_12", "scores_2", "classes_2", "sources_2")
+    assert list(drawn) == [*(f"{kind}_leads" for kind in kinds), "costs"]
+    found = measure(comparison, 5).overall
+    values = [f"{found[place]['metric optimised'][0]:.3f}" for place in (0, 1)]
+    assert drawn["scores_12_leads"].alternative == f"metric optimised: a {values[0]}, b {values[1]}"
+    assert ", TInv." in drawn["classes_12_leads"].caption
+    assert all(one.title and one.caption and one.alternative for one in drawn.values())
+
+
+def test_a_source_that_is_the_only_one_has_no_picture_of_its_own(comparison):
+    one = replace(comparison, sources=np.full(150, "Georgia"))
+    assert not any("sources" in picture.name for picture in pictures(one, measure(one, 2)))
+
+
+def test_recordings_without_labels_have_no_picture_of_classes(comparison):
+    nothing = replace(comparison, labels=np.zeros_like(comparison.labels))
+    names = [one.name for one in pictures(nothing, measure(nothing, 3))]
+    assert "scores_12_leads" in names and not any("classes" in name for name in names)
+
+
+def test_estimates_are_said_with_their_interval_where_there_is_one():
+    assert said((0.51234, 0.5, 0.525)) == ("0.512", "0.500 to 0.525")
+    assert said((-0.1, -0.2, 0.05), "+") == ("−0.100", "−0.200 to +0.050")
+    assert said((0.5, np.nan, np.nan)) == ("0.500", "") and said((np.nan, np.nan, np.nan)) == ("n/a", "")
+
+
+def test_one_is_one_and_others_are_several():
+    assert [number_of(count, "system") for count in (0, 1, 1200)] == ["0 systems", "1 system", "1,200 systems"]

@@ -1,0 +1,77 @@
+import base64
+from html.parser import HTMLParser
+
+from ecg.page import Cell, listed, page, picture, table
+
+VOID = {"meta", "img", "br", "link"}
+
+
+class Read(HTMLParser):
+    """What a page is made of: tags that do not close in order, attributes by tag, text by the tag that it is in."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.attributes, self.texts = [], [], [], []
+        self.feed(text)
+        self.close()
+        self.wrong += self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.attributes.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append((self.open[-1] if self.open else "", data))
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.attributes if name == tag]
+
+    def text_in(self, tag):
+        return [text for name, text in self.texts if name == tag]
+
+
+BAD = '<script>alert("1 & 2")</script>'
+
+
+def test_whatever_is_told_is_text_on_the_page(tmp_path):
+    path = tmp_path / "one.svg"
+    path.write_text("<svg/>")
+    parts = [listed([BAD]), picture(path, BAD, BAD, BAD), table((BAD, "b"), {BAD: [[Cell(BAD), Cell(BAD, BAD)]]}, BAD)]
+    read = Read(page(BAD, [BAD], {BAD: parts}))
+    assert not read.wrong and not read.of("script")
+    for tag in ("title", "h1", "h2", "p", "li", "figcaption", "b", "caption", "th", "td", "small", "a"):
+        assert any(BAD in text for text in read.text_in(tag)), tag
+    assert read.of("img")[0]["alt"] == BAD
+
+
+def test_a_picture_is_part_of_the_page(tmp_path):
+    for name, kind in (("one.svg", "image/svg+xml"), ("one.png", "image/png")):
+        (tmp_path / name).write_bytes(b"\x89 what is drawn")
+        start, data = Read(picture(tmp_path / name, "", "", "")).of("img")[0]["src"].split(",")
+        assert start == f"data:{kind};base64" and base64.b64decode(data) == b"\x89 what is drawn"
+
+
+def test_a_table_names_its_columns_rows_and_groups():
+    groups = {
+        "first": [[Cell("a"), Cell("1", "of 2"), Cell("3", strong=True)]],
+        "": [[Cell("b"), Cell("4"), Cell("5")]],
+    }
+    read = Read(table(("name", "x", "y"), groups, "What it is"))
+    assert not read.wrong
+    assert [attributes["scope"] for attributes in read.of("th")] == ["col"] * 3 + ["rowgroup", "row", "row"]
+    assert read.text_in("th") == ["name", "x", "y", "first", "a", "b"] and read.text_in("td") == ["1", "4", "5"]
+    assert (read.text_in("small"), read.text_in("strong")) == (["of 2"], ["3"])
+    assert not Read(table((), {"": [[Cell("a"), Cell("b")]]}, "")).of("thead")
+
+
+def test_the_contents_lead_to_the_sections():
+    read = Read(page("Title", [], {"One": [], "Two": ["<p>text</p>"]}))
+    assert [f"#{section['id']}" for section in read.of("section")] == [link["href"] for link in read.of("a")]
+    assert read.text_in("a") == read.text_in("h2") == ["One", "Two"]
+    assert read.of("html")[0]["lang"] == "en" and {"charset": "utf-8"} in read.of("meta")

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from ecg.panels import area_map, cost_chart, forest, plain, span_of
+
+NOTHING = np.full(3, np.nan)
+
+
+def words(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def around(*values, width=0.02):
+    return np.array([(value, value - width, value + width) for value in values])
+
+
+def shown(figure):
+    figure.draw_without_rendering()
+    return [axes for axes in figure.axes if axes.get_visible()]
+
+
+def test_each_system_has_its_row_and_each_measure_its_panel():
+    panels = {"metric": around(0.5, 0.6, 0.4), "AUROC": np.array([*around(0.9, 0.8), NOTHING])}
+    axes = shown(forest(["a", "b", "c"], panels, {"metric": {"at 0.5": [0.45, 0.5, 0.3]}}))
+    assert [one.get_title("left") for one in axes] == ["metric", "AUROC"]
+    for one, estimates in zip(axes, panels.values(), strict=True):
+        bars, dots = one.collections[:2]
+        known = ~np.isnan(estimates[:, 0])
+        np.testing.assert_allclose(dots.get_offsets()[known], np.c_[estimates[:, 0], range(3)][known])
+        ends = [segment[:, 0] for segment in bars.get_segments() if len(segment)]
+        np.testing.assert_allclose(ends, estimates[known, 1:])
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["a", "b", "c"]
+    assert axes[0].get_ylim()[0] > axes[0].get_ylim()[1], "the first system is on top"
+    assert words(axes[0]) == [] and words(axes[1]) == ["n/a"]
+    assert list(axes[0].lines[-1].get_xdata()) == [0.45, 0.5, 0.3] and axes[0].get_xlim()[0] < 0.3
+
+
+def test_the_line_is_at_the_first_system_or_for_differences_at_nothing():
+    for zero, expected in ((False, 0.5), (True, 0)):
+        axes = shown(forest(["a", "b"], {"x": around(0.5, 0.6)}, zero=zero))[0]
+        assert axes.lines[0].get_xdata()[0] == expected
+    assert not shown(forest(["a"], {"x": np.array([NOTHING])}))[0].lines
+
+
+def test_an_axis_is_that_of_the_systems_that_are_near_and_tells_of_those_that_are_far():
+    low, high = span_of(around(0.5, 0.45, 0.48, 0.1))
+    assert 0.3 < low < 0.43 and 0.52 < high < 0.6
+    axes = shown(forest(list("abcd"), {"x": around(0.5, 0.45, 0.48, -0.1)}))[0]
+    assert words(axes) == ["◂ −0.100"]
+    low, high = span_of(around(0.5, 0.6), zero=True)
+    assert low < 0 and high > 0.62
+
+
+@pytest.mark.parametrize("estimates", [[NOTHING], [(0.5, np.nan, np.nan)], np.zeros((2, 3))])
+def test_an_axis_has_room_whatever_there_is(estimates):
+    low, high = span_of(np.array(estimates))
+    assert high - low > 0.02
+
+
+def test_more_panels_than_a_row_holds_go_into_several():
+    axes = shown(forest(["a"], {str(place): around(0.5) for place in range(6)}))
+    assert len(axes) == 6 and len({one.get_subplotspec().rowspan.start for one in axes}) == 2
+
+
+def test_areas_are_told_in_hundredths_where_a_system_knows_the_class():
+    areas = np.array([[0.991, 0.5, np.nan], [0.75, 0.5, 0.8]])
+    known = np.array([[True, False, True], [True, True, True]])
+    axes = shown(area_map(["a", "a longer name"], [("AF", 1200), ("SB", 9), ("PR", 1)], areas, known))[0]
+    assert words(axes) == ["99.1", "75.0", "–", "50.0", "n/a", "80.0"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["AF  (1,200)", "SB  (9)", "PR  (1)"]
+
+
+def test_each_system_has_a_point_for_each_lead_set_and_cost():
+    points = [("a", 12, around(0.5)[0], (1e6, 60, 5)), ("a", 2, around(0.4)[0], (1e6, 30, 0)),
+              ("b", 12, NOTHING, (1e4, 10, 1))]  # fmt: skip
+    axes = shown(cost_chart(points, "metric", ("weights", "seconds", "ms")))
+    assert [one.get_xlabel() for one in axes] == ["weights", "seconds", "ms"]
+    assert [sorted(words(one)) for one in axes] == [["12", "2"], ["12", "2"], ["12"]]
+    assert all(one.get_xscale() == "log" for one in axes)
+
+
+def test_costs_that_are_not_known_leave_an_empty_chart():
+    assert len(shown(cost_chart([("a", 12, NOTHING, (0, 0, np.nan))], "metric", ("x", "y", "z")))) == 3
+
+
+def test_names_are_no_formulas_and_no_commands():
+    assert plain("$x_1$ \x1b[31m") == r"\$x_1\$ \x1b[31m"
+    figure = forest(["$\\nope$"], {"$\\bad{$": around(0.5)})
+    shown(figure)
