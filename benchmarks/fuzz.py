@@ -71,7 +71,7 @@ def networks():
     settings = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
     half = np.full(26, 0.5)
     return {
-        count: Bundle(leads, settings, half, settings.build(count, None, len(TRAINED)))
+        count: Bundle.of_one(leads, settings, half, settings.build(count, None, len(TRAINED)))
         for count, leads in LEAD_SETS.items()
     }
 

@@ -21,7 +21,7 @@ def growth(bench):
     What does not grow is made small or left out: networks have no blocks, and no pages are drawn. Beside the clock's
     time there is the processors', which other work on the machine changes less.
     """
-    from ecg import pipeline
+    from ecg import method, pipeline
     from ecg.cleaning import CleaningSettings
     from ecg.networks import NetworkSettings
     from ecg.training import TrainingSettings
@@ -34,7 +34,7 @@ def growth(bench):
     def train_on(size):
         model, begun = bench.place / "model", processors_of(os.getpid())
         shutil.rmtree(model, ignore_errors=True)
-        with patch.object(pipeline, "PICTURES", 0):
+        with patch.object(method, "PICTURES", 0):
             pipeline.train(bench.place / f"{size}", model, settings, log=lambda line: None)
         worked[size].append(processors_of(os.getpid()) - begun)
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from ecg.bundle import load_bundle
 from ecg.cleaning import CleaningSettings
-from ecg.fitting import columns_of
 from ecg.labels import COLUMN, TRAINED, expand
 from ecg.leads import LEADS
 from ecg.networks import NetworkSettings
@@ -27,7 +26,6 @@ from ecg.review import omitted
 from ecg.scoring import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
 from ecg.store import build_store
 from ecg.synthetic import synthesize
-from ecg.training import predict
 
 WRONG = 0.05
 LUMPING, OMISSION = CleaningSettings().rules
@@ -58,9 +56,9 @@ def measure(seed, options):
                             keep_stages=True, jobs=options.jobs)  # fmt: skip
         results = train(data, folder / "model", settings)
         bundle = load_bundle(folder / "model", LEADS)
-        probabilities = expand(predict(bundle.network, test, everything, columns_of(12), "held out"))
+        probabilities = expand(bundle.ensemble.predicted({test.preparation: test}, everything, "held out"))
         half = challenge_score(expected, probabilities >= 0.5, weights)
-        answered = challenge_score(expected, probabilities >= bundle.thresholds, weights)
+        answered = challenge_score(expected, probabilities >= bundle.rule.thresholds, weights)
         areas = roc_and_pr_areas(expected[:, TRAINED], probabilities[:, TRAINED])
         found[name] = {
             "metric": answered, "metric at 0.5": half, "AUROC": mean_of_known(areas[0]),

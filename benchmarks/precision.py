@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from ecg.arguments import given
-from ecg.labels import TRAINED, expand
+from ecg.labels import TRAINED
 from ecg.leads import LEADS
-from ecg.scoring import challenge_score, decide, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.scoring import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
 from ecg.startup import start_keras
 
 PRECISIONS = ("float32", "bfloat16")
@@ -26,14 +26,12 @@ MOST = 0.02  # that a score may lose
 def scores(data, test, settings, folder):
     """Return what networks come to that are trained on a folder, on the recordings of a Store: metric and AUROC."""
     from ecg.bundle import load_bundle
-    from ecg.fitting import columns_of
     from ecg.pipeline import train
-    from ecg.training import predict
 
     train(data, folder, settings)
     bundle = load_bundle(folder, LEADS)
-    answers = predict(bundle.network, test, np.arange(len(test)), columns_of(len(LEADS)), "held out")
-    answered = decide(expand(answers), bundle.thresholds, bundle.empty)
+    answers = bundle.ensemble.predicted({test.preparation: test}, np.arange(len(test)), "held out")
+    answered = bundle.rule.answers(answers)
     areas = roc_and_pr_areas(test.labels[:, TRAINED], answers)[0]
     return challenge_score(test.labels, answered, load_weights()[1]), mean_of_known(areas)
 

@@ -39,11 +39,12 @@ from ecg.labels import TRAINED
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.parallel import each
 from ecg.records import find_records, read_record
-from ecg.resampling import TAPS
+from ecg.resampling import RATE, taps_of
 from ecg.startup import start_keras
 from ecg.store import build_store
 
 MADE_FOR_IT = {"amx_bf16", "avx512_bf16"}  # what Linux calls a processor's instructions for bfloat16
+TAPS = taps_of(RATE)
 FILTERS = {f"FIR of {TAPS} taps, as ours": TAPS, "Butterworth of order 3": 0}
 CALLS = 20  # of what takes milliseconds, for each time that is taken
 REPEATS = 5  # of all batches, likewise
@@ -205,10 +206,10 @@ def answer(bench):
     """Answer for one recording, against the network's forward pass alone."""
     path = find_records(recordings(bench))[0]
     model, text, integers = team_code.load_model(models(bench), LEADS), read_header_text(path), read_record(path)[1]
-    signal = np.zeros((1, LENGTH, len(LEADS)), np.float32)
+    signal, network = np.zeros((1, LENGTH, len(LEADS)), np.float32), model.ensemble.general.members[0].network
     seconds = yield {
         "answer": lambda: [team_code.run_model(model, text, integers) for _ in range(CALLS)],
-        "pass": lambda: [model.network.predict_on_batch(signal) for _ in range(CALLS)],
+        "pass": lambda: [network.predict_on_batch(signal) for _ in range(CALLS)],
     }
     whole, forward = seconds["answer"] / CALLS, seconds["pass"] / CALLS
     yield Row(f"one answer of run_model, {told(whole)}", f"the forward pass, {told(forward)}", whole / forward, 2)

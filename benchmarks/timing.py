@@ -127,12 +127,12 @@ def build(bench, leads):
 def training_step(network, signals):
     """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training` does."""
     from ecg.losses import AsymmetricLoss
-    from ecg.training import make_ready
+    from ecg.training import TrainingSettings, make_ready
     from ecg.work import at_work
 
     labels = (np.random.default_rng(1).random((len(signals), len(TRAINED))) < 0.1).astype(np.float32)
     masks = np.ones_like(labels)
-    make_ready(network, AsymmetricLoss(), 1e-4)
+    make_ready(network, AsymmetricLoss(), TrainingSettings().fresh_optimizer())
     work = at_work(network)
     return lambda: float(work.train(signals, labels, masks))
 
@@ -145,6 +145,6 @@ def models(bench):
     folder = bench.place / "models"
     if not folder.exists():
         for count, leads in LEAD_SETS.items():
-            bundle = Bundle(leads, NetworkSettings(**bench.network), np.full(26, 0.5), build(bench, count))
+            bundle = Bundle.of_one(leads, NetworkSettings(**bench.network), np.full(26, 0.5), build(bench, count))
             save_bundle(bundle, folder)
     return folder

@@ -8,11 +8,11 @@ import argparse
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from ecg.arguments import diagnosis, given, habit, momentum, picture, positive, proportion, share, whole
+from ecg.arguments import given, picture, positive, proportion, share, whole
 from ecg.leads import LEAD_SETS
+from ecg.options import add_omission, add_settings, recipe, training_settings
 from ecg.reasons import printable
 from ecg.startup import start_keras
 
@@ -31,10 +31,13 @@ def train(commands):
         start_keras()
         from ecg import pipeline
         from ecg.headers import RecordError
+        from ecg.peaks import NeuroKitMissing
         from ecg.training import TrainingError
 
-        with reported(RecordError, TrainingError):
-            pipeline.train(arguments.data, arguments.model, training_settings(arguments))
+        with reported(ValueError):
+            settings = training_settings(arguments)
+        with reported(RecordError, TrainingError, NeuroKitMissing):
+            pipeline.train(arguments.data, arguments.model, settings)
 
     parser.set_defaults(run=run)
 
@@ -52,77 +55,51 @@ def estimate(commands):
         from ecg.headers import RecordError
         from ecg.training import TrainingError
 
+        with reported(ValueError):
+            settings = training_settings(arguments)
         with reported(RecordError, TrainingError):
-            estimate.estimate(arguments.data, training_settings(arguments))
+            estimate.estimate(arguments.data, settings)
 
     parser.set_defaults(run=run)
 
 
-def add_settings(parser):
-    """Add the options that change the settings of a training."""
-    parser.add_argument("--seed", type=whole(0), metavar="N", help="of split, first weights, order, cuts and dropout")
+def compare(commands):
+    """Add the command that trains systems side by side."""
+    parser = commands.add_parser("compare", help="train systems on the same folds, and score them side by side",
+                                 epilog="The report is REPORT/comparison/comparison.html.")  # fmt: skip
+    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
+    parser.add_argument("report", metavar="REPORT", type=Path, help="folder for the report, and for what is under way")
+    parser.add_argument("--systems", nargs="+", metavar="NAME",
+                        help="of train --system; by default the five of the literature")  # fmt: skip
     parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
-    parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
-    parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, in each training")
-    parser.add_argument(
-        "--averaging", type=momentum, metavar="F", help="momentum of the average of the weights; 0: none"
+    held = parser.add_mutually_exclusive_group()
+    held.add_argument(
+        "--folds", type=whole(2), metavar="N", help="into how many parts recordings go, each held out once; 5"
     )
-    parser.add_argument("--batch", type=whole(1), metavar="N", help="recordings, at the most; fewer take less memory")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="that the networks are trained in")
-    parser.add_argument("--hours", type=positive, metavar="H", help="that all may take, the saving of models included")
-    parser.add_argument("--resamples", type=whole(0), metavar="N", help="that thresholds are averaged over; 0: none")
-    parser.add_argument("--empty", type=diagnosis, metavar="CLASS",
-                        help="declared where no class passes its threshold, such as NSR; none by default")  # fmt: skip
-    parser.add_argument("--no-relabel-flutter", action="store_true", help="believe Ningbo's labels AFL")
-    parser.add_argument("--no-relabel-cpsc", action="store_true", help="add nothing that CPSC does not label")
-    parser.add_argument("--no-masks", action="store_true", help="believe all labels in round 2; there is no round 1")
-    parser.add_argument("--lumping", type=habit, action="append", default=[], metavar="SOURCE=AFL,AF",
-                        help="another source that writes the first class for the second, too; repeatable")  # fmt: skip
-    add_omission(parser)
+    held.add_argument("--leave-out", metavar="SOURCE", help="hold out the recordings of a source, such as georgia")
+    parser.add_argument(
+        "--hours", type=positive, metavar="H", help="that all trainings may take, each the same part of it"
+    )
+    parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, of each network")
+    parser.add_argument("--seed", type=whole(0), metavar="N", help="of folds, and of each training")
     parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
-    parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
 
+    def run(arguments):
+        start_keras()
+        from ecg import compare
+        from ecg.headers import RecordError
+        from ecg.peaks import NeuroKitMissing
+        from ecg.training import TrainingError
 
-def training_settings(arguments):
-    """Return the method's pipeline.Settings with what is given."""
-    from ecg.pipeline import Settings
+        with reported(RecordError, TrainingError, NeuroKitMissing, ValueError):
+            systems = arguments.systems and tuple(map(recipe, dict.fromkeys(arguments.systems)))
+            lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
+            named = ("folds", "leave_out", "hours", "epochs", "seed", "jobs")
+            others = given(**{name: getattr(arguments, name) for name in named})
+            plan = compare.Plan(**given(systems=systems, lead_sets=lead_sets), **others)
+            compare.compare(arguments.data, arguments.report, plan)
 
-    method, lead_sets = Settings(), arguments.leads and tuple(dict.fromkeys(arguments.leads))
-    return replace(
-        method,
-        **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs,
-                hours=arguments.hours, empty=arguments.empty),
-        keep_stages=arguments.keep_stages,
-        cleaning=cleaning_settings(arguments),
-        network=replace(method.network, **given(width=arguments.width)),
-        training=replace(method.training, **given(epochs=arguments.epochs, batch=arguments.batch,
-                                                  averaging=arguments.averaging, precision=arguments.precision)),
-    )  # fmt: skip
-
-
-def add_omission(parser):
-    """Add the option that names a source which omits classes."""
-    parser.add_argument("--omission", type=habit, action="append", default=[], metavar="SOURCE=AF,NSR,...",
-                        help="another source that labels these classes only; repeatable")  # fmt: skip
-
-
-def cleaning_settings(arguments):
-    """Return the method's CleaningSettings, less what is switched off and with the sources that were named."""
-    from ecg.cleaning import CleaningSettings, Lumping, Omission
-
-    method = CleaningSettings()
-    with reported(ValueError):
-        return CleaningSettings(
-            (
-                *(replace(rule, relabel=not arguments.no_relabel_flutter) for rule in method.lumpings),
-                *(Lumping((source,), classes) for source, classes in arguments.lumping),
-            ),
-            (
-                *(replace(rule, relabel=not arguments.no_relabel_cpsc) for rule in method.omissions),
-                *(Omission((source,), classes) for source, classes in arguments.omission),
-            ),
-            not arguments.no_masks,
-        )
+    parser.set_defaults(run=run)
 
 
 def plot(commands):
@@ -160,7 +137,7 @@ def ask(folder, header, recording):
 
     with reported(ModelError):
         bundle = load_bundle(folder, header.lead_names)
-    return {"probabilities": bundle.probabilities(header, recording), "thresholds": bundle.thresholds}
+    return {"probabilities": bundle.probabilities(header, recording), "thresholds": bundle.rule.thresholds}
 
 
 def review(commands):
@@ -251,7 +228,7 @@ def synthesize(commands):
     parser.set_defaults(run=run)
 
 
-COMMANDS = (train, estimate, plot, review, audit, synthesize)
+COMMANDS = (train, compare, estimate, plot, review, audit, synthesize)
 
 
 @contextmanager

@@ -66,6 +66,16 @@ def habit(text):
     return source.strip(), names
 
 
+def pair(text):
+    """Read CLASS=CLASS: two of the Challenge's abbreviations of scored classes."""
+    from ecg.labels import ABBREVIATIONS  # where it is asked for, so that help is instant
+
+    one, _, other = text.partition("=")
+    if not {one, other} <= set(ABBREVIATIONS):
+        raise argparse.ArgumentTypeError(f"{text} is not CLASS=CLASS, of {', '.join(ABBREVIATIONS)}")
+    return one, other
+
+
 def diagnosis(text):
     """Read the Challenge's abbreviation of a class that is trained."""
     from ecg.labels import EMPTY  # where it is asked for, so that help is instant

@@ -1,9 +1,10 @@
 """Which recordings, cut how, go together: a pure plan, then the arrays, then the next ones while the present are used.
 
-Nothing is ever padded: a batch holds recordings of one length.
+A batch holds signals of one length. By the method nothing is ever padded; other systems have one length for all.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,63 @@ from ecg.resampling import RATE
 # fall elsewhere in each epoch.
 GRID = np.array((1, 2, 4, 8, 16, 32, 64)) * RATE
 FULL = 20 * RATE  # samples; up to here a batch holds all the recordings asked for, beyond it fewer, for memory
+ZEROS, REPEATED = "zeros", "repeated"  # what a recording that is too short is filled up with
+
+
+@dataclass(frozen=True)
+class Window:
+    """How much of a recording a network sees at once; by the default, the method's, as much as there is.
+
+    length: samples, None for any; fill: what shorter recordings are filled up with at their end, zeros or themselves
+    repeated; overlap: samples that the pieces have in common, at the least, in which a longer one is answered. Raises
+    ValueError where these do not go together.
+    """
+
+    length: int | None = None
+    fill: str = ZEROS
+    overlap: int = 0
+
+    def __post_init__(self):
+        if self.fill not in (ZEROS, REPEATED) or not 0 <= self.overlap < (1 if self.length is None else self.length):
+            raise ValueError(f"a window of {self.length} samples, filled with {self.fill!r}, overlap {self.overlap}")
+
+    @property
+    def steps(self):
+        """Samples that training cuts recordings to, each to the largest that it reaches: (n,)."""
+        return GRID if self.length is None else np.array([self.length])
+
+    def starts(self, samples):
+        """Return where the pieces begin in which a recording is answered, evenly from its first to its last sample.
+
+        Of L samples there are ceil((L - length) / (length - overlap)) + 1 pieces (Zhao et al. 2022), or one.
+        """
+        beyond = 0 if self.length is None else max(int(samples) - self.length, 0)
+        last = -(-beyond // (self.length - self.overlap)) if beyond else 0
+        return beyond * np.arange(last + 1) // max(last, 1)
+
+    def put(self, window, samples):
+        """Fill a window (length, leads) up, in place, of which the first samples are a recording's, all it has."""
+        if self.fill == REPEATED:
+            for first in range(samples, len(window), samples):
+                part = window[first : first + samples]
+                part[:] = window[: len(part)]
+        else:
+            window[samples:] = 0
+
+    def pieces(self, signal):
+        """Return the pieces in which a recording (T, leads) is answered: (P, length, leads), or (1, T, leads)."""
+        if self.length is None:
+            return signal[np.newaxis]
+        starts = self.starts(len(signal))
+        pieces = np.empty((len(starts), self.length, signal.shape[1]), signal.dtype)
+        for piece, start in zip(pieces, starts, strict=True):
+            part = signal[start : start + self.length]
+            piece[: len(part)] = part
+            self.put(piece, len(part))
+        return pieces
+
+
+ANY = Window()
 
 
 class Batch(NamedTuple):
@@ -25,35 +83,45 @@ class Batch(NamedTuple):
     length: int
 
 
-def plan_training(lengths, size, generator):
-    """Shuffle recordings of the given lengths (N,) into batches of `size`, each cut at random to a step of the grid.
+def plan_training(lengths, size, generator, window=ANY):
+    """Shuffle recordings of the given lengths (N,) into batches of `size`, each cut at random to a step of the window.
 
     Every recording is in exactly one batch. What does not fill a batch joins the next shorter step where that has
     recordings of its own; else all batches of the step are a little smaller. ValueError where a recording is shorter
-    than the first step.
+    than the first step of a grid.
     """
-    if len(lengths) and min(lengths) < GRID[0]:
-        raise ValueError(f"a recording of {min(lengths)} samples is shorter than the shortest cut, {GRID[0]}")
-    step = step_of(lengths)
+    steps = window.steps
+    if window.length is None and len(lengths) and min(lengths) < steps[0]:
+        raise ValueError(f"a recording of {min(lengths)} samples is shorter than the shortest cut, {steps[0]}")
+    step = step_of(lengths, window)
     batches, waiting = [], np.array([], int)
-    for place in reversed(range(len(GRID))):
+    for place in reversed(range(len(steps))):
         group = np.concatenate([waiting, generator.permutation(np.flatnonzero(step == place))])
-        count = batch_size(size, GRID[place])
+        count = batch_size(size, steps[place], window)
         carried = len(group) % count if place > 0 and np.any(step == place - 1) else 0
         group, waiting = np.split(group, [len(group) - carried])
         for records in np.array_split(group, -(-len(group) // count)) if len(group) else ():
-            starts = generator.integers(0, lengths[records] - GRID[place], endpoint=True)
-            batches.append(Batch(records, starts, int(GRID[place])))
+            starts = generator.integers(0, np.maximum(lengths[records] - steps[place], 0), endpoint=True)
+            batches.append(Batch(records, starts, int(steps[place])))
     return [batches[place] for place in generator.permutation(len(batches))]
 
 
-def step_of(lengths):
-    """Return the place in the grid of the step that recordings of these lengths (N,) are cut to: (N,)."""
-    return np.searchsorted(GRID, lengths, side="right") - 1
+def step_of(lengths, window=ANY):
+    """Return the place among a window's steps of that which recordings of these lengths (N,) are cut to: (N,)."""
+    return np.maximum(np.searchsorted(window.steps, lengths, side="right") - 1, 0)
 
 
-def plan_whole(lengths, size):
-    """Put recordings of the given lengths (N,) into batches of at most `size`, each whole, with its exact equals."""
+def plan_whole(lengths, size, window=ANY):
+    """Put recordings of the given lengths (N,) into batches of at most `size`, each whole, with its exact equals.
+
+    By a window of one length, each comes in its pieces, one after the other.
+    """
+    if window.length is not None:
+        starts = [window.starts(length) for length in lengths]
+        records = np.repeat(np.arange(len(lengths)), [len(each) for each in starts])
+        starts = np.concatenate([*starts, np.array([], int)])
+        parts = (slice(first, first + size) for first in range(0, len(records), size))
+        return [Batch(records[part], starts[part], window.length) for part in parts]
     order = np.argsort(lengths, kind="stable")
     runs = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else []
     batches = []
@@ -66,19 +134,25 @@ def plan_whole(lengths, size):
     return batches
 
 
-def batch_size(size, length):
-    """Return how many recordings of a length make a batch: `size`, or as many as hold the samples of `size` at 20 s."""
-    return max(1, min(size, size * FULL // int(length)))
+def batch_size(size, length, window=ANY):
+    """Return how many recordings of a length make a batch: `size`, or as many as hold the samples of `size` at 20 s.
+
+    By a window of one length it is `size`.
+    """
+    return size if window.length else max(1, min(size, size * FULL // int(length)))
 
 
-def gather(store, records, columns, batch):
-    """Read a batch of `records`, places in the store, (n,): (B, T, leads) float32, mV at 250 Hz."""
+def gather(store, records, columns, batch, window=ANY):
+    """Read a batch of `records`, places in the store, (n,): (B, T, leads) float32, mV."""
     signals = np.empty((len(batch.records), batch.length, len(columns)), np.float32)
     chosen = records[batch.records]
-    store.expect(chosen, batch.starts, batch.length)
+    counts = np.minimum(store.lengths[chosen] - batch.starts, batch.length)
+    store.expect(chosen, batch.starts, counts)
     leads = slice(None) if tuple(columns) == tuple(range(len(LEADS))) else list(columns)  # all are copied at a stretch
-    for signal, record, start in zip(signals, chosen, batch.starts, strict=True):
-        store.signal(record, leads, start, batch.length, out=signal)
+    for signal, record, start, count in zip(signals, chosen, batch.starts, counts, strict=True):
+        store.signal(record, leads, start, count, out=signal[:count])
+        if count < batch.length:
+            window.put(signal, count)
     store.release()
     return signals
 

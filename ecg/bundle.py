@@ -1,82 +1,95 @@
-"""What is saved of a trained network, loaded again, and answers for one recording: weights plus JSON."""
+"""What is saved of trained networks, loaded again, and answers for one recording: weights plus JSON."""
 
-import hashlib
-import json
 import warnings
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import version
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
-import keras
 import numpy as np
 
+from ecg.descriptions import CLASSES, ModelError, check, described, description, read_description, sha256
+from ecg.ensemble import Ensemble, Group, Member
 from ecg.files import aside, read_bytes
 from ecg.headers import parse_header
-from ecg.labels import EMPTY, SCORED, TRAINED, expand
-from ecg.layers import ACTIVATIONS
+from ecg.labels import EMPTY, expand
 from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
-from ecg.networks import NetworkSettings
-from ecg.records import SignalError
-from ecg.resampling import RATE
-from ecg.scoring import decide
+from ecg.person import person
+from ecg.rules import Rule
 from ecg.signals import by_leads, pieces, preprocess
 
-FORMAT = 2  # of the JSON file
-CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)
-LARGEST_JSON, LARGEST_WEIGHTS = 2**20, 2**31  # bytes of the two files
-LARGEST_SIZE, MOST_PAIRS = 2**16, 16  # of anything in a network, and of its pairs of blocks
+__all__ = ("CLASSES", "Bundle", "ModelError", "load_bundle", "model_files", "save_bundle")
+
+LARGEST_WEIGHTS = 2**31  # bytes of a file of weights
 # What Keras raises over weights that are damaged, or another network's.
 DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError,
            UserWarning)  # fmt: skip
 
 
-class ModelError(RuntimeError):
-    """A model folder that cannot answer for the leads asked for; the message says what is missing or foreign."""
-
-
 @dataclass(frozen=True)
 class Bundle:
-    """A network for a lead set, its settings, and the thresholds (26,) of the classes: all that an answer needs.
+    """The networks of a system for a lead set and how their probabilities become answers: all that an answer needs.
 
-    `empty` is the class, by its abbreviation, that is answered where none reaches its threshold; None, the method's,
-    leaves that answer empty. `mended` counts the recordings answered so far in which faults of a kind were mended
-    (ecg.signals.Repair). ValueError where `empty` is not a class that is trained.
+    `mended` counts the recordings answered so far in which faults of a kind were mended (ecg.signals.Repair).
+    ValueError where what is answered for nothing is not a class that is trained, or a threshold is not a number.
     """
 
     leads: tuple[str, ...]
-    settings: NetworkSettings
-    thresholds: np.ndarray
-    network: keras.Model
-    empty: str | None = None
+    ensemble: Ensemble
+    rule: Rule
+    system: str = "cai2021"
     mended: Counter = field(default_factory=Counter, compare=False)
 
+    @classmethod
+    def of_one(cls, leads, settings, thresholds, network, empty=None):
+        """Return a Bundle of one network for the classes of the method, built by its settings, for a lead set."""
+        group = Group(EMPTY, (Member(tuple(leads), settings, network),))
+        return cls(tuple(leads), Ensemble(group), Rule(thresholds, empty=empty))
+
     def __post_init__(self):
-        if self.empty not in (None, *EMPTY):
-            raise ValueError(f"empty is {self.empty!r}, expected None or one of {', '.join(EMPTY)}")
+        if self.rule.empty not in (None, *EMPTY):
+            raise ValueError(f"empty is {self.rule.empty!r}, expected None or one of {', '.join(EMPTY)}")
+        if not np.isfinite(self.rule.thresholds).all():
+            raise ValueError(f"thresholds are {self.rule.thresholds}, expected numbers")
+
+    @property
+    def thresholds(self):
+        """The thresholds of the 26 classes: (26,)."""
+        return self.rule.thresholds
+
+    @property
+    def known(self):
+        """Which of the 26 classes the networks tell: (26,) bool."""
+        columns = self.ensemble.general.columns
+        return expand(np.ones(len(columns), bool), columns)
 
     def probabilities(self, header, recording):
         """Return the probabilities of the 26 classes, (26,) float32, for a Header and its stored integers (L, T).
 
-        A recording of more than 144 s, the longest that training sees, is answered in equal parts, one at a time in
-        memory, all with the gain that its beginning shows to be right, and a class's probability is the greatest of
-        theirs: a finding counts wherever it is, as within a part by the network's global max pooling. A part without a
-        valid sample says nothing. Raises SignalError where the recording cannot be used.
+        Classes that the system does not know have 0. Raises SignalError where the recording cannot be used.
         """
-        recording = by_leads(header, recording)
-        answers, kinds, reason = [], set(), None
-        for piece in pieces(header, recording):
-            try:
-                prepared = preprocess(header, piece, self.leads, recording)
-            except SignalError as error:
-                reason = error
-            else:
-                kinds.update(repair.kind for repair in prepared.repairs)
-                answers.append(self.network.predict_on_batch(prepared.signal[np.newaxis])[0])
-        if not answers:
-            raise reason
+        return expand(self._probabilities(header, recording), self.ensemble.general.columns)
+
+    def _probabilities(self, header, recording):
+        """Return the probabilities (K,) of the system's classes.
+
+        A recording of more than 144 s, the longest that training sees, is answered in equal parts, one at a time in
+        memory, all with the gain that its beginning shows to be right. A part without a valid sample says nothing.
+        """
+        recording, kinds = by_leads(header, recording), set()
+
+        def parts():
+            for piece in pieces(header, recording):
+                yield cache(partial(signal_of, piece))
+
+        def signal_of(piece, preparation, leads):
+            prepared = preprocess(header, piece, leads, recording, preparation)
+            kinds.update(repair.kind for repair in prepared.repairs)
+            return prepared.signal
+
+        probabilities = self.ensemble.probabilities(parts, person(header.age, header.sex))
         self.mended.update(kinds)
-        return expand(np.max(answers, axis=0))
+        return probabilities
 
     def answer(self, header_text, recording):
         """Return the codes of the 26 classes, 0 or 1 for each, and its probability, as the Challenge's drivers ask.
@@ -84,38 +97,43 @@ class Bundle:
         Raises HeaderError or SignalError where the recording cannot be used.
         """
         name = next(iter(header_text.split(maxsplit=1)), "header")
-        probabilities = self.probabilities(parse_header(header_text, name), recording)
-        return list(CLASSES), decide(probabilities, self.thresholds, self.empty).astype(int), probabilities
+        columns = self.ensemble.general.columns
+        probabilities = self._probabilities(parse_header(header_text, name), recording)
+        return list(CLASSES), self.rule.answers(probabilities, columns).astype(int), expand(probabilities, columns)
 
 
 def save_bundle(bundle, folder):
     """Write a bundle into a model folder: N_leads.weights.h5, and N_leads.json, which comes last and makes it whole.
 
-    The same bundle gives the same bytes, whatever else the process has built. The JSON file holds the SHA-256 of the
-    weights' file and of its own content, so that neither is taken for what it is not.
+    Where there are several networks, the second one's weights are in N_leads.2.weights.h5, and so on. The same bundle
+    gives the same bytes, whatever else the process has built. The JSON file holds the SHA-256 of each file of weights
+    and of its own content, so that none is taken for what it is not.
     """
-    folder = Path(folder)
+    folder, number, groups = Path(folder), 0, {}
     folder.mkdir(parents=True, exist_ok=True)
-    weights, description = model_files(folder, len(bundle.leads))
-    with aside(weights) as part:
+    for name, group in bundle.ensemble.groups.items():
+        members = []
+        for member in group.members:
+            number += 1
+            weights = _save_weights(member, model_files(folder, len(bundle.leads), number)[0])
+            members.append(described(member, weights))
+        groups[name] = {"classes": list(group.classes), "members": members}
+    with aside(model_files(folder, len(bundle.leads))[1]) as part:
+        part.write_text(description(len(bundle.leads), bundle.system, bundle.rule, groups))
+
+
+def _save_weights(member, path):
+    """Write the weights of a Member into a file, and return its SHA-256."""
+    with aside(path) as part:
         # Keras saves a trained network's optimizer with it, twice as large; a fresh one has none.
-        network = bundle.settings.build(len(bundle.leads), None, len(TRAINED))
-        network.set_weights(bundle.network.get_weights())
+        network = member.fresh()
+        network.set_weights(member.network.get_weights())
         network.save_weights(part)
-        saved = _program(len(bundle.leads)) | {
-            "thresholds": dict(zip(CLASSES, bundle.thresholds.tolist(), strict=True)),
-            "empty": bundle.empty,
-            "network": asdict(bundle.settings),
-            "versions": {name: version(name) for name in ("keras", "numpy", "scipy")},
-            "weights": _sha256(part.read_bytes()),
-        }
-        saved["digest"] = _digest(saved)
-    with aside(description) as part:
-        part.write_text(json.dumps(saved, indent=1) + "\n")
+        return sha256(part.read_bytes())
 
 
 def load_bundle(folder, leads):
-    """Load the network of the richest lead set that leads of these names fill and the folder holds a model for.
+    """Load the networks of the richest lead set that leads of these names fill and the folder holds a model for.
 
     Names are in any order and case, and limb leads that follow from two others count as there. Nothing but text and
     numbers is read. Raises ModelError where the leads fill none of the five sets, where the folder holds no model for
@@ -128,106 +146,39 @@ def load_bundle(folder, leads):
         raise ModelError(f"leads {', '.join(leads) or 'none'} fill none of the lead sets: {others}")
     count = lead_set(leads, [count for count in LEAD_SETS if model_files(folder, count)[1].exists()])
     if not count:
-        description = model_files(folder, lead_set(leads))[1]
-        raise ModelError(f"{folder}: no model for leads {', '.join(leads)}, {description.name} is missing")
-    weights, description = model_files(folder, count)
-    saved = _read_description(description, count)
+        path = model_files(folder, lead_set(leads))[1]
+        raise ModelError(f"{folder}: no model for leads {', '.join(leads)}, {path.name} is missing")
+    saved, number, groups = read_description(model_files(folder, count)[1], count), 0, {}
+    for name, (classes, members) in saved.groups.items():
+        loaded = []
+        for member in members:
+            number += 1
+            loaded.append(_load_member(member, max(len(classes), 1), model_files(folder, count, number)[0]))
+        groups[name] = Group(classes, tuple(loaded))
+    return Bundle(LEAD_SETS[count], Ensemble(**groups), saved.rule, saved.system)
+
+
+def _load_member(saved, outputs, weights):
+    """Return the Member that a Described (ecg.descriptions) tells of, with so many outputs and a file of weights."""
     data = read_bytes(weights, LARGEST_WEIGHTS, ModelError)
-    _check(_sha256(data) == saved["weights"], weights, "SHA-256", _sha256(data), f"{saved['weights']} by the JSON file")
-    settings = _network_settings(saved["network"], description, count, len(data))
-    network = settings.build(count, None, len(TRAINED))
+    check(sha256(data) == saved.weights, weights, "SHA-256", sha256(data), f"{saved.weights} by the JSON file")
+    # So that nothing absurd is built.
+    least = 4 * saved.settings.least(len(saved.leads), outputs)
+    check(least <= len(data), weights, "its size", f"{len(data):,} bytes", f"{least:,} and more by the JSON file")
     try:
+        member = Member.of(saved.leads, saved.settings, outputs, saved.answer, saved.view)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # in place of which Keras leaves out what it does not find
-            network.load_weights(weights)
+            member.network.load_weights(weights)
     except DAMAGED as error:
         # Keras tells how it goes through its own file, which helps nobody here.
         raise ModelError(f"{weights}: not the weights of the network that the JSON file describes") from error
-    finite = all(np.isfinite(values).all() for values in network.get_weights())
-    _check(finite, weights, "a weight", "not a number", "finite numbers")
-    thresholds = np.array([saved["thresholds"][name] for name in CLASSES], np.float64)
-    return Bundle(LEAD_SETS[count], settings, thresholds, network, saved["empty"])
+    finite = all(np.isfinite(values).all() for values in member.network.get_weights())
+    check(finite, weights, "a weight", "not a number", "finite numbers")
+    return member
 
 
-def model_files(folder, count):
-    """Return where a lead set's model is in a folder: its weights, and the description that makes it whole."""
-    return folder / f"{count}_leads.weights.h5", folder / f"{count}_leads.json"
-
-
-def _program(count):
-    """Return what the JSON file of a lead set's model says of the program that wrote it."""
-    classes = {"classes": list(CLASSES), "trained": [CLASSES[column] for column in TRAINED]}
-    return {"format": FORMAT, "leads": list(LEAD_SETS[count]), "sampling_frequency": RATE} | classes
-
-
-def _sha256(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-def _digest(saved):
-    """Return the SHA-256 of what a JSON file says, however it is laid out."""
-    return _sha256(json.dumps(saved, sort_keys=True, allow_nan=False).encode())
-
-
-def _check(holds, path, what, found, expected):
-    if not holds:
-        raise ModelError(f"{path}: {what} is {found!r:.200}, expected {expected}")
-
-
-def _refuse(name):
-    raise ValueError(f"{name} is not a number of JSON")
-
-
-def _read_description(path, count):
-    """Read the JSON file of a lead set's model, and check all but the sizes of the network."""
-    try:
-        saved = json.loads(read_bytes(path, LARGEST_JSON, ModelError), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not to be read as JSON: {error}") from error
-    _check(isinstance(saved, dict), path, "what it holds", saved, "an object")
-    for key, expected in _program(count).items():
-        _check(saved.get(key) == expected, path, key, saved.get(key), expected)
-    kinds = {"thresholds": dict, "empty": str | None, "network": dict, "versions": dict, "weights": str, "digest": str}
-    keys = sorted({**_program(count), **kinds})
-    _check(sorted(saved) == keys, path, "the list of its keys", sorted(saved), keys)
-    for key, kind in kinds.items():
-        _check(isinstance(saved[key], kind), path, key, saved[key], f"{kind}")
-    digest = _digest({key: value for key, value in saved.items() if key != "digest"})
-    _check(saved["digest"] == digest, path, "digest", saved["digest"], f"{digest}, which is that of its content")
-    _check(saved["empty"] in (None, *EMPTY), path, "empty", saved["empty"], f"null or one of {', '.join(EMPTY)}")
-    thresholds = saved["thresholds"]
-    _check(sorted(thresholds) == sorted(CLASSES), path, "the list of thresholds", list(thresholds), list(CLASSES))
-    for name, value in thresholds.items():
-        _check(_is_number(value) and 0 <= value <= 1, path, f"threshold of {name}", value, "a number from 0 to 1")
-    return saved
-
-
-def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _network_settings(saved, path, count, size):
-    """Return NetworkSettings as saved, sizes checked: `size` bytes hold their weights, so that nothing absurd is built.
-
-    What counts is the least of weights that the settings come to.
-    """
-    names = sorted(field.name for field in fields(NetworkSettings))
-    _check(sorted(saved) == names, path, "the list of the network's settings", sorted(saved), names)
-    for name in names:
-        value = saved[name]
-        if name == "dropout":
-            _check(_is_number(value) and 0 <= value < 1, path, name, value, "a number from 0 to below 1")
-            continue
-        if name == "activation":
-            _check(value in [*ACTIVATIONS], path, name, value, f"one of {', '.join(ACTIVATIONS)}")
-            continue
-        if name == "squeeze_ratio" and value is None:
-            continue
-        sizes = value if name == "kernels" else [value]
-        good = isinstance(sizes, list) and 1 <= len(sizes) <= MOST_PAIRS and all(type(each) is int for each in sizes)
-        good = good and all(1 <= each <= LARGEST_SIZE for each in sizes)
-        _check(good, path, name, value, f"1 to {LARGEST_SIZE:,}{f', {MOST_PAIRS} at most' * (name == 'kernels')}")
-    settings = NetworkSettings(**saved | {"kernels": tuple(saved["kernels"])})
-    least = settings.least(count, len(TRAINED))
-    _check(4 * least <= size, path, "the network", saved, f"one whose weights are {size:,} bytes")
-    return settings
+def model_files(folder, count, number=1):
+    """Return where a lead set's model is in a folder: the weights of its network so-and-so, and its description."""
+    later = f".{number}" if number > 1 else ""
+    return folder / f"{count}_leads{later}.weights.h5", folder / f"{count}_leads.json"

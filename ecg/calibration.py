@@ -5,36 +5,30 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from joblib import cpu_count
 
-from ecg.batches import GRID, batch_size, step_of
+from ecg.batches import batch_size, step_of
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage
 from ecg.devices import over_all
-from ecg.fitting import columns_of
-from ecg.headers import RecordError, read_header
-from ecg.labels import DISCARDED_SOURCES, TRAINED, expand, source_of
-from ecg.leads import LEADS
-from ecg.losses import FocalLoss
-from ecg.networks import computing_in
-from ecg.parallel import CHUNK
+from ecg.fitting import answering_part, built, examples_of, joined_loss
+from ecg.labels import TRAINED, class_columns, expand
+from ecg.method import Judge, staged
+from ecg.plan import GATE, GENERAL, Planned
 from ecg.report import Results, write_report
 from ecg.review import Disagreement, draw_disagreements
-from ecg.scoring import load_weights, search_thresholds
-from ecg.store import build_store
-from ecg.training import PREDICTION_BATCH, Examples, make_ready, predict, train_epoch
+from ecg.sample import SAMPLE
+from ecg.training import PREDICTION_BATCH, make_ready, predict, train_epoch
 
-SAMPLE = "sample"  # folder of what is read
-CHUNKS, FEWEST_CHUNKS = 4, 16  # of recordings that are read as a sample: for each process, and at the least
 WARM_STEPS = 10  # the first ones are slow, ...
 WARM_SECONDS, TIMED_SECONDS = 3.0, 3.0  # ... and have so long at the most, as those that are timed
 SMALLER = 4  # of how many times fewer recordings the batches are that tell what a batch takes whatever its size
+BUILDS = 3  # of a network that is saved: where its weights are known, as it answers, and as it is written
 
 
 class Pace(NamedTuple):
     """Seconds that batches take: one of whatever size, each sample of a recording in it, and a shape that is new.
 
-    A sample is one moment at 250 Hz of one recording, all its leads together.
+    A sample is one moment of one recording, at the sampling frequency of the network, all its leads together.
     """
 
     batch: float
@@ -53,110 +47,92 @@ class Pace(NamedTuple):
 class Networks(NamedTuple):
     """What networks take one after another: seconds until one is ready, its Pace in training and in answering, MB.
 
-    The first one takes `starting` seconds more. The memory is that of the second one, at the most; so much is left of
-    each, and its successors have it beside them.
+    The first one takes `starting` seconds more, and `saving` what is done for a model that holds one. The memory is
+    that of the second one, at the most; so much is left of each, and its successors have it beside them.
     """
 
     starting: float
     ready: float
     training: Pace
     answering: Pace
+    saving: float
     memory: float
     left: float
 
 
-def read_sample(data, paths, place, settings):
-    """Store a random sample of recordings as a training does; return the Store and seconds, to start and for each."""
-    jobs = settings.jobs or cpu_count()
-    known = [path for path in paths if source_of(path.stem) not in DISCARDED_SOURCES]
-    if not known:
-        raise RecordError(f"{data}: {len(paths):,} recordings, all of sources that are not trained on")
-    first, more = CHUNK * jobs, CHUNK * max(CHUNKS * jobs, FEWEST_CHUNKS)
-    order = np.random.default_rng(settings.seed).permutation(len(known))[: first + more]
-    chosen = [known[number] for number in order]
-    # The first ones start the processes; where there are few recordings, the others take that with them.
-    first = min(first, len(chosen) // 4)
-    parts, seconds = {"first": chosen[:first], SAMPLE: chosen[first:]}, {}
-    for name, part in parts.items():
-        if part:
-            link(part, place / name)
-            begun = time.monotonic()
-            try:
-                sample = build_store(place / name, place / f"store of {name}", jobs)
-            except RecordError as error:
-                raise RecordError(f"{data}: of a sample none can be used: {error}") from error
-            seconds[name] = time.monotonic() - begun
-    reading = seconds[SAMPLE] / len(parts[SAMPLE])
-    return sample, max(seconds.get("first", 0.0) - reading * first, 0.0), reading
+def between(one, other, share):
+    """Return what lies between two Networks, or Pace, by a share from 0, the one, to 1, the other."""
+    if isinstance(one, tuple):
+        return type(one)(*(between(*each, share) for each in zip(one, other, strict=True)))
+    return one + share * (other - one)
 
 
-def link(paths, folder):
-    """Link the files of records, by their headers' paths, into a folder, each record's into one of its own.
+def tried(store, peaks, settings, view, leads, group=GENERAL):
+    """Return the Stage of a network of a group as a training has it, for a View and leads, on a Store of a sample.
 
-    For names may come twice. A file that is not there, or that a header does not tell, is left out, and the store says
-    so. Raises FileExistsError where the folder has links already.
+    `peaks` are the StoredPeaks, where the network finds them.
     """
-    for number, path in enumerate(paths):
-        place = folder / f"{number:06}"
-        place.mkdir(parents=True)
-        try:
-            files = [lead.file for lead in read_header(path).leads]
-        except (RecordError, OSError):  # which the store tells of
-            files = []
-        for name in {path.name, path.with_suffix(".mat").name, *files}:
-            if path.with_name(name).exists():
-                (place / name).symlink_to(path.with_name(name).resolve())
+    everything, columns = np.arange(len(store)), class_columns(settings.classes)
+    targets = np.hstack([store.labels, store.beside])[:, columns].astype(np.float32)
+    judge = Judge(settings, store.labels, store.labels, store.sources, columns)
+    one = Planned("training", leads, group, 0, view)
+    split = everything, everything
+    stage, _ = staged(one, settings, store.sources, targets, np.ones_like(targets), [split], judge)
+    return stage if group == GATE or peaks is None else replace(stage, peaks=peaks, shares=(1.0, settings.peaks))
 
 
-def calibrated(sample, batch, settings, peak):
-    """Return what networks take, as Networks, by training one of 12 leads for a while and asking it, on a Store.
+def calibrated(stage, store, batch, seed, peak, started=False):
+    """Return what networks take, as Networks, by training that of a Stage for a while and asking it, on a Store.
 
-    The batches have so many recordings, and the Peak watches. Raises TrainingError where a loss is not a number, and
-    what the backend raises where the memory is too small.
+    The batches have so many recordings, and the Peak watches. Where one was `started` before, nothing is found of what
+    the first one takes, and of what they leave. Raises TrainingError where a loss is not a number, and what the backend
+    raises where the memory is too small.
     """
-    steps = GRID[step_of(sample.lengths)]
-    length, whole = commonest(steps), commonest(sample.lengths)
-    cut, uncut = np.flatnonzero(steps == length), np.flatnonzero(sample.lengths == whole)
-    labels = sample.labels[:, TRAINED].astype(np.float32)
-    training, columns = settings.training, columns_of(len(LEADS))
-
-    def examples(records):
-        return Examples(sample, records, columns, labels[records], np.ones((len(records), len(TRAINED)), np.float32))
+    window, learning = stage.view.window, stage.learning
+    if window.length:  # so that each is answered in one piece
+        store = replace(store, lengths=np.minimum(store.lengths, window.length))
+    steps = window.steps[step_of(store.lengths, window)]
+    wholes = steps if window.length else store.lengths
+    length, whole = commonest(steps), commonest(wholes)
+    cut, uncut = np.flatnonzero(steps == length), np.flatnonzero(wholes == whole)
 
     def train(size):
         def run(count):  # an epoch of so many steps, all of one shape
-            taught = examples(np.resize(cut, count * batch_size(size, length)))
-            order, average = np.random.default_rng(settings.seed), WeightAverage(training.averaging)
-            sized = replace(training, batch=size, smallest_batch=size, steps=1)
+            taught = examples_of(stage, store, np.resize(cut, count * batch_size(size, length, window)), network)
+            order, average = np.random.default_rng(seed), WeightAverage(learning.averaging)
+            sized = replace(learning, batch=size, smallest_batch=size, steps=1)
             train_epoch(network, taught, sized, order, average, f"training steps of {size}", Budget(None))
 
         return run
 
-    def answer(size):
+    def answer(size, part=None):
         def run(count):
-            records = np.resize(uncut, count * batch_size(size, whole))
-            predict(network, sample, records, columns, f"answers of {size}", size)
+            asked = examples_of(stage, store, np.resize(uncut, count * batch_size(size, whole, window)), network)
+            predict(part or network, asked, f"answers of {size}", size)
 
         return run
 
-    most, ready, memory = min(training.batch, PREDICTION_BATCH), [], []
-    for _ in range(2):  # the first one starts more than itself, and what it leaves of its memory shows with the second
+    most, ready, memory = min(learning.batch, PREDICTION_BATCH), [], []
+    for _ in range(1 if started else 2):  # the first starts more than itself; what is left of it shows with the second
         begun = time.monotonic()
-        with computing_in(training.precision):
-            network = settings.network.build(len(LEADS), None, len(TRAINED))
-        make_ready(network, over_all(FocalLoss()), training.first_rate)
+        network = built(stage, learning.precision)
+        building = time.monotonic() - begun
+        make_ready(network, over_all(joined_loss(stage, network)), learning.fresh_optimizer())
         train(batch)(1)
         answer(most)(1)
+        if stage.peaks is not None:
+            answer(most, answering_part(stage, network))(1)
         ready.append(time.monotonic() - begun)
         memory.append(peak.taken())
-    starting, left = max(ready[0] - ready[1], 0.0), max(memory[1] - memory[0], 0.0)
+    starting, left = max(ready[0] - ready[-1], 0.0), max(memory[-1] - memory[0], 0.0)
     found = []
-    for run, size, samples in ((train, batch, length), (answer, most, whole)):
+    for run, size, samples, times in ((train, batch, length, 1), (answer, most, whole, 1 + (stage.peaks is not None))):
         sizes = size, max(size // SMALLER, 1)
         (_, large), (first, small) = (steady(run(size)) for size in sizes)
-        found.append(pace(*(batch_size(size, samples) * samples for size in sizes), large, small, first))
-        ready[1] -= large + found[-1].shape  # of the first batch of each kind, which is counted with the others
-    return Networks(starting, max(ready[1], 0.0), *found, max(memory[1], peak.taken()), left)
+        found.append(pace(*(batch_size(size, samples, window) * samples for size in sizes), large, small, first))
+        ready[-1] -= times * (large + found[-1].shape)  # of batches that are counted with the others
+    memory = max(memory[-1], peak.taken())
+    return Networks(starting, max(ready[-1], 0.0), *found, BUILDS * building, memory, left)
 
 
 def pace(more, fewer, large, small, first):
@@ -192,17 +168,23 @@ def seconds_of(run):
     return time.monotonic() - begun
 
 
-def report_seconds(sample, place, settings):
-    """Return the seconds of a report for a sample: its tables and pictures for one lead set, and a page of ECG paper.
+def report_seconds(sample, settings):
+    """Return the seconds of a report for a Sample: its tables and pictures for one lead set, and a page of ECG paper.
 
-    They are left in the folder `place`, below which the sample was read.
+    They are left in the sample's folder. Where there is no round 1, no such page is drawn, and it takes none.
     """
-    generator, everything, weights = np.random.default_rng(settings.seed), np.arange(len(sample)), load_weights()[1]
-    probabilities = generator.random((len(sample), len(TRAINED)), np.float32)
-    search = search_thresholds(sample.labels, expand(probabilities), weights)
-    results = Results(sample, sample.labels, everything, everything, everything >= 0, [], [],
-                      np.ones_like(probabilities), [], {len(LEADS): search}, {len(LEADS): probabilities})  # fmt: skip
-    charts = seconds_of(lambda: write_report(place, results, settings))
-    one = Disagreement(place / SAMPLE / sample.paths[0], "", "", TRAINED[0], False, 1.0, expand(probabilities)[0])
-    pages = seconds_of(lambda: draw_disagreements(place, 2 * [one], search.thresholds)) / 2
+    store = sample.stores[settings.views[0].preparation]
+    everything, columns = np.arange(len(store)), class_columns(settings.classes)
+    probabilities = np.random.default_rng(settings.seed).random((len(store), len(columns)), np.float32)
+    judge, count = Judge(settings, store.labels, store.labels, store.sources, columns), settings.lead_sets[0]
+    search = judge.search(everything, probabilities)
+    results = Results(store, store.labels, everything, everything, everything >= 0, [], [],
+                      np.ones_like(probabilities), [], {count: search}, {count: probabilities}, {}, settings.classes,
+                      judge.rule(None))  # fmt: skip
+    charts = seconds_of(lambda: write_report(sample.place, results, settings))
+    if not settings.cleaning.masks:
+        return charts, 0.0
+    path = sample.place / SAMPLE / store.paths[0]
+    one = Disagreement(path, "", "", TRAINED[0], False, 1.0, expand(probabilities, columns)[0])
+    pages = seconds_of(lambda: draw_disagreements(sample.place, 2 * [one], search.thresholds)) / 2
     return charts, pages

@@ -9,6 +9,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from ecg.labels import ABBREVIATIONS, DROPPED
+from ecg.paper import INK, MARKS
 from ecg.scoring import SINUS, credit
 
 BLUE, ORANGE, GREEN, GREY, PALE = "#1f5fa8", "#d9730d", "#2f8f5b", "#5b5b66", "#e6e6ea"
@@ -55,7 +56,34 @@ def learning_curves(epochs):
                   ylim=(min(scores) - space, max(scores) + space))  # fmt: skip
         marks.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         losses.legend(framealpha=0.8, edgecolor="none", fontsize=8, loc="lower left")
-        marks.legend(framealpha=0.8, edgecolor="none", fontsize=7, loc="best", ncols=2)
+        if stage[0].scores:
+            marks.legend(framealpha=0.8, edgecolor="none", fontsize=7, loc="best", ncols=2)
+    return figure
+
+
+def peak_chart(recordings):
+    """Draw lead II of recordings, below each other, with the peaks that are known above and those found below.
+
+    Takes a list of ecg.fitting.Found.
+    """
+    figure = Figure((12, 0.6 + 2.1 * len(recordings)), dpi=DPI, layout="constrained")
+    for axes, (name, signal, rate, known, found) in zip(
+        np.atleast_1d(figure.subplots(len(recordings), 1)), recordings, strict=True
+    ):
+        low, high = np.quantile(signal, (0.001, 0.999))
+        height = max(high - low, 0.1)
+        axes.plot(np.arange(len(signal)) / rate, signal, color=INK, linewidth=0.8)
+        for peaks, row in ((known, high + 0.2 * height), (found, low - 0.2 * height)):
+            for number, (wave, (colour, marker, _)) in enumerate(MARKS.items()):
+                times = peaks.samples[peaks.waves == number] / rate
+                axes.plot(times, np.full(len(times), row), marker, color=colour, markersize=4, linestyle="none",
+                          label=wave if row > high else None)  # fmt: skip
+        axes.set(xlim=(0, len(signal) / rate), ylim=(low - 0.4 * height, high + 0.4 * height), ylabel="mV")
+        axes.set_title(f"{name}, lead II", loc="left", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(ncols=len(MARKS), fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    axes.set_xlabel("s")
+    figure.suptitle("Peaks: above those by NeuroKit2, below those found by the network", fontsize=11, x=0.01, ha="left")
     return figure
 
 

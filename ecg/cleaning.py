@@ -222,6 +222,23 @@ def label_masks(targets, probabilities):
     return (~doubtful).astype(np.float32)
 
 
+def source_masks(targets, sources, columns, omissions):
+    """Return where the labels count, by class and source: (N, K) float32, 0 where the source does not label the class.
+
+    Takes targets (N, K), sources (N,), the columns (K,) of the classes, and the Omissions: their sources label the
+    classes that they say, unless they are relabelled; another source labels those that it has a recording of (Li et
+    al. 2021, where the mask is drawn by hand).
+    """
+    masks, told = np.ones(targets.shape, np.float32), {}
+    for rule in omissions:
+        if not rule.relabel:
+            told |= dict.fromkeys(rule.sources, np.isin(columns, [COLUMN[name] for name in rule.labelled]))
+    for source in np.unique(sources).tolist():
+        rows = sources == source
+        masks[rows] = told.get(source, targets[rows].any(axis=0))
+    return masks
+
+
 def disagreements(masks, probabilities):
     """Return the labels that are masked, the most confident disagreement first: rows (d,) and columns (d,).
 

@@ -25,6 +25,11 @@ class DCNetSettings:
         if not self.filters or self.plain < 1:
             raise ValueError(f"{len(self.filters)} blocks of {self.plain} plain convolutions, expected 1 or more")
 
+    @property
+    def blocks(self):
+        """How many convolutions follow one another."""
+        return len(self.filters) * (self.plain + 1)
+
     def build(self, leads, length, classes, answer="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 

@@ -11,7 +11,6 @@ import numpy as np
 from ecg.labels import DISCARDED_SOURCES, code_of, encode, source_of, standing
 from ecg.leads import LEADS, combination
 from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED
-from ecg.resampling import RATE
 from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, SPIKE
 from ecg.store import SHORTEST, prepared
 
@@ -109,7 +108,7 @@ def _signal_defects(loaded, seconds):
     found = []
     if loaded.reason:
         absent = [lead for lead in LEADS if not combination(lead, loaded.header.lead_names)]
-        found.append((MISSING if absent else SHORT if seconds < SHORTEST / RATE else UNUSABLE, loaded.reason))
+        found.append((MISSING if absent else SHORT if seconds < SHORTEST else UNUSABLE, loaded.reason))
     for repair in loaded.repairs:
         samples = f": {repair.count:,} samples" if repair.kind in OF_SAMPLES else ""
         found.append((repair.kind, " ".join(repair.leads) + samples))

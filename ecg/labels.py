@@ -51,6 +51,11 @@ SCORED = (
     Diagnosis("TAb", ("164934002",), "T wave abnormal"),
     Diagnosis("TInv", ("59931005",), "T wave inversion"),
 )
+# Not scored; what other systems than the default tell beside the scored ones.
+BESIDE = (
+    Diagnosis("STD", ("429622005",), "ST depression"),
+    Diagnosis("STE", ("164931005",), "ST elevation"),
+)
 ABBREVIATIONS = tuple(diagnosis.abbreviation for diagnosis in SCORED)
 COLUMN = {abbreviation: column for column, abbreviation in enumerate(ABBREVIATIONS)}
 
@@ -65,6 +70,8 @@ COLUMN_OF_CODE = {
     **{code: column for column, diagnosis in enumerate(SCORED) for code in diagnosis.codes},
     **{code: COLUMN[abbreviation] for code, abbreviation in MERGED.items()},
 }
+
+COLUMN_BESIDE = {code: column for column, diagnosis in enumerate(BESIDE) for code in diagnosis.codes}
 
 # Headers of 2020 have texts for codes; of equivalent codes each has its own.
 CODE_OF_TEXT = {
@@ -118,12 +125,36 @@ def encode(codes):
     return row
 
 
-def expand(values):
-    """Spread values of the trained classes over all scored ones: (N, 22) -> (N, 26), 0 where dropped."""
+def encode_beside(codes):
+    """Return which of the classes beside the scored ones a record's codes name: (2,) bool."""
+    row = np.zeros(len(BESIDE), bool)
+    row[[COLUMN_BESIDE[code] for code in codes if code in COLUMN_BESIDE]] = True
+    return row
+
+
+def class_columns(names):
+    """Return the columns of classes, by their abbreviations, among the 26 scored ones and those beside: (K,)."""
+    known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in BESIDE))
+    return np.array([known.index(name) for name in names])
+
+
+def expand(values, columns=TRAINED):
+    """Spread values of some classes, as a rule the trained ones, over all scored ones: (N, K) -> (N, 26), 0 elsewhere.
+
+    Values of classes beside the scored ones are left out.
+    """
     values = np.asarray(values)
-    wide = np.zeros((*values.shape[:-1], len(SCORED)), values.dtype)
-    wide[..., TRAINED] = values
-    return wide
+    wide = np.zeros((*values.shape[:-1], len(SCORED) + len(BESIDE)), values.dtype)
+    wide[..., columns] = values
+    return wide[..., : len(SCORED)]
+
+
+def implied(labels, pairs):
+    """Return labels or answers (..., 26) bool with the second class of each pair, abbreviations, where the first is."""
+    labels = np.array(labels, bool)
+    for one, other in pairs:
+        labels[..., COLUMN[other]] |= labels[..., COLUMN[one]]
+    return labels
 
 
 def source_of(name):

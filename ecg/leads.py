@@ -18,6 +18,11 @@ STANDARD_NAME = {lead.casefold(): lead for lead in LEADS}
 LIMB = {"I": (1, 0), "II": (0, 1), "III": (-1, 1), "aVR": (-0.5, -0.5), "aVL": (1, -0.5), "aVF": (-0.5, 1)}
 
 
+def columns_of(leads):
+    """Return the columns of leads, by their standard names, in the standard order of all twelve: a tuple."""
+    return tuple(LEADS.index(lead) for lead in leads)
+
+
 def standard_name(name):
     """Return a lead's name in its standard spelling where it is one of the twelve in any case, else as it is."""
     return STANDARD_NAME.get(name.casefold(), name)

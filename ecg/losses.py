@@ -115,3 +115,41 @@ class Joined(keras.losses.Loss):
     def with_each(self, change):
         """Return the same of losses that a function makes of these."""
         return Joined([change(loss) for loss in self.losses], self.widths, self.shares)
+
+
+class MarginLoss(MaskableLoss):
+    """The loss of Li et al. 2021, after Ben-Baruch et al. 2020: focusing exponents 1 and 4, a margin of 0.05."""
+
+    def positive(self, p):
+        """Return -(1 - p) log p."""
+        return -(1.0 - p) * log(p)
+
+    def negative(self, p):
+        """Return -q^4 log(1 - q), where q is p lowered by 0.05, to 0 at the least."""
+        q = ops.maximum(p - 0.05, 0.0)
+        return -(q**4) * log(1.0 - q)
+
+
+class CategoricalCrossEntropy(MaskableLoss):
+    """Cross-entropy of one class of many: the mean over recordings of -log p of the class that is present.
+
+    Each recording has K labels, so that the mean over labels takes K times that.
+    """
+
+    def positive(self, p):
+        """Return -K log p."""
+        return -log(p) * ops.cast(ops.shape(p)[-1], p.dtype)
+
+    def negative(self, p):
+        """Return 0."""
+        return ops.zeros_like(p)
+
+
+# By the names that settings have for them.
+LOSSES = {
+    "focal": FocalLoss,
+    "asymmetric": AsymmetricLoss,
+    "cross-entropy": CrossEntropy,
+    "margin": MarginLoss,
+    "categorical": CategoricalCrossEntropy,
+}

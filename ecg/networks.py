@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from ecg.layers import activate, convolution, residual_block
+from ecg.layers import ACTIVATIONS, activate, convolution, residual_block
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # weights are float32 in both
 
@@ -32,6 +32,14 @@ def named(network, before=""):
     return network
 
 
+def check_settings(settings):
+    """Raise ValueError where a network's settings have an activation that is none, or a dropout that leaves nothing."""
+    if settings.activation not in [*ACTIVATIONS]:
+        raise ValueError(f"activation is {settings.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if not 0 <= getattr(settings, "dropout", 0) < 1:
+        raise ValueError(f"dropout is {settings.dropout!r}, expected a number from 0 to below 1")
+
+
 def answering(x, classes, answer):
     """Return the probabilities of classes by a fully connected layer with an activation, "sigmoid" or "softmax".
 
@@ -52,6 +60,14 @@ class NetworkSettings:
     dropout: float = 0.2
     hidden: int = 256  # units of the first of the two fully connected layers
     activation: str = "mish"  # of ecg.layers.ACTIVATIONS
+
+    def __post_init__(self):
+        check_settings(self)
+
+    @property
+    def blocks(self):
+        """How many blocks follow one another."""
+        return 2 * len(self.kernels)
 
     def build(self, leads, length, classes, answer="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.

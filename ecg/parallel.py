@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 
 from joblib import Parallel, cpu_count, delayed
@@ -30,6 +31,20 @@ def each(function, items, jobs, title):
             for results in parallel(work):
                 yield from results
                 progress.advance(len(results))
+
+
+def apart(function, *arguments, prepare):
+    """Return what a function makes of its arguments in a process of its own, whose memory ends with it.
+
+    `prepare` is called there before anything that the function needs is imported. What is raised there is raised here.
+    """
+    with ProcessPoolExecutor(1, initializer=prepare, max_tasks_per_child=1) as processes:
+        return processes.submit(_alone, function, arguments, os.getpid()).result()
+
+
+def _alone(function, arguments, parent):
+    _end_with(parent)
+    return function(*arguments)
 
 
 def _all(function, items, parent):

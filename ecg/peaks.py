@@ -66,6 +66,13 @@ class StoredPeaks:
         part = slice(*self.starts[record : record + 2])
         return Peaks(self.samples[part], self.waves[part])
 
+    def some(self, records):
+        """Return those of some of the recordings alone, by their places (n,)."""
+        counts = np.diff(self.starts)[records]
+        starts = np.cumsum([0, *counts])
+        places = np.arange(starts[-1]) + np.repeat(self.starts[records] - starts[:-1], counts)
+        return StoredPeaks(starts, self.samples[places], self.waves[places])
+
 
 def find_peaks(signal, rate):
     """Find the Peaks of one lead (T,), mV at `rate` Hz, filtered or not and of any length.

@@ -1,9 +1,9 @@
-"""From a data folder to a model folder: the method, step by step."""
+"""From a data folder to a model folder: recordings stored, networks trained, models saved, a report written."""
 
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
@@ -11,60 +11,33 @@ import numpy as np
 
 from ecg.budget import Budget
 from ecg.bundle import Bundle, model_files, save_bundle
-from ecg.cleaning import CleaningSettings, Relabelling, label_masks
 from ecg.files import LOCK, locked
-from ecg.fitting import Stage, fitted
 from ecg.headers import RecordError
-from ecg.labels import EMPTY, PROXY_SOURCE, TRAINED, expand
+from ecg.labels import class_columns
 from ecg.leads import LEAD_SETS
-from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss
-from ecg.networks import NetworkSettings
+from ecg.method import learn
+from ecg.peaks import neurokit_version, stored_peaks
 from ecg.progress import duration
 from ecg.reasons import printable
+from ecg.recipes import Settings
 from ecg.records import find_records
 from ecg.report import FOLDER as REPORT
-from ecg.report import Results, relabelling_line, summary_lines, write_report
-from ecg.review import PICTURES, compare
-from ecg.scoring import HALF, challenge_score, decide, load_weights, mean_of_known, roc_and_pr_areas, search_thresholds
+from ecg.report import summary_lines, write_report
+from ecg.resampling import METHOD
 from ecg.stages import claim, claimed, differences, fingerprint
 from ecg.store import build_store
-from ecg.training import TrainingError, TrainingSettings, seeds
+from ecg.training import TrainingError
 
 STAGES = "stages"  # folder in the model folder, until all is done
 CLAIM = "training.json"  # file in it: of what recordings and settings the training there is, and whether it is ...
 FINISHED = "finished"
-ROUND_1, ROUND_2 = "round 1, 12 leads", "round 2, {} leads"
-MADE = ("*_leads.json", "*_leads.weights.h5", REPORT)  # what a training leaves in the model folder
+MADE = ("*_leads.json", "*_leads*.weights.h5", REPORT)  # what a training leaves in the model folder
 INDIFFERENT = ("hours", "jobs", "keep_stages")  # settings with which an unfinished training may be taken up
 
 
 def say(line):
     """Print a line at once, for a log is read while it is written."""
     print(printable(line), flush=True)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides what a training comes to, beside the data."""
-
-    seed: int = 2021
-    cleaning: CleaningSettings = field(default_factory=CleaningSettings)
-    network: NetworkSettings = field(default_factory=NetworkSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    validation_share: float = 0.2
-    proxy_least: int = 200  # recordings of Georgia in the validation set, from which on they alone give the score
-    resamples: int = 100  # of the recordings that give the score, over which the thresholds are averaged; 0: none
-    lead_sets: tuple[int, ...] = tuple(LEAD_SETS)
-    keep_stages: bool = False  # leave the store and the stages' folders in the model folder
-    empty: str | None = None  # class declared where none passes its threshold, such as NSR; None in the paper
-    hours: float | None = None  # that all may take, counted anew when a training is taken up; no limit where None
-    jobs: int | None = None  # processes that read recordings; one a core where None
-
-    def __post_init__(self):
-        if self.empty not in (None, *EMPTY):
-            raise ValueError(f"empty is {self.empty!r}, expected None or one of {', '.join(EMPTY)}")
-        if self.hours is not None and not self.hours > 0:
-            raise ValueError(f"hours are {self.hours!r}, expected a number above 0")
 
 
 def train(data, model, settings=None, log=say):
@@ -74,9 +47,12 @@ def train(data, model, settings=None, log=say):
     same; one that is done already is not done again. Returns the Results (ecg.tables), None where it was done already.
     Raises FileNotFoundError or RecordError where the data hold nothing to train on, TrainingError where a loss is not
     a number from the first epoch on, the memory is too small, or the model folder holds a training of other recordings
-    or settings, finished or not, and BlockingIOError where another process trains into it.
+    or settings, finished or not, BlockingIOError where another process trains into it, and NeuroKitMissing where the
+    recipe has peaks found and nothing finds them.
     """
     settings, model = settings or Settings(), Path(model)
+    if settings.peaks:
+        neurokit_version()  # which is missing now or never
     facts = {name: value for name, value in asdict(settings).items() if name not in INDIFFERENT}
     facts["records"] = fingerprint([path.relative_to(data).as_posix() for path in find_records(data)])
     see_that_free(model, facts)
@@ -92,80 +68,17 @@ def by_the_method(data, model, settings, facts, log):
     for left in (finished, removed):  # by a training that was cut off
         shutil.rmtree(left, ignore_errors=True)
     log(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
-    store = claimed_store(data, model, settings, facts, log)
+    stores = claimed_stores(data, model, settings, facts, log)
     whole = all(model_files(model, count)[1].exists() for count in settings.lead_sets)
     if whole and FINISHED in claimed(model / CLAIM):
         put_away(stages, removed)
         log(f"{model}: holds what this training comes to already; give an empty folder to train anew")
         return None
-    everything, epochs, ends = np.arange(len(store)), [], {}
-    to_come = [rule.title for rule in settings.cleaning.rules] + [ROUND_1] * settings.cleaning.masks
-    to_come += [ROUND_2.format(count) for count in settings.lead_sets]
-
-    def outcome_of(stage, score):
-        left = len(to_come) - to_come.index(stage.title)
-        outcome = fitted(stage, store, stages, settings, score, log, budget, left)
-        epochs.extend(outcome.epochs)
-        ends[stage.title] = outcome.ended
-        return outcome
-
-    # What some sources lump together or omit is told by networks that learn from the others.
-    labels, relabellings = store.labels, []
-    for rule in settings.cleaning.rules:
-        relabelling, labels = relabel(rule, labels, store.sources, settings, outcome_of)
-        relabellings.append(relabelling)
-        log(relabelling_line(relabelling))
-    relabelled = (labels != store.labels).any()
-    targets = labels[:, TRAINED].astype(np.float32)
-
-    # Training and validation 4:1, scored on Georgia's part of the validation set.
-    training, validation = split(len(store), settings, "split")
-    scored = scored_part(store.sources[validation], settings)
-    chosen = validation[scored]
-    weights = load_weights()[1]
-    log(f"split: {len(training):,} for training, {len(validation):,} for validation, "
-        f"scores on {'all of them' if scored.all() else f'{scored.sum():,} of {PROXY_SOURCE}'}")  # fmt: skip
-
-    def search(probabilities, resamples=0):
-        return search_thresholds(labels[chosen], expand(probabilities[scored]), weights, resamples, settings.seed)
-
-    def score(probabilities):
-        found, scores = search(probabilities), {}
-        if relabelled:
-            for name, thresholds in (("at 0.5", HALF / 100), ("optimised", found.by_class)):
-                answers = expand(probabilities[scored]) >= thresholds
-                scores[f"{name} as labelled"] = challenge_score(store.labels[chosen], answers, weights)
-        return {"score at 0.5": found.score_at_half, "optimised": found.score_by_class} | scores
-
-    def stage(title, count, loss, asked):
-        return Stage(title, count, loss, everything, targets, masks, training, validation, asked)
-
-    # Round 1: all labels count, focal loss. Those that it is sure are wrong no longer count in round 2.
-    masks, listed = np.ones_like(targets), []
-    if settings.cleaning.masks:
-        first = outcome_of(stage(ROUND_1, 12, FocalLoss(), everything), score).probabilities
-        masks = label_masks(targets, first)
-        omissions = settings.cleaning.omissions
-        _, _, listed = compare(Path(data), store.paths, labels, expand(first), masks, omissions, PICTURES)
-        log(f"masks: {int((masks == 0).sum()):,} of {masks.size:,} labels masked")
-
-    # Round 2: one network for each lead set, masked asymmetric loss, thresholds that maximise the score.
-    searches, validated = {}, {}
-    for count in settings.lead_sets:
-        title = ROUND_2.format(count)
-        outcome = outcome_of(stage(title, count, AsymmetricLoss(), validation), score)
-        validated[count] = outcome.probabilities
-        found = searches[count] = search(outcome.probabilities, settings.resamples)
-        network = settings.network.build(count, None, len(TRAINED))
-        network.set_weights(outcome.weights)
-        save_bundle(Bundle(LEAD_SETS[count], settings.network, found.thresholds, network, settings.empty), finished)
-        answers = decide(expand(outcome.probabilities[scored]), found.thresholds, settings.empty)
-        answered = challenge_score(labels[chosen], answers, weights)
-        log(f"{title}: score {found.score_at_half:.3f} at 0.5, {found.score_common:.3f} with one threshold, "
-            f"{found.score_by_class:.3f} with one for each class, {answered:.3f} as answered")  # fmt: skip
-
-    results = Results(store, labels, training, validation, scored, epochs, relabellings, masks, listed,
-                      searches, validated, ends, settings.empty)  # fmt: skip
+    learnt = learn(*in_all(stores, peaks_of(stores, stages, settings, log)), settings, stages, data, log, budget)
+    results = learnt.results
+    for count in results.searches:
+        ensemble = learnt.ensemble(settings.leads_of(count))
+        save_bundle(Bundle(LEAD_SETS[count], ensemble, results.rule(count), settings.system), finished)
     write_report(finished, results, settings, log)
     for line in summary_lines(results):
         log(line)
@@ -175,55 +88,78 @@ def by_the_method(data, model, settings, facts, log):
     else:
         claim(model / CLAIM, facts | {FINISHED: True})
         put_away(stages, removed)
-    log(f"{model}: {len(searches)} models after {duration(time.monotonic() - begun)}")
+    log(f"{model}: {len(results.searches)} models after {duration(time.monotonic() - begun)}")
     return results
 
 
-def claimed_store(data, model, settings, facts, log):
-    """Read and filter every recording once, write down in the model folder what is trained there, return the Store.
+def claimed_stores(data, model, settings, facts, log):
+    """Read and prepare every recording once in each way, and write down in the model folder what is trained there.
 
-    The facts get the digest of the recordings. Raises as `train` does, of recordings that are none to train on or
-    others than were trained on here before.
+    Returns a Store for each of the recipe's preparations. The facts get the digest of the recordings. Raises as `train`
+    does, of recordings that are none to train on or others than were trained on here before.
     """
-    begun = time.monotonic()
-    store = build_store(data, model / STAGES / "store", settings.jobs)
-    if len(store) < 2:
-        raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    if not store.labels[:, TRAINED].any():
-        raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")
-    log(f"{len(store):,} recordings stored, {len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")
-    facts["recordings"] = store.digest
+    stores = stores_of(data, model / STAGES, settings, log)
+    facts["recordings"] = [store.digest for store in stores.values()]
     see_that_none(differences(model / CLAIM, facts), model)
     claim(model / CLAIM, claimed(model / CLAIM) | facts)
-    return store
+    return stores
+
+
+def store_folder(folder, preparation):
+    """Return where the store of a Preparation is in a folder: 'store' for the method's, else a name that tells it."""
+    if preparation == METHOD:
+        return folder / "store"
+    band = "_{:g}_to_{:g}".format(*preparation.band) if preparation.band else "_unfiltered"
+    return folder / f"store_{preparation.rate}_hz{band}{'_linear' * preparation.linear}"
+
+
+def stores_of(data, folder, settings, log):
+    """Return a Store for each of a recipe's preparations, all of the same recordings, built in a folder.
+
+    Raises FileNotFoundError or RecordError where there is nothing to train on.
+    """
+    stores = {}
+    for preparation in settings.preparations:
+        begun, place = time.monotonic(), store_folder(folder, preparation)
+        store = stores[preparation] = build_store(data, place, settings.jobs, preparation)
+        log(f"{len(store):,} recordings stored{f' at {preparation.rate} Hz' if preparation != METHOD else ''}, "
+            f"{len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")  # fmt: skip
+    if len(store) < 2:
+        raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
+    told = np.hstack([store.labels, store.beside])
+    if not told[:, class_columns(settings.classes)].any():
+        raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")
+    return stores
+
+
+def peaks_of(stores, folder, settings, log):
+    """Return the waves (ecg.peaks) of the recordings of each of a recipe's stores, in a folder, where it finds them."""
+    if not settings.peaks:
+        return {}
+    return {
+        one: stored_peaks(store, one.rate, store_folder(folder, one), settings.jobs, log)
+        for one, store in stores.items()
+    }
+
+
+def in_all(stores, peaks):
+    """Return stores and waves of the recordings that all of the stores hold.
+
+    One may be flat or too short in one way and not in another, by a microvolt or a sample.
+    """
+    paths = [set(store.paths.tolist()) for store in stores.values()]
+    common = set.intersection(*paths)
+    if all(len(each) == len(common) for each in paths):
+        return stores, peaks
+    places = {one: np.flatnonzero([path in common for path in store.paths]) for one, store in stores.items()}
+    return ({one: store.of(places[one]) for one, store in stores.items()},
+            {one: waves.some(places[one]) for one, waves in peaks.items()})  # fmt: skip
 
 
 def put_away(folder, place):
     """Remove a folder, out of the way at once, its lock with it, for whoever comes next."""
     os.replace(folder, place)
     shutil.rmtree(place, ignore_errors=True)
-
-
-def relabel(rule, labels, sources, settings, outcome_of):
-    """Relabel by a rule of ecg.cleaning and a network of 12 leads that learns from other sources.
-
-    Returns the Relabelling and the labels (N, 26) after it.
-    """
-    lessons = rule.lessons(labels, sources, rule.misleading(settings.cleaning))
-    judged = lessons.judged
-    if lessons.lacking:
-        none, nothing = labels[:0], np.empty((0, len(rule.columns)), np.float32)
-        return Relabelling(rule.title, judged[:0], rule.columns, nothing, none, none, lessons.lacking), labels
-    training, validation = split(len(lessons.records), settings, rule.title)
-
-    def score(probabilities):
-        return {"AUROC": mean_of_known(roc_and_pr_areas(lessons.targets[validation], probabilities)[0])}
-
-    stage = Stage(rule.title, 12, CrossEntropy(), lessons.records, lessons.targets, lessons.weights,
-                  training, validation, judged)  # fmt: skip
-    probabilities = rule.probabilities(outcome_of(stage, score).probabilities)
-    after = rule.relabelled(labels, sources, probabilities)
-    return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after
 
 
 def see_that_free(model, facts):
@@ -246,13 +182,6 @@ def see_that_none(different, model):
                             f"or the same recordings and settings")  # fmt: skip
 
 
-def split(count, settings, title):
-    """Return the places of the training and of the validation set, sorted, parted at random by seed and title."""
-    order = np.random.default_rng(seeds(settings.seed, title, 0, 4)).permutation(count)
-    validation = max(round(count * settings.validation_share), 1)
-    return np.sort(order[validation:]), np.sort(order[:validation])
-
-
 def publish(finished, model):
     """Move what a training came to into the model folder, in place of what an earlier one left there."""
     for form in MADE[:-1]:
@@ -263,9 +192,3 @@ def publish(finished, model):
     for new in sorted(finished.iterdir(), reverse=True):
         os.replace(new, model / new.name)
     finished.rmdir()
-
-
-def scored_part(sources, settings):
-    """Return which recordings of the validation set give the score: (n,) bool."""
-    proxy = sources == PROXY_SOURCE
-    return proxy if proxy.sum() >= settings.proxy_least else np.ones(len(sources), bool)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.charts import class_chart, confusion_chart, learning_curves
+from ecg.charts import class_chart, confusion_chart, learning_curves, peak_chart
 from ecg.files import aside, save_figure
 from ecg.labels import ABBREVIATIONS, SCORED
 from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
@@ -97,6 +97,8 @@ def pictures(results):
     labels, weights = results.scored_labels, load_weights()[1]
     if results.epochs:
         yield "learning_curves", learning_curves(results.epochs)
+    if results.peaks:
+        yield "peaks", peak_chart(results.peaks)
     cleaned = " with cleaned labels" if results.relabelled else ""
     where = f"{len(labels):,} recordings of the validation set{cleaned}, of {', '.join(results.scored_on)}"
     for leads in results.searches:

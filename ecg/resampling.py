@@ -1,31 +1,57 @@
-"""To 250 Hz and into the pass band of the method, by one pair of FFTs."""
+"""To another sampling frequency and into a pass band, by one pair of FFTs: 250 Hz and the method's band as a rule."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
 from scipy import fft
 
-RATE = 250  # Hz, of everything after this module
+RATE = 250  # Hz, of the method
 PASS_BAND = (0.5, 45.0)  # Hz
-TAPS = 751  # 3 s: 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
-FINEST = 10_000  # samples in which a sampling frequency and ours come out even at the latest, to within 50 ppm
+REACH = 3  # s, of the filter: 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
+FINEST = 10_000  # samples in which two sampling frequencies come out even at the latest, to within 50 ppm
 
 
-def resample_and_filter(signal, frequency):
-    """Bring (L, T) at `frequency` Hz to (L, T') at 250 Hz, band-passed with zero phase, by one pair of FFTs.
+@dataclass(frozen=True)
+class Preparation:
+    """How signals are brought to networks; the defaults are the method's (Cai et al. 2021).
 
-    The ends are continued by reflection about their last value for as long as the filter reaches, so that neither
-    the filter nor the FFT, which takes its input for periodic, sees a step there.
+    rate: sampling frequency in Hz, a whole number; band: edges of the pass band in Hz, None for no filter; linear:
+    whether samples are interpolated in a straight line between their neighbours, or by FFT. ValueError where the band
+    is not within what the sampling frequency holds.
     """
-    source_step, step = even(frequency)
+
+    rate: int = RATE
+    band: tuple[float, float] | None = PASS_BAND
+    linear: bool = False
+
+    def __post_init__(self):
+        if self.rate < 1 or (self.band and not 0 < self.band[0] < self.band[1] < self.rate / 2):
+            raise ValueError(f"the pass band {self.band} Hz is not within what {self.rate} Hz hold")
+
+
+METHOD = Preparation()
+
+
+def resample_and_filter(signal, frequency, preparation=METHOD):
+    """Bring (L, T) at `frequency` Hz to (L, T') as a Preparation has it, band-passed with zero phase.
+
+    It is done by one pair of FFTs. The ends are continued by reflection about their last value for as long as the
+    filter reaches, so that neither the filter nor the FFT, which takes its input for periodic, sees a step there.
+    """
+    if preparation.linear:
+        signal, frequency = interpolated(signal, frequency, preparation.rate), preparation.rate
+    if preparation.band is None and frequency == preparation.rate:
+        return signal
+    source_step, step = even(frequency, preparation.rate)
     samples = signal.shape[1]
     wanted = -(-samples * step // source_step)
-    lead_in = -(-(TAPS // 2) // step)  # in steps
+    lead_in = -(-(taps_of(preparation.rate) // 2) // step)  # in steps
     steps = fft.next_fast_len(2 * lead_in + -(-samples // source_step), real=True)
     before = lead_in * source_step
     extended = _continued(signal, before, steps * source_step - before - samples)
-    response = band_pass_response(steps * step)
+    response = response_of(steps * step, preparation)
     spectrum = fft.rfft(extended)[:, : len(response)]
     spectrum *= response[: spectrum.shape[1]] * np.float32(step / source_step)
     return fft.irfft(spectrum, steps * step)[:, lead_in * step : lead_in * step + wanted]
@@ -43,31 +69,53 @@ def _continued(signal, before, after):
     return extended
 
 
+def interpolated(signal, frequency, rate):
+    """Bring (L, T) at `frequency` Hz to (L, ceil(rate T / frequency)) by straight lines; the last value goes on."""
+    samples = signal.shape[1]
+    source_step, step = even(frequency, rate)
+    places = np.arange(-(-samples * step // source_step)) * (source_step / step)
+    return np.array([np.interp(places, np.arange(samples), row) for row in signal], signal.dtype)
+
+
 @lru_cache(maxsize=64)
-def even(frequency):
-    """Return how many samples at `frequency` Hz last as long as how many at 250 Hz, neither much above FINEST.
+def even(frequency, rate=RATE):
+    """Return how many samples at `frequency` Hz last as long as how many at `rate` Hz, neither much above FINEST.
 
     The FFTs are of whole multiples of these, so that they bound time and memory. Within 50 ppm, which no recorder's
     clock is better than, every frequency has such a pair.
     """
-    ratio = (Fraction(frequency) / RATE).limit_denominator(max(int(FINEST * RATE / max(frequency, RATE)), 1))
+    ratio = (Fraction(frequency) / rate).limit_denominator(max(int(FINEST * rate / max(frequency, rate)), 1))
     return ratio.numerator, ratio.denominator
 
 
 @lru_cache(maxsize=64)
-def band_pass_response(length):
-    """Return the filter's real spectrum, centred at zero delay, for at least TAPS samples at 250 Hz."""
+def response_of(length, preparation):
+    """Return the filter's real spectrum, centred at zero delay, for so many samples, as many as the filter has.
+
+    Without a filter it is 1, but for half the sampling frequency, which no signal can be told apart at.
+    """
+    if preparation.band is None:
+        response = np.ones(length // 2 + 1, np.float32)
+        response[-1] = length % 2
+        return response
     taps = np.zeros(length)
-    taps[:TAPS] = band_pass_taps()
-    return fft.rfft(np.roll(taps, -(TAPS // 2))).real.astype(np.float32)
+    own = band_pass_taps(preparation.rate, preparation.band)
+    taps[: len(own)] = own
+    return fft.rfft(np.roll(taps, -(len(own) // 2))).real.astype(np.float32)
 
 
-def band_pass_taps():
-    """Return the filter's taps (TAPS,): the ideal band pass, windowed by Hamming, with a gain of 1 in its middle.
+def taps_of(rate):
+    """Return how many taps the filter has at a sampling frequency, an odd number: 751 at 250 Hz."""
+    return REACH * rate // 2 * 2 + 1
+
+
+def band_pass_taps(rate=RATE, band=PASS_BAND):
+    """Return the filter's taps: the ideal band pass, windowed by Hamming, with a gain of 1 in its middle.
 
     They are those of scipy.signal.firwin, whose import would take a second of each process.
     """
-    time = np.arange(TAPS) - TAPS // 2
-    low, high = (2 * edge / RATE for edge in PASS_BAND)
-    taps = (high * np.sinc(high * time) - low * np.sinc(low * time)) * np.hamming(TAPS)
+    count = taps_of(rate)
+    time = np.arange(count) - count // 2
+    low, high = (2 * edge / rate for edge in band)
+    taps = (high * np.sinc(high * time) - low * np.sinc(low * time)) * np.hamming(count)
     return taps / (taps @ np.cos(np.pi * time * (low + high) / 2))

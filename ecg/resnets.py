@@ -14,7 +14,7 @@ from ecg.layers import (
     preactivated_block,
     residual_block,
 )
-from ecg.networks import answering, named
+from ecg.networks import answering, check_settings, named
 
 PEAKS = 3  # that a grid cell may hold
 PEAK_NUMBERS = 7  # of a peak: confidence, position in the cell, and one for each of P, Q, R, S, T
@@ -50,6 +50,14 @@ class LiSettings:
     peaks: bool = False  # whether the network answers with peaks, too
     peak_units: int = 64  # of the perceptron of the branch
     peak_kernel: int = 3  # grid cells that its convolution sees
+
+    def __post_init__(self):
+        check_settings(self)
+
+    @property
+    def blocks(self):
+        """How many blocks follow one another."""
+        return sum(self.stages)
 
     @property
     def cell(self):
@@ -117,6 +125,14 @@ class LeadWeightedSettings:
     activation: str = "relu"
     person_units: int = 10
 
+    def __post_init__(self):
+        check_settings(self)
+
+    @property
+    def blocks(self):
+        """How many blocks follow one another."""
+        return len(self.widths)
+
     def build(self, leads, length, classes, answer="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
@@ -162,6 +178,11 @@ class RhythmSettings:
     def __post_init__(self):
         if self.depth not in [*DEPTHS]:
             raise ValueError(f"depth is {self.depth!r}, expected one of {', '.join(map(str, DEPTHS))}")
+
+    @property
+    def blocks(self):
+        """How many blocks follow one another."""
+        return sum(DEPTHS[self.depth][0])
 
     def build(self, leads, length, classes, answer="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.

@@ -47,14 +47,15 @@ class Answers(NamedTuple):
     """What a model says of n recordings, and why it says nothing of others.
 
     places of headers below the data folder (n,), labels (n, 26) bool, probabilities (n, 26) and thresholds (n, 26) of
-    the network for their leads; undiagnosed: how many headers tell no diagnosis; failed: the names of other recordings
-    by the reason.
+    the network for their leads; known (n, 26) bool: the classes that it tells; undiagnosed: how many headers tell no
+    diagnosis; failed: the names of other recordings by the reason.
     """
 
     places: list
     labels: np.ndarray
     probabilities: np.ndarray
     thresholds: np.ndarray
+    known: np.ndarray
     undiagnosed: int
     failed: dict
 
@@ -88,7 +89,7 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
             log(line)
 
         masks = label_masks(answers.labels[:, TRAINED], answers.probabilities[:, TRAINED])
-        compared, rows, found = compare(data, *answers[:3], masks, omissions)
+        compared, rows, found = compare(data, *answers[:3], masks, omissions, known=answers.known)
         with open(part / TABLE, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             names, *lines = disagreement_table(found)
             csv.writer(file).writerows([names, *((*line, f"{probability:.6g}") for *line, probability in lines)])
@@ -99,19 +100,19 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
     return len(found)
 
 
-def compare(data, places, labels, probabilities, masks, omissions, most=None):
+def compare(data, places, labels, probabilities, masks, omissions, most=None, known=True):
     """Return which labels were compared, (n, 22) bool, the rows of the disagreements, (d,), and a list of these.
 
     The list is of Disagreement, the most confident first, the first `most` of them or all. Takes the places of n
     headers below the folder `data`, labels and probabilities (n, 26), and masks (n, 22), 0 where a label disagrees.
-    What a source omits, by ecg.cleaning.Omission, is not compared where it is absent.
+    What a source omits, by ecg.cleaning.Omission, is not compared where it is absent, nor is what is not `known`.
 
     One rule of masks serves the networks of both rounds: by its loss, a network answers best with 0.9 where a class is
     38 times (round 1) or 42 times (round 2) as likely present as absent, with 0.1 where it is 3,800 or 1,300 times as
     likely absent.
     """
     sources = np.array([source_of(Path(place).stem) for place in places])
-    compared = (labels | ~omitted(sources, omissions))[:, TRAINED]
+    compared = ((labels | ~omitted(sources, omissions)) & known)[:, TRAINED]
     rows, columns = disagreements(np.where(compared, masks, 1), probabilities[:, TRAINED])
     rows, columns = rows[:most], TRAINED[columns[:most]]
     found = [
@@ -156,13 +157,14 @@ def ask(model, data, paths):
                 if diagnosed(header):
                     network = network_for(header.lead_names)
                     probabilities = network.probabilities(header, read_signal(path, header))
-                    answers.append((place, encode(header.codes), probabilities, network.thresholds))
+                    told = (probabilities, network.thresholds, network.known)
+                    answers.append((place, encode(header.codes), *told))
                 else:
                     undiagnosed += 1
             except (RecordError, ModelError, OSError) as error:
                 failed.setdefault(" ".join(str(error).split()), []).append(place.removesuffix(".hea"))
             progress.advance()
-    places, *arrays = zip(*answers, strict=True) if answers else ((), (), (), ())
+    places, *arrays = zip(*answers, strict=True) if answers else 5 * ((),)
     return Answers(list(places), *map(np.array, arrays), undiagnosed, failed)
 
 

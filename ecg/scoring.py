@@ -112,17 +112,6 @@ class Search:
     score: float
 
 
-def decide(probabilities, thresholds, empty=None):
-    """Return which classes are answered, (..., 26) bool, for probabilities (..., 26) and thresholds (26,).
-
-    It is those that reach their thresholds, and where none does, `empty`: an abbreviation, or None for no class.
-    """
-    outputs = np.asarray(probabilities) >= thresholds
-    if empty is not None:
-        outputs[..., COLUMN[empty]] |= ~outputs.any(axis=-1)
-    return outputs
-
-
 def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
     """Find the thresholds that maximise the Challenge metric in the two steps of Cai et al. 2021.
 

@@ -1,4 +1,4 @@
-"""From stored integers to what the networks see: whole microvolts at 250 Hz, faults mended, filtered.
+"""From stored integers to what the networks see: whole microvolts, faults mended, resampled and filtered.
 
 `preprocess` is the only way in, for training and for inference alike.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from ecg.labels import source_of
 from ecg.leads import LEADS, LIMB, combination
 from ecg.records import TRANSPOSED, SignalError
-from ecg.resampling import RATE, even, resample_and_filter
+from ecg.resampling import METHOD, RATE, even, resample_and_filter
 
 LONGEST = 144.0  # s; the longest recording of CPSC: longer ones are cut in training and answered in pieces
 MOST_HOURS = 48.0  # of a recording that is answered, as long as Holter recorders take
@@ -53,22 +53,23 @@ class Repair(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A signal (T', leads) int16, whole microvolts at 250 Hz, and what was mended in it."""
+    """A signal (T', leads) int16, whole microvolts, and what was mended in it."""
 
     microvolts: np.ndarray
     repairs: tuple[Repair, ...]
 
     @property
     def signal(self):
-        """Return the signal (T', leads) float32, mV at 250 Hz, as the networks take it."""
+        """Return the signal (T', leads) float32, mV, as the networks take it."""
         return millivolts(self.microvolts)
 
 
-def preprocess(header, recording, leads, whole=None):
-    """Return the chosen leads of a recording at 250 Hz, faults mended, band-passed without delay.
+def preprocess(header, recording, leads, whole=None, preparation=METHOD):
+    """Return the chosen leads of a recording, faults mended, resampled and band-passed without delay.
 
     Takes the header, the stored integers (L, T) with rows in the header's order, and the names of the leads wanted;
-    where these integers are a piece of a recording, that is `whole`, (L, n), by which the gains are judged.
+    where these integers are a piece of a recording, that is `whole`, (L, n), by which the gains are judged. The
+    Preparation (ecg.resampling) says at what sampling frequency, 250 Hz as a rule, and with what pass band, if any.
     Returns Prepared: (T', leads) int16 with T' = ceil(250 T / sampling frequency), whole microvolts within 32.767 mV,
     and the repairs. A limb lead that is absent or without a valid sample is computed from two others,
     another lead without a valid sample is flat. Raises SignalError if a lead is absent and cannot be computed, if no
@@ -84,7 +85,7 @@ def preprocess(header, recording, leads, whole=None):
     of_leads = {TRANSPOSED: transposed, GAIN: corrected, COMPUTED: computed, FLAT: flat}
     found = {kind: dict.fromkeys(names, 1) for kind, names in of_leads.items()} | mended
     repairs = (Repair(kind, tuple(counts), sum(counts.values())) for kind, counts in found.items() if counts)
-    filtered = resample_and_filter(signal, header.sampling_frequency) / RESOLUTION
+    filtered = resample_and_filter(signal, header.sampling_frequency, preparation) / RESOLUTION
     filtered = np.rint(filtered, out=filtered).clip(-LARGEST_WHOLE, LARGEST_WHOLE, out=filtered)
     return Prepared(filtered.T.astype(np.int16, order="C"), tuple(repairs))
 

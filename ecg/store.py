@@ -5,8 +5,8 @@ import json
 import mmap
 import os
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,31 +14,36 @@ import numpy as np
 
 from ecg.files import aside
 from ecg.headers import Header, RecordError, read_header
-from ecg.labels import DISCARDED_SOURCES, encode, source_of
+from ecg.labels import DISCARDED_SOURCES, encode, encode_beside, source_of
 from ecg.leads import LEADS
 from ecg.parallel import each
+from ecg.person import person
 from ecg.records import read_stored, some_records
-from ecg.resampling import RATE
+from ecg.resampling import METHOD, Preparation
 from ecg.signals import Repair, beginning, millivolts, preprocess
 from ecg.stages import DAMAGED, fingerprint, program
 
-SHORTEST = RATE  # samples; less than a second says nothing of a rhythm
+SHORTEST = 1.0  # s; less says nothing of a rhythm
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
+FACTS = ("names", "paths", "sources", "labels", "beside", "persons", "starts", "lengths")  # a row for each recording
 # Modules that decide what a store holds.
-PROGRAM = ("labels", "leads", "headers", "matlab", "records", "resampling", "signals", "store")
+PROGRAM = ("labels", "leads", "headers", "matlab", "records", "person", "resampling", "signals", "store")
 
 
 class Loaded(NamedTuple):
     """What one recording comes to: its header as far as it was read, and either what the store takes or why it is not.
 
-    labels (26,) bool, microvolts (T, 12) int16 at 250 Hz, what was mended, and the reason why it is left out, a text.
-    `stored` are the numbers of the file (L, n), where it was read and they were asked for.
+    labels (26,) bool, those beside (2,) bool, age and sex (5,) (ecg.person), microvolts (T, 12) int16, what was mended,
+    and the reason why it is left out, a text. `stored` are the numbers of the file (L, n), where it was read and they
+    were asked for.
     """
 
     path: Path
     header: Header | None = None
     labels: np.ndarray | None = None
+    beside: np.ndarray | None = None
+    person: np.ndarray | None = None
     microvolts: np.ndarray | None = None
     repairs: tuple[Repair, ...] = ()
     reason: str | None = None
@@ -47,43 +52,48 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class Store:
-    """N recordings: whole microvolts at 250 Hz in the standard order of leads, one after the other.
+    """N recordings: whole microvolts in the standard order of leads, one after the other.
 
     names (N,) text, paths (N,) text, the headers' below the data folder, sources (N,) text, labels (N, 26) bool,
-    starts (N + 1,) rows of the memory map, microvolts (rows, 12) int16, dropped: pairs of a record's name and why it is
-    not among them, repaired: pairs of a record's name and a Repair (ecg.signals), digest: text that is another as soon
-    as a sample, a name, a label or a length is.
+    beside (N, 2) bool: classes beside the scored ones, persons (N, 5) (ecg.person), starts and lengths (N,): rows of
+    the memory map, microvolts (rows, 12) int16, dropped: pairs of a record's name and why it is not among them,
+    repaired: pairs of a record's name and a Repair (ecg.signals), digest: text that is another as soon as a sample, a
+    name, a label, a length, an age or a sex is, preparation: how the signals were made of what is stored.
     """
 
     names: np.ndarray
     paths: np.ndarray
     sources: np.ndarray
     labels: np.ndarray
+    beside: np.ndarray
+    persons: np.ndarray
     starts: np.ndarray
+    lengths: np.ndarray
     microvolts: np.ndarray
-    dropped: tuple[tuple[str, str], ...]
-    repaired: tuple[tuple[str, Repair], ...]
-    digest: str
+    dropped: tuple[tuple[str, str], ...] = ()
+    repaired: tuple[tuple[str, Repair], ...] = ()
+    digest: str = ""
+    preparation: Preparation = METHOD
 
     def __len__(self):
         return len(self.names)
 
-    @cached_property
-    def lengths(self):
-        """Samples of each recording: (N,)."""
-        return np.diff(self.starts)
+    def of(self, records):
+        """Return a Store of some of the recordings alone, by their places (n,); nothing is copied but facts."""
+        parts = {name: getattr(self, name)[records] for name in FACTS}
+        return replace(self, **parts, dropped=(), repaired=(), digest=fingerprint(self.digest, np.asarray(records)))
 
     def signal(self, record, columns=slice(None), start=0, length=None, out=None):
-        """Return `length` samples from `start` of one recording, or all: (T, leads) float32, mV at 250 Hz.
+        """Return `length` samples from `start` of one recording, or all: (T, leads) float32, mV.
 
         They are put into `out` where there is such an array.
         """
         first = self.starts[record] + start
-        last = self.starts[record + 1] if length is None else first + length
+        last = first + (self.lengths[record] - start if length is None else length)
         return millivolts(self.microvolts[first:last, columns], out)
 
-    def expect(self, records, starts, length):
-        """Have the system read `length` samples of some recordings from the disk, all at once and ahead of their use.
+    def expect(self, records, starts, lengths):
+        """Have the system read so many samples of some recordings from the disk, all at once and ahead of their use.
 
         Where the store is larger than memory, the next batch is as a rule on the disk, and would be read a few pages
         after the others, each waited for.
@@ -91,7 +101,7 @@ class Store:
         if isinstance(self.microvolts.base, mmap.mmap):
             rows = self.starts[records] + starts
             width = self.microvolts.strides[0]
-            for first, last in zip(rows * width, (rows + length) * width, strict=True):
+            for first, last in zip(rows * width, (rows + lengths) * width, strict=True):
                 page = first - first % mmap.PAGESIZE
                 self.microvolts.base.madvise(mmap.MADV_WILLNEED, int(page), int(last - page))
 
@@ -104,8 +114,10 @@ class Store:
             self.microvolts.base.madvise(mmap.MADV_DONTNEED)
 
 
-def build_store(data, folder, jobs=None):
+def build_store(data, folder, jobs=None, preparation=METHOD):
     """Read, preprocess and store every recording below the folder `data`, by `jobs` processes; return the Store.
+
+    The Preparation (ecg.resampling) is the method's as a rule.
 
     A recording that cannot be used, or a folder that cannot be listed, is left out with its reason. A store that is in
     `folder` already and holds the same files, of the same size and time, is returned as it is. Raises FileNotFoundError
@@ -115,7 +127,7 @@ def build_store(data, folder, jobs=None):
     paths = some_records(data, unlisted)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    origin = origin_of(paths)
+    origin = origin_of(paths, preparation)
     try:
         return open_store(folder, origin)
     except DAMAGED:
@@ -124,7 +136,7 @@ def build_store(data, folder, jobs=None):
     with (
         aside(folder / SIGNALS) as part,
         open(part, "wb") as file,
-        closing(each(load, paths, jobs, "reading")) as recordings,
+        closing(each(partial(load, preparation=preparation), paths, jobs, "reading")) as recordings,
     ):
         for one in recordings:
             name = one.path.stem
@@ -135,17 +147,21 @@ def build_store(data, folder, jobs=None):
             file.write(samples)
             digest.update(samples)
             below = one.path.relative_to(data).as_posix()
-            kept.append((name, below, source_of(name), one.labels, len(one.microvolts)))
+            kept.append((name, below, source_of(name), one.labels, one.beside, one.person, len(one.microvolts)))
             repaired += [(name, repair) for repair in one.repairs]
     if not kept:
         name, reason = dropped[0]
         raise RecordError(f"{data}: none of {len(paths)} recordings can be used, such as {name}: {reason}")
-    names, paths, sources, labels, lengths = map(np.array, zip(*kept, strict=True))
-    digest.update("\n".join(paths).encode(errors="surrogateescape") + np.packbits(labels).tobytes() + lengths.tobytes())
-    arrays = {"names": names, "paths": paths, "sources": sources, "labels": labels, "digest": digest.hexdigest()}
-    texts = {"dropped": json.dumps(dropped), "repaired": json.dumps(repaired), "origin": origin}
+    names, paths, sources, labels, beside, persons, lengths = map(np.array, zip(*kept, strict=True))
+    digest.update("\n".join(paths).encode(errors="surrogateescape"))
+    for facts in (np.packbits(labels), np.packbits(beside), persons, lengths):
+        digest.update(facts.tobytes())
+    starts = np.cumsum((0, *lengths[:-1]))
+    facts = dict(zip(FACTS, (names, paths, sources, labels, beside, persons, starts, lengths), strict=True))
+    texts = {"dropped": dropped, "repaired": repaired, "preparation": asdict(preparation)}
+    texts = {name: json.dumps(value) for name, value in texts.items()}
     with aside(folder / INDEX) as part:  # last: a store without an index is not a store
-        np.savez(part, starts=np.cumsum((0, *lengths)), **arrays, **texts)
+        np.savez(part, **facts, **texts, origin=origin, digest=digest.hexdigest())
     return open_store(folder)
 
 
@@ -158,21 +174,23 @@ def open_store(folder, origin=None):
     with open(folder / INDEX, "rb") as file, np.load(file, allow_pickle=False) as index:
         if origin not in (None, str(index["origin"])):
             raise ValueError(f"{folder}: this store is of other files")
-        arrays = {name: index[name] for name in ("names", "paths", "sources", "labels", "starts")}
+        facts = {name: index[name] for name in FACTS}
         dropped = tuple((name, reason) for name, reason in json.loads(str(index["dropped"])))
         rows = json.loads(str(index["repaired"]))
         repaired = tuple((name, Repair(kind, tuple(leads), count)) for name, (kind, leads, count) in rows)
-        digest = str(index["digest"])
-    microvolts = np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(arrays["starts"][-1]), len(LEADS)))
-    return Store(microvolts=microvolts, dropped=dropped, repaired=repaired, digest=digest, **arrays)
+        digest, prepared = str(index["digest"]), json.loads(str(index["preparation"]))
+    preparation = Preparation(**prepared | {"band": prepared["band"] and tuple(prepared["band"])})
+    microvolts = np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(facts["lengths"].sum()), len(LEADS)))
+    return Store(**facts, microvolts=microvolts, dropped=dropped, repaired=repaired, digest=digest,
+                 preparation=preparation)  # fmt: skip
 
 
-def origin_of(headers):
-    """Return a text that is another as soon as a file beside one of these headers, paths, or the program here is.
+def origin_of(headers, preparation=METHOD):
+    """Return a text that is another as soon as a file beside one of these headers, paths, or what is done here is.
 
     Files are told apart by name, size and times.
     """
-    entries = [program(*PROGRAM)]
+    entries = [program(*PROGRAM), asdict(preparation)]
     for folder in sorted({path.parent for path in headers}):
         with os.scandir(folder) as files:
             found = sorted(
@@ -183,7 +201,7 @@ def origin_of(headers):
     return fingerprint(*entries)
 
 
-def load(path):
+def load(path, preparation=METHOD):
     """Return what the recording of a header comes to in training; no fault of it raises an error.
 
     It is a Loaded without header and numbers, which would take as long to hand over as to read.
@@ -191,22 +209,24 @@ def load(path):
     source = source_of(path.stem)
     if source in DISCARDED_SOURCES:
         return Loaded(path, reason=f"source {source} is not trained on")
-    return prepared(path)._replace(header=None, stored=None)
+    return prepared(path, preparation)._replace(header=None, stored=None)
 
 
-def prepared(path):
+def prepared(path, preparation=METHOD):
     """Return what the recording of a header comes to, of whatever source, and what is stored of it: a Loaded."""
     loaded = Loaded(path)
     try:
         loaded = loaded._replace(header=(header := read_header(path)))
         recording, oddities = read_stored(path, header)
         loaded = loaded._replace(stored=recording)
-        microvolts, repairs = preprocess(header, beginning(header, recording), LEADS)
+        microvolts, repairs = preprocess(header, beginning(header, recording), LEADS, preparation=preparation)
     except (RecordError, OSError) as error:
         return loaded._replace(reason=str(error))
     loaded = loaded._replace(repairs=(*(Repair(oddity, (), 1) for oddity in oddities), *repairs))
-    if len(microvolts) < SHORTEST:
-        return loaded._replace(reason=f"{len(microvolts) / RATE:.2f} s is shorter than {SHORTEST / RATE:g} s")
+    seconds = len(microvolts) / preparation.rate
+    if seconds < SHORTEST:
+        return loaded._replace(reason=f"{seconds:.2f} s is shorter than {SHORTEST:g} s")
     if not microvolts.any():
         return loaded._replace(reason=f"{header.name}: every lead is flat")
-    return loaded._replace(labels=encode(header.codes), microvolts=microvolts)
+    facts = {"beside": encode_beside(header.codes), "person": person(header.age, header.sex)}
+    return loaded._replace(labels=encode(header.codes), microvolts=microvolts, **facts)

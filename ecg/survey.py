@@ -7,19 +7,29 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.headers import RecordError, read_header
-from ecg.labels import DISCARDED_SOURCES, encode, source_of
+from ecg.labels import DISCARDED_SOURCES, encode, encode_beside, source_of
 from ecg.parallel import each
 from ecg.resampling import RATE
 from ecg.signals import LONGEST
 from ecg.store import SHORTEST
 
+ROUNDING = 6  # decimals of a sample; seconds are not exact
+
 
 class Survey(NamedTuple):
-    """What headers tell of N recordings: sources (N,), labels (N, 26) bool, samples at 250 Hz (N,), 0 where unknown."""
+    """What headers tell of N recordings: sources (N,), labels (N, 26) and those beside (N, 2) bool, seconds (N,).
+
+    Seconds are 0 where they are unknown, and 144 at the most.
+    """
 
     sources: np.ndarray
     labels: np.ndarray
-    lengths: np.ndarray
+    beside: np.ndarray
+    seconds: np.ndarray
+
+    def lengths(self, rate):
+        """Return the samples of the recordings once they are at `rate` Hz: (N,)."""
+        return np.ceil((self.seconds * rate).round(ROUNDING)).astype(int)
 
 
 def survey(data, paths, jobs=None):
@@ -35,12 +45,17 @@ def survey(data, paths, jobs=None):
 
 
 def told(path):
-    """Return labels (26,) and samples at 250 Hz, 0 where they are not told, by a header; None where it is left out."""
+    """Return labels (26,), those beside (2,) and seconds, 0 where they are not told, by a header.
+
+    None where it is left out.
+    """
     if source_of(path.stem) in DISCARDED_SOURCES:
         return None
     try:
         header = read_header(path)
     except (RecordError, OSError):
         return None
-    samples = math.ceil(min(header.samples / header.sampling_frequency, LONGEST) * RATE)
-    return None if 0 < samples < SHORTEST else (encode(header.codes), samples)
+    seconds = min(header.samples / header.sampling_frequency, LONGEST)
+    if 0 < math.ceil(seconds * RATE) < SHORTEST * RATE:
+        return None
+    return encode(header.codes), encode_beside(header.codes), seconds

@@ -1,16 +1,16 @@
 """What a training came to, as tables: lists of rows, the first of them the names of the columns."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ecg.labels import ABBREVIATIONS, DROPPED, SCORED, TRAINED, expand, source_of
+from ecg.labels import ABBREVIATIONS, EMPTY, SCORED, class_columns, expand, source_of
 from ecg.review import disagreement_table
+from ecg.rules import Rule
 from ecg.scoring import (
     HALF,
     accuracy,
     challenge_score,
-    decide,
     f_measures,
     load_weights,
     mean_of_known,
@@ -27,9 +27,10 @@ class Results:
 
     labels (N, 26) bool after relabelling, training (n,), validation (m,) places in the store, scored (m,) bool where a
     validation recording gives the score, epochs of all stages in order (ecg.training.Epoch), what came of relabelling
-    (ecg.cleaning.Relabelling), masks (N, 22), 0 where masked, the most confident of the disagreements that are masked
+    (ecg.cleaning.Relabelling), masks (N, K), 0 where masked, the most confident of the disagreements that are masked
     (ecg.review.Disagreement), by the number of leads the thresholds found (ecg.scoring.Search) and the probabilities of
-    the validation set (m, 22), by the stage what ended its epochs, a text, and `empty` of ecg.scoring.decide.
+    the validation set (m, K), by the stage what ended its epochs, a text, the K classes that are trained, and how they
+    are answered, but for the thresholds, and the peaks found in some recordings (ecg.fitting.Found).
     """
 
     store: Store
@@ -44,7 +45,9 @@ class Results:
     searches: dict
     validated: dict
     ends: dict = field(default_factory=dict)
-    empty: str | None = None
+    classes: tuple[str, ...] = EMPTY
+    answering: Rule = Rule(None)  # noqa: RUF009 - it does not change
+    peaks: list = field(default_factory=list)
 
     @property
     def scored_labels(self):
@@ -68,11 +71,26 @@ class Results:
 
     def probabilities(self, leads):
         """Return the probabilities of these recordings by the network of a number of leads: (s, 26)."""
-        return expand(self.validated[leads][self.scored])
+        return expand(self.validated[leads][self.scored], self.columns)
+
+    def rule(self, leads):
+        """Return how that network's probabilities become answers: a Rule (ecg.scoring)."""
+        return replace(self.answering, thresholds=self.searches[leads].thresholds)
 
     def answers(self, leads):
         """Return what that network answers with its thresholds: (s, 26) bool."""
-        return decide(self.probabilities(leads), self.searches[leads].thresholds, self.empty)
+        return self.rule(leads).answers(self.validated[leads][self.scored], self.columns)
+
+    @property
+    def columns(self):
+        """The columns of the classes that are trained (ecg.labels.class_columns): (K,)."""
+        return class_columns(self.classes)
+
+    @property
+    def scored_classes(self):
+        """The classes that are trained and scored: their places among the trained ones, and their columns of 26."""
+        places = np.flatnonzero(self.columns < len(SCORED))
+        return places, self.columns[places]
 
 
 def tables(results):
@@ -132,8 +150,8 @@ def class_table(results):
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
     counts = np.array([results.labels[group].sum(axis=0) for group in groups]).T.tolist()
     rows = [
-        (name, "|".join(codes), title, "dropped" if name in DROPPED else "trained", *count)
-        for (name, codes, title), count in zip(SCORED, counts, strict=True)
+        (name, "|".join(codes), title, "trained" if column in results.columns else "dropped", *count)
+        for column, ((name, codes, title), count) in enumerate(zip(SCORED, counts, strict=True))
     ]
     return [("class", "codes", "name", "use", "training", "validation", *sources), *rows]
 
@@ -202,13 +220,14 @@ def relabelled_table(results):
 def mask_table(results):
     """Return for each trained class, in all sources and in each, how many labels are masked of how many."""
     store = results.store
-    present, masked = results.labels[:, TRAINED], results.masks == 0
+    places, columns = results.scored_classes
+    present, masked = results.labels[:, columns], results.masks[:, places] == 0
     groups = {"all": slice(None)} | {source: store.sources == source for source in np.unique(store.sources).tolist()}
     rows = []
     kinds = (present, present & masked, ~present, ~present & masked)
     for source, group in groups.items():
         counts = [kind[group].sum(axis=0).tolist() for kind in kinds]
-        rows += [(ABBREVIATIONS[column], source, *count) for column, *count in zip(TRAINED, *counts, strict=True)]
+        rows += [(ABBREVIATIONS[column], source, *count) for column, *count in zip(columns, *counts, strict=True)]
     return [("class", "source", "present", "present masked", "absent", "absent masked"), *rows]
 
 

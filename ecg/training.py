@@ -10,34 +10,45 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from ecg.batches import ahead, gather, plan_training, plan_whole
+from ecg.batches import Batch, ahead, plan_training, plan_whole
 from ecg.budget import Budget
 from ecg.checkpoint import Checkpoint
 from ecg.devices import as_one, over_all
 from ecg.networks import POLICIES
 from ecg.progress import Progress, duration
-from ecg.store import Store
 from ecg.work import at_work, settle
 
 PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
 PREDICTION_BATCH = 64  # recordings at the most, and no more than are trained on at once
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it
 AVERAGED_EVERY = 10  # steps; copying the weights at each would cost more than it gives
+# Of a learning rate and TrainingSettings.
+OPTIMIZERS = {
+    "adam": lambda rate, settings: keras.optimizers.Adam(rate),
+    "adamw": lambda rate, settings: keras.optimizers.AdamW(rate, weight_decay=settings.decay),
+    "sgd": lambda rate, settings: keras.optimizers.SGD(rate, settings.momentum),
+}
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a network is trained; the defaults are the method's, or what was decided where the paper gives none.
 
-    From the paper (Cai et al. 2021): batch, rates, first epochs and patience. Ours: the rest.
+    From the paper (Cai et al. 2021): batch, rates, first epochs and patience. Ours: the rest. Raises ValueError where a
+    precision or an optimizer is not known.
     """
 
     batch: int = 256
     smallest_batch: int = 16  # on small data the batch shrinks, not below this, ...
     steps: int = 50  # ... until an epoch has about so many steps; on smaller ones it takes the recordings repeatedly
-    first_rate: float = 1e-4  # learning rate of the first epochs
+    first_rate: float | None = 1e-4  # learning rate of the first epochs; None: it rises to the next in equal steps
     first_epochs: int = 2
     rate: float = 1e-3
+    cosine: bool = False  # whether the rate falls from there on by half a cosine, to 0 after the last epoch
+    drops: tuple[int, ...] = ()  # epochs, counted from 0, from which on it is a tenth of what it was
+    optimizer: str = "adam"  # one of OPTIMIZERS
+    momentum: float = 0.0  # of sgd
+    decay: float = 0.0  # of the weights, by adamw
     patience: int = 4  # epochs without a lower loss on the validation set
     averaging: float = 0.99  # momentum, by step, of the running average of the weights; 0 takes the last
     epochs: int = 100  # at the most
@@ -46,6 +57,8 @@ class TrainingSettings:
     def __post_init__(self):
         if self.precision not in POLICIES:
             raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(POLICIES)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {self.optimizer!r}, expected one of {', '.join(OPTIMIZERS)}")
 
     def batch_for(self, recordings):
         """Return the batch for so many recordings in an epoch."""
@@ -57,22 +70,19 @@ class TrainingSettings:
 
     def rate_in(self, epoch):
         """Return the learning rate of an epoch, counted from 0."""
-        return self.first_rate if epoch < self.first_epochs else self.rate
+        if epoch < self.first_epochs:
+            return self.rate * (epoch + 1) / self.first_epochs if self.first_rate is None else self.first_rate
+        rate = self.rate * 0.1 ** sum(epoch >= drop for drop in self.drops)
+        gone = (epoch - self.first_epochs) / max(self.epochs - self.first_epochs, 1)
+        return rate * (1 + math.cos(math.pi * gone)) / 2 if self.cosine else rate
+
+    def fresh_optimizer(self):
+        """Return the optimizer of a training that begins."""
+        return OPTIMIZERS[self.optimizer](self.rate_in(0), self)
 
 
 class TrainingError(RuntimeError):
     """A training that cannot go on; the message names stage, epoch and step."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Recordings of a store (n,) with their targets (n, K) and masks (n, K): what a label counts, 0 where masked."""
-
-    store: Store
-    records: np.ndarray
-    columns: tuple[int, ...]
-    targets: np.ndarray
-    masks: np.ndarray
 
 
 def seeds(seed, stage, epoch, count):
@@ -99,7 +109,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     them, a text. Raises TrainingError where not one epoch came to a loss that is a number.
     """
     budget, loss = budget or Budget(None), over_all(loss)
-    make_ready(network, loss, settings.first_rate)
+    make_ready(network, loss, settings.fresh_optimizer())
     checkpoint = Checkpoint(settings.patience, settings.averaging)
     if folder and (kept := folder.recall(PROGRESS)):
         checkpoint.restore(network, kept)
@@ -113,8 +123,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
             trained = train_epoch(network, training, settings, order, checkpoint.average, title, budget)
             latest = network.get_weights()
             network.set_weights(checkpoint.average.value())
-            probabilities = check(network, validation, f"{title}, checking", settings.batch, budget)
-            validated = number_of(loss(validation.targets, probabilities, validation.masks), f"{title}, checking")
+            validated, probabilities = check(network, loss, validation, f"{title}, checking", settings.batch, budget)
         except TrainingError as error:
             if not checkpoint.epochs:
                 raise
@@ -124,18 +133,18 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
         epoch = checkpoint.add(stage, rate, trained, validated, score(probabilities))
         if folder:
             folder.keep(PROGRESS, checkpoint.arrays(network))
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.scores.items())
-        log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '} {shown}, "
+        shown = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
+        log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}{shown} "
             f"{duration(time.monotonic() - start)}")  # fmt: skip
     log(f"{stage}: {ended}, epoch {max(epoch.epoch for epoch in checkpoint.epochs if epoch.best)} counts")
     network.set_weights(checkpoint.best)
     return checkpoint.epochs, ended
 
 
-def make_ready(network, loss, rate):
-    """Give a network its loss, its optimizer with a learning rate, and its steps, compiled."""
+def make_ready(network, loss, optimizer):
+    """Give a network its loss, its optimizer, and its steps, compiled."""
     as_one(network)
-    network.compile(keras.optimizers.Adam(rate), loss, jit_compile=keras.backend.backend() == "jax")
+    network.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
     # Within the first step it would be built twice over, and slowly.
     network.optimizer.build(network.trainable_variables)
     settle(network)
@@ -156,20 +165,19 @@ def train_epoch(network, examples, settings, generator, average, title, budget):
     The weights go into the average as they change. Ends early where the Budget is over. Raises TrainingError where a
     loss is not a number.
     """
+    (apart,) = generator.spawn(1)  # for what is drawn while batches are read, in their order
 
     def arrays(batch):
-        rows = batch.records
-        signals = gather(examples.store, examples.records, examples.columns, batch)
-        return signals, examples.targets[rows], examples.masks[rows]
+        return examples.inputs(batch, apart), *examples.truth(batch)
 
-    lengths = examples.store.lengths[examples.records]
+    lengths = examples.lengths
     size, passes = settings.batch_for(len(lengths)), settings.passes_for(len(lengths))
-    plan = [batch for _ in range(passes) for batch in plan_training(lengths, size, generator)]
+    plan = [batch for _ in range(passes) for batch in plan_training(lengths, size, generator, examples.window)]
     total = weight = 0.0
     begun = []  # steps whose loss is not read yet, with their masks
     with at_work(network) as work, Progress(title, passes * len(lengths)) as progress:
-        for step, (signals, targets, masks) in enumerate(ahead(arrays, plan), 1):
-            begun.append((step, work.train(signals, targets, masks), masks))
+        for step, (inputs, targets, masks) in enumerate(ahead(arrays, plan), 1):
+            begun.append((step, work.train(inputs, targets, masks), masks))
             last = step == len(plan) or budget.over
             averaged = last or step % AVERAGED_EVERY == 0
             while len(begun) > (not averaged):  # a loss is read once the next step is begun, so that no device waits
@@ -184,12 +192,18 @@ def train_epoch(network, examples, settings, generator, average, title, budget):
     return float(total / max(weight, 1))
 
 
-def check(network, validation, title, size, budget):
-    """Return the probabilities of the validation set (n, K), and let the Budget know how long they took."""
+def check(network, loss, validation, title, size, budget):
+    """Return the loss on the validation set and its probabilities (n, K), and let the Budget know how long they took.
+
+    The loss is that of the pieces in which recordings are answered. Raises TrainingError where it is not a number.
+    """
     start = time.monotonic()
-    probabilities = predict(network, validation.store, validation.records, validation.columns, title, size)
+    pieces, outputs = outputs_of(network, validation, title, size)
+    targets, masks = validation.truth(pieces)
+    value = number_of(loss(targets, outputs, masks), title)
+    probabilities = mean_of_pieces(pieces, outputs[:, : validation.targets.shape[1]])
     budget.answered(len(probabilities), time.monotonic() - start)
-    return probabilities
+    return value, probabilities
 
 
 def number_of(loss, place):
@@ -214,17 +228,41 @@ def out_of_memory_told(title):
                             f"python -m ecg train --batch, needs less") from error  # fmt: skip
 
 
-def predict(network, store, records, columns, title, size=PREDICTION_BATCH):
-    """Return a network's probabilities for whole recordings of a store, `size` at once at the most: (n, K) float32."""
-    plan = plan_whole(store.lengths[records], min(size, PREDICTION_BATCH))
-    probabilities = np.empty((len(records), network.output_shape[-1]), np.float32)
-    begun = []  # batches whose probabilities are not read yet
+def predict(network, examples, title, size=PREDICTION_BATCH):
+    """Return a network's probabilities for whole recordings, `size` at once at the most: (n, K) float32.
+
+    Of a recording that is answered in pieces it is their mean.
+    """
+    return mean_of_pieces(*outputs_of(network, examples, title, size))
+
+
+def outputs_of(network, examples, title, size=PREDICTION_BATCH):
+    """Return the pieces in which recordings are answered, as one Batch of them all, and the outputs (pieces, K).
+
+    The pieces are in the order of the recordings.
+    """
+    plan = plan_whole(examples.lengths, min(size, PREDICTION_BATCH), examples.window)
+    records, starts = (np.concatenate([np.array([], int), *(getattr(batch, name) for batch in plan)])
+                       for name in ("records", "starts"))  # fmt: skip
+    places = np.argsort(np.argsort(records, kind="stable"))  # of a plan's pieces in the order of the recordings
+    outputs, done = np.empty((len(records), network.output_shape[-1]), np.float32), 0
+    begun = []  # batches whose outputs are not read yet
     with at_work(network) as work, Progress(title, len(records)) as progress:
-        signals = ahead(lambda batch: gather(store, records, columns, batch), plan)
-        for batch, signal in zip(plan, signals, strict=True):
-            begun.append((batch.records, work.answer(signal)))
+        for batch, inputs in zip(plan, ahead(examples.inputs, plan), strict=True):
+            begun.append(work.answer(inputs))
             while len(begun) > (batch is not plan[-1]):
-                rows, answer = begun.pop(0)
-                probabilities[rows] = answer
-                progress.advance(len(rows))
-    return probabilities
+                answer = np.asarray(begun.pop(0))
+                outputs[places[done : done + len(answer)]] = answer
+                done += len(answer)
+                progress.advance(len(answer))
+    order = np.argsort(records, kind="stable")
+    return Batch(records[order], starts[order], examples.window.length), outputs
+
+
+def mean_of_pieces(pieces, outputs):
+    """Return the mean of the outputs (pieces, K) of each recording's pieces: (n, K)."""
+    if not len(outputs):
+        return outputs
+    firsts = np.flatnonzero(np.diff(pieces.records, prepend=-1))
+    counts = np.diff(firsts, append=len(outputs)).astype(np.float32)
+    return np.add.reduceat(outputs, firsts) / counts[:, np.newaxis]

@@ -39,16 +39,19 @@ class Work:
     def __exit__(self, *_):
         pass
 
-    def train(self, signals, targets, masks):
-        """Make a step with signals (B, T, leads), targets and masks (B, K); return its loss, of the backend's kind."""
+    def train(self, inputs, targets, masks):
+        """Make a step with inputs, an array (B, T, leads) or a tuple of such (B, ...), targets and masks (B, K).
+
+        Returns its loss, of the backend's kind.
+        """
         self.network.make_train_function()
         self.network.reset_metrics()
-        return self.network.train_function(iter([(signals, targets, masks)]))["loss"]
+        return self.network.train_function(iter([(inputs, targets, masks)]))["loss"]
 
-    def answer(self, signals):
-        """Return the probabilities (B, K) for signals (B, T, leads), an array of the backend."""
+    def answer(self, inputs):
+        """Return the outputs (B, K) for inputs, an array of the backend."""
         self.network.make_predict_function()
-        return self.network.predict_function([(signals,)])
+        return self.network.predict_function([(inputs,)])
 
     def weights(self):
         """Return the network's weights after all steps so far, a list of arrays."""
@@ -75,13 +78,14 @@ class SharedWork(Work):
 
         return self.strategy.experimental_distribute_values_from_function(part_of)
 
-    def train(self, signals, targets, masks):
+    def train(self, inputs, targets, masks):
         """Make a step, each device with its part."""
-        return super().train(*map(self.share, (signals, targets, masks)))
+        return super().train(*keras.tree.map_structure(self.share, (inputs, targets, masks)))
 
-    def answer(self, signals):
-        """Return the probabilities, each device's after the other's."""
-        return super().answer(self.share(signals))[: len(signals)]
+    def answer(self, inputs):
+        """Return the outputs, each device's after the other's."""
+        count = len(keras.tree.flatten(inputs)[0])
+        return super().answer(keras.tree.map_structure(self.share, inputs))[:count]
 
 
 class JaxWork(Work):
@@ -110,27 +114,30 @@ class JaxWork(Work):
                 variable.assign(value)
 
     def placed(self, *arrays):
-        """Return arrays where the devices expect them."""
+        """Return arrays, or tuples of them, where the devices expect them."""
         distribution = keras.distribution.distribution()
         if distribution is None:
             return arrays
-        layouts = [distribution.get_data_layout(array.shape) for array in arrays]
-        return tuple(map(keras.distribution.distribute_tensor, arrays, layouts))
 
-    def train(self, signals, targets, masks):
+        def place(array):
+            return keras.distribution.distribute_tensor(array, distribution.get_data_layout(array.shape))
+
+        return keras.tree.map_structure(place, arrays)
+
+    def train(self, inputs, targets, masks):
         """Make a step with the values that the last one left."""
         self.network.make_train_function()
         fresh = [np.zeros(variable.shape, variable.dtype) for variable in self.network.metrics_variables]
-        logs, state = self.network.train_function((*self.state, fresh), iter([self.placed(signals, targets, masks)]))
+        logs, state = self.network.train_function((*self.state, fresh), iter([self.placed(inputs, targets, masks)]))
         self.state = list(state[:-1])
         return logs["loss"]
 
-    def answer(self, signals):
-        """Return the probabilities by the values that the last step left."""
+    def answer(self, inputs):
+        """Return the outputs by the values that the last step left."""
         self.network.make_predict_function()
-        probabilities, state = self.network.predict_function(tuple(self.state[:2]), iter([self.placed(signals)]))
+        outputs, state = self.network.predict_function(tuple(self.state[:2]), iter([self.placed(inputs)]))
         self.state[:2] = state
-        return probabilities
+        return outputs
 
     def weights(self):
         """Return the network's weights after all steps so far, a list of arrays."""
@@ -149,14 +156,16 @@ def settle(network):
         return
     variables = [*network.variables, *network.optimizer.variables]
     values = [variable.numpy() for variable in variables]
-    leads, classes = network.input_shape[-1], network.output_shape[-1]
     with only_for_any_shape(network), at_work(network) as work:
-        for size in (2 * work.devices, 3 * work.devices):
-            labels = np.zeros((size, classes), np.float32)
-            # Shorter than any recording or cut, for TensorFlow keeps what it made for this shape.
-            signals = np.zeros((size, GRID[0] - size, leads), np.float32)
-            work.train(signals, labels, labels)
-            work.answer(signals)
+        for size in (0, 2 * work.devices):
+            labels = np.zeros((size, network.output_shape[-1]), np.float32)
+            # The first batch is of no recording, for TensorFlow keeps the step that it makes for it, and that does
+            # nothing. Where any length will do, the second has another, so that what is compiled is for any.
+            shapes = [[GRID[0] - size if axis is None else axis for axis in each.shape[1:]] for each in network.inputs]
+            inputs = tuple(np.zeros((size, *shape), np.float32) for shape in shapes)
+            inputs = inputs if len(inputs) > 1 else inputs[0]
+            work.train(inputs, labels, labels)
+            work.answer(inputs)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
@@ -169,10 +178,10 @@ def only_for_any_shape(network):
     """
 
     def unless_for_one(step, nothing):
-        return lambda data: (step if None in data[0].shape else nothing)(data)
+        return lambda data: (step if None in keras.tree.flatten(data)[0].shape else nothing)(data)
 
     network.train_step = unless_for_one(network.train_step, lambda data: {"loss": keras.ops.zeros(())})
-    network.predict_step = unless_for_one(network.predict_step, lambda data: data[0])
+    network.predict_step = unless_for_one(network.predict_step, lambda data: keras.tree.flatten(data)[0])
     try:
         yield
     finally:

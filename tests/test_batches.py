@@ -3,8 +3,10 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ecg.batches import FULL, GRID, ahead, batch_size, gather, plan_training, plan_whole
+from ecg.batches import FULL, GRID, REPEATED, ZEROS, Window, ahead, batch_size, gather, plan_training, plan_whole
 
 LENGTHS = np.random.default_rng(0).choice([300, 1300, 2500, 2500, 2500, 3000, 7500, 12000, 16000], 500)
 
@@ -101,3 +103,98 @@ def test_ahead_keeps_the_order_and_prepares_the_next_while_one_is_used():
 def test_ahead_hands_on_an_error():
     with pytest.raises(ZeroDivisionError):
         list(ahead(lambda number: 1 / number, [1, 0, 2]))
+
+
+def test_a_window_is_of_any_length_or_of_one():
+    np.testing.assert_array_equal(Window().steps, GRID)
+    assert Window(4096).steps.tolist() == [4096]
+    assert Window().starts(99_999).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"length": 0}, {"length": -5}, {"length": 9, "overlap": 9}, {"overlap": 1}, {"length": 9, "overlap": -1},
+              {"fill": "mirrored"}],
+)  # fmt: skip
+def test_windows_that_hold_nothing_or_do_not_move_on_are_refused(wrong):
+    with pytest.raises(ValueError, match="a window of"):
+        Window(**wrong)
+
+
+@given(st.integers(1, 60), st.integers(1, 300), st.data())
+def test_a_recording_is_answered_in_as_many_pieces_as_the_paper_says_from_its_first_to_its_last_sample(
+    length, samples, data
+):
+    """Zhao et al. 2022: ceil((L - 4096) / (4096 - 256)) + 1 pieces that overlap by 256, or a little more."""
+    overlap = data.draw(st.integers(0, length - 1))
+    starts = Window(length, ZEROS, overlap).starts(samples)
+    assert len(starts) == (1 if samples <= length else np.ceil((samples - length) / (length - overlap)) + 1)
+    assert starts[0] == 0 and starts[-1] == max(samples - length, 0)
+    if len(starts) > 1:
+        steps = np.diff(starts)
+        assert steps.min() > 0 and steps.max() <= length - overlap and steps.max() - steps.min() <= 1
+
+
+def test_half_an_hour_has_the_papers_number_of_pieces():
+    assert len(Window(4096, ZEROS, 256).starts(30 * 60 * 257)) == 121
+    assert Window(4096, ZEROS, 256).starts(4097).tolist() == [0, 1]
+
+
+@given(st.integers(1, 40), st.integers(1, 90), st.sampled_from([ZEROS, REPEATED]))
+def test_pieces_are_stretches_of_the_recording_filled_up_by_zeros_or_by_itself(length, samples, fill):
+    signal = np.random.default_rng(0).normal(size=(samples, 2)).astype(np.float32)
+    window = Window(length, fill, length // 3)
+    pieces = window.pieces(signal)
+    assert pieces.shape == (len(window.starts(samples)), length, 2) and pieces.dtype == np.float32
+    for piece, start in zip(pieces, window.starts(samples), strict=True):
+        places = start + np.arange(length)
+        repeated = signal[places % samples]
+        expected = repeated if fill == REPEATED else np.where(places[:, np.newaxis] < samples, repeated, 0)
+        np.testing.assert_array_equal(piece, expected)
+    assert Window().pieces(signal).shape == (1, samples, 2)
+
+
+FIXED = Window(2600, REPEATED, 100)
+
+
+def test_by_a_window_each_recording_is_cut_to_its_length_anywhere_within():
+    plan = plan_training(LENGTHS, 16, np.random.default_rng(1), FIXED)
+    np.testing.assert_array_equal(np.sort(np.concatenate([batch.records for batch in plan])), np.arange(len(LENGTHS)))
+    starts = np.concatenate([batch.starts for batch in plan])
+    lengths = LENGTHS[np.concatenate([batch.records for batch in plan])]
+    assert {batch.length for batch in plan} == {2600}
+    assert {len(batch.records) for batch in plan} <= {15, 16}
+    assert (starts >= 0).all() and (starts <= np.maximum(lengths - 2600, 0)).all()
+    assert len(np.unique(starts[lengths == 16000])) > 10
+    short = [plan_training(np.array([2602]), 1, np.random.default_rng(seed), FIXED)[0].starts[0] for seed in range(40)]
+    assert set(short) == {0, 1, 2}
+    assert plan_training(np.array([1]), 1, np.random.default_rng(0), FIXED)[0].starts.tolist() == [0]
+
+
+def test_by_a_window_each_recording_is_answered_in_its_pieces_one_after_the_other():
+    plan = plan_whole(LENGTHS, 16, FIXED)
+    assert {batch.length for batch in plan} == {2600} and {len(batch.records) for batch in plan[:-1]} == {16}
+    pairs = [pair for batch in plan for pair in zip(batch.records.tolist(), batch.starts.tolist(), strict=True)]
+    expected = [(record, start) for record, length in enumerate(LENGTHS) for start in FIXED.starts(length).tolist()]
+    assert pairs == expected and len(pairs) > len(LENGTHS)
+    assert plan_whole(np.array([], int), 16, FIXED) == []
+    assert batch_size(64, 4 * FULL, FIXED) == 64
+
+
+@pytest.mark.parametrize("fill", [ZEROS, REPEATED])
+@pytest.mark.parametrize("plan_of", ["training", "whole"])
+def test_gather_reads_what_there_is_of_a_window_and_fills_up_the_rest(fill, plan_of, store, monkeypatch):
+    records, expected = np.array([5, 2, 9, 14, 30, 41]), []
+    window = Window(int(np.median(store.lengths[records])) + 1, fill, 50)
+    lengths = store.lengths[records]
+    assert lengths.min() < window.length < lengths.max()
+    monkeypatch.setattr(type(store), "expect", lambda one, *asked: expected.append(asked))
+    generator = np.random.default_rng(0)
+    plan = plan_training(lengths, 4, generator, window) if plan_of == "training" else plan_whole(lengths, 4, window)
+    for batch in plan:
+        signals = gather(store, records, (1, 6), batch, window)
+        ((chosen, starts, counts),) = expected
+        expected.clear()
+        assert (starts + counts <= store.lengths[chosen]).all()  # nothing of the next recording
+        for signal, record, start in zip(signals, records[batch.records], batch.starts, strict=True):
+            part = store.signal(record)[start : start + window.length, [1, 6]]
+            np.testing.assert_array_equal(signal, Window(window.length, fill).pieces(part)[0])

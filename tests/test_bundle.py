@@ -3,19 +3,28 @@ import json
 import re
 import tracemalloc
 from collections import deque
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
 import pytest
+from conftest import network_of
 
 import team_code
+from ecg.batches import REPEATED, Window
 from ecg.bundle import CLASSES, Bundle, ModelError, load_bundle, save_bundle
+from ecg.ensemble import KINDS, Ensemble, Group, Member, View
+from ecg.examples import Examples
 from ecg.labels import COLUMN, DROPPED, TRAINED, expand
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import NetworkSettings
+from ecg.person import person
 from ecg.records import SignalError, find_records, read_record
-from ecg.signals import preprocess
+from ecg.resampling import METHOD, Preparation
+from ecg.resnets import LeadWeightedSettings, LiSettings
+from ecg.rules import Rule
+from ecg.signals import pieces, preprocess
+from ecg.store import build_store
 from ecg.training import predict
 
 
@@ -26,7 +35,7 @@ def model(small, tmp_path_factory):
     for count in (12, 2):
         keras.utils.set_random_seed(count)
         thresholds = np.linspace(0.2, 0.8, 26)
-        save_bundle(Bundle(LEAD_SETS[count], small, thresholds, small.build(count, None, len(TRAINED))), folder)
+        save_bundle(Bundle.of_one(LEAD_SETS[count], small, thresholds, small.build(count, None, len(TRAINED))), folder)
     return folder
 
 
@@ -38,13 +47,13 @@ def text_of(path):
 def test_a_bundle_comes_back_as_it_was_saved(without, small, tmp_path):
     settings = replace(small, **without)
     network = settings.build(2, None, len(TRAINED))
-    saved = Bundle(LEAD_SETS[2], settings, np.random.default_rng(0).random(26), network)
+    saved = Bundle.of_one(LEAD_SETS[2], settings, np.random.default_rng(0).random(26), network)
     save_bundle(saved, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2_leads.json", "2_leads.weights.h5"]
     loaded = load_bundle(tmp_path, LEAD_SETS[2])
-    assert loaded.leads == saved.leads and loaded.settings == saved.settings
-    np.testing.assert_array_equal(loaded.thresholds, saved.thresholds)
-    for a, b in zip(loaded.network.get_weights(), network.get_weights(), strict=True):
+    assert loaded.leads == saved.leads and loaded.ensemble.general.members[0].settings == settings
+    np.testing.assert_array_equal(loaded.rule.thresholds, saved.rule.thresholds)
+    for a, b in zip(network_of(loaded).get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -53,20 +62,20 @@ def test_a_bundle_is_no_larger_than_its_weights(tmp_path):
     network = settings.build(2, None, len(TRAINED))
     network.compile("adam", "mse")
     network.optimizer.build(network.trainable_variables)
-    save_bundle(Bundle(LEAD_SETS[2], settings, np.full(26, 0.5), network), tmp_path)
+    save_bundle(Bundle.of_one(LEAD_SETS[2], settings, np.full(26, 0.5), network), tmp_path)
     assert (tmp_path / "2_leads.weights.h5").stat().st_size < 1.5 * 4 * network.count_params()
 
 
 def test_an_answer_is_the_stores_answer(model, store, headers):
     """What is written for a recording equals what training computed for it, and nothing else in the folder matters."""
     bundle = team_code.load_model(model, list(LEADS))
-    expected = expand(predict(bundle.network, store, np.arange(len(store)), tuple(range(12)), "checking"))
+    expected = expand(predict(network_of(bundle), Examples(store, np.arange(len(store)), tuple(range(12))), "checking"))
     paths = {path.stem: path for path in headers}
     for record, name in enumerate(store.names[:20]):
         codes, outputs, probabilities = team_code.run_model(bundle, text_of(paths[name]), read_record(paths[name])[1])
         assert codes == list(CLASSES)
         np.testing.assert_allclose(probabilities, expected[record], atol=1e-5)
-        np.testing.assert_array_equal(outputs, probabilities >= bundle.thresholds)
+        np.testing.assert_array_equal(outputs, probabilities >= bundle.rule.thresholds)
         assert not probabilities[[COLUMN[name] for name in DROPPED]].any()
 
 
@@ -150,7 +159,7 @@ def describe(paths, change, weights=None):
     change(saved)
     if weights is not None:
         paths[1].write_bytes(weights)
-        saved["weights"] = hashlib.sha256(weights).hexdigest()
+        saved["groups"]["general"]["members"][0]["weights"] = hashlib.sha256(weights).hexdigest()
     saved.pop("digest", None)
     saved["digest"] = hashlib.sha256(json.dumps(saved, sort_keys=True).encode()).hexdigest()
     paths[0].write_text(json.dumps(saved))
@@ -165,6 +174,10 @@ def setting(key, value, *path):
     return change
 
 
+MEMBER = ("groups", "general", "members", 0)
+SIZES = (*MEMBER, "settings")
+
+
 def test_a_description_that_only_looks_different_is_read(copied):
     describe(copied, lambda saved: None)
     assert load_bundle(copied[0].parent, LEAD_SETS[2]).leads == LEAD_SETS[2]
@@ -173,8 +186,8 @@ def test_a_description_that_only_looks_different_is_read(copied):
 @pytest.mark.parametrize(("text", "reason"), [
     ("", "not to be read as JSON"), ("{", "not to be read as JSON"), ("\0\0", "not to be read as JSON"),
     ("[" * 100_000, "not to be read as JSON"), ("[1, 2]", r"what it holds is \[1, 2\], expected an object"),
-    ("null", "expected an object"), ("{}", "format is None, expected 2"), ('{"format": NaN}', "NaN is not a number"),
-    ('{"format": 1, "leads": ["I", "II"]}', "format is 1, expected 2"), (" " * 2**20 + "{}", "1,048,578 bytes"),
+    ("null", "expected an object"), ("{}", "format is None, expected 3"), ('{"format": NaN}', "NaN is not a number"),
+    ('{"format": 1, "leads": ["I", "II"]}', "format is 1, expected 3"), (" " * 2**20 + "{}", "1,048,578 bytes"),
 ])  # fmt: skip
 def test_what_is_no_description_is_refused(text, reason, copied):
     copied[0].write_text(text)
@@ -186,41 +199,62 @@ def test_what_is_no_description_is_refused(text, reason, copied):
     (setting("optimizer", "adam"), "the list of its keys"),
     (setting("leads", list(LEAD_SETS[3])), "leads is .*'V2'.*, expected"),
     (setting("leads", "I,II"), "leads is 'I,II', expected"),
-    (setting("sampling_frequency", 500), "sampling_frequency is 500, expected 250"),
+    (setting("rate", 0, *MEMBER, "preparation"), "rate is 0, expected 1 to 65,536"),
+    (setting("band", [45, 0.5], *MEMBER, "preparation"), "the pass band .* is not within what 250 Hz hold"),
+    (setting("band", [0.5], *MEMBER, "preparation"), "band is"),
+    (setting("linear", 1, *MEMBER, "preparation"), "linear is 1, expected true or false"),
+    (setting("length", "10", *MEMBER, "window"), "length is '10'"),
+    (setting("fill", "ones", *MEMBER, "window"), "filled with 'ones'"),
+    (setting("overlap", 1, *MEMBER, "window"), "overlap 1"),
+    (setting("kind", "transformer", *MEMBER), "kind is 'transformer', expected one of se_resnet"),
+    (setting("kind", ["se_resnet"], *MEMBER), "kind is"),
+    (setting("answer", "tanh", *MEMBER), "answer is 'tanh', expected one of sigmoid, softmax"),
+    (setting("leads", ["I", "V7"], *MEMBER), "leads is .*V7"),
+    (setting("leads", [], *MEMBER), "leads is"),
+    (setting("members", [], "groups", "general"), "networks of general is"),
+    (setting("classes", ["AF", "AF"], "groups", "general"), "classes of general is"),
+    (setting("classes", ["AF", 3], "groups", "general"), "classes of general is"),
+    (setting("groups", {}), "the list of groups"),
+    (setting("groups", {"general": {}, "gate": {}}), "the list of groups"),
+    (setting("groups", {"general": 3}), "what is said of group general"),
+    (setting("system", 3), "system is 3"),
+    (setting("exclusive", "no", "rule"), "exclusive is 'no'"),
+    (setting("pairs", [["TInv", "XX"]], "rule"), "pairs is"),
+    (setting("pairs", [["TInv"]], "rule"), "pairs is"),
     (setting("classes", list(CLASSES[::-1])), "classes is"),
-    (setting("trained", list(CLASSES)), "trained is"),
-    (setting("thresholds", [0.5] * 26), "thresholds is .*, expected .*dict"),
-    (setting(CLASSES[3], 1.5, "thresholds"), "threshold of 426627000 is 1.5, expected a number from 0 to 1"),
-    (setting(CLASSES[3], -0.1, "thresholds"), "is -0.1"),
-    (setting(CLASSES[3], 10**400, "thresholds"), "threshold of 426627000 is 1000"),
-    (setting(CLASSES[3], "0.5", "thresholds"), "threshold of 426627000 is '0.5'"),
-    (setting(CLASSES[3], True, "thresholds"), "threshold of 426627000 is True"),
-    (setting(CLASSES[3], None, "thresholds"), "threshold of 426627000 is None"),
-    (setting("10370003|17338001", 0.5, "thresholds"), "the list of thresholds"),
-    (setting("empty", "Brady"), "empty is 'Brady', expected null or one of AF"),
-    (setting("empty", 1), "empty is 1"),
-    (setting("network", None), "network is None"),
-    (setting("width", 10**9, "network"), "width is 1000000000, expected 1 to 65,536"),
-    (setting("width", 40_000, "network"), "the network is .*40000.*, expected one whose weights are [0-9,]+ bytes"),
-    (setting("hidden", 60_000, "network"), "the network is"),
-    (setting("first_kernel", 60_000, "network"), "the network is"),
-    (setting("kernels", [5] * 16, "network"), "the network is"),
-    (setting("kernels", [5] * 17, "network"), "kernels is .*, expected 1 to 65,536, 16 at most"),
-    (setting("kernels", [], "network"), r"kernels is \[\]"),
-    (setting("kernels", 5, "network"), "kernels is 5"),
-    (setting("width", 0, "network"), "width is 0"),
-    (setting("width", 4.0, "network"), "width is 4.0"),
-    (setting("width", True, "network"), "width is True"),
-    (setting("first_stride", "2", "network"), "first_stride is '2'"),
-    (setting("activation", "gelu", "network"), "activation is 'gelu', expected one of mish, relu"),
-    (setting("activation", ["mish"], "network"), r"activation is \['mish'\]"),
-    (setting("squeeze_ratio", 0, "network"), "squeeze_ratio is 0, expected 1 to 65,536"),
-    (setting("dropout", 1.0, "network"), "dropout is 1.0"),
-    (setting("dropout", None, "network"), "dropout is None"),
-    (setting("depth", 3, "network"), "the list of the network's settings"),
-    (setting("width", 5, "network"), "not the weights of the network|expected"),
-    (setting("weights", "0" * 64), "SHA-256 is '[0-9a-f]{64}', expected 0000"),
-    (setting("weights", None), "weights is None"),
+    (setting("rule", [0.5] * 26), "rule is .*, expected .*dict"),
+    (setting("thresholds", [0.5] * 26, "rule"), "the list of thresholds"),
+    (setting(CLASSES[3], 1.5, "rule", "thresholds"), "threshold of 426627000 is 1.5, expected a number from 0 to 1"),
+    (setting(CLASSES[3], -0.1, "rule", "thresholds"), "is -0.1"),
+    (setting(CLASSES[3], 10**400, "rule", "thresholds"), "threshold of 426627000 is 1000"),
+    (setting(CLASSES[3], "0.5", "rule", "thresholds"), "threshold of 426627000 is '0.5'"),
+    (setting(CLASSES[3], True, "rule", "thresholds"), "threshold of 426627000 is True"),
+    (setting(CLASSES[3], None, "rule", "thresholds"), "threshold of 426627000 is None"),
+    (setting("10370003|17338001", 0.5, "rule", "thresholds"), "the list of thresholds"),
+    (setting("empty", "Brady", "rule"), "empty is 'Brady', expected null or one of AF"),
+    (setting("empty", 1, "rule"), "empty is 1"),
+    (setting("settings", None, *MEMBER), "the list of NetworkSettings's parts"),
+    (setting("width", 10**9, *SIZES), "width is 1000000000, expected 1 to 65,536"),
+    (setting("width", 40_000, *SIZES), "its size is .* bytes.*, expected [0-9,]+ and more"),
+    (setting("hidden", 60_000, *SIZES), "its size is"),
+    (setting("first_kernel", 60_000, *SIZES), "its size is"),
+    (setting("kernels", [5] * 16, *SIZES), "its size is"),
+    (setting("kernels", [5] * 65, *SIZES), "kernels is .*, expected 1 to 65,536, 64 at most"),
+    (setting("kernels", [], *SIZES), r"kernels is \[\]"),
+    (setting("kernels", 5, *SIZES), "kernels is 5"),
+    (setting("width", 0, *SIZES), "width is 0"),
+    (setting("width", 4.0, *SIZES), "width is 4.0"),
+    (setting("width", True, *SIZES), "width is True"),
+    (setting("first_stride", "2", *SIZES), "first_stride is '2'"),
+    (setting("activation", "gelu", *SIZES), "activation is 'gelu', expected one of mish, relu"),
+    (setting("activation", ["mish"], *SIZES), r"activation is \['mish'\]"),
+    (setting("squeeze_ratio", 0, *SIZES), "squeeze_ratio is 0, expected 1 to 65,536"),
+    (setting("dropout", 1.0, *SIZES), "dropout is 1.0, expected a number from 0 to below 1"),
+    (setting("dropout", None, *SIZES), "dropout is None"),
+    (setting("depth", 3, *SIZES), "the list of NetworkSettings's parts"),
+    (setting("width", 5, *SIZES), "not the weights of the network|expected"),
+    (setting("weights", "0" * 64, *MEMBER), "SHA-256 is '[0-9a-f]{64}', expected 0000"),
+    (setting("weights", None, *MEMBER), "weights is None"),
 ])  # fmt: skip
 def test_a_foreign_description_is_refused_though_its_digest_is_right(change, reason, copied):
     describe(copied, change)
@@ -275,7 +309,7 @@ def test_foreign_weights_are_refused_though_their_digest_is_right(made, reason, 
 def test_new_weights_beside_an_old_description_are_refused(copied, small):
     """What is left where saving over another model is cut off."""
     keras.utils.set_random_seed(99)
-    other = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)))
+    other = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)))
     text = copied[0].read_text()
     save_bundle(other, copied[0].parent)
     copied[0].write_text(text)
@@ -283,13 +317,13 @@ def test_new_weights_beside_an_old_description_are_refused(copied, small):
 
 
 def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(small, tmp_path):
-    bundle = Bundle(LEAD_SETS[3], small, np.full(26, 0.5), small.build(3, None, len(TRAINED)), "NSR")
+    bundle = Bundle.of_one(LEAD_SETS[3], small, np.full(26, 0.5), small.build(3, None, len(TRAINED)), "NSR")
     save_bundle(bundle, tmp_path / "one")
     small.build(4, None, len(TRAINED))
     save_bundle(bundle, tmp_path / "two")
     again = small.build(3, None, len(TRAINED))
-    again.set_weights(bundle.network.get_weights())
-    save_bundle(replace(bundle, network=again), tmp_path / "three")
+    again.set_weights(network_of(bundle).get_weights())
+    save_bundle(Bundle.of_one(LEAD_SETS[3], small, np.full(26, 0.5), again, "NSR"), tmp_path / "three")
     save_bundle(load_bundle(tmp_path / "one", LEAD_SETS[3]), tmp_path / "four")
     for name in ("3_leads.json", "3_leads.weights.h5"):
         assert len({(tmp_path / folder / name).read_bytes() for folder in ("one", "two", "three", "four")}) == 1
@@ -297,8 +331,8 @@ def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(smal
 
 def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small):
     before = [path.read_bytes() for path in copied]
-    with pytest.raises(ValueError, match="JSON"):
-        save_bundle(Bundle(LEAD_SETS[2], small, np.full(26, np.nan), small.build(2, None, len(TRAINED))),
+    with pytest.raises(ValueError, match="expected numbers"):
+        save_bundle(Bundle.of_one(LEAD_SETS[2], small, np.full(26, np.nan), small.build(2, None, len(TRAINED))),
                     copied[0].parent)  # fmt: skip
     assert [path.read_bytes() for path in copied] == before
     assert len(list(copied[0].parent.iterdir())) == 2
@@ -308,7 +342,7 @@ class Told:
     """A network that says of each signal what it is told to, and keeps them, or the last of them."""
 
     def __init__(self, answer, keep=99):
-        self.answer, self.signals = answer, deque(maxlen=keep)
+        self.answer, self.signals, self.inputs = answer, deque(maxlen=keep), [None]
 
     def predict_on_batch(self, batch):
         self.signals.append(batch[0])
@@ -321,7 +355,7 @@ def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_sure
     network = Told(lambda signal: told[len(network.signals) - 1])
     recording = rng.integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     header = make_header(["I", "II"], 100.0)
-    probabilities = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network).probabilities(header, recording)
+    probabilities = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network).probabilities(header, recording)
     np.testing.assert_array_equal(probabilities, expand(told.max(axis=0)))
     assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
 
@@ -330,7 +364,7 @@ def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_sure
 def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_header, small):
     """The header's gain is a wrong one of early 2020, and what follows is too small to show that by itself."""
     network = Told(lambda signal: np.full(22, 0.5))
-    bundle = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 14_400:] //= 50
     header = replace(make_header(["I", "II"], 100.0, gain=200.0), name="HR00015")
@@ -343,7 +377,7 @@ def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_h
 
 def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_header, small):
     network = Told(lambda signal: np.full(22, 0.5))
-    bundle = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
     for samples in (1, 200, 14400):
         recording = np.random.default_rng(0).integers(-500, 500, (2, samples))
         header = make_header(["I", "II"], 100.0)
@@ -354,7 +388,7 @@ def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_heade
 
 def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small):
     network = Told(lambda signal: np.full(22, 0.5))
-    bundle = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 13000:28000] = -32768
     assert bundle.probabilities(make_header(["I", "II"], 100.0), recording)[0] == 0.5
@@ -366,7 +400,7 @@ def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small):
 
 def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
     network = Told(lambda signal: np.full(22, 0.5), keep=1)
-    bundle = Bundle(LEADS, small, np.full(26, 0.5), network)
+    bundle = Bundle.of_one(LEADS, small, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (12, 250 * 1800), dtype=np.int16)
     tracemalloc.start()
     try:
@@ -379,20 +413,22 @@ def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
 
 def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small, tmp_path, headers):
     text, recording = text_of(headers[0]), read_record(headers[0])[1]
-    bundle = Bundle(LEAD_SETS[2], small, np.full(26, 0.5), Told(lambda signal: np.full(22, 0.4)))
+    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), Told(lambda signal: np.full(22, 0.4)))
     _, outputs, probabilities = bundle.answer(text, recording)
-    assert bundle.empty is None and not outputs.any()
-    _, declared, same = replace(bundle, empty="SB").answer(text, recording)
+    assert bundle.rule.empty is None and not outputs.any()
+    _, declared, same = replace(bundle, rule=replace(bundle.rule, empty="SB")).answer(text, recording)
     assert list(np.flatnonzero(declared)) == [COLUMN["SB"]]
     np.testing.assert_array_equal(same, probabilities)
-    save_bundle(replace(bundle, network=small.build(2, None, len(TRAINED)), empty="SB"), tmp_path)
-    assert load_bundle(tmp_path, LEAD_SETS[2]).empty == "SB"
+    save_bundle(
+        Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)), "SB"), tmp_path
+    )
+    assert load_bundle(tmp_path, LEAD_SETS[2]).rule.empty == "SB"
 
 
 @pytest.mark.parametrize("empty", ["nsr", "BBB", "426783006", 14, ""])
 def test_only_a_class_that_is_trained_can_stand_for_an_empty_answer(empty, small):
     with pytest.raises(ValueError, match="expected None or one of AF"):
-        Bundle(LEAD_SETS[2], small, np.full(26, 0.5), None, empty)
+        Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), None, empty)
 
 
 def test_a_recording_that_cannot_be_used_is_an_error_with_its_name(model, headers):
@@ -407,3 +443,162 @@ def test_real_recordings_are_answered(model, real_data):
     for path in find_records(real_data / "dialects"):
         _, outputs, probabilities = bundle.answer(text_of(path), read_record(path)[1])
         assert np.isfinite(probabilities).all() and len(outputs) == 26, path
+
+
+SLOW = Preparation(100, None, linear=True)
+TOLD = LeadWeightedSettings(widths=(4,), squeeze_ratio=None, dropout=0.0)
+LI = LiSettings(stages=(1,), width=2, squeeze_ratio=None)
+PLAIN = NetworkSettings(width=4, kernels=(3,), squeeze_ratio=None, hidden=8)
+PIECES = View(METHOD, Window(1100, overlap=100))
+
+
+@pytest.fixture(scope="module")
+def stores(made_up, store, tmp_path_factory):
+    """The made-up recordings in two preparations."""
+    return {METHOD: store, SLOW: build_store(made_up, tmp_path_factory.mktemp("slow"), 1, SLOW)}
+
+
+@pytest.fixture(scope="module")
+def system(stores, tmp_path_factory):
+    """A model folder of two folds that see persons and another view, a gate, and one that answers behind it."""
+    keras.utils.set_random_seed(7)
+    classes, leads = ("STE", "NSR", "AF", "PVC"), LEAD_SETS[3]
+    general = [Member.of(leads, TOLD, 4, view=PIECES) for _ in range(2)]
+    general.append(Member.of(("II", "I"), PLAIN, 4, "softmax", View(SLOW, Window(1200, REPEATED))))
+    special = [Member.of(leads, PLAIN, 2, view=PIECES), Member.of(leads, PLAIN, 2)]
+    gate = Member.of(leads, LI, 1, view=PIECES)
+    ensemble = Ensemble(Group(classes, tuple(general)), Group(("AF", "NSR"), tuple(special)), Group((), (gate,)))
+    # So that the gate is sure of every other recording.
+    said = ensemble.gate.predicted(stores, np.arange(60), "gate")[:, 0]
+    *others, bias = gate.network.get_weights()
+    gate.network.set_weights([*others, bias - np.log(np.median(said) / (1 - np.median(said)))])
+    folder = tmp_path_factory.mktemp("system")
+    rule = Rule(np.full(26, 0.5), pairs=(("AF", "PVC"),), empty="NSR")
+    save_bundle(Bundle(leads, ensemble, rule, "mine"), folder)
+    return folder, ensemble
+
+
+@pytest.fixture(scope="module")
+def loaded(system):
+    """The bundle that is loaded of it."""
+    return load_bundle(system[0], LEAD_SETS[3])
+
+
+def test_an_ensemble_answers_after_it_was_saved_as_it_answers_from_stores(system, loaded, stores, headers):
+    (_, ensemble), bundle = system, loaded
+    assert (bundle.system, bundle.leads, list(bundle.ensemble.groups)) == (
+        "mine", LEAD_SETS[3], ["general", "special", "gate"])  # fmt: skip
+    assert bundle.ensemble.parameters == ensemble.parameters
+    records = np.arange(0, 60, 5)
+    expected = ensemble.predicted(stores, records, "checking")
+    gates = ensemble.gate.predicted(stores, records, "checking")[:, 0]
+    assert 2 <= (gates > 0.5).sum() <= 10 and np.abs(gates - 0.5).min() > 1e-5
+    paths = {path.stem: path for path in headers}
+    for record, probabilities in zip(records, expected, strict=True):
+        path = paths[stores[METHOD].names[record]]
+        codes, outputs, said = bundle.answer(text_of(path), read_record(path)[1])
+        np.testing.assert_allclose(said, expand(probabilities, ensemble.general.columns), atol=1e-5)
+        sure = said >= 0.5
+        sure[COLUMN["PVC"]] |= sure[COLUMN["AF"]]
+        sure[COLUMN["NSR"]] |= not sure.any()
+        np.testing.assert_array_equal(outputs, sure)
+    assert [CLASSES[column] for column in np.flatnonzero(bundle.known)] == [
+        CLASSES[column] for column in sorted(COLUMN[name] for name in ("NSR", "AF", "PVC"))
+    ]
+
+
+def test_an_ensemble_comes_back_as_it_was_saved_network_by_network(system, loaded):
+    folder, ensemble = system
+    for name, group in ensemble.groups.items():
+        assert loaded.ensemble.groups[name].classes == group.classes
+        for one, other in zip(group.members, loaded.ensemble.groups[name].members, strict=True):
+            assert (one.leads, one.settings, one.answer, one.view) == (
+                other.leads, other.settings, other.answer, other.view)  # fmt: skip
+            for a, b in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
+                np.testing.assert_array_equal(a, b)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *(f"3_leads.{number}.weights.h5" for number in range(2, 7)), "3_leads.json", "3_leads.weights.h5"]  # fmt: skip
+
+
+def test_age_and_sex_of_the_header_play_a_part_where_networks_see_them(loaded, headers):
+    bundle = replace(loaded, ensemble=Ensemble(loaded.ensemble.general))
+    text, recording = text_of(headers[0]), read_record(headers[0])[1]
+    lines = [line for line in text.splitlines() if not re.match("# ?(Age|Sex)", line)]
+    said = [bundle.answer("\n".join([*lines, *told]), recording)[2]
+            for told in ([], ["#Age: 80"], ["#Sex: Male"], ["#Age: NaN", "#Sex: Unknown"])]  # fmt: skip
+    assert len({each.tobytes() for each in said}) == 3
+    np.testing.assert_array_equal(said[0], said[3])
+
+
+def test_of_a_long_recording_all_windows_of_all_parts_count(loaded, make_header):
+    """Windows where networks see one length, the surest part where they see any."""
+    bundle = loaded
+    recording = np.random.default_rng(0).integers(-500, 500, (3, 250 * 300)).astype(np.int16)
+    header = make_header(LEAD_SETS[3], 250.0)
+    parts = list(pieces(header, recording))
+    assert len(parts) == 3
+    groups, found = bundle.ensemble.groups, {}
+    for name, group in groups.items():
+        answers = []
+        for member in group.members:
+            signals = [preprocess(header, part, member.leads, recording, member.view.preparation).signal
+                       for part in parts]  # fmt: skip
+            said = np.concatenate([member.outputs(signal, person(np.nan, "Unknown")) for signal in signals])
+            assert len(said) == 3 if member.view.window.length is None else len(said) > 6
+            answers.append(said.max(axis=0) if member.view.window.length is None else said.mean(axis=0))
+        found[name] = np.mean(answers, axis=0)
+    general = expand(found["general"], groups["general"].columns)
+    special = expand(found["special"], groups["special"].columns)
+    expected = special if found["gate"][0] > 0.5 else general
+    np.testing.assert_allclose(bundle.probabilities(header, recording), expected, atol=1e-6)
+    alone = replace(bundle, ensemble=Ensemble(groups["special" if found["gate"][0] <= 0.5 else "general"]))
+    other = general if found["gate"][0] > 0.5 else special
+    np.testing.assert_allclose(alone.probabilities(header, recording), other, atol=1e-6)
+
+
+@pytest.fixture
+def taken(system, tmp_path):
+    """A copy of the model folder."""
+    for path in system[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def test_a_missing_or_exchanged_file_of_weights_is_told_by_its_name(taken):
+    third, fourth = taken / "3_leads.3.weights.h5", taken / "3_leads.4.weights.h5"
+    content = third.read_bytes()
+    third.write_bytes(fourth.read_bytes())
+    with pytest.raises(ModelError, match="3_leads.3.weights.h5: SHA-256 is"):
+        load_bundle(taken, LEAD_SETS[3])
+    third.unlink()
+    with pytest.raises(ModelError, match="3_leads.3.weights.h5: cannot be read: No such file"):
+        load_bundle(taken, LEAD_SETS[3])
+    third.write_bytes(content)
+    assert load_bundle(taken, LEAD_SETS[3]).leads == LEAD_SETS[3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "reason"),
+    [
+        ("li_se_resnet", {"stages": [1] * 65}, "stages is"),
+        ("li_se_resnet", {"stages": [2**16]}, "number of blocks is 65536, expected 256 at the most"),
+        ("li_se_resnet", {"stages": [60] * 4, "width": 2**16}, "its size is .* expected [0-9,]+ and more"),
+        ("li_se_resnet", {"stages": [1] * 64}, "its size is"),
+        ("lead_weighted_resnet", {"widths": [1] * 65}, "widths is"),
+        ("lead_weighted_resnet", {"widths": [2**16] * 64}, "its size is"),
+        ("dcnet", {"plain": 2**16}, "number of blocks is"),
+        ("rhythm_se_resnet", {"width": 2**16}, "its size is"),
+    ],
+)
+def test_nothing_absurd_is_built_of_what_a_description_says(kind, settings, reason, taken, monkeypatch):
+    path = taken / "3_leads.json"
+    saved = json.loads(path.read_text())
+    member = saved["groups"]["general"]["members"][0]
+    default = KINDS[kind]()
+    member["kind"], member["settings"] = kind, json.loads(json.dumps(asdict(default))) | settings
+    del saved["digest"]
+    saved["digest"] = hashlib.sha256(json.dumps(saved, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(saved))
+    monkeypatch.setattr(type(default), "build", lambda *_: pytest.fail("built"))
+    with pytest.raises(ModelError, match=reason):
+        load_bundle(taken, LEAD_SETS[3])

@@ -1,16 +1,27 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ecg import calibration
-from ecg.batches import Batch, plan_training, plan_whole
-from ecg.calibration import Networks, Pace, calibrated, pace, read_sample, report_seconds, steady
-from ecg.headers import RecordError
+from ecg.batches import Batch, Window, plan_training, plan_whole
+from ecg.calibration import Networks, Pace, between, calibrated, pace, report_seconds, steady, tried
+from ecg.ensemble import METHODS, View
+from ecg.leads import LEAD_SETS, LEADS
 from ecg.memory import Peak
-from ecg.networks import NetworkSettings
+from ecg.peaks import StoredPeaks
 from ecg.pipeline import Settings
-from ecg.synthetic import synthesize
+from ecg.plan import GATE
+from ecg.recipes import LI2021, Gate
+from ecg.resnets import LiSettings
+from ecg.sample import read_sample
+
+TINY = LiSettings(stages=(1,), width=4, first_kernel=3, kernel=3, squeeze_ratio=None, peaks=True, peak_units=4)
+
+
+def no_peaks(store):
+    return StoredPeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
 
 
 def test_a_pace_goes_through_what_was_timed_and_tells_batches_from_samples():
@@ -39,68 +50,79 @@ def test_the_first_steps_do_not_count(monkeypatch):
     assert runs == [1] + [2] * 2 + [6] * 6  # 3 s of 1.5 s, then 3 s of 0.5 s
 
 
-def test_a_sample_is_stored_as_a_training_does_it(made_up, store, tmp_path):
-    sample, starting, reading = read_sample(made_up, sorted(made_up.glob("*.hea")), tmp_path, Settings(jobs=1))
-    assert starting >= 0 and 0 < reading < 1
-    assert len(set(sample.names)) == len(sample) > 35
-    places = {name: place for place, name in enumerate(store.names)}
-    for number, name in enumerate(sample.names):
-        np.testing.assert_array_equal(sample.signal(number), store.signal(places[name]))
+def test_what_lies_between_two_numbers_of_leads_lies_evenly_between():
+    few = Networks(0.0, 4.0, Pace(1.0, 2.0, 0.0), Pace(0.0, 1.0, 2.0), 3.0, 700.0, 0.0)
+    many = Networks(8.0, 8.0, Pace(1.0, 6.0, 4.0), Pace(2.0, 1.0, 2.0), 7.0, 900.0, 60.0)
+    assert between(few, many, 0.0) == few and between(few, many, 1.0) == many
+    half = Networks(4.0, 6.0, Pace(1.0, 4.0, 2.0), Pace(1.0, 1.0, 2.0), 5.0, 800.0, 30.0)
+    assert between(few, many, 0.5) == half
 
 
-def test_records_of_one_name_in_two_folders_are_both_read(tmp_path):
-    for folder, count in (("a", 2), ("b", 1)):
-        synthesize(tmp_path / "data" / folder, count, seed=1, sources={"Georgia": 1.0})
-    paths = sorted((tmp_path / "data").rglob("*.hea"))
-    sample, *_ = read_sample(tmp_path, paths, tmp_path / "place", Settings(jobs=1))
-    assert sorted(sample.names) == ["E00001", "E00001", "E00002"]
+def test_what_is_tried_is_what_a_training_has(store):
+    view, leads = View(window=Window(496)), LI2021.leads_of(12)
+    settings = replace(LI2021, gate=Gate(network=TINY))
+    stage = tried(store, no_peaks(store), settings, view, leads)
+    assert (stage.leads, stage.view, stage.network, stage.learning) == (leads, view, LI2021.network, LI2021.training)
+    assert stage.targets.shape == (len(store), 26) and stage.shares == (1.0, 0.1) and len(stage.configurations) == 3
+    gate = tried(store, None, settings, view, leads, GATE)
+    assert gate.network == TINY and gate.peaks is None
+    np.testing.assert_array_equal(gate.targets[:, 0], store.sources == "CPSC")
 
 
-def test_a_folder_without_anything_to_train_on_is_told(tmp_path):
-    synthesize(tmp_path / "left out", 2, seed=1, sources={"PTB": 1.0})
-    paths = sorted(tmp_path.rglob("*.hea"))
-    with pytest.raises(RecordError, match="2 recordings, all of sources that are not trained on"):
-        read_sample(tmp_path, paths, tmp_path / "place", Settings(jobs=1))
-    (tmp_path / "E00001.hea").write_text("E00001 x\n")
-    with pytest.raises(RecordError, match="of a sample none can be used: .*E00001.hea line 1"):
-        read_sample(tmp_path, [tmp_path / "E00001.hea"], tmp_path / "place", Settings(jobs=1))
+@pytest.mark.parametrize(
+    ("compiling", "view", "peaks", "started"),
+    [(0.0, METHODS, False, False), (4.0, METHODS, False, False), (4.0, View(window=Window(4992)), True, False),
+     (0.0, View(window=Window(1000)), False, True)],
+)  # fmt: skip
+def test_what_networks_take_is_found_again(store, monkeypatch, compiling, view, peaks, started):
+    """On a clock that goes on by what is done: a network takes 6 s, the first one 9 s more, a new shape `compiling`.
 
-
-@pytest.mark.parametrize("compiling", [0.0, 4.0])
-def test_what_networks_take_is_found_again(store, monkeypatch, compiling):
-    """On a clock that goes on by what is done: a network takes 6 s, the first one 9 s more, a new shape `compiling`."""
-    now, built, memory = [0.0], [], iter([900.0, 1000.0, 1100.0])
+    What answers within one that finds peaks takes 2 s more.
+    """
+    now, networks, memory = [0.0], [], iter([900.0, 1000.0, 1100.0])
     pace_of = {"training": Pace(0.5, 1e-4, compiling), "answering": Pace(0.25, 1e-5, compiling / 2)}
 
-    def take(kind, plan):
-        seen = built[-1][kind]
-        new = {(len(batch.records), batch.length) for batch in plan} - seen
-        seen |= new
+    def take(kind, network, plan):
+        assert view.window.length is None or {batch.length for batch in plan} == {view.window.length}
+        new = {(len(batch.records), batch.length) for batch in plan} - network.seen[kind]
+        network.seen[kind] |= new
         now[0] += pace_of[kind].of(plan) + pace_of[kind].shape * len(new)
 
-    def build(*_):
-        now[0] += 6.0 + (0.0 if built else 9.0)
-        built.append({"training": set(), "answering": set()})
+    def fresh(seconds):
+        now[0] += seconds
+        return SimpleNamespace(inputs=["signal"], seen={"training": set(), "answering": set()})
+
+    def built(stage, precision):
+        assert precision == "float32"
+        networks.append(fresh(6.0 if networks else 15.0))
+        return networks[-1]
 
     def train_epoch(network, taught, sized, *_):
         count = len(taught.records)
-        assert sized.passes_for(count) == 1
-        plan = plan_training(store.lengths[taught.records], sized.batch_for(count), np.random.default_rng(1))
-        take("training", plan)
+        assert sized.passes_for(count) == 1 and (taught.peaks is not None) == peaks
+        size = sized.batch_for(count)
+        take("training", network, plan_training(taught.lengths, size, np.random.default_rng(1), taught.window))
 
-    def predict(network, sample, records, columns, title, size):
-        take("answering", plan_whole(store.lengths[records], size))
+    def predict(network, asked, title, size):
+        take("answering", network, plan_whole(asked.lengths, size, asked.window))
 
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    monkeypatch.setattr(NetworkSettings, "build", build)
-    for part in (train_epoch, predict):
+    for part in (built, train_epoch, predict):
         monkeypatch.setattr(calibration, part.__name__, part)
     monkeypatch.setattr(calibration, "make_ready", lambda *_: None)
-    taken = calibrated(store, 16, Settings(), SimpleNamespace(taken=lambda: next(memory)))
-    assert taken._replace(training=None, answering=None) == pytest.approx(Networks(9.0, 6.0, None, None, 1100.0, 100.0))
+    monkeypatch.setattr(calibration, "joined_loss", lambda *_: None)
+    monkeypatch.setattr(calibration, "over_all", lambda *_: None)
+    monkeypatch.setattr(calibration, "answering_part", lambda *_: fresh(2.0))
+    settings = Settings(network=replace(TINY, peaks=peaks), views=(view,), peaks=0.1 if peaks else None)
+    stage = tried(store, no_peaks(store) if peaks else None, settings, view, LEADS)
+    taken = calibrated(stage, store, 16, 0, SimpleNamespace(taken=lambda: next(memory)), started)
+    expected = Networks(0.0, 15.0, None, None, 45.0, 1000.0, 0.0)
+    if not started:
+        expected = Networks(9.0, 8.0 if peaks else 6.0, None, None, 18.0, 1100.0, 100.0)
+    assert taken._replace(training=None, answering=None) == pytest.approx(expected)
     assert taken.training == pytest.approx(pace_of["training"])
     assert taken.answering == pytest.approx(pace_of["answering"])
-    assert len(built) == 2
+    assert len(networks) == (1 if started else 2)
 
 
 def test_a_report_is_timed_on_a_sample(made_up, tmp_path, monkeypatch):
@@ -118,17 +140,21 @@ def test_a_report_is_timed_on_a_sample(made_up, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "write_report", report)
     monkeypatch.setattr(calibration, "draw_disagreements", drawing)
     settings = Settings(jobs=1)
-    sample, *_ = read_sample(made_up, sorted(made_up.glob("*.hea")), tmp_path, settings)
+    sample = read_sample(made_up, sorted(made_up.glob("*.hea")), tmp_path, settings)
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    assert report_seconds(sample, tmp_path, settings) == (5.0, 3.0)
+    assert report_seconds(sample, settings) == (5.0, 3.0)
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
 @pytest.mark.slow
-def test_a_network_is_trained_and_asked_for_a_while(store, small, monkeypatch):
+@pytest.mark.parametrize("finding", [False, True])
+def test_a_network_is_trained_and_asked_for_a_while(store, small, monkeypatch, finding):
     monkeypatch.setattr(calibration, "WARM_SECONDS", 0.01)
     monkeypatch.setattr(calibration, "TIMED_SECONDS", 0.01)
+    settings = replace(LI2021, network=TINY) if finding else Settings(network=small)
+    view = View(window=Window(496)) if finding else METHODS
+    stage = tried(store, no_peaks(store) if finding else None, settings, view, LEAD_SETS[2])
     with Peak() as peak:
-        taken = calibrated(store, 16, Settings(network=small), peak)
-    assert taken.ready > 0 and taken.training.sample > 0 and taken.answering.sample > 0
+        taken = calibrated(stage, store, 16, 0, peak)
+    assert taken.ready > 0 and taken.training.sample > 0 and taken.answering.sample > 0 and taken.saving > 0
     assert taken.memory > 100 and 0 <= taken.left < 1000

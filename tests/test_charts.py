@@ -3,8 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ecg.charts import class_chart, confusion_chart, learning_curves
+from ecg.charts import class_chart, confusion_chart, learning_curves, peak_chart
+from ecg.fitting import Found
 from ecg.labels import ABBREVIATIONS, COLUMN
+from ecg.peaks import WAVES, Peaks
 from ecg.scoring import challenge_score, load_weights
 
 WEIGHTS = load_weights()[1]
@@ -122,3 +124,22 @@ def test_a_confusion_of_nothing_is_drawn():
     figure.draw_without_rendering()
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["NSR"]
     class_chart(nothing.sum(axis=0), NOTHING, NOTHING, "title", "subtitle").draw_without_rendering()
+
+
+def test_peaks_known_are_drawn_above_the_signal_and_those_found_below():
+    rng = np.random.default_rng(0)
+    recordings = []
+    for name in ("A0001", "E00002"):
+        known, found = (Peaks(np.sort(rng.choice(1000, count)), rng.integers(0, 5, count)) for count in (30, 20))
+        recordings.append(Found(name, rng.normal(size=1000), 250, known, found))
+    figure = peak_chart(recordings)
+    for axes, one in zip(figure.axes, recordings, strict=True):
+        trace, *marks = axes.lines
+        np.testing.assert_allclose(trace.get_xdata()[[0, -1]], [0, 999 / 250])
+        low, high = trace.get_ydata().min(), trace.get_ydata().max()
+        for peaks, lines, above in ((one.known, marks[:5], True), (one.found, marks[5:], False)):
+            for number, line in enumerate(lines):
+                np.testing.assert_allclose(line.get_xdata(), peaks.samples[peaks.waves == number] / 250)
+                assert (line.get_ydata() > high if above else line.get_ydata() < low).all()
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == list(WAVES)
+        assert one.name in axes.get_title(loc="left")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecg.cleaning import ADDED, FEWEST, CleaningSettings, Lumping, Omission, disagreements, label_masks
+from ecg.cleaning import ADDED, FEWEST, CleaningSettings, Lumping, Omission, disagreements, label_masks, source_masks
 from ecg.labels import ABBREVIATIONS, COLUMN, TRAINED
 
 AF, AFL, NSR, TAB = (COLUMN[name] for name in ("AF", "AFL", "NSR", "TAb"))
@@ -162,3 +162,25 @@ def test_the_most_confident_disagreement_comes_first_and_only_masked_labels_disa
     places = list(zip(*disagreements(masks, probabilities), strict=True))
     assert places == [(0, 1), (1, 0), (0, 0), (0, 2)]
     assert len(disagreements(np.ones((2, 3)), probabilities)[0]) == 0
+
+
+def test_a_label_counts_where_its_source_labels_the_class():
+    """CPSC's classes are known; of another source they are those that it has a recording of."""
+    findings = ["AF TInv", "NSR", "SB", "AF", "NSR", "SB TInv"]
+    sources = np.array(["CPSC", "CPSC", "Georgia", "Georgia", "Mine", "CPSC"])
+    columns = np.array([AF, NSR, COLUMN["SB"], COLUMN["TInv"], 27])
+    targets = np.hstack([rows(*findings), np.zeros((6, 2), bool)])[:, columns]
+    told = (Omission(relabel=False), Omission(("Mine",), ("NSR",)))
+    masks = source_masks(targets, sources, columns, told)
+    assert masks.dtype == np.float32
+    of = {"CPSC": [1, 1, 0, 0, 0], "Georgia": [1, 0, 1, 0, 0], "Mine": [0, 1, 0, 0, 0]}
+    np.testing.assert_array_equal(masks, [of[source] for source in sources])
+
+
+def test_a_source_whose_omitted_classes_are_relabelled_counts_as_any_other():
+    targets, sources = rows("AF SB", "NSR"), np.array(["CPSC", "CPSC"])
+    columns = np.arange(26)
+    for omissions in ((Omission(),), ()):
+        masks = source_masks(targets, sources, columns, omissions)
+        assert {ABBREVIATIONS[column] for column in np.flatnonzero(masks[1])} == {"AF", "SB", "NSR"}
+        np.testing.assert_array_equal(masks[0], masks[1])

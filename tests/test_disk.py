@@ -6,6 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from conftest import network_of
 
 from ecg.bundle import Bundle, load_bundle, save_bundle
 from ecg.files import aside
@@ -52,7 +53,7 @@ def files(folder):
 def bundle_of(small, value):
     network = small.build(2, None, 22)
     network.set_weights([np.full_like(array, value) for array in network.get_weights()])
-    return Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    return Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
 
 
 def write_bundle(folder, small, value):
@@ -121,5 +122,5 @@ def test_a_model_that_was_saved_before_the_disk_was_full_still_answers(disk, sma
     disk.fill()
     with pytest.raises(OSError):
         write_bundle(disk.folder, small, 0.75)
-    weights = load_bundle(disk.folder, LEAD_SETS[2]).network.get_weights()
+    weights = network_of(load_bundle(disk.folder, LEAD_SETS[2])).get_weights()
     assert all((array == 0.25).all() for array in weights)

@@ -169,7 +169,7 @@ def test_a_model_is_loaded_once_for_all_leads_that_it_serves(team, script, capsy
 
 
 def test_what_was_mended_is_summed_up(script, capsys, small, headers, tmp_path):
-    save_bundle(Bundle(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED))), tmp_path / "model")
+    save_bundle(Bundle.of_one(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED))), tmp_path / "model")
     data = tmp_path / "data"
     data.mkdir()
     for number, path in enumerate(headers[:3]):
@@ -761,7 +761,7 @@ def test_other_drivers_run_the_package_without_our_scripts(small, headers, tmp_p
     for count in (12, 2):
         keras.utils.set_random_seed(count)
         network = small.build(count, None, len(TRAINED))
-        save_bundle(Bundle(LEAD_SETS[count], small, np.linspace(0.2, 0.8, 26), network), model)
+        save_bundle(Bundle.of_one(LEAD_SETS[count], small, np.linspace(0.2, 0.8, 26), network), model)
         data, outputs = tmp_path / f"data_{count}", tmp_path / f"outputs_{count}"
         data.mkdir()
         for path in headers[:5]:  # the first leads of a recording, in reverse

@@ -4,47 +4,108 @@ import numpy as np
 import pytest
 
 from ecg import estimate
-from ecg.batches import plan_training
+from ecg.batches import Window, plan_training
+from ecg.budget import Budget
 from ecg.calibration import Networks, Pace
-from ecg.estimate import Cost, assumptions, networks_of, table
+from ecg.ensemble import View
+from ecg.estimate import Cost, Network, Taken, assumptions, costs_of, networks_of, table, taken_by
 from ecg.fitting import Outcome
 from ecg.headers import RecordError
+from ecg.labels import class_columns
+from ecg.leads import LEAD_SETS
+from ecg.method import learn
+from ecg.peaks import StoredPeaks
 from ecg.pipeline import Settings, train
+from ecg.recipes import LI2021, SE_RESNET_RHYTHM, SYSTEMS, Gate
+from ecg.resampling import METHOD, Preparation
+from ecg.resnets import LiSettings
+from ecg.sample import Effort, Sample
 from ecg.survey import survey
 from ecg.training import TrainingSettings
+
+NETWORKS = Networks(7.0, 5.0, Pace(0.5, 0.0, 2.0), Pace(0.0, 1e-4, 0.0), saving=1.5, memory=1e6, left=1e5)
+SHORT, LONG = View(window=Window(496)), View(window=Window(752))
+TINY = LiSettings(stages=(1,), width=4, first_kernel=3, kernel=3, squeeze_ratio=None, peak_units=4)
+# Li's, with small networks, and views at 250 Hz alone, so that one store will do.
+LIKE_LI = replace(LI2021, views=(SHORT, LONG), network=replace(TINY, peaks=True), gate=Gate("Georgia", network=TINY),
+                  folds=2, lead_sets=(12, 6, 2), jobs=1)  # fmt: skip
 
 
 @pytest.fixture
 def timed(monkeypatch):
     """Fixed times of each part, in place of measured ones."""
-    networks = Networks(7.0, 5.0, Pace(0.5, 0.0, 2.0), Pace(0.0, 1e-4, 0.0), memory=1e6, left=1e5)
-    monkeypatch.setattr(estimate, "calibrated", lambda *_: networks)
+    monkeypatch.setattr(estimate, "calibrated", lambda *_: NETWORKS)
     monkeypatch.setattr(estimate, "report_seconds", lambda *_: (3.0, 0.5))
     monkeypatch.setattr(estimate, "seconds_of", lambda run: run())
-    # Three arguments, and the resamples.
-    monkeypatch.setattr(estimate, "search_thresholds", lambda *given: 0.125 + 0.25 * sum(given[3:]))
+    monkeypatch.setattr("ecg.method.Judge.scores_on", lambda *_: lambda probabilities: 0.125)
+    # Validation recordings, probabilities and resamples.
+    monkeypatch.setattr("ecg.method.Judge.search", lambda self, validation, probabilities, resamples: 0.25 * resamples)
 
 
-def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, tmp_path, monkeypatch):
-    trained, lines = [], []
+@pytest.fixture
+def trained(monkeypatch):
+    """What is trained, each as an ecg.fitting.Stage, in place of which nothing is done."""
+    stages = []
 
     def fitted(stage, *_):
-        trained.append((stage.title, stage.records[stage.training], stage.records[stage.validation], stage.asked))
-        weights = small.build(stage.leads, None, stage.targets.shape[1]).get_weights()
-        return Outcome([], weights, np.full((len(stage.asked), stage.targets.shape[1]), 0.5, np.float32), "")
+        stages.append(stage)
+        return Outcome([], [], np.full((len(stage.asked), stage.targets.shape[1]), 0.5, np.float32), "")
 
-    monkeypatch.setattr("ecg.pipeline.fitted", fitted)
-    monkeypatch.setattr("ecg.pipeline.write_report", lambda folder, *_: (folder / "report").mkdir())
+    monkeypatch.setattr("ecg.method.fitted", fitted)
+    monkeypatch.setattr("ecg.method.peaks_found", lambda *_: [])
+    return stages
+
+
+def same(networks, stages):
+    """Whether networks, in their order, are what was trained."""
+    assert [network.title for network in networks] == [stage.title for stage in stages]
+    for network, stage in zip(networks, stages, strict=True):
+        parts = stage.records[stage.training], stage.records[stage.validation], stage.asked
+        for ours, theirs in zip(network[1:4], parts, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert network[4:7] == (stage.learning, stage.view, stage.leads)
+
+
+def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, tmp_path, monkeypatch, trained):
+    lines = []
+    monkeypatch.setattr("ecg.method.Learnt.ensemble", lambda *_: None)
+    monkeypatch.setattr("ecg.pipeline.save_bundle", lambda *_: None)
+    monkeypatch.setattr("ecg.pipeline.write_report", lambda folder, *_: (folder / "report").mkdir(parents=True))
     settings = Settings(network=small, lead_sets=(12, 2), resamples=3, jobs=1)
     train(made_up, tmp_path, settings, [].append)
     networks = list(networks_of(survey(made_up, headers, 1), settings, lines.append))
-    assert [network.title for network in networks] == [title for title, *_ in trained]
-    for network, (_, *parts) in zip(networks, trained, strict=True):
-        for ours, theirs in zip(network[1:4], parts, strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-    assert [network[4:] for network in networks] == [(0, 0), (1, 0), (1, 1), (1, 1)]
+    same(networks, trained)
+    assert [network[7:] for network in networks] == [(False, 0, 0, 0), (False, 1, 0, 0)] + 2 * [(False, 1, 1, 1)]
     (line,) = lines
     assert line.startswith("AFL or AF in Ningbo: no network, the other sources have")
+
+
+@pytest.mark.parametrize(("system", "fewest"), [("gated", 2), ("not gated", 20), ("exclusive", 20)])
+def test_so_are_those_of_other_systems(system, fewest, made_up, headers, small, store, tmp_path, monkeypatch, trained):
+    monkeypatch.setattr("ecg.method.FEWEST", fewest)
+    settings, lines, logged = LIKE_LI, [], []
+    if system == "exclusive":
+        settings = replace(SE_RESNET_RHYTHM, views=(SHORT,), network=small)
+    peaks = StoredPeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
+    learn({METHOD: store}, {METHOD: peaks}, settings, tmp_path, made_up, logged.append, Budget(None))
+    networks = list(networks_of(survey(made_up, headers, 1), settings, lines.append))
+    same(networks, trained)
+    assert lines == [line for line in logged if "not told from the others" in line] and len(lines) == (
+        system == "not gated"
+    )
+    titles = [network.title for network in networks]
+    saved = {network.title: network.saved for network in networks}
+    if system == "exclusive":
+        assert titles == ["lead II"] and networks[0].leads == ("II",) and networks[0].saved == 5
+        count = len(networks[0].training) + len(networks[0].validation)
+        assert count == (store.labels[:, class_columns(settings.classes)].sum(axis=1) == 1).sum() < len(store)
+    else:  # two numbers of leads, two folds, two views, before them two for peaks, and then those of the gate
+        assert len(networks) == 2 * 2 * (4 + (5 if system == "gated" else 0))
+        assert titles[:2] == ["8 leads, 250 Hz, 2 s, fold 1 of 2, peaks", "8 leads, 250 Hz, 2 s, fold 1 of 2"]
+        assert saved[titles[0]] == 0 and saved[titles[1]] == 1 and saved["2 leads, 250 Hz, 3 s, fold 2 of 2"] == 2
+        assert sum(network.averaged for network in networks) == 2
+        assert sum(network.searches for network in networks) == 8
+    assert [network.gate for network in networks] == ["or not" in title for title in titles]
 
 
 def test_what_is_switched_off_is_not_counted(made_up, headers):
@@ -60,25 +121,81 @@ def test_costs_are_counted_as_by_hand(made_up, headers, timed):
     lines, settings = [], Settings(training=training, lead_sets=(2,), resamples=30, jobs=1, hours=2.0)
     costs = estimate.estimate(made_up, settings, lines.append)
     assert [cost.title for cost in costs] == ["store", "classes omitted by CPSC", "round 1, 12 leads",
-                                              "round 2, 2 leads", "report"]  # fmt: skip
+                                              "round 2, 2 leads", "models, report"]  # fmt: skip
     store, relabelling, first, second, report = costs
-    assert store.once > 0 and store.steps is None and report.once == pytest.approx(3.0 + 20 * 0.5)
+    assert store.once > 0 and store.steps is None and report.once == pytest.approx(1.5 + 3.0 + 20 * 0.5)
     found = survey(made_up, headers, 1)
     *_, network = networks_of(found, settings, [].append)
-    plan = plan_training(found.lengths[network.training], 8, np.random.default_rng(0))
+    lengths = found.lengths(250)
+    plan = plan_training(lengths[network.training], 8, np.random.default_rng(0))
     shapes = len({(len(batch.records), batch.length) for batch in plan})
-    checked, asked = 1e-4 * found.lengths[network.validation].sum(), 1e-4 * found.lengths.sum()
+    checked, asked = 1e-4 * lengths[network.validation].sum(), 1e-4 * lengths.sum()
     assert (first.recordings, first.batch, first.steps) == (len(network.training), 8, 2 * len(plan))  # 96 of some 46
     assert first.epoch == second.epoch == pytest.approx(0.5 * first.steps + checked + 0.125)
     assert first.once == pytest.approx(5.0 + 2.0 * shapes + asked)
-    assert second.once == pytest.approx(5.0 + 2.0 * shapes + checked + 0.125 + 30 * 0.25)
+    assert second.once == pytest.approx(5.0 + 2.0 * shapes + checked + 30 * 0.25)
     assert relabelling.once > 7.0 + 5.0 and relabelling.recordings < first.recordings
-    assert first.seconds(3) == pytest.approx(first.once + 3 * first.epoch)
+    assert first.seconds(3) == first.seconds(25) == pytest.approx(first.once + 3 * first.epoch)
     assert [cost.memory for cost in costs[1:]] == [9e5, 1e6, 1.1e6, 1.1e6] and 100 < store.memory < 1e5
     text = "\n".join(lines)
     assert "recordings to train on" in text and "3 epochs" in text and "25 epochs" not in text
     assert lines[-1].endswith("after 2 h at the latest.")
     assert sorted(made_up.iterdir()) == before
+
+
+def test_windows_and_sampling_frequencies_are_counted(made_up, headers, timed):
+    found = survey(made_up, headers, 1)._replace(seconds=np.repeat([10.0, 21.0], 30))
+    view = View(Preparation(500, None), Window(4992))
+    learning = TrainingSettings(batch=8, smallest_batch=8, steps=2, epochs=9)
+    everything = np.arange(60)
+    network = Network("one", everything, everything[:40], everything[:10], learning, view, LEAD_SETS[2], searches=1)
+    settings = replace(LI2021, views=(view,), training=learning)
+    (cost,) = costs_of([network], found, Taken((2, 2), NETWORKS, NETWORKS, None), settings)
+    # 5,000 samples come in 2 pieces, 10,500 in 3.
+    assert cost.epoch == pytest.approx(0.5 * cost.steps + 1e-4 * 4992 * (30 * 2 + 10 * 3) + 0.125)
+    assert cost.steps == 8 and cost.once == pytest.approx(7.0 + 5.0 + 2.0 * 2 + 1e-4 * 4992 * 20)  # batches of 7 and 8
+
+
+def test_a_network_takes_what_those_of_its_kind_do(store, monkeypatch):
+    tried = []
+
+    def calibrated(stage, store, batch, seed, peak, started):
+        tried.append((len(stage.leads), stage.network, stage.view, batch, started))
+        return NETWORKS._replace(ready=float(len(tried)))
+
+    monkeypatch.setattr(estimate, "calibrated", calibrated)
+    settings, everything = LIKE_LI, np.arange(60)
+    learning = TrainingSettings(batch=16, steps=4, smallest_batch=2)
+    networks = [
+        Network("one", everything[:size], everything, everything, learning, LONG, LEAD_SETS[count], gate)
+        for count, size, gate in ((2, 60, False), (12, 10, False), (6, 20, False), (6, 60, True))
+    ]
+    sample = Sample(None, {}, {METHOD: store}, {})
+    peaks = {METHOD: StoredPeaks(np.zeros(61, int), np.empty(0, np.int32), np.empty(0, np.int8))}
+    taken = taken_by(networks, sample, peaks, settings, None)
+    assert tried == [(12, settings.network, LONG, 15, False), (2, settings.network, LONG, 15, True),
+                     (12, settings.gate.network, SHORT, 15, True)]  # fmt: skip
+    assert [taken.of(network).ready for network in networks] == pytest.approx([2.0, 1.0, 1.6, 3.0])
+    assert taken.networks == 4
+    alone = taken_by(networks[1:2], sample, peaks, settings, None)
+    assert len(tried) == 4 and alone.networks == 2 and alone.of(networks[1]) == alone.most
+
+
+def test_each_store_and_its_peaks_are_parts(made_up, store, timed, monkeypatch):
+    other = Preparation(500, None)
+    shares = {METHOD: Effort(2.0, 0.5), other: Effort(1.0, 0.25)}
+    sample = Sample(None, {}, {METHOD: store, other: replace(store, preparation=other)}, shares)
+    peaks = StoredPeaks(np.zeros(61, int), np.empty(0, np.int32), np.empty(0, np.int8))
+    monkeypatch.setattr(estimate, "read_sample", lambda *_: sample)
+    monkeypatch.setattr(estimate, "find_peaks", lambda *_: (dict.fromkeys(shares, peaks), shares))
+    settings = replace(LIKE_LI, views=(SHORT, View(other, Window(992))), gate=None)
+    costs = estimate.estimate(made_up, settings, [].append)
+    count = len(store)
+    assert [(cost.title, cost.once) for cost in costs[:4]] == [
+        ("store, 250 Hz", 2.0 + 0.5 * count), ("store, 500 Hz", 1.0 + 0.25 * count),
+        ("peaks, 250 Hz", 2.0 + 0.5 * count), ("peaks, 500 Hz", 1.0 + 0.25 * count),
+    ]  # fmt: skip
+    assert {cost.most for cost in costs[4:-1]} == {20, 50}
 
 
 def test_memory_counts_for_the_part_that_takes_it(made_up, store, timed, monkeypatch):
@@ -100,7 +217,7 @@ def test_memory_counts_for_the_part_that_takes_it(made_up, store, timed, monkeyp
         return survey(*arguments)
 
     def calibrated(*arguments):
-        networks, peak = fixed(*arguments), arguments[-1]
+        networks, peak = fixed(*arguments), arguments[-2]
         return networks._replace(memory=networks.memory + peak.taken())
 
     def report_seconds(*_):
@@ -108,28 +225,45 @@ def test_memory_counts_for_the_part_that_takes_it(made_up, store, timed, monkeyp
         return 3.0, 0.5
 
     fixed = estimate.calibrated
-    parts = {"Peak": Peak, "survey": surveyed, "calibrated": calibrated, "read_sample": lambda *_: (store, 1.0, 0.5),
+    parts = {"Peak": Peak, "survey": surveyed, "calibrated": calibrated, 
+             "read_sample": lambda *_: Sample(None, {}, {METHOD: store}, {METHOD: Effort(1.0, 0.5)}),
              "report_seconds": report_seconds}  # fmt: skip
     for name, part in parts.items():
         monkeypatch.setattr(estimate, name, part)
-    reading, *networks, report = estimate.estimate(made_up, Settings(lead_sets=(2,), jobs=1), [].append)
+    reading, *networks, report = estimate.estimate(made_up, Settings(lead_sets=(12,), jobs=1), [].append)
     assert [cost.memory for cost in (reading, *networks)] == [700.0, 9e5, 1e6, 1.1e6]
     assert report.memory == 2e6 + 1e5  # three networks have left theirs, not two
     assert reading.once == pytest.approx(1.0 + 0.5 * len(store))
 
 
 def test_the_table_has_usual_and_most_epochs_and_a_sum():
-    costs = [Cost("store", 60.0, 500.0), Cost("round 1", 100.0, 800.0, 10.0, 700, 16, 44), Cost("report", 5.0, 790.0)]
+    costs = [Cost("store", 60.0, 500.0), Cost("peaks", 30.0, 700.0, 1.0, 20, 600, 16, 40),
+             Cost("round 1", 100.0, 800.0, 10.0, 100, 700, 16, 44), Cost("report", 5.0, 790.0)]  # fmt: skip
     assert table(costs, Settings()) == [
         ("", "recordings", "batch", "steps", "an epoch", "25 epochs", "100 epochs", "memory"),
         ("store", "", "", "", "", "1 min 00 s", "1 min 00 s", "500 MB"),
+        ("peaks", 600, 16, 40, "1 s", "50 s", "50 s", "700 MB"),
         ("round 1", 700, 16, 44, "10 s", "5 min 50 s", "18 min 20 s", "800 MB"),
         ("report", "", "", "", "", "5 s", "5 s", "790 MB"),
-        ("all", "", "", "", "", "6 min 55 s", "19 min 25 s", "800 MB"),
+        ("all", "", "", "", "", "7 min 45 s", "20 min 15 s", "800 MB"),
     ]
-    once = table(costs, Settings(training=TrainingSettings(epochs=1)))
-    assert once[0][5:] == ("1 epoch", "memory") and once[-1][5] == "2 min 55 s"
-    assert "after all 100; 25 are assumed" in "\n".join(assumptions(Settings(), 5.0))
+    once = table(costs[:1] + costs[2:], Settings(training=TrainingSettings(epochs=1)))
+    assert once[0][5:] == ("1 epoch", "memory")
+
+
+def test_what_is_assumed_is_said(made_up, headers):
+    found = survey(made_up, headers, 1)
+
+    def said(settings):
+        return "\n".join(assumptions(list(networks_of(found, settings, [].append)), settings, 5.0))
+
+    text = said(Settings())
+    assert "or after all 100.\n25 epochs are assumed" in text
+    assert "Networks of 2 and of 12 leads were tried" in text and "Hz" not in text
+    whole = said(SYSTEMS["zhao2022"])  # which never ends early
+    assert "Training ends after all 50 epochs." in whole and "usual" not in whole
+    text = said(LIKE_LI)
+    assert "for peaks alone ends once" in text and "after all 20." in text and "Networks of 250 Hz, 3 s were" in text
 
 
 def test_data_that_hold_nothing_to_train_on_are_told(tmp_path):

@@ -1,38 +1,37 @@
 from contextlib import contextmanager
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
+from ecg.batches import Window
 from ecg.budget import Budget
-from ecg.fitting import Stage, columns_of, fitted
-from ecg.leads import LEAD_SETS, LEADS
+from ecg.ensemble import View, sees_persons
+from ecg.examples import Examples
+from ecg.fitting import SAVED, Stage, answering_part, built, fitted, joined_loss, member_of, peaks_found
+from ecg.leads import LEAD_SETS, columns_of
 from ecg.losses import FocalLoss
 from ecg.networks import POLICIES
-from ecg.pipeline import Settings
-from ecg.training import TrainingError, TrainingSettings
-
-
-def test_columns_of_a_lead_set_are_its_leads():
-    for count, leads in LEAD_SETS.items():
-        assert tuple(LEADS[column] for column in columns_of(count)) == leads
+from ecg.peaks import StoredPeaks, peaks_in
+from ecg.resnets import LiSettings
+from ecg.training import TrainingError, TrainingSettings, predict
 
 
 @pytest.fixture
-def stage(store):
+def stage(store, small):
     everything = np.arange(len(store))
     targets = store.labels[:, :3].astype(np.float32)
     training, validation = everything[:32], everything[32:]
-    return Stage("round 1, 2 leads", 2, FocalLoss(), everything, targets, np.ones_like(targets), training, validation,
-                 everything[::2])  # fmt: skip
+    return Stage("round 1, 2 leads", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets), training,
+                 validation, everything[::2], small, TrainingSettings(epochs=1, steps=2))  # fmt: skip
 
 
 def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, small, tmp_path, monkeypatch):
-    settings = Settings(network=small, training=TrainingSettings(epochs=1, steps=2))
     lines, budget = [], Budget(None)
 
-    def fit(stage=stage, settings=settings):
-        return fitted(stage, store, tmp_path, settings, lambda p: {"mean": float(p.mean())}, lines.append, budget, 1)
+    def fit(stage=stage, seed=0):
+        return fitted(stage, store, tmp_path, seed, lambda p: {"mean": float(p.mean())}, lines.append, budget, 1)
 
     first = fit()
     assert first.probabilities.shape == (len(stage.asked), 3) and len(first.epochs) == 1
@@ -50,10 +49,13 @@ def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, smal
     for one, other in zip(again.weights, first.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     for other in (
-        {"settings": replace(settings, seed=1)},
-        {"settings": replace(settings, training=TrainingSettings(epochs=2, steps=2))},
+        {"seed": 1},
+        {"stage": replace(stage, learning=TrainingSettings(epochs=2, steps=2))},
+        {"stage": replace(stage, network=replace(small, dropout=0.1))},
+        {"stage": replace(stage, view=View(window=Window(500)))},
+        {"stage": replace(stage, first=tuple(first.weights))},
         {"stage": replace(stage, masks=1 - stage.masks)},
-        {"stage": replace(stage, leads=3)},
+        {"stage": replace(stage, leads=LEAD_SETS[3])},
         {"stage": replace(stage, asked=stage.asked[1:])},
     ):
         with pytest.raises(TrainingError, match="at work"):
@@ -66,7 +68,7 @@ def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tm
 
     monkeypatch.setattr("ecg.networks.NetworkSettings.build", fills)
     with pytest.raises(TrainingError, match="round 1, 2 leads: the memory is too small"):
-        fitted(stage, store, tmp_path, Settings(network=small), None, [].append, Budget(None), 1)
+        fitted(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
 
 
 @pytest.mark.parametrize("precision", POLICIES)
@@ -96,10 +98,93 @@ def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
     for each in (together, trains, answers):
         name = {"trains": "train_network", "answers": "predict"}.get(each.__name__, each.__name__)
         monkeypatch.setattr(f"ecg.fitting.{name}", each)
-    settings = Settings(network=small, training=TrainingSettings(precision=precision))
-    outcome = fitted(stage, store, tmp_path, settings, None, [].append, Budget(None), 1)
+    stage = replace(stage, learning=TrainingSettings(precision=precision))
+    outcome = fitted(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
     trained, asked = networks
     assert trained.layers[1].compute_dtype == precision and asked.layers[1].compute_dtype == "float32"
     for one, two, three in zip(trained.get_weights(), asked.get_weights(), outcome.weights, strict=True):
         np.testing.assert_array_equal(one, two)
         np.testing.assert_array_equal(one, three)
+
+
+LI = LiSettings(stages=(1,), width=4, squeeze_ratio=None, peaks=True, peak_units=4)
+
+
+@pytest.fixture(scope="module")
+def with_peaks(store):
+    """A stage of a network that finds peaks, too, in recordings with an R wave in every 200th sample."""
+    everything = np.arange(len(store))
+    targets = store.labels[:, :3].astype(np.float32)
+    samples = [np.arange(100, length, 200) for length in store.lengths]
+    starts = np.cumsum([0, *map(len, samples)])
+    peaks = StoredPeaks(starts, np.concatenate(samples).astype(np.int32), np.full(starts[-1], 2, np.int8))
+    stage = Stage("peaks", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets), everything[:32],
+                  everything[32:], everything[::2], LI, TrainingSettings(epochs=1, steps=2, averaging=0.0),
+                  View(window=Window(500)), peaks=peaks, shares=(0.0, 1.0))  # fmt: skip
+    keras.utils.set_random_seed(9)
+    return replace(stage, first=tuple(built(stage, SAVED).get_weights()))
+
+
+@pytest.fixture(scope="module")
+def pretrained(with_peaks, store, tmp_path_factory):
+    """What the stage came to, trained for peaks alone."""
+    folder = tmp_path_factory.mktemp("stages")
+    return fitted(with_peaks, store, folder, 0, lambda p: {}, [].append, Budget(None), 1)
+
+
+def test_a_network_that_finds_peaks_answers_with_them_behind_the_classes(with_peaks):
+    network = built(with_peaks, SAVED)
+    assert network.output_shape == (None, 3 + 500 // LI.cell * 3 * 7)
+    assert answering_part(with_peaks, network).output_shape == (None, 3)
+    loss = joined_loss(with_peaks, network)
+    assert (loss.widths, loss.shares) == ((3, 2625), (0.0, 1.0))
+    assert [type(each).__name__ for each in loss.losses] == ["FocalLoss", "SquaredError"]
+
+
+def test_where_no_peaks_are_to_be_found_a_network_that_could_answers_alone(with_peaks):
+    stage = replace(with_peaks, peaks=None, shares=(1.0, 0.0))
+    network = built(stage, SAVED)
+    assert network.output_shape == (None, 3) and answering_part(stage, network) is network
+    assert joined_loss(stage, network) is stage.loss and not sees_persons(network)
+    assert member_of(stage, network.get_weights()).settings == replace(LI, peaks=False)
+
+
+def test_all_that_answers_of_a_network_with_peaks_gives_the_same_probabilities(with_peaks, pretrained, store):
+    assert pretrained.probabilities.shape == (len(with_peaks.asked), 3)
+    whole = built(with_peaks, SAVED)
+    whole.set_weights(pretrained.weights)
+    member = member_of(with_peaks, pretrained.weights)
+    assert (member.settings, member.view, member.leads) == (replace(LI, peaks=False), with_peaks.view, LEAD_SETS[2])
+    examples = Examples(store, with_peaks.asked, columns_of(LEAD_SETS[2]), window=with_peaks.view.window)
+    for network in (member.network, answering_part(with_peaks, whole)):
+        np.testing.assert_allclose(predict(network, examples, "checking"), pretrained.probabilities, atol=1e-6)
+    signals = np.random.default_rng(0).normal(size=(4, 500, 2)).astype(np.float32)
+    both = np.asarray(whole(signals))
+    np.testing.assert_allclose(both[:, :3], np.asarray(member.network(signals)), atol=1e-6)
+
+
+def test_a_stage_begins_with_the_weights_given_and_for_peaks_alone_leaves_what_answers_as_it_was(
+    with_peaks, pretrained
+):
+    """The branch that finds peaks leaves the way before the last stage, which is here the only one."""
+    network, moved, place = built(with_peaks, SAVED), {}, 0
+    for layer in network.layers:
+        pairs = zip(with_peaks.first[place:], pretrained.weights[place:], strict=True)
+        place += len(layer.weights)
+        if hasattr(layer, "kernel"):
+            moved[layer.name] = np.abs(np.subtract(*next(pairs))).max()
+    kernels = ("001_Conv1D", "006_Conv1D", "010_Conv1D", "peaks_001_Dense", "peaks_003_Conv1D", "015_Dense")
+    assert tuple(moved) == kernels
+    assert [name for name, far in moved.items() if far > 0] == ["001_Conv1D", "peaks_001_Dense", "peaks_003_Conv1D"]
+    assert max(moved.values()) < 1e-3  # by two steps from the first weights, and nowhere near fresh ones
+
+
+def test_peaks_that_are_known_and_found_are_read_off_for_the_same_cut(with_peaks, pretrained, store):
+    places = np.array([7, 0])
+    for place, one in zip(places, peaks_found(with_peaks, store, pretrained.weights, places), strict=True):
+        np.testing.assert_array_equal(one.signal, store.signal(place, 1)[:500])
+        assert (one.name, one.rate, one.known.samples.tolist()) == (store.names[place], 250, [100, 300])
+        member = built(with_peaks, SAVED)
+        member.set_weights(pretrained.weights)
+        said = np.asarray(member(store.signal(place, (0, 1))[np.newaxis, :500]))[0, 3:].reshape(-1, 3, 7)
+        np.testing.assert_array_equal(one.found.samples, peaks_in(said, 500).samples)

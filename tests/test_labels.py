@@ -101,3 +101,40 @@ def test_the_table_of_unscored_diagnoses_is_gone_through_once_for_all_texts(monk
     monkeypatch.setattr(labels, "unscored", lambda: pytest.fail("gone through again"))
     assert [labels.code_of(f"word {number}") for number in range(2000)] == [f"word {number}" for number in range(2000)]
     assert labels.code_of("ste") == "164931005"
+
+
+def test_classes_beside_the_scored_ones_have_the_columns_after_them():
+    assert labels.class_columns(labels.ABBREVIATIONS).tolist() == list(range(26))
+    assert labels.class_columns(("STE", "NSR", "STD")).tolist() == [27, labels.COLUMN["NSR"], 26]
+    with pytest.raises(ValueError, match="not in tuple"):
+        labels.class_columns(("LVH",))
+
+
+@pytest.mark.parametrize(
+    ("codes", "beside"),
+    [(["429622005"], [True, False]), (["164931005", "426783006"], [False, True]), (["426783006", "x"], [False] * 2),
+     (["429622005", "164931005"], [True, True]), ([], [False, False])],
+)  # fmt: skip
+def test_classes_beside_the_scored_ones_are_read_from_the_codes(codes, beside):
+    assert labels.encode_beside(codes).tolist() == beside
+
+
+def test_values_of_any_classes_are_spread_by_their_columns_and_those_beside_are_left_out():
+    columns = labels.class_columns(("STE", "NSR", "AF"))
+    wide = labels.expand(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), columns)
+    expected = np.zeros((2, 26))
+    expected[:, labels.COLUMN["NSR"]], expected[:, labels.COLUMN["AF"]] = (2, 5), (3, 6)
+    np.testing.assert_array_equal(wide, expected)
+    assert labels.expand(np.ones(3, bool), columns).dtype == bool
+    assert labels.expand(np.ones((4, 5, 3)), columns).sum() == 4 * 5 * 2
+
+
+def test_what_is_implied_is_added_and_the_labels_stay_as_they_are():
+    row = np.zeros((3, 26), bool)
+    lbbb, bbb, tinv, tab = (labels.COLUMN[name] for name in ("LBBB", "BBB", "TInv", "TAb"))
+    row[0, lbbb], row[1, tinv], row[2, tab] = True, True, True
+    before = row.copy()
+    found = labels.implied(row, (("LBBB", "BBB"), ("TInv", "TAb")))
+    assert [np.flatnonzero(each).tolist() for each in found] == [sorted([lbbb, bbb]), sorted([tinv, tab]), [tab]]
+    np.testing.assert_array_equal(row, before)
+    np.testing.assert_array_equal(labels.implied(row, ()), row)

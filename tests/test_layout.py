@@ -11,12 +11,13 @@ ROOT = Path(__file__).parents[1]
 MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / "ecg").glob("*.py"))}
 # From the ground up; a module imports only from those before it.
 LAYERS = {
-    0: "labels leads progress memory parallel files stages budget checkpoint headers matlab records".split()
-    + "resampling signals store survey reasons defects audit scoring measures folds waves heart synthetic".split(),
-    1: "startup layers networks losses batches devices work".split(),
-    2: "training cleaning bundle".split(),
-    3: "paper charts review tables report panels gallery page synopsis comparison fitting pipeline".split()
-    + "calibration estimate arguments __main__".split(),
+    0: "labels leads progress memory parallel files stages budget checkpoint headers matlab person records".split()
+    + "resampling signals store survey reasons peaks defects audit scoring rules folds measures waves heart".split()
+    + ["synthetic"],
+    1: "startup layers networks resnets deformable dcnet losses batches examples devices work".split(),
+    2: "training cleaning ensemble descriptions bundle recipes plan".split(),
+    3: "paper charts review tables report panels gallery page synopsis comparison fitting method".split()
+    + "pipeline sample calibration estimate compare arguments options __main__".split(),
 }
 ORDER = [name for names in LAYERS.values() for name in names]
 

@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ecg.leads import LEAD_SETS, LEADS, LIMB, combination, lead_set, lead_sets, standard_name
+from ecg.leads import LEAD_SETS, LEADS, LIMB, columns_of, combination, lead_set, lead_sets, standard_name
 
 PAIRS = list(combinations(LIMB, 2))
 CHEST = LEADS[6:]
@@ -93,3 +93,8 @@ def test_all_lead_sets_that_leads_fill_are_told_the_richest_first():
     assert lead_sets(("i", "II", "v2")) == (3, 4, 2, 6)  # nothing of the three need be computed
     assert lead_sets(("aVL", "aVF", "MLII")) == (6, 2)
     assert lead_sets(("II", "V2")) == ()
+
+
+def test_columns_of_a_lead_set_are_its_leads():
+    for leads in LEAD_SETS.values():
+        assert tuple(LEADS[column] for column in columns_of(leads)) == leads

@@ -2,7 +2,16 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss, Joined, SquaredError
+from ecg.losses import (
+    LOSSES,
+    AsymmetricLoss,
+    CategoricalCrossEntropy,
+    CrossEntropy,
+    FocalLoss,
+    Joined,
+    MarginLoss,
+    SquaredError,
+)
 
 LABELS = np.array([[1, 0, 1, 0], [0, 0, 1, 1]], np.float32)
 P = np.array([[0.9, 0.3, 0.2, 0.04], [0.995, 0.6, 0.999, 0.5]])
@@ -22,15 +31,28 @@ def asymmetric(label, p):
     return -(1 - positive) * np.log(positive) if label else -(negative**2) * np.log(1 - negative)
 
 
+def margin(label, p):
+    negative = max(p - 0.05, 0)
+    return -(1 - p) * np.log(p) if label else -(negative**4) * np.log(1 - negative)
+
+
+def categorical(label, p):
+    return -4 * np.log(p) if label else 0.0
+
+
 @pytest.mark.parametrize(
-    ("loss", "reference"), [(FocalLoss, focal), (CrossEntropy, cross_entropy), (AsymmetricLoss, asymmetric)]
-)
+    ("loss", "reference"),
+    [(FocalLoss, focal), (CrossEntropy, cross_entropy), (AsymmetricLoss, asymmetric), (MarginLoss, margin),
+     (CategoricalCrossEntropy, categorical)],
+)  # fmt: skip
 def test_each_label_has_the_papers_value(loss, reference):
     got = keras.ops.convert_to_numpy(loss().call(LABELS, keras.ops.convert_to_tensor(P, "float32")))
     np.testing.assert_allclose(got, np.vectorize(reference)(LABELS, P), rtol=2e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(("loss", "reference"), [(FocalLoss, focal), (AsymmetricLoss, asymmetric)])
+@pytest.mark.parametrize(
+    ("loss", "reference"), [(FocalLoss, focal), (AsymmetricLoss, asymmetric), (MarginLoss, margin)]
+)
 def test_a_masked_label_is_as_if_it_were_not_there(loss, reference):
     masks = np.array([[1, 0, 1, 1], [1, 1, 0, 0]], np.float32)
     expected = np.vectorize(reference)(LABELS, P)[masks == 1].mean()
@@ -39,7 +61,7 @@ def test_a_masked_label_is_as_if_it_were_not_there(loss, reference):
         np.vectorize(reference)(LABELS, P).mean(), rel=2e-5)  # fmt: skip
 
 
-@pytest.mark.parametrize("loss", [FocalLoss, AsymmetricLoss])
+@pytest.mark.parametrize("loss", LOSSES.values())
 def test_certain_answers_give_finite_losses_and_all_masked_gives_none(loss):
     certain = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], np.float32)
     values = keras.ops.convert_to_numpy(loss().call(LABELS, keras.ops.convert_to_tensor(certain)))
@@ -132,3 +154,26 @@ def test_a_step_follows_the_slope_of_the_joined_loss():
             moved[place] += by
         slope[place] = np.subtract(*(float(joined(labels, moved, weights)) for moved in near)) / 2e-2
     np.testing.assert_allclose((answers - network.get_weights()[0]) / step, slope, rtol=0.02, atol=5e-3)
+
+
+def test_the_loss_of_one_class_of_many_is_kerass():
+    rng = np.random.default_rng(0)
+    truth = np.eye(9, dtype=np.float32)[rng.integers(0, 9, 40)]
+    answers = rng.dirichlet(np.ones(9), 40).astype(np.float32)
+    expected = float(keras.losses.CategoricalCrossentropy()(truth, answers))
+    assert float(CategoricalCrossEntropy()(truth, answers)) == pytest.approx(expected, rel=1e-5)
+    assert float(CategoricalCrossEntropy()(truth, answers, np.ones_like(truth))) == pytest.approx(expected, rel=1e-5)
+    masks = np.repeat(np.arange(40) % 3 > 0, 9).reshape(40, 9).astype(np.float32)
+    some = float(keras.losses.CategoricalCrossentropy()(truth[masks[:, 0] > 0], answers[masks[:, 0] > 0]))
+    assert float(CategoricalCrossEntropy()(truth, answers, masks)) == pytest.approx(some, rel=1e-5)
+
+
+def test_the_loss_of_classes_that_do_not_exclude_each_other_is_kerass():
+    expected = float(keras.losses.BinaryCrossentropy()(LABELS, P.astype(np.float32)))
+    assert float(CrossEntropy()(LABELS, P.astype(np.float32))) == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_absent_label_within_the_margin_costs_nothing():
+    near = keras.ops.convert_to_tensor([[0.05, 0.04, 0.0, 0.06]], "float32")
+    values = keras.ops.convert_to_numpy(MarginLoss().call(np.zeros((1, 4), np.float32), near))[0]
+    assert not values[:3].any() and values[3] > 0

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 from ecg.__main__ import COMMANDS, main
 from ecg.bundle import Bundle, save_bundle
-from ecg.cleaning import CleaningSettings, Lumping, Omission
+from ecg.cleaning import CleaningSettings, Omission
 from ecg.headers import RecordError
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.paper import draw_record
@@ -68,17 +67,6 @@ def test_training_without_flags_is_the_methods(trained):
     assert trained == [(Path("data"), Path("model"), Settings())]
 
 
-def test_flags_of_training_change_their_settings_and_no_others(trained):
-    flags = "--seed 0 --leads 2 12 2 --width 16 --epochs 3 --averaging 0.5 --resamples 0 --jobs 1 --keep-stages"
-    main(["train", "data", "model", *flags.split()])
-    (_, _, settings), method = trained[0], Settings()
-    assert (settings.seed, settings.lead_sets, settings.jobs, settings.keep_stages) == (0, (2, 12), 1, True)
-    assert (settings.network.width, settings.training.epochs) == (16, 3)
-    assert (settings.training.averaging, settings.resamples) == (0.5, 0)
-    assert settings.network.kernels == method.network.kernels
-    assert settings.training.batch == method.training.batch
-
-
 def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
     told = []
     monkeypatch.setattr("ecg.estimate.estimate", lambda data, settings: told.append((data, settings)))
@@ -94,46 +82,6 @@ def test_an_estimate_of_nothing_says_why(tmp_path):
     assert "nowhere" in ends_with(["estimate", tmp_path / "nowhere"])
 
 
-def test_hours_batch_and_what_is_declared_where_nothing_is_found_change_that_alone(trained):
-    method = Settings()
-    main(["train", "data", "model", "--hours", "1.5", "--empty", "NSR", "--batch", "8"])
-    main(["train", "data", "model", "--batch", "1", "--precision", "bfloat16"])
-    told, smallest = (settings for _, _, settings in trained)
-    assert told == replace(method, hours=1.5, empty="NSR", training=replace(method.training, batch=8))
-    assert smallest == replace(method, training=replace(method.training, batch=1, precision="bfloat16"))
-    assert (method.hours, method.empty) == (None, None)
-
-
-@pytest.mark.parametrize(
-    "flags",
-    ["--leads 5", "--seed -1", "--width 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1",
-     "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--precision half", "--empty nsr",
-     "--empty LVH"],
-)  # fmt: skip
-def test_flags_that_make_no_sense_are_usage_errors(trained, capsys, flags):
-    with pytest.raises(SystemExit) as ended:
-        main(["train", "data", "model", *flags.split()])
-    assert ended.value.code == 2
-    assert flags.split()[0] in capsys.readouterr().err
-    assert not trained
-
-
-@pytest.mark.parametrize(
-    ("flags", "cleaning"),
-    [
-        ("--no-relabel-flutter", CleaningSettings(lumpings=(Lumping(relabel=False),))),
-        ("--no-relabel-cpsc", CleaningSettings(omissions=(Omission(relabel=False),))),
-        ("--no-masks", CleaningSettings(masks=False)),
-        ("--lumping Mine=SB,NSR", CleaningSettings(lumpings=(Lumping(), Lumping(("Mine",), ("SB", "NSR"))))),
-        ("--omission X=AF --omission Y=AF,NSR --no-relabel-cpsc", CleaningSettings(omissions=(
-            Omission(relabel=False), Omission(("X",), ("AF",)), Omission(("Y",), ("AF", "NSR"))))),
-    ],
-)  # fmt: skip
-def test_flags_of_label_cleaning_change_that_alone(trained, flags, cleaning):
-    main(["train", "data", "model", *flags.split()])
-    assert trained == [(Path("data"), Path("model"), Settings(cleaning=cleaning))]
-
-
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -145,15 +93,6 @@ def test_flags_of_label_cleaning_change_that_alone(trained, flags, cleaning):
 def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, said):
     assert said in ends_with(["train", "data", "model", *flags.split()])
     assert not trained
-
-
-@pytest.mark.parametrize(
-    "flags", ["--omission Mine", "--omission Mine=", "--lumping =AF,AFL", "--lumping Mine=AF,,AFL"]
-)
-def test_habits_that_cannot_be_read_are_usage_errors(trained, capsys, flags):
-    with pytest.raises(SystemExit, match="2"):
-        main(["train", "data", "model", *flags.split()])
-    assert "is not SOURCE=CLASS,CLASS..." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -209,7 +148,7 @@ def test_a_plot_marks_peaks_where_it_is_told_to(headers, tmp_path, monkeypatch):
 
 def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path, monkeypatch):
     thresholds = np.linspace(0.2, 0.8, 26)
-    bundle = Bundle(LEADS, small, thresholds, small.build(12, None, 22))
+    bundle = Bundle.of_one(LEADS, small, thresholds, small.build(12, None, 22))
     save_bundle(bundle, tmp_path)
     shown = {}
 
@@ -342,11 +281,6 @@ def test_a_share_of_wrong_labels_beyond_0_to_1_is_a_usage_error(tmp_path, capsys
         main(["synthesize", str(tmp_path / "folder"), "--records", "5", "--wrong-labels", wrong])
     assert "--wrong-labels" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "folder").exists()
-
-
-def test_every_lead_set_can_be_asked_for(trained):
-    main(["train", "data", "model", "--leads", *map(str, LEAD_SETS)])
-    assert trained[0][2].lead_sets == tuple(LEAD_SETS)
 
 
 def test_a_reader_that_has_had_enough_is_no_error(made_up, tmp_path):

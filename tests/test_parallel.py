@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg.parallel import CHUNK, ROUND, each
+from ecg.parallel import CHUNK, ROUND, apart, each
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,3 +91,24 @@ def alive(process):
         return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+def prepared():
+    """Leave word in this process that it is prepared."""
+    os.environ["PREPARED"] = "before"
+
+
+def told_apart(folder):
+    """Leave a file with this process's number, and tell whether it was prepared."""
+    return os.environ.get("PREPARED"), kept(folder, 7)[1]
+
+
+def test_what_is_done_apart_is_done_by_another_process_that_is_prepared_and_has_ended_afterwards(tmp_path):
+    said, worker = apart(told_apart, tmp_path, prepare=prepared)
+    assert said == "before" and "PREPARED" not in os.environ
+    assert worker != os.getpid() and (tmp_path / "7").exists() and not alive(worker)
+
+
+def test_an_error_of_what_is_done_apart_is_raised_here():
+    with pytest.raises(ValueError, match="no root"):
+        apart(squared, -1, prepare=prepared)

@@ -211,3 +211,16 @@ def test_the_peaks_of_a_recording_are_those_of_its_lead_two_at_its_own_frequency
     assert np.array_equal(waves, expected.waves) and np.abs(samples - expected.samples).max() <= 5
     with pytest.raises(SignalError, match="R: peaks are those of lead II"):
         recorded_peaks(replace(header, leads=leads[:1]), recording[:1])
+
+
+def test_peaks_of_some_recordings_are_theirs_in_the_order_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    counts = np.array([3, 0, 5, 1, 0, 4])
+    starts = np.cumsum([0, *counts])
+    stored = StoredPeaks(starts, rng.integers(0, 999, starts[-1], np.int32), rng.integers(0, 5, starts[-1], np.int8))
+    for records in ([0, 1, 2, 3, 4, 5], [5, 0], [1], [2, 4, 3, 1], []):
+        some = stored.some(np.array(records, int))
+        assert len(some.starts) == len(records) + 1 and some.starts[-1] == len(some.samples) == len(some.waves)
+        assert (some.samples.dtype, some.waves.dtype) == (np.int32, np.int8)
+        for place, record in enumerate(records):
+            assert all(map(np.array_equal, some.of(place), stored.of(record)))

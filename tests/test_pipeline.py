@@ -11,18 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import network_of, said_of
 
 import team_code
 from benchmarks.interruption import PLACES, measure
 from ecg import synthetic
 from ecg.bundle import load_bundle
 from ecg.cleaning import CleaningSettings, label_masks
+from ecg.examples import Examples
 from ecg.files import locked
-from ecg.fitting import Outcome, columns_of
+from ecg.fitting import Outcome
 from ecg.headers import RecordError
 from ecg.labels import COLUMN, TRAINED, expand
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.pipeline import Settings, publish, relabel, scored_part, split, train
+from ecg.leads import LEAD_SETS, LEADS, columns_of
+from ecg.pipeline import Settings, publish, train
+from ecg.plan import split
 from ecg.records import find_records, read_record
 from ecg.scoring import challenge_score, load_weights, search_thresholds
 from ecg.store import open_store
@@ -75,10 +78,12 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     scores = {int(row["leads"]): row for row in cleaned}
     for count in settings.lead_sets:
         bundle = load_bundle(folder, LEAD_SETS[count])
-        probabilities = expand(predict(bundle.network, store, validation, columns_of(count), "checking"))
+        probabilities = expand(
+            predict(network_of(bundle), Examples(store, validation, columns_of(LEAD_SETS[count])), "checking")
+        )
         found = search_thresholds(labels, probabilities, weights, settings.resamples, settings.seed)
-        np.testing.assert_allclose(bundle.thresholds, found.thresholds)
-        score = challenge_score(labels, probabilities >= bundle.thresholds, weights)
+        np.testing.assert_allclose(bundle.rule.thresholds, found.thresholds)
+        score = challenge_score(labels, probabilities >= bundle.rule.thresholds, weights)
         assert float(scores[count]["score at 0.5"]) == pytest.approx(found.score_at_half, abs=1e-5)
         assert float(scores[count]["score with one threshold"]) == pytest.approx(found.score_common, abs=1e-5)
         assert float(scores[count]["score with one for each class"]) == pytest.approx(found.score_by_class, abs=1e-5)
@@ -91,7 +96,9 @@ def test_training_and_answering_agree(trained, headers):
     paths = {path.stem: path for path in headers}
     for leads in ((*reversed(LEADS),), ("II", "I")):
         model = team_code.load_model(folder, leads)
-        expected = expand(predict(model.network, store, np.arange(9), columns_of(len(leads)), "checking"))
+        expected = expand(
+            predict(network_of(model), Examples(store, np.arange(9), columns_of(model.leads)), "checking")
+        )
         for record, name in enumerate(store.names[:9]):
             text, recording = paths[name].read_text(), read_record(paths[name])[1]
             np.testing.assert_allclose(team_code.run_model(model, text, recording)[2], expected[record], atol=1e-5)
@@ -211,50 +218,17 @@ def test_two_trainings_in_one_folder_are_one_too_many(made_up, tmp_path):
         train(made_up, tmp_path, Settings(), [].append)
 
 
-def probabilities_of(stage):
-    """What a network would answer that sees every class in every other recording."""
-    sure = np.where(np.arange(len(stage.asked)) % 2, 0.05, 0.95).astype(np.float32)
-    return np.repeat(sure[:, np.newaxis], stage.targets.shape[1], axis=1)
-
-
-@pytest.mark.parametrize("rule", CleaningSettings().rules, ids=lambda rule: rule.title)
-def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
-    rng = np.random.default_rng(0)
-    sources = rng.choice(["CPSC", "Ningbo", "Georgia"], 400)
-    labels = rng.random((400, 26)) < 0.3
-    asked = []
-
-    def outcome_of(stage, score):
-        asked.append(stage)
-        answers = probabilities_of(stage)
-        assert 0 <= score(rng.random((len(stage.validation), stage.targets.shape[1])))["AUROC"] <= 1
-        return Outcome([], [], answers, "")
-
-    made, after = relabel(rule, labels, sources, Settings(), outcome_of)
-    (stage,) = asked
-    assert stage.title == rule.title and stage.leads == 12
-    assert not set(sources[stage.records]) & set(rule.sources) and set(sources[stage.asked]) == set(rule.sources)
-    assert sorted([*stage.training, *stage.validation]) == list(range(len(stage.records)))
-    assert len(stage.training) == round(0.8 * len(stage.records))
-    np.testing.assert_array_equal(after[made.records], made.after)
-    np.testing.assert_array_equal(labels[made.records], made.before)
-    untouched = np.delete(np.arange(400), made.records)
-    np.testing.assert_array_equal(after[untouched], labels[untouched])
-    np.testing.assert_array_equal(after, rule.relabelled(labels, sources, made.probabilities))
-    assert (after != labels).any()
-
-
 def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, tmp_path, monkeypatch):
     """Each stage answers from thin air; the rounds learn from labels with what was added, masks included."""
     stages = {}
 
     def fitted(stage, *_):
         stages[stage.title] = stage
-        network = small.build(stage.leads, None, stage.targets.shape[1])
-        return Outcome([], network.get_weights(), probabilities_of(stage), "")
+        network = small.build(len(stage.leads), None, stage.targets.shape[1])
+        return Outcome([], network.get_weights(), said_of(stage), "")
 
     drawn = []
-    monkeypatch.setattr("ecg.pipeline.fitted", fitted)
+    monkeypatch.setattr("ecg.method.fitted", fitted)
     monkeypatch.setattr("ecg.report.draw_disagreements", lambda folder, found, thresholds, log: drawn.extend(found))
     settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
     train(made_up, tmp_path, settings, [].append)
@@ -267,7 +241,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
     for stage in (first, second):
         np.testing.assert_array_equal(stage.targets, labels[:, TRAINED])
     assert (first.masks == 1).all()
-    np.testing.assert_array_equal(second.masks, label_masks(first.targets, probabilities_of(first)))
+    np.testing.assert_array_equal(second.masks, label_masks(first.targets, said_of(first)))
     counts = [int(row["training"]) + int(row["validation"]) for row in table(tmp_path / "report/classes.csv")]
     assert counts == labels.sum(axis=0).tolist()
     assert [row["record"] for row in table(tmp_path / "report/disagreements.csv")] == [one.path.stem for one in drawn]
@@ -281,10 +255,10 @@ def test_without_masks_there_is_no_round_1(made_up, small, tmp_path, monkeypatch
     def fitted(stage, *_):
         titles.append(stage.title)
         assert (stage.masks == 1).all()
-        network = small.build(stage.leads, None, stage.targets.shape[1])
-        return Outcome([], network.get_weights(), probabilities_of(stage), "")
+        network = small.build(len(stage.leads), None, stage.targets.shape[1])
+        return Outcome([], network.get_weights(), said_of(stage), "")
 
-    monkeypatch.setattr("ecg.pipeline.fitted", fitted)
+    monkeypatch.setattr("ecg.method.fitted", fitted)
     train(made_up, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING), [].append)
     assert titles == ["round 2, 2 leads"]
     assert table(tmp_path / "report/relabelling.csv") == table(tmp_path / "report/disagreements.csv") == []
@@ -367,30 +341,10 @@ def test_a_training_is_published_as_a_whole(tmp_path):
     assert contents(model) == dict.fromkeys(["2_leads.json", "2_leads.weights.h5", "report/new.csv"], b"new")
 
 
-def test_one_recording_is_too_few_and_two_are_enough_to_part(tmp_path):
+def test_one_recording_is_too_few(tmp_path):
     synthetic.synthesize(tmp_path, 1, sources={"Georgia": 1})
     with pytest.raises(RecordError, match="E00001 alone can be used"):
         train(tmp_path, tmp_path / "model", Settings(jobs=1))
-    assert [len(part) for part in split(2, Settings(), "split")] == [1, 1]
-
-
-def test_the_split_is_four_to_one_and_depends_on_the_seed_alone():
-    training, validation = split(1000, Settings(), "split")
-    assert len(training) == 800 and sorted([*training, *validation]) == list(range(1000))
-    np.testing.assert_array_equal(split(1000, Settings(), "split")[1], validation)
-    assert (split(1000, Settings(seed=1), "split")[1] != validation).any()
-
-
-def test_the_score_is_taken_on_georgia_where_there_is_enough_of_it():
-    sources = np.array(["Georgia"] * 200 + ["PTB-XL"] * 300)
-    assert scored_part(sources, Settings()).sum() == 200
-    assert scored_part(sources[1:], Settings()).sum() == 499
-
-
-@pytest.mark.parametrize("wrong", [{"empty": "nsr"}, {"empty": "BBB"}, {"hours": 0}, {"hours": float("nan")}])
-def test_settings_that_mean_nothing_are_refused_at_once(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        Settings(**wrong)
 
 
 def run(*arguments):

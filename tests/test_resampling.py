@@ -2,7 +2,20 @@ import numpy as np
 import pytest
 from scipy import signal as scipy_signal
 
-from ecg.resampling import FINEST, PASS_BAND, RATE, TAPS, band_pass_response, band_pass_taps, even, resample_and_filter
+from ecg.resampling import (
+    FINEST,
+    METHOD,
+    PASS_BAND,
+    RATE,
+    Preparation,
+    band_pass_taps,
+    even,
+    resample_and_filter,
+    response_of,
+    taps_of,
+)
+
+TAPS = taps_of(RATE)
 
 
 @pytest.mark.parametrize(
@@ -10,7 +23,7 @@ from ecg.resampling import FINEST, PASS_BAND, RATE, TAPS, band_pass_response, ba
 )
 def test_the_bands_edges(frequency, lowest, highest):
     length = 100_000
-    decibels = 20 * np.log10(abs(band_pass_response(length)[round(frequency * length / RATE)]))
+    decibels = 20 * np.log10(abs(response_of(length, METHOD)[round(frequency * length / RATE)]))
     assert lowest <= decibels <= highest
 
 
@@ -33,3 +46,48 @@ def test_sampling_frequencies_come_out_even_within_50_ppm(frequency):
     here, at_250 = even(frequency)
     assert max(here, at_250) <= FINEST * max(1, RATE / frequency) + 1
     assert abs(here / at_250 / (frequency / RATE) - 1) < 50e-6
+
+
+def sines(frequency, seconds=4.0, tones=(1.5, 7.0, 23.0)):
+    time = np.arange(round(seconds * frequency)) / frequency
+    return np.array([[np.sin(2 * np.pi * tone * time + tone)] for tone in tones])[:, 0].astype(np.float32)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize(("frequency", "rate"), [(500, 257), (257, 500), (1000, 200), (200, 250), (500, 500)])
+def test_without_a_filter_slow_waves_come_through_at_any_sampling_frequency(frequency, rate, linear):
+    got = resample_and_filter(sines(frequency), frequency, Preparation(rate, None, linear))
+    assert got.dtype == np.float32
+    expected = sines(rate)[:, : got.shape[1]]
+    assert abs(got.shape[1] - 4 * rate) <= 1
+    middle = slice(rate // 2, -rate // 2)
+    np.testing.assert_allclose(got[:, middle], expected[:, middle], atol=0.07 if linear else 0.01)
+
+
+def test_lines_between_samples_are_numpys():
+    signal = np.random.default_rng(0).normal(size=(2, 500)).astype(np.float32)
+    got = resample_and_filter(signal, 500.0, Preparation(257, None, linear=True))
+    assert got.shape == (2, 257)
+    for row, expected in zip(got, signal, strict=True):
+        np.testing.assert_allclose(row, np.interp(np.arange(257) * 500 / 257, np.arange(500), expected), atol=1e-6)
+
+
+def test_at_its_own_sampling_frequency_and_without_a_filter_a_signal_stays():
+    signal = np.random.default_rng(0).normal(size=(2, 333)).astype(np.float32)
+    np.testing.assert_array_equal(resample_and_filter(signal, 500.0, Preparation(500, None)), signal)
+
+
+def test_the_filter_is_as_long_in_seconds_at_any_sampling_frequency():
+    assert taps_of(250) == 751 and taps_of(500) == 1501 and taps_of(257) == 771
+    for rate in (200, 500):
+        response = response_of(100 * rate, Preparation(rate))
+        decibels = 20 * np.log10(np.abs(response[[100, 1000, 4000, 6000]]) + 1e-9)  # 1, 10, 40 and 60 Hz
+        assert (abs(decibels[:3]) < 0.2).all() and decibels[3] < -60
+
+
+@pytest.mark.parametrize(
+    "given", [{"rate": 80}, {"band": (45.0, 0.5)}, {"band": (0.0, 45.0)}, {"rate": 0, "band": None}]
+)
+def test_a_band_that_cannot_be_is_refused(given):
+    with pytest.raises(ValueError, match="pass band"):
+        Preparation(**given)

@@ -74,7 +74,7 @@ def test_peaks_are_answered_for_every_cell(leads, length, cells):
     probabilities, peaks = answers(network, RNG.normal(size=(2, length or 320, leads)).astype(np.float32))
     assert probabilities.shape == (2, 5) and peaks.shape == (2, cells or 10, 3, 7)
     assert all(values.dtype == np.float32 for values in (probabilities, peaks))
-    assert all((values > 0).all() and (values < 1).all() for values in (probabilities, peaks))
+    assert all((values >= 0).all() and (values <= 1).all() for values in (probabilities, peaks))
 
 
 def test_a_cell_of_peaks_sees_its_own_samples():
@@ -123,7 +123,7 @@ def test_what_is_known_of_a_person_counts_and_may_be_missing():
     signal = np.repeat(RNG.normal(size=(1, 256, 2)), 3, axis=0).astype(np.float32)
     person = np.array([[0.6, 1, 0, 0, 0], [0.6, 0, 1, 0, 0], [0, 0, 0, 1, 1]], np.float32)
     probabilities = answers(network, (signal, person))
-    assert (probabilities > 0).all() and (probabilities < 1).all()
+    assert (probabilities >= 0).all() and (probabilities <= 1).all()
     assert (np.ptp(probabilities, axis=0) > 1e-6).any()
 
 

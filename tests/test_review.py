@@ -36,6 +36,7 @@ class Network:
 
     def __init__(self, told, leads):
         self.told, self.leads, self.thresholds = told, leads, np.full(26, len(leads) / 20)
+        self.known = ~np.isin(ABBREVIATIONS, told.get("unknown", ()))
 
     def probabilities(self, header, recording):
         assert recording.shape == (len(header.leads), 100)
@@ -112,6 +113,19 @@ def test_what_a_source_does_not_label_is_no_disagreement_where_it_is_absent(mode
         assert {record for record, name, _ in found(tmp_path / "out") if name == "SB"} == labelling
         others = sorted(row for row in found(tmp_path / "out") if row[1] != "SB")
         assert others == sorted((record, *kind) for record in names for kind in (("AF", "absent"), ("TInv", "present")))
+
+
+def test_what_a_model_does_not_know_is_not_compared(model, tmp_path):
+    write(tmp_path / "data", "E00001", ("NSR", "TInv"))
+    model.told["E00001"] = {"AF": 0.99, "SB": 0.99, "TInv": 0.0, "NSR": 0.0}
+    compared = []
+    for unknown in ((), ("SB", "TInv")):
+        model.told["unknown"], lines = unknown, []
+        review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
+        expected = {"AF", "SB", "TInv", "NSR"} - set(unknown)
+        assert {name for _, name, _ in found(tmp_path / "out")} == expected
+        compared += [int(line.split()[0]) for line in lines if "labels compared" in line]
+    assert compared == [22, 20]
 
 
 def test_the_sources_that_are_not_trained_on_are_reviewed_like_others(model, tmp_path):
@@ -382,7 +396,7 @@ def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small, tmp_path)
     bias = np.where(TRAINED == COLUMN["AF"], 5.0, 0.0)
     weights = network.layers[-1].get_weights()
     network.layers[-1].set_weights([np.zeros_like(weights[0]), bias.astype(np.float32)])
-    save_bundle(Bundle(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")
+    save_bundle(Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")
     write(tmp_path / "data", "E00001", ("NSR",))
     write(tmp_path / "data", "E00002", ("AF",))
     review(tmp_path / "model", tmp_path / "data", tmp_path / "out")

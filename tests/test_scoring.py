@@ -7,7 +7,6 @@ from ecg.scoring import (
     accuracy,
     challenge_score,
     credit,
-    decide,
     f_measures,
     gain_of_answering,
     load_weights,
@@ -304,19 +303,6 @@ def test_resampled_thresholds_serve_new_recordings_better_where_few_were_searche
         )
         gains.append(with_means - without)
     assert np.mean(gains) > 0
-
-
-def test_what_is_decided_follows_from_probabilities_and_thresholds():
-    rng = np.random.default_rng(0)
-    probabilities, thresholds = rng.random((50, 26)), rng.uniform(0.8, 1, 26)
-    plain = decide(probabilities, thresholds)
-    np.testing.assert_array_equal(plain, probabilities >= thresholds)
-    empty = ~plain.any(axis=1)
-    assert 0 < empty.sum() < 50
-    declared = decide(probabilities, thresholds, "NSR")
-    np.testing.assert_array_equal(declared[~empty], plain[~empty])
-    assert all(list(np.flatnonzero(row)) == [COLUMN["NSR"]] for row in declared[empty])
-    np.testing.assert_array_equal(declared, [decide(row, thresholds, "NSR") for row in probabilities])
 
 
 @pytest.mark.parametrize("levels", [None, 5])

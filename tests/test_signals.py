@@ -10,7 +10,7 @@ from scipy import signal as scipy_signal
 from ecg.headers import HIGHEST_FREQUENCY, INVALID, Header, Lead
 from ecg.leads import LEAD_SETS, LEADS, combination
 from ecg.records import SignalError, read_record
-from ecg.resampling import RATE, TAPS
+from ecg.resampling import RATE, taps_of
 from ecg.signals import (
     COMPUTED,
     FLAT,
@@ -66,7 +66,7 @@ def test_what_is_heard_of_a_60_hz_hum_is_next_to_nothing(make_header):
 def test_equal_to_scipy_away_from_the_ends(real_data):
     header, recording = read_record(real_data / "train" / "A0001.hea")
     got = signal_of(header, recording, LEADS)
-    taps = scipy_signal.firwin(TAPS, (0.5, 45), pass_zero=False, fs=RATE)
+    taps = scipy_signal.firwin(taps_of(RATE), (0.5, 45), pass_zero=False, fs=RATE)
     resampled = scipy_signal.resample(recording / 1000 - recording.mean(axis=1, keepdims=True) / 1000, len(got), axis=1)
     expected = scipy_signal.fftconvolve(resampled, taps[np.newaxis], mode="same", axes=1).T
     np.testing.assert_allclose(got[2 * RATE : -2 * RATE], expected[2 * RATE : -2 * RATE], atol=0.0006)

@@ -12,7 +12,7 @@ from ecg.headers import RecordError
 from ecg.labels import ABBREVIATIONS, encode, source_of
 from ecg.leads import LEADS
 from ecg.records import read_record
-from ecg.resampling import RATE
+from ecg.resampling import METHOD, RATE, Preparation
 from ecg.signals import LONGEST, Repair, preprocess
 from ecg.store import INDEX, SIGNALS, build_store, load, open_store, prepared
 
@@ -158,7 +158,7 @@ def copied(headers, folder, count=4):
 def reads(monkeypatch):
     """The recordings that are read, as they are."""
     read = []
-    monkeypatch.setattr("ecg.store.load", lambda path: read.append(path) or load(path))
+    monkeypatch.setattr("ecg.store.load", lambda path, **given: read.append(path) or load(path, **given))
     return read
 
 
@@ -206,11 +206,11 @@ def test_a_store_that_was_cut_off_is_no_store(headers, tmp_path, monkeypatch, mo
     data = copied(headers, tmp_path / "data")
     read = []
 
-    def stops(path):
+    def stops(path, **given):
         read.append(path)
         if len(read) == moment:
             raise KeyboardInterrupt
-        return load(path)
+        return load(path, **given)
 
     monkeypatch.setattr("ecg.store.load", stops)
     with pytest.raises(KeyboardInterrupt):
@@ -223,7 +223,9 @@ def test_a_store_that_was_cut_off_is_no_store(headers, tmp_path, monkeypatch, mo
 def test_what_was_mended_is_kept(headers, tmp_path, monkeypatch):
     data = copied(headers, tmp_path / "data", 2)
     repairs = (Repair("beyond 20 mV", ("I", "V2"), 17), Repair("flat lead", ("V6",), 1))
-    monkeypatch.setattr("ecg.store.preprocess", lambda *given: preprocess(*given)._replace(repairs=repairs))
+    monkeypatch.setattr(
+        "ecg.store.preprocess", lambda *given, **named: preprocess(*given, **named)._replace(repairs=repairs)
+    )
     store = build_store(data, tmp_path / "store", jobs=1)
     assert store.repaired == tuple((name, repair) for name in store.names.tolist() for repair in repairs)
     assert open_store(tmp_path / "store").repaired == store.repaired
@@ -299,3 +301,44 @@ def test_reasons_and_repairs_of_any_length_take_their_own_room_and_come_back(hea
     size, rows = (tmp_path / "store" / INDEX).stat().st_size, len(store.dropped) + len(store.repaired)
     assert size < 100_000 + 5_000 * rows
     assert open_store(tmp_path / "store").dropped == store.dropped
+
+
+def test_some_of_the_recordings_are_a_store_of_their_own(store):
+    records = np.array([7, 2, 30])
+    some = store.of(records)
+    assert len(some) == 3 and some.digest not in (store.digest, store.of(records[::-1]).digest)
+    assert some.digest == store.of(records).digest
+    for place, record in enumerate(records):
+        assert some.names[place] == store.names[record] and some.lengths[place] == store.lengths[record]
+        np.testing.assert_array_equal(some.signal(place), store.signal(record))
+        np.testing.assert_array_equal(some.signal(place, [1], 50, 100), store.signal(record, [1], 50, 100))
+    np.testing.assert_array_equal(some.labels, store.labels[records])
+    np.testing.assert_array_equal(some.of(np.array([1])).signal(0), store.signal(2))
+
+
+def test_a_store_is_of_one_preparation(headers, tmp_path):
+    data, preparation = copied(headers, tmp_path / "data"), Preparation(200, None, linear=True)
+    usual = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", jobs=1, preparation=preparation)
+    assert (usual.preparation, store.preparation) == (METHOD, preparation)
+    assert open_store(tmp_path / "store").preparation == preparation
+    assert (abs(store.lengths * 250 / 200 - usual.lengths) <= 1.25).all()
+    for record, path in enumerate(store.paths):
+        header, recording = read_record(data / path)
+        expected = preprocess(header, recording, LEADS, preparation=preparation).signal
+        np.testing.assert_array_equal(store.signal(record), expected)
+
+
+def test_what_a_header_says_of_a_person_and_beside_the_scored_classes_is_kept(headers, tmp_path):
+    data = copied(headers, tmp_path / "data")
+    path = next(data.glob("*.hea"))
+    text = path.read_text()
+    lines = [line for line in text.splitlines() if not any(key in line for key in ("Age", "Sex", "Dx"))]
+    path.write_text("\n".join([*lines, "# Age: 40", "# Sex: Male", "# Dx: 429622005,426783006"]) + "\n")
+    store = build_store(data, tmp_path / "store", jobs=1)
+    place = store.names.tolist().index(path.stem)
+    np.testing.assert_array_equal(store.persons[place], np.array([0.4, 0, 1, 0, 0], np.float32))
+    assert store.beside[place].tolist() == [True, False] and store.labels[place].sum() == 1
+    before = store.digest
+    path.write_text(path.read_text().replace("Age: 40", "Age: 41"))
+    assert build_store(data, tmp_path / "store", jobs=1).digest != before

@@ -2,14 +2,26 @@ import numpy as np
 import pytest
 
 from ecg.headers import RecordError
-from ecg.survey import survey
+from ecg.records import find_records
+from ecg.resampling import Preparation
+from ecg.store import build_store
+from ecg.survey import Survey, survey
+from ecg.synthetic import synthesize
 
 
 def test_headers_tell_what_the_store_holds(made_up, headers, store):
     found = survey(made_up, headers, jobs=1)
     np.testing.assert_array_equal(found.sources, store.sources)
     np.testing.assert_array_equal(found.labels, store.labels)
-    np.testing.assert_array_equal(found.lengths, store.lengths)
+    np.testing.assert_array_equal(found.lengths(250), store.lengths)
+
+
+def test_lengths_are_those_of_a_store_at_another_sampling_frequency(tmp_path):
+    synthesize(tmp_path / "data", 12, seed=2)
+    stored = build_store(tmp_path / "data", tmp_path / "store", 1, Preparation(257, None, linear=True))
+    np.testing.assert_array_equal(survey(tmp_path, find_records(tmp_path / "data"), 1).lengths(257), stored.lengths)
+    every = np.arange(1, 144_000)  # in seconds that are not exact
+    np.testing.assert_array_equal(Survey(None, None, None, every / 1000).lengths(1000), every)
 
 
 def test_what_is_left_out_by_its_header_is_left_out_and_a_length_that_is_not_told_is_none(tmp_path):
@@ -27,7 +39,7 @@ def test_what_is_left_out_by_its_header_is_left_out_and_a_length_that_is_not_tol
     paths = sorted(tmp_path.iterdir())
     found = survey(tmp_path, paths, jobs=1)
     assert found.sources.tolist() == ["Georgia"] * 3
-    assert found.lengths.tolist() == [2500, 0, 36_000]
+    assert found.seconds.tolist() == [10, 0, 144] and found.lengths(250).tolist() == [2500, 0, 36_000]
     assert np.flatnonzero(found.labels.any(axis=1)).tolist() == [0, 1]
     with pytest.raises(RecordError, match="1 of 2 recordings can be used, and training needs two"):
         survey(tmp_path, paths[-3:-1], jobs=1)

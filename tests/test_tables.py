@@ -32,10 +32,13 @@ def made_results(seed=0, rate=0.15):
     labels[:, COLUMN["PR"]] = False  # a class that never occurs
     names = np.array([f"R{place:03}" for place in range(COUNT)])
     dropped = (("A0001", "the reason, with a comma"), ("S0001", "source PTB is not trained on"))
-    starts, microvolts = np.arange(COUNT + 1), np.zeros((COUNT, 12), np.int16)
+    starts, microvolts = np.arange(COUNT), np.zeros((COUNT, 12), np.int16)
+    beside, persons, lengths = np.zeros((COUNT, 2), bool), np.zeros((COUNT, 5), np.float32), np.ones(COUNT, int)
     came = labels.copy()
     relabellings = made_relabellings(labels, sources, random)
-    store = Store(names, names, sources, came, starts, microvolts, dropped, REPAIRED, "digest")
+    store = Store(
+        names, names, sources, came, beside, persons, starts, lengths, microvolts, dropped, REPAIRED, "digest"
+    )
     validation = np.arange(0, COUNT, 2)
     scored = sources[validation] == "Georgia"
     masks = (random.random((COUNT, 22)) < 0.9).astype(np.float32)

@@ -4,18 +4,23 @@ import keras
 import numpy as np
 import pytest
 
+from ecg.batches import REPEATED, ZEROS, Window
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage, listed
+from ecg.examples import Examples
 from ecg.losses import AsymmetricLoss, FocalLoss
+from ecg.networks import NetworkSettings
+from ecg.resnets import LeadWeightedSettings
 from ecg.stages import StageFolder
 from ecg.store import Store
 from ecg.training import (
     PREDICTION_BATCH,
     PROGRESS,
-    Examples,
     TrainingError,
     TrainingSettings,
+    check,
     out_of_memory_told,
+    outputs_of,
     predict,
     seed_epoch,
     seeds,
@@ -38,7 +43,8 @@ def beats_store(count=48, lengths=(500,)):
         microvolts[starts[record] : starts[record + 1] : 40 if many[record] else 110] += 1500
     labels = np.stack([many, ~many], axis=1)
     names = np.array([f"X{record}" for record in range(count)])
-    return Store(names, names, np.full(count, "X"), labels, starts, microvolts, (), (), "digest")
+    facts = np.full(count, "X"), labels, np.zeros((count, 2), bool), np.zeros((count, 5), np.float32)
+    return Store(names, names, *facts, starts[:-1], lengths, microvolts, digest="digest")
 
 
 def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=None, folder=None, budget=None):
@@ -70,9 +76,49 @@ def test_rates_and_batches_are_the_methods():
     assert [settings.batch_for(count) for count in (10, 680, 2000, 12_800, 70_000)] == [16, 16, 40, 256, 256]
 
 
-def test_a_precision_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="precision is 'half', expected one of float32, bfloat16"):
-        TrainingSettings(precision="half")
+def test_the_rate_rises_in_equal_steps_where_it_begins_with_none():
+    settings = TrainingSettings(first_rate=None, first_epochs=4, rate=0.8)
+    assert [settings.rate_in(epoch) for epoch in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+    assert TrainingSettings(first_epochs=0, rate=0.8).rate_in(0) == 0.8
+
+
+def test_the_rate_falls_by_half_a_cosine_to_0_after_the_last_epoch():
+    settings = TrainingSettings(first_rate=None, first_epochs=2, rate=0.8, cosine=True, epochs=12)
+    assert [settings.rate_in(epoch) for epoch in (0, 1, 2, 7, 12)] == pytest.approx([0.4, 0.8, 0.8, 0.4, 0])
+    falling = [settings.rate_in(epoch) for epoch in range(2, 13)]
+    assert falling[5] - falling[6] > falling[0] - falling[1] > 0 and falling[3] + falling[7] == pytest.approx(0.8)
+
+
+def test_the_rate_drops_to_a_tenth_at_each_of_the_epochs_that_are_told():
+    settings = TrainingSettings(first_epochs=1, first_rate=0.5, rate=1.0, drops=(3, 5))
+    assert [settings.rate_in(epoch) for epoch in range(7)] == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "facts"),
+    [
+        ({}, keras.optimizers.Adam, {"learning_rate": 1e-4, "weight_decay": None}),
+        ({"optimizer": "adamw", "decay": 0.02, "first_epochs": 0}, keras.optimizers.AdamW,
+         {"learning_rate": 1e-3, "weight_decay": 0.02}),
+        ({"optimizer": "sgd", "momentum": 0.5}, keras.optimizers.SGD, {"learning_rate": 1e-4, "momentum": 0.5}),
+    ],
+)  # fmt: skip
+def test_a_training_begins_with_the_optimizer_that_is_told(settings, kind, facts):
+    optimizer = TrainingSettings(**settings).fresh_optimizer()
+    assert type(optimizer) is kind
+    for name, value in facts.items():
+        held = getattr(optimizer, name)
+        assert held is value if value is None else float(held) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"precision": "half"}, "precision is 'half', expected one of float32, bfloat16"),
+     ({"optimizer": "adagrad"}, "optimizer is 'adagrad', expected one of adam, adamw, sgd")],
+)  # fmt: skip
+def test_what_there_is_not_is_refused(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        TrainingSettings(**wrong)
 
 
 def test_an_epoch_of_few_recordings_takes_them_repeatedly_until_it_has_its_steps():
@@ -141,12 +187,14 @@ def test_learns_and_keeps_the_best_weights(small):
     best = min(epochs, key=lambda epoch: epoch.validation_loss)
     assert best.best and best.validation_loss < 0.7 * epochs[0].validation_loss
     held = np.arange(36, 48)
-    probabilities = predict(network, store, held, (0, 1), "checking")
+    probabilities = predict(network, Examples(store, held, (0, 1)), "checking")
     loss = float(FocalLoss()(store.labels[held].astype(np.float32), probabilities))
     assert loss == pytest.approx(best.validation_loss, rel=1e-5)
     signals = np.stack([shortest.signal(record, (0, 1)) for record in range(2)])
     answers = keras.ops.convert_to_numpy(network(signals, training=False))
-    np.testing.assert_allclose(predict(network, shortest, np.arange(2), (0, 1), "checking"), answers, atol=1e-6)
+    np.testing.assert_allclose(
+        predict(network, Examples(shortest, np.arange(2), (0, 1)), "checking"), answers, atol=1e-6
+    )
     assert len(lines) == len(epochs) + 1 and "trial, epoch 1: loss" in lines[0]
     assert lines[-1] == f"trial: {ended}, epoch {best.epoch} counts"
     assert ended == ("all 12 epochs done" if len(epochs) == 12 else "no lower loss in 4 epochs")
@@ -299,7 +347,7 @@ def test_predictions_come_in_the_order_of_the_records(small):
     store = beats_store(20)
     network = small.build(2, None, 2)
     records = np.array([7, 3, 19, 0, 11])
-    together = predict(network, store, records, (0, 1), "checking")
+    together = predict(network, Examples(store, records, (0, 1)), "checking")
     for record, probabilities in zip(records, together, strict=True):
         alone = network.predict_on_batch(store.signal(record, (0, 1))[np.newaxis])[0]
         np.testing.assert_allclose(probabilities, alone, atol=1e-6)
@@ -318,5 +366,77 @@ def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(monkeypatch, a
             return np.zeros((len(signals), 2))
 
     monkeypatch.setattr("ecg.training.at_work", Recorder)
-    predict(Network(), store, np.arange(len(store)), (0, 1), "checking", asked)
+    predict(Network(), Examples(store, np.arange(len(store)), (0, 1)), "checking", asked)
     assert max(sizes) == most and sum(sizes) == len(store)
+
+
+PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
+
+
+@pytest.fixture(scope="module")
+def in_pieces():
+    """A network of 300 samples and recordings of other lengths, most of which it sees in several pieces."""
+    keras.utils.set_random_seed(3)
+    store = beats_store(20, lengths=(250, 300, 301, 700, 1000))
+    records = np.random.default_rng(1).permutation(20)[:17]
+    targets, masks = (np.random.default_rng(2).random((2, 17, 2)) < 0.6).astype(np.float32)
+    return PLAIN.build(2, 300, 2), store, records, targets, masks
+
+
+@pytest.mark.parametrize("fill", [ZEROS, REPEATED])
+def test_a_recording_in_pieces_is_answered_as_alone_by_their_mean(fill, in_pieces):
+    network, store, records, *_ = in_pieces
+    window = Window(300, fill, 40)
+    found = predict(network, Examples(store, records, (0, 1), window=window), "checking", 4)
+    assert found.shape == (17, 2)
+    for record, probabilities in zip(records, found, strict=True):
+        pieces = window.pieces(store.signal(record, (0, 1)))
+        alone = np.asarray(network(pieces, training=False))
+        np.testing.assert_allclose(probabilities, alone.mean(axis=0), atol=1e-6)
+
+
+def test_outputs_of_pieces_come_in_the_order_of_the_recordings(in_pieces):
+    network, store, records, *_ = in_pieces
+    window = Window(300, ZEROS, 40)
+    pieces, outputs = outputs_of(network, Examples(store, records, (0, 1), window=window), "checking", 4)
+    counts = [len(window.starts(length)) for length in store.lengths[records]]
+    assert max(counts) > 2 and pieces.length == 300
+    np.testing.assert_array_equal(pieces.records, np.repeat(np.arange(17), counts))
+    starts = np.concatenate([window.starts(length) for length in store.lengths[records]])
+    np.testing.assert_array_equal(pieces.starts, starts)
+    cuts = [window.pieces(store.signal(record, (0, 1))) for record in records]
+    np.testing.assert_allclose(outputs, np.asarray(network(np.concatenate(cuts), training=False)), atol=1e-6)
+
+
+def test_the_loss_on_the_validation_set_is_that_of_all_pieces_with_the_labels_of_their_recordings(in_pieces):
+    network, store, records, targets, masks = in_pieces
+    window, spent = Window(300, ZEROS, 40), []
+
+    class Watched(Budget):
+        def answered(self, count, seconds):
+            spent.append(count)
+
+    examples = Examples(store, records, (0, 1), targets, masks, window)
+    loss, probabilities = check(network, FocalLoss(), examples, "checking", 4, Watched(None))
+    total = weight = 0.0
+    for record, target, mask in zip(records, targets, masks, strict=True):
+        for p in np.asarray(network(window.pieces(store.signal(record, (0, 1))), training=False)):
+            each = np.where(target > 0, -((1 - p) ** 2) * np.log(p), -0.1 * p**2 * np.log(1 - p))
+            total, weight = total + (each * mask).sum(), weight + mask.sum()
+    assert loss == pytest.approx(total / weight, rel=1e-5)
+    np.testing.assert_allclose(probabilities, predict(network, examples, "checking", 4), atol=1e-6)
+    assert spent == [17]
+
+
+def test_a_network_that_sees_persons_answers_by_age_and_sex_of_each_recording(in_pieces):
+    _, store, records, *_ = in_pieces
+    keras.utils.set_random_seed(4)
+    network = LeadWeightedSettings(widths=(4,), squeeze_ratio=None).build(2, 300, 2)
+    store = replace(store, persons=np.random.default_rng(0).random((20, 5)).astype(np.float32))
+    window = Window(300, ZEROS, 40)
+    found = predict(network, Examples(store, records, (0, 1), window=window, persons=True), "checking", 4)
+    for record, probabilities in zip(records, found, strict=True):
+        pieces = window.pieces(store.signal(record, (0, 1)))
+        persons = np.repeat(store.persons[[record]], len(pieces), axis=0)
+        alone = np.asarray(network((pieces, persons), training=False)).mean(axis=0)
+        np.testing.assert_allclose(probabilities, alone, atol=1e-6)

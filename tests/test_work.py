@@ -57,6 +57,37 @@ def test_work_comes_to_what_kerass_own_steps_do_to_the_bit():
         np.testing.assert_array_equal(one.numpy(), two.numpy())
 
 
+def test_a_step_with_several_inputs_is_kerass_to_the_bit():
+    """Age and sex beside the signal, of a network of one length; compiling ahead changes no weights."""
+    signals, *labels = batch(4)
+    persons = np.random.default_rng(1).random((4, 5)).astype(np.float32)
+    networks = []
+    for _ in range(2):
+        keras.utils.set_random_seed(1)
+        told = keras.Input((250, 2)), keras.Input((5,))
+        both = keras.layers.Concatenate()([keras.layers.GlobalMaxPooling1D()(told[0]), told[1]])
+        networks.append(keras.Model(told, keras.layers.Dense(3, "sigmoid")(both)))
+        networks[-1].compile(keras.optimizers.Adam(1e-2), FocalLoss(), jit_compile=keras.backend.backend() == "jax")
+        networks[-1].optimizer.build(networks[-1].trainable_variables)
+    network, other = networks
+    before = [variable.numpy() for variable in [*other.variables, *other.optimizer.variables]]
+    settle(other)
+    for value, variable in zip(before, [*other.variables, *other.optimizer.variables], strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())
+    if keras.backend.backend() == "tensorflow":  # which rounds a step for one shape and one for all differently
+        settle(network)
+    inputs = signals, persons
+    expected = [float(network.train_on_batch(inputs, labels[0], sample_weight=labels[1])) for _ in range(2)]
+    with at_work(other) as work:
+        assert [float(work.train(inputs, *labels)) for _ in range(2)] == expected
+        answer = np.asarray(work.answer(inputs))
+        moved = np.asarray(work.answer((signals, 1 - persons)))
+    np.testing.assert_array_equal(answer, network.predict_on_batch(inputs))
+    assert (answer != moved).any()
+    for one, two in zip(network.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+
+
 def test_in_bfloat16_weights_probabilities_and_loss_are_single():
     signals, *labels = batch(4)
     single, half = compiled(), compiled("bfloat16")
@@ -103,6 +134,22 @@ def test_a_step_is_compiled_once_ahead_for_batches_of_any_size_and_length_and_ch
     assert shapes == [(None, 2)]
 
 
+def test_a_network_of_one_length_works_on_batches_of_any_size_after_it_was_compiled_ahead():
+    signals, *labels = batch(6)
+    keras.utils.set_random_seed(1)
+    network = PLAIN.build(2, 250, 3)
+    network.compile(keras.optimizers.Adam(0.1), FocalLoss(), jit_compile=False)
+    network.optimizer.build(network.trainable_variables)
+    settle(network)
+    for size in (1, 2, 3, 4, 6):
+        with at_work(network) as work:
+            answers = keras.ops.convert_to_numpy(network(signals[:size], training=False))
+            np.testing.assert_allclose(np.asarray(work.answer(signals[:size])), answers, atol=1e-6)
+            before = network.get_weights()
+            assert float(work.train(signals[:size], *(each[:size] for each in labels))) > 0
+            assert not np.array_equal(before[0], network.get_weights()[0])
+
+
 def test_where_compiling_ahead_fails_the_steps_are_kerass_again():
     network = compiled()
     with pytest.raises(ZeroDivisionError), only_for_any_shape(network):
@@ -113,9 +160,9 @@ def test_where_compiling_ahead_fails_the_steps_are_kerass_again():
 
 def test_the_other_backend_does_all_of_this_too():
     """What is written for each backend, or is differentiated by it, and runs on TensorFlow above, runs on JAX here."""
-    chosen = "work_comes or bfloat16 or gradient_of_mish"
+    chosen = "work_comes or several_inputs or bfloat16 or gradient_of_mish"
     code = f"import sys, pytest; sys.exit(pytest.main(['-q', '-k', '{chosen}', *sys.argv[1:]]))"
     ended = subprocess.run([sys.executable, "-c", code, "tests/test_work.py", "tests/test_layers.py"], cwd=ROOT,
                            env=os.environ | {"KERAS_BACKEND": "jax", **COMPILED_QUICKLY}, capture_output=True,
                            text=True)  # fmt: skip
-    assert ended.returncode == 0 and "3 passed" in ended.stdout, ended.stdout
+    assert ended.returncode == 0 and "4 passed" in ended.stdout, ended.stdout

@@ -1,0 +1,100 @@
+"""How large each system's networks are, and how long a training step and an answer take: python -m benchmarks.systems.
+
+Networks are untrained, of 12 leads or what the system makes of them; signals are noise, as long as the system sees, and
+10 s where any length will do. What is compared is timed in turns, and the first round does not count.
+"""
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+
+from ecg.startup import start_keras
+
+RATE, SECONDS = 250, 10  # of signals, where any length will do
+BATCH = 16  # recordings in a step, at the most
+
+
+def networks():
+    """Yield each network that is timed: its title, a Stage (ecg.fitting) and how many recordings a step has."""
+    from ecg.fitting import Stage
+    from ecg.losses import LOSSES
+    from ecg.peaks import StoredPeaks
+    from ecg.recipes import SYSTEMS
+    from ecg.resnets import RhythmSettings
+
+    nothing = StoredPeaks(np.zeros(2, int), np.zeros(0, int), np.zeros(0, int))
+    for name, recipe in SYSTEMS.items():
+        variants = {name: recipe.network}
+        if isinstance(recipe.network, RhythmSettings):
+            variants = {f"{name}, {depth} layers": RhythmSettings(depth=depth) for depth in (18, 152)}
+        for title, network in variants.items():
+            labels = np.zeros((1, len(recipe.classes)), np.float32)
+            places = np.zeros(1, int)
+            stage = Stage(title, recipe.leads_of(12), LOSSES[recipe.loss](), places, labels, labels, places, places,
+                          places, network, recipe.training, recipe.views[0], recipe.answer,
+                          peaks=nothing if recipe.peaks else None, shares=(1.0, recipe.peaks or 0.0))  # fmt: skip
+            yield title, stage, min(recipe.training.batch, BATCH)
+
+
+def timed(stage, batch):
+    """Return the number of weights of a stage's network that answer, and functions that make a step and an answer."""
+    from ecg.fitting import answering_part, built, joined_loss
+    from ecg.person import INPUTS
+    from ecg.training import make_ready
+    from ecg.work import at_work
+
+    network = built(stage, "float32")
+    make_ready(network, joined_loss(stage, network), stage.learning.fresh_optimizer())
+    answering = answering_part(stage, network)
+    rng, length = np.random.default_rng(0), stage.view.window.length or RATE * SECONDS
+
+    def inputs(count):
+        signals = rng.normal(size=(count, length, len(stage.leads))).astype(np.float32)
+        return (signals, np.zeros((count, INPUTS), np.float32)) if len(network.inputs) > 1 else signals
+
+    targets = (rng.random((batch, network.output_shape[-1])) < 0.1).astype(np.float32)
+    taught, one = inputs(batch), inputs(1)
+
+    def step():
+        with at_work(network) as work:
+            float(work.train(taught, targets, np.ones_like(targets)))
+
+    return answering.count_params(), step, lambda: answering.predict_on_batch(one)
+
+
+def seconds_of(run):
+    """Return the seconds that a function takes."""
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
+def lines(rounds):
+    """Yield the lines of the table, in Markdown."""
+    yield "| network | weights | recordings in a step | a step, median (least) | one answer, median |"
+    yield "|---" * 5 + "|"
+    for title, stage, batch in networks():
+        weights, step, answer = timed(stage, batch)
+        steps, answers = [], []
+        for _ in range(1 + rounds):
+            steps.append(seconds_of(step))
+            answers.append(seconds_of(answer))
+        steps, answers = steps[1:], answers[1:]
+        yield (f"| {title} | {weights:,} | {batch} | {statistics.median(steps):.2f} s ({min(steps):.2f} s) "
+               f"| {1000 * statistics.median(answers):.0f} ms |")  # fmt: skip
+
+
+def main(arguments=None):
+    """Time the networks, and print the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.systems", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    start_keras()
+    for line in lines(options.rounds):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

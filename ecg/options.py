@@ -1,0 +1,108 @@
+"""The options of training on the command line, and the settings that they come to."""
+
+from dataclasses import fields, replace
+
+from ecg.arguments import diagnosis, given, habit, momentum, pair, positive, whole
+from ecg.leads import LEAD_SETS
+
+
+def add_settings(parser):
+    """Add the options that change the settings of a training."""
+    parser.add_argument("--system", metavar="NAME", default="cai2021",
+                        help="cai2021, the default, li2021, zhao2022, xie2022, se_resnet_rhythm, or the default "
+                             "without a part, such as cai2021-no-masks")  # fmt: skip
+    parser.add_argument("--seed", type=whole(0), metavar="N", help="of split, first weights, order, cuts and dropout")
+    parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
+    parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
+    parser.add_argument(
+        "--depth", type=whole(1), metavar="N", help="layers, of se_resnet_rhythm: 18, 34, 50, 101 or 152"
+    )
+    parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, in each training")
+    parser.add_argument("--averaging", type=momentum, metavar="F",
+                        help="momentum of the average of the weights; 0: none")  # fmt: skip
+    parser.add_argument("--batch", type=whole(1), metavar="N", help="recordings, at the most; fewer take less memory")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="that the networks are trained in")
+    parser.add_argument("--hours", type=positive, metavar="H", help="that all may take, the saving of models included")
+    parser.add_argument("--resamples", type=whole(0), metavar="N", help="that thresholds are averaged over; 0: none")
+    parser.add_argument("--folds", type=whole(2), metavar="N",
+                        help="train a network for each of N folds; they answer together")  # fmt: skip
+    parser.add_argument("--empty", type=diagnosis, metavar="CLASS",
+                        help="declared where no class passes its threshold, such as NSR")  # fmt: skip
+    parser.add_argument("--imply", type=pair, action="append", metavar="CLASS=CLASS",
+                        help="declare the second wherever the first is, such as TInv=TAb; repeatable")  # fmt: skip
+    parser.add_argument(
+        "--source-masks", action="store_true", help="let no class count where a source does not label it"
+    )
+    parser.add_argument("--gate", action="store_true",
+                        help="have what looks like CPSC's answered by networks that learnt from it alone")  # fmt: skip
+    parser.add_argument("--no-relabel-flutter", action="store_true", help="believe Ningbo's labels AFL")
+    parser.add_argument("--no-relabel-cpsc", action="store_true", help="add nothing that CPSC does not label")
+    parser.add_argument("--no-masks", action="store_true", help="believe all labels in round 2; there is no round 1")
+    parser.add_argument("--lumping", type=habit, action="append", default=[], metavar="SOURCE=AFL,AF",
+                        help="another source that writes the first class for the second, too; repeatable")  # fmt: skip
+    add_omission(parser)
+    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
+    parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
+
+
+def add_omission(parser):
+    """Add the option that names a source which omits classes."""
+    parser.add_argument("--omission", type=habit, action="append", default=[], metavar="SOURCE=AF,NSR,...",
+                        help="another source that labels these classes only; repeatable")  # fmt: skip
+
+
+def training_settings(arguments):
+    """Return the Settings (ecg.recipes) of a system with what is given.
+
+    Raises ValueError where the system is not known, or has no part that something given is about.
+    """
+    from ecg.recipes import Gate
+
+    settings = recipe(arguments.system)
+    lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
+    sizes = given(width=arguments.width, depth=arguments.depth)
+    known = {field.name for field in fields(settings.network)}
+    if unknown := sizes.keys() - known:
+        raise ValueError(f"{settings.system}: its network has no {' and no '.join(sorted(unknown))}")
+    trained = given(epochs=arguments.epochs, batch=arguments.batch, averaging=arguments.averaging,
+                    precision=arguments.precision)  # fmt: skip
+    return replace(
+        settings,
+        **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs,
+                hours=arguments.hours, empty=arguments.empty, folds=arguments.folds,
+                answer_pairs=arguments.imply and tuple(arguments.imply)),
+        keep_stages=arguments.keep_stages,
+        source_masks=settings.source_masks or arguments.source_masks,
+        gate=Gate() if arguments.gate and not settings.gate else settings.gate,
+        cleaning=cleaning_settings(settings.cleaning, arguments),
+        network=replace(settings.network, **sizes),
+        training=replace(settings.training, **trained),
+        pretraining=settings.pretraining and replace(settings.pretraining, **trained),
+    )  # fmt: skip
+
+
+def recipe(name):
+    """Return the Settings of a system, by its name; ValueError where there is none of that name."""
+    from ecg.recipes import RECIPES
+
+    if name not in RECIPES:
+        raise ValueError(f"{name} is no system; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def cleaning_settings(settings, arguments):
+    """Return CleaningSettings less what is switched off, and with the sources that were named."""
+    from ecg.cleaning import CleaningSettings, Lumping, Omission
+
+    flutter, omitted = arguments.no_relabel_flutter, arguments.no_relabel_cpsc
+    return CleaningSettings(
+        (
+            *(replace(rule, relabel=rule.relabel and not flutter) for rule in settings.lumpings),
+            *(Lumping((source,), classes) for source, classes in arguments.lumping),
+        ),
+        (
+            *(replace(rule, relabel=rule.relabel and not omitted) for rule in settings.omissions),
+            *(Omission((source,), classes) for source, classes in arguments.omission),
+        ),
+        settings.masks and not arguments.no_masks,
+    )

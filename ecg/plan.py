@@ -1,0 +1,103 @@
+"""Which networks a recipe has trained, in which order, and on which recordings each learns and is judged."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ecg.ensemble import View
+from ecg.folds import folds
+from ecg.headers import RecordError
+from ecg.labels import PROXY_SOURCE
+from ecg.training import seeds
+
+ROUND_1 = "round 1, {}"
+GENERAL, SPECIAL, GATE = "general", "special", "gate"  # groups of an ecg.ensemble.Ensemble
+
+
+class Planned(NamedTuple):
+    """A network whose answers count: the title of its stage, its leads, its group, its fold, its view.
+
+    `peaks` is the title of the stage before, in which it is trained for peaks alone, or None.
+    """
+
+    title: str
+    leads: tuple[str, ...]
+    group: str
+    fold: int
+    view: View
+    peaks: str | None = None
+
+
+def leads_title(leads):
+    """Return what leads are called in the titles of stages: '12 leads', 'lead II'."""
+    return f"{len(leads)} leads" if len(leads) > 1 else f"lead {leads[0]}"
+
+
+def first_round(settings):
+    """Return the title of round 1."""
+    return ROUND_1.format(leads_title(settings.leads_of(12)))
+
+
+def planned(settings):
+    """Return the networks whose answers count that a recipe has trained: a list of Planned, in their order."""
+    networks = []
+    groups = {GENERAL: settings.views} | ({SPECIAL: settings.views, GATE: settings.views[:1]} if settings.gate else {})
+    for leads in dict.fromkeys(map(settings.leads_of, settings.lead_sets)):
+        for group, views in groups.items():
+            for fold in range(settings.folds or 1):
+                for view in views:
+                    title = settings.title.format(leads_title(leads))
+                    title += "" if group == GENERAL else f", {settings.gate.source}{' or not' * (group == GATE)}"
+                    title += f", {view.title}" if len(views) > 1 else ""
+                    title += f", fold {fold + 1} of {settings.folds}" if settings.folds else ""
+                    peaks = f"{title}, peaks" if settings.pretraining and group != GATE else None
+                    networks.append(Planned(title, leads, group, fold, view, peaks))
+    return networks
+
+
+def titles_of(settings):
+    """Return the titles of all stages of a recipe, in their order."""
+    titles = [rule.title for rule in settings.cleaning.rules] + [first_round(settings)] * settings.cleaning.masks
+    return titles + [title for one in planned(settings) for title in (one.peaks, one.title) if title]
+
+
+def split(count, settings, title):
+    """Return the places of the training and of the validation set, sorted, parted at random by seed and title."""
+    order = np.random.default_rng(seeds(settings.seed, title, 0, 4)).permutation(count)
+    validation = max(round(count * settings.validation_share), 1)
+    return np.sort(order[validation:]), np.sort(order[:validation])
+
+
+def parted(targets, settings):
+    """Return the places of training and validation sets, a list of pairs, one for each fold or one alone.
+
+    Where the classes exclude each other, recordings with another number of them than one are in none. Takes targets
+    (N, K). Raises RecordError where too few recordings are left.
+    """
+    usable = np.arange(len(targets))
+    if settings.exclusive:
+        usable = np.flatnonzero(targets.sum(axis=1) == 1)
+    if len(usable) < (settings.folds or 2):
+        raise RecordError(f"{len(usable):,} of {len(targets):,} recordings have one alone of the classes "
+                          f"{', '.join(settings.classes)}, and training needs {settings.folds or 2}")  # fmt: skip
+    if not settings.folds:
+        return [tuple(usable[part] for part in split(len(usable), settings, "split"))]
+    numbers = folds(targets[usable] > 0, settings.folds, settings.seed)
+    return [(usable[numbers != fold], usable[numbers == fold]) for fold in range(settings.folds)]
+
+
+def scored_part(sources, settings):
+    """Return which recordings of the validation set give the score: (n,) bool."""
+    proxy = sources == PROXY_SOURCE
+    few = settings.proxy_least is None or proxy.sum() < settings.proxy_least
+    return np.ones(len(sources), bool) if few else proxy
+
+
+def configurations(settings, leads):
+    """Return the places among leads of each smaller set that training may leave of them, and of all of them.
+
+    None where leads are not left out, or no smaller set is among them.
+    """
+    sets = dict.fromkeys(map(settings.leads_of, (12, 6, 4, 3, 2))) if settings.configurations else ()
+    places = [tuple(leads.index(lead) for lead in each) for each in sets if set(each) <= set(leads)]
+    return tuple(places) if len(places) > 1 else ()

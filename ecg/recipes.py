@@ -1,0 +1,220 @@
+"""The systems that can be trained, each a recipe: the default method, four others from the literature, and ablations.
+
+A recipe is data: everything that decides what a training comes to, beside the recordings.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from ecg.batches import REPEATED, Window
+from ecg.cleaning import CleaningSettings, Omission
+from ecg.dcnet import DCNetSettings
+from ecg.ensemble import METHODS, View
+from ecg.labels import ABBREVIATIONS, EMPTY
+from ecg.leads import LEAD_SETS, LEADS
+from ecg.losses import LOSSES
+from ecg.networks import NetworkSettings
+from ecg.resampling import Preparation
+from ecg.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, RhythmSettings
+from ecg.training import TrainingSettings
+
+SEARCHED, HALVES = "searched", "halves"  # where thresholds come from: those that maximise the score, or all 0.5
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A source whose recordings networks of their own answer, of the classes that it labels (Li et al. 2021).
+
+    network: settings of what tells that a recording is of it. Raises ValueError where a class is not a scored one.
+    """
+
+    source: str = "CPSC"
+    classes: tuple[str, ...] = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")
+    network: object = SOURCE_GATE
+
+    def __post_init__(self):
+        if unknown := set(self.classes) - set(ABBREVIATIONS):
+            raise ValueError(f"{', '.join(sorted(unknown))}: no scored class")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a training comes to, beside the data; the defaults are the method's.
+
+    Raises ValueError where a part is not one of those that there are.
+    """
+
+    system: str = "cai2021"
+    seed: int = 2021
+    # Labels.
+    classes: tuple[str, ...] = EMPTY  # that the networks tell, by their abbreviations
+    exclusive: bool = False  # whether they exclude each other: recordings with none or several of them are not used
+    implies: tuple[tuple[str, str], ...] = ()  # the second class of a pair counts as labelled wherever the first is
+    cleaning: CleaningSettings = field(default_factory=CleaningSettings)
+    source_masks: bool = False  # whether classes that a source does not label are masked there (ecg.cleaning)
+    # What networks see, and what they are.
+    views: tuple[View, ...] = (METHODS,)  # a network for each; the mean of their probabilities counts
+    reduced: tuple[tuple[int, tuple[str, ...]], ...] = ()  # by the size of a lead set, the leads that are used of it
+    configurations: bool = False  # whether training leaves out leads at random, such that those of a smaller set stay
+    network: object = field(default_factory=NetworkSettings)
+    gate: Gate | None = None
+    # How they are trained.
+    loss: str = "asymmetric"  # one of ecg.losses.LOSSES; that of round 1, if there is one, is the focal loss
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    peaks: float | None = None  # the share of finding peaks in the loss, where the network does, ...
+    pretraining: TrainingSettings | None = None  # ... and how it is first trained for them alone, if it is
+    validation_share: float = 0.2
+    folds: int | None = None  # into which the recordings are parted in place of that; a network for each to validate
+    title: str = "round 2, {}"  # of a network's stage, by its leads
+    # How probabilities become answers.
+    thresholds: str = SEARCHED  # or HALVES
+    proxy_least: int | None = 200  # recordings of Georgia to validate, from which on they alone score; None: never
+    resamples: int = 100  # of the recordings that give the score, over which the thresholds are averaged; 0: none
+    answer_pairs: tuple[tuple[str, str], ...] = ()  # the second class of a pair is answered wherever the first is
+    empty: str | None = None  # class declared where none is answered, such as NSR; None in the paper
+    # What is done with it.
+    lead_sets: tuple[int, ...] = tuple(LEAD_SETS)
+    keep_stages: bool = False  # leave the stores and the stages' folders in the model folder
+    hours: float | None = None  # that all may take, counted anew when a training is taken up; no limit where None
+    jobs: int | None = None  # processes that read recordings; one a core where None
+
+    def __post_init__(self):
+        if self.empty not in (None, *EMPTY):
+            raise ValueError(f"empty is {self.empty!r}, expected None or one of {', '.join(EMPTY)}")
+        if self.hours is not None and not self.hours > 0:
+            raise ValueError(f"hours are {self.hours!r}, expected a number above 0")
+        if self.loss not in LOSSES or self.thresholds not in (SEARCHED, HALVES):
+            raise ValueError(f"loss {self.loss!r} or thresholds {self.thresholds!r} are not among those that there are")
+        if self.folds is not None and self.folds < 2:
+            raise ValueError(f"folds are {self.folds}, expected 2 or more")
+        if self.cleaning.masks and self.classes != EMPTY:
+            raise ValueError("labels are masked by round 1 where the classes are those of the method alone")
+        if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:
+            raise ValueError("peaks have a share in the loss where the network finds them, and pretraining is for them")
+        if self.gate and (unknown := set(self.gate.classes) - set(self.classes)):
+            raise ValueError(f"the gate's networks answer {', '.join(sorted(unknown))}, which the others do not tell")
+
+    def leads_of(self, count):
+        """Return the leads that are used of a lead set, by its size: a tuple of names."""
+        return dict(self.reduced).get(count, LEAD_SETS[count])
+
+    @property
+    def answer(self):
+        """Return the activation by which networks answer."""
+        return "softmax" if self.exclusive else "sigmoid"
+
+    @property
+    def preparations(self):
+        """Return how recordings are prepared: a list of Preparation, the first view's first, each once."""
+        return list(dict.fromkeys(view.preparation for view in self.views))
+
+
+CAI2021 = Settings()
+
+# Li et al. 2021. Of the training the paper does not say how many epochs there are at the most, nor how much the weights
+# decay: both are ours, and so are the thresholds, for it names none.
+SIX = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # all that CPSC labels, of the Challenge's classes
+LI2021 = Settings(
+    system="li2021",
+    classes=ABBREVIATIONS,
+    implies=(("LBBB", "BBB"), ("RBBB", "BBB")),
+    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(labelled=SIX, relabel=False),), masks=False),
+    source_masks=True,
+    views=(
+        View(Preparation(500, None), Window(4992)),
+        View(Preparation(250, None), Window(4992)),
+        View(Preparation(500, None), Window(7488)),
+    ),
+    reduced=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))),
+    configurations=True,
+    network=LiSettings(peaks=True),
+    gate=Gate(classes=SIX),
+    loss="margin",
+    training=TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
+                              patience=5, epochs=50, averaging=0.0),
+    peaks=0.1,
+    pretraining=TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
+                                 patience=5, epochs=20, averaging=0.0),
+    title="{}",
+    thresholds=HALVES,
+    proxy_least=None,
+    resamples=0,
+    answer_pairs=(("TInv", "TAb"),),
+    empty="NSR",
+)  # fmt: skip
+
+# Zhao et al. 2022. The five networks of the cross-validation answer together; the paper does not say what did.
+ZHAO2022 = Settings(
+    system="zhao2022",
+    classes=tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")),  # the 24 of the Challenge of 2020
+    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(relabel=False),), masks=False),
+    views=(View(Preparation(257, None, linear=True), Window(4096, overlap=256)),),
+    network=LeadWeightedSettings(),
+    loss="cross-entropy",
+    training=TrainingSettings(batch=64, first_epochs=0, rate=3e-3, drops=(20, 40), patience=50, epochs=50,
+                              averaging=0.0),
+    folds=5,
+    title="{}",
+    proxy_least=None,
+    resamples=0,
+)  # fmt: skip
+
+# Xie, Qin et al. The paper's recordings are CPSC's of 2018; here all that have one label of the nine.
+XIE2022 = Settings(
+    system="xie2022",
+    classes=("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"),
+    exclusive=True,
+    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(relabel=False),), masks=False),
+    views=(View(Preparation(250, None), Window(7500, REPEATED)),),
+    network=DCNetSettings(),
+    loss="categorical",
+    training=TrainingSettings(batch=8, smallest_batch=8, first_epochs=0, rate=1e-4, optimizer="sgd", momentum=0.5,
+                              patience=100, epochs=100, averaging=0.0),
+    validation_share=0.25,
+    title="{}",
+    thresholds=HALVES,
+    proxy_least=None,
+    resamples=0,
+)  # fmt: skip
+
+# Korea University Anam Hospital. Batch and patience are ours, and what shorter recordings are filled up with.
+SE_RESNET_RHYTHM = Settings(
+    system="se_resnet_rhythm",
+    classes=("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"),
+    exclusive=True,
+    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(relabel=False),), masks=False),
+    views=(View(Preparation(200, None), Window(2000, REPEATED)),),
+    reduced=tuple((count, ("II",)) for count in LEAD_SETS),
+    network=RhythmSettings(),
+    loss="categorical",
+    training=TrainingSettings(batch=64, first_epochs=0, rate=1e-4, patience=10, averaging=0.0),
+    title="{}",
+    thresholds=HALVES,
+    proxy_least=None,
+    resamples=0,
+)
+
+SYSTEMS = {each.system: each for each in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
+
+
+def ablation(name, **changes):
+    """Return the default without one of its parts, as a system of its own."""
+    return replace(CAI2021, system=f"cai2021-{name}", **changes)
+
+
+BELIEVED = CleaningSettings(
+    tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.lumpings),
+    tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.omissions),
+)
+ABLATIONS = {
+    each.system: each
+    for each in (
+        ablation("focal", loss="focal"),
+        ablation("no-masks", cleaning=CleaningSettings(masks=False)),
+        ablation("no-relabelling", cleaning=BELIEVED),
+        ablation("no-filter", views=(View(Preparation(band=None)),)),
+        ablation("relu", network=NetworkSettings(activation="relu")),
+        ablation("no-se", network=NetworkSettings(squeeze_ratio=None)),
+        ablation("halves", thresholds=HALVES),
+    )
+}
+RECIPES = SYSTEMS | ABLATIONS

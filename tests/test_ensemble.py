@@ -1,0 +1,189 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecg.batches import Window
+from ecg.ensemble import KIND_OF, KINDS, METHODS, Ensemble, Group, Member, View, among, sees_persons
+from ecg.labels import class_columns
+from ecg.leads import LEAD_SETS, columns_of
+from ecg.recipes import RECIPES
+from ecg.records import SignalError
+from ecg.resampling import METHOD, Preparation
+from ecg.resnets import LeadWeightedSettings
+
+CLASSES = ("NSR", "AF", "PVC")
+PERSON = np.array([0.6, 1, 0, 0, 0], np.float32)
+SLOW = Preparation(100, None)
+
+
+class Told:
+    """A network that answers with what a function makes of what it sees, and keeps that."""
+
+    def __init__(self, answer, inputs=1):
+        self.answer, self.inputs, self.seen = answer, [None] * inputs, []
+
+    def predict_on_batch(self, inputs):
+        self.seen.append(inputs)
+        return np.array([self.answer(each) for each in (inputs[0] if len(self.inputs) > 1 else inputs)], np.float32)
+
+
+def member(answer, leads=LEAD_SETS[2], view=METHODS, inputs=1):
+    return Member(tuple(leads), None, Told(answer, inputs), "sigmoid", view)
+
+
+def sure(*probabilities):
+    """What says these probabilities of everything."""
+    return lambda signal: probabilities
+
+
+def parts_of(*signals):
+    """Parts of a recording, as Ensemble.probabilities takes them; None stands for one that cannot be used."""
+
+    def part(signal):
+        def signal_of(preparation, leads):
+            asked.append((preparation, leads))
+            if signal is None:
+                raise SignalError("no sample was recorded")
+            return signal[:: METHOD.rate // preparation.rate, : len(leads)]
+
+        return signal_of
+
+    asked = []
+    return lambda: map(part, signals), asked
+
+
+SIGNAL = np.random.default_rng(0).normal(size=(1000, 12)).astype(np.float32)
+
+
+def test_every_kind_of_network_of_a_recipe_has_a_name_for_files():
+    assert [KINDS[KIND_OF[kind]] for kind in KINDS.values()] == list(KINDS.values())
+    for one in RECIPES.values():
+        assert type(one.network) in KIND_OF and (one.gate is None or type(one.gate.network) in KIND_OF)
+
+
+def test_a_view_is_called_by_what_it_sees():
+    assert (METHODS.title, View(SLOW, Window(1250)).title) == ("250 Hz", "100 Hz, 12 s")
+
+
+def test_a_member_is_built_by_its_settings_for_its_leads_and_window(small):
+    one = Member.of(LEAD_SETS[3], small, 5, "softmax", View(window=Window(500)))
+    assert one.network.input_shape == (None, 500, 3) and one.network.output_shape == (None, 5)
+    assert one.network.layers[-1].activation.__name__ == "softmax" and not one.persons
+    fresh = one.fresh()
+    assert fresh is not one.network and fresh.input_shape == one.network.input_shape
+    assert [weights.shape for weights in fresh.get_weights()] == [each.shape for each in one.network.get_weights()]
+    told = LeadWeightedSettings(widths=(4,), squeeze_ratio=None)
+    assert sees_persons(told.build(2, 500, 3)) and not sees_persons(fresh)
+
+
+def test_a_member_answers_for_each_window_and_sees_the_person_with_each():
+    view = View(window=Window(400, overlap=100))
+    one = member(lambda signal: signal[0], ("I", "II", "V2"), view, inputs=2)
+    outputs = one.outputs(SIGNAL[:, :3], PERSON)
+    windows, persons = one.network.seen[0]
+    assert len(windows) == len(persons) == 3  # of 400 samples that overlap by 100 at the least
+    np.testing.assert_array_equal(windows, view.window.pieces(SIGNAL[:, :3]))
+    np.testing.assert_array_equal(persons, [PERSON] * 3)
+    np.testing.assert_array_equal(outputs, SIGNAL[[0, 300, 600], :3])
+
+
+def test_of_parts_the_surest_counts_and_of_windows_their_mean():
+    outputs = np.array([[0.1, 0.8], [0.5, 0.2], [0.3, 0.2]])
+    np.testing.assert_array_equal(member(None).together(outputs), [0.5, 0.8])
+    np.testing.assert_allclose(member(None, view=View(window=Window(9))).together(outputs), [0.3, 0.4])
+
+
+def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way():
+    one = member(sure(0.2, 0.4, 0.0))
+    other = member(sure(0.6, 0.0, 1.0), LEAD_SETS[3], View(SLOW, Window(300)))
+    parts, asked = parts_of(SIGNAL)
+    found = Group(CLASSES, (one, other)).probabilities(parts, PERSON)
+    np.testing.assert_allclose(found, [0.4, 0.2, 0.5], rtol=1e-6)
+    assert asked == [(METHOD, LEAD_SETS[2]), (SLOW, LEAD_SETS[3])]
+    np.testing.assert_array_equal(one.network.seen[0], SIGNAL[np.newaxis, :, :2])
+    np.testing.assert_array_equal(other.network.seen[0], View(SLOW, Window(300)).window.pieces(SIGNAL[::2, :3]))
+
+
+def test_all_windows_of_all_parts_count_alike_and_a_part_that_cannot_be_used_says_nothing():
+    """Three windows in the first part, one in the last: their mean, not that of two means."""
+    one = member(lambda signal: signal[0], view=View(window=Window(400, overlap=100)))
+    parts, _ = parts_of(SIGNAL, None, SIGNAL[:400] + 1)
+    expected = np.mean([*SIGNAL[[0, 300, 600], :2], SIGNAL[0, :2] + 1], axis=0)
+    np.testing.assert_allclose(Group(("AF", "NSR"), (one,)).probabilities(parts, PERSON), expected, rtol=1e-5)
+    with pytest.raises(SignalError, match="no sample was recorded"):
+        Group(("AF", "NSR"), (one,)).probabilities(parts_of(None, None)[0], PERSON)
+
+
+def gated(gate):
+    """An ensemble whose gate says this of everything."""
+    return Ensemble(
+        Group(CLASSES, (member(sure(0.1, 0.2, 0.3)),)),
+        Group(("PVC", "NSR"), (member(sure(0.9, 0.7)),)),
+        Group((), (member(sure(gate)),)),
+    )
+
+
+@pytest.mark.parametrize(("gate", "expected"), [(0.51, [0.7, 0, 0.9]), (0.5, [0.1, 0.2, 0.3]), (0.0, [0.1, 0.2, 0.3])])
+def test_the_gate_decides_who_answers_and_the_others_are_not_asked(gate, expected):
+    one = gated(gate)
+    found = one.probabilities(parts_of(SIGNAL)[0], PERSON)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    asked = {name: len(group.members[0].network.seen) for name, group in one.groups.items()}
+    assert asked == {"gate": 1, "special": int(gate > 0.5), "general": int(gate <= 0.5)}
+
+
+def test_without_a_gate_there_is_one_group():
+    assert list(gated(0.1).groups) == ["general", "special", "gate"]
+    alone = Ensemble(gated(0.1).general)
+    assert list(alone.groups) == ["general"]
+    np.testing.assert_allclose(alone.probabilities(parts_of(SIGNAL)[0], PERSON), [0.1, 0.2, 0.3], rtol=1e-6)
+
+
+def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(store, monkeypatch):
+    """Each network says of a recording what a table has for it; which table, its name says."""
+    rng, tables, asked = np.random.default_rng(0), {}, []
+    monkeypatch.setattr("ecg.ensemble.sees_persons", lambda network: network.startswith("special"))
+
+    def predicts(network, examples, title):
+        asked.append((network, examples.columns, examples.window, examples.persons, examples.store.digest))
+        return tables[network][examples.records]
+
+    monkeypatch.setattr("ecg.ensemble.predict", predicts)
+    groups, other = {}, replace(store, digest="at another frequency")
+    for name, classes, count in (("general", CLASSES, 2), ("special", ("PVC", "NSR"), 2), ("gate", (), 1)):
+        members = []
+        for number, view in enumerate((METHODS, View(SLOW, Window(300)))[:count]):
+            tables[f"{name} {number}"] = rng.random((len(store), max(len(classes), 1))).astype(np.float32)
+            members.append(Member(LEAD_SETS[3], None, f"{name} {number}", "sigmoid", view))
+        groups[name] = Group(classes, tuple(members))
+    records = np.array([7, 0, 33, 12, 59, 4])
+    found = Ensemble(**groups).predicted({METHOD: store, SLOW: other}, records, "checking")
+    for row, record in enumerate(records):
+        if tables["gate 0"][record] > 0.5:
+            ventricular, sinus = np.mean([tables[f"special {number}"][record] for number in (0, 1)], axis=0)
+            expected = [sinus, 0, ventricular]
+        else:
+            expected = np.mean([tables[f"general {number}"][record] for number in (0, 1)], axis=0)
+        np.testing.assert_allclose(found[row], expected, rtol=1e-6)
+    assert 0 < (tables["gate 0"][records] > 0.5).sum() < len(records)
+    columns = columns_of(LEAD_SETS[3])
+    assert asked[2:] == [
+        ("special 0", columns, METHODS.window, True, store.digest),
+        ("special 1", columns, Window(300), True, "at another frequency"),
+        ("gate 0", columns, METHODS.window, False, store.digest),
+    ]
+
+
+def test_its_parameters_are_those_of_all_networks(small):
+    one = Member.of(LEAD_SETS[2], small, 3)
+    group = Group(CLASSES, (one, one))
+    assert Ensemble(group).parameters == 2 * sum(each.size for each in one.network.get_weights())
+    assert Ensemble(group, group, Group((), (one,))).parameters == 5 * one.network.count_params()
+
+
+def test_some_of_the_classes_are_put_where_all_have_them_and_the_others_are_absent():
+    wide = among(np.array([[0.1, 0.2], [0.3, 0.4]]), class_columns(("PVC", "AF")), class_columns(("AF", "STD", "PVC")))
+    np.testing.assert_array_equal(wide, [[0.2, 0, 0.1], [0.4, 0, 0.3]])
+    with pytest.raises(ValueError, match="not in list"):
+        among(np.ones((1, 1)), class_columns(("SB",)), class_columns(("AF",)))

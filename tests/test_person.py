@@ -1,0 +1,22 @@
+import math
+
+import numpy as np
+import pytest
+
+from ecg.person import INPUTS, person
+
+
+@pytest.mark.parametrize(
+    ("age", "sex", "expected"),
+    [
+        (50.0, "Female", [0.5, 1, 0, 0, 0]),
+        (0.0, "Male", [0, 0, 1, 0, 0]),
+        (math.nan, "Male", [0, 0, 1, 1, 0]),
+        (109.0, "Unknown", [1, 0, 0, 0, 1]),
+        (math.nan, "Unknown", [0, 0, 0, 1, 1]),
+    ],
+)
+def test_a_person_is_five_numbers_and_what_is_unknown_is_said(age, sex, expected):
+    got = person(age, sex)
+    assert got.shape == (INPUTS,) and got.dtype == np.float32
+    np.testing.assert_array_equal(got, np.array(expected, np.float32))

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from ecg.labels import COLUMN, class_columns
+from ecg.rules import Rule
+
+EVERY = np.arange(26)
+
+
+def test_what_is_answered_follows_from_probabilities_and_thresholds():
+    rng = np.random.default_rng(0)
+    probabilities, thresholds = rng.random((50, 26)), rng.uniform(0.8, 1, 26)
+    plain = Rule(thresholds).answers(probabilities, EVERY)
+    np.testing.assert_array_equal(plain, probabilities >= thresholds)
+    empty = ~plain.any(axis=1)
+    assert 0 < empty.sum() < 50
+    rule = Rule(thresholds, empty="NSR")
+    declared = rule.answers(probabilities, EVERY)
+    np.testing.assert_array_equal(declared[~empty], plain[~empty])
+    assert all(list(np.flatnonzero(row)) == [COLUMN["NSR"]] for row in declared[empty])
+    np.testing.assert_array_equal(declared, [rule.answers(row, EVERY) for row in probabilities])
+
+
+def test_classes_that_are_not_known_are_not_answered():
+    columns = class_columns(["AF", "TAb"])
+    answers = Rule(np.full(26, 0.5)).answers(np.array([[0.9, 0.1], [0.2, 0.5]]), columns)
+    assert answers.shape == (2, 26)
+    np.testing.assert_array_equal(np.argwhere(answers), [[0, COLUMN["AF"]], [1, COLUMN["TAb"]]])
+
+
+@pytest.mark.parametrize("empty", [None, "NSR"])
+def test_what_implies_another_is_answered_with_it(empty):
+    columns = class_columns(["TInv", "TAb", "NSR"])
+    rule = Rule(np.full(26, 0.5), pairs=(("TInv", "TAb"),), empty=empty)
+    answers = rule.answers(np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.1], [0.6, 0.1, 0.6]]), columns)
+    expected = [{"TInv", "TAb"}, {"TAb"}, {empty} - {None}, {"TInv", "TAb", "NSR"}]
+    assert [{name for name in ("TInv", "TAb", "NSR") if row[COLUMN[name]]} for row in answers] == expected
+    assert answers.sum() == sum(map(len, expected))
+
+
+def test_of_classes_that_exclude_each_other_the_likeliest_is_answered_if_it_is_scored():
+    columns = class_columns(["NSR", "STD", "AF", "STE"])
+    probabilities = np.array([[0.3, 0.2, 0.4, 0.1], [0.3, 0.4, 0.2, 0.1], [0.9, 0.0, 0.1, 0.0]], np.float32)
+    answers = Rule(np.full(26, 0.99), exclusive=True).answers(probabilities, columns)
+    np.testing.assert_array_equal(np.argwhere(answers), [[0, COLUMN["AF"]], [2, COLUMN["NSR"]]])
+    declared = Rule(np.full(26, 0.99), exclusive=True, empty="NSR").answers(probabilities, columns)
+    np.testing.assert_array_equal(np.argwhere(declared), [[0, COLUMN["AF"]], [1, COLUMN["NSR"]], [2, COLUMN["NSR"]]])
