@@ -1,13 +1,17 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks import formats, memory, ways
+from benchmarks import formats, memory, systems, ways
 from benchmarks.fuzz import networks
 from benchmarks.label_cleaning import KINDS, LUMPING, OMISSION, SHARES, decided, lines
+from ecg.batches import Window
 from ecg.cleaning import Relabelling
+from ecg.ensemble import View
 from ecg.labels import ABBREVIATIONS, TRAINED
+from ecg.resnets import LeadWeightedSettings, LiSettings
 
 
 def rows(*findings):
@@ -147,3 +151,25 @@ def test_the_table_of_formats_counts_ways_and_recordings_and_lists_what_differs(
                          "| third | 1 | 1 | 0 | 0 | 0.001 | nan |"]  # fmt: skip
     assert {line.count("|") for line in text[:5]} == {8}
     assert text[5:] == ["first, one, A2: differs", "first, two, A1: x.hea: bad", "third, two, A1: x.hea: bad"]
+
+
+def test_every_system_has_its_networks_timed():
+    titles = {title: (stage, batch) for title, stage, batch in systems.networks()}
+    assert list(titles) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm, 18 layers",
+                            "se_resnet_rhythm, 152 layers"]  # fmt: skip
+    assert [batch for _, batch in titles.values()] == [16, 16, 16, 8, 16, 16]
+    assert titles["li2021"][0].peaks is not None and titles["xie2022"][0].answer == "softmax"
+
+
+def test_a_network_is_timed_with_all_its_inputs_and_outputs(monkeypatch):
+    stages = {title: stage for title, stage, _ in systems.networks()}
+    small = {
+        "zhao2022": LeadWeightedSettings(widths=(4, 4)),
+        "li2021": LiSettings(stages=(1, 1), width=4, peaks=True),
+    }
+    chosen = [(name, replace(stages[name], network=network, view=View(window=Window(128))), 2)
+              for name, network in small.items()]  # fmt: skip
+    monkeypatch.setattr(systems, "networks", lambda: chosen)
+    header, _, *rows = systems.lines(rounds=1)
+    assert header.count("|") == 6 and [row.split(" | ")[0] for row in rows] == ["| zhao2022", "| li2021"]
+    assert all(" s (" in row and row.endswith(" ms |") for row in rows)
