@@ -53,11 +53,12 @@ def estimate(commands):
         start_keras()
         from ecg import estimate
         from ecg.headers import RecordError
+        from ecg.peaks import NeuroKitMissing
         from ecg.training import TrainingError
 
         with reported(ValueError):
             settings = training_settings(arguments)
-        with reported(RecordError, TrainingError):
+        with reported(RecordError, TrainingError, NeuroKitMissing):
             estimate.estimate(arguments.data, settings)
 
     parser.set_defaults(run=run)
@@ -91,12 +92,13 @@ def compare(commands):
         from ecg.peaks import NeuroKitMissing
         from ecg.training import TrainingError
 
-        with reported(RecordError, TrainingError, NeuroKitMissing, ValueError):
+        with reported(ValueError):
             systems = arguments.systems and tuple(map(recipe, dict.fromkeys(arguments.systems)))
             lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
             named = ("folds", "leave_out", "hours", "epochs", "seed", "jobs")
             others = given(**{name: getattr(arguments, name) for name in named})
             plan = compare.Plan(**given(systems=systems, lead_sets=lead_sets), **others)
+        with reported(RecordError, TrainingError, NeuroKitMissing):
             compare.compare(arguments.data, arguments.report, plan)
 
     parser.set_defaults(run=run)

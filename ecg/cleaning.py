@@ -1,6 +1,6 @@
 """Which labels are not to be believed: what networks of other sources relabel, and what round 1 masks.
 
-All here are pure functions of labels, sources and probabilities; ``ecg.pipeline`` trains the networks.
+All here are pure functions of labels, sources and probabilities; ``ecg.method`` has the networks trained.
 Source of the method: Cai et al. 2021.
 """
 

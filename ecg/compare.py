@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -17,7 +18,7 @@ from ecg.measures import Comparison, Trial
 from ecg.method import learn
 from ecg.parallel import apart
 from ecg.peaks import neurokit_version
-from ecg.pipeline import in_all, peaks_of, say, stores_of
+from ecg.pipeline import INDIFFERENT, in_all, peaks_of, say, stores_of
 from ecg.plan import titles_of
 from ecg.progress import duration
 from ecg.recipes import SYSTEMS, Settings
@@ -29,6 +30,7 @@ ANSWERS = "answers"  # what a StageFolder keeps of a system and a fold
 # Modules that decide what a system says, beside those that decide what its networks come to.
 PROGRAM = (*NETWORKS, "labels", "cleaning", "folds", "plan", "rules", "scoring", "ensemble", "method", "compare")
 WARM = 8  # recordings that are answered before the time counts
+MARKED = 12  # characters of a mark in the name of a folder
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,15 @@ def answered(data, stages, every, system, part, number, hours):
     own = {view.preparation: stores[view.preparation] for view in system.views}
     peaks = peaks_of(own, stages, system, quiet)
     shared, waves = in_all(stores, peaks)
-    stores, folder = {one: shared[one] for one in own}, stages / system.system / f"part_{number + 1}"
-    digests = [store.digest for store in stores.values()]
-    facts = {name: value for name, value in asdict(system).items() if name not in ("hours", "jobs", "keep_stages")}
-    kept = StageFolder(folder, fingerprint(digests, facts, part, hours, program(*PROGRAM)))
+    stores = {one: shared[one] for one in own}
+    # By what is held out and the time there is, so that none trained within another time is taken for one within this.
+    facts = {name: value for name, value in asdict(system).items() if name not in INDIFFERENT}
+    backend = keras.backend.backend()
+    makers = (program(*PROGRAM), keras.version(), backend, version(backend))
+    found = [array for one in waves.values() for array in (one.starts, one.samples, one.waves)]
+    mark = fingerprint([store.digest for store in stores.values()], facts, part, hours, *makers, *found)
+    folder = stages / system.system / f"part_{number + 1}_{mark[:MARKED]}"
+    kept = StageFolder(folder, mark)
     result = kept.recall(ANSWERS)
     if result is not None:
         say(f"{system.system}: done before")

@@ -1,4 +1,4 @@
-"""Work on many recordings by several processes at once: in order, in bounded memory, with progress."""
+"""Work by other processes: on many recordings at once, in order and in bounded memory, or on one thing alone."""
 
 import os
 import threading

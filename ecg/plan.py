@@ -78,8 +78,9 @@ def parted(targets, settings):
     if settings.exclusive:
         usable = np.flatnonzero(targets.sum(axis=1) == 1)
     if len(usable) < (settings.folds or 2):
-        raise RecordError(f"{len(usable):,} of {len(targets):,} recordings have one alone of the classes "
-                          f"{', '.join(settings.classes)}, and training needs {settings.folds or 2}")  # fmt: skip
+        alone = f"have one alone of the classes {', '.join(settings.classes)}" if settings.exclusive else "can be used"
+        raise RecordError(f"{len(usable):,} of {len(targets):,} recordings {alone}, and training needs "
+                          f"{settings.folds or 2}")  # fmt: skip
     if not settings.folds:
         return [tuple(usable[part] for part in split(len(usable), settings, "split"))]
     numbers = folds(targets[usable] > 0, settings.folds, settings.seed)

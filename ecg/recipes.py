@@ -90,6 +90,8 @@ class Settings:
             raise ValueError("labels are masked by round 1 where the classes are those of the method alone")
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:
             raise ValueError("peaks have a share in the loss where the network finds them, and pretraining is for them")
+        if self.gate and self.exclusive:
+            raise ValueError("a gate's networks answer some of the classes, which here exclude each other")
         if self.gate and (unknown := set(self.gate.classes) - set(self.classes)):
             raise ValueError(f"the gate's networks answer {', '.join(sorted(unknown))}, which the others do not tell")
 

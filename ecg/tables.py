@@ -74,7 +74,7 @@ class Results:
         return expand(self.validated[leads][self.scored], self.columns)
 
     def rule(self, leads):
-        """Return how that network's probabilities become answers: a Rule (ecg.scoring)."""
+        """Return how that network's probabilities become answers: a Rule (ecg.rules)."""
         return replace(self.answering, thresholds=self.searches[leads].thresholds)
 
     def answers(self, leads):
