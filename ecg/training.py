@@ -179,7 +179,7 @@ def train_epoch(network, examples, settings, generator, average, title, budget):
         for step, (inputs, targets, masks) in enumerate(ahead(arrays, plan), 1):
             begun.append((step, work.train(inputs, targets, masks), masks))
             last = step == len(plan) or budget.over
-            averaged = last or step % AVERAGED_EVERY == 0
+            averaged = last or (settings.averaging > 0 and step % AVERAGED_EVERY == 0)
             while len(begun) > (not averaged):  # a loss is read once the next step is begun, so that no device waits
                 number, loss, counting = begun.pop(0)
                 loss = number_of(loss, f"{title}, step {number}")
