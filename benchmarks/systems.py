@@ -6,7 +6,6 @@ Networks are untrained, of 12 leads or what the system makes of them; signals ar
 
 import argparse
 import statistics
-import time
 
 import numpy as np
 
@@ -64,15 +63,10 @@ def timed(stage, batch):
     return answering.count_params(), step, lambda: answering.predict_on_batch(one)
 
 
-def seconds_of(run):
-    """Return the seconds that a function takes."""
-    begun = time.perf_counter()
-    run()
-    return time.perf_counter() - begun
-
-
 def lines(rounds):
     """Yield the lines of the table, in Markdown."""
+    from ecg.calibration import seconds_of
+
     yield "| network | weights | recordings in a step | a step, median (least) | one answer, median |"
     yield "|---" * 5 + "|"
     for title, stage, batch in networks():

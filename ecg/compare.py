@@ -50,6 +50,11 @@ class Plan:
     seed: int = 2021
     jobs: int | None = None
 
+    @property
+    def share(self):
+        """The hours of each training, None where there is no limit."""
+        return self.hours and self.hours / (len(self.systems) * (1 if self.leave_out else self.folds))
+
     def settings(self, system):
         """Return the settings that a system is trained with here."""
 
@@ -92,13 +97,12 @@ def compare(data, report, plan=None, log=say):
         peaks_of({view.preparation: stores[view.preparation] for view in one.views}, stages, one, log)
     store = next(iter(in_all(stores, {})[0].values()))
     parts, found = plan.held_out(store), []
-    hours = plan.hours and plan.hours / (len(systems) * len(parts))
     for one in systems:
         found.append([])
         for number, part in enumerate(parts):
             log(f"{one.system}, {place_of(plan, number)}: {len(store) - len(part):,} recordings to learn from, "
                 f"{len(part):,} held out")  # fmt: skip
-            found[-1].append(apart(answered, data, stages, every, one, part, number, hours, prepare=start_keras))
+            found[-1].append(apart(answered, data, stages, every, one, part, number, plan.share, prepare=start_keras))
     comparison = compared(store, parts, systems, found)
     path = write_comparison(report, comparison, facts_of(data, plan, systems, store), seed=plan.seed)
     log(f"{path}: {len(comparison.trials)} trials")
@@ -191,11 +195,7 @@ def facts_of(data, plan, systems, store):
     held = (
         f"without {plan.leave_out}, which is held out" if plan.leave_out else f"{plan.folds} folds, each held out once"
     )
-    limit = (
-        "none"
-        if plan.hours is None
-        else duration(3600 * plan.hours / (len(systems) * (1 if plan.leave_out else plan.folds)))
-    )
+    limit = "none" if plan.hours is None else duration(3600 * plan.share)
     return {
         "data": str(data),
         "recordings used": len(store),

@@ -8,6 +8,7 @@ from ecg.files import aside
 from ecg.labels import ABBREVIATIONS
 from ecg.measures import MEASURES, OF_CLASSES, RESAMPLES, measure
 from ecg.report import write_tables
+from ecg.stages import flattened
 from ecg.synopsis import html, markdown
 
 FOLDER = "comparison"
@@ -37,18 +38,10 @@ def differing(settings):
 
     A row for each setting, a column for each system; empty where a system has no such setting.
     """
-    flat = {system: dict(_flat(values)) for system, values in settings.items()}
+    flat = {system: flattened(values) for system, values in settings.items()}
     names = dict.fromkeys(name for values in flat.values() for name in values)
     rows = [(name, *(str(values.get(name, "")) for values in flat.values())) for name in names]
     return [("setting", *flat), *(row for row in rows if len(set(row[1:])) > 1)]
-
-
-def _flat(values, before=""):
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value
 
 
 def fact_tables(facts):

@@ -172,7 +172,7 @@ def learn(stores, peaks, settings, stages, data, log, budget):
         outcome = outcome_of(stage, score)
         if stage.peaks is not None and not drawn:
             drawn = peaks_found(stage, stores[one.view.preparation], outcome.weights, stage.validation[:DRAWN])
-        networks.setdefault(one.leads, {}).setdefault(one.group, []).append((stage, outcome.weights))
+        networks.setdefault(one.leads, {}).setdefault(one.group, []).append((replace(stage, first=()), outcome.weights))
         rows = np.searchsorted(validation, splits[one.fold][1])
         answers.setdefault(one.leads, {}).setdefault(one.group, []).append((rows, outcome.probabilities))
 

@@ -17,6 +17,7 @@ from ecg.resampling import Preparation
 from ecg.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, RhythmSettings
 from ecg.training import TrainingSettings
 
+SIX = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # all that CPSC labels, of the Challenge's classes
 SEARCHED, HALVES = "searched", "halves"  # where thresholds come from: those that maximise the score, or all 0.5
 
 
@@ -28,7 +29,7 @@ class Gate:
     """
 
     source: str = "CPSC"
-    classes: tuple[str, ...] = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")
+    classes: tuple[str, ...] = SIX
     network: object = SOURCE_GATE
 
     def __post_init__(self):
@@ -111,10 +112,14 @@ class Settings:
 
 
 CAI2021 = Settings()
+AS_LABELLED = CleaningSettings(
+    lumpings=(), omissions=(Omission(relabel=False),), masks=False
+)  # every label is believed
 
 # Li et al. 2021. Of the training the paper does not say how many epochs there are at the most, nor how much the weights
 # decay: both are ours, and so are the thresholds, for it names none.
-SIX = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # all that CPSC labels, of the Challenge's classes
+LI_TRAINING = TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
+                               patience=5, epochs=50, averaging=0.0)  # fmt: skip
 LI2021 = Settings(
     system="li2021",
     classes=ABBREVIATIONS,
@@ -129,13 +134,11 @@ LI2021 = Settings(
     reduced=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))),
     configurations=True,
     network=LiSettings(peaks=True),
-    gate=Gate(classes=SIX),
+    gate=Gate(),
     loss="margin",
-    training=TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
-                              patience=5, epochs=50, averaging=0.0),
+    training=LI_TRAINING,
     peaks=0.1,
-    pretraining=TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
-                                 patience=5, epochs=20, averaging=0.0),
+    pretraining=replace(LI_TRAINING, epochs=20),
     title="{}",
     thresholds=HALVES,
     proxy_least=None,
@@ -148,7 +151,7 @@ LI2021 = Settings(
 ZHAO2022 = Settings(
     system="zhao2022",
     classes=tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")),  # the 24 of the Challenge of 2020
-    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(relabel=False),), masks=False),
+    cleaning=AS_LABELLED,
     views=(View(Preparation(257, None, linear=True), Window(4096, overlap=256)),),
     network=LeadWeightedSettings(),
     loss="cross-entropy",
@@ -165,7 +168,7 @@ XIE2022 = Settings(
     system="xie2022",
     classes=("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"),
     exclusive=True,
-    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(relabel=False),), masks=False),
+    cleaning=AS_LABELLED,
     views=(View(Preparation(250, None), Window(7500, REPEATED)),),
     network=DCNetSettings(),
     loss="categorical",
@@ -183,7 +186,7 @@ SE_RESNET_RHYTHM = Settings(
     system="se_resnet_rhythm",
     classes=("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"),
     exclusive=True,
-    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(relabel=False),), masks=False),
+    cleaning=AS_LABELLED,
     views=(View(Preparation(200, None), Window(2000, REPEATED)),),
     reduced=tuple((count, ("II",)) for count in LEAD_SETS),
     network=RhythmSettings(),

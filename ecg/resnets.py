@@ -15,10 +15,9 @@ from ecg.layers import (
     residual_block,
 )
 from ecg.networks import answering, check_settings, named
+from ecg.peaks import NUMBERS, SLOTS
+from ecg.person import INPUTS
 
-PEAKS = 3  # that a grid cell may hold
-PEAK_NUMBERS = 7  # of a peak: confidence, position in the cell, and one for each of P, Q, R, S, T
-PERSON = 5  # numbers that tell of a person
 RATIO = 16  # of squeeze-and-excitation for rhythms
 # Blocks of each of the four stages, and whether they are bottlenecks, by depth (He et al. 2016).
 DEPTHS = {
@@ -88,10 +87,8 @@ class LiSettings:
         if not self.peaks:
             return network
         x = activate(layers.Dense(self.peak_units, kernel_initializer="he_normal")(before_stage), self.activation)
-        x = layers.Conv1D(
-            PEAKS * PEAK_NUMBERS, self.peak_kernel, padding="same", activation="sigmoid", dtype="float32"
-        )(x)
-        peaks = layers.Reshape((-1, PEAKS, PEAK_NUMBERS), dtype="float32")(x)
+        x = layers.Conv1D(SLOTS * NUMBERS, self.peak_kernel, padding="same", activation="sigmoid", dtype="float32")(x)
+        peaks = layers.Reshape((-1, SLOTS, NUMBERS), dtype="float32")(x)
         named(keras.Model(before_stage, peaks), "peaks_")
         return keras.Model(signal, (probabilities, peaks), name="li2021")
 
@@ -139,7 +136,7 @@ class LeadWeightedSettings:
         Input a tuple of (B, T, leads) float32, mV, and of (B, 5) float32, what is known of the person: the age, the sex
         as two numbers, and whether each of them is missing; output (B, classes) probabilities.
         """
-        signal, person = keras.Input((length, leads)), keras.Input((PERSON,))
+        signal, person = keras.Input((length, leads)), keras.Input((INPUTS,))
         x = activate(convolution(signal, self.widths[0], self.first_kernel, self.first_stride), self.activation)
         x = layers.MaxPooling1D(3, 2, padding="same")(x)
         for place, width in enumerate(self.widths):
@@ -156,7 +153,7 @@ class LeadWeightedSettings:
         That of the first convolution, of the second one of each block, and of the fully connected layers.
         """
         blocks = self.kernel * sum(width**2 for width in self.widths)
-        dense = PERSON * self.person_units + (self.widths[-1] + self.person_units) * classes
+        dense = INPUTS * self.person_units + (self.widths[-1] + self.person_units) * classes
         return self.first_kernel * leads * self.widths[0] + blocks + dense
 
 

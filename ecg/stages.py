@@ -37,7 +37,10 @@ def differences(path, facts):
 
     Facts that only one of the two knows are no difference, and a file that is missing or damaged knows none.
     """
-    known, given = _flat(claimed(path)), _flat(json.loads(json.dumps(facts)))  # tuples become lists, as they come back
+    known, given = (
+        flattened(claimed(path)),
+        flattened(json.loads(json.dumps(facts))),
+    )  # tuples become lists, as they come back
     return {name: (known[name], given[name]) for name in known.keys() & given.keys() if known[name] != given[name]}
 
 
@@ -58,11 +61,11 @@ def claimed(path):
     return found if isinstance(found, dict) else {}
 
 
-def _flat(facts, above=""):
+def flattened(facts, above=""):
     """Return nested dicts as one, by names such as 'training.rate'."""
     flat = {}
     for name, value in facts.items():
-        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+        flat |= flattened(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
     return flat
 
 
