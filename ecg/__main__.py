@@ -133,13 +133,14 @@ def plot(commands):
 
 
 def ask(folder, header, recording):
-    """Return what the model in a folder says of a recording: its probabilities and thresholds, by these names."""
+    """Return what the model in a folder says of a recording: its probabilities, outputs and thresholds, by name."""
     start_keras()
     from ecg.bundle import ModelError, load_bundle
 
     with reported(ModelError):
         bundle = load_bundle(folder, header.lead_names)
-    return {"probabilities": bundle.probabilities(header, recording), "thresholds": bundle.rule.thresholds}
+    said = bundle.prediction(header, recording)
+    return {"probabilities": said.probabilities, "outputs": said.outputs, "thresholds": said.thresholds}
 
 
 def review(commands):

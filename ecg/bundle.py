@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,20 @@ LARGEST_WEIGHTS = 2**31  # bytes of a file of weights
 # What Keras raises over weights that are damaged, or another network's.
 DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError,
            UserWarning)  # fmt: skip
+
+
+class Prediction(NamedTuple):
+    """What a model says of a recording, of the 26 classes: (26,) each.
+
+    probabilities float32, 0 for a class that its networks were not asked for; outputs bool, whether it is answered, by
+    the model's Rule; thresholds, NaN where none decides; asked bool, whether networks were asked for it: those of the
+    group that a gate chose tell some of the classes only.
+    """
+
+    probabilities: np.ndarray
+    outputs: np.ndarray
+    thresholds: np.ndarray
+    asked: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -52,29 +67,12 @@ class Bundle:
         if not np.isfinite(self.rule.thresholds).all():
             raise ValueError(f"thresholds are {self.rule.thresholds}, expected numbers")
 
-    @property
-    def thresholds(self):
-        """The thresholds of the 26 classes: (26,)."""
-        return self.rule.thresholds
-
-    @property
-    def known(self):
-        """Which of the 26 classes the networks tell: (26,) bool."""
-        columns = self.ensemble.general.columns
-        return expand(np.ones(len(columns), bool), columns)
-
-    def probabilities(self, header, recording):
-        """Return the probabilities of the 26 classes, (26,) float32, for a Header and its stored integers (L, T).
-
-        Classes that the system does not know have 0. Raises SignalError where the recording cannot be used.
-        """
-        return expand(self._probabilities(header, recording), self.ensemble.general.columns)
-
-    def _probabilities(self, header, recording):
-        """Return the probabilities (K,) of the system's classes.
+    def prediction(self, header, recording):
+        """Return the Prediction for a Header and its stored integers (L, T).
 
         A recording of more than 144 s, the longest that training sees, is answered in equal parts, one at a time in
         memory, all with the gain that its beginning shows to be right. A part without a valid sample says nothing.
+        Raises SignalError where the recording cannot be used.
         """
         recording, kinds = by_leads(header, recording), set()
 
@@ -87,9 +85,12 @@ class Bundle:
             kinds.update(repair.kind for repair in prepared.repairs)
             return prepared.signal
 
-        probabilities = self.ensemble.probabilities(parts, person(header.age, header.sex))
+        probabilities, asked = self.ensemble.probabilities(parts, person(header.age, header.sex))
+        columns = self.ensemble.general.columns
         self.mended.update(kinds)
-        return probabilities
+        asked = expand(asked, columns)
+        thresholds = np.where(asked & (not self.rule.exclusive), self.rule.thresholds, np.nan)
+        return Prediction(expand(probabilities, columns), self.rule.answers(probabilities, columns), thresholds, asked)
 
     def answer(self, header_text, recording):
         """Return the codes of the 26 classes, 0 or 1 for each, and its probability, as the Challenge's drivers ask.
@@ -97,9 +98,8 @@ class Bundle:
         Raises HeaderError or SignalError where the recording cannot be used.
         """
         name = next(iter(header_text.split(maxsplit=1)), "header")
-        columns = self.ensemble.general.columns
-        probabilities = self._probabilities(parse_header(header_text, name), recording)
-        return list(CLASSES), self.rule.answers(probabilities, columns).astype(int), expand(probabilities, columns)
+        found = self.prediction(parse_header(header_text, name), recording)
+        return list(CLASSES), found.outputs.astype(int), found.probabilities
 
 
 def save_bundle(bundle, folder):

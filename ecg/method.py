@@ -25,7 +25,7 @@ from ecg.plan import (
 )
 from ecg.recipes import HALVES, Settings
 from ecg.report import Results, relabelling_line
-from ecg.review import PICTURES, compare
+from ecg.review import PICTURES, compare_labels
 from ecg.rules import Rule
 from ecg.scoring import (
     HALF,
@@ -155,7 +155,7 @@ def learn(stores, peaks, settings, stages, data, log, budget):
         first = outcome_of(stage, judge.scores_on(splits[0][1])).probabilities
         certain = label_masks(targets, first)
         omissions = settings.cleaning.omissions
-        _, _, listed = compare(Path(data), store.paths, labels, expand(first), certain, omissions, PICTURES)
+        _, _, listed = compare_labels(Path(data), store.paths, labels, expand(first), certain, omissions, PICTURES)
         log(f"masks: {int((certain == 0).sum()):,} of {certain.size:,} labels masked")
         masks = masks * certain
 
