@@ -77,7 +77,8 @@ class Bundle:
         recording, kinds = by_leads(header, recording), set()
 
         def parts():
-            for piece in pieces(header, recording):
+            yield beginning
+            for piece in later:
                 yield cache(partial(signal_of, piece))
 
         def signal_of(piece, preparation, leads):
@@ -85,6 +86,8 @@ class Bundle:
             kinds.update(repair.kind for repair in prepared.repairs)
             return prepared.signal
 
+        first, *later = pieces(header, recording)
+        beginning = cache(partial(signal_of, first))  # once for a gate and whom it asks; few recordings have more parts
         probabilities, asked = self.ensemble.probabilities(parts, person(header.age, header.sex))
         columns = self.ensemble.general.columns
         self.mended.update(kinds)

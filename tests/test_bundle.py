@@ -516,6 +516,20 @@ def test_an_ensemble_answers_after_it_was_saved_as_it_answers_from_stores(system
         np.testing.assert_array_equal(outputs, sure)
 
 
+def test_a_recording_is_prepared_once_for_a_gate_and_whom_it_asks(loaded, headers, monkeypatch):
+    prepared = []
+
+    def watched(header, piece, leads, recording, preparation):
+        prepared.append((preparation, tuple(leads)))
+        return preprocess(header, piece, leads, recording, preparation)
+
+    monkeypatch.setattr("ecg.bundle.preprocess", watched)
+    for path in headers[:10]:
+        loaded.answer(text_of(path), read_record(path)[1])
+        assert len(prepared) == len(set(prepared)) and (METHOD, LEAD_SETS[3]) in prepared
+        prepared.clear()
+
+
 def test_an_ensemble_comes_back_as_it_was_saved_network_by_network(system, loaded):
     folder, ensemble = system
     for name, group in ensemble.groups.items():
