@@ -1,6 +1,6 @@
 """Which recordings, cut how, go together: a pure plan, then the arrays, then the next ones while the present are used.
 
-A batch holds signals of one length. By the method nothing is ever padded; other systems have one length for all.
+A batch holds signals of one length. By the method nothing is ever padded; a network of another system sees one length.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +24,9 @@ class Window:
     """How much of a recording a network sees at once; by the default, the method's, as much as there is.
 
     length: samples, None for any; fill: what shorter recordings are filled up with at their end, zeros or themselves
-    repeated; overlap: samples that the pieces have in common, at the least, in which a longer one is answered. Raises
-    ValueError where these do not go together.
+    repeated; overlap: samples that the pieces have in common, at the least, in which a longer one is answered, at most
+    half of the length, so that they hold little more than twice the recording. Raises ValueError where these do not go
+    together.
     """
 
     length: int | None = None
@@ -33,7 +34,8 @@ class Window:
     overlap: int = 0
 
     def __post_init__(self):
-        if self.fill not in (ZEROS, REPEATED) or not 0 <= self.overlap < (1 if self.length is None else self.length):
+        good = self.length is None or self.length >= 1
+        if not good or self.fill not in (ZEROS, REPEATED) or not 0 <= self.overlap <= (self.length or 0) // 2:
             raise ValueError(f"a window of {self.length} samples, filled with {self.fill!r}, overlap {self.overlap}")
 
     @property
