@@ -148,7 +148,8 @@ def learn(stores, peaks, settings, stages, data, log, budget):
     # Round 1: all labels count, focal loss. Those that it is sure are wrong no longer count in round 2.
     everything, masks, listed = np.arange(len(store)), np.ones_like(targets), []
     if settings.source_masks:
-        masks = source_masks(targets, store.sources, columns, settings.cleaning.omissions)
+        done = settings.cleaning.as_done(relabellings)
+        masks = source_masks(targets, store.sources, columns, done.omissions)
     if settings.cleaning.masks:
         stage = Stage(first_round(settings), settings.leads_of(12), LOSSES["focal"](), everything, targets, masks,
                       *splits[0], everything, settings.network, settings.training, settings.views[0])  # fmt: skip

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ecg.labels import ABBREVIATIONS, EMPTY, SCORED, class_columns, expand, source_of
+from ecg.labels import ABBREVIATIONS, SCORED, TRAINED_CLASSES, class_columns, expand, source_of
 from ecg.review import disagreement_table
 from ecg.rules import Rule
 from ecg.scoring import (
@@ -45,7 +45,7 @@ class Results:
     searches: dict
     validated: dict
     ends: dict = field(default_factory=dict)
-    classes: tuple[str, ...] = EMPTY
+    classes: tuple[str, ...] = TRAINED_CLASSES
     answering: Rule = Rule(None)  # noqa: RUF009 - it does not change
     peaks: list = field(default_factory=list)
 

@@ -8,7 +8,7 @@ import pytest
 
 from ecg.__main__ import COMMANDS, main
 from ecg.bundle import Bundle, save_bundle
-from ecg.cleaning import CleaningSettings, Omission
+from ecg.cleaning import Omission
 from ecg.headers import RecordError
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.paper import draw_record
@@ -87,7 +87,7 @@ def test_an_estimate_of_nothing_says_why(tmp_path):
     [
         ("--lumping Mine=AFL", "Mine lumps two classes together"),
         ("--omission Mine=VT", "VT: the classes that are trained"),
-        ("--omission CPSC=AF", "CPSC: a source has one habit of a kind"),
+        ("--omission CPSC=AF --omission CPSC=NSR", "CPSC: a source has one habit of a kind"),
     ],
 )
 def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, said):
@@ -183,12 +183,13 @@ def reviewed(monkeypatch):
 def test_a_review_is_called_as_the_flags_say(reviewed):
     main(["review", "model", "data"])
     main(["review", "model", "data", "--output", "a/b", "--pictures", "0"])
-    main(["review", "model", "data", "--omission", "Mine=AF, NSR"])
-    method = CleaningSettings().omissions
+    main(["review", "model", "data", "--omission", "Mine=AF, BBB", "--omission", "CPSC=AF,SB"])
+    known = (Omission(relabel=False),)
+    named = (Omission(("Mine",), ("AF", "BBB"), relabel=False), Omission(labelled=("AF", "SB"), relabel=False))
     assert reviewed == [
-        (Path("model"), Path("data"), Path("review"), method, {}),
-        (Path("model"), Path("data"), Path("a/b"), method, {"pictures": 0}),
-        (Path("model"), Path("data"), Path("review"), (*method, Omission(("Mine",), ("AF", "NSR"))), {}),
+        (Path("model"), Path("data"), Path("review"), known, {}),
+        (Path("model"), Path("data"), Path("a/b"), known, {"pictures": 0}),
+        (Path("model"), Path("data"), Path("review"), named, {}),
     ]
     with pytest.raises(SystemExit, match="2"):
         main(["review", "model", "data", "--pictures", "-1"])
