@@ -12,6 +12,7 @@ from ecg.cleaning import Omission
 from ecg.headers import RecordError
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.paper import draw_record
+from ecg.peaks import NeuroKitMissing
 from ecg.pipeline import Settings
 from ecg.records import read_record
 from ecg.synthetic import synthesize
@@ -104,6 +105,24 @@ def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
 
     monkeypatch.setattr("ecg.pipeline.train", fail)
     assert ends_with(["train", "data", "model"]).endswith("error: none can be used")
+
+
+@pytest.mark.parametrize(
+    ("called", "command"),
+    [
+        ("pipeline.train", ("train", "data", "model", "--system", "li2021")),
+        ("estimate.estimate", ("estimate", "data", "--system", "li2021")),
+        ("compare.compare", ("compare", "data", "report", "--systems", "li2021")),
+        ("peaks.recorded_peaks", ("plot", "RECORD", "--peaks")),
+    ],
+)
+def test_what_finds_peaks_is_named_in_one_line_where_it_is_missing(headers, monkeypatch, called, command):
+    def fail(*arguments):
+        raise NeuroKitMissing("pip install neurokit2")
+
+    monkeypatch.setattr(f"ecg.{called}", fail)
+    command = [str(headers[0]) if word == "RECORD" else word for word in command]
+    assert ends_with(command).endswith("error: pip install neurokit2")
 
 
 def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch):
