@@ -13,7 +13,7 @@ from ecg.descriptions import CLASSES, ModelError, check, described, description,
 from ecg.ensemble import Ensemble, Group, Member
 from ecg.files import aside, read_bytes
 from ecg.headers import parse_header
-from ecg.labels import EMPTY, expand
+from ecg.labels import TRAINED_CLASSES, expand
 from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
 from ecg.person import person
 from ecg.rules import Rule
@@ -46,7 +46,7 @@ class Bundle:
     """The networks of a system for a lead set and how their probabilities become answers: all that an answer needs.
 
     `mended` counts the recordings answered so far in which faults of a kind were mended (ecg.signals.Repair).
-    ValueError where what is answered for nothing is not a class that is trained, or a threshold is not a number.
+    ValueError where a class that the rule names is none that the networks tell, or a threshold is not a number.
     """
 
     leads: tuple[str, ...]
@@ -58,12 +58,11 @@ class Bundle:
     @classmethod
     def of_one(cls, leads, settings, thresholds, network, empty=None):
         """Return a Bundle of one network for the classes of the method, built by its settings, for a lead set."""
-        group = Group(EMPTY, (Member(tuple(leads), settings, network),))
+        group = Group(TRAINED_CLASSES, (Member(tuple(leads), settings, network),))
         return cls(tuple(leads), Ensemble(group), Rule(thresholds, empty=empty))
 
     def __post_init__(self):
-        if self.rule.empty not in (None, *EMPTY):
-            raise ValueError(f"empty is {self.rule.empty!r}, expected None or one of {', '.join(EMPTY)}")
+        self.rule.check(self.ensemble.general.classes)
         if not np.isfinite(self.rule.thresholds).all():
             raise ValueError(f"thresholds are {self.rule.thresholds}, expected numbers")
 
