@@ -578,7 +578,8 @@ def test_of_a_long_recording_all_windows_of_all_parts_count(loaded, make_header)
     columns = groups["special" if found["gate"][0] > 0.5 else "general"].columns
     np.testing.assert_array_equal(np.flatnonzero(said.asked), np.sort(columns[columns < 26]))
     np.testing.assert_array_equal(said.thresholds, np.where(said.asked, bundle.rule.thresholds, np.nan))
-    alone = replace(bundle, ensemble=Ensemble(groups["special" if found["gate"][0] <= 0.5 else "general"]))
+    alone = Ensemble(groups["special" if found["gate"][0] <= 0.5 else "general"])
+    alone = replace(bundle, ensemble=alone, rule=Rule(bundle.rule.thresholds))
     other = general if found["gate"][0] > 0.5 else special
     np.testing.assert_allclose(alone.prediction(header, recording).probabilities, other, atol=1e-6)
 
