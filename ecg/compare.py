@@ -142,7 +142,7 @@ def answered(data, stages, every, system, part, number, hours):
     learning = np.setdiff1d(np.arange(len(next(iter(stores.values())))), part)
     learnt = learn({one: store.of(learning) for one, store in stores.items()},
                    {one: each.some(learning) for one, each in waves.items()},
-                   system, folder, data, say, Budget(hours))  # fmt: skip
+                   system, folder, data, say, Budget(hours, lasting=True))  # fmt: skip
     result, said = {}, {}
     for count, search in learnt.results.searches.items():
         leads = system.leads_of(count)

@@ -113,6 +113,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     checkpoint = Checkpoint(settings.patience, settings.averaging)
     if folder and (kept := folder.recall(PROGRESS)):
         checkpoint.restore(network, kept)
+        budget.resume(kept["used"])
         log(f"{stage}: taken up after epoch {len(checkpoint.epochs)}")
     while not (ended := end_of(checkpoint, settings, budget)):
         number, start = len(checkpoint.epochs), time.monotonic()
@@ -132,7 +133,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
         network.set_weights(latest)
         epoch = checkpoint.add(stage, rate, trained, validated, score(probabilities))
         if folder:
-            folder.keep(PROGRESS, checkpoint.arrays(network))
+            folder.keep(PROGRESS, checkpoint.arrays(network) | {"used": budget.used})
         shown = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
         log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}{shown} "
             f"{duration(time.monotonic() - start)}")  # fmt: skip
