@@ -1,6 +1,5 @@
 """The network of one stage of a method: trained, or what it came to where that is done already."""
 
-import re
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from ecg.leads import columns_of
 from ecg.losses import Joined, MaskableLoss, SquaredError
 from ecg.networks import computing_in
 from ecg.peaks import LEAD, NUMBERS, SLOTS, Peaks, peaks_in
-from ecg.stages import StageFolder, fingerprint, program
+from ecg.stages import MARKED, StageFolder, fingerprint, folder_name, program
 from ecg.training import PROGRESS, TrainingSettings, out_of_memory_told, predict, seeds, train_network
 
 # Modules that decide what a network comes to.
@@ -92,7 +91,7 @@ def fitted(stage, store, stages, seed, score, log, budget, left):
     backend = keras.backend.backend()
     makers = (program(*PROGRAM), keras.version(), backend, version(backend))
     mark = fingerprint(store.digest, *makers, seed, *stage.mark())
-    folder = StageFolder(stages / re.sub(r"[^a-z0-9]+", "_", stage.title.lower()), mark)
+    folder = StageFolder(stages / f"{folder_name(stage.title)}_{mark[:MARKED]}", mark)
     result = folder.recall(RESULT)
     if result is None:
         budget.begin(left, len(stage.validation) + len(stage.asked))

@@ -49,6 +49,9 @@ class Trial:
     training_seconds: float
     answering_seconds: float
     covered: np.ndarray | None = None
+    networks: int = 0
+    epochs: int = 0
+    cut: int = 0
 
     @property
     def known(self):

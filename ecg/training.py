@@ -19,6 +19,7 @@ from ecg.progress import Progress, duration
 from ecg.work import at_work, settle
 
 PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
+TIME_OVER = "its time is over"  # what ended a training, where that is so
 PREDICTION_BATCH = 64  # recordings at the most, and no more than are trained on at once
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it
 AVERAGED_EVERY = 10  # steps; copying the weights at each would cost more than it gives
@@ -157,7 +158,7 @@ def end_of(checkpoint, settings, budget):
         return f"no lower loss in {settings.patience} epochs"
     if len(checkpoint.epochs) >= settings.epochs:
         return f"all {settings.epochs} epochs done"
-    return "its time is over" if checkpoint.epochs and budget.over else ""
+    return TIME_OVER if checkpoint.epochs and budget.over else ""
 
 
 def train_epoch(network, examples, settings, generator, average, title, budget):
@@ -226,7 +227,7 @@ def out_of_memory_told(title):
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         raise TrainingError(f"{title}: the memory is too small for its batches; a smaller batch, as by "
-                            f"python -m ecg train --batch, needs less") from error  # fmt: skip
+                            f"--batch, needs less") from error  # fmt: skip
 
 
 def predict(network, examples, title, size=PREDICTION_BATCH):
