@@ -1,3 +1,8 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -25,8 +30,10 @@ from ecg.recipes import SYSTEMS, Settings
 from ecg.resampling import METHOD, Preparation
 from ecg.rules import Rule
 from ecg.stages import StageFolder
+from ecg.synthetic import synthesize
 from ecg.training import TIME_OVER, TrainingError, TrainingSettings
 
+ROOT = Path(__file__).parents[1]
 PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
 QUICK = TrainingSettings(epochs=5, steps=2)
 ONE = Settings(system="one", network=PLAIN, training=QUICK, cleaning=CleaningSettings((), (), masks=False), resamples=2)
@@ -411,3 +418,92 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
         "fold_2_of_2",
         "lock",
     }
+
+
+def table(path):
+    """The rows of a CSV file, as dicts."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Command:
+    """The command that compares two small systems in two folds, in a session of its own; what it says, line by line."""
+
+    flags = "--systems cai2021-no-masks se_resnet_rhythm --width 4 --depth 18 --leads 2 --folds 2 --epochs 2 --jobs 1"
+
+    def __init__(self, data, report):
+        command = [sys.executable, "-m", "ecg", "compare", data, report, *self.flags.split()]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.lines = []
+
+    def until(self, said):
+        """Read what it says until a line has this in it."""
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            if said in line:
+                return
+        raise AssertionError(self.process.stderr.read())
+
+    def kill(self):
+        """Kill it and all that it has started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def kill_training(self):
+        """Kill the process that trains, and it alone."""
+        trains = "from multiprocessing.spawn import spawn_main"
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == self.process.pid and trains in (path / "cmdline").read_text():
+                    os.kill(int(path.name), signal.SIGKILL)
+            except FileNotFoundError:  # it has ended meanwhile
+                continue
+
+    def ends(self):
+        """Return its exit status and what it wrote to standard error, but for how far it has come, once it is done."""
+        said, errors = self.process.communicate()
+        self.lines += said.splitlines()
+        return self.process.returncode, [line for line in errors.splitlines() if not line.endswith(" left")]
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_path):
+    data, plain, report = (tmp_path / name for name in ("data", "plain", "report"))
+    synthesize(data, 40, seed=1, sources={"Georgia": 1, "PTB-XL": 1})  # in which nothing is relabelled
+    assert Command(data, plain).ends() == (0, [])
+
+    killed = Command(data, report)
+    killed.until("round 2, 2 leads, epoch 1: ")
+    killed.kill()
+    without = Command(data, report)
+    without.until("round 2, 2 leads: taken up after epoch 1")
+    without.until("lead II, epoch 1: ")
+    without.kill_training()
+    failed = "se_resnet_rhythm, fold 1 of 2: its process was ended, as by the system where the memory is too small"
+    status, (line,) = without.ends()
+    assert (status, line.startswith("python -m ecg: error: "), line.endswith(f"is without what failed: {failed}")) == (
+        1, True, True)  # fmt: skip
+    names = ["se_resnet_rhythm", "cai2021-no-masks"]
+    assert [name in (report / "comparison/comparison.md").read_text() for name in names] == [True, True]
+    assert {row["system"] for row in table(report / "comparison/overall.csv")} == set(names[1:])
+
+    again = Command(data, report)
+    assert again.ends() == (0, [])
+    assert [line for line in again.lines if "done before" in line or "taken up" in line] == [
+        "cai2021-no-masks, fold 1 of 2: done before",
+        "lead II: taken up after epoch 1",
+        "cai2021-no-masks, fold 2 of 2: done before",
+    ]
+    for name in ("overall", "by_class", "by_source", "by_fold", "differences", "recordings"):
+        path = f"comparison/{name}.csv"
+        assert (report / path).read_text() == (plain / path).read_text() != ""
+    costs = table(report / "comparison/costs.csv")
+    assert [row["system"] for row in costs] == names[::-1]
+    assert not [*report.glob("stages/fold_*/networks_*")] and len([*report.glob("stages/fold_*/*/answers.npz")]) == 4
+    kept = Command(data, report)
+    assert kept.ends() == (0, []) and sum("done before" in line for line in kept.lines) == 4
+    page = (report / "comparison/comparison.html").read_text()
+    assert all(name in page for name in names)
