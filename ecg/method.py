@@ -263,9 +263,11 @@ def relabel(rule, labels, sources, settings, outcome_of):
     def score(probabilities):
         return {"AUROC": mean_of_known(roc_and_pr_areas(lessons.targets[validation], probabilities)[0])}
 
-    stage = Stage(rule.title, settings.leads_of(12), LOSSES["cross-entropy"](), lessons.records, lessons.targets,
-                  lessons.weights, training, validation, judged, settings.network, settings.training,
-                  settings.views[0])  # fmt: skip
+    # Averaged over the labels, not their weights: else, where the rarer of two classes weighs more, a batch with few of
+    # it would count for as much as one with many, and the rarer class for less than it should.
+    loss = LOSSES["cross-entropy"](reduction="sum_over_batch_size")
+    stage = Stage(rule.title, settings.leads_of(12), loss, lessons.records, lessons.targets, lessons.weights, training,
+                  validation, judged, settings.network, settings.training, settings.views[0])  # fmt: skip
     probabilities = rule.probabilities(outcome_of(stage, score).probabilities)
     after = rule.relabelled(labels, sources, probabilities)
     return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after

@@ -116,8 +116,13 @@ AS_LABELLED = CleaningSettings(
     lumpings=(), omissions=(Omission(relabel=False),), masks=False
 )  # every label is believed
 
+# What is not the papers' but ours, in all of the four: on small data batches shrink and epochs take recordings
+# repeatedly as the default's do (TrainingSettings), and the epoch of the lowest loss on the validation set counts.
+
 # Li et al. 2021. Of the training the paper does not say how many epochs there are at the most, nor how much the weights
-# decay: both are ours, and so are the thresholds, for it names none.
+# decay, nor what its early stopping looks at, which here is the loss of labels and peaks together: all are ours, and so
+# are the thresholds, for it names none. CPSC's own networks are trained for peaks on CPSC alone. Of a recording 32
+# samples more than the window, a cell of the grid of peaks, are left out, for else each of 5,000 was answered twice.
 LI_TRAINING = TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
                                patience=5, epochs=50, averaging=0.0)  # fmt: skip
 LI2021 = Settings(
@@ -127,9 +132,9 @@ LI2021 = Settings(
     cleaning=CleaningSettings(lumpings=(), omissions=(Omission(labelled=SIX, relabel=False),), masks=False),
     source_masks=True,
     views=(
-        View(Preparation(500, None), Window(4992)),
-        View(Preparation(250, None), Window(4992)),
-        View(Preparation(500, None), Window(7488)),
+        View(Preparation(500, None), Window(4992, spared=32)),
+        View(Preparation(250, None), Window(4992, spared=32)),
+        View(Preparation(500, None), Window(7488, spared=32)),
     ),
     reduced=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))),
     configurations=True,
@@ -147,7 +152,9 @@ LI2021 = Settings(
     empty="NSR",
 )  # fmt: skip
 
-# Zhao et al. 2022. The five networks of the cross-validation answer together; the paper does not say what did.
+# Zhao et al. 2022. The five networks of the cross-validation answer together; the paper does not say what did. Ours,
+# too: thresholds by class from 0.20 to 0.80, as the default's, from what each network says of the fold that it has not
+# seen, and pieces that are spread evenly, so that they overlap by 256 samples or more.
 ZHAO2022 = Settings(
     system="zhao2022",
     classes=tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")),  # the 24 of the Challenge of 2020
@@ -181,7 +188,8 @@ XIE2022 = Settings(
     resamples=0,
 )  # fmt: skip
 
-# Korea University Anam Hospital. Batch and patience are ours, and what shorter recordings are filled up with.
+# Korea University Anam Hospital. Batch and patience are ours, and what shorter recordings are filled up with; signals
+# are scaled to [0, 1] by window, of which a longer recording has several.
 SE_RESNET_RHYTHM = Settings(
     system="se_resnet_rhythm",
     classes=("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"),

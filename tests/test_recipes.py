@@ -52,9 +52,9 @@ def test_signals_are_prepared_and_cut_as_in_the_papers():
     assert seen == {
         "cai2021": [(Preparation(250, (0.5, 45.0), False), Window(None, "zeros", 0))],
         "li2021": [
-            (Preparation(500, None, False), Window(4992, "zeros", 0)),
-            (Preparation(250, None, False), Window(4992, "zeros", 0)),
-            (Preparation(500, None, False), Window(7488, "zeros", 0)),
+            (Preparation(500, None, False), Window(4992, "zeros", 0, 32)),
+            (Preparation(250, None, False), Window(4992, "zeros", 0, 32)),
+            (Preparation(500, None, False), Window(7488, "zeros", 0, 32)),
         ],
         "zhao2022": [(Preparation(257, None, True), Window(4096, "zeros", 256))],
         "xie2022": [(Preparation(250, None, False), Window(7500, "repeated", 0))],
