@@ -36,7 +36,7 @@ ANSWERS = "answers"  # what a StageFolder keeps of a system and what is held out
 # Modules that decide what a system says, beside those that decide what its networks come to.
 PROGRAM = (*NETWORKS, "labels", "cleaning", "folds", "plan", "protocol", "rules", "scoring", "ensemble", "method",
            "compare")  # fmt: skip
-TIMED = 48  # recordings held out whose answers are timed, at the most
+TIMED = 32  # recordings held out whose answers are timed, at the most
 
 
 def compare(data, report, protocol=None, log=say):

@@ -172,7 +172,7 @@ def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_r
 
     ensemble = Ensemble(group("general", 5.0), group("special", 2.0), group("gate", 1.0))
     assert (seconds(PART[:3]), seconds(PART[1:])) == (3, 6)
-    assert seconds(np.repeat(PART[0], 100)) == 3 and len(asked) == 2 * 2 * 34
+    assert seconds(np.repeat(PART[0], 100)) == 3 and len(asked) == 2 * 2 * 25
 
 
 def test_what_is_said_is_kept_by_all_that_decides_it(store, monkeypatch):
