@@ -1,6 +1,6 @@
 """Which recordings, cut how, go together: a pure plan, then the arrays, then the next ones while the present are used.
 
-A batch holds signals of one length. By the method nothing is ever padded; other systems have one length for all.
+A batch holds signals of one length. By the method nothing is ever padded; a network of another system sees one length.
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from ecg.budget import Budget
-from ecg.comparison import differing, write_comparison
+from ecg.comparison import write_comparison
 from ecg.files import locked
 from ecg.fitting import PROGRAM as NETWORKS
 from ecg.headers import RecordError
@@ -30,6 +30,7 @@ from ecg.records import some_records
 from ecg.stages import MARKED, StageFolder, fingerprint, folder_name, program
 from ecg.startup import start_keras
 from ecg.training import TIME_OVER, TrainingError
+from ecg.wording import differing
 
 STAGES = "stages"  # folder in the report's, for stores and what each system has answered
 ANSWERS = "answers"  # what a StageFolder keeps of a system and what is held out
@@ -57,62 +58,76 @@ def compare(data, report, protocol=None, log=say):
         return carried_out(data, report, protocol, log)
 
 
+@dataclass
+class Entrant:
+    """A system that is compared: its Settings, what it says of each part (see `answered`), and why it has failed.
+
+    The latter is a text, empty as long as it has not.
+    """
+
+    settings: Settings
+    said: list = field(default_factory=list)
+    failed: str = ""
+
+
 def carried_out(data, report, protocol, log):
     """Do what `compare` says, in a folder that no other process works in."""
-    stages, systems = report / STAGES, [protocol.settings(system) for system in protocol.systems]
+    stages, entrants = report / STAGES, [Entrant(protocol.settings(system)) for system in protocol.systems]
     every = Settings(
-        views=tuple(dict.fromkeys(view for one in systems for view in one.views)), cleaning=AS_LABELLED,
-        classes=tuple(dict.fromkeys(name for one in systems for name in one.classes)), jobs=protocol.jobs,
+        views=tuple(dict.fromkeys(view for one in entrants for view in one.settings.views)), cleaning=AS_LABELLED,
+        classes=tuple(dict.fromkeys(name for one in entrants for name in one.settings.classes)), jobs=protocol.jobs,
     )  # fmt: skip
     stores, waves = stores_of(data, stages, every, log), {}
-    for one in systems:
-        waves |= peaks_of({view.preparation: stores[view.preparation] for view in one.views}, stages, one, log)
+    for one in entrants:
+        own = {view.preparation: stores[view.preparation] for view in one.settings.views}
+        waves |= peaks_of(own, stages, one.settings, log)
     stores, waves = in_all(stores, waves)
     store = next(iter(stores.values()))
     parts = protocol.held_out(store)
-    failed = {one.system: reason for one in systems if (reason := protocol.lacking(one, store, parts))}
-    for name, reason in failed.items():
-        log(f"{name} cannot be trained, {reason}")
-    systems = [one for one in systems if one.system not in failed]
-    # So that the others have the time that they have where those are not named that cannot be trained.
-    protocol, said = replace(protocol, systems=tuple(systems)), {one.system: [] for one in systems}
+    for one in entrants:
+        one.failed = protocol.lacking(one.settings, store, parts)
+        if one.failed:
+            log(f"{one.settings.system} cannot be trained, {one.failed}")
+    # Of those that can be trained, so that it is the same where the others are not named.
+    hours = protocol.share(max(sum(not one.failed for one in entrants), 1))
     for title, part in zip(protocol.titles, parts, strict=True):
-        networks = stages / folder_name(title) / f"networks_{fingerprint(part, protocol.share)[:MARKED]}"
-        going = [one for one in systems if one.system not in failed]
+        networks = stages / folder_name(title) / f"networks_{fingerprint(part, hours)[:MARKED]}"
+        going = [one for one in entrants if not one.failed]
         for one in going:
-            kept = place_of(one, title, part, stores, waves, protocol, stages)
-            result = kept.recall(ANSWERS)
+            kept = place_of(one.settings, title, part, stores, waves, hours, stages)
+            result, place = kept.recall(ANSWERS), f"{one.settings.system}, {title}"
             if result is None:
-                log(f"{one.system}, {title}: {len(store) - len(part):,} recordings to learn from, "
-                    f"{len(part):,} held out")  # fmt: skip
+                log(f"{place}: {len(store) - len(part):,} recordings to learn from, {len(part):,} held out")
                 try:
-                    result = apart(answered, data, stages, every, one, part, protocol.share, networks, kept,
+                    result = apart(answered, data, stages, every, one.settings, part, hours, networks, kept,
                                    prepare=start_keras)  # fmt: skip
                 except (TrainingError, RecordError, ChildProcessError) as error:
-                    failed[one.system] = f"{title}: {error}"
-                    log(f"{one.system}, {title}: failed, {error}")
+                    one.failed = f"{title}: {error}"
+                    log(f"{place}: failed, {error}")
                     continue
             else:
-                log(f"{one.system}, {title}: done before")
-            said[one.system].append(result)
-        if not failed.keys() & {one.system for one in going}:  # what has failed may be taken up
+                log(f"{place}: done before")
+            one.said.append(result)
+        if not any(one.failed for one in going):  # which may be taken up
             shutil.rmtree(networks, ignore_errors=True)
-    done = [one for one in systems if one.system not in failed]
-    reasons = "; ".join(f"{name}, {reason}" for name, reason in failed.items())
+    done = [one for one in entrants if not one.failed]
+    reasons = "; ".join(f"{one.settings.system}, {one.failed}" for one in entrants if one.failed)
     if not done:
         raise TrainingError(f"no system is trained: {reasons}")
-    comparison = compared(store, parts, done, [said[one.system] for one in done])
-    path = write_comparison(report, comparison, facts_of(data, protocol, done, store, reasons), seed=protocol.seed)
+    systems = [one.settings for one in done]
+    comparison = compared(store, parts, systems, [one.said for one in done])
+    facts = facts_of(data, protocol, hours, systems, store, reasons)
+    path = write_comparison(report, comparison, facts, seed=protocol.seed)
     log(f"{path}: {len(comparison.trials)} trials")
-    if failed:
+    if reasons:
         raise TrainingError(f"{path} is without what failed: {reasons}")
     return comparison
 
 
-def place_of(system, title, part, stores, waves, protocol, stages):
+def place_of(system, title, part, stores, waves, hours, stages):
     """Return the StageFolder of what a system says of a part of that title, (n,) places in stores, which have peaks.
 
-    The mark has the time, too, so that nothing trained within one is taken for what is trained within another.
+    The mark has the hours, too, so that nothing trained within one is taken for what is trained within another.
     """
     facts = {name: value for name, value in asdict(system).items() if name not in INDIFFERENT}
     backend = keras.backend.backend()
@@ -120,7 +135,7 @@ def place_of(system, title, part, stores, waves, protocol, stages):
     own = {view.preparation: stores[view.preparation] for view in system.views}
     found = [array for one in own if system.peaks
              for array in (waves[one].starts, waves[one].samples, waves[one].waves)]  # fmt: skip
-    mark = fingerprint([store.digest for store in own.values()], facts, part, protocol.share, *makers, *found)
+    mark = fingerprint([store.digest for store in own.values()], facts, part, hours, *makers, *found)
     return StageFolder(stages / folder_name(title) / f"{system.system}_{mark[:MARKED]}", mark)
 
 
@@ -218,8 +233,11 @@ def compared(store, parts, systems, found):
     return Comparison(store.labels[chosen], store.sources[chosen], numbers[order], tuple(trials))
 
 
-def facts_of(data, protocol, systems, store, failed=""):
-    """Return what a comparison's page tells beside what was measured; `failed` says what is not on it, and why."""
+def facts_of(data, protocol, hours, systems, store, failed=""):
+    """Return what a comparison's page tells beside what was measured: a dict.
+
+    hours: those of each training, or None; `failed` says what is not on the page, and why.
+    """
     held = f"{protocol.folds} folds, each held out once"
     if protocol.leave_out:
         held = f"without {protocol.leave_out}, which is held out"
@@ -234,9 +252,9 @@ def facts_of(data, protocol, systems, store, failed=""):
         "data": str(data),
         "recordings used": len(store),
         "learnt from": held,
-        "time limit of each training": "none" if protocol.hours is None else duration(3600 * protocol.share),
+        "time limit of each training": "none" if hours is None else duration(3600 * hours),
         **{name: value for name, value in given.items() if value is not None},
         "seed": protocol.seed,
         "versions": f"keras {keras.version()} on {keras.backend.backend()}, numpy {np.__version__}",
-        "settings that differ": differing({one.system: asdict(one) for one in systems}),
+        "settings that differ": differing(systems),
     }

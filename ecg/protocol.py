@@ -52,10 +52,9 @@ class Protocol:
             return [f"without {self.leave_out}"]
         return [f"fold {number + 1} of {self.folds}" for number in range(self.folds)]
 
-    @property
-    def share(self):
-        """The hours of each system for each part, None where there is no limit."""
-        return self.hours and self.hours / (len(self.systems) * len(self.titles))
+    def share(self, systems):
+        """Return the hours of each of so many systems for each part, None where there is no limit."""
+        return self.hours and self.hours / (systems * len(self.titles))
 
     def settings(self, system):
         """Return the settings that a system is trained with here."""

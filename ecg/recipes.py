@@ -1,4 +1,4 @@
-"""The systems that can be trained, each a recipe: the default method, four others from the literature, and ablations.
+"""The systems that can be trained, each a recipe: the default, four others of the literature, and all without a part.
 
 A recipe is data: everything that decides what a training comes to, beside the recordings.
 """
@@ -9,12 +9,13 @@ from ecg.batches import REPEATED, Window
 from ecg.cleaning import CleaningSettings, Omission
 from ecg.dcnet import DCNetSettings
 from ecg.ensemble import METHODS, View
-from ecg.labels import ABBREVIATIONS, EMPTY
+from ecg.labels import ABBREVIATIONS, TRAINED_CLASSES
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import LOSSES
 from ecg.networks import NetworkSettings
 from ecg.resampling import Preparation
 from ecg.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, RhythmSettings
+from ecg.rules import Rule
 from ecg.training import TrainingSettings
 
 SIX = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # all that CPSC labels, of the Challenge's classes
@@ -47,7 +48,7 @@ class Settings:
     system: str = "cai2021"
     seed: int = 2021
     # Labels.
-    classes: tuple[str, ...] = EMPTY  # that the networks tell, by their abbreviations
+    classes: tuple[str, ...] = TRAINED_CLASSES  # that the networks tell, by their abbreviations
     exclusive: bool = False  # whether they exclude each other: recordings with none or several of them are not used
     implies: tuple[tuple[str, str], ...] = ()  # the second class of a pair counts as labelled wherever the first is
     cleaning: CleaningSettings = field(default_factory=CleaningSettings)
@@ -79,15 +80,14 @@ class Settings:
     jobs: int | None = None  # processes that read recordings; one a core where None
 
     def __post_init__(self):
-        if self.empty not in (None, *EMPTY):
-            raise ValueError(f"empty is {self.empty!r}, expected None or one of {', '.join(EMPTY)}")
+        Rule(None, self.exclusive, self.answer_pairs, self.empty).check(self.classes)
         if self.hours is not None and not self.hours > 0:
             raise ValueError(f"hours are {self.hours!r}, expected a number above 0")
         if self.loss not in LOSSES or self.thresholds not in (SEARCHED, HALVES):
             raise ValueError(f"loss {self.loss!r} or thresholds {self.thresholds!r} are not among those that there are")
         if self.folds is not None and self.folds < 2:
             raise ValueError(f"folds are {self.folds}, expected 2 or more")
-        if self.cleaning.masks and self.classes != EMPTY:
+        if self.cleaning.masks and self.classes != TRAINED_CLASSES:
             raise ValueError("labels are masked by round 1 where the classes are those of the method alone")
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:
             raise ValueError("peaks have a share in the loss where the network finds them, and pretraining is for them")
@@ -209,25 +209,36 @@ SE_RESNET_RHYTHM = Settings(
 SYSTEMS = {each.system: each for each in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
 
 
-def ablation(name, **changes):
-    """Return the default without one of its parts, as a system of its own."""
-    return replace(CAI2021, system=f"cai2021-{name}", **changes)
+def ablation(recipe, name, **changes):
+    """Return a recipe without one of its parts, as a system of its own."""
+    return replace(recipe, system=f"{recipe.system}-{name}", **changes)
 
 
 BELIEVED = CleaningSettings(
     tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.lumpings),
     tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.omissions),
 )
-ABLATIONS = {
+ABLATIONS = {  # of the default
     each.system: each
     for each in (
-        ablation("focal", loss="focal"),
-        ablation("no-masks", cleaning=CleaningSettings(masks=False)),
-        ablation("no-relabelling", cleaning=BELIEVED),
-        ablation("no-filter", views=(View(Preparation(band=None)),)),
-        ablation("relu", network=NetworkSettings(activation="relu")),
-        ablation("no-se", network=NetworkSettings(squeeze_ratio=None)),
-        ablation("halves", thresholds=HALVES),
+        ablation(CAI2021, "focal", loss="focal"),
+        ablation(CAI2021, "no-masks", cleaning=CleaningSettings(masks=False)),
+        ablation(CAI2021, "no-relabelling", cleaning=BELIEVED),
+        ablation(CAI2021, "no-filter", views=(View(Preparation(band=None)),)),
+        ablation(CAI2021, "relu", network=NetworkSettings(activation="relu")),
+        ablation(CAI2021, "no-se", network=NetworkSettings(squeeze_ratio=None)),
+        ablation(CAI2021, "halves", thresholds=HALVES),
     )
 }
-RECIPES = SYSTEMS | ABLATIONS
+VARIANTS = {  # of the others, each without what its paper adds
+    each.system: each
+    for each in (
+        ablation(LI2021, "no-masks", source_masks=False),
+        ablation(LI2021, "no-peaks", network=LiSettings(), peaks=None, pretraining=None),
+        ablation(LI2021, "no-rules", answer_pairs=(), empty=None),
+        ablation(LI2021, "no-gate", gate=None),
+        ablation(XIE2022, "plain", network=DCNetSettings(deformable=False)),
+        ablation(SE_RESNET_RHYTHM, "no-se", network=RhythmSettings(squeeze=False)),
+    )
+}
+RECIPES = SYSTEMS | ABLATIONS | VARIANTS

@@ -178,7 +178,7 @@ def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_r
 def test_what_is_said_is_kept_by_all_that_decides_it(store, monkeypatch):
     peaks = StoredPeaks(np.zeros(len(store) + 1, int), np.zeros(1, np.int32), np.zeros(1, np.int8))
     given = {"system": ONE, "title": "fold 1 of 2", "part": PART, "stores": {METHOD: store}, "waves": {METHOD: peaks},
-             "protocol": Protocol((ONE,), folds=2), "stages": Path("stages")}  # fmt: skip
+             "hours": None, "stages": Path("stages")}  # fmt: skip
     kept = place_of(**given)
     assert kept.path == Path("stages/fold_1_of_2") / f"one_{kept.mark[:12]}"
     other = {METHOD: replace(peaks, samples=np.ones(1, np.int32))}
@@ -192,7 +192,7 @@ def test_what_is_said_is_kept_by_all_that_decides_it(store, monkeypatch):
     }
     for changes in (
         {"part": PART[:3]},
-        {"protocol": Protocol((ONE,), folds=2, hours=3)},
+        {"hours": 1.5},
         {"system": replace(ONE, seed=3)},
         {"system": replace(ONE, system="another")},
         {"stores": {METHOD: store.of(np.arange(40))}},
@@ -254,19 +254,19 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
 
 def test_facts_tell_what_was_held_out_and_what_limits_there_were(store):
     systems = [replace(ONE, lead_sets=(2,)), replace(OTHER, lead_sets=(2,))]
-    facts = facts_of("data", Protocol(tuple(systems), folds=3, hours=6, epochs=9, width=4), systems, store)
+    facts = facts_of("data", Protocol(tuple(systems), folds=3, epochs=9, width=4), 1.0, systems, store)
     assert facts["learnt from"] == "3 folds, each held out once" and facts["recordings used"] == len(store)
     assert facts["time limit of each training"].startswith("1 h")
     assert facts["epochs of each network at the most"] == 9 and facts["width of networks that have one"] == 4
     assert not {"failed", "batch at the most", "precision"} & facts.keys()
     head, *rows = facts["settings that differ"]
-    assert head == ("setting", "one", "other") and ("loss", "asymmetric", "categorical") in rows
-    other = Protocol(tuple(systems), leave_out="georgia", hours=6, batch=8, precision="bfloat16")
-    facts = facts_of("data", other, systems, store, "three, fold 1: too large")
+    assert head == ("setting", "one", "other") and ("loss", "asymmetric", "cross-entropy of one class of many") in rows
+    other = Protocol(tuple(systems), leave_out="georgia", batch=8, precision="bfloat16")
+    facts = facts_of("data", other, 3.0, systems, store, "three, fold 1: too large")
     assert facts["learnt from"] == "without georgia, which is held out" and facts["batch at the most"] == 8
     assert facts["time limit of each training"].startswith("3 h")
     assert (facts["precision"], facts["failed"]) == ("bfloat16", "three, fold 1: too large")
-    assert facts_of("data", Protocol(), systems, store)["time limit of each training"] == "none"
+    assert facts_of("data", Protocol(), None, systems, store)["time limit of each training"] == "none"
 
 
 def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_part_of_the_hours(
@@ -344,6 +344,8 @@ def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_chang
     assert len(taught) == 2 and written[0][1].systems == ["other"]
     compare(made_up, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4), lines.append)
     assert len(taught) == 2
+    with pytest.raises(TrainingError, match="no system is trained: one, fold 2 of 2: 3 recordings"):
+        compare(made_up, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), lines.append)
 
 
 def test_mistakes_are_told_before_anything_is_read(made_up, tmp_path, monkeypatch):
