@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ecg.arguments import given, picture, positive, proportion, share, whole
 from ecg.leads import LEAD_SETS
-from ecg.options import add_omission, add_settings, recipe, training_settings, with_named
+from ecg.options import add_networks, add_omission, add_settings, recipes, training_settings, with_named
 from ecg.reasons import printable
 from ecg.startup import start_keras
 
@@ -72,7 +72,8 @@ def compare(commands):
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
     parser.add_argument("report", metavar="REPORT", type=Path, help="folder for the report, and for what is under way")
     parser.add_argument("--systems", nargs="+", metavar="NAME",
-                        help="of train --system; by default the five of the literature")  # fmt: skip
+                        help="of train --system; 'ablations' stands for the default and each without a part; by "
+                             "default the five of the literature")  # fmt: skip
     parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
     held = parser.add_mutually_exclusive_group()
     held.add_argument(
@@ -82,25 +83,26 @@ def compare(commands):
     parser.add_argument(
         "--hours", type=positive, metavar="H", help="that all trainings may take, each the same part of it"
     )
-    parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, of each network")
+    add_networks(parser)
     parser.add_argument("--seed", type=whole(0), metavar="N", help="of folds, and of each training")
     parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
 
     def run(arguments):
-        start_keras()
+        start_keras(devices=False)  # those are for the processes that train
         from ecg import compare
         from ecg.headers import RecordError
         from ecg.peaks import NeuroKitMissing
+        from ecg.protocol import Protocol
         from ecg.training import TrainingError
 
         with reported(ValueError):
-            systems = arguments.systems and tuple(map(recipe, dict.fromkeys(arguments.systems)))
+            systems = arguments.systems and recipes(arguments.systems)
             lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
-            named = ("folds", "leave_out", "hours", "epochs", "seed", "jobs")
+            named = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
             others = given(**{name: getattr(arguments, name) for name in named})
-            plan = compare.Plan(**given(systems=systems, lead_sets=lead_sets), **others)
+            protocol = Protocol(**given(systems=systems, lead_sets=lead_sets), **others)
         with reported(RecordError, TrainingError, NeuroKitMissing):
-            compare.compare(arguments.data, arguments.report, plan)
+            compare.compare(arguments.data, arguments.report, protocol)
 
     parser.set_defaults(run=run)
 

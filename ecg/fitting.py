@@ -1,7 +1,5 @@
 """The network of one stage of a method: trained, or what it came to where that is done already."""
 
-import re
-import time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import NamedTuple
@@ -19,7 +17,7 @@ from ecg.leads import columns_of
 from ecg.losses import Joined, MaskableLoss, SquaredError
 from ecg.networks import computing_in
 from ecg.peaks import LEAD, NUMBERS, SLOTS, Peaks, peaks_in
-from ecg.stages import StageFolder, fingerprint, program
+from ecg.stages import MARKED, StageFolder, fingerprint, folder_name, program
 from ecg.training import PROGRESS, TrainingSettings, out_of_memory_told, predict, seeds, train_network
 
 # Modules that decide what a network comes to.
@@ -73,7 +71,7 @@ class Stage:
 class Outcome(NamedTuple):
     """What a stage came to: its epochs, the network's weights, its probabilities (m, K) for what it was asked, its end.
 
-    The end is a text: what ended the epochs. seconds: how long it took since it was last taken up.
+    The end is a text: what ended the epochs. seconds: how long it took, without what was lost of epochs cut off.
     """
 
     epochs: list[Epoch]
@@ -93,10 +91,9 @@ def fitted(stage, store, stages, seed, score, log, budget, left):
     backend = keras.backend.backend()
     makers = (program(*PROGRAM), keras.version(), backend, version(backend))
     mark = fingerprint(store.digest, *makers, seed, *stage.mark())
-    folder = StageFolder(stages / re.sub(r"[^a-z0-9]+", "_", stage.title.lower()), mark)
+    folder = StageFolder(stages / f"{folder_name(stage.title)}_{mark[:MARKED]}", mark)
     result = folder.recall(RESULT)
     if result is None:
-        begun = time.monotonic()
         budget.begin(left, len(stage.validation) + len(stage.asked))
         with out_of_memory_told(stage.title), together(accelerators()):
             keras.utils.set_random_seed(int(seeds(seed, f"{stage.title}, weights", 0, 1)[0]))
@@ -117,15 +114,15 @@ def fitted(stage, store, stages, seed, score, log, budget, left):
             probabilities = predict(answering, asked, f"{stage.title}, answers", stage.learning.batch)
         result = {
             "epochs": written_epochs(epochs), "ended": np.array(ended), "probabilities": probabilities,
-            "seconds": np.array(time.monotonic() - begun),
-            **numbered("weights", network.get_weights()),
+            "used": budget.used, **numbered("weights", network.get_weights()),
         }  # fmt: skip
         folder.keep(RESULT, result)
         folder.discard(PROGRESS)
     else:
+        budget.skip(result["used"])
         log(f"{stage.title}: done before")
     weights, ended = listed("weights", result), str(result["ended"])
-    return Outcome(read_epochs(result["epochs"]), weights, result["probabilities"], ended, float(result["seconds"]))
+    return Outcome(read_epochs(result["epochs"]), weights, result["probabilities"], ended, float(result["used"][0]))
 
 
 def examples_of(stage, store, places, network):

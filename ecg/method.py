@@ -16,6 +16,7 @@ from ecg.plan import (
     SPECIAL,
     configurations,
     first_round,
+    known_labels,
     leads_title,
     parted,
     planned,
@@ -125,7 +126,7 @@ def learn(stores, peaks, settings, stages, data, log, budget):
 
     # Training and validation 4:1 or by folds, scored on Georgia's part of the validation set where that is large.
     labelled, columns = implied(store.labels, settings.implies), class_columns(settings.classes)
-    splits = parted(np.hstack([labelled, store.beside])[:, columns], settings)
+    splits = parted(known_labels(store, settings), settings)
     validation = np.sort(np.concatenate([part for _, part in splits]))
     scored = scored_part(store.sources[validation], settings)
     if settings.gate and (lacking := no_gate(settings.gate, store.sources, splits)):

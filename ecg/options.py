@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 from ecg.arguments import diagnosis, given, habit, momentum, pair, positive, whole
 from ecg.leads import LEAD_SETS
 
+ALL_ABLATIONS = "ablations"  # name of what a comparison of the default with all its ablations compares
+
 
 def add_settings(parser):
     """Add the options that change the settings of a training."""
@@ -14,15 +16,9 @@ def add_settings(parser):
                              "part, such as cai2021-no-masks or xie2022-plain")  # fmt: skip
     parser.add_argument("--seed", type=whole(0), metavar="N", help="of split, first weights, order, cuts and dropout")
     parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
-    parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
-    parser.add_argument(
-        "--depth", type=whole(1), metavar="N", help="layers, of se_resnet_rhythm: 18, 34, 50, 101 or 152"
-    )
-    parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, in each training")
+    add_networks(parser)
     parser.add_argument("--averaging", type=momentum, metavar="F",
                         help="momentum of the average of the weights; 0: none")  # fmt: skip
-    parser.add_argument("--batch", type=whole(1), metavar="N", help="recordings, at the most; fewer take less memory")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="that the networks are trained in")
     parser.add_argument("--hours", type=positive, metavar="H", help="that all may take, the saving of models included")
     parser.add_argument("--resamples", type=whole(0), metavar="N", help="that thresholds are averaged over; 0: none")
     parser.add_argument("--folds", type=whole(2), metavar="N",
@@ -43,6 +39,17 @@ def add_settings(parser):
     add_omission(parser)
     parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
     parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
+
+
+def add_networks(parser):
+    """Add the options that are of networks and their training in whatever system, where it has such."""
+    parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
+    parser.add_argument(
+        "--depth", type=whole(1), metavar="N", help="layers, of se_resnet_rhythm: 18, 34, 50, 101 or 152"
+    )
+    parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, in each training")
+    parser.add_argument("--batch", type=whole(1), metavar="N", help="recordings, at the most; fewer take less memory")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="that the networks are trained in")
 
 
 def add_omission(parser):
@@ -89,6 +96,17 @@ def recipe(name):
     if name not in RECIPES:
         raise ValueError(f"{name} is no system; there are {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def recipes(names):
+    """Return the Settings of systems by their names, a tuple, each once; ValueError where there is none of a name.
+
+    The name `ablations` stands for the default and all that is the default without one of its parts.
+    """
+    from ecg.recipes import ABLATIONS, CAI2021
+
+    every = {ALL_ABLATIONS: (CAI2021.system, *ABLATIONS)}
+    return tuple(recipe(each) for each in dict.fromkeys(one for name in names for one in every.get(name, (name,))))
 
 
 def cleaning_settings(system, arguments):

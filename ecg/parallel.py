@@ -4,7 +4,9 @@ import os
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
+from multiprocessing import get_context
 
 from joblib import Parallel, cpu_count, delayed
 
@@ -36,10 +38,15 @@ def each(function, items, jobs, title):
 def apart(function, *arguments, prepare):
     """Return what a function makes of its arguments in a process of its own, whose memory ends with it.
 
-    `prepare` is called there before anything that the function needs is imported. What is raised there is raised here.
+    `prepare` is called there before anything that the function needs is imported. What is raised there is raised here,
+    and ChildProcessError where the process ends before it has returned anything.
     """
-    with ProcessPoolExecutor(1, initializer=prepare, max_tasks_per_child=1) as processes:
-        return processes.submit(_alone, function, arguments, os.getpid()).result()
+    # A fork of a process whose libraries have threads, as Keras' have, may wait for ever for what one of them held.
+    with ProcessPoolExecutor(1, get_context("spawn"), prepare) as processes:
+        try:
+            return processes.submit(_alone, function, arguments, os.getpid()).result()
+        except BrokenProcessPool:
+            raise ChildProcessError("its process was ended, as by the system where the memory is too small") from None
 
 
 def _alone(function, arguments, parent):

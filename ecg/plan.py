@@ -7,7 +7,7 @@ import numpy as np
 from ecg.ensemble import View
 from ecg.folds import folds
 from ecg.headers import RecordError
-from ecg.labels import PROXY_SOURCE
+from ecg.labels import PROXY_SOURCE, class_columns, implied
 from ecg.training import seeds
 
 ROUND_1 = "round 1, {}"
@@ -66,6 +66,12 @@ def split(count, settings, title):
     order = np.random.default_rng(seeds(settings.seed, title, 0, 4)).permutation(count)
     validation = max(round(count * settings.validation_share), 1)
     return np.sort(order[validation:]), np.sort(order[:validation])
+
+
+def known_labels(store, settings):
+    """Return the labels of a recipe's classes, those that others imply included: (N, K) bool."""
+    both = np.hstack([implied(store.labels, settings.implies), store.beside])
+    return both[:, class_columns(settings.classes)]
 
 
 def parted(targets, settings):

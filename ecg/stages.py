@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, is_dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from ecg.files import aside
 
+MARKED = 12  # characters of a mark in the name of a folder
 # What is raised where a file of arrays is missing, damaged or not of what it should be.
 DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
@@ -67,6 +69,11 @@ def flattened(facts, above=""):
     for name, value in facts.items():
         flat |= flattened(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
     return flat
+
+
+def folder_name(title):
+    """Return the name of the folder for what has this title: small letters and digits alone, such as fold_1_of_5."""
+    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
 
 
 @dataclass(frozen=True)

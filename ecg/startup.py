@@ -10,13 +10,16 @@ from contextlib import contextmanager
 UNUSED = ("matplotlib", "pandas", "sklearn")
 
 
-def start_keras():
+def start_keras(devices=True):
     """Import Keras and let its backend find its devices, out of hearing.
 
     TensorFlow's libraries write their greetings to the process's standard error, below Python and before any
     setting of theirs is read. What they wrote is shown after all where the start fails. Keras reads its settings from
     the home folder and writes them there; here it finds none and leaves none, so that a network is the same for
     everybody. The environment still counts: KERAS_BACKEND, and KERAS_HOME where it is set.
+
+    Without `devices` the backend leaves them alone until something is computed: the memory of an accelerator, which it
+    takes as a whole, is then free for other processes.
     """
     if "keras" in sys.modules:
         return
@@ -26,7 +29,8 @@ def start_keras():
     with hidden_standard_error(), no_home(), absent(UNUSED):
         import keras
 
-        keras.ops.zeros(1)
+        if devices:
+            keras.ops.zeros(1)
     logging.getLogger("tensorflow").addFilter(_worth_saying)
 
 

@@ -20,6 +20,7 @@ from ecg.progress import Progress, duration
 from ecg.work import at_work, settle
 
 PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
+TIME_OVER = "its time is over"  # what ended a training, where that is so
 PREDICTION_BATCH = 64  # recordings at the most, and no more than are trained on at once
 JUDGED_AT_ONCE = 4096  # pieces of recordings; with peaks, each has some thousands of numbers
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it
@@ -115,6 +116,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     checkpoint = Checkpoint(settings.patience, settings.averaging)
     if folder and (kept := folder.recall(PROGRESS)):
         checkpoint.restore(network, kept)
+        budget.resume(kept["used"])
         log(f"{stage}: taken up after epoch {len(checkpoint.epochs)}")
     while not (ended := end_of(checkpoint, settings, budget)):
         number, start = len(checkpoint.epochs), time.monotonic()
@@ -134,7 +136,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
         network.set_weights(latest)
         epoch = checkpoint.add(stage, rate, trained, validated, score(probabilities))
         if folder:
-            folder.keep(PROGRESS, checkpoint.arrays(network))
+            folder.keep(PROGRESS, checkpoint.arrays(network) | {"used": budget.used})
         shown = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
         log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}{shown} "
             f"{duration(time.monotonic() - start)}")  # fmt: skip
@@ -158,7 +160,7 @@ def end_of(checkpoint, settings, budget):
         return f"no lower loss in {settings.patience} epochs"
     if len(checkpoint.epochs) >= settings.epochs:
         return f"all {settings.epochs} epochs done"
-    return "its time is over" if checkpoint.epochs and budget.over else ""
+    return TIME_OVER if checkpoint.epochs and budget.over else ""
 
 
 def train_epoch(network, examples, settings, generator, average, title, budget):
@@ -227,7 +229,7 @@ def out_of_memory_told(title):
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         raise TrainingError(f"{title}: the memory is too small for its batches; a smaller batch, as by "
-                            f"python -m ecg train --batch, needs less") from error  # fmt: skip
+                            f"--batch, needs less") from error  # fmt: skip
 
 
 def predict(network, examples, title, size=PREDICTION_BATCH):

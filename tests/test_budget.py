@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 from ecg.budget import CLOSING, FIRST_ANSWERS, LEAST_CLOSING, Budget
@@ -80,3 +81,39 @@ def test_a_budget_that_is_spent_is_over_at_once(clock):
 def test_there_is_time_for_what_comes_last(clock):
     assert Budget(48, clock).end == pytest.approx(100 + 48 * 3600 * (1 - CLOSING))
     assert Budget(0.1, clock).end == pytest.approx(100 + 360 - LEAST_CLOSING)
+
+
+def test_what_was_used_before_it_was_cut_off_counts_where_the_budget_lasts(clock):
+    """Stages that are done, and one that is taken up, leave as much as if nothing had come between."""
+    whole = Budget(1, clock)
+    whole.begin(3, 10)
+    clock.now += 600
+    whole.answered(10, 50.0)
+    done = whole.used
+    whole.begin(2, 20)
+    clock.now += 300
+    kept = whole.used
+    np.testing.assert_allclose([done, kept], [(600, 5), (300, 5)])
+    left = whole.until - clock.now, whole.end - clock.now, whole.for_answers
+    clock.now += 10**6
+    again = Budget(1, clock, lasting=True)
+    again.skip(done)
+    again.begin(2, 20)
+    again.resume(kept)
+    assert (again.until - clock.now, again.end - clock.now, again.for_answers) == pytest.approx(left)
+    clock.now += 7
+    np.testing.assert_allclose(again.used, (307, 5))
+
+
+def test_else_the_hours_are_counted_anew_and_what_was_used_is_told_all_the_same(clock):
+    budget = Budget(1, clock)
+    until = budget.end
+    budget.skip((3000, 2.0))
+    budget.begin(1, 100)
+    budget.resume((500, 3.0))
+    assert (budget.end, budget.until) == (until, until) and not budget.over
+    np.testing.assert_allclose(budget.used, (500, 3))
+    clock.now = until - 301
+    assert not budget.over
+    clock.now += 2
+    assert budget.over

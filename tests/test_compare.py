@@ -1,26 +1,39 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ecg import compare as module
+from ecg import fitting
 from ecg.batches import REPEATED, Window
 from ecg.cleaning import CleaningSettings
-from ecg.compare import Plan, answered, compare, compared, facts_of
+from ecg.compare import answered, answering_seconds, compare, compared, facts_of, place_of, training_of
 from ecg.comparison import write_comparison
-from ecg.ensemble import View
-from ecg.folds import folds
+from ecg.ensemble import Ensemble, View
+from ecg.files import locked
 from ecg.headers import RecordError
 from ecg.labels import class_columns, expand
 from ecg.networks import NetworkSettings
 from ecg.peaks import StoredPeaks
+from ecg.plan import titles_of
+from ecg.protocol import Protocol
 from ecg.recipes import SYSTEMS, Settings
-from ecg.resampling import Preparation
+from ecg.resampling import METHOD, Preparation
 from ecg.rules import Rule
-from ecg.training import TrainingError, TrainingSettings
+from ecg.stages import StageFolder
+from ecg.synthetic import synthesize
+from ecg.training import TIME_OVER, TrainingError, TrainingSettings
 
+ROOT = Path(__file__).parents[1]
 PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
 QUICK = TrainingSettings(epochs=5, steps=2)
 ONE = Settings(system="one", network=PLAIN, training=QUICK, cleaning=CleaningSettings((), (), masks=False), resamples=2)
@@ -28,39 +41,6 @@ OTHER = replace(
     SYSTEMS["se_resnet_rhythm"], system="other", views=(View(Preparation(100, None), Window(1000, REPEATED)),),
     network=PLAIN, training=QUICK,
 )  # fmt: skip
-
-
-def test_each_fold_is_held_out_once_and_folds_are_alike_in_their_labels(store):
-    parts = Plan(folds=3, seed=4).held_out(store)
-    assert sorted(np.concatenate(parts)) == list(range(len(store)))
-    for number, part in enumerate(parts):
-        np.testing.assert_array_equal(part, np.flatnonzero(folds(store.labels, 3, 4) == number))
-
-
-@pytest.mark.parametrize("name", ["Georgia", "georgia", "GEORGIA"])
-def test_a_source_is_held_out_by_its_name_in_any_case(name, store):
-    (part,) = Plan(leave_out=name).held_out(store)
-    assert part.tolist() == np.flatnonzero(store.sources == "Georgia").tolist() != []
-
-
-def test_a_source_that_is_not_there_or_is_all_there_is_is_told_with_those_that_are(store):
-    with pytest.raises(RecordError, match=f"0 of {len(store)} .* of georgina; the sources: CPSC, .*, Georgia, Ningbo"):
-        Plan(leave_out="georgina").held_out(store)
-    alone = store.of(np.flatnonzero(store.sources == "Georgia"))
-    with pytest.raises(RecordError, match=f"{len(alone)} of {len(alone)} recordings are of georgia"):
-        Plan(leave_out="georgia").held_out(alone)
-
-
-def test_all_systems_get_the_same_lead_sets_seed_and_epochs_at_the_most():
-    plan = Plan(lead_sets=(3, 2), seed=7, jobs=2, epochs=20)
-    li, zhao = SYSTEMS["li2021"], SYSTEMS["zhao2022"]
-    assert plan.settings(zhao) == replace(
-        zhao, lead_sets=(3, 2), seed=7, jobs=2, training=replace(zhao.training, epochs=20)
-    )
-    assert (plan.settings(li).training.epochs, plan.settings(li).pretraining.epochs) == (20, 20)
-    assert replace(plan, epochs=30).settings(li).pretraining.epochs == 20
-    assert replace(plan, epochs=None).settings(zhao).training == zhao.training
-    assert Plan().systems == tuple(SYSTEMS.values())
 
 
 class Learnt:
@@ -73,21 +53,22 @@ class Learnt:
         self.search = SimpleNamespace(by_class=np.linspace(0.2, 0.8, 26))
         searches = dict.fromkeys(system.lead_sets, self.search)
         rule = Rule(np.full(26, 0.5), system.exclusive, system.answer_pairs, system.empty)
-        self.results = SimpleNamespace(searches=searches, columns=self.columns, rule=lambda count: rule)
-        self.settings, self.asked = system, []
-        self.seconds = {"round 2, 2 leads": 3.0, "round 2, 12 leads": 5.0, "lead II": 7.0}
+        self.settings, self.asked, self.seconds = system, [], {"round 2, 2 leads": 3.0, "lead II": 7.0}
+        epochs, ends = [SimpleNamespace(stage=title) for title in self.seconds], dict.fromkeys(self.seconds, TIME_OVER)
+        self.results = SimpleNamespace(searches=searches, columns=self.columns, rule=lambda count: rule, epochs=epochs,
+                                       ends=ends)  # fmt: skip
 
     def ensemble(self, leads):
         def predicted(stores, records, title):
             self.asked.append((leads, records.tolist(), list(stores)))
             return self.table[records]
 
-        return SimpleNamespace(predicted=predicted, parameters=len(leads))
+        return SimpleNamespace(predicted=predicted, parameters=len(leads), probabilities=lambda parts, person: None)
 
 
 @pytest.fixture
 def taught(store, monkeypatch):
-    """A list of what was learnt, in place of trainings; all stores are the made-up one."""
+    """A list of what was learnt, in place of trainings by other processes; all stores are the made-up one."""
     taught = []
 
     def learn(stores, peaks, settings, folder, data, log, budget):
@@ -96,19 +77,37 @@ def taught(store, monkeypatch):
         taught[-1].given = stores, peaks, folder, data, budget
         return taught[-1]
 
-    monkeypatch.setattr("ecg.compare.learn", learn)
+    monkeypatch.setattr(module, "learn", learn)
+    monkeypatch.setattr(module, "apart", lambda function, *given, prepare: function(*given))
     monkeypatch.setattr(
-        "ecg.compare.stores_of", lambda data, folder, settings, log: dict.fromkeys(settings.preparations, store)
+        module, "stores_of", lambda data, folder, settings, log: dict.fromkeys(settings.preparations, store)
     )
     return taught
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """A list of what is written of comparisons, in place of it."""
+    written = []
+
+    def write(folder, comparison, facts, seed):
+        written.append((folder, comparison, facts, seed))
+        return folder / "page"
+
+    monkeypatch.setattr(module, "write_comparison", write)
+    return written
 
 
 PART = np.array([3, 4, 17, 29])
 
 
-def answer(system, folder, part=PART, number=1, hours=None):
+def answer(system, folder, part=PART):
     both = replace(system, views=(*ONE.views, *OTHER.views))
-    return answered("data", folder, both, system, part, number, hours)
+    kept = StageFolder(folder / "kept", "mark")
+    result = answered("data", folder, both, system, part, 3.0, folder / "networks", kept)
+    recalled = kept.recall("answers")
+    assert recalled.keys() == result.keys() and all((recalled[name] == result[name]).all() for name in result)
+    return result
 
 
 @pytest.mark.parametrize("system", [replace(ONE, lead_sets=(12, 2)), replace(OTHER, lead_sets=(4, 2))])
@@ -116,7 +115,9 @@ def test_a_system_learns_from_all_but_a_part_and_answers_for_that(system, taught
     said = answer(system, tmp_path)
     (learnt,) = taught
     assert learnt.learning == np.delete(np.arange(len(store)), PART).tolist()
-    assert list(learnt.given[0]) == system.preparations  # not those of other systems
+    stores, _, networks, _, budget = learnt.given
+    assert list(stores) == system.preparations and networks == tmp_path / "networks"  # not those of other systems
+    assert budget.lasting and budget.end - time.monotonic() == pytest.approx(3 * 3600 * 0.98, abs=60)
     probabilities = learnt.table[PART]
     wide = expand(probabilities, learnt.columns)
     for count in system.lead_sets:
@@ -124,27 +125,85 @@ def test_a_system_learns_from_all_but_a_part_and_answers_for_that(system, taught
         rule = learnt.results.rule(count)
         np.testing.assert_array_equal(said[f"{count} answers"], rule.answers(probabilities, learnt.columns))
         np.testing.assert_array_equal(said[f"{count} optimised"], wide >= learnt.search.by_class)
-        parameters, training, answering = said[f"{count} costs"]
-        assert (parameters, training) == ((1, 7.0) if system.system == "other" else (count, {12: 5.0, 2: 3.0}[count]))
-        assert 0 < answering < 1
-    asked = [leads for leads, records, _ in learnt.asked if records == PART.tolist()]
-    assert set(asked) == {system.leads_of(count) for count in system.lead_sets}
+        parameters, answering, *training = said[f"{count} costs"]
+        assert parameters == len(system.leads_of(count)) and 0 <= answering < 1
+        assert tuple(training) == training_of(learnt, count)
+    assert [leads for leads, records, _ in learnt.asked if records == PART.tolist()] == list(
+        dict.fromkeys(system.leads_of(count) for count in system.lead_sets)
+    )
 
 
-def test_what_is_done_is_not_done_again_until_something_is_another(taught, tmp_path, monkeypatch, capsys):
-    first = answer(ONE, tmp_path)
-    again = answer(replace(ONE, jobs=3, keep_stages=True), tmp_path)
-    assert len(taught) == 1 and "one: done before" in capsys.readouterr().out
-    assert first.keys() == again.keys()
-    for name, array in first.items():
-        np.testing.assert_array_equal(again[name], array)
-    for changes in ({"part": PART[:3]}, {"number": 0}, {"hours": 2.0}, {"system": replace(ONE, seed=3)}):
-        before = len(taught)
-        answer(**{"system": ONE, "folder": tmp_path} | changes)
-        assert len(taught) == before + 1, changes
-    monkeypatch.setattr("ecg.compare.program", lambda *modules: "of another version")
-    answer(ONE, tmp_path, number=0)
-    assert len(taught) == 6
+def test_what_a_lead_set_took_counts_what_others_share_with_it_and_nothing_of_theirs():
+    system = replace(SYSTEMS["li2021"], gate=None, views=SYSTEMS["li2021"].views[:2], lead_sets=(12, 3, 2))
+    titles = titles_of(system)
+    assert len(titles) == 12 and titles[4:6] == ["3 leads, 500 Hz, 10 s, peaks", "3 leads, 500 Hz, 10 s"]
+    epochs = [SimpleNamespace(stage=title) for number, title in enumerate(titles) for _ in range(number + 1)]
+    ends = {title: TIME_OVER if number in (4, 7, 8) else "all done" for number, title in enumerate(titles)}
+    seconds = {title: 10.0**number for number, title in enumerate(titles)}
+    learnt = SimpleNamespace(settings=system, seconds=seconds, results=SimpleNamespace(epochs=epochs, ends=ends))
+    assert training_of(learnt, 3) == (11110000, 2, 5 + 6 + 7 + 8, 2)
+    default = replace(ONE, cleaning=CleaningSettings(), lead_sets=(12, 2))  # a relabelling was not needed
+    titles = titles_of(default)[1:]
+    learnt = SimpleNamespace(settings=default, seconds=dict.fromkeys(titles, 2.0), results=SimpleNamespace(
+        epochs=[SimpleNamespace(stage=title) for title in titles], ends=dict.fromkeys(titles, "all done")))  # fmt: skip
+    assert training_of(learnt, 2) == (6.0, 3, 3, 0)
+
+
+def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_recording(store, monkeypatch):
+    """By a clock by which the gate takes 1 s, and 50 s for what it has not seen, which are to be no part of it."""
+    now, asked = [0.0], []
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+
+    def group(name, seconds):
+        def probabilities(parts, person):
+            (signal_of,) = parts()
+            signal = signal_of(METHOD, ("II", "I"))
+            place = next(place for place in PART if np.array_equal(signal, store.signal(place, [1, 0])))
+            np.testing.assert_array_equal(person, store.persons[place])
+            now[0] += seconds + 50 * ((name, place) not in asked)
+            asked.append((name, place))
+            return np.array([float(place in PART[:2])])
+
+        return SimpleNamespace(probabilities=probabilities, columns=np.array([0]))
+
+    def seconds(part):
+        asked.clear()
+        return answering_seconds(ensemble, {METHOD: store}, part)
+
+    ensemble = Ensemble(group("general", 5.0), group("special", 2.0), group("gate", 1.0))
+    assert (seconds(PART[:3]), seconds(PART[1:])) == (3, 6)
+    assert seconds(np.repeat(PART[0], 100)) == 3 and len(asked) == 2 * 2 * 25
+
+
+def test_what_is_said_is_kept_by_all_that_decides_it(store, monkeypatch):
+    peaks = StoredPeaks(np.zeros(len(store) + 1, int), np.zeros(1, np.int32), np.zeros(1, np.int8))
+    given = {"system": ONE, "title": "fold 1 of 2", "part": PART, "stores": {METHOD: store}, "waves": {METHOD: peaks},
+             "hours": None, "stages": Path("stages")}  # fmt: skip
+    kept = place_of(**given)
+    assert kept.path == Path("stages/fold_1_of_2") / f"one_{kept.mark[:12]}"
+    other = {METHOD: replace(peaks, samples=np.ones(1, np.int32))}
+    same = ({"system": replace(ONE, jobs=3, keep_stages=True)}, {"stages": Path("stages")}, {"waves": other})
+    assert all(place_of(**given | changes) == kept for changes in same)
+    li = replace(SYSTEMS["li2021"], views=ONE.views)
+    marks = {
+        kept.mark,
+        place_of(**given | {"system": li}).mark,
+        place_of(**given | {"system": li, "waves": other}).mark,
+    }
+    for changes in (
+        {"part": PART[:3]},
+        {"hours": 1.5},
+        {"system": replace(ONE, seed=3)},
+        {"system": replace(ONE, system="another")},
+        {"stores": {METHOD: store.of(np.arange(40))}},
+    ):
+        marks.add(place_of(**given | changes).mark)
+    for name, value in (("program", "of another program"), ("version", "of another version")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda *_, value=value: value)
+            marks.add(place_of(**given).mark)
+    monkeypatch.setattr(module.keras.backend, "backend", lambda: "numpy")
+    assert len(marks | {place_of(**given).mark}) == 11
 
 
 def test_peaks_are_those_of_the_recordings_that_are_learnt_from(taught, store, tmp_path, monkeypatch):
@@ -152,7 +211,7 @@ def test_peaks_are_those_of_the_recordings_that_are_learnt_from(taught, store, t
     starts = np.cumsum([0, *counts])
     samples = np.arange(starts[-1], dtype=np.int32)
     peaks = StoredPeaks(starts, samples, np.zeros(starts[-1], np.int8))
-    monkeypatch.setattr("ecg.compare.peaks_of", lambda stores, *_: dict.fromkeys(stores, peaks))
+    monkeypatch.setattr(module, "peaks_of", lambda stores, *_: dict.fromkeys(stores, peaks))
     answer(ONE, tmp_path)
     (waves,) = taught[0].given[1].values()
     for place, record in enumerate(taught[0].learning):
@@ -169,7 +228,8 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
         [
             {f"{count} {kind}": whole[one, place, row, part] for place, count in enumerate((12, 2))
              for row, kind in enumerate(kinds)}
-            | {f"{count} costs": np.array([100 * one + count, number, 2 * number]) for count in (12, 2)}
+            | {f"{count} costs": np.array([100 * one + count, 2 * number, number, 7, number + 3, number])
+               for count in (12, 2)}
             for number, part in enumerate(parts)
         ]
         for one in range(2)
@@ -186,43 +246,141 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
             np.testing.assert_array_equal(getattr(trial, kind), table)
         assert trial.parameters == 100 * (trial.system == "other") + trial.leads
         assert (trial.training_seconds, trial.answering_seconds) == (1, 2)
+        assert (trial.networks, trial.epochs, trial.cut) == (7, 4, 3)
     left_out = compared(store, [parts[1]], systems, [[each[1]] for each in found])
     np.testing.assert_array_equal(left_out.sources, store.sources[parts[1]])
     np.testing.assert_array_equal(left_out.trials[3].answers, whole[1, 1, 1, parts[1]])
 
 
-def test_facts_tell_what_was_held_out_and_how_long_each_training_might_take(store):
+def test_facts_tell_what_was_held_out_and_what_limits_there_were(store):
     systems = [replace(ONE, lead_sets=(2,)), replace(OTHER, lead_sets=(2,))]
-    facts = facts_of("data", Plan(tuple(systems), folds=3, hours=6, epochs=9), systems, store)
+    facts = facts_of("data", Protocol(tuple(systems), folds=3, epochs=9, width=4), 1.0, systems, store)
     assert facts["learnt from"] == "3 folds, each held out once" and facts["recordings used"] == len(store)
     assert facts["time limit of each training"].startswith("1 h")
-    assert facts["epochs of each network at the most"] == 9
+    assert facts["epochs of each network at the most"] == 9 and facts["width of networks that have one"] == 4
+    assert not {"failed", "batch at the most", "precision"} & facts.keys()
     head, *rows = facts["settings that differ"]
     assert head == ("setting", "one", "other") and ("loss", "asymmetric", "cross-entropy of one class of many") in rows
-    other = facts_of("data", Plan(tuple(systems), leave_out="georgia", hours=6), systems, store)
-    assert other["learnt from"] == "without georgia, which is held out"
-    assert other["time limit of each training"].startswith("3 h")
-    assert facts_of("data", Plan(), systems, store)["time limit of each training"] == "none"
+    other = Protocol(tuple(systems), leave_out="georgia", batch=8, precision="bfloat16")
+    facts = facts_of("data", other, 3.0, systems, store, "three, fold 1: too large")
+    assert facts["learnt from"] == "without georgia, which is held out" and facts["batch at the most"] == 8
+    assert facts["time limit of each training"].startswith("3 h")
+    assert (facts["precision"], facts["failed"]) == ("bfloat16", "three, fold 1: too large")
+    assert facts_of("data", Protocol(), None, systems, store)["time limit of each training"] == "none"
 
 
-def test_each_system_and_part_is_a_process_of_its_own_with_its_part_of_the_hours(taught, store, tmp_path, monkeypatch):
-    asked, written = [], []
+def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_part_of_the_hours(
+    taught, written, store, made_up, tmp_path, monkeypatch
+):
+    asked = []
 
-    def apart(function, data, stages, every, system, part, number, hours, prepare):
+    def apart(function, data, stages, every, system, part, hours, networks, kept, prepare):
         assert function is module.answered and prepare is module.start_keras
-        asked.append((system.system, number, part.tolist(), hours))
-        return function(data, stages, every, system, part, number, hours)
+        asked.append((system.system, part.tolist(), hours, networks.relative_to(stages), kept.path.parent))
+        networks.mkdir(parents=True, exist_ok=True)
+        return function(data, stages, every, system, part, hours, networks, kept)
 
-    monkeypatch.setattr("ecg.compare.apart", apart)
-    monkeypatch.setattr("ecg.compare.write_comparison", lambda *given, **named: written.append((given, named)))
-    lines, plan = [], Plan((ONE, OTHER), (2,), folds=2, hours=8, seed=5)
-    comparison = compare("data", tmp_path, plan, lines.append)
-    parts = [part.tolist() for part in plan.held_out(store)]
-    assert asked == [(name, number, parts[number], 2.0) for name in ("one", "other") for number in (0, 1)]
-    assert lines[1] == f"one, fold 2 of 2: {len(parts[0])} recordings to learn from, {len(parts[1])} held out"
-    assert written[0][0][:2] == (tmp_path, comparison) and written[0][1] == {"seed": 5}
-    for learnt, (_, _, part, _) in zip(taught, asked, strict=True):
+    monkeypatch.setattr(module, "apart", apart)
+    lines, protocol = [], Protocol((ONE, OTHER), (2,), folds=2, hours=8, seed=5)
+    comparison = compare(made_up, tmp_path, protocol, lines.append)
+    parts = [part.tolist() for part in protocol.held_out(store)]
+    assert [(name, part, hours) for name, part, hours, *_ in asked] == [
+        (name, part, 2.0) for part in parts for name in ("one", "other")
+    ]
+    first, second, third, fourth = (networks for *_, networks, _ in asked)
+    assert (first, third) == (second, fourth) and (first.parts[0], third.parts[0]) == ("fold_1_of_2", "fold_2_of_2")
+    assert lines[2] == f"one, fold 2 of 2: {len(parts[0])} recordings to learn from, {len(parts[1])} held out"
+    assert written[0][:2] == (tmp_path, comparison) and written[0][3] == 5
+    for learnt, (_, part, *_) in zip(taught, asked, strict=True):
         assert sorted(learnt.learning + part) == list(range(len(store)))
+    # The answers stay, what was trained does not, and no process is begun for what is kept.
+    for place, count in ((tmp_path / "stages/fold_1_of_2", 2), (tmp_path / "stages/fold_2_of_2", 2)):
+        assert [path.name for folder in place.iterdir() for path in folder.iterdir()] == ["answers.npz"] * count
+    lines.clear()
+    again = compare(made_up, tmp_path, protocol, lines.append)
+    assert len(asked) == 4 and lines[0] == "one, fold 1 of 2: done before"
+    np.testing.assert_array_equal(again.trials[1].probabilities, comparison.trials[1].probabilities)
+    assert compare(made_up, tmp_path, replace(protocol, hours=7), lines.append) and len(asked) == 8
+
+
+@pytest.mark.parametrize("error", [TrainingError("no memory"), RecordError("too few"), ChildProcessError("was ended")])
+def test_a_system_that_fails_is_told_and_the_others_are_compared(
+    error, taught, written, made_up, tmp_path, monkeypatch
+):
+    asked, lines = [], []
+
+    def apart(function, data, stages, every, system, part, hours, networks, kept, prepare):
+        asked.append(system.system)
+        networks.mkdir(parents=True, exist_ok=True)
+        if system.system == "one" and len(asked) > 2:
+            raise error
+        return function(data, stages, every, system, part, hours, networks, kept)
+
+    monkeypatch.setattr(module, "apart", apart)
+    protocol = Protocol((ONE, OTHER, replace(OTHER, system="last")), (2,), folds=3)
+    with pytest.raises(TrainingError) as raised:
+        compare(made_up, tmp_path, protocol, lines.append)
+    failed = f"one, fold 2 of 3: {error}"
+    assert str(raised.value) == f"{tmp_path / 'page'} is without what failed: {failed}"
+    assert asked == ["one", "other", "last", "one", "other", "last", "other", "last"]
+    assert f"one, fold 2 of 3: failed, {error}" in lines
+    ((_, comparison, facts, _),) = written
+    assert comparison.systems == ["other", "last"] and facts["failed"] == failed
+    kept = [path.parent.name for path in tmp_path.glob("stages/fold_*/networks_*")]
+    assert kept == ["fold_2_of_3"]  # what is there of the system that failed is not done again
+    with pytest.raises(TrainingError, match=f"no system is trained: one, fold 2 of 3: {error}"):
+        compare(made_up, tmp_path, replace(protocol, systems=(ONE,)), lines.append)
+    assert len(written) == 1
+
+
+def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_change_the_time_of_others(
+    taught, written, made_up, tmp_path, monkeypatch
+):
+    lines, lacking = [], {"one": "fold 2 of 2: 3 recordings"}
+    monkeypatch.setattr(Protocol, "lacking", lambda self, system, store, parts: lacking.get(system.system, ""))
+    with pytest.raises(TrainingError, match="is without what failed: one, fold 2 of 2: 3 recordings"):
+        compare(made_up, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4), lines.append)
+    assert lines[0] == "one cannot be trained, fold 2 of 2: 3 recordings"
+    assert len(taught) == 2 and written[0][1].systems == ["other"]
+    compare(made_up, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4), lines.append)
+    assert len(taught) == 2
+    with pytest.raises(TrainingError, match="no system is trained: one, fold 2 of 2: 3 recordings"):
+        compare(made_up, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), lines.append)
+
+
+def test_mistakes_are_told_before_anything_is_read(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "stores_of", None)
+    for protocol, told in ((Protocol(leave_out="georgina"), "the sources: CPSC"), (Protocol(folds=61), "too few")):
+        with pytest.raises(RecordError, match=told):
+            compare(made_up, tmp_path / "report", protocol)
+    with pytest.raises(FileNotFoundError):
+        compare(tmp_path, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+    with locked(tmp_path / "stages"), pytest.raises(BlockingIOError, match="another process is at work in this folder"):
+        compare(made_up, tmp_path)
+
+
+def test_what_two_systems_train_alike_is_trained_once(made_up, tmp_path, monkeypatch):
+    """The default with other thresholds, and one that is trained by another loss, share its network of round 1."""
+    monkeypatch.setattr(module, "apart", lambda function, *given, prepare: function(*given))
+    monkeypatch.setattr(module, "write_comparison", lambda folder, *given, **named: folder)
+    whole, trained = fitting.train_network, []
+
+    def train_network(network, loss, learnt, checked, settings, seed, stage, *given):
+        trained.append(stage)
+        return whole(network, loss, learnt, checked, settings, seed, stage, *given)
+
+    monkeypatch.setattr(fitting, "train_network", train_network)
+    one = replace(ONE, cleaning=CleaningSettings((), ()), resamples=0)
+    systems = (one, replace(one, system="halves", thresholds="halves"), replace(one, system="focal", loss="focal"))
+    protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, jobs=1, hours=3)
+    first, halves, focal = compare(made_up, tmp_path, protocol, [].append).trials
+    assert trained == ["round 1, 12 leads", "round 2, 2 leads", "round 2, 2 leads"]
+    np.testing.assert_array_equal(first.probabilities, halves.probabilities)
+    np.testing.assert_array_equal(halves.answers, halves.probabilities >= 0.5)
+    assert (focal.probabilities != first.probabilities).any()
+    assert first.training_seconds == halves.training_seconds > 0
+    assert [(each.networks, each.epochs, each.cut) for each in (first, halves, focal)] == [(2, 2, 0)] * 3
 
 
 def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_where_cut_off(
@@ -230,20 +388,20 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
 ):
     monkeypatch.setattr("ecg.compare.apart", lambda function, *given, prepare: function(*given))
     monkeypatch.setattr("ecg.compare.write_comparison", partial(write_comparison, resamples=5))
-    plan = Plan((ONE, OTHER), (2,), folds=2, epochs=1, jobs=1)
+    protocol = Protocol((ONE, OTHER), (2,), folds=2, epochs=1, jobs=1)
     learn, learnt = module.learn, []
 
     def stops(stores, peaks, settings, *given):
-        if learnt == ["one", "one", "other"]:
-            raise TrainingError("cut off")
+        if learnt == ["one", "other", "one"]:
+            raise KeyboardInterrupt
         learnt.append(settings.system)
         return learn(stores, peaks, settings, *given)
 
     monkeypatch.setattr("ecg.compare.learn", stops)
-    with pytest.raises(TrainingError, match="cut off"):
-        compare(made_up, tmp_path, plan, [].append)
+    with pytest.raises(KeyboardInterrupt):
+        compare(made_up, tmp_path, protocol, [].append)
     learnt.clear()
-    comparison = compare(made_up, tmp_path, plan, [].append)
+    comparison = compare(made_up, tmp_path, protocol, [].append)
     assert learnt == ["other"]
     one, other = comparison.trials
     assert (one.system, one.leads, other.system, other.leads) == ("one", 2, "other", 2)
@@ -258,6 +416,96 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
     assert {path.name for path in (tmp_path / "stages").iterdir()} == {
         "store",
         "store_100_hz_unfiltered",
-        "one",
-        "other",
+        "fold_1_of_2",
+        "fold_2_of_2",
+        "lock",
     }
+
+
+def table(path):
+    """The rows of a CSV file, as dicts."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Command:
+    """The command that compares two small systems in two folds, in a session of its own; what it says, line by line."""
+
+    flags = "--systems cai2021-no-masks se_resnet_rhythm --width 4 --depth 18 --leads 2 --folds 2 --epochs 2 --jobs 1"
+
+    def __init__(self, data, report):
+        command = [sys.executable, "-m", "ecg", "compare", data, report, *self.flags.split()]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.lines = []
+
+    def until(self, said):
+        """Read what it says until a line has this in it."""
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            if said in line:
+                return
+        raise AssertionError(self.process.stderr.read())
+
+    def kill(self):
+        """Kill it and all that it has started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def kill_training(self):
+        """Kill the process that trains, and it alone."""
+        trains = "from multiprocessing.spawn import spawn_main"
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == self.process.pid and trains in (path / "cmdline").read_text():
+                    os.kill(int(path.name), signal.SIGKILL)
+            except FileNotFoundError:  # it has ended meanwhile
+                continue
+
+    def ends(self):
+        """Return its exit status and what it wrote to standard error, but for how far it has come, once it is done."""
+        said, errors = self.process.communicate()
+        self.lines += said.splitlines()
+        return self.process.returncode, [line for line in errors.splitlines() if not line.endswith(" left")]
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_path):
+    data, plain, report = (tmp_path / name for name in ("data", "plain", "report"))
+    synthesize(data, 40, seed=1, sources={"Georgia": 1, "PTB-XL": 1})  # in which nothing is relabelled
+    assert Command(data, plain).ends() == (0, [])
+
+    killed = Command(data, report)
+    killed.until("round 2, 2 leads, epoch 1: ")
+    killed.kill()
+    without = Command(data, report)
+    without.until("round 2, 2 leads: taken up after epoch 1")
+    without.until("lead II, epoch 1: ")
+    without.kill_training()
+    failed = "se_resnet_rhythm, fold 1 of 2: its process was ended, as by the system where the memory is too small"
+    status, (line,) = without.ends()
+    assert (status, line.startswith("python -m ecg: error: "), line.endswith(f"is without what failed: {failed}")) == (
+        1, True, True)  # fmt: skip
+    names = ["se_resnet_rhythm", "cai2021-no-masks"]
+    assert [name in (report / "comparison/comparison.md").read_text() for name in names] == [True, True]
+    assert {row["system"] for row in table(report / "comparison/overall.csv")} == set(names[1:])
+
+    again = Command(data, report)
+    assert again.ends() == (0, [])
+    assert [line for line in again.lines if "done before" in line or "taken up" in line] == [
+        "cai2021-no-masks, fold 1 of 2: done before",
+        "lead II: taken up after epoch 1",
+        "cai2021-no-masks, fold 2 of 2: done before",
+    ]
+    for name in ("overall", "by_class", "by_source", "by_fold", "differences", "recordings"):
+        path = f"comparison/{name}.csv"
+        assert (report / path).read_text() == (plain / path).read_text() != ""
+    costs = table(report / "comparison/costs.csv")
+    assert [row["system"] for row in costs] == names[::-1]
+    assert not [*report.glob("stages/fold_*/networks_*")] and len([*report.glob("stages/fold_*/*/answers.npz")]) == 4
+    kept = Command(data, report)
+    assert kept.ends() == (0, []) and sum("done before" in line for line in kept.lines) == 4
+    page = (report / "comparison/comparison.html").read_text()
+    assert all(name in page for name in names)

@@ -15,6 +15,7 @@ from ecg.losses import FocalLoss
 from ecg.networks import POLICIES
 from ecg.peaks import StoredPeaks, peaks_in
 from ecg.resnets import LiSettings
+from ecg.stages import StageFolder
 from ecg.training import TrainingError, TrainingSettings, predict
 
 
@@ -36,7 +37,7 @@ def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, smal
     first = fit()
     assert first.probabilities.shape == (len(stage.asked), 3) and len(first.epochs) == 1
     assert first.ended == "all 1 epochs done"
-    assert sorted(path.name for path in (tmp_path / "round_1_2_leads").iterdir()) == ["result.npz"]
+    assert sorted(path.name for path in tmp_path.glob("round_1_2_leads_*/*")) == ["result.npz"]
 
     def trains(*_):
         raise TrainingError("at work")
@@ -60,6 +61,35 @@ def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, smal
     ):
         with pytest.raises(TrainingError, match="at work"):
             fit(**other)
+
+
+def test_the_time_of_a_stage_that_was_cut_off_adds_up_and_counts_in_a_budget_that_lasts(
+    stage, store, tmp_path, monkeypatch
+):
+    """By a clock by which each of the two epochs takes 100 s, and nothing else any time."""
+    stage = replace(stage, network=replace(stage.network, kernels=()), learning=TrainingSettings(epochs=2, steps=2))
+    keep, now = StageFolder.keep, [0.0]
+
+    def scored(probabilities):
+        now[0] += 100
+        return {}
+
+    def fit(lasting=True):
+        budget = Budget(1, lambda: now[0], lasting)
+        end = budget.end
+        outcome = fitted(stage, store, tmp_path, 0, scored, [].append, budget, 1)
+        return outcome.seconds, end - budget.end, [epoch.epoch for epoch in outcome.epochs]
+
+    def cut(folder, name, arrays):
+        keep(folder, name, arrays)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StageFolder, "keep", cut)
+        fit()
+    now[0] += 5000
+    assert fit() == (200, 100, [1, 2]) and now[0] == 5200
+    assert fit() == (200, 200, [1, 2]) and fit(lasting=False) == (200, 0, [1, 2]) and now[0] == 5200
 
 
 def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ LAYERS = {
     + "resampling signals store survey reasons peaks defects audit scoring rules folds measures waves heart".split()
     + ["synthetic"],
     1: "startup layers networks resnets deformable dcnet losses batches examples devices work".split(),
-    2: "training cleaning ensemble descriptions bundle recipes plan".split(),
+    2: "training cleaning ensemble descriptions bundle recipes plan protocol".split(),
     3: "paper charts review tables report plots figures page scoreboard synopsis comparison wording".split()
     + "fitting method pipeline sample calibration estimate compare arguments options __main__".split(),
 }

@@ -13,7 +13,8 @@ from ecg.headers import RecordError
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.paper import draw_record
 from ecg.peaks import NeuroKitMissing
-from ecg.pipeline import Settings
+from ecg.protocol import Protocol
+from ecg.recipes import ABLATIONS, RECIPES, Settings
 from ecg.records import read_record
 from ecg.synthetic import synthesize
 from ecg.training import TrainingError
@@ -105,6 +106,65 @@ def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
 
     monkeypatch.setattr("ecg.pipeline.train", fail)
     assert ends_with(["train", "data", "model"]).endswith("error: none can be used")
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """What a comparison is called with, in place of one."""
+    calls = []
+    monkeypatch.setattr("ecg.compare.compare", lambda *given: calls.append(given))
+    return calls
+
+
+def test_what_is_compared_is_as_flags_say(compared):
+    main(["compare", "data", "report"])
+    flags = (
+        "--systems cai2021 se_resnet_rhythm --leads 12 2 12 --hours 3 --seed 0 --jobs 1 --batch 8 --precision bfloat16"
+    )
+    main(["compare", "data", "report", *flags.split(), *"--folds 2 --width 4 --depth 18 --epochs 7".split()])
+    main(["compare", "data", "report", "--systems", "ablations", "--leave-out", "georgia"])
+    systems = RECIPES["cai2021"], RECIPES["se_resnet_rhythm"]
+    many = Protocol(systems, (12, 2), 2, None, 3.0, 7, 8, "bfloat16", 4, 18, 0, 1)
+    ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="georgia")
+    assert compared == [(Path("data"), Path("report"), each) for each in (Protocol(), many, ablations)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--systems vgg", "vgg is no system; there are cai2021"),
+        ("--systems cai2021 xie2022 --depth 18", "no network of cai2021, xie2022 has a depth"),
+        ("--depth 19", "depth is 19, expected one of 18, 34"),
+    ],
+)
+def test_comparisons_that_make_no_sense_are_told_in_one_line(compared, flags, said):
+    assert said in ends_with(["compare", "data", "report", *flags.split()])
+    assert not compared
+
+
+@pytest.mark.parametrize("flags", ["--folds 2 --leave-out georgia", "--folds 1", "--leads 5", "--batch 0", "--hours 0"])
+def test_flags_of_a_comparison_that_cannot_be_are_told_with_its_usage(compared, flags, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "data", "report", *flags.split()])
+    assert f"error: argument {flags.split()[-2]}" in capsys.readouterr().err and not compared
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RecordError("none"), TrainingError("none"), NeuroKitMissing("none"), BlockingIOError("none")],
+)
+def test_a_comparison_that_fails_says_so_in_one_line(monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("ecg.compare.compare", fail)
+    assert ends_with(["compare", "data", "report"]).endswith("error: none")
+
+
+def test_a_comparison_does_not_take_an_error_of_the_program_itself_for_the_users(monkeypatch):
+    monkeypatch.setattr("ecg.compare.compare", lambda *arguments: [].index(0))
+    with pytest.raises(ValueError, match="list"):
+        main(["compare", "data", "report"])
 
 
 @pytest.mark.parametrize(

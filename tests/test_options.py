@@ -5,7 +5,7 @@ import pytest
 
 from ecg.cleaning import CleaningSettings, Lumping, Omission
 from ecg.leads import LEAD_SETS
-from ecg.options import add_settings, training_settings, with_named
+from ecg.options import add_settings, recipes, training_settings, with_named
 from ecg.recipes import ABLATIONS, RECIPES, Gate, Settings
 
 
@@ -74,6 +74,14 @@ def test_the_depth_is_that_of_the_rhythm_network_and_the_width_that_of_networks_
             settings(flags)
     with pytest.raises(ValueError, match="depth is 19, expected one of 18, 34, 50, 101, 152"):
         settings("--system se_resnet_rhythm --depth 19")
+
+
+def test_systems_are_compared_in_the_order_of_their_names_each_once():
+    assert recipes(["xie2022", "cai2021", "xie2022"]) == (RECIPES["xie2022"], RECIPES["cai2021"])
+    assert recipes(["ablations"]) == (RECIPES["cai2021"], *ABLATIONS.values()) and len(ABLATIONS) == 7
+    assert recipes(["zhao2022", "ablations", "cai2021-relu"]) == (RECIPES["zhao2022"], *recipes(["ablations"]))
+    with pytest.raises(ValueError, match="vgg is no system"):
+        recipes(["ablations", "vgg"])
 
 
 def test_masks_of_sources_are_as_the_recipe_has_them_where_nothing_is_said():

@@ -109,6 +109,16 @@ def test_what_is_done_apart_is_done_by_another_process_that_is_prepared_and_has_
     assert worker != os.getpid() and (tmp_path / "7").exists() and not alive(worker)
 
 
+def ended():
+    """End this process as the system does where memory is wanting."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_is_done_apart_and_does_not_come_to_its_end_is_told():
+    with pytest.raises(ChildProcessError, match="its process was ended, as by the system where the memory is too sm"):
+        apart(ended, prepare=prepared)
+
+
 def test_an_error_of_what_is_done_apart_is_raised_here():
     with pytest.raises(ValueError, match="no root"):
         apart(squared, -1, prepare=prepared)

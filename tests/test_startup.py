@@ -97,6 +97,24 @@ def test_what_keras_does_not_need_here_is_not_imported_and_can_be_afterwards():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    ("backend", "begun"),
+    [
+        ("tensorflow", "from tensorflow.python.eager.context import context as begun; begun = begun()._context_handle"),
+        ("jax", "from jax._src.xla_bridge import backends_are_initialized as begun; begun = begun()"),
+    ],
+)
+def test_what_compares_leaves_the_devices_to_those_that_train(backend, begun):
+    """An accelerator's memory is taken by whoever first computes something."""
+    code = (
+        "from ecg.startup import start_keras; start_keras(devices=False); import ecg.compare, keras\n"
+        f"{begun}; print(bool(begun)); keras.ops.zeros(1); {begun}; print(bool(begun))"
+    )
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_a_package_that_is_imported_already_stays(monkeypatch):
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     with absent(["json", "colorsys"]):

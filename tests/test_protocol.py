@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecg.folds import folds
+from ecg.headers import RecordError
+from ecg.labels import COLUMN
+from ecg.protocol import Protocol
+from ecg.recipes import SYSTEMS
+
+
+def test_each_fold_is_held_out_once_and_folds_are_alike_in_their_labels(store):
+    protocol = Protocol(folds=3, seed=4)
+    parts = protocol.held_out(store)
+    assert protocol.titles == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
+    assert sorted(np.concatenate(parts)) == list(range(len(store)))
+    for number, part in enumerate(parts):
+        np.testing.assert_array_equal(part, np.flatnonzero(folds(store.labels, 3, 4) == number))
+
+
+@pytest.mark.parametrize("name", ["Georgia", "georgia", "GEORGIA"])
+def test_a_source_is_held_out_by_its_name_in_any_case(name, store):
+    protocol = Protocol(leave_out=name)
+    (part,) = protocol.held_out(store)
+    assert part.tolist() == np.flatnonzero(store.sources == "Georgia").tolist() != []
+    assert protocol.titles == [f"without {name}"]
+
+
+def test_a_source_that_is_not_there_or_is_all_there_is_is_told_with_those_that_are(store):
+    with pytest.raises(RecordError, match=f"0 of {len(store)} .* of georgina; the sources: CPSC, .*, Georgia, Ningbo"):
+        Protocol(leave_out="georgina").held_out(store)
+    alone = store.of(np.flatnonzero(store.sources == "Georgia"))
+    with pytest.raises(RecordError, match=f"{len(alone)} of {len(alone)} recordings are of georgia"):
+        Protocol(leave_out="georgia").held_out(alone)
+
+
+def test_more_folds_than_recordings_are_told(store):
+    with pytest.raises(RecordError, match="4 recordings are too few for 5 folds"):
+        Protocol().held_out(store.of(np.arange(4)))
+    assert not Protocol().own(["Georgia"] * 5).any()
+
+
+def test_all_systems_get_the_same_lead_sets_seed_and_limits():
+    protocol = Protocol(lead_sets=(3, 2), seed=7, jobs=2, epochs=20, batch=16, precision="bfloat16")
+    li, zhao, xie = (SYSTEMS[name] for name in ("li2021", "zhao2022", "xie2022"))
+    training = replace(zhao.training, epochs=20, batch=16, precision="bfloat16")
+    assert protocol.settings(zhao) == replace(zhao, lead_sets=(3, 2), seed=7, jobs=2, training=training)
+    assert protocol.settings(xie).training.batch == xie.training.batch == 8
+    assert (protocol.settings(li).training.epochs, protocol.settings(li).pretraining.epochs) == (20, 20)
+    assert protocol.settings(li).pretraining.batch == 16
+    assert replace(protocol, epochs=30).settings(li).pretraining.epochs == 20
+    assert Protocol().settings(zhao) == zhao and Protocol().systems == tuple(SYSTEMS.values())
+
+
+def test_networks_have_the_sizes_given_where_there_are_such():
+    systems = tuple(SYSTEMS[name] for name in ("cai2021", "xie2022", "se_resnet_rhythm"))
+    cai, xie, rhythm = map(Protocol(systems, width=8, depth=18).settings, systems)
+    assert (cai.network.width, rhythm.network.width, rhythm.network.depth) == (8, 8, 18)
+    assert xie.network == systems[1].network
+    with pytest.raises(ValueError, match="no network of cai2021, xie2022 has a depth"):
+        Protocol(systems[:2], width=8, depth=18)
+    with pytest.raises(ValueError, match="depth is 19, expected one of 18, 34"):
+        Protocol(systems, depth=19)
+
+
+def test_the_hours_are_shared_by_systems_and_parts():
+    assert Protocol(hours=30).share(3) == 2 and Protocol(leave_out="georgia", hours=30).share(3) == 10
+    assert Protocol().share(3) is None
+
+
+def test_what_cannot_learn_is_told_by_the_first_part_without_which_too_little_is_left(store):
+    zhao, rhythm = SYSTEMS["zhao2022"], SYSTEMS["se_resnet_rhythm"]
+    few = store.of(np.arange(10))
+    protocol, parts = Protocol((zhao, rhythm), folds=2), [np.array([0]), np.arange(1, 7)]
+    labels = np.zeros_like(few.labels)
+    labels[:, COLUMN["NSR"]] = labels[6:, COLUMN["AF"]] = True  # of which those before have one class alone
+    few = replace(few, labels=labels, beside=np.zeros_like(few.beside))
+    assert protocol.lacking(zhao, few, [parts[0], np.arange(5)]) == ""
+    assert protocol.lacking(zhao, few, parts) == "fold 2 of 2: 4 of 4 recordings can be used, and training needs 5"
+    alone = "have one alone of the classes NSR, AF, AFL, IAVB, SB, STach, PVC, and training needs 2"
+    assert protocol.lacking(rhythm, few, parts) == f"fold 2 of 2: 1 of 4 recordings {alone}"
+    none = replace(few, labels=np.zeros_like(labels))
+    assert protocol.lacking(zhao, none, parts) == "fold 1 of 2: none of 9 recordings has a diagnosis that is trained"
