@@ -37,7 +37,7 @@ NOTES = (
     "The time of training is that of all networks that a lead set takes, the mean over the folds, and it alone counts "
     "against the time limit: preparing recordings and finding their peaks is done once for all systems and counted for "
     "none. A system with trainings that the limit ended has not converged, and would score otherwise with more time.",
-    "The time of answering is for each of many recordings at once, from where they lie prepared.",
+    "The time of answering is the median of some dozens of single recordings, without reading and filtering.",
 )
 
 
