@@ -6,7 +6,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
-from multiprocessing import get_context
 
 from joblib import Parallel, cpu_count, delayed
 
@@ -41,8 +40,9 @@ def apart(function, *arguments, prepare):
     `prepare` is called there before anything that the function needs is imported. What is raised there is raised here,
     and ChildProcessError where the process ends before it has returned anything.
     """
-    # A fork of a process whose libraries have threads, as Keras' have, may wait for ever for what one of them held.
-    with ProcessPoolExecutor(1, get_context("spawn"), prepare) as processes:
+    # What is to do one task alone is spawned and not forked, by the documentation of max_tasks_per_child. A fork of a
+    # process whose libraries have threads, as Keras' have, may wait for ever for what one of them held.
+    with ProcessPoolExecutor(1, initializer=prepare, max_tasks_per_child=1) as processes:
         try:
             return processes.submit(_alone, function, arguments, os.getpid()).result()
         except BrokenProcessPool:
