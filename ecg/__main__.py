@@ -8,11 +8,12 @@ import argparse
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ecg.arguments import given, picture, positive, proportion, share, whole
 from ecg.leads import LEAD_SETS
-from ecg.options import add_omission, add_settings, recipe, training_settings
+from ecg.options import add_omission, add_settings, recipe, training_settings, with_named
 from ecg.reasons import printable
 from ecg.startup import start_keras
 
@@ -133,13 +134,14 @@ def plot(commands):
 
 
 def ask(folder, header, recording):
-    """Return what the model in a folder says of a recording: its probabilities and thresholds, by these names."""
+    """Return what the model in a folder says of a recording: its probabilities, outputs and thresholds, by name."""
     start_keras()
     from ecg.bundle import ModelError, load_bundle
 
     with reported(ModelError):
         bundle = load_bundle(folder, header.lead_names)
-    return {"probabilities": bundle.probabilities(header, recording), "thresholds": bundle.rule.thresholds}
+    said = bundle.prediction(header, recording)
+    return {"probabilities": said.probabilities, "outputs": said.outputs, "thresholds": said.thresholds}
 
 
 def review(commands):
@@ -156,13 +158,13 @@ def review(commands):
     def run(arguments):
         start_keras()
         from ecg import review
-        from ecg.cleaning import CleaningSettings, Omission
+        from ecg.cleaning import CleaningSettings
         from ecg.headers import RecordError
 
         with reported(RecordError, ValueError):
-            named = tuple(Omission((source,), classes) for source, classes in arguments.omission)
-            omissions = CleaningSettings().omissions + named
-            review.review(arguments.model, arguments.data, arguments.output, omissions,
+            believed = [replace(rule, relabel=False) for rule in CleaningSettings().omissions]
+            cleaning = CleaningSettings(omissions=with_named(believed, arguments.omission, relabels=False))
+            review.review(arguments.model, arguments.data, arguments.output, cleaning.omissions,
                           **given(pictures=arguments.pictures))  # fmt: skip
 
     parser.set_defaults(run=run)

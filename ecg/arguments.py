@@ -77,11 +77,11 @@ def pair(text):
 
 
 def diagnosis(text):
-    """Read the Challenge's abbreviation of a class that is trained."""
-    from ecg.labels import EMPTY  # where it is asked for, so that help is instant
+    """Read the Challenge's abbreviation of a scored class."""
+    from ecg.labels import ABBREVIATIONS  # where it is asked for, so that help is instant
 
-    if text not in EMPTY:
-        raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(EMPTY)}")
+    if text not in ABBREVIATIONS:
+        raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(ABBREVIATIONS)}")
     return text
 
 

@@ -1,6 +1,6 @@
 """Which recordings, cut how, go together: a pure plan, then the arrays, then the next ones while the present are used.
 
-A batch holds signals of one length. By the method nothing is ever padded; other systems have one length for all.
+A batch holds signals of one length. By the method nothing is ever padded; a network of another system sees one length.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -24,17 +24,23 @@ class Window:
     """How much of a recording a network sees at once; by the default, the method's, as much as there is.
 
     length: samples, None for any; fill: what shorter recordings are filled up with at their end, zeros or themselves
-    repeated; overlap: samples that the pieces have in common, at the least, in which a longer one is answered. Raises
-    ValueError where these do not go together.
+    repeated; overlap: samples that the pieces have in common, at the least, in which a longer one is answered; spared:
+    samples that it may have too many, at the most, before there is one more piece. Raises ValueError where these do
+    not go together.
     """
 
     length: int | None = None
     fill: str = ZEROS
     overlap: int = 0
+    spared: int = 0
 
     def __post_init__(self):
-        if self.fill not in (ZEROS, REPEATED) or not 0 <= self.overlap < (1 if self.length is None else self.length):
-            raise ValueError(f"a window of {self.length} samples, filled with {self.fill!r}, overlap {self.overlap}")
+        most = 0 if self.length is None else self.length // 2  # more would be answered many times over
+        good = self.length is None or self.length > 0
+        good &= 0 <= self.overlap <= most and 0 <= self.spared <= most
+        if not good or self.fill not in (ZEROS, REPEATED):
+            raise ValueError(f"a window of {self.length} samples, filled with {self.fill!r}, overlap {self.overlap}, "
+                             f"{self.spared} spared")  # fmt: skip
 
     @property
     def steps(self):
@@ -44,11 +50,14 @@ class Window:
     def starts(self, samples):
         """Return where the pieces begin in which a recording is answered, evenly from its first to its last sample.
 
-        Of L samples there are ceil((L - length) / (length - overlap)) + 1 pieces (Zhao et al. 2022), or one.
+        Of L samples there are ceil((L - length) / (length - overlap)) + 1 pieces (Zhao et al. 2022), or one, of those
+        in the middle, where the L - length are spared.
         """
         beyond = 0 if self.length is None else max(int(samples) - self.length, 0)
-        last = -(-beyond // (self.length - self.overlap)) if beyond else 0
-        return beyond * np.arange(last + 1) // max(last, 1)
+        if beyond <= self.spared:
+            return np.array([beyond // 2])
+        last = -(-(beyond - self.spared) // (self.length - self.overlap))
+        return beyond * np.arange(last + 1) // last
 
     def put(self, window, samples):
         """Fill a window (length, leads) up, in place, of which the first samples are a recording's, all it has."""

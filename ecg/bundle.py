@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ecg.descriptions import CLASSES, ModelError, check, described, description,
 from ecg.ensemble import Ensemble, Group, Member
 from ecg.files import aside, read_bytes
 from ecg.headers import parse_header
-from ecg.labels import EMPTY, expand
+from ecg.labels import TRAINED_CLASSES, expand
 from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
 from ecg.person import person
 from ecg.rules import Rule
@@ -26,12 +27,26 @@ DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, Arithmetic
            UserWarning)  # fmt: skip
 
 
+class Prediction(NamedTuple):
+    """What a model says of a recording, of the 26 classes: (26,) each.
+
+    probabilities float32, 0 for a class that its networks were not asked for; outputs bool, whether it is answered, by
+    the model's Rule; thresholds, NaN where none decides; asked bool, whether networks were asked for it: those of the
+    group that a gate chose tell some of the classes only.
+    """
+
+    probabilities: np.ndarray
+    outputs: np.ndarray
+    thresholds: np.ndarray
+    asked: np.ndarray
+
+
 @dataclass(frozen=True)
 class Bundle:
     """The networks of a system for a lead set and how their probabilities become answers: all that an answer needs.
 
     `mended` counts the recordings answered so far in which faults of a kind were mended (ecg.signals.Repair).
-    ValueError where what is answered for nothing is not a class that is trained, or a threshold is not a number.
+    ValueError where a class that the rule names is none that the networks tell, or a threshold is not a number.
     """
 
     leads: tuple[str, ...]
@@ -43,43 +58,26 @@ class Bundle:
     @classmethod
     def of_one(cls, leads, settings, thresholds, network, empty=None):
         """Return a Bundle of one network for the classes of the method, built by its settings, for a lead set."""
-        group = Group(EMPTY, (Member(tuple(leads), settings, network),))
+        group = Group(TRAINED_CLASSES, (Member(tuple(leads), settings, network),))
         return cls(tuple(leads), Ensemble(group), Rule(thresholds, empty=empty))
 
     def __post_init__(self):
-        if self.rule.empty not in (None, *EMPTY):
-            raise ValueError(f"empty is {self.rule.empty!r}, expected None or one of {', '.join(EMPTY)}")
+        self.rule.check(self.ensemble.general.classes)
         if not np.isfinite(self.rule.thresholds).all():
             raise ValueError(f"thresholds are {self.rule.thresholds}, expected numbers")
 
-    @property
-    def thresholds(self):
-        """The thresholds of the 26 classes: (26,)."""
-        return self.rule.thresholds
-
-    @property
-    def known(self):
-        """Which of the 26 classes the networks tell: (26,) bool."""
-        columns = self.ensemble.general.columns
-        return expand(np.ones(len(columns), bool), columns)
-
-    def probabilities(self, header, recording):
-        """Return the probabilities of the 26 classes, (26,) float32, for a Header and its stored integers (L, T).
-
-        Classes that the system does not know have 0. Raises SignalError where the recording cannot be used.
-        """
-        return expand(self._probabilities(header, recording), self.ensemble.general.columns)
-
-    def _probabilities(self, header, recording):
-        """Return the probabilities (K,) of the system's classes.
+    def prediction(self, header, recording):
+        """Return the Prediction for a Header and its stored integers (L, T).
 
         A recording of more than 144 s, the longest that training sees, is answered in equal parts, one at a time in
         memory, all with the gain that its beginning shows to be right. A part without a valid sample says nothing.
+        Raises SignalError where the recording cannot be used.
         """
         recording, kinds = by_leads(header, recording), set()
 
         def parts():
-            for piece in pieces(header, recording):
+            yield beginning
+            for piece in later:
                 yield cache(partial(signal_of, piece))
 
         def signal_of(piece, preparation, leads):
@@ -87,9 +85,14 @@ class Bundle:
             kinds.update(repair.kind for repair in prepared.repairs)
             return prepared.signal
 
-        probabilities = self.ensemble.probabilities(parts, person(header.age, header.sex))
+        first, *later = pieces(header, recording)
+        beginning = cache(partial(signal_of, first))  # once for a gate and whom it asks; few recordings have more parts
+        probabilities, asked = self.ensemble.probabilities(parts, person(header.age, header.sex))
+        columns = self.ensemble.general.columns
         self.mended.update(kinds)
-        return probabilities
+        asked = expand(asked, columns)
+        thresholds = np.where(asked & (not self.rule.exclusive), self.rule.thresholds, np.nan)
+        return Prediction(expand(probabilities, columns), self.rule.answers(probabilities, columns), thresholds, asked)
 
     def answer(self, header_text, recording):
         """Return the codes of the 26 classes, 0 or 1 for each, and its probability, as the Challenge's drivers ask.
@@ -97,9 +100,8 @@ class Bundle:
         Raises HeaderError or SignalError where the recording cannot be used.
         """
         name = next(iter(header_text.split(maxsplit=1)), "header")
-        columns = self.ensemble.general.columns
-        probabilities = self._probabilities(parse_header(header_text, name), recording)
-        return list(CLASSES), self.rule.answers(probabilities, columns).astype(int), expand(probabilities, columns)
+        found = self.prediction(parse_header(header_text, name), recording)
+        return list(CLASSES), found.outputs.astype(int), found.probabilities
 
 
 def save_bundle(bundle, folder):

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from ecg.labels import ABBREVIATIONS, DROPPED
+from ecg.labels import ABBREVIATIONS, TRAINED
 from ecg.paper import INK, MARKS
 from ecg.scoring import SINUS, credit
 
@@ -87,11 +87,11 @@ def peak_chart(recordings):
     return figure
 
 
-def class_chart(labelled, precision, recall, title, subtitle):
+def class_chart(labelled, precision, recall, title, subtitle, told=TRAINED):
     """Draw precision and recall of the classes, the most frequent on top.
 
-    Takes how many recordings have the class, and the two rates, NaN where they do not exist: (26,) each. Classes
-    neither labelled nor answered are named below the chart.
+    Takes how many recordings have the class, and the two rates, NaN where they do not exist: (26,) each; told: the
+    columns of the classes that are trained. Classes neither labelled nor answered are named below the chart.
     """
     seen = ~(np.isnan(precision) & np.isnan(recall))
     order = [column for column in np.argsort(labelled, kind="stable") if seen[column]]
@@ -103,7 +103,7 @@ def class_chart(labelled, precision, recall, title, subtitle):
                  label="recall: of the labelled, how many are answered")  # fmt: skip
     axes.scatter(precision[order], height, 46, BLUE, zorder=4,
                  label="precision: of the answered, how many are labelled")  # fmt: skip
-    names = [f"{ABBREVIATIONS[c]} (not trained)" if ABBREVIATIONS[c] in DROPPED else ABBREVIATIONS[c] for c in order]
+    names = [ABBREVIATIONS[column] + " (not trained)" * (column not in told) for column in order]
     axes.set_yticks(height, names)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(order) - 0.3))
     _right_column(axes, height, [f"{labelled[column]:,}" for column in order], "labelled")

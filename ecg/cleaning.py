@@ -4,12 +4,12 @@ All here are pure functions of labels, sources and probabilities; ``ecg.method``
 Source of the method: Cai et al. 2021.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from ecg.labels import ABBREVIATIONS, COLUMN, CPSC_LABELS, TRAINED
+from ecg.labels import ABBREVIATIONS, COLUMN, CPSC_LABELS, TRAINED_CLASSES
 
 SURE_PRESENT = 0.9  # above it, an absent label is masked
 SURE_ABSENT = 0.1  # below it, a present label is masked
@@ -31,11 +31,10 @@ class Lessons(NamedTuple):
     lacking: str
 
 
-def _check(classes):
-    unknown = [name for name in classes if name not in COLUMN or COLUMN[name] not in TRAINED]
-    if unknown:
-        trained = ", ".join(ABBREVIATIONS[column] for column in TRAINED)
-        raise ValueError(f"{', '.join(unknown)}: the classes that are trained are {trained}")
+def check_classes(classes, trained=TRAINED_CLASSES):
+    """Raise ValueError where one of the classes, abbreviations, is none of those that are trained."""
+    if unknown := [name for name in classes if name not in trained]:
+        raise ValueError(f"{', '.join(unknown)}: the classes that are trained are {', '.join(trained)}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Lumping:
     relabel: bool = True
 
     def __post_init__(self):
-        _check(self.classes)
+        check_classes(self.classes)
         if not len(self.classes) == len(set(self.classes)) == 2:
             raise ValueError(f"{', '.join(self.sources)} lumps two classes together, not {', '.join(self.classes)}")
 
@@ -108,10 +107,11 @@ class Lumping:
 
 @dataclass(frozen=True)
 class Omission:
-    """Sources that label these of the trained classes only, as CPSC does, and say nothing of the others.
+    """Sources that label these classes only, as CPSC does, and say nothing of the others.
 
-    relabel: whether the others are added, or believed to be absent. Raises ValueError where one of the classes is not
-    trained, or all of them are labelled.
+    relabel: whether a network adds those of the others that the default trains, or they are believed to be absent.
+    Raises ValueError where it does and one of the classes is not trained, where one is not scored, or where all of them
+    are labelled.
     """
 
     sources: tuple[str, ...] = ("CPSC",)
@@ -119,7 +119,7 @@ class Omission:
     relabel: bool = True
 
     def __post_init__(self):
-        _check(self.labelled)
+        check_classes(self.labelled, TRAINED_CLASSES if self.relabel else ABBREVIATIONS)
         if not len(self.columns):
             raise ValueError(f"{', '.join(self.sources)} omits no class")
 
@@ -130,8 +130,9 @@ class Omission:
 
     @property
     def columns(self):
-        """The trained classes that these sources omit, (K,), of 26."""
-        return np.array([column for column in TRAINED if ABBREVIATIONS[column] not in self.labelled])
+        """The classes that these sources omit, (K,), of 26, those that are trained where a network adds them."""
+        classes = TRAINED_CLASSES if self.relabel else ABBREVIATIONS
+        return np.array([COLUMN[name] for name in classes if name not in self.labelled], int)
 
     def probabilities(self, answers):
         """Return the probabilities (m, K) of these classes, which are the network's answers."""
@@ -195,6 +196,16 @@ class CleaningSettings:
                 together.setdefault((type(rule), classes), []).extend(rule.sources)
         return tuple(kind(tuple(sources), classes) for (kind, classes), sources in together.items())
 
+    def as_done(self, relabellings):
+        """Return the same with the omissions believed of which no network could be trained.
+
+        Takes the Relabelling of each of its rules, in their order.
+        """
+        undone = [rule for rule, one in zip(self.rules, relabellings, strict=True) if one.lacking]
+        sources = {name for rule in undone if isinstance(rule, Omission) for name in rule.sources}
+        believed = [replace(rule, relabel=rule.relabel and sources.isdisjoint(rule.sources)) for rule in self.omissions]
+        return replace(self, omissions=tuple(believed))
+
 
 class Relabelling(NamedTuple):
     """What came of a rule: m recordings judged, K classes.
@@ -226,13 +237,13 @@ def source_masks(targets, sources, columns, omissions):
     """Return where the labels count, by class and source: (N, K) float32, 0 where the source does not label the class.
 
     Takes targets (N, K), sources (N,), the columns (K,) of the classes, and the Omissions: their sources label the
-    classes that they say, unless they are relabelled; another source labels those that it has a recording of (Li et
-    al. 2021, where the mask is drawn by hand).
+    classes that they say, and those that were added by a network; another source labels those that it has a recording
+    of (Li et al. 2021, where the mask is drawn by hand).
     """
     masks, told = np.ones(targets.shape, np.float32), {}
     for rule in omissions:
-        if not rule.relabel:
-            told |= dict.fromkeys(rule.sources, np.isin(columns, [COLUMN[name] for name in rule.labelled]))
+        labelled = [COLUMN[name] for name in rule.labelled]
+        told |= dict.fromkeys(rule.sources, np.isin(columns, [*labelled, *(rule.columns if rule.relabel else ())]))
     for source in np.unique(sources).tolist():
         rows = sources == source
         masks[rows] = told.get(source, targets[rows].any(axis=0))

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ecg.budget import Budget
-from ecg.comparison import differing, write_comparison
+from ecg.comparison import write_comparison
 from ecg.fitting import PROGRAM as NETWORKS
 from ecg.folds import folds
 from ecg.headers import RecordError
@@ -24,6 +24,7 @@ from ecg.progress import duration
 from ecg.recipes import SYSTEMS, Settings
 from ecg.stages import StageFolder, fingerprint, program
 from ecg.startup import start_keras
+from ecg.wording import differing
 
 STAGES = "stages"  # folder in the report's, for stores and what each system has learnt
 ANSWERS = "answers"  # what a StageFolder keeps of a system and a fold
@@ -204,5 +205,5 @@ def facts_of(data, plan, systems, store):
         "epochs of each network at the most": plan.epochs or "as the system has them",
         "seed": plan.seed,
         "versions": f"keras {keras.version()} on {keras.backend.backend()}, numpy {np.__version__}",
-        "settings that differ": differing({one.system: asdict(one) for one in systems}),
+        "settings that differ": differing(systems),
     }

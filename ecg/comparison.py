@@ -8,10 +8,12 @@ from ecg.files import aside
 from ecg.labels import ABBREVIATIONS
 from ecg.measures import MEASURES, OF_CLASSES, RESAMPLES, measure
 from ecg.report import write_tables
-from ecg.stages import flattened
 from ecg.synopsis import html, markdown
 
 FOLDER = "comparison"
+# Columns: recordings that have a class by their labels, that are answered so, and that are so rightly.
+ANSWERS_BY_CLASS = ("labelled", "optimised", "optimised rightly", "answered", "answered rightly")
+COSTS = ("networks", "weights", "training seconds", "epochs", "ended by the time limit", "answering seconds")
 
 
 def write_comparison(folder, comparison, facts, resamples=RESAMPLES, seed=0):
@@ -33,17 +35,6 @@ def write_comparison(folder, comparison, facts, resamples=RESAMPLES, seed=0):
     return Path(folder) / FOLDER / "comparison.html"
 
 
-def differing(settings):
-    """Return as a table the settings in which systems differ, by the system dicts that may hold dicts.
-
-    A row for each setting, a column for each system; empty where a system has no such setting.
-    """
-    flat = {system: flattened(values) for system, values in settings.items()}
-    names = dict.fromkeys(name for values in flat.values() for name in values)
-    rows = [(name, *(str(values.get(name, "")) for values in flat.values())) for name in names]
-    return [("setting", *flat), *(row for row in rows if len(set(row[1:])) > 1)]
-
-
 def fact_tables(facts):
     """Return the facts as tables by name: one of those that are a text or number, and those that are tables."""
     plain = [(name, value) for name, value in facts.items() if not isinstance(value, list)]
@@ -54,19 +45,18 @@ def fact_tables(facts):
 
 def tables(comparison, found):
     """Return all tables of a comparison by name, of estimates with the ends of their intervals."""
-    labels, trials = comparison.labels, comparison.trials
-    overall, differences, by_class, parts, costs = [], [], [], {"source": [], "fold": []}, []
-    for place, trial in enumerate(trials):
-        name, covered = (trial.system, trial.leads), comparison.covered(trial)
-        overall.append((*name, int(covered.sum()), *_spread(found.overall[place], MEASURES)))
-        costs.append((*name, trial.parameters, trial.training_seconds, trial.answering_seconds))
+    labels, overall, differences, by_class, parts, costs = comparison.labels, [], [], [], {"source": [], "fold": []}, []
+    for place, trial in enumerate(comparison.trials):
+        name = trial.system, trial.leads
+        overall.append((*name, len(labels), *_spread(found.overall[place], MEASURES)))
+        costs.append((*name, trial.networks, trial.parameters, trial.training_seconds, trial.epochs, trial.cut,
+                      trial.answering_seconds))  # fmt: skip
         if found.differences[place]:
-            first = trials[comparison.first(trial)]
-            both = int((covered & comparison.covered(first)).sum())
-            differences.append((*name, first.system, both, *_spread(found.differences[place], MEASURES)))
-        answers = trial.optimised
-        counts = [kind[covered].sum(axis=0).tolist() for kind in (labels, answers, labels & answers)]
-        for column, count in enumerate(zip(*counts, strict=True)):
+            first = comparison.trials[comparison.first(trial)]
+            differences.append((*name, first.system, *_spread(found.differences[place], MEASURES)))
+        kinds = labels, trial.optimised, labels & trial.optimised, trial.answers, labels & trial.answers
+        counts = np.array([kind.sum(axis=0) for kind in kinds]).T.tolist()
+        for column, count in enumerate(counts):
             estimates = {kind: values[:, column] for kind, values in found.by_class[place].items()}
             known = int(trial.known[column])
             by_class.append((*name, ABBREVIATIONS[column], known, *count, *_spread(estimates, OF_CLASSES)))
@@ -75,17 +65,16 @@ def tables(comparison, found):
             ("fold", comparison.folds, found.by_fold[place]),
         ):
             for group, estimates in measured.items():
-                number = int((covered & (groups == group)).sum())
-                parts[kind].append((*name, group, number, *_spread(estimates, MEASURES)))
+                parts[kind].append((*name, group, int((groups == group).sum()), *_spread(estimates, MEASURES)))
     header = ("system", "leads")
     return {
         "recordings": recordings(comparison),
         "overall": [(*header, "recordings", *_ends(MEASURES)), *overall],
-        "differences": [(*header, "minus", "recordings", *_ends(MEASURES)), *differences],
-        "by_class": [(*header, "class", "known", "labelled", "answered", "both", *_ends(OF_CLASSES)), *by_class],
+        "differences": [(*header, "minus", *_ends(MEASURES)), *differences],
+        "by_class": [(*header, "class", "known", *ANSWERS_BY_CLASS, *_ends(OF_CLASSES)), *by_class],
         "by_source": [(*header, "source", "recordings", *_ends(MEASURES)), *parts["source"]],
         "by_fold": [(*header, "fold", "recordings", *_ends(MEASURES)), *parts["fold"]],
-        "costs": [(*header, "weights", "training seconds", "answering seconds"), *costs],
+        "costs": [(*header, *COSTS), *costs],
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ecg.batches import Window
 from ecg.ensemble import KIND_OF, KINDS, View
 from ecg.files import read_bytes
-from ecg.labels import BESIDE, EMPTY, SCORED
+from ecg.labels import BESIDE, SCORED, scored_among
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.resampling import Preparation
 from ecg.rules import Rule
@@ -99,7 +99,7 @@ def read_description(path, count):
         check(set(classes) <= set(known), path, f"classes of {name}", classes, f"some of {', '.join(known)}")
         for one in members:
             check(set(one.leads) <= set(leads), path, "leads", one.leads, f"some of {', '.join(leads)}")
-    return Description(saved["system"], _rule(saved["rule"], path), groups)
+    return Description(saved["system"], _rule(saved["rule"], known, path), groups)
 
 
 def check(holds, path, what, found, expected):
@@ -140,15 +140,15 @@ def _is_list_of(value, names, most=MOST):
     return isinstance(value, list) and 0 < len(value) <= most and all(each in names for each in value)
 
 
-def _rule(saved, path):
-    """Return the Rule that a JSON file has."""
+def _rule(saved, classes, path):
+    """Return the Rule that a JSON file has, of a model that tells these classes."""
+    known = scored_among(classes)
     _check_keys(saved, [field.name for field in fields(Rule)], path, "the list of the rule's parts")
     check(isinstance(saved["exclusive"], bool), path, "exclusive", saved["exclusive"], "true or false")
-    check(saved["empty"] in (None, *EMPTY), path, "empty", saved["empty"], f"null or one of {', '.join(EMPTY)}")
+    check(saved["empty"] in (None, *known), path, "empty", saved["empty"], f"null or one of {', '.join(known)}")
     pairs = saved["pairs"]
-    scored = NAMES[: len(SCORED)]
-    good = isinstance(pairs, list) and all(_is_list_of(pair, scored, 2) and len(pair) == 2 for pair in pairs)
-    check(good, path, "pairs", pairs, "a list of pairs of classes")
+    good = isinstance(pairs, list) and all(_is_list_of(pair, known, 2) and len(pair) == 2 for pair in pairs)
+    check(good, path, "pairs", pairs, f"a list of pairs of {', '.join(known)}")
     thresholds = saved["thresholds"]
     _check_keys(thresholds, CLASSES, path, "the list of thresholds")
     for name, value in thresholds.items():

@@ -12,7 +12,7 @@ from functools import lru_cache
 import keras
 from keras import ops
 
-from ecg.losses import Joined
+from ecg.losses import Joined, averaged_by_weight
 
 APART = 2**24  # steps, more than an epoch has; the counters of the devices' dropout on TensorFlow differ by so many
 
@@ -125,8 +125,7 @@ class LossOverAll(keras.losses.Loss):
         import tensorflow as tf
 
         y_true, y_pred, weights = (ops.convert_to_tensor(x, self.dtype) for x in (y_true, y_pred, sample_weight))
-        by_weight = self.loss.reduction == "mean_with_sample_weight"
-        total = ops.sum(weights if by_weight else ops.ones_like(weights))
+        total = ops.sum(weights if averaged_by_weight(self.loss) else ops.ones_like(weights))
         if device := tf.distribute.get_replica_context():
             total = device.all_reduce(tf.distribute.ReduceOp.SUM, total)
         return ops.divide_no_nan(ops.sum(self.loss.call(y_true, y_pred) * weights), total)

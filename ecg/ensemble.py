@@ -153,16 +153,17 @@ class Ensemble:
         return sum(member.network.count_params() for group in self.groups.values() for member in group.members)
 
     def probabilities(self, parts, person):
-        """Return the probabilities (K,) of one recording, for the general group's classes.
+        """Return the probabilities (K,) of one recording, for the general group's classes, and which were asked for.
+
+        The latter, (K,) bool, are the classes of the group that answers; the others have 0.
 
         `parts` is called for an iterator over the recording's parts, of 144 s at the most. A part is a function of a
         Preparation and the names of leads, which returns its signal (T, leads) float32, mV, or raises SignalError: then
         it says nothing. Where no part says anything, the error is raised. `person` (5,) is that of ecg.person.
         """
-        if self.gate and self.gate.probabilities(parts, person)[0] > SURE:
-            special = self.special.probabilities(parts, person)
-            return among(special, self.special.columns, self.general.columns)
-        return self.general.probabilities(parts, person)
+        special = self.gate and self.gate.probabilities(parts, person)[0] > SURE
+        group, columns = self.special if special else self.general, self.general.columns
+        return among(group.probabilities(parts, person), group.columns, columns), np.isin(columns, group.columns)
 
     def predicted(self, stores, records, title):
         """Return the probabilities (n, K) of recordings of stores, by their Preparation, and places in them (n,)."""

@@ -59,10 +59,10 @@ BESIDE = (
 ABBREVIATIONS = tuple(diagnosis.abbreviation for diagnosis in SCORED)
 COLUMN = {abbreviation: column for column, abbreviation in enumerate(ABBREVIATIONS)}
 
-# Fewer than 700 recordings in the public training data: never trained, always 0 in the answer.
+# Fewer than 700 recordings in the public training data: by the default never trained, and always 0 in the answer.
 DROPPED = ("BBB", "Brady", "LPR", "PRWP")
 TRAINED = np.array([column for column, name in enumerate(ABBREVIATIONS) if name not in DROPPED])
-EMPTY = tuple(ABBREVIATIONS[column] for column in TRAINED)  # what an empty answer may be replaced by
+TRAINED_CLASSES = tuple(ABBREVIATIONS[column] for column in TRAINED)
 
 # Ventricular ectopic beats are not scored; the method counts them as premature ventricular contractions.
 MERGED = {"164884008": "PVC"}
@@ -136,6 +136,11 @@ def class_columns(names):
     """Return the columns of classes, by their abbreviations, among the 26 scored ones and those beside: (K,)."""
     known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in BESIDE))
     return np.array([known.index(name) for name in names])
+
+
+def scored_among(names):
+    """Return those of classes, abbreviations, that are scored, in their order: a tuple."""
+    return tuple(name for name in names if name in COLUMN)
 
 
 def expand(values, columns=TRAINED):

@@ -1,9 +1,10 @@
 """The losses: one value a label, so that a mask is a sample weight of the labels' shape, and how two are joined.
 
-All take labels and probabilities (B, K); those of the two rounds are averaged over the labels that are not masked.
+All take labels and probabilities (B, K), and are averaged over the labels that are not masked: by their weights.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 SMALLEST = 1e-7  # keeps the logarithm finite
@@ -39,14 +40,7 @@ class FocalLoss(MaskableLoss):
 
 
 class CrossEntropy(MaskableLoss):
-    """The loss of relabelling, for which the paper gives none: cross-entropy, by which probabilities are what they say.
-
-    It is averaged over the labels, not over their weights: else, where the rarer of two classes weighs more, a batch
-    with few of it would count for as much as one with many, and the rarer class for less than it should.
-    """
-
-    def __init__(self):
-        super().__init__("sum_over_batch_size")
+    """Cross-entropy, by which probabilities are what they say: of Zhao et al. 2022, of a gate, and of relabelling."""
 
     def positive(self, p):
         """Return -log p."""
@@ -75,10 +69,14 @@ class AsymmetricLoss(MaskableLoss):
 
 
 class SquaredError(keras.losses.Loss):
-    """The squared error of numbers (B, K), such as those of peaks on a grid (ecg.peaks), averaged over all of them."""
+    """The squared error of numbers (B, K), such as those of peaks on a grid (ecg.peaks), averaged by their weights.
+
+    Li et al. 2021 give the weights, but not what the sum is divided by. By all numbers, most of which weigh nothing,
+    the share that the paper gives it would count for next to nothing.
+    """
 
     def __init__(self):
-        super().__init__(reduction="sum_over_batch_size")
+        super().__init__(reduction="mean_with_sample_weight")
 
     def call(self, y_true, y_pred):
         """Return the squared error of each number: (B, K)."""
@@ -143,6 +141,37 @@ class CategoricalCrossEntropy(MaskableLoss):
     def negative(self, p):
         """Return 0."""
         return ops.zeros_like(p)
+
+
+class Whole:
+    """What a loss is for all of a set that comes in parts, so that not all answers need be in memory at once."""
+
+    def __init__(self, loss):
+        self.parts = [(loss, slice(None), 1.0)]
+        if isinstance(loss, Joined):
+            ends = np.cumsum(loss.widths).tolist()
+            columns = [slice(end - width, end) for end, width in zip(ends, loss.widths, strict=True)]
+            self.parts = [each for each in zip(loss.losses, columns, loss.shares, strict=True) if each[2]]
+        self.totals, self.weights = np.zeros((2, len(self.parts)))
+
+    def add(self, y_true, y_pred, sample_weight):
+        """Add a part: labels, answers and weights (B, K)."""
+        for place, (loss, columns, _) in enumerate(self.parts):
+            weights = sample_weight[:, columns]
+            each = np.asarray(ops.convert_to_numpy(loss.call(y_true[:, columns], y_pred[:, columns])))
+            self.totals[place] += (each * weights).sum(dtype=np.float64)
+            self.weights[place] += weights.sum(dtype=np.float64) if averaged_by_weight(loss) else weights.size
+
+    @property
+    def value(self):
+        """The loss of all that was added, 0 where nothing of it counts."""
+        means = self.totals / np.where(self.weights > 0, self.weights, 1)
+        return float(means @ [share for _, _, share in self.parts])
+
+
+def averaged_by_weight(loss):
+    """Return whether a loss is divided by the sum of the weights, and not by how many labels there are."""
+    return loss.reduction == "mean_with_sample_weight"
 
 
 # By the names that settings have for them.

@@ -23,7 +23,8 @@ from ecg.scoring import (
 
 OPTIMISED, ANSWERED, AT_HALF = "metric optimised", "metric as answered", "metric at 0.5"
 METRICS = (OPTIMISED, ANSWERED, AT_HALF)
-OF_CLASSES = ("AUROC", "AUPRC", "F1")  # of each class, and their means over the classes that are labelled
+AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED = "AUROC", "AUPRC", "F1 optimised", "F1 as answered"
+OF_CLASSES = (AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED)  # of each class, and their means over those that are labelled
 MEASURES = (*METRICS, *OF_CLASSES)
 RESAMPLES = 1000
 ENDS = (2.5, 97.5)  # percent of the resamples that lie below an interval's ends
@@ -36,8 +37,9 @@ class Trial:
 
     probabilities (N, 26) float32, 0 for a class that the system does not know; answers (N, 26) bool by its own rule,
     optimised (N, 26) bool by thresholds found on the training part of each fold; the number of weights of all its
-    networks that answer together, seconds of training and seconds to answer one recording. covered (N,) bool, where it
-    has answered at all, None for everywhere: what is not covered is not looked at.
+    networks that answer together, seconds of training and seconds to answer one recording. How many networks were
+    trained for this lead set, their epochs together, both the mean over the folds, and how many trainings of all folds
+    were ended by the time limit.
     """
 
     system: str
@@ -48,7 +50,9 @@ class Trial:
     parameters: int
     training_seconds: float
     answering_seconds: float
-    covered: np.ndarray | None = None
+    networks: int = 0
+    epochs: int = 0
+    cut: int = 0
 
     @property
     def known(self):
@@ -64,10 +68,6 @@ class Comparison:
     sources: np.ndarray
     folds: np.ndarray
     trials: tuple[Trial, ...]
-
-    def covered(self, trial):
-        """Return which recordings a trial has answered: (N,) bool."""
-        return np.ones(len(self.labels), bool) if trial.covered is None else trial.covered
 
     def first(self, trial):
         """Return the place of the first system's trial with the same leads, None where there is no other."""
@@ -92,7 +92,7 @@ class Findings:
 
     `overall`: by measure (3,). `by_class`: by measure of OF_CLASSES (3, 26). `by_source` and `by_fold`: by source or
     fold the same as overall, in `by_fold` without intervals. `differences`: by measure, minus the first system with
-    the same leads, on the recordings that both have answered; None where there is no other.
+    the same leads; None where there is no other.
     """
 
     overall: list
@@ -107,17 +107,16 @@ def measure(comparison, resamples=RESAMPLES, seed=0):
 
     The resamples are the same for all trials, so that what a difference varies by is not what both have in common.
     """
-    once = [np.ones((len(comparison.labels), 1))]
+    once, every = [np.ones((len(comparison.labels), 1))], np.ones(len(comparison.labels), bool)
     counts = resampled(len(comparison.labels), resamples, seed)
     worth = worth_of_answers(comparison.labels, load_weights()[1])
     found, samples = Findings([], [], [], [], []), []
     for trial in comparison.trials:
-        covered = comparison.covered(trial)
 
         def of(rows, counts, trial=trial):
             return sampled(trial, comparison.labels, worth, rows, counts)
 
-        samples.append(of(covered, counts))
+        samples.append(of(every, counts))
         estimates = {name: estimate(values) for name, values in samples[-1].items()}
         found.overall.append({name: estimates[name] for name in MEASURES})
         found.by_class.append({name: estimates[f"{name} by class"] for name in OF_CLASSES})
@@ -125,19 +124,14 @@ def measure(comparison, resamples=RESAMPLES, seed=0):
             (comparison.sources, found.by_source, counts),
             (comparison.folds, found.by_fold, once),
         ):
-            parts = {group: of(covered & (groups == group), how) for group in np.unique(groups).tolist()}
+            parts = {group: of(groups == group, how) for group in np.unique(groups).tolist()}
             kept.append({
                 group: {name: estimate(part[name]) for name in MEASURES} for group, part in parts.items()
             })  # fmt: skip
-        found.differences.append(None)
         first = comparison.first(trial)
-        if first is not None:
-            other = comparison.trials[first]
-            pair = samples[-1], samples[first]
-            both = covered & comparison.covered(other)
-            if (both != covered).any() or (both != comparison.covered(other)).any():
-                pair = of(both, counts), of(both, counts, other)
-            found.differences[-1] = {name: estimate(pair[0][name] - pair[1][name]) for name in MEASURES}
+        found.differences.append(
+            None if first is None else {name: estimate(samples[-1][name] - samples[first][name]) for name in MEASURES}
+        )
     return found
 
 
@@ -182,8 +176,8 @@ def sampled(trial, labels, worth, rows, counts):
             part[name][~drawn] = np.nan
         areas = roc_and_pr_areas(labels, probabilities, chunk)
         labelled = counted(labels, chunk) > 0
-        f_measure = np.where(labelled, f_measures(labels, outputs[OPTIMISED], chunk), np.nan)
-        for name, values in zip(OF_CLASSES, (*areas, f_measure), strict=True):
+        given = (np.where(labelled, f_measures(labels, outputs[name], chunk), np.nan) for name in (OPTIMISED, ANSWERED))
+        for name, values in zip(OF_CLASSES, (*areas, *given), strict=True):
             part[name], part[f"{name} by class"] = mean_of_known(values), values
         parts.append(part)
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}

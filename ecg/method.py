@@ -25,7 +25,7 @@ from ecg.plan import (
 )
 from ecg.recipes import HALVES, Settings
 from ecg.report import Results, relabelling_line
-from ecg.review import PICTURES, compare
+from ecg.review import PICTURES, compare_labels
 from ecg.rules import Rule
 from ecg.scoring import (
     HALF,
@@ -93,10 +93,10 @@ class Judge:
         chosen, weights = validation[scored], load_weights()[1]
 
         def scores(probabilities):
+            if self.settings.exclusive:  # no threshold decides
+                answers = self.rule(None).answers(probabilities[scored], self.columns)
+                return {"likeliest": challenge_score(self.labels[chosen], answers, weights)}
             found, extra = self.search(validation, probabilities), {}
-            if self.settings.exclusive:
-                answers = self.rule(found.thresholds).answers(probabilities[scored], self.columns)
-                extra["likeliest"] = challenge_score(self.labels[chosen], answers, weights)
             if (self.labels != self.labelled).any():
                 for name, thresholds in (("at 0.5", HALF / 100), ("optimised", found.by_class)):
                     answers = expand(probabilities[scored], self.columns) >= thresholds
@@ -148,14 +148,15 @@ def learn(stores, peaks, settings, stages, data, log, budget):
     # Round 1: all labels count, focal loss. Those that it is sure are wrong no longer count in round 2.
     everything, masks, listed = np.arange(len(store)), np.ones_like(targets), []
     if settings.source_masks:
-        masks = source_masks(targets, store.sources, columns, settings.cleaning.omissions)
+        done = settings.cleaning.as_done(relabellings)
+        masks = source_masks(targets, store.sources, columns, done.omissions)
     if settings.cleaning.masks:
         stage = Stage(first_round(settings), settings.leads_of(12), LOSSES["focal"](), everything, targets, masks,
                       *splits[0], everything, settings.network, settings.training, settings.views[0])  # fmt: skip
         first = outcome_of(stage, judge.scores_on(splits[0][1])).probabilities
         certain = label_masks(targets, first)
         omissions = settings.cleaning.omissions
-        _, _, listed = compare(Path(data), store.paths, labels, expand(first), certain, omissions, PICTURES)
+        _, _, listed = compare_labels(Path(data), store.paths, labels, expand(first), certain, omissions, PICTURES)
         log(f"masks: {int((certain == 0).sum()):,} of {certain.size:,} labels masked")
         masks = masks * certain
 
@@ -191,8 +192,9 @@ def learn(stores, peaks, settings, stages, data, log, budget):
                 searches[count], validated[count] = search, probabilities
         answered = judge.rule(search.thresholds).answers(probabilities[scored], columns)
         answered = challenge_score(labels[validation[scored]], answered, load_weights()[1])
-        log(f"{settings.title.format(leads_title(leads))}: score {search.score_at_half:.3f} at 0.5, "
-            f"{search.score_common:.3f} with one threshold, {search.score_by_class:.3f} with one for each class, "
+        by_thresholds = (f"{search.score_at_half:.3f} at 0.5, {search.score_common:.3f} with one threshold, "
+                         f"{search.score_by_class:.3f} with one for each class, ")  # fmt: skip
+        log(f"{settings.title.format(leads_title(leads))}: score {'' if settings.exclusive else by_thresholds}"
             f"{answered:.3f} as answered")  # fmt: skip
 
     training = np.unique(np.concatenate([part for part, _ in splits]))
@@ -262,9 +264,11 @@ def relabel(rule, labels, sources, settings, outcome_of):
     def score(probabilities):
         return {"AUROC": mean_of_known(roc_and_pr_areas(lessons.targets[validation], probabilities)[0])}
 
-    stage = Stage(rule.title, settings.leads_of(12), LOSSES["cross-entropy"](), lessons.records, lessons.targets,
-                  lessons.weights, training, validation, judged, settings.network, settings.training,
-                  settings.views[0])  # fmt: skip
+    # Averaged over the labels, not their weights: else, where the rarer of two classes weighs more, a batch with few of
+    # it would count for as much as one with many, and the rarer class for less than it should.
+    loss = LOSSES["cross-entropy"](reduction="sum_over_batch_size")
+    stage = Stage(rule.title, settings.leads_of(12), loss, lessons.records, lessons.targets, lessons.weights, training,
+                  validation, judged, settings.network, settings.training, settings.views[0])  # fmt: skip
     probabilities = rule.probabilities(outcome_of(stage, score).probabilities)
     after = rule.relabelled(labels, sources, probabilities)
     return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after

@@ -72,7 +72,7 @@ class NetworkSettings:
     def build(self, leads, length, classes, answer="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
-        Input (B, T, leads) float32, mV at 250 Hz; output (B, classes) probabilities.
+        Input (B, T, leads) float32, mV, by the method at 250 Hz; output (B, classes) probabilities.
         """
         signal = keras.Input((length, leads))
         x = activate(convolution(signal, self.width, self.first_kernel, self.first_stride), self.activation)

@@ -1,5 +1,6 @@
 """The options of training on the command line, and the settings that they come to."""
 
+import argparse
 from dataclasses import fields, replace
 
 from ecg.arguments import diagnosis, given, habit, momentum, pair, positive, whole
@@ -9,8 +10,8 @@ from ecg.leads import LEAD_SETS
 def add_settings(parser):
     """Add the options that change the settings of a training."""
     parser.add_argument("--system", metavar="NAME", default="cai2021",
-                        help="cai2021, the default, li2021, zhao2022, xie2022, se_resnet_rhythm, or the default "
-                             "without a part, such as cai2021-no-masks")  # fmt: skip
+                        help="cai2021, the default, li2021, zhao2022, xie2022, se_resnet_rhythm, or one without a "
+                             "part, such as cai2021-no-masks or xie2022-plain")  # fmt: skip
     parser.add_argument("--seed", type=whole(0), metavar="N", help="of split, first weights, order, cuts and dropout")
     parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
     parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
@@ -30,9 +31,8 @@ def add_settings(parser):
                         help="declared where no class passes its threshold, such as NSR")  # fmt: skip
     parser.add_argument("--imply", type=pair, action="append", metavar="CLASS=CLASS",
                         help="declare the second wherever the first is, such as TInv=TAb; repeatable")  # fmt: skip
-    parser.add_argument(
-        "--source-masks", action="store_true", help="let no class count where a source does not label it"
-    )
+    parser.add_argument("--source-masks", action=argparse.BooleanOptionalAction,
+                        help="let no class count where a source does not label it, or every one")  # fmt: skip
     parser.add_argument("--gate", action="store_true",
                         help="have what looks like CPSC's answered by networks that learnt from it alone")  # fmt: skip
     parser.add_argument("--no-relabel-flutter", action="store_true", help="believe Ningbo's labels AFL")
@@ -48,7 +48,7 @@ def add_settings(parser):
 def add_omission(parser):
     """Add the option that names a source which omits classes."""
     parser.add_argument("--omission", type=habit, action="append", default=[], metavar="SOURCE=AF,NSR,...",
-                        help="another source that labels these classes only; repeatable")  # fmt: skip
+                        help="a source that labels these classes only, or what CPSC labels; repeatable")  # fmt: skip
 
 
 def training_settings(arguments):
@@ -66,15 +66,16 @@ def training_settings(arguments):
         raise ValueError(f"{settings.system}: its network has no {' and no '.join(sorted(unknown))}")
     trained = given(epochs=arguments.epochs, batch=arguments.batch, averaging=arguments.averaging,
                     precision=arguments.precision)  # fmt: skip
+    gate = settings.gate or (Gate() if arguments.gate else None)
     return replace(
         settings,
         **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs,
                 hours=arguments.hours, empty=arguments.empty, folds=arguments.folds,
+                source_masks=arguments.source_masks,
                 answer_pairs=arguments.imply and tuple(arguments.imply)),
         keep_stages=arguments.keep_stages,
-        source_masks=settings.source_masks or arguments.source_masks,
-        gate=Gate() if arguments.gate and not settings.gate else settings.gate,
-        cleaning=cleaning_settings(settings.cleaning, arguments),
+        gate=gate and replace(gate, classes=dict(arguments.omission).get(gate.source, gate.classes)),
+        cleaning=cleaning_settings(settings, arguments),
         network=replace(settings.network, **sizes),
         training=replace(settings.training, **trained),
         pretraining=settings.pretraining and replace(settings.pretraining, **trained),
@@ -90,19 +91,42 @@ def recipe(name):
     return RECIPES[name]
 
 
-def cleaning_settings(settings, arguments):
-    """Return CleaningSettings less what is switched off, and with the sources that were named."""
-    from ecg.cleaning import CleaningSettings, Lumping, Omission
+def cleaning_settings(system, arguments):
+    """Return a system's CleaningSettings less what is switched off, and with the sources that were named.
 
+    Those that omit classes are relabelled where the system relabels such. Raises ValueError where a class that they
+    label is none of the system's.
+    """
+    from ecg.cleaning import CleaningSettings, Lumping, check_classes
+    from ecg.labels import scored_among
+
+    settings = system.cleaning
     flutter, omitted = arguments.no_relabel_flutter, arguments.no_relabel_cpsc
+    for _, classes in arguments.omission:
+        check_classes(classes, scored_among(system.classes))
+    relabels = any(rule.relabel for rule in settings.omissions)
+    omissions = tuple(replace(rule, relabel=rule.relabel and not omitted) for rule in settings.omissions)
     return CleaningSettings(
         (
             *(replace(rule, relabel=rule.relabel and not flutter) for rule in settings.lumpings),
             *(Lumping((source,), classes) for source, classes in arguments.lumping),
         ),
-        (
-            *(replace(rule, relabel=rule.relabel and not omitted) for rule in settings.omissions),
-            *(Omission((source,), classes) for source, classes in arguments.omission),
-        ),
+        with_named(omissions, arguments.omission, relabels),
         settings.masks and not arguments.no_masks,
     )
+
+
+def with_named(omissions, named, relabels):
+    """Return Omissions (ecg.cleaning) and those that were named, pairs of a source and the classes that it labels.
+
+    A named one takes the place of what was said of its source, and is relabelled as that was; of another source, where
+    `relabels` is true.
+    """
+    from ecg.cleaning import Omission
+
+    said = {source: rule.relabel for rule in omissions for source in rule.sources}
+    others = []
+    for rule in omissions:
+        if sources := tuple(source for source in rule.sources if source not in dict(named)):
+            others.append(replace(rule, sources=sources))
+    return (*others, *(Omission((source,), classes, said.get(source, relabels)) for source, classes in named))

@@ -15,19 +15,24 @@ body { margin: 0 auto; padding: 1.5rem 1.5rem 4rem; max-width: 1100px; backgroun
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .75rem; padding-top: .75rem; border-top: 2px solid #1f5fa8; }
 p, ul { max-width: 46rem; margin: .5rem 0; }
+header p { max-width: none; }
 ul { padding-left: 1.25rem; }
 a { color: #174a85; }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
 .wide { overflow-x: auto; margin: 1.25rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; }
-th, td { padding: .3rem .7rem; text-align: right; vertical-align: top; border-bottom: 1px solid #e2e2e8; }
+th, td { padding: .3rem .5rem; text-align: right; vertical-align: top; border-bottom: 1px solid #e2e2e8; }
 th:first-child, .text th, .text td { text-align: left; }
 .text td { overflow-wrap: break-word; min-width: 5.5rem; max-width: 46rem; }
 thead th { border-bottom: 2px solid #8c8c98; vertical-align: bottom; }
 tbody th { font-weight: 500; }
+td, tbody th { white-space: nowrap; }
+.text td, .text th { white-space: normal; }
 tbody th[scope=rowgroup] { padding-top: .9rem; font-weight: 600; color: #174a85; }
 td small, th small { display: block; color: #55555f; font-weight: 400; white-space: nowrap; }
+details { margin: .5rem 0; }
+summary { cursor: pointer; color: #174a85; }
 figure { margin: 1.5rem 0; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption { font-size: .875rem; color: #3c3c46; max-width: 46rem; margin-top: .4rem; }
@@ -36,7 +41,7 @@ figcaption b { color: #1c1c24; }
   body { padding: 1rem; }
   table { font-size: .8rem; }
   th, td { padding: .3rem .35rem; }
-  td small, th small { white-space: normal; }
+  tbody th, td small, th small { white-space: normal; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
@@ -120,6 +125,11 @@ def table(header, groups, caption, text=False):
     kind = "wide text" if text else "wide"  # which may be moved sideways, by the keyboard, too, where it has no room
     opening = f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(caption)}">\n<table>'
     return "\n".join([opening, *parts, "</table>\n</div>"])
+
+
+def folded(title, content):
+    """Return what is to be seen only once it is unfolded, under a title."""
+    return f"<details>\n<summary>{escape(title)}</summary>\n{content}\n</details>"
 
 
 def _filled(cell):

@@ -55,13 +55,14 @@ class Strip(NamedTuple):
 
 @rc_context({"text.parse_math": False})  # what a header says is text, $ and all
 def draw_record(header, recording, start=0.0, probabilities=None, thresholds=None, caption="", asked=None,
-                peaks=None):  # fmt: skip
+                peaks=None, outputs=None):  # fmt: skip
     """Draw ten seconds of a recording on ECG paper and return the Figure; its savefig keeps the scale in the file.
 
     Takes the header, the stored integers (L, T), the second to start from, of a model the probabilities (26,) and
-    thresholds (26,), a caption of whatever length, and the column of the class that is asked about, which is then
-    among the model's in any case and set off, and Peaks (ecg.peaks) of lead II, in samples of the recording, which are
-    marked where that lead is drawn in full. The signal is drawn as recorded, neither filtered nor resampled:
+    thresholds (26,), NaN where none decides, a caption of whatever length, and the column of the class that is asked
+    about, which is then among the model's in any case and set off, Peaks (ecg.peaks) of lead II, in samples of the
+    recording, which are marked where that lead is drawn in full, and which classes the model answers, (26,) bool, those
+    that reach their thresholds where None. The signal is drawn as recorded, neither filtered nor resampled:
     millivolts by baseline and gain (a wrong one of early 2020 is corrected), the median of what is shown taken off so
     that a lead lies on its line. Invalid samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II
     below, other leads one a row. Of less than ten seconds the columns overlap, so that each is full. Raises SignalError
@@ -106,8 +107,9 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
         text.text(width, 0, "the columns overlap in time, so that each is full", fontsize=7, color=QUIET, ha="right")
     if probabilities is not None:
         panel = _millimetres(figure, whole, (MARGIN + width, MARGIN, PANEL, height + FOOT))
-        answer = (np.asarray(probabilities), np.asarray(thresholds))
-        _draw_answer(panel, *answer, encode(header.codes), asked, height + FOOT)
+        probabilities, thresholds = np.asarray(probabilities), np.asarray(thresholds)
+        positive = probabilities >= thresholds if outputs is None else outputs
+        _draw_answer(panel, probabilities, thresholds, positive, encode(header.codes), asked, height + FOOT)
     return figure
 
 
@@ -215,10 +217,9 @@ def _draw_peaks(axes, strip, header, recording, zero, peaks):
                       va="center", path_effects=[withStroke(linewidth=2, foreground=PAPER)])  # fmt: skip
 
 
-def _draw_answer(axes, probabilities, thresholds, labelled, asked, height):
+def _draw_answer(axes, probabilities, thresholds, positive, labelled, asked, height):
     """Draw the likeliest classes and all positive or labelled ones as bars, with their thresholds; mark one."""
     axes.axis("off")
-    positive = probabilities >= thresholds
     wanted = positive | labelled | (np.arange(len(probabilities)) == asked)
     count = min(len(probabilities), max(int((height - 22) // CLASS_ROW), np.count_nonzero(wanted)))
     chosen = np.lexsort((-probabilities, ~wanted))[:count]
@@ -236,15 +237,17 @@ def _draw_answer(axes, probabilities, thresholds, labelled, asked, height):
         axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL, 0.6 * spacing, color="#f3f3f5"))
         axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL * probabilities[column], 0.6 * spacing,
                                  color=colour, gid=ABBREVIATIONS[column]))  # fmt: skip
-        axes.plot(2 * (bar + FULL * thresholds[column],), (middle - 0.42 * spacing, middle + 0.42 * spacing),
-                  color=INK, linewidth=1.2)  # fmt: skip
+        if np.isfinite(thresholds[column]):
+            axes.plot(2 * (bar + FULL * thresholds[column],), (middle - 0.42 * spacing, middle + 0.42 * spacing),
+                      color=INK, linewidth=1.2, gid=f"threshold of {ABBREVIATIONS[column]}")  # fmt: skip
         axes.text(name, middle, ABBREVIATIONS[column], **text)
         axes.text(value, middle, f"{probabilities[column]:.2f}", **text)
         if labelled[column]:
             axes.plot(mark, middle, "o", color=INK, markersize=4)
     axes.add_patch(Rectangle((4, 3), 4, 3, color=POSITIVE))
     axes.text(10, 3, "positive", fontsize=8)
-    axes.plot((27, 27), (2.5, 6.5), color=INK, linewidth=1.2)
-    axes.text(29, 3, "threshold", fontsize=8)
+    if np.isfinite(thresholds).any():
+        axes.plot((27, 27), (2.5, 6.5), color=INK, linewidth=1.2)
+        axes.text(29, 3, "threshold", fontsize=8)
     axes.plot(50, 4.5, "o", color=INK, markersize=4)
     axes.text(52, 3, "labelled", fontsize=8)

@@ -143,7 +143,8 @@ def grid(peaks, records, starts, length, cells):
 
     `records` (B,) are places in the store, cut at `starts` (B,) to `length` samples, which are divided evenly among the
     cells. Of more than three peaks in a cell the first count; beyond a recording's end there are none. Li et al. 2021:
-    a position weighs 5, the confidence that there is no peak 0.2, and its position and wave nothing, all else 1.
+    a position weighs 5, the confidence that there is no peak 0.2, all else 1. Ours: where there is no peak, its
+    position and wave weigh nothing, for they are of none.
     """
     records, starts = np.asarray(records), np.asarray(starts)
     first, last = peaks.starts[records], peaks.starts[records + 1]

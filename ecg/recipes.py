@@ -1,4 +1,4 @@
-"""The systems that can be trained, each a recipe: the default method, four others from the literature, and ablations.
+"""The systems that can be trained, each a recipe: the default, four others of the literature, and all without a part.
 
 A recipe is data: everything that decides what a training comes to, beside the recordings.
 """
@@ -9,12 +9,13 @@ from ecg.batches import REPEATED, Window
 from ecg.cleaning import CleaningSettings, Omission
 from ecg.dcnet import DCNetSettings
 from ecg.ensemble import METHODS, View
-from ecg.labels import ABBREVIATIONS, EMPTY
+from ecg.labels import ABBREVIATIONS, TRAINED_CLASSES
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import LOSSES
 from ecg.networks import NetworkSettings
 from ecg.resampling import Preparation
 from ecg.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, RhythmSettings
+from ecg.rules import Rule
 from ecg.training import TrainingSettings
 
 SIX = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # all that CPSC labels, of the Challenge's classes
@@ -47,7 +48,7 @@ class Settings:
     system: str = "cai2021"
     seed: int = 2021
     # Labels.
-    classes: tuple[str, ...] = EMPTY  # that the networks tell, by their abbreviations
+    classes: tuple[str, ...] = TRAINED_CLASSES  # that the networks tell, by their abbreviations
     exclusive: bool = False  # whether they exclude each other: recordings with none or several of them are not used
     implies: tuple[tuple[str, str], ...] = ()  # the second class of a pair counts as labelled wherever the first is
     cleaning: CleaningSettings = field(default_factory=CleaningSettings)
@@ -79,15 +80,14 @@ class Settings:
     jobs: int | None = None  # processes that read recordings; one a core where None
 
     def __post_init__(self):
-        if self.empty not in (None, *EMPTY):
-            raise ValueError(f"empty is {self.empty!r}, expected None or one of {', '.join(EMPTY)}")
+        Rule(None, self.exclusive, self.answer_pairs, self.empty).check(self.classes)
         if self.hours is not None and not self.hours > 0:
             raise ValueError(f"hours are {self.hours!r}, expected a number above 0")
         if self.loss not in LOSSES or self.thresholds not in (SEARCHED, HALVES):
             raise ValueError(f"loss {self.loss!r} or thresholds {self.thresholds!r} are not among those that there are")
         if self.folds is not None and self.folds < 2:
             raise ValueError(f"folds are {self.folds}, expected 2 or more")
-        if self.cleaning.masks and self.classes != EMPTY:
+        if self.cleaning.masks and self.classes != TRAINED_CLASSES:
             raise ValueError("labels are masked by round 1 where the classes are those of the method alone")
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:
             raise ValueError("peaks have a share in the loss where the network finds them, and pretraining is for them")
@@ -116,8 +116,13 @@ AS_LABELLED = CleaningSettings(
     lumpings=(), omissions=(Omission(relabel=False),), masks=False
 )  # every label is believed
 
+# What is not the papers' but ours, in all of the four: on small data batches shrink and epochs take recordings
+# repeatedly as the default's do (TrainingSettings), and the epoch of the lowest loss on the validation set counts.
+
 # Li et al. 2021. Of the training the paper does not say how many epochs there are at the most, nor how much the weights
-# decay: both are ours, and so are the thresholds, for it names none.
+# decay, nor what its early stopping looks at, which here is the loss of labels and peaks together: all are ours, and so
+# are the thresholds, for it names none. CPSC's own networks are trained for peaks on CPSC alone. Of a recording 32
+# samples more than the window, a cell of the grid of peaks, are left out, for else each of 5,000 was answered twice.
 LI_TRAINING = TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
                                patience=5, epochs=50, averaging=0.0)  # fmt: skip
 LI2021 = Settings(
@@ -127,9 +132,9 @@ LI2021 = Settings(
     cleaning=CleaningSettings(lumpings=(), omissions=(Omission(labelled=SIX, relabel=False),), masks=False),
     source_masks=True,
     views=(
-        View(Preparation(500, None), Window(4992)),
-        View(Preparation(250, None), Window(4992)),
-        View(Preparation(500, None), Window(7488)),
+        View(Preparation(500, None), Window(4992, spared=32)),
+        View(Preparation(250, None), Window(4992, spared=32)),
+        View(Preparation(500, None), Window(7488, spared=32)),
     ),
     reduced=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))),
     configurations=True,
@@ -147,7 +152,9 @@ LI2021 = Settings(
     empty="NSR",
 )  # fmt: skip
 
-# Zhao et al. 2022. The five networks of the cross-validation answer together; the paper does not say what did.
+# Zhao et al. 2022. The five networks of the cross-validation answer together; the paper does not say what did. Ours,
+# too: thresholds by class from 0.20 to 0.80, as the default's, from what each network says of the fold that it has not
+# seen, and pieces that are spread evenly, so that they overlap by 256 samples or more.
 ZHAO2022 = Settings(
     system="zhao2022",
     classes=tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")),  # the 24 of the Challenge of 2020
@@ -181,7 +188,8 @@ XIE2022 = Settings(
     resamples=0,
 )  # fmt: skip
 
-# Korea University Anam Hospital. Batch and patience are ours, and what shorter recordings are filled up with.
+# Korea University Anam Hospital. Batch and patience are ours, and what shorter recordings are filled up with; signals
+# are scaled to [0, 1] by window, of which a longer recording has several.
 SE_RESNET_RHYTHM = Settings(
     system="se_resnet_rhythm",
     classes=("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"),
@@ -201,25 +209,36 @@ SE_RESNET_RHYTHM = Settings(
 SYSTEMS = {each.system: each for each in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
 
 
-def ablation(name, **changes):
-    """Return the default without one of its parts, as a system of its own."""
-    return replace(CAI2021, system=f"cai2021-{name}", **changes)
+def ablation(recipe, name, **changes):
+    """Return a recipe without one of its parts, as a system of its own."""
+    return replace(recipe, system=f"{recipe.system}-{name}", **changes)
 
 
 BELIEVED = CleaningSettings(
     tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.lumpings),
     tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.omissions),
 )
-ABLATIONS = {
+ABLATIONS = {  # of the default
     each.system: each
     for each in (
-        ablation("focal", loss="focal"),
-        ablation("no-masks", cleaning=CleaningSettings(masks=False)),
-        ablation("no-relabelling", cleaning=BELIEVED),
-        ablation("no-filter", views=(View(Preparation(band=None)),)),
-        ablation("relu", network=NetworkSettings(activation="relu")),
-        ablation("no-se", network=NetworkSettings(squeeze_ratio=None)),
-        ablation("halves", thresholds=HALVES),
+        ablation(CAI2021, "focal", loss="focal"),
+        ablation(CAI2021, "no-masks", cleaning=CleaningSettings(masks=False)),
+        ablation(CAI2021, "no-relabelling", cleaning=BELIEVED),
+        ablation(CAI2021, "no-filter", views=(View(Preparation(band=None)),)),
+        ablation(CAI2021, "relu", network=NetworkSettings(activation="relu")),
+        ablation(CAI2021, "no-se", network=NetworkSettings(squeeze_ratio=None)),
+        ablation(CAI2021, "halves", thresholds=HALVES),
     )
 }
-RECIPES = SYSTEMS | ABLATIONS
+VARIANTS = {  # of the others, each without what its paper adds
+    each.system: each
+    for each in (
+        ablation(LI2021, "no-masks", source_masks=False),
+        ablation(LI2021, "no-peaks", network=LiSettings(), peaks=None, pretraining=None),
+        ablation(LI2021, "no-rules", answer_pairs=(), empty=None),
+        ablation(LI2021, "no-gate", gate=None),
+        ablation(XIE2022, "plain", network=DCNetSettings(deformable=False)),
+        ablation(SE_RESNET_RHYTHM, "no-se", network=RhythmSettings(squeeze=False)),
+    )
+}
+RECIPES = SYSTEMS | ABLATIONS | VARIANTS

@@ -104,8 +104,9 @@ def pictures(results):
     for leads in results.searches:
         answers = results.answers(leads)
         rates = precision_and_recall(labels, answers)
-        title = f"{leads} leads: precision and recall with the thresholds found"
-        yield f"classes_{leads}_leads", class_chart(labels.sum(axis=0), *rates, title, where)
+        title = f"{leads} leads: precision and recall of what is answered"
+        told = results.scored_classes[1]
+        yield f"classes_{leads}_leads", class_chart(labels.sum(axis=0), *rates, title, where, told)
         title = f"{leads} leads: credit in the Challenge metric"
         yield f"confusion_{leads}_leads", confusion_chart(labels, answers, weights, title, where)
 
@@ -114,14 +115,14 @@ def summary_lines(results):
     """Return lines for the console, the gist of the tables.
 
     They tell recordings by source, those left out and mended by reason, the trained classes with their recordings,
-    masked labels and thresholds, and the scores of each lead set.
+    masked labels and thresholds, where there are any, and the scores of each lead set.
     """
     told = tables(results)
     parts = (
         _source_lines(told["sources"]),
         _dropped_lines(told["dropped"]) + _repaired_lines(_objects(told["repaired"])),
         [line for relabelling in results.relabellings for line in wrapped(relabelling_line(relabelling))],
-        _class_lines(_objects(told["classes"]), _objects(told["masks"]), told["thresholds"]),
+        _class_lines(_objects(told["classes"]), _objects(told["masks"]), told.get("thresholds", [("class",)])),
         _disagreement_lines(_objects(told["disagreements"])),
         _score_lines(results, _objects(told["scores"])),
     )
@@ -180,13 +181,14 @@ def _class_lines(classes, masks, thresholds):
     lines = [("class", "training", "validation", "present", "absent", *lead_sets)]
     for count, mask in zip([row for row in classes if row["use"] == "trained"], masks, strict=True):
         hidden = (mask["present masked"], mask["absent masked"])
-        lines.append((count["class"], count["training"], count["validation"], *hidden, *found[count["class"]]))
+        lines.append((count["class"], count["training"], count["validation"], *hidden, *found.get(count["class"], ())))
     masked = (
         f"{sum(row[f'{kind} masked'] for row in masks):,} of {sum(row[kind] for row in masks):,} {kind}"
         for kind in ("present", "absent")
     )
     return [
-        "recordings with each class, its masked labels where present and absent, its threshold by lead set",
+        "recordings with each class, its masked labels where present and absent"
+        + ", its threshold by lead set" * bool(lead_sets),
         *columns(lines),
         f"masked labels: {', '.join(masked)}",
     ]
@@ -194,6 +196,7 @@ def _class_lines(classes, masks, thresholds):
 
 def _score_lines(results, scores):
     kinds = ("score at 0.5", "score with one threshold", "score with one for each class", "score as answered")
+    kinds = kinds[3 if results.answering.exclusive else 0 :]
     told = {CLEANED: "", AS_THEY_CAME: ", labels as they came"}
     told = told if results.relabelled else {CLEANED: ""}
     shown = [

@@ -1,4 +1,4 @@
-"""To another sampling frequency and into a pass band, by one pair of FFTs: 250 Hz and the method's band as a rule."""
+"""To another sampling frequency and into a pass band, by one pair of FFTs, or straight lines between samples."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,9 +35,10 @@ METHOD = Preparation()
 
 
 def resample_and_filter(signal, frequency, preparation=METHOD):
-    """Bring (L, T) at `frequency` Hz to (L, T') as a Preparation has it, band-passed with zero phase.
+    """Bring (L, T) at `frequency` Hz to (L, T') as a Preparation has it; a filter has zero phase.
 
-    It is done by one pair of FFTs. The ends are continued by reflection about their last value for as long as the
+    Resampling and filter are one pair of FFTs; where samples are interpolated in straight lines, the filter alone is,
+    and none is needed without one. The ends are continued by reflection about their last value for as long as the
     filter reaches, so that neither the filter nor the FFT, which takes its input for periodic, sees a step there.
     """
     if preparation.linear:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecg.labels import COLUMN, TRAINED, expand, implied
+from ecg.labels import COLUMN, TRAINED, expand, implied, scored_among
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,14 @@ class Rule:
     exclusive: bool = False
     pairs: tuple[tuple[str, str], ...] = ()
     empty: str | None = None
+
+    def check(self, classes):
+        """Raise ValueError where it answers a class that is not among a system's, abbreviations, or not scored."""
+        known = scored_among(classes)
+        if self.empty not in (None, *known):
+            raise ValueError(f"empty is {self.empty!r}, expected None or one of {', '.join(known)}")
+        if unknown := {name for pair in self.pairs for name in pair}.difference(known):
+            raise ValueError(f"pairs have {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
 
     def answers(self, probabilities, columns=TRAINED):
         """Return which classes are answered, (..., 26) bool, for probabilities (..., K) of classes by their columns.

@@ -65,17 +65,18 @@ class Prepared(NamedTuple):
 
 
 def preprocess(header, recording, leads, whole=None, preparation=METHOD):
-    """Return the chosen leads of a recording, faults mended, resampled and band-passed without delay.
+    """Return the chosen leads of a recording, faults mended, resampled and filtered without delay.
 
     Takes the header, the stored integers (L, T) with rows in the header's order, and the names of the leads wanted;
     where these integers are a piece of a recording, that is `whole`, (L, n), by which the gains are judged. The
-    Preparation (ecg.resampling) says at what sampling frequency, 250 Hz as a rule, and with what pass band, if any.
-    Returns Prepared: (T', leads) int16 with T' = ceil(250 T / sampling frequency), whole microvolts within 32.767 mV,
-    and the repairs. A limb lead that is absent or without a valid sample is computed from two others,
-    another lead without a valid sample is flat. Raises SignalError if a lead is absent and cannot be computed, if no
-    lead has a valid sample, or if the recording is not of the header's shape.
+    Preparation (ecg.resampling) says to what sampling frequency, how, and into what pass band, if any. Returns
+    Prepared: (T', leads) int16 with T' = ceil(its rate T / sampling frequency), whole microvolts within 32.767 mV, and
+    the repairs. A limb lead that is absent or without a valid sample is computed from two others, another lead without
+    a valid sample is flat. Raises SignalError if a lead is absent and cannot be computed, if no lead has a valid
+    sample, or if the recording is not of the header's shape.
     Cai et al. 2021: per lead, divided by the gain, minus the mean, beyond 20 mV replaced by what lies
-    next to it, resampled to 250 Hz by FFT, band-passed from 0.5 to 45 Hz by an FIR filter.
+    next to it, resampled to 250 Hz by FFT, band-passed from 0.5 to 45 Hz by an FIR filter: the default Preparation.
+    Other systems differ in that alone.
     """
     turned = by_leads(header, recording)
     header, corrected = with_right_gains(header, turned if whole is None else whole)

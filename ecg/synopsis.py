@@ -1,31 +1,43 @@
 """A comparison of systems to be read: what matters of it in words, tables and pictures, as HTML and as Markdown."""
 
-import math
-
 import numpy as np
 from matplotlib import rc_context
 
+from ecg.figures import number_of, pictures, said
 from ecg.files import save_figure
-from ecg.gallery import number_of, pictures, said
-from ecg.measures import MEASURES, OPTIMISED
-from ecg.page import Cell, listed, page, picture, table
+from ecg.measures import ANSWERED, OPTIMISED
+from ecg.page import Cell, folded, listed, page, picture, table
 from ecg.reasons import printable
+from ecg.scoreboard import (
+    COST,
+    SCORES,
+    class_rows,
+    cost_rows,
+    difference_rows,
+    places_of,
+    score_rows,
+    setting_rows,
+    source_rows,
+)
 
-SCORES, COST = ("system", *MEASURES), ("system", "weights", "training", "answering a recording")
-
+INTERVALS = "with 95 % intervals"
 NOTES = (
     "Challenge metric: 1 for the labels themselves, 0 for sinus rhythm in every recording. It is given for answers "
     "with thresholds optimised on the training part of each fold (optimised), by each system's own rule (as answered), "
     "and with 0.5 for every class (at 0.5).",
-    "AUROC, AUPRC and F1 are means over the classes that are labelled in the recordings; F1 is that of the optimised "
-    "answers. A class that a system does not know has the probability 0 everywhere: its AUROC is 0.5 and its F1 is 0.",
+    "AUROC, AUPRC and F1 are means over the classes that are labelled in the recordings (macro), F1 of the optimised "
+    "answers and of those by each system's own rule. A class that a system does not know has the probability 0 "
+    "everywhere: its AUROC is 0.5, its AUPRC the share of recordings that have it, and its F1 is 0.",
     "Intervals are 95 % percentile bootstrap intervals over recordings. They tell what other recordings of the same "
     "kind would change, not what another training would. A class that a resample has no recording of is left out of "
     "its means, so that with rare classes an interval may lie to one side of its value.",
     "Differences are on the same resamples of the recordings, so that an interval without 0 tells two systems apart "
     "also where their own intervals overlap. They are not corrected for how many are looked at.",
-    "Probabilities of all folds are put together, though they are of a network each. What was answered in part only "
-    "is measured on the recordings that it covers, and compared on those that both cover.",
+    "Probabilities of all folds are put together, though they are of a network each.",
+    "The time of training is that of all networks that a lead set takes, the mean over the folds, and it alone counts "
+    "against the time limit: preparing recordings and finding their peaks is done once for all systems and counted for "
+    "none. A system with trainings that the limit ended has not converged, and would score otherwise with more time.",
+    "The time of answering is for each of many recordings at once, from where they lie prepared.",
 )
 
 
@@ -38,55 +50,83 @@ def html(comparison, found, facts, folder):
             save_figure(one.figure, path, metadata={"Date": None})
         drawn.setdefault(one.place, []).append(picture(path, one.title, one.caption, one.alternative))
     first = printable(comparison.systems[0])
-    told = [(name, printable(str(value))) for name, value in facts.items() if not isinstance(value, list)]
-    about = [table((), {"": [[Cell(name), Cell(text)] for name, text in told]}, "The comparison", text=True)]
-    about += [
-        table(rows[0], {"": [[Cell(printable(str(cell))) for cell in row] for row in rows[1:]]}, name.capitalize(),
-              text=not all(isinstance(cell, int | float) for row in rows[1:] for cell in row[1:]))
-        for name, rows in facts.items() if isinstance(rows, list) and len(rows) > 1
-    ]  # fmt: skip
-    several = len(comparison.systems) > 1
-    scores, differences = [], []
+    best = "; the best stand out" if len(comparison.systems) > 1 else ""
+    scores, differences, classes, sources = [], [], [], []
     for leads in comparison.lead_sets:
-        best = "; the best stand out" if several else ""
+        title, systems = number_of(leads, "lead"), systems_of(comparison, leads)
         rows = score_rows(comparison, found, leads)
-        scores += [table(SCORES, {"": rows}, f"{number_of(leads, 'lead')}: scores with 95 % intervals{best}")]
-        scores += drawn[f"scores {leads}"]
+        scores += [table(SCORES, {"": rows}, f"{title}: scores {INTERVALS}{best}"), *drawn[f"scores {leads}"]]
         rows = difference_rows(comparison, found, leads)
         if rows:
-            title = f"{number_of(leads, 'lead')}: differences to {first} with 95 % intervals; those without 0 stand out"
-            differences += [table(SCORES, {"": rows}, title), *drawn[f"differences {leads}"]]
-    costs = table(COST, grouped(cost_rows, comparison), "What the systems cost")
+            caption = f"{title}: differences to {first} {INTERVALS}; those without 0 stand out"
+            differences += [table(SCORES, {"": rows}, caption), *drawn[f"differences {leads}"]]
+        classes += drawn.get(f"class {leads}", [])
+        for name, rows in class_rows(comparison, found, leads).items():
+            caption = f"{name} by class {INTERVALS}{best}"
+            classes.append(folded(f"{title}: {name} by class", table(("class", *systems), {"": rows}, caption)))
+        sources += drawn.get(f"source {leads}", [])
+        caption = f"Measures by source {INTERVALS}{best}"
+        rows = table(("source", *systems), source_rows(comparison, found, leads), caption)
+        sources.append(folded(f"{title}: all measures by source", rows))
     sections = {
-        "What was compared": about,
         "Scores": scores,
         f"Differences to {first}": differences,
-        "By class": drawn.get("class", []),
-        "By source": drawn.get("source", []),
-        "Costs": [costs, *drawn["costs"]],
+        "By class": classes,
+        "By source": sources,
+        "Costs": [table(COST, grouped(cost_rows, comparison), "What the systems cost"), *drawn["costs"]],
         "How to read this": [listed(NOTES)],
+        "What was compared": about(facts),
     }
     sections = {name: parts for name, parts in sections.items() if parts}
     return page(title_of(comparison), summary(comparison, found), sections)
 
 
+def about(facts):
+    """Return the tables of facts: those that are a text or number in one, and those that are tables after it."""
+    told = [[Cell(name), Cell(printable(str(value)))] for name, value in facts.items() if not isinstance(value, list)]
+    tables = [table((), {"": told}, "The comparison", text=True)]
+    for name, rows in tables_of(facts).items():
+        words = not all(isinstance(cell, int | float) for row in rows[1:] for cell in row[1:])
+        caption = name.capitalize() + "; what is another than with most stands out" * words
+        tables.append(table(rows[0], {"": setting_rows(rows[1:]) if words else plain_rows(rows[1:])}, caption, words))
+    return tables
+
+
+def tables_of(facts):
+    """Return those of the facts that are tables with rows, by name."""
+    return {name: rows for name, rows in facts.items() if isinstance(rows, list) and len(rows) > 1}
+
+
+def plain_rows(rows):
+    """Return rows of whatever as rows of Cells."""
+    return [[Cell(printable(str(cell))) for cell in row] for row in rows]
+
+
 def markdown(comparison, found, facts):
-    """Return the same without pictures, in Markdown: the facts, scores, differences and costs."""
+    """Return the same without pictures, in Markdown."""
     first = printable(comparison.systems[0])
     parts = [f"# {title_of(comparison)}", *summary(comparison, found), "## Scores"]
     parts.append(markdown_table(("leads", *SCORES), grouped(score_rows, comparison, found)))
     if any(found.differences):
         parts.append(f"## Differences to {first}")
         parts.append(markdown_table(("leads", *SCORES), grouped(difference_rows, comparison, found)))
+    for kind, rows_of in (("class", class_rows), ("source", source_rows)):
+        parts.append(f"## By {kind}")
+        for leads in comparison.lead_sets:
+            header = ("measure", kind, *systems_of(comparison, leads))
+            parts += [f"### {number_of(leads, 'lead')}", markdown_table(header, rows_of(comparison, found, leads))]
     parts += ["## Costs", markdown_table(("leads", *COST), grouped(cost_rows, comparison)), "## How to read this"]
     parts += ["\n".join(f"- {note}" for note in NOTES), "## What was compared"]
-    told = [[Cell(name), Cell(str(value))] for name, value in facts.items() if not isinstance(value, list)]
-    parts.append(markdown_table(("what", ""), {None: told}))
-    for name, rows in facts.items():
-        if isinstance(rows, list) and len(rows) > 1:
-            cells = [[Cell(str(cell)) for cell in row] for row in rows[1:]]
-            parts += [f"### {name.capitalize()}", markdown_table(rows[0], {None: cells})]
+    told = [(name, value) for name, value in facts.items() if not isinstance(value, list)]
+    parts.append(markdown_table(("what", ""), {None: plain_rows(told)}))
+    for name, rows in tables_of(facts).items():
+        parts += [f"### {name.capitalize()}", markdown_table(rows[0], {None: plain_rows(rows[1:])})]
     return "\n\n".join(parts) + "\n"
+
+
+def systems_of(comparison, leads):
+    """Return what the systems with so many leads are called, in their order."""
+    return [printable(comparison.trials[place].system) for place in places_of(comparison, leads)]
 
 
 def title_of(comparison):
@@ -97,29 +137,29 @@ def title_of(comparison):
 
 
 def summary(comparison, found):
-    """Return for each lead set a sentence: which system has the best score, and which differ from the first one."""
-    sentences = []
+    """Return what the sentences after it are about, and for each lead set one: the best scores, and who differs."""
+    first, several = printable(comparison.systems[0]), any(found.differences)
+    best = "The best Challenge metric" if several else "The Challenge metric"
+    differing = f", and how many systems their differences tell from {first}" if several else ""
+    sentences = [f"{best}, with optimised thresholds and by the systems' own rules{differing}:"]
     for leads in comparison.lead_sets:
-        places = [place for place, trial in enumerate(comparison.trials) if trial.leads == leads]
-        known = [place for place in places if not np.isnan(found.overall[place][OPTIMISED][0])]
-        if not known:
-            sentences.append(f"{number_of(leads, 'lead')}: no recording was answered.")
-            continue
-        best = max(known, key=lambda place: found.overall[place][OPTIMISED][0])
-        value, interval = said(found.overall[best][OPTIMISED])
-        most = "the best Challenge metric is" if len(known) > 1 else "the Challenge metric is"
-        text = (
-            f"{number_of(leads, 'lead')}: {most} {value} ({interval}), by {printable(comparison.trials[best].system)}."
-        )
-        others = [place for place in known if found.differences[place]]
+        places = places_of(comparison, leads)
+        text = (f"{number_of(leads, 'lead')}: {highest(comparison, found, places, OPTIMISED)} optimised, "
+                f"{highest(comparison, found, places, ANSWERED)} as answered")  # fmt: skip
+        others = [place for place in places if found.differences[place]]
         if others:
             low, high = np.array([found.differences[place][OPTIMISED][1:] for place in others]).T
             better, worse = ((one > 0).sum() or "none" for one in (low, -high))
-            first = printable(comparison.systems[0])
-            text += (f" Of {number_of(len(others), 'other')}, {better} is better than {first} and {worse} worse, by "
-                     "differences whose intervals are without 0.")  # fmt: skip
-        sentences.append(text)
+            text += f"; of {number_of(len(others), 'other')}, {better} better, {worse} worse"
+        sentences.append(f"{text}.")
     return sentences
+
+
+def highest(comparison, found, places, measure):
+    """Return in words the highest value of a measure in the trials at some places, with its interval and system."""
+    best = max(places, key=lambda place: found.overall[place][measure][0])
+    value, interval = said(found.overall[best][measure])
+    return f"{value} ({interval}) by {printable(comparison.trials[best].system)}"
 
 
 def grouped(rows_of, comparison, *found):
@@ -139,54 +179,3 @@ def markdown_table(header, groups):
         "| " + " | ".join(printable(text).replace("<", "&lt;").replace("|", "\\|") for text in line) + " |"
         for line in lines
     )
-
-
-def score_rows(comparison, found, leads):
-    """Return for each system with so many leads a row of Cells: its name, and its measures with their intervals."""
-    places = [place for place, trial in enumerate(comparison.trials) if trial.leads == leads]
-    values = np.array([[found.overall[place][name][0] for name in MEASURES] for place in places])
-    best = [np.nanmax(column) if len(places) > 1 and not np.isnan(column).all() else None for column in values.T]
-    rows = []
-    for place, row in zip(places, values, strict=True):
-        trial = comparison.trials[place]
-        covered = int(comparison.covered(trial).sum())
-        note = "" if covered == len(comparison.labels) else f"{covered:,} of {len(comparison.labels):,} recordings"
-        cells = [
-            Cell(*said(found.overall[place][name]), strong=value == most)
-            for name, value, most in zip(MEASURES, row, best, strict=True)
-        ]
-        rows.append([Cell(printable(trial.system), note), *cells])
-    return rows
-
-
-def difference_rows(comparison, found, leads):
-    """Return for each system with so many leads but the first a row of Cells: how its measures differ from that one's.
-
-    What an interval tells from 0 stands out.
-    """
-    rows = []
-    for trial, estimates in zip(comparison.trials, found.differences, strict=True):
-        if trial.leads == leads and estimates:
-            cells = [
-                Cell(*said(estimates[name], "+"), strong=bool(estimates[name][1] > 0 or estimates[name][2] < 0))
-                for name in MEASURES
-            ]
-            rows.append([Cell(printable(trial.system)), *cells])
-    return rows
-
-
-def cost_rows(comparison, leads):
-    """Return for each system with so many leads a row of Cells: its weights, and the time it takes."""
-    return [
-        [Cell(printable(trial.system)), Cell(f"{trial.parameters:,}"), Cell(duration(trial.training_seconds)),
-         Cell(duration(trial.answering_seconds))]
-        for trial in comparison.trials if trial.leads == leads
-    ]  # fmt: skip
-
-
-def duration(seconds):
-    """Return so many seconds in the unit in which they read best."""
-    for unit, length in (("h", 3600), ("min", 60), ("s", 1), ("ms", 1e-3)):
-        if seconds >= length:
-            return f"{seconds / length:.3g} {unit}"
-    return "n/a" if math.isnan(seconds) else f"{seconds / 1e-3:.2g} ms"

@@ -1,10 +1,11 @@
 """What a training came to, as tables: lists of rows, the first of them the names of the columns."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ecg.labels import ABBREVIATIONS, EMPTY, SCORED, class_columns, expand, source_of
+from ecg.labels import ABBREVIATIONS, SCORED, TRAINED_CLASSES, class_columns, expand, source_of
 from ecg.review import disagreement_table
 from ecg.rules import Rule
 from ecg.scoring import (
@@ -45,7 +46,7 @@ class Results:
     searches: dict
     validated: dict
     ends: dict = field(default_factory=dict)
-    classes: tuple[str, ...] = EMPTY
+    classes: tuple[str, ...] = TRAINED_CLASSES
     answering: Rule = Rule(None)  # noqa: RUF009 - it does not change
     peaks: list = field(default_factory=list)
 
@@ -88,13 +89,15 @@ class Results:
 
     @property
     def scored_classes(self):
-        """The classes that are trained and scored: their places among the trained ones, and their columns of 26."""
-        places = np.flatnonzero(self.columns < len(SCORED))
+        """The trained classes that are scored, in the order of their columns: places among the trained, and columns."""
+        places = np.argsort(self.columns)
+        places = places[self.columns[places] < len(SCORED)]
         return places, self.columns[places]
 
 
 def tables(results):
-    """Return all tables of a training by name."""
+    """Return all tables of a training by name; of thresholds there are none where classes exclude each other."""
+    kinds = {} if results.answering.exclusive else {"thresholds": "thresholds", "thresholds_by_class": "by_class"}
     return {
         "sources": source_table(results),
         "dropped": [("record", "reason"), *results.store.dropped],
@@ -107,8 +110,7 @@ def tables(results):
         "relabelled": relabelled_table(results),
         "masks": mask_table(results),
         "disagreements": disagreement_table(results.disagreements),
-        "thresholds": threshold_table(results, "thresholds"),
-        "thresholds_by_class": threshold_table(results, "by_class"),
+        **{name: threshold_table(results, kind) for name, kind in kinds.items()},
         "scores": score_table(results),
         **{f"class_scores_{leads}_leads": class_score_table(results, leads) for leads in results.searches},
     }
@@ -133,9 +135,10 @@ def repaired_table(results):
 
 
 def split_table(results):
-    """Return which part each recording went to, and whether it gives the score."""
+    """Return which part each recording went to, if any, and whether it gives the score."""
     store = results.store
-    parts = np.full(len(store), "training", "U10")
+    parts = np.full(len(store), "not used", "U10")  # as where classes exclude each other, and it has two
+    parts[results.training] = "training"
     parts[results.validation] = "validation"
     scored = np.zeros(len(store), int)
     scored[results.validation[results.scored]] = 1
@@ -241,19 +244,22 @@ def threshold_table(results, kind):
 def score_table(results):
     """Return the score of each lead set at 0.5, by both steps of the search and as answered, and its companions.
 
-    AUROC, AUPRC and F-measure are means over the classes for which they exist, accuracy and F-measure are of what is
-    answered: with the thresholds that the model is saved with. All of it for the labels after relabelling, with which
-    the thresholds were found, and as they came.
+    AUROC, AUPRC and F-measure are means over the classes that the networks tell and for which they exist, accuracy and
+    F-measure are of what is answered: with the thresholds that the model is saved with. All of it for the labels after
+    relabelling, with which the thresholds were found, and as they came. What thresholds come to is NaN where classes
+    exclude each other.
     """
-    rows, weights = [], load_weights()[1]
+    rows, weights, (_, told) = [], load_weights()[1], results.scored_classes
     for leads, search in results.searches.items():
         probabilities, answers = results.probabilities(leads), results.answers(leads)
         answered = (probabilities >= HALF / 100, probabilities >= search.common, probabilities >= search.by_class)
         for kind, labels in results.kinds_of_labels.items():
-            scores = [challenge_score(labels, outputs, weights) for outputs in (*answered, answers)]
-            areas = roc_and_pr_areas(labels, probabilities)
-            rows.append((leads, kind, *scores, search.common, *map(mean_of_known, areas), accuracy(labels, answers),
-                         mean_of_known(f_measures(labels, answers))))  # fmt: skip
+            scores = [*(challenge_score(labels, outputs, weights) for outputs in answered), search.common]
+            scores = [math.nan] * len(scores) if results.answering.exclusive else scores
+            scores.insert(-1, challenge_score(labels, answers, weights))
+            means = [mean_of_known(each[told]) for each in (*roc_and_pr_areas(labels, probabilities),
+                                                            f_measures(labels, answers))]  # fmt: skip
+            rows.append((leads, kind, *scores, *means[:2], accuracy(labels, answers), means[2]))
     names = ("score at 0.5", "score with one threshold", "score with one for each class", "score as answered",
              "one threshold")  # fmt: skip
     return [("leads", "labels", *names, "AUROC", "AUPRC", "accuracy", "F-measure"), *rows]
@@ -262,14 +268,16 @@ def score_table(results):
 def class_score_table(results, leads):
     """Return for each class how often it is labelled, answered and both, the rates, the areas and the threshold.
 
-    For the labels after relabelling, then as they came.
+    For the labels after relabelling, then as they came. A class that the networks do not tell has no areas, and no
+    class has a threshold where they exclude each other.
     """
     rows, answers = [], results.answers(leads)
+    told = np.isin(np.arange(len(SCORED)), results.columns)
+    thresholds = np.where(results.answering.exclusive, np.nan, results.searches[leads].thresholds)
     for kind, labels in results.kinds_of_labels.items():
         counts = [counted.sum(axis=0) for counted in (labels, answers, labels & answers)]
-        areas = roc_and_pr_areas(labels, results.probabilities(leads))
-        columns = (*counts, *precision_and_recall(labels, answers), f_measures(labels, answers), *areas,
-                   results.searches[leads].thresholds)  # fmt: skip
+        areas = [np.where(told, area, np.nan) for area in roc_and_pr_areas(labels, results.probabilities(leads))]
+        columns = (*counts, *precision_and_recall(labels, answers), f_measures(labels, answers), *areas, thresholds)
         values = zip(ABBREVIATIONS, *(column.tolist() for column in columns), strict=True)
         rows += [(name, kind, *row) for name, *row in values]
     names = ("labelled", "answered", "both", "precision", "recall", "F-measure", "AUROC", "AUPRC", "threshold")

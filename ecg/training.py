@@ -14,12 +14,14 @@ from ecg.batches import Batch, ahead, plan_training, plan_whole
 from ecg.budget import Budget
 from ecg.checkpoint import Checkpoint
 from ecg.devices import as_one, over_all
+from ecg.losses import Whole
 from ecg.networks import POLICIES
 from ecg.progress import Progress, duration
 from ecg.work import at_work, settle
 
 PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
 PREDICTION_BATCH = 64  # recordings at the most, and no more than are trained on at once
+JUDGED_AT_ONCE = 4096  # pieces of recordings; with peaks, each has some thousands of numbers
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it
 AVERAGED_EVERY = 10  # steps; copying the weights at each would cost more than it gives
 # Of a learning rate and TrainingSettings.
@@ -108,8 +110,8 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     one, ends it early, and so does a loss that is not a number. Returns the epochs, a list of Epoch, and what ended
     them, a text. Raises TrainingError where not one epoch came to a loss that is a number.
     """
-    budget, loss = budget or Budget(None), over_all(loss)
-    make_ready(network, loss, settings.fresh_optimizer())
+    budget = budget or Budget(None)
+    make_ready(network, over_all(loss), settings.fresh_optimizer())
     checkpoint = Checkpoint(settings.patience, settings.averaging)
     if folder and (kept := folder.recall(PROGRESS)):
         checkpoint.restore(network, kept)
@@ -197,13 +199,13 @@ def check(network, loss, validation, title, size, budget):
 
     The loss is that of the pieces in which recordings are answered. Raises TrainingError where it is not a number.
     """
-    start = time.monotonic()
-    pieces, outputs = outputs_of(network, validation, title, size)
-    targets, masks = validation.truth(pieces)
-    value = number_of(loss(targets, outputs, masks), title)
-    probabilities = mean_of_pieces(pieces, outputs[:, : validation.targets.shape[1]])
-    budget.answered(len(probabilities), time.monotonic() - start)
-    return value, probabilities
+    start, whole, means = time.monotonic(), Whole(loss), Means(*validation.targets.shape)
+    for pieces, outputs in in_parts(answers(network, validation, title, size), JUDGED_AT_ONCE):
+        targets, masks = validation.truth(pieces)
+        whole.add(targets, outputs, masks)
+        means.add(pieces, outputs)
+    budget.answered(len(validation.records), time.monotonic() - start)
+    return number_of(whole.value, title), means.value
 
 
 def number_of(loss, place):
@@ -233,36 +235,56 @@ def predict(network, examples, title, size=PREDICTION_BATCH):
 
     Of a recording that is answered in pieces it is their mean.
     """
-    return mean_of_pieces(*outputs_of(network, examples, title, size))
+    means = Means(len(examples.records), network.output_shape[-1])
+    for pieces, outputs in answers(network, examples, title, size):
+        means.add(pieces, outputs)
+    return means.value
 
 
-def outputs_of(network, examples, title, size=PREDICTION_BATCH):
-    """Return the pieces in which recordings are answered, as one Batch of them all, and the outputs (pieces, K).
-
-    The pieces are in the order of the recordings.
-    """
-    plan = plan_whole(examples.lengths, min(size, PREDICTION_BATCH), examples.window)
-    records, starts = (np.concatenate([np.array([], int), *(getattr(batch, name) for batch in plan)])
-                       for name in ("records", "starts"))  # fmt: skip
-    places = np.argsort(np.argsort(records, kind="stable"))  # of a plan's pieces in the order of the recordings
-    outputs, done = np.empty((len(records), network.output_shape[-1]), np.float32), 0
-    begun = []  # batches whose outputs are not read yet
-    with at_work(network) as work, Progress(title, len(records)) as progress:
+def answers(network, examples, title, size=PREDICTION_BATCH):
+    """Yield Batches of the pieces in which recordings are answered, and the outputs (B, K) for each."""
+    plan, begun = plan_whole(examples.lengths, min(size, PREDICTION_BATCH), examples.window), []
+    with at_work(network) as work, Progress(title, sum(len(batch.records) for batch in plan)) as progress:
         for batch, inputs in zip(plan, ahead(examples.inputs, plan), strict=True):
-            begun.append(work.answer(inputs))
-            while len(begun) > (batch is not plan[-1]):
-                answer = np.asarray(begun.pop(0))
-                outputs[places[done : done + len(answer)]] = answer
-                done += len(answer)
-                progress.advance(len(answer))
-    order = np.argsort(records, kind="stable")
-    return Batch(records[order], starts[order], examples.window.length), outputs
+            begun.append((batch, work.answer(inputs)))
+            while len(begun) > (batch is not plan[-1]):  # read once the next one is begun, so that no device waits
+                pieces, outputs = begun.pop(0)
+                outputs = np.asarray(outputs)
+                progress.advance(len(outputs))
+                yield pieces, outputs
 
 
-def mean_of_pieces(pieces, outputs):
-    """Return the mean of the outputs (pieces, K) of each recording's pieces: (n, K)."""
-    if not len(outputs):
-        return outputs
-    firsts = np.flatnonzero(np.diff(pieces.records, prepend=-1))
-    counts = np.diff(firsts, append=len(outputs)).astype(np.float32)
-    return np.add.reduceat(outputs, firsts) / counts[:, np.newaxis]
+def in_parts(found, count):
+    """Yield what `answers` does, joined to parts of `count` pieces or a few more; the last one may have fewer."""
+    part = []
+    for each in found:
+        part.append(each)
+        if sum(len(outputs) for _, outputs in part) >= count:
+            yield joined(part)
+            part = []
+    if part:
+        yield joined(part)
+
+
+def joined(part):
+    """Return several Batches of pieces and their outputs as one; the length is that of the first."""
+    batches, outputs = zip(*part, strict=True)
+    records, starts = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("records", "starts"))
+    return Batch(records, starts, batches[0].length), np.concatenate(outputs)
+
+
+class Means:
+    """The means (n, K) of what was said of the pieces of n recordings, of which the first K columns count."""
+
+    def __init__(self, count, columns):
+        self.total, self.pieces = np.zeros((count, columns), np.float32), np.zeros((count, 1), np.float32)
+
+    def add(self, pieces, outputs):
+        """Add the outputs for a Batch of pieces, (B, K) or with further columns."""
+        np.add.at(self.total, pieces.records, outputs[:, : self.total.shape[1]])
+        np.add.at(self.pieces, pieces.records, 1)
+
+    @property
+    def value(self):
+        """The means, 0 for recordings of which nothing was said."""
+        return self.total / np.maximum(self.pieces, 1)

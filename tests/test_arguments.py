@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ecg.arguments import diagnosis, given, habit, momentum, picture, positive, proportion, share, whole
-from ecg.labels import EMPTY
+from ecg.labels import ABBREVIATIONS
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_good_value_is_read_as_what_it_means(reader, text, value):
         (proportion, ["1.1", "-0.1", "nan", "x"]),
         (share, ["CPSC=0", "CPSC=-1", "CPSC=nan", "CPSC=x"]),
         (habit, ["Mine", "Mine=", "=AF", "Mine=AF,,NSR"]),
-        (diagnosis, ["", "nsr", "164889003", "LVH", "BBB"]),
+        (diagnosis, ["", "nsr", "164889003", "LVH", "STD"]),
         (picture, ["page", "page.txt", "png"]),
     ],
 )
@@ -52,8 +52,8 @@ def test_a_bad_value_is_refused_in_a_way_that_argparse_makes_a_usage_error_of(re
 
 
 def test_every_class_that_settings_take_can_be_named_and_a_refusal_names_them_all():
-    assert tuple(diagnosis(name) for name in EMPTY) == EMPTY
-    with pytest.raises(argparse.ArgumentTypeError, match=f"LVH is none of {', '.join(EMPTY)}$"):
+    assert tuple(diagnosis(name) for name in ABBREVIATIONS) == ABBREVIATIONS
+    with pytest.raises(argparse.ArgumentTypeError, match=f"LVH is none of {', '.join(ABBREVIATIONS)}$"):
         diagnosis("LVH")
 
 

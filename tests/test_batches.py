@@ -112,8 +112,8 @@ def test_a_window_is_of_any_length_or_of_one():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"length": 0}, {"length": -5}, {"length": 9, "overlap": 9}, {"overlap": 1}, {"length": 9, "overlap": -1},
-              {"fill": "mirrored"}],
+    "wrong", [{"length": 0}, {"length": -5}, {"length": 9, "overlap": 5}, {"length": 9, "spared": 5}, {"spared": 1},
+              {"overlap": 1}, {"length": 9, "overlap": -1}, {"fill": "mirrored"}],
 )  # fmt: skip
 def test_windows_that_hold_nothing_or_do_not_move_on_are_refused(wrong):
     with pytest.raises(ValueError, match="a window of"):
@@ -125,7 +125,7 @@ def test_a_recording_is_answered_in_as_many_pieces_as_the_paper_says_from_its_fi
     length, samples, data
 ):
     """Zhao et al. 2022: ceil((L - 4096) / (4096 - 256)) + 1 pieces that overlap by 256, or a little more."""
-    overlap = data.draw(st.integers(0, length - 1))
+    overlap = data.draw(st.integers(0, length // 2))
     starts = Window(length, ZEROS, overlap).starts(samples)
     assert len(starts) == (1 if samples <= length else np.ceil((samples - length) / (length - overlap)) + 1)
     assert starts[0] == 0 and starts[-1] == max(samples - length, 0)
@@ -137,6 +137,14 @@ def test_a_recording_is_answered_in_as_many_pieces_as_the_paper_says_from_its_fi
 def test_half_an_hour_has_the_papers_number_of_pieces():
     assert len(Window(4096, ZEROS, 256).starts(30 * 60 * 257)) == 121
     assert Window(4096, ZEROS, 256).starts(4097).tolist() == [0, 1]
+
+
+def test_what_is_spared_makes_no_piece_of_its_own():
+    """5,000 samples, ten seconds at 500 Hz, are one window of 4,992 and not two that are all but the same."""
+    window = Window(4992, spared=32)
+    assert [window.starts(samples).tolist() for samples in (4000, 4992, 5000, 5024, 5025, 10_016, 10_017)] == [
+        [0], [0], [4], [16], [0, 33], [0, 5024], [0, 2512, 5025]
+    ]  # fmt: skip
 
 
 @given(st.integers(1, 40), st.integers(1, 90), st.sampled_from([ZEROS, REPEATED]))

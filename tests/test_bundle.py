@@ -15,7 +15,7 @@ from ecg.batches import REPEATED, Window
 from ecg.bundle import CLASSES, Bundle, ModelError, load_bundle, save_bundle
 from ecg.ensemble import KINDS, Ensemble, Group, Member, View
 from ecg.examples import Examples
-from ecg.labels import COLUMN, DROPPED, TRAINED, expand
+from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.networks import NetworkSettings
 from ecg.person import person
@@ -355,9 +355,21 @@ def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_sure
     network = Told(lambda signal: told[len(network.signals) - 1])
     recording = rng.integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     header = make_header(["I", "II"], 100.0)
-    probabilities = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network).probabilities(header, recording)
+    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    probabilities = bundle.prediction(header, recording).probabilities
     np.testing.assert_array_equal(probabilities, expand(told.max(axis=0)))
     assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
+
+
+def test_no_threshold_decides_between_classes_that_exclude_each_other(make_header, small):
+    """The likeliest is answered, also below its threshold, and none where it is no scored one."""
+    for told, answered in (((0.2, 0.3, 0.1), ["AF"]), ((0.2, 0.3, 0.6), [])):
+        group = Group(("NSR", "AF", "STE"), (Member(LEAD_SETS[2], small, Told(lambda signal, told=told: told)),))
+        bundle = Bundle(LEAD_SETS[2], Ensemble(group), Rule(np.full(26, 0.5), exclusive=True))
+        said = bundle.prediction(make_header(["I", "II"], 100.0), np.arange(400).reshape(2, 200))
+        assert np.isnan(said.thresholds).all()
+        assert [ABBREVIATIONS[column] for column in np.flatnonzero(said.outputs)] == answered
+        assert [ABBREVIATIONS[column] for column in np.flatnonzero(said.asked)] == ["AF", "NSR"]
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -368,8 +380,8 @@ def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_h
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 14_400:] //= 50
     header = replace(make_header(["I", "II"], 100.0, gain=200.0), name="HR00015")
-    bundle.probabilities(header, recording.T if turned else recording)
-    bundle.probabilities(make_header(["I", "II"], 100.0, gain=1000.0), recording)
+    bundle.prediction(header, recording.T if turned else recording)
+    bundle.prediction(make_header(["I", "II"], 100.0, gain=1000.0), recording)
     assert len(network.signals) == 6
     for piece in range(3):
         np.testing.assert_array_equal(network.signals[piece], network.signals[3 + piece])
@@ -381,7 +393,7 @@ def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_heade
     for samples in (1, 200, 14400):
         recording = np.random.default_rng(0).integers(-500, 500, (2, samples))
         header = make_header(["I", "II"], 100.0)
-        bundle.probabilities(header, recording)
+        bundle.prediction(header, recording)
         np.testing.assert_array_equal(network.signals[-1], preprocess(header, recording, LEAD_SETS[2]).signal)
     assert len(network.signals) == 3
 
@@ -391,11 +403,11 @@ def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small):
     bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 13000:28000] = -32768
-    assert bundle.probabilities(make_header(["I", "II"], 100.0), recording)[0] == 0.5
+    assert bundle.prediction(make_header(["I", "II"], 100.0), recording).probabilities[0] == 0.5
     assert len(network.signals) == 2
     recording[:] = -32768
     with pytest.raises(SignalError, match="made: no sample was recorded"):
-        bundle.probabilities(make_header(["I", "II"], 100.0), recording)
+        bundle.prediction(make_header(["I", "II"], 100.0), recording)
 
 
 def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
@@ -404,7 +416,7 @@ def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
     recording = np.random.default_rng(0).integers(-500, 500, (12, 250 * 1800), dtype=np.int16)
     tracemalloc.start()
     try:
-        bundle.probabilities(make_header(LEADS, 250.0), recording)
+        bundle.prediction(make_header(LEADS, 250.0), recording)
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -502,9 +514,20 @@ def test_an_ensemble_answers_after_it_was_saved_as_it_answers_from_stores(system
         sure[COLUMN["PVC"]] |= sure[COLUMN["AF"]]
         sure[COLUMN["NSR"]] |= not sure.any()
         np.testing.assert_array_equal(outputs, sure)
-    assert [CLASSES[column] for column in np.flatnonzero(bundle.known)] == [
-        CLASSES[column] for column in sorted(COLUMN[name] for name in ("NSR", "AF", "PVC"))
-    ]
+
+
+def test_a_recording_is_prepared_once_for_a_gate_and_whom_it_asks(loaded, headers, monkeypatch):
+    prepared = []
+
+    def watched(header, piece, leads, recording, preparation):
+        prepared.append((preparation, tuple(leads)))
+        return preprocess(header, piece, leads, recording, preparation)
+
+    monkeypatch.setattr("ecg.bundle.preprocess", watched)
+    for path in headers[:10]:
+        loaded.answer(text_of(path), read_record(path)[1])
+        assert len(prepared) == len(set(prepared)) and (METHOD, LEAD_SETS[3]) in prepared
+        prepared.clear()
 
 
 def test_an_ensemble_comes_back_as_it_was_saved_network_by_network(system, loaded):
@@ -550,10 +573,15 @@ def test_of_a_long_recording_all_windows_of_all_parts_count(loaded, make_header)
     general = expand(found["general"], groups["general"].columns)
     special = expand(found["special"], groups["special"].columns)
     expected = special if found["gate"][0] > 0.5 else general
-    np.testing.assert_allclose(bundle.probabilities(header, recording), expected, atol=1e-6)
-    alone = replace(bundle, ensemble=Ensemble(groups["special" if found["gate"][0] <= 0.5 else "general"]))
+    said = bundle.prediction(header, recording)
+    np.testing.assert_allclose(said.probabilities, expected, atol=1e-6)
+    columns = groups["special" if found["gate"][0] > 0.5 else "general"].columns
+    np.testing.assert_array_equal(np.flatnonzero(said.asked), np.sort(columns[columns < 26]))
+    np.testing.assert_array_equal(said.thresholds, np.where(said.asked, bundle.rule.thresholds, np.nan))
+    alone = Ensemble(groups["special" if found["gate"][0] <= 0.5 else "general"])
+    alone = replace(bundle, ensemble=alone, rule=Rule(bundle.rule.thresholds))
     other = general if found["gate"][0] > 0.5 else special
-    np.testing.assert_allclose(alone.probabilities(header, recording), other, atol=1e-6)
+    np.testing.assert_allclose(alone.prediction(header, recording).probabilities, other, atol=1e-6)
 
 
 @pytest.fixture

@@ -64,6 +64,10 @@ def test_classes_are_sorted_by_frequency_and_the_unseen_are_named():
                                ("SB", 0, (0.0, np.nan)), ("LPR", 3, (np.nan, 0.0))):  # fmt: skip
         labelled[COLUMN[name]] = count
         precision[COLUMN[name]], recall[COLUMN[name]] = rates
+    trained = np.array([COLUMN[name] for name in ("NSR", "LPR")])
+    figure = class_chart(labelled, precision, recall, "2 leads", "118 recordings", trained)
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert names == ["SB (not trained)", "LPR", "AF (not trained)", "PVC (not trained)", "NSR"]
     figure = class_chart(labelled, precision, recall, "12 leads", "118 recordings")
     figure.draw_without_rendering()
     axes = figure.axes[0]

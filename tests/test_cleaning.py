@@ -1,8 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ecg.cleaning import ADDED, FEWEST, CleaningSettings, Lumping, Omission, disagreements, label_masks, source_masks
-from ecg.labels import ABBREVIATIONS, COLUMN, TRAINED
+from ecg.cleaning import (
+    ADDED,
+    FEWEST,
+    CleaningSettings,
+    Lumping,
+    Omission,
+    Relabelling,
+    disagreements,
+    label_masks,
+    source_masks,
+)
+from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
 
 AF, AFL, NSR, TAB = (COLUMN[name] for name in ("AF", "AFL", "NSR", "TAb"))
 
@@ -170,17 +182,36 @@ def test_a_label_counts_where_its_source_labels_the_class():
     sources = np.array(["CPSC", "CPSC", "Georgia", "Georgia", "Mine", "CPSC"])
     columns = np.array([AF, NSR, COLUMN["SB"], COLUMN["TInv"], 27])
     targets = np.hstack([rows(*findings), np.zeros((6, 2), bool)])[:, columns]
-    told = (Omission(relabel=False), Omission(("Mine",), ("NSR",)))
+    told = (Omission(relabel=False), Omission(("Mine",), ("NSR",), relabel=False))
     masks = source_masks(targets, sources, columns, told)
     assert masks.dtype == np.float32
     of = {"CPSC": [1, 1, 0, 0, 0], "Georgia": [1, 0, 1, 0, 0], "Mine": [0, 1, 0, 0, 0]}
     np.testing.assert_array_equal(masks, [of[source] for source in sources])
 
 
-def test_a_source_whose_omitted_classes_are_relabelled_counts_as_any_other():
+def test_a_source_whose_omitted_classes_were_added_labels_these_too():
+    """Whether one was found in it or not; the dropped ones it still omits."""
     targets, sources = rows("AF SB", "NSR"), np.array(["CPSC", "CPSC"])
-    columns = np.arange(26)
-    for omissions in ((Omission(),), ()):
-        masks = source_masks(targets, sources, columns, omissions)
-        assert {ABBREVIATIONS[column] for column in np.flatnonzero(masks[1])} == {"AF", "SB", "NSR"}
-        np.testing.assert_array_equal(masks[0], masks[1])
+    masks = source_masks(targets, sources, np.arange(26), (Omission(),))
+    assert {ABBREVIATIONS[column] for column in np.flatnonzero(masks[1] == 0)} == set(DROPPED)
+    np.testing.assert_array_equal(masks[0], masks[1])
+
+
+def test_a_source_counts_as_relabelled_only_where_a_network_could_be_trained():
+    mine, yours = Omission(("Mine", "His"), ("AF",)), Omission(("Yours",), ("AF", "NSR"))
+    settings = CleaningSettings((Lumping(),), (Omission(), mine, yours))
+    none, lacking = [np.empty(0)] * 5, {Lumping().title, mine.title}
+    tried = [Relabelling(rule.title, *none, "too few" * (rule.title in lacking)) for rule in settings.rules]
+    assert settings.as_done(tried) == replace(settings, omissions=(Omission(), replace(mine, relabel=False), yours))
+    assert settings.as_done([one._replace(lacking="") for one in tried]) == settings
+
+
+def test_a_source_that_is_not_relabelled_may_label_any_scored_class():
+    assert Omission(("Mine",), ("AF", "BBB"), relabel=False).columns.tolist() == [
+        column for column, name in enumerate(ABBREVIATIONS) if name not in ("AF", "BBB")
+    ]
+    for classes, relabel in ((("AF", "BBB"), True), (("AF", "STD"), False)):
+        with pytest.raises(ValueError, match=f"{classes[1]}: the classes that are trained are AF, AFL"):
+            Omission(("Mine",), classes, relabel)
+    with pytest.raises(ValueError, match="Mine omits no class"):
+        Omission(("Mine",), ABBREVIATIONS, relabel=False)

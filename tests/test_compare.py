@@ -198,7 +198,7 @@ def test_facts_tell_what_was_held_out_and_how_long_each_training_might_take(stor
     assert facts["time limit of each training"].startswith("1 h")
     assert facts["epochs of each network at the most"] == 9
     head, *rows = facts["settings that differ"]
-    assert head == ("setting", "one", "other") and ("loss", "asymmetric", "categorical") in rows
+    assert head == ("setting", "one", "other") and ("loss", "asymmetric", "cross-entropy of one class of many") in rows
     other = facts_of("data", Plan(tuple(systems), leave_out="georgia", hours=6), systems, store)
     assert other["learnt from"] == "without georgia, which is held out"
     assert other["time limit of each training"].startswith("3 h")

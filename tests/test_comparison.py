@@ -5,18 +5,17 @@ import numpy as np
 import pytest
 from test_measures import made_comparison
 
-from ecg.comparison import differing, recordings, tables, write_comparison
+from ecg.comparison import recordings, tables, write_comparison
 from ecg.labels import ABBREVIATIONS
 from ecg.measures import MEASURES, OF_CLASSES, measure
 
-FACTS = {"data": "somewhere", "settings that differ": differing({"a": {"loss": "x"}, "b": {"loss": "y"}})}
+FACTS = {"data": "somewhere", "settings that differ": [("setting", "a", "b"), ("loss", "x", "y")]}
 NUMBERS = ("recordings", "overall", "differences", "by_class", "by_source", "by_fold", "costs")
 
 
 @pytest.fixture(scope="module")
 def comparison():
-    covered = np.arange(150) % 3 < 2
-    return made_comparison(trials=({"system": "a"}, {"system": "b", "covered": covered}))
+    return made_comparison(trials=({"system": "a"}, {"system": "b", "networks": 3, "epochs": 70, "cut": 2}))
 
 
 @pytest.fixture(scope="module")
@@ -53,31 +52,40 @@ def test_the_tables_hold_the_estimates(written, comparison):
     found = measure(comparison, 5, 2)
     overall = rows_of(written.with_name("overall.csv"))
     assert [(row["system"], row["leads"], row["recordings"]) for row in overall] == [
-        ("a", "12", "150"), ("b", "12", "100")
+        ("a", "12", "150"), ("b", "12", "150")
     ]  # fmt: skip
     ends = ("", " low", " high")
     for row, estimates in zip(overall, found.overall, strict=True):
         for name in MEASURES:
             np.testing.assert_allclose([float(row[f"{name}{end}"]) for end in ends], estimates[name], rtol=1e-5)
     (difference,) = rows_of(written.with_name("differences.csv"))
-    assert (difference["system"], difference["minus"], difference["recordings"]) == ("b", "a", "100")
-    np.testing.assert_allclose(float(difference["F1 low"]), found.differences[1]["F1"][1], rtol=1e-5)
+    assert (difference["system"], difference["minus"]) == ("b", "a")
+    for name in ("F1 optimised", "F1 as answered"):
+        np.testing.assert_allclose(float(difference[f"{name} low"]), found.differences[1][name][1], rtol=1e-5)
+
+
+def test_costs_tell_networks_epochs_and_what_the_time_limit_ended(written):
+    first, second = rows_of(written.with_name("costs.csv"))
+    names = ("networks", "epochs", "ended by the time limit", "weights", "training seconds", "answering seconds")
+    assert [second[name] for name in names] == ["3", "70", "2", "1000", "60.0", "0.01"]
+    assert [first[name] for name in names[:3]] == ["0", "0", "0"]
 
 
 def test_classes_sources_and_folds_add_up(written, comparison):
-    covered = comparison.covered(comparison.trials[1])
     by_class = [row for row in rows_of(written.with_name("by_class.csv")) if row["system"] == "b"]
     assert [row["class"] for row in by_class] == list(ABBREVIATIONS)
-    answers = comparison.trials[1].optimised[covered]
-    assert [int(row["labelled"]) for row in by_class] == comparison.labels[covered].sum(axis=0).tolist()
-    assert [int(row["answered"]) for row in by_class] == answers.sum(axis=0).tolist()
+    labels, trial = comparison.labels, comparison.trials[1]
+    assert [int(row["labelled"]) for row in by_class] == labels.sum(axis=0).tolist()
+    for name, answers in (("optimised", trial.optimised), ("answered", trial.answers)):
+        assert [int(row[name]) for row in by_class] == answers.sum(axis=0).tolist()
+        assert [int(row[f"{name} rightly"]) for row in by_class] == (labels & answers).sum(axis=0).tolist()
+    assert trial.optimised.sum() != trial.answers.sum()
     for row in by_class:
         assert all((row[name] == "") == (row["labelled"] == "0") for name in OF_CLASSES)
     for kind in ("source", "fold"):
         rows = rows_of(written.with_name(f"by_{kind}.csv"))
-        for number, system in ((150, "a"), (100, "b")):
-            assert sum(int(row["recordings"]) for row in rows if row["system"] == system) == number
-    assert [row["metric optimised"] for row in rows if row["system"] == "b"][2] == "", "a fold that was not reached"
+        for system in "ab":
+            assert sum(int(row["recordings"]) for row in rows if row["system"] == system) == 150
     sources = rows_of(written.with_name("recordings.csv"))
     assert sum(int(row["recordings"]) for row in sources) == 150
     assert all(sum(int(row[f"fold {fold}"]) for fold in range(3)) == int(row["recordings"]) for row in sources)
@@ -86,11 +94,6 @@ def test_classes_sources_and_folds_add_up(written, comparison):
 def test_every_table_is_as_wide_as_its_head(comparison):
     for rows in tables(comparison, measure(comparison, 2)).values():
         assert {len(row) for row in rows} == {len(rows[0])}
-
-
-def test_settings_that_differ_are_told_by_their_full_names():
-    settings = {"a": {"loss": "x", "network": {"width": 4, "depth": 2}}, "b": {"loss": "x", "network": {"width": 8}}}
-    assert differing(settings) == [("setting", "a", "b"), ("network.width", "4", "8"), ("network.depth", "2", "")]
 
 
 def test_one_fold_is_not_told_apart(comparison):

@@ -15,7 +15,7 @@ from ecg.resampling import Preparation
 from ecg.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
 from ecg.rules import Rule
 
-RULE = Rule(np.linspace(0, 1, 26), False, (("TInv", "TAb"),), "NSR")
+RULE = Rule(np.linspace(0, 1, 26), False, (("AF", "NSR"),), "NSR")
 OTHER = View(Preparation(500, None, True), Window(4992, REPEATED, 250))
 GENERAL, SPECIAL, GATE = ("groups", "general"), ("groups", "special"), ("groups", "gate")
 
@@ -93,18 +93,23 @@ def member(number, *place):
         (-1, member(1, "window", "length"), "length is -1, expected 1 to 65,536 or null"),
         (2**16 + 1, member(1, "window", "length"), "length is 65537"),
         (None, member(1, "window", "length"), "a window of None samples, filled with 'repeated', overlap 250"),
-        (4992, member(1, "window", "overlap"), "overlap 4992"),
-        (4991, member(1, "window", "overlap"), None),
+        (2497, member(1, "window", "overlap"), "overlap 2497"),
+        (2496, member(1, "window", "overlap"), None),
+        (2497, member(1, "window", "spared"), "2497 spared"),
+        (40, member(1, "window", "spared"), None),
         ([0.5, 250], member(1, "preparation", "band"), "the pass band .* is not within what 500 Hz hold"),
         ([0.5, "40"], member(1, "preparation", "band"), "band is"),
         ([0.5, 40.0], member(1, "preparation", "band"), None),
         (500.0, member(1, "preparation", "rate"), "rate is 500.0"),
         (True, member(1, "preparation", "rate"), "rate is True"),
-        ([["TInv"]], ("rule", "pairs"), "pairs is"),
-        ([["TInv", "TAb", "AF"]], ("rule", "pairs"), "pairs is"),
-        ([["TInv", "STD"]], ("rule", "pairs"), "pairs is"),
+        ([["AF"]], ("rule", "pairs"), "pairs is"),
+        ([["AF", "NSR", "AF"]], ("rule", "pairs"), "pairs is"),
+        ([["AF", "STE"]], ("rule", "pairs"), "pairs is"),
         ([], ("rule", "pairs"), None),
-        ("STD", ("rule", "empty"), "empty is 'STD'"),
+        ([["AF", "SB"]], ("rule", "pairs"), "pairs is .*, expected a list of pairs of AF, NSR"),
+        ("STE", ("rule", "empty"), "empty is 'STE', expected null or one of AF, NSR"),
+        ("SB", ("rule", "empty"), "empty is 'SB', expected null or one of AF, NSR"),
+        ("AF", ("rule", "empty"), None),
         (1, ("rule", "exclusive"), "exclusive is 1, expected true or false"),
         ({}, ("rule", "thresholds"), "the list of thresholds"),
         ({}, ("rule",), "the list of the rule's parts"),

@@ -127,8 +127,9 @@ def gated(gate):
 @pytest.mark.parametrize(("gate", "expected"), [(0.51, [0.7, 0, 0.9]), (0.5, [0.1, 0.2, 0.3]), (0.0, [0.1, 0.2, 0.3])])
 def test_the_gate_decides_who_answers_and_the_others_are_not_asked(gate, expected):
     one = gated(gate)
-    found = one.probabilities(parts_of(SIGNAL)[0], PERSON)
+    found, classes = one.probabilities(parts_of(SIGNAL)[0], PERSON)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert classes.tolist() == [True, gate <= 0.5, True]
     asked = {name: len(group.members[0].network.seen) for name, group in one.groups.items()}
     assert asked == {"gate": 1, "special": int(gate > 0.5), "general": int(gate <= 0.5)}
 
@@ -137,7 +138,9 @@ def test_without_a_gate_there_is_one_group():
     assert list(gated(0.1).groups) == ["general", "special", "gate"]
     alone = Ensemble(gated(0.1).general)
     assert list(alone.groups) == ["general"]
-    np.testing.assert_allclose(alone.probabilities(parts_of(SIGNAL)[0], PERSON), [0.1, 0.2, 0.3], rtol=1e-6)
+    found, classes = alone.probabilities(parts_of(SIGNAL)[0], PERSON)
+    np.testing.assert_allclose(found, [0.1, 0.2, 0.3], rtol=1e-6)
+    assert classes.all()
 
 
 def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(store, monkeypatch):

@@ -16,8 +16,8 @@ LAYERS = {
     + ["synthetic"],
     1: "startup layers networks resnets deformable dcnet losses batches examples devices work".split(),
     2: "training cleaning ensemble descriptions bundle recipes plan".split(),
-    3: "paper charts review tables report panels gallery page synopsis comparison fitting method".split()
-    + "pipeline sample calibration estimate compare arguments options __main__".split(),
+    3: "paper charts review tables report plots figures page scoreboard synopsis comparison wording".split()
+    + "fitting method pipeline sample calibration estimate compare arguments options __main__".split(),
 }
 ORDER = [name for names in LAYERS.values() for name in names]
 

@@ -11,6 +11,7 @@ from ecg.losses import (
     Joined,
     MarginLoss,
     SquaredError,
+    Whole,
 )
 
 LABELS = np.array([[1, 0, 1, 0], [0, 0, 1, 1]], np.float32)
@@ -81,7 +82,7 @@ def test_weights_that_balance_two_classes_give_both_the_same_say_over_many_batch
     labels = np.repeat([1.0, 0.0], counts).astype(np.float32)[:, np.newaxis]
     weights = np.where(labels > 0, *(len(labels) / (2 * count) for count in counts)).astype(np.float32)
     order, slopes = np.random.default_rng(0).permutation(len(labels)), np.zeros(len(labels))
-    loss, step = CrossEntropy(), 1e-2
+    loss, step = CrossEntropy("sum_over_batch_size"), 1e-2
     for batch in np.array_split(order, len(order) // 16):
         for place in batch:
             p = np.full((len(batch), 1), 0.5, np.float32)
@@ -93,18 +94,18 @@ def test_weights_that_balance_two_classes_give_both_the_same_say_over_many_batch
     assert -slopes[present].sum() == pytest.approx(slopes[~present].sum(), rel=0.05)
 
 
-def test_squared_errors_are_averaged_over_all_numbers_whatever_they_weigh():
+def test_squared_errors_are_averaged_by_their_weights():
     rng = np.random.default_rng(3)
     truth, answers, weights = rng.normal(size=(3, 5, 14)).astype(np.float32)
     weights = np.abs(weights)
-    expected = ((truth - answers) ** 2 * weights).sum() / truth.size
+    expected = ((truth - answers) ** 2 * weights).sum() / weights.sum()
     assert float(SquaredError()(truth, answers, weights)) == pytest.approx(expected, rel=1e-5)
     assert float(SquaredError()(truth, answers)) == pytest.approx(((truth - answers) ** 2).mean(), rel=1e-5)
 
 
-def two_parts():
+def two_parts(seed=4):
     """Labels of four classes and six numbers beside them, with answers and weights: (2, 10) each."""
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(seed)
     numbers, answers = rng.normal(size=(2, 2, 6)).astype(np.float32)
     masks, weights = np.array([[1, 0, 1, 1], [1, 1, 0, 0]], np.float32), rng.random((2, 6)).astype(np.float32)
     pairs = ((LABELS, numbers), (P.astype(np.float32), answers), (masks, weights))
@@ -120,6 +121,21 @@ def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(shares):
     assert float(joined(*whole)) == pytest.approx(np.dot(shares, each), rel=1e-6)
     unweighted = [float(loss(*part[:2])) for loss, part in zip(joined.losses, parts, strict=True)]
     assert float(joined(*whole[:2])) == pytest.approx(np.dot(shares, unweighted), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [FocalLoss(), CrossEntropy("sum_over_batch_size"), Joined((MarginLoss(), SquaredError()), (4, 6), (1, 0.1)),
+     Joined((MarginLoss(), SquaredError()), (4, 6), (0, 1))],
+)  # fmt: skip
+def test_the_loss_of_a_set_in_parts_is_that_of_the_whole(loss):
+    parts, whole = [two_parts(seed) for seed in (4, 5, 6)], Whole(loss)
+    parts[1][2][:, :4] = 0  # nothing of it counts
+    for part in parts:
+        whole.add(*part)
+    expected = float(loss(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))))
+    assert whole.value == pytest.approx(expected, rel=1e-5)
+    assert Whole(loss).value == 0
 
 
 def test_of_a_loss_without_a_share_nothing_is_computed():

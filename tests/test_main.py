@@ -8,10 +8,11 @@ import pytest
 
 from ecg.__main__ import COMMANDS, main
 from ecg.bundle import Bundle, save_bundle
-from ecg.cleaning import CleaningSettings, Omission
+from ecg.cleaning import Omission
 from ecg.headers import RecordError
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.paper import draw_record
+from ecg.peaks import NeuroKitMissing
 from ecg.pipeline import Settings
 from ecg.records import read_record
 from ecg.synthetic import synthesize
@@ -87,7 +88,7 @@ def test_an_estimate_of_nothing_says_why(tmp_path):
     [
         ("--lumping Mine=AFL", "Mine lumps two classes together"),
         ("--omission Mine=VT", "VT: the classes that are trained"),
-        ("--omission CPSC=AF", "CPSC: a source has one habit of a kind"),
+        ("--omission CPSC=AF --omission CPSC=NSR", "CPSC: a source has one habit of a kind"),
     ],
 )
 def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, said):
@@ -104,6 +105,24 @@ def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
 
     monkeypatch.setattr("ecg.pipeline.train", fail)
     assert ends_with(["train", "data", "model"]).endswith("error: none can be used")
+
+
+@pytest.mark.parametrize(
+    ("called", "command"),
+    [
+        ("pipeline.train", ("train", "data", "model", "--system", "li2021")),
+        ("estimate.estimate", ("estimate", "data", "--system", "li2021")),
+        ("compare.compare", ("compare", "data", "report", "--systems", "li2021")),
+        ("peaks.recorded_peaks", ("plot", "RECORD", "--peaks")),
+    ],
+)
+def test_what_finds_peaks_is_named_in_one_line_where_it_is_missing(headers, monkeypatch, called, command):
+    def fail(*arguments):
+        raise NeuroKitMissing("pip install neurokit2")
+
+    monkeypatch.setattr(f"ecg.{called}", fail)
+    command = [str(headers[0]) if word == "RECORD" else word for word in command]
+    assert ends_with(command).endswith("error: pip install neurokit2")
 
 
 def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch):
@@ -158,8 +177,10 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path,
 
     monkeypatch.setattr("ecg.paper.draw_record", draw)
     main(["plot", str(headers[0]), "--model", str(tmp_path), "--output", str(tmp_path / "page.png")])
-    assert np.array_equal(shown["thresholds"], thresholds)
-    assert np.allclose(shown["probabilities"], bundle.probabilities(*read_record(headers[0])), atol=1e-6)
+    said = bundle.prediction(*read_record(headers[0]))
+    assert np.array_equal(shown["thresholds"], np.where(said.asked, thresholds, np.nan), equal_nan=True)
+    assert np.allclose(shown["probabilities"], said.probabilities, atol=1e-6)
+    assert np.array_equal(shown["outputs"], said.outputs)
 
 
 def test_a_plot_that_cannot_be_drawn_says_why(headers, tmp_path):
@@ -181,12 +202,13 @@ def reviewed(monkeypatch):
 def test_a_review_is_called_as_the_flags_say(reviewed):
     main(["review", "model", "data"])
     main(["review", "model", "data", "--output", "a/b", "--pictures", "0"])
-    main(["review", "model", "data", "--omission", "Mine=AF, NSR"])
-    method = CleaningSettings().omissions
+    main(["review", "model", "data", "--omission", "Mine=AF, BBB", "--omission", "CPSC=AF,SB"])
+    known = (Omission(relabel=False),)
+    named = (Omission(("Mine",), ("AF", "BBB"), relabel=False), Omission(labelled=("AF", "SB"), relabel=False))
     assert reviewed == [
-        (Path("model"), Path("data"), Path("review"), method, {}),
-        (Path("model"), Path("data"), Path("a/b"), method, {"pictures": 0}),
-        (Path("model"), Path("data"), Path("review"), (*method, Omission(("Mine",), ("AF", "NSR"))), {}),
+        (Path("model"), Path("data"), Path("review"), known, {}),
+        (Path("model"), Path("data"), Path("a/b"), known, {"pictures": 0}),
+        (Path("model"), Path("data"), Path("review"), named, {}),
     ]
     with pytest.raises(SystemExit, match="2"):
         main(["review", "model", "data", "--pictures", "-1"])

@@ -8,12 +8,12 @@ from conftest import said_of
 import team_code
 from ecg.batches import REPEATED, Window
 from ecg.budget import Budget
-from ecg.cleaning import CleaningSettings, label_masks, source_masks
+from ecg.cleaning import CleaningSettings, Omission, label_masks, source_masks
 from ecg.dcnet import DCNetSettings
 from ecg.ensemble import METHODS, View
 from ecg.fitting import Outcome
 from ecg.headers import RecordError
-from ecg.labels import COLUMN, class_columns, expand, implied
+from ecg.labels import COLUMN, CPSC_LABELS, class_columns, expand, implied
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
 from ecg.method import Judge, assembled, learn, no_gate, relabel
@@ -70,10 +70,11 @@ def learnt(store, monkeypatch, tmp_path):
 
     def by(settings):
         stages, lines, scores = {}, [], {}
-        to_come = iter(range(len(titles_of(settings)), 0, -1))
+        titles = titles_of(settings)
 
         def fitted(stage, its, folder, seed, score, log, budget, left):
-            assert (its.digest, folder, seed, left) == (store.digest, tmp_path, settings.seed, next(to_come))
+            assert (its.digest, folder, seed) == (store.digest, tmp_path, settings.seed)
+            assert left == len(titles) - titles.index(stage.title)
             stages[stage.title] = stage
             said = out_of_thin_air(stage.title, len(store), stage.targets.shape[1])
             scores[stage.title] = score(said[stage.records[stage.validation]])
@@ -240,8 +241,8 @@ def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt
         for answer, column in zip(answers, likeliest, strict=True):
             assert np.flatnonzero(answer).tolist() == ([column] if column < 26 else [])
         score = challenge_score(store.labels[results.validation], answers, load_weights()[1])
-        assert scores[f"{count} leads"]["likeliest"] == score
-        assert f"{score:.3f} as answered" in lines[-2 if count == 12 else -1]
+        assert scores[f"{count} leads"] == {"likeliest": score}
+        assert lines[-2 if count == 12 else -1] == f"{count} leads: score {score:.3f} as answered"
 
 
 def test_one_network_of_one_lead_answers_for_all_lead_sets(learnt, store):
@@ -269,6 +270,18 @@ def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(learnt, stor
     assert (told == 0).any() and (label_masks(first.targets, said) == 0).any()
     np.testing.assert_array_equal(first.training, stages["round 2, 3 leads, fold 1 of 2"].training)
     assert (first.asked == np.arange(len(store))).all()
+
+
+def test_what_could_not_be_relabelled_is_masked_where_its_source_does_not_label_it(learnt, store):
+    """No network learns what CPSC omits where the sources that are left do not label all either."""
+    others = tuple(np.unique(store.sources[store.sources != "CPSC"]).tolist())
+    cleaning = CleaningSettings((), (Omission(), Omission(others, ("AF", "NSR"))), masks=False)
+    settings = Settings(source_masks=True, lead_sets=(2,), resamples=0, cleaning=cleaning)
+    found, stages, _, _ = learnt(settings)
+    assert all(one.lacking for one in found.results.relabellings) and list(stages) == ["round 2, 2 leads"]
+    masks, cpsc = stages["round 2, 2 leads"].masks, store.sources == "CPSC"
+    for rows, labelled in ((cpsc, CPSC_LABELS), (~cpsc, ("AF", "NSR"))):
+        assert (masks[rows] == np.isin(settings.classes, labelled)).all()
 
 
 def test_too_few_recordings_of_the_classes_are_told_before_anything_is_trained(learnt):

@@ -5,7 +5,7 @@ import pytest
 
 from ecg.cleaning import CleaningSettings, Lumping, Omission
 from ecg.leads import LEAD_SETS
-from ecg.options import add_settings, training_settings
+from ecg.options import add_settings, training_settings, with_named
 from ecg.recipes import ABLATIONS, RECIPES, Gate, Settings
 
 
@@ -42,7 +42,8 @@ def test_flags_change_their_settings_and_no_others():
         ("--folds 3", {"folds": 3}),
         ("--source-masks", {"source_masks": True}),
         ("--gate", {"gate": Gate()}),
-        ("--imply TInv=TAb --imply LBBB=BBB", {"answer_pairs": (("TInv", "TAb"), ("LBBB", "BBB"))}),
+        ("--no-source-masks", {}),
+        ("--imply TInv=TAb --imply SB=NSR", {"answer_pairs": (("TInv", "TAb"), ("SB", "NSR"))}),
         ("--leads 12 6 4 3 2", {"lead_sets": tuple(LEAD_SETS)}),
         ("--batch 8", {"training": replace(Settings().training, batch=8)}),
         ("--precision bfloat16", {"training": replace(Settings().training, precision="bfloat16")}),
@@ -73,6 +74,28 @@ def test_the_depth_is_that_of_the_rhythm_network_and_the_width_that_of_networks_
             settings(flags)
     with pytest.raises(ValueError, match="depth is 19, expected one of 18, 34, 50, 101, 152"):
         settings("--system se_resnet_rhythm --depth 19")
+
+
+def test_masks_of_sources_are_as_the_recipe_has_them_where_nothing_is_said():
+    for name in ("li2021", "xie2022"):
+        said = [
+            settings(f"--system {name}{flag}").source_masks for flag in ("", " --source-masks", " --no-source-masks")
+        ]
+        assert said == [name == "li2021", True, False]
+
+
+def test_what_is_answered_is_checked_against_the_classes_of_the_system():
+    assert settings("--system li2021 --empty BBB --imply LBBB=BBB").empty == "BBB"
+    assert settings("--system se_resnet_rhythm --empty STach").empty == "STach"
+    for flags, known in (
+        ("--empty BBB", "AF, AFL, LBBB"),
+        ("--imply LBBB=BBB", "AF, AFL, LBBB"),
+        ("--system xie2022 --empty SB", "NSR, AF, IAVB, LBBB, RBBB, PAC, PVC$"),
+        ("--system xie2022 --imply AF=SB", "NSR, AF, IAVB, LBBB, RBBB, PAC, PVC$"),
+        ("--system se_resnet_rhythm --empty TInv", "NSR, AF, AFL, IAVB, SB, STach, PVC$"),
+    ):
+        with pytest.raises(ValueError, match=f"(empty is|pairs have) .*, expected .* of {known}"):
+            settings(flags)
 
 
 def test_a_system_that_there_is_not_is_told_with_those_that_there_are():
@@ -110,9 +133,50 @@ def test_flags_of_label_cleaning_change_that_alone(flags, cleaning):
     assert settings(flags) == Settings(cleaning=cleaning)
 
 
-def test_what_a_recipe_believes_stays_believed_and_what_is_named_comes_beside_it():
-    for name in ("li2021", "cai2021-no-relabelling"):
-        cleaning = RECIPES[name].cleaning
-        assert settings(f"--system {name} --omission Mine=AF").cleaning == replace(
-            cleaning, omissions=(*cleaning.omissions, Omission(("Mine",), ("AF",)))
-        )
+@pytest.mark.parametrize("name", ["li2021", "zhao2022", "xie2022", "se_resnet_rhythm", "cai2021-no-relabelling"])
+def test_where_a_recipe_relabels_nothing_a_source_that_is_named_is_believed(name):
+    cleaning = RECIPES[name].cleaning
+    named = settings(f"--system {name} --omission Mine=AF").cleaning
+    assert named == replace(cleaning, omissions=(*cleaning.omissions, Omission(("Mine",), ("AF",), relabel=False)))
+    assert named.rules == cleaning.rules == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "omissions"),
+    [
+        ("--omission CPSC=AF,SB", (Omission(labelled=("AF", "SB")),)),
+        ("--omission CPSC=AF,SB --no-relabel-cpsc", (Omission(labelled=("AF", "SB"), relabel=False),)),
+        ("--system li2021 --omission CPSC=AF,BBB,Brady", (Omission(labelled=("AF", "BBB", "Brady"), relabel=False),)),
+    ],
+)
+def test_a_source_that_the_recipe_knows_of_labels_what_is_said_of_it(flags, omissions):
+    assert settings(flags).cleaning.omissions == omissions
+
+
+def test_a_source_that_shares_its_habit_is_taken_out_of_it():
+    shared = Omission(("CPSC", "Mine", "Yours"), ("AF", "NSR"))
+    assert with_named((shared, Omission(("Other",), relabel=False)), [("Mine", ("SB",)), ("New", ("PVC",))], False) == (
+        replace(shared, sources=("CPSC", "Yours")), Omission(("Other",), relabel=False),
+        Omission(("Mine",), ("SB",)), Omission(("New",), ("PVC",), relabel=False),
+    )  # fmt: skip
+
+
+def test_the_networks_behind_a_gate_answer_what_is_said_that_its_source_labels():
+    for flags in ("--system li2021", "--gate"):
+        assert settings(f"{flags} --omission CPSC=AF,SB --omission Mine=NSR").gate == Gate(classes=("AF", "SB"))
+        assert settings(f"{flags} --omission Mine=NSR").gate == Gate()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--omission Mine=AF,BBB", "BBB: the classes that are trained are AF, AFL, LBBB"),
+        ("--system li2021 --omission Mine=AF,STD", "STD: the classes that are trained are AF, AFL, BBB"),
+        ("--system zhao2022 --omission Mine=AF,BBB", "BBB: the classes that are trained are AF, AFL, Brady"),
+        ("--system xie2022 --omission Mine=STD", "STD: the classes that are trained are NSR, AF, IAVB, .*, PVC$"),
+        ("--omission Mine=AF --omission Mine=NSR", "Mine: a source has one habit of a kind"),
+    ],
+)
+def test_sources_that_are_named_label_classes_of_the_system_and_have_one_list(flags, told):
+    with pytest.raises(ValueError, match=told):
+        settings(flags)

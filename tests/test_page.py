@@ -1,7 +1,7 @@
 import base64
 from html.parser import HTMLParser
 
-from ecg.page import Cell, listed, page, picture, table
+from ecg.page import Cell, folded, listed, page, picture, table
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -42,10 +42,15 @@ BAD = '<script>alert("1 & 2")</script>'
 def test_whatever_is_told_is_text_on_the_page(tmp_path):
     path = tmp_path / "one.svg"
     path.write_text("<svg/>")
-    parts = [listed([BAD]), picture(path, BAD, BAD, BAD), table((BAD, "b"), {BAD: [[Cell(BAD), Cell(BAD, BAD)]]}, BAD)]
+    parts = [
+        listed([BAD]),
+        folded(BAD, "<p>text</p>"),
+        picture(path, BAD, BAD, BAD),
+        table((BAD, "b"), {BAD: [[Cell(BAD), Cell(BAD, BAD)]]}, BAD),
+    ]
     read = Read(page(BAD, [BAD], {BAD: parts}))
     assert not read.wrong and not read.of("script")
-    for tag in ("title", "h1", "h2", "p", "li", "figcaption", "b", "caption", "th", "td", "small", "a"):
+    for tag in ("title", "h1", "h2", "p", "li", "figcaption", "b", "caption", "summary", "th", "td", "small", "a"):
         assert any(BAD in text for text in read.text_in(tag)), tag
     assert read.of("img")[0]["alt"] == BAD
 
@@ -68,6 +73,12 @@ def test_a_table_names_its_columns_rows_and_groups():
     assert read.text_in("th") == ["name", "x", "y", "first", "a", "b"] and read.text_in("td") == ["1", "4", "5"]
     assert (read.text_in("small"), read.text_in("strong")) == (["of 2"], ["3"])
     assert not Read(table((), {"": [[Cell("a"), Cell("b")]]}, "")).of("thead")
+
+
+def test_what_is_folded_is_there_and_not_open():
+    read = Read(folded("more", listed(["inside"])))
+    assert not read.wrong and read.of("details") == [{}]
+    assert (read.text_in("summary"), read.text_in("li")) == (["more"], ["inside"])
 
 
 def test_the_contents_lead_to_the_sections():

@@ -235,6 +235,22 @@ def test_the_likeliest_classes_fill_the_panel_where_few_are_positive():
     assert len(bars(figure)) >= 10
 
 
+@pytest.mark.parametrize("decides", [True, False])
+def test_what_a_model_answers_is_set_off_and_thresholds_are_drawn_where_there_are_any(decides):
+    """By a rule the answer may be a class below its threshold, or there may be no thresholds."""
+    probabilities, thresholds = np.linspace(1, 0, 26), np.where(np.arange(26) < 24, 0.5, np.nan)
+    thresholds = thresholds if decides else np.full(26, np.nan)
+    figure = draw_record(header_of(LEADS, codes=()), recording_of(LEADS), 0, probabilities, thresholds,
+                         outputs=np.arange(26) == 25)  # fmt: skip
+    drawn, panel = bars(figure), figure.axes[-1]
+    colours = {name: patch.get_facecolor() for name, patch in drawn.items()}
+    last = colours.pop(ABBREVIATIONS[25])
+    assert last == panel.patches[-1].get_facecolor() and last not in colours.values()  # as the legend has it
+    lines = {line.get_gid() for line in panel.lines if (line.get_gid() or "").startswith("threshold")}
+    assert lines == ({f"threshold of {name}" for name in colours} if decides else set())
+    assert ("threshold" in texts(figure)) == decides
+
+
 def test_the_page_has_no_panel_without_a_model():
     assert not bars(draw_record(header_of(LEADS), recording_of(LEADS)))
 

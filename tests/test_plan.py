@@ -119,6 +119,8 @@ def test_too_few_recordings_are_told_with_the_classes():
     settings = replace(SYSTEMS["xie2022"], classes=("NSR", "AF"))
     with pytest.raises(RecordError, match="1 of 3 recordings have one alone of the classes NSR, AF, .* needs 2"):
         parted(np.array([[1, 1], [0, 0], [0, 1]]), settings)
+    with pytest.raises(RecordError, match="^3 of 3 recordings can be used, and training needs 5$"):
+        parted(np.ones((3, 24)), ZHAO)
     with pytest.raises(RecordError, match="training needs 5"):
         parted(np.eye(4), replace(settings, classes=("NSR", "AF", "PAC", "PVC"), folds=5))
 

@@ -10,10 +10,10 @@ from ecg.batches import Window
 from ecg.cleaning import CleaningSettings
 from ecg.descriptions import described, description, read_description
 from ecg.ensemble import Member
-from ecg.labels import ABBREVIATIONS, EMPTY
+from ecg.labels import ABBREVIATIONS, TRAINED_CLASSES
 from ecg.leads import LEAD_SETS
-from ecg.plan import planned
-from ecg.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, Gate, Settings
+from ecg.plan import planned, titles_of
+from ecg.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, VARIANTS, Gate, Settings
 from ecg.resampling import Preparation
 from ecg.rules import Rule
 
@@ -22,18 +22,21 @@ LI, ZHAO, XIE, RHYTHM = (SYSTEMS[name] for name in ("li2021", "zhao2022", "xie20
 NINE = ("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE")
 
 
-def test_the_systems_are_the_default_four_from_the_literature_and_seven_ablations():
+def test_the_systems_are_the_default_four_from_the_literature_and_all_without_their_parts():
     assert list(SYSTEMS) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm"]
     parts = ("focal", "no-masks", "no-relabelling", "no-filter", "relu", "no-se", "halves")
     assert list(ABLATIONS) == [f"cai2021-{part}" for part in parts]
-    assert {**SYSTEMS, **ABLATIONS} == RECIPES and all(name == one.system for name, one in RECIPES.items())
+    assert list(VARIANTS) == [*(f"li2021-no-{part}" for part in ("masks", "peaks", "rules", "gate")), "xie2022-plain",
+                              "se_resnet_rhythm-no-se"]  # fmt: skip
+    assert {**SYSTEMS, **ABLATIONS, **VARIANTS} == RECIPES
+    assert all(name == one.system for name, one in RECIPES.items())
     assert CAI2021 == Settings()
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "exclusive"),
     [
-        ("cai2021", EMPTY, False),
+        ("cai2021", TRAINED_CLASSES, False),
         ("li2021", ABBREVIATIONS, False),
         ("zhao2022", tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")), False),
         ("xie2022", NINE, True),
@@ -52,9 +55,9 @@ def test_signals_are_prepared_and_cut_as_in_the_papers():
     assert seen == {
         "cai2021": [(Preparation(250, (0.5, 45.0), False), Window(None, "zeros", 0))],
         "li2021": [
-            (Preparation(500, None, False), Window(4992, "zeros", 0)),
-            (Preparation(250, None, False), Window(4992, "zeros", 0)),
-            (Preparation(500, None, False), Window(7488, "zeros", 0)),
+            (Preparation(500, None, False), Window(4992, "zeros", 0, 32)),
+            (Preparation(250, None, False), Window(4992, "zeros", 0, 32)),
+            (Preparation(500, None, False), Window(7488, "zeros", 0, 32)),
         ],
         "zhao2022": [(Preparation(257, None, True), Window(4096, "zeros", 256))],
         "xie2022": [(Preparation(250, None, False), Window(7500, "repeated", 0))],
@@ -178,20 +181,56 @@ def flat(value, above=""):
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("focal", {"loss": "focal"}),
-        ("no-masks", {"cleaning.masks": False}),
-        ("no-relabelling", {"cleaning.lumpings.0.relabel": False, "cleaning.omissions.0.relabel": False}),
-        ("no-filter", {"views.0.preparation.band": None}),
-        ("relu", {"network.activation": "relu"}),
-        ("no-se", {"network.squeeze_ratio": None}),
-        ("halves", {"thresholds": "halves"}),
+        ("cai2021-focal", {"loss": "focal"}),
+        ("cai2021-no-masks", {"cleaning.masks": False}),
+        ("cai2021-no-relabelling", {"cleaning.lumpings.0.relabel": False, "cleaning.omissions.0.relabel": False}),
+        ("cai2021-no-filter", {"views.0.preparation.band": None}),
+        ("cai2021-relu", {"network.activation": "relu"}),
+        ("cai2021-no-se", {"network.squeeze_ratio": None}),
+        ("cai2021-halves", {"thresholds": "halves"}),
+        ("li2021-no-masks", {"source_masks": False}),
+        ("li2021-no-peaks", {"network.peaks": False, "peaks": None, "pretraining": None}),
+        ("li2021-no-rules", {"answer_pairs": (), "empty": None}),
+        ("li2021-no-gate", {"gate": None}),
+        ("xie2022-plain", {"network.deformable": False}),
+        ("se_resnet_rhythm-no-se", {"network.squeeze": False}),
     ],
 )
-def test_an_ablation_differs_from_the_default_in_what_its_name_says_and_nothing_else(name, changes):
-    default, other = flat(asdict(CAI2021)), flat(asdict(ABLATIONS[f"cai2021-{name}"]))
-    assert default.keys() == other.keys()
-    different = {key: value for key, value in other.items() if value != default[key]}
-    assert different == changes | {"system": f"cai2021-{name}"}
+def test_a_system_without_a_part_differs_in_what_its_name_says_and_nothing_else(name, changes):
+    whole, other = asdict(SYSTEMS[name.split("-")[0]]), asdict(RECIPES[name])
+    for left in [key for key, value in changes.items() if value is None and isinstance(whole.get(key), dict)]:
+        whole[left] = "whole"  # and not its parts
+    whole, other = flat(whole), flat(other)
+    assert whole.keys() == other.keys()
+    different = {key: value for key, value in other.items() if value != whole[key]}
+    assert different == changes | {"system": name}
+
+
+def test_what_is_left_out_is_not_among_the_networks_that_are_trained():
+    li, titles = SYSTEMS["li2021"], {name: titles_of(one) for name, one in VARIANTS.items()}
+    every = titles_of(li)
+    assert titles["li2021-no-masks"] == titles["li2021-no-rules"] == every
+    assert titles["li2021-no-peaks"] == [title for title in every if not title.endswith("peaks")]
+    assert titles["li2021-no-gate"] == [title for title in every if "CPSC" not in title]
+    assert len(every) == 39 and len(titles["li2021-no-peaks"]) == 21 and len(titles["li2021-no-gate"]) == 18
+    for name in ("xie2022-plain", "se_resnet_rhythm-no-se"):
+        assert titles[name] == titles_of(SYSTEMS[name.split("-")[0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "kind"),
+    [
+        ("xie2022", {"filters": (4,)}, "DeformableConv2D"),
+        ("se_resnet_rhythm", {"depth": 18, "width": 2}, "Multiply"),  # of what squeeze-and-excitation weighs
+    ],
+)
+def test_the_network_without_a_part_is_the_other_but_for_that(name, sizes, kind):
+    variant = {"xie2022": "xie2022-plain", "se_resnet_rhythm": "se_resnet_rhythm-no-se"}[name]
+    kinds = [
+        {type(layer).__name__ for layer in replace(RECIPES[each].network, **sizes).build(3, None, 9, "softmax").layers}
+        for each in (name, variant)
+    ]
+    assert kind in kinds[0] and kind not in kinds[1] and kinds[1] < kinds[0] | {"Conv2D"}
 
 
 def test_a_recipe_is_data_that_json_can_hold():
@@ -236,14 +275,15 @@ def test_what_is_done_is_decided_by_no_systems_name():
     for path in sorted((Path(__file__).parents[1] / "ecg").glob("*.py")):
         if path.stem != "recipes":
             found |= {(path.stem, what) for _, what in systems_decided_by(ast.parse(path.read_text()))}
-    assert found <= {("measures", "a system"), ("panels", "a system")}
+    assert found <= {("measures", "a system"), ("plots", "a system")}
 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
         ({"empty": "nsr"}, "empty"),
-        ({"empty": "BBB"}, "empty"),
+        ({"empty": "BBB"}, "empty is 'BBB', expected None or one of AF, AFL, LBBB"),
+        ({"answer_pairs": (("LBBB", "BBB"),)}, "pairs have BBB, expected some of AF, AFL, LBBB"),
         ({"hours": 0}, "hours"),
         ({"hours": float("nan")}, "hours"),
         ({"loss": "hinge"}, "loss 'hinge'"),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
-from test_tables import COUNT, made_results
+from test_tables import COUNT, exclusive_results, made_results
 
 from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
 from ecg.report import relabelling_line, summary_lines, write_report
@@ -127,6 +127,19 @@ def test_the_console_is_told_the_gist_in_short_lines(results):
         cleaned, as_they_came = (line for line in lines if line.startswith(f"{leads} leads"))
         assert cleaned.split()[2:] == [f"{score:.3f}" for score in scores]
         assert as_they_came.startswith(f"{leads} leads, labels as they came ")
+
+
+def test_no_threshold_is_told_where_classes_exclude_each_other(tmp_path):
+    results = exclusive_results()
+    lines = summary_lines(results)
+    assert not any("threshold" in line or "0.5" in line for line in lines)
+    place = lines.index("recordings with each class, its masked labels where present and absent")
+    assert lines[place + 1].split() == ["class", "training", "validation", "present", "absent"]
+    assert [line.split()[0] for line in lines[place + 2 : place + 5]] == ["AF", "NSR", "PVC"]
+    (score,) = (line for line in lines if line.startswith("12 leads  "))
+    assert score.split()[2:] == [f"{tables(results)['scores'][1][5]:.3f}"]
+    write_report(tmp_path, replace(results, disagreements=[], epochs=[]), Settings())
+    assert not list((tmp_path / "report").glob("thresholds*"))
 
 
 def test_the_console_is_told_what_was_relabelled_and_why_not(results):

@@ -8,16 +8,18 @@ import pytest
 import scipy.io
 from matplotlib.figure import Figure
 
-from ecg.bundle import Bundle, ModelError, save_bundle
+from ecg.bundle import Bundle, ModelError, Prediction, save_bundle
 from ecg.cleaning import SURE_ABSENT, SURE_PRESENT, CleaningSettings, Omission
+from ecg.ensemble import Ensemble, Group
 from ecg.headers import RecordError
-from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, SCORED, TRAINED
+from ecg.labels import ABBREVIATIONS, BESIDE, COLUMN, DROPPED, SCORED, TRAINED
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import AsymmetricLoss, FocalLoss
 from ecg.records import read_record
 from ecg.review import Disagreement, disagreement_table, draw_disagreements, review
+from ecg.rules import Rule
 
-CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in SCORED}
+CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in (*SCORED, *BESIDE)}
 
 
 def write(folder, name, classes=("NSR",), leads=LEADS[:2], codes=None):
@@ -31,19 +33,23 @@ def write(folder, name, classes=("NSR",), leads=LEADS[:2], codes=None):
     return folder / f"{name}.hea"
 
 
-class Network:
-    """Says of a record what it is told to, and of the other classes a half."""
+class Model:
+    """Says of a record what it is told to, and of the other classes a half; it is asked for those with a probability.
 
-    def __init__(self, told, leads):
+    Its classes exclude each other where there are such.
+    """
+
+    def __init__(self, told, leads, exclusive):
         self.told, self.leads, self.thresholds = told, leads, np.full(26, len(leads) / 20)
-        self.known = ~np.isin(ABBREVIATIONS, told.get("unknown", ()))
+        self.rule = Rule(self.thresholds, exclusive=bool(exclusive))
+        self.ensemble = Ensemble(Group(exclusive or ABBREVIATIONS, ()))
 
-    def probabilities(self, header, recording):
+    def prediction(self, header, recording):
         assert recording.shape == (len(header.leads), 100)
         said = np.full(26, 0.5, np.float32)
         for name, probability in self.told.get(header.name, {}).items():
             said[COLUMN[name]] = probability
-        return said
+        return Prediction(np.nan_to_num(said), said == said.max(), self.thresholds, ~np.isnan(said))
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def model(monkeypatch):
     """A folder of models in place of trained ones: what they say, and the lead sets there are and were loaded."""
 
     class Folder:
-        told, has, loaded = {}, (12, 2), []
+        told, has, loaded, exclusive = {}, (12, 2), [], ()
 
     folder = Folder()
 
@@ -61,7 +67,7 @@ def model(monkeypatch):
         folder.loaded = [*folder.loaded, count]
         if count not in folder.has:
             raise ModelError(f"no model for {count} leads")
-        return Network(folder.told, LEAD_SETS[count])
+        return Model(folder.told, LEAD_SETS[count], folder.exclusive)
 
     monkeypatch.setattr("ecg.bundle.load_bundle", load)
     return folder
@@ -115,17 +121,38 @@ def test_what_a_source_does_not_label_is_no_disagreement_where_it_is_absent(mode
         assert others == sorted((record, *kind) for record in names for kind in (("AF", "absent"), ("TInv", "present")))
 
 
-def test_what_a_model_does_not_know_is_not_compared(model, tmp_path):
-    write(tmp_path / "data", "E00001", ("NSR", "TInv"))
-    model.told["E00001"] = {"AF": 0.99, "SB": 0.99, "TInv": 0.0, "NSR": 0.0}
-    compared = []
-    for unknown in ((), ("SB", "TInv")):
-        model.told["unknown"], lines = unknown, []
+def test_what_no_network_was_asked_for_is_not_compared(model, tmp_path):
+    """A gate's networks tell some of the classes only, and which, the recording decides."""
+    for name in ("E00001", "E00002"):
+        write(tmp_path / "data", name, ("NSR", "TInv"))
+        model.told[name] = {"AF": 0.99, "SB": 0.99, "TInv": 0.0, "NSR": 0.0}
+    compared, every = [], {"AF", "SB", "TInv", "NSR"}
+    for silent in ((), ("SB", "TInv")):
+        model.told["E00002"] |= dict.fromkeys(silent, np.nan)
+        lines = []
         review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
-        expected = {"AF", "SB", "TInv", "NSR"} - set(unknown)
-        assert {name for _, name, _ in found(tmp_path / "out")} == expected
+        assert sorted((record, name) for record, name, _ in found(tmp_path / "out")) == sorted(
+            [("E00001", name) for name in every] + [("E00002", name) for name in every - set(silent)])  # fmt: skip
         compared += [int(line.split()[0]) for line in lines if "labels compared" in line]
-    assert compared == [22, 20]
+    assert compared == [44, 42]
+
+
+def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_compared(model, tmp_path):
+    """STE is one of the model's classes, though not a scored one, and SB is none."""
+    model.exclusive = ("NSR", "AF", "STE")
+    for number, classes in enumerate((("AF",), ("AF", "SB"), ("AF", "NSR"), ("SB",), ("AF", "STE")), 1):
+        codes = ",".join(CODE[name] for name in classes)
+        write(tmp_path / "data", f"E0000{number}", codes=codes)
+        model.told[f"E0000{number}"] = dict.fromkeys(ABBREVIATIONS, np.nan) | {"AF": 0.01, "NSR": 0.5}
+    lines = []
+    review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
+    assert found(tmp_path / "out") == [("E00001", "AF", "present"), ("E00002", "AF", "present")]
+    assert "3 have none or several of the model's classes, which exclude each other" in lines
+    assert "4 labels compared, 2 disagreements in 2 recordings" in lines
+    for number in (1, 2):
+        (tmp_path / "data" / f"E0000{number}.hea").unlink()
+    with pytest.raises(RecordError, match="their headers tell none or several of classes that exclude each other"):
+        review(model, tmp_path / "data", tmp_path / "out")
 
 
 def test_the_sources_that_are_not_trained_on_are_reviewed_like_others(model, tmp_path):
@@ -180,12 +207,12 @@ def test_every_network_is_loaded_once_and_a_recording_goes_through_that_of_its_l
 def test_one_recording_is_in_memory_at_a_time(model, tmp_path, monkeypatch):
     alive = []
 
-    def probabilities(self, header, recording):
+    def prediction(self, header, recording):
         assert not any(earlier() is not None for earlier in alive)
         alive.append(weakref.ref(recording))
-        return np.zeros(26, np.float32)
+        return Prediction(np.zeros(26, np.float32), *np.zeros((3, 26), bool))
 
-    monkeypatch.setattr(Network, "probabilities", probabilities)
+    monkeypatch.setattr(Model, "prediction", prediction)
     for number in range(1, 5):
         write(tmp_path / "data", f"E{number:05}")
     review(model, tmp_path / "data", tmp_path / "out", pictures=0)
@@ -231,7 +258,7 @@ def drawn(monkeypatch):
     """The arguments of every page, in place of the pages."""
     pages = []
 
-    def draw(header, recording, start, probabilities, thresholds, caption, asked):
+    def draw(header, recording, start, probabilities, thresholds, caption, asked, outputs):
         pages.append(dict(locals()))
         return Figure((1, 1))
 
@@ -253,6 +280,7 @@ def test_the_first_disagreements_are_drawn_under_rank_record_and_class(model, tm
         "RBBB is not labelled, and the network gives it 0.99", "AF is labelled, and the network gives it 0.02",
     ]  # fmt: skip
     assert drawn[0]["probabilities"][COLUMN["RBBB"]] == np.float32(0.99)
+    assert all(np.flatnonzero(page["outputs"]) == [COLUMN["RBBB"]] for page in drawn)  # the model's, of no threshold
 
 
 def disagreement(path, name="AF", labelled=True, probability=0.05):
@@ -281,6 +309,8 @@ def test_a_caption_says_where_the_label_is_not_the_headers_and_keeps_its_numbers
     assert draw_disagreements(tmp_path, [disagreement(path, *case) for case in cases], np.full(26, 0.5)) == 5
     assert [page["caption"] for page in drawn] == list(cases.values())
     assert all(np.array_equal(page["thresholds"], np.full(26, 0.5)) for page in drawn)
+    assert [page["outputs"].all() for page in drawn] == [page["outputs"].any() for page in drawn] == [
+        False, False, True, True, False]  # fmt: skip
 
 
 def test_what_cannot_be_drawn_any_more_is_named_and_the_others_are_drawn(tmp_path, drawn):

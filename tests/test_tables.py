@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,8 +7,9 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from ecg.cleaning import Lumping, Omission, Relabelling
-from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
+from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, class_columns, expand
 from ecg.review import Disagreement
+from ecg.rules import Rule
 from ecg.scoring import challenge_score, load_weights, search_thresholds
 from ecg.signals import Repair
 from ecg.store import Store
@@ -222,8 +224,8 @@ def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(res
             "precision": (answer.any(), precision_score, answer),
             "recall": (truth.any(), recall_score, answer),
             "F-measure": (answer.any() or truth.any(), f1_score, answer),
-            "AUROC": (truth.any(), roc_auc_score, score),
-            "AUPRC": (truth.any(), average_precision_score, score),
+            "AUROC": (truth.any() and name not in DROPPED, roc_auc_score, score),
+            "AUPRC": (truth.any() and name not in DROPPED, average_precision_score, score),
         }
         for metric, (exists, reference, given) in metrics.items():
             if exists:
@@ -234,7 +236,55 @@ def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(res
     assert ("PR", "AUROC") in missing
     (means,) = (row for row in table(results, "scores") if (row["leads"], row["labels"]) == (leads, kind))
     for metric in ("F-measure", "AUROC", "AUPRC"):
-        assert means[metric] == pytest.approx(np.nanmean([row[metric] for row in rows]))
+        known = [row[metric] for row in rows if row["class"] not in DROPPED]
+        assert means[metric] == pytest.approx(np.nanmean(known))
+
+
+def exclusive_results():
+    """Results of a system that answers one of four classes; STE is not scored."""
+    results, classes = made_results(), ("NSR", "AF", "STE", "PVC")
+    random, columns = np.random.default_rng(1), class_columns(classes)
+    probabilities = random.dirichlet(np.ones(4), len(results.validation)).astype(np.float32)
+    search = search_thresholds(results.scored_labels, expand(probabilities[results.scored], columns), WEIGHTS)
+    masks = (random.random((COUNT, 4)) < 0.9).astype(np.float32)
+    return replace(results, masks=masks, classes=classes, validated={12: probabilities}, searches={12: search},
+                   answering=Rule(None, exclusive=True))  # fmt: skip
+
+
+def test_where_classes_exclude_each_other_there_are_no_thresholds_nor_what_they_come_to():
+    results = exclusive_results()
+    assert not {"thresholds", "thresholds_by_class"} & tables(results).keys()
+    rows = table(results, "class_scores_12_leads")
+    assert all(np.isnan(row["threshold"]) for row in rows)
+    assert {row["class"] for row in rows if not np.isnan(row["AUROC"])} == {"NSR", "AF", "PVC"}
+    for row in table(results, "scores"):
+        missing = {name for name, value in row.items() if value != value}
+        assert missing == {"score at 0.5", "score with one threshold", "score with one for each class", "one threshold"}
+        labels = labels_of(results, row["labels"])
+        likeliest = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
+        answers = expand(likeliest, results.columns)
+        assert row["score as answered"] == pytest.approx(challenge_score(labels, answers, WEIGHTS))
+        known = [COLUMN[name] for name in ("NSR", "AF", "PVC")]
+        told = expand(results.validated[12][results.scored], results.columns)
+        assert row["AUROC"] == pytest.approx(np.mean([roc_auc_score(labels[:, c], told[:, c]) for c in known]))
+        assert row["F-measure"] == pytest.approx(np.mean([f1_score(labels[:, c], answers[:, c]) for c in known]))
+
+
+def test_a_recording_of_no_part_is_not_said_to_be_learnt_from():
+    results = made_results()
+    rows = table(replace(results, training=results.training[5:]), "split")
+    assert [row["record"] for row in rows if row["part"] == "not used"] == results.store.names[
+        results.training[:5]].tolist()  # fmt: skip
+
+
+def test_masks_are_those_of_the_class_in_whatever_order_a_system_has_its_classes():
+    results = exclusive_results()
+    rows = [row for row in table(results, "masks") if row["source"] == "all"]
+    assert [row["class"] for row in rows] == ["AF", "NSR", "PVC"]
+    for row, place in zip(rows, (1, 0, 3), strict=True):
+        masked = row["present masked"] + row["absent masked"]
+        assert masked == (results.masks[:, place] == 0).sum() and row["present"] == results.labels[
+            :, COLUMN[row["class"]]].sum()  # fmt: skip
 
 
 def test_what_was_mended_and_what_ended_the_stages_is_told():

@@ -22,9 +22,10 @@ from ecg.training import (
     PROGRESS,
     TrainingError,
     TrainingSettings,
+    answers,
     check,
+    in_parts,
     out_of_memory_told,
-    outputs_of,
     predict,
     seed_epoch,
     seeds,
@@ -498,17 +499,35 @@ def test_a_recording_in_pieces_is_answered_as_alone_by_their_mean(fill, in_piece
         np.testing.assert_allclose(probabilities, alone.mean(axis=0), atol=1e-6)
 
 
-def test_outputs_of_pieces_come_in_the_order_of_the_recordings(in_pieces):
+def test_answers_are_of_the_pieces_in_which_recordings_are_answered(in_pieces):
     network, store, records, *_ = in_pieces
     window = Window(300, ZEROS, 40)
-    pieces, outputs = outputs_of(network, Examples(store, records, (0, 1), window=window), "checking", 4)
+    examples = Examples(store, records, (0, 1), window=window)
+    found = list(answers(network, examples, "checking", 4))
     counts = [len(window.starts(length)) for length in store.lengths[records]]
-    assert max(counts) > 2 and pieces.length == 300
-    np.testing.assert_array_equal(pieces.records, np.repeat(np.arange(17), counts))
     starts = np.concatenate([window.starts(length) for length in store.lengths[records]])
-    np.testing.assert_array_equal(pieces.starts, starts)
     cuts = [window.pieces(store.signal(record, (0, 1))) for record in records]
-    np.testing.assert_allclose(outputs, np.asarray(network(np.concatenate(cuts), training=False)), atol=1e-6)
+    expected = np.asarray(network(np.concatenate(cuts), training=False))
+    assert max(counts) > 2 and max(len(outputs) for _, outputs in found) == 4
+    for parts in (found, list(in_parts(found, 10)), list(in_parts(found, 10_000))):
+        assert {pieces.length for pieces, _ in parts} == {300}
+        np.testing.assert_array_equal(
+            np.concatenate([pieces.records for pieces, _ in parts]), np.repeat(np.arange(17), counts)
+        )
+        np.testing.assert_array_equal(np.concatenate([pieces.starts for pieces, _ in parts]), starts)
+        np.testing.assert_allclose(np.concatenate([outputs for _, outputs in parts]), expected, atol=1e-6)
+    assert {len(outputs) for _, outputs in list(in_parts(found, 10))[:-1]} == {12}
+    assert list(in_parts([], 10)) == []
+
+
+def test_a_set_that_is_judged_in_parts_has_the_same_loss(in_pieces, monkeypatch):
+    network, store, records, targets, masks = in_pieces
+    examples = Examples(store, records, (0, 1), targets, masks, Window(300, ZEROS, 40))
+    at_once, probabilities = check(network, FocalLoss(), examples, "checking", 4, Budget(None))
+    monkeypatch.setattr("ecg.training.JUDGED_AT_ONCE", 5)
+    in_some, same = check(network, FocalLoss(), examples, "checking", 4, Budget(None))
+    assert in_some == pytest.approx(at_once, rel=1e-12)
+    np.testing.assert_array_equal(same, probabilities)
 
 
 def test_the_loss_on_the_validation_set_is_that_of_all_pieces_with_the_labels_of_their_recordings(in_pieces):

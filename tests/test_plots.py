@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecg.panels import area_map, cost_chart, forest, plain, span_of
+from ecg.plots import area_map, cost_chart, count_in_words, forest, plain, span_of
 
 NOTHING = np.full(3, np.nan)
 
@@ -59,7 +59,32 @@ def test_an_axis_has_room_whatever_there_is(estimates):
 
 def test_more_panels_than_a_row_holds_go_into_several():
     axes = shown(forest(["a"], {str(place): around(0.5) for place in range(6)}))
-    assert len(axes) == 6 and len({one.get_subplotspec().rowspan.start for one in axes}) == 2
+    assert [one.get_subplotspec().rowspan.start for one in axes] == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_bar_that_would_leave_the_axis_is_told_at_its_end():
+    estimates = around(0, 0.01, 0.02, 0.5, 0.5, 0.5, 0.48)
+    estimates[-1, 1] = -0.4
+    (axes,) = shown(forest([*"abcdefg"], {"x": estimates}))
+    for bar in axes.collections[0].get_segments():
+        assert bar[0, 0] >= axes.get_xlim()[0]
+
+
+@pytest.mark.parametrize(
+    "values, least", [((1.875e6, 1.876e6, 1.877e6), 2), ((2e6, 5e6, 4.5e7), 3), ((1e3, 5e5, 4.5e7), 2), ((0.4, 0.7), 1)]
+)
+def test_costs_are_told_in_figures_that_do_not_overlap(values, least):
+    points = [(f"s{place}", 12, around(0.5)[0], 3 * (value,)) for place, value in enumerate(values)]
+    for axes in shown(cost_chart(points, "metric", ("a", "b", "c"))):
+        low, high = axes.get_xlim()
+        labels = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+        boxes = [label.get_window_extent() for label in labels]
+        assert len(labels) >= least
+        assert all(one.x1 < other.x0 for one, other in zip(boxes, boxes[1:], strict=False))
+
+
+def test_figures_of_an_axis_are_short():
+    assert [count_in_words(number) for number in (0.5, 2000, 2e7, 1.876e6)] == ["0.5", "2,000", "20 M", "1.876 M"]
 
 
 def test_areas_are_told_in_hundredths_where_a_system_knows_the_class():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_measures import made_comparison
 
-from ecg.gallery import number_of, pictures, said
+from ecg.figures import by_frequency, number_of, pictures, said
 from ecg.measures import measure
 
 TRIALS = ({"system": "a"}, {"system": "b"}, {"system": "a", "leads": 2})
@@ -24,6 +24,17 @@ def test_every_lead_set_has_its_pictures_and_says_in_words_what_they_show(compar
     assert drawn["scores_12_leads"].alternative == f"metric optimised: a {values[0]}, b {values[1]}"
     assert ", TInv." in drawn["classes_12_leads"].caption
     assert all(one.title and one.caption and one.alternative for one in drawn.values())
+    panels = [axes.get_title("left") for axes in drawn["differences_12_leads"].figure.axes]
+    assert panels == ["metric optimised", "metric as answered", "AUROC", "AUPRC", "F1 optimised", "F1 as answered"]
+
+
+def test_answers_by_each_systems_own_rule_are_marked_beside_the_optimised_ones(comparison):
+    found = measure(comparison, 3)
+    drawn = {one.name: one for one in pictures(comparison, found)}["scores_12_leads"].figure.axes
+    marks = {axes.get_title("left"): {line.get_label(): line.get_xdata() for line in axes.lines} for axes in drawn}
+    for name in ("metric", "F1"):
+        expected = [found.overall[place][f"{name} as answered"][0] for place in (0, 1)]
+        np.testing.assert_array_equal(marks[f"{name} optimised"]["as answered"], expected)
 
 
 def test_a_source_that_is_the_only_one_has_no_picture_of_its_own(comparison):
@@ -41,6 +52,10 @@ def test_estimates_are_said_with_their_interval_where_there_is_one():
     assert said((0.51234, 0.5, 0.525)) == ("0.512", "0.500 to 0.525")
     assert said((-0.1, -0.2, 0.05), "+") == ("−0.100", "−0.200 to +0.050")
     assert said((0.5, np.nan, np.nan)) == ("0.500", "") and said((np.nan, np.nan, np.nan)) == ("n/a", "")
+
+
+def test_classes_come_by_how_many_have_them_without_those_that_none_has():
+    assert by_frequency(np.array([3, 0, 7, 3])) == [2, 0, 3]
 
 
 def test_one_is_one_and_others_are_several():

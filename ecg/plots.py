@@ -7,13 +7,15 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ecg.charts import BLUE, DARK, GREEN, GREY, ORANGE, PALE
 from ecg.reasons import printable
 
 WIDTH = 10.9  # inches of a page's column
 PANELS_IN_ROW = 4
+NAMES_IN_ROW = 5  # of a legend
+FEW_TENFOLDS = 50  # times that a logarithmic axis ends beyond its beginning, up to which 2 and 5 are written, too
 # Of systems; they are told apart in grey, too, as far as can be.
 COLOURS = (BLUE, ORANGE, GREEN, "#8f2d56", "#6b4aa0", "#0b7a8a", "#8a6d1d", "#c2478f", "#4a4a55", "#7a9a2b", "#22306b",
            "#b0522c")  # fmt: skip
@@ -35,11 +37,11 @@ def forest(systems, panels, marks=None, zero=False):
     through the first system's value, or where the values are differences through 0. A value that is far behind the
     others is written at the end of the axis.
     """
-    columns = min(len(panels), PANELS_IN_ROW)
-    rows = -(-len(panels) // columns)
+    rows = -(-len(panels) // PANELS_IN_ROW)
+    columns = -(-len(panels) // rows)
     extra = 0.35 if marks else 0
-    figure = Figure((WIDTH, extra + rows * (0.85 + 0.27 * len(systems))), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.02, hspace=0.03)
+    figure = Figure((WIDTH, extra + rows * (0.93 + 0.27 * len(systems))), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.1, wspace=0.02, hspace=0.03)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
@@ -66,7 +68,7 @@ def _panel(axes, estimates, marks, zero):
     space = SPACE * (np.nanmax(shown) - np.nanmin(shown)) if beside else 0
     left, right = np.nanmin(shown) - space, np.nanmax(shown) + space
     axes.set_xlim(left, right)
-    near = ~(value < left)
+    near = ~(np.fmin(value, low) < left)  # whole, with its bar
     axes.hlines(height[near], low[near], high[near], color=BLUE, linewidth=2.4, alpha=0.55, zorder=2)
     axes.scatter(value, height, 34, BLUE, zorder=4, label="value, with its 95 % interval")
     for (name, others), (form, size, colour) in zip(marks.items(), MARKS, strict=False):
@@ -79,7 +81,7 @@ def _panel(axes, estimates, marks, zero):
         axes.text(0.5, place, "n/a", color=GREY, fontsize=9, ha="center", va="center", bbox=ROOM,
                   transform=axes.get_yaxis_transform())  # fmt: skip
     _quiet(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10), min_n_ticks=3))
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
 
 
 def span_of(estimates, zero=False):
@@ -159,14 +161,25 @@ def cost_chart(points, measure, costs):
         axes.set_xscale("log")
         axes.set_xlabel(title, fontsize=9.5)
         axes.margins(x=0.12)
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < FEW_TENFOLDS * low else (1,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(count_in_words))
+        axes.xaxis.set_minor_locator(NullLocator())
         _quiet(axes)
     panels[0].set_ylabel(measure)
     handles = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        columns = -(-len(handles) // -(-len(handles) // NAMES_IN_ROW))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False,
+                      fontsize=9)  # fmt: skip
     return figure
+
+
+def count_in_words(number, _=None):
+    """Return a number as an axis shows it: '0.5', '2,000', '20 M' of millions."""
+    return f"{number / 1e6:,g} M" if number >= 1e6 else f"{number:,g}"
 
 
 def plain(text):

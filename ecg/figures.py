@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ecg.labels import ABBREVIATIONS
-from ecg.measures import ANSWERED, AT_HALF, OF_CLASSES, OPTIMISED
-from ecg.panels import NOT_KNOWN, area_map, cost_chart, forest
+from ecg.measures import ANSWERED, AT_HALF, AUPRC, AUROC, F1_ANSWERED, F1_OPTIMISED, OPTIMISED
+from ecg.plots import NOT_KNOWN, area_map, cost_chart, forest
 from ecg.reasons import printable
 
-SHOWN = (OPTIMISED, *OF_CLASSES)  # of the measures
+SHOWN = (OPTIMISED, AUROC, AUPRC, F1_OPTIMISED)  # of the measures
+DIFFERENCES = (OPTIMISED, ANSWERED, AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED)
 COSTS = ("weights", "seconds of training", "milliseconds to answer a recording")
 FEW = 10  # recordings of a class, below which its area is a matter of chance
 
@@ -46,8 +47,11 @@ def score_picture(comparison, found, places, leads):
     """Return the Picture of the scores of the trials at some places."""
     systems = [comparison.trials[place].system for place in places]
     panels = {name: np.array([found.overall[place][name] for place in places]) for name in SHOWN}
-    beside = {name: [found.overall[place][name][0] for place in places] for name in (ANSWERED, AT_HALF)}
-    figure = forest(systems, panels, {OPTIMISED: beside})
+    answered, half, measured = (
+        [found.overall[place][name][0] for place in places] for name in (ANSWERED, AT_HALF, F1_ANSWERED)
+    )
+    beside = {OPTIMISED: {"as answered": answered, "at 0.5": half}, F1_OPTIMISED: {"as answered": measured}}
+    figure = forest(systems, panels, beside)
     caption = (
         f"Dots are values, bars their 95 % intervals; the broken line is the value of {systems[0]}. What is far behind "
         "is written at the end of the axis. Each lead set has axes of its own."
@@ -61,7 +65,7 @@ def score_picture(comparison, found, places, leads):
 def difference_picture(comparison, found, places, leads):
     """Return the Picture of how trials at some places differ from the first system."""
     first, systems = comparison.systems[0], [comparison.trials[place].system for place in places]
-    panels = {name: np.array([found.differences[place][name] for place in places]) for name in SHOWN}
+    panels = {name: np.array([found.differences[place][name] for place in places]) for name in DIFFERENCES}
     figure = forest(systems, panels, zero=True)
     title = f"Differences to {first}, {number_of(leads, 'lead')}"
     caption = (
@@ -74,8 +78,8 @@ def difference_picture(comparison, found, places, leads):
 def class_picture(comparison, found, places, leads):
     """Return the Picture of the areas under the ROC curve by class, the most frequent on top."""
     trials, labelled = [comparison.trials[place] for place in places], comparison.labels.sum(axis=0)
-    order = [column for column in np.argsort(-labelled, kind="stable") if labelled[column]]
-    areas = np.array([found.by_class[place]["AUROC"][0, order] for place in places])
+    order = by_frequency(labelled)
+    areas = np.array([found.by_class[place][AUROC][0, order] for place in places])
     known = np.array([trial.known[order] for trial in trials])
     classes = [(ABBREVIATIONS[column], labelled[column]) for column in order]
     figure = area_map([trial.system for trial in trials], classes, areas, known)
@@ -86,7 +90,12 @@ def class_picture(comparison, found, places, leads):
     caption += f" In no recording: {missing}." if missing else ""
     title = f"Area under the ROC curve by class, {number_of(leads, 'lead')}"
     alternative = f"{len(classes)} classes by {number_of(len(trials), 'system')}; the numbers are in by_class.csv"
-    return Picture("class", f"classes_{leads}_leads", figure, title, caption, alternative)
+    return Picture(f"class {leads}", f"classes_{leads}_leads", figure, title, caption, alternative)
+
+
+def by_frequency(labelled):
+    """Return the places of classes that recordings have, by how many have them, (26,): the most frequent first."""
+    return [column for column in np.argsort(-labelled, kind="stable") if labelled[column]]
 
 
 def source_picture(comparison, found, places, leads):
@@ -98,7 +107,7 @@ def source_picture(comparison, found, places, leads):
     caption = f"Each source has an axis of its own; the broken line is the value of {systems[0]}."
     alternative = "; ".join(in_words(systems, title.replace("\n", ", "), panel) for title, panel in panels.items())
     title = f"{OPTIMISED.capitalize()} by source, {number_of(leads, 'lead')}"
-    return Picture("source", f"sources_{leads}_leads", forest(systems, panels), title, caption, alternative)
+    return Picture(f"source {leads}", f"sources_{leads}_leads", forest(systems, panels), title, caption, alternative)
 
 
 def cost_picture(comparison, found):
