@@ -15,7 +15,7 @@ body { margin: 0 auto; padding: 1.5rem 1.5rem 4rem; max-width: 1100px; backgroun
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .75rem; padding-top: .75rem; border-top: 2px solid #1f5fa8; }
 p, ul { max-width: 46rem; margin: .5rem 0; }
-header p { max-width: none; }
+header p, nav ul { max-width: none; }
 ul { padding-left: 1.25rem; }
 a { color: #174a85; }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }

@@ -67,10 +67,12 @@ def _panel(axes, estimates, marks, zero):
     shown = np.concatenate([[left, right], *beside])
     space = SPACE * (np.nanmax(shown) - np.nanmin(shown)) if beside else 0
     left, right = np.nanmin(shown) - space, np.nanmax(shown) + space
+    while (cut := (value >= left) & (low < left)).any():  # no bar is to leave the axis
+        left = low[cut].min() - LEAST_SPACE
     axes.set_xlim(left, right)
-    near = ~(np.fmin(value, low) < left)  # whole, with its bar
+    near = ~(value < left)
     axes.hlines(height[near], low[near], high[near], color=BLUE, linewidth=2.4, alpha=0.55, zorder=2)
-    axes.scatter(value, height, 34, BLUE, zorder=4, label="value, with its 95 % interval")
+    axes.scatter(value[near], height[near], 34, BLUE, zorder=4, label="value, with its 95 % interval")
     for (name, others), (form, size, colour) in zip(marks.items(), MARKS, strict=False):
         axes.plot(others, height, form, color=colour, markersize=size, markeredgewidth=1.6, zorder=3, label=name,
                   linestyle="none")  # fmt: skip
@@ -81,7 +83,7 @@ def _panel(axes, estimates, marks, zero):
         axes.text(0.5, place, "n/a", color=GREY, fontsize=9, ha="center", va="center", bbox=ROOM,
                   transform=axes.get_yaxis_transform())  # fmt: skip
     _quiet(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
 
 
 def span_of(estimates, zero=False):

@@ -62,12 +62,18 @@ def test_more_panels_than_a_row_holds_go_into_several():
     assert [one.get_subplotspec().rowspan.start for one in axes] == [0, 0, 0, 1, 1, 1]
 
 
-def test_a_bar_that_would_leave_the_axis_is_told_at_its_end():
-    estimates = around(0, 0.01, 0.02, 0.5, 0.5, 0.5, 0.48)
-    estimates[-1, 1] = -0.4
-    (axes,) = shown(forest([*"abcdefg"], {"x": estimates}))
-    for bar in axes.collections[0].get_segments():
-        assert bar[0, 0] >= axes.get_xlim()[0]
+def test_no_bar_leaves_the_axis_and_what_is_told_at_its_end_has_no_dot():
+    estimates = around(0.5, 0.5, 0.5, 0.45, 0.1)
+    estimates[3, 1] = 0.2
+    estimates[2] = 0.44, 0.43, 0.46
+    (axes,) = shown(forest([*"abcde"], {"x": estimates}))
+    low = axes.get_xlim()[0]
+    assert all(bar[0, 0] >= low for bar in axes.collections[0].get_segments())
+    assert words(axes) == ["◂ 0.100"] and len(axes.collections[1].get_offsets()) == 4
+    estimates = around(0.52, 0.5, 0.5, 0.5, 0.43, width=0.05)
+    estimates[4, 1] = 0.1
+    (axes,) = shown(forest([*"abcde"], {"x": estimates}))
+    assert axes.get_xlim()[0] < 0.1 and words(axes) == []
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def others(value):
         return [not value]
     if isinstance(value, str):
         return [texts[value]]
-    return [value + (1 if value >= 1 else 0.1)]
+    return [value + (1 if isinstance(value, int) else 0.1)]
 
 
 def changed(settings, beside=()):
