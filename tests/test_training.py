@@ -7,10 +7,14 @@ import pytest
 from ecg.batches import REPEATED, ZEROS, Window
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage, listed
+from ecg.dcnet import DCNetSettings
+from ecg.ensemble import View
 from ecg.examples import Examples
-from ecg.losses import AsymmetricLoss, FocalLoss
+from ecg.fitting import Stage, built, examples_of, joined_loss
+from ecg.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
 from ecg.networks import NetworkSettings
-from ecg.resnets import LeadWeightedSettings
+from ecg.peaks import StoredPeaks
+from ecg.resnets import DEPTHS, LeadWeightedSettings, LiSettings, RhythmSettings
 from ecg.stages import StageFolder
 from ecg.store import Store
 from ecg.training import (
@@ -30,6 +34,7 @@ from ecg.training import (
 )
 from ecg.work import Work, settle
 
+PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
 QUICK = TrainingSettings(smallest_batch=4, steps=9, rate=1e-2, epochs=3)  # 36 recordings are 9 steps
 
 
@@ -63,6 +68,84 @@ def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=Non
     epochs, ended = train_network(network, loss or FocalLoss(), learnt, checked, settings, seed, "trial",
                                   lambda p: {"score": float(p.mean())}, lines.append, folder, budget)  # fmt: skip
     return network, epochs, lines, ended
+
+
+ONE_BLOCK = ((1,), False)  # in the place of what DEPTHS has for 18 layers, so that they are quickly compiled
+OTHERS = {"batch": 4, "smallest_batch": 4, "steps": 3, "rate": 1e-2, "averaging": 0.0, "epochs": 3}
+# What stages of other systems have that the default's have not, with the smallest networks that have it.
+SHAPED_LIKE = {
+    "li2021": {
+        "leads": ("I", "II", "V2"), "configurations": ((0, 1), (0, 1, 2)), "loss": MarginLoss(),
+        "shares": (1.0, 0.1), "view": View(window=Window(400)),
+        "network": LiSettings(stages=(1,), width=4, squeeze_ratio=None, peaks=True, peak_units=4),
+        "learning": TrainingSettings(**OTHERS, first_rate=None, first_epochs=2, cosine=True, optimizer="adamw",
+                                     decay=0.01),
+    },
+    "zhao2022": {
+        "leads": ("I", "II"), "loss": CrossEntropy(), "view": View(window=Window(400, ZEROS, 40)),
+        "network": LeadWeightedSettings(widths=(4,), squeeze_ratio=None),
+        "learning": TrainingSettings(**OTHERS, first_epochs=0, drops=(1, 2)),
+    },
+    "xie2022": {
+        "leads": ("I", "II", "V2"), "loss": CategoricalCrossEntropy(), "answer": "softmax",
+        "view": View(window=Window(400, REPEATED)), "network": DCNetSettings((4,), 1),
+        "learning": TrainingSettings(**OTHERS, first_epochs=0, optimizer="sgd", momentum=0.5),
+    },
+    "se_resnet_rhythm": {
+        "leads": ("II",), "loss": CategoricalCrossEntropy(), "answer": "softmax",
+        "view": View(window=Window(400, REPEATED)), "network": RhythmSettings(18, width=4),
+        "learning": TrainingSettings(**OTHERS, first_epochs=0, optimizer="sgd", momentum=0.5),
+    },
+}  # fmt: skip
+
+
+def stage_like(system):
+    """A stage as a related system has it, and a store for it: 12 recordings to learn from, 4 to be judged by.
+
+    Some are longer than its window, some shorter. Its first weights are the same on each backend.
+    """
+    rng, store = np.random.default_rng(5), beats_store(16, lengths=(300, 400, 700))
+    store = replace(store, persons=rng.random((16, 5)).astype(np.float32))
+    everything, targets = np.arange(16), store.labels.astype(np.float32)
+    masks = np.where(rng.random(targets.shape) < 0.2, 0, 1).astype(np.float32)
+    shape = dict(SHAPED_LIKE[system])
+    if "shares" in shape:
+        spikes = [np.arange(0, length, 40 if many else 110)
+                  for length, (many, _) in zip(store.lengths, store.labels, strict=True)]  # fmt: skip
+        starts = np.cumsum([0, *map(len, spikes)])
+        shape["peaks"] = StoredPeaks(starts, np.concatenate(spikes), np.full(starts[-1], 2, np.int8))
+    stage = Stage("trial", records=everything, targets=targets, masks=masks, training=everything[:12],
+                  validation=everything[12:], asked=everything, **shape)  # fmt: skip
+    shapes = [weights.shape for weights in built(stage, "float32").get_weights()]
+    drawn = [rng.normal(0, 0.3, shape) if len(shape) > 1 else rng.uniform(0.5, 1, shape) for shape in shapes]
+    return replace(stage, first=tuple(weights.astype(np.float32) for weights in drawn)), store
+
+
+def fit(stage, store, folder=None, network=None):
+    """Train the network of a stage, or one that is given; return it, its epochs and the lines logged."""
+    if network is None:
+        network = built(stage, "float32")
+        network.set_weights(stage.first)
+    lines = []
+    learnt, checked = (examples_of(stage, store, part, network) for part in (stage.training, stage.validation))
+    epochs, _ = train_network(network, joined_loss(stage, network), learnt, checked, stage.learning, 1, "trial",
+                              lambda p: {"score": float(p.mean())}, lines.append, folder)  # fmt: skip
+    return network, epochs, lines
+
+
+class Kept:
+    """A stage's folder in memory that remembers all that it was to keep; it may begin with something kept before."""
+
+    def __init__(self, *kept):
+        self.kept = list(kept)
+
+    def recall(self, name):
+        """Return what was kept last, None where nothing was."""
+        return self.kept[-1] if self.kept else None
+
+    def keep(self, name, arrays):
+        """Keep arrays as they are now."""
+        self.kept.append({key: np.array(array) for key, array in arrays.items()})
 
 
 @pytest.fixture
@@ -235,7 +318,7 @@ def test_a_network_without_dropout_trains_too(one_shape, small):
     assert len(epochs) == 1
 
 
-def test_masked_labels_play_no_part(one_shape, small):
+def test_masked_labels_play_no_part(one_shape):
     """Two trainings whose labels differ where they are masked, and nowhere else, end with the same weights."""
     store = beats_store(16)
     masks = np.random.default_rng(3).integers(0, 2, store.labels.shape).astype(np.float32)
@@ -243,7 +326,7 @@ def test_masked_labels_play_no_part(one_shape, small):
     wrong = np.where(masks == 1, right, 1 - right)
     loss = AsymmetricLoss()
     first, second, unmasked = (
-        run(small, store, replace(QUICK, epochs=1), loss, mask, targets=targets)[0].get_weights()
+        run(PLAIN, store, replace(QUICK, epochs=1), loss, mask, targets=targets)[0].get_weights()
         for targets, mask in ((right, masks), (wrong, masks), (wrong, None))
     )
     for a, b in zip(first, second, strict=True):
@@ -251,11 +334,11 @@ def test_masked_labels_play_no_part(one_shape, small):
     assert any((a != b).any() for a, b in zip(first, unmasked, strict=True))
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_says_where(one_shape, small):
+def test_a_loss_that_is_no_number_stops_the_training_and_says_where(one_shape):
     store = beats_store(16)
     targets = np.full(store.labels.shape, np.nan, np.float32)
     with pytest.raises(TrainingError, match="trial, epoch 1, step 1: the loss is nan"):
-        run(small, store, targets=targets)
+        run(PLAIN, store, targets=targets)
 
 
 class Stopped(BaseException):
@@ -290,9 +373,32 @@ def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small, tmp_pat
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weights(
-    one_shape, small, tmp_path, monkeypatch
-):
+def other_values(network, *_):
+    """Have all variables of a network and of its optimizer be 1, as if it were another; its steps stay compiled."""
+    for variable in [*network.variables, *network.optimizer.variables]:
+        variable.assign(keras.ops.ones_like(variable))
+
+
+@pytest.mark.parametrize("system", ["li2021", "zhao2022", "se_resnet_rhythm"])
+def test_what_other_systems_have_is_taken_up_to_the_bit_too(one_shape, system, monkeypatch):
+    """Peaks and left-out leads with AdamW, persons with drops of the rate, one class of many with SGD."""
+    monkeypatch.setitem(DEPTHS, 18, ONE_BLOCK)
+    stage, store = stage_like(system)
+    whole = Kept()
+    network, *_ = fit(stage, store, whole)
+    first, _, last = whole.kept
+    again = Kept(first)
+    monkeypatch.setattr("ecg.training.make_ready", other_values)
+    _, _, lines = fit(stage, store, again, network)
+    assert lines[0] == "trial: taken up after epoch 1" and len(again.kept) == 3
+    assert list(again.kept[-1]) == list(last)
+    for name, array in last.items():
+        np.testing.assert_array_equal(again.kept[-1][name], array)
+    moved = {name.split()[0] for name, array in last.items() if not np.array_equal(array, first[name])}
+    assert {"weights", "optimizer", "epochs"} <= moved
+
+
+def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weights(one_shape, tmp_path, monkeypatch):
     whole, steps = Work.train, []
 
     def diverges(self, signals, *given):
@@ -301,14 +407,14 @@ def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weigh
 
     monkeypatch.setattr(Work, "train", diverges)
     folder = StageFolder(tmp_path, "mark")
-    network, epochs, lines, ended = run(small, beats_store(16), replace(QUICK, steps=3, epochs=4), folder=folder)
+    network, epochs, lines, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3, epochs=4), folder=folder)
     assert len(epochs) == 1 and ended == "trial, epoch 2, step 2: the loss is nan"
     assert lines[-1] == f"trial: {ended}, epoch 1 counts"
     for one, other in zip(network.get_weights(), listed("best", folder.recall(PROGRESS)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, small, monkeypatch):
+def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypatch):
     whole, steps = Work.train, []
 
     class Spent:
@@ -320,7 +426,7 @@ def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, small, m
         return whole(self, signals, *given)
 
     monkeypatch.setattr(Work, "train", counts)
-    network, epochs, lines, ended = run(small, beats_store(16), replace(QUICK, steps=3), budget=Spent())
+    network, epochs, lines, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3), budget=Spent())
     assert sum(steps) == 2 and len(epochs) == 1 and epochs[0].best and ended == "its time is over"
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
 
@@ -369,9 +475,6 @@ def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(monkeypatch, a
     monkeypatch.setattr("ecg.training.at_work", Recorder)
     predict(Network(), Examples(store, np.arange(len(store)), (0, 1)), "checking", asked)
     assert max(sizes) == most and sum(sizes) == len(store)
-
-
-PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
 
 
 @pytest.fixture(scope="module")
