@@ -55,7 +55,7 @@ TRIALS = {
 }  # fmt: skip
 # The score to be reached, well below what each reached, which is beside it, and above what chance gives its answers.
 LEAST = {
-    "cai2021": 0.4,
+    "cai2021": 0.45,  # 0.66
     "li2021": 0.37,  # 0.50
     "zhao2022": 0.45,  # 0.65
     "xie2022": 0.35,  # 0.64
