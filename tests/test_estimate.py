@@ -69,6 +69,7 @@ def same(networks, stages):
 def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, tmp_path, monkeypatch, trained):
     lines = []
     monkeypatch.setattr("ecg.method.Learnt.ensemble", lambda *_: None)
+    monkeypatch.setattr("ecg.pipeline.Bundle", lambda *_: None)
     monkeypatch.setattr("ecg.pipeline.save_bundle", lambda *_: None)
     monkeypatch.setattr("ecg.pipeline.write_report", lambda folder, *_: (folder / "report").mkdir(parents=True))
     settings = Settings(network=small, lead_sets=(12, 2), resamples=3, jobs=1)
