@@ -15,13 +15,15 @@ class Budget:
 
     The stages are begun one after another, and what one leaves over is shared by those after it. A stage has to give
     so many answers, on its validation set and in the end, and what they take is kept for them. Where it is `lasting`,
-    what was used before the training was cut off counts, else the hours are counted anew when it is taken up.
+    the hours are those of the stages alone, of which what was used before the training was cut off counts; else what
+    comes after them is in it, too, and they are counted anew when it is taken up.
     """
 
     def __init__(self, hours, clock=time.monotonic, lasting=False):
         self.clock, self.lasting = clock, lasting
-        seconds = 3600 * (hours or 0)
-        self.end = math.inf if hours is None else clock() + min(seconds * (1 - CLOSING), seconds - LEAST_CLOSING)
+        seconds = math.inf if hours is None else 3600 * hours
+        closing = 0.0 if lasting or hours is None else max(seconds * CLOSING, LEAST_CLOSING)
+        self.end = clock() + seconds - closing
         self.begun, self.until, self.answers = clock(), self.end, 0
         self.for_answers = 0.0  # seconds
         self.each = None  # seconds that an answer takes, the longest seen

@@ -237,8 +237,8 @@ def source_masks(targets, sources, columns, omissions):
     """Return where the labels count, by class and source: (N, K) float32, 0 where the source does not label the class.
 
     Takes targets (N, K), sources (N,), the columns (K,) of the classes, and the Omissions: their sources label the
-    classes that they say, and those that were added by a network; another source labels those that it has a recording
-    of (Li et al. 2021, where the mask is drawn by hand).
+    scored classes that they say, and those that were added by a network; of other classes, and another source, it is
+    those that there is a recording of (Li et al. 2021, where the mask is drawn by hand).
     """
     masks, told = np.ones(targets.shape, np.float32), {}
     for rule in omissions:
@@ -246,7 +246,8 @@ def source_masks(targets, sources, columns, omissions):
         told |= dict.fromkeys(rule.sources, np.isin(columns, [*labelled, *(rule.columns if rule.relabel else ())]))
     for source in np.unique(sources).tolist():
         rows = sources == source
-        masks[rows] = told.get(source, targets[rows].any(axis=0))
+        found = targets[rows].any(axis=0)
+        masks[rows] = np.where(columns < len(ABBREVIATIONS), told.get(source, found), found)
     return masks
 
 

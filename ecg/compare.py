@@ -29,10 +29,11 @@ from ecg.recipes import AS_LABELLED, Settings
 from ecg.records import some_records
 from ecg.stages import MARKED, StageFolder, fingerprint, folder_name, program
 from ecg.startup import start_keras
-from ecg.training import TIME_OVER, TrainingError
+from ecg.training import TIME_OVER, TrainingError, out_of_memory_told
 from ecg.wording import differing
 
 STAGES = "stages"  # folder in the report's, for stores and what each system has answered
+NETWORKS_OF = "networks"  # in that of what is held out, folders of what is trained meanwhile
 ANSWERS = "answers"  # what a StageFolder keeps of a system and what is held out
 # Modules that decide what a system says, beside those that decide what its networks come to.
 PROGRAM = (*NETWORKS, "labels", "cleaning", "folds", "plan", "protocol", "rules", "scoring", "ensemble", "method",
@@ -78,6 +79,7 @@ def carried_out(data, report, protocol, log):
         classes=tuple(dict.fromkeys(name for one in entrants for name in one.settings.classes)), jobs=protocol.jobs,
     )  # fmt: skip
     stores, waves = stores_of(data, stages, every, log), {}
+    digests = {preparation: each.digest for preparation, each in stores.items()}
     for one in entrants:
         own = {view.preparation: stores[view.preparation] for view in one.settings.views}
         waves |= peaks_of(own, stages, one.settings, log)
@@ -91,7 +93,7 @@ def carried_out(data, report, protocol, log):
     # Of those that can be trained, so that it is the same where the others are not named.
     hours = protocol.share(max(sum(not one.failed for one in entrants), 1))
     for title, part in zip(protocol.titles, parts, strict=True):
-        networks = stages / folder_name(title) / f"networks_{fingerprint(part, hours)[:MARKED]}"
+        networks = stages / folder_name(title) / f"{NETWORKS_OF}_{fingerprint(part, hours)[:MARKED]}"
         going = [one for one in entrants if not one.failed]
         for one in going:
             kept = place_of(one.settings, title, part, stores, waves, hours, stages)
@@ -99,7 +101,7 @@ def carried_out(data, report, protocol, log):
             if result is None:
                 log(f"{place}: {len(store) - len(part):,} recordings to learn from, {len(part):,} held out")
                 try:
-                    result = apart(answered, data, stages, every, one.settings, part, hours, networks, kept,
+                    result = apart(answered, data, stages, every, one.settings, digests, part, hours, networks, kept,
                                    prepare=start_keras)  # fmt: skip
                 except (TrainingError, RecordError, ChildProcessError) as error:
                     one.failed = f"{title}: {error}"
@@ -109,7 +111,8 @@ def carried_out(data, report, protocol, log):
                 log(f"{place}: done before")
             one.said.append(result)
         if not any(one.failed for one in going):  # which may be taken up
-            shutil.rmtree(networks, ignore_errors=True)
+            for folder in networks.parent.glob(f"{NETWORKS_OF}_*"):  # those within another time, too
+                shutil.rmtree(folder)
     done = [one for one in entrants if not one.failed]
     reasons = "; ".join(f"{one.settings.system}, {one.failed}" for one in entrants if one.failed)
     if not done:
@@ -139,29 +142,40 @@ def place_of(system, title, part, stores, waves, hours, stages):
     return StageFolder(stages / folder_name(title) / f"{system.system}_{mark[:MARKED]}", mark)
 
 
-def answered(data, stages, every, system, part, hours, networks, kept):
+def answered(data, stages, every, system, digests, part, hours, networks, kept):
     """Train a system on all recordings but a part, (n,) places, and return what it says of that, a dict of arrays.
 
     By the size of each lead set, as 'SIZE NAME': probabilities, answers and optimised (n, 26), and costs: weights, the
     seconds of an answer, and what `training_of` gives. It is kept in a StageFolder. `every` are settings with the views
-    of all systems, whose stores are in the folder `stages`; `networks` is that of what is trained for this part, which
-    systems share that train the same.
+    of all systems, whose stores are in the folder `stages`, with these digests by their Preparation; `networks` is that
+    of what is trained for this part, which systems share that train the same. Raises RecordError where the recordings
+    have changed since.
     """
     quiet = [].append
     stores = stores_of(data, stages, every, quiet)
+    if {preparation: store.digest for preparation, store in stores.items()} != digests:
+        raise RecordError(f"{data}: recordings have changed since the comparison was begun")
     own = {view.preparation: stores[view.preparation] for view in system.views}
     shared, waves = in_all(stores, peaks_of(own, stages, system, quiet))
     stores = {one: shared[one] for one in own}
     learning = np.setdiff1d(np.arange(len(next(iter(stores.values())))), part)
-    learnt = learn({one: store.of(learning) for one, store in stores.items()},
-                   {one: each.some(learning) for one, each in waves.items()},
-                   system, networks, data, say, Budget(hours, lasting=True))  # fmt: skip
+    with out_of_memory_told(system.system):
+        learnt = learn({one: store.of(learning) for one, store in stores.items()},
+                       {one: each.some(learning) for one, each in waves.items()},
+                       system, networks, data, say, Budget(hours, lasting=True))  # fmt: skip
+        result = told(learnt, system, stores, part)
+    kept.keep(ANSWERS, result)
+    return result
+
+
+def told(learnt, system, stores, part):
+    """Return what a system that has Learnt (ecg.method) says of a part held out of stores, as `answered` does."""
     result, said = {}, {}
     for count, search in learnt.results.searches.items():
         leads = system.leads_of(count)
         if leads not in said:
-            ensemble = learnt.ensemble(leads)
-            probabilities = ensemble.predicted(stores, part, f"{system.system}, {len(leads)} leads")
+            ensemble, title = learnt.ensemble(leads), f"{system.system}, {len(leads)} leads"
+            probabilities = ensemble.predicted(stores, part, title, system.training.batch)
             said[leads] = probabilities, ensemble.parameters, answering_seconds(ensemble, stores, part)
         probabilities, parameters, seconds = said[leads]
         columns = learnt.results.columns
@@ -172,7 +186,6 @@ def answered(data, stages, every, system, part, hours, networks, kept):
             f"{count} optimised": wide >= search.by_class,
             f"{count} costs": np.array([parameters, seconds, *training_of(learnt, count)]),
         }
-    kept.keep(ANSWERS, result)
     return result
 
 
@@ -252,7 +265,7 @@ def facts_of(data, protocol, hours, systems, store, failed=""):
         "data": str(data),
         "recordings used": len(store),
         "learnt from": held,
-        "time limit of each training": "none" if hours is None else duration(3600 * hours),
+        "time limit of each system and part": "none" if hours is None else duration(3600 * hours),
         **{name: value for name, value in given.items() if value is not None},
         "seed": protocol.seed,
         "versions": f"keras {keras.version()} on {keras.backend.backend()}, numpy {np.__version__}",

@@ -15,7 +15,7 @@ from ecg.networks import NetworkSettings
 from ecg.records import SignalError
 from ecg.resampling import METHOD, Preparation
 from ecg.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
-from ecg.training import predict
+from ecg.training import PREDICTION_BATCH, predict
 
 # Kinds of network, by the names that files have for them.
 KINDS = {
@@ -118,14 +118,18 @@ class Group:
         found = zip(self.members, outputs, strict=True)
         return np.mean([member.together(np.concatenate(each)) for member, each in found], axis=0)
 
-    def predicted(self, stores, records, title):
-        """Return the probabilities (n, K) of recordings of stores, by their Preparation, and places in them (n,)."""
+    def predicted(self, stores, records, title, size=PREDICTION_BATCH):
+        """Return the probabilities (n, K) of recordings of stores, by their Preparation, and places in them (n,).
+
+        `size` of their windows are answered at once, at the most.
+        """
         answers = []
         for number, member in enumerate(self.members, 1):
             store = stores[member.view.preparation]
             examples = Examples(store, records, columns_of(member.leads), window=member.view.window,
                                 persons=member.persons)  # fmt: skip
-            answers.append(predict(member.network, examples, f"{title}, network {number} of {len(self.members)}"))
+            place = f"{title}, network {number} of {len(self.members)}"
+            answers.append(predict(member.network, examples, place, size))
         return np.mean(answers, axis=0)
 
 
@@ -165,9 +169,10 @@ class Ensemble:
         group, columns = self.special if special else self.general, self.general.columns
         return among(group.probabilities(parts, person), group.columns, columns), np.isin(columns, group.columns)
 
-    def predicted(self, stores, records, title):
-        """Return the probabilities (n, K) of recordings of stores, by their Preparation, and places in them (n,)."""
-        found = {name: group.predicted(stores, records, f"{title}, {name}") for name, group in self.groups.items()}
+    def predicted(self, stores, records, title, size=PREDICTION_BATCH):
+        """Return the probabilities (n, K) of recordings of stores, as a Group does."""
+        found = {name: group.predicted(stores, records, f"{title}, {name}", size)
+                 for name, group in self.groups.items()}  # fmt: skip
         if not self.gate:
             return found["general"]
         special = among(found["special"], self.special.columns, self.general.columns)

@@ -18,7 +18,7 @@ from ecg.memory import Peak
 from ecg.method import Judge, no_gate, staged
 from ecg.peaks import neurokit_version
 from ecg.pipeline import Settings, say
-from ecg.plan import GATE, GENERAL, first_round, parted, planned, split
+from ecg.plan import GATE, GENERAL, first_round, known_labels, parted, planned, split
 from ecg.progress import duration
 from ecg.records import some_records
 from ecg.report import columns
@@ -210,7 +210,7 @@ def assumptions(networks, settings, megabytes):
 def networks_of(found, settings, log):
     """Yield the networks that the method trains, as Network; what is left as it is for want of recordings is told."""
     labels, everything = implied(found.labels, settings.implies), np.arange(len(found.seconds))
-    own = np.hstack([labels, found.beside])[:, class_columns(settings.classes)]
+    own = known_labels(found, settings)
     splits = parted(own, settings)
     if settings.gate and (lacking := no_gate(settings.gate, found.sources, splits)):
         log(f"{settings.gate.source} is not told from the others: {lacking}")

@@ -31,7 +31,7 @@ class Picture(NamedTuple):
 def pictures(comparison, found):
     """Yield the Pictures of a page, one at a time in memory."""
     for leads in comparison.lead_sets:
-        places = [place for place, trial in enumerate(comparison.trials) if trial.leads == leads]
+        places = comparison.places_of(leads)
         yield score_picture(comparison, found, places, leads)
         others = [place for place in places if found.differences[place]]
         if others:

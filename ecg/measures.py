@@ -80,6 +80,10 @@ class Comparison:
         """The lead sets of the trials, the largest first."""
         return sorted({trial.leads for trial in self.trials}, reverse=True)
 
+    def places_of(self, leads):
+        """Return the places of the trials with so many leads."""
+        return [place for place, trial in enumerate(self.trials) if trial.leads == leads]
+
     @property
     def systems(self):
         """The systems in their order."""

@@ -230,7 +230,7 @@ ABLATIONS = {  # of the default
         ablation(CAI2021, "halves", thresholds=HALVES),
     )
 }
-VARIANTS = {  # of the others, each without what its paper adds
+VARIANTS = {  # of others, each without what its paper adds
     each.system: each
     for each in (
         ablation(LI2021, "no-masks", source_masks=False),

@@ -14,11 +14,6 @@ SCORES = ("system", *MEASURES)
 COST = ("system", "networks", "weights", "training", "epochs", "ended by the time limit", "answering a recording")
 
 
-def places_of(comparison, leads):
-    """Return the places of the trials with so many leads."""
-    return [place for place, trial in enumerate(comparison.trials) if trial.leads == leads]
-
-
 def named(trial, note=""):
     """Return the Cell that names the system of a trial."""
     return Cell(printable(trial.system), note)
@@ -41,7 +36,7 @@ def cells_of(estimates, known=None):
 
 def score_rows(comparison, found, leads):
     """Return for each system with so many leads a row of Cells: its name, and its measures with their intervals."""
-    places = places_of(comparison, leads)
+    places = comparison.places_of(leads)
     columns = [cells_of([found.overall[place][name] for place in places]) for name in MEASURES]
     rows = []
     for place, *cells in zip(places, *columns, strict=True):
@@ -57,7 +52,7 @@ def difference_rows(comparison, found, leads):
     What an interval tells from 0 stands out.
     """
     rows = []
-    for place in places_of(comparison, leads):
+    for place in comparison.places_of(leads):
         estimates = found.differences[place]
         if estimates:
             cells = [
@@ -73,7 +68,7 @@ def class_rows(comparison, found, leads):
 
     Classes that no recording has are left out.
     """
-    places, labelled = places_of(comparison, leads), comparison.labels.sum(axis=0)
+    places, labelled = comparison.places_of(leads), comparison.labels.sum(axis=0)
     known = np.array([comparison.trials[place].known for place in places])
     return {
         name: [
@@ -89,7 +84,7 @@ def class_rows(comparison, found, leads):
 
 def source_rows(comparison, found, leads):
     """Return by measure rows of Cells: a source, and a cell for each system with so many leads."""
-    places = places_of(comparison, leads)
+    places = comparison.places_of(leads)
     sources, counts = np.unique(comparison.sources, return_counts=True)
     return {
         name: [
@@ -112,7 +107,7 @@ def cost_rows(comparison, leads):
         [named(one), Cell(f"{one.networks:,}"), Cell(f"{one.parameters:,}"), Cell(duration(one.training_seconds)),
          Cell(f"{one.epochs:,}"), Cell(number_of(one.cut, "training") if one.cut else "none", strong=one.cut > 0),
          Cell(f"{1e3 * one.answering_seconds:,.1f} ms")]
-        for one in comparison.trials if one.leads == leads
+        for one in (comparison.trials[place] for place in comparison.places_of(leads))
     ]  # fmt: skip
 
 

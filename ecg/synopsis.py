@@ -14,7 +14,6 @@ from ecg.scoreboard import (
     class_rows,
     cost_rows,
     difference_rows,
-    places_of,
     score_rows,
     setting_rows,
     source_rows,
@@ -36,7 +35,9 @@ NOTES = (
     "Probabilities of all folds are put together, though they are of a network each.",
     "The time of training is that of all networks that a lead set takes, the mean over the folds, and it alone counts "
     "against the time limit: preparing recordings and finding their peaks is done once for all systems and counted for "
-    "none. A system with trainings that the limit ended has not converged, and would score otherwise with more time.",
+    "none. A system with trainings that the limit ended has not converged, and would score otherwise with more time. "
+    "Networks and epochs are of one fold, in the mean; the trainings ended by the limit are those of all folds, and "
+    "where networks first learn to find peaks, that is a training of its own.",
     "The time of answering is the median of some dozens of single recordings, without reading and filtering.",
 )
 
@@ -126,7 +127,7 @@ def markdown(comparison, found, facts):
 
 def systems_of(comparison, leads):
     """Return what the systems with so many leads are called, in their order."""
-    return [printable(comparison.trials[place].system) for place in places_of(comparison, leads)]
+    return [printable(comparison.trials[place].system) for place in comparison.places_of(leads)]
 
 
 def title_of(comparison):
@@ -143,7 +144,7 @@ def summary(comparison, found):
     differing = f", and how many systems their differences tell from {first}" if several else ""
     sentences = [f"{best}, with optimised thresholds and by the systems' own rules{differing}:"]
     for leads in comparison.lead_sets:
-        places = places_of(comparison, leads)
+        places = comparison.places_of(leads)
         text = (f"{number_of(leads, 'lead')}: {highest(comparison, found, places, OPTIMISED)} optimised, "
                 f"{highest(comparison, found, places, ANSWERED)} as answered")  # fmt: skip
         others = [place for place in places if found.differences[place]]

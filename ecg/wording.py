@@ -194,7 +194,7 @@ def training_in_words(training):
             *[f"decay of weights {training.decay:g}"] * bool(training.decay),
         ]),
         "learning rate": rate_in_words(training),
-        "recordings in a batch": ("" if training.smallest_batch == training.batch else f"{training.smallest_batch} to ")
+        "recordings in a batch": f"{training.smallest_batch} to " * (training.smallest_batch < training.batch)
         + f"{training.batch}, for about {training.steps} steps an epoch",
         "epochs": f"at most {training.epochs}, patience {training.patience}",
         "weights that count": f"running average, momentum {training.averaging:g}" if training.averaging else "the last",
@@ -219,7 +219,7 @@ def pretraining_in_words(settings):
     if settings.pretraining is None:
         return NONE
     first, then = training_in_words(settings.pretraining), training_in_words(settings.training)
-    return listed(f"{name} {word}" for name, word in first.items() if word != then[name])
+    return "; ".join(f"{name} {word}" for name, word in first.items() if word != then[name]) or "as for the labels"
 
 
 def thresholds_in_words(settings):

@@ -81,11 +81,12 @@ def test_a_budget_that_is_spent_is_over_at_once(clock):
 def test_there_is_time_for_what_comes_last(clock):
     assert Budget(48, clock).end == pytest.approx(100 + 48 * 3600 * (1 - CLOSING))
     assert Budget(0.1, clock).end == pytest.approx(100 + 360 - LEAST_CLOSING)
+    assert Budget(0.01, clock, lasting=True).end == pytest.approx(100 + 36)
 
 
 def test_what_was_used_before_it_was_cut_off_counts_where_the_budget_lasts(clock):
     """Stages that are done, and one that is taken up, leave as much as if nothing had come between."""
-    whole = Budget(1, clock)
+    whole = Budget(1, clock, lasting=True)
     whole.begin(3, 10)
     clock.now += 600
     whole.answered(10, 50.0)

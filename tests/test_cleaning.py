@@ -181,11 +181,12 @@ def test_a_label_counts_where_its_source_labels_the_class():
     findings = ["AF TInv", "NSR", "SB", "AF", "NSR", "SB TInv"]
     sources = np.array(["CPSC", "CPSC", "Georgia", "Georgia", "Mine", "CPSC"])
     columns = np.array([AF, NSR, COLUMN["SB"], COLUMN["TInv"], 27])
-    targets = np.hstack([rows(*findings), np.zeros((6, 2), bool)])[:, columns]
+    beside = np.array([[False, place in (1, 3)] for place in range(6)])  # STE, which Omission does not tell of
+    targets = np.hstack([rows(*findings), beside])[:, columns]
     told = (Omission(relabel=False), Omission(("Mine",), ("NSR",), relabel=False))
     masks = source_masks(targets, sources, columns, told)
     assert masks.dtype == np.float32
-    of = {"CPSC": [1, 1, 0, 0, 0], "Georgia": [1, 0, 1, 0, 0], "Mine": [0, 1, 0, 0, 0]}
+    of = {"CPSC": [1, 1, 0, 0, 1], "Georgia": [1, 0, 1, 0, 1], "Mine": [0, 1, 0, 0, 0]}
     np.testing.assert_array_equal(masks, [of[source] for source in sources])
 
 

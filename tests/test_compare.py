@@ -59,7 +59,8 @@ class Learnt:
                                        ends=ends)  # fmt: skip
 
     def ensemble(self, leads):
-        def predicted(stores, records, title):
+        def predicted(stores, records, title, size):
+            assert size == self.settings.training.batch
             self.asked.append((leads, records.tolist(), list(stores)))
             return self.table[records]
 
@@ -104,7 +105,10 @@ PART = np.array([3, 4, 17, 29])
 def answer(system, folder, part=PART):
     both = replace(system, views=(*ONE.views, *OTHER.views))
     kept = StageFolder(folder / "kept", "mark")
-    result = answered("data", folder, both, system, part, 3.0, folder / "networks", kept)
+    digests = {one: each.digest for one, each in module.stores_of("data", folder, both, print).items()}
+    with pytest.raises(RecordError, match="recordings have changed since"):
+        answered("data", folder, both, system, dict.fromkeys(digests, "others"), PART, 3.0, folder / "networks", kept)
+    result = answered("data", folder, both, system, digests, part, 3.0, folder / "networks", kept)
     recalled = kept.recall("answers")
     assert recalled.keys() == result.keys() and all((recalled[name] == result[name]).all() for name in result)
     return result
@@ -117,7 +121,7 @@ def test_a_system_learns_from_all_but_a_part_and_answers_for_that(system, taught
     assert learnt.learning == np.delete(np.arange(len(store)), PART).tolist()
     stores, _, networks, _, budget = learnt.given
     assert list(stores) == system.preparations and networks == tmp_path / "networks"  # not those of other systems
-    assert budget.lasting and budget.end - time.monotonic() == pytest.approx(3 * 3600 * 0.98, abs=60)
+    assert budget.lasting and budget.end - time.monotonic() == pytest.approx(3 * 3600, abs=60)
     probabilities = learnt.table[PART]
     wide = expand(probabilities, learnt.columns)
     for count in system.lead_sets:
@@ -131,6 +135,15 @@ def test_a_system_learns_from_all_but_a_part_and_answers_for_that(system, taught
     assert [leads for leads, records, _ in learnt.asked if records == PART.tolist()] == list(
         dict.fromkeys(system.leads_of(count) for count in system.lead_sets)
     )
+
+
+def test_too_little_memory_for_the_answers_is_a_failure_of_the_system(taught, tmp_path, monkeypatch):
+    def ensemble(self, leads):
+        raise MemoryError("Unable to allocate 3 GiB")
+
+    monkeypatch.setattr(Learnt, "ensemble", ensemble)
+    with pytest.raises(TrainingError, match="one: the memory is too small"):
+        answer(ONE, tmp_path)
 
 
 def test_what_a_lead_set_took_counts_what_others_share_with_it_and_nothing_of_theirs():
@@ -256,7 +269,7 @@ def test_facts_tell_what_was_held_out_and_what_limits_there_were(store):
     systems = [replace(ONE, lead_sets=(2,)), replace(OTHER, lead_sets=(2,))]
     facts = facts_of("data", Protocol(tuple(systems), folds=3, epochs=9, width=4), 1.0, systems, store)
     assert facts["learnt from"] == "3 folds, each held out once" and facts["recordings used"] == len(store)
-    assert facts["time limit of each training"].startswith("1 h")
+    assert facts["time limit of each system and part"].startswith("1 h")
     assert facts["epochs of each network at the most"] == 9 and facts["width of networks that have one"] == 4
     assert not {"failed", "batch at the most", "precision"} & facts.keys()
     head, *rows = facts["settings that differ"]
@@ -264,9 +277,9 @@ def test_facts_tell_what_was_held_out_and_what_limits_there_were(store):
     other = Protocol(tuple(systems), leave_out="georgia", batch=8, precision="bfloat16")
     facts = facts_of("data", other, 3.0, systems, store, "three, fold 1: too large")
     assert facts["learnt from"] == "without georgia, which is held out" and facts["batch at the most"] == 8
-    assert facts["time limit of each training"].startswith("3 h")
+    assert facts["time limit of each system and part"].startswith("3 h")
     assert (facts["precision"], facts["failed"]) == ("bfloat16", "three, fold 1: too large")
-    assert facts_of("data", Protocol(), None, systems, store)["time limit of each training"] == "none"
+    assert facts_of("data", Protocol(), None, systems, store)["time limit of each system and part"] == "none"
 
 
 def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_part_of_the_hours(
@@ -274,11 +287,11 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
 ):
     asked = []
 
-    def apart(function, data, stages, every, system, part, hours, networks, kept, prepare):
+    def apart(function, data, stages, every, system, digests, part, hours, networks, kept, prepare):
         assert function is module.answered and prepare is module.start_keras
         asked.append((system.system, part.tolist(), hours, networks.relative_to(stages), kept.path.parent))
         networks.mkdir(parents=True, exist_ok=True)
-        return function(data, stages, every, system, part, hours, networks, kept)
+        return function(data, stages, every, system, digests, part, hours, networks, kept)
 
     monkeypatch.setattr(module, "apart", apart)
     lines, protocol = [], Protocol((ONE, OTHER), (2,), folds=2, hours=8, seed=5)
@@ -309,12 +322,12 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
 ):
     asked, lines = [], []
 
-    def apart(function, data, stages, every, system, part, hours, networks, kept, prepare):
+    def apart(function, data, stages, every, system, digests, part, hours, networks, kept, prepare):
         asked.append(system.system)
         networks.mkdir(parents=True, exist_ok=True)
         if system.system == "one" and len(asked) > 2:
             raise error
-        return function(data, stages, every, system, part, hours, networks, kept)
+        return function(data, stages, every, system, digests, part, hours, networks, kept)
 
     monkeypatch.setattr(module, "apart", apart)
     protocol = Protocol((ONE, OTHER, replace(OTHER, system="last")), (2,), folds=3)

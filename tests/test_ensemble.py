@@ -148,7 +148,8 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
     rng, tables, asked = np.random.default_rng(0), {}, []
     monkeypatch.setattr("ecg.ensemble.sees_persons", lambda network: network.startswith("special"))
 
-    def predicts(network, examples, title):
+    def predicts(network, examples, title, size):
+        assert size == 8
         asked.append((network, examples.columns, examples.window, examples.persons, examples.store.digest))
         return tables[network][examples.records]
 
@@ -161,7 +162,7 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
             members.append(Member(LEAD_SETS[3], None, f"{name} {number}", "sigmoid", view))
         groups[name] = Group(classes, tuple(members))
     records = np.array([7, 0, 33, 12, 59, 4])
-    found = Ensemble(**groups).predicted({METHOD: store, SLOW: other}, records, "checking")
+    found = Ensemble(**groups).predicted({METHOD: store, SLOW: other}, records, "checking", 8)
     for row, record in enumerate(records):
         if tables["gate 0"][record] > 0.5:
             ventricular, sinus = np.mean([tables[f"special {number}"][record] for number in (0, 1)], axis=0)

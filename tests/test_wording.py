@@ -6,6 +6,7 @@ from ecg.batches import REPEATED, Window
 from ecg.cleaning import CleaningSettings, Lumping, Omission
 from ecg.ensemble import View
 from ecg.networks import NetworkSettings
+from ecg.protocol import Protocol
 from ecg.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, Gate
 from ecg.resampling import Preparation
 from ecg.resnets import SOURCE_GATE, LiSettings
@@ -84,6 +85,13 @@ def test_sizes_of_the_branch_for_peaks_are_told_where_there_is_one():
 def test_training_for_peaks_alone_is_told_by_what_differs():
     assert in_words(LI)["first training, for peaks alone"] == "epochs at most 20, patience 5"
     assert in_words(CAI2021)["first training, for peaks alone"] == "none"
+    alike = Protocol(epochs=10).settings(LI)
+    assert in_words(alike)["first training, for peaks alone"] == "as for the labels"
+
+
+def test_no_batch_is_said_to_be_larger_at_the_least_than_at_the_most():
+    assert in_words(Protocol(batch=8).settings(CAI2021))["recordings in a batch"].startswith("8, ")
+    assert in_words(CAI2021)["recordings in a batch"].startswith("16 to 256, ")
 
 
 def test_what_is_not_decided_by_a_system_is_not_told():
