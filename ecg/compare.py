@@ -240,8 +240,8 @@ def compared(store, parts, systems, found):
             costs = np.array([result[f"{count} costs"] for result in results])
             parameters, answering, training, networks, epochs, _ = costs.mean(axis=0)
             trials.append(Trial(system.system, count, **said, parameters=round(parameters), training_seconds=training,
-                                answering_seconds=answering, networks=round(networks), epochs=round(epochs),
-                                cut=round(costs[:, -1].sum())))  # fmt: skip
+                                answering_seconds=answering, classes=system.classes, networks=round(networks),
+                                epochs=round(epochs), cut=round(costs[:, -1].sum())))  # fmt: skip
     chosen = places[order]
     return Comparison(store.labels[chosen], store.sources[chosen], numbers[order], tuple(trials))
 

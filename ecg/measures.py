@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ecg.labels import ABBREVIATIONS
 from ecg.scoring import (
     HALF,
     counted,
@@ -35,11 +36,11 @@ CHUNK = 2**24  # counts that are worked on together, for memory
 class Trial:
     """What one system with one lead set answered for N recordings, each by a network that had not learnt from it.
 
-    probabilities (N, 26) float32, 0 for a class that the system does not know; answers (N, 26) bool by its own rule,
-    optimised (N, 26) bool by thresholds found on the training part of each fold; the number of weights of all its
-    networks that answer together, seconds of training and seconds to answer one recording. How many networks were
-    trained for this lead set, their epochs together, both the mean over the folds, and how many trainings of all folds
-    were ended by the time limit.
+    probabilities (N, 26) float32, 0 for a class that is not among those that the system knows, abbreviations; answers
+    (N, 26) bool by its own rule, optimised (N, 26) bool by thresholds found on the training part of each fold; the
+    number of weights of all its networks that answer together, seconds of training and seconds to answer one recording.
+    How many networks were trained for this lead set, their epochs together, both the mean over the folds, and how many
+    trainings of all folds were ended by the time limit.
     """
 
     system: str
@@ -50,6 +51,7 @@ class Trial:
     parameters: int
     training_seconds: float
     answering_seconds: float
+    classes: tuple[str, ...] = ABBREVIATIONS
     networks: int = 0
     epochs: int = 0
     cut: int = 0
@@ -57,7 +59,7 @@ class Trial:
     @property
     def known(self):
         """Which classes the system knows: (26,) bool."""
-        return self.probabilities.any(axis=0)
+        return np.isin(ABBREVIATIONS, self.classes)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ecg.labels import ABBREVIATIONS
 from ecg.measures import AT_HALF, MEASURES, METRICS, OF_CLASSES, Comparison, Trial, estimate, measure, resampled
 from ecg.scoring import SINUS, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 
@@ -185,3 +186,10 @@ def test_an_estimate_leaves_out_samples_that_do_not_exist():
     found = estimate(samples)
     np.testing.assert_allclose(found[:, 0], [1, *np.percentile([0, 2, 1], (2.5, 97.5))])
     assert np.isnan(found[:, 1]).all() and found[0, 2] == 1 and np.isnan(found[1:, 2]).all()
+
+
+def test_a_class_is_known_though_it_has_the_probability_0_everywhere():
+    """As where a gate has all recordings answered by networks of other classes."""
+    outputs = np.zeros((3, 26), bool)
+    trial = Trial("a", 12, outputs.astype(np.float32), outputs, outputs, 1, 1.0, 1.0, ("AF", "STE"))
+    assert np.array(ABBREVIATIONS)[trial.known].tolist() == ["AF"]
