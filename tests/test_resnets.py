@@ -81,11 +81,11 @@ def test_a_cell_of_peaks_sees_its_own_samples():
     """And those about it, as many before as after; without the gates, through which it sees all."""
     keras.utils.set_random_seed(1)
     network = LiSettings(**vars(SMALL) | {"peaks": True, "squeeze_ratio": None}).build(2, 3200, 5)
-    signal = np.random.default_rng(1).normal(size=(1, 3200, 2)).astype(np.float32)
+    signal = np.random.default_rng(1).normal(size=(8, 3200, 2)).astype(np.float32)
     other = signal.copy()
     other[:, 1600:1632] += 1
     changed = np.flatnonzero(np.abs(answers(network, signal)[1] - answers(network, other)[1]).max(axis=(0, 2, 3)))
-    assert 50 == changed.mean() and changed.size < 20
+    assert changed.tolist() == list(range(45, 56))
 
 
 def test_peaks_leave_the_way_to_the_probabilities_as_it_is():
