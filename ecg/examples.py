@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ecg.batches import ANY, Window, gather
-from ecg.peaks import StoredPeaks, grid
+from ecg.grid import grid
+from ecg.peaks import StoredPeaks
 from ecg.store import Store
 
 

@@ -13,16 +13,17 @@ from ecg.checkpoint import Epoch, listed, numbered, read_epochs, written_epochs
 from ecg.devices import accelerators, together
 from ecg.ensemble import METHODS, Member, View, sees_persons
 from ecg.examples import Examples
+from ecg.grid import NUMBERS, SLOTS, Peaks, peaks_in
 from ecg.leads import columns_of
 from ecg.losses import Joined, MaskableLoss, SquaredError
 from ecg.networks import computing_in
-from ecg.peaks import LEAD, NUMBERS, SLOTS, Peaks, peaks_in
+from ecg.peaks import LEAD
 from ecg.stages import MARKED, StageFolder, fingerprint, folder_name, program
 from ecg.training import PROGRESS, TrainingSettings, out_of_memory_told, predict, seeds, train_network
 
 # Modules that decide what a network comes to.
-PROGRAM = ("layers", "networks", "resnets", "deformable", "dcnet", "losses", "peaks", "batches", "examples", "devices",
-           "work", "checkpoint", "training", "fitting")  # fmt: skip
+PROGRAM = ("layers", "networks", "resnets", "deformable", "dcnet", "losses", "grid", "peaks", "batches", "examples",
+           "devices", "work", "checkpoint", "training", "fitting")  # fmt: skip
 SAVED = "float32"  # precision in which a saved model answers
 RESULT = "result"  # what a StageFolder keeps of a stage that is done
 
@@ -135,7 +136,7 @@ def examples_of(stage, store, places, network):
 def built(stage, precision):
     """Return the network of a stage, untrained, that computes in a precision: its output is (B, K), or with peaks more.
 
-    Then the columns from K on are those of the grid of peaks (ecg.peaks).
+    Then the columns from K on are those of the grid of peaks (ecg.grid).
     """
     settings = without_peaks(stage.network) if stage.peaks is None else stage.network
     with computing_in(precision):

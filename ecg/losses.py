@@ -69,7 +69,7 @@ class AsymmetricLoss(MaskableLoss):
 
 
 class SquaredError(keras.losses.Loss):
-    """The squared error of numbers (B, K), such as those of peaks on a grid (ecg.peaks), averaged by their weights.
+    """The squared error of numbers (B, K), such as those of peaks on a grid (ecg.grid), averaged by their weights.
 
     Li et al. 2021 give the weights, but not what the sum is divided by. By all numbers, most of which weigh nothing,
     the share that the paper gives it would count for next to nothing.

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from ecg.grid import WAVES
 from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode
 from ecg.leads import LEADS
-from ecg.peaks import LEAD, WAVES
+from ecg.peaks import LEAD
 from ecg.records import SignalError
 from ecg.signals import with_right_gains
 
@@ -60,7 +61,7 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
 
     Takes the header, the stored integers (L, T), the second to start from, of a model the probabilities (26,) and
     thresholds (26,), NaN where none decides, a caption of whatever length, and the column of the class that is asked
-    about, which is then among the model's in any case and set off, Peaks (ecg.peaks) of lead II, in samples of the
+    about, which is then among the model's in any case and set off, Peaks (ecg.grid) of lead II, in samples of the
     recording, which are marked where that lead is drawn in full, and which classes the model answers, (26,) bool, those
     that reach their thresholds where None. The signal is drawn as recorded, neither filtered nor resampled:
     millivolts by baseline and gain (a wrong one of early 2020 is corrected), the median of what is shown taken off so

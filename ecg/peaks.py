@@ -1,9 +1,4 @@
-"""Where the waves of lead II peak: found by NeuroKit2, kept beside a store, laid on a grid for a network and read off.
-
-The grid is that of Li et al. 2021, "Towards Generalization of Cardiac Abnormality Classification Using Reduced-lead
-Multi-source ECG Signal": a cell of time holds up to three peaks, each by seven numbers, which are its confidence, its
-position in the cell from 0 to 1, and one for each of the five waves.
-"""
+"""Where the waves of lead II peak: found by NeuroKit2, and kept beside a store."""
 
 import warnings
 from contextlib import closing
@@ -11,10 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from ecg.grid import WAVES, Peaks, in_order
 from ecg.leads import LEADS
 from ecg.parallel import each
 from ecg.reasons import first_of, printable
@@ -23,7 +18,6 @@ from ecg.signals import centred_millivolts
 from ecg.stages import StageFolder, fingerprint, program
 from ecg.store import open_store
 
-WAVES = "PQRST"  # in the order in which a beat has them, which is that of their numbers
 LEAD = "II"
 # Of NeuroKit2's methods, after Emrich et al. 2024. Its own choice, by wavelets, finds no T wave that points down, as
 # after LBBB, and takes nine times as long.
@@ -32,22 +26,9 @@ METHOD = "prominence"
 FAULTS = (ArithmeticError, LookupError, TypeError, ValueError)
 KEPT = "peaks"
 
-SLOTS = 3  # peaks in a cell, at the most
-CONFIDENCE, POSITION, CLASSES = 0, 1, 2  # places of the numbers of a peak, the last of the first wave
-NUMBERS = CLASSES + len(WAVES)
-PRESENT = np.array([1, 5, *[1] * len(WAVES)], np.float32)  # weights of a peak's numbers
-ABSENT = np.array([0.2, 0, *[0] * len(WAVES)], np.float32)  # where there is none
-
 
 class NeuroKitMissing(ImportError):
     """NeuroKit2, which is no requirement of the rest, is not installed."""
-
-
-class Peaks(NamedTuple):
-    """Peaks in the order of time: their samples (p,) and waves (p,), 0 to 4 for P, Q, R, S, T."""
-
-    samples: np.ndarray
-    waves: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -91,7 +72,7 @@ def find_peaks(signal, rate):
             pass  # what was found until then counts
     found = [beats if wave == "R" else waves.get(f"ECG_{wave}_Peaks", ()) for wave in WAVES]
     numbers = np.repeat(np.arange(len(WAVES), dtype=np.int8), [len(samples) for samples in found])
-    return _in_order(np.concatenate(found).astype(np.float64), numbers)
+    return in_order(np.concatenate(found).astype(np.float64), numbers)
 
 
 def recorded_peaks(header, recording):
@@ -112,7 +93,7 @@ def stored_peaks(store, rate, folder, jobs=None, log=print):
     `folder` is the store's own: the peaks are kept there, and read back as long as the store and the way in which they
     are found are the same. How many recordings have none beside R is told in a line. Raises NeuroKitMissing.
     """
-    kept = StageFolder(Path(folder), fingerprint(store.digest, rate, neurokit_version(), program("peaks")))
+    kept = StageFolder(Path(folder), fingerprint(store.digest, rate, neurokit_version(), program("grid", "peaks")))
     arrays = kept.recall(KEPT)
     if arrays is None:
         find = partial(_of_record, folder, store.digest, rate)
@@ -126,7 +107,8 @@ def stored_peaks(store, rate, folder, jobs=None, log=print):
         kept.keep(KEPT, arrays)
         bare = [name for name, peaks in zip(store.names, found, strict=True) if set(peaks.waves) <= {WAVES.index("R")}]
         if bare:
-            log(printable(f"peaks: none beside R in {len(bare):,} of {len(store):,} recordings: {first_of(bare)}"))
+            none = f"none beside R in {len(bare):,} of {len(store):,} recordings"
+            log(printable(f"peaks at {rate} Hz: {none}: {first_of(bare)}"))
     return StoredPeaks(**arrays)
 
 
@@ -136,54 +118,6 @@ def neurokit_version():
         return metadata.version("neurokit2")
     except metadata.PackageNotFoundError:
         raise NeuroKitMissing("peaks are found by NeuroKit2, which is missing: pip install neurokit2") from None
-
-
-def grid(peaks, records, starts, length, cells):
-    """Lay the StoredPeaks of a batch on a grid: targets and their weights, both (B, cells, 3, 7) float32.
-
-    `records` (B,) are places in the store, cut at `starts` (B,) to `length` samples, which are divided evenly among the
-    cells. Of more than three peaks in a cell the first count; beyond a recording's end there are none. Li et al. 2021:
-    a position weighs 5, the confidence that there is no peak 0.2, all else 1. Ours: where there is no peak, its
-    position and wave weigh nothing, for they are of none.
-    """
-    records, starts = np.asarray(records), np.asarray(starts)
-    first, last = peaks.starts[records], peaks.starts[records + 1]
-    row = np.repeat(np.arange(len(records)), last - first)
-    number = np.arange(len(row)) + np.repeat(last - np.cumsum(last - first), last - first)
-    sample = peaks.samples[number] - starts[row]
-    inside = (sample >= 0) & (sample < length)
-    row, number, sample = row[inside], number[inside], sample[inside]
-    cell, rest = np.divmod(sample * cells, length)
-    in_order = row * cells + cell  # never falls: of two equal ones the second is another peak of that cell
-    slot = np.arange(len(row)) - np.searchsorted(in_order, in_order)
-    held = slot < SLOTS
-    place = row[held], cell[held], slot[held]
-    targets = np.zeros((len(records), cells, SLOTS, NUMBERS), np.float32)
-    weights = np.broadcast_to(ABSENT, targets.shape).copy()
-    targets[*place, CONFIDENCE] = 1
-    targets[*place, POSITION] = rest[held] / length
-    targets[*place, CLASSES + peaks.waves[number[held]]] = 1
-    weights[place] = PRESENT
-    return targets, weights
-
-
-def peaks_in(outputs, length, sure=0.5):
-    """Read the Peaks off a grid (cells, 3, 7) of `length` samples, as a network answers or `grid` has it.
-
-    Those are taken that it is `sure` of, each at the nearest sample of its cell, and of its likeliest wave.
-    """
-    outputs = np.asarray(outputs, np.float64)
-    cell, slot = np.nonzero(outputs[:, :, CONFIDENCE] >= sure)
-    chosen = outputs[cell, slot]
-    samples = np.rint((cell + chosen[:, POSITION].clip(0, 1)) * length / len(outputs)).clip(max=length - 1)
-    return _in_order(samples, chosen[:, CLASSES:].argmax(axis=1))
-
-
-def _in_order(samples, waves):
-    """Return Peaks of samples (p,) and waves (p,) in any order; those without a sample, NaN, are left out."""
-    order = np.lexsort((waves, samples))
-    order = order[: np.isfinite(samples).sum()]  # NaN comes last
-    return Peaks(samples[order].astype(np.int32), waves[order].astype(np.int8))
 
 
 def _of_record(folder, digest, rate, record):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from ecg.grid import NUMBERS, SLOTS
 from ecg.layers import (
     UnitRange,
     activate,
@@ -15,7 +16,6 @@ from ecg.layers import (
     residual_block,
 )
 from ecg.networks import answering, check_settings, named
-from ecg.peaks import NUMBERS, SLOTS
 from ecg.person import INPUTS
 
 RATIO = 16  # of squeeze-and-excitation for rhythms

@@ -10,10 +10,11 @@ from ecg.budget import Budget
 from ecg.ensemble import View, sees_persons
 from ecg.examples import Examples
 from ecg.fitting import SAVED, Stage, answering_part, built, fitted, joined_loss, member_of, peaks_found
+from ecg.grid import peaks_in
 from ecg.leads import LEAD_SETS, columns_of
 from ecg.losses import FocalLoss
 from ecg.networks import POLICIES
-from ecg.peaks import StoredPeaks, peaks_in
+from ecg.peaks import StoredPeaks
 from ecg.resnets import LiSettings
 from ecg.stages import StageFolder
 from ecg.training import TrainingError, TrainingSettings, predict

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
+from ecg.grid import WAVES, Peaks
 from ecg.headers import Header, HeaderError, Lead
 from ecg.labels import ABBREVIATIONS, COLUMN
 from ecg.leads import LEADS
 from ecg.paper import COARSE, COLUMN_SECONDS, INCH, PIXELS, SECONDS, draw_record, label_names, lay_out, millivolts
-from ecg.peaks import WAVES, Peaks
 from ecg.records import SignalError, find_records, read_record
 
 RATE = 100
