@@ -14,7 +14,8 @@ from ecg.fitting import answering_part, built, examples_of, joined_loss
 from ecg.labels import TRAINED, class_columns, expand
 from ecg.method import Judge, staged
 from ecg.plan import GATE, GENERAL, Planned
-from ecg.report import Results, write_report
+from ecg.report import write_report
+from ecg.results import Results
 from ecg.review import Disagreement, draw_disagreements
 from ecg.sample import SAMPLE
 from ecg.training import PREDICTION_BATCH, make_ready, predict, train_epoch

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from ecg.labels import ABBREVIATIONS, TRAINED
+from ecg.labels import ABBREVIATIONS
 from ecg.paper import INK, MARKS
 from ecg.scoring import SINUS, credit
 
@@ -87,11 +87,11 @@ def peak_chart(recordings):
     return figure
 
 
-def class_chart(labelled, precision, recall, title, subtitle, told=TRAINED):
+def class_chart(labelled, precision, recall, title, subtitle, names, trained):
     """Draw precision and recall of the classes, the most frequent on top.
 
-    Takes how many recordings have the class, and the two rates, NaN where they do not exist: (26,) each; told: the
-    columns of the classes that are trained. Classes neither labelled nor answered are named below the chart.
+    Takes how many recordings have each of the C classes, and the two rates, NaN where they do not exist, (C,); their
+    names, and which are trained (C,) bool. Classes neither labelled nor answered are named below the chart.
     """
     seen = ~(np.isnan(precision) & np.isnan(recall))
     order = [column for column in np.argsort(labelled, kind="stable") if seen[column]]
@@ -103,15 +103,14 @@ def class_chart(labelled, precision, recall, title, subtitle, told=TRAINED):
                  label="recall: of the labelled, how many are answered")  # fmt: skip
     axes.scatter(precision[order], height, 46, BLUE, zorder=4,
                  label="precision: of the answered, how many are labelled")  # fmt: skip
-    names = [ABBREVIATIONS[column] + " (not trained)" * (column not in told) for column in order]
-    axes.set_yticks(height, names)
+    axes.set_yticks(height, [names[column] + " (not trained)" * (not trained[column]) for column in order])
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(order) - 0.3))
     _right_column(axes, height, [f"{labelled[column]:,}" for column in order], "labelled")
     axes.tick_params(axis="y", length=0)
     axes.grid(color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    missing = ", ".join(name for name, there in zip(ABBREVIATIONS, seen, strict=True) if not there)
+    missing = ", ".join(name for name, there in zip(names, seen, strict=True) if not there)
     axes.set_xlabel(f"neither labelled nor answered: {missing}" if missing else "", fontsize=9, color=GREY)
     _titles(figure, axes, title, subtitle)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
@@ -133,30 +132,48 @@ def confusion_chart(labels, answers, weights, title, subtitle):
     np.divide(1, labelled, out=share, where=labelled > 0)
     weights = np.nan_to_num(weights) * share[:, np.newaxis]
     earned, best = ((weights * credit(labels, given))[np.ix_(shown, shown)] for given in (answers, labels))
-    side = 0.36 * max(len(shown), 8)
+    texts = np.where(earned >= SMALLEST_SHOWN, np.char.mod("%.0f", 100 * np.nan_to_num(earned)), "")
+    sums = zip(100 * earned.sum(axis=1), 100 * best.sum(axis=1), strict=True)
+    sums = ["" if np.isnan(most) else f"{got:.0f} of {most:.0f}" for got, most in sums]
+    bar = ("credit that a recording with the label earns by the answer\n(in the cells: hundredths; sum: of what the "
+           "labels themselves would earn)")  # fmt: skip
+    names = [ABBREVIATIONS[column] for column in shown]
+    return _matrix(earned, texts, names, labelled[shown], (sums, "sum"), bar, title, subtitle)
+
+
+def confusion_matrix_chart(counts, names, title, subtitle):
+    """Draw the confusion matrix of classes that exclude each other: counts (K, K) int, labels by row; their names."""
+    labelled = counts.sum(axis=1)
+    shares = np.divide(counts, labelled[:, np.newaxis], out=np.full(counts.shape, np.nan), where=labelled[:, None] > 0)
+    right = [f"{100 * share:.0f} %" if total else "" for share, total in zip(shares.diagonal(), labelled, strict=True)]
+    texts = np.where(counts > 0, np.char.mod("%d", counts), "")
+    bar = "share of the recordings with the label\n(in the cells: recordings)"
+    return _matrix(shares, texts, names, labelled, (right, "right"), bar, title, subtitle)
+
+
+def _matrix(shades, texts, names, labelled, beside, bar_label, title, subtitle):
+    """Draw a matrix of shades from 0 to 1 with a text in each cell, labels by row, answers by column."""
+    side = 0.36 * max(len(names), 8)
     figure = Figure((4.4 + side, 2.6 + side), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     norm = PowerNorm(0.6, 0, 1)
-    image = axes.imshow(earned, cmap=colormaps["Blues"].with_extremes(bad=PALE), norm=norm)
-    for row, column in np.argwhere(earned >= SMALLEST_SHOWN):
-        value = earned[row, column]
-        axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7.5,
-                  color="white" if norm(value) > DARK else "#22222c",
+    image = axes.imshow(shades, cmap=colormaps["Blues"].with_extremes(bad=PALE), norm=norm)
+    for row, column in np.argwhere(texts != ""):
+        axes.text(column, row, texts[row, column], ha="center", va="center", fontsize=7.5,
+                  color="white" if norm(shades[row, column]) > DARK else "#22222c",
                   fontweight="bold" if row == column else "normal")  # fmt: skip
-    places = np.arange(len(shown))
-    axes.set_xticks(places, [ABBREVIATIONS[column] for column in shown], rotation=90)
-    axes.set_yticks(places, [f"{ABBREVIATIONS[column]}  ({labelled[column]:,})" for column in shown])
-    sums = zip(100 * earned.sum(axis=1), 100 * best.sum(axis=1), strict=True)
-    _right_column(axes, places, ["" if np.isnan(most) else f"{got:.0f} of {most:.0f}" for got, most in sums], "sum")
-    axes.set_xticks(np.arange(len(shown) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(shown) + 1) - 0.5, minor=True)
+    places = np.arange(len(names))
+    axes.set_xticks(places, names, rotation=90)
+    axes.set_yticks(places, [f"{name}  ({count:,})" for name, count in zip(names, labelled, strict=True)])
+    _right_column(axes, places, *beside)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=PALE, linewidth=0.6)
     axes.tick_params(which="both", length=0)
     axes.set(xlabel="answered", ylabel="labelled (recordings)")
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=25, pad=0.02)
-    bar.set_label("credit that a recording with the label earns by the answer\n(in the cells: hundredths; sum: of what "
-                  "the labels themselves would earn)", fontsize=9)  # fmt: skip
+    bar.set_label(bar_label, fontsize=9)
     bar.outline.set_visible(False)
     _titles(figure, axes, title, subtitle)
     return figure

@@ -173,10 +173,27 @@ class Ensemble:
         """Return the probabilities (n, K) of recordings of stores, as a Group does."""
         found = {name: group.predicted(stores, records, f"{title}, {name}", size)
                  for name, group in self.groups.items()}  # fmt: skip
-        if not self.gate:
-            return found["general"]
-        special = among(found["special"], self.special.columns, self.general.columns)
-        return np.where(found["gate"] > SURE, special, found["general"])
+        return by_groups(found, {name: group.columns for name, group in self.groups.items()})
+
+
+def by_groups(found, columns):
+    """Return the probabilities (n, K) that count: the special group's where the gate is sure, else the general one's.
+
+    found: what each group says, by its name, columns: those of its classes, by its name.
+    """
+    if "gate" not in found:
+        return found["general"]
+    special = among(found["special"], columns["special"], columns["general"])
+    return np.where(found["gate"] > SURE, special, found["general"])
+
+
+def assembled(count, parts):
+    """Return probabilities (count, K) of parts, pairs of rows (n,) and their probabilities (n, K): the mean by row."""
+    total, seen = np.zeros((count, parts[0][1].shape[1]), np.float32), np.zeros((count, 1), np.float32)
+    for rows, probabilities in parts:
+        total[rows] += probabilities
+        seen[rows] += 1
+    return total / np.maximum(seen, 1)
 
 
 def among(probabilities, columns, others):

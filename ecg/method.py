@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from ecg.cleaning import FEWEST, Relabelling, label_masks, source_masks
-from ecg.ensemble import SURE, Ensemble, Group, among
+from ecg.ensemble import Ensemble, Group, assembled, by_groups
 from ecg.fitting import Stage, fitted, member_of, peaks_found
 from ecg.labels import PROXY_SOURCE, class_columns, expand, implied
 from ecg.losses import LOSSES
 from ecg.plan import (
     GATE,
     GENERAL,
-    SPECIAL,
+    classes_of,
     configurations,
     first_round,
     known_labels,
@@ -25,7 +25,8 @@ from ecg.plan import (
     titles_of,
 )
 from ecg.recipes import HALVES, Settings
-from ecg.report import Results, relabelling_line
+from ecg.report import relabelling_line
+from ecg.results import Results
 from ecg.review import PICTURES, compare_labels
 from ecg.rules import Rule
 from ecg.scoring import (
@@ -42,15 +43,14 @@ DRAWN = 4  # recordings of the validation set whose peaks are drawn
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a training came to: its Results (ecg.tables), and the networks that answer.
+    """What a training came to: its Results (ecg.results), and the networks that answer.
 
-    networks: by the leads that are used and the group, pairs of a Stage and its weights; classes: by the group;
-    seconds: of each stage, by its title; settings: those by which it was done, without a gate where there is none.
+    networks: by the leads that are used and the group, pairs of a Stage and its weights; seconds: of each stage, by its
+    title; settings: those by which it was done, without a gate where there is none.
     """
 
     results: Results
     networks: dict
-    classes: dict
     seconds: dict
     settings: Settings
 
@@ -58,7 +58,8 @@ class Learnt:
         """Return the Ensemble (ecg.ensemble) for the leads that are used of a lead set, its networks built anew."""
         groups = {}
         for name, pairs in self.networks[leads].items():
-            groups[name] = Group(self.classes[name], tuple(member_of(stage, weights) for stage, weights in pairs))
+            members = tuple(member_of(stage, weights) for stage, weights in pairs)
+            groups[name] = Group(classes_of(self.settings, name), members)
         return Ensemble(**groups)
 
 
@@ -78,15 +79,22 @@ class Judge:
     def search(self, validation, probabilities, resamples=0):
         """Return the Search (ecg.scoring) on those of validation recordings (n,) that give the score."""
         scored = scored_part(self.sources[validation], self.settings)
+        halves = self.settings.thresholds == HALVES
         found = search_thresholds(self.labels[validation[scored]], expand(probabilities[scored], self.columns),
-                                  load_weights()[1], resamples, self.settings.seed)  # fmt: skip
-        if self.settings.thresholds == HALVES:
+                                  load_weights()[1], 0 if halves else resamples, self.settings.seed)  # fmt: skip
+        if halves:
             found = replace(found, thresholds=np.full_like(found.thresholds, HALF / 100), score=found.score_at_half)
         return found
 
     def rule(self, thresholds):
         """Return the Rule by which probabilities become answers."""
         return Rule(thresholds, self.settings.exclusive, self.settings.answer_pairs, self.settings.empty)
+
+    def score(self, validation, probabilities, thresholds):
+        """Return the metric of the answers for those of validation recordings (n,) that give the score."""
+        scored = scored_part(self.sources[validation], self.settings)
+        answers = self.rule(thresholds).answers(probabilities[scored], self.columns)
+        return challenge_score(self.labels[validation[scored]], answers, load_weights()[1])
 
     def scores_on(self, validation):
         """Return a function of probabilities (n, K) of validation recordings (n,) that gives their scores, a dict."""
@@ -95,8 +103,7 @@ class Judge:
 
         def scores(probabilities):
             if self.settings.exclusive:  # no threshold decides
-                answers = self.rule(None).answers(probabilities[scored], self.columns)
-                return {"likeliest": challenge_score(self.labels[chosen], answers, weights)}
+                return {"likeliest": self.score(validation, probabilities, None)}
             found, extra = self.search(validation, probabilities), {}
             if (self.labels != self.labelled).any():
                 for name, thresholds in (("at 0.5", HALF / 100), ("optimised", found.by_class)):
@@ -125,49 +132,81 @@ def learn(stores, peaks, settings, stages, data, log, budget):
         return outcome
 
     # Training and validation 4:1 or by folds, scored on Georgia's part of the validation set where that is large.
-    labelled, columns = implied(store.labels, settings.implies), class_columns(settings.classes)
     splits = parted(known_labels(store, settings), settings)
-    validation = np.sort(np.concatenate([part for _, part in splits]))
+    training, validation = (np.unique(np.concatenate(parts)) for parts in zip(*splits, strict=True))
     scored = scored_part(store.sources[validation], settings)
-    if settings.gate and (lacking := no_gate(settings.gate, store.sources, splits)):
-        log(f"{settings.gate.source} is not told from the others: {lacking}")
-        settings = replace(settings, gate=None)
+    settings = gated_where_told(settings, store.sources, splits, log)
     to_come = titles_of(settings)
 
     # What some sources lump together or omit is told by networks that learn from the others.
-    labels, relabellings = labelled, []
-    for rule in settings.cleaning.rules:
-        relabelling, labels = relabel(rule, labels, store.sources, settings, outcome_of)
-        relabellings.append(relabelling)
-        log(relabelling_line(relabelling))
+    labelled, columns = implied(store.labels, settings.implies), class_columns(settings.classes)
+    labels, relabellings = relabelled(labelled, store.sources, settings, outcome_of, log)
     targets = np.hstack([labels, store.beside])[:, columns].astype(np.float32)
     judge = Judge(settings, labels, labelled, store.sources, columns)
     log(f"split: {len(splits[0][0]):,} for training, {len(splits[0][1]):,} for validation, "
         f"{f'{len(splits)} times, ' if settings.folds else ''}"
         f"scores on {'all of them' if scored.all() else f'{scored.sum():,} of {PROXY_SOURCE}'}")  # fmt: skip
 
-    # Round 1: all labels count, focal loss. Those that it is sure are wrong no longer count in round 2.
-    everything, masks, listed = np.arange(len(store)), np.ones_like(targets), []
+    # Labels that the source does not give do not count. Those that round 1 is sure are wrong do not count in round 2.
+    masks, listed = np.ones_like(targets), []
     if settings.source_masks:
-        done = settings.cleaning.as_done(relabellings)
-        masks = source_masks(targets, store.sources, columns, done.omissions)
+        masks = source_masks(targets, store.sources, columns, settings.cleaning.as_done(relabellings).omissions)
     if settings.cleaning.masks:
-        stage = Stage(first_round(settings), settings.leads_of(12), LOSSES["focal"](), everything, targets, masks,
-                      *splits[0], everything, settings.network, settings.training, settings.views[0])  # fmt: skip
-        first = outcome_of(stage, judge.scores_on(splits[0][1])).probabilities
-        certain = label_masks(targets, first)
-        omissions = settings.cleaning.omissions
-        _, _, listed = compare_labels(Path(data), store.paths, labels, expand(first), certain, omissions, PICTURES)
-        log(f"masks: {int((certain == 0).sum()):,} of {certain.size:,} labels masked")
+        certain, listed = round_1(store, targets, masks, splits[0], judge, outcome_of, data, log)
         masks = masks * certain
 
-    # Round 2: the networks that answer, for the leads of each lead set, with masked labels.
-    networks, answers, drawn = {}, {}, []
+    # Round 2: the networks that answer, for the leads of each lead set; then the thresholds that maximise the score.
+    networks, answers, drawn = round_2(stores, peaks, targets, masks, splits, validation, judge, outcome_of)
+    searches, validated = thresholds_found(answers, validation, judge, log)
+    results = Results(store, labels, training, validation, scored, epochs, relabellings, masks, listed, searches,
+                      validated, ends, settings.classes, judge.rule(None), drawn)  # fmt: skip
+    return Learnt(results, networks, seconds, settings)
+
+
+def gated_where_told(settings, sources, splits, log):
+    """Return settings without a gate where its source cannot be told from the others, which the log then says."""
+    if settings.gate and (lacking := no_gate(settings.gate, sources, splits)):
+        log(f"{settings.gate.source} is not told from the others: {lacking}")
+        return replace(settings, gate=None)
+    return settings
+
+
+def relabelled(labels, sources, settings, outcome_of, log):
+    """Return the labels (N, 26) after each rule of ecg.cleaning in turn, and a list of the Relabellings."""
+    relabellings = []
+    for rule in settings.cleaning.rules:
+        relabelling, labels = relabel(rule, labels, sources, settings, outcome_of)
+        relabellings.append(relabelling)
+        log(relabelling_line(relabelling))
+    return labels, relabellings
+
+
+def round_1(store, targets, masks, parts, judge, outcome_of, data, log):
+    """Return masks (N, K), 0 where a network trained by the focal loss is sure of the opposite of a label.
+
+    And the most confident of these disagreements (ecg.review), a list.
+    """
+    settings, everything = judge.settings, np.arange(len(store))
+    stage = Stage(first_round(settings), settings.leads_of(12), LOSSES["focal"](), everything, targets, masks, *parts,
+                  everything, settings.network, settings.training, settings.views[0])  # fmt: skip
+    said = outcome_of(stage, judge.scores_on(parts[1])).probabilities
+    certain, omissions = label_masks(targets, said), settings.cleaning.omissions
+    _, _, listed = compare_labels(Path(data), store.paths, judge.labels, expand(said), certain, omissions, PICTURES)
+    log(f"masks: {int((certain == 0).sum()):,} of {certain.size:,} labels masked")
+    return certain, listed
+
+
+def round_2(stores, peaks, targets, masks, splits, validation, judge, outcome_of):
+    """Train the networks that answer. Returns them as Learnt has them, what they answer, and some peaks that one found.
+
+    The answers are by leads and group, too: pairs of rows among the validation recordings (m,), and what is said there.
+    """
+    networks, answers, drawn, settings = {}, {}, [], judge.settings
     for one in planned(settings):
-        stage, score = staged(one, settings, store.sources, targets, masks, splits, judge)
+        stage, score = staged(one, settings, judge.sources, targets, masks, splits, judge)
         if settings.peaks and one.group != GATE:
             stage = replace(stage, peaks=peaks[one.view.preparation], shares=(1.0, settings.peaks))
-        if one.peaks:
+        if one.peaks:  # which are learnt alone first
             nothing = stage.asked[:0]
             alone = replace(stage, title=one.peaks, learning=settings.pretraining, shares=(0.0, 1.0), asked=nothing)
             stage = replace(stage, first=tuple(outcome_of(alone, lambda probabilities: {}).weights))
@@ -175,34 +214,28 @@ def learn(stores, peaks, settings, stages, data, log, budget):
         if stage.peaks is not None and not drawn:
             drawn = peaks_found(stage, stores[one.view.preparation], outcome.weights, stage.validation[:DRAWN])
         networks.setdefault(one.leads, {}).setdefault(one.group, []).append((replace(stage, first=()), outcome.weights))
-        rows = np.searchsorted(validation, splits[one.fold][1])
+        rows = np.searchsorted(validation, stage.asked)
         answers.setdefault(one.leads, {}).setdefault(one.group, []).append((rows, outcome.probabilities))
+    return networks, answers, drawn
 
-    # What they answer together, and the thresholds that maximise the score.
-    classes = {GENERAL: settings.classes, SPECIAL: settings.gate.classes if settings.gate else (), GATE: ()}
-    searches, validated = {}, {}
+
+def thresholds_found(answers, validation, judge, log):
+    """Return by lead set the Search for thresholds, and the probabilities (m, K) of validation recordings (m,).
+
+    answers: those of `round_2`. Where lead sets use the same leads, there is one search for all.
+    """
+    settings, searches, validated = judge.settings, {}, {}
     for leads, groups in answers.items():
         found = {name: assembled(len(validation), parts) for name, parts in groups.items()}
-        probabilities = found[GENERAL]
-        if GATE in found:
-            special = among(found[SPECIAL], class_columns(classes[SPECIAL]), columns)
-            probabilities = np.where(found[GATE] > SURE, special, probabilities)
-        search = judge.search(validation, probabilities, settings.resamples)
-        for count in settings.lead_sets:
-            if settings.leads_of(count) == leads:
-                searches[count], validated[count] = search, probabilities
-        answered = judge.rule(search.thresholds).answers(probabilities[scored], columns)
-        answered = challenge_score(labels[validation[scored]], answered, load_weights()[1])
+        columns = {name: class_columns(classes_of(settings, name)) for name in found}
+        probabilities = validated[leads] = by_groups(found, columns)
+        search = searches[leads] = judge.search(validation, probabilities, settings.resamples)
         by_thresholds = (f"{search.score_at_half:.3f} at 0.5, {search.score_common:.3f} with one threshold, "
                          f"{search.score_by_class:.3f} with one for each class, ")  # fmt: skip
         log(f"{settings.title.format(leads_title(leads))}: score {'' if settings.exclusive else by_thresholds}"
-            f"{answered:.3f} as answered")  # fmt: skip
-
-    training = np.unique(np.concatenate([part for part, _ in splits]))
-    searches, validated = ({count: each[count] for count in settings.lead_sets} for each in (searches, validated))
-    results = Results(store, labels, training, validation, scored, epochs, relabellings, masks, listed, searches,
-                      validated, ends, settings.classes, judge.rule(None), drawn)  # fmt: skip
-    return Learnt(results, networks, classes, seconds, settings)
+            f"{judge.score(validation, probabilities, search.thresholds):.3f} as answered")  # fmt: skip
+    return tuple({count: each[settings.leads_of(count)] for count in settings.lead_sets}
+                 for each in (searches, validated))  # fmt: skip
 
 
 def no_gate(gate, sources, splits):
@@ -239,15 +272,6 @@ def staged(one, settings, sources, targets, masks, splits, judge):
         return {"AUROC": mean_of_known(roc_and_pr_areas(stage.targets[stage.validation], probabilities)[0])}
 
     return stage, score
-
-
-def assembled(count, parts):
-    """Return probabilities (count, K) of parts, pairs of rows (n,) and their probabilities (n, K): the mean by row."""
-    total, seen = np.zeros((count, parts[0][1].shape[1]), np.float32), np.zeros((count, 1), np.float32)
-    for rows, probabilities in parts:
-        total[rows] += probabilities
-        seen[rows] += 1
-    return total / np.maximum(seen, 1)
 
 
 def relabel(rule, labels, sources, settings, outcome_of):

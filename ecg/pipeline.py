@@ -44,7 +44,7 @@ def train(data, model, settings=None, log=say):
     """Train the networks of the method on a folder of recordings and leave them, with a report, in a model folder.
 
     `log` takes each line of what is done. A training that was cut off is taken up where it stood, and comes to the
-    same; one that is done already is not done again. Returns the Results (ecg.tables), None where it was done already.
+    same; one that is done already is not done again. Returns the Results (ecg.results), None where it was done already.
     Raises FileNotFoundError or RecordError where the data hold nothing to train on, TrainingError where a loss is not
     a number from the first epoch on, the memory is too small, or the model folder holds a training of other recordings
     or settings, finished or not, BlockingIOError where another process trains into it, and NeuroKitMissing where the
@@ -79,7 +79,7 @@ def by_the_method(data, model, settings, facts, log):
     for count in results.searches:
         ensemble = learnt.ensemble(settings.leads_of(count))
         save_bundle(Bundle(LEAD_SETS[count], ensemble, results.rule(count), settings.system), finished)
-    write_report(finished, results, settings, log)
+    write_report(finished, results, learnt.settings, log)
     for line in summary_lines(results):
         log(line)
     publish(finished, model)

@@ -55,6 +55,13 @@ def planned(settings):
     return networks
 
 
+def classes_of(settings, group):
+    """Return the classes, abbreviations, that a group of networks answers for; a gate answers for none."""
+    if group == GENERAL:
+        return settings.classes
+    return settings.gate.classes if group == SPECIAL and settings.gate else ()
+
+
 def titles_of(settings):
     """Return the titles of all stages of a recipe, in their order."""
     titles = [rule.title for rule in settings.cleaning.rules] + [first_round(settings)] * settings.cleaning.masks
@@ -103,7 +110,7 @@ def scored_part(sources, settings):
 def configurations(settings, leads):
     """Return the places among leads of each smaller set that training may leave of them, and of all of them.
 
-    None where leads are not left out, or no smaller set is among them.
+    Empty where leads are not left out, or no smaller set is among them.
     """
     sets = dict.fromkeys(map(settings.leads_of, (12, 6, 4, 3, 2))) if settings.configurations else ()
     places = [tuple(leads.index(lead) for lead in each) for each in sets if set(each) <= set(leads)]

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.charts import class_chart, confusion_chart, learning_curves, peak_chart
+from ecg.charts import class_chart, confusion_chart, confusion_matrix_chart, learning_curves, peak_chart
 from ecg.files import aside, save_figure
 from ecg.labels import ABBREVIATIONS, SCORED
 from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
+from ecg.results import AS_THEY_CAME, CLEANED
 from ecg.review import draw_disagreements
 from ecg.scoring import HALF, load_weights
-from ecg.tables import AS_THEY_CAME, CLEANED, Results, precision_and_recall, tables
-
-__all__ = ("FOLDER", "Results", "columns", "summary_lines", "write_report", "write_tables")
+from ecg.tables import precision_and_recall, tables
 
 FOLDER = "report"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # whose versions are told, where they are in use
@@ -77,10 +76,9 @@ def _json(values):
 def summary(results, settings):
     """Return what the JSON file holds beside the tables: settings, counts, what gave the score, versions."""
     store = results.store
-    versions = {name: sys.modules[name].__version__ for name in PACKAGES if name in sys.modules}
     return {
         "settings": asdict(settings),
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions(),
         "recordings": {
             "found": len(store) + len(store.dropped),
             "left out": len(store.dropped),
@@ -90,6 +88,12 @@ def summary(results, settings):
         },
         "scored on": results.scored_on,
     }
+
+
+def versions():
+    """Return the versions of Python and of the packages that what was trained depends on, where in use: a dict."""
+    used = {name: sys.modules[name].__version__ for name in PACKAGES if name in sys.modules}
+    return {"python": platform.python_version(), **used}
 
 
 def pictures(results):
@@ -102,11 +106,15 @@ def pictures(results):
     cleaned = " with cleaned labels" if results.relabelled else ""
     where = f"{len(labels):,} recordings of the validation set{cleaned}, of {', '.join(results.scored_on)}"
     for leads in results.searches:
-        answers = results.answers(leads)
-        rates = precision_and_recall(labels, answers)
+        answers, known = results.answers(leads), results.kinds_of_labels[CLEANED]
+        rates = precision_and_recall(known, results.told(leads))
         title = f"{leads} leads: precision and recall of what is answered"
-        told = results.scored_classes[1]
-        yield f"classes_{leads}_leads", class_chart(labels.sum(axis=0), *rates, title, where, told)
+        chart = class_chart(known.sum(axis=0), *rates, title, where, results.names, results.trained)
+        yield f"classes_{leads}_leads", chart
+        if results.answering.exclusive:
+            title = f"{leads} leads: the one class that is labelled and the likeliest"
+            chart = confusion_matrix_chart(results.confusion_matrix(leads), results.classes, title, where)
+            yield f"confusion_matrix_{leads}_leads", chart
         title = f"{leads} leads: credit in the Challenge metric"
         yield f"confusion_{leads}_leads", confusion_chart(labels, answers, weights, title, where)
 

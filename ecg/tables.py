@@ -1,13 +1,11 @@
 """What a training came to, as tables: lists of rows, the first of them the names of the columns."""
 
 import math
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ecg.labels import ABBREVIATIONS, SCORED, TRAINED_CLASSES, class_columns, expand, source_of
+from ecg.labels import ABBREVIATIONS, BESIDE, SCORED, source_of
 from ecg.review import disagreement_table
-from ecg.rules import Rule
 from ecg.scoring import (
     HALF,
     accuracy,
@@ -17,87 +15,18 @@ from ecg.scoring import (
     mean_of_known,
     roc_and_pr_areas,
 )
-from ecg.store import Store
-
-CLEANED, AS_THEY_CAME = "cleaned", "as they came"
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a training came to: N recordings in the store, m of them for validation.
-
-    labels (N, 26) bool after relabelling, training (n,), validation (m,) places in the store, scored (m,) bool where a
-    validation recording gives the score, epochs of all stages in order (ecg.training.Epoch), what came of relabelling
-    (ecg.cleaning.Relabelling), masks (N, K), 0 where masked, the most confident of the disagreements that are masked
-    (ecg.review.Disagreement), by the number of leads the thresholds found (ecg.scoring.Search) and the probabilities of
-    the validation set (m, K), by the stage what ended its epochs, a text, the K classes that are trained, and how they
-    are answered, but for the thresholds, and the peaks found in some recordings (ecg.fitting.Found).
-    """
-
-    store: Store
-    labels: np.ndarray
-    training: np.ndarray
-    validation: np.ndarray
-    scored: np.ndarray
-    epochs: list
-    relabellings: list
-    masks: np.ndarray
-    disagreements: list
-    searches: dict
-    validated: dict
-    ends: dict = field(default_factory=dict)
-    classes: tuple[str, ...] = TRAINED_CLASSES
-    answering: Rule = Rule(None)  # noqa: RUF009 - it does not change
-    peaks: list = field(default_factory=list)
-
-    @property
-    def scored_labels(self):
-        """Labels of the validation recordings that give the score, after relabelling: (s, 26) bool."""
-        return self.labels[self.validation[self.scored]]
-
-    @property
-    def kinds_of_labels(self):
-        """The same by what they are called in tables: after relabelling, and as the headers tell them."""
-        return {CLEANED: self.scored_labels, AS_THEY_CAME: self.store.labels[self.validation[self.scored]]}
-
-    @property
-    def relabelled(self):
-        """Whether relabelling changed any label."""
-        return bool((self.labels != self.store.labels).any())
-
-    @property
-    def scored_on(self):
-        """Names of the sources of these recordings."""
-        return np.unique(self.store.sources[self.validation[self.scored]]).tolist()
-
-    def probabilities(self, leads):
-        """Return the probabilities of these recordings by the network of a number of leads: (s, 26)."""
-        return expand(self.validated[leads][self.scored], self.columns)
-
-    def rule(self, leads):
-        """Return how that network's probabilities become answers: a Rule (ecg.rules)."""
-        return replace(self.answering, thresholds=self.searches[leads].thresholds)
-
-    def answers(self, leads):
-        """Return what that network answers with its thresholds: (s, 26) bool."""
-        return self.rule(leads).answers(self.validated[leads][self.scored], self.columns)
-
-    @property
-    def columns(self):
-        """The columns of the classes that are trained (ecg.labels.class_columns): (K,)."""
-        return class_columns(self.classes)
-
-    @property
-    def scored_classes(self):
-        """The trained classes that are scored, in the order of their columns: places among the trained, and columns."""
-        places = np.argsort(self.columns)
-        places = places[self.columns[places] < len(SCORED)]
-        return places, self.columns[places]
 
 
 def tables(results):
-    """Return all tables of a training by name; of thresholds there are none where classes exclude each other."""
-    kinds = {} if results.answering.exclusive else {"thresholds": "thresholds", "thresholds_by_class": "by_class"}
+    """Return all tables of a training by name.
+
+    Where classes exclude each other there are confusion matrices, elsewhere thresholds.
+    """
+    if results.answering.exclusive:
+        own = {f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches}
+    else:
+        kinds = {"thresholds": "thresholds", "thresholds_by_class": "by_class"}
+        own = {name: threshold_table(results, kind) for name, kind in kinds.items()}
     return {
         "sources": source_table(results),
         "dropped": [("record", "reason"), *results.store.dropped],
@@ -110,7 +39,7 @@ def tables(results):
         "relabelled": relabelled_table(results),
         "masks": mask_table(results),
         "disagreements": disagreement_table(results.disagreements),
-        **{name: threshold_table(results, kind) for name, kind in kinds.items()},
+        **own,
         "scores": score_table(results),
         **{f"class_scores_{leads}_leads": class_score_table(results, leads) for leads in results.searches},
     }
@@ -151,11 +80,12 @@ def class_table(results):
     store = results.store
     sources = np.unique(store.sources).tolist()
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
-    counts = np.array([results.labels[group].sum(axis=0) for group in groups]).T.tolist()
-    rows = [
-        (name, "|".join(codes), title, "trained" if column in results.columns else "dropped", *count)
-        for column, ((name, codes, title), count) in enumerate(zip(SCORED, counts, strict=True))
-    ]
+    labels = results.with_beside(results.labels)[:, results.listed]
+    counts = np.array([labels[group].sum(axis=0) for group in groups]).T.tolist()
+    rows = []
+    for column, trained, count in zip(results.listed, results.trained, counts, strict=True):
+        name, codes, title = (*SCORED, *BESIDE)[column]
+        rows.append((name, "|".join(codes), title, "trained" if trained else "dropped", *count))
     return [("class", "codes", "name", "use", "training", "validation", *sources), *rows]
 
 
@@ -223,14 +153,16 @@ def relabelled_table(results):
 def mask_table(results):
     """Return for each trained class, in all sources and in each, how many labels are masked of how many."""
     store = results.store
-    places, columns = results.scored_classes
-    present, masked = results.labels[:, columns], results.masks[:, places] == 0
+    places = np.argsort(results.columns)
+    names = np.array(results.classes)[places].tolist()
+    present = results.with_beside(results.labels)[:, results.columns[places]]
+    masked = results.masks[:, places] == 0
     groups = {"all": slice(None)} | {source: store.sources == source for source in np.unique(store.sources).tolist()}
     rows = []
     kinds = (present, present & masked, ~present, ~present & masked)
     for source, group in groups.items():
         counts = [kind[group].sum(axis=0).tolist() for kind in kinds]
-        rows += [(ABBREVIATIONS[column], source, *count) for column, *count in zip(columns, *counts, strict=True)]
+        rows += [(name, source, *count) for name, *count in zip(names, *counts, strict=True)]
     return [("class", "source", "present", "present masked", "absent", "absent masked"), *rows]
 
 
@@ -244,22 +176,27 @@ def threshold_table(results, kind):
 def score_table(results):
     """Return the score of each lead set at 0.5, by both steps of the search and as answered, and its companions.
 
-    AUROC, AUPRC and F-measure are means over the classes that the networks tell and for which they exist, accuracy and
-    F-measure are of what is answered: with the thresholds that the model is saved with. All of it for the labels after
-    relabelling, with which the thresholds were found, and as they came. What thresholds come to is NaN where classes
-    exclude each other.
+    AUROC, AUPRC and F-measure are means over the classes that are trained and for which they exist, accuracy and
+    F-measure are of what is answered: with the thresholds that the model is saved with. Accuracy is the share of
+    recordings with all scored classes right, or where classes exclude each other, with the one of them right. All of it
+    for the labels after relabelling, with which the thresholds were found, and as they came. What thresholds come to is
+    NaN where classes exclude each other.
     """
-    rows, weights, (_, told) = [], load_weights()[1], results.scored_classes
+    rows, weights, trained = [], load_weights()[1], results.trained
+    judged = trained if results.answering.exclusive else results.listed < len(SCORED)
     for leads, search in results.searches.items():
-        probabilities, answers = results.probabilities(leads), results.answers(leads)
-        answered = (probabilities >= HALF / 100, probabilities >= search.common, probabilities >= search.by_class)
+        probabilities, told = results.probabilities(leads), results.told(leads)
+        scored = probabilities[:, : len(SCORED)]
+        answered = (scored >= HALF / 100, scored >= search.common, scored >= search.by_class)
         for kind, labels in results.kinds_of_labels.items():
-            scores = [*(challenge_score(labels, outputs, weights) for outputs in answered), search.common]
+            known = labels[:, : len(SCORED)]
+            scores = [*(challenge_score(known, outputs, weights) for outputs in answered), search.common]
             scores = [math.nan] * len(scores) if results.answering.exclusive else scores
-            scores.insert(-1, challenge_score(labels, answers, weights))
-            means = [mean_of_known(each[told]) for each in (*roc_and_pr_areas(labels, probabilities),
-                                                            f_measures(labels, answers))]  # fmt: skip
-            rows.append((leads, kind, *scores, *means[:2], accuracy(labels, answers), means[2]))
+            scores.insert(-1, challenge_score(known, results.answers(leads), weights))
+            means = [mean_of_known(each[trained]) for each in (*roc_and_pr_areas(labels, probabilities),
+                                                               f_measures(labels, told))]  # fmt: skip
+            right = accuracy(labels[:, judged], told[:, judged])
+            rows.append((leads, kind, *scores, *means[:2], right, means[2]))
     names = ("score at 0.5", "score with one threshold", "score with one for each class", "score as answered",
              "one threshold")  # fmt: skip
     return [("leads", "labels", *names, "AUROC", "AUPRC", "accuracy", "F-measure"), *rows]
@@ -271,17 +208,24 @@ def class_score_table(results, leads):
     For the labels after relabelling, then as they came. A class that the networks do not tell has no areas, and no
     class has a threshold where they exclude each other.
     """
-    rows, answers = [], results.answers(leads)
-    told = np.isin(np.arange(len(SCORED)), results.columns)
-    thresholds = np.where(results.answering.exclusive, np.nan, results.searches[leads].thresholds)
+    rows, told, thresholds = [], results.told(leads), np.full(len(results.listed), np.nan)
+    if not results.answering.exclusive:
+        thresholds[: len(SCORED)] = results.searches[leads].thresholds
     for kind, labels in results.kinds_of_labels.items():
-        counts = [counted.sum(axis=0) for counted in (labels, answers, labels & answers)]
-        areas = [np.where(told, area, np.nan) for area in roc_and_pr_areas(labels, results.probabilities(leads))]
-        columns = (*counts, *precision_and_recall(labels, answers), f_measures(labels, answers), *areas, thresholds)
-        values = zip(ABBREVIATIONS, *(column.tolist() for column in columns), strict=True)
+        counts = [counted.sum(axis=0) for counted in (labels, told, labels & told)]
+        areas = roc_and_pr_areas(labels, results.probabilities(leads))
+        areas = [np.where(results.trained, area, np.nan) for area in areas]
+        columns = (*counts, *precision_and_recall(labels, told), f_measures(labels, told), *areas, thresholds)
+        values = zip(results.names, *(column.tolist() for column in columns), strict=True)
         rows += [(name, kind, *row) for name, *row in values]
     names = ("labelled", "answered", "both", "precision", "recall", "F-measure", "AUROC", "AUPRC", "threshold")
     return [("class", "labels", *names), *rows]
+
+
+def confusion_table(results, leads):
+    """Return how many recordings that give the score have one of classes that exclude each other, by the likeliest."""
+    counts = results.confusion_matrix(leads).tolist()
+    return [("labelled", *results.classes), *((name, *row) for name, row in zip(results.classes, counts, strict=True))]
 
 
 def precision_and_recall(labels, answers):

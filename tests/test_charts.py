@@ -3,10 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ecg.charts import class_chart, confusion_chart, learning_curves, peak_chart
+from ecg.charts import class_chart, confusion_chart, confusion_matrix_chart, learning_curves, peak_chart
 from ecg.fitting import Found
+from ecg.grid import WAVES, Peaks
 from ecg.labels import ABBREVIATIONS, COLUMN
-from ecg.peaks import WAVES, Peaks
 from ecg.scoring import challenge_score, load_weights
 
 WEIGHTS = load_weights()[1]
@@ -64,11 +64,12 @@ def test_classes_are_sorted_by_frequency_and_the_unseen_are_named():
                                ("SB", 0, (0.0, np.nan)), ("LPR", 3, (np.nan, 0.0))):  # fmt: skip
         labelled[COLUMN[name]] = count
         precision[COLUMN[name]], recall[COLUMN[name]] = rates
-    trained = np.array([COLUMN[name] for name in ("NSR", "LPR")])
-    figure = class_chart(labelled, precision, recall, "2 leads", "118 recordings", trained)
+    trained = np.isin(ABBREVIATIONS, ("NSR", "LPR"))
+    figure = class_chart(labelled, precision, recall, "2 leads", "118 recordings", ABBREVIATIONS, trained)
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert names == ["SB (not trained)", "LPR", "AF (not trained)", "PVC (not trained)", "NSR"]
-    figure = class_chart(labelled, precision, recall, "12 leads", "118 recordings")
+    trained = ~np.isin(ABBREVIATIONS, "LPR")
+    figure = class_chart(labelled, precision, recall, "12 leads", "118 recordings", ABBREVIATIONS, trained)
     figure.draw_without_rendering()
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["SB", "LPR (not trained)", "AF", "PVC", "NSR"]
@@ -127,7 +128,21 @@ def test_a_confusion_of_nothing_is_drawn():
     figure = confusion_chart(nothing, nothing, WEIGHTS, "title", "subtitle")
     figure.draw_without_rendering()
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["NSR"]
-    class_chart(nothing.sum(axis=0), NOTHING, NOTHING, "title", "subtitle").draw_without_rendering()
+    figure = class_chart(nothing.sum(axis=0), NOTHING, NOTHING, "title", "subtitle", ABBREVIATIONS, nothing[0])
+    figure.draw_without_rendering()
+
+
+def test_a_confusion_matrix_has_its_counts_in_the_cells_and_beside_them_what_share_is_right():
+    counts = np.array([[6, 2, 0], [0, 0, 0], [1, 0, 3]])
+    figure = confusion_matrix_chart(counts, ("NSR", "AF", "STE"), "title", "subtitle")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    cells = {text.get_position()[::-1]: int(text.get_text()) for text in axes.texts if text.get_text().isdigit()}
+    assert cells == {(row, column): counts[row, column] for row, column in np.argwhere(counts)}
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["NSR  (8)", "AF  (0)", "STE  (4)"]
+    assert [text.get_text() for text in axes.child_axes[0].get_yticklabels()] == ["75 %", "", "75 %"]
+    shades = axes.images[0].get_array().filled(np.nan)
+    np.testing.assert_allclose(shades, [[0.75, 0.25, 0], [np.nan] * 3, [0.25, 0, 0.75]])
 
 
 def test_peaks_known_are_drawn_above_the_signal_and_those_found_below():

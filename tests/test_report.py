@@ -135,11 +135,12 @@ def test_no_threshold_is_told_where_classes_exclude_each_other(tmp_path):
     assert not any("threshold" in line or "0.5" in line for line in lines)
     place = lines.index("recordings with each class, its masked labels where present and absent")
     assert lines[place + 1].split() == ["class", "training", "validation", "present", "absent"]
-    assert [line.split()[0] for line in lines[place + 2 : place + 5]] == ["AF", "NSR", "PVC"]
+    assert [line.split()[0] for line in lines[place + 2 : place + 6]] == ["AF", "NSR", "PVC", "STE"]
     (score,) = (line for line in lines if line.startswith("12 leads  "))
     assert score.split()[2:] == [f"{tables(results)['scores'][1][5]:.3f}"]
     write_report(tmp_path, replace(results, disagreements=[], epochs=[]), Settings())
     assert not list((tmp_path / "report").glob("thresholds*"))
+    assert (tmp_path / "report/confusion_matrix_12_leads.png").exists()
 
 
 def test_the_console_is_told_what_was_relabelled_and_why_not(results):

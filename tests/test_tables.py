@@ -4,16 +4,24 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from ecg.cleaning import Lumping, Omission, Relabelling
 from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, class_columns, expand
+from ecg.results import Results
 from ecg.review import Disagreement
 from ecg.rules import Rule
 from ecg.scoring import challenge_score, load_weights, search_thresholds
 from ecg.signals import Repair
 from ecg.store import Store
-from ecg.tables import Results, tables
+from ecg.tables import tables
 
 WEIGHTS = load_weights()[1]
 COUNT = 80
@@ -39,7 +47,7 @@ def made_results(seed=0, rate=0.15):
     came = labels.copy()
     relabellings = made_relabellings(labels, sources, random)
     store = Store(
-        names, names, sources, came, beside, persons, starts, lengths, microvolts, dropped, REPAIRED, "digest"
+        names, names, sources, came, came, beside, persons, starts, lengths, microvolts, dropped, REPAIRED, "digest"
     )
     validation = np.arange(0, COUNT, 2)
     scored = sources[validation] == "Georgia"
@@ -241,10 +249,17 @@ def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(res
 
 
 def exclusive_results():
-    """Results of a system that answers one of four classes; STE is not scored."""
+    """Results of a system that answers one of four classes; STE is not scored. Each recording has one of them."""
     results, classes = made_results(), ("NSR", "AF", "STE", "PVC")
     random, columns = np.random.default_rng(1), class_columns(classes)
-    probabilities = random.dirichlet(np.ones(4), len(results.validation)).astype(np.float32)
+    one = np.eye(4, dtype=bool)[random.integers(0, 4, COUNT)]
+    store, labels = replace(results.store, labels=results.store.labels.copy()), results.labels.copy()
+    for table in (store.labels, labels):
+        table[:, [COLUMN[name] for name in ("NSR", "AF", "PVC")]] = one[:, [0, 1, 3]]
+    store.beside[:, 1] = one[:, 2]
+    results = replace(results, store=store, labels=labels, scored=np.ones_like(results.scored))
+    probabilities = random.dirichlet(np.ones(4), len(results.validation)) + one[results.validation]
+    probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
     search = search_thresholds(results.scored_labels, expand(probabilities[results.scored], columns), WEIGHTS)
     masks = (random.random((COUNT, 4)) < 0.9).astype(np.float32)
     return replace(results, masks=masks, classes=classes, validated={12: probabilities}, searches={12: search},
@@ -256,7 +271,13 @@ def test_where_classes_exclude_each_other_there_are_no_thresholds_nor_what_they_
     assert not {"thresholds", "thresholds_by_class"} & tables(results).keys()
     rows = table(results, "class_scores_12_leads")
     assert all(np.isnan(row["threshold"]) for row in rows)
-    assert {row["class"] for row in rows if not np.isnan(row["AUROC"])} == {"NSR", "AF", "PVC"}
+    assert {row["class"] for row in rows if not np.isnan(row["AUROC"])} == {"NSR", "AF", "PVC", "STE"}
+    trained = results.validation[results.scored]
+    one = np.hstack([results.labels, results.store.beside])[trained][:, results.columns]
+    likeliest = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
+    (ste,) = (row for row in rows if row["class"] == "STE" and row["labels"] == "cleaned")
+    assert (ste["labelled"], ste["answered"]) == (one[:, 2].sum(), likeliest[:, 2].sum())
+    assert ste["both"] == (one & likeliest)[:, 2].sum() > 0
     for row in table(results, "scores"):
         missing = {name for name, value in row.items() if value != value}
         assert missing == {"score at 0.5", "score with one threshold", "score with one for each class", "one threshold"}
@@ -264,10 +285,23 @@ def test_where_classes_exclude_each_other_there_are_no_thresholds_nor_what_they_
         likeliest = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
         answers = expand(likeliest, results.columns)
         assert row["score as answered"] == pytest.approx(challenge_score(labels, answers, WEIGHTS))
-        known = [COLUMN[name] for name in ("NSR", "AF", "PVC")]
-        told = expand(results.validated[12][results.scored], results.columns)
-        assert row["AUROC"] == pytest.approx(np.mean([roc_auc_score(labels[:, c], told[:, c]) for c in known]))
-        assert row["F-measure"] == pytest.approx(np.mean([f1_score(labels[:, c], answers[:, c]) for c in known]))
+        told = results.validated[12][results.scored]
+        assert row["AUROC"] == pytest.approx(roc_auc_score(one, told, average="macro"))
+        assert row["AUPRC"] == pytest.approx(average_precision_score(one, told, average="macro"))
+        assert row["F-measure"] == pytest.approx(f1_score(one, likeliest, average="macro"))
+        assert row["accuracy"] == pytest.approx((one & likeliest).any(axis=1).mean())
+
+
+def test_the_confusion_matrix_is_that_of_the_one_label_and_the_likeliest_class():
+    results = exclusive_results()
+    rows = results.validation[results.scored]
+    one = np.hstack([results.labels, results.store.beside])[rows][:, results.columns].argmax(axis=1)
+    expected = confusion_matrix(one, results.validated[12][results.scored].argmax(axis=1), labels=range(4))
+    header, *found = tables(results)["confusion_matrix_12_leads"]
+    assert header == ("labelled", "NSR", "AF", "STE", "PVC")
+    assert [row[0] for row in found] == list(header[1:])
+    assert [list(row[1:]) for row in found] == expected.tolist()
+    assert not any(name.startswith("confusion") for name in tables(made_results()))
 
 
 def test_a_recording_of_no_part_is_not_said_to_be_learnt_from():
@@ -280,11 +314,12 @@ def test_a_recording_of_no_part_is_not_said_to_be_learnt_from():
 def test_masks_are_those_of_the_class_in_whatever_order_a_system_has_its_classes():
     results = exclusive_results()
     rows = [row for row in table(results, "masks") if row["source"] == "all"]
-    assert [row["class"] for row in rows] == ["AF", "NSR", "PVC"]
-    for row, place in zip(rows, (1, 0, 3), strict=True):
+    assert [row["class"] for row in rows] == ["AF", "NSR", "PVC", "STE"]
+    present = np.hstack([results.labels, results.store.beside])[:, results.columns].sum(axis=0)
+    for row, place in zip(rows, (1, 0, 3, 2), strict=True):
         masked = row["present masked"] + row["absent masked"]
-        assert masked == (results.masks[:, place] == 0).sum() and row["present"] == results.labels[
-            :, COLUMN[row["class"]]].sum()  # fmt: skip
+        assert (row["class"], row["present"]) == (results.classes[place], present[place])
+        assert masked == (results.masks[:, place] == 0).sum()
 
 
 def test_what_was_mended_and_what_ended_the_stages_is_told():
