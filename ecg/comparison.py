@@ -7,8 +7,12 @@ import numpy as np
 from ecg.files import aside
 from ecg.labels import ABBREVIATIONS
 from ecg.measures import MEASURES, OF_CLASSES, RESAMPLES, measure
-from ecg.report import write_tables
+from ecg.peaks import neurokit_version
+from ecg.progress import duration
+from ecg.reasons import first_of, grouped
+from ecg.report import versions, write_tables
 from ecg.synopsis import html, markdown
+from ecg.wording import differing
 
 FOLDER = "comparison"
 # Columns: recordings that have a class by their labels, that are answered so, and that are so rightly.
@@ -52,8 +56,7 @@ def tables(comparison, found):
         costs.append((*name, trial.networks, trial.parameters, trial.training_seconds, trial.epochs, trial.cut,
                       trial.answering_seconds))  # fmt: skip
         if found.differences[place]:
-            first = comparison.trials[comparison.first(trial)]
-            differences.append((*name, first.system, *_spread(found.differences[place], MEASURES)))
+            differences.append((*name, comparison.systems[0], *_spread(found.differences[place], MEASURES)))
         kinds = labels, trial.optimised, labels & trial.optimised, trial.answers, labels & trial.answers
         counts = np.array([kind.sum(axis=0) for kind in kinds]).T.tolist()
         for column, count in enumerate(counts):
@@ -95,3 +98,34 @@ def recordings(comparison):
         own = comparison.sources == source
         rows.append((source, int(own.sum()), *(int((own & (comparison.folds == fold)).sum()) for fold in folds)))
     return [("source", "recordings", *(f"fold {fold}" for fold in folds)), *rows]
+
+
+def facts_of(data, protocol, hours, systems, store, dropped, failed=""):
+    """Return what a comparison's page tells beside what was measured: a dict.
+
+    hours: those of each system and part, or None; dropped: pairs of a record that is left out and the reason; `failed`
+    says what is not on the page, and why.
+    """
+    held = f"each of {protocol.folds} folds in turn"
+    if protocol.leave_out:
+        held = f"all of {np.unique(store.sources[protocol.own(store.sources)]).item()}"
+    reasons = [f"{len(names):,}: {reason} ({first_of(names)})" for reason, names in grouped(dropped)]
+    made_by = versions() | ({"neurokit2": neurokit_version()} if any(one.peaks for one in systems) else {})
+    given = {
+        "epochs of each network at the most": protocol.epochs or "as the system has them",
+        "batch at the most": protocol.batch,
+        "precision": protocol.precision,
+        **{f"{name} of networks that have one": size for name, size in protocol.sizes.items()},
+        "failed": failed or None,
+    }
+    return {
+        "data": str(data),
+        "recordings used": len(store),
+        "recordings left out": "; ".join(reasons) or "none",
+        "held out": held,
+        "time limit of each system and part": "none" if hours is None else duration(3600 * hours),
+        **{name: value for name, value in given.items() if value is not None},
+        "seed": protocol.seed,
+        "versions": ", ".join(f"{name} {number}" for name, number in made_by.items()),
+        "settings that differ": differing(systems),
+    }

@@ -45,7 +45,7 @@ def pictures(comparison, found):
 
 def score_picture(comparison, found, places, leads):
     """Return the Picture of the scores of the trials at some places."""
-    systems = [comparison.trials[place].system for place in places]
+    systems = comparison.systems_at(places)
     panels = {name: np.array([found.overall[place][name] for place in places]) for name in SHOWN}
     answered, half, measured = (
         [found.overall[place][name][0] for place in places] for name in (ANSWERED, AT_HALF, F1_ANSWERED)
@@ -64,7 +64,7 @@ def score_picture(comparison, found, places, leads):
 
 def difference_picture(comparison, found, places, leads):
     """Return the Picture of how trials at some places differ from the first system."""
-    first, systems = comparison.systems[0], [comparison.trials[place].system for place in places]
+    first, systems = comparison.systems[0], comparison.systems_at(places)
     panels = {name: np.array([found.differences[place][name] for place in places]) for name in DIFFERENCES}
     figure = forest(systems, panels, zero=True)
     title = f"Differences to {first}, {number_of(leads, 'lead')}"
@@ -100,7 +100,7 @@ def by_frequency(labelled):
 
 def source_picture(comparison, found, places, leads):
     """Return the Picture of the scores of trials at some places in the recordings of each source."""
-    systems, panels = [comparison.trials[place].system for place in places], {}
+    systems, panels = comparison.systems_at(places), {}
     for source in np.unique(comparison.sources).tolist():
         title = f"{source}\n{number_of((comparison.sources == source).sum(), 'recording')}"
         panels[title] = np.array([found.by_source[place][source][OPTIMISED] for place in places])

@@ -66,11 +66,8 @@ TRAINED_CLASSES = tuple(ABBREVIATIONS[column] for column in TRAINED)
 
 # Ventricular ectopic beats are not scored; the method counts them as premature ventricular contractions.
 MERGED = {"164884008": "PVC"}
-COLUMN_OF_CODE = {
-    **{code: column for column, diagnosis in enumerate(SCORED) for code in diagnosis.codes},
-    **{code: COLUMN[abbreviation] for code, abbreviation in MERGED.items()},
-}
-
+COLUMN_AS_SCORED = {code: column for column, diagnosis in enumerate(SCORED) for code in diagnosis.codes}
+COLUMN_OF_CODE = COLUMN_AS_SCORED | {code: COLUMN[abbreviation] for code, abbreviation in MERGED.items()}
 COLUMN_BESIDE = {code: column for column, diagnosis in enumerate(BESIDE) for code in diagnosis.codes}
 
 # Headers of 2020 have texts for codes; of equivalent codes each has its own.
@@ -81,9 +78,11 @@ CODE_OF_TEXT = {
 }
 
 SOURCES = {"A": "CPSC", "Q": "CPSC-Extra", "I": "INCART", "S": "PTB", "HR": "PTB-XL", "E": "Georgia"}
-LAST_CHAPMAN = 10646  # Chapman-Shaoxing and Ningbo share the prefix JS; the number tells them apart
+CHAPMAN, NINGBO = "Chapman-Shaoxing", "Ningbo"
+LAST_CHAPMAN = 10646  # the two share the prefix JS; the number tells them apart
 DISCARDED_SOURCES = ("INCART", "PTB")
-CPSC_LABELS = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB", "PVC")  # all that CPSC labels; PVC as VEB, which merges
+CPSC_SCORED = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # all that CPSC labels of the scored classes, ...
+CPSC_LABELS = (*CPSC_SCORED, "PVC")  # ... and with ventricular ectopic beats, which the method merges into PVC
 PROXY_SOURCE = "Georgia"  # its part of the validation set is the closest to the official test data
 
 
@@ -119,16 +118,26 @@ def standing(code):
 
 
 def encode(codes):
-    """Return which scored classes a record's codes name: (26,) bool; codes of no scored class are passed over."""
-    row = np.zeros(len(SCORED), bool)
-    row[[COLUMN_OF_CODE[code] for code in codes if code in COLUMN_OF_CODE]] = True
-    return row
+    """Return which scored classes a record's codes name: (26,) bool; codes of no scored class are passed over.
+
+    Ventricular ectopic beats are among them, as premature ventricular contractions.
+    """
+    return _named(codes, COLUMN_OF_CODE, len(SCORED))
+
+
+def encode_as_scored(codes):
+    """Return which scored classes a record's codes name for the Challenge's evaluator: (26,) bool, nothing merged."""
+    return _named(codes, COLUMN_AS_SCORED, len(SCORED))
 
 
 def encode_beside(codes):
     """Return which of the classes beside the scored ones a record's codes name: (2,) bool."""
-    row = np.zeros(len(BESIDE), bool)
-    row[[COLUMN_BESIDE[code] for code in codes if code in COLUMN_BESIDE]] = True
+    return _named(codes, COLUMN_BESIDE, len(BESIDE))
+
+
+def _named(codes, column_of, count):
+    row = np.zeros(count, bool)
+    row[[column_of[code] for code in codes if code in column_of]] = True
     return row
 
 
@@ -148,10 +157,15 @@ def expand(values, columns=TRAINED):
 
     Values of classes beside the scored ones are left out.
     """
+    return spread(values, columns)[..., : len(SCORED)]
+
+
+def spread(values, columns):
+    """Spread values of some classes over all, the scored ones and those beside: (N, K) -> (N, 28), 0 elsewhere."""
     values = np.asarray(values)
     wide = np.zeros((*values.shape[:-1], len(SCORED) + len(BESIDE)), values.dtype)
     wide[..., columns] = values
-    return wide[..., : len(SCORED)]
+    return wide
 
 
 def implied(labels, pairs):
@@ -166,5 +180,11 @@ def source_of(name):
     """Return the source database that a record's name tells, or its letters where no source is known by them."""
     letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()
     if letters == "JS" and digits:
-        return "Chapman-Shaoxing" if int(digits[:18]) <= LAST_CHAPMAN else "Ningbo"
+        return CHAPMAN if int(digits[:18]) <= LAST_CHAPMAN else NINGBO
     return SOURCES.get(letters, letters or "unknown")
+
+
+def source_called(text):
+    """Return the source database of the Challenge that a text names in any case, or the text where it names none."""
+    known = {name.casefold(): name for name in (*SOURCES.values(), CHAPMAN, NINGBO)}
+    return known.get(text.casefold(), text)

@@ -26,7 +26,8 @@ OPTIMISED, ANSWERED, AT_HALF = "metric optimised", "metric as answered", "metric
 METRICS = (OPTIMISED, ANSWERED, AT_HALF)
 AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED = "AUROC", "AUPRC", "F1 optimised", "F1 as answered"
 OF_CLASSES = (AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED)  # of each class, and their means over those that are labelled
-MEASURES = (*METRICS, *OF_CLASSES)
+SHARED = "AUROC shared"  # the mean over those of them that all systems know
+MEASURES = (*METRICS, AUROC, SHARED, AUPRC, F1_OPTIMISED, F1_ANSWERED)
 RESAMPLES = 1000
 ENDS = (2.5, 97.5)  # percent of the resamples that lie below an interval's ends
 CHUNK = 2**24  # counts that are worked on together, for memory
@@ -91,6 +92,15 @@ class Comparison:
         """The systems in their order."""
         return list(dict.fromkeys(trial.system for trial in self.trials))
 
+    def systems_at(self, places):
+        """Return the systems of the trials at some places: a list."""
+        return [self.trials[place].system for place in places]
+
+    @property
+    def shared(self):
+        """Which classes all systems know: (26,) bool."""
+        return np.all([trial.known for trial in self.trials], axis=0)
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -120,7 +130,7 @@ def measure(comparison, resamples=RESAMPLES, seed=0):
     for trial in comparison.trials:
 
         def of(rows, counts, trial=trial):
-            return sampled(trial, comparison.labels, worth, rows, counts)
+            return sampled(trial, comparison.labels, comparison.shared, worth, rows, counts)
 
         samples.append(of(every, counts))
         estimates = {name: estimate(values) for name, values in samples[-1].items()}
@@ -162,10 +172,11 @@ def _sizes(total, most):
     return [min(most, total - begun) for begun in range(0, total, most)]
 
 
-def sampled(trial, labels, worth, rows, counts):
+def sampled(trial, labels, shared, worth, rows, counts):
     """Return a trial's measures on the recordings `rows` (N,) bool, each counted as `counts` say: a dict of arrays.
 
-    `counts` is a list of (N, R) arrays; by measure (R,) for all of R together, and by 'MEASURE by class' (26, R).
+    `counts` is a list of (N, R) arrays, `shared` (26,) bool says which classes all systems know; by measure (R,) for
+    all of R together, and by 'MEASURE by class' (26, R).
     """
     if rows.all():
         rows = slice(None)  # spares copies
@@ -185,6 +196,7 @@ def sampled(trial, labels, worth, rows, counts):
         given = (np.where(labelled, f_measures(labels, outputs[name], chunk), np.nan) for name in (OPTIMISED, ANSWERED))
         for name, values in zip(OF_CLASSES, (*areas, *given), strict=True):
             part[name], part[f"{name} by class"] = mean_of_known(values), values
+        part[SHARED] = mean_of_known(areas[0][shared])
         parts.append(part)
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 

@@ -46,7 +46,8 @@ def apart(function, *arguments, prepare):
         try:
             return processes.submit(_alone, function, arguments, os.getpid()).result()
         except BrokenProcessPool:
-            raise ChildProcessError("its process was ended, as by the system where the memory is too small") from None
+            raise ChildProcessError("its process was ended, as by the system where the memory is too small, or did not "
+                                    "begin, for which there is a reason above") from None  # fmt: skip
 
 
 def _alone(function, arguments, parent):

@@ -3,13 +3,13 @@
 A recipe is data: everything that decides what a training comes to, beside the recordings.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from ecg.batches import REPEATED, Window
 from ecg.cleaning import CleaningSettings, Omission
 from ecg.dcnet import DCNetSettings
 from ecg.ensemble import METHODS, View
-from ecg.labels import ABBREVIATIONS, TRAINED_CLASSES
+from ecg.labels import ABBREVIATIONS, CPSC_SCORED, TRAINED_CLASSES
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import LOSSES
 from ecg.networks import NetworkSettings
@@ -18,7 +18,6 @@ from ecg.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, RhythmSet
 from ecg.rules import Rule
 from ecg.training import TrainingSettings
 
-SIX = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # all that CPSC labels, of the Challenge's classes
 SEARCHED, HALVES = "searched", "halves"  # where thresholds come from: those that maximise the score, or all 0.5
 
 
@@ -30,7 +29,7 @@ class Gate:
     """
 
     source: str = "CPSC"
-    classes: tuple[str, ...] = SIX
+    classes: tuple[str, ...] = CPSC_SCORED
     network: object = SOURCE_GATE
 
     def __post_init__(self):
@@ -121,15 +120,17 @@ AS_LABELLED = CleaningSettings(
 
 # Li et al. 2021. Of the training the paper does not say how many epochs there are at the most, nor how much the weights
 # decay, nor what its early stopping looks at, which here is the loss of labels and peaks together: all are ours, and so
-# are the thresholds, for it names none. CPSC's own networks are trained for peaks on CPSC alone. Of a recording 32
-# samples more than the window, a cell of the grid of peaks, are left out, for else each of 5,000 was answered twice.
+# are the thresholds, for it names none. Its random choice of lead configurations is read as leads left out of what a
+# network of more leads sees, so that one of 2 leads has no such choice. CPSC's own networks are trained for peaks on
+# CPSC alone. Of a recording 32 samples more than the window, a cell of the grid of peaks, are left out, for else each
+# of 5,000 was answered twice.
 LI_TRAINING = TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
                                patience=5, epochs=50, averaging=0.0)  # fmt: skip
 LI2021 = Settings(
     system="li2021",
     classes=ABBREVIATIONS,
     implies=(("LBBB", "BBB"), ("RBBB", "BBB")),
-    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(labelled=SIX, relabel=False),), masks=False),
+    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(labelled=CPSC_SCORED, relabel=False),), masks=False),
     source_masks=True,
     views=(
         View(Preparation(500, None), Window(4992, spared=32)),
@@ -154,7 +155,8 @@ LI2021 = Settings(
 
 # Zhao et al. 2022. The five networks of the cross-validation answer together; the paper does not say what did. Ours,
 # too: thresholds by class from 0.20 to 0.80, as the default's, from what each network says of the fold that it has not
-# seen, and pieces that are spread evenly, so that they overlap by 256 samples or more.
+# seen, pieces that are spread evenly, so that they overlap by 256 samples or more, 100 years as the age that is 1, and
+# ReLU after the layer that age and sex go through.
 ZHAO2022 = Settings(
     system="zhao2022",
     classes=tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")),  # the 24 of the Challenge of 2020
@@ -170,7 +172,8 @@ ZHAO2022 = Settings(
     resamples=0,
 )  # fmt: skip
 
-# Xie, Qin et al. The paper's recordings are CPSC's of 2018; here all that have one label of the nine.
+# Xie, Qin et al. The paper's recordings are CPSC's of 2018; here all that have one label of the nine. Longer ones than
+# 30 s are cut at random to learn, and answered by the mean of their pieces, which is ours.
 XIE2022 = Settings(
     system="xie2022",
     classes=("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"),
@@ -207,6 +210,17 @@ SE_RESNET_RHYTHM = Settings(
 )
 
 SYSTEMS = {each.system: each for each in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
+
+
+def sized(settings, sizes):
+    """Return settings whose networks, a gate's too, have these sizes, a dict by name, where they have such."""
+
+    def changed(network):
+        own = {field.name for field in fields(network)} & sizes.keys()
+        return replace(network, **{name: sizes[name] for name in own})
+
+    gate = settings.gate and replace(settings.gate, network=changed(settings.gate.network))
+    return replace(settings, network=changed(settings.network), gate=gate)
 
 
 def ablation(recipe, name, **changes):

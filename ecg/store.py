@@ -14,7 +14,7 @@ import numpy as np
 
 from ecg.files import aside
 from ecg.headers import Header, RecordError, read_header
-from ecg.labels import DISCARDED_SOURCES, encode, encode_beside, source_of
+from ecg.labels import DISCARDED_SOURCES, encode, encode_as_scored, encode_beside, source_of
 from ecg.leads import LEADS
 from ecg.parallel import each
 from ecg.person import person
@@ -26,7 +26,8 @@ from ecg.stages import DAMAGED, fingerprint, program
 SHORTEST = 1.0  # s; less says nothing of a rhythm
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
-FACTS = ("names", "paths", "sources", "labels", "beside", "persons", "starts", "lengths")  # a row for each recording
+# A row for each recording.
+FACTS = ("names", "paths", "sources", "labels", "as_scored", "beside", "persons", "starts", "lengths")
 # Modules that decide what a store holds.
 PROGRAM = ("labels", "leads", "headers", "matlab", "records", "person", "resampling", "signals", "store")
 
@@ -34,14 +35,15 @@ PROGRAM = ("labels", "leads", "headers", "matlab", "records", "person", "resampl
 class Loaded(NamedTuple):
     """What one recording comes to: its header as far as it was read, and either what the store takes or why it is not.
 
-    labels (26,) bool, those beside (2,) bool, age and sex (5,) (ecg.person), microvolts (T, 12) int16, what was mended,
-    and the reason why it is left out, a text. `stored` are the numbers of the file (L, n), where it was read and they
-    were asked for.
+    labels (26,) bool, and as they are scored (26,) bool, those beside (2,) bool, age and sex (5,) (ecg.person),
+    microvolts (T, 12) int16, what was mended, and the reason why it is left out, a text. `stored` are the numbers of
+    the file (L, n), where it was read and they were asked for.
     """
 
     path: Path
     header: Header | None = None
     labels: np.ndarray | None = None
+    as_scored: np.ndarray | None = None
     beside: np.ndarray | None = None
     person: np.ndarray | None = None
     microvolts: np.ndarray | None = None
@@ -54,17 +56,19 @@ class Loaded(NamedTuple):
 class Store:
     """N recordings: whole microvolts in the standard order of leads, one after the other.
 
-    names (N,) text, paths (N,) text, the headers' below the data folder, sources (N,) text, labels (N, 26) bool,
-    beside (N, 2) bool: classes beside the scored ones, persons (N, 5) (ecg.person), starts and lengths (N,): rows of
-    the memory map, microvolts (rows, 12) int16, dropped: pairs of a record's name and why it is not among them,
-    repaired: pairs of a record's name and a Repair (ecg.signals), digest: text that is another as soon as a sample, a
-    name, a label, a length, an age or a sex is, preparation: how the signals were made of what is stored.
+    names (N,) text, paths (N,) text, the headers' below the data folder, sources (N,) text, labels (N, 26) bool to
+    learn from, as_scored (N, 26) bool: those of the Challenge's evaluator, beside (N, 2) bool: classes beside the
+    scored ones, persons (N, 5) (ecg.person), starts and lengths (N,): rows of the memory map, microvolts (rows, 12)
+    int16, dropped: pairs of a record's name and why it is not among them, repaired: pairs of a record's name and a
+    Repair (ecg.signals), digest: text that is another as soon as a sample, a name, a label, a length, an age or a sex
+    is, preparation: how the signals were made of what is stored.
     """
 
     names: np.ndarray
     paths: np.ndarray
     sources: np.ndarray
     labels: np.ndarray
+    as_scored: np.ndarray
     beside: np.ndarray
     persons: np.ndarray
     starts: np.ndarray
@@ -147,17 +151,18 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
             file.write(samples)
             digest.update(samples)
             below = one.path.relative_to(data).as_posix()
-            kept.append((name, below, source_of(name), one.labels, one.beside, one.person, len(one.microvolts)))
+            kept.append((name, below, source_of(name), one.labels, one.as_scored, one.beside, one.person,
+                         len(one.microvolts)))  # fmt: skip
             repaired += [(name, repair) for repair in one.repairs]
     if not kept:
         name, reason = dropped[0]
         raise RecordError(f"{data}: none of {len(paths)} recordings can be used, such as {name}: {reason}")
-    names, paths, sources, labels, beside, persons, lengths = map(np.array, zip(*kept, strict=True))
-    digest.update("\n".join(paths).encode(errors="surrogateescape"))
-    for facts in (np.packbits(labels), np.packbits(beside), persons, lengths):
-        digest.update(facts.tobytes())
-    starts = np.cumsum((0, *lengths[:-1]))
-    facts = dict(zip(FACTS, (names, paths, sources, labels, beside, persons, starts, lengths), strict=True))
+    *columns, lengths = map(np.array, zip(*kept, strict=True))
+    facts = dict(zip(FACTS, (*columns, np.cumsum((0, *lengths[:-1])), lengths), strict=True))
+    digest.update("\n".join(facts["paths"]).encode(errors="surrogateescape"))
+    bits = [np.packbits(facts[name]) for name in ("labels", "as_scored", "beside")]
+    for each_ones in (*bits, facts["persons"], lengths):
+        digest.update(each_ones.tobytes())
     texts = {"dropped": dropped, "repaired": repaired, "preparation": asdict(preparation)}
     texts = {name: json.dumps(value) for name, value in texts.items()}
     with aside(folder / INDEX) as part:  # last: a store without an index is not a store
@@ -228,5 +233,10 @@ def prepared(path, preparation=METHOD):
         return loaded._replace(reason=f"{seconds:.2f} s is shorter than {SHORTEST:g} s")
     if not microvolts.any():
         return loaded._replace(reason=f"{header.name}: every lead is flat")
-    facts = {"beside": encode_beside(header.codes), "person": person(header.age, header.sex)}
-    return loaded._replace(labels=encode(header.codes), microvolts=microvolts, **facts)
+    return loaded._replace(
+        labels=encode(header.codes),
+        as_scored=encode_as_scored(header.codes),
+        beside=encode_beside(header.codes),
+        person=person(header.age, header.sex),
+        microvolts=microvolts,
+    )

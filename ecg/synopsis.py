@@ -22,17 +22,22 @@ from ecg.scoreboard import (
 INTERVALS = "with 95 % intervals"
 NOTES = (
     "Challenge metric: 1 for the labels themselves, 0 for sinus rhythm in every recording. It is given for answers "
-    "with thresholds optimised on the training part of each fold (optimised), by each system's own rule (as answered), "
-    "and with 0.5 for every class (at 0.5).",
+    "with thresholds optimised on validation recordings within what is learnt from (optimised), by each system's own "
+    "rule (as answered), and with 0.5 for every class (at 0.5). A system whose classes exclude each other answers one "
+    "of them by its own rule; optimised, it may answer several.",
+    "Labels are those of the headers as the Challenge scores them: ventricular ectopic beats, which are learnt as "
+    "premature ventricular contractions, are not among these.",
     "AUROC, AUPRC and F1 are means over the classes that are labelled in the recordings (macro), F1 of the optimised "
     "answers and of those by each system's own rule. A class that a system does not know has the probability 0 "
-    "everywhere: its AUROC is 0.5, its AUPRC the share of recordings that have it, and its F1 is 0.",
+    "everywhere: its AUROC is 0.5, its AUPRC the share of recordings that have it, and its F1 is 0. AUROC shared is "
+    "the mean over those classes alone that all systems here know.",
     "Intervals are 95 % percentile bootstrap intervals over recordings. They tell what other recordings of the same "
     "kind would change, not what another training would. A class that a resample has no recording of is left out of "
     "its means, so that with rare classes an interval may lie to one side of its value.",
     "Differences are on the same resamples of the recordings, so that an interval without 0 tells two systems apart "
-    "also where their own intervals overlap. They are not corrected for how many are looked at.",
-    "Probabilities of all folds are put together, though they are of a network each.",
+    "also where their own intervals overlap. They are not corrected for multiple comparisons.",
+    "Folds are of recordings, not of patients, whom headers do not tell: recordings of one patient may be in several "
+    "folds. AUROC and AUPRC pool the probabilities of all folds, which come from different networks.",
     "The time of training is that of all networks that a lead set takes, the mean over the folds, and it alone counts "
     "against the time limit: preparing recordings and finding their peaks is done once for all systems and counted for "
     "none. A system with trainings that the limit ended has not converged, and would score otherwise with more time. "
@@ -127,7 +132,7 @@ def markdown(comparison, found, facts):
 
 def systems_of(comparison, leads):
     """Return what the systems with so many leads are called, in their order."""
-    return [printable(comparison.trials[place].system) for place in comparison.places_of(leads)]
+    return [printable(system) for system in comparison.systems_at(comparison.places_of(leads))]
 
 
 def title_of(comparison):

@@ -158,9 +158,9 @@ def end_of(checkpoint, settings, budget):
     """Return why a training is to end where it stands, a text, empty where it is not."""
     if checkpoint.stopping.stop:
         return f"no lower loss in {settings.patience} epochs"
-    if len(checkpoint.epochs) >= settings.epochs:
-        return f"all {settings.epochs} epochs done"
-    return TIME_OVER if checkpoint.epochs and budget.over else ""
+    if checkpoint.epochs and budget.over:  # first, for the last of all epochs may have been cut short by it
+        return TIME_OVER
+    return f"all {settings.epochs} epochs done" if len(checkpoint.epochs) >= settings.epochs else ""
 
 
 def train_epoch(network, examples, settings, generator, average, title, budget):

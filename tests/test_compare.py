@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,15 +17,15 @@ from ecg import compare as module
 from ecg import fitting
 from ecg.batches import REPEATED, Window
 from ecg.cleaning import CleaningSettings
-from ecg.compare import answered, answering_seconds, compare, compared, facts_of, place_of, training_of
-from ecg.comparison import write_comparison
-from ecg.ensemble import Ensemble, View
+from ecg.compare import RecordingsChanged, answered, compare, compared, place_of
+from ecg.comparison import facts_of, write_comparison
+from ecg.ensemble import View
 from ecg.files import locked
 from ecg.headers import RecordError
+from ecg.heldout import training_of
 from ecg.labels import class_columns, expand
 from ecg.networks import NetworkSettings
-from ecg.peaks import StoredPeaks
-from ecg.plan import titles_of
+from ecg.peaks import NeuroKitMissing, StoredPeaks
 from ecg.protocol import Protocol
 from ecg.recipes import SYSTEMS, Settings
 from ecg.resampling import METHOD, Preparation
@@ -56,7 +57,7 @@ class Learnt:
         self.settings, self.asked, self.seconds = system, [], {"round 2, 2 leads": 3.0, "lead II": 7.0}
         epochs, ends = [SimpleNamespace(stage=title) for title in self.seconds], dict.fromkeys(self.seconds, TIME_OVER)
         self.results = SimpleNamespace(searches=searches, columns=self.columns, rule=lambda count: rule, epochs=epochs,
-                                       ends=ends)  # fmt: skip
+                                       ends=ends, relabellings=[])  # fmt: skip
 
     def ensemble(self, leads):
         def predicted(stores, records, title, size):
@@ -146,48 +147,6 @@ def test_too_little_memory_for_the_answers_is_a_failure_of_the_system(taught, tm
         answer(ONE, tmp_path)
 
 
-def test_what_a_lead_set_took_counts_what_others_share_with_it_and_nothing_of_theirs():
-    system = replace(SYSTEMS["li2021"], gate=None, views=SYSTEMS["li2021"].views[:2], lead_sets=(12, 3, 2))
-    titles = titles_of(system)
-    assert len(titles) == 12 and titles[4:6] == ["3 leads, 500 Hz, 10 s, peaks", "3 leads, 500 Hz, 10 s"]
-    epochs = [SimpleNamespace(stage=title) for number, title in enumerate(titles) for _ in range(number + 1)]
-    ends = {title: TIME_OVER if number in (4, 7, 8) else "all done" for number, title in enumerate(titles)}
-    seconds = {title: 10.0**number for number, title in enumerate(titles)}
-    learnt = SimpleNamespace(settings=system, seconds=seconds, results=SimpleNamespace(epochs=epochs, ends=ends))
-    assert training_of(learnt, 3) == (11110000, 2, 5 + 6 + 7 + 8, 2)
-    default = replace(ONE, cleaning=CleaningSettings(), lead_sets=(12, 2))  # a relabelling was not needed
-    titles = titles_of(default)[1:]
-    learnt = SimpleNamespace(settings=default, seconds=dict.fromkeys(titles, 2.0), results=SimpleNamespace(
-        epochs=[SimpleNamespace(stage=title) for title in titles], ends=dict.fromkeys(titles, "all done")))  # fmt: skip
-    assert training_of(learnt, 2) == (6.0, 3, 3, 0)
-
-
-def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_recording(store, monkeypatch):
-    """By a clock by which the gate takes 1 s, and 50 s for what it has not seen, which are to be no part of it."""
-    now, asked = [0.0], []
-    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
-
-    def group(name, seconds):
-        def probabilities(parts, person):
-            (signal_of,) = parts()
-            signal = signal_of(METHOD, ("II", "I"))
-            place = next(place for place in PART if np.array_equal(signal, store.signal(place, [1, 0])))
-            np.testing.assert_array_equal(person, store.persons[place])
-            now[0] += seconds + 50 * ((name, place) not in asked)
-            asked.append((name, place))
-            return np.array([float(place in PART[:2])])
-
-        return SimpleNamespace(probabilities=probabilities, columns=np.array([0]))
-
-    def seconds(part):
-        asked.clear()
-        return answering_seconds(ensemble, {METHOD: store}, part)
-
-    ensemble = Ensemble(group("general", 5.0), group("special", 2.0), group("gate", 1.0))
-    assert (seconds(PART[:3]), seconds(PART[1:])) == (3, 6)
-    assert seconds(np.repeat(PART[0], 100)) == 3 and len(asked) == 2 * 2 * 25
-
-
 def test_what_is_said_is_kept_by_all_that_decides_it(store, monkeypatch):
     peaks = StoredPeaks(np.zeros(len(store) + 1, int), np.zeros(1, np.int32), np.zeros(1, np.int8))
     given = {"system": ONE, "title": "fold 1 of 2", "part": PART, "stores": {METHOD: store}, "waves": {METHOD: peaks},
@@ -248,7 +207,7 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
         for one in range(2)
     ]  # fmt: skip
     comparison = compared(store, parts, systems, found)
-    np.testing.assert_array_equal(comparison.labels, store.labels)
+    np.testing.assert_array_equal(comparison.labels, store.as_scored)
     np.testing.assert_array_equal(comparison.sources, store.sources)
     for number, part in enumerate(parts, 1):
         assert (comparison.folds[part] == number).all()
@@ -267,19 +226,23 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
 
 def test_facts_tell_what_was_held_out_and_what_limits_there_were(store):
     systems = [replace(ONE, lead_sets=(2,)), replace(OTHER, lead_sets=(2,))]
-    facts = facts_of("data", Protocol(tuple(systems), folds=3, epochs=9, width=4), 1.0, systems, store)
-    assert facts["learnt from"] == "3 folds, each held out once" and facts["recordings used"] == len(store)
+    dropped = [("S0001", "source PTB is not trained on"), ("S0002", "source PTB is not trained on")]
+    facts = facts_of("data", Protocol(tuple(systems), folds=3, epochs=9, width=4), 1.0, systems, store, dropped)
+    assert facts["held out"] == "each of 3 folds in turn" and facts["recordings used"] == len(store)
+    assert facts["recordings left out"] == "2: source PTB is not trained on (S0001, S0002)"
+    assert re.search(r"keras [0-9.]+, .*numpy [0-9.]+", facts["versions"])
     assert facts["time limit of each system and part"].startswith("1 h")
     assert facts["epochs of each network at the most"] == 9 and facts["width of networks that have one"] == 4
     assert not {"failed", "batch at the most", "precision"} & facts.keys()
     head, *rows = facts["settings that differ"]
     assert head == ("setting", "one", "other") and ("loss", "asymmetric", "cross-entropy of one class of many") in rows
     other = Protocol(tuple(systems), leave_out="georgia", batch=8, precision="bfloat16")
-    facts = facts_of("data", other, 3.0, systems, store, "three, fold 1: too large")
-    assert facts["learnt from"] == "without georgia, which is held out" and facts["batch at the most"] == 8
+    facts = facts_of("data", other, 3.0, systems, store, [], "three, fold 1: too large")
+    assert facts["held out"] == "all of Georgia" and facts["batch at the most"] == 8
+    assert facts["recordings left out"] == "none"
     assert facts["time limit of each system and part"].startswith("3 h")
     assert (facts["precision"], facts["failed"]) == ("bfloat16", "three, fold 1: too large")
-    assert facts_of("data", Protocol(), None, systems, store)["time limit of each system and part"] == "none"
+    assert facts_of("data", Protocol(), None, systems, store, [])["time limit of each system and part"] == "none"
 
 
 def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_part_of_the_hours(
@@ -302,7 +265,8 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
     ]
     first, second, third, fourth = (networks for *_, networks, _ in asked)
     assert (first, third) == (second, fourth) and (first.parts[0], third.parts[0]) == ("fold_1_of_2", "fold_2_of_2")
-    assert lines[2] == f"one, fold 2 of 2: {len(parts[0])} recordings to learn from, {len(parts[1])} held out"
+    assert lines[0] == "2 systems, 2 parts to be held out, 2 h 00 min for each in each part"
+    assert lines[3] == f"one, fold 2 of 2: {len(parts[0])} recordings to learn from, {len(parts[1])} held out"
     assert written[0][:2] == (tmp_path, comparison) and written[0][3] == 5
     for learnt, (_, part, *_) in zip(taught, asked, strict=True):
         assert sorted(learnt.learning + part) == list(range(len(store)))
@@ -311,14 +275,22 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
         assert [path.name for folder in place.iterdir() for path in folder.iterdir()] == ["answers.npz"] * count
     lines.clear()
     again = compare(made_up, tmp_path, protocol, lines.append)
-    assert len(asked) == 4 and lines[0] == "one, fold 1 of 2: done before"
+    assert len(asked) == 4 and lines[1] == "one, fold 1 of 2: done before"
     np.testing.assert_array_equal(again.trials[1].probabilities, comparison.trials[1].probabilities)
     assert compare(made_up, tmp_path, replace(protocol, hours=7), lines.append) and len(asked) == 8
 
 
-@pytest.mark.parametrize("error", [TrainingError("no memory"), RecordError("too few"), ChildProcessError("was ended")])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TrainingError("no memory"), "no memory"),
+        (RecordError("too few"), "too few"),
+        (ChildProcessError("was ended"), "was ended"),
+        (ZeroDivisionError("by the system's own fault"), "ZeroDivisionError: by the system's own fault"),
+    ],
+)
 def test_a_system_that_fails_is_told_and_the_others_are_compared(
-    error, taught, written, made_up, tmp_path, monkeypatch
+    error, told, taught, written, made_up, tmp_path, monkeypatch
 ):
     asked, lines = [], []
 
@@ -333,17 +305,39 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
     protocol = Protocol((ONE, OTHER, replace(OTHER, system="last")), (2,), folds=3)
     with pytest.raises(TrainingError) as raised:
         compare(made_up, tmp_path, protocol, lines.append)
-    failed = f"one, fold 2 of 3: {error}"
+    failed = f"one, fold 2 of 3: {told}"
     assert str(raised.value) == f"{tmp_path / 'page'} is without what failed: {failed}"
     assert asked == ["one", "other", "last", "one", "other", "last", "other", "last"]
-    assert f"one, fold 2 of 3: failed, {error}" in lines
+    assert f"one, fold 2 of 3: failed, {told}" in lines
+    assert any(line.startswith("Traceback") for line in lines) == isinstance(error, ZeroDivisionError)
     ((_, comparison, facts, _),) = written
     assert comparison.systems == ["other", "last"] and facts["failed"] == failed
     kept = [path.parent.name for path in tmp_path.glob("stages/fold_*/networks_*")]
     assert kept == ["fold_2_of_3"]  # what is there of the system that failed is not done again
-    with pytest.raises(TrainingError, match=f"no system is trained: one, fold 2 of 3: {error}"):
+    with pytest.raises(TrainingError, match=f"no system is trained: one, fold 2 of 3: {told}"):
         compare(made_up, tmp_path, replace(protocol, systems=(ONE,)), lines.append)
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("error", [RecordingsChanged("changed"), OSError(28, "No space left on device")])
+def test_what_all_systems_would_meet_ends_the_comparison(error, taught, written, made_up, tmp_path, monkeypatch):
+    def apart(*given, prepare):
+        raise error
+
+    monkeypatch.setattr(module, "apart", apart)
+    with pytest.raises(type(error)) as raised:
+        compare(made_up, tmp_path, Protocol((ONE, OTHER), (2,), folds=2), [].append)
+    assert raised.value is error and not written
+
+
+def test_a_missing_delineator_is_told_with_the_systems_that_want_it(made_up, tmp_path, monkeypatch):
+    def missing():
+        raise NeuroKitMissing("NeuroKit2 is missing")
+
+    monkeypatch.setattr(module, "neurokit_version", missing)
+    with pytest.raises(NeuroKitMissing, match="NeuroKit2 is missing, or leave li2021 out of --systems"):
+        compare(made_up, tmp_path, Protocol(leave_out="georgia"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_change_the_time_of_others(
@@ -363,7 +357,7 @@ def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_chang
 
 def test_mistakes_are_told_before_anything_is_read(made_up, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "stores_of", None)
-    for protocol, told in ((Protocol(leave_out="georgina"), "the sources: CPSC"), (Protocol(folds=61), "too few")):
+    for protocol, told in ((Protocol(leave_out="georgina"), "the sources are CPSC"), (Protocol(folds=61), "too few")):
         with pytest.raises(RecordError, match=told):
             compare(made_up, tmp_path / "report", protocol)
     with pytest.raises(FileNotFoundError):
@@ -497,7 +491,8 @@ def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_
     without.until("round 2, 2 leads: taken up after epoch 1")
     without.until("lead II, epoch 1: ")
     without.kill_training()
-    failed = "se_resnet_rhythm, fold 1 of 2: its process was ended, as by the system where the memory is too small"
+    failed = "se_resnet_rhythm, fold 1 of 2: its process was ended, as by the system where the memory is too small, "
+    failed += "or did not begin, for which there is a reason above"
     status, (line,) = without.ends()
     assert (status, line.startswith("python -m ecg: error: "), line.endswith(f"is without what failed: {failed}")) == (
         1, True, True)  # fmt: skip

@@ -1,4 +1,5 @@
 import csv
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -6,8 +7,9 @@ import pytest
 from test_measures import made_comparison
 
 from ecg.comparison import recordings, tables, write_comparison
-from ecg.labels import ABBREVIATIONS
-from ecg.measures import MEASURES, OF_CLASSES, measure
+from ecg.labels import ABBREVIATIONS, SCORED
+from ecg.measures import ANSWERED, AUPRC, AUROC, MEASURES, OF_CLASSES, OPTIMISED, Comparison, Trial, measure
+from evaluate_model import evaluate_model
 
 FACTS = {"data": "somewhere", "settings that differ": [("setting", "a", "b"), ("loss", "x", "y")]}
 NUMBERS = ("recordings", "overall", "differences", "by_class", "by_source", "by_fold", "costs")
@@ -99,3 +101,24 @@ def test_every_table_is_as_wide_as_its_head(comparison):
 def test_one_fold_is_not_told_apart(comparison):
     one = replace(comparison, folds=np.zeros(150, int))
     assert recordings(one)[0] == ("source", "recordings") and sum(count for _, count in recordings(one)[1:]) == 150
+
+
+def test_scores_are_those_of_the_challenges_evaluator_for_the_same_answers(store, made_up, tmp_path):
+    """Ventricular ectopic beats among the labels, which are learnt as PVC and not scored."""
+    assert (store.as_scored != store.labels).any()
+    probabilities = np.random.default_rng(0).random((len(store), 26)).round(2)
+    answers = probabilities >= 0.7
+    labels, outputs = tmp_path / "labels", tmp_path / "outputs"
+    labels.mkdir()
+    outputs.mkdir()
+    codes = ",".join("|".join(diagnosis.codes) for diagnosis in SCORED)
+    for name, path, answer, said in zip(store.names, store.paths, answers, probabilities, strict=True):
+        shutil.copy(made_up / path, labels)
+        lines = (f"#{name}", codes, ",".join(map(str, answer.astype(int))), ",".join(map(str, said)))
+        (outputs / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    trial = Trial("any", 12, probabilities, answers, answers, 1, 1.0, 1.0)
+    comparison = Comparison(store.as_scored, store.sources, np.ones(len(store)), (trial,))
+    (found,) = measure(comparison, resamples=1).overall
+    _, auroc, auprc, *_, metric = evaluate_model(labels, outputs)
+    assert found[ANSWERED][0] == found[OPTIMISED][0] == pytest.approx(metric)
+    assert (found[AUROC][0], found[AUPRC][0]) == pytest.approx((auroc, auprc))

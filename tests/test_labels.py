@@ -78,6 +78,18 @@ def test_encode(codes, names):
     assert [labels.ABBREVIATIONS[column] for column in np.flatnonzero(labels.encode(codes))] == names
 
 
+@pytest.mark.parametrize(
+    ("codes", "names"),
+    [
+        (["164884008"], []),
+        (["164884008", "17338001"], ["PVC"]),
+        (["59118001", "713427006", "10370003"], ["RBBB", "PR"]),
+    ],
+)
+def test_the_evaluator_knows_ventricular_ectopic_beats_as_no_class(codes, names):
+    assert [labels.ABBREVIATIONS[column] for column in np.flatnonzero(labels.encode_as_scored(codes))] == names
+
+
 def test_twenty_two_classes_are_trained_and_expand_puts_zeros_between():
     assert len(labels.TRAINED) == 22
     wide = labels.expand(np.arange(1.0, 45.0).reshape(2, 22))
@@ -94,6 +106,15 @@ def test_twenty_two_classes_are_trained_and_expand_puts_zeros_between():
 )  # fmt: skip
 def test_source_of(name, source):
     assert labels.source_of(name) == source
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [("georgia", "Georgia"), ("PTB-xl", "PTB-XL"), ("NINGBO", "Ningbo"), ("chapman-shaoxing", "Chapman-Shaoxing"),
+     ("Mine", "Mine"), ("mine", "mine")],
+)  # fmt: skip
+def test_a_source_is_called_by_its_name_in_any_case(text, source):
+    assert labels.source_called(text) == source
 
 
 def test_the_table_of_unscored_diagnoses_is_gone_through_once_for_all_texts(monkeypatch):

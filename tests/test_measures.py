@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 
 from ecg.labels import ABBREVIATIONS
-from ecg.measures import AT_HALF, MEASURES, METRICS, OF_CLASSES, Comparison, Trial, estimate, measure, resampled
+from ecg.measures import (
+    AT_HALF,
+    AUROC,
+    MEASURES,
+    METRICS,
+    OF_CLASSES,
+    SHARED,
+    Comparison,
+    Trial,
+    estimate,
+    measure,
+    resampled,
+)
 from ecg.scoring import SINUS, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 
 WEIGHTS = load_weights()[1]
@@ -38,7 +50,11 @@ def plainly(comparison, trial, chosen):
     scores = [challenge_score(labels, given, WEIGHTS) for given in outputs]
     measured = (np.where(labels.any(axis=0), f_measures(labels, given), np.nan) for given in outputs[:2])
     by_class = (*roc_and_pr_areas(labels, probabilities), *measured)
-    return dict(zip(MEASURES, [*scores, *map(mean_of_known, by_class)], strict=True)), by_class
+    values = dict(zip((*METRICS, *OF_CLASSES), [*scores, *map(mean_of_known, by_class)], strict=True))
+    every = {name for one in comparison.trials for name in one.classes}
+    shared = [name for name in every if all(name in one.classes for one in comparison.trials)]
+    values[SHARED] = mean_of_known(by_class[0][np.isin(ABBREVIATIONS, shared)])
+    return values, by_class
 
 
 def drawn(recordings, resamples, seed):
@@ -49,7 +65,16 @@ def drawn(recordings, resamples, seed):
 
 @pytest.fixture(scope="module")
 def comparison():
-    return made_comparison()
+    """A comparison of which one system knows but half of the classes."""
+    return made_comparison(trials=((), {"classes": ABBREVIATIONS[13:]}))
+
+
+def test_the_shared_area_is_of_the_classes_that_all_systems_know(comparison):
+    assert comparison.shared.tolist() == [False] * 13 + [True] * 13
+    for each in measure(comparison, resamples=2).overall:
+        assert each[SHARED][0] != each[AUROC][0]
+    whole = measure(made_comparison(), resamples=2).overall[0]
+    np.testing.assert_array_equal(whole[SHARED], whole[AUROC])
 
 
 def test_resamples_are_as_many_recordings_drawn_anew_and_the_first_is_themselves(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 
 from ecg.headers import RecordError
-from ecg.labels import ABBREVIATIONS, encode, source_of
+from ecg.labels import ABBREVIATIONS, COLUMN, encode, encode_as_scored, source_of
 from ecg.leads import LEADS
 from ecg.records import read_record
 from ecg.resampling import METHOD, RATE, Preparation
@@ -30,6 +30,7 @@ def test_gives_back_what_preprocess_gave_to_the_bit(store, headers):
         header, recording = read_record(paths[name])
         np.testing.assert_array_equal(store.signal(record), preprocess(header, recording, LEADS).signal)
         np.testing.assert_array_equal(store.labels[record], encode(header.codes))
+        np.testing.assert_array_equal(store.as_scored[record], encode_as_scored(header.codes))
 
 
 def test_a_cut_of_some_leads_is_that_part_of_the_whole(store):
@@ -334,11 +335,13 @@ def test_what_a_header_says_of_a_person_and_beside_the_scored_classes_is_kept(he
     path = next(data.glob("*.hea"))
     text = path.read_text()
     lines = [line for line in text.splitlines() if not any(key in line for key in ("Age", "Sex", "Dx"))]
-    path.write_text("\n".join([*lines, "# Age: 40", "# Sex: Male", "# Dx: 429622005,426783006"]) + "\n")
+    path.write_text("\n".join([*lines, "# Age: 40", "# Sex: Male", "# Dx: 429622005,426783006,164884008"]) + "\n")
     store = build_store(data, tmp_path / "store", jobs=1)
     place = store.names.tolist().index(path.stem)
     np.testing.assert_array_equal(store.persons[place], np.array([0.4, 0, 1, 0, 0], np.float32))
-    assert store.beside[place].tolist() == [True, False] and store.labels[place].sum() == 1
+    assert store.beside[place].tolist() == [True, False]
+    told = [np.flatnonzero(rows[place]).tolist() for rows in (store.labels, store.as_scored)]
+    assert told == [[COLUMN["NSR"], COLUMN["PVC"]], [COLUMN["NSR"]]]  # ventricular ectopic beats are merged to learn
     before = store.digest
     path.write_text(path.read_text().replace("Age: 40", "Age: 41"))
     assert build_store(data, tmp_path / "store", jobs=1).digest != before

@@ -49,7 +49,7 @@ def beats_store(count=48, lengths=(500,)):
         microvolts[starts[record] : starts[record + 1] : 40 if many[record] else 110] += 1500
     labels = np.stack([many, ~many], axis=1)
     names = np.array([f"X{record}" for record in range(count)])
-    facts = np.full(count, "X"), labels, np.zeros((count, 2), bool), np.zeros((count, 5), np.float32)
+    facts = np.full(count, "X"), labels, labels, np.zeros((count, 2), bool), np.zeros((count, 5), np.float32)
     return Store(names, names, *facts, starts[:-1], lengths, microvolts, digest="digest")
 
 
@@ -429,6 +429,10 @@ def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypa
     network, epochs, lines, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3), budget=Spent())
     assert sum(steps) == 2 and len(epochs) == 1 and epochs[0].best and ended == "its time is over"
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
+    # Also where that epoch is the last of all.
+    steps.clear()
+    *_, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3, epochs=1), budget=Spent())
+    assert sum(steps) == 2 and ended == "its time is over"
 
 
 @pytest.mark.parametrize(

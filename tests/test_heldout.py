@@ -1,0 +1,72 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+
+from ecg import heldout
+from ecg.cleaning import Relabelling
+from ecg.ensemble import Ensemble
+from ecg.heldout import answering_seconds, training_of, undone
+from ecg.plan import titles_of
+from ecg.recipes import SYSTEMS, Settings
+from ecg.resampling import METHOD
+from ecg.training import TIME_OVER
+
+PART = np.array([3, 4, 17, 29])
+
+
+def test_what_a_lead_set_took_counts_what_others_share_with_it_and_nothing_of_theirs():
+    system = replace(SYSTEMS["li2021"], gate=None, views=SYSTEMS["li2021"].views[:2], lead_sets=(12, 3, 2))
+    titles = titles_of(system)
+    assert len(titles) == 12 and titles[4:6] == ["3 leads, 500 Hz, 10 s, peaks", "3 leads, 500 Hz, 10 s"]
+    epochs = [SimpleNamespace(stage=title) for number, title in enumerate(titles) for _ in range(number + 1)]
+    ends = {title: TIME_OVER if number in (4, 7, 8) else "all done" for number, title in enumerate(titles)}
+    seconds = {title: 10.0**number for number, title in enumerate(titles)}
+    learnt = SimpleNamespace(settings=system, seconds=seconds, results=SimpleNamespace(epochs=epochs, ends=ends))
+    assert training_of(learnt, 3) == (11110000, 2, 5 + 6 + 7 + 8, 2)
+    default = Settings(lead_sets=(12, 2))  # a relabelling was not needed
+    titles = titles_of(default)[1:]
+    learnt = SimpleNamespace(settings=default, seconds=dict.fromkeys(titles, 2.0), results=SimpleNamespace(
+        epochs=[SimpleNamespace(stage=title) for title in titles], ends=dict.fromkeys(titles, "all done")))  # fmt: skip
+    assert training_of(learnt, 2) == (6.0, 3, 3, 0)
+
+
+def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_recording(store, monkeypatch):
+    """By a clock by which the gate takes 1 s, and 50 s for what it has not seen, which are to be no part of it."""
+    now, asked = [0.0], []
+    monkeypatch.setattr(heldout.time, "perf_counter", lambda: now[0])
+
+    def group(name, seconds):
+        def probabilities(parts, person):
+            (signal_of,) = parts()
+            signal = signal_of(METHOD, ("II", "I"))
+            place = next(place for place in PART if np.array_equal(signal, store.signal(place, [1, 0])))
+            np.testing.assert_array_equal(person, store.persons[place])
+            now[0] += seconds + 50 * ((name, place) not in asked)
+            asked.append((name, place))
+            return np.array([float(place in PART[:2])])
+
+        return SimpleNamespace(probabilities=probabilities, columns=np.array([0]))
+
+    def seconds(part):
+        asked.clear()
+        return answering_seconds(ensemble, {METHOD: store}, part)
+
+    ensemble = Ensemble(group("general", 5.0), group("special", 2.0), group("gate", 1.0))
+    assert (seconds(PART[:3]), seconds(PART[1:])) == (3, 6)
+    assert seconds(np.repeat(PART[0], 100)) == 3 and len(asked) == 2 * 2 * 25
+
+
+def test_what_there_were_too_few_recordings_for_is_told():
+    nothing = np.empty((0, 1))
+    judged, lacking = (
+        Relabelling(title, nothing, nothing, nothing, nothing, nothing, why)
+        for title, why in (("AFL or AF in Ningbo", ""), ("classes omitted by CPSC", "no recordings of CPSC"))
+    )
+    results, li = SimpleNamespace(relabellings=[judged, lacking]), SYSTEMS["li2021"]
+    both = ["classes omitted by CPSC: no recordings of CPSC",
+            "networks for CPSC: too few recordings to tell it from the others"]  # fmt: skip
+    ungated = SimpleNamespace(settings=replace(li, gate=None), results=results)
+    assert undone(ungated, li) == both
+    assert undone(ungated, ungated.settings) == both[:1]
+    assert undone(SimpleNamespace(settings=li, results=SimpleNamespace(relabellings=[judged])), li) == []
