@@ -11,9 +11,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ecg.arguments import given, picture, positive, proportion, share, whole
+from ecg.arguments import LARGEST_SEED, given, picture, positive, proportion, share, whole
 from ecg.leads import LEAD_SETS
-from ecg.options import add_networks, add_omission, add_settings, recipes, training_settings, with_named
+from ecg.options import (
+    add_lead_sets,
+    add_networks,
+    add_omission,
+    add_settings,
+    adds_labels,
+    lead_sets,
+    recipes,
+    training_settings,
+    with_named,
+    with_omissions,
+)
 from ecg.reasons import printable
 from ecg.startup import start_keras
 
@@ -23,7 +34,8 @@ PROGRAM = "python -m ecg"
 def train(commands):
     """Add the command that trains with other settings than the method's."""
     parser = commands.add_parser("train", help="train the networks on a folder of recordings",
-                                 epilog="What is not given is the default, the method's.")  # fmt: skip
+                                 usage=f"{PROGRAM} train DATA MODEL [option ...]",
+                                 epilog="Options that are not given are as the chosen system has them.")  # fmt: skip
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder for the models and the report")
     add_settings(parser)
@@ -46,7 +58,8 @@ def train(commands):
 def estimate(commands):
     """Add the command that tells what a training would take."""
     parser = commands.add_parser("estimate", help="tell beforehand what training takes on this machine",
-                                 epilog="The settings are those of train.")  # fmt: skip
+                                 usage=f"{PROGRAM} estimate DATA [option ...]",
+                                 epilog="The options are those of train.")  # fmt: skip
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
     add_settings(parser)
 
@@ -68,24 +81,28 @@ def estimate(commands):
 def compare(commands):
     """Add the command that trains systems side by side."""
     parser = commands.add_parser("compare", help="train systems on the same folds, and score them side by side",
+                                 usage=f"{PROGRAM} compare DATA REPORT [option ...]",
                                  epilog="The report is REPORT/comparison/comparison.html.")  # fmt: skip
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
     parser.add_argument("report", metavar="REPORT", type=Path, help="folder for the report, and for what is under way")
     parser.add_argument("--systems", nargs="+", metavar="NAME",
-                        help="of train --system; 'ablations' stands for the default and each without a part; by "
-                             "default the five of the literature")  # fmt: skip
-    parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
+                        help="those of train --system, of which the first is what the others are compared to; "
+                             "'ablations' stands for cai2021 and its seven ablations (default: the five published "
+                             "systems)")  # fmt: skip
+    add_lead_sets(parser)
     held = parser.add_mutually_exclusive_group()
     held.add_argument(
-        "--folds", type=whole(2), metavar="N", help="into how many parts recordings go, each held out once; 5"
+        "--folds", type=whole(2), metavar="N", help="parts of the recordings, each held out once (default 5)"
     )
     held.add_argument("--leave-out", metavar="SOURCE", help="hold out the recordings of a source, such as georgia")
     parser.add_argument(
-        "--hours", type=positive, metavar="H", help="that all trainings may take, each the same part of it"
+        "--hours", type=positive, metavar="H", help="for all trainings; each system gets an equal share in each fold"
     )
     add_networks(parser)
-    parser.add_argument("--seed", type=whole(0), metavar="N", help="of folds, and of each training")
-    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
+    add_omission(parser)
+    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), metavar="N",
+                        help="of folds and of each training (default 2021)")  # fmt: skip
+    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings (default: cores)")
 
     def run(arguments):
         start_keras(devices=False)  # those are for the processes that train
@@ -93,14 +110,15 @@ def compare(commands):
         from ecg.headers import RecordError
         from ecg.peaks import NeuroKitMissing
         from ecg.protocol import Protocol
+        from ecg.recipes import SYSTEMS
         from ecg.training import TrainingError
 
         with reported(ValueError):
-            systems = arguments.systems and recipes(arguments.systems)
-            lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
+            systems = recipes(arguments.systems) if arguments.systems else tuple(SYSTEMS.values())
+            systems = tuple(with_omissions(one, arguments.omission, adds_labels(one)) for one in systems)
             named = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
             others = given(**{name: getattr(arguments, name) for name in named})
-            protocol = Protocol(**given(systems=systems, lead_sets=lead_sets), **others)
+            protocol = Protocol(systems, **given(lead_sets=lead_sets(arguments)), **others)
         with reported(RecordError, TrainingError, NeuroKitMissing):
             compare.compare(arguments.data, arguments.report, protocol)
 

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 PICTURES = (".png", ".pdf", ".svg")
+LARGEST_SEED = 2**32 - 1  # that scikit-learn takes
 
 
 def given(**values):
@@ -16,13 +17,13 @@ def given(**values):
     return {name: value for name, value in values.items() if value is not None}
 
 
-def whole(least):
-    """Return what reads a whole number that is `least` or more."""
+def whole(least, most=math.inf):
+    """Return what reads a whole number from `least` to `most`."""
 
     def number(text):
         value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is below {least}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{value} is {f'below {least}' if value < least else f'above {most}'}")
         return value
 
     return number
@@ -58,12 +59,14 @@ def share(text):
 
 
 def habit(text):
-    """Read SOURCE=CLASS,CLASS...: the source and its classes, a tuple."""
+    """Read SOURCE=CLASS,CLASS...: the source, one of the Challenge's in any case, and its classes, a tuple."""
+    from ecg.labels import source_called  # where it is asked for, so that help is instant
+
     source, _, classes = text.partition("=")
     names = tuple(name.strip() for name in classes.split(","))
     if not (source.strip() and all(names)):
         raise argparse.ArgumentTypeError(f"{text} is not SOURCE=CLASS,CLASS...")
-    return source.strip(), names
+    return source_called(source.strip()), names
 
 
 def pair(text):

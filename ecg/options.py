@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import fields, replace
 
-from ecg.arguments import diagnosis, given, habit, momentum, pair, positive, whole
+from ecg.arguments import LARGEST_SEED, diagnosis, given, habit, momentum, pair, positive, whole
 from ecg.leads import LEAD_SETS
 
 ALL_ABLATIONS = "ablations"  # name of what a comparison of the default with all its ablations compares
@@ -12,50 +12,61 @@ ALL_ABLATIONS = "ablations"  # name of what a comparison of the default with all
 def add_settings(parser):
     """Add the options that change the settings of a training."""
     parser.add_argument("--system", metavar="NAME", default="cai2021",
-                        help="cai2021, the default, li2021, zhao2022, xie2022, se_resnet_rhythm, or one without a "
-                             "part, such as cai2021-no-masks or xie2022-plain")  # fmt: skip
-    parser.add_argument("--seed", type=whole(0), metavar="N", help="of split, first weights, order, cuts and dropout")
-    parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS), help="lead sets, by their sizes")
+                        help="cai2021 (default), li2021, zhao2022, xie2022, se_resnet_rhythm, or one of these without "
+                             "a part, such as cai2021-no-masks; an unknown name lists all")  # fmt: skip
+    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), metavar="N",
+                        help="of split, first weights, order, cuts, dropout and resamples (default 2021)")  # fmt: skip
+    add_lead_sets(parser)
     add_networks(parser)
     parser.add_argument("--averaging", type=momentum, metavar="F",
-                        help="momentum of the average of the weights; 0: none")  # fmt: skip
-    parser.add_argument("--hours", type=positive, metavar="H", help="that all may take, the saving of models included")
-    parser.add_argument("--resamples", type=whole(0), metavar="N", help="that thresholds are averaged over; 0: none")
+                        help="momentum of the running average of the weights; 0 switches it off")  # fmt: skip
+    parser.add_argument("--hours", type=positive, metavar="H", help="finish within H hours, models saved")
+    parser.add_argument("--resamples", type=whole(0), metavar="N",
+                        help="average the thresholds over N bootstrap resamples; 0 switches it off")  # fmt: skip
     parser.add_argument("--folds", type=whole(2), metavar="N",
-                        help="train a network for each of N folds; they answer together")  # fmt: skip
+                        help="train a network for each of N folds; together they answer")  # fmt: skip
     parser.add_argument("--empty", type=diagnosis, metavar="CLASS",
-                        help="declared where no class passes its threshold, such as NSR")  # fmt: skip
+                        help="answer this class where no other is answered, such as NSR")  # fmt: skip
     parser.add_argument("--imply", type=pair, action="append", metavar="CLASS=CLASS",
-                        help="declare the second wherever the first is, such as TInv=TAb; repeatable")  # fmt: skip
+                        help="answer the second class wherever the first is answered, such as TInv=TAb; in place of "
+                             "the system's own; repeatable")  # fmt: skip
     parser.add_argument("--source-masks", action=argparse.BooleanOptionalAction,
-                        help="let no class count where a source does not label it, or every one")  # fmt: skip
+                        help="ignore in the loss the classes that a recording's source does not label")  # fmt: skip
     parser.add_argument("--gate", action="store_true",
-                        help="have what looks like CPSC's answered by networks that learnt from it alone")  # fmt: skip
-    parser.add_argument("--no-relabel-flutter", action="store_true", help="believe Ningbo's labels AFL")
-    parser.add_argument("--no-relabel-cpsc", action="store_true", help="add nothing that CPSC does not label")
-    parser.add_argument("--no-masks", action="store_true", help="believe all labels in round 2; there is no round 1")
+                        help="train separate networks for what looks like CPSC's, and one to tell it")  # fmt: skip
+    parser.add_argument("--no-relabel-flutter", action="store_true", help="keep Ningbo's AFL labels")
+    parser.add_argument("--no-relabel-cpsc", action="store_true", help="add no labels to CPSC's")
+    parser.add_argument("--no-masks", action="store_true", help="skip round 1 and its masks")
     parser.add_argument("--lumping", type=habit, action="append", default=[], metavar="SOURCE=AFL,AF",
-                        help="another source that writes the first class for the second, too; repeatable")  # fmt: skip
+                        help="this source writes the first class for the second, too; repeatable")  # fmt: skip
     add_omission(parser)
-    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
+    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings (default: cores)")
     parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
+
+
+def add_lead_sets(parser):
+    """Add the option that chooses lead sets."""
+    parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS),
+                        help="lead sets, by their number of leads (default: all five)")  # fmt: skip
 
 
 def add_networks(parser):
     """Add the options that are of networks and their training in whatever system, where it has such."""
-    parser.add_argument("--width", type=whole(1), metavar="N", help="filters of the first convolution")
-    parser.add_argument(
-        "--depth", type=whole(1), metavar="N", help="layers, of se_resnet_rhythm: 18, 34, 50, 101 or 152"
-    )
-    parser.add_argument("--epochs", type=whole(1), metavar="N", help="at the most, in each training")
-    parser.add_argument("--batch", type=whole(1), metavar="N", help="recordings, at the most; fewer take less memory")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="that the networks are trained in")
+    parser.add_argument("--width", type=whole(1), metavar="N",
+                        help="filters of the first convolution, where the system has one width")  # fmt: skip
+    parser.add_argument("--depth", type=whole(1), metavar="N",
+                        help="layers of se_resnet_rhythm: 18, 34, 50, 101 or 152 (default)")  # fmt: skip
+    parser.add_argument("--epochs", type=whole(1), metavar="N", help="the most epochs of each network")
+    parser.add_argument("--batch", type=whole(1), metavar="N", help="the most recordings in a batch; fewer take less "
+                        "memory")  # fmt: skip
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of the arithmetic of training")
 
 
 def add_omission(parser):
     """Add the option that names a source which omits classes."""
     parser.add_argument("--omission", type=habit, action="append", default=[], metavar="SOURCE=AF,NSR,...",
-                        help="a source that labels these classes only, or what CPSC labels; repeatable")  # fmt: skip
+                        help="this source labels these classes only; of CPSC, in place of what is known; "
+                             "repeatable")  # fmt: skip
 
 
 def training_settings(arguments):
@@ -63,30 +74,53 @@ def training_settings(arguments):
 
     Raises ValueError where the system is not known, or has no part that something given is about.
     """
-    from ecg.recipes import Gate
+    from ecg.cleaning import check_classes
+    from ecg.labels import scored_among
+    from ecg.recipes import Gate, sized
 
     settings = recipe(arguments.system)
-    lead_sets = arguments.leads and tuple(dict.fromkeys(arguments.leads))
+    see_that_there(settings, arguments)
+    for _, classes in arguments.omission:
+        check_classes(classes, scored_among(settings.classes))
     sizes = given(width=arguments.width, depth=arguments.depth)
     known = {field.name for field in fields(settings.network)}
     if unknown := sizes.keys() - known:
         raise ValueError(f"{settings.system}: its network has no {' and no '.join(sorted(unknown))}")
     trained = given(epochs=arguments.epochs, batch=arguments.batch, averaging=arguments.averaging,
                     precision=arguments.precision)  # fmt: skip
-    gate = settings.gate or (Gate() if arguments.gate else None)
-    return replace(
+    changed = replace(
         settings,
-        **given(seed=arguments.seed, lead_sets=lead_sets, resamples=arguments.resamples, jobs=arguments.jobs,
-                hours=arguments.hours, empty=arguments.empty, folds=arguments.folds,
+        **given(seed=arguments.seed, lead_sets=lead_sets(arguments), resamples=arguments.resamples,
+                jobs=arguments.jobs, hours=arguments.hours, empty=arguments.empty, folds=arguments.folds,
                 source_masks=arguments.source_masks,
                 answer_pairs=arguments.imply and tuple(arguments.imply)),
         keep_stages=arguments.keep_stages,
-        gate=gate and replace(gate, classes=dict(arguments.omission).get(gate.source, gate.classes)),
-        cleaning=cleaning_settings(settings, arguments),
-        network=replace(settings.network, **sizes),
+        gate=settings.gate or (Gate() if arguments.gate else None),
+        cleaning=cleaning_settings(settings.cleaning, arguments),
         training=replace(settings.training, **trained),
         pretraining=settings.pretraining and replace(settings.pretraining, **trained),
     )  # fmt: skip
+    return with_omissions(sized(changed, sizes), arguments.omission, adds_labels(settings))
+
+
+def lead_sets(arguments):
+    """Return the lead sets that are given, by their sizes, each once, or None."""
+    return arguments.leads and tuple(dict.fromkeys(arguments.leads))
+
+
+def see_that_there(settings, arguments):
+    """Raise ValueError where the recipe has no such part as an option is to change, which would have no effect."""
+    from ecg.recipes import HALVES
+
+    cleaning = settings.cleaning
+    for option, asked, there in (
+        ("--no-masks", arguments.no_masks, cleaning.masks),
+        ("--no-relabel-flutter", arguments.no_relabel_flutter, any(rule.relabel for rule in cleaning.lumpings)),
+        ("--no-relabel-cpsc", arguments.no_relabel_cpsc, any(rule.relabel for rule in cleaning.omissions)),
+        ("--resamples", arguments.resamples is not None, settings.thresholds != HALVES),
+    ):
+        if asked and not there:
+            raise ValueError(f"{settings.system} has nothing that {option} could change")
 
 
 def recipe(name):
@@ -109,29 +143,39 @@ def recipes(names):
     return tuple(recipe(each) for each in dict.fromkeys(one for name in names for one in every.get(name, (name,))))
 
 
-def cleaning_settings(system, arguments):
-    """Return a system's CleaningSettings less what is switched off, and with the sources that were named.
+def cleaning_settings(settings, arguments):
+    """Return CleaningSettings less what is switched off, and with the sources that lump classes together."""
+    from ecg.cleaning import CleaningSettings, Lumping
 
-    Those that omit classes are relabelled where the system relabels such. Raises ValueError where a class that they
-    label is none of the system's.
-    """
-    from ecg.cleaning import CleaningSettings, Lumping, check_classes
-    from ecg.labels import scored_among
-
-    settings = system.cleaning
     flutter, omitted = arguments.no_relabel_flutter, arguments.no_relabel_cpsc
-    for _, classes in arguments.omission:
-        check_classes(classes, scored_among(system.classes))
-    relabels = any(rule.relabel for rule in settings.omissions)
-    omissions = tuple(replace(rule, relabel=rule.relabel and not omitted) for rule in settings.omissions)
     return CleaningSettings(
         (
             *(replace(rule, relabel=rule.relabel and not flutter) for rule in settings.lumpings),
             *(Lumping((source,), classes) for source, classes in arguments.lumping),
         ),
-        with_named(omissions, arguments.omission, relabels),
+        tuple(replace(rule, relabel=rule.relabel and not omitted) for rule in settings.omissions),
         settings.masks and not arguments.no_masks,
     )
+
+
+def adds_labels(settings):
+    """Return whether a recipe has networks add the labels that sources omit."""
+    return any(rule.relabel for rule in settings.cleaning.omissions)
+
+
+def with_omissions(settings, named, relabels):
+    """Return settings by which sources label some classes only, pairs of a source and classes.
+
+    Those of the classes count that the system tells. `relabels` is as in `with_named`.
+    """
+    from ecg.labels import scored_among
+
+    told = scored_among(settings.classes)
+    named = [(source, tuple(name for name in classes if name in told)) for source, classes in named]
+    omissions = with_named(settings.cleaning.omissions, named, relabels)
+    gate = settings.gate
+    gate = gate and replace(gate, classes=dict(named).get(gate.source, gate.classes))
+    return replace(settings, cleaning=replace(settings.cleaning, omissions=omissions), gate=gate)
 
 
 def with_named(omissions, named, relabels):

@@ -1,13 +1,13 @@
 """What the systems of a comparison have in common: which recordings are held out, the lead sets, the time."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ecg.folds import folds
 from ecg.headers import RecordError
 from ecg.plan import known_labels, parted
-from ecg.recipes import SYSTEMS, Settings
+from ecg.recipes import SYSTEMS, Settings, sized
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,8 @@ class Protocol:
                                         batch=min(self.batch or training.batch, training.batch),
                                         precision=self.precision or training.precision)  # fmt: skip
 
-        known = {field.name for field in fields(system.network)}
-        network = replace(system.network, **{name: size for name, size in self.sizes.items() if name in known})
-        return replace(system, lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs, network=network,
+        system = sized(system, self.sizes)
+        return replace(system, lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs,
                        training=limited(system.training), pretraining=limited(system.pretraining))  # fmt: skip
 
     def own(self, sources):
@@ -79,9 +78,11 @@ class Protocol:
                 raise RecordError(f"{len(sources):,} recordings are too few for {self.folds} folds")
             return np.zeros(len(sources), bool)
         own = np.char.lower(np.asarray(sources, str)) == self.leave_out.lower()
-        if own.all() or not own.any():
-            names = ", ".join(np.unique(sources).tolist())
-            raise RecordError(f"{own.sum():,} of {len(own):,} recordings are of {self.leave_out}; the sources: {names}")
+        names = ", ".join(np.unique(sources).tolist())
+        if not own.any():
+            raise RecordError(f"no recording that is used is of {self.leave_out}; the sources are {names}")
+        if own.all():
+            raise RecordError(f"all {len(own):,} recordings are of {names}: nothing else is there to learn from")
         return own
 
     def held_out(self, store):

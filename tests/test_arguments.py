@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg.arguments import diagnosis, given, habit, momentum, picture, positive, proportion, share, whole
+from ecg.arguments import LARGEST_SEED, diagnosis, given, habit, momentum, picture, positive, proportion, share, whole
 from ecg.labels import ABBREVIATIONS
 
 
@@ -12,6 +12,7 @@ from ecg.labels import ABBREVIATIONS
     [
         (whole(0), "0", 0),
         (whole(1), "12", 12),
+        (whole(0, LARGEST_SEED), "4294967295", 2**32 - 1),
         (positive, "0.5", 0.5),
         (positive, "48", 48.0),
         (momentum, "0", 0.0),
@@ -22,6 +23,7 @@ from ecg.labels import ABBREVIATIONS
         (share, "CPSC=3", ("CPSC", 3.0)),
         (habit, "Mine=AFL,AF", ("Mine", ("AFL", "AF"))),
         (habit, " Mine = AF, NSR ", ("Mine", ("AF", "NSR"))),
+        (habit, "cpsc=AF", ("CPSC", ("AF",))),
         (picture, "a/b.png", Path("a/b.png")),
         (picture, "b.svg", Path("b.svg")),
     ],
@@ -36,6 +38,7 @@ def test_a_good_value_is_read_as_what_it_means(reader, text, value):
     [
         (whole(0), ["-1", "1.5", "x", ""]),
         (whole(1), ["0"]),
+        (whole(0, LARGEST_SEED), ["-1", "4294967296"]),
         (positive, ["0", "-1", "inf", "nan", "x", ""]),
         (momentum, ["1", "-0.1", "nan", "x"]),
         (proportion, ["1.1", "-0.1", "nan", "x"]),

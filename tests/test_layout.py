@@ -12,12 +12,12 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / "ec
 # From the ground up; a module imports only from those before it.
 LAYERS = {
     0: "labels leads progress memory parallel files stages budget checkpoint headers matlab person records".split()
-    + "resampling signals store survey reasons peaks defects audit scoring rules folds measures waves heart".split()
-    + ["synthetic"],
+    + "resampling signals store survey reasons grid peaks defects audit scoring rules folds measures waves".split()
+    + "heart synthetic".split(),
     1: "startup layers networks resnets deformable dcnet losses batches examples devices work".split(),
     2: "training cleaning ensemble descriptions bundle recipes plan protocol".split(),
-    3: "paper charts review tables report plots figures page scoreboard synopsis comparison wording".split()
-    + "fitting method pipeline sample calibration estimate compare arguments options __main__".split(),
+    3: "paper charts review results tables report plots figures page scoreboard synopsis wording comparison".split()
+    + "fitting method pipeline sample calibration estimate heldout compare arguments options __main__".split(),
 }
 ORDER = [name for names in LAYERS.values() for name in names]
 

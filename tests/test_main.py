@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,13 +127,18 @@ def test_what_is_compared_is_as_flags_say(compared):
     systems = RECIPES["cai2021"], RECIPES["se_resnet_rhythm"]
     many = Protocol(systems, (12, 2), 2, None, 3.0, 7, 8, "bfloat16", 4, 18, 0, 1)
     ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="georgia")
-    assert compared == [(Path("data"), Path("report"), each) for each in (Protocol(), many, ablations)]
+    main(["compare", "data", "report", "--systems", "xie2022", "--omission", "mine=AF,SB"])
+    xie = RECIPES["xie2022"]
+    omissions = (*xie.cleaning.omissions, Omission(("mine",), ("AF",), relabel=False))
+    own = Protocol((replace(xie, cleaning=replace(xie.cleaning, omissions=omissions)),))
+    assert compared == [(Path("data"), Path("report"), each) for each in (Protocol(), many, ablations, own)]
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         ("--systems vgg", "vgg is no system; there are cai2021"),
+        ("--omission mine=AF --omission mine=SB", "mine: a source has one habit of a kind"),
         ("--systems cai2021 xie2022 --depth 18", "no network of cai2021, xie2022 has a depth"),
         ("--depth 19", "depth is 19, expected one of 18, 34"),
     ],

@@ -5,8 +5,9 @@ import pytest
 
 from ecg.cleaning import CleaningSettings, Lumping, Omission
 from ecg.leads import LEAD_SETS
-from ecg.options import add_settings, recipes, training_settings, with_named
+from ecg.options import add_settings, adds_labels, recipes, training_settings, with_named, with_omissions
 from ecg.recipes import ABLATIONS, RECIPES, Gate, Settings
+from ecg.resnets import SOURCE_GATE
 
 
 def settings(flags=""):
@@ -104,6 +105,31 @@ def test_what_is_answered_is_checked_against_the_classes_of_the_system():
     ):
         with pytest.raises(ValueError, match=f"(empty is|pairs have) .*, expected .* of {known}"):
             settings(flags)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["li2021 --no-masks", "zhao2022 --no-relabel-cpsc", "xie2022 --no-relabel-flutter", "xie2022 --resamples 0",
+     "cai2021-halves --resamples 5", "cai2021-no-masks --no-masks"],
+)  # fmt: skip
+def test_an_option_without_effect_on_a_system_is_told(flags):
+    system, option, *_ = flags.split()
+    with pytest.raises(ValueError, match=f"^{system} has nothing that {option} could change$"):
+        settings(f"--system {flags}")
+
+
+def test_the_gates_network_is_as_wide_as_the_others():
+    for flags in ("--system li2021 --width 8", "--gate --width 8"):
+        assert settings(flags).gate == Gate(network=replace(SOURCE_GATE, width=8))
+
+
+def test_of_a_source_that_is_named_for_several_systems_each_takes_the_classes_that_it_tells():
+    named = [("Mine", ("AF", "SB", "BBB"))]
+    for name, told in (("li2021", ("AF", "SB", "BBB")), ("cai2021", ("AF", "SB")), ("xie2022", ("AF",))):
+        recipe = RECIPES[name]
+        *known, mine = with_omissions(recipe, named, adds_labels(recipe)).cleaning.omissions
+        assert tuple(known) == recipe.cleaning.omissions
+        assert mine == Omission(("Mine",), told, relabel=name == "cai2021")
 
 
 def test_a_system_that_there_is_not_is_told_with_those_that_there_are():
