@@ -74,7 +74,7 @@ def tried(store, peaks, settings, view, leads, group=GENERAL):
     `peaks` are the StoredPeaks, where the network finds them.
     """
     everything, columns = np.arange(len(store)), class_columns(settings.classes)
-    targets = np.hstack([store.labels, store.beside])[:, columns].astype(np.float32)
+    targets = store.labelled(columns).astype(np.float32)
     judge = Judge(settings, store.labels, store.labels, store.sources, columns)
     one = Planned("training", leads, group, 0, view)
     split = everything, everything

@@ -189,6 +189,10 @@ def answered(data, stages, every, system, digests, part, hours, networks, kept):
     whose stores are in the folder `stages`, with these digests by their Preparation; `networks` is that of what is
     trained for this part, which systems share that train the same. Raises RecordingsChanged.
     """
+
+    def log(line):
+        say(f"{system.system}: {line}")
+
     quiet = [].append
     stores = stores_of(data, stages, every, quiet)
     if {preparation: store.digest for preparation, store in stores.items()} != digests:
@@ -199,7 +203,7 @@ def answered(data, stages, every, system, digests, part, hours, networks, kept):
     with out_of_memory_told(system.system):
         learnt = learn({one: store.of(learning) for one, store in stores.items()},
                        {one: each.some(learning) for one, each in waves.items()},
-                       system, networks, data, say, Budget(hours, lasting=True))  # fmt: skip
+                       system, networks, data, log, Budget(hours, lasting=True))  # fmt: skip
         result = told(learnt, system, stores, part)
     kept.keep(ANSWERS, result)
     return result

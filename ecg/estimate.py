@@ -17,9 +17,10 @@ from ecg.leads import LEADS
 from ecg.memory import Peak
 from ecg.method import Judge, no_gate, staged
 from ecg.peaks import neurokit_version
-from ecg.pipeline import Settings, say
+from ecg.pipeline import say
 from ecg.plan import GATE, GENERAL, first_round, known_labels, parted, planned, split
 from ecg.progress import duration
+from ecg.recipes import Settings
 from ecg.records import some_records
 from ecg.report import columns
 from ecg.review import PICTURES

@@ -141,7 +141,7 @@ def learn(stores, peaks, settings, stages, data, log, budget):
     # What some sources lump together or omit is told by networks that learn from the others.
     labelled, columns = implied(store.labels, settings.implies), class_columns(settings.classes)
     labels, relabellings = relabelled(labelled, store.sources, settings, outcome_of, log)
-    targets = np.hstack([labels, store.beside])[:, columns].astype(np.float32)
+    targets = store.labelled(columns, labels).astype(np.float32)
     judge = Judge(settings, labels, labelled, store.sources, columns)
     log(f"split: {len(splits[0][0]):,} for training, {len(splits[0][1]):,} for validation, "
         f"{f'{len(splits)} times, ' if settings.folds else ''}"

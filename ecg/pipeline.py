@@ -126,8 +126,7 @@ def stores_of(data, folder, settings, log):
             f"{len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")  # fmt: skip
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    told = np.hstack([store.labels, store.beside])
-    if not told[:, class_columns(settings.classes)].any():
+    if not store.labelled(class_columns(settings.classes)).any():
         raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")
     return stores
 

@@ -77,8 +77,7 @@ def split(count, settings, title):
 
 def known_labels(store, settings):
     """Return the labels of a recipe's classes, those that others imply included: (N, K) bool."""
-    both = np.hstack([implied(store.labels, settings.implies), store.beside])
-    return both[:, class_columns(settings.classes)]
+    return store.labelled(class_columns(settings.classes), implied(store.labels, settings.implies))
 
 
 def parted(targets, settings):

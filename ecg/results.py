@@ -62,11 +62,7 @@ class Results:
         """
         rows = self.validation[self.scored]
         kinds = {CLEANED: self.labels, AS_THEY_CAME: self.store.labels}
-        return {name: self.with_beside(labels)[rows][:, self.listed] for name, labels in kinds.items()}
-
-    def with_beside(self, labels):
-        """Return labels (N, 26) of all recordings with those of the classes beside: (N, 28) bool."""
-        return np.hstack([labels, self.store.beside])
+        return {name: self.store.labelled(self.listed, labels)[rows] for name, labels in kinds.items()}
 
     @property
     def relabelled(self):
@@ -113,7 +109,7 @@ class Results:
 
         (K, K) int, of classes that exclude each other.
         """
-        labels = self.with_beside(self.labels)[self.validation[self.scored]][:, self.columns]
+        labels = self.store.labelled(self.columns, self.labels)[self.validation[self.scored]]
         counts = np.zeros((len(self.columns),) * 2, int)
         np.add.at(counts, (labels.argmax(axis=1), self.likeliest(leads)), labels.any(axis=1))
         return counts

@@ -8,6 +8,7 @@ from benchmarks import formats, memory, systems, ways
 from benchmarks.fuzz import networks
 from benchmarks.label_cleaning import KINDS, LUMPING, OMISSION, SHARES, decided, lines
 from ecg.batches import Window
+from ecg.calibration import seconds_of
 from ecg.cleaning import Relabelling
 from ecg.ensemble import View
 from ecg.labels import ABBREVIATIONS, TRAINED
@@ -173,3 +174,13 @@ def test_a_network_is_timed_with_all_its_inputs_and_outputs(monkeypatch):
     header, _, *rows = systems.lines(rounds=1)
     assert header.count("|") == 6 and [row.split(" | ")[0] for row in rows] == ["| zhao2022", "| li2021"]
     assert all(" s (" in row and row.endswith(" ms |") for row in rows)
+
+
+@pytest.mark.slow
+def test_a_step_of_dcnet_takes_less_than_six_seconds_on_two_cores():
+    """Batches of 8, as its recipe has them, the first step not counted."""
+    ((stage, batch),) = ((stage, batch) for title, stage, batch in systems.networks() if title == "xie2022")
+    weights, step, _ = systems.timed(stage, batch)
+    assert (weights, batch) == (1_255_185, 8)
+    step()
+    assert min(seconds_of(step) for _ in range(3)) < 6
