@@ -21,6 +21,7 @@ from ecg.options import (
     adds_labels,
     lead_sets,
     recipes,
+    see_that_told,
     training_settings,
     with_named,
     with_omissions,
@@ -115,6 +116,7 @@ def compare(commands):
 
         with reported(ValueError):
             systems = recipes(arguments.systems) if arguments.systems else tuple(SYSTEMS.values())
+            see_that_told(arguments.omission, systems)
             systems = tuple(with_omissions(one, arguments.omission, adds_labels(one)) for one in systems)
             named = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
             others = given(**{name: getattr(arguments, name) for name in named})

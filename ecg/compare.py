@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import asdict, dataclass, field
+from errno import ENOMEM
 from importlib.metadata import version
 from pathlib import Path
 from traceback import format_exception
@@ -35,7 +36,7 @@ NETWORKS_OF = "networks"  # in that of what is held out, folders of what is trai
 ANSWERS = "answers"  # what a StageFolder keeps of a system and what is held out
 # Modules that decide what a system says, beside those that decide what its networks come to.
 PROGRAM = (*NETWORKS, "labels", "cleaning", "folds", "plan", "protocol", "rules", "scoring", "ensemble", "method",
-           "heldout", "compare")  # fmt: skip
+           "results", "heldout", "compare")  # fmt: skip
 
 
 def compare(data, report, protocol=None, log=say):
@@ -45,8 +46,8 @@ def compare(data, report, protocol=None, log=say):
     ends with it. What is done is kept, and not done again where the comparison is taken up. A system that fails, of
     whatever, ends alone: the others are compared. Returns the Comparison (ecg.measures). Raises FileNotFoundError or
     RecordError where the data hold nothing to train on or change meanwhile, NeuroKitMissing as ecg.pipeline.train,
-    BlockingIOError where another process compares in the folder, and TrainingError where a system has failed, when all
-    else is done.
+    BlockingIOError where another process compares in the folder, OSError such as of a full disk, and TrainingError
+    where a system has failed, when all else is done.
     """
     protocol, report = protocol or Protocol(), Path(report)
     see_that_peaks_can_be_found(protocol.systems)
@@ -91,7 +92,7 @@ def carried_out(data, report, protocol, log):
     )  # fmt: skip
     stores, waves = stores_of(data, stages, every, log), {}
     digests = {preparation: each.digest for preparation, each in stores.items()}
-    dropped = next(iter(stores.values())).dropped
+    dropped = left_out(stores.values())
     for one in entrants:
         waves |= peaks_of(own_stores(stores, one.settings), stages, one.settings, log)
     stores, waves = in_all(stores, waves)
@@ -105,7 +106,8 @@ def carried_out(data, report, protocol, log):
     trained = sum(not one.failed for one in entrants)
     hours = protocol.share(max(trained, 1))
     share = f", {duration(3600 * hours)} for each in each part" if hours else ""
-    log(f"{number_of(trained, 'system')}, {number_of(len(parts), 'part')} to be held out{share}")
+    if trained:
+        log(f"{number_of(trained, 'system')}, {number_of(len(parts), 'part')} to be held out{share}")
     for title, part in zip(protocol.titles, parts, strict=True):
         networks = stages / folder_name(title) / f"{NETWORKS_OF}_{fingerprint(part, hours)[:MARKED]}"
         going = [one for one in entrants if not one.failed]
@@ -148,8 +150,10 @@ def take_part(one, title, given, learnt_from, log):
             raise
         except (TrainingError, RecordError, ChildProcessError) as error:
             one.failed = f"{title}: {error}"
-        except OSError:
-            raise
+        except OSError as error:
+            if error.errno != ENOMEM:
+                raise
+            one.failed = f"{title}: {error}"
         except Exception as error:  # noqa: BLE001 - whatever it is, it has ended that process alone, and is told in full
             one.failed = f"{title}: {type(error).__name__}: {error}"
             for line in "".join(format_exception(error)).splitlines():
@@ -160,6 +164,13 @@ def take_part(one, title, given, learnt_from, log):
         log(f"{place}: failed, {one.failed.removeprefix(f'{title}: ')}")
     else:
         one.said.append(result)
+
+
+def left_out(stores):
+    """Return what is left out of at least one of several stores of the same data: pairs of a name and a reason."""
+    first, *others = stores
+    pairs = dict(pair for one in others for pair in one.dropped if pair[0] not in dict(first.dropped))
+    return (*first.dropped, *pairs.items())
 
 
 def own_stores(stores, system):

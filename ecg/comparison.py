@@ -108,7 +108,7 @@ def facts_of(data, protocol, hours, systems, store, dropped, failed=""):
     """
     held = f"each of {protocol.folds} folds in turn"
     if protocol.leave_out:
-        held = f"all of {np.unique(store.sources[protocol.own(store.sources)]).item()}"
+        held = f"all of {', '.join(np.unique(store.sources[protocol.own(store.sources)]).tolist())}"
     reasons = [f"{len(names):,}: {reason} ({first_of(names)})" for reason, names in grouped(dropped)]
     made_by = versions() | ({"neurokit2": neurokit_version()} if any(one.peaks for one in systems) else {})
     given = {

@@ -74,14 +74,11 @@ def training_settings(arguments):
 
     Raises ValueError where the system is not known, or has no part that something given is about.
     """
-    from ecg.cleaning import check_classes
-    from ecg.labels import scored_among
     from ecg.recipes import Gate, sized
 
     settings = recipe(arguments.system)
     see_that_there(settings, arguments)
-    for _, classes in arguments.omission:
-        check_classes(classes, scored_among(settings.classes))
+    see_that_told(arguments.omission, [settings])
     sizes = given(width=arguments.width, depth=arguments.depth)
     known = {field.name for field in fields(settings.network)}
     if unknown := sizes.keys() - known:
@@ -121,6 +118,19 @@ def see_that_there(settings, arguments):
     ):
         if asked and not there:
             raise ValueError(f"{settings.system} has nothing that {option} could change")
+
+
+def see_that_told(omissions, systems):
+    """Raise ValueError where sources that omit classes label one that none of the systems tells.
+
+    Takes pairs of a source and its classes, and Settings.
+    """
+    from ecg.cleaning import check_classes
+    from ecg.labels import scored_among
+
+    told = dict.fromkeys(name for one in systems for name in scored_among(one.classes))
+    for _, classes in omissions:
+        check_classes(classes, told)
 
 
 def recipe(name):

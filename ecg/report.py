@@ -104,9 +104,10 @@ def pictures(results):
     if results.peaks:
         yield "peaks", peak_chart(results.peaks)
     cleaned = " with cleaned labels" if results.relabelled else ""
+    known = results.kinds_of_labels[CLEANED]
     where = f"{len(labels):,} recordings of the validation set{cleaned}, of {', '.join(results.scored_on)}"
     for leads in results.searches:
-        answers, known = results.answers(leads), results.kinds_of_labels[CLEANED]
+        answers = results.answers(leads)
         rates = precision_and_recall(known, results.told(leads))
         title = f"{leads} leads: precision and recall of what is answered"
         chart = class_chart(known.sum(axis=0), *rates, title, where, results.names, results.trained)

@@ -168,8 +168,8 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
     facts = dict(zip(FACTS, (*columns, np.cumsum((0, *lengths[:-1])), lengths), strict=True))
     digest.update("\n".join(facts["paths"]).encode(errors="surrogateescape"))
     bits = [np.packbits(facts[name]) for name in ("labels", "as_scored", "beside")]
-    for each_ones in (*bits, facts["persons"], lengths):
-        digest.update(each_ones.tobytes())
+    for array in (*bits, facts["persons"], lengths):
+        digest.update(array.tobytes())
     texts = {"dropped": dropped, "repaired": repaired, "preparation": asdict(preparation)}
     texts = {name: json.dumps(value) for name, value in texts.items()}
     with aside(folder / INDEX) as part:  # last: a store without an index is not a store

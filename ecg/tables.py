@@ -80,7 +80,7 @@ def class_table(results):
     store = results.store
     sources = np.unique(store.sources).tolist()
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
-    labels = results.store.labelled(results.listed, results.labels)
+    labels = store.labelled(results.listed, results.labels)
     counts = np.array([labels[group].sum(axis=0) for group in groups]).T.tolist()
     rows = []
     for column, trained, count in zip(results.listed, results.trained, counts, strict=True):
@@ -155,7 +155,7 @@ def mask_table(results):
     store = results.store
     places = np.argsort(results.columns)
     names = np.array(results.classes)[places].tolist()
-    present = results.store.labelled(results.columns[places], results.labels)
+    present = store.labelled(results.columns[places], results.labels)
     masked = results.masks[:, places] == 0
     groups = {"all": slice(None)} | {source: store.sources == source for source in np.unique(store.sources).tolist()}
     rows = []

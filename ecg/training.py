@@ -124,7 +124,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
         network.optimizer.learning_rate = rate
         order = seed_epoch(network, seed, stage, number)
         try:
-            trained = train_epoch(network, training, settings, order, checkpoint.average, title, budget)
+            trained, whole = train_epoch(network, training, settings, order, checkpoint.average, title, budget)
             latest = network.get_weights()
             network.set_weights(checkpoint.average.value())
             validated, probabilities = check(network, loss, validation, f"{title}, checking", settings.batch, budget)
@@ -140,6 +140,9 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
         shown = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
         log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}{shown} "
             f"{duration(time.monotonic() - start)}")  # fmt: skip
+        if not whole:
+            ended = TIME_OVER
+            break
     log(f"{stage}: {ended}, epoch {max(epoch.epoch for epoch in checkpoint.epochs if epoch.best)} counts")
     network.set_weights(checkpoint.best)
     return checkpoint.epochs, ended
@@ -158,16 +161,16 @@ def end_of(checkpoint, settings, budget):
     """Return why a training is to end where it stands, a text, empty where it is not."""
     if checkpoint.stopping.stop:
         return f"no lower loss in {settings.patience} epochs"
-    if checkpoint.epochs and budget.over:  # first, for the last of all epochs may have been cut short by it
-        return TIME_OVER
-    return f"all {settings.epochs} epochs done" if len(checkpoint.epochs) >= settings.epochs else ""
+    if len(checkpoint.epochs) >= settings.epochs:
+        return f"all {settings.epochs} epochs done"
+    return TIME_OVER if checkpoint.epochs and budget.over else ""
 
 
 def train_epoch(network, examples, settings, generator, average, title, budget):
-    """Take each recording, cut at random, or on few all of them repeatedly; return the mean loss.
+    """Take each recording, cut at random, or on few all of them repeatedly; return the mean loss, and if it was all.
 
-    The weights go into the average as they change. Ends early where the Budget is over. Raises TrainingError where a
-    loss is not a number.
+    The weights go into the average as they change. Ends early, and not all is taken, where the Budget is over. Raises
+    TrainingError where a loss is not a number.
     """
     (apart,) = generator.spawn(1)  # for what is drawn while batches are read, in their order
 
@@ -193,7 +196,7 @@ def train_epoch(network, examples, settings, generator, average, title, budget):
                 average.add(work.weights(), (step - 1) % AVERAGED_EVERY + 1)
             if last:
                 break
-    return float(total / max(weight, 1))
+    return float(total / max(weight, 1)), step == len(plan)
 
 
 def check(network, loss, validation, title, size, budget):

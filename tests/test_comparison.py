@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 from dataclasses import replace
 
@@ -6,9 +7,11 @@ import numpy as np
 import pytest
 from test_measures import made_comparison
 
-from ecg.comparison import recordings, tables, write_comparison
+from ecg.comparison import facts_of, recordings, tables, write_comparison
 from ecg.labels import ABBREVIATIONS, SCORED
 from ecg.measures import ANSWERED, AUPRC, AUROC, MEASURES, OF_CLASSES, OPTIMISED, Comparison, Trial, measure
+from ecg.protocol import Protocol
+from ecg.recipes import SYSTEMS
 from evaluate_model import evaluate_model
 
 FACTS = {"data": "somewhere", "settings that differ": [("setting", "a", "b"), ("loss", "x", "y")]}
@@ -122,3 +125,25 @@ def test_scores_are_those_of_the_challenges_evaluator_for_the_same_answers(store
     _, auroc, auprc, *_, metric = evaluate_model(labels, outputs)
     assert found[ANSWERED][0] == found[OPTIMISED][0] == pytest.approx(metric)
     assert (found[AUROC][0], found[AUPRC][0]) == pytest.approx((auroc, auprc))
+
+
+def test_facts_tell_what_was_held_out_and_what_limits_there_were(store):
+    systems = [replace(SYSTEMS["cai2021"], system="one"), replace(SYSTEMS["xie2022"], system="other")]
+    dropped = [("S0001", "source PTB is not trained on"), ("S0002", "source PTB is not trained on")]
+    facts = facts_of("data", Protocol(tuple(systems), folds=3, epochs=9, width=4), 1.0, systems, store, dropped)
+    assert facts["held out"] == "each of 3 folds in turn" and facts["recordings used"] == len(store)
+    assert facts["recordings left out"] == "2: source PTB is not trained on (S0001, S0002)"
+    assert re.search(r"keras [0-9.]+, .*numpy [0-9.]+", facts["versions"])
+    assert facts["time limit of each system and part"].startswith("1 h")
+    assert facts["epochs of each network at the most"] == 9 and facts["width of networks that have one"] == 4
+    assert not {"failed", "batch at the most", "precision"} & facts.keys()
+    head, *rows = facts["settings that differ"]
+    assert head == ("setting", "one", "other")
+    assert ("network", "SE-ResNet, two fully connected layers", "DCNet, leads as the rows of an image") in rows
+    other = Protocol(tuple(systems), leave_out="georgia", batch=8, precision="bfloat16")
+    facts = facts_of("data", other, 3.0, systems, store, [], "three, fold 1: too large")
+    assert facts["held out"] == "all of Georgia" and facts["batch at the most"] == 8
+    assert facts["recordings left out"] == "none"
+    assert facts["time limit of each system and part"].startswith("3 h")
+    assert (facts["precision"], facts["failed"]) == ("bfloat16", "three, fold 1: too large")
+    assert facts_of("data", Protocol(), None, systems, store, [])["time limit of each system and part"] == "none"

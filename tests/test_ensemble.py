@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecg.batches import Window
-from ecg.ensemble import KIND_OF, KINDS, METHODS, Ensemble, Group, Member, View, among, sees_persons
+from ecg.ensemble import KIND_OF, KINDS, METHODS, Ensemble, Group, Member, View, among, assembled, sees_persons
 from ecg.labels import class_columns
 from ecg.leads import LEAD_SETS, columns_of
 from ecg.recipes import RECIPES
@@ -191,3 +191,12 @@ def test_some_of_the_classes_are_put_where_all_have_them_and_the_others_are_abse
     np.testing.assert_array_equal(wide, [[0.2, 0, 0.1], [0.4, 0, 0.3]])
     with pytest.raises(ValueError, match="not in list"):
         among(np.ones((1, 1)), class_columns(("SB",)), class_columns(("AF",)))
+
+
+def test_rows_that_several_networks_answered_have_their_mean():
+    rng = np.random.default_rng(0)
+    parts = [(np.sort(rng.choice(9, 5, replace=False)), rng.random((5, 3)).astype(np.float32)) for _ in range(4)]
+    found = assembled(9, parts)
+    for row in range(9):
+        said = [answers[rows == row][0] for rows, answers in parts if row in rows]
+        np.testing.assert_allclose(found[row], np.mean(said, axis=0) if said else 0, rtol=1e-6)

@@ -127,10 +127,13 @@ def test_what_is_compared_is_as_flags_say(compared):
     systems = RECIPES["cai2021"], RECIPES["se_resnet_rhythm"]
     many = Protocol(systems, (12, 2), 2, None, 3.0, 7, 8, "bfloat16", 4, 18, 0, 1)
     ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="georgia")
-    main(["compare", "data", "report", "--systems", "xie2022", "--omission", "mine=AF,SB"])
-    xie = RECIPES["xie2022"]
-    omissions = (*xie.cleaning.omissions, Omission(("mine",), ("AF",), relabel=False))
-    own = Protocol((replace(xie, cleaning=replace(xie.cleaning, omissions=omissions)),))
+    main(["compare", "data", "report", "--systems", "xie2022", "se_resnet_rhythm", "--omission", "mine=AF,SB"])
+    own = []
+    for name, told in (("xie2022", ("AF",)), ("se_resnet_rhythm", ("AF", "SB"))):
+        recipe = RECIPES[name]
+        omissions = (*recipe.cleaning.omissions, Omission(("mine",), told, relabel=False))
+        own.append(replace(recipe, cleaning=replace(recipe.cleaning, omissions=omissions)))
+    own = Protocol(tuple(own))
     assert compared == [(Path("data"), Path("report"), each) for each in (Protocol(), many, ablations, own)]
 
 
@@ -139,6 +142,7 @@ def test_what_is_compared_is_as_flags_say(compared):
     [
         ("--systems vgg", "vgg is no system; there are cai2021"),
         ("--omission mine=AF --omission mine=SB", "mine: a source has one habit of a kind"),
+        ("--systems xie2022 se_resnet_rhythm --omission mine=AF,RAD", "RAD: the classes that are trained are NSR, AF"),
         ("--systems cai2021 xie2022 --depth 18", "no network of cai2021, xie2022 has a depth"),
         ("--depth 19", "depth is 19, expected one of 18, 34"),
     ],

@@ -16,7 +16,7 @@ from ecg.headers import RecordError
 from ecg.labels import COLUMN, CPSC_LABELS, class_columns, expand, implied
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
-from ecg.method import Judge, assembled, learn, no_gate, relabel
+from ecg.method import Judge, learn, no_gate, relabel
 from ecg.peaks import StoredPeaks
 from ecg.pipeline import train
 from ecg.plan import parted, split, titles_of
@@ -314,15 +314,6 @@ def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
     np.testing.assert_array_equal(after[untouched], labels[untouched])
     np.testing.assert_array_equal(after, rule.relabelled(labels, sources, made.probabilities))
     assert (after != labels).any()
-
-
-def test_rows_that_several_networks_answered_have_their_mean():
-    rng = np.random.default_rng(0)
-    parts = [(np.sort(rng.choice(9, 5, replace=False)), rng.random((5, 3)).astype(np.float32)) for _ in range(4)]
-    found = assembled(9, parts)
-    for row in range(9):
-        said = [answers[rows == row][0] for rows, answers in parts if row in rows]
-        np.testing.assert_allclose(found[row], np.mean(said, axis=0) if said else 0, rtol=1e-6)
 
 
 def test_a_judge_takes_half_where_thresholds_are_not_searched_and_scores_on_both_labels():

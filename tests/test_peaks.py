@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from ecg import peaks as module
+from ecg.grid import WAVES, Peaks
 from ecg.headers import Header, Lead
 from ecg.heart import draw_beats, draw_patient, potentials
 from ecg.peaks import (
-    WAVES,
     NeuroKitMissing,
-    Peaks,
     StoredPeaks,
     find_peaks,
     recorded_peaks,

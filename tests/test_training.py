@@ -254,7 +254,7 @@ def test_a_loss_is_read_once_the_next_step_is_begun_and_before_the_weights_count
     store = beats_store(16)
     examples = Examples(store, np.arange(16), (0,), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
     settings, average = TrainingSettings(smallest_batch=4, steps=4), WeightAverage(0.0)
-    loss = train_epoch(None, examples, settings, np.random.default_rng(1), average, "trial", Budget(None))
+    loss, whole = train_epoch(None, examples, settings, np.random.default_rng(1), average, "trial", Budget(None))
     assert loss == 2.5
     assert events == ["begin 1", "begin 2", "read 1", "begin 3", "read 2", "read 3", "weights",
                       "begin 4", "read 4", "weights"]  # fmt: skip
@@ -306,7 +306,7 @@ def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small):
     for number in (0, 1, 0):
         network.set_weights(start)
         order = seed_epoch(network, 5, "trial", number)
-        loss = train_epoch(network, examples, settings, order, WeightAverage(0.0), "trial", Budget(None))
+        loss, _ = train_epoch(network, examples, settings, order, WeightAverage(0.0), "trial", Budget(None))
         outcomes.append((loss, network.get_weights()))
     assert outcomes[0][0] == outcomes[2][0] != outcomes[1][0]
     for a, b in zip(outcomes[0][1], outcomes[2][1], strict=True):
@@ -429,10 +429,11 @@ def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypa
     network, epochs, lines, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3), budget=Spent())
     assert sum(steps) == 2 and len(epochs) == 1 and epochs[0].best and ended == "its time is over"
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
-    # Also where that epoch is the last of all.
-    steps.clear()
-    *_, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3, epochs=1), budget=Spent())
-    assert sum(steps) == 2 and ended == "its time is over"
+    # Also where that epoch is the last of all, but not where the time is over after the whole of it.
+    for count, said in ((3, "its time is over"), (2, "all 1 epochs done")):
+        steps.clear()
+        *_, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=count, epochs=1), budget=Spent())
+        assert sum(steps) == 2 and ended == said
 
 
 @pytest.mark.parametrize(
