@@ -169,7 +169,8 @@ def take_part(one, title, given, learnt_from, log):
 def left_out(stores):
     """Return what is left out of at least one of several stores of the same data: pairs of a name and a reason."""
     first, *others = stores
-    pairs = dict(pair for one in others for pair in one.dropped if pair[0] not in dict(first.dropped))
+    told = dict(first.dropped)
+    pairs = dict(pair for one in others for pair in one.dropped if pair[0] not in told)
     return (*first.dropped, *pairs.items())
 
 
