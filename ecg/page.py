@@ -10,7 +10,7 @@ from typing import NamedTuple
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1.5rem 4rem; max-width: 1100px; background: #fff; color: #1c1c24;
+body { margin: 0 auto; padding: 1.5rem 1.5rem 4rem; max-width: 1200px; background: #fff; color: #1c1c24;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .75rem; padding-top: .75rem; border-top: 2px solid #1f5fa8; }
@@ -22,7 +22,7 @@ nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25r
 .wide { overflow-x: auto; margin: 1.25rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; }
-th, td { padding: .3rem .5rem; text-align: right; vertical-align: top; border-bottom: 1px solid #e2e2e8; }
+th, td { padding: .3rem .4rem; text-align: right; vertical-align: top; border-bottom: 1px solid #e2e2e8; }
 th:first-child, .text th, .text td { text-align: left; }
 .text td { overflow-wrap: break-word; min-width: 5.5rem; max-width: 46rem; }
 thead th { border-bottom: 2px solid #8c8c98; vertical-align: bottom; }
