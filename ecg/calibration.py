@@ -11,7 +11,7 @@ from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage
 from ecg.devices import over_all
 from ecg.fitting import answering_part, built, examples_of, joined_loss
-from ecg.labels import TRAINED, class_columns, expand
+from ecg.labels import TRAINED, class_columns, expand, labels_of
 from ecg.method import Judge, staged
 from ecg.plan import GATE, GENERAL, Planned
 from ecg.report import write_report
@@ -74,7 +74,7 @@ def tried(store, peaks, settings, view, leads, group=GENERAL):
     `peaks` are the StoredPeaks, where the network finds them.
     """
     everything, columns = np.arange(len(store)), class_columns(settings.classes)
-    targets = store.labelled(columns).astype(np.float32)
+    targets = labels_of(columns, store.labels, store.beside).astype(np.float32)
     judge = Judge(settings, store.labels, store.labels, store.sources, columns)
     one = Planned("training", leads, group, 0, view)
     split = everything, everything

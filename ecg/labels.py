@@ -141,6 +141,14 @@ def _named(codes, column_of, count):
     return row
 
 
+def labels_of(columns, labels, beside):
+    """Return labels of classes by their columns (see `class_columns`): (N, K) bool.
+
+    Takes those of the scored classes (N, 26), and of those beside them (N, 2).
+    """
+    return np.hstack([labels, beside])[:, columns]
+
+
 def class_columns(names):
     """Return the columns of classes, by their abbreviations, among the 26 scored ones and those beside: (K,)."""
     known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in BESIDE))

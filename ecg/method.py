@@ -8,7 +8,7 @@ import numpy as np
 from ecg.cleaning import FEWEST, Relabelling, label_masks, source_masks
 from ecg.ensemble import Ensemble, Group, assembled, by_groups
 from ecg.fitting import Stage, fitted, member_of, peaks_found
-from ecg.labels import PROXY_SOURCE, class_columns, expand, implied
+from ecg.labels import PROXY_SOURCE, class_columns, expand, implied, labels_of
 from ecg.losses import LOSSES
 from ecg.plan import (
     GATE,
@@ -141,7 +141,7 @@ def learn(stores, peaks, settings, stages, data, log, budget):
     # What some sources lump together or omit is told by networks that learn from the others.
     labelled, columns = implied(store.labels, settings.implies), class_columns(settings.classes)
     labels, relabellings = relabelled(labelled, store.sources, settings, outcome_of, log)
-    targets = store.labelled(columns, labels).astype(np.float32)
+    targets = labels_of(columns, labels, store.beside).astype(np.float32)
     judge = Judge(settings, labels, labelled, store.sources, columns)
     log(f"split: {len(splits[0][0]):,} for training, {len(splits[0][1]):,} for validation, "
         f"{f'{len(splits)} times, ' if settings.folds else ''}"

@@ -13,7 +13,7 @@ from ecg.budget import Budget
 from ecg.bundle import Bundle, model_files, save_bundle
 from ecg.files import LOCK, locked
 from ecg.headers import RecordError
-from ecg.labels import class_columns
+from ecg.labels import class_columns, labels_of
 from ecg.leads import LEAD_SETS
 from ecg.method import learn
 from ecg.peaks import neurokit_version, stored_peaks
@@ -126,7 +126,7 @@ def stores_of(data, folder, settings, log):
             f"{len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")  # fmt: skip
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    if not store.labelled(class_columns(settings.classes)).any():
+    if not labels_of(class_columns(settings.classes), store.labels, store.beside).any():
         raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")
     return stores
 

@@ -7,7 +7,7 @@ import numpy as np
 from ecg.ensemble import View
 from ecg.folds import folds
 from ecg.headers import RecordError
-from ecg.labels import PROXY_SOURCE, class_columns, implied
+from ecg.labels import PROXY_SOURCE, class_columns, implied, labels_of
 from ecg.training import seeds
 
 ROUND_1 = "round 1, {}"
@@ -77,7 +77,7 @@ def split(count, settings, title):
 
 def known_labels(store, settings):
     """Return the labels of a recipe's classes, those that others imply included: (N, K) bool."""
-    return store.labelled(class_columns(settings.classes), implied(store.labels, settings.implies))
+    return labels_of(class_columns(settings.classes), implied(store.labels, settings.implies), store.beside)
 
 
 def parted(targets, settings):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ecg.labels import BESIDE, SCORED, TRAINED_CLASSES, class_columns, spread
+from ecg.labels import BESIDE, SCORED, TRAINED_CLASSES, class_columns, labels_of, spread
 from ecg.rules import Rule
 from ecg.store import Store
 
@@ -62,7 +62,7 @@ class Results:
         """
         rows = self.validation[self.scored]
         kinds = {CLEANED: self.labels, AS_THEY_CAME: self.store.labels}
-        return {name: self.store.labelled(self.listed, labels)[rows] for name, labels in kinds.items()}
+        return {name: labels_of(self.listed, labels, self.store.beside)[rows] for name, labels in kinds.items()}
 
     @property
     def relabelled(self):
@@ -109,7 +109,7 @@ class Results:
 
         (K, K) int, of classes that exclude each other.
         """
-        labels = self.store.labelled(self.columns, self.labels)[self.validation[self.scored]]
+        labels = labels_of(self.columns, self.labels, self.store.beside)[self.validation[self.scored]]
         counts = np.zeros((len(self.columns),) * 2, int)
         np.add.at(counts, (labels.argmax(axis=1), self.likeliest(leads)), labels.any(axis=1))
         return counts

@@ -87,13 +87,6 @@ class Store:
         parts = {name: getattr(self, name)[records] for name in FACTS}
         return replace(self, **parts, dropped=(), repaired=(), digest=fingerprint(self.digest, np.asarray(records)))
 
-    def labelled(self, columns, labels=None):
-        """Return labels of classes by their columns (ecg.labels.class_columns): (N, K) bool.
-
-        Those of the scored ones are taken from other labels (N, 26) where given, as after relabelling.
-        """
-        return np.hstack([self.labels if labels is None else labels, self.beside])[:, columns]
-
     def signal(self, record, columns=slice(None), start=0, length=None, out=None):
         """Return `length` samples from `start` of one recording, or all: (T, leads) float32, mV.
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ecg.labels import ABBREVIATIONS, BESIDE, SCORED, source_of
+from ecg.labels import ABBREVIATIONS, BESIDE, SCORED, labels_of, source_of
 from ecg.review import disagreement_table
 from ecg.scoring import (
     HALF,
@@ -80,7 +80,7 @@ def class_table(results):
     store = results.store
     sources = np.unique(store.sources).tolist()
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
-    labels = store.labelled(results.listed, results.labels)
+    labels = labels_of(results.listed, results.labels, store.beside)
     counts = np.array([labels[group].sum(axis=0) for group in groups]).T.tolist()
     rows = []
     for column, trained, count in zip(results.listed, results.trained, counts, strict=True):
@@ -155,7 +155,7 @@ def mask_table(results):
     store = results.store
     places = np.argsort(results.columns)
     names = np.array(results.classes)[places].tolist()
-    present = store.labelled(results.columns[places], results.labels)
+    present = labels_of(results.columns[places], results.labels, store.beside)
     masked = results.masks[:, places] == 0
     groups = {"all": slice(None)} | {source: store.sources == source for source in np.unique(store.sources).tolist()}
     rows = []

@@ -159,3 +159,11 @@ def test_what_is_implied_is_added_and_the_labels_stay_as_they_are():
     assert [np.flatnonzero(each).tolist() for each in found] == [sorted([lbbb, bbb]), sorted([tinv, tab]), [tab]]
     np.testing.assert_array_equal(row, before)
     np.testing.assert_array_equal(labels.implied(row, ()), row)
+
+
+def test_labels_of_some_classes_are_in_their_order_those_beside_the_scored_ones_too():
+    scored, beside = np.eye(26, dtype=bool), np.eye(26, 2, dtype=bool)
+    columns = labels.class_columns(["STE", "PVC", "AF"])
+    found = labels.labels_of(columns, scored, beside)
+    assert found.argmax(axis=0).tolist() == [1, labels.COLUMN["PVC"], labels.COLUMN["AF"]]
+    assert found.sum() == 3

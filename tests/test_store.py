@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 
 from ecg.headers import RecordError
-from ecg.labels import ABBREVIATIONS, COLUMN, class_columns, encode, encode_as_scored, source_of
+from ecg.labels import ABBREVIATIONS, COLUMN, encode, encode_as_scored, source_of
 from ecg.leads import LEADS
 from ecg.records import read_record
 from ecg.resampling import METHOD, RATE, Preparation
@@ -345,12 +345,3 @@ def test_what_a_header_says_of_a_person_and_beside_the_scored_classes_is_kept(he
     before = store.digest
     path.write_text(path.read_text().replace("Age: 40", "Age: 41"))
     assert build_store(data, tmp_path / "store", jobs=1).digest != before
-
-
-def test_labels_of_some_classes_are_in_their_order_those_beside_the_scored_ones_too(store):
-    columns = class_columns(["STD", "PVC", "AF"])
-    found = store.labelled(columns)
-    np.testing.assert_array_equal(found[:, 0], store.beside[:, 0])
-    np.testing.assert_array_equal(found[:, 1:], store.labels[:, [COLUMN["PVC"], COLUMN["AF"]]])
-    assert found.any(axis=0)[1:].all()
-    np.testing.assert_array_equal(store.labelled(columns, ~store.labels)[:, 1:], ~found[:, 1:])
