@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from ecg.ensemble import View
 from ecg.labels import class_columns, implied
 from ecg.leads import LEADS
 from ecg.memory import Peak
-from ecg.method import Judge, no_gate, staged
+from ecg.method import Judge, gated_where_told, staged
 from ecg.peaks import neurokit_version
 from ecg.pipeline import say
 from ecg.plan import GATE, GENERAL, first_round, known_labels, parted, planned, split
@@ -213,9 +213,7 @@ def networks_of(found, settings, log):
     labels, everything = implied(found.labels, settings.implies), np.arange(len(found.seconds))
     own = known_labels(found, settings)
     splits = parted(own, settings)
-    if settings.gate and (lacking := no_gate(settings.gate, found.sources, splits)):
-        log(f"{settings.gate.source} is not told from the others: {lacking}")
-        settings = replace(settings, gate=None)
+    settings = gated_where_told(settings, found.sources, splits, log)
     seen = settings.training, settings.views[0], settings.leads_of(12)
     for rule in settings.cleaning.rules:
         lessons = rule.lessons(labels, found.sources, rule.misleading(settings.cleaning))
