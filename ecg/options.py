@@ -113,7 +113,7 @@ def see_that_there(settings, arguments):
     for option, asked, there in (
         ("--no-masks", arguments.no_masks, cleaning.masks),
         ("--no-relabel-flutter", arguments.no_relabel_flutter, any(rule.relabel for rule in cleaning.lumpings)),
-        ("--no-relabel-cpsc", arguments.no_relabel_cpsc, any(rule.relabel for rule in cleaning.omissions)),
+        ("--no-relabel-cpsc", arguments.no_relabel_cpsc, adds_labels(settings)),
         ("--resamples", arguments.resamples is not None, settings.thresholds != HALVES),
     ):
         if asked and not there:
