@@ -1,11 +1,14 @@
 """Files read whole or not at all, files and folders never there by half, a folder that one process works in."""
 
 import fcntl
+import json
 import os
 import shutil
 import stat
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 LOCK = "lock"
 LONGEST_NAME = 60  # characters that a name written aside has of that it is to get, for that may be as long as names can
@@ -64,6 +67,29 @@ def checked_size(path, most, error):
     if state.st_size > most:
         raise error(f"{name}: {state.st_size:,} bytes, expected {most:,} or fewer")
     return state.st_size
+
+
+def to_json(value: object, **options: object) -> str:
+    """Return a value as JSON text, with plain numbers for those of numpy.
+
+    What numpy counts, such as `count_nonzero`, may be a numpy integer, which `json.dumps` refuses. All JSON of this
+    package is written here.
+
+    Args:
+        value: What JSON can hold, and numpy scalars and arrays in it.
+        **options: Those of `json.dumps`.
+
+    Raises:
+        TypeError: Something else is in it.
+        ValueError: `allow_nan=False` was given, and a number is not finite.
+    """
+    return json.dumps(value, default=_plain, **options)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r:.100}")
 
 
 def save_figure(figure, path, **options):

@@ -1,7 +1,6 @@
 """What a training came to, for a reader: tables as JSON and CSV, pictures as PNG, the gist in lines of text."""
 
 import csv
-import json
 import math
 import platform
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg.charts import class_chart, confusion_chart, confusion_matrix_chart, learning_curves, peak_chart
-from ecg.files import aside, save_figure
+from ecg.files import aside, save_figure, to_json
 from ecg.labels import ABBREVIATIONS, SCORED
 from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
 from ecg.results import AS_THEY_CAME, CLEANED
@@ -52,6 +51,7 @@ def write_tables(folder, named):
 
 def _known(value):
     """Return a value as it is written: a float to six digits, None (an empty cell, null) where it is NaN."""
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float):
         return None if math.isnan(value) else float(f"{value:.6g}")
     return value
@@ -65,12 +65,12 @@ def _objects(rows):
 def _json(values):
     """Return the text of an object, a line for each of its values, or for each row of those that are tables."""
     texts = {
-        name: "[" + ",".join(f"\n  {json.dumps(row, allow_nan=False)}" for row in value) + "\n ]"
+        name: "[" + ",".join(f"\n  {to_json(row, allow_nan=False)}" for row in value) + "\n ]"
         if isinstance(value, list) and value and isinstance(value[0], dict)
-        else json.dumps(value, allow_nan=False)
+        else to_json(value, allow_nan=False)
         for name, value in values.items()
     }
-    return "{" + ",".join(f"\n {json.dumps(name)}: {text}" for name, text in texts.items()) + "\n}\n"
+    return "{" + ",".join(f"\n {to_json(name)}: {text}" for name, text in texts.items()) + "\n}\n"
 
 
 def summary(results, settings):

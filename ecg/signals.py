@@ -243,7 +243,7 @@ def _mended(integers, lead, mended):
     signal = (integers.astype(np.float64) - lead.baseline) / lead.per_millivolt
     faults = _faults(signal, integers == lead.invalid)
     for kind, places in faults.items():
-        if count := np.count_nonzero(places):
+        if count := int(np.count_nonzero(places)):
             mended[kind][lead.name] = count
     signal = mend(signal, ~np.any(list(faults.values()), axis=0))
     return signal - signal.mean()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.files import aside
+from ecg.files import aside, to_json
 from ecg.headers import Header, RecordError, read_header
 from ecg.labels import DISCARDED_SOURCES, encode, encode_as_scored, encode_beside, source_of
 from ecg.leads import LEADS
@@ -164,7 +164,7 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
     for array in (*bits, facts["persons"], lengths):
         digest.update(array.tobytes())
     texts = {"dropped": dropped, "repaired": repaired, "preparation": asdict(preparation)}
-    texts = {name: json.dumps(value) for name, value in texts.items()}
+    texts = {name: to_json(value) for name, value in texts.items()}
     with aside(folder / INDEX) as part:  # last: a store without an index is not a store
         np.savez(part, **facts, **texts, origin=origin, digest=digest.hexdigest())
     return open_store(folder)

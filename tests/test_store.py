@@ -13,7 +13,7 @@ from ecg.labels import ABBREVIATIONS, COLUMN, encode, encode_as_scored, source_o
 from ecg.leads import LEADS
 from ecg.records import read_record
 from ecg.resampling import METHOD, RATE, Preparation
-from ecg.signals import LONGEST, Repair, preprocess
+from ecg.signals import FLAT, INVALID_VALUE, LONGEST, SPIKE, preprocess
 from ecg.store import INDEX, SIGNALS, build_store, load, open_store, prepared
 
 
@@ -221,15 +221,21 @@ def test_a_store_that_was_cut_off_is_no_store(headers, tmp_path, monkeypatch, mo
     assert len(build_store(data, tmp_path / "store", jobs=1)) == 4
 
 
-def test_what_was_mended_is_kept(headers, tmp_path, monkeypatch):
-    data = copied(headers, tmp_path / "data", 2)
-    repairs = (Repair("beyond 20 mV", ("I", "V2"), 17), Repair("flat lead", ("V6",), 1))
-    monkeypatch.setattr(
-        "ecg.store.preprocess", lambda *given, **named: preprocess(*given, **named)._replace(repairs=repairs)
-    )
+def test_repairs_come_back_from_the_store_as_preprocess_gave_them(headers, tmp_path):
+    data = copied(headers, tmp_path / "data", 3)
+    paths = sorted(data.glob("*.hea"))
+    for path, damage in zip(paths, ({(1, 9): -32768}, {(0, 0): 32000, (7, 40): -32000}, {}), strict=True):
+        recording = read_record(path)[1].copy()
+        for index, value in damage.items():
+            recording[index] = value
+        recording[5] = 3 if not damage else recording[5]
+        scipy.io.savemat(path.with_suffix(".mat"), {"val": recording}, format="4")
     store = build_store(data, tmp_path / "store", jobs=1)
-    assert store.repaired == tuple((name, repair) for name in store.names.tolist() for repair in repairs)
-    assert open_store(tmp_path / "store").repaired == store.repaired
+    expected = [(path.stem, repair) for path in paths
+                for repair in preprocess(*read_record(path), LEADS).repairs]  # fmt: skip
+    kinds = [(INVALID_VALUE, ("II",), 1), (SPIKE, ("I", "V2"), 2), (FLAT, ("aVF",), 1)]
+    assert [tuple(repair) for _, repair in expected] == kinds
+    assert store.repaired == tuple(expected) and open_store(tmp_path / "store").repaired == store.repaired
 
 
 def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
