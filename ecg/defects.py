@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.labels import DISCARDED_SOURCES, code_of, encode, source_of, standing
+from ecg.labels import DISCARDED_SOURCES, UNDIAGNOSED, code_of, encode, source_of, standing
 from ecg.leads import LEADS, combination
-from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED
-from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, SPIKE
-from ecg.store import SHORTEST, prepared
+from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD
+from ecg.signals import COMPUTED, FLAT, GAIN, GAIN_ZERO, INVALID_VALUE, LONGEST, NOT_FINITE, REJECTED, SHORTEST, SPIKE
+from ecg.store import prepared
 
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.
 HEADER = "header cannot be read"
@@ -38,12 +38,10 @@ COPY = "same signal"
 SAME_NAME = "same name"
 HINDRANCES = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
 OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
-REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, GAIN, COMPUTED, FLAT, *OF_SAMPLES)
+REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, UNREAD, GAIN, GAIN_ZERO, REJECTED, COMPUTED, FLAT, *OF_SAMPLES)
 HINTS = (LONG, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
          LEAD_NAME, COPY, SAME_NAME)  # fmt: skip
 KINDS = (*HINDRANCES, DISCARDED, *REPAIRS, *HINTS)
-
-UNDIAGNOSED = ("unknown", "nan")  # words for no diagnosis, in any case
 
 
 class Recording(NamedTuple):

@@ -22,7 +22,7 @@ from ecg.reasons import printable
 from ecg.recipes import Settings
 from ecg.records import find_records
 from ecg.report import FOLDER as REPORT
-from ecg.report import summary_lines, write_report
+from ecg.report import diagnosis_lines, summary_lines, write_report
 from ecg.resampling import METHOD
 from ecg.stages import claim, claimed, differences, fingerprint
 from ecg.store import build_store
@@ -124,6 +124,8 @@ def stores_of(data, folder, settings, log):
         store = stores[preparation] = build_store(data, place, settings.jobs, preparation)
         log(f"{len(store):,} recordings stored{f' at {preparation.rate} Hz' if preparation != METHOD else ''}, "
             f"{len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")  # fmt: skip
+    for line in diagnosis_lines(store):
+        log(line)
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
     if not labels_of(class_columns(settings.classes), store.labels, store.beside).any():

@@ -4,18 +4,23 @@ import errno
 import math
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ecg.files import checked_size, read_bytes
-from ecg.headers import RecordError, read_header
+from ecg.headers import Header, Lead, RecordError, read_header
+from ecg.leads import LEADS
 from ecg.matlab import MOST_BYTES, NUMERIC, MatlabError, matrices
 
 KEY = "val"  # the Challenge's name of the matrix
 TRANSPOSED, OTHER_KEY, OTHER_FILE = "transposed", f"matrix not called {KEY}", "file not called as in the header"
+UNREAD = "unneeded lead not read"
+HEADER = ".hea"  # extension of a header, in any case
 SHOWN = 5  # matrices that a message names
 
 # Bytes of a sample in the formats of WFDB; in the compressed ones, FLAC, that depends on the samples.
@@ -90,21 +95,72 @@ def read_stored(path, header):
     """Read the integers of a header and its path, and tell what was odd about their file: a Stored.
 
     A file named *.mat is read as the Challenge's: its matrix `val`, or else the only one that fits the header, either
-    as it is or transposed. All others are read by wfdb. Raises SignalError.
+    as it is or transposed. All others are read by wfdb. File names may differ from the header's in the case of their
+    extension. A file that cannot be read and holds no standard lead is not needed: its leads get the integer for no
+    value. Raises SignalError.
     """
-    path, names = Path(path), tuple(dict.fromkeys(lead.file for lead in header.leads))
-    files = [path.parent / name for name in names]
-    if not os.path.exists(files[0]) and os.path.exists(path.with_suffix(".mat")):
-        stored = _read_mat(path, path.with_suffix(".mat"), header)  # a record whose files were renamed together
+    path = Path(path)
+    try:
+        return _read_files(path, header)
+    except SignalError:
+        files = _needed_files(header)
+        rows = [row for row, lead in enumerate(header.leads) if lead.file in files]
+        if len(rows) == len(header.leads):
+            raise
+    stored = _read_files(path, replace(header, leads=tuple(header.leads[row] for row in rows)))
+    recording = np.zeros((len(header.leads), stored.integers.shape[1]), stored.integers.dtype)
+    recording[rows] = stored.integers
+    for row, lead in enumerate(header.leads):
+        if lead.file not in files:
+            recording[row] = _no_value(lead, recording.dtype)
+    return Stored(recording, (*stored.oddities, UNREAD))
+
+
+def _no_value(lead: Lead, dtype: np.dtype) -> float:
+    """Return the number of this type that says that a lead has no value, or 0 where there is none."""
+    if dtype.kind == "f":
+        return math.nan
+    fits = lead.invalid is not None and np.iinfo(dtype).min <= lead.invalid
+    return lead.invalid if fits else 0
+
+
+def _needed_files(header: Header) -> set[str]:
+    """Return the files of the standard leads, or of all leads where none is a standard one."""
+    return {lead.file for lead in header.leads if lead.name in LEADS} or {lead.file for lead in header.leads}
+
+
+def _read_files(path: Path, header: Header) -> Stored:
+    """Read the files of all leads of a header."""
+    names = tuple(dict.fromkeys(lead.file for lead in header.leads))
+    files = [resolve_case(path.parent / name) for name in names]
+    own = resolve_case(path.with_suffix(".mat"))
+    if not os.path.exists(files[0]) and os.path.exists(own):
+        stored = _read_mat(path, own, header)  # a record whose files were renamed together
         return Stored(stored.integers, (OTHER_FILE, *stored.oddities))
     for file in files:
         if not os.path.lexists(file):
             raise SignalError(f"{file.name}: no such file beside {path.name}, which names it")
     if not any(file.suffix.lower() == ".mat" for file in files):
-        return Stored(_read_wfdb(path, files, header), ())
+        found = dict(zip(names, files, strict=True))
+        leads = tuple(lead._replace(file=found[lead.file].name) for lead in header.leads)
+        return Stored(_read_wfdb(path, files, replace(header, leads=leads)), ())
     if len(files) > 1:
         raise SignalError(f"{path.name}: leads in {names[0]} and {names[1]}, expected all of them in one .mat file")
     return _read_mat(path, files[0], header)
+
+
+def is_header(name: str) -> bool:
+    """Return whether a file of this name is a recording's header: `.hea` in any case, not hidden."""
+    return name[-4:].lower() == HEADER and not name.startswith(".")
+
+
+def resolve_case(path: Path) -> Path:
+    """Return the file whose name differs from this one in the case of its extension alone, or the path as it is."""
+    if os.path.lexists(path):
+        return path
+    cases = product(*({letter.lower(), letter.upper()} for letter in path.suffix))
+    candidates = (path.with_suffix("".join(letters)) for letters in cases) if len(path.suffix) <= 4 else ()
+    return next((candidate for candidate in candidates if os.path.lexists(candidate)), path)
 
 
 def read_matrix(path, key=KEY):

@@ -16,6 +16,7 @@ from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
 from ecg.results import AS_THEY_CAME, CLEANED
 from ecg.review import draw_disagreements
 from ecg.scoring import HALF, load_weights
+from ecg.store import Store
 from ecg.tables import precision_and_recall, tables
 
 FOLDER = "report"
@@ -85,6 +86,7 @@ def summary(results, settings):
             "training": len(results.training),
             "validation": len(results.validation),
             "scored": int(results.scored.sum()),
+            "without a known diagnosis": int(store.undiagnosed.sum()),
         },
         "scored on": results.scored_on,
     }
@@ -129,7 +131,7 @@ def summary_lines(results):
     told = tables(results)
     parts = (
         _source_lines(told["sources"]),
-        _dropped_lines(told["dropped"]) + _repaired_lines(_objects(told["repaired"])),
+        _dropped_lines(told["dropped"]) + _repaired_lines(_objects(told["repaired"])) + diagnosis_lines(results.store),
         [line for relabelling in results.relabellings for line in wrapped(relabelling_line(relabelling))],
         _class_lines(_objects(told["classes"]), _objects(told["masks"]), told.get("thresholds", [("class",)])),
         _disagreement_lines(_objects(told["disagreements"])),
@@ -158,6 +160,18 @@ def _repaired_lines(repaired):
     lines = []
     for kind, names in sorted(kinds.items(), key=lambda group: -len(group[1])):
         lines += wrapped(f"{len(names):,} mended: {kind} ({first_of(names)})")
+    return lines
+
+
+def diagnosis_lines(store: Store) -> list[str]:
+    """Return lines that count the recordings without a known diagnosis and the unknown codes, if there are any."""
+    lines = []
+    if count := int(store.undiagnosed.sum()):
+        names = first_of(store.names[store.undiagnosed].tolist())
+        lines += wrapped(f"{count:,} without a diagnosis that the Challenge knows ({names})")
+    if store.unknown_codes:
+        codes = [f"{code} in {number:,}" for code, number in store.unknown_codes]
+        lines += wrapped(f"{len(codes):,} unknown codes: {first_of(codes)}")
     return lines
 
 

@@ -80,8 +80,8 @@ def test_leaves_out_what_cannot_be_used_and_says_why(headers, tmp_path):
     broken[2].with_suffix(".mat").write_bytes(b"")
     broken[3].write_text(broken[3].read_text().replace(" V6", " V9"))
     store = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
-    assert list(store.names) == [path.stem for path in chosen[4:]]
-    reasons = dict(store.dropped)
+    assert list(store.names) == [f"nested/{path.stem}" for path in chosen[4:]]
+    reasons = {name.removeprefix("nested/"): reason for name, reason in store.dropped}
     assert set(reasons) == {path.stem for path in chosen[:4]}
     assert "line 1" in reasons[chosen[1].stem] and "no lead V6" in reasons[chosen[3].stem]
     assert all(path.stem in reasons[path.stem] for path in chosen[:4])
@@ -133,7 +133,7 @@ def test_cuts_what_is_longer_than_the_longest(tmp_path):
         )
     store = build_store(data, tmp_path / "store", jobs=1)
     assert list(store.lengths) == [LONGEST * RATE]
-    assert store.dropped == (("LONG2", "0.50 s is shorter than 1 s"),)
+    assert store.dropped == (("LONG2", "LONG2: 0.50 s is shorter than 1 s"),)
 
 
 def test_errors_where_there_is_nothing(tmp_path):
