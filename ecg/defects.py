@@ -17,7 +17,7 @@ from ecg.store import prepared
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.
 HEADER = "header cannot be read"
 SIGNAL = "signal cannot be read"
-UNLISTED = "folder cannot be read"
+UNLISTED = "file or folder not read"
 MISSING = "lead missing"
 SHORT = "shorter than a second"
 UNUSABLE = "signal cannot be used"

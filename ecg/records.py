@@ -1,18 +1,18 @@
 """Find and read WFDB records: a header NAME.hea and the file of integers it speaks of."""
 
-import errno
 import math
 import os
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from ecg.files import checked_size, read_bytes
+from ecg.folders import walk_files
 from ecg.headers import Header, Lead, RecordError, read_header
 from ecg.leads import LEADS
 from ecg.matlab import MOST_BYTES, NUMERIC, MatlabError, matrices
@@ -44,31 +44,63 @@ class Stored(NamedTuple):
     oddities: tuple[str, ...]
 
 
-def find_records(folder, unlisted=None):
-    """Return the headers in a folder or nested below it: sorted paths, none with a name that begins with a dot.
+def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | None = None) -> list[Path]:
+    """Find the headers in a folder and nested below it.
 
-    Folders below that cannot be listed are passed over, and folders are no headers whatever they are called:
-    `unlisted`, a list, takes pairs of the place of each and the reason. Raises OSError where the folder itself cannot
-    be listed.
+    A header is a file named *.hea, in any case; hidden files and folders are not looked at. Links to folders are
+    followed (ecg.folders).
+
+    Args:
+        folder: The data folder.
+        excluded: A list that takes pairs of a path below the folder and the reason why it is not read: folders that
+            cannot be listed, links that lead nowhere, a second header of one recording, and signals without a header.
+
+    Returns:
+        Paths of the headers, sorted.
+
+    Raises:
+        OSError: The folder itself cannot be listed.
     """
-    found, failures = [], []
-    for place, folders, files in os.walk(folder, onerror=failures.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        failures += [IsADirectoryError(errno.EISDIR, "a folder, expected a header", os.path.join(place, name))
-                     for name in folders if name.endswith(".hea")]  # fmt: skip
-        found += [os.path.join(place, name) for name in files if name.endswith(".hea") and not name.startswith(".")]
-    if failures and Path(failures[0].filename) == Path(folder):
-        raise failures[0]
-    if unlisted is not None:
-        unlisted += [
-            (f"{Path(error.filename).relative_to(folder)}/", f"cannot be read: {error.strerror}") for error in failures
-        ]
-    return [Path(path) for path in sorted(found)]
+    files, errors = walk_files(folder)
+    headers: dict[str, str] = {}
+    others = []
+    for file in files:
+        if is_header(PurePosixPath(file).name):
+            recording = file[: -len(HEADER)]
+            if recording in headers and not file.endswith(HEADER):
+                others.append((file, f"the header of this recording is {headers[recording]}"))
+            else:
+                if recording in headers:
+                    others.append((headers[recording], f"the header of this recording is {file}"))
+                headers[recording] = file
+    if excluded is not None:
+        for error in errors:
+            path = Path(error.filename).relative_to(folder).as_posix()
+            if isinstance(error, FileNotFoundError):
+                excluded.append((path, "a link that leads nowhere"))
+            else:
+                excluded.append((f"{path}/", f"cannot be read: {error.strerror}"))
+        excluded += [*others, *_signals_without_header(files, headers)]
+    return [Path(folder, file) for file in sorted(headers.values())]
 
 
-def some_records(folder, unlisted=None):
+def _signals_without_header(files: list[str], headers: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the .mat files that have no header of their name, each with the reason.
+
+    A header without a .mat file of its name may name any file of its folder, where none is reported then.
+    """
+    signals = {file[:-4]: file for file in files if file[-4:].lower() == ".mat"}
+    unknown = {file.rpartition("/")[0] for recording, file in headers.items() if recording not in signals}
+    return [
+        (file, "no header of this name")
+        for recording, file in signals.items()
+        if recording not in headers and file.rpartition("/")[0] not in unknown
+    ]
+
+
+def some_records(folder, excluded=None):
     """Return what find_records does; FileNotFoundError where that is nothing."""
-    paths = find_records(folder, unlisted)
+    paths = find_records(folder, excluded)
     if not paths:
         raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it")
     return paths

@@ -148,8 +148,8 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
     `folder` already and holds the same files, of the same size and time, is returned as it is. Raises FileNotFoundError
     where `data` holds no header at all, and RecordError where no recording could be used.
     """
-    unlisted = []
-    paths = some_records(data, unlisted)
+    excluded = []
+    paths = some_records(data, excluded)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     origin = origin_of(paths, preparation)
@@ -157,7 +157,7 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
         return open_store(folder, origin)
     except DAMAGED:
         (folder / INDEX).unlink(missing_ok=True)  # first: signals without an index are not a store
-    kept, dropped, repaired, unknown_codes, digest = [], unlisted, [], Counter(), hashlib.sha256()
+    kept, dropped, repaired, unknown_codes, digest = [], excluded, [], Counter(), hashlib.sha256()
     with (
         aside(folder / SIGNALS) as part,
         open(part, "wb") as file,
