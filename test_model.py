@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
             if reason:
                 failed += 1
                 _, unwritten = call_safely(save_outputs, output_file, header.stem, (), (), ())
-                reason += f"; no empty output either: {unwritten}" if unwritten else ""
+                reason += f"; no empty output either: {unwritten}" if unwritten not in (None, reason) else ""
                 report(f"{path.as_posix()}: {reason}", CLEAR if progress.terminal else "")
             progress.advance()
     print(f"{len(headers) - failed:,} of {len(headers):,} recordings predicted, {failed:,} failed")
