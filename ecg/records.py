@@ -80,22 +80,38 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
                 excluded.append((path, "a link that leads nowhere"))
             else:
                 excluded.append((f"{path}/", f"cannot be read: {error.strerror}"))
-        excluded += [*others, *_signals_without_header(files, headers)]
+        excluded += others
+        excluded += [(file, "no header names it") for file in _find_unread_signals(folder, files, headers)]
     return [Path(folder, file) for file in sorted(headers.values())]
 
 
-def _signals_without_header(files: list[str], headers: dict[str, str]) -> list[tuple[str, str]]:
-    """Return the .mat files that have no header of their name, each with the reason.
+def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: dict[str, str]) -> list[str]:
+    """Find the .mat files that no header names.
 
-    A header without a .mat file of its name may name any file of its folder, where none is reported then.
+    A header may name another file than that of its own name. Headers that lack one are read for this, but only in
+    folders where a .mat file lacks a header.
+
+    Args:
+        folder: The data folder.
+        files: All files below it.
+        headers: The header of each recording, by its path without extension.
+
+    Returns:
+        The paths of the .mat files below the folder, in their order.
     """
     signals = {file[:-4]: file for file in files if file[-4:].lower() == ".mat"}
-    unknown = {file.rpartition("/")[0] for recording, file in headers.items() if recording not in signals}
-    return [
-        (file, "no header of this name")
-        for recording, file in signals.items()
-        if recording not in headers and file.rpartition("/")[0] not in unknown
-    ]
+    unread = [file for recording, file in signals.items() if recording not in headers]
+    folders = {file.rpartition("/")[0] for file in unread}
+    named = set()
+    for recording, header in headers.items():
+        parent = header.rpartition("/")[0]
+        if recording not in signals and parent in folders:
+            try:
+                leads = read_header(Path(folder, header)).leads
+            except RecordError:
+                continue
+            named |= {f"{parent}/{lead.file}".lstrip("/").casefold() for lead in leads}
+    return [file for file in unread if file.casefold() not in named]
 
 
 def some_records(folder, excluded=None):

@@ -211,9 +211,12 @@ def _choose_leads(header: Header, recording: np.ndarray, leads: tuple[str, ...])
     used = tuple(dict.fromkeys([*names, *(name for way in ways for name in way)]))
     for kind, counts in faults_of_others.items():
         faults[kind] |= {name: count for name, count in counts.items() if name in used}
-    chosen = [sum(weight * signals[name] for name, weight in way.items()) for way in ways]
+    chosen = np.zeros((len(leads), recording.shape[1]), np.float32)
+    for row, way in zip(chosen, ways, strict=True):
+        for name, weight in way.items():
+            row += weight * signals[name]
     computed = tuple(lead for lead, way in zip(leads, ways, strict=True) if lead not in way)
-    return _ChosenLeads(np.array(chosen, np.float32), used, computed, tuple(rejected), faults)
+    return _ChosenLeads(chosen, used, computed, tuple(rejected), faults)
 
 
 def _is_voltage(lead: Lead) -> bool:

@@ -175,7 +175,7 @@ def test_nested_recordings_are_mirrored_in_the_outputs(team, script, capsys, tmp
     assert script("test_model.py", tmp_path / "model", data, tmp_path / "outputs") == 0
     output = capsys.readouterr()
     assert output.out == "4 of 4 recordings predicted, 0 failed\n"
-    assert output.err == "nowhere: a link that leads nowhere\np001/alone.mat: no header of this name\n"
+    assert output.err == "nowhere: a link that leads nowhere\np001/alone.mat: no header names it\n"
     files = sorted(path.relative_to(tmp_path / "outputs").as_posix() for path in (tmp_path / "outputs").rglob("*.csv"))
     assert files == ["ecg.csv", "georgia/linked.csv", "p001/ecg.csv", "p002/first/ecg.csv"]
     assert all((tmp_path / "outputs" / file).read_text().splitlines()[2] == "1,0" for file in files)

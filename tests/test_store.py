@@ -351,3 +351,31 @@ def test_what_a_header_says_of_a_person_and_beside_the_scored_classes_is_kept(he
     before = store.digest
     path.write_text(path.read_text().replace("Age: 40", "Age: 41"))
     assert build_store(data, tmp_path / "store", jobs=1).digest != before
+
+
+def test_nested_recordings_of_one_name_are_told_apart(headers, tmp_path):
+    data = tmp_path / "data"
+    chosen = [path for path in headers if path.stem.startswith("HR")][:3]
+    for number, path in enumerate(chosen, 1):
+        folder = data / f"p00{number}"
+        folder.mkdir(parents=True)
+        recording = read_record(path)[1].copy()
+        recording[0, 5] = -32768
+        (folder / "ecg.hea").write_text(path.read_text().replace(f"{path.stem}.mat", "ecg.mat"))
+        scipy.io.savemat(folder / "ecg.mat", {"val": recording if number < 3 else recording[:3]}, format="4")
+    store = build_store(data, tmp_path / "store", jobs=1)
+    assert store.names.tolist() == ["p001/ecg", "p002/ecg"] and [name for name, _ in store.dropped] == ["p003/ecg"]
+    assert [name for name, repair in store.repaired if repair.kind == INVALID_VALUE] == ["p001/ecg", "p002/ecg"]
+
+
+def test_diagnoses_that_the_challenge_does_not_know_are_counted(headers, tmp_path):
+    data = copied(headers, tmp_path / "data", 5)
+    lines = ("251238007,6180003", "59118001;251238007", "Unknown", "", "164934002 426783006")
+    for path, line in zip(sorted(data.glob("*.hea")), lines, strict=True):
+        path.write_text(re.sub("Dx:.*", f"Dx: {line}", path.read_text()))
+    store = build_store(data, tmp_path / "store", jobs=1)
+    assert store.undiagnosed.tolist() == [True, False, True, True, False]
+    assert store.unknown_codes == (("251238007", 2), ("6180003", 1))
+    assert store.labels.sum(axis=1).tolist() == [0, 1, 0, 0, 2]
+    assert store.as_scored.sum(axis=1).tolist() == [0, 0, 0, 0, 0]  # the evaluator splits at commas alone
+    assert store.of(np.array([1])).unknown_codes == ()
