@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ecg.console import describe_error, read_arguments
+from ecg.console import describe_error, interruptible, read_arguments
 from ecg.headers import RecordError, parse_header, read_header, read_header_text
 from ecg.leads import describe_missing_leads, lead_sets
 from ecg.progress import Progress
@@ -18,7 +18,7 @@ from ecg.records import find_records, read_stored
 from helper_code import save_outputs, sort_leads
 from team_code import load_model, run_model
 
-USAGE = "python test_model.py MODEL DATA OUTPUTS"
+USAGE = "usage: python test_model.py MODEL DATA OUTPUTS"
 EXPLANATION = """Predict every recording in the folder DATA and nested below it, with the models in the folder MODEL.
 For DATA/NAME.hea it writes OUTPUTS/NAME.csv."""
 # Faults of a disk or a folder that the next recording meets, too.
@@ -145,4 +145,5 @@ def call_safely(function: Callable, *arguments: object) -> tuple[object, str | N
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with interruptible():
+        main(sys.argv[1:])
