@@ -65,7 +65,7 @@ def _compared(recordings):
     """
     groups = {COPY: {}, SAME_NAME: {}}
     for one in recordings:
-        groups[SAME_NAME].setdefault(one.name, []).append(one)
+        groups[SAME_NAME].setdefault(Path(one.path).stem, []).append(one)
         if one.digest:
             groups[COPY].setdefault(one.digest, []).append(one)
     added = {one.path: [] for one in recordings}

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -66,8 +66,8 @@ class Recording(NamedTuple):
 
     @property
     def name(self):
-        """Return the record's name, by which a training knows it."""
-        return Path(self.path).stem
+        """Return what tells the record from others: its header's path without the extension."""
+        return str(PurePosixPath(self.path).with_suffix(""))
 
 
 def examine(data, path):

@@ -235,9 +235,9 @@ def draw_disagreements(folder, found, thresholds, log=print, outputs=None):
                 figure = draw_record(header, recording, 0.0, one.probabilities, thresholds[rank - 1],
                                      caption(one, header), one.column, outputs=outputs[rank - 1])  # fmt: skip
             except (RecordError, OSError) as error:
-                failures.append(f"{one.path.stem} cannot be drawn: {' '.join(str(error).split())}")
+                failures.append(f"{one.name} cannot be drawn: {' '.join(str(error).split())}")
             else:
-                name = one.path.stem[:LONGEST_NAME]
+                name = one.name.replace("/", "_")[:LONGEST_NAME]
                 save_figure(figure, Path(folder) / f"{rank:0{digits}}_{name}_{ABBREVIATIONS[one.column]}.png")
             progress.advance()
     for line in failures:
