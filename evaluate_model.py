@@ -149,8 +149,16 @@ def load_answers(files, columns, classes):
         rows, answers, scores = map(list, zip(*group, strict=True))
         shared = shared_codes(codes, columns, classes)
         outputs[rows] = once_each(partial(answered, shared=shared), answers)
-        means[rows] = np.einsum("nk,kc->nc", numbers(scores, len(shared)), shared) / np.maximum(shared.sum(axis=0), 1)
+        values = numbers(scores, len(shared))
+        for column in np.flatnonzero(shared.any(axis=0)):
+            means[rows, column] = mean_of_rows(np.take(values, np.flatnonzero(shared[:, column]), axis=1))
     return outputs, means
+
+
+def mean_of_rows(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each row of an array (N, K) in C order, to the bit what np.mean gives for the row alone."""
+    with np.errstate(over="ignore"):
+        return values[:, 0] if values.shape[1] == 1 else values.mean(axis=1)
 
 
 def shared_codes(codes, columns, classes):
