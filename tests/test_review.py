@@ -272,7 +272,7 @@ def test_the_first_disagreements_are_drawn_under_rank_record_and_class(model, tm
     model.told["E00001"] = {"AF": 0.02, "RBBB": 0.99, "NSR": 0.05}
     assert review(model, tmp_path / "data", tmp_path / "out", pictures=4) == 6
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
-        "01_a_E00001_RBBB.png", "02_E00001_RBBB.png", "03_E00001_AF.png", "04_E00001_AF.png"]  # fmt: skip
+        "01_a_E00001_RBBB.png", "02_b_E00001_RBBB.png", "03_a_E00001_AF.png", "04_b_E00001_AF.png"]  # fmt: skip
     assert [row[:2] for row in found(tmp_path / "out")] == [
         (f"{folder}/E00001", name) for name in ("RBBB", "AF", "NSR") for folder in ("a", "b")]  # fmt: skip
     assert [page["asked"] for page in drawn] == [COLUMN["RBBB"]] * 2 + [COLUMN["AF"]] * 2
