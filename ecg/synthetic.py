@@ -5,7 +5,6 @@ header dialects, mains hum and habits of labelling. The defects of the real data
 ``ecg.synthetic_defects``.
 """
 
-import math
 import struct
 from contextlib import closing
 from functools import partial
@@ -16,6 +15,7 @@ import numpy as np
 
 from ecg import heart, labels
 from ecg.leads import LEADS
+from ecg.limits import check_limits
 from ecg.parallel import each
 from ecg.synthetic_defects import HeaderFields, damage_header, damage_samples, draw_defects, shape_of
 
@@ -60,7 +60,6 @@ DIALECTS = (  # the Challenge's own files, and the same on PhysioNet
     ("{name} {leads} {frequency} {samples} 12-May-2020 12:33:59", "16+24 1000/mV", "#", ("Rx", "Hx", "Sx")),
     ("{name} {leads} {frequency} {samples}", "16x1+24 1000.0(0)/mV", "# ", ("Rx", "Hx")),
 )
-MOST_NOISE = 100.0  # times the usual; 16 bits hold little more
 LARGEST = 2**15 - 1  # microvolts; a larger value is written as this one, as a converter does that saturates
 MAT_HEADER = struct.Struct("<5i4s")  # MATLAB version 4: type, rows, columns, no imaginary part, length of name; name
 MAT_INT16 = 30  # type: little-endian 16-bit integers by columns, so that the samples begin at byte 24
@@ -112,13 +111,7 @@ def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True,
     """
     shares = named_shares(sources.items()) if sources else {name: source.share for name, source in SOURCES.items()}
     leads = tuple(leads)
-    if not 0 <= wrong_labels <= 1:
-        raise ValueError(f"wrong_labels: expected a number from 0 to 1, received {wrong_labels}")
-    if not 0 <= noise <= MOST_NOISE:
-        raise ValueError(f"noise: expected a number from 0 to {MOST_NOISE:g}, received {noise}")
-    if records < 1 or jobs < 1 or seed < 0:
-        raise ValueError(f"expected 1 or more records and jobs, and a seed from 0 on, received {records=}, {jobs=}, "
-                         f"{seed=}")  # fmt: skip
+    check_limits(records=records, seed=seed, wrong_labels=wrong_labels, noise=noise, jobs=jobs)
     if not leads or len(set(leads)) < len(leads) or not set(leads) <= set(LEADS):
         raise ValueError(f"leads: expected some of {', '.join(LEADS)}, each once, received {', '.join(leads)}")
     folder = Path(folder)
@@ -132,7 +125,7 @@ def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True,
 def named_shares(pairs):
     """Return the shares of the recordings by source database, of pairs of a name in any case and a share: a dict.
 
-    Raises ValueError if a source is unknown or named twice, or if a share is not a finite number above 0.
+    Raises ValueError if a source is unknown or named twice, or if a share is out of its range.
     """
     shares = {}
     for text, share in pairs:
@@ -141,8 +134,7 @@ def named_shares(pairs):
             raise ValueError(f"sources: expected any of {', '.join(SOURCES)}, received {text!r}")
         if name in shares:
             raise ValueError(f"sources: expected each source once, received {name} twice")
-        if not 0 < share < math.inf:
-            raise ValueError(f"sources: expected a finite share above 0 for {name}, received {share}")
+        check_limits(share=share)
         shares[name] = share
     return shares
 

@@ -1,7 +1,7 @@
 """Defects of the real databases, for synthetic recordings: how often each kind occurs, and what it does.
 
-``DEFECTS`` is the table. Every kind occurs at least once among the first 60 recordings of a set; beside that it is drawn
-for each recording by its rate, whatever the recording's source. None makes a recording unusable.
+``DEFECTS`` is the table. Every kind occurs at least once among the first 60 recordings of a set. Beside that, it is
+drawn for each recording by its rate, whatever the recording's source. None makes a recording unusable.
 """
 
 from collections.abc import Callable
@@ -199,7 +199,7 @@ def _guaranteed(seed):
 
 
 def shape_of(names):
-    """Return the length in seconds and the frequency in Hz that defects, by name, give a recording; None for neither."""
+    """Return the length in s and the frequency in Hz that defects, by name, give a recording, or None."""
     defects = [BY_NAME[name] for name in names]
     seconds = [defect.seconds for defect in defects if defect.seconds]
     frequencies = [defect.frequency for defect in defects if defect.frequency]
