@@ -126,7 +126,7 @@ def test_what_is_compared_is_as_flags_say(compared):
     main(["compare", "data", "report", "--systems", "ablations", "--leave-out", "georgia"])
     systems = RECIPES["cai2021"], RECIPES["se_resnet_rhythm"]
     many = Protocol(systems, (12, 2), 2, None, 3.0, 7, 8, "bfloat16", 4, 18, 0, 1)
-    ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="georgia")
+    ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="Georgia")
     main(["compare", "data", "report", "--systems", "xie2022", "se_resnet_rhythm", "--omission", "mine=AF,SB"])
     own = []
     for name, told in (("xie2022", ("AF",)), ("se_resnet_rhythm", ("AF", "SB"))):
@@ -140,7 +140,7 @@ def test_what_is_compared_is_as_flags_say(compared):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--systems vgg", "vgg is no system; there are cai2021"),
+        ("--systems vgg", "expected a system, one of cai2021"),
         ("--omission mine=AF --omission mine=SB", "mine: a source has one habit of a kind"),
         ("--systems xie2022 se_resnet_rhythm --omission mine=AF,RAD", "RAD: the classes that are trained are NSR, AF"),
         ("--systems cai2021 xie2022 --depth 18", "no network of cai2021, xie2022 has a depth"),
@@ -348,7 +348,9 @@ def files(folder):
         ("--seed 4 --noise 0.5 --jobs 1", {"seed": 4, "noise": 0.5}),
         ("--no-cpsc-omits --sources CPSC", {"cpsc_omits": False, "sources": {"CPSC": 1}}),
         ("--wrong-labels 0.5", {"wrong_labels": 0.5}),
+        ("--clean", {"clean": True}),
         ("--no-ningbo-flutter --sources Ningbo=3 CPSC", {"ningbo_flutter": False, "sources": {"Ningbo": 3, "CPSC": 1}}),
+        ("--sources georgia=2 ptb-xl", {"sources": {"Georgia": 2, "PTB-XL": 1}}),
     ],
 )
 def test_recordings_are_made_up_as_the_flags_say(tmp_path, capsys, flags, options):
@@ -359,7 +361,7 @@ def test_recordings_are_made_up_as_the_flags_say(tmp_path, capsys, flags, option
     assert len(files(tmp_path / "flags")) == 10
 
 
-@pytest.mark.parametrize("source", ["Atlantis", "CPSC=0", "CPSC=x", "CPSC=nan"])
+@pytest.mark.parametrize("source", ["Atlantis", "CPSC=0", "CPSC=x", "CPSC=nan", "CPSC=inf", "CPSC="])
 def test_unknown_sources_and_empty_shares_are_usage_errors(tmp_path, capsys, source):
     with pytest.raises(SystemExit, match="2"):
         main(["synthesize", str(tmp_path / "folder"), "--records", "5", "--sources", source])
