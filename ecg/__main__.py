@@ -5,13 +5,13 @@ imported when it runs, so that help is instant.
 """
 
 import argparse
-import os
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ecg.arguments import given, lead_count, number, path_name, picture, share, source
+from ecg.console import INTERRUPTED_MESSAGE, RESUME_MESSAGE, errors_in_one_line, interruptible
+from ecg.files import check_file_writable, check_writable
 from ecg.leads import LEAD_SETS
 from ecg.options import (
     add_lead_sets,
@@ -30,6 +30,7 @@ from ecg.reasons import printable
 from ecg.startup import start_keras
 
 PROGRAM = "python -m ecg"
+reported = partial(errors_in_one_line, program=PROGRAM)
 
 
 def train(commands):
@@ -53,7 +54,7 @@ def train(commands):
         with reported(RecordError, TrainingError, NeuroKitMissing):
             pipeline.train(arguments.data, arguments.model, settings)
 
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, interrupted=RESUME_MESSAGE)
 
 
 def estimate(commands):
@@ -133,7 +134,7 @@ def compare(commands):
         with reported(RecordError, TrainingError, NeuroKitMissing):
             compare.compare(arguments.data, arguments.report, protocol)
 
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, interrupted=RESUME_MESSAGE)
 
 
 def plot(commands):
@@ -157,6 +158,7 @@ def plot(commands):
         path = path if path.suffix == ".hea" else Path(f"{path.with_suffix('') if path.suffix == '.mat' else path}.hea")
         output = arguments.output or Path(f"{path.stem}.png")
         with reported(RecordError, NeuroKitMissing):
+            check_file_writable(output)
             header, recording = read_record(path)
             answer = ask(arguments.model, header, recording) if arguments.model else {}
             answer |= {"peaks": recorded_peaks(header, recording)} if arguments.peaks else {}
@@ -254,6 +256,7 @@ def synthesize(commands):
         except ValueError as error:
             parser.error(f"argument --{error}")
         with reported():
+            check_writable(arguments.folder)
             synthetic.synthesize(
                 arguments.folder,
                 arguments.records,
@@ -275,28 +278,16 @@ def synthesize(commands):
 COMMANDS = (train, compare, estimate, plot, review, audit, synthesize)
 
 
-@contextmanager
-def reported(*kinds):
-    """End the program with one line on standard error where one of these errors, or an OSError, leaves the block."""
-    try:
-        yield
-    except BrokenPipeError:  # whoever reads what is printed, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-    except (OSError, *kinds) as error:
-        told = isinstance(error, OSError) and error.filename is not None
-        reason = f"{error.filename}: {error.strerror}" if told else " ".join(str(error).split())
-        raise SystemExit(printable(f"{PROGRAM}: error: {reason}")) from None
-
-
 def main(arguments=None):
     """Run the command that the arguments name, those of the program where None."""
     parser = argparse.ArgumentParser(PROGRAM, description="Twelve-lead ECG classification, beside the Challenge's own.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command(commands)
+    parser.set_defaults(interrupted=INTERRUPTED_MESSAGE)
     chosen = parser.parse_args(arguments)
-    chosen.run(chosen)
+    with interruptible(chosen.interrupted), reported():
+        chosen.run(chosen)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 
 from ecg.budget import Budget
 from ecg.bundle import Bundle, model_files, save_bundle
-from ecg.files import LOCK, locked
+from ecg.files import LOCK, check_writable, locked
 from ecg.headers import RecordError
 from ecg.labels import class_columns, labels_of
 from ecg.leads import LEAD_SETS
@@ -55,6 +55,7 @@ def train(data, model, settings=None, log=say):
         neurokit_version()  # which is missing now or never
     facts = {name: value for name, value in asdict(settings).items() if name not in INDIFFERENT}
     facts["records"] = fingerprint([path.relative_to(data).as_posix() for path in find_records(data)])
+    check_writable(model)
     see_that_free(model, facts)
     with locked(model / STAGES):
         return by_the_method(data, model, settings, facts, log)
