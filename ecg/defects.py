@@ -34,13 +34,14 @@ UNKNOWN_CODE = "diagnosis unknown"
 AGE = "age unknown"
 SEX = "sex unknown"
 LEAD_NAME = "lead unknown"
+REPEATED_LEAD = "lead repeated"  # the first of them is used
 COPY = "same signal"
 SAME_NAME = "same name"
 HINDRANCES = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
 OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
 REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, GAIN, COMPUTED, FLAT, *OF_SAMPLES)
 HINTS = (LONG, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
-         LEAD_NAME, COPY, SAME_NAME)  # fmt: skip
+         LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
 KINDS = (*HINDRANCES, DISCARDED, *REPAIRS, *HINTS)
 
 UNDIAGNOSED = ("unknown", "nan")  # words for no diagnosis, in any case
@@ -141,6 +142,9 @@ def _header_defects(path, header):
         found.append((SEX, ""))
     if strange := [name or "without a name" for name in header.lead_names if name not in LEADS]:
         found.append((LEAD_NAME, ", ".join(strange)))
+    names = Counter(name for name in header.lead_names if name in LEADS)
+    if repeated := {name for name, count in names.items() if count > 1}:
+        found.append((REPEATED_LEAD, ", ".join(lead.written for lead in header.leads if lead.name in repeated)))
     return found
 
 

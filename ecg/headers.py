@@ -103,7 +103,7 @@ class Lead(NamedTuple):
 
     offset: bytes of the file before its samples, samples_per_frame: how many of them share a time, skew: by how many
     the lead comes late in the file. gain_written: whether the line says the gain, or it is WFDB's default. checksum:
-    what the samples add up to, modulo 2 ** 16, None where the line does not say.
+    what the samples add up to, modulo 2 ** 16, None where the line does not say. written: the name as the line has it.
     """
 
     name: str
@@ -118,6 +118,7 @@ class Lead(NamedTuple):
     first_value: int = 0
     gain_written: bool = True
     checksum: int | None = None
+    written: str = ""
 
     @property
     def per_millivolt(self):
@@ -158,10 +159,10 @@ class Header:
 def parse_header(text, place="header", as_written=False):
     """Parse a header's text; `place` is what messages call it, such as the file's name.
 
-    A standard lead's name gets its standard spelling ('AVR' -> 'aVR') and the record's name loses the extension of
-    a file ('A0001.mat' -> 'A0001'), unless they are to be `as_written`; other names stay. A baseline that is not
-    given is the ADC zero, as WFDB has it. Diagnoses are codes, as text, each once, in the order of the Dx lines: the
-    texts of 2020 as their codes, other words as written. Raises HeaderError.
+    A standard lead gets its standard name ('AVR' -> 'aVR', 'Lead I' -> 'I', 'C1' -> 'V1') and the record's name loses
+    the extension of a file ('A0001.mat' -> 'A0001'), unless they are to be `as_written`; other names stay. A baseline
+    that is not given is the ADC zero, as WFDB has it. Diagnoses are codes, as text, each once, in the order of the Dx
+    lines: the texts of 2020 as their codes, other words as written. Raises HeaderError.
     """
     text = text.removeprefix(BYTE_ORDER_MARK)
     stripped = enumerate(map(str.strip, text.split("\n")), 1)
@@ -240,10 +241,11 @@ def _lead(line, place, as_written):
     if not SMALLEST_GAIN <= abs(gain) <= LARGEST_GAIN:
         expected = f"{SMALLEST_GAIN:g} to {LARGEST_GAIN:g} of either sign"
         raise HeaderError(f"{place}: gain {match['gain']!r} is not within {expected}")
-    name = (name or "") if as_written else standard_name(name or "")
+    written = name or ""
+    name = written if as_written else standard_name(written)
     return Lead(name, file, kind, int(offset or 0), gain, int(baseline or zero or 0), units or DEFAULT_UNITS,
                 int(frame or 1) or 1, int(skew or 0), int(first or 0), match["gain"] is not None,
-                None if checksum is None else int(checksum))  # fmt: skip
+                None if checksum is None else int(checksum), written)  # fmt: skip
 
 
 def _fail(fields, line, place):

@@ -74,6 +74,8 @@ def assign(row, column, value):
         ({"header": "E9"}, defects.OTHER_NAME, "E9"),
         ({"Dx": "426783006,12345,nonsense"}, defects.UNKNOWN_CODE, "12345 nonsense"),
         ({"leads": (*LEADS, "MLII", "X")}, defects.LEAD_NAME, "MLII, X"),
+        ({"leads": (*LEADS, "-aVR", "V7")}, defects.LEAD_NAME, "-aVR, V7"),
+        ({"leads": (*LEADS, "C1", "lead ii")}, defects.REPEATED_LEAD, "II, V1, C1, lead ii"),
         ({"leads": LEADS[:5] + LEADS[6:]}, defects.COMPUTED, "aVF"),
         ({"change": assign(7, slice(None), 5)}, defects.FLAT, "V2"),
         ({"change": assign(6, slice(10, 13), -32768)}, defects.INVALID_VALUE, "V1: 3 samples"),
@@ -87,6 +89,11 @@ def test_one_fault_is_told_as_one_kind_and_leaves_the_recording_usable(heard, ch
     one = heard(**changes)
     assert (one.usable, one.defects) == ("yes", ((kind, detail),))
     assert one.digest
+
+
+def test_standard_leads_by_other_names_are_no_defect(heard):
+    one = heard(leads=("DI", "Lead II", "MDC_ECG_LEAD_III", *LEADS[3:6], "C1", "c2", "Lead V3", *LEADS[9:]))
+    assert (one.usable, one.defects, one.leads) == ("yes", (), " ".join(LEADS))
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,15 @@ def test_standard_leads_are_known_in_any_case_and_others_stay():
         assert with_lead(f"A0001.mat 16 1000/mV 16 0 0 0 0 {written}").lead_names == (name,)
 
 
+def test_leads_get_their_standard_names_and_keep_what_was_written():
+    lines = [f"A0001.mat 16 1000/mV 16 0 0 0 0 {name}" for name in ("Lead I", "MDC_ECG_LEAD_AVR", "C2", "V7")]
+    text = header_text("A0001 4 500 7500", lines)
+    header, as_written = parse_header(text), parse_header(text, as_written=True)
+    assert header.lead_names == ("I", "aVR", "V2", "V7")
+    written = ("Lead I", "MDC_ECG_LEAD_AVR", "C2", "V7")
+    assert as_written.lead_names == tuple(lead.written for lead in header.leads) == written
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
