@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecg.headers import LONGEST_SHOWN
 from ecg.labels import DISCARDED_SOURCES, code_of, encode, source_of, standing
 from ecg.leads import LEADS, combination
 from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED
@@ -137,15 +138,19 @@ def _header_defects(path, header):
     if unknown:
         found.append((UNKNOWN_CODE, " ".join(unknown)))
     if math.isnan(header.age):
-        found.append((AGE, ""))
+        found.append((AGE, _shortened(header.age_written)))
     if header.sex == "Unknown":
-        found.append((SEX, ""))
+        found.append((SEX, _shortened(header.sex_written)))
     if strange := [name or "without a name" for name in header.lead_names if name not in LEADS]:
         found.append((LEAD_NAME, ", ".join(strange)))
     names = Counter(name for name in header.lead_names if name in LEADS)
     if repeated := {name for name, count in names.items() if count > 1}:
         found.append((REPEATED_LEAD, ", ".join(lead.written for lead in header.leads if lead.name in repeated)))
     return found
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _differing_sums(loaded):

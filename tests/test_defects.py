@@ -64,8 +64,12 @@ def assign(row, column, value):
 @pytest.mark.parametrize(
     ("changes", "kind", "detail"),
     [
-        ({"Age": "NaN"}, defects.AGE, ""),
-        ({"Sex": "x"}, defects.SEX, ""),
+        ({"Age": "NaN"}, defects.AGE, "NaN"),
+        ({"Age": ""}, defects.AGE, ""),
+        ({"Age": "300"}, defects.AGE, "300"),
+        ({"Sex": "x"}, defects.SEX, "x"),
+        ({"Sex": "0"}, defects.SEX, "0"),
+        ({"Sex": "?" * 1000}, defects.SEX, "?" * 40 + "..."),
         ({"Dx": ""}, defects.NO_DIAGNOSIS, ""),
         ({"Dx": "Unknown"}, defects.NO_DIAGNOSIS, ""),
         ({"Dx": "164865005"}, defects.NOT_SCORED, "164865005"),
@@ -130,7 +134,7 @@ def test_header_and_signal_that_cannot_be_read_are_told_apart(heard, tmp_path):
 def test_a_source_that_the_method_leaves_out_is_read_and_not_asked_to_be_usable(heard, tmp_path):
     told = (defects.DISCARDED, "source PTB is not trained on")
     one = heard(name="S0001", Age="NaN", change=assign(7, slice(None), 5))
-    assert one.defects == (told, (defects.FLAT, "V2"), (defects.AGE, "")) and one.digest
+    assert one.defects == (told, (defects.FLAT, "V2"), (defects.AGE, "NaN")) and one.digest
     assert (one.usable, one.frequency, one.seconds) == (defects.DISCARDED, RATE, 2)
     assert one.codes == ("426783006", "164865005")
     (tmp_path / "S0001.mat").unlink()

@@ -45,7 +45,7 @@ def test_imports_go_down_only(name):
 
 @pytest.mark.parametrize("name", ORDER)
 def test_a_module_can_be_read_in_one_sitting(name):
-    assert len((ROOT / "ecg" / f"{name}.py").read_text().splitlines()) <= 300
+    assert len((ROOT / "ecg" / f"{name}.py").read_text().splitlines()) <= 400
 
 
 @pytest.mark.parametrize("name", LAYERS[0])
