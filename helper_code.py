@@ -43,7 +43,7 @@ def is_finite_number(x):
 def sort_leads(leads):
     """Return lead names as a tuple in the standard order, unknown ones after the known, in their own order.
 
-    Standard names are known in any case, and stay as they are.
+    Standard leads are known by any of their names (ecg.leads.standard_name), and the names stay as they are.
     """
     place = {lead: number for number, lead in enumerate(LEADS)}
     return tuple(sorted(leads, key=lambda lead: place.get(standard_name(lead), len(LEADS))))
@@ -79,7 +79,8 @@ def load_recording(recording_file, header=None, leads=None, key="val"):
 def choose_leads(recording, header, leads):
     """Return the rows of a recording for these leads, in their order: (L, T), zeros for a lead it does not hold.
 
-    Standard leads are found in any case.
+    Standard leads are found by any of their names. Where two leads have one name, the first counts, but a lead whose
+    name is written as asked goes before one of another spelling.
     """
     rows, found = _rows(header, leads)
     chosen = np.zeros((len(leads), np.shape(recording)[1]), recording.dtype)
@@ -176,9 +177,11 @@ def load_outputs(output_file):
 
 def _rows(header, leads):
     """Return the header's row of each lead that it holds, and which of the leads these are: a list, (L,) bool."""
-    present, available = ([standard_name(lead) for lead in names] for names in (leads, get_leads(header)))
-    rows = [available.index(lead) for lead in present if lead in available]
-    return rows, np.array([lead in available for lead in present], bool)
+    written = get_leads(header)
+    row_of = {name: row for row, name in reversed(list(enumerate(map(standard_name, written))))}
+    row_of |= {name: row for row, name in reversed(list(enumerate(written)))}  # a name as written is itself
+    rows = [row_of.get(lead, row_of.get(standard_name(lead))) for lead in leads]
+    return [row for row in rows if row is not None], np.array([row is not None for row in rows], bool)
 
 
 def _values(header, leads, name):

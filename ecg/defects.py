@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecg.headers import LONGEST_SHOWN
 from ecg.labels import DISCARDED_SOURCES, UNDIAGNOSED, code_of, encode, source_of, standing
 from ecg.leads import LEADS, combination
 from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD
@@ -34,13 +35,14 @@ UNKNOWN_CODE = "diagnosis unknown"
 AGE = "age unknown"
 SEX = "sex unknown"
 LEAD_NAME = "lead unknown"
+REPEATED_LEAD = "lead repeated"  # the first of them is used
 COPY = "same signal"
 SAME_NAME = "same name"
 HINDRANCES = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
 OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
 REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, UNREAD, GAIN, GAIN_ZERO, REJECTED, COMPUTED, FLAT, *OF_SAMPLES)
 HINTS = (LONG, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
-         LEAD_NAME, COPY, SAME_NAME)  # fmt: skip
+         LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
 KINDS = (*HINDRANCES, DISCARDED, *REPAIRS, *HINTS)
 
 
@@ -134,12 +136,19 @@ def _header_defects(path, header):
     if unknown:
         found.append((UNKNOWN_CODE, " ".join(unknown)))
     if math.isnan(header.age):
-        found.append((AGE, ""))
+        found.append((AGE, _shortened(header.age_written)))
     if header.sex == "Unknown":
-        found.append((SEX, ""))
+        found.append((SEX, _shortened(header.sex_written)))
     if strange := [name or "without a name" for name in header.lead_names if name not in LEADS]:
         found.append((LEAD_NAME, ", ".join(strange)))
+    names = Counter(name for name in header.lead_names if name in LEADS)
+    if repeated := {name for name, count in names.items() if count > 1}:
+        found.append((REPEATED_LEAD, ", ".join(lead.written for lead in header.leads if lead.name in repeated)))
     return found
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _differing_sums(loaded):

@@ -5,8 +5,10 @@ Challenge's databases. One regular expression a line kind reads a good line; the
 of a bad one is wrong.
 """
 
+import codecs
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,9 @@ SMALLEST_GAIN, LARGEST_GAIN = 1e-9, 1e12  # of either sign, in integers for one 
 MOST_LEADS = 1000
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 MOST_BYTES = 2**20  # of a header; those of the Challenge have 700
+LOOKED_AT = 1024  # bytes of a header that tell its encoding
+LEAST_ASCII = 0.25  # of its characters
+NO_TEXT = ("Cc", "Cn", "Co", "Cs")  # categories of Unicode: control, unassigned, private and surrogate characters
 LONGEST_SHOWN = 40  # characters of a bad word in a message
 LONGEST_MESSAGE = 600  # characters
 OLDEST = 130.0  # years; a greater age stands for something else, as PTB-XL's 300 does for 90 or more
@@ -64,8 +69,43 @@ REQUIRED = 2  # fields of either line; the others may be missing from the right
 COMMENT = re.compile(r"^[ \t]*#[ \t]*(Age|Sex|Dx)[ \t]*:(.*)", re.IGNORECASE | re.MULTILINE)
 AGE = re.compile(rf"({NUMBER})\+?\s*(?:([ymwd])[a-z/]*\.?)?", re.IGNORECASE)
 AGES_A_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
-FEMALE, MALE = ("f", "female", "w", "woman", "weiblich", "girl"), ("m", "male", "man", "boy")
-SEX = dict.fromkeys(FEMALE, "Female") | dict.fromkeys(MALE, "Male")
+# Words for female and for male, by language. Of single letters, M is male, as the Challenge has it (also where Spanish
+# M stands for mujer), and V is missing: it is female in Dutch (vrouw) and male in Spanish (varón).
+SEX_WORDS = {
+    "English": ("female woman girl f w", "male man boy m"),
+    "German": ("weiblich weibl frau mädchen w", "männlich männl mann junge m"),
+    "French": ("féminin féminine femme fille fem f", "masculin homme garçon masc m h"),
+    "Spanish": ("femenino femenina mujer niña hembra fem f", "masculino hombre varón niño macho masc m h"),
+    "Italian": ("femminile femmina donna ragazza bambina f", "maschile maschio uomo ragazzo bambino m"),
+    "Portuguese": ("feminino feminina mulher menina fêmea fem f", "masculino homem menino macho masc m h"),
+    "Dutch": ("vrouw vrouwelijk meisje", "man mannelijk jongen m"),
+    "Danish": ("kvinde kvindelig pige k", "mand mandlig dreng m"),
+    "Norwegian": ("kvinne kvinnelig jente k", "mann mannlig gutt m"),
+    "Swedish": ("kvinna kvinnlig flicka k", "man manlig pojke m"),
+    "Polish": ("kobieta żeńska dziewczynka k", "mężczyzna męska chłopiec m"),
+    "Russian": ("женский женщина жен ж", "мужской мужчина муж м"),
+    "Turkish": ("kadın kadin kız kiz k", "erkek e"),
+    "Chinese": ("女 女性 女士 女孩 女童", "男 男性 男士 男孩 男童"),
+    "Japanese": ("女 女性 女子", "男 男性 男子"),
+    "Korean": ("여 여성 여자", "남 남성 남자"),
+}
+TRANSCRIBED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+
+
+def _spellings(word: str) -> set[str]:
+    """Return a word in lower case with its accents, without them, and with umlauts transcribed."""
+    word = unicodedata.normalize("NFC", word.casefold())
+    bare = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
+    return {word, unicodedata.normalize("NFC", bare), word.translate(TRANSCRIBED)}
+
+
+SEX = {
+    spelling: sex
+    for words in SEX_WORDS.values()
+    for sex, text in zip(("Female", "Male"), words, strict=True)
+    for word in text.split()
+    for spelling in _spellings(word)
+}
 
 
 def _line(fields, rest):
@@ -105,7 +145,7 @@ class Lead(NamedTuple):
     offset: bytes of the file before its samples, samples_per_frame: how many of them share a time, skew: by how many
     the lead comes late in the file. gain_written: whether the line says the gain, or it is WFDB's default. checksum:
     what the samples add up to, modulo 2 ** 16, None where the line does not say. gain_is_zero: whether the line says 0,
-    for which WFDB's default is used.
+    for which WFDB's default is used. written: the name as the line has it.
     """
 
     name: str
@@ -121,6 +161,7 @@ class Lead(NamedTuple):
     gain_written: bool = True
     checksum: int | None = None
     gain_is_zero: bool = False
+    written: str = ""
 
     @property
     def per_millivolt(self):
@@ -148,8 +189,9 @@ class Lead(NamedTuple):
 class Header:
     """What a header tells: samples 0 where it does not say, age in years or NaN, sex Female, Male or Unknown.
 
-    codes are the diagnoses, each once, and `written` is how the header has them. evaluated are the codes that the
-    Challenge's evaluator reads, which splits the line at commas alone.
+    codes are the diagnoses, each once. `written`, `age_written` and `sex_written` are diagnoses, age and sex as the
+    header has them, the latter two empty where it has no line for them. evaluated are the codes that the Challenge's
+    evaluator reads, which splits the line at commas alone.
     """
 
     name: str
@@ -161,6 +203,8 @@ class Header:
     codes: tuple[str, ...]
     written: tuple[str, ...] = ()
     evaluated: tuple[str, ...] = ()
+    age_written: str = ""
+    sex_written: str = ""
 
     @property
     def lead_names(self):
@@ -171,11 +215,11 @@ class Header:
 def parse_header(text, place="header", as_written=False):
     """Parse a header's text; `place` is what messages call it, such as the file's name.
 
-    A standard lead's name gets its standard spelling ('AVR' -> 'aVR') and the record's name loses the extension of
-    a file ('A0001.mat' -> 'A0001'), unless they are to be `as_written`; other names stay. A baseline that is not
-    given is the ADC zero, as WFDB has it, and a gain of 0 is WFDB's default, unless it is to be as written. Diagnoses
-    are codes, as text, each once, in the order of the Dx lines: the texts of 2020 as their codes, other words as
-    written. Commas, semicolons and blanks separate them. Raises HeaderError.
+    A standard lead gets its standard name ('AVR' -> 'aVR', 'Lead I' -> 'I', 'C1' -> 'V1') and the record's name loses
+    the extension of a file ('A0001.mat' -> 'A0001'), unless they are to be `as_written`; other names stay. A baseline
+    that is not given is the ADC zero, as WFDB has it, and a gain of 0 is WFDB's default, unless it is to be as written.
+    Diagnoses are codes, as text, each once, in the order of the Dx lines: the texts of 2020 as their codes, other words
+    as written. Commas, semicolons and blanks separate them. Raises HeaderError.
     """
     text = text.removeprefix(BYTE_ORDER_MARK)
     stripped = enumerate(map(str.strip, text.split("\n")), 1)
@@ -195,16 +239,19 @@ def parse_header(text, place="header", as_written=False):
         raise HeaderError(f"{place}: {len(leads)} lead lines where the record line says {record['leads']}")
     told = _comments(text)
     written = tuple(_split_diagnoses(told["dx"]))
+    age, sex = (told[key][-1].strip() if told[key] else "" for key in ("age", "sex"))
     return Header(
         name=record["name"] if as_written else re.sub(r"(?<=.)\.(mat|hea)$", "", record["name"]),
         sampling_frequency=frequency,
         samples=int(record["samples"] or 0),
         leads=tuple(leads),
-        age=_age(told["age"][-1]) if told["age"] else math.nan,
-        sex=_sex(told["sex"][-1]) if told["sex"] else "Unknown",
+        age=_age(age),
+        sex=_sex(sex),
         codes=tuple(dict.fromkeys(map(code_of, written))),
         written=written,
         evaluated=tuple(dict.fromkeys(map(code_of, _codes(told["dx"])))),
+        age_written=age,
+        sex_written=sex,
     )
 
 
@@ -245,16 +292,16 @@ def _codes(lines):
 
 def _age(text):
     """Return the years that the text of an age means, as in '57', '57Y', '6 months' or '20D', or NaN for none."""
-    match = AGE.fullmatch(text.strip())
+    match = AGE.fullmatch(text)
     if not match:
         return math.nan
     years = float(match[1]) / AGES_A_YEAR[(match[2] or "y").casefold()]
     return years if 0 <= years <= OLDEST else math.nan
 
 
-def _sex(text):
-    """Return Female or Male by the first word of a text, in whatever spelling, or Unknown."""
-    word = re.search(r"[^\W\d_]+", text)
+def _sex(text: str) -> str:
+    """Return Female or Male by the first word of a text, in any spelling of SEX_WORDS, or Unknown."""
+    word = re.search(r"[^\W\d_]+", unicodedata.normalize("NFKC", text))
     return SEX.get(word[0].casefold(), "Unknown") if word else "Unknown"
 
 
@@ -268,10 +315,11 @@ def _lead(line, place, as_written):
     is_zero = gain == 0
     if is_zero and not as_written:
         gain, is_written = DEFAULT_GAIN, False  # by WFDB's rules 0 says that the gain is not known
-    name = (name or "") if as_written else standard_name(name or "")
+    written = name or ""
+    name = written if as_written else standard_name(written)
     return Lead(name, file, kind, int(offset or 0), gain, int(baseline or zero or 0), units or DEFAULT_UNITS,
                 int(frame or 1) or 1, int(skew or 0), int(first or 0), is_written,
-                None if checksum is None else int(checksum), is_zero)  # fmt: skip
+                None if checksum is None else int(checksum), is_zero, written)  # fmt: skip
 
 
 def _fail(fields, line, place):
@@ -287,14 +335,41 @@ def _fail(fields, line, place):
 def read_header_text(path):
     """Read a header file's text, UTF-8 or else Latin-1, with line ends of whatever kind as newlines.
 
-    Raises HeaderError where it cannot be read.
+    Raises HeaderError where it cannot be read, and where it is in UTF-16 or UTF-32.
     """
     data = read_bytes(path, MOST_BYTES, HeaderError).removeprefix(BYTE_ORDER_MARK.encode())
+    if encoding := _wide_encoding(data[:LOOKED_AT]):
+        raise HeaderError(f"{Path(path).name}: {encoding} text, expected UTF-8, ASCII or Latin-1")
     try:
         text = data.decode()
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _wide_encoding(data: bytearray) -> str:
+    """Name the encoding of text of two or four bytes a character, with or without a byte order mark.
+
+    Args:
+        data: the beginning of a file.
+
+    Returns:
+        `UTF-16` or `UTF-32`, or an empty string for any other content. Such text has no control characters and is
+        at least a quarter ASCII, in one byte order.
+    """
+    if b"\0" not in data and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return ""
+    for encoding in ("UTF-32", "UTF-16"):
+        for order in ("LE", "BE"):
+            try:
+                text = codecs.getincrementaldecoder(f"{encoding}-{order}")().decode(bytes(data))
+            except UnicodeDecodeError:
+                continue
+            body = text.removeprefix(BYTE_ORDER_MARK)
+            controls = any(unicodedata.category(c) in NO_TEXT and not c.isspace() for c in body)
+            if text and not controls and sum(map(str.isascii, body)) >= LEAST_ASCII * len(body):
+                return encoding
+    return ""
 
 
 def read_header(path):

@@ -1,5 +1,7 @@
 """The twelve leads, the Challenge's five sets of them, and the limb leads that follow from two others."""
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from itertools import combinations
 
@@ -13,6 +15,14 @@ LEAD_SETS = {
     2: ("I", "II"),
 }
 STANDARD_NAME = {lead.casefold(): lead for lead in LEADS}
+# Other names of the standard leads. D is short for derivation (French, Spanish, Portuguese), C1 to C6 are IEC's names
+# of V1 to V6 (IEC 60601-2-25). Numbers in place of Roman numerals (D1, L2, Lead 3) are not among them: recorders number
+# their channels so, whatever they record.
+ROMAN_NAME = {f"d{lead.casefold()}": lead for lead in LEADS[:3]}
+IEC_NAME = {f"c{lead[1:]}": lead for lead in LEADS[6:]}
+# What may precede a name: "Lead I", "ECG I" (EDF+), "ECG lead I", "MDC_ECG_LEAD_I" (ISO/IEEE 11073-10101). A hyphen is
+# a separator only directly between the two words: "Lead -aVR" is an inverted lead.
+PREFIX = re.compile(r"(?P<standard>mdc_ecg_lead_)|(?:(?:ecg|ekg)[ _]+)?lead(?:-|[ _]*)|(?:ecg|ekg)[ _]+")
 
 # The limb leads are of three electrodes, so that two tell the others. How much of I and of II each is: by Einthoven
 # II = I + III, by Goldberger aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2. No two are parallel.
@@ -24,9 +34,25 @@ def columns_of(leads):
     return tuple(LEADS.index(lead) for lead in leads)
 
 
-def standard_name(name):
-    """Return a lead's name in its standard spelling where it is one of the twelve in any case, else as it is."""
-    return STANDARD_NAME.get(name.casefold(), name)
+def standard_name(name: str) -> str:
+    """Return the standard spelling of a lead's name, or the name as it is.
+
+    Recognized in any case: the twelve names; `DI` to `DIII` and IEC's `C1` to `C6`; `Lead` and `ECG` before a name, as
+    in `Lead I` or `ECG V1`; the names of ISO/IEEE 11073-10101, as `MDC_ECG_LEAD_AVR`. Other leads keep their names. An
+    inverted lead (`-aVR`), a lead of another place (`V7`, `V1R`, `CM5`, `MLII`), a difference of two (`V1-V2`) and a
+    reconstruction (`MDC_ECG_LEAD_dI`, the derived lead I of that vocabulary) are no standard leads.
+
+    Args:
+        name: a lead's name as a header has it.
+
+    Returns:
+        One of `LEADS`, or `name`.
+    """
+    word = unicodedata.normalize("NFKC", name).strip().casefold()  # one character for II is a Roman numeral, too
+    prefix = PREFIX.match(word)
+    bare = word[prefix.end() :] if prefix else word
+    known = STANDARD_NAME if prefix and prefix["standard"] else STANDARD_NAME | ROMAN_NAME | IEC_NAME
+    return known.get(bare, name)
 
 
 def combination(wanted, available):

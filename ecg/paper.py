@@ -116,7 +116,7 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
 
 def lay_out(names, start, shown):
     """Return the strips for leads of these names, where `shown` seconds from `start` on are to be seen."""
-    position = {name: lead for lead, name in enumerate(names)}
+    position = {name: lead for lead, name in reversed(list(enumerate(names)))}  # of two of a name, the first
     if not set(LEADS) <= set(names):
         order = sorted(range(len(names)), key=lambda lead: LEADS.index(names[lead]) if names[lead] in LEADS else 99)
         return [Strip(lead, row, 0.0, start, shown) for row, lead in enumerate(order)]

@@ -65,8 +65,12 @@ def assign(row, column, value):
 @pytest.mark.parametrize(
     ("changes", "kind", "detail"),
     [
-        ({"Age": "NaN"}, defects.AGE, ""),
-        ({"Sex": "x"}, defects.SEX, ""),
+        ({"Age": "NaN"}, defects.AGE, "NaN"),
+        ({"Age": ""}, defects.AGE, ""),
+        ({"Age": "300"}, defects.AGE, "300"),
+        ({"Sex": "x"}, defects.SEX, "x"),
+        ({"Sex": "0"}, defects.SEX, "0"),
+        ({"Sex": "?" * 1000}, defects.SEX, "?" * 40 + "..."),
         ({"Dx": ""}, defects.NO_DIAGNOSIS, ""),
         ({"Dx": "Unknown"}, defects.NO_DIAGNOSIS, ""),
         ({"Dx": "164865005"}, defects.NOT_SCORED, "164865005"),
@@ -75,6 +79,8 @@ def assign(row, column, value):
         ({"header": "E9"}, defects.OTHER_NAME, "E9"),
         ({"Dx": "426783006,12345,nonsense"}, defects.UNKNOWN_CODE, "12345 nonsense"),
         ({"leads": (*LEADS, "MLII", "X")}, defects.LEAD_NAME, "MLII, X"),
+        ({"leads": (*LEADS, "-aVR", "V7")}, defects.LEAD_NAME, "-aVR, V7"),
+        ({"leads": (*LEADS, "C1", "lead ii")}, defects.REPEATED_LEAD, "II, V1, C1, lead ii"),
         ({"leads": LEADS[:5] + LEADS[6:]}, defects.COMPUTED, "aVF"),
         ({"change": assign(7, slice(None), 5)}, defects.FLAT, "V2"),
         ({"change": assign(6, slice(10, 13), -32768)}, defects.INVALID_VALUE, "V1: 3 samples"),
@@ -88,6 +94,11 @@ def test_one_fault_is_told_as_one_kind_and_leaves_the_recording_usable(heard, ch
     one = heard(**changes)
     assert (one.usable, one.defects) == ("yes", ((kind, detail),))
     assert one.digest
+
+
+def test_standard_leads_by_other_names_are_no_defect(heard):
+    one = heard(leads=("DI", "Lead II", "MDC_ECG_LEAD_III", *LEADS[3:6], "C1", "c2", "Lead V3", *LEADS[9:]))
+    assert (one.usable, one.defects, one.leads) == ("yes", (), " ".join(LEADS))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +135,7 @@ def test_header_and_signal_that_cannot_be_read_are_told_apart(heard, tmp_path):
 def test_a_source_that_the_method_leaves_out_is_read_and_not_asked_to_be_usable(heard, tmp_path):
     told = (defects.DISCARDED, "source PTB is not trained on")
     one = heard(name="S0001", Age="NaN", change=assign(7, slice(None), 5))
-    assert one.defects == (told, (defects.FLAT, "V2"), (defects.AGE, "")) and one.digest
+    assert one.defects == (told, (defects.FLAT, "V2"), (defects.AGE, "NaN")) and one.digest
     assert (one.usable, one.frequency, one.seconds) == (defects.DISCARDED, RATE, 2)
     assert one.codes == ("426783006", "164865005")
     (tmp_path / "S0001.mat").unlink()

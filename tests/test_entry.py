@@ -443,6 +443,60 @@ def test_leads_are_sorted_into_standard_order_unknown_ones_after_them():
     assert helper_code.sort_leads(["V6", "AVR", "i"]) == ("i", "AVR", "V6")
 
 
+ALIASES = (
+    "MDC_ECG_LEAD_I",
+    "Lead II",
+    "DIII",
+    "lead avr",
+    "AVL",
+    "Lead-aVF",
+    *(f"C{number}" for number in range(1, 7)),
+)
+
+
+def test_leads_by_other_names_are_sorted_and_found_and_keep_their_names(tmp_path):
+    shuffled = (*ALIASES[::-1], "V7")
+    assert helper_code.sort_leads(shuffled) == (*ALIASES, "V7")
+    recording = write_record(tmp_path, "A0001", LEADS)
+    header = header_text(leads=ALIASES)
+    assert helper_code.get_leads(header) == ALIASES
+    for names in (LEADS, ALIASES):
+        assert np.array_equal(
+            helper_code.choose_leads(recording[::-1], header_text(leads=names[::-1]), LEADS), recording
+        )
+        assert np.array_equal(helper_code.choose_leads(recording, header_text(), names), recording)
+    assert helper_code.get_adc_gains(header, ["V1", "c1", "V7"]).tolist() == [1000, 1000, 0]
+
+
+def test_of_two_leads_of_one_name_the_one_with_that_spelling_is_chosen_or_else_the_first():
+    header, recording = header_text(leads=("C1", "V1", "c2", "C2")), np.arange(4)[:, np.newaxis]
+    chosen = helper_code.choose_leads(recording, header, ["V1", "C1", "Lead V1", "V2", "C2"])
+    assert chosen[:, 0].tolist() == [1, 0, 1, 2, 3]
+
+
+def test_leads_by_other_names_are_answered_as_the_standard_ones(script, small, headers, tmp_path):
+    bundle = Bundle.of_one(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED)))
+    save_bundle(bundle, tmp_path / "model")
+    for folder, names in (("plain", LEADS), ("other", ALIASES)):
+        (tmp_path / folder).mkdir()
+        for path in headers[:3]:
+            text = path.read_text()
+            for lead, name in zip(LEADS, names, strict=True):
+                text = text.replace(f" {lead}\n", f" {name}\n")
+            (tmp_path / folder / path.name).write_text(text)
+            shutil.copy(path.with_suffix(".mat"), tmp_path / folder)
+        assert script("test_model.py", tmp_path / "model", tmp_path / folder, tmp_path / f"{folder}_outputs") == 0
+    for path in headers[:3]:
+        plain, other = (tmp_path / f"{folder}_outputs/{path.stem}.csv" for folder in ("plain", "other"))
+        assert plain.read_bytes() == other.read_bytes() and plain.read_text().count(",") > 50
+    # Other drivers sort by exact names and pass the names as they are written.
+    model = team_code.load_model(tmp_path / "model", tuple(sorted(ALIASES, key=lambda name: name in LEADS)))
+    text = (tmp_path / "other" / headers[0].name).read_text()
+    _, _, probabilities = team_code.run_model(model, text, read_matrix(headers[0].with_suffix(".mat")))
+    last = (tmp_path / f"plain_outputs/{headers[0].stem}.csv").read_text().splitlines()[-1]
+    assert ",".join(map(str, probabilities)) == last
+
+
 def test_challenge_files_are_pairs_in_the_folder(tmp_path):
     for name in ("b.hea", "b.mat", "a.hea", "a.mat", "lone.hea", "lonely.mat", ".hidden.hea", ".hidden.mat"):
         (tmp_path / name).touch()

@@ -4,6 +4,7 @@ import os
 import re
 import time
 import timeit
+import unicodedata
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from ecg.headers import (
     LONGEST_MESSAGE,
     MOST_BYTES,
     MOST_LEADS,
+    SEX,
+    SEX_WORDS,
     HeaderError,
     RecordError,
+    _spellings,
     comments,
     parse_codes,
     parse_header,
@@ -147,6 +151,43 @@ def test_latin_1_is_read_where_utf_8_is_not(write):
             assert (header.name, header.leads[0].per_millivolt) == ("A0001", 2000.0)
 
 
+UNICODE = [f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")]  # without an order: with a mark
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", UNICODE)
+@pytest.mark.parametrize(
+    "extra", [(), ("#Hx: 心房颤动, männlich, \N{ANATOMICAL HEART}",), ("#Hx: \u200f" + 3000 * "ß",)]
+)
+def test_wide_encodings_are_named(write, encoding, mark, extra):
+    data = (mark + header_text(comments=(*COMMENTS, *extra))).encode(encoding)
+    for content in (
+        data,
+        data.replace("\n".encode(encoding[:6] + "-le"), "\r\n".encode(encoding[:6] + "-le")),
+        data[:-1],
+    ):
+        with pytest.raises(HeaderError) as caught:
+            read_header(write(content, name="B0007"))
+        assert str(caught.value) == f"B0007.hea: {encoding[:6].upper()} text, expected UTF-8, ASCII or Latin-1"
+
+
+def test_other_content_is_not_taken_for_wide_text(write):
+    random, text = np.random.default_rng(0), header_text()
+    ecg = np.rint(300 * np.sin(np.arange(2000) / 30)).astype("<i2")
+    contents = [
+        *(random.integers(0, 256, size, np.uint8).tobytes() for size in (1, 2, 3, 64, 5000)),
+        *(mark + random.integers(0, 256, 500, np.uint8).tobytes() for mark in (b"\xff\xfe", b"\xfe\xff")),
+        *(ecg.astype(kind).tobytes() for kind in ("<i2", ">i2", "<i4", "<f4", "<f8")),
+        *(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\0", bytes(64), bytes(5000), b"\x7fELF\2\1\1" + bytes(9) + b"\3\0>\0"),
+        *(text[:40].encode() + b"\0" + text[40:].encode(), "ÿþ männlich\n".encode("latin-1"), b"A\0", b""),
+    ]
+    for content in contents:
+        with pytest.raises(HeaderError) as caught:
+            read_header(write(content))
+        assert "UTF" not in str(caught.value) or content == b"A\0", content
+    assert read_header(write((text + "#Hx: ÿþ þÿ ß\n").encode("latin-1"))) == parse_header(text)
+
+
 def test_record_name_loses_the_extension_of_a_file_and_nothing_else():
     for written, name in (("A0001.mat", "A0001"), ("A0001.hea", "A0001"), ("00003_hr", "00003_hr"), ("a.b", "a.b")):
         assert parse_header(header_text(f"{written} 2 500 7500")).name == name
@@ -250,6 +291,49 @@ def test_an_age_is_in_years_or_unknown(written, years):
     assert math.isclose(age, years) or (math.isnan(age) and math.isnan(years))
 
 
+def sex_of(written):
+    return parse_header(header_text(comments=(f"#Sex: {written}",))).sex
+
+
+@pytest.mark.parametrize("language", SEX_WORDS)
+def test_every_language_has_words_for_both_sexes(language):
+    for sex, words in zip(("Female", "Male"), SEX_WORDS[language], strict=True):
+        assert words.split()
+        for word in words.split():
+            decomposed = unicodedata.normalize("NFD", word)
+            for written in (word, word.upper(), word.title(), decomposed, f"{word}.", f"({decomposed}) 1"):
+                assert sex_of(written) == sex, written
+    letters = [{word for word in words.split() if len(word) == 1} for words in SEX_WORDS[language]]
+    assert all(letters) or not letters[0]  # none has a letter for women alone
+
+
+def test_no_word_is_of_both_sexes_and_an_ambiguous_letter_is_of_none():
+    female, male = (
+        {spelling for words in SEX_WORDS.values() for word in words[place].split() for spelling in _spellings(word)}
+        for place in (0, 1)
+    )
+    assert not female & male and female | male == SEX.keys()
+    assert {"english", "german", "french", "spanish", "italian", "portuguese", "dutch", "chinese"} <= {
+        language.casefold() for language in SEX_WORDS
+    }
+    assert [sex_of(letter) for letter in "FMVH01"] == ["Female", "Male", "Unknown", "Male", "Unknown", "Unknown"]
+
+
+@pytest.mark.parametrize("written", ["männlich", "ma\u0308nnlich", "MÄNNLICH", "maennlich", "Maennlich", "mannlich"])
+def test_umlauts_are_read_composed_decomposed_and_transcribed(write, written):
+    assert sex_of(written) == "Male"
+    for encoding in ("utf-8", *["latin-1"] * ("\u0308" not in written)):
+        assert read_header(write(header_text(comments=(f"#Sex: {written}",)).encode(encoding))).sex == "Male"
+
+
+def test_age_and_sex_are_kept_as_they_are_written():
+    header = parse_header(header_text(comments=("#Age: 5", "#Sex: male", "# Age:  300 ", "#Sex: 0")))
+    assert (header.age_written, header.sex_written, header.sex) == ("300", "0", "Unknown")
+    assert math.isnan(header.age)
+    header = parse_header(header_text(comments=()))
+    assert (header.age_written, header.sex_written) == ("", "")
+
+
 def test_sex_in_any_spelling_and_none_for_a_number():
     spellings = {
         "Male": "M m male MALE Male man Male. (male) boy male/1",
@@ -278,6 +362,15 @@ def test_sampling_frequencies_of_ecgs_and_beyond_are_read(frequency):
 def test_standard_leads_are_known_in_any_case_and_others_stay():
     for written, name in (("avr", "aVR"), ("AVR", "aVR"), ("aVR", "aVR"), ("v1", "V1"), ("MLII", "MLII"), ("ii", "II")):
         assert with_lead(f"A0001.mat 16 1000/mV 16 0 0 0 0 {written}").lead_names == (name,)
+
+
+def test_leads_get_their_standard_names_and_keep_what_was_written():
+    lines = [f"A0001.mat 16 1000/mV 16 0 0 0 0 {name}" for name in ("Lead I", "MDC_ECG_LEAD_AVR", "C2", "V7")]
+    text = header_text("A0001 4 500 7500", lines)
+    header, as_written = parse_header(text), parse_header(text, as_written=True)
+    assert header.lead_names == ("I", "aVR", "V2", "V7")
+    written = ("Lead I", "MDC_ECG_LEAD_AVR", "C2", "V7")
+    assert as_written.lead_names == tuple(lead.written for lead in header.leads) == written
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,43 @@ def test_standard_leads_get_their_standard_names():
     assert {standard_name(change(lead)) for lead in LEADS for change in (str.upper, str.lower)} == set(LEADS)
 
 
+OTHER_NAMES = {
+    "I": ("DI", "di", "Lead I", "LEAD_I", "lead-i", "LeadI", "MDC_ECG_LEAD_I", "mdc_ecg_lead_i", "ECG I", "EKG I"),
+    "II": ("DII", "Dii", "Lead II", "Lead  II", "MDC_ECG_LEAD_II", "ECG lead II", "\N{ROMAN NUMERAL TWO}", " II "),
+    "III": ("DIII", "Lead III", "MDC_ECG_LEAD_III", "ECG_LEAD_III"),
+    "aVR": ("Lead aVR", "lead avr", "Lead-aVR", "MDC_ECG_LEAD_AVR", "MDC_ECG_LEAD_aVR", "ECG aVR"),
+    "aVL": ("LeadAVL", "MDC_ECG_LEAD_AVL"),
+    "aVF": ("Lead_aVF", "MDC_ECG_LEAD_AVF"),
+    **{f"V{n}": (f"C{n}", f"c{n}", f"Lead V{n}", f"Lead C{n}", f"MDC_ECG_LEAD_V{n}", f"ECG V{n}") for n in range(1, 7)},
+}
+# Inverted, derived, of other places on the body, channels by number, other signals.
+OTHER_LEADS = (
+    *("-aVR", "aVR-", "\N{MINUS SIGN}aVR", "INV aVR", "aVRneg", "MDC_ECG_LEAD_AVRneg", "Lead -aVR", "Lead --aVR"),
+    *("Lead - I", "ECG -aVR", "ECG-V1", "-I", "I-", "+I", "MDC_ECG_LEAD_dI", "MDC_ECG_LEAD_DII", "MDC_ECG_LEAD_dV1"),
+    *("dV1", "daVR", "V1-V2", "II-III", "I+II", "V1R", "V4R", "V7", "V8", "V9", "V", "C", "C0", "C7", "C4R", "C1A"),
+    *("CM5", "CC5", "CR1", "CB5", "MCL1", "MLI", "MLII", "MLIII", "MDC_ECG_LEAD_ML", "MDC_ECG_LEAD_V", "D", "DIV"),
+    *("DaVR", "DV1", "D1", "D2", "D3", "L1", "LI", "1", "Lead 1", "Lead 2", "lead3", "ECG1", "ECG 1", "ECG lead 2"),
+    *("ECG", "EKG", "Lead", "Lead ", "ECG lead", "MDC_ECG_LEAD_", "MDC_ECG_LEAD_C1", "mdc ecg lead I", "Lead Lead I"),
+    *("X", "Y", "Z", "vx", "ES", "AS", "AI", "RESP", "leading", "LeadI V1", "I II", "VI", "IV", "IIII", "avg", "", " "),
+)
+
+
+@pytest.mark.parametrize("name", LEADS)
+def test_other_names_of_the_standard_leads_are_known(name):
+    assert {written: standard_name(written) for written in OTHER_NAMES[name]} == dict.fromkeys(OTHER_NAMES[name], name)
+
+
+@pytest.mark.parametrize("name", OTHER_LEADS)
+def test_other_leads_are_not_taken_for_standard_ones(name):
+    assert standard_name(name) == name
+
+
+def test_leads_by_other_names_fill_the_lead_sets():
+    assert lead_sets([OTHER_NAMES[lead][0] for lead in LEADS]) == lead_sets(LEADS)
+    assert lead_sets(("MDC_ECG_LEAD_AVL", "Lead aVF", "c2")) == lead_sets(("aVL", "aVF", "V2"))
+    assert lead_sets(("-aVR", "II", "D1")) == ()
+
+
 def test_lead_sets_are_the_challenges():
     assert {count: len(leads) for count, leads in LEAD_SETS.items()} == {12: 12, 6: 6, 4: 4, 3: 3, 2: 2}
     for leads in LEAD_SETS.values():

@@ -104,6 +104,13 @@ def test_twelve_leads_lie_in_four_columns_above_lead_two_in_whatever_order_they_
     assert all(np.array_equal(shuffled[name], straight[name]) for name in straight)
 
 
+def test_of_two_leads_of_one_name_the_first_is_drawn_among_the_twelve():
+    names = (*LEADS, "V1")
+    recording = recording_of(names)
+    once, twice = (traces(draw_record(header_of(leads), recording[: len(leads)])) for leads in (LEADS, names))
+    assert all(np.array_equal(once[name], twice[name]) for name in once) and once.keys() == twice.keys()
+
+
 def test_fewer_leads_have_a_row_each_in_the_standard_order():
     names = ("V2", "x", "II", "I")
     assert [names[strip.lead] for strip in lay_out(names, 0.0, 10.0)] == ["I", "II", "V2", "x"]

@@ -33,6 +33,27 @@ def test_gives_back_what_preprocess_gave_to_the_bit(store, headers):
         np.testing.assert_array_equal(store.as_scored[record], encode_as_scored(header.codes))
 
 
+def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, made_up, tmp_path):
+    names = (
+        "DI",
+        "Lead II",
+        "MDC_ECG_LEAD_III",
+        "lead avr",
+        "AVL",
+        "ECG aVF",
+        *(f"C{number}" for number in range(1, 7)),
+    )
+    shutil.copytree(made_up, tmp_path / "data")
+    for path in (tmp_path / "data").glob("*.hea"):
+        text = path.read_text()
+        for lead, name in zip(LEADS, names, strict=True):
+            text = text.replace(f" {lead}\n", f" {name}\n")
+        path.write_text(text)
+    other = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
+    np.testing.assert_array_equal(other.microvolts, store.microvolts)
+    assert other.dropped == store.dropped
+
+
 def test_a_cut_of_some_leads_is_that_part_of_the_whole(store):
     columns = (0, 1, 7)
     whole = store.signal(3)
