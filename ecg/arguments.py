@@ -89,7 +89,7 @@ def diagnosis(text):
 
 
 def picture(text):
-    """Read the name of a file that can hold a picture."""
-    if Path(text).suffix not in PICTURES:
+    """Read the name of a file that can hold a picture, its extension in any case."""
+    if Path(text).suffix.lower() not in PICTURES:
         raise argparse.ArgumentTypeError(f"{text} does not end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
     return Path(text)

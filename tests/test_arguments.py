@@ -26,6 +26,8 @@ from ecg.labels import ABBREVIATIONS
         (habit, "cpsc=AF", ("CPSC", ("AF",))),
         (picture, "a/b.png", Path("a/b.png")),
         (picture, "b.svg", Path("b.svg")),
+        (picture, "b.PNG", Path("b.PNG")),
+        (picture, "a.b.Pdf", Path("a.b.Pdf")),
     ],
 )
 def test_a_good_value_is_read_as_what_it_means(reader, text, value):
@@ -45,7 +47,7 @@ def test_a_good_value_is_read_as_what_it_means(reader, text, value):
         (share, ["CPSC=0", "CPSC=-1", "CPSC=nan", "CPSC=x"]),
         (habit, ["Mine", "Mine=", "=AF", "Mine=AF,,NSR"]),
         (diagnosis, ["", "nsr", "164889003", "LVH", "STD"]),
-        (picture, ["page", "page.txt", "png"]),
+        (picture, ["page", "page.txt", "png", "page.PNGX", "page.", ".PNG"]),
     ],
 )
 def test_a_bad_value_is_refused_in_a_way_that_argparse_makes_a_usage_error_of(reader, bad):
