@@ -140,22 +140,24 @@ def compare(commands):
 def plot(commands):
     """Add the command that draws a recording."""
     parser = commands.add_parser("plot", help="draw a recording on ECG paper")
-    parser.add_argument("record", metavar="RECORD", type=path_name, help="its path, with .hea or .mat or without")
+    parser.add_argument(
+        "record", metavar="RECORD", type=path_name, help="its path, with .hea or .mat in any case, or without"
+    )
     parser.add_argument("--model", type=path_name, help="folder of a model whose probabilities are shown beside it")
     parser.add_argument(
         "--start", type=number("start"), default=0.0, metavar="SECOND", help="where the ten seconds begin"
     )
     parser.add_argument("--peaks", action="store_true", help="mark P, Q, R, S and T in lead II, found by NeuroKit2")
-    parser.add_argument("--output", type=picture, metavar="FILE.png", help="NAME.png in the current folder by default")
+    parser.add_argument("--output", type=picture, metavar="FILE.png",
+                        help="PNG, PDF or SVG by its extension; NAME.png in the current folder by default")  # fmt: skip
 
     def run(arguments):
         from ecg.headers import RecordError
         from ecg.paper import draw_record
         from ecg.peaks import NeuroKitMissing, recorded_peaks
-        from ecg.records import read_record
+        from ecg.records import find_header, read_record
 
-        path = arguments.record
-        path = path if path.suffix == ".hea" else Path(f"{path.with_suffix('') if path.suffix == '.mat' else path}.hea")
+        path = find_header(arguments.record)
         output = arguments.output or Path(f"{path.stem}.png")
         with reported(RecordError, NeuroKitMissing):
             check_file_writable(output)

@@ -114,7 +114,8 @@ def known_classes(scored=False):
 
 
 def picture(text):
-    """Read the name of a file that can hold a picture."""
-    if Path(text).suffix not in PICTURES:
-        raise argparse.ArgumentTypeError(f"{text} does not end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
+    """Read the name of a file that can hold a picture, its extension in any case."""
+    if Path(text).suffix.lower() not in PICTURES:
+        endings = f"{', '.join(PICTURES[:-1])} or {PICTURES[-1]}"
+        raise argparse.ArgumentTypeError(f"expected a name that ends in {endings}, received {text!r}")
     return Path(text)

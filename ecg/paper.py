@@ -1,18 +1,24 @@
 """One recording on ECG paper, true to scale: 25 mm for a second, 10 mm for a millivolt."""
 
 import math
-import textwrap
+from bisect import bisect_right
+from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.textpath import TextToPath
 
 from ecg.grid import WAVES
-from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode
+from ecg.headers import MILLIVOLTS, Header, HeaderError, Lead
+from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode, unscored
 from ecg.leads import LEADS
 from ecg.peaks import LEAD
 from ecg.records import SignalError
@@ -24,16 +30,21 @@ SECONDS, COLUMN_SECONDS = 10.0, 2.5
 ROW = 30
 PULSE_AT, PULSE_WIDTH = 5, 5
 LEFT, RIGHT = 15, 5  # of the paper, beside the traces
-MARGIN, TITLE, CAPTION, LINE, FOOT = 6, 8, 5.5, 4.5, 5
+MARGIN, TITLE, CAPTION, LINE, FOOT, NOTE = 6, 8, 5.5, 4.5, 5, 3.5
 PANEL, CLASS_ROW, FULL = 72, 7.5, 34  # width of the model's panel, height of a class in it, bar of probability 1
 BESIDE = 0.08  # s, from a T wave's peak to its slopes
 PIXELS = 10  # so that every line of the grid lies on whole pixels
-INCH = 25.4
+INCH, POINT = 25.4, 25.4 / 72
 COLUMNS = (LEADS[:3], LEADS[3:6], LEADS[6:9], LEADS[9:])
-LABEL_CHARACTERS, CAPTION_CHARACTERS = 140, 95  # in a line above the paper
+MOST_ROWS = 40  # leads on a page, which takes 135 MB as a picture
+WORD, LEAD_NAME, LABEL_LINES = 90, 55, 8  # room for a label, for a lead's name; lines of labels
+FONT = "DejaVu Sans"  # comes with matplotlib, so that what can be drawn is the same everywhere
 
 PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
 POSITIVE, NEGATIVE, QUIET = "#b5382a", "#c9c9cf", "#5b5b66"
+MOST_CHARACTERS = 10  # in a millimetre, of any style; a longer text is cut before it is measured
+TITLE_STYLE, LEAD_STYLE = {"fontsize": 14, "fontweight": "bold"}, {"fontsize": 10, "fontweight": "bold"}
+HEADING, LABEL, SMALL = {"fontsize": 11, "fontweight": "bold"}, {"fontsize": 9}, {"fontsize": 7}
 # Of the peaks, by waves: colour, marker, and where the letter is to it, in mm, so that those of Q, R and S lie apart.
 MARKS = {
     "P": ("#1f5fbf", "o", (0, 2.2)),
@@ -54,7 +65,7 @@ class Strip(NamedTuple):
     seconds: float
 
 
-@rc_context({"text.parse_math": False})  # what a header says is text, $ and all
+@rc_context({"text.parse_math": False, "font.family": FONT})  # what a header says is text, $ and all
 def draw_record(header, recording, start=0.0, probabilities=None, thresholds=None, caption="", asked=None,
                 peaks=None, outputs=None):  # fmt: skip
     """Draw ten seconds of a recording on ECG paper and return the Figure; its savefig keeps the scale in the file.
@@ -66,52 +77,88 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
     that reach their thresholds where None. The signal is drawn as recorded, neither filtered nor resampled:
     millivolts by baseline and gain (a wrong one of early 2020 is corrected), the median of what is shown taken off so
     that a lead lies on its line. Invalid samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II
-    below, other leads one a row. Of less than ten seconds the columns overlap, so that each is full. Raises SignalError
-    where nothing was recorded from `start` on, and HeaderError where a lead is not a voltage.
+    below, other leads one a row. Of less than ten seconds the columns overlap, so that each is full. Leads that are not
+    drawn, such as those that are no voltage, are named at the foot. Names and labels that are too long for their place
+    end in dots, and characters that the font lacks are drawn as their code. Raises SignalError where nothing was
+    recorded from `start` on, and HeaderError where no lead is a voltage.
     """
     header, _ = with_right_gains(header, recording)
     duration = recording.shape[1] / header.sampling_frequency
     if not 0 <= start < duration:
         raise SignalError(f"{header.name}: there is nothing at {start:g} s in a recording of {duration:g} s")
     shown = min(SECONDS, duration - start)
-    strips = lay_out(header.lead_names, start, shown)
-    labels = textwrap.wrap(f"Labels: {', '.join(label_names(header.codes)) or 'none'}", LABEL_CHARACTERS)
-    captions = textwrap.wrap(caption, CAPTION_CHARACTERS)
+    drawn, undrawn = choose_rows(header)
+    strips = lay_out([header.lead_names[row] for row in drawn], start, shown)
+    strips = [strip._replace(lead=drawn[strip.lead]) for strip in strips]
     width, height = LEFT + SECONDS * SPEED + RIGHT, ROW * (1 + max(strip.row for strip in strips))
-    top = height + FOOT
+    names = [shorten(name, WORD, LABEL) for name in label_names(header.codes)] or ["none"]
+    labels = wrap_words(["Labels:", *(f"{name}," for name in names[:-1]), names[-1]], width, LABEL, LABEL_LINES)
+    captions = wrap_words(caption.split(), width, HEADING)
+    foot = FOOT + NOTE * bool(undrawn)
+    top = height + foot
     title = top + 3 + LINE * len(labels) + CAPTION * len(captions)
     whole = (2 * MARGIN + width + PANEL * (probabilities is not None),
              2 * MARGIN + math.ceil(title + TITLE - 3))  # fmt: skip
     figure = Figure((whole[0] / INCH, whole[1] / INCH), dpi=PIXELS * INCH, facecolor="white")
-    axes = _millimetres(figure, whole, (MARGIN, MARGIN + FOOT, width, height))
+    axes = _millimetres(figure, whole, (MARGIN, MARGIN + foot, width, height))
     _draw_grid(axes, width, height)
     for row in range(height // ROW):
         _draw_pulse(axes, height - ROW * (row + 0.5))
     for strip in strips:
         _draw_strip(axes, strip, header, recording, height - ROW * (strip.row + 0.5))
-    of_lead = [strip for strip in strips if header.lead_names[strip.lead] == LEAD]
+    lead_two = header.lead_names.index(LEAD) if LEAD in header.lead_names else None  # of two, that of the peaks
+    of_lead = [strip for strip in strips if strip.lead == lead_two]
     if peaks and of_lead:
         strip = of_lead[-1]  # the last is the whole one
         _draw_peaks(axes, strip, header, recording, height - ROW * (strip.row + 0.5), peaks)
 
     text = _millimetres(figure, whole, (MARGIN, MARGIN, whole[0] - 2 * MARGIN, whole[1] - 2 * MARGIN))
     text.axis("off")
-    text.text(0, title, header.name, fontsize=14, fontweight="bold")
-    text.text(width, title, facts(header, duration, start, shown), fontsize=9, ha="right")
+    person = facts(header, duration, start, shown)
+    room = width - text_width(person, LABEL) - 8
+    text.text(0, title, shorten(header.name, room, TITLE_STYLE), **TITLE_STYLE)
+    text.text(width, title, person, **LABEL, ha="right")
     for row, line in enumerate(reversed(labels)):
-        text.text(0, top + 2 + LINE * row, line, fontsize=9)
+        text.text(0, top + 2 + LINE * row, line, **LABEL)
     for row, line in enumerate(captions, 1):
-        text.text(0, title - CAPTION * row, line, fontsize=11, fontweight="bold", color=POSITIVE)
-    text.text(0, 0, f"{SPEED} mm/s   {HEIGHT} mm/mV   as recorded, not filtered", fontsize=7, color=QUIET)
+        text.text(0, title - CAPTION * row, line, **HEADING, color=POSITIVE)
+    scale = f"{SPEED} mm/s   {HEIGHT} mm/mV   as recorded, not filtered"
+    text.text(0, foot - FOOT, scale, **SMALL, color=QUIET)
     overlapping = shown < SECONDS and len(strips) > len(LEADS)
     if overlapping:
-        text.text(width, 0, "the columns overlap in time, so that each is full", fontsize=7, color=QUIET, ha="right")
+        remark = "the columns overlap in time, so that each is full"
+        text.text(width, foot - FOOT, remark, **SMALL, color=QUIET, ha="right")
+    if undrawn:
+        text.text(0, 0, shorten(f"not drawn: {', '.join(undrawn)}", width, SMALL), **SMALL, color=QUIET)
     if probabilities is not None:
-        panel = _millimetres(figure, whole, (MARGIN + width, MARGIN, PANEL, height + FOOT))
+        panel = _millimetres(figure, whole, (MARGIN + width, MARGIN, PANEL, top))
         probabilities, thresholds = np.asarray(probabilities), np.asarray(thresholds)
         positive = probabilities >= thresholds if outputs is None else outputs
-        _draw_answer(panel, probabilities, thresholds, positive, encode(header.codes), asked, height + FOOT)
+        _draw_answer(panel, probabilities, thresholds, positive, encode(header.codes), asked, top)
     return figure
+
+
+def choose_rows(header: Header) -> tuple[list[int], list[str]]:
+    """Choose the leads that are drawn: the twelve standard ones, or else all that are a voltage.
+
+    Args:
+        header: the header of the recording.
+
+    Returns:
+        The rows of the recording that are drawn, and the names of the other leads, with the unit of those that are no
+        voltage.
+
+    Raises:
+        HeaderError: No lead is a voltage.
+    """
+    voltages = [row for row, lead in enumerate(header.leads) if lead.units.casefold() in MILLIVOLTS]
+    first = {header.lead_names[row]: row for row in reversed(voltages)}  # of two of a name, the first
+    drawn = [first[name] for name in LEADS] if set(LEADS) <= first.keys() else voltages[:MOST_ROWS]
+    standard = {header.lead_names[row] for row in drawn} & set(LEADS)
+    undrawn = [_describe_undrawn(lead, standard) for row, lead in enumerate(header.leads) if row not in drawn]
+    if not drawn:
+        raise HeaderError(f"{header.name}: no lead is in mV, uV or V, but {', '.join(undrawn)}")
+    return drawn, undrawn
 
 
 def lay_out(names, start, shown):
@@ -130,10 +177,23 @@ def lay_out(names, start, shown):
     return [*strips, Strip(position[LEAD], len(COLUMNS[0]), 0.0, start, shown)]
 
 
+def _describe_undrawn(lead: Lead, drawn: set[str]) -> str:
+    """Return the name of a lead that is not drawn, and why; `drawn` are the standard leads that are."""
+    name = lead.written or lead.name or "without a name"
+    if lead.units.casefold() not in MILLIVOLTS:
+        return f"{name} ({lead.units})"
+    return f"{name} (a second {lead.name})" if lead.name in drawn else name
+
+
 def label_names(codes):
-    """Return the abbreviations of the scored classes that codes name, and the other codes as they are, each once."""
-    names = (ABBREVIATIONS[COLUMN_OF_CODE[code]] if code in COLUMN_OF_CODE else code for code in codes)
-    return list(dict.fromkeys(names))
+    """Return the Challenge's abbreviations of diagnoses, and codes in neither of its tables as they are, each once."""
+
+    def name(code):
+        if code in COLUMN_OF_CODE:
+            return ABBREVIATIONS[COLUMN_OF_CODE[code]]
+        return unscored()[code].abbreviation if code in unscored() else code
+
+    return list(dict.fromkeys(map(name, codes)))
 
 
 def facts(header, duration, start, shown):
@@ -156,6 +216,60 @@ def millivolts(header, recording, strip):
     if valid.any():
         signal -= np.median(signal[valid])
     return (first + np.arange(len(signal))) / frequency - strip.begin, signal
+
+
+@lru_cache(maxsize=4096)
+def drawable(character: str) -> str:
+    r"""Return a character as the font can draw it: itself, or its code, such as `\u5fc3`, where it has no glyph."""
+    fonts = (get_font(findfont(FontProperties(family=FONT, weight=weight))) for weight in ("normal", "bold"))
+    if character.isprintable() and all(font.get_char_index(ord(character)) for font in fonts):
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def text_width(text: str, style: dict) -> float:
+    """Return how wide a line of drawable text is at most, in mm."""
+    size, weight = style["fontsize"], style.get("fontweight", "normal")
+    return sum(_advance(character, size, weight) for character in text)
+
+
+@lru_cache(maxsize=4096)
+def _advance(character: str, size: float, weight: str) -> float:
+    """Return how far a character moves the next one, in mm: as pixels, where letters are rounded, or as outlines."""
+    font = FontProperties(family=FONT, size=size, weight=weight)
+    measures = ((RendererAgg(1, 1, PIXELS * INCH), 1 / PIXELS), (TextToPath(), POINT))
+    widths = (
+        [unit * measure.get_text_width_height_descent(text, font, ismath=False)[0] for text in ("||", f"|{character}|")]
+        for measure, unit in measures
+    )
+    return max(0.0, *(wide - narrow for narrow, wide in widths))
+
+
+def shorten(text: str, room: float, style: dict) -> str:
+    """Return a text as it can be drawn, with dots in place of its end where it is wider than `room` mm."""
+    characters = list(map(drawable, text[: round(room * MOST_CHARACTERS)]))
+    ends = list(accumulate(text_width(character, style) for character in characters))
+    if len(text) == len(characters) and (not ends or ends[-1] <= room):
+        return "".join(characters)
+    return "".join(characters[: bisect_right(ends, room - text_width("...", style))]) + "..."
+
+
+def wrap_words(words: list[str], room: float, style: dict, lines: float = math.inf) -> list[str]:
+    """Return words as lines of at most `room` mm that can be drawn.
+
+    A long word ends in dots, and so do the lines where there are more words than fit into so many.
+    """
+    found = []
+    for word in words:
+        word = shorten(word, room, style)
+        if found and text_width(f"{found[-1]} {word}", style) <= room:
+            found[-1] += f" {word}"
+        elif len(found) < lines:
+            found.append(word)
+        else:
+            found[-1] = shorten(f"{found[-1]} ...", room, style)
+            break
+    return found
 
 
 def _millimetres(figure, whole, box):
@@ -185,16 +299,17 @@ def _draw_pulse(axes, zero):
 def _draw_strip(axes, strip, header, recording, zero):
     time, signal = millivolts(header, recording, strip)
     left = LEFT + SPEED * strip.at
-    name = header.lead_names[strip.lead]
+    written = header.lead_names[strip.lead]
     axes.plot(left + SPEED * time, zero + HEIGHT * signal, color=INK, linewidth=0.8, solid_joinstyle="round",
-              gid=f"{name} row {strip.row}")  # fmt: skip
+              gid=f"{''.join(map(drawable, written))} row {strip.row}")  # fmt: skip
+    name = shorten(written, LEAD_NAME, LEAD_STYLE)
     if strip.at:
         axes.plot((left, left), (zero - 2.5, zero + 2.5), color=QUIET, linewidth=0.8)
     if np.isnan(signal).all():
         name += " (no signal)"
     elif np.nanmin(signal) == np.nanmax(signal):
         name += " (flat)"
-    axes.text(left + 1.5, zero + 9, name, fontsize=10, fontweight="bold", color=INK, zorder=1.5,  # below the traces
+    axes.text(left + 1.5, zero + 9, name, **LEAD_STYLE, color=INK, zorder=1.5,  # below the traces
               path_effects=[withStroke(linewidth=2.5, foreground=PAPER)])  # fmt: skip
 
 

@@ -320,3 +320,27 @@ def _told(file, how, *kinds):
         raise
     except kinds as error:
         raise SignalError(f"{Path(file).name}: not to be read {how}: {error}") from error
+
+
+def find_header(path: str | os.PathLike) -> Path:
+    """Return the path of a recording's header, where the recording is named with or without an extension.
+
+    Args:
+        path: `NAME`, `NAME.hea` or `NAME.mat`, the extension in any case; NAME may contain dots.
+
+    Returns:
+        The header beside it, whose extension may be in any case; `NAME.hea` where there is none.
+    """
+    path = Path(path)
+    name = path.stem if path.suffix.lower() in (".hea", ".mat") else path.name
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        names = []
+    for stem in dict.fromkeys((name, path.name)):  # a record may itself be called NAME.mat
+        # Of several, the one that was named, then that in lower case.
+        found = [other for other in names if other[-4:].lower() == ".hea" and other[:-4] == stem]
+        found.sort(key=lambda other: (other != path.name, other != f"{stem}.hea", other))
+        if found:
+            return path.with_name(found[0])
+    return path.with_name(f"{name}.hea")

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 from ecg.__main__ import COMMANDS, main
 from ecg.bundle import Bundle, save_bundle
@@ -15,6 +17,7 @@ from ecg.leads import LEAD_SETS, LEADS
 from ecg.paper import draw_record
 from ecg.peaks import NeuroKitMissing
 from ecg.protocol import Protocol
+from ecg.reasons import printable
 from ecg.recipes import ABLATIONS, RECIPES, Settings
 from ecg.records import read_record
 from ecg.synthetic import synthesize
@@ -211,6 +214,52 @@ def test_a_recording_is_plotted_by_its_path_with_either_ending_or_none(headers, 
     main(["plot", f"{headers[0].with_suffix('')}{ending}"])
     assert capsys.readouterr().out == f"{headers[0].stem}.png\n"
     assert (tmp_path / f"{headers[0].stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["a.b", "$x$ 心", "n" * 251, "-x", "\udcff"])
+@pytest.mark.parametrize("extension", ["hea", "HEA"])
+def test_a_recording_of_any_name_is_plotted_whatever_the_case_of_its_extension(
+    headers, tmp_path, monkeypatch, capsys, name, extension
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    shutil.copy(headers[0], tmp_path / f"data/{name}.{extension}")
+    shutil.copy(headers[0].with_suffix(".mat"), tmp_path / "data")
+    for ending in ("", ".hea", ".MAT"):
+        main(["plot", f"data/{name}{ending}"])
+        assert capsys.readouterr().out == f"{printable(name)}.png\n"
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        (tmp_path / f"{name}.png").unlink()
+
+
+def with_respiration(path, folder):
+    """Copy a recording with a thirteenth lead in ohm, and the others by other names; return the header's path."""
+    header, recording = read_record(path)
+    first, *lines = path.read_text().splitlines()
+    names = ("DI", "Lead II", "MDC_ECG_LEAD_III", *LEADS[3:6], *(f"C{number}" for number in range(1, 7)))
+    lines[:12] = [f"{line.rpartition(' ')[0]} {name}" for line, name in zip(lines[:12], names, strict=True)]
+    lines.insert(12, f"{path.stem}.mat 16+24 100/ohm 16 0 0 0 0 RESP")
+    first = first.replace(" 12 ", " 13 ", 1)
+    (folder / path.name).write_text("\n".join([first, *lines]) + "\n")
+    recording = np.vstack([recording, recording[:1]])
+    scipy.io.savemat(folder / f"{path.stem}.mat", {"val": recording}, format="4")
+    return folder / path.name
+
+
+@pytest.mark.parametrize("switch", [(), ("--peaks",), ("--model",)])
+def test_a_recording_with_a_lead_that_is_no_voltage_is_plotted(headers, small, tmp_path, switch):
+    path = with_respiration(headers[0], tmp_path)
+    if switch == ("--model",):
+        save_bundle(Bundle.of_one(LEADS, small, np.full(26, 0.5), small.build(12, None, 22)), tmp_path)
+        switch = ("--model", str(tmp_path))
+    pages = []
+    for record in (path, headers[0]):
+        main(["plot", str(record), *switch, "--output", str(tmp_path / "page.Svg")])
+        pages.append((tmp_path / "page.Svg").read_text())
+    assert "not drawn: RESP (ohm)" in pages[0] and "not drawn" not in pages[1]
+    traces = [[line for line in page.splitlines() if " row " in line or ' peaks"' in line] for page in pages]
+    assert traces[0] == traces[1] and len(traces[0]) >= 13
 
 
 def test_a_plot_goes_where_it_is_told_to(headers, tmp_path, capsys):

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,9 +11,26 @@ from matplotlib.colors import to_rgb
 
 from ecg.grid import WAVES, Peaks
 from ecg.headers import Header, HeaderError, Lead
-from ecg.labels import ABBREVIATIONS, COLUMN
+from ecg.labels import ABBREVIATIONS, COLUMN, COLUMN_OF_CODE, MERGED, unscored
 from ecg.leads import LEADS
-from ecg.paper import COARSE, COLUMN_SECONDS, INCH, PIXELS, SECONDS, draw_record, label_names, lay_out, millivolts
+from ecg.paper import (
+    COARSE,
+    COLUMN_SECONDS,
+    INCH,
+    LABEL,
+    MOST_ROWS,
+    PIXELS,
+    SECONDS,
+    SMALL,
+    TITLE_STYLE,
+    draw_record,
+    drawable,
+    label_names,
+    lay_out,
+    millivolts,
+    shorten,
+    text_width,
+)
 from ecg.records import SignalError, find_records, read_record
 
 RATE = 100
@@ -197,10 +215,10 @@ def test_what_a_header_says_is_drawn_as_it_is_and_never_as_a_formula(tmp_path):
 
 
 def test_the_title_tells_the_person_and_the_labels():
-    codes = ("164884008", "427172004", "164865005")
+    codes = ("164884008", "427172004", "164865005", "12345")
     header = replace(header_of(("I",)), codes=codes, age=math.nan, sex="Unknown")
     shown = "\n".join(texts(draw_record(header, recording_of(("I",), 12.5))))
-    assert "Labels: PVC, 164865005" in shown  # two codes of one class are one label, an unscored code stays
+    assert "Labels: PVC, MI, 12345" in shown  # two codes of one class are one label, an unknown code stays
     assert "age unknown, sex unknown   100 Hz   12.5 s, from 0 s to 10 s" in shown
 
 
@@ -280,6 +298,130 @@ def test_a_caption_of_any_length_lies_on_the_page_in_lines_of_its_own(names, wor
         assert not any(box.overlaps(other) for one, other in boxes.items() if one is not text)
     assert all(np.array_equal(xy, traces(bare)[name]) for name, xy in traces(figure).items())
     assert [text for text in texts(figure) if text not in lines] == texts(bare)
+
+
+HOSTILE = {
+    "long": "x" * 255,
+    "wide": "W" * 255,
+    "Chinese": "心电图" * 80,
+    "emoji": "\N{ANATOMICAL HEART}" * 250,
+    "control": "\x07\x1b\ufffe\N{RIGHT-TO-LEFT OVERRIDE}" * 60,
+    "formula": "$\\frac$" * 36,
+    "combining": "ä\u0308" * 120,
+}
+
+
+def boxes(figure):
+    """All texts above and below the paper with their extents in pixels, and those of the leads on it."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return [
+        [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in axes.texts]
+        for axes in (figure.axes[1], figure.axes[0])
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("kind", "names"), [*((kind, LEADS) for kind in HOSTILE), ("wide", ("I", "II"))])
+def test_texts_of_any_length_and_script_stay_on_the_page_and_apart(tmp_path, kind, names):
+    word = HOSTILE[kind]
+    header = header_of((*names, word, word), codes=("164889003", word, *(f"{word}{number}" for number in range(300))))
+    header = replace(header, name=word, leads=(*header.leads[:-1], header.leads[-1]._replace(units=word)))
+    answers = np.linspace(0, 1, 26), np.full(26, 0.5)
+    for panel in ((), answers):
+        figure = draw_record(header, recording_of((*names, "x", "y"), 4.0), 0.0, *panel, caption=f"{word} {word}")
+        outside, on_paper = boxes(figure)
+        paper, page = figure.axes[0].get_window_extent(), figure.bbox
+        for number, (text, box) in enumerate(outside):
+            assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, text
+            assert not box.overlaps(paper), text
+            assert not any(box.overlaps(other) for _, other in outside[:number]), text
+        for number, (text, box) in enumerate(on_paper):
+            assert paper.x0 <= box.x0 and box.x1 <= paper.x1, text
+            assert not any(box.overlaps(other) for _, other in on_paper[:number]), text
+        shown = [text for text, _ in outside]
+        assert sum(text.endswith("...") for text in shown) >= 3 and len(shown) <= 16
+    figure.savefig(tmp_path / "page.svg")
+    ElementTree.parse(tmp_path / "page.svg")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_character_that_the_font_lacks_is_drawn_as_its_code(tmp_path):
+    names = ("心", "I", "ü€", "\x07", "\N{ANATOMICAL HEART}")
+    header = replace(header_of(names, codes=("房颤", "164889003")), name="心电图-1")
+    figure = draw_record(header, recording_of(names), caption="心 is here")
+    figure.savefig(tmp_path / "page.png")
+    codes = {"\\u5fc3", "I", "ü€", "\\x07", "\\U0001fac0", "Labels: \\u623f\\u98a4, AF", "\\u5fc3\\u7535\\u56fe-1"}
+    assert codes | {"\\u5fc3 is here"} <= set(texts(figure))
+
+
+@given(st.text(max_size=80), st.floats(10, 200), st.sampled_from([TITLE_STYLE, LABEL, SMALL]))
+def test_a_text_is_shortened_no_more_than_it_must(text, room, style):
+    short = shorten(text, room, style)
+    whole = "".join(map(drawable, text))
+    assert text_width(short, style) <= room
+    if short != whole:
+        assert text_width(whole, style) > room and short.endswith("...") and whole.startswith(short[:-3])
+        longer = "".join(map(drawable, text))[: len(short[:-3]) + 10]  # a code has ten characters at most
+        assert text_width(f"{longer}...", style) > room or longer == whole
+
+
+def test_unscored_diagnoses_are_labelled_by_the_challenges_abbreviation():
+    for code, diagnosis in unscored().items():
+        assert label_names([code]) == label_names([code, code])
+        assert label_names([code]) == [
+            ABBREVIATIONS[COLUMN_OF_CODE[code]] if code in MERGED else diagnosis.abbreviation
+        ]
+    assert label_names(["164865005", "426783006", "99", "nonsense"]) == ["MI", "NSR", "99", "nonsense"]
+
+
+def with_units(header, **units):
+    leads = (lead._replace(units=units.get(lead.name, lead.units)) for lead in header.leads)
+    return replace(header, leads=tuple(leads))
+
+
+@pytest.mark.parametrize("place", [0, 5, 12])
+def test_twelve_leads_are_drawn_beside_one_that_is_no_voltage(place):
+    names = [*LEADS[:place], "RESP", *LEADS[place:]]
+    recording = recording_of(names)
+    figure = draw_record(with_units(header_of(names), RESP="ohm"), recording)
+    alone = draw_record(header_of(LEADS), np.delete(recording, place, axis=0))
+    assert traces(figure).keys() == traces(alone).keys()
+    assert all(np.array_equal(xy, traces(alone)[name]) for name, xy in traces(figure).items())
+    assert set(texts(figure)) - set(texts(alone)) == {"not drawn: RESP (ohm)"}
+
+
+def test_leads_that_are_no_voltage_are_named_and_the_others_drawn_a_row_each():
+    names = ("II", "RESP", "V1", "", "ABP")
+    header = with_units(header_of(names), RESP="ohm", ABP="mmHg")
+    header = replace(header, leads=(*header.leads[:3], header.leads[3]._replace(units="NU"), header.leads[4]))
+    figure = draw_record(header, recording_of(names))
+    assert list(traces(figure)) == ["II row 0", "V1 row 1"]
+    assert "not drawn: RESP (ohm), without a name (NU), ABP (mmHg)" in texts(figure)
+    with pytest.raises(HeaderError, match=r"^R: no lead is in mV, uV or V, but RESP \(ohm\), V1 \(ohm\)$"):
+        draw_record(with_units(header_of(("RESP", "V1")), RESP="ohm", V1="ohm"), recording_of(("RESP", "V1")))
+
+
+def test_a_standard_lead_that_is_no_voltage_is_missing_from_the_twelve():
+    figure = draw_record(with_units(header_of(LEADS), V3="ohm"), recording_of(LEADS))
+    assert list(traces(figure)) == [f"{lead} row {row}" for row, lead in enumerate([*LEADS[:8], *LEADS[9:]])]
+    assert "not drawn: V3 (ohm)" in texts(figure)
+
+
+def test_leads_beside_the_twelve_and_second_ones_are_named_at_the_foot():
+    header = header_of((*LEADS, "MLII", "V1"))
+    header = replace(header, leads=(*header.leads[:-1], header.leads[-1]._replace(written="C1")))
+    figure = draw_record(header, recording_of((*LEADS, "MLII", "V1")))
+    assert list(traces(figure)) == list(traces(draw_record(header_of(LEADS), recording_of(LEADS))))
+    assert "not drawn: MLII, C1 (a second V1)" in texts(figure)
+
+
+def test_of_very_many_leads_the_first_are_drawn():
+    names = [f"X{number}" for number in range(1000)]
+    figure = draw_record(header_of(names), recording_of(names, 0.1))
+    assert len(traces(figure)) == MOST_ROWS
+    (line,) = [text for text in texts(figure) if text.startswith("not drawn: ")]
+    assert line.startswith(f"not drawn: X{MOST_ROWS}, X{MOST_ROWS + 1}, ") and line.endswith("...")
 
 
 def marks(figure):

@@ -3,6 +3,7 @@ import shutil
 import timeit
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from ecg.records import (
     TRANSPOSED,
     UNREAD,
     SignalError,
+    find_header,
     find_records,
     is_header,
     read_matrix,
@@ -418,3 +420,30 @@ def test_a_readable_file_beside_the_standard_leads_is_read(tmp_path):
     (tmp_path / "A1.hea").write_text("\n".join(lines) + "\n")
     stored = read_stored(tmp_path / "A1.hea", read_header(tmp_path / "A1.hea"))
     assert np.array_equal(stored.integers, signals) and stored.oddities == ()
+
+
+@pytest.mark.parametrize("header", ["a.b.hea", "a.b.HEA", "a.b.Hea", "x.mat.hea", "心 1.hea", ".b.hea", "a..hea"])
+def test_a_header_is_found_by_every_name_of_its_recording(tmp_path, header):
+    (tmp_path / header).touch()
+    stem = header[:-4]
+    for other in ("a", "a.c.hea", "b.hea", "a.b.mat", "A.B", "a.b.hea.bak"):
+        (tmp_path / other).touch()
+    for ending in ("", ".hea", ".HEA", ".mat", ".MAT", ".Mat"):
+        assert find_header(tmp_path / f"{stem}{ending}") == tmp_path / header
+        assert find_header(str(tmp_path / f"{stem}{ending}")) == tmp_path / header
+
+
+def test_of_several_headers_that_is_found_which_is_named(tmp_path):
+    for name in ("R.hea", "R.HEA", "R.Hea", "R.mat.hea"):
+        (tmp_path / name).touch()
+    if len(list(tmp_path.iterdir())) == 4:  # where names differ by case
+        found = {name: find_header(tmp_path / name).name for name in ("R", "R.HEA", "R.Hea", "R.MAT", "R.mat.hea")}
+        assert found == {"R": "R.hea", "R.HEA": "R.HEA", "R.Hea": "R.Hea", "R.MAT": "R.hea", "R.mat.hea": "R.mat.hea"}
+
+
+def test_a_header_that_is_not_there_is_named_as_it_should_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for record in ("A", "A.hea", "A.HEA", "A.mat", "A.MAT"):
+        assert find_header(record) == Path("A.hea")
+    assert find_header("A.dat") == Path("A.dat.hea")
+    assert find_header(tmp_path / "nowhere/A.b") == tmp_path / "nowhere/A.b.hea"
