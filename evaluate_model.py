@@ -1,6 +1,7 @@
 """Score outputs by the Challenge's rules: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]."""
 
 import os
+import sys
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
@@ -8,12 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from ecg.console import errors_in_one_line, interruptible, read_arguments, run_program
+from ecg.folders import walk_files
 from ecg.headers import parse_codes
+from ecg.reasons import printable
+from ecg.records import is_header
 from ecg.scoring import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 from helper_code import is_finite_number, is_number
 
 USAGE = "usage: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]"
-EXPLANATION = """Score the outputs in the folder OUTPUTS for the recordings whose headers are in the folder LABELS.
+EXPLANATION = """Score the outputs in the folder OUTPUTS for the headers in the folder LABELS and nested below it.
+The output file of LABELS/NAME.hea is OUTPUTS/NAME.csv.
 Prints the scores, or writes them to the file SCORES, and those of each class to the file CLASS_SCORES."""
 TRUE = ("True", "true", "T", "t")
 CHUNK = 2**16  # bytes read at once
@@ -74,24 +79,65 @@ def tables(classes, auroc, auprc, auroc_classes, auprc_classes, right, measure, 
     )
 
 
-def find_files(label_directory, output_directory):
-    """Return the paths of the label files, sorted by name, and of their output files; OSError where one has none."""
-    names = sorted(name for name in files_in(label_directory) if name.lower().endswith(".hea") and name[0] != ".")
+def find_files(label_directory: str | os.PathLike, output_directory: str | os.PathLike) -> tuple[list[str], list[str]]:
+    """Find the label files in a folder and nested below it, and the output file of each.
+
+    The output file of p001/ecg.hea is p001/ecg.csv below the output folder. Links to folders are followed
+    (ecg.folders). A link that leads nowhere is reported on standard error, unless it is a label file.
+
+    Args:
+        label_directory: Folder of label files, which are named *.hea in any case.
+        output_directory: Folder of output files.
+
+    Returns:
+        The paths of the label files, sorted by their path below the folder, and of their output files.
+
+    Raises:
+        OSError: There is no label file, or one cannot be read, has no output file, or shares it with another.
+    """
+    files, errors = walk_files(label_directory)
+    for error in errors:
+        if not os.path.islink(error.filename) or is_header(os.path.basename(error.filename)):
+            raise error
+        print(printable(f"{error.filename}: {error.strerror}"), file=sys.stderr)
+    names = [file for file in files if file[-4:].lower() == ".hea"]
     if not names:
-        raise FileNotFoundError(f"{label_directory}: no label files, which are named *.hea, in this folder")
-    there = files_in(output_directory)
-    outputs = [f"{name[:-4]}.csv" for name in names]
-    for name, output in zip(names, outputs, strict=True):
+        raise FileNotFoundError(f"{label_directory}: no label files, which are named *.hea, in this folder or below it")
+    outputs = {}
+    for name in names:
+        first = outputs.setdefault(f"{name[:-4]}.csv", name)
+        if first is not name:
+            raise FileExistsError(
+                f"{label_directory}: label files {first} and {name} would have the same output file {name[:-4]}.csv"
+            )
+    there = find_outputs(output_directory, {name.rpartition("/")[0] for name in names})
+    for output, name in outputs.items():
         if output not in there:
             raise FileNotFoundError(f"output file {output} not found in {output_directory} for label file {name}")
     labels_at, outputs_at = (os.path.join(folder, "") for folder in (label_directory, output_directory))
     return [labels_at + name for name in names], [outputs_at + output for output in outputs]
 
 
-def files_in(folder):
-    """Return the names of all in a folder that is not a folder itself: a set."""
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if not entry.is_dir()}
+def find_outputs(output_directory: str | os.PathLike, folders: set[str]) -> set[str]:
+    """Return the paths of all that is not a folder in the output folder and in some folders below it.
+
+    Args:
+        output_directory: The output folder.
+        folders: Paths below it, "" for the folder itself. One that is missing holds no files.
+
+    Raises:
+        OSError: The output folder or one of the others cannot be listed.
+    """
+    found = set()
+    for folder in sorted({"", *folders}):
+        prefix = f"{folder}/" if folder else ""
+        try:
+            with os.scandir(os.path.join(output_directory, folder) if folder else output_directory) as entries:
+                found |= {prefix + entry.name for entry in entries if not entry.is_dir()}
+        except (FileNotFoundError, NotADirectoryError):
+            if not folder:
+                raise
+    return found
 
 
 def read(file):

@@ -15,7 +15,7 @@ import numpy as np
 from ecg.files import aside
 from ecg.headers import comments, parse_header, read_header_text
 from ecg.leads import LEADS, standard_name
-from ecg.records import read_matrix, read_record
+from ecg.records import read_matrix, read_record, resolve_case
 
 # An entry asks one header after another many questions: each is parsed once.
 _header = lru_cache(maxsize=8)(partial(parse_header, as_written=True))
@@ -49,15 +49,34 @@ def sort_leads(leads):
     return tuple(sorted(leads, key=lambda lead: place.get(standard_name(lead), len(LEADS))))
 
 
-def find_challenge_files(data_directory):
-    """Return the paths of the headers in a folder, not below it, and of their .mat files: two sorted lists of text.
+def find_challenge_files(data_directory: str | os.PathLike) -> tuple[list[str], list[str]]:
+    """Find the headers in a folder, not below it, and their .mat files.
 
-    A header without a .mat file and names that begin with a dot are passed over.
+    The extensions may be in any case; of two headers of one recording, or two .mat files, that in lower case counts.
+    A header without a .mat file and hidden files are passed over.
+
+    Args:
+        data_directory: The folder.
+
+    Returns:
+        The paths of the headers, sorted, and of the .mat file of each.
     """
-    names = [name for name in sorted(os.listdir(data_directory)) if name.endswith(".hea") and not name.startswith(".")]
-    roots = [os.path.join(data_directory, name.removesuffix(".hea")) for name in names]
-    roots = [root for root in roots if os.path.isfile(f"{root}.hea") and os.path.isfile(f"{root}.mat")]
-    return [f"{root}.hea" for root in roots], [f"{root}.mat" for root in roots]
+    with os.scandir(data_directory) as entries:
+        names = sorted(entry.name for entry in entries if entry.name[0] != "." and os.path.isfile(entry.path))
+    headers, recordings = (_by_recording(names, extension) for extension in (".hea", ".mat"))
+    pairs = sorted((name, recordings[recording]) for recording, name in headers.items() if recording in recordings)
+    columns = ([os.path.join(data_directory, pair[column]) for pair in pairs] for column in range(2))
+    return tuple(columns)
+
+
+def _by_recording(names: list[str], extension: str) -> dict[str, str]:
+    """Map names without their extension to the names that have it, in any case, lower case if there are several."""
+    found: dict[str, str] = {}
+    for name in names:
+        recording, ending = name[: -len(extension)], name[-len(extension) :]
+        if ending == extension or (ending.lower() == extension and recording not in found):
+            found[recording] = name
+    return found
 
 
 def load_header(header_file):
@@ -68,11 +87,14 @@ def load_header(header_file):
 def load_recording(recording_file, header=None, leads=None, key="val"):
     """Return the stored integers, (L, T): rows in the header's order, or those of `leads` where both are given.
 
-    A .mat file is read by the matrix's name, `key`; any other file with the header of its name beside it. Raises
-    ecg.headers.RecordError.
+    A .mat file is read by the matrix's name, `key`; any other file with the header of its name beside it. Both
+    extensions may be in any case. Raises ecg.headers.RecordError.
     """
     file = Path(recording_file)
-    recording = read_matrix(file, key) if file.suffix == ".mat" else read_record(file.with_suffix(".hea"))[1]
+    if file.suffix.lower() == ".mat":
+        recording = read_matrix(file, key)
+    else:
+        recording = read_record(resolve_case(file.with_suffix(".hea")))[1]
     return choose_leads(recording, header, leads) if header and leads else recording
 
 

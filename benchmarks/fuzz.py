@@ -2,10 +2,10 @@
 
 python -m benchmarks.fuzz [--cases N] [--seed S] [--jobs N] [--seconds S] [--folder FOLDER]
 
-Made-up records of 12, 8, 6, 3 and 2 leads are damaged by benchmarks.damage, and untrained networks of a few hundred
-weights answer for what remains; each is examined by an audit as well. Prints the table of benchmarks/README.md, and
-leaves in FOLDER/faults each case that ended in another way, with the reason in fault.txt. Memory is measured as Linux
-tells it.
+Synthetic records of 12, 8, 6, 3 and 2 leads are damaged by benchmarks.damage, and untrained networks of a few hundred
+weights predict what remains. Each is examined by an audit and put into a store as well. Prints the table of
+benchmarks/README.md, and leaves in FOLDER/faults each case that ended in another way, with the reason in fault.txt.
+Memory is measured as Linux tells it.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from ecg.leads import LEAD_SETS, lead_set
 from ecg.progress import Progress
 from ecg.records import read_record
 from ecg.startup import start_keras
+from ecg.store import build_store, open_store
 
 LIMIT = 500  # MB above what the process has before
 FUSE = 2000  # MB of addresses above it, where an allocation fails
@@ -102,13 +103,33 @@ def audit(path):
         raise ArithmeticError(f"a reason of {longest:,} characters")
 
 
+def store(folder):
+    """Build a store of a folder as a training does, and open it again; a RecordError may end it, nothing else.
+
+    What the store lists is compared with what is found by reading it anew, so that nothing changes on the way.
+    """
+    place = folder / "store"
+    try:
+        built = build_store(folder, place, jobs=1)
+    except RecordError as error:
+        if wanted_memory(error):
+            raise
+        return
+    opened = open_store(place)
+    for name in ("dropped", "repaired", "unknown_codes", "digest"):
+        if getattr(built, name) != getattr(opened, name):
+            raise ArithmeticError(f"{name} of a store is read back as {getattr(opened, name)!r:.200}")
+    if not opened.microvolts.any():
+        raise ArithmeticError("a store holds a recording without any signal")
+
+
 def wanted_memory(error):
     """Return whether an error, or one that led to it, is a MemoryError."""
     return error is not None and (isinstance(error, MemoryError) or wanted_memory(error.__cause__ or error.__context__))
 
 
 def try_case(number, kinds, case, folder, bundles):
-    """Write a case into a folder, made anew, have it answered and examined, and return its Outcome."""
+    """Write a case into a folder, made anew, have it answered, examined and stored, and return its Outcome."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     path = case.write(folder)
@@ -118,6 +139,7 @@ def try_case(number, kinds, case, folder, bundles):
         with fuse():
             end = end_of(path, bundles)
             audit(path)
+            store(folder)
     except Exception as error:  # noqa: BLE001 - any other is what is looked for
         fault, trace = " ".join(f"{type(error).__name__}: {error}".split())[:300], traceback.format_exc()
         end = ""

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.io
+from test_evaluator import evaluate_by_loops, exact
 
 import evaluate_model
 import helper_code
@@ -28,7 +29,7 @@ from ecg.scoring import load_weights
 from ecg.store import build_store
 
 ROOT = Path(__file__).parents[1]
-NAMES, WEIGHTS = load_weights()
+NAMES, _ = load_weights()
 CODES = [name.split("|") for name in NAMES]
 AF, AFL, SINUS = "164889003", "164890007", "426783006"
 
@@ -507,6 +508,18 @@ def test_challenge_files_are_pairs_in_the_folder(tmp_path):
     assert recordings == [str(tmp_path / "a.mat"), str(tmp_path / "b.mat")]
 
 
+def test_challenge_files_may_have_their_extensions_in_any_case(tmp_path):
+    for name in ("a.HEA", "a.mat", "b.hea", "b.MAT", "c.Hea", "c.mAt", "d.HEA", "e.hea", "e.HEA", "e.mat", "e.MAT",
+                 "F.hea", "f.mat", ".g.HEA", ".g.MAT"):  # fmt: skip
+        (tmp_path / name).touch()
+    (tmp_path / "d.MAT").mkdir()
+    (tmp_path / "h.HEA").symlink_to("h.HEA")
+    headers, recordings = helper_code.find_challenge_files(tmp_path)
+    assert [os.path.basename(path) for path in headers] == ["a.HEA", "b.hea", "c.Hea", "e.hea"]
+    assert [os.path.basename(path) for path in recordings] == ["a.mat", "b.MAT", "c.mAt", "e.mat"]
+    assert all(os.path.dirname(path) == str(tmp_path) for path in headers + recordings)
+
+
 def test_what_a_header_tells(tmp_path):
     path = tmp_path / "A0001.hea"
     path.write_bytes(header_text(leads=("I", "AVR", "X"), codes="1, 2,PVC").replace("\n", "\r\n").encode())
@@ -575,6 +588,10 @@ def test_recordings_are_loaded_whole_or_by_their_leads(tmp_path):
     assert np.array_equal(helper_code.load_recording(tmp_path / "other.mat", key="samples"), written)
     with pytest.raises(SignalError, match="no matrix val"):
         helper_code.load_recording(tmp_path / "other.mat")
+    for name in ("A0001.mat", "A0001.hea"):
+        (tmp_path / name).rename(tmp_path / name.replace(name[-3:], name[-3:].upper()))
+    for name in ("A0001.MAT", "A0001.dat"):  # the second one is looked up in the header
+        assert np.array_equal(helper_code.load_recording(tmp_path / name), written)
 
 
 def test_real_recordings_of_other_formats_are_loaded(real_data):
@@ -708,7 +725,7 @@ def test_both_dialects_of_labels_count(tmp_path):
 
 
 def scores_by_loops(label_codes, output_lines):
-    """The nine results of the evaluator, one recording, class and threshold at a time."""
+    """The results of the evaluator after the names of the classes, one recording, class and threshold at a time."""
     truth, answers, scores = [], [], []
     for codes, (classes, binary, scalar) in zip(label_codes, output_lines, strict=True):
         present = [code.strip() for code in codes.split(",")]
@@ -725,47 +742,11 @@ def scores_by_loops(label_codes, output_lines):
                 finite = re.fullmatch(r"-?[0-9.]+(e-?[0-9]+)?", value)
                 values.append(float(value) if finite else 0.0)
             answer.append(any(positives))
-            score.append(sum(values) / len(values) if values else 0.0)
+            score.append(np.mean(values) if values else 0.0)
         answers.append(answer)
         scores.append(score)
 
-    recordings, classes = range(len(truth)), range(len(CODES))
-    auroc, auprc, measures = [], [], []
-    for k in classes:
-        points = []
-        for threshold in [math.inf, *sorted({scores[i][k] for i in recordings}, reverse=True)]:
-            tp = sum(truth[i][k] and scores[i][k] >= threshold for i in recordings)
-            fp = sum(not truth[i][k] and scores[i][k] >= threshold for i in recordings)
-            fn = sum(truth[i][k] and scores[i][k] < threshold for i in recordings)
-            tn = sum(not truth[i][k] and scores[i][k] < threshold for i in recordings)
-            points.append((ratio(tp, tp + fn), ratio(tn, tn + fp), ratio(tp, tp + fp)))
-        pairs = list(zip(points[:-1], points[1:], strict=True))
-        auroc.append(sum(0.5 * (b[0] - a[0]) * (b[1] + a[1]) for a, b in pairs))
-        auprc.append(sum((b[0] - a[0]) * b[2] for a, b in pairs))
-        both = sum(truth[i][k] and answers[i][k] for i in recordings)
-        measures.append(ratio(2 * both, sum(truth[i][k] + answers[i][k] for i in recordings)))
-
-    def earned(given):
-        total = 0.0
-        for i in recordings:
-            union = max(1, sum(truth[i][k] or given[i][k] for k in classes))
-            total += sum(WEIGHTS[j, k] / union for j in classes for k in classes if truth[i][j] and given[i][k])
-        return total
-
-    sinus = [[SINUS in equivalent for equivalent in CODES] for _ in recordings]
-    inactive, right = earned(sinus), earned(truth)
-    metric = (earned(answers) - inactive) / (right - inactive) if right != inactive else 0.0
-    accuracy = sum(a == b for a, b in zip(truth, answers, strict=True)) / len(truth)
-    return [mean(auroc), mean(auprc), auroc, auprc, accuracy, mean(measures), measures, metric]
-
-
-def ratio(a, b):
-    return a / b if b else math.nan
-
-
-def mean(values):
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+    return evaluate_by_loops(*map(np.array, (truth, answers, scores)))
 
 
 def messy_case(seed, recordings=25):
@@ -809,7 +790,7 @@ def test_messy_cases_score_as_one_step_at_a_time(seed, tmp_path):
     expected = scores_by_loops(label_codes, output_lines)
     assert classes == ["|".join(sorted(codes)) for codes in CODES]
     for value, reference in zip(found, expected, strict=True):
-        assert np.allclose(value, reference, atol=1e-12, equal_nan=True)
+        assert exact(value) == exact(reference)
 
 
 def test_scores_are_what_float_reads_of_them():

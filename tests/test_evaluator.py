@@ -5,7 +5,10 @@ The loops add one number after another in the order of the rules. Only where the
 """
 
 import math
+import os
+import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,3 +276,100 @@ def test_scores_whose_sum_is_too_large_are_scored_without_a_warning(tmp_path):
         warnings.simplefilter("error")
         found = evaluate_model.evaluate_model(*folders)
     assert found[3][0] == 0.75
+
+
+def spread_files(folder, paths, seed=0):
+    """Write a random case flat and again with these paths, without extension; return both pairs of folders."""
+    random = np.random.default_rng(seed)
+    labels, outputs, scores = random_case(random, 26, [len(paths)])
+    flat = write_files(folder / "flat", labels, NAMES, outputs.astype(int), scores)
+    nested = folder / "nested/labels", folder / "nested/outputs"
+    for number, path in enumerate(paths):
+        for source, target, extension in zip(flat, nested, ("hea", "csv"), strict=True):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / f"A{number:04}.{extension}", f"{target / path}.{extension}")
+    return flat, nested
+
+
+def test_nested_labels_are_scored_with_the_outputs_at_the_same_paths(tmp_path):
+    paths = ["a", "b/ecg", "b/p002/ecg", "c-1/ecg", "c/ecg", "p001/ecg", "p002/ecg", "é/\udcff"]
+    flat, nested = spread_files(tmp_path, paths)
+    (nested[0] / "b").rename(tmp_path / "b")  # and links to folders are followed
+    (nested[0] / "b").symlink_to(tmp_path / "b")
+    (nested[1] / "p001").rename(tmp_path / "p001")
+    (nested[1] / "p001").symlink_to(tmp_path / "p001")
+    (nested[0] / "c/again").symlink_to("..")
+    (nested[0] / "p002/ecg.hea").rename(nested[0] / "p002/ecg.HEA")
+    for hidden in (".hidden.hea", ".git/ecg.hea", "p001/.hidden/ecg.hea"):
+        (nested[0] / hidden).parent.mkdir(exist_ok=True)
+        (nested[0] / hidden).touch()
+    found = evaluate_model.find_files(*nested)
+    for folder, files, extensions in zip(nested, found, ({".hea", ".HEA"}, {".csv"}), strict=True):
+        relative = [os.path.splitext(os.path.relpath(file, folder)) for file in files]
+        assert [path for path, _ in relative] == sorted(paths) and {end for _, end in relative} == extensions
+    for value, expected in zip(
+        evaluate_model.evaluate_model(*nested), evaluate_model.evaluate_model(*flat), strict=True
+    ):
+        assert repr(value) == repr(expected)
+
+
+def test_files_are_sorted_by_their_path_with_its_extension_as_in_a_flat_folder(tmp_path):
+    for folder in ("labels", "outputs"):
+        (tmp_path / folder / "a").mkdir(parents=True)
+    for name in ("a.hea", "a-1.HEA", "a/b.hea", "B.hea", "a+.hea"):
+        (tmp_path / "labels" / name).touch()
+        (tmp_path / "outputs" / f"{name[:-4]}.csv").touch()
+    labels, outputs = evaluate_model.find_files(tmp_path / "labels", tmp_path / "outputs")
+    names = [os.path.relpath(file, tmp_path / "labels") for file in labels]
+    assert names == ["B.hea", "a+.hea", "a-1.HEA", "a.hea", "a/b.hea"]
+    assert [os.path.relpath(file, tmp_path / "outputs") for file in outputs] == [f"{name[:-4]}.csv" for name in names]
+
+
+def test_a_missing_output_is_named_by_its_path(tmp_path):
+    _, (labels, outputs) = spread_files(tmp_path, ["p001/ecg", "p002/ecg", "p003/ecg"])
+    message = f"output file p002/ecg.csv not found in {outputs} for label file p002/ecg.hea"
+    (outputs / "p002/ecg.csv").unlink()
+    (outputs / "ecg.csv").touch()  # of the same name, but of no recording
+    for change in (lambda: None, lambda: (outputs / "p002/ecg.csv").mkdir(), lambda: shutil.rmtree(outputs / "p002"),
+                   lambda: (outputs / "p002").touch()):  # fmt: skip
+        change()
+        with pytest.raises(FileNotFoundError) as raised:
+            evaluate_model.evaluate_model(labels, outputs)
+        assert str(raised.value) == message
+    for name, kind in (("missing", FileNotFoundError), ("p002", NotADirectoryError)):
+        with pytest.raises(kind) as raised:
+            evaluate_model.evaluate_model(labels, outputs / name)
+        assert Path(raised.value.filename) == outputs / name
+
+
+def test_two_label_files_of_one_output_file_are_an_error_that_names_both(tmp_path):
+    _, (labels, outputs) = spread_files(tmp_path, ["p001/ecg", "p002/ecg"])
+    (labels / "p002/ecg.HEA").touch()
+    with pytest.raises(OSError) as raised:
+        evaluate_model.evaluate_model(labels, outputs)
+    expected = "label files p002/ecg.HEA and p002/ecg.hea would have the same output file p002/ecg.csv"
+    assert str(raised.value) == f"{labels}: {expected}"
+
+
+def test_labels_that_cannot_be_read_are_an_error_and_other_broken_links_are_reported(tmp_path, capsys, closed):
+    _, (labels, outputs) = spread_files(tmp_path, ["a", "p001/ecg"])
+    (labels / "georgia").symlink_to("not mounted")
+    (labels / ".hidden").symlink_to("nowhere")
+    assert len(evaluate_model.find_files(labels, outputs)[0]) == 2
+    assert capsys.readouterr() == ("", f"{labels}/georgia: No such file or directory\n")
+    (labels / "b.hea").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError) as raised:
+        evaluate_model.evaluate_model(labels, outputs)
+    assert raised.value.filename == f"{labels}/b.hea"
+    (labels / "b.hea").unlink()
+    closed(labels / "p001")
+    with pytest.raises(PermissionError) as raised:
+        evaluate_model.evaluate_model(labels, outputs)
+    assert raised.value.filename == f"{labels}/p001"
+
+
+def test_hidden_outputs_and_folders_of_outputs_are_no_matter(tmp_path, closed):
+    _, (labels, outputs) = spread_files(tmp_path, ["a", "p001/ecg"])
+    (outputs / "unrelated").mkdir()
+    closed(outputs / "unrelated")  # no label file lies there
+    assert len(evaluate_model.find_files(labels, outputs)[1]) == 2

@@ -120,7 +120,7 @@ def test_names_from_headers_and_of_files_never_become_paths(model, headers, tmp_
     with pytest.raises(SystemExit) as stopped:
         script.main([str(model), str(data), str(outputs)])
     after = listing(tmp_path)
-    assert stopped.value.code == 0 and "recordings answered" in capsys.readouterr().out
+    assert stopped.value.code == 0 and "recordings predicted" in capsys.readouterr().out
     written = {path for path in after if path not in before} - {outputs}
     assert written == {outputs / f"{name}.csv" for name in names}
     assert {path: after[path] for path in before} == before
