@@ -8,32 +8,31 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg.console import errors_in_one_line, interruptible, read_arguments
 from ecg.headers import parse_codes
 from ecg.scoring import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 from helper_code import is_finite_number, is_number
 
 USAGE = "usage: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]"
+EXPLANATION = """Score the outputs in the folder OUTPUTS for the recordings whose headers are in the folder LABELS.
+Prints the scores, or writes them to the file SCORES, and those of each class to the file CLASS_SCORES."""
 TRUE = ("True", "true", "T", "t")
 CHUNK = 2**16  # bytes read at once
 
 
 def main(arguments):
     """Print the scores, or write them and those of the classes to the files named."""
-    if not 2 <= len(arguments) <= 4:
-        print(USAGE, file=sys.stderr)
-        sys.exit(2)
-    label_directory, output_directory, *files = arguments
-    try:
+    label_directory, output_directory, *files = read_arguments(arguments, USAGE, EXPLANATION, 2, 4)
+    with interruptible(), errors_in_one_line():
         texts = tables(*evaluate_model(label_directory, output_directory))
-    except OSError as error:
-        sys.exit(str(error))
-    if not files:
-        print(texts[0])
-    for file, text in zip(files, texts, strict=False):
-        try:
-            Path(file).write_text(text)  # in place, for it may be a device or a pipe
-        except OSError as error:
-            sys.exit(f"{file}: {error.strerror}")
+        if not files:
+            print(texts[0], flush=True)
+        for file, text in zip(files, texts, strict=False):
+            try:
+                Path(file).write_text(text)  # in place, for it may be a device or a pipe
+            except OSError as error:
+                error.filename = file  # a full disk names none
+                raise
 
 
 def evaluate_model(label_directory, output_directory):
@@ -149,8 +148,16 @@ def load_answers(files, columns, classes):
         rows, answers, scores = map(list, zip(*group, strict=True))
         shared = shared_codes(codes, columns, classes)
         outputs[rows] = once_each(partial(answered, shared=shared), answers)
-        means[rows] = np.einsum("nk,kc->nc", numbers(scores, len(shared)), shared) / np.maximum(shared.sum(axis=0), 1)
+        values = numbers(scores, len(shared))
+        for column in np.flatnonzero(shared.any(axis=0)):
+            means[rows, column] = mean_of_rows(np.take(values, np.flatnonzero(shared[:, column]), axis=1))
     return outputs, means
+
+
+def mean_of_rows(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each row of an array (N, K) in C order, to the bit what np.mean gives for the row alone."""
+    with np.errstate(over="ignore"):
+        return values[:, 0] if values.shape[1] == 1 else values.mean(axis=1)
 
 
 def shared_codes(codes, columns, classes):

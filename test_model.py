@@ -1,74 +1,103 @@
-"""Answer for every recording of a folder: python test_model.py MODEL DATA OUTPUTS."""
+"""Predict every recording of a folder: python test_model.py MODEL DATA OUTPUTS."""
 
 import errno
 import os
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+from ecg.console import describe_error, interruptible, read_arguments
 from ecg.headers import RecordError, parse_header, read_header, read_header_text
-from ecg.leads import lead_sets
+from ecg.leads import describe_missing_leads, lead_sets
 from ecg.progress import Progress
 from ecg.reasons import printable
-from ecg.records import read_signal
+from ecg.records import find_records, read_stored
 from helper_code import save_outputs, sort_leads
 from team_code import load_model, run_model
 
 USAGE = "usage: python test_model.py MODEL DATA OUTPUTS"
-FAULTS_OF_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # which the next recording meets, too
+EXPLANATION = """Predict every recording in the folder DATA and nested below it, with the models in the folder MODEL.
+For DATA/NAME.hea it writes OUTPUTS/NAME.csv."""
+# Faults of a disk or a folder that the next recording meets, too.
+DISK_FAULTS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 CLEAR = "\r\033[K"  # wipes the moving line of a terminal
 
 
-def main(arguments):
-    """Write an output file for each recording of the second folder; exit with 1 where all of them failed."""
-    if len(arguments) != 3:
-        print(USAGE, file=sys.stderr)
-        sys.exit(2)
-    model_directory, data_directory, output_directory = arguments
-    headers = find_headers(data_directory)
+class LoadedModel(NamedTuple):
+    """A model for a lead set, or the reason why there is none."""
+
+    model: object
+    reason: str | None
+
+
+def main(arguments: list[str]) -> None:
+    """Write an output file for each recording; exit with 1 if all of them failed."""
+    model_directory, data_directory, output_directory = read_arguments(arguments, USAGE, EXPLANATION, 3)
+    headers, excluded = find_headers(data_directory)
     models = load_models(model_directory, headers)
-    make_folder(output_directory)
-    failed = 0
-    with Progress("answers", len(headers), "recordings") as progress:
+    make_writable_folder(output_directory)
+    for path, reason in excluded:
+        report(f"{path}: {reason}")
+    failed, repairs = 0, Counter()
+    with Progress("predictions", len(headers), "recordings") as progress:
         for header in headers:
-            output_file = Path(output_directory, f"{header.stem}.csv")
-            _, reason = attempt(answer, header, models, output_file)
+            path = header.relative_to(data_directory)
+            output_file = Path(output_directory, path.with_suffix(".csv"))
+            oddities, reason = call_safely(predict_record, header, models, output_file)
+            repairs.update(oddities or ())
             if reason:
                 failed += 1
-                _, unwritten = attempt(save_outputs, output_file, header.stem, (), (), ())
-                reason += f"; no empty answer either: {unwritten}" if unwritten else ""
-                print(f"{CLEAR if progress.terminal else ''}{printable(f'{header.name}: {reason}')}", file=sys.stderr)
+                _, unwritten = call_safely(save_outputs, output_file, header.stem, (), (), ())
+                reason += f"; no empty output either: {unwritten}" if unwritten not in (None, reason) else ""
+                report(f"{path.as_posix()}: {reason}", CLEAR if progress.terminal else "")
             progress.advance()
-    print(f"{len(headers) - failed:,} of {len(headers):,} recordings answered, {failed:,} failed")
-    for kind, count in sum((getattr(model, "mended", Counter()) for model, _ in models.values()), Counter()).items():
-        print(f"mended: {kind} in {count:,} recordings")
+    print(f"{len(headers) - failed:,} of {len(headers):,} recordings predicted, {failed:,} failed")
+    for loaded in models.values():
+        repairs.update(getattr(loaded.model, "repaired", {}))
+    for kind, count in repairs.items():
+        print(f"repaired: {kind} in {count:,} recordings")
     sys.exit(failed == len(headers))
 
 
-def find_headers(folder):
-    """Return the headers of a folder, not below it, sorted; exit with a line that says why where there are none."""
+def report(line: str, before: str = "") -> None:
+    """Print a line about an input on standard error."""
+    print(f"{before}{printable(line)}", file=sys.stderr)
+
+
+def find_headers(folder: str) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Find the headers in a folder and nested below it; exit with the reason if there are none.
+
+    Returns:
+        The headers, sorted, and pairs of a path below the folder and the reason why it is not read.
+    """
+    excluded: list[tuple[str, str]] = []
     try:
-        names = sorted(os.listdir(folder))
+        headers = find_records(folder, excluded)
     except OSError as error:
-        sys.exit(printable(f"{folder}: {error.strerror}"))
-    headers = [Path(folder, name) for name in names if name.endswith(".hea") and not name.startswith(".")]
-    headers = [header for header in headers if not header.is_dir()]
-    return headers or sys.exit(printable(f"{folder}: no recordings, which are files named *.hea, in this folder"))
+        sys.exit(printable(describe_error(error)))
+    if not headers:
+        sys.exit(printable(f"{folder}: no recordings, which are files named *.hea, in this folder or below it"))
+    return headers, excluded
 
 
-def make_folder(folder):
-    """Make a folder where it is missing; exit with a line that says why it cannot be."""
+def make_writable_folder(folder: str) -> None:
+    """Make a folder where it is missing; exit with the reason if no file can be written into it."""
     try:
         os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         sys.exit(printable(f"{folder}: {error.strerror}"))
 
 
-def load_models(folder, headers):
-    """Load the models for the leads of the headers, each once: lead sets -> (model, reason why there is none).
+def load_models(folder: str, headers: list[Path]) -> dict[tuple[int, ...], LoadedModel]:
+    """Load the models for the leads of the headers, each once, by the lead sets that the leads fill.
 
-    The lead sets that a header's leads fill decide which model is theirs. Exits with the reason where there is none for
-    any of them.
+    The lead sets that a header's leads fill decide which model predicts it. Exits with the reason if no recording that
+    fills any has a model.
     """
     models = {}
     with Progress("models", len(headers), "headers") as progress:
@@ -77,35 +106,44 @@ def load_models(folder, headers):
             try:
                 leads = read_header(header).lead_names
             except (RecordError, OSError):
-                continue  # it fails, and says so, when its turn comes
+                continue  # it fails, and its reason is reported, when its turn comes
             filled = lead_sets(leads)
             if filled not in models:
-                models[filled] = attempt(load_model, folder, sort_leads(leads))
-    reasons = [reason for _, reason in models.values()]
-    if reasons and all(reasons):
-        sys.exit(printable(f"{folder}: {reasons[0]}"))
+                models[filled] = LoadedModel(*call_safely(load_model, folder, sort_leads(leads)))
+    reasons = [loaded.reason for filled, loaded in models.items() if filled]
+    if reasons and all(loaded.reason for loaded in models.values()):
+        sys.exit(printable(reasons[0] if folder in reasons[0] else f"{folder}: {reasons[0]}"))
     return models
 
 
-def answer(path, models, output_file):
-    """Run the model of its leads on the record of a header, and write the output file."""
+def predict_record(path: Path, models: dict[tuple[int, ...], LoadedModel], output_file: Path) -> tuple[str, ...]:
+    """Run the model for a recording's leads, write the output file, and return what was odd about its signal file."""
     text = read_header_text(path)
     header = parse_header(text, path.name)
-    model, reason = models[lead_sets(header.lead_names)]
+    filled = lead_sets(header.lead_names)
+    model, reason = models[filled]
     if reason:
-        raise LookupError(f"no model for its leads: {reason}")
-    save_outputs(output_file, header.name, *run_model(model, text, read_signal(path, header)))
+        raise RecordError(reason if filled else describe_missing_leads(header.lead_names))
+    stored = read_stored(path, header)
+    outputs = run_model(model, text, stored.integers)
+    output_file.parent.mkdir(parents=True, exist_ok=True)
+    save_outputs(output_file, header.name, *outputs)
+    return stored.oddities
 
 
-def attempt(function, *arguments):
-    """Return what a function returns and None, or None and the reason why it failed; exit where that is the disk."""
+def call_safely(function: Callable, *arguments: object) -> tuple[object, str | None]:
+    """Call a function; return its value and None, or None and the reason why it failed.
+
+    Exits if the reason is the disk.
+    """
     try:
         return function(*arguments), None
-    except Exception as error:  # noqa: BLE001 - the Challenge's rule: whatever fails in an entry is an empty answer
-        if isinstance(error, OSError) and error.errno in FAULTS_OF_THE_DISK:
-            sys.exit(printable(str(error)))
-        return None, f"{type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 - the Challenge's rule: whatever fails in an entry is an empty output
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            sys.exit(printable(describe_error(error)))
+        return None, describe_error(error)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with interruptible():
+        main(sys.argv[1:])

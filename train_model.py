@@ -2,6 +2,7 @@
 
 import sys
 
+from ecg.console import RESUME_MESSAGE, errors_in_one_line, interruptible, read_arguments
 from ecg.headers import RecordError
 from ecg.reasons import printable
 from ecg.records import find_records
@@ -9,28 +10,30 @@ from ecg.startup import start_keras
 from team_code import training_code
 
 USAGE = "usage: python train_model.py DATA MODEL"
+EXPLANATION = """Train the models on the recordings in the folder DATA, or below it, and leave them in the folder MODEL.
+The same command again resumes a training that was interrupted."""
 
 
-def main(arguments):
-    """Train on the recordings in the first folder, or below it, and leave the models in the second."""
-    if len(arguments) != 2:
-        print(USAGE, file=sys.stderr)
-        sys.exit(2)
-    data_directory, model_directory = arguments
-    try:
-        records = find_records(data_directory)
-    except OSError as error:
-        sys.exit(printable(f"{data_directory}: {error.strerror}"))
-    if not records:
-        sys.exit(printable(f"{data_directory}: no recordings, which are files named *.hea, in this folder or below it"))
-    start_keras()
-    from ecg.training import TrainingError
+def main(arguments: list[str]) -> None:
+    """Train on the recordings in the first folder, or below it, and leave the models in the second.
 
-    try:
-        training_code(data_directory, model_directory)
-    except (RecordError, TrainingError, OSError) as error:
-        sys.exit(printable(str(error)))
-    print("Done.")
+    Args:
+        arguments: What follows the script's name on the command line.
+
+    Raises:
+        SystemExit: If the arguments are wrong, the training cannot be done, or it is interrupted.
+    """
+    data_directory, model_directory = read_arguments(arguments, USAGE, EXPLANATION, 2)
+    with interruptible(RESUME_MESSAGE), errors_in_one_line(RecordError):
+        if not find_records(data_directory):
+            none = "no recordings, which are files named *.hea, in this folder or below it"
+            sys.exit(printable(f"{data_directory}: {none}"))
+        start_keras()
+        from ecg.training import TrainingError
+
+        with errors_in_one_line(TrainingError):
+            training_code(data_directory, model_directory)
+        print("Done.")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def make_up(folder, seed):
     """Make up a recording of each source below a folder, and return them: a list of Plain."""
     plains = []
     for number, source in enumerate(SOURCES):
-        synthesize(folder / source, 1, seed + number, sources={source: 1.0})
+        # Clean, since -32768 stands for no value in some of the formats only.
+        synthesize(folder / source, 1, seed + number, sources={source: 1.0}, clean=True)
         header, integers = read_record(*find_records(folder / source))
         facts = {"age": header.age, "sex": header.sex, "codes": header.codes}
         plains.append(ways.Plain(header.name, int(header.sampling_frequency), integers, facts))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg.files import to_json
 from ecg.progress import duration
 from ecg.synthetic import synthesize
 
@@ -97,7 +98,7 @@ def attempt(data, model, places, note):
     """
     note.unlink(missing_ok=True)
     code = "import sys; from benchmarks.interruption import train_and_die as run; run(*sys.argv[1:])"
-    given = [sys.executable, "-c", code, data, model, json.dumps(places), note]
+    given = [sys.executable, "-c", code, data, model, to_json(places), note]
     with subprocess.Popen(given, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             return process.wait(places.get(OUTSIDE, PATIENCE))

@@ -9,7 +9,6 @@ leaves the numbers behind them in FOLDER/found.json.
 """
 
 import argparse
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from ecg.bundle import load_bundle
 from ecg.cleaning import CleaningSettings
+from ecg.files import to_json
 from ecg.labels import COLUMN, TRAINED, expand
 from ecg.leads import LEADS
 from ecg.networks import NetworkSettings
@@ -153,7 +153,7 @@ def main():
     seeds = []
     for seed in options.seeds:
         seeds.append(measure(seed, options))
-        (options.folder / "found.json").write_text(json.dumps(dict(zip(options.seeds, seeds, strict=False)), indent=1))
+        (options.folder / "found.json").write_text(to_json(dict(zip(options.seeds, seeds, strict=False)), indent=1))
     print("\n".join(lines(seeds)))
 
 

@@ -10,7 +10,6 @@ benchmarks/README.md. What needs something that is not there, PyTorch or a proce
 
 import argparse
 import io
-import json
 import math
 import os
 import shutil
@@ -34,6 +33,7 @@ from benchmarks.precision import PRECISIONS
 from benchmarks.scoring import evaluate, thresholds
 from benchmarks.timing import LENGTH, Bench, Row, build, lines, measure, models, recordings, told, training_step
 from ecg.batches import Batch, ahead, gather
+from ecg.files import to_json
 from ecg.headers import read_header_text
 from ecg.labels import TRAINED
 from ecg.leads import LEAD_SETS, LEADS
@@ -158,7 +158,7 @@ def pytorch(bench):
     signals = noise(bench)
     sizes = {"batch": bench.batch, "length": LENGTH, "leads": len(LEADS), "classes": len(TRAINED),
              "settings": asdict(NetworkSettings(**bench.network))}  # fmt: skip
-    command = [sys.executable, "-m", "benchmarks.plain_network", json.dumps(sizes)]
+    command = [sys.executable, "-m", "benchmarks.plain_network", to_json(sizes)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                           cwd=Path(__file__).parents[1]) as child:  # fmt: skip
 

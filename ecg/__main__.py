@@ -5,13 +5,13 @@ imported when it runs, so that help is instant.
 """
 
 import argparse
-import os
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from ecg.arguments import LARGEST_SEED, given, picture, positive, proportion, share, whole
+from ecg.arguments import given, lead_count, number, path_name, picture, share, source
+from ecg.console import INTERRUPTED_MESSAGE, RESUME_MESSAGE, errors_in_one_line, interruptible
+from ecg.files import check_file_writable, check_writable
 from ecg.leads import LEAD_SETS
 from ecg.options import (
     add_lead_sets,
@@ -30,6 +30,7 @@ from ecg.reasons import printable
 from ecg.startup import start_keras
 
 PROGRAM = "python -m ecg"
+reported = partial(errors_in_one_line, program=PROGRAM)
 
 
 def train(commands):
@@ -37,8 +38,8 @@ def train(commands):
     parser = commands.add_parser("train", help="train the networks on a folder of recordings",
                                  usage=f"{PROGRAM} train DATA MODEL [option ...]",
                                  epilog="Options that are not given are as the chosen system has them.")  # fmt: skip
-    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
-    parser.add_argument("model", metavar="MODEL", type=Path, help="folder for the models and the report")
+    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
+    parser.add_argument("model", metavar="MODEL", type=path_name, help="folder for the models and the report")
     add_settings(parser)
 
     def run(arguments):
@@ -53,7 +54,7 @@ def train(commands):
         with reported(RecordError, TrainingError, NeuroKitMissing):
             pipeline.train(arguments.data, arguments.model, settings)
 
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, interrupted=RESUME_MESSAGE)
 
 
 def estimate(commands):
@@ -61,7 +62,7 @@ def estimate(commands):
     parser = commands.add_parser("estimate", help="tell beforehand what training takes on this machine",
                                  usage=f"{PROGRAM} estimate DATA [option ...]",
                                  epilog="The options are those of train.")  # fmt: skip
-    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
+    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
     add_settings(parser)
 
     def run(arguments):
@@ -84,8 +85,10 @@ def compare(commands):
     parser = commands.add_parser("compare", help="train systems on the same folds, and score them side by side",
                                  usage=f"{PROGRAM} compare DATA REPORT [option ...]",
                                  epilog="The report is REPORT/comparison/comparison.html.")  # fmt: skip
-    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
-    parser.add_argument("report", metavar="REPORT", type=Path, help="folder for the report, and for what is under way")
+    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
+    parser.add_argument(
+        "report", metavar="REPORT", type=path_name, help="folder for the report, and for what is under way"
+    )
     parser.add_argument("--systems", nargs="+", metavar="NAME",
                         help="those of train --system, of which the first is what the others are compared to; "
                              "'ablations' stands for cai2021 and its seven ablations (default: the five published "
@@ -93,17 +96,24 @@ def compare(commands):
     add_lead_sets(parser)
     held = parser.add_mutually_exclusive_group()
     held.add_argument(
-        "--folds", type=whole(2), metavar="N", help="parts of the recordings, each held out once (default 5)"
+        "--folds", type=number("folds"), metavar="N", help="parts of the recordings, each held out once (default 5)"
     )
-    held.add_argument("--leave-out", metavar="SOURCE", help="hold out the recordings of a source, such as georgia")
+    held.add_argument(
+        "--leave-out", type=source, metavar="SOURCE", help="hold out the recordings of a source, such as georgia"
+    )
     parser.add_argument(
-        "--hours", type=positive, metavar="H", help="for all trainings; each system gets an equal share in each fold"
+        "--hours",
+        type=number("hours"),
+        metavar="H",
+        help="for all trainings; each system gets an equal share in each fold",
     )
     add_networks(parser)
     add_omission(parser)
-    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), metavar="N",
+    parser.add_argument("--seed", type=number("seed"), metavar="N",
                         help="of folds and of each training (default 2021)")  # fmt: skip
-    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings (default: cores)")
+    parser.add_argument(
+        "--jobs", type=number("jobs"), metavar="N", help="processes that read recordings (default: cores)"
+    )
 
     def run(arguments):
         start_keras(devices=False)  # those are for the processes that train
@@ -124,17 +134,19 @@ def compare(commands):
         with reported(RecordError, TrainingError, NeuroKitMissing):
             compare.compare(arguments.data, arguments.report, protocol)
 
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, interrupted=RESUME_MESSAGE)
 
 
 def plot(commands):
     """Add the command that draws a recording."""
     parser = commands.add_parser("plot", help="draw a recording on ECG paper")
     parser.add_argument(
-        "record", metavar="RECORD", type=Path, help="its path, with .hea or .mat in any case, or without"
+        "record", metavar="RECORD", type=path_name, help="its path, with .hea or .mat in any case, or without"
     )
-    parser.add_argument("--model", type=Path, help="folder of a model whose probabilities are shown beside it")
-    parser.add_argument("--start", type=float, default=0.0, metavar="SECOND", help="where the ten seconds begin")
+    parser.add_argument("--model", type=path_name, help="folder of a model whose probabilities are shown beside it")
+    parser.add_argument(
+        "--start", type=number("start"), default=0.0, metavar="SECOND", help="where the ten seconds begin"
+    )
     parser.add_argument("--peaks", action="store_true", help="mark P, Q, R, S and T in lead II, found by NeuroKit2")
     parser.add_argument("--output", type=picture, metavar="FILE.png",
                         help="PNG, PDF or SVG by its extension; NAME.png in the current folder by default")  # fmt: skip
@@ -148,6 +160,7 @@ def plot(commands):
         path = find_header(arguments.record)
         output = arguments.output or Path(f"{path.stem}.png")
         with reported(RecordError, NeuroKitMissing):
+            check_file_writable(output)
             header, recording = read_record(path)
             answer = ask(arguments.model, header, recording) if arguments.model else {}
             answer |= {"peaks": recorded_peaks(header, recording)} if arguments.peaks else {}
@@ -171,11 +184,11 @@ def ask(folder, header, recording):
 def review(commands):
     """Add the command that looks for wrong labels."""
     parser = commands.add_parser("review", help="list and draw the labels that a model is sure are wrong")
-    parser.add_argument("model", metavar="MODEL", type=Path, help="folder of a model")
-    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", default=Path("review"),
+    parser.add_argument("model", metavar="MODEL", type=path_name, help="folder of a model")
+    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
+    parser.add_argument("--output", type=path_name, metavar="FOLDER", default=Path("review"),
                         help="for the list, as CSV, and the pictures; ./review by default")  # fmt: skip
-    parser.add_argument("--pictures", type=whole(0), metavar="N",
+    parser.add_argument("--pictures", type=number("pictures"), metavar="N",
                         help="how many of the most confident disagreements are drawn; 20 by default")  # fmt: skip
     add_omission(parser)
 
@@ -198,10 +211,10 @@ def audit(commands):
     """Add the command that looks for faults in a data folder."""
     parser = commands.add_parser("audit", help="list what a folder holds and what is wrong in it, without training",
                                  epilog="The exit status is 0 where all can be trained on, else 1.")  # fmt: skip
-    parser.add_argument("data", metavar="DATA", type=Path, help="folder of labelled recordings, nested or not")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", default=Path("audit"),
+    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
+    parser.add_argument("--output", type=path_name, metavar="FOLDER", default=Path("audit"),
                         help="for the tables, as CSV; ./audit by default")  # fmt: skip
-    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings")
+    parser.add_argument("--jobs", type=number("jobs"), metavar="N", help="processes that read recordings")
 
     def run(arguments):
         from ecg import audit
@@ -217,28 +230,35 @@ def audit(commands):
 def synthesize(commands):
     """Add the command that makes recordings up."""
     parser = commands.add_parser("synthesize", help="make recordings up, in the Challenge's format")
-    parser.add_argument("folder", metavar="FOLDER", type=Path)
-    parser.add_argument("--records", type=whole(1), metavar="N", required=True, help="how many")
-    parser.add_argument("--seed", type=whole(0), metavar="S", default=0, help="0 by default")
-    parser.add_argument("--leads", type=int, choices=tuple(LEAD_SETS), default=12, help="lead set that is written")
-    parser.add_argument("--noise", type=float, metavar="F", default=1.0, help="factor of noise, wander and hum")
+    parser.add_argument("folder", metavar="FOLDER", type=path_name, help="folder for the recordings")
+    parser.add_argument("--records", type=number("records"), metavar="N", required=True, help="how many")
+    parser.add_argument("--seed", type=number("seed"), metavar="S", default=0, help="0 by default")
+    parser.add_argument("--leads", type=lead_count, metavar="N", default=12,
+                        help="lead set that is written: 12 (default), 6, 4, 3 or 2")  # fmt: skip
+    parser.add_argument(
+        "--noise", type=number("noise"), metavar="F", default=1.0, help="factor of noise, wander and hum"
+    )
     parser.add_argument("--sources", type=share, nargs="+", metavar="NAME[=SHARE]",
                         help="source databases and their shares; the Challenge's by default")  # fmt: skip
     parser.add_argument("--cpsc-omits", action=argparse.BooleanOptionalAction, default=True,
                         help="whether CPSC's headers tell seven classes only, as the real ones do")  # fmt: skip
     parser.add_argument("--ningbo-flutter", action=argparse.BooleanOptionalAction, default=True,
                         help="whether Ningbo's headers call fibrillation flutter, as the real ones do")  # fmt: skip
-    parser.add_argument("--wrong-labels", type=proportion, metavar="F", default=0.0,
+    parser.add_argument("--wrong-labels", type=number("wrong_labels"), metavar="F", default=0.0,
                         help="share of the told labels, 0 to 1, that are wrong on purpose; 0 by default")  # fmt: skip
-    parser.add_argument("--jobs", type=whole(1), metavar="N", default=1, help="processes")
+    parser.add_argument("--clean", action="store_true",
+                        help="leave out the defects of real databases, such as spikes and unknown ages")  # fmt: skip
+    parser.add_argument("--jobs", type=number("jobs"), metavar="N", default=1, help="processes")
 
     def run(arguments):
         from ecg import synthetic
 
-        sources = dict(arguments.sources or ())
-        if unknown := set(sources) - set(synthetic.SOURCES):
-            parser.error(f"sources are any of {', '.join(synthetic.SOURCES)}, not {', '.join(sorted(unknown))}")
+        try:
+            sources = synthetic.named_shares(arguments.sources or ())
+        except ValueError as error:
+            parser.error(f"argument --{error}")
         with reported():
+            check_writable(arguments.folder)
             synthetic.synthesize(
                 arguments.folder,
                 arguments.records,
@@ -249,6 +269,7 @@ def synthesize(commands):
                 noise=arguments.noise,
                 sources=sources or None,
                 leads=LEAD_SETS[arguments.leads],
+                clean=arguments.clean,
                 jobs=arguments.jobs,
             )
         print(printable(f"{arguments.folder}: {arguments.records:,} recordings made up"))
@@ -259,28 +280,16 @@ def synthesize(commands):
 COMMANDS = (train, compare, estimate, plot, review, audit, synthesize)
 
 
-@contextmanager
-def reported(*kinds):
-    """End the program with one line on standard error where one of these errors, or an OSError, leaves the block."""
-    try:
-        yield
-    except BrokenPipeError:  # whoever reads what is printed, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-    except (OSError, *kinds) as error:
-        told = isinstance(error, OSError) and error.filename is not None
-        reason = f"{error.filename}: {error.strerror}" if told else " ".join(str(error).split())
-        raise SystemExit(printable(f"{PROGRAM}: error: {reason}")) from None
-
-
 def main(arguments=None):
     """Run the command that the arguments name, those of the program where None."""
     parser = argparse.ArgumentParser(PROGRAM, description="Twelve-lead ECG classification, beside the Challenge's own.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command(commands)
+    parser.set_defaults(interrupted=INTERRUPTED_MESSAGE)
     chosen = parser.parse_args(arguments)
-    chosen.run(chosen)
+    with interruptible(chosen.interrupted), reported():
+        chosen.run(chosen)
 
 
 if __name__ == "__main__":

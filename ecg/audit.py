@@ -27,15 +27,15 @@ def audit(data, output, jobs=None, log=print):
     out are not asked, but one at least must be left. Raises FileNotFoundError where `data` holds no header, and
     FileExistsError where `output` holds what is of no audit.
     """
-    data, folder, unlisted = Path(data), Path(output).resolve(), []
-    paths = some_records(data, unlisted)
+    data, folder, excluded = Path(data), Path(output).resolve(), []
+    paths = some_records(data, excluded)
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if foreign := sorted(there - {f"{name}.csv" for name in TABLES}):
         raise FileExistsError(f"{folder}: holds {foreign[0]}, which is of no audit; choose another folder")
     with aside(folder) as part:
         part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
         recordings = examine_all(data, paths, jobs)
-        recordings += [Recording(place, "unknown", "no", ((UNLISTED, reason),)) for place, reason in unlisted]
+        recordings += [Recording(place, "unknown", "no", ((UNLISTED, reason),)) for place, reason in excluded]
         written = tables(recordings)
         for name in TABLES:
             with open(part / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -65,7 +65,7 @@ def _compared(recordings):
     """
     groups = {COPY: {}, SAME_NAME: {}}
     for one in recordings:
-        groups[SAME_NAME].setdefault(one.name, []).append(one)
+        groups[SAME_NAME].setdefault(Path(one.path).stem, []).append(one)
         if one.digest:
             groups[COPY].setdefault(one.digest, []).append(one)
     added = {one.path: [] for one in recordings}

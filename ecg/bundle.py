@@ -1,7 +1,9 @@
 """What is saved of trained networks, loaded again, and answers for one recording: weights plus JSON."""
 
+import logging
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -14,17 +16,29 @@ from ecg.ensemble import Ensemble, Group, Member
 from ecg.files import aside, read_bytes
 from ecg.headers import parse_header
 from ecg.labels import TRAINED_CLASSES, expand
-from ecg.leads import LEAD_SETS, LIMB, lead_set, standard_name
+from ecg.leads import LEAD_SETS, describe_missing_leads, lead_sets
 from ecg.person import person
+from ecg.records import SignalError
 from ecg.rules import Rule
-from ecg.signals import by_leads, pieces, preprocess
+from ecg.signals import SKIPPED, by_leads, pieces, preprocess
 
-__all__ = ("CLASSES", "Bundle", "ModelError", "load_bundle", "model_files", "save_bundle")
+__all__ = ("CLASSES", "Bundle", "LeadSetError", "ModelError", "load_bundle", "model_files", "save_bundle")
 
 LARGEST_WEIGHTS = 2**31  # bytes of a file of weights
 # What Keras raises over weights that are damaged, or another network's.
 DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError,
            UserWarning)  # fmt: skip
+
+
+LOGGER = logging.getLogger("ecg")
+
+
+class LeadSetError(ModelError):
+    """The leads of a recording fill none of the Challenge's lead sets, so that no model can predict it."""
+
+    def __init__(self, leads: Iterable[str]):
+        """Say which leads a recording has, and what it lacks."""
+        super().__init__(describe_missing_leads(leads))
 
 
 class Prediction(NamedTuple):
@@ -45,7 +59,7 @@ class Prediction(NamedTuple):
 class Bundle:
     """The networks of a system for a lead set and how their probabilities become answers: all that an answer needs.
 
-    `mended` counts the recordings answered so far in which faults of a kind were mended (ecg.signals.Repair).
+    `repaired` counts the recordings predicted so far in which faults of a kind were repaired (ecg.signals.Repair).
     ValueError where a class that the rule names is none that the networks tell, or a threshold is not a number.
     """
 
@@ -53,7 +67,7 @@ class Bundle:
     ensemble: Ensemble
     rule: Rule
     system: str = "cai2021"
-    mended: Counter = field(default_factory=Counter, compare=False)
+    repaired: Counter = field(default_factory=Counter, compare=False)
 
     @classmethod
     def of_one(cls, leads, settings, thresholds, network, empty=None):
@@ -81,7 +95,11 @@ class Bundle:
                 yield cache(partial(signal_of, piece))
 
         def signal_of(piece, preparation, leads):
-            prepared = preprocess(header, piece, leads, recording, preparation)
+            try:
+                prepared = preprocess(header, piece, leads, recording, preparation)
+            except SignalError:
+                kinds.add(SKIPPED)
+                raise
             kinds.update(repair.kind for repair in prepared.repairs)
             return prepared.signal
 
@@ -89,7 +107,7 @@ class Bundle:
         beginning = cache(partial(signal_of, first))  # once for a gate and whom it asks; few recordings have more parts
         probabilities, asked = self.ensemble.probabilities(parts, person(header.age, header.sex))
         columns = self.ensemble.general.columns
-        self.mended.update(kinds)
+        self.repaired.update(kinds)
         asked = expand(asked, columns)
         thresholds = np.where(asked & (not self.rule.exclusive), self.rule.thresholds, np.nan)
         return Prediction(expand(probabilities, columns), self.rule.answers(probabilities, columns), thresholds, asked)
@@ -138,18 +156,24 @@ def load_bundle(folder, leads):
     """Load the networks of the richest lead set that leads of these names fill and the folder holds a model for.
 
     Names are in any order and case, and limb leads that follow from two others count as there. Nothing but text and
-    numbers is read. Raises ModelError where the leads fill none of the five sets, where the folder holds no model for
-    any that they fill, and where a file of the model is missing, damaged, edited or of another program.
+    numbers is read. A warning is logged where a richer set could be filled and its model is missing. Raises ModelError
+    where the leads fill none of the five sets (LeadSetError), where the folder holds no model for any that they fill,
+    and where a file of the model is missing, damaged, edited or of another program. But for a LeadSetError, its message
+    is the same for all leads that fill the same sets.
     """
     folder, leads = Path(folder), list(leads)
-    if not lead_set(leads):
-        limb = LIMB.keys() & set(map(standard_name, leads))
-        others = f"{2 - len(limb)} of {', '.join(lead for lead in LIMB if lead not in limb)} is missing"
-        raise ModelError(f"leads {', '.join(leads) or 'none'} fill none of the lead sets: {others}")
-    count = lead_set(leads, [count for count in LEAD_SETS if model_files(folder, count)[1].exists()])
+    sizes = lead_sets(leads)
+    if not sizes:
+        raise LeadSetError(leads)
+    count = next((size for size in sizes if model_files(folder, size)[1].exists()), 0)
+    missing = model_files(folder, sizes[0])[1]
     if not count:
-        path = model_files(folder, lead_set(leads))[1]
-        raise ModelError(f"{folder}: no model for leads {', '.join(leads)}, {path.name} is missing")
+        numbers = " or ".join(map(str, sorted(sizes)))
+        raise ModelError(f"{folder}: no model for {numbers} leads, {missing.name} is missing")
+    if count != sizes[0]:
+        LOGGER.warning(
+            "%s is missing: recordings of %d leads are predicted with the model of %d leads", missing, sizes[0], count
+        )
     saved, number, groups = read_description(model_files(folder, count)[1], count), 0, {}
     for name, (classes, members) in saved.groups.items():
         loaded = []

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ecg.files import to_json
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -82,7 +84,7 @@ class Checkpoint:
         numbers = {"lowest": self.stopping.lowest, "waited": self.stopping.waited, "share": self.average.share}
         return {
             "epochs": written_epochs(self.epochs),
-            "numbers": np.array(json.dumps(numbers)),
+            "numbers": np.array(to_json(numbers)),
             **numbered("weights", network.get_weights()),
             **numbered("optimizer", [variable.numpy() for variable in network.optimizer.variables]),
             **numbered("average", self.average.total),
@@ -113,7 +115,7 @@ def listed(name, arrays):
 
 def written_epochs(epochs):
     """Return a list of Epoch as an array of one text."""
-    return np.array(json.dumps([asdict(epoch) for epoch in epochs]))
+    return np.array(to_json([asdict(epoch) for epoch in epochs]))
 
 
 def read_epochs(text):

@@ -11,9 +11,11 @@ import keras
 import numpy as np
 
 from ecg.budget import Budget
+from ecg.comparison import FOLDER as COMPARISON
 from ecg.comparison import facts_of, write_comparison
+from ecg.console import describe_error
 from ecg.figures import number_of
-from ecg.files import locked
+from ecg.files import check_writable, locked
 from ecg.fitting import PROGRAM as NETWORKS
 from ecg.headers import RecordError
 from ecg.heldout import UNDONE, told
@@ -53,6 +55,8 @@ def compare(data, report, protocol=None, log=say):
     see_that_peaks_can_be_found(protocol.systems)
     sources = [source_of(path.stem) for path in some_records(data)]
     protocol.own([source for source in sources if source not in DISCARDED_SOURCES])  # told before hours of work
+    for folder in (report, report / COMPARISON):
+        check_writable(folder)
     with locked(report / STAGES):
         return carried_out(data, report, protocol, log)
 
@@ -149,13 +153,13 @@ def take_part(one, title, given, learnt_from, log):
         except RecordingsChanged:
             raise
         except (TrainingError, RecordError, ChildProcessError) as error:
-            one.failed = f"{title}: {error}"
+            one.failed = f"{title}: {describe_error(error)}"
         except OSError as error:
             if error.errno != ENOMEM:
                 raise
-            one.failed = f"{title}: {error}"
+            one.failed = f"{title}: {describe_error(error)}"
         except Exception as error:  # noqa: BLE001 - whatever it is, it has ended that process alone, and is told in full
-            one.failed = f"{title}: {type(error).__name__}: {error}"
+            one.failed = f"{title}: {describe_error(error)}"
             for line in "".join(format_exception(error)).splitlines():
                 log(line)
     else:

@@ -3,22 +3,22 @@
 import hashlib
 import math
 from collections import Counter
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from ecg.headers import LONGEST_SHOWN
-from ecg.labels import DISCARDED_SOURCES, code_of, encode, source_of, standing
+from ecg.labels import DISCARDED_SOURCES, UNDIAGNOSED, code_of, encode, source_of, standing
 from ecg.leads import LEADS, combination
-from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED
-from ecg.signals import COMPUTED, FLAT, GAIN, INVALID_VALUE, LONGEST, NOT_FINITE, SPIKE
-from ecg.store import SHORTEST, prepared
+from ecg.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD
+from ecg.signals import COMPUTED, FLAT, GAIN, GAIN_ZERO, INVALID_VALUE, LONGEST, NOT_FINITE, REJECTED, SHORTEST, SPIKE
+from ecg.store import prepared
 
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.
 HEADER = "header cannot be read"
 SIGNAL = "signal cannot be read"
-UNLISTED = "folder cannot be read"
+UNLISTED = "file or folder not read"
 MISSING = "lead missing"
 SHORT = "shorter than a second"
 UNUSABLE = "signal cannot be used"
@@ -40,12 +40,10 @@ COPY = "same signal"
 SAME_NAME = "same name"
 HINDRANCES = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
 OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
-REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, GAIN, COMPUTED, FLAT, *OF_SAMPLES)
+REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, UNREAD, GAIN, GAIN_ZERO, REJECTED, COMPUTED, FLAT, *OF_SAMPLES)
 HINTS = (LONG, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
          LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
 KINDS = (*HINDRANCES, DISCARDED, *REPAIRS, *HINTS)
-
-UNDIAGNOSED = ("unknown", "nan")  # words for no diagnosis, in any case
 
 
 class Recording(NamedTuple):
@@ -70,8 +68,8 @@ class Recording(NamedTuple):
 
     @property
     def name(self):
-        """Return the record's name, by which a training knows it."""
-        return Path(self.path).stem
+        """Return what tells the record from others: its header's path without the extension."""
+        return str(PurePosixPath(self.path).with_suffix(""))
 
 
 def examine(data, path):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ecg.batches import Window
 from ecg.ensemble import KIND_OF, KINDS, View
-from ecg.files import read_bytes
+from ecg.files import read_bytes, to_json
 from ecg.labels import BESIDE, SCORED, scored_among
 from ecg.leads import LEAD_SETS, LEADS
 from ecg.resampling import Preparation
@@ -73,8 +73,8 @@ def description(count, system, rule, groups):
         "groups": groups,
         "versions": {name: version(name) for name in ("keras", "numpy", "scipy")},
     }
-    saved = json.loads(json.dumps(saved, allow_nan=False))  # tuples become lists, as they come back
-    return json.dumps(saved | {"digest": _digest(saved)}, indent=1) + "\n"
+    saved = json.loads(to_json(saved, allow_nan=False))  # tuples become lists, as they come back
+    return to_json(saved | {"digest": _digest(saved)}, indent=1) + "\n"
 
 
 def read_description(path, count):
@@ -120,7 +120,7 @@ def _program(count):
 
 def _digest(saved):
     """Return the SHA-256 of what a JSON file says, however it is laid out."""
-    return sha256(json.dumps(saved, sort_keys=True, allow_nan=False).encode())
+    return sha256(to_json(saved, sort_keys=True, allow_nan=False).encode())
 
 
 def _refuse(name):

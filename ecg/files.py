@@ -1,11 +1,16 @@
 """Files read whole or not at all, files and folders never there by half, a folder that one process works in."""
 
+import errno
 import fcntl
+import json
 import os
 import shutil
 import stat
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import numpy as np
 
 LOCK = "lock"
 LONGEST_NAME = 60  # characters that a name written aside has of that it is to get, for that may be as long as names can
@@ -17,25 +22,109 @@ def aside(path):
 
     Yields a Path whose name ends as that of `path` does. What was at `path` is replaced only at the end, and a folder
     by a folder alone; where an exception leaves the block it stays, and what was written aside is removed. Raises
-    OSError where nothing was written, or where it cannot be moved; one that names no file, as of a full disk, names
-    `path`.
+    OSError where nothing was written, or where it cannot be moved, and at once where a folder at `path` cannot be
+    replaced. Errors name `path`, or what is to be in it, and never the place beside it.
     """
     path = Path(path)
     part = path.parent / f".part.{path.name[-LONGEST_NAME:]}"
-    _remove(part)  # what a process that was killed has left
+    with _errors_naming(path, part):
+        if path.is_dir():
+            check_writable(path)
+        _remove(part)  # what a process that was killed has left
+        try:
+            yield part
+            if part.is_dir() and path.is_dir():
+                shutil.rmtree(path)
+            elif part.is_file():
+                _force(part)
+            os.replace(part, path)
+        except BaseException:
+            with suppress(OSError):
+                _remove(part)
+            raise
+
+
+@contextmanager
+def _errors_naming(path: Path, part: Path) -> Iterator[None]:
+    """Let exceptions that leave the block name `path` where they name `part`, its temporary name.
+
+    Libraries put the temporary name, and numbers of errors, into their messages. For such an OSError the system's own
+    words take the place of the library's.
+    """
+
+    def renamed(text):
+        return text.replace(str(part), str(path))
+
     try:
-        yield part
-        if part.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        elif part.is_file():
-            _force(part)
-        os.replace(part, path)
+        yield
     except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
+        if error.errno is None:
+            error.args = tuple(renamed(value) if isinstance(value, str) else value for value in error.args)
+            raise
+        if error.filename2 is not None:  # of two names, the one that the user knows
+            error.filename = error.filename2
+            del error.filename2
+        named = path if error.filename is None else error.filename
+        if isinstance(named, str | bytes | os.PathLike):
+            named = Path(os.fsdecode(named))
+            error.filename = str(path / named.relative_to(part) if named.is_relative_to(part) else named)
+        if error.strerror and (str(part) in error.strerror or "errno = " in error.strerror):
+            error.strerror = os.strerror(error.errno)
         raise
-    finally:
-        _remove(part)
+    except Exception as error:
+        error.args = tuple(renamed(value) if isinstance(value, str) else value for value in error.args)
+        raise
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Check that files can be made in a folder, or that the folder can be made.
+
+    Nothing is made. Call it before long work whose results go into the folder.
+
+    Args:
+        folder: Where results are to be written.
+
+    Raises:
+        OSError: If the folder, or the nearest one above it that exists, is no folder or is not writable. It names the
+            folder that was given.
+    """
+    folder = Path(folder)
+    above = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), folder)
+    if not above.is_dir():
+        number = errno.ENOTDIR if os.path.exists(above) else errno.ENOENT
+        raise OSError(number, os.strerror(number), str(folder))
+    if not os.access(above, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        number = errno.EROFS if os.statvfs(above).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(number, os.strerror(number), str(folder))
+
+
+def check_file_writable(file: str | os.PathLike) -> None:
+    """Check that a file can be written, or made where it is missing.
+
+    Nothing is made. Call it before long work whose result goes into the file.
+
+    Args:
+        file: Where a result is to be written.
+
+    Raises:
+        OSError: If there is a folder of this name, the file is not writable, or its folder is missing or not writable.
+            It names the file.
+    """
+    file = Path(file)
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    if file.exists():
+        if not os.access(file, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return
+    folder = file.absolute().parent
+    if not folder.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+    try:
+        check_writable(folder)
+    except OSError as error:
+        error.filename = str(file)
+        raise
 
 
 def read_bytes(path, most, error):
@@ -64,6 +153,29 @@ def checked_size(path, most, error):
     if state.st_size > most:
         raise error(f"{name}: {state.st_size:,} bytes, expected {most:,} or fewer")
     return state.st_size
+
+
+def to_json(value: object, **options: object) -> str:
+    """Return a value as JSON text, with plain numbers for those of numpy.
+
+    What numpy counts, such as `count_nonzero`, may be a numpy integer, which `json.dumps` refuses. All JSON of this
+    package is written here.
+
+    Args:
+        value: What JSON can hold, and numpy scalars and arrays in it.
+        **options: Those of `json.dumps`.
+
+    Raises:
+        TypeError: Something else is in it.
+        ValueError: `allow_nan=False` was given, and a number is not finite.
+    """
+    return json.dumps(value, default=_plain, **options)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r:.100}")
 
 
 def save_figure(figure, path, **options):

@@ -9,6 +9,7 @@ import codecs
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -143,7 +144,8 @@ class Lead(NamedTuple):
 
     offset: bytes of the file before its samples, samples_per_frame: how many of them share a time, skew: by how many
     the lead comes late in the file. gain_written: whether the line says the gain, or it is WFDB's default. checksum:
-    what the samples add up to, modulo 2 ** 16, None where the line does not say. written: the name as the line has it.
+    what the samples add up to, modulo 2 ** 16, None where the line does not say. gain_is_zero: whether the line says 0,
+    for which WFDB's default is used. written: the name as the line has it.
     """
 
     name: str
@@ -158,14 +160,23 @@ class Lead(NamedTuple):
     first_value: int = 0
     gain_written: bool = True
     checksum: int | None = None
+    gain_is_zero: bool = False
     written: str = ""
 
     @property
     def per_millivolt(self):
-        """Return the gain in integers for one millivolt; HeaderError where the units are not of a voltage."""
+        """Return the gain in integers for one millivolt.
+
+        Raises:
+            HeaderError: The units are not those of a voltage, or the gain is none that a recorder has. A lead that is
+                not used may have such units or such a gain.
+        """
         unit = MILLIVOLTS.get(self.units.casefold())
         if unit is None:
             raise HeaderError(f"{self.file} lead {self.name}: units {self.units!r} are not mV, uV or V")
+        if not SMALLEST_GAIN <= abs(self.gain) <= LARGEST_GAIN:
+            expected = f"{SMALLEST_GAIN:g} to {LARGEST_GAIN:g} of either sign"
+            raise HeaderError(f"{self.file} lead {self.name}: gain {self.gain:g} is not within {expected}")
         return self.gain / unit
 
     @property
@@ -179,7 +190,8 @@ class Header:
     """What a header tells: samples 0 where it does not say, age in years or NaN, sex Female, Male or Unknown.
 
     codes are the diagnoses, each once. `written`, `age_written` and `sex_written` are diagnoses, age and sex as the
-    header has them, the latter two empty where it has no line for them.
+    header has them, the latter two empty where it has no line for them. evaluated are the codes that the Challenge's
+    evaluator reads, which splits the line at commas alone.
     """
 
     name: str
@@ -190,6 +202,7 @@ class Header:
     sex: str
     codes: tuple[str, ...]
     written: tuple[str, ...] = ()
+    evaluated: tuple[str, ...] = ()
     age_written: str = ""
     sex_written: str = ""
 
@@ -204,8 +217,9 @@ def parse_header(text, place="header", as_written=False):
 
     A standard lead gets its standard name ('AVR' -> 'aVR', 'Lead I' -> 'I', 'C1' -> 'V1') and the record's name loses
     the extension of a file ('A0001.mat' -> 'A0001'), unless they are to be `as_written`; other names stay. A baseline
-    that is not given is the ADC zero, as WFDB has it. Diagnoses are codes, as text, each once, in the order of the Dx
-    lines: the texts of 2020 as their codes, other words as written. Raises HeaderError.
+    that is not given is the ADC zero, as WFDB has it, and a gain of 0 is WFDB's default, unless it is to be as written.
+    Diagnoses are codes, as text, each once, in the order of the Dx lines: the texts of 2020 as their codes, other words
+    as written. Commas, semicolons and blanks separate them. Raises HeaderError.
     """
     text = text.removeprefix(BYTE_ORDER_MARK)
     stripped = enumerate(map(str.strip, text.split("\n")), 1)
@@ -224,7 +238,7 @@ def parse_header(text, place="header", as_written=False):
     if len(leads) != int(record["leads"]) or not leads:
         raise HeaderError(f"{place}: {len(leads)} lead lines where the record line says {record['leads']}")
     told = _comments(text)
-    written = tuple(_codes(told["dx"]))
+    written = tuple(_split_diagnoses(told["dx"]))
     age, sex = (told[key][-1].strip() if told[key] else "" for key in ("age", "sex"))
     return Header(
         name=record["name"] if as_written else re.sub(r"(?<=.)\.(mat|hea)$", "", record["name"]),
@@ -235,6 +249,7 @@ def parse_header(text, place="header", as_written=False):
         sex=_sex(sex),
         codes=tuple(dict.fromkeys(map(code_of, written))),
         written=written,
+        evaluated=tuple(dict.fromkeys(map(code_of, _codes(told["dx"])))),
         age_written=age,
         sex_written=sex,
     )
@@ -257,7 +272,21 @@ def _comments(text):
     return found
 
 
+def _split_diagnoses(lines: list[str]) -> Iterator[str]:
+    """Yield the diagnoses of Dx lines, separated by commas, semicolons or blanks.
+
+    Blanks separate codes and the Challenge's abbreviations; words that are none of these are one text with its blanks.
+    """
+    for text in re.split("[,;]", ",".join(lines)):
+        words = text.split()
+        if all(word.isdigit() or code_of(word) != word for word in words):
+            yield from words
+        else:
+            yield text.strip()
+
+
 def _codes(lines):
+    """Yield the diagnoses of Dx lines as the Challenge's evaluator splits them: at commas alone."""
     return (code for code in map(str.strip, ",".join(lines).split(",")) if code)
 
 
@@ -281,17 +310,16 @@ def _lead(line, place, as_written):
     file, kind, frame, skew, offset, gain, baseline, units, zero, first, checksum, name = match.group(
         "file", "format", "frame", "skew", "offset", "gain", "baseline", "units", "zero", "first", "checksum", "name"
     )
-    gain = DEFAULT_GAIN if gain is None else float(gain)
-    if gain == 0:
-        raise HeaderError(f"{place}: gain {match['gain']!r} is 0, WFDB's word for a lead that is not calibrated")
-    if not SMALLEST_GAIN <= abs(gain) <= LARGEST_GAIN:
-        expected = f"{SMALLEST_GAIN:g} to {LARGEST_GAIN:g} of either sign"
-        raise HeaderError(f"{place}: gain {match['gain']!r} is not within {expected}")
+    is_written = gain is not None
+    gain = float(gain) if is_written else DEFAULT_GAIN
+    is_zero = gain == 0
+    if is_zero and not as_written:
+        gain, is_written = DEFAULT_GAIN, False  # by WFDB's rules 0 says that the gain is not known
     written = name or ""
     name = written if as_written else standard_name(written)
     return Lead(name, file, kind, int(offset or 0), gain, int(baseline or zero or 0), units or DEFAULT_UNITS,
-                int(frame or 1) or 1, int(skew or 0), int(first or 0), match["gain"] is not None,
-                None if checksum is None else int(checksum), written)  # fmt: skip
+                int(frame or 1) or 1, int(skew or 0), int(first or 0), is_written,
+                None if checksum is None else int(checksum), is_zero, written)  # fmt: skip
 
 
 def _fail(fields, line, place):

@@ -70,6 +70,8 @@ COLUMN_AS_SCORED = {code: column for column, diagnosis in enumerate(SCORED) for 
 COLUMN_OF_CODE = COLUMN_AS_SCORED | {code: COLUMN[abbreviation] for code, abbreviation in MERGED.items()}
 COLUMN_BESIDE = {code: column for column, diagnosis in enumerate(BESIDE) for code in diagnosis.codes}
 
+UNDIAGNOSED = ("unknown", "nan", "none", "n/a")  # words for no diagnosis, in any case
+
 # Headers of 2020 have texts for codes; of equivalent codes each has its own.
 CODE_OF_TEXT = {
     **{diagnosis.abbreviation.casefold(): diagnosis.codes[0] for diagnosis in SCORED},

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from itertools import combinations
 
 # Lead sets of the Challenge, each in the standard order.
@@ -93,3 +94,15 @@ def lead_set(names, among=tuple(LEAD_SETS)):
 
 def _riches(leads, available):
     return len(set(leads) - LIMB.keys()), available.issuperset(leads), len(leads)
+
+
+def describe_missing_leads(names: Iterable[str]) -> str:
+    """Return which leads a recording has that fills none of the lead sets, and what it lacks.
+
+    Every lead set needs two limb leads, from which the others are computed.
+    """
+    names = list(names)
+    limb = LIMB.keys() & set(map(standard_name, names))
+    others = ", ".join(lead for lead in LIMB if lead not in limb)
+    lacking = f"{2 - len(limb)} of {others} {'is' if limb else 'are'} missing"
+    return f"leads {', '.join(names) or 'none'} fill none of the lead sets: {lacking}"

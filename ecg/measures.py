@@ -11,6 +11,7 @@ import numpy as np
 from ecg.labels import ABBREVIATIONS
 from ecg.scoring import (
     HALF,
+    challenge_scores,
     counted,
     earnings,
     f_measures,
@@ -123,14 +124,15 @@ def measure(comparison, resamples=RESAMPLES, seed=0):
 
     The resamples are the same for all trials, so that what a difference varies by is not what both have in common.
     """
-    once, every = [np.ones((len(comparison.labels), 1))], np.ones(len(comparison.labels), bool)
+    every = np.ones(len(comparison.labels), bool)
     counts = resampled(len(comparison.labels), resamples, seed)
-    worth = worth_of_answers(comparison.labels, load_weights()[1])
+    weights = load_weights()[1]
+    worth = worth_of_answers(comparison.labels, weights)
     found, samples = Findings([], [], [], [], []), []
     for trial in comparison.trials:
 
         def of(rows, counts, trial=trial):
-            return sampled(trial, comparison.labels, comparison.shared, worth, rows, counts)
+            return sampled(trial, comparison.labels, comparison.shared, weights, worth, rows, counts)
 
         samples.append(of(every, counts))
         estimates = {name: estimate(values) for name, values in samples[-1].items()}
@@ -138,7 +140,7 @@ def measure(comparison, resamples=RESAMPLES, seed=0):
         found.by_class.append({name: estimates[f"{name} by class"] for name in OF_CLASSES})
         for groups, kept, how in (
             (comparison.sources, found.by_source, counts),
-            (comparison.folds, found.by_fold, once),
+            (comparison.folds, found.by_fold, []),
         ):
             parts = {group: of(groups == group, how) for group in np.unique(groups).tolist()}
             kept.append({
@@ -154,16 +156,14 @@ def measure(comparison, resamples=RESAMPLES, seed=0):
 def resampled(recordings, resamples, seed):
     """Return how often each recording is drawn in samples with replacement, of as many: a list of (N, R) float32.
 
-    Together they have resamples + 1 columns, of which the first is that of the recordings themselves, each once.
+    Together they have a column for each resample.
     """
     generator = np.random.default_rng(seed)
     chunks = []
-    for size in _sizes(resamples + 1, max(CHUNK // max(recordings, 1), 1)):
+    for size in _sizes(resamples, max(CHUNK // max(recordings, 1), 1)):
         counts = np.empty((size, recordings), np.float32)
         for row in counts:
             row[:] = np.bincount(generator.integers(0, recordings, recordings), minlength=recordings)
-        if not chunks:
-            counts[0] = 1
         chunks.append(np.ascontiguousarray(counts.T))
     return chunks
 
@@ -172,33 +172,49 @@ def _sizes(total, most):
     return [min(most, total - begun) for begun in range(0, total, most)]
 
 
-def sampled(trial, labels, shared, worth, rows, counts):
-    """Return a trial's measures on the recordings `rows` (N,) bool, each counted as `counts` say: a dict of arrays.
+def sampled(trial, labels, shared, weights, worth, rows, counts):
+    """Measure a trial on some of the recordings, once as they are and in each resample.
 
-    `counts` is a list of (N, R) arrays, `shared` (26,) bool says which classes all systems know; by measure (R,) for
-    all of R together, and by 'MEASURE by class' (26, R).
+    Args:
+        trial: What the system answered, a Trial of N recordings.
+        labels: Which classes are labelled, (N, 26) bool.
+        shared: Which classes all systems know, (26,) bool.
+        weights: The Challenge's table, (26, 26).
+        worth: What each answer earns by it in each recording, (N, 26).
+        rows: Which recordings are measured, (N,) bool.
+        counts: How often each recording is drawn in each resample, a list of arrays (N, R).
+
+    Returns:
+        By measure an array (1 + all R,), and by "MEASURE by class" (26, 1 + all R). The first value is of the
+        recordings as they are, and to the bit what the Challenge's evaluator computes.
     """
     if rows.all():
         rows = slice(None)  # spares copies
     labels, worth, probabilities = labels[rows], worth[rows], trial.probabilities[rows]
     outputs = dict(zip(METRICS, (trial.optimised[rows], trial.answers[rows], probabilities >= HALF / 100), strict=True))
+    once = _by_measure(labels, probabilities, outputs, shared, None)
+    once |= dict(zip(METRICS, challenge_scores(labels, outputs.values(), weights), strict=True))
+    parts = [{name: np.asarray(values)[..., np.newaxis] for name, values in once.items()}]
     earned = np.array([*(earnings(labels, given, worth) for given in outputs.values()), *limits_of(labels, worth)])
-    parts = []
     for chunk in counts:
         chunk = chunk[rows]
+        part = _by_measure(labels, probabilities, outputs, shared, chunk)
         *totals, base, best = np.einsum("mn,nr->mr", earned, chunk)
-        part = dict(zip(METRICS, scaled(np.array(totals), base, best), strict=True))
         drawn = chunk.any(axis=0)
-        for name in METRICS:
-            part[name][~drawn] = np.nan
-        areas = roc_and_pr_areas(labels, probabilities, chunk)
-        labelled = counted(labels, chunk) > 0
-        given = (np.where(labelled, f_measures(labels, outputs[name], chunk), np.nan) for name in (OPTIMISED, ANSWERED))
-        for name, values in zip(OF_CLASSES, (*areas, *given), strict=True):
-            part[name], part[f"{name} by class"] = mean_of_known(values), values
-        part[SHARED] = mean_of_known(areas[0][shared])
+        for name, scores in zip(METRICS, scaled(np.array(totals), base, best), strict=True):
+            part[name] = np.where(drawn, scores, np.nan)
         parts.append(part)
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+
+
+def _by_measure(labels, probabilities, outputs, shared, counts):
+    """Return all measures but the Challenge metrics, with counts in each resample."""
+    areas, labelled = roc_and_pr_areas(labels, probabilities, counts), counted(labels, counts) > 0
+    given = (np.where(labelled, f_measures(labels, outputs[name], counts), np.nan) for name in (OPTIMISED, ANSWERED))
+    found = {SHARED: mean_of_known(areas[0][shared])}
+    for name, values in zip(OF_CLASSES, (*areas, *given), strict=True):
+        found[name], found[f"{name} by class"] = mean_of_known(values), values
+    return found
 
 
 def estimate(samples):

@@ -3,8 +3,7 @@
 import argparse
 from dataclasses import fields, replace
 
-from ecg.arguments import LARGEST_SEED, diagnosis, given, habit, momentum, pair, positive, whole
-from ecg.leads import LEAD_SETS
+from ecg.arguments import diagnosis, given, habit, lead_count, number, pair, precision
 
 ALL_ABLATIONS = "ablations"  # name of what a comparison of the default with all its ablations compares
 
@@ -14,16 +13,16 @@ def add_settings(parser):
     parser.add_argument("--system", metavar="NAME", default="cai2021",
                         help="cai2021 (default), li2021, zhao2022, xie2022, se_resnet_rhythm, or one of these without "
                              "a part, such as cai2021-no-masks; an unknown name lists all")  # fmt: skip
-    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), metavar="N",
+    parser.add_argument("--seed", type=number("seed"), metavar="N",
                         help="of split, first weights, order, cuts, dropout and resamples (default 2021)")  # fmt: skip
     add_lead_sets(parser)
     add_networks(parser)
-    parser.add_argument("--averaging", type=momentum, metavar="F",
+    parser.add_argument("--averaging", type=number("averaging"), metavar="F",
                         help="momentum of the running average of the weights; 0 switches it off")  # fmt: skip
-    parser.add_argument("--hours", type=positive, metavar="H", help="finish within H hours, models saved")
-    parser.add_argument("--resamples", type=whole(0), metavar="N",
+    parser.add_argument("--hours", type=number("hours"), metavar="H", help="finish within H hours, models saved")
+    parser.add_argument("--resamples", type=number("resamples"), metavar="N",
                         help="average the thresholds over N bootstrap resamples; 0 switches it off")  # fmt: skip
-    parser.add_argument("--folds", type=whole(2), metavar="N",
+    parser.add_argument("--folds", type=number("folds"), metavar="N",
                         help="train a network for each of N folds; together they answer")  # fmt: skip
     parser.add_argument("--empty", type=diagnosis, metavar="CLASS",
                         help="answer this class where no other is answered, such as NSR")  # fmt: skip
@@ -40,26 +39,29 @@ def add_settings(parser):
     parser.add_argument("--lumping", type=habit, action="append", default=[], metavar="SOURCE=AFL,AF",
                         help="this source writes the first class for the second, too; repeatable")  # fmt: skip
     add_omission(parser)
-    parser.add_argument("--jobs", type=whole(1), metavar="N", help="processes that read recordings (default: cores)")
+    parser.add_argument(
+        "--jobs", type=number("jobs"), metavar="N", help="processes that read recordings (default: cores)"
+    )
     parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
 
 
 def add_lead_sets(parser):
     """Add the option that chooses lead sets."""
-    parser.add_argument("--leads", type=int, nargs="+", choices=tuple(LEAD_SETS),
-                        help="lead sets, by their number of leads (default: all five)")  # fmt: skip
+    parser.add_argument("--leads", type=lead_count, nargs="+", metavar="N",
+                        help="lead sets, by their number of leads: 12, 6, 4, 3, 2 (default: all five)")  # fmt: skip
 
 
 def add_networks(parser):
     """Add the options that are of networks and their training in whatever system, where it has such."""
-    parser.add_argument("--width", type=whole(1), metavar="N",
+    parser.add_argument("--width", type=number("width"), metavar="N",
                         help="filters of the first convolution, where the system has one width")  # fmt: skip
-    parser.add_argument("--depth", type=whole(1), metavar="N",
+    parser.add_argument("--depth", type=number("depth"), metavar="N",
                         help="layers of se_resnet_rhythm: 18, 34, 50, 101 or 152 (default)")  # fmt: skip
-    parser.add_argument("--epochs", type=whole(1), metavar="N", help="the most epochs of each network")
-    parser.add_argument("--batch", type=whole(1), metavar="N", help="the most recordings in a batch; fewer take less "
-                        "memory")  # fmt: skip
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of the arithmetic of training")
+    parser.add_argument("--epochs", type=number("epochs"), metavar="N", help="the most epochs of each network")
+    parser.add_argument("--batch", type=number("batch"), metavar="N",
+                        help="the most recordings in a batch; fewer take less memory")  # fmt: skip
+    parser.add_argument("--precision", type=precision, metavar="NAME",
+                        help="of the arithmetic of training: float32 or bfloat16")  # fmt: skip
 
 
 def add_omission(parser):
@@ -134,12 +136,12 @@ def see_that_told(omissions, systems):
 
 
 def recipe(name):
-    """Return the Settings of a system, by its name; ValueError where there is none of that name."""
+    """Return the Settings of a system, by its name in any case; ValueError if there is none of that name."""
     from ecg.recipes import RECIPES
 
-    if name not in RECIPES:
-        raise ValueError(f"{name} is no system; there are {', '.join(RECIPES)}")
-    return RECIPES[name]
+    if name.casefold() not in RECIPES:
+        raise ValueError(f"expected a system, one of {', '.join(RECIPES)}, received {name!r}")
+    return RECIPES[name.casefold()]
 
 
 def recipes(names):
@@ -150,7 +152,8 @@ def recipes(names):
     from ecg.recipes import ABLATIONS, CAI2021
 
     every = {ALL_ABLATIONS: (CAI2021.system, *ABLATIONS)}
-    return tuple(recipe(each) for each in dict.fromkeys(one for name in names for one in every.get(name, (name,))))
+    named = [one for name in names for one in every.get(name.casefold(), (name.casefold(),))]
+    return tuple(recipe(name) for name in dict.fromkeys(named))
 
 
 def cleaning_settings(settings, arguments):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ecg.budget import Budget
 from ecg.bundle import Bundle, model_files, save_bundle
-from ecg.files import LOCK, locked
+from ecg.files import LOCK, check_writable, locked
 from ecg.headers import RecordError
 from ecg.labels import class_columns, labels_of
 from ecg.leads import LEAD_SETS
@@ -22,7 +22,7 @@ from ecg.reasons import printable
 from ecg.recipes import Settings
 from ecg.records import find_records
 from ecg.report import FOLDER as REPORT
-from ecg.report import summary_lines, write_report
+from ecg.report import diagnosis_lines, summary_lines, write_report
 from ecg.resampling import METHOD
 from ecg.stages import claim, claimed, differences, fingerprint
 from ecg.store import build_store
@@ -55,6 +55,7 @@ def train(data, model, settings=None, log=say):
         neurokit_version()  # which is missing now or never
     facts = {name: value for name, value in asdict(settings).items() if name not in INDIFFERENT}
     facts["records"] = fingerprint([path.relative_to(data).as_posix() for path in find_records(data)])
+    check_writable(model)
     see_that_free(model, facts)
     with locked(model / STAGES):
         return by_the_method(data, model, settings, facts, log)
@@ -124,6 +125,8 @@ def stores_of(data, folder, settings, log):
         store = stores[preparation] = build_store(data, place, settings.jobs, preparation)
         log(f"{len(store):,} recordings stored{f' at {preparation.rate} Hz' if preparation != METHOD else ''}, "
             f"{len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")  # fmt: skip
+    for line in diagnosis_lines(store):
+        log(line)
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
     if not labels_of(class_columns(settings.classes), store.labels, store.beside).any():

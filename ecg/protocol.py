@@ -6,6 +6,7 @@ import numpy as np
 
 from ecg.folds import folds
 from ecg.headers import RecordError
+from ecg.limits import check_limits
 from ecg.plan import known_labels, parted
 from ecg.recipes import SYSTEMS, Settings, sized
 
@@ -17,8 +18,8 @@ class Protocol:
     folds: into how many parts the recordings are parted, each of which is held out once; leave_out: a source that is
     held out in their place; hours: that all trainings may take together, parted equally, no limit where None. epochs,
     batch: of each training at the most, precision: that networks are trained in, width and depth: of the networks that
-    have such; as the systems have them where None. Raises ValueError where no system has such a network, or one cannot
-    have that size.
+    have such; as the systems have them where None. Raises ValueError where a number is out of its range, no system has
+    such a network, or one cannot have that size.
     """
 
     systems: tuple[Settings, ...] = tuple(SYSTEMS.values())
@@ -35,6 +36,10 @@ class Protocol:
     jobs: int | None = None
 
     def __post_init__(self):
+        named = ("folds", "hours", "epochs", "batch", "width", "depth", "seed", "jobs")
+        check_limits(**{name: getattr(self, name) for name in named})
+        if self.leave_out is not None and not self.leave_out.strip():
+            raise ValueError("leave_out: expected the name of a source, received an empty one")
         adjusted = [self.settings(system) for system in self.systems]
         for name, size in self.sizes.items():
             if size not in [getattr(system.network, name, None) for system in adjusted]:

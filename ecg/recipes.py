@@ -11,6 +11,7 @@ from ecg.dcnet import DCNetSettings
 from ecg.ensemble import METHODS, View
 from ecg.labels import ABBREVIATIONS, CPSC_SCORED, TRAINED_CLASSES
 from ecg.leads import LEAD_SETS, LEADS
+from ecg.limits import check_limits
 from ecg.losses import LOSSES
 from ecg.networks import NetworkSettings
 from ecg.resampling import Preparation
@@ -80,12 +81,9 @@ class Settings:
 
     def __post_init__(self):
         Rule(None, self.exclusive, self.answer_pairs, self.empty).check(self.classes)
-        if self.hours is not None and not self.hours > 0:
-            raise ValueError(f"hours are {self.hours!r}, expected a number above 0")
+        check_limits(seed=self.seed, hours=self.hours, folds=self.folds, resamples=self.resamples, jobs=self.jobs)
         if self.loss not in LOSSES or self.thresholds not in (SEARCHED, HALVES):
             raise ValueError(f"loss {self.loss!r} or thresholds {self.thresholds!r} are not among those that there are")
-        if self.folds is not None and self.folds < 2:
-            raise ValueError(f"folds are {self.folds}, expected 2 or more")
         if self.cleaning.masks and self.classes != TRAINED_CLASSES:
             raise ValueError("labels are masked by round 1 where the classes are those of the method alone")
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:

@@ -1,21 +1,26 @@
 """Find and read WFDB records: a header NAME.hea and the file of integers it speaks of."""
 
-import errno
 import math
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
+from itertools import product
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from ecg.files import checked_size, read_bytes
-from ecg.headers import RecordError, read_header
+from ecg.folders import walk_files
+from ecg.headers import Header, Lead, RecordError, read_header
+from ecg.leads import LEADS
 from ecg.matlab import MOST_BYTES, NUMERIC, MatlabError, matrices
 
 KEY = "val"  # the Challenge's name of the matrix
 TRANSPOSED, OTHER_KEY, OTHER_FILE = "transposed", f"matrix not called {KEY}", "file not called as in the header"
+UNREAD = "unneeded lead not read"
+HEADER = ".hea"  # extension of a header, in any case
 SHOWN = 5  # matrices that a message names
 
 # Bytes of a sample in the formats of WFDB; in the compressed ones, FLAC, that depends on the samples.
@@ -39,31 +44,79 @@ class Stored(NamedTuple):
     oddities: tuple[str, ...]
 
 
-def find_records(folder, unlisted=None):
-    """Return the headers in a folder or nested below it: sorted paths, none with a name that begins with a dot.
+def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | None = None) -> list[Path]:
+    """Find the headers in a folder and nested below it.
 
-    Folders below that cannot be listed are passed over, and folders are no headers whatever they are called:
-    `unlisted`, a list, takes pairs of the place of each and the reason. Raises OSError where the folder itself cannot
-    be listed.
+    A header is a file named *.hea, in any case; hidden files and folders are not looked at. Links to folders are
+    followed (ecg.folders).
+
+    Args:
+        folder: The data folder.
+        excluded: A list that takes pairs of a path below the folder and the reason why it is not read: folders that
+            cannot be listed, links that lead nowhere, a second header of one recording, and signals without a header.
+
+    Returns:
+        Paths of the headers, sorted.
+
+    Raises:
+        OSError: The folder itself cannot be listed.
     """
-    found, failures = [], []
-    for place, folders, files in os.walk(folder, onerror=failures.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        failures += [IsADirectoryError(errno.EISDIR, "a folder, expected a header", os.path.join(place, name))
-                     for name in folders if name.endswith(".hea")]  # fmt: skip
-        found += [os.path.join(place, name) for name in files if name.endswith(".hea") and not name.startswith(".")]
-    if failures and Path(failures[0].filename) == Path(folder):
-        raise failures[0]
-    if unlisted is not None:
-        unlisted += [
-            (f"{Path(error.filename).relative_to(folder)}/", f"cannot be read: {error.strerror}") for error in failures
-        ]
-    return [Path(path) for path in sorted(found)]
+    files, errors = walk_files(folder)
+    headers: dict[str, str] = {}
+    others = []
+    for file in files:
+        if is_header(PurePosixPath(file).name):
+            recording = file[: -len(HEADER)]
+            if recording in headers and not file.endswith(HEADER):
+                others.append((file, f"the header of this recording is {headers[recording]}"))
+            else:
+                if recording in headers:
+                    others.append((headers[recording], f"the header of this recording is {file}"))
+                headers[recording] = file
+    if excluded is not None:
+        for error in errors:
+            path = Path(error.filename).relative_to(folder).as_posix()
+            if isinstance(error, FileNotFoundError):
+                excluded.append((path, "a link that leads nowhere"))
+            else:
+                excluded.append((f"{path}/", f"cannot be read: {error.strerror}"))
+        excluded += others
+        excluded += [(file, "no header names it") for file in _find_unread_signals(folder, files, headers)]
+    return [Path(folder, file) for file in sorted(headers.values())]
 
 
-def some_records(folder, unlisted=None):
+def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: dict[str, str]) -> list[str]:
+    """Find the .mat files that no header names.
+
+    A header may name another file than that of its own name. Headers that lack one are read for this, but only in
+    folders where a .mat file lacks a header.
+
+    Args:
+        folder: The data folder.
+        files: All files below it.
+        headers: The header of each recording, by its path without extension.
+
+    Returns:
+        The paths of the .mat files below the folder, in their order.
+    """
+    signals = {file[:-4]: file for file in files if file[-4:].lower() == ".mat"}
+    unread = [file for recording, file in signals.items() if recording not in headers]
+    folders = {file.rpartition("/")[0] for file in unread}
+    named = set()
+    for recording, header in headers.items():
+        parent = header.rpartition("/")[0]
+        if recording not in signals and parent in folders:
+            try:
+                leads = read_header(Path(folder, header)).leads
+            except RecordError:
+                continue
+            named |= {f"{parent}/{lead.file}".lstrip("/").casefold() for lead in leads}
+    return [file for file in unread if file.casefold() not in named]
+
+
+def some_records(folder, excluded=None):
     """Return what find_records does; FileNotFoundError where that is nothing."""
-    paths = find_records(folder, unlisted)
+    paths = find_records(folder, excluded)
     if not paths:
         raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it")
     return paths
@@ -90,21 +143,72 @@ def read_stored(path, header):
     """Read the integers of a header and its path, and tell what was odd about their file: a Stored.
 
     A file named *.mat is read as the Challenge's: its matrix `val`, or else the only one that fits the header, either
-    as it is or transposed. All others are read by wfdb. Raises SignalError.
+    as it is or transposed. All others are read by wfdb. File names may differ from the header's in the case of their
+    extension. A file that cannot be read and holds no standard lead is not needed: its leads get the integer for no
+    value. Raises SignalError.
     """
-    path, names = Path(path), tuple(dict.fromkeys(lead.file for lead in header.leads))
-    files = [path.parent / name for name in names]
-    if not os.path.exists(files[0]) and os.path.exists(path.with_suffix(".mat")):
-        stored = _read_mat(path, path.with_suffix(".mat"), header)  # a record whose files were renamed together
+    path = Path(path)
+    try:
+        return _read_files(path, header)
+    except SignalError:
+        files = _needed_files(header)
+        rows = [row for row, lead in enumerate(header.leads) if lead.file in files]
+        if len(rows) == len(header.leads):
+            raise
+    stored = _read_files(path, replace(header, leads=tuple(header.leads[row] for row in rows)))
+    recording = np.zeros((len(header.leads), stored.integers.shape[1]), stored.integers.dtype)
+    recording[rows] = stored.integers
+    for row, lead in enumerate(header.leads):
+        if lead.file not in files:
+            recording[row] = _no_value(lead, recording.dtype)
+    return Stored(recording, (*stored.oddities, UNREAD))
+
+
+def _no_value(lead: Lead, dtype: np.dtype) -> float:
+    """Return the number of this type that says that a lead has no value, or 0 where there is none."""
+    if dtype.kind == "f":
+        return math.nan
+    fits = lead.invalid is not None and np.iinfo(dtype).min <= lead.invalid
+    return lead.invalid if fits else 0
+
+
+def _needed_files(header: Header) -> set[str]:
+    """Return the files of the standard leads, or of all leads where none is a standard one."""
+    return {lead.file for lead in header.leads if lead.name in LEADS} or {lead.file for lead in header.leads}
+
+
+def _read_files(path: Path, header: Header) -> Stored:
+    """Read the files of all leads of a header."""
+    names = tuple(dict.fromkeys(lead.file for lead in header.leads))
+    files = [resolve_case(path.parent / name) for name in names]
+    own = resolve_case(path.with_suffix(".mat"))
+    if not os.path.exists(files[0]) and os.path.exists(own):
+        stored = _read_mat(path, own, header)  # a record whose files were renamed together
         return Stored(stored.integers, (OTHER_FILE, *stored.oddities))
     for file in files:
         if not os.path.lexists(file):
             raise SignalError(f"{file.name}: no such file beside {path.name}, which names it")
     if not any(file.suffix.lower() == ".mat" for file in files):
-        return Stored(_read_wfdb(path, files, header), ())
+        found = dict(zip(names, files, strict=True))
+        leads = tuple(lead._replace(file=found[lead.file].name) for lead in header.leads)
+        return Stored(_read_wfdb(path, files, replace(header, leads=leads)), ())
     if len(files) > 1:
         raise SignalError(f"{path.name}: leads in {names[0]} and {names[1]}, expected all of them in one .mat file")
     return _read_mat(path, files[0], header)
+
+
+def is_header(name: str) -> bool:
+    """Return whether a file of this name is a recording's header: `.hea` in any case, not hidden."""
+    return name[-4:].lower() == HEADER and not name.startswith(".")
+
+
+def resolve_case(path: Path) -> Path:
+    """Return the file whose name differs from this one in the case of its extension alone, or the path as it is."""
+    if os.path.lexists(path):
+        return path
+    cases = product(*({letter.lower(), letter.upper()} for letter in path.suffix))
+    candidates = (path.with_suffix("".join(letters)) for letters in cases) if len(path.suffix) <= 4 else ()
+    return next((candidate for candidate in candidates if os.path.lexists(candidate)), path)
 
 
 def read_matrix(path, key=KEY):
@@ -228,15 +332,15 @@ def find_header(path: str | os.PathLike) -> Path:
         The header beside it, whose extension may be in any case; `NAME.hea` where there is none.
     """
     path = Path(path)
-    name = path.stem if path.suffix.lower() in (".hea", ".mat") else path.name
+    name = path.stem if path.suffix.lower() in (HEADER, ".mat") else path.name
     try:
         names = os.listdir(path.parent)
     except OSError:
         names = []
     for stem in dict.fromkeys((name, path.name)):  # a record may itself be called NAME.mat
         # Of several, the one that was named, then that in lower case.
-        found = [other for other in names if other[-4:].lower() == ".hea" and other[:-4] == stem]
-        found.sort(key=lambda other: (other != path.name, other != f"{stem}.hea", other))
+        found = [other for other in names if other[-4:].lower() == HEADER and other[:-4] == stem]
+        found.sort(key=lambda other: (other != path.name, other != f"{stem}{HEADER}", other))
         if found:
-            return path.with_name(found[0])
-    return path.with_name(f"{name}.hea")
+            return path.parent / found[0]
+    return path.parent / f"{name}{HEADER}"

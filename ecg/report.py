@@ -1,7 +1,6 @@
 """What a training came to, for a reader: tables as JSON and CSV, pictures as PNG, the gist in lines of text."""
 
 import csv
-import json
 import math
 import platform
 import sys
@@ -11,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from ecg.charts import class_chart, confusion_chart, confusion_matrix_chart, learning_curves, peak_chart
-from ecg.files import aside, save_figure
+from ecg.files import aside, save_figure, to_json
 from ecg.labels import ABBREVIATIONS, SCORED
 from ecg.reasons import NAMED, first_of, grouped, printable, wrapped
 from ecg.results import AS_THEY_CAME, CLEANED
 from ecg.review import draw_disagreements
 from ecg.scoring import HALF, load_weights
+from ecg.store import Store
 from ecg.tables import precision_and_recall, tables
 
 FOLDER = "report"
@@ -52,6 +52,7 @@ def write_tables(folder, named):
 
 def _known(value):
     """Return a value as it is written: a float to six digits, None (an empty cell, null) where it is NaN."""
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float):
         return None if math.isnan(value) else float(f"{value:.6g}")
     return value
@@ -65,12 +66,12 @@ def _objects(rows):
 def _json(values):
     """Return the text of an object, a line for each of its values, or for each row of those that are tables."""
     texts = {
-        name: "[" + ",".join(f"\n  {json.dumps(row, allow_nan=False)}" for row in value) + "\n ]"
+        name: "[" + ",".join(f"\n  {to_json(row, allow_nan=False)}" for row in value) + "\n ]"
         if isinstance(value, list) and value and isinstance(value[0], dict)
-        else json.dumps(value, allow_nan=False)
+        else to_json(value, allow_nan=False)
         for name, value in values.items()
     }
-    return "{" + ",".join(f"\n {json.dumps(name)}: {text}" for name, text in texts.items()) + "\n}\n"
+    return "{" + ",".join(f"\n {to_json(name)}: {text}" for name, text in texts.items()) + "\n}\n"
 
 
 def summary(results, settings):
@@ -85,6 +86,7 @@ def summary(results, settings):
             "training": len(results.training),
             "validation": len(results.validation),
             "scored": int(results.scored.sum()),
+            "without a known diagnosis": int(store.undiagnosed.sum()),
         },
         "scored on": results.scored_on,
     }
@@ -129,7 +131,7 @@ def summary_lines(results):
     told = tables(results)
     parts = (
         _source_lines(told["sources"]),
-        _dropped_lines(told["dropped"]) + _repaired_lines(_objects(told["repaired"])),
+        _dropped_lines(told["dropped"]) + _repaired_lines(_objects(told["repaired"])) + diagnosis_lines(results.store),
         [line for relabelling in results.relabellings for line in wrapped(relabelling_line(relabelling))],
         _class_lines(_objects(told["classes"]), _objects(told["masks"]), told.get("thresholds", [("class",)])),
         _disagreement_lines(_objects(told["disagreements"])),
@@ -158,6 +160,18 @@ def _repaired_lines(repaired):
     lines = []
     for kind, names in sorted(kinds.items(), key=lambda group: -len(group[1])):
         lines += wrapped(f"{len(names):,} mended: {kind} ({first_of(names)})")
+    return lines
+
+
+def diagnosis_lines(store: Store) -> list[str]:
+    """Return lines that count the recordings without a known diagnosis and the unknown codes, if there are any."""
+    lines = []
+    if count := int(store.undiagnosed.sum()):
+        names = first_of(store.names[store.undiagnosed].tolist())
+        lines += wrapped(f"{count:,} without a diagnosis that the Challenge knows ({names})")
+    if store.unknown_codes:
+        codes = [f"{code} in {number:,}" for code, number in store.unknown_codes]
+        lines += wrapped(f"{len(codes):,} unknown codes: {first_of(codes)}")
     return lines
 
 

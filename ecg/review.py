@@ -78,8 +78,8 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
     Raises FileNotFoundError where `data` holds no header, FileExistsError where `output` holds what is of no review,
     and RecordError where no recording could be reviewed.
     """
-    data, folder, unlisted = Path(data), Path(output).resolve(), []
-    paths = some_records(data, unlisted)
+    data, folder, excluded = Path(data), Path(output).resolve(), []
+    paths = some_records(data, excluded)
     check_replaceable(folder)
     with aside(folder) as part:
         part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
@@ -90,7 +90,7 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
             none = "none or several of classes that exclude each other" if answers.ambiguous else "no diagnosis"
             reason = failures[0] if failures else f"their headers tell {none}"
             raise RecordError(f"{data}: none of {len(paths):,} recordings can be reviewed, {reason}")
-        failures += [printable(f"{place}: {reason}") for place, reason in unlisted]
+        failures += [printable(f"{place}: {reason}") for place, reason in excluded]
         for line in failures:
             log(line)
 
@@ -141,12 +141,14 @@ def check_replaceable(folder):
 
 def ask(model, data, paths):
     """Return the Answers of a model folder to recordings of the folder `data`, of which one at a time is in memory."""
-    from ecg.bundle import ModelError, load_bundle
+    from ecg.bundle import LeadSetError, ModelError, load_bundle
 
     bundles, answers, failed, undiagnosed, ambiguous = {}, [], {}, 0, 0
 
     def bundle_for(leads):
         chosen = lead_sets(leads)  # which decides what is loaded
+        if not chosen:
+            raise LeadSetError(leads)
         if chosen not in bundles:
             try:
                 bundles[chosen] = load_bundle(model, leads), ""
@@ -233,9 +235,9 @@ def draw_disagreements(folder, found, thresholds, log=print, outputs=None):
                 figure = draw_record(header, recording, 0.0, one.probabilities, thresholds[rank - 1],
                                      caption(one, header), one.column, outputs=outputs[rank - 1])  # fmt: skip
             except (RecordError, OSError) as error:
-                failures.append(f"{one.path.stem} cannot be drawn: {' '.join(str(error).split())}")
+                failures.append(f"{one.name} cannot be drawn: {' '.join(str(error).split())}")
             else:
-                name = one.path.stem[:LONGEST_NAME]
+                name = one.name.replace("/", "_")[:LONGEST_NAME]
                 save_figure(figure, Path(folder) / f"{rank:0{digits}}_{name}_{ABBREVIATIONS[one.column]}.png")
             progress.advance()
     for line in failures:

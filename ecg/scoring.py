@@ -6,8 +6,9 @@ Source of the definitions: the PhysioNet/CinC Challenge 2021; of the search: Cai
 
 import csv
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -41,25 +42,61 @@ def load_weights(path=WEIGHTS):
     return classes, np.array([row[1:] for row in rows], np.float64)
 
 
-def credit(labels, outputs):
-    """Return the Challenge's weighted confusion A: (C, C), labels by row, outputs by column.
+def credit(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Return the Challenge's weighted confusion matrix A.
 
-    A recording counts 1 / (number of classes labelled or answered in it, at least 1) in each of its pairs.
+    A recording adds 1 / (number of classes labelled or answered in it, at least 1) to each of its pairs. As in the
+    Challenge's loops, the recordings are added in their order.
+
+    Args:
+        labels: Which classes are labelled, (N, C) bool.
+        outputs: Which classes are answered, (N, C) bool.
+
+    Returns:
+        The matrix, (C, C) float64, labels by row, outputs by column.
     """
     labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
-    union = np.maximum((labels | outputs).sum(axis=1, keepdims=True), 1)
-    return np.einsum("nj,nk->jk", labels / union, outputs.astype(np.float64))
+    shares = 1.0 / np.maximum((labels | outputs).sum(axis=1), 1)
+    classes = labels.shape[1]
+    # Each label makes a pair with each answer of its recording. Both lists run through the recordings in order.
+    recordings, labelled = np.nonzero(labels)
+    answered, counts = np.nonzero(outputs)[1], outputs.sum(axis=1)
+    repeats = counts[recordings]
+    offsets = np.cumsum(counts)[recordings] - np.cumsum(repeats)  # from a pair's index to its answer's
+    pairs = np.repeat(labelled * classes, repeats)
+    pairs += answered[np.repeat(offsets, repeats) + np.arange(len(pairs))]
+    # bincount adds one after the other, as a matrix product does not. Without pairs it counts in integers.
+    sums = np.bincount(pairs, np.repeat(shares[recordings], repeats), classes**2)
+    return sums.astype(np.float64, copy=False).reshape(classes, classes)
 
 
-def challenge_score(labels, outputs, weights, sinus=SINUS):
-    """Return the Challenge metric, higher is better: 1 for the labels themselves, 0 for always sinus rhythm.
+def challenge_score(labels: np.ndarray, outputs: np.ndarray, weights: np.ndarray, sinus: int = SINUS) -> float:
+    """Return the Challenge metric of one set of answers; see challenge_scores."""
+    return challenge_scores(labels, [outputs], weights, sinus)[0]
 
-    labels, outputs (N, C); weights (C, C), of which NaN is ignored; sinus is the column of sinus rhythm. 0 where
-    the labels earn what always sinus rhythm earns.
+
+def challenge_scores(
+    labels: np.ndarray, answers: Iterable[np.ndarray], weights: np.ndarray, sinus: int = SINUS
+) -> list[float]:
+    """Return the Challenge metric of each set of answers, to the bit what the Challenge's evaluator computes.
+
+    Args:
+        labels: Which classes are labelled, (N, C) bool.
+        answers: Which classes are answered, arrays (N, C) bool.
+        weights: What an answer earns, (C, C), labels by row. NaN is ignored.
+        sinus: The column of sinus rhythm.
+
+    Returns:
+        1 for the labels themselves, 0 for sinus rhythm alone in every recording, and 0 if both earn the same. Higher
+        is better.
     """
-    labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
-    worth = worth_of_answers(labels, weights)
-    return float(_score(earnings(labels, outputs, worth), limits_of(labels, worth, sinus)))
+    labels = np.asarray(labels, bool)
+    inactive = np.zeros_like(labels)
+    inactive[:, sinus] = True
+    base, correct, *earned = (
+        float(np.nansum(weights * credit(labels, outputs))) for outputs in (inactive, labels, *answers)
+    )
+    return [(total - base) / (correct - base) if correct != base else 0.0 for total in earned]
 
 
 def worth_of_answers(labels, weights):
@@ -202,19 +239,47 @@ def _best(scores, candidates, near):
 
 
 def roc_and_pr_areas(labels, scores, counts=None):
-    """Return each class's area under the ROC curve and under the precision-recall curve: (C,), (C,).
+    """Return each class's area under the ROC curve and under the precision-recall curve.
 
-    labels (N, C) bool, scores (N, C), not NaN. Equal scores are one point of the curve; precision is a step sum.
-    Without positives, as without recordings, both areas are NaN, without negatives the first. With `counts` (N, R), of
-    integers in any floating type, column r holds how often each recording counts in resample r: (C, R), (C, R).
+    Equal scores are one point of a curve, and precision is a step sum. Without counts, the areas are to the bit what
+    the Challenge's evaluator computes.
+
+    Args:
+        labels: Which classes are labelled, (N, C) bool.
+        scores: How probable each class is, (N, C), not NaN.
+        counts: How often each recording counts in each of R resamples, (N, R), integers in any floating type.
+
+    Returns:
+        Two arrays (C,), or with counts (C, R). Without positives, as without recordings, both areas are NaN; without
+        negatives the first is.
     """
-    labels, columns = np.asarray(labels, bool), np.ones((len(labels), 1)) if counts is None else counts
+    labels = np.asarray(labels, bool)
+    areas = _areas if counts is None else partial(_resampled_areas, counts=counts)
     pairs = zip(labels.T, np.transpose(scores), strict=True)
-    areas = np.array([_areas(present, score, columns) for present, score in pairs]).swapaxes(0, 1)
-    return areas[..., 0] if counts is None else areas
+    return np.array([areas(present, score) for present, score in pairs]).swapaxes(0, 1)
 
 
-def _areas(labels, scores, counts):
+def _areas(labels, scores):
+    """Return the two areas of one class, added up from the highest score down as in the Challenge's loops."""
+    order = np.argsort(scores)[::-1]
+    ranked = scores[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], len(ranked) > 0))  # of each group of equal scores
+    true = np.cumsum(labels[order], dtype=np.float64)[last]
+    false = last + 1 - true
+    positives, negatives = (counts[-1] if len(last) else 0.0 for counts in (true, false))
+    if not positives:
+        return np.nan, np.nan
+    recall = np.append(0.0, true / positives)
+    steps = np.diff(recall)
+    auprc = np.cumsum(steps * (true / (true + false)))[-1]  # cumsum adds one after the other, sum does not
+    if not negatives:
+        return np.nan, auprc
+    specificity = np.append(1.0, (negatives - false) / negatives)
+    return np.cumsum(0.5 * steps * (specificity[1:] + specificity[:-1]))[-1], auprc
+
+
+def _resampled_areas(labels, scores, counts):
+    """Return the two areas of one class in each resample: (2, R)."""
     levels = np.unique(scores[labels])  # thresholds at which positives are reached
     if not levels.size:
         return np.full((2, counts.shape[1]), np.nan)
@@ -270,9 +335,14 @@ def accuracy(labels, outputs):
     return float(right.mean()) if right.size else math.nan
 
 
-def mean_of_known(values):
-    """Return the mean of the values that are not NaN along the first axis, NaN where there are none."""
-    known = ~np.isnan(values)
-    number = known.sum(axis=0)
-    means = np.divide(np.sum(values, axis=0, where=known), number, out=np.full(number.shape, np.nan), where=number > 0)
+def mean_of_known(values: np.ndarray) -> np.ndarray | float:
+    """Return the mean of the values that are not NaN along the first axis, NaN where there are none.
+
+    Each mean is to the bit that of np.nanmean on its values alone, as the Challenge's evaluator takes it.
+    """
+    columns = np.ascontiguousarray(np.moveaxis(values, 0, -1))  # so that each mean adds in a vector's order
+    known = ~np.isnan(columns)
+    number = known.sum(axis=-1)
+    totals = np.where(known, columns, 0.0).sum(axis=-1)
+    means = np.divide(totals, number, out=np.full(number.shape, np.nan), where=number > 0)
     return means if means.ndim else float(means)

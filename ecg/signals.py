@@ -3,7 +3,6 @@
 `preprocess` is the only way in, for training and for inference alike.
 """
 
-import math
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -11,14 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecg.headers import MILLIVOLTS, Header, HeaderError, Lead
 from ecg.labels import source_of
-from ecg.leads import LEADS, LIMB, combination
+from ecg.leads import LEADS, LIMB, combination, lead_set
 from ecg.records import TRANSPOSED, SignalError
 from ecg.resampling import METHOD, RATE, even, resample_and_filter
 
 LONGEST = 144.0  # s; the longest recording of CPSC: longer ones are cut in training and answered in pieces
+SHORTEST = 1.0  # s; less says nothing of a rhythm
 MOST_HOURS = 48.0  # of a recording that is answered, as long as Holter recorders take
 LARGEST = 20.0  # mV; what lies beyond is a recording fault
+MAX_REPAIRED_SHARE = 1 / 20  # of a lead's samples; a lead with more faults counts as absent
+SMALLEST_RANGE, LARGEST_RANGE = 0.2, 10.0  # mV; of 99% of an ECG's samples, by which a wrong unit is guessed
 FINITE = 1e12  # mV; a number beyond it is no measurement, and sums of such numbers overflow
 EXACT_SUMS = {"i": np.int64, "u": np.uint64, "f": np.float64}  # types in which sums are exact, by kind of number
 RESOLUTION = np.float32(1e-3)  # mV; signals are whole microvolts, so that 16-bit integers hold them without loss
@@ -26,8 +29,11 @@ LARGEST_WHOLE = 32767  # microvolts
 
 # Kinds of repair, of whole leads (as TRANSPOSED) and of samples.
 GAIN = "gain corrected"
+GAIN_ZERO = "gain 0 taken for 200"
+REJECTED = "lead rejected for its faults"
 COMPUTED = "lead computed from others"
 FLAT = "flat lead"
+SKIPPED = "segment of a long recording not used"
 NOT_FINITE = "not finite"
 INVALID_VALUE = "marked invalid"
 SPIKE = "beyond 20 mV"
@@ -71,23 +77,38 @@ def preprocess(header, recording, leads, whole=None, preparation=METHOD):
     where these integers are a piece of a recording, that is `whole`, (L, n), by which the gains are judged. The
     Preparation (ecg.resampling) says to what sampling frequency, how, and into what pass band, if any. Returns
     Prepared: (T', leads) int16 with T' = ceil(its rate T / sampling frequency), whole microvolts within 32.767 mV, and
-    the repairs. A limb lead that is absent or without a valid sample is computed from two others, another lead without
-    a valid sample is flat. Raises SignalError if a lead is absent and cannot be computed, if no lead has a valid
-    sample, or if the recording is not of the header's shape.
+    the repairs. A lead of which more than a twentieth would be replaced counts as absent. A limb lead that is absent is
+    computed from two others; another lead that is there and counts as absent is flat. Raises SignalError if a lead is
+    not there and cannot be computed, if the leads that do not count as absent fill none of the Challenge's lead sets,
+    if the recording lasts less than a second, if all of the chosen leads are flat, or if the recording is not of the
+    header's shape.
     Cai et al. 2021: per lead, divided by the gain, minus the mean, beyond 20 mV replaced by what lies
     next to it, resampled to 250 Hz by FFT, band-passed from 0.5 to 45 Hz by an FIR filter: the default Preparation.
     Other systems differ in that alone.
     """
     turned = by_leads(header, recording)
     header, corrected = with_right_gains(header, turned if whole is None else whole)
-    signal, computed, mended = _chosen_leads(header, turned, leads)
+    chosen = _choose_leads(header, turned, leads)
+    seconds = turned.shape[1] / header.sampling_frequency
+    if seconds < SHORTEST:
+        raise SignalError(f"{header.name}: {seconds:.2f} s is shorter than {SHORTEST:g} s")
+    signal = chosen.signal
     flat = [lead for lead, row in zip(leads, signal, strict=True) if row[0] == row[-1] and np.ptp(row) == 0]
-    transposed = leads if turned.shape != np.shape(recording) else ()
-    of_leads = {TRANSPOSED: transposed, GAIN: corrected, COMPUTED: computed, FLAT: flat}
-    found = {kind: dict.fromkeys(names, 1) for kind, names in of_leads.items()} | mended
+    of_leads = {
+        TRANSPOSED: leads if turned.shape != np.shape(recording) else (),
+        GAIN: corrected,
+        GAIN_ZERO: [lead.name for lead in header.leads if lead.gain_is_zero and lead.name in chosen.used],
+        REJECTED: chosen.rejected,
+        COMPUTED: chosen.computed,
+        FLAT: flat,
+    }
+    found = {kind: dict.fromkeys(names, 1) for kind, names in of_leads.items()} | chosen.faults
     repairs = (Repair(kind, tuple(counts), sum(counts.values())) for kind, counts in found.items() if counts)
     filtered = resample_and_filter(signal, header.sampling_frequency, preparation) / RESOLUTION
     filtered = np.rint(filtered, out=filtered).clip(-LARGEST_WHOLE, LARGEST_WHOLE, out=filtered)
+    if not filtered.any():
+        which = "every lead is flat" if len(leads) > 1 else f"lead {leads[0]} is flat"
+        raise SignalError(f"{header.name}: {which}")
     return Prepared(filtered.T.astype(np.int16, order="C"), tuple(repairs))
 
 
@@ -149,41 +170,124 @@ def with_right_gains(header, recording):
     return replace(header, leads=leads), tuple(lead.name for lead in right.values())
 
 
-def _chosen_leads(header, recording, leads):
-    """Return centred millivolts (leads, T) float32, which of the leads were computed, and what was mended by kind."""
+class _ChosenLeads(NamedTuple):
+    """The chosen leads of a recording, in millivolts, and what was repaired in them.
+
+    Attributes:
+        signal: Centred millivolts (leads, T) float32.
+        used: Names of the leads in the file that the signal is made of.
+        computed: Names of the chosen leads that were computed from others.
+        rejected: Names of the chosen leads that count as absent for their faults.
+        faults: By kind of fault the number of faulty samples of each lead.
+    """
+
+    signal: np.ndarray
+    used: tuple[str, ...]
+    computed: tuple[str, ...]
+    rejected: tuple[str, ...]
+    faults: dict[str, dict[str, int]]
+
+
+def _choose_leads(header: Header, recording: np.ndarray, leads: tuple[str, ...]) -> _ChosenLeads:
+    """Take the chosen leads from a recording (L, T), and compute the limb leads that are absent.
+
+    Leads that are not chosen are looked at only where a chosen one is absent.
+    """
     rows = {name: row for row, name in reversed(list(enumerate(header.lead_names)))}  # of two of a name, the first
-    ways = _ways(tuple(leads), _recorded(header, recording, rows), frozenset(rows))
+    names = [lead for lead in leads if lead in rows]
+    signal, faults, rejected = _repair_leads(header, recording, [rows[name] for name in names])
+    if len(names) == len(leads) and not rejected:
+        return _ChosenLeads(signal, tuple(leads), (), (), faults)
+    signals = dict(zip(names, signal, strict=True))
+    others = [name for name in LIMB if name in rows and name not in names and _is_voltage(header.leads[rows[name]])]
+    signal, faults_of_others, rejected_others = _repair_leads(header, recording, [rows[name] for name in others])
+    signals |= dict(zip(others, signal, strict=True))
+    usable = signals.keys() - rejected.keys() - rejected_others.keys()
+    if rejected and not lead_set(usable):
+        raise _unusable(header, recording, rejected | rejected_others)
+    ways = _ways(tuple(leads), frozenset(usable), frozenset(rows))
     if not all(ways):
         raise _lacking(header, leads, ways)
-    used = list(dict.fromkeys([*(lead for lead in leads if lead in rows), *(name for way in ways for name in way)]))
-    chosen = [rows[name] for name in used]
-    asked = recording if chosen == list(range(len(recording))) else recording[chosen]
-    signal, mended = centred_millivolts(asked, [header.leads[row] for row in chosen])
-    computed = [lead for lead, way in zip(leads, ways, strict=True) if lead not in way]
-    if computed:
-        signal = np.array([sum(weight * signal[used.index(name)] for name, weight in way.items()) for way in ways])
-    return signal, computed, mended
+    used = tuple(dict.fromkeys([*names, *(name for way in ways for name in way)]))
+    for kind, counts in faults_of_others.items():
+        faults[kind] |= {name: count for name, count in counts.items() if name in used}
+    chosen = np.zeros((len(leads), recording.shape[1]), np.float32)
+    for row, way in zip(chosen, ways, strict=True):
+        for name, weight in way.items():
+            row += weight * signals[name]
+    computed = tuple(lead for lead, way in zip(leads, ways, strict=True) if lead not in way)
+    return _ChosenLeads(chosen, used, computed, tuple(rejected), faults)
 
 
-def _recorded(header, recording, rows):
-    """Return the names of the leads that have a valid sample; SignalError where none has."""
-    first = recording[:, 0].tolist()
-    recorded = {
-        name
-        for name, row in rows.items()
-        if (math.isfinite(first[row]) and first[row] != header.leads[row].invalid)
-        or (np.isfinite(recording[row]) & (recording[row] != header.leads[row].invalid)).any()
+def _is_voltage(lead: Lead) -> bool:
+    """Return whether a lead has units and a gain that can be used."""
+    try:
+        return bool(lead.per_millivolt)
+    except HeaderError:
+        return False
+
+
+def _repair_leads(
+    header: Header, recording: np.ndarray, rows: list[int]
+) -> tuple[np.ndarray, dict[str, dict[str, int]], dict[str, str]]:
+    """Convert rows of a recording (L, T) to centred millivolts and repair them.
+
+    Returns:
+        The signal (rows, T) float32, zeros where a lead is rejected; the faults by kind and lead; and the rejected
+        leads, each with its most frequent kind of fault.
+    """
+    some = recording if rows == list(range(len(recording))) else recording[rows]
+    leads = [header.leads[row] for row in rows]
+    signal, faults = centred_millivolts(some, leads)
+    totals = {lead.name: [faults[kind].get(lead.name, 0) for kind in faults] for lead in leads}
+    rejected = {
+        name: list(faults)[int(np.argmax(counts))]
+        for name, counts in totals.items()
+        if sum(counts) > MAX_REPAIRED_SHARE * recording.shape[1]
     }
-    if not recorded:
-        there = ", ".join(header.lead_names)
-        raise SignalError(f"{header.name}: no sample was recorded, none of {there} has a valid one")
-    return frozenset(recorded)
+    for row, lead in enumerate(leads):
+        if lead.name in rejected:
+            signal[row] = 0
+    return signal, faults, rejected
+
+
+def _unusable(header: Header, recording: np.ndarray, rejected: dict[str, str]) -> SignalError:
+    """Return the SignalError for a recording whose valid leads fill no lead set, with the likely reason."""
+    rows = [row for row, lead in enumerate(header.leads) if rejected.get(lead.name)]
+    leads = [header.leads[row] for row in rows]
+    names = ", ".join(dict.fromkeys(lead.name for lead in leads))
+    if not any(_count_valid(recording[row], header.leads[row]) for row in rows):
+        return SignalError(f"{header.name}: no sample was recorded, none of {names} has a valid one")
+    kinds = ", ".join(dict.fromkeys(rejected.values()))
+    reason = f"{header.name}: more than 1 in 20 samples of {names} are faulty ({kinds}), and no lead set is left"
+    spiked = [(row, lead) for row, lead in zip(rows, leads, strict=True) if rejected[lead.name] == SPIKE]
+    return SignalError(f"{reason}{_guess_unit(recording, spiked) if spiked else ''}")
+
+
+def _guess_unit(recording: np.ndarray, spiked: list[tuple[int, Lead]]) -> str:
+    """Say what is likely wrong in the header of leads that are far beyond 20 mV: their unit, or else their gain."""
+    lead = spiked[0][1]
+    ranges = []
+    for row, spiked_lead in spiked:
+        samples = recording[row][recording[row] != spiked_lead.invalid].astype(np.float64)
+        low, high = np.quantile(samples[np.isfinite(samples)], (0.005, 0.995))
+        ranges.append((high - low) / abs(spiked_lead.per_millivolt))
+    typical = float(np.median(ranges))
+    smaller = {1e3: "mV", 1.0: "uV"}.get(MILLIVOLTS[lead.units.casefold()])
+    if smaller and SMALLEST_RANGE <= typical / 1000 <= LARGEST_RANGE:
+        return f": the unit is likely {smaller}, not {lead.units}"
+    return f": the gain {lead.gain:g}/{lead.units} is likely wrong"
+
+
+def _count_valid(integers: np.ndarray, lead: Lead) -> int:
+    """Count the samples (T,) of a lead that are finite and not marked invalid."""
+    return int(np.count_nonzero(np.isfinite(integers) & (integers != lead.invalid)))
 
 
 @lru_cache(maxsize=64)
-def _ways(leads, recorded, there):
+def _ways(leads, usable, there):
     """Return for each lead wanted what it comes from, as ecg.leads.combination has it, or what is there of its name."""
-    return tuple(combination(lead, recorded) or dict.fromkeys(there & {lead}, 1.0) for lead in leads)
+    return tuple(combination(lead, usable) or dict.fromkeys(there & {lead}, 1.0) for lead in leads)
 
 
 def _lacking(header, leads, ways):
@@ -243,7 +347,7 @@ def _mended(integers, lead, mended):
     signal = (integers.astype(np.float64) - lead.baseline) / lead.per_millivolt
     faults = _faults(signal, integers == lead.invalid)
     for kind, places in faults.items():
-        if count := np.count_nonzero(places):
+        if count := int(np.count_nonzero(places)):
             mended[kind][lead.name] = count
     signal = mend(signal, ~np.any(list(faults.values()), axis=0))
     return signal - signal.mean()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.files import aside
+from ecg.files import aside, to_json
 
 MARKED = 12  # characters of a mark in the name of a folder
 # What is raised where a file of arrays is missing, damaged or not of what it should be.
@@ -24,7 +24,7 @@ def fingerprint(*parts):
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype} {part.shape}\n".encode() + part.tobytes())
         else:
-            digest.update(json.dumps(asdict(part) if is_dataclass(part) else part).encode() + b"\n")
+            digest.update(to_json(asdict(part) if is_dataclass(part) else part).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -41,7 +41,7 @@ def differences(path, facts):
     """
     known, given = (
         flattened(claimed(path)),
-        flattened(json.loads(json.dumps(facts))),
+        flattened(json.loads(to_json(facts))),
     )  # tuples become lists, as they come back
     return {name: (known[name], given[name]) for name in known.keys() & given.keys() if known[name] != given[name]}
 
@@ -51,7 +51,7 @@ def claim(path, facts):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside(path) as part:
-        part.write_text(json.dumps(facts, indent=1) + "\n")
+        part.write_text(to_json(facts, indent=1) + "\n")
 
 
 def claimed(path):

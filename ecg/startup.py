@@ -67,13 +67,15 @@ def no_home():
 
 @contextmanager
 def hidden_standard_error():
-    """Keep what the process writes to standard error to itself, unless an exception leaves the block."""
+    """Keep what the process writes to standard error to itself, unless an error leaves the block: Ctrl-C is none."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as written:
         os.dup2(written.fileno(), 2)
         try:
             yield
+        except KeyboardInterrupt:
+            raise
         except BaseException:
             written.seek(0)
             os.write(terminal, written.read())

@@ -4,6 +4,7 @@ import hashlib
 import json
 import mmap
 import os
+from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -12,9 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.files import aside
+from ecg.files import aside, to_json
 from ecg.headers import Header, RecordError, read_header
-from ecg.labels import DISCARDED_SOURCES, encode, encode_as_scored, encode_beside, source_of
+from ecg.labels import (
+    DISCARDED_SOURCES,
+    UNDIAGNOSED,
+    encode,
+    encode_as_scored,
+    encode_beside,
+    source_of,
+    standing,
+)
 from ecg.leads import LEADS
 from ecg.parallel import each
 from ecg.person import person
@@ -23,11 +32,9 @@ from ecg.resampling import METHOD, Preparation
 from ecg.signals import Repair, beginning, millivolts, preprocess
 from ecg.stages import DAMAGED, fingerprint, program
 
-SHORTEST = 1.0  # s; less says nothing of a rhythm
-
 SIGNALS, INDEX = "signals.int16", "index.npz"
 # A row for each recording.
-FACTS = ("names", "paths", "sources", "labels", "as_scored", "beside", "persons", "starts", "lengths")
+FACTS = ("names", "paths", "sources", "labels", "as_scored", "beside", "persons", "undiagnosed", "starts", "lengths")
 # Modules that decide what a store holds.
 PROGRAM = ("labels", "leads", "headers", "matlab", "records", "person", "resampling", "signals", "store")
 
@@ -37,7 +44,8 @@ class Loaded(NamedTuple):
 
     labels (26,) bool, and as they are scored (26,) bool, those beside (2,) bool, age and sex (5,) (ecg.person),
     microvolts (T, 12) int16, what was mended, and the reason why it is left out, a text. `stored` are the numbers of
-    the file (L, n), where it was read and they were asked for.
+    the file (L, n), where it was read and they were asked for. undiagnosed: whether the header has no diagnosis that
+    the Challenge knows, scored or not; unknown_codes: those that it does not know.
     """
 
     path: Path
@@ -50,18 +58,22 @@ class Loaded(NamedTuple):
     repairs: tuple[Repair, ...] = ()
     reason: str | None = None
     stored: np.ndarray | None = None
+    undiagnosed: bool = False
+    unknown_codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Store:
     """N recordings: whole microvolts in the standard order of leads, one after the other.
 
-    names (N,) text, paths (N,) text, the headers' below the data folder, sources (N,) text, labels (N, 26) bool to
+    names (N,) text, what tells recordings apart: the header's path below the data folder without its extension, paths
+    (N,) text, the headers' below the data folder, sources (N,) text, labels (N, 26) bool to
     learn from, as_scored (N, 26) bool: those of the Challenge's evaluator, beside (N, 2) bool: classes beside the
     scored ones, persons (N, 5) (ecg.person), starts and lengths (N,): rows of the memory map, microvolts (rows, 12)
     int16, dropped: pairs of a record's name and why it is not among them, repaired: pairs of a record's name and a
     Repair (ecg.signals), digest: text that is another as soon as a sample, a name, a label, a length, an age or a sex
-    is, preparation: how the signals were made of what is stored.
+    is, preparation: how the signals were made of what is stored, undiagnosed (N,) bool: whether a header has no known
+    diagnosis, unknown_codes: pairs of a code that the Challenge does not know and how many recordings have it.
     """
 
     names: np.ndarray
@@ -71,6 +83,7 @@ class Store:
     as_scored: np.ndarray
     beside: np.ndarray
     persons: np.ndarray
+    undiagnosed: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
     microvolts: np.ndarray
@@ -78,6 +91,7 @@ class Store:
     repaired: tuple[tuple[str, Repair], ...] = ()
     digest: str = ""
     preparation: Preparation = METHOD
+    unknown_codes: tuple[tuple[str, int], ...] = ()
 
     def __len__(self):
         return len(self.names)
@@ -85,7 +99,14 @@ class Store:
     def of(self, records):
         """Return a Store of some of the recordings alone, by their places (n,); nothing is copied but facts."""
         parts = {name: getattr(self, name)[records] for name in FACTS}
-        return replace(self, **parts, dropped=(), repaired=(), digest=fingerprint(self.digest, np.asarray(records)))
+        return replace(
+            self,
+            **parts,
+            dropped=(),
+            repaired=(),
+            unknown_codes=(),
+            digest=fingerprint(self.digest, np.asarray(records)),
+        )
 
     def signal(self, record, columns=slice(None), start=0, length=None, out=None):
         """Return `length` samples from `start` of one recording, or all: (T, leads) float32, mV.
@@ -127,8 +148,8 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
     `folder` already and holds the same files, of the same size and time, is returned as it is. Raises FileNotFoundError
     where `data` holds no header at all, and RecordError where no recording could be used.
     """
-    unlisted = []
-    paths = some_records(data, unlisted)
+    excluded = []
+    paths = some_records(data, excluded)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     origin = origin_of(paths, preparation)
@@ -136,23 +157,24 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
         return open_store(folder, origin)
     except DAMAGED:
         (folder / INDEX).unlink(missing_ok=True)  # first: signals without an index are not a store
-    kept, dropped, repaired, digest = [], unlisted, [], hashlib.sha256()
+    kept, dropped, repaired, unknown_codes, digest = [], excluded, [], Counter(), hashlib.sha256()
     with (
         aside(folder / SIGNALS) as part,
         open(part, "wb") as file,
         closing(each(partial(load, preparation=preparation), paths, jobs, "reading")) as recordings,
     ):
         for one in recordings:
-            name = one.path.stem
+            below = one.path.relative_to(data)
+            name = below.with_suffix("").as_posix()
             if one.reason:
                 dropped.append((name, one.reason))
                 continue
             samples = one.microvolts.tobytes()
             file.write(samples)
             digest.update(samples)
-            below = one.path.relative_to(data).as_posix()
-            kept.append((name, below, source_of(name), one.labels, one.as_scored, one.beside, one.person,
-                         len(one.microvolts)))  # fmt: skip
+            kept.append((name, below.as_posix(), source_of(one.path.stem), one.labels, one.as_scored, one.beside,
+                         one.person, one.undiagnosed, len(one.microvolts)))  # fmt: skip
+            unknown_codes.update(one.unknown_codes)
             repaired += [(name, repair) for repair in one.repairs]
     if not kept:
         name, reason = dropped[0]
@@ -163,8 +185,9 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
     bits = [np.packbits(facts[name]) for name in ("labels", "as_scored", "beside")]
     for array in (*bits, facts["persons"], lengths):
         digest.update(array.tobytes())
-    texts = {"dropped": dropped, "repaired": repaired, "preparation": asdict(preparation)}
-    texts = {name: json.dumps(value) for name, value in texts.items()}
+    texts = {"dropped": dropped, "repaired": repaired, "preparation": asdict(preparation),
+             "unknown_codes": unknown_codes.most_common()}  # fmt: skip
+    texts = {name: to_json(value) for name, value in texts.items()}
     with aside(folder / INDEX) as part:  # last: a store without an index is not a store
         np.savez(part, **facts, **texts, origin=origin, digest=digest.hexdigest())
     return open_store(folder)
@@ -183,11 +206,12 @@ def open_store(folder, origin=None):
         dropped = tuple((name, reason) for name, reason in json.loads(str(index["dropped"])))
         rows = json.loads(str(index["repaired"]))
         repaired = tuple((name, Repair(kind, tuple(leads), count)) for name, (kind, leads, count) in rows)
+        unknown_codes = tuple((code, count) for code, count in json.loads(str(index["unknown_codes"])))
         digest, prepared = str(index["digest"]), json.loads(str(index["preparation"]))
     preparation = Preparation(**prepared | {"band": prepared["band"] and tuple(prepared["band"])})
     microvolts = np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(facts["lengths"].sum()), len(LEADS)))
     return Store(**facts, microvolts=microvolts, dropped=dropped, repaired=repaired, digest=digest,
-                 preparation=preparation)  # fmt: skip
+                 preparation=preparation, unknown_codes=unknown_codes)  # fmt: skip
 
 
 def origin_of(headers, preparation=METHOD):
@@ -228,15 +252,14 @@ def prepared(path, preparation=METHOD):
     except (RecordError, OSError) as error:
         return loaded._replace(reason=str(error))
     loaded = loaded._replace(repairs=(*(Repair(oddity, (), 1) for oddity in oddities), *repairs))
-    seconds = len(microvolts) / preparation.rate
-    if seconds < SHORTEST:
-        return loaded._replace(reason=f"{seconds:.2f} s is shorter than {SHORTEST:g} s")
-    if not microvolts.any():
-        return loaded._replace(reason=f"{header.name}: every lead is flat")
+    codes = [code for code in header.codes if code.casefold() not in UNDIAGNOSED]
+    kinds = [standing(code) for code in codes]
     return loaded._replace(
         labels=encode(header.codes),
-        as_scored=encode_as_scored(header.codes),
+        as_scored=encode_as_scored(header.evaluated),
         beside=encode_beside(header.codes),
         person=person(header.age, header.sex),
         microvolts=microvolts,
+        undiagnosed=not {"scored", "unscored"} & set(kinds),
+        unknown_codes=tuple(code for code, kind in zip(codes, kinds, strict=True) if kind == "unknown"),
     )

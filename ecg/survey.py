@@ -1,6 +1,5 @@
 """What the headers of a data folder tell of its recordings, without the signals."""
 
-import math
 from contextlib import closing
 from typing import NamedTuple
 
@@ -9,9 +8,7 @@ import numpy as np
 from ecg.headers import RecordError, read_header
 from ecg.labels import DISCARDED_SOURCES, encode, encode_beside, source_of
 from ecg.parallel import each
-from ecg.resampling import RATE
-from ecg.signals import LONGEST
-from ecg.store import SHORTEST
+from ecg.signals import LONGEST, SHORTEST
 
 ROUNDING = 6  # decimals of a sample; seconds are not exact
 
@@ -56,6 +53,6 @@ def told(path):
     except (RecordError, OSError):
         return None
     seconds = min(header.samples / header.sampling_frequency, LONGEST)
-    if 0 < math.ceil(seconds * RATE) < SHORTEST * RATE:
+    if 0 < seconds < SHORTEST:
         return None
     return encode(header.codes), encode_beside(header.codes), seconds

@@ -1,7 +1,8 @@
 """Made-up recordings in the Challenge's format, for trying, testing and measuring.
 
 The patients are those of ``ecg.heart``; here are the databases they come from: names, lengths, sampling frequencies,
-header dialects, mains hum and habits of labelling.
+header dialects, mains hum and habits of labelling. The defects of the real databases are those of
+``ecg.synthetic_defects``.
 """
 
 import struct
@@ -14,7 +15,9 @@ import numpy as np
 
 from ecg import heart, labels
 from ecg.leads import LEADS
+from ecg.limits import check_limits
 from ecg.parallel import each
+from ecg.synthetic_defects import HeaderFields, damage_header, damage_samples, draw_defects, shape_of
 
 
 class Source(NamedTuple):
@@ -57,40 +60,83 @@ DIALECTS = (  # the Challenge's own files, and the same on PhysioNet
     ("{name} {leads} {frequency} {samples} 12-May-2020 12:33:59", "16+24 1000/mV", "#", ("Rx", "Hx", "Sx")),
     ("{name} {leads} {frequency} {samples}", "16x1+24 1000.0(0)/mV", "# ", ("Rx", "Hx")),
 )
+LARGEST = 2**15 - 1  # microvolts; a larger value is written as this one, as a converter does that saturates
 MAT_HEADER = struct.Struct("<5i4s")  # MATLAB version 4: type, rows, columns, no imaginary part, length of name; name
 MAT_INT16 = 30  # type: little-endian 16-bit integers by columns, so that the samples begin at byte 24
 
 
 class Truth(NamedTuple):
-    """What is true of a made-up recording, (26,) bool, and the codes that its header tells."""
+    """What is true of a made-up recording.
+
+    Attributes:
+        name: name of the record.
+        classes: scored classes that are found in it, (26,) bool.
+        codes: codes that its header states, each once.
+        defects: names of its defects, of ecg.synthetic_defects.DEFECTS.
+    """
 
     name: str
     classes: np.ndarray
     codes: tuple[str, ...]
+    defects: tuple[str, ...] = ()
 
 
 def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True, wrong_labels=0.0, noise=1.0,
-               sources=None, leads=LEADS, jobs=1):  # fmt: skip
-    """Write made-up recordings NAME.hea and NAME.mat into a folder, and return the truth about each: a list of Truth.
+               sources=None, leads=LEADS, clean=False, jobs=1):  # fmt: skip
+    """Write synthetic recordings NAME.hea and NAME.mat into a folder.
 
-    Recording i depends on `seed`, i and the other arguments, but neither on `records` nor on `jobs` (processes).
-    `cpsc_omits`: CPSC's headers tell seven classes only; `ningbo_flutter`: Ningbo's call fibrillation flutter;
-    `wrong_labels`: each told label is with this probability a wrong one, which comparing `codes` with `classes` finds,
-    and nothing else differs; `noise` multiplies noise, wander and hum; `sources` maps names of source databases to
-    their shares of the recordings; `leads` are written, of the twelve that are made. Raises ValueError for an unknown
-    source, and for a share of wrong labels that is not from 0 to 1.
+    Recording i depends on `seed`, i and the other arguments, but neither on `records` nor on `jobs`. Patients, labels
+    and defects are the same whatever the leads.
+
+    Args:
+        folder: where they are written; it is created if need be.
+        records: how many.
+        seed: seed of all that is drawn.
+        cpsc_omits: whether CPSC's headers state seven classes only.
+        ningbo_flutter: whether Ningbo's headers call fibrillation flutter.
+        wrong_labels: probability of each stated label to be a wrong one, which comparing `codes` with `classes` finds;
+            nothing else differs.
+        noise: factor of noise, wander and hum.
+        sources: shares of the recordings by the names of source databases, in any case; the Challenge's if None.
+        leads: leads that are written, of the twelve that are made.
+        clean: whether the defects of the real databases are left out. Recordings without a defect are the same either
+            way.
+        jobs: number of processes.
+
+    Returns:
+        The truth about each recording: a list of Truth.
+
+    Raises:
+        ValueError: an argument is not one of those that there are, or out of its range.
     """
-    shares = sources or {name: source.share for name, source in SOURCES.items()}
-    if unknown := set(shares) - set(SOURCES):
-        raise ValueError(f"sources are any of {', '.join(SOURCES)}, not {', '.join(sorted(unknown))}")
-    if not 0 <= wrong_labels <= 1:
-        raise ValueError(f"the share of wrong labels is from 0 to 1, not {wrong_labels}")
+    shares = named_shares(sources.items()) if sources else {name: source.share for name, source in SOURCES.items()}
+    leads = tuple(leads)
+    check_limits(records=records, seed=seed, wrong_labels=wrong_labels, noise=noise, jobs=jobs)
+    if not leads or len(set(leads)) < len(leads) or not set(leads) <= set(LEADS):
+        raise ValueError(f"leads: expected some of {', '.join(LEADS)}, each once, received {', '.join(leads)}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     plan = list(enumerate(_plan(shares, records, seed)))
-    write = partial(_write, folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads)
+    write = partial(_write, folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads, clean)
     with closing(each(write, plan, jobs, "made up")) as truths:
         return list(truths)
+
+
+def named_shares(pairs):
+    """Return the shares of the recordings by source database, of pairs of a name in any case and a share: a dict.
+
+    Raises ValueError if a source is unknown or named twice, or if a share is out of its range.
+    """
+    shares = {}
+    for text, share in pairs:
+        name = labels.source_called(text)
+        if name not in SOURCES:
+            raise ValueError(f"sources: expected any of {', '.join(SOURCES)}, received {text!r}")
+        if name in shares:
+            raise ValueError(f"sources: expected each source once, received {name} twice")
+        check_limits(share=share)
+        shares[name] = share
+    return shares
 
 
 def _plan(shares, records, seed):
@@ -109,7 +155,7 @@ def _plan(shares, records, seed):
     return plan
 
 
-def _write(folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads, planned):
+def _write(folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads, clean, planned):
     """Make and write a recording of a plan, and return the truth about it."""
     index, (source, name) = planned
     rng = np.random.default_rng((seed, index + 1))
@@ -119,13 +165,18 @@ def _write(folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads,
         codes = written_codes(findings, source, rng, cpsc_omits, ningbo_flutter)
     (apart,) = rng.spawn(1)  # a generator of its own, so that all else stays as it is without wrong labels
     codes = with_wrong_labels(codes, findings, source, apart, wrong_labels, cpsc_omits, ningbo_flutter)
-    patient, frequency, integers = make_recording(findings, source, rng, noise)
+    defects, own = ((), None) if clean else draw_defects(seed, index, leads)
+    patient, frequency, integers = make_recording(findings, source, rng, noise, *shape_of(defects))
     integers = integers[:, [LEADS.index(lead) for lead in leads]]
-    text = _header(name, patient, frequency, leads, integers, codes, rng)
-    (folder / f"{name}.hea").write_text(text, newline="\n")
+    fields = HeaderFields(str(patient.age), patient.sex, list(codes))
+    if defects:
+        damage_samples(integers, leads, defects, own)
+        damage_header(fields, defects, own)
+    (folder / f"{name}.hea").write_text(_header(name, frequency, leads, integers, fields), newline="\n")
     mat = MAT_HEADER.pack(MAT_INT16, *integers.shape[::-1], 0, 4, b"val\0") + integers.astype("<i2").tobytes()
     (folder / f"{name}.mat").write_bytes(mat)
-    return Truth(name, np.isin(labels.ABBREVIATIONS, list(findings)), codes)
+    stated = tuple(dict.fromkeys(code for code in fields.codes if code))
+    return Truth(name, np.isin(labels.ABBREVIATIONS, list(findings)), stated, defects)
 
 
 def draw_findings(rng):
@@ -203,14 +254,28 @@ def with_wrong_labels(codes, findings, source, rng, share, cpsc_omits=True, ning
     return tuple(changed)
 
 
-def make_recording(findings, source, rng, noise=1.0):
-    """Make a recording of a patient with the findings: Patient, sampling frequency, (T, 12) int16 in microvolts."""
+def make_recording(findings, source, rng, noise=1.0, seconds=None, frequency=None):
+    """Make a recording of a patient with the findings.
+
+    Args:
+        findings: abbreviations.
+        source: name of the source database.
+        rng: generator.
+        noise: factor of noise, wander and hum.
+        seconds: its length, as the source has it if None.
+        frequency: sampling frequency in Hz, as the source has it if None.
+
+    Returns:
+        The Patient, the sampling frequency in Hz, and (T, 12) int16 in microvolts.
+    """
     place = SOURCES[source]
+    frequency = frequency or place.frequency
     patient = heart.draw_patient(findings, rng)
-    samples = round(_seconds(place, rng) * place.frequency)
-    potentials = heart.potentials(patient, samples, place.frequency, rng)
-    potentials += noise * _disturbance(samples, place.frequency, place.mains, rng)
-    return patient, place.frequency, twelve_leads(potentials)
+    usual = _seconds(place, rng)
+    samples = round((seconds or usual) * frequency)
+    potentials = heart.potentials(patient, samples, frequency, rng)
+    potentials += noise * _disturbance(samples, frequency, place.mains, rng)
+    return patient, frequency, twelve_leads(potentials)
 
 
 def _seconds(place, rng):
@@ -240,23 +305,21 @@ def twelve_leads(potentials):
     """Return the twelve leads of electrodes RA, LA, LL, V1 to V6: (T, 9) mV -> (T, 12) int16, in microvolts.
 
     The limb leads follow from the rounded I and II, so that III = II - I exactly (Einthoven), and the augmented
-    leads are Goldberger's within half a microvolt.
+    leads are Goldberger's within half a microvolt. What 16 bits do not hold is written as the nearest that they do.
     """
     right, left, foot = potentials[:, :3].T
     first, second = np.rint(1000 * (left - right)), np.rint(1000 * (foot - right))
     limbs = [first, second, second - first, -(first + second) / 2, first - second / 2, second - first / 2]
     chest = 1000 * (potentials[:, 3:] - potentials[:, :3].mean(axis=1, keepdims=True))
-    return np.rint(np.column_stack([*limbs, chest])).astype(np.int16)
+    return np.rint(np.column_stack([*limbs, chest])).clip(-LARGEST, LARGEST).astype(np.int16)
 
 
-def _header(name, patient, frequency, leads, integers, codes, rng):
-    """Return the text of a recording's header, in one of the dialects."""
-    record, gain, mark, empty = DIALECTS[rng.integers(len(DIALECTS))]
+def _header(name, frequency, leads, integers, fields):
+    """Return the text of a recording's header that states HeaderFields."""
+    record, gain, mark, empty = DIALECTS[fields.dialect]
     checksums = integers.sum(axis=0, dtype=np.int64).astype(np.int16)  # modulo 2 ** 16, as WFDB sums
     lines = [record.format(name=name, leads=len(leads), frequency=frequency, samples=len(integers))]
     for lead, value, checksum in zip(leads, integers[0], checksums, strict=True):
         lines.append(f"{name}.mat {gain} 16 0 {value} {checksum} 0 {lead}")
-    age = "NaN" if rng.random() < 0.02 else patient.age
-    sex = "Unknown" if rng.random() < 0.02 else patient.sex
-    lines += [f"{mark}Age: {age}", f"{mark}Sex: {sex}", f"{mark}Dx: {','.join(codes)}"]
+    lines += [f"{mark}Age: {fields.age}", f"{mark}Sex: {fields.sex}", f"{mark}Dx: {','.join(fields.codes)}"]
     return "\n".join([*lines, *(f"{mark}{key}: Unknown" for key in empty)]) + "\n"

@@ -1,6 +1,7 @@
 """What a training came to, as tables: lists of rows, the first of them the names of the columns."""
 
 import math
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -31,6 +32,7 @@ def tables(results):
         "sources": source_table(results),
         "dropped": [("record", "reason"), *results.store.dropped],
         "repaired": repaired_table(results),
+        "unknown_codes": [("code", "recordings"), *results.store.unknown_codes],
         "split": split_table(results),
         "classes": class_table(results),
         "stages": stage_table(results),
@@ -48,7 +50,7 @@ def tables(results):
 def source_table(results):
     """Return the recordings of each source: found, left out, for training, for validation."""
     store = results.store
-    left_out = np.array([source_of(name) for name, _ in store.dropped], str)
+    left_out = np.array([source_of(PurePosixPath(name).name) for name, _ in store.dropped], str)
     rows = []
     for source in np.union1d(store.sources, left_out).tolist():
         kept, out = int((store.sources == source).sum()), int((left_out == source).sum())

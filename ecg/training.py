@@ -14,6 +14,7 @@ from ecg.batches import Batch, ahead, plan_training, plan_whole
 from ecg.budget import Budget
 from ecg.checkpoint import Checkpoint
 from ecg.devices import as_one, over_all
+from ecg.limits import check_limits
 from ecg.losses import Whole
 from ecg.networks import POLICIES
 from ecg.progress import Progress, duration
@@ -38,7 +39,7 @@ class TrainingSettings:
     """How a network is trained; the defaults are the method's, or what was decided where the paper gives none.
 
     From the paper (Cai et al. 2021): batch, rates, first epochs and patience. Ours: the rest. Raises ValueError where a
-    precision or an optimizer is not known.
+    number is out of its range, or a precision or an optimizer is not known.
     """
 
     batch: int = 256
@@ -58,6 +59,7 @@ class TrainingSettings:
     precision: str = "float32"  # or bfloat16: of what is computed, not of weights, losses and probabilities
 
     def __post_init__(self):
+        check_limits(batch=self.batch, averaging=self.averaging, epochs=self.epochs)
         if self.precision not in POLICIES:
             raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(POLICIES)}")
         if self.optimizer not in OPTIMIZERS:

@@ -277,7 +277,7 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
         (TrainingError("no memory"), "no memory"),
         (RecordError("too few"), "too few"),
         (ChildProcessError("was ended"), "was ended"),
-        (OSError(12, "Cannot allocate memory"), "[Errno 12] Cannot allocate memory"),
+        (OSError(12, "Cannot allocate memory"), "Cannot allocate memory"),
         (ZeroDivisionError("by the system's own fault"), "ZeroDivisionError: by the system's own fault"),
     ],
 )

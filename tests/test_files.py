@@ -1,13 +1,15 @@
 import errno
 import fcntl
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ecg.files import LOCK, aside, checked_size, locked, read_bytes
+from ecg.files import LOCK, aside, checked_size, locked, read_bytes, to_json
 from ecg.headers import RecordError
 
 ROOT = Path(__file__).parents[1]
@@ -141,3 +143,20 @@ def test_a_lock_whose_folder_was_taken_away_meanwhile_is_taken_anew(tmp_path, mo
         assert (folder / LOCK).exists()
         with pytest.raises(BlockingIOError), locked(folder):
             pass
+
+
+def test_json_has_plain_numbers_for_those_of_numpy():
+    values = {"count": np.count_nonzero(np.array([0, 1, 1])), "share": np.float32(0.5), "flag": np.bool_(True),
+              "row": np.arange(3), "plain": [1, 2.5, None, "x"]}  # fmt: skip
+    expected = {"count": 2, "share": 0.5, "flag": True, "row": [0, 1, 2], "plain": [1, 2.5, None, "x"]}
+    assert json.loads(to_json(values)) == expected
+    with pytest.raises(TypeError, match="Path cannot be written as JSON"):
+        to_json({"path": Path("x")})
+    with pytest.raises(ValueError):
+        to_json(np.float32("nan"), allow_nan=False)
+
+
+def test_json_is_written_in_one_place():
+    for path in sorted((ROOT / "ecg").glob("*.py")):
+        if path.name != "files.py":
+            assert "json.dump" not in path.read_text(), path.name

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / "ecg").glob("*.py"))}
 # From the ground up; a module imports only from those before it.
 LAYERS = {
-    0: "labels leads progress memory parallel files stages budget checkpoint headers matlab person records".split()
-    + "resampling signals store survey reasons grid peaks defects audit scoring rules folds measures waves".split()
-    + "heart synthetic".split(),
+    0: "labels leads limits progress reasons console memory parallel files folders stages budget checkpoint".split()
+    + "headers matlab person records resampling signals store survey grid peaks defects audit".split()
+    + "scoring rules folds measures waves heart synthetic_defects synthetic".split(),
     1: "startup layers networks resnets deformable dcnet losses batches examples devices work".split(),
     2: "training cleaning ensemble descriptions bundle recipes plan protocol".split(),
     3: "paper charts review results tables report plots figures page scoreboard synopsis wording comparison".split()

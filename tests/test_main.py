@@ -129,7 +129,7 @@ def test_what_is_compared_is_as_flags_say(compared):
     main(["compare", "data", "report", "--systems", "ablations", "--leave-out", "georgia"])
     systems = RECIPES["cai2021"], RECIPES["se_resnet_rhythm"]
     many = Protocol(systems, (12, 2), 2, None, 3.0, 7, 8, "bfloat16", 4, 18, 0, 1)
-    ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="georgia")
+    ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="Georgia")
     main(["compare", "data", "report", "--systems", "xie2022", "se_resnet_rhythm", "--omission", "mine=AF,SB"])
     own = []
     for name, told in (("xie2022", ("AF",)), ("se_resnet_rhythm", ("AF", "SB"))):
@@ -143,7 +143,7 @@ def test_what_is_compared_is_as_flags_say(compared):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--systems vgg", "vgg is no system; there are cai2021"),
+        ("--systems vgg", "expected a system, one of cai2021"),
         ("--omission mine=AF --omission mine=SB", "mine: a source has one habit of a kind"),
         ("--systems xie2022 se_resnet_rhythm --omission mine=AF,RAD", "RAD: the classes that are trained are NSR, AF"),
         ("--systems cai2021 xie2022 --depth 18", "no network of cai2021, xie2022 has a depth"),
@@ -233,23 +233,32 @@ def test_a_recording_of_any_name_is_plotted_whatever_the_case_of_its_extension(
         (tmp_path / f"{name}.png").unlink()
 
 
-def with_respiration(path, folder):
-    """Copy a recording with a thirteenth lead in ohm, and the others by other names; return the header's path."""
+RESPIRATION = {
+    "RESP (ohm)": "{name}.mat 16+24 100/ohm 16 0 0 0 0 RESP",
+    "RESP": "{name}.mat 16+24 0/mV 16 0 0 0 0 RESP",
+    "no file": "missing.dat 16 100/mV 16 0 0 0 0 no file",
+}
+
+
+def with_respiration(path, folder, kind):
+    """Copy a recording with a thirteenth lead, and the others by other names; return the header's path."""
     header, recording = read_record(path)
     first, *lines = path.read_text().splitlines()
     names = ("DI", "Lead II", "MDC_ECG_LEAD_III", *LEADS[3:6], *(f"C{number}" for number in range(1, 7)))
     lines[:12] = [f"{line.rpartition(' ')[0]} {name}" for line, name in zip(lines[:12], names, strict=True)]
-    lines.insert(12, f"{path.stem}.mat 16+24 100/ohm 16 0 0 0 0 RESP")
+    lines.insert(12, RESPIRATION[kind].format(name=path.stem))
     first = first.replace(" 12 ", " 13 ", 1)
     (folder / path.name).write_text("\n".join([first, *lines]) + "\n")
-    recording = np.vstack([recording, recording[:1]])
+    recording = recording if kind == "no file" else np.vstack([recording, recording[:1]])
     scipy.io.savemat(folder / f"{path.stem}.mat", {"val": recording}, format="4")
     return folder / path.name
 
 
-@pytest.mark.parametrize("switch", [(), ("--peaks",), ("--model",)])
-def test_a_recording_with_a_lead_that_is_no_voltage_is_plotted(headers, small, tmp_path, switch):
-    path = with_respiration(headers[0], tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "switch"), [*((kind, ()) for kind in RESPIRATION), ("RESP (ohm)", ("--peaks",)), ("no file", ("--model",))]
+)
+def test_a_recording_with_a_lead_that_nobody_needs_is_plotted(headers, small, tmp_path, kind, switch):
+    path = with_respiration(headers[0], tmp_path, kind)
     if switch == ("--model",):
         save_bundle(Bundle.of_one(LEADS, small, np.full(26, 0.5), small.build(12, None, 22)), tmp_path)
         switch = ("--model", str(tmp_path))
@@ -257,7 +266,7 @@ def test_a_recording_with_a_lead_that_is_no_voltage_is_plotted(headers, small, t
     for record in (path, headers[0]):
         main(["plot", str(record), *switch, "--output", str(tmp_path / "page.Svg")])
         pages.append((tmp_path / "page.Svg").read_text())
-    assert "not drawn: RESP (ohm)" in pages[0] and "not drawn" not in pages[1]
+    assert f"<!-- not drawn: {kind} -->" in pages[0] and "not drawn" not in pages[1]
     traces = [[line for line in page.splitlines() if " row " in line or ' peaks"' in line] for page in pages]
     assert traces[0] == traces[1] and len(traces[0]) >= 13
 
@@ -397,7 +406,9 @@ def files(folder):
         ("--seed 4 --noise 0.5 --jobs 1", {"seed": 4, "noise": 0.5}),
         ("--no-cpsc-omits --sources CPSC", {"cpsc_omits": False, "sources": {"CPSC": 1}}),
         ("--wrong-labels 0.5", {"wrong_labels": 0.5}),
+        ("--clean", {"clean": True}),
         ("--no-ningbo-flutter --sources Ningbo=3 CPSC", {"ningbo_flutter": False, "sources": {"Ningbo": 3, "CPSC": 1}}),
+        ("--sources georgia=2 ptb-xl", {"sources": {"Georgia": 2, "PTB-XL": 1}}),
     ],
 )
 def test_recordings_are_made_up_as_the_flags_say(tmp_path, capsys, flags, options):
@@ -408,7 +419,7 @@ def test_recordings_are_made_up_as_the_flags_say(tmp_path, capsys, flags, option
     assert len(files(tmp_path / "flags")) == 10
 
 
-@pytest.mark.parametrize("source", ["Atlantis", "CPSC=0", "CPSC=x", "CPSC=nan"])
+@pytest.mark.parametrize("source", ["Atlantis", "CPSC=0", "CPSC=x", "CPSC=nan", "CPSC=inf", "CPSC="])
 def test_unknown_sources_and_empty_shares_are_usage_errors(tmp_path, capsys, source):
     with pytest.raises(SystemExit, match="2"):
         main(["synthesize", str(tmp_path / "folder"), "--records", "5", "--sources", source])

@@ -58,9 +58,9 @@ def plainly(comparison, trial, chosen):
 
 
 def drawn(recordings, resamples, seed):
-    """The recordings of each resample, one by one."""
+    """The recordings themselves, then those of each resample, one by one."""
     counts = np.hstack(resampled(recordings, resamples, seed)).astype(int)
-    return [np.repeat(np.arange(recordings), column) for column in counts.T]
+    return [np.arange(recordings), *(np.repeat(np.arange(recordings), column) for column in counts.T)]
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +77,10 @@ def test_the_shared_area_is_of_the_classes_that_all_systems_know(comparison):
     np.testing.assert_array_equal(whole[SHARED], whole[AUROC])
 
 
-def test_resamples_are_as_many_recordings_drawn_anew_and_the_first_is_themselves(monkeypatch):
+def test_resamples_are_as_many_recordings_drawn_anew(monkeypatch):
     whole = np.hstack(resampled(40, 30, 5))
-    assert whole.shape == (40, 31) and (whole[:, 0] == 1).all() and (whole.sum(axis=0) == 40).all()
-    assert 0.5 < whole[:, 1:].var() < 1.5 and len(np.unique(whole, axis=1).T) == 31
+    assert whole.shape == (40, 30) and (whole.sum(axis=0) == 40).all()
+    assert 0.5 < whole.var() < 1.5 and len(np.unique(whole, axis=1).T) == 30
     monkeypatch.setattr("ecg.measures.CHUNK", 100)
     parts = resampled(40, 30, 5)
     assert len(parts) > 10
@@ -103,6 +103,20 @@ def test_estimates_are_those_of_explicitly_resampled_recordings(comparison):
             for column in np.flatnonzero(~np.isnan(value)):
                 ends = np.nanpercentile(others[:, column], (2.5, 97.5))
                 np.testing.assert_allclose(got[1:, column], ends, rtol=1e-6)
+
+
+def test_values_are_to_the_bit_those_of_the_recordings_themselves(comparison):
+    found = measure(comparison, resamples=3)
+    whole = np.ones(len(comparison.labels), bool)
+    for place, trial in enumerate(comparison.trials):
+        values, by_class = plainly(comparison, trial, whole)
+        assert {name: estimate[0] for name, estimate in found.overall[place].items()} == values
+        for name, expected in zip(OF_CLASSES, by_class, strict=True):
+            np.testing.assert_array_equal(found.by_class[place][name][0], expected)
+        for groups, parts in ((comparison.sources, found.by_source), (comparison.folds, found.by_fold)):
+            for group, estimates in parts[place].items():
+                values, _ = plainly(comparison, trial, groups == group)
+                np.testing.assert_array_equal([estimates[name][0] for name in MEASURES], [values[m] for m in MEASURES])
 
 
 def test_a_class_that_is_nowhere_has_no_value(comparison):

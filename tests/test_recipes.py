@@ -288,7 +288,7 @@ def test_what_is_done_is_decided_by_no_systems_name():
         ({"hours": float("nan")}, "hours"),
         ({"loss": "hinge"}, "loss 'hinge'"),
         ({"thresholds": "guessed"}, "thresholds 'guessed'"),
-        ({"folds": 1}, "folds are 1"),
+        ({"folds": 1}, "folds: expected an integer from 2"),
         ({"peaks": 0.1}, "peaks have a share"),
         ({"pretraining": CAI2021.training}, "pretraining is for them"),
         ({"network": LI.network}, "peaks have a share"),

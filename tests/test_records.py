@@ -18,9 +18,11 @@ from ecg.records import (
     OTHER_FILE,
     OTHER_KEY,
     TRANSPOSED,
+    UNREAD,
     SignalError,
     find_header,
     find_records,
+    is_header,
     read_matrix,
     read_record,
     read_signal,
@@ -343,6 +345,83 @@ def test_a_packed_file_takes_twice_the_memory_of_its_matrix_at_the_most(write):
     assert np.array_equal(read, recording) and most < 2.2 * recording.nbytes
 
 
+def save(path, recording):
+    scipy.io.savemat(path, {"val": recording}, format="4", appendmat=False)
+
+
+@pytest.mark.parametrize(("header", "signal"), [("A1.HEA", "A1.MAT"), ("A1.Hea", "A1.mAt"), ("A1.hea", "A1.MAT")])
+def test_extensions_may_be_in_any_case(tmp_path, header, signal):
+    (tmp_path / header).write_text(header_text().replace("A0001", "A1"))
+    recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
+    save(tmp_path / signal, recording)
+    excluded = []
+    assert find_records(tmp_path, excluded) == [tmp_path / header] and excluded == []
+    assert np.array_equal(read_record(tmp_path / header)[1], recording)
+    assert is_header(header) and not is_header(signal) and not is_header("." + header)
+
+
+def test_of_two_headers_of_one_recording_one_is_read_and_the_other_listed(tmp_path):
+    for name in ("a.HEA", "a.hea", "b.HEA", "b.Hea"):
+        (tmp_path / name).touch()
+    excluded = []
+    assert [path.name for path in find_records(tmp_path, excluded)] == ["a.hea", "b.HEA"]
+    assert excluded == [("a.HEA", "the header of this recording is a.hea"),
+                        ("b.Hea", "the header of this recording is b.HEA")]  # fmt: skip
+
+
+def test_links_to_folders_are_followed_once_and_links_to_nothing_listed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    data = tmp_path / "data"
+    (data / "own").mkdir(parents=True)
+    for path in (tmp_path / "elsewhere/E1.hea", data / "own/A1.hea"):
+        path.touch()
+    (data / "georgia").symlink_to(tmp_path / "elsewhere")
+    (data / "again").symlink_to(data / "own")
+    (data / "own" / "loop").symlink_to(data)
+    (data / "gone").symlink_to(tmp_path / "nowhere")
+    excluded = []
+    assert find_records(data, excluded) == [data / "georgia/E1.hea", data / "own/A1.hea"]
+    assert excluded == [("gone", "a link that leads nowhere")]
+
+
+def test_signals_that_no_header_names_are_listed(tmp_path):
+    for name in ("a.hea", "a.mat", "lonely.mat", "below/b.MAT", "below/c.hea", "other.mat", ".hidden.mat"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "d.hea").write_text(header_text().replace("A0001.mat", "other.mat"))
+    excluded = []
+    find_records(tmp_path, excluded)
+    assert excluded == [("below/b.MAT", "no header names it"), ("lonely.mat", "no header names it")]
+
+
+RESP = "{file} 16+24 1000/ohm 16 0 0 0 0 RESP"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\0" * 24])
+@pytest.mark.parametrize("file", ["resp.mat", "resp.dat"])
+def test_a_file_that_holds_no_standard_lead_need_not_be_readable(write, file, content):
+    recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
+    path = write(header_text("A0001 3 500 7500", (RESP.format(file=file), *LEAD_LINES)), recording)
+    if content is not None:
+        (path.parent / file).write_bytes(content)
+    stored = read_stored(path, read_header(path))
+    assert np.array_equal(stored.integers[1:], recording) and stored.integers.dtype == np.int16
+    assert (stored.integers[0] == -32768).all() and stored.oddities == (UNREAD,)
+    path.write_text(header_text(leads=(LEAD_LINES[0], LEAD_LINES[1].replace("A0001.mat", "gone.mat"))))
+    with pytest.raises(SignalError):
+        read_stored(path, read_header(path))
+
+
+def test_a_readable_file_beside_the_standard_leads_is_read(tmp_path):
+    signals = np.arange(1000, dtype=np.int16).reshape(2, 500)
+    for file, row in (("A1.dat", 0), ("resp.DAT", 1)):
+        signals[row].tofile(tmp_path / file)
+    lines = ["A1 2 500 500", "A1.dat 16 1000/mV 16 0 0 0 0 I", "resp.dat 16 1000/mV 16 0 0 0 0 RESP"]
+    (tmp_path / "A1.hea").write_text("\n".join(lines) + "\n")
+    stored = read_stored(tmp_path / "A1.hea", read_header(tmp_path / "A1.hea"))
+    assert np.array_equal(stored.integers, signals) and stored.oddities == ()
+
+
 @pytest.mark.parametrize("header", ["a.b.hea", "a.b.HEA", "a.b.Hea", "x.mat.hea", "心 1.hea", ".b.hea", "a..hea"])
 def test_a_header_is_found_by_every_name_of_its_recording(tmp_path, header):
     (tmp_path / header).touch()
@@ -367,4 +446,5 @@ def test_a_header_that_is_not_there_is_named_as_it_should_be(tmp_path, monkeypat
     for record in ("A", "A.hea", "A.HEA", "A.mat", "A.MAT"):
         assert find_header(record) == Path("A.hea")
     assert find_header("A.dat") == Path("A.dat.hea")
+    assert [find_header(path) for path in (".", "/", "..")] == [Path(".hea"), Path("/.hea"), Path("...hea")]
     assert find_header(tmp_path / "nowhere/A.b") == tmp_path / "nowhere/A.b.hea"

@@ -41,7 +41,7 @@ def test_the_summary_is_json_with_settings_counts_and_versions(report, results):
     assert summary["settings"] == json.loads(json.dumps(asdict(Settings())))
     assert summary["recordings"] == {
         "found": COUNT + 2, "left out": 2, "training": COUNT // 2, "validation": COUNT // 2,
-        "scored": results.scored.sum(),
+        "scored": results.scored.sum(), "without a known diagnosis": results.store.undiagnosed.sum(),
     }  # fmt: skip
     assert summary["scored on"] == ["Georgia"]
     assert summary["versions"]["numpy"] == np.__version__

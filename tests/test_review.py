@@ -189,9 +189,9 @@ def test_what_cannot_be_read_or_answered_is_a_line_and_left_out(model, tmp_path)
     assert found(tmp_path / "out") == [("deep/E00001", "AF", "absent")]
     failures = [line for line in lines if line.startswith("deep/")]
     assert [line.split(": ")[0] for line in failures] == ["deep/E00002 and 2 more", "deep/E00005", "deep/E00006",
-                                                          "deep/E00008", "deep/E00007.hea/"]  # fmt: skip
+                                                          "deep/E00008.hea", "deep/E00007.mat"]  # fmt: skip
     assert failures[0].endswith(": no model for 4 leads") and "E00006.hea line 1" in failures[2]
-    assert "1 recordings reviewed, 0 carry no diagnosis, 6 cannot be read or answered" in lines
+    assert "1 recordings reviewed, 0 carry no diagnosis, 5 cannot be read or answered" in lines
     assert sorted(model.loaded) == [2, 4]
 
 
@@ -272,7 +272,7 @@ def test_the_first_disagreements_are_drawn_under_rank_record_and_class(model, tm
     model.told["E00001"] = {"AF": 0.02, "RBBB": 0.99, "NSR": 0.05}
     assert review(model, tmp_path / "data", tmp_path / "out", pictures=4) == 6
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
-        "01_E00001_RBBB.png", "02_E00001_RBBB.png", "03_E00001_AF.png", "04_E00001_AF.png"]  # fmt: skip
+        "01_a_E00001_RBBB.png", "02_b_E00001_RBBB.png", "03_a_E00001_AF.png", "04_b_E00001_AF.png"]  # fmt: skip
     assert [row[:2] for row in found(tmp_path / "out")] == [
         (f"{folder}/E00001", name) for name in ("RBBB", "AF", "NSR") for folder in ("a", "b")]  # fmt: skip
     assert [page["asked"] for page in drawn] == [COLUMN["RBBB"]] * 2 + [COLUMN["AF"]] * 2

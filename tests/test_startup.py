@@ -20,7 +20,14 @@ def test_what_is_written_below_python_is_hidden(capfd):
     assert capfd.readouterr() == ("shown\n", "before\nafter\n")
 
 
-@pytest.mark.parametrize("stop", [ImportError, KeyboardInterrupt, SystemExit])
+def test_an_interruption_shows_nothing_of_what_was_hidden(capfd):
+    with pytest.raises(KeyboardInterrupt), hidden_standard_error():
+        os.write(2, b"the library's own words\n")
+        raise KeyboardInterrupt
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("stop", [ImportError, SystemExit])
 def test_an_exception_shows_what_was_hidden_and_leaves_the_block(capfd, stop):
     with pytest.raises(stop, match="the reason"), hidden_standard_error():
         os.write(2, b"the library's own words\n" * 5000)

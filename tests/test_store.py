@@ -13,7 +13,7 @@ from ecg.labels import ABBREVIATIONS, COLUMN, encode, encode_as_scored, source_o
 from ecg.leads import LEADS
 from ecg.records import read_record
 from ecg.resampling import METHOD, RATE, Preparation
-from ecg.signals import LONGEST, Repair, preprocess
+from ecg.signals import FLAT, INVALID_VALUE, LONGEST, SPIKE, preprocess
 from ecg.store import INDEX, SIGNALS, build_store, load, open_store, prepared
 
 
@@ -101,8 +101,8 @@ def test_leaves_out_what_cannot_be_used_and_says_why(headers, tmp_path):
     broken[2].with_suffix(".mat").write_bytes(b"")
     broken[3].write_text(broken[3].read_text().replace(" V6", " V9"))
     store = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
-    assert list(store.names) == [path.stem for path in chosen[4:]]
-    reasons = dict(store.dropped)
+    assert list(store.names) == [f"nested/{path.stem}" for path in chosen[4:]]
+    reasons = {name.removeprefix("nested/"): reason for name, reason in store.dropped}
     assert set(reasons) == {path.stem for path in chosen[:4]}
     assert "line 1" in reasons[chosen[1].stem] and "no lead V6" in reasons[chosen[3].stem]
     assert all(path.stem in reasons[path.stem] for path in chosen[:4])
@@ -154,7 +154,7 @@ def test_cuts_what_is_longer_than_the_longest(tmp_path):
         )
     store = build_store(data, tmp_path / "store", jobs=1)
     assert list(store.lengths) == [LONGEST * RATE]
-    assert store.dropped == (("LONG2", "0.50 s is shorter than 1 s"),)
+    assert store.dropped == (("LONG2", "LONG2: 0.50 s is shorter than 1 s"),)
 
 
 def test_errors_where_there_is_nothing(tmp_path):
@@ -242,15 +242,21 @@ def test_a_store_that_was_cut_off_is_no_store(headers, tmp_path, monkeypatch, mo
     assert len(build_store(data, tmp_path / "store", jobs=1)) == 4
 
 
-def test_what_was_mended_is_kept(headers, tmp_path, monkeypatch):
-    data = copied(headers, tmp_path / "data", 2)
-    repairs = (Repair("beyond 20 mV", ("I", "V2"), 17), Repair("flat lead", ("V6",), 1))
-    monkeypatch.setattr(
-        "ecg.store.preprocess", lambda *given, **named: preprocess(*given, **named)._replace(repairs=repairs)
-    )
+def test_repairs_come_back_from_the_store_as_preprocess_gave_them(headers, tmp_path):
+    data = copied(headers, tmp_path / "data", 3)
+    paths = sorted(data.glob("*.hea"))
+    for path, damage in zip(paths, ({(1, 9): -32768}, {(0, 0): 32000, (7, 40): -32000}, {}), strict=True):
+        recording = read_record(path)[1].copy()
+        for index, value in damage.items():
+            recording[index] = value
+        recording[5] = 3 if not damage else recording[5]
+        scipy.io.savemat(path.with_suffix(".mat"), {"val": recording}, format="4")
     store = build_store(data, tmp_path / "store", jobs=1)
-    assert store.repaired == tuple((name, repair) for name in store.names.tolist() for repair in repairs)
-    assert open_store(tmp_path / "store").repaired == store.repaired
+    expected = [(path.stem, repair) for path in paths
+                for repair in preprocess(*read_record(path), LEADS).repairs]  # fmt: skip
+    kinds = [(INVALID_VALUE, ("II",), 1), (SPIKE, ("I", "V2"), 2), (FLAT, ("aVF",), 1)]
+    assert [tuple(repair) for _, repair in expected] == kinds
+    assert store.repaired == tuple(expected) and open_store(tmp_path / "store").repaired == store.repaired
 
 
 def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
@@ -366,3 +372,31 @@ def test_what_a_header_says_of_a_person_and_beside_the_scored_classes_is_kept(he
     before = store.digest
     path.write_text(path.read_text().replace("Age: 40", "Age: 41"))
     assert build_store(data, tmp_path / "store", jobs=1).digest != before
+
+
+def test_nested_recordings_of_one_name_are_told_apart(headers, tmp_path):
+    data = tmp_path / "data"
+    chosen = [path for path in headers if path.stem.startswith("HR")][:3]
+    for number, path in enumerate(chosen, 1):
+        folder = data / f"p00{number}"
+        folder.mkdir(parents=True)
+        recording = read_record(path)[1].copy()
+        recording[0, 5] = -32768
+        (folder / "ecg.hea").write_text(path.read_text().replace(f"{path.stem}.mat", "ecg.mat"))
+        scipy.io.savemat(folder / "ecg.mat", {"val": recording if number < 3 else recording[:3]}, format="4")
+    store = build_store(data, tmp_path / "store", jobs=1)
+    assert store.names.tolist() == ["p001/ecg", "p002/ecg"] and [name for name, _ in store.dropped] == ["p003/ecg"]
+    assert [name for name, repair in store.repaired if repair.kind == INVALID_VALUE] == ["p001/ecg", "p002/ecg"]
+
+
+def test_diagnoses_that_the_challenge_does_not_know_are_counted(headers, tmp_path):
+    data = copied(headers, tmp_path / "data", 5)
+    lines = ("251238007,6180003", "59118001;251238007", "Unknown", "", "164934002 426783006")
+    for path, line in zip(sorted(data.glob("*.hea")), lines, strict=True):
+        path.write_text(re.sub("Dx:.*", f"Dx: {line}", path.read_text()))
+    store = build_store(data, tmp_path / "store", jobs=1)
+    assert store.undiagnosed.tolist() == [True, False, True, True, False]
+    assert store.unknown_codes == (("251238007", 2), ("6180003", 1))
+    assert store.labels.sum(axis=1).tolist() == [0, 1, 0, 0, 2]
+    assert store.as_scored.sum(axis=1).tolist() == [0, 0, 0, 0, 0]  # the evaluator splits at commas alone
+    assert store.of(np.array([1])).unknown_codes == ()

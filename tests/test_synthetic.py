@@ -7,6 +7,7 @@ from ecg import labels, synthetic
 from ecg.headers import read_header
 from ecg.leads import LEADS
 from ecg.records import find_records, read_record
+from ecg.synthetic_defects import UNKNOWN_CODES
 
 AF, AFL = labels.COLUMN["AF"], labels.COLUMN["AFL"]
 EVERY = dict.fromkeys(synthetic.SOURCES, 1.0)
@@ -17,6 +18,13 @@ def made(tmp_path_factory):
     """A folder of recordings of every source, and the truth about them."""
     folder = tmp_path_factory.mktemp("made")
     return folder, synthetic.synthesize(folder, 40, seed=1, sources=EVERY)
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """The same without the defects of real recordings."""
+    folder = tmp_path_factory.mktemp("clean")
+    return folder, synthetic.synthesize(folder, 40, seed=1, sources=EVERY, clean=True)
 
 
 def contents(folder):
@@ -61,8 +69,8 @@ def test_files_are_those_that_scipy_writes(made, tmp_path):
     assert path.read_bytes() == (tmp_path / "other.mat").read_bytes()
 
 
-def test_einthoven_and_goldberger_hold_to_a_microvolt(made):
-    folder, truths = made
+def test_einthoven_and_goldberger_hold_to_a_microvolt(clean):
+    folder, truths = clean  # a spike in one lead, or a constant lead, is of no heart and follows no such law
     for truth in truths:
         one, two, three, right, left, foot = read_record(folder / f"{truth.name}.hea")[1][:6].astype(int)
         np.testing.assert_array_equal(three, two - one)
@@ -71,9 +79,9 @@ def test_einthoven_and_goldberger_hold_to_a_microvolt(made):
         assert np.abs(right + left + foot).max() <= 1
 
 
-def test_lengths_and_frequencies_are_those_of_the_source(made):
-    seen = {}
-    for path in find_records(made[0]):
+def test_lengths_and_frequencies_are_those_of_the_source(clean):
+    seen = {}  # among the defects are lengths and frequencies of other sources
+    for path in find_records(clean[0]):
         header = read_header(path)
         source = synthetic.SOURCES[labels.source_of(header.name)]
         assert header.sampling_frequency == source.frequency
@@ -104,7 +112,7 @@ def test_cpsc_tells_seven_classes_only_where_that_habit_is_kept(tmp_path):
     seven = {"164889003", "270492004", "164909002", "426783006", "284470004", "59118001", "164884008"}
     kept = synthetic.synthesize(tmp_path, 30, sources={"CPSC": 1})
     for truth in kept:
-        assert truth.codes and set(truth.codes) <= seven
+        assert truth.codes and set(truth.codes) - set(UNKNOWN_CODES) <= seven
         assert np.all(truth.classes >= labels.encode(truth.codes))
     assert any(np.any(truth.classes & ~labels.encode(truth.codes)) for truth in kept)
     for truth in synthetic.synthesize(tmp_path, 30, sources={"CPSC": 1}, cpsc_omits=False):
@@ -262,12 +270,35 @@ def test_chapman_numbers_end_where_ningbo_begins():
 def test_an_unknown_source_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Geneva"):
         synthetic.synthesize(tmp_path, 1, sources={"Geneva": 1})
+    with pytest.raises(ValueError, match="received Georgia twice"):
+        synthetic.synthesize(tmp_path, 1, sources={"Georgia": 1, "georgia": 2})
+
+
+def test_sources_are_named_in_any_case(tmp_path):
+    synthetic.synthesize(tmp_path / "one", 3, sources={"ptb-xl": 1})
+    synthetic.synthesize(tmp_path / "other", 3, sources={"PTB-XL": 1})
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")
+
+
+@pytest.mark.parametrize("leads", [(), ("I", "I"), ("I", "V7")])
+def test_leads_that_are_not_of_the_twelve_are_refused(tmp_path, leads):
+    with pytest.raises(ValueError, match="^leads: expected some of I, II"):
+        synthetic.synthesize(tmp_path, 1, leads=leads)
+
+
+def test_a_signal_that_is_too_large_for_16_bits_saturates():
+    potentials = np.zeros((1000, 9))
+    potentials[:, 1] = np.linspace(-50, 50, 1000)  # mV, of the left arm
+    one = synthetic.twelve_leads(potentials)[:, 0]
+    assert (one.min(), one.max()) == (-32767, 32767)  # -32768 would be a sample without a value
+    assert (np.diff(one.astype(int)) >= 0).all()
 
 
 def test_fewer_leads_are_those_of_the_twelve(tmp_path):
     chosen = ("I", "II", "V2")
-    synthetic.synthesize(tmp_path / "12", 3, seed=4)
-    synthetic.synthesize(tmp_path / "3", 3, seed=4, leads=chosen)
+    # A defect damages a lead among those that are written, which may be another of three than of twelve.
+    synthetic.synthesize(tmp_path / "12", 3, seed=4, clean=True)
+    synthetic.synthesize(tmp_path / "3", 3, seed=4, leads=chosen, clean=True)
     for path in find_records(tmp_path / "12"):
         whole, twelve = read_record(path)
         part, three = read_record(tmp_path / "3" / path.name)

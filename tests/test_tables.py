@@ -47,8 +47,9 @@ def made_results(seed=0, rate=0.15):
     came = labels.copy()
     relabellings = made_relabellings(labels, sources, random)
     store = Store(
-        names, names, sources, came, came, beside, persons, starts, lengths, microvolts, dropped, REPAIRED, "digest"
-    )
+        names, names, sources, came, came, beside, persons, ~came.any(axis=1), starts, lengths, microvolts, dropped,
+        REPAIRED, "digest", unknown_codes=(("251238007", 3), ("x,y", 1)),
+    )  # fmt: skip
     validation = np.arange(0, COUNT, 2)
     scored = sources[validation] == "Georgia"
     masks = (random.random((COUNT, 22)) < 0.9).astype(np.float32)

@@ -49,7 +49,8 @@ def beats_store(count=48, lengths=(500,)):
         microvolts[starts[record] : starts[record + 1] : 40 if many[record] else 110] += 1500
     labels = np.stack([many, ~many], axis=1)
     names = np.array([f"X{record}" for record in range(count)])
-    facts = np.full(count, "X"), labels, labels, np.zeros((count, 2), bool), np.zeros((count, 5), np.float32)
+    nobody, diagnosed = np.zeros((count, 5), np.float32), np.zeros(count, bool)
+    facts = np.full(count, "X"), labels, labels, np.zeros((count, 2), bool), nobody, diagnosed
     return Store(names, names, *facts, starts[:-1], lengths, microvolts, digest="digest")
 
 

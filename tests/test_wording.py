@@ -25,7 +25,9 @@ def others(value):
         return [not value]
     if isinstance(value, str):
         return [texts[value]]
-    return [value + (1 if isinstance(value, int) else 0.1)]
+    if isinstance(value, int):
+        return [value + 1]
+    return [value + 0.1 if value < 0.9 else value - 0.1]  # momenta are below 1
 
 
 def changed(settings, beside=()):

@@ -1,0 +1,132 @@
+"""Every option of every command, with the same wrong values."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from ecg.__main__ import COMMANDS, main
+from ecg.options import recipes
+
+NUMBERS = {  # options that take a number, by command, and which of the values below each takes
+    "train": {
+        "--seed": "0", "--averaging": "0", "--hours": None, "--resamples": "0", "--folds": None, "--jobs": None,
+        "--width": None, "--depth": None, "--epochs": None, "--batch": None, "--leads": None,
+    },
+    "compare": {
+        "--seed": "0", "--folds": None, "--hours": None, "--jobs": None, "--width": None, "--depth": None,
+        "--epochs": None, "--batch": None, "--leads": None,
+    },
+    "plot": {"--start": "0"},
+    "review": {"--pictures": "0"},
+    "audit": {"--jobs": None},
+    "synthesize": {
+        "--records": None, "--seed": "0", "--leads": None, "--noise": "0", "--wrong-labels": "0", "--jobs": None,
+        "--sources": None,
+    },
+}  # fmt: skip
+NUMBERS["estimate"] = NUMBERS["train"]
+NAMES = {  # options that take names, and for each a good value in the wrong case and the same in the right one
+    "train": {
+        "--system": ("LI2021", None), "--empty": ("nsr", "NSR"), "--imply": ("tinv=TAB", ("TInv", "TAb")),
+        "--lumping": ("georgia=sb,nsr", ("Georgia", ("SB", "NSR"))),
+        "--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--precision": ("BFLOAT16", "bfloat16"),
+    },
+    "compare": {
+        "--systems": ("LI2021", None), "--leave-out": ("georgia", "Georgia"),
+        "--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--precision": ("BFLOAT16", "bfloat16"),
+    },
+    "review": {"--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--output": ("Folder", Path("Folder"))},
+    "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png"))},
+    "audit": {"--output": ("Folder", Path("Folder"))},
+    "synthesize": {"--sources": ("georgia=2", ("Georgia", 2.0))},
+}  # fmt: skip
+NAMES["estimate"] = NAMES["train"]
+POSITIONALS = {"train": 2, "compare": 2, "estimate": 1, "plot": 1, "review": 2, "audit": 1, "synthesize": 1}
+SWITCHES = {
+    "train": {"--source-masks", "--no-source-masks", "--gate", "--no-relabel-flutter", "--no-relabel-cpsc",
+              "--no-masks", "--keep-stages"},
+    "plot": {"--peaks"},
+    "synthesize": {"--cpsc-omits", "--no-cpsc-omits", "--ningbo-flutter", "--no-ningbo-flutter", "--clean"},
+}  # fmt: skip
+SWITCHES["estimate"] = SWITCHES["train"]
+
+
+def make_parser():
+    """The parser of the program."""
+    parser = argparse.ArgumentParser("ecg")
+    commands = parser.add_subparsers(required=True)
+    for command in COMMANDS:
+        command(commands)
+    return parser, commands.choices
+
+
+def parse(*arguments):
+    """What a command line is read as."""
+    return make_parser()[0].parse_args(arguments)
+
+
+def command_line(command, *options):
+    """The arguments of a command with its positional ones, and what it cannot do without."""
+    needed = ["--records", "5"] if command == "synthesize" else []
+    return [command, *["folder"] * POSITIONALS[command], *needed, *options]
+
+
+def test_these_are_all_options():
+    for command, parser in make_parser()[1].items():
+        known = {*NUMBERS[command], *NAMES[command], *SWITCHES.get(command, ())}
+        options = {option for action in parser._actions for option in action.option_strings}
+        assert options - {"-h", "--help"} == known, command
+        assert sum(not action.option_strings for action in parser._actions) == POSITIONALS[command]
+
+
+def numbers():
+    return [(command, option, taken) for command, options in NUMBERS.items() for option, taken in options.items()]
+
+
+@pytest.mark.parametrize(("command", "option", "taken"), numbers())
+def test_every_number_is_checked_alike(capsys, command, option, taken):
+    prefix = "Georgia=" if option == "--sources" else ""
+    for value in ("nan", "inf", "-inf", "-1", "0", "1e9", "", "x"):
+        arguments = command_line(command, f"{option}={prefix}{value}")
+        if value == taken:
+            assert getattr(parse(*arguments), option[2:].replace("-", "_")) == 0
+            continue
+        with pytest.raises(SystemExit, match="^2$"):
+            main(arguments)
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert f"argument {option}: expected " in last and last.endswith(f"received {prefix + value!r}")
+
+
+def names():
+    return [(command, option, *case) for command, options in NAMES.items() for option, case in options.items()]
+
+
+@pytest.mark.parametrize(("command", "option", "text", "read"), names())
+def test_every_name_is_read_in_any_case_and_none_is_empty(capsys, command, option, text, read):
+    if read is None:  # systems are looked up when the settings are made
+        assert recipes([text]) == recipes([text.lower()])
+        with pytest.raises(ValueError, match="^expected a system, one of "):
+            recipes([""])
+        return
+    value = getattr(parse(*command_line(command, option, text)), option[2:].replace("-", "_"))
+    assert value == read or value == [read]
+    with pytest.raises(SystemExit, match="^2$"):
+        main(command_line(command, f"{option}="))
+    assert f"argument {option}: " in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", POSITIONALS)
+def test_an_empty_name_of_a_folder_is_not_the_current_folder(capsys, command):
+    for place in range(POSITIONALS[command]):
+        arguments = command_line(command)
+        arguments[1 + place] = ""
+        with pytest.raises(SystemExit, match="^2$"):
+            main(arguments)
+        assert "expected a file or folder, received ''" in capsys.readouterr().err
+
+
+def test_a_source_is_named_once(capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        main(command_line("synthesize", "--sources", "Georgia", "georgia=3"))
+    assert "argument --sources: expected each source once, received Georgia twice" in capsys.readouterr().err

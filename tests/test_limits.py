@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from ecg import synthetic
+from ecg.limits import LIMITS, check_limits
+from ecg.protocol import Protocol
+from ecg.recipes import Settings
+from ecg.training import TrainingSettings
+
+WRONG = [float("nan"), float("inf"), -float("inf"), -1, 1e9, "", "1", None]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_holds_its_ends_and_nothing_beyond(name):
+    limit = LIMITS[name]
+    step = 1 if limit.integer else 1e-6
+    assert limit.holds(limit.least) != limit.above and limit.holds(limit.most) != limit.below
+    assert limit.holds(limit.least + step) and limit.holds(limit.most - step)
+    assert not limit.holds(limit.least - step) and not limit.holds(limit.most + step)
+    assert not any(limit.holds(value) for value in WRONG if value != 1e9 or name != "seed")
+    assert limit.holds(np.int64(limit.least + 1)) == limit.holds(limit.least + 1)
+    assert limit.holds(limit.least + 0.5) != limit.integer
+
+
+def test_a_message_says_what_was_expected_and_received():
+    for values, message in (
+        ({"noise": float("nan")}, "noise: expected a number from 0 to 100, received nan"),
+        ({"jobs": 0}, "jobs: expected an integer from 1 to 1,024, received 0"),
+        ({"hours": 0.0}, "hours: expected a number above 0 and up to 100,000, received 0.0"),
+        ({"averaging": 1}, "averaging: expected a number from 0 to below 1, received 1"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            check_limits(**values)
+    check_limits(noise=0, jobs=None, hours=1)
+
+
+def wrong_values():
+    """Pairs of a function, and an argument with a value out of its range."""
+    functions = {
+        Settings: ("seed", "hours", "folds", "resamples", "jobs"),
+        TrainingSettings: ("batch", "averaging", "epochs"),
+        Protocol: ("folds", "hours", "epochs", "batch", "width", "depth", "seed", "jobs"),
+        synthesize: ("seed", "noise", "wrong_labels", "jobs", "records"),
+    }
+    for function, names in functions.items():
+        for name in names:
+            least, most = LIMITS[name].least, LIMITS[name].most
+            for value in (float("nan"), float("inf"), least - 1, most + 1, "1"):
+                yield pytest.param(function, name, value, id=f"{function.__name__}-{name}-{value}")
+
+
+def synthesize(**options):
+    """Make three recordings that are written nowhere, as a value is wrong."""
+    return synthetic.synthesize("/dev/null/nowhere", **{"records": 3} | options)
+
+
+@pytest.mark.parametrize(("function", "name", "value"), list(wrong_values()))
+def test_functions_refuse_what_the_command_line_refuses(function, name, value):
+    with pytest.raises(ValueError, match=f"^{name}: expected "):
+        function(**{name: value})
+
+
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), -1, 0, 1e9, "1"])
+def test_shares_of_sources_are_numbers_above_0(share):
+    with pytest.raises(ValueError, match="^share: expected a number above 0"):
+        synthesize(sources={"Georgia": share})
+
+
+def test_a_source_that_is_left_out_has_a_name():
+    with pytest.raises(ValueError, match="leave_out"):
+        Protocol(leave_out="")

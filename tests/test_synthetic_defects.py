@@ -1,0 +1,243 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ecg import defects as audited
+from ecg import labels, synthetic
+from ecg.headers import read_header, read_header_text
+from ecg.leads import LEAD_SETS, LEADS
+from ecg.records import read_record
+from ecg.signals import FLAT, INVALID_VALUE, LARGEST, SPIKE, preprocess
+from ecg.synthetic_defects import (
+    CONSTANT,
+    DEFECTS,
+    GUARANTEED_WITHIN,
+    MARK,
+    UNKNOWN_AGES,
+    UNKNOWN_CODES,
+    HeaderFields,
+    choose_targets,
+    damage_header,
+    damage_samples,
+    draw_defects,
+)
+
+NAMES = [defect.name for defect in DEFECTS]
+SPIKES = [name for name in NAMES if name.startswith("spike")]
+DIALECT = "PhysioNet's header"
+
+
+@pytest.fixture(scope="module")
+def dirty(tmp_path_factory):
+    """A folder of 60 recordings of all sources, and the truth about them."""
+    folder = tmp_path_factory.mktemp("dirty")
+    return folder, synthetic.synthesize(folder, GUARANTEED_WITHIN, seed=11)
+
+
+def test_any_sixty_recordings_have_at_least_one_of_each_kind():
+    for seed in [*range(200), 2**32 - 1]:
+        for leads in LEAD_SETS.values():
+            drawn = [draw_defects(seed, index, leads)[0] for index in range(GUARANTEED_WITHIN)]
+            seen = Counter(name for names in drawn for name in names)
+            assert set(seen) == set(NAMES)
+            # Both dialects: the recordings that are guaranteed another kind have the Challenge's own.
+            assert seen[DIALECT] < GUARANTEED_WITHIN
+
+
+@pytest.mark.parametrize("source", synthetic.SOURCES)
+def test_sixty_recordings_of_one_source_have_each_kind_too(tmp_path, source):
+    count = len(LEAD_SETS) + len(source)  # another lead set and another seed for each
+    leads = list(LEAD_SETS.values())[count % len(LEAD_SETS)]
+    truths = synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=count, sources={source: 1}, leads=leads)
+    assert {name for truth in truths for name in truth.defects} == set(NAMES)
+    for truth in truths:
+        check_defects(tmp_path, truth, leads)
+
+
+def test_kinds_are_drawn_at_their_rates():
+    count = 40_000
+    drawn = (draw_defects(3, GUARANTEED_WITHIN + index)[0] for index in range(count))
+    seen = Counter(name for names in drawn for name in names)
+    for defect in DEFECTS:
+        spread = np.sqrt(count * defect.rate * (1 - defect.rate))
+        assert abs(seen[defect.name] - count * defect.rate) < 4 * spread + 1, defect.name
+
+
+def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same(dirty, tmp_path):
+    folder, truths = dirty
+    clean = synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, clean=True)
+    free = 0
+    for truth, other in zip(truths, clean, strict=True):
+        assert (truth.name, other.defects) == (other.name, ())
+        np.testing.assert_array_equal(truth.classes, other.classes)
+        header, integers = read_record(tmp_path / f"{truth.name}.hea")
+        place = synthetic.SOURCES[labels.source_of(truth.name)]
+        assert header.sampling_frequency == place.frequency and not np.isnan(header.age) and header.sex != "Unknown"
+        assert place.shortest - 0.01 <= header.samples / place.frequency <= place.longest + 0.01
+        assert np.abs(integers.astype(int)).max() < 1000 * LARGEST and np.ptp(integers, axis=1).min() > 0
+        text = read_header_text(tmp_path / f"{truth.name}.hea")
+        assert "\n#Dx: " in text and ",," not in text and ",\n" not in text
+        assert not preprocess(header, integers, LEADS).repairs
+        if not truth.defects:
+            free += 1
+            assert truth.codes == other.codes
+            for suffix in (".hea", ".mat"):
+                name = f"{truth.name}{suffix}"
+                assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+    assert free > 10
+
+
+def test_a_recording_of_which_only_the_header_is_defective_has_the_clean_signal(dirty, tmp_path):
+    folder, truths = dirty
+    synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, clean=True)
+    of_header = {defect.name for defect in DEFECTS if defect.header}
+    chosen = [truth for truth in truths if truth.defects and set(truth.defects) <= of_header]
+    assert len(chosen) >= len(of_header)
+    for truth in chosen:
+        name = f"{truth.name}.mat"
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def repairs_of(header, integers, leads):
+    """The repairs of a recording by kind: the leads and the count."""
+    return {repair.kind: (repair.leads, repair.count) for repair in preprocess(header, integers, leads).repairs}
+
+
+def check_defects(folder, truth, leads=LEADS):
+    """See that reader, preprocessing and audit find in a recording the defects that it has, and no others."""
+    path = folder / f"{truth.name}.hea"
+    header, integers = read_record(path)
+    integers = integers.astype(int)
+    text, names = read_header_text(path), set(truth.defects)
+    seconds, place = integers.shape[1] / header.sampling_frequency, synthetic.SOURCES[labels.source_of(truth.name)]
+    repairs = repairs_of(header, integers, leads)
+    assert repairs.keys() == {
+        kind
+        for kind, seen in (
+            (FLAT, CONSTANT in names),
+            (INVALID_VALUE, "marked samples" in names),
+            (SPIKE, bool(names & set(SPIKES))),
+        )
+        if seen
+    }
+    spiked = np.abs(integers - np.median(integers, axis=1, keepdims=True)) > 1000 * LARGEST
+    spiked &= integers != MARK
+    assert spiked[:, 0].any() == ("spike at the first sample" in names)
+    assert spiked[:, -1].any() == ("spike at the last sample" in names)
+    assert spiked[:, 1:-1].any() == ("spike at inner samples" in names)
+    if FLAT in repairs:
+        assert (
+            1 <= repairs[FLAT][1] <= max(1, len(leads) - 1)
+            and repairs[FLAT][1] == (np.ptp(integers, axis=1) == 0).sum()
+        )
+    for kind in repairs.keys() & {INVALID_VALUE, SPIKE}:
+        assert repairs[kind][1] < integers.shape[1] / 20 and len(repairs[kind][0]) == 1
+    assert np.isnan(header.age) == ("age unknown" in names)
+    assert (header.sex == "Unknown") == ("sex unknown" in names)
+    assert header.codes == truth.codes
+    assert (",," in text) == ("duplicated comma" in names)
+    assert (",\n" in text) == ("trailing comma" in names or ("duplicated comma" in names and len(truth.codes) == 1))
+    assert ("\n# Dx: " in text) == (DIALECT in names)
+    assert bool(set(header.codes) & set(UNKNOWN_CODES)) == ("unknown code" in names)
+    for name in names & {"5 s", "30 s", "144 s"}:
+        assert len(names & {"5 s", "30 s", "144 s"}) > 1 or round(seconds) == int(name.removesuffix(" s"))
+    for name in names & {"257 Hz", "1000 Hz"}:
+        assert len(names & {"257 Hz", "1000 Hz"}) > 1 or header.sampling_frequency == int(name.removesuffix(" Hz"))
+    if not names & {"257 Hz", "1000 Hz"}:
+        assert header.sampling_frequency == place.frequency
+    if leads != LEADS:
+        return  # an audit looks for twelve leads
+    found = {kind for kind, _ in audited.examine(folder, path).defects}
+    expected = {
+        FLAT: CONSTANT,
+        INVALID_VALUE: "marked samples",
+        audited.AGE: "age unknown",
+        audited.SEX: "sex unknown",
+        audited.REPEATED: "repeated code",
+        audited.UNKNOWN_CODE: "unknown code",
+    }
+    for kind, name in expected.items():
+        assert (kind in found) == (name in names), (kind, truth)
+    assert (SPIKE in found) == bool(names & set(SPIKES))
+    assert audited.CHECKSUM not in found and not found & set(audited.HINDRANCES)
+
+
+def test_each_kind_is_found_as_what_it_is_by_reader_preprocessing_and_audit(dirty):
+    folder, truths = dirty
+    assert {name for truth in truths for name in truth.defects} == set(NAMES)
+    for truth in truths:
+        check_defects(folder, truth)
+        assert audited.examine(folder, folder / f"{truth.name}.hea").usable != "no"
+
+
+def test_two_leads_have_the_patients_labels_and_defects_of_twelve(dirty, tmp_path):
+    folder, truths = dirty
+    for twelve, two in zip(truths, synthetic.synthesize(tmp_path, 60, seed=11, leads=LEAD_SETS[2]), strict=True):
+        assert (twelve.name, twelve.codes, twelve.defects) == (two.name, two.codes, two.defects)
+        headers = [read_header(place / f"{two.name}.hea") for place in (folder, tmp_path)]
+        facts = [(one.age, one.sex, one.codes, one.samples, one.sampling_frequency) for one in headers]
+        np.testing.assert_equal(*facts)
+        check_defects(tmp_path, two, LEAD_SETS[2])
+
+
+def test_a_single_lead_never_becomes_constant(tmp_path):
+    truths = synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, leads=("V1",))
+    assert {name for truth in truths for name in truth.defects} == set(NAMES) - {CONSTANT}
+    for truth in truths:
+        assert len(np.unique(read_record(tmp_path / f"{truth.name}.hea")[1])) > 1
+
+
+@pytest.mark.parametrize("leads", [*LEAD_SETS.values(), ("V1", "V2"), LEADS[6:]])
+def test_even_all_kinds_together_leave_leads_whole_but_for_a_twentieth(leads):
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        integers = rng.integers(-1000, 1000, (round(5 * 257), len(leads))).astype(np.int16)
+        before = integers.copy()
+        damage_samples(integers, leads, NAMES, rng)
+        constant = np.ptp(integers, axis=0) == 0
+        assert 1 <= constant.sum() < len(leads)
+        assert (integers[:, ~constant] != before[:, ~constant]).sum(axis=0).max() < len(integers) / 20
+        changed = (integers != before)[:, ~constant].any(axis=1)
+        assert changed[0] and changed[-1] and (integers == MARK).any() and (np.abs(integers[1:-1, :]) > 20_000).any()
+
+
+def test_chest_leads_become_constant_where_there_are_some():
+    rng = np.random.default_rng(5)
+    chosen = [choose_targets(LEADS, rng) for _ in range(300)]
+    assert {len(targets.constant) for targets in chosen} == {1, 2, 3, 4, 5, 6}
+    assert {column for targets in chosen for column in targets.constant} == set(range(6, 12))
+    assert {targets.lead for targets in chosen} == set(range(12))
+    assert not any(targets.lead in targets.constant for targets in chosen)
+    assert {choose_targets(("I", "II"), rng) for _ in range(50)} == {(0, (1,)), (1, (0,))}
+
+
+@pytest.mark.parametrize("codes", [["1"], ["1", "2"], ["1", "2", "3"]])
+def test_headers_state_diagnoses_with_commas_too_many(codes):
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        written = {}
+        for name in ("duplicated comma", "trailing comma"):
+            fields = HeaderFields("50", "Male", list(codes))
+            damage_header(fields, [name], rng)
+            written[name] = ",".join(fields.codes)
+            assert [code for code in fields.codes if code] == codes
+        assert ",," in written["duplicated comma"] and not written["duplicated comma"].startswith(",")
+        assert written["trailing comma"] == f"{','.join(codes)},"
+
+
+def test_the_table_is_sound():
+    assert len(set(NAMES)) == len(NAMES) < GUARANTEED_WITHIN
+    for defect in DEFECTS:
+        assert 0 < defect.rate < 1
+        assert sum(part is not None for part in defect[2:]) == 1
+    assert {labels.standing(code) for code in UNKNOWN_CODES} == {"unknown"}
+
+
+def test_unknown_codes_and_ages_are_those_of_real_headers(real_data):
+    texts = [path.read_text() for path in (real_data / "train").glob("*.hea")]
+    assert any(code in text for code in UNKNOWN_CODES for text in texts)
+    for age in UNKNOWN_AGES:
+        assert any(f"#Age: {age}\n" in text for text in texts)
+    tables = [path.read_text() for path in (real_data / "challenge").glob("*.csv")]
+    assert len(tables) == 3 and not any(code in table for code in UNKNOWN_CODES for table in tables)
