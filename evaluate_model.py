@@ -1,14 +1,13 @@
 """Score outputs by the Challenge's rules: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]."""
 
 import os
-import sys
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from ecg.console import errors_in_one_line, interruptible, read_arguments
+from ecg.console import errors_in_one_line, interruptible, read_arguments, run_program
 from ecg.headers import parse_codes
 from ecg.scoring import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 from helper_code import is_finite_number, is_number
@@ -199,4 +198,4 @@ def is_positive(entry):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_program(main)

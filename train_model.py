@@ -2,7 +2,7 @@
 
 import sys
 
-from ecg.console import RESUME_MESSAGE, errors_in_one_line, interruptible, read_arguments
+from ecg.console import RESUME_MESSAGE, errors_in_one_line, interruptible, read_arguments, run_program
 from ecg.headers import RecordError
 from ecg.reasons import printable
 from ecg.records import find_records
@@ -37,4 +37,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_program(main)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ecg.arguments import given, lead_count, number, path_name, picture, share, source
-from ecg.console import INTERRUPTED_MESSAGE, RESUME_MESSAGE, errors_in_one_line, interruptible
+from ecg.console import INTERRUPTED_MESSAGE, RESUME_MESSAGE, errors_in_one_line, interruptible, run_program
 from ecg.files import check_file_writable, check_writable
 from ecg.leads import LEAD_SETS
 from ecg.options import (
@@ -293,4 +293,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -116,5 +116,6 @@ def known_classes(scored=False):
 def picture(text):
     """Read the name of a file that can hold a picture, its extension in any case."""
     if Path(text).suffix.lower() not in PICTURES:
-        raise refusal(f"a name that ends in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}", text)
+        endings = f"{', '.join(PICTURES[:-1])} or {PICTURES[-1]}"
+        raise argparse.ArgumentTypeError(f"expected a name that ends in {endings}, received {text!r}")
     return Path(text)

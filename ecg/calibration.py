@@ -10,7 +10,7 @@ from ecg.batches import batch_size, step_of
 from ecg.budget import Budget
 from ecg.checkpoint import WeightAverage
 from ecg.devices import over_all
-from ecg.fitting import answering_part, built, examples_of, joined_loss
+from ecg.fitting import answering_part, built, check_precision, examples_of, joined_loss
 from ecg.labels import TRAINED, class_columns, expand, labels_of
 from ecg.method import Judge, staged
 from ecg.plan import GATE, GENERAL, Planned
@@ -118,6 +118,7 @@ def calibrated(stage, store, batch, seed, peak, started=False):
         begun = time.monotonic()
         network = built(stage, learning.precision)
         building = time.monotonic() - begun
+        check_precision(network, learning.precision)
         make_ready(network, over_all(joined_loss(stage, network)), learning.fresh_optimizer())
         train(batch)(1)
         answer(most)(1)

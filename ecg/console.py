@@ -1,10 +1,11 @@
 """What scripts and commands print about errors, how they read their arguments, and how Ctrl-C ends them."""
 
+import atexit
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,6 +18,7 @@ AGAIN_SECONDS = 0.05
 HELP_OPTIONS = ("-h", "--help")
 
 _interrupted = threading.Event()  # set as soon as SIGINT came, whatever becomes of its KeyboardInterrupt
+_program_interrupted = threading.Event()
 
 
 def describe_error(error: BaseException) -> str:
@@ -95,6 +97,32 @@ def errors_in_one_line(*expected: type[BaseException], program: str = "") -> Ite
             raise
         reason = describe_error(error)
         raise SystemExit(printable(f"{program}: error: {reason}" if program else reason)) from None
+
+
+def run_program(main: Callable[[list[str]], None]) -> None:
+    """Run a script, and see that its exit status is INTERRUPTED after Ctrl-C.
+
+    Python ends by SIGINT instead if a KeyboardInterrupt left `exec` anywhere, as in the making of a dataclass.
+
+    Args:
+        main: Takes what follows the script's name on the command line.
+    """
+    try:
+        main(sys.argv[1:])
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _program_interrupted.set()
+        raise
+
+
+def _exit_if_interrupted() -> None:
+    if _program_interrupted.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+
+
+atexit.register(_exit_if_interrupted)  # before other modules register theirs, so that it is the last one called
 
 
 @contextmanager

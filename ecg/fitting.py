@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from ecg.arithmetic import check_arithmetic
 from ecg.batches import Batch
 from ecg.checkpoint import Epoch, listed, numbered, read_epochs, written_epochs
 from ecg.devices import accelerators, together
@@ -16,10 +17,10 @@ from ecg.examples import Examples
 from ecg.grid import NUMBERS, SLOTS, Peaks, peaks_in
 from ecg.leads import columns_of
 from ecg.losses import Joined, MaskableLoss, SquaredError
-from ecg.networks import computing_in
+from ecg.networks import POLICIES, computing_in
 from ecg.peaks import LEAD
 from ecg.stages import MARKED, StageFolder, fingerprint, folder_name, program
-from ecg.training import PROGRESS, TrainingSettings, out_of_memory_told, predict, seeds, train_network
+from ecg.training import PROGRESS, TrainingError, TrainingSettings, out_of_memory_told, predict, seeds, train_network
 
 # Modules that decide what a network comes to.
 PROGRAM = ("layers", "networks", "resnets", "deformable", "dcnet", "losses", "grid", "peaks", "batches", "examples",
@@ -99,6 +100,7 @@ def fitted(stage, store, stages, seed, score, log, budget, left):
         with out_of_memory_told(stage.title), together(accelerators()):
             keras.utils.set_random_seed(int(seeds(seed, f"{stage.title}, weights", 0, 1)[0]))
             network = built(stage, stage.learning.precision)
+            check_precision(network, stage.learning.precision)
             if stage.first:
                 network.set_weights(stage.first)
             learnt, checked = (examples_of(stage, store, part, network) for part in (stage.training, stage.validation))
@@ -124,6 +126,20 @@ def fitted(stage, store, stages, seed, score, log, budget, left):
         log(f"{stage.title}: done before")
     weights, ended = listed("weights", result), str(result["ended"])
     return Outcome(read_epochs(result["epochs"]), weights, result["probabilities"], ended, float(result["used"][0]))
+
+
+def check_precision(network: keras.Model, precision: str) -> None:
+    """Check that this machine computes right in the precision of a training; it takes some seconds, once a process.
+
+    Args:
+        network: Network that is to be trained.
+        precision: One of ecg.networks.POLICIES.
+
+    Raises:
+        TrainingError: If a convolution or a gradient is wrong. The message names the shape and the cure.
+    """
+    if precision != SAVED:
+        check_arithmetic(network, POLICIES[precision], TrainingError)
 
 
 def examples_of(stage, store, places, network):

@@ -73,7 +73,7 @@ def test_a_good_value_is_read_as_what_it_means(reader, text, value):
         (habit, ["Mine", "Mine=", "=AF", "Mine=AF,,NSR"]),
         (pair, ["", "TInv", "TInv=", "TInv=STD"]),
         (diagnosis, ["", "164889003", "LVH", "STD"]),
-        (picture, ["page", "page.txt", "png", "page.PNGX", "page.", ".PNG", ""]),
+        (picture, ["page", "page.txt", "png", "page.PNGX", "page.", ".PNG"]),
     ],
 )
 def test_a_bad_value_is_refused_with_what_was_expected_and_received(reader, bad):

@@ -14,7 +14,7 @@ LAYERS = {
     0: "labels leads limits progress reasons console memory parallel files folders stages budget checkpoint".split()
     + "headers matlab person records resampling signals store survey grid peaks defects audit".split()
     + "scoring rules folds measures waves heart synthetic_defects synthetic".split(),
-    1: "startup layers networks resnets deformable dcnet losses batches examples devices work".split(),
+    1: "startup layers networks resnets deformable dcnet arithmetic losses batches examples devices work".split(),
     2: "training cleaning ensemble descriptions bundle recipes plan protocol".split(),
     3: "paper charts review results tables report plots figures page scoreboard synopsis wording comparison".split()
     + "fitting method pipeline sample calibration estimate heldout compare arguments options __main__".split(),

@@ -1,0 +1,178 @@
+"""The whole way of the Challenge on recordings with every defect: audit, training, predictions, scores.
+
+python -m benchmarks.challenge [--records N] [--test-records N] [--seed S] [--folder FOLDER] [option of ecg train ...]
+
+Synthetic recordings with the defects of the real databases are audited and trained on. Then stand-ins for the
+Challenge's own scripts (benchmarks/drivers), put over those of the entry, predict other such recordings in all five
+lead sets. Whatever is lost without a line about it is a fault. Without options of `python -m ecg train`, the stand-in
+trains, too: with the default's own settings.
+"""
+
+import argparse
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from ecg.labels import DISCARDED_SOURCES, SCORED, source_of
+from ecg.leads import LEAD_SETS
+from ecg.progress import duration
+from ecg.synthetic import Truth, synthesize
+
+ROOT = Path(__file__).parents[1]
+# What the audit calls the defects of ecg.synthetic_defects that it can see.
+AUDITED = {
+    "constant lead": "flat lead", "spike at the first sample": "beyond 20 mV",
+    "spike at the last sample": "beyond 20 mV",
+    "spike at inner samples": "beyond 20 mV", "marked samples": "marked invalid", "age unknown": "age unknown",
+    "sex unknown": "sex unknown", "repeated code": "diagnosis repeated", "unknown code": "diagnosis unknown",
+}  # fmt: skip
+REPAIRED = ("flat lead", "beyond 20 mV", "marked invalid")  # what is also listed by a training
+
+
+class Outcome(NamedTuple):
+    """What came of the whole way.
+
+    Attributes:
+        scores: The line of scores by the number of leads.
+        seconds: How long each step took, by its name.
+        defects: In how many recordings to train on each kind of defect is.
+        excluded: How many of them the training excludes, by reason.
+        faults: Lines about what was lost without being listed; empty if all is well.
+    """
+
+    scores: dict[int, str]
+    seconds: dict[str, float]
+    defects: Counter
+    excluded: Counter
+    faults: list[str]
+
+
+def run_challenge(folder: Path, records: int, test_records: int, seed: int, options: list[str]) -> Outcome:
+    """Go the whole way in a folder, which is made anew.
+
+    Args:
+        folder: Where recordings, entry, model and outputs are put.
+        records: Number of recordings to train on.
+        test_records: Number of recordings to predict in each lead set.
+        seed: Seed of the recordings; those to predict have the next one.
+        options: Options of `python -m ecg train`; without any, the stand-in for the Challenge's script trains.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    data, model, entry = folder / "training_data", folder / "model", folder / "entry"
+    seconds: dict[str, float] = {}
+    copy_entry(entry)
+
+    def run_step(name: str, *command: object) -> str:
+        begun = time.monotonic()
+        done = subprocess.run([sys.executable, *map(str, command)], cwd=entry, capture_output=True, text=True)
+        seconds[name] = time.monotonic() - begun
+        if done.returncode:
+            raise RuntimeError(f"{name} ended with status {done.returncode}: {done.stderr[-2000:]}")
+        return done.stdout
+
+    truths = synthesize(data, records, seed)
+    audit = folder / "audit"
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-m", "ecg", "audit", data, "--output", audit], cwd=entry, capture_output=True)
+    seconds["audit"] = time.monotonic() - begun
+    if options:
+        run_step("training", "-m", "ecg", "train", data, model, *options)
+    else:
+        run_step("training", "train_model.py", data, model)
+    report = json.loads((model / "report" / "report.json").read_text())
+    faults = [*check_audit(audit, truths), *check_training(report, truths)]
+    scores = {}
+    for count, leads in LEAD_SETS.items():
+        test_data = folder / f"test_data_{count}"
+        test_truths = synthesize(test_data, test_records, seed + 1, leads=leads)
+        theirs, ours = folder / f"outputs_{count}", folder / f"own_outputs_{count}"
+        run_step(f"predictions, {count} leads", "test_model.py", model, test_data, theirs)
+        run_step(f"predictions by our script, {count} leads", ROOT / "test_model.py", model, test_data, ours)
+        faults += check_outputs(theirs, ours, test_truths)
+        scores[count] = run_step(f"scores, {count} leads", ROOT / "evaluate_model.py", test_data, theirs)
+    defects = Counter(name for truth in truths for name in truth.defects)
+    excluded = Counter(row["reason"] for row in report["dropped"])
+    return Outcome({count: text.splitlines()[-1] for count, text in scores.items()}, seconds, defects, excluded, faults)
+
+
+def copy_entry(folder: Path) -> None:
+    """Copy the entry into a folder, and put the stand-ins for the Challenge's scripts over its own."""
+    shutil.copytree(ROOT / "ecg", folder / "ecg", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("team_code.py", "weights.csv"):
+        shutil.copy(ROOT / name, folder)
+    for path in Path(__file__).with_name("drivers").glob("*.py"):
+        shutil.copy(path, folder)
+
+
+def check_audit(folder: Path, truths: list[Truth]) -> list[str]:
+    """Return a line for each defect of a recording that an audit does not list."""
+    with open(folder / "defects.csv", newline="") as file:
+        listed = {(row["record"], row["kind"]) for row in csv.DictReader(file)}
+    expected = ((truth.name, AUDITED[name]) for truth in truths for name in truth.defects if name in AUDITED)
+    return [f"audit: {record} is not listed as {kind}" for record, kind in expected if (record, kind) not in listed]
+
+
+def check_training(report: dict, truths: list[Truth]) -> list[str]:
+    """Return a line for each recording or repair that the report of a training passes over in silence."""
+    excluded = {row["record"] for row in report["dropped"]}
+    used = {row["record"] for row in report["split"]}
+    repaired = {(row["record"], row["kind"]) for row in report["repaired"]}
+    unknown = {row["code"] for row in report["unknown_codes"]}
+    faults = []
+    for truth in truths:
+        trained = source_of(truth.name) not in DISCARDED_SOURCES
+        if (truth.name in used) != trained or (truth.name in excluded) == trained:
+            faults.append(f"training: {truth.name} is {'not used' if trained else 'not listed'}")
+        kinds = {AUDITED.get(name) for name in truth.defects} & set(REPAIRED) if trained else ()
+        faults += [f"training: {truth.name} is not listed as {kind}" for kind in kinds
+                   if (truth.name, kind) not in repaired]  # fmt: skip
+        if trained and "unknown code" in truth.defects and not unknown & set(truth.codes):
+            faults.append(f"training: the unknown code of {truth.name} is not listed")
+    return faults
+
+
+def check_outputs(theirs: Path, ours: Path, truths: list[Truth]) -> list[str]:
+    """Return a line for each recording without an output of all classes, or for which our script writes another."""
+    faults = []
+    for truth in truths:
+        text = (theirs / f"{truth.name}.csv").read_text()
+        if [len(line.split(",")) for line in text.splitlines()] != [1, *[len(SCORED)] * 3]:
+            faults.append(f"outputs: {theirs.name}/{truth.name}.csv is not of {len(SCORED)} classes")
+        if text != (ours / f"{truth.name}.csv").read_text():
+            faults.append(f"outputs: {ours.name}/{truth.name}.csv differs from {theirs.name}")
+    return faults
+
+
+def describe_outcome(outcome: Outcome) -> list[str]:
+    """Return the lines of benchmarks/README.md, and the faults after them."""
+    lines = ["| leads | AUROC,AUPRC,Accuracy,F-measure,Challenge metric |", "|---|---|"]
+    lines += [f"| {count} | {scores} |" for count, scores in outcome.scores.items()]
+    lines += ["", "| step | time |", "|---|---|"]
+    lines += [f"| {name} | {duration(seconds)} |" for name, seconds in outcome.seconds.items()]
+    lines += ["", "| defect | recordings |", "|---|---|"]
+    lines += [f"| {name} | {count:,} |" for name, count in outcome.defects.most_common()]
+    lines += ["", *(f"{count:,} excluded: {reason}" for reason, count in outcome.excluded.items())]
+    return [*lines, f"{len(outcome.faults):,} faults", *outcome.faults]
+
+
+def main() -> None:
+    """Go the whole way, print what came of it, and exit with 1 if anything was lost without a line about it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=2000)
+    parser.add_argument("--test-records", type=int, default=400, help="in each of the five lead sets")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=Path("build/challenge"))
+    known, options = parser.parse_known_args()
+    outcome = run_challenge(known.folder.resolve(), known.records, known.test_records, known.seed, options)
+    print("\n".join(describe_outcome(outcome)))
+    sys.exit(bool(outcome.faults))
+
+
+if __name__ == "__main__":
+    main()

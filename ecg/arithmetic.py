@@ -1,0 +1,229 @@
+"""Test fast arithmetic before it is trusted: the convolutions of a network, compared with single precision.
+
+Libraries choose a kernel by processor and shape, and a kernel may be wrong for some shapes only. On processors with
+AMX, oneDNN's bfloat16 convolution of 16 taps with 4, 6, 8, 10, 12 or 14 input channels is wrong by as much as the
+signal itself: its relative error is about 1.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+EXACT = "float32"  # policy that others are compared with
+TOLERANCE = 0.05  # relative error; see compare_layers
+CURE = "set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment, or compute with --precision float32"
+BATCH = 2  # recordings
+LENGTH = 128  # samples of a recording, at least; of an image, the product of rows and columns
+SPANS = 3  # kernels that fit into each axis of a recording, at least
+LARGEST = 16  # inputs and weights are integers from -LARGEST to LARGEST times a power of two: exact in 8 bits
+
+_passed: set[tuple] = set()  # keys of the layers, with their policy, that this process has found right
+
+
+class Errors(NamedTuple):
+    """Relative errors of a layer, root mean square by root mean square.
+
+    forward: Of the output.
+    input_gradient: Of the gradient with respect to the input.
+    kernel_gradient: Of the gradient with respect to the kernel.
+    """
+
+    forward: float
+    input_gradient: float
+    kernel_gradient: float
+
+
+def check_arithmetic(
+    network: keras.Model | Sequence[layers.Layer],
+    policy: str,
+    error: type[Exception] = ArithmeticError,
+    cure: str = CURE,
+) -> None:
+    """Check that a network's convolutions are right under a dtype policy, in the forward pass and the gradients.
+
+    Each shape is tested once in a process. It takes 1 to 6 seconds for the largest networks.
+
+    Args:
+        network: A network, or its layers.
+        policy: Keras dtype policy that is to be trusted, such as "mixed_bfloat16".
+        error: Class of the exception to raise.
+        cure: What the user can do.
+
+    Raises:
+        Exception: Of the class `error`, if a result differs from that of EXACT by more than TOLERANCE. The message
+            names the shape.
+    """
+    tested = {layer_key(layer, policy): layer for layer in layers_with_kernel(network)}
+    tested = {key: layer for key, layer in tested.items() if key not in _passed}
+    if not tested:
+        return
+    for (key, layer), errors in zip(tested.items(), compare_layers(list(tested.values()), policy), strict=True):
+        wrong = [
+            f"its {name.replace('_', ' ')} differs from {EXACT} by {100 * value:.0f} %"
+            for name, value in errors._asdict().items()
+            if not value <= TOLERANCE  # NaN, too
+        ]
+        if wrong:
+            raise error(f"{policy} is wrong on this machine for {describe_layer(layer)}: {', '.join(wrong)}; {cure}")
+        _passed.add(key)
+
+
+def compare_layers(tested: Sequence[layers.Layer], policy: str, exact: str = EXACT) -> list[Errors]:
+    """Compare layers under one dtype policy with the same under another, on random input.
+
+    They are copied, given random kernels, and run as in a training: compiled, with a step of gradient descent. Inputs,
+    kernels and gradients from above are exact in 8 bits, so that what differs is the sums and the rounding of results.
+    bfloat16 has 8 bits, so that rounding has a relative error of at most 2^-8 = 0.0039, and of about 0.0017 as root
+    mean square, however many terms a sum has that is made in single precision; a sum of k parts that are rounded singly
+    has about sqrt(k) times as much. Measured with TensorFlow 2.21 on a processor with AVX512_BF16, all shapes of all
+    systems here have 0.0009 to 0.0021; the gradient of a deformable convolution's input, which is a sum of rounded
+    parts, has 0.0049. A wrong kernel has about 1. TOLERANCE is ten times the greatest right error and a twentieth of a
+    wrong one.
+
+    Args:
+        tested: Layers of a built network that have a kernel.
+        policy: Keras dtype policy to be tested.
+        exact: The one to be compared with.
+
+    Returns:
+        The errors of each layer.
+    """
+    results = [_results(tested, each) for each in (policy, exact)]
+    return [
+        Errors(*(_relative_error(array, right) for array, right in zip(*arrays, strict=True)))
+        for arrays in zip(*results, strict=True)
+    ]
+
+
+def layers_with_kernel(network: keras.Model | Sequence[layers.Layer]) -> Iterator[layers.Layer]:
+    """Yield the layers that multiply by a kernel in less than single precision, those within layers among them.
+
+    Args:
+        network: A network, or its layers.
+    """
+    for layer in network.layers if isinstance(network, keras.Model) else network:
+        if getattr(layer, "kernel", None) is not None and layer.compute_dtype != EXACT:
+            yield layer
+        yield from layers_with_kernel(
+            layer.layers if isinstance(layer, keras.Model) else [x for x in vars(layer).values() if is_layer(x)]
+        )
+
+
+def is_layer(value: object) -> bool:
+    """Return whether a value is a Keras layer."""
+    return isinstance(value, layers.Layer)
+
+
+def layer_key(layer: layers.Layer, policy: str) -> tuple:
+    """Return what decides which library kernel a layer uses under a dtype policy."""
+    return type(layer), policy, tuple(layer.kernel.shape), *_geometry(layer).values()
+
+
+def describe_layer(layer: layers.Layer) -> str:
+    """Describe a layer by what decides which library kernel it uses."""
+    *taps, _, filters = layer.kernel.shape if _rank(layer) else (1, *layer.kernel.shape)
+    shape = f"{' x '.join(map(str, taps))} taps, {_channels(layer)} input and {filters} output channels"
+    details = [f"{name} {_in_words(value)}" for name, value in _geometry(layer).items()]
+    return ", ".join([f"a {type(layer).__name__} of {shape}", *details])
+
+
+class _Bench(keras.Model):
+    """Runs copies of layers, each on an input of its own that is a weight, so that a training step finds its gradient.
+
+    The sum of all outputs, each multiplied by its gradient from above, is the loss. The outputs are kept, too.
+    """
+
+    def __init__(self, tested: Sequence[layers.Layer], policy: str):
+        super().__init__(dtype=EXACT, name="bench")
+        generator = np.random.default_rng(0)
+        self.copies, self.signals, self.outputs_kept, self.above = [], [], [], []
+        for number, layer in enumerate(tested):
+            shape = (BATCH, *_sizes(layer), _channels(layer))
+            copy = _copy(layer, policy)
+            copy.build(shape)
+            fan_in = math.prod(copy.kernel.shape[:-1])
+            copy.kernel.assign(_exact(generator, copy.kernel.shape) * 2.0 ** -round(math.log2(fan_in) / 2))
+            for within in (value for value in vars(copy).values() if is_layer(value) and hasattr(value, "bias")):
+                within.bias.assign(np.full(within.bias.shape, 0.5))  # offsets that lie between points
+            signal = self.add_weight(shape, "zeros", name=f"signal_{number}")
+            signal.assign(_exact(generator, shape))
+            above = copy.compute_output_shape(shape)
+            self.copies.append(copy)
+            self.signals.append(signal)
+            self.outputs_kept.append(self.add_weight(above, "zeros", trainable=False, name=f"output_{number}"))
+            self.above.append(_exact(generator, above).astype(np.float32))
+
+    def call(self, start):
+        """Run all copies, and add the loss; `start` is 0, and keeps libraries from computing anything beforehand."""
+        loss = 0.0
+        for copy, signal, kept, above in zip(self.copies, self.signals, self.outputs_kept, self.above, strict=True):
+            output = ops.cast(copy(ops.cast(signal + start, copy.compute_dtype)), EXACT)
+            kept.assign(output)
+            loss += ops.sum(output * above)
+        self.add_loss(loss)
+        return start
+
+
+def _results(tested, policy):
+    """Return the output of each layer under a policy, and its gradients with respect to input and kernel."""
+    bench = _Bench(tested, policy)
+    # By a step of rate 1 each weight changes by its gradient.
+    bench.compile(keras.optimizers.SGD(1.0), jit_compile=keras.backend.backend() == "jax")
+    weights = [bench.signals, [copy.kernel for copy in bench.copies]]
+
+    def arrays(variables):
+        return [ops.convert_to_numpy(variable) for variable in variables]
+
+    before = [arrays(kind) for kind in weights]
+    bench.train_on_batch(np.zeros((1, 1), np.float32))
+    gradients = [[old - new for old, new in zip(earlier, arrays(kind), strict=True)]
+                 for earlier, kind in zip(before, weights, strict=True)]  # fmt: skip
+    return list(zip(arrays(bench.outputs_kept), *gradients, strict=True))
+
+
+def _relative_error(array, right):
+    difference = np.asarray(array, np.float64) - np.asarray(right, np.float64)
+    return float(np.sqrt(np.mean(difference**2) / np.mean(np.asarray(right, np.float64) ** 2)))
+
+
+def _exact(generator, shape):
+    """Return random numbers that have 8 bits at most, of about unit variance."""
+    return generator.integers(-LARGEST, LARGEST, shape, endpoint=True) / (LARGEST / 2)
+
+
+def _copy(layer, policy):
+    """Return a copy of a layer, unbuilt, under a policy and without activation, which has jumps in its gradient."""
+    config = layer.get_config() | {"dtype": policy}
+    return type(layer).from_config(config | ({"activation": "linear"} if "activation" in config else {}))
+
+
+def _geometry(layer):
+    """Return what of a layer, beside its kernel, decides how it convolves."""
+    names = {"strides": "stride", "dilation_rate": "dilation", "padding": "padding", "groups": "groups"}
+    return {name: getattr(layer, attribute) for attribute, name in names.items() if hasattr(layer, attribute)}
+
+
+def _rank(layer):
+    """Return the number of axes along which a layer convolves, 0 if it does not."""
+    return len(layer.kernel.shape) - 2
+
+
+def _channels(layer):
+    return layer.kernel.shape[-2] * getattr(layer, "groups", 1)
+
+
+def _sizes(layer):
+    """Return the sizes of the axes along which a layer convolves in its test."""
+    if not _rank(layer):
+        return (LENGTH,)
+    dilation = getattr(layer, "dilation_rate", (1,) * _rank(layer))
+    spans = [SPANS * ((taps - 1) * rate + 1) for taps, rate in zip(layer.kernel.shape, dilation, strict=False)]
+    return *spans[:-1], max(spans[-1], LENGTH // math.prod(spans[:-1]))
+
+
+def _in_words(value):
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)
