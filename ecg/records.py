@@ -332,15 +332,15 @@ def find_header(path: str | os.PathLike) -> Path:
         The header beside it, whose extension may be in any case; `NAME.hea` where there is none.
     """
     path = Path(path)
-    name = path.stem if path.suffix.lower() in (".hea", ".mat") else path.name
+    name = path.stem if path.suffix.lower() in (HEADER, ".mat") else path.name
     try:
         names = os.listdir(path.parent)
     except OSError:
         names = []
     for stem in dict.fromkeys((name, path.name)):  # a record may itself be called NAME.mat
         # Of several, the one that was named, then that in lower case.
-        found = [other for other in names if other[-4:].lower() == ".hea" and other[:-4] == stem]
-        found.sort(key=lambda other: (other != path.name, other != f"{stem}.hea", other))
+        found = [other for other in names if other[-4:].lower() == HEADER and other[:-4] == stem]
+        found.sort(key=lambda other: (other != path.name, other != f"{stem}{HEADER}", other))
         if found:
-            return path.with_name(found[0])
-    return path.with_name(f"{name}.hea")
+            return path.parent / found[0]
+    return path.parent / f"{name}{HEADER}"

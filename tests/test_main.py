@@ -233,23 +233,32 @@ def test_a_recording_of_any_name_is_plotted_whatever_the_case_of_its_extension(
         (tmp_path / f"{name}.png").unlink()
 
 
-def with_respiration(path, folder):
-    """Copy a recording with a thirteenth lead in ohm, and the others by other names; return the header's path."""
+RESPIRATION = {
+    "RESP (ohm)": "{name}.mat 16+24 100/ohm 16 0 0 0 0 RESP",
+    "RESP": "{name}.mat 16+24 0/mV 16 0 0 0 0 RESP",
+    "no file": "missing.dat 16 100/mV 16 0 0 0 0 no file",
+}
+
+
+def with_respiration(path, folder, kind):
+    """Copy a recording with a thirteenth lead, and the others by other names; return the header's path."""
     header, recording = read_record(path)
     first, *lines = path.read_text().splitlines()
     names = ("DI", "Lead II", "MDC_ECG_LEAD_III", *LEADS[3:6], *(f"C{number}" for number in range(1, 7)))
     lines[:12] = [f"{line.rpartition(' ')[0]} {name}" for line, name in zip(lines[:12], names, strict=True)]
-    lines.insert(12, f"{path.stem}.mat 16+24 100/ohm 16 0 0 0 0 RESP")
+    lines.insert(12, RESPIRATION[kind].format(name=path.stem))
     first = first.replace(" 12 ", " 13 ", 1)
     (folder / path.name).write_text("\n".join([first, *lines]) + "\n")
-    recording = np.vstack([recording, recording[:1]])
+    recording = recording if kind == "no file" else np.vstack([recording, recording[:1]])
     scipy.io.savemat(folder / f"{path.stem}.mat", {"val": recording}, format="4")
     return folder / path.name
 
 
-@pytest.mark.parametrize("switch", [(), ("--peaks",), ("--model",)])
-def test_a_recording_with_a_lead_that_is_no_voltage_is_plotted(headers, small, tmp_path, switch):
-    path = with_respiration(headers[0], tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "switch"), [*((kind, ()) for kind in RESPIRATION), ("RESP (ohm)", ("--peaks",)), ("no file", ("--model",))]
+)
+def test_a_recording_with_a_lead_that_nobody_needs_is_plotted(headers, small, tmp_path, kind, switch):
+    path = with_respiration(headers[0], tmp_path, kind)
     if switch == ("--model",):
         save_bundle(Bundle.of_one(LEADS, small, np.full(26, 0.5), small.build(12, None, 22)), tmp_path)
         switch = ("--model", str(tmp_path))
@@ -257,7 +266,7 @@ def test_a_recording_with_a_lead_that_is_no_voltage_is_plotted(headers, small, t
     for record in (path, headers[0]):
         main(["plot", str(record), *switch, "--output", str(tmp_path / "page.Svg")])
         pages.append((tmp_path / "page.Svg").read_text())
-    assert "not drawn: RESP (ohm)" in pages[0] and "not drawn" not in pages[1]
+    assert f"<!-- not drawn: {kind} -->" in pages[0] and "not drawn" not in pages[1]
     traces = [[line for line in page.splitlines() if " row " in line or ' peaks"' in line] for page in pages]
     assert traces[0] == traces[1] and len(traces[0]) >= 13
 

@@ -446,4 +446,5 @@ def test_a_header_that_is_not_there_is_named_as_it_should_be(tmp_path, monkeypat
     for record in ("A", "A.hea", "A.HEA", "A.mat", "A.MAT"):
         assert find_header(record) == Path("A.hea")
     assert find_header("A.dat") == Path("A.dat.hea")
+    assert [find_header(path) for path in (".", "/", "..")] == [Path(".hea"), Path("/.hea"), Path("...hea")]
     assert find_header(tmp_path / "nowhere/A.b") == tmp_path / "nowhere/A.b.hea"
