@@ -114,7 +114,11 @@ class Group:
             for member, signal, found in zip(self.members, signals, outputs, strict=True):
                 found.append(member.outputs(signal, person))
         if not outputs[0]:
-            raise reason
+            try:
+                raise reason
+            finally:
+                # The error's traceback holds this frame. A cycle would keep the recording until garbage is collected.
+                reason = None
         found = zip(self.members, outputs, strict=True)
         return np.mean([member.together(np.concatenate(each)) for member, each in found], axis=0)
 
