@@ -29,7 +29,7 @@ def test_planted_faults_that_were_found_are_counted_by_hand():
     masks[5, places.index(ABBREVIATIONS.index("LBBB"))] = 0  # wrong, and replaced
     masks[4, places.index(ABBREVIATIONS.index("SB"))] = 0  # wrong by relabelling
     masks[0, places.index(ABBREVIATIONS.index("AF"))] = 0  # right
-    nothing = np.empty((3, 2)), np.empty((2, 15))
+    nothing = np.empty((3, 2), np.float32), np.empty((2, 15), np.float32)
     results = SimpleNamespace(
         store=SimpleNamespace(sources=sources, labels=told), labels=cleaned, masks=masks,
         relabellings=[

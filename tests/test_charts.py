@@ -1,9 +1,10 @@
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ecg.charts import class_chart, confusion_chart, confusion_matrix_chart, learning_curves, peak_chart
+from ecg.checkpoint import Epoch
 from ecg.fitting import Found
 from ecg.grid import WAVES, Peaks
 from ecg.labels import ABBREVIATIONS, COLUMN
@@ -16,9 +17,9 @@ NOTHING = np.full(26, np.nan)
 def epochs_of(stage, losses, validation):
     lowest = np.minimum.accumulate(validation)
     return [
-        SimpleNamespace(
-            stage=stage, epoch=place + 1, rate=1e-3, loss=loss, validation_loss=checked,
-            scores={"score at 0.5": loss / 2, "optimised": loss}, best=checked == lowest[place],
+        Epoch(
+            stage=stage, epoch=place + 1, rate=1e-3, loss=float(loss), validation_loss=float(checked),
+            scores={"score at 0.5": loss / 2, "optimised": float(loss)}, best=bool(checked == lowest[place]),
         )
         for place, (loss, checked) in enumerate(zip(losses, validation, strict=True))
     ]  # fmt: skip
@@ -34,8 +35,7 @@ def words(axes):
 
 def test_scores_that_do_not_exist_leave_the_others_their_scale():
     epochs = epochs_of("AF or AFL", [1, 0.5], [1, 0.5])
-    for epoch in epochs:
-        epoch.scores = {"AUROC": np.nan}
+    epochs = [replace(epoch, scores={"AUROC": np.nan}) for epoch in epochs]
     for more, limits in (([], (-0.02, 0.02)), (epochs_of("round 1", [4, 3], [1, 1]), (1.5 - 0.17, 4 + 0.17))):
         figure = learning_curves([*epochs, *more])
         figure.draw_without_rendering()

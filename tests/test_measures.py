@@ -28,7 +28,8 @@ def made_trial(labels, system="default", leads=12, skill=2.0, seed=0, **others):
     random = np.random.default_rng(seed)
     logits = skill * (2 * labels - 1) + random.normal(size=labels.shape)
     probabilities = np.round(1 / (1 + np.exp(-logits)), 2).astype(np.float32)
-    return Trial(system, leads, probabilities, probabilities >= 0.4, probabilities >= 0.3, 1000, 60.0, 0.01, **others)
+    seconds = np.float64(60.0), np.float64(0.01)  # means over the folds
+    return Trial(system, leads, probabilities, probabilities >= 0.4, probabilities >= 0.3, 1000, *seconds, **others)
 
 
 def made_comparison(recordings=150, seed=1, trials=((), ())):

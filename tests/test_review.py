@@ -210,7 +210,8 @@ def test_one_recording_is_in_memory_at_a_time(model, tmp_path, monkeypatch):
     def prediction(self, header, recording):
         assert not any(earlier() is not None for earlier in alive)
         alive.append(weakref.ref(recording))
-        return Prediction(np.zeros(26, np.float32), *np.zeros((3, 26), bool))
+        nothing = np.zeros(26, bool)
+        return Prediction(np.zeros(26, np.float32), nothing, np.zeros(26), nothing)
 
     monkeypatch.setattr(Model, "prediction", prediction)
     for number in range(1, 5):
@@ -285,7 +286,13 @@ def test_the_first_disagreements_are_drawn_under_rank_record_and_class(model, tm
 
 def disagreement(path, name="AF", labelled=True, probability=0.05):
     return Disagreement(
-        Path(path), Path(path).stem, "Georgia", COLUMN[name], labelled, probability, np.full(26, probability)
+        Path(path),
+        Path(path).stem,
+        "Georgia",
+        COLUMN[name],
+        labelled,
+        probability,
+        np.full(26, probability, np.float32),
     )
 
 

@@ -1,6 +1,5 @@
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from ecg.checkpoint import Epoch
 from ecg.cleaning import Lumping, Omission, Relabelling
 from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, class_columns, expand
 from ecg.results import Results
@@ -60,13 +60,18 @@ def made_results(seed=0, rate=0.15):
         chosen = validation[scored]
         searches[leads] = search_thresholds(labels[chosen], expand(validated[leads][scored]), WEIGHTS, resamples=5)
     epochs = [
-        SimpleNamespace(stage=stage, epoch=1, rate=1e-4, loss=0.5, validation_loss=0.4, scores=scores,
-                        best=True)
+        Epoch(stage=stage, epoch=1, rate=1e-4, loss=0.5, validation_loss=0.4, scores=scores, best=True)
         for stage, scores in (("round 1", {"score at 0.5": -0.1}), ("round 2", {"score at 0.5": 0.1, "optimised": 0.2}))
-    ]  # fmt: skip
+    ]
     disagreements = [
         Disagreement(
-            Path(f"{name}.hea"), name, "Georgia", COLUMN[abbreviation], labelled, probability, np.full(26, 0.5)
+            Path(f"{name}.hea"),
+            name,
+            "Georgia",
+            COLUMN[abbreviation],
+            labelled,
+            probability,
+            np.full(26, 0.5, np.float32),
         )
         for name, abbreviation, labelled, probability in (("R004", "AF", False, 0.99), ("R006", "SB", True, 0.03))
     ]
@@ -79,12 +84,14 @@ def made_relabellings(labels, sources, random):
     made = []
     for rule in (Lumping(), Omission()):
         judged = rule.judged(labels, sources)
-        probabilities = rule.probabilities(random.random((len(judged), 1 if rule == Lumping() else 15)))
+        probabilities = rule.probabilities(random.random((len(judged), 1 if rule == Lumping() else 15), np.float32))
         after = rule.relabelled(labels, sources, probabilities)
         made.append(Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]))
         labels[:] = after
     none = labels[:0]
-    made.append(Relabelling("SB or NSR in Mine", judged[:0], rule.columns, np.empty((0, 15)), none, none, "no Mine"))
+    made.append(
+        Relabelling("SB or NSR in Mine", judged[:0], rule.columns, np.empty((0, 15), np.float32), none, none, "no Mine")
+    )
     return made
 
 
