@@ -154,7 +154,8 @@ class _Bench(keras.Model):
             above = copy.compute_output_shape(shape)
             self.copies.append(copy)
             self.signals.append(signal)
-            self.outputs_kept.append(self.add_weight(above, "zeros", trainable=False, name=f"output_{number}"))
+            kept = {"trainable": False, "aggregation": "only_first_replica"}  # of several devices
+            self.outputs_kept.append(self.add_weight(above, "zeros", name=f"output_{number}", **kept))
             self.above.append(_exact(generator, above).astype(np.float32))
 
     def call(self, start):

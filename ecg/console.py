@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from ecg.reasons import printable
@@ -117,8 +117,9 @@ def run_program(main: Callable[[list[str]], None]) -> None:
 
 def _exit_if_interrupted() -> None:
     if _program_interrupted.is_set():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # nobody may be reading any more
+                stream.flush()
         os._exit(INTERRUPTED)
 
 

@@ -1,5 +1,8 @@
 """The self-test of half precision, on right arithmetic and on layers that are wrong for some shapes."""
 
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -17,12 +20,18 @@ from ecg.arithmetic import (
     layer_key,
     layers_with_kernel,
 )
+from ecg.budget import Budget
+from ecg.calibration import calibrated
 from ecg.dcnet import DCNetSettings
-from ecg.fitting import check_precision
-from ecg.networks import NetworkSettings, computing_in
+from ecg.fitting import Stage, check_precision, fitted
+from ecg.leads import LEAD_SETS
+from ecg.losses import FocalLoss
+from ecg.memory import Peak
+from ecg.networks import NetworkSettings, answering, computing_in
 from ecg.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
-from ecg.training import TrainingError
+from ecg.training import TrainingError, TrainingSettings
 
+ROOT = Path(__file__).parents[1]
 POLICY = "mixed_bfloat16"
 AMX = Path("/proc/cpuinfo").exists() and " amx_bf16" in Path("/proc/cpuinfo").read_text()
 
@@ -200,6 +209,58 @@ def test_the_reference_itself_is_right():
     for tap in range(16):
         expected[:, tap : tap + signal.shape[1]] += above @ kernel[tap].T
     np.testing.assert_allclose(input_gradient, expected[:, 7:-8], rtol=1e-4, atol=1e-4)
+
+
+@dataclass(frozen=True)
+class WrongSettings(NetworkSettings):
+    """Settings of a network with a convolution that is wrong in half precision."""
+
+    def build(self, leads, length, classes, answer="sigmoid"):
+        """Return the network."""
+        signal = keras.Input((length, leads))
+        x = layers.GlobalMaxPooling1D()(WrongForward(8, 16, padding="same")(layers.Conv1D(12, 3)(signal)))
+        return keras.Model(signal, answering(x, classes, answer))
+
+
+def test_no_training_in_half_precision_begins_where_it_is_wrong(store, tmp_path):
+    everything = np.arange(len(store))
+    targets = store.labels[:, :3].astype(np.float32)
+    for precision in ("bfloat16", "float32"):
+        learning = TrainingSettings(epochs=1, steps=2, precision=precision)
+        stage = Stage("round 1", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets), everything[:32],
+                      everything[32:], everything, WrongSettings(), learning)  # fmt: skip
+
+        def run(stage=stage):
+            return fitted(stage, store, tmp_path, 0, lambda probabilities: {}, [].append, Budget(None), 1)
+
+        if precision == "bfloat16":
+            with pytest.raises(TrainingError, match="WrongForward of 16 taps, 12 input and 8 output channels"):
+                run()
+            with Peak() as peak, pytest.raises(TrainingError, match="WrongForward of 16 taps"):
+                calibrated(stage, store, 8, 0, peak)
+        else:
+            assert len(run().epochs) == 1
+
+
+SHARED = """
+import sys
+import tensorflow as tf
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
+                                           [tf.config.LogicalDeviceConfiguration()] * 2)
+from keras import layers
+from ecg.arithmetic import TOLERANCE, compare_layers
+from ecg.devices import together
+with together(["cpu:0", "cpu:1"]):
+    layer = layers.Conv1D(8, 16, padding="same", dtype="mixed_bfloat16")
+    layer.build((None, None, 12))
+    (errors,) = compare_layers([layer], "mixed_bfloat16")
+print(0 < max(errors) < TOLERANCE / 5)
+"""
+
+
+def test_several_devices_are_tested_together():
+    ended = subprocess.run([sys.executable, "-c", SHARED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.stdout == "True\n", ended.stderr[-2000:]
 
 
 @pytest.mark.skipif(not AMX, reason="no processor with AMX")

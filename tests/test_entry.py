@@ -105,6 +105,36 @@ def test_wrong_argument_counts_give_a_usage_line_and_status_2(team, script, caps
     assert not team.trained and not team.loaded
 
 
+@pytest.mark.parametrize("name", ["train_model.py", "evaluate_model.py"])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_printed_on_standard_output(team, script, capsys, name, option):
+    assert script(name, option) == 0
+    output = capsys.readouterr()
+    usage, empty, *explanation = output.out.splitlines()
+    assert usage.startswith(f"usage: python {name} ") and not empty and 1 <= len(explanation) <= 2
+    assert output.err == "" and not team.trained
+
+
+def test_errors_of_a_training_are_the_path_and_the_reason(team, script, capsys, tmp_path):
+    write_record(tmp_path / "data", "A0001")
+    file = tmp_path / "model" / "file"
+
+    def fails(*directories):
+        open(file)
+
+    team.training_code = fails
+    assert script("train_model.py", tmp_path / "data", tmp_path / "model") == 1
+    assert capsys.readouterr().err == f"{file}: No such file or directory\n"
+    assert script("evaluate_model.py", tmp_path / "missing", tmp_path) == 1
+    assert capsys.readouterr().err == f"{tmp_path / 'missing'}: No such file or directory\n"
+
+
+def test_scores_on_a_full_device_are_told_with_its_name(script, capsys, tmp_path):
+    labels, outputs = hand_made(tmp_path)
+    assert script("evaluate_model.py", labels, outputs, "/dev/full") == 1
+    assert capsys.readouterr() == ("", "/dev/full: No space left on device\n")
+
+
 def test_training_is_given_the_two_folders(team, script, tmp_path):
     write_record(tmp_path / "data", "A0001")
     assert script("train_model.py", tmp_path / "data", tmp_path / "model") == 0

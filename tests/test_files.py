@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg.files import LOCK, aside, checked_size, locked, read_bytes, to_json
+from ecg.console import describe_error
+from ecg.files import LOCK, aside, check_file_writable, check_writable, checked_size, locked, read_bytes, to_json
 from ecg.headers import RecordError
 
 ROOT = Path(__file__).parents[1]
@@ -160,3 +161,91 @@ def test_json_is_written_in_one_place():
     for path in sorted((ROOT / "ecg").glob("*.py")):
         if path.name != "files.py":
             assert "json.dump" not in path.read_text(), path.name
+
+
+@pytest.mark.parametrize("name", ["results", "results.csv"])
+def test_no_error_shows_a_temporary_name(tmp_path, unprivileged, name):
+    tmp_path.chmod(0o777)
+    (tmp_path / "closed").mkdir(0o555)
+    (tmp_path / "file").touch()
+
+    def write(path, below=""):
+        with aside(path) as part:
+            (part / below if below else part).write_text("new")
+
+    with unprivileged():
+        for path, below, told in (
+            (tmp_path / "closed" / name, "", tmp_path / "closed" / name),
+            (tmp_path / "file" / name, "", tmp_path / "file" / name),
+            (tmp_path / "missing" / name, "", tmp_path / "missing" / name),
+            (tmp_path / name, "summary.csv", tmp_path / name / "summary.csv"),
+        ):
+            with pytest.raises(OSError) as raised:
+                write(path, below)
+            assert str(told) in str(raised.value) and ".part" not in str(raised.value)
+            assert describe_error(raised.value) == f"{told}: {raised.value.strerror}"
+
+
+def test_an_error_of_moving_names_the_target_alone(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError) as raised, aside(tmp_path / "folder") as part:
+        part.write_text("new")
+    assert describe_error(raised.value) == f"{tmp_path / 'folder'}: Is a directory"
+    assert ".part" not in str(raised.value) and "->" not in str(raised.value)
+
+
+def test_libraries_messages_show_no_temporary_name_and_no_number(tmp_path):
+    import h5py
+
+    with pytest.raises(OSError) as raised, aside(tmp_path / "missing/2_leads.weights.h5") as part:
+        h5py.File(part, "w")
+    assert describe_error(raised.value) == f"{tmp_path / 'missing/2_leads.weights.h5'}: No such file or directory"
+    with pytest.raises(ValueError) as raised, aside(tmp_path / "file") as part:
+        raise ValueError(f"cannot save {part}")
+    assert str(raised.value) == f"cannot save {tmp_path / 'file'}"
+
+
+def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, unprivileged):
+    tmp_path.chmod(0o777)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/old").touch()
+    (tmp_path / "report").chmod(0o555)
+    with unprivileged(), pytest.raises(PermissionError, match="report'"), aside(tmp_path / "report"):
+        pytest.fail("the work was begun")
+    assert listed(tmp_path / "report") == ["old"]
+
+
+def test_outputs_are_checked_without_a_trace(tmp_path, unprivileged):
+    tmp_path.chmod(0o777)
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed/file").touch()
+    (tmp_path / "closed").chmod(0o555)
+    (tmp_path / "file").touch(0o444)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for folder in (tmp_path, tmp_path / "new", tmp_path / "new/below"):
+        check_writable(folder)
+    for file in (tmp_path / "new.png", tmp_path / "file", "/dev/null"):
+        check_file_writable(file)
+    with unprivileged():
+        for path, reason in (
+            ("closed", "Permission denied"),
+            ("closed/new", "Permission denied"),
+            ("file", "Not a directory"),
+            ("file/new", "Not a directory"),
+            ("dangling", "No such file or directory"),
+        ):
+            with pytest.raises(OSError) as raised:
+                check_writable(tmp_path / path)
+            assert describe_error(raised.value) == f"{tmp_path / path}: {reason}"
+        for path, reason in (
+            ("closed", "Is a directory"),
+            ("closed/new", "Permission denied"),
+            ("closed/file", "Permission denied"),
+            ("file", "Permission denied"),
+            ("file/new", "Not a directory"),
+            ("missing/new", "No such file or directory"),
+        ):
+            with pytest.raises(OSError) as raised:
+                check_file_writable(tmp_path / path)
+            assert describe_error(raised.value) == f"{tmp_path / path}: {reason}"
+    assert listed(tmp_path) == ["closed", "dangling", "file"] and listed(tmp_path / "closed") == ["file"]

@@ -448,3 +448,28 @@ def test_names_that_the_console_cannot_show_are_escaped(made_up, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert r"\xe4udit" in done.stdout and (tmp_path / "\u00e4udit" / "summary.csv").exists()
+
+
+@pytest.mark.parametrize("command", ["audit", "review", "compare", "train", "synthesize", "plot"])
+def test_an_output_that_cannot_be_written_is_one_error_before_the_work(command, tmp_path, unprivileged):
+    """The recordings are never read: an error of one of them would come first."""
+    import ecg.audit
+    import ecg.review  # noqa: F401 - nobody cannot read the files of root's Python
+
+    tmp_path.chmod(0o755)
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(5):
+        (data / f"A000{number}.hea").write_text("no header\n")
+    (tmp_path / "closed").mkdir(0o555)
+    output = tmp_path / "closed" / ("new.png" if command == "plot" else "new")
+    arguments = {
+        "audit": [data, "--output", output],
+        "review": [tmp_path / "model", data, "--output", output],
+        "compare": [data, output],
+        "train": [data, output],
+        "synthesize": [output, "--records", 1],
+        "plot": [data / "A0001", "--output", output],
+    }
+    with unprivileged():
+        assert ends_with([command, *arguments[command]]) == f"python -m ecg: error: {output}: Permission denied"

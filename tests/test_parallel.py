@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from functools import partial
@@ -122,3 +123,33 @@ def test_what_is_done_apart_and_does_not_come_to_its_end_is_told():
 def test_an_error_of_what_is_done_apart_is_raised_here():
     with pytest.raises(ValueError, match="no root"):
         apart(squared, -1, prepare=prepared)
+
+
+def interruptible(_):
+    """Return whether SIGINT would reach this process."""
+    return signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_ctrl_c_reaches_this_process_alone():
+    assert not any(each(interruptible, list(range(CHUNK + 1)), 2, "asking"))
+    assert not apart(interruptible, 0, prepare=prepared)
+    assert interruptible(0)
+
+
+def waiting(folder):
+    """Leave a file with this process's number, and wait."""
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def test_what_is_done_apart_ends_with_an_interruption(tmp_path):
+    def interrupt():
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        apart(waiting, tmp_path, prepare=prepared)
+    (worker,) = tmp_path.iterdir()
+    assert not alive(int(worker.name))

@@ -1,0 +1,125 @@
+"""Ctrl-C in real processes: one line, status 130, and a second run that ends well."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ecg.console import INTERRUPTED, INTERRUPTED_MESSAGE, RESUME_MESSAGE
+from ecg.synthetic import synthesize
+
+ROOT = Path(__file__).parents[1]
+SMALL = "--width 4 --leads 2 --epochs 2 --jobs 2 --resamples 5".split()
+COMPARED = "--systems cai2021 --width 4 --leads 2 --epochs 1 --folds 2 --jobs 2".split()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of 120 recordings: more than one process takes at once."""
+    folder = tmp_path_factory.mktemp("data")
+    synthesize(folder, 120, seed=1)
+    return folder
+
+
+def interrupt(command, until, wait=0.0):
+    """Send SIGINT to a command and all that it started, `wait` seconds after a line with this text, or its start.
+
+    Returns its status, what it wrote to standard error, and the lines on standard output.
+    """
+    lines, reached = [], threading.Event()
+    with subprocess.Popen(
+        [sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+
+        def read():
+            for line in process.stdout:
+                lines.append(line)
+                if until and until in line:
+                    reached.set()
+            reached.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        if until:
+            assert reached.wait(300)
+        time.sleep(wait)
+        assert process.poll() is None, "it ended before it was interrupted"
+        os.killpg(process.pid, signal.SIGINT)
+        error = process.stderr.read()
+        reader.join()
+        status = process.wait()
+        deadline = time.monotonic() + 20
+        while processes_of(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not processes_of(process.pid)
+    return status, error, lines
+
+
+def processes_of(session):
+    """Return the numbers of the processes of a session that still run."""
+    listed = subprocess.run(["ps", "-s", str(session), "-o", "pid=,stat="], capture_output=True, text=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [int(number) for number, state in rows if not state.startswith("Z")]
+
+
+def run(command):
+    return subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*_leads*")}
+
+
+@pytest.mark.slow
+def test_a_training_that_is_interrupted_again_and_again_comes_to_the_same(data, tmp_path):
+    command = ["-m", "ecg", "train", data, tmp_path / "model", *SMALL]
+    phases = [
+        ("", 2.0),  # Keras starts
+        ("Keras", 0.3),  # two processes start, and read recordings
+        ("recordings stored", 0.5),  # a step is compiled
+        ("epoch 1", 0.0),
+        ("round 1", 0.1),
+        ("2 leads, epoch 2", 0.3),  # models are saved, and the report written
+    ]
+    for phase, wait in phases:
+        status, error, lines = interrupt(command, phase, wait)
+        assert (status, error) == (INTERRUPTED, f"{RESUME_MESSAGE}\n"), (phase, lines)
+    ended = run(command)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    straight = ["-m", "ecg", "train", data, tmp_path / "straight", *SMALL]
+    assert run(straight).returncode == 0
+    assert digests(tmp_path / "model") == digests(tmp_path / "straight") != {}
+    assert not list(tmp_path.glob("**/.part*"))
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_interrupted_is_resumed(data, tmp_path):
+    command = ["-m", "ecg", "compare", data, tmp_path / "report", *COMPARED]
+    for phase, wait in [("held out", 0.2), ("held out", 3.0), ("epoch 1", 0.0), ("fold 2 of 2: ", 1.0)]:
+        status, error, lines = interrupt(command, phase, wait)
+        assert (status, error) == (INTERRUPTED, f"{RESUME_MESSAGE}\n"), (phase, lines)
+    ended = run(command)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    assert (tmp_path / "report/comparison/comparison.html").is_file()
+
+
+def test_the_script_of_a_training_is_interrupted_in_one_line(data, tmp_path):
+    status, error, _ = interrupt(["train_model.py", data, tmp_path / "model"], "Keras", 1.0)
+    assert (status, error) == (INTERRUPTED, f"{RESUME_MESSAGE}\n")
+
+
+@pytest.mark.parametrize("command", ["audit", "synthesize"])
+def test_a_command_with_nothing_to_resume_is_interrupted_in_one_line(data, tmp_path, command):
+    arguments = {
+        "audit": [data, "--output", tmp_path / "audit", "--jobs", 2],
+        "synthesize": [tmp_path / "data", "--records", 20000, "--jobs", 2],
+    }[command]
+    status, error, lines = interrupt(["-m", "ecg", command, *arguments], "", 2.5 if command == "synthesize" else 1.4)
+    assert (status, error, lines) == (INTERRUPTED, f"{INTERRUPTED_MESSAGE}\n", [])
