@@ -2,12 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 help:
-	@echo "make demo         set up, make recordings up, train, answer, score: some minutes"
-	@echo "make test         set up, check the style, run the tests"
-	@echo "make test-slow    the tests that train for minutes"
-	@echo "make bench        how fast each part is, against the machine's limits"
-	@echo "make docker-test  build the image and use it as the Challenge's organisers do"
-	@echo "make clean        remove what these made, the virtual environment too"
+	@echo "make demo            set up, make recordings up, train, answer, score: some minutes"
+	@echo "make test            set up, check the style, run the tests"
+	@echo "make test-slow       the tests that train for minutes"
+	@echo "make challenge-test  train on recordings with every defect, and predict with the Challenge's scripts"
+	@echo "make bench           how fast each part is, against the machine's limits"
+	@echo "make docker-test     build the image and use it as the Challenge's organisers do"
+	@echo "make clean           remove what these made, the virtual environment too"
 
 # The two sets of packages, each installed again only when its list changes.
 .venv/installed: requirements.txt
@@ -39,6 +40,10 @@ test: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
+# The whole way on 60 recordings with every defect, with stand-ins for the Challenge's scripts: some ten minutes.
+challenge-test: .venv/installed
+	$(BIN)/python -m benchmarks.challenge --records 60 --test-records 60
+
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
@@ -57,7 +62,7 @@ docker-test:
 	docker build $(DOCKER_BUILD) -t $(DOCKER_IMAGE) .
 	$(DOCKER_RUN) "rm -rf model/* test_data/* test_outputs/* training_data/*"
 	$(DOCKER_RUN) "python -m ecg synthesize training_data --records 60 --seed 1 \
-		&& python -m ecg synthesize test_data --records 10 --seed 2 --leads 3"
+		&& for leads in 12 6 4 3 2; do python -m ecg synthesize test_data/\$$leads --records 12 --seed 2 --leads \$$leads; done"
 	$(DOCKER_RUN) "python train_model.py training_data model && python test_model.py model test_data test_outputs"
 	$(DOCKER_RUN) "python evaluate_model.py test_data test_outputs && rm -rf model/* test_data/* test_outputs/* training_data/*"
 
@@ -65,4 +70,4 @@ clean:
 	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-slow bench docker-test clean
+.PHONY: help demo test challenge-test test-slow bench docker-test clean
