@@ -13,6 +13,7 @@ from ecg.labels import DISCARDED_SOURCES, source_of
 from ecg.parallel import CHUNK
 from ecg.peaks import stored_peaks
 from ecg.pipeline import store_folder
+from ecg.records import resolve_case
 from ecg.store import build_store, open_store
 
 FIRST, SAMPLE = "first", "sample"  # folders of what is read: to start the processes, and to be timed
@@ -117,6 +118,7 @@ def link(paths, folder):
             files = [lead.file for lead in read_header(path).leads]
         except (RecordError, OSError):  # which the store tells of
             files = []
-        for name in {path.name, path.with_suffix(".mat").name, *files}:
-            if path.with_name(name).exists():
-                (place / name).symlink_to(path.with_name(name).resolve())
+        named = (path.with_name(name) for name in (path.with_suffix(".mat").name, *files))
+        for file in {path, *map(resolve_case, named)}:
+            if file.exists():
+                (place / file.name).symlink_to(file.resolve())

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -32,16 +33,19 @@ def test_a_sample_is_stored_as_a_training_does_it(made_up, store, tmp_path):
     assert effort.starting >= 0 and 0 < effort.each < 1
     assert len(set(read.names)) == len(read) == sample.counts["sample"] > 35
     places = {name: place for place, name in enumerate(store.names)}
-    for number, name in enumerate(read.names):
+    for number, name in enumerate(PurePosixPath(path).stem for path in read.paths):
         np.testing.assert_array_equal(read.signal(number), store.signal(places[name]))
 
 
-def test_records_of_one_name_in_two_folders_are_both_read(tmp_path):
+def test_records_of_one_name_in_two_folders_are_both_read_whatever_the_case_of_their_extensions(tmp_path):
     for folder, count in (("a", 2), ("b", 1)):
         synthesize(tmp_path / "data" / folder, count, seed=1, sources={"Georgia": 1.0})
-    paths = sorted((tmp_path / "data").rglob("*.hea"))
+    for ending in (".hea", ".mat"):
+        (tmp_path / f"data/b/E00001{ending}").rename(tmp_path / f"data/b/E00001{ending.upper()}")
+    paths = find_records(tmp_path / "data")
     sample = read_sample(tmp_path, paths, tmp_path / "place", Settings(jobs=1))
-    assert sorted(next(iter(sample.stores.values())).names) == ["E00001", "E00001", "E00002"]
+    names = next(iter(sample.stores.values())).names.tolist()
+    assert sorted(PurePosixPath(name).name for name in names) == ["E00001", "E00001", "E00002"]
 
 
 def test_a_folder_without_anything_to_train_on_is_told(tmp_path):
