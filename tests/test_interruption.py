@@ -28,9 +28,10 @@ def data(tmp_path_factory):
 
 
 def interrupt(command, until, wait=0.0):
-    """Send SIGINT to a command and all that it started, `wait` seconds after a line with this text, or its start.
+    """Send SIGINT to a command and all that it started, `wait` seconds after something was the case.
 
-    Returns its status, what it wrote to standard error, and the lines on standard output.
+    That is a text in a line of standard output, or what a function of the process's number returns. Returns the status,
+    what was written to standard error, and the lines on standard output.
     """
     lines, reached = [], threading.Event()
     with subprocess.Popen(
@@ -41,14 +42,14 @@ def interrupt(command, until, wait=0.0):
         def read():
             for line in process.stdout:
                 lines.append(line)
-                if until and until in line:
+                if isinstance(until, str) and until in line:
                     reached.set()
-            reached.set()
 
         reader = threading.Thread(target=read)
         reader.start()
-        if until:
-            assert reached.wait(300)
+        deadline = time.monotonic() + 300
+        while not (reached.wait(0.02) or (callable(until) and until(process.pid))):
+            assert process.poll() is None and time.monotonic() < deadline, "it did not come so far"
         time.sleep(wait)
         assert process.poll() is None, "it ended before it was interrupted"
         os.killpg(process.pid, signal.SIGINT)
@@ -60,6 +61,11 @@ def interrupt(command, until, wait=0.0):
             time.sleep(0.2)
         assert not processes_of(process.pid)
     return status, error, lines
+
+
+def starts_keras(process):
+    """Return whether a process has begun to load TensorFlow."""
+    return "tensorflow" in Path(f"/proc/{process}/maps").read_text()
 
 
 def processes_of(session):
@@ -81,7 +87,7 @@ def digests(folder):
 def test_a_training_that_is_interrupted_again_and_again_comes_to_the_same(data, tmp_path):
     command = ["-m", "ecg", "train", data, tmp_path / "model", *SMALL]
     phases = [
-        ("", 2.0),  # Keras starts
+        (starts_keras, 0.2),
         ("Keras", 0.3),  # two processes start, and read recordings
         ("recordings stored", 0.5),  # a step is compiled
         ("epoch 1", 0.0),
@@ -115,11 +121,18 @@ def test_the_script_of_a_training_is_interrupted_in_one_line(data, tmp_path):
     assert (status, error) == (INTERRUPTED, f"{RESUME_MESSAGE}\n")
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell what a process has loaded")
+def test_a_command_is_interrupted_in_one_line_while_keras_starts(data, tmp_path):
+    status, error, lines = interrupt(["-m", "ecg", "estimate", data], starts_keras, 0.2)
+    assert (status, error, lines) == (INTERRUPTED, f"{INTERRUPTED_MESSAGE}\n", [])
+
+
 @pytest.mark.parametrize("command", ["audit", "synthesize"])
 def test_a_command_with_nothing_to_resume_is_interrupted_in_one_line(data, tmp_path, command):
-    arguments = {
-        "audit": [data, "--output", tmp_path / "audit", "--jobs", 2],
-        "synthesize": [tmp_path / "data", "--records", 20000, "--jobs", 2],
+    arguments, begun = {
+        "audit": ([data, "--output", tmp_path / "audit", "--jobs", 2], ".part.audit"),
+        "synthesize": ([tmp_path / "data", "--records", 20000, "--jobs", 2], "data/*.mat"),
     }[command]
-    status, error, lines = interrupt(["-m", "ecg", command, *arguments], "", 2.5 if command == "synthesize" else 1.4)
+    status, error, lines = interrupt(["-m", "ecg", command, *arguments], lambda _: any(tmp_path.glob(begun)))
     assert (status, error, lines) == (INTERRUPTED, f"{INTERRUPTED_MESSAGE}\n", [])
+    assert not list(tmp_path.glob(".part*"))
