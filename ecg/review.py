@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.cleaning import CleaningSettings, disagreements, label_masks
+from ecg.console import describe_error
 from ecg.files import aside, save_figure
 from ecg.headers import RecordError, read_header
 from ecg.labels import ABBREVIATIONS, TRAINED, encode, encode_beside, source_of
@@ -153,7 +154,7 @@ def ask(model, data, paths):
             try:
                 bundles[chosen] = load_bundle(model, leads), ""
             except (ModelError, OSError) as error:  # kept, for it is the same for the next recording
-                bundles[chosen] = None, str(error)
+                bundles[chosen] = None, describe_error(error)
         bundle, reason = bundles[chosen]
         if reason:
             raise ModelError(reason)
@@ -172,7 +173,7 @@ def ask(model, data, paths):
                 else:
                     ambiguous += 1
             except (RecordError, ModelError, OSError) as error:
-                failed.setdefault(" ".join(str(error).split()), []).append(place.removesuffix(".hea"))
+                failed.setdefault(describe_error(error), []).append(place.removesuffix(".hea"))
             progress.advance()
     places, *arrays = zip(*answers, strict=True) if answers else 6 * ((),)
     return Answers(list(places), *map(np.array, arrays), undiagnosed, ambiguous, failed)
@@ -235,7 +236,7 @@ def draw_disagreements(folder, found, thresholds, log=print, outputs=None):
                 figure = draw_record(header, recording, 0.0, one.probabilities, thresholds[rank - 1],
                                      caption(one, header), one.column, outputs=outputs[rank - 1])  # fmt: skip
             except (RecordError, OSError) as error:
-                failures.append(f"{one.name} cannot be drawn: {' '.join(str(error).split())}")
+                failures.append(f"{one.name} cannot be drawn: {describe_error(error)}")
             else:
                 name = one.name.replace("/", "_")[:LONGEST_NAME]
                 save_figure(figure, Path(folder) / f"{rank:0{digits}}_{name}_{ABBREVIATIONS[one.column]}.png")

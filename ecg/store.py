@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecg.console import describe_error
 from ecg.files import aside, to_json
 from ecg.headers import Header, RecordError, read_header
 from ecg.labels import (
@@ -250,7 +251,7 @@ def prepared(path, preparation=METHOD):
         loaded = loaded._replace(stored=recording)
         microvolts, repairs = preprocess(header, beginning(header, recording), LEADS, preparation=preparation)
     except (RecordError, OSError) as error:
-        return loaded._replace(reason=str(error))
+        return loaded._replace(reason=describe_error(error))
     loaded = loaded._replace(repairs=(*(Repair(oddity, (), 1) for oddity in oddities), *repairs))
     codes = [code for code in header.codes if code.casefold() not in UNDIAGNOSED]
     kinds = [standing(code) for code in codes]
