@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ecg.store import build_store
 from ecg.synthetic import synthesize
 
 start_keras()
+# Where tests run in the background, a shell has SIGINT ignored, and processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
