@@ -50,8 +50,9 @@ def main(arguments: list[str]) -> None:
             repairs.update(oddities or ())
             if reason:
                 failed += 1
-                _, unwritten = call_safely(save_outputs, output_file, header.stem, (), (), ())
+                _, unwritten = call_safely(save_prediction, output_file, header.stem, (), (), ())
                 reason += f"; no empty output either: {unwritten}" if unwritten not in (None, reason) else ""
+                reason = reason.removeprefix(f"{header.name}: ").removeprefix(f"{header.stem}: ")
                 report(f"{path.as_posix()}: {reason}", CLEAR if progress.terminal else "")
             progress.advance()
     print(f"{len(headers) - failed:,} of {len(headers):,} recordings predicted, {failed:,} failed")
@@ -126,9 +127,14 @@ def predict_record(path: Path, models: dict[tuple[int, ...], LoadedModel], outpu
         raise RecordError(reason if filled else describe_missing_leads(header.lead_names))
     stored = read_stored(path, header)
     outputs = run_model(model, text, stored.integers)
-    output_file.parent.mkdir(parents=True, exist_ok=True)
-    save_outputs(output_file, header.name, *outputs)
+    save_prediction(output_file, header.name, *outputs)
     return stored.oddities
+
+
+def save_prediction(output_file: Path, *outputs: object) -> None:
+    """Write an output file, and make its folder where it is missing; see helper_code.save_outputs."""
+    output_file.parent.mkdir(parents=True, exist_ok=True)
+    save_outputs(output_file, *outputs)
 
 
 def call_safely(function: Callable, *arguments: object) -> tuple[object, str | None]:

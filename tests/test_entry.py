@@ -111,7 +111,7 @@ def test_help_is_printed_on_standard_output(team, script, capsys, name, option):
     assert script(name, option) == 0
     output = capsys.readouterr()
     usage, empty, *explanation = output.out.splitlines()
-    assert usage.startswith(f"usage: python {name} ") and not empty and 1 <= len(explanation) <= 2
+    assert usage.startswith(f"usage: python {name} ") and not empty and 1 <= len(explanation) <= 3
     assert output.err == "" and not team.trained
 
 
@@ -213,6 +213,17 @@ def test_nested_recordings_are_mirrored_in_the_outputs(team, script, capsys, tmp
     assert script("evaluate_model.py", data, tmp_path / "outputs") == 0
 
 
+def test_a_folder_whose_recordings_all_fail_is_mirrored_with_empty_outputs(team, script, capsys, tmp_path):
+    for folder in ("p001", "p002"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        write_record(tmp_path / "data" / folder, "ecg")
+    (tmp_path / "data/p002/ecg.mat").unlink()
+    assert script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs") == 0
+    assert capsys.readouterr().err == "p002/ecg.hea: ecg.mat: no such file beside ecg.hea, which names it\n"
+    assert (tmp_path / "outputs/p002/ecg.csv").read_text() == "#ecg\n\n\n\n"
+    assert script("evaluate_model.py", tmp_path / "data", tmp_path / "outputs") == 0
+
+
 def test_a_recording_that_no_lead_set_fits_is_told_with_its_own_leads(team, script, capsys, tmp_path):
     """Two of them have no model for the same reason, but other leads."""
     write_record(tmp_path / "data", "A1")
@@ -261,8 +272,8 @@ def test_a_recording_that_training_cannot_use_gets_an_empty_output(script, capsy
         assert (tmp_path / "outputs" / f"{name}.csv").read_text() == f"#{name}\n\n\n\n"
     assert "1" in (tmp_path / "outputs" / f"{headers[0].stem}.csv").read_text().splitlines()[2]
     reasons = capsys.readouterr().err.splitlines()
-    assert reasons == ["short.hea: short: 0.00 s is shorter than 1 s", "zeros.hea: zeros: every lead is flat"]
-    assert [reason.partition(": ")[2] for reason in reasons] == [
+    assert reasons == ["short.hea: 0.00 s is shorter than 1 s", "zeros.hea: every lead is flat"]
+    assert [reason.replace(".hea: ", ": ") for reason in reasons] == [
         reason for _, reason in build_store(data, tmp_path / "store", jobs=1).dropped
     ]
 
@@ -364,7 +375,7 @@ def test_a_recording_that_fails_gets_an_empty_answer_and_its_reason_is_told(team
         "bad_answer.hea": reasons["bad_answer.hea"],
         "bad_matrix.hea": reasons["bad_matrix.hea"],
         "broken.hea": "broken.hea line 2: gain '1000(/mV' is not NUMBER[(BASELINE)][/UNITS]",
-        "empty.hea": "empty.hea: no record line, which should read NAME LEADS [FREQUENCY [SAMPLES]]",
+        "empty.hea": "no record line, which should read NAME LEADS [FREQUENCY [SAMPLES]]",
         "fails.hea": "ZeroDivisionError: division by zero",
         "no_matrix.hea": "no_matrix.mat: no such file beside no_matrix.hea, which names it",
         "no_model.hea": "RuntimeError: no weights",
