@@ -11,7 +11,7 @@ VARYING = re.compile(r"'[^']*'|\b[0-9]+(?:[.,][0-9]+)*\b")  # in reasons of one 
 
 
 def grouped(dropped):
-    """Group pairs of a record's name and why it is left out by kind, the most frequent first: pairs of it and a list.
+    """Group pairs of a record's name, its path below the data folder, and why it is left out by kind, the most frequent first: pairs of it and a list.
 
     Reasons are of one kind that differ only in the record's name and place, in numbers and in what is quoted. The
     name reads NAME in the kind, and where they differ in the others, these read ... .
@@ -19,7 +19,8 @@ def grouped(dropped):
     kinds = {}
     for name, reason in dropped:
         place, _, rest = reason.partition(": ")
-        reason = re.sub(rf"\b{re.escape(name)}\b", "NAME", rest if rest and name in place else reason)
+        file = name.rpartition("/")[2]  # reasons name the file and not its folder
+        reason = re.sub(rf"\b{re.escape(file)}\b", "NAME", rest if rest and file in place else reason)
         kinds.setdefault(VARYING.sub("...", reason), []).append((name, reason))
     groups = []
     for kind, members in kinds.items():

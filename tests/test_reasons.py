@@ -28,6 +28,19 @@ def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
     assert grouped([]) == []
 
 
+def test_reasons_of_nested_recordings_are_of_one_kind_whatever_their_names():
+    dropped = [
+        ("georgia/g1/E00005", "E00005.hea: UTF-16 text, expected UTF-8, ASCII or Latin-1"),
+        ("georgia/g1/E00006", "E00006.HEA: UTF-16 text, expected UTF-8, ASCII or Latin-1"),
+        ("p001/A8", "A8.mat: no such file beside A8.hea, which names it"),
+        ("p002/A9", "A9.mat: no such file beside A9.hea, which names it"),
+    ]
+    assert grouped(dropped) == [
+        ("UTF-16 text, expected UTF-8, ASCII or Latin-1", ["georgia/g1/E00005", "georgia/g1/E00006"]),
+        ("no such file beside NAME.hea, which names it", ["p001/A8", "p002/A9"]),
+    ]
+
+
 def test_the_first_names_are_told_and_dots_where_there_are_more():
     assert first_of([]) == "" and first_of(["A1", "A2", "A3"]) == "A1, A2, A3"
     assert first_of(f"A{number}" for number in range(1, 5)) == "A1, A2, A3, ..."
