@@ -111,7 +111,7 @@ def test_help_is_printed_on_standard_output(team, script, capsys, name, option):
     assert script(name, option) == 0
     output = capsys.readouterr()
     usage, empty, *explanation = output.out.splitlines()
-    assert usage.startswith(f"usage: python {name} ") and not empty and 1 <= len(explanation) <= 2
+    assert usage.startswith(f"usage: python {name} ") and not empty and 1 <= len(explanation) <= 3
     assert output.err == "" and not team.trained
 
 
