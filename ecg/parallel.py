@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from multiprocessing import resource_tracker
 
@@ -40,7 +40,7 @@ def each(function, items, jobs, title):
             work = (delayed(_all)(function, chunk, os.getpid()) for chunk in chunks[first : first + ROUND])
             done = None
             try:
-                with without_interrupts():
+                with without_interrupts() if processes > 1 else nullcontext():
                     done = parallel(work)
                 for results in done:
                     yield from results
