@@ -426,7 +426,7 @@ def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
     assert most < 20e6  # the whole in float64 would take 43
 
 
-@pytest.mark.parametrize("flat", [slice(0, 13_000), slice(None)])
+@pytest.mark.parametrize("flat", [slice(0, 14_000), slice(None)])
 def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, small):
     bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), Told(lambda signal: np.full(22, 0.5)))
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
