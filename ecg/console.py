@@ -158,11 +158,16 @@ def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
             again.daemon = True
             again.start()
 
+    def thread_failed(details: threading.ExceptHookArgs) -> None:
+        if not _interrupted.is_set():  # else it failed for what the interruption took away
+            earlier_thread_hook(details)
+
     # Where SIGINT is ignored, as in background jobs of shells, it stays so.
     handled = threading.current_thread() is threading.main_thread()
     handled = handled and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if handled:
         earlier_hook, sys.unraisablehook = sys.unraisablehook, unraisable
+        earlier_thread_hook, threading.excepthook = threading.excepthook, thread_failed
         signal.signal(signal.SIGINT, interrupt)
     try:
         yield
@@ -176,7 +181,7 @@ def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
     finally:
         if handled:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            sys.unraisablehook = earlier_hook
+            sys.unraisablehook, threading.excepthook = earlier_hook, earlier_thread_hook
             _interrupted.clear()
 
 

@@ -104,12 +104,13 @@ class Group:
 
     def probabilities(self, parts, person):
         """Return the probabilities (K,) of one recording, of whose parts one is in memory at a time (see Ensemble)."""
+        # An error's traceback holds this frame: both together would keep the recording until garbage is collected.
         outputs, reason = [[] for _ in self.members], None
         for signal_of in parts():
             try:
                 signals = [signal_of(member.view.preparation, member.leads) for member in self.members]
             except SignalError as error:
-                reason = error
+                reason = error.with_traceback(None)
                 continue
             for member, signal, found in zip(self.members, signals, outputs, strict=True):
                 found.append(member.outputs(signal, person))
@@ -117,7 +118,6 @@ class Group:
             try:
                 raise reason
             finally:
-                # The error's traceback holds this frame. A cycle would keep the recording until garbage is collected.
                 reason = None
         found = zip(self.members, outputs, strict=True)
         return np.mean([member.together(np.concatenate(each)) for member, each in found], axis=0)

@@ -5,14 +5,16 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from multiprocessing import resource_tracker
 
 from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky import get_reusable_executor
 
 from ecg.progress import Progress
 
@@ -28,17 +30,43 @@ def each(function, items, jobs, title):
     ends the processes. Ctrl-C reaches this process alone.
     """
     chunks = [items[first : first + CHUNK] for first in range(0, len(items), CHUNK)]
+    processes = min(jobs or cpu_count(), max(len(chunks), 1))
     with (
         Progress(title, len(items)) as progress,
-        Parallel(min(jobs or cpu_count(), max(len(chunks), 1)), return_as="generator", max_nbytes=None) as parallel,
+        Parallel(processes, return_as="generator", max_nbytes=None) as parallel,
+        _workers_killed_on_exception(processes),
     ):
         for first in range(0, len(chunks), ROUND):
             work = (delayed(_all)(function, chunk, os.getpid()) for chunk in chunks[first : first + ROUND])
-            with without_interrupts():
-                done = parallel(work)
-            for results in done:
-                yield from results
-                progress.advance(len(results))
+            done = None
+            try:
+                with without_interrupts() if processes > 1 else nullcontext():
+                    done = parallel(work)
+                for results in done:
+                    yield from results
+                    progress.advance(len(results))
+            finally:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # that results of an unfinished iteration are lost
+                    if done is not None:
+                        done.close()
+
+
+@contextmanager
+def _workers_killed_on_exception(processes: int) -> Iterator[None]:
+    """Kill joblib's worker processes if an exception leaves the block.
+
+    A worker that is still starting when this process ends would print a traceback about what it no longer finds.
+
+    Args:
+        processes: Number of processes; joblib starts none for 1.
+    """
+    try:
+        yield
+    except BaseException:
+        if processes > 1:
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        raise
 
 
 def apart(function, *arguments, prepare):
@@ -70,14 +98,24 @@ def without_interrupts() -> Iterator[None]:
     """Block SIGINT in the block, for this thread and for the processes and threads that are started there.
 
     These inherit that for as long as they live, so that Ctrl-C, which a terminal sends to all of them, ends none of
-    them with a traceback of its own. What came meanwhile is delivered here after the block.
+    them with a traceback of its own. What came meanwhile is delivered here after the block. Another thread may receive
+    the signal nevertheless, and Python would then raise KeyboardInterrupt here, so its handler is put aside, too.
     """
     resource_tracker.ensure_running()  # it would unblock the signal when the first process is started
+    received: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    is_replaced = callable(handler) and threading.current_thread() is threading.main_thread()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if is_replaced:
+        signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
         yield
     finally:
+        if is_replaced:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if received:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _alone(function, arguments, parent):

@@ -1,7 +1,9 @@
+import gc
 import hashlib
 import json
 import re
 import tracemalloc
+import weakref
 from collections import deque
 from dataclasses import asdict, replace
 
@@ -422,6 +424,24 @@ def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
     finally:
         tracemalloc.stop()
     assert most < 20e6  # the whole in float64 would take 43
+
+
+@pytest.mark.parametrize("flat", [slice(0, 14_000), slice(None)])
+def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, small):
+    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), Told(lambda signal: np.full(22, 0.5)))
+    recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
+    recording[:, flat] = 0
+    freed = weakref.ref(recording)
+    gc.disable()  # what has no cycle is freed without it
+    try:
+        try:
+            bundle.prediction(make_header(["I", "II"], 100.0), recording)
+        except SignalError as error:
+            assert "every lead is flat" in str(error)
+        del recording
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small, tmp_path, headers):
