@@ -173,7 +173,7 @@ def ask(model, data, paths):
                 else:
                     ambiguous += 1
             except (RecordError, ModelError, OSError) as error:
-                failed.setdefault(describe_error(error), []).append(place.removesuffix(".hea"))
+                failed.setdefault(describe_error(error), []).append(str(Path(place).with_suffix("")))
             progress.advance()
     places, *arrays = zip(*answers, strict=True) if answers else 6 * ((),)
     return Answers(list(places), *map(np.array, arrays), undiagnosed, ambiguous, failed)

@@ -195,6 +195,16 @@ def test_what_cannot_be_read_or_answered_is_a_line_and_left_out(model, tmp_path)
     assert sorted(model.loaded) == [2, 4]
 
 
+def test_a_recording_in_capitals_is_named_without_its_extension(model, tmp_path):
+    write(tmp_path / "data", "A1")
+    write(tmp_path / "data", "A2")
+    (tmp_path / "data/A2.hea").rename(tmp_path / "data/A2.HEA")
+    (tmp_path / "data/A2.mat").unlink()
+    lines = []
+    review(model, tmp_path / "data", tmp_path / "review", log=lines.append)
+    assert lines[0].startswith("A2: A2.mat: no such file")
+
+
 def test_every_network_is_loaded_once_and_a_recording_goes_through_that_of_its_leads(model, tmp_path, drawn):
     for number, leads in enumerate((LEADS, LEADS[1::-1], LEADS[::-1], LEADS[:2]), 1):
         path = write(tmp_path / "data", f"E{number:05}", leads=leads)
