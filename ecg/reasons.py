@@ -11,10 +11,11 @@ VARYING = re.compile(r"'[^']*'|\b[0-9]+(?:[.,][0-9]+)*\b")  # in reasons of one 
 
 
 def grouped(dropped):
-    """Group pairs of a record's name, its path below the data folder, and why it is left out by kind, the most frequent first: pairs of it and a list.
+    """Group pairs of a record's name and why it is left out by kind, the most frequent first: pairs of it and a list.
 
-    Reasons are of one kind that differ only in the record's name and place, in numbers and in what is quoted. The
-    name reads NAME in the kind, and where they differ in the others, these read ... .
+    A name is the path below the data folder. Reasons are of one kind that differ only in the record's name and place,
+    in numbers and in what is quoted. The name reads NAME in the kind, and where they differ in the others, these read
+    ... .
     """
     kinds = {}
     for name, reason in dropped:
