@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ecg.console import describe_error, interruptible, read_arguments
+from ecg.console import describe_error, interruptible, read_arguments, run_program
 from ecg.headers import RecordError, parse_header, read_header, read_header_text
 from ecg.leads import describe_missing_leads, lead_sets
 from ecg.progress import Progress
@@ -35,7 +35,13 @@ class LoadedModel(NamedTuple):
 
 def main(arguments: list[str]) -> None:
     """Write an output file for each recording; exit with 1 if all of them failed."""
-    model_directory, data_directory, output_directory = read_arguments(arguments, USAGE, EXPLANATION, 3)
+    folders = read_arguments(arguments, USAGE, EXPLANATION, 3)
+    with interruptible():
+        predict_folder(*folders)
+
+
+def predict_folder(model_directory: str, data_directory: str, output_directory: str) -> None:
+    """Predict the recordings of a folder with the models of another, and exit; see `main`."""
     headers, excluded = find_headers(data_directory)
     models = load_models(model_directory, headers)
     make_writable_folder(output_directory)
@@ -151,5 +157,4 @@ def call_safely(function: Callable, *arguments: object) -> tuple[object, str | N
 
 
 if __name__ == "__main__":
-    with interruptible():
-        main(sys.argv[1:])
+    run_program(main)

@@ -168,10 +168,10 @@ def diagnosis_lines(store: Store) -> list[str]:
     lines = []
     if count := int(store.undiagnosed.sum()):
         names = first_of(store.names[store.undiagnosed].tolist())
-        lines += wrapped(f"{count:,} without a diagnosis that the Challenge knows ({names})")
+        lines += wrapped(f"{count:,} recordings without a diagnosis that the Challenge knows ({names})")
     if store.unknown_codes:
-        codes = [f"{code} in {number:,}" for code, number in store.unknown_codes]
-        lines += wrapped(f"{len(codes):,} unknown codes: {first_of(codes)}")
+        codes = [f"{code} in {number:,} recordings" for code, number in store.unknown_codes]
+        lines += wrapped(f"diagnoses that the Challenge does not know: {first_of(codes)}")
     return lines
 
 
