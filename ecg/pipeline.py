@@ -124,7 +124,7 @@ def stores_of(data, folder, settings, log):
         begun, place = time.monotonic(), store_folder(folder, preparation)
         store = stores[preparation] = build_store(data, place, settings.jobs, preparation)
         log(f"{len(store):,} recordings stored{f' at {preparation.rate} Hz' if preparation != METHOD else ''}, "
-            f"{len(store.dropped):,} left out, {duration(time.monotonic() - begun)}")  # fmt: skip
+            f"{len(store.dropped):,} excluded, {duration(time.monotonic() - begun)}")  # fmt: skip
     for line in diagnosis_lines(store):
         log(line)
     if len(store) < 2:

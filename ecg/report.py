@@ -149,7 +149,7 @@ def _source_lines(sources):
 def _dropped_lines(dropped):
     lines = []
     for reason, names in grouped(dropped[1:]):
-        lines += wrapped(f"{len(names):,} left out: {reason} ({first_of(names)})")
+        lines += wrapped(f"{len(names):,} excluded: {reason} ({first_of(names)})")
     return lines
 
 
@@ -159,7 +159,7 @@ def _repaired_lines(repaired):
         kinds.setdefault(row["kind"], []).append(row["record"])
     lines = []
     for kind, names in sorted(kinds.items(), key=lambda group: -len(group[1])):
-        lines += wrapped(f"{len(names):,} mended: {kind} ({first_of(names)})")
+        lines += wrapped(f"{len(names):,} repaired: {kind} ({first_of(names)})")
     return lines
 
 

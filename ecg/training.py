@@ -119,7 +119,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     if folder and (kept := folder.recall(PROGRESS)):
         checkpoint.restore(network, kept)
         budget.resume(kept["used"])
-        log(f"{stage}: taken up after epoch {len(checkpoint.epochs)}")
+        log(f"{stage}: resumed after epoch {len(checkpoint.epochs)}")
     while not (ended := end_of(checkpoint, settings, budget)):
         number, start = len(checkpoint.epochs), time.monotonic()
         title, rate = f"{stage}, epoch {number + 1}", settings.rate_in(number)

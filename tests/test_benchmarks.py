@@ -76,7 +76,7 @@ def test_label_cleaning_is_measured_from_end_to_end(tmp_path, monkeypatch, capsy
 
 
 def test_the_table_of_memory_gives_each_step_and_compares_the_last_size_with_the_first():
-    logged = ("Keras 3 on tensorflow, cpu:0", "1,990 recordings stored, 10 left out, 8 s",
+    logged = ("Keras 3 on tensorflow, cpu:0", "1,990 recordings stored, 10 excluded, 8 s",
               "AFL or AF in Ningbo, epoch 1: loss 1", "classes omitted by CPSC: labels left as they are, none",
               "split: 10 for training", "round 1, 12 leads, epoch 1: loss 1", "masks: 3 of 9 labels masked",
               "round 2, 12 leads: score 0.1 at 0.5", "round 2, 2 leads, epoch 1: loss 1",

@@ -482,7 +482,7 @@ def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_
     killed.until("round 2, 2 leads, epoch 1: ")
     killed.kill()
     without = Command(data, report)
-    without.until("round 2, 2 leads: taken up after epoch 1")
+    without.until("round 2, 2 leads: resumed after epoch 1")
     without.until("lead II, epoch 1: ")
     without.kill_training()
     failed = "se_resnet_rhythm, fold 1 of 2: its process was ended, as by the system where the memory is too small, "
@@ -498,7 +498,7 @@ def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_
     assert again.ends() == (0, [])
     assert [line for line in again.lines if "done before" in line or "taken up" in line] == [
         "cai2021-no-masks, fold 1 of 2: done before",
-        "se_resnet_rhythm: lead II: taken up after epoch 1",
+        "se_resnet_rhythm: lead II: resumed after epoch 1",
         "cai2021-no-masks, fold 2 of 2: done before",
     ]
     for name in ("overall", "by_class", "by_source", "by_fold", "differences", "recordings"):

@@ -59,7 +59,7 @@ folder = OfFirstEpoch(Path(sys.argv[1]), "mark")
 (_, expected, alone), (_, figures, both), (line, again, taken_up) = (
     trained(devices[:1]), trained(devices, folder), trained(devices, folder))
 np.testing.assert_allclose(figures, expected, rtol=1e-5)
-assert line == "trial: taken up after epoch 1" and again == figures
+assert line == "trial: resumed after epoch 1" and again == figures
 for one, two, three in zip(alone, both, taken_up, strict=True):
     np.testing.assert_allclose(two, one, atol=1e-5)
     np.testing.assert_array_equal(three, two)

@@ -110,7 +110,7 @@ def test_the_console_is_told_the_gist_in_short_lines(results):
     assert max(map(len, lines)) <= 100
     everything = next(line for line in lines if line.startswith("all "))
     assert [int(word) for word in everything.split()[1:]] == [COUNT + 2, 2, COUNT // 2, COUNT // 2]
-    assert "1 left out: source PTB is not trained on (S0001)" in lines
+    assert "1 excluded: source PTB is not trained on (S0001)" in lines
     labels, masked = results.labels, results.masks == 0
     present = labels[:, TRAINED]
     assert (f"masked labels: {(present & masked).sum()} of {present.sum()} present, "
@@ -168,19 +168,19 @@ def test_the_disagreements_are_told_and_drawn_from_their_recordings(results, hea
 
 def test_the_console_is_told_nothing_of_what_is_not_left_out(results):
     lines = summary_lines(replace(results, store=replace(results.store, dropped=())))
-    assert not any(line.startswith(("0 ", "1 ", "2 ")) for line in lines if "left out:" in line)
+    assert not any(line.startswith(("0 ", "1 ", "2 ")) for line in lines if "excluded:" in line)
     assert "\n\n\n" not in "\n".join(lines)
 
 
 def test_only_the_first_of_many_that_are_left_out_are_named(results):
     dropped = tuple((f"S{number:04}", "source PTB is not trained on") for number in range(1, 1201))
     lines = summary_lines(replace(results, store=replace(results.store, dropped=dropped)))
-    assert "1,200 left out: source PTB is not trained on (S0001, S0002, S0003, ...)" in lines
+    assert "1,200 excluded: source PTB is not trained on (S0001, S0002, S0003, ...)" in lines
 
 
 def test_what_was_mended_is_told_by_its_kind_with_some_names(results):
     lines = summary_lines(results)
-    assert "2 mended: flat lead (R001, R002)" in lines and "1 mended: beyond 20 mV (R001)" in lines
+    assert "2 repaired: flat lead (R001, R002)" in lines and "1 repaired: beyond 20 mV (R001)" in lines
 
 
 def test_a_name_that_is_no_text_is_written_as_it_is_and_told_with_its_escape(results, headers, tmp_path):

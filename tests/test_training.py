@@ -368,7 +368,7 @@ def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small, tmp_pat
         stopped_in(patch, 5)
         run(small, store, settings, folder=folder)
     again, taken_up, lines, its_end = run(small, store, settings, folder=folder)
-    assert lines[0] == "trial: taken up after epoch 1"
+    assert lines[0] == "trial: resumed after epoch 1"
     assert taken_up == epochs and its_end == ended
     for one, other in zip(network.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -391,7 +391,7 @@ def test_what_other_systems_have_is_taken_up_to_the_bit_too(one_shape, system, m
     again = Kept(first)
     monkeypatch.setattr("ecg.training.make_ready", other_values)
     _, _, lines = fit(stage, store, again, network)
-    assert lines[0] == "trial: taken up after epoch 1" and len(again.kept) == 3
+    assert lines[0] == "trial: resumed after epoch 1" and len(again.kept) == 3
     assert list(again.kept[-1]) == list(last)
     for name in last.keys() - {"used"}:  # which are seconds
         np.testing.assert_array_equal(again.kept[-1][name], last[name])
