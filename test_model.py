@@ -13,7 +13,7 @@ from ecg.console import describe_error, interruptible, read_arguments, run_progr
 from ecg.headers import RecordError, parse_header, read_header, read_header_text
 from ecg.leads import describe_missing_leads, lead_sets
 from ecg.progress import Progress
-from ecg.reasons import printable
+from ecg.reasons import printable, remove_record_name
 from ecg.records import find_records, read_stored
 from helper_code import save_outputs, sort_leads
 from team_code import load_model, run_model
@@ -58,7 +58,7 @@ def predict_folder(model_directory: str, data_directory: str, output_directory: 
                 failed += 1
                 _, unwritten = call_safely(save_prediction, output_file, header.stem, (), (), ())
                 reason += f"; no empty output either: {unwritten}" if unwritten not in (None, reason) else ""
-                reason = reason.removeprefix(f"{header.name}: ").removeprefix(f"{header.stem}: ")
+                reason = remove_record_name(reason, header)
                 report(f"{path.as_posix()}: {reason}", CLEAR if progress.terminal else "")
             progress.advance()
     print(f"{len(headers) - failed:,} of {len(headers):,} recordings predicted, {failed:,} failed")

@@ -4,6 +4,7 @@ import re
 import sys
 import textwrap
 from itertools import islice
+from pathlib import Path
 
 NAMED = 3  # recordings that are named in a line
 WIDTH = 100  # characters of a line on the console
@@ -28,6 +29,16 @@ def grouped(dropped):
         names, texts = zip(*members, strict=True)
         groups.append((texts[0] if len(set(texts)) == 1 else kind, list(names)))
     return sorted(groups, key=lambda group: -len(group[1]))
+
+
+def remove_record_name(reason: str, path: Path) -> str:
+    """Return a reason without the name of its recording at the beginning, for a line that begins with it already.
+
+    Args:
+        reason: Why a recording cannot be used.
+        path: The path of its header.
+    """
+    return reason.removeprefix(f"{path.name}: ").removeprefix(f"{path.stem}: ")
 
 
 def first_of(names):

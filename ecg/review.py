@@ -15,7 +15,7 @@ from ecg.labels import ABBREVIATIONS, TRAINED, encode, encode_beside, source_of
 from ecg.leads import lead_sets
 from ecg.paper import draw_record
 from ecg.progress import Progress
-from ecg.reasons import printable
+from ecg.reasons import printable, remove_record_name
 from ecg.records import read_record, read_signal, some_records
 
 TABLE = "disagreements.csv"
@@ -173,7 +173,9 @@ def ask(model, data, paths):
                 else:
                     ambiguous += 1
             except (RecordError, ModelError, OSError) as error:
-                failed.setdefault(describe_error(error), []).append(str(Path(place).with_suffix("")))
+                failed.setdefault(remove_record_name(describe_error(error), path), []).append(
+                    str(Path(place).with_suffix(""))
+                )
             progress.advance()
     places, *arrays = zip(*answers, strict=True) if answers else 6 * ((),)
     return Answers(list(places), *map(np.array, arrays), undiagnosed, ambiguous, failed)

@@ -1,6 +1,9 @@
 import os
+from pathlib import Path
 
-from ecg.reasons import WIDTH, first_of, grouped, printable, wrapped
+import pytest
+
+from ecg.reasons import WIDTH, first_of, grouped, printable, remove_record_name, wrapped
 
 
 def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
@@ -53,3 +56,14 @@ def test_lines_are_wrapped_and_can_be_written_to_any_stream():
     lines = wrapped(f"3 left out: {'a long reason ' * 10}({name * 50})")
     assert len(lines) > 2 and max(map(len, lines)) <= WIDTH and all(line.startswith("  ") for line in lines[1:])
     assert "".join(lines).encode().count(rb"\udcff") >= 40
+
+
+@pytest.mark.parametrize(("reason", "expected"), [
+    ("A1: every lead is flat", "every lead is flat"),
+    ("A1.HEA: no record line", "no record line"),
+    ("A1.HEA line 2: gain", "A1.HEA line 2: gain"),
+    ("A12: every lead is flat", "A12: every lead is flat"),
+    ("A1.mat: no such file beside A1.HEA", "A1.mat: no such file beside A1.HEA"),
+])  # fmt: skip
+def test_a_line_that_begins_with_a_recording_does_not_name_it_twice(reason, expected):
+    assert remove_record_name(reason, Path("data/p1/A1.HEA")) == expected
