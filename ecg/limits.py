@@ -38,7 +38,7 @@ class Limit(NamedTuple):
 
 
 # By the names that options and arguments have. The upper ends are far above all that makes sense; they are there so
-# that a slip of the pen is told at once, and not after hours or by a machine without memory.
+# that a slip of the pen is refused at once, and not after hours or by a machine without memory.
 LIMITS = {
     "seed": Limit(0, 2**32 - 1),  # that scikit-learn takes
     "jobs": Limit(1, 1024),

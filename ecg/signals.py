@@ -77,7 +77,7 @@ def preprocess(header, recording, leads, whole=None, preparation=METHOD):
     where these integers are a piece of a recording, that is `whole`, (L, n), by which the gains are judged. The
     Preparation (ecg.resampling) says to what sampling frequency, how, and into what pass band, if any. Returns
     Prepared: (T', leads) int16 with T' = ceil(its rate T / sampling frequency), whole microvolts within 32.767 mV, and
-    the repairs. A lead of which more than a twentieth would be replaced counts as absent. A limb lead that is absent is
+    the repairs. A lead counts as absent if more than a twentieth would be replaced. A limb lead that is absent is
     computed from two others; another lead that is there and counts as absent is flat. Raises SignalError if a lead is
     not there and cannot be computed, if the leads that do not count as absent fill none of the Challenge's lead sets,
     if the recording lasts less than a second, if all of the chosen leads are flat, or if the recording is not of the

@@ -99,7 +99,7 @@ def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True,
         noise: factor of noise, wander and hum.
         sources: shares of the recordings by the names of source databases, in any case; the Challenge's if None.
         leads: leads that are written, of the twelve that are made.
-        clean: whether the defects of the real databases are left out. Recordings without a defect are the same either
+        clean: whether there are no defects of the real databases. Recordings without a defect are the same either
             way.
         jobs: number of processes.
 

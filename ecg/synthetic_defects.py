@@ -141,7 +141,7 @@ def _use_physionet_dialect(fields, rng):
 
 
 # Where a rate comes from is written beside it. "Public" is of the 88,253 public recordings of the Challenge of 2021,
-# "counted" of real recordings beside the checkout: 1,129, of which 929 are of the Challenge. "Assumed" is a guess where
+# "counted" of real recordings beside the checkout: 1,129, 929 of them of the Challenge. "Assumed" is a guess where
 # a defect is reported, but nobody says of how many recordings. Defects are applied in this order.
 DEFECTS = (
     Defect("constant lead", 0.005, samples=_hold_constant),  # counted: 6 of 1,129
@@ -156,7 +156,7 @@ DEFECTS = (
     Defect("duplicated comma", 0.0005, header=_double_comma),  # assumed; reported of JS03287; counted: 0 of 1,129
     Defect("trailing comma", 0.0005, header=_trail_comma),  # assumed; reported of JS00344; counted: 0 of 1,129
     Defect("5 s", 0.001, seconds=5.0),  # assumed; the shortest of Georgia; counted: 0 of 73 of Georgia
-    Defect("30 s", 0.0008, seconds=30.0),  # public: 74 of INCART, of which 30 s of 30 min are taken here
+    Defect("30 s", 0.0008, seconds=30.0),  # public: 74 of INCART; they last 30 min, here 30 s
     Defect("144 s", 0.0001, seconds=144.0),  # assumed; the longest of CPSC; counted: 0 of 164 of CPSC
     Defect("257 Hz", 0.0008, frequency=257),  # public: 74 of INCART
     Defect("1000 Hz", 0.0058, frequency=1000),  # public: 516 of PTB
