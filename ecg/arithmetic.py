@@ -92,7 +92,7 @@ def compare_layers(tested: Sequence[layers.Layer], policy: str, exact: str = EXA
     Returns:
         The errors of each layer.
     """
-    results = [_results(tested, each) for each in (policy, exact)]
+    results = [_run_layers(tested, each) for each in (policy, exact)]
     return [
         Errors(*(_relative_error(array, right) for array, right in zip(*arrays, strict=True)))
         for arrays in zip(*results, strict=True)
@@ -137,7 +137,7 @@ class _Bench(keras.Model):
     The sum of all outputs, each multiplied by its gradient from above, is the loss. The outputs are kept, too.
     """
 
-    def __init__(self, tested: Sequence[layers.Layer], policy: str):
+    def __init__(self, tested: Sequence[layers.Layer], policy: str) -> None:
         super().__init__(dtype=EXACT, name="bench")
         generator = np.random.default_rng(0)
         self.copies, self.signals, self.outputs_kept, self.above = [], [], [], []
@@ -158,7 +158,7 @@ class _Bench(keras.Model):
             self.outputs_kept.append(self.add_weight(above, "zeros", name=f"output_{number}", **kept))
             self.above.append(_exact(generator, above).astype(np.float32))
 
-    def call(self, start):
+    def call(self, start: keras.KerasTensor) -> keras.KerasTensor:
         """Run all copies, and add the loss; `start` is 0, and keeps libraries from computing anything beforehand."""
         loss = 0.0
         for copy, signal, kept, above in zip(self.copies, self.signals, self.outputs_kept, self.above, strict=True):
@@ -169,14 +169,14 @@ class _Bench(keras.Model):
         return start
 
 
-def _results(tested, policy):
+def _run_layers(tested: Sequence[layers.Layer], policy: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return the output of each layer under a policy, and its gradients with respect to input and kernel."""
     bench = _Bench(tested, policy)
     # By a step of rate 1 each weight changes by its gradient.
     bench.compile(keras.optimizers.SGD(1.0), jit_compile=keras.backend.backend() == "jax")
     weights = [bench.signals, [copy.kernel for copy in bench.copies]]
 
-    def arrays(variables):
+    def arrays(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
         return [ops.convert_to_numpy(variable) for variable in variables]
 
     before = [arrays(kind) for kind in weights]
@@ -186,38 +186,38 @@ def _results(tested, policy):
     return list(zip(arrays(bench.outputs_kept), *gradients, strict=True))
 
 
-def _relative_error(array, right):
+def _relative_error(array: np.ndarray, right: np.ndarray) -> float:
     difference = np.asarray(array, np.float64) - np.asarray(right, np.float64)
     return float(np.sqrt(np.mean(difference**2) / np.mean(np.asarray(right, np.float64) ** 2)))
 
 
-def _exact(generator, shape):
+def _exact(generator: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     """Return random numbers that have 8 bits at most, of about unit variance."""
     return generator.integers(-LARGEST, LARGEST, shape, endpoint=True) / (LARGEST / 2)
 
 
-def _copy(layer, policy):
+def _copy(layer: layers.Layer, policy: str) -> layers.Layer:
     """Return a copy of a layer, unbuilt, under a policy and without activation, which has jumps in its gradient."""
     config = layer.get_config() | {"dtype": policy}
     return type(layer).from_config(config | ({"activation": "linear"} if "activation" in config else {}))
 
 
-def _geometry(layer):
+def _geometry(layer: layers.Layer) -> dict[str, object]:
     """Return what of a layer, beside its kernel, decides how it convolves."""
     names = {"strides": "stride", "dilation_rate": "dilation", "padding": "padding", "groups": "groups"}
     return {name: getattr(layer, attribute) for attribute, name in names.items() if hasattr(layer, attribute)}
 
 
-def _rank(layer):
+def _rank(layer: layers.Layer) -> int:
     """Return the number of axes along which a layer convolves, 0 if it does not."""
     return len(layer.kernel.shape) - 2
 
 
-def _channels(layer):
+def _channels(layer: layers.Layer) -> int:
     return layer.kernel.shape[-2] * getattr(layer, "groups", 1)
 
 
-def _sizes(layer):
+def _sizes(layer: layers.Layer) -> tuple[int, ...]:
     """Return the sizes of the axes along which a layer convolves in its test."""
     if not _rank(layer):
         return (LENGTH,)
@@ -226,5 +226,5 @@ def _sizes(layer):
     return *spans[:-1], max(spans[-1], LENGTH // math.prod(spans[:-1]))
 
 
-def _in_words(value):
+def _in_words(value: object) -> str:
     return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)

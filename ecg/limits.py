@@ -22,13 +22,13 @@ class Limit(NamedTuple):
     above: bool = False
     below: bool = False
 
-    def __str__(self):
+    def __str__(self) -> str:
         """Say what is expected, as a message has it."""
         kind = "an integer" if self.integer else "a number"
         least = f"above {self.least:,} and up to" if self.above else f"from {self.least:,} to"
         return f"{kind} {least} {'below ' if self.below else ''}{self.most:,}"
 
-    def holds(self, value):
+    def holds(self, value: object) -> bool:
         """Return whether a value is within the range; NaN, infinity and what is no number never are."""
         if not isinstance(value, Integral if self.integer else Real) or not math.isfinite(value):
             return False
@@ -59,7 +59,7 @@ LIMITS = {
 }
 
 
-def check_limits(**values):
+def check_limits(**values: object) -> None:
     """Raise ValueError if one of the values, by the names of LIMITS, is out of its range; None is no value."""
     for name, value in values.items():
         if value is not None and not LIMITS[name].holds(value):

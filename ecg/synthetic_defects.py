@@ -4,7 +4,7 @@
 drawn for each recording by its rate, whatever the recording's source. None makes a recording unusable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -71,59 +71,59 @@ class Defect(NamedTuple):
     frequency: int | None = None
 
 
-def _hold_constant(integers, targets, rng):
+def _hold_constant(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
     """Set leads to 0, as constant leads are in real recordings."""
     integers[:, targets.constant] = 0
 
 
-def _mark(integers, targets, rng):
+def _mark(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
     """Mark some successive samples, in the first half of the recording, as having no value."""
     count = int(rng.integers(1, MOST_MARKED + 1))
     start = int(rng.integers(1, len(integers) // 2 - count))
     integers[start : start + count, targets.lead] = MARK
 
 
-def _raise_first(integers, targets, rng):
+def _raise_first(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
     """Turn the first sample into a spike."""
     integers[0, targets.lead] = _draw_spike(rng)
 
 
-def _raise_last(integers, targets, rng):
+def _raise_last(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
     """Turn the last sample into a spike."""
     integers[-1, targets.lead] = _draw_spike(rng)
 
 
-def _raise_inner(integers, targets, rng):
+def _raise_inner(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
     """Turn one to three samples, in the second half of the recording, into a spike."""
     count = int(rng.integers(1, 4))
     start = int(rng.integers(len(integers) // 2, len(integers) - count))
     integers[start : start + count, targets.lead] = _draw_spike(rng)
 
 
-def _draw_spike(rng):
+def _draw_spike(rng: np.random.Generator) -> int:
     """Draw the height of a spike in microvolts, of either sign."""
     return int(rng.choice((-1, 1)) * rng.integers(SMALLEST_SPIKE, LARGEST_SPIKE))
 
 
-def _forget_age(fields, rng):
+def _forget_age(fields: HeaderFields, rng: np.random.Generator) -> None:
     fields.age = UNKNOWN_AGES[rng.integers(len(UNKNOWN_AGES))]
 
 
-def _forget_sex(fields, rng):
+def _forget_sex(fields: HeaderFields, rng: np.random.Generator) -> None:
     fields.sex = "Unknown"
 
 
-def _repeat_code(fields, rng):
+def _repeat_code(fields: HeaderFields, rng: np.random.Generator) -> None:
     """Write one of the diagnoses twice."""
     fields.codes.append(fields.codes[rng.integers(len(fields.codes))])
 
 
-def _add_unknown_code(fields, rng):
+def _add_unknown_code(fields: HeaderFields, rng: np.random.Generator) -> None:
     """Add a diagnosis that is in no table of the Challenge."""
     fields.codes.insert(int(rng.integers(len(fields.codes) + 1)), UNKNOWN_CODES[rng.integers(len(UNKNOWN_CODES))])
 
 
-def _double_comma(fields, rng):
+def _double_comma(fields: HeaderFields, rng: np.random.Generator) -> None:
     """Write two commas between two diagnoses, or after the only one."""
     if len(fields.codes) > 1:
         fields.codes.insert(int(rng.integers(1, len(fields.codes))), "")
@@ -131,12 +131,12 @@ def _double_comma(fields, rng):
         fields.codes += ["", ""]
 
 
-def _trail_comma(fields, rng):
+def _trail_comma(fields: HeaderFields, rng: np.random.Generator) -> None:
     """Write a comma after the last diagnosis."""
     fields.codes.append("")
 
 
-def _use_physionet_dialect(fields, rng):
+def _use_physionet_dialect(fields: HeaderFields, rng: np.random.Generator) -> None:
     fields.dialect = 1
 
 
@@ -166,7 +166,7 @@ BY_NAME = {defect.name: defect for defect in DEFECTS}
 CONSTANT = DEFECTS[0].name
 
 
-def draw_defects(seed, index, leads=LEADS):
+def draw_defects(seed: int, index: int, leads: Sequence[str] = LEADS) -> tuple[tuple[str, ...], np.random.Generator]:
     """Draw the defects of one recording of a set.
 
     They depend on seed and index alone, and not on how many recordings the set has. A recording that is guaranteed to
@@ -191,14 +191,14 @@ def draw_defects(seed, index, leads=LEADS):
 
 
 @lru_cache(maxsize=16)
-def _guaranteed(seed):
+def _guaranteed(seed: int) -> dict[int, str]:
     """Return which recordings, by their numbers, have which kind of defect whatever is drawn: a dict."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     indices = rng.permutation(GUARANTEED_WITHIN)[: len(DEFECTS)]
     return {int(index): defect.name for index, defect in zip(indices, DEFECTS, strict=True)}
 
 
-def shape_of(names):
+def shape_of(names: Sequence[str]) -> tuple[float | None, int | None]:
     """Return the length in s and the frequency in Hz that defects, by name, give a recording, or None."""
     defects = [BY_NAME[name] for name in names]
     seconds = [defect.seconds for defect in defects if defect.seconds]
@@ -206,7 +206,7 @@ def shape_of(names):
     return (seconds or [None])[-1], (frequencies or [None])[-1]
 
 
-def damage_samples(integers, leads, names, rng):
+def damage_samples(integers: np.ndarray, leads: Sequence[str], names: Sequence[str], rng: np.random.Generator) -> None:
     """Apply the defects of samples, by name, to integers (T, L) in microvolts of the named leads, in place."""
     targets = choose_targets(leads, rng)
     for name in names:
@@ -214,7 +214,7 @@ def damage_samples(integers, leads, names, rng):
             BY_NAME[name].samples(integers, targets, rng)
 
 
-def choose_targets(leads, rng):
+def choose_targets(leads: Sequence[str], rng: np.random.Generator) -> Targets:
     """Choose the leads of a recording that defects are to damage, among those that are written: Targets.
 
     Chest leads become constant where there are some, else one limb lead.
@@ -225,7 +225,7 @@ def choose_targets(leads, rng):
     return Targets(first, tuple(chest[:count] or others[:1]))
 
 
-def damage_header(fields, names, rng):
+def damage_header(fields: HeaderFields, names: Sequence[str], rng: np.random.Generator) -> None:
     """Apply the defects of headers, by name, to a HeaderFields, in place."""
     for name in names:
         if BY_NAME[name].header:

@@ -197,7 +197,7 @@ def test_the_reference_itself_is_right():
     bench = arithmetic._Bench([layer], "float32")
     kernel = np.asarray(bench.copies[0].kernel, np.float64)
     signal = np.asarray(bench.signals[0], np.float64)
-    ((output, input_gradient, kernel_gradient),) = arithmetic._results([layer], "float32")
+    ((output, input_gradient, kernel_gradient),) = arithmetic._run_layers([layer], "float32")
     padded = np.pad(signal, ((0, 0), (7, 8), (0, 0)))
     windows = np.stack(
         [padded[:, tap : tap + signal.shape[1]] for tap in range(16)], axis=2
