@@ -22,7 +22,7 @@ from ecg.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode, unscored
 from ecg.leads import LEADS
 from ecg.peaks import LEAD
 from ecg.records import SignalError
-from ecg.signals import with_right_gains
+from ecg.signals import explain_unusable, with_right_gains
 
 # What paper and layout measure, in mm unless the name says otherwise.
 SPEED, HEIGHT = 25, 10  # for a second, for a millivolt
@@ -77,10 +77,11 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
     that reach their thresholds where None. The signal is drawn as recorded, neither filtered nor resampled:
     millivolts by baseline and gain (a wrong one of early 2020 is corrected), the median of what is shown taken off so
     that a lead lies on its line. Invalid samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II
-    below, other leads one a row. Of less than ten seconds the columns overlap, so that each is full. Leads that are not
-    drawn, such as those that are no voltage, are named at the foot. Names and labels that are too long for their place
-    end in dots, and characters that the font lacks are drawn as their code. Raises SignalError where nothing was
-    recorded from `start` on, and HeaderError where no lead is a voltage.
+    below, other leads one a row. Of less than ten seconds the columns overlap, so that each is full. The foot names
+    leads that are not drawn, such as those that are no voltage, and says why a recording cannot be used, such as for
+    a wrong unit. Names and labels that are too long for their place end in dots, and characters that the font lacks are
+    drawn as their code. Raises SignalError where nothing was recorded from `start` on, and HeaderError where no lead is
+    a voltage.
     """
     header, _ = with_right_gains(header, recording)
     duration = recording.shape[1] / header.sampling_frequency
@@ -94,7 +95,9 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
     names = [shorten(name, WORD, LABEL) for name in label_names(header.codes)] or ["none"]
     labels = wrap_words(["Labels:", *(f"{name}," for name in names[:-1]), names[-1]], width, LABEL, LABEL_LINES)
     captions = wrap_words(caption.split(), width, HEADING)
-    foot = FOOT + NOTE * bool(undrawn)
+    unusable = explain_unusable(header, recording)
+    notes = [f"cannot be used: {unusable}"] * bool(unusable) + [f"not drawn: {', '.join(undrawn)}"] * bool(undrawn)
+    foot = FOOT + NOTE * len(notes)
     top = height + foot
     title = top + 3 + LINE * len(labels) + CAPTION * len(captions)
     whole = (2 * MARGIN + width + PANEL * (probabilities is not None),
@@ -128,8 +131,8 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
     if overlapping:
         remark = "the columns overlap in time, so that each is full"
         text.text(width, foot - FOOT, remark, **SMALL, color=QUIET, ha="right")
-    if undrawn:
-        text.text(0, 0, shorten(f"not drawn: {', '.join(undrawn)}", width, SMALL), **SMALL, color=QUIET)
+    for row, note in enumerate(notes):
+        text.text(0, NOTE * row, shorten(note, width, SMALL), **SMALL, color=QUIET)
     if probabilities is not None:
         panel = _millimetres(figure, whole, (MARGIN + width, MARGIN, PANEL, top))
         probabilities, thresholds = np.asarray(probabilities), np.asarray(thresholds)

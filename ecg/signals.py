@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.headers import MILLIVOLTS, Header, HeaderError, Lead
+from ecg.headers import MILLIVOLTS, Header, HeaderError, Lead, RecordError
 from ecg.labels import source_of
 from ecg.leads import LEADS, LIMB, combination, lead_set
 from ecg.records import TRANSPOSED, SignalError
@@ -217,6 +217,16 @@ def _choose_leads(header: Header, recording: np.ndarray, leads: tuple[str, ...])
             row += weight * signals[name]
     computed = tuple(lead for lead, way in zip(leads, ways, strict=True) if lead not in way)
     return _ChosenLeads(chosen, used, computed, tuple(rejected), faults)
+
+
+def explain_unusable(header: Header, recording: np.ndarray) -> str | None:
+    """Return why the standard leads of a recording (L, T) cannot be used, such as a wrong unit; None if they can."""
+    leads = tuple(lead for lead in LEADS if lead in header.lead_names)
+    try:
+        _choose_leads(header, beginning(header, recording), leads)
+    except RecordError as error:
+        return str(error).removeprefix(f"{header.name}: ")
+    return None
 
 
 def _is_voltage(lead: Lead) -> bool:

@@ -486,3 +486,13 @@ def test_real_recordings_of_every_dialect_are_drawn_within_the_page(real_data):
         heights = np.concatenate([xy[:, 1] for xy in traces(figure).values()])
         inside = (heights > 0) & (heights < figure.axes[0].get_ylim()[1])
         assert inside.mean() > 0.99
+
+
+def test_why_a_recording_cannot_be_used_is_at_the_foot():
+    recording = recording_of(LEADS)
+    wrong = draw_record(with_units(header_of(LEADS), **dict.fromkeys(LEADS, "V")), recording)
+    (note,) = set(texts(wrong)) - set(texts(draw_record(header_of(LEADS), recording)))
+    assert note.startswith("cannot be used: more than 1 in 20 samples of I, II,")
+    flat = draw_record(header_of(LEADS), np.full_like(recording, -32768))
+    assert any(text.startswith("cannot be used: no sample was recorded") for text in texts(flat))
+    assert not any("cannot be used" in text for text in texts(draw_record(header_of(("MLII",)), recording[:1])))
