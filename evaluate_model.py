@@ -100,7 +100,7 @@ def find_files(label_directory: str | os.PathLike, output_directory: str | os.Pa
         if not os.path.islink(error.filename) or is_header(os.path.basename(error.filename)):
             raise error
         print(printable(f"{error.filename}: {error.strerror}"), file=sys.stderr)
-    names = [file for file in files if file[-4:].lower() == ".hea"]
+    names = [file for file in files if is_header(file.rpartition("/")[2])]
     if not names:
         raise FileNotFoundError(f"{label_directory}: no label files, which are named *.hea, in this folder or below it")
     outputs = {}

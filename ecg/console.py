@@ -84,7 +84,7 @@ def errors_in_one_line(*expected: type[BaseException], program: str = "") -> Ite
         program: Name of the command, for lines such as "NAME: error: REASON".
 
     Raises:
-        SystemExit: With status 1, in place of an expected error. If the reader of standard output is gone, such as
+        SystemExit: With status 1, instead of an expected error. If the reader of standard output is gone, such as
             `head`, nothing is printed.
     """
     try:

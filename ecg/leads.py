@@ -16,7 +16,7 @@ LEAD_SETS = {
 }
 STANDARD_NAME = {lead.casefold(): lead for lead in LEADS}
 # Other names of the standard leads. D is short for derivation (French, Spanish, Portuguese), C1 to C6 are IEC's names
-# of V1 to V6 (IEC 60601-2-25). Numbers in place of Roman numerals (D1, L2, Lead 3) are not among them: recorders number
+# of V1 to V6 (IEC 60601-2-25). Numbers instead of Roman numerals (D1, L2, Lead 3) are not among them: recorders number
 # their channels so, whatever they record.
 ROMAN_NAME = {f"d{lead.casefold()}": lead for lead in LEADS[:3]}
 IEC_NAME = {f"c{lead[1:]}": lead for lead in LEADS[6:]}

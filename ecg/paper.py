@@ -249,7 +249,7 @@ def _advance(character: str, size: float, weight: str) -> float:
 
 
 def shorten(text: str, room: float, style: dict) -> str:
-    """Return a text as it can be drawn, with dots in place of its end where it is wider than `room` mm."""
+    """Return a text as it can be drawn, with dots instead of its end if it is wider than `room` mm."""
     characters = list(map(drawable, text[: round(room * MOST_CHARACTERS)]))
     ends = list(accumulate(text_width(character, style) for character in characters))
     if len(text) == len(characters) and (not ends or ends[-1] <= room):

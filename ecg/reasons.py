@@ -1,4 +1,4 @@
-"""Names of recordings and reasons as the console is told them: grouped, cut short, wrapped, printable."""
+"""Names of recordings and reasons as the console shows them: grouped, cut short, wrapped, printable."""
 
 import re
 import sys

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +65,7 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
     headers: dict[str, str] = {}
     others = []
     for file in files:
-        if is_header(PurePosixPath(file).name):
+        if is_header(file.rpartition("/")[2]):
             recording = file[: -len(HEADER)]
             if recording in headers and not file.endswith(HEADER):
                 others.append((file, f"the header of this recording is {headers[recording]}"))
@@ -181,8 +181,7 @@ def _read_files(path: Path, header: Header) -> Stored:
     """Read the files of all leads of a header."""
     names = tuple(dict.fromkeys(lead.file for lead in header.leads))
     files = [resolve_case(path.parent / name) for name in names]
-    own = resolve_case(path.with_suffix(".mat"))
-    if not os.path.exists(files[0]) and os.path.exists(own):
+    if not os.path.exists(files[0]) and os.path.exists(own := resolve_case(path.with_suffix(".mat"))):
         stored = _read_mat(path, own, header)  # a record whose files were renamed together
         return Stored(stored.integers, (OTHER_FILE, *stored.oddities))
     for file in files:

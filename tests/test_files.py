@@ -227,25 +227,20 @@ def test_outputs_are_checked_without_a_trace(tmp_path, unprivileged):
     for file in (tmp_path / "new.png", tmp_path / "file", "/dev/null"):
         check_file_writable(file)
     with unprivileged():
-        for path, reason in (
-            ("closed", "Permission denied"),
-            ("closed/new", "Permission denied"),
-            ("file", "Not a directory"),
-            ("file/new", "Not a directory"),
-            ("dangling", "No such file or directory"),
+        for check, path, reason in (
+            (check_writable, "closed", "Permission denied"),
+            (check_writable, "closed/new", "Permission denied"),
+            (check_writable, "file", "Not a directory"),
+            (check_writable, "file/new", "Not a directory"),
+            (check_writable, "dangling", "No such file or directory"),
+            (check_file_writable, "closed", "Is a directory"),
+            (check_file_writable, "closed/new", "Permission denied"),
+            (check_file_writable, "closed/file", "Permission denied"),
+            (check_file_writable, "file", "Permission denied"),
+            (check_file_writable, "file/new", "Not a directory"),
+            (check_file_writable, "missing/new", "No such file or directory"),
         ):
             with pytest.raises(OSError) as raised:
-                check_writable(tmp_path / path)
-            assert describe_error(raised.value) == f"{tmp_path / path}: {reason}"
-        for path, reason in (
-            ("closed", "Is a directory"),
-            ("closed/new", "Permission denied"),
-            ("closed/file", "Permission denied"),
-            ("file", "Permission denied"),
-            ("file/new", "Not a directory"),
-            ("missing/new", "No such file or directory"),
-        ):
-            with pytest.raises(OSError) as raised:
-                check_file_writable(tmp_path / path)
+                check(tmp_path / path)
             assert describe_error(raised.value) == f"{tmp_path / path}: {reason}"
     assert listed(tmp_path) == ["closed", "dangling", "file"] and listed(tmp_path / "closed") == ["file"]
