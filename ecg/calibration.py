@@ -76,7 +76,7 @@ def tried(store, peaks, settings, view, leads, group=GENERAL):
     everything, columns = np.arange(len(store)), class_columns(settings.classes)
     targets = labels_of(columns, store.labels, store.beside).astype(np.float32)
     judge = Judge(settings, store.labels, store.labels, store.sources, columns)
-    one = Planned("training", leads, group, 0, view)
+    one = Planned("training", "training", leads, group, 0, view)
     split = everything, everything
     stage, _ = staged(one, settings, store.sources, targets, np.ones_like(targets), [split], judge)
     return stage if group == GATE or peaks is None else replace(stage, peaks=peaks, shares=(1.0, settings.peaks))

@@ -11,8 +11,12 @@ from ecg.files import to_json
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to; the losses are means over the labels that count."""
+    """What one epoch came to; the losses are means over the labels that count.
 
+    key and stage: the key and the title of what is trained.
+    """
+
+    key: str
     stage: str
     epoch: int
     rate: float
@@ -71,12 +75,12 @@ class Checkpoint:
         self.epochs, self.best = [], None
         self.stopping, self.average = EarlyStopping(patience), WeightAverage(momentum)
 
-    def add(self, stage, rate, loss, validation_loss, scores):
+    def add(self, key, stage, rate, loss, validation_loss, scores):
         """Take what the next epoch came to, and return it, an Epoch; the average is the best where its loss is."""
         best = self.stopping.update(validation_loss)
         if best:
             self.best = self.average.value()
-        self.epochs.append(Epoch(stage, len(self.epochs) + 1, rate, loss, validation_loss, scores, best))
+        self.epochs.append(Epoch(key, stage, len(self.epochs) + 1, rate, loss, validation_loss, scores, best))
         return self.epochs[-1]
 
     def arrays(self, network):

@@ -60,6 +60,11 @@ class Lumping:
         return f"{' or '.join(self.classes)} in {', '.join(self.sources)}"
 
     @property
+    def key(self):
+        """The key of the stage that decides it (ecg.fitting.Stage)."""
+        return f"relabelling/{'+'.join(self.sources)}/{'-'.join(self.classes)}"
+
+    @property
     def columns(self):
         """The two classes that probabilities are given for, (2,), of 26."""
         return np.array([COLUMN[name] for name in self.classes])
@@ -127,6 +132,11 @@ class Omission:
     def title(self):
         """What is decided."""
         return f"classes omitted by {', '.join(self.sources)}"
+
+    @property
+    def key(self):
+        """The key of the stage that decides it (ecg.fitting.Stage)."""
+        return f"relabelling/{'+'.join(self.sources)}/omitted"
 
     @property
     def columns(self):

@@ -112,11 +112,11 @@ def carried_out(data, report, protocol, log):
     share = f", {duration(3600 * hours)} for each in each part" if hours else ""
     if trained:
         log(f"{number_of(trained, 'system')}, {number_of(len(parts), 'part')} to be held out{share}")
-    for title, part in zip(protocol.titles, parts, strict=True):
-        networks = stages / folder_name(title) / f"{NETWORKS_OF}_{fingerprint(part, hours)[:MARKED]}"
+    for key, title, part in zip(protocol.keys, protocol.titles, parts, strict=True):
+        networks = stages / folder_name(key) / f"{NETWORKS_OF}_{fingerprint(part, hours)[:MARKED]}"
         going = [one for one in entrants if not one.failed]
         for one in going:
-            kept = place_of(one.settings, title, part, stores, waves, hours, stages)
+            kept = place_of(one.settings, key, part, stores, waves, hours, stages)
             given = data, stages, every, one.settings, digests, part, hours, networks, kept
             take_part(one, title, given, len(store) - len(part), log)
         if not any(one.failed for one in going):  # which may be taken up
@@ -183,8 +183,8 @@ def own_stores(stores, system):
     return {one: stores[one] for one in system.preparations}
 
 
-def place_of(system, title, part, stores, waves, hours, stages):
-    """Return the StageFolder of what a system says of a part of that title, (n,) places in stores, which have peaks.
+def place_of(system, key, part, stores, waves, hours, stages):
+    """Return the StageFolder of what a system says of a part of that key, (n,) places in stores, which have peaks.
 
     The mark has the hours, too, so that nothing trained within one is taken for what is trained within another.
     """
@@ -195,7 +195,7 @@ def place_of(system, title, part, stores, waves, hours, stages):
     found = [array for one in own if system.peaks
              for array in (waves[one].starts, waves[one].samples, waves[one].waves)]  # fmt: skip
     mark = fingerprint([store.digest for store in own.values()], facts, part, hours, *makers, *found)
-    return StageFolder(stages / folder_name(title) / f"{system.system}_{mark[:MARKED]}", mark)
+    return StageFolder(stages / folder_name(key) / f"{system.system}_{mark[:MARKED]}", mark)
 
 
 def answered(data, stages, every, system, digests, part, hours, networks, kept):

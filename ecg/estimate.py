@@ -220,7 +220,7 @@ def networks_of(found, settings, log):
         if lessons.lacking:
             log(f"{rule.title}: no network, {lessons.lacking}")
             continue
-        training, validation = (lessons.records[part] for part in split(len(lessons.records), settings, rule.title))
+        training, validation = (lessons.records[part] for part in split(len(lessons.records), settings, rule.key))
         yield Network(rule.title, training, validation, lessons.judged, *seen)
     if settings.cleaning.masks:
         yield Network(first_round(settings), *splits[0], everything, *seen, searches=1)
@@ -230,8 +230,8 @@ def networks_of(found, settings, log):
         stage, _ = staged(one, settings, found.sources, own, own, splits, judge)
         network = Network(one.title, stage.training, stage.validation, stage.asked, stage.learning, one.view, one.leads,
                           one.group == GATE)  # fmt: skip
-        if one.peaks:
-            yield network._replace(title=one.peaks, asked=stage.asked[:0], learning=settings.pretraining)
+        if one.pretrained:
+            yield network._replace(title=one.peaks_title, asked=stage.asked[:0], learning=settings.pretraining)
         models = sum(settings.leads_of(count) == one.leads for count in settings.lead_sets)
         yield network._replace(searches=int(one.group == GENERAL), averaged=int(last[one.leads] == one.title),
                                saved=models)  # fmt: skip

@@ -33,6 +33,7 @@ RESULT = "result"  # what a StageFolder keeps of a stage that is done
 class Stage:
     """A network to be trained: n recordings of a store, K classes.
 
+    key: names it for the program: its seeds and its folder come from it, such as general/12/fold1; title: for people.
     leads: their names, as the network sees them, records (n,) places in the store, targets (n, K), masks (n, K): what
     each label counts, training and validation: places among the records, asked (m,): places in the store of the
     recordings that it is to answer for. network: its settings, learning: how it is trained, view: how it sees signals,
@@ -42,6 +43,7 @@ class Stage:
     loss over the labels counts, and that over the peaks. first: weights to begin with, fresh ones where there are none.
     """
 
+    key: str
     title: str
     leads: tuple[str, ...]
     loss: MaskableLoss
@@ -63,7 +65,7 @@ class Stage:
     def mark(self):
         """Return what the network comes to by, beside the store, the seed and the program: parts of a fingerprint."""
         settings = [asdict(each) for each in (self.network, self.learning, self.view)]
-        facts = [self.title, self.leads, type(self.loss).__name__, type(self.network).__name__, settings, self.answer,
+        facts = [self.key, self.leads, type(self.loss).__name__, type(self.network).__name__, settings, self.answer,
                  self.configurations, self.shares]  # fmt: skip
         peaks = () if self.peaks is None else (self.peaks.starts, self.peaks.samples, self.peaks.waves)
         parts = (self.records, self.targets, self.masks, self.training, self.validation, self.asked)
@@ -93,12 +95,12 @@ def fitted(stage, store, stages, seed, score, log, budget, left):
     backend = keras.backend.backend()
     makers = (program(*PROGRAM), keras.version(), backend, version(backend))
     mark = fingerprint(store.digest, *makers, seed, *stage.mark())
-    folder = StageFolder(stages / f"{folder_name(stage.title)}_{mark[:MARKED]}", mark)
+    folder = StageFolder(stages / f"{folder_name(stage.key)}_{mark[:MARKED]}", mark)
     result = folder.recall(RESULT)
     if result is None:
         budget.begin(left, len(stage.validation) + len(stage.asked))
         with out_of_memory_told(stage.title), together(accelerators()):
-            keras.utils.set_random_seed(int(seeds(seed, f"{stage.title}, weights", 0, 1)[0]))
+            keras.utils.set_random_seed(int(seeds(seed, f"{stage.key}/weights", 0, 1)[0]))
             network = built(stage, stage.learning.precision)
             check_precision(network, stage.learning.precision)
             if stage.first:
@@ -106,7 +108,7 @@ def fitted(stage, store, stages, seed, score, log, budget, left):
             learnt, checked = (examples_of(stage, store, part, network) for part in (stage.training, stage.validation))
             loss = joined_loss(stage, network)
             epochs, ended = train_network(network, loss, learnt, checked, stage.learning, seed, stage.title, score, log,
-                                          folder, budget)  # fmt: skip
+                                          folder, budget, stage.key)  # fmt: skip
             if stage.learning.precision != SAVED:  # thresholds and scores are to be those of the saved model
                 trained, network = network, built(stage, SAVED)
                 network.set_weights(trained.get_weights())

@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg.labels import expand
 from ecg.leads import columns_of
-from ecg.plan import planned, titles_of
+from ecg.plan import planned, stage_keys
 from ecg.training import TIME_OVER
 
 UNDONE = "undone"  # name of what could not be done
@@ -55,11 +55,11 @@ def training_of(learnt, count):
     that is trained for peaks first is one network of two trainings.
     """
     settings = replace(learnt.settings, lead_sets=(count,))
-    titles = [title for title in titles_of(settings) if title in learnt.seconds]
-    networks = len(set(titles) - {one.peaks for one in planned(settings)})
-    epochs = sum(epoch.stage in titles for epoch in learnt.results.epochs)
-    cut = sum(learnt.results.ends[title] == TIME_OVER for title in titles)
-    return sum(learnt.seconds[title] for title in titles), networks, epochs, cut
+    keys = [key for key in stage_keys(settings) if key in learnt.seconds]
+    networks = len(set(keys) - {one.peaks_key for one in planned(settings)})
+    epochs = sum(epoch.key in keys for epoch in learnt.results.epochs)
+    cut = sum(learnt.results.ends[key] == TIME_OVER for key in keys)
+    return sum(learnt.seconds[key] for key in keys), networks, epochs, cut
 
 
 def answering_seconds(ensemble, stores, part):

@@ -16,13 +16,14 @@ from ecg.plan import (
     classes_of,
     configurations,
     first_round,
+    first_round_key,
     known_labels,
     leads_title,
     parted,
     planned,
     scored_part,
     split,
-    titles_of,
+    stage_keys,
 )
 from ecg.recipes import HALVES, Settings
 from ecg.report import relabelling_line
@@ -46,7 +47,7 @@ class Learnt:
     """What a training came to: its Results (ecg.results), and the networks that answer.
 
     networks: by the leads that are used and the group, pairs of a Stage and its weights; seconds: of each stage, by its
-    title; settings: those by which it was done, without a gate where there is none.
+    key; settings: those by which it was done, without a gate where there is none.
     """
 
     results: Results
@@ -126,9 +127,9 @@ def learn(stores, peaks, settings, stages, data, log, budget):
 
     def outcome_of(stage, score):
         outcome = fitted(stage, stores[stage.view.preparation], stages, settings.seed, score, log, budget,
-                         len(to_come) - to_come.index(stage.title))  # fmt: skip
+                         len(to_come) - to_come.index(stage.key))  # fmt: skip
         epochs.extend(outcome.epochs)
-        ends[stage.title], seconds[stage.title] = outcome.ended, outcome.seconds
+        ends[stage.key], seconds[stage.key] = outcome.ended, outcome.seconds
         return outcome
 
     # Training and validation 4:1 or by folds, scored on Georgia's part of the validation set where that is large.
@@ -136,7 +137,7 @@ def learn(stores, peaks, settings, stages, data, log, budget):
     training, validation = (np.unique(np.concatenate(parts)) for parts in zip(*splits, strict=True))
     scored = scored_part(store.sources[validation], settings)
     settings = gated_where_told(settings, store.sources, splits, log)
-    to_come = titles_of(settings)
+    to_come = stage_keys(settings)
 
     # What some sources lump together or omit is told by networks that learn from the others.
     labelled, columns = implied(store.labels, settings.implies), class_columns(settings.classes)
@@ -187,7 +188,8 @@ def round_1(store, targets, masks, parts, judge, outcome_of, data, log):
     And the most confident of these disagreements (ecg.review), a list.
     """
     settings, everything = judge.settings, np.arange(len(store))
-    stage = Stage(first_round(settings), settings.leads_of(12), LOSSES["focal"](), everything, targets, masks, *parts,
+    key, title = first_round_key(settings), first_round(settings)
+    stage = Stage(key, title, settings.leads_of(12), LOSSES["focal"](), everything, targets, masks, *parts,
                   everything, settings.network, settings.training, settings.views[0])  # fmt: skip
     said = outcome_of(stage, judge.scores_on(parts[1])).probabilities
     certain, omissions = label_masks(targets, said), settings.cleaning.omissions
@@ -206,9 +208,10 @@ def round_2(stores, peaks, targets, masks, splits, validation, judge, outcome_of
         stage, score = staged(one, settings, judge.sources, targets, masks, splits, judge)
         if settings.peaks and one.group != GATE:
             stage = replace(stage, peaks=peaks[one.view.preparation], shares=(1.0, settings.peaks))
-        if one.peaks:  # which are learnt alone first
+        if one.pretrained:  # which are learnt alone first
             nothing = stage.asked[:0]
-            alone = replace(stage, title=one.peaks, learning=settings.pretraining, shares=(0.0, 1.0), asked=nothing)
+            alone = replace(stage, key=one.peaks_key, title=one.peaks_title, learning=settings.pretraining,
+                            shares=(0.0, 1.0), asked=nothing)  # fmt: skip
             stage = replace(stage, first=tuple(outcome_of(alone, lambda probabilities: {}).weights))
         outcome = outcome_of(stage, score)
         if stage.peaks is not None and not drawn:
@@ -253,8 +256,8 @@ def staged(one, settings, sources, targets, masks, splits, judge):
     The special group learns from its source alone, and the gate which recordings are of it.
     """
     training, validation = splits[one.fold]
-    stage = Stage(one.title, one.leads, LOSSES[settings.loss](), np.arange(len(sources)), targets, masks, training,
-                  validation, validation, settings.network, settings.training, one.view, settings.answer,
+    stage = Stage(one.key, one.title, one.leads, LOSSES[settings.loss](), np.arange(len(sources)), targets, masks,
+                  training, validation, validation, settings.network, settings.training, one.view, settings.answer,
                   configurations(settings, one.leads))  # fmt: skip
     if one.group == GENERAL:
         return stage, judge.scores_on(validation)
@@ -284,7 +287,7 @@ def relabel(rule, labels, sources, settings, outcome_of):
     if lessons.lacking:
         none, nothing = labels[:0], np.empty((0, len(rule.columns)), np.float32)
         return Relabelling(rule.title, judged[:0], rule.columns, nothing, none, none, lessons.lacking), labels
-    training, validation = split(len(lessons.records), settings, rule.title)
+    training, validation = split(len(lessons.records), settings, rule.key)
 
     def score(probabilities):
         return {"AUROC": mean_of_known(roc_and_pr_areas(lessons.targets[validation], probabilities)[0])}
@@ -292,8 +295,8 @@ def relabel(rule, labels, sources, settings, outcome_of):
     # Averaged over the labels, not their weights: else, where the rarer of two classes weighs more, a batch with few of
     # it would count for as much as one with many, and the rarer class for less than it should.
     loss = LOSSES["cross-entropy"](reduction="sum_over_batch_size")
-    stage = Stage(rule.title, settings.leads_of(12), loss, lessons.records, lessons.targets, lessons.weights, training,
-                  validation, judged, settings.network, settings.training, settings.views[0])  # fmt: skip
+    stage = Stage(rule.key, rule.title, settings.leads_of(12), loss, lessons.records, lessons.targets, lessons.weights,
+                  training, validation, judged, settings.network, settings.training, settings.views[0])  # fmt: skip
     probabilities = rule.probabilities(outcome_of(stage, score).probabilities)
     after = rule.relabelled(labels, sources, probabilities)
     return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after

@@ -15,17 +15,34 @@ GENERAL, SPECIAL, GATE = "general", "special", "gate"  # groups of an ecg.ensemb
 
 
 class Planned(NamedTuple):
-    """A network whose answers count: the title of its stage, its leads, its group, its fold, its view.
+    """A network whose answers count: the key and title of its stage, its leads, its group, its fold, its view.
 
-    `peaks` is the title of the stage before, in which it is trained for peaks alone, or None.
+    The key, such as general/12/fold1, gives the stage its seed and folder; the title is for people. `pretrained` says
+    whether a stage before trains it for peaks alone.
     """
 
+    key: str
     title: str
     leads: tuple[str, ...]
     group: str
     fold: int
     view: View
-    peaks: str | None = None
+    pretrained: bool = False
+
+    @property
+    def peaks_key(self):
+        """The key of the stage before, in which it is trained for peaks alone."""
+        return f"{self.key}/peaks"
+
+    @property
+    def peaks_title(self):
+        """The title of that stage."""
+        return f"{self.title}, peaks"
+
+    @property
+    def keys(self):
+        """The keys of its stages, in their order."""
+        return [self.peaks_key, self.key] if self.pretrained else [self.key]
 
 
 def leads_title(leads):
@@ -33,9 +50,19 @@ def leads_title(leads):
     return f"{len(leads)} leads" if len(leads) > 1 else f"lead {leads[0]}"
 
 
+def leads_key(leads):
+    """Return what leads are called in the keys of stages: '12', 'II'."""
+    return str(len(leads)) if len(leads) > 1 else leads[0]
+
+
 def first_round(settings):
     """Return the title of round 1."""
     return ROUND_1.format(leads_title(settings.leads_of(12)))
+
+
+def first_round_key(settings):
+    """Return the key of round 1."""
+    return f"masks/{leads_key(settings.leads_of(12))}"
 
 
 def planned(settings):
@@ -45,13 +72,16 @@ def planned(settings):
     for leads in dict.fromkeys(map(settings.leads_of, settings.lead_sets)):
         for group, views in groups.items():
             for fold in range(settings.folds or 1):
-                for view in views:
+                for number, view in enumerate(views, 1):
+                    key = f"{group}/{leads_key(leads)}"
+                    key += f"/view{number}" if len(views) > 1 else ""
+                    key += f"/fold{fold + 1}" if settings.folds else ""
                     title = settings.title.format(leads_title(leads))
                     title += "" if group == GENERAL else f", {settings.gate.source}{' or not' * (group == GATE)}"
                     title += f", {view.title}" if len(views) > 1 else ""
                     title += f", fold {fold + 1} of {settings.folds}" if settings.folds else ""
-                    peaks = f"{title}, peaks" if settings.pretraining and group != GATE else None
-                    networks.append(Planned(title, leads, group, fold, view, peaks))
+                    pretrained = bool(settings.pretraining) and group != GATE
+                    networks.append(Planned(key, title, leads, group, fold, view, pretrained))
     return networks
 
 
@@ -62,15 +92,15 @@ def classes_of(settings, group):
     return settings.gate.classes if group == SPECIAL and settings.gate else ()
 
 
-def titles_of(settings):
-    """Return the titles of all stages of a recipe, in their order."""
-    titles = [rule.title for rule in settings.cleaning.rules] + [first_round(settings)] * settings.cleaning.masks
-    return titles + [title for one in planned(settings) for title in (one.peaks, one.title) if title]
+def stage_keys(settings):
+    """Return the keys of all stages of a recipe, in their order."""
+    keys = [rule.key for rule in settings.cleaning.rules] + [first_round_key(settings)] * settings.cleaning.masks
+    return keys + [key for network in planned(settings) for key in network.keys]
 
 
-def split(count, settings, title):
-    """Return the places of the training and of the validation set, sorted, parted at random by seed and title."""
-    order = np.random.default_rng(seeds(settings.seed, title, 0, 4)).permutation(count)
+def split(count, settings, key):
+    """Return the places of the training and of the validation set, sorted, parted at random by seed and key."""
+    order = np.random.default_rng(seeds(settings.seed, key, 0, 4)).permutation(count)
     validation = max(round(count * settings.validation_share), 1)
     return np.sort(order[validation:]), np.sort(order[:validation])
 

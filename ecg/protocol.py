@@ -57,6 +57,13 @@ class Protocol:
             return [f"without {self.leave_out}"]
         return [f"fold {number + 1} of {self.folds}" for number in range(self.folds)]
 
+    @property
+    def keys(self):
+        """What the program calls these parts, in the names of folders."""
+        if self.leave_out:
+            return [f"without_{self.leave_out}"]
+        return [f"fold{number + 1}" for number in range(self.folds)]
+
     def share(self, systems):
         """Return the hours of each of so many systems for each part, None where there is no limit."""
         return self.hours and self.hours / (systems * len(self.titles))

@@ -94,9 +94,10 @@ def class_table(results):
 def stage_table(results):
     """Return each network that was trained: its epochs, the one whose weights count, and what ended them."""
     rows = []
-    for stage, ended in results.ends.items():
-        epochs = [epoch for epoch in results.epochs if epoch.stage == stage]
-        rows.append((stage, len(epochs), max((epoch.epoch for epoch in epochs if epoch.best), default=0), ended))
+    for key, ended in results.ends.items():
+        epochs = [epoch for epoch in results.epochs if epoch.key == key]
+        best = max((epoch.epoch for epoch in epochs if epoch.best), default=0)
+        rows.append((epochs[0].stage if epochs else key, len(epochs), best, ended))
     return [("stage", "epochs", "best epoch", "ended"), *rows]
 
 

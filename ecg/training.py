@@ -90,28 +90,29 @@ class TrainingError(RuntimeError):
     """A training that cannot go on; the message names stage, epoch and step."""
 
 
-def seeds(seed, stage, epoch, count):
-    """Return `count` numbers (uint32) that depend on (seed, stage, epoch) alone."""
-    return np.random.SeedSequence([seed, zlib.crc32(stage.encode()), epoch]).generate_state(count)
+def seeds(seed, key, epoch, count):
+    """Return `count` numbers (uint32) that depend on (seed, key of a stage, epoch) alone."""
+    return np.random.SeedSequence([seed, zlib.crc32(key.encode()), epoch]).generate_state(count)
 
 
-def seed_epoch(network, seed, stage, epoch):
+def seed_epoch(network, seed, key, epoch):
     """Set the seeds of the network's dropout for an epoch; return the generator of its order and cuts."""
-    order, *dropouts = seeds(seed, stage, epoch, 1 + len(network.layers))
+    order, *dropouts = seeds(seed, key, epoch, 1 + len(network.layers))
     for layer, layer_seed in zip(network.layers, dropouts, strict=True):
         if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:  # Keras gives the others no seed
             layer.seed_generator.state.assign(np.array([layer_seed, 0], np.uint32))
     return np.random.default_rng(order)
 
 
-def train_network(network, loss, training, validation, settings, seed, stage, score, log, folder=None, budget=None):
+def train_network(network, loss, training, validation, settings, seed, stage, score, log, folder=None, budget=None,
+                  key=None):  # fmt: skip
     """Train a network until its loss on the validation set no longer falls; leave its best weights in it.
 
     `score` maps probabilities of the validation set (n, K) to named scores, for the record only; `log` takes a line.
-    Order, cuts and dropout come from (seed, stage, epoch) alone. After each epoch the StageFolder, where there is one,
-    keeps where the training stands, and a training that was cut off goes on from there. The Budget, where there is
-    one, ends it early, and so does a loss that is not a number. Returns the epochs, a list of Epoch, and what ended
-    them, a text. Raises TrainingError where not one epoch came to a loss that is a number.
+    Order, cuts and dropout come from (seed, key, epoch) alone; without a key, the stage's title is it. After each epoch
+    the StageFolder, where there is one, keeps where the training stands, and a training that was cut off goes on from
+    there. The Budget, where there is one, ends it early, and so does a loss that is not a number. Returns the epochs, a
+    list of Epoch, and what ended them, a text. Raises TrainingError where no epoch came to a loss that is a number.
     """
     budget = budget or Budget(None)
     make_ready(network, over_all(loss), settings.fresh_optimizer())
@@ -124,7 +125,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
         number, start = len(checkpoint.epochs), time.monotonic()
         title, rate = f"{stage}, epoch {number + 1}", settings.rate_in(number)
         network.optimizer.learning_rate = rate
-        order = seed_epoch(network, seed, stage, number)
+        order = seed_epoch(network, seed, key or stage, number)
         try:
             trained, whole = train_epoch(network, training, settings, order, checkpoint.average, title, budget)
             latest = network.get_weights()
@@ -136,7 +137,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
             ended = str(error)
             break
         network.set_weights(latest)
-        epoch = checkpoint.add(stage, rate, trained, validated, score(probabilities))
+        epoch = checkpoint.add(key or stage, stage, rate, trained, validated, score(probabilities))
         if folder:
             folder.keep(PROGRESS, checkpoint.arrays(network) | {"used": budget.used})
         shown = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())

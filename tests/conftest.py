@@ -72,6 +72,16 @@ def network_of(bundle):
     return member.network
 
 
+def stage_titles(settings):
+    """The titles of all stages of a recipe, in the order of their keys."""
+    from ecg.plan import first_round, planned
+
+    titles = [rule.title for rule in settings.cleaning.rules] + [first_round(settings)] * settings.cleaning.masks
+    for network in planned(settings):
+        titles += [network.peaks_title] * network.pretrained + [network.title]
+    return titles
+
+
 def said_of(stage):
     """What a network would answer that sees every class in every other recording that its stage asks about."""
     sure = np.where(np.arange(len(stage.asked)) % 2, 0.05, 0.95).astype(np.float32)

@@ -227,8 +227,8 @@ def test_no_training_in_half_precision_begins_where_it_is_wrong(store, tmp_path)
     targets = store.labels[:, :3].astype(np.float32)
     for precision in ("bfloat16", "float32"):
         learning = TrainingSettings(epochs=1, steps=2, precision=precision)
-        stage = Stage("round 1", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets), everything[:32],
-                      everything[32:], everything, WrongSettings(), learning)  # fmt: skip
+        stage = Stage("masks/2", "round 1", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets),
+                      everything[:32], everything[32:], everything, WrongSettings(), learning)  # fmt: skip
 
         def run(stage=stage):
             return fitted(stage, store, tmp_path, 0, lambda probabilities: {}, [].append, Budget(None), 1)

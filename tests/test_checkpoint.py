@@ -51,7 +51,7 @@ def trained(network, generator):
     checkpoint = Checkpoint(4, 0.9)
     for loss in (0.1, 1 / 3):
         checkpoint.average.add([array + np.float32(loss) for array in network.get_weights()], 3)
-        checkpoint.add("trial", 1e-3, 0.25, loss, {"AUROC": 2 / 3})
+        checkpoint.add("key", "trial", 1e-3, 0.25, loss, {"AUROC": 2 / 3})
     return checkpoint
 
 
@@ -80,7 +80,7 @@ def test_the_average_of_the_lowest_loss_is_the_best(small):
         checkpoint.average.add([np.array(value)], 1)
         if loss == 0.1:
             best = checkpoint.average.value()
-        checkpoint.add("trial", 1e-3, loss, loss, {})
+        checkpoint.add("key", "trial", 1e-3, loss, loss, {})
     assert checkpoint.best == best
     assert [epoch.best for epoch in checkpoint.epochs] == [True, True, False]
     assert [epoch.epoch for epoch in checkpoint.epochs] == [1, 2, 3]

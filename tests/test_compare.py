@@ -54,8 +54,8 @@ class Learnt:
         self.search = SimpleNamespace(by_class=np.linspace(0.2, 0.8, 26))
         searches = dict.fromkeys(system.lead_sets, self.search)
         rule = Rule(np.full(26, 0.5), system.exclusive, system.answer_pairs, system.empty)
-        self.settings, self.asked, self.seconds = system, [], {"round 2, 2 leads": 3.0, "lead II": 7.0}
-        epochs, ends = [SimpleNamespace(stage=title) for title in self.seconds], dict.fromkeys(self.seconds, TIME_OVER)
+        self.settings, self.asked, self.seconds = system, [], {"general/2": 3.0, "general/II": 7.0}
+        epochs, ends = [SimpleNamespace(key=key) for key in self.seconds], dict.fromkeys(self.seconds, TIME_OVER)
         self.results = SimpleNamespace(searches=searches, columns=self.columns, rule=lambda count: rule, epochs=epochs,
                                        ends=ends, relabellings=[])  # fmt: skip
 
@@ -149,10 +149,10 @@ def test_too_little_memory_for_the_answers_is_a_failure_of_the_system(taught, tm
 
 def test_what_is_said_is_kept_by_all_that_decides_it(store, monkeypatch):
     peaks = StoredPeaks(np.zeros(len(store) + 1, int), np.zeros(1, np.int32), np.zeros(1, np.int8))
-    given = {"system": ONE, "title": "fold 1 of 2", "part": PART, "stores": {METHOD: store}, "waves": {METHOD: peaks},
+    given = {"system": ONE, "key": "fold1", "part": PART, "stores": {METHOD: store}, "waves": {METHOD: peaks},
              "hours": None, "stages": Path("stages")}  # fmt: skip
     kept = place_of(**given)
-    assert kept.path == Path("stages/fold_1_of_2") / f"one_{kept.mark[:12]}"
+    assert kept.path == Path("stages/fold1") / f"one_{kept.mark[:12]}"
     other = {METHOD: replace(peaks, samples=np.ones(1, np.int32))}
     same = ({"system": replace(ONE, jobs=3, keep_stages=True)}, {"stages": Path("stages")}, {"waves": other})
     assert all(place_of(**given | changes) == kept for changes in same)
@@ -255,14 +255,14 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
         (name, part, 2.0) for part in parts for name in ("one", "other")
     ]
     first, second, third, fourth = (networks for *_, networks, _ in asked)
-    assert (first, third) == (second, fourth) and (first.parts[0], third.parts[0]) == ("fold_1_of_2", "fold_2_of_2")
+    assert (first, third) == (second, fourth) and (first.parts[0], third.parts[0]) == ("fold1", "fold2")
     assert lines[0] == "2 systems, 2 parts to be held out, 2 h 00 min for each in each part"
     assert lines[3] == f"one, fold 2 of 2: {len(parts[0])} recordings to learn from, {len(parts[1])} held out"
     assert written[0][:2] == (tmp_path, comparison) and written[0][3] == 5
     for learnt, (_, part, *_) in zip(taught, asked, strict=True):
         assert sorted(learnt.learning + part) == list(range(len(store)))
     # The answers stay, what was trained does not, and no process is begun for what is kept.
-    for place, count in ((tmp_path / "stages/fold_1_of_2", 2), (tmp_path / "stages/fold_2_of_2", 2)):
+    for place, count in ((tmp_path / "stages/fold1", 2), (tmp_path / "stages/fold2", 2)):
         assert [path.name for folder in place.iterdir() for path in folder.iterdir()] == ["answers.npz"] * count
     lines.clear()
     again = compare(made_up, tmp_path, protocol, lines.append)
@@ -304,8 +304,8 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
     assert any(line.startswith("Traceback") for line in lines) == told.startswith("ZeroDivisionError")
     ((_, comparison, facts, _),) = written
     assert comparison.systems == ["other", "last"] and facts["failed"] == failed
-    kept = [path.parent.name for path in tmp_path.glob("stages/fold_*/networks_*")]
-    assert kept == ["fold_2_of_3"]  # what is there of the system that failed is not done again
+    kept = [path.parent.name for path in tmp_path.glob("stages/fold*/networks_*")]
+    assert kept == ["fold2"]  # what is there of the system that failed is not done again
     with pytest.raises(TrainingError, match=re.escape(f"no system is trained: one, fold 2 of 3: {told}")):
         compare(made_up, tmp_path, replace(protocol, systems=(ONE,)), lines.append)
     assert len(written) == 1
@@ -417,8 +417,8 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
     assert {path.name for path in (tmp_path / "stages").iterdir()} == {
         "store",
         "store_100_hz_unfiltered",
-        "fold_1_of_2",
-        "fold_2_of_2",
+        "fold1",
+        "fold2",
         "lock",
     }
 
@@ -506,7 +506,7 @@ def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_
         assert (report / path).read_text() == (plain / path).read_text() != ""
     costs = table(report / "comparison/costs.csv")
     assert [row["system"] for row in costs] == names[::-1]
-    assert not [*report.glob("stages/fold_*/networks_*")] and len([*report.glob("stages/fold_*/*/answers.npz")]) == 4
+    assert not [*report.glob("stages/fold*/networks_*")] and len([*report.glob("stages/fold*/*/answers.npz")]) == 4
     kept = Command(data, report)
     assert kept.ends() == (0, []) and sum("done before" in line for line in kept.lines) == 4
     page = (report / "comparison/comparison.html").read_text()

@@ -25,8 +25,8 @@ def stage(store, small):
     everything = np.arange(len(store))
     targets = store.labels[:, :3].astype(np.float32)
     training, validation = everything[:32], everything[32:]
-    return Stage("round 1, 2 leads", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets), training,
-                 validation, everything[::2], small, TrainingSettings(epochs=1, steps=2))  # fmt: skip
+    return Stage("masks/2", "round 1, 2 leads", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets),
+                 training, validation, everything[::2], small, TrainingSettings(epochs=1, steps=2))  # fmt: skip
 
 
 def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, small, tmp_path, monkeypatch):
@@ -38,7 +38,7 @@ def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, smal
     first = fit()
     assert first.probabilities.shape == (len(stage.asked), 3) and len(first.epochs) == 1
     assert first.ended == "all 1 epochs done"
-    assert sorted(path.name for path in tmp_path.glob("round_1_2_leads_*/*")) == ["result.npz"]
+    assert sorted(path.name for path in tmp_path.glob("masks_2_*/*")) == ["result.npz"]
 
     def trains(*_):
         raise TrainingError("at work")
@@ -149,9 +149,10 @@ def with_peaks(store):
     samples = [np.arange(100, length, 200) for length in store.lengths]
     starts = np.cumsum([0, *map(len, samples)])
     peaks = StoredPeaks(starts, np.concatenate(samples).astype(np.int32), np.full(starts[-1], 2, np.int8))
-    stage = Stage("peaks", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets), everything[:32],
-                  everything[32:], everything[::2], LI, TrainingSettings(epochs=1, steps=2, averaging=0.0),
-                  View(window=Window(500)), peaks=peaks, shares=(0.0, 1.0))  # fmt: skip
+    stage = Stage("peaks", "peaks", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets),
+                  everything[:32], everything[32:], everything[::2], LI,
+                  TrainingSettings(epochs=1, steps=2, averaging=0.0), View(window=Window(500)), peaks=peaks,
+                  shares=(0.0, 1.0))  # fmt: skip
     keras.utils.set_random_seed(9)
     return replace(stage, first=tuple(built(stage, SAVED).get_weights()))
 

@@ -7,7 +7,7 @@ from ecg import heldout
 from ecg.cleaning import Relabelling
 from ecg.ensemble import Ensemble
 from ecg.heldout import answering_seconds, training_of, undone
-from ecg.plan import titles_of
+from ecg.plan import stage_keys as titles_of
 from ecg.recipes import SYSTEMS, Settings
 from ecg.resampling import METHOD
 from ecg.training import TIME_OVER
@@ -18,8 +18,8 @@ PART = np.array([3, 4, 17, 29])
 def test_what_a_lead_set_took_counts_what_others_share_with_it_and_nothing_of_theirs():
     system = replace(SYSTEMS["li2021"], gate=None, views=SYSTEMS["li2021"].views[:2], lead_sets=(12, 3, 2))
     titles = titles_of(system)
-    assert len(titles) == 12 and titles[4:6] == ["3 leads, 500 Hz, 10 s, peaks", "3 leads, 500 Hz, 10 s"]
-    epochs = [SimpleNamespace(stage=title) for number, title in enumerate(titles) for _ in range(number + 1)]
+    assert len(titles) == 12 and titles[4:6] == ["general/3/view1/peaks", "general/3/view1"]
+    epochs = [SimpleNamespace(key=title) for number, title in enumerate(titles) for _ in range(number + 1)]
     ends = {title: TIME_OVER if number in (4, 7, 8) else "all done" for number, title in enumerate(titles)}
     seconds = {title: 10.0**number for number, title in enumerate(titles)}
     learnt = SimpleNamespace(settings=system, seconds=seconds, results=SimpleNamespace(epochs=epochs, ends=ends))
@@ -27,7 +27,7 @@ def test_what_a_lead_set_took_counts_what_others_share_with_it_and_nothing_of_th
     default = Settings(lead_sets=(12, 2))  # a relabelling was not needed
     titles = titles_of(default)[1:]
     learnt = SimpleNamespace(settings=default, seconds=dict.fromkeys(titles, 2.0), results=SimpleNamespace(
-        epochs=[SimpleNamespace(stage=title) for title in titles], ends=dict.fromkeys(titles, "all done")))  # fmt: skip
+        epochs=[SimpleNamespace(key=title) for title in titles], ends=dict.fromkeys(titles, "all done")))  # fmt: skip
     assert training_of(learnt, 2) == (6.0, 3, 3, 0)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import said_of
+from conftest import stage_titles as titles_of
 
 import team_code
 from ecg.batches import REPEATED, Window
@@ -19,7 +20,7 @@ from ecg.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, Fo
 from ecg.method import Judge, learn, no_gate, relabel
 from ecg.peaks import StoredPeaks
 from ecg.pipeline import train
-from ecg.plan import parted, split, titles_of
+from ecg.plan import parted, split, stage_keys
 from ecg.recipes import HALVES, SYSTEMS, Gate, Settings
 from ecg.records import read_record
 from ecg.resampling import METHOD
@@ -70,11 +71,11 @@ def learnt(store, monkeypatch, tmp_path):
 
     def by(settings):
         stages, lines, scores = {}, [], {}
-        titles = titles_of(settings)
+        keys = stage_keys(settings)
 
         def fitted(stage, its, folder, seed, score, log, budget, left):
             assert (its.digest, folder, seed) == (store.digest, tmp_path, settings.seed)
-            assert left == len(titles) - titles.index(stage.title)
+            assert left == len(keys) - keys.index(stage.key)
             stages[stage.title] = stage
             said = out_of_thin_air(stage.title, len(store), stage.targets.shape[1])
             scores[stage.title] = score(said[stage.records[stage.validation]])
@@ -127,8 +128,8 @@ def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(learnt, 
     assert list(found.networks) == [GATED.leads_of(12), LEAD_SETS[3], LEAD_SETS[2]]
     for groups in found.networks.values():
         assert {name: len(pairs) for name, pairs in groups.items()} == {"general": 2, "special": 2, "gate": 1}
-    assert found.seconds == dict.fromkeys(stages, 2.0)
-    assert found.results.ends == {title: f"end of {title}" for title in stages}
+    assert found.seconds == dict.fromkeys(stage_keys(GATED), 2.0)
+    assert found.results.ends == {stage.key: f"end of {title}" for title, stage in stages.items()}
     assert found.results.epochs == list(stages)
 
 
@@ -182,7 +183,7 @@ def test_where_the_source_is_too_rare_to_be_told_there_is_no_gate_and_the_log_sa
     settings = replace(GATED, lead_sets=(2,))
     with pytest.raises(AssertionError):  # fewer stages are left than with the gate
         learnt(settings)
-    monkeypatch.setattr("ecg.method.titles_of", lambda one: titles_of(replace(one, gate=GATED.gate)))
+    monkeypatch.setattr("ecg.method.stage_keys", lambda one: stage_keys(replace(one, gate=GATED.gate)))
     found, stages, lines, _ = learnt(settings)
     assert lines[0] == "CPSC is not told from the others: 7 recordings"
     assert not [title for title in stages if "CPSC" in title] and found.settings.gate is None

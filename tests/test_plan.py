@@ -1,15 +1,16 @@
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import stage_titles as titles_of
 
 from ecg.batches import Window
 from ecg.ensemble import METHODS, View
 from ecg.headers import RecordError
 from ecg.leads import LEAD_SETS
-from ecg.plan import configurations, first_round, leads_title, parted, planned, scored_part, split, titles_of
+from ecg.plan import configurations, first_round, leads_title, parted, planned, scored_part, split, stage_keys
 from ecg.recipes import RECIPES, SYSTEMS, Gate, Settings
+from ecg.stages import folder_name
 
 LI, ZHAO = SYSTEMS["li2021"], SYSTEMS["zhao2022"]
 
@@ -38,11 +39,11 @@ def test_a_gate_has_two_ensembles_of_all_views_and_one_network_that_chooses():
 def test_what_finds_peaks_is_first_trained_for_them_alone_and_the_gate_is_not():
     one = replace(LI, lead_sets=(3,))
     networks = planned(one)
-    assert [each.peaks for each in networks] == [*(f"{each.title}, peaks" for each in networks[:-1]), None]
+    assert [each.pretrained for each in networks] == [*(True for each in networks[:-1]), False]
     titles = titles_of(one)
     assert len(titles) == 2 * 6 + 1
     for each in networks[:-1]:
-        assert titles.index(each.peaks) + 1 == titles.index(each.title)
+        assert titles.index(each.peaks_title) + 1 == titles.index(each.title)
     assert titles_of(replace(one, pretraining=None)) == [each.title for each in networks]
 
 
@@ -66,8 +67,21 @@ def test_no_two_stages_share_a_title_or_the_folder_that_is_named_after_it(name, 
         with pytest.raises(ValueError, match="exclude each other"):
             replace(RECIPES[name], **change)
         return
-    titles = titles_of(replace(RECIPES[name], **change))
-    assert len({re.sub(r"[^a-z0-9]+", "_", title.lower()) for title in titles}) == len(titles)
+    settings = replace(RECIPES[name], **change)
+    titles, keys = titles_of(settings), stage_keys(settings)
+    assert len(set(titles)) == len({folder_name(key) for key in keys}) == len(titles) == len(keys)
+
+
+def test_a_key_names_group_leads_view_and_fold_and_no_setting_of_the_training():
+    """Seeds and folders come from keys: a change of one changes every network that is trained by it."""
+    assert stage_keys(replace(Settings(), lead_sets=(12, 2))) == [
+        "relabelling/Ningbo/AFL-AF", "relabelling/CPSC/omitted", "masks/12", "general/12", "general/2"]  # fmt: skip
+    assert stage_keys(replace(LI, lead_sets=(12,), views=LI.views[:2])) == [
+        "general/8/view1/peaks", "general/8/view1", "general/8/view2/peaks", "general/8/view2",
+        "special/8/view1/peaks", "special/8/view1", "special/8/view2/peaks", "special/8/view2", "gate/8"]  # fmt: skip
+    assert stage_keys(replace(ZHAO, lead_sets=(12,)))[::4] == ["general/12/fold1", "general/12/fold5"]
+    assert stage_keys(SYSTEMS["se_resnet_rhythm"]) == ["general/II"]
+    assert stage_keys(replace(ZHAO, title="another {}")) == stage_keys(ZHAO)
 
 
 def test_round_1_sees_what_is_used_of_twelve_leads():

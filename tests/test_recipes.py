@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import stage_titles as titles_of
 
 from ecg.batches import Window
 from ecg.cleaning import CleaningSettings
@@ -12,7 +13,7 @@ from ecg.descriptions import described, description, read_description
 from ecg.ensemble import Member
 from ecg.labels import ABBREVIATIONS, TRAINED_CLASSES
 from ecg.leads import LEAD_SETS
-from ecg.plan import planned, titles_of
+from ecg.plan import planned
 from ecg.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, VARIANTS, Gate, Settings
 from ecg.resampling import Preparation
 from ecg.rules import Rule

@@ -115,7 +115,7 @@ def stage_like(system):
                   for length, (many, _) in zip(store.lengths, store.labels, strict=True)]  # fmt: skip
         starts = np.cumsum([0, *map(len, spikes)])
         shape["peaks"] = StoredPeaks(starts, np.concatenate(spikes), np.full(starts[-1], 2, np.int8))
-    stage = Stage("trial", records=everything, targets=targets, masks=masks, training=everything[:12],
+    stage = Stage("trial", "trial", records=everything, targets=targets, masks=masks, training=everything[:12],
                   validation=everything[12:], asked=everything, **shape)  # fmt: skip
     shapes = [weights.shape for weights in built(stage, "float32").get_weights()]
     drawn = [rng.normal(0, 0.3, shape) if len(shape) > 1 else rng.uniform(0.5, 1, shape) for shape in shapes]
