@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.console import errors_in_one_line, interruptible, read_arguments, run_program
-from ecg.folders import walk_files
-from ecg.headers import parse_codes
-from ecg.reasons import printable
-from ecg.records import is_header
-from ecg.scoring import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.data.headers import parse_codes
+from ecg.data.records import is_header
+from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.runtime.console import errors_in_one_line, interruptible, printable, read_arguments, run_program
+from ecg.runtime.files import walk_files
 from helper_code import is_finite_number, is_number
 
 USAGE = "usage: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]"
@@ -83,7 +82,7 @@ def find_files(label_directory: str | os.PathLike, output_directory: str | os.Pa
     """Find the label files in a folder and nested below it, and the output file of each.
 
     The output file of p001/ecg.hea is p001/ecg.csv below the output folder. Links to folders are followed
-    (ecg.folders). A link that leads nowhere is reported on standard error, unless it is a label file.
+    (ecg.runtime.files). A link that leads nowhere is reported on standard error, unless it is a label file.
 
     Args:
         label_directory: Folder of label files, which are named *.hea in any case.

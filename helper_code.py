@@ -1,8 +1,8 @@
-"""The names that entries to the Challenge use, on top of `ecg.records`: headers, recordings, leads and outputs.
+"""The names that entries to the Challenge use, on top of `ecg.data.records`: headers, recordings, leads and outputs.
 
 On a well-formed header of the Challenge they answer what the Challenge's own functions do. They differ on purpose
 from these where a header is silent about its frequency, gains or baselines (WFDB's defaults), where it is in another
-of the dialects that `ecg.headers` reads (what it says), and where it cannot be read (`ecg.headers.HeaderError`).
+of the dialects that `ecg.data.headers` reads (what it says), and where it cannot be read (`ecg.data.headers.HeaderError`).
 """
 
 import math
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.files import aside
-from ecg.headers import comments, parse_header, read_header_text
-from ecg.leads import LEADS, standard_name
-from ecg.records import read_matrix, read_record, resolve_case
+from ecg.data.headers import comments, parse_header, read_header_text
+from ecg.data.leads import LEADS, standard_name
+from ecg.data.records import read_matrix, read_record, resolve_case
+from ecg.runtime.files import aside
 
 # An entry asks one header after another many questions: each is parsed once.
 _header = lru_cache(maxsize=8)(partial(parse_header, as_written=True))
@@ -43,7 +43,7 @@ def is_finite_number(x):
 def sort_leads(leads):
     """Return lead names as a tuple in the standard order, unknown ones after the known, in their own order.
 
-    Standard leads are known by any of their names (ecg.leads.standard_name), and the names stay as they are.
+    Standard leads are known by any of their names (ecg.data.leads.standard_name), and the names stay as they are.
     """
     place = {lead: number for number, lead in enumerate(LEADS)}
     return tuple(sorted(leads, key=lambda lead: place.get(standard_name(lead), len(LEADS))))
@@ -80,7 +80,7 @@ def _by_recording(names: list[str], extension: str) -> dict[str, str]:
 
 
 def load_header(header_file):
-    """Return a header's text: what the functions named get_... take; ecg.headers.HeaderError where it has none."""
+    """Return a header's text: what the functions named get_... take; ecg.data.headers.HeaderError where it has none."""
     return read_header_text(header_file)
 
 
@@ -88,7 +88,7 @@ def load_recording(recording_file, header=None, leads=None, key="val"):
     """Return the stored integers, (L, T): rows in the header's order, or those of `leads` where both are given.
 
     A .mat file is read by the matrix's name, `key`; any other file with the header of its name beside it. Both
-    extensions may be in any case. Raises ecg.headers.RecordError.
+    extensions may be in any case. Raises ecg.data.headers.RecordError.
     """
     file = Path(recording_file)
     if file.suffix.lower() == ".mat":

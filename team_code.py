@@ -1,12 +1,12 @@
 """The Challenge's three functions: train the models, load one for a lead set, answer for one recording."""
 
-from ecg.startup import start_keras
+from ecg.runtime.keras_startup import start_keras
 
 
 def training_code(data_directory, model_directory):
     """Train the models of all five lead sets on a folder of recordings and leave them in the model folder."""
     start_keras()
-    from ecg.pipeline import train
+    from ecg.commands.train import train
 
     train(data_directory, model_directory)
 
@@ -14,7 +14,7 @@ def training_code(data_directory, model_directory):
 def load_model(model_directory, leads):
     """Load the model of a lead set from the model folder: what `run_model` takes."""
     start_keras()
-    from ecg.bundle import load_bundle
+    from ecg.models.bundle import load_bundle
 
     return load_bundle(model_directory, leads)
 

@@ -9,12 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ecg.console import describe_error, interruptible, read_arguments, run_program
-from ecg.headers import RecordError, parse_header, read_header, read_header_text
-from ecg.leads import describe_missing_leads, lead_sets
-from ecg.progress import Progress
-from ecg.reasons import printable, remove_record_name
-from ecg.records import find_records, read_stored
+from ecg.data.headers import RecordError, parse_header, read_header, read_header_text
+from ecg.data.leads import describe_missing_leads, lead_sets
+from ecg.data.records import find_records, read_stored
+from ecg.runtime.console import (
+    Progress,
+    describe_error,
+    interruptible,
+    printable,
+    read_arguments,
+    remove_record_name,
+    run_program,
+)
 from helper_code import save_outputs, sort_leads
 from team_code import load_model, run_model
 

@@ -2,11 +2,17 @@
 
 import sys
 
-from ecg.console import RESUME_MESSAGE, errors_in_one_line, interruptible, read_arguments, run_program
-from ecg.headers import RecordError
-from ecg.reasons import printable
-from ecg.records import find_records
-from ecg.startup import start_keras
+from ecg.data.headers import RecordError
+from ecg.data.records import find_records
+from ecg.runtime.console import (
+    RESUME_MESSAGE,
+    errors_in_one_line,
+    interruptible,
+    printable,
+    read_arguments,
+    run_program,
+)
+from ecg.runtime.keras_startup import start_keras
 from team_code import training_code
 
 USAGE = "usage: python train_model.py DATA MODEL"
@@ -29,7 +35,7 @@ def main(arguments: list[str]) -> None:
             none = "no recordings, which are files named *.hea, in this folder or below it"
             sys.exit(printable(f"{data_directory}: {none}"))
         start_keras()
-        from ecg.training import TrainingError
+        from ecg.training.trainer import TrainingError
 
         with errors_in_one_line(TrainingError):
             training_code(data_directory, model_directory)

@@ -19,13 +19,13 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ecg.labels import DISCARDED_SOURCES, SCORED, source_of
-from ecg.leads import LEAD_SETS
-from ecg.progress import duration
-from ecg.synthetic import Truth, synthesize
+from ecg.data.labels import DISCARDED_SOURCES, SCORED, source_of
+from ecg.data.leads import LEAD_SETS
+from ecg.data.synthetic import Truth, synthesize
+from ecg.runtime.console import duration
 
 ROOT = Path(__file__).parents[1]
-# What the audit calls the defects of ecg.synthetic_defects that it can see.
+# What the audit calls the defects of ecg.data.synthetic_defects that it can see.
 AUDITED = {
     "constant lead": "flat lead", "spike at the first sample": "beyond 20 mV",
     "spike at the last sample": "beyond 20 mV",

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.drafts import Draft, interleaved, matlab_4, matlab_5, packed_zeros, zeros_to_come
-from ecg.leads import LEADS
+from ecg.data.leads import LEADS
 
 WHOLE = (0, 1, 2, 3, -1, 7, 24, 255, 1000, 65535, 65536, 10**6, 2**24, 10**9, 2**31 - 1, -(2**31), 2**31, 2**32 - 1)
 NUMBERS = (

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.io
 
-from ecg.leads import LEADS
-from ecg.records import find_records, read_record
-from ecg.synthetic import synthesize
+from ecg.data.leads import LEADS
+from ecg.data.records import find_records, read_record
+from ecg.data.synthetic import synthesize
 
 LEAD_COUNTS = (LEADS, (*LEADS[:2], *LEADS[6:]), LEADS[:6], ("I", "II", "V2"), ("I", "II"))
 MARK = b"MATLAB 5.0".ljust(116)  # what a file of version 5 begins with, else its time

@@ -19,12 +19,12 @@ import numpy as np
 import team_code
 from benchmarks import ways
 from benchmarks.fuzz import networks
-from ecg.headers import RecordError, read_header_text
-from ecg.leads import LEAD_SETS, lead_set
-from ecg.progress import Progress
-from ecg.records import find_records, read_record
-from ecg.startup import start_keras
-from ecg.synthetic import SOURCES, synthesize
+from ecg.data.headers import RecordError, read_header_text
+from ecg.data.leads import LEAD_SETS, lead_set
+from ecg.data.records import find_records, read_record
+from ecg.data.synthetic import SOURCES, synthesize
+from ecg.runtime.console import Progress
+from ecg.runtime.keras_startup import start_keras
 
 EXACTLY, NEARLY, COARSELY = 0.0, 1e-3, 1e-2  # by how much a probability of the same recording may differ
 

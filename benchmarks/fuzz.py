@@ -29,13 +29,13 @@ import numpy as np
 
 from benchmarks.damage import DAMAGE, damaged
 from benchmarks.drafts import undamaged
-from ecg.defects import HINDRANCES, examine
-from ecg.headers import LONGEST_MESSAGE, RecordError, read_header_text
-from ecg.leads import LEAD_SETS, lead_set
-from ecg.progress import Progress
-from ecg.records import read_record
-from ecg.startup import start_keras
-from ecg.store import build_store, open_store
+from ecg.commands.audit import HINDRANCES, examine
+from ecg.data.headers import LONGEST_MESSAGE, RecordError, read_header_text
+from ecg.data.leads import LEAD_SETS, lead_set
+from ecg.data.records import read_record
+from ecg.data.store import build_store, open_store
+from ecg.runtime.console import Progress
+from ecg.runtime.keras_startup import start_keras
 
 LIMIT = 500  # MB above what the process has before
 FUSE = 2000  # MB of addresses above it, where an allocation fails
@@ -65,9 +65,9 @@ def draw_case(records, seed, number):
 def networks():
     """Return an untrained Bundle for each lead set: number of leads -> Bundle."""
     start_keras()
-    from ecg.bundle import Bundle
-    from ecg.labels import TRAINED
-    from ecg.networks import NetworkSettings
+    from ecg.data.labels import TRAINED
+    from ecg.models.bundle import Bundle
+    from ecg.models.resnets import NetworkSettings
 
     settings = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
     half = np.full(26, 0.5)

@@ -9,8 +9,8 @@ from unittest.mock import patch
 from benchmarks import memory
 from benchmarks.memory import BATCH, TINY
 from benchmarks.timing import Row, told
-from ecg.memory import started_by
-from ecg.synthetic import synthesize
+from ecg.data.synthetic import synthesize
+from ecg.runtime.processes import started_by
 
 TICKS = os.sysconf("SC_CLK_TCK")  # of the processors' time, a second
 
@@ -21,10 +21,11 @@ def growth(bench):
     What does not grow is made small or left out: networks have no blocks, and no pages are drawn. Beside the clock's
     time there is the processors', which other work on the machine changes less.
     """
-    from ecg import method, pipeline
-    from ecg.cleaning import CleaningSettings
-    from ecg.networks import NetworkSettings
-    from ecg.training import TrainingSettings
+    from ecg.commands import train as pipeline
+    from ecg.models.resnets import NetworkSettings
+    from ecg.systems import method
+    from ecg.systems.label_cleaning import CleaningSettings
+    from ecg.training.trainer import TrainingSettings
 
     settings = pipeline.Settings(network=NetworkSettings(**TINY | {"kernels": ()}), cleaning=CleaningSettings((), ()),
                                  training=TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=2),

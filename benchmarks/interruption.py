@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.files import to_json
-from ecg.progress import duration
-from ecg.synthetic import synthesize
+from ecg.data.synthetic import synthesize
+from ecg.runtime.console import duration
+from ecg.runtime.files import to_json
 
 ROOT = Path(__file__).parents[1]
 RECORDS = 60
@@ -29,14 +29,14 @@ PATIENCE = 600  # s; a training of this size that takes longer hangs
 # Where a training kills itself: owner and name of a function, and the numbers of its calls that are drawn from. They
 # are small, so that a training is killed many times before it comes to its end.
 CALLS = {
-    "reading": ("ecg.store", "source_of", 1, 50),
-    "a step": ("ecg.work.Work", "train", 1, 12),
-    "an answer": ("ecg.work.Work", "answer", 1, 12),
+    "reading": ("ecg.data.store", "source_of", 1, 50),
+    "a step": ("ecg.training.backend.Work", "train", 1, 12),
+    "an answer": ("ecg.training.backend.Work", "answer", 1, 12),
     "saving a stage or where it stands": ("numpy", "savez", 1, 3),
     "moving into place": ("os", "replace", 1, 7),
     "saving a model": ("keras.Model", "save_weights", 1, 2),
-    "publishing": ("ecg.pipeline", "publish", 1, 1),
-    "tidying up": ("ecg.pipeline", "put_away", 1, 1),
+    "publishing": ("ecg.commands.train", "publish", 1, 1),
+    "tidying up": ("ecg.commands.train", "put_away", 1, 1),
 }
 ONCE = ("reading", "saving a model", "publishing", "tidying up")  # places that a run comes to once: they stay till hit
 SOON, LATE = 4.0, 12.0  # s; between these a training is killed from outside
@@ -110,12 +110,12 @@ def attempt(data, model, places, note):
 
 def train_and_die(data, model, places, note):
     """Train tiny networks, and kill this process at the first of these calls, JSON of places of CALLS and numbers."""
-    from ecg.startup import start_keras
+    from ecg.runtime.keras_startup import start_keras
 
     start_keras()
-    from ecg.networks import NetworkSettings
-    from ecg.pipeline import Settings, train
-    from ecg.training import TrainingSettings
+    from ecg.commands.train import Settings, train
+    from ecg.models.resnets import NetworkSettings
+    from ecg.training.trainer import TrainingSettings
 
     for place, number in json.loads(places).items():
         if place in CALLS:

@@ -15,17 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.bundle import load_bundle
-from ecg.cleaning import CleaningSettings
-from ecg.files import to_json
-from ecg.labels import COLUMN, TRAINED, expand
-from ecg.leads import LEADS
-from ecg.networks import NetworkSettings
-from ecg.pipeline import Settings, train
-from ecg.review import omitted
-from ecg.scoring import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
-from ecg.store import build_store
-from ecg.synthetic import synthesize
+from ecg.commands.train import Settings, train
+from ecg.data.labels import COLUMN, TRAINED, expand
+from ecg.data.leads import LEADS
+from ecg.data.store import build_store
+from ecg.data.synthetic import synthesize
+from ecg.evaluation.metrics import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.models.bundle import load_bundle
+from ecg.models.resnets import NetworkSettings
+from ecg.runtime.files import to_json
+from ecg.systems.label_cleaning import CleaningSettings, omitted
 
 WRONG = 0.05
 LUMPING, OMISSION = CleaningSettings().rules

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.memory import EVERY, memory_of
-from ecg.startup import start_keras
-from ecg.synthetic import synthesize
+from ecg.data.synthetic import synthesize
+from ecg.runtime.keras_startup import start_keras
+from ecg.runtime.processes import EVERY, memory_of
 
 BATCH = 32
 TINY = {"width": 4, "kernels": (5,), "squeeze_ratio": 2, "hidden": 8}  # settings of the network
@@ -39,9 +39,9 @@ STEPS = {  # what a training was doing until it said a line: the first expressio
 def train(data, model, jobs):
     """Train with a tiny network, and print each line that is logged."""
     start_keras()
-    from ecg.networks import NetworkSettings
-    from ecg.pipeline import Settings, train
-    from ecg.training import TrainingSettings
+    from ecg.commands.train import Settings, train
+    from ecg.models.resnets import NetworkSettings
+    from ecg.training.trainer import TrainingSettings
 
     training = TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=1)
     train(data, model, Settings(network=NetworkSettings(**TINY), training=training, jobs=int(jobs)))

@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """The SE-ResNet of Cai et al. 2021, with the sizes of ecg.networks.NetworkSettings."""
+    """The SE-ResNet of Cai et al. 2021, with the sizes of ecg.models.resnets.NetworkSettings."""
 
     def __init__(self, settings, leads, classes):
         super().__init__()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.arguments import given
-from ecg.labels import TRAINED
-from ecg.leads import LEADS
-from ecg.scoring import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
-from ecg.startup import start_keras
+from ecg.commands.options import given
+from ecg.data.labels import TRAINED
+from ecg.data.leads import LEADS
+from ecg.evaluation.metrics import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.runtime.keras_startup import start_keras
 
 PRECISIONS = ("float32", "bfloat16")
 MOST = 0.02  # that a score may lose
@@ -25,8 +25,8 @@ MOST = 0.02  # that a score may lose
 
 def scores(data, test, settings, folder):
     """Return what networks come to that are trained on a folder, on the recordings of a Store: metric and AUROC."""
-    from ecg.bundle import load_bundle
-    from ecg.pipeline import train
+    from ecg.commands.train import train
+    from ecg.models.bundle import load_bundle
 
     train(data, folder, settings)
     bundle = load_bundle(folder, LEADS)
@@ -61,8 +61,8 @@ def main():
     parser.add_argument("--folder", type=Path, default=Path("build/precision"))
     options = parser.parse_args()
     start_keras()
-    from ecg.pipeline import Settings
-    from ecg.store import build_store
+    from ecg.commands.train import Settings
+    from ecg.data.store import build_store
 
     method = Settings(lead_sets=(len(LEADS),), jobs=options.jobs)
     test = build_store(options.held_out, options.folder / "held out", options.jobs)

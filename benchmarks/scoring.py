@@ -10,10 +10,11 @@ import numpy as np
 import evaluate_model
 from benchmarks import plainly
 from benchmarks.timing import Row, recordings, told
-from ecg.headers import parse_codes
-from ecg.labels import TRAINED, encode, expand
-from ecg.records import find_records
-from ecg.scoring import SINUS, load_weights, search_thresholds
+from ecg.data.headers import parse_codes
+from ecg.data.labels import TRAINED, encode, expand
+from ecg.data.records import find_records
+from ecg.evaluation.metrics import SINUS, load_weights
+from ecg.evaluation.thresholds import search_thresholds
 
 PLAIN_CLASSES = 1  # of the trained ones, for which the plain search is timed
 

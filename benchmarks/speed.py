@@ -32,16 +32,16 @@ from benchmarks.growth import growth
 from benchmarks.precision import PRECISIONS
 from benchmarks.scoring import evaluate, thresholds
 from benchmarks.timing import LENGTH, Bench, Row, build, lines, measure, models, recordings, told, training_step
-from ecg.batches import Batch, ahead, gather
-from ecg.files import to_json
-from ecg.headers import read_header_text
-from ecg.labels import TRAINED
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.parallel import each
-from ecg.records import find_records, read_record
-from ecg.resampling import RATE, taps_of
-from ecg.startup import start_keras
-from ecg.store import build_store
+from ecg.data.batches import Batch, ahead, gather
+from ecg.data.headers import read_header_text
+from ecg.data.labels import TRAINED
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.records import find_records, read_record
+from ecg.data.resampling import RATE, taps_of
+from ecg.data.store import build_store
+from ecg.runtime.files import to_json
+from ecg.runtime.keras_startup import start_keras
+from ecg.runtime.processes import each
 
 MADE_FOR_IT = {"amx_bf16", "avx512_bf16"}  # what Linux calls a processor's instructions for bfloat16
 TAPS = taps_of(RATE)
@@ -147,7 +147,7 @@ def step(bench):
 
 def pytorch(bench):
     """Train a step, against the same network written plainly in PyTorch, in a process of its own."""
-    from ecg.networks import NetworkSettings
+    from ecg.models.resnets import NetworkSettings
 
     if not find_spec("torch"):
         yield {}
@@ -178,14 +178,14 @@ def pytorch(bench):
 
 def has_bfloat16(cpuinfo=Path("/proc/cpuinfo")):
     """Return whether this machine has an accelerator, or else a processor that is made for bfloat16."""
-    from ecg.devices import accelerators
+    from ecg.training.backend import accelerators
 
     return bool(accelerators()) or cpuinfo.exists() and not MADE_FOR_IT.isdisjoint(cpuinfo.read_text().split())
 
 
 def bfloat16(bench):
     """Train a step in bfloat16 where the machine has it, against one in float32."""
-    from ecg.networks import computing_in
+    from ecg.models.resnets import computing_in
 
     if not has_bfloat16():
         yield {}

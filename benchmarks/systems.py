@@ -9,19 +9,19 @@ import statistics
 
 import numpy as np
 
-from ecg.startup import start_keras
+from ecg.runtime.keras_startup import start_keras
 
 RATE, SECONDS = 250, 10  # of signals, where any length will do
 BATCH = 16  # recordings in a step, at the most
 
 
 def networks():
-    """Yield each network that is timed: its title, a Stage (ecg.fitting) and how many recordings a step has."""
-    from ecg.fitting import Stage
-    from ecg.losses import LOSSES
-    from ecg.peaks import StoredPeaks
-    from ecg.recipes import SYSTEMS
-    from ecg.resnets import RhythmSettings
+    """Yield each network that is timed: its title, a Stage (ecg.systems.stage) and how many recordings a step has."""
+    from ecg.data.wave_peaks import StoredPeaks
+    from ecg.models.resnets import RhythmSettings
+    from ecg.systems.recipes import SYSTEMS
+    from ecg.systems.stage import Stage
+    from ecg.training.losses import LOSSES
 
     nothing = StoredPeaks(np.zeros(2, int), np.zeros(0, int), np.zeros(0, int))
     for name, recipe in SYSTEMS.items():
@@ -39,10 +39,10 @@ def networks():
 
 def timed(stage, batch):
     """Return the number of weights of a stage's network that answer, and functions that make a step and an answer."""
-    from ecg.fitting import answering_part, built, joined_loss
-    from ecg.person import INPUTS
-    from ecg.training import make_ready
-    from ecg.work import at_work
+    from ecg.data.preprocessing import INPUTS
+    from ecg.systems.stage import answering_part, built, joined_loss
+    from ecg.training.backend import at_work
+    from ecg.training.trainer import make_ready
 
     network = built(stage, "float32")
     make_ready(network, joined_loss(stage, network), stage.learning.fresh_optimizer())
@@ -65,7 +65,7 @@ def timed(stage, batch):
 
 def lines(rounds):
     """Yield the lines of the table, in Markdown."""
-    from ecg.calibration import seconds_of
+    from ecg.commands.calibration import seconds_of
 
     yield "| network | weights | recordings in a step | a step, median (least) | one answer, median |"
     yield "|---" * 5 + "|"

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.headers import RecordError, read_header
-from ecg.labels import TRAINED
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.records import find_records
-from ecg.synthetic import synthesize
+from ecg.data.headers import RecordError, read_header
+from ecg.data.labels import TRAINED
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.records import find_records
+from ecg.data.synthetic import synthesize
 
 FREQUENCY, SECONDS = 500, 10
 LENGTH = 2500  # samples at 250 Hz of such a recording
@@ -120,16 +120,16 @@ def is_usual(path):
 
 def build(bench, leads):
     """Return an untrained network for a number of leads."""
-    from ecg.networks import NetworkSettings
+    from ecg.models.resnets import NetworkSettings
 
     return NetworkSettings(**bench.network).build(leads, None, len(TRAINED))
 
 
 def training_step(network, signals):
-    """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training` does."""
-    from ecg.losses import AsymmetricLoss
-    from ecg.training import TrainingSettings, make_ready
-    from ecg.work import at_work
+    """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training.trainer` does."""
+    from ecg.training.backend import at_work
+    from ecg.training.losses import AsymmetricLoss
+    from ecg.training.trainer import TrainingSettings, make_ready
 
     labels = (np.random.default_rng(1).random((len(signals), len(TRAINED))) < 0.1).astype(np.float32)
     masks = np.ones_like(labels)
@@ -140,8 +140,8 @@ def training_step(network, signals):
 
 def models(bench):
     """Return a folder with an untrained model for each lead set."""
-    from ecg.bundle import Bundle, save_bundle
-    from ecg.networks import NetworkSettings
+    from ecg.models.bundle import Bundle, save_bundle
+    from ecg.models.resnets import NetworkSettings
 
     folder = bench.place / "models"
     if not folder.exists():

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from benchmarks.drafts import MARK, interleaved, matlab_4, matlab_5
-from ecg.labels import source_of
-from ecg.leads import LEAD_SETS, LEADS, LIMB
-from ecg.signals import EARLY_GAINS
+from ecg.data.labels import source_of
+from ecg.data.leads import LEAD_SETS, LEADS, LIMB
+from ecg.data.preprocessing import EARLY_GAINS
 
 LINE = "{kind} {gain} 16 0 {first} {checksum} 0 {lead}"  # of a lead, after the name of its file
 DATE = " 12-May-2020 12:33:59"

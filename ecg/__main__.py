@@ -9,25 +9,37 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ecg.arguments import given, lead_count, number, path_name, picture, share, source
-from ecg.console import INTERRUPTED_MESSAGE, RESUME_MESSAGE, errors_in_one_line, interruptible, run_program
-from ecg.files import check_file_writable, check_writable
-from ecg.leads import LEAD_SETS
-from ecg.options import (
+from ecg.commands.options import (
     add_lead_sets,
     add_networks,
     add_omission,
     add_settings,
     adds_labels,
+    given,
+    lead_count,
     lead_sets,
+    number,
+    path_name,
+    picture,
     recipes,
     see_that_told,
+    share,
+    source,
     training_settings,
     with_named,
     with_omissions,
 )
-from ecg.reasons import printable
-from ecg.startup import start_keras
+from ecg.data.leads import LEAD_SETS
+from ecg.runtime.console import (
+    INTERRUPTED_MESSAGE,
+    RESUME_MESSAGE,
+    errors_in_one_line,
+    interruptible,
+    printable,
+    run_program,
+)
+from ecg.runtime.files import check_file_writable, check_writable
+from ecg.runtime.keras_startup import start_keras
 
 PROGRAM = "python -m ecg"
 reported = partial(errors_in_one_line, program=PROGRAM)
@@ -44,10 +56,10 @@ def train(commands):
 
     def run(arguments):
         start_keras()
-        from ecg import pipeline
-        from ecg.headers import RecordError
-        from ecg.peaks import NeuroKitMissing
-        from ecg.training import TrainingError
+        from ecg.commands import train as pipeline
+        from ecg.data.headers import RecordError
+        from ecg.data.wave_peaks import NeuroKitMissing
+        from ecg.training.trainer import TrainingError
 
         with reported(ValueError):
             settings = training_settings(arguments)
@@ -67,10 +79,10 @@ def estimate(commands):
 
     def run(arguments):
         start_keras()
-        from ecg import estimate
-        from ecg.headers import RecordError
-        from ecg.peaks import NeuroKitMissing
-        from ecg.training import TrainingError
+        from ecg.commands import estimate
+        from ecg.data.headers import RecordError
+        from ecg.data.wave_peaks import NeuroKitMissing
+        from ecg.training.trainer import TrainingError
 
         with reported(ValueError):
             settings = training_settings(arguments)
@@ -117,12 +129,12 @@ def compare(commands):
 
     def run(arguments):
         start_keras(devices=False)  # those are for the processes that train
-        from ecg import compare
-        from ecg.headers import RecordError
-        from ecg.peaks import NeuroKitMissing
-        from ecg.protocol import Protocol
-        from ecg.recipes import SYSTEMS
-        from ecg.training import TrainingError
+        from ecg.commands import compare
+        from ecg.commands.holdout import Protocol
+        from ecg.data.headers import RecordError
+        from ecg.data.wave_peaks import NeuroKitMissing
+        from ecg.systems.recipes import SYSTEMS
+        from ecg.training.trainer import TrainingError
 
         with reported(ValueError):
             systems = recipes(arguments.systems) if arguments.systems else tuple(SYSTEMS.values())
@@ -152,10 +164,10 @@ def plot(commands):
                         help="PNG, PDF or SVG by its extension; NAME.png in the current folder by default")  # fmt: skip
 
     def run(arguments):
-        from ecg.headers import RecordError
-        from ecg.paper import draw_record
-        from ecg.peaks import NeuroKitMissing, recorded_peaks
-        from ecg.records import find_header, read_record
+        from ecg.data.headers import RecordError
+        from ecg.data.records import find_header, read_record
+        from ecg.data.wave_peaks import NeuroKitMissing, recorded_peaks
+        from ecg.reports.ecg_paper import draw_record
 
         path = find_header(arguments.record)
         output = arguments.output or Path(f"{path.stem}.png")
@@ -173,7 +185,7 @@ def plot(commands):
 def ask(folder, header, recording):
     """Return what the model in a folder says of a recording: its probabilities, outputs and thresholds, by name."""
     start_keras()
-    from ecg.bundle import ModelError, load_bundle
+    from ecg.models.bundle import ModelError, load_bundle
 
     with reported(ModelError):
         bundle = load_bundle(folder, header.lead_names)
@@ -194,9 +206,9 @@ def review(commands):
 
     def run(arguments):
         start_keras()
-        from ecg import review
-        from ecg.cleaning import CleaningSettings
-        from ecg.headers import RecordError
+        from ecg.commands import review
+        from ecg.data.headers import RecordError
+        from ecg.systems.label_cleaning import CleaningSettings
 
         with reported(RecordError, ValueError):
             believed = [replace(rule, relabel=False) for rule in CleaningSettings().omissions]
@@ -217,7 +229,7 @@ def audit(commands):
     parser.add_argument("--jobs", type=number("jobs"), metavar="N", help="processes that read recordings")
 
     def run(arguments):
-        from ecg import audit
+        from ecg.commands import audit
 
         with reported():
             usable = audit.audit(arguments.data, arguments.output, arguments.jobs)
@@ -251,7 +263,7 @@ def synthesize(commands):
     parser.add_argument("--jobs", type=number("jobs"), metavar="N", default=1, help="processes")
 
     def run(arguments):
-        from ecg import synthetic
+        from ecg.data import synthetic
 
         try:
             sources = synthetic.named_shares(arguments.sources or ())

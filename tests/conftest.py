@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ecg.headers import Header, Lead
-from ecg.leads import LEADS
-from ecg.records import find_records
-from ecg.startup import start_keras
-from ecg.store import build_store
-from ecg.synthetic import synthesize
+from ecg.data.headers import Header, Lead
+from ecg.data.leads import LEADS
+from ecg.data.records import find_records
+from ecg.data.store import build_store
+from ecg.data.synthetic import synthesize
+from ecg.runtime.keras_startup import start_keras
 
 start_keras()
 # Where tests run in the background, a shell has SIGINT ignored, and processes inherit that.
@@ -61,7 +61,7 @@ def make_header():
 @pytest.fixture(scope="session")
 def small():
     """Settings of a network of two blocks and some hundred weights."""
-    from ecg.networks import NetworkSettings  # imports Keras, which is to be started first
+    from ecg.models.resnets import NetworkSettings  # imports Keras, which is to be started first
 
     return NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
 
@@ -74,7 +74,7 @@ def network_of(bundle):
 
 def stage_titles(settings):
     """The titles of all stages of a recipe, in the order of their keys."""
-    from ecg.plan import first_round, planned
+    from ecg.systems.plan import first_round, planned
 
     titles = [rule.title for rule in settings.cleaning.rules] + [first_round(settings)] * settings.cleaning.masks
     for network in planned(settings):

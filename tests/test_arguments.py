@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg.arguments import (
+from ecg.commands.options import (
     diagnosis,
     given,
     habit,
@@ -16,7 +16,7 @@ from ecg.arguments import (
     share,
     source,
 )
-from ecg.labels import ABBREVIATIONS
+from ecg.data.labels import ABBREVIATIONS
 
 
 @pytest.mark.parametrize(

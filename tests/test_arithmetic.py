@@ -10,8 +10,21 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from ecg import arithmetic
-from ecg.arithmetic import (
+from ecg.commands.calibration import calibrated
+from ecg.data.leads import LEAD_SETS
+from ecg.models.dcnet import DCNetSettings
+from ecg.models.resnets import (
+    LeadWeightedSettings,
+    LiSettings,
+    NetworkSettings,
+    RhythmSettings,
+    answering,
+    computing_in,
+)
+from ecg.runtime.processes import Peak
+from ecg.systems.stage import Stage, check_precision, fitted
+from ecg.training import arithmetic
+from ecg.training.arithmetic import (
     TOLERANCE,
     Errors,
     check_arithmetic,
@@ -20,16 +33,9 @@ from ecg.arithmetic import (
     layer_key,
     layers_with_kernel,
 )
-from ecg.budget import Budget
-from ecg.calibration import calibrated
-from ecg.dcnet import DCNetSettings
-from ecg.fitting import Stage, check_precision, fitted
-from ecg.leads import LEAD_SETS
-from ecg.losses import FocalLoss
-from ecg.memory import Peak
-from ecg.networks import NetworkSettings, answering, computing_in
-from ecg.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
-from ecg.training import TrainingError, TrainingSettings
+from ecg.training.checkpoint import Budget
+from ecg.training.losses import FocalLoss
+from ecg.training.trainer import TrainingError, TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 POLICY = "mixed_bfloat16"
@@ -248,8 +254,8 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
                                            [tf.config.LogicalDeviceConfiguration()] * 2)
 from keras import layers
-from ecg.arithmetic import TOLERANCE, compare_layers
-from ecg.devices import together
+from ecg.training.arithmetic import TOLERANCE, compare_layers
+from ecg.training.backend import together
 with together(["cpu:0", "cpu:1"]):
     layer = layers.Conv1D(8, 16, padding="same", dtype="mixed_bfloat16")
     layer.build((None, None, 12))

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ecg import audit, defects
-from ecg.audit import audit as audit_folder
-from ecg.headers import read_header
-from ecg.labels import COLUMN_OF_CODE, DISCARDED_SOURCES, source_of
-from ecg.leads import LEADS
-from ecg.reasons import WIDTH
-from ecg.records import find_records
-from ecg.synthetic import synthesize
+from ecg.commands import audit
+from ecg.commands import audit as defects
+from ecg.commands.audit import audit as audit_folder
+from ecg.data.headers import read_header
+from ecg.data.labels import COLUMN_OF_CODE, DISCARDED_SOURCES, source_of
+from ecg.data.leads import LEADS
+from ecg.data.records import find_records
+from ecg.data.synthetic import synthesize
+from ecg.runtime.console import WIDTH
 
 
 def table(folder, name):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecg.batches import FULL, GRID, REPEATED, ZEROS, Window, ahead, batch_size, gather, plan_training, plan_whole
+from ecg.data.batches import FULL, GRID, REPEATED, ZEROS, Window, ahead, batch_size, gather, plan_training, plan_whole
 
 LENGTHS = np.random.default_rng(0).choice([300, 1300, 2500, 2500, 2500, 3000, 7500, 12000, 16000], 500)
 

@@ -7,12 +7,11 @@ import pytest
 from benchmarks import formats, memory, systems, ways
 from benchmarks.fuzz import networks
 from benchmarks.label_cleaning import KINDS, LUMPING, OMISSION, SHARES, decided, lines
-from ecg.batches import Window
-from ecg.calibration import seconds_of
-from ecg.cleaning import Relabelling
-from ecg.ensemble import View
-from ecg.labels import ABBREVIATIONS, TRAINED
-from ecg.resnets import LeadWeightedSettings, LiSettings
+from ecg.commands.calibration import seconds_of
+from ecg.data.batches import View, Window
+from ecg.data.labels import ABBREVIATIONS, TRAINED
+from ecg.models.resnets import LeadWeightedSettings, LiSettings
+from ecg.systems.label_cleaning import Relabelling
 
 
 def rows(*findings):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from ecg.budget import CLOSING, FIRST_ANSWERS, LEAST_CLOSING, Budget
+from ecg.training.checkpoint import CLOSING, FIRST_ANSWERS, LEAST_CLOSING, Budget
 
 
 class Clock:

@@ -13,21 +13,19 @@ import pytest
 from conftest import network_of
 
 import team_code
-from ecg.batches import REPEATED, Window
-from ecg.bundle import CLASSES, Bundle, ModelError, load_bundle, save_bundle
-from ecg.ensemble import KINDS, Ensemble, Group, Member, View
-from ecg.examples import Examples
-from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.networks import NetworkSettings
-from ecg.person import person
-from ecg.records import SignalError, find_records, read_record
-from ecg.resampling import METHOD, Preparation
-from ecg.resnets import LeadWeightedSettings, LiSettings
-from ecg.rules import Rule
-from ecg.signals import INVALID_VALUE, SKIPPED, pieces, preprocess
-from ecg.store import build_store
-from ecg.training import predict
+from ecg.commands.holdout import predict_group, predict_stores
+from ecg.data.batches import REPEATED, Examples, View, Window
+from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.preprocessing import INVALID_VALUE, SKIPPED, person, pieces, preprocess
+from ecg.data.records import SignalError, find_records, read_record
+from ecg.data.resampling import METHOD, Preparation
+from ecg.data.store import build_store
+from ecg.models.bundle import CLASSES, Bundle, ModelError, load_bundle, save_bundle
+from ecg.models.decision import Rule
+from ecg.models.ensemble import KINDS, Ensemble, Group, Member
+from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings
+from ecg.training.trainer import predict
 
 
 @pytest.fixture(scope="module")
@@ -502,7 +500,7 @@ def system(stores, tmp_path_factory):
     gate = Member.of(leads, LI, 1, view=PIECES)
     ensemble = Ensemble(Group(classes, tuple(general)), Group(("AF", "NSR"), tuple(special)), Group((), (gate,)))
     # So that the gate is sure of every other recording.
-    said = ensemble.gate.predicted(stores, np.arange(60), "gate")[:, 0]
+    said = predict_group(ensemble.gate, stores, np.arange(60), "gate")[:, 0]
     *others, bias = gate.network.get_weights()
     gate.network.set_weights([*others, bias - np.log(np.median(said) / (1 - np.median(said)))])
     folder = tmp_path_factory.mktemp("system")
@@ -523,8 +521,8 @@ def test_an_ensemble_answers_after_it_was_saved_as_it_answers_from_stores(system
         "mine", LEAD_SETS[3], ["general", "special", "gate"])  # fmt: skip
     assert bundle.ensemble.parameters == ensemble.parameters
     records = np.arange(0, 60, 5)
-    expected = ensemble.predicted(stores, records, "checking")
-    gates = ensemble.gate.predicted(stores, records, "checking")[:, 0]
+    expected = predict_stores(ensemble, stores, records, "checking")
+    gates = predict_group(ensemble.gate, stores, records, "checking")[:, 0]
     assert 2 <= (gates > 0.5).sum() <= 10 and np.abs(gates - 0.5).min() > 1e-5
     paths = {path.stem: path for path in headers}
     for record, probabilities in zip(records, expected, strict=True):
@@ -544,7 +542,7 @@ def test_a_recording_is_prepared_once_for_a_gate_and_whom_it_asks(loaded, header
         prepared.append((preparation, tuple(leads)))
         return preprocess(header, piece, leads, recording, preparation)
 
-    monkeypatch.setattr("ecg.bundle.preprocess", watched)
+    monkeypatch.setattr("ecg.models.bundle.preprocess", watched)
     for path in headers[:10]:
         loaded.answer(text_of(path), read_record(path)[1])
         assert len(prepared) == len(set(prepared)) and (METHOD, LEAD_SETS[3]) in prepared

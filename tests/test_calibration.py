@@ -4,18 +4,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ecg import calibration
-from ecg.batches import Batch, Window, plan_training, plan_whole
-from ecg.calibration import Networks, Pace, between, calibrated, pace, report_seconds, steady, tried
-from ecg.ensemble import METHODS, View
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.memory import Peak
-from ecg.peaks import StoredPeaks
-from ecg.pipeline import Settings
-from ecg.plan import GATE
-from ecg.recipes import LI2021, Gate
-from ecg.resnets import LiSettings
-from ecg.sample import read_sample
+from ecg.commands import calibration
+from ecg.commands.calibration import Networks, Pace, between, calibrated, pace, report_seconds, steady, tried
+from ecg.commands.sample import read_sample
+from ecg.commands.train import Settings
+from ecg.data.batches import METHODS, Batch, View, Window, plan_training, plan_whole
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.wave_peaks import StoredPeaks
+from ecg.models.resnets import LiSettings
+from ecg.runtime.processes import Peak
+from ecg.systems.plan import GATE
+from ecg.systems.recipes import LI2021, Gate
 
 TINY = LiSettings(stages=(1,), width=4, first_kernel=3, kernel=3, squeeze_ratio=None, peaks=True, peak_units=4)
 

@@ -19,13 +19,13 @@ from benchmarks.challenge import (
     describe_outcome,
     run_challenge,
 )
-from ecg.audit import audit
-from ecg.bundle import Bundle, save_bundle
-from ecg.labels import TRAINED
-from ecg.leads import LEAD_SETS
-from ecg.store import build_store
-from ecg.synthetic import synthesize
-from ecg.synthetic_defects import DEFECTS
+from ecg.commands.audit import audit
+from ecg.data.labels import TRAINED
+from ecg.data.leads import LEAD_SETS
+from ecg.data.store import build_store
+from ecg.data.synthetic import synthesize
+from ecg.data.synthetic_defects import DEFECTS
+from ecg.models.bundle import Bundle, save_bundle
 
 ROOT = Path(__file__).parents[1]
 SOURCE_OF_LEADS = dict(zip(LEAD_SETS, ("Georgia", "PTB-XL", "CPSC", "CPSC-Extra", "Ningbo"), strict=True))

@@ -3,12 +3,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.charts import class_chart, confusion_chart, confusion_matrix_chart, learning_curves, peak_chart
-from ecg.checkpoint import Epoch
-from ecg.fitting import Found
-from ecg.grid import WAVES, Peaks
-from ecg.labels import ABBREVIATIONS, COLUMN
-from ecg.scoring import challenge_score, load_weights
+from ecg.data.labels import ABBREVIATIONS, COLUMN
+from ecg.data.wave_peaks import WAVES, Peaks
+from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.reports.training_charts import (
+    class_chart,
+    confusion_chart,
+    confusion_matrix_chart,
+    learning_curves,
+    peak_chart,
+)
+from ecg.systems.stage import Found
+from ecg.training.checkpoint import Epoch
 
 WEIGHTS = load_weights()[1]
 NOTHING = np.full(26, np.nan)

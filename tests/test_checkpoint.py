@@ -1,7 +1,15 @@
 import keras
 import numpy as np
 
-from ecg.checkpoint import Checkpoint, EarlyStopping, WeightAverage, listed, numbered, read_epochs, written_epochs
+from ecg.training.checkpoint import (
+    Checkpoint,
+    EarlyStopping,
+    WeightAverage,
+    listed,
+    numbered,
+    read_epochs,
+    written_epochs,
+)
 
 
 def test_early_stopping_waits_for_its_patience_and_counts_from_the_best():

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.cleaning import (
+from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
+from ecg.systems.label_cleaning import (
     ADDED,
     FEWEST,
     CleaningSettings,
@@ -14,7 +15,6 @@ from ecg.cleaning import (
     label_masks,
     source_masks,
 )
-from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
 
 AF, AFL, NSR, TAB = (COLUMN[name] for name in ("AF", "AFL", "NSR", "TAb"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ecg.__main__ import COMMANDS, main
-from ecg.options import recipes
+from ecg.commands.options import recipes
 
 NUMBERS = {  # options that take a number, by command, and which of the values below each takes
     "train": {

@@ -13,26 +13,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ecg import compare as module
-from ecg import fitting
-from ecg.batches import REPEATED, Window
-from ecg.cleaning import CleaningSettings
-from ecg.compare import RecordingsChanged, answered, compare, compared, left_out, place_of
-from ecg.comparison import write_comparison
-from ecg.ensemble import View
-from ecg.files import locked
-from ecg.headers import RecordError
-from ecg.heldout import training_of
-from ecg.labels import class_columns, expand
-from ecg.networks import NetworkSettings
-from ecg.peaks import NeuroKitMissing, StoredPeaks
-from ecg.protocol import Protocol
-from ecg.recipes import SYSTEMS, Settings
-from ecg.resampling import METHOD, Preparation
-from ecg.rules import Rule
-from ecg.stages import StageFolder
-from ecg.synthetic import synthesize
-from ecg.training import TIME_OVER, TrainingError, TrainingSettings
+from ecg.commands import compare as module
+from ecg.commands.compare import RecordingsChanged, answered, compare, compared, left_out, place_of
+from ecg.commands.holdout import Protocol, training_of
+from ecg.data.batches import REPEATED, View, Window
+from ecg.data.headers import RecordError
+from ecg.data.labels import class_columns, expand
+from ecg.data.resampling import METHOD, Preparation
+from ecg.data.synthetic import synthesize
+from ecg.data.wave_peaks import NeuroKitMissing, StoredPeaks
+from ecg.models.decision import Rule
+from ecg.models.resnets import NetworkSettings
+from ecg.reports.comparison_report import write_comparison
+from ecg.runtime.cache import StageFolder
+from ecg.runtime.files import locked
+from ecg.systems import stage as fitting
+from ecg.systems.label_cleaning import CleaningSettings
+from ecg.systems.recipes import SYSTEMS, Settings
+from ecg.training.trainer import TIME_OVER, TrainingError, TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
@@ -245,7 +243,9 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
     monkeypatch.setattr(module, "apart", apart)
     lines, protocol = [], Protocol((ONE, OTHER), (2,), folds=2, hours=8, seed=5)
     monkeypatch.setattr(module, "left_out", lambda stores: (("A9", "flat"),))
-    monkeypatch.setattr("ecg.heldout.undone", lambda learnt, system: ["this", "that"] if system.exclusive else [])
+    monkeypatch.setattr(
+        "ecg.commands.holdout.undone", lambda learnt, system: ["this", "that"] if system.exclusive else []
+    )
     comparison = compare(made_up, tmp_path, protocol, lines.append)
     facts = written[0][2]
     assert [facts.get(f"not done by {name}, fold 2 of 2") for name in ("one", "other")] == [None, "this; that"]
@@ -385,8 +385,8 @@ def test_what_two_systems_train_alike_is_trained_once(made_up, tmp_path, monkeyp
 def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_where_cut_off(
     made_up, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("ecg.compare.apart", lambda function, *given, prepare: function(*given))
-    monkeypatch.setattr("ecg.compare.write_comparison", partial(write_comparison, resamples=5))
+    monkeypatch.setattr("ecg.commands.compare.apart", lambda function, *given, prepare: function(*given))
+    monkeypatch.setattr("ecg.commands.compare.write_comparison", partial(write_comparison, resamples=5))
     protocol = Protocol((ONE, OTHER), (2,), folds=2, epochs=1, jobs=1)
     learn, learnt = module.learn, []
 
@@ -396,7 +396,7 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
         learnt.append(settings.system)
         return learn(stores, peaks, settings, *given)
 
-    monkeypatch.setattr("ecg.compare.learn", stops)
+    monkeypatch.setattr("ecg.commands.compare.learn", stops)
     with pytest.raises(KeyboardInterrupt):
         compare(made_up, tmp_path, protocol, [].append)
     learnt.clear()

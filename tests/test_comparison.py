@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from test_measures import made_comparison
 
-from ecg.comparison import facts_of, recordings, tables, write_comparison
-from ecg.labels import ABBREVIATIONS, SCORED
-from ecg.measures import ANSWERED, AUPRC, AUROC, MEASURES, OF_CLASSES, OPTIMISED, Comparison, Trial, measure
-from ecg.protocol import Protocol
-from ecg.recipes import SYSTEMS
+from ecg.commands.holdout import Protocol
+from ecg.data.labels import ABBREVIATIONS, SCORED
+from ecg.evaluation.bootstrap import ANSWERED, AUPRC, AUROC, MEASURES, OF_CLASSES, OPTIMISED, Comparison, Trial, measure
+from ecg.reports.comparison_report import write_comparison
+from ecg.reports.comparison_tables import facts_of, recordings, tables
+from ecg.systems.recipes import SYSTEMS
 from evaluate_model import evaluate_model
 
 FACTS = {"data": "somewhere", "settings that differ": [("setting", "a", "b"), ("loss", "x", "y")]}

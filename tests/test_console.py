@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ecg.console import (
+from ecg.data.headers import HeaderError, read_header
+from ecg.data.records import SignalError
+from ecg.models.config import ModelError
+from ecg.runtime.console import (
     INTERRUPTED,
     INTERRUPTED_MESSAGE,
     RESUME_MESSAGE,
@@ -16,10 +19,7 @@ from ecg.console import (
     interruptible,
     read_arguments,
 )
-from ecg.descriptions import ModelError
-from ecg.headers import HeaderError, read_header
-from ecg.records import SignalError
-from ecg.training import TrainingError
+from ecg.training.trainer import TrainingError
 
 ROOT = Path(__file__).parents[1]
 USAGE, EXPLANATION = "usage: python script.py DATA [MODEL]", "Do something with DATA."
@@ -134,7 +134,7 @@ def test_other_errors_and_ends_pass_through(capsys):
 
 SWALLOWED = """
 import signal, sys
-from ecg.console import interruptible
+from ecg.runtime.console import interruptible
 
 def turned():
     try:

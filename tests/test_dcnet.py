@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.dcnet import DCNetSettings
-from ecg.networks import computing_in
+from ecg.models.dcnet import DCNetSettings
+from ecg.models.resnets import computing_in
 
 SMALL = DCNetSettings(filters=(4, 8), plain=1)
 

@@ -6,13 +6,13 @@ import pytest
 import scipy.io
 import wfdb
 
-from ecg import defects
-from ecg.defects import examine
-from ecg.labels import DISCARDED_SOURCES, source_of
-from ecg.leads import LEADS
-from ecg.records import find_records, read_record
-from ecg.resampling import RATE
-from ecg.synthetic import synthesize
+from ecg.commands import audit as defects
+from ecg.commands.audit import examine
+from ecg.data.labels import DISCARDED_SOURCES, source_of
+from ecg.data.leads import LEADS
+from ecg.data.records import find_records, read_record
+from ecg.data.resampling import RATE
+from ecg.data.synthetic import synthesize
 
 COMMENTS = {"Age": "57", "Sex": "Male", "Dx": "426783006,164865005"}
 SAMPLES = 2 * RATE

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from ecg.deformable import DeformableConv2D, deformable_convolution
+from ecg.models.dcnet import DeformableConv2D, deformable_convolution
 
 SHAPE, SIZE, CHANNELS, FILTERS = (2, 5, 7), (3, 3), 3, 4
 

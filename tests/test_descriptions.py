@@ -5,15 +5,14 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from ecg.batches import REPEATED, Window
-from ecg.dcnet import DCNetSettings
-from ecg.descriptions import ModelError, described, description, read_description
-from ecg.ensemble import METHODS, Member, View
-from ecg.leads import LEAD_SETS
-from ecg.networks import NetworkSettings
-from ecg.resampling import Preparation
-from ecg.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
-from ecg.rules import Rule
+from ecg.data.batches import METHODS, REPEATED, View, Window
+from ecg.data.leads import LEAD_SETS
+from ecg.data.resampling import Preparation
+from ecg.models.config import ModelError, described, description, read_description
+from ecg.models.dcnet import DCNetSettings
+from ecg.models.decision import Rule
+from ecg.models.ensemble import Member
+from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 
 RULE = Rule(np.linspace(0, 1, 26), False, (("AF", "NSR"),), "NSR")
 OTHER = View(Preparation(500, None, True), Window(4992, REPEATED, 250))

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.devices import LossOverAll, accelerators, over_all, together
-from ecg.losses import AsymmetricLoss, CrossEntropy, FocalLoss, Joined, SquaredError
+from ecg.training.backend import LossOverAll, accelerators, over_all, together
+from ecg.training.losses import AsymmetricLoss, CrossEntropy, FocalLoss, Joined, SquaredError
 
 ROOT = Path(__file__).parents[1]
 # Two devices, which are one processor; TensorFlow is to be told before Keras looks for them.
@@ -24,12 +24,12 @@ from dataclasses import replace
 from pathlib import Path
 import keras
 import numpy as np
-from ecg.devices import as_one, together
-from ecg.losses import AsymmetricLoss
-from ecg.networks import NetworkSettings
-from ecg.stages import StageFolder
-from ecg.training import seed_epoch
-from ecg.work import at_work
+from ecg.training.backend import as_one, together
+from ecg.training.losses import AsymmetricLoss
+from ecg.models.resnets import NetworkSettings
+from ecg.runtime.cache import StageFolder
+from ecg.training.trainer import seed_epoch
+from ecg.training.backend import at_work
 from tests.test_training import QUICK, beats_store, run
 
 devices = keras.distribution.list_devices()
@@ -82,8 +82,8 @@ OTHERS_BY_TWO = """
 from dataclasses import replace
 import keras
 import numpy as np
-from ecg.devices import together
-from ecg.resnets import DEPTHS
+from ecg.training.backend import together
+from ecg.models.resnets import DEPTHS
 from tests.test_training import ONE_BLOCK, SHAPED_LIKE, fit, stage_like
 
 devices, found = keras.distribution.list_devices(), {}
@@ -162,7 +162,7 @@ def test_a_loss_over_all_is_the_same_loss(loss):
 def test_of_joined_losses_each_is_made_one_over_all(monkeypatch):
     joined = Joined((AsymmetricLoss(), SquaredError()), (2, 1), (1, 0.1))
     assert over_all(joined).losses == joined.losses
-    monkeypatch.setattr("ecg.devices.replicas", lambda: "several devices")
+    monkeypatch.setattr("ecg.training.backend.replicas", lambda: "several devices")
     over = over_all(joined)
     assert [loss.loss for loss in over.losses] == list(joined.losses)
     labels, answers, weights = np.random.default_rng(0).random((3, 5, 3)).astype(np.float32)

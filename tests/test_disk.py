@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from conftest import network_of
 
-from ecg.bundle import Bundle, load_bundle, save_bundle
-from ecg.files import aside
-from ecg.leads import LEAD_SETS
-from ecg.pipeline import Settings, train
-from ecg.stages import StageFolder, claim
-from ecg.store import build_store, open_store
+from ecg.commands.train import Settings, train
+from ecg.data.leads import LEAD_SETS
+from ecg.data.store import build_store, open_store
+from ecg.models.bundle import Bundle, load_bundle, save_bundle
+from ecg.runtime.cache import StageFolder, claim
+from ecg.runtime.files import aside
 from helper_code import save_outputs
 
 

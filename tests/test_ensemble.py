@@ -3,14 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.batches import Window
-from ecg.ensemble import KIND_OF, KINDS, METHODS, Ensemble, Group, Member, View, among, assembled, sees_persons
-from ecg.labels import class_columns
-from ecg.leads import LEAD_SETS, columns_of
-from ecg.recipes import RECIPES
-from ecg.records import SignalError
-from ecg.resampling import METHOD, Preparation
-from ecg.resnets import LeadWeightedSettings
+from ecg.commands.holdout import predict_stores
+from ecg.data.batches import METHODS, View, Window
+from ecg.data.labels import class_columns
+from ecg.data.leads import LEAD_SETS, columns_of
+from ecg.data.records import SignalError
+from ecg.data.resampling import METHOD, Preparation
+from ecg.models.ensemble import KIND_OF, KINDS, Ensemble, Group, Member, among, assembled, sees_persons
+from ecg.models.resnets import LeadWeightedSettings
+from ecg.systems.recipes import RECIPES
 
 CLASSES = ("NSR", "AF", "PVC")
 PERSON = np.array([0.6, 1, 0, 0, 0], np.float32)
@@ -146,14 +147,14 @@ def test_without_a_gate_there_is_one_group():
 def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(store, monkeypatch):
     """Each network says of a recording what a table has for it; which table, its name says."""
     rng, tables, asked = np.random.default_rng(0), {}, []
-    monkeypatch.setattr("ecg.ensemble.sees_persons", lambda network: network.startswith("special"))
+    monkeypatch.setattr("ecg.models.ensemble.sees_persons", lambda network: network.startswith("special"))
 
     def predicts(network, examples, title, size):
         assert size == 8
         asked.append((network, examples.columns, examples.window, examples.persons, examples.store.digest))
         return tables[network][examples.records]
 
-    monkeypatch.setattr("ecg.ensemble.predict", predicts)
+    monkeypatch.setattr("ecg.models.ensemble.predict", predicts)
     groups, other = {}, replace(store, digest="at another frequency")
     for name, classes, count in (("general", CLASSES, 2), ("special", ("PVC", "NSR"), 2), ("gate", (), 1)):
         members = []
@@ -162,7 +163,7 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
             members.append(Member(LEAD_SETS[3], None, f"{name} {number}", "sigmoid", view))
         groups[name] = Group(classes, tuple(members))
     records = np.array([7, 0, 33, 12, 59, 4])
-    found = Ensemble(**groups).predicted({METHOD: store, SLOW: other}, records, "checking", 8)
+    found = predict_stores(Ensemble(**groups), {METHOD: store, SLOW: other}, records, "checking", 8)
     for row, record in enumerate(records):
         if tables["gate 0"][record] > 0.5:
             ventricular, sinus = np.mean([tables[f"special {number}"][record] for number in (0, 1)], axis=0)

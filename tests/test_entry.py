@@ -20,13 +20,13 @@ from test_evaluator import evaluate_by_loops, exact
 import evaluate_model
 import helper_code
 import team_code
-from ecg.bundle import CLASSES, Bundle, save_bundle
-from ecg.headers import HeaderError, RecordError, parse_codes, parse_header
-from ecg.labels import SCORED, TRAINED
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.records import SignalError, read_matrix
-from ecg.scoring import load_weights
-from ecg.store import build_store
+from ecg.data.headers import HeaderError, RecordError, parse_codes, parse_header
+from ecg.data.labels import SCORED, TRAINED
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.records import SignalError, read_matrix
+from ecg.data.store import build_store
+from ecg.evaluation.metrics import load_weights
+from ecg.models.bundle import CLASSES, Bundle, save_bundle
 
 ROOT = Path(__file__).parents[1]
 NAMES, _ = load_weights()

@@ -3,25 +3,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg import estimate
-from ecg.batches import Window, plan_training
-from ecg.budget import Budget
-from ecg.calibration import Networks, Pace
-from ecg.ensemble import View
-from ecg.estimate import Cost, Network, Taken, assumptions, costs_of, networks_of, table, taken_by
-from ecg.fitting import Outcome
-from ecg.headers import RecordError
-from ecg.labels import class_columns
-from ecg.leads import LEAD_SETS
-from ecg.method import learn
-from ecg.peaks import StoredPeaks
-from ecg.pipeline import Settings, train
-from ecg.recipes import LI2021, SE_RESNET_RHYTHM, SYSTEMS, Gate
-from ecg.resampling import METHOD, Preparation
-from ecg.resnets import LiSettings
-from ecg.sample import Effort, Sample
-from ecg.survey import survey
-from ecg.training import TrainingSettings
+from ecg.commands import estimate
+from ecg.commands.calibration import Networks, Pace
+from ecg.commands.estimate import Cost, Network, Taken, assumptions, costs_of, networks_of, table, taken_by
+from ecg.commands.sample import Effort, Sample
+from ecg.commands.survey import survey
+from ecg.commands.train import Settings, train
+from ecg.data.batches import View, Window, plan_training
+from ecg.data.headers import RecordError
+from ecg.data.labels import class_columns
+from ecg.data.leads import LEAD_SETS
+from ecg.data.resampling import METHOD, Preparation
+from ecg.data.wave_peaks import StoredPeaks
+from ecg.models.resnets import LiSettings
+from ecg.systems.method import learn
+from ecg.systems.recipes import LI2021, SE_RESNET_RHYTHM, SYSTEMS, Gate
+from ecg.systems.stage import Outcome
+from ecg.training.checkpoint import Budget
+from ecg.training.trainer import TrainingSettings
 
 NETWORKS = Networks(7.0, 5.0, Pace(0.5, 0.0, 2.0), Pace(0.0, 1e-4, 0.0), saving=1.5, memory=1e6, left=1e5)
 SHORT, LONG = View(window=Window(496)), View(window=Window(752))
@@ -37,22 +36,24 @@ def timed(monkeypatch):
     monkeypatch.setattr(estimate, "calibrated", lambda *_: NETWORKS)
     monkeypatch.setattr(estimate, "report_seconds", lambda *_: (3.0, 0.5))
     monkeypatch.setattr(estimate, "seconds_of", lambda run: run())
-    monkeypatch.setattr("ecg.method.Judge.scores_on", lambda *_: lambda probabilities: 0.125)
+    monkeypatch.setattr("ecg.systems.method.Judge.scores_on", lambda *_: lambda probabilities: 0.125)
     # Validation recordings, probabilities and resamples.
-    monkeypatch.setattr("ecg.method.Judge.search", lambda self, validation, probabilities, resamples: 0.25 * resamples)
+    monkeypatch.setattr(
+        "ecg.systems.method.Judge.search", lambda self, validation, probabilities, resamples: 0.25 * resamples
+    )
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """What is trained, each as an ecg.fitting.Stage, in place of which nothing is done."""
+    """What is trained, each as an ecg.systems.stage.Stage, in place of which nothing is done."""
     stages = []
 
     def fitted(stage, *_):
         stages.append(stage)
         return Outcome([], [], np.full((len(stage.asked), stage.targets.shape[1]), 0.5, np.float32), "")
 
-    monkeypatch.setattr("ecg.method.fitted", fitted)
-    monkeypatch.setattr("ecg.method.peaks_found", lambda *_: [])
+    monkeypatch.setattr("ecg.systems.method.fitted", fitted)
+    monkeypatch.setattr("ecg.systems.method.peaks_found", lambda *_: [])
     return stages
 
 
@@ -68,10 +69,10 @@ def same(networks, stages):
 
 def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, tmp_path, monkeypatch, trained):
     lines = []
-    monkeypatch.setattr("ecg.method.Learnt.ensemble", lambda *_: None)
-    monkeypatch.setattr("ecg.pipeline.Bundle", lambda *_: None)
-    monkeypatch.setattr("ecg.pipeline.save_bundle", lambda *_: None)
-    monkeypatch.setattr("ecg.pipeline.write_report", lambda folder, *_: (folder / "report").mkdir(parents=True))
+    monkeypatch.setattr("ecg.systems.method.Learnt.ensemble", lambda *_: None)
+    monkeypatch.setattr("ecg.commands.train.Bundle", lambda *_: None)
+    monkeypatch.setattr("ecg.commands.train.save_bundle", lambda *_: None)
+    monkeypatch.setattr("ecg.commands.train.write_report", lambda folder, *_: (folder / "report").mkdir(parents=True))
     settings = Settings(network=small, lead_sets=(12, 2), resamples=3, jobs=1)
     train(made_up, tmp_path, settings, [].append)
     networks = list(networks_of(survey(made_up, headers, 1), settings, lines.append))
@@ -83,7 +84,7 @@ def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, 
 
 @pytest.mark.parametrize(("system", "fewest"), [("gated", 2), ("not gated", 20), ("exclusive", 20)])
 def test_so_are_those_of_other_systems(system, fewest, made_up, headers, small, store, tmp_path, monkeypatch, trained):
-    monkeypatch.setattr("ecg.method.FEWEST", fewest)
+    monkeypatch.setattr("ecg.systems.method.FEWEST", fewest)
     settings, lines, logged = LIKE_LI, [], []
     if system == "exclusive":
         settings = replace(SE_RESNET_RHYTHM, views=(SHORT,), network=small)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import evaluate_model
-from ecg.scoring import (
+from ecg.evaluation.metrics import (
     SINUS,
     accuracy,
     challenge_score,

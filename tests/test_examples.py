@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from ecg.batches import Batch, Window, gather
-from ecg.examples import Examples
-from ecg.leads import columns_of
-from ecg.peaks import StoredPeaks
+from ecg.data.batches import Batch, Examples, Window, gather
+from ecg.data.leads import columns_of
+from ecg.data.wave_peaks import StoredPeaks
 
 RECORDS = np.array([5, 2, 9, 14, 30])
 BATCH = Batch(np.array([3, 0, 4]), np.array([7, 0, 2]), 500)

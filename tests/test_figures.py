@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from test_measures import made_comparison
 
-from ecg.figures import by_frequency, number_of, pictures, said
-from ecg.measures import measure
+from ecg.evaluation.bootstrap import measure
+from ecg.reports.comparison_charts import by_frequency, pictures
+from ecg.runtime.console import number_of, said
 
 TRIALS = ({"system": "a"}, {"system": "b"}, {"system": "a", "leads": 2})
 

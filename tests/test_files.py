@@ -9,9 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg.console import describe_error
-from ecg.files import LOCK, aside, check_file_writable, check_writable, checked_size, locked, read_bytes, to_json
-from ecg.headers import RecordError
+from ecg.data.headers import RecordError
+from ecg.runtime.console import describe_error
+from ecg.runtime.files import (
+    LOCK,
+    aside,
+    check_file_writable,
+    check_writable,
+    checked_size,
+    locked,
+    read_bytes,
+    to_json,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,7 +101,9 @@ def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
 
 
 def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
-    code = "import sys; from ecg.files import locked\nwith locked(sys.argv[1]): print('in', flush=True); input()"
+    code = (
+        "import sys; from ecg.runtime.files import locked\nwith locked(sys.argv[1]): print('in', flush=True); input()"
+    )
 
     def other():
         return subprocess.Popen(

@@ -5,19 +5,16 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.batches import Window
-from ecg.budget import Budget
-from ecg.ensemble import View, sees_persons
-from ecg.examples import Examples
-from ecg.fitting import SAVED, Stage, answering_part, built, fitted, joined_loss, member_of, peaks_found
-from ecg.grid import peaks_in
-from ecg.leads import LEAD_SETS, columns_of
-from ecg.losses import FocalLoss
-from ecg.networks import POLICIES
-from ecg.peaks import StoredPeaks
-from ecg.resnets import LiSettings
-from ecg.stages import StageFolder
-from ecg.training import TrainingError, TrainingSettings, predict
+from ecg.data.batches import Examples, View, Window
+from ecg.data.leads import LEAD_SETS, columns_of
+from ecg.data.wave_peaks import StoredPeaks, peaks_in
+from ecg.models.ensemble import sees_persons
+from ecg.models.resnets import POLICIES, LiSettings
+from ecg.runtime.cache import StageFolder
+from ecg.systems.stage import SAVED, Stage, answering_part, built, fitted, joined_loss, member_of, peaks_found
+from ecg.training.checkpoint import Budget
+from ecg.training.losses import FocalLoss
+from ecg.training.trainer import TrainingError, TrainingSettings, predict
 
 
 @pytest.fixture
@@ -43,7 +40,7 @@ def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, smal
     def trains(*_):
         raise TrainingError("at work")
 
-    monkeypatch.setattr("ecg.fitting.train_network", trains)
+    monkeypatch.setattr("ecg.systems.stage.train_network", trains)
     again = fit()
     assert lines[-1] == "round 1, 2 leads: done before"
     assert (again.epochs, again.ended) == (first.epochs, first.ended)
@@ -97,7 +94,7 @@ def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tm
     def fills(*_):
         raise MemoryError("a tensor of shape (5, 200000, 200000)")
 
-    monkeypatch.setattr("ecg.networks.NetworkSettings.build", fills)
+    monkeypatch.setattr("ecg.models.resnets.NetworkSettings.build", fills)
     with pytest.raises(TrainingError, match="round 1, 2 leads: the memory is too small"):
         fitted(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
 
@@ -125,10 +122,10 @@ def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
         networks.append(network)
         return np.zeros((len(stage.asked), 3))
 
-    monkeypatch.setattr("ecg.fitting.accelerators", lambda: devices)
+    monkeypatch.setattr("ecg.systems.stage.accelerators", lambda: devices)
     for each in (together, trains, answers):
         name = {"trains": "train_network", "answers": "predict"}.get(each.__name__, each.__name__)
-        monkeypatch.setattr(f"ecg.fitting.{name}", each)
+        monkeypatch.setattr(f"ecg.systems.stage.{name}", each)
     stage = replace(stage, learning=TrainingSettings(precision=precision))
     outcome = fitted(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
     trained, asked = networks

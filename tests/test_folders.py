@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg.folders import walk_files
+from ecg.runtime.files import walk_files
 
 
 def make_files(folder, *paths):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecg.folds import folds, strata
+from ecg.systems.plan import folds, strata
 
 
 def skewed(recordings, classes=26, seed=0):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from benchmarks.damage import DAMAGE, damaged
 from benchmarks.drafts import Case, undamaged
 from benchmarks.fuzz import ANSWERED, LIMIT, Outcome, draw_case, lines, main, networks, outcomes, try_case
-from ecg.defects import HINDRANCES
-from ecg.headers import HeaderError
-from ecg.records import SignalError
+from ecg.commands.audit import HINDRANCES
+from ecg.data.headers import HeaderError
+from ecg.data.records import SignalError
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is as Linux tells it")
 

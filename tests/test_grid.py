@@ -2,8 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecg.grid import NUMBERS, SLOTS, grid, peaks_in
-from ecg.peaks import StoredPeaks
+from ecg.data.wave_peaks import NUMBERS, SLOTS, StoredPeaks, grid, peaks_in
 
 P, Q, R, S, T = range(5)
 

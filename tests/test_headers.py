@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecg.headers import (
+from ecg.data.headers import (
     LARGEST_GAIN,
     LONGEST_MESSAGE,
     MOST_BYTES,
@@ -25,9 +25,9 @@ from ecg.headers import (
     parse_header,
     read_header,
 )
-from ecg.labels import CODE_OF_TEXT
-from ecg.leads import LEADS
-from ecg.records import find_records
+from ecg.data.labels import CODE_OF_TEXT
+from ecg.data.leads import LEADS
+from ecg.data.records import find_records
 
 RECORD_LINE = "A0001 2 500 7500 05-Feb-2020 11:39:16"
 LEAD_LINES = ("A0001.mat 16+24 1000/mV 16 0 28 -1716 0 I", "A0001.mat 16+24 1000/mV 16 0 7 2029 0 II")

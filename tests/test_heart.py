@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.signal import find_peaks
 
-from ecg import heart
-from ecg.synthetic import twelve_leads
+from ecg.data import synthetic_heart as heart
+from ecg.data.synthetic import twelve_leads
 
 FREQUENCY = 500
 LI, LII, LIII, AVF, V1, V2, V5 = 0, 1, 2, 5, 6, 7, 10  # columns of leads

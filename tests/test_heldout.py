@@ -3,14 +3,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ecg import heldout
-from ecg.cleaning import Relabelling
-from ecg.ensemble import Ensemble
-from ecg.heldout import answering_seconds, training_of, undone
-from ecg.plan import stage_keys as titles_of
-from ecg.recipes import SYSTEMS, Settings
-from ecg.resampling import METHOD
-from ecg.training import TIME_OVER
+from ecg.commands import holdout as heldout
+from ecg.commands.holdout import answering_seconds, training_of, undone
+from ecg.data.resampling import METHOD
+from ecg.models.ensemble import Ensemble
+from ecg.systems.label_cleaning import Relabelling
+from ecg.systems.plan import stage_keys as titles_of
+from ecg.systems.recipes import SYSTEMS, Settings
+from ecg.training.trainer import TIME_OVER
 
 PART = np.array([3, 4, 17, 29])
 

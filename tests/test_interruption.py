@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ecg.console import INTERRUPTED, INTERRUPTED_MESSAGE, RESUME_MESSAGE
-from ecg.synthetic import synthesize
+from ecg.data.synthetic import synthesize
+from ecg.runtime.console import INTERRUPTED, INTERRUPTED_MESSAGE, RESUME_MESSAGE
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--width 4 --leads 2 --epochs 2 --jobs 2 --resamples 5".split()

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg import labels
+from ecg.data import labels
 
 
 def test_classes_are_those_of_the_weights_in_their_order():

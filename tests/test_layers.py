@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.layers import UnitRange, activate, mish, preactivated_block, residual_block, squeeze_excitation
+from ecg.models.layers import UnitRange, activate, mish, preactivated_block, residual_block, squeeze_excitation
 
 
 def test_mish_is_x_tanh_softplus():
@@ -120,11 +120,11 @@ def test_a_preactivated_block_halves_on_both_ways(taps):
 
 
 NARROW = """
-from ecg.startup import start_keras
+from ecg.runtime.keras_startup import start_keras
 start_keras()
 import keras, numpy as np
-from ecg.losses import FocalLoss
-from ecg.networks import NetworkSettings
+from ecg.training.losses import FocalLoss
+from ecg.models.resnets import NetworkSettings
 network = NetworkSettings(width=8).build(12, None, 22)
 network.compile("adam", FocalLoss(), jit_compile=False)
 for _ in range(3):

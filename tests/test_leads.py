@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ecg.leads import LEAD_SETS, LEADS, LIMB, columns_of, combination, lead_set, lead_sets, standard_name
+from ecg.data.leads import LEAD_SETS, LEADS, LIMB, columns_of, combination, lead_set, lead_sets, standard_name
 
 PAIRS = list(combinations(LIMB, 2))
 CHEST = LEADS[6:]

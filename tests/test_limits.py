@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from ecg import synthetic
-from ecg.limits import LIMITS, check_limits
-from ecg.protocol import Protocol
-from ecg.recipes import Settings
-from ecg.training import TrainingSettings
+from ecg.commands.holdout import Protocol
+from ecg.data import synthetic
+from ecg.runtime.limits import LIMITS, check_limits
+from ecg.systems.recipes import Settings
+from ecg.training.trainer import TrainingSettings
 
 WRONG = [float("nan"), float("inf"), -float("inf"), -1, 1e9, "", "1", None]
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.losses import (
+from ecg.training.losses import (
     LOSSES,
     AsymmetricLoss,
     CategoricalCrossEntropy,

@@ -10,18 +10,18 @@ import pytest
 import scipy.io
 
 from ecg.__main__ import COMMANDS, main
-from ecg.bundle import Bundle, save_bundle
-from ecg.cleaning import Omission
-from ecg.headers import RecordError
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.paper import draw_record
-from ecg.peaks import NeuroKitMissing
-from ecg.protocol import Protocol
-from ecg.reasons import printable
-from ecg.recipes import ABLATIONS, RECIPES, Settings
-from ecg.records import read_record
-from ecg.synthetic import synthesize
-from ecg.training import TrainingError
+from ecg.commands.holdout import Protocol
+from ecg.data.headers import RecordError
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.records import read_record
+from ecg.data.synthetic import synthesize
+from ecg.data.wave_peaks import NeuroKitMissing
+from ecg.models.bundle import Bundle, save_bundle
+from ecg.reports.ecg_paper import draw_record
+from ecg.runtime.console import printable
+from ecg.systems.label_cleaning import Omission
+from ecg.systems.recipes import ABLATIONS, RECIPES, Settings
+from ecg.training.trainer import TrainingError
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +48,7 @@ def test_help_names_every_command_and_loads_neither_keras_nor_matplotlib():
 
 
 def test_pictures_are_drawn_without_pyplot():
-    code = "import sys, ecg.paper, ecg.report; print(*{'keras', 'matplotlib.pyplot'} & set(sys.modules))"
+    code = "import sys, ecg.reports.ecg_paper, ecg.reports.training_report; print(*{'keras', 'matplotlib.pyplot'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == ""
 
@@ -64,7 +64,7 @@ def test_an_error_is_one_line_on_standard_error_and_status_1(tmp_path):
 def trained(monkeypatch):
     """What training is called with, in place of a training."""
     calls = []
-    monkeypatch.setattr("ecg.pipeline.train", lambda data, model, settings: calls.append((data, model, settings)))
+    monkeypatch.setattr("ecg.commands.train.train", lambda data, model, settings: calls.append((data, model, settings)))
     return calls
 
 
@@ -75,7 +75,7 @@ def test_training_without_flags_is_the_methods(trained):
 
 def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
     told = []
-    monkeypatch.setattr("ecg.estimate.estimate", lambda data, settings: told.append((data, settings)))
+    monkeypatch.setattr("ecg.commands.estimate.estimate", lambda data, settings: told.append((data, settings)))
     flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 1 --no-masks --empty NSR".split()
     main(["estimate", "data", *flags])
     main(["train", "data", "model", *flags])
@@ -108,7 +108,7 @@ def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("ecg.pipeline.train", fail)
+    monkeypatch.setattr("ecg.commands.train.train", fail)
     assert ends_with(["train", "data", "model"]).endswith("error: none can be used")
 
 
@@ -116,7 +116,7 @@ def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
 def compared(monkeypatch):
     """What a comparison is called with, in place of one."""
     calls = []
-    monkeypatch.setattr("ecg.compare.compare", lambda *given: calls.append(given))
+    monkeypatch.setattr("ecg.commands.compare.compare", lambda *given: calls.append(given))
     return calls
 
 
@@ -170,12 +170,12 @@ def test_a_comparison_that_fails_says_so_in_one_line(monkeypatch, error):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("ecg.compare.compare", fail)
+    monkeypatch.setattr("ecg.commands.compare.compare", fail)
     assert ends_with(["compare", "data", "report"]).endswith("error: none")
 
 
 def test_a_comparison_does_not_take_an_error_of_the_program_itself_for_the_users(monkeypatch):
-    monkeypatch.setattr("ecg.compare.compare", lambda *arguments: [].index(0))
+    monkeypatch.setattr("ecg.commands.compare.compare", lambda *arguments: [].index(0))
     with pytest.raises(ValueError, match="list"):
         main(["compare", "data", "report"])
 
@@ -199,7 +199,7 @@ def test_what_finds_peaks_is_named_in_one_line_where_it_is_missing(headers, monk
 
 
 def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch):
-    monkeypatch.setattr("ecg.pipeline.train", lambda *arguments: [][0])
+    monkeypatch.setattr("ecg.commands.train.train", lambda *arguments: [][0])
     with pytest.raises(IndexError):
         main(["train", "data", "model"])
 
@@ -287,7 +287,7 @@ def test_a_plot_marks_peaks_where_it_is_told_to(headers, tmp_path, monkeypatch):
         drawn.append(peaks)
         return draw_record(*asked)
 
-    monkeypatch.setattr("ecg.paper.draw_record", draw)
+    monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
     for switch in ((), ("--peaks",)):
         main(["plot", str(headers[0]), *switch, "--output", str(tmp_path / "page.png")])
     assert drawn[0] is None and set(drawn[1].waves) == set(range(5))
@@ -303,7 +303,7 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path,
         shown.update(answer)
         return draw_record(*arguments, **answer)
 
-    monkeypatch.setattr("ecg.paper.draw_record", draw)
+    monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
     main(["plot", str(headers[0]), "--model", str(tmp_path), "--output", str(tmp_path / "page.png")])
     said = bundle.prediction(*read_record(headers[0]))
     assert np.array_equal(shown["thresholds"], np.where(said.asked, thresholds, np.nan), equal_nan=True)
@@ -323,7 +323,7 @@ def test_a_plot_that_cannot_be_drawn_says_why(headers, tmp_path):
 def reviewed(monkeypatch):
     """What the review of labels is called with, in its place."""
     calls = []
-    monkeypatch.setattr("ecg.review.review", lambda *arguments, **named: calls.append((*arguments, named)))
+    monkeypatch.setattr("ecg.commands.review.review", lambda *arguments, **named: calls.append((*arguments, named)))
     return calls
 
 
@@ -355,7 +355,9 @@ def test_a_review_that_comes_to_nothing_says_why(headers, made_up, tmp_path):
 def audited(monkeypatch):
     """What the audit is called with, in its place; each finds all usable that is not in a folder called bad."""
     calls = []
-    monkeypatch.setattr("ecg.audit.audit", lambda *arguments: calls.append(arguments) or arguments[0].name != "bad")
+    monkeypatch.setattr(
+        "ecg.commands.audit.audit", lambda *arguments: calls.append(arguments) or arguments[0].name != "bad"
+    )
     return calls
 
 
@@ -453,8 +455,8 @@ def test_names_that_the_console_cannot_show_are_escaped(made_up, tmp_path):
 @pytest.mark.parametrize("command", ["audit", "review", "compare", "train", "synthesize", "plot"])
 def test_an_output_that_cannot_be_written_is_one_error_before_the_work(command, tmp_path, unprivileged):
     """The recordings are never read: an error of one of them would come first."""
-    import ecg.audit
-    import ecg.review  # noqa: F401 - nobody cannot read the files of root's Python
+    import ecg.commands.audit
+    import ecg.commands.review  # noqa: F401 - nobody cannot read the files of root's Python
 
     tmp_path.chmod(0o755)
     data = tmp_path / "data"

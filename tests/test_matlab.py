@@ -10,7 +10,7 @@ import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg.matlab import EMPTY, MOST_BYTES, MOST_MATRICES, NUMERIC, MatlabError, matrices
+from ecg.data.matlab import EMPTY, MOST_BYTES, MOST_MATRICES, NUMERIC, MatlabError, matrices
 
 TYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
 NUMBERS = np.random.default_rng(0).integers(-(2**15), 2**15, (3, 50)).astype(np.int16)

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.labels import ABBREVIATIONS
-from ecg.measures import (
+from ecg.data.labels import ABBREVIATIONS
+from ecg.evaluation.bootstrap import (
     AT_HALF,
     AUROC,
     MEASURES,
@@ -17,7 +17,7 @@ from ecg.measures import (
     measure,
     resampled,
 )
-from ecg.scoring import SINUS, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.evaluation.metrics import SINUS, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 
 WEIGHTS = load_weights()[1]
 RATES = np.append(np.geomspace(0.004, 0.3, 25), 0)  # the last class is nowhere, the first in few recordings or none
@@ -82,7 +82,7 @@ def test_resamples_are_as_many_recordings_drawn_anew(monkeypatch):
     whole = np.hstack(resampled(40, 30, 5))
     assert whole.shape == (40, 30) and (whole.sum(axis=0) == 40).all()
     assert 0.5 < whole.var() < 1.5 and len(np.unique(whole, axis=1).T) == 30
-    monkeypatch.setattr("ecg.measures.CHUNK", 100)
+    monkeypatch.setattr("ecg.evaluation.bootstrap.CHUNK", 100)
     parts = resampled(40, 30, 5)
     assert len(parts) > 10
     np.testing.assert_array_equal(np.hstack(parts), whole)

@@ -7,27 +7,28 @@ from conftest import said_of
 from conftest import stage_titles as titles_of
 
 import team_code
-from ecg.batches import REPEATED, Window
-from ecg.budget import Budget
-from ecg.cleaning import CleaningSettings, Omission, label_masks, source_masks
-from ecg.dcnet import DCNetSettings
-from ecg.ensemble import METHODS, View
-from ecg.fitting import Outcome
-from ecg.headers import RecordError
-from ecg.labels import COLUMN, CPSC_LABELS, class_columns, expand, implied
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
-from ecg.method import Judge, learn, no_gate, relabel
-from ecg.peaks import StoredPeaks
-from ecg.pipeline import train
-from ecg.plan import parted, split, stage_keys
-from ecg.recipes import HALVES, SYSTEMS, Gate, Settings
-from ecg.records import read_record
-from ecg.resampling import METHOD
-from ecg.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
-from ecg.scoring import challenge_score, load_weights, search_thresholds
-from ecg.tables import tables
-from ecg.training import TrainingSettings
+from ecg.commands.holdout import predict_stores
+from ecg.commands.train import train
+from ecg.data.batches import METHODS, REPEATED, View, Window
+from ecg.data.headers import RecordError
+from ecg.data.labels import COLUMN, CPSC_LABELS, class_columns, expand, implied
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.records import read_record
+from ecg.data.resampling import METHOD
+from ecg.data.wave_peaks import StoredPeaks
+from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.thresholds import search_thresholds
+from ecg.models.dcnet import DCNetSettings
+from ecg.models.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
+from ecg.reports.training_tables import tables
+from ecg.systems.label_cleaning import CleaningSettings, Omission, label_masks, source_masks
+from ecg.systems.method import Judge, learn, no_gate, relabel
+from ecg.systems.plan import parted, split, stage_keys
+from ecg.systems.recipes import HALVES, SYSTEMS, Gate, Settings
+from ecg.systems.stage import Outcome
+from ecg.training.checkpoint import Budget
+from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
+from ecg.training.trainer import TrainingSettings
 
 LI = LiSettings(stages=(1,), width=4, squeeze_ratio=None, peaks=True, peak_units=4)
 GATE = LiSettings(stages=(1,), width=2, squeeze_ratio=None)
@@ -67,7 +68,7 @@ def learnt(store, monkeypatch, tmp_path):
     It returns what came of it, the stages by their titles, in their order, what was logged, and what each stage's
     scores of its validation set were.
     """
-    monkeypatch.setattr("ecg.method.FEWEST", 4)  # for the recordings are few
+    monkeypatch.setattr("ecg.systems.method.FEWEST", 4)  # for the recordings are few
 
     def by(settings):
         stages, lines, scores = {}, [], {}
@@ -85,8 +86,8 @@ def learnt(store, monkeypatch, tmp_path):
             assert (its.digest, weights) == (store.digest, [np.array(stage.title)])
             return [(stage.title, place) for place in places]
 
-        monkeypatch.setattr("ecg.method.fitted", fitted)
-        monkeypatch.setattr("ecg.method.peaks_found", peaks_found)
+        monkeypatch.setattr("ecg.systems.method.fitted", fitted)
+        monkeypatch.setattr("ecg.systems.method.peaks_found", peaks_found)
         stores, peaks = {METHOD: store}, {METHOD: regular(store)} if settings.peaks else {}
         return learn(stores, peaks, settings, tmp_path, tmp_path, lines.append, Budget(None)), stages, lines, scores
 
@@ -179,11 +180,11 @@ def test_the_gate_chooses_for_each_recording_which_ensemble_answers(learnt, stor
 
 
 def test_where_the_source_is_too_rare_to_be_told_there_is_no_gate_and_the_log_says_so(learnt, store, monkeypatch):
-    monkeypatch.setattr("ecg.method.no_gate", lambda *_: "7 recordings")
+    monkeypatch.setattr("ecg.systems.method.no_gate", lambda *_: "7 recordings")
     settings = replace(GATED, lead_sets=(2,))
     with pytest.raises(AssertionError):  # fewer stages are left than with the gate
         learnt(settings)
-    monkeypatch.setattr("ecg.method.stage_keys", lambda one: stage_keys(replace(one, gate=GATED.gate)))
+    monkeypatch.setattr("ecg.systems.method.stage_keys", lambda one: stage_keys(replace(one, gate=GATED.gate)))
     found, stages, lines, _ = learnt(settings)
     assert lines[0] == "CPSC is not told from the others: 7 recordings"
     assert not [title for title in stages if "CPSC" in title] and found.settings.gate is None
@@ -191,7 +192,7 @@ def test_where_the_source_is_too_rare_to_be_told_there_is_no_gate_and_the_log_sa
 
 
 def test_a_source_is_told_by_enough_recordings_of_it_and_of_others_in_each_part(monkeypatch):
-    monkeypatch.setattr("ecg.method.FEWEST", 3)
+    monkeypatch.setattr("ecg.systems.method.FEWEST", 3)
     sources = np.array(["CPSC"] * 4 + ["Georgia"] * 4)
     assert no_gate(Gate(), sources, [(np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))]) == ""
     for training, validation in (([0, 1, 4, 5, 6], [3]), ([0, 1, 2, 4, 5], [3]), ([0, 1, 2, 4, 5, 6], [7])):
@@ -341,9 +342,11 @@ def test_a_judge_takes_half_where_thresholds_are_not_searched_and_scores_on_both
 def model(made_up, tmp_path_factory):
     """A model folder of a gated recipe with peaks and masks of sources, trained on made-up data, and its results."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ecg.method.FEWEST", 4)
-        patch.setattr("ecg.pipeline.stored_peaks", lambda store, *_: regular(store))
-        patch.setattr("ecg.pipeline.write_report", lambda folder, results, *_: tables(results))  # without its pictures
+        patch.setattr("ecg.systems.method.FEWEST", 4)
+        patch.setattr("ecg.commands.train.stored_peaks", lambda store, *_: regular(store))
+        patch.setattr(
+            "ecg.commands.train.write_report", lambda folder, results, *_: tables(results)
+        )  # without its pictures
         folder = tmp_path_factory.mktemp("model")
         settings = replace(GATED, views=GATED.views[:1], lead_sets=(2,), pretraining=None, jobs=1)
         return folder, train(made_up, folder, settings, [].append)
@@ -368,7 +371,7 @@ def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_
 
 def test_results_and_ensemble_agree_on_a_store(model):
     folder, results = model
-    said = team_code.load_model(folder, LEAD_SETS[2]).ensemble.predicted(
-        {METHOD: results.store}, results.validation, ""
+    said = predict_stores(
+        team_code.load_model(folder, LEAD_SETS[2]).ensemble, {METHOD: results.store}, results.validation, ""
     )
     np.testing.assert_allclose(said, results.validated[2], atol=1e-5)

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from ecg.cleaning import CleaningSettings, Lumping, Omission
-from ecg.leads import LEAD_SETS
-from ecg.options import add_settings, adds_labels, recipes, training_settings, with_named, with_omissions
-from ecg.recipes import ABLATIONS, RECIPES, Gate, Settings
-from ecg.resnets import SOURCE_GATE
+from ecg.commands.options import add_settings, adds_labels, recipes, training_settings, with_named, with_omissions
+from ecg.data.leads import LEAD_SETS
+from ecg.models.resnets import SOURCE_GATE
+from ecg.systems.label_cleaning import CleaningSettings, Lumping, Omission
+from ecg.systems.recipes import ABLATIONS, RECIPES, Gate, Settings
 
 
 def settings(flags=""):

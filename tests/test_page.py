@@ -1,7 +1,8 @@
 import base64
 from html.parser import HTMLParser
 
-from ecg.page import Cell, folded, listed, page, picture, table
+from ecg.reports.comparison_report import folded, listed, page, picture, table
+from ecg.reports.comparison_tables import Cell
 
 VOID = {"meta", "img", "br", "link"}
 

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from ecg.grid import WAVES, Peaks
-from ecg.headers import Header, HeaderError, Lead
-from ecg.labels import ABBREVIATIONS, COLUMN, COLUMN_OF_CODE, MERGED, unscored
-from ecg.leads import LEADS
-from ecg.paper import (
+from ecg.data.headers import Header, HeaderError, Lead
+from ecg.data.labels import ABBREVIATIONS, COLUMN, COLUMN_OF_CODE, MERGED, unscored
+from ecg.data.leads import LEADS
+from ecg.data.records import SignalError, find_records, read_record
+from ecg.data.wave_peaks import WAVES, Peaks
+from ecg.reports.ecg_paper import (
     COARSE,
     COLUMN_SECONDS,
     INCH,
@@ -31,7 +32,6 @@ from ecg.paper import (
     shorten,
     text_width,
 )
-from ecg.records import SignalError, find_records, read_record
 
 RATE = 100
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg.parallel import CHUNK, ROUND, apart, each
+from ecg.runtime.processes import CHUNK, ROUND, apart, each
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,7 +52,7 @@ def test_an_error_of_one_is_raised_where_it_is_asked_for():
 BUSY = """
 import sys, time
 from pathlib import Path
-from ecg.parallel import each
+from ecg.runtime.processes import each
 from tests.test_parallel import long
 
 for place in each(long, [Path(sys.argv[1])] * 10**6, 2, "working"):

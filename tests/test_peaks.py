@@ -5,21 +5,22 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from ecg import peaks as module
-from ecg.grid import WAVES, Peaks
-from ecg.headers import Header, Lead
-from ecg.heart import draw_beats, draw_patient, potentials
-from ecg.peaks import (
+from ecg.data import wave_peaks as module
+from ecg.data.headers import Header, Lead
+from ecg.data.records import SignalError
+from ecg.data.resampling import RATE
+from ecg.data.store import build_store
+from ecg.data.synthetic import synthesize
+from ecg.data.synthetic_heart import draw_beats, draw_patient, potentials
+from ecg.data.wave_peaks import (
+    WAVES,
     NeuroKitMissing,
+    Peaks,
     StoredPeaks,
     find_peaks,
     recorded_peaks,
     stored_peaks,
 )
-from ecg.records import SignalError
-from ecg.resampling import RATE
-from ecg.store import build_store
-from ecg.synthetic import synthesize
 
 P, Q, R, S, T = range(5)
 SECONDS = 10

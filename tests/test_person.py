@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from ecg.person import INPUTS, person
+from ecg.data.preprocessing import INPUTS, person
 
 
 @pytest.mark.parametrize(

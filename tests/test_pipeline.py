@@ -15,21 +15,22 @@ from conftest import network_of, said_of
 
 import team_code
 from benchmarks.interruption import PLACES, measure
-from ecg import synthetic
-from ecg.bundle import load_bundle
-from ecg.cleaning import CleaningSettings, label_masks
-from ecg.examples import Examples
-from ecg.files import locked
-from ecg.fitting import Outcome
-from ecg.headers import RecordError
-from ecg.labels import COLUMN, TRAINED, expand
-from ecg.leads import LEAD_SETS, LEADS, columns_of
-from ecg.pipeline import Settings, publish, train
-from ecg.plan import split
-from ecg.records import find_records, read_record
-from ecg.scoring import challenge_score, load_weights, search_thresholds
-from ecg.store import open_store
-from ecg.training import TrainingError, TrainingSettings, predict
+from ecg.commands.train import Settings, publish, train
+from ecg.data import synthetic
+from ecg.data.batches import Examples
+from ecg.data.headers import RecordError
+from ecg.data.labels import COLUMN, TRAINED, expand
+from ecg.data.leads import LEAD_SETS, LEADS, columns_of
+from ecg.data.records import find_records, read_record
+from ecg.data.store import open_store
+from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.thresholds import search_thresholds
+from ecg.models.bundle import load_bundle
+from ecg.runtime.files import locked
+from ecg.systems.label_cleaning import CleaningSettings, label_masks
+from ecg.systems.plan import split
+from ecg.systems.stage import Outcome
+from ecg.training.trainer import TrainingError, TrainingSettings, predict
 
 ROOT = Path(__file__).parents[1]
 REPORTED = ("epochs", "scores", "thresholds", "relabelled", "masks", "disagreements", "classes")
@@ -112,7 +113,7 @@ def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, made_up, 
     folder, settings, _ = trained
     model, lines = tmp_path / "model", []
     shutil.copytree(folder / "stages", model / "stages")
-    monkeypatch.setattr("ecg.fitting.train_network", None)
+    monkeypatch.setattr("ecg.systems.stage.train_network", None)
     train(made_up, model, settings, lines.append)
     assert sum(line.endswith(": done before") for line in lines) == 4
     names = [f"{leads}_leads.json" for leads in (12, 2)] + [f"report/{name}.csv" for name in REPORTED]
@@ -129,7 +130,7 @@ def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(trai
         titles.append(arguments[6])
         raise TrainingError("at work")
 
-    monkeypatch.setattr("ecg.fitting.train_network", trains)
+    monkeypatch.setattr("ecg.systems.stage.train_network", trains)
     with pytest.raises(TrainingError, match="at work"):
         train(made_up, tmp_path, replace(settings, lead_sets=(2, 3, 12)), lines.append)
     assert titles == ["round 2, 3 leads"]
@@ -148,7 +149,7 @@ def test_other_settings_are_another_training(trained, made_up, tmp_path, monkeyp
     def trains(*_):
         raise TrainingError("at work")
 
-    monkeypatch.setattr("ecg.fitting.train_network", trains)
+    monkeypatch.setattr("ecg.systems.stage.train_network", trains)
     with pytest.raises(TrainingError, match="at work"):
         train(made_up, tmp_path, replace(settings, **change), [].append)
 
@@ -164,7 +165,7 @@ def test_an_unfinished_training_of_other_settings_is_not_continued(small, made_u
     def stops(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ecg.fitting.train_network", stops)
+    monkeypatch.setattr("ecg.systems.stage.train_network", stops)
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     for _ in range(2):  # the same settings are welcome again, and so are those that change no result
         with pytest.raises(KeyboardInterrupt):
@@ -182,7 +183,7 @@ def test_an_unfinished_training_of_other_data_is_not_continued(small, made_up, h
     def stops(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ecg.fitting.train_network", stops)
+    monkeypatch.setattr("ecg.systems.stage.train_network", stops)
     data, model = tmp_path / "data", tmp_path / "model"
     shutil.copytree(made_up, data)
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
@@ -228,8 +229,10 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
         return Outcome([], network.get_weights(), said_of(stage), "")
 
     drawn = []
-    monkeypatch.setattr("ecg.method.fitted", fitted)
-    monkeypatch.setattr("ecg.report.draw_disagreements", lambda folder, found, thresholds, log: drawn.extend(found))
+    monkeypatch.setattr("ecg.systems.method.fitted", fitted)
+    monkeypatch.setattr(
+        "ecg.reports.training_report.draw_disagreements", lambda folder, found, thresholds, log: drawn.extend(found)
+    )
     settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
     train(made_up, tmp_path, settings, [].append)
     store = open_store(tmp_path / "stages" / "store")
@@ -258,7 +261,7 @@ def test_without_masks_there_is_no_round_1(made_up, small, tmp_path, monkeypatch
         network = small.build(len(stage.leads), None, stage.targets.shape[1])
         return Outcome([], network.get_weights(), said_of(stage), "")
 
-    monkeypatch.setattr("ecg.method.fitted", fitted)
+    monkeypatch.setattr("ecg.systems.method.fitted", fitted)
     train(made_up, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING), [].append)
     assert titles == ["round 2, 2 leads"]
     assert table(tmp_path / "report/relabelling.csv") == table(tmp_path / "report/disagreements.csv") == []
@@ -273,8 +276,8 @@ def test_an_earlier_training_stays_until_the_new_one_is_done(trained, made_up, t
     def fails(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("ecg.pipeline.write_report", fails)
-    monkeypatch.setattr("ecg.fitting.train_network", None)  # all stages that are asked for were kept
+    monkeypatch.setattr("ecg.commands.train.write_report", fails)
+    monkeypatch.setattr("ecg.systems.stage.train_network", None)  # all stages that are asked for were kept
     with pytest.raises(OSError, match="disk full"):
         train(made_up, model, replace(settings, lead_sets=(2,)), [].append)
     after = contents(model)
@@ -288,7 +291,7 @@ def finished(trained, made_up, tmp_path, monkeypatch):
     folder, settings, _ = trained
     model, settings = tmp_path / "model", replace(settings, keep_stages=False)
     shutil.copytree(folder / "stages", model / "stages")
-    monkeypatch.setattr("ecg.fitting.train_network", None)
+    monkeypatch.setattr("ecg.systems.stage.train_network", None)
     assert train(made_up, model, settings, [].append)
     return model, settings
 

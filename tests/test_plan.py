@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from conftest import stage_titles as titles_of
 
-from ecg.batches import Window
-from ecg.ensemble import METHODS, View
-from ecg.headers import RecordError
-from ecg.leads import LEAD_SETS
-from ecg.plan import configurations, first_round, leads_title, parted, planned, scored_part, split, stage_keys
-from ecg.recipes import RECIPES, SYSTEMS, Gate, Settings
-from ecg.stages import folder_name
+from ecg.data.batches import METHODS, View, Window
+from ecg.data.headers import RecordError
+from ecg.data.leads import LEAD_SETS
+from ecg.runtime.cache import folder_name
+from ecg.systems.plan import configurations, first_round, leads_title, parted, planned, scored_part, split, stage_keys
+from ecg.systems.recipes import RECIPES, SYSTEMS, Gate, Settings
 
 LI, ZHAO = SYSTEMS["li2021"], SYSTEMS["zhao2022"]
 

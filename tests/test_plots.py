@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecg.plots import area_map, cost_chart, count_in_words, forest, plain, span_of
+from ecg.reports.comparison_charts import area_map, cost_chart, count_in_words, forest, plain, span_of
 
 NOTHING = np.full(3, np.nan)
 

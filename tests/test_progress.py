@@ -1,6 +1,6 @@
 import io
 
-from ecg.progress import Progress, duration
+from ecg.runtime.console import Progress, duration
 
 
 class Terminal(io.StringIO):

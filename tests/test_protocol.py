@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.folds import folds
-from ecg.headers import RecordError
-from ecg.labels import COLUMN
-from ecg.protocol import Protocol
-from ecg.recipes import SYSTEMS
+from ecg.commands.holdout import Protocol
+from ecg.data.headers import RecordError
+from ecg.data.labels import COLUMN
+from ecg.systems.plan import folds
+from ecg.systems.recipes import SYSTEMS
 
 
 def test_each_fold_is_held_out_once_and_folds_are_alike_in_their_labels(store):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg.reasons import WIDTH, first_of, grouped, printable, remove_record_name, wrapped
+from ecg.runtime.console import WIDTH, first_of, grouped, printable, remove_record_name, wrapped
 
 
 def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():

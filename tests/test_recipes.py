@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from conftest import stage_titles as titles_of
 
-from ecg.batches import Window
-from ecg.cleaning import CleaningSettings
-from ecg.descriptions import described, description, read_description
-from ecg.ensemble import Member
-from ecg.labels import ABBREVIATIONS, TRAINED_CLASSES
-from ecg.leads import LEAD_SETS
-from ecg.plan import planned
-from ecg.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, VARIANTS, Gate, Settings
-from ecg.resampling import Preparation
-from ecg.rules import Rule
+from ecg.data.batches import Window
+from ecg.data.labels import ABBREVIATIONS, TRAINED_CLASSES
+from ecg.data.leads import LEAD_SETS
+from ecg.data.resampling import Preparation
+from ecg.models.config import described, description, read_description
+from ecg.models.decision import Rule
+from ecg.models.ensemble import Member
+from ecg.systems.label_cleaning import CleaningSettings
+from ecg.systems.plan import planned
+from ecg.systems.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, VARIANTS, Gate, Settings
 
 CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
 LI, ZHAO, XIE, RHYTHM = (SYSTEMS[name] for name in ("li2021", "zhao2022", "xie2022", "se_resnet_rhythm"))

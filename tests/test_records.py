@@ -11,10 +11,10 @@ import scipy.io
 import wfdb
 from test_headers import LEAD_LINES, header_text
 
-from ecg.headers import HeaderError, RecordError, read_header
-from ecg.leads import LEADS
-from ecg.matlab import MOST_BYTES
-from ecg.records import (
+from ecg.data.headers import HeaderError, RecordError, read_header
+from ecg.data.leads import LEADS
+from ecg.data.matlab import MOST_BYTES
+from ecg.data.records import (
     OTHER_FILE,
     OTHER_KEY,
     TRANSPOSED,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from test_tables import COUNT, exclusive_results, made_results
 
-from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
-from ecg.report import relabelling_line, summary_lines, write_report
-from ecg.tables import tables
+from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
+from ecg.reports.training_report import summary_lines, write_report
+from ecg.reports.training_tables import tables
+from ecg.systems.label_cleaning import relabelling_line
 
 
 @dataclass(frozen=True)

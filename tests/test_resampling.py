@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import signal as scipy_signal
 
-from ecg.resampling import (
+from ecg.data.resampling import (
     FINEST,
     METHOD,
     PASS_BAND,

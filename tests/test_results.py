@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_tables import exclusive_results, made_results
 
-from ecg.labels import ABBREVIATIONS, TRAINED
+from ecg.data.labels import ABBREVIATIONS, TRAINED
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,18 @@ import pytest
 import scipy.io
 from matplotlib.figure import Figure
 
-from ecg.bundle import Bundle, ModelError, Prediction, save_bundle
-from ecg.cleaning import SURE_ABSENT, SURE_PRESENT, CleaningSettings, Omission
-from ecg.ensemble import Ensemble, Group
-from ecg.headers import RecordError
-from ecg.labels import ABBREVIATIONS, BESIDE, COLUMN, DROPPED, SCORED, TRAINED
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.losses import AsymmetricLoss, FocalLoss
-from ecg.records import read_record
-from ecg.review import Disagreement, disagreement_table, draw_disagreements, review
-from ecg.rules import Rule
+from ecg.commands.review import review
+from ecg.data.headers import RecordError
+from ecg.data.labels import ABBREVIATIONS, BESIDE, COLUMN, DROPPED, SCORED, TRAINED
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.records import read_record
+from ecg.models.bundle import Bundle, ModelError, Prediction, save_bundle
+from ecg.models.decision import Rule
+from ecg.models.ensemble import Ensemble, Group
+from ecg.reports.ecg_paper import draw_disagreements
+from ecg.reports.training_tables import disagreement_table
+from ecg.systems.label_cleaning import SURE_ABSENT, SURE_PRESENT, CleaningSettings, Disagreement, Omission
+from ecg.training.losses import AsymmetricLoss, FocalLoss
 
 CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in (*SCORED, *BESIDE)}
 
@@ -69,7 +71,7 @@ def model(monkeypatch):
             raise ModelError(f"no model for {count} leads")
         return Model(folder.told, LEAD_SETS[count], folder.exclusive)
 
-    monkeypatch.setattr("ecg.bundle.load_bundle", load)
+    monkeypatch.setattr("ecg.models.bundle.load_bundle", load)
     return folder
 
 
@@ -256,7 +258,7 @@ def test_a_damaged_network_is_not_tried_again_for_every_recording(model, tmp_pat
         tried.append(1)
         raise OSError("file signature not found")
 
-    monkeypatch.setattr("ecg.bundle.load_bundle", load)
+    monkeypatch.setattr("ecg.models.bundle.load_bundle", load)
     for number in range(1, 4):
         write(tmp_path / "data", f"E{number:05}")
     with pytest.raises(RecordError, match="E00001 and 2 more: file signature not found"):
@@ -273,7 +275,7 @@ def drawn(monkeypatch):
         pages.append(dict(locals()))
         return Figure((1, 1))
 
-    monkeypatch.setattr("ecg.review.draw_record", draw)
+    monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
     return pages
 
 
@@ -363,7 +365,7 @@ def test_an_earlier_review_stays_until_the_new_one_is_whole_and_then_goes(model,
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ecg.review.draw_disagreements", fails)
+        patch.setattr("ecg.reports.ecg_paper.draw_disagreements", fails)
         with pytest.raises(OSError, match="disk full"):
             review(model, data, out)
     assert contents(out) == before

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ecg.labels import COLUMN, class_columns
-from ecg.rules import Rule
+from ecg.data.labels import COLUMN, class_columns
+from ecg.models.decision import Rule
 
 EVERY = np.arange(26)
 

@@ -4,14 +4,14 @@ from pathlib import PurePosixPath
 import numpy as np
 import pytest
 
-from ecg.headers import RecordError
-from ecg.peaks import StoredPeaks
-from ecg.pipeline import Settings
-from ecg.recipes import CAI2021
-from ecg.records import find_records
-from ecg.resampling import METHOD, Preparation
-from ecg.sample import Effort, find_peaks, read_sample, timed
-from ecg.synthetic import synthesize
+from ecg.commands.sample import Effort, find_peaks, read_sample, timed
+from ecg.commands.train import Settings
+from ecg.data.headers import RecordError
+from ecg.data.records import find_records
+from ecg.data.resampling import METHOD, Preparation
+from ecg.data.synthetic import synthesize
+from ecg.data.wave_peaks import StoredPeaks
+from ecg.systems.recipes import CAI2021
 
 
 def test_what_starts_and_what_each_recording_takes_are_told_apart(monkeypatch):
@@ -66,7 +66,7 @@ def test_peaks_are_found_in_the_store_of_each_preparation(tmp_path, monkeypatch)
         asked.append((rate, len(store), store.preparation, folder.is_relative_to(tmp_path / "place")))
         return StoredPeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
 
-    monkeypatch.setattr("ecg.sample.stored_peaks", stored_peaks)
+    monkeypatch.setattr("ecg.commands.sample.stored_peaks", stored_peaks)
     views = tuple(replace(CAI2021.views[0], preparation=one) for one in (METHOD, other))
     settings = Settings(views=views, jobs=1)
     sample = read_sample(tmp_path, find_records(tmp_path / "data"), tmp_path / "place", settings)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from test_measures import made_comparison
 
-from ecg.figures import number_of
-from ecg.labels import COLUMN
-from ecg.measures import MEASURES, OF_CLASSES, measure
-from ecg.scoreboard import class_rows, cost_rows, difference_rows, score_rows, setting_rows, source_rows
+from ecg.data.labels import COLUMN
+from ecg.evaluation.bootstrap import MEASURES, OF_CLASSES, measure
+from ecg.reports.comparison_tables import class_rows, cost_rows, difference_rows, score_rows, setting_rows, source_rows
+from ecg.runtime.console import number_of
 
 TRIALS = ({"system": "first", "skill": 1.0, "seed": 0}, {"system": "better", "skill": 3.0},
           {"system": "same", "skill": 1.0, "seed": 0}, {"system": "worse", "skill": 0.2, "cut": 1},

@@ -2,19 +2,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from ecg.labels import COLUMN, SCORED
-from ecg.scoring import (
+from ecg.data.labels import COLUMN, SCORED
+from ecg.evaluation.metrics import (
     accuracy,
     challenge_score,
     credit,
     f_measures,
-    gain_of_answering,
     load_weights,
     mean_of_known,
     roc_and_pr_areas,
-    search_thresholds,
     worth_of_answers,
 )
+from ecg.evaluation.thresholds import gain_of_answering, search_thresholds
 
 CLASSES, WEIGHTS = load_weights()
 AF, AFL, NSR = COLUMN["AF"], COLUMN["AFL"], COLUMN["NSR"]

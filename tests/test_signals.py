@@ -7,11 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal as scipy_signal
 
-from ecg.headers import HIGHEST_FREQUENCY, INVALID, Header, HeaderError, Lead
-from ecg.leads import LEAD_SETS, LEADS, combination
-from ecg.records import SignalError, read_record
-from ecg.resampling import RATE, taps_of
-from ecg.signals import (
+from ecg.data.headers import HIGHEST_FREQUENCY, INVALID, Header, HeaderError, Lead
+from ecg.data.leads import LEAD_SETS, LEADS, combination
+from ecg.data.preprocessing import (
     COMPUTED,
     FLAT,
     GAIN,
@@ -30,6 +28,8 @@ from ecg.signals import (
     preprocess,
     with_right_gains,
 )
+from ecg.data.records import SignalError, read_record
+from ecg.data.resampling import RATE, taps_of
 
 SECONDS = 20
 

@@ -14,11 +14,12 @@ import evaluate_model
 from benchmarks import growth, plainly, precision, scoring, speed, timing
 from benchmarks.memory import TINY
 from benchmarks.timing import Bench, Row
-from ecg.labels import TRAINED
-from ecg.records import find_records
-from ecg.scoring import SINUS, challenge_score, load_weights, search_thresholds
-from ecg.store import build_store
-from ecg.synthetic import synthesize
+from ecg.data.labels import TRAINED
+from ecg.data.records import find_records
+from ecg.data.store import build_store
+from ecg.data.synthetic import synthesize
+from ecg.evaluation.metrics import SINUS, challenge_score, load_weights
+from ecg.evaluation.thresholds import search_thresholds
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_bfloat16_is_measured_where_the_machine_has_it(bench, monkeypatch, tmp_p
         assert list(timing.lines(rows))[-1].endswith("| not measured |") != measured
         assert ("float32" in row.against) and ("bfloat16" in row.what)
     monkeypatch.undo()
-    monkeypatch.setattr("ecg.devices.accelerators", lambda: [])
+    monkeypatch.setattr("ecg.training.backend.accelerators", lambda: [])
     for flags, has in (("fpu avx512_bf16 vme", True), ("fpu avx512f vme", False)):
         cpuinfo = tmp_path / "cpuinfo"
         cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")
@@ -122,7 +123,7 @@ def test_growth_is_told_with_and_without_what_does_not_grow(monkeypatch, tmp_pat
         seen.add(data)
 
     seen = set()
-    monkeypatch.setattr("ecg.pipeline.train", train)
+    monkeypatch.setattr("ecg.commands.train.train", train)
     monkeypatch.setattr(growth, "processors_of", lambda process: worked[0])
     peaks = {"1000": 500.0, "8000": 600.0}
     monkeypatch.setattr(growth, "synthesize", lambda *_, **named: None)

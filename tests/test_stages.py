@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ecg.stages import StageFolder, claim, differences, fingerprint, program
+from ecg.runtime.cache import StageFolder, claim, differences, fingerprint, source_hash
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     folder = StageFolder(tmp_path / "stage", "mark")
-    monkeypatch.setattr("ecg.stages.np.savez", stops)
+    monkeypatch.setattr("ecg.runtime.cache.np.savez", stops)
     with pytest.raises(KeyboardInterrupt):
         folder.keep("result", {"x": np.ones(3)})
     assert folder.recall("result") is None
@@ -92,7 +92,12 @@ def test_a_claim_stands_until_facts_differ(tmp_path):
 
 
 def test_a_program_is_told_by_the_text_of_its_modules():
-    assert program("labels", "leads") == program("labels", "leads") != program("labels") != program("leads")
+    assert (
+        source_hash("data", "runtime")
+        == source_hash("data", "runtime")
+        != source_hash("data")
+        != source_hash("runtime")
+    )
 
 
 def test_the_same_parts_have_the_same_fingerprint():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ecg.startup import absent, hidden_standard_error, start_keras
+from ecg.runtime.keras_startup import absent, hidden_standard_error, start_keras
 
 
 def test_what_is_written_below_python_is_hidden(capfd):
@@ -54,7 +54,7 @@ def test_standard_error_is_restored_and_no_descriptor_stays_open(capfd):
 
 def test_what_python_has_not_flushed_yet_is_told_where_it_belongs():
     code = (
-        "import os, sys; from ecg.startup import hidden_standard_error\n"
+        "import os, sys; from ecg.runtime.keras_startup import hidden_standard_error\n"
         "sys.stderr.reconfigure(line_buffering=False)\n"
         "sys.stderr.write('before,')\n"
         "with hidden_standard_error():\n"
@@ -79,7 +79,9 @@ def test_of_tensorflow_only_what_is_news_is_heard(caplog):
 
 def test_keras_neither_reads_nor_writes_the_home_folder(tmp_path):
     settings = tmp_path / ".keras" / "keras.json"
-    code = "from ecg.startup import start_keras; start_keras(); import keras; print(keras.config.floatx())"
+    code = (
+        "from ecg.runtime.keras_startup import start_keras; start_keras(); import keras; print(keras.config.floatx())"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_HOME"}
     environment |= {"HOME": str(tmp_path), "KERAS_BACKEND": "numpy"}  # which starts at once
 
@@ -96,7 +98,7 @@ def test_keras_neither_reads_nor_writes_the_home_folder(tmp_path):
 
 def test_what_keras_does_not_need_here_is_not_imported_and_can_be_afterwards():
     code = (
-        "import sys; from ecg.startup import UNUSED, start_keras; start_keras()\n"
+        "import sys; from ecg.runtime.keras_startup import UNUSED, start_keras; start_keras()\n"
         "assert 'keras' in sys.modules and not sys.modules.keys() & set(UNUSED), sys.modules.keys()\n"
         "import matplotlib, pandas, sklearn, keras\n"
         "keras.ops.zeros(1)"
@@ -114,7 +116,7 @@ def test_what_keras_does_not_need_here_is_not_imported_and_can_be_afterwards():
 def test_what_compares_leaves_the_devices_to_those_that_train(backend, begun):
     """An accelerator's memory is taken by whoever first computes something."""
     code = (
-        "from ecg.startup import start_keras; start_keras(devices=False); import ecg.compare, keras\n"
+        "from ecg.runtime.keras_startup import start_keras; start_keras(devices=False); import ecg.commands.compare, keras\n"
         f"{begun}; print(bool(begun)); keras.ops.zeros(1); {begun}; print(bool(begun))"
     )
     environment = os.environ | {"KERAS_BACKEND": backend}

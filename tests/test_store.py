@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import scipy.io
 
-from ecg.headers import RecordError
-from ecg.labels import ABBREVIATIONS, COLUMN, encode, encode_as_scored, source_of
-from ecg.leads import LEADS
-from ecg.records import read_record
-from ecg.resampling import METHOD, RATE, Preparation
-from ecg.signals import FLAT, INVALID_VALUE, LONGEST, SPIKE, preprocess
-from ecg.store import INDEX, SIGNALS, build_store, load, open_store, prepared
+from ecg.data.headers import RecordError
+from ecg.data.labels import ABBREVIATIONS, COLUMN, encode, encode_as_scored, source_of
+from ecg.data.leads import LEADS
+from ecg.data.preprocessing import FLAT, INVALID_VALUE, LONGEST, SPIKE, preprocess
+from ecg.data.records import read_record
+from ecg.data.resampling import METHOD, RATE, Preparation
+from ecg.data.store import INDEX, SIGNALS, build_store, load, open_store, prepared
 
 
 def test_holds_every_record_of_the_trained_sources_in_order(store, headers):
@@ -180,7 +180,7 @@ def copied(headers, folder, count=4):
 def reads(monkeypatch):
     """The recordings that are read, as they are."""
     read = []
-    monkeypatch.setattr("ecg.store.load", lambda path, **given: read.append(path) or load(path, **given))
+    monkeypatch.setattr("ecg.data.store.load", lambda path, **given: read.append(path) or load(path, **given))
     return read
 
 
@@ -234,7 +234,7 @@ def test_a_store_that_was_cut_off_is_no_store(headers, tmp_path, monkeypatch, mo
             raise KeyboardInterrupt
         return load(path, **given)
 
-    monkeypatch.setattr("ecg.store.load", stops)
+    monkeypatch.setattr("ecg.data.store.load", stops)
     with pytest.raises(KeyboardInterrupt):
         build_store(data, tmp_path / "store", jobs=1)
     with pytest.raises(FileNotFoundError):

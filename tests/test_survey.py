@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from ecg.headers import RecordError
-from ecg.records import find_records
-from ecg.resampling import Preparation
-from ecg.store import build_store
-from ecg.survey import Survey, survey
-from ecg.synthetic import synthesize
+from ecg.commands.survey import Survey, survey
+from ecg.data.headers import RecordError
+from ecg.data.records import find_records
+from ecg.data.resampling import Preparation
+from ecg.data.store import build_store
+from ecg.data.synthetic import synthesize
 
 
 def test_headers_tell_what_the_store_holds(made_up, headers, store):

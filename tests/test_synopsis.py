@@ -3,8 +3,8 @@ import pytest
 from test_measures import made_comparison
 from test_page import Read
 
-from ecg.measures import ANSWERED, MEASURES, OPTIMISED, measure
-from ecg.synopsis import html, markdown, summary
+from ecg.evaluation.bootstrap import ANSWERED, MEASURES, OPTIMISED, measure
+from ecg.reports.comparison_report import html, markdown, summary
 
 TRIALS = (
     {"system": "first", "skill": 1.0, "seed": 0},

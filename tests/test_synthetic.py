@@ -3,11 +3,11 @@ import pytest
 import scipy.io
 import wfdb
 
-from ecg import labels, synthetic
-from ecg.headers import read_header
-from ecg.leads import LEADS
-from ecg.records import find_records, read_record
-from ecg.synthetic_defects import UNKNOWN_CODES
+from ecg.data import labels, synthetic
+from ecg.data.headers import read_header
+from ecg.data.leads import LEADS
+from ecg.data.records import find_records, read_record
+from ecg.data.synthetic_defects import UNKNOWN_CODES
 
 AF, AFL = labels.COLUMN["AF"], labels.COLUMN["AFL"]
 EVERY = dict.fromkeys(synthetic.SOURCES, 1.0)

@@ -3,13 +3,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ecg import defects as audited
-from ecg import labels, synthetic
-from ecg.headers import read_header, read_header_text
-from ecg.leads import LEAD_SETS, LEADS
-from ecg.records import read_record
-from ecg.signals import FLAT, INVALID_VALUE, LARGEST, SPIKE, preprocess
-from ecg.synthetic_defects import (
+from ecg.commands import audit as audited
+from ecg.data import labels, synthetic
+from ecg.data.headers import read_header, read_header_text
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.preprocessing import FLAT, INVALID_VALUE, LARGEST, SPIKE, preprocess
+from ecg.data.records import read_record
+from ecg.data.synthetic_defects import (
     CONSTANT,
     DEFECTS,
     GUARANTEED_WITHIN,

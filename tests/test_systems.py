@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg.batches import REPEATED, Window
-from ecg.bundle import load_bundle
-from ecg.dcnet import DCNetSettings
-from ecg.labels import SCORED, class_columns
-from ecg.leads import LEADS
-from ecg.networks import NetworkSettings
-from ecg.pipeline import train
-from ecg.recipes import SYSTEMS
-from ecg.records import find_records, read_record
-from ecg.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
-from ecg.scoring import challenge_score, load_weights
-from ecg.synthetic import synthesize
+from ecg.commands.train import train
+from ecg.data.batches import REPEATED, Window
+from ecg.data.labels import SCORED, class_columns
+from ecg.data.leads import LEADS
+from ecg.data.records import find_records, read_record
+from ecg.data.synthetic import synthesize
+from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.models.bundle import load_bundle
+from ecg.models.dcnet import DCNetSettings
+from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.systems.recipes import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {"CPSC": 0.3, "Georgia": 0.4, "PTB-XL": 0.3}

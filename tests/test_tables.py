@@ -12,16 +12,16 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from ecg.checkpoint import Epoch
-from ecg.cleaning import Lumping, Omission, Relabelling
-from ecg.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, class_columns, expand
-from ecg.results import Results
-from ecg.review import Disagreement
-from ecg.rules import Rule
-from ecg.scoring import challenge_score, load_weights, search_thresholds
-from ecg.signals import Repair
-from ecg.store import Store
-from ecg.tables import tables
+from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, class_columns, expand
+from ecg.data.preprocessing import Repair
+from ecg.data.store import Store
+from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.thresholds import search_thresholds
+from ecg.models.decision import Rule
+from ecg.reports.training_tables import tables
+from ecg.systems.label_cleaning import Disagreement, Lumping, Omission, Relabelling
+from ecg.systems.results import Results
+from ecg.training.checkpoint import Epoch
 
 WEIGHTS = load_weights()[1]
 COUNT = 80

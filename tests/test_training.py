@@ -4,20 +4,17 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.batches import REPEATED, ZEROS, Window
-from ecg.budget import Budget
-from ecg.checkpoint import WeightAverage, listed
-from ecg.dcnet import DCNetSettings
-from ecg.ensemble import View
-from ecg.examples import Examples
-from ecg.fitting import Stage, built, examples_of, joined_loss
-from ecg.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
-from ecg.networks import NetworkSettings
-from ecg.peaks import StoredPeaks
-from ecg.resnets import DEPTHS, LeadWeightedSettings, LiSettings, RhythmSettings
-from ecg.stages import StageFolder
-from ecg.store import Store
-from ecg.training import (
+from ecg.data.batches import REPEATED, ZEROS, Examples, View, Window
+from ecg.data.store import Store
+from ecg.data.wave_peaks import StoredPeaks
+from ecg.models.dcnet import DCNetSettings
+from ecg.models.resnets import DEPTHS, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.runtime.cache import StageFolder
+from ecg.systems.stage import Stage, built, examples_of, joined_loss
+from ecg.training.backend import Work, settle
+from ecg.training.checkpoint import Budget, WeightAverage, listed
+from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
+from ecg.training.trainer import (
     PREDICTION_BATCH,
     PROGRESS,
     TrainingError,
@@ -32,7 +29,6 @@ from ecg.training import (
     train_epoch,
     train_network,
 )
-from ecg.work import Work, settle
 
 PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
 QUICK = TrainingSettings(smallest_batch=4, steps=9, rate=1e-2, epochs=3)  # 36 recordings are 9 steps
@@ -152,7 +148,7 @@ class Kept:
 @pytest.fixture
 def one_shape(monkeypatch):
     """Spare what compiles the steps for batches of any shape, where all batches are of one."""
-    monkeypatch.setattr("ecg.training.settle", lambda *_: None)
+    monkeypatch.setattr("ecg.training.trainer.settle", lambda *_: None)
 
 
 def test_rates_and_batches_are_the_methods():
@@ -224,7 +220,7 @@ def test_each_pass_of_an_epoch_is_cut_and_ordered_anew(monkeypatch):
         def weights(self):
             return []
 
-    monkeypatch.setattr("ecg.training.at_work", Recorder)
+    monkeypatch.setattr("ecg.training.trainer.at_work", Recorder)
     store = beats_store(8, lengths=(600,))
     examples = Examples(store, np.arange(8), (0,), store.labels.astype(np.float32), np.ones((8, 2), np.float32))
     settings = TrainingSettings(smallest_batch=4, steps=6)
@@ -250,8 +246,8 @@ def test_a_loss_is_read_once_the_next_step_is_begun_and_before_the_weights_count
             events.append("weights")
             return []
 
-    monkeypatch.setattr("ecg.training.at_work", Recorder)
-    monkeypatch.setattr("ecg.training.AVERAGED_EVERY", 3)
+    monkeypatch.setattr("ecg.training.trainer.at_work", Recorder)
+    monkeypatch.setattr("ecg.training.trainer.AVERAGED_EVERY", 3)
     store = beats_store(16)
     examples = Examples(store, np.arange(16), (0,), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
     settings, average = TrainingSettings(smallest_batch=4, steps=4), WeightAverage(0.0)
@@ -389,7 +385,7 @@ def test_what_other_systems_have_is_taken_up_to_the_bit_too(one_shape, system, m
     network, *_ = fit(stage, store, whole)
     first, _, last = whole.kept
     again = Kept(first)
-    monkeypatch.setattr("ecg.training.make_ready", other_values)
+    monkeypatch.setattr("ecg.training.trainer.make_ready", other_values)
     _, _, lines = fit(stage, store, again, network)
     assert lines[0] == "trial: resumed after epoch 1" and len(again.kept) == 3
     assert list(again.kept[-1]) == list(last)
@@ -480,7 +476,7 @@ def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(monkeypatch, a
             sizes.append(len(signals))
             return np.zeros((len(signals), 2))
 
-    monkeypatch.setattr("ecg.training.at_work", Recorder)
+    monkeypatch.setattr("ecg.training.trainer.at_work", Recorder)
     predict(Network(), Examples(store, np.arange(len(store)), (0, 1)), "checking", asked)
     assert max(sizes) == most and sum(sizes) == len(store)
 
@@ -532,7 +528,7 @@ def test_a_set_that_is_judged_in_parts_has_the_same_loss(in_pieces, monkeypatch)
     network, store, records, targets, masks = in_pieces
     examples = Examples(store, records, (0, 1), targets, masks, Window(300, ZEROS, 40))
     at_once, probabilities = check(network, FocalLoss(), examples, "checking", 4, Budget(None))
-    monkeypatch.setattr("ecg.training.JUDGED_AT_ONCE", 5)
+    monkeypatch.setattr("ecg.training.trainer.JUDGED_AT_ONCE", 5)
     in_some, same = check(network, FocalLoss(), examples, "checking", 4, Budget(None))
     assert in_some == pytest.approx(at_once, rel=1e-12)
     np.testing.assert_array_equal(same, probabilities)

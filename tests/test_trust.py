@@ -15,10 +15,10 @@ import wfdb
 
 import team_code
 import test_model as script
-from ecg.bundle import CLASSES, Bundle, save_bundle
-from ecg.labels import TRAINED
-from ecg.leads import LEAD_SETS, standard_name
-from ecg.records import find_records
+from ecg.data.labels import TRAINED
+from ecg.data.leads import LEAD_SETS, standard_name
+from ecg.data.records import find_records
+from ecg.models.bundle import CLASSES, Bundle, save_bundle
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [*ROOT.glob("ecg/*.py"), *ROOT.glob("*.py")]}
@@ -152,15 +152,15 @@ def note(event, arguments):
     elif event == "open" and not isinstance(arguments[0], int) and (arguments[2] or 0) & WRITING:
         done.append((event, place(arguments[0])))
 
-from ecg.startup import start_keras
+from ecg.runtime.keras_startup import start_keras
 
 start_keras()
 import joblib, keras, matplotlib.pyplot, wfdb  # what libraries do when they are imported is theirs
 import test_model
-from ecg import pipeline
-from ecg.cleaning import CleaningSettings
-from ecg.networks import NetworkSettings
-from ecg.training import TrainingSettings
+from ecg.commands import train as pipeline
+from ecg.systems.label_cleaning import CleaningSettings
+from ecg.models.resnets import NetworkSettings
+from ecg.training.trainer import TrainingSettings
 
 data, model, outputs = sys.argv[1:]
 sys.addaudithook(note)

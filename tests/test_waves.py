@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ecg import waves
+from ecg.data import synthetic_heart as waves
 
 LEADS = waves.LEAD_VECTORS
 

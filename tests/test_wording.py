@@ -2,15 +2,13 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
-from ecg.batches import REPEATED, Window
-from ecg.cleaning import CleaningSettings, Lumping, Omission
-from ecg.ensemble import View
-from ecg.networks import NetworkSettings
-from ecg.protocol import Protocol
-from ecg.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, Gate
-from ecg.resampling import Preparation
-from ecg.resnets import SOURCE_GATE, LiSettings
-from ecg.wording import differing, in_words
+from ecg.commands.holdout import Protocol
+from ecg.data.batches import REPEATED, View, Window
+from ecg.data.resampling import Preparation
+from ecg.models.resnets import SOURCE_GATE, LiSettings, NetworkSettings
+from ecg.reports.wording import differing, in_words
+from ecg.systems.label_cleaning import CleaningSettings, Lumping, Omission
+from ecg.systems.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, Gate
 
 LI, RHYTHM = SYSTEMS["li2021"], SYSTEMS["se_resnet_rhythm"]
 # Of Settings, what is the same for all that are compared, or only a name.

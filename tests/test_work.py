@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.losses import FocalLoss
-from ecg.networks import NetworkSettings, computing_in
-from ecg.work import at_work, only_for_any_shape, settle
+from ecg.models.resnets import NetworkSettings, computing_in
+from ecg.training.backend import at_work, only_for_any_shape, settle
+from ecg.training.losses import FocalLoss
 
 ROOT = Path(__file__).parents[1]
 COMPILED_QUICKLY = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}

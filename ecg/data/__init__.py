@@ -1,0 +1,1 @@
+"""Recordings, from WFDB files to batches; without Keras."""

@@ -1,0 +1,344 @@
+"""Find and read WFDB records: a header NAME.hea and the file of integers it speaks of."""
+
+import math
+import os
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ecg.data.headers import Header, Lead, RecordError, read_header
+from ecg.data.leads import LEADS
+from ecg.data.matlab import MOST_BYTES, NUMERIC, MatlabError, matrices
+from ecg.runtime.files import checked_size, read_bytes, walk_files
+
+KEY = "val"  # the Challenge's name of the matrix
+TRANSPOSED, OTHER_KEY, OTHER_FILE = "transposed", f"matrix not called {KEY}", "file not called as in the header"
+UNREAD = "unneeded lead not read"
+HEADER = ".hea"  # extension of a header, in any case
+SHOWN = 5  # matrices that a message names
+
+# Bytes of a sample in the formats of WFDB; in the compressed ones, FLAC, that depends on the samples.
+BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": Fraction(3, 2), "310": Fraction(4, 3),
+         "311": Fraction(4, 3)}  # fmt: skip
+COMPRESSED = ("508", "516", "524")
+MOST_SAMPLES = MOST_BYTES // 8  # of all leads together, in the formats that wfdb unpacks
+# What wfdb raises over files that are damaged or not of their format.
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
+              RuntimeError, EOFError, ImportError, MemoryError)  # fmt: skip
+
+
+class SignalError(RecordError):
+    """A file of samples that is missing, unreadable or not of the shape its header gives."""
+
+
+class Stored(NamedTuple):
+    """The stored integers, (L, T), rows in the header's order, and what of the file was not as it should be."""
+
+    integers: np.ndarray
+    oddities: tuple[str, ...]
+
+
+def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | None = None) -> list[Path]:
+    """Find the headers in a folder and nested below it.
+
+    A header is a file named *.hea, in any case; hidden files and folders are not looked at. Links to folders are
+    followed (ecg.runtime.files).
+
+    Args:
+        folder: The data folder.
+        excluded: A list that takes pairs of a path below the folder and the reason why it is not read: folders that
+            cannot be listed, links that lead nowhere, a second header of one recording, and signals without a header.
+
+    Returns:
+        Paths of the headers, sorted.
+
+    Raises:
+        OSError: The folder itself cannot be listed.
+    """
+    files, errors = walk_files(folder)
+    headers: dict[str, str] = {}
+    others = []
+    for file in files:
+        if is_header(file.rpartition("/")[2]):
+            recording = file[: -len(HEADER)]
+            if recording in headers and not file.endswith(HEADER):
+                others.append((file, f"the header of this recording is {headers[recording]}"))
+            else:
+                if recording in headers:
+                    others.append((headers[recording], f"the header of this recording is {file}"))
+                headers[recording] = file
+    if excluded is not None:
+        for error in errors:
+            path = Path(error.filename).relative_to(folder).as_posix()
+            if isinstance(error, FileNotFoundError):
+                excluded.append((path, "a link that leads nowhere"))
+            else:
+                excluded.append((f"{path}/", f"cannot be read: {error.strerror}"))
+        excluded += others
+        excluded += [(file, "no header names it") for file in _find_unread_signals(folder, files, headers)]
+    return [Path(folder, file) for file in sorted(headers.values())]
+
+
+def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: dict[str, str]) -> list[str]:
+    """Find the .mat files that no header names.
+
+    A header may name another file than that of its own name. Headers that lack one are read for this, but only in
+    folders where a .mat file lacks a header.
+
+    Args:
+        folder: The data folder.
+        files: All files below it.
+        headers: The header of each recording, by its path without extension.
+
+    Returns:
+        The paths of the .mat files below the folder, in their order.
+    """
+    signals = {file[:-4]: file for file in files if file[-4:].lower() == ".mat"}
+    unread = [file for recording, file in signals.items() if recording not in headers]
+    folders = {file.rpartition("/")[0] for file in unread}
+    named = set()
+    for recording, header in headers.items():
+        parent = header.rpartition("/")[0]
+        if recording not in signals and parent in folders:
+            try:
+                leads = read_header(Path(folder, header)).leads
+            except RecordError:
+                continue
+            named |= {f"{parent}/{lead.file}".lstrip("/").casefold() for lead in leads}
+    return [file for file in unread if file.casefold() not in named]
+
+
+def some_records(folder, excluded=None):
+    """Return what find_records does; FileNotFoundError where that is nothing."""
+    paths = find_records(folder, excluded)
+    if not paths:
+        raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it")
+    return paths
+
+
+def read_record(path):
+    """Read a record by its header's path: the Header and the stored integers, (L, T), rows in the header's order.
+
+    Raises HeaderError and SignalError.
+    """
+    header = read_header(path)
+    return header, read_signal(path, header)
+
+
+def read_signal(path, header):
+    """Read the stored integers that belong to a header and its path: (L, T), rows in the header's order.
+
+    Raises SignalError where they are missing, unreadable or not of the header's shape.
+    """
+    return read_stored(path, header).integers
+
+
+def read_stored(path, header):
+    """Read the integers of a header and its path, and tell what was odd about their file: a Stored.
+
+    A file named *.mat is read as the Challenge's: its matrix `val`, or else the only one that fits the header, either
+    as it is or transposed. All others are read by wfdb. File names may differ from the header's in the case of their
+    extension. A file that cannot be read and holds no standard lead is not needed: its leads get the integer for no
+    value. Raises SignalError.
+    """
+    path = Path(path)
+    try:
+        return _read_files(path, header)
+    except SignalError:
+        files = _needed_files(header)
+        rows = [row for row, lead in enumerate(header.leads) if lead.file in files]
+        if len(rows) == len(header.leads):
+            raise
+    stored = _read_files(path, replace(header, leads=tuple(header.leads[row] for row in rows)))
+    recording = np.zeros((len(header.leads), stored.integers.shape[1]), stored.integers.dtype)
+    recording[rows] = stored.integers
+    for row, lead in enumerate(header.leads):
+        if lead.file not in files:
+            recording[row] = _no_value(lead, recording.dtype)
+    return Stored(recording, (*stored.oddities, UNREAD))
+
+
+def _no_value(lead: Lead, dtype: np.dtype) -> float:
+    """Return the number of this type that says that a lead has no value, or 0 where there is none."""
+    if dtype.kind == "f":
+        return math.nan
+    fits = lead.invalid is not None and np.iinfo(dtype).min <= lead.invalid
+    return lead.invalid if fits else 0
+
+
+def _needed_files(header: Header) -> set[str]:
+    """Return the files of the standard leads, or of all leads where none is a standard one."""
+    return {lead.file for lead in header.leads if lead.name in LEADS} or {lead.file for lead in header.leads}
+
+
+def _read_files(path: Path, header: Header) -> Stored:
+    """Read the files of all leads of a header."""
+    names = tuple(dict.fromkeys(lead.file for lead in header.leads))
+    files = [resolve_case(path.parent / name) for name in names]
+    if not os.path.exists(files[0]) and os.path.exists(own := resolve_case(path.with_suffix(".mat"))):
+        stored = _read_mat(path, own, header)  # a record whose files were renamed together
+        return Stored(stored.integers, (OTHER_FILE, *stored.oddities))
+    for file in files:
+        if not os.path.lexists(file):
+            raise SignalError(f"{file.name}: no such file beside {path.name}, which names it")
+    if not any(file.suffix.lower() == ".mat" for file in files):
+        found = dict(zip(names, files, strict=True))
+        leads = tuple(lead._replace(file=found[lead.file].name) for lead in header.leads)
+        return Stored(_read_wfdb(path, files, replace(header, leads=leads)), ())
+    if len(files) > 1:
+        raise SignalError(f"{path.name}: leads in {names[0]} and {names[1]}, expected all of them in one .mat file")
+    return _read_mat(path, files[0], header)
+
+
+def is_header(name: str) -> bool:
+    """Return whether a file of this name is a recording's header: `.hea` in any case, not hidden."""
+    return name[-4:].lower() == HEADER and not name.startswith(".")
+
+
+def resolve_case(path: Path) -> Path:
+    """Return the file whose name differs from this one in the case of its extension alone, or the path as it is."""
+    if os.path.lexists(path):
+        return path
+    cases = product(*({letter.lower(), letter.upper()} for letter in path.suffix))
+    candidates = (path.with_suffix("".join(letters)) for letters in cases) if len(path.suffix) <= 4 else ()
+    return next((candidate for candidate in candidates if os.path.lexists(candidate)), path)
+
+
+def read_matrix(path, key=KEY):
+    """Read the matrix of this name from a MATLAB file as it is stored; SignalError where that cannot be done."""
+    with _told(path, "as a MATLAB file", MatlabError):
+        return np.ascontiguousarray(_find_matrix(path, key, lambda matrix: False).numbers())
+
+
+def _read_mat(path, file, header):
+    """Return what is Stored in a .mat file: its matrix, leads as rows."""
+
+    def straight(shape):
+        return len(shape) == 2 and shape[0] == len(header.leads) and header.samples in (0, shape[1])
+
+    def fits(matrix):
+        return matrix.kind == NUMERIC and (straight(matrix.shape) or straight(matrix.shape[::-1]))
+
+    with _told(file, "as a MATLAB file", MatlabError):
+        matrix = _find_matrix(file, KEY, fits)
+        if not fits(matrix):
+            expected = f"({len(header.leads)}, {header.samples or 'T'}) numbers"
+            raise SignalError(f"{file.name}: {matrix.name} is {_said(matrix)}, expected {expected} by {path.name}")
+        recording, oddities = matrix.numbers(), () if matrix.name == KEY else (OTHER_KEY,)
+    del matrix  # and with it what it was unpacked from, before there is a copy
+    if not straight(recording.shape):
+        recording, oddities = recording.T, (*oddities, TRANSPOSED)
+    # Row by row in memory, as other drivers have it: sums differ in their last bit by the order of what is summed.
+    return Stored(np.ascontiguousarray(recording), oddities)
+
+
+def _find_matrix(file, key, fits):
+    """Return the Matrix of this name, or else the only one that fits."""
+    found = []
+    for matrix in matrices(read_bytes(file, MOST_BYTES, SignalError)):
+        if matrix.name == key:
+            return matrix
+        found.append(matrix)
+    fitting = [matrix for matrix in found if fits(matrix)]
+    if len(fitting) == 1:
+        return fitting[0]
+    there = ", ".join(f"{matrix.name} of {_said(matrix)}" for matrix in found[:SHOWN]) or "nothing"
+    raise SignalError(f"{Path(file).name}: no matrix {key} in it, but {there}{', ...' if found[SHOWN:] else ''}")
+
+
+def _said(matrix):
+    return f"{matrix.shape} {matrix.kind}"
+
+
+def _read_wfdb(path, files, header):
+    """Return what wfdb reads from the files that a header names: (L, T) integers."""
+    leads = header.leads
+    samples = _checked_samples(path, files, header)
+    with _told(files[0], f"with {path.name} by wfdb", *UNREADABLE):
+        # What wfdb.rdrecord does once it has read the header: that is read already, and by one grammar only.
+        from wfdb.io._signal import _rd_segment
+
+        signals = _rd_segment(
+            file_name=[lead.file for lead in leads],
+            dir_name=str(path.parent.absolute()),
+            pn_dir=None,
+            fmt=[lead.format for lead in leads],
+            n_sig=len(leads),
+            sig_len=samples,
+            byte_offset=[lead.offset for lead in leads],
+            samps_per_frame=[lead.samples_per_frame for lead in leads],
+            skew=[lead.skew for lead in leads],
+            init_value=[lead.first_value for lead in leads],
+            sampfrom=0,
+            sampto=samples,
+            channels=list(range(len(leads))),
+            ignore_skew=False,
+        )
+        frames = [signal.reshape(samples, -1) for signal in signals]
+        means = [frame[:, 0] if frame.shape[1] == 1 else frame.mean(axis=1).astype(frame.dtype) for frame in frames]
+        return np.stack(means)
+
+
+def _checked_samples(path, files, header):
+    """Return the samples of a lead, once the files are known to hold so many and the memory to bear them."""
+    samples = header.samples
+    for file in files:
+        leads = [lead for lead in header.leads if lead.file == file.name]
+        kind, offset, frame = leads[0].format, leads[0].offset, sum(lead.samples_per_frame for lead in leads)
+        formats = sorted({lead.format for lead in leads})
+        if formats != [kind] or kind not in (*BYTES, *COMPRESSED):
+            expected = f"one of {', '.join((*BYTES, *COMPRESSED))}"
+            raise SignalError(f"{file.name}: format {' and '.join(formats)} by {path.name}, expected {expected}")
+        size = checked_size(file, MOST_BYTES, SignalError)
+        if kind in BYTES:
+            samples = samples or max(size - offset, 0) // (BYTES[kind] * frame)
+            needed = offset + math.ceil(BYTES[kind] * frame * max(samples, 1))
+            if size < needed:
+                raise SignalError(f"{file.name}: {size:,} bytes, expected {needed:,} for {path.name}")
+    if samples == 0:
+        raise SignalError(f"{path.name}: no number of samples, which files of format {', '.join(COMPRESSED)} need")
+    frame = sum(lead.samples_per_frame for lead in header.leads)
+    together = frame * (samples + max(lead.skew for lead in header.leads))
+    if together > MOST_SAMPLES:
+        raise SignalError(f"{path.name}: {together:,} samples of all leads, expected {MOST_SAMPLES:,} or fewer")
+    return samples
+
+
+@contextmanager
+def _told(file, how, *kinds):
+    """Raise SignalError with a file's name where one of these errors leaves the block."""
+    try:
+        yield
+    except RecordError:
+        raise
+    except kinds as error:
+        raise SignalError(f"{Path(file).name}: not to be read {how}: {error}") from error
+
+
+def find_header(path: str | os.PathLike) -> Path:
+    """Return the path of a recording's header, where the recording is named with or without an extension.
+
+    Args:
+        path: `NAME`, `NAME.hea` or `NAME.mat`, the extension in any case; NAME may contain dots.
+
+    Returns:
+        The header beside it, whose extension may be in any case; `NAME.hea` where there is none.
+    """
+    path = Path(path)
+    name = path.stem if path.suffix.lower() in (HEADER, ".mat") else path.name
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        names = []
+    for stem in dict.fromkeys((name, path.name)):  # a record may itself be called NAME.mat
+        # Of several, the one that was named, then that in lower case.
+        found = [other for other in names if other[-4:].lower() == HEADER and other[:-4] == stem]
+        found.sort(key=lambda other: (other != path.name, other != f"{stem}{HEADER}", other))
+        if found:
+            return path.parent / found[0]
+    return path.parent / f"{name}{HEADER}"

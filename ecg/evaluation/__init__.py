@@ -1,0 +1,1 @@
+"""The Challenge metric, thresholds and bootstrap intervals; numpy and scipy alone."""

@@ -1,0 +1,231 @@
+"""What a comparison of systems measures, with intervals over the recordings.
+
+An estimate is an array whose first axis is value, low and high: low and high are the ends of a 95 % percentile
+bootstrap interval (Efron 1979) over recordings. NaN is what does not exist.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg.data.labels import ABBREVIATIONS
+from ecg.evaluation.metrics import (
+    challenge_scores,
+    counted,
+    earnings,
+    f_measures,
+    limits_of,
+    load_weights,
+    mean_of_known,
+    roc_and_pr_areas,
+    scaled,
+    worth_of_answers,
+)
+from ecg.evaluation.thresholds import HALF
+
+OPTIMISED, ANSWERED, AT_HALF = "metric optimised", "metric as answered", "metric at 0.5"
+METRICS = (OPTIMISED, ANSWERED, AT_HALF)
+AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED = "AUROC", "AUPRC", "F1 optimised", "F1 as answered"
+OF_CLASSES = (AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED)  # of each class, and their means over those that are labelled
+SHARED = "AUROC shared"  # the mean over those of them that all systems know
+MEASURES = (*METRICS, AUROC, SHARED, AUPRC, F1_OPTIMISED, F1_ANSWERED)
+RESAMPLES = 1000
+ENDS = (2.5, 97.5)  # percent of the resamples that lie below an interval's ends
+CHUNK = 2**24  # counts that are worked on together, for memory
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one system with one lead set answered for N recordings, each by a network that had not learnt from it.
+
+    probabilities (N, 26) float32, 0 for a class that is not among those that the system knows, abbreviations; answers
+    (N, 26) bool by its own rule, optimised (N, 26) bool by thresholds found on the training part of each fold; the
+    number of weights of all its networks that answer together, seconds of training and seconds to answer one recording.
+    How many networks were trained for this lead set, their epochs together, both the mean over the folds, and how many
+    trainings of all folds were ended by the time limit.
+    """
+
+    system: str
+    leads: int
+    probabilities: np.ndarray
+    answers: np.ndarray
+    optimised: np.ndarray
+    parameters: int
+    training_seconds: float
+    answering_seconds: float
+    classes: tuple[str, ...] = ABBREVIATIONS
+    networks: int = 0
+    epochs: int = 0
+    cut: int = 0
+
+    @property
+    def known(self):
+        """Which classes the system knows: (26,) bool."""
+        return np.isin(ABBREVIATIONS, self.classes)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Trials of systems on the same N recordings: labels (N, 26) bool, sources (N,) text, folds (N,) int."""
+
+    labels: np.ndarray
+    sources: np.ndarray
+    folds: np.ndarray
+    trials: tuple[Trial, ...]
+
+    def first(self, trial):
+        """Return the place of the first system's trial with the same leads, None where there is no other."""
+        system = self.trials[0].system
+        places = (place for place, one in enumerate(self.trials) if (one.system, one.leads) == (system, trial.leads))
+        return None if trial.system == system else next(places, None)
+
+    @property
+    def lead_sets(self):
+        """The lead sets of the trials, the largest first."""
+        return sorted({trial.leads for trial in self.trials}, reverse=True)
+
+    def places_of(self, leads):
+        """Return the places of the trials with so many leads."""
+        return [place for place, trial in enumerate(self.trials) if trial.leads == leads]
+
+    @property
+    def systems(self):
+        """The systems in their order."""
+        return list(dict.fromkeys(trial.system for trial in self.trials))
+
+    def systems_at(self, places):
+        """Return the systems of the trials at some places: a list."""
+        return [self.trials[place].system for place in places]
+
+    @property
+    def shared(self):
+        """Which classes all systems know: (26,) bool."""
+        return np.all([trial.known for trial in self.trials], axis=0)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Estimates of each trial, in the order of the trials.
+
+    `overall`: by measure (3,). `by_class`: by measure of OF_CLASSES (3, 26). `by_source` and `by_fold`: by source or
+    fold the same as overall, in `by_fold` without intervals. `differences`: by measure, minus the first system with
+    the same leads; None where there is no other.
+    """
+
+    overall: list
+    by_class: list
+    by_source: list
+    by_fold: list
+    differences: list
+
+
+def measure(comparison, resamples=RESAMPLES, seed=0):
+    """Measure all trials of a Comparison; returns Findings.
+
+    The resamples are the same for all trials, so that what a difference varies by is not what both have in common.
+    """
+    every = np.ones(len(comparison.labels), bool)
+    counts = resampled(len(comparison.labels), resamples, seed)
+    weights = load_weights()[1]
+    worth = worth_of_answers(comparison.labels, weights)
+    found, samples = Findings([], [], [], [], []), []
+    for trial in comparison.trials:
+
+        def of(rows, counts, trial=trial):
+            return sampled(trial, comparison.labels, comparison.shared, weights, worth, rows, counts)
+
+        samples.append(of(every, counts))
+        estimates = {name: estimate(values) for name, values in samples[-1].items()}
+        found.overall.append({name: estimates[name] for name in MEASURES})
+        found.by_class.append({name: estimates[f"{name} by class"] for name in OF_CLASSES})
+        for groups, kept, how in (
+            (comparison.sources, found.by_source, counts),
+            (comparison.folds, found.by_fold, []),
+        ):
+            parts = {group: of(groups == group, how) for group in np.unique(groups).tolist()}
+            kept.append({
+                group: {name: estimate(part[name]) for name in MEASURES} for group, part in parts.items()
+            })  # fmt: skip
+        first = comparison.first(trial)
+        found.differences.append(
+            None if first is None else {name: estimate(samples[-1][name] - samples[first][name]) for name in MEASURES}
+        )
+    return found
+
+
+def resampled(recordings, resamples, seed):
+    """Return how often each recording is drawn in samples with replacement, of as many: a list of (N, R) float32.
+
+    Together they have a column for each resample.
+    """
+    generator = np.random.default_rng(seed)
+    chunks = []
+    for size in _sizes(resamples, max(CHUNK // max(recordings, 1), 1)):
+        counts = np.empty((size, recordings), np.float32)
+        for row in counts:
+            row[:] = np.bincount(generator.integers(0, recordings, recordings), minlength=recordings)
+        chunks.append(np.ascontiguousarray(counts.T))
+    return chunks
+
+
+def _sizes(total, most):
+    return [min(most, total - begun) for begun in range(0, total, most)]
+
+
+def sampled(trial, labels, shared, weights, worth, rows, counts):
+    """Measure a trial on some of the recordings, once as they are and in each resample.
+
+    Args:
+        trial: What the system answered, a Trial of N recordings.
+        labels: Which classes are labelled, (N, 26) bool.
+        shared: Which classes all systems know, (26,) bool.
+        weights: The Challenge's table, (26, 26).
+        worth: What each answer earns by it in each recording, (N, 26).
+        rows: Which recordings are measured, (N,) bool.
+        counts: How often each recording is drawn in each resample, a list of arrays (N, R).
+
+    Returns:
+        By measure an array (1 + all R,), and by "MEASURE by class" (26, 1 + all R). The first value is of the
+        recordings as they are, and to the bit what the Challenge's evaluator computes.
+    """
+    if rows.all():
+        rows = slice(None)  # spares copies
+    labels, worth, probabilities = labels[rows], worth[rows], trial.probabilities[rows]
+    outputs = dict(zip(METRICS, (trial.optimised[rows], trial.answers[rows], probabilities >= HALF / 100), strict=True))
+    once = _by_measure(labels, probabilities, outputs, shared, None)
+    once |= dict(zip(METRICS, challenge_scores(labels, outputs.values(), weights), strict=True))
+    parts = [{name: np.asarray(values)[..., np.newaxis] for name, values in once.items()}]
+    earned = np.array([*(earnings(labels, given, worth) for given in outputs.values()), *limits_of(labels, worth)])
+    for chunk in counts:
+        chunk = chunk[rows]
+        part = _by_measure(labels, probabilities, outputs, shared, chunk)
+        *totals, base, best = np.einsum("mn,nr->mr", earned, chunk)
+        drawn = chunk.any(axis=0)
+        for name, scores in zip(METRICS, scaled(np.array(totals), base, best), strict=True):
+            part[name] = np.where(drawn, scores, np.nan)
+        parts.append(part)
+    return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+
+
+def _by_measure(labels, probabilities, outputs, shared, counts):
+    """Return all measures but the Challenge metrics, with counts in each resample."""
+    areas, labelled = roc_and_pr_areas(labels, probabilities, counts), counted(labels, counts) > 0
+    given = (np.where(labelled, f_measures(labels, outputs[name], counts), np.nan) for name in (OPTIMISED, ANSWERED))
+    found = {SHARED: mean_of_known(areas[0][shared])}
+    for name, values in zip(OF_CLASSES, (*areas, *given), strict=True):
+        found[name], found[f"{name} by class"] = mean_of_known(values), values
+    return found
+
+
+def estimate(samples):
+    """Return value, low and high of samples (..., R) whose first is the value: (3, ...), low and high of the others.
+
+    Samples that do not exist, as of a class that a resample has none of, are left out.
+    """
+    value, others = samples[..., 0], samples[..., 1:]
+    ends = np.full((2, *value.shape), np.nan)
+    for place in np.ndindex(value.shape):
+        known = others[place][~np.isnan(others[place])]
+        if known.size and not np.isnan(value[place]):
+            ends[(slice(None), *place)] = np.percentile(known, ENDS)
+    return np.array([value, *ends])

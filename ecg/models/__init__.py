@@ -1,0 +1,1 @@
+"""Networks, ensembles of them, and the files in which they are saved."""

@@ -1,0 +1,203 @@
+"""Work by other processes: on many recordings at once, in order and in bounded memory, or on one thing alone."""
+
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky import get_reusable_executor
+
+from ecg.runtime.console import Progress
+
+CHUNK = 32  # recordings that a process takes at once
+LOOK = 1.0  # s between two looks of a helper at whether it is still wanted
+ROUND = 64  # chunks under way before all of them are handed over, which bounds the memory
+
+
+def each(function, items, jobs, title):
+    """Yield what a function makes of each item, in their order, by `jobs` processes, one a core where None.
+
+    `title` is what the progress is of. An iteration that is not finished is to be closed (contextlib.closing), which
+    ends the processes. Ctrl-C reaches this process alone.
+    """
+    chunks = [items[first : first + CHUNK] for first in range(0, len(items), CHUNK)]
+    processes = min(jobs or cpu_count(), max(len(chunks), 1))
+    with (
+        Progress(title, len(items)) as progress,
+        Parallel(processes, return_as="generator", max_nbytes=None) as parallel,
+        _workers_killed_on_exception(processes),
+    ):
+        for first in range(0, len(chunks), ROUND):
+            work = (delayed(_all)(function, chunk, os.getpid()) for chunk in chunks[first : first + ROUND])
+            done = None
+            try:
+                with without_interrupts() if processes > 1 else nullcontext():
+                    done = parallel(work)
+                for results in done:
+                    yield from results
+                    progress.advance(len(results))
+            finally:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # that results of an unfinished iteration are lost
+                    if done is not None:
+                        done.close()
+
+
+@contextmanager
+def _workers_killed_on_exception(processes: int) -> Iterator[None]:
+    """Kill joblib's worker processes if an exception leaves the block.
+
+    A worker that is still starting when this process ends would print a traceback about what it no longer finds.
+
+    Args:
+        processes: Number of processes; joblib starts none for 1.
+    """
+    try:
+        yield
+    except BaseException:
+        if processes > 1:
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        raise
+
+
+def apart(function, *arguments, prepare):
+    """Return what a function makes of its arguments in a process of its own, whose memory ends with it.
+
+    `prepare` is called there before anything that the function needs is imported. What is raised there is raised here,
+    and ChildProcessError where the process ends before it has returned anything. Ctrl-C reaches this process alone,
+    and whatever exception leaves meanwhile, the other process ends with it.
+    """
+    # What is to do one task alone is spawned and not forked, by the documentation of max_tasks_per_child. A fork of a
+    # process whose libraries have threads, as Keras' have, may wait for ever for what one of them held.
+    future, earlier = None, set(multiprocessing.active_children())
+    with ProcessPoolExecutor(1, initializer=prepare, max_tasks_per_child=1) as processes:
+        try:
+            with without_interrupts():
+                future = processes.submit(_alone, function, arguments, os.getpid())
+            return future.result()
+        except BrokenProcessPool:
+            raise ChildProcessError("its process was ended, as by the system where the memory is too small, or did not "
+                                    "begin, for which there is a reason above") from None  # fmt: skip
+        finally:
+            if future is None or not future.done():  # an interruption; to wait for its end may take hours
+                for process in set(multiprocessing.active_children()) - earlier:
+                    process.kill()
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Block SIGINT in the block, for this thread and for the processes and threads that are started there.
+
+    These inherit that for as long as they live, so that Ctrl-C, which a terminal sends to all of them, ends none of
+    them with a traceback of its own. What came meanwhile is delivered here after the block. Another thread may receive
+    the signal nevertheless, and Python would then raise KeyboardInterrupt here, so its handler is put aside, too.
+    """
+    resource_tracker.ensure_running()  # it would unblock the signal when the first process is started
+    received: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    is_replaced = callable(handler) and threading.current_thread() is threading.main_thread()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if is_replaced:
+        signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        if is_replaced:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if received:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _alone(function, arguments, parent):
+    _end_with(parent)
+    return function(*arguments)
+
+
+def _all(function, items, parent):
+    _end_with(parent)
+    return [function(item) for item in items]
+
+
+@lru_cache(maxsize=1)
+def _end_with(parent):
+    """End this process, if it is another's helper, soon after that one has ended, however that has come.
+
+    A helper whose results nobody takes waits for ever: it holds the other end of its pipe itself.
+    """
+    if os.getpid() != parent:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent):
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(1)
+
+
+EVERY = 0.1  # s between two looks
+ANONYMOUS, RESIDENT = ("RssAnon", "RssShmem"), ("VmRSS",)  # what is summed, of the lines in /proc/PID/status
+
+
+def memory_of(process):
+    """Return the anonymous and the resident memory of a process and of all that it has started: (2,) MB.
+
+    Pages of files count for the resident alone: the system takes them back when it needs them. Zeros where the process
+    has ended, or the system does not tell.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+        children = started_by(process)
+    except OSError:  # it has ended meanwhile
+        return np.zeros(2)
+    lines = dict(re.findall(r"^(\w+):\s+(\d+) kB", status, re.MULTILINE))
+    own = [sum(int(lines.get(name, 0)) for name in names) / 1000 for names in (ANONYMOUS, RESIDENT)]
+    return np.array(own) + sum(map(memory_of, children))
+
+
+def started_by(process):
+    """Return the numbers of the processes that a process has started and that live; OSError where it ends meanwhile."""
+    texts = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")]
+    return [int(child) for text in texts for child in text.split()]
+
+
+class Peak:
+    """Watches the memory of this process and of all that it has started, while the block of a `with` runs."""
+
+    def __init__(self):
+        self.most = np.zeros(2)
+        self.looking = threading.Lock()  # a look that began before the most is forgotten must not bring it back after
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.ended.set()
+        self.thread.join()
+
+    def taken(self):
+        """Return the most anonymous memory since this was asked before, in MB; 0 where the system does not tell."""
+        with self.looking:
+            most = np.maximum(self.most, memory_of(os.getpid()))
+            self.most = np.zeros(2)
+        return float(most[0])
+
+    def _watch(self):
+        while not self.ended.wait(EVERY):
+            with self.looking:
+                self.most = np.maximum(self.most, memory_of(os.getpid()))

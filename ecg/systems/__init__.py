@@ -1,0 +1,1 @@
+"""The published methods, as recipes, and how they are carried out."""

@@ -1,0 +1,1 @@
+"""One network from its first weights to its best."""
