@@ -11,7 +11,7 @@ import numpy as np
 from ecg.data.headers import parse_codes
 from ecg.data.records import is_header
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
-from ecg.runtime.console import errors_in_one_line, interruptible, printable, read_arguments, run_program
+from ecg.runtime.console import errors_in_one_line, escape_unprintable, interruptible, read_arguments, run_program
 from ecg.runtime.files import walk_files
 from helper_code import is_finite_number, is_number
 
@@ -98,7 +98,7 @@ def find_files(label_directory: str | os.PathLike, output_directory: str | os.Pa
     for error in errors:
         if not os.path.islink(error.filename) or is_header(os.path.basename(error.filename)):
             raise error
-        print(printable(f"{error.filename}: {error.strerror}"), file=sys.stderr)
+        print(escape_unprintable(f"{error.filename}: {error.strerror}"), file=sys.stderr)
     names = [file for file in files if is_header(file.rpartition("/")[2])]
     if not names:
         raise FileNotFoundError(f"{label_directory}: no label files, which are named *.hea, in this folder or below it")

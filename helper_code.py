@@ -15,7 +15,7 @@ import numpy as np
 from ecg.data.headers import comments, parse_header, read_header_text
 from ecg.data.leads import LEADS, standard_name
 from ecg.data.records import read_matrix, read_record, resolve_case
-from ecg.runtime.files import aside
+from ecg.runtime.files import atomic_path
 
 # An entry asks one header after another many questions: each is parsed once.
 _header = lru_cache(maxsize=8)(partial(parse_header, as_written=True))
@@ -180,7 +180,7 @@ def save_outputs(output_file, recording_id, classes, labels, probabilities):
     It is never there by half. The bytes of a file's name that are no UTF-8 are written as they are.
     """
     lines = [f"#{recording_id}", *(",".join(map(str, values)) for values in (classes, labels, probabilities))]
-    with aside(output_file) as part:
+    with atomic_path(output_file) as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
 

@@ -21,4 +21,4 @@ def load_model(model_directory, leads):
 
 def run_model(model, header, recording):
     """Return codes, 0 or 1 for each, and probabilities, for a header's text and the stored integers (L, T)."""
-    return model.answer(header, recording)
+    return model.predict(header, recording)

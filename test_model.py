@@ -15,8 +15,8 @@ from ecg.data.records import find_records, read_stored
 from ecg.runtime.console import (
     Progress,
     describe_error,
+    escape_unprintable,
     interruptible,
-    printable,
     read_arguments,
     remove_record_name,
     run_program,
@@ -77,7 +77,7 @@ def predict_folder(model_directory: str, data_directory: str, output_directory: 
 
 def report(line: str, before: str = "") -> None:
     """Print a line about an input on standard error."""
-    print(f"{before}{printable(line)}", file=sys.stderr)
+    print(f"{before}{escape_unprintable(line)}", file=sys.stderr)
 
 
 def find_headers(folder: str) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -90,9 +90,11 @@ def find_headers(folder: str) -> tuple[list[Path], list[tuple[str, str]]]:
     try:
         headers = find_records(folder, excluded)
     except OSError as error:
-        sys.exit(printable(describe_error(error)))
+        sys.exit(escape_unprintable(describe_error(error)))
     if not headers:
-        sys.exit(printable(f"{folder}: no recordings, which are files named *.hea, in this folder or below it"))
+        sys.exit(
+            escape_unprintable(f"{folder}: no recordings, which are files named *.hea, in this folder or below it")
+        )
     return headers, excluded
 
 
@@ -103,7 +105,7 @@ def make_writable_folder(folder: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        sys.exit(printable(f"{folder}: {error.strerror}"))
+        sys.exit(escape_unprintable(f"{folder}: {error.strerror}"))
 
 
 def load_models(folder: str, headers: list[Path]) -> dict[tuple[int, ...], LoadedModel]:
@@ -125,7 +127,7 @@ def load_models(folder: str, headers: list[Path]) -> dict[tuple[int, ...], Loade
                 models[filled] = LoadedModel(*call_safely(load_model, folder, sort_leads(leads)))
     reasons = [loaded.reason for filled, loaded in models.items() if filled]
     if reasons and all(loaded.reason for loaded in models.values()):
-        sys.exit(printable(reasons[0] if folder in reasons[0] else f"{folder}: {reasons[0]}"))
+        sys.exit(escape_unprintable(reasons[0] if folder in reasons[0] else f"{folder}: {reasons[0]}"))
     return models
 
 
@@ -158,7 +160,7 @@ def call_safely(function: Callable, *arguments: object) -> tuple[object, str | N
         return function(*arguments), None
     except Exception as error:  # noqa: BLE001 - the Challenge's rule: whatever fails in an entry is an empty output
         if isinstance(error, OSError) and error.errno in DISK_FAULTS:
-            sys.exit(printable(describe_error(error)))
+            sys.exit(escape_unprintable(describe_error(error)))
         return None, describe_error(error)
 
 

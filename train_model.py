@@ -7,8 +7,8 @@ from ecg.data.records import find_records
 from ecg.runtime.console import (
     RESUME_MESSAGE,
     errors_in_one_line,
+    escape_unprintable,
     interruptible,
-    printable,
     read_arguments,
     run_program,
 )
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     with interruptible(RESUME_MESSAGE), errors_in_one_line(RecordError):
         if not find_records(data_directory):
             none = "no recordings, which are files named *.hea, in this folder or below it"
-            sys.exit(printable(f"{data_directory}: {none}"))
+            sys.exit(escape_unprintable(f"{data_directory}: {none}"))
         start_keras()
         from ecg.training.trainer import TrainingError
 

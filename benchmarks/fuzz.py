@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.damage import DAMAGE, damaged
 from benchmarks.drafts import undamaged
-from ecg.commands.audit import HINDRANCES, examine
+from ecg.commands.audit import FATAL, examine
 from ecg.data.headers import LONGEST_MESSAGE, RecordError, read_header_text
 from ecg.data.leads import LEAD_SETS, lead_set
 from ecg.data.records import read_record
@@ -72,7 +72,7 @@ def networks():
     settings = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
     half = np.full(26, 0.5)
     return {
-        count: Bundle.of_one(leads, settings, half, settings.build(count, None, len(TRAINED)))
+        count: Bundle.from_network(leads, settings, half, settings.build(count, None, len(TRAINED)))
         for count, leads in LEAD_SETS.items()
     }
 
@@ -85,7 +85,7 @@ def end_of(path, bundles):
     try:
         header, recording = read_record(path)
         count = lead_set(header.lead_names) or min(LEAD_SETS)  # whose answer says what is missing
-        _, outputs, probabilities = bundles[count].answer(read_header_text(path), recording)
+        _, outputs, probabilities = bundles[count].predict(read_header_text(path), recording)
     except RecordError as error:
         if wanted_memory(error):
             raise
@@ -98,7 +98,7 @@ def end_of(path, bundles):
 def audit(path):
     """Examine a record as an audit does, to which nothing may be an error; a reason that fills pages is a fault."""
     defects = examine(path.parent, path).defects
-    longest = max((len(detail) for kind, detail in defects if kind in HINDRANCES), default=0)
+    longest = max((len(detail) for kind, detail in defects if kind in FATAL), default=0)
     if longest > LONGEST_MESSAGE:
         raise ArithmeticError(f"a reason of {longest:,} characters")
 

@@ -30,8 +30,8 @@ PATIENCE = 600  # s; a training of this size that takes longer hangs
 # are small, so that a training is killed many times before it comes to its end.
 CALLS = {
     "reading": ("ecg.data.store", "source_of", 1, 50),
-    "a step": ("ecg.training.backend.Work", "train", 1, 12),
-    "an answer": ("ecg.training.backend.Work", "answer", 1, 12),
+    "a step": ("ecg.training.backend.StepRunner", "train", 1, 12),
+    "an answer": ("ecg.training.backend.StepRunner", "answer", 1, 12),
     "saving a stage or where it stands": ("numpy", "savez", 1, 3),
     "moving into place": ("os", "replace", 1, 7),
     "saving a model": ("keras.Model", "save_weights", 1, 2),

@@ -24,7 +24,7 @@ from ecg.evaluation.metrics import challenge_score, load_weights, mean_of_known,
 from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
 from ecg.runtime.files import to_json
-from ecg.systems.label_cleaning import CleaningSettings, omitted
+from ecg.systems.label_cleaning import CleaningSettings, unlabelled_mask
 
 WRONG = 0.05
 LUMPING, OMISSION = CleaningSettings().rules
@@ -91,7 +91,7 @@ def decided(results, truth):
     masked = results.masks == 0
     if masked.any():
         wrong = results.labels != truth
-        by_habit = omitted(store.sources, [OMISSION])
+        by_habit = unlabelled_mask(store.sources, [OMISSION])
         by_habit[np.ix_(store.sources == "Ningbo", LUMPING.columns)] = True
         kinds = {"right": ~wrong, "wrong": wrong, "replaced": wrong & ~by_habit}
         for kind, labels in kinds.items():

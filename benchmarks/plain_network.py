@@ -45,7 +45,7 @@ class Block(nn.Module):
 
     def __init__(self, channels, filters, kernel, stride, ratio, dropout):
         super().__init__()
-        self.first = Convolution(channels, filters, kernel, stride)
+        self.initial_weights = Convolution(channels, filters, kernel, stride)
         self.dropout = nn.Dropout(dropout)
         self.second = Convolution(filters, filters, kernel)
         self.squeeze = nn.Linear(filters, max(filters // ratio, 1))
@@ -65,7 +65,7 @@ class Network(nn.Module):
 
     def __init__(self, settings, leads, classes):
         super().__init__()
-        self.first = Convolution(leads, settings.width, settings.first_kernel, settings.first_stride)
+        self.initial_weights = Convolution(leads, settings.width, settings.first_kernel, settings.first_stride)
         self.pool = nn.MaxPool1d(2, ceil_mode=True)
         blocks, channels = [], settings.width
         for pair, kernel in enumerate(settings.kernels):

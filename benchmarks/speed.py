@@ -32,7 +32,7 @@ from benchmarks.growth import growth
 from benchmarks.precision import PRECISIONS
 from benchmarks.scoring import evaluate, thresholds
 from benchmarks.timing import LENGTH, Bench, Row, build, lines, measure, models, recordings, told, training_step
-from ecg.data.batches import Batch, ahead, gather
+from ecg.data.batches import Batch, gather, prefetch
 from ecg.data.headers import read_header_text
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
@@ -41,7 +41,7 @@ from ecg.data.resampling import RATE, taps_of
 from ecg.data.store import build_store
 from ecg.runtime.files import to_json
 from ecg.runtime.keras_startup import start_keras
-from ecg.runtime.processes import each
+from ecg.runtime.processes import parallel_map
 
 MADE_FOR_IT = {"amx_bf16", "avx512_bf16"}  # what Linux calls a processor's instructions for bfloat16
 TAPS = taps_of(RATE)
@@ -62,7 +62,7 @@ def store(bench):
         build_store(data, bench.place / "built", jobs)
 
     def read(jobs):
-        with closing(each(plainly.read, paths, jobs, "read")) as counts:
+        with closing(parallel_map(plainly.read, paths, jobs, "read")) as counts:
             sum(counts)
 
     pieces, share = {}, paths[::PLAIN_SHARE]
@@ -90,7 +90,7 @@ def batches(bench):
     plan = [Batch(order[start : start + size], np.zeros(size, int), LENGTH) for start in starts]
 
     def feed(plan):
-        for _ in ahead(lambda batch: gather(stored, records, columns, batch), plan):
+        for _ in prefetch(lambda batch: gather(stored, records, columns, batch), plan):
             pass
 
     def feed_cold():
@@ -185,7 +185,7 @@ def has_bfloat16(cpuinfo=Path("/proc/cpuinfo")):
 
 def bfloat16(bench):
     """Train a step in bfloat16 where the machine has it, against one in float32."""
-    from ecg.models.resnets import computing_in
+    from ecg.models.resnets import precision_policy
 
     if not has_bfloat16():
         yield {}
@@ -194,7 +194,7 @@ def bfloat16(bench):
     signals = noise(bench)
     pieces = {}
     for precision in PRECISIONS:
-        with computing_in(precision):
+        with precision_policy(precision):
             pieces[precision] = training_step(build(bench, len(LEADS)), signals)
     seconds = yield pieces
     single, half = (seconds[precision] for precision in PRECISIONS)

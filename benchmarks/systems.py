@@ -17,13 +17,13 @@ BATCH = 16  # recordings in a step, at the most
 
 def networks():
     """Yield each network that is timed: its title, a Stage (ecg.systems.stage) and how many recordings a step has."""
-    from ecg.data.wave_peaks import StoredPeaks
+    from ecg.data.wave_peaks import WavePeaks
     from ecg.models.resnets import RhythmSettings
     from ecg.systems.recipes import SYSTEMS
     from ecg.systems.stage import Stage
     from ecg.training.losses import LOSSES
 
-    nothing = StoredPeaks(np.zeros(2, int), np.zeros(0, int), np.zeros(0, int))
+    nothing = WavePeaks(np.zeros(2, int), np.zeros(0, int), np.zeros(0, int))
     for name, recipe in SYSTEMS.items():
         variants = {name: recipe.network}
         if isinstance(recipe.network, RhythmSettings):
@@ -32,32 +32,32 @@ def networks():
             labels = np.zeros((1, len(recipe.classes)), np.float32)
             places = np.zeros(1, int)
             stage = Stage(title, recipe.leads_of(12), LOSSES[recipe.loss](), places, labels, labels, places, places,
-                          places, network, recipe.training, recipe.views[0], recipe.answer,
-                          peaks=nothing if recipe.peaks else None, shares=(1.0, recipe.peaks or 0.0))  # fmt: skip
+                          places, network, recipe.training, recipe.views[0], recipe.output_activation,
+                          peaks=nothing if recipe.peaks else None, loss_weights=(1.0, recipe.peaks or 0.0))  # fmt: skip
             yield title, stage, min(recipe.training.batch, BATCH)
 
 
 def timed(stage, batch):
     """Return the number of weights of a stage's network that answer, and functions that make a step and an answer."""
-    from ecg.data.preprocessing import INPUTS
-    from ecg.systems.stage import answering_part, built, joined_loss
-    from ecg.training.backend import at_work
+    from ecg.data.preprocessing import N_DEMOGRAPHICS
+    from ecg.systems.stage import build_network, prediction_part, stage_loss
+    from ecg.training.backend import step_runner
     from ecg.training.trainer import make_ready
 
-    network = built(stage, "float32")
-    make_ready(network, joined_loss(stage, network), stage.learning.fresh_optimizer())
-    answering = answering_part(stage, network)
+    network = build_network(stage, "float32")
+    make_ready(network, stage_loss(stage, network), stage.learning.fresh_optimizer())
+    answering = prediction_part(stage, network)
     rng, length = np.random.default_rng(0), stage.view.window.length or RATE * SECONDS
 
     def inputs(count):
         signals = rng.normal(size=(count, length, len(stage.leads))).astype(np.float32)
-        return (signals, np.zeros((count, INPUTS), np.float32)) if len(network.inputs) > 1 else signals
+        return (signals, np.zeros((count, N_DEMOGRAPHICS), np.float32)) if len(network.inputs) > 1 else signals
 
     targets = (rng.random((batch, network.output_shape[-1])) < 0.1).astype(np.float32)
     taught, one = inputs(batch), inputs(1)
 
     def step():
-        with at_work(network) as work:
+        with step_runner(network) as work:
             float(work.train(taught, targets, np.ones_like(targets)))
 
     return answering.count_params(), step, lambda: answering.predict_on_batch(one)

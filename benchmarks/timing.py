@@ -127,14 +127,14 @@ def build(bench, leads):
 
 def training_step(network, signals):
     """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training.trainer` does."""
-    from ecg.training.backend import at_work
+    from ecg.training.backend import step_runner
     from ecg.training.losses import AsymmetricLoss
     from ecg.training.trainer import TrainingSettings, make_ready
 
     labels = (np.random.default_rng(1).random((len(signals), len(TRAINED))) < 0.1).astype(np.float32)
     masks = np.ones_like(labels)
     make_ready(network, AsymmetricLoss(), TrainingSettings().fresh_optimizer())
-    work = at_work(network)
+    work = step_runner(network)
     return lambda: float(work.train(signals, labels, masks))
 
 
@@ -146,6 +146,6 @@ def models(bench):
     folder = bench.place / "models"
     if not folder.exists():
         for count, leads in LEAD_SETS.items():
-            bundle = Bundle.of_one(leads, NetworkSettings(**bench.network), np.full(26, 0.5), build(bench, count))
+            bundle = Bundle.from_network(leads, NetworkSettings(**bench.network), np.full(26, 0.5), build(bench, count))
             save_bundle(bundle, folder)
     return folder

@@ -15,6 +15,7 @@ from ecg.commands.options import (
     add_omission,
     add_settings,
     adds_labels,
+    check_omission_classes,
     given,
     lead_count,
     lead_sets,
@@ -22,7 +23,6 @@ from ecg.commands.options import (
     path_name,
     picture,
     recipes,
-    see_that_told,
     share,
     source,
     training_settings,
@@ -34,8 +34,8 @@ from ecg.runtime.console import (
     INTERRUPTED_MESSAGE,
     RESUME_MESSAGE,
     errors_in_one_line,
+    escape_unprintable,
     interruptible,
-    printable,
     run_program,
 )
 from ecg.runtime.files import check_file_writable, check_writable
@@ -138,7 +138,7 @@ def compare(commands):
 
         with reported(ValueError):
             systems = recipes(arguments.systems) if arguments.systems else tuple(SYSTEMS.values())
-            see_that_told(arguments.omission, systems)
+            check_omission_classes(arguments.omission, systems)
             systems = tuple(with_omissions(one, arguments.omission, adds_labels(one)) for one in systems)
             named = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
             others = given(**{name: getattr(arguments, name) for name in named})
@@ -166,7 +166,7 @@ def plot(commands):
     def run(arguments):
         from ecg.data.headers import RecordError
         from ecg.data.records import find_header, read_record
-        from ecg.data.wave_peaks import NeuroKitMissing, recorded_peaks
+        from ecg.data.wave_peaks import NeuroKitMissing, find_record_peaks
         from ecg.reports.ecg_paper import draw_record
 
         path = find_header(arguments.record)
@@ -175,9 +175,9 @@ def plot(commands):
             check_file_writable(output)
             header, recording = read_record(path)
             answer = ask(arguments.model, header, recording) if arguments.model else {}
-            answer |= {"peaks": recorded_peaks(header, recording)} if arguments.peaks else {}
+            answer |= {"peaks": find_record_peaks(header, recording)} if arguments.peaks else {}
             draw_record(header, recording, arguments.start, **answer).savefig(output)
-        print(printable(str(output)))
+        print(escape_unprintable(str(output)))
 
     parser.set_defaults(run=run)
 
@@ -189,7 +189,7 @@ def ask(folder, header, recording):
 
     with reported(ModelError):
         bundle = load_bundle(folder, header.lead_names)
-    said = bundle.prediction(header, recording)
+    said = bundle.predict_recording(header, recording)
     return {"probabilities": said.probabilities, "outputs": said.outputs, "thresholds": said.thresholds}
 
 
@@ -211,9 +211,9 @@ def review(commands):
         from ecg.systems.label_cleaning import CleaningSettings
 
         with reported(RecordError, ValueError):
-            believed = [replace(rule, relabel=False) for rule in CleaningSettings().omissions]
-            cleaning = CleaningSettings(omissions=with_named(believed, arguments.omission, relabels=False))
-            review.review(arguments.model, arguments.data, arguments.output, cleaning.omissions,
+            believed = [replace(rule, relabel=False) for rule in CleaningSettings().partially_labelled]
+            cleaning = CleaningSettings(partially_labelled=with_named(believed, arguments.omission, relabels=False))
+            review.review(arguments.model, arguments.data, arguments.output, cleaning.partially_labelled,
                           **given(pictures=arguments.pictures))  # fmt: skip
 
     parser.set_defaults(run=run)
@@ -284,7 +284,7 @@ def synthesize(commands):
                 clean=arguments.clean,
                 jobs=arguments.jobs,
             )
-        print(printable(f"{arguments.folder}: {arguments.records:,} recordings made up"))
+        print(escape_unprintable(f"{arguments.folder}: {arguments.records:,} recordings made up"))
 
     parser.set_defaults(run=run)
 

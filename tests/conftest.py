@@ -74,17 +74,17 @@ def network_of(bundle):
 
 def stage_titles(settings):
     """The titles of all stages of a recipe, in the order of their keys."""
-    from ecg.systems.plan import first_round, planned
+    from ecg.systems.plan import first_round_title, planned_networks
 
-    titles = [rule.title for rule in settings.cleaning.rules] + [first_round(settings)] * settings.cleaning.masks
-    for network in planned(settings):
+    titles = [rule.title for rule in settings.cleaning.rules] + [first_round_title(settings)] * settings.cleaning.masks
+    for network in planned_networks(settings):
         titles += [network.peaks_title] * network.pretrained + [network.title]
     return titles
 
 
 def said_of(stage):
     """What a network would answer that sees every class in every other recording that its stage asks about."""
-    sure = np.where(np.arange(len(stage.asked)) % 2, 0.05, 0.95).astype(np.float32)
+    sure = np.where(np.arange(len(stage.to_predict)) % 2, 0.05, 0.95).astype(np.float32)
     return np.repeat(sure[:, np.newaxis], stage.targets.shape[1], axis=1)
 
 

@@ -6,7 +6,6 @@ import pytest
 from ecg.commands.options import (
     diagnosis,
     given,
-    habit,
     lead_count,
     number,
     pair,
@@ -15,6 +14,7 @@ from ecg.commands.options import (
     precision,
     share,
     source,
+    source_classes,
 )
 from ecg.data.labels import ABBREVIATIONS
 
@@ -38,11 +38,11 @@ from ecg.data.labels import ABBREVIATIONS
         (source, "Mine", "Mine"),
         (share, "CPSC", ("CPSC", 1.0)),
         (share, "cpsc=3", ("CPSC", 3.0)),
-        (habit, "Mine=AFL,AF", ("Mine", ("AFL", "AF"))),
-        (habit, " Mine = af, nsr ", ("Mine", ("AF", "NSR"))),
-        (habit, "cpsc=STD", ("CPSC", ("STD",))),
-        (habit, "cpsc=std", ("CPSC", ("STD",))),
-        (habit, "cpsc=vgg", ("CPSC", ("vgg",))),  # whatever uses the classes says which ones it knows
+        (source_classes, "Mine=AFL,AF", ("Mine", ("AFL", "AF"))),
+        (source_classes, " Mine = af, nsr ", ("Mine", ("AF", "NSR"))),
+        (source_classes, "cpsc=STD", ("CPSC", ("STD",))),
+        (source_classes, "cpsc=std", ("CPSC", ("STD",))),
+        (source_classes, "cpsc=vgg", ("CPSC", ("vgg",))),  # whatever uses the classes says which ones it knows
         (pair, "TInv=tab", ("TInv", "TAb")),
         (diagnosis, "nsr", "NSR"),
         (picture, "a/b.png", Path("a/b.png")),
@@ -70,7 +70,7 @@ def test_a_good_value_is_read_as_what_it_means(reader, text, value):
         (precision, ["half", ""]),
         (source, ["", " "]),
         (share, ["CPSC=0", "CPSC=-1", "CPSC=nan", "CPSC=inf", "CPSC=1e9", "CPSC=x", "CPSC=", "=1", ""]),
-        (habit, ["Mine", "Mine=", "=AF", "Mine=AF,,NSR"]),
+        (source_classes, ["Mine", "Mine=", "=AF", "Mine=AF,,NSR"]),
         (pair, ["", "TInv", "TInv=", "TInv=STD"]),
         (diagnosis, ["", "164889003", "LVH", "STD"]),
         (picture, ["page", "page.txt", "png", "page.PNGX", "page.", ".PNG"]),

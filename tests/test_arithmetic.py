@@ -18,11 +18,11 @@ from ecg.models.resnets import (
     LiSettings,
     NetworkSettings,
     RhythmSettings,
-    answering,
-    computing_in,
+    output_layer,
+    precision_policy,
 )
-from ecg.runtime.processes import Peak
-from ecg.systems.stage import Stage, check_precision, fitted
+from ecg.runtime.processes import MemoryMonitor
+from ecg.systems.stage import Stage, check_precision, fit_stage
 from ecg.training import arithmetic
 from ecg.training.arithmetic import (
     TOLERANCE,
@@ -115,7 +115,7 @@ def conv(kind=layers.Conv1D, filters=8, taps=5, **settings):
 
 
 def small_networks():
-    with computing_in("bfloat16"):
+    with precision_policy("bfloat16"):
         yield NetworkSettings(width=8, kernels=(5, 3), squeeze_ratio=4, hidden=8).build(12, None, 22)
         yield LiSettings((1, 1), width=8, peaks=True).build(8, 800, 26)
         yield LeadWeightedSettings((8, 8, 16)).build(12, None, 24)
@@ -221,11 +221,11 @@ def test_the_reference_itself_is_right():
 class WrongSettings(NetworkSettings):
     """Settings of a network with a convolution that is wrong in half precision."""
 
-    def build(self, leads, length, classes, answer="sigmoid"):
+    def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network."""
         signal = keras.Input((length, leads))
         x = layers.GlobalMaxPooling1D()(WrongForward(8, 16, padding="same")(layers.Conv1D(12, 3)(signal)))
-        return keras.Model(signal, answering(x, classes, answer))
+        return keras.Model(signal, output_layer(x, classes, output_activation))
 
 
 def test_no_training_in_half_precision_begins_where_it_is_wrong(store, tmp_path):
@@ -237,12 +237,12 @@ def test_no_training_in_half_precision_begins_where_it_is_wrong(store, tmp_path)
                       everything[:32], everything[32:], everything, WrongSettings(), learning)  # fmt: skip
 
         def run(stage=stage):
-            return fitted(stage, store, tmp_path, 0, lambda probabilities: {}, [].append, Budget(None), 1)
+            return fit_stage(stage, store, tmp_path, 0, lambda probabilities: {}, [].append, Budget(None), 1)
 
         if precision == "bfloat16":
             with pytest.raises(TrainingError, match="WrongForward of 16 taps, 12 input and 8 output channels"):
                 run()
-            with Peak() as peak, pytest.raises(TrainingError, match="WrongForward of 16 taps"):
+            with MemoryMonitor() as peak, pytest.raises(TrainingError, match="WrongForward of 16 taps"):
                 calibrated(stage, store, 8, 0, peak)
         else:
             assert len(run().epochs) == 1
@@ -255,8 +255,8 @@ tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU"
                                            [tf.config.LogicalDeviceConfiguration()] * 2)
 from keras import layers
 from ecg.training.arithmetic import TOLERANCE, compare_layers
-from ecg.training.backend import together
-with together(["cpu:0", "cpu:1"]):
+from ecg.training.backend import distribution_scope
+with distribution_scope(["cpu:0", "cpu:1"]):
     layer = layers.Conv1D(8, 16, padding="same", dtype="mixed_bfloat16")
     layer.build((None, None, 12))
     (errors,) = compare_layers([layer], "mixed_bfloat16")

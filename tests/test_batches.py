@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecg.data.batches import FULL, GRID, REPEATED, ZEROS, Window, ahead, batch_size, gather, plan_training, plan_whole
+from ecg.data.batches import (
+    FULL,
+    GRID,
+    REPEATED,
+    ZEROS,
+    Window,
+    batch_size,
+    gather,
+    plan_training,
+    plan_whole,
+    prefetch,
+)
 
 LENGTHS = np.random.default_rng(0).choice([300, 1300, 2500, 2500, 2500, 3000, 7500, 12000, 16000], 500)
 
@@ -91,7 +102,7 @@ def test_ahead_keeps_the_order_and_prepares_the_next_while_one_is_used():
         threads.append(threading.get_ident())
         return number**2
 
-    results = ahead(square, range(10))
+    results = prefetch(square, range(10))
     assert next(results) == 0
     deadline = time.monotonic() + 5
     while len(threads) < 3 and time.monotonic() < deadline:
@@ -102,7 +113,7 @@ def test_ahead_keeps_the_order_and_prepares_the_next_while_one_is_used():
 
 def test_ahead_hands_on_an_error():
     with pytest.raises(ZeroDivisionError):
-        list(ahead(lambda number: 1 / number, [1, 0, 2]))
+        list(prefetch(lambda number: 1 / number, [1, 0, 2]))
 
 
 def test_a_window_is_of_any_length_or_of_one():
@@ -195,7 +206,7 @@ def test_gather_reads_what_there_is_of_a_window_and_fills_up_the_rest(fill, plan
     window = Window(int(np.median(store.lengths[records])) + 1, fill, 50)
     lengths = store.lengths[records]
     assert lengths.min() < window.length < lengths.max()
-    monkeypatch.setattr(type(store), "expect", lambda one, *asked: expected.append(asked))
+    monkeypatch.setattr(type(store), "advise_read", lambda one, *asked: expected.append(asked))
     generator = np.random.default_rng(0)
     plan = plan_training(lengths, 4, generator, window) if plan_of == "training" else plan_whole(lengths, 4, window)
     for batch in plan:

@@ -158,7 +158,7 @@ def test_every_system_has_its_networks_timed():
     assert list(titles) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm, 18 layers",
                             "se_resnet_rhythm, 152 layers"]  # fmt: skip
     assert [batch for _, batch in titles.values()] == [16, 16, 16, 8, 16, 16]
-    assert titles["li2021"][0].peaks is not None and titles["xie2022"][0].answer == "softmax"
+    assert titles["li2021"][0].peaks is not None and titles["xie2022"][0].output_activation == "softmax"
 
 
 def test_a_network_is_timed_with_all_its_inputs_and_outputs(monkeypatch):

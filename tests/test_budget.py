@@ -23,7 +23,7 @@ def clock():
 def test_without_hours_it_is_never_over(clock):
     budget = Budget(None, clock)
     budget.begin(3, 10**9)
-    budget.answered(1, 3600.0)
+    budget.record_prediction_time(1, 3600.0)
     clock.now += 1e9
     assert not budget.over
 
@@ -51,7 +51,7 @@ def test_a_stage_is_over_while_there_is_time_for_its_answers(clock):
     assert not budget.over
     clock.now += 2
     assert budget.over
-    budget.answered(100, 10.0)  # 60 s for 600 of them
+    budget.record_prediction_time(100, 10.0)  # 60 s for 600 of them
     assert not budget.over
     clock.now = budget.until - 61
     assert not budget.over
@@ -62,8 +62,8 @@ def test_a_stage_is_over_while_there_is_time_for_its_answers(clock):
 def test_what_an_answer_takes_is_known_to_the_next_stage_at_its_slowest(clock):
     budget = Budget(2, clock)
     budget.begin(2, 50)
-    budget.answered(10, 10.0)
-    budget.answered(10, 2.0)
+    budget.record_prediction_time(10, 10.0)
+    budget.record_prediction_time(10, 2.0)
     budget.begin(1, 100)
     clock.now = budget.until - 101
     assert not budget.over
@@ -89,7 +89,7 @@ def test_what_was_used_before_it_was_cut_off_counts_where_the_budget_lasts(clock
     whole = Budget(1, clock, lasting=True)
     whole.begin(3, 10)
     clock.now += 600
-    whole.answered(10, 50.0)
+    whole.record_prediction_time(10, 50.0)
     done = whole.used
     whole.begin(2, 20)
     clock.now += 300

@@ -14,12 +14,12 @@ from conftest import network_of
 
 import team_code
 from ecg.commands.holdout import predict_group, predict_stores
-from ecg.data.batches import REPEATED, Examples, View, Window
+from ecg.data.batches import REPEATED, Dataset, View, Window
 from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
 from ecg.data.leads import LEAD_SETS, LEADS
-from ecg.data.preprocessing import INVALID_VALUE, SKIPPED, person, pieces, preprocess
+from ecg.data.preprocessing import INVALID_VALUE, SKIPPED, encode_demographics, preprocess, split_segments
 from ecg.data.records import SignalError, find_records, read_record
-from ecg.data.resampling import METHOD, Preparation
+from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.store import build_store
 from ecg.models.bundle import CLASSES, Bundle, ModelError, load_bundle, save_bundle
 from ecg.models.decision import Rule
@@ -35,7 +35,9 @@ def model(small, tmp_path_factory):
     for count in (12, 2):
         keras.utils.set_random_seed(count)
         thresholds = np.linspace(0.2, 0.8, 26)
-        save_bundle(Bundle.of_one(LEAD_SETS[count], small, thresholds, small.build(count, None, len(TRAINED))), folder)
+        save_bundle(
+            Bundle.from_network(LEAD_SETS[count], small, thresholds, small.build(count, None, len(TRAINED))), folder
+        )
     return folder
 
 
@@ -47,7 +49,7 @@ def text_of(path):
 def test_a_bundle_comes_back_as_it_was_saved(without, small, tmp_path):
     settings = replace(small, **without)
     network = settings.build(2, None, len(TRAINED))
-    saved = Bundle.of_one(LEAD_SETS[2], settings, np.random.default_rng(0).random(26), network)
+    saved = Bundle.from_network(LEAD_SETS[2], settings, np.random.default_rng(0).random(26), network)
     save_bundle(saved, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2_leads.json", "2_leads.weights.h5"]
     loaded = load_bundle(tmp_path, LEAD_SETS[2])
@@ -62,14 +64,14 @@ def test_a_bundle_is_no_larger_than_its_weights(tmp_path):
     network = settings.build(2, None, len(TRAINED))
     network.compile("adam", "mse")
     network.optimizer.build(network.trainable_variables)
-    save_bundle(Bundle.of_one(LEAD_SETS[2], settings, np.full(26, 0.5), network), tmp_path)
+    save_bundle(Bundle.from_network(LEAD_SETS[2], settings, np.full(26, 0.5), network), tmp_path)
     assert (tmp_path / "2_leads.weights.h5").stat().st_size < 1.5 * 4 * network.count_params()
 
 
 def test_an_answer_is_the_stores_answer(model, store, headers):
     """What is written for a recording equals what training computed for it, and nothing else in the folder matters."""
     bundle = team_code.load_model(model, list(LEADS))
-    expected = expand(predict(network_of(bundle), Examples(store, np.arange(len(store)), tuple(range(12))), "checking"))
+    expected = expand(predict(network_of(bundle), Dataset(store, np.arange(len(store)), tuple(range(12))), "checking"))
     paths = {path.stem: path for path in headers}
     for record, name in enumerate(store.names[:20]):
         codes, outputs, probabilities = team_code.run_model(bundle, text_of(paths[name]), read_record(paths[name])[1])
@@ -83,13 +85,13 @@ def test_the_order_and_the_gain_of_the_leads_play_no_part(model, headers):
     bundle = load_bundle(model, LEADS)
     header, recording = read_record(headers[0])
     lines = text_of(headers[0]).splitlines()
-    expected = bundle.answer("\n".join(lines), recording)[2]
+    expected = bundle.predict("\n".join(lines), recording)[2]
     order = np.random.default_rng(0).permutation(12)
     shuffled = [lines[0], *(lines[1 + place] for place in order), *lines[13:]]
-    np.testing.assert_allclose(bundle.answer("\n".join(shuffled), recording[order])[2], expected, atol=1e-5)
+    np.testing.assert_allclose(bundle.predict("\n".join(shuffled), recording[order])[2], expected, atol=1e-5)
     for old, new in (("1000/mV", "4000/mV"), ("1000.0(0)/mV", "4000.0(0)/mV")):
         lines = [line.replace(f" {old} ", f" {new} ") for line in lines]
-    np.testing.assert_allclose(bundle.answer("\n".join(lines), recording.astype(int) * 4)[2], expected, atol=1e-5)
+    np.testing.assert_allclose(bundle.predict("\n".join(lines), recording.astype(int) * 4)[2], expected, atol=1e-5)
 
 
 def test_the_richest_lead_set_that_the_leads_fill_is_loaded(model):
@@ -129,11 +131,11 @@ def test_computed_leads_are_answered_as_recorded_ones(names, model, headers):
     few = "\n".join([lines[0].replace(" 12 ", f" {len(rows)} ", 1), *(lines[1 + row] for row in rows)])
     bundle = team_code.load_model(model, [header.lead_names[row] for row in rows])
     assert bundle.leads == LEADS
-    expected = bundle.answer(text_of(headers[0]), recording)[2]
-    np.testing.assert_allclose(bundle.answer(few, recording[rows])[2], expected, atol=2e-3)
+    expected = bundle.predict(text_of(headers[0]), recording)[2]
+    np.testing.assert_allclose(bundle.predict(few, recording[rows])[2], expected, atol=2e-3)
     lacking = "\n".join([lines[0].replace(" 12 ", " 2 ", 1), *(lines[1 + row] for row in rows[-2:])])
     with pytest.raises(SignalError, match="no lead I, II, III, aVR, aVL, aVF, V1, V2, V3, V4 among V5, V6"):
-        bundle.answer(lacking, recording[rows[-2:]])
+        bundle.predict(lacking, recording[rows[-2:]])
 
 
 @pytest.fixture
@@ -231,8 +233,8 @@ def test_what_is_no_description_is_refused(text, reason, copied):
     (setting(CLASSES[3], True, "rule", "thresholds"), "threshold of 426627000 is True"),
     (setting(CLASSES[3], None, "rule", "thresholds"), "threshold of 426627000 is None"),
     (setting("10370003|17338001", 0.5, "rule", "thresholds"), "the list of thresholds"),
-    (setting("empty", "Brady", "rule"), "empty is 'Brady', expected null or one of AF"),
-    (setting("empty", 1, "rule"), "empty is 1"),
+    (setting("fallback", "Brady", "rule"), "fallback is 'Brady', expected null or one of AF"),
+    (setting("fallback", 1, "rule"), "fallback is 1"),
     (setting("settings", None, *MEMBER), "the list of NetworkSettings's parts"),
     (setting("width", 10**9, *SIZES), "width is 1000000000, expected 1 to 65,536"),
     (setting("width", 40_000, *SIZES), "its size is .* bytes.*, expected [0-9,]+ and more"),
@@ -309,7 +311,7 @@ def test_foreign_weights_are_refused_though_their_digest_is_right(made, reason, 
 def test_new_weights_beside_an_old_description_are_refused(copied, small):
     """What is left where saving over another model is cut off."""
     keras.utils.set_random_seed(99)
-    other = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)))
+    other = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)))
     text = copied[0].read_text()
     save_bundle(other, copied[0].parent)
     copied[0].write_text(text)
@@ -317,13 +319,13 @@ def test_new_weights_beside_an_old_description_are_refused(copied, small):
 
 
 def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(small, tmp_path):
-    bundle = Bundle.of_one(LEAD_SETS[3], small, np.full(26, 0.5), small.build(3, None, len(TRAINED)), "NSR")
+    bundle = Bundle.from_network(LEAD_SETS[3], small, np.full(26, 0.5), small.build(3, None, len(TRAINED)), "NSR")
     save_bundle(bundle, tmp_path / "one")
     small.build(4, None, len(TRAINED))
     save_bundle(bundle, tmp_path / "two")
     again = small.build(3, None, len(TRAINED))
     again.set_weights(network_of(bundle).get_weights())
-    save_bundle(Bundle.of_one(LEAD_SETS[3], small, np.full(26, 0.5), again, "NSR"), tmp_path / "three")
+    save_bundle(Bundle.from_network(LEAD_SETS[3], small, np.full(26, 0.5), again, "NSR"), tmp_path / "three")
     save_bundle(load_bundle(tmp_path / "one", LEAD_SETS[3]), tmp_path / "four")
     for name in ("3_leads.json", "3_leads.weights.h5"):
         assert len({(tmp_path / folder / name).read_bytes() for folder in ("one", "two", "three", "four")}) == 1
@@ -332,7 +334,7 @@ def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(smal
 def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small):
     before = [path.read_bytes() for path in copied]
     with pytest.raises(ValueError, match="expected numbers"):
-        save_bundle(Bundle.of_one(LEAD_SETS[2], small, np.full(26, np.nan), small.build(2, None, len(TRAINED))),
+        save_bundle(Bundle.from_network(LEAD_SETS[2], small, np.full(26, np.nan), small.build(2, None, len(TRAINED))),
                     copied[0].parent)  # fmt: skip
     assert [path.read_bytes() for path in copied] == before
     assert len(list(copied[0].parent.iterdir())) == 2
@@ -355,8 +357,8 @@ def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_sure
     network = Told(lambda signal: told[len(network.signals) - 1])
     recording = rng.integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     header = make_header(["I", "II"], 100.0)
-    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
-    probabilities = bundle.prediction(header, recording).probabilities
+    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    probabilities = bundle.predict_recording(header, recording).probabilities
     np.testing.assert_array_equal(probabilities, expand(told.max(axis=0)))
     assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
 
@@ -366,7 +368,7 @@ def test_no_threshold_decides_between_classes_that_exclude_each_other(make_heade
     for told, answered in (((0.2, 0.3, 0.1), ["AF"]), ((0.2, 0.3, 0.6), [])):
         group = Group(("NSR", "AF", "STE"), (Member(LEAD_SETS[2], small, Told(lambda signal, told=told: told)),))
         bundle = Bundle(LEAD_SETS[2], Ensemble(group), Rule(np.full(26, 0.5), exclusive=True))
-        said = bundle.prediction(make_header(["I", "II"], 100.0), np.arange(400).reshape(2, 200))
+        said = bundle.predict_recording(make_header(["I", "II"], 100.0), np.arange(400).reshape(2, 200))
         assert np.isnan(said.thresholds).all()
         assert [ABBREVIATIONS[column] for column in np.flatnonzero(said.outputs)] == answered
         assert [ABBREVIATIONS[column] for column in np.flatnonzero(said.asked)] == ["AF", "NSR"]
@@ -376,12 +378,12 @@ def test_no_threshold_decides_between_classes_that_exclude_each_other(make_heade
 def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_header, small):
     """The header's gain is a wrong one of early 2020, and what follows is too small to show that by itself."""
     network = Told(lambda signal: np.full(22, 0.5))
-    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 14_400:] //= 50
     header = replace(make_header(["I", "II"], 100.0, gain=200.0), name="HR00015")
-    bundle.prediction(header, recording.T if turned else recording)
-    bundle.prediction(make_header(["I", "II"], 100.0, gain=1000.0), recording)
+    bundle.predict_recording(header, recording.T if turned else recording)
+    bundle.predict_recording(make_header(["I", "II"], 100.0, gain=1000.0), recording)
     assert len(network.signals) == 6
     for piece in range(3):
         np.testing.assert_array_equal(network.signals[piece], network.signals[3 + piece])
@@ -389,35 +391,35 @@ def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_h
 
 def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_header, small):
     network = Told(lambda signal: np.full(22, 0.5))
-    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
     for samples in (100, 200, 14400):
         recording = np.random.default_rng(0).integers(-500, 500, (2, samples))
         header = make_header(["I", "II"], 100.0)
-        bundle.prediction(header, recording)
+        bundle.predict_recording(header, recording)
         np.testing.assert_array_equal(network.signals[-1], preprocess(header, recording, LEAD_SETS[2]).signal)
     assert len(network.signals) == 3
 
 
 def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small):
     network = Told(lambda signal: np.full(22, 0.5))
-    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 13000:27000] = -32768  # a little of the first and the last segment, too
-    assert bundle.prediction(make_header(["I", "II"], 100.0), recording).probabilities[0] == 0.5
+    assert bundle.predict_recording(make_header(["I", "II"], 100.0), recording).probabilities[0] == 0.5
     assert len(network.signals) == 2
     assert bundle.repaired == {INVALID_VALUE: 1, SKIPPED: 1}
     recording[:] = -32768
     with pytest.raises(SignalError, match="made: no sample was recorded"):
-        bundle.prediction(make_header(["I", "II"], 100.0), recording)
+        bundle.predict_recording(make_header(["I", "II"], 100.0), recording)
 
 
 def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
     network = Told(lambda signal: np.full(22, 0.5), keep=1)
-    bundle = Bundle.of_one(LEADS, small, np.full(26, 0.5), network)
+    bundle = Bundle.from_network(LEADS, small, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (12, 250 * 1800), dtype=np.int16)
     tracemalloc.start()
     try:
-        bundle.prediction(make_header(LEADS, 250.0), recording)
+        bundle.predict_recording(make_header(LEADS, 250.0), recording)
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -426,14 +428,14 @@ def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
 
 @pytest.mark.parametrize("flat", [slice(0, 14_000), slice(None)])
 def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, small):
-    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), Told(lambda signal: np.full(22, 0.5)))
+    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), Told(lambda signal: np.full(22, 0.5)))
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, flat] = 0
     freed = weakref.ref(recording)
     gc.disable()  # what has no cycle is freed without it
     try:
         try:
-            bundle.prediction(make_header(["I", "II"], 100.0), recording)
+            bundle.predict_recording(make_header(["I", "II"], 100.0), recording)
         except SignalError as error:
             assert "every lead is flat" in str(error)
         del recording
@@ -444,49 +446,49 @@ def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, 
 
 def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small, tmp_path, headers):
     text, recording = text_of(headers[0]), read_record(headers[0])[1]
-    bundle = Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), Told(lambda signal: np.full(22, 0.4)))
-    _, outputs, probabilities = bundle.answer(text, recording)
-    assert bundle.rule.empty is None and not outputs.any()
-    _, declared, same = replace(bundle, rule=replace(bundle.rule, empty="SB")).answer(text, recording)
+    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), Told(lambda signal: np.full(22, 0.4)))
+    _, outputs, probabilities = bundle.predict(text, recording)
+    assert bundle.rule.fallback is None and not outputs.any()
+    _, declared, same = replace(bundle, rule=replace(bundle.rule, fallback="SB")).predict(text, recording)
     assert list(np.flatnonzero(declared)) == [COLUMN["SB"]]
     np.testing.assert_array_equal(same, probabilities)
     save_bundle(
-        Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)), "SB"), tmp_path
+        Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)), "SB"), tmp_path
     )
-    assert load_bundle(tmp_path, LEAD_SETS[2]).rule.empty == "SB"
+    assert load_bundle(tmp_path, LEAD_SETS[2]).rule.fallback == "SB"
 
 
 @pytest.mark.parametrize("empty", ["nsr", "BBB", "426783006", 14, ""])
 def test_only_a_class_that_is_trained_can_stand_for_an_empty_answer(empty, small):
     with pytest.raises(ValueError, match="expected None or one of AF"):
-        Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), None, empty)
+        Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), None, empty)
 
 
 def test_a_recording_that_cannot_be_used_is_an_error_with_its_name(model, headers):
     bundle = load_bundle(model, LEADS)
     header, recording = read_record(headers[0])
     with pytest.raises(SignalError, match=header.name):
-        bundle.answer(text_of(headers[0]), recording[:5])
+        bundle.predict(text_of(headers[0]), recording[:5])
 
 
 def test_real_recordings_are_answered(model, real_data):
     bundle = load_bundle(model, LEADS)
     for path in find_records(real_data / "dialects"):
-        _, outputs, probabilities = bundle.answer(text_of(path), read_record(path)[1])
+        _, outputs, probabilities = bundle.predict(text_of(path), read_record(path)[1])
         assert np.isfinite(probabilities).all() and len(outputs) == 26, path
 
 
-SLOW = Preparation(100, None, linear=True)
+SLOW = Preprocessing(100, None, linear=True)
 TOLD = LeadWeightedSettings(widths=(4,), squeeze_ratio=None, dropout=0.0)
 LI = LiSettings(stages=(1,), width=2, squeeze_ratio=None)
 PLAIN = NetworkSettings(width=4, kernels=(3,), squeeze_ratio=None, hidden=8)
-PIECES = View(METHOD, Window(1100, overlap=100))
+PIECES = View(DEFAULT_PREPROCESSING, Window(1100, overlap=100))
 
 
 @pytest.fixture(scope="module")
 def stores(made_up, store, tmp_path_factory):
     """The made-up recordings in two preparations."""
-    return {METHOD: store, SLOW: build_store(made_up, tmp_path_factory.mktemp("slow"), 1, SLOW)}
+    return {DEFAULT_PREPROCESSING: store, SLOW: build_store(made_up, tmp_path_factory.mktemp("slow"), 1, SLOW)}
 
 
 @pytest.fixture(scope="module")
@@ -494,17 +496,17 @@ def system(stores, tmp_path_factory):
     """A model folder of two folds that see persons and another view, a gate, and one that answers behind it."""
     keras.utils.set_random_seed(7)
     classes, leads = ("STE", "NSR", "AF", "PVC"), LEAD_SETS[3]
-    general = [Member.of(leads, TOLD, 4, view=PIECES) for _ in range(2)]
-    general.append(Member.of(("II", "I"), PLAIN, 4, "softmax", View(SLOW, Window(1200, REPEATED))))
-    special = [Member.of(leads, PLAIN, 2, view=PIECES), Member.of(leads, PLAIN, 2)]
-    gate = Member.of(leads, LI, 1, view=PIECES)
+    general = [Member.build(leads, TOLD, 4, view=PIECES) for _ in range(2)]
+    general.append(Member.build(("II", "I"), PLAIN, 4, "softmax", View(SLOW, Window(1200, REPEATED))))
+    special = [Member.build(leads, PLAIN, 2, view=PIECES), Member.build(leads, PLAIN, 2)]
+    gate = Member.build(leads, LI, 1, view=PIECES)
     ensemble = Ensemble(Group(classes, tuple(general)), Group(("AF", "NSR"), tuple(special)), Group((), (gate,)))
     # So that the gate is sure of every other recording.
     said = predict_group(ensemble.gate, stores, np.arange(60), "gate")[:, 0]
     *others, bias = gate.network.get_weights()
     gate.network.set_weights([*others, bias - np.log(np.median(said) / (1 - np.median(said)))])
     folder = tmp_path_factory.mktemp("system")
-    rule = Rule(np.full(26, 0.5), pairs=(("AF", "PVC"),), empty="NSR")
+    rule = Rule(np.full(26, 0.5), pairs=(("AF", "PVC"),), fallback="NSR")
     save_bundle(Bundle(leads, ensemble, rule, "mine"), folder)
     return folder, ensemble
 
@@ -526,8 +528,8 @@ def test_an_ensemble_answers_after_it_was_saved_as_it_answers_from_stores(system
     assert 2 <= (gates > 0.5).sum() <= 10 and np.abs(gates - 0.5).min() > 1e-5
     paths = {path.stem: path for path in headers}
     for record, probabilities in zip(records, expected, strict=True):
-        path = paths[stores[METHOD].names[record]]
-        codes, outputs, said = bundle.answer(text_of(path), read_record(path)[1])
+        path = paths[stores[DEFAULT_PREPROCESSING].names[record]]
+        codes, outputs, said = bundle.predict(text_of(path), read_record(path)[1])
         np.testing.assert_allclose(said, expand(probabilities, ensemble.general.columns), atol=1e-5)
         sure = said >= 0.5
         sure[COLUMN["PVC"]] |= sure[COLUMN["AF"]]
@@ -544,8 +546,8 @@ def test_a_recording_is_prepared_once_for_a_gate_and_whom_it_asks(loaded, header
 
     monkeypatch.setattr("ecg.models.bundle.preprocess", watched)
     for path in headers[:10]:
-        loaded.answer(text_of(path), read_record(path)[1])
-        assert len(prepared) == len(set(prepared)) and (METHOD, LEAD_SETS[3]) in prepared
+        loaded.predict(text_of(path), read_record(path)[1])
+        assert len(prepared) == len(set(prepared)) and (DEFAULT_PREPROCESSING, LEAD_SETS[3]) in prepared
         prepared.clear()
 
 
@@ -554,8 +556,8 @@ def test_an_ensemble_comes_back_as_it_was_saved_network_by_network(system, loade
     for name, group in ensemble.groups.items():
         assert loaded.ensemble.groups[name].classes == group.classes
         for one, other in zip(group.members, loaded.ensemble.groups[name].members, strict=True):
-            assert (one.leads, one.settings, one.answer, one.view) == (
-                other.leads, other.settings, other.answer, other.view)  # fmt: skip
+            assert (one.leads, one.settings, one.output_activation, one.view) == (
+                other.leads, other.settings, other.output_activation, other.view)  # fmt: skip
             for a, b in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
                 np.testing.assert_array_equal(a, b)
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -566,7 +568,7 @@ def test_age_and_sex_of_the_header_play_a_part_where_networks_see_them(loaded, h
     bundle = replace(loaded, ensemble=Ensemble(loaded.ensemble.general))
     text, recording = text_of(headers[0]), read_record(headers[0])[1]
     lines = [line for line in text.splitlines() if not re.match("# ?(Age|Sex)", line)]
-    said = [bundle.answer("\n".join([*lines, *told]), recording)[2]
+    said = [bundle.predict("\n".join([*lines, *told]), recording)[2]
             for told in ([], ["#Age: 80"], ["#Sex: Male"], ["#Age: NaN", "#Sex: Unknown"])]  # fmt: skip
     assert len({each.tobytes() for each in said}) == 3
     np.testing.assert_array_equal(said[0], said[3])
@@ -577,7 +579,7 @@ def test_of_a_long_recording_all_windows_of_all_parts_count(loaded, make_header)
     bundle = loaded
     recording = np.random.default_rng(0).integers(-500, 500, (3, 250 * 300)).astype(np.int16)
     header = make_header(LEAD_SETS[3], 250.0)
-    parts = list(pieces(header, recording))
+    parts = list(split_segments(header, recording))
     assert len(parts) == 3
     groups, found = bundle.ensemble.groups, {}
     for name, group in groups.items():
@@ -585,14 +587,16 @@ def test_of_a_long_recording_all_windows_of_all_parts_count(loaded, make_header)
         for member in group.members:
             signals = [preprocess(header, part, member.leads, recording, member.view.preparation).signal
                        for part in parts]  # fmt: skip
-            said = np.concatenate([member.outputs(signal, person(np.nan, "Unknown")) for signal in signals])
+            said = np.concatenate(
+                [member.outputs(signal, encode_demographics(np.nan, "Unknown")) for signal in signals]
+            )
             assert len(said) == 3 if member.view.window.length is None else len(said) > 6
             answers.append(said.max(axis=0) if member.view.window.length is None else said.mean(axis=0))
         found[name] = np.mean(answers, axis=0)
     general = expand(found["general"], groups["general"].columns)
     special = expand(found["special"], groups["special"].columns)
     expected = special if found["gate"][0] > 0.5 else general
-    said = bundle.prediction(header, recording)
+    said = bundle.predict_recording(header, recording)
     np.testing.assert_allclose(said.probabilities, expected, atol=1e-6)
     columns = groups["special" if found["gate"][0] > 0.5 else "general"].columns
     np.testing.assert_array_equal(np.flatnonzero(said.asked), np.sort(columns[columns < 26]))
@@ -600,7 +604,7 @@ def test_of_a_long_recording_all_windows_of_all_parts_count(loaded, make_header)
     alone = Ensemble(groups["special" if found["gate"][0] <= 0.5 else "general"])
     alone = replace(bundle, ensemble=alone, rule=Rule(bundle.rule.thresholds))
     other = general if found["gate"][0] > 0.5 else special
-    np.testing.assert_allclose(alone.prediction(header, recording).probabilities, other, atol=1e-6)
+    np.testing.assert_allclose(alone.predict_recording(header, recording).probabilities, other, atol=1e-6)
 
 
 @pytest.fixture

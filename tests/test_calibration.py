@@ -8,11 +8,11 @@ from ecg.commands import calibration
 from ecg.commands.calibration import Networks, Pace, between, calibrated, pace, report_seconds, steady, tried
 from ecg.commands.sample import read_sample
 from ecg.commands.train import Settings
-from ecg.data.batches import METHODS, Batch, View, Window, plan_training, plan_whole
+from ecg.data.batches import DEFAULT_VIEW, Batch, View, Window, plan_training, plan_whole
 from ecg.data.leads import LEAD_SETS, LEADS
-from ecg.data.wave_peaks import StoredPeaks
+from ecg.data.wave_peaks import WavePeaks
 from ecg.models.resnets import LiSettings
-from ecg.runtime.processes import Peak
+from ecg.runtime.processes import MemoryMonitor
 from ecg.systems.plan import GATE
 from ecg.systems.recipes import LI2021, Gate
 
@@ -20,14 +20,14 @@ TINY = LiSettings(stages=(1,), width=4, first_kernel=3, kernel=3, squeeze_ratio=
 
 
 def no_peaks(store):
-    return StoredPeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
+    return WavePeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
 
 
 def test_a_pace_goes_through_what_was_timed_and_tells_batches_from_samples():
     found = pace(40_000, 10_000, large=4.5, small=1.5, first=3.5)
     assert found == pytest.approx(Pace(0.5, 1e-4, 2.0))
     plan = [Batch(np.arange(16), np.zeros(16), 2500), Batch(np.arange(4), np.zeros(4), 2500)] * 2
-    assert found.of(plan) == pytest.approx(2 * (4.5 + 1.5))
+    assert found.recording(plan) == pytest.approx(2 * (4.5 + 1.5))
     assert found.of_shapes(plan) == pytest.approx(2 * 2.0)
 
 
@@ -62,7 +62,9 @@ def test_what_is_tried_is_what_a_training_has(store):
     settings = replace(LI2021, gate=Gate(network=TINY))
     stage = tried(store, no_peaks(store), settings, view, leads)
     assert (stage.leads, stage.view, stage.network, stage.learning) == (leads, view, LI2021.network, LI2021.training)
-    assert stage.targets.shape == (len(store), 26) and stage.shares == (1.0, 0.1) and len(stage.configurations) == 3
+    assert (
+        stage.targets.shape == (len(store), 26) and stage.loss_weights == (1.0, 0.1) and len(stage.configurations) == 3
+    )
     gate = tried(store, None, settings, view, leads, GATE)
     assert gate.network == TINY and gate.peaks is None
     np.testing.assert_array_equal(gate.targets[:, 0], store.sources == "CPSC")
@@ -70,7 +72,7 @@ def test_what_is_tried_is_what_a_training_has(store):
 
 @pytest.mark.parametrize(
     ("compiling", "view", "peaks", "started"),
-    [(0.0, METHODS, False, False), (4.0, METHODS, False, False), (4.0, View(window=Window(4992)), True, False),
+    [(0.0, DEFAULT_VIEW, False, False), (4.0, DEFAULT_VIEW, False, False), (4.0, View(window=Window(4992)), True, False),
      (0.0, View(window=Window(1000)), False, True)],
 )  # fmt: skip
 def test_what_networks_take_is_found_again(store, monkeypatch, compiling, view, peaks, started):
@@ -109,9 +111,9 @@ def test_what_networks_take_is_found_again(store, monkeypatch, compiling, view, 
     for part in (built, train_epoch, predict):
         monkeypatch.setattr(calibration, part.__name__, part)
     monkeypatch.setattr(calibration, "make_ready", lambda *_: None)
-    monkeypatch.setattr(calibration, "joined_loss", lambda *_: None)
-    monkeypatch.setattr(calibration, "over_all", lambda *_: None)
-    monkeypatch.setattr(calibration, "answering_part", lambda *_: fresh(2.0))
+    monkeypatch.setattr(calibration, "stage_loss", lambda *_: None)
+    monkeypatch.setattr(calibration, "distributed_loss", lambda *_: None)
+    monkeypatch.setattr(calibration, "prediction_part", lambda *_: fresh(2.0))
     settings = Settings(network=replace(TINY, peaks=peaks), views=(view,), peaks=0.1 if peaks else None)
     stage = tried(store, no_peaks(store) if peaks else None, settings, view, LEADS)
     taken = calibrated(stage, store, 16, 0, SimpleNamespace(taken=lambda: next(memory)), started)
@@ -151,9 +153,9 @@ def test_a_network_is_trained_and_asked_for_a_while(store, small, monkeypatch, f
     monkeypatch.setattr(calibration, "WARM_SECONDS", 0.01)
     monkeypatch.setattr(calibration, "TIMED_SECONDS", 0.01)
     settings = replace(LI2021, network=TINY) if finding else Settings(network=small)
-    view = View(window=Window(496)) if finding else METHODS
+    view = View(window=Window(496)) if finding else DEFAULT_VIEW
     stage = tried(store, no_peaks(store) if finding else None, settings, view, LEAD_SETS[2])
-    with Peak() as peak:
+    with MemoryMonitor() as peak:
         taken = calibrated(stage, store, 16, 0, peak)
     assert taken.ready > 0 and taken.training.sample > 0 and taken.answering.sample > 0 and taken.saving > 0
     assert taken.memory > 100 and 0 <= taken.left < 1000

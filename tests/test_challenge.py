@@ -45,7 +45,7 @@ def test_the_stand_in_and_our_script_write_the_same_outputs_in_all_lead_sets(sma
     for count, leads in LEAD_SETS.items():
         keras.utils.set_random_seed(count)
         network = small.build(count, None, len(TRAINED))
-        save_bundle(Bundle.of_one(leads, small, np.full(26, 0.5), network), model)
+        save_bundle(Bundle.from_network(leads, small, np.full(26, 0.5), network), model)
         truths += synthesize(data, 60, seed=count, leads=leads, sources={SOURCE_OF_LEADS[count]: 1.0})
     assert {name for truth in truths for name in truth.defects} == {defect.name for defect in DEFECTS}
     copy_entry(entry)
@@ -82,7 +82,7 @@ def test_every_recording_and_repair_is_in_the_report_and_one_that_is_not_is_a_fa
     data, truths = dirty
     store = build_store(data, tmp_path / "store", jobs=1)
     report = {
-        "dropped": [{"record": name, "reason": reason} for name, reason in store.dropped],
+        "dropped": [{"record": name, "reason": reason} for name, reason in store.excluded],
         "split": [{"record": name} for name in store.names.tolist()],
         "repaired": [{"record": name, "kind": repair.kind} for name, repair in store.repaired],
         "unknown_codes": [{"code": code} for code, _ in store.unknown_codes],

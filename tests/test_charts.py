@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecg.data.labels import ABBREVIATIONS, COLUMN
-from ecg.data.wave_peaks import WAVES, Peaks
+from ecg.data.wave_peaks import WAVES, PeakList
 from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.reports.training_charts import (
     class_chart,
@@ -13,7 +13,7 @@ from ecg.reports.training_charts import (
     learning_curves,
     peak_chart,
 )
-from ecg.systems.stage import Found
+from ecg.systems.stage import PeakExample
 from ecg.training.checkpoint import Epoch
 
 WEIGHTS = load_weights()[1]
@@ -155,8 +155,8 @@ def test_peaks_known_are_drawn_above_the_signal_and_those_found_below():
     rng = np.random.default_rng(0)
     recordings = []
     for name in ("A0001", "E00002"):
-        known, found = (Peaks(np.sort(rng.choice(1000, count)), rng.integers(0, 5, count)) for count in (30, 20))
-        recordings.append(Found(name, rng.normal(size=1000), 250, known, found))
+        known, found = (PeakList(np.sort(rng.choice(1000, count)), rng.integers(0, 5, count)) for count in (30, 20))
+        recordings.append(PeakExample(name, rng.normal(size=1000), 250, known, found))
     figure = peak_chart(recordings)
     for axes, one in zip(figure.axes, recordings, strict=True):
         trace, *marks = axes.lines

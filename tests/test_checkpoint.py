@@ -5,10 +5,10 @@ from ecg.training.checkpoint import (
     Checkpoint,
     EarlyStopping,
     WeightAverage,
-    listed,
-    numbered,
-    read_epochs,
-    written_epochs,
+    pack_arrays,
+    pack_epochs,
+    unpack_arrays,
+    unpack_epochs,
 )
 
 
@@ -45,8 +45,8 @@ def test_without_averaging_the_last_weights_count():
 
 
 def test_lists_of_any_length_keep_their_order():
-    arrays = numbered("weights", [np.array(n) for n in range(1200)]) | numbered("best", [np.array(-1)])
-    assert [int(array) for array in listed("weights", arrays)] == list(range(1200))
+    arrays = pack_arrays("weights", [np.array(n) for n in range(1200)]) | pack_arrays("best", [np.array(-1)])
+    assert [int(array) for array in unpack_arrays("weights", arrays)] == list(range(1200))
 
 
 def trained(network, generator):
@@ -92,4 +92,4 @@ def test_the_average_of_the_lowest_loss_is_the_best(small):
     assert checkpoint.best == best
     assert [epoch.best for epoch in checkpoint.epochs] == [True, True, False]
     assert [epoch.epoch for epoch in checkpoint.epochs] == [1, 2, 3]
-    assert read_epochs(written_epochs(checkpoint.epochs)) == checkpoint.epochs
+    assert unpack_epochs(pack_epochs(checkpoint.epochs)) == checkpoint.epochs

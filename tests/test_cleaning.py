@@ -8,10 +8,10 @@ from ecg.systems.label_cleaning import (
     ADDED,
     FEWEST,
     CleaningSettings,
-    Lumping,
-    Omission,
+    ConflatedClasses,
+    PartiallyLabelledSource,
     Relabelling,
-    disagreements,
+    find_disagreements,
     label_masks,
     source_masks,
 )
@@ -35,16 +35,16 @@ ENOUGH = ((40, "Georgia", "AF TAb"), (FEWEST, "PTB-XL", "AFL"), (7, "PTB-XL", "N
 
 def test_two_classes_are_told_apart_by_recordings_of_other_sources_with_exactly_one_of_them():
     labels, sources = many((3, "Ningbo", "AFL"), *ENOUGH, (5, "Ningbo", "AF"))
-    lessons = Lumping().lessons(labels, sources, ["Ningbo"])
-    assert lessons.lacking == ""
-    assert lessons.judged.tolist() == [0, 1, 2]
+    lessons = ConflatedClasses().training_data(labels, sources, ["Ningbo"])
+    assert lessons.skip_reason == ""
+    assert lessons.candidates.tolist() == [0, 1, 2]
     assert lessons.records.tolist() == list(range(3, 3 + 40 + FEWEST))
     assert lessons.targets[:, 0].tolist() == [1] * 40 + [0] * FEWEST
 
 
 def test_both_of_two_lumped_classes_weigh_the_same_and_a_label_counts_one_on_the_average():
     labels, sources = many((1, "Ningbo", "AFL"), *ENOUGH)
-    lessons = Lumping().lessons(labels, sources, ["Ningbo"])
+    lessons = ConflatedClasses().training_data(labels, sources, ["Ningbo"])
     present = lessons.targets == 1
     assert lessons.weights[present].sum() == pytest.approx(lessons.weights[~present].sum())
     assert lessons.weights.mean() == pytest.approx(1)
@@ -52,11 +52,15 @@ def test_both_of_two_lumped_classes_weigh_the_same_and_a_label_counts_one_on_the
 
 def test_a_network_does_not_learn_from_sources_with_the_same_kind_of_habit():
     settings = CleaningSettings(
-        lumpings=(Lumping(), Lumping(("Mine",), ("AF", "AFL")), Lumping(("Other",), ("SB", "NSR"))),
-        omissions=(Omission(relabel=False), Omission(("Sparse",), ("AF",))),
+        conflated_classes=(
+            ConflatedClasses(),
+            ConflatedClasses(("Mine",), ("AF", "AFL")),
+            ConflatedClasses(("Other",), ("SB", "NSR")),
+        ),
+        partially_labelled=(PartiallyLabelledSource(relabel=False), PartiallyLabelledSource(("Sparse",), ("AF",))),
     )
-    assert Lumping().misleading(settings) == ["Ningbo", "Mine"]
-    assert Omission(("Sparse",), ("AF",)).misleading(settings) == ["CPSC", "Sparse"]
+    assert ConflatedClasses().excluded_sources(settings) == ["Ningbo", "Mine"]
+    assert PartiallyLabelledSource(("Sparse",), ("AF",)).excluded_sources(settings) == ["CPSC", "Sparse"]
 
 
 @pytest.mark.parametrize(
@@ -69,31 +73,31 @@ def test_a_network_does_not_learn_from_sources_with_the_same_kind_of_habit():
     ],
 )
 def test_where_there_is_too_little_to_tell_classes_apart_the_reason_is_given(groups, reason):
-    assert reason in Lumping().lessons(*many(*groups), ["Ningbo"]).lacking
+    assert reason in ConflatedClasses().training_data(*many(*groups), ["Ningbo"]).skip_reason
 
 
 def test_a_lumped_recording_gets_the_likelier_class_and_keeps_all_others():
     labels = rows("AFL TAb", "AFL", "AFL RBBB", "AFL", "AFL AF", "NSR")
     sources = np.array(["Ningbo", "Ningbo", "Ningbo", "Georgia", "Ningbo", "Ningbo"])
-    probabilities = Lumping().probabilities(np.array([[0.5], [0.49], [0.9]]))
-    after = Lumping().relabelled(labels, sources, probabilities)
+    probabilities = ConflatedClasses().probabilities(np.array([[0.5], [0.49], [0.9]]))
+    after = ConflatedClasses().update_labels(labels, sources, probabilities)
     np.testing.assert_array_equal(after, rows("AF TAb", "AFL", "AF RBBB", "AFL", "AFL AF", "NSR"))
     np.testing.assert_array_equal(labels, rows("AFL TAb", "AFL", "AFL RBBB", "AFL", "AFL AF", "NSR"))
 
 
 def test_cpsc_omits_fifteen_of_the_trained_classes():
-    assert len(Omission().columns) == 15
-    assert {ABBREVIATIONS[column] for column in TRAINED} - {ABBREVIATIONS[column] for column in Omission().columns} == {
+    assert len(PartiallyLabelledSource().columns) == 15
+    assert {ABBREVIATIONS[column] for column in TRAINED} - {ABBREVIATIONS[column] for column in PartiallyLabelledSource().columns} == {
         "AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB", "PVC"}  # fmt: skip
 
 
 def test_omitted_classes_are_learnt_from_all_sources_that_omit_none():
     labels, sources = many((2, "CPSC", "AF"), (FEWEST, "Georgia", "TAb AF"), (3, "Sparse", "AF"), (1, "PTB-XL", "NSR"))
-    lessons = Omission().lessons(labels, sources, ["CPSC", "Sparse"])
-    assert lessons.lacking == "" and lessons.judged.tolist() == [0, 1]
+    lessons = PartiallyLabelledSource().training_data(labels, sources, ["CPSC", "Sparse"])
+    assert lessons.skip_reason == "" and lessons.candidates.tolist() == [0, 1]
     assert lessons.records.tolist() == [*range(2, 2 + FEWEST), 5 + FEWEST]
     assert (lessons.weights == 1).all() and lessons.targets.shape == (FEWEST + 1, 15)
-    np.testing.assert_array_equal(lessons.targets, labels[lessons.records][:, Omission().columns])
+    np.testing.assert_array_equal(lessons.targets, labels[lessons.records][:, PartiallyLabelledSource().columns])
 
 
 @pytest.mark.parametrize(
@@ -104,11 +108,11 @@ def test_omitted_classes_are_learnt_from_all_sources_that_omit_none():
     ],
 )
 def test_where_there_is_too_little_to_learn_omitted_classes_the_reason_is_given(groups, reason):
-    assert reason in Omission().lessons(*many(*groups), ["CPSC"]).lacking
+    assert reason in PartiallyLabelledSource().training_data(*many(*groups), ["CPSC"]).skip_reason
 
 
 def test_an_omitted_class_is_added_above_the_bound_and_none_is_ever_removed():
-    rule = Omission()
+    rule = PartiallyLabelledSource()
     labels = rows("AF", "NSR TAb", "NSR", "TAb")
     sources = np.array(["CPSC", "CPSC", "Georgia", "CPSC"])
     place = rule.columns.tolist().index(TAB)
@@ -116,9 +120,9 @@ def test_an_omitted_class_is_added_above_the_bound_and_none_is_ever_removed():
     probabilities[:, place] = (ADDED + 0.01, 0.0, ADDED)
     probabilities[2, rule.columns.tolist().index(AFL)] = 1.0
     np.testing.assert_array_equal(
-        rule.relabelled(labels, sources, probabilities), rows("AF TAb", "NSR TAb", "NSR", "TAb AFL")
+        rule.update_labels(labels, sources, probabilities), rows("AF TAb", "NSR TAb", "NSR", "TAb AFL")
     )
-    assert (rule.relabelled(labels, sources, np.zeros((3, 15))) == labels).all()
+    assert (rule.update_labels(labels, sources, np.zeros((3, 15))) == labels).all()
 
 
 def test_the_methods_rules_are_for_ningbo_then_for_cpsc():
@@ -129,30 +133,43 @@ def test_the_methods_rules_are_for_ningbo_then_for_cpsc():
 
 def test_sources_with_the_same_habit_share_a_rule():
     settings = CleaningSettings(
-        lumpings=(Lumping(), Lumping(("Mine",)), Lumping(("Mine",), ("SB", "NSR"))),
-        omissions=(Omission(("X",), ("NSR", "AF")), Omission(("Y",), ("AF", "NSR")), Omission()),
+        conflated_classes=(ConflatedClasses(), ConflatedClasses(("Mine",)), ConflatedClasses(("Mine",), ("SB", "NSR"))),
+        partially_labelled=(
+            PartiallyLabelledSource(("X",), ("NSR", "AF")),
+            PartiallyLabelledSource(("Y",), ("AF", "NSR")),
+            PartiallyLabelledSource(),
+        ),
     )
     assert [(type(rule), rule.sources) for rule in settings.rules] == [
-        (Lumping, ("Ningbo", "Mine")), (Lumping, ("Mine",)), (Omission, ("X", "Y")), (Omission, ("CPSC",))
+        (ConflatedClasses, ("Ningbo", "Mine")), (ConflatedClasses, ("Mine",)), (PartiallyLabelledSource, ("X", "Y")), (PartiallyLabelledSource, ("CPSC",))
     ]  # fmt: skip
 
 
 def test_what_is_believed_has_no_rule():
-    believed = CleaningSettings((Lumping(relabel=False),), (Omission(relabel=False), Omission(("Mine",), ("AF",))))
+    believed = CleaningSettings(
+        (ConflatedClasses(relabel=False),),
+        (PartiallyLabelledSource(relabel=False), PartiallyLabelledSource(("Mine",), ("AF",))),
+    )
     assert [rule.sources for rule in believed.rules] == [("Mine",)]
 
 
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        (lambda: Lumping(("Mine",), ("AFL", "VT")), "VT: the classes that are trained are AF, AFL"),
-        (lambda: Lumping(("Mine",), ("AFL", "AFL")), "Mine lumps two classes together, not AFL, AFL"),
-        (lambda: Lumping(("Mine",), ("AFL",)), "two classes"),
-        (lambda: Lumping(("Mine",), ("AFL", "AF", "AF")), "two classes"),
-        (lambda: CleaningSettings((), (Omission(), Omission(("CPSC",), ("AF",)))), "CPSC: .* not two omissions"),
-        (lambda: CleaningSettings((Lumping(), Lumping(classes=("AF", "AFL")))), "Ningbo: .* lumpings of AF and AFL"),
-        (lambda: Omission(("Mine",), ("NSR", "PRWP")), "PRWP: the classes"),
-        (lambda: Omission(("Mine",), tuple(np.array(ABBREVIATIONS)[TRAINED])), "Mine omits no class"),
+        (lambda: ConflatedClasses(("Mine",), ("AFL", "VT")), "VT: the classes that are trained are AF, AFL"),
+        (lambda: ConflatedClasses(("Mine",), ("AFL", "AFL")), "Mine lumps two classes together, not AFL, AFL"),
+        (lambda: ConflatedClasses(("Mine",), ("AFL",)), "two classes"),
+        (lambda: ConflatedClasses(("Mine",), ("AFL", "AF", "AF")), "two classes"),
+        (
+            lambda: CleaningSettings((), (PartiallyLabelledSource(), PartiallyLabelledSource(("CPSC",), ("AF",)))),
+            "CPSC: .* not two omissions",
+        ),
+        (
+            lambda: CleaningSettings((ConflatedClasses(), ConflatedClasses(classes=("AF", "AFL")))),
+            "Ningbo: .* lumpings of AF and AFL",
+        ),
+        (lambda: PartiallyLabelledSource(("Mine",), ("NSR", "PRWP")), "PRWP: the classes"),
+        (lambda: PartiallyLabelledSource(("Mine",), tuple(np.array(ABBREVIATIONS)[TRAINED])), "Mine omits no class"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(rule, said):
@@ -171,9 +188,9 @@ def test_the_most_confident_disagreement_comes_first_and_only_masked_labels_disa
     targets = np.array([[1, 0, 0], [1, 1, 0]], np.float32)
     probabilities = np.array([[0.02, 0.999, 0.95], [0.01, 0.99, 0.5]], np.float32)
     masks = label_masks(targets, probabilities)
-    places = list(zip(*disagreements(masks, probabilities), strict=True))
+    places = list(zip(*find_disagreements(masks, probabilities), strict=True))
     assert places == [(0, 1), (1, 0), (0, 0), (0, 2)]
-    assert len(disagreements(np.ones((2, 3)), probabilities)[0]) == 0
+    assert len(find_disagreements(np.ones((2, 3)), probabilities)[0]) == 0
 
 
 def test_a_label_counts_where_its_source_labels_the_class():
@@ -183,7 +200,7 @@ def test_a_label_counts_where_its_source_labels_the_class():
     columns = np.array([AF, NSR, COLUMN["SB"], COLUMN["TInv"], 27])
     beside = np.array([[False, place in (1, 3)] for place in range(6)])  # STE, which Omission does not tell of
     targets = np.hstack([rows(*findings), beside])[:, columns]
-    told = (Omission(relabel=False), Omission(("Mine",), ("NSR",), relabel=False))
+    told = (PartiallyLabelledSource(relabel=False), PartiallyLabelledSource(("Mine",), ("NSR",), relabel=False))
     masks = source_masks(targets, sources, columns, told)
     assert masks.dtype == np.float32
     of = {"CPSC": [1, 1, 0, 0, 1], "Georgia": [1, 0, 1, 0, 1], "Mine": [0, 1, 0, 0, 0]}
@@ -193,26 +210,28 @@ def test_a_label_counts_where_its_source_labels_the_class():
 def test_a_source_whose_omitted_classes_were_added_labels_these_too():
     """Whether one was found in it or not; the dropped ones it still omits."""
     targets, sources = rows("AF SB", "NSR"), np.array(["CPSC", "CPSC"])
-    masks = source_masks(targets, sources, np.arange(26), (Omission(),))
+    masks = source_masks(targets, sources, np.arange(26), (PartiallyLabelledSource(),))
     assert {ABBREVIATIONS[column] for column in np.flatnonzero(masks[1] == 0)} == set(DROPPED)
     np.testing.assert_array_equal(masks[0], masks[1])
 
 
 def test_a_source_counts_as_relabelled_only_where_a_network_could_be_trained():
-    mine, yours = Omission(("Mine", "His"), ("AF",)), Omission(("Yours",), ("AF", "NSR"))
-    settings = CleaningSettings((Lumping(),), (Omission(), mine, yours))
-    none, lacking = [np.empty(0)] * 5, {Lumping().title, mine.title}
+    mine, yours = PartiallyLabelledSource(("Mine", "His"), ("AF",)), PartiallyLabelledSource(("Yours",), ("AF", "NSR"))
+    settings = CleaningSettings((ConflatedClasses(),), (PartiallyLabelledSource(), mine, yours))
+    none, lacking = [np.empty(0)] * 5, {ConflatedClasses().title, mine.title}
     tried = [Relabelling(rule.title, *none, "too few" * (rule.title in lacking)) for rule in settings.rules]
-    assert settings.as_done(tried) == replace(settings, omissions=(Omission(), replace(mine, relabel=False), yours))
-    assert settings.as_done([one._replace(lacking="") for one in tried]) == settings
+    assert settings.without_skipped(tried) == replace(
+        settings, partially_labelled=(PartiallyLabelledSource(), replace(mine, relabel=False), yours)
+    )
+    assert settings.without_skipped([one._replace(lacking="") for one in tried]) == settings
 
 
 def test_a_source_that_is_not_relabelled_may_label_any_scored_class():
-    assert Omission(("Mine",), ("AF", "BBB"), relabel=False).columns.tolist() == [
+    assert PartiallyLabelledSource(("Mine",), ("AF", "BBB"), relabel=False).columns.tolist() == [
         column for column, name in enumerate(ABBREVIATIONS) if name not in ("AF", "BBB")
     ]
     for classes, relabel in ((("AF", "BBB"), True), (("AF", "STD"), False)):
         with pytest.raises(ValueError, match=f"{classes[1]}: the classes that are trained are AF, AFL"):
-            Omission(("Mine",), classes, relabel)
+            PartiallyLabelledSource(("Mine",), classes, relabel)
     with pytest.raises(ValueError, match="Mine omits no class"):
-        Omission(("Mine",), ABBREVIATIONS, relabel=False)
+        PartiallyLabelledSource(("Mine",), ABBREVIATIONS, relabel=False)

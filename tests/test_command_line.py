@@ -28,7 +28,7 @@ NUMBERS = {  # options that take a number, by command, and which of the values b
 NUMBERS["estimate"] = NUMBERS["train"]
 NAMES = {  # options that take names, and for each a good value in the wrong case and the same in the right one
     "train": {
-        "--system": ("LI2021", None), "--empty": ("nsr", "NSR"), "--imply": ("tinv=TAB", ("TInv", "TAb")),
+        "--system": ("LI2021", None), "--fallback": ("nsr", "NSR"), "--imply": ("tinv=TAB", ("TInv", "TAb")),
         "--lumping": ("georgia=sb,nsr", ("Georgia", ("SB", "NSR"))),
         "--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--precision": ("BFLOAT16", "bfloat16"),
     },

@@ -14,30 +14,37 @@ import numpy as np
 import pytest
 
 from ecg.commands import compare as module
-from ecg.commands.compare import RecordingsChanged, answered, compare, compared, left_out, place_of
-from ecg.commands.holdout import Protocol, training_of
+from ecg.commands.compare import (
+    RecordingsChanged,
+    collect_results,
+    compare,
+    merge_excluded,
+    result_cache,
+    train_and_predict,
+)
+from ecg.commands.holdout import Protocol, training_cost
 from ecg.data.batches import REPEATED, View, Window
 from ecg.data.headers import RecordError
 from ecg.data.labels import class_columns, expand
-from ecg.data.resampling import METHOD, Preparation
+from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.synthetic import synthesize
-from ecg.data.wave_peaks import NeuroKitMissing, StoredPeaks
+from ecg.data.wave_peaks import NeuroKitMissing, WavePeaks
 from ecg.models.decision import Rule
 from ecg.models.resnets import NetworkSettings
 from ecg.reports.comparison_report import write_comparison
-from ecg.runtime.cache import StageFolder
+from ecg.runtime.cache import ResultCache
 from ecg.runtime.files import locked
 from ecg.systems import stage as fitting
 from ecg.systems.label_cleaning import CleaningSettings
 from ecg.systems.recipes import SYSTEMS, Settings
-from ecg.training.trainer import TIME_OVER, TrainingError, TrainingSettings
+from ecg.training.trainer import TIME_LIMIT_REACHED, TrainingError, TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
 QUICK = TrainingSettings(epochs=5, steps=2)
 ONE = Settings(system="one", network=PLAIN, training=QUICK, cleaning=CleaningSettings((), (), masks=False), resamples=2)
 OTHER = replace(
-    SYSTEMS["se_resnet_rhythm"], system="other", views=(View(Preparation(100, None), Window(1000, REPEATED)),),
+    SYSTEMS["se_resnet_rhythm"], system="other", views=(View(Preprocessing(100, None), Window(1000, REPEATED)),),
     network=PLAIN, training=QUICK,
 )  # fmt: skip
 
@@ -51,9 +58,12 @@ class Learnt:
         self.table = np.random.default_rng(0).random((len(store), len(self.columns))).astype(np.float32)
         self.search = SimpleNamespace(by_class=np.linspace(0.2, 0.8, 26))
         searches = dict.fromkeys(system.lead_sets, self.search)
-        rule = Rule(np.full(26, 0.5), system.exclusive, system.answer_pairs, system.empty)
+        rule = Rule(np.full(26, 0.5), system.exclusive, system.answer_pairs, system.fallback)
         self.settings, self.asked, self.seconds = system, [], {"general/2": 3.0, "general/II": 7.0}
-        epochs, ends = [SimpleNamespace(key=key) for key in self.seconds], dict.fromkeys(self.seconds, TIME_OVER)
+        epochs, ends = (
+            [SimpleNamespace(key=key) for key in self.seconds],
+            dict.fromkeys(self.seconds, TIME_LIMIT_REACHED),
+        )
         self.results = SimpleNamespace(searches=searches, columns=self.columns, rule=lambda count: rule, epochs=epochs,
                                        ends=ends, relabellings=[])  # fmt: skip
 
@@ -77,8 +87,8 @@ def taught(store, monkeypatch):
         taught[-1].given = stores, peaks, folder, data, budget
         return taught[-1]
 
-    monkeypatch.setattr(module, "learn", learn)
-    monkeypatch.setattr(module, "apart", lambda function, *given, prepare: function(*given))
+    monkeypatch.setattr(module, "train_system", learn)
+    monkeypatch.setattr(module, "run_in_subprocess", lambda function, *given, prepare: function(*given))
     monkeypatch.setattr(
         module, "stores_of", lambda data, folder, settings, log: dict.fromkeys(settings.preparations, store)
     )
@@ -103,12 +113,14 @@ PART = np.array([3, 4, 17, 29])
 
 def answer(system, folder, part=PART):
     both = replace(system, views=(*ONE.views, *OTHER.views))
-    kept = StageFolder(folder / "kept", "mark")
-    digests = {one: each.digest for one, each in module.stores_of("data", folder, both, print).items()}
+    kept = ResultCache(folder / "kept", "mark")
+    digests = {one: each.digest for one, each in module.build_stores("data", folder, both, print).items()}
     with pytest.raises(RecordingsChanged, match="recordings have changed since"):
-        answered("data", folder, both, system, dict.fromkeys(digests, "others"), PART, 3.0, folder / "networks", kept)
-    result = answered("data", folder, both, system, digests, part, 3.0, folder / "networks", kept)
-    recalled = kept.recall("answers")
+        train_and_predict(
+            "data", folder, both, system, dict.fromkeys(digests, "others"), PART, 3.0, folder / "networks", kept
+        )
+    result = train_and_predict("data", folder, both, system, digests, part, 3.0, folder / "networks", kept)
+    recalled = kept.load("answers")
     assert recalled.keys() == result.keys() and all((recalled[name] == result[name]).all() for name in result)
     return result
 
@@ -130,7 +142,7 @@ def test_a_system_learns_from_all_but_a_part_and_answers_for_that(system, taught
         np.testing.assert_array_equal(said[f"{count} optimised"], wide >= learnt.search.by_class)
         parameters, answering, *training = said[f"{count} costs"]
         assert parameters == len(system.leads_of(count)) and 0 <= answering < 1
-        assert tuple(training) == training_of(learnt, count)
+        assert tuple(training) == training_cost(learnt, count)
     assert [leads for leads, records, _ in learnt.asked if records == PART.tolist()] == list(
         dict.fromkeys(system.leads_of(count) for count in system.lead_sets)
     )
@@ -146,53 +158,53 @@ def test_too_little_memory_for_the_answers_is_a_failure_of_the_system(taught, tm
 
 
 def test_what_is_said_is_kept_by_all_that_decides_it(store, monkeypatch):
-    peaks = StoredPeaks(np.zeros(len(store) + 1, int), np.zeros(1, np.int32), np.zeros(1, np.int8))
-    given = {"system": ONE, "key": "fold1", "part": PART, "stores": {METHOD: store}, "waves": {METHOD: peaks},
+    peaks = WavePeaks(np.zeros(len(store) + 1, int), np.zeros(1, np.int32), np.zeros(1, np.int8))
+    given = {"system": ONE, "key": "fold1", "part": PART, "stores": {DEFAULT_PREPROCESSING: store}, "waves": {DEFAULT_PREPROCESSING: peaks},
              "hours": None, "stages": Path("stages")}  # fmt: skip
-    kept = place_of(**given)
-    assert kept.path == Path("stages/fold1") / f"one_{kept.mark[:12]}"
-    other = {METHOD: replace(peaks, samples=np.ones(1, np.int32))}
+    kept = result_cache(**given)
+    assert kept.path == Path("stages/fold1") / f"one_{kept.key[:12]}"
+    other = {DEFAULT_PREPROCESSING: replace(peaks, samples=np.ones(1, np.int32))}
     same = ({"system": replace(ONE, jobs=3, keep_stages=True)}, {"stages": Path("stages")}, {"waves": other})
-    assert all(place_of(**given | changes) == kept for changes in same)
+    assert all(result_cache(**given | changes) == kept for changes in same)
     li = replace(SYSTEMS["li2021"], views=ONE.views)
     marks = {
-        kept.mark,
-        place_of(**given | {"system": li}).mark,
-        place_of(**given | {"system": li, "waves": other}).mark,
+        kept.key,
+        result_cache(**given | {"system": li}).key,
+        result_cache(**given | {"system": li, "waves": other}).key,
     }
     for changes in (
         {"part": PART[:3]},
         {"hours": 1.5},
         {"system": replace(ONE, seed=3)},
         {"system": replace(ONE, system="another")},
-        {"stores": {METHOD: store.of(np.arange(40))}},
+        {"stores": {DEFAULT_PREPROCESSING: store.subset(np.arange(40))}},
     ):
-        marks.add(place_of(**given | changes).mark)
+        marks.add(result_cache(**given | changes).key)
     for name, value in (("program", "of another program"), ("version", "of another version")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, lambda *_, value=value: value)
-            marks.add(place_of(**given).mark)
+            marks.add(result_cache(**given).key)
     monkeypatch.setattr(module.keras.backend, "backend", lambda: "numpy")
-    assert len(marks | {place_of(**given).mark}) == 11
+    assert len(marks | {result_cache(**given).key}) == 11
 
 
 def test_peaks_are_those_of_the_recordings_that_are_learnt_from(taught, store, tmp_path, monkeypatch):
     counts = np.arange(len(store)) % 3
     starts = np.cumsum([0, *counts])
     samples = np.arange(starts[-1], dtype=np.int32)
-    peaks = StoredPeaks(starts, samples, np.zeros(starts[-1], np.int8))
-    monkeypatch.setattr(module, "peaks_of", lambda stores, *_: dict.fromkeys(stores, peaks))
+    peaks = WavePeaks(starts, samples, np.zeros(starts[-1], np.int8))
+    monkeypatch.setattr(module, "load_all_wave_peaks", lambda stores, *_: dict.fromkeys(stores, peaks))
     answer(ONE, tmp_path)
     (waves,) = taught[0].given[1].values()
     for place, record in enumerate(taught[0].learning):
-        np.testing.assert_array_equal(waves.of(place).samples, peaks.of(record).samples)
+        np.testing.assert_array_equal(waves.recording(place).samples, peaks.recording(record).samples)
 
 
 def test_what_is_left_out_in_one_way_of_preparing_is_told_once():
-    one = SimpleNamespace(dropped=(("A1", "flat"), ("B", "too short"), ("B", "too short")))
-    other = SimpleNamespace(dropped=(("A1", "flat"), ("C", "flat at 500 Hz")))
-    third = SimpleNamespace(dropped=(("C", "flat at 257 Hz"),))
-    assert left_out([one, other, third]) == (*one.dropped, ("C", "flat at 257 Hz"))
+    one = SimpleNamespace(excluded=(("A1", "flat"), ("B", "too short"), ("B", "too short")))
+    other = SimpleNamespace(excluded=(("A1", "flat"), ("C", "flat at 500 Hz")))
+    third = SimpleNamespace(excluded=(("C", "flat at 257 Hz"),))
+    assert merge_excluded([one, other, third]) == (*one.excluded, ("C", "flat at 257 Hz"))
 
 
 def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_folds(store):
@@ -211,22 +223,22 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
         ]
         for one in range(2)
     ]  # fmt: skip
-    comparison = compared(store, parts, systems, found)
+    comparison = collect_results(store, parts, systems, found)
     np.testing.assert_array_equal(comparison.labels, store.as_scored)
     np.testing.assert_array_equal(comparison.sources, store.sources)
     for number, part in enumerate(parts, 1):
         assert (comparison.folds[part] == number).all()
-    assert [(trial.system, trial.leads) for trial in comparison.trials] == [
+    assert [(trial.system, trial.leads) for trial in comparison.results] == [
         ("one", 12), ("one", 2), ("other", 12), ("other", 2)]  # fmt: skip
-    for trial, tables in zip(comparison.trials, whole.reshape(4, 3, len(store), 26), strict=True):
+    for trial, tables in zip(comparison.results, whole.reshape(4, 3, len(store), 26), strict=True):
         for kind, table in zip(kinds, tables, strict=True):
             np.testing.assert_array_equal(getattr(trial, kind), table)
         assert trial.parameters == 100 * (trial.system == "other") + trial.leads
         assert (trial.training_seconds, trial.answering_seconds) == (1, 2)
         assert (trial.networks, trial.epochs, trial.cut) == (7, 4, 3)
-    left_out = compared(store, [parts[1]], systems, [[each[1]] for each in found])
+    left_out = collect_results(store, [parts[1]], systems, [[each[1]] for each in found])
     np.testing.assert_array_equal(left_out.sources, store.sources[parts[1]])
-    np.testing.assert_array_equal(left_out.trials[3].answers, whole[1, 1, 1, parts[1]])
+    np.testing.assert_array_equal(left_out.results[3].answers, whole[1, 1, 1, parts[1]])
 
 
 def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_part_of_the_hours(
@@ -235,16 +247,16 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
     asked = []
 
     def apart(function, data, stages, every, system, digests, part, hours, networks, kept, prepare):
-        assert function is module.answered and prepare is module.start_keras
+        assert function is module.train_and_predict and prepare is module.start_keras
         asked.append((system.system, part.tolist(), hours, networks.relative_to(stages), kept.path.parent))
         networks.mkdir(parents=True, exist_ok=True)
         return function(data, stages, every, system, digests, part, hours, networks, kept)
 
-    monkeypatch.setattr(module, "apart", apart)
+    monkeypatch.setattr(module, "run_in_subprocess", apart)
     lines, protocol = [], Protocol((ONE, OTHER), (2,), folds=2, hours=8, seed=5)
-    monkeypatch.setattr(module, "left_out", lambda stores: (("A9", "flat"),))
+    monkeypatch.setattr(module, "merge_excluded", lambda stores: (("A9", "flat"),))
     monkeypatch.setattr(
-        "ecg.commands.holdout.undone", lambda learnt, system: ["this", "that"] if system.exclusive else []
+        "ecg.commands.holdout.skipped_steps", lambda learnt, system: ["this", "that"] if system.exclusive else []
     )
     comparison = compare(made_up, tmp_path, protocol, lines.append)
     facts = written[0][2]
@@ -267,7 +279,7 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
     lines.clear()
     again = compare(made_up, tmp_path, protocol, lines.append)
     assert len(asked) == 4 and lines[1] == "one, fold 1 of 2: done before"
-    np.testing.assert_array_equal(again.trials[1].probabilities, comparison.trials[1].probabilities)
+    np.testing.assert_array_equal(again.results[1].probabilities, comparison.results[1].probabilities)
     assert compare(made_up, tmp_path, replace(protocol, hours=7), lines.append) and len(asked) == 8
 
 
@@ -293,7 +305,7 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
             raise error
         return function(data, stages, every, system, digests, part, hours, networks, kept)
 
-    monkeypatch.setattr(module, "apart", apart)
+    monkeypatch.setattr(module, "run_in_subprocess", apart)
     protocol = Protocol((ONE, OTHER, replace(OTHER, system="last")), (2,), folds=3)
     with pytest.raises(TrainingError) as raised:
         compare(made_up, tmp_path, protocol, lines.append)
@@ -316,7 +328,7 @@ def test_what_all_systems_would_meet_ends_the_comparison(error, taught, written,
     def apart(*given, prepare):
         raise error
 
-    monkeypatch.setattr(module, "apart", apart)
+    monkeypatch.setattr(module, "run_in_subprocess", apart)
     with pytest.raises(type(error)) as raised:
         compare(made_up, tmp_path, Protocol((ONE, OTHER), (2,), folds=2), [].append)
     assert raised.value is error and not written
@@ -348,7 +360,7 @@ def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_chang
 
 
 def test_mistakes_are_told_before_anything_is_read(made_up, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "stores_of", None)
+    monkeypatch.setattr(module, "build_stores", None)
     for protocol, told in ((Protocol(leave_out="georgina"), "the sources are CPSC"), (Protocol(folds=61), "too few")):
         with pytest.raises(RecordError, match=told):
             compare(made_up, tmp_path / "report", protocol)
@@ -361,7 +373,7 @@ def test_mistakes_are_told_before_anything_is_read(made_up, tmp_path, monkeypatc
 
 def test_what_two_systems_train_alike_is_trained_once(made_up, tmp_path, monkeypatch):
     """The default with other thresholds, and one that is trained by another loss, share its network of round 1."""
-    monkeypatch.setattr(module, "apart", lambda function, *given, prepare: function(*given))
+    monkeypatch.setattr(module, "run_in_subprocess", lambda function, *given, prepare: function(*given))
     monkeypatch.setattr(module, "write_comparison", lambda folder, *given, **named: folder)
     whole, trained = fitting.train_network, []
 
@@ -373,7 +385,7 @@ def test_what_two_systems_train_alike_is_trained_once(made_up, tmp_path, monkeyp
     one = replace(ONE, cleaning=CleaningSettings((), ()), resamples=0)
     systems = (one, replace(one, system="halves", thresholds="halves"), replace(one, system="focal", loss="focal"))
     protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, jobs=1, hours=3)
-    first, halves, focal = compare(made_up, tmp_path, protocol, [].append).trials
+    first, halves, focal = compare(made_up, tmp_path, protocol, [].append).results
     assert trained == ["round 1, 12 leads", "round 2, 2 leads", "round 2, 2 leads"]
     np.testing.assert_array_equal(first.probabilities, halves.probabilities)
     np.testing.assert_array_equal(halves.answers, halves.probabilities >= 0.5)
@@ -385,10 +397,10 @@ def test_what_two_systems_train_alike_is_trained_once(made_up, tmp_path, monkeyp
 def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_where_cut_off(
     made_up, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("ecg.commands.compare.apart", lambda function, *given, prepare: function(*given))
+    monkeypatch.setattr("ecg.commands.compare.run_in_subprocess", lambda function, *given, prepare: function(*given))
     monkeypatch.setattr("ecg.commands.compare.write_comparison", partial(write_comparison, resamples=5))
     protocol = Protocol((ONE, OTHER), (2,), folds=2, epochs=1, jobs=1)
-    learn, learnt = module.learn, []
+    learn, learnt = module.train_system, []
 
     def stops(stores, peaks, settings, *given):
         if learnt == ["one", "other", "one"]:
@@ -396,7 +408,7 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
         learnt.append(settings.system)
         return learn(stores, peaks, settings, *given)
 
-    monkeypatch.setattr("ecg.commands.compare.learn", stops)
+    monkeypatch.setattr("ecg.commands.compare.train_system", stops)
     with pytest.raises(KeyboardInterrupt):
         compare(made_up, tmp_path, protocol, [].append)
     learnt.clear()
@@ -404,7 +416,7 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
     assert learnt == ["other"]
     said = [line for line in capsys.readouterr().out.splitlines() if "epoch 1: loss" in line]
     assert sorted({line.split(": ")[0] for line in said}) == ["one", "other"]
-    one, other = comparison.trials
+    one, other = comparison.results
     assert (one.system, one.leads, other.system, other.leads) == ("one", 2, "other", 2)
     assert len(comparison.labels) == len(one.answers) == len(other.answers) == 60
     assert one.parameters == PLAIN.build(2, None, 22).count_params()

@@ -9,7 +9,17 @@ from test_measures import made_comparison
 
 from ecg.commands.holdout import Protocol
 from ecg.data.labels import ABBREVIATIONS, SCORED
-from ecg.evaluation.bootstrap import ANSWERED, AUPRC, AUROC, MEASURES, OF_CLASSES, OPTIMISED, Comparison, Trial, measure
+from ecg.evaluation.bootstrap import (
+    ANSWERED,
+    AUPRC,
+    AUROC,
+    MEASURES,
+    OF_CLASSES,
+    OPTIMISED,
+    Comparison,
+    SystemResult,
+    measure,
+)
 from ecg.reports.comparison_report import write_comparison
 from ecg.reports.comparison_tables import facts_of, recordings, tables
 from ecg.systems.recipes import SYSTEMS
@@ -21,7 +31,7 @@ NUMBERS = ("recordings", "overall", "differences", "by_class", "by_source", "by_
 
 @pytest.fixture(scope="module")
 def comparison():
-    return made_comparison(trials=({"system": "a"}, {"system": "b", "networks": 3, "epochs": 70, "cut": 2}))
+    return made_comparison(results=({"system": "a"}, {"system": "b", "networks": 3, "epochs": 70, "cut": 2}))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +90,7 @@ def test_costs_tell_networks_epochs_and_what_the_time_limit_ended(written):
 def test_classes_sources_and_folds_add_up(written, comparison):
     by_class = [row for row in rows_of(written.with_name("by_class.csv")) if row["system"] == "b"]
     assert [row["class"] for row in by_class] == list(ABBREVIATIONS)
-    labels, trial = comparison.labels, comparison.trials[1]
+    labels, trial = comparison.labels, comparison.results[1]
     assert [int(row["labelled"]) for row in by_class] == labels.sum(axis=0).tolist()
     for name, answers in (("optimised", trial.optimised), ("answered", trial.answers)):
         assert [int(row[name]) for row in by_class] == answers.sum(axis=0).tolist()
@@ -120,7 +130,7 @@ def test_scores_are_those_of_the_challenges_evaluator_for_the_same_answers(store
         shutil.copy(made_up / path, labels)
         lines = (f"#{name}", codes, ",".join(map(str, answer.astype(int))), ",".join(map(str, said)))
         (outputs / f"{name}.csv").write_text("\n".join(lines) + "\n")
-    trial = Trial("any", 12, probabilities, answers, answers, 1, 1.0, 1.0)
+    trial = SystemResult("any", 12, probabilities, answers, answers, 1, 1.0, 1.0)
     comparison = Comparison(store.as_scored, store.sources, np.ones(len(store)), (trial,))
     (found,) = measure(comparison, resamples=1).overall
     _, auroc, auprc, *_, metric = evaluate_model(labels, outputs)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import computing_in
+from ecg.models.resnets import precision_policy
 
 SMALL = DCNetSettings(filters=(4, 8), plain=1)
 
@@ -19,7 +19,7 @@ SMALL = DCNetSettings(filters=(4, 8), plain=1)
 def test_parameters_and_their_lower_bound(settings, parameters):
     network = settings.build(12, 7500, 9, "softmax")
     assert network.count_params() == parameters
-    assert parameters / 4 < settings.least(12, 9) <= parameters
+    assert parameters / 4 < settings.min_parameters(12, 9) <= parameters
     assert network.input_shape == (None, 7500, 12) and network.output_shape == (None, 9)
 
 
@@ -44,7 +44,7 @@ def test_the_rows_of_the_image_are_the_leads():
     DCNetSettings(filters=(2**16,)), DCNetSettings(filters=(2**10,) * 10**3), DCNetSettings(plain=2**20),
 ])  # fmt: skip
 def test_absurd_sizes_are_seen_without_building_them(settings):
-    assert settings.least(2, 9) > 2**31
+    assert settings.min_parameters(2, 9) > 2**31
 
 
 @pytest.mark.parametrize("settings", [{"filters": ()}, {"plain": 0}])
@@ -65,7 +65,7 @@ def test_any_length_is_answered_alike_alone_and_in_company():
 
 def test_half_precision_answers_nearly_the_same():
     network = SMALL.build(3, 40, 5)
-    with computing_in("bfloat16"):
+    with precision_policy("bfloat16"):
         half = SMALL.build(3, 40, 5)
     half.set_weights(network.get_weights())
     signals = np.random.default_rng(0).normal(size=(3, 40, 3)).astype(np.float32)

@@ -5,22 +5,22 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from ecg.data.batches import METHODS, REPEATED, View, Window
+from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
 from ecg.data.leads import LEAD_SETS
-from ecg.data.resampling import Preparation
-from ecg.models.config import ModelError, described, description, read_description
+from ecg.data.resampling import Preprocessing
+from ecg.models.config import ModelError, network_entry, read_config, write_config
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Member
 from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 
 RULE = Rule(np.linspace(0, 1, 26), False, (("AF", "NSR"),), "NSR")
-OTHER = View(Preparation(500, None, True), Window(4992, REPEATED, 250))
+OTHER = View(Preprocessing(500, None, True), Window(4992, REPEATED, 250))
 GENERAL, SPECIAL, GATE = ("groups", "general"), ("groups", "special"), ("groups", "gate")
 
 
-def said(settings, leads=LEAD_SETS[2], view=METHODS, answer="sigmoid"):
-    return described(Member(leads, settings, None, answer, view), "0" * 64)
+def said(settings, leads=LEAD_SETS[2], view=DEFAULT_VIEW, output_activation="sigmoid"):
+    return network_entry(Member(leads, settings, None, output_activation, view), "0" * 64)
 
 
 @pytest.fixture
@@ -30,31 +30,33 @@ def path(tmp_path):
     general = [said(NetworkSettings()), said(LeadWeightedSettings(), view=OTHER), said(DCNetSettings(), lead)]
     groups = {
         "general": {"classes": ["STE", "AF", "NSR"], "members": general},
-        "special": {"classes": ["NSR"], "members": [said(RhythmSettings(depth=18), answer="softmax")]},
+        "special": {"classes": ["NSR"], "members": [said(RhythmSettings(depth=18), output_activation="softmax")]},
         "gate": {"classes": [], "members": [said(LiSettings())]},
     }
-    path.write_text(description(2, "mine", RULE, groups))
+    path.write_text(write_config(2, "mine", RULE, groups))
     return path
 
 
 def test_what_is_said_of_a_model_is_read_again(path):
-    system, rule, groups = read_description(path, 2)
+    system, rule, groups = read_config(path, 2)
     assert system == "mine" and replace(rule, thresholds=None) == replace(RULE, thresholds=None)
     np.testing.assert_array_equal(rule.thresholds, RULE.thresholds)
     assert {name: classes for name, (classes, _) in groups.items()} == {
         "general": ("STE", "AF", "NSR"), "special": ("NSR",), "gate": ()}  # fmt: skip
-    assert [(one.leads, one.settings, one.view, one.answer) for _, members in groups.values() for one in members] == [
-        (("I", "II"), NetworkSettings(), METHODS, "sigmoid"),
+    assert [
+        (one.leads, one.settings, one.view, one.output_activation) for _, members in groups.values() for one in members
+    ] == [
+        (("I", "II"), NetworkSettings(), DEFAULT_VIEW, "sigmoid"),
         (("I", "II"), LeadWeightedSettings(), OTHER, "sigmoid"),
-        (("II",), DCNetSettings(), METHODS, "sigmoid"),
-        (("I", "II"), RhythmSettings(depth=18), METHODS, "softmax"),
-        (("I", "II"), LiSettings(), METHODS, "sigmoid"),
+        (("II",), DCNetSettings(), DEFAULT_VIEW, "sigmoid"),
+        (("I", "II"), RhythmSettings(depth=18), DEFAULT_VIEW, "softmax"),
+        (("I", "II"), LiSettings(), DEFAULT_VIEW, "sigmoid"),
     ]
 
 
 def test_a_threshold_that_is_no_number_is_not_written():
     with pytest.raises(ValueError, match="JSON compliant"):
-        description(2, "mine", Rule(np.full(26, np.nan)), {})
+        write_config(2, "mine", Rule(np.full(26, np.nan)), {})
 
 
 def edit(path, value, *place):
@@ -106,9 +108,9 @@ def member(number, *place):
         ([["AF", "STE"]], ("rule", "pairs"), "pairs is"),
         ([], ("rule", "pairs"), None),
         ([["AF", "SB"]], ("rule", "pairs"), "pairs is .*, expected a list of pairs of AF, NSR"),
-        ("STE", ("rule", "empty"), "empty is 'STE', expected null or one of AF, NSR"),
-        ("SB", ("rule", "empty"), "empty is 'SB', expected null or one of AF, NSR"),
-        ("AF", ("rule", "empty"), None),
+        ("STE", ("rule", "fallback"), "fallback is 'STE', expected null or one of AF, NSR"),
+        ("SB", ("rule", "fallback"), "fallback is 'SB', expected null or one of AF, NSR"),
+        ("AF", ("rule", "fallback"), None),
         (1, ("rule", "exclusive"), "exclusive is 1, expected true or false"),
         ({}, ("rule", "thresholds"), "the list of thresholds"),
         ({}, ("rule",), "the list of the rule's parts"),
@@ -117,10 +119,10 @@ def member(number, *place):
 def test_what_no_model_has_is_refused_with_its_reason(path, value, place, reason):
     edit(path, value, *place)
     if reason is None:
-        read_description(path, 2)
+        read_config(path, 2)
     else:
         with pytest.raises(ModelError, match=reason):
-            read_description(path, 2)
+            read_config(path, 2)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +157,11 @@ def test_networks_are_of_bounded_size_before_they_are_built(path, settings, name
     edit(path, said(settings), *member(0))
     edit(path, value, *member(0, "settings", name))
     if reason is None:
-        found = read_description(path, 2).groups["general"][1][0].settings
+        found = read_config(path, 2).groups["general"][1][0].settings
         assert json.loads(json.dumps(asdict(found))) == json.loads(json.dumps(asdict(settings) | {name: value}))
     else:
         with pytest.raises(ModelError, match=reason):
-            read_description(path, 2)
+            read_config(path, 2)
 
 
 def test_the_groups_come_in_their_order(path):
@@ -167,4 +169,4 @@ def test_the_groups_come_in_their_order(path):
     saved = json.loads(path.read_text())
     edit(path, dict(reversed(saved["groups"].items())), "groups")
     with pytest.raises(ModelError, match="the list of groups is .*'gate', 'special', 'general'.*, expected general or"):
-        read_description(path, 2)
+        read_config(path, 2)

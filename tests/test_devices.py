@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.training.backend import LossOverAll, accelerators, over_all, together
-from ecg.training.losses import AsymmetricLoss, CrossEntropy, FocalLoss, Joined, SquaredError
+from ecg.training.backend import LossOverAll, accelerators, distributed_loss, distribution_scope
+from ecg.training.losses import AsymmetricLoss, CrossEntropy, FocalLoss, SquaredError, WeightedSumLoss
 
 ROOT = Path(__file__).parents[1]
 # Two devices, which are one processor; TensorFlow is to be told before Keras looks for them.
@@ -43,15 +43,15 @@ masks = np.random.default_rng(1).integers(0, 2, store.labels.shape).astype(np.fl
 training = replace(QUICK, smallest_batch=5, steps=3, first_rate=1e-2, epochs=2)
 
 class OfFirstEpoch(StageFolder):
-    def keep(self, name, arrays):
-        if not self.recall(name):
-            super().keep(name, arrays)
+    def save(self, name, arrays):
+        if not self.load(name):
+            super().save(name, arrays)
 
 def trained(names, folder=None):
     with together(names):
         network, epochs, lines, _ = run(settings, store, training, AsymmetricLoss(), masks, folder=folder)
         with at_work(network) as work:
-            answer = np.asarray(work.answer(store.signal(0, (0, 1))[np.newaxis]))  # too few for two devices
+            answer = np.asarray(work.predict(store.signal(0, (0, 1))[np.newaxis]))  # too few for two devices
     figures = [(epoch.loss, epoch.validation_loss, epoch.scores["score"]) for epoch in epochs]
     return lines[0], figures, [answer, *network.get_weights()]
 
@@ -145,8 +145,8 @@ def test_only_what_is_not_the_processor_is_an_accelerator(monkeypatch):
 @pytest.mark.parametrize("devices", [[], ["gpu:0"]])
 def test_one_device_is_left_to_the_backend(devices):
     loss = FocalLoss()
-    with together(devices):
-        assert keras.distribution.distribution() is None and over_all(loss) is loss
+    with distribution_scope(devices):
+        assert keras.distribution.distribution() is None and distributed_loss(loss) is loss
 
 
 @pytest.mark.parametrize("loss", [FocalLoss(), AsymmetricLoss(), CrossEntropy()])
@@ -160,10 +160,10 @@ def test_a_loss_over_all_is_the_same_loss(loss):
 
 
 def test_of_joined_losses_each_is_made_one_over_all(monkeypatch):
-    joined = Joined((AsymmetricLoss(), SquaredError()), (2, 1), (1, 0.1))
-    assert over_all(joined).losses == joined.losses
+    joined = WeightedSumLoss((AsymmetricLoss(), SquaredError()), (2, 1), (1, 0.1))
+    assert distributed_loss(joined).losses == joined.losses
     monkeypatch.setattr("ecg.training.backend.replicas", lambda: "several devices")
-    over = over_all(joined)
+    over = distributed_loss(joined)
     assert [loss.loss for loss in over.losses] == list(joined.losses)
     labels, answers, weights = np.random.default_rng(0).random((3, 5, 3)).astype(np.float32)
     assert float(over(labels, answers, weights)) == pytest.approx(float(joined(labels, answers, weights)), rel=1e-6)

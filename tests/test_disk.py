@@ -12,8 +12,8 @@ from ecg.commands.train import Settings, train
 from ecg.data.leads import LEAD_SETS
 from ecg.data.store import build_store, open_store
 from ecg.models.bundle import Bundle, load_bundle, save_bundle
-from ecg.runtime.cache import StageFolder, claim
-from ecg.runtime.files import aside
+from ecg.runtime.cache import ResultCache, write_manifest
+from ecg.runtime.files import atomic_path
 from helper_code import save_outputs
 
 
@@ -53,7 +53,7 @@ def files(folder):
 def bundle_of(small, value):
     network = small.build(2, None, 22)
     network.set_weights([np.full_like(array, value) for array in network.get_weights()])
-    return Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    return Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
 
 
 def write_bundle(folder, small, value):
@@ -61,7 +61,7 @@ def write_bundle(folder, small, value):
 
 
 def write_stage(folder, small, value):
-    StageFolder(folder / "stage", "mark").keep("result", {"x": np.full(9000, value)})
+    ResultCache(folder / "stage", "mark").save("result", {"x": np.full(9000, value)})
 
 
 def write_outputs(folder, small, value):
@@ -69,11 +69,11 @@ def write_outputs(folder, small, value):
 
 
 def write_claim(folder, small, value):
-    claim(folder / "training.json", {str(n): f"{value}" * 25 for n in range(700)})
+    write_manifest(folder / "training.json", {str(n): f"{value}" * 25 for n in range(700)})
 
 
 def write_folder(folder, small, value):
-    with aside(folder / "report") as part:
+    with atomic_path(folder / "report") as part:
         part.mkdir()
         (part / "table.csv").write_text(str(value) * 20_000)
 

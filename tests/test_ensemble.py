@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from ecg.commands.holdout import predict_stores
-from ecg.data.batches import METHODS, View, Window
+from ecg.data.batches import DEFAULT_VIEW, View, Window
 from ecg.data.labels import class_columns
-from ecg.data.leads import LEAD_SETS, columns_of
+from ecg.data.leads import LEAD_SETS, lead_indices
 from ecg.data.records import SignalError
-from ecg.data.resampling import METHOD, Preparation
-from ecg.models.ensemble import KIND_OF, KINDS, Ensemble, Group, Member, among, assembled, sees_persons
+from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
+from ecg.models.ensemble import KIND_OF, KINDS, Ensemble, Group, Member, align_classes, average_rows, uses_demographics
 from ecg.models.resnets import LeadWeightedSettings
 from ecg.systems.recipes import RECIPES
 
 CLASSES = ("NSR", "AF", "PVC")
 PERSON = np.array([0.6, 1, 0, 0, 0], np.float32)
-SLOW = Preparation(100, None)
+SLOW = Preprocessing(100, None)
 
 
 class Told:
@@ -29,7 +29,7 @@ class Told:
         return np.array([self.answer(each) for each in (inputs[0] if len(self.inputs) > 1 else inputs)], np.float32)
 
 
-def member(answer, leads=LEAD_SETS[2], view=METHODS, inputs=1):
+def member(answer, leads=LEAD_SETS[2], view=DEFAULT_VIEW, inputs=1):
     return Member(tuple(leads), None, Told(answer, inputs), "sigmoid", view)
 
 
@@ -46,7 +46,7 @@ def parts_of(*signals):
             asked.append((preparation, leads))
             if signal is None:
                 raise SignalError("no sample was recorded")
-            return signal[:: METHOD.rate // preparation.rate, : len(leads)]
+            return signal[:: DEFAULT_PREPROCESSING.rate // preparation.rate, : len(leads)]
 
         return signal_of
 
@@ -64,18 +64,18 @@ def test_every_kind_of_network_of_a_recipe_has_a_name_for_files():
 
 
 def test_a_view_is_called_by_what_it_sees():
-    assert (METHODS.title, View(SLOW, Window(1250)).title) == ("250 Hz", "100 Hz, 12 s")
+    assert (DEFAULT_VIEW.title, View(SLOW, Window(1250)).title) == ("250 Hz", "100 Hz, 12 s")
 
 
 def test_a_member_is_built_by_its_settings_for_its_leads_and_window(small):
-    one = Member.of(LEAD_SETS[3], small, 5, "softmax", View(window=Window(500)))
+    one = Member.build(LEAD_SETS[3], small, 5, "softmax", View(window=Window(500)))
     assert one.network.input_shape == (None, 500, 3) and one.network.output_shape == (None, 5)
-    assert one.network.layers[-1].activation.__name__ == "softmax" and not one.persons
+    assert one.network.layers[-1].activation.__name__ == "softmax" and not one.demographics
     fresh = one.fresh()
     assert fresh is not one.network and fresh.input_shape == one.network.input_shape
     assert [weights.shape for weights in fresh.get_weights()] == [each.shape for each in one.network.get_weights()]
     told = LeadWeightedSettings(widths=(4,), squeeze_ratio=None)
-    assert sees_persons(told.build(2, 500, 3)) and not sees_persons(fresh)
+    assert uses_demographics(told.build(2, 500, 3)) and not uses_demographics(fresh)
 
 
 def test_a_member_answers_for_each_window_and_sees_the_person_with_each():
@@ -91,8 +91,8 @@ def test_a_member_answers_for_each_window_and_sees_the_person_with_each():
 
 def test_of_parts_the_surest_counts_and_of_windows_their_mean():
     outputs = np.array([[0.1, 0.8], [0.5, 0.2], [0.3, 0.2]])
-    np.testing.assert_array_equal(member(None).together(outputs), [0.5, 0.8])
-    np.testing.assert_allclose(member(None, view=View(window=Window(9))).together(outputs), [0.3, 0.4])
+    np.testing.assert_array_equal(member(None).pool_segments(outputs), [0.5, 0.8])
+    np.testing.assert_allclose(member(None, view=View(window=Window(9))).pool_segments(outputs), [0.3, 0.4])
 
 
 def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way():
@@ -101,7 +101,7 @@ def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way
     parts, asked = parts_of(SIGNAL)
     found = Group(CLASSES, (one, other)).probabilities(parts, PERSON)
     np.testing.assert_allclose(found, [0.4, 0.2, 0.5], rtol=1e-6)
-    assert asked == [(METHOD, LEAD_SETS[2]), (SLOW, LEAD_SETS[3])]
+    assert asked == [(DEFAULT_PREPROCESSING, LEAD_SETS[2]), (SLOW, LEAD_SETS[3])]
     np.testing.assert_array_equal(one.network.seen[0], SIGNAL[np.newaxis, :, :2])
     np.testing.assert_array_equal(other.network.seen[0], View(SLOW, Window(300)).window.pieces(SIGNAL[::2, :3]))
 
@@ -147,23 +147,23 @@ def test_without_a_gate_there_is_one_group():
 def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(store, monkeypatch):
     """Each network says of a recording what a table has for it; which table, its name says."""
     rng, tables, asked = np.random.default_rng(0), {}, []
-    monkeypatch.setattr("ecg.models.ensemble.sees_persons", lambda network: network.startswith("special"))
+    monkeypatch.setattr("ecg.models.ensemble.uses_demographics", lambda network: network.startswith("special"))
 
     def predicts(network, examples, title, size):
         assert size == 8
-        asked.append((network, examples.columns, examples.window, examples.persons, examples.store.digest))
+        asked.append((network, examples.columns, examples.window, examples.demographics, examples.store.digest))
         return tables[network][examples.records]
 
     monkeypatch.setattr("ecg.models.ensemble.predict", predicts)
     groups, other = {}, replace(store, digest="at another frequency")
     for name, classes, count in (("general", CLASSES, 2), ("special", ("PVC", "NSR"), 2), ("gate", (), 1)):
         members = []
-        for number, view in enumerate((METHODS, View(SLOW, Window(300)))[:count]):
+        for number, view in enumerate((DEFAULT_VIEW, View(SLOW, Window(300)))[:count]):
             tables[f"{name} {number}"] = rng.random((len(store), max(len(classes), 1))).astype(np.float32)
             members.append(Member(LEAD_SETS[3], None, f"{name} {number}", "sigmoid", view))
         groups[name] = Group(classes, tuple(members))
     records = np.array([7, 0, 33, 12, 59, 4])
-    found = predict_stores(Ensemble(**groups), {METHOD: store, SLOW: other}, records, "checking", 8)
+    found = predict_stores(Ensemble(**groups), {DEFAULT_PREPROCESSING: store, SLOW: other}, records, "checking", 8)
     for row, record in enumerate(records):
         if tables["gate 0"][record] > 0.5:
             ventricular, sinus = np.mean([tables[f"special {number}"][record] for number in (0, 1)], axis=0)
@@ -172,32 +172,34 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
             expected = np.mean([tables[f"general {number}"][record] for number in (0, 1)], axis=0)
         np.testing.assert_allclose(found[row], expected, rtol=1e-6)
     assert 0 < (tables["gate 0"][records] > 0.5).sum() < len(records)
-    columns = columns_of(LEAD_SETS[3])
+    columns = lead_indices(LEAD_SETS[3])
     assert asked[2:] == [
-        ("special 0", columns, METHODS.window, True, store.digest),
+        ("special 0", columns, DEFAULT_VIEW.window, True, store.digest),
         ("special 1", columns, Window(300), True, "at another frequency"),
-        ("gate 0", columns, METHODS.window, False, store.digest),
+        ("gate 0", columns, DEFAULT_VIEW.window, False, store.digest),
     ]
 
 
 def test_its_parameters_are_those_of_all_networks(small):
-    one = Member.of(LEAD_SETS[2], small, 3)
+    one = Member.build(LEAD_SETS[2], small, 3)
     group = Group(CLASSES, (one, one))
     assert Ensemble(group).parameters == 2 * sum(each.size for each in one.network.get_weights())
     assert Ensemble(group, group, Group((), (one,))).parameters == 5 * one.network.count_params()
 
 
 def test_some_of_the_classes_are_put_where_all_have_them_and_the_others_are_absent():
-    wide = among(np.array([[0.1, 0.2], [0.3, 0.4]]), class_columns(("PVC", "AF")), class_columns(("AF", "STD", "PVC")))
+    wide = align_classes(
+        np.array([[0.1, 0.2], [0.3, 0.4]]), class_columns(("PVC", "AF")), class_columns(("AF", "STD", "PVC"))
+    )
     np.testing.assert_array_equal(wide, [[0.2, 0, 0.1], [0.4, 0, 0.3]])
     with pytest.raises(ValueError, match="not in list"):
-        among(np.ones((1, 1)), class_columns(("SB",)), class_columns(("AF",)))
+        align_classes(np.ones((1, 1)), class_columns(("SB",)), class_columns(("AF",)))
 
 
 def test_rows_that_several_networks_answered_have_their_mean():
     rng = np.random.default_rng(0)
     parts = [(np.sort(rng.choice(9, 5, replace=False)), rng.random((5, 3)).astype(np.float32)) for _ in range(4)]
-    found = assembled(9, parts)
+    found = average_rows(9, parts)
     for row in range(9):
         said = [answers[rows == row][0] for rows, answers in parts if row in rows]
         np.testing.assert_allclose(found[row], np.mean(said, axis=0) if said else 0, rtol=1e-6)

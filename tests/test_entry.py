@@ -242,7 +242,7 @@ def test_a_recording_that_no_lead_set_fits_is_told_with_its_own_leads(team, scri
 
 def test_a_smaller_model_than_the_leads_allow_is_reported_once(script, capsys, caplog, small, headers, tmp_path):
     network = small.build(2, None, len(TRAINED))
-    save_bundle(Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")
+    save_bundle(Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")
     data = tmp_path / "data"
     data.mkdir()
     for path in headers[:3]:
@@ -258,7 +258,9 @@ def test_a_smaller_model_than_the_leads_allow_is_reported_once(script, capsys, c
 
 def test_a_recording_that_training_cannot_use_gets_an_empty_output(script, capsys, small, headers, tmp_path):
     network = small.build(12, None, len(TRAINED))
-    save_bundle(Bundle.of_one(LEADS, small, np.zeros(26), network), tmp_path / "model")  # all classes are positive
+    save_bundle(
+        Bundle.from_network(LEADS, small, np.zeros(26), network), tmp_path / "model"
+    )  # all classes are positive
     data = tmp_path / "data"
     data.mkdir()
     for name, recording in (("zeros", np.zeros((12, 5000))), ("short", np.arange(12)[:, np.newaxis])):
@@ -274,13 +276,13 @@ def test_a_recording_that_training_cannot_use_gets_an_empty_output(script, capsy
     reasons = capsys.readouterr().err.splitlines()
     assert reasons == ["short.hea: 0.00 s is shorter than 1 s", "zeros.hea: every lead is flat"]
     assert [reason.replace(".hea: ", ": ") for reason in reasons] == [
-        reason for _, reason in build_store(data, tmp_path / "store", jobs=1).dropped
+        reason for _, reason in build_store(data, tmp_path / "store", jobs=1).excluded
     ]
 
 
 def test_odd_files_are_repaired_and_counted(script, capsys, small, headers, tmp_path):
     network = small.build(12, None, len(TRAINED))
-    save_bundle(Bundle.of_one(LEADS, small, np.full(26, 0.5), network), tmp_path / "model")
+    save_bundle(Bundle.from_network(LEADS, small, np.full(26, 0.5), network), tmp_path / "model")
     data = tmp_path / "data"
     data.mkdir()
     path = headers[0]
@@ -311,7 +313,9 @@ def test_a_model_is_loaded_once_for_all_leads_that_it_serves(team, script, capsy
 
 
 def test_what_was_mended_is_summed_up(script, capsys, small, headers, tmp_path):
-    save_bundle(Bundle.of_one(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED))), tmp_path / "model")
+    save_bundle(
+        Bundle.from_network(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED))), tmp_path / "model"
+    )
     data = tmp_path / "data"
     data.mkdir()
     for number, path in enumerate(headers[:3]):
@@ -517,7 +521,7 @@ def test_of_two_leads_of_one_name_the_one_with_that_spelling_is_chosen_or_else_t
 
 
 def test_leads_by_other_names_are_answered_as_the_standard_ones(script, small, headers, tmp_path):
-    bundle = Bundle.of_one(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED)))
+    bundle = Bundle.from_network(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED)))
     save_bundle(bundle, tmp_path / "model")
     for folder, names in (("plain", LEADS), ("other", ALIASES)):
         (tmp_path / folder).mkdir()
@@ -937,7 +941,7 @@ def test_other_drivers_run_the_package_without_our_scripts(small, headers, tmp_p
     for count in (12, 2):
         keras.utils.set_random_seed(count)
         network = small.build(count, None, len(TRAINED))
-        save_bundle(Bundle.of_one(LEAD_SETS[count], small, np.linspace(0.2, 0.8, 26), network), model)
+        save_bundle(Bundle.from_network(LEAD_SETS[count], small, np.linspace(0.2, 0.8, 26), network), model)
         data, outputs = tmp_path / f"data_{count}", tmp_path / f"outputs_{count}"
         data.mkdir()
         for path in headers[:5]:  # the first leads of a recording, in reverse

@@ -13,10 +13,10 @@ from ecg.data.batches import View, Window, plan_training
 from ecg.data.headers import RecordError
 from ecg.data.labels import class_columns
 from ecg.data.leads import LEAD_SETS
-from ecg.data.resampling import METHOD, Preparation
-from ecg.data.wave_peaks import StoredPeaks
+from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
+from ecg.data.wave_peaks import WavePeaks
 from ecg.models.resnets import LiSettings
-from ecg.systems.method import learn
+from ecg.systems.method import train_system
 from ecg.systems.recipes import LI2021, SE_RESNET_RHYTHM, SYSTEMS, Gate
 from ecg.systems.stage import Outcome
 from ecg.training.checkpoint import Budget
@@ -36,10 +36,11 @@ def timed(monkeypatch):
     monkeypatch.setattr(estimate, "calibrated", lambda *_: NETWORKS)
     monkeypatch.setattr(estimate, "report_seconds", lambda *_: (3.0, 0.5))
     monkeypatch.setattr(estimate, "seconds_of", lambda run: run())
-    monkeypatch.setattr("ecg.systems.method.Judge.scores_on", lambda *_: lambda probabilities: 0.125)
+    monkeypatch.setattr("ecg.systems.method.ValidationScorer.scores_on", lambda *_: lambda probabilities: 0.125)
     # Validation recordings, probabilities and resamples.
     monkeypatch.setattr(
-        "ecg.systems.method.Judge.search", lambda self, validation, probabilities, resamples: 0.25 * resamples
+        "ecg.systems.method.ValidationScorer.search",
+        lambda self, validation, probabilities, resamples: 0.25 * resamples,
     )
 
 
@@ -50,10 +51,10 @@ def trained(monkeypatch):
 
     def fitted(stage, *_):
         stages.append(stage)
-        return Outcome([], [], np.full((len(stage.asked), stage.targets.shape[1]), 0.5, np.float32), "")
+        return Outcome([], [], np.full((len(stage.to_predict), stage.targets.shape[1]), 0.5, np.float32), "")
 
-    monkeypatch.setattr("ecg.systems.method.fitted", fitted)
-    monkeypatch.setattr("ecg.systems.method.peaks_found", lambda *_: [])
+    monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
+    monkeypatch.setattr("ecg.systems.method.predict_peaks", lambda *_: [])
     return stages
 
 
@@ -61,7 +62,7 @@ def same(networks, stages):
     """Whether networks, in their order, are what was trained."""
     assert [network.title for network in networks] == [stage.title for stage in stages]
     for network, stage in zip(networks, stages, strict=True):
-        parts = stage.records[stage.training], stage.records[stage.validation], stage.asked
+        parts = stage.records[stage.training], stage.records[stage.validation], stage.to_predict
         for ours, theirs in zip(network[1:4], parts, strict=True):
             np.testing.assert_array_equal(ours, theirs)
         assert network[4:7] == (stage.learning, stage.view, stage.leads)
@@ -69,7 +70,7 @@ def same(networks, stages):
 
 def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, tmp_path, monkeypatch, trained):
     lines = []
-    monkeypatch.setattr("ecg.systems.method.Learnt.ensemble", lambda *_: None)
+    monkeypatch.setattr("ecg.systems.method.TrainedSystem.ensemble", lambda *_: None)
     monkeypatch.setattr("ecg.commands.train.Bundle", lambda *_: None)
     monkeypatch.setattr("ecg.commands.train.save_bundle", lambda *_: None)
     monkeypatch.setattr("ecg.commands.train.write_report", lambda folder, *_: (folder / "report").mkdir(parents=True))
@@ -88,8 +89,16 @@ def test_so_are_those_of_other_systems(system, fewest, made_up, headers, small, 
     settings, lines, logged = LIKE_LI, [], []
     if system == "exclusive":
         settings = replace(SE_RESNET_RHYTHM, views=(SHORT,), network=small)
-    peaks = StoredPeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
-    learn({METHOD: store}, {METHOD: peaks}, settings, tmp_path, made_up, logged.append, Budget(None))
+    peaks = WavePeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
+    train_system(
+        {DEFAULT_PREPROCESSING: store},
+        {DEFAULT_PREPROCESSING: peaks},
+        settings,
+        tmp_path,
+        made_up,
+        logged.append,
+        Budget(None),
+    )
     networks = list(networks_of(survey(made_up, headers, 1), settings, lines.append))
     same(networks, trained)
     assert lines == [line for line in logged if "not told from the others" in line] and len(lines) == (
@@ -112,7 +121,7 @@ def test_so_are_those_of_other_systems(system, fewest, made_up, headers, small, 
 
 def test_what_is_switched_off_is_not_counted(made_up, headers):
     settings = Settings(lead_sets=(3,))
-    off = replace(settings, cleaning=replace(settings.cleaning, lumpings=(), omissions=(), masks=False))
+    off = replace(settings, cleaning=replace(settings.cleaning, conflated_classes=(), omissions=(), masks=False))
     titles = [network.title for network in networks_of(survey(made_up, headers, 1), off, None)]
     assert titles == ["round 2, 3 leads"]
 
@@ -147,7 +156,7 @@ def test_costs_are_counted_as_by_hand(made_up, headers, timed):
 
 def test_windows_and_sampling_frequencies_are_counted(made_up, headers, timed):
     found = survey(made_up, headers, 1)._replace(seconds=np.repeat([10.0, 21.0], 30))
-    view = View(Preparation(500, None), Window(4992))
+    view = View(Preprocessing(500, None), Window(4992))
     learning = TrainingSettings(batch=8, smallest_batch=8, steps=2, epochs=9)
     everything = np.arange(60)
     network = Network("one", everything, everything[:40], everything[:10], learning, view, LEAD_SETS[2], searches=1)
@@ -172,8 +181,8 @@ def test_a_network_takes_what_those_of_its_kind_do(store, monkeypatch):
         Network("one", everything[:size], everything, everything, learning, LONG, LEAD_SETS[count], gate)
         for count, size, gate in ((2, 60, False), (12, 10, False), (6, 20, False), (6, 60, True))
     ]
-    sample = Sample(None, {}, {METHOD: store}, {})
-    peaks = {METHOD: StoredPeaks(np.zeros(61, int), np.empty(0, np.int32), np.empty(0, np.int8))}
+    sample = Sample(None, {}, {DEFAULT_PREPROCESSING: store}, {})
+    peaks = {DEFAULT_PREPROCESSING: WavePeaks(np.zeros(61, int), np.empty(0, np.int32), np.empty(0, np.int8))}
     taken = taken_by(networks, sample, peaks, settings, None)
     assert tried == [(12, settings.network, LONG, 15, False), (2, settings.network, LONG, 15, True),
                      (12, settings.gate.network, SHORT, 15, True)]  # fmt: skip
@@ -184,10 +193,10 @@ def test_a_network_takes_what_those_of_its_kind_do(store, monkeypatch):
 
 
 def test_each_store_and_its_peaks_are_parts(made_up, store, timed, monkeypatch):
-    other = Preparation(500, None)
-    shares = {METHOD: Effort(2.0, 0.5), other: Effort(1.0, 0.25)}
-    sample = Sample(None, {}, {METHOD: store, other: replace(store, preparation=other)}, shares)
-    peaks = StoredPeaks(np.zeros(61, int), np.empty(0, np.int32), np.empty(0, np.int8))
+    other = Preprocessing(500, None)
+    shares = {DEFAULT_PREPROCESSING: Effort(2.0, 0.5), other: Effort(1.0, 0.25)}
+    sample = Sample(None, {}, {DEFAULT_PREPROCESSING: store, other: replace(store, preparation=other)}, shares)
+    peaks = WavePeaks(np.zeros(61, int), np.empty(0, np.int32), np.empty(0, np.int8))
     monkeypatch.setattr(estimate, "read_sample", lambda *_: sample)
     monkeypatch.setattr(estimate, "find_peaks", lambda *_: (dict.fromkeys(shares, peaks), shares))
     settings = replace(LIKE_LI, views=(SHORT, View(other, Window(992))), gate=None)
@@ -228,7 +237,7 @@ def test_memory_counts_for_the_part_that_takes_it(made_up, store, timed, monkeyp
 
     fixed = estimate.calibrated
     parts = {"Peak": Peak, "survey": surveyed, "calibrated": calibrated, 
-             "read_sample": lambda *_: Sample(None, {}, {METHOD: store}, {METHOD: Effort(1.0, 0.5)}),
+             "read_sample": lambda *_: Sample(None, {}, {DEFAULT_PREPROCESSING: store}, {DEFAULT_PREPROCESSING: Effort(1.0, 0.5)}),
              "report_seconds": report_seconds}  # fmt: skip
     for name, part in parts.items():
         monkeypatch.setattr(estimate, name, part)

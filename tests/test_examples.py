@@ -1,21 +1,21 @@
 import numpy as np
 import pytest
 
-from ecg.data.batches import Batch, Examples, Window, gather
-from ecg.data.leads import columns_of
-from ecg.data.wave_peaks import StoredPeaks
+from ecg.data.batches import Batch, Dataset, Window, gather
+from ecg.data.leads import lead_indices
+from ecg.data.wave_peaks import WavePeaks
 
 RECORDS = np.array([5, 2, 9, 14, 30])
 BATCH = Batch(np.array([3, 0, 4]), np.array([7, 0, 2]), 500)
-LEADS = columns_of(("I", "II", "V2", "V6"))
+LEADS = lead_indices(("I", "II", "V2", "V6"))
 
 
 def test_a_network_sees_the_cut_of_the_recording_that_the_batch_names(store):
-    seen = Examples(store, RECORDS, LEADS).inputs(BATCH)
+    seen = Dataset(store, RECORDS, LEADS).inputs(BATCH)
     assert seen.shape == (3, 500, 4) and seen.dtype == np.float32
     for signal, place, start in zip(seen, BATCH.records, BATCH.starts, strict=True):
         np.testing.assert_array_equal(signal, store.signal(RECORDS[place])[start : start + 500, LEADS])
-    np.testing.assert_array_equal(Examples(store, RECORDS, LEADS).lengths, store.lengths[RECORDS])
+    np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS).lengths, store.lengths[RECORDS])
 
 
 def test_what_a_window_lacks_is_filled_up_as_it_says(store):
@@ -23,16 +23,16 @@ def test_what_a_window_lacks_is_filled_up_as_it_says(store):
     whole = Batch(np.array([store.lengths[RECORDS].argmin()]), np.array([0]), int(samples + 100))
     for fill, expected in (("zeros", np.zeros((100, 4))), ("repeated", None)):
         window = Window(int(samples + 100), fill)
-        seen = Examples(store, RECORDS, LEADS, window=window).inputs(whole)
+        seen = Dataset(store, RECORDS, LEADS, window=window).inputs(whole)
         np.testing.assert_array_equal(seen, gather(store, RECORDS, LEADS, whole, window))
         np.testing.assert_array_equal(seen[0, samples:], seen[0, :100] if expected is None else expected)
 
 
 def test_age_and_sex_are_those_of_the_same_recordings(store):
-    assert len(np.unique(store.persons[RECORDS], axis=0)) > 1
-    signals, persons = Examples(store, RECORDS, LEADS, persons=True).inputs(BATCH)
-    np.testing.assert_array_equal(signals, Examples(store, RECORDS, LEADS).inputs(BATCH))
-    np.testing.assert_array_equal(persons, store.persons[RECORDS[[3, 0, 4]]])
+    assert len(np.unique(store.demographics[RECORDS], axis=0)) > 1
+    signals, persons = Dataset(store, RECORDS, LEADS, demographics=True).inputs(BATCH)
+    np.testing.assert_array_equal(signals, Dataset(store, RECORDS, LEADS).inputs(BATCH))
+    np.testing.assert_array_equal(persons, store.demographics[RECORDS[[3, 0, 4]]])
 
 
 CONFIGURATIONS = ((0, 1, 2, 3), (0, 1), (0, 1, 2))
@@ -40,8 +40,8 @@ CONFIGURATIONS = ((0, 1, 2, 3), (0, 1), (0, 1, 2))
 
 def test_in_training_each_recording_keeps_the_leads_of_one_configuration_and_all_occur(store):
     many = Batch(np.arange(60) % 5, np.zeros(60, int), 250)
-    whole = Examples(store, RECORDS, LEADS).inputs(many)
-    examples = Examples(store, RECORDS, LEADS, configurations=CONFIGURATIONS)
+    whole = Dataset(store, RECORDS, LEADS).inputs(many)
+    examples = Dataset(store, RECORDS, LEADS, configurations=CONFIGURATIONS)
     seen = examples.inputs(many, np.random.default_rng(0))
     kept = [tuple(np.flatnonzero(signal.any(axis=0))) for signal in seen]
     assert set(kept) == set(CONFIGURATIONS)
@@ -53,10 +53,10 @@ def test_in_training_each_recording_keeps_the_leads_of_one_configuration_and_all
 
 
 def test_leads_stay_where_no_generator_draws_and_nothing_is_drawn_where_there_is_one_configuration(store):
-    whole = Examples(store, RECORDS, LEADS).inputs(BATCH)
-    np.testing.assert_array_equal(Examples(store, RECORDS, LEADS, configurations=CONFIGURATIONS).inputs(BATCH), whole)
+    whole = Dataset(store, RECORDS, LEADS).inputs(BATCH)
+    np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS, configurations=CONFIGURATIONS).inputs(BATCH), whole)
     generator = np.random.default_rng(0)
-    np.testing.assert_array_equal(Examples(store, RECORDS, LEADS).inputs(BATCH, generator), whole)
+    np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS).inputs(BATCH, generator), whole)
     assert generator.bit_generator.state == np.random.default_rng(0).bit_generator.state
 
 
@@ -64,7 +64,7 @@ TARGETS = np.arange(15, dtype=np.float32).reshape(5, 3)
 
 
 def test_targets_and_masks_are_those_of_the_batch(store):
-    targets, masks = Examples(store, RECORDS, LEADS, TARGETS, -TARGETS).truth(BATCH)
+    targets, masks = Dataset(store, RECORDS, LEADS, TARGETS, -TARGETS).targets_and_masks(BATCH)
     np.testing.assert_array_equal(targets, TARGETS[[3, 0, 4]])
     np.testing.assert_array_equal(masks, -TARGETS[[3, 0, 4]])
 
@@ -73,9 +73,9 @@ def test_the_grid_of_peaks_stands_behind_them_cell_by_cell(store):
     """One recording has an R wave (number 2) at its sample 230, which is cut at 7: sample 223, in cell 2 of 100."""
     starts = np.zeros(len(store) + 1, int)
     starts[RECORDS[3] + 1 :] = 1
-    peaks = StoredPeaks(starts, np.array([230]), np.array([2], np.int8))
-    examples = Examples(store, RECORDS, LEADS, TARGETS, np.ones_like(TARGETS), Window(500), peaks=peaks, cell=100)
-    targets, weights = examples.truth(BATCH)
+    peaks = WavePeaks(starts, np.array([230]), np.array([2], np.int8))
+    examples = Dataset(store, RECORDS, LEADS, TARGETS, np.ones_like(TARGETS), Window(500), peaks=peaks, cell=100)
+    targets, weights = examples.targets_and_masks(BATCH)
     assert targets.shape == weights.shape == (3, 3 + 5 * 3 * 7)
     np.testing.assert_array_equal(targets[:, :3], TARGETS[[3, 0, 4]])
     grids = targets[:, 3:].reshape(3, 5, 3, 7)

@@ -13,7 +13,7 @@ from ecg.data.headers import RecordError
 from ecg.runtime.console import describe_error
 from ecg.runtime.files import (
     LOCK,
-    aside,
+    atomic_path,
     check_file_writable,
     check_writable,
     checked_size,
@@ -32,7 +32,7 @@ def listed(folder):
 def test_what_is_written_aside_is_there_at_the_end_only(tmp_path):
     path = tmp_path / "a.weights.h5"
     path.write_text("old")
-    with aside(path) as part:
+    with atomic_path(path) as part:
         assert part.parent == tmp_path and part.name.endswith(path.name) and not part.exists()
         part.write_text("new")
         assert path.read_text() == "old"
@@ -43,10 +43,10 @@ def test_an_exception_leaves_what_was_there_and_nothing_else(tmp_path):
     (tmp_path / "file").write_text("old")
     for stop in (ValueError, KeyboardInterrupt):
         for name in ("file", "fresh"):
-            with pytest.raises(stop), aside(tmp_path / name) as part:
+            with pytest.raises(stop), atomic_path(tmp_path / name) as part:
                 part.write_text("half")
                 raise stop
-            with pytest.raises(stop), aside(tmp_path / name) as part:
+            with pytest.raises(stop), atomic_path(tmp_path / name) as part:
                 (part / "below").mkdir(parents=True)
                 raise stop
     assert listed(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
@@ -55,7 +55,7 @@ def test_an_exception_leaves_what_was_there_and_nothing_else(tmp_path):
 def test_a_folder_takes_the_place_of_a_folder(tmp_path):
     path = tmp_path / "report"
     (path / "old").mkdir(parents=True)
-    with aside(str(path)) as part:
+    with atomic_path(str(path)) as part:
         part.mkdir()
         (part / "new").touch()
     assert listed(path) == ["new"] and listed(tmp_path) == ["report"]
@@ -65,9 +65,9 @@ def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/kept").touch()
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(OSError), aside(tmp_path / "folder") as part:
+    with pytest.raises(OSError), atomic_path(tmp_path / "folder") as part:
         part.write_text("new")
-    with pytest.raises(OSError), aside(tmp_path / "file") as part:
+    with pytest.raises(OSError), atomic_path(tmp_path / "file") as part:
         part.mkdir()
     assert listed(tmp_path) == ["file", "folder"] and listed(tmp_path / "folder") == ["kept"]
     assert (tmp_path / "file").read_text() == "kept"
@@ -75,26 +75,26 @@ def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
 
 def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
     for make in (os.mkdir, lambda path: path.write_text("a longer text of a process that was killed")):
-        with aside(tmp_path / "file") as part:
+        with atomic_path(tmp_path / "file") as part:
             part.touch()
         make(part)
-        with aside(tmp_path / "file") as part:
+        with atomic_path(tmp_path / "file") as part:
             part.write_text("new")
         assert listed(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "new"
 
 
 def test_nothing_written_and_nowhere_to_write_are_os_errors(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(FileNotFoundError), aside(tmp_path / "nothing"):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "nothing"):
         pass
     for path in (tmp_path / "missing/file", tmp_path / "file/below", ".", "..", "/"):
-        with pytest.raises(OSError), aside(path) as part:
+        with pytest.raises(OSError), atomic_path(path) as part:
             part.write_text("new")
     assert listed(tmp_path) == ["file"]
 
 
 def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
-    with pytest.raises(OSError, match="No space left on device: '.*fresh'"), aside(tmp_path / "fresh") as part:
+    with pytest.raises(OSError, match="No space left on device: '.*fresh'"), atomic_path(tmp_path / "fresh") as part:
         part.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert listed(tmp_path) == []
@@ -124,7 +124,7 @@ def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
 
 def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
     for name in ("x" * 251 + ".csv", "\N{GREEK SMALL LETTER MU}" * 125 + ".csv"):
-        with aside(tmp_path / name) as part:
+        with atomic_path(tmp_path / name) as part:
             part.write_text("new")
             assert part.suffix == ".csv"
         assert (tmp_path / name).read_text() == "new"
@@ -181,7 +181,7 @@ def test_no_error_shows_a_temporary_name(tmp_path, unprivileged, name):
     (tmp_path / "file").touch()
 
     def write(path, below=""):
-        with aside(path) as part:
+        with atomic_path(path) as part:
             (part / below if below else part).write_text("new")
 
     with unprivileged():
@@ -199,7 +199,7 @@ def test_no_error_shows_a_temporary_name(tmp_path, unprivileged, name):
 
 def test_an_error_of_moving_names_the_target_alone(tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError) as raised, aside(tmp_path / "folder") as part:
+    with pytest.raises(OSError) as raised, atomic_path(tmp_path / "folder") as part:
         part.write_text("new")
     assert describe_error(raised.value) == f"{tmp_path / 'folder'}: Is a directory"
     assert ".part" not in str(raised.value) and "->" not in str(raised.value)
@@ -208,10 +208,10 @@ def test_an_error_of_moving_names_the_target_alone(tmp_path):
 def test_libraries_messages_show_no_temporary_name_and_no_number(tmp_path):
     import h5py
 
-    with pytest.raises(OSError) as raised, aside(tmp_path / "missing/2_leads.weights.h5") as part:
+    with pytest.raises(OSError) as raised, atomic_path(tmp_path / "missing/2_leads.weights.h5") as part:
         h5py.File(part, "w")
     assert describe_error(raised.value) == f"{tmp_path / 'missing/2_leads.weights.h5'}: No such file or directory"
-    with pytest.raises(ValueError) as raised, aside(tmp_path / "file") as part:
+    with pytest.raises(ValueError) as raised, atomic_path(tmp_path / "file") as part:
         raise ValueError(f"cannot save {part}")
     assert str(raised.value) == f"cannot save {tmp_path / 'file'}"
 
@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, u
     (tmp_path / "report").mkdir()
     (tmp_path / "report/old").touch()
     (tmp_path / "report").chmod(0o555)
-    with unprivileged(), pytest.raises(PermissionError, match="report'"), aside(tmp_path / "report"):
+    with unprivileged(), pytest.raises(PermissionError, match="report'"), atomic_path(tmp_path / "report"):
         pytest.fail("the work was begun")
     assert listed(tmp_path / "report") == ["old"]
 

@@ -5,13 +5,22 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.data.batches import Examples, View, Window
-from ecg.data.leads import LEAD_SETS, columns_of
-from ecg.data.wave_peaks import StoredPeaks, peaks_in
-from ecg.models.ensemble import sees_persons
+from ecg.data.batches import Dataset, View, Window
+from ecg.data.leads import LEAD_SETS, lead_indices
+from ecg.data.wave_peaks import WavePeaks, decode_peaks
+from ecg.models.ensemble import uses_demographics
 from ecg.models.resnets import POLICIES, LiSettings
-from ecg.runtime.cache import StageFolder
-from ecg.systems.stage import SAVED, Stage, answering_part, built, fitted, joined_loss, member_of, peaks_found
+from ecg.runtime.cache import ResultCache
+from ecg.systems.stage import (
+    SAVED,
+    Stage,
+    build_network,
+    fit_stage,
+    make_member,
+    predict_peaks,
+    prediction_part,
+    stage_loss,
+)
 from ecg.training.checkpoint import Budget
 from ecg.training.losses import FocalLoss
 from ecg.training.trainer import TrainingError, TrainingSettings, predict
@@ -30,10 +39,10 @@ def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, smal
     lines, budget = [], Budget(None)
 
     def fit(stage=stage, seed=0):
-        return fitted(stage, store, tmp_path, seed, lambda p: {"mean": float(p.mean())}, lines.append, budget, 1)
+        return fit_stage(stage, store, tmp_path, seed, lambda p: {"mean": float(p.mean())}, lines.append, budget, 1)
 
     first = fit()
-    assert first.probabilities.shape == (len(stage.asked), 3) and len(first.epochs) == 1
+    assert first.probabilities.shape == (len(stage.to_predict), 3) and len(first.epochs) == 1
     assert first.ended == "all 1 epochs done"
     assert sorted(path.name for path in tmp_path.glob("masks_2_*/*")) == ["result.npz"]
 
@@ -52,10 +61,10 @@ def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, smal
         {"stage": replace(stage, learning=TrainingSettings(epochs=2, steps=2))},
         {"stage": replace(stage, network=replace(small, dropout=0.1))},
         {"stage": replace(stage, view=View(window=Window(500)))},
-        {"stage": replace(stage, first=tuple(first.weights))},
+        {"stage": replace(stage, initial_weights=tuple(first.weights))},
         {"stage": replace(stage, masks=1 - stage.masks)},
         {"stage": replace(stage, leads=LEAD_SETS[3])},
-        {"stage": replace(stage, asked=stage.asked[1:])},
+        {"stage": replace(stage, to_predict=stage.to_predict[1:])},
     ):
         with pytest.raises(TrainingError, match="at work"):
             fit(**other)
@@ -66,7 +75,7 @@ def test_the_time_of_a_stage_that_was_cut_off_adds_up_and_counts_in_a_budget_tha
 ):
     """By a clock by which each of the two epochs takes 100 s, and nothing else any time."""
     stage = replace(stage, network=replace(stage.network, kernels=()), learning=TrainingSettings(epochs=2, steps=2))
-    keep, now = StageFolder.keep, [0.0]
+    keep, now = ResultCache.keep, [0.0]
 
     def scored(probabilities):
         now[0] += 100
@@ -75,7 +84,7 @@ def test_the_time_of_a_stage_that_was_cut_off_adds_up_and_counts_in_a_budget_tha
     def fit(lasting=True):
         budget = Budget(1, lambda: now[0], lasting)
         end = budget.end
-        outcome = fitted(stage, store, tmp_path, 0, scored, [].append, budget, 1)
+        outcome = fit_stage(stage, store, tmp_path, 0, scored, [].append, budget, 1)
         return outcome.seconds, end - budget.end, [epoch.epoch for epoch in outcome.epochs]
 
     def cut(folder, name, arrays):
@@ -83,7 +92,7 @@ def test_the_time_of_a_stage_that_was_cut_off_adds_up_and_counts_in_a_budget_tha
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(StageFolder, "keep", cut)
+        patch.setattr(ResultCache, "keep", cut)
         fit()
     now[0] += 5000
     assert fit() == (200, 100, [1, 2]) and now[0] == 5200
@@ -96,7 +105,7 @@ def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tm
 
     monkeypatch.setattr("ecg.models.resnets.NetworkSettings.build", fills)
     with pytest.raises(TrainingError, match="round 1, 2 leads: the memory is too small"):
-        fitted(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
+        fit_stage(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
 
 
 @pytest.mark.parametrize("precision", POLICIES)
@@ -120,14 +129,14 @@ def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
     def answers(network, *_):
         assert using == devices
         networks.append(network)
-        return np.zeros((len(stage.asked), 3))
+        return np.zeros((len(stage.to_predict), 3))
 
     monkeypatch.setattr("ecg.systems.stage.accelerators", lambda: devices)
     for each in (together, trains, answers):
         name = {"trains": "train_network", "answers": "predict"}.get(each.__name__, each.__name__)
         monkeypatch.setattr(f"ecg.systems.stage.{name}", each)
     stage = replace(stage, learning=TrainingSettings(precision=precision))
-    outcome = fitted(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
+    outcome = fit_stage(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
     trained, asked = networks
     assert trained.layers[1].compute_dtype == precision and asked.layers[1].compute_dtype == "float32"
     for one, two, three in zip(trained.get_weights(), asked.get_weights(), outcome.weights, strict=True):
@@ -145,47 +154,47 @@ def with_peaks(store):
     targets = store.labels[:, :3].astype(np.float32)
     samples = [np.arange(100, length, 200) for length in store.lengths]
     starts = np.cumsum([0, *map(len, samples)])
-    peaks = StoredPeaks(starts, np.concatenate(samples).astype(np.int32), np.full(starts[-1], 2, np.int8))
+    peaks = WavePeaks(starts, np.concatenate(samples).astype(np.int32), np.full(starts[-1], 2, np.int8))
     stage = Stage("peaks", "peaks", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets),
                   everything[:32], everything[32:], everything[::2], LI,
                   TrainingSettings(epochs=1, steps=2, averaging=0.0), View(window=Window(500)), peaks=peaks,
-                  shares=(0.0, 1.0))  # fmt: skip
+                  loss_weights=(0.0, 1.0))  # fmt: skip
     keras.utils.set_random_seed(9)
-    return replace(stage, first=tuple(built(stage, SAVED).get_weights()))
+    return replace(stage, initial_weights=tuple(build_network(stage, SAVED).get_weights()))
 
 
 @pytest.fixture(scope="module")
 def pretrained(with_peaks, store, tmp_path_factory):
     """What the stage came to, trained for peaks alone."""
     folder = tmp_path_factory.mktemp("stages")
-    return fitted(with_peaks, store, folder, 0, lambda p: {}, [].append, Budget(None), 1)
+    return fit_stage(with_peaks, store, folder, 0, lambda p: {}, [].append, Budget(None), 1)
 
 
 def test_a_network_that_finds_peaks_answers_with_them_behind_the_classes(with_peaks):
-    network = built(with_peaks, SAVED)
+    network = build_network(with_peaks, SAVED)
     assert network.output_shape == (None, 3 + 500 // LI.cell * 3 * 7)
-    assert answering_part(with_peaks, network).output_shape == (None, 3)
-    loss = joined_loss(with_peaks, network)
-    assert (loss.widths, loss.shares) == ((3, 2625), (0.0, 1.0))
+    assert prediction_part(with_peaks, network).output_shape == (None, 3)
+    loss = stage_loss(with_peaks, network)
+    assert (loss.widths, loss.loss_weights) == ((3, 2625), (0.0, 1.0))
     assert [type(each).__name__ for each in loss.losses] == ["FocalLoss", "SquaredError"]
 
 
 def test_where_no_peaks_are_to_be_found_a_network_that_could_answers_alone(with_peaks):
-    stage = replace(with_peaks, peaks=None, shares=(1.0, 0.0))
-    network = built(stage, SAVED)
-    assert network.output_shape == (None, 3) and answering_part(stage, network) is network
-    assert joined_loss(stage, network) is stage.loss and not sees_persons(network)
-    assert member_of(stage, network.get_weights()).settings == replace(LI, peaks=False)
+    stage = replace(with_peaks, peaks=None, loss_weights=(1.0, 0.0))
+    network = build_network(stage, SAVED)
+    assert network.output_shape == (None, 3) and prediction_part(stage, network) is network
+    assert stage_loss(stage, network) is stage.loss and not uses_demographics(network)
+    assert make_member(stage, network.get_weights()).settings == replace(LI, peaks=False)
 
 
 def test_all_that_answers_of_a_network_with_peaks_gives_the_same_probabilities(with_peaks, pretrained, store):
-    assert pretrained.probabilities.shape == (len(with_peaks.asked), 3)
-    whole = built(with_peaks, SAVED)
+    assert pretrained.probabilities.shape == (len(with_peaks.to_predict), 3)
+    whole = build_network(with_peaks, SAVED)
     whole.set_weights(pretrained.weights)
-    member = member_of(with_peaks, pretrained.weights)
+    member = make_member(with_peaks, pretrained.weights)
     assert (member.settings, member.view, member.leads) == (replace(LI, peaks=False), with_peaks.view, LEAD_SETS[2])
-    examples = Examples(store, with_peaks.asked, columns_of(LEAD_SETS[2]), window=with_peaks.view.window)
-    for network in (member.network, answering_part(with_peaks, whole)):
+    examples = Dataset(store, with_peaks.to_predict, lead_indices(LEAD_SETS[2]), window=with_peaks.view.window)
+    for network in (member.network, prediction_part(with_peaks, whole)):
         np.testing.assert_allclose(predict(network, examples, "checking"), pretrained.probabilities, atol=1e-6)
     signals = np.random.default_rng(0).normal(size=(4, 500, 2)).astype(np.float32)
     both = np.asarray(whole(signals))
@@ -196,9 +205,9 @@ def test_a_stage_begins_with_the_weights_given_and_for_peaks_alone_leaves_what_a
     with_peaks, pretrained
 ):
     """The branch that finds peaks leaves the way before the last stage, which is here the only one."""
-    network, moved, place = built(with_peaks, SAVED), {}, 0
+    network, moved, place = build_network(with_peaks, SAVED), {}, 0
     for layer in network.layers:
-        pairs = zip(with_peaks.first[place:], pretrained.weights[place:], strict=True)
+        pairs = zip(with_peaks.initial_weights[place:], pretrained.weights[place:], strict=True)
         place += len(layer.weights)
         if hasattr(layer, "kernel"):
             moved[layer.name] = np.abs(np.subtract(*next(pairs))).max()
@@ -210,10 +219,10 @@ def test_a_stage_begins_with_the_weights_given_and_for_peaks_alone_leaves_what_a
 
 def test_peaks_that_are_known_and_found_are_read_off_for_the_same_cut(with_peaks, pretrained, store):
     places = np.array([7, 0])
-    for place, one in zip(places, peaks_found(with_peaks, store, pretrained.weights, places), strict=True):
+    for place, one in zip(places, predict_peaks(with_peaks, store, pretrained.weights, places), strict=True):
         np.testing.assert_array_equal(one.signal, store.signal(place, 1)[:500])
         assert (one.name, one.rate, one.known.samples.tolist()) == (store.names[place], 250, [100, 300])
-        member = built(with_peaks, SAVED)
+        member = build_network(with_peaks, SAVED)
         member.set_weights(pretrained.weights)
         said = np.asarray(member(store.signal(place, (0, 1))[np.newaxis, :500]))[0, 3:].reshape(-1, 3, 7)
-        np.testing.assert_array_equal(one.found.samples, peaks_in(said, 500).samples)
+        np.testing.assert_array_equal(one.found.samples, decode_peaks(said, 500).samples)

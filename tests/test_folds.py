@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecg.systems.plan import folds, strata
+from ecg.systems.plan import assign_folds, strata
 
 
 def skewed(recordings, classes=26, seed=0):
@@ -20,7 +20,7 @@ def shares_off(labels, fold, count):
 
 @pytest.mark.parametrize("recordings, count", [(853, 5), (853, 2), (97, 10), (12, 5), (5, 5), (2, 2)])
 def test_every_recording_is_in_one_fold_and_folds_are_of_one_size(recordings, count):
-    fold = folds(skewed(recordings), count, 1)
+    fold = assign_folds(skewed(recordings), count, 1)
     sizes = np.bincount(fold, minlength=count)
     assert fold.shape == (recordings,) and len(sizes) == count and np.ptp(sizes) <= 1
 
@@ -28,7 +28,7 @@ def test_every_recording_is_in_one_fold_and_folds_are_of_one_size(recordings, co
 def test_shares_of_classes_are_closer_to_those_of_all_than_by_chance():
     labels, count = skewed(2000), 5
     random = np.random.default_rng(0)
-    ours = shares_off(labels, folds(labels, count, 0), count)
+    ours = shares_off(labels, assign_folds(labels, count, 0), count)
     chance = np.mean([shares_off(labels, random.permutation(2000) % count, count) for _ in range(30)], axis=0)
     assert ours.mean() < 0.6 * chance.mean()
     often = labels.sum(axis=0) > 20 * count
@@ -38,8 +38,8 @@ def test_shares_of_classes_are_closer_to_those_of_all_than_by_chance():
 
 def test_folds_are_the_same_for_the_same_seed_and_others_for_another():
     labels = skewed(300)
-    np.testing.assert_array_equal(folds(labels, 5, 3), folds(labels, 5, 3))
-    assert (folds(labels, 5, 3) != folds(labels, 5, 4)).any()
+    np.testing.assert_array_equal(assign_folds(labels, 5, 3), assign_folds(labels, 5, 3))
+    assert (assign_folds(labels, 5, 3) != assign_folds(labels, 5, 4)).any()
 
 
 @pytest.mark.parametrize("recordings, least", [(2000, 5), (300, 10), (40, 20), (9, 5), (3, 2)])
@@ -64,4 +64,4 @@ def test_what_is_too_rare_together_goes_with_the_next():
 @pytest.mark.parametrize("recordings, count", [(10, 1), (4, 5), (0, 2)])
 def test_folds_that_cannot_be_are_refused(recordings, count):
     with pytest.raises(ValueError, match=f"{recordings} recordings in {count} folds"):
-        folds(np.zeros((recordings, 26), bool), count, 0)
+        assign_folds(np.zeros((recordings, 26), bool), count, 0)

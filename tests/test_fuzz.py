@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.damage import DAMAGE, damaged
 from benchmarks.drafts import Case, undamaged
 from benchmarks.fuzz import ANSWERED, LIMIT, Outcome, draw_case, lines, main, networks, outcomes, try_case
-from ecg.commands.audit import HINDRANCES
+from ecg.commands.audit import FATAL
 from ecg.data.headers import HeaderError
 from ecg.data.records import SignalError
 
@@ -91,7 +91,7 @@ def test_what_is_neither_an_answer_nor_a_refusal_is_a_fault(records, folder, mon
     class Stub:
         pass
 
-    Stub.answer = staticmethod(answer)
+    Stub.predict = staticmethod(answer)
     outcome = try_case(7, ("none",), damaged(records[0], [], None), folder, dict.fromkeys((12, 6, 4, 3, 2), Stub))
     assert (outcome.number, outcome.end, bool(outcome.fault)) == (7, end, bool(fault)) and fault in outcome.fault
 
@@ -155,7 +155,7 @@ def test_an_audit_that_fails_or_a_reason_that_fills_pages_is_a_fault(records, bu
     case = damaged(records[0], [], None)
     for examined, fault in (
         (lambda *_: 1 / 0, "ZeroDivisionError"),
-        (lambda *_: SimpleNamespace(defects=((HINDRANCES[1], "x" * 10_000),)), "a reason of 10,000 characters"),
+        (lambda *_: SimpleNamespace(defects=((FATAL[1], "x" * 10_000),)), "a reason of 10,000 characters"),
     ):
         monkeypatch.setattr("benchmarks.fuzz.examine", examined)
         outcome = try_case(0, (), case, folder, bundles)

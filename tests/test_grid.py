@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecg.data.wave_peaks import NUMBERS, SLOTS, StoredPeaks, grid, peaks_in
+from ecg.data.wave_peaks import NUMBERS, SLOTS, WavePeaks, decode_peaks, encode_peaks
 
 P, Q, R, S, T = range(5)
 
@@ -15,11 +15,11 @@ def test_what_is_laid_on_a_grid_is_read_off_it_again(data):
     times = st.lists(st.tuples(st.integers(-start, length + 9), st.integers(0, 4)), max_size=40, unique=True)
     all_peaks = [sorted(data.draw(times)) for _ in range(batch)]
     flat = np.array([peak for peaks in all_peaks for peak in peaks], int).reshape(-1, 2)
-    stored = StoredPeaks(
+    stored = WavePeaks(
         np.cumsum([0, *map(len, all_peaks)]), (flat[:, 0] + start).astype(np.int32), flat[:, 1].astype(np.int8)
     )
     records = np.array([2, 0, 1])
-    targets, weights = grid(stored, records, np.full(batch, start), length, cells)
+    targets, weights = encode_peaks(stored, records, np.full(batch, start), length, cells)
     assert targets.shape == weights.shape == (batch, cells, SLOTS, NUMBERS)
     assert targets.dtype == weights.dtype == np.float32
     for row, record in enumerate(records):
@@ -29,12 +29,12 @@ def test_what_is_laid_on_a_grid_is_read_off_it_again(data):
             if 0 <= sample < length and held[cell] < SLOTS:
                 held[cell] += 1
                 expected.append((sample, wave))
-        assert list(zip(*peaks_in(targets[row], length), strict=True)) == expected
+        assert list(zip(*decode_peaks(targets[row], length), strict=True)) == expected
 
 
 def test_the_numbers_of_a_cell_are_confidence_position_and_wave_and_weigh_as_the_paper_says():
-    stored = StoredPeaks(np.array([0, 1, 4]), np.array([999, 100, 125, 300]), np.array([T, P, R, S], np.int8))
-    targets, weights = grid(stored, [1], [100], 200, 2)  # the last comes just after the end
+    stored = WavePeaks(np.array([0, 1, 4]), np.array([999, 100, 125, 300]), np.array([T, P, R, S], np.int8))
+    targets, weights = encode_peaks(stored, [1], [100], 200, 2)  # the last comes just after the end
     expected, weighed = np.zeros((2, 3, 7)), np.zeros((2, 3, 7))
     expected[0, 0], expected[0, 1] = (1, 0, 1, 0, 0, 0, 0), (1, 0.25, 0, 0, 1, 0, 0)
     weighed[:, :, 0] = 0.2
@@ -49,6 +49,6 @@ def test_what_a_network_is_unsure_of_is_no_peak_and_none_lies_outside_its_cell()
     outputs[1, 2] = 0.7, 0.5, 0.1, -1, 0.3, 0.2, 0
     outputs[1, 0] = 0.9, 0.8, 0, 0, 0, 0, 0.1
     outputs[3, 1] = 1.2, 1.4, 0.9, 0, 0, 0, 0
-    samples, waves = peaks_in(outputs, 400)
+    samples, waves = decode_peaks(outputs, 400)
     assert (samples.tolist(), waves.tolist()) == ([150, 180, 399], [R, T, P])
-    assert peaks_in(outputs, 400, sure=0.4).samples.tolist() == [50, 150, 180, 399]
+    assert decode_peaks(outputs, 400, sure=0.4).samples.tolist() == [50, 150, 180, 399]

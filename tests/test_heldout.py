@@ -4,13 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 
 from ecg.commands import holdout as heldout
-from ecg.commands.holdout import answering_seconds, training_of, undone
-from ecg.data.resampling import METHOD
+from ecg.commands.holdout import measure_prediction_seconds, skipped_steps, training_cost
+from ecg.data.resampling import DEFAULT_PREPROCESSING
 from ecg.models.ensemble import Ensemble
 from ecg.systems.label_cleaning import Relabelling
 from ecg.systems.plan import stage_keys as titles_of
 from ecg.systems.recipes import SYSTEMS, Settings
-from ecg.training.trainer import TIME_OVER
+from ecg.training.trainer import TIME_LIMIT_REACHED
 
 PART = np.array([3, 4, 17, 29])
 
@@ -20,15 +20,15 @@ def test_what_a_lead_set_took_counts_what_others_share_with_it_and_nothing_of_th
     titles = titles_of(system)
     assert len(titles) == 12 and titles[4:6] == ["general/3/view1/peaks", "general/3/view1"]
     epochs = [SimpleNamespace(key=title) for number, title in enumerate(titles) for _ in range(number + 1)]
-    ends = {title: TIME_OVER if number in (4, 7, 8) else "all done" for number, title in enumerate(titles)}
+    ends = {title: TIME_LIMIT_REACHED if number in (4, 7, 8) else "all done" for number, title in enumerate(titles)}
     seconds = {title: 10.0**number for number, title in enumerate(titles)}
     learnt = SimpleNamespace(settings=system, seconds=seconds, results=SimpleNamespace(epochs=epochs, ends=ends))
-    assert training_of(learnt, 3) == (11110000, 2, 5 + 6 + 7 + 8, 2)
+    assert training_cost(learnt, 3) == (11110000, 2, 5 + 6 + 7 + 8, 2)
     default = Settings(lead_sets=(12, 2))  # a relabelling was not needed
     titles = titles_of(default)[1:]
     learnt = SimpleNamespace(settings=default, seconds=dict.fromkeys(titles, 2.0), results=SimpleNamespace(
         epochs=[SimpleNamespace(key=title) for title in titles], ends=dict.fromkeys(titles, "all done")))  # fmt: skip
-    assert training_of(learnt, 2) == (6.0, 3, 3, 0)
+    assert training_cost(learnt, 2) == (6.0, 3, 3, 0)
 
 
 def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_recording(store, monkeypatch):
@@ -39,9 +39,9 @@ def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_r
     def group(name, seconds):
         def probabilities(parts, person):
             (signal_of,) = parts()
-            signal = signal_of(METHOD, ("II", "I"))
+            signal = signal_of(DEFAULT_PREPROCESSING, ("II", "I"))
             place = next(place for place in PART if np.array_equal(signal, store.signal(place, [1, 0])))
-            np.testing.assert_array_equal(person, store.persons[place])
+            np.testing.assert_array_equal(person, store.demographics[place])
             now[0] += seconds + 50 * ((name, place) not in asked)
             asked.append((name, place))
             return np.array([float(place in PART[:2])])
@@ -50,7 +50,7 @@ def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_r
 
     def seconds(part):
         asked.clear()
-        return answering_seconds(ensemble, {METHOD: store}, part)
+        return measure_prediction_seconds(ensemble, {DEFAULT_PREPROCESSING: store}, part)
 
     ensemble = Ensemble(group("general", 5.0), group("special", 2.0), group("gate", 1.0))
     assert (seconds(PART[:3]), seconds(PART[1:])) == (3, 6)
@@ -67,6 +67,6 @@ def test_what_there_were_too_few_recordings_for_is_told():
     both = ["classes omitted by CPSC: no recordings of CPSC",
             "networks for CPSC: too few recordings to tell it from the others"]  # fmt: skip
     ungated = SimpleNamespace(settings=replace(li, gate=None), results=results)
-    assert undone(ungated, li) == both
-    assert undone(ungated, ungated.settings) == both[:1]
-    assert undone(SimpleNamespace(settings=li, results=SimpleNamespace(relabellings=[judged])), li) == []
+    assert skipped_steps(ungated, li) == both
+    assert skipped_steps(ungated, ungated.settings) == both[:1]
+    assert skipped_steps(SimpleNamespace(settings=li, results=SimpleNamespace(relabellings=[judged])), li) == []

@@ -55,11 +55,11 @@ def test_texts_of_2020_are_codes_and_what_is_unknown_stays():
 
 def test_codes_are_scored_unscored_or_unknown():
     for code in labels.COLUMN_OF_CODE:
-        assert labels.standing(code) == "scored"
+        assert labels.code_status(code) == "scored"
     for code in labels.unscored():
-        assert labels.standing(code) == ("scored" if code in labels.MERGED else "unscored")
+        assert labels.code_status(code) == ("scored" if code in labels.MERGED else "unscored")
     for code in ("12345", "Unknown", "", "AF"):
-        assert labels.standing(code) == "unknown"
+        assert labels.code_status(code) == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_classes_beside_the_scored_ones_have_the_columns_after_them():
      (["429622005", "164931005"], [True, True]), ([], [False, False])],
 )  # fmt: skip
 def test_classes_beside_the_scored_ones_are_read_from_the_codes(codes, beside):
-    assert labels.encode_beside(codes).tolist() == beside
+    assert labels.encode_unscored(codes).tolist() == beside
 
 
 def test_values_of_any_classes_are_spread_by_their_columns_and_those_beside_are_left_out():
@@ -155,15 +155,15 @@ def test_what_is_implied_is_added_and_the_labels_stay_as_they_are():
     lbbb, bbb, tinv, tab = (labels.COLUMN[name] for name in ("LBBB", "BBB", "TInv", "TAb"))
     row[0, lbbb], row[1, tinv], row[2, tab] = True, True, True
     before = row.copy()
-    found = labels.implied(row, (("LBBB", "BBB"), ("TInv", "TAb")))
+    found = labels.add_implied_labels(row, (("LBBB", "BBB"), ("TInv", "TAb")))
     assert [np.flatnonzero(each).tolist() for each in found] == [sorted([lbbb, bbb]), sorted([tinv, tab]), [tab]]
     np.testing.assert_array_equal(row, before)
-    np.testing.assert_array_equal(labels.implied(row, ()), row)
+    np.testing.assert_array_equal(labels.add_implied_labels(row, ()), row)
 
 
 def test_labels_of_some_classes_are_in_their_order_those_beside_the_scored_ones_too():
     scored, beside = np.eye(26, dtype=bool), np.eye(26, 2, dtype=bool)
     columns = labels.class_columns(["STE", "PVC", "AF"])
-    found = labels.labels_of(columns, scored, beside)
+    found = labels.select_labels(columns, scored, beside)
     assert found.argmax(axis=0).tolist() == [1, labels.COLUMN["PVC"], labels.COLUMN["AF"]]
     assert found.sum() == 3

@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ecg.data.leads import LEAD_SETS, LEADS, LIMB, columns_of, combination, lead_set, lead_sets, standard_name
+from ecg.data.leads import LEAD_SETS, LEADS, LIMB, derivation_weights, lead_indices, lead_set, lead_sets, standard_name
 
 PAIRS = list(combinations(LIMB, 2))
 CHEST = LEADS[6:]
@@ -70,34 +70,34 @@ def potentials():
 @pytest.mark.parametrize("pair", PAIRS)
 def test_any_two_limb_leads_give_the_other_four(pair, potentials):
     for wanted in LIMB:
-        way = combination(wanted, pair)
+        way = derivation_weights(wanted, pair)
         assert way.keys() == ({wanted} if wanted in pair else set(pair))
         computed = sum(weight * potentials[name] for name, weight in way.items())
         np.testing.assert_allclose(computed, potentials[wanted], atol=1e-12)
 
 
 def test_a_lead_that_is_there_is_taken_as_it_is():
-    assert all(combination(lead, LEADS) == {lead: 1.0} for lead in LEADS)
+    assert all(derivation_weights(lead, LEADS) == {lead: 1.0} for lead in LEADS)
 
 
 def test_leads_one_and_two_are_preferred_and_else_the_pair_that_brings_least_noise():
-    assert combination("III", LEADS[:2] + LEADS[3:]) == {"I": -1.0, "II": 1.0}
-    assert combination("aVF", set(LIMB) - {"aVF"}) == {"I": -0.5, "II": 1.0}
+    assert derivation_weights("III", LEADS[:2] + LEADS[3:]) == {"I": -1.0, "II": 1.0}
+    assert derivation_weights("aVF", set(LIMB) - {"aVF"}) == {"I": -0.5, "II": 1.0}
     for wanted in LIMB:
         there = [lead for lead in LIMB if lead not in (wanted, "I")]
         noise = {
             pair: np.sum(np.linalg.solve(np.transpose([LIMB[pair[0]], LIMB[pair[1]]]), LIMB[wanted]) ** 2)
             for pair in combinations(there, 2)
         }
-        chosen = tuple(combination(wanted, there))
+        chosen = tuple(derivation_weights(wanted, there))
         assert noise[chosen] == pytest.approx(min(noise.values()))
 
 
 def test_what_does_not_follow_from_what_is_there_cannot_be_had():
-    assert combination("V2", set(LEADS) - {"V2"}) == {}
-    assert combination("I", ["II", "V1", "V2"]) == {}
-    assert combination("Resp", LEADS) == {}
-    assert combination("II", []) == {}
+    assert derivation_weights("V2", set(LEADS) - {"V2"}) == {}
+    assert derivation_weights("I", ["II", "V1", "V2"]) == {}
+    assert derivation_weights("Resp", LEADS) == {}
+    assert derivation_weights("II", []) == {}
 
 
 def test_the_leads_of_a_set_fill_that_set():
@@ -134,4 +134,4 @@ def test_all_lead_sets_that_leads_fill_are_told_the_richest_first():
 
 def test_columns_of_a_lead_set_are_its_leads():
     for leads in LEAD_SETS.values():
-        assert tuple(LEADS[column] for column in columns_of(leads)) == leads
+        assert tuple(LEADS[column] for column in lead_indices(leads)) == leads

@@ -8,10 +8,10 @@ from ecg.training.losses import (
     CategoricalCrossEntropy,
     CrossEntropy,
     FocalLoss,
-    Joined,
     MarginLoss,
     SquaredError,
-    Whole,
+    StreamingLoss,
+    WeightedSumLoss,
 )
 
 LABELS = np.array([[1, 0, 1, 0], [0, 0, 1, 1]], np.float32)
@@ -116,7 +116,7 @@ def two_parts(seed=4):
 def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(shares):
     whole = two_parts()
     parts = [[array[:, :4] for array in whole], [array[:, 4:] for array in whole]]
-    joined = Joined((AsymmetricLoss(), SquaredError()), (4, 6), shares)
+    joined = WeightedSumLoss((AsymmetricLoss(), SquaredError()), (4, 6), shares)
     each = [float(loss(*part)) for loss, part in zip(joined.losses, parts, strict=True)]
     assert float(joined(*whole)) == pytest.approx(np.dot(shares, each), rel=1e-6)
     unweighted = [float(loss(*part[:2])) for loss, part in zip(joined.losses, parts, strict=True)]
@@ -125,39 +125,39 @@ def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(shares):
 
 @pytest.mark.parametrize(
     "loss",
-    [FocalLoss(), CrossEntropy("sum_over_batch_size"), Joined((MarginLoss(), SquaredError()), (4, 6), (1, 0.1)),
-     Joined((MarginLoss(), SquaredError()), (4, 6), (0, 1))],
+    [FocalLoss(), CrossEntropy("sum_over_batch_size"), WeightedSumLoss((MarginLoss(), SquaredError()), (4, 6), (1, 0.1)),
+     WeightedSumLoss((MarginLoss(), SquaredError()), (4, 6), (0, 1))],
 )  # fmt: skip
 def test_the_loss_of_a_set_in_parts_is_that_of_the_whole(loss):
-    parts, whole = [two_parts(seed) for seed in (4, 5, 6)], Whole(loss)
+    parts, whole = [two_parts(seed) for seed in (4, 5, 6)], StreamingLoss(loss)
     parts[1][2][:, :4] = 0  # nothing of it counts
     for part in parts:
         whole.add(*part)
     expected = float(loss(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))))
     assert whole.value == pytest.approx(expected, rel=1e-5)
-    assert Whole(loss).value == 0
+    assert StreamingLoss(loss).value == 0
 
 
 def test_of_a_loss_without_a_share_nothing_is_computed():
     labels, answers, weights = two_parts()
     expected = float(SquaredError()(labels[:, 4:], answers[:, 4:], weights[:, 4:]))
     labels[:, :4] = answers[:, :4] = weights[:, :4] = np.nan
-    assert float(Joined((FocalLoss(), SquaredError()), (4, 6), (0, 1))(labels, answers, weights)) == expected
+    assert float(WeightedSumLoss((FocalLoss(), SquaredError()), (4, 6), (0, 1))(labels, answers, weights)) == expected
 
 
 def test_what_does_not_belong_together_is_not_joined():
     with pytest.raises(ValueError, match="a width and a share of each loss"):
-        Joined((FocalLoss(), SquaredError()), (4, 6), (1,))
+        WeightedSumLoss((FocalLoss(), SquaredError()), (4, 6), (1,))
     with pytest.raises(ValueError, match="not all 0"):
-        Joined((FocalLoss(), SquaredError()), (4, 6), (0, 0))
+        WeightedSumLoss((FocalLoss(), SquaredError()), (4, 6), (0, 0))
     with pytest.raises(ValueError, match="expected answers of 11 columns, got 10"):
-        Joined((FocalLoss(), SquaredError()), (4, 7), (1, 1))(*two_parts())
+        WeightedSumLoss((FocalLoss(), SquaredError()), (4, 7), (1, 1))(*two_parts())
 
 
 def test_a_step_follows_the_slope_of_the_joined_loss():
     """In the backend's compiled step, of a network whose only weights are its answers."""
     labels, answers, weights = two_parts()
-    joined, step = Joined((AsymmetricLoss(), SquaredError()), (4, 6), (1, 0.1)), 0.01
+    joined, step = WeightedSumLoss((AsymmetricLoss(), SquaredError()), (4, 6), (1, 0.1)), 0.01
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(10, use_bias=False)])
     network.set_weights([answers])
     network.compile(keras.optimizers.SGD(step), joined, jit_compile=keras.backend.backend() == "jax")

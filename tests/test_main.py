@@ -18,8 +18,8 @@ from ecg.data.synthetic import synthesize
 from ecg.data.wave_peaks import NeuroKitMissing
 from ecg.models.bundle import Bundle, save_bundle
 from ecg.reports.ecg_paper import draw_record
-from ecg.runtime.console import printable
-from ecg.systems.label_cleaning import Omission
+from ecg.runtime.console import escape_unprintable
+from ecg.systems.label_cleaning import PartiallyLabelledSource
 from ecg.systems.recipes import ABLATIONS, RECIPES, Settings
 from ecg.training.trainer import TrainingError
 
@@ -76,7 +76,7 @@ def test_training_without_flags_is_the_methods(trained):
 def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
     told = []
     monkeypatch.setattr("ecg.commands.estimate.estimate", lambda data, settings: told.append((data, settings)))
-    flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 1 --no-masks --empty NSR".split()
+    flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 1 --no-masks --fallback NSR".split()
     main(["estimate", "data", *flags])
     main(["train", "data", "model", *flags])
     main(["estimate", "data"])
@@ -134,8 +134,8 @@ def test_what_is_compared_is_as_flags_say(compared):
     own = []
     for name, told in (("xie2022", ("AF",)), ("se_resnet_rhythm", ("AF", "SB"))):
         recipe = RECIPES[name]
-        omissions = (*recipe.cleaning.omissions, Omission(("mine",), told, relabel=False))
-        own.append(replace(recipe, cleaning=replace(recipe.cleaning, omissions=omissions)))
+        omissions = (*recipe.cleaning.partially_labelled, PartiallyLabelledSource(("mine",), told, relabel=False))
+        own.append(replace(recipe, cleaning=replace(recipe.cleaning, partially_labelled=omissions)))
     own = Protocol(tuple(own))
     assert compared == [(Path("data"), Path("report"), each) for each in (Protocol(), many, ablations, own)]
 
@@ -228,7 +228,7 @@ def test_a_recording_of_any_name_is_plotted_whatever_the_case_of_its_extension(
     shutil.copy(headers[0].with_suffix(".mat"), tmp_path / "data")
     for ending in ("", ".hea", ".MAT"):
         main(["plot", f"data/{name}{ending}"])
-        assert capsys.readouterr().out == f"{printable(name)}.png\n"
+        assert capsys.readouterr().out == f"{escape_unprintable(name)}.png\n"
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         (tmp_path / f"{name}.png").unlink()
 
@@ -260,7 +260,7 @@ def with_respiration(path, folder, kind):
 def test_a_recording_with_a_lead_that_nobody_needs_is_plotted(headers, small, tmp_path, kind, switch):
     path = with_respiration(headers[0], tmp_path, kind)
     if switch == ("--model",):
-        save_bundle(Bundle.of_one(LEADS, small, np.full(26, 0.5), small.build(12, None, 22)), tmp_path)
+        save_bundle(Bundle.from_network(LEADS, small, np.full(26, 0.5), small.build(12, None, 22)), tmp_path)
         switch = ("--model", str(tmp_path))
     pages = []
     for record in (path, headers[0]):
@@ -295,7 +295,7 @@ def test_a_plot_marks_peaks_where_it_is_told_to(headers, tmp_path, monkeypatch):
 
 def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path, monkeypatch):
     thresholds = np.linspace(0.2, 0.8, 26)
-    bundle = Bundle.of_one(LEADS, small, thresholds, small.build(12, None, 22))
+    bundle = Bundle.from_network(LEADS, small, thresholds, small.build(12, None, 22))
     save_bundle(bundle, tmp_path)
     shown = {}
 
@@ -305,7 +305,7 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path,
 
     monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
     main(["plot", str(headers[0]), "--model", str(tmp_path), "--output", str(tmp_path / "page.png")])
-    said = bundle.prediction(*read_record(headers[0]))
+    said = bundle.predict_recording(*read_record(headers[0]))
     assert np.array_equal(shown["thresholds"], np.where(said.asked, thresholds, np.nan), equal_nan=True)
     assert np.allclose(shown["probabilities"], said.probabilities, atol=1e-6)
     assert np.array_equal(shown["outputs"], said.outputs)
@@ -331,8 +331,11 @@ def test_a_review_is_called_as_the_flags_say(reviewed):
     main(["review", "model", "data"])
     main(["review", "model", "data", "--output", "a/b", "--pictures", "0"])
     main(["review", "model", "data", "--omission", "Mine=AF, BBB", "--omission", "CPSC=AF,SB"])
-    known = (Omission(relabel=False),)
-    named = (Omission(("Mine",), ("AF", "BBB"), relabel=False), Omission(labelled=("AF", "SB"), relabel=False))
+    known = (PartiallyLabelledSource(relabel=False),)
+    named = (
+        PartiallyLabelledSource(("Mine",), ("AF", "BBB"), relabel=False),
+        PartiallyLabelledSource(labelled=("AF", "SB"), relabel=False),
+    )
     assert reviewed == [
         (Path("model"), Path("data"), Path("review"), known, {}),
         (Path("model"), Path("data"), Path("a/b"), known, {"pictures": 0}),

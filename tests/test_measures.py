@@ -12,7 +12,7 @@ from ecg.evaluation.bootstrap import (
     OF_CLASSES,
     SHARED,
     Comparison,
-    Trial,
+    SystemResult,
     estimate,
     measure,
     resampled,
@@ -29,15 +29,17 @@ def made_trial(labels, system="default", leads=12, skill=2.0, seed=0, **others):
     logits = skill * (2 * labels - 1) + random.normal(size=labels.shape)
     probabilities = np.round(1 / (1 + np.exp(-logits)), 2).astype(np.float32)
     seconds = np.float64(60.0), np.float64(0.01)  # means over the folds
-    return Trial(system, leads, probabilities, probabilities >= 0.4, probabilities >= 0.3, 1000, *seconds, **others)
+    return SystemResult(
+        system, leads, probabilities, probabilities >= 0.4, probabilities >= 0.3, 1000, *seconds, **others
+    )
 
 
-def made_comparison(recordings=150, seed=1, trials=((), ())):
+def made_comparison(recordings=150, seed=1, results=((), ())):
     """A comparison with a trial for each tuple of settings of made_trial, of recordings of three sources."""
     random = np.random.default_rng(seed)
     labels = random.random((recordings, 26)) < RATES
     sources = random.choice(["CPSC", "Georgia", "Ningbo"], recordings, p=[0.3, 0.69, 0.01])
-    settings = [dict(setting) for setting in trials]
+    settings = [dict(setting) for setting in results]
     made = tuple(
         made_trial(labels, **{"system": f"s{place}", "seed": place} | one) for place, one in enumerate(settings)
     )
@@ -52,8 +54,8 @@ def plainly(comparison, trial, chosen):
     measured = (np.where(labels.any(axis=0), f_measures(labels, given), np.nan) for given in outputs[:2])
     by_class = (*roc_and_pr_areas(labels, probabilities), *measured)
     values = dict(zip((*METRICS, *OF_CLASSES), [*scores, *map(mean_of_known, by_class)], strict=True))
-    every = {name for one in comparison.trials for name in one.classes}
-    shared = [name for name in every if all(name in one.classes for one in comparison.trials)]
+    every = {name for one in comparison.results for name in one.classes}
+    shared = [name for name in every if all(name in one.classes for one in comparison.results)]
     values[SHARED] = mean_of_known(by_class[0][np.isin(ABBREVIATIONS, shared)])
     return values, by_class
 
@@ -67,7 +69,7 @@ def drawn(recordings, resamples, seed):
 @pytest.fixture(scope="module")
 def comparison():
     """A comparison of which one system knows but half of the classes."""
-    return made_comparison(trials=((), {"classes": ABBREVIATIONS[13:]}))
+    return made_comparison(results=((), {"classes": ABBREVIATIONS[13:]}))
 
 
 def test_the_shared_area_is_of_the_classes_that_all_systems_know(comparison):
@@ -91,7 +93,7 @@ def test_resamples_are_as_many_recordings_drawn_anew(monkeypatch):
 def test_estimates_are_those_of_explicitly_resampled_recordings(comparison):
     found = measure(comparison, resamples=20, seed=3)
     samples = drawn(len(comparison.labels), 20, 3)
-    for place, trial in enumerate(comparison.trials):
+    for place, trial in enumerate(comparison.results):
         each = [plainly(comparison, trial, chosen) for chosen in samples]
         for name in MEASURES:
             value, *others = [values[name] for values, _ in each]
@@ -109,7 +111,7 @@ def test_estimates_are_those_of_explicitly_resampled_recordings(comparison):
 def test_values_are_to_the_bit_those_of_the_recordings_themselves(comparison):
     found = measure(comparison, resamples=3)
     whole = np.ones(len(comparison.labels), bool)
-    for place, trial in enumerate(comparison.trials):
+    for place, trial in enumerate(comparison.results):
         values, by_class = plainly(comparison, trial, whole)
         assert {name: estimate[0] for name, estimate in found.overall[place].items()} == values
         for name, expected in zip(OF_CLASSES, by_class, strict=True):
@@ -132,24 +134,24 @@ def test_differences_are_of_the_same_resamples(comparison):
     samples = drawn(len(comparison.labels), 20, 4)
     for name in MEASURES:
         first, second = ([plainly(comparison, trial, chosen)[0][name] for chosen in samples]
-                         for trial in comparison.trials)  # fmt: skip
+                         for trial in comparison.results)  # fmt: skip
         value, *others = np.subtract(second, first)
         expected = [value, *np.percentile(others, (2.5, 97.5))]
         np.testing.assert_allclose(found.differences[1][name], expected, rtol=1e-5, atol=1e-9)
 
 
 def test_systems_that_answer_alike_differ_by_nothing_however_wide_their_intervals():
-    found = measure(made_comparison(trials=({"seed": 1}, {"seed": 1})), resamples=20)
+    found = measure(made_comparison(results=({"seed": 1}, {"seed": 1})), resamples=20)
     assert all((values == 0).all() for values in found.differences[1].values())
     low, high = found.overall[1]["F1 optimised"][1:]
     assert high - low > 0.01
 
 
 def test_rules_that_differ_change_what_is_measured_as_answered_and_nothing_else():
-    comparison = made_comparison(trials=({"seed": 1}, {"seed": 1}))
-    first, second = comparison.trials
+    comparison = made_comparison(results=({"seed": 1}, {"seed": 1}))
+    first, second = comparison.results
     second = replace(second, answers=second.probabilities >= 0.7)
-    difference = measure(replace(comparison, trials=(first, second)), resamples=5).differences[1]
+    difference = measure(replace(comparison, results=(first, second)), resamples=5).differences[1]
     changed = {name for name, values in difference.items() if (values != 0).any()}
     assert changed == {"metric as answered", "F1 as answered"}
 
@@ -157,8 +159,8 @@ def test_rules_that_differ_change_what_is_measured_as_answered_and_nothing_else(
 def test_a_difference_is_to_the_first_system_with_the_same_leads():
     trials = ({"system": "a"}, {"system": "b"}, {"system": "b", "leads": 2}, {"system": "a", "leads": 6},
               {"system": "c", "leads": 6})  # fmt: skip
-    comparison = made_comparison(trials=trials)
-    assert [comparison.first(trial) for trial in comparison.trials] == [None, 0, None, None, 3]
+    comparison = made_comparison(results=trials)
+    assert [comparison.first(trial) for trial in comparison.results] == [None, 0, None, None, 3]
     assert comparison.systems == ["a", "b", "c"] and comparison.lead_sets == [12, 6, 2]
 
 
@@ -167,7 +169,7 @@ def test_sources_and_folds_are_measured_alone(comparison):
     for groups, parts in ((comparison.sources, found.by_source[0]), (comparison.folds, found.by_fold[0])):
         assert list(parts) == np.unique(groups).tolist()
         for group, estimates in parts.items():
-            expected = plainly(comparison, comparison.trials[0], np.flatnonzero(groups == group))[0]
+            expected = plainly(comparison, comparison.results[0], np.flatnonzero(groups == group))[0]
             for name in MEASURES:
                 np.testing.assert_allclose(estimates[name][0], expected[name], rtol=1e-6)
     assert all(np.isnan(values[1:]).all() for values in found.by_fold[0][0].values())
@@ -179,7 +181,7 @@ def test_a_source_that_a_resample_may_have_none_of_has_its_interval_of_the_other
     samples = drawn(150, 40, 0)
     assert any(not (chosen < 2).any() for chosen in samples)
     low, high = measure(replace(comparison, sources=sources), resamples=40).by_source[0]["rare"][AT_HALF][1:]
-    scores = [plainly(comparison, comparison.trials[0], chosen[chosen < 2])[0][AT_HALF]
+    scores = [plainly(comparison, comparison.results[0], chosen[chosen < 2])[0][AT_HALF]
               for chosen in samples[1:] if (chosen < 2).any()]  # fmt: skip
     np.testing.assert_allclose([low, high], np.percentile(scores, (2.5, 97.5)), rtol=1e-9)
 
@@ -189,8 +191,8 @@ def test_perfect_answers_score_one_in_every_resample_and_sinus_rhythm_nothing():
     labels = comparison.labels
     sinus = np.zeros_like(labels)
     sinus[:, SINUS] = True
-    trials = [Trial("a", 12, given.astype(np.float32), given, given, 1, 1.0, 1.0) for given in (labels, sinus)]
-    perfect, inactive = measure(replace(comparison, trials=tuple(trials)), resamples=10).overall
+    trials = [SystemResult("a", 12, given.astype(np.float32), given, given, 1, 1.0, 1.0) for given in (labels, sinus)]
+    perfect, inactive = measure(replace(comparison, results=tuple(trials)), resamples=10).overall
     for name in MEASURES:
         np.testing.assert_allclose(perfect[name], 1, rtol=1e-6)
     for name in METRICS:
@@ -201,7 +203,7 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says():
     held, score = 0, challenge_score(*_many(20000, 0), WEIGHTS)
     for seed in range(1, 41):
         labels, outputs = _many(400, seed)
-        trial = Trial("a", 12, outputs.astype(np.float32), outputs, outputs, 1, 1.0, 1.0)
+        trial = SystemResult("a", 12, outputs.astype(np.float32), outputs, outputs, 1, 1.0, 1.0)
         group = np.zeros(400, int)
         low, high = measure(Comparison(labels, group, group, (trial,)), 80).overall[0][AT_HALF][1:]
         held += low <= score <= high
@@ -231,5 +233,5 @@ def test_an_estimate_leaves_out_samples_that_do_not_exist():
 def test_a_class_is_known_though_it_has_the_probability_0_everywhere():
     """As where a gate has all recordings answered by networks of other classes."""
     outputs = np.zeros((3, 26), bool)
-    trial = Trial("a", 12, outputs.astype(np.float32), outputs, outputs, 1, 1.0, 1.0, ("AF", "STE"))
+    trial = SystemResult("a", 12, outputs.astype(np.float32), outputs, outputs, 1, 1.0, 1.0, ("AF", "STE"))
     assert np.array(ABBREVIATIONS)[trial.known].tolist() == ["AF"]

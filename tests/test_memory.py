@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from ecg.runtime.processes import Peak, memory_of
+from ecg.runtime.processes import MemoryMonitor, memory_of
 
 
 def test_memory_is_that_of_a_process_and_of_all_that_it_started():
@@ -26,7 +26,7 @@ def test_memory_is_that_of_a_process_and_of_all_that_it_started():
 
 def test_the_most_is_remembered_until_it_is_asked_for(monkeypatch):
     monkeypatch.setattr("ecg.runtime.processes.EVERY", 0.001)
-    with Peak() as peak:
+    with MemoryMonitor() as peak:
         before = peak.taken()
         held = np.ones(12_500_000)  # 100 MB
         end = time.monotonic() + 30
@@ -48,7 +48,7 @@ def test_what_was_told_is_not_told_again_though_a_look_takes_long(monkeypatch):
 
     monkeypatch.setattr("ecg.runtime.processes.EVERY", 0.001)
     monkeypatch.setattr("ecg.runtime.processes.memory_of", slow)
-    with Peak() as peak:
+    with MemoryMonitor() as peak:
         for _ in range(5):  # the thread looks nearly all the time
             held[0] = 100.0
             assert peak.taken() == 100

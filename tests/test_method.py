@@ -9,21 +9,21 @@ from conftest import stage_titles as titles_of
 import team_code
 from ecg.commands.holdout import predict_stores
 from ecg.commands.train import train
-from ecg.data.batches import METHODS, REPEATED, View, Window
+from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
 from ecg.data.headers import RecordError
-from ecg.data.labels import COLUMN, CPSC_LABELS, class_columns, expand, implied
+from ecg.data.labels import COLUMN, CPSC_LABELS, add_implied_labels, class_columns, expand
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
-from ecg.data.resampling import METHOD
-from ecg.data.wave_peaks import StoredPeaks
+from ecg.data.resampling import DEFAULT_PREPROCESSING
+from ecg.data.wave_peaks import WavePeaks
 from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
 from ecg.reports.training_tables import tables
-from ecg.systems.label_cleaning import CleaningSettings, Omission, label_masks, source_masks
-from ecg.systems.method import Judge, learn, no_gate, relabel
-from ecg.systems.plan import parted, split, stage_keys
+from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource, label_masks, source_masks
+from ecg.systems.method import ValidationScorer, relabel, train_system, untrainable_gate_reason
+from ecg.systems.plan import split_recordings, split_validation, stage_keys
 from ecg.systems.recipes import HALVES, SYSTEMS, Gate, Settings
 from ecg.systems.stage import Outcome
 from ecg.training.checkpoint import Budget
@@ -46,14 +46,14 @@ EXCLUSIVE = replace(
     SYSTEMS["xie2022"], views=(View(window=Window(1500, REPEATED)),), network=DCNetSettings((2,), 1, False),
     training=QUICK, lead_sets=(12, 2),
 )  # fmt: skip
-ONE_LEAD = replace(SYSTEMS["se_resnet_rhythm"], views=(METHODS,), network=RhythmSettings(18), training=QUICK)
+ONE_LEAD = replace(SYSTEMS["se_resnet_rhythm"], views=(DEFAULT_VIEW,), network=RhythmSettings(18), training=QUICK)
 
 
 def regular(store):
     """An R wave in every 200th sample of each recording: made by hand."""
     samples = [np.arange(100, length, 200) for length in store.lengths]
     starts = np.cumsum([0, *map(len, samples)])
-    return StoredPeaks(starts, np.concatenate(samples).astype(np.int32), np.full(starts[-1], 2, np.int8))
+    return WavePeaks(starts, np.concatenate(samples).astype(np.int32), np.full(starts[-1], 2, np.int8))
 
 
 def out_of_thin_air(title, records, classes):
@@ -80,23 +80,31 @@ def learnt(store, monkeypatch, tmp_path):
             stages[stage.title] = stage
             said = out_of_thin_air(stage.title, len(store), stage.targets.shape[1])
             scores[stage.title] = score(said[stage.records[stage.validation]])
-            return Outcome([stage.title], [np.array(stage.title)], said[stage.asked], f"end of {stage.title}", 2.0)
+            return Outcome([stage.title], [np.array(stage.title)], said[stage.to_predict], f"end of {stage.title}", 2.0)
 
         def peaks_found(stage, its, weights, places):
             assert (its.digest, weights) == (store.digest, [np.array(stage.title)])
             return [(stage.title, place) for place in places]
 
-        monkeypatch.setattr("ecg.systems.method.fitted", fitted)
-        monkeypatch.setattr("ecg.systems.method.peaks_found", peaks_found)
-        stores, peaks = {METHOD: store}, {METHOD: regular(store)} if settings.peaks else {}
-        return learn(stores, peaks, settings, tmp_path, tmp_path, lines.append, Budget(None)), stages, lines, scores
+        monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
+        monkeypatch.setattr("ecg.systems.method.predict_peaks", peaks_found)
+        stores, peaks = (
+            {DEFAULT_PREPROCESSING: store},
+            {DEFAULT_PREPROCESSING: regular(store)} if settings.peaks else {},
+        )
+        return (
+            train_system(stores, peaks, settings, tmp_path, tmp_path, lines.append, Budget(None)),
+            stages,
+            lines,
+            scores,
+        )
 
     return by
 
 
 def targets_of(settings, store):
-    told = implied(store.labels, settings.implies)
-    return np.hstack([told, store.beside])[:, class_columns(settings.classes)]
+    told = add_implied_labels(store.labels, settings.implies)
+    return np.hstack([told, store.unscored])[:, class_columns(settings.classes)]
 
 
 def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(learnt, store):
@@ -105,12 +113,12 @@ def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(learnt, 
     targets, cpsc = targets_of(GATED, store), store.sources == "CPSC"
     bundle = targets[:, [GATED.classes.index(name) for name in ("LBBB", "RBBB", "BBB")]]
     assert (bundle[:, 2] == bundle.any(axis=1)).all() and not store.labels[bundle[:, 2], COLUMN["BBB"]].all()
-    masks = source_masks(targets, store.sources, class_columns(GATED.classes), GATED.cleaning.omissions)
-    training, validation = split(len(store), GATED, "split")
+    masks = source_masks(targets, store.sources, class_columns(GATED.classes), GATED.cleaning.partially_labelled)
+    training, validation = split_validation(len(store), GATED, "split")
     places = [GATED.classes.index(name) for name in GATED.gate.classes]
     for title, stage in stages.items():
         assert stage.leads == {"8": GATED.leads_of(12), "3": LEAD_SETS[3], "2": LEAD_SETS[2]}[title[0]]
-        assert sorted(stage.asked) == ([] if title.endswith("peaks") else sorted(validation))
+        assert sorted(stage.to_predict) == ([] if title.endswith("peaks") else sorted(validation))
         assert stage.configurations == {
             "8": (tuple(range(8)), (0, 1), (0, 1, 3)), "3": ((0, 1), (0, 1, 2)), "2": ()}[title[0]]  # fmt: skip
         if "CPSC or not" in title:
@@ -118,7 +126,7 @@ def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(learnt, 
             assert (stage.masks == 1).all() and isinstance(stage.loss, CrossEntropy)
             assert (stage.network, stage.view, stage.peaks) == (GATE, GATED.views[0], None)
         else:
-            assert (stage.network, stage.answer) == (LI, "sigmoid") and isinstance(stage.loss, MarginLoss)
+            assert (stage.network, stage.output_activation) == (LI, "sigmoid") and isinstance(stage.loss, MarginLoss)
             assert stage.view == GATED.views["6 s" in title]
             chosen = places if "CPSC" in title else slice(None)
             np.testing.assert_array_equal(stage.targets, targets[:, chosen])
@@ -141,8 +149,8 @@ def test_peaks_are_learnt_alone_first_and_then_with_the_labels_from_these_weight
     for title, stage in stages.items():
         if title.endswith("peaks"):
             then = stages[title.removesuffix(", peaks")]
-            assert (stage.shares, stage.learning, stage.first) == ((0.0, 1.0), GATED.pretraining, ())
-            assert (then.shares, then.learning, then.first) == ((1.0, 0.1), QUICK, (np.array(title),))
+            assert (stage.loss_weights, stage.learning, stage.initial_weights) == ((0.0, 1.0), GATED.pretraining, ())
+            assert (then.loss_weights, then.learning, then.initial_weights) == ((1.0, 0.1), QUICK, (np.array(title),))
             assert then.peaks is stage.peaks and len(stage.peaks.starts) == len(store) + 1
             np.testing.assert_array_equal(then.targets, stage.targets)
             assert scores[title] == {} and scores[then.title] != {}
@@ -150,7 +158,9 @@ def test_peaks_are_learnt_alone_first_and_then_with_the_labels_from_these_weight
 
 def test_peaks_may_be_learnt_with_the_labels_from_the_first_step_on(learnt):
     _, stages, _, _ = learnt(replace(GATED, lead_sets=(2,), pretraining=None))
-    assert {title: (stage.peaks is None, stage.shares, stage.first) for title, stage in stages.items()} == {
+    assert {
+        title: (stage.peaks is None, stage.loss_weights, stage.initial_weights) for title, stage in stages.items()
+    } == {
         **{f"2 leads{of}, 250 Hz, {seconds} s": (False, (1.0, 0.1), ()) for of in ("", ", CPSC") for seconds in (4, 6)},
         "2 leads, CPSC or not": (True, (1.0, 0.0), ()),
     }
@@ -159,7 +169,7 @@ def test_peaks_may_be_learnt_with_the_labels_from_the_first_step_on(learnt):
 def test_the_gate_chooses_for_each_recording_which_ensemble_answers(learnt, store):
     found, stages, _, _ = learnt(GATED)
     results, sixth = found.results, [GATED.classes.index(name) for name in GATED.gate.classes]
-    assert results.validation.tolist() == split(len(store), GATED, "split")[1].tolist()
+    assert results.validation.tolist() == split_validation(len(store), GATED, "split")[1].tolist()
     chosen = []
     for count, leads in ((12, "8 leads"), (4, "3 leads"), (2, "2 leads")):
         general, special = (
@@ -180,7 +190,7 @@ def test_the_gate_chooses_for_each_recording_which_ensemble_answers(learnt, stor
 
 
 def test_where_the_source_is_too_rare_to_be_told_there_is_no_gate_and_the_log_says_so(learnt, store, monkeypatch):
-    monkeypatch.setattr("ecg.systems.method.no_gate", lambda *_: "7 recordings")
+    monkeypatch.setattr("ecg.systems.method.untrainable_gate_reason", lambda *_: "7 recordings")
     settings = replace(GATED, lead_sets=(2,))
     with pytest.raises(AssertionError):  # fewer stages are left than with the gate
         learnt(settings)
@@ -194,24 +204,24 @@ def test_where_the_source_is_too_rare_to_be_told_there_is_no_gate_and_the_log_sa
 def test_a_source_is_told_by_enough_recordings_of_it_and_of_others_in_each_part(monkeypatch):
     monkeypatch.setattr("ecg.systems.method.FEWEST", 3)
     sources = np.array(["CPSC"] * 4 + ["Georgia"] * 4)
-    assert no_gate(Gate(), sources, [(np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))]) == ""
+    assert untrainable_gate_reason(Gate(), sources, [(np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))]) == ""
     for training, validation in (([0, 1, 4, 5, 6], [3]), ([0, 1, 2, 4, 5], [3]), ([0, 1, 2, 4, 5, 6], [7])):
-        told = no_gate(Gate(), sources, [(np.array(training), np.array(validation))])
+        told = untrainable_gate_reason(Gate(), sources, [(np.array(training), np.array(validation))])
         assert told == f"{min(training.count(1) and sum(p < 4 for p in training), 9)} of {len(training)} recordings " \
                        f"to learn from are of it, 3 of either are needed"  # fmt: skip
     good = (np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))
-    assert no_gate(Gate(), sources, [good, (good[0], good[0][:0])])
+    assert untrainable_gate_reason(Gate(), sources, [good, (good[0], good[0][:0])])
 
 
 def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_from_it(learnt, store):
     found, stages, lines, _ = learnt(FOLDED)
-    results, parts = found.results, parted(targets_of(FOLDED, store), FOLDED)
+    results, parts = found.results, split_recordings(targets_of(FOLDED, store), FOLDED)
     assert "3 times" in lines[0]
     assert list(stages) == [f"{count} leads, fold {fold} of 3" for count in (6, 2) for fold in (1, 2, 3)]
     for (training, validation), stage in zip(parts, list(stages.values())[:3], strict=True):
         np.testing.assert_array_equal(stage.training, training)
         np.testing.assert_array_equal(stage.validation, validation)
-        np.testing.assert_array_equal(stage.asked, validation)
+        np.testing.assert_array_equal(stage.to_predict, validation)
         assert (stage.masks == 1).all() and isinstance(stage.loss, CrossEntropy)
     np.testing.assert_array_equal(results.validation, np.arange(len(store)))
     np.testing.assert_array_equal(results.training, np.arange(len(store)))
@@ -230,10 +240,10 @@ def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt
     found, stages, lines, scores = learnt(EXCLUSIVE)
     targets, results = targets_of(EXCLUSIVE, store), found.results
     usable = np.flatnonzero(targets.sum(axis=1) == 1)
-    assert 5 < len(usable) < len(store) and (targets[usable, 7:] == store.beside[usable]).all()
+    assert 5 < len(usable) < len(store) and (targets[usable, 7:] == store.unscored[usable]).all()
     assert sorted([*results.training, *results.validation]) == usable.tolist()
     for stage in stages.values():
-        assert (stage.answer, stage.network) == ("softmax", EXCLUSIVE.network)
+        assert (stage.output_activation, stage.network) == ("softmax", EXCLUSIVE.network)
         assert isinstance(stage.loss, CategoricalCrossEntropy) and stage.targets.shape == (len(store), 9)
         np.testing.assert_array_equal(stage.training, results.training)
     columns = class_columns(EXCLUSIVE.classes)
@@ -257,7 +267,7 @@ def test_one_network_of_one_lead_answers_for_all_lead_sets(learnt, store):
 
 def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(learnt, store):
     settings = Settings(gate=Gate(network=GATE), folds=2, source_masks=True, lead_sets=(3,), resamples=0,
-                        cleaning=CleaningSettings(lumpings=()))  # fmt: skip
+                        cleaning=CleaningSettings(conflated_classes=()))  # fmt: skip
     found, stages, _, _ = learnt(settings)
     assert list(stages) == titles_of(settings) == [
         "classes omitted by CPSC", "round 1, 12 leads",
@@ -265,22 +275,26 @@ def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(learnt, stor
     ]  # fmt: skip
     first, second = stages["round 1, 12 leads"], stages["round 2, 3 leads, fold 2 of 2"]
     said = out_of_thin_air("round 1, 12 leads", len(store), 22)
-    told = source_masks(first.targets, store.sources, class_columns(settings.classes), settings.cleaning.omissions)
+    told = source_masks(
+        first.targets, store.sources, class_columns(settings.classes), settings.cleaning.partially_labelled
+    )
     assert isinstance(first.loss, FocalLoss) and isinstance(second.loss, AsymmetricLoss)
     np.testing.assert_array_equal(first.masks, told)
     np.testing.assert_array_equal(second.masks, told * label_masks(first.targets, said))
     assert (told == 0).any() and (label_masks(first.targets, said) == 0).any()
     np.testing.assert_array_equal(first.training, stages["round 2, 3 leads, fold 1 of 2"].training)
-    assert (first.asked == np.arange(len(store))).all()
+    assert (first.to_predict == np.arange(len(store))).all()
 
 
 def test_what_could_not_be_relabelled_is_masked_where_its_source_does_not_label_it(learnt, store):
     """No network learns what CPSC omits where the sources that are left do not label all either."""
     others = tuple(np.unique(store.sources[store.sources != "CPSC"]).tolist())
-    cleaning = CleaningSettings((), (Omission(), Omission(others, ("AF", "NSR"))), masks=False)
+    cleaning = CleaningSettings(
+        (), (PartiallyLabelledSource(), PartiallyLabelledSource(others, ("AF", "NSR"))), masks=False
+    )
     settings = Settings(source_masks=True, lead_sets=(2,), resamples=0, cleaning=cleaning)
     found, stages, _, _ = learnt(settings)
-    assert all(one.lacking for one in found.results.relabellings) and list(stages) == ["round 2, 2 leads"]
+    assert all(one.skip_reason for one in found.results.relabellings) and list(stages) == ["round 2, 2 leads"]
     masks, cpsc = stages["round 2, 2 leads"].masks, store.sources == "CPSC"
     for rows, labelled in ((cpsc, CPSC_LABELS), (~cpsc, ("AF", "NSR"))):
         assert (masks[rows] == np.isin(settings.classes, labelled)).all()
@@ -307,14 +321,14 @@ def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
     made, after = relabel(rule, labels, sources, Settings(), outcome_of)
     (stage,) = asked
     assert stage.title == rule.title and stage.leads == LEADS
-    assert not set(sources[stage.records]) & set(rule.sources) and set(sources[stage.asked]) == set(rule.sources)
+    assert not set(sources[stage.records]) & set(rule.sources) and set(sources[stage.to_predict]) == set(rule.sources)
     assert sorted([*stage.training, *stage.validation]) == list(range(len(stage.records)))
     assert len(stage.training) == round(0.8 * len(stage.records))
     np.testing.assert_array_equal(after[made.records], made.after)
     np.testing.assert_array_equal(labels[made.records], made.before)
     untouched = np.delete(np.arange(400), made.records)
     np.testing.assert_array_equal(after[untouched], labels[untouched])
-    np.testing.assert_array_equal(after, rule.relabelled(labels, sources, made.probabilities))
+    np.testing.assert_array_equal(after, rule.update_labels(labels, sources, made.probabilities))
     assert (after != labels).any()
 
 
@@ -323,7 +337,7 @@ def test_a_judge_takes_half_where_thresholds_are_not_searched_and_scores_on_both
     labels, probabilities = rng.random((60, 26)) < 0.2, rng.random((60, 26)).astype(np.float32)
     before, sources, weights = labels.copy(), np.full(60, "Georgia"), load_weights()[1]
     before[:30] = False
-    judge = Judge(replace(GATED, proxy_least=None), labels, before, sources, np.arange(26))
+    judge = ValidationScorer(replace(GATED, proxy_least=None), labels, before, sources, np.arange(26))
     validation = np.arange(0, 60, 2)
     half, found = judge.search(validation, probabilities[validation]), judge.scores_on(validation)
     assert (half.thresholds == 0.5).all() and half.score == half.score_at_half
@@ -343,7 +357,7 @@ def model(made_up, tmp_path_factory):
     """A model folder of a gated recipe with peaks and masks of sources, trained on made-up data, and its results."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ecg.systems.method.FEWEST", 4)
-        patch.setattr("ecg.commands.train.stored_peaks", lambda store, *_: regular(store))
+        patch.setattr("ecg.commands.train.load_wave_peaks", lambda store, *_: regular(store))
         patch.setattr(
             "ecg.commands.train.write_report", lambda folder, results, *_: tables(results)
         )  # without its pictures
@@ -372,6 +386,9 @@ def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_
 def test_results_and_ensemble_agree_on_a_store(model):
     folder, results = model
     said = predict_stores(
-        team_code.load_model(folder, LEAD_SETS[2]).ensemble, {METHOD: results.store}, results.validation, ""
+        team_code.load_model(folder, LEAD_SETS[2]).ensemble,
+        {DEFAULT_PREPROCESSING: results.store},
+        results.validation,
+        "",
     )
     np.testing.assert_allclose(said, results.validated[2], atol=1e-5)

@@ -6,7 +6,7 @@ import pytest
 from ecg.commands.options import add_settings, adds_labels, recipes, training_settings, with_named, with_omissions
 from ecg.data.leads import LEAD_SETS
 from ecg.models.resnets import SOURCE_GATE
-from ecg.systems.label_cleaning import CleaningSettings, Lumping, Omission
+from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
 from ecg.systems.recipes import ABLATIONS, RECIPES, Gate, Settings
 
 
@@ -39,8 +39,8 @@ def test_flags_change_their_settings_and_no_others():
     ("flags", "changes"),
     [
         ("--hours 1.5", {"hours": 1.5}),
-        ("--empty NSR", {"empty": "NSR"}),
-        ("--empty nsr --precision Float32 --system CAI2021", {"empty": "NSR"}),
+        ("--fallback NSR", {"fallback": "NSR"}),
+        ("--fallback nsr --precision Float32 --system CAI2021", {"fallback": "NSR"}),
         ("--folds 3", {"folds": 3}),
         ("--source-masks", {"source_masks": True}),
         ("--gate", {"gate": Gate()}),
@@ -95,14 +95,14 @@ def test_masks_of_sources_are_as_the_recipe_has_them_where_nothing_is_said():
 
 
 def test_what_is_answered_is_checked_against_the_classes_of_the_system():
-    assert settings("--system li2021 --empty BBB --imply LBBB=BBB").empty == "BBB"
-    assert settings("--system se_resnet_rhythm --empty STach").empty == "STach"
+    assert settings("--system li2021 --fallback BBB --imply LBBB=BBB").fallback == "BBB"
+    assert settings("--system se_resnet_rhythm --fallback STach").fallback == "STach"
     for flags, known in (
-        ("--empty BBB", "AF, AFL, LBBB"),
+        ("--fallback BBB", "AF, AFL, LBBB"),
         ("--imply LBBB=BBB", "AF, AFL, LBBB"),
-        ("--system xie2022 --empty SB", "NSR, AF, IAVB, LBBB, RBBB, PAC, PVC$"),
+        ("--system xie2022 --fallback SB", "NSR, AF, IAVB, LBBB, RBBB, PAC, PVC$"),
         ("--system xie2022 --imply AF=SB", "NSR, AF, IAVB, LBBB, RBBB, PAC, PVC$"),
-        ("--system se_resnet_rhythm --empty TInv", "NSR, AF, AFL, IAVB, SB, STach, PVC$"),
+        ("--system se_resnet_rhythm --fallback TInv", "NSR, AF, AFL, IAVB, SB, STach, PVC$"),
     ):
         with pytest.raises(ValueError, match=f"(empty is|pairs have) .*, expected .* of {known}"):
             settings(flags)
@@ -128,9 +128,9 @@ def test_of_a_source_that_is_named_for_several_systems_each_takes_the_classes_th
     named = [("Mine", ("AF", "SB", "BBB"))]
     for name, told in (("li2021", ("AF", "SB", "BBB")), ("cai2021", ("AF", "SB")), ("xie2022", ("AF",))):
         recipe = RECIPES[name]
-        *known, mine = with_omissions(recipe, named, adds_labels(recipe)).cleaning.omissions
-        assert tuple(known) == recipe.cleaning.omissions
-        assert mine == Omission(("Mine",), told, relabel=name == "cai2021")
+        *known, mine = with_omissions(recipe, named, adds_labels(recipe)).cleaning.partially_labelled
+        assert tuple(known) == recipe.cleaning.partially_labelled
+        assert mine == PartiallyLabelledSource(("Mine",), told, relabel=name == "cai2021")
 
 
 def test_a_system_that_there_is_not_is_told_with_those_that_there_are():
@@ -143,7 +143,7 @@ def test_a_system_that_there_is_not_is_told_with_those_that_there_are():
     "flags",
     ["--leads 5", "--seed -1", "--width 0", "--depth 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1",
      "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--precision half",
-     "--empty LVH", "--folds 1", "--imply TInv", "--imply TInv=STD", "--omission Mine", "--omission Mine=",
+     "--fallback LVH", "--folds 1", "--imply TInv", "--imply TInv=STD", "--omission Mine", "--omission Mine=",
      "--lumping =AF,AFL", "--lumping Mine=AF,,AFL"],
 )  # fmt: skip
 def test_flags_that_make_no_sense_are_usage_errors(capsys, flags):
@@ -156,12 +156,12 @@ def test_flags_that_make_no_sense_are_usage_errors(capsys, flags):
 @pytest.mark.parametrize(
     ("flags", "cleaning"),
     [
-        ("--no-relabel-flutter", CleaningSettings(lumpings=(Lumping(relabel=False),))),
-        ("--no-relabel-cpsc", CleaningSettings(omissions=(Omission(relabel=False),))),
+        ("--no-relabel-flutter", CleaningSettings(conflated_classes=(ConflatedClasses(relabel=False),))),
+        ("--no-relabel-cpsc", CleaningSettings(partially_labelled=(PartiallyLabelledSource(relabel=False),))),
         ("--no-masks", CleaningSettings(masks=False)),
-        ("--lumping Mine=SB,NSR", CleaningSettings(lumpings=(Lumping(), Lumping(("Mine",), ("SB", "NSR"))))),
-        ("--omission X=AF --omission Y=AF,NSR --no-relabel-cpsc", CleaningSettings(omissions=(
-            Omission(relabel=False), Omission(("X",), ("AF",)), Omission(("Y",), ("AF", "NSR"))))),
+        ("--lumping Mine=SB,NSR", CleaningSettings(conflated_classes=(ConflatedClasses(), ConflatedClasses(("Mine",), ("SB", "NSR"))))),
+        ("--omission X=AF --omission Y=AF,NSR --no-relabel-cpsc", CleaningSettings(partially_labelled=(
+            PartiallyLabelledSource(relabel=False), PartiallyLabelledSource(("X",), ("AF",)), PartiallyLabelledSource(("Y",), ("AF", "NSR"))))),
     ],
 )  # fmt: skip
 def test_flags_of_label_cleaning_change_that_alone(flags, cleaning):
@@ -172,27 +172,33 @@ def test_flags_of_label_cleaning_change_that_alone(flags, cleaning):
 def test_where_a_recipe_relabels_nothing_a_source_that_is_named_is_believed(name):
     cleaning = RECIPES[name].cleaning
     named = settings(f"--system {name} --omission Mine=AF").cleaning
-    assert named == replace(cleaning, omissions=(*cleaning.omissions, Omission(("Mine",), ("AF",), relabel=False)))
+    assert named == replace(
+        cleaning,
+        partially_labelled=(*cleaning.partially_labelled, PartiallyLabelledSource(("Mine",), ("AF",), relabel=False)),
+    )
     assert named.rules == cleaning.rules == ()
 
 
 @pytest.mark.parametrize(
     ("flags", "omissions"),
     [
-        ("--omission CPSC=AF,SB", (Omission(labelled=("AF", "SB")),)),
-        ("--omission CPSC=AF,SB --no-relabel-cpsc", (Omission(labelled=("AF", "SB"), relabel=False),)),
-        ("--system li2021 --omission CPSC=AF,BBB,Brady", (Omission(labelled=("AF", "BBB", "Brady"), relabel=False),)),
+        ("--omission CPSC=AF,SB", (PartiallyLabelledSource(labelled=("AF", "SB")),)),
+        ("--omission CPSC=AF,SB --no-relabel-cpsc", (PartiallyLabelledSource(labelled=("AF", "SB"), relabel=False),)),
+        (
+            "--system li2021 --omission CPSC=AF,BBB,Brady",
+            (PartiallyLabelledSource(labelled=("AF", "BBB", "Brady"), relabel=False),),
+        ),
     ],
 )
 def test_a_source_that_the_recipe_knows_of_labels_what_is_said_of_it(flags, omissions):
-    assert settings(flags).cleaning.omissions == omissions
+    assert settings(flags).cleaning.partially_labelled == omissions
 
 
 def test_a_source_that_shares_its_habit_is_taken_out_of_it():
-    shared = Omission(("CPSC", "Mine", "Yours"), ("AF", "NSR"))
-    assert with_named((shared, Omission(("Other",), relabel=False)), [("Mine", ("SB",)), ("New", ("PVC",))], False) == (
-        replace(shared, sources=("CPSC", "Yours")), Omission(("Other",), relabel=False),
-        Omission(("Mine",), ("SB",)), Omission(("New",), ("PVC",), relabel=False),
+    shared = PartiallyLabelledSource(("CPSC", "Mine", "Yours"), ("AF", "NSR"))
+    assert with_named((shared, PartiallyLabelledSource(("Other",), relabel=False)), [("Mine", ("SB",)), ("New", ("PVC",))], False) == (
+        replace(shared, sources=("CPSC", "Yours")), PartiallyLabelledSource(("Other",), relabel=False),
+        PartiallyLabelledSource(("Mine",), ("SB",)), PartiallyLabelledSource(("New",), ("PVC",), relabel=False),
     )  # fmt: skip
 
 

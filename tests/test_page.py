@@ -1,7 +1,7 @@
 import base64
 from html.parser import HTMLParser
 
-from ecg.reports.comparison_report import folded, listed, page, picture, table
+from ecg.reports.comparison_report import details, listed, page, picture, table
 from ecg.reports.comparison_tables import Cell
 
 VOID = {"meta", "img", "br", "link"}
@@ -45,7 +45,7 @@ def test_whatever_is_told_is_text_on_the_page(tmp_path):
     path.write_text("<svg/>")
     parts = [
         listed([BAD]),
-        folded(BAD, "<p>text</p>"),
+        details(BAD, "<p>text</p>"),
         picture(path, BAD, BAD, BAD),
         table((BAD, "b"), {BAD: [[Cell(BAD), Cell(BAD, BAD)]]}, BAD),
     ]
@@ -77,7 +77,7 @@ def test_a_table_names_its_columns_rows_and_groups():
 
 
 def test_what_is_folded_is_there_and_not_open():
-    read = Read(folded("more", listed(["inside"])))
+    read = Read(details("more", listed(["inside"])))
     assert not read.wrong and read.of("details") == [{}]
     assert (read.text_in("summary"), read.text_in("li")) == (["more"], ["inside"])
 

@@ -13,7 +13,7 @@ from ecg.data.headers import Header, HeaderError, Lead
 from ecg.data.labels import ABBREVIATIONS, COLUMN, COLUMN_OF_CODE, MERGED, unscored
 from ecg.data.leads import LEADS
 from ecg.data.records import SignalError, find_records, read_record
-from ecg.data.wave_peaks import WAVES, Peaks
+from ecg.data.wave_peaks import WAVES, PeakList
 from ecg.reports.ecg_paper import (
     COARSE,
     COLUMN_SECONDS,
@@ -435,7 +435,7 @@ def marks(figure):
 @pytest.mark.parametrize("start", [0.0, 3.0])
 def test_peaks_are_marked_and_named_where_lead_two_is_drawn_in_full(names, row, start):
     recording = recording_of(names, 12.0)
-    peaks = Peaks(np.array([310, 400, 410, 417, 480, 1190]), np.array([0, 0, 1, 2, 3, 4]))
+    peaks = PeakList(np.array([310, 400, 410, 417, 480, 1190]), np.array([0, 0, 1, 2, 3, 4]))
     figure = draw_record(header_of(names), recording, start, peaks=peaks)
     found, letters = marks(figure)
     trace, first = traces(figure)[row], round(start * RATE)
@@ -450,7 +450,7 @@ def test_peaks_are_marked_and_named_where_lead_two_is_drawn_in_full(names, row, 
 def test_the_letter_of_a_t_wave_that_points_down_is_below_it():
     time = np.arange(1000)
     waves = 500 * (np.exp(-0.5 * ((time - 300) / 8) ** 2) - np.exp(-0.5 * ((time - 700) / 8) ** 2))
-    figure = draw_record(header_of(("II",)), waves[np.newaxis], peaks=Peaks(np.array([300, 700]), np.array([4, 4])))
+    figure = draw_record(header_of(("II",)), waves[np.newaxis], peaks=PeakList(np.array([300, 700]), np.array([4, 4])))
     up, down = marks(figure)[0]["T"]
     above, below = (text.get_position()[1] for text in figure.axes[0].texts if text.get_text() == "T")
     assert above > up[1] > down[1] > below
@@ -459,7 +459,7 @@ def test_the_letter_of_a_t_wave_that_points_down_is_below_it():
 def test_no_peak_is_marked_where_there_is_no_lead_two_or_no_sample():
     recording = recording_of(("I", "II"))
     recording[1, 400:500] = -32768
-    peaks = Peaks(np.array([300, 450]), np.array([2, 2]))
+    peaks = PeakList(np.array([300, 450]), np.array([2, 2]))
     assert marks(draw_record(header_of(("I", "II")), recording, peaks=peaks))[1] == ["R"]
     assert marks(draw_record(header_of(("I", "V1")), recording, peaks=peaks)) == ({}, [])
 

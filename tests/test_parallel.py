@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ecg.runtime.processes import CHUNK, ROUND, apart, each
+from ecg.runtime.processes import CHUNK, ROUND, parallel_map, run_in_subprocess
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,13 +30,13 @@ def kept(folder, number):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_come_in_the_order_of_what_they_are_of(count, jobs, capsys):
     numbers = list(range(count))
-    assert list(each(squared, numbers, jobs, "squaring")) == [number**2 for number in numbers]
+    assert list(parallel_map(squared, numbers, jobs, "squaring")) == [number**2 for number in numbers]
     assert "squaring" not in capsys.readouterr().out
 
 
 def test_all_processes_take_part_and_none_takes_more_than_a_round_ahead(tmp_path):
     numbers = list(range(CHUNK * (ROUND + 10)))
-    with closing(each(partial(kept, tmp_path), numbers, 2, "keeping")) as results:
+    with closing(parallel_map(partial(kept, tmp_path), numbers, 2, "keeping")) as results:
         first, worker = next(results)
         assert first == 0 and worker != os.getpid()
         done = [next(results) for _ in range(CHUNK * ROUND - 1)]  # the round, of which all but this is handed over
@@ -46,7 +46,7 @@ def test_all_processes_take_part_and_none_takes_more_than_a_round_ahead(tmp_path
 
 def test_an_error_of_one_is_raised_where_it_is_asked_for():
     with pytest.raises(ValueError, match="no root"):
-        list(each(squared, [1, -1], 1, "squaring"))
+        list(parallel_map(squared, [1, -1], 1, "squaring"))
 
 
 BUSY = """
@@ -105,7 +105,7 @@ def told_apart(folder):
 
 
 def test_what_is_done_apart_is_done_by_another_process_that_is_prepared_and_has_ended_afterwards(tmp_path):
-    said, worker = apart(told_apart, tmp_path, prepare=prepared)
+    said, worker = run_in_subprocess(told_apart, tmp_path, prepare=prepared)
     assert said == "before" and "PREPARED" not in os.environ
     assert worker != os.getpid() and (tmp_path / "7").exists() and not alive(worker)
 
@@ -117,12 +117,12 @@ def ended():
 
 def test_what_is_done_apart_and_does_not_come_to_its_end_is_told():
     with pytest.raises(ChildProcessError, match="its process was ended, as by the system where the memory is too sm"):
-        apart(ended, prepare=prepared)
+        run_in_subprocess(ended, prepare=prepared)
 
 
 def test_an_error_of_what_is_done_apart_is_raised_here():
     with pytest.raises(ValueError, match="no root"):
-        apart(squared, -1, prepare=prepared)
+        run_in_subprocess(squared, -1, prepare=prepared)
 
 
 def interruptible(_):
@@ -131,8 +131,8 @@ def interruptible(_):
 
 
 def test_ctrl_c_reaches_this_process_alone():
-    assert not any(each(interruptible, list(range(CHUNK + 1)), 2, "asking"))
-    assert not apart(interruptible, 0, prepare=prepared)
+    assert not any(parallel_map(interruptible, list(range(CHUNK + 1)), 2, "asking"))
+    assert not run_in_subprocess(interruptible, 0, prepare=prepared)
     assert interruptible(0)
 
 
@@ -150,6 +150,6 @@ def test_what_is_done_apart_ends_with_an_interruption(tmp_path):
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        apart(waiting, tmp_path, prepare=prepared)
+        run_in_subprocess(waiting, tmp_path, prepare=prepared)
     (worker,) = tmp_path.iterdir()
     assert not alive(int(worker.name))

@@ -15,11 +15,11 @@ from ecg.data.synthetic_heart import draw_beats, draw_patient, potentials
 from ecg.data.wave_peaks import (
     WAVES,
     NeuroKitMissing,
-    Peaks,
-    StoredPeaks,
+    PeakList,
+    WavePeaks,
     find_peaks,
-    recorded_peaks,
-    stored_peaks,
+    find_record_peaks,
+    load_wave_peaks,
 )
 
 P, Q, R, S, T = range(5)
@@ -116,24 +116,26 @@ def same(one, other):
 def test_a_stores_peaks_are_those_of_its_recordings_and_come_back_without_being_found_again(few, tmp_path, monkeypatch):
     store, folder = few[0], shutil.copytree(few[1], tmp_path / "copy")
     lines = []
-    found = stored_peaks(store, RATE, folder, jobs=1, log=lines.append)
+    found = load_wave_peaks(store, RATE, folder, jobs=1, log=lines.append)
     assert lines == ["peaks at 250 Hz: none beside R in 1 of 5 recordings: HR00003"]
     for record in range(len(store)):
         expected = find_peaks(store.signal(record, 1), RATE)
-        assert all(map(np.array_equal, found.of(record), expected))
-    assert len(found.samples) == found.starts[-1] > 100 and not len(found.of(2).samples)
+        assert all(map(np.array_equal, found.recording(record), expected))
+    assert len(found.samples) == found.starts[-1] > 100 and not len(found.recording(2).samples)
 
     asked = []
-    monkeypatch.setattr(module, "find_peaks", lambda signal, rate: asked.append(rate) or Peaks(*np.ones((2, 1), int)))
-    assert same(stored_peaks(store, RATE, folder, jobs=1, log=lines.append), found)
+    monkeypatch.setattr(
+        module, "find_peaks", lambda signal, rate: asked.append(rate) or PeakList(*np.ones((2, 1), int))
+    )
+    assert same(load_wave_peaks(store, RATE, folder, jobs=1, log=lines.append), found)
     assert not asked and len(lines) == 1
 
     for changed in ({"digest": "another"}, {}):  # the second time because the first has replaced them
-        assert not same(stored_peaks(replace(store, **changed), RATE, folder, jobs=1, log=lines.append), found)
+        assert not same(load_wave_peaks(replace(store, **changed), RATE, folder, jobs=1, log=lines.append), found)
     assert len(asked) == 2 * len(store)
-    stored_peaks(store, 500, folder, jobs=1, log=lines.append)
+    load_wave_peaks(store, 500, folder, jobs=1, log=lines.append)
     monkeypatch.setattr(metadata, "version", lambda name: "0.0.1")
-    stored_peaks(store, 500, folder, jobs=1, log=lines.append)
+    load_wave_peaks(store, 500, folder, jobs=1, log=lines.append)
     assert asked[2 * len(store) :] == [500] * 2 * len(store)
 
 
@@ -143,7 +145,7 @@ def test_a_missing_delineator_is_said_with_what_to_do(few, monkeypatch):
 
     monkeypatch.setattr(metadata, "version", missing)
     module._neurokit.cache_clear()
-    for call in (lambda: find_peaks(NOISE, RATE), lambda: stored_peaks(few[0], RATE, few[1], jobs=1)):
+    for call in (lambda: find_peaks(NOISE, RATE), lambda: load_wave_peaks(few[0], RATE, few[1], jobs=1)):
         with pytest.raises(NeuroKitMissing, match="pip install neurokit2"):
             call()
 
@@ -153,21 +155,21 @@ def test_the_peaks_of_a_recording_are_those_of_its_lead_two_at_its_own_frequency
     leads = tuple(Lead(name, "R.mat", "16", 24, 200.0, -3, "mV") for name in ("V1", "II"))
     header = Header("R", 500.0, 0, leads, 60.0, "Female", ())
     recording = np.rint(np.stack([np.zeros_like(signal), signal]) * 200 - 3).astype(np.int16)
-    samples, waves = recorded_peaks(header, recording)
+    samples, waves = find_record_peaks(header, recording)
     expected = find_peaks(signal, 500)
     assert np.array_equal(waves, expected.waves) and np.abs(samples - expected.samples).max() <= 5
     with pytest.raises(SignalError, match="R: peaks are those of lead II"):
-        recorded_peaks(replace(header, leads=leads[:1]), recording[:1])
+        find_record_peaks(replace(header, leads=leads[:1]), recording[:1])
 
 
 def test_peaks_of_some_recordings_are_theirs_in_the_order_that_is_asked_for():
     rng = np.random.default_rng(0)
     counts = np.array([3, 0, 5, 1, 0, 4])
     starts = np.cumsum([0, *counts])
-    stored = StoredPeaks(starts, rng.integers(0, 999, starts[-1], np.int32), rng.integers(0, 5, starts[-1], np.int8))
+    stored = WavePeaks(starts, rng.integers(0, 999, starts[-1], np.int32), rng.integers(0, 5, starts[-1], np.int8))
     for records in ([0, 1, 2, 3, 4, 5], [5, 0], [1], [2, 4, 3, 1], []):
-        some = stored.some(np.array(records, int))
+        some = stored.select_recordings(np.array(records, int))
         assert len(some.starts) == len(records) + 1 and some.starts[-1] == len(some.samples) == len(some.waves)
         assert (some.samples.dtype, some.waves.dtype) == (np.int32, np.int8)
         for place, record in enumerate(records):
-            assert all(map(np.array_equal, some.of(place), stored.of(record)))
+            assert all(map(np.array_equal, some.recording(place), stored.recording(record)))

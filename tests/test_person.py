@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from ecg.data.preprocessing import INPUTS, person
+from ecg.data.preprocessing import N_DEMOGRAPHICS, encode_demographics
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,6 @@ from ecg.data.preprocessing import INPUTS, person
     ],
 )
 def test_a_person_is_five_numbers_and_what_is_unknown_is_said(age, sex, expected):
-    got = person(age, sex)
-    assert got.shape == (INPUTS,) and got.dtype == np.float32
+    got = encode_demographics(age, sex)
+    assert got.shape == (N_DEMOGRAPHICS,) and got.dtype == np.float32
     np.testing.assert_array_equal(got, np.array(expected, np.float32))

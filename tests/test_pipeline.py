@@ -17,10 +17,10 @@ import team_code
 from benchmarks.interruption import PLACES, measure
 from ecg.commands.train import Settings, publish, train
 from ecg.data import synthetic
-from ecg.data.batches import Examples
+from ecg.data.batches import Dataset
 from ecg.data.headers import RecordError
 from ecg.data.labels import COLUMN, TRAINED, expand
-from ecg.data.leads import LEAD_SETS, LEADS, columns_of
+from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.records import find_records, read_record
 from ecg.data.store import open_store
 from ecg.evaluation.metrics import challenge_score, load_weights
@@ -28,7 +28,7 @@ from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.bundle import load_bundle
 from ecg.runtime.files import locked
 from ecg.systems.label_cleaning import CleaningSettings, label_masks
-from ecg.systems.plan import split
+from ecg.systems.plan import split_validation
 from ecg.systems.stage import Outcome
 from ecg.training.trainer import TrainingError, TrainingSettings, predict
 
@@ -66,7 +66,7 @@ def test_leaves_models_and_a_report_and_says_what_it_did(trained):
 def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     folder, settings, _ = trained
     store = open_store(folder / "stages" / "store")
-    training, validation = split(len(store), settings, "split")
+    training, validation = split_validation(len(store), settings, "split")
     assert {row["record"]: row["part"] for row in table(folder / "report" / "split.csv")} == {
         **{str(name): "training" for name in store.names[training]},
         **{str(name): "validation" for name in store.names[validation]},
@@ -80,7 +80,7 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     for count in settings.lead_sets:
         bundle = load_bundle(folder, LEAD_SETS[count])
         probabilities = expand(
-            predict(network_of(bundle), Examples(store, validation, columns_of(LEAD_SETS[count])), "checking")
+            predict(network_of(bundle), Dataset(store, validation, lead_indices(LEAD_SETS[count])), "checking")
         )
         found = search_thresholds(labels, probabilities, weights, settings.resamples, settings.seed)
         np.testing.assert_allclose(bundle.rule.thresholds, found.thresholds)
@@ -98,7 +98,7 @@ def test_training_and_answering_agree(trained, headers):
     for leads in ((*reversed(LEADS),), ("II", "I")):
         model = team_code.load_model(folder, leads)
         expected = expand(
-            predict(network_of(model), Examples(store, np.arange(9), columns_of(model.leads)), "checking")
+            predict(network_of(model), Dataset(store, np.arange(9), lead_indices(model.leads)), "checking")
         )
         for record, name in enumerate(store.names[:9]):
             text, recording = paths[name].read_text(), read_record(paths[name])[1]
@@ -158,7 +158,10 @@ def test_other_settings_are_another_training(trained, made_up, tmp_path, monkeyp
     "change, told",
     [
         ({"seed": 1}, "seed 2021, not 1"),
-        ({"empty": "NSR", "training": replace(QUICK, rate=0.5)}, "empty None, not 'NSR', training.rate 0.001, not 0.5"),
+        (
+            {"fallback": "NSR", "training": replace(QUICK, rate=0.5)},
+            "fallback None, not 'NSR', training.rate 0.001, not 0.5",
+        ),
     ],
 )
 def test_an_unfinished_training_of_other_settings_is_not_continued(small, made_up, tmp_path, monkeypatch, change, told):
@@ -229,14 +232,14 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
         return Outcome([], network.get_weights(), said_of(stage), "")
 
     drawn = []
-    monkeypatch.setattr("ecg.systems.method.fitted", fitted)
+    monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
     monkeypatch.setattr(
         "ecg.reports.training_report.draw_disagreements", lambda folder, found, thresholds, log: drawn.extend(found)
     )
     settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
     train(made_up, tmp_path, settings, [].append)
     store = open_store(tmp_path / "stages" / "store")
-    omission = settings.cleaning.omissions[0]
+    omission = settings.cleaning.partially_labelled[0]
     cpsc = np.flatnonzero(store.sources == "CPSC")
     labels = store.labels.copy()
     labels[np.ix_(cpsc[::2], omission.columns)] = True
@@ -261,7 +264,7 @@ def test_without_masks_there_is_no_round_1(made_up, small, tmp_path, monkeypatch
         network = small.build(len(stage.leads), None, stage.targets.shape[1])
         return Outcome([], network.get_weights(), said_of(stage), "")
 
-    monkeypatch.setattr("ecg.systems.method.fitted", fitted)
+    monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
     train(made_up, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING), [].append)
     assert titles == ["round 2, 2 leads"]
     assert table(tmp_path / "report/relabelling.csv") == table(tmp_path / "report/disagreements.csv") == []

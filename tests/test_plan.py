@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 from conftest import stage_titles as titles_of
 
-from ecg.data.batches import METHODS, View, Window
+from ecg.data.batches import DEFAULT_VIEW, View, Window
 from ecg.data.headers import RecordError
 from ecg.data.leads import LEAD_SETS
 from ecg.runtime.cache import folder_name
-from ecg.systems.plan import configurations, first_round, leads_title, parted, planned, scored_part, split, stage_keys
+from ecg.systems.plan import (
+    configurations,
+    first_round_title,
+    leads_title,
+    planned_networks,
+    scoring_mask,
+    split_recordings,
+    split_validation,
+    stage_keys,
+)
 from ecg.systems.recipes import RECIPES, SYSTEMS, Gate, Settings
 
 LI, ZHAO = SYSTEMS["li2021"], SYSTEMS["zhao2022"]
@@ -19,12 +28,14 @@ def test_the_method_has_a_network_for_each_rule_one_for_round_1_and_one_for_each
         "AFL or AF in Ningbo", "classes omitted by CPSC", "round 1, 12 leads",
         *(f"round 2, {count} leads" for count in (12, 6, 4, 3, 2)),
     ]  # fmt: skip
-    assert [(one.leads, one.view) for one in planned(Settings())] == [(each, METHODS) for each in LEAD_SETS.values()]
+    assert [(one.leads, one.view) for one in planned_networks(Settings())] == [
+        (each, DEFAULT_VIEW) for each in LEAD_SETS.values()
+    ]
 
 
 def test_a_gate_has_two_ensembles_of_all_views_and_one_network_that_chooses():
     """Li et al. 2021: two ensembles of three networks each, and a network for the source."""
-    networks = planned(replace(LI, lead_sets=(12,)))
+    networks = planned_networks(replace(LI, lead_sets=(12,)))
     assert [(one.group, one.view.title) for one in networks] == [
         *((group, title) for group in ("general", "special") for title in ("500 Hz, 10 s", "250 Hz, 20 s",
                                                                             "500 Hz, 15 s")),
@@ -37,7 +48,7 @@ def test_a_gate_has_two_ensembles_of_all_views_and_one_network_that_chooses():
 
 def test_what_finds_peaks_is_first_trained_for_them_alone_and_the_gate_is_not():
     one = replace(LI, lead_sets=(3,))
-    networks = planned(one)
+    networks = planned_networks(one)
     assert [each.pretrained for each in networks] == [*(True for each in networks[:-1]), False]
     titles = titles_of(one)
     assert len(titles) == 2 * 6 + 1
@@ -47,19 +58,21 @@ def test_what_finds_peaks_is_first_trained_for_them_alone_and_the_gate_is_not():
 
 
 def test_each_fold_has_a_network():
-    networks = planned(replace(ZHAO, lead_sets=(12, 2)))
+    networks = planned_networks(replace(ZHAO, lead_sets=(12, 2)))
     assert [(len(one.leads), one.fold) for one in networks] == [(leads, fold) for leads in (12, 2) for fold in range(5)]
     assert networks[7].title == "2 leads, fold 3 of 5"
 
 
 def test_lead_sets_of_which_the_same_leads_are_used_share_their_networks():
-    assert [one.leads for one in planned(replace(LI, views=LI.views[:1], gate=None))] == [
+    assert [one.leads for one in planned_networks(replace(LI, views=LI.views[:1], gate=None))] == [
         ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), ("I", "II"), ("I", "II", "V2")]  # fmt: skip
-    (rhythm,) = planned(SYSTEMS["se_resnet_rhythm"])
+    (rhythm,) = planned_networks(SYSTEMS["se_resnet_rhythm"])
     assert (rhythm.leads, rhythm.title) == (("II",), "lead II")
 
 
-@pytest.mark.parametrize("change", [{}, {"gate": Gate()}, {"folds": 2}, {"views": (METHODS, View(window=Window(500)))}])
+@pytest.mark.parametrize(
+    "change", [{}, {"gate": Gate()}, {"folds": 2}, {"views": (DEFAULT_VIEW, View(window=Window(500)))}]
+)
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_two_stages_share_a_title_or_the_folder_that_is_named_after_it(name, change):
     if RECIPES[name].exclusive and "gate" in change:
@@ -84,27 +97,27 @@ def test_a_key_names_group_leads_view_and_fold_and_no_setting_of_the_training():
 
 
 def test_round_1_sees_what_is_used_of_twelve_leads():
-    assert first_round(Settings()) == "round 1, 12 leads"
-    assert first_round(replace(Settings(), reduced=((12, ("II",)),))) == "round 1, lead II"
+    assert first_round_title(Settings()) == "round 1, 12 leads"
+    assert first_round_title(replace(Settings(), leads_used=((12, ("II",)),))) == "round 1, lead II"
     assert leads_title(("I", "II")) == "2 leads"
 
 
 def test_the_split_is_four_to_one_and_depends_on_the_seed_alone():
-    training, validation = split(1000, Settings(), "split")
+    training, validation = split_validation(1000, Settings(), "split")
     assert len(training) == 800 and sorted([*training, *validation]) == list(range(1000))
-    np.testing.assert_array_equal(split(1000, Settings(), "split")[1], validation)
-    assert (split(1000, Settings(seed=1), "split")[1] != validation).any()
+    np.testing.assert_array_equal(split_validation(1000, Settings(), "split")[1], validation)
+    assert (split_validation(1000, Settings(seed=1), "split")[1] != validation).any()
 
 
 def test_two_recordings_are_enough_to_part():
-    assert [len(part) for part in split(2, Settings(), "split")] == [1, 1]
+    assert [len(part) for part in split_validation(2, Settings(), "split")] == [1, 1]
 
 
 def test_the_score_is_taken_on_georgia_where_there_is_enough_of_it():
     sources = np.array(["Georgia"] * 200 + ["PTB-XL"] * 300)
-    assert scored_part(sources, Settings()).sum() == 200
-    assert scored_part(sources[1:], Settings()).sum() == 499
-    assert scored_part(sources, replace(Settings(), proxy_least=None)).all()
+    assert scoring_mask(sources, Settings()).sum() == 200
+    assert scoring_mask(sources[1:], Settings()).sum() == 499
+    assert scoring_mask(sources, replace(Settings(), proxy_least=None)).all()
 
 
 TARGETS = (np.random.default_rng(0).random((200, 4)) < 0.3).astype(np.float32)
@@ -112,16 +125,16 @@ TARGETS = (np.random.default_rng(0).random((200, 4)) < 0.3).astype(np.float32)
 
 def test_of_exclusive_classes_only_recordings_with_one_alone_are_used():
     settings = replace(SYSTEMS["xie2022"], classes=("NSR", "AF", "IAVB", "STE"))
-    ((training, validation),) = parted(TARGETS, settings)
+    ((training, validation),) = split_recordings(TARGETS, settings)
     assert sorted([*training, *validation]) == np.flatnonzero(TARGETS.sum(axis=1) == 1).tolist()
     assert len(validation) == round(0.25 * (len(training) + len(validation)))
-    assert set(np.concatenate(parted(TARGETS, replace(settings, exclusive=False))[0])) == set(range(200))
+    assert set(np.concatenate(split_recordings(TARGETS, replace(settings, exclusive=False))[0])) == set(range(200))
 
 
 def test_folds_are_each_held_out_once_and_learnt_from_otherwise():
     for settings in (ZHAO, replace(ZHAO, exclusive=True, folds=3)):
         usable = np.flatnonzero(TARGETS.sum(axis=1) == 1) if settings.exclusive else np.arange(200)
-        parts = parted(TARGETS, settings)
+        parts = split_recordings(TARGETS, settings)
         assert len(parts) == settings.folds
         assert sorted(np.concatenate([validation for _, validation in parts])) == usable.tolist()
         for training, validation in parts:
@@ -131,11 +144,11 @@ def test_folds_are_each_held_out_once_and_learnt_from_otherwise():
 def test_too_few_recordings_are_told_with_the_classes():
     settings = replace(SYSTEMS["xie2022"], classes=("NSR", "AF"))
     with pytest.raises(RecordError, match="1 of 3 recordings have one alone of the classes NSR, AF, .* needs 2"):
-        parted(np.array([[1, 1], [0, 0], [0, 1]]), settings)
+        split_recordings(np.array([[1, 1], [0, 0], [0, 1]]), settings)
     with pytest.raises(RecordError, match="^3 of 3 recordings can be used, and training needs 5$"):
-        parted(np.ones((3, 24)), ZHAO)
+        split_recordings(np.ones((3, 24)), ZHAO)
     with pytest.raises(RecordError, match="training needs 5"):
-        parted(np.eye(4), replace(settings, classes=("NSR", "AF", "PAC", "PVC"), folds=5))
+        split_recordings(np.eye(4), replace(settings, classes=("NSR", "AF", "PAC", "PVC"), folds=5))
 
 
 def test_training_may_leave_the_leads_of_each_smaller_set():

@@ -6,7 +6,7 @@ import pytest
 from ecg.commands.holdout import Protocol
 from ecg.data.headers import RecordError
 from ecg.data.labels import COLUMN
-from ecg.systems.plan import folds
+from ecg.systems.plan import assign_folds
 from ecg.systems.recipes import SYSTEMS
 
 
@@ -16,7 +16,7 @@ def test_each_fold_is_held_out_once_and_folds_are_alike_in_their_labels(store):
     assert protocol.titles == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
     assert sorted(np.concatenate(parts)) == list(range(len(store)))
     for number, part in enumerate(parts):
-        np.testing.assert_array_equal(part, np.flatnonzero(folds(store.labels, 3, 4) == number))
+        np.testing.assert_array_equal(part, np.flatnonzero(assign_folds(store.labels, 3, 4) == number))
 
 
 @pytest.mark.parametrize("name", ["Georgia", "georgia", "GEORGIA"])
@@ -30,15 +30,15 @@ def test_a_source_is_held_out_by_its_name_in_any_case(name, store):
 def test_a_source_that_is_not_there_or_is_all_there_is_is_told_with_those_that_are(store):
     with pytest.raises(RecordError, match="no recording .* is of georgina; the sources are CPSC, .*, Georgia, "):
         Protocol(leave_out="georgina").held_out(store)
-    alone = store.of(np.flatnonzero(store.sources == "Georgia"))
+    alone = store.subset(np.flatnonzero(store.sources == "Georgia"))
     with pytest.raises(RecordError, match=f"all {len(alone)} recordings are of Georgia: nothing else is there"):
         Protocol(leave_out="georgia").held_out(alone)
 
 
 def test_more_folds_than_recordings_are_told(store):
     with pytest.raises(RecordError, match="4 recordings are too few for 5 folds"):
-        Protocol().held_out(store.of(np.arange(4)))
-    assert not Protocol().own(["Georgia"] * 5).any()
+        Protocol().held_out(store.subset(np.arange(4)))
+    assert not Protocol().is_left_out(["Georgia"] * 5).any()
 
 
 def test_all_systems_get_the_same_lead_sets_seed_and_limits():
@@ -71,14 +71,20 @@ def test_the_hours_are_shared_by_systems_and_parts():
 
 def test_what_cannot_learn_is_told_by_the_first_part_without_which_too_little_is_left(store):
     zhao, rhythm = SYSTEMS["zhao2022"], SYSTEMS["se_resnet_rhythm"]
-    few = store.of(np.arange(10))
+    few = store.subset(np.arange(10))
     protocol, parts = Protocol((zhao, rhythm), folds=2), [np.array([0]), np.arange(1, 7)]
     labels = np.zeros_like(few.labels)
     labels[:, COLUMN["NSR"]] = labels[6:, COLUMN["AF"]] = True  # of which those before have one class alone
-    few = replace(few, labels=labels, beside=np.zeros_like(few.beside))
-    assert protocol.lacking(zhao, few, [parts[0], np.arange(5)]) == ""
-    assert protocol.lacking(zhao, few, parts) == "fold 2 of 2: 4 of 4 recordings can be used, and training needs 5"
+    few = replace(few, labels=labels, unscored=np.zeros_like(few.unscored))
+    assert protocol.untrainable_reason(zhao, few, [parts[0], np.arange(5)]) == ""
+    assert (
+        protocol.untrainable_reason(zhao, few, parts)
+        == "fold 2 of 2: 4 of 4 recordings can be used, and training needs 5"
+    )
     alone = "have one alone of the classes NSR, AF, AFL, IAVB, SB, STach, PVC, and training needs 2"
-    assert protocol.lacking(rhythm, few, parts) == f"fold 2 of 2: 1 of 4 recordings {alone}"
+    assert protocol.untrainable_reason(rhythm, few, parts) == f"fold 2 of 2: 1 of 4 recordings {alone}"
     none = replace(few, labels=np.zeros_like(labels))
-    assert protocol.lacking(zhao, none, parts) == "fold 1 of 2: none of 9 recordings has a diagnosis that is trained"
+    assert (
+        protocol.untrainable_reason(zhao, none, parts)
+        == "fold 1 of 2: none of 9 recordings has a diagnosis that is trained"
+    )

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from ecg.runtime.console import WIDTH, first_of, grouped, printable, remove_record_name, wrapped
+from ecg.runtime.console import (
+    WIDTH,
+    abbreviated_list,
+    escape_unprintable,
+    group_reasons,
+    remove_record_name,
+    wrap_line,
+)
 
 
 def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
@@ -20,7 +27,7 @@ def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
         ("A9", "A9.mat: int16 (2, 20), expected (12, 20) numbers by A9.hea"),
         ("B1", "B1.mat: int16 (3, 20), expected (12, 20) numbers by B1.hea"),
     ]
-    assert grouped(dropped) == [
+    assert group_reasons(dropped) == [
         ("no lead V1 among I, II", ["A5", "A6", "A7"]),
         ("gain ... is not NUMBER[(BASELINE)][/UNITS]", ["A1", "A2"]),
         ("... s is shorter than ... s", ["A3", "A4"]),
@@ -28,7 +35,7 @@ def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
         ("source PTB is not trained on", ["S0001"]),
         ("no such file beside NAME.hea, which names it", ["A8"]),
     ]
-    assert grouped([]) == []
+    assert group_reasons([]) == []
 
 
 def test_reasons_of_nested_recordings_are_of_one_kind_whatever_their_names():
@@ -38,22 +45,22 @@ def test_reasons_of_nested_recordings_are_of_one_kind_whatever_their_names():
         ("p001/A8", "A8.mat: no such file beside A8.hea, which names it"),
         ("p002/A9", "A9.mat: no such file beside A9.hea, which names it"),
     ]
-    assert grouped(dropped) == [
+    assert group_reasons(dropped) == [
         ("UTF-16 text, expected UTF-8, ASCII or Latin-1", ["georgia/g1/E00005", "georgia/g1/E00006"]),
         ("no such file beside NAME.hea, which names it", ["p001/A8", "p002/A9"]),
     ]
 
 
 def test_the_first_names_are_told_and_dots_where_there_are_more():
-    assert first_of([]) == "" and first_of(["A1", "A2", "A3"]) == "A1, A2, A3"
-    assert first_of(f"A{number}" for number in range(1, 5)) == "A1, A2, A3, ..."
+    assert abbreviated_list([]) == "" and abbreviated_list(["A1", "A2", "A3"]) == "A1, A2, A3"
+    assert abbreviated_list(f"A{number}" for number in range(1, 5)) == "A1, A2, A3, ..."
 
 
 def test_lines_are_wrapped_and_can_be_written_to_any_stream():
     name = os.fsdecode(b"HR\xff8")
-    assert printable(name) == "HR\\udcff8" and printable("Zo\u00eb") == "Zo\u00eb"
-    assert printable("A\x1b[2J\n\r\t1") == r"A\x1b[2J\n\r\t1"
-    lines = wrapped(f"3 left out: {'a long reason ' * 10}({name * 50})")
+    assert escape_unprintable(name) == "HR\\udcff8" and escape_unprintable("Zo\u00eb") == "Zo\u00eb"
+    assert escape_unprintable("A\x1b[2J\n\r\t1") == r"A\x1b[2J\n\r\t1"
+    lines = wrap_line(f"3 left out: {'a long reason ' * 10}({name * 50})")
     assert len(lines) > 2 and max(map(len, lines)) <= WIDTH and all(line.startswith("  ") for line in lines[1:])
     assert "".join(lines).encode().count(rb"\udcff") >= 40
 

@@ -10,12 +10,12 @@ from conftest import stage_titles as titles_of
 from ecg.data.batches import Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS
-from ecg.data.resampling import Preparation
-from ecg.models.config import described, description, read_description
+from ecg.data.resampling import Preprocessing
+from ecg.models.config import network_entry, read_config, write_config
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Member
 from ecg.systems.label_cleaning import CleaningSettings
-from ecg.systems.plan import planned
+from ecg.systems.plan import planned_networks
 from ecg.systems.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, VARIANTS, Gate, Settings
 
 CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
@@ -48,24 +48,24 @@ def test_classes_are_those_of_the_papers(name, classes, exclusive):
     one = SYSTEMS[name]
     assert (one.classes, one.exclusive) == (classes, exclusive)
     assert len(classes) == {"cai2021": 22, "li2021": 26, "zhao2022": 24, "xie2022": 9, "se_resnet_rhythm": 7}[name]
-    assert one.answer == ("softmax" if exclusive else "sigmoid")
+    assert one.output_activation == ("softmax" if exclusive else "sigmoid")
 
 
 def test_signals_are_prepared_and_cut_as_in_the_papers():
     seen = {name: [(view.preparation, view.window) for view in one.views] for name, one in SYSTEMS.items()}
     assert seen == {
-        "cai2021": [(Preparation(250, (0.5, 45.0), False), Window(None, "zeros", 0))],
+        "cai2021": [(Preprocessing(250, (0.5, 45.0), False), Window(None, "zeros", 0))],
         "li2021": [
-            (Preparation(500, None, False), Window(4992, "zeros", 0, 32)),
-            (Preparation(250, None, False), Window(4992, "zeros", 0, 32)),
-            (Preparation(500, None, False), Window(7488, "zeros", 0, 32)),
+            (Preprocessing(500, None, False), Window(4992, "zeros", 0, 32)),
+            (Preprocessing(250, None, False), Window(4992, "zeros", 0, 32)),
+            (Preprocessing(500, None, False), Window(7488, "zeros", 0, 32)),
         ],
-        "zhao2022": [(Preparation(257, None, True), Window(4096, "zeros", 256))],
-        "xie2022": [(Preparation(250, None, False), Window(7500, "repeated", 0))],
-        "se_resnet_rhythm": [(Preparation(200, None, False), Window(2000, "repeated", 0))],
+        "zhao2022": [(Preprocessing(257, None, True), Window(4096, "zeros", 256))],
+        "xie2022": [(Preprocessing(250, None, False), Window(7500, "repeated", 0))],
+        "se_resnet_rhythm": [(Preprocessing(200, None, False), Window(2000, "repeated", 0))],
     }
     assert [view.title for view in LI.views] == ["500 Hz, 10 s", "250 Hz, 20 s", "500 Hz, 15 s"]
-    assert LI.preparations == [Preparation(500, None), Preparation(250, None)]
+    assert LI.preparations == [Preprocessing(500, None), Preprocessing(250, None)]
 
 
 def test_leads_are_reduced_as_in_the_papers():
@@ -121,7 +121,7 @@ def test_labels_are_what_the_papers_make_of_them():
     assert [one.source_masks for one in SYSTEMS.values()] == [False, True, False, False, False]
     for one in (LI, ZHAO, XIE, RHYTHM):
         assert one.cleaning.rules == () and not one.cleaning.masks
-    (omission,) = LI.cleaning.omissions
+    (omission,) = LI.cleaning.partially_labelled
     assert (omission.sources, set(omission.labelled)) == (
         ("CPSC",), {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"})  # fmt: skip
     assert CAI2021.cleaning == CleaningSettings()
@@ -129,7 +129,7 @@ def test_labels_are_what_the_papers_make_of_them():
 
 def test_answers_are_by_the_papers_rules():
     assert LI.gate.source == "CPSC" and set(LI.gate.classes) == {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"}
-    assert (LI.answer_pairs, LI.empty) == ((("TInv", "TAb"),), "NSR")
+    assert (LI.answer_pairs, LI.fallback) == ((("TInv", "TAb"),), "NSR")
     assert [one.thresholds for one in SYSTEMS.values()] == ["searched", "halves", "searched", "halves", "halves"]
     assert [one.gate is None for one in SYSTEMS.values()] == [True, False, True, True, True]
 
@@ -141,11 +141,11 @@ def test_every_system_is_asked_for_every_lead_set():
 def members_of(settings, count):
     """Members of all groups as they are saved, and the classes of each group; there are no networks in them."""
     groups = {}
-    for one in planned(replace(settings, lead_sets=(count,))):
+    for one in planned_networks(replace(settings, lead_sets=(count,))):
         network = settings.gate.network if one.group == "gate" else settings.network
         if getattr(network, "peaks", False):
             network = replace(network, peaks=False)  # a saved network answers alone
-        answer = "sigmoid" if one.group == "gate" else settings.answer
+        answer = "sigmoid" if one.group == "gate" else settings.output_activation
         groups.setdefault(one.group, []).append(Member(one.leads, network, None, answer, one.view))
     classes = {"general": settings.classes, "special": settings.gate.classes if settings.gate else (), "gate": ()}
     return groups, classes
@@ -156,17 +156,17 @@ def test_what_a_recipe_comes_to_can_be_described_and_read_again(name, tmp_path):
     settings = RECIPES[name]
     for count in LEAD_SETS:
         groups, classes = members_of(settings, count)
-        rule = Rule(np.linspace(0, 1, 26), settings.exclusive, settings.answer_pairs, settings.empty)
-        said = {group: {"classes": list(classes[group]), "members": [described(one, "0" * 64) for one in members]}
+        rule = Rule(np.linspace(0, 1, 26), settings.exclusive, settings.answer_pairs, settings.fallback)
+        said = {group: {"classes": list(classes[group]), "members": [network_entry(one, "0" * 64) for one in members]}
                 for group, members in groups.items()}  # fmt: skip
         path = tmp_path / f"{count}_leads.json"
-        path.write_text(description(count, name, rule, said))
-        read = read_description(path, count)
+        path.write_text(write_config(count, name, rule, said))
+        read = read_config(path, count)
         assert read.system == name and replace(read.rule, thresholds=None) == replace(rule, thresholds=None)
         np.testing.assert_array_equal(read.rule.thresholds, rule.thresholds)
-        assert {group: (classes, [(one.leads, one.settings, one.view, one.answer) for one in members])
+        assert {group: (classes, [(one.leads, one.settings, one.view, one.output_activation) for one in members])
                 for group, (classes, members) in read.groups.items()} == {
-            group: (classes[group], [(one.leads, one.settings, one.view, one.answer) for one in members])
+            group: (classes[group], [(one.leads, one.settings, one.view, one.output_activation) for one in members])
             for group, members in groups.items()}  # fmt: skip
 
 
@@ -184,7 +184,10 @@ def flat(value, above=""):
     [
         ("cai2021-focal", {"loss": "focal"}),
         ("cai2021-no-masks", {"cleaning.masks": False}),
-        ("cai2021-no-relabelling", {"cleaning.lumpings.0.relabel": False, "cleaning.omissions.0.relabel": False}),
+        (
+            "cai2021-no-relabelling",
+            {"cleaning.conflated_classes.0.relabel": False, "cleaning.partially_labelled.0.relabel": False},
+        ),
         ("cai2021-no-filter", {"views.0.preparation.band": None}),
         ("cai2021-relu", {"network.activation": "relu"}),
         ("cai2021-no-se", {"network.squeeze_ratio": None}),

@@ -11,7 +11,7 @@ from test_tables import COUNT, exclusive_results, made_results
 from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
 from ecg.reports.training_report import summary_lines, write_report
 from ecg.reports.training_tables import tables
-from ecg.systems.label_cleaning import relabelling_line
+from ecg.systems.label_cleaning import describe_relabelling
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ def test_no_threshold_is_told_where_classes_exclude_each_other(tmp_path):
 def test_the_console_is_told_what_was_relabelled_and_why_not(results):
     lumped, omitted, skipped = results.relabellings
     changed = (lumped.before[:, COLUMN["AF"]] != lumped.after[:, COLUMN["AF"]]).sum()
-    told = relabelling_line(lumped)
+    told = describe_relabelling(lumped)
     assert told.startswith(f"AFL or AF in Ningbo: {len(lumped.records)} recordings judged; added: AF {changed}; ")
     assert told.endswith(f"removed: AFL {changed}")
-    assert relabelling_line(omitted).endswith("removed: none")
-    assert relabelling_line(skipped) == "SB or NSR in Mine: labels left as they are, no Mine"
+    assert describe_relabelling(omitted).endswith("removed: none")
+    assert describe_relabelling(skipped) == "SB or NSR in Mine: labels left as they are, no Mine"
     assert told in summary_lines(results)
 
 
@@ -168,14 +168,14 @@ def test_the_disagreements_are_told_and_drawn_from_their_recordings(results, hea
 
 
 def test_the_console_is_told_nothing_of_what_is_not_left_out(results):
-    lines = summary_lines(replace(results, store=replace(results.store, dropped=())))
+    lines = summary_lines(replace(results, store=replace(results.store, excluded=())))
     assert not any(line.startswith(("0 ", "1 ", "2 ")) for line in lines if "excluded:" in line)
     assert "\n\n\n" not in "\n".join(lines)
 
 
 def test_only_the_first_of_many_that_are_left_out_are_named(results):
     dropped = tuple((f"S{number:04}", "source PTB is not trained on") for number in range(1, 1201))
-    lines = summary_lines(replace(results, store=replace(results.store, dropped=dropped)))
+    lines = summary_lines(replace(results, store=replace(results.store, excluded=dropped)))
     assert "1,200 excluded: source PTB is not trained on (S0001, S0002, S0003, ...)" in lines
 
 
@@ -191,7 +191,7 @@ def test_a_name_that_is_no_text_is_written_as_it_is_and_told_with_its_escape(res
     names = np.array([f"{name}_{place}" for place in range(len(results.store))])
     dropped = ((name, f"{name}.mat: no such file"), ("S0001", "source PTB is not trained on"))
     repaired = ((name, *results.store.repaired[0][1:]),)
-    store = replace(results.store, names=names, dropped=dropped, repaired=repaired)
+    store = replace(results.store, names=names, excluded=dropped, repaired=repaired)
     found = [results.disagreements[0]._replace(name=name, path=tmp_path / f"{name}.hea"),
              results.disagreements[1]._replace(name=name, path=tmp_path / f"{name}_gone.hea")]  # fmt: skip
     strange, lines = replace(results, store=store, disagreements=found, searches={}), []

@@ -3,13 +3,13 @@ import pytest
 from scipy import signal as scipy_signal
 
 from ecg.data.resampling import (
+    DEFAULT_PREPROCESSING,
     FINEST,
-    METHOD,
     PASS_BAND,
     RATE,
-    Preparation,
+    Preprocessing,
     band_pass_taps,
-    even,
+    rational_ratio,
     resample_and_filter,
     response_of,
     taps_of,
@@ -23,7 +23,7 @@ TAPS = taps_of(RATE)
 )
 def test_the_bands_edges(frequency, lowest, highest):
     length = 100_000
-    decibels = 20 * np.log10(abs(response_of(length, METHOD)[round(frequency * length / RATE)]))
+    decibels = 20 * np.log10(abs(response_of(length, DEFAULT_PREPROCESSING)[round(frequency * length / RATE)]))
     assert lowest <= decibels <= highest
 
 
@@ -43,7 +43,7 @@ def test_equal_to_a_convolution_of_what_is_reflected_at_the_ends(samples):
 
 @pytest.mark.parametrize("frequency", [10.0, 100.0, 257.0, 257.5, 1000 / 3, 360.0, 499.999, 1999.99, 1e4])
 def test_sampling_frequencies_come_out_even_within_50_ppm(frequency):
-    here, at_250 = even(frequency)
+    here, at_250 = rational_ratio(frequency)
     assert max(here, at_250) <= FINEST * max(1, RATE / frequency) + 1
     assert abs(here / at_250 / (frequency / RATE) - 1) < 50e-6
 
@@ -56,7 +56,7 @@ def sines(frequency, seconds=4.0, tones=(1.5, 7.0, 23.0)):
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize(("frequency", "rate"), [(500, 257), (257, 500), (1000, 200), (200, 250), (500, 500)])
 def test_without_a_filter_slow_waves_come_through_at_any_sampling_frequency(frequency, rate, linear):
-    got = resample_and_filter(sines(frequency), frequency, Preparation(rate, None, linear))
+    got = resample_and_filter(sines(frequency), frequency, Preprocessing(rate, None, linear))
     assert got.dtype == np.float32
     expected = sines(rate)[:, : got.shape[1]]
     assert abs(got.shape[1] - 4 * rate) <= 1
@@ -66,7 +66,7 @@ def test_without_a_filter_slow_waves_come_through_at_any_sampling_frequency(freq
 
 def test_lines_between_samples_are_numpys():
     signal = np.random.default_rng(0).normal(size=(2, 500)).astype(np.float32)
-    got = resample_and_filter(signal, 500.0, Preparation(257, None, linear=True))
+    got = resample_and_filter(signal, 500.0, Preprocessing(257, None, linear=True))
     assert got.shape == (2, 257)
     for row, expected in zip(got, signal, strict=True):
         np.testing.assert_allclose(row, np.interp(np.arange(257) * 500 / 257, np.arange(500), expected), atol=1e-6)
@@ -74,13 +74,13 @@ def test_lines_between_samples_are_numpys():
 
 def test_at_its_own_sampling_frequency_and_without_a_filter_a_signal_stays():
     signal = np.random.default_rng(0).normal(size=(2, 333)).astype(np.float32)
-    np.testing.assert_array_equal(resample_and_filter(signal, 500.0, Preparation(500, None)), signal)
+    np.testing.assert_array_equal(resample_and_filter(signal, 500.0, Preprocessing(500, None)), signal)
 
 
 def test_the_filter_is_as_long_in_seconds_at_any_sampling_frequency():
     assert taps_of(250) == 751 and taps_of(500) == 1501 and taps_of(257) == 771
     for rate in (200, 500):
-        response = response_of(100 * rate, Preparation(rate))
+        response = response_of(100 * rate, Preprocessing(rate))
         decibels = 20 * np.log10(np.abs(response[[100, 1000, 4000, 6000]]) + 1e-9)  # 1, 10, 40 and 60 Hz
         assert (abs(decibels[:3]) < 0.2).all() and decibels[3] < -60
 
@@ -90,4 +90,4 @@ def test_the_filter_is_as_long_in_seconds_at_any_sampling_frequency():
 )
 def test_a_band_that_cannot_be_is_refused(given):
     with pytest.raises(ValueError, match="pass band"):
-        Preparation(**given)
+        Preprocessing(**given)

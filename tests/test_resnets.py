@@ -43,7 +43,7 @@ SLOW = pytest.mark.slow
 def test_parameters_and_their_lower_bound(settings, leads, length, classes, answer, parameters):
     network = built(settings, leads, length, classes, answer)
     assert network.count_params() == parameters
-    assert parameters / 4 < settings.least(leads, classes) <= parameters
+    assert parameters / 4 < settings.min_parameters(leads, classes) <= parameters
     assert network.outputs[0].shape == (None, classes)
 
 
@@ -53,7 +53,7 @@ def test_parameters_and_their_lower_bound(settings, leads, length, classes, answ
     RhythmSettings(18, width=2**16), RhythmSettings(152, kernel=2**16),
 ])  # fmt: skip
 def test_absurd_sizes_are_seen_without_building_them(settings):
-    assert settings.least(2, 22) > 2**31
+    assert settings.min_parameters(2, 22) > 2**31
 
 
 def test_lengths_and_blocks_of_li():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ecg.commands.review import review
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, BESIDE, COLUMN, DROPPED, SCORED, TRAINED
+from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, SCORED, TRAINED, UNSCORED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.models.bundle import Bundle, ModelError, Prediction, save_bundle
@@ -18,10 +18,16 @@ from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group
 from ecg.reports.ecg_paper import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
-from ecg.systems.label_cleaning import SURE_ABSENT, SURE_PRESENT, CleaningSettings, Disagreement, Omission
+from ecg.systems.label_cleaning import (
+    SURE_ABSENT,
+    SURE_PRESENT,
+    CleaningSettings,
+    Disagreement,
+    PartiallyLabelledSource,
+)
 from ecg.training.losses import AsymmetricLoss, FocalLoss
 
-CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in (*SCORED, *BESIDE)}
+CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in (*SCORED, *UNSCORED_CLASSES)}
 
 
 def write(folder, name, classes=("NSR",), leads=LEADS[:2], codes=None):
@@ -46,7 +52,7 @@ class Model:
         self.rule = Rule(self.thresholds, exclusive=bool(exclusive))
         self.ensemble = Ensemble(Group(exclusive or ABBREVIATIONS, ()))
 
-    def prediction(self, header, recording):
+    def predict_recording(self, header, recording):
         assert recording.shape == (len(header.leads), 100)
         said = np.full(26, 0.5, np.float32)
         for name, probability in self.told.get(header.name, {}).items():
@@ -113,9 +119,9 @@ def test_what_a_source_does_not_label_is_no_disagreement_where_it_is_absent(mode
         write(tmp_path / "data", name, ("NSR", "TInv"))
         model.told[name] = {"AF": 0.99, "SB": 0.99, "TInv": 0.01}  # all three label AF, and TInv is present
     for omissions, labelling in (
-        (CleaningSettings().omissions, {"E00001", "X1"}),
+        (CleaningSettings().partially_labelled, {"E00001", "X1"}),
         ((), set(names)),
-        ((Omission(("X", "Georgia"), ("AF", "NSR")),), {"A0001"}),
+        ((PartiallyLabelledSource(("X", "Georgia"), ("AF", "NSR")),), {"A0001"}),
     ):
         review(model, tmp_path / "data", tmp_path / "out", omissions, pictures=0)
         assert {record for record, name, _ in found(tmp_path / "out") if name == "SB"} == labelling
@@ -219,13 +225,13 @@ def test_every_network_is_loaded_once_and_a_recording_goes_through_that_of_its_l
 def test_one_recording_is_in_memory_at_a_time(model, tmp_path, monkeypatch):
     alive = []
 
-    def prediction(self, header, recording):
+    def predict_recording(self, header, recording):
         assert not any(earlier() is not None for earlier in alive)
         alive.append(weakref.ref(recording))
         nothing = np.zeros(26, bool)
         return Prediction(np.zeros(26, np.float32), nothing, np.zeros(26), nothing)
 
-    monkeypatch.setattr(Model, "prediction", prediction)
+    monkeypatch.setattr(Model, "predict_recording", predict_recording)
     for number in range(1, 5):
         write(tmp_path / "data", f"E{number:05}")
     review(model, tmp_path / "data", tmp_path / "out", pictures=0)
@@ -411,7 +417,7 @@ def test_the_console_is_told_what_was_compared_and_found_by_class(model, tmp_pat
     model.told["E00002"] = {"AF": 0.01, "SB": 0.99}
     lines = []
     review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
-    omitted = len(Omission().columns)
+    omitted = len(PartiallyLabelledSource().columns)
     assert f"{3 * len(TRAINED) - omitted} labels compared, 3 disagreements in 2 recordings" in lines
     table = [line.split() for line in lines if line.split()[0] in ("class", *ABBREVIATIONS)]
     assert table == [["class", "present", "doubted", "absent", "doubted"], ["AF", "3", "2", "0", "0"],
@@ -445,7 +451,7 @@ def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small, tmp_path)
     bias = np.where(TRAINED == COLUMN["AF"], 5.0, 0.0)
     weights = network.layers[-1].get_weights()
     network.layers[-1].set_weights([np.zeros_like(weights[0]), bias.astype(np.float32)])
-    save_bundle(Bundle.of_one(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")
+    save_bundle(Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")
     write(tmp_path / "data", "E00001", ("NSR",))
     write(tmp_path / "data", "E00002", ("AF",))
     review(tmp_path / "model", tmp_path / "data", tmp_path / "out")

@@ -14,7 +14,7 @@ def test_what_is_answered_follows_from_probabilities_and_thresholds():
     np.testing.assert_array_equal(plain, probabilities >= thresholds)
     empty = ~plain.any(axis=1)
     assert 0 < empty.sum() < 50
-    rule = Rule(thresholds, empty="NSR")
+    rule = Rule(thresholds, fallback="NSR")
     declared = rule.answers(probabilities, EVERY)
     np.testing.assert_array_equal(declared[~empty], plain[~empty])
     assert all(list(np.flatnonzero(row)) == [COLUMN["NSR"]] for row in declared[empty])
@@ -31,7 +31,7 @@ def test_classes_that_are_not_known_are_not_answered():
 @pytest.mark.parametrize("empty", [None, "NSR"])
 def test_what_implies_another_is_answered_with_it(empty):
     columns = class_columns(["TInv", "TAb", "NSR"])
-    rule = Rule(np.full(26, 0.5), pairs=(("TInv", "TAb"),), empty=empty)
+    rule = Rule(np.full(26, 0.5), pairs=(("TInv", "TAb"),), fallback=empty)
     answers = rule.answers(np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.1], [0.6, 0.1, 0.6]]), columns)
     expected = [{"TInv", "TAb"}, {"TAb"}, {empty} - {None}, {"TInv", "TAb", "NSR"}]
     assert [{name for name in ("TInv", "TAb", "NSR") if row[COLUMN[name]]} for row in answers] == expected
@@ -43,5 +43,5 @@ def test_of_classes_that_exclude_each_other_the_likeliest_is_answered_if_it_is_s
     probabilities = np.array([[0.3, 0.2, 0.4, 0.1], [0.3, 0.4, 0.2, 0.1], [0.9, 0.0, 0.1, 0.0]], np.float32)
     answers = Rule(np.full(26, 0.99), exclusive=True).answers(probabilities, columns)
     np.testing.assert_array_equal(np.argwhere(answers), [[0, COLUMN["AF"]], [2, COLUMN["NSR"]]])
-    declared = Rule(np.full(26, 0.99), exclusive=True, empty="NSR").answers(probabilities, columns)
+    declared = Rule(np.full(26, 0.99), exclusive=True, fallback="NSR").answers(probabilities, columns)
     np.testing.assert_array_equal(np.argwhere(declared), [[0, COLUMN["AF"]], [1, COLUMN["NSR"]], [2, COLUMN["NSR"]]])

@@ -8,9 +8,9 @@ from ecg.commands.sample import Effort, find_peaks, read_sample, timed
 from ecg.commands.train import Settings
 from ecg.data.headers import RecordError
 from ecg.data.records import find_records
-from ecg.data.resampling import METHOD, Preparation
+from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.synthetic import synthesize
-from ecg.data.wave_peaks import StoredPeaks
+from ecg.data.wave_peaks import WavePeaks
 from ecg.systems.recipes import CAI2021
 
 
@@ -60,18 +60,23 @@ def test_a_folder_without_anything_to_train_on_is_told(tmp_path):
 
 def test_peaks_are_found_in_the_store_of_each_preparation(tmp_path, monkeypatch):
     synthesize(tmp_path / "data", 8, seed=1, sources={"Georgia": 1.0})
-    other, asked = Preparation(100, None), []
+    other, asked = Preprocessing(100, None), []
 
     def stored_peaks(store, rate, folder, jobs, log):
         asked.append((rate, len(store), store.preparation, folder.is_relative_to(tmp_path / "place")))
-        return StoredPeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
+        return WavePeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
 
-    monkeypatch.setattr("ecg.commands.sample.stored_peaks", stored_peaks)
-    views = tuple(replace(CAI2021.views[0], preparation=one) for one in (METHOD, other))
+    monkeypatch.setattr("ecg.commands.sample.load_wave_peaks", stored_peaks)
+    views = tuple(replace(CAI2021.views[0], preparation=one) for one in (DEFAULT_PREPROCESSING, other))
     settings = Settings(views=views, jobs=1)
     sample = read_sample(tmp_path, find_records(tmp_path / "data"), tmp_path / "place", settings)
     peaks, finding = find_peaks(sample, settings)
-    assert asked == [(250, 2, METHOD, True), (250, 6, METHOD, True), (100, 2, other, True), (100, 6, other, True)]
-    assert [*peaks] == [*finding] == [*sample.stores] == [METHOD, other]
+    assert asked == [
+        (250, 2, DEFAULT_PREPROCESSING, True),
+        (250, 6, DEFAULT_PREPROCESSING, True),
+        (100, 2, other, True),
+        (100, 6, other, True),
+    ]
+    assert [*peaks] == [*finding] == [*sample.stores] == [DEFAULT_PREPROCESSING, other]
     for one, store in sample.stores.items():
         assert len(peaks[one].starts) == len(store) + 1 == 7 and finding[one].each > 0

@@ -7,7 +7,7 @@ from test_measures import made_comparison
 from ecg.data.labels import COLUMN
 from ecg.evaluation.bootstrap import MEASURES, OF_CLASSES, measure
 from ecg.reports.comparison_tables import class_rows, cost_rows, difference_rows, score_rows, setting_rows, source_rows
-from ecg.runtime.console import number_of
+from ecg.runtime.console import pluralise
 
 TRIALS = ({"system": "first", "skill": 1.0, "seed": 0}, {"system": "better", "skill": 3.0},
           {"system": "same", "skill": 1.0, "seed": 0}, {"system": "worse", "skill": 0.2, "cut": 1},
@@ -17,11 +17,11 @@ TRIALS = ({"system": "first", "skill": 1.0, "seed": 0}, {"system": "better", "sk
 @pytest.fixture(scope="module")
 def comparison():
     """A comparison whose first system does not know AF."""
-    made = made_comparison(trials=TRIALS)
-    first, *others = made.trials
+    made = made_comparison(results=TRIALS)
+    first, *others = made.results
     probabilities = first.probabilities.copy()
     probabilities[:, COLUMN["AF"]] = 0
-    return replace(made, trials=(replace(first, probabilities=probabilities), *others))
+    return replace(made, results=(replace(first, probabilities=probabilities), *others))
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_a_system_with_trainings_cut_short_says_so(comparison, found):
 
 @pytest.mark.parametrize("seconds, told", [(0.0123, "12.3 ms"), (2.5, "2,500.0 ms")])
 def test_costs_are_told_in_units_that_read_well(comparison, seconds, told):
-    trial = replace(comparison.trials[0], networks=5, epochs=1200, training_seconds=3700.0, answering_seconds=seconds)
-    (row,) = cost_rows(replace(comparison, trials=(trial,)), 12)
+    trial = replace(comparison.results[0], networks=5, epochs=1200, training_seconds=3700.0, answering_seconds=seconds)
+    (row,) = cost_rows(replace(comparison, results=(trial,)), 12)
     assert [cell.text for cell in row] == ["first", "5", "1,000", "1 h 01 min", "1,200", "none", told]
 
 
@@ -67,7 +67,7 @@ def test_classes_are_told_the_most_frequent_first_with_what_a_system_does_not_kn
         assert sorted(places) == np.flatnonzero(labelled).tolist()
         assert (np.diff(labelled[places]) <= 0).all()
         for row, column in zip(rows, places, strict=True):
-            assert row[0].note == number_of(labelled[column], "recording")
+            assert row[0].note == pluralise(labelled[column], "recording")
             expected = [value_of(found.by_class[place][name][:, column]) for place in range(4)]
             expected[:1] = ["–"] if column == COLUMN["AF"] else expected[:1]
             assert [cell.text for cell in row[1:]] == expected
@@ -83,7 +83,7 @@ def test_sources_are_told_with_all_measures_and_their_intervals(comparison, foun
         assert [row[0].text for row in rows] == np.unique(comparison.sources).tolist()
         for row in rows:
             source = row[0].text
-            assert row[0].note == number_of((comparison.sources == source).sum(), "recording")
+            assert row[0].note == pluralise((comparison.sources == source).sum(), "recording")
             assert [cell.text for cell in row[1:]] == [
                 value_of(found.by_source[place][source][name]) for place in range(4)
             ]

@@ -6,12 +6,12 @@ from ecg.data.labels import COLUMN, SCORED
 from ecg.evaluation.metrics import (
     accuracy,
     challenge_score,
+    class_credit,
     credit,
     f_measures,
     load_weights,
     mean_of_known,
     roc_and_pr_areas,
-    worth_of_answers,
 )
 from ecg.evaluation.thresholds import gain_of_answering, search_thresholds
 
@@ -130,7 +130,7 @@ def test_sinus_rhythm_may_be_another_column():
 def test_gains_are_what_turning_an_answer_on_earns(seed):
     labels, probabilities = random_case(seed, recordings=8)
     outputs = probabilities >= 0.4
-    gains = gain_of_answering(labels, outputs, worth_of_answers(labels, WEIGHTS))
+    gains = gain_of_answering(labels, outputs, class_credit(labels, WEIGHTS))
     for recording in range(len(labels)):
         for column in range(26):
             off, on = outputs[[recording]].copy(), outputs[[recording]].copy()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import signal as scipy_signal
 
 from ecg.data.headers import HIGHEST_FREQUENCY, INVALID, Header, HeaderError, Lead
-from ecg.data.leads import LEAD_SETS, LEADS, combination
+from ecg.data.leads import LEAD_SETS, LEADS, derivation_weights
 from ecg.data.preprocessing import (
     COMPUTED,
     FLAT,
@@ -23,10 +23,10 @@ from ecg.data.preprocessing import (
     SPIKE,
     TRANSPOSED,
     Repair,
-    centred_millivolts,
-    pieces,
+    correct_gains,
     preprocess,
-    with_right_gains,
+    split_segments,
+    to_centred_millivolts,
 )
 from ecg.data.records import SignalError, read_record
 from ecg.data.resampling import RATE, taps_of
@@ -127,7 +127,7 @@ def test_spikes_and_missing_values_are_bridged_by_their_neighbours_and_counted(p
     clean = integers(sine(1.0, 500, 10)).repeat(2, axis=0)
     broken = clean.astype(np.int16 if abs(value) < 40000 else np.float64)
     broken[0, places] = value
-    got, mended = centred_millivolts(broken, make_header(["I", "II"]).leads)
+    got, mended = to_centred_millivolts(broken, make_header(["I", "II"]).leads)
     good = np.ones(clean.shape[1], bool)
     good[places] = False
     assert np.abs(got).max() < 4
@@ -169,7 +169,7 @@ def test_kinds_of_faults_side_by_side_are_mended_together(make_header):
     clean = integers(sine(1.0, 500, 10))
     broken = clean.copy()
     broken[0, 1000:1004] = 32767, -32768, 32767, -32768
-    got, _ = centred_millivolts(broken, make_header(["I"]).leads)
+    got, _ = to_centred_millivolts(broken, make_header(["I"]).leads)
     assert np.abs(got).max() < 2.1
 
 
@@ -178,7 +178,7 @@ def test_kinds_of_faults_side_by_side_are_mended_together(make_header):
 def test_a_lead_at_the_rail_for_up_to_half_its_time_is_mended(gain, samples, make_header):
     broken = integers(sine(1.0, 500, 10), gain)
     broken[0, 5000 - samples :] = 32767
-    assert np.abs(centred_millivolts(broken, make_header(["I"], gain=gain).leads)[0]).max() < 5
+    assert np.abs(to_centred_millivolts(broken, make_header(["I"], gain=gain).leads)[0]).max() < 5
 
 
 @pytest.mark.parametrize(("kind", "largest"), [("16", 2.1), ("160", 2.1), ("32", 17)])
@@ -186,7 +186,7 @@ def test_the_invalid_value_is_that_of_16_bit_formats(kind, largest, make_header)
     recording = integers(sine(1.0, 500, 10), 2000.0)
     recording[0, 1000] = -32768
     lead = make_header(["I"], gain=2000.0).leads[0]._replace(format=kind)
-    assert np.abs(centred_millivolts(recording, [lead])[0]).max() == pytest.approx(largest, abs=0.7)
+    assert np.abs(to_centred_millivolts(recording, [lead])[0]).max() == pytest.approx(largest, abs=0.7)
 
 
 @pytest.mark.parametrize("leads", LEAD_SETS.values())
@@ -203,8 +203,8 @@ def test_a_lead_does_not_depend_on_which_others_are_asked_for(leads, make_header
 
 def test_the_offset_of_a_32_bit_file_costs_no_precision(make_header):
     wave = np.rint(sine(5.0, 500, 10) * 1000).astype(np.int64)[np.newaxis]
-    expected, _ = centred_millivolts(wave, make_header(["I"]).leads)
-    far, _ = centred_millivolts(wave + 2_000_000_000, make_header(["I"], baseline=7).leads)
+    expected, _ = to_centred_millivolts(wave, make_header(["I"]).leads)
+    far, _ = to_centred_millivolts(wave + 2_000_000_000, make_header(["I"], baseline=7).leads)
     np.testing.assert_allclose(far, expected, atol=1e-6)
 
 
@@ -327,7 +327,7 @@ def limb_recording(names, seed=5, samples=2500):
     parts = np.random.default_rng(seed).integers(-500, 500, (8, samples)) * 2
     known = dict(zip(("I", "II", *LEADS[6:]), parts, strict=True))
     for name in LEADS[2:6]:
-        known[name] = sum(weight * known[lead] for lead, weight in combination(name, ["I", "II"]).items())
+        known[name] = sum(weight * known[lead] for lead, weight in derivation_weights(name, ["I", "II"]).items())
     return np.array([known[name] for name in names]).astype(np.int16)
 
 
@@ -441,15 +441,15 @@ def test_a_gain_is_wrong_by_name_and_range_together(name, gain, millivolts, corr
 def test_a_gain_whose_signal_would_be_too_small_is_not_corrected(make_header):
     recording = limb_recording(("I", "II")) * 0.001
     header = replace(make_header(("I", "II"), gain=2e6), name="S0015")
-    assert with_right_gains(header, recording) == (header, ())
+    assert correct_gains(header, recording) == (header, ())
 
 
 def test_a_gain_that_the_header_does_not_write_is_never_corrected(make_header):
     recording = limb_recording(("I", "II"))
     written = replace(make_header(["I", "II"], gain=200.0), name="HR00015")
     default = replace(written, leads=tuple(lead._replace(gain_written=False) for lead in written.leads))
-    assert with_right_gains(written, recording)[1] == ("I", "II")
-    assert with_right_gains(default, recording) == (default, ())
+    assert correct_gains(written, recording)[1] == ("I", "II")
+    assert correct_gains(default, recording) == (default, ())
 
 
 @pytest.mark.parametrize(("first", "corrected"), [(1.0, True), (0.01, False)])
@@ -460,10 +460,10 @@ def test_a_long_recording_has_one_gain_which_is_that_of_training(first, correcte
     training = round(LONGEST * 100)
     recording[:, :training] = recording[:, :training] * first
     recording[:, training:] = recording[:, training:] * (1.01 - first)
-    assert bool(with_right_gains(header, recording[:, training:])[1]) != corrected
-    assert bool(with_right_gains(header, recording[:, :training])[1]) == corrected
+    assert bool(correct_gains(header, recording[:, training:])[1]) != corrected
+    assert bool(correct_gains(header, recording[:, :training])[1]) == corrected
     gain = 1000.0 if corrected else 200.0
-    for piece in pieces(header, recording):
+    for piece in split_segments(header, recording):
         signal, repairs = signal_and_repairs(header, piece, ["I", "II"], recording)
         assert (GAIN in [repair.kind for repair in repairs]) == corrected
         expected = signal_of(make_header(["I", "II"], frequency=100.0, gain=gain), piece, ["I", "II"])
@@ -491,7 +491,7 @@ def test_the_longest_piece_at_the_highest_sampling_frequency_takes_less_than_500
     recording[:, ::1000] = 2
     tracemalloc.start()
     try:
-        (piece,) = pieces(make_header(frequency=HIGHEST_FREQUENCY), recording)
+        (piece,) = split_segments(make_header(frequency=HIGHEST_FREQUENCY), recording)
         preprocess(make_header(frequency=HIGHEST_FREQUENCY), piece, LEADS)
         most = tracemalloc.get_traced_memory()[1]
     finally:
@@ -503,7 +503,7 @@ def test_the_longest_piece_at_the_highest_sampling_frequency_takes_less_than_500
 def test_pieces_follow_each_other_and_are_equal_and_none_is_longer_than_the_longest(samples, rate):
     header = Header("made", rate, samples, (Lead("I", "made.mat", "16", 24, 1000.0, 0, "mV"),), np.nan, "Unknown", ())
     recording = np.arange(samples)[np.newaxis]
-    parts = pieces(header, recording)
+    parts = split_segments(header, recording)
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), recording)
     assert all(np.shares_memory(part, recording) for part in parts)
     lengths = [part.shape[1] for part in parts]
@@ -517,16 +517,16 @@ def test_pieces_follow_each_other_and_are_equal_and_none_is_longer_than_the_long
 def test_two_days_are_answered_and_more_is_a_fault(rate, make_header):
     most = int(MOST_HOURS * 3600 * rate)
     recording = np.broadcast_to(np.int16(0), (1, most + 1))  # a single number, whatever the shape
-    assert len(pieces(make_header(["I"], rate), recording[:, :-1])) == MOST_HOURS * 3600 // LONGEST
+    assert len(split_segments(make_header(["I"], rate), recording[:, :-1])) == MOST_HOURS * 3600 // LONGEST
     with pytest.raises(SignalError, match=r"made: 48\.0 h of signal, expected 48 h or less"):
-        pieces(make_header(["I"], rate), recording)
+        split_segments(make_header(["I"], rate), recording)
 
 
 @pytest.mark.parametrize("rate", [100.0, 257.0, 257.5, 1000 / 3, 360.0, 500.0, 2000.0])
 def test_what_training_takes_whole_is_answered_whole(rate, make_header):
     samples = round(LONGEST * rate)
-    assert len(pieces(make_header(["I"], rate), np.zeros((1, samples)))) == 1
-    assert len(pieces(make_header(["I"], rate), np.zeros((1, samples + 2)))) == 2
+    assert len(split_segments(make_header(["I"], rate), np.zeros((1, samples)))) == 1
+    assert len(split_segments(make_header(["I"], rate), np.zeros((1, samples + 2)))) == 2
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 50, 499])

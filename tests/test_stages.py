@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ecg.runtime.cache import StageFolder, claim, differences, fingerprint, source_hash
+from ecg.runtime.cache import ResultCache, differences, fingerprint, source_hash, write_manifest
 
 
 @dataclass(frozen=True)
@@ -19,32 +19,32 @@ def parts(**changes):
 
 def test_what_is_kept_comes_back_to_the_bit_under_its_mark_alone(tmp_path):
     arrays = {"probabilities": np.random.default_rng(1).random((3, 2)).astype(np.float32), "epochs": np.array("[1.5]")}
-    folder = StageFolder(tmp_path / "stage", "mark")
-    assert folder.recall("result") is None
-    folder.keep("result", arrays)
-    found = folder.recall("result")
+    folder = ResultCache(tmp_path / "stage", "mark")
+    assert folder.load("result") is None
+    folder.save("result", arrays)
+    found = folder.load("result")
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
-    assert StageFolder(tmp_path / "stage", "another mark").recall("result") is None
-    assert folder.recall("progress") is None
+    assert ResultCache(tmp_path / "stage", "another mark").load("result") is None
+    assert folder.load("progress") is None
 
 
 def test_a_new_result_replaces_the_one_before(tmp_path):
-    first, second = StageFolder(tmp_path, "first"), StageFolder(tmp_path, "second")
-    first.keep("result", {"x": np.zeros(2)})
-    second.keep("result", {"x": np.ones(3)})
-    assert first.recall("result") is None
-    np.testing.assert_array_equal(second.recall("result")["x"], np.ones(3))
+    first, second = ResultCache(tmp_path, "first"), ResultCache(tmp_path, "second")
+    first.save("result", {"x": np.zeros(2)})
+    second.save("result", {"x": np.ones(3)})
+    assert first.load("result") is None
+    np.testing.assert_array_equal(second.load("result")["x"], np.ones(3))
 
 
 def test_what_is_discarded_is_gone(tmp_path):
-    folder = StageFolder(tmp_path, "mark")
-    folder.keep("progress", {"x": np.ones(3)})
-    folder.discard("progress")
-    folder.discard("progress")
-    assert folder.recall("progress") is None
+    folder = ResultCache(tmp_path, "mark")
+    folder.save("progress", {"x": np.ones(3)})
+    folder.delete("progress")
+    folder.delete("progress")
+    assert folder.load("progress") is None
 
 
 def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
@@ -52,11 +52,11 @@ def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
         path.write_bytes(b"PK half of it")
         raise KeyboardInterrupt
 
-    folder = StageFolder(tmp_path / "stage", "mark")
+    folder = ResultCache(tmp_path / "stage", "mark")
     monkeypatch.setattr("ecg.runtime.cache.np.savez", stops)
     with pytest.raises(KeyboardInterrupt):
-        folder.keep("result", {"x": np.ones(3)})
-    assert folder.recall("result") is None
+        folder.save("result", {"x": np.ones(3)})
+    assert folder.load("result") is None
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,18 @@ def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
     ],
 )
 def test_what_is_damaged_counts_as_not_there(tmp_path, damage):
-    folder = StageFolder(tmp_path, "mark")
-    folder.keep("result", {"x": np.full(99, 0.123)})
+    folder = ResultCache(tmp_path, "mark")
+    folder.save("result", {"x": np.full(99, 0.123)})
     path = tmp_path / "result.npz"
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    assert path.read_bytes() != whole and folder.recall("result") is None
+    assert path.read_bytes() != whole and folder.load("result") is None
 
 
 def test_a_claim_stands_until_facts_differ(tmp_path):
     path, facts = tmp_path / "stages" / "training.json", {"seed": 1, "training": {"rate": 0.1, "steps": (5, 6)}}
     assert differences(path, facts) == {}
-    claim(path, facts)
+    write_manifest(path, facts)
     assert differences(path, facts) == differences(path, facts | {"recordings": "abc"}) == {}
     assert differences(path, facts | {"seed": 2}) == {"seed": (1, 2)}
     other = {"seed": 1, "training": {"rate": 0.2, "steps": (5, 7)}}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ecg.runtime.keras_startup import absent, hidden_standard_error, start_keras
+from ecg.runtime.keras_startup import hidden_standard_error, hide_packages, start_keras
 
 
 def test_what_is_written_below_python_is_hidden(capfd):
@@ -126,7 +126,7 @@ def test_what_compares_leaves_the_devices_to_those_that_train(backend, begun):
 
 def test_a_package_that_is_imported_already_stays(monkeypatch):
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
-    with absent(["json", "colorsys"]):
+    with hide_packages(["json", "colorsys"]):
         assert sys.modules["json"] is json
         with pytest.raises(ImportError):
             importlib.import_module("colorsys")

@@ -13,15 +13,15 @@ from ecg.data.labels import ABBREVIATIONS, COLUMN, encode, encode_as_scored, sou
 from ecg.data.leads import LEADS
 from ecg.data.preprocessing import FLAT, INVALID_VALUE, LONGEST, SPIKE, preprocess
 from ecg.data.records import read_record
-from ecg.data.resampling import METHOD, RATE, Preparation
-from ecg.data.store import INDEX, SIGNALS, build_store, load, open_store, prepared
+from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
+from ecg.data.store import INDEX, SIGNALS, build_store, load, load_recording, open_store
 
 
 def test_holds_every_record_of_the_trained_sources_in_order(store, headers):
     expected = [path.stem for path in headers if source_of(path.stem) not in ("INCART", "PTB")]
     assert list(store.names) == expected
     assert list(store.sources) == [source_of(name) for name in expected]
-    assert {name for name, _ in store.dropped} == {path.stem for path in headers} - set(expected)
+    assert {name for name, _ in store.excluded} == {path.stem for path in headers} - set(expected)
 
 
 def test_gives_back_what_preprocess_gave_to_the_bit(store, headers):
@@ -51,7 +51,7 @@ def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, made
         path.write_text(text)
     other = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
     np.testing.assert_array_equal(other.microvolts, store.microvolts)
-    assert other.dropped == store.dropped
+    assert other.excluded == store.excluded
 
 
 def test_a_cut_of_some_leads_is_that_part_of_the_whole(store):
@@ -74,7 +74,7 @@ def test_what_is_expected_covers_the_samples_that_come_and_no_whole_page_beside_
     file.close()
     watched = replace(store, microvolts=np.ndarray(store.microvolts.shape, np.int16, mapped))
     records, starts = np.array([4, 0, 9]), np.array([17, 0, 250])
-    watched.expect(records, starts, 200)
+    watched.advise_read(records, starts, 200)
     sample = 2 * len(LEADS)
     for (first, last), row in zip(asked, store.starts[records] + starts, strict=True):
         assert row * sample - mmap.PAGESIZE < first <= row * sample and last == (row + 200) * sample
@@ -85,7 +85,7 @@ def test_does_not_depend_on_the_number_of_processes(store, made_up, tmp_path):
     np.testing.assert_array_equal(other.microvolts, store.microvolts)
     np.testing.assert_array_equal(other.names, store.names)
     assert other.digest == store.digest == open_store(tmp_path).digest
-    assert other.dropped == store.dropped
+    assert other.excluded == store.excluded
 
 
 def test_leaves_out_what_cannot_be_used_and_says_why(headers, tmp_path):
@@ -102,11 +102,11 @@ def test_leaves_out_what_cannot_be_used_and_says_why(headers, tmp_path):
     broken[3].write_text(broken[3].read_text().replace(" V6", " V9"))
     store = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
     assert list(store.names) == [f"nested/{path.stem}" for path in chosen[4:]]
-    reasons = {name.removeprefix("nested/"): reason for name, reason in store.dropped}
+    reasons = {name.removeprefix("nested/"): reason for name, reason in store.excluded}
     assert set(reasons) == {path.stem for path in chosen[:4]}
     assert "line 1" in reasons[chosen[1].stem] and "no lead V6" in reasons[chosen[3].stem]
     assert all(path.stem in reasons[path.stem] for path in chosen[:4])
-    assert open_store(tmp_path / "store").dropped == store.dropped
+    assert open_store(tmp_path / "store").excluded == store.excluded
 
 
 def test_the_digest_changes_with_a_sample_a_label_a_name_or_a_length(headers, tmp_path):
@@ -154,7 +154,7 @@ def test_cuts_what_is_longer_than_the_longest(tmp_path):
         )
     store = build_store(data, tmp_path / "store", jobs=1)
     assert list(store.lengths) == [LONGEST * RATE]
-    assert store.dropped == (("LONG2", "LONG2: 0.50 s is shorter than 1 s"),)
+    assert store.excluded == (("LONG2", "LONG2: 0.50 s is shorter than 1 s"),)
 
 
 def test_errors_where_there_is_nothing(tmp_path):
@@ -262,16 +262,16 @@ def test_repairs_come_back_from_the_store_as_preprocess_gave_them(headers, tmp_p
 def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
     data = copied(headers, tmp_path / "data", 1)
     (path,) = data.glob("*.hea")
-    whole = prepared(path)
+    whole = load_recording(path)
     assert whole.reason is None and whole.header.name == path.stem and whole.microvolts.dtype == np.int16
     brief = load(path)
     assert brief.header is None and brief.stored is None
     np.testing.assert_array_equal(brief.microvolts, whole.microvolts)
     path.with_suffix(".mat").unlink()
-    halved = prepared(path)
+    halved = load_recording(path)
     assert halved.header == whole.header and halved.microvolts is None and path.stem in halved.reason
     path.write_text("nonsense")
-    assert prepared(path).header is None and "line 1" in prepared(path).reason
+    assert load_recording(path).header is None and "line 1" in load_recording(path).reason
 
 
 def test_a_recording_without_any_signal_teaches_nothing_and_is_left_out(headers, tmp_path):
@@ -279,7 +279,7 @@ def test_a_recording_without_any_signal_teaches_nothing_and_is_left_out(headers,
     path = sorted(data.glob("*.mat"))[0]
     scipy.io.savemat(path, {"val": np.full((12, 5000), 7, np.int16)}, format="4")
     store = build_store(data, tmp_path / "store", jobs=1)
-    assert store.dropped == ((path.stem, f"{path.stem}: every lead is flat"),) and len(store) == 1
+    assert store.excluded == ((path.stem, f"{path.stem}: every lead is flat"),) and len(store) == 1
 
 
 def test_what_lies_beside_the_recordings_in_folders_of_its_own_plays_no_part(headers, tmp_path, reads):
@@ -298,7 +298,7 @@ def test_a_folder_that_cannot_be_listed_is_left_out_with_its_reason(headers, tmp
     closed(data / "lost+found")
     store = build_store(data, tmp_path / "store", jobs=1)
     assert store.digest == whole.digest
-    assert store.dropped == (("lost+found/", "cannot be read: Permission denied"), *whole.dropped)
+    assert store.excluded == (("lost+found/", "cannot be read: Permission denied"), *whole.excluded)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="Linux tells what a process holds of a file")
@@ -325,30 +325,30 @@ def test_reasons_and_repairs_of_any_length_take_their_own_room_and_come_back(hea
     )
     np.zeros(5).tofile(data / "E99999.mat")
     store = build_store(data, tmp_path / "store", jobs=1)
-    assert "E99999" in dict(store.dropped)
-    size, rows = (tmp_path / "store" / INDEX).stat().st_size, len(store.dropped) + len(store.repaired)
+    assert "E99999" in dict(store.excluded)
+    size, rows = (tmp_path / "store" / INDEX).stat().st_size, len(store.excluded) + len(store.repaired)
     assert size < 100_000 + 5_000 * rows
-    assert open_store(tmp_path / "store").dropped == store.dropped
+    assert open_store(tmp_path / "store").excluded == store.excluded
 
 
 def test_some_of_the_recordings_are_a_store_of_their_own(store):
     records = np.array([7, 2, 30])
-    some = store.of(records)
-    assert len(some) == 3 and some.digest not in (store.digest, store.of(records[::-1]).digest)
-    assert some.digest == store.of(records).digest
+    some = store.subset(records)
+    assert len(some) == 3 and some.digest not in (store.digest, store.subset(records[::-1]).digest)
+    assert some.digest == store.subset(records).digest
     for place, record in enumerate(records):
         assert some.names[place] == store.names[record] and some.lengths[place] == store.lengths[record]
         np.testing.assert_array_equal(some.signal(place), store.signal(record))
         np.testing.assert_array_equal(some.signal(place, [1], 50, 100), store.signal(record, [1], 50, 100))
     np.testing.assert_array_equal(some.labels, store.labels[records])
-    np.testing.assert_array_equal(some.of(np.array([1])).signal(0), store.signal(2))
+    np.testing.assert_array_equal(some.subset(np.array([1])).signal(0), store.signal(2))
 
 
 def test_a_store_is_of_one_preparation(headers, tmp_path):
-    data, preparation = copied(headers, tmp_path / "data"), Preparation(200, None, linear=True)
+    data, preparation = copied(headers, tmp_path / "data"), Preprocessing(200, None, linear=True)
     usual = build_store(data, tmp_path / "store", jobs=1)
     store = build_store(data, tmp_path / "store", jobs=1, preparation=preparation)
-    assert (usual.preparation, store.preparation) == (METHOD, preparation)
+    assert (usual.preparation, store.preparation) == (DEFAULT_PREPROCESSING, preparation)
     assert open_store(tmp_path / "store").preparation == preparation
     assert (abs(store.lengths * 250 / 200 - usual.lengths) <= 1.25).all()
     for record, path in enumerate(store.paths):
@@ -365,8 +365,8 @@ def test_what_a_header_says_of_a_person_and_beside_the_scored_classes_is_kept(he
     path.write_text("\n".join([*lines, "# Age: 40", "# Sex: Male", "# Dx: 429622005,426783006,164884008"]) + "\n")
     store = build_store(data, tmp_path / "store", jobs=1)
     place = store.names.tolist().index(path.stem)
-    np.testing.assert_array_equal(store.persons[place], np.array([0.4, 0, 1, 0, 0], np.float32))
-    assert store.beside[place].tolist() == [True, False]
+    np.testing.assert_array_equal(store.demographics[place], np.array([0.4, 0, 1, 0, 0], np.float32))
+    assert store.unscored[place].tolist() == [True, False]
     told = [np.flatnonzero(rows[place]).tolist() for rows in (store.labels, store.as_scored)]
     assert told == [[COLUMN["NSR"], COLUMN["PVC"]], [COLUMN["NSR"]]]  # ventricular ectopic beats are merged to learn
     before = store.digest
@@ -385,7 +385,7 @@ def test_nested_recordings_of_one_name_are_told_apart(headers, tmp_path):
         (folder / "ecg.hea").write_text(path.read_text().replace(f"{path.stem}.mat", "ecg.mat"))
         scipy.io.savemat(folder / "ecg.mat", {"val": recording if number < 3 else recording[:3]}, format="4")
     store = build_store(data, tmp_path / "store", jobs=1)
-    assert store.names.tolist() == ["p001/ecg", "p002/ecg"] and [name for name, _ in store.dropped] == ["p003/ecg"]
+    assert store.names.tolist() == ["p001/ecg", "p002/ecg"] and [name for name, _ in store.excluded] == ["p003/ecg"]
     assert [name for name, repair in store.repaired if repair.kind == INVALID_VALUE] == ["p001/ecg", "p002/ecg"]
 
 
@@ -399,4 +399,4 @@ def test_diagnoses_that_the_challenge_does_not_know_are_counted(headers, tmp_pat
     assert store.unknown_codes == (("251238007", 2), ("6180003", 1))
     assert store.labels.sum(axis=1).tolist() == [0, 1, 0, 0, 2]
     assert store.as_scored.sum(axis=1).tolist() == [0, 0, 0, 0, 0]  # the evaluator splits at commas alone
-    assert store.of(np.array([1])).unknown_codes == ()
+    assert store.subset(np.array([1])).unknown_codes == ()

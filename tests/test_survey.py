@@ -4,7 +4,7 @@ import pytest
 from ecg.commands.survey import Survey, survey
 from ecg.data.headers import RecordError
 from ecg.data.records import find_records
-from ecg.data.resampling import Preparation
+from ecg.data.resampling import Preprocessing
 from ecg.data.store import build_store
 from ecg.data.synthetic import synthesize
 
@@ -18,7 +18,7 @@ def test_headers_tell_what_the_store_holds(made_up, headers, store):
 
 def test_lengths_are_those_of_a_store_at_another_sampling_frequency(tmp_path):
     synthesize(tmp_path / "data", 12, seed=2)
-    stored = build_store(tmp_path / "data", tmp_path / "store", 1, Preparation(257, None, linear=True))
+    stored = build_store(tmp_path / "data", tmp_path / "store", 1, Preprocessing(257, None, linear=True))
     np.testing.assert_array_equal(survey(tmp_path, find_records(tmp_path / "data"), 1).lengths(257), stored.lengths)
     every = np.arange(1, 144_000)  # in seconds that are not exact
     np.testing.assert_array_equal(Survey(None, None, None, every / 1000).lengths(1000), every)

@@ -17,7 +17,7 @@ FACTS = {"data": "/data/<b> | c", "seed": 7, "settings": [("setting", "first", "
 
 @pytest.fixture(scope="module")
 def comparison():
-    return made_comparison(trials=TRIALS)
+    return made_comparison(results=TRIALS)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_markdown_is_made_of_whole_tables(comparison, found):
 
 
 def test_one_system_is_compared_with_none(tmp_path):
-    comparison = made_comparison(trials=({"system": "alone", "leads": 1},))
+    comparison = made_comparison(results=({"system": "alone", "leads": 1},))
     found = measure(comparison, 3)
     told = html(comparison, found, {}, tmp_path)
     assert "Differences to" not in told and "<strong>" not in told and "1 lead: scores" in told

@@ -160,7 +160,7 @@ def check_defects(folder, truth, leads=LEADS):
     for kind, name in expected.items():
         assert (kind in found) == (name in names), (kind, truth)
     assert (SPIKE in found) == bool(names & set(SPIKES))
-    assert audited.CHECKSUM not in found and not found & set(audited.HINDRANCES)
+    assert audited.CHECKSUM not in found and not found & set(audited.FATAL)
 
 
 def test_each_kind_is_found_as_what_it_is_by_reader_preprocessing_and_audit(dirty):
@@ -231,7 +231,7 @@ def test_the_table_is_sound():
     for defect in DEFECTS:
         assert 0 < defect.rate < 1
         assert sum(part is not None for part in defect[2:]) == 1
-    assert {labels.standing(code) for code in UNKNOWN_CODES} == {"unknown"}
+    assert {labels.code_status(code) for code in UNKNOWN_CODES} == {"unknown"}
 
 
 def test_unknown_codes_and_ages_are_those_of_real_headers(real_data):

@@ -19,7 +19,7 @@ from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.decision import Rule
 from ecg.reports.training_tables import tables
-from ecg.systems.label_cleaning import Disagreement, Lumping, Omission, Relabelling
+from ecg.systems.label_cleaning import ConflatedClasses, Disagreement, PartiallyLabelledSource, Relabelling
 from ecg.systems.results import Results
 from ecg.training.checkpoint import Epoch
 
@@ -82,10 +82,12 @@ def made_results(seed=0, rate=0.15):
 def made_relabellings(labels, sources, random):
     """Relabel at random, in place, and return what was done; a third rule cannot be applied."""
     made = []
-    for rule in (Lumping(), Omission()):
-        judged = rule.judged(labels, sources)
-        probabilities = rule.probabilities(random.random((len(judged), 1 if rule == Lumping() else 15), np.float32))
-        after = rule.relabelled(labels, sources, probabilities)
+    for rule in (ConflatedClasses(), PartiallyLabelledSource()):
+        judged = rule.candidates(labels, sources)
+        probabilities = rule.probabilities(
+            random.random((len(judged), 1 if rule == ConflatedClasses() else 15), np.float32)
+        )
+        after = rule.update_labels(labels, sources, probabilities)
         made.append(Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]))
         labels[:] = after
     none = labels[:0]
@@ -115,7 +117,7 @@ def test_every_recording_is_counted_once_by_its_source(results):
 
 
 def test_dropped_recordings_are_listed_with_their_reasons(results):
-    assert [tuple(row.values()) for row in table(results, "dropped")] == list(results.store.dropped)
+    assert [tuple(row.values()) for row in table(results, "dropped")] == list(results.store.excluded)
 
 
 def test_the_split_can_be_read_back(results):
@@ -264,7 +266,7 @@ def exclusive_results():
     store, labels = replace(results.store, labels=results.store.labels.copy()), results.labels.copy()
     for table in (store.labels, labels):
         table[:, [COLUMN[name] for name in ("NSR", "AF", "PVC")]] = one[:, [0, 1, 3]]
-    store.beside[:, 1] = one[:, 2]
+    store.unscored[:, 1] = one[:, 2]
     results = replace(results, store=store, labels=labels, scored=np.ones_like(results.scored))
     probabilities = random.dirichlet(np.ones(4), len(results.validation)) + one[results.validation]
     probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -281,7 +283,7 @@ def test_where_classes_exclude_each_other_there_are_no_thresholds_nor_what_they_
     assert all(np.isnan(row["threshold"]) for row in rows)
     assert {row["class"] for row in rows if not np.isnan(row["AUROC"])} == {"NSR", "AF", "PVC", "STE"}
     trained = results.validation[results.scored]
-    one = np.hstack([results.labels, results.store.beside])[trained][:, results.columns]
+    one = np.hstack([results.labels, results.store.unscored])[trained][:, results.columns]
     likeliest = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
     (ste,) = (row for row in rows if row["class"] == "STE" and row["labels"] == "cleaned")
     assert (ste["labelled"], ste["answered"]) == (one[:, 2].sum(), likeliest[:, 2].sum())
@@ -303,7 +305,7 @@ def test_where_classes_exclude_each_other_there_are_no_thresholds_nor_what_they_
 def test_the_confusion_matrix_is_that_of_the_one_label_and_the_likeliest_class():
     results = exclusive_results()
     rows = results.validation[results.scored]
-    one = np.hstack([results.labels, results.store.beside])[rows][:, results.columns].argmax(axis=1)
+    one = np.hstack([results.labels, results.store.unscored])[rows][:, results.columns].argmax(axis=1)
     expected = confusion_matrix(one, results.validated[12][results.scored].argmax(axis=1), labels=range(4))
     header, *found = tables(results)["confusion_matrix_12_leads"]
     assert header == ("labelled", "NSR", "AF", "STE", "PVC")
@@ -323,7 +325,7 @@ def test_masks_are_those_of_the_class_in_whatever_order_a_system_has_its_classes
     results = exclusive_results()
     rows = [row for row in table(results, "masks") if row["source"] == "all"]
     assert [row["class"] for row in rows] == ["AF", "NSR", "PVC", "STE"]
-    present = np.hstack([results.labels, results.store.beside])[:, results.columns].sum(axis=0)
+    present = np.hstack([results.labels, results.store.unscored])[:, results.columns].sum(axis=0)
     for row, place in zip(rows, (1, 0, 3, 2), strict=True):
         masked = row["present masked"] + row["absent masked"]
         assert (row["class"], row["present"]) == (results.classes[place], present[place])

@@ -4,30 +4,30 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.data.batches import REPEATED, ZEROS, Examples, View, Window
+from ecg.data.batches import REPEATED, ZEROS, Dataset, View, Window
 from ecg.data.store import Store
-from ecg.data.wave_peaks import StoredPeaks
+from ecg.data.wave_peaks import WavePeaks
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import DEPTHS, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
-from ecg.runtime.cache import StageFolder
-from ecg.systems.stage import Stage, built, examples_of, joined_loss
-from ecg.training.backend import Work, settle
-from ecg.training.checkpoint import Budget, WeightAverage, listed
+from ecg.runtime.cache import ResultCache
+from ecg.systems.stage import Stage, build_network, make_dataset, stage_loss
+from ecg.training.backend import StepRunner, precompile
+from ecg.training.checkpoint import Budget, WeightAverage, unpack_arrays
 from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
 from ecg.training.trainer import (
     PREDICTION_BATCH,
     PROGRESS,
     TrainingError,
     TrainingSettings,
-    answers,
-    check,
-    in_parts,
-    out_of_memory_told,
+    join_batches,
     predict,
+    predict_batches,
     seed_epoch,
     seeds,
     train_epoch,
     train_network,
+    translate_out_of_memory,
+    validate,
 )
 
 PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
@@ -57,7 +57,7 @@ def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=Non
     cut = len(store) * 3 // 4
 
     def examples(records):
-        return Examples(store, records, (0, 1), targets[records], masks[records])
+        return Dataset(store, records, (0, 1), targets[records], masks[records])
 
     keras.utils.set_random_seed(seed)
     network, lines = small.build(2, None, targets.shape[1]), []
@@ -102,7 +102,7 @@ def stage_like(system):
     Some are longer than its window, some shorter. Its first weights are the same on each backend.
     """
     rng, store = np.random.default_rng(5), beats_store(16, lengths=(300, 400, 700))
-    store = replace(store, persons=rng.random((16, 5)).astype(np.float32))
+    store = replace(store, demographics=rng.random((16, 5)).astype(np.float32))
     everything, targets = np.arange(16), store.labels.astype(np.float32)
     masks = np.where(rng.random(targets.shape) < 0.2, 0, 1).astype(np.float32)
     shape = dict(SHAPED_LIKE[system])
@@ -110,22 +110,22 @@ def stage_like(system):
         spikes = [np.arange(0, length, 40 if many else 110)
                   for length, (many, _) in zip(store.lengths, store.labels, strict=True)]  # fmt: skip
         starts = np.cumsum([0, *map(len, spikes)])
-        shape["peaks"] = StoredPeaks(starts, np.concatenate(spikes), np.full(starts[-1], 2, np.int8))
+        shape["peaks"] = WavePeaks(starts, np.concatenate(spikes), np.full(starts[-1], 2, np.int8))
     stage = Stage("trial", "trial", records=everything, targets=targets, masks=masks, training=everything[:12],
-                  validation=everything[12:], asked=everything, **shape)  # fmt: skip
-    shapes = [weights.shape for weights in built(stage, "float32").get_weights()]
+                  validation=everything[12:], to_predict=everything, **shape)  # fmt: skip
+    shapes = [weights.shape for weights in build_network(stage, "float32").get_weights()]
     drawn = [rng.normal(0, 0.3, shape) if len(shape) > 1 else rng.uniform(0.5, 1, shape) for shape in shapes]
-    return replace(stage, first=tuple(weights.astype(np.float32) for weights in drawn)), store
+    return replace(stage, initial_weights=tuple(weights.astype(np.float32) for weights in drawn)), store
 
 
 def fit(stage, store, folder=None, network=None):
     """Train the network of a stage, or one that is given; return it, its epochs and the lines logged."""
     if network is None:
-        network = built(stage, "float32")
-        network.set_weights(stage.first)
+        network = build_network(stage, "float32")
+        network.set_weights(stage.initial_weights)
     lines = []
-    learnt, checked = (examples_of(stage, store, part, network) for part in (stage.training, stage.validation))
-    epochs, _ = train_network(network, joined_loss(stage, network), learnt, checked, stage.learning, 1, "trial",
+    learnt, checked = (make_dataset(stage, store, part, network) for part in (stage.training, stage.validation))
+    epochs, _ = train_network(network, stage_loss(stage, network), learnt, checked, stage.learning, 1, "trial",
                               lambda p: {"score": float(p.mean())}, lines.append, folder)  # fmt: skip
     return network, epochs, lines
 
@@ -136,11 +136,11 @@ class Kept:
     def __init__(self, *kept):
         self.kept = list(kept)
 
-    def recall(self, name):
+    def load(self, name):
         """Return what was kept last, None where nothing was."""
         return self.kept[-1] if self.kept else None
 
-    def keep(self, name, arrays):
+    def save(self, name, arrays):
         """Keep arrays as they are now."""
         self.kept.append({key: np.array(array) for key, array in arrays.items()})
 
@@ -148,7 +148,7 @@ class Kept:
 @pytest.fixture
 def one_shape(monkeypatch):
     """Spare what compiles the steps for batches of any shape, where all batches are of one."""
-    monkeypatch.setattr("ecg.training.trainer.settle", lambda *_: None)
+    monkeypatch.setattr("ecg.training.trainer.precompile", lambda *_: None)
 
 
 def test_rates_and_batches_are_the_methods():
@@ -212,7 +212,7 @@ def test_an_epoch_of_few_recordings_takes_them_repeatedly_until_it_has_its_steps
 def test_each_pass_of_an_epoch_is_cut_and_ordered_anew(monkeypatch):
     seen = []
 
-    class Recorder(Work):
+    class Recorder(StepRunner):
         def train(self, signals, targets, masks):
             seen.append(signals)
             return 1.0
@@ -220,9 +220,9 @@ def test_each_pass_of_an_epoch_is_cut_and_ordered_anew(monkeypatch):
         def weights(self):
             return []
 
-    monkeypatch.setattr("ecg.training.trainer.at_work", Recorder)
+    monkeypatch.setattr("ecg.training.trainer.step_runner", Recorder)
     store = beats_store(8, lengths=(600,))
-    examples = Examples(store, np.arange(8), (0,), store.labels.astype(np.float32), np.ones((8, 2), np.float32))
+    examples = Dataset(store, np.arange(8), (0,), store.labels.astype(np.float32), np.ones((8, 2), np.float32))
     settings = TrainingSettings(smallest_batch=4, steps=6)
     train_epoch(None, examples, settings, np.random.default_rng(1), WeightAverage(0.0), "trial", Budget(None))
     assert [len(signals) for signals in seen] == [4] * 6
@@ -237,7 +237,7 @@ def test_a_loss_is_read_once_the_next_step_is_begun_and_before_the_weights_count
             events.append(f"read {self:g}")
             return super().__float__()
 
-    class Recorder(Work):
+    class Recorder(StepRunner):
         def train(self, signals, targets, masks):
             events.append(f"begin {sum(event.startswith('begin') for event in events) + 1}")
             return Loss(events[-1].split()[1])
@@ -246,10 +246,10 @@ def test_a_loss_is_read_once_the_next_step_is_begun_and_before_the_weights_count
             events.append("weights")
             return []
 
-    monkeypatch.setattr("ecg.training.trainer.at_work", Recorder)
+    monkeypatch.setattr("ecg.training.trainer.step_runner", Recorder)
     monkeypatch.setattr("ecg.training.trainer.AVERAGED_EVERY", 3)
     store = beats_store(16)
-    examples = Examples(store, np.arange(16), (0,), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
+    examples = Dataset(store, np.arange(16), (0,), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
     settings, average = TrainingSettings(smallest_batch=4, steps=4), WeightAverage(0.0)
     loss, whole = train_epoch(None, examples, settings, np.random.default_rng(1), average, "trial", Budget(None))
     assert loss == 2.5
@@ -268,13 +268,13 @@ def test_learns_and_keeps_the_best_weights(small):
     best = min(epochs, key=lambda epoch: epoch.validation_loss)
     assert best.best and best.validation_loss < 0.7 * epochs[0].validation_loss
     held = np.arange(36, 48)
-    probabilities = predict(network, Examples(store, held, (0, 1)), "checking")
+    probabilities = predict(network, Dataset(store, held, (0, 1)), "checking")
     loss = float(FocalLoss()(store.labels[held].astype(np.float32), probabilities))
     assert loss == pytest.approx(best.validation_loss, rel=1e-5)
     signals = np.stack([shortest.signal(record, (0, 1)) for record in range(2)])
     answers = keras.ops.convert_to_numpy(network(signals, training=False))
     np.testing.assert_allclose(
-        predict(network, Examples(shortest, np.arange(2), (0, 1)), "checking"), answers, atol=1e-6
+        predict(network, Dataset(shortest, np.arange(2), (0, 1)), "checking"), answers, atol=1e-6
     )
     assert len(lines) == len(epochs) + 1 and "trial, epoch 1: loss" in lines[0]
     assert lines[-1] == f"trial: {ended}, epoch {best.epoch} counts"
@@ -293,13 +293,13 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(one_shape, small):
 def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small):
     """Whatever was drawn before it: an epoch repeated from the same weights gives the same loss and weights."""
     store, outcomes = beats_store(16, lengths=(600,)), []
-    examples = Examples(store, np.arange(16), (0, 1), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
+    examples = Dataset(store, np.arange(16), (0, 1), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
     keras.utils.set_random_seed(1)
     network = replace(small, dropout=0.5).build(2, None, 2)
     start = network.get_weights()
     network.compile(keras.optimizers.SGD(0.1), FocalLoss(), jit_compile=False)
     settings = TrainingSettings(smallest_batch=4, steps=4)
-    settle(network)
+    precompile(network)
     for number in (0, 1, 0):
         network.set_weights(start)
         order = seed_epoch(network, 5, "trial", number)
@@ -344,7 +344,7 @@ class Stopped(BaseException):
 
 def stopped_in(monkeypatch, step):
     """Stop the training at one of its steps, counted over all epochs."""
-    whole, steps = Work.train, []
+    whole, steps = StepRunner.train, []
 
     def stops(self, signals, *given):
         if len(signals) == 4:  # not those of settle
@@ -353,13 +353,13 @@ def stopped_in(monkeypatch, step):
             raise Stopped
         return whole(self, signals, *given)
 
-    monkeypatch.setattr(Work, "train", stops)
+    monkeypatch.setattr(StepRunner, "train", stops)
 
 
 def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small, tmp_path, monkeypatch):
     store, settings = beats_store(16, lengths=(500, 600, 1100)), replace(QUICK, steps=3, epochs=3)
     network, epochs, _, ended = run(small, store, settings)
-    folder = StageFolder(tmp_path, "mark")
+    folder = ResultCache(tmp_path, "mark")
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stopped_in(patch, 5)
         run(small, store, settings, folder=folder)
@@ -396,26 +396,26 @@ def test_what_other_systems_have_is_taken_up_to_the_bit_too(one_shape, system, m
 
 
 def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weights(one_shape, tmp_path, monkeypatch):
-    whole, steps = Work.train, []
+    whole, steps = StepRunner.train, []
 
     def diverges(self, signals, *given):
         steps.append(len(signals) == 4)
         return np.nan if sum(steps) == 5 else whole(self, signals, *given)
 
-    monkeypatch.setattr(Work, "train", diverges)
-    folder = StageFolder(tmp_path, "mark")
+    monkeypatch.setattr(StepRunner, "train", diverges)
+    folder = ResultCache(tmp_path, "mark")
     network, epochs, lines, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3, epochs=4), folder=folder)
     assert len(epochs) == 1 and ended == "trial, epoch 2, step 2: the loss is nan"
     assert lines[-1] == f"trial: {ended}, epoch 1 counts"
-    for one, other in zip(network.get_weights(), listed("best", folder.recall(PROGRESS)), strict=True):
+    for one, other in zip(network.get_weights(), unpack_arrays("best", folder.load(PROGRESS)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypatch):
-    whole, steps = Work.train, []
+    whole, steps = StepRunner.train, []
 
     class Spent:
-        answered = staticmethod(lambda *_: None)
+        record_prediction_time = staticmethod(lambda *_: None)
         allowed = 2  # steps
         over = property(lambda self: sum(steps) >= self.allowed)
 
@@ -423,7 +423,7 @@ def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypa
         steps.append(len(signals) == 4)
         return whole(self, signals, *given)
 
-    monkeypatch.setattr(Work, "train", counts)
+    monkeypatch.setattr(StepRunner, "train", counts)
     network, epochs, lines, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3), budget=Spent())
     assert sum(steps) == 2 and len(epochs) == 1 and epochs[0].best and ended == "its time is over"
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
@@ -446,11 +446,11 @@ def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypa
 def test_too_little_memory_is_told_with_what_helps(error):
     with (
         pytest.raises(TrainingError, match="round 1: the memory is too small .* --batch"),
-        out_of_memory_told("round 1"),
+        translate_out_of_memory("round 1"),
     ):
         raise error
     for other in (ZeroDivisionError("by zero"), ValueError("BLOOM"), OSError(28, "No space left", "/data/OOM/model")):
-        with pytest.raises(type(other)), out_of_memory_told("round 1"):
+        with pytest.raises(type(other)), translate_out_of_memory("round 1"):
             raise other
 
 
@@ -458,7 +458,7 @@ def test_predictions_come_in_the_order_of_the_records(small):
     store = beats_store(20)
     network = small.build(2, None, 2)
     records = np.array([7, 3, 19, 0, 11])
-    together = predict(network, Examples(store, records, (0, 1)), "checking")
+    together = predict(network, Dataset(store, records, (0, 1)), "checking")
     for record, probabilities in zip(records, together, strict=True):
         alone = network.predict_on_batch(store.signal(record, (0, 1))[np.newaxis])[0]
         np.testing.assert_allclose(probabilities, alone, atol=1e-6)
@@ -471,13 +471,13 @@ def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(monkeypatch, a
     class Network:
         output_shape = (None, 2)
 
-    class Recorder(Work):
+    class Recorder(StepRunner):
         def answer(self, signals):
             sizes.append(len(signals))
             return np.zeros((len(signals), 2))
 
-    monkeypatch.setattr("ecg.training.trainer.at_work", Recorder)
-    predict(Network(), Examples(store, np.arange(len(store)), (0, 1)), "checking", asked)
+    monkeypatch.setattr("ecg.training.trainer.step_runner", Recorder)
+    predict(Network(), Dataset(store, np.arange(len(store)), (0, 1)), "checking", asked)
     assert max(sizes) == most and sum(sizes) == len(store)
 
 
@@ -495,7 +495,7 @@ def in_pieces():
 def test_a_recording_in_pieces_is_answered_as_alone_by_their_mean(fill, in_pieces):
     network, store, records, *_ = in_pieces
     window = Window(300, fill, 40)
-    found = predict(network, Examples(store, records, (0, 1), window=window), "checking", 4)
+    found = predict(network, Dataset(store, records, (0, 1), window=window), "checking", 4)
     assert found.shape == (17, 2)
     for record, probabilities in zip(records, found, strict=True):
         pieces = window.pieces(store.signal(record, (0, 1)))
@@ -506,30 +506,30 @@ def test_a_recording_in_pieces_is_answered_as_alone_by_their_mean(fill, in_piece
 def test_answers_are_of_the_pieces_in_which_recordings_are_answered(in_pieces):
     network, store, records, *_ = in_pieces
     window = Window(300, ZEROS, 40)
-    examples = Examples(store, records, (0, 1), window=window)
-    found = list(answers(network, examples, "checking", 4))
+    examples = Dataset(store, records, (0, 1), window=window)
+    found = list(predict_batches(network, examples, "checking", 4))
     counts = [len(window.starts(length)) for length in store.lengths[records]]
     starts = np.concatenate([window.starts(length) for length in store.lengths[records]])
     cuts = [window.pieces(store.signal(record, (0, 1))) for record in records]
     expected = np.asarray(network(np.concatenate(cuts), training=False))
     assert max(counts) > 2 and max(len(outputs) for _, outputs in found) == 4
-    for parts in (found, list(in_parts(found, 10)), list(in_parts(found, 10_000))):
+    for parts in (found, list(join_batches(found, 10)), list(join_batches(found, 10_000))):
         assert {pieces.length for pieces, _ in parts} == {300}
         np.testing.assert_array_equal(
             np.concatenate([pieces.records for pieces, _ in parts]), np.repeat(np.arange(17), counts)
         )
         np.testing.assert_array_equal(np.concatenate([pieces.starts for pieces, _ in parts]), starts)
         np.testing.assert_allclose(np.concatenate([outputs for _, outputs in parts]), expected, atol=1e-6)
-    assert {len(outputs) for _, outputs in list(in_parts(found, 10))[:-1]} == {12}
-    assert list(in_parts([], 10)) == []
+    assert {len(outputs) for _, outputs in list(join_batches(found, 10))[:-1]} == {12}
+    assert list(join_batches([], 10)) == []
 
 
 def test_a_set_that_is_judged_in_parts_has_the_same_loss(in_pieces, monkeypatch):
     network, store, records, targets, masks = in_pieces
-    examples = Examples(store, records, (0, 1), targets, masks, Window(300, ZEROS, 40))
-    at_once, probabilities = check(network, FocalLoss(), examples, "checking", 4, Budget(None))
+    examples = Dataset(store, records, (0, 1), targets, masks, Window(300, ZEROS, 40))
+    at_once, probabilities = validate(network, FocalLoss(), examples, "checking", 4, Budget(None))
     monkeypatch.setattr("ecg.training.trainer.JUDGED_AT_ONCE", 5)
-    in_some, same = check(network, FocalLoss(), examples, "checking", 4, Budget(None))
+    in_some, same = validate(network, FocalLoss(), examples, "checking", 4, Budget(None))
     assert in_some == pytest.approx(at_once, rel=1e-12)
     np.testing.assert_array_equal(same, probabilities)
 
@@ -539,11 +539,11 @@ def test_the_loss_on_the_validation_set_is_that_of_all_pieces_with_the_labels_of
     window, spent = Window(300, ZEROS, 40), []
 
     class Watched(Budget):
-        def answered(self, count, seconds):
+        def record_prediction_time(self, count, seconds):
             spent.append(count)
 
-    examples = Examples(store, records, (0, 1), targets, masks, window)
-    loss, probabilities = check(network, FocalLoss(), examples, "checking", 4, Watched(None))
+    examples = Dataset(store, records, (0, 1), targets, masks, window)
+    loss, probabilities = validate(network, FocalLoss(), examples, "checking", 4, Watched(None))
     total = weight = 0.0
     for record, target, mask in zip(records, targets, masks, strict=True):
         for p in np.asarray(network(window.pieces(store.signal(record, (0, 1))), training=False)):
@@ -558,11 +558,11 @@ def test_a_network_that_sees_persons_answers_by_age_and_sex_of_each_recording(in
     _, store, records, *_ = in_pieces
     keras.utils.set_random_seed(4)
     network = LeadWeightedSettings(widths=(4,), squeeze_ratio=None).build(2, 300, 2)
-    store = replace(store, persons=np.random.default_rng(0).random((20, 5)).astype(np.float32))
+    store = replace(store, demographics=np.random.default_rng(0).random((20, 5)).astype(np.float32))
     window = Window(300, ZEROS, 40)
-    found = predict(network, Examples(store, records, (0, 1), window=window, persons=True), "checking", 4)
+    found = predict(network, Dataset(store, records, (0, 1), window=window, demographics=True), "checking", 4)
     for record, probabilities in zip(records, found, strict=True):
         pieces = window.pieces(store.signal(record, (0, 1)))
-        persons = np.repeat(store.persons[[record]], len(pieces), axis=0)
+        persons = np.repeat(store.demographics[[record]], len(pieces), axis=0)
         alone = np.asarray(network((pieces, persons), training=False)).mean(axis=0)
         np.testing.assert_allclose(probabilities, alone, atol=1e-6)

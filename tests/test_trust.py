@@ -89,7 +89,7 @@ def model(small, tmp_path_factory):
     for count, leads in LEAD_SETS.items():
         keras.utils.set_random_seed(count)
         network = small.build(count, None, len(TRAINED))
-        save_bundle(Bundle.of_one(leads, small, np.full(26, 0.5), network), folder)
+        save_bundle(Bundle.from_network(leads, small, np.full(26, 0.5), network), folder)
     return folder
 
 

@@ -4,10 +4,10 @@ import pytest
 
 from ecg.commands.holdout import Protocol
 from ecg.data.batches import REPEATED, View, Window
-from ecg.data.resampling import Preparation
+from ecg.data.resampling import Preprocessing
 from ecg.models.resnets import SOURCE_GATE, LiSettings, NetworkSettings
 from ecg.reports.wording import differing, in_words
-from ecg.systems.label_cleaning import CleaningSettings, Lumping, Omission
+from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
 from ecg.systems.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, Gate
 
 LI, RHYTHM = SYSTEMS["li2021"], SYSTEMS["se_resnet_rhythm"]
@@ -28,11 +28,11 @@ def others(value):
     return [value + 0.1 if value < 0.9 else value - 0.1]  # momenta are below 1
 
 
-def changed(settings, beside=()):
+def changed(settings, unscored=()):
     """All ways in which one of the numbers, texts and switches of settings, nested, is another."""
     for each in fields(settings):
         value = getattr(settings, each.name)
-        if each.name in beside:
+        if each.name in unscored:
             continue
         if is_dataclass(value):
             ways = list(changed(value))
@@ -49,7 +49,7 @@ def changed(settings, beside=()):
 
 
 WINDOW = Window(2500, overlap=250)
-SEEN = replace(CAI2021, views=(View(Preparation(), WINDOW),), gate=Gate(classes=("AF", "NSR")))
+SEEN = replace(CAI2021, views=(View(Preprocessing(), WINDOW),), gate=Gate(classes=("AF", "NSR")))
 WAYS = [
     *changed(replace(SEEN, folds=None), {*BESIDE, "cleaning", "exclusive", "peaks", "source_masks", "network", "gate"}),
     *(replace(SEEN, network=way) for way in changed(SEEN.network)),
@@ -57,12 +57,12 @@ WAYS = [
         {"source": "PTB"}, {"classes": ("AF",)}, {"network": replace(SOURCE_GATE, width=16)},
         {"network": replace(SOURCE_GATE, activation="mish")})),
     replace(SEEN, folds=5), replace(SEEN, exclusive=True, gate=None), replace(SEEN, gate=None),
-    replace(SEEN, source_masks=True), replace(SEEN, implies=(("LBBB", "AF"),)), replace(SEEN, empty="NSR"),
-    replace(SEEN, answer_pairs=(("TInv", "TAb"),)), replace(SEEN, reduced=((4, ("I", "II", "V2")),)),
+    replace(SEEN, source_masks=True), replace(SEEN, implies=(("LBBB", "AF"),)), replace(SEEN, fallback="NSR"),
+    replace(SEEN, answer_pairs=(("TInv", "TAb"),)), replace(SEEN, leads_used=((4, ("I", "II", "V2")),)),
     replace(SEEN, classes=("AF", "NSR"), cleaning=CleaningSettings(masks=False)), replace(SEEN, proxy_least=None),
-    replace(SEEN, cleaning=CleaningSettings(masks=False)), replace(SEEN, cleaning=CleaningSettings(lumpings=())),
-    replace(SEEN, cleaning=CleaningSettings((Lumping(("Georgia",)),))),
-    replace(SEEN, cleaning=CleaningSettings(omissions=(Omission(labelled=("AF",)),))),
+    replace(SEEN, cleaning=CleaningSettings(masks=False)), replace(SEEN, cleaning=CleaningSettings(conflated_classes=())),
+    replace(SEEN, cleaning=CleaningSettings((ConflatedClasses(("Georgia",)),))),
+    replace(SEEN, cleaning=CleaningSettings(partially_labelled=(PartiallyLabelledSource(labelled=("AF",)),))),
     replace(SEEN, training=replace(SEEN.training, first_rate=None)),
     replace(SEEN, training=replace(SEEN.training, drops=(20,))),
 ]  # fmt: skip

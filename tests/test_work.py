@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.models.resnets import NetworkSettings, computing_in
-from ecg.training.backend import at_work, only_for_any_shape, settle
+from ecg.models.resnets import NetworkSettings, precision_policy
+from ecg.training.backend import precompile, skip_static_shapes, step_runner
 from ecg.training.losses import FocalLoss
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ def batch(size, seed=0):
 def compiled(precision="float32"):
     """A network that is ready to be trained, always with the same first weights."""
     keras.utils.set_random_seed(1)
-    with computing_in(precision):
+    with precision_policy(precision):
         network = PLAIN.build(2, None, 3)
     network.compile(keras.optimizers.Adam(1e-2), FocalLoss(), jit_compile=keras.backend.backend() == "jax")
     network.optimizer.build(network.trainable_variables)
@@ -37,11 +37,11 @@ def test_work_comes_to_what_kerass_own_steps_do_to_the_bit():
     signals, *labels = batch(4)
     network, other = compiled(), compiled()
     expected = [float(network.train_on_batch(signals, labels[0], sample_weight=labels[1])) for _ in range(3)]
-    with at_work(other) as work:
+    with step_runner(other) as work:
         losses = [work.train(signals, *labels) for _ in range(2)]
         between = work.weights()
         losses.append(work.train(signals, *labels))
-        answer = np.asarray(work.answer(signals))
+        answer = np.asarray(work.predict(signals))
     assert [float(loss) for loss in losses] == expected
     np.testing.assert_array_equal(answer, network.predict_on_batch(signals))
     for one, two in zip(network.variables, other.variables, strict=True):
@@ -49,7 +49,7 @@ def test_work_comes_to_what_kerass_own_steps_do_to_the_bit():
     for one, two in zip(network.optimizer.variables, other.optimizer.variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
     assert any((one != two).any() for one, two in zip(between, other.get_weights(), strict=True))
-    with pytest.raises(ZeroDivisionError), at_work(other) as work:  # as by a loss that is not a number
+    with pytest.raises(ZeroDivisionError), step_runner(other) as work:  # as by a loss that is not a number
         work.train(signals, *labels)
         raise ZeroDivisionError
     network.train_on_batch(signals, labels[0], sample_weight=labels[1])
@@ -71,17 +71,17 @@ def test_a_step_with_several_inputs_is_kerass_to_the_bit():
         networks[-1].optimizer.build(networks[-1].trainable_variables)
     network, other = networks
     before = [variable.numpy() for variable in [*other.variables, *other.optimizer.variables]]
-    settle(other)
+    precompile(other)
     for value, variable in zip(before, [*other.variables, *other.optimizer.variables], strict=True):
         np.testing.assert_array_equal(value, variable.numpy())
     if keras.backend.backend() == "tensorflow":  # which rounds a step for one shape and one for all differently
-        settle(network)
+        precompile(network)
     inputs = signals, persons
     expected = [float(network.train_on_batch(inputs, labels[0], sample_weight=labels[1])) for _ in range(2)]
-    with at_work(other) as work:
+    with step_runner(other) as work:
         assert [float(work.train(inputs, *labels)) for _ in range(2)] == expected
-        answer = np.asarray(work.answer(inputs))
-        moved = np.asarray(work.answer((signals, 1 - persons)))
+        answer = np.asarray(work.predict(inputs))
+        moved = np.asarray(work.predict((signals, 1 - persons)))
     np.testing.assert_array_equal(answer, network.predict_on_batch(inputs))
     assert (answer != moved).any()
     for one, two in zip(network.variables, other.variables, strict=True):
@@ -96,8 +96,8 @@ def test_in_bfloat16_weights_probabilities_and_loss_are_single():
     assert dtypes == {"bfloat16"} and half.layers[-1].compute_dtype == "float32"
     figures = []
     for network in (single, half):
-        with at_work(network) as work:
-            loss, answer = work.train(signals, *labels), np.asarray(work.answer(signals))
+        with step_runner(network) as work:
+            loss, answer = work.train(signals, *labels), np.asarray(work.predict(signals))
         assert str(loss.dtype).endswith("float32'>") or str(loss.dtype) == "float32"
         assert answer.dtype == np.float32
         assert {variable.dtype for variable in [*network.weights, *network.optimizer.variables[2:]]} == {"float32"}
@@ -121,7 +121,7 @@ def test_a_step_is_compiled_once_ahead_for_batches_of_any_size_and_length_and_ch
     network.optimizer.build(network.trainable_variables)
     variables = [*network.variables, *network.optimizer.variables]
     first = [variable.numpy() for variable in variables]
-    settle(network)
+    precompile(network)
     for old, variable in zip(first, variables, strict=True):
         np.testing.assert_array_equal(variable.numpy(), old)
     for size, length in ((2, 500), (5, 300), (2, 252), (3, 253)):
@@ -140,11 +140,11 @@ def test_a_network_of_one_length_works_on_batches_of_any_size_after_it_was_compi
     network = PLAIN.build(2, 250, 3)
     network.compile(keras.optimizers.Adam(0.1), FocalLoss(), jit_compile=False)
     network.optimizer.build(network.trainable_variables)
-    settle(network)
+    precompile(network)
     for size in (1, 2, 3, 4, 6):
-        with at_work(network) as work:
+        with step_runner(network) as work:
             answers = keras.ops.convert_to_numpy(network(signals[:size], training=False))
-            np.testing.assert_allclose(np.asarray(work.answer(signals[:size])), answers, atol=1e-6)
+            np.testing.assert_allclose(np.asarray(work.predict(signals[:size])), answers, atol=1e-6)
             before = network.get_weights()
             assert float(work.train(signals[:size], *(each[:size] for each in labels))) > 0
             assert not np.array_equal(before[0], network.get_weights()[0])
@@ -152,7 +152,7 @@ def test_a_network_of_one_length_works_on_batches_of_any_size_after_it_was_compi
 
 def test_where_compiling_ahead_fails_the_steps_are_kerass_again():
     network = compiled()
-    with pytest.raises(ZeroDivisionError), only_for_any_shape(network):
+    with pytest.raises(ZeroDivisionError), skip_static_shapes(network):
         assert {"train_step", "predict_step"} <= vars(network).keys()
         raise ZeroDivisionError
     assert not {"train_step", "predict_step"} & vars(network).keys()

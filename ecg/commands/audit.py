@@ -19,12 +19,12 @@ from ecg.data.labels import (
     SCORED,
     UNDIAGNOSED,
     code_of,
+    code_status,
     encode,
     source_of,
-    standing,
     unscored,
 )
-from ecg.data.leads import LEADS, combination
+from ecg.data.leads import LEADS, derivation_weights
 from ecg.data.preprocessing import (
     COMPUTED,
     FLAT,
@@ -37,11 +37,11 @@ from ecg.data.preprocessing import (
     SHORTEST,
     SPIKE,
 )
-from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD, some_records
-from ecg.data.store import prepared
-from ecg.runtime.console import NAMED, first_of, grouped, printable, wrapped
-from ecg.runtime.files import aside
-from ecg.runtime.processes import each
+from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD, require_records
+from ecg.data.store import load_recording
+from ecg.runtime.console import NAMED, abbreviated_list, escape_unprintable, group_reasons, wrap_line
+from ecg.runtime.files import atomic_path
+from ecg.runtime.processes import parallel_map
 
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.
 HEADER = "header cannot be read"
@@ -66,12 +66,12 @@ LEAD_NAME = "lead unknown"
 REPEATED_LEAD = "lead repeated"  # the first of them is used
 COPY = "same signal"
 SAME_NAME = "same name"
-HINDRANCES = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
+FATAL = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
 OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
 REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, UNREAD, GAIN, GAIN_ZERO, REJECTED, COMPUTED, FLAT, *OF_SAMPLES)
-HINTS = (LONG, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
+WARNINGS = (LONG, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
          LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
-KINDS = (*HINDRANCES, DISCARDED, *REPAIRS, *HINTS)
+KINDS = (*FATAL, DISCARDED, *REPAIRS, *WARNINGS)
 
 
 class Recording(NamedTuple):
@@ -102,7 +102,7 @@ class Recording(NamedTuple):
 
 def examine(data, path):
     """Return what is told of one recording by itself: a Recording. Takes the data folder and the header's path."""
-    loaded, source, seconds, found = prepared(path), source_of(path.stem), None, []
+    loaded, source, seconds, found = load_recording(path), source_of(path.stem), None, []
     header, usable = loaded.header, "no" if loaded.reason else "yes"
     if source in DISCARDED_SOURCES:
         usable, found = DISCARDED, [(DISCARDED, f"source {source} is not trained on")]
@@ -135,7 +135,7 @@ def _signal_defects(loaded, seconds):
     """Return what is wrong in the signal, of so many seconds, of a recording that could be read: a list of pairs."""
     found = []
     if loaded.reason:
-        absent = [lead for lead in LEADS if not combination(lead, loaded.header.lead_names)]
+        absent = [lead for lead in LEADS if not derivation_weights(lead, loaded.header.lead_names)]
         found.append((MISSING if absent else SHORT if seconds < SHORTEST else UNUSABLE, loaded.reason))
     for repair in loaded.repairs:
         samples = f": {repair.count:,} samples" if repair.kind in OF_SAMPLES else ""
@@ -156,7 +156,7 @@ def _header_defects(path, header):
         found.append((IN_WORDS, ", ".join(words)))
     if repeated := [word for word, count in Counter(header.written).items() if count > 1]:
         found.append((REPEATED, ", ".join(repeated)))
-    unknown = [code for code in codes if standing(code) == "unknown"]
+    unknown = [code for code in codes if code_status(code) == "unknown"]
     if not codes:
         found.append((NO_DIAGNOSIS, ""))
     elif not encode(codes).any():
@@ -200,7 +200,7 @@ def _digest(microvolts):
     return hashlib.blake2b(microvolts.tobytes(), digest_size=16).hexdigest()
 
 
-STANDINGS = ("scored", "unscored", "unknown")  # of a code (ecg.data.labels.standing)
+STANDINGS = ("scored", "unscored", "unknown")  # of a code (ecg.data.labels.code_status)
 TABLES = ("summary", "recordings", "defects", "codes")
 
 
@@ -213,11 +213,11 @@ def audit(data, output, jobs=None, log=print):
     FileExistsError where `output` holds what is of no audit.
     """
     data, folder, excluded = Path(data), Path(output).resolve(), []
-    paths = some_records(data, excluded)
+    paths = require_records(data, excluded)
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if foreign := sorted(there - {f"{name}.csv" for name in TABLES}):
         raise FileExistsError(f"{folder}: holds {foreign[0]}, which is of no audit; choose another folder")
-    with aside(folder) as part:
+    with atomic_path(folder) as part:
         part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
         recordings = examine_all(data, paths, jobs)
         recordings += [Recording(place, "unknown", "no", ((UNLISTED, reason),)) for place, reason in excluded]
@@ -226,8 +226,8 @@ def audit(data, output, jobs=None, log=print):
             with open(part / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
                 csv.writer(file).writerows(written[name])
     for line in summary_lines(recordings):
-        log(printable(line))
-    log(printable(f"{output}: {', '.join(f'{name}.csv' for name in TABLES)}"))
+        log(escape_unprintable(line))
+    log(escape_unprintable(f"{output}: {', '.join(f'{name}.csv' for name in TABLES)}"))
     usable = {one.usable for one in recordings}
     return "yes" in usable and "no" not in usable
 
@@ -237,7 +237,7 @@ def examine_all(data, paths, jobs=None):
 
     Processes hand over facts, no signals, so that the memory hardly grows with their number.
     """
-    with closing(each(partial(examine, data), paths, jobs, "reading")) as recordings:
+    with closing(parallel_map(partial(examine, data), paths, jobs, "reading")) as recordings:
         return _compared(list(recordings))
 
 
@@ -296,7 +296,7 @@ def recording_table(recordings):
     """Return the facts of each recording; what is not known is empty."""
     rows = []
     for one in recordings:
-        scored = [code for code in one.codes if standing(code) == "scored"]
+        scored = [code for code in one.codes if code_status(code) == "scored"]
         others = [code for code in one.codes if code not in scored]
         age = None if math.isnan(one.age) else f"{one.age:g}"
         seconds = one.seconds and f"{one.seconds:.3f}".rstrip("0").rstrip(".")
@@ -312,7 +312,7 @@ def code_table(recordings):
     rows = []
     for code, count in counts.most_common():
         abbreviation, _, name = _diagnosis(code)
-        rows.append((standing(code), code, abbreviation, name, count))
+        rows.append((code_status(code), code, abbreviation, name, count))
     rows.sort(key=lambda row: STANDINGS.index(row[0]))
     return [("standing", "code", "abbreviation", "name", "recordings"), *rows]
 
@@ -352,12 +352,12 @@ def _code_lines(recordings):
     """Return which diagnoses are told in how many recordings, by their standing, the most frequent first."""
     lines = []
     for kind in STANDINGS:
-        told = [{_diagnosis(code)[0] for code in one.codes if standing(code) == kind} for one in recordings]
+        told = [{_diagnosis(code)[0] for code in one.codes if code_status(code) == kind} for one in recordings]
         counts = Counter(name for names in told for name in names).most_common()
         shown = [f"{name} {count:,}" for name, count in counts[: len(SCORED)]]
         shown += [f"{len(counts) - len(SCORED):,} more"] if len(counts) > len(SCORED) else []
         counted = f"{kind} diagnoses: {len(counts):,} in {sum(map(bool, told)):,} recordings"
-        lines += wrapped("; ".join([counted, ", ".join(shown)] if shown else [counted]))
+        lines += wrap_line("; ".join([counted, ", ".join(shown)] if shown else [counted]))
     return lines
 
 
@@ -367,13 +367,13 @@ def _defect_lines(recordings):
     width = max(map(len, KINDS))
     lines = [f"{'defect':<{width}}  recordings"]
     lines += [
-        f"{kind:<{width}}  {len(some):>10,}  {first_of(one.name for one in some)}"
+        f"{kind:<{width}}  {len(some):>10,}  {abbreviated_list(one.name for one in some)}"
         for kind, some in found.items()
         if some
     ]
-    lines += wrapped(f"not found: {', '.join(kind for kind, some in found.items() if not some)}")
-    for kind in HINDRANCES:
+    lines += wrap_line(f"not found: {', '.join(kind for kind, some in found.items() if not some)}")
+    for kind in FATAL:
         pairs = [(one.name, dict(one.defects)[kind]) for one in found[kind] if one.usable == "no"]
-        for reason, names in grouped(pairs):
-            lines += wrapped(f"{len(names):,} not usable: {reason} ({first_of(names)})")
+        for reason, names in group_reasons(pairs):
+            lines += wrap_line(f"{len(names):,} not usable: {reason} ({abbreviated_list(names)})")
     return lines

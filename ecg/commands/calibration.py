@@ -8,15 +8,15 @@ import numpy as np
 
 from ecg.commands.sample import SAMPLE
 from ecg.data.batches import batch_size, step_of
-from ecg.data.labels import TRAINED, class_columns, expand, labels_of
+from ecg.data.labels import TRAINED, class_columns, expand, select_labels
 from ecg.reports.ecg_paper import draw_disagreements
 from ecg.reports.training_report import write_report
 from ecg.systems.label_cleaning import Disagreement
-from ecg.systems.method import Judge, staged
-from ecg.systems.plan import GATE, GENERAL, Planned
+from ecg.systems.method import ValidationScorer, make_stage
+from ecg.systems.plan import GATE, GENERAL, NetworkPlan
 from ecg.systems.results import Results
-from ecg.systems.stage import answering_part, built, check_precision, examples_of, joined_loss
-from ecg.training.backend import over_all
+from ecg.systems.stage import build_network, check_precision, make_dataset, prediction_part, stage_loss
+from ecg.training.backend import distributed_loss
 from ecg.training.checkpoint import Budget, WeightAverage
 from ecg.training.trainer import PREDICTION_BATCH, make_ready, predict, train_epoch
 
@@ -74,12 +74,12 @@ def tried(store, peaks, settings, view, leads, group=GENERAL):
     `peaks` are the StoredPeaks, where the network finds them.
     """
     everything, columns = np.arange(len(store)), class_columns(settings.classes)
-    targets = labels_of(columns, store.labels, store.beside).astype(np.float32)
-    judge = Judge(settings, store.labels, store.labels, store.sources, columns)
-    one = Planned("training", "training", leads, group, 0, view)
+    targets = select_labels(columns, store.labels, store.unscored).astype(np.float32)
+    judge = ValidationScorer(settings, store.labels, store.labels, store.sources, columns)
+    one = NetworkPlan("training", "training", leads, group, 0, view)
     split = everything, everything
-    stage, _ = staged(one, settings, store.sources, targets, np.ones_like(targets), [split], judge)
-    return stage if group == GATE or peaks is None else replace(stage, peaks=peaks, shares=(1.0, settings.peaks))
+    stage, _ = make_stage(one, settings, store.sources, targets, np.ones_like(targets), [split], judge)
+    return stage if group == GATE or peaks is None else replace(stage, peaks=peaks, loss_weights=(1.0, settings.peaks))
 
 
 def calibrated(stage, store, batch, seed, peak, started=False):
@@ -99,7 +99,7 @@ def calibrated(stage, store, batch, seed, peak, started=False):
 
     def train(size):
         def run(count):  # an epoch of so many steps, all of one shape
-            taught = examples_of(stage, store, np.resize(cut, count * batch_size(size, length, window)), network)
+            taught = make_dataset(stage, store, np.resize(cut, count * batch_size(size, length, window)), network)
             order, average = np.random.default_rng(seed), WeightAverage(learning.averaging)
             sized = replace(learning, batch=size, smallest_batch=size, steps=1)
             train_epoch(network, taught, sized, order, average, f"training steps of {size}", Budget(None))
@@ -108,7 +108,7 @@ def calibrated(stage, store, batch, seed, peak, started=False):
 
     def answer(size, part=None):
         def run(count):
-            asked = examples_of(stage, store, np.resize(uncut, count * batch_size(size, whole, window)), network)
+            asked = make_dataset(stage, store, np.resize(uncut, count * batch_size(size, whole, window)), network)
             predict(part or network, asked, f"answers of {size}", size)
 
         return run
@@ -116,14 +116,14 @@ def calibrated(stage, store, batch, seed, peak, started=False):
     most, ready, memory = min(learning.batch, PREDICTION_BATCH), [], []
     for _ in range(1 if started else 2):  # the first starts more than itself; what is left of it shows with the second
         begun = time.monotonic()
-        network = built(stage, learning.precision)
+        network = build_network(stage, learning.precision)
         building = time.monotonic() - begun
         check_precision(network, learning.precision)
-        make_ready(network, over_all(joined_loss(stage, network)), learning.fresh_optimizer())
+        make_ready(network, distributed_loss(stage_loss(stage, network)), learning.fresh_optimizer())
         train(batch)(1)
         answer(most)(1)
         if stage.peaks is not None:
-            answer(most, answering_part(stage, network))(1)
+            answer(most, prediction_part(stage, network))(1)
         ready.append(time.monotonic() - begun)
         memory.append(peak.taken())
     starting, left = max(ready[0] - ready[-1], 0.0), max(memory[-1] - memory[0], 0.0)
@@ -178,7 +178,7 @@ def report_seconds(sample, settings):
     store = sample.stores[settings.views[0].preparation]
     everything, columns = np.arange(len(store)), class_columns(settings.classes)
     probabilities = np.random.default_rng(settings.seed).random((len(store), len(columns)), np.float32)
-    judge, count = Judge(settings, store.labels, store.labels, store.sources, columns), settings.lead_sets[0]
+    judge, count = ValidationScorer(settings, store.labels, store.labels, store.sources, columns), settings.lead_sets[0]
     search = judge.search(everything, probabilities)
     results = Results(store, store.labels, everything, everything, everything >= 0, [], [],
                       np.ones_like(probabilities), [], {count: search}, {count: probabilities}, {}, settings.classes,

@@ -10,26 +10,26 @@ from traceback import format_exception
 import keras
 import numpy as np
 
-from ecg.commands.holdout import UNDONE, Protocol, told
-from ecg.commands.train import INDIFFERENT
+from ecg.commands.holdout import UNDONE, Protocol, predict_held_out
+from ecg.commands.train import NOT_IN_FINGERPRINT
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
-from ecg.data.records import some_records
-from ecg.data.store import stores_of
-from ecg.data.wave_peaks import NeuroKitMissing, in_all, neurokit_version, peaks_of
-from ecg.evaluation.bootstrap import Comparison, Trial
+from ecg.data.records import require_records
+from ecg.data.store import build_stores
+from ecg.data.wave_peaks import NeuroKitMissing, intersect_stores, load_all_wave_peaks, neurokit_version
+from ecg.evaluation.bootstrap import Comparison, SystemResult
 from ecg.reports.comparison_report import write_comparison
 from ecg.reports.comparison_tables import FOLDER as COMPARISON
 from ecg.reports.comparison_tables import facts_of
-from ecg.runtime.cache import MARKED, StageFolder, fingerprint, folder_name, source_hash
-from ecg.runtime.console import describe_error, duration, number_of, say
+from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
+from ecg.runtime.console import describe_error, duration, pluralise, say
 from ecg.runtime.files import check_writable, locked
 from ecg.runtime.keras_startup import start_keras
-from ecg.runtime.processes import apart
-from ecg.systems.method import learn
+from ecg.runtime.processes import run_in_subprocess
+from ecg.systems.method import train_system
 from ecg.systems.recipes import AS_LABELLED, Settings
 from ecg.training.checkpoint import Budget
-from ecg.training.trainer import TrainingError, out_of_memory_told
+from ecg.training.trainer import TrainingError, translate_out_of_memory
 
 STAGES = "stages"  # folder in the report's, for stores and what each system has answered
 NETWORKS_OF = "networks"  # in that of what is held out, folders of what is trained meanwhile
@@ -49,20 +49,20 @@ def compare(data, report, protocol=None, log=say):
     where a system has failed, when all else is done.
     """
     protocol, report = protocol or Protocol(), Path(report)
-    see_that_peaks_can_be_found(protocol.systems)
-    sources = [source_of(path.stem) for path in some_records(data)]
-    protocol.own([source for source in sources if source not in DISCARDED_SOURCES])  # told before hours of work
+    check_peaks_can_be_found(protocol.systems)
+    sources = [source_of(path.stem) for path in require_records(data)]
+    protocol.is_left_out([source for source in sources if source not in DISCARDED_SOURCES])  # told before hours of work
     for folder in (report, report / COMPARISON):
         check_writable(folder)
     with locked(report / STAGES):
-        return carried_out(data, report, protocol, log)
+        return run_comparison(data, report, protocol, log)
 
 
 class RecordingsChanged(RecordError):
     """The recordings are others than when the comparison was begun, which is no fault of the system that meets it."""
 
 
-def see_that_peaks_can_be_found(systems):
+def check_peaks_can_be_found(systems):
     """Raise NeuroKitMissing, now and not after hours, where one of the systems needs what is not installed."""
     if needing := [one for one in systems if one.peaks]:
         try:
@@ -73,7 +73,7 @@ def see_that_peaks_can_be_found(systems):
 
 
 @dataclass
-class Entrant:
+class SystemRun:
     """A system that is compared: its Settings, what it says of each part (see `answered`), and why it has failed.
 
     The latter is a text, empty as long as it has not.
@@ -84,23 +84,23 @@ class Entrant:
     failed: str = ""
 
 
-def carried_out(data, report, protocol, log):
+def run_comparison(data, report, protocol, log):
     """Do what `compare` says, in a folder that no other process works in."""
-    stages, entrants = report / STAGES, [Entrant(protocol.settings(system)) for system in protocol.systems]
+    stages, entrants = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
     every = Settings(
         views=tuple(dict.fromkeys(view for one in entrants for view in one.settings.views)), cleaning=AS_LABELLED,
         classes=tuple(dict.fromkeys(name for one in entrants for name in one.settings.classes)), jobs=protocol.jobs,
     )  # fmt: skip
-    stores, waves = stores_of(data, stages, every, log), {}
+    stores, waves = build_stores(data, stages, every, log), {}
     digests = {preparation: each.digest for preparation, each in stores.items()}
-    dropped = left_out(stores.values())
+    dropped = merge_excluded(stores.values())
     for one in entrants:
-        waves |= peaks_of(own_stores(stores, one.settings), stages, one.settings, log)
-    stores, waves = in_all(stores, waves)
+        waves |= load_all_wave_peaks(select_stores(stores, one.settings), stages, one.settings, log)
+    stores, waves = intersect_stores(stores, waves)
     store = next(iter(stores.values()))
     parts = protocol.held_out(store)
     for one in entrants:
-        one.failed = protocol.lacking(one.settings, store, parts)
+        one.failed = protocol.untrainable_reason(one.settings, store, parts)
         if one.failed:
             log(f"{one.settings.system} cannot be trained, {one.failed}")
     # Of those that can be trained, so that it is the same where the others are not named.
@@ -108,14 +108,14 @@ def carried_out(data, report, protocol, log):
     hours = protocol.share(max(trained, 1))
     share = f", {duration(3600 * hours)} for each in each part" if hours else ""
     if trained:
-        log(f"{number_of(trained, 'system')}, {number_of(len(parts), 'part')} to be held out{share}")
+        log(f"{pluralise(trained, 'system')}, {pluralise(len(parts), 'part')} to be held out{share}")
     for key, title, part in zip(protocol.keys, protocol.titles, parts, strict=True):
-        networks = stages / folder_name(key) / f"{NETWORKS_OF}_{fingerprint(part, hours)[:MARKED]}"
+        networks = stages / folder_name(key) / f"{NETWORKS_OF}_{fingerprint(part, hours)[:KEY_LENGTH]}"
         going = [one for one in entrants if not one.failed]
         for one in going:
-            kept = place_of(one.settings, key, part, stores, waves, hours, stages)
+            kept = result_cache(one.settings, key, part, stores, waves, hours, stages)
             given = data, stages, every, one.settings, digests, part, hours, networks, kept
-            take_part(one, title, given, len(store) - len(part), log)
+            run_fold(one, title, given, len(store) - len(part), log)
         if not any(one.failed for one in going):  # which may be taken up
             for folder in networks.parent.glob(f"{NETWORKS_OF}_*"):  # those within another time, too
                 shutil.rmtree(folder)
@@ -124,29 +124,29 @@ def carried_out(data, report, protocol, log):
     if not done:
         raise TrainingError(f"no system is trained: {reasons}")
     systems = [one.settings for one in done]
-    comparison = compared(store, parts, systems, [one.said for one in done])
+    comparison = collect_results(store, parts, systems, [one.said for one in done])
     facts = facts_of(data, protocol, hours, systems, store, dropped, reasons)
     facts |= {f"not done by {one.settings.system}, {title}": "; ".join(said[UNDONE].tolist()) for one in done
               for title, said in zip(protocol.titles, one.said, strict=True) if said[UNDONE].size}  # fmt: skip
     path = write_comparison(report, comparison, facts, seed=protocol.seed)
-    log(f"{path}: {number_of(len(systems), 'system')}, {number_of(len(protocol.lead_sets), 'lead set')}")
+    log(f"{path}: {pluralise(len(systems), 'system')}, {pluralise(len(protocol.lead_sets), 'lead set')}")
     if reasons:
         raise TrainingError(f"{path} is without what failed: {reasons}")
     return comparison
 
 
-def take_part(one, title, given, learnt_from, log):
+def run_fold(one, title, given, learnt_from, log):
     """Have an Entrant answer for the part of that title, or say why it has failed; `given` is what `answered` takes.
 
     It is not asked again for what is kept. Raises RecordingsChanged, and OSError such as of a full disk, which the
     others would meet, too.
     """
     *_, part, _, _, kept = given
-    result, place = kept.recall(ANSWERS), f"{one.settings.system}, {title}"
+    result, place = kept.load(ANSWERS), f"{one.settings.system}, {title}"
     if result is None:
         log(f"{place}: {learnt_from:,} recordings to learn from, {len(part):,} held out")
         try:
-            result = apart(answered, *given, prepare=start_keras)
+            result = run_in_subprocess(train_and_predict, *given, prepare=start_keras)
         except RecordingsChanged:
             raise
         except (TrainingError, RecordError, ChildProcessError) as error:
@@ -167,38 +167,38 @@ def take_part(one, title, given, learnt_from, log):
         one.said.append(result)
 
 
-def left_out(stores):
+def merge_excluded(stores):
     """Return what is left out of at least one of several stores of the same data: pairs of a name and a reason."""
     first, *others = stores
-    told = dict(first.dropped)
-    pairs = dict(pair for one in others for pair in one.dropped if pair[0] not in told)
-    return (*first.dropped, *pairs.items())
+    told = dict(first.excluded)
+    pairs = dict(pair for one in others for pair in one.excluded if pair[0] not in told)
+    return (*first.excluded, *pairs.items())
 
 
-def own_stores(stores, system):
+def select_stores(stores, system):
     """Return those of the stores, by their Preparation, that a system learns from."""
     return {one: stores[one] for one in system.preparations}
 
 
-def place_of(system, key, part, stores, waves, hours, stages):
+def result_cache(system, key, part, stores, waves, hours, stages):
     """Return the StageFolder of what a system says of a part of that key, (n,) places in stores, which have peaks.
 
     The mark has the hours, too, so that nothing trained within one is taken for what is trained within another.
     """
-    facts = {name: value for name, value in asdict(system).items() if name not in INDIFFERENT}
+    facts = {name: value for name, value in asdict(system).items() if name not in NOT_IN_FINGERPRINT}
     backend = keras.backend.backend()
     makers = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
-    own = own_stores(stores, system)
+    own = select_stores(stores, system)
     found = [array for one in own if system.peaks
              for array in (waves[one].starts, waves[one].samples, waves[one].waves)]  # fmt: skip
     mark = fingerprint([store.digest for store in own.values()], facts, part, hours, *makers, *found)
-    return StageFolder(stages / folder_name(key) / f"{system.system}_{mark[:MARKED]}", mark)
+    return ResultCache(stages / folder_name(key) / f"{system.system}_{mark[:KEY_LENGTH]}", mark)
 
 
-def answered(data, stages, every, system, digests, part, hours, networks, kept):
+def train_and_predict(data, stages, every, system, digests, part, hours, networks, kept):
     """Train a system on all recordings but a part, (n,) places, and return what it says of that, a dict of arrays.
 
-    It is as ecg.commands.holdout.told has it, and is kept in a StageFolder. `every` are settings with the views of all systems,
+    It is as ecg.commands.holdout.predict_held_out has it, and is kept in a StageFolder. `every` are settings with the views of all systems,
     whose stores are in the folder `stages`, with these digests by their Preparation; `networks` is that of what is
     trained for this part, which systems share that train the same. Raises RecordingsChanged.
     """
@@ -207,22 +207,22 @@ def answered(data, stages, every, system, digests, part, hours, networks, kept):
         say(f"{system.system}: {line}")
 
     quiet = [].append
-    stores = stores_of(data, stages, every, quiet)
+    stores = build_stores(data, stages, every, quiet)
     if {preparation: store.digest for preparation, store in stores.items()} != digests:
         raise RecordingsChanged(f"{data}: recordings have changed since the comparison was begun")
-    shared, waves = in_all(stores, peaks_of(own_stores(stores, system), stages, system, quiet))
-    stores = own_stores(shared, system)
+    shared, waves = intersect_stores(stores, load_all_wave_peaks(select_stores(stores, system), stages, system, quiet))
+    stores = select_stores(shared, system)
     learning = np.setdiff1d(np.arange(len(next(iter(stores.values())))), part)
-    with out_of_memory_told(system.system):
-        learnt = learn({one: store.of(learning) for one, store in stores.items()},
-                       {one: each.some(learning) for one, each in waves.items()},
+    with translate_out_of_memory(system.system):
+        learnt = train_system({one: store.subset(learning) for one, store in stores.items()},
+                       {one: each.select_recordings(learning) for one, each in waves.items()},
                        system, networks, data, log, Budget(hours, lasting=True))  # fmt: skip
-        result = told(learnt, system, stores, part)
-    kept.keep(ANSWERS, result)
+        result = predict_held_out(learnt, system, stores, part)
+    kept.save(ANSWERS, result)
     return result
 
 
-def compared(store, parts, systems, found):
+def collect_results(store, parts, systems, found):
     """Return the Comparison of what systems said, a list of dicts for each (see `answered`), of parts of a store."""
     places = np.concatenate(parts)
     order = np.argsort(places)
@@ -236,7 +236,7 @@ def compared(store, parts, systems, found):
             }
             costs = np.array([result[f"{count} costs"] for result in results])
             parameters, answering, training, networks, epochs, _ = costs.mean(axis=0)
-            trials.append(Trial(system.system, count, **said, parameters=round(parameters), training_seconds=training,
+            trials.append(SystemResult(system.system, count, **said, parameters=round(parameters), training_seconds=training,
                                 answering_seconds=answering, classes=system.classes, networks=round(networks),
                                 epochs=round(epochs), cut=round(costs[:, -1].sum())))  # fmt: skip
     chosen = places[order]

@@ -12,19 +12,27 @@ from ecg.commands.calibration import Networks, between, calibrated, report_secon
 from ecg.commands.sample import find_peaks, read_sample
 from ecg.commands.survey import survey
 from ecg.data.batches import View, plan_training, plan_whole
-from ecg.data.labels import class_columns, implied
+from ecg.data.labels import add_implied_labels, class_columns
 from ecg.data.leads import LEADS
-from ecg.data.records import some_records
+from ecg.data.records import require_records
 from ecg.data.wave_peaks import neurokit_version
 from ecg.reports.training_report import columns
 from ecg.runtime.console import duration, say
-from ecg.runtime.processes import Peak
-from ecg.systems.label_cleaning import PICTURES
-from ecg.systems.method import Judge, gated_where_told, staged
-from ecg.systems.plan import GATE, GENERAL, first_round, known_labels, parted, planned, split
+from ecg.runtime.processes import MemoryMonitor
+from ecg.systems.label_cleaning import MAX_DRAWN
+from ecg.systems.method import ValidationScorer, drop_untrainable_gate, make_stage
+from ecg.systems.plan import (
+    GATE,
+    GENERAL,
+    first_round_title,
+    known_labels,
+    planned_networks,
+    split_recordings,
+    split_validation,
+)
 from ecg.systems.recipes import Settings
-from ecg.training.backend import accelerators, together
-from ecg.training.trainer import PREDICTION_BATCH, TrainingSettings, out_of_memory_told
+from ecg.training.backend import accelerators, distribution_scope
+from ecg.training.trainer import PREDICTION_BATCH, TrainingSettings, translate_out_of_memory
 
 USUAL_EPOCHS = 25  # in each network's training; assumed, for when it stops early is not known beforehand
 
@@ -107,8 +115,8 @@ def estimate(data, settings=None, log=say):
     settings, begun = settings or Settings(), time.monotonic()
     if settings.peaks:
         neurokit_version()  # which is missing now or never
-    paths = some_records(data)
-    with tempfile.TemporaryDirectory() as place, Peak() as peak:
+    paths = require_records(data)
+    with tempfile.TemporaryDirectory() as place, MemoryMonitor() as peak:
         sample = read_sample(data, paths, Path(place), settings)
         memory = peak.taken()
         found = survey(data, paths, settings.jobs)
@@ -124,12 +132,12 @@ def estimate(data, settings=None, log=say):
             memory = peak.taken()
             costs += [Cost(f"peaks{told(one, sample.stores)}", effort.of(len(found.seconds)), memory)
                       for one, effort in finding.items()]  # fmt: skip
-        with out_of_memory_told("estimate"), together(accelerators()):
+        with translate_out_of_memory("estimate"), distribution_scope(accelerators()):
             taken = taken_by(networks, sample, peaks, settings, peak)
             costs += costs_of(networks, found, taken, settings)
             charts, page = report_seconds(sample, settings)
         saving = sum(taken.of(network).saving * network.saved for network in networks)
-        drawing = charts * len(settings.lead_sets) + page * (PICTURES if settings.cleaning.masks else 0)
+        drawing = charts * len(settings.lead_sets) + page * (MAX_DRAWN if settings.cleaning.masks else 0)
         beside = taken.most.left * (len(networks) - taken.networks)  # for some have left theirs here
         costs.append(Cost("models, report", saving + drawing, max(costs[-1].memory, peak.taken() + beside)))
     megabytes = sum(found.lengths(one.rate).sum() for one in sample.stores) * len(LEADS) * 2 / 1e6
@@ -208,28 +216,30 @@ def assumptions(networks, settings, megabytes):
 
 def networks_of(found, settings, log):
     """Yield the networks that the method trains, as Network; what is left as it is for want of recordings is told."""
-    labels, everything = implied(found.labels, settings.implies), np.arange(len(found.seconds))
+    labels, everything = add_implied_labels(found.labels, settings.implies), np.arange(len(found.seconds))
     own = known_labels(found, settings)
-    splits = parted(own, settings)
-    settings = gated_where_told(settings, found.sources, splits, log)
+    splits = split_recordings(own, settings)
+    settings = drop_untrainable_gate(settings, found.sources, splits, log)
     seen = settings.training, settings.views[0], settings.leads_of(12)
     for rule in settings.cleaning.rules:
-        lessons = rule.lessons(labels, found.sources, rule.misleading(settings.cleaning))
-        if lessons.lacking:
-            log(f"{rule.title}: no network, {lessons.lacking}")
+        lessons = rule.training_data(labels, found.sources, rule.excluded_sources(settings.cleaning))
+        if lessons.skip_reason:
+            log(f"{rule.title}: no network, {lessons.skip_reason}")
             continue
-        training, validation = (lessons.records[part] for part in split(len(lessons.records), settings, rule.key))
-        yield Network(rule.title, training, validation, lessons.judged, *seen)
+        training, validation = (
+            lessons.records[part] for part in split_validation(len(lessons.records), settings, rule.key)
+        )
+        yield Network(rule.title, training, validation, lessons.candidates, *seen)
     if settings.cleaning.masks:
-        yield Network(first_round(settings), *splits[0], everything, *seen, searches=1)
-    judge, networks = judge_of(found, settings), planned(settings)
+        yield Network(first_round_title(settings), *splits[0], everything, *seen, searches=1)
+    judge, networks = judge_of(found, settings), planned_networks(settings)
     last = {one.leads: one.title for one in networks}  # after which the thresholds for these leads are found
     for one in networks:
-        stage, _ = staged(one, settings, found.sources, own, own, splits, judge)
-        network = Network(one.title, stage.training, stage.validation, stage.asked, stage.learning, one.view, one.leads,
+        stage, _ = make_stage(one, settings, found.sources, own, own, splits, judge)
+        network = Network(one.title, stage.training, stage.validation, stage.to_predict, stage.learning, one.view, one.leads,
                           one.group == GATE)  # fmt: skip
         if one.pretrained:
-            yield network._replace(title=one.peaks_title, asked=stage.asked[:0], learning=settings.pretraining)
+            yield network._replace(title=one.peaks_title, asked=stage.to_predict[:0], learning=settings.pretraining)
         models = sum(settings.leads_of(count) == one.leads for count in settings.lead_sets)
         yield network._replace(searches=int(one.group == GENERAL), averaged=int(last[one.leads] == one.title),
                                saved=models)  # fmt: skip
@@ -237,8 +247,8 @@ def networks_of(found, settings, log):
 
 def judge_of(found, settings):
     """Return the Judge (ecg.systems.method) of the recordings of a Survey."""
-    labels = implied(found.labels, settings.implies)
-    return Judge(settings, labels, labels, found.sources, class_columns(settings.classes))
+    labels = add_implied_labels(found.labels, settings.implies)
+    return ValidationScorer(settings, labels, labels, found.sources, class_columns(settings.classes))
 
 
 def widest(views):

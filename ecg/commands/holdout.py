@@ -6,15 +6,15 @@ from functools import cache
 
 import numpy as np
 
-from ecg.data.batches import Examples
+from ecg.data.batches import Dataset
 from ecg.data.headers import RecordError
 from ecg.data.labels import expand
-from ecg.data.leads import columns_of
-from ecg.models.ensemble import by_groups
+from ecg.data.leads import lead_indices
+from ecg.models.ensemble import choose_group_probabilities
 from ecg.runtime.limits import check_limits
-from ecg.systems.plan import folds, known_labels, parted, planned, stage_keys
-from ecg.systems.recipes import SYSTEMS, Settings, sized
-from ecg.training.trainer import PREDICTION_BATCH, TIME_OVER, predict
+from ecg.systems.plan import assign_folds, known_labels, planned_networks, split_recordings, stage_keys
+from ecg.systems.recipes import SYSTEMS, Settings, resize_networks
+from ecg.training.trainer import PREDICTION_BATCH, TIME_LIMIT_REACHED, predict
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class Protocol:
                                         batch=min(self.batch or training.batch, training.batch),
                                         precision=self.precision or training.precision)  # fmt: skip
 
-        system = sized(system, self.sizes)
+        system = resize_networks(system, self.sizes)
         return replace(system, lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs,
                        training=limited(system.training), pretraining=limited(system.pretraining))  # fmt: skip
 
-    def own(self, sources):
+    def is_left_out(self, sources):
         """Return which recordings are of the source that is left out: (n,) bool, of sources (n,) text.
 
         Raises RecordError where nothing of it is there, or nothing else, or there are more folds than recordings.
@@ -108,20 +108,20 @@ class Protocol:
 
         It is of the titles' length.
         """
-        own = self.own(store.sources)
+        own = self.is_left_out(store.sources)
         if self.leave_out:
             return [np.flatnonzero(own)]
-        parts = folds(store.labels, self.folds, self.seed)
+        parts = assign_folds(store.labels, self.folds, self.seed)
         return [np.flatnonzero(parts == part) for part in range(self.folds)]
 
-    def lacking(self, system, store, parts):
+    def untrainable_reason(self, system, store, parts):
         """Return why a system cannot learn from all but one of the parts, with the part's title, empty where it can."""
         for title, part in zip(self.titles, parts, strict=True):
             known = np.delete(known_labels(store, system), part, axis=0)
             if not known.any():
                 return f"{title}: none of {len(known):,} recordings has a diagnosis that is trained"
             try:
-                parted(known, system)
+                split_recordings(known, system)
             except RecordError as error:
                 return f"{title}: {error}"
         return ""
@@ -131,19 +131,19 @@ UNDONE = "undone"  # name of what could not be done
 TIMED = 32  # recordings held out whose answers are timed, at the most
 
 
-def told(learnt, system, stores, part):
+def predict_held_out(learnt, system, stores, part):
     """Return what a system that has Learnt (ecg.systems.method) says of a part held out of stores, (n,): a dict of arrays.
 
     By the size of each lead set, as 'SIZE NAME': probabilities, answers and optimised (n, 26), and costs: weights, the
     seconds of an answer, and what `training_of` gives; and under UNDONE the texts of `undone`.
     """
-    result, said = {UNDONE: np.array(undone(learnt, system), str)}, {}
+    result, said = {UNDONE: np.array(skipped_steps(learnt, system), str)}, {}
     for count, search in learnt.results.searches.items():
         leads = system.leads_of(count)
         if leads not in said:
             ensemble, title = learnt.ensemble(leads), f"{system.system}, {len(leads)} leads"
             probabilities = predict_stores(ensemble, stores, part, title, system.training.batch)
-            said[leads] = probabilities, ensemble.parameters, answering_seconds(ensemble, stores, part)
+            said[leads] = probabilities, ensemble.parameters, measure_prediction_seconds(ensemble, stores, part)
         probabilities, parameters, seconds = said[leads]
         columns = learnt.results.columns
         wide = expand(probabilities, columns)
@@ -151,20 +151,20 @@ def told(learnt, system, stores, part):
             f"{count} probabilities": wide,
             f"{count} answers": learnt.results.rule(count).answers(probabilities, columns),
             f"{count} optimised": wide >= search.by_class,
-            f"{count} costs": np.array([parameters, seconds, *training_of(learnt, count)]),
+            f"{count} costs": np.array([parameters, seconds, *training_cost(learnt, count)]),
         }
     return result
 
 
-def undone(learnt, system):
+def skipped_steps(learnt, system):
     """Return what of a system's method there were too few recordings for, by what it has Learnt: a list of texts."""
-    texts = [f"{one.title}: {one.lacking}" for one in learnt.results.relabellings if one.lacking]
+    texts = [f"{one.title}: {one.skip_reason}" for one in learnt.results.relabellings if one.skip_reason]
     if system.gate and not learnt.settings.gate:
         texts.append(f"networks for {system.gate.source}: too few recordings to tell it from the others")
     return texts
 
 
-def training_of(learnt, count):
+def training_cost(learnt, count):
     """Return what the training for a lead set took: seconds, networks, epochs, and trainings that the time limit ended.
 
     All that it takes counts, what other lead sets share with it, too, and nothing that there was no need for. A network
@@ -172,24 +172,24 @@ def training_of(learnt, count):
     """
     settings = replace(learnt.settings, lead_sets=(count,))
     keys = [key for key in stage_keys(settings) if key in learnt.seconds]
-    networks = len(set(keys) - {one.peaks_key for one in planned(settings)})
+    networks = len(set(keys) - {one.peaks_key for one in planned_networks(settings)})
     epochs = sum(epoch.key in keys for epoch in learnt.results.epochs)
-    cut = sum(learnt.results.ends[key] == TIME_OVER for key in keys)
+    cut = sum(learnt.results.ends[key] == TIME_LIMIT_REACHED for key in keys)
     return sum(learnt.seconds[key] for key in keys), networks, epochs, cut
 
 
-def answering_seconds(ensemble, stores, part):
+def measure_prediction_seconds(ensemble, stores, part):
     """Return the seconds in which an Ensemble answers for one recording, as a saved model does: the median of some.
 
     They are of the part held out, (n,) places in stores, prepared as they are there: reading and filtering are not in
     it. Each is answered before it counts, so that nothing is compiled meanwhile.
     """
-    persons, chosen = next(iter(stores.values())).persons, part[:: -(-len(part) // TIMED)]
+    persons, chosen = next(iter(stores.values())).demographics, part[:: -(-len(part) // TIMED)]
 
     def answer(place):
         @cache
         def signal_of(preparation, leads):
-            return stores[preparation].signal(place, list(columns_of(leads)))
+            return stores[preparation].signal(place, list(lead_indices(leads)))
 
         begun = time.perf_counter()
         ensemble.probabilities(lambda: [signal_of], persons[place])
@@ -216,7 +216,7 @@ def predict_stores(ensemble, stores, records, title, size=PREDICTION_BATCH):
     probabilities = {
         name: predict_group(group, stores, records, f"{title}, {name}", size) for name, group in ensemble.groups.items()
     }
-    return by_groups(probabilities, {name: group.columns for name, group in ensemble.groups.items()})
+    return choose_group_probabilities(probabilities, {name: group.columns for name, group in ensemble.groups.items()})
 
 
 def predict_group(group, stores, records, title, size=PREDICTION_BATCH):
@@ -226,8 +226,8 @@ def predict_group(group, stores, records, title, size=PREDICTION_BATCH):
     """
     probabilities = []
     for number, member in enumerate(group.members, 1):
-        examples = Examples(stores[member.view.preparation], records, columns_of(member.leads),
-                            window=member.view.window, persons=member.persons)  # fmt: skip
+        examples = Dataset(stores[member.view.preparation], records, lead_indices(member.leads),
+                            window=member.view.window, demographics=member.demographics)  # fmt: skip
         progress = f"{title}, network {number} of {len(group.members)}"
         probabilities.append(predict(member.network, examples, progress, size))
     return np.mean(probabilities, axis=0)

@@ -76,7 +76,7 @@ def source(text):
     return source_called(text.strip())
 
 
-def habit(text):
+def source_classes(text):
     """Read SOURCE=CLASS,CLASS...: the source and its classes, a tuple, those of the Challenge in any case."""
     name, _, classes = text.partition("=")
     names = tuple(map(str.strip, classes.split(",")))
@@ -104,9 +104,9 @@ def diagnosis(text):
 
 def known_classes(scored=False):
     """Return the abbreviations of all classes, or of the scored ones only, by their lower case: a dict."""
-    from ecg.data.labels import ABBREVIATIONS, BESIDE  # where it is asked for, so that help is instant
+    from ecg.data.labels import ABBREVIATIONS, UNSCORED_CLASSES  # where it is asked for, so that help is instant
 
-    names = ABBREVIATIONS if scored else (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in BESIDE))
+    names = ABBREVIATIONS if scored else (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in UNSCORED_CLASSES))
     return {name.casefold(): name for name in names}
 
 
@@ -137,7 +137,7 @@ def add_settings(parser):
                         help="average the thresholds over N bootstrap resamples; 0 switches it off")  # fmt: skip
     parser.add_argument("--folds", type=number("folds"), metavar="N",
                         help="train a network for each of N folds; together they answer")  # fmt: skip
-    parser.add_argument("--empty", type=diagnosis, metavar="CLASS",
+    parser.add_argument("--fallback", type=diagnosis, metavar="CLASS",
                         help="answer this class where no other is answered, such as NSR")  # fmt: skip
     parser.add_argument("--imply", type=pair, action="append", metavar="CLASS=CLASS",
                         help="answer the second class wherever the first is answered, such as TInv=TAb; in place of "
@@ -149,7 +149,7 @@ def add_settings(parser):
     parser.add_argument("--no-relabel-flutter", action="store_true", help="keep Ningbo's AFL labels")
     parser.add_argument("--no-relabel-cpsc", action="store_true", help="add no labels to CPSC's")
     parser.add_argument("--no-masks", action="store_true", help="skip round 1 and its masks")
-    parser.add_argument("--lumping", type=habit, action="append", default=[], metavar="SOURCE=AFL,AF",
+    parser.add_argument("--lumping", type=source_classes, action="append", default=[], metavar="SOURCE=AFL,AF",
                         help="this source writes the first class for the second, too; repeatable")  # fmt: skip
     add_omission(parser)
     parser.add_argument(
@@ -179,7 +179,7 @@ def add_networks(parser):
 
 def add_omission(parser):
     """Add the option that names a source which omits classes."""
-    parser.add_argument("--omission", type=habit, action="append", default=[], metavar="SOURCE=AF,NSR,...",
+    parser.add_argument("--omission", type=source_classes, action="append", default=[], metavar="SOURCE=AF,NSR,...",
                         help="this source labels these classes only; of CPSC, in place of what is known; "
                              "repeatable")  # fmt: skip
 
@@ -189,11 +189,11 @@ def training_settings(arguments):
 
     Raises ValueError where the system is not known, or has no part that something given is about.
     """
-    from ecg.systems.recipes import Gate, sized
+    from ecg.systems.recipes import Gate, resize_networks
 
     settings = recipe(arguments.system)
-    see_that_there(settings, arguments)
-    see_that_told(arguments.omission, [settings])
+    check_options_apply(settings, arguments)
+    check_omission_classes(arguments.omission, [settings])
     sizes = given(width=arguments.width, depth=arguments.depth)
     known = {field.name for field in fields(settings.network)}
     if unknown := sizes.keys() - known:
@@ -203,7 +203,7 @@ def training_settings(arguments):
     changed = replace(
         settings,
         **given(seed=arguments.seed, lead_sets=lead_sets(arguments), resamples=arguments.resamples,
-                jobs=arguments.jobs, hours=arguments.hours, empty=arguments.empty, folds=arguments.folds,
+                jobs=arguments.jobs, hours=arguments.hours, fallback=arguments.fallback, folds=arguments.folds,
                 source_masks=arguments.source_masks,
                 answer_pairs=arguments.imply and tuple(arguments.imply)),
         keep_stages=arguments.keep_stages,
@@ -212,7 +212,7 @@ def training_settings(arguments):
         training=replace(settings.training, **trained),
         pretraining=settings.pretraining and replace(settings.pretraining, **trained),
     )  # fmt: skip
-    return with_omissions(sized(changed, sizes), arguments.omission, adds_labels(settings))
+    return with_omissions(resize_networks(changed, sizes), arguments.omission, adds_labels(settings))
 
 
 def lead_sets(arguments):
@@ -220,14 +220,18 @@ def lead_sets(arguments):
     return arguments.leads and tuple(dict.fromkeys(arguments.leads))
 
 
-def see_that_there(settings, arguments):
+def check_options_apply(settings, arguments):
     """Raise ValueError where the recipe has no such part as an option is to change, which would have no effect."""
     from ecg.systems.recipes import HALVES
 
     cleaning = settings.cleaning
     for option, asked, there in (
         ("--no-masks", arguments.no_masks, cleaning.masks),
-        ("--no-relabel-flutter", arguments.no_relabel_flutter, any(rule.relabel for rule in cleaning.lumpings)),
+        (
+            "--no-relabel-flutter",
+            arguments.no_relabel_flutter,
+            any(rule.relabel for rule in cleaning.conflated_classes),
+        ),
         ("--no-relabel-cpsc", arguments.no_relabel_cpsc, adds_labels(settings)),
         ("--resamples", arguments.resamples is not None, settings.thresholds != HALVES),
     ):
@@ -235,7 +239,7 @@ def see_that_there(settings, arguments):
             raise ValueError(f"{settings.system} has nothing that {option} could change")
 
 
-def see_that_told(omissions, systems):
+def check_omission_classes(omissions, systems):
     """Raise ValueError where sources that omit classes label one that none of the systems tells.
 
     Takes pairs of a source and its classes, and Settings.
@@ -271,22 +275,22 @@ def recipes(names):
 
 def cleaning_settings(settings, arguments):
     """Return CleaningSettings less what is switched off, and with the sources that lump classes together."""
-    from ecg.systems.label_cleaning import CleaningSettings, Lumping
+    from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses
 
     flutter, omitted = arguments.no_relabel_flutter, arguments.no_relabel_cpsc
     return CleaningSettings(
         (
-            *(replace(rule, relabel=rule.relabel and not flutter) for rule in settings.lumpings),
-            *(Lumping((source,), classes) for source, classes in arguments.lumping),
+            *(replace(rule, relabel=rule.relabel and not flutter) for rule in settings.conflated_classes),
+            *(ConflatedClasses((source,), classes) for source, classes in arguments.lumping),
         ),
-        tuple(replace(rule, relabel=rule.relabel and not omitted) for rule in settings.omissions),
+        tuple(replace(rule, relabel=rule.relabel and not omitted) for rule in settings.partially_labelled),
         settings.masks and not arguments.no_masks,
     )
 
 
 def adds_labels(settings):
     """Return whether a recipe has networks add the labels that sources omit."""
-    return any(rule.relabel for rule in settings.cleaning.omissions)
+    return any(rule.relabel for rule in settings.cleaning.partially_labelled)
 
 
 def with_omissions(settings, named, relabels):
@@ -298,10 +302,10 @@ def with_omissions(settings, named, relabels):
 
     told = scored_among(settings.classes)
     named = [(source, tuple(name for name in classes if name in told)) for source, classes in named]
-    omissions = with_named(settings.cleaning.omissions, named, relabels)
+    omissions = with_named(settings.cleaning.partially_labelled, named, relabels)
     gate = settings.gate
     gate = gate and replace(gate, classes=dict(named).get(gate.source, gate.classes))
-    return replace(settings, cleaning=replace(settings.cleaning, omissions=omissions), gate=gate)
+    return replace(settings, cleaning=replace(settings.cleaning, partially_labelled=omissions), gate=gate)
 
 
 def with_named(omissions, named, relabels):
@@ -310,11 +314,14 @@ def with_named(omissions, named, relabels):
     A named one takes the place of what was said of its source, and is relabelled as that was; of another source, where
     `relabels` is true.
     """
-    from ecg.systems.label_cleaning import Omission
+    from ecg.systems.label_cleaning import PartiallyLabelledSource
 
     said = {source: rule.relabel for rule in omissions for source in rule.sources}
     others = []
     for rule in omissions:
         if sources := tuple(source for source in rule.sources if source not in dict(named)):
             others.append(replace(rule, sources=sources))
-    return (*others, *(Omission((source,), classes, said.get(source, relabels)) for source, classes in named))
+    return (
+        *others,
+        *(PartiallyLabelledSource((source,), classes, said.get(source, relabels)) for source, classes in named),
+    )

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_beside
+from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_unscored
 from ecg.data.leads import lead_sets
-from ecg.data.records import read_signal, some_records
+from ecg.data.records import read_signal, require_records
 from ecg.reports.ecg_paper import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
-from ecg.runtime.console import Progress, describe_error, printable, remove_record_name
-from ecg.runtime.files import aside
-from ecg.systems.label_cleaning import PICTURES, CleaningSettings, compare_labels, label_masks
+from ecg.runtime.console import Progress, describe_error, escape_unprintable, remove_record_name
+from ecg.runtime.files import atomic_path
+from ecg.systems.label_cleaning import MAX_DRAWN, CleaningSettings, compare_labels, label_masks
 
 TABLE = "disagreements.csv"
 PICTURE = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
@@ -24,7 +24,7 @@ PICTURE = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
 METHOD = CleaningSettings()
 
 
-class Answers(NamedTuple):
+class ModelPredictions(NamedTuple):
     """What a model says of n recordings, and why it says nothing of others.
 
     places of headers below the data folder (n,), labels (n, 26) bool, and of the Predictions (ecg.models.bundle) of the model
@@ -44,14 +44,14 @@ class Answers(NamedTuple):
     failed: dict
 
 
-def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, log=print):
+def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MAX_DRAWN, log=print):
     """Compare the labels of a data folder with what a model says, and return the number of disagreements.
 
     The folder `output` gets all of them in disagreements.csv, the most confident first, and a page of ECG paper for
     each of the first so many `pictures`; an earlier review there is replaced once all is written. A label is in it
     where training would mask it: present with a probability below 0.1, or absent with one above 0.9. Compared are
     the classes that the default trains, of these those for which the model's networks were asked, and in sources that
-    omit some, these only where they are present; `omissions` are ecg.systems.label_cleaning.Omission, the default's where none are
+    omit some, these only where they are present; `omissions` are ecg.systems.label_cleaning.PartiallyLabelledSource, the default's where none are
     given. Headers that tell no diagnosis, or by a model whose classes exclude each other another number of them than
     one, and recordings that cannot be read or answered, are left out; `log` takes a line for each of the last and those
     that sum it all up.
@@ -60,18 +60,18 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
     and RecordError where no recording could be reviewed.
     """
     data, folder, excluded = Path(data), Path(output).resolve(), []
-    paths = some_records(data, excluded)
+    paths = require_records(data, excluded)
     check_replaceable(folder)
-    with aside(folder) as part:
+    with atomic_path(folder) as part:
         part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
-        answers = ask(model, data, paths)
-        failures = [printable(f"{names[0]}{f' and {len(names) - 1:,} more' if names[1:] else ''}: {reason}")
+        answers = predict_records(model, data, paths)
+        failures = [escape_unprintable(f"{names[0]}{f' and {len(names) - 1:,} more' if names[1:] else ''}: {reason}")
                     for reason, names in answers.failed.items()]  # fmt: skip
         if not answers.places:
             none = "none or several of classes that exclude each other" if answers.ambiguous else "no diagnosis"
             reason = failures[0] if failures else f"their headers tell {none}"
             raise RecordError(f"{data}: none of {len(paths):,} recordings can be reviewed, {reason}")
-        failures += [printable(f"{place}: {reason}") for place, reason in excluded]
+        failures += [escape_unprintable(f"{place}: {reason}") for place, reason in excluded]
         for line in failures:
             log(line)
 
@@ -84,7 +84,7 @@ def review(model, data, output, omissions=METHOD.omissions, pictures=PICTURES, l
         drawn = draw_disagreements(part, found[:pictures], answers.thresholds[first], log, answers.outputs[first])
     for line in summary_lines(answers, compared, found):
         log(line)
-    log(printable(f"{output}: {TABLE} and {drawn:,} pictures"))
+    log(escape_unprintable(f"{output}: {TABLE} and {drawn:,} pictures"))
     return len(found)
 
 
@@ -96,7 +96,7 @@ def check_replaceable(folder):
         raise FileExistsError(f"{folder}: holds {(foreign or names)[0]}, which is of no review; choose another folder")
 
 
-def ask(model, data, paths):
+def predict_records(model, data, paths):
     """Return the Answers of a model folder to recordings of the folder `data`, of which one at a time is in memory."""
     from ecg.models.bundle import LeadSetError, ModelError, load_bundle
 
@@ -124,7 +124,7 @@ def ask(model, data, paths):
                 if not diagnosed(header):
                     undiagnosed += 1
                 elif comparable(bundle := bundle_for(header.lead_names), header.codes):
-                    said = bundle.prediction(header, read_signal(path, header))
+                    said = bundle.predict_recording(header, read_signal(path, header))
                     answers.append((place, encode(header.codes), *said))
                 else:
                     ambiguous += 1
@@ -134,7 +134,7 @@ def ask(model, data, paths):
                 )
             progress.advance()
     places, *arrays = zip(*answers, strict=True) if answers else 6 * ((),)
-    return Answers(list(places), *map(np.array, arrays), undiagnosed, ambiguous, failed)
+    return ModelPredictions(list(places), *map(np.array, arrays), undiagnosed, ambiguous, failed)
 
 
 def diagnosed(header):
@@ -147,7 +147,7 @@ def comparable(bundle, codes):
 
     Of two that are labelled it would have to deny one.
     """
-    labels = np.concatenate([encode(codes), encode_beside(codes)])[bundle.ensemble.general.columns]
+    labels = np.concatenate([encode(codes), encode_unscored(codes)])[bundle.ensemble.general.columns]
     return not bundle.rule.exclusive or labels.sum() == 1
 
 

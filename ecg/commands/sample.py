@@ -12,7 +12,7 @@ from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.records import resolve_case
 from ecg.data.store import build_store, open_store, store_folder
-from ecg.data.wave_peaks import stored_peaks
+from ecg.data.wave_peaks import load_wave_peaks
 from ecg.runtime.processes import CHUNK
 
 FIRST, SAMPLE = "first", "sample"  # folders of what is read: to start the processes, and to be timed
@@ -87,7 +87,7 @@ def find_peaks(sample, settings):
 def peaks_of(place, preparation, jobs, name):
     """Return the StoredPeaks of the part of a sample of this name."""
     folder = sample_folder(place, preparation, name)
-    return stored_peaks(open_store(folder), preparation.rate, folder, jobs, [].append)
+    return load_wave_peaks(open_store(folder), preparation.rate, folder, jobs, [].append)
 
 
 def timed(work, counts):

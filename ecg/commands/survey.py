@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import DISCARDED_SOURCES, encode, encode_beside, source_of
+from ecg.data.labels import DISCARDED_SOURCES, encode, encode_unscored, source_of
 from ecg.data.preprocessing import LONGEST, SHORTEST
-from ecg.runtime.processes import each
+from ecg.runtime.processes import parallel_map
 
 ROUNDING = 6  # decimals of a sample; seconds are not exact
 
@@ -21,7 +21,7 @@ class Survey(NamedTuple):
 
     sources: np.ndarray
     labels: np.ndarray
-    beside: np.ndarray
+    unscored: np.ndarray
     seconds: np.ndarray
 
     def lengths(self, rate):
@@ -34,7 +34,7 @@ def survey(data, paths, jobs=None):
 
     Raises RecordError where they are fewer than two.
     """
-    with closing(each(told, paths, jobs, "reading headers")) as found:
+    with closing(parallel_map(told, paths, jobs, "reading headers")) as found:
         kept = [(source_of(path.stem), *one) for path, one in zip(paths, found, strict=True) if one]
     if len(kept) < 2:
         raise RecordError(f"{data}: {len(kept)} of {len(paths):,} recordings can be used, and training needs two")
@@ -55,4 +55,4 @@ def told(path):
     seconds = min(header.samples / header.sampling_frequency, LONGEST)
     if 0 < seconds < SHORTEST:
         return None
-    return encode(header.codes), encode_beside(header.codes), seconds
+    return encode(header.codes), encode_unscored(header.codes), seconds

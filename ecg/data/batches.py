@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.leads import LEADS
-from ecg.data.resampling import METHOD, RATE, Preparation
+from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
 from ecg.data.store import Store
-from ecg.data.wave_peaks import StoredPeaks, grid
+from ecg.data.wave_peaks import WavePeaks, encode_peaks
 
 # Samples; training cuts to the largest that a recording reaches. No step is the usual length, 10 s, so that most cuts
 # fall elsewhere in each epoch.
@@ -61,7 +61,7 @@ class Window:
         last = -(-(beyond - self.spared) // (self.length - self.overlap))
         return beyond * np.arange(last + 1) // last
 
-    def put(self, window, samples):
+    def pad(self, window, samples):
         """Fill a window (length, leads) up, in place, of which the first samples are a recording's, all it has."""
         if self.fill == REPEATED:
             for first in range(samples, len(window), samples):
@@ -79,19 +79,19 @@ class Window:
         for piece, start in zip(pieces, starts, strict=True):
             part = signal[start : start + self.length]
             piece[: len(part)] = part
-            self.put(piece, len(part))
+            self.pad(piece, len(part))
         return pieces
 
 
-ANY = Window()
+WHOLE_RECORDING = Window()
 
 
 @dataclass(frozen=True)
 class View:
     """How a network sees a recording: how its signals are prepared, and how much of them it sees at once."""
 
-    preparation: Preparation = METHOD
-    window: Window = ANY
+    preparation: Preprocessing = DEFAULT_PREPROCESSING
+    window: Window = WHOLE_RECORDING
 
     @property
     def title(self):
@@ -100,7 +100,7 @@ class View:
         return f"{self.preparation.rate} Hz{seconds}"
 
 
-METHODS = View()
+DEFAULT_VIEW = View()
 
 
 class Batch(NamedTuple):
@@ -111,7 +111,7 @@ class Batch(NamedTuple):
     length: int
 
 
-def plan_training(lengths, size, generator, window=ANY):
+def plan_training(lengths, size, generator, window=WHOLE_RECORDING):
     """Shuffle recordings of the given lengths (N,) into batches of `size`, each cut at random to a step of the window.
 
     Every recording is in exactly one batch. What does not fill a batch joins the next shorter step where that has
@@ -134,12 +134,12 @@ def plan_training(lengths, size, generator, window=ANY):
     return [batches[place] for place in generator.permutation(len(batches))]
 
 
-def step_of(lengths, window=ANY):
+def step_of(lengths, window=WHOLE_RECORDING):
     """Return the place among a window's steps of that which recordings of these lengths (N,) are cut to: (N,)."""
     return np.maximum(np.searchsorted(window.steps, lengths, side="right") - 1, 0)
 
 
-def plan_whole(lengths, size, window=ANY):
+def plan_whole(lengths, size, window=WHOLE_RECORDING):
     """Put recordings of the given lengths (N,) into batches of at most `size`, each whole, with its exact equals.
 
     By a window of one length, each comes in its pieces, one after the other.
@@ -162,7 +162,7 @@ def plan_whole(lengths, size, window=ANY):
     return batches
 
 
-def batch_size(size, length, window=ANY):
+def batch_size(size, length, window=WHOLE_RECORDING):
     """Return how many recordings of a length make a batch: `size`, or as many as hold the samples of `size` at 20 s.
 
     By a window of one length it is `size`.
@@ -170,22 +170,22 @@ def batch_size(size, length, window=ANY):
     return size if window.length else max(1, min(size, size * FULL // int(length)))
 
 
-def gather(store, records, columns, batch, window=ANY):
+def gather(store, records, columns, batch, window=WHOLE_RECORDING):
     """Read a batch of `records`, places in the store, (n,): (B, T, leads) float32, mV."""
     signals = np.empty((len(batch.records), batch.length, len(columns)), np.float32)
     chosen = records[batch.records]
     counts = np.minimum(store.lengths[chosen] - batch.starts, batch.length)
-    store.expect(chosen, batch.starts, counts)
+    store.advise_read(chosen, batch.starts, counts)
     leads = slice(None) if tuple(columns) == tuple(range(len(LEADS))) else list(columns)  # all are copied at a stretch
     for signal, record, start, count in zip(signals, chosen, batch.starts, counts, strict=True):
         store.signal(record, leads, start, count, out=signal[:count])
         if count < batch.length:
-            window.put(signal, count)
+            window.pad(signal, count)
     store.release()
     return signals
 
 
-def ahead(function, items, count=2):
+def prefetch(function, items, count=2):
     """Yield function(item) for each item, in order, computed by a thread up to `count` items ahead of their use."""
     with ThreadPoolExecutor(1) as pool:
         waiting = []
@@ -198,11 +198,11 @@ def ahead(function, items, count=2):
 
 
 @dataclass(frozen=True)
-class Examples:
+class Dataset:
     """Recordings of a store, by their places (n,), and the columns of it that a network sees.
 
     targets (n, K) and masks (n, K): what a label counts, 0 where masked; None where they are only asked about.
-    window: how much of a recording is seen at once; persons: whether age and sex are, too; configurations: sets of
+    window: how much of a recording is seen at once; demographics: whether age and sex are, too; configurations: sets of
     places among the columns, of which one, drawn at random for each recording in training, keeps its leads, and the
     others are 0. peaks: the waves of the store's recordings (ecg.data.wave_peaks) where they are to be found, too, on a grid of
     cells of so many samples.
@@ -213,10 +213,10 @@ class Examples:
     columns: tuple[int, ...]
     targets: np.ndarray | None = None
     masks: np.ndarray | None = None
-    window: Window = ANY
-    persons: bool = False
+    window: Window = WHOLE_RECORDING
+    demographics: bool = False
     configurations: tuple[tuple[int, ...], ...] = ()
-    peaks: StoredPeaks | None = None
+    peaks: WavePeaks | None = None
     cell: int | None = None
 
     @property
@@ -235,15 +235,15 @@ class Examples:
             for row, places in zip(kept, self.configurations, strict=True):
                 row[list(places)] = 1
             signals *= kept[generator.integers(len(kept), size=len(signals)), np.newaxis]
-        return (signals, self.store.persons[self.records[batch.records]]) if self.persons else signals
+        return (signals, self.store.demographics[self.records[batch.records]]) if self.demographics else signals
 
-    def truth(self, batch):
+    def targets_and_masks(self, batch):
         """Return the targets and the masks of a Batch: (B, K) each, with peaks followed by their grid, laid flat."""
         targets, masks = self.targets[batch.records], self.masks[batch.records]
         if self.peaks is None:
             return targets, masks
         cells = batch.length // self.cell
-        found = grid(self.peaks, self.records[batch.records], batch.starts, batch.length, cells)
+        found = encode_peaks(self.peaks, self.records[batch.records], batch.starts, batch.length, cells)
         return tuple(
             np.hstack([labels, flat.reshape(len(flat), -1)])
             for labels, flat in zip((targets, masks), found, strict=True)

@@ -52,7 +52,7 @@ SCORED = (
     Diagnosis("TInv", ("59931005",), "T wave inversion"),
 )
 # Not scored; what other systems than the default tell beside the scored ones.
-BESIDE = (
+UNSCORED_CLASSES = (
     Diagnosis("STD", ("429622005",), "ST depression"),
     Diagnosis("STE", ("164931005",), "ST elevation"),
 )
@@ -68,7 +68,7 @@ TRAINED_CLASSES = tuple(ABBREVIATIONS[column] for column in TRAINED)
 MERGED = {"164884008": "PVC"}
 COLUMN_AS_SCORED = {code: column for column, diagnosis in enumerate(SCORED) for code in diagnosis.codes}
 COLUMN_OF_CODE = COLUMN_AS_SCORED | {code: COLUMN[abbreviation] for code, abbreviation in MERGED.items()}
-COLUMN_BESIDE = {code: column for column, diagnosis in enumerate(BESIDE) for code in diagnosis.codes}
+UNSCORED_COLUMN = {code: column for column, diagnosis in enumerate(UNSCORED_CLASSES) for code in diagnosis.codes}
 
 UNDIAGNOSED = ("unknown", "nan", "none", "n/a")  # words for no diagnosis, in any case
 
@@ -109,7 +109,7 @@ def code_of(text):
     return text if text.isdigit() else _code_of_abbreviation().get(text.casefold(), text)
 
 
-def standing(code):
+def code_status(code):
     """Return 'scored' for a code that names one of the 26 classes, else 'unscored' or, in no table, 'unknown'.
 
     Ventricular ectopic beats, which are merged into a class, count as scored.
@@ -132,9 +132,9 @@ def encode_as_scored(codes):
     return _named(codes, COLUMN_AS_SCORED, len(SCORED))
 
 
-def encode_beside(codes):
+def encode_unscored(codes):
     """Return which of the classes beside the scored ones a record's codes name: (2,) bool."""
-    return _named(codes, COLUMN_BESIDE, len(BESIDE))
+    return _named(codes, UNSCORED_COLUMN, len(UNSCORED_CLASSES))
 
 
 def _named(codes, column_of, count):
@@ -143,7 +143,7 @@ def _named(codes, column_of, count):
     return row
 
 
-def labels_of(columns, labels, beside):
+def select_labels(columns, labels, beside):
     """Return labels of classes by their columns (see `class_columns`): (N, K) bool.
 
     Takes those of the scored classes (N, 26), and of those beside them (N, 2).
@@ -153,7 +153,7 @@ def labels_of(columns, labels, beside):
 
 def class_columns(names):
     """Return the columns of classes, by their abbreviations, among the 26 scored ones and those beside: (K,)."""
-    known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in BESIDE))
+    known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in UNSCORED_CLASSES))
     return np.array([known.index(name) for name in names])
 
 
@@ -167,18 +167,18 @@ def expand(values, columns=TRAINED):
 
     Values of classes beside the scored ones are left out.
     """
-    return spread(values, columns)[..., : len(SCORED)]
+    return scatter_to_all_classes(values, columns)[..., : len(SCORED)]
 
 
-def spread(values, columns):
+def scatter_to_all_classes(values, columns):
     """Spread values of some classes over all, the scored ones and those beside: (N, K) -> (N, 28), 0 elsewhere."""
     values = np.asarray(values)
-    wide = np.zeros((*values.shape[:-1], len(SCORED) + len(BESIDE)), values.dtype)
+    wide = np.zeros((*values.shape[:-1], len(SCORED) + len(UNSCORED_CLASSES)), values.dtype)
     wide[..., columns] = values
     return wide
 
 
-def implied(labels, pairs):
+def add_implied_labels(labels, pairs):
     """Return labels or answers (..., 26) bool with the second class of each pair, abbreviations, where the first is."""
     labels = np.array(labels, bool)
     for one, other in pairs:

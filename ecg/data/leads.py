@@ -29,7 +29,7 @@ PREFIX = re.compile(r"(?P<standard>mdc_ecg_lead_)|(?:(?:ecg|ekg)[ _]+)?lead(?:-|
 LIMB = {"I": (1, 0), "II": (0, 1), "III": (-1, 1), "aVR": (-0.5, -0.5), "aVL": (1, -0.5), "aVF": (-0.5, 1)}
 
 
-def columns_of(leads):
+def lead_indices(leads):
     """Return the columns of leads, by their standard names, in the standard order of all twelve: a tuple."""
     return tuple(LEADS.index(lead) for lead in leads)
 
@@ -55,7 +55,7 @@ def standard_name(name: str) -> str:
     return known.get(bare, name)
 
 
-def combination(wanted, available):
+def derivation_weights(wanted, available):
     """Return from which leads a lead comes, and with what weights: {name: weight}, empty where it cannot be had.
 
     A lead that is available comes from itself. Any other limb lead comes from two that are: from I and II where both
@@ -83,8 +83,8 @@ def lead_sets(names):
     chest leads, for all limb leads tell no more than two; next, nothing of it need be computed; next, it is the larger.
     """
     available = set(map(standard_name, names))
-    filled = [count for count in LEAD_SETS if all(combination(lead, available) for lead in LEAD_SETS[count])]
-    return tuple(sorted(filled, key=lambda count: _riches(LEAD_SETS[count], available), reverse=True))
+    filled = [count for count in LEAD_SETS if all(derivation_weights(lead, available) for lead in LEAD_SETS[count])]
+    return tuple(sorted(filled, key=lambda count: _priority(LEAD_SETS[count], available), reverse=True))
 
 
 def lead_set(names, among=tuple(LEAD_SETS)):
@@ -92,7 +92,7 @@ def lead_set(names, among=tuple(LEAD_SETS)):
     return next((count for count in lead_sets(names) if count in among), 0)
 
 
-def _riches(leads, available):
+def _priority(leads, available):
     return len(set(leads) - LIMB.keys()), available.issuperset(leads), len(leads)
 
 

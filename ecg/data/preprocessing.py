@@ -13,16 +13,16 @@ import numpy as np
 
 from ecg.data.headers import MILLIVOLTS, Header, HeaderError, Lead, RecordError
 from ecg.data.labels import source_of
-from ecg.data.leads import LEADS, LIMB, combination, lead_set
+from ecg.data.leads import LEADS, LIMB, derivation_weights, lead_set
 from ecg.data.records import TRANSPOSED, SignalError
-from ecg.data.resampling import METHOD, RATE, even, resample_and_filter
+from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, rational_ratio, resample_and_filter
 
-INPUTS = 5  # numbers that a person is
+N_DEMOGRAPHICS = 5  # numbers that a person is
 OLDEST = 100.0  # years that count as 1, as do more
 SEXES = ("Female", "Male")
 
 
-def person(age, sex):
+def encode_demographics(age, sex):
     """Return age (years, NaN where unknown) and sex (Female, Male or any other text) as numbers: (5,) float32.
 
     Age from 0 to 1, female, male, age unknown, sex unknown; what is unknown is 0 otherwise (Zhao et al. 2022).
@@ -74,7 +74,7 @@ class Repair(NamedTuple):
     count: int
 
 
-class Prepared(NamedTuple):
+class PreparedSignal(NamedTuple):
     """A signal (T', leads) int16, whole microvolts, and what was mended in it."""
 
     microvolts: np.ndarray
@@ -86,7 +86,7 @@ class Prepared(NamedTuple):
         return millivolts(self.microvolts)
 
 
-def preprocess(header, recording, leads, whole=None, preparation=METHOD):
+def preprocess(header, recording, leads, whole=None, preparation=DEFAULT_PREPROCESSING):
     """Return the chosen leads of a recording, faults mended, resampled and filtered without delay.
 
     Takes the header, the stored integers (L, T) with rows in the header's order, and the names of the leads wanted;
@@ -102,8 +102,8 @@ def preprocess(header, recording, leads, whole=None, preparation=METHOD):
     next to it, resampled to 250 Hz by FFT, band-passed from 0.5 to 45 Hz by an FIR filter: the default Preparation.
     Other systems differ in that alone.
     """
-    turned = by_leads(header, recording)
-    header, corrected = with_right_gains(header, turned if whole is None else whole)
+    turned = leads_first(header, recording)
+    header, corrected = correct_gains(header, turned if whole is None else whole)
     chosen = _choose_leads(header, turned, leads)
     seconds = turned.shape[1] / header.sampling_frequency
     if seconds < SHORTEST:
@@ -125,7 +125,7 @@ def preprocess(header, recording, leads, whole=None, preparation=METHOD):
     if not filtered.any():
         which = "every lead is flat" if len(leads) > 1 else f"lead {leads[0]} is flat"
         raise SignalError(f"{header.name}: {which}")
-    return Prepared(filtered.T.astype(np.int16, order="C"), tuple(repairs))
+    return PreparedSignal(filtered.T.astype(np.int16, order="C"), tuple(repairs))
 
 
 def millivolts(microvolts, out=None):
@@ -133,7 +133,7 @@ def millivolts(microvolts, out=None):
     return np.multiply(microvolts, RESOLUTION, out=out)
 
 
-def by_leads(header, recording):
+def leads_first(header, recording):
     """Return a recording as (L, T), turned where it is (T, L); SignalError where it is neither, or not of numbers."""
     recording, count = np.asarray(recording), len(header.leads)
     if recording.ndim == 2 and len(recording) != count == recording.shape[1] and header.samples in (0, len(recording)):
@@ -144,27 +144,27 @@ def by_leads(header, recording):
     return recording
 
 
-def beginning(header, recording):
+def crop_to_max_duration(header, recording):
     """Return the part of a recording (L, T) that training sees, its first 144 s: a view (L, n)."""
     return recording[:, : round(LONGEST * header.sampling_frequency)]
 
 
-def pieces(header, recording):
+def split_segments(header, recording):
     """Return a recording's consecutive parts of LONGEST or less, which differ by a sample at most: views (L, n).
 
     Raises SignalError where it is not of the header's shape, or lasts more than MOST_HOURS.
     """
-    recording = by_leads(header, recording)
+    recording = leads_first(header, recording)
     hours = recording.shape[1] / header.sampling_frequency / 3600
     if hours > MOST_HOURS:
         raise SignalError(f"{header.name}: {hours:,.1f} h of signal, expected {MOST_HOURS:g} h or less")
-    here, at_250 = even(header.sampling_frequency)
+    here, at_250 = rational_ratio(header.sampling_frequency)
     samples, most = recording.shape[1], int(LONGEST * RATE) * here // at_250
     count = -(-samples // most)
     return [recording[:, first:last] for first, last in pairwise(samples * part // count for part in range(count + 1))]
 
 
-def with_right_gains(header, recording):
+def correct_gains(header, recording):
     """Return the header of a recording (L, T) with its gains corrected, and the names of the leads where they were.
 
     Headers of early 2020 give wrong gains (see EARLY_GAINS). They are judged by the first 144 s, which is what training
@@ -178,7 +178,7 @@ def with_right_gains(header, recording):
     }
     if not right:
         return header, ()
-    signal, _ = centred_millivolts(beginning(header, recording)[list(right)], list(right.values()))
+    signal, _ = to_centred_millivolts(crop_to_max_duration(header, recording)[list(right)], list(right.values()))
     ranges = np.ptp(np.quantile(signal, (0.005, 0.995), axis=1), axis=0)
     if not lowest <= np.median(ranges[ranges > 0] if ranges.any() else 0) <= highest:
         return header, ()
@@ -239,7 +239,7 @@ def explain_unusable(header: Header, recording: np.ndarray) -> str | None:
     """Return why the standard leads of a recording (L, T) cannot be used, such as a wrong unit; None if they can."""
     leads = tuple(lead for lead in LEADS if lead in header.lead_names)
     try:
-        _choose_leads(header, beginning(header, recording), leads)
+        _choose_leads(header, crop_to_max_duration(header, recording), leads)
     except RecordError as error:
         return str(error).removeprefix(f"{header.name}: ")
     return None
@@ -264,7 +264,7 @@ def _repair_leads(
     """
     some = recording if rows == list(range(len(recording))) else recording[rows]
     leads = [header.leads[row] for row in rows]
-    signal, faults = centred_millivolts(some, leads)
+    signal, faults = to_centred_millivolts(some, leads)
     totals = {lead.name: [faults[kind].get(lead.name, 0) for kind in faults] for lead in leads}
     rejected = {
         name: list(faults)[int(np.argmax(counts))]
@@ -312,8 +312,8 @@ def _count_valid(integers: np.ndarray, lead: Lead) -> int:
 
 @lru_cache(maxsize=64)
 def _ways(leads, usable, there):
-    """Return for each lead wanted what it comes from, as ecg.data.leads.combination has it, or what is there of its name."""
-    return tuple(combination(lead, usable) or dict.fromkeys(there & {lead}, 1.0) for lead in leads)
+    """Return for each lead wanted what it comes from, as ecg.data.leads.derivation_weights has it, or what is there of its name."""
+    return tuple(derivation_weights(lead, usable) or dict.fromkeys(there & {lead}, 1.0) for lead in leads)
 
 
 def _lacking(header, leads, ways):
@@ -323,7 +323,7 @@ def _lacking(header, leads, ways):
     return SignalError(f"{header.name}: no lead {', '.join(missing)} among {', '.join(header.lead_names)}{others}")
 
 
-def centred_millivolts(integers, leads):
+def to_centred_millivolts(integers, leads):
     """Return (L, T) float32 millivolts of Leads, the mean of each taken off and its faults mended, and what was mended.
 
     Faults are samples that are not finite, WFDB's invalid ones, and those too far from the median of the others, for
@@ -334,7 +334,7 @@ def centred_millivolts(integers, leads):
     with np.errstate(over="ignore", invalid="ignore"):
         faulty = _faulty(integers, leads, gains)
         means = np.add.reduce(integers, axis=1, dtype=_exact(integers)) / integers.shape[1]
-        precision = np.float32 if _held_singly(integers) else np.float64
+        precision = np.float32 if _fits_float32(integers) else np.float64
         signal = integers.astype(precision, order="C")
         # The whole of the mean first, which is exact, so that no baseline changes what is left.
         for part in (np.rint(means), means - np.rint(means)):
@@ -363,7 +363,7 @@ def _exact(numbers):
     return EXACT_SUMS.get(numbers.dtype.kind)
 
 
-def _held_singly(integers):
+def _fits_float32(integers):
     """Return whether single precision holds these numbers as they are, as it does integers of up to 24 bits."""
     return np.can_cast(integers.dtype, np.float32) or bool((integers.astype(np.float32) == integers).all())
 
@@ -375,7 +375,7 @@ def _mended(integers, lead, mended):
     for kind, places in faults.items():
         if count := int(np.count_nonzero(places)):
             mended[kind][lead.name] = count
-    signal = mend(signal, ~np.any(list(faults.values()), axis=0))
+    signal = interpolate_gaps(signal, ~np.any(list(faults.values()), axis=0))
     return signal - signal.mean()
 
 
@@ -390,7 +390,7 @@ def _faults(signal, invalid):
     return {NOT_FINITE: infinite, INVALID_VALUE: invalid, SPIKE: good & (np.abs(signal - middle) > LARGEST)}
 
 
-def mend(signal, good):
+def interpolate_gaps(signal, good):
     """Put a line between the good samples next to them in place of a lead's others, 0 where there are no good ones.
 
     Takes (T,) and (T,) bool, returns (T,).

@@ -36,7 +36,7 @@ class SignalError(RecordError):
     """A file of samples that is missing, unreadable or not of the shape its header gives."""
 
 
-class Stored(NamedTuple):
+class RawSignal(NamedTuple):
     """The stored integers, (L, T), rows in the header's order, and what of the file was not as it should be."""
 
     integers: np.ndarray
@@ -113,7 +113,7 @@ def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: d
     return [file for file in unread if file.casefold() not in named]
 
 
-def some_records(folder, excluded=None):
+def require_records(folder, excluded=None):
     """Return what find_records does; FileNotFoundError where that is nothing."""
     paths = find_records(folder, excluded)
     if not paths:
@@ -160,7 +160,7 @@ def read_stored(path, header):
     for row, lead in enumerate(header.leads):
         if lead.file not in files:
             recording[row] = _no_value(lead, recording.dtype)
-    return Stored(recording, (*stored.oddities, UNREAD))
+    return RawSignal(recording, (*stored.oddities, UNREAD))
 
 
 def _no_value(lead: Lead, dtype: np.dtype) -> float:
@@ -176,20 +176,20 @@ def _needed_files(header: Header) -> set[str]:
     return {lead.file for lead in header.leads if lead.name in LEADS} or {lead.file for lead in header.leads}
 
 
-def _read_files(path: Path, header: Header) -> Stored:
+def _read_files(path: Path, header: Header) -> RawSignal:
     """Read the files of all leads of a header."""
     names = tuple(dict.fromkeys(lead.file for lead in header.leads))
     files = [resolve_case(path.parent / name) for name in names]
     if not os.path.exists(files[0]) and os.path.exists(own := resolve_case(path.with_suffix(".mat"))):
         stored = _read_mat(path, own, header)  # a record whose files were renamed together
-        return Stored(stored.integers, (OTHER_FILE, *stored.oddities))
+        return RawSignal(stored.integers, (OTHER_FILE, *stored.oddities))
     for file in files:
         if not os.path.lexists(file):
             raise SignalError(f"{file.name}: no such file beside {path.name}, which names it")
     if not any(file.suffix.lower() == ".mat" for file in files):
         found = dict(zip(names, files, strict=True))
         leads = tuple(lead._replace(file=found[lead.file].name) for lead in header.leads)
-        return Stored(_read_wfdb(path, files, replace(header, leads=leads)), ())
+        return RawSignal(_read_wfdb(path, files, replace(header, leads=leads)), ())
     if len(files) > 1:
         raise SignalError(f"{path.name}: leads in {names[0]} and {names[1]}, expected all of them in one .mat file")
     return _read_mat(path, files[0], header)
@@ -211,7 +211,7 @@ def resolve_case(path: Path) -> Path:
 
 def read_matrix(path, key=KEY):
     """Read the matrix of this name from a MATLAB file as it is stored; SignalError where that cannot be done."""
-    with _told(path, "as a MATLAB file", MatlabError):
+    with _reraise_as_signal_error(path, "as a MATLAB file", MatlabError):
         return np.ascontiguousarray(_find_matrix(path, key, lambda matrix: False).numbers())
 
 
@@ -224,7 +224,7 @@ def _read_mat(path, file, header):
     def fits(matrix):
         return matrix.kind == NUMERIC and (straight(matrix.shape) or straight(matrix.shape[::-1]))
 
-    with _told(file, "as a MATLAB file", MatlabError):
+    with _reraise_as_signal_error(file, "as a MATLAB file", MatlabError):
         matrix = _find_matrix(file, KEY, fits)
         if not fits(matrix):
             expected = f"({len(header.leads)}, {header.samples or 'T'}) numbers"
@@ -234,7 +234,7 @@ def _read_mat(path, file, header):
     if not straight(recording.shape):
         recording, oddities = recording.T, (*oddities, TRANSPOSED)
     # Row by row in memory, as other drivers have it: sums differ in their last bit by the order of what is summed.
-    return Stored(np.ascontiguousarray(recording), oddities)
+    return RawSignal(np.ascontiguousarray(recording), oddities)
 
 
 def _find_matrix(file, key, fits):
@@ -259,7 +259,7 @@ def _read_wfdb(path, files, header):
     """Return what wfdb reads from the files that a header names: (L, T) integers."""
     leads = header.leads
     samples = _checked_samples(path, files, header)
-    with _told(files[0], f"with {path.name} by wfdb", *UNREADABLE):
+    with _reraise_as_signal_error(files[0], f"with {path.name} by wfdb", *UNREADABLE):
         # What wfdb.rdrecord does once it has read the header: that is read already, and by one grammar only.
         from wfdb.io._signal import _rd_segment
 
@@ -310,7 +310,7 @@ def _checked_samples(path, files, header):
 
 
 @contextmanager
-def _told(file, how, *kinds):
+def _reraise_as_signal_error(file, how, *kinds):
     """Raise SignalError with a file's name where one of these errors leaves the block."""
     try:
         yield

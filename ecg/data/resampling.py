@@ -14,7 +14,7 @@ FINEST = 10_000  # samples in which two sampling frequencies come out even at th
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Preprocessing:
     """How signals are brought to networks; the defaults are the method's (Cai et al. 2021).
 
     rate: sampling frequency in Hz, a whole number; band: edges of the pass band in Hz, None for no filter; linear:
@@ -31,10 +31,10 @@ class Preparation:
             raise ValueError(f"the pass band {self.band} Hz is not within what {self.rate} Hz hold")
 
 
-METHOD = Preparation()
+DEFAULT_PREPROCESSING = Preprocessing()
 
 
-def resample_and_filter(signal, frequency, preparation=METHOD):
+def resample_and_filter(signal, frequency, preparation=DEFAULT_PREPROCESSING):
     """Bring (L, T) at `frequency` Hz to (L, T') as a Preparation has it; a filter has zero phase.
 
     Resampling and filter are one pair of FFTs; where samples are interpolated in straight lines, the filter alone is,
@@ -45,7 +45,7 @@ def resample_and_filter(signal, frequency, preparation=METHOD):
         signal, frequency = interpolated(signal, frequency, preparation.rate), preparation.rate
     if preparation.band is None and frequency == preparation.rate:
         return signal
-    source_step, step = even(frequency, preparation.rate)
+    source_step, step = rational_ratio(frequency, preparation.rate)
     samples = signal.shape[1]
     wanted = -(-samples * step // source_step)
     lead_in = -(-(taps_of(preparation.rate) // 2) // step)  # in steps
@@ -73,13 +73,13 @@ def _continued(signal, before, after):
 def interpolated(signal, frequency, rate):
     """Bring (L, T) at `frequency` Hz to (L, ceil(rate T / frequency)) by straight lines; the last value goes on."""
     samples = signal.shape[1]
-    source_step, step = even(frequency, rate)
+    source_step, step = rational_ratio(frequency, rate)
     places = np.arange(-(-samples * step // source_step)) * (source_step / step)
     return np.array([np.interp(places, np.arange(samples), row) for row in signal], signal.dtype)
 
 
 @lru_cache(maxsize=64)
-def even(frequency, rate=RATE):
+def rational_ratio(frequency, rate=RATE):
     """Return how many samples at `frequency` Hz last as long as how many at `rate` Hz, neither much above FINEST.
 
     The FFTs are of whole multiples of these, so that they bound time and memory. Within 50 ppm, which no recorder's

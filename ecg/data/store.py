@@ -19,25 +19,36 @@ from ecg.data.labels import (
     DISCARDED_SOURCES,
     UNDIAGNOSED,
     class_columns,
+    code_status,
     encode,
     encode_as_scored,
-    encode_beside,
-    labels_of,
+    encode_unscored,
+    select_labels,
     source_of,
-    standing,
 )
 from ecg.data.leads import LEADS
-from ecg.data.preprocessing import Repair, beginning, millivolts, person, preprocess
-from ecg.data.records import read_stored, some_records
-from ecg.data.resampling import METHOD, Preparation
+from ecg.data.preprocessing import Repair, crop_to_max_duration, encode_demographics, millivolts, preprocess
+from ecg.data.records import read_stored, require_records
+from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.runtime.cache import DAMAGED, fingerprint, source_hash
-from ecg.runtime.console import describe_error, duration, first_of, wrapped
-from ecg.runtime.files import aside, to_json
-from ecg.runtime.processes import each
+from ecg.runtime.console import abbreviated_list, describe_error, duration, wrap_line
+from ecg.runtime.files import atomic_path, to_json
+from ecg.runtime.processes import parallel_map
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
 # A row for each recording.
-FACTS = ("names", "paths", "sources", "labels", "as_scored", "beside", "persons", "undiagnosed", "starts", "lengths")
+FACTS = (
+    "names",
+    "paths",
+    "sources",
+    "labels",
+    "as_scored",
+    "unscored",
+    "demographics",
+    "undiagnosed",
+    "starts",
+    "lengths",
+)
 
 
 class Loaded(NamedTuple):
@@ -53,7 +64,7 @@ class Loaded(NamedTuple):
     header: Header | None = None
     labels: np.ndarray | None = None
     as_scored: np.ndarray | None = None
-    beside: np.ndarray | None = None
+    unscored: np.ndarray | None = None
     person: np.ndarray | None = None
     microvolts: np.ndarray | None = None
     repairs: tuple[Repair, ...] = ()
@@ -82,28 +93,28 @@ class Store:
     sources: np.ndarray
     labels: np.ndarray
     as_scored: np.ndarray
-    beside: np.ndarray
-    persons: np.ndarray
+    unscored: np.ndarray
+    demographics: np.ndarray
     undiagnosed: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
     microvolts: np.ndarray
-    dropped: tuple[tuple[str, str], ...] = ()
+    excluded: tuple[tuple[str, str], ...] = ()
     repaired: tuple[tuple[str, Repair], ...] = ()
     digest: str = ""
-    preparation: Preparation = METHOD
+    preparation: Preprocessing = DEFAULT_PREPROCESSING
     unknown_codes: tuple[tuple[str, int], ...] = ()
 
     def __len__(self):
         return len(self.names)
 
-    def of(self, records):
+    def subset(self, records):
         """Return a Store of some of the recordings alone, by their places (n,); nothing is copied but facts."""
         parts = {name: getattr(self, name)[records] for name in FACTS}
         return replace(
             self,
             **parts,
-            dropped=(),
+            excluded=(),
             repaired=(),
             unknown_codes=(),
             digest=fingerprint(self.digest, np.asarray(records)),
@@ -118,7 +129,7 @@ class Store:
         last = first + (self.lengths[record] - start if length is None else length)
         return millivolts(self.microvolts[first:last, columns], out)
 
-    def expect(self, records, starts, lengths):
+    def advise_read(self, records, starts, lengths):
         """Have the system read so many samples of some recordings from the disk, all at once and ahead of their use.
 
         Where the store is larger than memory, the next batch is as a rule on the disk, and would be read a few pages
@@ -140,7 +151,7 @@ class Store:
             self.microvolts.base.madvise(mmap.MADV_DONTNEED)
 
 
-def build_store(data, folder, jobs=None, preparation=METHOD):
+def build_store(data, folder, jobs=None, preparation=DEFAULT_PREPROCESSING):
     """Read, preprocess and store every recording below the folder `data`, by `jobs` processes; return the Store.
 
     The Preparation (ecg.data.resampling) is the method's as a rule.
@@ -150,19 +161,19 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
     where `data` holds no header at all, and RecordError where no recording could be used.
     """
     excluded = []
-    paths = some_records(data, excluded)
+    paths = require_records(data, excluded)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    origin = origin_of(paths, preparation)
+    origin = source_fingerprint(paths, preparation)
     try:
         return open_store(folder, origin)
     except DAMAGED:
         (folder / INDEX).unlink(missing_ok=True)  # first: signals without an index are not a store
     kept, dropped, repaired, unknown_codes, digest = [], excluded, [], Counter(), hashlib.sha256()
     with (
-        aside(folder / SIGNALS) as part,
+        atomic_path(folder / SIGNALS) as part,
         open(part, "wb") as file,
-        closing(each(partial(load, preparation=preparation), paths, jobs, "reading")) as recordings,
+        closing(parallel_map(partial(load, preparation=preparation), paths, jobs, "reading")) as recordings,
     ):
         for one in recordings:
             below = one.path.relative_to(data)
@@ -173,7 +184,7 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
             samples = one.microvolts.tobytes()
             file.write(samples)
             digest.update(samples)
-            kept.append((name, below.as_posix(), source_of(one.path.stem), one.labels, one.as_scored, one.beside,
+            kept.append((name, below.as_posix(), source_of(one.path.stem), one.labels, one.as_scored, one.unscored,
                          one.person, one.undiagnosed, len(one.microvolts)))  # fmt: skip
             unknown_codes.update(one.unknown_codes)
             repaired += [(name, repair) for repair in one.repairs]
@@ -183,13 +194,13 @@ def build_store(data, folder, jobs=None, preparation=METHOD):
     *columns, lengths = map(np.array, zip(*kept, strict=True))
     facts = dict(zip(FACTS, (*columns, np.cumsum((0, *lengths[:-1])), lengths), strict=True))
     digest.update("\n".join(facts["paths"]).encode(errors="surrogateescape"))
-    bits = [np.packbits(facts[name]) for name in ("labels", "as_scored", "beside")]
-    for array in (*bits, facts["persons"], lengths):
+    bits = [np.packbits(facts[name]) for name in ("labels", "as_scored", "unscored")]
+    for array in (*bits, facts["demographics"], lengths):
         digest.update(array.tobytes())
     texts = {"dropped": dropped, "repaired": repaired, "preparation": asdict(preparation),
              "unknown_codes": unknown_codes.most_common()}  # fmt: skip
     texts = {name: to_json(value) for name, value in texts.items()}
-    with aside(folder / INDEX) as part:  # last: a store without an index is not a store
+    with atomic_path(folder / INDEX) as part:  # last: a store without an index is not a store
         np.savez(part, **facts, **texts, origin=origin, digest=digest.hexdigest())
     return open_store(folder)
 
@@ -209,13 +220,13 @@ def open_store(folder, origin=None):
         repaired = tuple((name, Repair(kind, tuple(leads), count)) for name, (kind, leads, count) in rows)
         unknown_codes = tuple((code, count) for code, count in json.loads(str(index["unknown_codes"])))
         digest, prepared = str(index["digest"]), json.loads(str(index["preparation"]))
-    preparation = Preparation(**prepared | {"band": prepared["band"] and tuple(prepared["band"])})
+    preparation = Preprocessing(**prepared | {"band": prepared["band"] and tuple(prepared["band"])})
     microvolts = np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(facts["lengths"].sum()), len(LEADS)))
-    return Store(**facts, microvolts=microvolts, dropped=dropped, repaired=repaired, digest=digest,
+    return Store(**facts, microvolts=microvolts, excluded=dropped, repaired=repaired, digest=digest,
                  preparation=preparation, unknown_codes=unknown_codes)  # fmt: skip
 
 
-def origin_of(headers, preparation=METHOD):
+def source_fingerprint(headers, preparation=DEFAULT_PREPROCESSING):
     """Return a text that is another as soon as a file beside one of these headers, paths, or what is done here is.
 
     Files are told apart by name, size and times.
@@ -231,7 +242,7 @@ def origin_of(headers, preparation=METHOD):
     return fingerprint(*entries)
 
 
-def load(path, preparation=METHOD):
+def load(path, preparation=DEFAULT_PREPROCESSING):
     """Return what the recording of a header comes to in training; no fault of it raises an error.
 
     It is a Loaded without header and numbers, which would take as long to hand over as to read.
@@ -239,27 +250,29 @@ def load(path, preparation=METHOD):
     source = source_of(path.stem)
     if source in DISCARDED_SOURCES:
         return Loaded(path, reason=f"source {source} is not trained on")
-    return prepared(path, preparation)._replace(header=None, stored=None)
+    return load_recording(path, preparation)._replace(header=None, stored=None)
 
 
-def prepared(path, preparation=METHOD):
+def load_recording(path, preparation=DEFAULT_PREPROCESSING):
     """Return what the recording of a header comes to, of whatever source, and what is stored of it: a Loaded."""
     loaded = Loaded(path)
     try:
         loaded = loaded._replace(header=(header := read_header(path)))
         recording, oddities = read_stored(path, header)
         loaded = loaded._replace(stored=recording)
-        microvolts, repairs = preprocess(header, beginning(header, recording), LEADS, preparation=preparation)
+        microvolts, repairs = preprocess(
+            header, crop_to_max_duration(header, recording), LEADS, preparation=preparation
+        )
     except (RecordError, OSError) as error:
         return loaded._replace(reason=describe_error(error))
     loaded = loaded._replace(repairs=(*(Repair(oddity, (), 1) for oddity in oddities), *repairs))
     codes = [code for code in header.codes if code.casefold() not in UNDIAGNOSED]
-    kinds = [standing(code) for code in codes]
+    kinds = [code_status(code) for code in codes]
     return loaded._replace(
         labels=encode(header.codes),
         as_scored=encode_as_scored(header.evaluated),
-        beside=encode_beside(header.codes),
-        person=person(header.age, header.sex),
+        unscored=encode_unscored(header.codes),
+        person=encode_demographics(header.age, header.sex),
         microvolts=microvolts,
         undiagnosed=not {"scored", "unscored"} & set(kinds),
         unknown_codes=tuple(code for code, kind in zip(codes, kinds, strict=True) if kind == "unknown"),
@@ -270,23 +283,23 @@ def diagnosis_lines(store: Store) -> list[str]:
     """Return lines that count the recordings without a known diagnosis and the unknown codes, if there are any."""
     lines = []
     if count := int(store.undiagnosed.sum()):
-        names = first_of(store.names[store.undiagnosed].tolist())
-        lines += wrapped(f"{count:,} recordings without a diagnosis that the Challenge knows ({names})")
+        names = abbreviated_list(store.names[store.undiagnosed].tolist())
+        lines += wrap_line(f"{count:,} recordings without a diagnosis that the Challenge knows ({names})")
     if store.unknown_codes:
         codes = [f"{code} in {number:,} recordings" for code, number in store.unknown_codes]
-        lines += wrapped(f"diagnoses that the Challenge does not know: {first_of(codes)}")
+        lines += wrap_line(f"diagnoses that the Challenge does not know: {abbreviated_list(codes)}")
     return lines
 
 
 def store_folder(folder, preparation):
     """Return where the store of a Preparation is in a folder: 'store' for the method's, else a name that tells it."""
-    if preparation == METHOD:
+    if preparation == DEFAULT_PREPROCESSING:
         return folder / "store"
     band = "_{:g}_to_{:g}".format(*preparation.band) if preparation.band else "_unfiltered"
     return folder / f"store_{preparation.rate}_hz{band}{'_linear' * preparation.linear}"
 
 
-def stores_of(data, folder, settings, log):
+def build_stores(data, folder, settings, log):
     """Return a Store for each of a recipe's preparations, all of the same recordings, built in a folder.
 
     Raises FileNotFoundError or RecordError where there is nothing to train on.
@@ -295,12 +308,12 @@ def stores_of(data, folder, settings, log):
     for preparation in settings.preparations:
         begun, place = time.monotonic(), store_folder(folder, preparation)
         store = stores[preparation] = build_store(data, place, settings.jobs, preparation)
-        log(f"{len(store):,} recordings stored{f' at {preparation.rate} Hz' if preparation != METHOD else ''}, "
-            f"{len(store.dropped):,} excluded, {duration(time.monotonic() - begun)}")  # fmt: skip
+        log(f"{len(store):,} recordings stored{f' at {preparation.rate} Hz' if preparation != DEFAULT_PREPROCESSING else ''}, "
+            f"{len(store.excluded):,} excluded, {duration(time.monotonic() - begun)}")  # fmt: skip
     for line in diagnosis_lines(store):
         log(line)
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    if not labels_of(class_columns(settings.classes), store.labels, store.beside).any():
+    if not select_labels(class_columns(settings.classes), store.labels, store.unscored).any():
         raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")
     return stores

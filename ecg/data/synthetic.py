@@ -18,7 +18,7 @@ from ecg.data import synthetic_heart as heart
 from ecg.data.leads import LEADS
 from ecg.data.synthetic_defects import HeaderFields, damage_header, damage_samples, draw_defects, shape_of
 from ecg.runtime.limits import check_limits
-from ecg.runtime.processes import each
+from ecg.runtime.processes import parallel_map
 
 
 class Source(NamedTuple):
@@ -119,7 +119,7 @@ def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True,
     folder.mkdir(parents=True, exist_ok=True)
     plan = list(enumerate(_plan(shares, records, seed)))
     write = partial(_write, folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads, clean)
-    with closing(each(write, plan, jobs, "made up")) as truths:
+    with closing(parallel_map(write, plan, jobs, "made up")) as truths:
         return list(truths)
 
 

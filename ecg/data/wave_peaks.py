@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.leads import LEADS
-from ecg.data.preprocessing import centred_millivolts
+from ecg.data.preprocessing import to_centred_millivolts
 from ecg.data.records import SignalError
 from ecg.data.store import open_store, store_folder
-from ecg.runtime.cache import StageFolder, fingerprint, source_hash
-from ecg.runtime.console import first_of, printable
-from ecg.runtime.processes import each
+from ecg.runtime.cache import ResultCache, fingerprint, source_hash
+from ecg.runtime.console import abbreviated_list, escape_unprintable
+from ecg.runtime.processes import parallel_map
 
 LEAD = "II"
 # Of NeuroKit2's methods, after Emrich et al. 2024. Its own choice, by wavelets, finds no T wave that points down, as
@@ -32,7 +32,7 @@ class NeuroKitMissing(ImportError):
 
 
 @dataclass(frozen=True)
-class StoredPeaks:
+class WavePeaks:
     """The peaks of N recordings, one after the other: starts (N + 1,), samples (p,) int32, waves (p,) int8.
 
     The samples are counted from the beginning of each recording.
@@ -42,17 +42,17 @@ class StoredPeaks:
     samples: np.ndarray
     waves: np.ndarray
 
-    def of(self, record):
+    def recording(self, record):
         """Return the Peaks of one recording."""
         part = slice(*self.starts[record : record + 2])
-        return Peaks(self.samples[part], self.waves[part])
+        return PeakList(self.samples[part], self.waves[part])
 
-    def some(self, records):
+    def select_recordings(self, records):
         """Return those of some of the recordings alone, by their places (n,)."""
         counts = np.diff(self.starts)[records]
         starts = np.cumsum([0, *counts])
         places = np.arange(starts[-1]) + np.repeat(self.starts[records] - starts[:-1], counts)
-        return StoredPeaks(starts, self.samples[places], self.waves[places])
+        return WavePeaks(starts, self.samples[places], self.waves[places])
 
 
 def find_peaks(signal, rate):
@@ -75,7 +75,7 @@ def find_peaks(signal, rate):
     return in_order(np.concatenate(found).astype(np.float64), numbers)
 
 
-def recorded_peaks(header, recording):
+def find_record_peaks(header, recording):
     """Find the Peaks of lead II of a recording as it is stored, (L, T), in samples at its own frequency.
 
     Raises SignalError where it has no lead II, HeaderError where that is not a voltage, and NeuroKitMissing.
@@ -83,33 +83,33 @@ def recorded_peaks(header, recording):
     if LEAD not in header.lead_names:
         raise SignalError(f"{header.name}: peaks are those of lead {LEAD}, which is not among its leads")
     row = header.lead_names.index(LEAD)
-    (signal,), _ = centred_millivolts(recording[[row]], [header.leads[row]])
+    (signal,), _ = to_centred_millivolts(recording[[row]], [header.leads[row]])
     return find_peaks(signal, header.sampling_frequency)
 
 
-def stored_peaks(store, rate, folder, jobs=None, log=print):
+def load_wave_peaks(store, rate, folder, jobs=None, log=print):
     """Return the StoredPeaks of all recordings of a Store at `rate` Hz, found by `jobs` processes, one a core if None.
 
     `folder` is the store's own: the peaks are kept there, and read back as long as the store and the way in which they
     are found are the same. How many recordings have none beside R is told in a line. Raises NeuroKitMissing.
     """
-    kept = StageFolder(Path(folder), fingerprint(store.digest, rate, neurokit_version(), source_hash("data")))
-    arrays = kept.recall(KEPT)
+    kept = ResultCache(Path(folder), fingerprint(store.digest, rate, neurokit_version(), source_hash("data")))
+    arrays = kept.load(KEPT)
     if arrays is None:
         find = partial(_of_record, folder, store.digest, rate)
-        with closing(each(find, range(len(store)), jobs, "peaks")) as each_ones:
+        with closing(parallel_map(find, range(len(store)), jobs, "peaks")) as each_ones:
             found = list(each_ones)
         arrays = {
             "starts": np.cumsum([0, *(len(peaks.samples) for peaks in found)]),
             "samples": np.concatenate([peaks.samples for peaks in found]),
             "waves": np.concatenate([peaks.waves for peaks in found]),
         }
-        kept.keep(KEPT, arrays)
+        kept.save(KEPT, arrays)
         bare = [name for name, peaks in zip(store.names, found, strict=True) if set(peaks.waves) <= {WAVES.index("R")}]
         if bare:
             none = f"none beside R in {len(bare):,} of {len(store):,} recordings"
-            log(printable(f"peaks at {rate} Hz: {none}: {first_of(bare)}"))
-    return StoredPeaks(**arrays)
+            log(escape_unprintable(f"peaks at {rate} Hz: {none}: {abbreviated_list(bare)}"))
+    return WavePeaks(**arrays)
 
 
 def neurokit_version():
@@ -149,14 +149,14 @@ PRESENT = np.array([1, 5, *[1] * len(WAVES)], np.float32)  # weights of a peak's
 ABSENT = np.array([0.2, 0, *[0] * len(WAVES)], np.float32)  # where there is none
 
 
-class Peaks(NamedTuple):
+class PeakList(NamedTuple):
     """Peaks in the order of time: their samples (p,) and waves (p,), 0 to 4 for P, Q, R, S, T."""
 
     samples: np.ndarray
     waves: np.ndarray
 
 
-def grid(peaks, records, starts, length, cells):
+def encode_peaks(peaks, records, starts, length, cells):
     """Lay the StoredPeaks (ecg.data.wave_peaks) of a batch on a grid: targets and their weights, both (B, cells, 3, 7) float32.
 
     `records` (B,) are places in the store, cut at `starts` (B,) to `length` samples, which are divided evenly among the
@@ -185,7 +185,7 @@ def grid(peaks, records, starts, length, cells):
     return targets, weights
 
 
-def peaks_in(outputs, length, sure=0.5):
+def decode_peaks(outputs, length, sure=0.5):
     """Read the Peaks off a grid (cells, 3, 7) of `length` samples, as a network answers or `grid` has it.
 
     Those are taken that it is `sure` of, each at the nearest sample of its cell, and of its likeliest wave.
@@ -201,20 +201,20 @@ def in_order(samples, waves):
     """Return Peaks of samples (p,) and waves (p,) in any order; those without a sample, NaN, are left out."""
     order = np.lexsort((waves, samples))
     order = order[: np.isfinite(samples).sum()]  # NaN comes last
-    return Peaks(samples[order].astype(np.int32), waves[order].astype(np.int8))
+    return PeakList(samples[order].astype(np.int32), waves[order].astype(np.int8))
 
 
-def peaks_of(stores, folder, settings, log):
+def load_all_wave_peaks(stores, folder, settings, log):
     """Return the waves (ecg.data.wave_peaks) of the recordings of each of a recipe's stores, in a folder, where it finds them."""
     if not settings.peaks:
         return {}
     return {
-        one: stored_peaks(store, one.rate, store_folder(folder, one), settings.jobs, log)
+        one: load_wave_peaks(store, one.rate, store_folder(folder, one), settings.jobs, log)
         for one, store in stores.items()
     }
 
 
-def in_all(stores, peaks):
+def intersect_stores(stores, peaks):
     """Return stores and waves of the recordings that all of the stores hold.
 
     One may be flat or too short in one way and not in another, by a microvolt or a sample.
@@ -224,5 +224,5 @@ def in_all(stores, peaks):
     if all(len(each) == len(common) for each in paths):
         return stores, peaks
     places = {one: np.flatnonzero([path in common for path in store.paths]) for one, store in stores.items()}
-    return ({one: store.of(places[one]) for one, store in stores.items()},
-            {one: waves.some(places[one]) for one, waves in peaks.items()})  # fmt: skip
+    return ({one: store.subset(places[one]) for one, store in stores.items()},
+            {one: waves.select_recordings(places[one]) for one, waves in peaks.items()})  # fmt: skip

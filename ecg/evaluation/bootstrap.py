@@ -11,15 +11,15 @@ import numpy as np
 from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation.metrics import (
     challenge_scores,
-    counted,
-    earnings,
+    class_credit,
+    count_present,
     f_measures,
-    limits_of,
+    inactive_and_perfect_scores,
     load_weights,
     mean_of_known,
+    recording_scores,
     roc_and_pr_areas,
     scaled,
-    worth_of_answers,
 )
 from ecg.evaluation.thresholds import HALF
 
@@ -35,7 +35,7 @@ CHUNK = 2**24  # counts that are worked on together, for memory
 
 
 @dataclass(frozen=True)
-class Trial:
+class SystemResult:
     """What one system with one lead set answered for N recordings, each by a network that had not learnt from it.
 
     probabilities (N, 26) float32, 0 for a class that is not among those that the system knows, abbreviations; answers
@@ -71,40 +71,40 @@ class Comparison:
     labels: np.ndarray
     sources: np.ndarray
     folds: np.ndarray
-    trials: tuple[Trial, ...]
+    results: tuple[SystemResult, ...]
 
     def first(self, trial):
         """Return the place of the first system's trial with the same leads, None where there is no other."""
-        system = self.trials[0].system
-        places = (place for place, one in enumerate(self.trials) if (one.system, one.leads) == (system, trial.leads))
+        system = self.results[0].system
+        places = (place for place, one in enumerate(self.results) if (one.system, one.leads) == (system, trial.leads))
         return None if trial.system == system else next(places, None)
 
     @property
     def lead_sets(self):
         """The lead sets of the trials, the largest first."""
-        return sorted({trial.leads for trial in self.trials}, reverse=True)
+        return sorted({trial.leads for trial in self.results}, reverse=True)
 
-    def places_of(self, leads):
+    def indices_of(self, leads):
         """Return the places of the trials with so many leads."""
-        return [place for place, trial in enumerate(self.trials) if trial.leads == leads]
+        return [place for place, trial in enumerate(self.results) if trial.leads == leads]
 
     @property
     def systems(self):
         """The systems in their order."""
-        return list(dict.fromkeys(trial.system for trial in self.trials))
+        return list(dict.fromkeys(trial.system for trial in self.results))
 
     def systems_at(self, places):
         """Return the systems of the trials at some places: a list."""
-        return [self.trials[place].system for place in places]
+        return [self.results[place].system for place in places]
 
     @property
     def shared(self):
         """Which classes all systems know: (26,) bool."""
-        return np.all([trial.known for trial in self.trials], axis=0)
+        return np.all([trial.known for trial in self.results], axis=0)
 
 
 @dataclass(frozen=True)
-class Findings:
+class MetricTable:
     """Estimates of each trial, in the order of the trials.
 
     `overall`: by measure (3,). `by_class`: by measure of OF_CLASSES (3, 26). `by_source` and `by_fold`: by source or
@@ -127,9 +127,9 @@ def measure(comparison, resamples=RESAMPLES, seed=0):
     every = np.ones(len(comparison.labels), bool)
     counts = resampled(len(comparison.labels), resamples, seed)
     weights = load_weights()[1]
-    worth = worth_of_answers(comparison.labels, weights)
-    found, samples = Findings([], [], [], [], []), []
-    for trial in comparison.trials:
+    worth = class_credit(comparison.labels, weights)
+    found, samples = MetricTable([], [], [], [], []), []
+    for trial in comparison.results:
 
         def of(rows, counts, trial=trial):
             return sampled(trial, comparison.labels, comparison.shared, weights, worth, rows, counts)
@@ -195,7 +195,12 @@ def sampled(trial, labels, shared, weights, worth, rows, counts):
     once = _by_measure(labels, probabilities, outputs, shared, None)
     once |= dict(zip(METRICS, challenge_scores(labels, outputs.values(), weights), strict=True))
     parts = [{name: np.asarray(values)[..., np.newaxis] for name, values in once.items()}]
-    earned = np.array([*(earnings(labels, given, worth) for given in outputs.values()), *limits_of(labels, worth)])
+    earned = np.array(
+        [
+            *(recording_scores(labels, given, worth) for given in outputs.values()),
+            *inactive_and_perfect_scores(labels, worth),
+        ]
+    )
     for chunk in counts:
         chunk = chunk[rows]
         part = _by_measure(labels, probabilities, outputs, shared, chunk)
@@ -209,7 +214,7 @@ def sampled(trial, labels, shared, weights, worth, rows, counts):
 
 def _by_measure(labels, probabilities, outputs, shared, counts):
     """Return all measures but the Challenge metrics, with counts in each resample."""
-    areas, labelled = roc_and_pr_areas(labels, probabilities, counts), counted(labels, counts) > 0
+    areas, labelled = roc_and_pr_areas(labels, probabilities, counts), count_present(labels, counts) > 0
     given = (np.where(labelled, f_measures(labels, outputs[name], counts), np.nan) for name in (OPTIMISED, ANSWERED))
     found = {SHARED: mean_of_known(areas[0][shared])}
     for name, values in zip(OF_CLASSES, (*areas, *given), strict=True):

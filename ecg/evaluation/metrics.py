@@ -92,7 +92,7 @@ def challenge_scores(
     return [(total - base) / (correct - base) if correct != base else 0.0 for total in earned]
 
 
-def worth_of_answers(labels, weights):
+def class_credit(labels, weights):
     """Return what each answer earns in each recording before it is divided by the number of classes: (N, C) float64.
 
     labels (N, C), weights (C, C), of which NaN is ignored.
@@ -101,16 +101,16 @@ def worth_of_answers(labels, weights):
     return np.einsum("nj,jk->nk", np.asarray(labels, np.float64), np.nan_to_num(weights))
 
 
-def earnings(labels, outputs, worth):
+def recording_scores(labels, outputs, worth):
     """Return what each recording earns, (N,) float64, for labels, outputs (N, C) bool and the worth of answers."""
     return np.einsum("nk,nk->n", worth, outputs) / np.maximum((labels | outputs).sum(axis=1), 1)
 
 
-def limits_of(labels, worth, sinus=SINUS):
+def inactive_and_perfect_scores(labels, worth, sinus=SINUS):
     """Return what each recording earns by sinus rhythm alone, and by its labels: (2, N) float64."""
     inactive = np.zeros_like(labels)
     inactive[:, sinus] = True
-    return np.array([earnings(labels, answers, worth) for answers in (inactive, labels)])
+    return np.array([recording_scores(labels, answers, worth) for answers in (inactive, labels)])
 
 
 def _score(earned, limits, counts=1):
@@ -207,12 +207,12 @@ def f_measures(labels, outputs, counts=None):
     With `counts` (N, R), how often each recording counts in each resample: (C, R).
     """
     labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
-    hits, labelled, answered = (counted(present, counts) for present in (labels & outputs, labels, outputs))
+    hits, labelled, answered = (count_present(present, counts) for present in (labels & outputs, labels, outputs))
     total = labelled + answered
     return np.divide(2.0 * hits, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def counted(present, counts=None):
+def count_present(present, counts=None):
     """Return in how many recordings each class is present, (C,), or with counts (N, R) in each resample: (C, R)."""
     return present.sum(axis=0) if counts is None else csr_array(present.T.astype(counts.dtype)) @ counts
 

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from ecg.evaluation.metrics import COUNT, _score, earnings, limits_of, worth_of_answers
+from ecg.evaluation.metrics import COUNT, _score, class_credit, inactive_and_perfect_scores, recording_scores
 
 # In hundredths, so that distances between thresholds are exact.
 COMMON_CANDIDATES = np.arange(10, 91, 10)  # step 1: 0.1 to 0.9 by 0.1
@@ -47,9 +47,9 @@ def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
     if not np.isfinite(probabilities).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(probabilities))} of the probabilities are not finite")
 
-    worth, reached = worth_of_answers(labels, weights), _hundredths(probabilities)
-    limits = limits_of(labels, worth)
-    earned = np.array([earnings(labels, reached >= candidate, worth) for candidate in COMMON_CANDIDATES])
+    worth, reached = class_credit(labels, weights), _hundredths(probabilities)
+    limits = inactive_and_perfect_scores(labels, worth)
+    earned = np.array([recording_scores(labels, reached >= candidate, worth) for candidate in COMMON_CANDIDATES])
     gains = cache(lambda common: gain_of_answering(labels, reached >= common, worth))
     bins = reached + LEVELS * np.arange(reached.shape[1], dtype=COUNT)
 
@@ -60,7 +60,7 @@ def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
         return scores, common, _best(totals, CLASS_CANDIDATES, common) / 100
 
     def score(thresholds):
-        return float(_score(earnings(labels, probabilities >= thresholds, worth), limits))
+        return float(_score(recording_scores(labels, probabilities >= thresholds, worth), limits))
 
     recordings = len(labels)
     scores, common, by_class = two_steps(np.ones(recordings))

@@ -14,12 +14,12 @@ import numpy as np
 from ecg.data.headers import parse_header
 from ecg.data.labels import TRAINED_CLASSES, expand
 from ecg.data.leads import LEAD_SETS, describe_missing_leads, lead_sets
-from ecg.data.preprocessing import SKIPPED, by_leads, person, pieces, preprocess
+from ecg.data.preprocessing import SKIPPED, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
-from ecg.models.config import CLASSES, ModelError, check, described, description, read_description, sha256
+from ecg.models.config import CLASSES, ModelError, check, network_entry, read_config, sha256, write_config
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
-from ecg.runtime.files import aside, read_bytes
+from ecg.runtime.files import atomic_path, read_bytes
 
 __all__ = ("CLASSES", "Bundle", "LeadSetError", "ModelError", "load_bundle", "model_files", "save_bundle")
 
@@ -69,24 +69,24 @@ class Bundle:
     repaired: Counter = field(default_factory=Counter, compare=False)
 
     @classmethod
-    def of_one(cls, leads, settings, thresholds, network, empty=None):
+    def from_network(cls, leads, settings, thresholds, network, fallback=None):
         """Return a Bundle of one network for the classes of the method, built by its settings, for a lead set."""
         group = Group(TRAINED_CLASSES, (Member(tuple(leads), settings, network),))
-        return cls(tuple(leads), Ensemble(group), Rule(thresholds, empty=empty))
+        return cls(tuple(leads), Ensemble(group), Rule(thresholds, fallback=fallback))
 
     def __post_init__(self):
         self.rule.check(self.ensemble.general.classes)
         if not np.isfinite(self.rule.thresholds).all():
             raise ValueError(f"thresholds are {self.rule.thresholds}, expected numbers")
 
-    def prediction(self, header, recording):
+    def predict_recording(self, header, recording):
         """Return the Prediction for a Header and its stored integers (L, T).
 
         A recording of more than 144 s, the longest that training sees, is answered in equal parts, one at a time in
         memory, all with the gain that its beginning shows to be right. A part without a valid sample says nothing.
         Raises SignalError where the recording cannot be used.
         """
-        recording, kinds = by_leads(header, recording), set()
+        recording, kinds = leads_first(header, recording), set()
 
         def parts():
             yield beginning
@@ -102,22 +102,22 @@ class Bundle:
             kinds.update(repair.kind for repair in prepared.repairs)
             return prepared.signal
 
-        first, *later = pieces(header, recording)
+        first, *later = split_segments(header, recording)
         beginning = cache(partial(signal_of, first))  # once for a gate and whom it asks; few recordings have more parts
-        probabilities, asked = self.ensemble.probabilities(parts, person(header.age, header.sex))
+        probabilities, asked = self.ensemble.probabilities(parts, encode_demographics(header.age, header.sex))
         columns = self.ensemble.general.columns
         self.repaired.update(kinds)
         asked = expand(asked, columns)
         thresholds = np.where(asked & (not self.rule.exclusive), self.rule.thresholds, np.nan)
         return Prediction(expand(probabilities, columns), self.rule.answers(probabilities, columns), thresholds, asked)
 
-    def answer(self, header_text, recording):
+    def predict(self, header_text, recording):
         """Return the codes of the 26 classes, 0 or 1 for each, and its probability, as the Challenge's drivers ask.
 
         Raises HeaderError or SignalError where the recording cannot be used.
         """
         name = next(iter(header_text.split(maxsplit=1)), "header")
-        found = self.prediction(parse_header(header_text, name), recording)
+        found = self.predict_recording(parse_header(header_text, name), recording)
         return list(CLASSES), found.outputs.astype(int), found.probabilities
 
 
@@ -135,15 +135,15 @@ def save_bundle(bundle, folder):
         for member in group.members:
             number += 1
             weights = _save_weights(member, model_files(folder, len(bundle.leads), number)[0])
-            members.append(described(member, weights))
+            members.append(network_entry(member, weights))
         groups[name] = {"classes": list(group.classes), "members": members}
-    with aside(model_files(folder, len(bundle.leads))[1]) as part:
-        part.write_text(description(len(bundle.leads), bundle.system, bundle.rule, groups))
+    with atomic_path(model_files(folder, len(bundle.leads))[1]) as part:
+        part.write_text(write_config(len(bundle.leads), bundle.system, bundle.rule, groups))
 
 
 def _save_weights(member, path):
     """Write the weights of a Member into a file, and return its SHA-256."""
-    with aside(path) as part:
+    with atomic_path(path) as part:
         # Keras saves a trained network's optimizer with it, twice as large; a fresh one has none.
         network = member.fresh()
         network.set_weights(member.network.get_weights())
@@ -173,7 +173,7 @@ def load_bundle(folder, leads):
         LOGGER.warning(
             "%s is missing: recordings of %d leads are predicted with the model of %d leads", missing, sizes[0], count
         )
-    saved, number, groups = read_description(model_files(folder, count)[1], count), 0, {}
+    saved, number, groups = read_config(model_files(folder, count)[1], count), 0, {}
     for name, (classes, members) in saved.groups.items():
         loaded = []
         for member in members:
@@ -188,10 +188,10 @@ def _load_member(saved, outputs, weights):
     data = read_bytes(weights, LARGEST_WEIGHTS, ModelError)
     check(sha256(data) == saved.weights, weights, "SHA-256", sha256(data), f"{saved.weights} by the JSON file")
     # So that nothing absurd is built.
-    least = 4 * saved.settings.least(len(saved.leads), outputs)
+    least = 4 * saved.settings.min_parameters(len(saved.leads), outputs)
     check(least <= len(data), weights, "its size", f"{len(data):,} bytes", f"{least:,} and more by the JSON file")
     try:
-        member = Member.of(saved.leads, saved.settings, outputs, saved.answer, saved.view)
+        member = Member.build(saved.leads, saved.settings, outputs, saved.output_activation, saved.view)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # in place of which Keras leaves out what it does not find
             member.network.load_weights(weights)

@@ -10,16 +10,16 @@ from typing import NamedTuple, get_args, get_origin
 import numpy as np
 
 from ecg.data.batches import View, Window
-from ecg.data.labels import BESIDE, SCORED, scored_among
+from ecg.data.labels import SCORED, UNSCORED_CLASSES, scored_among
 from ecg.data.leads import LEAD_SETS, LEADS
-from ecg.data.resampling import Preparation
+from ecg.data.resampling import Preprocessing
 from ecg.models.decision import Rule
 from ecg.models.ensemble import KIND_OF, KINDS
 from ecg.runtime.files import read_bytes, to_json
 
 FORMAT = 3
 CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)
-NAMES = tuple(diagnosis.abbreviation for diagnosis in (*SCORED, *BESIDE))
+NAMES = tuple(diagnosis.abbreviation for diagnosis in (*SCORED, *UNSCORED_CLASSES))
 GROUPS = (("general",), ("general", "special", "gate"))  # that a model may have
 ANSWERS = ("sigmoid", "softmax")
 LARGEST_JSON = 2**20  # bytes
@@ -31,17 +31,17 @@ class ModelError(RuntimeError):
     """A model folder that cannot answer for the leads asked for; the message says what is missing or foreign."""
 
 
-class Described(NamedTuple):
+class NetworkSpec(NamedTuple):
     """What is said of a network: the leads that it sees, its settings, how it sees them, its SHA-256."""
 
     leads: tuple[str, ...]
     settings: object
     view: View
-    answer: str
+    output_activation: str
     weights: str
 
 
-class Description(NamedTuple):
+class ModelSpec(NamedTuple):
     """What is said of a model: its system, its Rule, and its groups by name: the classes and a list of Described."""
 
     system: str
@@ -49,12 +49,12 @@ class Description(NamedTuple):
     groups: dict
 
 
-def described(member, weights):
+def network_entry(member, weights):
     """Return what the JSON file says of a Member, whose file of weights has this SHA-256."""
     return {
         "kind": KIND_OF[type(member.settings)],
         "settings": asdict(member.settings),
-        "answer": member.answer,
+        "answer": member.output_activation,
         "leads": list(member.leads),
         "preparation": asdict(member.view.preparation),
         "window": asdict(member.view.window),
@@ -62,7 +62,7 @@ def described(member, weights):
     }
 
 
-def description(count, system, rule, groups):
+def write_config(count, system, rule, groups):
     """Return the text of the JSON file for a lead set's model: its system, its Rule, and what is said of its groups.
 
     Raises ValueError where a threshold is not a number.
@@ -77,7 +77,7 @@ def description(count, system, rule, groups):
     return to_json(saved | {"digest": _digest(saved)}, indent=1) + "\n"
 
 
-def read_description(path, count):
+def read_config(path, count):
     """Read and check the JSON file of a lead set's model: a Description. Raises ModelError where it is not one."""
     try:
         saved = json.loads(read_bytes(path, LARGEST_JSON, ModelError), parse_constant=_refuse)
@@ -99,7 +99,7 @@ def read_description(path, count):
         check(set(classes) <= set(known), path, f"classes of {name}", classes, f"some of {', '.join(known)}")
         for one in members:
             check(set(one.leads) <= set(leads), path, "leads", one.leads, f"some of {', '.join(leads)}")
-    return Description(saved["system"], _rule(saved["rule"], known, path), groups)
+    return ModelSpec(saved["system"], _rule(saved["rule"], known, path), groups)
 
 
 def check(holds, path, what, found, expected):
@@ -145,7 +145,9 @@ def _rule(saved, classes, path):
     known = scored_among(classes)
     _check_keys(saved, [field.name for field in fields(Rule)], path, "the list of the rule's parts")
     check(isinstance(saved["exclusive"], bool), path, "exclusive", saved["exclusive"], "true or false")
-    check(saved["empty"] in (None, *known), path, "empty", saved["empty"], f"null or one of {', '.join(known)}")
+    check(
+        saved["fallback"] in (None, *known), path, "fallback", saved["fallback"], f"null or one of {', '.join(known)}"
+    )
     pairs = saved["pairs"]
     good = isinstance(pairs, list) and all(_is_list_of(pair, known, 2) and len(pair) == 2 for pair in pairs)
     check(good, path, "pairs", pairs, f"a list of pairs of {', '.join(known)}")
@@ -154,7 +156,7 @@ def _rule(saved, classes, path):
     for name, value in thresholds.items():
         check(_is_number(value) and 0 <= value <= 1, path, f"threshold of {name}", value, "a number from 0 to 1")
     values = np.array([thresholds[name] for name in CLASSES], np.float64)
-    return Rule(values, saved["exclusive"], tuple(map(tuple, pairs)), saved["empty"])
+    return Rule(values, saved["exclusive"], tuple(map(tuple, pairs)), saved["fallback"])
 
 
 def _group(name, saved, path):
@@ -175,11 +177,11 @@ def _described(saved, path):
     check(saved["answer"] in ANSWERS, path, "answer", saved["answer"], f"one of {', '.join(ANSWERS)}")
     check(_is_list_of(saved["leads"], LEADS), path, "leads", saved["leads"], f"some of {', '.join(LEADS)}")
     check(isinstance(saved["weights"], str), path, "weights", saved["weights"], f"{str}")
-    view = View(_restored(Preparation, saved["preparation"], path), _restored(Window, saved["window"], path))
+    view = View(_restored(Preprocessing, saved["preparation"], path), _restored(Window, saved["window"], path))
     settings = _restored(KINDS[saved["kind"]], saved["settings"], path)
     check(settings.blocks <= MOST_BLOCKS, path, "number of blocks", settings.blocks, f"{MOST_BLOCKS} at the most")
     check(not getattr(settings, "peaks", False), path, "peaks", True, "false, for saved networks tell classes alone")
-    return Described(tuple(saved["leads"]), settings, view, saved["answer"], saved["weights"])
+    return NetworkSpec(tuple(saved["leads"]), settings, view, saved["answer"], saved["weights"])
 
 
 def _restored(kind, saved, path):

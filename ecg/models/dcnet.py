@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from ecg.models.resnets import answering, named
+from ecg.models.resnets import output_layer, rename_layers
 
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # the four points around a place: rows and columns after the first
 EDGE = 2  # zeros on each side of an image, so that all four corners of a place that is far outside are zeros
@@ -138,7 +138,7 @@ class DCNetSettings:
         """How many convolutions follow one another."""
         return len(self.filters) * (self.plain + 1)
 
-    def build(self, leads, length, classes, answer="sigmoid"):
+    def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
         Input (B, T, leads) float32, mV; output (B, classes) probabilities. Where the paper is silent, weights start
@@ -155,9 +155,9 @@ class DCNetSettings:
             else:
                 x = _plain(filters, (ROWS, TAPS))(x)
         x = layers.GlobalAveragePooling2D()(x)
-        return named(keras.Model(signal, answering(x, classes, answer), name="dcnet"))
+        return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name="dcnet"))
 
-    def least(self, leads, classes):
+    def min_parameters(self, leads, classes):
         """Return a number of weights that the network has at the least, without building it.
 
         That of the convolutions which keep the number of filters, and of the fully connected layer.

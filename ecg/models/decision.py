@@ -4,27 +4,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecg.data.labels import COLUMN, TRAINED, expand, implied, scored_among
+from ecg.data.labels import COLUMN, TRAINED, add_implied_labels, expand, scored_among
 
 
 @dataclass(frozen=True)
 class Rule:
     """How probabilities become answers: by thresholds (26,), or where classes exclude each other, the likeliest alone.
 
-    pairs: of abbreviations, the second of which is answered wherever the first is; empty: what is answered where
+    pairs: of abbreviations, the second of which is answered wherever the first is; fallback: what is answered where
     nothing else is, an abbreviation, or None for no class.
     """
 
     thresholds: np.ndarray
     exclusive: bool = False
     pairs: tuple[tuple[str, str], ...] = ()
-    empty: str | None = None
+    fallback: str | None = None
 
     def check(self, classes):
         """Raise ValueError where it answers a class that is not among a system's, abbreviations, or not scored."""
         known = scored_among(classes)
-        if self.empty not in (None, *known):
-            raise ValueError(f"empty is {self.empty!r}, expected None or one of {', '.join(known)}")
+        if self.fallback not in (None, *known):
+            raise ValueError(f"fallback is {self.fallback!r}, expected None or one of {', '.join(known)}")
         if unknown := {name for pair in self.pairs for name in pair}.difference(known):
             raise ValueError(f"pairs have {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
 
@@ -39,7 +39,7 @@ class Rule:
             outputs = expand(likeliest, columns)
         else:
             outputs = expand(probabilities, columns) >= self.thresholds
-        outputs = implied(outputs, self.pairs)
-        if self.empty is not None:
-            outputs[..., COLUMN[self.empty]] |= ~outputs.any(axis=-1)
+        outputs = add_implied_labels(outputs, self.pairs)
+        if self.fallback is not None:
+            outputs[..., COLUMN[self.fallback]] |= ~outputs.any(axis=-1)
         return outputs

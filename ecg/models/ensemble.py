@@ -6,7 +6,7 @@ from functools import cached_property
 import keras
 import numpy as np
 
-from ecg.data.batches import METHODS, View
+from ecg.data.batches import DEFAULT_VIEW, View
 from ecg.data.labels import class_columns
 from ecg.data.records import SignalError
 from ecg.models.dcnet import DCNetSettings
@@ -24,7 +24,7 @@ KIND_OF = {kind: name for name, kind in KINDS.items()}
 SURE = 0.5  # above it, a recording is taken to be of the gate's source
 
 
-def sees_persons(network):
+def uses_demographics(network):
     """Return whether a network sees age and sex beside the signal."""
     return len(network.inputs) > 1
 
@@ -36,30 +36,38 @@ class Member:
     leads: tuple[str, ...]
     settings: object
     network: keras.Model
-    answer: str = "sigmoid"
-    view: View = METHODS
+    output_activation: str = "sigmoid"
+    view: View = DEFAULT_VIEW
 
     @classmethod
-    def of(cls, leads, settings, outputs, answer="sigmoid", view=METHODS):
+    def build(cls, leads, settings, outputs, output_activation="sigmoid", view=DEFAULT_VIEW):
         """Return a Member whose network, of so many outputs, is built by its settings, untrained."""
-        return cls(leads, settings, settings.build(len(leads), view.window.length, outputs, answer), answer, view)
+        return cls(
+            leads,
+            settings,
+            settings.build(len(leads), view.window.length, outputs, output_activation),
+            output_activation,
+            view,
+        )
 
     def fresh(self):
         """Return a network built as this one's."""
-        return self.of(self.leads, self.settings, self.network.output_shape[-1], self.answer, self.view).network
+        return self.build(
+            self.leads, self.settings, self.network.output_shape[-1], self.output_activation, self.view
+        ).network
 
     @property
-    def persons(self):
+    def demographics(self):
         """Whether it sees age and sex."""
-        return sees_persons(self.network)
+        return uses_demographics(self.network)
 
     def outputs(self, signal, person):
         """Return its outputs (P, K) for the P windows of a signal (T, leads) float32, mV, and a person (5,)."""
         windows = self.view.window.pieces(signal)
-        inputs = (windows, np.repeat(person[np.newaxis], len(windows), axis=0)) if self.persons else windows
+        inputs = (windows, np.repeat(person[np.newaxis], len(windows), axis=0)) if self.demographics else windows
         return self.network.predict_on_batch(inputs)
 
-    def together(self, outputs):
+    def pool_segments(self, outputs):
         """Return what counts of the outputs (P, K) for all parts of a recording: (K,).
 
         Where any length will do, the greatest: a finding counts wherever it is, as within a part by global max pooling.
@@ -98,7 +106,7 @@ class Group:
             finally:
                 reason = None
         found = zip(self.members, outputs, strict=True)
-        return np.mean([member.together(np.concatenate(each)) for member, each in found], axis=0)
+        return np.mean([member.pool_segments(np.concatenate(each)) for member, each in found], axis=0)
 
 
 @dataclass(frozen=True)
@@ -135,21 +143,23 @@ class Ensemble:
         """
         special = self.gate and self.gate.probabilities(parts, person)[0] > SURE
         group, columns = self.special if special else self.general, self.general.columns
-        return among(group.probabilities(parts, person), group.columns, columns), np.isin(columns, group.columns)
+        return align_classes(group.probabilities(parts, person), group.columns, columns), np.isin(
+            columns, group.columns
+        )
 
 
-def by_groups(found, columns):
+def choose_group_probabilities(found, columns):
     """Return the probabilities (n, K) that count: the special group's where the gate is sure, else the general one's.
 
     found: what each group says, by its name, columns: those of its classes, by its name.
     """
     if "gate" not in found:
         return found["general"]
-    special = among(found["special"], columns["special"], columns["general"])
+    special = align_classes(found["special"], columns["special"], columns["general"])
     return np.where(found["gate"] > SURE, special, found["general"])
 
 
-def assembled(count, parts):
+def average_rows(count, parts):
     """Return probabilities (count, K) of parts, pairs of rows (n,) and their probabilities (n, K): the mean by row."""
     total, seen = np.zeros((count, parts[0][1].shape[1]), np.float32), np.zeros((count, 1), np.float32)
     for rows, probabilities in parts:
@@ -158,7 +168,7 @@ def assembled(count, parts):
     return total / np.maximum(seen, 1)
 
 
-def among(probabilities, columns, others):
+def align_classes(probabilities, columns, others):
     """Return probabilities (..., J) of classes, by their columns, as those of others (..., K), 0 for what is not there.
 
     All of the first are among the others.

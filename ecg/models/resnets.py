@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from ecg.data.preprocessing import INPUTS
+from ecg.data.preprocessing import N_DEMOGRAPHICS
 from ecg.data.wave_peaks import NUMBERS, SLOTS
 from ecg.models.layers import (
     ACTIVATIONS,
@@ -23,7 +23,7 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # weights are f
 
 
 @contextmanager
-def computing_in(precision):
+def precision_policy(precision):
     """Have the networks that are built within compute in a precision, one of POLICIES."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(POLICIES[precision])
@@ -33,7 +33,7 @@ def computing_in(precision):
         keras.config.set_dtype_policy(before)
 
 
-def named(network, before=""):
+def rename_layers(network, before=""):
     """Name a network's layers by their place and kind, after what comes `before`, and return it.
 
     Names that do not tell what else the process has built, for they are saved with the weights.
@@ -51,12 +51,12 @@ def check_settings(settings):
         raise ValueError(f"dropout is {settings.dropout!r}, expected a number from 0 to below 1")
 
 
-def answering(x, classes, answer):
+def output_layer(x, classes, output_activation):
     """Return the probabilities of classes by a fully connected layer with an activation, "sigmoid" or "softmax".
 
     In single precision, whatever the rest computes in: near 0 and 1 half of it would tell few probabilities apart.
     """
-    return layers.Dense(classes, activation=answer, dtype="float32")(x)
+    return layers.Dense(classes, activation=output_activation, dtype="float32")(x)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class NetworkSettings:
         """How many blocks follow one another."""
         return 2 * len(self.kernels)
 
-    def build(self, leads, length, classes, answer="sigmoid"):
+    def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
         Input (B, T, leads) float32, mV, by the method at 250 Hz; output (B, classes) probabilities.
@@ -95,9 +95,9 @@ class NetworkSettings:
                 x = residual_block(x, filters, kernel, stride, self.squeeze_ratio, self.dropout, self.activation)
         x = layers.GlobalMaxPooling1D()(x)
         x = activate(layers.Dense(self.hidden, kernel_initializer="he_normal")(x), self.activation)
-        return named(keras.Model(signal, answering(x, classes, answer), name="se_resnet"))
+        return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name="se_resnet"))
 
-    def least(self, leads, classes):
+    def min_parameters(self, leads, classes):
         """Return a number of weights that the network has at the least, without building it.
 
         That of the first convolution, of one convolution of each pair of blocks, and of the fully connected layers.
@@ -153,7 +153,7 @@ class LiSettings:
         """Return the samples of a grid cell of peaks, which is one step in time before the last stage."""
         return self.first_stride * 2 ** len(self.stages)
 
-    def build(self, leads, length, classes, answer="sigmoid"):
+    def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
         Input (B, T, leads) float32, mV; output (B, classes) probabilities, and with peaks a tuple of these and of
@@ -172,17 +172,17 @@ class LiSettings:
             x = layers.MaxPooling1D(2, padding="same")(x)  # for the first block's main way and its shortcut alike
             for _ in range(blocks):
                 x = residual_block(x, self.width * 2**stage, self.kernel, 1, self.squeeze_ratio, 0.0, self.activation)
-        probabilities = answering(layers.GlobalAveragePooling1D()(x), classes, answer)
-        network = named(keras.Model(signal, probabilities, name="li2021"))
+        probabilities = output_layer(layers.GlobalAveragePooling1D()(x), classes, output_activation)
+        network = rename_layers(keras.Model(signal, probabilities, name="li2021"))
         if not self.peaks:
             return network
         x = activate(layers.Dense(self.peak_units, kernel_initializer="he_normal")(before_stage), self.activation)
         x = layers.Conv1D(SLOTS * NUMBERS, self.peak_kernel, padding="same", activation="sigmoid", dtype="float32")(x)
         peaks = layers.Reshape((-1, SLOTS, NUMBERS), dtype="float32")(x)
-        named(keras.Model(before_stage, peaks), "peaks_")
+        rename_layers(keras.Model(before_stage, peaks), "peaks_")
         return keras.Model(signal, (probabilities, peaks), name="li2021")
 
-    def least(self, leads, classes):
+    def min_parameters(self, leads, classes):
         """Return a number of weights that the network has at the least, without building it.
 
         That of the first convolution, of the second one of each block, and of the fully connected layer.
@@ -220,13 +220,13 @@ class LeadWeightedSettings:
         """How many blocks follow one another."""
         return len(self.widths)
 
-    def build(self, leads, length, classes, answer="sigmoid"):
+    def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
         Input a tuple of (B, T, leads) float32, mV, and of (B, 5) float32, what is known of the person: the age, the sex
         as two numbers, and whether each of them is missing; output (B, classes) probabilities.
         """
-        signal, person = keras.Input((length, leads)), keras.Input((INPUTS,))
+        signal, person = keras.Input((length, leads)), keras.Input((N_DEMOGRAPHICS,))
         x = activate(convolution(signal, self.widths[0], self.first_kernel, self.first_stride), self.activation)
         x = layers.MaxPooling1D(3, 2, padding="same")(x)
         for place, width in enumerate(self.widths):
@@ -234,16 +234,16 @@ class LeadWeightedSettings:
             x = residual_block(x, width, self.kernel, stride, self.squeeze_ratio, self.dropout, self.activation)
         x = layers.GlobalAveragePooling1D()(x)
         told = activate(layers.Dense(self.person_units, kernel_initializer="he_normal")(person), self.activation)
-        probabilities = answering(layers.Concatenate()([x, told]), classes, answer)
-        return named(keras.Model((signal, person), probabilities, name="zhao2022"))
+        probabilities = output_layer(layers.Concatenate()([x, told]), classes, output_activation)
+        return rename_layers(keras.Model((signal, person), probabilities, name="zhao2022"))
 
-    def least(self, leads, classes):
+    def min_parameters(self, leads, classes):
         """Return a number of weights that the network has at the least, without building it.
 
         That of the first convolution, of the second one of each block, and of the fully connected layers.
         """
         blocks = self.kernel * sum(width**2 for width in self.widths)
-        dense = INPUTS * self.person_units + (self.widths[-1] + self.person_units) * classes
+        dense = N_DEMOGRAPHICS * self.person_units + (self.widths[-1] + self.person_units) * classes
         return self.first_kernel * leads * self.widths[0] + blocks + dense
 
 
@@ -271,7 +271,7 @@ class RhythmSettings:
         """How many blocks follow one another."""
         return sum(DEPTHS[self.depth][0])
 
-    def build(self, leads, length, classes, answer="sigmoid"):
+    def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
         Input (B, T, leads) float32 in any unit, for each recording is scaled from 0 to 1 first; output (B, classes)
@@ -292,9 +292,9 @@ class RhythmSettings:
                 x = preactivated_block(x, taps, stride, ratio, block == 0, self.activation)
         x = layers.GlobalAveragePooling1D()(activate(normalise(x), self.activation))
         name = f"{'se_' * self.squeeze}resnet_{self.depth}"
-        return named(keras.Model(signal, answering(x, classes, answer), name=name))
+        return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name=name))
 
-    def least(self, leads, classes):
+    def min_parameters(self, leads, classes):
         """Return a number of weights that the network has at the least, without building it.
 
         That of the first convolution, of the last one or two of each block, and of the fully connected layer.

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation.bootstrap import ANSWERED, AT_HALF, AUPRC, AUROC, F1_ANSWERED, F1_OPTIMISED, OPTIMISED
 from ecg.reports.training_charts import BLUE, DARK, GREEN, GREY, ORANGE, PALE
-from ecg.runtime.console import number_of, printable, said
+from ecg.runtime.console import escape_unprintable, format_estimate, pluralise
 
 SHOWN = (OPTIMISED, AUROC, AUPRC, F1_OPTIMISED)  # of the measures
 DIFFERENCES = (OPTIMISED, ANSWERED, AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED)
@@ -33,10 +33,10 @@ class Picture(NamedTuple):
     alternative: str
 
 
-def pictures(comparison, found):
+def draw_figures(comparison, found):
     """Yield the Pictures of a page, one at a time in memory."""
     for leads in comparison.lead_sets:
-        places = comparison.places_of(leads)
+        places = comparison.indices_of(leads)
         yield score_picture(comparison, found, places, leads)
         others = [place for place in places if found.differences[place]]
         if others:
@@ -63,7 +63,7 @@ def score_picture(comparison, found, places, leads):
     )
     alternative = in_words(systems, OPTIMISED, panels[OPTIMISED])
     return Picture(
-        f"scores {leads}", f"scores_{leads}_leads", figure, f"Scores, {number_of(leads, 'lead')}", caption, alternative
+        f"scores {leads}", f"scores_{leads}_leads", figure, f"Scores, {pluralise(leads, 'lead')}", caption, alternative
     )
 
 
@@ -72,7 +72,7 @@ def difference_picture(comparison, found, places, leads):
     first, systems = comparison.systems[0], comparison.systems_at(places)
     panels = {name: np.array([found.differences[place][name] for place in places]) for name in DIFFERENCES}
     figure = forest(systems, panels, zero=True)
-    title = f"Differences to {first}, {number_of(leads, 'lead')}"
+    title = f"Differences to {first}, {pluralise(leads, 'lead')}"
     caption = (
         f"To the right of the broken line a system is better than {first}. Bars are 95 % intervals of the difference."
     )
@@ -82,7 +82,7 @@ def difference_picture(comparison, found, places, leads):
 
 def class_picture(comparison, found, places, leads):
     """Return the Picture of the areas under the ROC curve by class, the most frequent on top."""
-    trials, labelled = [comparison.trials[place] for place in places], comparison.labels.sum(axis=0)
+    trials, labelled = [comparison.results[place] for place in places], comparison.labels.sum(axis=0)
     order = by_frequency(labelled)
     areas = np.array([found.by_class[place][AUROC][0, order] for place in places])
     known = np.array([trial.known[order] for trial in trials])
@@ -93,8 +93,8 @@ def class_picture(comparison, found, places, leads):
     caption = f"Beside a class, how many recordings have it; {NOT_KNOWN} where a system does not know it."
     caption += f" Fewer than {FEW} recordings, so that chance decides: {rare}." if rare else ""
     caption += f" In no recording: {missing}." if missing else ""
-    title = f"Area under the ROC curve by class, {number_of(leads, 'lead')}"
-    alternative = f"{len(classes)} classes by {number_of(len(trials), 'system')}; the numbers are in by_class.csv"
+    title = f"Area under the ROC curve by class, {pluralise(leads, 'lead')}"
+    alternative = f"{len(classes)} classes by {pluralise(len(trials), 'system')}; the numbers are in by_class.csv"
     return Picture(f"class {leads}", f"classes_{leads}_leads", figure, title, caption, alternative)
 
 
@@ -107,11 +107,11 @@ def source_picture(comparison, found, places, leads):
     """Return the Picture of the scores of trials at some places in the recordings of each source."""
     systems, panels = comparison.systems_at(places), {}
     for source in np.unique(comparison.sources).tolist():
-        title = f"{source}\n{number_of((comparison.sources == source).sum(), 'recording')}"
+        title = f"{source}\n{pluralise((comparison.sources == source).sum(), 'recording')}"
         panels[title] = np.array([found.by_source[place][source][OPTIMISED] for place in places])
     caption = f"Each source has an axis of its own; the broken line is the value of {systems[0]}."
     alternative = "; ".join(in_words(systems, title.replace("\n", ", "), panel) for title, panel in panels.items())
-    title = f"{OPTIMISED.capitalize()} by source, {number_of(leads, 'lead')}"
+    title = f"{OPTIMISED.capitalize()} by source, {pluralise(leads, 'lead')}"
     return Picture(f"source {leads}", f"sources_{leads}_leads", forest(systems, panels), title, caption, alternative)
 
 
@@ -124,7 +124,7 @@ def cost_picture(comparison, found):
             estimates[OPTIMISED],
             (one.parameters, one.training_seconds, 1e3 * one.answering_seconds),
         )
-        for one, estimates in zip(comparison.trials, found.overall, strict=True)
+        for one, estimates in zip(comparison.results, found.overall, strict=True)
     ]
     caption = "The number in a dot is that of the leads; bars are 95 % intervals."
     alternative = f"{OPTIMISED} of each system against {', '.join(COSTS)}; the numbers are in the table above"
@@ -134,7 +134,10 @@ def cost_picture(comparison, found):
 
 def in_words(systems, name, estimates):
     """Return estimates of systems as a sentence."""
-    told = (f"{printable(system)} {said(values)[0]}" for system, values in zip(systems, estimates, strict=True))
+    told = (
+        f"{escape_unprintable(system)} {format_estimate(values)[0]}"
+        for system, values in zip(systems, estimates, strict=True)
+    )
     return f"{name}: {', '.join(told)}"
 
 
@@ -312,7 +315,7 @@ def count_in_words(number, _=None):
 
 def plain(text):
     """Return text as a picture shows it: what is not printable escaped, and nothing taken for a formula."""
-    return printable(str(text)).replace("$", r"\$")
+    return escape_unprintable(str(text)).replace("$", r"\$")
 
 
 def _quiet(axes):

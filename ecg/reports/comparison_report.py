@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import rc_context
 
 from ecg.evaluation.bootstrap import ANSWERED, OPTIMISED, RESAMPLES, measure
-from ecg.reports.comparison_charts import pictures
+from ecg.reports.comparison_charts import draw_figures
 from ecg.reports.comparison_tables import (
     COST,
     FOLDER,
@@ -25,8 +25,8 @@ from ecg.reports.comparison_tables import (
     tables,
 )
 from ecg.reports.training_report import write_tables
-from ecg.runtime.console import number_of, printable, said
-from ecg.runtime.files import aside, save_figure
+from ecg.runtime.console import escape_unprintable, format_estimate, pluralise
+from ecg.runtime.files import atomic_path, save_figure
 
 INTERVALS = "with 95 % intervals"
 NOTES = (
@@ -59,16 +59,16 @@ NOTES = (
 def html(comparison, found, facts, folder):
     """Return a page that tells of a Comparison, its Findings and facts; its pictures are left in a folder, too."""
     drawn = {}
-    for one in pictures(comparison, found):
+    for one in draw_figures(comparison, found):
         path = folder / f"{one.name}.svg"
         with rc_context({"svg.hashsalt": one.name}):  # so that the same numbers give the same file
             save_figure(one.figure, path, metadata={"Date": None})
         drawn.setdefault(one.place, []).append(picture(path, one.title, one.caption, one.alternative))
-    first = printable(comparison.systems[0])
+    first = escape_unprintable(comparison.systems[0])
     best = "; the best stand out" if len(comparison.systems) > 1 else ""
     scores, differences, classes, sources = [], [], [], []
     for leads in comparison.lead_sets:
-        title, systems = number_of(leads, "lead"), systems_of(comparison, leads)
+        title, systems = pluralise(leads, "lead"), systems_of(comparison, leads)
         rows = score_rows(comparison, found, leads)
         scores += [table(SCORES, {"": rows}, f"{title}: scores {INTERVALS}{best}"), *drawn[f"scores {leads}"]]
         rows = difference_rows(comparison, found, leads)
@@ -78,11 +78,11 @@ def html(comparison, found, facts, folder):
         classes += drawn.get(f"class {leads}", [])
         for name, rows in class_rows(comparison, found, leads).items():
             caption = f"{name} by class {INTERVALS}{best}"
-            classes.append(folded(f"{title}: {name} by class", table(("class", *systems), {"": rows}, caption)))
+            classes.append(details(f"{title}: {name} by class", table(("class", *systems), {"": rows}, caption)))
         sources += drawn.get(f"source {leads}", [])
         caption = f"Measures by source {INTERVALS}{best}"
         rows = table(("source", *systems), source_rows(comparison, found, leads), caption)
-        sources.append(folded(f"{title}: all measures by source", rows))
+        sources.append(details(f"{title}: all measures by source", rows))
     sections = {
         "Scores": scores,
         f"Differences to {first}": differences,
@@ -98,7 +98,11 @@ def html(comparison, found, facts, folder):
 
 def about(facts):
     """Return the tables of facts: those that are a text or number in one, and those that are tables after it."""
-    told = [[Cell(name), Cell(printable(str(value)))] for name, value in facts.items() if not isinstance(value, list)]
+    told = [
+        [Cell(name), Cell(escape_unprintable(str(value)))]
+        for name, value in facts.items()
+        if not isinstance(value, list)
+    ]
     tables = [table((), {"": told}, "The comparison", text=True)]
     for name, rows in tables_of(facts).items():
         words = not all(isinstance(cell, int | float) for row in rows[1:] for cell in row[1:])
@@ -114,12 +118,12 @@ def tables_of(facts):
 
 def plain_rows(rows):
     """Return rows of whatever as rows of Cells."""
-    return [[Cell(printable(str(cell))) for cell in row] for row in rows]
+    return [[Cell(escape_unprintable(str(cell))) for cell in row] for row in rows]
 
 
 def markdown(comparison, found, facts):
     """Return the same without pictures, in Markdown."""
-    first = printable(comparison.systems[0])
+    first = escape_unprintable(comparison.systems[0])
     parts = [f"# {title_of(comparison)}", *summary(comparison, found), "## Scores"]
     parts.append(markdown_table(("leads", *SCORES), grouped(score_rows, comparison, found)))
     if any(found.differences):
@@ -129,7 +133,7 @@ def markdown(comparison, found, facts):
         parts.append(f"## By {kind}")
         for leads in comparison.lead_sets:
             header = ("measure", kind, *systems_of(comparison, leads))
-            parts += [f"### {number_of(leads, 'lead')}", markdown_table(header, rows_of(comparison, found, leads))]
+            parts += [f"### {pluralise(leads, 'lead')}", markdown_table(header, rows_of(comparison, found, leads))]
     parts += ["## Costs", markdown_table(("leads", *COST), grouped(cost_rows, comparison)), "## How to read this"]
     parts += ["\n".join(f"- {note}" for note in NOTES), "## What was compared"]
     told = [(name, value) for name, value in facts.items() if not isinstance(value, list)]
@@ -141,31 +145,31 @@ def markdown(comparison, found, facts):
 
 def systems_of(comparison, leads):
     """Return what the systems with so many leads are called, in their order."""
-    return [printable(system) for system in comparison.systems_at(comparison.places_of(leads))]
+    return [escape_unprintable(system) for system in comparison.systems_at(comparison.indices_of(leads))]
 
 
 def title_of(comparison):
     """Return what a comparison is called."""
     counts = {"system": comparison.systems, "recording": comparison.labels, "lead set": comparison.lead_sets}
-    systems, recordings, lead_sets = (number_of(len(them), thing) for thing, them in counts.items())
+    systems, recordings, lead_sets = (pluralise(len(them), thing) for thing, them in counts.items())
     return f"{systems} on {recordings}, {lead_sets}"
 
 
 def summary(comparison, found):
     """Return what the sentences after it are about, and for each lead set one: the best scores, and who differs."""
-    first, several = printable(comparison.systems[0]), any(found.differences)
+    first, several = escape_unprintable(comparison.systems[0]), any(found.differences)
     best = "The best Challenge metric" if several else "The Challenge metric"
     differing = f", and how many systems their differences tell from {first}" if several else ""
     sentences = [f"{best}, with optimised thresholds and by the systems' own rules{differing}:"]
     for leads in comparison.lead_sets:
-        places = comparison.places_of(leads)
-        text = (f"{number_of(leads, 'lead')}: {highest(comparison, found, places, OPTIMISED)} optimised, "
+        places = comparison.indices_of(leads)
+        text = (f"{pluralise(leads, 'lead')}: {highest(comparison, found, places, OPTIMISED)} optimised, "
                 f"{highest(comparison, found, places, ANSWERED)} as answered")  # fmt: skip
         others = [place for place in places if found.differences[place]]
         if others:
             low, high = np.array([found.differences[place][OPTIMISED][1:] for place in others]).T
             better, worse = ((one > 0).sum() or "none" for one in (low, -high))
-            text += f"; of {number_of(len(others), 'other')}, {better} better, {worse} worse"
+            text += f"; of {pluralise(len(others), 'other')}, {better} better, {worse} worse"
         sentences.append(f"{text}.")
     return sentences
 
@@ -173,13 +177,13 @@ def summary(comparison, found):
 def highest(comparison, found, places, measure):
     """Return in words the highest value of a measure in the trials at some places, with its interval and system."""
     best = max(places, key=lambda place: found.overall[place][measure][0])
-    value, interval = said(found.overall[best][measure])
-    return f"{value} ({interval}) by {printable(comparison.trials[best].system)}"
+    value, interval = format_estimate(found.overall[best][measure])
+    return f"{value} ({interval}) by {escape_unprintable(comparison.results[best].system)}"
 
 
 def grouped(rows_of, comparison, *found):
     """Return rows of Cells by lead set, where there are any: a dict by what it is called."""
-    rows = {number_of(leads, "lead"): rows_of(comparison, *found, leads) for leads in comparison.lead_sets}
+    rows = {pluralise(leads, "lead"): rows_of(comparison, *found, leads) for leads in comparison.lead_sets}
     return {title: own for title, own in rows.items() if own}
 
 
@@ -191,7 +195,7 @@ def markdown_table(header, groups):
             texts = [f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in cells]
             lines.append(texts if title is None else [title, *texts])
     return "\n".join(
-        "| " + " | ".join(printable(text).replace("<", "&lt;").replace("|", "\\|") for text in line) + " |"
+        "| " + " | ".join(escape_unprintable(text).replace("<", "&lt;").replace("|", "\\|") for text in line) + " |"
         for line in lines
     )
 
@@ -309,7 +313,7 @@ def table(header, groups, caption, text=False):
     return "\n".join([opening, *parts, "</table>\n</div>"])
 
 
-def folded(title, content):
+def details(title, content):
     """Return what is to be seen only once it is unfolded, under a title."""
     return f"<details>\n<summary>{escape(title)}</summary>\n{content}\n</details>"
 
@@ -338,7 +342,7 @@ def write_comparison(folder, comparison, facts, resamples=RESAMPLES, seed=0):
     """
     found = measure(comparison, resamples, seed)
     facts = {**facts, "bootstrap": f"{resamples:,} resamples, seed {seed}"}
-    with aside(Path(folder) / FOLDER) as part:
+    with atomic_path(Path(folder) / FOLDER) as part:
         part.mkdir(parents=True)
         named = tables(comparison, found)
         write_tables(part, fact_tables(facts) | named)

@@ -10,7 +10,14 @@ from ecg.evaluation.bootstrap import MEASURES, OF_CLASSES
 from ecg.reports.comparison_charts import NOT_KNOWN, by_frequency
 from ecg.reports.training_report import versions
 from ecg.reports.wording import differing
-from ecg.runtime.console import duration, first_of, grouped, number_of, printable, said
+from ecg.runtime.console import (
+    abbreviated_list,
+    duration,
+    escape_unprintable,
+    format_estimate,
+    group_reasons,
+    pluralise,
+)
 
 FOLDER = "comparison"
 # Columns: recordings that have a class by their labels, that are answered so, and that are so rightly.
@@ -29,7 +36,7 @@ def fact_tables(facts):
 def tables(comparison, found):
     """Return all tables of a comparison by name, of estimates with the ends of their intervals."""
     labels, overall, differences, by_class, parts, costs = comparison.labels, [], [], [], {"source": [], "fold": []}, []
-    for place, trial in enumerate(comparison.trials):
+    for place, trial in enumerate(comparison.results):
         name = trial.system, trial.leads
         overall.append((*name, len(labels), *_spread(found.overall[place], MEASURES)))
         costs.append((*name, trial.networks, trial.parameters, trial.training_seconds, trial.epochs, trial.cut,
@@ -87,8 +94,8 @@ def facts_of(data, protocol, hours, systems, store, dropped, failed=""):
     """
     held = f"each of {protocol.folds} folds in turn"
     if protocol.leave_out:
-        held = f"all of {', '.join(np.unique(store.sources[protocol.own(store.sources)]).tolist())}"
-    reasons = [f"{len(names):,}: {reason} ({first_of(names)})" for reason, names in grouped(dropped)]
+        held = f"all of {', '.join(np.unique(store.sources[protocol.is_left_out(store.sources)]).tolist())}"
+    reasons = [f"{len(names):,}: {reason} ({abbreviated_list(names)})" for reason, names in group_reasons(dropped)]
     made_by = versions() | ({"neurokit2": neurokit_version()} if any(one.peaks for one in systems) else {})
     given = {
         "epochs of each network at the most": protocol.epochs or "as the system has them",
@@ -116,7 +123,7 @@ COST = ("system", "networks", "weights", "training", "epochs", "ended by the tim
 
 def named(trial, note=""):
     """Return the Cell that names the system of a trial."""
-    return Cell(printable(trial.system), note)
+    return Cell(escape_unprintable(trial.system), note)
 
 
 def cells_of(estimates, known=None):
@@ -129,20 +136,20 @@ def cells_of(estimates, known=None):
     values = np.where(known, estimates[:, 0], np.nan)
     best = np.nanmax(values) if len(values) > 1 and not np.isnan(values).all() else None
     return [
-        Cell(*said(each), strong=bool(value == best)) if one else Cell(NOT_KNOWN)
+        Cell(*format_estimate(each), strong=bool(value == best)) if one else Cell(NOT_KNOWN)
         for each, value, one in zip(estimates, values, known, strict=True)
     ]
 
 
 def score_rows(comparison, found, leads):
     """Return for each system with so many leads a row of Cells: its name, and its measures with their intervals."""
-    places = comparison.places_of(leads)
+    places = comparison.indices_of(leads)
     columns = [cells_of([found.overall[place][name] for place in places]) for name in MEASURES]
     rows = []
     for place, *cells in zip(places, *columns, strict=True):
-        cut = comparison.trials[place].cut
-        note = f"{number_of(cut, 'training')} cut short" if cut else ""
-        rows.append([named(comparison.trials[place], note), *cells])
+        cut = comparison.results[place].cut
+        note = f"{pluralise(cut, 'training')} cut short" if cut else ""
+        rows.append([named(comparison.results[place], note), *cells])
     return rows
 
 
@@ -152,14 +159,17 @@ def difference_rows(comparison, found, leads):
     What an interval tells from 0 stands out.
     """
     rows = []
-    for place in comparison.places_of(leads):
+    for place in comparison.indices_of(leads):
         estimates = found.differences[place]
         if estimates:
             cells = [
-                Cell(*said(estimates[name], "+"), strong=bool(estimates[name][1] > 0 or estimates[name][2] < 0))
+                Cell(
+                    *format_estimate(estimates[name], "+"),
+                    strong=bool(estimates[name][1] > 0 or estimates[name][2] < 0),
+                )
                 for name in MEASURES
             ]
-            rows.append([named(comparison.trials[place]), *cells])
+            rows.append([named(comparison.results[place]), *cells])
     return rows
 
 
@@ -168,12 +178,12 @@ def class_rows(comparison, found, leads):
 
     Classes that no recording has are left out.
     """
-    places, labelled = comparison.places_of(leads), comparison.labels.sum(axis=0)
-    known = np.array([comparison.trials[place].known for place in places])
+    places, labelled = comparison.indices_of(leads), comparison.labels.sum(axis=0)
+    known = np.array([comparison.results[place].known for place in places])
     return {
         name: [
             [
-                Cell(ABBREVIATIONS[column], number_of(labelled[column], "recording")),
+                Cell(ABBREVIATIONS[column], pluralise(labelled[column], "recording")),
                 *cells_of([found.by_class[place][name][:, column] for place in places], known[:, column]),
             ]
             for column in by_frequency(labelled)
@@ -184,12 +194,12 @@ def class_rows(comparison, found, leads):
 
 def source_rows(comparison, found, leads):
     """Return by measure rows of Cells: a source, and a cell for each system with so many leads."""
-    places = comparison.places_of(leads)
+    places = comparison.indices_of(leads)
     sources, counts = np.unique(comparison.sources, return_counts=True)
     return {
         name: [
             [
-                Cell(printable(source), number_of(count, "recording")),
+                Cell(escape_unprintable(source), pluralise(count, "recording")),
                 *cells_of([found.by_source[place][source][name] for place in places]),
             ]
             for source, count in zip(sources.tolist(), counts.tolist(), strict=True)
@@ -205,9 +215,9 @@ def cost_rows(comparison, leads):
     """
     return [
         [named(one), Cell(f"{one.networks:,}"), Cell(f"{one.parameters:,}"), Cell(duration(one.training_seconds)),
-         Cell(f"{one.epochs:,}"), Cell(number_of(one.cut, "training") if one.cut else "none", strong=one.cut > 0),
+         Cell(f"{one.epochs:,}"), Cell(pluralise(one.cut, "training") if one.cut else "none", strong=one.cut > 0),
          Cell(f"{1e3 * one.answering_seconds:,.1f} ms")]
-        for one in (comparison.trials[place] for place in comparison.places_of(leads))
+        for one in (comparison.results[place] for place in comparison.indices_of(leads))
     ]  # fmt: skip
 
 
@@ -219,8 +229,8 @@ def setting_rows(rows):
     told = []
     for name, *words in rows:
         most = next((word for word in words if 2 * words.count(word) > len(words)), None)
-        cells = [Cell(printable(str(word)), strong=most is not None and word != most) for word in words]
-        told.append([Cell(printable(str(name))), *cells])
+        cells = [Cell(escape_unprintable(str(word)), strong=most is not None and word != most) for word in words]
+        told.append([Cell(escape_unprintable(str(name))), *cells])
     return told
 
 

@@ -20,10 +20,10 @@ from matplotlib.textpath import TextToPath
 from ecg.data.headers import MILLIVOLTS, Header, HeaderError, Lead, RecordError
 from ecg.data.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode, unscored
 from ecg.data.leads import LEADS
-from ecg.data.preprocessing import explain_unusable, with_right_gains
+from ecg.data.preprocessing import correct_gains, explain_unusable
 from ecg.data.records import SignalError, read_record
 from ecg.data.wave_peaks import LEAD, WAVES
-from ecg.runtime.console import Progress, describe_error, printable
+from ecg.runtime.console import Progress, describe_error, escape_unprintable
 from ecg.runtime.files import save_figure
 
 LONGEST_NAME = 50  # characters that a picture's name has of its record's, for that may be as long as names can
@@ -87,7 +87,7 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
     drawn as their code. Raises SignalError where nothing was recorded from `start` on, and HeaderError where no lead is
     a voltage.
     """
-    header, _ = with_right_gains(header, recording)
+    header, _ = correct_gains(header, recording)
     duration = recording.shape[1] / header.sampling_frequency
     if not 0 <= start < duration:
         raise SignalError(f"{header.name}: there is nothing at {start:g} s in a recording of {duration:g} s")
@@ -401,7 +401,7 @@ def draw_disagreements(folder, found, thresholds, log=print, outputs=None):
                 save_figure(figure, Path(folder) / f"{rank:0{digits}}_{name}_{ABBREVIATIONS[one.column]}.png")
             progress.advance()
     for line in failures:
-        log(printable(line))
+        log(escape_unprintable(line))
     return len(found) - len(failures)
 
 

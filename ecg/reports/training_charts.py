@@ -64,7 +64,7 @@ def learning_curves(epochs):
 def peak_chart(recordings):
     """Draw lead II of recordings, below each other, with the peaks that are known above and those found below.
 
-    Takes a list of ecg.systems.stage.Found.
+    Takes a list of ecg.systems.stage.PeakExample.
     """
     figure = Figure((12, 0.6 + 2.1 * len(recordings)), dpi=DPI, layout="constrained")
     for axes, (name, signal, rate, known, found) in zip(

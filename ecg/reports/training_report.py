@@ -22,10 +22,10 @@ from ecg.reports.training_charts import (
     peak_chart,
 )
 from ecg.reports.training_tables import precision_and_recall, tables
-from ecg.runtime.console import NAMED, first_of, grouped, printable, wrapped
-from ecg.runtime.files import aside, save_figure, to_json
-from ecg.systems.label_cleaning import relabelling_line
-from ecg.systems.results import AS_THEY_CAME, CLEANED
+from ecg.runtime.console import NAMED, abbreviated_list, escape_unprintable, group_reasons, wrap_line
+from ecg.runtime.files import atomic_path, save_figure, to_json
+from ecg.systems.label_cleaning import describe_relabelling
+from ecg.systems.results import CLEANED, ORIGINAL
 
 FOLDER = "report"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # whose versions are told, where they are in use
@@ -37,12 +37,12 @@ def write_report(folder, results, settings, log=print):
     The tables are in report.json and in a CSV file each. A value that does not exist, such as the precision of a
     class that is never answered, is null there and an empty cell here.
     """
-    with aside(Path(folder) / FOLDER) as part:
+    with atomic_path(Path(folder) / FOLDER) as part:
         part.mkdir(parents=True)
         written = write_tables(part, tables(results))
         objects = {name: _objects(rows) for name, rows in written.items()}
         (part / "report.json").write_text(_json(summary(results, settings) | objects))
-        for name, figure in pictures(results):
+        for name, figure in draw_figures(results):
             save_figure(figure, part / f"{name}.png")
         drawn = part / "disagreements"
         drawn.mkdir()
@@ -89,8 +89,8 @@ def summary(results, settings):
         "settings": asdict(settings),
         "versions": versions(),
         "recordings": {
-            "found": len(store) + len(store.dropped),
-            "left out": len(store.dropped),
+            "found": len(store) + len(store.excluded),
+            "left out": len(store.excluded),
             "training": len(results.training),
             "validation": len(results.validation),
             "scored": int(results.scored.sum()),
@@ -106,7 +106,7 @@ def versions():
     return {"python": platform.python_version(), **used}
 
 
-def pictures(results):
+def draw_figures(results):
     """Yield the pictures, one at a time in memory: pairs of a name and a Figure."""
     labels, weights = results.scored_labels, load_weights()[1]
     if results.epochs:
@@ -114,11 +114,11 @@ def pictures(results):
     if results.peaks:
         yield "peaks", peak_chart(results.peaks)
     cleaned = " with cleaned labels" if results.relabelled else ""
-    known = results.kinds_of_labels[CLEANED]
+    known = results.label_versions[CLEANED]
     where = f"{len(labels):,} recordings of the validation set{cleaned}, of {', '.join(results.scored_on)}"
     for leads in results.searches:
         answers = results.answers(leads)
-        rates = precision_and_recall(known, results.told(leads))
+        rates = precision_and_recall(known, results.all_predictions(leads))
         title = f"{leads} leads: precision and recall of what is answered"
         chart = class_chart(known.sum(axis=0), *rates, title, where, results.names, results.trained)
         yield f"classes_{leads}_leads", chart
@@ -140,7 +140,7 @@ def summary_lines(results):
     parts = (
         _source_lines(told["sources"]),
         _dropped_lines(told["dropped"]) + _repaired_lines(_objects(told["repaired"])) + diagnosis_lines(results.store),
-        [line for relabelling in results.relabellings for line in wrapped(relabelling_line(relabelling))],
+        [line for relabelling in results.relabellings for line in wrap_line(describe_relabelling(relabelling))],
         _class_lines(_objects(told["classes"]), _objects(told["masks"]), told.get("thresholds", [("class",)])),
         _disagreement_lines(_objects(told["disagreements"])),
         _score_lines(results, _objects(told["scores"])),
@@ -156,8 +156,8 @@ def _source_lines(sources):
 
 def _dropped_lines(dropped):
     lines = []
-    for reason, names in grouped(dropped[1:]):
-        lines += wrapped(f"{len(names):,} excluded: {reason} ({first_of(names)})")
+    for reason, names in group_reasons(dropped[1:]):
+        lines += wrap_line(f"{len(names):,} excluded: {reason} ({abbreviated_list(names)})")
     return lines
 
 
@@ -167,7 +167,7 @@ def _repaired_lines(repaired):
         kinds.setdefault(row["kind"], []).append(row["record"])
     lines = []
     for kind, names in sorted(kinds.items(), key=lambda group: -len(group[1])):
-        lines += wrapped(f"{len(names):,} repaired: {kind} ({first_of(names)})")
+        lines += wrap_line(f"{len(names):,} repaired: {kind} ({abbreviated_list(names)})")
     return lines
 
 
@@ -203,7 +203,7 @@ def _class_lines(classes, masks, thresholds):
 def _score_lines(results, scores):
     kinds = ("score at 0.5", "score with one threshold", "score with one for each class", "score as answered")
     kinds = kinds[3 if results.answering.exclusive else 0 :]
-    told = {CLEANED: "", AS_THEY_CAME: ", labels as they came"}
+    told = {CLEANED: "", ORIGINAL: ", labels as they came"}
     told = told if results.relabelled else {CLEANED: ""}
     shown = [
         (f"{row['leads']} leads{told[row['labels']]}", *(f"{row[kind]:.3f}" for kind in kinds))
@@ -218,7 +218,7 @@ def _score_lines(results, scores):
 
 def columns(rows):
     """Return rows as lines of text, the first column set left, the others right."""
-    texts = [[f"{value:,}" if isinstance(value, int) else printable(value) for value in row] for row in rows]
+    texts = [[f"{value:,}" if isinstance(value, int) else escape_unprintable(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     form = "  ".join(f"{{:{'>' if place else '<'}{width}}}" for place, width in enumerate(widths))
     return [form.format(*row) for row in texts]

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ecg.data.labels import ABBREVIATIONS, BESIDE, SCORED, labels_of, source_of
+from ecg.data.labels import ABBREVIATIONS, SCORED, UNSCORED_CLASSES, select_labels, source_of
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF
 
@@ -22,7 +22,7 @@ def tables(results):
         own = {name: threshold_table(results, kind) for name, kind in kinds.items()}
     return {
         "sources": source_table(results),
-        "dropped": [("record", "reason"), *results.store.dropped],
+        "dropped": [("record", "reason"), *results.store.excluded],
         "repaired": repaired_table(results),
         "unknown_codes": [("code", "recordings"), *results.store.unknown_codes],
         "split": split_table(results),
@@ -42,7 +42,7 @@ def tables(results):
 def source_table(results):
     """Return the recordings of each source: found, left out, for training, for validation."""
     store = results.store
-    left_out = np.array([source_of(PurePosixPath(name).name) for name, _ in store.dropped], str)
+    left_out = np.array([source_of(PurePosixPath(name).name) for name, _ in store.excluded], str)
     rows = []
     for source in np.union1d(store.sources, left_out).tolist():
         kept, out = int((store.sources == source).sum()), int((left_out == source).sum())
@@ -74,11 +74,11 @@ def class_table(results):
     store = results.store
     sources = np.unique(store.sources).tolist()
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
-    labels = labels_of(results.listed, results.labels, store.beside)
+    labels = select_labels(results.listed, results.labels, store.unscored)
     counts = np.array([labels[group].sum(axis=0) for group in groups]).T.tolist()
     rows = []
     for column, trained, count in zip(results.listed, results.trained, counts, strict=True):
-        name, codes, title = (*SCORED, *BESIDE)[column]
+        name, codes, title = (*SCORED, *UNSCORED_CLASSES)[column]
         rows.append((name, "|".join(codes), title, "trained" if trained else "dropped", *count))
     return [("class", "codes", "name", "use", "training", "validation", *sources), *rows]
 
@@ -109,8 +109,8 @@ def relabelling_table(results):
     """
     rows = []
     for rule in results.relabellings:
-        if rule.lacking:
-            rows.append((rule.title, "", "", *[0] * 5, rule.lacking))
+        if rule.skip_reason:
+            rows.append((rule.title, "", "", *[0] * 5, rule.skip_reason))
         sources = results.store.sources[rule.records]
         for source in np.unique(sources).tolist():
             before, after = rule.before[sources == source], rule.after[sources == source]
@@ -150,7 +150,7 @@ def mask_table(results):
     store = results.store
     places = np.argsort(results.columns)
     names = np.array(results.classes)[places].tolist()
-    present = labels_of(results.columns[places], results.labels, store.beside)
+    present = select_labels(results.columns[places], results.labels, store.unscored)
     masked = results.masks[:, places] == 0
     groups = {"all": slice(None)} | {source: store.sources == source for source in np.unique(store.sources).tolist()}
     rows = []
@@ -180,10 +180,10 @@ def score_table(results):
     rows, weights, trained = [], load_weights()[1], results.trained
     judged = trained if results.answering.exclusive else results.listed < len(SCORED)
     for leads, search in results.searches.items():
-        probabilities, told = results.probabilities(leads), results.told(leads)
+        probabilities, told = results.probabilities(leads), results.all_predictions(leads)
         scored = probabilities[:, : len(SCORED)]
         answered = (scored >= HALF / 100, scored >= search.common, scored >= search.by_class)
-        for kind, labels in results.kinds_of_labels.items():
+        for kind, labels in results.label_versions.items():
             known = labels[:, : len(SCORED)]
             scores = [*(challenge_score(known, outputs, weights) for outputs in answered), search.common]
             scores = [math.nan] * len(scores) if results.answering.exclusive else scores
@@ -203,10 +203,10 @@ def class_score_table(results, leads):
     For the labels after relabelling, then as they came. A class that the networks do not tell has no areas, and no
     class has a threshold where they exclude each other.
     """
-    rows, told, thresholds = [], results.told(leads), np.full(len(results.listed), np.nan)
+    rows, told, thresholds = [], results.all_predictions(leads), np.full(len(results.listed), np.nan)
     if not results.answering.exclusive:
         thresholds[: len(SCORED)] = results.searches[leads].thresholds
-    for kind, labels in results.kinds_of_labels.items():
+    for kind, labels in results.label_versions.items():
         counts = [counted.sum(axis=0) for counted in (labels, told, labels & told)]
         areas = roc_and_pr_areas(labels, results.probabilities(leads))
         areas = [np.where(results.trained, area, np.nan) for area in areas]

@@ -105,7 +105,9 @@ def implied_in_words(pairs):
 def labelled_in_words(cleaning):
     """Return which classes sources label, of those of which it is said and which are believed."""
     known = [
-        f"{listing(rule.sources)} labels {listing(rule.labelled)}" for rule in cleaning.omissions if not rule.relabel
+        f"{listing(rule.sources)} labels {listing(rule.labelled)}"
+        for rule in cleaning.partially_labelled
+        if not rule.relabel
     ]
     return f" ({'; '.join(known)}; others what is found in them)" if known else ""
 
@@ -234,4 +236,4 @@ def thresholds_in_words(settings):
 def rules_in_words(settings):
     """Return the rules for answers: a list of words."""
     pairs = [implied_in_words(settings.answer_pairs)] if settings.answer_pairs else []
-    return pairs + [f"{settings.empty} where nothing else"] * bool(settings.empty)
+    return pairs + [f"{settings.fallback} where nothing else"] * bool(settings.fallback)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.runtime.files import aside, to_json
+from ecg.runtime.files import atomic_path, to_json
 
-MARKED = 12  # characters of a mark in the name of a folder
+KEY_LENGTH = 12  # characters of a mark in the name of a folder
 # What is raised where a file of arrays is missing, damaged or not of what it should be.
 DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
@@ -47,21 +47,21 @@ def differences(path, facts):
     Facts that only one of the two knows are no difference, and a file that is missing or damaged knows none.
     """
     known, given = (
-        flattened(claimed(path)),
+        flattened(read_manifest(path)),
         flattened(json.loads(to_json(facts))),
     )  # tuples become lists, as they come back
     return {name: (known[name], given[name]) for name in known.keys() & given.keys() if known[name] != given[name]}
 
 
-def claim(path, facts):
+def write_manifest(path, facts):
     """Write down in a file of what facts, a dict, the training beside it is."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with aside(path) as part:
+    with atomic_path(path) as part:
         part.write_text(to_json(facts, indent=1) + "\n")
 
 
-def claimed(path):
+def read_manifest(path):
     """Return the facts that a file holds, a dict, empty where it is missing or damaged."""
     try:
         found = json.loads(Path(path).read_text())
@@ -84,32 +84,32 @@ def folder_name(title):
 
 
 @dataclass(frozen=True)
-class StageFolder:
+class ResultCache:
     """The folder of a stage, and the mark of what it keeps: the fingerprint of all that decides what it comes to."""
 
     path: Path
-    mark: str
+    key: str
 
-    def keep(self, name, arrays):
+    def save(self, name, arrays):
         """Keep a dict of arrays under a name, in place of what was kept under it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with aside(self._file(name)) as part:
-            np.savez(part, mark=self.mark, **arrays)
+        with atomic_path(self._file(name)) as part:
+            np.savez(part, key=self.key, **arrays)
 
-    def recall(self, name):
+    def load(self, name):
         """Return what is kept under a name and this mark, a dict of arrays.
 
         None where there is none, or what is there is damaged, for then the work is to be done again.
         """
         try:
             with open(self._file(name), "rb") as file, np.load(file, allow_pickle=False) as found:
-                if found["mark"] != self.mark:
+                if found["key"] != self.key:
                     return None
-                return {name: found[name] for name in found.files if name != "mark"}
+                return {name: found[name] for name in found.files if name != "key"}
         except DAMAGED:
             return None
 
-    def discard(self, name):
+    def delete(self, name):
         """Forget what is kept under a name, if anything."""
         self._file(name).unlink(missing_ok=True)
 

@@ -100,7 +100,7 @@ def errors_in_one_line(*expected: type[BaseException], program: str = "") -> Ite
         if _interrupted.is_set():
             raise
         reason = describe_error(error)
-        raise SystemExit(printable(f"{program}: error: {reason}" if program else reason)) from None
+        raise SystemExit(escape_unprintable(f"{program}: error: {reason}" if program else reason)) from None
 
 
 def run_program(main: Callable[[list[str]], None]) -> None:
@@ -260,7 +260,7 @@ WIDTH = 100  # characters of a line on the console
 VARYING = re.compile(r"'[^']*'|\b[0-9]+(?:[.,][0-9]+)*\b")  # in reasons of one kind
 
 
-def grouped(dropped):
+def group_reasons(dropped):
     """Group pairs of a record's name and why it is left out by kind, the most frequent first: pairs of it and a list.
 
     A name is the path below the data folder. Reasons are of one kind that differ only in the record's name and place,
@@ -290,18 +290,18 @@ def remove_record_name(reason: str, path: Path) -> str:
     return reason.removeprefix(f"{path.name}: ").removeprefix(f"{path.stem}: ")
 
 
-def first_of(names):
+def abbreviated_list(names):
     """Return the first of the names as text, with dots where there are more."""
     first = list(islice(names, NAMED + 1))
     return ", ".join([*first[:NAMED], *["..."] * (len(first) > NAMED)])
 
 
-def wrapped(line):
+def wrap_line(line):
     """Return a printable line in as many as it takes."""
-    return textwrap.wrap(printable(line), WIDTH, subsequent_indent="  ")
+    return textwrap.wrap(escape_unprintable(line), WIDTH, subsequent_indent="  ")
 
 
-def printable(text):
+def escape_unprintable(text):
     """Return text with an escape for each character that the console cannot show, or would take for a command.
 
     Such are the bytes of a file's name that are not UTF-8, control characters, line ends among them, and letters that
@@ -314,15 +314,15 @@ def printable(text):
 
 def say(line):
     """Print a line at once, for a log is read while it is written."""
-    print(printable(line), flush=True)
+    print(escape_unprintable(line), flush=True)
 
 
-def number_of(number, thing):
+def pluralise(number, thing):
     """Return how many there are of a thing in words."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def said(values, sign=""):
+def format_estimate(values, sign=""):
     """Return an estimate in words: its value, and its interval or '' where there is none."""
     value, low, high = (float(number) for number in values)
     if math.isnan(value):

@@ -18,7 +18,7 @@ LONGEST_NAME = 60  # characters that a name written aside has of that it is to g
 
 
 @contextmanager
-def aside(path):
+def atomic_path(path):
     """Give a free place beside `path`, and move what the block has written there, file or folder, to `path`.
 
     Yields a Path whose name ends as that of `path` does. What was at `path` is replaced only at the end, and a folder

@@ -26,7 +26,7 @@ def start_keras(devices=True):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what they may say later: warnings and worse
     # TensorFlow chooses Intel's kernels on some processors only; on others, too, a training step is faster with them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with hidden_standard_error(), no_home(), absent(UNUSED):
+    with hidden_standard_error(), isolated_keras_home(), hide_packages(UNUSED):
         import keras
 
         if devices:
@@ -40,7 +40,7 @@ def _worth_saying(record):
 
 
 @contextmanager
-def absent(packages):
+def hide_packages(packages):
     """Have packages seem not to be installed for a while, but for those that are imported already."""
     names = [name for name in packages if name not in sys.modules]
     sys.modules.update(dict.fromkeys(names))  # by Python's rules a module that is None cannot be imported
@@ -52,7 +52,7 @@ def absent(packages):
 
 
 @contextmanager
-def no_home():
+def isolated_keras_home():
     """Give Keras an empty home folder for a while, unless it has one of its own."""
     if "KERAS_HOME" in os.environ:
         yield

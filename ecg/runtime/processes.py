@@ -26,7 +26,7 @@ LOOK = 1.0  # s between two looks of a helper at whether it is still wanted
 ROUND = 64  # chunks under way before all of them are handed over, which bounds the memory
 
 
-def each(function, items, jobs, title):
+def parallel_map(function, items, jobs, title):
     """Yield what a function makes of each item, in their order, by `jobs` processes, one a core where None.
 
     `title` is what the progress is of. An iteration that is not finished is to be closed (contextlib.closing), which
@@ -72,7 +72,7 @@ def _workers_killed_on_exception(processes: int) -> Iterator[None]:
         raise
 
 
-def apart(function, *arguments, prepare):
+def run_in_subprocess(function, *arguments, prepare):
     """Return what a function makes of its arguments in a process of its own, whose memory ends with it.
 
     `prepare` is called there before anything that the function needs is imported. What is raised there is raised here,
@@ -173,7 +173,7 @@ def started_by(process):
     return [int(child) for text in texts for child in text.split()]
 
 
-class Peak:
+class MemoryMonitor:
     """Watches the memory of this process and of all that it has started, while the block of a `with` runs."""
 
     def __init__(self):

@@ -12,7 +12,7 @@ import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS, COLUMN, CPSC_LABELS, TRAINED, TRAINED_CLASSES, source_of
 
-PICTURES = 20  # of the most confident disagreements, where no other number is asked for
+MAX_DRAWN = 20  # of the most confident disagreements, where no other number is asked for
 
 SURE_PRESENT = 0.9  # above it, an absent label is masked
 SURE_ABSENT = 0.1  # below it, a present label is masked
@@ -20,7 +20,7 @@ ADDED = 0.8  # above it, a class that a source omits is added
 FEWEST = 20  # recordings, of each class where there are two, from which on a relabelling network can learn
 
 
-class Lessons(NamedTuple):
+class RelabellingData(NamedTuple):
     """What a relabelling network learns from, and what it judges; n and m recordings, K classes.
 
     records (n,) places in the store, targets (n, K), weights (n, K) of the labels in the loss, judged (m,) places;
@@ -30,8 +30,8 @@ class Lessons(NamedTuple):
     records: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
-    judged: np.ndarray
-    lacking: str
+    candidates: np.ndarray
+    skip_reason: str
 
 
 def check_classes(classes, trained=TRAINED_CLASSES):
@@ -41,7 +41,7 @@ def check_classes(classes, trained=TRAINED_CLASSES):
 
 
 @dataclass(frozen=True)
-class Lumping:
+class ConflatedClasses:
     """Sources that write the first of two classes for the second, too: in Ningbo, flutter for fibrillation.
 
     relabel: whether they are relabelled, or their labels believed. Raises ValueError where the classes are not two
@@ -76,16 +76,21 @@ class Lumping:
         """Return the probabilities (m, 2) of the two classes by the network's answers (m, 1), those of the second."""
         return np.hstack([1 - answers, answers])
 
-    def judged(self, labels, sources):
+    def candidates(self, labels, sources):
         """Return the recordings of these sources with the first class and without the second: (m,) places."""
         written, other = labels[:, self.columns].T
         return np.flatnonzero(np.isin(sources, self.sources) & written & ~other)
 
-    def misleading(self, settings):
+    def excluded_sources(self, settings):
         """Return the sources that the network does not learn from: all that lump one of these classes with another."""
-        return [name for rule in settings.lumpings if set(rule.classes) & set(self.classes) for name in rule.sources]
+        return [
+            name
+            for rule in settings.conflated_classes
+            if set(rule.classes) & set(self.classes)
+            for name in rule.sources
+        ]
 
-    def lessons(self, labels, sources, misleading):
+    def training_data(self, labels, sources, misleading):
         """Return what the network learns from: recordings of other sources with exactly one of the two classes.
 
         labels (N, 26) bool, sources (N,), names of misleading sources. Both classes weigh the same, however many
@@ -97,24 +102,24 @@ class Lumping:
         counts = [int((targets == present).sum()) for present in (0, 1)]
         shares = [len(records) / (2 * max(count, 1)) for count in counts]
         weights = np.where(targets > 0, shares[1], shares[0]).astype(np.float32)
-        judged, lacking = self.judged(labels, sources), ""
+        judged, lacking = self.candidates(labels, sources), ""
         if not len(judged):
             lacking = f"no recordings of {', '.join(self.sources)} with {self.classes[0]} alone"
         elif min(counts) < FEWEST:
             seen = " and ".join(f"{count:,} of {name}" for count, name in zip(counts, self.classes, strict=True))
             lacking = f"the other sources have {seen}, and {FEWEST} of each are needed"
-        return Lessons(records, targets, weights, judged, lacking)
+        return RelabellingData(records, targets, weights, judged, lacking)
 
-    def relabelled(self, labels, sources, probabilities):
+    def update_labels(self, labels, sources, probabilities):
         """Return the labels (N, 26) after each judged recording got the likelier class; probabilities (m, 2)."""
-        judged, labels = self.judged(labels, sources), labels.copy()
+        judged, labels = self.candidates(labels, sources), labels.copy()
         other = probabilities[:, 1:] >= probabilities[:, :1]
         labels[np.ix_(judged, self.columns)] = np.hstack([~other, other])
         return labels
 
 
 @dataclass(frozen=True)
-class Omission:
+class PartiallyLabelledSource:
     """Sources that label these classes only, as CPSC does, and say nothing of the others.
 
     relabel: whether a network adds those of the others that the default trains, or they are believed to be absent.
@@ -151,28 +156,28 @@ class Omission:
         """Return the probabilities (m, K) of these classes, which are the network's answers."""
         return answers
 
-    def judged(self, labels, sources):
+    def candidates(self, labels, sources):
         """Return the recordings of these sources: (m,) places."""
         return np.flatnonzero(np.isin(sources, self.sources))
 
-    def misleading(self, settings):
+    def excluded_sources(self, settings):
         """Return the sources that the network does not learn from: all that omit classes."""
-        return [name for rule in settings.omissions for name in rule.sources]
+        return [name for rule in settings.partially_labelled for name in rule.sources]
 
-    def lessons(self, labels, sources, misleading):
+    def training_data(self, labels, sources, misleading):
         """Return what the network learns from: all recordings of sources that are not misleading."""
         records = np.flatnonzero(~np.isin(sources, misleading))
         targets = labels[np.ix_(records, self.columns)].astype(np.float32)
-        judged, lacking = self.judged(labels, sources), ""
+        judged, lacking = self.candidates(labels, sources), ""
         if not len(judged):
             lacking = f"no recordings of {', '.join(self.sources)}"
         elif len(records) < FEWEST:
             lacking = f"{len(records):,} recordings of other sources, and {FEWEST} are needed"
-        return Lessons(records, targets, np.ones_like(targets), judged, lacking)
+        return RelabellingData(records, targets, np.ones_like(targets), judged, lacking)
 
-    def relabelled(self, labels, sources, probabilities):
+    def update_labels(self, labels, sources, probabilities):
         """Return the labels (N, 26), each judged recording with the classes above 0.8 added; probabilities (m, K)."""
-        judged, labels = self.judged(labels, sources), labels.copy()
+        judged, labels = self.candidates(labels, sources), labels.copy()
         labels[np.ix_(judged, self.columns)] |= probabilities > ADDED
         return labels
 
@@ -184,13 +189,13 @@ class CleaningSettings:
     Raises ValueError where a source has two lists of classes that it labels, or lumps the same classes twice.
     """
 
-    lumpings: tuple[Lumping, ...] = (Lumping(),)
-    omissions: tuple[Omission, ...] = (Omission(),)
+    conflated_classes: tuple[ConflatedClasses, ...] = (ConflatedClasses(),)
+    partially_labelled: tuple[PartiallyLabelledSource, ...] = (PartiallyLabelledSource(),)
     masks: bool = True  # without them there is no round 1
 
     def __post_init__(self):
-        habits = [(name, frozenset(rule.classes)) for rule in self.lumpings for name in rule.sources]
-        habits += [(name, "omissions") for rule in self.omissions for name in rule.sources]
+        habits = [(name, frozenset(rule.classes)) for rule in self.conflated_classes for name in rule.sources]
+        habits += [(name, "omissions") for rule in self.partially_labelled for name in rule.sources]
         for name, habit in habits:
             if habits.count((name, habit)) > 1:
                 what = "omissions" if habit == "omissions" else f"lumpings of {' and '.join(sorted(habit))}"
@@ -203,21 +208,23 @@ class CleaningSettings:
         Lumpings come first, so that the networks for omitted classes learn from their result.
         """
         together = {}
-        for rule in (*self.lumpings, *self.omissions):
-            classes = rule.classes if isinstance(rule, Lumping) else tuple(sorted(rule.labelled))
+        for rule in (*self.conflated_classes, *self.partially_labelled):
+            classes = rule.classes if isinstance(rule, ConflatedClasses) else tuple(sorted(rule.labelled))
             if rule.relabel:
                 together.setdefault((type(rule), classes), []).extend(rule.sources)
         return tuple(kind(tuple(sources), classes) for (kind, classes), sources in together.items())
 
-    def as_done(self, relabellings):
+    def without_skipped(self, relabellings):
         """Return the same with the omissions believed of which no network could be trained.
 
         Takes the Relabelling of each of its rules, in their order.
         """
-        undone = [rule for rule, one in zip(self.rules, relabellings, strict=True) if one.lacking]
-        sources = {name for rule in undone if isinstance(rule, Omission) for name in rule.sources}
-        believed = [replace(rule, relabel=rule.relabel and sources.isdisjoint(rule.sources)) for rule in self.omissions]
-        return replace(self, omissions=tuple(believed))
+        undone = [rule for rule, one in zip(self.rules, relabellings, strict=True) if one.skip_reason]
+        sources = {name for rule in undone if isinstance(rule, PartiallyLabelledSource) for name in rule.sources}
+        believed = [
+            replace(rule, relabel=rule.relabel and sources.isdisjoint(rule.sources)) for rule in self.partially_labelled
+        ]
+        return replace(self, partially_labelled=tuple(believed))
 
 
 class Relabelling(NamedTuple):
@@ -233,7 +240,7 @@ class Relabelling(NamedTuple):
     probabilities: np.ndarray
     before: np.ndarray
     after: np.ndarray
-    lacking: str = ""
+    skip_reason: str = ""
 
 
 def label_masks(targets, probabilities):
@@ -264,7 +271,7 @@ def source_masks(targets, sources, columns, omissions):
     return masks
 
 
-def disagreements(masks, probabilities):
+def find_disagreements(masks, probabilities):
     """Return the labels that are masked, the most confident disagreement first: rows (d,) and columns (d,).
 
     Takes masks (N, K), 0 where a label is masked, and the probabilities (N, K) by which they were. The most confident
@@ -276,10 +283,10 @@ def disagreements(masks, probabilities):
     return rows[order], columns[order]
 
 
-def relabelling_line(relabelling):
+def describe_relabelling(relabelling):
     """Return in a line what came of a rule (ecg.systems.label_cleaning.Relabelling)."""
-    if relabelling.lacking:
-        return f"{relabelling.title}: labels left as they are, {relabelling.lacking}"
+    if relabelling.skip_reason:
+        return f"{relabelling.title}: labels left as they are, {relabelling.skip_reason}"
     kinds = {"added": relabelling.after & ~relabelling.before, "removed": relabelling.before & ~relabelling.after}
     parts = [f"{len(relabelling.records):,} recordings judged"]
     for kind, changed in kinds.items():
@@ -311,7 +318,7 @@ def compare_labels(data, places, labels, probabilities, masks, omissions, most=N
 
     The list is of Disagreement, the most confident first, the first `most` of them or all. Takes the places of n
     headers below the folder `data`, labels and probabilities (n, 26), and masks (n, 22), 0 where a label disagrees.
-    What a source omits, by ecg.systems.label_cleaning.Omission, is not compared where it is absent, nor is that for which no network
+    What a source omits, by ecg.systems.label_cleaning.PartiallyLabelledSource, is not compared where it is absent, nor is that for which no network
     was `asked`, (n, 26) bool.
 
     One rule of masks serves the networks of both rounds: by its loss, a network answers best with 0.9 where a class is
@@ -319,8 +326,8 @@ def compare_labels(data, places, labels, probabilities, masks, omissions, most=N
     likely absent.
     """
     sources = np.array([source_of(Path(place).stem) for place in places])
-    compared = ((labels | ~omitted(sources, omissions)) & asked)[:, TRAINED]
-    rows, columns = disagreements(np.where(compared, masks, 1), probabilities[:, TRAINED])
+    compared = ((labels | ~unlabelled_mask(sources, omissions)) & asked)[:, TRAINED]
+    rows, columns = find_disagreements(np.where(compared, masks, 1), probabilities[:, TRAINED])
     rows, columns = rows[:most], TRAINED[columns[:most]]
     found = [
         Disagreement(data / places[row], str(Path(places[row]).with_suffix("")), str(sources[row]), column,
@@ -330,8 +337,8 @@ def compare_labels(data, places, labels, probabilities, masks, omissions, most=N
     return compared, rows, found
 
 
-def omitted(sources, omissions):
-    """Return where a source says nothing of a class, by ecg.systems.label_cleaning.Omission: sources (n,) -> (n, 26) bool."""
+def unlabelled_mask(sources, omissions):
+    """Return where a source says nothing of a class, by ecg.systems.label_cleaning.PartiallyLabelledSource: sources (n,) -> (n, 26) bool."""
     unsaid = np.zeros((len(sources), len(ABBREVIATIONS)), bool)
     for rule in omissions:
         unsaid[np.ix_(np.isin(sources, rule.sources), rule.columns)] = True

@@ -6,11 +6,11 @@ import numpy as np
 
 from ecg.data.batches import View
 from ecg.data.headers import RecordError
-from ecg.data.labels import PROXY_SOURCE, class_columns, implied, labels_of
+from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_columns, select_labels
 from ecg.training.trainer import seeds
 
 
-def folds(labels, count, seed):
+def assign_folds(labels, count, seed):
     """Part recordings into folds that differ in size by one at the most, and little in what share has each class.
 
     labels (N, C) bool; returns each recording's fold, (N,) from 0 to count - 1, the same for the same seed. Each fold
@@ -51,7 +51,7 @@ ROUND_1 = "round 1, {}"
 GENERAL, SPECIAL, GATE = "general", "special", "gate"  # groups of an ecg.models.ensemble.Ensemble
 
 
-class Planned(NamedTuple):
+class NetworkPlan(NamedTuple):
     """A network whose answers count: the key and title of its stage, its leads, its group, its fold, its view.
 
     The key, such as general/12/fold1, gives the stage its seed and folder; the title is for people. `pretrained` says
@@ -92,7 +92,7 @@ def leads_key(leads):
     return str(len(leads)) if len(leads) > 1 else leads[0]
 
 
-def first_round(settings):
+def first_round_title(settings):
     """Return the title of round 1."""
     return ROUND_1.format(leads_title(settings.leads_of(12)))
 
@@ -102,7 +102,7 @@ def first_round_key(settings):
     return f"masks/{leads_key(settings.leads_of(12))}"
 
 
-def planned(settings):
+def planned_networks(settings):
     """Return the networks whose answers count that a recipe has trained: a list of Planned, in their order."""
     networks = []
     groups = {GENERAL: settings.views} | ({SPECIAL: settings.views, GATE: settings.views[:1]} if settings.gate else {})
@@ -118,7 +118,7 @@ def planned(settings):
                     title += f", {view.title}" if len(views) > 1 else ""
                     title += f", fold {fold + 1} of {settings.folds}" if settings.folds else ""
                     pretrained = bool(settings.pretraining) and group != GATE
-                    networks.append(Planned(key, title, leads, group, fold, view, pretrained))
+                    networks.append(NetworkPlan(key, title, leads, group, fold, view, pretrained))
     return networks
 
 
@@ -132,10 +132,10 @@ def classes_of(settings, group):
 def stage_keys(settings):
     """Return the keys of all stages of a recipe, in their order."""
     keys = [rule.key for rule in settings.cleaning.rules] + [first_round_key(settings)] * settings.cleaning.masks
-    return keys + [key for network in planned(settings) for key in network.keys]
+    return keys + [key for network in planned_networks(settings) for key in network.keys]
 
 
-def split(count, settings, key):
+def split_validation(count, settings, key):
     """Return the places of the training and of the validation set, sorted, parted at random by seed and key."""
     order = np.random.default_rng(seeds(settings.seed, key, 0, 4)).permutation(count)
     validation = max(round(count * settings.validation_share), 1)
@@ -144,10 +144,12 @@ def split(count, settings, key):
 
 def known_labels(store, settings):
     """Return the labels of a recipe's classes, those that others imply included: (N, K) bool."""
-    return labels_of(class_columns(settings.classes), implied(store.labels, settings.implies), store.beside)
+    return select_labels(
+        class_columns(settings.classes), add_implied_labels(store.labels, settings.implies), store.unscored
+    )
 
 
-def parted(targets, settings):
+def split_recordings(targets, settings):
     """Return the places of training and validation sets, a list of pairs, one for each fold or one alone.
 
     Where the classes exclude each other, recordings with another number of them than one are in none. Takes targets
@@ -161,12 +163,12 @@ def parted(targets, settings):
         raise RecordError(f"{len(usable):,} of {len(targets):,} recordings {alone}, and training needs "
                           f"{settings.folds or 2}")  # fmt: skip
     if not settings.folds:
-        return [tuple(usable[part] for part in split(len(usable), settings, "split"))]
-    numbers = folds(targets[usable] > 0, settings.folds, settings.seed)
+        return [tuple(usable[part] for part in split_validation(len(usable), settings, "split"))]
+    numbers = assign_folds(targets[usable] > 0, settings.folds, settings.seed)
     return [(usable[numbers != fold], usable[numbers == fold]) for fold in range(settings.folds)]
 
 
-def scored_part(sources, settings):
+def scoring_mask(sources, settings):
     """Return which recordings of the validation set give the score: (n,) bool."""
     proxy = sources == PROXY_SOURCE
     few = settings.proxy_least is None or proxy.sum() < settings.proxy_least

@@ -5,15 +5,15 @@ A recipe is data: everything that decides what a training comes to, beside the r
 
 from dataclasses import dataclass, field, fields, replace
 
-from ecg.data.batches import METHODS, REPEATED, View, Window
+from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
 from ecg.data.labels import ABBREVIATIONS, CPSC_SCORED, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
-from ecg.data.resampling import Preparation
+from ecg.data.resampling import Preprocessing
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
 from ecg.models.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 from ecg.runtime.limits import check_limits
-from ecg.systems.label_cleaning import CleaningSettings, Omission
+from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
 from ecg.training.losses import LOSSES
 from ecg.training.trainer import TrainingSettings
 
@@ -54,8 +54,8 @@ class Settings:
         False  # whether classes that a source does not label are masked there (ecg.systems.label_cleaning)
     )
     # What networks see, and what they are.
-    views: tuple[View, ...] = (METHODS,)  # a network for each; the mean of their probabilities counts
-    reduced: tuple[tuple[int, tuple[str, ...]], ...] = ()  # by the size of a lead set, the leads that are used of it
+    views: tuple[View, ...] = (DEFAULT_VIEW,)  # a network for each; the mean of their probabilities counts
+    leads_used: tuple[tuple[int, tuple[str, ...]], ...] = ()  # by the size of a lead set, the leads that are used of it
     configurations: bool = False  # whether training leaves out leads at random, such that those of a smaller set stay
     network: object = field(default_factory=NetworkSettings)
     gate: Gate | None = None
@@ -72,7 +72,7 @@ class Settings:
     proxy_least: int | None = 200  # recordings of Georgia to validate, from which on they alone score; None: never
     resamples: int = 100  # of the recordings that give the score, over which the thresholds are averaged; 0: none
     answer_pairs: tuple[tuple[str, str], ...] = ()  # the second class of a pair is answered wherever the first is
-    empty: str | None = None  # class declared where none is answered, such as NSR; None in the paper
+    fallback: str | None = None  # class declared where none is answered, such as NSR; None in the paper
     # What is done with it.
     lead_sets: tuple[int, ...] = tuple(LEAD_SETS)
     keep_stages: bool = False  # leave the stores and the stages' folders in the model folder
@@ -80,7 +80,7 @@ class Settings:
     jobs: int | None = None  # processes that read recordings; one a core where None
 
     def __post_init__(self):
-        Rule(None, self.exclusive, self.answer_pairs, self.empty).check(self.classes)
+        Rule(None, self.exclusive, self.answer_pairs, self.fallback).check(self.classes)
         check_limits(seed=self.seed, hours=self.hours, folds=self.folds, resamples=self.resamples, jobs=self.jobs)
         if self.loss not in LOSSES or self.thresholds not in (SEARCHED, HALVES):
             raise ValueError(f"loss {self.loss!r} or thresholds {self.thresholds!r} are not among those that there are")
@@ -95,10 +95,10 @@ class Settings:
 
     def leads_of(self, count):
         """Return the leads that are used of a lead set, by its size: a tuple of names."""
-        return dict(self.reduced).get(count, LEAD_SETS[count])
+        return dict(self.leads_used).get(count, LEAD_SETS[count])
 
     @property
-    def answer(self):
+    def output_activation(self):
         """Return the activation by which networks answer."""
         return "softmax" if self.exclusive else "sigmoid"
 
@@ -110,7 +110,7 @@ class Settings:
 
 CAI2021 = Settings()
 AS_LABELLED = CleaningSettings(
-    lumpings=(), omissions=(Omission(relabel=False),), masks=False
+    conflated_classes=(), partially_labelled=(PartiallyLabelledSource(relabel=False),), masks=False
 )  # every label is believed
 
 # What is not the papers' but ours, in all of the four: on small data batches shrink and epochs take recordings
@@ -128,14 +128,14 @@ LI2021 = Settings(
     system="li2021",
     classes=ABBREVIATIONS,
     implies=(("LBBB", "BBB"), ("RBBB", "BBB")),
-    cleaning=CleaningSettings(lumpings=(), omissions=(Omission(labelled=CPSC_SCORED, relabel=False),), masks=False),
+    cleaning=CleaningSettings(conflated_classes=(), partially_labelled=(PartiallyLabelledSource(labelled=CPSC_SCORED, relabel=False),), masks=False),
     source_masks=True,
     views=(
-        View(Preparation(500, None), Window(4992, spared=32)),
-        View(Preparation(250, None), Window(4992, spared=32)),
-        View(Preparation(500, None), Window(7488, spared=32)),
+        View(Preprocessing(500, None), Window(4992, spared=32)),
+        View(Preprocessing(250, None), Window(4992, spared=32)),
+        View(Preprocessing(500, None), Window(7488, spared=32)),
     ),
-    reduced=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))),
+    leads_used=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))),
     configurations=True,
     network=LiSettings(peaks=True),
     gate=Gate(),
@@ -148,7 +148,7 @@ LI2021 = Settings(
     proxy_least=None,
     resamples=0,
     answer_pairs=(("TInv", "TAb"),),
-    empty="NSR",
+    fallback="NSR",
 )  # fmt: skip
 
 # Zhao et al. 2022. The five networks of the cross-validation answer together; the paper does not say what did. Ours,
@@ -159,7 +159,7 @@ ZHAO2022 = Settings(
     system="zhao2022",
     classes=tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")),  # the 24 of the Challenge of 2020
     cleaning=AS_LABELLED,
-    views=(View(Preparation(257, None, linear=True), Window(4096, overlap=256)),),
+    views=(View(Preprocessing(257, None, linear=True), Window(4096, overlap=256)),),
     network=LeadWeightedSettings(),
     loss="cross-entropy",
     training=TrainingSettings(batch=64, first_epochs=0, rate=3e-3, drops=(20, 40), patience=50, epochs=50,
@@ -177,7 +177,7 @@ XIE2022 = Settings(
     classes=("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"),
     exclusive=True,
     cleaning=AS_LABELLED,
-    views=(View(Preparation(250, None), Window(7500, REPEATED)),),
+    views=(View(Preprocessing(250, None), Window(7500, REPEATED)),),
     network=DCNetSettings(),
     loss="categorical",
     training=TrainingSettings(batch=8, smallest_batch=8, first_epochs=0, rate=1e-4, optimizer="sgd", momentum=0.5,
@@ -196,8 +196,8 @@ SE_RESNET_RHYTHM = Settings(
     classes=("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"),
     exclusive=True,
     cleaning=AS_LABELLED,
-    views=(View(Preparation(200, None), Window(2000, REPEATED)),),
-    reduced=tuple((count, ("II",)) for count in LEAD_SETS),
+    views=(View(Preprocessing(200, None), Window(2000, REPEATED)),),
+    leads_used=tuple((count, ("II",)) for count in LEAD_SETS),
     network=RhythmSettings(),
     loss="categorical",
     training=TrainingSettings(batch=64, first_epochs=0, rate=1e-4, patience=10, averaging=0.0),
@@ -210,7 +210,7 @@ SE_RESNET_RHYTHM = Settings(
 SYSTEMS = {each.system: each for each in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
 
 
-def sized(settings, sizes):
+def resize_networks(settings, sizes):
     """Return settings whose networks, a gate's too, have these sizes, a dict by name, where they have such."""
 
     def changed(network):
@@ -221,36 +221,36 @@ def sized(settings, sizes):
     return replace(settings, network=changed(settings.network), gate=gate)
 
 
-def ablation(recipe, name, **changes):
+def make_ablation(recipe, name, **changes):
     """Return a recipe without one of its parts, as a system of its own."""
     return replace(recipe, system=f"{recipe.system}-{name}", **changes)
 
 
 BELIEVED = CleaningSettings(
-    tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.lumpings),
-    tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.omissions),
+    tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.conflated_classes),
+    tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.partially_labelled),
 )
 ABLATIONS = {  # of the default
     each.system: each
     for each in (
-        ablation(CAI2021, "focal", loss="focal"),
-        ablation(CAI2021, "no-masks", cleaning=CleaningSettings(masks=False)),
-        ablation(CAI2021, "no-relabelling", cleaning=BELIEVED),
-        ablation(CAI2021, "no-filter", views=(View(Preparation(band=None)),)),
-        ablation(CAI2021, "relu", network=NetworkSettings(activation="relu")),
-        ablation(CAI2021, "no-se", network=NetworkSettings(squeeze_ratio=None)),
-        ablation(CAI2021, "halves", thresholds=HALVES),
+        make_ablation(CAI2021, "focal", loss="focal"),
+        make_ablation(CAI2021, "no-masks", cleaning=CleaningSettings(masks=False)),
+        make_ablation(CAI2021, "no-relabelling", cleaning=BELIEVED),
+        make_ablation(CAI2021, "no-filter", views=(View(Preprocessing(band=None)),)),
+        make_ablation(CAI2021, "relu", network=NetworkSettings(activation="relu")),
+        make_ablation(CAI2021, "no-se", network=NetworkSettings(squeeze_ratio=None)),
+        make_ablation(CAI2021, "halves", thresholds=HALVES),
     )
 }
 VARIANTS = {  # of others, each without what its paper adds
     each.system: each
     for each in (
-        ablation(LI2021, "no-masks", source_masks=False),
-        ablation(LI2021, "no-peaks", network=LiSettings(), peaks=None, pretraining=None),
-        ablation(LI2021, "no-rules", answer_pairs=(), empty=None),
-        ablation(LI2021, "no-gate", gate=None),
-        ablation(XIE2022, "plain", network=DCNetSettings(deformable=False)),
-        ablation(SE_RESNET_RHYTHM, "no-se", network=RhythmSettings(squeeze=False)),
+        make_ablation(LI2021, "no-masks", source_masks=False),
+        make_ablation(LI2021, "no-peaks", network=LiSettings(), peaks=None, pretraining=None),
+        make_ablation(LI2021, "no-rules", answer_pairs=(), fallback=None),
+        make_ablation(LI2021, "no-gate", gate=None),
+        make_ablation(XIE2022, "plain", network=DCNetSettings(deformable=False)),
+        make_ablation(SE_RESNET_RHYTHM, "no-se", network=RhythmSettings(squeeze=False)),
     )
 }
 RECIPES = SYSTEMS | ABLATIONS | VARIANTS

@@ -4,11 +4,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ecg.data.labels import BESIDE, SCORED, TRAINED_CLASSES, class_columns, labels_of, spread
+from ecg.data.labels import (
+    SCORED,
+    TRAINED_CLASSES,
+    UNSCORED_CLASSES,
+    class_columns,
+    scatter_to_all_classes,
+    select_labels,
+)
 from ecg.data.store import Store
 from ecg.models.decision import Rule
 
-CLEANED, AS_THEY_CAME = "cleaned", "as they came"
+CLEANED, ORIGINAL = "cleaned", "as they came"
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Results:
     (ecg.systems.label_cleaning.Relabelling), masks (N, K), 0 where masked, the most confident of the disagreements that are masked
     (ecg.systems.label_cleaning.Disagreement), by the number of leads the thresholds found (ecg.evaluation.thresholds.Search) and the probabilities of
     the validation set (m, K), by the stage what ended its epochs, a text, the K classes that are trained, and how they
-    are answered, but for the thresholds, and the peaks found in some recordings (ecg.systems.stage.Found).
+    are answered, but for the thresholds, and the peaks found in some recordings (ecg.systems.stage.PeakExample).
     """
 
     store: Store
@@ -52,17 +59,17 @@ class Results:
     @property
     def names(self):
         """The abbreviations of these classes: a list."""
-        return [(*SCORED, *BESIDE)[column].abbreviation for column in self.listed]
+        return [(*SCORED, *UNSCORED_CLASSES)[column].abbreviation for column in self.listed]
 
     @property
-    def kinds_of_labels(self):
+    def label_versions(self):
         """Labels of the recordings that give the score (s, C), by what they are called in tables.
 
         Those after relabelling, and those of the headers.
         """
         rows = self.validation[self.scored]
-        kinds = {CLEANED: self.labels, AS_THEY_CAME: self.store.labels}
-        return {name: labels_of(self.listed, labels, self.store.beside)[rows] for name, labels in kinds.items()}
+        kinds = {CLEANED: self.labels, ORIGINAL: self.store.labels}
+        return {name: select_labels(self.listed, labels, self.store.unscored)[rows] for name, labels in kinds.items()}
 
     @property
     def relabelled(self):
@@ -76,7 +83,7 @@ class Results:
 
     def probabilities(self, leads):
         """Return the probabilities of these recordings by the network of a number of leads: (s, C)."""
-        return spread(self.validated[leads][self.scored], self.columns)[:, self.listed]
+        return scatter_to_all_classes(self.validated[leads][self.scored], self.columns)[:, self.listed]
 
     def rule(self, leads):
         """Return how that network's probabilities become answers: a Rule (ecg.models.decision)."""
@@ -86,16 +93,18 @@ class Results:
         """Return what that network answers with its thresholds: (s, 26) bool."""
         return self.rule(leads).answers(self.validated[leads][self.scored], self.columns)
 
-    def told(self, leads):
+    def all_predictions(self, leads):
         """Return the same with the classes beside, one of which may be the likeliest where they exclude each other.
 
         (s, C) bool.
         """
         answers, beside = self.answers(leads), self.listed[len(SCORED) :]
-        likeliest = np.arange(len(self.columns)) == self.likeliest(leads)[:, np.newaxis]
-        return np.hstack([answers, spread(likeliest, self.columns)[:, beside] & self.answering.exclusive])
+        likeliest = np.arange(len(self.columns)) == self.most_probable(leads)[:, np.newaxis]
+        return np.hstack(
+            [answers, scatter_to_all_classes(likeliest, self.columns)[:, beside] & self.answering.exclusive]
+        )
 
-    def likeliest(self, leads):
+    def most_probable(self, leads):
         """Return the place of the likeliest of the trained classes in each of these recordings: (s,)."""
         return self.validated[leads][self.scored].argmax(axis=1)
 
@@ -109,9 +118,9 @@ class Results:
 
         (K, K) int, of classes that exclude each other.
         """
-        labels = labels_of(self.columns, self.labels, self.store.beside)[self.validation[self.scored]]
+        labels = select_labels(self.columns, self.labels, self.store.unscored)[self.validation[self.scored]]
         counts = np.zeros((len(self.columns),) * 2, int)
-        np.add.at(counts, (labels.argmax(axis=1), self.likeliest(leads)), labels.any(axis=1))
+        np.add.at(counts, (labels.argmax(axis=1), self.most_probable(leads)), labels.any(axis=1))
         return counts
 
     @property

@@ -8,24 +8,24 @@ import keras
 import numpy as np
 from keras import layers
 
-from ecg.data.batches import METHODS, Batch, Examples, View
-from ecg.data.leads import columns_of
-from ecg.data.wave_peaks import LEAD, NUMBERS, SLOTS, Peaks, peaks_in
-from ecg.models.ensemble import Member, sees_persons
-from ecg.models.resnets import POLICIES, computing_in
-from ecg.runtime.cache import MARKED, StageFolder, fingerprint, folder_name, source_hash
+from ecg.data.batches import DEFAULT_VIEW, Batch, Dataset, View
+from ecg.data.leads import lead_indices
+from ecg.data.wave_peaks import LEAD, NUMBERS, SLOTS, PeakList, decode_peaks
+from ecg.models.ensemble import Member, uses_demographics
+from ecg.models.resnets import POLICIES, precision_policy
+from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
 from ecg.training.arithmetic import check_arithmetic
-from ecg.training.backend import accelerators, together
-from ecg.training.checkpoint import Epoch, listed, numbered, read_epochs, written_epochs
-from ecg.training.losses import Joined, MaskableLoss, SquaredError
+from ecg.training.backend import accelerators, distribution_scope
+from ecg.training.checkpoint import Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
+from ecg.training.losses import MaskableLoss, SquaredError, WeightedSumLoss
 from ecg.training.trainer import (
     PROGRESS,
     TrainingError,
     TrainingSettings,
-    out_of_memory_told,
     predict,
     seeds,
     train_network,
+    translate_out_of_memory,
 )
 
 # Folders that decide what a network comes to.
@@ -57,24 +57,24 @@ class Stage:
     masks: np.ndarray
     training: np.ndarray
     validation: np.ndarray
-    asked: np.ndarray
+    to_predict: np.ndarray
     network: object
     learning: TrainingSettings
-    view: View = METHODS
-    answer: str = "sigmoid"
+    view: View = DEFAULT_VIEW
+    output_activation: str = "sigmoid"
     configurations: tuple[tuple[int, ...], ...] = ()
     peaks: object = None
-    shares: tuple[float, float] = (1.0, 0.0)
-    first: tuple[np.ndarray, ...] = ()
+    loss_weights: tuple[float, float] = (1.0, 0.0)
+    initial_weights: tuple[np.ndarray, ...] = ()
 
-    def mark(self):
+    def cache_parts(self):
         """Return what the network comes to by, beside the store, the seed and the program: parts of a fingerprint."""
         settings = [asdict(each) for each in (self.network, self.learning, self.view)]
-        facts = [self.key, self.leads, type(self.loss).__name__, type(self.network).__name__, settings, self.answer,
-                 self.configurations, self.shares]  # fmt: skip
+        facts = [self.key, self.leads, type(self.loss).__name__, type(self.network).__name__, settings, self.output_activation,
+                 self.configurations, self.loss_weights]  # fmt: skip
         peaks = () if self.peaks is None else (self.peaks.starts, self.peaks.samples, self.peaks.waves)
-        parts = (self.records, self.targets, self.masks, self.training, self.validation, self.asked)
-        return facts, *parts, *peaks, *self.first
+        parts = (self.records, self.targets, self.masks, self.training, self.validation, self.to_predict)
+        return facts, *parts, *peaks, *self.initial_weights
 
 
 class Outcome(NamedTuple):
@@ -90,7 +90,7 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
 
 
-def fitted(stage, store, stages, seed, score, log, budget, left):
+def fit_stage(stage, store, stages, seed, score, log, budget, left):
     """Train the network of a stage, and return its Outcome; of one that is done already, that.
 
     The stage's own folder in `stages` keeps it, under the fingerprint of all that decides what it comes to. `score`
@@ -99,40 +99,40 @@ def fitted(stage, store, stages, seed, score, log, budget, left):
     """
     backend = keras.backend.backend()
     makers = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
-    mark = fingerprint(store.digest, *makers, seed, *stage.mark())
-    folder = StageFolder(stages / f"{folder_name(stage.key)}_{mark[:MARKED]}", mark)
-    result = folder.recall(RESULT)
+    mark = fingerprint(store.digest, *makers, seed, *stage.cache_parts())
+    folder = ResultCache(stages / f"{folder_name(stage.key)}_{mark[:KEY_LENGTH]}", mark)
+    result = folder.load(RESULT)
     if result is None:
-        budget.begin(left, len(stage.validation) + len(stage.asked))
-        with out_of_memory_told(stage.title), together(accelerators()):
+        budget.begin(left, len(stage.validation) + len(stage.to_predict))
+        with translate_out_of_memory(stage.title), distribution_scope(accelerators()):
             keras.utils.set_random_seed(int(seeds(seed, f"{stage.key}/weights", 0, 1)[0]))
-            network = built(stage, stage.learning.precision)
+            network = build_network(stage, stage.learning.precision)
             check_precision(network, stage.learning.precision)
-            if stage.first:
-                network.set_weights(stage.first)
-            learnt, checked = (examples_of(stage, store, part, network) for part in (stage.training, stage.validation))
-            loss = joined_loss(stage, network)
+            if stage.initial_weights:
+                network.set_weights(stage.initial_weights)
+            learnt, checked = (make_dataset(stage, store, part, network) for part in (stage.training, stage.validation))
+            loss = stage_loss(stage, network)
             epochs, ended = train_network(network, loss, learnt, checked, stage.learning, seed, stage.title, score, log,
                                           folder, budget, stage.key)  # fmt: skip
             if stage.learning.precision != SAVED:  # thresholds and scores are to be those of the saved model
-                trained, network = network, built(stage, SAVED)
+                trained, network = network, build_network(stage, SAVED)
                 network.set_weights(trained.get_weights())
-            answering = answering_part(stage, network)
+            answering = prediction_part(stage, network)
             answering.jit_compile = backend == "jax"
-            asked = Examples(store, stage.asked, columns_of(stage.leads), window=stage.view.window,
-                             persons=sees_persons(answering))  # fmt: skip
+            asked = Dataset(store, stage.to_predict, lead_indices(stage.leads), window=stage.view.window,
+                             demographics=uses_demographics(answering))  # fmt: skip
             probabilities = predict(answering, asked, f"{stage.title}, answers", stage.learning.batch)
         result = {
-            "epochs": written_epochs(epochs), "ended": np.array(ended), "probabilities": probabilities,
-            "used": budget.used, **numbered("weights", network.get_weights()),
+            "epochs": pack_epochs(epochs), "ended": np.array(ended), "probabilities": probabilities,
+            "used": budget.used, **pack_arrays("weights", network.get_weights()),
         }  # fmt: skip
-        folder.keep(RESULT, result)
-        folder.discard(PROGRESS)
+        folder.save(RESULT, result)
+        folder.delete(PROGRESS)
     else:
         budget.skip(result["used"])
         log(f"{stage.title}: done before")
-    weights, ended = listed("weights", result), str(result["ended"])
-    return Outcome(read_epochs(result["epochs"]), weights, result["probabilities"], ended, float(result["used"][0]))
+    weights, ended = unpack_arrays("weights", result), str(result["ended"])
+    return Outcome(unpack_epochs(result["epochs"]), weights, result["probabilities"], ended, float(result["used"][0]))
 
 
 def check_precision(network: keras.Model, precision: str) -> None:
@@ -149,21 +149,23 @@ def check_precision(network: keras.Model, precision: str) -> None:
         check_arithmetic(network, POLICIES[precision], TrainingError)
 
 
-def examples_of(stage, store, places, network):
+def make_dataset(stage, store, places, network):
     """Return the Examples of a stage at some places among its records, as its network sees them."""
     cell = None if stage.peaks is None else stage.network.cell
-    return Examples(store, stage.records[places], columns_of(stage.leads), stage.targets[places], stage.masks[places],
-                    stage.view.window, sees_persons(network), stage.configurations, stage.peaks, cell)  # fmt: skip
+    return Dataset(store, stage.records[places], lead_indices(stage.leads), stage.targets[places], stage.masks[places],
+                    stage.view.window, uses_demographics(network), stage.configurations, stage.peaks, cell)  # fmt: skip
 
 
-def built(stage, precision):
+def build_network(stage, precision):
     """Return the network of a stage, untrained, that computes in a precision: its output is (B, K), or with peaks more.
 
     Then the columns from K on are those of the grid of peaks (ecg.data.wave_peaks).
     """
     settings = without_peaks(stage.network) if stage.peaks is None else stage.network
-    with computing_in(precision):
-        network = settings.build(len(stage.leads), stage.view.window.length, stage.targets.shape[1], stage.answer)
+    with precision_policy(precision):
+        network = settings.build(
+            len(stage.leads), stage.view.window.length, stage.targets.shape[1], stage.output_activation
+        )
         if stage.peaks is None:
             return network
         probabilities, peaks = network.outputs
@@ -177,53 +179,55 @@ def without_peaks(settings):
     return replace(settings, peaks=False) if getattr(settings, "peaks", False) else settings
 
 
-def answering_part(stage, network):
+def prediction_part(stage, network):
     """Return the network that answers, (B, K), within one that `built` gave: itself where there are no peaks."""
     if stage.peaks is None:
         return network
     return keras.Model(network.inputs[0], network.get_layer("both").input[0], name=network.name)
 
 
-def joined_loss(stage, network):
+def stage_loss(stage, network):
     """Return the loss of a stage, joined with that of the peaks where there are such."""
     if stage.peaks is None:
         return stage.loss
     classes = stage.targets.shape[1]
     widths = (classes, network.output_shape[-1] - classes)
-    return Joined((stage.loss, SquaredError()), widths, stage.shares)
+    return WeightedSumLoss((stage.loss, SquaredError()), widths, stage.loss_weights)
 
 
-class Found(NamedTuple):
+class PeakExample(NamedTuple):
     """Peaks in the first window of a recording: lead II (T,) in mV, its sampling frequency, Peaks known and found."""
 
     name: str
     signal: np.ndarray
     rate: int
-    known: Peaks
-    found: Peaks
+    known: PeakList
+    found: PeakList
 
 
-def peaks_found(stage, store, weights, places):
+def predict_peaks(stage, store, weights, places):
     """Return what a stage's network with these weights finds in some of its records, (n,) places: a list of Found."""
-    network = built(stage, SAVED)
+    network = build_network(stage, SAVED)
     network.set_weights(weights)
-    examples, length = examples_of(stage, store, places, network), stage.view.window.length
+    examples, length = make_dataset(stage, store, places, network), stage.view.window.length
     batch = Batch(np.arange(len(places)), np.zeros(len(places), int), length)
     signals = examples.inputs(batch)
     grids = [each[:, stage.targets.shape[1] :].reshape(len(places), -1, SLOTS, NUMBERS)
-             for each in (examples.truth(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
+             for each in (examples.targets_and_masks(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
     names, lead = store.names[examples.records].tolist(), stage.leads.index(LEAD)
     return [
-        Found(name, signal[:, lead], stage.view.preparation.rate, peaks_in(known, length), peaks_in(found, length))
+        PeakExample(
+            name, signal[:, lead], stage.view.preparation.rate, decode_peaks(known, length), decode_peaks(found, length)
+        )
         for name, signal, known, found in zip(names, signals, *grids, strict=True)
     ]
 
 
-def member_of(stage, weights):
+def make_member(stage, weights):
     """Return the Member of an ensemble that a stage's network with these weights is, without what finds peaks."""
-    network = built(stage, SAVED)
+    network = build_network(stage, SAVED)
     network.set_weights(weights)
     settings = without_peaks(stage.network)
-    member = Member.of(stage.leads, settings, stage.targets.shape[1], stage.answer, stage.view)
-    member.network.set_weights(answering_part(stage, network).get_weights())
+    member = Member.build(stage.leads, settings, stage.targets.shape[1], stage.output_activation, stage.view)
+    member.network.set_weights(prediction_part(stage, network).get_weights())
     return member

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from ecg.data.batches import GRID
-from ecg.training.losses import Joined, averaged_by_weight
+from ecg.training.losses import WeightedSumLoss, averaged_by_weight
 
 APART = 2**24  # steps, more than an epoch has; the counters of the devices' dropout on TensorFlow differ by so many
 
@@ -23,7 +23,7 @@ def accelerators():
 
 
 @contextmanager
-def together(devices):
+def distribution_scope(devices):
     """Have the networks that are built, compiled and used within work on several devices, by their names, at once.
 
     Where there is one name, or none, nothing changes.
@@ -63,10 +63,10 @@ class Shares(keras.distribution.DataParallel):
         return keras.distribution.TensorLayout([self.batch_dim_name], self.device_mesh)
 
 
-def over_all(loss):
+def distributed_loss(loss):
     """Return a loss (ecg.training.losses) as it is to be used within `together`: its mean is over what all devices have."""
-    if isinstance(loss, Joined):
-        return loss.with_each(over_all)
+    if isinstance(loss, WeightedSumLoss):
+        return loss.with_each(distributed_loss)
     return LossOverAll(loss) if replicas() else loss
 
 
@@ -79,7 +79,7 @@ def replicas():
     return tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
 
 
-def as_one(network):
+def synchronise_layers(network):
     """Have a network's layers do on all devices of `together` what they do on one; to be called before its first step.
 
     Batch normalisation takes the whole batch: else the devices' moving averages drift apart, and one's are saved.
@@ -131,15 +131,15 @@ class LossOverAll(keras.losses.Loss):
         return ops.divide_no_nan(ops.sum(self.loss.call(y_true, y_pred) * weights), total)
 
 
-def at_work(network):
+def step_runner(network):
     """Return what has the devices of a network work on batches: a context, in which it is not to be used otherwise."""
     if keras.backend.backend() == "jax":
-        return JaxWork(network)
+        return JaxStepRunner(network)
     strategy = replicas()
-    return SharedWork(network, strategy) if strategy else Work(network)
+    return SharedStepRunner(network, strategy) if strategy else StepRunner(network)
 
 
-class Work:
+class StepRunner:
     """Has a network train and answer as train_on_batch and predict_on_batch do, but does not wait for the results.
 
     What comes back may still be in the making; it is waited for as soon as it is read. Until then the next batch can
@@ -166,7 +166,7 @@ class Work:
         self.network.reset_metrics()
         return self.network.train_function(iter([(inputs, targets, masks)]))["loss"]
 
-    def answer(self, inputs):
+    def predict(self, inputs):
         """Return the outputs (B, K) for inputs, an array of the backend."""
         self.network.make_predict_function()
         return self.network.predict_function([(inputs,)])
@@ -176,7 +176,7 @@ class Work:
         return self.network.get_weights()
 
 
-class SharedWork(Work):
+class SharedStepRunner(StepRunner):
     """The work of several devices on TensorFlow."""
 
     def __init__(self, network, strategy):
@@ -200,13 +200,13 @@ class SharedWork(Work):
         """Make a step, each device with its part."""
         return super().train(*keras.tree.map_structure(self.share, (inputs, targets, masks)))
 
-    def answer(self, inputs):
+    def predict(self, inputs):
         """Return the outputs, each device's after the other's."""
         count = len(keras.tree.flatten(inputs)[0])
-        return super().answer(keras.tree.map_structure(self.share, inputs))[:count]
+        return super().predict(keras.tree.map_structure(self.share, inputs))[:count]
 
 
-class JaxWork(Work):
+class JaxStepRunner(StepRunner):
     """The work of JAX's devices, one or several.
 
     The values of all variables go from step to step here, for to put them into Keras' variables and to take them out
@@ -250,7 +250,7 @@ class JaxWork(Work):
         self.state = list(state[:-1])
         return logs["loss"]
 
-    def answer(self, inputs):
+    def predict(self, inputs):
         """Return the outputs by the values that the last step left."""
         self.network.make_predict_function()
         outputs, state = self.network.predict_function(tuple(self.state[:2]), iter([self.placed(inputs)]))
@@ -263,7 +263,7 @@ class JaxWork(Work):
         return super().weights()
 
 
-def settle(network):
+def precompile(network):
     """Have TensorFlow compile the steps of a network for batches of any size and length, ahead of the first one.
 
     It compiles a step for the first shape that comes and then, with the second, for all, and the two round in their
@@ -274,7 +274,7 @@ def settle(network):
         return
     variables = [*network.variables, *network.optimizer.variables]
     values = [variable.numpy() for variable in variables]
-    with only_for_any_shape(network), at_work(network) as work:
+    with skip_static_shapes(network), step_runner(network) as work:
         for size in (0, 2 * work.devices):
             labels = np.zeros((size, network.output_shape[-1]), np.float32)
             # The first batch is of no recording, for TensorFlow keeps the step that it makes for it, and that does
@@ -283,13 +283,13 @@ def settle(network):
             inputs = tuple(np.zeros((size, *shape), np.float32) for shape in shapes)
             inputs = inputs if len(inputs) > 1 else inputs[0]
             work.train(inputs, labels, labels)
-            work.answer(inputs)
+            work.predict(inputs)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
 @contextmanager
-def only_for_any_shape(network):
+def skip_static_shapes(network):
     """Have the steps of a network that are compiled within do nothing where they are for one shape alone.
 
     A real one takes seconds to compile, and is not to be used.

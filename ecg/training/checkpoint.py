@@ -39,7 +39,7 @@ class Budget:
         if math.isfinite(self.end):
             self.for_answers = FIRST_ANSWERS * (self.until - now) if self.each is None else self.each * answers
 
-    def answered(self, count, seconds):
+    def record_prediction_time(self, count, seconds):
         """Take note of how long it took to give so many answers."""
         self.each = max(self.each or 0.0, seconds / max(count, 1))
         self.for_answers = self.each * self.answers
@@ -153,41 +153,41 @@ class Checkpoint:
         """Return all that the next epochs depend on, the network's weights and optimizer with it: a dict of arrays."""
         numbers = {"lowest": self.stopping.lowest, "waited": self.stopping.waited, "share": self.average.share}
         return {
-            "epochs": written_epochs(self.epochs),
+            "epochs": pack_epochs(self.epochs),
             "numbers": np.array(to_json(numbers)),
-            **numbered("weights", network.get_weights()),
-            **numbered("optimizer", [variable.numpy() for variable in network.optimizer.variables]),
-            **numbered("average", self.average.total),
-            **numbered("best", self.best),
+            **pack_arrays("weights", network.get_weights()),
+            **pack_arrays("optimizer", [variable.numpy() for variable in network.optimizer.variables]),
+            **pack_arrays("average", self.average.total),
+            **pack_arrays("best", self.best),
         }
 
     def restore(self, network, arrays):
         """Take up what `arrays` gave, the network's weights and its optimizer, which has to be built, included."""
-        self.epochs = read_epochs(arrays["epochs"])
+        self.epochs = unpack_epochs(arrays["epochs"])
         numbers = json.loads(str(arrays["numbers"]))
         self.stopping.lowest, self.stopping.waited = numbers["lowest"], numbers["waited"]
-        self.average.share, self.average.total = numbers["share"], listed("average", arrays)
-        self.best = listed("best", arrays)
-        network.set_weights(listed("weights", arrays))
-        for variable, value in zip(network.optimizer.variables, listed("optimizer", arrays), strict=True):
+        self.average.share, self.average.total = numbers["share"], unpack_arrays("average", arrays)
+        self.best = unpack_arrays("best", arrays)
+        network.set_weights(unpack_arrays("weights", arrays))
+        for variable, value in zip(network.optimizer.variables, unpack_arrays("optimizer", arrays), strict=True):
             variable.assign(value)
 
 
-def numbered(name, values):
+def pack_arrays(name, values):
     """Return a list of arrays as a dict by name and number, in an order that sorting keeps."""
     return {f"{name} {number:04}": value for number, value in enumerate(values)}
 
 
-def listed(name, arrays):
+def unpack_arrays(name, arrays):
     """Return the arrays that `numbered` called by this name, in their order: a list."""
     return [array for key, array in sorted(arrays.items()) if key.startswith(f"{name} ")]
 
 
-def written_epochs(epochs):
+def pack_epochs(epochs):
     """Return a list of Epoch as an array of one text."""
     return np.array(to_json([asdict(epoch) for epoch in epochs]))
 
 
-def read_epochs(text):
+def unpack_epochs(text):
     """Return the list of Epoch that `written_epochs` wrote."""
     return [Epoch(**epoch) for epoch in json.loads(str(text))]

@@ -83,7 +83,7 @@ class SquaredError(keras.losses.Loss):
         return (y_pred - ops.cast(y_true, y_pred.dtype)) ** 2
 
 
-class Joined(keras.losses.Loss):
+class WeightedSumLoss(keras.losses.Loss):
     """The sum of several losses, each of its own columns and times its share.
 
     Labels, answers and weights are (B, sum of `widths`): the first loss has the first of the widths as its columns, the
@@ -96,14 +96,14 @@ class Joined(keras.losses.Loss):
         if not len(losses) == len(widths) == len(shares) or not any(shares):
             raise ValueError(f"expected a width and a share of each loss, not all 0, got {len(losses)} losses, "
                              f"widths {widths} and shares {shares}")  # fmt: skip
-        self.losses, self.widths, self.shares = tuple(losses), tuple(widths), tuple(shares)
+        self.losses, self.widths, self.loss_weights = tuple(losses), tuple(widths), tuple(shares)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         """Return the sum, a scalar."""
         if y_pred.shape[-1] != sum(self.widths):
             raise ValueError(f"expected answers of {sum(self.widths)} columns, got {y_pred.shape[-1]}")
         total, first = 0.0, 0
-        for loss, width, share in zip(self.losses, self.widths, self.shares, strict=True):
+        for loss, width, share in zip(self.losses, self.widths, self.loss_weights, strict=True):
             part, first = (..., slice(first, first + width)), first + width
             if share:
                 weights = None if sample_weight is None else sample_weight[part]
@@ -112,7 +112,7 @@ class Joined(keras.losses.Loss):
 
     def with_each(self, change):
         """Return the same of losses that a function makes of these."""
-        return Joined([change(loss) for loss in self.losses], self.widths, self.shares)
+        return WeightedSumLoss([change(loss) for loss in self.losses], self.widths, self.loss_weights)
 
 
 class MarginLoss(MaskableLoss):
@@ -143,15 +143,15 @@ class CategoricalCrossEntropy(MaskableLoss):
         return ops.zeros_like(p)
 
 
-class Whole:
+class StreamingLoss:
     """What a loss is for all of a set that comes in parts, so that not all answers need be in memory at once."""
 
     def __init__(self, loss):
         self.parts = [(loss, slice(None), 1.0)]
-        if isinstance(loss, Joined):
+        if isinstance(loss, WeightedSumLoss):
             ends = np.cumsum(loss.widths).tolist()
             columns = [slice(end - width, end) for end, width in zip(ends, loss.widths, strict=True)]
-            self.parts = [each for each in zip(loss.losses, columns, loss.shares, strict=True) if each[2]]
+            self.parts = [each for each in zip(loss.losses, columns, loss.loss_weights, strict=True) if each[2]]
         self.totals, self.weights = np.zeros((2, len(self.parts)))
 
     def add(self, y_true, y_pred, sample_weight):

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from ecg.data.batches import Batch, ahead, plan_training, plan_whole
+from ecg.data.batches import Batch, plan_training, plan_whole, prefetch
 from ecg.models.resnets import POLICIES
 from ecg.runtime.console import Progress, duration
 from ecg.runtime.limits import check_limits
-from ecg.training.backend import as_one, at_work, over_all, settle
+from ecg.training.backend import distributed_loss, precompile, step_runner, synchronise_layers
 from ecg.training.checkpoint import Budget, Checkpoint
-from ecg.training.losses import Whole
+from ecg.training.losses import StreamingLoss
 
 PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
-TIME_OVER = "its time is over"  # what ended a training, where that is so
+TIME_LIMIT_REACHED = "its time is over"  # what ended a training, where that is so
 PREDICTION_BATCH = 64  # recordings at the most, and no more than are trained on at once
 JUDGED_AT_ONCE = 4096  # pieces of recordings; with peaks, each has some thousands of numbers
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it
@@ -113,13 +113,13 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     list of Epoch, and what ended them, a text. Raises TrainingError where no epoch came to a loss that is a number.
     """
     budget = budget or Budget(None)
-    make_ready(network, over_all(loss), settings.fresh_optimizer())
+    make_ready(network, distributed_loss(loss), settings.fresh_optimizer())
     checkpoint = Checkpoint(settings.patience, settings.averaging)
-    if folder and (kept := folder.recall(PROGRESS)):
+    if folder and (kept := folder.load(PROGRESS)):
         checkpoint.restore(network, kept)
         budget.resume(kept["used"])
         log(f"{stage}: resumed after epoch {len(checkpoint.epochs)}")
-    while not (ended := end_of(checkpoint, settings, budget)):
+    while not (ended := stop_reason(checkpoint, settings, budget)):
         number, start = len(checkpoint.epochs), time.monotonic()
         title, rate = f"{stage}, epoch {number + 1}", settings.rate_in(number)
         network.optimizer.learning_rate = rate
@@ -128,7 +128,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
             trained, whole = train_epoch(network, training, settings, order, checkpoint.average, title, budget)
             latest = network.get_weights()
             network.set_weights(checkpoint.average.value())
-            validated, probabilities = check(network, loss, validation, f"{title}, checking", settings.batch, budget)
+            validated, probabilities = validate(network, loss, validation, f"{title}, checking", settings.batch, budget)
         except TrainingError as error:
             if not checkpoint.epochs:
                 raise
@@ -137,12 +137,12 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
         network.set_weights(latest)
         epoch = checkpoint.add(key or stage, stage, rate, trained, validated, score(probabilities))
         if folder:
-            folder.keep(PROGRESS, checkpoint.arrays(network) | {"used": budget.used})
+            folder.save(PROGRESS, checkpoint.arrays(network) | {"used": budget.used})
         shown = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
         log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}{shown} "
             f"{duration(time.monotonic() - start)}")  # fmt: skip
         if not whole:
-            ended = TIME_OVER
+            ended = TIME_LIMIT_REACHED
             break
     log(f"{stage}: {ended}, epoch {max(epoch.epoch for epoch in checkpoint.epochs if epoch.best)} counts")
     network.set_weights(checkpoint.best)
@@ -151,20 +151,20 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
 
 def make_ready(network, loss, optimizer):
     """Give a network its loss, its optimizer, and its steps, compiled."""
-    as_one(network)
+    synchronise_layers(network)
     network.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
     # Within the first step it would be built twice over, and slowly.
     network.optimizer.build(network.trainable_variables)
-    settle(network)
+    precompile(network)
 
 
-def end_of(checkpoint, settings, budget):
+def stop_reason(checkpoint, settings, budget):
     """Return why a training is to end where it stands, a text, empty where it is not."""
     if checkpoint.stopping.stop:
         return f"no lower loss in {settings.patience} epochs"
     if len(checkpoint.epochs) >= settings.epochs:
         return f"all {settings.epochs} epochs done"
-    return TIME_OVER if checkpoint.epochs and budget.over else ""
+    return TIME_LIMIT_REACHED if checkpoint.epochs and budget.over else ""
 
 
 def train_epoch(network, examples, settings, generator, average, title, budget):
@@ -176,21 +176,21 @@ def train_epoch(network, examples, settings, generator, average, title, budget):
     (apart,) = generator.spawn(1)  # for what is drawn while batches are read, in their order
 
     def arrays(batch):
-        return examples.inputs(batch, apart), *examples.truth(batch)
+        return examples.inputs(batch, apart), *examples.targets_and_masks(batch)
 
     lengths = examples.lengths
     size, passes = settings.batch_for(len(lengths)), settings.passes_for(len(lengths))
     plan = [batch for _ in range(passes) for batch in plan_training(lengths, size, generator, examples.window)]
     total = weight = 0.0
     begun = []  # steps whose loss is not read yet, with their masks
-    with at_work(network) as work, Progress(title, passes * len(lengths)) as progress:
-        for step, (inputs, targets, masks) in enumerate(ahead(arrays, plan), 1):
+    with step_runner(network) as work, Progress(title, passes * len(lengths)) as progress:
+        for step, (inputs, targets, masks) in enumerate(prefetch(arrays, plan), 1):
             begun.append((step, work.train(inputs, targets, masks), masks))
             last = step == len(plan) or budget.over
             averaged = last or (settings.averaging > 0 and step % AVERAGED_EVERY == 0)
             while len(begun) > (not averaged):  # a loss is read once the next step is begun, so that no device waits
                 number, loss, counting = begun.pop(0)
-                loss = number_of(loss, f"{title}, step {number}")
+                loss = require_finite(loss, f"{title}, step {number}")
                 total, weight = total + loss * counting.sum(), weight + counting.sum()
                 progress.advance(len(counting), f"loss {total / max(weight, 1):.5f}")
             if averaged:
@@ -200,21 +200,21 @@ def train_epoch(network, examples, settings, generator, average, title, budget):
     return float(total / max(weight, 1)), step == len(plan)
 
 
-def check(network, loss, validation, title, size, budget):
+def validate(network, loss, validation, title, size, budget):
     """Return the loss on the validation set and its probabilities (n, K), and let the Budget know how long they took.
 
     The loss is that of the pieces in which recordings are answered. Raises TrainingError where it is not a number.
     """
-    start, whole, means = time.monotonic(), Whole(loss), Means(*validation.targets.shape)
-    for pieces, outputs in in_parts(answers(network, validation, title, size), JUDGED_AT_ONCE):
-        targets, masks = validation.truth(pieces)
+    start, whole, means = time.monotonic(), StreamingLoss(loss), SegmentMean(*validation.targets.shape)
+    for pieces, outputs in join_batches(predict_batches(network, validation, title, size), JUDGED_AT_ONCE):
+        targets, masks = validation.targets_and_masks(pieces)
         whole.add(targets, outputs, masks)
         means.add(pieces, outputs)
-    budget.answered(len(validation.records), time.monotonic() - start)
-    return number_of(whole.value, title), means.value
+    budget.record_prediction_time(len(validation.records), time.monotonic() - start)
+    return require_finite(whole.value, title), means.value
 
 
-def number_of(loss, place):
+def require_finite(loss, place):
     """Return a loss as a float; TrainingError where it is not a number."""
     loss = float(loss)
     if not math.isfinite(loss):
@@ -223,7 +223,7 @@ def number_of(loss, place):
 
 
 @contextmanager
-def out_of_memory_told(title):
+def translate_out_of_memory(title):
     """Raise a TrainingError in place of whatever a backend raises where the device's memory is too small."""
     try:
         yield
@@ -241,18 +241,18 @@ def predict(network, examples, title, size=PREDICTION_BATCH):
 
     Of a recording that is answered in pieces it is their mean.
     """
-    means = Means(len(examples.records), network.output_shape[-1])
-    for pieces, outputs in answers(network, examples, title, size):
+    means = SegmentMean(len(examples.records), network.output_shape[-1])
+    for pieces, outputs in predict_batches(network, examples, title, size):
         means.add(pieces, outputs)
     return means.value
 
 
-def answers(network, examples, title, size=PREDICTION_BATCH):
+def predict_batches(network, examples, title, size=PREDICTION_BATCH):
     """Yield Batches of the pieces in which recordings are answered, and the outputs (B, K) for each."""
     plan, begun = plan_whole(examples.lengths, min(size, PREDICTION_BATCH), examples.window), []
-    with at_work(network) as work, Progress(title, sum(len(batch.records) for batch in plan)) as progress:
-        for batch, inputs in zip(plan, ahead(examples.inputs, plan), strict=True):
-            begun.append((batch, work.answer(inputs)))
+    with step_runner(network) as work, Progress(title, sum(len(batch.records) for batch in plan)) as progress:
+        for batch, inputs in zip(plan, prefetch(examples.inputs, plan), strict=True):
+            begun.append((batch, work.predict(inputs)))
             while len(begun) > (batch is not plan[-1]):  # read once the next one is begun, so that no device waits
                 pieces, outputs = begun.pop(0)
                 outputs = np.asarray(outputs)
@@ -260,7 +260,7 @@ def answers(network, examples, title, size=PREDICTION_BATCH):
                 yield pieces, outputs
 
 
-def in_parts(found, count):
+def join_batches(found, count):
     """Yield what `answers` does, joined to parts of `count` pieces or a few more; the last one may have fewer."""
     part = []
     for each in found:
@@ -279,7 +279,7 @@ def joined(part):
     return Batch(records, starts, batches[0].length), np.concatenate(outputs)
 
 
-class Means:
+class SegmentMean:
     """The means (n, K) of what was said of the pieces of n recordings, of which the first K columns count."""
 
     def __init__(self, count, columns):
