@@ -66,28 +66,6 @@ def small():
     return NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
 
 
-def network_of(bundle):
-    """The network of a bundle that has one."""
-    (member,) = bundle.ensemble.general.members
-    return member.network
-
-
-def stage_titles(settings):
-    """The titles of all stages of a recipe, in the order of their keys."""
-    from ecg.systems.plan import first_round_title, planned_networks
-
-    titles = [rule.title for rule in settings.cleaning.rules] + [first_round_title(settings)] * settings.cleaning.masks
-    for network in planned_networks(settings):
-        titles += [network.peaks_title] * network.pretrained + [network.title]
-    return titles
-
-
-def said_of(stage):
-    """What a network would answer that sees every class in every other recording that its stage asks about."""
-    sure = np.where(np.arange(len(stage.to_predict)) % 2, 0.05, 0.95).astype(np.float32)
-    return np.repeat(sure[:, np.newaxis], stage.targets.shape[1], axis=1)
-
-
 @pytest.fixture
 def write(tmp_path):
     """Write a header and, where given, its matrix; return the header's path."""

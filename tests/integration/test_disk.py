@@ -1,0 +1,126 @@
+"""Disks that are full or read-only, as small file systems in memory, which only root can mount."""
+
+import errno
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from helpers import network_of
+
+from ecg.commands.train import Settings, train
+from ecg.data.leads import LEAD_SETS
+from ecg.data.store import build_store, open_store
+from ecg.models.bundle import Bundle, load_bundle, save_bundle
+from ecg.runtime.cache import ResultCache, write_manifest
+from ecg.runtime.files import atomic_path
+from helper_code import save_outputs
+
+
+class Disk:
+    """A small disk: its folder, and a way to mount it anew with other options."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+        self.mounted = self.mount("size=256k")
+
+    def mount(self, options):
+        known = ["remount,", ""][not getattr(self, "mounted", False)]
+        given = ["mount", "-t", "tmpfs", "-o", known + options, "tmpfs", self.folder]
+        return shutil.which("mount") is not None and subprocess.run(given, capture_output=True).returncode == 0
+
+    def fill(self):
+        """Write a file that takes all the room there is."""
+        with open(self.folder / "filler", "wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(4096))
+
+
+@pytest.fixture
+def disk(tmp_path):
+    disk = Disk(tmp_path / "disk")
+    if not disk.mounted:
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    subprocess.run(["umount", disk.folder], check=True)
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def bundle_of(small, value):
+    network = small.build(2, None, 22)
+    network.set_weights([np.full_like(array, value) for array in network.get_weights()])
+    return Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
+
+
+def write_bundle(folder, small, value):
+    save_bundle(bundle_of(small, value), folder)
+
+
+def write_stage(folder, small, value):
+    ResultCache(folder / "stage", "mark").save("result", {"x": np.full(9000, value)})
+
+
+def write_outputs(folder, small, value):
+    save_outputs(folder / "A0001.csv", "A0001", ("1",) * 9000, (0,) * 9000, (value,) * 9000)
+
+
+def write_claim(folder, small, value):
+    write_manifest(folder / "training.json", {str(n): f"{value}" * 25 for n in range(700)})
+
+
+def write_folder(folder, small, value):
+    with atomic_path(folder / "report") as part:
+        part.mkdir()
+        (part / "table.csv").write_text(str(value) * 20_000)
+
+
+@pytest.mark.parametrize("write", [write_bundle, write_stage, write_outputs, write_claim, write_folder])
+def test_a_full_disk_is_told_and_leaves_what_was_there(disk, small, write):
+    write(disk.folder, small, 0.25)
+    before = files(disk.folder)
+    disk.fill()
+    with pytest.raises(OSError, match=str(disk.folder)) as caught:
+        write(disk.folder, small, 0.75)
+    assert "No space left" in str(caught.value)
+    assert {name: content for name, content in files(disk.folder).items() if name != "filler"} == before
+    (disk.folder / "filler").unlink()
+    write(disk.folder, small, 0.75)
+    assert files(disk.folder).keys() == before.keys() and files(disk.folder) != before
+
+
+@pytest.mark.parametrize("write", [write_bundle, write_stage, write_outputs, write_claim, write_folder])
+def test_a_read_only_disk_is_told(disk, small, write):
+    assert disk.mount("ro")
+    with pytest.raises(OSError, match=str(disk.folder)) as caught:
+        write(disk.folder, small, 0.25)
+    assert caught.value.errno == errno.EROFS
+
+
+def test_a_store_that_does_not_fit_is_no_store(disk, made_up):
+    with pytest.raises(OSError, match=f"No space left on device: '{disk.folder}/store/signals"):
+        build_store(made_up, disk.folder / "store", jobs=1)
+    assert files(disk.folder) == {}
+    with pytest.raises(FileNotFoundError):
+        open_store(disk.folder / "store")
+    assert disk.mount("size=64m")
+    assert len(build_store(made_up, disk.folder / "store", jobs=1)) == len(open_store(disk.folder / "store")) > 0
+
+
+def test_a_training_on_a_read_only_disk_ends_before_it_begins(disk, made_up):
+    assert disk.mount("ro")
+    with pytest.raises(OSError, match=f"Read-only file system: '{disk.folder}/model") as caught:
+        train(made_up, disk.folder / "model", Settings(jobs=1), [].append)
+    assert caught.value.errno == errno.EROFS
+
+
+def test_a_model_that_was_saved_before_the_disk_was_full_still_answers(disk, small):
+    write_bundle(disk.folder, small, 0.25)
+    disk.fill()
+    with pytest.raises(OSError):
+        write_bundle(disk.folder, small, 0.75)
+    weights = network_of(load_bundle(disk.folder, LEAD_SETS[2])).get_weights()
+    assert all((array == 0.25).all() for array in weights)

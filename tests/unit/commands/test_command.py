@@ -1,0 +1,480 @@
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+
+from ecg.__main__ import COMMANDS, main
+from ecg.commands.holdout import Protocol
+from ecg.data.headers import RecordError
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.records import read_record
+from ecg.data.synthetic import synthesize
+from ecg.data.wave_peaks import NeuroKitMissing
+from ecg.models.bundle import Bundle, save_bundle
+from ecg.reports.ecg_paper import draw_record
+from ecg.runtime.console import escape_unprintable
+from ecg.systems.label_cleaning import PartiallyLabelledSource
+from ecg.systems.recipes import ABLATIONS, RECIPES, Settings
+from ecg.training.trainer import TrainingError
+
+ROOT = Path(__file__).parents[3]
+
+
+def ends_with(arguments):
+    """The one line with which the command ends."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    line = ended.value.code
+    assert line.startswith("python -m ecg: error: ")
+    assert "\n" not in line
+    return line
+
+
+def test_help_names_every_command_and_loads_neither_keras_nor_matplotlib():
+    code = (
+        "import sys; from ecg.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "finally: print('loaded', *{'keras', 'tensorflow', 'matplotlib', 'scipy'} & set(sys.modules))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "loaded"
+    assert all(f"    {command.__name__}" in printed for command in COMMANDS)
+
+
+def test_pictures_are_drawn_without_pyplot():
+    code = "import sys, ecg.reports.ecg_paper, ecg.reports.training_report; print(*{'keras', 'matplotlib.pyplot'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == ""
+
+
+def test_an_error_is_one_line_on_standard_error_and_status_1(tmp_path):
+    command = [sys.executable, "-m", "ecg", "plot", str(tmp_path / "A0001")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "python -m ecg: error: A0001.hea: cannot be read: No such file or directory\n"
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What training is called with, in place of a training."""
+    calls = []
+    monkeypatch.setattr("ecg.commands.train.train", lambda data, model, settings: calls.append((data, model, settings)))
+    return calls
+
+
+def test_training_without_flags_is_the_methods(trained):
+    main(["train", "data", "model"])
+    assert trained == [(Path("data"), Path("model"), Settings())]
+
+
+def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
+    told = []
+    monkeypatch.setattr("ecg.commands.estimate.estimate", lambda data, settings: told.append((data, settings)))
+    flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 1 --no-masks --fallback NSR".split()
+    main(["estimate", "data", *flags])
+    main(["train", "data", "model", *flags])
+    main(["estimate", "data"])
+    assert told == [(Path("data"), trained[0][2]), (Path("data"), Settings())]
+
+
+def test_an_estimate_of_nothing_says_why(tmp_path):
+    assert "no header" in ends_with(["estimate", tmp_path])
+    assert "nowhere" in ends_with(["estimate", tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--lumping Mine=AFL", "Mine lumps two classes together"),
+        ("--omission Mine=VT", "VT: the classes that are trained"),
+        ("--omission CPSC=AF --omission CPSC=NSR", "CPSC: a source has one habit of a kind"),
+    ],
+)
+def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, said):
+    assert said in ends_with(["train", "data", "model", *flags.split()])
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    "error", [RecordError("none can\n  be used"), TrainingError("none can be used"), OSError("none can be used")]
+)
+def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("ecg.commands.train.train", fail)
+    assert ends_with(["train", "data", "model"]).endswith("error: none can be used")
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """What a comparison is called with, in place of one."""
+    calls = []
+    monkeypatch.setattr("ecg.commands.compare.compare", lambda *given: calls.append(given))
+    return calls
+
+
+def test_what_is_compared_is_as_flags_say(compared):
+    main(["compare", "data", "report"])
+    flags = (
+        "--systems cai2021 se_resnet_rhythm --leads 12 2 12 --hours 3 --seed 0 --jobs 1 --batch 8 --precision bfloat16"
+    )
+    main(["compare", "data", "report", *flags.split(), *"--folds 2 --width 4 --depth 18 --epochs 7".split()])
+    main(["compare", "data", "report", "--systems", "ablations", "--leave-out", "georgia"])
+    systems = RECIPES["cai2021"], RECIPES["se_resnet_rhythm"]
+    many = Protocol(systems, (12, 2), 2, None, 3.0, 7, 8, "bfloat16", 4, 18, 0, 1)
+    ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="Georgia")
+    main(["compare", "data", "report", "--systems", "xie2022", "se_resnet_rhythm", "--omission", "mine=AF,SB"])
+    own = []
+    for name, told in (("xie2022", ("AF",)), ("se_resnet_rhythm", ("AF", "SB"))):
+        recipe = RECIPES[name]
+        omissions = (*recipe.cleaning.partially_labelled, PartiallyLabelledSource(("mine",), told, relabel=False))
+        own.append(replace(recipe, cleaning=replace(recipe.cleaning, partially_labelled=omissions)))
+    own = Protocol(tuple(own))
+    assert compared == [(Path("data"), Path("report"), each) for each in (Protocol(), many, ablations, own)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--systems vgg", "expected a system, one of cai2021"),
+        ("--omission mine=AF --omission mine=SB", "mine: a source has one habit of a kind"),
+        ("--systems xie2022 se_resnet_rhythm --omission mine=AF,RAD", "RAD: the classes that are trained are NSR, AF"),
+        ("--systems cai2021 xie2022 --depth 18", "no network of cai2021, xie2022 has a depth"),
+        ("--depth 19", "depth is 19, expected one of 18, 34"),
+    ],
+)
+def test_comparisons_that_make_no_sense_are_told_in_one_line(compared, flags, said):
+    assert said in ends_with(["compare", "data", "report", *flags.split()])
+    assert not compared
+
+
+@pytest.mark.parametrize("flags", ["--folds 2 --leave-out georgia", "--folds 1", "--leads 5", "--batch 0", "--hours 0"])
+def test_flags_of_a_comparison_that_cannot_be_are_told_with_its_usage(compared, flags, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "data", "report", *flags.split()])
+    assert f"error: argument {flags.split()[-2]}" in capsys.readouterr().err and not compared
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RecordError("none"), TrainingError("none"), NeuroKitMissing("none"), BlockingIOError("none")],
+)
+def test_a_comparison_that_fails_says_so_in_one_line(monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("ecg.commands.compare.compare", fail)
+    assert ends_with(["compare", "data", "report"]).endswith("error: none")
+
+
+def test_a_comparison_does_not_take_an_error_of_the_program_itself_for_the_users(monkeypatch):
+    monkeypatch.setattr("ecg.commands.compare.compare", lambda *arguments: [].index(0))
+    with pytest.raises(ValueError, match="list"):
+        main(["compare", "data", "report"])
+
+
+@pytest.mark.parametrize(
+    ("called", "command"),
+    [
+        ("pipeline.train", ("train", "data", "model", "--system", "li2021")),
+        ("estimate.estimate", ("estimate", "data", "--system", "li2021")),
+        ("compare.compare", ("compare", "data", "report", "--systems", "li2021")),
+        ("peaks.recorded_peaks", ("plot", "RECORD", "--peaks")),
+    ],
+)
+def test_what_finds_peaks_is_named_in_one_line_where_it_is_missing(headers, monkeypatch, called, command):
+    def fail(*arguments):
+        raise NeuroKitMissing("pip install neurokit2")
+
+    monkeypatch.setattr(f"ecg.{called}", fail)
+    command = [str(headers[0]) if word == "RECORD" else word for word in command]
+    assert ends_with(command).endswith("error: pip install neurokit2")
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch):
+    monkeypatch.setattr("ecg.commands.train.train", lambda *arguments: [][0])
+    with pytest.raises(IndexError):
+        main(["train", "data", "model"])
+
+
+def test_data_that_are_not_there_are_named(tmp_path):
+    assert str(tmp_path / "data") in ends_with(["train", tmp_path / "data", tmp_path / "model"])
+
+
+@pytest.mark.parametrize("ending", ["", ".hea", ".mat"])
+def test_a_recording_is_plotted_by_its_path_with_either_ending_or_none(headers, tmp_path, monkeypatch, capsys, ending):
+    monkeypatch.chdir(tmp_path)
+    main(["plot", f"{headers[0].with_suffix('')}{ending}"])
+    assert capsys.readouterr().out == f"{headers[0].stem}.png\n"
+    assert (tmp_path / f"{headers[0].stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["a.b", "$x$ 心", "n" * 251, "-x", "\udcff"])
+@pytest.mark.parametrize("extension", ["hea", "HEA"])
+def test_a_recording_of_any_name_is_plotted_whatever_the_case_of_its_extension(
+    headers, tmp_path, monkeypatch, capsys, name, extension
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    shutil.copy(headers[0], tmp_path / f"data/{name}.{extension}")
+    shutil.copy(headers[0].with_suffix(".mat"), tmp_path / "data")
+    for ending in ("", ".hea", ".MAT"):
+        main(["plot", f"data/{name}{ending}"])
+        assert capsys.readouterr().out == f"{escape_unprintable(name)}.png\n"
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        (tmp_path / f"{name}.png").unlink()
+
+
+RESPIRATION = {
+    "RESP (ohm)": "{name}.mat 16+24 100/ohm 16 0 0 0 0 RESP",
+    "RESP": "{name}.mat 16+24 0/mV 16 0 0 0 0 RESP",
+    "no file": "missing.dat 16 100/mV 16 0 0 0 0 no file",
+}
+
+
+def with_respiration(path, folder, kind):
+    """Copy a recording with a thirteenth lead, and the others by other names; return the header's path."""
+    header, recording = read_record(path)
+    first, *lines = path.read_text().splitlines()
+    names = ("DI", "Lead II", "MDC_ECG_LEAD_III", *LEADS[3:6], *(f"C{number}" for number in range(1, 7)))
+    lines[:12] = [f"{line.rpartition(' ')[0]} {name}" for line, name in zip(lines[:12], names, strict=True)]
+    lines.insert(12, RESPIRATION[kind].format(name=path.stem))
+    first = first.replace(" 12 ", " 13 ", 1)
+    (folder / path.name).write_text("\n".join([first, *lines]) + "\n")
+    recording = recording if kind == "no file" else np.vstack([recording, recording[:1]])
+    scipy.io.savemat(folder / f"{path.stem}.mat", {"val": recording}, format="4")
+    return folder / path.name
+
+
+@pytest.mark.parametrize(
+    ("kind", "switch"), [*((kind, ()) for kind in RESPIRATION), ("RESP (ohm)", ("--peaks",)), ("no file", ("--model",))]
+)
+def test_a_recording_with_a_lead_that_nobody_needs_is_plotted(headers, small, tmp_path, kind, switch):
+    path = with_respiration(headers[0], tmp_path, kind)
+    if switch == ("--model",):
+        save_bundle(Bundle.from_network(LEADS, small, np.full(26, 0.5), small.build(12, None, 22)), tmp_path)
+        switch = ("--model", str(tmp_path))
+    pages = []
+    for record in (path, headers[0]):
+        main(["plot", str(record), *switch, "--output", str(tmp_path / "page.Svg")])
+        pages.append((tmp_path / "page.Svg").read_text())
+    assert f"<!-- not drawn: {kind} -->" in pages[0] and "not drawn" not in pages[1]
+    traces = [[line for line in page.splitlines() if " row " in line or ' peaks"' in line] for page in pages]
+    assert traces[0] == traces[1] and len(traces[0]) >= 13
+
+
+def test_a_plot_goes_where_it_is_told_to(headers, tmp_path, capsys):
+    output = tmp_path / "page.svg"
+    main(["plot", str(headers[0]), "--start", "2.5", "--output", str(output)])
+    assert capsys.readouterr().out == f"{output}\n"
+    assert "<svg" in output.read_text()
+    with pytest.raises(SystemExit, match="2"):
+        main(["plot", str(headers[0]), "--output", "page.txt"])
+
+
+def test_a_plot_marks_peaks_where_it_is_told_to(headers, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(*asked, peaks=None):
+        drawn.append(peaks)
+        return draw_record(*asked)
+
+    monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
+    for switch in ((), ("--peaks",)):
+        main(["plot", str(headers[0]), *switch, "--output", str(tmp_path / "page.png")])
+    assert drawn[0] is None and set(drawn[1].waves) == set(range(5))
+
+
+def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path, monkeypatch):
+    thresholds = np.linspace(0.2, 0.8, 26)
+    bundle = Bundle.from_network(LEADS, small, thresholds, small.build(12, None, 22))
+    save_bundle(bundle, tmp_path)
+    shown = {}
+
+    def draw(*arguments, **answer):
+        shown.update(answer)
+        return draw_record(*arguments, **answer)
+
+    monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
+    main(["plot", str(headers[0]), "--model", str(tmp_path), "--output", str(tmp_path / "page.png")])
+    said = bundle.predict_recording(*read_record(headers[0]))
+    assert np.array_equal(shown["thresholds"], np.where(said.asked, thresholds, np.nan), equal_nan=True)
+    assert np.allclose(shown["probabilities"], said.probabilities, atol=1e-6)
+    assert np.array_equal(shown["outputs"], said.outputs)
+
+
+def test_a_plot_that_cannot_be_drawn_says_why(headers, tmp_path):
+    (tmp_path / "A0001.hea").write_text("A0001 12 500 x\n")
+    assert "A0001.hea line 1: number of samples 'x'" in ends_with(["plot", tmp_path / "A0001"])
+    assert "nothing at 999 s" in ends_with(["plot", headers[0], "--start", "999"])
+    assert "no_folder" in ends_with(["plot", headers[0], "--output", tmp_path / "no_folder" / "page.png"])
+    assert "12_leads.json is missing" in ends_with(["plot", headers[0], "--model", tmp_path])
+
+
+@pytest.fixture
+def reviewed(monkeypatch):
+    """What the review of labels is called with, in its place."""
+    calls = []
+    monkeypatch.setattr("ecg.commands.review.review", lambda *arguments, **named: calls.append((*arguments, named)))
+    return calls
+
+
+def test_a_review_is_called_as_the_flags_say(reviewed):
+    main(["review", "model", "data"])
+    main(["review", "model", "data", "--output", "a/b", "--pictures", "0"])
+    main(["review", "model", "data", "--omission", "Mine=AF, BBB", "--omission", "CPSC=AF,SB"])
+    known = (PartiallyLabelledSource(relabel=False),)
+    named = (
+        PartiallyLabelledSource(("Mine",), ("AF", "BBB"), relabel=False),
+        PartiallyLabelledSource(labelled=("AF", "SB"), relabel=False),
+    )
+    assert reviewed == [
+        (Path("model"), Path("data"), Path("review"), known, {}),
+        (Path("model"), Path("data"), Path("a/b"), known, {"pictures": 0}),
+        (Path("model"), Path("data"), Path("review"), named, {}),
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        main(["review", "model", "data", "--pictures", "-1"])
+
+
+def test_a_review_that_comes_to_nothing_says_why(headers, made_up, tmp_path):
+    review, output = ["review", tmp_path, made_up, "--output"], tmp_path / "out"
+    assert "none of 60 recordings can be reviewed" in (line := ends_with([*review, output]))
+    assert f"{headers[0].stem} and 59 more: " in line and "12_leads.json is missing" in line
+    assert "which is of no review" in ends_with([*review, made_up])
+    assert "no header" in ends_with(["review", tmp_path, tmp_path, "--output", output])
+    assert not output.exists()
+
+
+@pytest.fixture
+def audited(monkeypatch):
+    """What the audit is called with, in its place; each finds all usable that is not in a folder called bad."""
+    calls = []
+    monkeypatch.setattr(
+        "ecg.commands.audit.audit", lambda *arguments: calls.append(arguments) or arguments[0].name != "bad"
+    )
+    return calls
+
+
+def test_an_audit_is_called_as_the_flags_say_and_tells_by_its_status_whether_all_is_usable(audited):
+    main(["audit", "data"])
+    main(["audit", "data", "--output", "a/b", "--jobs", "3"])
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", "bad"])
+    assert ended.value.code == 1
+    assert audited == [
+        (Path("data"), Path("audit"), None),
+        (Path("data"), Path("a/b"), 3),
+        (Path("bad"), Path("audit"), None),
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        main(["audit", "data", "--jobs", "0"])
+
+
+def test_an_audit_that_comes_to_nothing_says_why(made_up, tmp_path):
+    assert "no header" in ends_with(["audit", tmp_path, "--output", tmp_path / "out"])
+    assert "which is of no audit" in ends_with(["audit", made_up, "--output", made_up])
+    assert "nowhere" in ends_with(["audit", tmp_path / "nowhere", "--output", tmp_path / "out"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_audit_without_keras_reads_a_folder_and_ends_with_status_0(made_up, tmp_path):
+    code = (
+        "import sys; from ecg.__main__ import main\n"
+        f"main(['audit', {str(made_up)!r}, '--output', {str(tmp_path / 'out')!r}, '--jobs', '1'])\n"
+        "print('loaded', *{'keras', 'tensorflow', 'matplotlib'} & set(sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    first, *_, last, loaded = ended.stdout.splitlines()
+    assert first.startswith("60 recordings, ") and " usable, 0 not" in first
+    assert last.startswith(f"{tmp_path / 'out'}: ") and loaded == "loaded"
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        ("", {}),
+        ("--leads 3", {"leads": LEAD_SETS[3]}),
+        ("--seed 4 --noise 0.5 --jobs 1", {"seed": 4, "noise": 0.5}),
+        ("--no-cpsc-omits --sources CPSC", {"cpsc_omits": False, "sources": {"CPSC": 1}}),
+        ("--wrong-labels 0.5", {"wrong_labels": 0.5}),
+        ("--clean", {"clean": True}),
+        ("--no-ningbo-flutter --sources Ningbo=3 CPSC", {"ningbo_flutter": False, "sources": {"Ningbo": 3, "CPSC": 1}}),
+        ("--sources georgia=2 ptb-xl", {"sources": {"Georgia": 2, "PTB-XL": 1}}),
+    ],
+)
+def test_recordings_are_made_up_as_the_flags_say(tmp_path, capsys, flags, options):
+    main(["synthesize", str(tmp_path / "flags"), "--records", "5", *flags.split()])
+    assert capsys.readouterr().out == f"{tmp_path / 'flags'}: 5 recordings made up\n"
+    synthesize(tmp_path / "options", 5, **options)
+    assert files(tmp_path / "flags") == files(tmp_path / "options")
+    assert len(files(tmp_path / "flags")) == 10
+
+
+@pytest.mark.parametrize("source", ["Atlantis", "CPSC=0", "CPSC=x", "CPSC=nan", "CPSC=inf", "CPSC="])
+def test_unknown_sources_and_empty_shares_are_usage_errors(tmp_path, capsys, source):
+    with pytest.raises(SystemExit, match="2"):
+        main(["synthesize", str(tmp_path / "folder"), "--records", "5", "--sources", source])
+    assert source.split("=")[0] in capsys.readouterr().err
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("wrong", ["-0.1", "1.1", "nan", "x"])
+def test_a_share_of_wrong_labels_beyond_0_to_1_is_a_usage_error(tmp_path, capsys, wrong):
+    with pytest.raises(SystemExit, match="2"):
+        main(["synthesize", str(tmp_path / "folder"), "--records", "5", "--wrong-labels", wrong])
+    assert "--wrong-labels" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_reader_that_has_had_enough_is_no_error(made_up, tmp_path):
+    command = [sys.executable, "-m", "ecg", "audit", made_up, "--output", tmp_path / "out", "--jobs", "1"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert b"rror" not in process.stderr.read()
+    assert process.returncode == 1
+
+
+def test_names_that_the_console_cannot_show_are_escaped(made_up, tmp_path):
+    command = [sys.executable, "-m", "ecg", "audit", made_up, "--output", tmp_path / "\u00e4udit", "--jobs", "1"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert r"\xe4udit" in done.stdout and (tmp_path / "\u00e4udit" / "summary.csv").exists()
+
+
+@pytest.mark.parametrize("command", ["audit", "review", "compare", "train", "synthesize", "plot"])
+def test_an_output_that_cannot_be_written_is_one_error_before_the_work(command, tmp_path, unprivileged):
+    """The recordings are never read: an error of one of them would come first."""
+    import ecg.commands.audit
+    import ecg.commands.review  # noqa: F401 - nobody cannot read the files of root's Python
+
+    tmp_path.chmod(0o755)
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(5):
+        (data / f"A000{number}.hea").write_text("no header\n")
+    (tmp_path / "closed").mkdir(0o555)
+    output = tmp_path / "closed" / ("new.png" if command == "plot" else "new")
+    arguments = {
+        "audit": [data, "--output", output],
+        "review": [tmp_path / "model", data, "--output", output],
+        "compare": [data, output],
+        "train": [data, output],
+        "synthesize": [output, "--records", 1],
+        "plot": [data / "A0001", "--output", output],
+    }
+    with unprivileged():
+        assert ends_with([command, *arguments[command]]) == f"python -m ecg: error: {output}: Permission denied"

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from helpers import Read, made_comparison
+
+from ecg.evaluation.bootstrap import ANSWERED, MEASURES, OPTIMISED, measure
+from ecg.reports.comparison_report import html, markdown, summary
+
+TRIALS = (
+    {"system": "first", "skill": 1.0, "seed": 0},
+    {"system": "better", "skill": 3.0},
+    {"system": "same", "skill": 1.0, "seed": 0},
+    {"system": "worse", "skill": 0.2, "epochs": 31, "cut": 4},
+)
+FACTS = {"data": "/data/<b> | c", "seed": 7, "settings": [("setting", "first", "better"), ("loss", "<x>", "y|z")]}
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return made_comparison(results=TRIALS)
+
+
+@pytest.fixture(scope="module")
+def found(comparison):
+    return measure(comparison, 50)
+
+
+@pytest.fixture(scope="module")
+def read(comparison, found, tmp_path_factory):
+    return Read(html(comparison, found, FACTS, tmp_path_factory.mktemp("page")))
+
+
+def test_the_page_is_whole_by_itself(read):
+    assert not read.wrong
+    assert not read.of("script") and not read.of("link") and not read.of("iframe")
+    for _, attributes in read.attributes:
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/svg+xml;base64,"))
+    assert len(read.of("img")) == 5 and all(attributes["alt"] for attributes in read.of("img"))
+    assert len(read.of("caption")) == len(read.of("table")) == 10
+    assert len(read.of("details")) == 5, "four measures by class, and those by source"
+
+
+def test_scores_come_first_and_settings_last(read):
+    assert read.text_in("h2") == ["Scores", "Differences to first", "By class", "By source", "Costs",
+                                  "How to read this", "What was compared"]  # fmt: skip
+    captions = read.text_in("caption")
+    assert captions[0].startswith("12 leads: scores") and captions[-1].startswith("Settings")
+
+
+def test_the_page_and_markdown_tell_facts_scores_and_differences_by_class_and_source(read, comparison, found):
+    told, lines = [text for _, text in read.texts], markdown(comparison, found, FACTS)
+    assert {"/data/<b> | c", "7", "<x>", "y|z"} <= set(told)
+    parts = [estimates[name] for estimates in found.overall for name in MEASURES]
+    parts += [estimates[source][name] for estimates in found.by_source for source in estimates for name in MEASURES]
+    labelled = comparison.labels.any(axis=0)
+    parts += [values[:, column] for one in found.by_class for values in one.values()
+              for column in np.flatnonzero(labelled)]  # fmt: skip
+    for value, low, high in parts:
+        if not np.isnan(value):
+            value, low, high = (f"{number:.3f}".replace("-", "−") for number in (value, low, high))
+            assert value in told and f"{value} ({low} to {high})" in lines
+            assert f"{low} to {high}" in told or low == "nan"
+    assert f"{found.differences[1][OPTIMISED][0]:+.3f}" in told
+    assert read.text_in("h1") == ["4 systems on 150 recordings, 1 lead set"]
+
+
+def test_what_the_time_limit_ended_is_told_with_scores_and_costs(read, comparison, found):
+    assert "4 trainings cut short" in read.text_in("small") and "4 trainings" in read.text_in("strong")
+    assert any("has not converged" in text for text in read.text_in("li"))
+    lines = markdown(comparison, found, FACTS).splitlines()
+    assert any(line.startswith("| 12 leads | worse (4 trainings cut short) |") for line in lines)
+    assert "| 12 leads | worse | 0 | 1,000 | 1 min 00 s | 31 | 4 trainings | 10.0 ms |" in lines
+
+
+def test_the_summary_names_the_best_and_counts_who_differs(comparison, found):
+    (value, low, high), (answered, lowest, highest) = (found.overall[1][name] for name in (OPTIMISED, ANSWERED))
+    opening, told = summary(comparison, found)
+    assert opening == ("The best Challenge metric, with optimised thresholds and by the systems' own rules, and how "
+                       "many systems their differences tell from first:")  # fmt: skip
+    assert told == (
+        f"12 leads: {value:.3f} ({low:.3f} to {high:.3f}) by better optimised, "
+        f"{answered:.3f} ({lowest:.3f} to {highest:.3f}) by better as answered; of 3 others, 1 better, 1 worse."
+    )
+
+
+def test_markdown_is_made_of_whole_tables(comparison, found):
+    lines = markdown(comparison, found, FACTS).splitlines()
+    value, low, high = found.overall[1][OPTIMISED]
+    assert any(line.startswith(f"| 12 leads | better | {value:.3f} ({low:.3f} to {high:.3f}) |") for line in lines)
+    assert r"| data | /data/&lt;b> \| c |" in lines and r"| loss | &lt;x> | y\|z |" in lines
+    assert [line for line in lines if line.startswith("#")] == [
+        "# 4 systems on 150 recordings, 1 lead set", "## Scores", "## Differences to first", "## By class",
+        "### 12 leads", "## By source", "### 12 leads", "## Costs", "## How to read this", "## What was compared",
+        "### Settings"]  # fmt: skip
+    tables = "\n".join(lines).split("\n\n")
+    for table in (part.splitlines() for part in tables if part.startswith("|")):
+        assert len({line.replace(r"\|", "").count("|") for line in table}) == 1
+
+
+def test_one_system_is_compared_with_none(tmp_path):
+    comparison = made_comparison(results=({"system": "alone", "leads": 1},))
+    found = measure(comparison, 3)
+    told = html(comparison, found, {}, tmp_path)
+    assert "Differences to" not in told and "<strong>" not in told and "1 lead: scores" in told
+    assert "Differences to" not in markdown(comparison, found, {})
+    assert summary(comparison, found)[0].startswith("The Challenge metric, with")

@@ -1,0 +1,97 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import made_comparison
+
+from ecg.data.labels import COLUMN
+from ecg.evaluation.bootstrap import MEASURES, OF_CLASSES, measure
+from ecg.reports.comparison_tables import class_rows, cost_rows, difference_rows, score_rows, setting_rows, source_rows
+from ecg.runtime.console import pluralise
+
+TRIALS = ({"system": "first", "skill": 1.0, "seed": 0}, {"system": "better", "skill": 3.0},
+          {"system": "same", "skill": 1.0, "seed": 0}, {"system": "worse", "skill": 0.2, "cut": 1},
+          {"system": "other", "leads": 2})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    """A comparison whose first system does not know AF."""
+    made = made_comparison(results=TRIALS)
+    first, *others = made.results
+    probabilities = first.probabilities.copy()
+    probabilities[:, COLUMN["AF"]] = 0
+    return replace(made, results=(replace(first, probabilities=probabilities), *others))
+
+
+@pytest.fixture(scope="module")
+def found(comparison):
+    return measure(comparison, 50)
+
+
+def value_of(estimate):
+    return f"{estimate[0]:.3f}".replace("-", "−")
+
+
+def test_the_best_of_each_measure_stand_out_and_what_an_interval_tells_from_nothing(comparison, found):
+    rows = score_rows(comparison, found, 12)
+    assert [row[0].text for row in rows] == ["first", "better", "same", "worse"]
+    assert [[cell.strong for cell in row[1:]] for row in rows] == [[place == 1] * len(MEASURES) for place in range(4)]
+    assert not any(cell.strong for row in score_rows(comparison, found, 2) for cell in row)
+    rows = {row[0].text: row[1] for row in difference_rows(comparison, found, 12)}
+    assert list(rows) == ["better", "same", "worse"]
+    assert rows["better"].strong and rows["worse"].strong and not rows["same"].strong
+    assert rows["better"].text.startswith("+") and rows["worse"].text.startswith("−")
+    assert difference_rows(comparison, found, 2) == []
+
+
+def test_a_system_with_trainings_cut_short_says_so(comparison, found):
+    assert [row[0].note for row in score_rows(comparison, found, 12)] == ["", "", "", "1 training cut short"]
+    costs = cost_rows(comparison, 12)
+    assert [(row[5].text, row[5].strong) for row in costs] == [("none", False)] * 3 + [("1 training", True)]
+
+
+@pytest.mark.parametrize("seconds, told", [(0.0123, "12.3 ms"), (2.5, "2,500.0 ms")])
+def test_costs_are_told_in_units_that_read_well(comparison, seconds, told):
+    trial = replace(comparison.results[0], networks=5, epochs=1200, training_seconds=3700.0, answering_seconds=seconds)
+    (row,) = cost_rows(replace(comparison, results=(trial,)), 12)
+    assert [cell.text for cell in row] == ["first", "5", "1,000", "1 h 01 min", "1,200", "none", told]
+
+
+def test_classes_are_told_the_most_frequent_first_with_what_a_system_does_not_know(comparison, found):
+    tables = class_rows(comparison, found, 12)
+    assert list(tables) == list(OF_CLASSES)
+    labelled = comparison.labels.sum(axis=0)
+    for name, rows in tables.items():
+        places = [COLUMN[row[0].text] for row in rows]
+        assert sorted(places) == np.flatnonzero(labelled).tolist()
+        assert (np.diff(labelled[places]) <= 0).all()
+        for row, column in zip(rows, places, strict=True):
+            assert row[0].note == pluralise(labelled[column], "recording")
+            expected = [value_of(found.by_class[place][name][:, column]) for place in range(4)]
+            expected[:1] = ["–"] if column == COLUMN["AF"] else expected[:1]
+            assert [cell.text for cell in row[1:]] == expected
+            best = np.array([found.by_class[place][name][0, column] for place in range(4)])
+            best[0] = best[0] if column != COLUMN["AF"] else np.nan
+            assert [cell.strong for cell in row[1:]] == (best == np.nanmax(best)).tolist()
+
+
+def test_sources_are_told_with_all_measures_and_their_intervals(comparison, found):
+    tables = source_rows(comparison, found, 12)
+    assert list(tables) == list(MEASURES)
+    for name, rows in tables.items():
+        assert [row[0].text for row in rows] == np.unique(comparison.sources).tolist()
+        for row in rows:
+            source = row[0].text
+            assert row[0].note == pluralise((comparison.sources == source).sum(), "recording")
+            assert [cell.text for cell in row[1:]] == [
+                value_of(found.by_source[place][source][name]) for place in range(4)
+            ]
+            low, high = found.by_source[1][source][name][1:]
+            assert row[2].note == f"{low:.3f} to {high:.3f}".replace("-", "−")
+
+
+def test_a_setting_that_is_another_than_with_most_stands_out():
+    rows = [("loss", "x", "x", "y"), ("rate", 1, 2, 3)]
+    assert [[cell.strong for cell in row] for row in setting_rows(rows)] == [[False, False, False, True], [False] * 4]
+    assert [cell.text for cell in setting_rows(rows)[1]] == ["rate", "1", "2", "3"]

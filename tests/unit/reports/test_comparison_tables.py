@@ -1,0 +1,160 @@
+import csv
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import made_comparison
+
+from ecg.commands.holdout import Protocol
+from ecg.data.labels import ABBREVIATIONS, SCORED
+from ecg.evaluation.bootstrap import (
+    ANSWERED,
+    AUPRC,
+    AUROC,
+    MEASURES,
+    OF_CLASSES,
+    OPTIMISED,
+    Comparison,
+    SystemResult,
+    measure,
+)
+from ecg.reports.comparison_report import write_comparison
+from ecg.reports.comparison_tables import facts_of, recordings, tables
+from ecg.systems.recipes import SYSTEMS
+from evaluate_model import evaluate_model
+
+FACTS = {"data": "somewhere", "settings that differ": [("setting", "a", "b"), ("loss", "x", "y")]}
+NUMBERS = ("recordings", "overall", "differences", "by_class", "by_source", "by_fold", "costs")
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return made_comparison(results=({"system": "a"}, {"system": "b", "networks": 3, "epochs": 70, "cut": 2}))
+
+
+@pytest.fixture(scope="module")
+def written(comparison, tmp_path_factory):
+    return write_comparison(tmp_path_factory.mktemp("report"), comparison, FACTS, resamples=5, seed=2)
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_tables_pictures_and_pages_are_written(written):
+    names = {path.name for path in written.parent.iterdir()}
+    assert written.name == "comparison.html" and {f"{name}.csv" for name in NUMBERS} <= names
+    assert {"comparison.md", "facts.csv", "settings_that_differ.csv", "costs.svg", "scores_12_leads.svg"} <= names
+    facts = rows_of(written.with_name("facts.csv"))
+    assert facts == [{"fact": "data", "value": "somewhere"}, {"fact": "bootstrap", "value": "5 resamples, seed 2"}]
+    for ending in ("html", "md"):
+        assert "Georgia" in written.with_suffix(f".{ending}").read_text()
+
+
+def test_the_same_answers_give_the_same_files_in_place_of_others(written, comparison, tmp_path):
+    folder = tmp_path / "comparison"
+    folder.mkdir()
+    (folder / "old.csv").write_text("of another comparison")
+    write_comparison(tmp_path, comparison, FACTS, resamples=5, seed=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison"]
+    files, others = ({path.name: path.read_bytes() for path in place.iterdir()} for place in (written.parent, folder))
+    assert files == others
+
+
+def test_the_tables_hold_the_estimates(written, comparison):
+    found = measure(comparison, 5, 2)
+    overall = rows_of(written.with_name("overall.csv"))
+    assert [(row["system"], row["leads"], row["recordings"]) for row in overall] == [
+        ("a", "12", "150"), ("b", "12", "150")
+    ]  # fmt: skip
+    ends = ("", " low", " high")
+    for row, estimates in zip(overall, found.overall, strict=True):
+        for name in MEASURES:
+            np.testing.assert_allclose([float(row[f"{name}{end}"]) for end in ends], estimates[name], rtol=1e-5)
+    (difference,) = rows_of(written.with_name("differences.csv"))
+    assert (difference["system"], difference["minus"]) == ("b", "a")
+    for name in ("F1 optimised", "F1 as answered"):
+        np.testing.assert_allclose(float(difference[f"{name} low"]), found.differences[1][name][1], rtol=1e-5)
+
+
+def test_costs_tell_networks_epochs_and_what_the_time_limit_ended(written):
+    first, second = rows_of(written.with_name("costs.csv"))
+    names = ("networks", "epochs", "ended by the time limit", "weights", "training seconds", "answering seconds")
+    assert [second[name] for name in names] == ["3", "70", "2", "1000", "60.0", "0.01"]
+    assert [first[name] for name in names[:3]] == ["0", "0", "0"]
+
+
+def test_classes_sources_and_folds_add_up(written, comparison):
+    by_class = [row for row in rows_of(written.with_name("by_class.csv")) if row["system"] == "b"]
+    assert [row["class"] for row in by_class] == list(ABBREVIATIONS)
+    labels, trial = comparison.labels, comparison.results[1]
+    assert [int(row["labelled"]) for row in by_class] == labels.sum(axis=0).tolist()
+    for name, answers in (("optimised", trial.optimised), ("answered", trial.answers)):
+        assert [int(row[name]) for row in by_class] == answers.sum(axis=0).tolist()
+        assert [int(row[f"{name} rightly"]) for row in by_class] == (labels & answers).sum(axis=0).tolist()
+    assert trial.optimised.sum() != trial.answers.sum()
+    for row in by_class:
+        assert all((row[name] == "") == (row["labelled"] == "0") for name in OF_CLASSES)
+    for kind in ("source", "fold"):
+        rows = rows_of(written.with_name(f"by_{kind}.csv"))
+        for system in "ab":
+            assert sum(int(row["recordings"]) for row in rows if row["system"] == system) == 150
+    sources = rows_of(written.with_name("recordings.csv"))
+    assert sum(int(row["recordings"]) for row in sources) == 150
+    assert all(sum(int(row[f"fold {fold}"]) for fold in range(3)) == int(row["recordings"]) for row in sources)
+
+
+def test_every_table_is_as_wide_as_its_head(comparison):
+    for rows in tables(comparison, measure(comparison, 2)).values():
+        assert {len(row) for row in rows} == {len(rows[0])}
+
+
+def test_one_fold_is_not_told_apart(comparison):
+    one = replace(comparison, folds=np.zeros(150, int))
+    assert recordings(one)[0] == ("source", "recordings") and sum(count for _, count in recordings(one)[1:]) == 150
+
+
+def test_scores_are_those_of_the_challenges_evaluator_for_the_same_answers(store, made_up, tmp_path):
+    """Ventricular ectopic beats among the labels, which are learnt as PVC and not scored."""
+    assert (store.as_scored != store.labels).any()
+    probabilities = np.random.default_rng(0).random((len(store), 26)).round(2)
+    answers = probabilities >= 0.7
+    labels, outputs = tmp_path / "labels", tmp_path / "outputs"
+    labels.mkdir()
+    outputs.mkdir()
+    codes = ",".join("|".join(diagnosis.codes) for diagnosis in SCORED)
+    for name, path, answer, said in zip(store.names, store.paths, answers, probabilities, strict=True):
+        shutil.copy(made_up / path, labels)
+        lines = (f"#{name}", codes, ",".join(map(str, answer.astype(int))), ",".join(map(str, said)))
+        (outputs / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    trial = SystemResult("any", 12, probabilities, answers, answers, 1, 1.0, 1.0)
+    comparison = Comparison(store.as_scored, store.sources, np.ones(len(store)), (trial,))
+    (found,) = measure(comparison, resamples=1).overall
+    _, auroc, auprc, *_, metric = evaluate_model(labels, outputs)
+    assert found[ANSWERED][0] == found[OPTIMISED][0] == pytest.approx(metric)
+    assert (found[AUROC][0], found[AUPRC][0]) == pytest.approx((auroc, auprc))
+
+
+def test_facts_tell_what_was_held_out_and_what_limits_there_were(store):
+    systems = [replace(SYSTEMS["cai2021"], system="one"), replace(SYSTEMS["xie2022"], system="other")]
+    dropped = [("S0001", "source PTB is not trained on"), ("S0002", "source PTB is not trained on")]
+    facts = facts_of("data", Protocol(tuple(systems), folds=3, epochs=9, width=4), 1.0, systems, store, dropped)
+    assert facts["held out"] == "each of 3 folds in turn" and facts["recordings used"] == len(store)
+    assert facts["recordings left out"] == "2: source PTB is not trained on (S0001, S0002)"
+    assert re.search(r"keras [0-9.]+, .*numpy [0-9.]+", facts["versions"])
+    assert facts["time limit of each system and part"].startswith("1 h")
+    assert facts["epochs of each network at the most"] == 9 and facts["width of networks that have one"] == 4
+    assert not {"failed", "batch at the most", "precision"} & facts.keys()
+    head, *rows = facts["settings that differ"]
+    assert head == ("setting", "one", "other")
+    assert ("network", "SE-ResNet, two fully connected layers", "DCNet, leads as the rows of an image") in rows
+    other = Protocol(tuple(systems), leave_out="georgia", batch=8, precision="bfloat16")
+    facts = facts_of("data", other, 3.0, systems, store, [], "three, fold 1: too large")
+    assert facts["held out"] == "all of Georgia" and facts["batch at the most"] == 8
+    assert facts["recordings left out"] == "none"
+    assert facts["time limit of each system and part"].startswith("3 h")
+    assert (facts["precision"], facts["failed"]) == ("bfloat16", "three, fold 1: too large")
+    assert facts_of("data", Protocol(), None, systems, store, [])["time limit of each system and part"] == "none"

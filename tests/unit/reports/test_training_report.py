@@ -1,0 +1,206 @@
+import csv
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pytest
+from helpers import COUNT, exclusive_results, made_results
+
+from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
+from ecg.reports.training_report import summary_lines, write_report
+from ecg.reports.training_tables import tables
+from ecg.systems.label_cleaning import describe_relabelling
+
+
+@dataclass(frozen=True)
+class Settings:
+    seed: int = 3
+    lead_sets: tuple[int, ...] = (12, 2)
+
+
+@pytest.fixture(scope="module")
+def results():
+    return made_results()
+
+
+@pytest.fixture(scope="module")
+def report(results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    write_report(folder, results, Settings())
+    return folder / "report"
+
+
+def table(report, name):
+    with open(report / f"{name}.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_summary_is_json_with_settings_counts_and_versions(report, results):
+    summary = json.loads((report / "report.json").read_text())
+    assert summary["settings"] == json.loads(json.dumps(asdict(Settings())))
+    assert summary["recordings"] == {
+        "found": COUNT + 2, "left out": 2, "training": COUNT // 2, "validation": COUNT // 2,
+        "scored": results.scored.sum(), "without a known diagnosis": results.store.undiagnosed.sum(),
+    }  # fmt: skip
+    assert summary["scored on"] == ["Georgia"]
+    assert summary["versions"]["numpy"] == np.__version__
+
+
+def test_every_table_is_in_the_json_file_as_it_is_in_its_csv_file(report, results):
+    summary = json.loads((report / "report.json").read_text(), parse_constant=pytest.fail)
+    names = {path.stem for path in report.glob("*.csv")}
+    assert names > {"sources", "dropped", "split", "classes", "epochs", "masks", "thresholds", "scores"}
+    for name in names:
+        rows = [{key: "" if cell is None else str(cell) for key, cell in row.items()} for row in summary[name]]
+        assert rows == table(report, name)
+    assert [row["leads"] for row in summary["scores"]] == [12, 12, 2, 2]
+    assert summary["epochs"][0]["optimised"] is None
+    everything = [row for row in summary["masks"] if row["source"] == "all"]
+    assert sum(row["present masked"] + row["absent masked"] for row in everything) == (results.masks == 0).sum()
+    assert sum(row["present"] + row["absent"] for row in everything) == results.masks.size
+
+
+def test_csv_files_are_the_tables_to_six_digits(report, results):
+    expected = tables(results)
+    assert {path.stem for path in report.glob("*.csv")} == set(expected)
+    for name, rows in expected.items():
+        with open(report / f"{name}.csv", newline="") as file:
+            header, *cells = list(csv.reader(file))
+        assert tuple(header) == rows[0] and len(cells) == len(rows) - 1
+        for cell, value in zip((c for row in cells for c in row), (v for row in rows[1:] for v in row), strict=True):
+            if value is None or value != value:
+                assert cell == ""
+            elif isinstance(value, float):
+                assert float(cell) == pytest.approx(value, rel=1e-5)
+            else:
+                assert cell == str(value)
+
+
+def test_a_table_has_one_line_a_row_in_the_json_file(report, results):
+    lines = (report / "report.json").read_text().splitlines()
+    assert sum('"part": ' in line for line in lines) == COUNT
+
+
+def test_every_lead_set_has_its_pictures(report):
+    names = ["learning_curves"] + [f"{kind}_{leads}_leads" for leads in (12, 2) for kind in ("classes", "confusion")]
+    assert sorted(path.stem for path in report.glob("*.png")) == sorted(names)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.glob("*.png"))
+
+
+def test_a_report_replaces_the_one_before_it_and_what_an_interrupted_one_left(results, tmp_path):
+    for name in ("report", ".part.report"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "classes_6_leads.png").write_text("of another training")
+    write_report(tmp_path, replace(results, searches={}, epochs=[]), Settings())
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert not list((tmp_path / "report").glob("*.png"))
+
+
+def test_what_cannot_be_scored_is_null(tmp_path):
+    results = made_results(rate=0.0)
+    write_report(tmp_path, replace(results, searches={12: results.searches[12]}), Settings())
+    summary = json.loads((tmp_path / "report" / "report.json").read_text(), parse_constant=pytest.fail)
+    assert summary["scores"][0]["AUROC"] is None
+    assert table(tmp_path / "report", "scores")[0]["AUROC"] == ""
+
+
+def test_the_console_is_told_the_gist_in_short_lines(results):
+    lines = summary_lines(results)
+    assert max(map(len, lines)) <= 100
+    everything = next(line for line in lines if line.startswith("all "))
+    assert [int(word) for word in everything.split()[1:]] == [COUNT + 2, 2, COUNT // 2, COUNT // 2]
+    assert "1 excluded: source PTB is not trained on (S0001)" in lines
+    labels, masked = results.labels, results.masks == 0
+    present = labels[:, TRAINED]
+    assert (f"masked labels: {(present & masked).sum()} of {present.sum()} present, "
+            f"{(~present & masked).sum():,} of {(~present).sum():,} absent") in lines  # fmt: skip
+    for place, column in enumerate(TRAINED):
+        line = next(line for line in lines if line.split()[:1] == [ABBREVIATIONS[column]] and ":" not in line)
+        counts = [labels[part, column].sum() for part in (results.training, results.validation)]
+        counts += [(kind & masked)[:, place].sum() for kind in (present, ~present)]
+        thresholds = [f"{search.thresholds[column]:.2f}" for search in results.searches.values()]
+        assert line.split()[1:] == [*map(str, counts), *thresholds]
+    assert not any(line.startswith(name) for name in DROPPED for line in lines)
+    for leads, search in results.searches.items():
+        scores = (search.score_at_half, search.score_common, search.score_by_class, search.score)
+        cleaned, as_they_came = (line for line in lines if line.startswith(f"{leads} leads"))
+        assert cleaned.split()[2:] == [f"{score:.3f}" for score in scores]
+        assert as_they_came.startswith(f"{leads} leads, labels as they came ")
+
+
+def test_no_threshold_is_told_where_classes_exclude_each_other(tmp_path):
+    results = exclusive_results()
+    lines = summary_lines(results)
+    assert not any("threshold" in line or "0.5" in line for line in lines)
+    place = lines.index("recordings with each class, its masked labels where present and absent")
+    assert lines[place + 1].split() == ["class", "training", "validation", "present", "absent"]
+    assert [line.split()[0] for line in lines[place + 2 : place + 6]] == ["AF", "NSR", "PVC", "STE"]
+    (score,) = (line for line in lines if line.startswith("12 leads  "))
+    assert score.split()[2:] == [f"{tables(results)['scores'][1][5]:.3f}"]
+    write_report(tmp_path, replace(results, disagreements=[], epochs=[]), Settings())
+    assert not list((tmp_path / "report").glob("thresholds*"))
+    assert (tmp_path / "report/confusion_matrix_12_leads.png").exists()
+
+
+def test_the_console_is_told_what_was_relabelled_and_why_not(results):
+    lumped, omitted, skipped = results.relabellings
+    changed = (lumped.before[:, COLUMN["AF"]] != lumped.after[:, COLUMN["AF"]]).sum()
+    told = describe_relabelling(lumped)
+    assert told.startswith(f"AFL or AF in Ningbo: {len(lumped.records)} recordings judged; added: AF {changed}; ")
+    assert told.endswith(f"removed: AFL {changed}")
+    assert describe_relabelling(omitted).endswith("removed: none")
+    assert describe_relabelling(skipped) == "SB or NSR in Mine: labels left as they are, no Mine"
+    assert told in summary_lines(results)
+
+
+def test_the_disagreements_are_told_and_drawn_from_their_recordings(results, headers, tmp_path):
+    lines = summary_lines(results)
+    place = lines.index("the most confident disagreements of labels and round 1, more and drawn in the report")
+    assert [line.split() for line in lines[place + 2 : place + 4]] == [
+        ["R004", "AF", "absent", "0.990"], ["R006", "SB", "present", "0.030"]
+    ]  # fmt: skip
+    found = [one._replace(path=path) for one, path in zip(results.disagreements, headers, strict=False)]
+    write_report(tmp_path, replace(results, disagreements=found, searches={}), Settings())
+    drawn = sorted(path.name for path in (tmp_path / "report" / "disagreements").iterdir())
+    assert drawn == ["01_R004_AF.png", "02_R006_SB.png"]
+
+
+def test_the_console_is_told_nothing_of_what_is_not_left_out(results):
+    lines = summary_lines(replace(results, store=replace(results.store, excluded=())))
+    assert not any(line.startswith(("0 ", "1 ", "2 ")) for line in lines if "excluded:" in line)
+    assert "\n\n\n" not in "\n".join(lines)
+
+
+def test_only_the_first_of_many_that_are_left_out_are_named(results):
+    dropped = tuple((f"S{number:04}", "source PTB is not trained on") for number in range(1, 1201))
+    lines = summary_lines(replace(results, store=replace(results.store, excluded=dropped)))
+    assert "1,200 excluded: source PTB is not trained on (S0001, S0002, S0003, ...)" in lines
+
+
+def test_what_was_mended_is_told_by_its_kind_with_some_names(results):
+    lines = summary_lines(results)
+    assert "2 repaired: flat lead (R001, R002)" in lines and "1 repaired: beyond 20 mV (R001)" in lines
+
+
+def test_a_name_that_is_no_text_is_written_as_it_is_and_told_with_its_escape(results, headers, tmp_path):
+    name = os.fsdecode(b"HR\xff8")
+    for ending in (".hea", ".mat"):
+        shutil.copy(headers[0].with_suffix(ending), tmp_path / f"{name}{ending}")
+    names = np.array([f"{name}_{place}" for place in range(len(results.store))])
+    dropped = ((name, f"{name}.mat: no such file"), ("S0001", "source PTB is not trained on"))
+    repaired = ((name, *results.store.repaired[0][1:]),)
+    store = replace(results.store, names=names, excluded=dropped, repaired=repaired)
+    found = [results.disagreements[0]._replace(name=name, path=tmp_path / f"{name}.hea"),
+             results.disagreements[1]._replace(name=name, path=tmp_path / f"{name}_gone.hea")]  # fmt: skip
+    strange, lines = replace(results, store=store, disagreements=found, searches={}), []
+    write_report(tmp_path, strange, Settings(), lines.append)
+    lines += summary_lines(replace(strange, searches=results.searches))
+    report = tmp_path / "report"
+    assert [path.name for path in (report / "disagreements").iterdir()] == [f"01_{name}_AF.png"]
+    for kind in ("dropped", "repaired", "split", "disagreements"):
+        assert b"HR\xff8" in (report / f"{kind}.csv").read_bytes()
+    told = (report / "report.json").read_bytes().decode("ascii")
+    assert json.loads(told)["dropped"][0]["record"] == name
+    assert "\n".join(lines).encode().count(rb"HR\udcff8") >= 5

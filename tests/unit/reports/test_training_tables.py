@@ -1,0 +1,234 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import COUNT, WEIGHTS, exclusive_results, made_results, table
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+
+from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
+from ecg.evaluation.metrics import challenge_score
+from ecg.reports.training_tables import tables
+
+
+def test_every_recording_is_counted_once_by_its_source(results):
+    rows = {row.pop("source"): row for row in table(results, "sources")}
+    assert rows.keys() == {"CPSC", "Georgia", "Ningbo", "PTB"}
+    assert sum(row["found"] for row in rows.values()) == COUNT + 2
+    assert rows["PTB"] == {"found": 1, "left out": 1, "training": 0, "validation": 0}
+    assert all(row["found"] == row["left out"] + row["training"] + row["validation"] for row in rows.values())
+    assert rows["Georgia"]["validation"] == results.scored.sum()
+
+
+def test_dropped_recordings_are_listed_with_their_reasons(results):
+    assert [tuple(row.values()) for row in table(results, "dropped")] == list(results.store.excluded)
+
+
+def test_the_split_can_be_read_back(results):
+    rows = table(results, "split")
+    assert [row["record"] for row in rows] == results.store.names.tolist()
+    assert [row["source"] for row in rows] == results.store.sources.tolist()
+    assert [place for place, row in enumerate(rows) if row["part"] == "training"] == results.training.tolist()
+    assert [place for place, row in enumerate(rows) if row["part"] == "validation"] == results.validation.tolist()
+    scored = [place for place, row in enumerate(rows) if row["scored"] == 1]
+    assert scored == results.validation[results.scored].tolist()
+
+
+def test_classes_are_counted_alike_by_part_and_by_source(results):
+    rows = table(results, "classes")
+    assert [row["class"] for row in rows] == list(ABBREVIATIONS)
+    assert {row["class"] for row in rows if row["use"] == "dropped"} == set(DROPPED)
+    for row, count in zip(rows, results.labels.sum(axis=0), strict=True):
+        assert row["training"] + row["validation"] == count
+        assert sum(row[source] for source in ("CPSC", "Georgia", "Ningbo")) == count
+    assert rows[COLUMN["LBBB"]]["codes"] == "733534002|164909002"
+
+
+def test_scores_that_a_stage_does_not_have_are_none(results):
+    rows = table(results, "epochs")
+    assert [(row["stage"], row["score at 0.5"], row["optimised"]) for row in rows] == [
+        ("round 1", -0.1, None), ("round 2", 0.1, 0.2)
+    ]  # fmt: skip
+    names = ("rate", "training loss", "validation loss", "best")
+    assert [rows[0][name] for name in names] == [1e-4, 0.5, 0.4, 1]
+
+
+def test_masks_are_counted_by_class_and_source(results):
+    rows = {(row["class"], row["source"]): row for row in table(results, "masks")}
+    assert len(rows) == 22 * 4
+    for place, column in enumerate(TRAINED):
+        for source in ("all", "CPSC", "Georgia", "Ningbo"):
+            counts = dict.fromkeys(("present", "present masked", "absent", "absent masked"), 0)
+            for record in range(COUNT):
+                if source in ("all", results.store.sources[record]):
+                    kind = "present" if results.labels[record, column] else "absent"
+                    counts[kind] += 1
+                    counts[f"{kind} masked"] += results.masks[record, place] == 0
+            row = rows[ABBREVIATIONS[column], source]
+            assert {name: row[name] for name in counts} == counts
+
+
+def test_relabelling_is_counted_by_rule_source_and_class(results):
+    rows = table(results, "relabelling")
+    *done, skipped = rows
+    assert skipped["what"] == "SB or NSR in Mine" and skipped["why not"] == "no Mine" and skipped["judged"] == 0
+    assert {(row["what"], row["source"]) for row in done} == {
+        ("AFL or AF in Ningbo", "Ningbo"), ("classes omitted by CPSC", "CPSC")
+    }  # fmt: skip
+    for source in ("CPSC", "Ningbo"):
+        group, counted = results.store.sources == source, [row for row in done if row["source"] == source]
+        assert len(counted) == {"CPSC": 15, "Ningbo": 2}[source]
+        for row in counted:
+            before, after = (labels[group, COLUMN[row["class"]]] for labels in (results.store.labels, results.labels))
+            assert row["after"] - row["before"] == row["added"] - row["removed"] == after.sum() - before.sum()
+            assert row["added"] == (after & ~before).sum()
+            if source == "CPSC":
+                assert (row["judged"], row["before"], row["removed"]) == (group.sum(), before.sum(), 0)
+
+
+def test_every_change_and_every_likely_class_is_among_the_decisions(results):
+    rows = table(results, "relabelled")
+    changed = {(row["record"], row["class"], bool(row["after"])) for row in rows if row["before"] != row["after"]}
+    places = np.argwhere(results.labels != results.store.labels)
+    assert changed == {
+        (str(results.store.names[row]), ABBREVIATIONS[column], bool(results.labels[row, column]))
+        for row, column in places
+    }  # fmt: skip
+    for rule in results.relabellings:
+        likely = (rule.probabilities >= 0.5).sum()
+        assert sum(row["what"] == rule.title and row["probability"] >= 0.5 for row in rows) == likely
+    kept = [row for row in rows if row["what"] == "AFL or AF in Ningbo" and row["class"] == "AFL" and row["after"]]
+    assert kept and all(row["before"] and row["source"] == "Ningbo" for row in kept)
+
+
+def test_disagreements_are_listed_in_their_order(results):
+    names = ("record", "class", "label", "probability")
+    assert [tuple(row[name] for name in names) for row in table(results, "disagreements")] == [
+        ("R004", "AF", "absent", 0.99), ("R006", "SB", "present", 0.03)
+    ]  # fmt: skip
+
+
+def labels_of(results, kind):
+    labels = {"cleaned": results.labels, "as they came": results.store.labels}[kind]
+    return labels[results.validation[results.scored]]
+
+
+@pytest.mark.parametrize("kind", ["cleaned", "as they came"])
+@pytest.mark.parametrize("leads", [12, 2])
+def test_the_scores_follow_from_the_thresholds(results, leads, kind):
+    thresholds, by_class = (
+        np.array([row[f"{leads} leads"] for row in table(results, name)])
+        for name in ("thresholds", "thresholds_by_class")
+    )
+    assert (thresholds != by_class).any()
+    (row,) = (row for row in table(results, "scores") if (row["leads"], row["labels"]) == (leads, kind))
+    labels = labels_of(results, kind)
+    probabilities = expand(results.validated[leads][results.scored])
+    for name, used in (("score as answered", thresholds), ("score with one for each class", by_class),
+                       ("score at 0.5", 0.5), ("score with one threshold", row["one threshold"])):  # fmt: skip
+        assert row[name] == pytest.approx(challenge_score(labels, probabilities >= used, WEIGHTS))
+
+
+@pytest.mark.parametrize("kind", ["cleaned", "as they came"])
+@pytest.mark.parametrize("leads", [12, 2])
+def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(results, leads, kind):
+    labels = labels_of(results, kind)
+    probabilities = expand(results.validated[leads][results.scored])
+    answers = probabilities >= results.searches[leads].thresholds
+    rows = [row for row in table(results, f"class_scores_{leads}_leads") if row.pop("labels") == kind]
+    assert [row["class"] for row in rows] == list(ABBREVIATIONS)
+    missing = {(row["class"], name) for row in rows for name, value in row.items() if value != value}
+    expected = set()
+    for name, row, truth, answer, score in zip(ABBREVIATIONS, rows, labels.T, answers.T, probabilities.T, strict=True):
+        counts = (truth.sum(), answer.sum(), (truth & answer).sum())
+        assert (row["labelled"], row["answered"], row["both"]) == counts
+        metrics = {
+            "precision": (answer.any(), precision_score, answer),
+            "recall": (truth.any(), recall_score, answer),
+            "F-measure": (answer.any() or truth.any(), f1_score, answer),
+            "AUROC": (truth.any() and name not in DROPPED, roc_auc_score, score),
+            "AUPRC": (truth.any() and name not in DROPPED, average_precision_score, score),
+        }
+        for metric, (exists, reference, given) in metrics.items():
+            if exists:
+                assert row[metric] == pytest.approx(reference(truth, given))
+            else:
+                expected.add((name, metric))
+    assert missing == expected
+    assert ("PR", "AUROC") in missing
+    (means,) = (row for row in table(results, "scores") if (row["leads"], row["labels"]) == (leads, kind))
+    for metric in ("F-measure", "AUROC", "AUPRC"):
+        known = [row[metric] for row in rows if row["class"] not in DROPPED]
+        assert means[metric] == pytest.approx(np.nanmean(known))
+
+
+def test_where_classes_exclude_each_other_there_are_no_thresholds_nor_what_they_come_to():
+    results = exclusive_results()
+    assert not {"thresholds", "thresholds_by_class"} & tables(results).keys()
+    rows = table(results, "class_scores_12_leads")
+    assert all(np.isnan(row["threshold"]) for row in rows)
+    assert {row["class"] for row in rows if not np.isnan(row["AUROC"])} == {"NSR", "AF", "PVC", "STE"}
+    trained = results.validation[results.scored]
+    one = np.hstack([results.labels, results.store.unscored])[trained][:, results.columns]
+    likeliest = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
+    (ste,) = (row for row in rows if row["class"] == "STE" and row["labels"] == "cleaned")
+    assert (ste["labelled"], ste["answered"]) == (one[:, 2].sum(), likeliest[:, 2].sum())
+    assert ste["both"] == (one & likeliest)[:, 2].sum() > 0
+    for row in table(results, "scores"):
+        missing = {name for name, value in row.items() if value != value}
+        assert missing == {"score at 0.5", "score with one threshold", "score with one for each class", "one threshold"}
+        labels = labels_of(results, row["labels"])
+        likeliest = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
+        answers = expand(likeliest, results.columns)
+        assert row["score as answered"] == pytest.approx(challenge_score(labels, answers, WEIGHTS))
+        told = results.validated[12][results.scored]
+        assert row["AUROC"] == pytest.approx(roc_auc_score(one, told, average="macro"))
+        assert row["AUPRC"] == pytest.approx(average_precision_score(one, told, average="macro"))
+        assert row["F-measure"] == pytest.approx(f1_score(one, likeliest, average="macro"))
+        assert row["accuracy"] == pytest.approx((one & likeliest).any(axis=1).mean())
+
+
+def test_the_confusion_matrix_is_that_of_the_one_label_and_the_likeliest_class():
+    results = exclusive_results()
+    rows = results.validation[results.scored]
+    one = np.hstack([results.labels, results.store.unscored])[rows][:, results.columns].argmax(axis=1)
+    expected = confusion_matrix(one, results.validated[12][results.scored].argmax(axis=1), labels=range(4))
+    header, *found = tables(results)["confusion_matrix_12_leads"]
+    assert header == ("labelled", "NSR", "AF", "STE", "PVC")
+    assert [row[0] for row in found] == list(header[1:])
+    assert [list(row[1:]) for row in found] == expected.tolist()
+    assert not any(name.startswith("confusion") for name in tables(made_results()))
+
+
+def test_a_recording_of_no_part_is_not_said_to_be_learnt_from():
+    results = made_results()
+    rows = table(replace(results, training=results.training[5:]), "split")
+    assert [row["record"] for row in rows if row["part"] == "not used"] == results.store.names[
+        results.training[:5]].tolist()  # fmt: skip
+
+
+def test_masks_are_those_of_the_class_in_whatever_order_a_system_has_its_classes():
+    results = exclusive_results()
+    rows = [row for row in table(results, "masks") if row["source"] == "all"]
+    assert [row["class"] for row in rows] == ["AF", "NSR", "PVC", "STE"]
+    present = np.hstack([results.labels, results.store.unscored])[:, results.columns].sum(axis=0)
+    for row, place in zip(rows, (1, 0, 3, 2), strict=True):
+        masked = row["present masked"] + row["absent masked"]
+        assert (row["class"], row["present"]) == (results.classes[place], present[place])
+        assert masked == (results.masks[:, place] == 0).sum()
+
+
+def test_what_was_mended_and_what_ended_the_stages_is_told():
+    results = made_results()
+    assert tables(results)["repaired"][1:] == [
+        ("R001", "beyond 20 mV", "I V2", 17), ("R001", "flat lead", "V6", 1), ("R002", "flat lead", "V1 V2", 2)
+    ]  # fmt: skip
+    assert tables(results)["stages"][1:] == [
+        ("round 1", 1, 1, "no lower loss in 4 epochs"), ("round 2", 1, 1, "its time is over")
+    ]  # fmt: skip

@@ -1,0 +1,257 @@
+import errno
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecg.data.headers import RecordError
+from ecg.runtime.console import describe_error
+from ecg.runtime.files import (
+    LOCK,
+    atomic_path,
+    check_file_writable,
+    check_writable,
+    checked_size,
+    locked,
+    read_bytes,
+    to_json,
+)
+
+ROOT = Path(__file__).parents[3]
+
+
+def listed(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_aside_is_there_at_the_end_only(tmp_path):
+    path = tmp_path / "a.weights.h5"
+    path.write_text("old")
+    with atomic_path(path) as part:
+        assert part.parent == tmp_path and part.name.endswith(path.name) and not part.exists()
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and listed(tmp_path) == ["a.weights.h5"]
+
+
+def test_an_exception_leaves_what_was_there_and_nothing_else(tmp_path):
+    (tmp_path / "file").write_text("old")
+    for stop in (ValueError, KeyboardInterrupt):
+        for name in ("file", "fresh"):
+            with pytest.raises(stop), atomic_path(tmp_path / name) as part:
+                part.write_text("half")
+                raise stop
+            with pytest.raises(stop), atomic_path(tmp_path / name) as part:
+                (part / "below").mkdir(parents=True)
+                raise stop
+    assert listed(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
+
+
+def test_a_folder_takes_the_place_of_a_folder(tmp_path):
+    path = tmp_path / "report"
+    (path / "old").mkdir(parents=True)
+    with atomic_path(str(path)) as part:
+        part.mkdir()
+        (part / "new").touch()
+    assert listed(path) == ["new"] and listed(tmp_path) == ["report"]
+
+
+def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/kept").touch()
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OSError), atomic_path(tmp_path / "folder") as part:
+        part.write_text("new")
+    with pytest.raises(OSError), atomic_path(tmp_path / "file") as part:
+        part.mkdir()
+    assert listed(tmp_path) == ["file", "folder"] and listed(tmp_path / "folder") == ["kept"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
+    for make in (os.mkdir, lambda path: path.write_text("a longer text of a process that was killed")):
+        with atomic_path(tmp_path / "file") as part:
+            part.touch()
+        make(part)
+        with atomic_path(tmp_path / "file") as part:
+            part.write_text("new")
+        assert listed(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "new"
+
+
+def test_nothing_written_and_nowhere_to_write_are_os_errors(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "nothing"):
+        pass
+    for path in (tmp_path / "missing/file", tmp_path / "file/below", ".", "..", "/"):
+        with pytest.raises(OSError), atomic_path(path) as part:
+            part.write_text("new")
+    assert listed(tmp_path) == ["file"]
+
+
+def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
+    with pytest.raises(OSError, match="No space left on device: '.*fresh'"), atomic_path(tmp_path / "fresh") as part:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert listed(tmp_path) == []
+
+
+def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
+    code = (
+        "import sys; from ecg.runtime.files import locked\nwith locked(sys.argv[1]): print('in', flush=True); input()"
+    )
+
+    def other():
+        return subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / "folder"], cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    with other() as first:
+        assert first.stdout.readline() == "in\n"
+        with pytest.raises(BlockingIOError, match="folder: another process"), locked(tmp_path / "folder"):
+            pass
+        first.kill()
+    with locked(tmp_path / "folder"), other() as second:
+        assert "another process is at work" in second.stderr.read()
+    with locked(tmp_path / "folder"):
+        pass
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
+    for name in ("x" * 251 + ".csv", "\N{GREEK SMALL LETTER MU}" * 125 + ".csv"):
+        with atomic_path(tmp_path / name) as part:
+            part.write_text("new")
+            assert part.suffix == ".csv"
+        assert (tmp_path / name).read_text() == "new"
+
+
+def test_bytes_come_whole_or_as_the_error_asked_for(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"twelve bytes")
+    assert read_bytes(path, 12, RecordError) == b"twelve bytes" and checked_size(path, 12, RecordError) == 12
+    for function in (read_bytes, checked_size):
+        with pytest.raises(RecordError, match="file: 12 bytes, expected 11 or fewer"):
+            function(path, 11, RecordError)
+        with pytest.raises(KeyError, match="cannot be read: embedded null"):
+            function("a\0b", 11, KeyError)
+
+
+def test_a_lock_whose_folder_was_taken_away_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    """By a process that ended between the opening of the file and the lock."""
+    folder, lock, moved = tmp_path / "stages", fcntl.flock, []
+
+    def late(file, how):
+        if not moved:
+            moved.append((tmp_path / "stages").rename(tmp_path / "old"))
+        lock(file, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with locked(folder):
+        assert (folder / LOCK).exists()
+        with pytest.raises(BlockingIOError), locked(folder):
+            pass
+
+
+def test_json_has_plain_numbers_for_those_of_numpy():
+    values = {"count": np.count_nonzero(np.array([0, 1, 1])), "share": np.float32(0.5), "flag": np.bool_(True),
+              "row": np.arange(3), "plain": [1, 2.5, None, "x"]}  # fmt: skip
+    expected = {"count": 2, "share": 0.5, "flag": True, "row": [0, 1, 2], "plain": [1, 2.5, None, "x"]}
+    assert json.loads(to_json(values)) == expected
+    with pytest.raises(TypeError, match="Path cannot be written as JSON"):
+        to_json({"path": Path("x")})
+    with pytest.raises(ValueError):
+        to_json(np.float32("nan"), allow_nan=False)
+
+
+def test_json_is_written_in_one_place():
+    for path in sorted((ROOT / "ecg").glob("*.py")):
+        if path.name != "files.py":
+            assert "json.dump" not in path.read_text(), path.name
+
+
+@pytest.mark.parametrize("name", ["results", "results.csv"])
+def test_no_error_shows_a_temporary_name(tmp_path, unprivileged, name):
+    tmp_path.chmod(0o777)
+    (tmp_path / "closed").mkdir(0o555)
+    (tmp_path / "file").touch()
+
+    def write(path, below=""):
+        with atomic_path(path) as part:
+            (part / below if below else part).write_text("new")
+
+    with unprivileged():
+        for path, below, told in (
+            (tmp_path / "closed" / name, "", tmp_path / "closed" / name),
+            (tmp_path / "file" / name, "", tmp_path / "file" / name),
+            (tmp_path / "missing" / name, "", tmp_path / "missing" / name),
+            (tmp_path / name, "summary.csv", tmp_path / name / "summary.csv"),
+        ):
+            with pytest.raises(OSError) as raised:
+                write(path, below)
+            assert str(told) in str(raised.value) and ".part" not in str(raised.value)
+            assert describe_error(raised.value) == f"{told}: {raised.value.strerror}"
+
+
+def test_an_error_of_moving_names_the_target_alone(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError) as raised, atomic_path(tmp_path / "folder") as part:
+        part.write_text("new")
+    assert describe_error(raised.value) == f"{tmp_path / 'folder'}: Is a directory"
+    assert ".part" not in str(raised.value) and "->" not in str(raised.value)
+
+
+def test_libraries_messages_show_no_temporary_name_and_no_number(tmp_path):
+    import h5py
+
+    with pytest.raises(OSError) as raised, atomic_path(tmp_path / "missing/2_leads.weights.h5") as part:
+        h5py.File(part, "w")
+    assert describe_error(raised.value) == f"{tmp_path / 'missing/2_leads.weights.h5'}: No such file or directory"
+    with pytest.raises(ValueError) as raised, atomic_path(tmp_path / "file") as part:
+        raise ValueError(f"cannot save {part}")
+    assert str(raised.value) == f"cannot save {tmp_path / 'file'}"
+
+
+def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, unprivileged):
+    tmp_path.chmod(0o777)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/old").touch()
+    (tmp_path / "report").chmod(0o555)
+    with unprivileged(), pytest.raises(PermissionError, match="report'"), atomic_path(tmp_path / "report"):
+        pytest.fail("the work was begun")
+    assert listed(tmp_path / "report") == ["old"]
+
+
+def test_outputs_are_checked_without_a_trace(tmp_path, unprivileged):
+    tmp_path.chmod(0o777)
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed/file").touch()
+    (tmp_path / "closed").chmod(0o555)
+    (tmp_path / "file").touch(0o444)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for folder in (tmp_path, tmp_path / "new", tmp_path / "new/below"):
+        check_writable(folder)
+    for file in (tmp_path / "new.png", tmp_path / "file", "/dev/null"):
+        check_file_writable(file)
+    with unprivileged():
+        for check, path, reason in (
+            (check_writable, "closed", "Permission denied"),
+            (check_writable, "closed/new", "Permission denied"),
+            (check_writable, "file", "Not a directory"),
+            (check_writable, "file/new", "Not a directory"),
+            (check_writable, "dangling", "No such file or directory"),
+            (check_file_writable, "closed", "Is a directory"),
+            (check_file_writable, "closed/new", "Permission denied"),
+            (check_file_writable, "closed/file", "Permission denied"),
+            (check_file_writable, "file", "Permission denied"),
+            (check_file_writable, "file/new", "Not a directory"),
+            (check_file_writable, "missing/new", "No such file or directory"),
+        ):
+            with pytest.raises(OSError) as raised:
+                check(tmp_path / path)
+            assert describe_error(raised.value) == f"{tmp_path / path}: {reason}"
+    assert listed(tmp_path) == ["closed", "dangling", "file"] and listed(tmp_path / "closed") == ["file"]

@@ -1,0 +1,394 @@
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import said_of
+from helpers import stage_titles as titles_of
+
+import team_code
+from ecg.commands.holdout import predict_stores
+from ecg.commands.train import train
+from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
+from ecg.data.headers import RecordError
+from ecg.data.labels import COLUMN, CPSC_LABELS, add_implied_labels, class_columns, expand
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.data.records import read_record
+from ecg.data.resampling import DEFAULT_PREPROCESSING
+from ecg.data.wave_peaks import WavePeaks
+from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.thresholds import search_thresholds
+from ecg.models.dcnet import DCNetSettings
+from ecg.models.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
+from ecg.reports.training_tables import tables
+from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource, label_masks, source_masks
+from ecg.systems.method import ValidationScorer, relabel, train_system, untrainable_gate_reason
+from ecg.systems.plan import split_recordings, split_validation, stage_keys
+from ecg.systems.recipes import HALVES, SYSTEMS, Gate, Settings
+from ecg.systems.stage import Outcome
+from ecg.training.checkpoint import Budget
+from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
+from ecg.training.trainer import TrainingSettings
+
+LI = LiSettings(stages=(1,), width=4, squeeze_ratio=None, peaks=True, peak_units=4)
+GATE = LiSettings(stages=(1,), width=2, squeeze_ratio=None)
+QUICK = TrainingSettings(epochs=1, steps=2, averaging=0.0)
+# Recipes shaped like the systems', of small networks that see signals as the default does.
+GATED = replace(
+    SYSTEMS["li2021"], views=(View(window=Window(992)), View(window=Window(1504))), network=LI, training=QUICK,
+    gate=replace(SYSTEMS["li2021"].gate, network=GATE), pretraining=replace(QUICK, rate=2e-3), lead_sets=(12, 4, 2),
+)  # fmt: skip
+FOLDED = replace(
+    SYSTEMS["zhao2022"], views=(View(window=Window(1000, overlap=100)),), folds=3, lead_sets=(6, 2), training=QUICK,
+    network=LeadWeightedSettings(widths=(4,), squeeze_ratio=None),
+)  # fmt: skip
+EXCLUSIVE = replace(
+    SYSTEMS["xie2022"], views=(View(window=Window(1500, REPEATED)),), network=DCNetSettings((2,), 1, False),
+    training=QUICK, lead_sets=(12, 2),
+)  # fmt: skip
+ONE_LEAD = replace(SYSTEMS["se_resnet_rhythm"], views=(DEFAULT_VIEW,), network=RhythmSettings(18), training=QUICK)
+
+
+def regular(store):
+    """An R wave in every 200th sample of each recording: made by hand."""
+    samples = [np.arange(100, length, 200) for length in store.lengths]
+    starts = np.cumsum([0, *map(len, samples)])
+    return WavePeaks(starts, np.concatenate(samples).astype(np.int32), np.full(starts[-1], 2, np.int8))
+
+
+def out_of_thin_air(title, records, classes):
+    """What the network of a stage says of each recording, as its title has it: (records, classes)."""
+    return np.random.default_rng(zlib.crc32(title.encode())).random((records, classes)).astype(np.float32)
+
+
+@pytest.fixture
+def learnt(store, monkeypatch, tmp_path):
+    """A function that learns by settings from the made-up store, where each stage answers from thin air.
+
+    It returns what came of it, the stages by their titles, in their order, what was logged, and what each stage's
+    scores of its validation set were.
+    """
+    monkeypatch.setattr("ecg.systems.method.FEWEST", 4)  # for the recordings are few
+
+    def by(settings):
+        stages, lines, scores = {}, [], {}
+        keys = stage_keys(settings)
+
+        def fitted(stage, its, folder, seed, score, log, budget, left):
+            assert (its.digest, folder, seed) == (store.digest, tmp_path, settings.seed)
+            assert left == len(keys) - keys.index(stage.key)
+            stages[stage.title] = stage
+            said = out_of_thin_air(stage.title, len(store), stage.targets.shape[1])
+            scores[stage.title] = score(said[stage.records[stage.validation]])
+            return Outcome([stage.title], [np.array(stage.title)], said[stage.to_predict], f"end of {stage.title}", 2.0)
+
+        def peaks_found(stage, its, weights, places):
+            assert (its.digest, weights) == (store.digest, [np.array(stage.title)])
+            return [(stage.title, place) for place in places]
+
+        monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
+        monkeypatch.setattr("ecg.systems.method.predict_peaks", peaks_found)
+        stores, peaks = (
+            {DEFAULT_PREPROCESSING: store},
+            {DEFAULT_PREPROCESSING: regular(store)} if settings.peaks else {},
+        )
+        return (
+            train_system(stores, peaks, settings, tmp_path, tmp_path, lines.append, Budget(None)),
+            stages,
+            lines,
+            scores,
+        )
+
+    return by
+
+
+def targets_of(settings, store):
+    told = add_implied_labels(store.labels, settings.implies)
+    return np.hstack([told, store.unscored])[:, class_columns(settings.classes)]
+
+
+def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(learnt, store):
+    found, stages, _, _ = learnt(GATED)
+    assert list(stages) == titles_of(GATED) and len(stages) == 3 * (2 * 2 * 2 + 1)
+    targets, cpsc = targets_of(GATED, store), store.sources == "CPSC"
+    bundle = targets[:, [GATED.classes.index(name) for name in ("LBBB", "RBBB", "BBB")]]
+    assert (bundle[:, 2] == bundle.any(axis=1)).all() and not store.labels[bundle[:, 2], COLUMN["BBB"]].all()
+    masks = source_masks(targets, store.sources, class_columns(GATED.classes), GATED.cleaning.partially_labelled)
+    training, validation = split_validation(len(store), GATED, "split")
+    places = [GATED.classes.index(name) for name in GATED.gate.classes]
+    for title, stage in stages.items():
+        assert stage.leads == {"8": GATED.leads_of(12), "3": LEAD_SETS[3], "2": LEAD_SETS[2]}[title[0]]
+        assert sorted(stage.to_predict) == ([] if title.endswith("peaks") else sorted(validation))
+        assert stage.configurations == {
+            "8": (tuple(range(8)), (0, 1), (0, 1, 3)), "3": ((0, 1), (0, 1, 2)), "2": ()}[title[0]]  # fmt: skip
+        if "CPSC or not" in title:
+            np.testing.assert_array_equal(stage.targets[:, 0], cpsc)
+            assert (stage.masks == 1).all() and isinstance(stage.loss, CrossEntropy)
+            assert (stage.network, stage.view, stage.peaks) == (GATE, GATED.views[0], None)
+        else:
+            assert (stage.network, stage.output_activation) == (LI, "sigmoid") and isinstance(stage.loss, MarginLoss)
+            assert stage.view == GATED.views["6 s" in title]
+            chosen = places if "CPSC" in title else slice(None)
+            np.testing.assert_array_equal(stage.targets, targets[:, chosen])
+            np.testing.assert_array_equal(stage.masks, masks[:, chosen])
+        own = cpsc if "CPSC, " in title else np.ones(len(store), bool)
+        np.testing.assert_array_equal(stage.training, training[own[training]])
+        np.testing.assert_array_equal(stage.validation, validation[own[validation]])
+    assert list(found.networks) == [GATED.leads_of(12), LEAD_SETS[3], LEAD_SETS[2]]
+    for groups in found.networks.values():
+        assert {name: len(pairs) for name, pairs in groups.items()} == {"general": 2, "special": 2, "gate": 1}
+    assert found.seconds == dict.fromkeys(stage_keys(GATED), 2.0)
+    assert found.results.ends == {stage.key: f"end of {title}" for title, stage in stages.items()}
+    assert found.results.epochs == list(stages)
+
+
+def test_peaks_are_learnt_alone_first_and_then_with_the_labels_from_these_weights(learnt, store):
+    found, stages, _, scores = learnt(replace(GATED, lead_sets=(2,)))
+    first = stages["2 leads, 250 Hz, 4 s"]
+    assert len(stages) == 9 and found.results.peaks == [(first.title, place) for place in first.validation[:4]]
+    for title, stage in stages.items():
+        if title.endswith("peaks"):
+            then = stages[title.removesuffix(", peaks")]
+            assert (stage.loss_weights, stage.learning, stage.initial_weights) == ((0.0, 1.0), GATED.pretraining, ())
+            assert (then.loss_weights, then.learning, then.initial_weights) == ((1.0, 0.1), QUICK, (np.array(title),))
+            assert then.peaks is stage.peaks and len(stage.peaks.starts) == len(store) + 1
+            np.testing.assert_array_equal(then.targets, stage.targets)
+            assert scores[title] == {} and scores[then.title] != {}
+
+
+def test_peaks_may_be_learnt_with_the_labels_from_the_first_step_on(learnt):
+    _, stages, _, _ = learnt(replace(GATED, lead_sets=(2,), pretraining=None))
+    assert {
+        title: (stage.peaks is None, stage.loss_weights, stage.initial_weights) for title, stage in stages.items()
+    } == {
+        **{f"2 leads{of}, 250 Hz, {seconds} s": (False, (1.0, 0.1), ()) for of in ("", ", CPSC") for seconds in (4, 6)},
+        "2 leads, CPSC or not": (True, (1.0, 0.0), ()),
+    }
+
+
+def test_the_gate_chooses_for_each_recording_which_ensemble_answers(learnt, store):
+    found, stages, _, _ = learnt(GATED)
+    results, sixth = found.results, [GATED.classes.index(name) for name in GATED.gate.classes]
+    assert results.validation.tolist() == split_validation(len(store), GATED, "split")[1].tolist()
+    chosen = []
+    for count, leads in ((12, "8 leads"), (4, "3 leads"), (2, "2 leads")):
+        general, special = (
+            np.mean([out_of_thin_air(f"{leads}{of}, 250 Hz, {view} s", len(store), classes) for view in (4, 6)], axis=0)
+            for of, classes in (("", 26), (", CPSC", 6))
+        )
+        gate = out_of_thin_air(f"{leads}, CPSC or not", len(store), 1)[:, 0]
+        for row, record in enumerate(results.validation):
+            expected = np.zeros(26) if gate[record] > 0.5 else general[record]
+            if gate[record] > 0.5:
+                expected[sixth] = special[record]
+            chosen.append(gate[record] > 0.5)
+            np.testing.assert_allclose(results.validated[count][row], expected, rtol=1e-6)
+        assert (results.searches[count].thresholds == 0.5).all()
+    assert 0 < np.mean(chosen) < 1
+    answers = results.answers(2)
+    assert (answers[:, COLUMN["TAb"]] >= answers[:, COLUMN["TInv"]]).all() and answers.any(axis=1).all()
+
+
+def test_where_the_source_is_too_rare_to_be_told_there_is_no_gate_and_the_log_says_so(learnt, store, monkeypatch):
+    monkeypatch.setattr("ecg.systems.method.untrainable_gate_reason", lambda *_: "7 recordings")
+    settings = replace(GATED, lead_sets=(2,))
+    with pytest.raises(AssertionError):  # fewer stages are left than with the gate
+        learnt(settings)
+    monkeypatch.setattr("ecg.systems.method.stage_keys", lambda one: stage_keys(replace(one, gate=GATED.gate)))
+    found, stages, lines, _ = learnt(settings)
+    assert lines[0] == "CPSC is not told from the others: 7 recordings"
+    assert not [title for title in stages if "CPSC" in title] and found.settings.gate is None
+    assert list(found.networks[LEAD_SETS[2]]) == ["general"]
+
+
+def test_a_source_is_told_by_enough_recordings_of_it_and_of_others_in_each_part(monkeypatch):
+    monkeypatch.setattr("ecg.systems.method.FEWEST", 3)
+    sources = np.array(["CPSC"] * 4 + ["Georgia"] * 4)
+    assert untrainable_gate_reason(Gate(), sources, [(np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))]) == ""
+    for training, validation in (([0, 1, 4, 5, 6], [3]), ([0, 1, 2, 4, 5], [3]), ([0, 1, 2, 4, 5, 6], [7])):
+        told = untrainable_gate_reason(Gate(), sources, [(np.array(training), np.array(validation))])
+        assert told == f"{min(training.count(1) and sum(p < 4 for p in training), 9)} of {len(training)} recordings " \
+                       f"to learn from are of it, 3 of either are needed"  # fmt: skip
+    good = (np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))
+    assert untrainable_gate_reason(Gate(), sources, [good, (good[0], good[0][:0])])
+
+
+def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_from_it(learnt, store):
+    found, stages, lines, _ = learnt(FOLDED)
+    results, parts = found.results, split_recordings(targets_of(FOLDED, store), FOLDED)
+    assert "3 times" in lines[0]
+    assert list(stages) == [f"{count} leads, fold {fold} of 3" for count in (6, 2) for fold in (1, 2, 3)]
+    for (training, validation), stage in zip(parts, list(stages.values())[:3], strict=True):
+        np.testing.assert_array_equal(stage.training, training)
+        np.testing.assert_array_equal(stage.validation, validation)
+        np.testing.assert_array_equal(stage.to_predict, validation)
+        assert (stage.masks == 1).all() and isinstance(stage.loss, CrossEntropy)
+    np.testing.assert_array_equal(results.validation, np.arange(len(store)))
+    np.testing.assert_array_equal(results.training, np.arange(len(store)))
+    for count in (6, 2):
+        for fold, (_, validation) in enumerate(parts, 1):
+            said = out_of_thin_air(f"{count} leads, fold {fold} of 3", len(store), 24)
+            np.testing.assert_array_equal(results.validated[count][validation], said[validation])
+        wide = expand(results.validated[count], class_columns(FOLDED.classes))
+        search = search_thresholds(store.labels, wide, load_weights()[1], 0, FOLDED.seed)
+        np.testing.assert_array_equal(results.searches[count].thresholds, search.thresholds)
+        assert search.thresholds.std() > 0
+    assert [len(groups["general"]) for groups in found.networks.values()] == [3, 3]
+
+
+def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt_from_and_judged(learnt, store):
+    found, stages, lines, scores = learnt(EXCLUSIVE)
+    targets, results = targets_of(EXCLUSIVE, store), found.results
+    usable = np.flatnonzero(targets.sum(axis=1) == 1)
+    assert 5 < len(usable) < len(store) and (targets[usable, 7:] == store.unscored[usable]).all()
+    assert sorted([*results.training, *results.validation]) == usable.tolist()
+    for stage in stages.values():
+        assert (stage.output_activation, stage.network) == ("softmax", EXCLUSIVE.network)
+        assert isinstance(stage.loss, CategoricalCrossEntropy) and stage.targets.shape == (len(store), 9)
+        np.testing.assert_array_equal(stage.training, results.training)
+    columns = class_columns(EXCLUSIVE.classes)
+    for count in (12, 2):
+        answers = results.answers(count)
+        likeliest = columns[results.validated[count].argmax(axis=1)]
+        for answer, column in zip(answers, likeliest, strict=True):
+            assert np.flatnonzero(answer).tolist() == ([column] if column < 26 else [])
+        score = challenge_score(store.labels[results.validation], answers, load_weights()[1])
+        assert scores[f"{count} leads"] == {"likeliest": score}
+        assert lines[-2 if count == 12 else -1] == f"{count} leads: score {score:.3f} as answered"
+
+
+def test_one_network_of_one_lead_answers_for_all_lead_sets(learnt, store):
+    found, stages, _, _ = learnt(ONE_LEAD)
+    assert list(stages) == ["lead II"] and stages["lead II"].leads == ("II",)
+    assert list(found.results.searches) == [12, 6, 4, 3, 2] and list(found.networks) == [("II",)]
+    for count in LEAD_SETS:
+        assert found.results.validated[count] is found.results.validated[12]
+
+
+def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(learnt, store):
+    settings = Settings(gate=Gate(network=GATE), folds=2, source_masks=True, lead_sets=(3,), resamples=0,
+                        cleaning=CleaningSettings(conflated_classes=()))  # fmt: skip
+    found, stages, _, _ = learnt(settings)
+    assert list(stages) == titles_of(settings) == [
+        "classes omitted by CPSC", "round 1, 12 leads",
+        *(f"round 2, 3 leads{group}, fold {fold} of 2" for group in ("", ", CPSC", ", CPSC or not") for fold in (1, 2)),
+    ]  # fmt: skip
+    first, second = stages["round 1, 12 leads"], stages["round 2, 3 leads, fold 2 of 2"]
+    said = out_of_thin_air("round 1, 12 leads", len(store), 22)
+    told = source_masks(
+        first.targets, store.sources, class_columns(settings.classes), settings.cleaning.partially_labelled
+    )
+    assert isinstance(first.loss, FocalLoss) and isinstance(second.loss, AsymmetricLoss)
+    np.testing.assert_array_equal(first.masks, told)
+    np.testing.assert_array_equal(second.masks, told * label_masks(first.targets, said))
+    assert (told == 0).any() and (label_masks(first.targets, said) == 0).any()
+    np.testing.assert_array_equal(first.training, stages["round 2, 3 leads, fold 1 of 2"].training)
+    assert (first.to_predict == np.arange(len(store))).all()
+
+
+def test_what_could_not_be_relabelled_is_masked_where_its_source_does_not_label_it(learnt, store):
+    """No network learns what CPSC omits where the sources that are left do not label all either."""
+    others = tuple(np.unique(store.sources[store.sources != "CPSC"]).tolist())
+    cleaning = CleaningSettings(
+        (), (PartiallyLabelledSource(), PartiallyLabelledSource(others, ("AF", "NSR"))), masks=False
+    )
+    settings = Settings(source_masks=True, lead_sets=(2,), resamples=0, cleaning=cleaning)
+    found, stages, _, _ = learnt(settings)
+    assert all(one.skip_reason for one in found.results.relabellings) and list(stages) == ["round 2, 2 leads"]
+    masks, cpsc = stages["round 2, 2 leads"].masks, store.sources == "CPSC"
+    for rows, labelled in ((cpsc, CPSC_LABELS), (~cpsc, ("AF", "NSR"))):
+        assert (masks[rows] == np.isin(settings.classes, labelled)).all()
+
+
+def test_too_few_recordings_of_the_classes_are_told_before_anything_is_trained(learnt):
+    with pytest.raises(RecordError, match="have one alone of the classes"):
+        learnt(replace(EXCLUSIVE, folds=50))
+
+
+@pytest.mark.parametrize("rule", CleaningSettings().rules, ids=lambda rule: rule.title)
+def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
+    rng = np.random.default_rng(0)
+    sources = rng.choice(["CPSC", "Ningbo", "Georgia"], 400)
+    labels = rng.random((400, 26)) < 0.3
+    asked = []
+
+    def outcome_of(stage, score):
+        asked.append(stage)
+        answers = said_of(stage)
+        assert 0 <= score(rng.random((len(stage.validation), stage.targets.shape[1])))["AUROC"] <= 1
+        return Outcome([], [], answers, "")
+
+    made, after = relabel(rule, labels, sources, Settings(), outcome_of)
+    (stage,) = asked
+    assert stage.title == rule.title and stage.leads == LEADS
+    assert not set(sources[stage.records]) & set(rule.sources) and set(sources[stage.to_predict]) == set(rule.sources)
+    assert sorted([*stage.training, *stage.validation]) == list(range(len(stage.records)))
+    assert len(stage.training) == round(0.8 * len(stage.records))
+    np.testing.assert_array_equal(after[made.records], made.after)
+    np.testing.assert_array_equal(labels[made.records], made.before)
+    untouched = np.delete(np.arange(400), made.records)
+    np.testing.assert_array_equal(after[untouched], labels[untouched])
+    np.testing.assert_array_equal(after, rule.update_labels(labels, sources, made.probabilities))
+    assert (after != labels).any()
+
+
+def test_a_judge_takes_half_where_thresholds_are_not_searched_and_scores_on_both_labels():
+    rng = np.random.default_rng(0)
+    labels, probabilities = rng.random((60, 26)) < 0.2, rng.random((60, 26)).astype(np.float32)
+    before, sources, weights = labels.copy(), np.full(60, "Georgia"), load_weights()[1]
+    before[:30] = False
+    judge = ValidationScorer(replace(GATED, proxy_least=None), labels, before, sources, np.arange(26))
+    validation = np.arange(0, 60, 2)
+    half, found = judge.search(validation, probabilities[validation]), judge.scores_on(validation)
+    assert (half.thresholds == 0.5).all() and half.score == half.score_at_half
+    searching = replace(judge, settings=replace(judge.settings, thresholds="searched")).search(
+        validation, probabilities[validation]
+    )
+    assert (searching.thresholds != 0.5).any() and searching.score > half.score
+    answers = probabilities[validation] >= 0.5
+    scores = found(probabilities[validation])
+    assert scores["score at 0.5"] == pytest.approx(challenge_score(labels[validation], answers, weights))
+    assert scores["at 0.5 as labelled"] == pytest.approx(challenge_score(before[validation], answers, weights))
+    assert judge.settings.thresholds == HALVES
+
+
+@pytest.fixture(scope="module")
+def model(made_up, tmp_path_factory):
+    """A model folder of a gated recipe with peaks and masks of sources, trained on made-up data, and its results."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecg.systems.method.FEWEST", 4)
+        patch.setattr("ecg.commands.train.load_wave_peaks", lambda store, *_: regular(store))
+        patch.setattr(
+            "ecg.commands.train.write_report", lambda folder, results, *_: tables(results)
+        )  # without its pictures
+        folder = tmp_path_factory.mktemp("model")
+        settings = replace(GATED, views=GATED.views[:1], lead_sets=(2,), pretraining=None, jobs=1)
+        return folder, train(made_up, folder, settings, [].append)
+
+
+def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_say(model, headers):
+    folder, results = model
+    bundle = team_code.load_model(folder, ["II", "I"])
+    assert bundle.system == "li2021" and list(bundle.ensemble.groups) == ["general", "special", "gate"]
+    paths, gates = {path.stem: path for path in headers}, []
+    for row, record in enumerate(results.validation):
+        path = paths[results.store.names[record]]
+        codes, outputs, probabilities = team_code.run_model(bundle, path.read_text(), read_record(path)[1])
+        assert len(codes) == len(outputs) == 26
+        np.testing.assert_allclose(probabilities, results.validated[2][row], atol=1e-5)
+        near = np.abs(results.validated[2][row] - 0.5) < 1e-4
+        assert (outputs == results.answers(2)[row])[~near].all() or near.any()
+        gates.append(not probabilities[COLUMN["SB"]])
+    assert sorted(path.name for path in folder.glob("*.h5")) == [
+        "2_leads.2.weights.h5", "2_leads.3.weights.h5", "2_leads.weights.h5"]  # fmt: skip
+
+
+def test_results_and_ensemble_agree_on_a_store(model):
+    folder, results = model
+    said = predict_stores(
+        team_code.load_model(folder, LEAD_SETS[2]).ensemble,
+        {DEFAULT_PREPROCESSING: results.store},
+        results.validation,
+        "",
+    )
+    np.testing.assert_allclose(said, results.validated[2], atol=1e-5)

@@ -1,0 +1,313 @@
+import ast
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import stage_titles as titles_of
+
+from ecg.data.batches import Window
+from ecg.data.labels import ABBREVIATIONS, TRAINED_CLASSES
+from ecg.data.leads import LEAD_SETS
+from ecg.data.resampling import Preprocessing
+from ecg.models.config import network_entry, read_config, write_config
+from ecg.models.decision import Rule
+from ecg.models.ensemble import Member
+from ecg.systems.label_cleaning import CleaningSettings
+from ecg.systems.plan import planned_networks
+from ecg.systems.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, VARIANTS, Gate, Settings
+
+CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
+LI, ZHAO, XIE, RHYTHM = (SYSTEMS[name] for name in ("li2021", "zhao2022", "xie2022", "se_resnet_rhythm"))
+NINE = ("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE")
+
+
+def test_the_systems_are_the_default_four_from_the_literature_and_all_without_their_parts():
+    assert list(SYSTEMS) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm"]
+    parts = ("focal", "no-masks", "no-relabelling", "no-filter", "relu", "no-se", "halves")
+    assert list(ABLATIONS) == [f"cai2021-{part}" for part in parts]
+    assert list(VARIANTS) == [*(f"li2021-no-{part}" for part in ("masks", "peaks", "rules", "gate")), "xie2022-plain",
+                              "se_resnet_rhythm-no-se"]  # fmt: skip
+    assert {**SYSTEMS, **ABLATIONS, **VARIANTS} == RECIPES
+    assert all(name == one.system for name, one in RECIPES.items())
+    assert CAI2021 == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "exclusive"),
+    [
+        ("cai2021", TRAINED_CLASSES, False),
+        ("li2021", ABBREVIATIONS, False),
+        ("zhao2022", tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")), False),
+        ("xie2022", NINE, True),
+        ("se_resnet_rhythm", ("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"), True),
+    ],
+)
+def test_classes_are_those_of_the_papers(name, classes, exclusive):
+    one = SYSTEMS[name]
+    assert (one.classes, one.exclusive) == (classes, exclusive)
+    assert len(classes) == {"cai2021": 22, "li2021": 26, "zhao2022": 24, "xie2022": 9, "se_resnet_rhythm": 7}[name]
+    assert one.output_activation == ("softmax" if exclusive else "sigmoid")
+
+
+def test_signals_are_prepared_and_cut_as_in_the_papers():
+    seen = {name: [(view.preparation, view.window) for view in one.views] for name, one in SYSTEMS.items()}
+    assert seen == {
+        "cai2021": [(Preprocessing(250, (0.5, 45.0), False), Window(None, "zeros", 0))],
+        "li2021": [
+            (Preprocessing(500, None, False), Window(4992, "zeros", 0, 32)),
+            (Preprocessing(250, None, False), Window(4992, "zeros", 0, 32)),
+            (Preprocessing(500, None, False), Window(7488, "zeros", 0, 32)),
+        ],
+        "zhao2022": [(Preprocessing(257, None, True), Window(4096, "zeros", 256))],
+        "xie2022": [(Preprocessing(250, None, False), Window(7500, "repeated", 0))],
+        "se_resnet_rhythm": [(Preprocessing(200, None, False), Window(2000, "repeated", 0))],
+    }
+    assert [view.title for view in LI.views] == ["500 Hz, 10 s", "250 Hz, 20 s", "500 Hz, 15 s"]
+    assert LI.preparations == [Preprocessing(500, None), Preprocessing(250, None)]
+
+
+def test_leads_are_reduced_as_in_the_papers():
+    assert {count: LI.leads_of(count) for count in LEAD_SETS} == {
+        12: ("I", "II", *CHEST), 6: ("I", "II"), 4: ("I", "II", "V2"), 3: ("I", "II", "V2"), 2: ("I", "II"),
+    }  # fmt: skip
+    assert {RHYTHM.leads_of(count) for count in LEAD_SETS} == {("II",)}
+    for one in (CAI2021, ZHAO, XIE):
+        assert {count: one.leads_of(count) for count in LEAD_SETS} == LEAD_SETS
+    assert [one.configurations for one in SYSTEMS.values()] == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("training", "rates"),
+    [
+        (CAI2021.training, {0: 1e-4, 1: 1e-4, 2: 1e-3, 30: 1e-3, 60: 1e-3}),
+        (LI.training, {0: 2e-4, 1: 4e-4, 2: 6e-4, 3: 6e-4, 49: 6e-4 * (1 + np.cos(np.pi * 46 / 47)) / 2}),
+        (LI.pretraining, {0: 2e-4, 2: 6e-4, 19: 6e-4 * (1 + np.cos(np.pi * 16 / 17)) / 2}),
+        (ZHAO.training, {0: 3e-3, 19: 3e-3, 20: 3e-4, 39: 3e-4, 40: 3e-5, 60: 3e-5}),
+        (XIE.training, {0: 1e-4, 30: 1e-4, 60: 1e-4}),
+        (RHYTHM.training, {0: 1e-4, 30: 1e-4, 60: 1e-4}),
+    ],
+)
+def test_learning_rates_are_the_papers(training, rates):
+    assert {epoch: training.rate_in(epoch) for epoch in rates} == pytest.approx(rates)
+
+
+def test_the_cosine_falls_without_a_jump_after_three_epochs_of_warm_up():
+    rates = [LI.training.rate_in(epoch) for epoch in range(51)]
+    assert np.argmax(rates) in (2, 3) and rates[50] == pytest.approx(0)
+    assert (np.diff(rates[:3]) > 0).all() and (np.diff(rates[3:]) < 0).all()
+
+
+def test_losses_optimizers_batches_and_epochs_are_the_papers():
+    facts = {
+        name: (one.loss, one.training.optimizer, one.training.batch, one.training.epochs, one.training.patience)
+        for name, one in SYSTEMS.items()
+    }
+    assert facts == {
+        "cai2021": ("asymmetric", "adam", 256, 100, 4),
+        "li2021": ("margin", "adamw", 256, 50, 5),
+        "zhao2022": ("cross-entropy", "adam", 64, 50, 50),
+        "xie2022": ("categorical", "sgd", 8, 100, 100),
+        "se_resnet_rhythm": ("categorical", "adam", 64, 100, 10),
+    }
+    assert XIE.training.momentum == 0.5 and XIE.training.batch_for(20) == 8
+    assert (LI.peaks, ZHAO.folds) == (0.1, 5)
+    assert {one.folds for one in SYSTEMS.values()} == {None, 5}
+
+
+def test_labels_are_what_the_papers_make_of_them():
+    assert LI.implies == (("LBBB", "BBB"), ("RBBB", "BBB"))
+    assert [one.source_masks for one in SYSTEMS.values()] == [False, True, False, False, False]
+    for one in (LI, ZHAO, XIE, RHYTHM):
+        assert one.cleaning.rules == () and not one.cleaning.masks
+    (omission,) = LI.cleaning.partially_labelled
+    assert (omission.sources, set(omission.labelled)) == (
+        ("CPSC",), {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"})  # fmt: skip
+    assert CAI2021.cleaning == CleaningSettings()
+
+
+def test_answers_are_by_the_papers_rules():
+    assert LI.gate.source == "CPSC" and set(LI.gate.classes) == {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"}
+    assert (LI.answer_pairs, LI.fallback) == ((("TInv", "TAb"),), "NSR")
+    assert [one.thresholds for one in SYSTEMS.values()] == ["searched", "halves", "searched", "halves", "halves"]
+    assert [one.gate is None for one in SYSTEMS.values()] == [True, False, True, True, True]
+
+
+def test_every_system_is_asked_for_every_lead_set():
+    assert {one.lead_sets for one in RECIPES.values()} == {(12, 6, 4, 3, 2)}
+
+
+def members_of(settings, count):
+    """Members of all groups as they are saved, and the classes of each group; there are no networks in them."""
+    groups = {}
+    for one in planned_networks(replace(settings, lead_sets=(count,))):
+        network = settings.gate.network if one.group == "gate" else settings.network
+        if getattr(network, "peaks", False):
+            network = replace(network, peaks=False)  # a saved network answers alone
+        answer = "sigmoid" if one.group == "gate" else settings.output_activation
+        groups.setdefault(one.group, []).append(Member(one.leads, network, None, answer, one.view))
+    classes = {"general": settings.classes, "special": settings.gate.classes if settings.gate else (), "gate": ()}
+    return groups, classes
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_recipe_comes_to_can_be_described_and_read_again(name, tmp_path):
+    settings = RECIPES[name]
+    for count in LEAD_SETS:
+        groups, classes = members_of(settings, count)
+        rule = Rule(np.linspace(0, 1, 26), settings.exclusive, settings.answer_pairs, settings.fallback)
+        said = {group: {"classes": list(classes[group]), "members": [network_entry(one, "0" * 64) for one in members]}
+                for group, members in groups.items()}  # fmt: skip
+        path = tmp_path / f"{count}_leads.json"
+        path.write_text(write_config(count, name, rule, said))
+        read = read_config(path, count)
+        assert read.system == name and replace(read.rule, thresholds=None) == replace(rule, thresholds=None)
+        np.testing.assert_array_equal(read.rule.thresholds, rule.thresholds)
+        assert {group: (classes, [(one.leads, one.settings, one.view, one.output_activation) for one in members])
+                for group, (classes, members) in read.groups.items()} == {
+            group: (classes[group], [(one.leads, one.settings, one.view, one.output_activation) for one in members])
+            for group, members in groups.items()}  # fmt: skip
+
+
+def flat(value, above=""):
+    """Nested dicts, and tuples of them, as one dict, by names such as 'views.0.preparation.band'."""
+    if isinstance(value, tuple) and value and all(isinstance(each, dict) for each in value):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return {above[:-1]: value}
+    return {name: one for key, part in value.items() for name, one in flat(part, f"{above}{key}.").items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("cai2021-focal", {"loss": "focal"}),
+        ("cai2021-no-masks", {"cleaning.masks": False}),
+        (
+            "cai2021-no-relabelling",
+            {"cleaning.conflated_classes.0.relabel": False, "cleaning.partially_labelled.0.relabel": False},
+        ),
+        ("cai2021-no-filter", {"views.0.preparation.band": None}),
+        ("cai2021-relu", {"network.activation": "relu"}),
+        ("cai2021-no-se", {"network.squeeze_ratio": None}),
+        ("cai2021-halves", {"thresholds": "halves"}),
+        ("li2021-no-masks", {"source_masks": False}),
+        ("li2021-no-peaks", {"network.peaks": False, "peaks": None, "pretraining": None}),
+        ("li2021-no-rules", {"answer_pairs": (), "empty": None}),
+        ("li2021-no-gate", {"gate": None}),
+        ("xie2022-plain", {"network.deformable": False}),
+        ("se_resnet_rhythm-no-se", {"network.squeeze": False}),
+    ],
+)
+def test_a_system_without_a_part_differs_in_what_its_name_says_and_nothing_else(name, changes):
+    whole, other = asdict(SYSTEMS[name.split("-")[0]]), asdict(RECIPES[name])
+    for left in [key for key, value in changes.items() if value is None and isinstance(whole.get(key), dict)]:
+        whole[left] = "whole"  # and not its parts
+    whole, other = flat(whole), flat(other)
+    assert whole.keys() == other.keys()
+    different = {key: value for key, value in other.items() if value != whole[key]}
+    assert different == changes | {"system": name}
+
+
+def test_what_is_left_out_is_not_among_the_networks_that_are_trained():
+    li, titles = SYSTEMS["li2021"], {name: titles_of(one) for name, one in VARIANTS.items()}
+    every = titles_of(li)
+    assert titles["li2021-no-masks"] == titles["li2021-no-rules"] == every
+    assert titles["li2021-no-peaks"] == [title for title in every if not title.endswith("peaks")]
+    assert titles["li2021-no-gate"] == [title for title in every if "CPSC" not in title]
+    assert len(every) == 39 and len(titles["li2021-no-peaks"]) == 21 and len(titles["li2021-no-gate"]) == 18
+    for name in ("xie2022-plain", "se_resnet_rhythm-no-se"):
+        assert titles[name] == titles_of(SYSTEMS[name.split("-")[0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "kind"),
+    [
+        ("xie2022", {"filters": (4,)}, "DeformableConv2D"),
+        ("se_resnet_rhythm", {"depth": 18, "width": 2}, "Multiply"),  # of what squeeze-and-excitation weighs
+    ],
+)
+def test_the_network_without_a_part_is_the_other_but_for_that(name, sizes, kind):
+    variant = {"xie2022": "xie2022-plain", "se_resnet_rhythm": "se_resnet_rhythm-no-se"}[name]
+    kinds = [
+        {type(layer).__name__ for layer in replace(RECIPES[each].network, **sizes).build(3, None, 9, "softmax").layers}
+        for each in (name, variant)
+    ]
+    assert kind in kinds[0] and kind not in kinds[1] and kinds[1] < kinds[0] | {"Conv2D"}
+
+
+def test_a_recipe_is_data_that_json_can_hold():
+    """By which a training is told from another."""
+    for one in RECIPES.values():
+        assert json.loads(json.dumps(asdict(one)))["system"] == one.system
+    assert len({json.dumps(asdict(one)) for one in RECIPES.values()}) == len(RECIPES)
+
+
+DECIDING = {ast.If: "test", ast.IfExp: "test", ast.While: "test", ast.comprehension: "ifs", ast.Match: "subject",
+            ast.Compare: None, ast.match_case: "pattern", ast.Subscript: "slice"}  # fmt: skip
+
+
+def systems_decided_by(tree):
+    """Lines of a syntax tree in which the name of a recipe, or what is called system, decides; which of them it is."""
+    for node in ast.walk(tree):
+        if type(node) in DECIDING:
+            part = getattr(node, DECIDING[type(node)] or "", node)
+            for each in part if isinstance(part, list) else [part]:
+                # What is called system is looked at as a whole: not one of its other parts, and not given the name.
+                others = [one.value for one in ast.walk(each) if isinstance(one, ast.Attribute)]
+                for one in ast.walk(each):
+                    if isinstance(one, ast.Constant) and one.value in [*RECIPES]:
+                        yield one.lineno, "a recipe's name"
+                    named = isinstance(one, ast.Name) and one.id == "system" and isinstance(one.ctx, ast.Load)
+                    if named and one not in others or isinstance(one, ast.Attribute) and one.attr == "system":
+                        yield one.lineno, "a system"
+
+
+@pytest.mark.parametrize(
+    "line", ["if a.system == b: c", "x = 1 if system else 2", "t[a.system]", "[a for a in b if a.system.endswith('x')]",
+             "if a == 'li2021': b", "match a.system:\n case _: b", "match a:\n case 'xie2022': b"],
+)  # fmt: skip
+def test_what_decides_by_a_system_is_seen(line):
+    assert [*systems_decided_by(ast.parse(line))]
+    assert not [*systems_decided_by(ast.parse("f(a.system, system='li2021') if system.peaks else g(a.system)"))]
+
+
+def test_what_is_done_is_decided_by_no_systems_name():
+    """Outside the list of recipes; those that report may tell the trials of one system from those of another."""
+    found = set()
+    for path in sorted((Path(__file__).parents[3] / "ecg").glob("*.py")):
+        if path.stem != "recipes":
+            found |= {(path.stem, what) for _, what in systems_decided_by(ast.parse(path.read_text()))}
+    assert found <= {("measures", "a system"), ("plots", "a system")}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"empty": "nsr"}, "empty"),
+        ({"empty": "BBB"}, "empty is 'BBB', expected None or one of AF, AFL, LBBB"),
+        ({"answer_pairs": (("LBBB", "BBB"),)}, "pairs have BBB, expected some of AF, AFL, LBBB"),
+        ({"hours": 0}, "hours"),
+        ({"hours": float("nan")}, "hours"),
+        ({"loss": "hinge"}, "loss 'hinge'"),
+        ({"thresholds": "guessed"}, "thresholds 'guessed'"),
+        ({"folds": 1}, "folds: expected an integer from 2"),
+        ({"peaks": 0.1}, "peaks have a share"),
+        ({"pretraining": CAI2021.training}, "pretraining is for them"),
+        ({"network": LI.network}, "peaks have a share"),
+        ({"classes": ("AF", "NSR")}, "masked by round 1"),
+        (
+            {"classes": ("AF", "NSR"), "cleaning": CleaningSettings(masks=False), "gate": Gate()},
+            "IAVB, LBBB, PAC, RBBB",
+        ),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_at_once(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        Settings(**wrong)
+
+
+def test_a_gate_answers_scored_classes_alone():
+    with pytest.raises(ValueError, match="STD: no scored class"):
+        Gate(classes=("AF", "STD"))
