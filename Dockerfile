@@ -7,5 +7,5 @@ WORKDIR /physionet
 
 # CUDA=0 leaves out the libraries for the GPU (some gigabytes); with them the same image runs with and without one.
 ARG CUDA=1
-RUN if [ "$CUDA" = 1 ]; then sed -i 's/^tensorflow==/tensorflow[and-cuda]==/' requirements.txt; fi \
-    && pip install --no-cache-dir -r requirements.txt
+RUN if [ "$CUDA" = 1 ]; then lock=cuda; else lock=cpu; fi \
+    && pip install --no-cache-dir --require-hashes -r locks/$lock.txt

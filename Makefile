@@ -7,20 +7,31 @@ help:
 	@echo "make test-slow       the tests that train for minutes"
 	@echo "make challenge-test  train on recordings with every defect, and predict with the Challenge's scripts"
 	@echo "make bench           how fast each part is, against the machine's limits"
+	@echo "make lock            write the lock files anew, after a change of requirements.txt or requirements-dev.txt"
 	@echo "make docker-test     build the image and use it as the Challenge's organisers do"
 	@echo "make clean           remove what these made, the virtual environment too"
 
-# The two sets of packages, each installed again only when its list changes.
-.venv/installed: requirements.txt
+# The two sets of packages. Each is installed again only if its lock file changes.
+.venv/installed: locks/cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
 		"Python 3.11, 3.12 or 3.13 is needed, for which TensorFlow is made: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -r requirements.txt
+	$(BIN)/pip install --quiet --require-hashes -r locks/cpu.txt
 	@touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
-	$(BIN)/pip install --quiet -r requirements-dev.txt
+.venv/installed-dev: .venv/installed locks/dev.txt
+	$(BIN)/pip install --quiet --require-hashes -r locks/dev.txt
 	@touch $@
+
+# Write the lock files anew; see locks/README.md. The development lock holds all packages, so the others follow it.
+# UPGRADE=--upgrade takes the newest versions of the packages that only others need.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config \
+	--custom-compile-command "make lock" $(UPGRADE)
+
+lock: .venv/installed-dev
+	$(LOCK) requirements-dev.txt -o locks/dev.txt
+	$(LOCK) requirements.txt -c locks/dev.txt -o locks/cpu.txt
+	$(LOCK) locks/cuda.in -c locks/dev.txt -o locks/cuda.txt
 
 demo: .venv/installed
 	rm -rf demo
@@ -70,4 +81,4 @@ clean:
 	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test challenge-test test-slow bench docker-test clean
+.PHONY: help lock demo test challenge-test test-slow bench docker-test clean

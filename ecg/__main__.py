@@ -5,10 +5,12 @@ imported when it runs, so that help is instant.
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ecg import __version__
 from ecg.commands.options import (
     add_lead_sets,
     add_networks,
@@ -41,7 +43,20 @@ from ecg.runtime.console import (
 from ecg.runtime.files import check_file_writable, check_writable
 from ecg.runtime.keras_startup import start_keras
 
-PROGRAM = "python -m ecg"
+
+def program_name(path: str) -> str:
+    """Return the command that starts this program, for usage and errors.
+
+    Args:
+        path: The path of the running script, `sys.argv[0]`.
+
+    Returns:
+        "ecg" if the installed command was started, else "python -m ecg".
+    """
+    return "ecg" if Path(path).stem == "ecg" else "python -m ecg"
+
+
+PROGRAM = program_name(sys.argv[0])
 reported = partial(errors_in_one_line, program=PROGRAM)
 
 
@@ -295,6 +310,7 @@ COMMANDS = (train, compare, estimate, plot, review, audit, synthesize)
 def main(arguments=None):
     """Run the command that the arguments name, those of the program where None."""
     parser = argparse.ArgumentParser(PROGRAM, description="Twelve-lead ECG classification, beside the Challenge's own.")
+    parser.add_argument("--version", action="version", version=f"reduced-lead-ecg {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command(commands)
@@ -304,5 +320,10 @@ def main(arguments=None):
         chosen.run(chosen)
 
 
-if __name__ == "__main__":
+def run_command_line() -> None:
+    """Run the command line; the installed command `ecg` starts here."""
     run_program(main)
+
+
+if __name__ == "__main__":
+    run_command_line()
