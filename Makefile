@@ -78,7 +78,7 @@ docker-test:
 	$(DOCKER_RUN) "python evaluate_model.py test_data test_outputs && rm -rf model/* test_data/* test_outputs/* training_data/*"
 
 clean:
-	rm -rf .venv build demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help lock demo test challenge-test test-slow bench docker-test clean
