@@ -13,17 +13,49 @@ from ecg.data.leads import LEADS
 from ecg.data.records import find_records
 from ecg.data.store import build_store
 from ecg.data.synthetic import synthesize
-from ecg.runtime.keras_startup import start_keras
 
-start_keras()
+TESTS = Path(__file__).parent
+# What is tested here imports Keras; test files elsewhere do not.
+KERAS_TESTS = ("unit/models", "unit/training", "unit/systems", "unit/reports", "unit/commands", "integration",
+               "acceptance", "benchmarks", "unit/runtime/test_keras_startup.py")  # fmt: skip
 # Where tests run in the background, a shell has SIGINT ignored, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def needs_keras(path: Path) -> bool:
+    """Say whether a test file imports Keras, by the folder that it is in."""
+    return path.relative_to(TESTS).as_posix().startswith(KERAS_TESTS)
+
+
+def without_keras(config: pytest.Config) -> bool:
+    """Say whether no test is to run that needs Keras, as by -m "not keras"."""
+    return "not keras" in config.option.markexpr
+
+
+def pytest_configure(config):
+    """Start Keras before any test file imports it; it takes seconds, so not where it is not needed."""
+    if not without_keras(config):
+        from ecg.runtime.keras_startup import start_keras
+
+        start_keras()
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Pass over the files that import Keras, whose imports alone take seconds, where none of their tests is to run."""
+    return True if without_keras(config) and collection_path.is_file() and needs_keras(collection_path) else None
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that need Keras."""
+    for item in items:
+        if needs_keras(item.path):
+            item.add_marker(pytest.mark.keras)
 
 
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of real recordings beside the checkout, where there is one."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
+    folder = TESTS.parents[1] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no real recordings beside the checkout")
     return folder

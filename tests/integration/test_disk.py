@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from helpers import network_of
+from result_helpers import get_network
 
 from ecg.commands.train import Settings, train
 from ecg.data.leads import LEAD_SETS
@@ -122,5 +122,5 @@ def test_a_model_that_was_saved_before_the_disk_was_full_still_answers(disk, sma
     disk.fill()
     with pytest.raises(OSError):
         write_bundle(disk.folder, small, 0.75)
-    weights = network_of(load_bundle(disk.folder, LEAD_SETS[2])).get_weights()
+    weights = get_network(load_bundle(disk.folder, LEAD_SETS[2])).get_weights()
     assert all((array == 0.25).all() for array in weights)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import network_of, said_of
+from result_helpers import get_network, predict_stage
 
 import team_code
 from benchmarks.interruption import PLACES, measure
@@ -80,7 +80,7 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     for count in settings.lead_sets:
         bundle = load_bundle(folder, LEAD_SETS[count])
         probabilities = expand(
-            predict(network_of(bundle), Dataset(store, validation, lead_indices(LEAD_SETS[count])), "checking")
+            predict(get_network(bundle), Dataset(store, validation, lead_indices(LEAD_SETS[count])), "checking")
         )
         found = search_thresholds(labels, probabilities, weights, settings.resamples, settings.seed)
         np.testing.assert_allclose(bundle.rule.thresholds, found.thresholds)
@@ -98,7 +98,7 @@ def test_training_and_answering_agree(trained, headers):
     for leads in ((*reversed(LEADS),), ("II", "I")):
         model = team_code.load_model(folder, leads)
         expected = expand(
-            predict(network_of(model), Dataset(store, np.arange(9), lead_indices(model.leads)), "checking")
+            predict(get_network(model), Dataset(store, np.arange(9), lead_indices(model.leads)), "checking")
         )
         for record, name in enumerate(store.names[:9]):
             text, recording = paths[name].read_text(), read_record(paths[name])[1]
@@ -229,7 +229,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
     def fitted(stage, *_):
         stages[stage.title] = stage
         network = small.build(len(stage.leads), None, stage.targets.shape[1])
-        return Outcome([], network.get_weights(), said_of(stage), "")
+        return Outcome([], network.get_weights(), predict_stage(stage), "")
 
     drawn = []
     monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
@@ -247,7 +247,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
     for stage in (first, second):
         np.testing.assert_array_equal(stage.targets, labels[:, TRAINED])
     assert (first.masks == 1).all()
-    np.testing.assert_array_equal(second.masks, label_masks(first.targets, said_of(first)))
+    np.testing.assert_array_equal(second.masks, label_masks(first.targets, predict_stage(first)))
     counts = [int(row["training"]) + int(row["validation"]) for row in table(tmp_path / "report/classes.csv")]
     assert counts == labels.sum(axis=0).tolist()
     assert [row["record"] for row in table(tmp_path / "report/disagreements.csv")] == [one.path.stem for one in drawn]
@@ -262,7 +262,7 @@ def test_without_masks_there_is_no_round_1(made_up, small, tmp_path, monkeypatch
         titles.append(stage.title)
         assert (stage.masks == 1).all()
         network = small.build(len(stage.leads), None, stage.targets.shape[1])
-        return Outcome([], network.get_weights(), said_of(stage), "")
+        return Outcome([], network.get_weights(), predict_stage(stage), "")
 
     monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
     train(made_up, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING), [].append)

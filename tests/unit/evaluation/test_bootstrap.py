@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import made_comparison
+from helpers import make_comparison
 
 from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation.bootstrap import (
@@ -46,14 +46,14 @@ def drawn(recordings, resamples, seed):
 @pytest.fixture(scope="module")
 def comparison():
     """A comparison of which one system knows but half of the classes."""
-    return made_comparison(results=((), {"classes": ABBREVIATIONS[13:]}))
+    return make_comparison(results=((), {"classes": ABBREVIATIONS[13:]}))
 
 
 def test_the_shared_area_is_of_the_classes_that_all_systems_know(comparison):
     assert comparison.shared.tolist() == [False] * 13 + [True] * 13
     for each in measure(comparison, resamples=2).overall:
         assert each[SHARED][0] != each[AUROC][0]
-    whole = measure(made_comparison(), resamples=2).overall[0]
+    whole = measure(make_comparison(), resamples=2).overall[0]
     np.testing.assert_array_equal(whole[SHARED], whole[AUROC])
 
 
@@ -118,14 +118,14 @@ def test_differences_are_of_the_same_resamples(comparison):
 
 
 def test_systems_that_answer_alike_differ_by_nothing_however_wide_their_intervals():
-    found = measure(made_comparison(results=({"seed": 1}, {"seed": 1})), resamples=20)
+    found = measure(make_comparison(results=({"seed": 1}, {"seed": 1})), resamples=20)
     assert all((values == 0).all() for values in found.differences[1].values())
     low, high = found.overall[1]["F1 optimised"][1:]
     assert high - low > 0.01
 
 
 def test_rules_that_differ_change_what_is_measured_as_answered_and_nothing_else():
-    comparison = made_comparison(results=({"seed": 1}, {"seed": 1}))
+    comparison = make_comparison(results=({"seed": 1}, {"seed": 1}))
     first, second = comparison.results
     second = replace(second, answers=second.probabilities >= 0.7)
     difference = measure(replace(comparison, results=(first, second)), resamples=5).differences[1]
@@ -136,7 +136,7 @@ def test_rules_that_differ_change_what_is_measured_as_answered_and_nothing_else(
 def test_a_difference_is_to_the_first_system_with_the_same_leads():
     trials = ({"system": "a"}, {"system": "b"}, {"system": "b", "leads": 2}, {"system": "a", "leads": 6},
               {"system": "c", "leads": 6})  # fmt: skip
-    comparison = made_comparison(results=trials)
+    comparison = make_comparison(results=trials)
     assert [comparison.first(trial) for trial in comparison.results] == [None, 0, None, None, 3]
     assert comparison.systems == ["a", "b", "c"] and comparison.lead_sets == [12, 6, 2]
 
@@ -153,7 +153,7 @@ def test_sources_and_folds_are_measured_alone(comparison):
 
 
 def test_a_source_that_a_resample_may_have_none_of_has_its_interval_of_the_others():
-    comparison = made_comparison()
+    comparison = make_comparison()
     sources = np.where(np.arange(150) < 2, "rare", "common")
     samples = drawn(150, 40, 0)
     assert any(not (chosen < 2).any() for chosen in samples)
@@ -164,7 +164,7 @@ def test_a_source_that_a_resample_may_have_none_of_has_its_interval_of_the_other
 
 
 def test_perfect_answers_score_one_in_every_resample_and_sinus_rhythm_nothing():
-    comparison = made_comparison()
+    comparison = make_comparison()
     labels = comparison.labels
     sinus = np.zeros_like(labels)
     sinus[:, SINUS] = True

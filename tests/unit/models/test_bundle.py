@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import keras
 import numpy as np
 import pytest
-from helpers import network_of
+from result_helpers import get_network
 
 import team_code
 from ecg.commands.holdout import predict_group, predict_stores
@@ -55,7 +55,7 @@ def test_a_bundle_comes_back_as_it_was_saved(without, small, tmp_path):
     loaded = load_bundle(tmp_path, LEAD_SETS[2])
     assert loaded.leads == saved.leads and loaded.ensemble.general.members[0].settings == settings
     np.testing.assert_array_equal(loaded.rule.thresholds, saved.rule.thresholds)
-    for a, b in zip(network_of(loaded).get_weights(), network.get_weights(), strict=True):
+    for a, b in zip(get_network(loaded).get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -71,7 +71,7 @@ def test_a_bundle_is_no_larger_than_its_weights(tmp_path):
 def test_an_answer_is_the_stores_answer(model, store, headers):
     """What is written for a recording equals what training computed for it, and nothing else in the folder matters."""
     bundle = team_code.load_model(model, list(LEADS))
-    expected = expand(predict(network_of(bundle), Dataset(store, np.arange(len(store)), tuple(range(12))), "checking"))
+    expected = expand(predict(get_network(bundle), Dataset(store, np.arange(len(store)), tuple(range(12))), "checking"))
     paths = {path.stem: path for path in headers}
     for record, name in enumerate(store.names[:20]):
         codes, outputs, probabilities = team_code.run_model(bundle, text_of(paths[name]), read_record(paths[name])[1])
@@ -324,7 +324,7 @@ def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(smal
     small.build(4, None, len(TRAINED))
     save_bundle(bundle, tmp_path / "two")
     again = small.build(3, None, len(TRAINED))
-    again.set_weights(network_of(bundle).get_weights())
+    again.set_weights(get_network(bundle).get_weights())
     save_bundle(Bundle.from_network(LEAD_SETS[3], small, np.full(26, 0.5), again, "NSR"), tmp_path / "three")
     save_bundle(load_bundle(tmp_path / "one", LEAD_SETS[3]), tmp_path / "four")
     for name in ("3_leads.json", "3_leads.weights.h5"):

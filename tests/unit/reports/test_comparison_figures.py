@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import made_comparison
+from helpers import make_comparison
 
 from ecg.evaluation.bootstrap import measure
 from ecg.reports.comparison_charts import by_frequency, draw_figures
@@ -13,7 +13,7 @@ TRIALS = ({"system": "a"}, {"system": "b"}, {"system": "a", "leads": 2})
 
 @pytest.fixture(scope="module")
 def comparison():
-    return made_comparison(results=TRIALS)
+    return make_comparison(results=TRIALS)
 
 
 def test_every_lead_set_has_its_pictures_and_says_in_words_what_they_show(comparison):

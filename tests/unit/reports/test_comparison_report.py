@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers import Read, made_comparison
+from helpers import ParsedPage, make_comparison
 
 from ecg.evaluation.bootstrap import ANSWERED, MEASURES, OPTIMISED, measure
 from ecg.reports.comparison_report import html, markdown, summary
@@ -16,7 +16,7 @@ FACTS = {"data": "/data/<b> | c", "seed": 7, "settings": [("setting", "first", "
 
 @pytest.fixture(scope="module")
 def comparison():
-    return made_comparison(results=TRIALS)
+    return make_comparison(results=TRIALS)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def found(comparison):
 
 @pytest.fixture(scope="module")
 def read(comparison, found, tmp_path_factory):
-    return Read(html(comparison, found, FACTS, tmp_path_factory.mktemp("page")))
+    return ParsedPage(html(comparison, found, FACTS, tmp_path_factory.mktemp("page")))
 
 
 def test_the_page_is_whole_by_itself(read):
@@ -98,7 +98,7 @@ def test_markdown_is_made_of_whole_tables(comparison, found):
 
 
 def test_one_system_is_compared_with_none(tmp_path):
-    comparison = made_comparison(results=({"system": "alone", "leads": 1},))
+    comparison = make_comparison(results=({"system": "alone", "leads": 1},))
     found = measure(comparison, 3)
     told = html(comparison, found, {}, tmp_path)
     assert "Differences to" not in told and "<strong>" not in told and "1 lead: scores" in told

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import made_comparison
+from helpers import make_comparison
 
 from ecg.data.labels import COLUMN
 from ecg.evaluation.bootstrap import MEASURES, OF_CLASSES, measure
@@ -17,7 +17,7 @@ TRIALS = ({"system": "first", "skill": 1.0, "seed": 0}, {"system": "better", "sk
 @pytest.fixture(scope="module")
 def comparison():
     """A comparison whose first system does not know AF."""
-    made = made_comparison(results=TRIALS)
+    made = make_comparison(results=TRIALS)
     first, *others = made.results
     probabilities = first.probabilities.copy()
     probabilities[:, COLUMN["AF"]] = 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import made_comparison
+from helpers import make_comparison
 
 from ecg.commands.holdout import Protocol
 from ecg.data.labels import ABBREVIATIONS, SCORED
@@ -31,7 +31,7 @@ NUMBERS = ("recordings", "overall", "differences", "by_class", "by_source", "by_
 
 @pytest.fixture(scope="module")
 def comparison():
-    return made_comparison(results=({"system": "a"}, {"system": "b", "networks": 3, "epochs": 70, "cut": 2}))
+    return make_comparison(results=({"system": "a"}, {"system": "b", "networks": 3, "epochs": 70, "cut": 2}))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import base64
 
-from helpers import Read
+from helpers import ParsedPage
 
 from ecg.reports.comparison_report import details, listed, page, picture, table
 from ecg.reports.comparison_tables import Cell
@@ -17,7 +17,7 @@ def test_whatever_is_told_is_text_on_the_page(tmp_path):
         picture(path, BAD, BAD, BAD),
         table((BAD, "b"), {BAD: [[Cell(BAD), Cell(BAD, BAD)]]}, BAD),
     ]
-    read = Read(page(BAD, [BAD], {BAD: parts}))
+    read = ParsedPage(page(BAD, [BAD], {BAD: parts}))
     assert not read.wrong and not read.of("script")
     for tag in ("title", "h1", "h2", "p", "li", "figcaption", "b", "caption", "summary", "th", "td", "small", "a"):
         assert any(BAD in text for text in read.text_in(tag)), tag
@@ -27,7 +27,7 @@ def test_whatever_is_told_is_text_on_the_page(tmp_path):
 def test_a_picture_is_part_of_the_page(tmp_path):
     for name, kind in (("one.svg", "image/svg+xml"), ("one.png", "image/png")):
         (tmp_path / name).write_bytes(b"\x89 what is drawn")
-        start, data = Read(picture(tmp_path / name, "", "", "")).of("img")[0]["src"].split(",")
+        start, data = ParsedPage(picture(tmp_path / name, "", "", "")).of("img")[0]["src"].split(",")
         assert start == f"data:{kind};base64" and base64.b64decode(data) == b"\x89 what is drawn"
 
 
@@ -36,22 +36,22 @@ def test_a_table_names_its_columns_rows_and_groups():
         "first": [[Cell("a"), Cell("1", "of 2"), Cell("3", strong=True)]],
         "": [[Cell("b"), Cell("4"), Cell("5")]],
     }
-    read = Read(table(("name", "x", "y"), groups, "What it is"))
+    read = ParsedPage(table(("name", "x", "y"), groups, "What it is"))
     assert not read.wrong
     assert [attributes["scope"] for attributes in read.of("th")] == ["col"] * 3 + ["rowgroup", "row", "row"]
     assert read.text_in("th") == ["name", "x", "y", "first", "a", "b"] and read.text_in("td") == ["1", "4", "5"]
     assert (read.text_in("small"), read.text_in("strong")) == (["of 2"], ["3"])
-    assert not Read(table((), {"": [[Cell("a"), Cell("b")]]}, "")).of("thead")
+    assert not ParsedPage(table((), {"": [[Cell("a"), Cell("b")]]}, "")).of("thead")
 
 
 def test_what_is_folded_is_there_and_not_open():
-    read = Read(details("more", listed(["inside"])))
+    read = ParsedPage(details("more", listed(["inside"])))
     assert not read.wrong and read.of("details") == [{}]
     assert (read.text_in("summary"), read.text_in("li")) == (["more"], ["inside"])
 
 
 def test_the_contents_lead_to_the_sections():
-    read = Read(page("Title", [], {"One": [], "Two": ["<p>text</p>"]}))
+    read = ParsedPage(page("Title", [], {"One": [], "Two": ["<p>text</p>"]}))
     assert [f"#{section['id']}" for section in read.of("section")] == [link["href"] for link in read.of("a")]
     assert read.text_in("a") == read.text_in("h2") == ["One", "Two"]
     assert read.of("html")[0]["lang"] == "en" and {"charset": "utf-8"} in read.of("meta")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
-from helpers import COUNT, exclusive_results, made_results
+from result_helpers import COUNT, make_exclusive_results, make_results
 
 from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
 from ecg.reports.training_report import summary_lines, write_report
@@ -22,7 +22,7 @@ class Settings:
 
 @pytest.fixture(scope="module")
 def results():
-    return made_results()
+    return make_results()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_report_replaces_the_one_before_it_and_what_an_interrupted_one_left(re
 
 
 def test_what_cannot_be_scored_is_null(tmp_path):
-    results = made_results(rate=0.0)
+    results = make_results(rate=0.0)
     write_report(tmp_path, replace(results, searches={12: results.searches[12]}), Settings())
     summary = json.loads((tmp_path / "report" / "report.json").read_text(), parse_constant=pytest.fail)
     assert summary["scores"][0]["AUROC"] is None
@@ -131,7 +131,7 @@ def test_the_console_is_told_the_gist_in_short_lines(results):
 
 
 def test_no_threshold_is_told_where_classes_exclude_each_other(tmp_path):
-    results = exclusive_results()
+    results = make_exclusive_results()
     lines = summary_lines(results)
     assert not any("threshold" in line or "0.5" in line for line in lines)
     place = lines.index("recordings with each class, its masked labels where present and absent")

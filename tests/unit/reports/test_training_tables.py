@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import COUNT, WEIGHTS, exclusive_results, made_results, table
+from helpers import WEIGHTS
+from result_helpers import COUNT, make_exclusive_results, make_results, table
 from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
@@ -169,7 +170,7 @@ def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(res
 
 
 def test_where_classes_exclude_each_other_there_are_no_thresholds_nor_what_they_come_to():
-    results = exclusive_results()
+    results = make_exclusive_results()
     assert not {"thresholds", "thresholds_by_class"} & tables(results).keys()
     rows = table(results, "class_scores_12_leads")
     assert all(np.isnan(row["threshold"]) for row in rows)
@@ -195,7 +196,7 @@ def test_where_classes_exclude_each_other_there_are_no_thresholds_nor_what_they_
 
 
 def test_the_confusion_matrix_is_that_of_the_one_label_and_the_likeliest_class():
-    results = exclusive_results()
+    results = make_exclusive_results()
     rows = results.validation[results.scored]
     one = np.hstack([results.labels, results.store.unscored])[rows][:, results.columns].argmax(axis=1)
     expected = confusion_matrix(one, results.validated[12][results.scored].argmax(axis=1), labels=range(4))
@@ -203,18 +204,18 @@ def test_the_confusion_matrix_is_that_of_the_one_label_and_the_likeliest_class()
     assert header == ("labelled", "NSR", "AF", "STE", "PVC")
     assert [row[0] for row in found] == list(header[1:])
     assert [list(row[1:]) for row in found] == expected.tolist()
-    assert not any(name.startswith("confusion") for name in tables(made_results()))
+    assert not any(name.startswith("confusion") for name in tables(make_results()))
 
 
 def test_a_recording_of_no_part_is_not_said_to_be_learnt_from():
-    results = made_results()
+    results = make_results()
     rows = table(replace(results, training=results.training[5:]), "split")
     assert [row["record"] for row in rows if row["part"] == "not used"] == results.store.names[
         results.training[:5]].tolist()  # fmt: skip
 
 
 def test_masks_are_those_of_the_class_in_whatever_order_a_system_has_its_classes():
-    results = exclusive_results()
+    results = make_exclusive_results()
     rows = [row for row in table(results, "masks") if row["source"] == "all"]
     assert [row["class"] for row in rows] == ["AF", "NSR", "PVC", "STE"]
     present = np.hstack([results.labels, results.store.unscored])[:, results.columns].sum(axis=0)
@@ -225,7 +226,7 @@ def test_masks_are_those_of_the_class_in_whatever_order_a_system_has_its_classes
 
 
 def test_what_was_mended_and_what_ended_the_stages_is_told():
-    results = made_results()
+    results = make_results()
     assert tables(results)["repaired"][1:] == [
         ("R001", "beyond 20 mV", "I V2", 17), ("R001", "flat lead", "V6", 1), ("R002", "flat lead", "V1 V2", 2)
     ]  # fmt: skip

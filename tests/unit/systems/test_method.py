@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import said_of
-from helpers import stage_titles as titles_of
+from result_helpers import predict_stage
+from result_helpers import stage_titles as titles_of
 
 import team_code
 from ecg.commands.holdout import predict_stores
@@ -314,7 +314,7 @@ def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
 
     def outcome_of(stage, score):
         asked.append(stage)
-        answers = said_of(stage)
+        answers = predict_stage(stage)
         assert 0 <= score(rng.random((len(stage.validation), stage.targets.shape[1])))["AUROC"] <= 1
         return Outcome([], [], answers, "")
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import stage_titles as titles_of
+from result_helpers import stage_titles as titles_of
 
 from ecg.data.batches import DEFAULT_VIEW, View, Window
 from ecg.data.headers import RecordError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import stage_titles as titles_of
+from result_helpers import stage_titles as titles_of
 
 from ecg.data.batches import Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED_CLASSES

@@ -2,29 +2,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import exclusive_results, made_results
+from result_helpers import make_exclusive_results, make_results
 
 from ecg.data.labels import ABBREVIATIONS, TRAINED
 
 
 @pytest.fixture(scope="module")
 def exclusive():
-    return exclusive_results()
+    return make_exclusive_results()
 
 
 def test_tables_list_the_scored_classes_and_those_beside_that_are_trained(exclusive):
-    for results, names in ((made_results(), [*ABBREVIATIONS]), (exclusive, [*ABBREVIATIONS, "STE"])):
+    for results, names in ((make_results(), [*ABBREVIATIONS]), (exclusive, [*ABBREVIATIONS, "STE"])):
         assert results.names == names and len(results.listed) == len(results.trained) == len(names)
         for labels in results.label_versions.values():
             np.testing.assert_array_equal(labels[:, :26].shape, results.scored_labels.shape)
             assert labels.shape[1] == len(names)
-    assert np.array_equal(made_results().listed[made_results().trained], TRAINED)
+    assert np.array_equal(make_results().listed[make_results().trained], TRAINED)
     assert [name for name, one in zip(exclusive.names, exclusive.trained, strict=True) if one] == [
         "AF", "NSR", "PVC", "STE"]  # fmt: skip
 
 
 def test_labels_of_both_kinds_are_those_after_relabelling_and_of_the_headers():
-    results = made_results()
+    results = make_results()
     results = replace(results, scored=np.ones_like(results.scored))
     rows = results.validation
     cleaned, came = results.label_versions.values()
@@ -39,7 +39,7 @@ def test_of_classes_that_exclude_each_other_one_is_told_and_it_may_be_beside_the
     np.testing.assert_array_equal(told[:, :26], exclusive.answers(12))
     likeliest = np.array(exclusive.classes)[exclusive.most_probable(12)]
     assert np.array(exclusive.names)[told.argmax(axis=1)].tolist() == likeliest.tolist()
-    results = made_results()
+    results = make_results()
     np.testing.assert_array_equal(results.all_predictions(2), results.answers(2))
 
 

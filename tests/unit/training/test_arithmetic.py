@@ -102,7 +102,7 @@ class NotANumber(Changed):
         return inputs * np.nan, kernel
 
 
-def network_of(*tested, channels=12):
+def get_network(*tested, channels=12):
     signal = keras.Input((None, channels))
     x = signal
     for layer in tested:
@@ -134,7 +134,7 @@ def test_right_arithmetic_passes_by_far_for_all_systems():
 
 
 def test_single_precision_is_what_it_is_compared_with():
-    assert compare_layers([*layers_with_kernel(network_of(conv()))], "float32") == [Errors(0, 0, 0)]
+    assert compare_layers([*layers_with_kernel(get_network(conv()))], "float32") == [Errors(0, 0, 0)]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_single_precision_is_what_it_is_compared_with():
     ],
 )
 def test_a_wrong_convolution_is_refused_with_its_shape_and_the_cure(kind, what):
-    network = network_of(conv(filters=12, taps=3), conv(kind, 32, 16, strides=2))
+    network = get_network(conv(filters=12, taps=3), conv(kind, 32, 16, strides=2))
     with pytest.raises(TrainingError) as raised:
         check_precision(network, "bfloat16")
     said = str(raised.value)
@@ -159,7 +159,7 @@ def test_a_wrong_convolution_is_refused_with_its_shape_and_the_cure(kind, what):
 
 @pytest.mark.parametrize(("channels", "wrong"), [(4, True), (5, False), (14, True), (16, False)])
 def test_each_shape_is_tested_for_itself(channels, wrong):
-    network = network_of(conv(filters=channels, taps=1), conv(WrongForward, 32, 16))
+    network = get_network(conv(filters=channels, taps=1), conv(WrongForward, 32, 16))
     (right, tested) = compare_layers([*layers_with_kernel(network)], POLICY)
     assert max(right) < TOLERANCE / 5
     assert (tested.forward > 0.5) == wrong
@@ -175,22 +175,22 @@ def test_a_wrong_convolution_within_a_layer_is_found():
             return self.inner(x)
 
     with pytest.raises(ArithmeticError, match="WrongForward of 16 taps"):
-        check_arithmetic(network_of(Wrapping(dtype=POLICY)), POLICY)
+        check_arithmetic(get_network(Wrapping(dtype=POLICY)), POLICY)
     with pytest.raises(ArithmeticError, match="WrongForward of 16 taps"):
-        check_arithmetic(network_of(network_of(conv(WrongForward, 4, 16))), POLICY)
+        check_arithmetic(get_network(get_network(conv(WrongForward, 4, 16))), POLICY)
 
 
 def test_a_shape_is_tested_once_in_a_process(monkeypatch):
     asked, compare = [], arithmetic.compare_layers
     monkeypatch.setattr(arithmetic, "compare_layers", lambda tested, _: asked.append(tested) or compare(tested, POLICY))
-    check_arithmetic(network_of(conv(), conv(filters=12), conv()), POLICY)
-    check_arithmetic(network_of(conv(), conv(taps=3)), POLICY)
+    check_arithmetic(get_network(conv(), conv(filters=12), conv()), POLICY)
+    check_arithmetic(get_network(conv(), conv(taps=3)), POLICY)
     assert [len(tested) for tested in asked] == [2, 1]
 
 
 def test_what_decides_on_the_kernel_tells_shapes_apart():
     options = [{}, {"strides": 2}, {"dilation_rate": 2}, {"groups": 4}, {"filters": 16}, {"taps": 3}]
-    network = [network_of(conv(**option)).layers[-1] for option in options]
+    network = [get_network(conv(**option)).layers[-1] for option in options]
     assert len({layer_key(layer, POLICY) for layer in network}) == len(options)
     assert len({describe_layer(layer) for layer in network}) == len(options)
     errors = compare_layers(network, POLICY)
@@ -199,7 +199,7 @@ def test_what_decides_on_the_kernel_tells_shapes_apart():
 
 def test_the_reference_itself_is_right():
     """By sums in double precision, written out."""
-    (layer,) = layers_with_kernel(network_of(conv(filters=7, taps=16), channels=6))
+    (layer,) = layers_with_kernel(get_network(conv(filters=7, taps=16), channels=6))
     bench = arithmetic._Bench([layer], "float32")
     kernel = np.asarray(bench.copies[0].kernel, np.float64)
     signal = np.asarray(bench.signals[0], np.float64)
@@ -274,6 +274,6 @@ def test_oneDNN_with_AMX_is_found_out():
     """Unless the cure, or a newer oneDNN, is in use, some of these shapes are refused."""
     errors = {}
     for channels in (4, 6, 8, 10, 12, 14):
-        layer = network_of(conv(filters=32, taps=16, strides=2), channels=channels).layers[-1]
+        layer = get_network(conv(filters=32, taps=16, strides=2), channels=channels).layers[-1]
         errors[channels] = max(compare_layers([layer], POLICY)[0])
     assert all(error < TOLERANCE / 5 or error > 10 * TOLERANCE for error in errors.values()), errors
