@@ -19,7 +19,7 @@ def parts(**changes):
 
 def test_what_is_kept_comes_back_to_the_bit_under_its_mark_alone(tmp_path):
     arrays = {"probabilities": np.random.default_rng(1).random((3, 2)).astype(np.float32), "epochs": np.array("[1.5]")}
-    folder = ResultCache(tmp_path / "stage", "mark")
+    folder = ResultCache(tmp_path / "stage", "digest")
     assert folder.load("result") is None
     folder.save("result", arrays)
     found = folder.load("result")
@@ -40,7 +40,7 @@ def test_a_new_result_replaces_the_one_before(tmp_path):
 
 
 def test_what_is_discarded_is_gone(tmp_path):
-    folder = ResultCache(tmp_path, "mark")
+    folder = ResultCache(tmp_path, "digest")
     folder.save("progress", {"x": np.ones(3)})
     folder.delete("progress")
     folder.delete("progress")
@@ -52,7 +52,7 @@ def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
         path.write_bytes(b"PK half of it")
         raise KeyboardInterrupt
 
-    folder = ResultCache(tmp_path / "stage", "mark")
+    folder = ResultCache(tmp_path / "stage", "digest")
     monkeypatch.setattr("ecg.runtime.cache.np.savez", stops)
     with pytest.raises(KeyboardInterrupt):
         folder.save("result", {"x": np.ones(3)})
@@ -65,12 +65,12 @@ def test_what_is_written_by_half_is_not_read(tmp_path, monkeypatch):
         lambda whole: b"",
         lambda whole: whole[: len(whole) // 2],
         lambda whole: b"no archive at all",
-        lambda whole: whole.replace(b"mark", b"MARK"),
+        lambda whole: whole.replace(b"key", b"KEY"),
         lambda whole: whole.replace(np.float64(0.123).tobytes(), np.float64(0.124).tobytes()),
     ],
 )
 def test_what_is_damaged_counts_as_not_there(tmp_path, damage):
-    folder = ResultCache(tmp_path, "mark")
+    folder = ResultCache(tmp_path, "digest")
     folder.save("result", {"x": np.full(99, 0.123)})
     path = tmp_path / "result.npz"
     whole = path.read_bytes()

@@ -52,10 +52,10 @@ def test_an_error_of_one_is_raised_where_it_is_asked_for():
 BUSY = """
 import sys, time
 from pathlib import Path
-from ecg.runtime.processes import each
-from tests.test_parallel import long
+from ecg.runtime.processes import parallel_map
+from tests.unit.runtime.test_processes import long
 
-for place in each(long, [Path(sys.argv[1])] * 10**6, 2, "working"):
+for result in parallel_map(long, [Path(sys.argv[1])] * 10**6, 2, "working"):
     print("going on", flush=True)
 """
 
