@@ -371,7 +371,7 @@ def test_an_earlier_review_stays_until_the_new_one_is_whole_and_then_goes(model,
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ecg.reports.ecg_paper.draw_disagreements", fails)
+        patch.setattr("ecg.commands.review.draw_disagreements", fails)
         with pytest.raises(OSError, match="disk full"):
             review(model, data, out)
     assert contents(out) == before

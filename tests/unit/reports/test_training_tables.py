@@ -18,6 +18,11 @@ from ecg.evaluation.metrics import challenge_score
 from ecg.reports.training_tables import tables
 
 
+@pytest.fixture(scope="module")
+def results():
+    return make_results()
+
+
 def test_every_recording_is_counted_once_by_its_source(results):
     rows = {row.pop("source"): row for row in table(results, "sources")}
     assert rows.keys() == {"CPSC", "Georgia", "Ningbo", "PTB"}
