@@ -1,6 +1,5 @@
 """What a data folder holds and what is wrong in it, read as a training would read it."""
 
-import csv
 import hashlib
 import math
 import statistics
@@ -40,7 +39,7 @@ from ecg.data.preprocessing import (
 from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD, require_records
 from ecg.data.store import load_recording
 from ecg.runtime.console import NAMED, abbreviated_list, escape_unprintable, group_reasons, wrap_line
-from ecg.runtime.files import atomic_path
+from ecg.runtime.files import atomic_path, write_csv
 from ecg.runtime.processes import parallel_map
 
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.
@@ -223,8 +222,7 @@ def audit(data, output, jobs=None, log=print):
         recordings += [Recording(place, "unknown", "no", ((UNLISTED, reason),)) for place, reason in excluded]
         written = tables(recordings)
         for name in TABLES:
-            with open(part / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                csv.writer(file).writerows(written[name])
+            write_csv(part / f"{name}.csv", written[name])
     for line in summary_lines(recordings):
         log(escape_unprintable(line))
     log(escape_unprintable(f"{output}: {', '.join(f'{name}.csv' for name in TABLES)}"))

@@ -15,7 +15,7 @@ from ecg.commands.train import NOT_IN_FINGERPRINT
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.records import require_records
-from ecg.data.store import build_stores
+from ecg.data.store import build_stores, check_trainable
 from ecg.data.wave_peaks import NeuroKitMissing, intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.evaluation.bootstrap import Comparison, SystemResult
 from ecg.reports.comparison_report import write_comparison
@@ -91,11 +91,13 @@ def run_comparison(data, report, protocol, log):
         views=tuple(dict.fromkeys(view for one in entrants for view in one.settings.views)), cleaning=AS_LABELLED,
         classes=tuple(dict.fromkeys(name for one in entrants for name in one.settings.classes)), jobs=protocol.jobs,
     )  # fmt: skip
-    stores, waves = build_stores(data, stages, every, log), {}
+    stores, waves = build_stores(data, stages, every.preparations, every.jobs, log), {}
+    check_trainable(data, list(stores.values())[-1], every.classes)
     digests = {preparation: each.digest for preparation, each in stores.items()}
     dropped = merge_excluded(stores.values())
     for one in entrants:
-        waves |= load_all_wave_peaks(select_stores(stores, one.settings), stages, one.settings, log)
+        if one.settings.peaks:
+            waves |= load_all_wave_peaks(select_stores(stores, one.settings), stages, protocol.jobs, log)
     stores, waves = intersect_stores(stores, waves)
     store = next(iter(stores.values()))
     parts = protocol.held_out(store)
@@ -207,10 +209,11 @@ def train_and_predict(data, stages, every, system, digests, part, hours, network
         say(f"{system.system}: {line}")
 
     quiet = [].append
-    stores = build_stores(data, stages, every, quiet)
+    stores = build_stores(data, stages, every.preparations, every.jobs, quiet)
     if {preparation: store.digest for preparation, store in stores.items()} != digests:
         raise RecordingsChanged(f"{data}: recordings have changed since the comparison was begun")
-    shared, waves = intersect_stores(stores, load_all_wave_peaks(select_stores(stores, system), stages, system, quiet))
+    waves = load_all_wave_peaks(select_stores(stores, system), stages, system.jobs, quiet) if system.peaks else {}
+    shared, waves = intersect_stores(stores, waves)
     stores = select_stores(shared, system)
     learning = np.setdiff1d(np.arange(len(next(iter(stores.values())))), part)
     with translate_out_of_memory(system.system):

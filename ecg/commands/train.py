@@ -10,7 +10,7 @@ import keras
 
 from ecg.data.leads import LEAD_SETS
 from ecg.data.records import find_records
-from ecg.data.store import build_stores
+from ecg.data.store import build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.models.bundle import Bundle, model_files, save_bundle
 from ecg.reports.training_report import FOLDER as REPORT
@@ -65,8 +65,9 @@ def run_training(data, model, settings, facts, log):
         remove_folder(stages, removed)
         log(f"{model}: holds what this training comes to already; give an empty folder to train anew")
         return None
+    peaks = load_all_wave_peaks(stores, stages, settings.jobs, log) if settings.peaks else {}
     learnt = train_system(
-        *intersect_stores(stores, load_all_wave_peaks(stores, stages, settings, log)),
+        *intersect_stores(stores, peaks),
         settings,
         stages,
         data,
@@ -96,7 +97,8 @@ def prepare_stores(data, model, settings, facts, log):
     Returns a Store for each of the recipe's preparations. The facts get the digest of the recordings. Raises as `train`
     does, of recordings that are none to train on or others than were trained on here before.
     """
-    stores = build_stores(data, model / STAGES, settings, log)
+    stores = build_stores(data, model / STAGES, settings.preparations, settings.jobs, log)
+    check_trainable(data, list(stores.values())[-1], settings.classes)
     facts["recordings"] = [store.digest for store in stores.values()]
     raise_if_different(differences(model / MANIFEST, facts), model)
     write_manifest(model / MANIFEST, read_manifest(model / MANIFEST) | facts)

@@ -299,21 +299,45 @@ def store_folder(folder, preparation):
     return folder / f"store_{preparation.rate}_hz{band}{'_linear' * preparation.linear}"
 
 
-def build_stores(data, folder, settings, log):
-    """Return a Store for each of a recipe's preparations, all of the same recordings, built in a folder.
+def build_stores(data, folder, preparations, jobs, log):
+    """Build or open a store for each preprocessing, all of the same data folder.
 
-    Raises FileNotFoundError or RecordError where there is nothing to train on.
+    Args:
+        data: Data folder.
+        folder: Folder that gets a folder for each store.
+        preparations: Ways of preprocessing, `Preprocessing` each.
+        jobs: Number of processes; None for one per core.
+        log: Function that takes each log message.
+
+    Returns:
+        The stores by their preprocessing. They may exclude different recordings (see `intersect_stores`).
+
+    Raises:
+        FileNotFoundError: The data folder holds no header.
+        RecordError: No recording can be used.
     """
     stores = {}
-    for preparation in settings.preparations:
-        begun, place = time.monotonic(), store_folder(folder, preparation)
-        store = stores[preparation] = build_store(data, place, settings.jobs, preparation)
-        log(f"{len(store):,} recordings stored{f' at {preparation.rate} Hz' if preparation != DEFAULT_PREPROCESSING else ''}, "
-            f"{len(store.excluded):,} excluded, {duration(time.monotonic() - begun)}")  # fmt: skip
+    for preparation in preparations:
+        start = time.monotonic()
+        store = build_store(data, store_folder(folder, preparation), jobs, preparation)
+        rate = "" if preparation == DEFAULT_PREPROCESSING else f" at {preparation.rate} Hz"
+        log(f"{len(store):,} recordings stored{rate}, {len(store.excluded):,} excluded, "
+            f"{duration(time.monotonic() - start)}")  # fmt: skip
+        stores[preparation] = store
     for line in diagnosis_lines(store):
         log(line)
+    return stores
+
+
+def check_trainable(data, store, classes):
+    """Raise RecordError unless a network can be trained and validated on a store.
+
+    Args:
+        data: Data folder, for the message.
+        store: The store.
+        classes: Abbreviations of the classes to train. At least one recording must have one of them.
+    """
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    if not select_labels(class_columns(settings.classes), store.labels, store.unscored).any():
+    if not select_labels(class_columns(classes), store.labels, store.unscored).any():
         raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")
-    return stores

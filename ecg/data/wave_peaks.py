@@ -204,13 +204,11 @@ def in_order(samples, waves):
     return PeakList(samples[order].astype(np.int32), waves[order].astype(np.int8))
 
 
-def load_all_wave_peaks(stores, folder, settings, log):
-    """Return the waves (ecg.data.wave_peaks) of the recordings of each of a recipe's stores, in a folder, where it finds them."""
-    if not settings.peaks:
-        return {}
+def load_all_wave_peaks(stores, folder, jobs, log):
+    """Find or load the wave peaks of each store of `build_stores`, in the same folder, by its preprocessing."""
     return {
-        one: load_wave_peaks(store, one.rate, store_folder(folder, one), settings.jobs, log)
-        for one, store in stores.items()
+        preparation: load_wave_peaks(store, preparation.rate, store_folder(folder, preparation), jobs, log)
+        for preparation, store in stores.items()
     }
 
 

@@ -1,12 +1,13 @@
 """Files read whole or not at all, files and folders never there by half, a folder that one process works in."""
 
+import csv
 import errno
 import fcntl
 import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -177,6 +178,15 @@ def _plain(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r:.100}")
+
+
+def write_csv(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as CSV in UTF-8, lines ending with CRLF; None is an empty cell.
+
+    File names that are no UTF-8 keep their bytes, as `os.fsdecode` has them.
+    """
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows(rows)
 
 
 def save_figure(figure, path, **options):

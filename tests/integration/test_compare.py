@@ -114,7 +114,9 @@ PART = np.array([3, 4, 17, 29])
 def answer(system, folder, part=PART):
     both = replace(system, views=(*ONE.views, *OTHER.views))
     kept = ResultCache(folder / "kept", "mark")
-    digests = {one: each.digest for one, each in module.build_stores("data", folder, both, print).items()}
+    digests = {
+        one: each.digest for one, each in module.build_stores("data", folder, both.preparations, 1, print).items()
+    }
     with pytest.raises(RecordingsChanged, match="recordings have changed since"):
         train_and_predict(
             "data", folder, both, system, dict.fromkeys(digests, "others"), PART, 3.0, folder / "networks", kept
@@ -194,7 +196,7 @@ def test_peaks_are_those_of_the_recordings_that_are_learnt_from(taught, store, t
     samples = np.arange(starts[-1], dtype=np.int32)
     peaks = WavePeaks(starts, samples, np.zeros(starts[-1], np.int8))
     monkeypatch.setattr(module, "load_all_wave_peaks", lambda stores, *_: dict.fromkeys(stores, peaks))
-    answer(ONE, tmp_path)
+    answer(replace(SYSTEMS["li2021"], views=ONE.views), tmp_path)
     (waves,) = taught[0].given[1].values()
     for place, record in enumerate(taught[0].learning):
         np.testing.assert_array_equal(waves.recording(place).samples, peaks.recording(record).samples)
