@@ -16,8 +16,7 @@ from ecg.data.labels import add_implied_labels, class_columns
 from ecg.data.leads import LEADS
 from ecg.data.records import require_records
 from ecg.data.wave_peaks import neurokit_version
-from ecg.reports.training_report import columns
-from ecg.runtime.console import duration, say
+from ecg.runtime.console import duration, format_table, say
 from ecg.runtime.processes import MemoryMonitor
 from ecg.systems.label_cleaning import MAX_DRAWN
 from ecg.systems.method import ValidationScorer, drop_untrainable_gate, make_stage
@@ -145,7 +144,7 @@ def estimate(data, settings=None, log=say):
         f"{len(found.seconds):,} of {len(paths):,} recordings to train on, {found.seconds.min():g} to "
         f"{found.seconds.max():g} s, {np.median(found.seconds):g} s as a rule; {len(first):,} of them read and trained "
         f"on for {duration(time.monotonic() - begun)}",
-        *columns(table(costs, settings)),
+        *format_table(table(costs, settings)),
         *assumptions(networks, settings, megabytes),
     ):
         log(line)

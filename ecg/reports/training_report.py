@@ -22,7 +22,7 @@ from ecg.reports.training_charts import (
     peak_chart,
 )
 from ecg.reports.training_tables import precision_and_recall, tables
-from ecg.runtime.console import NAMED, abbreviated_list, escape_unprintable, group_reasons, wrap_line
+from ecg.runtime.console import NAMED, abbreviated_list, format_table, group_reasons, wrap_line
 from ecg.runtime.files import atomic_path, save_figure, to_json
 from ecg.systems.label_cleaning import describe_relabelling
 from ecg.systems.results import CLEANED, ORIGINAL
@@ -151,7 +151,7 @@ def summary_lines(results):
 
 def _source_lines(sources):
     header, *rows = sources
-    return columns([header, *rows, ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))])
+    return format_table([header, *rows, ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))])
 
 
 def _dropped_lines(dropped):
@@ -176,7 +176,7 @@ def _disagreement_lines(disagreements):
         return []
     rows = [("record", "class", "label", "probability")]
     rows += [(row["record"], row["class"], row["label"], f"{row['probability']:.3f}") for row in disagreements[:NAMED]]
-    return ["the most confident disagreements of labels and round 1, more and drawn in the report", *columns(rows)]
+    return ["the most confident disagreements of labels and round 1, more and drawn in the report", *format_table(rows)]
 
 
 def _class_lines(classes, masks, thresholds):
@@ -195,7 +195,7 @@ def _class_lines(classes, masks, thresholds):
     return [
         "recordings with each class, its masked labels where present and absent"
         + ", its threshold by lead set" * bool(lead_sets),
-        *columns(lines),
+        *format_table(lines),
         f"masked labels: {', '.join(masked)}",
     ]
 
@@ -212,13 +212,5 @@ def _score_lines(results, scores):
     ]
     return [
         f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_on)}",
-        *columns([("", *(kind.removeprefix("score ").removeprefix("with ") for kind in kinds)), *shown]),
+        *format_table([("", *(kind.removeprefix("score ").removeprefix("with ") for kind in kinds)), *shown]),
     ]
-
-
-def columns(rows):
-    """Return rows as lines of text, the first column set left, the others right."""
-    texts = [[f"{value:,}" if isinstance(value, int) else escape_unprintable(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    form = "  ".join(f"{{:{'>' if place else '<'}{width}}}" for place, width in enumerate(widths))
-    return [form.format(*row) for row in texts]

@@ -329,3 +329,18 @@ def format_estimate(values, sign=""):
         return "n/a", ""
     texts = [f"{number:{sign}.3f}".replace("-", "−") for number in (value, low, high)]
     return texts[0], "" if math.isnan(low) else f"{texts[1]} to {texts[2]}"
+
+
+def format_table(rows: Sequence[Sequence[object]]) -> list[str]:
+    """Format a table for the console, one string a row.
+
+    Args:
+        rows: The rows, all of the same length. Integers get thousands separators.
+
+    Returns:
+        A line for each row; the first column is aligned left, the others right.
+    """
+    texts = [[f"{cell:,}" if isinstance(cell, int) else escape_unprintable(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    form = "  ".join(f"{{:{'>' if index else '<'}{width}}}" for index, width in enumerate(widths))
+    return [form.format(*row).rstrip() for row in texts]
