@@ -15,25 +15,25 @@ from ecg.data.store import build_store
 from ecg.data.synthetic import synthesize
 
 TESTS = Path(__file__).parent
-# What is tested here imports Keras; test files elsewhere do not.
+# Folders and files of the tests that import Keras.
 KERAS_TESTS = ("unit/models", "unit/training", "unit/systems", "unit/reports", "unit/commands", "integration",
                "acceptance", "benchmarks", "unit/runtime/test_keras_startup.py")  # fmt: skip
-# Where tests run in the background, a shell has SIGINT ignored, and processes inherit that.
+# A shell ignores SIGINT in background jobs, and their processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def needs_keras(path: Path) -> bool:
-    """Say whether a test file imports Keras, by the folder that it is in."""
+    """Return whether a test file imports Keras, judged by its folder."""
     return path.relative_to(TESTS).as_posix().startswith(KERAS_TESTS)
 
 
 def without_keras(config: pytest.Config) -> bool:
-    """Say whether no test is to run that needs Keras, as by -m "not keras"."""
+    """Return whether the tests that need Keras are excluded, as by `-m "not keras"`."""
     return "not keras" in config.option.markexpr
 
 
 def pytest_configure(config):
-    """Start Keras before any test file imports it; it takes seconds, so not where it is not needed."""
+    """Start Keras before any test file imports it, unless no test needs it: it takes seconds."""
     if not without_keras(config):
         from ecg.runtime.keras_startup import start_keras
 
@@ -41,7 +41,7 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Pass over the files that import Keras, whose imports alone take seconds, where none of their tests is to run."""
+    """Ignore the files that import Keras, which takes seconds, if none of their tests runs."""
     return True if without_keras(config) and collection_path.is_file() and needs_keras(collection_path) else None
 
 
@@ -54,34 +54,34 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def real_data():
-    """The folder of real recordings beside the checkout, where there is one."""
+    """The folder of real recordings next to the checkout; without it the test is skipped."""
     folder = TESTS.parents[1] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("no real recordings beside the checkout")
+        pytest.skip("no real recordings next to the checkout")
     return folder
 
 
 @pytest.fixture(scope="session")
-def made_up(tmp_path_factory):
-    """A folder of 60 made-up recordings of all sources."""
-    folder = tmp_path_factory.mktemp("made_up")
+def synthetic_recordings(tmp_path_factory):
+    """A folder of 60 synthetic recordings of all sources."""
+    folder = tmp_path_factory.mktemp("synthetic_recordings")
     synthesize(folder, 60, seed=5)
     return folder
 
 
 @pytest.fixture(scope="session")
-def headers(made_up):
-    return find_records(made_up)
+def headers(synthetic_recordings):
+    return find_records(synthetic_recordings)
 
 
 @pytest.fixture(scope="session")
-def store(made_up, tmp_path_factory):
-    return build_store(made_up, tmp_path_factory.mktemp("store"), jobs=1)
+def store(synthetic_recordings, tmp_path_factory):
+    return build_store(synthetic_recordings, tmp_path_factory.mktemp("store"), jobs=1)
 
 
 @pytest.fixture
 def make_header():
-    """A function that makes a Header for integers of the named leads."""
+    """A function that makes a Header of the named leads, for integer samples."""
 
     def make(leads=LEADS, frequency=500.0, gain=1000.0, baseline=0, samples=0):
         lines = tuple(Lead(name, "made.mat", "16", 24, gain, baseline, "mV") for name in leads)
@@ -93,14 +93,14 @@ def make_header():
 @pytest.fixture(scope="session")
 def small():
     """Settings of a network of two blocks and some hundred weights."""
-    from ecg.models.resnets import NetworkSettings  # imports Keras, which is to be started first
+    from ecg.models.resnets import NetworkSettings  # imports Keras, which must be started first
 
     return NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
 
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a header and, where given, its matrix; return the header's path."""
+    """A function that writes a header and, if given, its matrix, and returns the path of the header."""
 
     def write(text, recording=None, name="A0001", **matrices):
         path = tmp_path / f"{name}.hea"
@@ -115,8 +115,8 @@ def write(tmp_path):
 
 @pytest.fixture
 def unprivileged(tmp_path):
-    """A context in which permissions count: root, whom they do not stop, is nobody there, and can reach tmp_path."""
-    for folder in tmp_path.parents:  # as pytest has made them, for this user alone
+    """A context in which file permissions apply: root, whom they do not stop, becomes nobody and can reach tmp_path."""
+    for folder in tmp_path.parents:  # pytest makes them accessible to this user only
         if not folder.name.startswith(("pytest-", "popen-")):
             break
         folder.chmod(0o755)
@@ -136,7 +136,7 @@ def unprivileged(tmp_path):
 
 @pytest.fixture
 def closed(monkeypatch):
-    """A function that makes a folder one that this process may not list, root or not."""
+    """A function that makes listing a folder fail, even for root."""
     scandir = os.scandir
 
     def close(folder):

@@ -244,7 +244,7 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
 
 
 def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_part_of_the_hours(
-    taught, written, store, made_up, tmp_path, monkeypatch
+    taught, written, store, synthetic_recordings, tmp_path, monkeypatch
 ):
     asked = []
 
@@ -260,7 +260,7 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
     monkeypatch.setattr(
         "ecg.commands.holdout.skipped_steps", lambda learnt, system: ["this", "that"] if system.exclusive else []
     )
-    comparison = compare(made_up, tmp_path, protocol, lines.append)
+    comparison = compare(synthetic_recordings, tmp_path, protocol, lines.append)
     facts = written[0][2]
     assert [facts.get(f"not done by {name}, fold 2 of 2") for name in ("one", "other")] == [None, "this; that"]
     assert facts["recordings left out"] == "1: flat (A9)"
@@ -279,10 +279,10 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
     for place, count in ((tmp_path / "stages/fold1", 2), (tmp_path / "stages/fold2", 2)):
         assert [path.name for folder in place.iterdir() for path in folder.iterdir()] == ["answers.npz"] * count
     lines.clear()
-    again = compare(made_up, tmp_path, protocol, lines.append)
+    again = compare(synthetic_recordings, tmp_path, protocol, lines.append)
     assert len(asked) == 4 and lines[1] == "one, fold 1 of 2: done before"
     np.testing.assert_array_equal(again.results[1].probabilities, comparison.results[1].probabilities)
-    assert compare(made_up, tmp_path, replace(protocol, hours=7), lines.append) and len(asked) == 8
+    assert compare(synthetic_recordings, tmp_path, replace(protocol, hours=7), lines.append) and len(asked) == 8
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
     ],
 )
 def test_a_system_that_fails_is_told_and_the_others_are_compared(
-    error, told, taught, written, made_up, tmp_path, monkeypatch
+    error, told, taught, written, synthetic_recordings, tmp_path, monkeypatch
 ):
     asked, lines = [], []
 
@@ -310,7 +310,7 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
     monkeypatch.setattr(module, "run_in_subprocess", apart)
     protocol = Protocol((ONE, OTHER, replace(OTHER, system="last")), (2,), folds=3)
     with pytest.raises(TrainingError) as raised:
-        compare(made_up, tmp_path, protocol, lines.append)
+        compare(synthetic_recordings, tmp_path, protocol, lines.append)
     failed = f"one, fold 2 of 3: {told}"
     assert str(raised.value) == f"{tmp_path / 'page'} is without what failed: {failed}"
     assert asked == ["one", "other", "last", "one", "other", "last", "other", "last"]
@@ -321,59 +321,61 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
     kept = [path.parent.name for path in tmp_path.glob("stages/fold*/networks_*")]
     assert kept == ["fold2"]  # what is there of the system that failed is not done again
     with pytest.raises(TrainingError, match=re.escape(f"no system is trained: one, fold 2 of 3: {told}")):
-        compare(made_up, tmp_path, replace(protocol, systems=(ONE,)), lines.append)
+        compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)), lines.append)
     assert len(written) == 1
 
 
 @pytest.mark.parametrize("error", [RecordingsChanged("changed"), OSError(28, "No space left on device")])
-def test_what_all_systems_would_meet_ends_the_comparison(error, taught, written, made_up, tmp_path, monkeypatch):
+def test_what_all_systems_would_meet_ends_the_comparison(
+    error, taught, written, synthetic_recordings, tmp_path, monkeypatch
+):
     def apart(*given, prepare):
         raise error
 
     monkeypatch.setattr(module, "run_in_subprocess", apart)
     with pytest.raises(type(error)) as raised:
-        compare(made_up, tmp_path, Protocol((ONE, OTHER), (2,), folds=2), [].append)
+        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2), [].append)
     assert raised.value is error and not written
 
 
-def test_a_missing_delineator_is_told_with_the_systems_that_want_it(made_up, tmp_path, monkeypatch):
+def test_a_missing_delineator_is_told_with_the_systems_that_want_it(synthetic_recordings, tmp_path, monkeypatch):
     def missing():
         raise NeuroKitMissing("NeuroKit2 is missing")
 
     monkeypatch.setattr(module, "neurokit_version", missing)
     with pytest.raises(NeuroKitMissing, match="NeuroKit2 is missing, or leave li2021 out of --systems"):
-        compare(made_up, tmp_path, Protocol(leave_out="georgia"))
+        compare(synthetic_recordings, tmp_path, Protocol(leave_out="georgia"))
     assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_change_the_time_of_others(
-    taught, written, made_up, tmp_path, monkeypatch
+    taught, written, synthetic_recordings, tmp_path, monkeypatch
 ):
     lines, lacking = [], {"one": "fold 2 of 2: 3 recordings"}
     monkeypatch.setattr(Protocol, "lacking", lambda self, system, store, parts: lacking.get(system.system, ""))
     with pytest.raises(TrainingError, match="is without what failed: one, fold 2 of 2: 3 recordings"):
-        compare(made_up, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4), lines.append)
+        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4), lines.append)
     assert lines[0] == "one cannot be trained, fold 2 of 2: 3 recordings"
     assert len(taught) == 2 and written[0][1].systems == ["other"]
-    compare(made_up, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4), lines.append)
+    compare(synthetic_recordings, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4), lines.append)
     assert len(taught) == 2
     with pytest.raises(TrainingError, match="no system is trained: one, fold 2 of 2: 3 recordings"):
-        compare(made_up, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), lines.append)
+        compare(synthetic_recordings, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), lines.append)
 
 
-def test_mistakes_are_told_before_anything_is_read(made_up, tmp_path, monkeypatch):
+def test_mistakes_are_told_before_anything_is_read(synthetic_recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "build_stores", None)
     for protocol, told in ((Protocol(leave_out="georgina"), "the sources are CPSC"), (Protocol(folds=61), "too few")):
         with pytest.raises(RecordError, match=told):
-            compare(made_up, tmp_path / "report", protocol)
+            compare(synthetic_recordings, tmp_path / "report", protocol)
     with pytest.raises(FileNotFoundError):
         compare(tmp_path, tmp_path / "report")
     assert not (tmp_path / "report").exists()
     with locked(tmp_path / "stages"), pytest.raises(BlockingIOError, match="another process is at work in this folder"):
-        compare(made_up, tmp_path)
+        compare(synthetic_recordings, tmp_path)
 
 
-def test_what_two_systems_train_alike_is_trained_once(made_up, tmp_path, monkeypatch):
+def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_path, monkeypatch):
     """The default with other thresholds, and one that is trained by another loss, share its network of round 1."""
     monkeypatch.setattr(module, "run_in_subprocess", lambda function, *given, prepare: function(*given))
     monkeypatch.setattr(module, "write_comparison", lambda folder, *given, **named: folder)
@@ -387,7 +389,7 @@ def test_what_two_systems_train_alike_is_trained_once(made_up, tmp_path, monkeyp
     one = replace(ONE, cleaning=CleaningSettings((), ()), resamples=0)
     systems = (one, replace(one, system="halves", thresholds="halves"), replace(one, system="focal", loss="focal"))
     protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, jobs=1, hours=3)
-    first, halves, focal = compare(made_up, tmp_path, protocol, [].append).results
+    first, halves, focal = compare(synthetic_recordings, tmp_path, protocol, [].append).results
     assert trained == ["round 1, 12 leads", "round 2, 2 leads", "round 2, 2 leads"]
     np.testing.assert_array_equal(first.probabilities, halves.probabilities)
     np.testing.assert_array_equal(halves.answers, halves.probabilities >= 0.5)
@@ -397,7 +399,7 @@ def test_what_two_systems_train_alike_is_trained_once(made_up, tmp_path, monkeyp
 
 
 def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_where_cut_off(
-    made_up, tmp_path, monkeypatch, capsys
+    synthetic_recordings, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("ecg.commands.compare.run_in_subprocess", lambda function, *given, prepare: function(*given))
     monkeypatch.setattr("ecg.commands.compare.write_comparison", partial(write_comparison, resamples=5))
@@ -412,9 +414,9 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
 
     monkeypatch.setattr("ecg.commands.compare.train_system", stops)
     with pytest.raises(KeyboardInterrupt):
-        compare(made_up, tmp_path, protocol, [].append)
+        compare(synthetic_recordings, tmp_path, protocol, [].append)
     learnt.clear()
-    comparison = compare(made_up, tmp_path, protocol, [].append)
+    comparison = compare(synthetic_recordings, tmp_path, protocol, [].append)
     assert learnt == ["other"]
     said = [line for line in capsys.readouterr().out.splitlines() if "epoch 1: loss" in line]
     assert sorted({line.split(": ")[0] for line in said}) == ["one", "other"]

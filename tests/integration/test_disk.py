@@ -100,20 +100,24 @@ def test_a_read_only_disk_is_told(disk, small, write):
     assert caught.value.errno == errno.EROFS
 
 
-def test_a_store_that_does_not_fit_is_no_store(disk, made_up):
+def test_a_store_that_does_not_fit_is_no_store(disk, synthetic_recordings):
     with pytest.raises(OSError, match=f"No space left on device: '{disk.folder}/store/signals"):
-        build_store(made_up, disk.folder / "store", jobs=1)
+        build_store(synthetic_recordings, disk.folder / "store", jobs=1)
     assert files(disk.folder) == {}
     with pytest.raises(FileNotFoundError):
         open_store(disk.folder / "store")
     assert disk.mount("size=64m")
-    assert len(build_store(made_up, disk.folder / "store", jobs=1)) == len(open_store(disk.folder / "store")) > 0
+    assert (
+        len(build_store(synthetic_recordings, disk.folder / "store", jobs=1))
+        == len(open_store(disk.folder / "store"))
+        > 0
+    )
 
 
-def test_a_training_on_a_read_only_disk_ends_before_it_begins(disk, made_up):
+def test_a_training_on_a_read_only_disk_ends_before_it_begins(disk, synthetic_recordings):
     assert disk.mount("ro")
     with pytest.raises(OSError, match=f"Read-only file system: '{disk.folder}/model") as caught:
-        train(made_up, disk.folder / "model", Settings(jobs=1), [].append)
+        train(synthetic_recordings, disk.folder / "model", Settings(jobs=1), [].append)
     assert caught.value.errno == errno.EROFS
 
 

@@ -39,11 +39,11 @@ QUICK = TrainingSettings(epochs=2, steps=3)
 
 
 @pytest.fixture(scope="module")
-def trained(made_up, small, tmp_path_factory):
+def trained(synthetic_recordings, small, tmp_path_factory):
     """A model folder for 12 and 2 leads, trained for two epochs, its stages kept, and the lines logged."""
     folder, lines = tmp_path_factory.mktemp("model"), []
     settings = Settings(network=small, training=QUICK, lead_sets=(12, 2), keep_stages=True, jobs=1)
-    train(made_up, folder, settings, lines.append)
+    train(synthetic_recordings, folder, settings, lines.append)
     return folder, settings, lines
 
 
@@ -109,19 +109,21 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, made_up, tmp_path, monkeypatch):
+def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, synthetic_recordings, tmp_path, monkeypatch):
     folder, settings, _ = trained
     model, lines = tmp_path / "model", []
     shutil.copytree(folder / "stages", model / "stages")
     monkeypatch.setattr("ecg.systems.stage.train_network", None)
-    train(made_up, model, settings, lines.append)
+    train(synthetic_recordings, model, settings, lines.append)
     assert sum(line.endswith(": done before") for line in lines) == 4
     names = [f"{leads}_leads.json" for leads in (12, 2)] + [f"report/{name}.csv" for name in REPORTED]
     for name in names:
         assert (model / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(trained, made_up, tmp_path, monkeypatch):
+def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(
+    trained, synthetic_recordings, tmp_path, monkeypatch
+):
     folder, settings, _ = trained
     lines, titles = [], []
     shutil.copytree(folder / "stages", tmp_path / "stages")
@@ -132,7 +134,7 @@ def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(trai
 
     monkeypatch.setattr("ecg.systems.stage.train_network", trains)
     with pytest.raises(TrainingError, match="at work"):
-        train(made_up, tmp_path, replace(settings, lead_sets=(2, 3, 12)), lines.append)
+        train(synthetic_recordings, tmp_path, replace(settings, lead_sets=(2, 3, 12)), lines.append)
     assert titles == ["round 2, 3 leads"]
     assert [line for line in lines if line.endswith(": done before")] == [
         f"{title}: done before" for title in ("classes omitted by CPSC", "round 1, 12 leads", "round 2, 2 leads")
@@ -140,7 +142,7 @@ def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(trai
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"training": replace(QUICK, rate=0.1)}, {"network": {"width": 5}}])
-def test_other_settings_are_another_training(trained, made_up, tmp_path, monkeypatch, change):
+def test_other_settings_are_another_training(trained, synthetic_recordings, tmp_path, monkeypatch, change):
     folder, settings, _ = trained
     shutil.copytree(folder / "stages", tmp_path / "stages")
     if "network" in change:
@@ -151,7 +153,7 @@ def test_other_settings_are_another_training(trained, made_up, tmp_path, monkeyp
 
     monkeypatch.setattr("ecg.systems.stage.train_network", trains)
     with pytest.raises(TrainingError, match="at work"):
-        train(made_up, tmp_path, replace(settings, **change), [].append)
+        train(synthetic_recordings, tmp_path, replace(settings, **change), [].append)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,9 @@ def test_other_settings_are_another_training(trained, made_up, tmp_path, monkeyp
         ),
     ],
 )
-def test_an_unfinished_training_of_other_settings_is_not_continued(small, made_up, tmp_path, monkeypatch, change, told):
+def test_an_unfinished_training_of_other_settings_is_not_continued(
+    small, synthetic_recordings, tmp_path, monkeypatch, change, told
+):
     def stops(*_):
         raise KeyboardInterrupt
 
@@ -172,23 +176,25 @@ def test_an_unfinished_training_of_other_settings_is_not_continued(small, made_u
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     for _ in range(2):  # the same settings are welcome again, and so are those that change no result
         with pytest.raises(KeyboardInterrupt):
-            train(made_up, tmp_path, settings, [].append)
+            train(synthetic_recordings, tmp_path, settings, [].append)
         settings = replace(settings, hours=2.0, jobs=2, keep_stages=True)
     before = contents(tmp_path)
     with pytest.raises(
         TrainingError, match=rf"{tmp_path}: holds a training of {told}; give an empty folder, or the same"
     ):
-        train(made_up, tmp_path, replace(settings, **change), [].append)
+        train(synthetic_recordings, tmp_path, replace(settings, **change), [].append)
     assert contents(tmp_path) == before
 
 
-def test_an_unfinished_training_of_other_data_is_not_continued(small, made_up, headers, tmp_path, monkeypatch):
+def test_an_unfinished_training_of_other_data_is_not_continued(
+    small, synthetic_recordings, headers, tmp_path, monkeypatch
+):
     def stops(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ecg.systems.stage.train_network", stops)
     data, model = tmp_path / "data", tmp_path / "model"
-    shutil.copytree(made_up, data)
+    shutil.copytree(synthetic_recordings, data)
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     with pytest.raises(KeyboardInterrupt):
         train(data, model, settings, [].append)
@@ -203,13 +209,13 @@ def test_an_unfinished_training_of_other_data_is_not_continued(small, made_up, h
         train(data, model, settings, [].append)
 
 
-def test_a_folder_with_nothing_to_train_on_claims_nothing(small, made_up, tmp_path):
+def test_a_folder_with_nothing_to_train_on_claims_nothing(small, synthetic_recordings, tmp_path):
     model, unscored = tmp_path / "model", tmp_path / "unscored"
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(FileNotFoundError):
         train(tmp_path / "nothing", model, settings, [].append)
-    shutil.copytree(made_up, unscored)
+    shutil.copytree(synthetic_recordings, unscored)
     for header in unscored.glob("*.hea"):
         header.write_text(re.sub("Dx: .*", "Dx: 55827005", header.read_text()))
     with pytest.raises(RecordError, match="none of [0-9]+ recordings has a diagnosis that is trained"):
@@ -217,12 +223,12 @@ def test_a_folder_with_nothing_to_train_on_claims_nothing(small, made_up, tmp_pa
     assert not (model / "training.json").exists()
 
 
-def test_two_trainings_in_one_folder_are_one_too_many(made_up, tmp_path):
+def test_two_trainings_in_one_folder_are_one_too_many(synthetic_recordings, tmp_path):
     with locked(tmp_path / "stages"), pytest.raises(BlockingIOError, match="another process is at work in this folder"):
-        train(made_up, tmp_path, Settings(), [].append)
+        train(synthetic_recordings, tmp_path, Settings(), [].append)
 
 
-def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, tmp_path, monkeypatch):
+def test_labels_are_cleaned_before_everything_else_counts_them(synthetic_recordings, small, tmp_path, monkeypatch):
     """Each stage answers from thin air; the rounds learn from labels with what was added, masks included."""
     stages = {}
 
@@ -237,7 +243,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
         "ecg.reports.training_report.draw_disagreements", lambda folder, found, thresholds, log: drawn.extend(found)
     )
     settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
-    train(made_up, tmp_path, settings, [].append)
+    train(synthetic_recordings, tmp_path, settings, [].append)
     store = open_store(tmp_path / "stages" / "store")
     omission = settings.cleaning.partially_labelled[0]
     cpsc = np.flatnonzero(store.sources == "CPSC")
@@ -255,7 +261,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(made_up, small, t
     assert all(one.labelled == labels[store.names == one.path.stem, one.column].item() for one in drawn)
 
 
-def test_without_masks_there_is_no_round_1(made_up, small, tmp_path, monkeypatch):
+def test_without_masks_there_is_no_round_1(synthetic_recordings, small, tmp_path, monkeypatch):
     titles = []
 
     def fitted(stage, *_):
@@ -265,12 +271,14 @@ def test_without_masks_there_is_no_round_1(made_up, small, tmp_path, monkeypatch
         return Outcome([], network.get_weights(), predict_stage(stage), "")
 
     monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
-    train(made_up, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING), [].append)
+    train(
+        synthetic_recordings, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING), [].append
+    )
     assert titles == ["round 2, 2 leads"]
     assert table(tmp_path / "report/relabelling.csv") == table(tmp_path / "report/disagreements.csv") == []
 
 
-def test_an_earlier_training_stays_until_the_new_one_is_done(trained, made_up, tmp_path, monkeypatch):
+def test_an_earlier_training_stays_until_the_new_one_is_done(trained, synthetic_recordings, tmp_path, monkeypatch):
     folder, settings, _ = trained
     model = tmp_path / "model"
     shutil.copytree(folder, model)
@@ -282,56 +290,58 @@ def test_an_earlier_training_stays_until_the_new_one_is_done(trained, made_up, t
     monkeypatch.setattr("ecg.commands.train.write_report", fails)
     monkeypatch.setattr("ecg.systems.stage.train_network", None)  # all stages that are asked for were kept
     with pytest.raises(OSError, match="disk full"):
-        train(made_up, model, replace(settings, lead_sets=(2,)), [].append)
+        train(synthetic_recordings, model, replace(settings, lead_sets=(2,)), [].append)
     after = contents(model)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {"training.json"} | {name for name in after if "finished" in name}
 
 
 @pytest.fixture
-def finished(trained, made_up, tmp_path, monkeypatch):
+def finished(trained, synthetic_recordings, tmp_path, monkeypatch):
     """The model folder of a finished training, which was taken up from its stages, and its settings."""
     folder, settings, _ = trained
     model, settings = tmp_path / "model", replace(settings, keep_stages=False)
     shutil.copytree(folder / "stages", model / "stages")
     monkeypatch.setattr("ecg.systems.stage.train_network", None)
-    assert train(made_up, model, settings, [].append)
+    assert train(synthetic_recordings, model, settings, [].append)
     return model, settings
 
 
-def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(finished, made_up, tmp_path):
+def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
+    finished, synthetic_recordings, tmp_path
+):
     model, settings = finished
     before, data = contents(model), tmp_path / "data"
     networks = {f"{leads}_leads.{ending}" for leads in (12, 2) for ending in ("json", "weights.h5")}
     assert {name.split("/")[0] for name in before} == {*networks, "report", "training.json"}
-    shutil.copytree(made_up, data, ignore=shutil.ignore_patterns("HR*"))
+    shutil.copytree(synthetic_recordings, data, ignore=shutil.ignore_patterns("HR*"))
     with pytest.raises(TrainingError, match="holds a training of other recordings; give an empty folder"):
         train(data, model, settings, [].append)
     with pytest.raises(
         TrainingError, match=r"holds a training of lead_sets \[12, 2\], not \[2\]; give an empty folder"
     ):
-        train(made_up, model, replace(settings, lead_sets=(2,)), [].append)
+        train(synthetic_recordings, model, replace(settings, lead_sets=(2,)), [].append)
     (model / "training.json").unlink()
     with pytest.raises(TrainingError, match="holds 12_leads.json, and nothing says of what training; give an empty"):
-        train(made_up, model, settings, [].append)
+        train(synthetic_recordings, model, settings, [].append)
     assert contents(model) | {"training.json": before["training.json"]} == before and not (model / "stages").exists()
 
 
-def test_a_finished_training_is_not_done_again_unless_a_network_is_missing(finished, made_up):
+def test_a_finished_training_is_not_done_again_unless_a_network_is_missing(finished, synthetic_recordings):
     model, settings = finished
     before, lines = contents(model), []
-    assert train(made_up, model, replace(settings, jobs=2), lines.append) is None
+    assert train(synthetic_recordings, model, replace(settings, jobs=2), lines.append) is None
     assert lines[-1] == f"{model}: holds what this training comes to already; give an empty folder to train anew"
     assert contents(model) == before and not (model / "stages").exists()
     (model / "2_leads.json").unlink()
     with pytest.raises(TypeError):  # it would train
-        train(made_up, model, settings, [].append)
+        train(synthetic_recordings, model, settings, [].append)
 
 
-def test_a_report_of_something_else_is_not_replaced(made_up, tmp_path):
+def test_a_report_of_something_else_is_not_replaced(synthetic_recordings, tmp_path):
     (tmp_path / "report").mkdir()
     with pytest.raises(TrainingError, match="holds report, and nothing says of what training"):
-        train(made_up, tmp_path, Settings(), [].append)
+        train(synthetic_recordings, tmp_path, Settings(), [].append)
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
@@ -361,11 +371,13 @@ def run(*arguments):
 
 
 @pytest.mark.slow
-def test_all_is_done_and_saved_within_the_hours(made_up, small, tmp_path):
+def test_all_is_done_and_saved_within_the_hours(synthetic_recordings, small, tmp_path):
     """Epochs without end, in three minutes: each network has its share, and there is a whole model at the end."""
     endless = TrainingSettings(epochs=10**6, patience=10**6)
     begun = time.monotonic()
-    results = train(made_up, tmp_path, Settings(network=small, training=endless, hours=0.05, lead_sets=(12, 2)))
+    results = train(
+        synthetic_recordings, tmp_path, Settings(network=small, training=endless, hours=0.05, lead_sets=(12, 2))
+    )
     taken = time.monotonic() - begun
     assert 90 < taken < 180
     assert set(results.ends.values()) == {"its time is over"} and len(results.ends) == 4

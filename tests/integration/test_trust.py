@@ -176,12 +176,12 @@ print(json.dumps(done))
 """
 
 
-def test_training_and_answering_reach_out_to_nothing_and_write_where_they_are_told(made_up, tmp_path):
+def test_training_and_answering_reach_out_to_nothing_and_write_where_they_are_told(synthetic_recordings, tmp_path):
     """In one process: joblib hands work to others, which are ours too, through pipes and pickles."""
     model, outputs, own = tmp_path / "model", tmp_path / "outputs", tmp_path / "temporary"
     own.mkdir()
-    command = [sys.executable, "-c", AUDITED, made_up, model, outputs]
-    before = listing(made_up)
+    command = [sys.executable, "-c", AUDITED, synthetic_recordings, model, outputs]
+    before = listing(synthetic_recordings)
     run = subprocess.run(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(own)}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     done = json.loads(run.stdout.splitlines()[-1])
@@ -189,7 +189,7 @@ def test_training_and_answering_reach_out_to_nothing_and_write_where_they_are_to
     assert reached == []
     written = {Path(what).name for event, what in done if event == "open"}
     assert {"12_leads.json", "report.json"} <= {name.removeprefix(".part.") for name in written}
-    assert listing(made_up) == before and sorted(own.iterdir()) == []
+    assert listing(synthetic_recordings) == before and sorted(own.iterdir()) == []
     assert len(list(outputs.iterdir())) == 60
 
 

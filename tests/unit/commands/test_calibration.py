@@ -126,7 +126,7 @@ def test_what_networks_take_is_found_again(store, monkeypatch, compiling, view, 
     assert len(networks) == (1 if started else 2)
 
 
-def test_a_report_is_timed_on_a_sample(made_up, tmp_path, monkeypatch):
+def test_a_report_is_timed_on_a_sample(synthetic_recordings, tmp_path, monkeypatch):
     now = [0.0]
 
     def taking(function, seconds):
@@ -141,7 +141,7 @@ def test_a_report_is_timed_on_a_sample(made_up, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "write_report", report)
     monkeypatch.setattr(calibration, "draw_disagreements", drawing)
     settings = Settings(jobs=1)
-    sample = read_sample(made_up, sorted(made_up.glob("*.hea")), tmp_path, settings)
+    sample = read_sample(synthetic_recordings, sorted(synthetic_recordings.glob("*.hea")), tmp_path, settings)
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     assert report_seconds(sample, settings) == (5.0, 3.0)
     assert len(list(tmp_path.glob("*.png"))) == 2

@@ -345,11 +345,11 @@ def test_a_review_is_called_as_the_flags_say(reviewed):
         main(["review", "model", "data", "--pictures", "-1"])
 
 
-def test_a_review_that_comes_to_nothing_says_why(headers, made_up, tmp_path):
-    review, output = ["review", tmp_path, made_up, "--output"], tmp_path / "out"
+def test_a_review_that_comes_to_nothing_says_why(headers, synthetic_recordings, tmp_path):
+    review, output = ["review", tmp_path, synthetic_recordings, "--output"], tmp_path / "out"
     assert "none of 60 recordings can be reviewed" in (line := ends_with([*review, output]))
     assert f"{headers[0].stem} and 59 more: " in line and "12_leads.json is missing" in line
-    assert "which is of no review" in ends_with([*review, made_up])
+    assert "which is of no review" in ends_with([*review, synthetic_recordings])
     assert "no header" in ends_with(["review", tmp_path, tmp_path, "--output", output])
     assert not output.exists()
 
@@ -379,17 +379,17 @@ def test_an_audit_is_called_as_the_flags_say_and_tells_by_its_status_whether_all
         main(["audit", "data", "--jobs", "0"])
 
 
-def test_an_audit_that_comes_to_nothing_says_why(made_up, tmp_path):
+def test_an_audit_that_comes_to_nothing_says_why(synthetic_recordings, tmp_path):
     assert "no header" in ends_with(["audit", tmp_path, "--output", tmp_path / "out"])
-    assert "which is of no audit" in ends_with(["audit", made_up, "--output", made_up])
+    assert "which is of no audit" in ends_with(["audit", synthetic_recordings, "--output", synthetic_recordings])
     assert "nowhere" in ends_with(["audit", tmp_path / "nowhere", "--output", tmp_path / "out"])
     assert not (tmp_path / "out").exists()
 
 
-def test_an_audit_without_keras_reads_a_folder_and_ends_with_status_0(made_up, tmp_path):
+def test_an_audit_without_keras_reads_a_folder_and_ends_with_status_0(synthetic_recordings, tmp_path):
     code = (
         "import sys; from ecg.__main__ import main\n"
-        f"main(['audit', {str(made_up)!r}, '--output', {str(tmp_path / 'out')!r}, '--jobs', '1'])\n"
+        f"main(['audit', {str(synthetic_recordings)!r}, '--output', {str(tmp_path / 'out')!r}, '--jobs', '1'])\n"
         "print('loaded', *{'keras', 'tensorflow', 'matplotlib'} & set(sys.modules))"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -440,16 +440,26 @@ def test_a_share_of_wrong_labels_beyond_0_to_1_is_a_usage_error(tmp_path, capsys
     assert not (tmp_path / "folder").exists()
 
 
-def test_a_reader_that_has_had_enough_is_no_error(made_up, tmp_path):
-    command = [sys.executable, "-m", "ecg", "audit", made_up, "--output", tmp_path / "out", "--jobs", "1"]
+def test_a_reader_that_has_had_enough_is_no_error(synthetic_recordings, tmp_path):
+    command = [sys.executable, "-m", "ecg", "audit", synthetic_recordings, "--output", tmp_path / "out", "--jobs", "1"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert b"rror" not in process.stderr.read()
     assert process.returncode == 1
 
 
-def test_names_that_the_console_cannot_show_are_escaped(made_up, tmp_path):
-    command = [sys.executable, "-m", "ecg", "audit", made_up, "--output", tmp_path / "\u00e4udit", "--jobs", "1"]
+def test_names_that_the_console_cannot_show_are_escaped(synthetic_recordings, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "ecg",
+        "audit",
+        synthetic_recordings,
+        "--output",
+        tmp_path / "\u00e4udit",
+        "--jobs",
+        "1",
+    ]
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert r"\xe4udit" in done.stdout and (tmp_path / "\u00e4udit" / "summary.csv").exists()

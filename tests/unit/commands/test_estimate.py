@@ -68,15 +68,17 @@ def same(networks, stages):
         assert network[4:7] == (stage.learning, stage.view, stage.leads)
 
 
-def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, tmp_path, monkeypatch, trained):
+def test_the_networks_are_those_that_a_training_trains(
+    synthetic_recordings, headers, small, tmp_path, monkeypatch, trained
+):
     lines = []
     monkeypatch.setattr("ecg.systems.method.TrainedSystem.ensemble", lambda *_: None)
     monkeypatch.setattr("ecg.commands.train.Bundle", lambda *_: None)
     monkeypatch.setattr("ecg.commands.train.save_bundle", lambda *_: None)
     monkeypatch.setattr("ecg.commands.train.write_report", lambda folder, *_: (folder / "report").mkdir(parents=True))
     settings = Settings(network=small, lead_sets=(12, 2), resamples=3, jobs=1)
-    train(made_up, tmp_path, settings, [].append)
-    networks = list(networks_of(survey(made_up, headers, 1), settings, lines.append))
+    train(synthetic_recordings, tmp_path, settings, [].append)
+    networks = list(networks_of(survey(synthetic_recordings, headers, 1), settings, lines.append))
     same(networks, trained)
     assert [network[7:] for network in networks] == [(False, 0, 0, 0), (False, 1, 0, 0)] + 2 * [(False, 1, 1, 1)]
     (line,) = lines
@@ -84,7 +86,9 @@ def test_the_networks_are_those_that_a_training_trains(made_up, headers, small, 
 
 
 @pytest.mark.parametrize(("system", "fewest"), [("gated", 2), ("not gated", 20), ("exclusive", 20)])
-def test_so_are_those_of_other_systems(system, fewest, made_up, headers, small, store, tmp_path, monkeypatch, trained):
+def test_so_are_those_of_other_systems(
+    system, fewest, synthetic_recordings, headers, small, store, tmp_path, monkeypatch, trained
+):
     monkeypatch.setattr("ecg.systems.method.FEWEST", fewest)
     settings, lines, logged = LIKE_LI, [], []
     if system == "exclusive":
@@ -95,11 +99,11 @@ def test_so_are_those_of_other_systems(system, fewest, made_up, headers, small, 
         {DEFAULT_PREPROCESSING: peaks},
         settings,
         tmp_path,
-        made_up,
+        synthetic_recordings,
         logged.append,
         Budget(None),
     )
-    networks = list(networks_of(survey(made_up, headers, 1), settings, lines.append))
+    networks = list(networks_of(survey(synthetic_recordings, headers, 1), settings, lines.append))
     same(networks, trained)
     assert lines == [line for line in logged if "not told from the others" in line] and len(lines) == (
         system == "not gated"
@@ -119,23 +123,23 @@ def test_so_are_those_of_other_systems(system, fewest, made_up, headers, small, 
     assert [network.gate for network in networks] == ["or not" in title for title in titles]
 
 
-def test_what_is_switched_off_is_not_counted(made_up, headers):
+def test_what_is_switched_off_is_not_counted(synthetic_recordings, headers):
     settings = Settings(lead_sets=(3,))
     off = replace(settings, cleaning=replace(settings.cleaning, conflated_classes=(), omissions=(), masks=False))
-    titles = [network.title for network in networks_of(survey(made_up, headers, 1), off, None)]
+    titles = [network.title for network in networks_of(survey(synthetic_recordings, headers, 1), off, None)]
     assert titles == ["round 2, 3 leads"]
 
 
-def test_costs_are_counted_as_by_hand(made_up, headers, timed):
-    before = sorted(made_up.iterdir())
+def test_costs_are_counted_as_by_hand(synthetic_recordings, headers, timed):
+    before = sorted(synthetic_recordings.iterdir())
     training = TrainingSettings(batch=8, smallest_batch=8, steps=12, epochs=3)
     lines, settings = [], Settings(training=training, lead_sets=(2,), resamples=30, jobs=1, hours=2.0)
-    costs = estimate.estimate(made_up, settings, lines.append)
+    costs = estimate.estimate(synthetic_recordings, settings, lines.append)
     assert [cost.title for cost in costs] == ["store", "classes omitted by CPSC", "round 1, 12 leads",
                                               "round 2, 2 leads", "models, report"]  # fmt: skip
     store, relabelling, first, second, report = costs
     assert store.once > 0 and store.steps is None and report.once == pytest.approx(1.5 + 3.0 + 20 * 0.5)
-    found = survey(made_up, headers, 1)
+    found = survey(synthetic_recordings, headers, 1)
     *_, network = networks_of(found, settings, [].append)
     lengths = found.lengths(250)
     plan = plan_training(lengths[network.training], 8, np.random.default_rng(0))
@@ -151,11 +155,11 @@ def test_costs_are_counted_as_by_hand(made_up, headers, timed):
     text = "\n".join(lines)
     assert "recordings to train on" in text and "3 epochs" in text and "25 epochs" not in text
     assert lines[-1].endswith("after 2 h at the latest.")
-    assert sorted(made_up.iterdir()) == before
+    assert sorted(synthetic_recordings.iterdir()) == before
 
 
-def test_windows_and_sampling_frequencies_are_counted(made_up, headers, timed):
-    found = survey(made_up, headers, 1)._replace(seconds=np.repeat([10.0, 21.0], 30))
+def test_windows_and_sampling_frequencies_are_counted(synthetic_recordings, headers, timed):
+    found = survey(synthetic_recordings, headers, 1)._replace(seconds=np.repeat([10.0, 21.0], 30))
     view = View(Preprocessing(500, None), Window(4992))
     learning = TrainingSettings(batch=8, smallest_batch=8, steps=2, epochs=9)
     everything = np.arange(60)
@@ -192,7 +196,7 @@ def test_a_network_takes_what_those_of_its_kind_do(store, monkeypatch):
     assert len(tried) == 4 and alone.networks == 2 and alone.of(networks[1]) == alone.most
 
 
-def test_each_store_and_its_peaks_are_parts(made_up, store, timed, monkeypatch):
+def test_each_store_and_its_peaks_are_parts(synthetic_recordings, store, timed, monkeypatch):
     other = Preprocessing(500, None)
     shares = {DEFAULT_PREPROCESSING: Effort(2.0, 0.5), other: Effort(1.0, 0.25)}
     sample = Sample(None, {}, {DEFAULT_PREPROCESSING: store, other: replace(store, preparation=other)}, shares)
@@ -200,7 +204,7 @@ def test_each_store_and_its_peaks_are_parts(made_up, store, timed, monkeypatch):
     monkeypatch.setattr(estimate, "read_sample", lambda *_: sample)
     monkeypatch.setattr(estimate, "find_peaks", lambda *_: (dict.fromkeys(shares, peaks), shares))
     settings = replace(LIKE_LI, views=(SHORT, View(other, Window(992))), gate=None)
-    costs = estimate.estimate(made_up, settings, [].append)
+    costs = estimate.estimate(synthetic_recordings, settings, [].append)
     count = len(store)
     assert [(cost.title, cost.once) for cost in costs[:4]] == [
         ("store, 250 Hz", 2.0 + 0.5 * count), ("store, 500 Hz", 1.0 + 0.25 * count),
@@ -209,7 +213,7 @@ def test_each_store_and_its_peaks_are_parts(made_up, store, timed, monkeypatch):
     assert {cost.most for cost in costs[4:-1]} == {20, 50}
 
 
-def test_memory_counts_for_the_part_that_takes_it(made_up, store, timed, monkeypatch):
+def test_memory_counts_for_the_part_that_takes_it(synthetic_recordings, store, timed, monkeypatch):
     class Peak:
         most = 500.0
 
@@ -241,7 +245,7 @@ def test_memory_counts_for_the_part_that_takes_it(made_up, store, timed, monkeyp
              "report_seconds": report_seconds}  # fmt: skip
     for name, part in parts.items():
         monkeypatch.setattr(estimate, name, part)
-    reading, *networks, report = estimate.estimate(made_up, Settings(lead_sets=(12,), jobs=1), [].append)
+    reading, *networks, report = estimate.estimate(synthetic_recordings, Settings(lead_sets=(12,), jobs=1), [].append)
     assert [cost.memory for cost in (reading, *networks)] == [700.0, 9e5, 1e6, 1.1e6]
     assert report.memory == 2e6 + 1e5  # three networks have left theirs, not two
     assert reading.once == pytest.approx(1.0 + 0.5 * len(store))
@@ -262,8 +266,8 @@ def test_the_table_has_usual_and_most_epochs_and_a_sum():
     assert once[0][5:] == ("1 epoch", "memory")
 
 
-def test_what_is_assumed_is_said(made_up, headers):
-    found = survey(made_up, headers, 1)
+def test_what_is_assumed_is_said(synthetic_recordings, headers):
+    found = survey(synthetic_recordings, headers, 1)
 
     def said(settings):
         return "\n".join(assumptions(list(networks_of(found, settings, [].append)), settings, 5.0))

@@ -27,8 +27,8 @@ def test_what_starts_and_what_each_recording_takes_are_told_apart(monkeypatch):
     assert timed(work, {"sample": 80})[1] == Effort(0.0, 0.5)
 
 
-def test_a_sample_is_stored_as_a_training_does_it(made_up, store, tmp_path):
-    sample = read_sample(made_up, sorted(made_up.glob("*.hea")), tmp_path, Settings(jobs=1))
+def test_a_sample_is_stored_as_a_training_does_it(synthetic_recordings, store, tmp_path):
+    sample = read_sample(synthetic_recordings, sorted(synthetic_recordings.glob("*.hea")), tmp_path, Settings(jobs=1))
     (read,), (effort,) = sample.stores.values(), sample.reading.values()
     assert effort.starting >= 0 and 0 < effort.each < 1
     assert len(set(read.names)) == len(read) == sample.counts["sample"] > 35

@@ -9,8 +9,8 @@ from ecg.data.store import build_store
 from ecg.data.synthetic import synthesize
 
 
-def test_headers_tell_what_the_store_holds(made_up, headers, store):
-    found = survey(made_up, headers, jobs=1)
+def test_headers_tell_what_the_store_holds(synthetic_recordings, headers, store):
+    found = survey(synthetic_recordings, headers, jobs=1)
     np.testing.assert_array_equal(found.sources, store.sources)
     np.testing.assert_array_equal(found.labels, store.labels)
     np.testing.assert_array_equal(found.lengths(250), store.lengths)

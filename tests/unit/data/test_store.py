@@ -33,7 +33,7 @@ def test_gives_back_what_preprocess_gave_to_the_bit(store, headers):
         np.testing.assert_array_equal(store.as_scored[record], encode_as_scored(header.codes))
 
 
-def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, made_up, tmp_path):
+def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, synthetic_recordings, tmp_path):
     names = (
         "DI",
         "Lead II",
@@ -43,7 +43,7 @@ def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, made
         "ECG aVF",
         *(f"C{number}" for number in range(1, 7)),
     )
-    shutil.copytree(made_up, tmp_path / "data")
+    shutil.copytree(synthetic_recordings, tmp_path / "data")
     for path in (tmp_path / "data").glob("*.hea"):
         text = path.read_text()
         for lead, name in zip(LEADS, names, strict=True):
@@ -80,8 +80,8 @@ def test_what_is_expected_covers_the_samples_that_come_and_no_whole_page_beside_
         assert row * sample - mmap.PAGESIZE < first <= row * sample and last == (row + 200) * sample
 
 
-def test_does_not_depend_on_the_number_of_processes(store, made_up, tmp_path):
-    other = build_store(made_up, tmp_path, jobs=2)
+def test_does_not_depend_on_the_number_of_processes(store, synthetic_recordings, tmp_path):
+    other = build_store(synthetic_recordings, tmp_path, jobs=2)
     np.testing.assert_array_equal(other.microvolts, store.microvolts)
     np.testing.assert_array_equal(other.names, store.names)
     assert other.digest == store.digest == open_store(tmp_path).digest

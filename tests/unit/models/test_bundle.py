@@ -486,9 +486,12 @@ PIECES = View(DEFAULT_PREPROCESSING, Window(1100, overlap=100))
 
 
 @pytest.fixture(scope="module")
-def stores(made_up, store, tmp_path_factory):
+def stores(synthetic_recordings, store, tmp_path_factory):
     """The made-up recordings in two preparations."""
-    return {DEFAULT_PREPROCESSING: store, SLOW: build_store(made_up, tmp_path_factory.mktemp("slow"), 1, SLOW)}
+    return {
+        DEFAULT_PREPROCESSING: store,
+        SLOW: build_store(synthetic_recordings, tmp_path_factory.mktemp("slow"), 1, SLOW),
+    }
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def test_one_fold_is_not_told_apart(comparison):
     assert recordings(one)[0] == ("source", "recordings") and sum(count for _, count in recordings(one)[1:]) == 150
 
 
-def test_scores_are_those_of_the_challenges_evaluator_for_the_same_answers(store, made_up, tmp_path):
+def test_scores_are_those_of_the_challenges_evaluator_for_the_same_answers(store, synthetic_recordings, tmp_path):
     """Ventricular ectopic beats among the labels, which are learnt as PVC and not scored."""
     assert (store.as_scored != store.labels).any()
     probabilities = np.random.default_rng(0).random((len(store), 26)).round(2)
@@ -127,7 +127,7 @@ def test_scores_are_those_of_the_challenges_evaluator_for_the_same_answers(store
     outputs.mkdir()
     codes = ",".join("|".join(diagnosis.codes) for diagnosis in SCORED)
     for name, path, answer, said in zip(store.names, store.paths, answers, probabilities, strict=True):
-        shutil.copy(made_up / path, labels)
+        shutil.copy(synthetic_recordings / path, labels)
         lines = (f"#{name}", codes, ",".join(map(str, answer.astype(int))), ",".join(map(str, said)))
         (outputs / f"{name}.csv").write_text("\n".join(lines) + "\n")
     trial = SystemResult("any", 12, probabilities, answers, answers, 1, 1.0, 1.0)

@@ -353,7 +353,7 @@ def test_a_judge_takes_half_where_thresholds_are_not_searched_and_scores_on_both
 
 
 @pytest.fixture(scope="module")
-def model(made_up, tmp_path_factory):
+def model(synthetic_recordings, tmp_path_factory):
     """A model folder of a gated recipe with peaks and masks of sources, trained on made-up data, and its results."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ecg.systems.method.FEWEST", 4)
@@ -363,7 +363,7 @@ def model(made_up, tmp_path_factory):
         )  # without its pictures
         folder = tmp_path_factory.mktemp("model")
         settings = replace(GATED, views=GATED.views[:1], lead_sets=(2,), pretraining=None, jobs=1)
-        return folder, train(made_up, folder, settings, [].append)
+        return folder, train(synthetic_recordings, folder, settings, [].append)
 
 
 def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_say(model, headers):
