@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ecg import __version__
 from ecg.commands.options import (
+    add_early_gains,
     add_lead_sets,
     add_networks,
     add_omission,
@@ -142,19 +143,22 @@ def compare(commands):
         "--jobs", type=number("jobs"), metavar="N", help="processes that read recordings (default: cores)"
     )
 
+    add_early_gains(parser)
+
     def run(arguments):
         start_keras(devices=False)  # those are for the processes that train
         from ecg.commands import compare
         from ecg.commands.holdout import Protocol
         from ecg.data.headers import RecordError
         from ecg.data.wave_peaks import NeuroKitMissing
-        from ecg.systems.recipes import SYSTEMS
+        from ecg.systems.recipes import SYSTEMS, with_early_gains
         from ecg.training.trainer import TrainingError
 
         with reported(ValueError):
             systems = recipes(arguments.systems) if arguments.systems else tuple(SYSTEMS.values())
             check_omission_classes(arguments.omission, systems)
             systems = tuple(with_omissions(one, arguments.omission, adds_labels(one)) for one in systems)
+            systems = tuple(map(with_early_gains, systems)) if arguments.early_gains else systems
             named = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
             others = given(**{name: getattr(arguments, name) for name in named})
             protocol = Protocol(systems, **given(lead_sets=lead_sets(arguments)), **others)
@@ -175,11 +179,13 @@ def plot(commands):
         "--start", type=number("start"), default=0.0, metavar="SECOND", help="where the ten seconds begin"
     )
     parser.add_argument("--peaks", action="store_true", help="mark P, Q, R, S and T in lead II, found by NeuroKit2")
+    add_early_gains(parser)
     parser.add_argument("--output", type=picture, metavar="FILE.png",
                         help="PNG, PDF or SVG by its extension; NAME.png in the current folder by default")  # fmt: skip
 
     def run(arguments):
         from ecg.data.headers import RecordError
+        from ecg.data.preprocessing import correct_gains
         from ecg.data.records import find_header, read_record
         from ecg.data.wave_peaks import NeuroKitMissing, find_record_peaks
         from ecg.reports.ecg_paper import draw_record
@@ -189,6 +195,7 @@ def plot(commands):
         with reported(RecordError, NeuroKitMissing):
             check_file_writable(output)
             header, recording = read_record(path)
+            header = correct_gains(header, recording)[0] if arguments.early_gains else header
             answer = ask(arguments.model, header, recording) if arguments.model else {}
             answer |= {"peaks": find_record_peaks(header, recording)} if arguments.peaks else {}
             draw_record(header, recording, arguments.start, **answer).savefig(output)
@@ -218,6 +225,7 @@ def review(commands):
     parser.add_argument("--pictures", type=number("pictures"), metavar="N",
                         help="how many of the most confident disagreements are drawn; 20 by default")  # fmt: skip
     add_omission(parser)
+    add_early_gains(parser)
 
     def run(arguments):
         start_keras()
@@ -229,7 +237,7 @@ def review(commands):
             believed = [replace(rule, relabel=False) for rule in CleaningSettings().partially_labelled]
             cleaning = CleaningSettings(partially_labelled=with_named(believed, arguments.omission, relabels=False))
             review.review(arguments.model, arguments.data, arguments.output, cleaning.partially_labelled,
-                          **given(pictures=arguments.pictures))  # fmt: skip
+                          **given(pictures=arguments.pictures, early_gains=arguments.early_gains or None))  # fmt: skip
 
     parser.set_defaults(run=run)
 

@@ -27,7 +27,6 @@ from ecg.data.leads import LEADS, derivation_weights
 from ecg.data.preprocessing import (
     COMPUTED,
     FLAT,
-    GAIN,
     GAIN_ZERO,
     INVALID_VALUE,
     LONGEST,
@@ -35,6 +34,7 @@ from ecg.data.preprocessing import (
     REJECTED,
     SHORTEST,
     SPIKE,
+    correct_gains,
 )
 from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD, require_records
 from ecg.data.store import load_recording
@@ -52,6 +52,7 @@ UNUSABLE = "signal cannot be used"
 DISCARDED = "source not trained on"  # the method's choice, no defect of the file
 # Those that do not, beside the repairs.
 LONG = f"longer than {LONGEST:g} s"
+EARLY_GAIN = "gain likely wrong, see --early-gains"
 CHECKSUM = "checksum differs"
 OTHER_NAME = "other name in header"
 IN_WORDS = "diagnosis in words"
@@ -67,8 +68,8 @@ COPY = "same signal"
 SAME_NAME = "same name"
 FATAL = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
 OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
-REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, UNREAD, GAIN, GAIN_ZERO, REJECTED, COMPUTED, FLAT, *OF_SAMPLES)
-WARNINGS = (LONG, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
+REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, UNREAD, GAIN_ZERO, REJECTED, COMPUTED, FLAT, *OF_SAMPLES)
+WARNINGS = (LONG, EARLY_GAIN, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
          LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
 KINDS = (*FATAL, DISCARDED, *REPAIRS, *WARNINGS)
 
@@ -141,6 +142,8 @@ def _signal_defects(loaded, seconds):
         found.append((repair.kind, " ".join(repair.leads) + samples))
     if seconds > LONGEST:
         found.append((LONG, f"{seconds:,.1f} s"))
+    if wrong := correct_gains(loaded.header, loaded.stored)[1]:
+        found.append((EARLY_GAIN, " ".join(wrong)))
     if differing := _differing_sums(loaded):
         found.append((CHECKSUM, " ".join(differing)))
     return found

@@ -156,6 +156,13 @@ def add_settings(parser):
         "--jobs", type=number("jobs"), metavar="N", help="processes that read recordings (default: cores)"
     )
     parser.add_argument("--keep-stages", action="store_true", help="leave the stages' folders in MODEL")
+    add_early_gains(parser)
+
+
+def add_early_gains(parser: argparse.ArgumentParser) -> None:
+    """Add the option that corrects the gains of early-2020 headers."""
+    parser.add_argument("--early-gains", action="store_true",
+                        help="correct the wrong gains of headers of early 2020, as audit lists them")  # fmt: skip
 
 
 def add_lead_sets(parser):
@@ -189,9 +196,10 @@ def training_settings(arguments):
 
     Raises ValueError where the system is not known, or has no part that something given is about.
     """
-    from ecg.systems.recipes import Gate, resize_networks
+    from ecg.systems.recipes import Gate, resize_networks, with_early_gains
 
     settings = recipe(arguments.system)
+    settings = with_early_gains(settings) if arguments.early_gains else settings
     check_options_apply(settings, arguments)
     check_omission_classes(arguments.omission, [settings])
     sizes = given(width=arguments.width, depth=arguments.depth)

@@ -10,6 +10,7 @@ import numpy as np
 from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_unscored
 from ecg.data.leads import lead_sets
+from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_signal, require_records
 from ecg.reports.ecg_paper import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
@@ -44,14 +45,14 @@ class ModelPredictions(NamedTuple):
     failed: dict
 
 
-def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MAX_DRAWN, log=print):
+def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MAX_DRAWN, log=print, early_gains=False):
     """Compare the labels of a data folder with what a model says, and return the number of disagreements.
 
     The folder `output` gets all of them in disagreements.csv, the most confident first, and a page of ECG paper for
     each of the first so many `pictures`; an earlier review there is replaced once all is written. A label is in it
     where training would mask it: present with a probability below 0.1, or absent with one above 0.9. Compared are
     the classes that the default trains, of these those for which the model's networks were asked, and in sources that
-    omit some, these only where they are present; `omissions` are ecg.systems.label_cleaning.PartiallyLabelledSource, the default's where none are
+    omit some, these only where they are present; with `early_gains`, the gains of early 2020 are corrected; `omissions` are ecg.systems.label_cleaning.PartiallyLabelledSource, the default's where none are
     given. Headers that tell no diagnosis, or by a model whose classes exclude each other another number of them than
     one, and recordings that cannot be read or answered, are left out; `log` takes a line for each of the last and those
     that sum it all up.
@@ -64,7 +65,7 @@ def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MA
     check_replaceable(folder)
     with atomic_path(folder) as part:
         part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
-        answers = predict_records(model, data, paths)
+        answers = predict_records(model, data, paths, early_gains)
         failures = [escape_unprintable(f"{names[0]}{f' and {len(names) - 1:,} more' if names[1:] else ''}: {reason}")
                     for reason, names in answers.failed.items()]  # fmt: skip
         if not answers.places:
@@ -81,7 +82,8 @@ def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MA
             names, *lines = disagreement_table(found)
             csv.writer(file).writerows([names, *((*line, f"{probability:.6g}") for *line, probability in lines)])
         first = rows[:pictures]
-        drawn = draw_disagreements(part, found[:pictures], answers.thresholds[first], log, answers.outputs[first])
+        drawn = draw_disagreements(part, found[:pictures], answers.thresholds[first], log, answers.outputs[first],
+                                   early_gains)  # fmt: skip
     for line in summary_lines(answers, compared, found):
         log(line)
     log(escape_unprintable(f"{output}: {TABLE} and {drawn:,} pictures"))
@@ -96,7 +98,7 @@ def check_replaceable(folder):
         raise FileExistsError(f"{folder}: holds {(foreign or names)[0]}, which is of no review; choose another folder")
 
 
-def predict_records(model, data, paths):
+def predict_records(model, data, paths, early_gains=False):
     """Return the Answers of a model folder to recordings of the folder `data`, of which one at a time is in memory."""
     from ecg.models.bundle import LeadSetError, ModelError, load_bundle
 
@@ -124,7 +126,9 @@ def predict_records(model, data, paths):
                 if not diagnosed(header):
                     undiagnosed += 1
                 elif comparable(bundle := bundle_for(header.lead_names), header.codes):
-                    said = bundle.predict_recording(header, read_signal(path, header))
+                    recording = read_signal(path, header)
+                    corrected = correct_gains(header, recording)[0] if early_gains else header
+                    said = bundle.predict_recording(corrected, recording)
                     answers.append((place, encode(header.codes), *said))
                 else:
                     ambiguous += 1

@@ -60,8 +60,8 @@ SPIKE = "beyond 20 mV"
 # (PTB-XL). In 655 real recordings of these sources, in each of the five lead sets, Georgia's range is 0.4 to 2.3 mV,
 # PTB-XL's 0.3 to 4.0, and PTB's 1.0 to 3.5. Only a gain that is written is corrected: PTB-XL's 200 is WFDB's default as
 # well, for a header that does not say.
-# Known limits, for no range parts the two: of 366 real recordings of PTB-XL, stored truly with 200 for a millivolt, 138
-# would be corrected falsely, and so are small ones of Georgia at 4880. The Challenge's own have 1000 in both sources.
+# No range separates right gains from wrong ones: of 366 real recordings of PTB-XL that truly have 200 integers for a
+# millivolt, 138 look wrong, and so do small ones of Georgia at 4880. Gains are therefore only corrected on request.
 MICROVOLTS = 1000.0
 EARLY_GAINS = {"Georgia": (4880.0, 0.2, 3.0), "PTB-XL": (200.0, 0.25, 6.0), "PTB": (2e6, 0.2, 8.0)}
 
@@ -103,7 +103,9 @@ def preprocess(header, recording, leads, whole=None, preparation=DEFAULT_PREPROC
     Other systems differ in that alone.
     """
     turned = leads_first(header, recording)
-    header, corrected = correct_gains(header, turned if whole is None else whole)
+    corrected: tuple[str, ...] = ()
+    if preparation.early_gains:
+        header, corrected = correct_gains(header, turned if whole is None else whole)
     chosen = _choose_leads(header, turned, leads)
     seconds = turned.shape[1] / header.sampling_frequency
     if seconds < SHORTEST:

@@ -15,16 +15,22 @@ FINEST = 10_000  # samples in which two sampling frequencies come out even at th
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How signals are brought to networks; the defaults are the method's (Cai et al. 2021).
+    """How signals are prepared for networks; the defaults are those of Cai et al. 2021.
 
-    rate: sampling frequency in Hz, a whole number; band: edges of the pass band in Hz, None for no filter; linear:
-    whether samples are interpolated in a straight line between their neighbours, or by FFT. ValueError where the band
-    is not within what the sampling frequency holds.
+    Attributes:
+        rate: Sampling frequency in Hz, an integer.
+        band: Edges of the pass band in Hz; None for no filter.
+        linear: Whether samples are interpolated linearly. Otherwise they are resampled by FFT.
+        early_gains: Whether the wrong gains of early-2020 headers are corrected (ecg.data.preprocessing.correct_gains).
+
+    Raises:
+        ValueError: If the pass band is not below half the sampling frequency.
     """
 
     rate: int = RATE
     band: tuple[float, float] | None = PASS_BAND
     linear: bool = False
+    early_gains: bool = False
 
     def __post_init__(self):
         if self.rate < 1 or (self.band and not 0 < self.band[0] < self.band[1] < self.rate / 2):

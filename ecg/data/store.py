@@ -296,7 +296,10 @@ def store_folder(folder, preparation):
     if preparation == DEFAULT_PREPROCESSING:
         return folder / "store"
     band = "_{:g}_to_{:g}".format(*preparation.band) if preparation.band else "_unfiltered"
-    return folder / f"store_{preparation.rate}_hz{band}{'_linear' * preparation.linear}"
+    return (
+        folder
+        / f"store_{preparation.rate}_hz{band}{'_linear' * preparation.linear}{'_early_gains' * preparation.early_gains}"
+    )
 
 
 def build_stores(data, folder, preparations, jobs, log):

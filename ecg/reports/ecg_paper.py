@@ -79,15 +79,13 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
     about, which is then among the model's in any case and set off, Peaks (ecg.data.wave_peaks) of lead II, in samples of the
     recording, which are marked where that lead is drawn in full, and which classes the model answers, (26,) bool, those
     that reach their thresholds where None. The signal is drawn as recorded, neither filtered nor resampled:
-    millivolts by baseline and gain (a wrong one of early 2020 is corrected), the median of what is shown taken off so
-    that a lead lies on its line. Invalid samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II
+    millivolts by the header's baseline and gain, the median of what is shown taken off so that a lead lies on its line. Invalid samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II
     below, other leads one a row. Of less than ten seconds the columns overlap, so that each is full. The foot names
     leads that are not drawn, such as those that are no voltage, and says why a recording cannot be used, such as for
     a wrong unit. Names and labels that are too long for their place end in dots, and characters that the font lacks are
     drawn as their code. Raises SignalError where nothing was recorded from `start` on, and HeaderError where no lead is
     a voltage.
     """
-    header, _ = correct_gains(header, recording)
     duration = recording.shape[1] / header.sampling_frequency
     if not 0 <= start < duration:
         raise SignalError(f"{header.name}: there is nothing at {start:g} s in a recording of {duration:g} s")
@@ -376,13 +374,13 @@ def _draw_answer(axes, probabilities, thresholds, positive, labelled, asked, hei
     axes.text(52, 3, "labelled", fontsize=8)
 
 
-def draw_disagreements(folder, found, thresholds, log=print, outputs=None):
+def draw_disagreements(folder, found, thresholds, log=print, outputs=None, early_gains=False):
     """Draw a page for each disagreement into a folder, RANK_RECORD_CLASS.png, and return how many were drawn.
 
     Of a long record's name the picture's has the first LONGEST_NAME characters.
     thresholds (26,), or (d, 26) for d disagreements, are marked beside the probabilities, but for those that are NaN;
     outputs (d, 26) bool are the classes that are answered, those that reach their thresholds where None. Recordings are
-    read again; `log` takes a line for each that cannot be drawn.
+    read again, with the gains of early 2020 corrected if `early_gains`; `log` takes a line for each that cannot be drawn.
     """
     thresholds = np.broadcast_to(thresholds, (len(found), len(ABBREVIATIONS)))
     if outputs is None:
@@ -392,6 +390,7 @@ def draw_disagreements(folder, found, thresholds, log=print, outputs=None):
         for rank, one in enumerate(found, 1):
             try:
                 header, recording = read_record(one.path)
+                header = correct_gains(header, recording)[0] if early_gains else header
                 figure = draw_record(header, recording, 0.0, one.probabilities, thresholds[rank - 1],
                                      caption(one, header), one.column, outputs=outputs[rank - 1])  # fmt: skip
             except (RecordError, OSError) as error:

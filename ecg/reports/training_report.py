@@ -46,7 +46,8 @@ def write_report(folder, results, settings, log=print):
             save_figure(figure, part / f"{name}.png")
         drawn = part / "disagreements"
         drawn.mkdir()
-        draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100), log)
+        draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100), log,
+                           early_gains=results.store.preparation.early_gains)  # fmt: skip
 
 
 def write_tables(folder, named):

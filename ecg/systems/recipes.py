@@ -221,6 +221,12 @@ def resize_networks(settings, sizes):
     return replace(settings, network=changed(settings.network), gate=gate)
 
 
+def with_early_gains(settings: Settings) -> Settings:
+    """Return settings by which the wrong gains of early-2020 headers are corrected in every recording."""
+    views = (replace(view, preparation=replace(view.preparation, early_gains=True)) for view in settings.views)
+    return replace(settings, views=tuple(views))
+
+
 def make_ablation(recipe, name, **changes):
     """Return a recipe without one of its parts, as a system of its own."""
     return replace(recipe, system=f"{recipe.system}-{name}", **changes)

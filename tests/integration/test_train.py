@@ -240,7 +240,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(synthetic_recordi
     drawn = []
     monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
     monkeypatch.setattr(
-        "ecg.reports.training_report.draw_disagreements", lambda folder, found, thresholds, log: drawn.extend(found)
+        "ecg.reports.training_report.draw_disagreements", lambda folder, found, *rest, **options: drawn.extend(found)
     )
     settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
     train(synthetic_recordings, tmp_path, settings, [].append)

@@ -251,7 +251,7 @@ def test_real_recordings_and_their_counterparts_in_other_dialects(real_data, tmp
         "challenge-2021/A0689.hea": "copy.hea",
         "copy.hea": "challenge-2021/A0689.hea",
     }
-    assert set(found(tmp_path / "out", defects.GAIN)) == {"early-2020-gain/E00015.hea"}
+    assert set(found(tmp_path / "out", defects.EARLY_GAIN)) == {"early-2020-gain/E00015.hea"}
 
 
 def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, integers, closed):

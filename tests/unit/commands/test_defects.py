@@ -146,12 +146,12 @@ def test_a_source_that_the_method_leaves_out_is_read_and_not_asked_to_be_usable(
     assert one.usable == defects.DISCARDED and [kind for kind, _ in one.defects] == [defects.DISCARDED, defects.HEADER]
 
 
-def test_the_gains_of_early_2020_are_told_in_every_source(heard, tmp_path):
+def test_the_gains_of_early_2020_are_warned_of_in_every_source(heard, tmp_path):
     for name, gain in (("E00009", "4880/mV"), ("HR00009", "200/mV"), ("S0009", "2000000/mV")):
         heard(name=name)
         path = tmp_path / f"{name}.hea"
         path.write_text(path.read_text().replace("1000/mV", gain))
-        assert (defects.GAIN, " ".join(LEADS)) in examine(tmp_path, path).defects
+        assert (defects.EARLY_GAIN, " ".join(LEADS)) in examine(tmp_path, path).defects
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame:DeprecationWarning")  # wfdb, when it writes

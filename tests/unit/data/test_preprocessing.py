@@ -29,7 +29,7 @@ from ecg.data.preprocessing import (
     to_centred_millivolts,
 )
 from ecg.data.records import SignalError, read_record
-from ecg.data.resampling import RATE, taps_of
+from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing, taps_of
 
 SECONDS = 20
 
@@ -47,8 +47,8 @@ def signal_of(header, recording, leads):
     return preprocess(header, recording, leads).signal
 
 
-def signal_and_repairs(*given):
-    prepared = preprocess(*given)
+def signal_and_repairs(header, recording, leads, preparation=DEFAULT_PREPROCESSING):
+    prepared = preprocess(header, recording, leads, preparation=preparation)
     return prepared.signal, prepared.repairs
 
 
@@ -400,16 +400,19 @@ def test_how_the_integers_lie_in_memory_plays_no_part(make_header):
         np.testing.assert_array_equal(signal_of(make_header(), other, LEADS), expected)
 
 
+EARLY_GAINS = Preprocessing(early_gains=True)
+
+
 def test_the_gain_of_early_2020_is_corrected_to_what_is_in_the_file(real_data):
     header, recording = read_record(next((real_data / "dialects" / "early-2020-gain").glob("*.hea")))
     right = replace(header, leads=tuple(lead._replace(gain=1000.0) for lead in header.leads))
     expected = signal_of(right, recording, LEADS)
-    signal, repairs = signal_and_repairs(header, recording, LEADS)
+    signal, repairs = signal_and_repairs(header, recording, LEADS, EARLY_GAINS)
     np.testing.assert_array_equal(signal, expected)
     assert repairs == (Repair(GAIN, LEADS, 12),)
     recording = recording.astype(np.int32)
     recording[3, 100:150] = 40_000  # 40 mV, and 8 by the wrong gain
-    signal, repairs = signal_and_repairs(header, recording, LEADS)
+    signal, repairs = signal_and_repairs(header, recording, LEADS, EARLY_GAINS)
     np.testing.assert_array_equal(signal, signal_of(right, recording, LEADS))
     assert repairs == (Repair(GAIN, LEADS, 12), Repair(SPIKE, ("aVR",), 50))
 
@@ -418,7 +421,19 @@ def test_the_gain_of_early_2020_is_corrected_to_what_is_in_the_file(real_data):
 def test_gains_that_are_right_stay(folder, real_data):
     for path in (real_data / "dialects" / folder).glob("*.hea"):
         header, recording = read_record(path)
-        assert GAIN not in [repair.kind for repair in preprocess(header, recording, LEADS).repairs], path
+        assert GAIN not in [
+            repair.kind for repair in preprocess(header, recording, LEADS, preparation=EARLY_GAINS).repairs
+        ], path
+
+
+def test_no_gain_is_corrected_by_default(make_header):
+    """A true PTB-XL recording may have 200 integers for a millivolt, and a range that looks wrong."""
+    recording = limb_recording(LEADS)
+    header = replace(make_header(gain=200.0), name="HR00015")
+    assert correct_gains(header, recording)[1] == LEADS
+    signal, repairs = signal_and_repairs(header, recording, LEADS)
+    np.testing.assert_array_equal(signal, signal_of(make_header(gain=200.0), recording, LEADS))
+    assert repairs == signal_and_repairs(make_header(gain=200.0), recording, LEADS)[1]
 
 
 @pytest.mark.parametrize(("name", "gain", "millivolts", "corrected"), [
@@ -432,7 +447,7 @@ def test_a_gain_is_wrong_by_name_and_range_together(name, gain, millivolts, corr
     recording = limb_recording(names) * millivolts
     recording[2] = 3  # a lead off its electrode says nothing of the gain
     header = replace(make_header(names, gain=gain), name=name)
-    signal, repairs = signal_and_repairs(header, recording, names)
+    signal, repairs = signal_and_repairs(header, recording, names, EARLY_GAINS)
     assert (GAIN in [repair.kind for repair in repairs]) == corrected
     expected = signal_of(make_header(names, gain=1000.0 if corrected else gain), recording, names)
     np.testing.assert_array_equal(signal, expected)
@@ -464,10 +479,10 @@ def test_a_long_recording_has_one_gain_which_is_that_of_training(first, correcte
     assert bool(correct_gains(header, recording[:, :training])[1]) == corrected
     gain = 1000.0 if corrected else 200.0
     for piece in split_segments(header, recording):
-        signal, repairs = signal_and_repairs(header, piece, ["I", "II"], recording)
-        assert (GAIN in [repair.kind for repair in repairs]) == corrected
+        prepared = preprocess(header, piece, ["I", "II"], recording, EARLY_GAINS)
+        assert (GAIN in [repair.kind for repair in prepared.repairs]) == corrected
         expected = signal_of(make_header(["I", "II"], frequency=100.0, gain=gain), piece, ["I", "II"])
-        np.testing.assert_array_equal(signal, expected)
+        np.testing.assert_array_equal(prepared.signal, expected)
 
 
 @pytest.mark.parametrize("rate", [257.5, 499.999, 500.05, 101.0001, 1999.99, 9876.543, HIGHEST_FREQUENCY, 10.003])

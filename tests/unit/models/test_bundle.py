@@ -15,7 +15,7 @@ from result_helpers import get_network
 import team_code
 from ecg.commands.holdout import predict_group, predict_stores
 from ecg.data.batches import REPEATED, Dataset, View, Window
-from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
+from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, TRAINED_CLASSES, expand
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.preprocessing import INVALID_VALUE, SKIPPED, encode_demographics, preprocess, split_segments
 from ecg.data.records import SignalError, find_records, read_record
@@ -378,7 +378,8 @@ def test_no_threshold_decides_between_classes_that_exclude_each_other(make_heade
 def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_header, small):
     """The header's gain is a wrong one of early 2020, and what follows is too small to show that by itself."""
     network = Told(lambda signal: np.full(22, 0.5))
-    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    member = Member(LEAD_SETS[2], small, network, view=View(Preprocessing(early_gains=True)))
+    bundle = Bundle(LEAD_SETS[2], Ensemble(Group(TRAINED_CLASSES, (member,))), Rule(np.full(26, 0.5)))
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 14_400:] //= 50
     header = replace(make_header(["I", "II"], 100.0, gain=200.0), name="HR00015")

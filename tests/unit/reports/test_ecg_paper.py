@@ -100,11 +100,11 @@ def test_the_trace_shows_the_same_millivolts_in_whatever_gain_they_are_written(g
     assert np.allclose(shown, signal - np.median(signal), atol=1 / gain)
 
 
-def test_a_gain_that_is_wrong_by_name_and_range_is_corrected_as_for_the_networks():
+def test_a_gain_that_looks_wrong_is_drawn_as_the_header_has_it():
     recording = np.rint(np.sin(np.arange(1000) / 20)[np.newaxis] * 1000).astype(np.int16)
     figure = draw_record(replace(header_of(("I",), 4880.0), name="E00015"), recording)
-    right = draw_record(header_of(("I",), 1000.0), recording)
-    assert np.array_equal(traces(figure)["I row 0"], traces(right)["I row 0"])
+    expected = draw_record(header_of(("I",), 4880.0), recording)
+    assert np.array_equal(traces(figure)["I row 0"], traces(expected)["I row 0"])
 
 
 def test_twelve_leads_lie_in_four_columns_above_lead_two_in_whatever_order_they_are_stored():
