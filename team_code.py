@@ -1,5 +1,6 @@
 """The Challenge's three functions: train the models, load one for a lead set, answer for one recording."""
 
+from ecg.runtime.console import start_logging
 from ecg.runtime.keras_startup import start_keras
 
 
@@ -8,6 +9,7 @@ def training_code(data_directory, model_directory):
     start_keras()
     from ecg.commands.train import train
 
+    start_logging()
     train(data_directory, model_directory)
 
 

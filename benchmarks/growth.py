@@ -36,7 +36,7 @@ def growth(bench):
         model, begun = bench.place / "model", processors_of(os.getpid())
         shutil.rmtree(model, ignore_errors=True)
         with patch.object(method, "PICTURES", 0):
-            pipeline.train(bench.place / f"{size}", model, settings, log=lambda line: None)
+            pipeline.train(bench.place / f"{size}", model, settings)
         worked[size].append(processors_of(os.getpid()) - begun)
 
     for size in bench.sizes:

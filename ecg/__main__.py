@@ -40,6 +40,7 @@ from ecg.runtime.console import (
     escape_unprintable,
     interruptible,
     run_program,
+    start_logging,
 )
 from ecg.runtime.files import check_file_writable, check_writable
 from ecg.runtime.keras_startup import start_keras
@@ -324,6 +325,7 @@ def main(arguments=None):
         command(commands)
     parser.set_defaults(interrupted=INTERRUPTED_MESSAGE)
     chosen = parser.parse_args(arguments)
+    start_logging()
     with interruptible(chosen.interrupted), reported():
         chosen.run(chosen)
 

@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 import signal
 from contextlib import contextmanager
@@ -77,6 +78,13 @@ def headers(synthetic_recordings):
 @pytest.fixture(scope="session")
 def store(synthetic_recordings, tmp_path_factory):
     return build_store(synthetic_recordings, tmp_path_factory.mktemp("store"), jobs=1)
+
+
+@pytest.fixture(autouse=True)
+def no_log_handlers():
+    """Leave the package's logger without a handler after each test."""
+    yield
+    logging.getLogger("ecg").handlers = []
 
 
 @pytest.fixture

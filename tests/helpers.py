@@ -1,5 +1,6 @@
 """What several test files build: results, comparisons, headers and stages of known content."""
 
+import logging
 import math
 from html.parser import HTMLParser
 
@@ -45,6 +46,15 @@ def make_comparison(recordings=150, seed=1, results=((), ())):
 
 def header_text(record=RECORD_LINE, leads=LEAD_LINES, comments=COMMENTS):
     return "\n".join((record, *leads, *comments)) + "\n"
+
+
+def capture_log():
+    """Return a list that grows by each message that the package logs from now on, until this is called again."""
+    logger, messages, handler = logging.getLogger("ecg"), [], logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    return messages
 
 
 def divide(a, b):

@@ -1,6 +1,7 @@
 """What a data folder holds and what is wrong in it, read as a training would read it."""
 
 import hashlib
+import logging
 import math
 import statistics
 from collections import Counter
@@ -38,9 +39,11 @@ from ecg.data.preprocessing import (
 )
 from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD, require_records
 from ecg.data.store import load_recording
-from ecg.runtime.console import NAMED, abbreviated_list, escape_unprintable, group_reasons, wrap_line
+from ecg.runtime.console import NAMED, abbreviated_list, group_reasons, wrap_line
 from ecg.runtime.files import atomic_path, write_csv
 from ecg.runtime.processes import parallel_map
+
+LOGGER = logging.getLogger("ecg")
 
 # Kinds of defects. Those that hinder: a recording with one of them cannot be used.
 HEADER = "header cannot be read"
@@ -206,11 +209,10 @@ STANDINGS = ("scored", "unscored", "unknown")  # of a code (ecg.data.labels.code
 TABLES = ("summary", "recordings", "defects", "codes")
 
 
-def audit(data, output, jobs=None, log=print):
+def audit(data, output, jobs=None):
     """Read all recordings of a data folder as a training would, by `jobs` processes, and list what is wrong in them.
 
-    The folder `output` gets the tables as CSV, in place of those of an earlier audit; `log` takes the lines that sum
-    them up. Returns whether every recording is usable: repaired ones are, and those of sources that the method leaves
+    The folder `output` gets the tables as CSV, in place of those of an earlier audit; a summary is logged. Returns whether every recording is usable: repaired ones are, and those of sources that the method leaves
     out are not asked, but one at least must be left. Raises FileNotFoundError where `data` holds no header, and
     FileExistsError where `output` holds what is of no audit.
     """
@@ -227,8 +229,8 @@ def audit(data, output, jobs=None, log=print):
         for name in TABLES:
             write_csv(part / f"{name}.csv", written[name])
     for line in summary_lines(recordings):
-        log(escape_unprintable(line))
-    log(escape_unprintable(f"{output}: {', '.join(f'{name}.csv' for name in TABLES)}"))
+        LOGGER.info(line)
+    LOGGER.info(f"{output}: {', '.join(f'{name}.csv' for name in TABLES)}")
     usable = {one.usable for one in recordings}
     return "yes" in usable and "no" not in usable
 

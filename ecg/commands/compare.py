@@ -1,5 +1,6 @@
 """Systems trained on the same recordings within the same time, and what each says of those held out."""
 
+import logging
 import shutil
 from dataclasses import asdict, dataclass, field
 from errno import ENOMEM
@@ -22,7 +23,7 @@ from ecg.reports.comparison_report import write_comparison
 from ecg.reports.comparison_tables import FOLDER as COMPARISON
 from ecg.reports.comparison_tables import facts_of
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
-from ecg.runtime.console import describe_error, duration, pluralise, say
+from ecg.runtime.console import describe_error, duration, pluralise, start_logging
 from ecg.runtime.files import check_writable, locked
 from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.processes import run_in_subprocess
@@ -31,6 +32,8 @@ from ecg.systems.recipes import AS_LABELLED, Settings
 from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingError, translate_out_of_memory
 
+LOGGER = logging.getLogger("ecg")
+
 STAGES = "stages"  # folder in the report's, for stores and what each system has answered
 NETWORKS_OF = "networks"  # in that of what is held out, folders of what is trained meanwhile
 ANSWERS = "answers"  # what a StageFolder keeps of a system and what is held out
@@ -38,7 +41,7 @@ ANSWERS = "answers"  # what a StageFolder keeps of a system and what is held out
 PROGRAM = ("data", "evaluation", "models", "training", "systems", "commands")
 
 
-def compare(data, report, protocol=None, log=say):
+def compare(data, report, protocol=None):
     """Train systems on a data folder, score each on what it has not learnt from, and write it all into a folder.
 
     Each system and part held out is a process of its own, which says on standard output how it goes, and whose memory
@@ -55,7 +58,7 @@ def compare(data, report, protocol=None, log=say):
     for folder in (report, report / COMPARISON):
         check_writable(folder)
     with locked(report / STAGES):
-        return run_comparison(data, report, protocol, log)
+        return run_comparison(data, report, protocol)
 
 
 class RecordingsChanged(RecordError):
@@ -84,40 +87,40 @@ class SystemRun:
     failed: str = ""
 
 
-def run_comparison(data, report, protocol, log):
+def run_comparison(data, report, protocol):
     """Do what `compare` says, in a folder that no other process works in."""
     stages, entrants = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
     every = Settings(
         views=tuple(dict.fromkeys(view for one in entrants for view in one.settings.views)), cleaning=AS_LABELLED,
         classes=tuple(dict.fromkeys(name for one in entrants for name in one.settings.classes)), jobs=protocol.jobs,
     )  # fmt: skip
-    stores, waves = build_stores(data, stages, every.preparations, every.jobs, log), {}
+    stores, waves = build_stores(data, stages, every.preparations, every.jobs), {}
     check_trainable(data, list(stores.values())[-1], every.classes)
     digests = {preparation: each.digest for preparation, each in stores.items()}
     dropped = merge_excluded(stores.values())
     for one in entrants:
         if one.settings.peaks:
-            waves |= load_all_wave_peaks(select_stores(stores, one.settings), stages, protocol.jobs, log)
+            waves |= load_all_wave_peaks(select_stores(stores, one.settings), stages, protocol.jobs)
     stores, waves = intersect_stores(stores, waves)
     store = next(iter(stores.values()))
     parts = protocol.held_out(store)
     for one in entrants:
         one.failed = protocol.untrainable_reason(one.settings, store, parts)
         if one.failed:
-            log(f"{one.settings.system} cannot be trained, {one.failed}")
+            LOGGER.info(f"{one.settings.system} cannot be trained, {one.failed}")
     # Of those that can be trained, so that it is the same where the others are not named.
     trained = sum(not one.failed for one in entrants)
     hours = protocol.share(max(trained, 1))
     share = f", {duration(3600 * hours)} for each in each part" if hours else ""
     if trained:
-        log(f"{pluralise(trained, 'system')}, {pluralise(len(parts), 'part')} to be held out{share}")
+        LOGGER.info(f"{pluralise(trained, 'system')}, {pluralise(len(parts), 'part')} to be held out{share}")
     for key, title, part in zip(protocol.keys, protocol.titles, parts, strict=True):
         networks = stages / folder_name(key) / f"{NETWORKS_OF}_{fingerprint(part, hours)[:KEY_LENGTH]}"
         going = [one for one in entrants if not one.failed]
         for one in going:
             kept = result_cache(one.settings, key, part, stores, waves, hours, stages)
             given = data, stages, every, one.settings, digests, part, hours, networks, kept
-            run_fold(one, title, given, len(store) - len(part), log)
+            run_fold(one, title, given, len(store) - len(part))
         if not any(one.failed for one in going):  # which may be taken up
             for folder in networks.parent.glob(f"{NETWORKS_OF}_*"):  # those within another time, too
                 shutil.rmtree(folder)
@@ -131,13 +134,13 @@ def run_comparison(data, report, protocol, log):
     facts |= {f"not done by {one.settings.system}, {title}": "; ".join(said[UNDONE].tolist()) for one in done
               for title, said in zip(protocol.titles, one.said, strict=True) if said[UNDONE].size}  # fmt: skip
     path = write_comparison(report, comparison, facts, seed=protocol.seed)
-    log(f"{path}: {pluralise(len(systems), 'system')}, {pluralise(len(protocol.lead_sets), 'lead set')}")
+    LOGGER.info(f"{path}: {pluralise(len(systems), 'system')}, {pluralise(len(protocol.lead_sets), 'lead set')}")
     if reasons:
         raise TrainingError(f"{path} is without what failed: {reasons}")
     return comparison
 
 
-def run_fold(one, title, given, learnt_from, log):
+def run_fold(one, title, given, learnt_from):
     """Have an Entrant answer for the part of that title, or say why it has failed; `given` is what `answered` takes.
 
     It is not asked again for what is kept. Raises RecordingsChanged, and OSError such as of a full disk, which the
@@ -146,7 +149,7 @@ def run_fold(one, title, given, learnt_from, log):
     *_, part, _, _, kept = given
     result, place = kept.load(ANSWERS), f"{one.settings.system}, {title}"
     if result is None:
-        log(f"{place}: {learnt_from:,} recordings to learn from, {len(part):,} held out")
+        LOGGER.info(f"{place}: {learnt_from:,} recordings to learn from, {len(part):,} held out")
         try:
             result = run_in_subprocess(train_and_predict, *given, prepare=start_keras)
         except RecordingsChanged:
@@ -160,11 +163,11 @@ def run_fold(one, title, given, learnt_from, log):
         except Exception as error:  # noqa: BLE001 - whatever it is, it has ended that process alone, and is told in full
             one.failed = f"{title}: {describe_error(error)}"
             for line in "".join(format_exception(error)).splitlines():
-                log(line)
+                LOGGER.info(line)
     else:
-        log(f"{place}: done before")
+        LOGGER.info(f"{place}: done before")
     if one.failed:
-        log(f"{place}: failed, {one.failed.removeprefix(f'{title}: ')}")
+        LOGGER.info(f"{place}: failed, {one.failed.removeprefix(f'{title}: ')}")
     else:
         one.said.append(result)
 
@@ -204,22 +207,18 @@ def train_and_predict(data, stages, every, system, digests, part, hours, network
     whose stores are in the folder `stages`, with these digests by their Preparation; `networks` is that of what is
     trained for this part, which systems share that train the same. Raises RecordingsChanged.
     """
-
-    def log(line):
-        say(f"{system.system}: {line}")
-
-    quiet = [].append
-    stores = build_stores(data, stages, every.preparations, every.jobs, quiet)
+    stores = build_stores(data, stages, every.preparations, every.jobs)
     if {preparation: store.digest for preparation, store in stores.items()} != digests:
         raise RecordingsChanged(f"{data}: recordings have changed since the comparison was begun")
-    waves = load_all_wave_peaks(select_stores(stores, system), stages, system.jobs, quiet) if system.peaks else {}
+    waves = load_all_wave_peaks(select_stores(stores, system), stages, system.jobs) if system.peaks else {}
     shared, waves = intersect_stores(stores, waves)
     stores = select_stores(shared, system)
+    start_logging(f"{system.system}: ")  # only now, because the first process has logged what the stores hold
     learning = np.setdiff1d(np.arange(len(next(iter(stores.values())))), part)
     with translate_out_of_memory(system.system):
         learnt = train_system({one: store.subset(learning) for one, store in stores.items()},
                        {one: each.select_recordings(learning) for one, each in waves.items()},
-                       system, networks, data, log, Budget(hours, lasting=True))  # fmt: skip
+                       system, networks, data, Budget(hours, lasting=True))  # fmt: skip
         result = predict_held_out(learnt, system, stores, part)
     kept.save(ANSWERS, result)
     return result

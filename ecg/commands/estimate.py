@@ -1,5 +1,6 @@
 """What a training will take on this machine, part by part, told before it begins."""
 
+import logging
 import tempfile
 import time
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ecg.data.labels import add_implied_labels, class_columns
 from ecg.data.leads import LEADS
 from ecg.data.records import require_records
 from ecg.data.wave_peaks import neurokit_version
-from ecg.runtime.console import duration, format_table, say
+from ecg.runtime.console import duration, format_table
 from ecg.runtime.processes import MemoryMonitor
 from ecg.systems.label_cleaning import MAX_DRAWN
 from ecg.systems.method import ValidationScorer, drop_untrainable_gate, make_stage
@@ -32,6 +33,8 @@ from ecg.systems.plan import (
 from ecg.systems.recipes import Settings
 from ecg.training.backend import accelerators, distribution_scope
 from ecg.training.trainer import PREDICTION_BATCH, TrainingSettings, translate_out_of_memory
+
+LOGGER = logging.getLogger("ecg")
 
 USUAL_EPOCHS = 25  # in each network's training; assumed, for when it stops early is not known beforehand
 
@@ -103,10 +106,10 @@ class Cost:
         return self.once + min(epochs, self.most) * self.epoch
 
 
-def estimate(data, settings=None, log=say):
+def estimate(data, settings=None):
     """Tell what training with these settings on a data folder would take on this machine; return its list of Cost.
 
-    `log` takes the lines of it. The headers are all read; recordings are prepared, networks trained and a report
+    The headers are all read; recordings are prepared, networks trained and a report
     written for a sample. Nothing is written but in a temporary folder, which is removed. Raises FileNotFoundError or
     RecordError where the data hold nothing to train on, TrainingError where the memory is too small, and
     NeuroKitMissing where peaks are to be found without it.
@@ -125,7 +128,7 @@ def estimate(data, settings=None, log=say):
         found = found._replace(seconds=np.where(found.seconds > 0, found.seconds, usual))
         costs = [Cost(f"store{told(one, sample.stores)}", effort.of(len(found.seconds)), memory)
                  for one, effort in sample.reading.items()]  # fmt: skip
-        networks, peaks = list(networks_of(found, settings, log)), {}
+        networks, peaks = list(networks_of(found, settings)), {}
         if settings.peaks:
             peaks, finding = find_peaks(sample, settings)
             memory = peak.taken()
@@ -147,7 +150,7 @@ def estimate(data, settings=None, log=say):
         *format_table(table(costs, settings)),
         *assumptions(networks, settings, megabytes),
     ):
-        log(line)
+        LOGGER.info(line)
     return costs
 
 
@@ -213,17 +216,17 @@ def assumptions(networks, settings, megabytes):
         yield f"With its time limit the training ends after {settings.hours:g} h at the latest."
 
 
-def networks_of(found, settings, log):
+def networks_of(found, settings):
     """Yield the networks that the method trains, as Network; what is left as it is for want of recordings is told."""
     labels, everything = add_implied_labels(found.labels, settings.implies), np.arange(len(found.seconds))
     own = known_labels(found, settings)
     splits = split_recordings(own, settings)
-    settings = drop_untrainable_gate(settings, found.sources, splits, log)
+    settings = drop_untrainable_gate(settings, found.sources, splits)
     seen = settings.training, settings.views[0], settings.leads_of(12)
     for rule in settings.cleaning.rules:
         lessons = rule.training_data(labels, found.sources, rule.excluded_sources(settings.cleaning))
         if lessons.skip_reason:
-            log(f"{rule.title}: no network, {lessons.skip_reason}")
+            LOGGER.info(f"{rule.title}: no network, {lessons.skip_reason}")
             continue
         training, validation = (
             lessons.records[part] for part in split_validation(len(lessons.records), settings, rule.key)

@@ -1,6 +1,7 @@
 """Which labels of a data folder a trained model is sure are wrong, listed, and drawn for a cardiologist to look at."""
 
 import csv
+import logging
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from ecg.reports.training_tables import disagreement_table
 from ecg.runtime.console import Progress, describe_error, escape_unprintable, remove_record_name
 from ecg.runtime.files import atomic_path
 from ecg.systems.label_cleaning import MAX_DRAWN, CleaningSettings, compare_labels, label_masks
+
+LOGGER = logging.getLogger("ecg")
 
 TABLE = "disagreements.csv"
 PICTURE = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
@@ -45,7 +48,7 @@ class ModelPredictions(NamedTuple):
     failed: dict
 
 
-def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MAX_DRAWN, log=print, early_gains=False):
+def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MAX_DRAWN, early_gains=False):
     """Compare the labels of a data folder with what a model says, and return the number of disagreements.
 
     The folder `output` gets all of them in disagreements.csv, the most confident first, and a page of ECG paper for
@@ -54,8 +57,8 @@ def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MA
     the classes that the default trains, of these those for which the model's networks were asked, and in sources that
     omit some, these only where they are present; with `early_gains`, the gains of early 2020 are corrected; `omissions` are ecg.systems.label_cleaning.PartiallyLabelledSource, the default's where none are
     given. Headers that tell no diagnosis, or by a model whose classes exclude each other another number of them than
-    one, and recordings that cannot be read or answered, are left out; `log` takes a line for each of the last and those
-    that sum it all up.
+    one, and recordings that cannot be read or answered, are left out; each of the last is logged, and a
+    summary.
 
     Raises FileNotFoundError where `data` holds no header, FileExistsError where `output` holds what is of no review,
     and RecordError where no recording could be reviewed.
@@ -74,7 +77,7 @@ def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MA
             raise RecordError(f"{data}: none of {len(paths):,} recordings can be reviewed, {reason}")
         failures += [escape_unprintable(f"{place}: {reason}") for place, reason in excluded]
         for line in failures:
-            log(line)
+            LOGGER.info(line)
 
         masks = label_masks(answers.labels[:, TRAINED], answers.probabilities[:, TRAINED])
         compared, rows, found = compare_labels(data, *answers[:3], masks, omissions, asked=answers.asked)
@@ -82,11 +85,11 @@ def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MA
             names, *lines = disagreement_table(found)
             csv.writer(file).writerows([names, *((*line, f"{probability:.6g}") for *line, probability in lines)])
         first = rows[:pictures]
-        drawn = draw_disagreements(part, found[:pictures], answers.thresholds[first], log, answers.outputs[first],
+        drawn = draw_disagreements(part, found[:pictures], answers.thresholds[first], answers.outputs[first],
                                    early_gains)  # fmt: skip
     for line in summary_lines(answers, compared, found):
-        log(line)
-    log(escape_unprintable(f"{output}: {TABLE} and {drawn:,} pictures"))
+        LOGGER.info(line)
+    LOGGER.info(f"{output}: {TABLE} and {drawn:,} pictures")
     return len(found)
 
 

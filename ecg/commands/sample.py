@@ -87,7 +87,7 @@ def find_peaks(sample, settings):
 def peaks_of(place, preparation, jobs, name):
     """Return the StoredPeaks of the part of a sample of this name."""
     folder = sample_folder(place, preparation, name)
-    return load_wave_peaks(open_store(folder), preparation.rate, folder, jobs, [].append)
+    return load_wave_peaks(open_store(folder), preparation.rate, folder, jobs)
 
 
 def timed(work, counts):

@@ -1,5 +1,6 @@
 """From a data folder to a model folder: recordings stored, networks trained, models saved, a report written."""
 
+import logging
 import os
 import shutil
 import time
@@ -16,12 +17,14 @@ from ecg.models.bundle import Bundle, model_files, save_bundle
 from ecg.reports.training_report import FOLDER as REPORT
 from ecg.reports.training_report import summary_lines, write_report
 from ecg.runtime.cache import differences, fingerprint, read_manifest, write_manifest
-from ecg.runtime.console import duration, say
+from ecg.runtime.console import duration
 from ecg.runtime.files import LOCK, check_writable, locked
 from ecg.systems.method import train_system
 from ecg.systems.recipes import Settings
 from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingError
+
+LOGGER = logging.getLogger("ecg")
 
 STAGES = "stages"  # folder in the model folder, until all is done
 MANIFEST = "training.json"  # file in it: of what recordings and settings the training there is, and whether it is ...
@@ -30,10 +33,10 @@ OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", REPORT)  # what a trai
 NOT_IN_FINGERPRINT = ("hours", "jobs", "keep_stages")  # settings with which an unfinished training may be taken up
 
 
-def train(data, model, settings=None, log=say):
+def train(data, model, settings=None):
     """Train the networks of the method on a folder of recordings and leave them, with a report, in a model folder.
 
-    `log` takes each line of what is done. A training that was cut off is taken up where it stood, and comes to the
+    A training that was cut off is taken up where it stood, and comes to the
     same; one that is done already is not done again. Returns the Results (ecg.systems.results), None where it was done already.
     Raises FileNotFoundError or RecordError where the data hold nothing to train on, TrainingError where a loss is not
     a number from the first epoch on, the memory is too small, or the model folder holds a training of other recordings
@@ -48,56 +51,55 @@ def train(data, model, settings=None, log=say):
     check_writable(model)
     check_model_folder(model, facts)
     with locked(model / STAGES):
-        return run_training(data, model, settings, facts, log)
+        return run_training(data, model, settings, facts)
 
 
-def run_training(data, model, settings, facts, log):
+def run_training(data, model, settings, facts):
     """Do what `train` says, in a model folder that no other process works in, of whose training these are the facts."""
     begun, budget = time.monotonic(), Budget(settings.hours)
     stages = model / STAGES
     finished, removed = stages / "finished", model / f".part.{STAGES}"
     for left in (finished, removed):  # by a training that was cut off
         shutil.rmtree(left, ignore_errors=True)
-    log(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
-    stores = prepare_stores(data, model, settings, facts, log)
+    LOGGER.info(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
+    stores = prepare_stores(data, model, settings, facts)
     whole = all(model_files(model, count)[1].exists() for count in settings.lead_sets)
     if whole and FINISHED in read_manifest(model / MANIFEST):
         remove_folder(stages, removed)
-        log(f"{model}: holds what this training comes to already; give an empty folder to train anew")
+        LOGGER.info(f"{model}: holds what this training comes to already; give an empty folder to train anew")
         return None
-    peaks = load_all_wave_peaks(stores, stages, settings.jobs, log) if settings.peaks else {}
+    peaks = load_all_wave_peaks(stores, stages, settings.jobs) if settings.peaks else {}
     learnt = train_system(
         *intersect_stores(stores, peaks),
         settings,
         stages,
         data,
-        log,
         budget,
     )
     results = learnt.results
     for count in results.searches:
         ensemble = learnt.ensemble(settings.leads_of(count))
         save_bundle(Bundle(LEAD_SETS[count], ensemble, results.rule(count), settings.system), finished)
-    write_report(finished, results, learnt.settings, log)
+    write_report(finished, results, learnt.settings)
     for line in summary_lines(results):
-        log(line)
+        LOGGER.info(line)
     publish(finished, model)
     if settings.keep_stages:  # for a training with other settings
         (model / MANIFEST).unlink()
     else:
         write_manifest(model / MANIFEST, facts | {FINISHED: True})
         remove_folder(stages, removed)
-    log(f"{model}: {len(results.searches)} models after {duration(time.monotonic() - begun)}")
+    LOGGER.info(f"{model}: {len(results.searches)} models after {duration(time.monotonic() - begun)}")
     return results
 
 
-def prepare_stores(data, model, settings, facts, log):
+def prepare_stores(data, model, settings, facts):
     """Read and prepare every recording once in each way, and write down in the model folder what is trained there.
 
     Returns a Store for each of the recipe's preparations. The facts get the digest of the recordings. Raises as `train`
     does, of recordings that are none to train on or others than were trained on here before.
     """
-    stores = build_stores(data, model / STAGES, settings.preparations, settings.jobs, log)
+    stores = build_stores(data, model / STAGES, settings.preparations, settings.jobs)
     check_trainable(data, list(stores.values())[-1], settings.classes)
     facts["recordings"] = [store.digest for store in stores.values()]
     raise_if_different(differences(model / MANIFEST, facts), model)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import mmap
 import os
 import time
@@ -34,6 +35,8 @@ from ecg.runtime.cache import DAMAGED, fingerprint, source_hash
 from ecg.runtime.console import abbreviated_list, describe_error, duration, wrap_line
 from ecg.runtime.files import atomic_path, to_json
 from ecg.runtime.processes import parallel_map
+
+LOGGER = logging.getLogger("ecg")
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
 # A row for each recording.
@@ -302,7 +305,7 @@ def store_folder(folder, preparation):
     )
 
 
-def build_stores(data, folder, preparations, jobs, log):
+def build_stores(data, folder, preparations, jobs):
     """Build or open a store for each preprocessing, all of the same data folder.
 
     Args:
@@ -310,7 +313,6 @@ def build_stores(data, folder, preparations, jobs, log):
         folder: Folder that gets a folder for each store.
         preparations: Ways of preprocessing, `Preprocessing` each.
         jobs: Number of processes; None for one per core.
-        log: Function that takes each log message.
 
     Returns:
         The stores by their preprocessing. They may exclude different recordings (see `intersect_stores`).
@@ -324,11 +326,11 @@ def build_stores(data, folder, preparations, jobs, log):
         start = time.monotonic()
         store = build_store(data, store_folder(folder, preparation), jobs, preparation)
         rate = "" if preparation == DEFAULT_PREPROCESSING else f" at {preparation.rate} Hz"
-        log(f"{len(store):,} recordings stored{rate}, {len(store.excluded):,} excluded, "
+        LOGGER.info(f"{len(store):,} recordings stored{rate}, {len(store.excluded):,} excluded, "
             f"{duration(time.monotonic() - start)}")  # fmt: skip
         stores[preparation] = store
     for line in diagnosis_lines(store):
-        log(line)
+        LOGGER.info(line)
     return stores
 
 

@@ -1,5 +1,6 @@
 """Where the waves of lead II peak: found by NeuroKit2, and kept beside a store."""
 
+import logging
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from ecg.data.preprocessing import to_centred_millivolts
 from ecg.data.records import SignalError
 from ecg.data.store import open_store, store_folder
 from ecg.runtime.cache import ResultCache, fingerprint, source_hash
-from ecg.runtime.console import abbreviated_list, escape_unprintable
+from ecg.runtime.console import abbreviated_list
 from ecg.runtime.processes import parallel_map
+
+LOGGER = logging.getLogger("ecg")
 
 LEAD = "II"
 # Of NeuroKit2's methods, after Emrich et al. 2024. Its own choice, by wavelets, finds no T wave that points down, as
@@ -87,7 +90,7 @@ def find_record_peaks(header, recording):
     return find_peaks(signal, header.sampling_frequency)
 
 
-def load_wave_peaks(store, rate, folder, jobs=None, log=print):
+def load_wave_peaks(store, rate, folder, jobs=None):
     """Return the StoredPeaks of all recordings of a Store at `rate` Hz, found by `jobs` processes, one a core if None.
 
     `folder` is the store's own: the peaks are kept there, and read back as long as the store and the way in which they
@@ -108,7 +111,7 @@ def load_wave_peaks(store, rate, folder, jobs=None, log=print):
         bare = [name for name, peaks in zip(store.names, found, strict=True) if set(peaks.waves) <= {WAVES.index("R")}]
         if bare:
             none = f"none beside R in {len(bare):,} of {len(store):,} recordings"
-            log(escape_unprintable(f"peaks at {rate} Hz: {none}: {abbreviated_list(bare)}"))
+            LOGGER.info(f"peaks at {rate} Hz: {none}: {abbreviated_list(bare)}")
     return WavePeaks(**arrays)
 
 
@@ -204,10 +207,10 @@ def in_order(samples, waves):
     return PeakList(samples[order].astype(np.int32), waves[order].astype(np.int8))
 
 
-def load_all_wave_peaks(stores, folder, jobs, log):
+def load_all_wave_peaks(stores, folder, jobs):
     """Find or load the wave peaks of each store of `build_stores`, in the same folder, by its preprocessing."""
     return {
-        preparation: load_wave_peaks(store, preparation.rate, store_folder(folder, preparation), jobs, log)
+        preparation: load_wave_peaks(store, preparation.rate, store_folder(folder, preparation), jobs)
         for preparation, store in stores.items()
     }
 

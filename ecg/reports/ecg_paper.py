@@ -1,5 +1,6 @@
 """One recording on ECG paper, true to scale: 25 mm for a second, 10 mm for a millivolt."""
 
+import logging
 import math
 from bisect import bisect_right
 from functools import lru_cache
@@ -23,8 +24,10 @@ from ecg.data.leads import LEADS
 from ecg.data.preprocessing import correct_gains, explain_unusable
 from ecg.data.records import SignalError, read_record
 from ecg.data.wave_peaks import LEAD, WAVES
-from ecg.runtime.console import Progress, describe_error, escape_unprintable
+from ecg.runtime.console import Progress, describe_error
 from ecg.runtime.files import save_figure
+
+LOGGER = logging.getLogger("ecg")
 
 LONGEST_NAME = 50  # characters that a picture's name has of its record's, for that may be as long as names can
 
@@ -374,13 +377,13 @@ def _draw_answer(axes, probabilities, thresholds, positive, labelled, asked, hei
     axes.text(52, 3, "labelled", fontsize=8)
 
 
-def draw_disagreements(folder, found, thresholds, log=print, outputs=None, early_gains=False):
+def draw_disagreements(folder, found, thresholds, outputs=None, early_gains=False):
     """Draw a page for each disagreement into a folder, RANK_RECORD_CLASS.png, and return how many were drawn.
 
     Of a long record's name the picture's has the first LONGEST_NAME characters.
     thresholds (26,), or (d, 26) for d disagreements, are marked beside the probabilities, but for those that are NaN;
     outputs (d, 26) bool are the classes that are answered, those that reach their thresholds where None. Recordings are
-    read again, with the gains of early 2020 corrected if `early_gains`; `log` takes a line for each that cannot be drawn.
+    read again, with the gains of early 2020 corrected if `early_gains`; each that cannot be drawn is logged.
     """
     thresholds = np.broadcast_to(thresholds, (len(found), len(ABBREVIATIONS)))
     if outputs is None:
@@ -400,7 +403,7 @@ def draw_disagreements(folder, found, thresholds, log=print, outputs=None, early
                 save_figure(figure, Path(folder) / f"{rank:0{digits}}_{name}_{ABBREVIATIONS[one.column]}.png")
             progress.advance()
     for line in failures:
-        log(escape_unprintable(line))
+        LOGGER.warning(line)
     return len(found) - len(failures)
 
 

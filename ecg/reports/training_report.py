@@ -31,7 +31,7 @@ FOLDER = "report"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # whose versions are told, where they are in use
 
 
-def write_report(folder, results, settings, log=print):
+def write_report(folder, results, settings):
     """Write tables and pictures into folder/report, in place of a report there; settings is a dataclass.
 
     The tables are in report.json and in a CSV file each. A value that does not exist, such as the precision of a
@@ -46,7 +46,7 @@ def write_report(folder, results, settings, log=print):
             save_figure(figure, part / f"{name}.png")
         drawn = part / "disagreements"
         drawn.mkdir()
-        draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100), log,
+        draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100),
                            early_gains=results.store.preparation.early_gains)  # fmt: skip
 
 

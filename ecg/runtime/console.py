@@ -1,6 +1,7 @@
 """What scripts and commands print about errors, how they read their arguments, and how Ctrl-C ends them."""
 
 import atexit
+import logging
 import math
 import os
 import re
@@ -14,6 +15,8 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import FrameType
+
+LOGGER = logging.getLogger("ecg")
 
 INTERRUPTED = 130  # exit status: 128 and the number of SIGINT, as shells have it
 INTERRUPTED_MESSAGE = "interrupted"
@@ -312,9 +315,31 @@ def escape_unprintable(text):
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def say(line):
-    """Print a line at once, for a log is read while it is written."""
-    print(escape_unprintable(line), flush=True)
+class ConsoleHandler(logging.Handler):
+    """Prints log messages to standard output, one line each, flushed at once.
+
+    Attributes:
+        prefix: Begins each line.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message of a record. An error, such as of a closed pipe, ends the program."""
+        print(escape_unprintable(self.prefix + record.getMessage()), flush=True)
+
+
+def start_logging(prefix: str = "") -> None:
+    """Print the log messages of this package to standard output; commands and scripts call it once.
+
+    Args:
+        prefix: Begins each line, such as the name of the system that a subprocess trains.
+    """
+    LOGGER.handlers = [ConsoleHandler(prefix)]
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False  # to the root logger, to which libraries add handlers of their own
 
 
 def pluralise(number, thing):

@@ -1,5 +1,6 @@
 """From stores to what networks have learnt: the method of a recipe, step by step."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +39,8 @@ from ecg.systems.recipes import HALVES, Settings
 from ecg.systems.results import Results
 from ecg.systems.stage import Stage, fit_stage, make_member, predict_peaks
 from ecg.training.losses import LOSSES
+
+LOGGER = logging.getLogger("ecg")
 
 DRAWN = 4  # recordings of the validation set whose peaks are drawn
 
@@ -115,7 +118,7 @@ class ValidationScorer:
         return scores
 
 
-def train_system(stores, peaks, settings, stages, data, log, budget):
+def train_system(stores, peaks, settings, stages, data, budget):
     """Train the networks of a recipe (ecg.systems.recipes) on stores, and return what they come to, as Learnt.
 
     stores: a Store for each of the recipe's preparations, all of the same recordings; peaks: for each of them the waves
@@ -126,7 +129,7 @@ def train_system(stores, peaks, settings, stages, data, log, budget):
     store, epochs, ends, seconds = stores[settings.views[0].preparation], [], {}, {}
 
     def outcome_of(stage, score):
-        outcome = fit_stage(stage, stores[stage.view.preparation], stages, settings.seed, score, log, budget,
+        outcome = fit_stage(stage, stores[stage.view.preparation], stages, settings.seed, score, budget,
                          len(to_come) - to_come.index(stage.key))  # fmt: skip
         epochs.extend(outcome.epochs)
         ends[stage.key], seconds[stage.key] = outcome.ended, outcome.seconds
@@ -136,15 +139,15 @@ def train_system(stores, peaks, settings, stages, data, log, budget):
     splits = split_recordings(known_labels(store, settings), settings)
     training, validation = (np.unique(np.concatenate(parts)) for parts in zip(*splits, strict=True))
     scored = scoring_mask(store.sources[validation], settings)
-    settings = drop_untrainable_gate(settings, store.sources, splits, log)
+    settings = drop_untrainable_gate(settings, store.sources, splits)
     to_come = stage_keys(settings)
 
     # What some sources lump together or omit is told by networks that learn from the others.
     labelled, columns = add_implied_labels(store.labels, settings.implies), class_columns(settings.classes)
-    labels, relabellings = apply_rules(labelled, store.sources, settings, outcome_of, log)
+    labels, relabellings = apply_rules(labelled, store.sources, settings, outcome_of)
     targets = select_labels(columns, labels, store.unscored).astype(np.float32)
     judge = ValidationScorer(settings, labels, labelled, store.sources, columns)
-    log(f"split: {len(splits[0][0]):,} for training, {len(splits[0][1]):,} for validation, "
+    LOGGER.info(f"split: {len(splits[0][0]):,} for training, {len(splits[0][1]):,} for validation, "
         f"{f'{len(splits)} times, ' if settings.folds else ''}"
         f"scores on {'all of them' if scored.all() else f'{scored.sum():,} of {PROXY_SOURCE}'}")  # fmt: skip
 
@@ -155,36 +158,36 @@ def train_system(stores, peaks, settings, stages, data, log, budget):
             targets, store.sources, columns, settings.cleaning.without_skipped(relabellings).partially_labelled
         )
     if settings.cleaning.masks:
-        certain, listed = mask_labels(store, targets, masks, splits[0], judge, outcome_of, data, log)
+        certain, listed = mask_labels(store, targets, masks, splits[0], judge, outcome_of, data)
         masks = masks * certain
 
     # Round 2: the networks that answer, for the leads of each lead set; then the thresholds that maximise the score.
     networks, answers, drawn = train_networks(stores, peaks, targets, masks, splits, validation, judge, outcome_of)
-    searches, validated = find_thresholds(answers, validation, judge, log)
+    searches, validated = find_thresholds(answers, validation, judge)
     results = Results(store, labels, training, validation, scored, epochs, relabellings, masks, listed, searches,
                       validated, ends, settings.classes, judge.rule(None), drawn)  # fmt: skip
     return TrainedSystem(results, networks, seconds, settings)
 
 
-def drop_untrainable_gate(settings, sources, splits, log):
+def drop_untrainable_gate(settings, sources, splits):
     """Return settings without a gate where its source cannot be told from the others, which the log then says."""
     if settings.gate and (lacking := untrainable_gate_reason(settings.gate, sources, splits)):
-        log(f"{settings.gate.source} is not told from the others: {lacking}")
+        LOGGER.info(f"{settings.gate.source} is not told from the others: {lacking}")
         return replace(settings, gate=None)
     return settings
 
 
-def apply_rules(labels, sources, settings, outcome_of, log):
+def apply_rules(labels, sources, settings, outcome_of):
     """Return the labels (N, 26) after each rule of ecg.systems.label_cleaning in turn, and a list of the Relabellings."""
     relabellings = []
     for rule in settings.cleaning.rules:
         relabelling, labels = relabel(rule, labels, sources, settings, outcome_of)
         relabellings.append(relabelling)
-        log(describe_relabelling(relabelling))
+        LOGGER.info(describe_relabelling(relabelling))
     return labels, relabellings
 
 
-def mask_labels(store, targets, masks, parts, judge, outcome_of, data, log):
+def mask_labels(store, targets, masks, parts, judge, outcome_of, data):
     """Return masks (N, K), 0 where a network trained by the focal loss is sure of the opposite of a label.
 
     And the most confident of these disagreements (ecg.commands.review), a list.
@@ -196,7 +199,7 @@ def mask_labels(store, targets, masks, parts, judge, outcome_of, data, log):
     said = outcome_of(stage, judge.scores_on(parts[1])).probabilities
     certain, omissions = label_masks(targets, said), settings.cleaning.partially_labelled
     _, _, listed = compare_labels(Path(data), store.paths, judge.labels, expand(said), certain, omissions, MAX_DRAWN)
-    log(f"masks: {int((certain == 0).sum()):,} of {certain.size:,} labels masked")
+    LOGGER.info(f"masks: {int((certain == 0).sum()):,} of {certain.size:,} labels masked")
     return certain, listed
 
 
@@ -226,7 +229,7 @@ def train_networks(stores, peaks, targets, masks, splits, validation, judge, out
     return networks, answers, drawn
 
 
-def find_thresholds(answers, validation, judge, log):
+def find_thresholds(answers, validation, judge):
     """Return by lead set the Search for thresholds, and the probabilities (m, K) of validation recordings (m,).
 
     answers: those of `round_2`. Where lead sets use the same leads, there is one search for all.
@@ -239,7 +242,7 @@ def find_thresholds(answers, validation, judge, log):
         search = searches[leads] = judge.search(validation, probabilities, settings.resamples)
         by_thresholds = (f"{search.score_at_half:.3f} at 0.5, {search.score_common:.3f} with one threshold, "
                          f"{search.score_by_class:.3f} with one for each class, ")  # fmt: skip
-        log(f"{settings.title.format(leads_title(leads))}: score {'' if settings.exclusive else by_thresholds}"
+        LOGGER.info(f"{settings.title.format(leads_title(leads))}: score {'' if settings.exclusive else by_thresholds}"
             f"{judge.score(validation, probabilities, search.thresholds):.3f} as answered")  # fmt: skip
     return tuple({count: each[settings.leads_of(count)] for count in settings.lead_sets}
                  for each in (searches, validated))  # fmt: skip

@@ -1,5 +1,6 @@
 """The network of one stage of a method: trained, or what it came to where that is done already."""
 
+import logging
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from ecg.training.trainer import (
     train_network,
     translate_out_of_memory,
 )
+
+LOGGER = logging.getLogger("ecg")
 
 # Folders that decide what a network comes to.
 PROGRAM = ("data", "models", "training", "systems")
@@ -90,11 +93,11 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
 
 
-def fit_stage(stage, store, stages, seed, score, log, budget, left):
+def fit_stage(stage, store, stages, seed, score, budget, left):
     """Train the network of a stage, and return its Outcome; of one that is done already, that.
 
     The stage's own folder in `stages` keeps it, under the fingerprint of all that decides what it comes to. `score`
-    and `log` are those of ecg.training.trainer.train_network; the Budget is shared by the stages that are `left`, this one
+    is that of ecg.training.trainer.train_network; the Budget is shared by the stages that are `left`, this one
     included. Raises TrainingError as train_network does, and where the memory is too small.
     """
     backend = keras.backend.backend()
@@ -112,7 +115,7 @@ def fit_stage(stage, store, stages, seed, score, log, budget, left):
                 network.set_weights(stage.initial_weights)
             learnt, checked = (make_dataset(stage, store, part, network) for part in (stage.training, stage.validation))
             loss = stage_loss(stage, network)
-            epochs, ended = train_network(network, loss, learnt, checked, stage.learning, seed, stage.title, score, log,
+            epochs, ended = train_network(network, loss, learnt, checked, stage.learning, seed, stage.title, score,
                                           folder, budget, stage.key)  # fmt: skip
             if stage.learning.precision != SAVED:  # thresholds and scores are to be those of the saved model
                 trained, network = network, build_network(stage, SAVED)
@@ -130,7 +133,7 @@ def fit_stage(stage, store, stages, seed, score, log, budget, left):
         folder.delete(PROGRESS)
     else:
         budget.skip(result["used"])
-        log(f"{stage.title}: done before")
+        LOGGER.info(f"{stage.title}: done before")
     weights, ended = unpack_arrays("weights", result), str(result["ended"])
     return Outcome(unpack_epochs(result["epochs"]), weights, result["probabilities"], ended, float(result["used"][0]))
 

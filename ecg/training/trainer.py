@@ -1,5 +1,6 @@
 """One network from its first weights to its best, and what a network says of the recordings of a store."""
 
+import logging
 import math
 import re
 import time
@@ -17,6 +18,8 @@ from ecg.runtime.limits import check_limits
 from ecg.training.backend import distributed_loss, precompile, step_runner, synchronise_layers
 from ecg.training.checkpoint import Budget, Checkpoint
 from ecg.training.losses import StreamingLoss
+
+LOGGER = logging.getLogger("ecg")
 
 PROGRESS = "progress"  # what a StageFolder keeps of a training that is not done
 TIME_LIMIT_REACHED = "its time is over"  # what ended a training, where that is so
@@ -102,11 +105,11 @@ def seed_epoch(network, seed, key, epoch):
     return np.random.default_rng(order)
 
 
-def train_network(network, loss, training, validation, settings, seed, stage, score, log, folder=None, budget=None,
+def train_network(network, loss, training, validation, settings, seed, stage, score, folder=None, budget=None,
                   key=None):  # fmt: skip
     """Train a network until its loss on the validation set no longer falls; leave its best weights in it.
 
-    `score` maps probabilities of the validation set (n, K) to named scores, for the record only; `log` takes a line.
+    `score` maps probabilities of the validation set (n, K) to named scores, for the record only.
     Order, cuts and dropout come from (seed, key, epoch) alone; without a key, the stage's title is it. After each epoch
     the StageFolder, where there is one, keeps where the training stands, and a training that was cut off goes on from
     there. The Budget, where there is one, ends it early, and so does a loss that is not a number. Returns the epochs, a
@@ -118,7 +121,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
     if folder and (kept := folder.load(PROGRESS)):
         checkpoint.restore(network, kept)
         budget.resume(kept["used"])
-        log(f"{stage}: resumed after epoch {len(checkpoint.epochs)}")
+        LOGGER.info(f"{stage}: resumed after epoch {len(checkpoint.epochs)}")
     while not (ended := stop_reason(checkpoint, settings, budget)):
         number, start = len(checkpoint.epochs), time.monotonic()
         title, rate = f"{stage}, epoch {number + 1}", settings.rate_in(number)
@@ -139,12 +142,12 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
         if folder:
             folder.save(PROGRESS, checkpoint.arrays(network) | {"used": budget.used})
         shown = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
-        log(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}{shown} "
+        LOGGER.info(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}{shown} "
             f"{duration(time.monotonic() - start)}")  # fmt: skip
         if not whole:
             ended = TIME_LIMIT_REACHED
             break
-    log(f"{stage}: {ended}, epoch {max(epoch.epoch for epoch in checkpoint.epochs if epoch.best)} counts")
+    LOGGER.info(f"{stage}: {ended}, epoch {max(epoch.epoch for epoch in checkpoint.epochs if epoch.best)} counts")
     network.set_weights(checkpoint.best)
     return checkpoint.epochs, ended
 

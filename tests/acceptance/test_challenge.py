@@ -65,7 +65,7 @@ def test_the_stand_in_and_our_script_write_the_same_outputs_in_all_lead_sets(sma
 
 def test_every_defect_is_listed_by_the_audit_and_one_that_is_not_is_a_fault(dirty, tmp_path):
     data, truths = dirty
-    audit(data, tmp_path / "audit", jobs=1, log=lambda line: None)
+    audit(data, tmp_path / "audit", jobs=1)
     assert check_audit(tmp_path / "audit", truths) == []
     table = tmp_path / "audit" / "defects.csv"
     lines = table.read_text().splitlines()

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import capture_log
 
 from ecg.commands import compare as module
 from ecg.commands.compare import (
@@ -81,16 +82,17 @@ def taught(store, monkeypatch):
     """A list of what was learnt, in place of trainings by other processes; all stores are the made-up one."""
     taught = []
 
-    def learn(stores, peaks, settings, folder, data, log, budget):
+    def learn(stores, peaks, settings, folder, data, budget):
         learning = [np.flatnonzero(store.paths == path).item() for path in next(iter(stores.values())).paths]
         taught.append(Learnt(store, settings, learning))
         taught[-1].given = stores, peaks, folder, data, budget
         return taught[-1]
 
+    monkeypatch.setattr(module, "start_logging", lambda prefix: None)
     monkeypatch.setattr(module, "train_system", learn)
     monkeypatch.setattr(module, "run_in_subprocess", lambda function, *given, prepare: function(*given))
     monkeypatch.setattr(
-        module, "stores_of", lambda data, folder, settings, log: dict.fromkeys(settings.preparations, store)
+        module, "build_stores", lambda data, folder, preparations, jobs: dict.fromkeys(preparations, store)
     )
     return taught
 
@@ -114,9 +116,7 @@ PART = np.array([3, 4, 17, 29])
 def answer(system, folder, part=PART):
     both = replace(system, views=(*ONE.views, *OTHER.views))
     kept = ResultCache(folder / "kept", "mark")
-    digests = {
-        one: each.digest for one, each in module.build_stores("data", folder, both.preparations, 1, print).items()
-    }
+    digests = {one: each.digest for one, each in module.build_stores("data", folder, both.preparations, 1).items()}
     with pytest.raises(RecordingsChanged, match="recordings have changed since"):
         train_and_predict(
             "data", folder, both, system, dict.fromkeys(digests, "others"), PART, 3.0, folder / "networks", kept
@@ -255,12 +255,12 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
         return function(data, stages, every, system, digests, part, hours, networks, kept)
 
     monkeypatch.setattr(module, "run_in_subprocess", apart)
-    lines, protocol = [], Protocol((ONE, OTHER), (2,), folds=2, hours=8, seed=5)
+    lines, protocol = capture_log(), Protocol((ONE, OTHER), (2,), folds=2, hours=8, seed=5)
     monkeypatch.setattr(module, "merge_excluded", lambda stores: (("A9", "flat"),))
     monkeypatch.setattr(
         "ecg.commands.holdout.skipped_steps", lambda learnt, system: ["this", "that"] if system.exclusive else []
     )
-    comparison = compare(synthetic_recordings, tmp_path, protocol, lines.append)
+    comparison = compare(synthetic_recordings, tmp_path, protocol)
     facts = written[0][2]
     assert [facts.get(f"not done by {name}, fold 2 of 2") for name in ("one", "other")] == [None, "this; that"]
     assert facts["recordings left out"] == "1: flat (A9)"
@@ -279,10 +279,10 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
     for place, count in ((tmp_path / "stages/fold1", 2), (tmp_path / "stages/fold2", 2)):
         assert [path.name for folder in place.iterdir() for path in folder.iterdir()] == ["answers.npz"] * count
     lines.clear()
-    again = compare(synthetic_recordings, tmp_path, protocol, lines.append)
+    again = compare(synthetic_recordings, tmp_path, protocol)
     assert len(asked) == 4 and lines[1] == "one, fold 1 of 2: done before"
     np.testing.assert_array_equal(again.results[1].probabilities, comparison.results[1].probabilities)
-    assert compare(synthetic_recordings, tmp_path, replace(protocol, hours=7), lines.append) and len(asked) == 8
+    assert compare(synthetic_recordings, tmp_path, replace(protocol, hours=7)) and len(asked) == 8
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
 def test_a_system_that_fails_is_told_and_the_others_are_compared(
     error, told, taught, written, synthetic_recordings, tmp_path, monkeypatch
 ):
-    asked, lines = [], []
+    asked, lines = [], capture_log()
 
     def apart(function, data, stages, every, system, digests, part, hours, networks, kept, prepare):
         asked.append(system.system)
@@ -310,7 +310,7 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
     monkeypatch.setattr(module, "run_in_subprocess", apart)
     protocol = Protocol((ONE, OTHER, replace(OTHER, system="last")), (2,), folds=3)
     with pytest.raises(TrainingError) as raised:
-        compare(synthetic_recordings, tmp_path, protocol, lines.append)
+        compare(synthetic_recordings, tmp_path, protocol)
     failed = f"one, fold 2 of 3: {told}"
     assert str(raised.value) == f"{tmp_path / 'page'} is without what failed: {failed}"
     assert asked == ["one", "other", "last", "one", "other", "last", "other", "last"]
@@ -321,7 +321,7 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
     kept = [path.parent.name for path in tmp_path.glob("stages/fold*/networks_*")]
     assert kept == ["fold2"]  # what is there of the system that failed is not done again
     with pytest.raises(TrainingError, match=re.escape(f"no system is trained: one, fold 2 of 3: {told}")):
-        compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)), lines.append)
+        compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)))
     assert len(written) == 1
 
 
@@ -334,7 +334,7 @@ def test_what_all_systems_would_meet_ends_the_comparison(
 
     monkeypatch.setattr(module, "run_in_subprocess", apart)
     with pytest.raises(type(error)) as raised:
-        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2), [].append)
+        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2))
     assert raised.value is error and not written
 
 
@@ -351,16 +351,16 @@ def test_a_missing_delineator_is_told_with_the_systems_that_want_it(synthetic_re
 def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_change_the_time_of_others(
     taught, written, synthetic_recordings, tmp_path, monkeypatch
 ):
-    lines, lacking = [], {"one": "fold 2 of 2: 3 recordings"}
+    lines, lacking = capture_log(), {"one": "fold 2 of 2: 3 recordings"}
     monkeypatch.setattr(Protocol, "lacking", lambda self, system, store, parts: lacking.get(system.system, ""))
     with pytest.raises(TrainingError, match="is without what failed: one, fold 2 of 2: 3 recordings"):
-        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4), lines.append)
+        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4))
     assert lines[0] == "one cannot be trained, fold 2 of 2: 3 recordings"
     assert len(taught) == 2 and written[0][1].systems == ["other"]
-    compare(synthetic_recordings, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4), lines.append)
+    compare(synthetic_recordings, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4))
     assert len(taught) == 2
     with pytest.raises(TrainingError, match="no system is trained: one, fold 2 of 2: 3 recordings"):
-        compare(synthetic_recordings, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), lines.append)
+        compare(synthetic_recordings, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4))
 
 
 def test_mistakes_are_told_before_anything_is_read(synthetic_recordings, tmp_path, monkeypatch):
@@ -389,7 +389,7 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
     one = replace(ONE, cleaning=CleaningSettings((), ()), resamples=0)
     systems = (one, replace(one, system="halves", thresholds="halves"), replace(one, system="focal", loss="focal"))
     protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, jobs=1, hours=3)
-    first, halves, focal = compare(synthetic_recordings, tmp_path, protocol, [].append).results
+    first, halves, focal = compare(synthetic_recordings, tmp_path, protocol).results
     assert trained == ["round 1, 12 leads", "round 2, 2 leads", "round 2, 2 leads"]
     np.testing.assert_array_equal(first.probabilities, halves.probabilities)
     np.testing.assert_array_equal(halves.answers, halves.probabilities >= 0.5)
@@ -414,9 +414,9 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
 
     monkeypatch.setattr("ecg.commands.compare.train_system", stops)
     with pytest.raises(KeyboardInterrupt):
-        compare(synthetic_recordings, tmp_path, protocol, [].append)
+        compare(synthetic_recordings, tmp_path, protocol)
     learnt.clear()
-    comparison = compare(synthetic_recordings, tmp_path, protocol, [].append)
+    comparison = compare(synthetic_recordings, tmp_path, protocol)
     assert learnt == ["other"]
     said = [line for line in capsys.readouterr().out.splitlines() if "epoch 1: loss" in line]
     assert sorted({line.split(": ")[0] for line in said}) == ["one", "other"]

@@ -117,7 +117,7 @@ def test_a_store_that_does_not_fit_is_no_store(disk, synthetic_recordings):
 def test_a_training_on_a_read_only_disk_ends_before_it_begins(disk, synthetic_recordings):
     assert disk.mount("ro")
     with pytest.raises(OSError, match=f"Read-only file system: '{disk.folder}/model") as caught:
-        train(synthetic_recordings, disk.folder / "model", Settings(jobs=1), [].append)
+        train(synthetic_recordings, disk.folder / "model", Settings(jobs=1))
     assert caught.value.errno == errno.EROFS
 
 

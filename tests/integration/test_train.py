@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import capture_log
 from result_helpers import get_network, predict_stage
 
 import team_code
@@ -41,9 +42,9 @@ QUICK = TrainingSettings(epochs=2, steps=3)
 @pytest.fixture(scope="module")
 def trained(synthetic_recordings, small, tmp_path_factory):
     """A model folder for 12 and 2 leads, trained for two epochs, its stages kept, and the lines logged."""
-    folder, lines = tmp_path_factory.mktemp("model"), []
+    folder, lines = tmp_path_factory.mktemp("model"), capture_log()
     settings = Settings(network=small, training=QUICK, lead_sets=(12, 2), keep_stages=True, jobs=1)
-    train(synthetic_recordings, folder, settings, lines.append)
+    train(synthetic_recordings, folder, settings)
     return folder, settings, lines
 
 
@@ -111,10 +112,10 @@ def contents(folder):
 
 def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, synthetic_recordings, tmp_path, monkeypatch):
     folder, settings, _ = trained
-    model, lines = tmp_path / "model", []
+    model, lines = tmp_path / "model", capture_log()
     shutil.copytree(folder / "stages", model / "stages")
     monkeypatch.setattr("ecg.systems.stage.train_network", None)
-    train(synthetic_recordings, model, settings, lines.append)
+    train(synthetic_recordings, model, settings)
     assert sum(line.endswith(": done before") for line in lines) == 4
     names = [f"{leads}_leads.json" for leads in (12, 2)] + [f"report/{name}.csv" for name in REPORTED]
     for name in names:
@@ -125,7 +126,7 @@ def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(
     trained, synthetic_recordings, tmp_path, monkeypatch
 ):
     folder, settings, _ = trained
-    lines, titles = [], []
+    lines, titles = capture_log(), []
     shutil.copytree(folder / "stages", tmp_path / "stages")
 
     def trains(*arguments):
@@ -134,7 +135,7 @@ def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(
 
     monkeypatch.setattr("ecg.systems.stage.train_network", trains)
     with pytest.raises(TrainingError, match="at work"):
-        train(synthetic_recordings, tmp_path, replace(settings, lead_sets=(2, 3, 12)), lines.append)
+        train(synthetic_recordings, tmp_path, replace(settings, lead_sets=(2, 3, 12)))
     assert titles == ["round 2, 3 leads"]
     assert [line for line in lines if line.endswith(": done before")] == [
         f"{title}: done before" for title in ("classes omitted by CPSC", "round 1, 12 leads", "round 2, 2 leads")
@@ -153,7 +154,7 @@ def test_other_settings_are_another_training(trained, synthetic_recordings, tmp_
 
     monkeypatch.setattr("ecg.systems.stage.train_network", trains)
     with pytest.raises(TrainingError, match="at work"):
-        train(synthetic_recordings, tmp_path, replace(settings, **change), [].append)
+        train(synthetic_recordings, tmp_path, replace(settings, **change))
 
 
 @pytest.mark.parametrize(
@@ -176,13 +177,13 @@ def test_an_unfinished_training_of_other_settings_is_not_continued(
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     for _ in range(2):  # the same settings are welcome again, and so are those that change no result
         with pytest.raises(KeyboardInterrupt):
-            train(synthetic_recordings, tmp_path, settings, [].append)
+            train(synthetic_recordings, tmp_path, settings)
         settings = replace(settings, hours=2.0, jobs=2, keep_stages=True)
     before = contents(tmp_path)
     with pytest.raises(
         TrainingError, match=rf"{tmp_path}: holds a training of {told}; give an empty folder, or the same"
     ):
-        train(synthetic_recordings, tmp_path, replace(settings, **change), [].append)
+        train(synthetic_recordings, tmp_path, replace(settings, **change))
     assert contents(tmp_path) == before
 
 
@@ -197,16 +198,16 @@ def test_an_unfinished_training_of_other_data_is_not_continued(
     shutil.copytree(synthetic_recordings, data)
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     with pytest.raises(KeyboardInterrupt):
-        train(data, model, settings, [].append)
+        train(data, model, settings)
     before, header = contents(model), next(data.glob("HR*.hea"))
     text = header.read_text()
     header.unlink()
     with pytest.raises(TrainingError, match="of other recordings; give an empty folder"):
-        train(data, model, settings, [].append)
+        train(data, model, settings)
     assert contents(model) == before  # it was told before anything was read
     header.write_text(text.replace("Dx: ", "Dx: 164934002,"))
     with pytest.raises(TrainingError, match="of other recordings; give an empty folder"):
-        train(data, model, settings, [].append)
+        train(data, model, settings)
 
 
 def test_a_folder_with_nothing_to_train_on_claims_nothing(small, synthetic_recordings, tmp_path):
@@ -214,18 +215,18 @@ def test_a_folder_with_nothing_to_train_on_claims_nothing(small, synthetic_recor
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(FileNotFoundError):
-        train(tmp_path / "nothing", model, settings, [].append)
+        train(tmp_path / "nothing", model, settings)
     shutil.copytree(synthetic_recordings, unscored)
     for header in unscored.glob("*.hea"):
         header.write_text(re.sub("Dx: .*", "Dx: 55827005", header.read_text()))
     with pytest.raises(RecordError, match="none of [0-9]+ recordings has a diagnosis that is trained"):
-        train(unscored, model, replace(settings, seed=1), [].append)
+        train(unscored, model, replace(settings, seed=1))
     assert not (model / "training.json").exists()
 
 
 def test_two_trainings_in_one_folder_are_one_too_many(synthetic_recordings, tmp_path):
     with locked(tmp_path / "stages"), pytest.raises(BlockingIOError, match="another process is at work in this folder"):
-        train(synthetic_recordings, tmp_path, Settings(), [].append)
+        train(synthetic_recordings, tmp_path, Settings())
 
 
 def test_labels_are_cleaned_before_everything_else_counts_them(synthetic_recordings, small, tmp_path, monkeypatch):
@@ -243,7 +244,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(synthetic_recordi
         "ecg.reports.training_report.draw_disagreements", lambda folder, found, *rest, **options: drawn.extend(found)
     )
     settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
-    train(synthetic_recordings, tmp_path, settings, [].append)
+    train(synthetic_recordings, tmp_path, settings)
     store = open_store(tmp_path / "stages" / "store")
     omission = settings.cleaning.partially_labelled[0]
     cpsc = np.flatnonzero(store.sources == "CPSC")
@@ -271,9 +272,7 @@ def test_without_masks_there_is_no_round_1(synthetic_recordings, small, tmp_path
         return Outcome([], network.get_weights(), predict_stage(stage), "")
 
     monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
-    train(
-        synthetic_recordings, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING), [].append
-    )
+    train(synthetic_recordings, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING))
     assert titles == ["round 2, 2 leads"]
     assert table(tmp_path / "report/relabelling.csv") == table(tmp_path / "report/disagreements.csv") == []
 
@@ -290,7 +289,7 @@ def test_an_earlier_training_stays_until_the_new_one_is_done(trained, synthetic_
     monkeypatch.setattr("ecg.commands.train.write_report", fails)
     monkeypatch.setattr("ecg.systems.stage.train_network", None)  # all stages that are asked for were kept
     with pytest.raises(OSError, match="disk full"):
-        train(synthetic_recordings, model, replace(settings, lead_sets=(2,)), [].append)
+        train(synthetic_recordings, model, replace(settings, lead_sets=(2,)))
     after = contents(model)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {"training.json"} | {name for name in after if "finished" in name}
@@ -303,7 +302,7 @@ def finished(trained, synthetic_recordings, tmp_path, monkeypatch):
     model, settings = tmp_path / "model", replace(settings, keep_stages=False)
     shutil.copytree(folder / "stages", model / "stages")
     monkeypatch.setattr("ecg.systems.stage.train_network", None)
-    assert train(synthetic_recordings, model, settings, [].append)
+    assert train(synthetic_recordings, model, settings)
     return model, settings
 
 
@@ -316,32 +315,32 @@ def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
     assert {name.split("/")[0] for name in before} == {*networks, "report", "training.json"}
     shutil.copytree(synthetic_recordings, data, ignore=shutil.ignore_patterns("HR*"))
     with pytest.raises(TrainingError, match="holds a training of other recordings; give an empty folder"):
-        train(data, model, settings, [].append)
+        train(data, model, settings)
     with pytest.raises(
         TrainingError, match=r"holds a training of lead_sets \[12, 2\], not \[2\]; give an empty folder"
     ):
-        train(synthetic_recordings, model, replace(settings, lead_sets=(2,)), [].append)
+        train(synthetic_recordings, model, replace(settings, lead_sets=(2,)))
     (model / "training.json").unlink()
     with pytest.raises(TrainingError, match="holds 12_leads.json, and nothing says of what training; give an empty"):
-        train(synthetic_recordings, model, settings, [].append)
+        train(synthetic_recordings, model, settings)
     assert contents(model) | {"training.json": before["training.json"]} == before and not (model / "stages").exists()
 
 
 def test_a_finished_training_is_not_done_again_unless_a_network_is_missing(finished, synthetic_recordings):
     model, settings = finished
-    before, lines = contents(model), []
-    assert train(synthetic_recordings, model, replace(settings, jobs=2), lines.append) is None
+    before, lines = contents(model), capture_log()
+    assert train(synthetic_recordings, model, replace(settings, jobs=2)) is None
     assert lines[-1] == f"{model}: holds what this training comes to already; give an empty folder to train anew"
     assert contents(model) == before and not (model / "stages").exists()
     (model / "2_leads.json").unlink()
     with pytest.raises(TypeError):  # it would train
-        train(synthetic_recordings, model, settings, [].append)
+        train(synthetic_recordings, model, settings)
 
 
 def test_a_report_of_something_else_is_not_replaced(synthetic_recordings, tmp_path):
     (tmp_path / "report").mkdir()
     with pytest.raises(TrainingError, match="holds report, and nothing says of what training"):
-        train(synthetic_recordings, tmp_path, Settings(), [].append)
+        train(synthetic_recordings, tmp_path, Settings())
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 

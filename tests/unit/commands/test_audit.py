@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from helpers import capture_log
 
 from ecg.commands import audit
 from ecg.commands import audit as defects
@@ -60,8 +61,8 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def audited(data, tmp_path_factory):
     """The folder of an audit of these recordings, its lines, and what it returned."""
-    output, lines = tmp_path_factory.mktemp("audited") / "out", []
-    return output, lines, audit_folder(data, output, 1, lines.append)
+    output, lines = tmp_path_factory.mktemp("audited") / "out", capture_log()
+    return output, lines, audit_folder(data, output, 1)
 
 
 def test_every_recording_has_its_row_with_the_facts_of_its_header(audited, data):
@@ -139,7 +140,7 @@ def test_copies_are_found_under_other_names_headers_orders_of_leads_and_gains(tm
     changed = integers.copy()
     changed[7, 250] += 40
     write(data, "A0001", changed)
-    audit_folder(data, tmp_path / "out", 1, [].append)
+    audit_folder(data, tmp_path / "out", 1)
     copies = found(tmp_path / "out", defects.COPY)
     assert copies == {
         "E00001.hea": "Q0001.hea, Q0002.hea, Q0003.hea and 1 more",
@@ -156,7 +157,7 @@ def test_copies_of_a_recording_with_another_length_or_of_zeros_are_none(tmp_path
     write(tmp_path / "data", "E00002", integers[:, :-1])
     for name in ("E00003", "E00004"):
         write(tmp_path / "data", name, np.zeros((12, 500), int))
-    audit_folder(tmp_path / "data", tmp_path / "out", 1, [].append)
+    audit_folder(tmp_path / "data", tmp_path / "out", 1)
     assert not found(tmp_path / "out", defects.COPY)
 
 
@@ -165,7 +166,7 @@ def test_a_name_in_two_folders_is_told_in_both(tmp_path, integers):
     write(data / "a", "E00001", integers)
     write(data / "b", "E00001", integers + np.arange(500) % 9)
     write(data / "b", "E00002", integers - np.arange(500) % 9)
-    audit_folder(data, tmp_path / "out", 1, [].append)
+    audit_folder(data, tmp_path / "out", 1)
     assert found(tmp_path / "out", defects.SAME_NAME) == {
         "a/E00001.hea": "b/E00001.hea",
         "b/E00001.hea": "a/E00001.hea",
@@ -174,18 +175,18 @@ def test_a_name_in_two_folders_is_told_in_both(tmp_path, integers):
 
 
 def test_only_what_cannot_be_used_makes_the_answer_no_and_its_reasons_are_grouped(tmp_path, integers):
-    data, output, lines = tmp_path / "data", tmp_path / "out", []
+    data, output, lines = tmp_path / "data", tmp_path / "out", capture_log()
     write(data, "S0001", integers)
-    assert not audit_folder(data, output, 1, lines.append)  # nothing is left to train on
+    assert not audit_folder(data, output, 1)  # nothing is left to train on
     assert lines[0] == "1 recordings, 0 usable, 0 not, 1 of sources that the method does not train on"
     write(data, "E00001", integers, dx="Unknown")
-    assert audit_folder(data, output, 1, lines.append)
+    assert audit_folder(data, output, 1)
     for name in ("E00002", "E00003"):
         write(data, name, integers)
         (data / f"{name}.mat").unlink()
     write(data, "E00004", integers[:, :100])
     lines.clear()
-    assert not audit_folder(data, output, 1, lines.append)
+    assert not audit_folder(data, output, 1)
     assert lines[0] == "5 recordings, 1 usable, 3 not, 1 of sources that the method does not train on"
     told = " ".join(" ".join(lines).split())
     assert "2 not usable: no such file beside NAME.hea, which names it (E00002, E00003)" in told
@@ -197,14 +198,14 @@ def test_only_what_cannot_be_used_makes_the_answer_no_and_its_reasons_are_groupe
 def test_an_audit_replaces_an_earlier_one_and_nothing_else(tmp_path, integers):
     data, output = tmp_path / "data", tmp_path / "out"
     write(data, "E00001", integers)
-    audit_folder(data, output, 1, [].append)
+    audit_folder(data, output, 1)
     write(data, "E00002", integers[:, ::-1])
-    audit_folder(data, output, 1, [].append)
+    audit_folder(data, output, 1)
     assert len(table(output, "recordings")) == 2
     (output / "mine.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     with pytest.raises(FileExistsError, match=r"mine\.txt, which is of no audit"):
-        audit_folder(data, output, 1, [].append)
+        audit_folder(data, output, 1)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     with pytest.raises(FileNotFoundError, match="no header"):
         audit_folder(output, tmp_path / "other")
@@ -214,7 +215,7 @@ def test_an_audit_replaces_an_earlier_one_and_nothing_else(tmp_path, integers):
 def test_an_audit_that_is_cut_off_leaves_the_earlier_one(tmp_path, integers, monkeypatch):
     data, output = tmp_path / "data", tmp_path / "out"
     write(data, "E00001", integers)
-    audit_folder(data, output, 1, [].append)
+    audit_folder(data, output, 1)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
 
     def cut(*arguments):
@@ -222,18 +223,18 @@ def test_an_audit_that_is_cut_off_leaves_the_earlier_one(tmp_path, integers, mon
 
     monkeypatch.setattr(audit, "examine", cut)
     with pytest.raises(KeyboardInterrupt):
-        audit_folder(data, output, 1, [].append)
+        audit_folder(data, output, 1)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
 def test_a_name_that_is_no_text_is_listed_as_it_is_and_can_be_printed(tmp_path, integers):
-    data, output, lines = tmp_path / "data", tmp_path / "out", []
+    data, output, lines = tmp_path / "data", tmp_path / "out", capture_log()
     write(data, "E00001", integers, dx="Unknown")
     strange = Path(os.fsdecode(b"E\xff1"))
     for ending in (".hea", ".mat"):
         shutil.copy(data / f"E00001{ending}", data / f"{strange}{ending}")
-    audit_folder(data, output, 1, lines.append)
+    audit_folder(data, output, 1)
     assert {row["record"] for row in table(output, "recordings")} == {"E00001", str(strange)}
     assert "E\\udcff1" in "\n".join(lines) and "\n".join(lines).encode()
 
@@ -246,7 +247,7 @@ def test_real_recordings_and_their_counterparts_in_other_dialects(real_data, tmp
     shutil.copy(source / "A0689.mat", data / "copy.mat")
     text = (source / "A0689.hea").read_text().replace("A0689", "copy").replace("16+24 1000/mV", "16x1+24 1000.0(0)/mV")
     (data / "copy.hea").write_text(text.replace("#Dx:", "# Dx:"))
-    assert audit_folder(data, tmp_path / "out", 2, [].append)
+    assert audit_folder(data, tmp_path / "out", 2)
     assert found(tmp_path / "out", defects.COPY) == {
         "challenge-2021/A0689.hea": "copy.hea",
         "copy.hea": "challenge-2021/A0689.hea",
@@ -255,11 +256,11 @@ def test_real_recordings_and_their_counterparts_in_other_dialects(real_data, tmp
 
 
 def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, integers, closed):
-    data, output, lines = tmp_path / "data", tmp_path / "out", []
+    data, output, lines = tmp_path / "data", tmp_path / "out", capture_log()
     write(data, "A0001", integers)
     (data / "lost").mkdir()
     closed(data / "lost")
-    assert not audit_folder(data, output, 1, lines.append)
+    assert not audit_folder(data, output, 1)
     assert found(output, defects.UNLISTED) == {"lost/": "cannot be read: Permission denied"}
     assert lines[0] == "2 recordings, 1 usable, 1 not"
     assert "1 not usable: cannot be read: Permission denied (lost)" in lines

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import capture_log
 
 from ecg.commands import estimate
 from ecg.commands.calibration import Networks, Pace
@@ -71,14 +72,14 @@ def same(networks, stages):
 def test_the_networks_are_those_that_a_training_trains(
     synthetic_recordings, headers, small, tmp_path, monkeypatch, trained
 ):
-    lines = []
+    lines = capture_log()
     monkeypatch.setattr("ecg.systems.method.TrainedSystem.ensemble", lambda *_: None)
     monkeypatch.setattr("ecg.commands.train.Bundle", lambda *_: None)
     monkeypatch.setattr("ecg.commands.train.save_bundle", lambda *_: None)
     monkeypatch.setattr("ecg.commands.train.write_report", lambda folder, *_: (folder / "report").mkdir(parents=True))
     settings = Settings(network=small, lead_sets=(12, 2), resamples=3, jobs=1)
-    train(synthetic_recordings, tmp_path, settings, [].append)
-    networks = list(networks_of(survey(synthetic_recordings, headers, 1), settings, lines.append))
+    train(synthetic_recordings, tmp_path, settings)
+    networks = list(networks_of(survey(synthetic_recordings, headers, 1), settings))
     same(networks, trained)
     assert [network[7:] for network in networks] == [(False, 0, 0, 0), (False, 1, 0, 0)] + 2 * [(False, 1, 1, 1)]
     (line,) = lines
@@ -90,7 +91,7 @@ def test_so_are_those_of_other_systems(
     system, fewest, synthetic_recordings, headers, small, store, tmp_path, monkeypatch, trained
 ):
     monkeypatch.setattr("ecg.systems.method.FEWEST", fewest)
-    settings, lines, logged = LIKE_LI, [], []
+    settings, lines, logged = LIKE_LI, capture_log(), []
     if system == "exclusive":
         settings = replace(SE_RESNET_RHYTHM, views=(SHORT,), network=small)
     peaks = WavePeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
@@ -103,7 +104,7 @@ def test_so_are_those_of_other_systems(
         logged.append,
         Budget(None),
     )
-    networks = list(networks_of(survey(synthetic_recordings, headers, 1), settings, lines.append))
+    networks = list(networks_of(survey(synthetic_recordings, headers, 1), settings))
     same(networks, trained)
     assert lines == [line for line in logged if "not told from the others" in line] and len(lines) == (
         system == "not gated"
@@ -133,14 +134,14 @@ def test_what_is_switched_off_is_not_counted(synthetic_recordings, headers):
 def test_costs_are_counted_as_by_hand(synthetic_recordings, headers, timed):
     before = sorted(synthetic_recordings.iterdir())
     training = TrainingSettings(batch=8, smallest_batch=8, steps=12, epochs=3)
-    lines, settings = [], Settings(training=training, lead_sets=(2,), resamples=30, jobs=1, hours=2.0)
-    costs = estimate.estimate(synthetic_recordings, settings, lines.append)
+    lines, settings = capture_log(), Settings(training=training, lead_sets=(2,), resamples=30, jobs=1, hours=2.0)
+    costs = estimate.estimate(synthetic_recordings, settings)
     assert [cost.title for cost in costs] == ["store", "classes omitted by CPSC", "round 1, 12 leads",
                                               "round 2, 2 leads", "models, report"]  # fmt: skip
     store, relabelling, first, second, report = costs
     assert store.once > 0 and store.steps is None and report.once == pytest.approx(1.5 + 3.0 + 20 * 0.5)
     found = survey(synthetic_recordings, headers, 1)
-    *_, network = networks_of(found, settings, [].append)
+    *_, network = networks_of(found, settings)
     lengths = found.lengths(250)
     plan = plan_training(lengths[network.training], 8, np.random.default_rng(0))
     shapes = len({(len(batch.records), batch.length) for batch in plan})
@@ -204,7 +205,7 @@ def test_each_store_and_its_peaks_are_parts(synthetic_recordings, store, timed, 
     monkeypatch.setattr(estimate, "read_sample", lambda *_: sample)
     monkeypatch.setattr(estimate, "find_peaks", lambda *_: (dict.fromkeys(shares, peaks), shares))
     settings = replace(LIKE_LI, views=(SHORT, View(other, Window(992))), gate=None)
-    costs = estimate.estimate(synthetic_recordings, settings, [].append)
+    costs = estimate.estimate(synthetic_recordings, settings)
     count = len(store)
     assert [(cost.title, cost.once) for cost in costs[:4]] == [
         ("store, 250 Hz", 2.0 + 0.5 * count), ("store, 500 Hz", 1.0 + 0.25 * count),
@@ -245,7 +246,7 @@ def test_memory_counts_for_the_part_that_takes_it(synthetic_recordings, store, t
              "report_seconds": report_seconds}  # fmt: skip
     for name, part in parts.items():
         monkeypatch.setattr(estimate, name, part)
-    reading, *networks, report = estimate.estimate(synthetic_recordings, Settings(lead_sets=(12,), jobs=1), [].append)
+    reading, *networks, report = estimate.estimate(synthetic_recordings, Settings(lead_sets=(12,), jobs=1))
     assert [cost.memory for cost in (reading, *networks)] == [700.0, 9e5, 1e6, 1.1e6]
     assert report.memory == 2e6 + 1e5  # three networks have left theirs, not two
     assert reading.once == pytest.approx(1.0 + 0.5 * len(store))
@@ -270,7 +271,7 @@ def test_what_is_assumed_is_said(synthetic_recordings, headers):
     found = survey(synthetic_recordings, headers, 1)
 
     def said(settings):
-        return "\n".join(assumptions(list(networks_of(found, settings, [].append)), settings, 5.0))
+        return "\n".join(assumptions(list(networks_of(found, settings)), settings, 5.0))
 
     text = said(Settings())
     assert "or after all 100.\n25 epochs are assumed" in text

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from helpers import capture_log
 from matplotlib.figure import Figure
 
 from ecg.commands.review import review
@@ -137,8 +138,8 @@ def test_what_no_network_was_asked_for_is_not_compared(model, tmp_path):
     compared, every = [], {"AF", "SB", "TInv", "NSR"}
     for silent in ((), ("SB", "TInv")):
         model.told["E00002"] |= dict.fromkeys(silent, np.nan)
-        lines = []
-        review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
+        lines = capture_log()
+        review(model, tmp_path / "data", tmp_path / "out", pictures=0)
         assert sorted((record, name) for record, name, _ in found(tmp_path / "out")) == sorted(
             [("E00001", name) for name in every] + [("E00002", name) for name in every - set(silent)])  # fmt: skip
         compared += [int(line.split()[0]) for line in lines if "labels compared" in line]
@@ -152,8 +153,8 @@ def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_compar
         codes = ",".join(CODE[name] for name in classes)
         write(tmp_path / "data", f"E0000{number}", codes=codes)
         model.told[f"E0000{number}"] = dict.fromkeys(ABBREVIATIONS, np.nan) | {"AF": 0.01, "NSR": 0.5}
-    lines = []
-    review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
+    lines = capture_log()
+    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
     assert found(tmp_path / "out") == [("E00001", "AF", "present"), ("E00002", "AF", "present")]
     assert "3 have none or several of the model's classes, which exclude each other" in lines
     assert "4 labels compared, 2 disagreements in 2 recordings" in lines
@@ -176,8 +177,8 @@ def test_headers_without_a_diagnosis_are_left_out_and_counted(model, tmp_path):
     for name, codes in told.items():
         write(tmp_path / "data", name, codes=codes)
         model.told[name] = {"SB": 0.95}
-    lines = []
-    review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
+    lines = capture_log()
+    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
     assert {row[0] for row in found(tmp_path / "out")} == {"E00004", "E00005"}
     assert "2 recordings reviewed, 3 carry no diagnosis, 0 cannot be read or answered" in lines
 
@@ -192,8 +193,8 @@ def test_what_cannot_be_read_or_answered_is_a_line_and_left_out(model, tmp_path)
     (data / "deep" / "E00007.hea").unlink()
     (data / "deep" / "E00007.hea").mkdir()
     (data / "deep" / "E00008.hea").symlink_to("nowhere")
-    lines = []
-    assert review(model, data, tmp_path / "out", pictures=0, log=lines.append) == 1
+    lines = capture_log()
+    assert review(model, data, tmp_path / "out", pictures=0) == 1
     assert found(tmp_path / "out") == [("deep/E00001", "AF", "absent")]
     failures = [line for line in lines if line.startswith("deep/")]
     assert [line.split(": ")[0] for line in failures] == ["deep/E00002 and 2 more", "deep/E00005", "deep/E00006",
@@ -208,8 +209,8 @@ def test_a_recording_in_capitals_is_named_without_its_extension(model, tmp_path)
     write(tmp_path / "data", "A2")
     (tmp_path / "data/A2.hea").rename(tmp_path / "data/A2.HEA")
     (tmp_path / "data/A2.mat").unlink()
-    lines = []
-    review(model, tmp_path / "data", tmp_path / "review", log=lines.append)
+    lines = capture_log()
+    review(model, tmp_path / "data", tmp_path / "review")
     assert lines[0].startswith("A2: A2.mat: no such file")
 
 
@@ -250,9 +251,9 @@ def test_where_nothing_can_be_reviewed_there_is_one_error_and_no_folder(model, t
         review(model, data, out)
     write(data, "E00002", leads=LEAD_SETS[3])
     write(data, "E00003", leads=LEAD_SETS[3])
-    lines = []
+    lines = capture_log()
     with pytest.raises(RecordError, match="none of 3 .*, E00002 and 1 more: no model for 3 leads"):
-        review(model, data, out, log=lines.append)
+        review(model, data, out)
     assert lines == []
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
@@ -342,8 +343,8 @@ def test_what_cannot_be_drawn_any_more_is_named_and_the_others_are_drawn(tmp_pat
     paths = [write(tmp_path, f"E0000{number}") for number in range(1, 5)]
     paths[0].unlink()
     paths[2].with_suffix(".mat").write_bytes(b"")
-    lines = []
-    assert draw_disagreements(tmp_path, [disagreement(path) for path in paths], np.ones(26), lines.append) == 2
+    lines = capture_log()
+    assert draw_disagreements(tmp_path, [disagreement(path) for path in paths], np.ones(26)) == 2
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["02_E00002_AF.png", "04_E00004_AF.png"]
     assert [line.split(":")[0] for line in lines] == ["E00001 cannot be drawn", "E00003 cannot be drawn"]
 
@@ -415,8 +416,8 @@ def test_the_console_is_told_what_was_compared_and_found_by_class(model, tmp_pat
         write(tmp_path / "data", name, ("NSR", "AF"))
     model.told["A0001"] = {"AF": 0.01, "SB": 0.99}
     model.told["E00002"] = {"AF": 0.01, "SB": 0.99}
-    lines = []
-    review(model, tmp_path / "data", tmp_path / "out", pictures=0, log=lines.append)
+    lines = capture_log()
+    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
     omitted = len(PartiallyLabelledSource().columns)
     assert f"{3 * len(TRAINED) - omitted} labels compared, 3 disagreements in 2 recordings" in lines
     table = [line.split() for line in lines if line.split()[0] in ("class", *ABBREVIATIONS)]
@@ -427,8 +428,8 @@ def test_the_console_is_told_what_was_compared_and_found_by_class(model, tmp_pat
 
 def test_labels_that_all_agree_leave_an_empty_list(model, tmp_path):
     write(tmp_path / "data", "E00001")
-    lines = []
-    assert review(model, tmp_path / "data", tmp_path / "out", log=lines.append) == 0
+    lines = capture_log()
+    assert review(model, tmp_path / "data", tmp_path / "out") == 0
     assert listed(tmp_path / "out") == []
     assert "22 labels compared, 0 disagreements in 0 recordings" in lines
     assert not any(line.startswith("class") for line in lines)
@@ -467,14 +468,14 @@ def test_a_name_that_is_no_text_is_listed_as_it_is_and_can_be_printed(model, tmp
         path = write(tmp_path / "data", "E1")
         path.rename(path.with_name(f"{name}.hea"))
     (tmp_path / "data" / f"{names[1]}.hea").write_text("nonsense")
-    model.told["E1"], lines = {"AF": 0.99}, []
-    assert review(model, tmp_path / "data", tmp_path / names[2], log=lines.append) == 2
+    model.told["E1"], lines = {"AF": 0.99}, capture_log()
+    assert review(model, tmp_path / "data", tmp_path / names[2]) == 2
     files = sorted(os.listdir(os.fsencode(tmp_path / names[2])))
     assert files == [b"01_HR\xff1_AF.png", b"02_HR\xff3_AF.png", b"disagreements.csv"]
     assert (tmp_path / names[2] / "disagreements.csv").read_bytes().count(b",HR\xff") == 2
     told = "\n".join(lines).encode()
     assert rb"HR\udcff2" in told and rb"HR\udcff3: disagreements.csv" in told
-    review(model, tmp_path / "data", tmp_path / names[2], log=lines.append)  # knows its own pictures
+    review(model, tmp_path / "data", tmp_path / names[2])  # knows its own pictures
 
 
 def test_a_picture_of_a_record_with_the_longest_name_has_a_name_that_fits(tmp_path, drawn):
@@ -491,6 +492,6 @@ def test_a_folder_that_cannot_be_listed_is_a_line(model, tmp_path, drawn, closed
     write(tmp_path / "data" / "a", "E00001")
     (tmp_path / "data" / "lost").mkdir()
     closed(tmp_path / "data" / "lost")
-    lines = []
-    review(model, tmp_path / "data", tmp_path / "out", log=lines.append)
+    lines = capture_log()
+    review(model, tmp_path / "data", tmp_path / "out")
     assert "lost/: cannot be read: Permission denied" in lines

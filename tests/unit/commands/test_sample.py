@@ -62,7 +62,7 @@ def test_peaks_are_found_in_the_store_of_each_preparation(tmp_path, monkeypatch)
     synthesize(tmp_path / "data", 8, seed=1, sources={"Georgia": 1.0})
     other, asked = Preprocessing(100, None), []
 
-    def stored_peaks(store, rate, folder, jobs, log):
+    def stored_peaks(store, rate, folder, jobs):
         asked.append((rate, len(store), store.preparation, folder.is_relative_to(tmp_path / "place")))
         return WavePeaks(np.zeros(len(store) + 1, int), np.empty(0, np.int32), np.empty(0, np.int8))
 

@@ -4,6 +4,7 @@ from importlib import metadata
 
 import numpy as np
 import pytest
+from helpers import capture_log
 
 from ecg.data import wave_peaks as module
 from ecg.data.headers import Header, Lead
@@ -115,8 +116,8 @@ def same(one, other):
 
 def test_a_stores_peaks_are_those_of_its_recordings_and_come_back_without_being_found_again(few, tmp_path, monkeypatch):
     store, folder = few[0], shutil.copytree(few[1], tmp_path / "copy")
-    lines = []
-    found = load_wave_peaks(store, RATE, folder, jobs=1, log=lines.append)
+    lines = capture_log()
+    found = load_wave_peaks(store, RATE, folder, jobs=1)
     assert lines == ["peaks at 250 Hz: none beside R in 1 of 5 recordings: HR00003"]
     for record in range(len(store)):
         expected = find_peaks(store.signal(record, 1), RATE)
@@ -127,15 +128,15 @@ def test_a_stores_peaks_are_those_of_its_recordings_and_come_back_without_being_
     monkeypatch.setattr(
         module, "find_peaks", lambda signal, rate: asked.append(rate) or PeakList(*np.ones((2, 1), int))
     )
-    assert same(load_wave_peaks(store, RATE, folder, jobs=1, log=lines.append), found)
+    assert same(load_wave_peaks(store, RATE, folder, jobs=1), found)
     assert not asked and len(lines) == 1
 
     for changed in ({"digest": "another"}, {}):  # the second time because the first has replaced them
-        assert not same(load_wave_peaks(replace(store, **changed), RATE, folder, jobs=1, log=lines.append), found)
+        assert not same(load_wave_peaks(replace(store, **changed), RATE, folder, jobs=1), found)
     assert len(asked) == 2 * len(store)
-    load_wave_peaks(store, 500, folder, jobs=1, log=lines.append)
+    load_wave_peaks(store, 500, folder, jobs=1)
     monkeypatch.setattr(metadata, "version", lambda name: "0.0.1")
-    load_wave_peaks(store, 500, folder, jobs=1, log=lines.append)
+    load_wave_peaks(store, 500, folder, jobs=1)
     assert asked[2 * len(store) :] == [500] * 2 * len(store)
 
 

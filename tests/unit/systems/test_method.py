@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import capture_log
 from result_helpers import predict_stage
 from result_helpers import stage_titles as titles_of
 
@@ -71,10 +72,10 @@ def learnt(store, monkeypatch, tmp_path):
     monkeypatch.setattr("ecg.systems.method.FEWEST", 4)  # for the recordings are few
 
     def by(settings):
-        stages, lines, scores = {}, [], {}
+        stages, lines, scores = {}, capture_log(), {}
         keys = stage_keys(settings)
 
-        def fitted(stage, its, folder, seed, score, log, budget, left):
+        def fitted(stage, its, folder, seed, score, budget, left):
             assert (its.digest, folder, seed) == (store.digest, tmp_path, settings.seed)
             assert left == len(keys) - keys.index(stage.key)
             stages[stage.title] = stage
@@ -93,7 +94,7 @@ def learnt(store, monkeypatch, tmp_path):
             {DEFAULT_PREPROCESSING: regular(store)} if settings.peaks else {},
         )
         return (
-            train_system(stores, peaks, settings, tmp_path, tmp_path, lines.append, Budget(None)),
+            train_system(stores, peaks, settings, tmp_path, tmp_path, Budget(None)),
             stages,
             lines,
             scores,
@@ -363,7 +364,7 @@ def model(synthetic_recordings, tmp_path_factory):
         )  # without its pictures
         folder = tmp_path_factory.mktemp("model")
         settings = replace(GATED, views=GATED.views[:1], lead_sets=(2,), pretraining=None, jobs=1)
-        return folder, train(synthetic_recordings, folder, settings, [].append)
+        return folder, train(synthetic_recordings, folder, settings)
 
 
 def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_say(model, headers):

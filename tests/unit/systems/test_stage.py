@@ -4,6 +4,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from helpers import capture_log
 
 from ecg.data.batches import Dataset, View, Window
 from ecg.data.leads import LEAD_SETS, lead_indices
@@ -36,10 +37,10 @@ def stage(store, small):
 
 
 def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, small, tmp_path, monkeypatch):
-    lines, budget = [], Budget(None)
+    lines, budget = capture_log(), Budget(None)
 
     def fit(stage=stage, seed=0):
-        return fit_stage(stage, store, tmp_path, seed, lambda p: {"mean": float(p.mean())}, lines.append, budget, 1)
+        return fit_stage(stage, store, tmp_path, seed, lambda p: {"mean": float(p.mean())}, budget, 1)
 
     first = fit()
     assert first.probabilities.shape == (len(stage.to_predict), 3) and len(first.epochs) == 1
@@ -84,7 +85,7 @@ def test_the_time_of_a_stage_that_was_cut_off_adds_up_and_counts_in_a_budget_tha
     def fit(lasting=True):
         budget = Budget(1, lambda: now[0], lasting)
         end = budget.end
-        outcome = fit_stage(stage, store, tmp_path, 0, scored, [].append, budget, 1)
+        outcome = fit_stage(stage, store, tmp_path, 0, scored, budget, 1)
         return outcome.seconds, end - budget.end, [epoch.epoch for epoch in outcome.epochs]
 
     def cut(folder, name, arrays):
@@ -105,7 +106,7 @@ def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tm
 
     monkeypatch.setattr("ecg.models.resnets.NetworkSettings.build", fills)
     with pytest.raises(TrainingError, match="round 1, 2 leads: the memory is too small"):
-        fit_stage(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
+        fit_stage(stage, store, tmp_path, 0, None, Budget(None), 1)
 
 
 @pytest.mark.parametrize("precision", POLICIES)
@@ -136,7 +137,7 @@ def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
         name = {"trains": "train_network", "answers": "predict"}.get(each.__name__, each.__name__)
         monkeypatch.setattr(f"ecg.systems.stage.{name}", each)
     stage = replace(stage, learning=TrainingSettings(precision=precision))
-    outcome = fit_stage(stage, store, tmp_path, 0, None, [].append, Budget(None), 1)
+    outcome = fit_stage(stage, store, tmp_path, 0, None, Budget(None), 1)
     trained, asked = networks
     assert trained.layers[1].compute_dtype == precision and asked.layers[1].compute_dtype == "float32"
     for one, two, three in zip(trained.get_weights(), asked.get_weights(), outcome.weights, strict=True):
@@ -167,7 +168,7 @@ def with_peaks(store):
 def pretrained(with_peaks, store, tmp_path_factory):
     """What the stage came to, trained for peaks alone."""
     folder = tmp_path_factory.mktemp("stages")
-    return fit_stage(with_peaks, store, folder, 0, lambda p: {}, [].append, Budget(None), 1)
+    return fit_stage(with_peaks, store, folder, 0, lambda p: {}, Budget(None), 1)
 
 
 def test_a_network_that_finds_peaks_answers_with_them_behind_the_classes(with_peaks):

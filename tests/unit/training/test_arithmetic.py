@@ -237,7 +237,7 @@ def test_no_training_in_half_precision_begins_where_it_is_wrong(store, tmp_path)
                       everything[:32], everything[32:], everything, WrongSettings(), learning)  # fmt: skip
 
         def run(stage=stage):
-            return fit_stage(stage, store, tmp_path, 0, lambda probabilities: {}, [].append, Budget(None), 1)
+            return fit_stage(stage, store, tmp_path, 0, lambda probabilities: {}, Budget(None), 1)
 
         if precision == "bfloat16":
             with pytest.raises(TrainingError, match="WrongForward of 16 taps, 12 input and 8 output channels"):

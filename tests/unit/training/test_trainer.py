@@ -3,6 +3,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from helpers import capture_log
 
 from ecg.data.batches import REPEATED, ZEROS, Dataset, View, Window
 from ecg.data.store import Store
@@ -60,10 +61,10 @@ def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=Non
         return Dataset(store, records, (0, 1), targets[records], masks[records])
 
     keras.utils.set_random_seed(seed)
-    network, lines = small.build(2, None, targets.shape[1]), []
+    network, lines = small.build(2, None, targets.shape[1]), capture_log()
     learnt, checked = examples(np.arange(cut)), examples(np.arange(cut, len(store)))
     epochs, ended = train_network(network, loss or FocalLoss(), learnt, checked, settings, seed, "trial",
-                                  lambda p: {"score": float(p.mean())}, lines.append, folder, budget)  # fmt: skip
+                                  lambda p: {"score": float(p.mean())}, folder, budget)  # fmt: skip
     return network, epochs, lines, ended
 
 
@@ -123,10 +124,10 @@ def fit(stage, store, folder=None, network=None):
     if network is None:
         network = build_network(stage, "float32")
         network.set_weights(stage.initial_weights)
-    lines = []
+    lines = capture_log()
     learnt, checked = (make_dataset(stage, store, part, network) for part in (stage.training, stage.validation))
     epochs, _ = train_network(network, stage_loss(stage, network), learnt, checked, stage.learning, 1, "trial",
-                              lambda p: {"score": float(p.mean())}, lines.append, folder)  # fmt: skip
+                              lambda p: {"score": float(p.mean())}, folder)  # fmt: skip
     return network, epochs, lines
 
 
