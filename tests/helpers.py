@@ -8,6 +8,7 @@ import numpy as np
 
 from ecg.evaluation.bootstrap import Comparison, SystemResult
 from ecg.evaluation.metrics import SINUS, load_weights
+from ecg.runtime.console import escape_unprintable, start_logging
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -49,12 +50,12 @@ def header_text(record=RECORD_LINE, leads=LEAD_LINES, comments=COMMENTS):
 
 
 def capture_log():
-    """Return a list that grows by each message that the package logs from now on, until this is called again."""
-    logger, messages, handler = logging.getLogger("ecg"), [], logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
-    return messages
+    """Return a list that grows by each line that would be printed from now on, until this is called again."""
+    lines, handler = [], logging.Handler()
+    handler.emit = lambda record: lines.append(escape_unprintable(record.getMessage()))
+    start_logging()
+    logging.getLogger("ecg").handlers = [handler]
+    return lines
 
 
 def divide(a, b):

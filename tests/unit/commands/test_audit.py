@@ -122,8 +122,8 @@ def test_the_lines_tell_sources_codes_and_defects_and_where_the_tables_are(audit
 
 def test_all_is_told_the_same_whatever_the_number_of_processes(audited, data, tmp_path):
     output, lines, usable = audited
-    again = []
-    assert audit_folder(data, tmp_path / "out", 2, again.append) == usable
+    again = capture_log()
+    assert audit_folder(data, tmp_path / "out", 2) == usable
     assert again[:-1] == lines[:-1]
     assert [(tmp_path / "out" / path.name).read_bytes() for path in sorted(output.iterdir())] == [
         path.read_bytes() for path in sorted(output.iterdir())
