@@ -10,7 +10,7 @@ import numpy as np
 
 from ecg.data.headers import parse_codes
 from ecg.data.records import is_header
-from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, nan_mean, roc_and_pr_areas
 from ecg.runtime.console import errors_in_one_line, escape_unprintable, interruptible, read_arguments, run_program
 from ecg.runtime.files import walk_files
 from helper_code import is_finite_number, is_number
@@ -54,12 +54,12 @@ def evaluate_model(label_directory, output_directory):
     measures = f_measures(labels, outputs)
     return (
         ["|".join(sorted(name.split("|"))) for name in names],
-        mean_of_known(auroc),
-        mean_of_known(auprc),
+        nan_mean(auroc),
+        nan_mean(auprc),
         auroc,
         auprc,
         accuracy(labels, outputs),
-        mean_of_known(measures),
+        nan_mean(measures),
         measures,
         challenge_score(labels, outputs, weights),
     )

@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.damage import DAMAGE, damaged
 from benchmarks.drafts import undamaged
-from ecg.commands.audit import FATAL, examine
+from ecg.commands.audit import FATAL, audit_recording
 from ecg.data.headers import LONGEST_MESSAGE, RecordError, read_header_text
 from ecg.data.leads import LEAD_SETS, lead_set
 from ecg.data.records import read_record
@@ -97,7 +97,7 @@ def end_of(path, bundles):
 
 def audit(path):
     """Examine a record as an audit does, to which nothing may be an error; a reason that fills pages is a fault."""
-    defects = examine(path.parent, path).defects
+    defects = audit_recording(path.parent, path).defects
     longest = max((len(detail) for kind, detail in defects if kind in FATAL), default=0)
     if longest > LONGEST_MESSAGE:
         raise ArithmeticError(f"a reason of {longest:,} characters")

@@ -20,7 +20,7 @@ from ecg.data.labels import COLUMN, TRAINED, expand
 from ecg.data.leads import LEADS
 from ecg.data.store import build_store
 from ecg.data.synthetic import synthesize
-from ecg.evaluation.metrics import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
 from ecg.runtime.files import to_json
@@ -60,8 +60,8 @@ def measure(seed, options):
         answered = challenge_score(expected, probabilities >= bundle.rule.thresholds, weights)
         areas = roc_and_pr_areas(expected[:, TRAINED], probabilities[:, TRAINED])
         found[name] = {
-            "metric": answered, "metric at 0.5": half, "AUROC": mean_of_known(areas[0]),
-            "AUPRC": mean_of_known(areas[1]), **decided(results, matched(truths, results.store.names)),
+            "metric": answered, "metric at 0.5": half, "AUROC": nan_mean(areas[0]),
+            "AUPRC": nan_mean(areas[1]), **decided(results, matched(truths, results.store.names)),
         }  # fmt: skip
     shutil.rmtree(folder)
     return found

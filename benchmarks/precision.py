@@ -16,7 +16,7 @@ import numpy as np
 from ecg.commands.options import given
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEADS
-from ecg.evaluation.metrics import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.runtime.keras_startup import start_keras
 
 PRECISIONS = ("float32", "bfloat16")
@@ -33,7 +33,7 @@ def scores(data, test, settings, folder):
     answers = bundle.ensemble.predicted({test.preparation: test}, np.arange(len(test)), "held out")
     answered = bundle.rule.answers(answers)
     areas = roc_and_pr_areas(test.labels[:, TRAINED], answers)[0]
-    return challenge_score(test.labels, answered, load_weights()[1]), mean_of_known(areas)
+    return challenge_score(test.labels, answered, load_weights()[1]), nan_mean(areas)
 
 
 def lines(seeds, found):

@@ -32,7 +32,7 @@ from benchmarks.growth import growth
 from benchmarks.precision import PRECISIONS
 from benchmarks.scoring import evaluate, thresholds
 from benchmarks.timing import LENGTH, Bench, Row, build, lines, measure, models, recordings, told, training_step
-from ecg.data.batches import Batch, gather, prefetch
+from ecg.data.batches import Batch, prefetch, read_batch
 from ecg.data.headers import read_header_text
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
@@ -90,7 +90,7 @@ def batches(bench):
     plan = [Batch(order[start : start + size], np.zeros(size, int), LENGTH) for start in starts]
 
     def feed(plan):
-        for _ in prefetch(lambda batch: gather(stored, records, columns, batch), plan):
+        for _ in prefetch(lambda batch: read_batch(stored, records, columns, batch), plan):
             pass
 
     def feed_cold():
@@ -99,7 +99,7 @@ def batches(bench):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         feed(plan)
 
-    signals = gather(stored, records, columns, plan[0])
+    signals = read_batch(stored, records, columns, plan[0])
     seconds = yield {"in memory": lambda: feed(REPEATS * plan), "on the disk": feed_cold,
                      "trained": training_step(build(bench, len(LEADS)), signals)}  # fmt: skip
     trained, recordings_fed = size / seconds["trained"], len(plan) * size

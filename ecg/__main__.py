@@ -290,7 +290,7 @@ def synthesize(commands):
         from ecg.data import synthetic
 
         try:
-            sources = synthetic.named_shares(arguments.sources or ())
+            sources = synthetic.parse_shares(arguments.sources or ())
         except ValueError as error:
             parser.error(f"argument --{error}")
         with reported():

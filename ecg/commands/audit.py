@@ -77,7 +77,7 @@ WARNINGS = (LONG, EARLY_GAIN, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGN
 KINDS = (*FATAL, DISCARDED, *REPAIRS, *WARNINGS)
 
 
-class Recording(NamedTuple):
+class AuditedRecording(NamedTuple):
     """What is kept of one recording: its header's path below the data folder, what is wrong in it, and facts.
 
     usable is yes, no or, where the method leaves the source out, DISCARDED; defects are pairs of a kind and a detail;
@@ -103,7 +103,7 @@ class Recording(NamedTuple):
         return str(PurePosixPath(self.path).with_suffix(""))
 
 
-def examine(data, path):
+def audit_recording(data, path):
     """Return what is told of one recording by itself: a Recording. Takes the data folder and the header's path."""
     loaded, source, seconds, found = load_recording(path), source_of(path.stem), None, []
     header, usable = loaded.header, "no" if loaded.reason else "yes"
@@ -111,12 +111,12 @@ def examine(data, path):
         usable, found = DISCARDED, [(DISCARDED, f"source {source} is not trained on")]
     if header is None:
         found.append((HEADER, loaded.reason))
-    elif loaded.stored is None:
+    elif loaded.integers is None:
         found += [(SIGNAL, loaded.reason), *_header_defects(path, header)]
     else:
-        seconds = loaded.stored.shape[1] / header.sampling_frequency
+        seconds = loaded.integers.shape[1] / header.sampling_frequency
         found += [*_signal_defects(loaded, seconds), *_header_defects(path, header)]
-    one = Recording(path.relative_to(data).as_posix(), source, usable, tuple(found), _digest(loaded.microvolts))
+    one = AuditedRecording(path.relative_to(data).as_posix(), source, usable, tuple(found), _digest(loaded.microvolts))
     if header is None:
         return one
     frequency = header.sampling_frequency
@@ -126,11 +126,11 @@ def examine(data, path):
         leads=" ".join(header.lead_names),
         age=header.age,
         sex=header.sex,
-        codes=_told(header.codes),
+        codes=_known_codes(header.codes),
     )
 
 
-def _told(codes):
+def _known_codes(codes):
     return tuple(code for code in codes if code.casefold() not in UNDIAGNOSED)
 
 
@@ -145,16 +145,16 @@ def _signal_defects(loaded, seconds):
         found.append((repair.kind, " ".join(repair.leads) + samples))
     if seconds > LONGEST:
         found.append((LONG, f"{seconds:,.1f} s"))
-    if wrong := correct_gains(loaded.header, loaded.stored)[1]:
+    if wrong := correct_gains(loaded.header, loaded.integers)[1]:
         found.append((EARLY_GAIN, " ".join(wrong)))
-    if differing := _differing_sums(loaded):
+    if differing := _leads_with_wrong_checksum(loaded):
         found.append((CHECKSUM, " ".join(differing)))
     return found
 
 
 def _header_defects(path, header):
     """Return what is wrong in a header that can be read, by kind and detail: a list of pairs."""
-    codes, found = _told(header.codes), []
+    codes, found = _known_codes(header.codes), []
     if header.name != path.stem:
         found.append((OTHER_NAME, header.name))
     if words := [word for word in header.written if code_of(word) != word]:
@@ -169,9 +169,9 @@ def _header_defects(path, header):
     if unknown:
         found.append((UNKNOWN_CODE, " ".join(unknown)))
     if math.isnan(header.age):
-        found.append((AGE, _shortened(header.age_written)))
+        found.append((AGE, _shorten(header.age_written)))
     if header.sex == "Unknown":
-        found.append((SEX, _shortened(header.sex_written)))
+        found.append((SEX, _shorten(header.sex_written)))
     if strange := [name or "without a name" for name in header.lead_names if name not in LEADS]:
         found.append((LEAD_NAME, ", ".join(strange)))
     names = Counter(name for name in header.lead_names if name in LEADS)
@@ -180,16 +180,16 @@ def _header_defects(path, header):
     return found
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
-def _differing_sums(loaded):
+def _leads_with_wrong_checksum(loaded):
     """Return the names of the leads whose samples do not add up to the header's checksum, modulo 2 ** 16.
 
     Zeros for all leads are taken for no checksums.
     """
-    leads, stored = loaded.header.leads, loaded.stored
+    leads, stored = loaded.header.leads, loaded.integers
     told = [lead.checksum for lead in leads]
     framed = any(lead.samples_per_frame > 1 for lead in leads)  # of which the mean is read
     if stored.dtype.kind not in "iu" or None in told or not any(told) or framed:
@@ -205,7 +205,7 @@ def _digest(microvolts):
     return hashlib.blake2b(microvolts.tobytes(), digest_size=16).hexdigest()
 
 
-STANDINGS = ("scored", "unscored", "unknown")  # of a code (ecg.data.labels.code_status)
+CODE_STATUSES = ("scored", "unscored", "unknown")  # of a code (ecg.data.labels.code_status)
 TABLES = ("summary", "recordings", "defects", "codes")
 
 
@@ -223,9 +223,9 @@ def audit(data, output, jobs=None):
         raise FileExistsError(f"{folder}: holds {foreign[0]}, which is of no audit; choose another folder")
     with atomic_path(folder) as part:
         part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
-        recordings = examine_all(data, paths, jobs)
-        recordings += [Recording(place, "unknown", "no", ((UNLISTED, reason),)) for place, reason in excluded]
-        written = tables(recordings)
+        recordings = audit_recordings(data, paths, jobs)
+        recordings += [AuditedRecording(place, "unknown", "no", ((UNLISTED, reason),)) for place, reason in excluded]
+        written = make_tables(recordings)
         for name in TABLES:
             write_csv(part / f"{name}.csv", written[name])
     for line in summary_lines(recordings):
@@ -235,16 +235,16 @@ def audit(data, output, jobs=None):
     return "yes" in usable and "no" not in usable
 
 
-def examine_all(data, paths, jobs=None):
+def audit_recordings(data, paths, jobs=None):
     """Return what is told of the recordings of these headers, and of each among the others: a list of Recording.
 
     Processes hand over facts, no signals, so that the memory hardly grows with their number.
     """
-    with closing(parallel_map(partial(examine, data), paths, jobs, "reading")) as recordings:
-        return _compared(list(recordings))
+    with closing(parallel_map(partial(audit_recording, data), paths, jobs, "reading")) as recordings:
+        return _add_duplicates(list(recordings))
 
 
-def _compared(recordings):
+def _add_duplicates(recordings):
     """Return recordings with what is wrong among them added to their defects: copies, and names that are not unique.
 
     A copy has the same signal as another recording: the same twelve leads in whole microvolts at 250 Hz, as a training
@@ -260,11 +260,11 @@ def _compared(recordings):
     for kind, members in groups.items():
         for group in members.values():
             for one in group if len(group) > 1 else ():
-                added[one.path].append((kind, _others(one, group)))
+                added[one.path].append((kind, _format_duplicates(one, group)))
     return [one._replace(defects=(*one.defects, *added[one.path])) for one in recordings]
 
 
-def _others(one, group):
+def _format_duplicates(one, group):
     """Return in words the other recordings of a group, and whether their labels differ."""
     texts, more = [], len(group) - 1 - NAMED
     for other in [other for other in group[: NAMED + 1] if other is not one][:NAMED]:
@@ -273,20 +273,23 @@ def _others(one, group):
     return ", ".join(texts) + (f" and {more:,} more" if more > 0 else "")
 
 
-def tables(recordings):
+def make_tables(recordings):
     """Return all tables by name: lists of rows, the first of them the names of the columns."""
     return {
-        "summary": [("kind", "recordings"), *((kind, len(found)) for kind, found in by_kind(recordings).items())],
-        "recordings": recording_table(recordings),
+        "summary": [
+            ("kind", "recordings"),
+            *((kind, len(found)) for kind, found in group_by_defect(recordings).items()),
+        ],
+        "recordings": make_recording_table(recordings),
         "defects": [
             ("record", "path", "kind", "detail"),
             *((one.name, one.path, *defect) for one in recordings for defect in one.defects),
         ],
-        "codes": code_table(recordings),
+        "codes": make_code_table(recordings),
     }
 
 
-def by_kind(recordings):
+def group_by_defect(recordings):
     """Return the recordings that have a defect of each kind, in the order of KINDS: a dict of lists."""
     found = {kind: [] for kind in KINDS}
     for one in recordings:
@@ -295,7 +298,7 @@ def by_kind(recordings):
     return found
 
 
-def recording_table(recordings):
+def make_recording_table(recordings):
     """Return the facts of each recording; what is not known is empty."""
     rows = []
     for one in recordings:
@@ -309,14 +312,14 @@ def recording_table(recordings):
              "scored codes", "other codes", "usable"), *rows]  # fmt: skip
 
 
-def code_table(recordings):
+def make_code_table(recordings):
     """Return how many recordings tell each code, the scored ones first, the most frequent of a standing first."""
     counts = Counter(code for one in recordings for code in one.codes)
     rows = []
     for code, count in counts.most_common():
         abbreviation, _, name = _diagnosis(code)
         rows.append((code_status(code), code, abbreviation, name, count))
-    rows.sort(key=lambda row: STANDINGS.index(row[0]))
+    rows.sort(key=lambda row: CODE_STATUSES.index(row[0]))
     return [("standing", "code", "abbreviation", "name", "recordings"), *rows]
 
 
@@ -354,7 +357,7 @@ def _source_lines(recordings):
 def _code_lines(recordings):
     """Return which diagnoses are told in how many recordings, by their standing, the most frequent first."""
     lines = []
-    for kind in STANDINGS:
+    for kind in CODE_STATUSES:
         told = [{_diagnosis(code)[0] for code in one.codes if code_status(code) == kind} for one in recordings]
         counts = Counter(name for names in told for name in names).most_common()
         shown = [f"{name} {count:,}" for name, count in counts[: len(SCORED)]]
@@ -366,7 +369,7 @@ def _code_lines(recordings):
 
 def _defect_lines(recordings):
     """Return a line for each kind of defect, those that were not found in one, and why recordings are not usable."""
-    found = by_kind(recordings)
+    found = group_by_defect(recordings)
     width = max(map(len, KINDS))
     lines = [f"{'defect':<{width}}  recordings"]
     lines += [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.commands.sample import SAMPLE
-from ecg.data.batches import batch_size, step_of
+from ecg.data.batches import batch_size, crop_indices
 from ecg.data.labels import TRAINED, class_columns, expand, select_labels
 from ecg.reports.ecg_paper import draw_disagreements
 from ecg.reports.training_report import write_report
@@ -92,7 +92,7 @@ def calibrated(stage, store, batch, seed, peak, started=False):
     window, learning = stage.view.window, stage.learning
     if window.length:  # so that each is answered in one piece
         store = replace(store, lengths=np.minimum(store.lengths, window.length))
-    steps = window.steps[step_of(store.lengths, window)]
+    steps = window.crop_lengths[crop_indices(store.lengths, window)]
     wholes = steps if window.length else store.lengths
     length, whole = commonest(steps), commonest(wholes)
     cut, uncut = np.flatnonzero(steps == length), np.flatnonzero(wholes == whole)

@@ -233,13 +233,13 @@ def collect_results(store, parts, systems, found):
     for system, results in zip(systems, found, strict=True):
         for count in system.lead_sets:
             said = {
-                name: np.concatenate([result[f"{count} {name}"] for result in results])[order]
-                for name in ("probabilities", "answers", "optimised")
+                field: np.concatenate([result[f"{count} {name}"] for result in results])[order]
+                for field, name in (("probabilities",) * 2, ("predictions", "answers"), ("optimised",) * 2)
             }
             costs = np.array([result[f"{count} costs"] for result in results])
             parameters, answering, training, networks, epochs, _ = costs.mean(axis=0)
             trials.append(SystemResult(system.system, count, **said, parameters=round(parameters), training_seconds=training,
-                                answering_seconds=answering, classes=system.classes, networks=round(networks),
-                                epochs=round(epochs), cut=round(costs[:, -1].sum())))  # fmt: skip
+                                prediction_seconds=answering, classes=system.classes, networks=round(networks),
+                                epochs=round(epochs), time_limited=round(costs[:, -1].sum())))  # fmt: skip
     chosen = places[order]
     return Comparison(store.as_scored[chosen], store.sources[chosen], numbers[order], tuple(trials))

@@ -12,7 +12,7 @@ import numpy as np
 from ecg.commands.calibration import Networks, between, calibrated, report_seconds, seconds_of, tried
 from ecg.commands.sample import find_peaks, read_sample
 from ecg.commands.survey import survey
-from ecg.data.batches import View, plan_training, plan_whole
+from ecg.data.batches import View, plan_prediction, plan_training
 from ecg.data.labels import add_implied_labels, class_columns
 from ecg.data.leads import LEADS
 from ecg.data.records import require_records
@@ -293,7 +293,7 @@ def costs_of(networks, found, taken, settings):
         size, passes = learning.batch_for(count), learning.passes_for(count)
         plan = plan_training(lengths[network.training], size, np.random.default_rng(settings.seed), window)
         checked, asked = (
-            plan_whole(lengths[part], min(learning.batch, PREDICTION_BATCH), window)
+            plan_prediction(lengths[part], min(learning.batch, PREDICTION_BATCH), window)
             for part in (network.validation, network.asked)
         )
         once = its.ready + its.training.of_shapes(plan) + its.answering.of_shapes(checked + asked)

@@ -16,8 +16,10 @@ from ecg.data.wave_peaks import WavePeaks, encode_peaks
 
 # Samples; training cuts to the largest that a recording reaches. No step is the usual length, 10 s, so that most cuts
 # fall elsewhere in each epoch.
-GRID = np.array((1, 2, 4, 8, 16, 32, 64)) * RATE
-FULL = 20 * RATE  # samples; up to here a batch holds all the recordings asked for, beyond it fewer, for memory
+CROP_LENGTHS = np.array((1, 2, 4, 8, 16, 32, 64)) * RATE
+FULL_BATCH_LENGTH = (
+    20 * RATE
+)  # samples; up to here a batch holds all the recordings asked for, beyond it fewer, for memory
 ZEROS, REPEATED = "zeros", "repeated"  # what a recording that is too short is filled up with
 
 
@@ -34,31 +36,31 @@ class Window:
     length: int | None = None
     fill: str = ZEROS
     overlap: int = 0
-    spared: int = 0
+    slack: int = 0
 
     def __post_init__(self):
         most = 0 if self.length is None else self.length // 2  # more would be answered many times over
         good = self.length is None or self.length > 0
-        good &= 0 <= self.overlap <= most and 0 <= self.spared <= most
+        good &= 0 <= self.overlap <= most and 0 <= self.slack <= most
         if not good or self.fill not in (ZEROS, REPEATED):
             raise ValueError(f"a window of {self.length} samples, filled with {self.fill!r}, overlap {self.overlap}, "
-                             f"{self.spared} spared")  # fmt: skip
+                             f"slack {self.slack}")  # fmt: skip
 
     @property
-    def steps(self):
+    def crop_lengths(self):
         """Samples that training cuts recordings to, each to the largest that it reaches: (n,)."""
-        return GRID if self.length is None else np.array([self.length])
+        return CROP_LENGTHS if self.length is None else np.array([self.length])
 
-    def starts(self, samples):
+    def segment_starts(self, samples):
         """Return where the pieces begin in which a recording is answered, evenly from its first to its last sample.
 
         Of L samples there are ceil((L - length) / (length - overlap)) + 1 pieces (Zhao et al. 2022), or one, of those
         in the middle, where the L - length are spared.
         """
         beyond = 0 if self.length is None else max(int(samples) - self.length, 0)
-        if beyond <= self.spared:
+        if beyond <= self.slack:
             return np.array([beyond // 2])
-        last = -(-(beyond - self.spared) // (self.length - self.overlap))
+        last = -(-(beyond - self.slack) // (self.length - self.overlap))
         return beyond * np.arange(last + 1) // last
 
     def pad(self, window, samples):
@@ -70,11 +72,11 @@ class Window:
         else:
             window[samples:] = 0
 
-    def pieces(self, signal):
+    def segments(self, signal):
         """Return the pieces in which a recording (T, leads) is answered: (P, length, leads), or (1, T, leads)."""
         if self.length is None:
             return signal[np.newaxis]
-        starts = self.starts(len(signal))
+        starts = self.segment_starts(len(signal))
         pieces = np.empty((len(starts), self.length, signal.shape[1]), signal.dtype)
         for piece, start in zip(pieces, starts, strict=True):
             part = signal[start : start + self.length]
@@ -118,10 +120,10 @@ def plan_training(lengths, size, generator, window=WHOLE_RECORDING):
     recordings of its own; else all batches of the step are a little smaller. ValueError where a recording is shorter
     than the first step of a grid.
     """
-    steps = window.steps
+    steps = window.crop_lengths
     if window.length is None and len(lengths) and min(lengths) < steps[0]:
         raise ValueError(f"a recording of {min(lengths)} samples is shorter than the shortest cut, {steps[0]}")
-    step = step_of(lengths, window)
+    step = crop_indices(lengths, window)
     batches, waiting = [], np.array([], int)
     for place in reversed(range(len(steps))):
         group = np.concatenate([waiting, generator.permutation(np.flatnonzero(step == place))])
@@ -134,18 +136,18 @@ def plan_training(lengths, size, generator, window=WHOLE_RECORDING):
     return [batches[place] for place in generator.permutation(len(batches))]
 
 
-def step_of(lengths, window=WHOLE_RECORDING):
+def crop_indices(lengths, window=WHOLE_RECORDING):
     """Return the place among a window's steps of that which recordings of these lengths (N,) are cut to: (N,)."""
-    return np.maximum(np.searchsorted(window.steps, lengths, side="right") - 1, 0)
+    return np.maximum(np.searchsorted(window.crop_lengths, lengths, side="right") - 1, 0)
 
 
-def plan_whole(lengths, size, window=WHOLE_RECORDING):
+def plan_prediction(lengths, size, window=WHOLE_RECORDING):
     """Put recordings of the given lengths (N,) into batches of at most `size`, each whole, with its exact equals.
 
     By a window of one length, each comes in its pieces, one after the other.
     """
     if window.length is not None:
-        starts = [window.starts(length) for length in lengths]
+        starts = [window.segment_starts(length) for length in lengths]
         records = np.repeat(np.arange(len(lengths)), [len(each) for each in starts])
         starts = np.concatenate([*starts, np.array([], int)])
         parts = (slice(first, first + size) for first in range(0, len(records), size))
@@ -167,10 +169,10 @@ def batch_size(size, length, window=WHOLE_RECORDING):
 
     By a window of one length it is `size`.
     """
-    return size if window.length else max(1, min(size, size * FULL // int(length)))
+    return size if window.length else max(1, min(size, size * FULL_BATCH_LENGTH // int(length)))
 
 
-def gather(store, records, columns, batch, window=WHOLE_RECORDING):
+def read_batch(store, records, columns, batch, window=WHOLE_RECORDING):
     """Read a batch of `records`, places in the store, (n,): (B, T, leads) float32, mV."""
     signals = np.empty((len(batch.records), batch.length, len(columns)), np.float32)
     chosen = records[batch.records]
@@ -210,7 +212,7 @@ class Dataset:
 
     store: Store
     records: np.ndarray
-    columns: tuple[int, ...]
+    leads: tuple[int, ...]
     targets: np.ndarray | None = None
     masks: np.ndarray | None = None
     window: Window = WHOLE_RECORDING
@@ -229,9 +231,9 @@ class Dataset:
 
         With a generator, in training, leads are left out by it where there are configurations.
         """
-        signals = gather(self.store, self.records, self.columns, batch, self.window)
+        signals = read_batch(self.store, self.records, self.leads, batch, self.window)
         if generator is not None and self.configurations:
-            kept = np.zeros((len(self.configurations), len(self.columns)), np.float32)
+            kept = np.zeros((len(self.configurations), len(self.leads)), np.float32)
             for row, places in zip(kept, self.configurations, strict=True):
                 row[list(places)] = 1
             signals *= kept[generator.integers(len(kept), size=len(signals)), np.newaxis]

@@ -40,7 +40,7 @@ LOGGER = logging.getLogger("ecg")
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
 # A row for each recording.
-FACTS = (
+RECORDING_FIELDS = (
     "names",
     "paths",
     "sources",
@@ -54,7 +54,7 @@ FACTS = (
 )
 
 
-class Loaded(NamedTuple):
+class LoadedRecording(NamedTuple):
     """What one recording comes to: its header as far as it was read, and either what the store takes or why it is not.
 
     labels (26,) bool, and as they are scored (26,) bool, those beside (2,) bool, age and sex (5,) (ecg.data.preprocessing),
@@ -68,11 +68,11 @@ class Loaded(NamedTuple):
     labels: np.ndarray | None = None
     as_scored: np.ndarray | None = None
     unscored: np.ndarray | None = None
-    person: np.ndarray | None = None
+    demographics: np.ndarray | None = None
     microvolts: np.ndarray | None = None
     repairs: tuple[Repair, ...] = ()
     reason: str | None = None
-    stored: np.ndarray | None = None
+    integers: np.ndarray | None = None
     undiagnosed: bool = False
     unknown_codes: tuple[str, ...] = ()
 
@@ -113,7 +113,7 @@ class Store:
 
     def subset(self, records):
         """Return a Store of some of the recordings alone, by their places (n,); nothing is copied but facts."""
-        parts = {name: getattr(self, name)[records] for name in FACTS}
+        parts = {name: getattr(self, name)[records] for name in RECORDING_FIELDS}
         return replace(
             self,
             **parts,
@@ -176,7 +176,9 @@ def build_store(data, folder, jobs=None, preparation=DEFAULT_PREPROCESSING):
     with (
         atomic_path(folder / SIGNALS) as part,
         open(part, "wb") as file,
-        closing(parallel_map(partial(load, preparation=preparation), paths, jobs, "reading")) as recordings,
+        closing(
+            parallel_map(partial(load_training_recording, preparation=preparation), paths, jobs, "reading")
+        ) as recordings,
     ):
         for one in recordings:
             below = one.path.relative_to(data)
@@ -188,14 +190,14 @@ def build_store(data, folder, jobs=None, preparation=DEFAULT_PREPROCESSING):
             file.write(samples)
             digest.update(samples)
             kept.append((name, below.as_posix(), source_of(one.path.stem), one.labels, one.as_scored, one.unscored,
-                         one.person, one.undiagnosed, len(one.microvolts)))  # fmt: skip
+                         one.demographics, one.undiagnosed, len(one.microvolts)))  # fmt: skip
             unknown_codes.update(one.unknown_codes)
             repaired += [(name, repair) for repair in one.repairs]
     if not kept:
         name, reason = dropped[0]
         raise RecordError(f"{data}: none of {len(paths)} recordings can be used, such as {name}: {reason}")
     *columns, lengths = map(np.array, zip(*kept, strict=True))
-    facts = dict(zip(FACTS, (*columns, np.cumsum((0, *lengths[:-1])), lengths), strict=True))
+    facts = dict(zip(RECORDING_FIELDS, (*columns, np.cumsum((0, *lengths[:-1])), lengths), strict=True))
     digest.update("\n".join(facts["paths"]).encode(errors="surrogateescape"))
     bits = [np.packbits(facts[name]) for name in ("labels", "as_scored", "unscored")]
     for array in (*bits, facts["demographics"], lengths):
@@ -217,7 +219,7 @@ def open_store(folder, origin=None):
     with open(folder / INDEX, "rb") as file, np.load(file, allow_pickle=False) as index:
         if origin not in (None, str(index["origin"])):
             raise ValueError(f"{folder}: this store is of other files")
-        facts = {name: index[name] for name in FACTS}
+        facts = {name: index[name] for name in RECORDING_FIELDS}
         dropped = tuple((name, reason) for name, reason in json.loads(str(index["dropped"])))
         rows = json.loads(str(index["repaired"]))
         repaired = tuple((name, Repair(kind, tuple(leads), count)) for name, (kind, leads, count) in rows)
@@ -245,24 +247,24 @@ def source_fingerprint(headers, preparation=DEFAULT_PREPROCESSING):
     return fingerprint(*entries)
 
 
-def load(path, preparation=DEFAULT_PREPROCESSING):
+def load_training_recording(path, preparation=DEFAULT_PREPROCESSING):
     """Return what the recording of a header comes to in training; no fault of it raises an error.
 
     It is a Loaded without header and numbers, which would take as long to hand over as to read.
     """
     source = source_of(path.stem)
     if source in DISCARDED_SOURCES:
-        return Loaded(path, reason=f"source {source} is not trained on")
-    return load_recording(path, preparation)._replace(header=None, stored=None)
+        return LoadedRecording(path, reason=f"source {source} is not trained on")
+    return load_recording(path, preparation)._replace(header=None, integers=None)
 
 
 def load_recording(path, preparation=DEFAULT_PREPROCESSING):
     """Return what the recording of a header comes to, of whatever source, and what is stored of it: a Loaded."""
-    loaded = Loaded(path)
+    loaded = LoadedRecording(path)
     try:
         loaded = loaded._replace(header=(header := read_header(path)))
         recording, oddities = read_stored(path, header)
-        loaded = loaded._replace(stored=recording)
+        loaded = loaded._replace(integers=recording)
         microvolts, repairs = preprocess(
             header, crop_to_max_duration(header, recording), LEADS, preparation=preparation
         )
@@ -275,7 +277,7 @@ def load_recording(path, preparation=DEFAULT_PREPROCESSING):
         labels=encode(header.codes),
         as_scored=encode_as_scored(header.evaluated),
         unscored=encode_unscored(header.codes),
-        person=encode_demographics(header.age, header.sex),
+        demographics=encode_demographics(header.age, header.sex),
         microvolts=microvolts,
         undiagnosed=not {"scored", "unscored"} & set(kinds),
         unknown_codes=tuple(code for code, kind in zip(codes, kinds, strict=True) if kind == "unknown"),

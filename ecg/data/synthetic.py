@@ -16,7 +16,7 @@ import numpy as np
 from ecg.data import labels
 from ecg.data import synthetic_heart as heart
 from ecg.data.leads import LEADS
-from ecg.data.synthetic_defects import HeaderFields, damage_header, damage_samples, draw_defects, shape_of
+from ecg.data.synthetic_defects import HeaderFields, damage_header, damage_samples, draw_defects, length_and_frequency
 from ecg.runtime.limits import check_limits
 from ecg.runtime.processes import parallel_map
 
@@ -41,27 +41,27 @@ class Source(NamedTuple):
         return self.codes.get(name, labels.SCORED[labels.COLUMN[name]].codes[0])
 
 
-OLDER = {"LBBB": "164909002", "RBBB": "59118001"}
+OLDER_CODES = {"LBBB": "164909002", "RBBB": "59118001"}
 SOURCES = {
-    "CPSC": Source("A", 4, 0.08, {**OLDER, "PVC": "164884008"}, shortest=6, longest=60),
-    "CPSC-Extra": Source("Q", 4, 0.04, OLDER, shortest=8, longest=60),
-    "INCART": Source("I", 4, 0.004, {**OLDER, "PVC": "164884008"}, frequency=257, shortest=30, longest=30),
-    "PTB": Source("S", 4, 0.006, OLDER, frequency=1000, shortest=30, longest=40),
+    "CPSC": Source("A", 4, 0.08, {**OLDER_CODES, "PVC": "164884008"}, shortest=6, longest=60),
+    "CPSC-Extra": Source("Q", 4, 0.04, OLDER_CODES, shortest=8, longest=60),
+    "INCART": Source("I", 4, 0.004, {**OLDER_CODES, "PVC": "164884008"}, frequency=257, shortest=30, longest=30),
+    "PTB": Source("S", 4, 0.006, OLDER_CODES, frequency=1000, shortest=30, longest=40),
     "PTB-XL": Source("HR", 5, 0.27, {"LBBB": "164909002", "PVC": "164884008"}),
-    "Georgia": Source("E", 5, 0.16, {**OLDER, "PVC": "17338001"}, mains=60, shortest=5),
-    "Chapman-Shaoxing": Source("JS", 5, 0.14, {**OLDER, "PVC": "17338001"}),
+    "Georgia": Source("E", 5, 0.16, {**OLDER_CODES, "PVC": "17338001"}, mains=60, shortest=5),
+    "Chapman-Shaoxing": Source("JS", 5, 0.14, {**OLDER_CODES, "PVC": "17338001"}),
     "Ningbo": Source("JS", 5, 0.30),
 }
 # Codes of no scored class that often go with a finding: infarction, ST-T abnormality, ischaemia, hypertrophy.
-COMPANIONS = {"QAb": "164865005", "TAb": "428750005", "TInv": "164861001", "LAD": "164873001"}
-COMPANION_SHARE = 0.25
+ACCOMPANYING_CODES = {"QAb": "164865005", "TAb": "428750005", "TInv": "164861001", "LAD": "164873001"}
+ACCOMPANYING_SHARE = 0.25
 
-RHYTHMS = {"NSR": 0.42, "SB": 0.14, "STach": 0.13, "AF": 0.14, "AFL": 0.10, "PR": 0.07}
+RHYTHM_SHARES = {"NSR": 0.42, "SB": 0.14, "STach": 0.13, "AF": 0.14, "AFL": 0.10, "PR": 0.07}
 DIALECTS = (  # the Challenge's own files, and the same on PhysioNet
     ("{name} {leads} {frequency} {samples} 12-May-2020 12:33:59", "16+24 1000/mV", "#", ("Rx", "Hx", "Sx")),
     ("{name} {leads} {frequency} {samples}", "16x1+24 1000.0(0)/mV", "# ", ("Rx", "Hx")),
 )
-LARGEST = 2**15 - 1  # microvolts; a larger value is written as this one, as a converter does that saturates
+MAX_MICROVOLTS = 2**15 - 1  # microvolts; a larger value is written as this one, as a converter does that saturates
 MAT_HEADER = struct.Struct("<5i4s")  # MATLAB version 4: type, rows, columns, no imaginary part, length of name; name
 MAT_INT16 = 30  # type: little-endian 16-bit integers by columns, so that the samples begin at byte 24
 
@@ -110,20 +110,20 @@ def synthesize(folder, records, seed=0, *, cpsc_omits=True, ningbo_flutter=True,
     Raises:
         ValueError: an argument is not one of those that there are, or out of its range.
     """
-    shares = named_shares(sources.items()) if sources else {name: source.share for name, source in SOURCES.items()}
+    shares = parse_shares(sources.items()) if sources else {name: source.share for name, source in SOURCES.items()}
     leads = tuple(leads)
     check_limits(records=records, seed=seed, wrong_labels=wrong_labels, noise=noise, jobs=jobs)
     if not leads or len(set(leads)) < len(leads) or not set(leads) <= set(LEADS):
         raise ValueError(f"leads: expected some of {', '.join(LEADS)}, each once, received {', '.join(leads)}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    plan = list(enumerate(_plan(shares, records, seed)))
-    write = partial(_write, folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads, clean)
+    plan = list(enumerate(_plan_recordings(shares, records, seed)))
+    write = partial(_write_recording, folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads, clean)
     with closing(parallel_map(write, plan, jobs, "made up")) as truths:
         return list(truths)
 
 
-def named_shares(pairs):
+def parse_shares(pairs):
     """Return the shares of the recordings by source database, of pairs of a name in any case and a share: a dict.
 
     Raises ValueError if a source is unknown or named twice, or if a share is out of its range.
@@ -140,7 +140,7 @@ def named_shares(pairs):
     return shares
 
 
-def _plan(shares, records, seed):
+def _plan_recordings(shares, records, seed):
     """Return the source and the name of each recording, numbered from 1 in each source."""
     names = list(shares)
     edges = np.cumsum(list(shares.values()))
@@ -156,24 +156,24 @@ def _plan(shares, records, seed):
     return plan
 
 
-def _write(folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads, clean, planned):
+def _write_recording(folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads, clean, planned):
     """Make and write a recording of a plan, and return the truth about it."""
     index, (source, name) = planned
     rng = np.random.default_rng((seed, index + 1))
     codes = ()
     while not codes:  # a database that labels few classes holds no recordings without a label
         findings = draw_findings(rng)
-        codes = written_codes(findings, source, rng, cpsc_omits, ningbo_flutter)
+        codes = choose_codes(findings, source, rng, cpsc_omits, ningbo_flutter)
     (apart,) = rng.spawn(1)  # a generator of its own, so that all else stays as it is without wrong labels
-    codes = with_wrong_labels(codes, findings, source, apart, wrong_labels, cpsc_omits, ningbo_flutter)
+    codes = replace_labels(codes, findings, source, apart, wrong_labels, cpsc_omits, ningbo_flutter)
     defects, own = ((), None) if clean else draw_defects(seed, index, leads)
-    patient, frequency, integers = make_recording(findings, source, rng, noise, *shape_of(defects))
+    patient, frequency, integers = make_recording(findings, source, rng, noise, *length_and_frequency(defects))
     integers = integers[:, [LEADS.index(lead) for lead in leads]]
     fields = HeaderFields(str(patient.age), patient.sex, list(codes))
     if defects:
         damage_samples(integers, leads, defects, own)
         damage_header(fields, defects, own)
-    (folder / f"{name}.hea").write_text(_header(name, frequency, leads, integers, fields), newline="\n")
+    (folder / f"{name}.hea").write_text(_format_header(name, frequency, leads, integers, fields), newline="\n")
     mat = MAT_HEADER.pack(MAT_INT16, *integers.shape[::-1], 0, 4, b"val\0") + integers.astype("<i2").tobytes()
     (folder / f"{name}.mat").write_bytes(mat)
     stated = tuple(dict.fromkeys(code for code in fields.codes if code))
@@ -182,7 +182,7 @@ def _write(folder, seed, cpsc_omits, ningbo_flutter, wrong_labels, noise, leads,
 
 def draw_findings(rng):
     """Draw what is found in one recording: a set of abbreviations, each trained class in at least 3 % of recordings."""
-    rhythm = str(rng.choice(list(RHYTHMS), p=list(RHYTHMS.values())))
+    rhythm = str(rng.choice(list(RHYTHM_SHARES), p=list(RHYTHM_SHARES.values())))
     found = {rhythm}
 
     def add(share, *names, unless=()):
@@ -222,19 +222,19 @@ def draw_findings(rng):
     return found
 
 
-def written_codes(findings, source, rng, cpsc_omits=True, ningbo_flutter=True):
+def choose_codes(findings, source, rng, cpsc_omits=True, ningbo_flutter=True):
     """Return the codes that a source database writes for findings, by its habits: text, in random order."""
-    told, others = set(findings), [code for name, code in COMPANIONS.items() if name in findings]
+    told, others = set(findings), [code for name, code in ACCOMPANYING_CODES.items() if name in findings]
     if source == "Ningbo" and ningbo_flutter and "AF" in told:
         told = told - {"AF"} | {"AFL"}
     if source == "CPSC" and cpsc_omits:
         told, others = told & set(labels.CPSC_LABELS), []
     codes = [SOURCES[source].code(name) for name in sorted(told)]
-    codes += [code for code in others if rng.random() < COMPANION_SHARE]
+    codes += [code for code in others if rng.random() < ACCOMPANYING_SHARE]
     return tuple(str(code) for code in rng.permutation(codes))
 
 
-def with_wrong_labels(codes, findings, source, rng, share, cpsc_omits=True, ningbo_flutter=True):
+def replace_labels(codes, findings, source, rng, share, cpsc_omits=True, ningbo_flutter=True):
     """Return a header's codes, each label with the probability `share` replaced by a wrong one in its place.
 
     A label is the code of a trained class; other codes stay. The wrong ones are of classes that the source database
@@ -272,14 +272,14 @@ def make_recording(findings, source, rng, noise=1.0, seconds=None, frequency=Non
     place = SOURCES[source]
     frequency = frequency or place.frequency
     patient = heart.draw_patient(findings, rng)
-    usual = _seconds(place, rng)
+    usual = _draw_seconds(place, rng)
     samples = round((seconds or usual) * frequency)
-    potentials = heart.potentials(patient, samples, frequency, rng)
-    potentials += noise * _disturbance(samples, frequency, place.mains, rng)
-    return patient, frequency, twelve_leads(potentials)
+    potentials = heart.compute_potentials(patient, samples, frequency, rng)
+    potentials += noise * _draw_noise(samples, frequency, place.mains, rng)
+    return patient, frequency, compute_leads(potentials)
 
 
-def _seconds(place, rng):
+def _draw_seconds(place, rng):
     """Draw a recording's length: 10 s where the database allows it, or around 15 s, or now and then the shortest."""
     usual = float(np.clip(10, place.shortest, place.longest))
     chance = rng.random()
@@ -288,7 +288,7 @@ def _seconds(place, rng):
     return place.shortest if chance > 0.96 else usual
 
 
-def _disturbance(samples, frequency, mains, rng):
+def _draw_noise(samples, frequency, mains, rng):
     """Return what the electrodes pick up besides the heart, muscle, movement and mains: (T, 9), mV."""
     time = np.arange(samples, dtype=np.float32) / frequency
     bad = rng.lognormal(0, 0.5)
@@ -302,7 +302,7 @@ def _disturbance(samples, frequency, mains, rng):
     return picked + waves @ (bad * np.array(sizes)[:, None] * rng.normal(size=(5, 9)))
 
 
-def twelve_leads(potentials):
+def compute_leads(potentials):
     """Return the twelve leads of electrodes RA, LA, LL, V1 to V6: (T, 9) mV -> (T, 12) int16, in microvolts.
 
     The limb leads follow from the rounded I and II, so that III = II - I exactly (Einthoven), and the augmented
@@ -312,10 +312,10 @@ def twelve_leads(potentials):
     first, second = np.rint(1000 * (left - right)), np.rint(1000 * (foot - right))
     limbs = [first, second, second - first, -(first + second) / 2, first - second / 2, second - first / 2]
     chest = 1000 * (potentials[:, 3:] - potentials[:, :3].mean(axis=1, keepdims=True))
-    return np.rint(np.column_stack([*limbs, chest])).clip(-LARGEST, LARGEST).astype(np.int16)
+    return np.rint(np.column_stack([*limbs, chest])).clip(-MAX_MICROVOLTS, MAX_MICROVOLTS).astype(np.int16)
 
 
-def _header(name, frequency, leads, integers, fields):
+def _format_header(name, frequency, leads, integers, fields):
     """Return the text of a recording's header that states HeaderFields."""
     record, gain, mark, empty = DIALECTS[fields.dialect]
     checksums = integers.sum(axis=0, dtype=np.int64).astype(np.int16)  # modulo 2 ** 16, as WFDB sums

@@ -198,7 +198,7 @@ def _guaranteed(seed: int) -> dict[int, str]:
     return {int(index): defect.name for index, defect in zip(indices, DEFECTS, strict=True)}
 
 
-def shape_of(names: Sequence[str]) -> tuple[float | None, int | None]:
+def length_and_frequency(names: Sequence[str]) -> tuple[float | None, int | None]:
     """Return the length in s and the frequency in Hz that defects, by name, give a recording, or None."""
     defects = [BY_NAME[name] for name in names]
     seconds = [defect.seconds for defect in defects if defect.seconds]

@@ -123,13 +123,13 @@ def draw_beats(patient, seconds, rng):
     return Beats(onset[keep], interval[keep], early[keep], kind[keep])
 
 
-def potentials(patient, samples, frequency, rng):
+def compute_potentials(patient, samples, frequency, rng):
     """Return the potentials of a patient's electrodes RA, LA, LL, V1 to V6: (T, 9), mV against Wilson's terminal."""
     seconds = samples / frequency
     beats = draw_beats(patient, seconds, rng)
     table = np.concatenate([*_ventricles(patient, beats, rng), *_atria(patient, beats, seconds, rng)])
     breath = np.sin(2 * np.pi * (rng.uniform(0.18, 0.30) / frequency * np.arange(samples) + rng.uniform()))
-    vector = waves.heart_vector(table, samples, frequency) * (1 + rng.uniform(0.01, 0.06) * breath[:, None])
+    vector = waves.sum_heart_vector(table, samples, frequency) * (1 + rng.uniform(0.01, 0.06) * breath[:, None])
     first, second, *chest = patient.leads
     limbs = [-(first + second) / 3, (2 * first - second) / 3, (2 * second - first) / 3]
     return vector @ np.array([*limbs, *chest]).T
@@ -140,16 +140,16 @@ def _ventricles(patient, beats, rng):
     own = beats.kind != VENTRICULAR
     # Repolarisation follows the heart rate slowly and the last interval at once; the cube root is Fridericia's.
     qt = patient.qt * (0.6 * np.cbrt(60 / patient.rate) + 0.4 * np.cbrt(np.clip(beats.interval, 0.35, 1.6)))
-    qrs = waves.qrs_complex(patient, rng)
-    yield waves.place(qrs, beats.onset[own], patient.qrs)
-    yield waves.place(waves.t_wave(patient, qrs, rng), beats.onset[own], qt[own])
+    qrs = waves.draw_qrs_complex(patient, rng)
+    yield waves.place_waves(qrs, beats.onset[own], patient.qrs)
+    yield waves.place_waves(waves.draw_t_wave(patient, qrs, rng), beats.onset[own], qt[own])
     if not own.all():
-        ectopic = waves.ectopic_complex(patient, rng)
-        yield waves.place(ectopic, beats.onset[~own], rng.uniform(0.145, 0.175))
-        yield waves.place(waves.discordant_t(ectopic, 0.40), beats.onset[~own], rng.uniform(0.40, 0.46))
+        ectopic = waves.draw_ectopic_complex(patient, rng)
+        yield waves.place_waves(ectopic, beats.onset[~own], rng.uniform(0.145, 0.175))
+        yield waves.place_waves(waves.make_discordant_t_wave(ectopic, 0.40), beats.onset[~own], rng.uniform(0.40, 0.46))
     if "PR" in patient.findings:
         spike = np.array([[0, SPIKE, *rng.uniform((0.2, -1.2, 0.0), (0.8, -0.5, 0.8))]])
-        yield waves.place(spike, beats.onset - 0.004)
+        yield waves.place_waves(spike, beats.onset - 0.004)
 
 
 def _atria(patient, beats, seconds, rng):
@@ -164,16 +164,16 @@ def _atria(patient, beats, seconds, rng):
         # The ventricles keep step with the flutter, at a fixed delay.
         at = beats.onset[0] + patient.cycle * (rng.uniform() + np.arange(-5, (seconds + 5) / patient.cycle))
         size = rng.uniform(0.7, 1.3)
-        yield waves.place(waves.scaled(waves.FLUTTER, size), at, patient.cycle)
+        yield waves.place_waves(waves.scale_vectors(waves.FLUTTER, size), at, patient.cycle)
     else:
         own = beats.kind != ATRIAL
         size = rng.lognormal(0, 0.2) * (0.8 if "LQRSV" in findings else 1)
         duration = rng.uniform(0.095, 0.115)
         # A ventricular beat leaves the sinus node alone: its P wave comes when it is due.
         due = beats.onset + np.where(beats.kind == VENTRICULAR, beats.early, 0) - patient.pr
-        yield waves.place(waves.scaled(waves.SINUS_P, size), due[own], duration)
+        yield waves.place_waves(waves.scale_vectors(waves.SINUS_P, size), due[own], duration)
         ectopic = waves.ECTOPIC_P[rng.integers(len(waves.ECTOPIC_P))]
-        yield waves.place(waves.scaled(ectopic, size), due[~own], duration * rng.uniform(0.8, 1.0))
+        yield waves.place_waves(waves.scale_vectors(ectopic, size), due[~own], duration * rng.uniform(0.8, 1.0))
 
 
 LEAD_VECTORS = np.array(
@@ -268,14 +268,14 @@ T_WAVE = np.array([0.30, 0.20, -0.10])
 INVERTED_T = np.array([[-0.30, -0.14, 0.22], [-0.22, -0.32, 0.0], [-0.12, -0.06, 0.34]])  # lateral, inferior, anterior
 
 
-def qrs_complex(patient, rng):
+def draw_qrs_complex(patient, rng):
     """Return the shape of a patient's own QRS complex, with the patient's axis and height: (K, 5)."""
     _, early, main, late = CONDUCTION[patient.conduction]
     if "QAb" in patient.findings:
         early, late = [], [SCARS[rng.integers(len(SCARS))]]
     early, main, late = (np.reshape(parts, (-1, 5)).astype(float) for parts in (early, main, late))
     if "PRWP" in patient.findings:
-        early = scaled(early, 0.2)
+        early = scale_vectors(early, 0.2)
     fixed, turned = (parts[:, 1] @ parts[:, 2:] for parts in (early, main))
     angle = np.radians(np.arange(-180, 180))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -286,18 +286,18 @@ def qrs_complex(patient, rng):
     main[:, 2:4] = main[:, 2:4] @ turn[:, :, best].T
     parts = np.vstack([early, main, late])
     parts[:, 2:] *= rng.lognormal(0, 0.06, (len(parts), 3))
-    parts[:, 2:] *= patient.height / height_of(parts, patient.leads)
+    parts[:, 2:] *= patient.height / limb_lead_height(parts, patient.leads)
     return parts
 
 
-def ectopic_complex(patient, rng):
+def draw_ectopic_complex(patient, rng):
     """Return the shape of a patient's ventricular ectopic beats: (K, 5)."""
     parts = FOCI[rng.integers(len(FOCI))].copy()
-    parts[:, 2:] *= rng.uniform(1.1, 1.5) * max(patient.height, 1.0) / height_of(parts, patient.leads)
+    parts[:, 2:] *= rng.uniform(1.1, 1.5) * max(patient.height, 1.0) / limb_lead_height(parts, patient.leads)
     return parts
 
 
-def height_of(parts, leads):
+def limb_lead_height(parts, leads):
     """Return the largest height of a shape in the limb leads, from peak to peak, given (8, 3) lead vectors."""
     time = np.linspace(0, 1.1, 56)[:, None]
     vector = np.exp(-0.5 * ((time - parts[:, 0]) / parts[:, 1]) ** 2) @ parts[:, 2:]
@@ -306,11 +306,11 @@ def height_of(parts, leads):
     return np.ptp(limbs, axis=1).max()
 
 
-def t_wave(patient, qrs, rng):
+def draw_t_wave(patient, qrs, rng):
     """Return the shape of a patient's T wave, in fractions of QT, after a QRS complex of the given shape: (K, 5)."""
     findings = patient.findings
     if patient.conduction in ("LBBB", "PR"):
-        return discordant_t(qrs, rng.uniform(0.25, 0.38))
+        return make_discordant_t_wave(qrs, rng.uniform(0.25, 0.38))
     vector = T_WAVE * rng.lognormal(0, 0.2) * rng.lognormal(0, 0.12, 3)
     vector[2] += {"RBBB": 0.16, "IRBBB": 0.05}.get(patient.conduction, 0)
     share = np.array([0.45, 0.70])  # of the slow rise and of the fall
@@ -323,19 +323,19 @@ def t_wave(patient, qrs, rng):
     return np.column_stack([(0.66, 0.79), (0.12, 0.075), share[:, None] * vector])
 
 
-def discordant_t(qrs, ratio):
+def make_discordant_t_wave(qrs, ratio):
     """Return the T wave opposite to a wide QRS complex, with the slope of the ST segment that leads to it: (3, 5)."""
     area = qrs[:, 1] @ qrs[:, 2:]
     vector = -ratio * area * np.abs(qrs[:, 2:]).max() / np.abs(area).max()
     return np.column_stack([(0.48, 0.68, 0.78), (0.09, 0.11, 0.075), np.outer((0.25, 0.55, 0.55), vector)])
 
 
-def scaled(parts, size):
+def scale_vectors(parts, size):
     """Return a shape or shapes with the vectors multiplied by a number."""
     return parts * np.array([1, 1, size, size, size])
 
 
-def place(parts, onsets, duration=1.0):
+def place_waves(parts, onsets, duration=1.0):
     """Put a shape (K, 5) at onsets (B,), stretched to durations (B,) or to one for all: (B * K, 5), s and mV."""
     onsets = np.asarray(onsets)
     duration = np.broadcast_to(duration, onsets.shape)[:, None]
@@ -345,7 +345,7 @@ def place(parts, onsets, duration=1.0):
     return table.reshape(-1, 5)
 
 
-def heart_vector(table, samples, frequency):
+def sum_heart_vector(table, samples, frequency):
     """Sum placed bumps (centre and width in s; x, y, z in mV) into a heart vector: (T, 3), mV."""
     centre, width = table[:, 0] * frequency, table[:, 1] * frequency
     first, count = np.ceil(centre - 4 * width).astype(int), np.floor(8 * width).astype(int) + 1

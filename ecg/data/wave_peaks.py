@@ -24,10 +24,10 @@ LOGGER = logging.getLogger("ecg")
 LEAD = "II"
 # Of NeuroKit2's methods, after Emrich et al. 2024. Its own choice, by wavelets, finds no T wave that points down, as
 # after LBBB, and takes nine times as long.
-METHOD = "prominence"
+DELINEATION_METHOD = "prominence"
 # What NeuroKit2 raises over a recording in which it finds too little, by an index, a division or a window of nothing.
-FAULTS = (ArithmeticError, LookupError, TypeError, ValueError)
-KEPT = "peaks"
+NEUROKIT_ERRORS = (ArithmeticError, LookupError, TypeError, ValueError)
+CACHE_NAME = "peaks"
 
 
 class NeuroKitMissing(ImportError):
@@ -70,12 +70,12 @@ def find_peaks(signal, rate):
             cleaned = neurokit.ecg_clean(np.asarray(signal, np.float64), sampling_rate=rate)
             beats = neurokit.ecg_findpeaks(cleaned, sampling_rate=rate)["ECG_R_Peaks"]
             if len(beats) > 1:
-                _, waves = neurokit.ecg_delineate(cleaned, beats, sampling_rate=rate, method=METHOD)
-        except FAULTS:
+                _, waves = neurokit.ecg_delineate(cleaned, beats, sampling_rate=rate, method=DELINEATION_METHOD)
+        except NEUROKIT_ERRORS:
             pass  # what was found until then counts
     found = [beats if wave == "R" else waves.get(f"ECG_{wave}_Peaks", ()) for wave in WAVES]
     numbers = np.repeat(np.arange(len(WAVES), dtype=np.int8), [len(samples) for samples in found])
-    return in_order(np.concatenate(found).astype(np.float64), numbers)
+    return sort_peaks(np.concatenate(found).astype(np.float64), numbers)
 
 
 def find_record_peaks(header, recording):
@@ -97,7 +97,7 @@ def load_wave_peaks(store, rate, folder, jobs=None):
     are found are the same. How many recordings have none beside R is told in a line. Raises NeuroKitMissing.
     """
     kept = ResultCache(Path(folder), fingerprint(store.digest, rate, neurokit_version(), source_hash("data")))
-    arrays = kept.load(KEPT)
+    arrays = kept.load(CACHE_NAME)
     if arrays is None:
         find = partial(_of_record, folder, store.digest, rate)
         with closing(parallel_map(find, range(len(store)), jobs, "peaks")) as each_ones:
@@ -107,7 +107,7 @@ def load_wave_peaks(store, rate, folder, jobs=None):
             "samples": np.concatenate([peaks.samples for peaks in found]),
             "waves": np.concatenate([peaks.waves for peaks in found]),
         }
-        kept.save(KEPT, arrays)
+        kept.save(CACHE_NAME, arrays)
         bare = [name for name, peaks in zip(store.names, found, strict=True) if set(peaks.waves) <= {WAVES.index("R")}]
         if bare:
             none = f"none beside R in {len(bare):,} of {len(store):,} recordings"
@@ -145,9 +145,9 @@ def _neurokit():
 
 
 WAVES = "PQRST"  # in the order in which a beat has them, which is that of their numbers
-SLOTS = 3  # peaks in a cell, at the most
-CONFIDENCE, POSITION, CLASSES = 0, 1, 2  # places of the numbers of a peak, the last of the first wave
-NUMBERS = CLASSES + len(WAVES)
+PEAKS_PER_CELL = 3  # peaks in a cell, at the most
+CONFIDENCE, POSITION, FIRST_WAVE = 0, 1, 2  # places of the numbers of a peak, the last of the first wave
+VALUES_PER_PEAK = FIRST_WAVE + len(WAVES)
 PRESENT = np.array([1, 5, *[1] * len(WAVES)], np.float32)  # weights of a peak's numbers
 ABSENT = np.array([0.2, 0, *[0] * len(WAVES)], np.float32)  # where there is none
 
@@ -177,13 +177,13 @@ def encode_peaks(peaks, records, starts, length, cells):
     cell, rest = np.divmod(sample * cells, length)
     along = row * cells + cell  # never falls: of two equal ones the second is another peak of that cell
     slot = np.arange(len(row)) - np.searchsorted(along, along)
-    held = slot < SLOTS
+    held = slot < PEAKS_PER_CELL
     place = row[held], cell[held], slot[held]
-    targets = np.zeros((len(records), cells, SLOTS, NUMBERS), np.float32)
+    targets = np.zeros((len(records), cells, PEAKS_PER_CELL, VALUES_PER_PEAK), np.float32)
     weights = np.broadcast_to(ABSENT, targets.shape).copy()
     targets[*place, CONFIDENCE] = 1
     targets[*place, POSITION] = rest[held] / length
-    targets[*place, CLASSES + peaks.waves[number[held]]] = 1
+    targets[*place, FIRST_WAVE + peaks.waves[number[held]]] = 1
     weights[place] = PRESENT
     return targets, weights
 
@@ -197,10 +197,10 @@ def decode_peaks(outputs, length, sure=0.5):
     cell, slot = np.nonzero(outputs[:, :, CONFIDENCE] >= sure)
     chosen = outputs[cell, slot]
     samples = np.rint((cell + chosen[:, POSITION].clip(0, 1)) * length / len(outputs)).clip(max=length - 1)
-    return in_order(samples, chosen[:, CLASSES:].argmax(axis=1))
+    return sort_peaks(samples, chosen[:, FIRST_WAVE:].argmax(axis=1))
 
 
-def in_order(samples, waves):
+def sort_peaks(samples, waves):
     """Return Peaks of samples (p,) and waves (p,) in any order; those without a sample, NaN, are left out."""
     order = np.lexsort((waves, samples))
     order = order[: np.isfinite(samples).sum()]  # NaN comes last

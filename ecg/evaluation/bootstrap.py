@@ -16,22 +16,27 @@ from ecg.evaluation.metrics import (
     f_measures,
     inactive_and_perfect_scores,
     load_weights,
-    mean_of_known,
+    nan_mean,
+    normalise_scores,
     recording_scores,
     roc_and_pr_areas,
-    scaled,
 )
 from ecg.evaluation.thresholds import HALF
 
-OPTIMISED, ANSWERED, AT_HALF = "metric optimised", "metric as answered", "metric at 0.5"
-METRICS = (OPTIMISED, ANSWERED, AT_HALF)
-AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED = "AUROC", "AUPRC", "F1 optimised", "F1 as answered"
-OF_CLASSES = (AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED)  # of each class, and their means over those that are labelled
-SHARED = "AUROC shared"  # the mean over those of them that all systems know
-MEASURES = (*METRICS, AUROC, SHARED, AUPRC, F1_OPTIMISED, F1_ANSWERED)
+OPTIMISED, PREDICTED, AT_HALF = "metric optimised", "metric as predicted", "metric at 0.5"
+CHALLENGE_METRICS = (OPTIMISED, PREDICTED, AT_HALF)
+AUROC, AUPRC, F1_OPTIMISED, F1_PREDICTED = "AUROC", "AUPRC", "F1 optimised", "F1 as predicted"
+CLASS_METRICS = (
+    AUROC,
+    AUPRC,
+    F1_OPTIMISED,
+    F1_PREDICTED,
+)  # of each class, and their means over those that are labelled
+AUROC_SHARED = "AUROC shared"  # the mean over those of them that all systems know
+METRICS = (*CHALLENGE_METRICS, AUROC, AUROC_SHARED, AUPRC, F1_OPTIMISED, F1_PREDICTED)
 RESAMPLES = 1000
-ENDS = (2.5, 97.5)  # percent of the resamples that lie below an interval's ends
-CHUNK = 2**24  # counts that are worked on together, for memory
+INTERVAL_PERCENTILES = (2.5, 97.5)  # percent of the resamples that lie below an interval's ends
+MAX_CHUNK_SIZE = 2**24  # counts that are worked on together, for memory
 
 
 @dataclass(frozen=True)
@@ -48,18 +53,18 @@ class SystemResult:
     system: str
     leads: int
     probabilities: np.ndarray
-    answers: np.ndarray
+    predictions: np.ndarray
     optimised: np.ndarray
     parameters: int
     training_seconds: float
-    answering_seconds: float
+    prediction_seconds: float
     classes: tuple[str, ...] = ABBREVIATIONS
     networks: int = 0
     epochs: int = 0
-    cut: int = 0
+    time_limited: int = 0
 
     @property
-    def known(self):
+    def known_classes(self):
         """Which classes the system knows: (26,) bool."""
         return np.isin(ABBREVIATIONS, self.classes)
 
@@ -73,7 +78,7 @@ class Comparison:
     folds: np.ndarray
     results: tuple[SystemResult, ...]
 
-    def first(self, trial):
+    def reference_index(self, trial):
         """Return the place of the first system's trial with the same leads, None where there is no other."""
         system = self.results[0].system
         places = (place for place, one in enumerate(self.results) if (one.system, one.leads) == (system, trial.leads))
@@ -84,7 +89,7 @@ class Comparison:
         """The lead sets of the trials, the largest first."""
         return sorted({trial.leads for trial in self.results}, reverse=True)
 
-    def indices_of(self, leads):
+    def indices_with_leads(self, leads):
         """Return the places of the trials with so many leads."""
         return [place for place, trial in enumerate(self.results) if trial.leads == leads]
 
@@ -98,9 +103,9 @@ class Comparison:
         return [self.results[place].system for place in places]
 
     @property
-    def shared(self):
+    def shared_classes(self):
         """Which classes all systems know: (26,) bool."""
-        return np.all([trial.known for trial in self.results], axis=0)
+        return np.all([trial.known_classes for trial in self.results], axis=0)
 
 
 @dataclass(frozen=True)
@@ -119,48 +124,50 @@ class MetricTable:
     differences: list
 
 
-def measure(comparison, resamples=RESAMPLES, seed=0):
+def compute_metrics(comparison, resamples=RESAMPLES, seed=0):
     """Measure all trials of a Comparison; returns Findings.
 
     The resamples are the same for all trials, so that what a difference varies by is not what both have in common.
     """
     every = np.ones(len(comparison.labels), bool)
-    counts = resampled(len(comparison.labels), resamples, seed)
+    counts = draw_resamples(len(comparison.labels), resamples, seed)
     weights = load_weights()[1]
     worth = class_credit(comparison.labels, weights)
     found, samples = MetricTable([], [], [], [], []), []
     for trial in comparison.results:
 
         def of(rows, counts, trial=trial):
-            return sampled(trial, comparison.labels, comparison.shared, weights, worth, rows, counts)
+            return resample_metrics(trial, comparison.labels, comparison.shared_classes, weights, worth, rows, counts)
 
         samples.append(of(every, counts))
-        estimates = {name: estimate(values) for name, values in samples[-1].items()}
-        found.overall.append({name: estimates[name] for name in MEASURES})
-        found.by_class.append({name: estimates[f"{name} by class"] for name in OF_CLASSES})
+        estimates = {name: estimate_interval(values) for name, values in samples[-1].items()}
+        found.overall.append({name: estimates[name] for name in METRICS})
+        found.by_class.append({name: estimates[f"{name} by class"] for name in CLASS_METRICS})
         for groups, kept, how in (
             (comparison.sources, found.by_source, counts),
             (comparison.folds, found.by_fold, []),
         ):
             parts = {group: of(groups == group, how) for group in np.unique(groups).tolist()}
             kept.append({
-                group: {name: estimate(part[name]) for name in MEASURES} for group, part in parts.items()
+                group: {name: estimate_interval(part[name]) for name in METRICS} for group, part in parts.items()
             })  # fmt: skip
-        first = comparison.first(trial)
+        first = comparison.reference_index(trial)
         found.differences.append(
-            None if first is None else {name: estimate(samples[-1][name] - samples[first][name]) for name in MEASURES}
+            None
+            if first is None
+            else {name: estimate_interval(samples[-1][name] - samples[first][name]) for name in METRICS}
         )
     return found
 
 
-def resampled(recordings, resamples, seed):
+def draw_resamples(recordings, resamples, seed):
     """Return how often each recording is drawn in samples with replacement, of as many: a list of (N, R) float32.
 
     Together they have a column for each resample.
     """
     generator = np.random.default_rng(seed)
     chunks = []
-    for size in _sizes(resamples, max(CHUNK // max(recordings, 1), 1)):
+    for size in _sizes(resamples, max(MAX_CHUNK_SIZE // max(recordings, 1), 1)):
         counts = np.empty((size, recordings), np.float32)
         for row in counts:
             row[:] = np.bincount(generator.integers(0, recordings, recordings), minlength=recordings)
@@ -172,7 +179,7 @@ def _sizes(total, most):
     return [min(most, total - begun) for begun in range(0, total, most)]
 
 
-def sampled(trial, labels, shared, weights, worth, rows, counts):
+def resample_metrics(trial, labels, shared, weights, worth, rows, counts):
     """Measure a trial on some of the recordings, once as they are and in each resample.
 
     Args:
@@ -191,9 +198,15 @@ def sampled(trial, labels, shared, weights, worth, rows, counts):
     if rows.all():
         rows = slice(None)  # spares copies
     labels, worth, probabilities = labels[rows], worth[rows], trial.probabilities[rows]
-    outputs = dict(zip(METRICS, (trial.optimised[rows], trial.answers[rows], probabilities >= HALF / 100), strict=True))
+    outputs = dict(
+        zip(
+            CHALLENGE_METRICS,
+            (trial.optimised[rows], trial.predictions[rows], probabilities >= HALF / 100),
+            strict=True,
+        )
+    )
     once = _by_measure(labels, probabilities, outputs, shared, None)
-    once |= dict(zip(METRICS, challenge_scores(labels, outputs.values(), weights), strict=True))
+    once |= dict(zip(CHALLENGE_METRICS, challenge_scores(labels, outputs.values(), weights), strict=True))
     parts = [{name: np.asarray(values)[..., np.newaxis] for name, values in once.items()}]
     earned = np.array(
         [
@@ -206,7 +219,7 @@ def sampled(trial, labels, shared, weights, worth, rows, counts):
         part = _by_measure(labels, probabilities, outputs, shared, chunk)
         *totals, base, best = np.einsum("mn,nr->mr", earned, chunk)
         drawn = chunk.any(axis=0)
-        for name, scores in zip(METRICS, scaled(np.array(totals), base, best), strict=True):
+        for name, scores in zip(CHALLENGE_METRICS, normalise_scores(np.array(totals), base, best), strict=True):
             part[name] = np.where(drawn, scores, np.nan)
         parts.append(part)
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
@@ -215,14 +228,14 @@ def sampled(trial, labels, shared, weights, worth, rows, counts):
 def _by_measure(labels, probabilities, outputs, shared, counts):
     """Return all measures but the Challenge metrics, with counts in each resample."""
     areas, labelled = roc_and_pr_areas(labels, probabilities, counts), count_present(labels, counts) > 0
-    given = (np.where(labelled, f_measures(labels, outputs[name], counts), np.nan) for name in (OPTIMISED, ANSWERED))
-    found = {SHARED: mean_of_known(areas[0][shared])}
-    for name, values in zip(OF_CLASSES, (*areas, *given), strict=True):
-        found[name], found[f"{name} by class"] = mean_of_known(values), values
+    given = (np.where(labelled, f_measures(labels, outputs[name], counts), np.nan) for name in (OPTIMISED, PREDICTED))
+    found = {AUROC_SHARED: nan_mean(areas[0][shared])}
+    for name, values in zip(CLASS_METRICS, (*areas, *given), strict=True):
+        found[name], found[f"{name} by class"] = nan_mean(values), values
     return found
 
 
-def estimate(samples):
+def estimate_interval(samples):
     """Return value, low and high of samples (..., R) whose first is the value: (3, ...), low and high of the others.
 
     Samples that do not exist, as of a class that a resample has none of, are left out.
@@ -232,5 +245,5 @@ def estimate(samples):
     for place in np.ndindex(value.shape):
         known = others[place][~np.isnan(others[place])]
         if known.size and not np.isnan(value[place]):
-            ends[(slice(None), *place)] = np.percentile(known, ENDS)
+            ends[(slice(None), *place)] = np.percentile(known, INTERVAL_PERCENTILES)
     return np.array([value, *ends])

@@ -18,7 +18,7 @@ from ecg.data.labels import COLUMN
 WEIGHTS = Path(__file__).with_name("weights.csv")
 SINUS = COLUMN["NSR"]  # answering sinus rhythm alone is what the Challenge calls inactive, and scores 0
 
-COUNT = np.int16  # of counts (N, C): they are small, and to fill memory is what takes the time
+COUNT_TYPE = np.int16  # of counts (N, C): they are small, and to fill memory is what takes the time
 
 
 def load_weights(path=WEIGHTS):
@@ -35,7 +35,7 @@ def load_weights(path=WEIGHTS):
     return classes, np.array([row[1:] for row in rows], np.float64)
 
 
-def credit(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def weighted_confusion(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """Return the Challenge's weighted confusion matrix A.
 
     A recording adds 1 / (number of classes labelled or answered in it, at least 1) to each of its pairs. As in the
@@ -87,7 +87,7 @@ def challenge_scores(
     inactive = np.zeros_like(labels)
     inactive[:, sinus] = True
     base, correct, *earned = (
-        float(np.nansum(weights * credit(labels, outputs))) for outputs in (inactive, labels, *answers)
+        float(np.nansum(weights * weighted_confusion(labels, outputs))) for outputs in (inactive, labels, *answers)
     )
     return [(total - base) / (correct - base) if correct != base else 0.0 for total in earned]
 
@@ -113,12 +113,12 @@ def inactive_and_perfect_scores(labels, worth, sinus=SINUS):
     return np.array([recording_scores(labels, answers, worth) for answers in (inactive, labels)])
 
 
-def _score(earned, limits, counts=1):
+def total_score(earned, limits, counts=1):
     """Return the metric of what recordings earn (..., N): (...,), each recording counted so often, scalar or (N,)."""
-    return scaled(*((each * counts).sum(axis=-1) for each in (earned, *limits)))
+    return normalise_scores(*((each * counts).sum(axis=-1) for each in (earned, *limits)))
 
 
-def scaled(total, base, best):
+def normalise_scores(total, base, best):
     """Return the metric of what answers earn in all recordings together, sinus rhythm alone does, and the labels do.
 
     The shape is that of `total`, to which the other two are broadcast; 0 where they are equal.
@@ -223,7 +223,7 @@ def accuracy(labels, outputs):
     return float(right.mean()) if right.size else math.nan
 
 
-def mean_of_known(values: np.ndarray) -> np.ndarray | float:
+def nan_mean(values: np.ndarray) -> np.ndarray | float:
     """Return the mean of the values that are not NaN along the first axis, NaN where there are none.
 
     Each mean is to the bit that of np.nanmean on its values alone, as the Challenge's evaluator takes it.

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from ecg.evaluation.metrics import COUNT, _score, class_credit, inactive_and_perfect_scores, recording_scores
+from ecg.evaluation.metrics import COUNT_TYPE, class_credit, inactive_and_perfect_scores, recording_scores, total_score
 
 # In hundredths, so that distances between thresholds are exact.
 COMMON_CANDIDATES = np.arange(10, 91, 10)  # step 1: 0.1 to 0.9 by 0.1
@@ -16,7 +16,7 @@ LEVELS = 101  # of probabilities in hundredths, from 0 to 1
 
 
 @dataclass(frozen=True)
-class Search:
+class ThresholdSearch:
     """What the search found: step 1's threshold, step 2's (C,), those to answer with (C,), and the score with each.
 
     `score_at_half` is that with 0.5 for every class. All scores are on the recordings searched.
@@ -50,17 +50,17 @@ def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
     worth, reached = class_credit(labels, weights), _hundredths(probabilities)
     limits = inactive_and_perfect_scores(labels, worth)
     earned = np.array([recording_scores(labels, reached >= candidate, worth) for candidate in COMMON_CANDIDATES])
-    gains = cache(lambda common: gain_of_answering(labels, reached >= common, worth))
-    bins = reached + LEVELS * np.arange(reached.shape[1], dtype=COUNT)
+    gains = cache(lambda common: prediction_gain(labels, reached >= common, worth))
+    bins = reached + LEVELS * np.arange(reached.shape[1], dtype=COUNT_TYPE)
 
     def two_steps(counts):
-        scores = _score(earned, limits, counts)
+        scores = total_score(earned, limits, counts)
         common = _best(scores, COMMON_CANDIDATES, HALF)
         totals = _totals(gains(common) * counts[:, None], bins)
         return scores, common, _best(totals, CLASS_CANDIDATES, common) / 100
 
     def score(thresholds):
-        return float(_score(recording_scores(labels, probabilities >= thresholds, worth), limits))
+        return float(total_score(recording_scores(labels, probabilities >= thresholds, worth), limits))
 
     recordings = len(labels)
     scores, common, by_class = two_steps(np.ones(recordings))
@@ -68,7 +68,7 @@ def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
     if resamples:
         draws = (generator.integers(0, recordings, recordings) for _ in range(resamples))
         thresholds = sum(two_steps(np.bincount(draw, minlength=recordings))[2] for draw in draws) / resamples
-    return Search(
+    return ThresholdSearch(
         common=float(common / 100),
         by_class=by_class,
         thresholds=thresholds,
@@ -91,7 +91,7 @@ def _hundredths(probabilities):
     return hundredths
 
 
-def gain_of_answering(labels, outputs, worth):
+def prediction_gain(labels, outputs, worth):
     """Return what a recording's credit gains when a class's answer turns from no to yes, its others fixed: (N, C).
 
     `worth` is that of answers to these labels. Neither the class's own answer in `outputs` nor its threshold plays a
@@ -99,7 +99,9 @@ def gain_of_answering(labels, outputs, worth):
     """
     answered = worth * outputs
     others = answered.sum(axis=1, keepdims=True) - answered
-    union = (labels | outputs).sum(axis=1, keepdims=True, dtype=COUNT) - (outputs & ~labels)  # the class unanswered
+    union = (labels | outputs).sum(axis=1, keepdims=True, dtype=COUNT_TYPE) - (
+        outputs & ~labels
+    )  # the class unanswered
     return (others + worth) / (union + ~labels) - others / np.maximum(union, 1)
 
 

@@ -63,7 +63,7 @@ class Member:
 
     def outputs(self, signal, person):
         """Return its outputs (P, K) for the P windows of a signal (T, leads) float32, mV, and a person (5,)."""
-        windows = self.view.window.pieces(signal)
+        windows = self.view.window.segments(signal)
         inputs = (windows, np.repeat(person[np.newaxis], len(windows), axis=0)) if self.demographics else windows
         return self.network.predict_on_batch(inputs)
 

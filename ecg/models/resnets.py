@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from ecg.data.preprocessing import N_DEMOGRAPHICS
-from ecg.data.wave_peaks import NUMBERS, SLOTS
+from ecg.data.wave_peaks import PEAKS_PER_CELL, VALUES_PER_PEAK
 from ecg.models.layers import (
     ACTIVATIONS,
     UnitRange,
@@ -177,8 +177,10 @@ class LiSettings:
         if not self.peaks:
             return network
         x = activate(layers.Dense(self.peak_units, kernel_initializer="he_normal")(before_stage), self.activation)
-        x = layers.Conv1D(SLOTS * NUMBERS, self.peak_kernel, padding="same", activation="sigmoid", dtype="float32")(x)
-        peaks = layers.Reshape((-1, SLOTS, NUMBERS), dtype="float32")(x)
+        x = layers.Conv1D(
+            PEAKS_PER_CELL * VALUES_PER_PEAK, self.peak_kernel, padding="same", activation="sigmoid", dtype="float32"
+        )(x)
+        peaks = layers.Reshape((-1, PEAKS_PER_CELL, VALUES_PER_PEAK), dtype="float32")(x)
         rename_layers(keras.Model(before_stage, peaks), "peaks_")
         return keras.Model(signal, (probabilities, peaks), name="li2021")
 

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ecg.data.labels import ABBREVIATIONS
-from ecg.evaluation.bootstrap import ANSWERED, AT_HALF, AUPRC, AUROC, F1_ANSWERED, F1_OPTIMISED, OPTIMISED
+from ecg.evaluation.bootstrap import AT_HALF, AUPRC, AUROC, F1_OPTIMISED, F1_PREDICTED, OPTIMISED, PREDICTED
 from ecg.reports.training_charts import BLUE, DARK, GREEN, GREY, ORANGE, PALE
 from ecg.runtime.console import escape_unprintable, format_estimate, pluralise
 
 SHOWN = (OPTIMISED, AUROC, AUPRC, F1_OPTIMISED)  # of the measures
-DIFFERENCES = (OPTIMISED, ANSWERED, AUROC, AUPRC, F1_OPTIMISED, F1_ANSWERED)
+DIFFERENCES = (OPTIMISED, PREDICTED, AUROC, AUPRC, F1_OPTIMISED, F1_PREDICTED)
 COSTS = ("weights", "seconds of training", "milliseconds to answer a recording")
 FEW = 10  # recordings of a class, below which its area is a matter of chance
 
@@ -36,7 +36,7 @@ class Picture(NamedTuple):
 def draw_figures(comparison, found):
     """Yield the Pictures of a page, one at a time in memory."""
     for leads in comparison.lead_sets:
-        places = comparison.indices_of(leads)
+        places = comparison.indices_with_leads(leads)
         yield score_picture(comparison, found, places, leads)
         others = [place for place in places if found.differences[place]]
         if others:
@@ -53,9 +53,9 @@ def score_picture(comparison, found, places, leads):
     systems = comparison.systems_at(places)
     panels = {name: np.array([found.overall[place][name] for place in places]) for name in SHOWN}
     answered, half, measured = (
-        [found.overall[place][name][0] for place in places] for name in (ANSWERED, AT_HALF, F1_ANSWERED)
+        [found.overall[place][name][0] for place in places] for name in (PREDICTED, AT_HALF, F1_PREDICTED)
     )
-    beside = {OPTIMISED: {"as answered": answered, "at 0.5": half}, F1_OPTIMISED: {"as answered": measured}}
+    beside = {OPTIMISED: {"as predicted": answered, "at 0.5": half}, F1_OPTIMISED: {"as predicted": measured}}
     figure = forest(systems, panels, beside)
     caption = (
         f"Dots are values, bars their 95 % intervals; the broken line is the value of {systems[0]}. What is far behind "
@@ -85,7 +85,7 @@ def class_picture(comparison, found, places, leads):
     trials, labelled = [comparison.results[place] for place in places], comparison.labels.sum(axis=0)
     order = by_frequency(labelled)
     areas = np.array([found.by_class[place][AUROC][0, order] for place in places])
-    known = np.array([trial.known[order] for trial in trials])
+    known = np.array([trial.known_classes[order] for trial in trials])
     classes = [(ABBREVIATIONS[column], labelled[column]) for column in order]
     figure = area_map([trial.system for trial in trials], classes, areas, known)
     rare = ", ".join(name for name, count in classes if count < FEW)
@@ -122,7 +122,7 @@ def cost_picture(comparison, found):
             one.system,
             one.leads,
             estimates[OPTIMISED],
-            (one.parameters, one.training_seconds, 1e3 * one.answering_seconds),
+            (one.parameters, one.training_seconds, 1e3 * one.prediction_seconds),
         )
         for one, estimates in zip(comparison.results, found.overall, strict=True)
     ]

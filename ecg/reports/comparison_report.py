@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 
-from ecg.evaluation.bootstrap import ANSWERED, OPTIMISED, RESAMPLES, measure
+from ecg.evaluation.bootstrap import OPTIMISED, PREDICTED, RESAMPLES, compute_metrics
 from ecg.reports.comparison_charts import draw_figures
 from ecg.reports.comparison_tables import (
     COST,
@@ -32,7 +32,7 @@ INTERVALS = "with 95 % intervals"
 NOTES = (
     "Challenge metric: 1 for the labels themselves, 0 for sinus rhythm in every recording. It is given for answers "
     "with thresholds optimised on validation recordings within what is learnt from (optimised), by each system's own "
-    "rule (as answered), and with 0.5 for every class (at 0.5). A system whose classes exclude each other answers one "
+    "rule (as predicted), and with 0.5 for every class (at 0.5). A system whose classes exclude each other answers one "
     "of them by its own rule; optimised, it may answer several.",
     "Labels are those of the headers as the Challenge scores them: ventricular ectopic beats, which are learnt as "
     "premature ventricular contractions, are not among these.",
@@ -145,7 +145,7 @@ def markdown(comparison, found, facts):
 
 def systems_of(comparison, leads):
     """Return what the systems with so many leads are called, in their order."""
-    return [escape_unprintable(system) for system in comparison.systems_at(comparison.indices_of(leads))]
+    return [escape_unprintable(system) for system in comparison.systems_at(comparison.indices_with_leads(leads))]
 
 
 def title_of(comparison):
@@ -162,9 +162,9 @@ def summary(comparison, found):
     differing = f", and how many systems their differences tell from {first}" if several else ""
     sentences = [f"{best}, with optimised thresholds and by the systems' own rules{differing}:"]
     for leads in comparison.lead_sets:
-        places = comparison.indices_of(leads)
+        places = comparison.indices_with_leads(leads)
         text = (f"{pluralise(leads, 'lead')}: {highest(comparison, found, places, OPTIMISED)} optimised, "
-                f"{highest(comparison, found, places, ANSWERED)} as answered")  # fmt: skip
+                f"{highest(comparison, found, places, PREDICTED)} as predicted")  # fmt: skip
         others = [place for place in places if found.differences[place]]
         if others:
             low, high = np.array([found.differences[place][OPTIMISED][1:] for place in others]).T
@@ -340,7 +340,7 @@ def write_comparison(folder, comparison, facts, resamples=RESAMPLES, seed=0):
     facts: what else is to be told of it, by its name a text or number, or a table: a list of rows, the first of them
     the names of the columns. Returns the path of the page.
     """
-    found = measure(comparison, resamples, seed)
+    found = compute_metrics(comparison, resamples, seed)
     facts = {**facts, "bootstrap": f"{resamples:,} resamples, seed {seed}"}
     with atomic_path(Path(folder) / FOLDER) as part:
         part.mkdir(parents=True)

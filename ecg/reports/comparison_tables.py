@@ -6,7 +6,7 @@ import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS
 from ecg.data.wave_peaks import neurokit_version
-from ecg.evaluation.bootstrap import MEASURES, OF_CLASSES
+from ecg.evaluation.bootstrap import CLASS_METRICS, METRICS
 from ecg.reports.comparison_charts import NOT_KNOWN, by_frequency
 from ecg.reports.training_report import versions
 from ecg.reports.wording import differing
@@ -38,31 +38,31 @@ def tables(comparison, found):
     labels, overall, differences, by_class, parts, costs = comparison.labels, [], [], [], {"source": [], "fold": []}, []
     for place, trial in enumerate(comparison.results):
         name = trial.system, trial.leads
-        overall.append((*name, len(labels), *_spread(found.overall[place], MEASURES)))
-        costs.append((*name, trial.networks, trial.parameters, trial.training_seconds, trial.epochs, trial.cut,
-                      trial.answering_seconds))  # fmt: skip
+        overall.append((*name, len(labels), *_spread(found.overall[place], METRICS)))
+        costs.append((*name, trial.networks, trial.parameters, trial.training_seconds, trial.epochs, trial.time_limited,
+                      trial.prediction_seconds))  # fmt: skip
         if found.differences[place]:
-            differences.append((*name, comparison.systems[0], *_spread(found.differences[place], MEASURES)))
-        kinds = labels, trial.optimised, labels & trial.optimised, trial.answers, labels & trial.answers
+            differences.append((*name, comparison.systems[0], *_spread(found.differences[place], METRICS)))
+        kinds = labels, trial.optimised, labels & trial.optimised, trial.predictions, labels & trial.predictions
         counts = np.array([kind.sum(axis=0) for kind in kinds]).T.tolist()
         for column, count in enumerate(counts):
             estimates = {kind: values[:, column] for kind, values in found.by_class[place].items()}
-            known = int(trial.known[column])
-            by_class.append((*name, ABBREVIATIONS[column], known, *count, *_spread(estimates, OF_CLASSES)))
+            known = int(trial.known_classes[column])
+            by_class.append((*name, ABBREVIATIONS[column], known, *count, *_spread(estimates, CLASS_METRICS)))
         for kind, groups, measured in (
             ("source", comparison.sources, found.by_source[place]),
             ("fold", comparison.folds, found.by_fold[place]),
         ):
             for group, estimates in measured.items():
-                parts[kind].append((*name, group, int((groups == group).sum()), *_spread(estimates, MEASURES)))
+                parts[kind].append((*name, group, int((groups == group).sum()), *_spread(estimates, METRICS)))
     header = ("system", "leads")
     return {
         "recordings": recordings(comparison),
-        "overall": [(*header, "recordings", *_ends(MEASURES)), *overall],
-        "differences": [(*header, "minus", *_ends(MEASURES)), *differences],
-        "by_class": [(*header, "class", "known", *ANSWERS_BY_CLASS, *_ends(OF_CLASSES)), *by_class],
-        "by_source": [(*header, "source", "recordings", *_ends(MEASURES)), *parts["source"]],
-        "by_fold": [(*header, "fold", "recordings", *_ends(MEASURES)), *parts["fold"]],
+        "overall": [(*header, "recordings", *_ends(METRICS)), *overall],
+        "differences": [(*header, "minus", *_ends(METRICS)), *differences],
+        "by_class": [(*header, "class", "known", *ANSWERS_BY_CLASS, *_ends(CLASS_METRICS)), *by_class],
+        "by_source": [(*header, "source", "recordings", *_ends(METRICS)), *parts["source"]],
+        "by_fold": [(*header, "fold", "recordings", *_ends(METRICS)), *parts["fold"]],
         "costs": [(*header, *COSTS), *costs],
     }
 
@@ -117,7 +117,7 @@ def facts_of(data, protocol, hours, systems, store, dropped, failed=""):
     }
 
 
-SCORES = ("system", *MEASURES)
+SCORES = ("system", *METRICS)
 COST = ("system", "networks", "weights", "training", "epochs", "ended by the time limit", "answering a recording")
 
 
@@ -143,11 +143,11 @@ def cells_of(estimates, known=None):
 
 def score_rows(comparison, found, leads):
     """Return for each system with so many leads a row of Cells: its name, and its measures with their intervals."""
-    places = comparison.indices_of(leads)
-    columns = [cells_of([found.overall[place][name] for place in places]) for name in MEASURES]
+    places = comparison.indices_with_leads(leads)
+    columns = [cells_of([found.overall[place][name] for place in places]) for name in METRICS]
     rows = []
     for place, *cells in zip(places, *columns, strict=True):
-        cut = comparison.results[place].cut
+        cut = comparison.results[place].time_limited
         note = f"{pluralise(cut, 'training')} cut short" if cut else ""
         rows.append([named(comparison.results[place], note), *cells])
     return rows
@@ -159,7 +159,7 @@ def difference_rows(comparison, found, leads):
     What an interval tells from 0 stands out.
     """
     rows = []
-    for place in comparison.indices_of(leads):
+    for place in comparison.indices_with_leads(leads):
         estimates = found.differences[place]
         if estimates:
             cells = [
@@ -167,7 +167,7 @@ def difference_rows(comparison, found, leads):
                     *format_estimate(estimates[name], "+"),
                     strong=bool(estimates[name][1] > 0 or estimates[name][2] < 0),
                 )
-                for name in MEASURES
+                for name in METRICS
             ]
             rows.append([named(comparison.results[place]), *cells])
     return rows
@@ -178,8 +178,8 @@ def class_rows(comparison, found, leads):
 
     Classes that no recording has are left out.
     """
-    places, labelled = comparison.indices_of(leads), comparison.labels.sum(axis=0)
-    known = np.array([comparison.results[place].known for place in places])
+    places, labelled = comparison.indices_with_leads(leads), comparison.labels.sum(axis=0)
+    known = np.array([comparison.results[place].known_classes for place in places])
     return {
         name: [
             [
@@ -188,13 +188,13 @@ def class_rows(comparison, found, leads):
             ]
             for column in by_frequency(labelled)
         ]
-        for name in OF_CLASSES
+        for name in CLASS_METRICS
     }
 
 
 def source_rows(comparison, found, leads):
     """Return by measure rows of Cells: a source, and a cell for each system with so many leads."""
-    places = comparison.indices_of(leads)
+    places = comparison.indices_with_leads(leads)
     sources, counts = np.unique(comparison.sources, return_counts=True)
     return {
         name: [
@@ -204,7 +204,7 @@ def source_rows(comparison, found, leads):
             ]
             for source, count in zip(sources.tolist(), counts.tolist(), strict=True)
         ]
-        for name in MEASURES
+        for name in METRICS
     }
 
 
@@ -215,9 +215,9 @@ def cost_rows(comparison, leads):
     """
     return [
         [named(one), Cell(f"{one.networks:,}"), Cell(f"{one.parameters:,}"), Cell(duration(one.training_seconds)),
-         Cell(f"{one.epochs:,}"), Cell(pluralise(one.cut, "training") if one.cut else "none", strong=one.cut > 0),
-         Cell(f"{1e3 * one.answering_seconds:,.1f} ms")]
-        for one in (comparison.results[place] for place in comparison.indices_of(leads))
+         Cell(f"{one.epochs:,}"), Cell(pluralise(one.time_limited, "training") if one.time_limited else "none", strong=one.time_limited > 0),
+         Cell(f"{1e3 * one.prediction_seconds:,.1f} ms")]
+        for one in (comparison.results[place] for place in comparison.indices_with_leads(leads))
     ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from ecg.data.labels import ABBREVIATIONS
-from ecg.evaluation.metrics import SINUS, credit
+from ecg.evaluation.metrics import SINUS, weighted_confusion
 from ecg.reports.ecg_paper import INK, MARKS
 
 BLUE, ORANGE, GREEN, GREY, PALE = "#1f5fa8", "#d9730d", "#2f8f5b", "#5b5b66", "#e6e6ea"
@@ -131,7 +131,7 @@ def confusion_chart(labels, answers, weights, title, subtitle):
     share = np.full(len(labelled), np.nan)
     np.divide(1, labelled, out=share, where=labelled > 0)
     weights = np.nan_to_num(weights) * share[:, np.newaxis]
-    earned, best = ((weights * credit(labels, given))[np.ix_(shown, shown)] for given in (answers, labels))
+    earned, best = ((weights * weighted_confusion(labels, given))[np.ix_(shown, shown)] for given in (answers, labels))
     texts = np.where(earned >= SMALLEST_SHOWN, np.char.mod("%.0f", 100 * np.nan_to_num(earned)), "")
     sums = zip(100 * earned.sum(axis=1), 100 * best.sum(axis=1), strict=True)
     sums = ["" if np.isnan(most) else f"{got:.0f} of {most:.0f}" for got, most in sums]

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS, SCORED, UNSCORED_CLASSES, select_labels, source_of
-from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF
 
 
@@ -162,7 +162,7 @@ def mask_table(results):
 
 
 def threshold_table(results, kind):
-    """Return the threshold of each class in each lead set, of a kind that ecg.evaluation.thresholds.Search has."""
+    """Return the threshold of each class in each lead set, of a kind that ecg.evaluation.thresholds.ThresholdSearch has."""
     thresholds = [getattr(search, kind) for search in results.searches.values()]
     rows = [(name, *row) for name, *row in zip(ABBREVIATIONS, *thresholds, strict=True)]
     return [("class", *(f"{leads} leads" for leads in results.searches)), *rows]
@@ -188,7 +188,7 @@ def score_table(results):
             scores = [*(challenge_score(known, outputs, weights) for outputs in answered), search.common]
             scores = [math.nan] * len(scores) if results.answering.exclusive else scores
             scores.insert(-1, challenge_score(known, results.answers(leads), weights))
-            means = [mean_of_known(each[trained]) for each in (*roc_and_pr_areas(labels, probabilities),
+            means = [nan_mean(each[trained]) for each in (*roc_and_pr_areas(labels, probabilities),
                                                                f_measures(labels, told))]  # fmt: skip
             right = accuracy(labels[:, judged], told[:, judged])
             rows.append((leads, kind, *scores, *means[:2], right, means[2]))

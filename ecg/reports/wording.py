@@ -127,7 +127,7 @@ def view_in_words(view):
         return listing([*words, "whole recordings"])
     words.append(time_in_words(window.length, preparation.rate))
     words.append("padded by repetition" if window.fill == REPEATED else "padded with zeros")
-    words += [f"in one piece up to {window.spared} samples more"] * bool(window.spared)
+    words += [f"in one piece up to {window.slack} samples more"] * bool(window.slack)
     if window.overlap:
         words.append(f"pieces overlap by {time_in_words(window.overlap, preparation.rate)}")
     return listing(words)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_columns, expand, select_labels
-from ecg.evaluation.metrics import challenge_score, load_weights, mean_of_known, roc_and_pr_areas
+from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF, search_thresholds
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, average_rows, choose_group_probabilities
@@ -279,7 +279,7 @@ def make_stage(one, settings, sources, targets, masks, splits, judge):
                         validation=validation[own[validation]])  # fmt: skip
 
     def score(probabilities):
-        return {"AUROC": mean_of_known(roc_and_pr_areas(stage.targets[stage.validation], probabilities)[0])}
+        return {"AUROC": nan_mean(roc_and_pr_areas(stage.targets[stage.validation], probabilities)[0])}
 
     return stage, score
 
@@ -297,7 +297,7 @@ def relabel(rule, labels, sources, settings, outcome_of):
     training, validation = split_validation(len(lessons.records), settings, rule.key)
 
     def score(probabilities):
-        return {"AUROC": mean_of_known(roc_and_pr_areas(lessons.targets[validation], probabilities)[0])}
+        return {"AUROC": nan_mean(roc_and_pr_areas(lessons.targets[validation], probabilities)[0])}
 
     # Averaged over the labels, not their weights: else, where the rarer of two classes weighs more, a batch with few of
     # it would count for as much as one with many, and the rarer class for less than it should.

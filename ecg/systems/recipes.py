@@ -131,9 +131,9 @@ LI2021 = Settings(
     cleaning=CleaningSettings(conflated_classes=(), partially_labelled=(PartiallyLabelledSource(labelled=CPSC_SCORED, relabel=False),), masks=False),
     source_masks=True,
     views=(
-        View(Preprocessing(500, None), Window(4992, spared=32)),
-        View(Preprocessing(250, None), Window(4992, spared=32)),
-        View(Preprocessing(500, None), Window(7488, spared=32)),
+        View(Preprocessing(500, None), Window(4992, slack=32)),
+        View(Preprocessing(250, None), Window(4992, slack=32)),
+        View(Preprocessing(500, None), Window(7488, slack=32)),
     ),
     leads_used=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))),
     configurations=True,

@@ -25,7 +25,7 @@ class Results:
     labels (N, 26) bool after relabelling, training (n,), validation (m,) places in the store, scored (m,) bool where a
     validation recording gives the score, epochs of all stages in order (ecg.training.trainer.Epoch), what came of relabelling
     (ecg.systems.label_cleaning.Relabelling), masks (N, K), 0 where masked, the most confident of the disagreements that are masked
-    (ecg.systems.label_cleaning.Disagreement), by the number of leads the thresholds found (ecg.evaluation.thresholds.Search) and the probabilities of
+    (ecg.systems.label_cleaning.Disagreement), by the number of leads the thresholds found (ecg.evaluation.thresholds.ThresholdSearch) and the probabilities of
     the validation set (m, K), by the stage what ended its epochs, a text, the K classes that are trained, and how they
     are answered, but for the thresholds, and the peaks found in some recordings (ecg.systems.stage.PeakExample).
     """

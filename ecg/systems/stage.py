@@ -11,7 +11,7 @@ from keras import layers
 
 from ecg.data.batches import DEFAULT_VIEW, Batch, Dataset, View
 from ecg.data.leads import lead_indices
-from ecg.data.wave_peaks import LEAD, NUMBERS, SLOTS, PeakList, decode_peaks
+from ecg.data.wave_peaks import LEAD, PEAKS_PER_CELL, VALUES_PER_PEAK, PeakList, decode_peaks
 from ecg.models.ensemble import Member, uses_demographics
 from ecg.models.resnets import POLICIES, precision_policy
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
@@ -215,7 +215,7 @@ def predict_peaks(stage, store, weights, places):
     examples, length = make_dataset(stage, store, places, network), stage.view.window.length
     batch = Batch(np.arange(len(places)), np.zeros(len(places), int), length)
     signals = examples.inputs(batch)
-    grids = [each[:, stage.targets.shape[1] :].reshape(len(places), -1, SLOTS, NUMBERS)
+    grids = [each[:, stage.targets.shape[1] :].reshape(len(places), -1, PEAKS_PER_CELL, VALUES_PER_PEAK)
              for each in (examples.targets_and_masks(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
     names, lead = store.names[examples.records].tolist(), stage.leads.index(LEAD)
     return [

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ecg.data.batches import GRID
+from ecg.data.batches import CROP_LENGTHS
 from ecg.training.losses import WeightedSumLoss, averaged_by_weight
 
 APART = 2**24  # steps, more than an epoch has; the counters of the devices' dropout on TensorFlow differ by so many
@@ -279,7 +279,9 @@ def precompile(network):
             labels = np.zeros((size, network.output_shape[-1]), np.float32)
             # The first batch is of no recording, for TensorFlow keeps the step that it makes for it, and that does
             # nothing. Where any length will do, the second has another, so that what is compiled is for any.
-            shapes = [[GRID[0] - size if axis is None else axis for axis in each.shape[1:]] for each in network.inputs]
+            shapes = [
+                [CROP_LENGTHS[0] - size if axis is None else axis for axis in each.shape[1:]] for each in network.inputs
+            ]
             inputs = tuple(np.zeros((size, *shape), np.float32) for shape in shapes)
             inputs = inputs if len(inputs) > 1 else inputs[0]
             work.train(inputs, labels, labels)

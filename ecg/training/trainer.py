@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from ecg.data.batches import Batch, plan_training, plan_whole, prefetch
+from ecg.data.batches import Batch, plan_prediction, plan_training, prefetch
 from ecg.models.resnets import POLICIES
 from ecg.runtime.console import Progress, duration
 from ecg.runtime.limits import check_limits
@@ -252,7 +252,7 @@ def predict(network, examples, title, size=PREDICTION_BATCH):
 
 def predict_batches(network, examples, title, size=PREDICTION_BATCH):
     """Yield Batches of the pieces in which recordings are answered, and the outputs (B, K) for each."""
-    plan, begun = plan_whole(examples.lengths, min(size, PREDICTION_BATCH), examples.window), []
+    plan, begun = plan_prediction(examples.lengths, min(size, PREDICTION_BATCH), examples.window), []
     with step_runner(network) as work, Progress(title, sum(len(batch.records) for batch in plan)) as progress:
         for batch, inputs in zip(plan, prefetch(examples.inputs, plan), strict=True):
             begun.append((batch, work.predict(inputs)))

@@ -31,10 +31,10 @@ from ecg.evaluation.metrics import (
     accuracy,
     challenge_score,
     challenge_scores,
-    credit,
     f_measures,
-    mean_of_known,
+    nan_mean,
     roc_and_pr_areas,
+    weighted_confusion,
 )
 
 LEVELS = (1, 2, 3, 5, 20, None)  # how many different scores a class has, None for any number
@@ -90,7 +90,7 @@ def test_credit_and_metric_are_to_the_bit_those_of_the_loops(seed):
     for _ in range(30):
         labels, outputs, _ = random_case(random, 26)
         labels &= random.random(labels.shape) < random.choice([0.2, 1.0])
-        assert exact(credit(labels, outputs)) == exact(credit_by_loops(labels.tolist(), outputs.tolist()))
+        assert exact(weighted_confusion(labels, outputs)) == exact(credit_by_loops(labels.tolist(), outputs.tolist()))
         for weights in (WEIGHTS, unknown):
             expected = metric_by_loops(labels.tolist(), outputs.tolist(), weights)
             assert exact(challenge_score(labels, outputs, weights)) == exact(expected)
@@ -101,10 +101,10 @@ def test_credit_and_metric_are_to_the_bit_those_of_the_loops(seed):
 @given(st.lists(st.just(math.nan) | st.floats(-1, 1), max_size=40), st.integers(1, 3))
 def test_means_are_to_the_bit_those_of_numpy(values, copies):
     expected = mean_of_classes(values)
-    assert exact(mean_of_known(np.array(values))) == exact(expected)
+    assert exact(nan_mean(np.array(values))) == exact(expected)
     several = np.repeat(np.array(values, float)[:, np.newaxis], copies, axis=1)
     for table in (several, np.asfortranarray(several)):
-        assert exact(mean_of_known(table)) == copies * exact(expected)
+        assert exact(nan_mean(table)) == copies * exact(expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -113,7 +113,7 @@ def test_means_of_the_26_classes_are_to_the_bit_those_of_numpy(seed):
     for _ in range(1000):
         values = random.random((26, 3))
         values[random.random(values.shape) < random.choice([0.0, 0.3, 0.9])] = np.nan
-        assert exact(mean_of_known(values)) == exact([mean_of_classes(column) for column in values.T])
+        assert exact(nan_mean(values)) == exact([mean_of_classes(column) for column in values.T])
 
 
 @pytest.mark.parametrize("seed", range(2))

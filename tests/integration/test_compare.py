@@ -236,11 +236,11 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
         for kind, table in zip(kinds, tables, strict=True):
             np.testing.assert_array_equal(getattr(trial, kind), table)
         assert trial.parameters == 100 * (trial.system == "other") + trial.leads
-        assert (trial.training_seconds, trial.answering_seconds) == (1, 2)
-        assert (trial.networks, trial.epochs, trial.cut) == (7, 4, 3)
+        assert (trial.training_seconds, trial.prediction_seconds) == (1, 2)
+        assert (trial.networks, trial.epochs, trial.time_limited) == (7, 4, 3)
     left_out = collect_results(store, [parts[1]], systems, [[each[1]] for each in found])
     np.testing.assert_array_equal(left_out.sources, store.sources[parts[1]])
-    np.testing.assert_array_equal(left_out.results[3].answers, whole[1, 1, 1, parts[1]])
+    np.testing.assert_array_equal(left_out.results[3].predictions, whole[1, 1, 1, parts[1]])
 
 
 def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_part_of_the_hours(
@@ -392,10 +392,10 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
     first, halves, focal = compare(synthetic_recordings, tmp_path, protocol).results
     assert trained == ["round 1, 12 leads", "round 2, 2 leads", "round 2, 2 leads"]
     np.testing.assert_array_equal(first.probabilities, halves.probabilities)
-    np.testing.assert_array_equal(halves.answers, halves.probabilities >= 0.5)
+    np.testing.assert_array_equal(halves.predictions, halves.probabilities >= 0.5)
     assert (focal.probabilities != first.probabilities).any()
     assert first.training_seconds == halves.training_seconds > 0
-    assert [(each.networks, each.epochs, each.cut) for each in (first, halves, focal)] == [(2, 2, 0)] * 3
+    assert [(each.networks, each.epochs, each.time_limited) for each in (first, halves, focal)] == [(2, 2, 0)] * 3
 
 
 def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_where_cut_off(
@@ -422,12 +422,12 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
     assert sorted({line.split(": ")[0] for line in said}) == ["one", "other"]
     one, other = comparison.results
     assert (one.system, one.leads, other.system, other.leads) == ("one", 2, "other", 2)
-    assert len(comparison.labels) == len(one.answers) == len(other.answers) == 60
+    assert len(comparison.labels) == len(one.predictions) == len(other.predictions) == 60
     assert one.parameters == PLAIN.build(2, None, 22).count_params()
     assert other.parameters == PLAIN.build(1, 1000, 7).count_params()
-    assert other.known.sum() == 7 and (other.answers.sum(axis=1) == 1).all()
+    assert other.known_classes.sum() == 7 and (other.predictions.sum(axis=1) == 1).all()
     np.testing.assert_allclose(other.probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert min(one.training_seconds, one.answering_seconds, other.training_seconds, other.answering_seconds) > 0
+    assert min(one.training_seconds, one.prediction_seconds, other.training_seconds, other.prediction_seconds) > 0
     pages = {path.name for path in (tmp_path / "comparison").iterdir()}
     assert {"comparison.html", "comparison.md", "overall.csv"} <= pages
     assert {path.name for path in (tmp_path / "stages").iterdir()} == {

@@ -221,7 +221,7 @@ def test_an_audit_that_is_cut_off_leaves_the_earlier_one(tmp_path, integers, mon
     def cut(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(audit, "examine", cut)
+    monkeypatch.setattr(audit, "audit_recording", cut)
     with pytest.raises(KeyboardInterrupt):
         audit_folder(data, output, 1)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before

@@ -8,7 +8,7 @@ from ecg.commands import calibration
 from ecg.commands.calibration import Networks, Pace, between, calibrated, pace, report_seconds, steady, tried
 from ecg.commands.sample import read_sample
 from ecg.commands.train import Settings
-from ecg.data.batches import DEFAULT_VIEW, Batch, View, Window, plan_training, plan_whole
+from ecg.data.batches import DEFAULT_VIEW, Batch, View, Window, plan_prediction, plan_training
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.wave_peaks import WavePeaks
 from ecg.models.resnets import LiSettings
@@ -105,7 +105,7 @@ def test_what_networks_take_is_found_again(store, monkeypatch, compiling, view, 
         take("training", network, plan_training(taught.lengths, size, np.random.default_rng(1), taught.window))
 
     def predict(network, asked, title, size):
-        take("answering", network, plan_whole(asked.lengths, size, asked.window))
+        take("answering", network, plan_prediction(asked.lengths, size, asked.window))
 
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     for part in (built, train_epoch, predict):

@@ -7,7 +7,7 @@ import scipy.io
 import wfdb
 
 from ecg.commands import audit as defects
-from ecg.commands.audit import examine
+from ecg.commands.audit import audit_recording
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records, read_record
@@ -36,7 +36,7 @@ def heard(tmp_path):
         lines += [f"#{word}: {text}" for word, text in (COMMENTS | comments).items()]
         (tmp_path / f"{name}.hea").write_text("\n".join(lines) + "\n")
         scipy.io.savemat(tmp_path / f"{name}.mat", {key: integers}, format="4")
-        return examine(tmp_path, tmp_path / f"{name}.hea")
+        return audit_recording(tmp_path, tmp_path / f"{name}.hea")
 
     return hear
 
@@ -45,7 +45,7 @@ def test_a_sound_recording_has_its_facts_and_no_defect(tmp_path):
     # Clean, since it is about sound ones; tests/test_synthetic_defects.py has those with defects.
     synthesize(tmp_path, 60, seed=5, clean=True)
     for path in find_records(tmp_path):
-        one = examine(tmp_path, path)
+        one = audit_recording(tmp_path, path)
         header, recording = read_record(path)
         assert (one.path, one.name, one.source) == (path.name, path.stem, source_of(path.stem))
         assert one.seconds == recording.shape[1] / header.sampling_frequency
@@ -119,14 +119,14 @@ def test_what_hinders_is_told_with_the_reason_that_a_training_gives(heard, chang
 def test_header_and_signal_that_cannot_be_read_are_told_apart(heard, tmp_path):
     heard()
     (tmp_path / "E00001.mat").write_bytes(b"")
-    one = examine(tmp_path, tmp_path / "E00001.hea")
+    one = audit_recording(tmp_path, tmp_path / "E00001.hea")
     ((kind, reason),) = one.defects
     assert (kind, one.usable, one.digest) == (defects.SIGNAL, "no", None)
     assert reason.startswith("E00001.mat: ")
     assert (one.frequency, one.seconds, one.age) == (RATE, 2, 57)  # as the header says
 
     (tmp_path / "E00001.hea").write_text("E00001 12 x\n")
-    one = examine(tmp_path, tmp_path / "E00001.hea")
+    one = audit_recording(tmp_path, tmp_path / "E00001.hea")
     ((kind, reason),) = one.defects
     assert (kind, one.usable, one.frequency, one.seconds, one.codes) == (defects.HEADER, "no", None, None, ())
     assert "sampling frequency 'x'" in reason
@@ -139,10 +139,10 @@ def test_a_source_that_the_method_leaves_out_is_read_and_not_asked_to_be_usable(
     assert (one.usable, one.frequency, one.seconds) == (defects.DISCARDED, RATE, 2)
     assert one.codes == ("426783006", "164865005")
     (tmp_path / "S0001.mat").unlink()
-    one = examine(tmp_path, tmp_path / "S0001.hea")
+    one = audit_recording(tmp_path, tmp_path / "S0001.hea")
     assert [kind for kind, _ in one.defects] == [defects.DISCARDED, defects.SIGNAL, defects.AGE]
     (tmp_path / "S0001.hea").write_text("S0001\n")
-    one = examine(tmp_path, tmp_path / "S0001.hea")
+    one = audit_recording(tmp_path, tmp_path / "S0001.hea")
     assert one.usable == defects.DISCARDED and [kind for kind, _ in one.defects] == [defects.DISCARDED, defects.HEADER]
 
 
@@ -151,7 +151,7 @@ def test_the_gains_of_early_2020_are_warned_of_in_every_source(heard, tmp_path):
         heard(name=name)
         path = tmp_path / f"{name}.hea"
         path.write_text(path.read_text().replace("1000/mV", gain))
-        assert (defects.EARLY_GAIN, " ".join(LEADS)) in examine(tmp_path, path).defects
+        assert (defects.EARLY_GAIN, " ".join(LEADS)) in audit_recording(tmp_path, path).defects
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame:DeprecationWarning")  # wfdb, when it writes
@@ -160,11 +160,11 @@ def test_checksums_are_those_that_wfdb_writes(tmp_path):
     for kind in ("16", "212", "80"):
         wfdb.wrsamp(f"W{kind}", 500, ["mV"] * 12, list(LEADS), d_signal=signal % 200 - 100, fmt=[kind] * 12,
                     adc_gain=[1000.0] * 12, baseline=[0] * 12, write_dir=str(tmp_path))  # fmt: skip
-        assert defects.CHECKSUM not in dict(examine(tmp_path, tmp_path / f"W{kind}.hea").defects)
+        assert defects.CHECKSUM not in dict(audit_recording(tmp_path, tmp_path / f"W{kind}.hea").defects)
     data = bytearray((tmp_path / "W16.dat").read_bytes())
     data[2 * (12 * 500 + 7)] ^= 1  # sample 500 of V2
     (tmp_path / "W16.dat").write_bytes(data)
-    assert dict(examine(tmp_path, tmp_path / "W16.hea").defects)[defects.CHECKSUM] == "V2"
+    assert dict(audit_recording(tmp_path, tmp_path / "W16.hea").defects)[defects.CHECKSUM] == "V2"
 
 
 def test_checksums_that_are_not_told_do_not_differ(heard, tmp_path):
@@ -173,7 +173,7 @@ def test_checksums_that_are_not_told_do_not_differ(heard, tmp_path):
     text = (tmp_path / "E00001.hea").read_text()
     lines = [" ".join(line.split()[:3]) if ".mat" in line else line for line in text.splitlines()]
     (tmp_path / "E00001.hea").write_text("\n".join(lines))
-    assert defects.CHECKSUM not in dict(examine(tmp_path, tmp_path / "E00001.hea").defects)
+    assert defects.CHECKSUM not in dict(audit_recording(tmp_path, tmp_path / "E00001.hea").defects)
 
 
 def test_what_is_kept_does_not_grow_with_the_signal(heard):
@@ -186,13 +186,13 @@ def test_a_name_below_the_folder_is_told_with_its_way(heard, tmp_path):
     (tmp_path / "below").mkdir()
     for ending in (".hea", ".mat"):
         shutil.move(tmp_path / f"E00001{ending}", tmp_path / "below")
-    assert examine(tmp_path, tmp_path / "below" / "E00001.hea").path == "below/E00001.hea"
+    assert audit_recording(tmp_path, tmp_path / "below" / "E00001.hea").path == "below/E00001.hea"
 
 
 def test_constant_leads_of_real_recordings_are_found(real_data):
     train = real_data / "train"
     for name in ("JS45542", "JS45544", "JS45551", "JS20004", "JS20008"):
-        one = examine(train, train / f"{name}.hea")
+        one = audit_recording(train, train / f"{name}.hea")
         _, integers = read_record(train / f"{name}.hea")
         constant = [lead for lead, row in zip(LEADS, integers, strict=True) if np.ptp(row) == 0]
         assert constant and dict(one.defects)[defects.FLAT] == " ".join(constant)

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecg.data.batches import (
-    FULL,
-    GRID,
+    CROP_LENGTHS,
+    FULL_BATCH_LENGTH,
     REPEATED,
     ZEROS,
     Window,
     batch_size,
-    gather,
+    plan_prediction,
     plan_training,
-    plan_whole,
     prefetch,
+    read_batch,
 )
 
 LENGTHS = np.random.default_rng(0).choice([300, 1300, 2500, 2500, 2500, 3000, 7500, 12000, 16000], 500)
@@ -26,22 +26,29 @@ def test_training_takes_every_recording_once_within_its_bounds():
     plan = plan_training(LENGTHS, 16, np.random.default_rng(1))
     np.testing.assert_array_equal(np.sort(np.concatenate([batch.records for batch in plan])), np.arange(len(LENGTHS)))
     for batch in plan:
-        assert batch.length in GRID
+        assert batch.length in CROP_LENGTHS
         assert (batch.starts >= 0).all() and (batch.starts + batch.length <= LENGTHS[batch.records]).all()
         assert len(batch.records) <= 16
 
 
 def test_most_recordings_are_cut_to_the_largest_step_they_reach():
     plan = plan_training(LENGTHS, 16, np.random.default_rng(1))
-    largest = [batch.length == GRID[GRID <= length].max() for batch in plan for length in LENGTHS[batch.records]]
+    largest = [
+        batch.length == CROP_LENGTHS[CROP_LENGTHS <= length].max()
+        for batch in plan
+        for length in LENGTHS[batch.records]
+    ]
     assert np.mean(largest) > 0.9
 
 
 def test_what_does_not_fill_a_batch_joins_the_next_shorter_step():
-    lengths = np.array([GRID[3]] * 19 + [GRID[2]] * 13)
+    lengths = np.array([CROP_LENGTHS[3]] * 19 + [CROP_LENGTHS[2]] * 13)
     plan = plan_training(lengths, 16, np.random.default_rng(0))
-    assert sorted((batch.length, len(batch.records)) for batch in plan) == [(GRID[2], 16), (GRID[3], 16)]
-    alone = plan_training(np.array([GRID[3]] * 19), 16, np.random.default_rng(0))
+    assert sorted((batch.length, len(batch.records)) for batch in plan) == [
+        (CROP_LENGTHS[2], 16),
+        (CROP_LENGTHS[3], 16),
+    ]
+    alone = plan_training(np.array([CROP_LENGTHS[3]] * 19), 16, np.random.default_rng(0))
     assert sorted(len(batch.records) for batch in alone) == [9, 10]
 
 
@@ -60,27 +67,30 @@ def test_the_plan_depends_on_the_generator_alone():
 
 
 def test_cuts_reach_the_first_and_the_last_sample():
-    starts = [plan_training(np.array([GRID[0] + 3]), 4, np.random.default_rng(seed))[0].starts[0] for seed in range(99)]
+    starts = [
+        plan_training(np.array([CROP_LENGTHS[0] + 3]), 4, np.random.default_rng(seed))[0].starts[0]
+        for seed in range(99)
+    ]
     assert set(starts) == {0, 1, 2, 3}
 
 
 def test_long_recordings_make_smaller_batches():
-    assert batch_size(64, FULL) == 64
-    assert batch_size(64, 4 * FULL) == 16
-    assert batch_size(2, 100 * FULL) == 1
+    assert batch_size(64, FULL_BATCH_LENGTH) == 64
+    assert batch_size(64, 4 * FULL_BATCH_LENGTH) == 16
+    assert batch_size(2, 100 * FULL_BATCH_LENGTH) == 1
 
 
 def test_too_short_a_recording_is_an_error():
     with pytest.raises(ValueError, match="shorter than the shortest cut"):
-        plan_training(np.array([2500, GRID[0] - 1]), 4, np.random.default_rng(0))
+        plan_training(np.array([2500, CROP_LENGTHS[0] - 1]), 4, np.random.default_rng(0))
 
 
 def test_whole_recordings_go_with_their_exact_equals():
-    plan = plan_whole(LENGTHS, 16)
+    plan = plan_prediction(LENGTHS, 16)
     np.testing.assert_array_equal(np.sort(np.concatenate([batch.records for batch in plan])), np.arange(len(LENGTHS)))
     for batch in plan:
         assert (LENGTHS[batch.records] == batch.length).all() and not batch.starts.any()
-    assert plan_whole(np.array([], int), 16) == []
+    assert plan_prediction(np.array([], int), 16) == []
 
 
 def test_gather_reads_the_planned_cuts_and_lets_go_of_what_it_read(store, monkeypatch):
@@ -88,7 +98,7 @@ def test_gather_reads_the_planned_cuts_and_lets_go_of_what_it_read(store, monkey
     monkeypatch.setattr(type(store), "release", lambda one: released.append(one))
     for batch in plan_training(store.lengths[records], 2, np.random.default_rng(0)):
         for columns in ((1, 6), range(12)):
-            signals = gather(store, records, columns, batch)
+            signals = read_batch(store, records, columns, batch)
             assert signals.shape == (len(batch.records), batch.length, len(columns))
             for signal, record, start in zip(signals, records[batch.records], batch.starts, strict=True):
                 np.testing.assert_array_equal(signal, store.signal(record)[start : start + batch.length, columns])
@@ -117,13 +127,13 @@ def test_ahead_hands_on_an_error():
 
 
 def test_a_window_is_of_any_length_or_of_one():
-    np.testing.assert_array_equal(Window().steps, GRID)
-    assert Window(4096).steps.tolist() == [4096]
-    assert Window().starts(99_999).tolist() == [0]
+    np.testing.assert_array_equal(Window().crop_lengths, CROP_LENGTHS)
+    assert Window(4096).crop_lengths.tolist() == [4096]
+    assert Window().segment_starts(99_999).tolist() == [0]
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"length": 0}, {"length": -5}, {"length": 9, "overlap": 5}, {"length": 9, "spared": 5}, {"spared": 1},
+    "wrong", [{"length": 0}, {"length": -5}, {"length": 9, "overlap": 5}, {"length": 9, "slack": 5}, {"slack": 1},
               {"overlap": 1}, {"length": 9, "overlap": -1}, {"fill": "mirrored"}],
 )  # fmt: skip
 def test_windows_that_hold_nothing_or_do_not_move_on_are_refused(wrong):
@@ -137,7 +147,7 @@ def test_a_recording_is_answered_in_as_many_pieces_as_the_paper_says_from_its_fi
 ):
     """Zhao et al. 2022: ceil((L - 4096) / (4096 - 256)) + 1 pieces that overlap by 256, or a little more."""
     overlap = data.draw(st.integers(0, length // 2))
-    starts = Window(length, ZEROS, overlap).starts(samples)
+    starts = Window(length, ZEROS, overlap).segment_starts(samples)
     assert len(starts) == (1 if samples <= length else np.ceil((samples - length) / (length - overlap)) + 1)
     assert starts[0] == 0 and starts[-1] == max(samples - length, 0)
     if len(starts) > 1:
@@ -146,14 +156,14 @@ def test_a_recording_is_answered_in_as_many_pieces_as_the_paper_says_from_its_fi
 
 
 def test_half_an_hour_has_the_papers_number_of_pieces():
-    assert len(Window(4096, ZEROS, 256).starts(30 * 60 * 257)) == 121
-    assert Window(4096, ZEROS, 256).starts(4097).tolist() == [0, 1]
+    assert len(Window(4096, ZEROS, 256).segment_starts(30 * 60 * 257)) == 121
+    assert Window(4096, ZEROS, 256).segment_starts(4097).tolist() == [0, 1]
 
 
 def test_what_is_spared_makes_no_piece_of_its_own():
     """5,000 samples, ten seconds at 500 Hz, are one window of 4,992 and not two that are all but the same."""
-    window = Window(4992, spared=32)
-    assert [window.starts(samples).tolist() for samples in (4000, 4992, 5000, 5024, 5025, 10_016, 10_017)] == [
+    window = Window(4992, slack=32)
+    assert [window.segment_starts(samples).tolist() for samples in (4000, 4992, 5000, 5024, 5025, 10_016, 10_017)] == [
         [0], [0], [4], [16], [0, 33], [0, 5024], [0, 2512, 5025]
     ]  # fmt: skip
 
@@ -162,14 +172,14 @@ def test_what_is_spared_makes_no_piece_of_its_own():
 def test_pieces_are_stretches_of_the_recording_filled_up_by_zeros_or_by_itself(length, samples, fill):
     signal = np.random.default_rng(0).normal(size=(samples, 2)).astype(np.float32)
     window = Window(length, fill, length // 3)
-    pieces = window.pieces(signal)
-    assert pieces.shape == (len(window.starts(samples)), length, 2) and pieces.dtype == np.float32
-    for piece, start in zip(pieces, window.starts(samples), strict=True):
+    pieces = window.segments(signal)
+    assert pieces.shape == (len(window.segment_starts(samples)), length, 2) and pieces.dtype == np.float32
+    for piece, start in zip(pieces, window.segment_starts(samples), strict=True):
         places = start + np.arange(length)
         repeated = signal[places % samples]
         expected = repeated if fill == REPEATED else np.where(places[:, np.newaxis] < samples, repeated, 0)
         np.testing.assert_array_equal(piece, expected)
-    assert Window().pieces(signal).shape == (1, samples, 2)
+    assert Window().segments(signal).shape == (1, samples, 2)
 
 
 FIXED = Window(2600, REPEATED, 100)
@@ -190,13 +200,15 @@ def test_by_a_window_each_recording_is_cut_to_its_length_anywhere_within():
 
 
 def test_by_a_window_each_recording_is_answered_in_its_pieces_one_after_the_other():
-    plan = plan_whole(LENGTHS, 16, FIXED)
+    plan = plan_prediction(LENGTHS, 16, FIXED)
     assert {batch.length for batch in plan} == {2600} and {len(batch.records) for batch in plan[:-1]} == {16}
     pairs = [pair for batch in plan for pair in zip(batch.records.tolist(), batch.starts.tolist(), strict=True)]
-    expected = [(record, start) for record, length in enumerate(LENGTHS) for start in FIXED.starts(length).tolist()]
+    expected = [
+        (record, start) for record, length in enumerate(LENGTHS) for start in FIXED.segment_starts(length).tolist()
+    ]
     assert pairs == expected and len(pairs) > len(LENGTHS)
-    assert plan_whole(np.array([], int), 16, FIXED) == []
-    assert batch_size(64, 4 * FULL, FIXED) == 64
+    assert plan_prediction(np.array([], int), 16, FIXED) == []
+    assert batch_size(64, 4 * FULL_BATCH_LENGTH, FIXED) == 64
 
 
 @pytest.mark.parametrize("fill", [ZEROS, REPEATED])
@@ -208,12 +220,14 @@ def test_gather_reads_what_there_is_of_a_window_and_fills_up_the_rest(fill, plan
     assert lengths.min() < window.length < lengths.max()
     monkeypatch.setattr(type(store), "advise_read", lambda one, *asked: expected.append(asked))
     generator = np.random.default_rng(0)
-    plan = plan_training(lengths, 4, generator, window) if plan_of == "training" else plan_whole(lengths, 4, window)
+    plan = (
+        plan_training(lengths, 4, generator, window) if plan_of == "training" else plan_prediction(lengths, 4, window)
+    )
     for batch in plan:
-        signals = gather(store, records, (1, 6), batch, window)
+        signals = read_batch(store, records, (1, 6), batch, window)
         ((chosen, starts, counts),) = expected
         expected.clear()
         assert (starts + counts <= store.lengths[chosen]).all()  # nothing of the next recording
         for signal, record, start in zip(signals, records[batch.records], batch.starts, strict=True):
             part = store.signal(record)[start : start + window.length, [1, 6]]
-            np.testing.assert_array_equal(signal, Window(window.length, fill).pieces(part)[0])
+            np.testing.assert_array_equal(signal, Window(window.length, fill).segments(part)[0])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecg.data.batches import Batch, Dataset, Window, gather
+from ecg.data.batches import Batch, Dataset, Window, read_batch
 from ecg.data.leads import lead_indices
 from ecg.data.wave_peaks import WavePeaks
 
@@ -24,7 +24,7 @@ def test_what_a_window_lacks_is_filled_up_as_it_says(store):
     for fill, expected in (("zeros", np.zeros((100, 4))), ("repeated", None)):
         window = Window(int(samples + 100), fill)
         seen = Dataset(store, RECORDS, LEADS, window=window).inputs(whole)
-        np.testing.assert_array_equal(seen, gather(store, RECORDS, LEADS, whole, window))
+        np.testing.assert_array_equal(seen, read_batch(store, RECORDS, LEADS, whole, window))
         np.testing.assert_array_equal(seen[0, samples:], seen[0, :100] if expected is None else expected)
 
 

@@ -14,7 +14,7 @@ from ecg.data.leads import LEADS
 from ecg.data.preprocessing import FLAT, INVALID_VALUE, LONGEST, SPIKE, preprocess
 from ecg.data.records import read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
-from ecg.data.store import INDEX, SIGNALS, build_store, load, load_recording, open_store
+from ecg.data.store import INDEX, SIGNALS, build_store, load_recording, load_training_recording, open_store
 
 
 def test_holds_every_record_of_the_trained_sources_in_order(store, headers):
@@ -180,7 +180,10 @@ def copied(headers, folder, count=4):
 def reads(monkeypatch):
     """The recordings that are read, as they are."""
     read = []
-    monkeypatch.setattr("ecg.data.store.load", lambda path, **given: read.append(path) or load(path, **given))
+    monkeypatch.setattr(
+        "ecg.data.store.load_training_recording",
+        lambda path, **given: read.append(path) or load_training_recording(path, **given),
+    )
     return read
 
 
@@ -232,9 +235,9 @@ def test_a_store_that_was_cut_off_is_no_store(headers, tmp_path, monkeypatch, mo
         read.append(path)
         if len(read) == moment:
             raise KeyboardInterrupt
-        return load(path, **given)
+        return load_training_recording(path, **given)
 
-    monkeypatch.setattr("ecg.data.store.load", stops)
+    monkeypatch.setattr("ecg.data.store.load_training_recording", stops)
     with pytest.raises(KeyboardInterrupt):
         build_store(data, tmp_path / "store", jobs=1)
     with pytest.raises(FileNotFoundError):
@@ -264,8 +267,8 @@ def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
     (path,) = data.glob("*.hea")
     whole = load_recording(path)
     assert whole.reason is None and whole.header.name == path.stem and whole.microvolts.dtype == np.int16
-    brief = load(path)
-    assert brief.header is None and brief.stored is None
+    brief = load_training_recording(path)
+    assert brief.header is None and brief.integers is None
     np.testing.assert_array_equal(brief.microvolts, whole.microvolts)
     path.with_suffix(".mat").unlink()
     halved = load_recording(path)

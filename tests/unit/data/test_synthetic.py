@@ -144,8 +144,8 @@ def planted(source, share, records, **habits):
     rng = np.random.default_rng(2)
     for _ in range(records):
         findings = synthetic.draw_findings(rng)
-        codes = synthetic.written_codes(findings, source, rng, **habits)
-        yield findings, codes, synthetic.with_wrong_labels(codes, findings, source, rng, share, **habits)
+        codes = synthetic.choose_codes(findings, source, rng, **habits)
+        yield findings, codes, synthetic.replace_labels(codes, findings, source, rng, share, **habits)
 
 
 def is_label(code):
@@ -198,7 +198,7 @@ def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habit
 
 def test_wrong_labels_are_drawn_evenly_from_what_is_neither_told_nor_found():
     rng, sinus = np.random.default_rng(3), ("426783006",)
-    drawn = [synthetic.with_wrong_labels(sinus, {"NSR", "LAD"}, "Georgia", rng, 1)[0] for _ in range(2000)]
+    drawn = [synthetic.replace_labels(sinus, {"NSR", "LAD"}, "Georgia", rng, 1)[0] for _ in range(2000)]
     names, counts = np.unique([labels.ABBREVIATIONS[labels.COLUMN_OF_CODE[code]] for code in drawn], return_counts=True)
     assert set(names) == set(labels.ABBREVIATIONS) - {"NSR", "LAD", *labels.DROPPED}
     assert np.abs(counts - 100).max() < 40  # four times the spread
@@ -261,7 +261,7 @@ def test_noise_adds_to_the_same_hearts(tmp_path):
 
 
 def test_chapman_numbers_end_where_ningbo_begins():
-    plan = synthetic._plan({"Chapman-Shaoxing": 1.0}, labels.LAST_CHAPMAN + 5, seed=0)
+    plan = synthetic._plan_recordings({"Chapman-Shaoxing": 1.0}, labels.LAST_CHAPMAN + 5, seed=0)
     assert len({name for _, name in plan}) == len(plan)
     assert all(labels.source_of(name) == source for source, name in plan)
     assert sum(source == "Ningbo" for source, _ in plan) == 5
@@ -289,7 +289,7 @@ def test_leads_that_are_not_of_the_twelve_are_refused(tmp_path, leads):
 def test_a_signal_that_is_too_large_for_16_bits_saturates():
     potentials = np.zeros((1000, 9))
     potentials[:, 1] = np.linspace(-50, 50, 1000)  # mV, of the left arm
-    one = synthetic.twelve_leads(potentials)[:, 0]
+    one = synthetic.compute_leads(potentials)[:, 0]
     assert (one.min(), one.max()) == (-32767, 32767)  # -32768 would be a sample without a value
     assert (np.diff(one.astype(int)) >= 0).all()
 

@@ -148,7 +148,7 @@ def check_defects(folder, truth, leads=LEADS):
         assert header.sampling_frequency == place.frequency
     if leads != LEADS:
         return  # an audit looks for twelve leads
-    found = {kind for kind, _ in audited.examine(folder, path).defects}
+    found = {kind for kind, _ in audited.audit_recording(folder, path).defects}
     expected = {
         FLAT: CONSTANT,
         INVALID_VALUE: "marked samples",
@@ -168,7 +168,7 @@ def test_each_kind_is_found_as_what_it_is_by_reader_preprocessing_and_audit(dirt
     assert {name for truth in truths for name in truth.defects} == set(NAMES)
     for truth in truths:
         check_defects(folder, truth)
-        assert audited.examine(folder, folder / f"{truth.name}.hea").usable != "no"
+        assert audited.audit_recording(folder, folder / f"{truth.name}.hea").usable != "no"
 
 
 def test_two_leads_have_the_patients_labels_and_defects_of_twelve(dirty, tmp_path):

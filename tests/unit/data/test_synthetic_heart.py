@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import find_peaks
 
 from ecg.data import synthetic_heart as heart
-from ecg.data.synthetic import twelve_leads
+from ecg.data.synthetic import compute_leads
 
 FREQUENCY = 500
 LI, LII, LIII, AVF, V1, V2, V5 = 0, 1, 2, 5, 6, 7, 10  # columns of leads
@@ -15,7 +15,7 @@ def recording(findings, seed, seconds=10, **changes):
     """A patient and twelve leads in mV without noise: (T, 12)."""
     rng = np.random.default_rng(seed)
     patient = replace(heart.draw_patient(findings, rng), **changes)
-    return patient, twelve_leads(heart.potentials(patient, seconds * FREQUENCY, FREQUENCY, rng)) / 1000
+    return patient, compute_leads(heart.compute_potentials(patient, seconds * FREQUENCY, FREQUENCY, rng)) / 1000
 
 
 def r_peaks(leads):
@@ -112,7 +112,7 @@ def test_ventricular_beats_are_wide_and_atrial_ones_are_not():
             state = rng.bit_generator.state
             beats = heart.draw_beats(patient, 10, rng)
             rng.bit_generator.state = state
-            leads = twelve_leads(heart.potentials(patient, 5000, FREQUENCY, rng)) / 1000
+            leads = compute_leads(heart.compute_potentials(patient, 5000, FREQUENCY, rng)) / 1000
             onset = next(at for at in beats.onset[beats.kind == kind] if 0.5 < at < 9)
             around = leads[int(onset * FREQUENCY) + 50 : int(onset * FREQUENCY) + 65]  # 100 to 130 ms after onset
             largest = np.abs(leads[int(onset * FREQUENCY) : int(onset * FREQUENCY) + 100]).max()

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecg.data.wave_peaks import NUMBERS, SLOTS, WavePeaks, decode_peaks, encode_peaks
+from ecg.data.wave_peaks import PEAKS_PER_CELL, VALUES_PER_PEAK, WavePeaks, decode_peaks, encode_peaks
 
 P, Q, R, S, T = range(5)
 
@@ -20,13 +20,13 @@ def test_what_is_laid_on_a_grid_is_read_off_it_again(data):
     )
     records = np.array([2, 0, 1])
     targets, weights = encode_peaks(stored, records, np.full(batch, start), length, cells)
-    assert targets.shape == weights.shape == (batch, cells, SLOTS, NUMBERS)
+    assert targets.shape == weights.shape == (batch, cells, PEAKS_PER_CELL, VALUES_PER_PEAK)
     assert targets.dtype == weights.dtype == np.float32
     for row, record in enumerate(records):
         expected, held = [], np.zeros(cells, int)
         for sample, wave in all_peaks[record]:
             cell = sample * cells // length
-            if 0 <= sample < length and held[cell] < SLOTS:
+            if 0 <= sample < length and held[cell] < PEAKS_PER_CELL:
                 held[cell] += 1
                 expected.append((sample, wave))
         assert list(zip(*decode_peaks(targets[row], length), strict=True)) == expected

@@ -12,7 +12,7 @@ from ecg.data.records import SignalError
 from ecg.data.resampling import RATE
 from ecg.data.store import build_store
 from ecg.data.synthetic import synthesize
-from ecg.data.synthetic_heart import draw_beats, draw_patient, potentials
+from ecg.data.synthetic_heart import compute_potentials, draw_beats, draw_patient
 from ecg.data.wave_peaks import (
     WAVES,
     NeuroKitMissing,
@@ -31,7 +31,7 @@ def made_up_lead(findings, rate=RATE, seed=3):
     """Lead II of a made-up patient, (T,) mV, with the patient and the beats."""
     patient = draw_patient(findings, np.random.default_rng(seed))
     beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))  # the first that is drawn of the potentials
-    electrodes = potentials(patient, SECONDS * rate, rate, np.random.default_rng(seed))
+    electrodes = compute_potentials(patient, SECONDS * rate, rate, np.random.default_rng(seed))
     return (electrodes[:, 2] - electrodes[:, 0]).astype(np.float32), patient, beats
 
 

@@ -7,13 +7,13 @@ from ecg.evaluation.metrics import (
     accuracy,
     challenge_score,
     class_credit,
-    credit,
     f_measures,
     load_weights,
-    mean_of_known,
+    nan_mean,
     roc_and_pr_areas,
+    weighted_confusion,
 )
-from ecg.evaluation.thresholds import gain_of_answering, search_thresholds
+from ecg.evaluation.thresholds import prediction_gain, search_thresholds
 
 CLASSES, WEIGHTS = load_weights()
 AF, AFL, NSR = COLUMN["AF"], COLUMN["AFL"], COLUMN["NSR"]
@@ -74,8 +74,8 @@ def test_a_table_with_other_rows_than_columns_is_refused(tmp_path):
 def test_the_score_is_that_of_explicit_loops(seed):
     labels, probabilities = random_case(seed)
     outputs = probabilities >= 0.5
-    assert credit(labels, outputs).shape == (26, 26)
-    assert np.isclose((WEIGHTS * credit(labels, outputs)).sum(), earned_by_loops(labels, outputs, WEIGHTS))
+    assert weighted_confusion(labels, outputs).shape == (26, 26)
+    assert np.isclose((WEIGHTS * weighted_confusion(labels, outputs)).sum(), earned_by_loops(labels, outputs, WEIGHTS))
     assert np.isclose(challenge_score(labels, outputs, WEIGHTS), score_by_loops(labels, outputs, WEIGHTS))
 
 
@@ -84,7 +84,7 @@ def test_hand_computed_credit():
     outputs = rows(("AF", "AFL"), ("AF",), ())
     expected = np.zeros((26, 26))
     expected[AF, [AF, AFL]] = expected[COLUMN["PVC"], [AF, AFL]] = 1 / 3  # AF, AFL and PVC are its three classes
-    assert np.array_equal(credit(labels, outputs), expected)
+    assert np.array_equal(weighted_confusion(labels, outputs), expected)
 
 
 def test_hand_computed_score():
@@ -130,7 +130,7 @@ def test_sinus_rhythm_may_be_another_column():
 def test_gains_are_what_turning_an_answer_on_earns(seed):
     labels, probabilities = random_case(seed, recordings=8)
     outputs = probabilities >= 0.4
-    gains = gain_of_answering(labels, outputs, class_credit(labels, WEIGHTS))
+    gains = prediction_gain(labels, outputs, class_credit(labels, WEIGHTS))
     for recording in range(len(labels)):
         for column in range(26):
             off, on = outputs[[recording]].copy(), outputs[[recording]].copy()
@@ -151,7 +151,7 @@ def by_every_candidate(labels, probabilities):
     """The common threshold and those of the classes, by evaluating every candidate."""
 
     def earned(thresholds):
-        return (WEIGHTS * credit(labels, probabilities >= thresholds)).sum()
+        return (WEIGHTS * weighted_confusion(labels, probabilities >= thresholds)).sum()
 
     tenths = [earned(candidate / 10) for candidate in range(1, 10)]
     common = 10 * nearest_best(tenths, range(1, 10), 5)
@@ -259,8 +259,8 @@ def test_without_recordings_nothing_has_a_value():
 
 
 def test_means_are_of_what_is_known():
-    assert mean_of_known(np.array([np.nan, 1, 4, np.nan])) == 2.5
-    assert np.isnan(mean_of_known(np.array([np.nan]))) and np.isnan(mean_of_known(np.array([])))
+    assert nan_mean(np.array([np.nan, 1, 4, np.nan])) == 2.5
+    assert np.isnan(nan_mean(np.array([np.nan]))) and np.isnan(nan_mean(np.array([])))
 
 
 def test_accuracy_is_the_share_of_recordings_with_every_class_right():
@@ -320,5 +320,5 @@ def test_counted_recordings_are_measured_as_if_each_were_there_so_often(levels):
 
 
 def test_means_of_several_are_along_the_first_axis():
-    means = mean_of_known(np.array([[np.nan, 1, 2], [np.nan, np.nan, 4]]))
+    means = nan_mean(np.array([[np.nan, 1, 2], [np.nan, np.nan, 4]]))
     np.testing.assert_array_equal(means, [np.nan, 1, 3])

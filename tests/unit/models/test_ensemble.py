@@ -84,7 +84,7 @@ def test_a_member_answers_for_each_window_and_sees_the_person_with_each():
     outputs = one.outputs(SIGNAL[:, :3], PERSON)
     windows, persons = one.network.seen[0]
     assert len(windows) == len(persons) == 3  # of 400 samples that overlap by 100 at the least
-    np.testing.assert_array_equal(windows, view.window.pieces(SIGNAL[:, :3]))
+    np.testing.assert_array_equal(windows, view.window.segments(SIGNAL[:, :3]))
     np.testing.assert_array_equal(persons, [PERSON] * 3)
     np.testing.assert_array_equal(outputs, SIGNAL[[0, 300, 600], :3])
 
@@ -103,7 +103,7 @@ def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way
     np.testing.assert_allclose(found, [0.4, 0.2, 0.5], rtol=1e-6)
     assert asked == [(DEFAULT_PREPROCESSING, LEAD_SETS[2]), (SLOW, LEAD_SETS[3])]
     np.testing.assert_array_equal(one.network.seen[0], SIGNAL[np.newaxis, :, :2])
-    np.testing.assert_array_equal(other.network.seen[0], View(SLOW, Window(300)).window.pieces(SIGNAL[::2, :3]))
+    np.testing.assert_array_equal(other.network.seen[0], View(SLOW, Window(300)).window.segments(SIGNAL[::2, :3]))
 
 
 def test_all_windows_of_all_parts_count_alike_and_a_part_that_cannot_be_used_says_nothing():
@@ -151,7 +151,7 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
 
     def predicts(network, examples, title, size):
         assert size == 8
-        asked.append((network, examples.columns, examples.window, examples.demographics, examples.store.digest))
+        asked.append((network, examples.leads, examples.window, examples.demographics, examples.store.digest))
         return tables[network][examples.records]
 
     monkeypatch.setattr("ecg.models.ensemble.predict", predicts)

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from helpers import ParsedPage, make_comparison
 
-from ecg.evaluation.bootstrap import ANSWERED, MEASURES, OPTIMISED, measure
+from ecg.evaluation.bootstrap import METRICS, OPTIMISED, PREDICTED, compute_metrics
 from ecg.reports.comparison_report import html, markdown, summary
 
 TRIALS = (
     {"system": "first", "skill": 1.0, "seed": 0},
     {"system": "better", "skill": 3.0},
     {"system": "same", "skill": 1.0, "seed": 0},
-    {"system": "worse", "skill": 0.2, "epochs": 31, "cut": 4},
+    {"system": "worse", "skill": 0.2, "epochs": 31, "time_limited": 4},
 )
 FACTS = {"data": "/data/<b> | c", "seed": 7, "settings": [("setting", "first", "better"), ("loss", "<x>", "y|z")]}
 
@@ -21,7 +21,7 @@ def comparison():
 
 @pytest.fixture(scope="module")
 def found(comparison):
-    return measure(comparison, 50)
+    return compute_metrics(comparison, 50)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def test_scores_come_first_and_settings_last(read):
 def test_the_page_and_markdown_tell_facts_scores_and_differences_by_class_and_source(read, comparison, found):
     told, lines = [text for _, text in read.texts], markdown(comparison, found, FACTS)
     assert {"/data/<b> | c", "7", "<x>", "y|z"} <= set(told)
-    parts = [estimates[name] for estimates in found.overall for name in MEASURES]
-    parts += [estimates[source][name] for estimates in found.by_source for source in estimates for name in MEASURES]
+    parts = [estimates[name] for estimates in found.overall for name in METRICS]
+    parts += [estimates[source][name] for estimates in found.by_source for source in estimates for name in METRICS]
     labelled = comparison.labels.any(axis=0)
     parts += [values[:, column] for one in found.by_class for values in one.values()
               for column in np.flatnonzero(labelled)]  # fmt: skip
@@ -73,13 +73,13 @@ def test_what_the_time_limit_ended_is_told_with_scores_and_costs(read, compariso
 
 
 def test_the_summary_names_the_best_and_counts_who_differs(comparison, found):
-    (value, low, high), (answered, lowest, highest) = (found.overall[1][name] for name in (OPTIMISED, ANSWERED))
+    (value, low, high), (answered, lowest, highest) = (found.overall[1][name] for name in (OPTIMISED, PREDICTED))
     opening, told = summary(comparison, found)
     assert opening == ("The best Challenge metric, with optimised thresholds and by the systems' own rules, and how "
                        "many systems their differences tell from first:")  # fmt: skip
     assert told == (
         f"12 leads: {value:.3f} ({low:.3f} to {high:.3f}) by better optimised, "
-        f"{answered:.3f} ({lowest:.3f} to {highest:.3f}) by better as answered; of 3 others, 1 better, 1 worse."
+        f"{answered:.3f} ({lowest:.3f} to {highest:.3f}) by better as predicted; of 3 others, 1 better, 1 worse."
     )
 
 
@@ -99,7 +99,7 @@ def test_markdown_is_made_of_whole_tables(comparison, found):
 
 def test_one_system_is_compared_with_none(tmp_path):
     comparison = make_comparison(results=({"system": "alone", "leads": 1},))
-    found = measure(comparison, 3)
+    found = compute_metrics(comparison, 3)
     told = html(comparison, found, {}, tmp_path)
     assert "Differences to" not in told and "<strong>" not in told and "1 lead: scores" in told
     assert "Differences to" not in markdown(comparison, found, {})

@@ -5,12 +5,12 @@ import pytest
 from helpers import make_comparison
 
 from ecg.data.labels import COLUMN
-from ecg.evaluation.bootstrap import MEASURES, OF_CLASSES, measure
+from ecg.evaluation.bootstrap import CLASS_METRICS, METRICS, compute_metrics
 from ecg.reports.comparison_tables import class_rows, cost_rows, difference_rows, score_rows, setting_rows, source_rows
 from ecg.runtime.console import pluralise
 
 TRIALS = ({"system": "first", "skill": 1.0, "seed": 0}, {"system": "better", "skill": 3.0},
-          {"system": "same", "skill": 1.0, "seed": 0}, {"system": "worse", "skill": 0.2, "cut": 1},
+          {"system": "same", "skill": 1.0, "seed": 0}, {"system": "worse", "skill": 0.2, "time_limited": 1},
           {"system": "other", "leads": 2})  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def comparison():
 
 @pytest.fixture(scope="module")
 def found(comparison):
-    return measure(comparison, 50)
+    return compute_metrics(comparison, 50)
 
 
 def value_of(estimate):
@@ -36,7 +36,7 @@ def value_of(estimate):
 def test_the_best_of_each_measure_stand_out_and_what_an_interval_tells_from_nothing(comparison, found):
     rows = score_rows(comparison, found, 12)
     assert [row[0].text for row in rows] == ["first", "better", "same", "worse"]
-    assert [[cell.strong for cell in row[1:]] for row in rows] == [[place == 1] * len(MEASURES) for place in range(4)]
+    assert [[cell.strong for cell in row[1:]] for row in rows] == [[place == 1] * len(METRICS) for place in range(4)]
     assert not any(cell.strong for row in score_rows(comparison, found, 2) for cell in row)
     rows = {row[0].text: row[1] for row in difference_rows(comparison, found, 12)}
     assert list(rows) == ["better", "same", "worse"]
@@ -53,14 +53,14 @@ def test_a_system_with_trainings_cut_short_says_so(comparison, found):
 
 @pytest.mark.parametrize("seconds, told", [(0.0123, "12.3 ms"), (2.5, "2,500.0 ms")])
 def test_costs_are_told_in_units_that_read_well(comparison, seconds, told):
-    trial = replace(comparison.results[0], networks=5, epochs=1200, training_seconds=3700.0, answering_seconds=seconds)
+    trial = replace(comparison.results[0], networks=5, epochs=1200, training_seconds=3700.0, prediction_seconds=seconds)
     (row,) = cost_rows(replace(comparison, results=(trial,)), 12)
     assert [cell.text for cell in row] == ["first", "5", "1,000", "1 h 01 min", "1,200", "none", told]
 
 
 def test_classes_are_told_the_most_frequent_first_with_what_a_system_does_not_know(comparison, found):
     tables = class_rows(comparison, found, 12)
-    assert list(tables) == list(OF_CLASSES)
+    assert list(tables) == list(CLASS_METRICS)
     labelled = comparison.labels.sum(axis=0)
     for name, rows in tables.items():
         places = [COLUMN[row[0].text] for row in rows]
@@ -78,7 +78,7 @@ def test_classes_are_told_the_most_frequent_first_with_what_a_system_does_not_kn
 
 def test_sources_are_told_with_all_measures_and_their_intervals(comparison, found):
     tables = source_rows(comparison, found, 12)
-    assert list(tables) == list(MEASURES)
+    assert list(tables) == list(METRICS)
     for name, rows in tables.items():
         assert [row[0].text for row in rows] == np.unique(comparison.sources).tolist()
         for row in rows:

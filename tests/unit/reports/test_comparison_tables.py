@@ -10,15 +10,15 @@ from helpers import make_comparison
 from ecg.commands.holdout import Protocol
 from ecg.data.labels import ABBREVIATIONS, SCORED
 from ecg.evaluation.bootstrap import (
-    ANSWERED,
     AUPRC,
     AUROC,
-    MEASURES,
-    OF_CLASSES,
+    CLASS_METRICS,
+    METRICS,
     OPTIMISED,
+    PREDICTED,
     Comparison,
     SystemResult,
-    measure,
+    compute_metrics,
 )
 from ecg.reports.comparison_report import write_comparison
 from ecg.reports.comparison_tables import facts_of, recordings, tables
@@ -31,7 +31,7 @@ NUMBERS = ("recordings", "overall", "differences", "by_class", "by_source", "by_
 
 @pytest.fixture(scope="module")
 def comparison():
-    return make_comparison(results=({"system": "a"}, {"system": "b", "networks": 3, "epochs": 70, "cut": 2}))
+    return make_comparison(results=({"system": "a"}, {"system": "b", "networks": 3, "epochs": 70, "time_limited": 2}))
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +65,18 @@ def test_the_same_answers_give_the_same_files_in_place_of_others(written, compar
 
 
 def test_the_tables_hold_the_estimates(written, comparison):
-    found = measure(comparison, 5, 2)
+    found = compute_metrics(comparison, 5, 2)
     overall = rows_of(written.with_name("overall.csv"))
     assert [(row["system"], row["leads"], row["recordings"]) for row in overall] == [
         ("a", "12", "150"), ("b", "12", "150")
     ]  # fmt: skip
     ends = ("", " low", " high")
     for row, estimates in zip(overall, found.overall, strict=True):
-        for name in MEASURES:
+        for name in METRICS:
             np.testing.assert_allclose([float(row[f"{name}{end}"]) for end in ends], estimates[name], rtol=1e-5)
     (difference,) = rows_of(written.with_name("differences.csv"))
     assert (difference["system"], difference["minus"]) == ("b", "a")
-    for name in ("F1 optimised", "F1 as answered"):
+    for name in ("F1 optimised", "F1 as predicted"):
         np.testing.assert_allclose(float(difference[f"{name} low"]), found.differences[1][name][1], rtol=1e-5)
 
 
@@ -92,12 +92,12 @@ def test_classes_sources_and_folds_add_up(written, comparison):
     assert [row["class"] for row in by_class] == list(ABBREVIATIONS)
     labels, trial = comparison.labels, comparison.results[1]
     assert [int(row["labelled"]) for row in by_class] == labels.sum(axis=0).tolist()
-    for name, answers in (("optimised", trial.optimised), ("answered", trial.answers)):
+    for name, answers in (("optimised", trial.optimised), ("answered", trial.predictions)):
         assert [int(row[name]) for row in by_class] == answers.sum(axis=0).tolist()
         assert [int(row[f"{name} rightly"]) for row in by_class] == (labels & answers).sum(axis=0).tolist()
-    assert trial.optimised.sum() != trial.answers.sum()
+    assert trial.optimised.sum() != trial.predictions.sum()
     for row in by_class:
-        assert all((row[name] == "") == (row["labelled"] == "0") for name in OF_CLASSES)
+        assert all((row[name] == "") == (row["labelled"] == "0") for name in CLASS_METRICS)
     for kind in ("source", "fold"):
         rows = rows_of(written.with_name(f"by_{kind}.csv"))
         for system in "ab":
@@ -108,7 +108,7 @@ def test_classes_sources_and_folds_add_up(written, comparison):
 
 
 def test_every_table_is_as_wide_as_its_head(comparison):
-    for rows in tables(comparison, measure(comparison, 2)).values():
+    for rows in tables(comparison, compute_metrics(comparison, 2)).values():
         assert {len(row) for row in rows} == {len(rows[0])}
 
 
@@ -132,9 +132,9 @@ def test_scores_are_those_of_the_challenges_evaluator_for_the_same_answers(store
         (outputs / f"{name}.csv").write_text("\n".join(lines) + "\n")
     trial = SystemResult("any", 12, probabilities, answers, answers, 1, 1.0, 1.0)
     comparison = Comparison(store.as_scored, store.sources, np.ones(len(store)), (trial,))
-    (found,) = measure(comparison, resamples=1).overall
+    (found,) = compute_metrics(comparison, resamples=1).overall
     _, auroc, auprc, *_, metric = evaluate_model(labels, outputs)
-    assert found[ANSWERED][0] == found[OPTIMISED][0] == pytest.approx(metric)
+    assert found[PREDICTED][0] == found[OPTIMISED][0] == pytest.approx(metric)
     assert (found[AUROC][0], found[AUPRC][0]) == pytest.approx((auroc, auprc))
 
 

@@ -499,7 +499,7 @@ def test_a_recording_in_pieces_is_answered_as_alone_by_their_mean(fill, in_piece
     found = predict(network, Dataset(store, records, (0, 1), window=window), "checking", 4)
     assert found.shape == (17, 2)
     for record, probabilities in zip(records, found, strict=True):
-        pieces = window.pieces(store.signal(record, (0, 1)))
+        pieces = window.segments(store.signal(record, (0, 1)))
         alone = np.asarray(network(pieces, training=False))
         np.testing.assert_allclose(probabilities, alone.mean(axis=0), atol=1e-6)
 
@@ -509,9 +509,9 @@ def test_answers_are_of_the_pieces_in_which_recordings_are_answered(in_pieces):
     window = Window(300, ZEROS, 40)
     examples = Dataset(store, records, (0, 1), window=window)
     found = list(predict_batches(network, examples, "checking", 4))
-    counts = [len(window.starts(length)) for length in store.lengths[records]]
-    starts = np.concatenate([window.starts(length) for length in store.lengths[records]])
-    cuts = [window.pieces(store.signal(record, (0, 1))) for record in records]
+    counts = [len(window.segment_starts(length)) for length in store.lengths[records]]
+    starts = np.concatenate([window.segment_starts(length) for length in store.lengths[records]])
+    cuts = [window.segments(store.signal(record, (0, 1))) for record in records]
     expected = np.asarray(network(np.concatenate(cuts), training=False))
     assert max(counts) > 2 and max(len(outputs) for _, outputs in found) == 4
     for parts in (found, list(join_batches(found, 10)), list(join_batches(found, 10_000))):
@@ -547,7 +547,7 @@ def test_the_loss_on_the_validation_set_is_that_of_all_pieces_with_the_labels_of
     loss, probabilities = validate(network, FocalLoss(), examples, "checking", 4, Watched(None))
     total = weight = 0.0
     for record, target, mask in zip(records, targets, masks, strict=True):
-        for p in np.asarray(network(window.pieces(store.signal(record, (0, 1))), training=False)):
+        for p in np.asarray(network(window.segments(store.signal(record, (0, 1))), training=False)):
             each = np.where(target > 0, -((1 - p) ** 2) * np.log(p), -0.1 * p**2 * np.log(1 - p))
             total, weight = total + (each * mask).sum(), weight + mask.sum()
     assert loss == pytest.approx(total / weight, rel=1e-5)
@@ -563,7 +563,7 @@ def test_a_network_that_sees_persons_answers_by_age_and_sex_of_each_recording(in
     window = Window(300, ZEROS, 40)
     found = predict(network, Dataset(store, records, (0, 1), window=window, demographics=True), "checking", 4)
     for record, probabilities in zip(records, found, strict=True):
-        pieces = window.pieces(store.signal(record, (0, 1)))
+        pieces = window.segments(store.signal(record, (0, 1)))
         persons = np.repeat(store.demographics[[record]], len(pieces), axis=0)
         alone = np.asarray(network((pieces, persons), training=False)).mean(axis=0)
         np.testing.assert_allclose(probabilities, alone, atol=1e-6)
