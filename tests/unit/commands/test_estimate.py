@@ -6,6 +6,7 @@ from helpers import capture_log
 
 from ecg.commands import estimate
 from ecg.commands.calibration import Networks, Pace
+from ecg.commands.estimate import Cost, Network, Taken, assumptions, costs_of, networks_of, table, taken_by
 from ecg.commands.sample import Effort, Sample
 from ecg.commands.survey import survey
 from ecg.commands.train import Settings, train
