@@ -2,12 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 help:
-	@echo "make demo            set up, make recordings up, train, answer, score: some minutes"
+	@echo "make demo            set up, create synthetic recordings, train, predict, score: about four minutes"
 	@echo "make test            set up, check the style, run the tests"
 	@echo "make test-slow       the tests that train for minutes"
 	@echo "make challenge-test  train on recordings with every defect, and predict with the Challenge's scripts"
+	@echo "make docs            build the documentation into build/docs; a broken reference is an error"
 	@echo "make bench           how fast each part is, against the machine's limits"
-	@echo "make lock            write the lock files anew, after a change of requirements.txt or requirements-dev.txt"
+	@echo "make lock            update the lock files after a change of requirements.txt or requirements-dev.txt"
 	@echo "make docker-test     build the image and use it as the Challenge's organisers do"
 	@echo "make clean           remove what these made, the virtual environment too"
 
@@ -55,6 +56,12 @@ test: .venv/installed-dev
 challenge-test: .venv/installed
 	$(BIN)/python -m benchmarks.challenge --records 60 --test-records 60
 
+# The site, from docs/ and from the docstrings. Pages of modules that are gone must not stay.
+docs: .venv/installed-dev
+	rm -rf docs/api/modules
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -d build/doctrees docs build/docs
+	@echo "The documentation: build/docs/index.html"
+
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
@@ -81,4 +88,4 @@ clean:
 	rm -rf .venv build dist demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help lock demo test challenge-test test-slow bench docker-test clean
+.PHONY: help lock demo test docs challenge-test test-slow bench docker-test clean
