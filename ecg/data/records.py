@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -255,33 +256,24 @@ def _said(matrix):
     return f"{matrix.shape} {matrix.kind}"
 
 
-def _read_wfdb(path, files, header):
-    """Return what wfdb reads from the files that a header names: (L, T) integers."""
-    leads = header.leads
-    samples = _checked_samples(path, files, header)
-    with _reraise_as_signal_error(files[0], f"with {path.name} by wfdb", *UNREADABLE):
-        # What wfdb.rdrecord does once it has read the header: that is read already, and by one grammar only.
-        from wfdb.io._signal import _rd_segment
+def _read_wfdb(path: Path, files: list[Path], header: Header) -> np.ndarray:
+    """Read the integers (L, T) of the files that a header names by wfdb.
 
-        signals = _rd_segment(
-            file_name=[lead.file for lead in leads],
-            dir_name=str(path.parent.absolute()),
-            pn_dir=None,
-            fmt=[lead.format for lead in leads],
-            n_sig=len(leads),
-            sig_len=samples,
-            byte_offset=[lead.offset for lead in leads],
-            samps_per_frame=[lead.samples_per_frame for lead in leads],
-            skew=[lead.skew for lead in leads],
-            init_value=[lead.first_value for lead in leads],
-            sampfrom=0,
-            sampto=samples,
-            channels=list(range(len(leads))),
-            ignore_skew=False,
-        )
-        frames = [signal.reshape(samples, -1) for signal in signals]
-        means = [frame[:, 0] if frame.shape[1] == 1 else frame.mean(axis=1).astype(frame.dtype) for frame in frames]
-        return np.stack(means)
+    wfdb gets a plain header of its own, because its grammar of headers is not that of ecg.data.headers.
+    """
+    import wfdb  # only few records need it, and its import takes a second
+
+    samples = _checked_samples(path, files, header)
+    number_of = {file.name: number for number, file in enumerate(files)}
+    lines = [f"record {len(header.leads)} {header.sampling_frequency} {samples}"]
+    for lead in header.leads:
+        layout = f"{lead.format}x{lead.samples_per_frame}:{lead.skew}+{lead.offset}"
+        lines.append(f"{number_of[lead.file]}.dat {layout} 1 16 0 {lead.first_value}")
+    with _reraise_as_signal_error(files[0], f"with {path.name} by wfdb", *UNREADABLE), TemporaryDirectory() as folder:
+        for number, file in enumerate(files):
+            os.symlink(file.absolute(), Path(folder, f"{number}.dat"))
+        Path(folder, "record.hea").write_text("\n".join(lines) + "\n")
+        return np.ascontiguousarray(wfdb.rdrecord(f"{folder}/record", physical=False).d_signal.T)
 
 
 def _checked_samples(path, files, header):
