@@ -10,7 +10,7 @@ import pytest
 from ecg.runtime.keras_startup import hidden_standard_error, hide_packages, start_keras
 
 
-def test_what_is_written_below_python_is_hidden(capfd):
+def test_output_below_python_is_hidden(capfd):
     os.write(2, b"before\n")
     with hidden_standard_error():
         os.write(2, b"hidden\n")
@@ -52,7 +52,7 @@ def test_standard_error_is_restored_and_no_descriptor_stays_open(capfd):
         assert os.path.samestat(os.fstat(2), file) and descriptors() == before
 
 
-def test_what_python_has_not_flushed_yet_is_told_where_it_belongs():
+def test_unflushed_output_appears_where_it_was_written():
     code = (
         "import os, sys; from ecg.runtime.keras_startup import hidden_standard_error\n"
         "sys.stderr.reconfigure(line_buffering=False)\n"
@@ -65,7 +65,8 @@ def test_what_python_has_not_flushed_yet_is_told_where_it_belongs():
     assert done.stderr == "before,after"
 
 
-def test_of_tensorflow_only_what_is_news_is_heard(caplog):
+@pytest.mark.keras
+def test_warnings_of_retracing_are_dropped_and_other_warnings_shown(caplog):
     start_keras()
     logger = logging.getLogger("tensorflow")
     kept, logger.propagate = logger.propagate, True
@@ -77,6 +78,7 @@ def test_of_tensorflow_only_what_is_news_is_heard(caplog):
     assert [record.getMessage() for record in caplog.records] == ["the GPU is on fire"]
 
 
+@pytest.mark.keras
 def test_keras_neither_reads_nor_writes_the_home_folder(tmp_path):
     settings = tmp_path / ".keras" / "keras.json"
     code = (
@@ -96,7 +98,8 @@ def test_keras_neither_reads_nor_writes_the_home_folder(tmp_path):
     assert started().stdout == "float16\n"
 
 
-def test_what_keras_does_not_need_here_is_not_imported_and_can_be_afterwards():
+@pytest.mark.keras
+def test_packages_that_keras_does_not_need_here_are_not_imported_and_can_be_afterwards():
     code = (
         "import sys; from ecg.runtime.keras_startup import UNUSED, start_keras; start_keras()\n"
         "assert 'keras' in sys.modules and not sys.modules.keys() & set(UNUSED), sys.modules.keys()\n"
@@ -113,7 +116,8 @@ def test_what_keras_does_not_need_here_is_not_imported_and_can_be_afterwards():
         ("jax", "from jax._src.xla_bridge import backends_are_initialized as begun; begun = begun()"),
     ],
 )
-def test_what_compares_leaves_the_devices_to_those_that_train(backend, begun):
+@pytest.mark.keras
+def test_without_devices_the_backend_has_not_begun(backend, begun):
     """An accelerator's memory is taken by whoever first computes something."""
     code = (
         "from ecg.runtime.keras_startup import start_keras; start_keras(devices=False); import ecg.commands.compare, keras\n"
