@@ -1,53 +1,50 @@
-"""What a comparison of systems measures, with intervals over the recordings.
+"""Metrics of compared systems with bootstrap intervals over the recordings.
 
-An estimate is an array whose first axis is value, low and high: low and high are the ends of a 95 % percentile
-bootstrap interval (Efron 1979) over recordings. NaN is what does not exist.
+An estimate is an array whose first axis is value, low and high. Low and high are the ends of a 95 % percentile
+bootstrap interval (Efron 1979) over recordings. NaN stands for an undefined value.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS
-from ecg.evaluation.metrics import (
-    challenge_scores,
-    class_credit,
-    count_present,
-    f_measures,
-    inactive_and_perfect_scores,
-    load_weights,
-    nan_mean,
-    normalise_scores,
-    recording_scores,
-    roc_and_pr_areas,
-)
+from ecg.evaluation import metrics
+from ecg.evaluation.metrics import nan_mean
 from ecg.evaluation.thresholds import HALF
 
 OPTIMISED, PREDICTED, AT_HALF = "metric optimised", "metric as predicted", "metric at 0.5"
 CHALLENGE_METRICS = (OPTIMISED, PREDICTED, AT_HALF)
 AUROC, AUPRC, F1_OPTIMISED, F1_PREDICTED = "AUROC", "AUPRC", "F1 optimised", "F1 as predicted"
-CLASS_METRICS = (
-    AUROC,
-    AUPRC,
-    F1_OPTIMISED,
-    F1_PREDICTED,
-)  # of each class, and their means over those that are labelled
-AUROC_SHARED = "AUROC shared"  # the mean over those of them that all systems know
+# Metrics of each class; overall the mean over the labelled classes.
+CLASS_METRICS = (AUROC, AUPRC, F1_OPTIMISED, F1_PREDICTED)
+AUROC_SHARED = "AUROC shared"  # mean over the labelled classes that all systems know
 METRICS = (*CHALLENGE_METRICS, AUROC, AUROC_SHARED, AUPRC, F1_OPTIMISED, F1_PREDICTED)
 RESAMPLES = 1000
-INTERVAL_PERCENTILES = (2.5, 97.5)  # percent of the resamples that lie below an interval's ends
-MAX_CHUNK_SIZE = 2**24  # counts that are worked on together, for memory
+INTERVAL_PERCENTILES = (2.5, 97.5)
+MAX_CHUNK_SIZE = 2**24  # counts in memory at once
+
+Estimates = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class SystemResult:
-    """What one system with one lead set answered for N recordings, each by a network that had not learnt from it.
+    """Predictions of one system with one lead set, each by a network not trained on that recording.
 
-    probabilities (N, 26) float32, 0 for a class that is not among those that the system knows, abbreviations; answers
-    (N, 26) bool by its own rule, optimised (N, 26) bool by thresholds found on the training part of each fold; the
-    number of weights of all its networks that answer together, seconds of training and seconds to answer one recording.
-    How many networks were trained for this lead set, their epochs together, both the mean over the folds, and how many
-    trainings of all folds were ended by the time limit.
+    Attributes:
+        system: Name of the system.
+        leads: Number of leads.
+        probabilities: (N, 26) float32, 0 for classes that the system does not know.
+        predictions: Classes predicted by the system's own rule, (N, 26) bool.
+        optimised: Classes predicted with thresholds searched on each fold's training recordings, (N, 26) bool.
+        parameters: Number of weights of all networks used for a prediction.
+        training_seconds: Training time.
+        prediction_seconds: Prediction time of one recording.
+        classes: Abbreviations of the classes that the system knows.
+        networks: Number of networks trained for this lead set, mean over the folds.
+        epochs: Sum of their epochs, mean over the folds.
+        time_limited: Number of trainings in all folds that the time limit ended.
     """
 
     system: str
@@ -64,186 +61,208 @@ class SystemResult:
     time_limited: int = 0
 
     @property
-    def known_classes(self):
-        """Which classes the system knows: (26,) bool."""
+    def known_classes(self) -> np.ndarray:
+        """Mask of the classes that the system knows: (26,) bool."""
         return np.isin(ABBREVIATIONS, self.classes)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trials of systems on the same N recordings: labels (N, 26) bool, sources (N,) text, folds (N,) int."""
+    """Results of systems on the same N recordings.
+
+    Attributes:
+        labels: Labelled classes, (N, 26) bool.
+        sources: Source database of each recording, (N,) str.
+        folds: Number of the fold in which each recording was held out, (N,) int.
+        results: A result per system and lead set.
+    """
 
     labels: np.ndarray
     sources: np.ndarray
     folds: np.ndarray
     results: tuple[SystemResult, ...]
 
-    def reference_index(self, trial):
-        """Return the place of the first system's trial with the same leads, None where there is no other."""
-        system = self.results[0].system
-        places = (place for place, one in enumerate(self.results) if (one.system, one.leads) == (system, trial.leads))
-        return None if trial.system == system else next(places, None)
+    def reference_index(self, result: SystemResult) -> int | None:
+        """Return the index of the first system's result with the same leads, None for itself or if missing."""
+        reference = (self.systems[0], result.leads)
+        indices = (index for index, other in enumerate(self.results) if (other.system, other.leads) == reference)
+        return None if result.system == reference[0] else next(indices, None)
 
     @property
-    def lead_sets(self):
-        """The lead sets of the trials, the largest first."""
-        return sorted({trial.leads for trial in self.results}, reverse=True)
+    def lead_sets(self) -> list[int]:
+        """Numbers of leads of the results, the largest first."""
+        return sorted({result.leads for result in self.results}, reverse=True)
 
-    def indices_with_leads(self, leads):
-        """Return the places of the trials with so many leads."""
-        return [place for place, trial in enumerate(self.results) if trial.leads == leads]
-
-    @property
-    def systems(self):
-        """The systems in their order."""
-        return list(dict.fromkeys(trial.system for trial in self.results))
-
-    def systems_at(self, places):
-        """Return the systems of the trials at some places: a list."""
-        return [self.results[place].system for place in places]
+    def indices_with_leads(self, leads: int) -> list[int]:
+        """Return the indices of the results with a number of leads."""
+        return [index for index, result in enumerate(self.results) if result.leads == leads]
 
     @property
-    def shared_classes(self):
-        """Which classes all systems know: (26,) bool."""
-        return np.all([trial.known_classes for trial in self.results], axis=0)
+    def systems(self) -> list[str]:
+        """Names of the systems in their order."""
+        return list(dict.fromkeys(result.system for result in self.results))
+
+    def systems_at(self, indices: Sequence[int]) -> list[str]:
+        """Return the names of the systems of some results, by their indices."""
+        return [self.results[index].system for index in indices]
+
+    @property
+    def shared_classes(self) -> np.ndarray:
+        """Mask of the classes that all systems know: (26,) bool."""
+        return np.all([result.known_classes for result in self.results], axis=0)
 
 
 @dataclass(frozen=True)
 class MetricTable:
-    """Estimates of each trial, in the order of the trials.
+    """Estimates of each result, in the order of the results.
 
-    `overall`: by measure (3,). `by_class`: by measure of OF_CLASSES (3, 26). `by_source` and `by_fold`: by source or
-    fold the same as overall, in `by_fold` without intervals. `differences`: by measure, minus the first system with
-    the same leads; None where there is no other.
+    Attributes:
+        overall: By metric, (3,) each.
+        by_class: By metric of CLASS_METRICS, (3, 26) each.
+        by_source: By source the same as `overall`.
+        by_fold: By fold the same as `overall`, but without intervals.
+        differences: By metric, minus the first system with the same leads; None if there is no other.
     """
 
-    overall: list
-    by_class: list
-    by_source: list
-    by_fold: list
-    differences: list
+    overall: list[Estimates]
+    by_class: list[Estimates]
+    by_source: list[dict[str, Estimates]]
+    by_fold: list[dict[int, Estimates]]
+    differences: list[Estimates | None]
 
 
-def compute_metrics(comparison, resamples=RESAMPLES, seed=0):
-    """Measure all trials of a Comparison; returns Findings.
+def compute_metrics(comparison: Comparison, resamples: int = RESAMPLES, seed: int = 0) -> MetricTable:
+    """Compute all metrics of a comparison.
 
-    The resamples are the same for all trials, so that what a difference varies by is not what both have in common.
+    All results share the same resamples, so that a difference varies only by what the systems do not have in common.
+
+    Args:
+        comparison: Results of the systems.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resamples.
     """
-    every = np.ones(len(comparison.labels), bool)
+    weights = metrics.load_weights()[1]
+    credit = metrics.class_credit(comparison.labels, weights)
     counts = draw_resamples(len(comparison.labels), resamples, seed)
-    weights = load_weights()[1]
-    worth = class_credit(comparison.labels, weights)
-    found, samples = MetricTable([], [], [], [], []), []
-    for trial in comparison.results:
+    table, samples = MetricTable([], [], [], [], []), []
+    for result in comparison.results:
 
-        def of(rows, counts, trial=trial):
-            return resample_metrics(trial, comparison.labels, comparison.shared_classes, weights, worth, rows, counts)
+        def sample(
+            rows: np.ndarray, counts: list[np.ndarray] = counts, result: SystemResult = result
+        ) -> dict[str, np.ndarray]:
+            return resample_metrics(result, comparison, weights, credit, rows, counts)
 
-        samples.append(of(every, counts))
+        samples.append(sample(np.ones(len(comparison.labels), bool)))
         estimates = {name: estimate_interval(values) for name, values in samples[-1].items()}
-        found.overall.append({name: estimates[name] for name in METRICS})
-        found.by_class.append({name: estimates[f"{name} by class"] for name in CLASS_METRICS})
-        for groups, kept, how in (
-            (comparison.sources, found.by_source, counts),
-            (comparison.folds, found.by_fold, []),
-        ):
-            parts = {group: of(groups == group, how) for group in np.unique(groups).tolist()}
-            kept.append({
-                group: {name: estimate_interval(part[name]) for name in METRICS} for group, part in parts.items()
-            })  # fmt: skip
-        first = comparison.reference_index(trial)
-        found.differences.append(
-            None
-            if first is None
-            else {name: estimate_interval(samples[-1][name] - samples[first][name]) for name in METRICS}
-        )
-    return found
+        table.overall.append({name: estimates[name] for name in METRICS})
+        table.by_class.append({name: estimates[f"{name} by class"] for name in CLASS_METRICS})
+        by_source = {source: sample(comparison.sources == source) for source in np.unique(comparison.sources).tolist()}
+        table.by_source.append({source: _estimate_metrics(values) for source, values in by_source.items()})
+        by_fold = {fold: sample(comparison.folds == fold, []) for fold in np.unique(comparison.folds).tolist()}
+        table.by_fold.append({fold: _estimate_metrics(values) for fold, values in by_fold.items()})
+        index = comparison.reference_index(result)
+        differences = None if index is None else {name: samples[-1][name] - samples[index][name] for name in METRICS}
+        table.differences.append(differences and _estimate_metrics(differences))
+    return table
 
 
-def draw_resamples(recordings, resamples, seed):
-    """Return how often each recording is drawn in samples with replacement, of as many: a list of (N, R) float32.
+def _estimate_metrics(samples: dict[str, np.ndarray]) -> Estimates:
+    return {name: estimate_interval(samples[name]) for name in METRICS}
 
-    Together they have a column for each resample.
+
+def draw_resamples(n_recordings: int, resamples: int, seed: int) -> list[np.ndarray]:
+    """Draw bootstrap samples as large as the set; return how often each recording is drawn.
+
+    Returns:
+        Chunks of (N, R) float32 with a column per resample.
     """
     generator = np.random.default_rng(seed)
+    chunk_size = max(MAX_CHUNK_SIZE // max(n_recordings, 1), 1)
     chunks = []
-    for size in _sizes(resamples, max(MAX_CHUNK_SIZE // max(recordings, 1), 1)):
-        counts = np.empty((size, recordings), np.float32)
+    for start in range(0, resamples, chunk_size):
+        counts = np.empty((min(chunk_size, resamples - start), n_recordings), np.float32)
         for row in counts:
-            row[:] = np.bincount(generator.integers(0, recordings, recordings), minlength=recordings)
+            row[:] = np.bincount(generator.integers(0, n_recordings, n_recordings), minlength=n_recordings)
         chunks.append(np.ascontiguousarray(counts.T))
     return chunks
 
 
-def _sizes(total, most):
-    return [min(most, total - begun) for begun in range(0, total, most)]
-
-
-def resample_metrics(trial, labels, shared, weights, worth, rows, counts):
-    """Measure a trial on some of the recordings, once as they are and in each resample.
+def resample_metrics(
+    result: SystemResult,
+    comparison: Comparison,
+    weights: np.ndarray,
+    credit: np.ndarray,
+    rows: np.ndarray,
+    counts: list[np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Compute the metrics of a result on some recordings, once as they are and once in each resample.
 
     Args:
-        trial: What the system answered, a Trial of N recordings.
-        labels: Which classes are labelled, (N, 26) bool.
-        shared: Which classes all systems know, (26,) bool.
+        result: Predictions for N recordings.
+        comparison: The comparison that it belongs to.
         weights: The Challenge's table, (26, 26).
-        worth: What each answer earns by it in each recording, (N, 26).
-        rows: Which recordings are measured, (N,) bool.
-        counts: How often each recording is drawn in each resample, a list of arrays (N, R).
+        credit: `class_credit` of the labels, (N, 26).
+        rows: Mask of the recordings, (N,) bool.
+        counts: `draw_resamples` of the N recordings.
 
     Returns:
-        By measure an array (1 + all R,), and by "MEASURE by class" (26, 1 + all R). The first value is of the
-        recordings as they are, and to the bit what the Challenge's evaluator computes.
+        By metric an array (1 + R,), and by "METRIC by class" (26, 1 + R). The first value is of the recordings as they
+        are, and bit-identical to the Challenge's evaluator.
     """
-    if rows.all():
-        rows = slice(None)  # spares copies
-    labels, worth, probabilities = labels[rows], worth[rows], trial.probabilities[rows]
-    outputs = dict(
-        zip(
-            CHALLENGE_METRICS,
-            (trial.optimised[rows], trial.predictions[rows], probabilities >= HALF / 100),
-            strict=True,
-        )
-    )
-    once = _by_measure(labels, probabilities, outputs, shared, None)
-    once |= dict(zip(CHALLENGE_METRICS, challenge_scores(labels, outputs.values(), weights), strict=True))
-    parts = [{name: np.asarray(values)[..., np.newaxis] for name, values in once.items()}]
-    earned = np.array(
-        [
-            *(recording_scores(labels, given, worth) for given in outputs.values()),
-            *inactive_and_perfect_scores(labels, worth),
-        ]
-    )
-    for chunk in counts:
-        chunk = chunk[rows]
-        part = _by_measure(labels, probabilities, outputs, shared, chunk)
-        *totals, base, best = np.einsum("mn,nr->mr", earned, chunk)
-        drawn = chunk.any(axis=0)
-        for name, scores in zip(CHALLENGE_METRICS, normalise_scores(np.array(totals), base, best), strict=True):
-            part[name] = np.where(drawn, scores, np.nan)
-        parts.append(part)
-    return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+    selected = slice(None) if rows.all() else rows  # a slice spares copies
+    labels, credit, probabilities = comparison.labels[selected], credit[selected], result.probabilities[selected]
+    kinds = (result.optimised[selected], result.predictions[selected], probabilities >= HALF / 100)
+    outputs = dict(zip(CHALLENGE_METRICS, kinds, strict=True))
+    shared = comparison.shared_classes
+    scores = [metrics.recording_scores(labels, predicted, credit) for predicted in outputs.values()]
+    scores += [*metrics.inactive_and_perfect_scores(labels, credit)]
+    chunks = []
+    for chunk in [None, *counts]:
+        if chunk is None:
+            challenge = np.array(metrics.challenge_scores(labels, outputs.values(), weights))
+        else:
+            chunk = chunk[selected]
+            *totals, inactive, perfect = np.einsum("mn,nr->mr", np.array(scores), chunk)
+            challenge = metrics.normalise_scores(np.array(totals), inactive, perfect)
+            challenge[:, ~chunk.any(axis=0)] = np.nan
+        values = _class_metrics(labels, probabilities, outputs, shared, chunk)
+        values |= dict(zip(CHALLENGE_METRICS, challenge, strict=True))
+        chunks.append({name: value[..., np.newaxis] if chunk is None else value for name, value in values.items()})
+    return {name: np.concatenate([chunk[name] for chunk in chunks], axis=-1) for name in chunks[0]}
 
 
-def _by_measure(labels, probabilities, outputs, shared, counts):
-    """Return all measures but the Challenge metrics, with counts in each resample."""
-    areas, labelled = roc_and_pr_areas(labels, probabilities, counts), count_present(labels, counts) > 0
-    given = (np.where(labelled, f_measures(labels, outputs[name], counts), np.nan) for name in (OPTIMISED, PREDICTED))
-    found = {AUROC_SHARED: nan_mean(areas[0][shared])}
-    for name, values in zip(CLASS_METRICS, (*areas, *given), strict=True):
-        found[name], found[f"{name} by class"] = nan_mean(values), values
-    return found
+def _class_metrics(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    outputs: dict[str, np.ndarray],
+    shared: np.ndarray,
+    counts: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """Return CLASS_METRICS, overall and by class, and AUROC_SHARED; with counts in each resample."""
+    areas = metrics.roc_and_pr_areas(labels, probabilities, counts)
+    labelled = metrics.count_present(labels, counts) > 0
+    optimised, predicted = (metrics.f_measures(labels, outputs[name], counts) for name in (OPTIMISED, PREDICTED))
+    f_measures = (np.where(labelled, f_measure, np.nan) for f_measure in (optimised, predicted))
+    values = {AUROC_SHARED: np.asarray(nan_mean(areas[0][shared]))}
+    for name, by_class in zip(CLASS_METRICS, (*areas, *f_measures), strict=True):
+        values[name], values[f"{name} by class"] = np.asarray(nan_mean(by_class)), by_class
+    return values
 
 
-def estimate_interval(samples):
-    """Return value, low and high of samples (..., R) whose first is the value: (3, ...), low and high of the others.
+def estimate_interval(samples: np.ndarray) -> np.ndarray:
+    """Return value, low and high of samples.
 
-    Samples that do not exist, as of a class that a resample has none of, are left out.
+    Args:
+        samples: (..., 1 + R), first the value, then the resamples. NaN, as of a class absent from a resample, is
+            ignored.
+
+    Returns:
+        (3, ...). Low and high are NaN if the value is, or if no resample has a value.
     """
-    value, others = samples[..., 0], samples[..., 1:]
+    value, resamples = samples[..., 0], samples[..., 1:]
     ends = np.full((2, *value.shape), np.nan)
-    for place in np.ndindex(value.shape):
-        known = others[place][~np.isnan(others[place])]
-        if known.size and not np.isnan(value[place]):
-            ends[(slice(None), *place)] = np.percentile(known, INTERVAL_PERCENTILES)
+    for index in np.ndindex(value.shape):
+        known = resamples[index][~np.isnan(resamples[index])]
+        if known.size and not np.isnan(value[index]):
+            ends[(slice(None), *index)] = np.percentile(known, INTERVAL_PERCENTILES)
     return np.array([value, *ends])

@@ -1,4 +1,4 @@
-"""The thresholds of probabilities that maximise the Challenge metric."""
+"""Search for the thresholds that maximise the Challenge metric."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -12,14 +12,21 @@ COMMON_CANDIDATES = np.arange(10, 91, 10)  # step 1: 0.1 to 0.9 by 0.1
 CLASS_CANDIDATES = np.arange(20, 81)  # step 2: 0.20 to 0.80 by 0.01
 HALF = 50
 TIE = 1e-9  # scores that differ by less differ by rounding only
-LEVELS = 101  # of probabilities in hundredths, from 0 to 1
+LEVELS = 101  # number of hundredths from 0 to 1
 
 
 @dataclass(frozen=True)
 class ThresholdSearch:
-    """What the search found: step 1's threshold, step 2's (C,), those to answer with (C,), and the score with each.
+    """Thresholds and the Challenge metric that they give on the recordings searched.
 
-    `score_at_half` is that with 0.5 for every class. All scores are on the recordings searched.
+    Attributes:
+        common: Threshold of step 1, the same for all classes.
+        by_class: Thresholds of step 2, (C,).
+        thresholds: Thresholds to predict with, (C,).
+        score_at_half: Metric with 0.5 for all classes.
+        score_common: Metric with `common`.
+        score_by_class: Metric with `by_class`.
+        score: Metric with `thresholds`.
     """
 
     common: float
@@ -31,92 +38,104 @@ class ThresholdSearch:
     score: float
 
 
-def search_thresholds(labels, probabilities, weights, resamples=0, seed=0):
-    """Find the thresholds that maximise the Challenge metric in the two steps of Cai et al. 2021.
+def search_thresholds(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, resamples: int = 0, seed: int = 0
+) -> ThresholdSearch:
+    """Search the thresholds that maximise the Challenge metric in the two steps of Cai et al. 2021.
 
-    Step 1: one threshold for all classes, 0.1 to 0.9 by 0.1. Step 2: one class at a time, 0.20 to 0.80 by 0.01, the
-    others at step 1's value. Among equal scores the threshold nearest to step 1's value wins, in step 1 the one
-    nearest to 0.5; of two as near, the lower one. labels, probabilities (N, C); an answer is positive where
-    probability >= threshold. ValueError where a probability is not finite.
+    Step 1: one threshold for all classes. Step 2: one class at a time, the others at the value of step 1. Among equal
+    scores the threshold nearest to 0.5 wins in step 1, in step 2 the one nearest to the value of step 1; of two equally
+    near ones the lower. A class is predicted if its probability is at least the threshold.
 
-    With `resamples`, the thresholds to answer with are not step 2's but the means of what both steps find on so many
-    samples of N recordings drawn with replacement (bagging, Breiman 1996): where a class has a few positives only,
-    its best threshold is that of chance, and the mean is steadier. On many recordings the two agree.
+    With resamples, the thresholds are the means of what both steps find on bootstrap samples (bagging, Breiman 1996).
+    The best threshold of a class with few positives depends on chance, and the mean is steadier. On many recordings
+    the two agree.
+
+    Args:
+        labels: Labelled classes, (N, C).
+        probabilities: Probability of each class, (N, C).
+        weights: The Challenge's table, (C, C).
+        resamples: Number of bootstrap samples; 0 for the thresholds of step 2.
+        seed: Seed of the bootstrap samples.
+
+    Raises:
+        ValueError: A probability is not finite.
     """
     labels, probabilities = np.asarray(labels, bool), np.asarray(probabilities, np.float64)
     if not np.isfinite(probabilities).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(probabilities))} of the probabilities are not finite")
 
-    worth, reached = class_credit(labels, weights), _hundredths(probabilities)
-    limits = inactive_and_perfect_scores(labels, worth)
-    earned = np.array([recording_scores(labels, reached >= candidate, worth) for candidate in COMMON_CANDIDATES])
-    gains = cache(lambda common: prediction_gain(labels, reached >= common, worth))
-    bins = reached + LEVELS * np.arange(reached.shape[1], dtype=COUNT_TYPE)
+    credit, hundredths = class_credit(labels, weights), _to_hundredths(probabilities)
+    limits = inactive_and_perfect_scores(labels, credit)
+    candidates = np.array([recording_scores(labels, hundredths >= value, credit) for value in COMMON_CANDIDATES])
+    gains = cache(lambda common: prediction_gain(labels, hundredths >= common, credit))
+    bins = hundredths + LEVELS * np.arange(hundredths.shape[1], dtype=COUNT_TYPE)
 
-    def two_steps(counts):
-        scores = total_score(earned, limits, counts)
-        common = _best(scores, COMMON_CANDIDATES, HALF)
-        totals = _totals(gains(common) * counts[:, None], bins)
-        return scores, common, _best(totals, CLASS_CANDIDATES, common) / 100
+    def search(counts: np.ndarray) -> tuple[np.ndarray, int, np.ndarray]:
+        scores = total_score(candidates, limits, counts)
+        common = int(_best_candidate(scores, COMMON_CANDIDATES, HALF))
+        totals = _total_gains(gains(common) * counts[:, None], bins)
+        return scores, common, _best_candidate(totals, CLASS_CANDIDATES, common) / 100
 
-    def score(thresholds):
-        return float(total_score(recording_scores(labels, probabilities >= thresholds, worth), limits))
+    def score(thresholds: np.ndarray) -> float:
+        return float(total_score(recording_scores(labels, probabilities >= thresholds, credit), limits))
 
-    recordings = len(labels)
-    scores, common, by_class = two_steps(np.ones(recordings))
+    n_recordings = len(labels)
+    scores, common, by_class = search(np.ones(n_recordings))
     thresholds, generator = by_class, np.random.default_rng(seed)
     if resamples:
-        draws = (generator.integers(0, recordings, recordings) for _ in range(resamples))
-        thresholds = sum(two_steps(np.bincount(draw, minlength=recordings))[2] for draw in draws) / resamples
+        draws = (generator.integers(0, n_recordings, n_recordings) for _ in range(resamples))
+        searched = (search(np.bincount(draw, minlength=n_recordings))[2] for draw in draws)
+        thresholds = sum(searched, np.zeros(labels.shape[1])) / resamples
+    score_at_half, score_common = (scores[value == COMMON_CANDIDATES].item() for value in (HALF, common))
     return ThresholdSearch(
-        common=float(common / 100),
-        by_class=by_class,
-        thresholds=thresholds,
-        score_at_half=scores[COMMON_CANDIDATES == HALF].item(),
-        score_common=scores[COMMON_CANDIDATES == common].item(),
-        score_by_class=score(by_class),
-        score=score(thresholds),
+        common / 100, by_class, thresholds, score_at_half, score_common, score(by_class), score(thresholds)
     )
 
 
-def _hundredths(probabilities):
-    """Return the highest hundredth that each probability reaches, 0 to 100: uint8.
+def _to_hundredths(probabilities: np.ndarray) -> np.ndarray:
+    """Return the highest hundredth, 0 to 100, that each probability reaches: uint8.
 
-    It reaches a candidate, probability >= candidate / 100, just where the hundredth does.
+    The probability is at least candidate / 100 exactly if the hundredth is at least the candidate.
     """
     probabilities = np.clip(probabilities, 0, 1)
-    hundredths = (100 * probabilities).astype(np.uint8)  # which by rounding may be one too many or too few
+    hundredths = (100 * probabilities).astype(np.uint8)  # one too many or too few by rounding
     hundredths += probabilities >= (hundredths + 1) / 100
     hundredths -= probabilities < hundredths / 100
     return hundredths
 
 
-def prediction_gain(labels, outputs, worth):
-    """Return what a recording's credit gains when a class's answer turns from no to yes, its others fixed: (N, C).
+def prediction_gain(labels: np.ndarray, outputs: np.ndarray, credit: np.ndarray) -> np.ndarray:
+    """Return the gain in a recording's score if a class is predicted instead of not, others fixed: (N, C).
 
-    `worth` is that of answers to these labels. Neither the class's own answer in `outputs` nor its threshold plays a
-    part, so the gains of the recordings beyond a threshold simply add up.
+    Neither the class's own prediction nor its threshold matters, so that the gains of all recordings above a threshold
+    add up.
+
+    Args:
+        labels: Labelled classes, (N, C) bool.
+        outputs: Predicted classes, (N, C) bool.
+        credit: `class_credit` of the labels, (N, C).
     """
-    answered = worth * outputs
-    others = answered.sum(axis=1, keepdims=True) - answered
-    union = (labels | outputs).sum(axis=1, keepdims=True, dtype=COUNT_TYPE) - (
-        outputs & ~labels
-    )  # the class unanswered
-    return (others + worth) / (union + ~labels) - others / np.maximum(union, 1)
+    predicted = credit * outputs
+    rest = predicted.sum(axis=1, keepdims=True) - predicted
+    # number of classes labelled or predicted if this one is not
+    union = (labels | outputs).sum(axis=1, keepdims=True, dtype=COUNT_TYPE) - (outputs & ~labels)
+    return (rest + credit) / (union + ~labels) - rest / np.maximum(union, 1)
 
 
-def _totals(gains, bins):
-    """Return the summed gains of the recordings at or above each of step 2's candidates: (C, candidates).
+def _total_gains(gains: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """Return the sum of gains at or above each candidate of step 2: (C, n_candidates).
 
-    `bins` are the hundredths that the probabilities reach, class k's from k * LEVELS on. Their sums are added up from
-    the top.
+    Args:
+        gains: `prediction_gain`, (N, C).
+        bins: Hundredths of the probabilities, (N, C); those of class k begin at k * LEVELS.
     """
-    classes = gains.shape[1]
-    sums = np.bincount(bins.ravel(), gains.ravel(), classes * LEVELS).reshape(classes, LEVELS)
+    n_classes = gains.shape[1]
+    sums = np.bincount(bins.ravel(), gains.ravel(), n_classes * LEVELS).reshape(n_classes, LEVELS)
     return sums[:, ::-1].cumsum(axis=1)[:, ::-1][:, CLASS_CANDIDATES]
 
 
-def _best(scores, candidates, near):
-    """Return the candidate of the highest score along the last axis, the nearest to `near` among equals."""
-    distance = np.where(scores >= scores.max(axis=-1, keepdims=True) - TIE, abs(candidates - near), np.inf)
-    return candidates[distance.argmin(axis=-1)]
+def _best_candidate(scores: np.ndarray, candidates: np.ndarray, nearest_to: int) -> np.ndarray:
+    """Return the candidate with the highest score along the last axis, among equals the nearest to a value."""
+    is_best = scores >= scores.max(axis=-1, keepdims=True) - TIE
+    return candidates[np.where(is_best, abs(candidates - nearest_to), np.inf).argmin(axis=-1)]
