@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.data.headers import comments, parse_header, read_header_text
+from ecg.data.headers import find_comments, parse_header, read_header_text
 from ecg.data.leads import LEADS, standard_name
 from ecg.data.records import read_matrix, read_record, resolve_case
 from ecg.runtime.files import atomic_path
@@ -122,7 +122,7 @@ def get_leads(header):
 
 def get_age(header):
     """Return the age in years, NaN where it is not a number, None where the header has no line for it."""
-    ages = comments(header, "Age")
+    ages = find_comments(header, "Age")
     if not ages:
         return None
     return float(ages[-1]) if is_number(ages[-1]) else math.nan
@@ -130,7 +130,7 @@ def get_age(header):
 
 def get_sex(header):
     """Return the sex as the header has it, None where it has no line for it."""
-    return comments(header, "Sex")[-1].strip() if comments(header, "Sex") else None
+    return find_comments(header, "Sex")[-1].strip() if find_comments(header, "Sex") else None
 
 
 def get_num_leads(header):
@@ -171,7 +171,7 @@ def get_baselines(header, leads):
 
 def get_labels(header):
     """Return the diagnoses, as text, in the order and as often as the header has them: a list."""
-    return [code.strip() for codes in comments(header, "Dx") if codes for code in codes.split(",")]
+    return [code.strip() for codes in find_comments(header, "Dx") if codes for code in codes.split(",")]
 
 
 def save_outputs(output_file, recording_id, classes, labels, probabilities):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ecg.data.headers import RecordError, parse_header, read_header, read_header_text
 from ecg.data.leads import describe_missing_leads, lead_sets
-from ecg.data.records import find_records, read_stored
+from ecg.data.records import find_records, read_raw_signal
 from ecg.runtime.console import (
     Progress,
     describe_error,
@@ -58,8 +58,8 @@ def predict_folder(model_directory: str, data_directory: str, output_directory: 
         for header in headers:
             path = header.relative_to(data_directory)
             output_file = Path(output_directory, path.with_suffix(".csv"))
-            oddities, reason = call_safely(predict_record, header, models, output_file)
-            repairs.update(oddities or ())
+            warnings, reason = call_safely(predict_record, header, models, output_file)
+            repairs.update(warnings or ())
             if reason:
                 failed += 1
                 _, unwritten = call_safely(save_prediction, output_file, header.stem, (), (), ())
@@ -139,10 +139,10 @@ def predict_record(path: Path, models: dict[tuple[int, ...], LoadedModel], outpu
     model, reason = models[filled]
     if reason:
         raise RecordError(reason if filled else describe_missing_leads(header.lead_names))
-    stored = read_stored(path, header)
-    outputs = run_model(model, text, stored.integers)
+    stored = read_raw_signal(path, header)
+    outputs = run_model(model, text, stored.samples)
     save_prediction(output_file, header.name, *outputs)
-    return stored.oddities
+    return stored.warnings
 
 
 def save_prediction(output_file: Path, *outputs: object) -> None:

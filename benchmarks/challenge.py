@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ecg.data.labels import DISCARDED_SOURCES, SCORED, source_of
 from ecg.data.leads import LEAD_SETS
 from ecg.data.synthetic import Truth, synthesize
-from ecg.runtime.console import duration
+from ecg.runtime.console import format_duration
 
 ROOT = Path(__file__).parents[1]
 # What the audit calls the defects of ecg.data.synthetic_defects that it can see.
@@ -154,7 +154,7 @@ def describe_outcome(outcome: Outcome) -> list[str]:
     lines = ["| leads | AUROC,AUPRC,Accuracy,F-measure,Challenge metric |", "|---|---|"]
     lines += [f"| {count} | {scores} |" for count, scores in outcome.scores.items()]
     lines += ["", "| step | time |", "|---|---|"]
-    lines += [f"| {name} | {duration(seconds)} |" for name, seconds in outcome.seconds.items()]
+    lines += [f"| {name} | {format_duration(seconds)} |" for name, seconds in outcome.seconds.items()]
     lines += ["", "| defect | recordings |", "|---|---|"]
     lines += [f"| {name} | {count:,} |" for name, count in outcome.defects.most_common()]
     lines += ["", *(f"{count:,} excluded: {reason}" for reason, count in outcome.excluded.items())]

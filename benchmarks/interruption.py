@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg.data.synthetic import synthesize
-from ecg.runtime.console import duration
+from ecg.runtime.console import format_duration
 from ecg.runtime.files import to_json
 
 ROOT = Path(__file__).parents[1]
@@ -160,7 +160,7 @@ def main():
         print(f"| {place} | {count} |")
     print(f"\n{len(runs)} runs of {min(map(Counter.total, runs))} to {max(map(Counter.total, runs))} kills, "
           f"{len(differing)} of which differ from one that was not killed, "
-          f"{duration(time.monotonic() - begun)}")  # fmt: skip
+          f"{format_duration(time.monotonic() - begun)}")  # fmt: skip
     sys.exit(bool(differing))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg.commands.train import Settings, train
-from ecg.data.labels import COLUMN, TRAINED, expand
+from ecg.data.labels import CLASS_INDEX, TRAINED, expand
 from ecg.data.leads import LEADS
 from ecg.data.store import build_store
 from ecg.data.synthetic import synthesize
@@ -36,7 +36,7 @@ KINDS = {
     "masks alone": CleaningSettings(*BELIEVED),
     "all off": CleaningSettings(*BELIEVED, masks=False),
 }
-AF, AFL = COLUMN["AF"], COLUMN["AFL"]
+AF, AFL = CLASS_INDEX["AF"], CLASS_INDEX["AFL"]
 NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the method's, for time
 
 

@@ -37,14 +37,14 @@ from ecg.data.headers import read_header_text
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import find_records, read_record
-from ecg.data.resampling import RATE, taps_of
+from ecg.data.resampling import RATE, filter_length
 from ecg.data.store import build_store
 from ecg.runtime.files import to_json
 from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.processes import parallel_map
 
 MADE_FOR_IT = {"amx_bf16", "avx512_bf16"}  # what Linux calls a processor's instructions for bfloat16
-TAPS = taps_of(RATE)
+TAPS = filter_length(RATE)
 FILTERS = {f"FIR of {TAPS} taps, as ours": TAPS, "Butterworth of order 3": 0}
 CALLS = 20  # of what takes milliseconds, for each time that is taken
 REPEATS = 5  # of all batches, likewise

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import WEIGHTS
 
-from ecg.data.labels import COLUMN, TRAINED, class_columns, expand
+from ecg.data.labels import CLASS_INDEX, TRAINED, class_indices, expand
 from ecg.data.preprocessing import Repair
 from ecg.data.store import Store
 from ecg.evaluation.thresholds import search_thresholds
@@ -53,7 +53,7 @@ def make_results(seed=0, rate=0.15):
     random = np.random.default_rng(seed)
     sources = random.choice(["CPSC", "Georgia", "Ningbo"], COUNT)
     labels = random.random((COUNT, 26)) < rate
-    labels[:, COLUMN["PR"]] = False  # a class that never occurs
+    labels[:, CLASS_INDEX["PR"]] = False  # a class that never occurs
     names = np.array([f"R{place:03}" for place in range(COUNT)])
     dropped = (("A0001", "the reason, with a comma"), ("S0001", "source PTB is not trained on"))
     starts, microvolts = np.arange(COUNT), np.zeros((COUNT, 12), np.int16)
@@ -82,7 +82,7 @@ def make_results(seed=0, rate=0.15):
             Path(f"{name}.hea"),
             name,
             "Georgia",
-            COLUMN[abbreviation],
+            CLASS_INDEX[abbreviation],
             labelled,
             probability,
             np.full(26, 0.5, np.float32),
@@ -124,11 +124,11 @@ def table(results, name):
 def make_exclusive_results():
     """Results of a system that answers one of four classes; STE is not scored. Each recording has one of them."""
     results, classes = make_results(), ("NSR", "AF", "STE", "PVC")
-    random, columns = np.random.default_rng(1), class_columns(classes)
+    random, columns = np.random.default_rng(1), class_indices(classes)
     one = np.eye(4, dtype=bool)[random.integers(0, 4, COUNT)]
     store, labels = replace(results.store, labels=results.store.labels.copy()), results.labels.copy()
     for table in (store.labels, labels):
-        table[:, [COLUMN[name] for name in ("NSR", "AF", "PVC")]] = one[:, [0, 1, 3]]
+        table[:, [CLASS_INDEX[name] for name in ("NSR", "AF", "PVC")]] = one[:, [0, 1, 3]]
     store.unscored[:, 1] = one[:, 2]
     results = replace(results, store=store, labels=labels, scored=np.ones_like(results.scored))
     probabilities = random.dirichlet(np.ones(4), len(results.validation)) + one[results.validation]

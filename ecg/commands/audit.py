@@ -14,7 +14,7 @@ import numpy as np
 
 from ecg.data.headers import LONGEST_SHOWN
 from ecg.data.labels import (
-    COLUMN_OF_CODE,
+    CLASS_OF_CODE,
     DISCARDED_SOURCES,
     SCORED,
     UNDIAGNOSED,
@@ -22,7 +22,7 @@ from ecg.data.labels import (
     code_status,
     encode,
     source_of,
-    unscored,
+    unscored_diagnoses,
 )
 from ecg.data.leads import LEADS, derivation_weights
 from ecg.data.preprocessing import (
@@ -30,10 +30,10 @@ from ecg.data.preprocessing import (
     FLAT,
     GAIN_ZERO,
     INVALID_VALUE,
-    LONGEST,
+    MAX_DURATION,
+    MIN_DURATION,
     NOT_FINITE,
     REJECTED,
-    SHORTEST,
     SPIKE,
     correct_gains,
 )
@@ -54,7 +54,7 @@ SHORT = "shorter than a second"
 UNUSABLE = "signal cannot be used"
 DISCARDED = "source not trained on"  # the method's choice, no defect of the file
 # Those that do not, beside the repairs.
-LONG = f"longer than {LONGEST:g} s"
+LONG = f"longer than {MAX_DURATION:g} s"
 EARLY_GAIN = "gain likely wrong, see --early-gains"
 CHECKSUM = "checksum differs"
 OTHER_NAME = "other name in header"
@@ -139,11 +139,11 @@ def _signal_defects(loaded, seconds):
     found = []
     if loaded.reason:
         absent = [lead for lead in LEADS if not derivation_weights(lead, loaded.header.lead_names)]
-        found.append((MISSING if absent else SHORT if seconds < SHORTEST else UNUSABLE, loaded.reason))
+        found.append((MISSING if absent else SHORT if seconds < MIN_DURATION else UNUSABLE, loaded.reason))
     for repair in loaded.repairs:
         samples = f": {repair.count:,} samples" if repair.kind in OF_SAMPLES else ""
         found.append((repair.kind, " ".join(repair.leads) + samples))
-    if seconds > LONGEST:
+    if seconds > MAX_DURATION:
         found.append((LONG, f"{seconds:,.1f} s"))
     if wrong := correct_gains(loaded.header, loaded.integers)[1]:
         found.append((EARLY_GAIN, " ".join(wrong)))
@@ -325,7 +325,7 @@ def make_code_table(recordings):
 
 def _diagnosis(code):
     """Return abbreviation, codes and name of a code; of one that no table knows, the code for an abbreviation."""
-    return SCORED[COLUMN_OF_CODE[code]] if code in COLUMN_OF_CODE else unscored().get(code, (code, (code,), ""))
+    return SCORED[CLASS_OF_CODE[code]] if code in CLASS_OF_CODE else unscored_diagnoses().get(code, (code, (code,), ""))
 
 
 def summary_lines(recordings):

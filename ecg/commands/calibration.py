@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg.commands.sample import SAMPLE
 from ecg.data.batches import batch_size, crop_indices
-from ecg.data.labels import TRAINED, class_columns, expand, select_labels
+from ecg.data.labels import TRAINED, class_indices, expand, select_labels
 from ecg.reports.ecg_paper import draw_disagreements
 from ecg.reports.training_report import write_report
 from ecg.systems.label_cleaning import Disagreement
@@ -73,7 +73,7 @@ def tried(store, peaks, settings, view, leads, group=GENERAL):
 
     `peaks` are the StoredPeaks, where the network finds them.
     """
-    everything, columns = np.arange(len(store)), class_columns(settings.classes)
+    everything, columns = np.arange(len(store)), class_indices(settings.classes)
     targets = select_labels(columns, store.labels, store.unscored).astype(np.float32)
     judge = ValidationScorer(settings, store.labels, store.labels, store.sources, columns)
     one = NetworkPlan("training", "training", leads, group, 0, view)
@@ -176,7 +176,7 @@ def report_seconds(sample, settings):
     They are left in the sample's folder. Where there is no round 1, no such page is drawn, and it takes none.
     """
     store = sample.stores[settings.views[0].preparation]
-    everything, columns = np.arange(len(store)), class_columns(settings.classes)
+    everything, columns = np.arange(len(store)), class_indices(settings.classes)
     probabilities = np.random.default_rng(settings.seed).random((len(store), len(columns)), np.float32)
     judge, count = ValidationScorer(settings, store.labels, store.labels, store.sources, columns), settings.lead_sets[0]
     search = judge.search(everything, probabilities)

@@ -23,8 +23,8 @@ from ecg.reports.comparison_report import write_comparison
 from ecg.reports.comparison_tables import FOLDER as COMPARISON
 from ecg.reports.comparison_tables import facts_of
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
-from ecg.runtime.console import describe_error, duration, pluralise, start_logging
-from ecg.runtime.files import check_writable, locked
+from ecg.runtime.console import describe_error, format_duration, pluralise, start_logging
+from ecg.runtime.files import check_writable, lock_folder
 from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.processes import run_in_subprocess
 from ecg.systems.method import train_system
@@ -57,7 +57,7 @@ def compare(data, report, protocol=None):
     protocol.is_left_out([source for source in sources if source not in DISCARDED_SOURCES])  # told before hours of work
     for folder in (report, report / COMPARISON):
         check_writable(folder)
-    with locked(report / STAGES):
+    with lock_folder(report / STAGES):
         return run_comparison(data, report, protocol)
 
 
@@ -111,7 +111,7 @@ def run_comparison(data, report, protocol):
     # Of those that can be trained, so that it is the same where the others are not named.
     trained = sum(not one.failed for one in entrants)
     hours = protocol.share(max(trained, 1))
-    share = f", {duration(3600 * hours)} for each in each part" if hours else ""
+    share = f", {format_duration(3600 * hours)} for each in each part" if hours else ""
     if trained:
         LOGGER.info(f"{pluralise(trained, 'system')}, {pluralise(len(parts), 'part')} to be held out{share}")
     for key, title, part in zip(protocol.keys, protocol.titles, parts, strict=True):

@@ -13,11 +13,11 @@ from ecg.commands.calibration import Networks, between, calibrated, report_secon
 from ecg.commands.sample import find_peaks, read_sample
 from ecg.commands.survey import survey
 from ecg.data.batches import View, plan_prediction, plan_training
-from ecg.data.labels import add_implied_labels, class_columns
+from ecg.data.labels import add_implied_labels, class_indices
 from ecg.data.leads import LEADS
 from ecg.data.records import require_records
 from ecg.data.wave_peaks import neurokit_version
-from ecg.runtime.console import duration, format_table
+from ecg.runtime.console import format_duration, format_table
 from ecg.runtime.processes import MemoryMonitor
 from ecg.systems.label_cleaning import MAX_DRAWN
 from ecg.systems.method import ValidationScorer, drop_untrainable_gate, make_stage
@@ -146,7 +146,7 @@ def estimate(data, settings=None):
     for line in (
         f"{len(found.seconds):,} of {len(paths):,} recordings to train on, {found.seconds.min():g} to "
         f"{found.seconds.max():g} s, {np.median(found.seconds):g} s as a rule; {len(first):,} of them read and trained "
-        f"on for {duration(time.monotonic() - begun)}",
+        f"on for {format_duration(time.monotonic() - begun)}",
         *format_table(table(costs, settings)),
         *assumptions(networks, settings, megabytes),
     ):
@@ -166,10 +166,10 @@ def table(costs, settings):
     rows = [("", "recordings", "batch", "steps", "an epoch", *epochs, "memory")]
     for cost in costs:
         facts = ("" if fact is None else fact for fact in (cost.recordings, cost.batch, cost.steps))
-        epoch = duration(cost.epoch) if cost.steps else ""
-        times = (duration(cost.seconds(count)) for count in counts)
+        epoch = format_duration(cost.epoch) if cost.steps else ""
+        times = (format_duration(cost.seconds(count)) for count in counts)
         rows.append((cost.title, *facts, epoch, *times, f"{cost.memory:,.0f} MB"))
-    times = (duration(sum(cost.seconds(count) for cost in costs)) for count in counts)
+    times = (format_duration(sum(cost.seconds(count) for cost in costs)) for count in counts)
     return [*rows, ("all", "", "", "", "", *times, f"{max(cost.memory for cost in costs):,.0f} MB")]
 
 
@@ -250,7 +250,7 @@ def networks_of(found, settings):
 def judge_of(found, settings):
     """Return the Judge (ecg.systems.method) of the recordings of a Survey."""
     labels = add_implied_labels(found.labels, settings.implies)
-    return ValidationScorer(settings, labels, labels, found.sources, class_columns(settings.classes))
+    return ValidationScorer(settings, labels, labels, found.sources, class_indices(settings.classes))
 
 
 def widest(views):

@@ -69,11 +69,11 @@ def share(text):
 
 def source(text):
     """Read the name of a source, one of the Challenge's in any case."""
-    from ecg.data.labels import source_called  # where it is asked for, so that help is instant
+    from ecg.data.labels import find_source  # where it is asked for, so that help is instant
 
     if not text.strip():
         raise refusal("a source", text)
-    return source_called(text.strip())
+    return find_source(text.strip())
 
 
 def source_classes(text):
@@ -252,10 +252,10 @@ def check_omission_classes(omissions, systems):
 
     Takes pairs of a source and its classes, and Settings.
     """
-    from ecg.data.labels import scored_among
+    from ecg.data.labels import select_scored
     from ecg.systems.label_cleaning import check_classes
 
-    told = dict.fromkeys(name for one in systems for name in scored_among(one.classes))
+    told = dict.fromkeys(name for one in systems for name in select_scored(one.classes))
     for _, classes in omissions:
         check_classes(classes, told)
 
@@ -306,9 +306,9 @@ def with_omissions(settings, named, relabels):
 
     Those of the classes count that the system tells. `relabels` is as in `with_named`.
     """
-    from ecg.data.labels import scored_among
+    from ecg.data.labels import select_scored
 
-    told = scored_among(settings.classes)
+    told = select_scored(settings.classes)
     named = [(source, tuple(name for name in classes if name in told)) for source, classes in named]
     omissions = with_named(settings.cleaning.partially_labelled, named, relabels)
     gate = settings.gate

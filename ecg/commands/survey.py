@@ -7,7 +7,7 @@ import numpy as np
 
 from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import DISCARDED_SOURCES, encode, encode_unscored, source_of
-from ecg.data.preprocessing import LONGEST, SHORTEST
+from ecg.data.preprocessing import MAX_DURATION, MIN_DURATION
 from ecg.runtime.processes import parallel_map
 
 ROUNDING = 6  # decimals of a sample; seconds are not exact
@@ -52,7 +52,7 @@ def told(path):
         header = read_header(path)
     except (RecordError, OSError):
         return None
-    seconds = min(header.samples / header.sampling_frequency, LONGEST)
-    if 0 < seconds < SHORTEST:
+    seconds = min(header.samples / header.sampling_frequency, MAX_DURATION)
+    if 0 < seconds < MIN_DURATION:
         return None
     return encode(header.codes), encode_unscored(header.codes), seconds

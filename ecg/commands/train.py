@@ -16,9 +16,9 @@ from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_
 from ecg.models.bundle import Bundle, model_files, save_bundle
 from ecg.reports.training_report import FOLDER as REPORT
 from ecg.reports.training_report import summary_lines, write_report
-from ecg.runtime.cache import differences, fingerprint, read_manifest, write_manifest
-from ecg.runtime.console import duration
-from ecg.runtime.files import LOCK, check_writable, locked
+from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
+from ecg.runtime.console import format_duration
+from ecg.runtime.files import LOCK, check_writable, lock_folder
 from ecg.systems.method import train_system
 from ecg.systems.recipes import Settings
 from ecg.training.checkpoint import Budget
@@ -50,7 +50,7 @@ def train(data, model, settings=None):
     facts["records"] = fingerprint([path.relative_to(data).as_posix() for path in find_records(data)])
     check_writable(model)
     check_model_folder(model, facts)
-    with locked(model / STAGES):
+    with lock_folder(model / STAGES):
         return run_training(data, model, settings, facts)
 
 
@@ -89,7 +89,7 @@ def run_training(data, model, settings, facts):
     else:
         write_manifest(model / MANIFEST, facts | {FINISHED: True})
         remove_folder(stages, removed)
-    LOGGER.info(f"{model}: {len(results.searches)} models after {duration(time.monotonic() - begun)}")
+    LOGGER.info(f"{model}: {len(results.searches)} models after {format_duration(time.monotonic() - begun)}")
     return results
 
 
@@ -102,7 +102,7 @@ def prepare_stores(data, model, settings, facts):
     stores = build_stores(data, model / STAGES, settings.preparations, settings.jobs)
     check_trainable(data, list(stores.values())[-1], settings.classes)
     facts["recordings"] = [store.digest for store in stores.values()]
-    raise_if_different(differences(model / MANIFEST, facts), model)
+    raise_if_different(manifest_differences(model / MANIFEST, facts), model)
     write_manifest(model / MANIFEST, read_manifest(model / MANIFEST) | facts)
     return stores
 
@@ -115,7 +115,7 @@ def remove_folder(folder, place):
 
 def check_model_folder(model, facts):
     """Raise TrainingError where a model folder holds what is not of a training of these facts."""
-    raise_if_different(differences(model / MANIFEST, facts), model)
+    raise_if_different(manifest_differences(model / MANIFEST, facts), model)
     kept = [path.name for path in model.glob(f"{STAGES}/*") if path.name != LOCK]  # by a training that was cut off
     made = sorted(path.name for form in OUTPUT_PATTERNS for path in model.glob(form))
     if made and not kept and not read_manifest(model / MANIFEST):

@@ -260,7 +260,7 @@ def parse_codes(text):
     return tuple(dict.fromkeys(_codes(_comments(text)["dx"])))
 
 
-def comments(text, key):
+def find_comments(text, key):
     """Return what follows the colon in each comment line 'Age', 'Sex' or 'Dx' of a header's text: a list of texts."""
     return _comments(text)[key.casefold()]
 

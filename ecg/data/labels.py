@@ -57,7 +57,7 @@ UNSCORED_CLASSES = (
     Diagnosis("STE", ("164931005",), "ST elevation"),
 )
 ABBREVIATIONS = tuple(diagnosis.abbreviation for diagnosis in SCORED)
-COLUMN = {abbreviation: column for column, abbreviation in enumerate(ABBREVIATIONS)}
+CLASS_INDEX = {abbreviation: column for column, abbreviation in enumerate(ABBREVIATIONS)}
 
 # Fewer than 700 recordings in the public training data: by the default never trained, and always 0 in the answer.
 DROPPED = ("BBB", "Brady", "LPR", "PRWP")
@@ -66,8 +66,8 @@ TRAINED_CLASSES = tuple(ABBREVIATIONS[column] for column in TRAINED)
 
 # Ventricular ectopic beats are not scored; the method counts them as premature ventricular contractions.
 MERGED = {"164884008": "PVC"}
-COLUMN_AS_SCORED = {code: column for column, diagnosis in enumerate(SCORED) for code in diagnosis.codes}
-COLUMN_OF_CODE = COLUMN_AS_SCORED | {code: COLUMN[abbreviation] for code, abbreviation in MERGED.items()}
+EVALUATED_CLASS_OF_CODE = {code: column for column, diagnosis in enumerate(SCORED) for code in diagnosis.codes}
+CLASS_OF_CODE = EVALUATED_CLASS_OF_CODE | {code: CLASS_INDEX[abbreviation] for code, abbreviation in MERGED.items()}
 UNSCORED_COLUMN = {code: column for column, diagnosis in enumerate(UNSCORED_CLASSES) for code in diagnosis.codes}
 
 UNDIAGNOSED = ("unknown", "nan", "none", "n/a")  # words for no diagnosis, in any case
@@ -89,7 +89,7 @@ PROXY_SOURCE = "Georgia"  # its part of the validation set is the closest to the
 
 
 @cache
-def unscored():
+def unscored_diagnoses():
     """Return the diagnoses that the Challenge knows and does not score, by code: a dict of Diagnosis."""
     with open(UNSCORED, newline="") as file:
         rows = list(csv.reader(file))[1:]
@@ -98,7 +98,7 @@ def unscored():
 
 @cache
 def _code_of_abbreviation():
-    return {diagnosis.abbreviation.casefold(): code for code, diagnosis in unscored().items()} | CODE_OF_TEXT
+    return {diagnosis.abbreviation.casefold(): code for code, diagnosis in unscored_diagnoses().items()} | CODE_OF_TEXT
 
 
 def code_of(text):
@@ -114,9 +114,9 @@ def code_status(code):
 
     Ventricular ectopic beats, which are merged into a class, count as scored.
     """
-    if code in COLUMN_OF_CODE:
+    if code in CLASS_OF_CODE:
         return "scored"
-    return "unscored" if code in unscored() else "unknown"
+    return "unscored" if code in unscored_diagnoses() else "unknown"
 
 
 def encode(codes):
@@ -124,12 +124,12 @@ def encode(codes):
 
     Ventricular ectopic beats are among them, as premature ventricular contractions.
     """
-    return _named(codes, COLUMN_OF_CODE, len(SCORED))
+    return _named(codes, CLASS_OF_CODE, len(SCORED))
 
 
 def encode_as_scored(codes):
     """Return which scored classes a record's codes name for the Challenge's evaluator: (26,) bool, nothing merged."""
-    return _named(codes, COLUMN_AS_SCORED, len(SCORED))
+    return _named(codes, EVALUATED_CLASS_OF_CODE, len(SCORED))
 
 
 def encode_unscored(codes):
@@ -151,15 +151,15 @@ def select_labels(columns, labels, beside):
     return np.hstack([labels, beside])[:, columns]
 
 
-def class_columns(names):
+def class_indices(names):
     """Return the columns of classes, by their abbreviations, among the 26 scored ones and those beside: (K,)."""
     known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in UNSCORED_CLASSES))
     return np.array([known.index(name) for name in names])
 
 
-def scored_among(names):
+def select_scored(names):
     """Return those of classes, abbreviations, that are scored, in their order: a tuple."""
-    return tuple(name for name in names if name in COLUMN)
+    return tuple(name for name in names if name in CLASS_INDEX)
 
 
 def expand(values, columns=TRAINED):
@@ -182,7 +182,7 @@ def add_implied_labels(labels, pairs):
     """Return labels or answers (..., 26) bool with the second class of each pair, abbreviations, where the first is."""
     labels = np.array(labels, bool)
     for one, other in pairs:
-        labels[..., COLUMN[other]] |= labels[..., COLUMN[one]]
+        labels[..., CLASS_INDEX[other]] |= labels[..., CLASS_INDEX[one]]
     return labels
 
 
@@ -194,7 +194,7 @@ def source_of(name):
     return SOURCES.get(letters, letters or "unknown")
 
 
-def source_called(text):
+def find_source(text):
     """Return the source database of the Challenge that a text names in any case, or the text where it names none."""
     known = {name.casefold(): name for name in (*SOURCES.values(), CHAPMAN, NINGBO)}
     return known.get(text.casefold(), text)

@@ -55,7 +55,7 @@ class Matrix(NamedTuple):
         return self.read().reshape(self.shape, order="F")
 
 
-def matrices(data):
+def iter_matrices(data):
     """Yield each Matrix of a MATLAB file's bytes, in their order; MatlabError once it comes to a damaged one."""
     data = memoryview(data)
     if not data:

@@ -32,8 +32,8 @@ def encode_demographics(age, sex):
     return np.array([years, *(sex == one for one in SEXES), unknown, sex not in SEXES], np.float32)
 
 
-LONGEST = 144.0  # s; the longest recording of CPSC: longer ones are cut in training and answered in pieces
-SHORTEST = 1.0  # s; less says nothing of a rhythm
+MAX_DURATION = 144.0  # s; the longest recording of CPSC: longer ones are cut in training and answered in pieces
+MIN_DURATION = 1.0  # s; less says nothing of a rhythm
 MOST_HOURS = 48.0  # of a recording that is answered, as long as Holter recorders take
 LARGEST = 20.0  # mV; what lies beyond is a recording fault
 MAX_REPAIRED_SHARE = 1 / 20  # of a lead's samples; a lead with more faults counts as absent
@@ -83,7 +83,7 @@ class PreparedSignal(NamedTuple):
     @property
     def signal(self):
         """Return the signal (T', leads) float32, mV, as the networks take it."""
-        return millivolts(self.microvolts)
+        return to_millivolts(self.microvolts)
 
 
 def preprocess(header, recording, leads, whole=None, preparation=DEFAULT_PREPROCESSING):
@@ -108,8 +108,8 @@ def preprocess(header, recording, leads, whole=None, preparation=DEFAULT_PREPROC
         header, corrected = correct_gains(header, turned if whole is None else whole)
     chosen = _choose_leads(header, turned, leads)
     seconds = turned.shape[1] / header.sampling_frequency
-    if seconds < SHORTEST:
-        raise SignalError(f"{header.name}: {seconds:.2f} s is shorter than {SHORTEST:g} s")
+    if seconds < MIN_DURATION:
+        raise SignalError(f"{header.name}: {seconds:.2f} s is shorter than {MIN_DURATION:g} s")
     signal = chosen.signal
     flat = [lead for lead, row in zip(leads, signal, strict=True) if row[0] == row[-1] and np.ptp(row) == 0]
     of_leads = {
@@ -130,7 +130,7 @@ def preprocess(header, recording, leads, whole=None, preparation=DEFAULT_PREPROC
     return PreparedSignal(filtered.T.astype(np.int16, order="C"), tuple(repairs))
 
 
-def millivolts(microvolts, out=None):
+def to_millivolts(microvolts, out=None):
     """Return whole microvolts, int16 of any shape, as float32 mV, in `out` where there is such an array."""
     return np.multiply(microvolts, RESOLUTION, out=out)
 
@@ -148,7 +148,7 @@ def leads_first(header, recording):
 
 def crop_to_max_duration(header, recording):
     """Return the part of a recording (L, T) that training sees, its first 144 s: a view (L, n)."""
-    return recording[:, : round(LONGEST * header.sampling_frequency)]
+    return recording[:, : round(MAX_DURATION * header.sampling_frequency)]
 
 
 def split_segments(header, recording):
@@ -161,7 +161,7 @@ def split_segments(header, recording):
     if hours > MOST_HOURS:
         raise SignalError(f"{header.name}: {hours:,.1f} h of signal, expected {MOST_HOURS:g} h or less")
     here, at_250 = rational_ratio(header.sampling_frequency)
-    samples, most = recording.shape[1], int(LONGEST * RATE) * here // at_250
+    samples, most = recording.shape[1], int(MAX_DURATION * RATE) * here // at_250
     count = -(-samples // most)
     return [recording[:, first:last] for first, last in pairwise(samples * part // count for part in range(count + 1))]
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from ecg.data.headers import Header, Lead, RecordError, read_header
 from ecg.data.leads import LEADS
-from ecg.data.matlab import MOST_BYTES, NUMERIC, MatlabError, matrices
-from ecg.runtime.files import checked_size, read_bytes, walk_files
+from ecg.data.matlab import MOST_BYTES, NUMERIC, MatlabError, iter_matrices
+from ecg.runtime.files import check_file_size, read_bytes, walk_files
 
 KEY = "val"  # the Challenge's name of the matrix
 TRANSPOSED, OTHER_KEY, OTHER_FILE = "transposed", f"matrix not called {KEY}", "file not called as in the header"
@@ -40,8 +40,8 @@ class SignalError(RecordError):
 class RawSignal(NamedTuple):
     """The stored integers, (L, T), rows in the header's order, and what of the file was not as it should be."""
 
-    integers: np.ndarray
-    oddities: tuple[str, ...]
+    samples: np.ndarray
+    warnings: tuple[str, ...]
 
 
 def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | None = None) -> list[Path]:
@@ -136,10 +136,10 @@ def read_signal(path, header):
 
     Raises SignalError where they are missing, unreadable or not of the header's shape.
     """
-    return read_stored(path, header).integers
+    return read_raw_signal(path, header).samples
 
 
-def read_stored(path, header):
+def read_raw_signal(path, header):
     """Read the integers of a header and its path, and tell what was odd about their file: a Stored.
 
     A file named *.mat is read as the Challenge's: its matrix `val`, or else the only one that fits the header, either
@@ -156,12 +156,12 @@ def read_stored(path, header):
         if len(rows) == len(header.leads):
             raise
     stored = _read_files(path, replace(header, leads=tuple(header.leads[row] for row in rows)))
-    recording = np.zeros((len(header.leads), stored.integers.shape[1]), stored.integers.dtype)
-    recording[rows] = stored.integers
+    recording = np.zeros((len(header.leads), stored.samples.shape[1]), stored.samples.dtype)
+    recording[rows] = stored.samples
     for row, lead in enumerate(header.leads):
         if lead.file not in files:
             recording[row] = _no_value(lead, recording.dtype)
-    return RawSignal(recording, (*stored.oddities, UNREAD))
+    return RawSignal(recording, (*stored.warnings, UNREAD))
 
 
 def _no_value(lead: Lead, dtype: np.dtype) -> float:
@@ -183,7 +183,7 @@ def _read_files(path: Path, header: Header) -> RawSignal:
     files = [resolve_case(path.parent / name) for name in names]
     if not os.path.exists(files[0]) and os.path.exists(own := resolve_case(path.with_suffix(".mat"))):
         stored = _read_mat(path, own, header)  # a record whose files were renamed together
-        return RawSignal(stored.integers, (OTHER_FILE, *stored.oddities))
+        return RawSignal(stored.samples, (OTHER_FILE, *stored.warnings))
     for file in files:
         if not os.path.lexists(file):
             raise SignalError(f"{file.name}: no such file beside {path.name}, which names it")
@@ -230,18 +230,18 @@ def _read_mat(path, file, header):
         if not fits(matrix):
             expected = f"({len(header.leads)}, {header.samples or 'T'}) numbers"
             raise SignalError(f"{file.name}: {matrix.name} is {_said(matrix)}, expected {expected} by {path.name}")
-        recording, oddities = matrix.numbers(), () if matrix.name == KEY else (OTHER_KEY,)
+        recording, warnings = matrix.numbers(), () if matrix.name == KEY else (OTHER_KEY,)
     del matrix  # and with it what it was unpacked from, before there is a copy
     if not straight(recording.shape):
-        recording, oddities = recording.T, (*oddities, TRANSPOSED)
+        recording, warnings = recording.T, (*warnings, TRANSPOSED)
     # Row by row in memory, as other drivers have it: sums differ in their last bit by the order of what is summed.
-    return RawSignal(np.ascontiguousarray(recording), oddities)
+    return RawSignal(np.ascontiguousarray(recording), warnings)
 
 
 def _find_matrix(file, key, fits):
     """Return the Matrix of this name, or else the only one that fits."""
     found = []
-    for matrix in matrices(read_bytes(file, MOST_BYTES, SignalError)):
+    for matrix in iter_matrices(read_bytes(file, MOST_BYTES, SignalError)):
         if matrix.name == key:
             return matrix
         found.append(matrix)
@@ -286,7 +286,7 @@ def _checked_samples(path, files, header):
         if formats != [kind] or kind not in (*BYTES, *COMPRESSED):
             expected = f"one of {', '.join((*BYTES, *COMPRESSED))}"
             raise SignalError(f"{file.name}: format {' and '.join(formats)} by {path.name}, expected {expected}")
-        size = checked_size(file, MOST_BYTES, SignalError)
+        size = check_file_size(file, MOST_BYTES, SignalError)
         if kind in BYTES:
             samples = samples or max(size - offset, 0) // (BYTES[kind] * frame)
             needed = offset + math.ceil(BYTES[kind] * frame * max(samples, 1))

@@ -48,17 +48,17 @@ def resample_and_filter(signal, frequency, preparation=DEFAULT_PREPROCESSING):
     filter reaches, so that neither the filter nor the FFT, which takes its input for periodic, sees a step there.
     """
     if preparation.linear:
-        signal, frequency = interpolated(signal, frequency, preparation.rate), preparation.rate
+        signal, frequency = interpolate_linearly(signal, frequency, preparation.rate), preparation.rate
     if preparation.band is None and frequency == preparation.rate:
         return signal
     source_step, step = rational_ratio(frequency, preparation.rate)
     samples = signal.shape[1]
     wanted = -(-samples * step // source_step)
-    lead_in = -(-(taps_of(preparation.rate) // 2) // step)  # in steps
+    lead_in = -(-(filter_length(preparation.rate) // 2) // step)  # in steps
     steps = fft.next_fast_len(2 * lead_in + -(-samples // source_step), real=True)
     before = lead_in * source_step
     extended = _continued(signal, before, steps * source_step - before - samples)
-    response = response_of(steps * step, preparation)
+    response = frequency_response(steps * step, preparation)
     spectrum = fft.rfft(extended)[:, : len(response)]
     spectrum *= response[: spectrum.shape[1]] * np.float32(step / source_step)
     return fft.irfft(spectrum, steps * step)[:, lead_in * step : lead_in * step + wanted]
@@ -76,7 +76,7 @@ def _continued(signal, before, after):
     return extended
 
 
-def interpolated(signal, frequency, rate):
+def interpolate_linearly(signal, frequency, rate):
     """Bring (L, T) at `frequency` Hz to (L, ceil(rate T / frequency)) by straight lines; the last value goes on."""
     samples = signal.shape[1]
     source_step, step = rational_ratio(frequency, rate)
@@ -96,7 +96,7 @@ def rational_ratio(frequency, rate=RATE):
 
 
 @lru_cache(maxsize=64)
-def response_of(length, preparation):
+def frequency_response(length, preparation):
     """Return the filter's real spectrum, centred at zero delay, for so many samples, as many as the filter has.
 
     Without a filter it is 1, but for half the sampling frequency, which no signal can be told apart at.
@@ -111,7 +111,7 @@ def response_of(length, preparation):
     return fft.rfft(np.roll(taps, -(len(own) // 2))).real.astype(np.float32)
 
 
-def taps_of(rate):
+def filter_length(rate):
     """Return how many taps the filter has at a sampling frequency, an odd number: 751 at 250 Hz."""
     return REACH * rate // 2 * 2 + 1
 
@@ -121,7 +121,7 @@ def band_pass_taps(rate=RATE, band=PASS_BAND):
 
     They are those of scipy.signal.firwin, whose import would take a second of each process.
     """
-    count = taps_of(rate)
+    count = filter_length(rate)
     time = np.arange(count) - count // 2
     low, high = (2 * edge / rate for edge in band)
     taps = (high * np.sinc(high * time) - low * np.sinc(low * time)) * np.hamming(count)

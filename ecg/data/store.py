@@ -19,7 +19,7 @@ from ecg.data.headers import Header, RecordError, read_header
 from ecg.data.labels import (
     DISCARDED_SOURCES,
     UNDIAGNOSED,
-    class_columns,
+    class_indices,
     code_status,
     encode,
     encode_as_scored,
@@ -28,11 +28,11 @@ from ecg.data.labels import (
     source_of,
 )
 from ecg.data.leads import LEADS
-from ecg.data.preprocessing import Repair, crop_to_max_duration, encode_demographics, millivolts, preprocess
-from ecg.data.records import read_stored, require_records
+from ecg.data.preprocessing import Repair, crop_to_max_duration, encode_demographics, preprocess, to_millivolts
+from ecg.data.records import read_raw_signal, require_records
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.runtime.cache import DAMAGED, fingerprint, source_hash
-from ecg.runtime.console import abbreviated_list, describe_error, duration, wrap_line
+from ecg.runtime.console import abbreviated_list, describe_error, format_duration, wrap_line
 from ecg.runtime.files import atomic_path, to_json
 from ecg.runtime.processes import parallel_map
 
@@ -130,7 +130,7 @@ class Store:
         """
         first = self.starts[record] + start
         last = first + (self.lengths[record] - start if length is None else length)
-        return millivolts(self.microvolts[first:last, columns], out)
+        return to_millivolts(self.microvolts[first:last, columns], out)
 
     def advise_read(self, records, starts, lengths):
         """Have the system read so many samples of some recordings from the disk, all at once and ahead of their use.
@@ -263,14 +263,14 @@ def load_recording(path, preparation=DEFAULT_PREPROCESSING):
     loaded = LoadedRecording(path)
     try:
         loaded = loaded._replace(header=(header := read_header(path)))
-        recording, oddities = read_stored(path, header)
+        recording, warnings = read_raw_signal(path, header)
         loaded = loaded._replace(integers=recording)
         microvolts, repairs = preprocess(
             header, crop_to_max_duration(header, recording), LEADS, preparation=preparation
         )
     except (RecordError, OSError) as error:
         return loaded._replace(reason=describe_error(error))
-    loaded = loaded._replace(repairs=(*(Repair(oddity, (), 1) for oddity in oddities), *repairs))
+    loaded = loaded._replace(repairs=(*(Repair(warning, (), 1) for warning in warnings), *repairs))
     codes = [code for code in header.codes if code.casefold() not in UNDIAGNOSED]
     kinds = [code_status(code) for code in codes]
     return loaded._replace(
@@ -329,7 +329,7 @@ def build_stores(data, folder, preparations, jobs):
         store = build_store(data, store_folder(folder, preparation), jobs, preparation)
         rate = "" if preparation == DEFAULT_PREPROCESSING else f" at {preparation.rate} Hz"
         LOGGER.info(f"{len(store):,} recordings stored{rate}, {len(store.excluded):,} excluded, "
-            f"{duration(time.monotonic() - start)}")  # fmt: skip
+            f"{format_duration(time.monotonic() - start)}")  # fmt: skip
         stores[preparation] = store
     for line in diagnosis_lines(store):
         LOGGER.info(line)
@@ -346,5 +346,5 @@ def check_trainable(data, store, classes):
     """
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    if not select_labels(class_columns(classes), store.labels, store.unscored).any():
+    if not select_labels(class_indices(classes), store.labels, store.unscored).any():
         raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")

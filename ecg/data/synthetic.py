@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
     def code(self, name):
         """Return the code written for a class, given by its abbreviation."""
-        return self.codes.get(name, labels.SCORED[labels.COLUMN[name]].codes[0])
+        return self.codes.get(name, labels.SCORED[labels.CLASS_INDEX[name]].codes[0])
 
 
 OLDER_CODES = {"LBBB": "164909002", "RBBB": "59118001"}
@@ -130,7 +130,7 @@ def parse_shares(pairs):
     """
     shares = {}
     for text, share in pairs:
-        name = labels.source_called(text)
+        name = labels.find_source(text)
         if name not in SOURCES:
             raise ValueError(f"sources: expected any of {', '.join(SOURCES)}, received {text!r}")
         if name in shares:
@@ -247,10 +247,10 @@ def replace_labels(codes, findings, source, rng, share, cpsc_omits=True, ningbo_
         vocabulary.remove("AF")
     told = labels.encode(codes)
     chosen = np.flatnonzero(rng.random(len(codes)) < share)
-    spare = [name for name in vocabulary if name not in findings and not told[labels.COLUMN[name]]]
+    spare = [name for name in vocabulary if name not in findings and not told[labels.CLASS_INDEX[name]]]
     spare, changed = list(rng.permutation(spare)), list(codes)
     for place in chosen:
-        if spare and labels.COLUMN_OF_CODE.get(codes[place], -1) in labels.TRAINED:
+        if spare and labels.CLASS_OF_CODE.get(codes[place], -1) in labels.TRAINED:
             changed[place] = SOURCES[source].code(spare.pop())
     return tuple(changed)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
-from ecg.data.labels import COLUMN
+from ecg.data.labels import CLASS_INDEX
 
 WEIGHTS = Path(__file__).with_name("weights.csv")
-SINUS = COLUMN["NSR"]  # the Challenge's inactive system predicts only sinus rhythm, and scores 0
+SINUS = CLASS_INDEX["NSR"]  # the Challenge's inactive system predicts only sinus rhythm, and scores 0
 COUNT_TYPE = np.int16  # type of counts (N, C), small because filling memory takes most of the time
 
 

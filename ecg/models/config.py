@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args, get_origin
 import numpy as np
 
 from ecg.data.batches import View, Window
-from ecg.data.labels import SCORED, UNSCORED_CLASSES, scored_among
+from ecg.data.labels import SCORED, UNSCORED_CLASSES, select_scored
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import Preprocessing
 from ecg.models.decision import Rule
@@ -142,7 +142,7 @@ def _is_list_of(value, names, most=MOST):
 
 def _rule(saved, classes, path):
     """Return the Rule that a JSON file has, of a model that tells these classes."""
-    known = scored_among(classes)
+    known = select_scored(classes)
     _check_keys(saved, [field.name for field in fields(Rule)], path, "the list of the rule's parts")
     check(isinstance(saved["exclusive"], bool), path, "exclusive", saved["exclusive"], "true or false")
     check(

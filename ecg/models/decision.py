@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecg.data.labels import COLUMN, TRAINED, add_implied_labels, expand, scored_among
+from ecg.data.labels import CLASS_INDEX, TRAINED, add_implied_labels, expand, select_scored
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Rule:
 
     def check(self, classes):
         """Raise ValueError where it answers a class that is not among a system's, abbreviations, or not scored."""
-        known = scored_among(classes)
+        known = select_scored(classes)
         if self.fallback not in (None, *known):
             raise ValueError(f"fallback is {self.fallback!r}, expected None or one of {', '.join(known)}")
         if unknown := {name for pair in self.pairs for name in pair}.difference(known):
@@ -41,5 +41,5 @@ class Rule:
             outputs = expand(probabilities, columns) >= self.thresholds
         outputs = add_implied_labels(outputs, self.pairs)
         if self.fallback is not None:
-            outputs[..., COLUMN[self.fallback]] |= ~outputs.any(axis=-1)
+            outputs[..., CLASS_INDEX[self.fallback]] |= ~outputs.any(axis=-1)
         return outputs

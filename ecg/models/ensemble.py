@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from ecg.data.batches import DEFAULT_VIEW, View
-from ecg.data.labels import class_columns
+from ecg.data.labels import class_indices
 from ecg.data.records import SignalError
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
@@ -85,8 +85,8 @@ class Group:
 
     @cached_property
     def columns(self):
-        """The columns of the classes (see ecg.data.labels.class_columns): (K,)."""
-        return class_columns(self.classes)
+        """The columns of the classes (see ecg.data.labels.class_indices): (K,)."""
+        return class_indices(self.classes)
 
     def probabilities(self, parts, person):
         """Return the probabilities (K,) of one recording, of whose parts one is in memory at a time (see Ensemble)."""

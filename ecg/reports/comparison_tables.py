@@ -12,8 +12,8 @@ from ecg.reports.training_report import versions
 from ecg.reports.wording import differing
 from ecg.runtime.console import (
     abbreviated_list,
-    duration,
     escape_unprintable,
+    format_duration,
     format_estimate,
     group_reasons,
     pluralise,
@@ -109,7 +109,7 @@ def facts_of(data, protocol, hours, systems, store, dropped, failed=""):
         "recordings used": len(store),
         "recordings left out": "; ".join(reasons) or "none",
         "held out": held,
-        "time limit of each system and part": "none" if hours is None else duration(3600 * hours),
+        "time limit of each system and part": "none" if hours is None else format_duration(3600 * hours),
         **{name: value for name, value in given.items() if value is not None},
         "seed": protocol.seed,
         "versions": ", ".join(f"{name} {number}" for name, number in made_by.items()),
@@ -214,7 +214,7 @@ def cost_rows(comparison, leads):
     That trainings were ended by the time limit stands out.
     """
     return [
-        [named(one), Cell(f"{one.networks:,}"), Cell(f"{one.parameters:,}"), Cell(duration(one.training_seconds)),
+        [named(one), Cell(f"{one.networks:,}"), Cell(f"{one.parameters:,}"), Cell(format_duration(one.training_seconds)),
          Cell(f"{one.epochs:,}"), Cell(pluralise(one.time_limited, "training") if one.time_limited else "none", strong=one.time_limited > 0),
          Cell(f"{1e3 * one.prediction_seconds:,.1f} ms")]
         for one in (comparison.results[place] for place in comparison.indices_with_leads(leads))

@@ -19,7 +19,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextToPath
 
 from ecg.data.headers import MILLIVOLTS, Header, HeaderError, Lead, RecordError
-from ecg.data.labels import ABBREVIATIONS, COLUMN_OF_CODE, encode, unscored
+from ecg.data.labels import ABBREVIATIONS, CLASS_OF_CODE, encode, unscored_diagnoses
 from ecg.data.leads import LEADS
 from ecg.data.preprocessing import correct_gains, explain_unusable
 from ecg.data.records import SignalError, read_record
@@ -197,9 +197,9 @@ def label_names(codes):
     """Return the Challenge's abbreviations of diagnoses, and codes in neither of its tables as they are, each once."""
 
     def name(code):
-        if code in COLUMN_OF_CODE:
-            return ABBREVIATIONS[COLUMN_OF_CODE[code]]
-        return unscored()[code].abbreviation if code in unscored() else code
+        if code in CLASS_OF_CODE:
+            return ABBREVIATIONS[CLASS_OF_CODE[code]]
+        return unscored_diagnoses()[code].abbreviation if code in unscored_diagnoses() else code
 
     return list(dict.fromkeys(map(name, codes)))
 

@@ -41,14 +41,14 @@ def source_hash(*folders: str) -> str:
     )
 
 
-def differences(path, facts):
+def manifest_differences(path, facts):
     """Return in what the facts of a file differ from these, a dict: names of (nested) facts, and both values.
 
     Facts that only one of the two knows are no difference, and a file that is missing or damaged knows none.
     """
     known, given = (
-        flattened(read_manifest(path)),
-        flattened(json.loads(to_json(facts))),
+        flatten(read_manifest(path)),
+        flatten(json.loads(to_json(facts))),
     )  # tuples become lists, as they come back
     return {name: (known[name], given[name]) for name in known.keys() & given.keys() if known[name] != given[name]}
 
@@ -70,11 +70,11 @@ def read_manifest(path):
     return found if isinstance(found, dict) else {}
 
 
-def flattened(facts, above=""):
+def flatten(facts, above=""):
     """Return nested dicts as one, by names such as 'training.rate'."""
     flat = {}
     for name, value in facts.items():
-        flat |= flattened(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+        flat |= flatten(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
     return flat
 
 

@@ -201,7 +201,7 @@ TERMINAL_SECONDS = 0.1  # between two updates of a terminal's line
 BAR = 20  # characters of a terminal's bar
 
 
-def duration(seconds):
+def format_duration(seconds):
     """Return a length of time as a reader says it: '8 s', '3 min 20 s', '2 h 05 min'."""
     seconds = round(seconds)
     if seconds < 60:
@@ -253,7 +253,7 @@ class Progress:
     def line(self, elapsed):
         """Return the line for what is done after `elapsed` seconds."""
         rate = self.done / max(elapsed, 1e-9)
-        left = duration((self.total - self.done) / rate) if rate else "unknown"
+        left = format_duration((self.total - self.done) / rate) if rate else "unknown"
         parts = [f"{self.title}: {self.done:,} of {self.total:,} {self.unit}", f"{rate:,.1f}/s", f"{left} left"]
         return ", ".join(parts + [self.note] if self.note else parts)
 

@@ -131,7 +131,7 @@ def check_file_writable(file: str | os.PathLike) -> None:
 
 def read_bytes(path, most, error):
     """Return what is in a file, a bytearray; what checked_size refuses, and what cannot be read, raises `error`."""
-    data = bytearray(checked_size(path, most, error))
+    data = bytearray(check_file_size(path, most, error))
     try:
         with open(path, "rb", buffering=0) as file:
             del data[file.readinto(data) :]
@@ -140,7 +140,7 @@ def read_bytes(path, most, error):
     return data
 
 
-def checked_size(path, most, error):
+def check_file_size(path, most, error):
     """Return the bytes of a regular file of at most `most`; anything else raises `error` with why.
 
     A pipe would be waited for, and a device may have no end: neither is to be opened.
@@ -199,7 +199,7 @@ def save_figure(figure, path, **options):
 
 
 @contextmanager
-def locked(folder):
+def lock_folder(folder):
     """Keep a folder, made where it is missing, to this process; BlockingIOError where another one has it.
 
     The lock is a file, LOCK, and ends with the process, however that ends.

@@ -30,7 +30,7 @@ def start_keras(devices: bool = True) -> None:
     # TensorFlow chooses Intel's kernels on some processors only; on others, too, a training step is faster with them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("KERAS_HOME", os.devnull)  # nothing can be read or written below it
-    with hidden_standard_error(), hide_packages(UNUSED):
+    with hide_standard_error(), hide_packages(UNUSED):
         import keras
 
         if devices:
@@ -52,7 +52,7 @@ def hide_packages(packages: Iterable[str]) -> Iterator[None]:
 
 
 @contextmanager
-def hidden_standard_error() -> Iterator[None]:
+def hide_standard_error() -> Iterator[None]:
     """Hide what the process writes to standard error, and show it if an exception other than Ctrl-C leaves the block."""
     sys.stderr.flush()
     terminal = os.dup(2)

@@ -43,7 +43,7 @@ def parallel_map(function, items, jobs, title):
             work = (delayed(_all)(function, chunk, os.getpid()) for chunk in chunks[first : first + ROUND])
             done = None
             try:
-                with without_interrupts() if processes > 1 else nullcontext():
+                with block_interrupts() if processes > 1 else nullcontext():
                     done = parallel(work)
                 for results in done:
                     yield from results
@@ -84,7 +84,7 @@ def run_in_subprocess(function, *arguments, prepare):
     future, earlier = None, set(multiprocessing.active_children())
     with ProcessPoolExecutor(1, initializer=prepare, max_tasks_per_child=1) as processes:
         try:
-            with without_interrupts():
+            with block_interrupts():
                 future = processes.submit(_alone, function, arguments, os.getpid())
             return future.result()
         except BrokenProcessPool:
@@ -97,7 +97,7 @@ def run_in_subprocess(function, *arguments, prepare):
 
 
 @contextmanager
-def without_interrupts() -> Iterator[None]:
+def block_interrupts() -> Iterator[None]:
     """Block SIGINT in the block, for this thread and for the processes and threads that are started there.
 
     These inherit that for as long as they live, so that Ctrl-C, which a terminal sends to all of them, ends none of

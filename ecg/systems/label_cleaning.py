@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import ABBREVIATIONS, COLUMN, CPSC_LABELS, TRAINED, TRAINED_CLASSES, source_of
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, CPSC_LABELS, TRAINED, TRAINED_CLASSES, source_of
 
 MAX_DRAWN = 20  # of the most confident disagreements, where no other number is asked for
 
@@ -70,7 +70,7 @@ class ConflatedClasses:
     @property
     def columns(self):
         """The two classes that probabilities are given for, (2,), of 26."""
-        return np.array([COLUMN[name] for name in self.classes])
+        return np.array([CLASS_INDEX[name] for name in self.classes])
 
     def probabilities(self, answers):
         """Return the probabilities (m, 2) of the two classes by the network's answers (m, 1), those of the second."""
@@ -150,7 +150,7 @@ class PartiallyLabelledSource:
     def columns(self):
         """The classes that these sources omit, (K,), of 26, those that are trained where a network adds them."""
         classes = TRAINED_CLASSES if self.relabel else ABBREVIATIONS
-        return np.array([COLUMN[name] for name in classes if name not in self.labelled], int)
+        return np.array([CLASS_INDEX[name] for name in classes if name not in self.labelled], int)
 
     def probabilities(self, answers):
         """Return the probabilities (m, K) of these classes, which are the network's answers."""
@@ -262,7 +262,7 @@ def source_masks(targets, sources, columns, omissions):
     """
     masks, told = np.ones(targets.shape, np.float32), {}
     for rule in omissions:
-        labelled = [COLUMN[name] for name in rule.labelled]
+        labelled = [CLASS_INDEX[name] for name in rule.labelled]
         told |= dict.fromkeys(rule.sources, np.isin(columns, [*labelled, *(rule.columns if rule.relabel else ())]))
     for source in np.unique(sources).tolist():
         rows = sources == source

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_columns, expand, select_labels
+from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, expand, select_labels
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF, search_thresholds
 from ecg.models.decision import Rule
@@ -143,7 +143,7 @@ def train_system(stores, peaks, settings, stages, data, budget):
     to_come = stage_keys(settings)
 
     # What some sources lump together or omit is told by networks that learn from the others.
-    labelled, columns = add_implied_labels(store.labels, settings.implies), class_columns(settings.classes)
+    labelled, columns = add_implied_labels(store.labels, settings.implies), class_indices(settings.classes)
     labels, relabellings = apply_rules(labelled, store.sources, settings, outcome_of)
     targets = select_labels(columns, labels, store.unscored).astype(np.float32)
     judge = ValidationScorer(settings, labels, labelled, store.sources, columns)
@@ -237,7 +237,7 @@ def find_thresholds(answers, validation, judge):
     settings, searches, validated = judge.settings, {}, {}
     for leads, groups in answers.items():
         found = {name: average_rows(len(validation), parts) for name, parts in groups.items()}
-        columns = {name: class_columns(classes_of(settings, name)) for name in found}
+        columns = {name: class_indices(classes_of(settings, name)) for name in found}
         probabilities = validated[leads] = choose_group_probabilities(found, columns)
         search = searches[leads] = judge.search(validation, probabilities, settings.resamples)
         by_thresholds = (f"{search.score_at_half:.3f} at 0.5, {search.score_common:.3f} with one threshold, "

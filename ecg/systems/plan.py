@@ -6,7 +6,7 @@ import numpy as np
 
 from ecg.data.batches import View
 from ecg.data.headers import RecordError
-from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_columns, select_labels
+from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, select_labels
 from ecg.training.trainer import seeds
 
 
@@ -145,7 +145,7 @@ def split_validation(count, settings, key):
 def known_labels(store, settings):
     """Return the labels of a recipe's classes, those that others imply included: (N, K) bool."""
     return select_labels(
-        class_columns(settings.classes), add_implied_labels(store.labels, settings.implies), store.unscored
+        class_indices(settings.classes), add_implied_labels(store.labels, settings.implies), store.unscored
     )
 
 

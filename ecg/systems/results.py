@@ -8,7 +8,7 @@ from ecg.data.labels import (
     SCORED,
     TRAINED_CLASSES,
     UNSCORED_CLASSES,
-    class_columns,
+    class_indices,
     scatter_to_all_classes,
     select_labels,
 )
@@ -110,8 +110,8 @@ class Results:
 
     @property
     def columns(self):
-        """The columns of the classes that are trained (ecg.data.labels.class_columns): (K,)."""
-        return class_columns(self.classes)
+        """The columns of the classes that are trained (ecg.data.labels.class_indices): (K,)."""
+        return class_indices(self.classes)
 
     def confusion_matrix(self, leads):
         """Return in how many of these recordings a class is labelled, by row, and another is the likeliest, by column.

@@ -13,7 +13,7 @@ import numpy as np
 
 from ecg.data.batches import Batch, plan_prediction, plan_training, prefetch
 from ecg.models.resnets import POLICIES
-from ecg.runtime.console import Progress, duration
+from ecg.runtime.console import Progress, format_duration
 from ecg.runtime.limits import check_limits
 from ecg.training.backend import distributed_loss, precompile, step_runner, synchronise_layers
 from ecg.training.checkpoint import Budget, Checkpoint
@@ -143,7 +143,7 @@ def train_network(network, loss, training, validation, settings, seed, stage, sc
             folder.save(PROGRESS, checkpoint.arrays(network) | {"used": budget.used})
         shown = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
         LOGGER.info(f"{title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}{shown} "
-            f"{duration(time.monotonic() - start)}")  # fmt: skip
+            f"{format_duration(time.monotonic() - start)}")  # fmt: skip
         if not whole:
             ended = TIME_LIMIT_REACHED
             break

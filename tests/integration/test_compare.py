@@ -26,7 +26,7 @@ from ecg.commands.compare import (
 from ecg.commands.holdout import Protocol, training_cost
 from ecg.data.batches import REPEATED, View, Window
 from ecg.data.headers import RecordError
-from ecg.data.labels import class_columns, expand
+from ecg.data.labels import class_indices, expand
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.synthetic import synthesize
 from ecg.data.wave_peaks import NeuroKitMissing, WavePeaks
@@ -34,7 +34,7 @@ from ecg.models.decision import Rule
 from ecg.models.resnets import NetworkSettings
 from ecg.reports.comparison_report import write_comparison
 from ecg.runtime.cache import ResultCache
-from ecg.runtime.files import locked
+from ecg.runtime.files import lock_folder
 from ecg.systems import stage as fitting
 from ecg.systems.label_cleaning import CleaningSettings
 from ecg.systems.recipes import SYSTEMS, Settings
@@ -55,7 +55,7 @@ class Learnt:
 
     def __init__(self, store, system, learning):
         self.store, self.learning = store, learning
-        self.columns = class_columns(system.classes)
+        self.columns = class_indices(system.classes)
         self.table = np.random.default_rng(0).random((len(store), len(self.columns))).astype(np.float32)
         self.search = SimpleNamespace(by_class=np.linspace(0.2, 0.8, 26))
         searches = dict.fromkeys(system.lead_sets, self.search)
@@ -371,7 +371,10 @@ def test_mistakes_are_told_before_anything_is_read(synthetic_recordings, tmp_pat
     with pytest.raises(FileNotFoundError):
         compare(tmp_path, tmp_path / "report")
     assert not (tmp_path / "report").exists()
-    with locked(tmp_path / "stages"), pytest.raises(BlockingIOError, match="another process is at work in this folder"):
+    with (
+        lock_folder(tmp_path / "stages"),
+        pytest.raises(BlockingIOError, match="another process is at work in this folder"),
+    ):
         compare(synthetic_recordings, tmp_path)
 
 

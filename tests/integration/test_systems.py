@@ -11,7 +11,7 @@ import pytest
 
 from ecg.commands.train import train
 from ecg.data.batches import REPEATED, Window
-from ecg.data.labels import SCORED, class_columns
+from ecg.data.labels import SCORED, class_indices
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records, read_record
 from ecg.data.synthetic import synthesize
@@ -78,7 +78,7 @@ def test_a_system_learns(system, made, tmp_path):
     data, held_out, truths = made
     settings = TRIALS[system]
     train(data, tmp_path / "model", settings)
-    bundle, known = load_bundle(tmp_path / "model", LEADS), np.isin(np.arange(26), class_columns(settings.classes))
+    bundle, known = load_bundle(tmp_path / "model", LEADS), np.isin(np.arange(26), class_indices(settings.classes))
     assert bool(bundle.ensemble.gate) == bool(settings.gate)
     labels, answers = [], []
     for path in find_records(held_out):
@@ -133,7 +133,7 @@ def test_a_system_trains_on_real_recordings_and_answers_for_others(system, optio
     run("test_model.py", model, held_out, outputs)
     settings = SYSTEMS[system]
     assert bool(load_bundle(model, LEADS).ensemble.gate) == bool(settings.gate)
-    known = np.isin(np.arange(26), class_columns(settings.classes))
+    known = np.isin(np.arange(26), class_indices(settings.classes))
     answers = []
     assert sorted(path.stem for path in outputs.iterdir()) == sorted(path.stem for path in find_records(held_out))
     for path in outputs.iterdir():

@@ -20,14 +20,14 @@ from ecg.commands.train import Settings, publish, train
 from ecg.data import synthetic
 from ecg.data.batches import Dataset
 from ecg.data.headers import RecordError
-from ecg.data.labels import COLUMN, TRAINED, expand
+from ecg.data.labels import CLASS_INDEX, TRAINED, expand
 from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.records import find_records, read_record
 from ecg.data.store import open_store
 from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.bundle import load_bundle
-from ecg.runtime.files import locked
+from ecg.runtime.files import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings, label_masks
 from ecg.systems.plan import split_validation
 from ecg.systems.stage import Outcome
@@ -74,7 +74,7 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     }
     labels = store.labels[validation].copy()
     for row in table(folder / "report" / "relabelled.csv"):
-        labels[store.names[validation] == row["record"], COLUMN[row["class"]]] = row["after"] == "1"
+        labels[store.names[validation] == row["record"], CLASS_INDEX[row["class"]]] = row["after"] == "1"
     weights = load_weights()[1]
     cleaned = [row for row in table(folder / "report" / "scores.csv") if row["labels"] == "cleaned"]
     scores = {int(row["leads"]): row for row in cleaned}
@@ -225,7 +225,10 @@ def test_a_folder_with_nothing_to_train_on_claims_nothing(small, synthetic_recor
 
 
 def test_two_trainings_in_one_folder_are_one_too_many(synthetic_recordings, tmp_path):
-    with locked(tmp_path / "stages"), pytest.raises(BlockingIOError, match="another process is at work in this folder"):
+    with (
+        lock_folder(tmp_path / "stages"),
+        pytest.raises(BlockingIOError, match="another process is at work in this folder"),
+    ):
         train(synthetic_recordings, tmp_path, Settings())
 
 

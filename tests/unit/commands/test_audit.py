@@ -14,7 +14,7 @@ from ecg.commands import audit
 from ecg.commands import audit as defects
 from ecg.commands.audit import audit as audit_folder
 from ecg.data.headers import read_header
-from ecg.data.labels import COLUMN_OF_CODE, DISCARDED_SOURCES, source_of
+from ecg.data.labels import CLASS_OF_CODE, DISCARDED_SOURCES, source_of
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records
 from ecg.data.synthetic import synthesize
@@ -75,7 +75,7 @@ def test_every_recording_has_its_row_with_the_facts_of_its_header(audited, data)
         assert float(row["seconds"]) == pytest.approx(header.samples / header.sampling_frequency, abs=1e-3)
         assert row["age"] == ("" if np.isnan(header.age) else f"{header.age:g}")
         assert (row["source"], row["sex"], row["leads"]) == (source_of(path.stem), header.sex, " ".join(LEADS))
-        scored = [code for code in header.codes if code in COLUMN_OF_CODE]
+        scored = [code for code in header.codes if code in CLASS_OF_CODE]
         assert row["scored codes"].split() == scored
         assert row["other codes"].split() == [code for code in header.codes if code not in scored]
         left_out = source_of(path.stem) in DISCARDED_SOURCES
@@ -90,7 +90,7 @@ def test_codes_are_counted_by_recording_and_sorted_by_standing_and_count(audited
     for standing in ("scored", "unscored"):
         numbers = [int(row["recordings"]) for row in rows if row["standing"] == standing]
         assert numbers == sorted(numbers, reverse=True)
-    assert all((row["standing"] == "scored") == (row["code"] in COLUMN_OF_CODE) for row in rows)
+    assert all((row["standing"] == "scored") == (row["code"] in CLASS_OF_CODE) for row in rows)
     assert all(bool(row["name"]) == (row["standing"] != "unknown") for row in rows)
 
 

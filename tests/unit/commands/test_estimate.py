@@ -12,7 +12,7 @@ from ecg.commands.survey import survey
 from ecg.commands.train import Settings, train
 from ecg.data.batches import View, Window, plan_training
 from ecg.data.headers import RecordError
-from ecg.data.labels import class_columns
+from ecg.data.labels import class_indices
 from ecg.data.leads import LEAD_SETS
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.wave_peaks import WavePeaks
@@ -114,7 +114,7 @@ def test_so_are_those_of_other_systems(
     if system == "exclusive":
         assert titles == ["lead II"] and networks[0].leads == ("II",) and networks[0].saved == 5
         count = len(networks[0].training) + len(networks[0].validation)
-        assert count == (store.labels[:, class_columns(settings.classes)].sum(axis=1) == 1).sum() < len(store)
+        assert count == (store.labels[:, class_indices(settings.classes)].sum(axis=1) == 1).sum() < len(store)
     else:  # two numbers of leads, two folds, two views, before them two for peaks, and then those of the gate
         assert len(networks) == 2 * 2 * (4 + (5 if system == "gated" else 0))
         assert titles[:2] == ["8 leads, 250 Hz, 2 s, fold 1 of 2, peaks", "8 leads, 250 Hz, 2 s, fold 1 of 2"]

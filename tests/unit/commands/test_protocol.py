@@ -5,7 +5,7 @@ import pytest
 
 from ecg.commands.holdout import Protocol
 from ecg.data.headers import RecordError
-from ecg.data.labels import COLUMN
+from ecg.data.labels import CLASS_INDEX
 from ecg.systems.plan import assign_folds
 from ecg.systems.recipes import SYSTEMS
 
@@ -74,7 +74,7 @@ def test_what_cannot_learn_is_told_by_the_first_part_without_which_too_little_is
     few = store.subset(np.arange(10))
     protocol, parts = Protocol((zhao, rhythm), folds=2), [np.array([0]), np.arange(1, 7)]
     labels = np.zeros_like(few.labels)
-    labels[:, COLUMN["NSR"]] = labels[6:, COLUMN["AF"]] = True  # of which those before have one class alone
+    labels[:, CLASS_INDEX["NSR"]] = labels[6:, CLASS_INDEX["AF"]] = True  # of which those before have one class alone
     few = replace(few, labels=labels, unscored=np.zeros_like(few.unscored))
     assert protocol.untrainable_reason(zhao, few, [parts[0], np.arange(5)]) == ""
     assert (

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ecg.commands.review import review
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, SCORED, TRAINED, UNSCORED_CLASSES
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, SCORED, TRAINED, UNSCORED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.models.bundle import Bundle, ModelError, Prediction, save_bundle
@@ -57,7 +57,7 @@ class Model:
         assert recording.shape == (len(header.leads), 100)
         said = np.full(26, 0.5, np.float32)
         for name, probability in self.told.get(header.name, {}).items():
-            said[COLUMN[name]] = probability
+            said[CLASS_INDEX[name]] = probability
         return Prediction(np.nan_to_num(said), said == said.max(), self.thresholds, ~np.isnan(said))
 
 
@@ -97,7 +97,7 @@ def test_lists_each_label_whose_opposite_the_network_is_sure_of_the_most_confide
         name = f"E{number:05}"
         labels, said = random.random(26) < 0.3, random.random(26).astype(np.float32)
         write(tmp_path / "data", name, [ABBREVIATIONS[column] for column in np.flatnonzero(labels)] or ["NSR"])
-        labels[COLUMN["NSR"]] |= not labels.any()
+        labels[CLASS_INDEX["NSR"]] |= not labels.any()
         model.told[name] = dict(zip(ABBREVIATIONS, said, strict=True))
         for column, abbreviation in enumerate(ABBREVIATIONS):
             label = "present" if labels[column] else "absent"
@@ -295,12 +295,14 @@ def test_the_first_disagreements_are_drawn_under_rank_record_and_class(model, tm
         "01_a_E00001_RBBB.png", "02_b_E00001_RBBB.png", "03_a_E00001_AF.png", "04_b_E00001_AF.png"]  # fmt: skip
     assert [row[:2] for row in found(tmp_path / "out")] == [
         (f"{folder}/E00001", name) for name in ("RBBB", "AF", "NSR") for folder in ("a", "b")]  # fmt: skip
-    assert [page["asked"] for page in drawn] == [COLUMN["RBBB"]] * 2 + [COLUMN["AF"]] * 2
+    assert [page["asked"] for page in drawn] == [CLASS_INDEX["RBBB"]] * 2 + [CLASS_INDEX["AF"]] * 2
     assert [page["caption"] for page in drawn[1:3]] == [
         "RBBB is not labelled, and the network gives it 0.99", "AF is labelled, and the network gives it 0.02",
     ]  # fmt: skip
-    assert drawn[0]["probabilities"][COLUMN["RBBB"]] == np.float32(0.99)
-    assert all(np.flatnonzero(page["outputs"]) == [COLUMN["RBBB"]] for page in drawn)  # the model's, of no threshold
+    assert drawn[0]["probabilities"][CLASS_INDEX["RBBB"]] == np.float32(0.99)
+    assert all(
+        np.flatnonzero(page["outputs"]) == [CLASS_INDEX["RBBB"]] for page in drawn
+    )  # the model's, of no threshold
 
 
 def disagreement(path, name="AF", labelled=True, probability=0.05):
@@ -308,7 +310,7 @@ def disagreement(path, name="AF", labelled=True, probability=0.05):
         Path(path),
         Path(path).stem,
         "Georgia",
-        COLUMN[name],
+        CLASS_INDEX[name],
         labelled,
         probability,
         np.full(26, probability, np.float32),
@@ -449,7 +451,7 @@ def test_what_the_networks_of_both_rounds_are_sure_of_is_almost_the_same(loss, l
 def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small, tmp_path):
     """From files to files: a network that is sure of atrial fibrillation, and unsure of all else."""
     network = small.build(2, None, len(TRAINED))
-    bias = np.where(TRAINED == COLUMN["AF"], 5.0, 0.0)
+    bias = np.where(TRAINED == CLASS_INDEX["AF"], 5.0, 0.0)
     weights = network.layers[-1].get_weights()
     network.layers[-1].set_weights([np.zeros_like(weights[0]), bias.astype(np.float32)])
     save_bundle(Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")

@@ -21,7 +21,7 @@ from ecg.data.headers import (
     HeaderError,
     RecordError,
     _spellings,
-    comments,
+    find_comments,
     parse_codes,
     parse_header,
     read_header,
@@ -267,8 +267,8 @@ def test_texts_for_diagnoses_become_their_codes_once():
 
 def test_comments_are_what_follows_the_colon():
     text = header_text(comments=("#Dx: 2, 2,", "# sex:F", "#Age:\t74 ", "#Dx:", "#Dxs: 5", "#Rx: 6"))
-    assert [comments(text, key) for key in ("Dx", "Sex", "age")] == [[" 2, 2,", ""], ["F"], ["\t74 "]]
-    assert comments(header_text(comments=()), "Dx") == []
+    assert [find_comments(text, key) for key in ("Dx", "Sex", "age")] == [[" 2, 2,", ""], ["F"], ["\t74 "]]
+    assert find_comments(header_text(comments=()), "Dx") == []
 
 
 @pytest.mark.parametrize(

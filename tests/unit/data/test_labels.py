@@ -28,9 +28,9 @@ def test_facts_agree_with_the_challenges_table(real_data):
 def test_the_unscored_diagnoses_are_the_challenges(real_data):
     with open(real_data / "challenge" / "dx_mapping_unscored.csv", newline="") as file:
         rows = [(row["SNOMEDCTCode"], row["Abbreviation"], " ".join(row["Dx"].split())) for row in csv.DictReader(file)]
-    found = [(code, diagnosis.abbreviation, diagnosis.name) for code, diagnosis in labels.unscored().items()]
+    found = [(code, diagnosis.abbreviation, diagnosis.name) for code, diagnosis in labels.unscored_diagnoses().items()]
     assert found == rows
-    assert all(diagnosis.codes == (code,) for code, diagnosis in labels.unscored().items())
+    assert all(diagnosis.codes == (code,) for code, diagnosis in labels.unscored_diagnoses().items())
 
 
 def test_abbreviations_of_the_challenge_in_any_case_are_codes(real_data):
@@ -47,16 +47,16 @@ def test_abbreviations_of_the_challenge_in_any_case_are_codes(real_data):
 def test_texts_of_2020_are_codes_and_what_is_unknown_stays():
     nine = {"Normal": "NSR", "AF": "AF", "I-AVB": "IAVB", "LBBB": "LBBB", "RBBB": "RBBB", "PAC": "PAC", "PVC": "PVC"}
     for text, name in nine.items():
-        assert labels.COLUMN_OF_CODE[labels.code_of(text)] == labels.COLUMN[name]
+        assert labels.CLASS_OF_CODE[labels.code_of(text)] == labels.CLASS_INDEX[name]
     assert (labels.code_of("STD"), labels.code_of("STE")) == ("429622005", "164931005")
     for text in ("Unknown", "", "164889003", "12345", "sinus"):
         assert labels.code_of(text) == text
 
 
 def test_codes_are_scored_unscored_or_unknown():
-    for code in labels.COLUMN_OF_CODE:
+    for code in labels.CLASS_OF_CODE:
         assert labels.code_status(code) == "scored"
-    for code in labels.unscored():
+    for code in labels.unscored_diagnoses():
         assert labels.code_status(code) == ("scored" if code in labels.MERGED else "unscored")
     for code in ("12345", "Unknown", "", "AF"):
         assert labels.code_status(code) == "unknown"
@@ -95,7 +95,7 @@ def test_twenty_two_classes_are_trained_and_expand_puts_zeros_between():
     wide = labels.expand(np.arange(1.0, 45.0).reshape(2, 22))
     assert wide.shape == (2, 26)
     np.testing.assert_array_equal(wide[:, labels.TRAINED], np.arange(1.0, 45.0).reshape(2, 22))
-    assert not wide[:, [labels.COLUMN[name] for name in labels.DROPPED]].any()
+    assert not wide[:, [labels.CLASS_INDEX[name] for name in labels.DROPPED]].any()
 
 
 @pytest.mark.parametrize(
@@ -114,21 +114,21 @@ def test_source_of(name, source):
      ("Mine", "Mine"), ("mine", "mine")],
 )  # fmt: skip
 def test_a_source_is_called_by_its_name_in_any_case(text, source):
-    assert labels.source_called(text) == source
+    assert labels.find_source(text) == source
 
 
 def test_the_table_of_unscored_diagnoses_is_gone_through_once_for_all_texts(monkeypatch):
     assert labels.code_of("STD") == "429622005"
-    monkeypatch.setattr(labels, "unscored", lambda: pytest.fail("gone through again"))
+    monkeypatch.setattr(labels, "unscored_diagnoses", lambda: pytest.fail("gone through again"))
     assert [labels.code_of(f"word {number}") for number in range(2000)] == [f"word {number}" for number in range(2000)]
     assert labels.code_of("ste") == "164931005"
 
 
 def test_classes_beside_the_scored_ones_have_the_columns_after_them():
-    assert labels.class_columns(labels.ABBREVIATIONS).tolist() == list(range(26))
-    assert labels.class_columns(("STE", "NSR", "STD")).tolist() == [27, labels.COLUMN["NSR"], 26]
+    assert labels.class_indices(labels.ABBREVIATIONS).tolist() == list(range(26))
+    assert labels.class_indices(("STE", "NSR", "STD")).tolist() == [27, labels.CLASS_INDEX["NSR"], 26]
     with pytest.raises(ValueError, match="not in tuple"):
-        labels.class_columns(("LVH",))
+        labels.class_indices(("LVH",))
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_classes_beside_the_scored_ones_are_read_from_the_codes(codes, beside):
 
 
 def test_values_of_any_classes_are_spread_by_their_columns_and_those_beside_are_left_out():
-    columns = labels.class_columns(("STE", "NSR", "AF"))
+    columns = labels.class_indices(("STE", "NSR", "AF"))
     wide = labels.expand(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), columns)
     expected = np.zeros((2, 26))
-    expected[:, labels.COLUMN["NSR"]], expected[:, labels.COLUMN["AF"]] = (2, 5), (3, 6)
+    expected[:, labels.CLASS_INDEX["NSR"]], expected[:, labels.CLASS_INDEX["AF"]] = (2, 5), (3, 6)
     np.testing.assert_array_equal(wide, expected)
     assert labels.expand(np.ones(3, bool), columns).dtype == bool
     assert labels.expand(np.ones((4, 5, 3)), columns).sum() == 4 * 5 * 2
@@ -152,7 +152,7 @@ def test_values_of_any_classes_are_spread_by_their_columns_and_those_beside_are_
 
 def test_what_is_implied_is_added_and_the_labels_stay_as_they_are():
     row = np.zeros((3, 26), bool)
-    lbbb, bbb, tinv, tab = (labels.COLUMN[name] for name in ("LBBB", "BBB", "TInv", "TAb"))
+    lbbb, bbb, tinv, tab = (labels.CLASS_INDEX[name] for name in ("LBBB", "BBB", "TInv", "TAb"))
     row[0, lbbb], row[1, tinv], row[2, tab] = True, True, True
     before = row.copy()
     found = labels.add_implied_labels(row, (("LBBB", "BBB"), ("TInv", "TAb")))
@@ -163,7 +163,7 @@ def test_what_is_implied_is_added_and_the_labels_stay_as_they_are():
 
 def test_labels_of_some_classes_are_in_their_order_those_beside_the_scored_ones_too():
     scored, beside = np.eye(26, dtype=bool), np.eye(26, 2, dtype=bool)
-    columns = labels.class_columns(["STE", "PVC", "AF"])
+    columns = labels.class_indices(["STE", "PVC", "AF"])
     found = labels.select_labels(columns, scored, beside)
-    assert found.argmax(axis=0).tolist() == [1, labels.COLUMN["PVC"], labels.COLUMN["AF"]]
+    assert found.argmax(axis=0).tolist() == [1, labels.CLASS_INDEX["PVC"], labels.CLASS_INDEX["AF"]]
     assert found.sum() == 3

@@ -10,7 +10,7 @@ import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg.data.matlab import EMPTY, MOST_BYTES, MOST_MATRICES, NUMERIC, MatlabError, matrices
+from ecg.data.matlab import EMPTY, MOST_BYTES, MOST_MATRICES, NUMERIC, MatlabError, iter_matrices
 
 TYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
 NUMBERS = np.random.default_rng(0).integers(-(2**15), 2**15, (3, 50)).astype(np.int16)
@@ -49,7 +49,7 @@ def packed(content):
 
 
 def found_in(data):
-    return {matrix.name: matrix for matrix in matrices(bytearray(data))}
+    return {matrix.name: matrix for matrix in iter_matrices(bytearray(data))}
 
 
 def peak_of(function):
@@ -110,7 +110,7 @@ def test_files_that_matlab_wrote_read_as_scipy_reads_them():
 
 def test_a_file_that_goes_on_in_ruins_is_read_as_far_as_it_is_whole():
     for data in (saved("4", val=NUMBERS) + b"ruins", saved(val=NUMBERS) + b"\x0e\0\0\0\xff\xff\xff\xff"):
-        assert np.array_equal(next(matrices(data)).numbers(), NUMBERS)
+        assert np.array_equal(next(iter_matrices(data)).numbers(), NUMBERS)
         with pytest.raises(MatlabError):
             found_in(data)
 
@@ -163,7 +163,7 @@ def test_what_is_no_real_numbers_is_told():
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_told(data, reason):
     with pytest.raises(MatlabError, match=reason):
-        for matrix in matrices(data):
+        for matrix in iter_matrices(data):
             matrix.numbers()
 
 
@@ -196,7 +196,7 @@ def test_a_file_that_claims_what_it_does_not_hold_takes_no_memory():
 
         def read(data=data):
             with pytest.raises(MatlabError):
-                next(matrices(data)).numbers()
+                next(iter_matrices(data)).numbers()
 
         assert peak_of(read) < 2**20
 
@@ -207,15 +207,15 @@ def test_what_was_packed_to_a_thousandth_takes_its_own_size_and_no_more():
     assert len(bomb) < zeros / 500
 
     def read(bomb=bomb):
-        matrix = next(matrices(bomb))
+        matrix = next(iter_matrices(bomb))
         assert matrix.shape == (3, 10)
         with pytest.raises(MatlabError, match="31,457,280 bytes of int16, expected 60"):
             matrix.numbers()
 
-    assert peak_of(lambda: next(matrices(bomb))) < 2**20
+    assert peak_of(lambda: next(iter_matrices(bomb))) < 2**20
     assert peak_of(read) < 1.5 * zeros
     honest = file_5(packed(matrix_5(shape=(12, zeros // 24), content=bytes(zeros))))
-    assert peak_of(lambda: next(matrices(honest)).numbers()) < 1.5 * zeros
+    assert peak_of(lambda: next(iter_matrices(honest)).numbers()) < 1.5 * zeros
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
@@ -229,7 +229,7 @@ def test_whatever_the_damage_there_are_numbers_or_the_one_error(data, damage, en
     for place, byte in damage:
         data[place % len(data) if data else 0 : place % len(data) + 1 if data else 0] = [byte]
     try:
-        for matrix in matrices(data):
+        for matrix in iter_matrices(data):
             assert matrix.kind != NUMERIC or matrix.numbers().shape == matrix.shape
     except MatlabError:
         pass

@@ -15,7 +15,7 @@ from ecg.data.preprocessing import (
     GAIN,
     GAIN_ZERO,
     INVALID_VALUE,
-    LONGEST,
+    MAX_DURATION,
     MOST_HOURS,
     NOT_FINITE,
     REJECTED,
@@ -29,7 +29,7 @@ from ecg.data.preprocessing import (
     to_centred_millivolts,
 )
 from ecg.data.records import SignalError, read_record
-from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing, taps_of
+from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing, filter_length
 
 SECONDS = 20
 
@@ -68,7 +68,7 @@ def test_what_is_heard_of_a_60_hz_hum_is_next_to_nothing(make_header):
 def test_equal_to_scipy_away_from_the_ends(real_data):
     header, recording = read_record(real_data / "train" / "A0001.hea")
     got = signal_of(header, recording, LEADS)
-    taps = scipy_signal.firwin(taps_of(RATE), (0.5, 45), pass_zero=False, fs=RATE)
+    taps = scipy_signal.firwin(filter_length(RATE), (0.5, 45), pass_zero=False, fs=RATE)
     resampled = scipy_signal.resample(recording / 1000 - recording.mean(axis=1, keepdims=True) / 1000, len(got), axis=1)
     expected = scipy_signal.fftconvolve(resampled, taps[np.newaxis], mode="same", axes=1).T
     np.testing.assert_allclose(got[2 * RATE : -2 * RATE], expected[2 * RATE : -2 * RATE], atol=0.0006)
@@ -472,7 +472,7 @@ def test_a_long_recording_has_one_gain_which_is_that_of_training(first, correcte
     """Whatever its later parts would be taken for by themselves."""
     header = replace(make_header(["I", "II"], frequency=100.0, gain=200.0), name="HR00015")
     recording = limb_recording(("I", "II"), samples=30_000)
-    training = round(LONGEST * 100)
+    training = round(MAX_DURATION * 100)
     recording[:, :training] = recording[:, :training] * first
     recording[:, training:] = recording[:, training:] * (1.01 - first)
     assert bool(correct_gains(header, recording[:, training:])[1]) != corrected
@@ -502,7 +502,7 @@ def test_an_odd_sampling_frequency_costs_no_more_memory_than_another(rate, make_
 
 def test_the_longest_piece_at_the_highest_sampling_frequency_takes_less_than_500_mb(make_header):
     """With the largest file that is read, of 200 MB, in memory beside it."""
-    recording = np.ones((12, round(LONGEST * HIGHEST_FREQUENCY)), np.int8)
+    recording = np.ones((12, round(MAX_DURATION * HIGHEST_FREQUENCY)), np.int8)
     recording[:, ::1000] = 2
     tracemalloc.start()
     try:
@@ -523,23 +523,23 @@ def test_pieces_follow_each_other_and_are_equal_and_none_is_longer_than_the_long
     assert all(np.shares_memory(part, recording) for part in parts)
     lengths = [part.shape[1] for part in parts]
     assert max(lengths) - min(lengths) <= 1
-    assert max(lengths) <= LONGEST * rate * 1.0001
-    assert len(parts) == 1 or samples > LONGEST * rate * 0.9999
-    assert all(length > LONGEST * rate / 3 for length in lengths[1:])
+    assert max(lengths) <= MAX_DURATION * rate * 1.0001
+    assert len(parts) == 1 or samples > MAX_DURATION * rate * 0.9999
+    assert all(length > MAX_DURATION * rate / 3 for length in lengths[1:])
 
 
 @pytest.mark.parametrize("rate", [10.0, 500.0])
 def test_two_days_are_answered_and_more_is_a_fault(rate, make_header):
     most = int(MOST_HOURS * 3600 * rate)
     recording = np.broadcast_to(np.int16(0), (1, most + 1))  # a single number, whatever the shape
-    assert len(split_segments(make_header(["I"], rate), recording[:, :-1])) == MOST_HOURS * 3600 // LONGEST
+    assert len(split_segments(make_header(["I"], rate), recording[:, :-1])) == MOST_HOURS * 3600 // MAX_DURATION
     with pytest.raises(SignalError, match=r"made: 48\.0 h of signal, expected 48 h or less"):
         split_segments(make_header(["I"], rate), recording)
 
 
 @pytest.mark.parametrize("rate", [100.0, 257.0, 257.5, 1000 / 3, 360.0, 500.0, 2000.0])
 def test_what_training_takes_whole_is_answered_whole(rate, make_header):
-    samples = round(LONGEST * rate)
+    samples = round(MAX_DURATION * rate)
     assert len(split_segments(make_header(["I"], rate), np.zeros((1, samples)))) == 1
     assert len(split_segments(make_header(["I"], rate), np.zeros((1, samples + 2)))) == 2
 

@@ -24,9 +24,9 @@ from ecg.data.records import (
     find_records,
     is_header,
     read_matrix,
+    read_raw_signal,
     read_record,
     read_signal,
-    read_stored,
 )
 
 
@@ -81,7 +81,7 @@ def test_a_renamed_record_is_read_from_the_file_beside_its_header(write):
     path = write(header_text(), recording, name="renamed")
     header, read = read_record(path)
     assert header.name == "A0001" and np.array_equal(read, recording)
-    assert read_stored(path, header).oddities == (OTHER_FILE,)
+    assert read_raw_signal(path, header).warnings == (OTHER_FILE,)
 
 
 def test_samples_that_do_not_fit_the_header_are_told(write):
@@ -107,19 +107,19 @@ def test_a_matrix_of_anything_but_numbers_is_told(write, format, val, kind):
         read_record(path)
 
 
-@pytest.mark.parametrize("record, oddities", [("A0001 2 500 7500", (TRANSPOSED,)), ("A0001 2", (TRANSPOSED,))])
-def test_a_transposed_matrix_is_turned_and_told(write, record, oddities):
+@pytest.mark.parametrize("record, warnings", [("A0001 2 500 7500", (TRANSPOSED,)), ("A0001 2", (TRANSPOSED,))])
+def test_a_transposed_matrix_is_turned_and_told(write, record, warnings):
     recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
     path = write(header_text(record), recording.T)
-    stored = read_stored(path, read_header(path))
-    assert np.array_equal(stored.integers, recording) and stored.oddities == oddities
+    stored = read_raw_signal(path, read_header(path))
+    assert np.array_equal(stored.samples, recording) and stored.warnings == warnings
     assert np.array_equal(read_record(path)[1], recording)
 
 
 def test_a_square_matrix_stays_as_it_is(write):
     square = np.array([[1, 2], [3, 4]], np.int16)
     path = write(header_text("A0001 2 500 2"), square)
-    assert np.array_equal(read_record(path)[1], square) and read_stored(path, read_header(path)).oddities == ()
+    assert np.array_equal(read_record(path)[1], square) and read_raw_signal(path, read_header(path)).warnings == ()
 
 
 def test_numbers_of_every_type_come_as_they_are(write):
@@ -139,10 +139,10 @@ def test_numbers_of_every_type_come_as_they_are(write):
 def test_the_only_matrix_that_fits_stands_in_for_a_missing_one(write):
     recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
     others = {"fs": np.array([[500.0]]), "note": "A0001", "short": recording[:, :100]}
-    for matrix, oddities in ((recording, (OTHER_KEY,)), (recording.T, (OTHER_KEY, TRANSPOSED))):
+    for matrix, expected in ((recording, (OTHER_KEY,)), (recording.T, (OTHER_KEY, TRANSPOSED))):
         path = write(header_text(), **others, ecg=matrix)
-        stored = read_stored(path, read_header(path))
-        assert np.array_equal(stored.integers, recording) and stored.oddities == oddities
+        stored = read_raw_signal(path, read_header(path))
+        assert np.array_equal(stored.samples, recording) and stored.warnings == expected
         with pytest.raises(
             SignalError, match=r"no matrix val in it, but fs of \(1, 1\) numbers, note of \(1, 5\) text"
         ):
@@ -404,12 +404,12 @@ def test_a_file_that_holds_no_standard_lead_need_not_be_readable(write, file, co
     path = write(header_text("A0001 3 500 7500", (RESP.format(file=file), *LEAD_LINES)), recording)
     if content is not None:
         (path.parent / file).write_bytes(content)
-    stored = read_stored(path, read_header(path))
-    assert np.array_equal(stored.integers[1:], recording) and stored.integers.dtype == np.int16
-    assert (stored.integers[0] == -32768).all() and stored.oddities == (UNREAD,)
+    stored = read_raw_signal(path, read_header(path))
+    assert np.array_equal(stored.samples[1:], recording) and stored.samples.dtype == np.int16
+    assert (stored.samples[0] == -32768).all() and stored.warnings == (UNREAD,)
     path.write_text(header_text(leads=(LEAD_LINES[0], LEAD_LINES[1].replace("A0001.mat", "gone.mat"))))
     with pytest.raises(SignalError):
-        read_stored(path, read_header(path))
+        read_raw_signal(path, read_header(path))
 
 
 def test_a_readable_file_beside_the_standard_leads_is_read(tmp_path):
@@ -418,8 +418,8 @@ def test_a_readable_file_beside_the_standard_leads_is_read(tmp_path):
         signals[row].tofile(tmp_path / file)
     lines = ["A1 2 500 500", "A1.dat 16 1000/mV 16 0 0 0 0 I", "resp.dat 16 1000/mV 16 0 0 0 0 RESP"]
     (tmp_path / "A1.hea").write_text("\n".join(lines) + "\n")
-    stored = read_stored(tmp_path / "A1.hea", read_header(tmp_path / "A1.hea"))
-    assert np.array_equal(stored.integers, signals) and stored.oddities == ()
+    stored = read_raw_signal(tmp_path / "A1.hea", read_header(tmp_path / "A1.hea"))
+    assert np.array_equal(stored.samples, signals) and stored.warnings == ()
 
 
 @pytest.mark.parametrize("header", ["a.b.hea", "a.b.HEA", "a.b.Hea", "x.mat.hea", "心 1.hea", ".b.hea", "a..hea"])

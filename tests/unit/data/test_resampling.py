@@ -9,13 +9,13 @@ from ecg.data.resampling import (
     RATE,
     Preprocessing,
     band_pass_taps,
+    filter_length,
+    frequency_response,
     rational_ratio,
     resample_and_filter,
-    response_of,
-    taps_of,
 )
 
-TAPS = taps_of(RATE)
+TAPS = filter_length(RATE)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ TAPS = taps_of(RATE)
 )
 def test_the_bands_edges(frequency, lowest, highest):
     length = 100_000
-    decibels = 20 * np.log10(abs(response_of(length, DEFAULT_PREPROCESSING)[round(frequency * length / RATE)]))
+    decibels = 20 * np.log10(abs(frequency_response(length, DEFAULT_PREPROCESSING)[round(frequency * length / RATE)]))
     assert lowest <= decibels <= highest
 
 
@@ -78,9 +78,9 @@ def test_at_its_own_sampling_frequency_and_without_a_filter_a_signal_stays():
 
 
 def test_the_filter_is_as_long_in_seconds_at_any_sampling_frequency():
-    assert taps_of(250) == 751 and taps_of(500) == 1501 and taps_of(257) == 771
+    assert filter_length(250) == 751 and filter_length(500) == 1501 and filter_length(257) == 771
     for rate in (200, 500):
-        response = response_of(100 * rate, Preprocessing(rate))
+        response = frequency_response(100 * rate, Preprocessing(rate))
         decibels = 20 * np.log10(np.abs(response[[100, 1000, 4000, 6000]]) + 1e-9)  # 1, 10, 40 and 60 Hz
         assert (abs(decibels[:3]) < 0.2).all() and decibels[3] < -60
 

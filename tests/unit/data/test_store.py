@@ -9,9 +9,9 @@ import pytest
 import scipy.io
 
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, COLUMN, encode, encode_as_scored, source_of
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, encode, encode_as_scored, source_of
 from ecg.data.leads import LEADS
-from ecg.data.preprocessing import FLAT, INVALID_VALUE, LONGEST, SPIKE, preprocess
+from ecg.data.preprocessing import FLAT, INVALID_VALUE, MAX_DURATION, SPIKE, preprocess
 from ecg.data.records import read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
 from ecg.data.store import INDEX, SIGNALS, build_store, load_recording, load_training_recording, open_store
@@ -153,7 +153,7 @@ def test_cuts_what_is_longer_than_the_longest(tmp_path):
             format="4",
         )
     store = build_store(data, tmp_path / "store", jobs=1)
-    assert list(store.lengths) == [LONGEST * RATE]
+    assert list(store.lengths) == [MAX_DURATION * RATE]
     assert store.excluded == (("LONG2", "LONG2: 0.50 s is shorter than 1 s"),)
 
 
@@ -371,7 +371,10 @@ def test_what_a_header_says_of_a_person_and_beside_the_scored_classes_is_kept(he
     np.testing.assert_array_equal(store.demographics[place], np.array([0.4, 0, 1, 0, 0], np.float32))
     assert store.unscored[place].tolist() == [True, False]
     told = [np.flatnonzero(rows[place]).tolist() for rows in (store.labels, store.as_scored)]
-    assert told == [[COLUMN["NSR"], COLUMN["PVC"]], [COLUMN["NSR"]]]  # ventricular ectopic beats are merged to learn
+    assert told == [
+        [CLASS_INDEX["NSR"], CLASS_INDEX["PVC"]],
+        [CLASS_INDEX["NSR"]],
+    ]  # ventricular ectopic beats are merged to learn
     before = store.digest
     path.write_text(path.read_text().replace("Age: 40", "Age: 41"))
     assert build_store(data, tmp_path / "store", jobs=1).digest != before

@@ -9,7 +9,7 @@ from ecg.data.leads import LEADS
 from ecg.data.records import find_records, read_record
 from ecg.data.synthetic_defects import UNKNOWN_CODES
 
-AF, AFL = labels.COLUMN["AF"], labels.COLUMN["AFL"]
+AF, AFL = labels.CLASS_INDEX["AF"], labels.CLASS_INDEX["AFL"]
 EVERY = dict.fromkeys(synthetic.SOURCES, 1.0)
 
 
@@ -136,7 +136,7 @@ def test_other_sources_tell_the_truth_and_sometimes_more(made):
     for truth in others:
         np.testing.assert_array_equal(labels.encode(truth.codes), truth.classes)
         assert len(set(truth.codes)) == len(truth.codes)
-    assert any(set(truth.codes) - set(labels.COLUMN_OF_CODE) for truth in others)
+    assert any(set(truth.codes) - set(labels.CLASS_OF_CODE) for truth in others)
 
 
 def planted(source, share, records, **habits):
@@ -149,7 +149,7 @@ def planted(source, share, records, **habits):
 
 
 def is_label(code):
-    return labels.COLUMN_OF_CODE.get(code) in set(labels.TRAINED)
+    return labels.CLASS_OF_CODE.get(code) in set(labels.TRAINED)
 
 
 @pytest.mark.parametrize("source", ["PTB-XL", "CPSC", "Ningbo"])
@@ -177,9 +177,9 @@ def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habit
         assert len(changed) == len(told) == len(set(changed))
         pairs = list(zip(told, changed, strict=True))
         assert all(old == new for old, new in pairs if not is_label(old))
-        kept |= {labels.COLUMN_OF_CODE.get(old, "companion") for old, new in pairs if not is_label(old)}
+        kept |= {labels.CLASS_OF_CODE.get(old, "companion") for old, new in pairs if not is_label(old)}
         wrong = [new for old, new in pairs if old != new]
-        classes = {labels.ABBREVIATIONS[labels.COLUMN_OF_CODE[code]] for code in wrong}
+        classes = {labels.ABBREVIATIONS[labels.CLASS_OF_CODE[code]] for code in wrong}
         # Each wrong label is a class more, and each class that it stands for is told no longer, in any code.
         assert len(classes) == len(wrong) and not classes & findings
         added = labels.encode(changed) & ~labels.encode(told)
@@ -193,13 +193,13 @@ def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habit
         seen |= classes
     assert seen == vocabulary
     if source == "Georgia":
-        assert kept == {"companion", *(labels.COLUMN[name] for name in labels.DROPPED)}
+        assert kept == {"companion", *(labels.CLASS_INDEX[name] for name in labels.DROPPED)}
 
 
 def test_wrong_labels_are_drawn_evenly_from_what_is_neither_told_nor_found():
     rng, sinus = np.random.default_rng(3), ("426783006",)
     drawn = [synthetic.replace_labels(sinus, {"NSR", "LAD"}, "Georgia", rng, 1)[0] for _ in range(2000)]
-    names, counts = np.unique([labels.ABBREVIATIONS[labels.COLUMN_OF_CODE[code]] for code in drawn], return_counts=True)
+    names, counts = np.unique([labels.ABBREVIATIONS[labels.CLASS_OF_CODE[code]] for code in drawn], return_counts=True)
     assert set(names) == set(labels.ABBREVIATIONS) - {"NSR", "LAD", *labels.DROPPED}
     assert np.abs(counts - 100).max() < 40  # four times the spread
 
@@ -233,7 +233,7 @@ def test_every_trained_class_is_frequent_enough_to_learn():
     drawn = np.array([np.isin(labels.ABBREVIATIONS, list(synthetic.draw_findings(rng))) for _ in range(3000)])
     assert drawn[:, labels.TRAINED].mean(axis=0).min() > 0.03
     assert drawn.any(axis=1).all()
-    assert drawn[:, labels.COLUMN["NSR"]].mean() > 0.3
+    assert drawn[:, labels.CLASS_INDEX["NSR"]].mean() > 0.3
 
 
 def test_findings_that_exclude_each_other_do_not_meet():

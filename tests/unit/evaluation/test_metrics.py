@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from ecg.data.labels import COLUMN, SCORED
+from ecg.data.labels import CLASS_INDEX, SCORED
 from ecg.evaluation.metrics import (
     accuracy,
     challenge_score,
@@ -16,7 +16,7 @@ from ecg.evaluation.metrics import (
 from ecg.evaluation.thresholds import prediction_gain, search_thresholds
 
 CLASSES, WEIGHTS = load_weights()
-AF, AFL, NSR = COLUMN["AF"], COLUMN["AFL"], COLUMN["NSR"]
+AF, AFL, NSR = CLASS_INDEX["AF"], CLASS_INDEX["AFL"], CLASS_INDEX["NSR"]
 
 
 def random_case(seed, recordings=60, levels=None):
@@ -52,7 +52,7 @@ def rows(*present):
     """A truth or answer of one recording for each tuple of abbreviations."""
     table = np.zeros((len(present), len(CLASSES)), bool)
     for row, names in zip(table, present, strict=True):
-        row[[COLUMN[name] for name in names]] = True
+        row[[CLASS_INDEX[name] for name in names]] = True
     return table
 
 
@@ -83,7 +83,7 @@ def test_hand_computed_credit():
     labels = rows(("AF", "PVC"), (), ("NSR",))
     outputs = rows(("AF", "AFL"), ("AF",), ())
     expected = np.zeros((26, 26))
-    expected[AF, [AF, AFL]] = expected[COLUMN["PVC"], [AF, AFL]] = 1 / 3  # AF, AFL and PVC are its three classes
+    expected[AF, [AF, AFL]] = expected[CLASS_INDEX["PVC"], [AF, AFL]] = 1 / 3  # AF, AFL and PVC are its three classes
     assert np.array_equal(weighted_confusion(labels, outputs), expected)
 
 

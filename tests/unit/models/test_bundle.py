@@ -15,7 +15,7 @@ from result_helpers import get_network
 import team_code
 from ecg.commands.holdout import predict_group, predict_stores
 from ecg.data.batches import REPEATED, Dataset, View, Window
-from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, TRAINED_CLASSES, expand
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED, TRAINED_CLASSES, expand
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.preprocessing import INVALID_VALUE, SKIPPED, encode_demographics, preprocess, split_segments
 from ecg.data.records import SignalError, find_records, read_record
@@ -78,7 +78,7 @@ def test_an_answer_is_the_stores_answer(model, store, headers):
         assert codes == list(CLASSES)
         np.testing.assert_allclose(probabilities, expected[record], atol=1e-5)
         np.testing.assert_array_equal(outputs, probabilities >= bundle.rule.thresholds)
-        assert not probabilities[[COLUMN[name] for name in DROPPED]].any()
+        assert not probabilities[[CLASS_INDEX[name] for name in DROPPED]].any()
 
 
 def test_the_order_and_the_gain_of_the_leads_play_no_part(model, headers):
@@ -451,7 +451,7 @@ def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small, tmp_p
     _, outputs, probabilities = bundle.predict(text, recording)
     assert bundle.rule.fallback is None and not outputs.any()
     _, declared, same = replace(bundle, rule=replace(bundle.rule, fallback="SB")).predict(text, recording)
-    assert list(np.flatnonzero(declared)) == [COLUMN["SB"]]
+    assert list(np.flatnonzero(declared)) == [CLASS_INDEX["SB"]]
     np.testing.assert_array_equal(same, probabilities)
     save_bundle(
         Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)), "SB"), tmp_path
@@ -536,8 +536,8 @@ def test_an_ensemble_answers_after_it_was_saved_as_it_answers_from_stores(system
         codes, outputs, said = bundle.predict(text_of(path), read_record(path)[1])
         np.testing.assert_allclose(said, expand(probabilities, ensemble.general.columns), atol=1e-5)
         sure = said >= 0.5
-        sure[COLUMN["PVC"]] |= sure[COLUMN["AF"]]
-        sure[COLUMN["NSR"]] |= not sure.any()
+        sure[CLASS_INDEX["PVC"]] |= sure[CLASS_INDEX["AF"]]
+        sure[CLASS_INDEX["NSR"]] |= not sure.any()
         np.testing.assert_array_equal(outputs, sure)
 
 

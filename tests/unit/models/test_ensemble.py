@@ -5,7 +5,7 @@ import pytest
 
 from ecg.commands.holdout import predict_stores
 from ecg.data.batches import DEFAULT_VIEW, View, Window
-from ecg.data.labels import class_columns
+from ecg.data.labels import class_indices
 from ecg.data.leads import LEAD_SETS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
@@ -189,11 +189,11 @@ def test_its_parameters_are_those_of_all_networks(small):
 
 def test_some_of_the_classes_are_put_where_all_have_them_and_the_others_are_absent():
     wide = align_classes(
-        np.array([[0.1, 0.2], [0.3, 0.4]]), class_columns(("PVC", "AF")), class_columns(("AF", "STD", "PVC"))
+        np.array([[0.1, 0.2], [0.3, 0.4]]), class_indices(("PVC", "AF")), class_indices(("AF", "STD", "PVC"))
     )
     np.testing.assert_array_equal(wide, [[0.2, 0, 0.1], [0.4, 0, 0.3]])
     with pytest.raises(ValueError, match="not in list"):
-        align_classes(np.ones((1, 1)), class_columns(("SB",)), class_columns(("AF",)))
+        align_classes(np.ones((1, 1)), class_indices(("SB",)), class_indices(("AF",)))
 
 
 def test_rows_that_several_networks_answered_have_their_mean():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import make_comparison
 
-from ecg.data.labels import COLUMN
+from ecg.data.labels import CLASS_INDEX
 from ecg.evaluation.bootstrap import CLASS_METRICS, METRICS, compute_metrics
 from ecg.reports.comparison_tables import class_rows, cost_rows, difference_rows, score_rows, setting_rows, source_rows
 from ecg.runtime.console import pluralise
@@ -20,7 +20,7 @@ def comparison():
     made = make_comparison(results=TRIALS)
     first, *others = made.results
     probabilities = first.probabilities.copy()
-    probabilities[:, COLUMN["AF"]] = 0
+    probabilities[:, CLASS_INDEX["AF"]] = 0
     return replace(made, results=(replace(first, probabilities=probabilities), *others))
 
 
@@ -63,16 +63,16 @@ def test_classes_are_told_the_most_frequent_first_with_what_a_system_does_not_kn
     assert list(tables) == list(CLASS_METRICS)
     labelled = comparison.labels.sum(axis=0)
     for name, rows in tables.items():
-        places = [COLUMN[row[0].text] for row in rows]
+        places = [CLASS_INDEX[row[0].text] for row in rows]
         assert sorted(places) == np.flatnonzero(labelled).tolist()
         assert (np.diff(labelled[places]) <= 0).all()
         for row, column in zip(rows, places, strict=True):
             assert row[0].note == pluralise(labelled[column], "recording")
             expected = [value_of(found.by_class[place][name][:, column]) for place in range(4)]
-            expected[:1] = ["–"] if column == COLUMN["AF"] else expected[:1]
+            expected[:1] = ["–"] if column == CLASS_INDEX["AF"] else expected[:1]
             assert [cell.text for cell in row[1:]] == expected
             best = np.array([found.by_class[place][name][0, column] for place in range(4)])
-            best[0] = best[0] if column != COLUMN["AF"] else np.nan
+            best[0] = best[0] if column != CLASS_INDEX["AF"] else np.nan
             assert [cell.strong for cell in row[1:]] == (best == np.nanmax(best)).tolist()
 
 

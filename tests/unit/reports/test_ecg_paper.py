@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from ecg.data.headers import Header, HeaderError, Lead
-from ecg.data.labels import ABBREVIATIONS, COLUMN, COLUMN_OF_CODE, MERGED, unscored
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, CLASS_OF_CODE, MERGED, unscored_diagnoses
 from ecg.data.leads import LEADS
 from ecg.data.records import SignalError, find_records, read_record
 from ecg.data.wave_peaks import WAVES, PeakList
@@ -238,7 +238,7 @@ def bars(figure):
 @pytest.mark.parametrize("names", [LEADS, ("I", "II")])
 def test_all_positive_and_all_labelled_classes_are_among_the_models_bars(names):
     probabilities, thresholds = answer()
-    probabilities[COLUMN["AF"]] = 0.0
+    probabilities[CLASS_INDEX["AF"]] = 0.0
     figure = draw_record(header_of(names), recording_of(names), 0, probabilities, thresholds)
     drawn = bars(figure)
     positive = {ABBREVIATIONS[column] for column in np.flatnonzero(probabilities >= thresholds)}
@@ -248,7 +248,7 @@ def test_all_positive_and_all_labelled_classes_are_among_the_models_bars(names):
     assert all((drawn[name].get_facecolor() in colours) == (name in positive) for name in drawn)
     full = max(patch.get_width() for patch in figure.axes[-1].patches if not patch.get_gid())
     lengths = [drawn[name].get_width() / full for name in drawn]
-    assert lengths == pytest.approx([probabilities[COLUMN[name]] for name in drawn])
+    assert lengths == pytest.approx([probabilities[CLASS_INDEX[name]] for name in drawn])
     assert lengths == sorted(lengths, reverse=True)
 
 
@@ -367,11 +367,9 @@ def test_a_text_is_shortened_no_more_than_it_must(text, room, style):
 
 
 def test_unscored_diagnoses_are_labelled_by_the_challenges_abbreviation():
-    for code, diagnosis in unscored().items():
+    for code, diagnosis in unscored_diagnoses().items():
         assert label_names([code]) == label_names([code, code])
-        assert label_names([code]) == [
-            ABBREVIATIONS[COLUMN_OF_CODE[code]] if code in MERGED else diagnosis.abbreviation
-        ]
+        assert label_names([code]) == [ABBREVIATIONS[CLASS_OF_CODE[code]] if code in MERGED else diagnosis.abbreviation]
     assert label_names(["164865005", "426783006", "99", "nonsense"]) == ["MI", "NSR", "99", "nonsense"]
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.data.labels import ABBREVIATIONS, COLUMN
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
 from ecg.data.wave_peaks import WAVES, PeakList
 from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.reports.training_charts import (
@@ -68,8 +68,8 @@ def test_classes_are_sorted_by_frequency_and_the_unseen_are_named():
     precision, recall = NOTHING.copy(), NOTHING.copy()
     for name, count, rates in (("NSR", 90, (0.9, 0.8)), ("AF", 5, (0.5, 1.0)), ("PVC", 20, (np.nan, 0.0)),
                                ("SB", 0, (0.0, np.nan)), ("LPR", 3, (np.nan, 0.0))):  # fmt: skip
-        labelled[COLUMN[name]] = count
-        precision[COLUMN[name]], recall[COLUMN[name]] = rates
+        labelled[CLASS_INDEX[name]] = count
+        precision[CLASS_INDEX[name]], recall[CLASS_INDEX[name]] = rates
     trained = np.isin(ABBREVIATIONS, ("NSR", "LPR"))
     figure = class_chart(labelled, precision, recall, "2 leads", "118 recordings", ABBREVIATIONS, trained)
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
@@ -101,13 +101,15 @@ def test_the_cells_of_the_confusion_times_the_recordings_are_what_the_metric_add
     figure = confusion_chart(labels, answers, WEIGHTS, "title", "subtitle")
     axes = figure.axes[0]
     cells = axes.images[0].get_array().filled(np.nan)
-    shown = [COLUMN[text.get_text()] for text in axes.get_xticklabels()]
-    assert set(shown) - {COLUMN["NSR"]} == set(np.flatnonzero((labels | answers).any(axis=0))) - {COLUMN["NSR"]}
+    shown = [CLASS_INDEX[text.get_text()] for text in axes.get_xticklabels()]
+    assert set(shown) - {CLASS_INDEX["NSR"]} == set(np.flatnonzero((labels | answers).any(axis=0))) - {
+        CLASS_INDEX["NSR"]
+    }
     counts = labels.sum(axis=0)[shown]
     assert np.array_equal(np.isnan(cells), np.repeat(counts[:, None] == 0, len(shown), axis=1))
     earned = np.nansum(cells * counts[:, None])
     inactive = np.zeros_like(labels)
-    inactive[:, COLUMN["NSR"]] = True
+    inactive[:, CLASS_INDEX["NSR"]] = True
     base, best = (np.nansum(WEIGHTS * brute_credit(labels, given)) for given in (inactive, labels))
     assert (earned - base) / (best - base) == pytest.approx(challenge_score(labels, answers, WEIGHTS))
 

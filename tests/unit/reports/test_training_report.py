@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from result_helpers import COUNT, make_exclusive_results, make_results
 
-from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED
 from ecg.reports.training_report import summary_lines, write_report
 from ecg.reports.training_tables import tables
 from ecg.systems.label_cleaning import describe_relabelling
@@ -146,7 +146,7 @@ def test_no_threshold_is_told_where_classes_exclude_each_other(tmp_path):
 
 def test_the_console_is_told_what_was_relabelled_and_why_not(results):
     lumped, omitted, skipped = results.relabellings
-    changed = (lumped.before[:, COLUMN["AF"]] != lumped.after[:, COLUMN["AF"]]).sum()
+    changed = (lumped.before[:, CLASS_INDEX["AF"]] != lumped.after[:, CLASS_INDEX["AF"]]).sum()
     told = describe_relabelling(lumped)
     assert told.startswith(f"AFL or AF in Ningbo: {len(lumped.records)} recordings judged; added: AF {changed}; ")
     assert told.endswith(f"removed: AFL {changed}")

@@ -13,7 +13,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED, expand
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED, expand
 from ecg.evaluation.metrics import challenge_score
 from ecg.reports.training_tables import tables
 
@@ -53,7 +53,7 @@ def test_classes_are_counted_alike_by_part_and_by_source(results):
     for row, count in zip(rows, results.labels.sum(axis=0), strict=True):
         assert row["training"] + row["validation"] == count
         assert sum(row[source] for source in ("CPSC", "Georgia", "Ningbo")) == count
-    assert rows[COLUMN["LBBB"]]["codes"] == "733534002|164909002"
+    assert rows[CLASS_INDEX["LBBB"]]["codes"] == "733534002|164909002"
 
 
 def test_scores_that_a_stage_does_not_have_are_none(results):
@@ -91,7 +91,9 @@ def test_relabelling_is_counted_by_rule_source_and_class(results):
         group, counted = results.store.sources == source, [row for row in done if row["source"] == source]
         assert len(counted) == {"CPSC": 15, "Ningbo": 2}[source]
         for row in counted:
-            before, after = (labels[group, COLUMN[row["class"]]] for labels in (results.store.labels, results.labels))
+            before, after = (
+                labels[group, CLASS_INDEX[row["class"]]] for labels in (results.store.labels, results.labels)
+            )
             assert row["after"] - row["before"] == row["added"] - row["removed"] == after.sum() - before.sum()
             assert row["added"] == (after & ~before).sum()
             if source == "CPSC":

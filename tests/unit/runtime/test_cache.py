@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ecg.runtime.cache import ResultCache, differences, fingerprint, source_hash, write_manifest
+from ecg.runtime.cache import ResultCache, fingerprint, manifest_differences, source_hash, write_manifest
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,15 @@ def test_what_is_damaged_counts_as_not_there(tmp_path, damage):
 
 def test_a_claim_stands_until_facts_differ(tmp_path):
     path, facts = tmp_path / "stages" / "training.json", {"seed": 1, "training": {"rate": 0.1, "steps": (5, 6)}}
-    assert differences(path, facts) == {}
+    assert manifest_differences(path, facts) == {}
     write_manifest(path, facts)
-    assert differences(path, facts) == differences(path, facts | {"recordings": "abc"}) == {}
-    assert differences(path, facts | {"seed": 2}) == {"seed": (1, 2)}
+    assert manifest_differences(path, facts) == manifest_differences(path, facts | {"recordings": "abc"}) == {}
+    assert manifest_differences(path, facts | {"seed": 2}) == {"seed": (1, 2)}
     other = {"seed": 1, "training": {"rate": 0.2, "steps": (5, 7)}}
-    assert differences(path, other) == {"training.rate": (0.1, 0.2), "training.steps": ([5, 6], [5, 7])}
+    assert manifest_differences(path, other) == {"training.rate": (0.1, 0.2), "training.steps": ([5, 6], [5, 7])}
     for damaged in ("{half of", "[1, 2]", ""):
         path.write_text(damaged)
-        assert differences(path, other) == {}
+        assert manifest_differences(path, other) == {}
 
 
 def test_a_program_is_told_by_the_text_of_its_modules():

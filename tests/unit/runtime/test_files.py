@@ -14,10 +14,10 @@ from ecg.runtime.console import describe_error
 from ecg.runtime.files import (
     LOCK,
     atomic_path,
+    check_file_size,
     check_file_writable,
     check_writable,
-    checked_size,
-    locked,
+    lock_folder,
     read_bytes,
     to_json,
 )
@@ -102,7 +102,7 @@ def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
 
 def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
     code = (
-        "import sys; from ecg.runtime.files import locked\nwith locked(sys.argv[1]): print('in', flush=True); input()"
+        "import sys; from ecg.runtime.files import lock_folder\nwith lock_folder(sys.argv[1]): print('in', flush=True); input()"
     )
 
     def other():
@@ -113,12 +113,12 @@ def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
 
     with other() as first:
         assert first.stdout.readline() == "in\n"
-        with pytest.raises(BlockingIOError, match="folder: another process"), locked(tmp_path / "folder"):
+        with pytest.raises(BlockingIOError, match="folder: another process"), lock_folder(tmp_path / "folder"):
             pass
         first.kill()
-    with locked(tmp_path / "folder"), other() as second:
+    with lock_folder(tmp_path / "folder"), other() as second:
         assert "another process is at work" in second.stderr.read()
-    with locked(tmp_path / "folder"):
+    with lock_folder(tmp_path / "folder"):
         pass
 
 
@@ -133,8 +133,8 @@ def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
 def test_bytes_come_whole_or_as_the_error_asked_for(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"twelve bytes")
-    assert read_bytes(path, 12, RecordError) == b"twelve bytes" and checked_size(path, 12, RecordError) == 12
-    for function in (read_bytes, checked_size):
+    assert read_bytes(path, 12, RecordError) == b"twelve bytes" and check_file_size(path, 12, RecordError) == 12
+    for function in (read_bytes, check_file_size):
         with pytest.raises(RecordError, match="file: 12 bytes, expected 11 or fewer"):
             function(path, 11, RecordError)
         with pytest.raises(KeyError, match="cannot be read: embedded null"):
@@ -151,9 +151,9 @@ def test_a_lock_whose_folder_was_taken_away_meanwhile_is_taken_anew(tmp_path, mo
         lock(file, how)
 
     monkeypatch.setattr("fcntl.flock", late)
-    with locked(folder):
+    with lock_folder(folder):
         assert (folder / LOCK).exists()
-        with pytest.raises(BlockingIOError), locked(folder):
+        with pytest.raises(BlockingIOError), lock_folder(folder):
             pass
 
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from ecg.runtime.keras_startup import hidden_standard_error, hide_packages, start_keras
+from ecg.runtime.keras_startup import hide_packages, hide_standard_error, start_keras
 
 
 def test_output_below_python_is_hidden(capfd):
     os.write(2, b"before\n")
-    with hidden_standard_error():
+    with hide_standard_error():
         os.write(2, b"hidden\n")
         subprocess.run([sys.executable, "-c", "import os; os.write(2, b'hidden too')"], check=True)
         print("shown", flush=True)
@@ -21,7 +21,7 @@ def test_output_below_python_is_hidden(capfd):
 
 
 def test_an_interruption_shows_nothing_of_what_was_hidden(capfd):
-    with pytest.raises(KeyboardInterrupt), hidden_standard_error():
+    with pytest.raises(KeyboardInterrupt), hide_standard_error():
         os.write(2, b"the library's own words\n")
         raise KeyboardInterrupt
     assert capfd.readouterr().err == ""
@@ -29,7 +29,7 @@ def test_an_interruption_shows_nothing_of_what_was_hidden(capfd):
 
 @pytest.mark.parametrize("stop", [ImportError, SystemExit])
 def test_an_exception_shows_what_was_hidden_and_leaves_the_block(capfd, stop):
-    with pytest.raises(stop, match="the reason"), hidden_standard_error():
+    with pytest.raises(stop, match="the reason"), hide_standard_error():
         os.write(2, b"the library's own words\n" * 5000)
         raise stop("the reason")
     os.write(2, b"after\n")
@@ -43,7 +43,7 @@ def test_standard_error_is_restored_and_no_descriptor_stays_open(capfd):
     before, file = descriptors(), os.fstat(2)
     for stop in (None, ValueError):
         try:
-            with hidden_standard_error():
+            with hide_standard_error():
                 assert not os.path.samestat(os.fstat(2), file)
                 if stop:
                     raise stop

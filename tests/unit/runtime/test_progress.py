@@ -1,6 +1,6 @@
 import io
 
-from ecg.runtime.console import Progress, duration
+from ecg.runtime.console import Progress, format_duration
 
 
 class Terminal(io.StringIO):
@@ -9,7 +9,7 @@ class Terminal(io.StringIO):
 
 
 def test_durations_read_as_they_are_said():
-    assert [duration(seconds) for seconds in (0.4, 59, 61, 3599.6, 7500)] == [
+    assert [format_duration(seconds) for seconds in (0.4, 59, 61, 3599.6, 7500)] == [
         "0 s", "59 s", "1 min 01 s", "1 h 00 min", "2 h 05 min"]  # fmt: skip
 
 

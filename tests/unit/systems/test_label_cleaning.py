@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.data.labels import ABBREVIATIONS, COLUMN, DROPPED, TRAINED
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED
 from ecg.systems.label_cleaning import (
     ADDED,
     FEWEST,
@@ -16,7 +16,7 @@ from ecg.systems.label_cleaning import (
     source_masks,
 )
 
-AF, AFL, NSR, TAB = (COLUMN[name] for name in ("AF", "AFL", "NSR", "TAb"))
+AF, AFL, NSR, TAB = (CLASS_INDEX[name] for name in ("AF", "AFL", "NSR", "TAb"))
 
 
 def rows(*findings):
@@ -197,7 +197,7 @@ def test_a_label_counts_where_its_source_labels_the_class():
     """CPSC's classes are known; of another source they are those that it has a recording of."""
     findings = ["AF TInv", "NSR", "SB", "AF", "NSR", "SB TInv"]
     sources = np.array(["CPSC", "CPSC", "Georgia", "Georgia", "Mine", "CPSC"])
-    columns = np.array([AF, NSR, COLUMN["SB"], COLUMN["TInv"], 27])
+    columns = np.array([AF, NSR, CLASS_INDEX["SB"], CLASS_INDEX["TInv"], 27])
     beside = np.array([[False, place in (1, 3)] for place in range(6)])  # STE, which Omission does not tell of
     targets = np.hstack([rows(*findings), beside])[:, columns]
     told = (PartiallyLabelledSource(relabel=False), PartiallyLabelledSource(("Mine",), ("NSR",), relabel=False))

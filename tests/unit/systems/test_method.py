@@ -12,7 +12,7 @@ from ecg.commands.holdout import predict_stores
 from ecg.commands.train import train
 from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
 from ecg.data.headers import RecordError
-from ecg.data.labels import COLUMN, CPSC_LABELS, add_implied_labels, class_columns, expand
+from ecg.data.labels import CLASS_INDEX, CPSC_LABELS, add_implied_labels, class_indices, expand
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING
@@ -105,7 +105,7 @@ def learnt(store, monkeypatch, tmp_path):
 
 def targets_of(settings, store):
     told = add_implied_labels(store.labels, settings.implies)
-    return np.hstack([told, store.unscored])[:, class_columns(settings.classes)]
+    return np.hstack([told, store.unscored])[:, class_indices(settings.classes)]
 
 
 def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(learnt, store):
@@ -113,8 +113,8 @@ def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(learnt, 
     assert list(stages) == titles_of(GATED) and len(stages) == 3 * (2 * 2 * 2 + 1)
     targets, cpsc = targets_of(GATED, store), store.sources == "CPSC"
     bundle = targets[:, [GATED.classes.index(name) for name in ("LBBB", "RBBB", "BBB")]]
-    assert (bundle[:, 2] == bundle.any(axis=1)).all() and not store.labels[bundle[:, 2], COLUMN["BBB"]].all()
-    masks = source_masks(targets, store.sources, class_columns(GATED.classes), GATED.cleaning.partially_labelled)
+    assert (bundle[:, 2] == bundle.any(axis=1)).all() and not store.labels[bundle[:, 2], CLASS_INDEX["BBB"]].all()
+    masks = source_masks(targets, store.sources, class_indices(GATED.classes), GATED.cleaning.partially_labelled)
     training, validation = split_validation(len(store), GATED, "split")
     places = [GATED.classes.index(name) for name in GATED.gate.classes]
     for title, stage in stages.items():
@@ -187,7 +187,7 @@ def test_the_gate_chooses_for_each_recording_which_ensemble_answers(learnt, stor
         assert (results.searches[count].thresholds == 0.5).all()
     assert 0 < np.mean(chosen) < 1
     answers = results.answers(2)
-    assert (answers[:, COLUMN["TAb"]] >= answers[:, COLUMN["TInv"]]).all() and answers.any(axis=1).all()
+    assert (answers[:, CLASS_INDEX["TAb"]] >= answers[:, CLASS_INDEX["TInv"]]).all() and answers.any(axis=1).all()
 
 
 def test_where_the_source_is_too_rare_to_be_told_there_is_no_gate_and_the_log_says_so(learnt, store, monkeypatch):
@@ -230,7 +230,7 @@ def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_
         for fold, (_, validation) in enumerate(parts, 1):
             said = out_of_thin_air(f"{count} leads, fold {fold} of 3", len(store), 24)
             np.testing.assert_array_equal(results.validated[count][validation], said[validation])
-        wide = expand(results.validated[count], class_columns(FOLDED.classes))
+        wide = expand(results.validated[count], class_indices(FOLDED.classes))
         search = search_thresholds(store.labels, wide, load_weights()[1], 0, FOLDED.seed)
         np.testing.assert_array_equal(results.searches[count].thresholds, search.thresholds)
         assert search.thresholds.std() > 0
@@ -247,7 +247,7 @@ def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt
         assert (stage.output_activation, stage.network) == ("softmax", EXCLUSIVE.network)
         assert isinstance(stage.loss, CategoricalCrossEntropy) and stage.targets.shape == (len(store), 9)
         np.testing.assert_array_equal(stage.training, results.training)
-    columns = class_columns(EXCLUSIVE.classes)
+    columns = class_indices(EXCLUSIVE.classes)
     for count in (12, 2):
         answers = results.answers(count)
         likeliest = columns[results.validated[count].argmax(axis=1)]
@@ -277,7 +277,7 @@ def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(learnt, stor
     first, second = stages["round 1, 12 leads"], stages["round 2, 3 leads, fold 2 of 2"]
     said = out_of_thin_air("round 1, 12 leads", len(store), 22)
     told = source_masks(
-        first.targets, store.sources, class_columns(settings.classes), settings.cleaning.partially_labelled
+        first.targets, store.sources, class_indices(settings.classes), settings.cleaning.partially_labelled
     )
     assert isinstance(first.loss, FocalLoss) and isinstance(second.loss, AsymmetricLoss)
     np.testing.assert_array_equal(first.masks, told)
@@ -379,7 +379,7 @@ def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_
         np.testing.assert_allclose(probabilities, results.validated[2][row], atol=1e-5)
         near = np.abs(results.validated[2][row] - 0.5) < 1e-4
         assert (outputs == results.answers(2)[row])[~near].all() or near.any()
-        gates.append(not probabilities[COLUMN["SB"]])
+        gates.append(not probabilities[CLASS_INDEX["SB"]])
     assert sorted(path.name for path in folder.glob("*.h5")) == [
         "2_leads.2.weights.h5", "2_leads.3.weights.h5", "2_leads.weights.h5"]  # fmt: skip
 
