@@ -101,9 +101,7 @@ def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
 
 
 def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
-    code = (
-        "import sys; from ecg.runtime.files import lock_folder\nwith lock_folder(sys.argv[1]): print('in', flush=True); input()"
-    )
+    code = "import sys; from ecg.runtime.files import lock_folder\nwith lock_folder(sys.argv[1]): print('in', flush=True); input()"
 
     def other():
         return subprocess.Popen(

@@ -54,10 +54,10 @@ def test_standard_error_is_restored_and_no_descriptor_stays_open(capfd):
 
 def test_unflushed_output_appears_where_it_was_written():
     code = (
-        "import os, sys; from ecg.runtime.keras_startup import hidden_standard_error\n"
+        "import os, sys; from ecg.runtime.keras_startup import hide_standard_error\n"
         "sys.stderr.reconfigure(line_buffering=False)\n"
         "sys.stderr.write('before,')\n"
-        "with hidden_standard_error():\n"
+        "with hide_standard_error():\n"
         "    sys.stderr.write('hidden,')\n"
         "sys.stderr.write('after')\n"
     )
