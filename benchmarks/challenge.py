@@ -97,7 +97,7 @@ def run_challenge(folder: Path, records: int, test_records: int, seed: int, opti
         faults += check_outputs(theirs, ours, test_truths)
         scores[count] = run_step(f"scores, {count} leads", ROOT / "evaluate_model.py", test_data, theirs)
     defects = Counter(name for truth in truths for name in truth.defects)
-    excluded = Counter(row["reason"] for row in report["dropped"])
+    excluded = Counter(row["reason"] for row in report["excluded"])
     return Outcome({count: text.splitlines()[-1] for count, text in scores.items()}, seconds, defects, excluded, faults)
 
 
@@ -120,7 +120,7 @@ def check_audit(folder: Path, truths: list[Truth]) -> list[str]:
 
 def check_training(report: dict, truths: list[Truth]) -> list[str]:
     """Return a line for each recording or repair that the report of a training passes over in silence."""
-    excluded = {row["record"] for row in report["dropped"]}
+    excluded = {row["record"] for row in report["excluded"]}
     used = {row["record"] for row in report["split"]}
     repaired = {(row["record"], row["kind"]) for row in report["repaired"]}
     unknown = {row["code"] for row in report["unknown_codes"]}

@@ -12,7 +12,7 @@ from ecg.data.preprocessing import Repair
 from ecg.data.store import Store
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.decision import Rule
-from ecg.reports.training_tables import tables
+from ecg.reports.training_tables import training_tables
 from ecg.systems.label_cleaning import ConflatedClasses, Disagreement, PartiallyLabelledSource, Relabelling
 from ecg.systems.results import Results
 from ecg.training.checkpoint import Epoch
@@ -117,7 +117,7 @@ def results():
 
 
 def table(results, name):
-    header, *rows = tables(results)[name]
+    header, *rows = training_tables(results)[name]
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 

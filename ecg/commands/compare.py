@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from errno import ENOMEM
 from importlib.metadata import version
@@ -16,14 +17,21 @@ from ecg.commands.train import NOT_IN_FINGERPRINT
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.records import require_records
-from ecg.data.store import build_stores, check_trainable
+from ecg.data.store import Store, build_stores, check_trainable
 from ecg.data.wave_peaks import NeuroKitMissing, intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.evaluation.bootstrap import Comparison, SystemResult
-from ecg.reports.comparison_report import write_comparison
-from ecg.reports.comparison_tables import FOLDER as COMPARISON
-from ecg.reports.comparison_tables import facts_of
+from ecg.reports.comparison_report import COMPARISON_FOLDER, write_comparison
+from ecg.reports.training_report import package_versions
+from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
-from ecg.runtime.console import describe_error, format_duration, pluralise, start_logging
+from ecg.runtime.console import (
+    abbreviated_list,
+    describe_error,
+    format_duration,
+    group_reasons,
+    pluralise,
+    start_logging,
+)
 from ecg.runtime.files import check_writable, lock_folder
 from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.processes import run_in_subprocess
@@ -55,7 +63,7 @@ def compare(data, report, protocol=None):
     check_peaks_can_be_found(protocol.systems)
     sources = [source_of(path.stem) for path in require_records(data)]
     protocol.is_left_out([source for source in sources if source not in DISCARDED_SOURCES])  # told before hours of work
-    for folder in (report, report / COMPARISON):
+    for folder in (report, report / COMPARISON_FOLDER):
         check_writable(folder)
     with lock_folder(report / STAGES):
         return run_comparison(data, report, protocol)
@@ -130,7 +138,7 @@ def run_comparison(data, report, protocol):
         raise TrainingError(f"no system is trained: {reasons}")
     systems = [one.settings for one in done]
     comparison = collect_results(store, parts, systems, [one.said for one in done])
-    facts = facts_of(data, protocol, hours, systems, store, dropped, reasons)
+    facts = describe_comparison(data, protocol, hours, systems, store, dropped, reasons)
     facts |= {f"not done by {one.settings.system}, {title}": "; ".join(said[UNDONE].tolist()) for one in done
               for title, said in zip(protocol.titles, one.said, strict=True) if said[UNDONE].size}  # fmt: skip
     path = write_comparison(report, comparison, facts, seed=protocol.seed)
@@ -243,3 +251,53 @@ def collect_results(store, parts, systems, found):
                                 epochs=round(epochs), time_limited=round(costs[:, -1].sum())))  # fmt: skip
     chosen = places[order]
     return Comparison(store.as_scored[chosen], store.sources[chosen], numbers[order], tuple(trials))
+
+
+def describe_comparison(
+    data: Path,
+    protocol: Protocol,
+    hours: float | None,
+    systems: Sequence[Settings],
+    store: Store,
+    excluded: Sequence[tuple[str, str]],
+    failed: str = "",
+) -> dict[str, object]:
+    """Collect what the report of a comparison states besides what was measured.
+
+    Args:
+        data: Folder of the recordings.
+        protocol: How the systems were compared.
+        hours: Time limit of each system and fold, or None.
+        systems: Settings of the systems in the report.
+        store: The recordings that were used.
+        excluded: Name and reason of each recording that was not used.
+        failed: Which systems failed, and why.
+
+    Returns:
+        By name a string, a number, or a table.
+    """
+    held_out = f"each of {protocol.folds} folds in turn"
+    if protocol.leave_out:
+        held_out = f"all of {', '.join(np.unique(store.sources[protocol.is_left_out(store.sources)]).tolist())}"
+    reasons = [f"{len(names):,}: {reason} ({abbreviated_list(names)})" for reason, names in group_reasons(excluded)]
+    versions = package_versions()
+    if any(system.peaks for system in systems):
+        versions["neurokit2"] = neurokit_version()
+    options = {
+        "maximum epochs of each network": protocol.epochs or "as each system has them",
+        "maximum batch size": protocol.batch,
+        "precision": protocol.precision,
+        **{f"{name} of networks that have one": size for name, size in protocol.sizes.items()},
+        "failed": failed or None,
+    }
+    return {
+        "data": str(data),
+        "recordings used": len(store),
+        "recordings excluded": "; ".join(reasons) or "none",
+        "held out": held_out,
+        "time limit of each system and fold": "none" if hours is None else format_duration(3600 * hours),
+        **{name: value for name, value in options.items() if value is not None},
+        "seed": protocol.seed,
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "settings that differ": differing_settings(systems),
+    }

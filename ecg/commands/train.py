@@ -14,8 +14,7 @@ from ecg.data.records import find_records
 from ecg.data.store import build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.models.bundle import Bundle, model_files, save_bundle
-from ecg.reports.training_report import FOLDER as REPORT
-from ecg.reports.training_report import summary_lines, write_report
+from ecg.reports.training_report import REPORT_FOLDER, report_lines, write_report
 from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
 from ecg.runtime.console import format_duration
 from ecg.runtime.files import LOCK, check_writable, lock_folder
@@ -29,7 +28,7 @@ LOGGER = logging.getLogger("ecg")
 STAGES = "stages"  # folder in the model folder, until all is done
 MANIFEST = "training.json"  # file in it: of what recordings and settings the training there is, and whether it is ...
 FINISHED = "finished"
-OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", REPORT)  # what a training leaves in the model folder
+OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", REPORT_FOLDER)  # what a training leaves in the model folder
 NOT_IN_FINGERPRINT = ("hours", "jobs", "keep_stages")  # settings with which an unfinished training may be taken up
 
 
@@ -81,7 +80,7 @@ def run_training(data, model, settings, facts):
         ensemble = learnt.ensemble(settings.leads_of(count))
         save_bundle(Bundle(LEAD_SETS[count], ensemble, results.rule(count), settings.system), finished)
     write_report(finished, results, learnt.settings)
-    for line in summary_lines(results):
+    for line in report_lines(results):
         LOGGER.info(line)
     publish(finished, model)
     if settings.keep_stages:  # for a training with other settings
@@ -138,7 +137,7 @@ def publish(finished, model):
     for form in OUTPUT_PATTERNS[:-1]:
         for old in model.glob(form):
             old.unlink()
-    shutil.rmtree(model / REPORT, ignore_errors=True)
+    shutil.rmtree(model / REPORT_FOLDER, ignore_errors=True)
     # A description makes a model whole, and sorts before its weights: in reverse it comes after them.
     for new in sorted(finished.iterdir(), reverse=True):
         os.replace(new, model / new.name)

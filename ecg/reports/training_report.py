@@ -1,19 +1,20 @@
-"""What a training came to, for a reader: tables as JSON and CSV, pictures as PNG, the gist in lines of text."""
+"""Write the report of a training: a page, its figures, and tables as JSON and CSV."""
 
-import csv
-import math
 import platform
 import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from ecg.data.labels import SCORED
+from ecg.data.labels import ABBREVIATIONS, SCORED
 from ecg.data.store import diagnosis_lines
 from ecg.evaluation.metrics import load_weights
 from ecg.evaluation.thresholds import HALF
 from ecg.reports.ecg_paper import draw_disagreements
+from ecg.reports.html_page import Cell, build_page, bullet_list, details, embed_figure, html_table, paragraphs
 from ecg.reports.training_charts import (
     class_chart,
     confusion_chart,
@@ -21,59 +22,75 @@ from ecg.reports.training_charts import (
     learning_curves,
     peak_chart,
 )
-from ecg.reports.training_tables import precision_and_recall, tables
-from ecg.runtime.console import NAMED, abbreviated_list, format_table, group_reasons, wrap_line
+from ecg.reports.training_tables import (
+    CLASS_SCORE,
+    COMMON_SCORE,
+    HALF_SCORE,
+    SCORE,
+    Table,
+    flatten_settings,
+    precision_and_recall,
+    training_tables,
+    write_tables,
+)
+from ecg.runtime.console import NAMED, abbreviated_list, escape_unprintable, format_table, group_reasons, wrap_line
 from ecg.runtime.files import atomic_path, save_figure, to_json
 from ecg.systems.label_cleaning import describe_relabelling
-from ecg.systems.results import CLEANED, ORIGINAL
+from ecg.systems.results import CLEANED, ORIGINAL, Results
 
-FOLDER = "report"
-PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # whose versions are told, where they are in use
+REPORT_FOLDER, REPORT_PAGE = "report", "index.html"
+PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # their versions are reported if they are in use
+MAX_ROWS = 500  # of a table on the page; CSV files have all
+FIGURES = {
+    "learning_curves": ("Learning curves", "Losses and scores of each network by epoch. The dashed line marks the "
+                        "epoch whose weights were kept. Scores share one scale, losses do not."),
+    "peaks": ("Wave peaks", "Wave peaks in lead II of some recordings: known ones above, predicted ones below."),
+    "classes": ("Precision and recall", "Of each class, with the thresholds of the saved model."),
+    "confusion": ("Credit in the Challenge metric", "What a recording with a label (row) earns on average by a "
+                  "prediction (column)."),
+    "confusion_matrix": ("Confusion matrix", "Recordings by their label (row) and the most probable class (column)."),
+}  # fmt: skip
 
 
-def write_report(folder, results, settings):
-    """Write tables and pictures into folder/report, in place of a report there; settings is a dataclass.
+def write_report(folder: Path, results: Results, settings: object) -> None:
+    """Write the report of a training, which replaces an earlier one.
 
-    The tables are in report.json and in a CSV file each. A value that does not exist, such as the precision of a
-    class that is never answered, is null there and an empty cell here.
+    Args:
+        folder: Folder of the model, in which the folder of the report is made.
+        results: What the training gave.
+        settings: A dataclass.
+
+    The page index.html needs no other file. Tables are also in report.json and in a CSV file each; a value that does
+    not exist, such as the precision of a class that is never predicted, is null or an empty cell. Figures and drawn
+    disagreements are also PNG files.
     """
-    with atomic_path(Path(folder) / FOLDER) as part:
+    with atomic_path(Path(folder) / REPORT_FOLDER) as part:
         part.mkdir(parents=True)
-        written = write_tables(part, tables(results))
-        objects = {name: _objects(rows) for name, rows in written.items()}
-        (part / "report.json").write_text(_json(summary(results, settings) | objects))
-        for name, figure in draw_figures(results):
+        tables = write_tables(part, training_tables(results))
+        objects = {name: row_objects(rows) for name, rows in tables.items()}
+        (part / "report.json").write_text(_format_json(training_facts(results, settings) | objects))
+        figures = {}
+        for kind, leads, figure in draw_training(results):
+            name = f"{kind}_{leads}_leads" if leads else kind
             save_figure(figure, part / f"{name}.png")
+            title, caption = FIGURES[kind]
+            title = f"{leads} leads: {title.lower()}" if leads else title
+            figures[name] = embed_figure(part / f"{name}.png", title, caption, f"{title}; see the tables for numbers")
         drawn = part / "disagreements"
         drawn.mkdir()
         draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100),
                            early_gains=results.store.preparation.early_gains)  # fmt: skip
+        page = build_training_page(results, settings, tables, figures, sorted(drawn.iterdir()))
+        (part / REPORT_PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
-def write_tables(folder, named):
-    """Write a CSV file into a folder for each table by its name; returns the tables as they are written."""
-    written = {name: [[_known(value) for value in row] for row in rows] for name, rows in named.items()}
-    for name, rows in written.items():
-        with open(Path(folder) / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            csv.writer(file).writerows(rows)
-    return written
+def row_objects(table: Table) -> list[dict]:
+    """Return the rows of a table as dicts by the names of its columns."""
+    return [dict(zip(table[0], row, strict=True)) for row in table[1:]]
 
 
-def _known(value):
-    """Return a value as it is written: a float to six digits, None (an empty cell, null) where it is NaN."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, float):
-        return None if math.isnan(value) else float(f"{value:.6g}")
-    return value
-
-
-def _objects(rows):
-    """Return a table's rows as dicts by the names of its columns: a list."""
-    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
-
-
-def _json(values):
-    """Return the text of an object, a line for each of its values, or for each row of those that are tables."""
+def _format_json(values: Mapping[str, object]) -> str:
+    """Format an object with a line for each value, or for each row of those that are tables."""
     texts = {
         name: "[" + ",".join(f"\n  {to_json(row, allow_nan=False)}" for row in value) + "\n ]"
         if isinstance(value, list) and value and isinstance(value[0], dict)
@@ -83,15 +100,15 @@ def _json(values):
     return "{" + ",".join(f"\n {to_json(name)}: {text}" for name, text in texts.items()) + "\n}\n"
 
 
-def summary(results, settings):
-    """Return what the JSON file holds beside the tables: settings, counts, what gave the score, versions."""
+def training_facts(results: Results, settings: object) -> dict[str, object]:
+    """Return what report.json holds besides tables: settings, versions, counts of recordings, the scored sources."""
     store = results.store
     return {
-        "settings": asdict(settings),
-        "versions": versions(),
+        "settings": asdict(settings),  # type: ignore[call-overload]
+        "versions": package_versions(),
         "recordings": {
             "found": len(store) + len(store.excluded),
-            "left out": len(store.excluded),
+            "excluded": len(store.excluded),
             "training": len(results.training),
             "validation": len(results.validation),
             "scored": int(results.scored.sum()),
@@ -101,95 +118,185 @@ def summary(results, settings):
     }
 
 
-def versions():
-    """Return the versions of Python and of the packages that what was trained depends on, where in use: a dict."""
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages in use that a training depends on."""
     used = {name: sys.modules[name].__version__ for name in PACKAGES if name in sys.modules}
     return {"python": platform.python_version(), **used}
 
 
-def draw_figures(results):
-    """Yield the pictures, one at a time in memory: pairs of a name and a Figure."""
+def draw_training(results: Results) -> Iterator[tuple[str, int | None, Figure]]:
+    """Draw all figures of a training; one at a time is in memory.
+
+    Yields:
+        What it is of FIGURES, the number of leads or None, and the figure.
+    """
     labels, weights = results.scored_labels, load_weights()[1]
     if results.epochs:
-        yield "learning_curves", learning_curves(results.epochs)
+        yield "learning_curves", None, learning_curves(results.epochs)
     if results.peaks:
-        yield "peaks", peak_chart(results.peaks)
+        yield "peaks", None, peak_chart(results.peaks)
     cleaned = " with cleaned labels" if results.relabelled else ""
     known = results.label_versions[CLEANED]
-    where = f"{len(labels):,} recordings of the validation set{cleaned}, of {', '.join(results.scored_on)}"
+    subtitle = f"{len(labels):,} recordings of the validation split{cleaned}, of {', '.join(results.scored_on)}"
     for leads in results.searches:
-        answers = results.answers(leads)
         rates = precision_and_recall(known, results.all_predictions(leads))
-        title = f"{leads} leads: precision and recall of what is answered"
-        chart = class_chart(known.sum(axis=0), *rates, title, where, results.names, results.trained)
-        yield f"classes_{leads}_leads", chart
+        title = f"{leads} leads: precision and recall"
+        yield (
+            "classes",
+            leads,
+            class_chart(known.sum(axis=0), *rates, (title, subtitle), results.names, results.trained),
+        )
         if results.answering.exclusive:
-            title = f"{leads} leads: the one class that is labelled and the likeliest"
-            chart = confusion_matrix_chart(results.confusion_matrix(leads), results.classes, title, where)
-            yield f"confusion_matrix_{leads}_leads", chart
+            title = f"{leads} leads: labels and most probable classes"
+            counts = results.confusion_matrix(leads)
+            yield "confusion_matrix", leads, confusion_matrix_chart(counts, results.classes, (title, subtitle))
         title = f"{leads} leads: credit in the Challenge metric"
-        yield f"confusion_{leads}_leads", confusion_chart(labels, answers, weights, title, where)
+        yield "confusion", leads, confusion_chart(labels, results.answers(leads), weights, (title, subtitle))
 
 
-def summary_lines(results):
-    """Return lines for the console, the gist of the tables.
+def build_training_page(
+    results: Results,
+    settings: object,
+    tables: Mapping[str, Table],
+    figures: Mapping[str, str],
+    drawn: Sequence[Path],
+) -> str:
+    """Build the page of a training.
 
-    They tell recordings by source, those left out and mended by reason, the trained classes with their recordings,
-    masked labels and thresholds, where there are any, and the scores of each lead set.
+    Args:
+        results: What the training gave.
+        settings: A dataclass.
+        tables: All tables by name.
+        figures: Embedded figures by name.
+        drawn: Files of the drawn disagreements; their names begin with the rank.
     """
-    told = tables(results)
+
+    def table(name: str, caption: str) -> str:
+        header, *rows = tables[name]
+        more = f"; the first {MAX_ROWS:,} of {len(rows):,} rows, all are in {name}.csv" if len(rows) > MAX_ROWS else ""
+        return plain_table(header, rows[:MAX_ROWS], caption + more)
+
+    def hidden(name: str, caption: str) -> list[str]:
+        return [details(f"{caption} ({len(tables[name]) - 1:,})", table(name, caption))] if tables[name][1:] else []
+
+    def by_lead_set(kind: str) -> list[str]:
+        parts = [figures[name] for leads in results.searches if (name := f"{kind}_{leads}_leads") in figures]
+        return parts[:1] + [details("The same for the other lead sets", *parts[1:])] * bool(parts[1:])
+
+    store, scores = results.store, [row for row in row_objects(tables["scores"]) if row["labels"] == CLEANED]
+    opening = [
+        f"{len(results.training):,} recordings for training, {len(results.validation):,} for validation, "
+        f"{len(store.excluded):,} excluded. The scores are of {results.scored.sum():,} validation recordings, of "
+        f"{', '.join(results.scored_on)}. Other training data or another seed would change them.",
+        "Challenge metric as predicted by the saved models: "
+        + ", ".join(f"{_format_cell(row[SCORE])} with {row['leads']} leads" for row in scores) + ".",
+    ]  # fmt: skip
+    masks = [row for row in tables["masks"][1:] if row[1] == "all"]
+    groups = [(word, reason, len(names), abbreviated_list(names)) for word, reason, names in _group_faults(tables)]
+    pages = []
+    for path in drawn:
+        each = results.disagreements[int(path.name.partition("_")[0]) - 1]
+        label = "labelled" if each.labelled else "not labelled"
+        text = f"{ABBREVIATIONS[each.column]} is {label}, its probability is {each.probability:.3f}"
+        pages.append(embed_figure(path, escape_unprintable(each.name), text, f"{text}; drawn on ECG paper"))
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    sections = {"Scores": [table("scores", "Scores of each lead set; original labels are those before relabelling")]}
+    sections["Scores"] += by_lead_set("confusion_matrix" if results.answering.exclusive else "confusion")
+    sections["Learning curves"] = [
+        *[figures[name] for name in ("learning_curves", "peaks") if name in figures],
+        table("stages", "Trained networks"), *hidden("epochs", "Epochs"),
+    ]  # fmt: skip
+    if "thresholds" in tables:
+        sections["Thresholds"] = [table("thresholds", "Thresholds of the saved models, by class and lead set"),
+                                  *hidden("thresholds_by_class", "Thresholds by class before averaging")]  # fmt: skip
+    sections["Classes"] = [table("classes", "Recordings with each class, after relabelling"), *by_lead_set("classes")]
+    for leads in results.searches:
+        sections["Classes"] += hidden(f"class_scores_{leads}_leads", f"{leads} leads: scores by class")
+    sections["Label masks"] = [plain_table(tables["masks"][0], masks, "Labels that training ignores, in all sources"),
+                               *hidden("masks", "Labels that training ignores, by source")]  # fmt: skip
+    sections["Relabelling"] = [bullet_list(map(escape_unprintable, map(describe_relabelling, results.relabellings))),
+                               *hidden("relabelling", "Labels by rule, source and class"),
+                               *hidden("relabelled", "Changed and likely labels")]  # fmt: skip
+    sections["Disagreements"] = [table("disagreements", "The most confident disagreements of labels and round 1"),
+                                 *pages[:1], *[details("Others on ECG paper", *pages[1:])] * bool(pages[1:])]  # fmt: skip
+    sections["Recordings"] = [
+        table("sources", "Recordings by source"),
+        plain_table(("", "reason", "recordings", "such as"), groups, "Excluded and repaired recordings"),
+        *hidden("excluded", "Excluded recordings"), *hidden("repaired", "Repaired recordings"),
+        *hidden("unknown_codes", "Unknown diagnosis codes"),
+    ]  # fmt: skip
+    sections["Settings and versions"] = [paragraphs([f"Versions: {versions}."]),
+                                         plain_table(("setting", "value"), flatten_settings(settings).items(), "Settings")]  # fmt: skip
+    sections["Tables as files"] = [bullet_list([*(f"{name}.csv" for name in tables), "report.json: all of them"])]
+    title = f"Training of {getattr(settings, 'system', 'a system')} on {len(results.training):,} recordings"
+    return build_page(title, opening, sections)
+
+
+def plain_table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> str:
+    """Build a table of plain values; words are wrapped if there are any besides the first column."""
+    cells = [[Cell(_format_cell(value)) for value in row] for row in rows]
+    prose = any(isinstance(value, str) for row in rows for value in row[1:])
+    return html_table(header, {"": cells}, caption, prose)
+
+
+def _format_cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else escape_unprintable(str(value))
+
+
+def _group_faults(tables: Mapping[str, Table]) -> list[tuple[str, str, list[str]]]:
+    """Group excluded and repaired recordings: what was done, the reason, the records."""
+    faults = {name: [row[:2] for row in tables[name][1:]] for name in ("excluded", "repaired")}
+    return [(name, reason, names) for name, rows in faults.items() for reason, names in group_reasons(rows)]
+
+
+def report_lines(results: Results) -> list[str]:
+    """Summarise a training for the console.
+
+    Returns:
+        Log messages: recordings by source, excluded and repaired ones by reason, the trained classes with their
+        recordings, masked labels and thresholds, disagreements, and the scores of each lead set.
+    """
+    tables = training_tables(results)
+    header, *sources = tables["sources"]
+    total = ("all", *(sum(column) for column in list(zip(*sources, strict=True))[1:]))
+    faults = [
+        wrap_line(f"{len(names):,} {word}: {reason} ({abbreviated_list(names)})")
+        for word, reason, names in _group_faults(tables)
+    ]
     parts = (
-        _source_lines(told["sources"]),
-        _dropped_lines(told["dropped"]) + _repaired_lines(_objects(told["repaired"])) + diagnosis_lines(results.store),
+        format_table([header, *sources, total]),
+        [line for lines in faults for line in lines] + diagnosis_lines(results.store),
         [line for relabelling in results.relabellings for line in wrap_line(describe_relabelling(relabelling))],
-        _class_lines(_objects(told["classes"]), _objects(told["masks"]), told.get("thresholds", [("class",)])),
-        _disagreement_lines(_objects(told["disagreements"])),
-        _score_lines(results, _objects(told["scores"])),
+        _class_lines(tables),
+        _disagreement_lines(row_objects(tables["disagreements"])),
+        _score_lines(results, row_objects(tables["scores"])),
     )
     first, *others = [lines for lines in parts if lines]
     return [*first, *(line for lines in others for line in ("", *lines))]
 
 
-def _source_lines(sources):
-    header, *rows = sources
-    return format_table([header, *rows, ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))])
-
-
-def _dropped_lines(dropped):
-    lines = []
-    for reason, names in group_reasons(dropped[1:]):
-        lines += wrap_line(f"{len(names):,} excluded: {reason} ({abbreviated_list(names)})")
-    return lines
-
-
-def _repaired_lines(repaired):
-    kinds = {}
-    for row in repaired:
-        kinds.setdefault(row["kind"], []).append(row["record"])
-    lines = []
-    for kind, names in sorted(kinds.items(), key=lambda group: -len(group[1])):
-        lines += wrap_line(f"{len(names):,} repaired: {kind} ({abbreviated_list(names)})")
-    return lines
-
-
-def _disagreement_lines(disagreements):
+def _disagreement_lines(disagreements: Sequence[Mapping]) -> list[str]:
     if not disagreements:
         return []
     rows = [("record", "class", "label", "probability")]
     rows += [(row["record"], row["class"], row["label"], f"{row['probability']:.3f}") for row in disagreements[:NAMED]]
-    return ["the most confident disagreements of labels and round 1, more and drawn in the report", *format_table(rows)]
+    return ["the most confident disagreements of labels and round 1; the report draws more", *format_table(rows)]
 
 
-def _class_lines(classes, masks, thresholds):
-    """Return a line for each trained class; masked labels are of training and validation alike."""
-    (_, *lead_sets), *rows = thresholds
-    found = {name: [f"{value:.2f}" for value in values] for name, *values in rows}
-    masks = [row for row in masks if row["source"] == "all"]
+def _class_lines(tables: Mapping[str, Table]) -> list[str]:
+    """Format a line for each trained class; masked labels are of training and validation alike."""
+    (_, *lead_sets), *rows = tables.get("thresholds", [("class",)])
+    thresholds = {name: [f"{value:.2f}" for value in values] for name, *values in rows}
+    masks = [row for row in row_objects(tables["masks"]) if row["source"] == "all"]
+    trained = [row for row in row_objects(tables["classes"]) if row["use"] == "trained"]
     lines = [("class", "training", "validation", "present", "absent", *lead_sets)]
-    for count, mask in zip([row for row in classes if row["use"] == "trained"], masks, strict=True):
-        hidden = (mask["present masked"], mask["absent masked"])
-        lines.append((count["class"], count["training"], count["validation"], *hidden, *found.get(count["class"], ())))
-    masked = (
+    for count, mask in zip(trained, masks, strict=True):
+        masked = (mask["present masked"], mask["absent masked"])
+        lines.append((count["class"], count["training"], count["validation"], *masked,
+                      *thresholds.get(count["class"], ())))  # fmt: skip
+    totals = (
         f"{sum(row[f'{kind} masked'] for row in masks):,} of {sum(row[kind] for row in masks):,} {kind}"
         for kind in ("present", "absent")
     )
@@ -197,21 +304,19 @@ def _class_lines(classes, masks, thresholds):
         "recordings with each class, its masked labels where present and absent"
         + ", its threshold by lead set" * bool(lead_sets),
         *format_table(lines),
-        f"masked labels: {', '.join(masked)}",
+        f"masked labels: {', '.join(totals)}",
     ]
 
 
-def _score_lines(results, scores):
-    kinds = ("score at 0.5", "score with one threshold", "score with one for each class", "score as answered")
-    kinds = kinds[3 if results.answering.exclusive else 0 :]
-    told = {CLEANED: "", ORIGINAL: ", labels as they came"}
-    told = told if results.relabelled else {CLEANED: ""}
-    shown = [
-        (f"{row['leads']} leads{told[row['labels']]}", *(f"{row[kind]:.3f}" for kind in kinds))
+def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
+    names = (SCORE,) if results.answering.exclusive else (HALF_SCORE, COMMON_SCORE, CLASS_SCORE, SCORE)
+    versions = {CLEANED: "", **({ORIGINAL: ", original labels"} if results.relabelled else {})}
+    rows = [
+        (f"{row['leads']} leads{versions[row['labels']]}", *(f"{row[name]:.3f}" for name in names))
         for row in scores
-        if row["labels"] in told
+        if row["labels"] in versions
     ]
     return [
         f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_on)}",
-        *format_table([("", *(kind.removeprefix("score ").removeprefix("with ") for kind in kinds)), *shown]),
+        *format_table([("", *(name.removeprefix("score ").removeprefix("with ") for name in names)), *rows]),
     ]

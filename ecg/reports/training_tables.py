@@ -1,28 +1,39 @@
-"""What a training came to, as tables: lists of rows, the first of them the names of the columns."""
+"""Tables of a training: lists of rows, the first of which has the names of the columns."""
 
 import math
-from pathlib import PurePosixPath
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS, SCORED, UNSCORED_CLASSES, select_labels, source_of
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF
+from ecg.runtime.files import write_csv
+from ecg.systems.label_cleaning import Disagreement
+from ecg.systems.results import Results
+from ecg.training.checkpoint import Epoch
+
+Table = list[tuple]
+HALF_SCORE, COMMON_SCORE, CLASS_SCORE, SCORE = (
+    "score at 0.5", "score with one threshold", "score with one for each class", "score as predicted"
+)  # fmt: skip
 
 
-def tables(results):
-    """Return all tables of a training by name.
+def training_tables(results: Results) -> dict[str, Table]:
+    """Collect all tables of a training by name.
 
-    Where classes exclude each other there are confusion matrices, elsewhere thresholds.
+    A system of exclusive classes has confusion matrices, any other has thresholds.
     """
     if results.answering.exclusive:
-        own = {f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches}
+        decisions = {f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches}
     else:
-        kinds = {"thresholds": "thresholds", "thresholds_by_class": "by_class"}
-        own = {name: threshold_table(results, kind) for name, kind in kinds.items()}
+        attributes = {"thresholds": "thresholds", "thresholds_by_class": "by_class"}
+        decisions = {name: threshold_table(results, attribute) for name, attribute in attributes.items()}
     return {
         "sources": source_table(results),
-        "dropped": [("record", "reason"), *results.store.excluded],
+        "excluded": [("record", "reason"), *results.store.excluded],
         "repaired": repaired_table(results),
         "unknown_codes": [("code", "recordings"), *results.store.unknown_codes],
         "split": split_table(results),
@@ -33,44 +44,43 @@ def tables(results):
         "relabelled": relabelled_table(results),
         "masks": mask_table(results),
         "disagreements": disagreement_table(results.disagreements),
-        **own,
+        **decisions,
         "scores": score_table(results),
         **{f"class_scores_{leads}_leads": class_score_table(results, leads) for leads in results.searches},
     }
 
 
-def source_table(results):
-    """Return the recordings of each source: found, left out, for training, for validation."""
-    store = results.store
-    left_out = np.array([source_of(PurePosixPath(name).name) for name, _ in store.excluded], str)
-    rows = []
-    for source in np.union1d(store.sources, left_out).tolist():
-        kept, out = int((store.sources == source).sum()), int((left_out == source).sum())
-        parts = [int((store.sources[part] == source).sum()) for part in (results.training, results.validation)]
-        rows.append((source, kept + out, out, *parts))
-    return [("source", "found", "left out", "training", "validation"), *rows]
+def source_table(results: Results) -> Table:
+    """Count the recordings of each source: found, excluded, for training, for validation."""
+    store, rows = results.store, []
+    excluded = np.array([source_of(PurePosixPath(name).name) for name, _ in store.excluded], str)
+    for source in np.union1d(store.sources, excluded).tolist():
+        used, out = int((store.sources == source).sum()), int((excluded == source).sum())
+        splits = [int((store.sources[split] == source).sum()) for split in (results.training, results.validation)]
+        rows.append((source, used + out, out, *splits))
+    return [("source", "found", "excluded", "training", "validation"), *rows]
 
 
-def repaired_table(results):
-    """Return what was mended in which recordings: the kind of fault, the leads, how many samples or leads."""
+def repaired_table(results: Results) -> Table:
+    """List what was repaired: the record, the kind of fault, the leads, the number of samples or leads."""
     rows = [(name, kind, " ".join(leads), count) for name, (kind, leads, count) in results.store.repaired]
     return [("record", "kind", "leads", "count"), *rows]
 
 
-def split_table(results):
-    """Return which part each recording went to, if any, and whether it gives the score."""
+def split_table(results: Results) -> Table:
+    """List the split of each recording, and whether it is among those that the scores are computed on."""
     store = results.store
-    parts = np.full(len(store), "not used", "U10")  # as where classes exclude each other, and it has two
-    parts[results.training] = "training"
-    parts[results.validation] = "validation"
+    splits = np.full(len(store), "not used", "U10")  # such as with two of the classes that exclude each other
+    splits[results.training] = "training"
+    splits[results.validation] = "validation"
     scored = np.zeros(len(store), int)
     scored[results.validation[results.scored]] = 1
-    columns = (store.names.tolist(), store.sources.tolist(), parts.tolist(), scored.tolist())
-    return [("record", "source", "part", "scored"), *zip(*columns, strict=True)]
+    columns = (store.names.tolist(), store.sources.tolist(), splits.tolist(), scored.tolist())
+    return [("record", "source", "split", "scored"), *zip(*columns, strict=True)]
 
 
-def class_table(results):
-    """Return how many recordings have each class, after relabelling, in each part and in each source."""
+def class_table(results: Results) -> Table:
+    """Count the recordings with each class, after relabelling, in each split and in each source."""
     store = results.store
     sources = np.unique(store.sources).tolist()
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
@@ -79,22 +89,22 @@ def class_table(results):
     rows = []
     for column, trained, count in zip(results.listed, results.trained, counts, strict=True):
         name, codes, title = (*SCORED, *UNSCORED_CLASSES)[column]
-        rows.append((name, "|".join(codes), title, "trained" if trained else "dropped", *count))
+        rows.append((name, "|".join(codes), title, "trained" if trained else "not trained", *count))
     return [("class", "codes", "name", "use", "training", "validation", *sources), *rows]
 
 
-def stage_table(results):
-    """Return each network that was trained: its epochs, the one whose weights count, and what ended them."""
+def stage_table(results: Results) -> Table:
+    """List each trained network: its epochs, the epoch with the best weights, and why training stopped."""
     rows = []
-    for key, ended in results.ends.items():
+    for key, reason in results.ends.items():
         epochs = [epoch for epoch in results.epochs if epoch.key == key]
         best = max((epoch.epoch for epoch in epochs if epoch.best), default=0)
-        rows.append((epochs[0].stage if epochs else key, len(epochs), best, ended))
-    return [("stage", "epochs", "best epoch", "ended"), *rows]
+        rows.append((epochs[0].stage if epochs else key, len(epochs), best, reason))
+    return [("stage", "epochs", "best epoch", "stop reason"), *rows]
 
 
-def epoch_table(epochs):
-    """Return every epoch of every stage; best is 1 where the loss on the validation set was the lowest so far."""
+def epoch_table(epochs: Sequence[Epoch]) -> Table:
+    """List every epoch of every stage; best is 1 if its validation loss was the lowest so far."""
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch.scores))
     rows = [
         (e.stage, e.epoch, e.rate, e.loss, e.validation_loss, *map(e.scores.get, names), int(e.best)) for e in epochs
@@ -102,145 +112,210 @@ def epoch_table(epochs):
     return [("stage", "epoch", "rate", "training loss", "validation loss", *names, "best"), *rows]
 
 
-def relabelling_table(results):
-    """Return for each rule, source and class how many labels there were, were added and removed, and are there now.
+def relabelling_table(results: Results) -> Table:
+    """Count for each rule, source and class the labels before relabelling, added, removed, and after it.
 
-    A rule by which nothing could be done has one row, which says why.
+    A rule that could not be applied has one row with the reason.
     """
-    rows = []
+    rows: Table = []
     for rule in results.relabellings:
         if rule.skip_reason:
             rows.append((rule.title, "", "", *[0] * 5, rule.skip_reason))
         sources = results.store.sources[rule.records]
         for source in np.unique(sources).tolist():
             before, after = rule.before[sources == source], rule.after[sources == source]
-            touched = (rule.before != rule.after).any(axis=0)
-            touched[rule.columns] = True
-            kinds = (before, after & ~before, before & ~after, after)
-            counts = np.array([kind.sum(axis=0) for kind in kinds])[:, touched].T.tolist()
-            names = np.array(ABBREVIATIONS)[touched].tolist()
+            listed = (rule.before != rule.after).any(axis=0)
+            listed[rule.columns] = True
+            changes = (before, after & ~before, before & ~after, after)
+            counts = np.array([change.sum(axis=0) for change in changes])[:, listed].T.tolist()
+            names = np.array(ABBREVIATIONS)[listed].tolist()
             rows += [
                 (rule.title, source, name, len(before), *count, "") for name, count in zip(names, counts, strict=True)
             ]
-    names = ("judged", "before", "added", "removed", "after", "why not")
-    return [("what", "source", "class", *names), *rows]
+    names = ("candidates", "before", "added", "removed", "after", "skip reason")
+    return [("rule", "source", "class", *names), *rows]
 
 
-def relabelled_table(results):
-    """Return the decisions: each label that was changed, and each that the network gives a half and more.
+def relabelled_table(results: Results) -> Table:
+    """List each label that was changed, and each that the network gives a probability of at least 0.5.
 
-    So those that came near to being added are among them, and what stays because the network confirms it.
+    The latter are labels that were nearly added, and labels that stay because the network confirms them.
     """
-    names, sources = results.store.names, results.store.sources
-    rows = []
+    names, sources, rows = results.store.names, results.store.sources, []
     for rule in results.relabellings:
         probability = np.full(rule.before.shape, np.nan)
         probability[:, rule.columns] = rule.probabilities
-        listed = (rule.before != rule.after) | (probability >= HALF / 100)
-        for row, column in np.argwhere(listed).tolist():
+        for row, column in np.argwhere((rule.before != rule.after) | (probability >= HALF / 100)).tolist():
             record = rule.records[row]
-            kinds = (bool(kind[row, column]) for kind in (rule.before, rule.after))
             rows.append((rule.title, str(names[record]), str(sources[record]), ABBREVIATIONS[column],
-                         *map(int, kinds), float(probability[row, column])))  # fmt: skip
-    return [("what", "record", "source", "class", "before", "after", "probability"), *rows]
+                         int(rule.before[row, column]), int(rule.after[row, column]),
+                         float(probability[row, column])))  # fmt: skip
+    return [("rule", "record", "source", "class", "before", "after", "probability"), *rows]
 
 
-def mask_table(results):
-    """Return for each trained class, in all sources and in each, how many labels are masked of how many."""
-    store = results.store
-    places = np.argsort(results.columns)
-    names = np.array(results.classes)[places].tolist()
-    present = select_labels(results.columns[places], results.labels, store.unscored)
-    masked = results.masks[:, places] == 0
+def mask_table(results: Results) -> Table:
+    """Count the present and absent labels of each trained class that are masked, in all and in each source."""
+    store, rows = results.store, []
+    order = np.argsort(results.columns)
+    names = np.array(results.classes)[order].tolist()
+    present = select_labels(results.columns[order], results.labels, store.unscored)
+    masked = results.masks[:, order] == 0
     groups = {"all": slice(None)} | {source: store.sources == source for source in np.unique(store.sources).tolist()}
-    rows = []
-    kinds = (present, present & masked, ~present, ~present & masked)
     for source, group in groups.items():
-        counts = [kind[group].sum(axis=0).tolist() for kind in kinds]
+        labels = (present, present & masked, ~present, ~present & masked)
+        counts = [label[group].sum(axis=0).tolist() for label in labels]
         rows += [(name, source, *count) for name, *count in zip(names, *counts, strict=True)]
     return [("class", "source", "present", "present masked", "absent", "absent masked"), *rows]
 
 
-def threshold_table(results, kind):
-    """Return the threshold of each class in each lead set, of a kind that ecg.evaluation.thresholds.ThresholdSearch has."""
-    thresholds = [getattr(search, kind) for search in results.searches.values()]
+def threshold_table(results: Results, attribute: str) -> Table:
+    """List the threshold of each class in each lead set, by an attribute of ecg.evaluation.thresholds.ThresholdSearch."""
+    thresholds = [getattr(search, attribute) for search in results.searches.values()]
     rows = [(name, *row) for name, *row in zip(ABBREVIATIONS, *thresholds, strict=True)]
     return [("class", *(f"{leads} leads" for leads in results.searches)), *rows]
 
 
-def score_table(results):
-    """Return the score of each lead set at 0.5, by both steps of the search and as answered, and its companions.
+def score_table(results: Results) -> Table:
+    """List the scores of each lead set, for the labels after relabelling and for the original ones.
 
-    AUROC, AUPRC and F-measure are means over the classes that are trained and for which they exist, accuracy and
-    F-measure are of what is answered: with the thresholds that the model is saved with. Accuracy is the share of
-    recordings with all scored classes right, or where classes exclude each other, with the one of them right. All of it
-    for the labels after relabelling, with which the thresholds were found, and as they came. What thresholds come to is
-    NaN where classes exclude each other.
+    The thresholds of the saved model belong to "score as predicted", to accuracy and to F-measure. AUROC, AUPRC and
+    F-measure are means over the trained classes for which they exist. Accuracy is the share of recordings with all
+    scored classes right, or of exclusive classes with the one class right. Thresholds were found with the labels after
+    relabelling; a system of exclusive classes has none, so that their scores are NaN.
     """
     rows, weights, trained = [], load_weights()[1], results.trained
-    judged = trained if results.answering.exclusive else results.listed < len(SCORED)
+    exclusive = results.answering.exclusive
+    counted = trained if exclusive else results.listed < len(SCORED)
     for leads, search in results.searches.items():
-        probabilities, told = results.probabilities(leads), results.all_predictions(leads)
+        probabilities, predictions = results.probabilities(leads), results.all_predictions(leads)
         scored = probabilities[:, : len(SCORED)]
-        answered = (scored >= HALF / 100, scored >= search.common, scored >= search.by_class)
-        for kind, labels in results.label_versions.items():
+        decisions = (scored >= HALF / 100, scored >= search.common, scored >= search.by_class)
+        for version, labels in results.label_versions.items():
             known = labels[:, : len(SCORED)]
-            scores = [*(challenge_score(known, outputs, weights) for outputs in answered), search.common]
-            scores = [math.nan] * len(scores) if results.answering.exclusive else scores
-            scores.insert(-1, challenge_score(known, results.answers(leads), weights))
-            means = [nan_mean(each[trained]) for each in (*roc_and_pr_areas(labels, probabilities),
-                                                               f_measures(labels, told))]  # fmt: skip
-            right = accuracy(labels[:, judged], told[:, judged])
-            rows.append((leads, kind, *scores, *means[:2], right, means[2]))
-    names = ("score at 0.5", "score with one threshold", "score with one for each class", "score as answered",
-             "one threshold")  # fmt: skip
+            scores = [challenge_score(known, decision, weights) for decision in decisions]
+            scores = [math.nan] * len(scores) if exclusive else scores
+            scores += [
+                challenge_score(known, results.answers(leads), weights),
+                math.nan if exclusive else search.common,
+            ]
+            by_class = (*roc_and_pr_areas(labels, probabilities), f_measures(labels, predictions))
+            auroc, auprc, f_measure = (nan_mean(values[trained]) for values in by_class)
+            right = accuracy(labels[:, counted], predictions[:, counted])
+            rows.append((leads, version, *scores, auroc, auprc, right, f_measure))
+    names = (HALF_SCORE, COMMON_SCORE, CLASS_SCORE, SCORE, "one threshold")
     return [("leads", "labels", *names, "AUROC", "AUPRC", "accuracy", "F-measure"), *rows]
 
 
-def class_score_table(results, leads):
-    """Return for each class how often it is labelled, answered and both, the rates, the areas and the threshold.
+def class_score_table(results: Results, leads: int) -> Table:
+    """List for each class how often it is labelled, predicted and correct, its rates, areas and threshold.
 
-    For the labels after relabelling, then as they came. A class that the networks do not tell has no areas, and no
-    class has a threshold where they exclude each other.
+    First for the labels after relabelling, then for the original ones. A class that is not trained has no areas, and
+    a system of exclusive classes has no thresholds.
     """
-    rows, told, thresholds = [], results.all_predictions(leads), np.full(len(results.listed), np.nan)
+    rows, predictions, thresholds = [], results.all_predictions(leads), np.full(len(results.listed), np.nan)
     if not results.answering.exclusive:
         thresholds[: len(SCORED)] = results.searches[leads].thresholds
-    for kind, labels in results.label_versions.items():
-        counts = [counted.sum(axis=0) for counted in (labels, told, labels & told)]
+    for version, labels in results.label_versions.items():
+        counts = [decision.sum(axis=0) for decision in (labels, predictions, labels & predictions)]
         areas = roc_and_pr_areas(labels, results.probabilities(leads))
         areas = [np.where(results.trained, area, np.nan) for area in areas]
-        columns = (*counts, *precision_and_recall(labels, told), f_measures(labels, told), *areas, thresholds)
+        rates = precision_and_recall(labels, predictions)
+        columns = (*counts, *rates, f_measures(labels, predictions), *areas, thresholds)
         values = zip(results.names, *(column.tolist() for column in columns), strict=True)
-        rows += [(name, kind, *row) for name, *row in values]
-    names = ("labelled", "answered", "both", "precision", "recall", "F-measure", "AUROC", "AUPRC", "threshold")
+        rows += [(name, version, *row) for name, *row in values]
+    names = ("labelled", "predicted", "correct", "precision", "recall", "F-measure", "AUROC", "AUPRC", "threshold")
     return [("class", "labels", *names), *rows]
 
 
-def confusion_table(results, leads):
-    """Return how many recordings that give the score have one of classes that exclude each other, by the likeliest."""
+def confusion_table(results: Results, leads: int) -> Table:
+    """Count the scored recordings by their label, one of exclusive classes, and by the most probable class."""
     counts = results.confusion_matrix(leads).tolist()
     return [("labelled", *results.classes), *((name, *row) for name, row in zip(results.classes, counts, strict=True))]
 
 
-def precision_and_recall(labels, answers):
-    """Return the two rates of each class, (C,) and (C,): NaN where it is never answered, or never labelled."""
-    hits = (labels & answers).sum(axis=0)
-    totals = (answers.sum(axis=0), labels.sum(axis=0))
-    return [np.divide(hits, total, out=np.full(len(hits), np.nan), where=total > 0) for total in totals]
+def precision_and_recall(labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute precision and recall of each class.
+
+    Args:
+        labels: (n_recordings, n_classes) bool.
+        predictions: (n_recordings, n_classes) bool.
+
+    Returns:
+        Precision and recall, (n_classes,) each, NaN for a class that is never predicted or never labelled.
+    """
+    correct = (labels & predictions).sum(axis=0)
+    precision, recall = (
+        np.divide(correct, total, out=np.full(len(correct), np.nan), where=total > 0)
+        for total in (predictions.sum(axis=0), labels.sum(axis=0))
+    )
+    return precision, recall
 
 
-def disagreement_table(found):
-    """Return disagreements as a table, in their order: rows, the first of them the names of the columns."""
+def disagreement_table(disagreements: Sequence[Disagreement]) -> Table:
+    """List disagreements in their order."""
     rows = [
-        (
-            rank,
-            one.name,
-            one.source,
-            ABBREVIATIONS[one.column],
-            "present" if one.labelled else "absent",
-            one.probability,
-        )
-        for rank, one in enumerate(found, 1)
-    ]
+        (rank, each.name, each.source, ABBREVIATIONS[each.column], "present" if each.labelled else "absent",
+         each.probability)
+        for rank, each in enumerate(disagreements, 1)
+    ]  # fmt: skip
     return [("rank", "record", "source", "class", "label", "probability"), *rows]
+
+
+def write_tables(folder: Path, tables: Mapping[str, Table]) -> dict[str, Table]:
+    """Write a CSV file for each table by its name, and return the tables as they are written.
+
+    Floats are rounded to six digits. NaN becomes None, an empty cell.
+    """
+    written = {name: [tuple(map(_round_value, row)) for row in rows] for name, rows in tables.items()}
+    for name, rows in written.items():
+        write_csv(Path(folder) / f"{name}.csv", rows)
+    return written
+
+
+def _round_value(value: object) -> object:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(f"{value:.6g}")
+    return value
+
+
+def flatten_settings(settings: object, prefix: str = "") -> dict[str, str]:
+    """Return the values of a dataclass as strings by the names of its fields.
+
+    Args:
+        settings: A dataclass. Its fields may be dataclasses, or tuples of them.
+        prefix: What all names begin with.
+
+    Returns:
+        By names such as "training.rate" and "views.1.window.length". A nested dataclass is named by its type, too.
+    """
+    flat = {}
+    for field in fields(settings):  # type: ignore[arg-type]
+        name, value = f"{prefix}{field.name}", getattr(settings, field.name)
+        nested = {name: value}
+        if isinstance(value, tuple) and any(map(is_dataclass, value)):
+            nested = {f"{name}.{number}": item for number, item in enumerate(value, 1)}
+        for key, item in nested.items():
+            flat[key] = type(item).__name__ if is_dataclass(item) else _format_setting(item)
+            flat |= flatten_settings(item, f"{key}.") if is_dataclass(item) else {}
+    return flat
+
+
+def _format_setting(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join("-".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value) or "none"
+    return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def differing_settings(systems: Sequence[object], ignored: Sequence[str] = ("system", "title")) -> Table:
+    """List the settings in which systems differ: a row for each field, a column for each system.
+
+    Args:
+        systems: Settings, with a name `system` each.
+        ignored: Fields that are not listed.
+    """
+    flat = [flatten_settings(system) for system in systems]
+    names = [name for name in dict.fromkeys(name for each in flat for name in each) if name not in ignored]
+    rows = [(name, *(each.get(name, "–") for each in flat)) for name in names]
+    header = ("setting", *(getattr(system, "system") for system in systems))  # noqa: B009
+    return [header, *(row for row in rows if len(set(row[1:])) > 1)]

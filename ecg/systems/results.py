@@ -15,7 +15,7 @@ from ecg.data.labels import (
 from ecg.data.store import Store
 from ecg.models.decision import Rule
 
-CLEANED, ORIGINAL = "cleaned", "as they came"
+CLEANED, ORIGINAL = "cleaned", "original"
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_every_recording_and_repair_is_in_the_report_and_one_that_is_not_is_a_fa
     data, truths = dirty
     store = build_store(data, tmp_path / "store", jobs=1)
     report = {
-        "dropped": [{"record": name, "reason": reason} for name, reason in store.excluded],
+        "excluded": [{"record": name, "reason": reason} for name, reason in store.excluded],
         "split": [{"record": name} for name in store.names.tolist()],
         "repaired": [{"record": name, "kind": repair.kind} for name, repair in store.repaired],
         "unknown_codes": [{"code": code} for code, _ in store.unknown_codes],

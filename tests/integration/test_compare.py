@@ -432,7 +432,7 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_whe
     np.testing.assert_allclose(other.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert min(one.training_seconds, one.prediction_seconds, other.training_seconds, other.prediction_seconds) > 0
     pages = {path.name for path in (tmp_path / "comparison").iterdir()}
-    assert {"comparison.html", "comparison.md", "overall.csv"} <= pages
+    assert {"comparison.html", "overall.csv"} <= pages
     assert {path.name for path in (tmp_path / "stages").iterdir()} == {
         "store",
         "store_100_hz_unfiltered",
@@ -510,7 +510,7 @@ def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_
     assert (status, line.startswith("python -m ecg: error: "), line.endswith(f"is without what failed: {failed}")) == (
         1, True, True)  # fmt: skip
     names = ["se_resnet_rhythm", "cai2021-no-masks"]
-    assert [name in (report / "comparison/comparison.md").read_text() for name in names] == [True, True]
+    assert [name in (report / "comparison/comparison.html").read_text() for name in names] == [True, True]
     assert {row["system"] for row in table(report / "comparison/overall.csv")} == set(names[1:])
 
     again = Command(data, report)

@@ -68,7 +68,7 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     folder, settings, _ = trained
     store = open_store(folder / "stages" / "store")
     training, validation = split_validation(len(store), settings, "split")
-    assert {row["record"]: row["part"] for row in table(folder / "report" / "split.csv")} == {
+    assert {row["record"]: row["split"] for row in table(folder / "report" / "split.csv")} == {
         **{str(name): "training" for name in store.names[training]},
         **{str(name): "validation" for name in store.names[validation]},
     }
@@ -89,7 +89,7 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
         assert float(scores[count]["score at 0.5"]) == pytest.approx(found.score_at_half, abs=1e-5)
         assert float(scores[count]["score with one threshold"]) == pytest.approx(found.score_common, abs=1e-5)
         assert float(scores[count]["score with one for each class"]) == pytest.approx(found.score_by_class, abs=1e-5)
-        assert float(scores[count]["score as answered"]) == pytest.approx(score, abs=1e-5)
+        assert float(scores[count]["score as predicted"]) == pytest.approx(score, abs=1e-5)
 
 
 def test_training_and_answering_agree(trained, headers):
@@ -384,7 +384,7 @@ def test_all_is_done_and_saved_within_the_hours(synthetic_recordings, small, tmp
     assert 90 < taken < 180
     assert set(results.ends.values()) == {"its time is over"} and len(results.ends) == 4
     assert load_bundle(tmp_path, LEADS).leads == LEADS and load_bundle(tmp_path, LEAD_SETS[2]).leads == LEAD_SETS[2]
-    assert {row["ended"] for row in table(tmp_path / "report/stages.csv")} == {"its time is over"}
+    assert {row["stop reason"] for row in table(tmp_path / "report/stages.csv")} == {"its time is over"}
 
 
 @pytest.mark.slow

@@ -29,11 +29,11 @@ def found(comparison):
     return compute_metrics(comparison, 50)
 
 
-def value_of(estimate):
+def format_value(estimate):
     return f"{estimate[0]:.3f}".replace("-", "−")
 
 
-def test_the_best_of_each_measure_stand_out_and_what_an_interval_tells_from_nothing(comparison, found):
+def test_the_best_values_and_the_differences_without_0_are_bold(comparison, found):
     rows = score_rows(comparison, found, 12)
     assert [row[0].text for row in rows] == ["first", "better", "same", "worse"]
     assert [[cell.strong for cell in row[1:]] for row in rows] == [[place == 1] * len(METRICS) for place in range(4)]
@@ -45,20 +45,20 @@ def test_the_best_of_each_measure_stand_out_and_what_an_interval_tells_from_noth
     assert difference_rows(comparison, found, 2) == []
 
 
-def test_a_system_with_trainings_cut_short_says_so(comparison, found):
-    assert [row[0].note for row in score_rows(comparison, found, 12)] == ["", "", "", "1 training cut short"]
+def test_trainings_that_the_time_limit_stopped_are_noted(comparison, found):
+    assert [row[0].note for row in score_rows(comparison, found, 12)] == ["", "", "", "1 training stopped"]
     costs = cost_rows(comparison, 12)
     assert [(row[5].text, row[5].strong) for row in costs] == [("none", False)] * 3 + [("1 training", True)]
 
 
-@pytest.mark.parametrize("seconds, told", [(0.0123, "12.3 ms"), (2.5, "2,500.0 ms")])
-def test_costs_are_told_in_units_that_read_well(comparison, seconds, told):
+@pytest.mark.parametrize("seconds, expected", [(0.0123, "12.3 ms"), (2.5, "2,500.0 ms")])
+def test_costs_have_readable_units(comparison, seconds, expected):
     trial = replace(comparison.results[0], networks=5, epochs=1200, training_seconds=3700.0, prediction_seconds=seconds)
     (row,) = cost_rows(replace(comparison, results=(trial,)), 12)
-    assert [cell.text for cell in row] == ["first", "5", "1,000", "1 h 01 min", "1,200", "none", told]
+    assert [cell.text for cell in row] == ["first", "5", "1,000", "1 h 01 min", "1,200", "none", expected]
 
 
-def test_classes_are_told_the_most_frequent_first_with_what_a_system_does_not_know(comparison, found):
+def test_classes_are_listed_the_most_frequent_first_and_unknown_ones_are_marked(comparison, found):
     tables = class_rows(comparison, found, 12)
     assert list(tables) == list(CLASS_METRICS)
     labelled = comparison.labels.sum(axis=0)
@@ -68,7 +68,7 @@ def test_classes_are_told_the_most_frequent_first_with_what_a_system_does_not_kn
         assert (np.diff(labelled[places]) <= 0).all()
         for row, column in zip(rows, places, strict=True):
             assert row[0].note == pluralise(labelled[column], "recording")
-            expected = [value_of(found.by_class[place][name][:, column]) for place in range(4)]
+            expected = [format_value(found.by_class[place][name][:, column]) for place in range(4)]
             expected[:1] = ["–"] if column == CLASS_INDEX["AF"] else expected[:1]
             assert [cell.text for cell in row[1:]] == expected
             best = np.array([found.by_class[place][name][0, column] for place in range(4)])
@@ -76,7 +76,7 @@ def test_classes_are_told_the_most_frequent_first_with_what_a_system_does_not_kn
             assert [cell.strong for cell in row[1:]] == (best == np.nanmax(best)).tolist()
 
 
-def test_sources_are_told_with_all_measures_and_their_intervals(comparison, found):
+def test_sources_have_all_metrics_with_intervals(comparison, found):
     tables = source_rows(comparison, found, 12)
     assert list(tables) == list(METRICS)
     for name, rows in tables.items():
@@ -85,13 +85,13 @@ def test_sources_are_told_with_all_measures_and_their_intervals(comparison, foun
             source = row[0].text
             assert row[0].note == pluralise((comparison.sources == source).sum(), "recording")
             assert [cell.text for cell in row[1:]] == [
-                value_of(found.by_source[place][source][name]) for place in range(4)
+                format_value(found.by_source[place][source][name]) for place in range(4)
             ]
             low, high = found.by_source[1][source][name][1:]
             assert row[2].note == f"{low:.3f} to {high:.3f}".replace("-", "−")
 
 
-def test_a_setting_that_is_another_than_with_most_stands_out():
+def test_a_setting_that_most_systems_do_not_share_is_bold():
     rows = [("loss", "x", "x", "y"), ("rate", 1, 2, 3)]
     assert [[cell.strong for cell in row] for row in setting_rows(rows)] == [[False, False, False, True], [False] * 4]
     assert [cell.text for cell in setting_rows(rows)[1]] == ["rate", "1", "2", "3"]

@@ -63,7 +63,7 @@ def test_each_stage_has_its_curves_and_the_kept_epoch_is_the_last_best():
         assert low < 0.5 and high > 5  # one scale for all the scores
 
 
-def test_classes_are_sorted_by_frequency_and_the_unseen_are_named():
+def test_classes_are_sorted_by_frequency_and_missing_ones_are_named():
     labelled = np.zeros(26, int)
     precision, recall = NOTHING.copy(), NOTHING.copy()
     for name, count, rates in (("NSR", 90, (0.9, 0.8)), ("AF", 5, (0.5, 1.0)), ("PVC", 20, (np.nan, 0.0)),
@@ -71,38 +71,38 @@ def test_classes_are_sorted_by_frequency_and_the_unseen_are_named():
         labelled[CLASS_INDEX[name]] = count
         precision[CLASS_INDEX[name]], recall[CLASS_INDEX[name]] = rates
     trained = np.isin(ABBREVIATIONS, ("NSR", "LPR"))
-    figure = class_chart(labelled, precision, recall, "2 leads", "118 recordings", ABBREVIATIONS, trained)
+    figure = class_chart(labelled, precision, recall, ("2 leads", "118 recordings"), ABBREVIATIONS, trained)
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert names == ["SB (not trained)", "LPR", "AF (not trained)", "PVC (not trained)", "NSR"]
     trained = ~np.isin(ABBREVIATIONS, "LPR")
-    figure = class_chart(labelled, precision, recall, "12 leads", "118 recordings", ABBREVIATIONS, trained)
+    figure = class_chart(labelled, precision, recall, ("12 leads", "118 recordings"), ABBREVIATIONS, trained)
     figure.draw_without_rendering()
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["SB", "LPR (not trained)", "AF", "PVC", "NSR"]
     dots = {points.get_label().split(":")[0]: np.asarray(points.get_offsets()) for points in axes.collections[1:]}
     assert np.allclose(dots["recall"][:, 0], [np.nan, 0, 1, 0, 0.8], equal_nan=True)
     assert np.allclose(dots["precision"][:, 0], [0, np.nan, 0.5, np.nan, 0.9], equal_nan=True)
-    unseen = axes.get_xlabel().removeprefix("neither labelled nor answered: ").split(", ")
+    unseen = axes.get_xlabel().removeprefix("neither labelled nor predicted: ").split(", ")
     assert sorted(unseen) == sorted(set(ABBREVIATIONS) - {"NSR", "AF", "PVC", "SB", "LPR"})
     assert "118 recordings" in words(figure)
 
 
-def random_answers(seed):
+def random_predictions(seed):
     random = np.random.default_rng(seed)
     present = random.random(26) < 0.6
     labels = (random.random((50, 26)) < 0.2) & present
-    answers = (random.random((50, 26)) < 0.2) & (random.random(26) < 0.6)
-    return labels, answers
+    predictions = (random.random((50, 26)) < 0.2) & (random.random(26) < 0.6)
+    return labels, predictions
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_cells_of_the_confusion_times_the_recordings_are_what_the_metric_adds_up(seed):
-    labels, answers = random_answers(seed)
-    figure = confusion_chart(labels, answers, WEIGHTS, "title", "subtitle")
+    labels, predictions = random_predictions(seed)
+    figure = confusion_chart(labels, predictions, WEIGHTS, ("title", "subtitle"))
     axes = figure.axes[0]
     cells = axes.images[0].get_array().filled(np.nan)
     shown = [CLASS_INDEX[text.get_text()] for text in axes.get_xticklabels()]
-    assert set(shown) - {CLASS_INDEX["NSR"]} == set(np.flatnonzero((labels | answers).any(axis=0))) - {
+    assert set(shown) - {CLASS_INDEX["NSR"]} == set(np.flatnonzero((labels | predictions).any(axis=0))) - {
         CLASS_INDEX["NSR"]
     }
     counts = labels.sum(axis=0)[shown]
@@ -111,19 +111,19 @@ def test_the_cells_of_the_confusion_times_the_recordings_are_what_the_metric_add
     inactive = np.zeros_like(labels)
     inactive[:, CLASS_INDEX["NSR"]] = True
     base, best = (np.nansum(WEIGHTS * brute_credit(labels, given)) for given in (inactive, labels))
-    assert (earned - base) / (best - base) == pytest.approx(challenge_score(labels, answers, WEIGHTS))
+    assert (earned - base) / (best - base) == pytest.approx(challenge_score(labels, predictions, WEIGHTS))
 
 
-def brute_credit(labels, answers):
+def brute_credit(labels, predictions):
     table = np.zeros((26, 26))
-    for label, given in zip(labels, answers, strict=True):
+    for label, given in zip(labels, predictions, strict=True):
         table += np.outer(label, given) / max((label | given).sum(), 1)
     return table
 
 
-def test_right_answers_earn_in_every_row_what_the_labels_would():
-    labels, _ = random_answers(4)
-    figure = confusion_chart(labels, labels, WEIGHTS, "title", "subtitle")
+def test_correct_predictions_earn_in_every_row_what_the_labels_would():
+    labels, _ = random_predictions(4)
+    figure = confusion_chart(labels, labels, WEIGHTS, ("title", "subtitle"))
     figure.draw_without_rendering()
     sums = [text.get_text() for text in figure.axes[0].child_axes[0].get_yticklabels()]
     rows = [text.split(" of ") for text in sums if text]
@@ -133,16 +133,16 @@ def test_right_answers_earn_in_every_row_what_the_labels_would():
 
 def test_a_confusion_of_nothing_is_drawn():
     nothing = np.zeros((5, 26), bool)
-    figure = confusion_chart(nothing, nothing, WEIGHTS, "title", "subtitle")
+    figure = confusion_chart(nothing, nothing, WEIGHTS, ("title", "subtitle"))
     figure.draw_without_rendering()
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["NSR"]
-    figure = class_chart(nothing.sum(axis=0), NOTHING, NOTHING, "title", "subtitle", ABBREVIATIONS, nothing[0])
+    figure = class_chart(nothing.sum(axis=0), NOTHING, NOTHING, ("title", "subtitle"), ABBREVIATIONS, nothing[0])
     figure.draw_without_rendering()
 
 
-def test_a_confusion_matrix_has_its_counts_in_the_cells_and_beside_them_what_share_is_right():
+def test_a_confusion_matrix_has_counts_in_its_cells_and_the_share_that_is_right_next_to_them():
     counts = np.array([[6, 2, 0], [0, 0, 0], [1, 0, 3]])
-    figure = confusion_matrix_chart(counts, ("NSR", "AF", "STE"), "title", "subtitle")
+    figure = confusion_matrix_chart(counts, ("NSR", "AF", "STE"), ("title", "subtitle"))
     figure.draw_without_rendering()
     axes = figure.axes[0]
     cells = {text.get_position()[::-1]: int(text.get_text()) for text in axes.texts if text.get_text().isdigit()}
@@ -153,7 +153,7 @@ def test_a_confusion_matrix_has_its_counts_in_the_cells_and_beside_them_what_sha
     np.testing.assert_allclose(shades, [[0.75, 0.25, 0], [np.nan] * 3, [0.25, 0, 0.75]])
 
 
-def test_peaks_known_are_drawn_above_the_signal_and_those_found_below():
+def test_known_peaks_are_drawn_above_the_signal_and_predicted_ones_below():
     rng = np.random.default_rng(0)
     recordings = []
     for name in ("A0001", "E00002"):

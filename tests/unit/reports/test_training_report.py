@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
+from helpers import ParsedPage
 from result_helpers import COUNT, make_exclusive_results, make_results
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED
-from ecg.reports.training_report import summary_lines, write_report
-from ecg.reports.training_tables import tables
+from ecg.reports.training_report import report_lines, write_report
+from ecg.reports.training_tables import training_tables
+from ecg.runtime.console import escape_unprintable
 from ecg.systems.label_cleaning import describe_relabelling
 
 
@@ -37,11 +39,11 @@ def table(report, name):
         return list(csv.DictReader(file))
 
 
-def test_the_summary_is_json_with_settings_counts_and_versions(report, results):
+def test_the_json_file_has_settings_counts_and_versions(report, results):
     summary = json.loads((report / "report.json").read_text())
     assert summary["settings"] == json.loads(json.dumps(asdict(Settings())))
     assert summary["recordings"] == {
-        "found": COUNT + 2, "left out": 2, "training": COUNT // 2, "validation": COUNT // 2,
+        "found": COUNT + 2, "excluded": 2, "training": COUNT // 2, "validation": COUNT // 2,
         "scored": results.scored.sum(), "without a known diagnosis": results.store.undiagnosed.sum(),
     }  # fmt: skip
     assert summary["scored on"] == ["Georgia"]
@@ -51,7 +53,7 @@ def test_the_summary_is_json_with_settings_counts_and_versions(report, results):
 def test_every_table_is_in_the_json_file_as_it_is_in_its_csv_file(report, results):
     summary = json.loads((report / "report.json").read_text(), parse_constant=pytest.fail)
     names = {path.stem for path in report.glob("*.csv")}
-    assert names > {"sources", "dropped", "split", "classes", "epochs", "masks", "thresholds", "scores"}
+    assert names > {"sources", "excluded", "split", "classes", "epochs", "masks", "thresholds", "scores"}
     for name in names:
         rows = [{key: "" if cell is None else str(cell) for key, cell in row.items()} for row in summary[name]]
         assert rows == table(report, name)
@@ -63,7 +65,7 @@ def test_every_table_is_in_the_json_file_as_it_is_in_its_csv_file(report, result
 
 
 def test_csv_files_are_the_tables_to_six_digits(report, results):
-    expected = tables(results)
+    expected = training_tables(results)
     assert {path.stem for path in report.glob("*.csv")} == set(expected)
     for name, rows in expected.items():
         with open(report / f"{name}.csv", newline="") as file:
@@ -80,13 +82,38 @@ def test_csv_files_are_the_tables_to_six_digits(report, results):
 
 def test_a_table_has_one_line_a_row_in_the_json_file(report, results):
     lines = (report / "report.json").read_text().splitlines()
-    assert sum('"part": ' in line for line in lines) == COUNT
+    assert sum('"split": "' in line for line in lines) == COUNT
 
 
-def test_every_lead_set_has_its_pictures(report):
+def test_every_lead_set_has_its_figures(report):
     names = ["learning_curves"] + [f"{kind}_{leads}_leads" for leads in (12, 2) for kind in ("classes", "confusion")]
     assert sorted(path.stem for path in report.glob("*.png")) == sorted(names)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.glob("*.png"))
+
+
+def test_the_page_opens_offline_and_has_every_section(report, results):
+    read = ParsedPage((report / "index.html").read_text())
+    assert not read.wrong and not read.of("script") and not read.of("link")
+    assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in read.of("img"))
+    assert len(read.of("img")) == len(list(report.glob("*.png")))
+    assert [text.strip() for text in read.text_in("h2")] == [
+        "Scores", "Learning curves", "Thresholds", "Classes", "Label masks", "Relabelling", "Disagreements",
+        "Recordings", "Settings and versions", "Tables as files",
+    ]  # fmt: skip
+    assert len(read.of("caption")) == len(read.of("table"))
+    texts = {text for _, text in read.texts}
+    for row in table(report, "scores"):
+        assert f"{float(row['score as predicted']):.3f}" in texts
+    assert {describe_relabelling(each) for each in results.relabellings} <= texts
+    assert {"source PTB is not trained on", "flat lead", "lead_sets", "12, 2", "R004", "0.990"} <= texts
+
+
+def test_a_long_table_is_cut_on_the_page(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("ecg.reports.training_report.MAX_ROWS", 3)
+    write_report(tmp_path, replace(results, searches={}, epochs=[], disagreements=[]), Settings())
+    page = (tmp_path / "report/index.html").read_text()
+    assert "Recordings by source; the first 3 of 4 rows, all are in sources.csv" in page
+    assert len(table(tmp_path / "report", "sources")) == 4
 
 
 def test_a_report_replaces_the_one_before_it_and_what_an_interrupted_one_left(results, tmp_path):
@@ -98,7 +125,7 @@ def test_a_report_replaces_the_one_before_it_and_what_an_interrupted_one_left(re
     assert not list((tmp_path / "report").glob("*.png"))
 
 
-def test_what_cannot_be_scored_is_null(tmp_path):
+def test_a_score_that_does_not_exist_is_null(tmp_path):
     results = make_results(rate=0.0)
     write_report(tmp_path, replace(results, searches={12: results.searches[12]}), Settings())
     summary = json.loads((tmp_path / "report" / "report.json").read_text(), parse_constant=pytest.fail)
@@ -106,8 +133,8 @@ def test_what_cannot_be_scored_is_null(tmp_path):
     assert table(tmp_path / "report", "scores")[0]["AUROC"] == ""
 
 
-def test_the_console_is_told_the_gist_in_short_lines(results):
-    lines = summary_lines(results)
+def test_the_console_gets_a_summary_in_short_lines(results):
+    lines = report_lines(results)
     assert max(map(len, lines)) <= 100
     everything = next(line for line in lines if line.startswith("all "))
     assert [int(word) for word in everything.split()[1:]] == [COUNT + 2, 2, COUNT // 2, COUNT // 2]
@@ -125,26 +152,26 @@ def test_the_console_is_told_the_gist_in_short_lines(results):
     assert not any(line.startswith(name) for name in DROPPED for line in lines)
     for leads, search in results.searches.items():
         scores = (search.score_at_half, search.score_common, search.score_by_class, search.score)
-        cleaned, as_they_came = (line for line in lines if line.startswith(f"{leads} leads"))
+        cleaned, original = (line for line in lines if line.startswith(f"{leads} leads"))
         assert cleaned.split()[2:] == [f"{score:.3f}" for score in scores]
-        assert as_they_came.startswith(f"{leads} leads, labels as they came ")
+        assert original.startswith(f"{leads} leads, original labels ")
 
 
-def test_no_threshold_is_told_where_classes_exclude_each_other(tmp_path):
+def test_exclusive_classes_have_no_thresholds_in_the_report(tmp_path):
     results = make_exclusive_results()
-    lines = summary_lines(results)
+    lines = report_lines(results)
     assert not any("threshold" in line or "0.5" in line for line in lines)
-    place = lines.index("recordings with each class, its masked labels where present and absent")
-    assert lines[place + 1].split() == ["class", "training", "validation", "present", "absent"]
-    assert [line.split()[0] for line in lines[place + 2 : place + 6]] == ["AF", "NSR", "PVC", "STE"]
+    index = lines.index("recordings with each class, its masked labels where present and absent")
+    assert lines[index + 1].split() == ["class", "training", "validation", "present", "absent"]
+    assert [line.split()[0] for line in lines[index + 2 : index + 6]] == ["AF", "NSR", "PVC", "STE"]
     (score,) = (line for line in lines if line.startswith("12 leads  "))
-    assert score.split()[2:] == [f"{tables(results)['scores'][1][5]:.3f}"]
+    assert score.split()[2:] == [f"{training_tables(results)['scores'][1][5]:.3f}"]
     write_report(tmp_path, replace(results, disagreements=[], epochs=[]), Settings())
     assert not list((tmp_path / "report").glob("thresholds*"))
     assert (tmp_path / "report/confusion_matrix_12_leads.png").exists()
 
 
-def test_the_console_is_told_what_was_relabelled_and_why_not(results):
+def test_the_console_summarises_relabelling_and_why_a_rule_was_skipped(results):
     lumped, omitted, skipped = results.relabellings
     changed = (lumped.before[:, CLASS_INDEX["AF"]] != lumped.after[:, CLASS_INDEX["AF"]]).sum()
     told = describe_relabelling(lumped)
@@ -152,13 +179,13 @@ def test_the_console_is_told_what_was_relabelled_and_why_not(results):
     assert told.endswith(f"removed: AFL {changed}")
     assert describe_relabelling(omitted).endswith("removed: none")
     assert describe_relabelling(skipped) == "SB or NSR in Mine: labels left as they are, no Mine"
-    assert told in summary_lines(results)
+    assert told in report_lines(results)
 
 
-def test_the_disagreements_are_told_and_drawn_from_their_recordings(results, headers, tmp_path):
-    lines = summary_lines(results)
-    place = lines.index("the most confident disagreements of labels and round 1, more and drawn in the report")
-    assert [line.split() for line in lines[place + 2 : place + 4]] == [
+def test_disagreements_are_listed_and_drawn_from_their_recordings(results, headers, tmp_path):
+    lines = report_lines(results)
+    index = lines.index("the most confident disagreements of labels and round 1; the report draws more")
+    assert [line.split() for line in lines[index + 2 : index + 4]] == [
         ["R004", "AF", "absent", "0.990"], ["R006", "SB", "present", "0.030"]
     ]  # fmt: skip
     found = [one._replace(path=path) for one, path in zip(results.disagreements, headers, strict=False)]
@@ -167,24 +194,26 @@ def test_the_disagreements_are_told_and_drawn_from_their_recordings(results, hea
     assert drawn == ["01_R004_AF.png", "02_R006_SB.png"]
 
 
-def test_the_console_is_told_nothing_of_what_is_not_left_out(results):
-    lines = summary_lines(replace(results, store=replace(results.store, excluded=())))
+def test_no_line_is_printed_if_no_recording_is_excluded(results):
+    lines = report_lines(replace(results, store=replace(results.store, excluded=())))
     assert not any(line.startswith(("0 ", "1 ", "2 ")) for line in lines if "excluded:" in line)
     assert "\n\n\n" not in "\n".join(lines)
 
 
-def test_only_the_first_of_many_that_are_left_out_are_named(results):
+def test_only_the_first_of_many_excluded_recordings_are_named(results):
     dropped = tuple((f"S{number:04}", "source PTB is not trained on") for number in range(1, 1201))
-    lines = summary_lines(replace(results, store=replace(results.store, excluded=dropped)))
+    lines = report_lines(replace(results, store=replace(results.store, excluded=dropped)))
     assert "1,200 excluded: source PTB is not trained on (S0001, S0002, S0003, ...)" in lines
 
 
-def test_what_was_mended_is_told_by_its_kind_with_some_names(results):
-    lines = summary_lines(results)
+def test_repairs_are_listed_by_kind_with_some_names(results):
+    lines = report_lines(results)
     assert "2 repaired: flat lead (R001, R002)" in lines and "1 repaired: beyond 20 mV (R001)" in lines
 
 
-def test_a_name_that_is_no_text_is_written_as_it_is_and_told_with_its_escape(results, headers, tmp_path):
+def test_a_name_that_is_not_utf_8_keeps_its_bytes_in_files_and_is_escaped_on_the_console(
+    results, headers, tmp_path, caplog
+):
     name = os.fsdecode(b"HR\xff8")
     for ending in (".hea", ".mat"):
         shutil.copy(headers[0].with_suffix(ending), tmp_path / f"{name}{ending}")
@@ -194,13 +223,14 @@ def test_a_name_that_is_no_text_is_written_as_it_is_and_told_with_its_escape(res
     store = replace(results.store, names=names, excluded=dropped, repaired=repaired)
     found = [results.disagreements[0]._replace(name=name, path=tmp_path / f"{name}.hea"),
              results.disagreements[1]._replace(name=name, path=tmp_path / f"{name}_gone.hea")]  # fmt: skip
-    strange, lines = replace(results, store=store, disagreements=found, searches={}), []
-    write_report(tmp_path, strange, Settings(), lines.append)
-    lines += summary_lines(replace(strange, searches=results.searches))
+    strange = replace(results, store=store, disagreements=found, searches={})
+    write_report(tmp_path, strange, Settings())
+    lines = [*map(escape_unprintable, caplog.messages), *report_lines(replace(strange, searches=results.searches))]
     report = tmp_path / "report"
     assert [path.name for path in (report / "disagreements").iterdir()] == [f"01_{name}_AF.png"]
-    for kind in ("dropped", "repaired", "split", "disagreements"):
+    for kind in ("excluded", "repaired", "split", "disagreements"):
         assert b"HR\xff8" in (report / f"{kind}.csv").read_bytes()
-    told = (report / "report.json").read_bytes().decode("ascii")
-    assert json.loads(told)["dropped"][0]["record"] == name
+    assert rb"HR\udcff8" in (report / "index.html").read_bytes()
+    text = (report / "report.json").read_bytes().decode("ascii")
+    assert json.loads(text)["excluded"][0]["record"] == name
     assert "\n".join(lines).encode().count(rb"HR\udcff8") >= 5

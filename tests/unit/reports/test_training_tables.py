@@ -15,7 +15,8 @@ from sklearn.metrics import (
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED, expand
 from ecg.evaluation.metrics import challenge_score
-from ecg.reports.training_tables import tables
+from ecg.reports.training_tables import differing_settings, flatten_settings, training_tables
+from ecg.systems.recipes import SYSTEMS
 
 
 @pytest.fixture(scope="module")
@@ -27,29 +28,29 @@ def test_every_recording_is_counted_once_by_its_source(results):
     rows = {row.pop("source"): row for row in table(results, "sources")}
     assert rows.keys() == {"CPSC", "Georgia", "Ningbo", "PTB"}
     assert sum(row["found"] for row in rows.values()) == COUNT + 2
-    assert rows["PTB"] == {"found": 1, "left out": 1, "training": 0, "validation": 0}
-    assert all(row["found"] == row["left out"] + row["training"] + row["validation"] for row in rows.values())
+    assert rows["PTB"] == {"found": 1, "excluded": 1, "training": 0, "validation": 0}
+    assert all(row["found"] == row["excluded"] + row["training"] + row["validation"] for row in rows.values())
     assert rows["Georgia"]["validation"] == results.scored.sum()
 
 
-def test_dropped_recordings_are_listed_with_their_reasons(results):
-    assert [tuple(row.values()) for row in table(results, "dropped")] == list(results.store.excluded)
+def test_excluded_recordings_are_listed_with_their_reasons(results):
+    assert [tuple(row.values()) for row in table(results, "excluded")] == list(results.store.excluded)
 
 
 def test_the_split_can_be_read_back(results):
     rows = table(results, "split")
     assert [row["record"] for row in rows] == results.store.names.tolist()
     assert [row["source"] for row in rows] == results.store.sources.tolist()
-    assert [place for place, row in enumerate(rows) if row["part"] == "training"] == results.training.tolist()
-    assert [place for place, row in enumerate(rows) if row["part"] == "validation"] == results.validation.tolist()
+    assert [place for place, row in enumerate(rows) if row["split"] == "training"] == results.training.tolist()
+    assert [place for place, row in enumerate(rows) if row["split"] == "validation"] == results.validation.tolist()
     scored = [place for place, row in enumerate(rows) if row["scored"] == 1]
     assert scored == results.validation[results.scored].tolist()
 
 
-def test_classes_are_counted_alike_by_part_and_by_source(results):
+def test_classes_are_counted_by_split_and_by_source(results):
     rows = table(results, "classes")
     assert [row["class"] for row in rows] == list(ABBREVIATIONS)
-    assert {row["class"] for row in rows if row["use"] == "dropped"} == set(DROPPED)
+    assert {row["class"] for row in rows if row["use"] == "not trained"} == set(DROPPED)
     for row, count in zip(rows, results.labels.sum(axis=0), strict=True):
         assert row["training"] + row["validation"] == count
         assert sum(row[source] for source in ("CPSC", "Georgia", "Ningbo")) == count
@@ -83,8 +84,8 @@ def test_masks_are_counted_by_class_and_source(results):
 def test_relabelling_is_counted_by_rule_source_and_class(results):
     rows = table(results, "relabelling")
     *done, skipped = rows
-    assert skipped["what"] == "SB or NSR in Mine" and skipped["why not"] == "no Mine" and skipped["judged"] == 0
-    assert {(row["what"], row["source"]) for row in done} == {
+    assert skipped["rule"] == "SB or NSR in Mine" and skipped["skip reason"] == "no Mine" and skipped["candidates"] == 0
+    assert {(row["rule"], row["source"]) for row in done} == {
         ("AFL or AF in Ningbo", "Ningbo"), ("classes omitted by CPSC", "CPSC")
     }  # fmt: skip
     for source in ("CPSC", "Ningbo"):
@@ -97,7 +98,7 @@ def test_relabelling_is_counted_by_rule_source_and_class(results):
             assert row["after"] - row["before"] == row["added"] - row["removed"] == after.sum() - before.sum()
             assert row["added"] == (after & ~before).sum()
             if source == "CPSC":
-                assert (row["judged"], row["before"], row["removed"]) == (group.sum(), before.sum(), 0)
+                assert (row["candidates"], row["before"], row["removed"]) == (group.sum(), before.sum(), 0)
 
 
 def test_every_change_and_every_likely_class_is_among_the_decisions(results):
@@ -110,8 +111,8 @@ def test_every_change_and_every_likely_class_is_among_the_decisions(results):
     }  # fmt: skip
     for rule in results.relabellings:
         likely = (rule.probabilities >= 0.5).sum()
-        assert sum(row["what"] == rule.title and row["probability"] >= 0.5 for row in rows) == likely
-    kept = [row for row in rows if row["what"] == "AFL or AF in Ningbo" and row["class"] == "AFL" and row["after"]]
+        assert sum(row["rule"] == rule.title and row["probability"] >= 0.5 for row in rows) == likely
+    kept = [row for row in rows if row["rule"] == "AFL or AF in Ningbo" and row["class"] == "AFL" and row["after"]]
     assert kept and all(row["before"] and row["source"] == "Ningbo" for row in kept)
 
 
@@ -123,11 +124,11 @@ def test_disagreements_are_listed_in_their_order(results):
 
 
 def labels_of(results, kind):
-    labels = {"cleaned": results.labels, "as they came": results.store.labels}[kind]
+    labels = {"cleaned": results.labels, "original": results.store.labels}[kind]
     return labels[results.validation[results.scored]]
 
 
-@pytest.mark.parametrize("kind", ["cleaned", "as they came"])
+@pytest.mark.parametrize("kind", ["cleaned", "original"])
 @pytest.mark.parametrize("leads", [12, 2])
 def test_the_scores_follow_from_the_thresholds(results, leads, kind):
     thresholds, by_class = (
@@ -138,28 +139,30 @@ def test_the_scores_follow_from_the_thresholds(results, leads, kind):
     (row,) = (row for row in table(results, "scores") if (row["leads"], row["labels"]) == (leads, kind))
     labels = labels_of(results, kind)
     probabilities = expand(results.validated[leads][results.scored])
-    for name, used in (("score as answered", thresholds), ("score with one for each class", by_class),
+    for name, used in (("score as predicted", thresholds), ("score with one for each class", by_class),
                        ("score at 0.5", 0.5), ("score with one threshold", row["one threshold"])):  # fmt: skip
         assert row[name] == pytest.approx(challenge_score(labels, probabilities >= used, WEIGHTS))
 
 
-@pytest.mark.parametrize("kind", ["cleaned", "as they came"])
+@pytest.mark.parametrize("kind", ["cleaned", "original"])
 @pytest.mark.parametrize("leads", [12, 2])
-def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(results, leads, kind):
+def test_class_scores_are_those_of_scikit_learn_or_nan(results, leads, kind):
     labels = labels_of(results, kind)
     probabilities = expand(results.validated[leads][results.scored])
-    answers = probabilities >= results.searches[leads].thresholds
+    predictions = probabilities >= results.searches[leads].thresholds
     rows = [row for row in table(results, f"class_scores_{leads}_leads") if row.pop("labels") == kind]
     assert [row["class"] for row in rows] == list(ABBREVIATIONS)
     missing = {(row["class"], name) for row in rows for name, value in row.items() if value != value}
     expected = set()
-    for name, row, truth, answer, score in zip(ABBREVIATIONS, rows, labels.T, answers.T, probabilities.T, strict=True):
-        counts = (truth.sum(), answer.sum(), (truth & answer).sum())
-        assert (row["labelled"], row["answered"], row["both"]) == counts
+    for name, row, truth, prediction, score in zip(
+        ABBREVIATIONS, rows, labels.T, predictions.T, probabilities.T, strict=True
+    ):
+        counts = (truth.sum(), prediction.sum(), (truth & prediction).sum())
+        assert (row["labelled"], row["predicted"], row["correct"]) == counts
         metrics = {
-            "precision": (answer.any(), precision_score, answer),
-            "recall": (truth.any(), recall_score, answer),
-            "F-measure": (answer.any() or truth.any(), f1_score, answer),
+            "precision": (prediction.any(), precision_score, prediction),
+            "recall": (truth.any(), recall_score, prediction),
+            "F-measure": (prediction.any() or truth.any(), f1_score, prediction),
             "AUROC": (truth.any() and name not in DROPPED, roc_auc_score, score),
             "AUPRC": (truth.any() and name not in DROPPED, average_precision_score, score),
         }
@@ -176,52 +179,52 @@ def test_class_scores_are_those_of_scikit_learn_and_nan_where_there_are_none(res
         assert means[metric] == pytest.approx(np.nanmean(known))
 
 
-def test_where_classes_exclude_each_other_there_are_no_thresholds_nor_what_they_come_to():
+def test_exclusive_classes_have_neither_thresholds_nor_their_scores():
     results = make_exclusive_results()
-    assert not {"thresholds", "thresholds_by_class"} & tables(results).keys()
+    assert not {"thresholds", "thresholds_by_class"} & training_tables(results).keys()
     rows = table(results, "class_scores_12_leads")
     assert all(np.isnan(row["threshold"]) for row in rows)
     assert {row["class"] for row in rows if not np.isnan(row["AUROC"])} == {"NSR", "AF", "PVC", "STE"}
     trained = results.validation[results.scored]
     one = np.hstack([results.labels, results.store.unscored])[trained][:, results.columns]
-    likeliest = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
+    most_probable = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
     (ste,) = (row for row in rows if row["class"] == "STE" and row["labels"] == "cleaned")
-    assert (ste["labelled"], ste["answered"]) == (one[:, 2].sum(), likeliest[:, 2].sum())
-    assert ste["both"] == (one & likeliest)[:, 2].sum() > 0
+    assert (ste["labelled"], ste["predicted"]) == (one[:, 2].sum(), most_probable[:, 2].sum())
+    assert ste["correct"] == (one & most_probable)[:, 2].sum() > 0
     for row in table(results, "scores"):
         missing = {name for name, value in row.items() if value != value}
         assert missing == {"score at 0.5", "score with one threshold", "score with one for each class", "one threshold"}
         labels = labels_of(results, row["labels"])
-        likeliest = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
-        answers = expand(likeliest, results.columns)
-        assert row["score as answered"] == pytest.approx(challenge_score(labels, answers, WEIGHTS))
-        told = results.validated[12][results.scored]
-        assert row["AUROC"] == pytest.approx(roc_auc_score(one, told, average="macro"))
-        assert row["AUPRC"] == pytest.approx(average_precision_score(one, told, average="macro"))
-        assert row["F-measure"] == pytest.approx(f1_score(one, likeliest, average="macro"))
-        assert row["accuracy"] == pytest.approx((one & likeliest).any(axis=1).mean())
+        most_probable = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
+        predictions = expand(most_probable, results.columns)
+        assert row["score as predicted"] == pytest.approx(challenge_score(labels, predictions, WEIGHTS))
+        probabilities = results.validated[12][results.scored]
+        assert row["AUROC"] == pytest.approx(roc_auc_score(one, probabilities, average="macro"))
+        assert row["AUPRC"] == pytest.approx(average_precision_score(one, probabilities, average="macro"))
+        assert row["F-measure"] == pytest.approx(f1_score(one, most_probable, average="macro"))
+        assert row["accuracy"] == pytest.approx((one & most_probable).any(axis=1).mean())
 
 
-def test_the_confusion_matrix_is_that_of_the_one_label_and_the_likeliest_class():
+def test_the_confusion_matrix_counts_labels_by_the_most_probable_class():
     results = make_exclusive_results()
     rows = results.validation[results.scored]
     one = np.hstack([results.labels, results.store.unscored])[rows][:, results.columns].argmax(axis=1)
     expected = confusion_matrix(one, results.validated[12][results.scored].argmax(axis=1), labels=range(4))
-    header, *found = tables(results)["confusion_matrix_12_leads"]
+    header, *found = training_tables(results)["confusion_matrix_12_leads"]
     assert header == ("labelled", "NSR", "AF", "STE", "PVC")
     assert [row[0] for row in found] == list(header[1:])
     assert [list(row[1:]) for row in found] == expected.tolist()
-    assert not any(name.startswith("confusion") for name in tables(make_results()))
+    assert not any(name.startswith("confusion") for name in training_tables(make_results()))
 
 
-def test_a_recording_of_no_part_is_not_said_to_be_learnt_from():
+def test_a_recording_of_neither_split_is_not_used():
     results = make_results()
     rows = table(replace(results, training=results.training[5:]), "split")
-    assert [row["record"] for row in rows if row["part"] == "not used"] == results.store.names[
+    assert [row["record"] for row in rows if row["split"] == "not used"] == results.store.names[
         results.training[:5]].tolist()  # fmt: skip
 
 
-def test_masks_are_those_of_the_class_in_whatever_order_a_system_has_its_classes():
+def test_masks_belong_to_their_class_in_any_order_of_the_classes():
     results = make_exclusive_results()
     rows = [row for row in table(results, "masks") if row["source"] == "all"]
     assert [row["class"] for row in rows] == ["AF", "NSR", "PVC", "STE"]
@@ -232,11 +235,27 @@ def test_masks_are_those_of_the_class_in_whatever_order_a_system_has_its_classes
         assert masked == (results.masks[:, place] == 0).sum()
 
 
-def test_what_was_mended_and_what_ended_the_stages_is_told():
+def test_repairs_and_stop_reasons_are_listed():
     results = make_results()
-    assert tables(results)["repaired"][1:] == [
+    assert training_tables(results)["repaired"][1:] == [
         ("R001", "beyond 20 mV", "I V2", 17), ("R001", "flat lead", "V6", 1), ("R002", "flat lead", "V1 V2", 2)
     ]  # fmt: skip
-    assert tables(results)["stages"][1:] == [
+    assert training_tables(results)["stages"][1:] == [
         ("round 1", 1, 1, "no lower loss in 4 epochs"), ("round 2", 1, 1, "its time is over")
     ]  # fmt: skip
+
+
+def test_settings_are_flattened_to_their_fields():
+    flat = flatten_settings(SYSTEMS["li2021"])
+    assert (flat["loss"], flat["training.epochs"], flat["views.2.preparation.rate"]) == ("margin", "50", "250")
+    assert (flat["network"], flat["gate.source"], flat["exclusive"]) == ("LiSettings", "CPSC", "no")
+    assert flat["implies"] == "LBBB-BBB, RBBB-BBB" and flatten_settings(SYSTEMS["xie2022"])["gate"] == "none"
+
+
+def test_only_settings_that_differ_are_compared_and_missing_ones_are_marked():
+    header, *rows = differing_settings([SYSTEMS["cai2021"], SYSTEMS["xie2022"]])
+    assert header == ("setting", "cai2021", "xie2022")
+    assert ("loss", "asymmetric", "categorical") in rows and ("network", "NetworkSettings", "DCNetSettings") in rows
+    assert {row[2] for row in rows if row[0] == "network.squeeze_ratio"} == {"–"}
+    assert all(first != second for _, first, second in rows)
+    assert not {"seed", "system", "title"} & {name for name, *_ in rows}

@@ -21,7 +21,7 @@ from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
-from ecg.reports.training_tables import tables
+from ecg.reports.training_tables import training_tables
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource, label_masks, source_masks
 from ecg.systems.method import ValidationScorer, relabel, train_system, untrainable_gate_reason
 from ecg.systems.plan import split_recordings, split_validation, stage_keys
@@ -360,7 +360,7 @@ def model(synthetic_recordings, tmp_path_factory):
         patch.setattr("ecg.systems.method.FEWEST", 4)
         patch.setattr("ecg.commands.train.load_wave_peaks", lambda store, *_: regular(store))
         patch.setattr(
-            "ecg.commands.train.write_report", lambda folder, results, *_: tables(results)
+            "ecg.commands.train.write_report", lambda folder, results, *_: training_tables(results)
         )  # without its pictures
         folder = tmp_path_factory.mktemp("model")
         settings = replace(GATED, views=GATED.views[:1], lead_sets=(2,), pretraining=None, jobs=1)
