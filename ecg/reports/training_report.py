@@ -295,7 +295,7 @@ def _class_lines(tables: Mapping[str, Table]) -> list[str]:
     for count, mask in zip(trained, masks, strict=True):
         masked = (mask["present masked"], mask["absent masked"])
         lines.append((count["class"], count["training"], count["validation"], *masked,
-                      *thresholds.get(count["class"], ())))  # fmt: skip
+                      *thresholds.get(count["class"], [""] * len(lead_sets))))  # fmt: skip
     totals = (
         f"{sum(row[f'{kind} masked'] for row in masks):,} of {sum(row[kind] for row in masks):,} {kind}"
         for kind in ("present", "absent")

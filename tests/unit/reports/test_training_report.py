@@ -10,7 +10,7 @@ from helpers import ParsedPage
 from result_helpers import COUNT, make_exclusive_results, make_results
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED
-from ecg.reports.training_report import report_lines, write_report
+from ecg.reports.training_report import _class_lines, report_lines, write_report
 from ecg.reports.training_tables import training_tables
 from ecg.runtime.console import escape_unprintable
 from ecg.systems.label_cleaning import describe_relabelling
@@ -234,3 +234,18 @@ def test_a_name_that_is_not_utf_8_keeps_its_bytes_in_files_and_is_escaped_on_the
     text = (report / "report.json").read_bytes().decode("ascii")
     assert json.loads(text)["excluded"][0]["record"] == name
     assert "\n".join(lines).encode().count(rb"HR\udcff8") >= 5
+
+
+def test_a_class_that_is_not_scored_has_no_threshold_in_the_summary():
+    header = ("class", "use", "training", "validation")
+    masks = ("all", 4, 0, 6, 1)
+    lines = _class_lines({
+        "classes": [header, ("AF", "trained", 3, 1), ("STD", "trained", 3, 1)],
+        "masks": [("source", "present", "present masked", "absent", "absent masked"), masks, masks],
+        "thresholds": [("class", "12 leads"), ("AF", 0.25)],
+    })  # fmt: skip
+    assert [line.split() for line in lines[1:-1]] == [
+        ["class", "training", "validation", "present", "absent", "12", "leads"],
+        ["AF", "3", "1", "0", "1", "0.25"],
+        ["STD", "3", "1", "0", "1"],
+    ]
