@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from ecg.data.labels import DISCARDED_SOURCES, SCORED, source_of
 from ecg.data.leads import LEAD_SETS
-from ecg.data.synthetic import Truth, synthesize
+from ecg.data.synthetic import SyntheticSettings, Truth, synthesize
 from ecg.runtime.console import format_duration
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +90,7 @@ def run_challenge(folder: Path, records: int, test_records: int, seed: int, opti
     scores = {}
     for count, leads in LEAD_SETS.items():
         test_data = folder / f"test_data_{count}"
-        test_truths = synthesize(test_data, test_records, seed + 1, leads=leads)
+        test_truths = synthesize(test_data, test_records, seed + 1, SyntheticSettings(leads=leads))
         theirs, ours = folder / f"outputs_{count}", folder / f"own_outputs_{count}"
         run_step(f"predictions, {count} leads", "test_model.py", model, test_data, theirs)
         run_step(f"predictions by our script, {count} leads", ROOT / "test_model.py", model, test_data, ours)

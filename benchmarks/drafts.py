@@ -13,7 +13,7 @@ import scipy.io
 
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records, read_record
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 
 LEAD_COUNTS = (LEADS, (*LEADS[:2], *LEADS[6:]), LEADS[:6], ("I", "II", "V2"), ("I", "II"))
 MARK = b"MATLAB 5.0".ljust(116)  # what a file of version 5 begins with, else its time
@@ -106,7 +106,7 @@ def undamaged(folder, seed=0):
     """Make up four records of each of five sets of leads, below a folder, and return them: a list of Record."""
     records = []
     for number, leads in enumerate(LEAD_COUNTS):
-        synthesize(folder / str(len(leads)), 4, seed + number, sources=SOURCES, leads=leads)
+        synthesize(folder / str(len(leads)), 4, seed + number, SyntheticSettings(sources=SOURCES, leads=leads))
         for path in find_records(folder / str(len(leads))):
             records.append(Record(path.stem, path.read_text(), read_record(path)[1]))
     return records

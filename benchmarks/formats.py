@@ -22,7 +22,7 @@ from benchmarks.fuzz import networks
 from ecg.data.headers import RecordError, read_header_text
 from ecg.data.leads import LEAD_SETS, lead_set
 from ecg.data.records import find_records, read_record
-from ecg.data.synthetic import SOURCES, synthesize
+from ecg.data.synthetic import SOURCES, SyntheticSettings, synthesize
 from ecg.runtime.console import Progress
 from ecg.runtime.keras_startup import start_keras
 
@@ -59,7 +59,7 @@ def make_up(folder, seed):
     plains = []
     for number, source in enumerate(SOURCES):
         # Clean, since -32768 stands for no value in some of the formats only.
-        synthesize(folder / source, 1, seed + number, sources={source: 1.0}, clean=True)
+        synthesize(folder / source, 1, seed + number, SyntheticSettings(sources={source: 1.0}, clean=True))
         header, integers = read_record(*find_records(folder / source))
         facts = {"age": header.age, "sex": header.sex, "codes": header.codes}
         plains.append(ways.Plain(header.name, int(header.sampling_frequency), integers, facts))

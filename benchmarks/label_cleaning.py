@@ -19,7 +19,7 @@ from ecg.commands.train import Settings, train
 from ecg.data.labels import CLASS_INDEX, TRAINED, expand
 from ecg.data.leads import LEADS
 from ecg.data.store import build_store
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
@@ -44,9 +44,8 @@ def measure(seed, options):
     """Return what each kind of cleaning found and scored for one seed: a dict of dicts of numbers by name."""
     folder = options.folder / f"seed {seed}"
     data, held_out = folder / "data", folder / "held out"
-    truths = synthesize(data, options.records, seed, wrong_labels=WRONG, jobs=options.jobs)
-    clean = synthesize(held_out, options.held_out, seed + 1000, cpsc_omits=False, ningbo_flutter=False,
-                       jobs=options.jobs)  # fmt: skip
+    truths = synthesize(data, options.records, seed, SyntheticSettings(wrong_labels=WRONG), jobs=options.jobs)
+    clean = synthesize(held_out, options.held_out, seed + 1000, SyntheticSettings(cpsc_omits=False, ningbo_flutter=False), jobs=options.jobs)  # fmt: skip
     test = build_store(held_out, folder / "held out store", options.jobs)
     expected, everything = matched(clean, test.names), np.arange(len(test))
     weights, found = load_weights()[1], {}

@@ -17,7 +17,7 @@ from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import find_records
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 
 FREQUENCY, SECONDS = 500, 10
 LENGTH = 2500  # samples at 250 Hz of such a recording
@@ -98,7 +98,13 @@ def recordings(bench):
         return folder
     if bench.data is None:
         # Clean, so that all last 10 s at 500 Hz, as those that are chosen of real ones.
-        synthesize(folder, bench.records, seed=1, sources={"PTB-XL": 1.0}, clean=True, jobs=os.cpu_count())
+        synthesize(
+            folder,
+            bench.records,
+            seed=1,
+            settings=SyntheticSettings(sources={"PTB-XL": 1.0}, clean=True),
+            jobs=os.cpu_count(),
+        )
         return folder
     folder.mkdir()
     chosen = {path.stem: path for path in find_records(bench.data) if is_usual(path)}

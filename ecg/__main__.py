@@ -299,16 +299,18 @@ def synthesize(commands):
                 arguments.folder,
                 arguments.records,
                 arguments.seed,
-                cpsc_omits=arguments.cpsc_omits,
-                ningbo_flutter=arguments.ningbo_flutter,
-                wrong_labels=arguments.wrong_labels,
-                noise=arguments.noise,
-                sources=sources or None,
-                leads=LEAD_SETS[arguments.leads],
-                clean=arguments.clean,
+                synthetic.SyntheticSettings(
+                    cpsc_omits=arguments.cpsc_omits,
+                    ningbo_flutter=arguments.ningbo_flutter,
+                    wrong_labels=arguments.wrong_labels,
+                    noise=arguments.noise,
+                    sources=sources or None,
+                    leads=LEAD_SETS[arguments.leads],
+                    clean=arguments.clean,
+                ),
                 jobs=arguments.jobs,
             )
-        print(escape_unprintable(f"{arguments.folder}: {arguments.records:,} recordings made up"))
+        print(escape_unprintable(f"{arguments.folder}: {arguments.records:,} synthetic recordings"))
 
     parser.set_defaults(run=run)
 

@@ -23,7 +23,7 @@ from ecg.commands.audit import audit
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEAD_SETS
 from ecg.data.store import build_store
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.synthetic_defects import DEFECTS
 from ecg.models.bundle import Bundle, save_bundle
 
@@ -46,7 +46,9 @@ def test_the_stand_in_and_our_script_write_the_same_outputs_in_all_lead_sets(sma
         keras.utils.set_random_seed(count)
         network = small.build(count, None, len(TRAINED))
         save_bundle(Bundle.from_network(leads, small, np.full(26, 0.5), network), model)
-        truths += synthesize(data, 60, seed=count, leads=leads, sources={SOURCE_OF_LEADS[count]: 1.0})
+        truths += synthesize(
+            data, 60, seed=count, settings=SyntheticSettings(leads=leads, sources={SOURCE_OF_LEADS[count]: 1.0})
+        )
     assert {name for truth in truths for name in truth.defects} == {defect.name for defect in DEFECTS}
     copy_entry(entry)
     for script, outputs in ((entry / "test_model.py", "theirs"), (ROOT / "test_model.py", "ours")):

@@ -17,7 +17,7 @@ from benchmarks.timing import Bench, Row
 from ecg.data.labels import TRAINED
 from ecg.data.records import find_records
 from ecg.data.store import build_store
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.evaluation.metrics import SINUS, challenge_score, load_weights
 from ecg.evaluation.thresholds import search_thresholds
 
@@ -241,9 +241,9 @@ def test_the_plain_chain_prepares_nearly_what_is_stored(bench, taps):
 
 def test_of_real_recordings_those_of_twelve_leads_and_ten_seconds_are_taken(tmp_path):
     data = tmp_path / "data"
-    synthesize(data / "first", 3, seed=1, sources={"PTB-XL": 1.0})
-    synthesize(data / "other leads", 2, seed=2, sources={"Georgia": 1.0}, leads=("I", "II"))
-    synthesize(data / "another frequency", 2, seed=3, sources={"PTB": 1.0})
+    synthesize(data / "first", 3, seed=1, settings=SyntheticSettings(sources={"PTB-XL": 1.0}))
+    synthesize(data / "other leads", 2, seed=2, settings=SyntheticSettings(sources={"Georgia": 1.0}, leads=("I", "II")))
+    synthesize(data / "another frequency", 2, seed=3, settings=SyntheticSettings(sources={"PTB": 1.0}))
     (data / "first" / "HR00002.mat").unlink()
     (data / "no header.hea").write_text("")
     (tmp_path / "first").mkdir()

@@ -28,7 +28,7 @@ from ecg.data.batches import REPEATED, View, Window
 from ecg.data.headers import RecordError
 from ecg.data.labels import class_indices, expand
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import NeuroKitMissing, WavePeaks
 from ecg.models.decision import Rule
 from ecg.models.resnets import NetworkSettings
@@ -494,7 +494,9 @@ class Command:
 @pytest.mark.slow
 def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_path):
     data, plain, report = (tmp_path / name for name in ("data", "plain", "report"))
-    synthesize(data, 40, seed=1, sources={"Georgia": 1, "PTB-XL": 1})  # in which nothing is relabelled
+    synthesize(
+        data, 40, seed=1, settings=SyntheticSettings(sources={"Georgia": 1, "PTB-XL": 1})
+    )  # in which nothing is relabelled
     assert Command(data, plain).ends() == (0, [])
 
     killed = Command(data, report)

@@ -14,7 +14,7 @@ from ecg.data.batches import REPEATED, Window
 from ecg.data.labels import SCORED, class_indices
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records, read_record
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.models.bundle import load_bundle
 from ecg.models.dcnet import DCNetSettings
@@ -66,8 +66,8 @@ LEAST = {
 def made(tmp_path_factory):
     """Folders of recordings to learn from and of others, and what is true of these: (26,) bool by name."""
     folder, other = tmp_path_factory.mktemp("learnt"), tmp_path_factory.mktemp("held_out")
-    synthesize(folder, LEARNT, seed=1, sources=SOURCES, jobs=2)
-    truths = synthesize(other, HELD_OUT, seed=2, sources=SOURCES, jobs=2)
+    synthesize(folder, LEARNT, seed=1, settings=SyntheticSettings(sources=SOURCES), jobs=2)
+    truths = synthesize(other, HELD_OUT, seed=2, settings=SyntheticSettings(sources=SOURCES), jobs=2)
     return folder, other, {truth.name: truth.classes for truth in truths}
 
 

@@ -360,7 +360,7 @@ def test_a_training_is_published_as_a_whole(tmp_path):
 
 
 def test_one_recording_is_too_few(tmp_path):
-    synthetic.synthesize(tmp_path, 1, sources={"Georgia": 1})
+    synthetic.synthesize(tmp_path, 1, settings=synthetic.SyntheticSettings(sources={"Georgia": 1}))
     with pytest.raises(RecordError, match="E00001 alone can be used"):
         train(tmp_path, tmp_path / "model", Settings(jobs=1))
 

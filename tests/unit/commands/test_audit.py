@@ -17,7 +17,7 @@ from ecg.data.headers import read_header
 from ecg.data.labels import CLASS_OF_CODE, DISCARDED_SOURCES, source_of
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.runtime.console import WIDTH
 
 
@@ -50,7 +50,7 @@ def integers():
 def data(tmp_path_factory):
     """A folder of made-up recordings, some of which the method leaves out, lack an age, or are damaged."""
     folder = tmp_path_factory.mktemp("data")
-    synthesize(folder, 40, seed=3, sources={"CPSC": 4, "Ningbo": 4, "PTB": 1, "INCART": 1})
+    synthesize(folder, 40, seed=3, settings=SyntheticSettings(sources={"CPSC": 4, "Ningbo": 4, "PTB": 1, "INCART": 1}))
     for path, age, sex in zip(find_records(folder), ("NaN", "-1", "33"), ("Male", "?", ""), strict=False):
         text = re.sub("Age: .*", f"Age: {age}", re.sub("Sex: .*", f"Sex: {sex}", path.read_text()))
         path.write_text(text)

@@ -14,7 +14,7 @@ from ecg.commands.holdout import Protocol
 from ecg.data.headers import RecordError
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import NeuroKitMissing
 from ecg.models.bundle import Bundle, save_bundle
 from ecg.reports.ecg_paper import draw_record
@@ -418,8 +418,8 @@ def files(folder):
 )
 def test_recordings_are_made_up_as_the_flags_say(tmp_path, capsys, flags, options):
     main(["synthesize", str(tmp_path / "flags"), "--records", "5", *flags.split()])
-    assert capsys.readouterr().out == f"{tmp_path / 'flags'}: 5 recordings made up\n"
-    synthesize(tmp_path / "options", 5, **options)
+    assert capsys.readouterr().out == f"{tmp_path / 'flags'}: 5 synthetic recordings\n"
+    synthesize(tmp_path / "options", 5, options.pop("seed", 0), SyntheticSettings(**options))
     assert files(tmp_path / "flags") == files(tmp_path / "options")
     assert len(files(tmp_path / "flags")) == 10
 

@@ -12,7 +12,7 @@ from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records, read_record
 from ecg.data.resampling import RATE
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 
 COMMENTS = {"Age": "57", "Sex": "Male", "Dx": "426783006,164865005"}
 SAMPLES = 2 * RATE
@@ -43,7 +43,7 @@ def heard(tmp_path):
 
 def test_a_sound_recording_has_its_facts_and_no_defect(tmp_path):
     # Clean, since it is about sound ones; tests/test_synthetic_defects.py has those with defects.
-    synthesize(tmp_path, 60, seed=5, clean=True)
+    synthesize(tmp_path, 60, seed=5, settings=SyntheticSettings(clean=True))
     for path in find_records(tmp_path):
         one = audit_recording(tmp_path, path)
         header, recording = read_record(path)

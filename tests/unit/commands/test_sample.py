@@ -9,7 +9,7 @@ from ecg.commands.train import Settings
 from ecg.data.headers import RecordError
 from ecg.data.records import find_records
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import WavePeaks
 from ecg.systems.recipes import CAI2021
 
@@ -39,7 +39,7 @@ def test_a_sample_is_stored_as_a_training_does_it(synthetic_recordings, store, t
 
 def test_records_of_one_name_in_two_folders_are_both_read_whatever_the_case_of_their_extensions(tmp_path):
     for folder, count in (("a", 2), ("b", 1)):
-        synthesize(tmp_path / "data" / folder, count, seed=1, sources={"Georgia": 1.0})
+        synthesize(tmp_path / "data" / folder, count, seed=1, settings=SyntheticSettings(sources={"Georgia": 1.0}))
     for ending in (".hea", ".mat"):
         (tmp_path / f"data/b/E00001{ending}").rename(tmp_path / f"data/b/E00001{ending.upper()}")
     paths = find_records(tmp_path / "data")
@@ -49,7 +49,7 @@ def test_records_of_one_name_in_two_folders_are_both_read_whatever_the_case_of_t
 
 
 def test_a_folder_without_anything_to_train_on_is_told(tmp_path):
-    synthesize(tmp_path / "left out", 2, seed=1, sources={"PTB": 1.0})
+    synthesize(tmp_path / "left out", 2, seed=1, settings=SyntheticSettings(sources={"PTB": 1.0}))
     paths = sorted(tmp_path.rglob("*.hea"))
     with pytest.raises(RecordError, match="2 recordings, all of sources that are not trained on"):
         read_sample(tmp_path, paths, tmp_path / "place", Settings(jobs=1))
@@ -59,7 +59,7 @@ def test_a_folder_without_anything_to_train_on_is_told(tmp_path):
 
 
 def test_peaks_are_found_in_the_store_of_each_preparation(tmp_path, monkeypatch):
-    synthesize(tmp_path / "data", 8, seed=1, sources={"Georgia": 1.0})
+    synthesize(tmp_path / "data", 8, seed=1, settings=SyntheticSettings(sources={"Georgia": 1.0}))
     other, asked = Preprocessing(100, None), []
 
     def stored_peaks(store, rate, folder, jobs):

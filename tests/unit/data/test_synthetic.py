@@ -17,14 +17,16 @@ EVERY = dict.fromkeys(synthetic.SOURCES, 1.0)
 def made(tmp_path_factory):
     """A folder of recordings of every source, and the truth about them."""
     folder = tmp_path_factory.mktemp("made")
-    return folder, synthetic.synthesize(folder, 40, seed=1, sources=EVERY)
+    return folder, synthetic.synthesize(folder, 40, seed=1, settings=synthetic.SyntheticSettings(sources=EVERY))
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
     """The same without the defects of real recordings."""
     folder = tmp_path_factory.mktemp("clean")
-    return folder, synthetic.synthesize(folder, 40, seed=1, sources=EVERY, clean=True)
+    return folder, synthetic.synthesize(
+        folder, 40, seed=1, settings=synthetic.SyntheticSettings(sources=EVERY, clean=True)
+    )
 
 
 def contents(folder):
@@ -110,24 +112,28 @@ def test_no_two_recordings_begin_alike(made):
 
 def test_cpsc_tells_seven_classes_only_where_that_habit_is_kept(tmp_path):
     seven = {"164889003", "270492004", "164909002", "426783006", "284470004", "59118001", "164884008"}
-    kept = synthetic.synthesize(tmp_path, 30, sources={"CPSC": 1})
+    kept = synthetic.synthesize(tmp_path, 30, settings=synthetic.SyntheticSettings(sources={"CPSC": 1}))
     for truth in kept:
         assert truth.codes and set(truth.codes) - set(UNKNOWN_CODES) <= seven
         assert np.all(truth.classes >= labels.encode(truth.codes))
     assert any(np.any(truth.classes & ~labels.encode(truth.codes)) for truth in kept)
-    for truth in synthetic.synthesize(tmp_path, 30, sources={"CPSC": 1}, cpsc_omits=False):
+    for truth in synthetic.synthesize(
+        tmp_path, 30, settings=synthetic.SyntheticSettings(sources={"CPSC": 1}, cpsc_omits=False)
+    ):
         np.testing.assert_array_equal(labels.encode(truth.codes), truth.classes)
 
 
 def test_ningbo_never_writes_fibrillation_where_that_habit_is_kept(tmp_path):
-    kept = synthetic.synthesize(tmp_path, 40, sources={"Ningbo": 1})
+    kept = synthetic.synthesize(tmp_path, 40, settings=synthetic.SyntheticSettings(sources={"Ningbo": 1}))
     told = np.array([labels.encode(truth.codes) for truth in kept])
     true = np.array([truth.classes for truth in kept])
     assert true[:, AF].any() and not told[:, AF].any()
     np.testing.assert_array_equal(told[:, AFL], true[:, AF] | true[:, AFL])
     rest = np.delete(np.arange(26), [AF, AFL])
     np.testing.assert_array_equal(told[:, rest], true[:, rest])
-    honest = synthetic.synthesize(tmp_path, 40, sources={"Ningbo": 1}, ningbo_flutter=False)
+    honest = synthetic.synthesize(
+        tmp_path, 40, settings=synthetic.SyntheticSettings(sources={"Ningbo": 1}, ningbo_flutter=False)
+    )
     np.testing.assert_array_equal([labels.encode(truth.codes) for truth in honest], [t.classes for t in honest])
 
 
@@ -140,12 +146,13 @@ def test_other_sources_tell_the_truth_and_sometimes_more(made):
 
 
 def planted(source, share, records, **habits):
-    """For each of so many recordings: what is found, what its header tells, and that with wrong labels planted."""
+    """Yield the findings, the codes, and the codes with wrong labels of some recordings."""
+    settings = synthetic.SyntheticSettings(wrong_labels=share, **habits)
     rng = np.random.default_rng(2)
     for _ in range(records):
         findings = synthetic.draw_findings(rng)
-        codes = synthetic.choose_codes(findings, source, rng, **habits)
-        yield findings, codes, synthetic.replace_labels(codes, findings, source, rng, share, **habits)
+        codes = synthetic.choose_codes(findings, source, rng, settings)
+        yield findings, codes, synthetic.replace_labels(codes, findings, source, rng, settings)
 
 
 def is_label(code):
@@ -198,15 +205,22 @@ def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habit
 
 def test_wrong_labels_are_drawn_evenly_from_what_is_neither_told_nor_found():
     rng, sinus = np.random.default_rng(3), ("426783006",)
-    drawn = [synthetic.replace_labels(sinus, {"NSR", "LAD"}, "Georgia", rng, 1)[0] for _ in range(2000)]
+    drawn = [
+        synthetic.replace_labels(sinus, {"NSR", "LAD"}, "Georgia", rng, synthetic.SyntheticSettings(wrong_labels=1))[0]
+        for _ in range(2000)
+    ]
     names, counts = np.unique([labels.ABBREVIATIONS[labels.CLASS_OF_CODE[code]] for code in drawn], return_counts=True)
     assert set(names) == set(labels.ABBREVIATIONS) - {"NSR", "LAD", *labels.DROPPED}
     assert np.abs(counts - 100).max() < 40  # four times the spread
 
 
 def test_wrong_labels_change_nothing_but_the_labels(tmp_path):
-    right = synthetic.synthesize(tmp_path / "right", 12, seed=6, sources={"Georgia": 1})
-    wrong = synthetic.synthesize(tmp_path / "wrong", 12, seed=6, sources={"Georgia": 1}, wrong_labels=0.5)
+    right = synthetic.synthesize(
+        tmp_path / "right", 12, seed=6, settings=synthetic.SyntheticSettings(sources={"Georgia": 1})
+    )
+    wrong = synthetic.synthesize(
+        tmp_path / "wrong", 12, seed=6, settings=synthetic.SyntheticSettings(sources={"Georgia": 1}, wrong_labels=0.5)
+    )
     for one, other in zip(right, wrong, strict=True):
         text = (tmp_path / "right" / f"{one.name}.hea").read_text()
         expected = text.replace(f"Dx: {','.join(one.codes)}\n", f"Dx: {','.join(other.codes)}\n")
@@ -217,7 +231,9 @@ def test_wrong_labels_change_nothing_but_the_labels(tmp_path):
         np.testing.assert_array_equal(one.classes, other.classes)
     # Chance is each recording's own: the first label is wrong in some and right in others.
     assert {one.codes[0] == other.codes[0] for one, other in zip(right, wrong, strict=True)} == {True, False}
-    fewer = synthetic.synthesize(tmp_path / "fewer", 4, seed=6, sources={"Georgia": 1}, wrong_labels=0.5)
+    fewer = synthetic.synthesize(
+        tmp_path / "fewer", 4, seed=6, settings=synthetic.SyntheticSettings(sources={"Georgia": 1}, wrong_labels=0.5)
+    )
     assert [truth.codes for truth in fewer] == [truth.codes for truth in wrong[:4]]
     assert contents(tmp_path / "fewer").items() < contents(tmp_path / "wrong").items()
 
@@ -225,7 +241,7 @@ def test_wrong_labels_change_nothing_but_the_labels(tmp_path):
 @pytest.mark.parametrize("share", [-0.1, 1.1, np.nan])
 def test_a_share_of_wrong_labels_beyond_0_to_1_is_refused(tmp_path, share):
     with pytest.raises(ValueError, match="from 0 to 1"):
-        synthetic.synthesize(tmp_path, 1, wrong_labels=share)
+        synthetic.synthesize(tmp_path, 1, settings=synthetic.SyntheticSettings(wrong_labels=share))
 
 
 def test_every_trained_class_is_frequent_enough_to_learn():
@@ -250,8 +266,8 @@ def test_findings_that_exclude_each_other_do_not_meet():
 
 def test_noise_adds_to_the_same_hearts(tmp_path):
     sources = {"PTB-XL": 1}
-    synthetic.synthesize(tmp_path / "clean", 3, noise=0, sources=sources)
-    synthetic.synthesize(tmp_path / "noisy", 3, noise=1, sources=sources)
+    synthetic.synthesize(tmp_path / "clean", 3, settings=synthetic.SyntheticSettings(noise=0, sources=sources))
+    synthetic.synthesize(tmp_path / "noisy", 3, settings=synthetic.SyntheticSettings(noise=1, sources=sources))
     for path in find_records(tmp_path / "clean"):
         clean, noisy = read_record(path)[1], read_record(tmp_path / "noisy" / path.name)[1]
         added = (noisy - clean.astype(int))[:, 500:-500]
@@ -269,21 +285,21 @@ def test_chapman_numbers_end_where_ningbo_begins():
 
 def test_an_unknown_source_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Geneva"):
-        synthetic.synthesize(tmp_path, 1, sources={"Geneva": 1})
+        synthetic.synthesize(tmp_path, 1, settings=synthetic.SyntheticSettings(sources={"Geneva": 1}))
     with pytest.raises(ValueError, match="received Georgia twice"):
-        synthetic.synthesize(tmp_path, 1, sources={"Georgia": 1, "georgia": 2})
+        synthetic.synthesize(tmp_path, 1, settings=synthetic.SyntheticSettings(sources={"Georgia": 1, "georgia": 2}))
 
 
 def test_sources_are_named_in_any_case(tmp_path):
-    synthetic.synthesize(tmp_path / "one", 3, sources={"ptb-xl": 1})
-    synthetic.synthesize(tmp_path / "other", 3, sources={"PTB-XL": 1})
+    synthetic.synthesize(tmp_path / "one", 3, settings=synthetic.SyntheticSettings(sources={"ptb-xl": 1}))
+    synthetic.synthesize(tmp_path / "other", 3, settings=synthetic.SyntheticSettings(sources={"PTB-XL": 1}))
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
 
 
 @pytest.mark.parametrize("leads", [(), ("I", "I"), ("I", "V7")])
 def test_leads_that_are_not_of_the_twelve_are_refused(tmp_path, leads):
     with pytest.raises(ValueError, match="^leads: expected some of I, II"):
-        synthetic.synthesize(tmp_path, 1, leads=leads)
+        synthetic.synthesize(tmp_path, 1, settings=synthetic.SyntheticSettings(leads=leads))
 
 
 def test_a_signal_that_is_too_large_for_16_bits_saturates():
@@ -297,8 +313,8 @@ def test_a_signal_that_is_too_large_for_16_bits_saturates():
 def test_fewer_leads_are_those_of_the_twelve(tmp_path):
     chosen = ("I", "II", "V2")
     # A defect damages a lead among those that are written, which may be another of three than of twelve.
-    synthetic.synthesize(tmp_path / "12", 3, seed=4, clean=True)
-    synthetic.synthesize(tmp_path / "3", 3, seed=4, leads=chosen, clean=True)
+    synthetic.synthesize(tmp_path / "12", 3, seed=4, settings=synthetic.SyntheticSettings(clean=True))
+    synthetic.synthesize(tmp_path / "3", 3, seed=4, settings=synthetic.SyntheticSettings(leads=chosen, clean=True))
     for path in find_records(tmp_path / "12"):
         whole, twelve = read_record(path)
         part, three = read_record(tmp_path / "3" / path.name)

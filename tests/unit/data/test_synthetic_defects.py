@@ -49,7 +49,9 @@ def test_any_sixty_recordings_have_at_least_one_of_each_kind():
 def test_sixty_recordings_of_one_source_have_each_kind_too(tmp_path, source):
     count = len(LEAD_SETS) + len(source)  # another lead set and another seed for each
     leads = list(LEAD_SETS.values())[count % len(LEAD_SETS)]
-    truths = synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=count, sources={source: 1}, leads=leads)
+    truths = synthetic.synthesize(
+        tmp_path, GUARANTEED_WITHIN, seed=count, settings=synthetic.SyntheticSettings(sources={source: 1}, leads=leads)
+    )
     assert {name for truth in truths for name in truth.defects} == set(NAMES)
     for truth in truths:
         check_defects(tmp_path, truth, leads)
@@ -66,7 +68,7 @@ def test_kinds_are_drawn_at_their_rates():
 
 def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same(dirty, tmp_path):
     folder, truths = dirty
-    clean = synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, clean=True)
+    clean = synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(clean=True))
     free = 0
     for truth, other in zip(truths, clean, strict=True):
         assert (truth.name, other.defects) == (other.name, ())
@@ -90,7 +92,7 @@ def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same
 
 def test_a_recording_of_which_only_the_header_is_defective_has_the_clean_signal(dirty, tmp_path):
     folder, truths = dirty
-    synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, clean=True)
+    synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(clean=True))
     of_header = {defect.name for defect in DEFECTS if defect.header}
     chosen = [truth for truth in truths if truth.defects and set(truth.defects) <= of_header]
     assert len(chosen) >= len(of_header)
@@ -173,7 +175,11 @@ def test_each_kind_is_found_as_what_it_is_by_reader_preprocessing_and_audit(dirt
 
 def test_two_leads_have_the_patients_labels_and_defects_of_twelve(dirty, tmp_path):
     folder, truths = dirty
-    for twelve, two in zip(truths, synthetic.synthesize(tmp_path, 60, seed=11, leads=LEAD_SETS[2]), strict=True):
+    for twelve, two in zip(
+        truths,
+        synthetic.synthesize(tmp_path, 60, seed=11, settings=synthetic.SyntheticSettings(leads=LEAD_SETS[2])),
+        strict=True,
+    ):
         assert (twelve.name, twelve.codes, twelve.defects) == (two.name, two.codes, two.defects)
         headers = [read_header(place / f"{two.name}.hea") for place in (folder, tmp_path)]
         facts = [(one.age, one.sex, one.codes, one.samples, one.sampling_frequency) for one in headers]
@@ -182,7 +188,9 @@ def test_two_leads_have_the_patients_labels_and_defects_of_twelve(dirty, tmp_pat
 
 
 def test_a_single_lead_never_becomes_constant(tmp_path):
-    truths = synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, leads=("V1",))
+    truths = synthetic.synthesize(
+        tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(leads=("V1",))
+    )
     assert {name for truth in truths for name in truth.defects} == set(NAMES) - {CONSTANT}
     for truth in truths:
         assert len(np.unique(read_record(tmp_path / f"{truth.name}.hea")[1])) > 1

@@ -11,7 +11,7 @@ from ecg.data.headers import Header, Lead
 from ecg.data.records import SignalError
 from ecg.data.resampling import RATE
 from ecg.data.store import build_store
-from ecg.data.synthetic import synthesize
+from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.synthetic_heart import compute_potentials, draw_beats, draw_patient
 from ecg.data.wave_peaks import (
     WAVES,
@@ -101,7 +101,7 @@ def test_what_holds_little_has_few_peaks_or_none_and_ends_nothing(signal, waves)
 def few(tmp_path_factory):
     """A store of five recordings, one of which has no lead II, and its folder."""
     data = tmp_path_factory.mktemp("few")
-    synthesize(data, 5, seed=2, sources={"PTB-XL": 1.0})
+    synthesize(data, 5, seed=2, settings=SyntheticSettings(sources={"PTB-XL": 1.0}))
     mat = data / "HR00003.mat"
     content = bytearray(mat.read_bytes())
     np.frombuffer(content, "<i2", offset=24).reshape(-1, 12)[:, 1] = 0

@@ -50,8 +50,10 @@ def wrong_values():
 
 
 def synthesize(**options):
-    """Make three recordings that are written nowhere, as a value is wrong."""
-    return synthetic.synthesize("/dev/null/nowhere", **{"records": 3} | options)
+    """Synthesize three recordings into a folder that cannot exist; a wrong value is refused before."""
+    outside = {name: options.pop(name) for name in ("records", "seed", "jobs") if name in options}
+    settings = synthetic.SyntheticSettings(**options)
+    return synthetic.synthesize("/dev/null/nowhere", **{"records": 3} | outside, settings=settings)
 
 
 @pytest.mark.parametrize(("function", "name", "value"), list(wrong_values()))
