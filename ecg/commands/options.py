@@ -30,7 +30,7 @@ def number(name):
             value = int(text) if limit.integer else float(text)
         except ValueError:
             raise refusal(limit, text) from None
-        if not limit.holds(value):
+        if not limit.contains(value):
             raise refusal(limit, text)
         return value
 

@@ -1,10 +1,11 @@
-"""Results of long work kept in folders of their own, by what they came from, so that none is done twice."""
+"""Cache results of long work in folders, by a key of all that they depend on."""
 
 import hashlib
 import json
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
@@ -12,24 +13,26 @@ import numpy as np
 
 from ecg.runtime.files import atomic_path, to_json
 
-KEY_LENGTH = 12  # characters of a mark in the name of a folder
-# What is raised where a file of arrays is missing, damaged or not of what it should be.
+KEY_LENGTH = 12  # characters of a key in the name of a folder
+# What is raised over a file of arrays that is missing, damaged or has other content.
 DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
-def fingerprint(*parts):
-    """Return a text that is another as soon as one of the parts is: texts, numbers, dataclasses, arrays."""
+def fingerprint(*parts: object) -> str:
+    """Return a SHA-256 over strings, numbers, dataclasses and arrays."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype} {part.shape}\n".encode() + part.tobytes())
         else:
-            digest.update(to_json(asdict(part) if is_dataclass(part) else part).encode() + b"\n")
+            digest.update(
+                to_json(asdict(part) if is_dataclass(part) and not isinstance(part, type) else part).encode() + b"\n"
+            )
     return digest.hexdigest()
 
 
 def source_hash(*folders: str) -> str:
-    """Return a SHA-256 over the source files of folders of this package, so that a change of the program is noticed.
+    """Return a SHA-256 over the source files of folders of this package.
 
     Args:
         folders: Names of folders of the package, such as "data".
@@ -41,77 +44,81 @@ def source_hash(*folders: str) -> str:
     )
 
 
-def manifest_differences(path, facts):
-    """Return in what the facts of a file differ from these, a dict: names of (nested) facts, and both values.
+def manifest_differences(path: Path, manifest: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    """Compare a manifest with the one in a file.
 
-    Facts that only one of the two knows are no difference, and a file that is missing or damaged knows none.
+    Args:
+        path: A file written by `write_manifest`. If it is missing or damaged, nothing differs.
+        manifest: What is to be done now.
+
+    Returns:
+        By name, such as "training.rate", the values of the file and of `manifest` where both have one and they differ.
     """
-    known, given = (
-        flatten(read_manifest(path)),
-        flatten(json.loads(to_json(facts))),
-    )  # tuples become lists, as they come back
+    known = flatten(read_manifest(path))
+    given = flatten(json.loads(to_json(manifest)))  # tuples become lists, as in the file
     return {name: (known[name], given[name]) for name in known.keys() & given.keys() if known[name] != given[name]}
 
 
-def write_manifest(path, facts):
-    """Write down in a file of what facts, a dict, the training beside it is."""
-    path = Path(path)
+def write_manifest(path: Path, manifest: Mapping[str, object]) -> None:
+    """Write a manifest, which says what a folder holds, as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as part:
-        part.write_text(to_json(facts, indent=1) + "\n")
+        part.write_text(to_json(manifest, indent=1) + "\n")
 
 
-def read_manifest(path):
-    """Return the facts that a file holds, a dict, empty where it is missing or damaged."""
+def read_manifest(path: Path) -> dict[str, object]:
+    """Read a manifest; it is empty if the file is missing or damaged."""
     try:
-        found = json.loads(Path(path).read_text())
+        manifest = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
-def flatten(facts, above=""):
-    """Return nested dicts as one, by names such as 'training.rate'."""
-    flat = {}
-    for name, value in facts.items():
-        flat |= flatten(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Merge nested dicts into one with names such as "training.rate"."""
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
 
 
-def folder_name(title):
-    """Return the name of the folder for what has this title: small letters and digits alone, such as fold_1_of_5."""
+def folder_name(title: str) -> str:
+    """Return a folder's name for a title, such as fold_1_of_5."""
     return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
 
 
 @dataclass(frozen=True)
 class ResultCache:
-    """The folder of a stage, and the mark of what it keeps: the fingerprint of all that decides what it comes to."""
+    """A folder of results that are valid for one key.
+
+    Attributes:
+        path: The folder.
+        key: Fingerprint of all that the results depend on.
+    """
 
     path: Path
     key: str
 
-    def save(self, name, arrays):
-        """Keep a dict of arrays under a name, in place of what was kept under it."""
+    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Save arrays under a name, replacing earlier ones."""
         self.path.mkdir(parents=True, exist_ok=True)
         with atomic_path(self._file(name)) as part:
-            np.savez(part, key=self.key, **arrays)
+            np.savez(part, key=self.key, **arrays)  # type: ignore[arg-type]
 
-    def load(self, name):
-        """Return what is kept under a name and this mark, a dict of arrays.
-
-        None where there is none, or what is there is damaged, for then the work is to be done again.
-        """
+    def load(self, name: str) -> dict[str, np.ndarray] | None:
+        """Load the arrays of a name; None if they are missing, damaged or of another key."""
         try:
-            with open(self._file(name), "rb") as file, np.load(file, allow_pickle=False) as found:
-                if found["key"] != self.key:
+            with open(self._file(name), "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                if arrays["key"] != self.key:
                     return None
-                return {name: found[name] for name in found.files if name != "key"}
+                return {name: arrays[name] for name in arrays.files if name != "key"}
         except DAMAGED:
             return None
 
-    def delete(self, name):
-        """Forget what is kept under a name, if anything."""
+    def delete(self, name: str) -> None:
+        """Delete the arrays of a name, if there are any."""
         self._file(name).unlink(missing_ok=True)
 
-    def _file(self, name):
+    def _file(self, name: str) -> Path:
         return self.path / f"{name}.npz"

@@ -1,4 +1,4 @@
-"""What scripts and commands print about errors, how they read their arguments, and how Ctrl-C ends them."""
+"""Report errors and progress, read arguments, format messages, handle Ctrl-C."""
 
 import atexit
 import logging
@@ -10,15 +10,16 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 LOGGER = logging.getLogger("ecg")
 
-INTERRUPTED = 130  # exit status: 128 and the number of SIGINT, as shells have it
+INTERRUPTED = 130  # exit status, as shells have it: 128 + SIGINT
 INTERRUPTED_MESSAGE = "interrupted"
 RESUME_MESSAGE = "interrupted; run the same command again to resume"
 AGAIN_SECONDS = 0.05
@@ -55,7 +56,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def read_arguments(
-    arguments: Sequence[str], usage: str, explanation: str, least: int, most: int | None = None
+    arguments: Sequence[str], usage: str, explanation: str, fewest: int, most: int | None = None
 ) -> list[str]:
     """Read the arguments of a script that takes names of files and folders only.
 
@@ -63,8 +64,8 @@ def read_arguments(
         arguments: What follows the script's name on the command line.
         usage: One line that begins with "usage: ".
         explanation: A line or two about what the script does.
-        least: Number of arguments that it needs.
-        most: Number of arguments that it takes; `least` if None.
+        fewest: Number of arguments that it needs.
+        most: Number of arguments that it takes; `fewest` if None.
 
     Returns:
         The arguments.
@@ -76,7 +77,7 @@ def read_arguments(
     if any(argument in HELP_OPTIONS for argument in arguments):
         print(f"{usage}\n\n{explanation}")
         raise SystemExit(0)
-    if not least <= len(arguments) <= (least if most is None else most):
+    if not fewest <= len(arguments) <= (fewest if most is None else most):
         print(usage, file=sys.stderr)
         raise SystemExit(2)
     return list(arguments)
@@ -84,7 +85,9 @@ def read_arguments(
 
 @contextmanager
 def errors_in_one_line(*expected: type[BaseException], program: str = "") -> Iterator[None]:
-    """End the program with one line on standard error if an expected error leaves the block.
+    """End the program with one line if an expected error leaves the block.
+
+    The line is written to standard error.
 
     Args:
         *expected: Exception classes; OSError is always among them. Any other exception passes through.
@@ -107,9 +110,9 @@ def errors_in_one_line(*expected: type[BaseException], program: str = "") -> Ite
 
 
 def run_program(main: Callable[[list[str]], None]) -> None:
-    """Run a script, and see that its exit status is INTERRUPTED after Ctrl-C.
+    """Run a script, so that its exit status after Ctrl-C is INTERRUPTED.
 
-    Python ends by SIGINT instead if a KeyboardInterrupt left `exec` anywhere, as in the making of a dataclass.
+    Python itself would end by SIGINT if a KeyboardInterrupt has left `exec` anywhere, such as in a dataclass decorator.
 
     Args:
         main: Takes what follows the script's name on the command line.
@@ -125,7 +128,7 @@ def run_program(main: Callable[[list[str]], None]) -> None:
 def _exit_if_interrupted() -> None:
     if _program_interrupted.is_set():
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):  # nobody may be reading any more
+            with suppress(OSError):  # the reader may be gone
                 stream.flush()
         os._exit(INTERRUPTED)
 
@@ -135,7 +138,7 @@ atexit.register(_exit_if_interrupted)  # before other modules register theirs, s
 
 @contextmanager
 def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
-    """End the program with one line on standard error and status 130 if Ctrl-C comes within the block.
+    """End the program with one line and status 130 if Ctrl-C comes in the block.
 
     The first SIGINT raises KeyboardInterrupt, so that files and processes are cleaned up. If a library turns this into
     another exception, or swallows it in a destructor, the program ends all the same. A second SIGINT ends it at once.
@@ -159,17 +162,17 @@ def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
             earlier_hook(details)
         elif isinstance(details.exc_value, KeyboardInterrupt):
             _interrupted.clear()
-            # Once more, as soon as the destructor that swallowed it has ended.
+            # Send it again after the destructor that swallowed it has ended.
             main = threading.main_thread().ident
             again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT))
             again.daemon = True
             again.start()
 
     def thread_failed(details: threading.ExceptHookArgs) -> None:
-        if not _interrupted.is_set():  # else it failed for what the interruption took away
+        if not _interrupted.is_set():  # otherwise the interruption made it fail
             earlier_thread_hook(details)
 
-    # Where SIGINT is ignored, as in background jobs of shells, it stays so.
+    # If SIGINT is ignored, as in background jobs of shells, it stays ignored.
     handled = threading.current_thread() is threading.main_thread()
     handled = handled and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if handled:
@@ -201,8 +204,8 @@ TERMINAL_SECONDS = 0.1  # between two updates of a terminal's line
 BAR = 20  # characters of a terminal's bar
 
 
-def format_duration(seconds):
-    """Return a length of time as a reader says it: '8 s', '3 min 20 s', '2 h 05 min'."""
+def format_duration(seconds: float) -> str:
+    """Return a duration such as '8 s', '3 min 20 s' or '2 h 05 min'."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
@@ -212,13 +215,21 @@ def format_duration(seconds):
 
 
 class Progress:
-    """Counts units of work towards a total and tells the rate and the time left.
+    """Counts units of work, and shows the rate and the time left.
 
-    Use it as a context manager. On a terminal one line is rewritten in place and wiped at the end; elsewhere a
-    line is written every 30 seconds, so that short work leaves a log clean.
+    Use it as a context manager. On a terminal one line is rewritten in place and removed at the end. Elsewhere a line
+    is written every 30 seconds, so that short work leaves no line in a log.
     """
 
-    def __init__(self, title, total, unit="records", stream=None):
+    def __init__(self, title: str, total: int, unit: str = "records", stream: TextIO | None = None) -> None:
+        """Start at zero.
+
+        Args:
+            title: What the work is called.
+            total: Units of work.
+            unit: What is counted, in the plural.
+            stream: Where the lines are written; standard error if None.
+        """
         self.title, self.total, self.unit = title, total, unit
         self.stream = stream or sys.stderr
         self.terminal = self.stream.isatty()
@@ -226,65 +237,70 @@ class Progress:
         self.note = ""
         self.start = self.last = time.monotonic()
 
-    def __enter__(self):
+    def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         if self.terminal:
             self.stream.write("\r\033[K")
             self.stream.flush()
 
-    def advance(self, count=1, note=""):
-        """Count `count` more units as done; `note` follows the numbers, such as the present loss."""
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count more units as done; a note such as the current loss follows them."""
         self.done += count
         self.note = note or self.note
         now = time.monotonic()
         if now - self.last >= (TERMINAL_SECONDS if self.terminal else LOG_SECONDS):
             self.last = now
-            line = self.line(now - self.start)
-            self.stream.write(f"\r\033[K{self.bar()} {line}" if self.terminal else f"{line}\n")
+            line = self.format_line(now - self.start)
+            self.stream.write(f"\r\033[K{self.format_bar()} {line}" if self.terminal else f"{line}\n")
             self.stream.flush()
 
-    def bar(self):
-        """Return the bar for what is done."""
+    def format_bar(self) -> str:
+        """Return the bar of a terminal."""
         full = min(BAR * self.done // max(self.total, 1), BAR)
         return f"[{'#' * full}{'.' * (BAR - full)}]"
 
-    def line(self, elapsed):
-        """Return the line for what is done after `elapsed` seconds."""
+    def format_line(self, elapsed: float) -> str:
+        """Return the line after so many seconds."""
         rate = self.done / max(elapsed, 1e-9)
         left = format_duration((self.total - self.done) / rate) if rate else "unknown"
         parts = [f"{self.title}: {self.done:,} of {self.total:,} {self.unit}", f"{rate:,.1f}/s", f"{left} left"]
         return ", ".join(parts + [self.note] if self.note else parts)
 
 
-NAMED = 3  # recordings that are named in a line
+NAMED = 3  # recordings that a line names
 WIDTH = 100  # characters of a line on the console
 VARYING = re.compile(r"'[^']*'|\b[0-9]+(?:[.,][0-9]+)*\b")  # in reasons of one kind
 
 
-def group_reasons(dropped):
-    """Group pairs of a record's name and why it is left out by kind, the most frequent first: pairs of it and a list.
+def group_reasons(excluded: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Group excluded recordings by the kind of reason, the most frequent kind first.
 
-    A name is the path below the data folder. Reasons are of one kind that differ only in the record's name and place,
-    in numbers and in what is quoted. The name reads NAME in the kind, and where they differ in the others, these read
-    ... .
+    Reasons are of one kind if they differ only in the recording's name and the position in a file, in numbers and in
+    what is quoted.
+
+    Args:
+        excluded: Pairs of a recording's path below the data folder and the reason.
+
+    Returns:
+        Pairs of a kind and the recordings. The kind has NAME for the recording's name, and "..." where reasons differ.
     """
-    kinds = {}
-    for name, reason in dropped:
-        place, _, rest = reason.partition(": ")
-        file = name.rpartition("/")[2]  # reasons name the file and not its folder
-        reason = re.sub(rf"\b{re.escape(file)}\b", "NAME", rest if rest and file in place else reason)
-        kinds.setdefault(VARYING.sub("...", reason), []).append((name, reason))
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for path, reason in excluded:
+        prefix, _, rest = reason.partition(": ")
+        name = path.rpartition("/")[2]  # reasons name the file and not its folder
+        reason = re.sub(rf"\b{re.escape(name)}\b", "NAME", rest if rest and name in prefix else reason)
+        kinds.setdefault(VARYING.sub("...", reason), []).append((path, reason))
     groups = []
     for kind, members in kinds.items():
-        names, texts = zip(*members, strict=True)
-        groups.append((texts[0] if len(set(texts)) == 1 else kind, list(names)))
+        paths, reasons = zip(*members, strict=True)
+        groups.append((reasons[0] if len(set(reasons)) == 1 else kind, list(paths)))
     return sorted(groups, key=lambda group: -len(group[1]))
 
 
 def remove_record_name(reason: str, path: Path) -> str:
-    """Return a reason without the name of its recording at the beginning, for a line that begins with it already.
+    """Return a reason without the name of its recording at the beginning.
 
     Args:
         reason: Why a recording cannot be used.
@@ -293,24 +309,24 @@ def remove_record_name(reason: str, path: Path) -> str:
     return reason.removeprefix(f"{path.name}: ").removeprefix(f"{path.stem}: ")
 
 
-def abbreviated_list(names):
-    """Return the first of the names as text, with dots where there are more."""
+def abbreviated_list(names: Iterable[str]) -> str:
+    """Return the first names as a string such as "a, b, c, ..."."""
     first = list(islice(names, NAMED + 1))
     return ", ".join([*first[:NAMED], *["..."] * (len(first) > NAMED)])
 
 
-def wrap_line(line):
-    """Return a printable line in as many as it takes."""
+def wrap_line(line: str) -> list[str]:
+    """Wrap a line at the console's width, and escape what cannot be printed."""
     return textwrap.wrap(escape_unprintable(line), WIDTH, subsequent_indent="  ")
 
 
-def escape_unprintable(text):
-    """Return text with an escape for each character that the console cannot show, or would take for a command.
+def escape_unprintable(text: str) -> str:
+    """Escape the characters that the console cannot show or would take for a command.
 
-    Such are the bytes of a file's name that are not UTF-8, control characters, line ends among them, and letters that
-    the encoding of standard output does not have.
+    These are the bytes of a file's name that are not UTF-8, control characters such as line ends, and characters that
+    the encoding of standard output lacks.
     """
-    text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -342,18 +358,26 @@ def start_logging(prefix: str = "") -> None:
     LOGGER.propagate = False  # to the root logger, to which libraries add handlers of their own
 
 
-def pluralise(number, thing):
-    """Return how many there are of a thing in words."""
+def pluralise(number: int, thing: str) -> str:
+    """Return a number and a noun, such as '1 model' or '2 models'."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def format_estimate(values, sign=""):
-    """Return an estimate in words: its value, and its interval or '' where there is none."""
+def format_estimate(values: Iterable[float], sign: str = "") -> tuple[str, str]:
+    """Format an estimate and its interval.
+
+    Args:
+        values: The estimate and the two ends of its interval; NaN if there is none.
+        sign: "+" shows the sign of positive numbers, too.
+
+    Returns:
+        The value ("n/a" if it is NaN) and the interval ("" if it is NaN).
+    """
     value, low, high = (float(number) for number in values)
     if math.isnan(value):
         return "n/a", ""
-    texts = [f"{number:{sign}.3f}".replace("-", "−") for number in (value, low, high)]
-    return texts[0], "" if math.isnan(low) else f"{texts[1]} to {texts[2]}"
+    words = [f"{number:{sign}.3f}".replace("-", "−") for number in (value, low, high)]
+    return words[0], "" if math.isnan(low) else f"{words[1]} to {words[2]}"
 
 
 def format_table(rows: Sequence[Sequence[object]]) -> list[str]:

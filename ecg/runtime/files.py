@@ -1,4 +1,4 @@
-"""Files read whole or not at all, files and folders never there by half, a folder that one process works in."""
+"""Read bounded files, write files and folders atomically, lock and list folders."""
 
 import csv
 import errno
@@ -10,35 +10,48 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 LOCK = "lock"
-LONGEST_NAME = 60  # characters that a name written aside has of that it is to get, for that may be as long as names can
+# The temporary name keeps the last 60 characters of the target's, because the target's may already have the file
+# system's maximum length.
+LONGEST_NAME = 60
 
 
 @contextmanager
-def atomic_path(path):
-    """Give a free place beside `path`, and move what the block has written there, file or folder, to `path`.
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Write a file or folder atomically.
 
-    Yields a Path whose name ends as that of `path` does. What was at `path` is replaced only at the end, and a folder
-    by a folder alone; where an exception leaves the block it stays, and what was written aside is removed. Raises
-    OSError where nothing was written, or where it cannot be moved, and at once where a folder at `path` cannot be
-    replaced. Errors name `path`, or what is to be in it, and never the place beside it.
+    It is written under a temporary name, which is renamed at the end. If an exception leaves the block, what was at `path` stays, and what was written is removed. A folder is replaced by
+    a folder only. Errors name `path`, never the temporary name.
+
+    Args:
+        path: The file or folder.
+
+    Yields:
+        The temporary path, in the same folder, which ends as `path` does.
+
+    Raises:
+        OSError: Nothing was written, or it cannot be renamed. At once, if a folder at `path` cannot be replaced.
     """
     path = Path(path)
     part = path.parent / f".part.{path.name[-LONGEST_NAME:]}"
     with _errors_naming(path, part):
         if path.is_dir():
             check_writable(path)
-        _remove(part)  # what a process that was killed has left
+        _remove(part)  # left by a process that was killed
         try:
             yield part
             if part.is_dir() and path.is_dir():
                 shutil.rmtree(path)
-            elif part.is_file():
-                _force(part)
+            elif part.is_file():  # its content must be on the disk before its name is
+                with open(part, "rb") as file:
+                    os.fsync(file)
             os.replace(part, path)
         except BaseException:
             with suppress(OSError):
@@ -48,40 +61,41 @@ def atomic_path(path):
 
 @contextmanager
 def _errors_naming(path: Path, part: Path) -> Iterator[None]:
-    """Let exceptions that leave the block name `path` where they name `part`, its temporary name.
+    """Make exceptions that leave the block name `path` instead of `part`.
 
-    Libraries put the temporary name, and numbers of errors, into their messages. For such an OSError the system's own
-    words take the place of the library's.
+    Libraries put the temporary name, and numbers of errors, into their messages. Such an OSError gets the system's own
+    message instead.
     """
 
-    def renamed(text):
-        return text.replace(str(part), str(path))
+    def rename_path(message: object) -> object:
+        return message.replace(str(part), str(path)) if isinstance(message, str) else message
 
     try:
         yield
     except OSError as error:
         if error.errno is None:
-            error.args = tuple(renamed(value) if isinstance(value, str) else value for value in error.args)
+            error.args = tuple(map(rename_path, error.args))
             raise
-        if error.filename2 is not None:  # of two names, the one that the user knows
+        if error.filename2 is not None:  # the name that the user knows
             error.filename = error.filename2
             del error.filename2
-        named = path if error.filename is None else error.filename
-        if isinstance(named, str | bytes | os.PathLike):
-            named = Path(os.fsdecode(named))
-            error.filename = str(path / named.relative_to(part) if named.is_relative_to(part) else named)
+        if error.filename is None:
+            error.filename = str(path)
+        elif isinstance(error.filename, str | bytes | os.PathLike):
+            file = Path(os.fsdecode(error.filename))
+            error.filename = str(path / file.relative_to(part) if file.is_relative_to(part) else file)
         if error.strerror and (str(part) in error.strerror or "errno = " in error.strerror):
             error.strerror = os.strerror(error.errno)
         raise
     except Exception as error:
-        error.args = tuple(renamed(value) if isinstance(value, str) else value for value in error.args)
+        error.args = tuple(map(rename_path, error.args))
         raise
 
 
 def check_writable(folder: str | os.PathLike) -> None:
     """Check that files can be made in a folder, or that the folder can be made.
 
-    Nothing is made. Call it before long work whose results go into the folder.
+    Nothing is made. Call it before long work that writes into the folder.
 
     Args:
         folder: Where results are to be written.
@@ -91,7 +105,7 @@ def check_writable(folder: str | os.PathLike) -> None:
             folder that was given.
     """
     folder = Path(folder)
-    above = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), folder)
+    above = next((parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent)), folder)
     if not above.is_dir():
         number = errno.ENOTDIR if os.path.exists(above) else errno.ENOENT
         raise OSError(number, os.strerror(number), str(folder))
@@ -103,7 +117,7 @@ def check_writable(folder: str | os.PathLike) -> None:
 def check_file_writable(file: str | os.PathLike) -> None:
     """Check that a file can be written, or made where it is missing.
 
-    Nothing is made. Call it before long work whose result goes into the file.
+    Nothing is made. Call it before long work that writes the file.
 
     Args:
         file: Where a result is to be written.
@@ -129,8 +143,14 @@ def check_file_writable(file: str | os.PathLike) -> None:
         raise
 
 
-def read_bytes(path, most, error):
-    """Return what is in a file, a bytearray; what checked_size refuses, and what cannot be read, raises `error`."""
+def read_bytes(path: str | os.PathLike, most: int, error: type[Exception]) -> bytearray:
+    """Read a file of bounded size.
+
+    Args:
+        path: A regular file.
+        most: The largest size in bytes.
+        error: What is raised if the file cannot be read or is larger.
+    """
     data = bytearray(check_file_size(path, most, error))
     try:
         with open(path, "rb", buffering=0) as file:
@@ -140,10 +160,10 @@ def read_bytes(path, most, error):
     return data
 
 
-def check_file_size(path, most, error):
-    """Return the bytes of a regular file of at most `most`; anything else raises `error` with why.
+def check_file_size(path: str | os.PathLike, most: int, error: type[Exception]) -> int:
+    """Return the size of a regular file in bytes.
 
-    A pipe would be waited for, and a device may have no end: neither is to be opened.
+    Raise `error` if it is larger than `most` bytes or no regular file. A pipe would block, and a device may have no end, so neither is opened.
     """
     name = Path(path).name
     try:
@@ -158,23 +178,22 @@ def check_file_size(path, most, error):
 
 
 def to_json(value: object, **options: object) -> str:
-    """Return a value as JSON text, with plain numbers for those of numpy.
+    """Return a value as JSON.
 
-    What numpy counts, such as `count_nonzero`, may be a numpy integer, which `json.dumps` refuses. All JSON of this
-    package is written here.
+    Scalars and arrays of numpy become plain numbers and lists. All JSON of this package is written here.
 
     Args:
         value: What JSON can hold, and numpy scalars and arrays in it.
         **options: Those of `json.dumps`.
 
     Raises:
-        TypeError: Something else is in it.
+        TypeError: The value holds something else.
         ValueError: `allow_nan=False` was given, and a number is not finite.
     """
-    return json.dumps(value, default=_plain, **options)
+    return json.dumps(value, default=_to_plain_number, **options)  # type: ignore[arg-type]
 
 
-def _plain(value: object) -> object:
+def _to_plain_number(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r:.100}")
@@ -189,20 +208,26 @@ def write_csv(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> None
         csv.writer(file).writerows(rows)
 
 
-def save_figure(figure, path, **options):
-    """Draw a figure of matplotlib into a file, and free what it holds: of itself it would stay in memory a while.
+def save_figure(figure: "Figure", path: str | os.PathLike, **options: object) -> None:
+    """Save a figure of matplotlib, and free its memory at once.
 
-    The options are those of Figure.savefig.
+    Args:
+        figure: Cleared afterwards.
+        path: The file.
+        **options: Those of `Figure.savefig`.
     """
-    figure.savefig(path, **options)
+    figure.savefig(path, **options)  # type: ignore[arg-type]
     figure.clear()
 
 
 @contextmanager
-def lock_folder(folder):
-    """Keep a folder, made where it is missing, to this process; BlockingIOError where another one has it.
+def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep other processes out of a folder while the block runs.
 
-    The lock is a file, LOCK, and ends with the process, however that ends.
+    The lock is a file in the folder, which is made if it is missing. It ends with the process at the latest.
+
+    Raises:
+        BlockingIOError: Another process has the lock.
     """
     path = Path(folder) / LOCK
     while True:
@@ -212,19 +237,13 @@ def lock_folder(folder):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise BlockingIOError(f"{folder}: another process is at work in this folder") from None
-            # One that has just ended may have taken the folder away between the opening and the lock.
+            # Another process may have removed the folder between the opening and the lock.
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 yield
                 return
 
 
-def _force(path):
-    """See that a file's content is on the disk before its name is, for a machine may be taken away."""
-    with open(path, "rb") as file:
-        os.fsync(file)
-
-
-def _remove(path):
+def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -267,7 +286,7 @@ def walk_files(folder: str | os.PathLike) -> tuple[list[str], list[OSError]]:
         OSError: The folder itself cannot be listed.
     """
     root = os.fsdecode(folder)
-    found: list[str] = []
+    all_files: list[str] = []
     failures: list[OSError] = []
     visited: set[tuple[int, int]] = set()
     starts = [""]  # the folder itself, then the links found there, then the links found behind these
@@ -289,16 +308,16 @@ def walk_files(folder: str | os.PathLike) -> tuple[list[str], list[OSError]]:
                         raise
                     failures.append(error)
                     continue
-                found += files
+                all_files += files
                 failures += errors
                 next_starts += links
                 waiting += sorted(folders, reverse=True)
         starts = next_starts
-    return sorted(found), failures
+    return sorted(all_files), failures
 
 
 def _list_folder(folder: str, prefix: str) -> Listing:
-    """List one folder without the names that begin with a dot, and put the prefix before each name."""
+    """List one folder without hidden names, and put the prefix before each name."""
     listing = Listing([], [], [], [])
     with os.scandir(folder) as entries:
         for entry in entries:

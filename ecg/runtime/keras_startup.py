@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-# Packages that Keras imports where they are installed, for parts of it that are not used here. Hiding them saves 1.5 s of
-# processor time and 115 MB of memory in each process.
+# Packages that Keras imports if they are installed, for parts of it that are not used here. Hiding them saves 1.5 s
+# of processor time and 115 MB of memory in each process.
 UNUSED = ("matplotlib", "pandas", "sklearn")
 
 
@@ -41,9 +41,9 @@ def start_keras(devices: bool = True) -> None:
 
 @contextmanager
 def hide_packages(packages: Iterable[str]) -> Iterator[None]:
-    """Make packages look as if they were not installed, unless they are imported already."""
+    """Make packages that are not imported yet look as if they were not installed."""
     names = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(names))  # Python does not import a module that is None
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]  # Python does not import a module that is None
     try:
         yield
     finally:
@@ -53,7 +53,10 @@ def hide_packages(packages: Iterable[str]) -> Iterator[None]:
 
 @contextmanager
 def hide_standard_error() -> Iterator[None]:
-    """Hide what the process writes to standard error, and show it if an exception other than Ctrl-C leaves the block."""
+    """Hide what the process writes to standard error.
+
+    It is shown after all if an exception other than KeyboardInterrupt leaves the block.
+    """
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as written:

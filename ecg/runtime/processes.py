@@ -1,4 +1,4 @@
-"""Work by other processes: on many recordings at once, in order and in bounded memory, or on one thing alone."""
+"""Run functions in worker processes, over many items or once."""
 
 import multiprocessing
 import os
@@ -7,13 +7,14 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -21,26 +22,37 @@ from joblib.externals.loky import get_reusable_executor
 
 from ecg.runtime.console import Progress
 
-CHUNK = 32  # recordings that a process takes at once
-LOOK = 1.0  # s between two looks of a helper at whether it is still wanted
-ROUND = 64  # chunks under way before all of them are handed over, which bounds the memory
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CHUNK = 32  # items that a process takes at once
+ROUND = 64  # chunks in progress before their results are yielded, which bounds the memory
+WATCH_SECONDS = 1.0  # between two looks of a worker at whether its parent lives
 
 
-def parallel_map(function, items, jobs, title):
-    """Yield what a function makes of each item, in their order, by `jobs` processes, one a core where None.
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int | None, title: str
+) -> Iterator[Result]:
+    """Apply a function to items by several processes, and yield the results in order.
 
-    `title` is what the progress is of. An iteration that is not finished is to be closed (contextlib.closing), which
-    ends the processes. Ctrl-C reaches this process alone.
+    Close an iteration that is not finished (contextlib.closing): that ends the processes. Ctrl-C reaches this process
+    only.
+
+    Args:
+        function: Can be pickled.
+        items: Its arguments.
+        jobs: Number of processes; one a core if None.
+        title: What the progress line calls the work.
     """
     chunks = [items[first : first + CHUNK] for first in range(0, len(items), CHUNK)]
     processes = min(jobs or cpu_count(), max(len(chunks), 1))
     with (
         Progress(title, len(items)) as progress,
         Parallel(processes, return_as="generator", max_nbytes=None) as parallel,
-        _workers_killed_on_exception(processes),
+        _kill_workers_on_exception(processes),
     ):
         for first in range(0, len(chunks), ROUND):
-            work = (delayed(_all)(function, chunk, os.getpid()) for chunk in chunks[first : first + ROUND])
+            work = (delayed(_apply_to_chunk)(function, chunk, os.getpid()) for chunk in chunks[first : first + ROUND])
             done = None
             try:
                 with block_interrupts() if processes > 1 else nullcontext():
@@ -50,13 +62,13 @@ def parallel_map(function, items, jobs, title):
                     progress.advance(len(results))
             finally:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # that results of an unfinished iteration are lost
+                    warnings.simplefilter("ignore", UserWarning)  # about results of an unfinished iteration
                     if done is not None:
                         done.close()
 
 
 @contextmanager
-def _workers_killed_on_exception(processes: int) -> Iterator[None]:
+def _kill_workers_on_exception(processes: int) -> Iterator[None]:
     """Kill joblib's worker processes if an exception leaves the block.
 
     A worker that is still starting when this process ends would print a traceback about what it no longer finds.
@@ -72,37 +84,43 @@ def _workers_killed_on_exception(processes: int) -> Iterator[None]:
         raise
 
 
-def run_in_subprocess(function, *arguments, prepare):
-    """Return what a function makes of its arguments in a process of its own, whose memory ends with it.
+def run_in_subprocess(function: Callable[..., Result], *arguments: object, prepare: Callable[[], object]) -> Result:
+    """Call a function in a subprocess, which frees all of its memory at the end.
 
-    `prepare` is called there before anything that the function needs is imported. What is raised there is raised here,
-    and ChildProcessError where the process ends before it has returned anything. Ctrl-C reaches this process alone,
-    and whatever exception leaves meanwhile, the other process ends with it.
+    Exceptions of the function are raised here. Ctrl-C reaches this process only, and any exception here ends the
+    subprocess.
+
+    Args:
+        function: Can be pickled.
+        *arguments: Its arguments.
+        prepare: Called there first, before the module of the function is imported.
+
+    Raises:
+        ChildProcessError: The subprocess ended before it returned anything.
     """
-    # What is to do one task alone is spawned and not forked, by the documentation of max_tasks_per_child. A fork of a
-    # process whose libraries have threads, as Keras' have, may wait for ever for what one of them held.
+    # max_tasks_per_child makes the pool spawn instead of fork. A fork of a multi-threaded Keras process can deadlock.
     future, earlier = None, set(multiprocessing.active_children())
     with ProcessPoolExecutor(1, initializer=prepare, max_tasks_per_child=1) as processes:
         try:
             with block_interrupts():
-                future = processes.submit(_alone, function, arguments, os.getpid())
+                future = processes.submit(_apply, function, arguments, os.getpid())
             return future.result()
         except BrokenProcessPool:
-            raise ChildProcessError("its process was ended, as by the system where the memory is too small, or did not "
-                                    "begin, for which there is a reason above") from None  # fmt: skip
+            raise ChildProcessError("its process was killed, perhaps because the memory is too small, or it did not "
+                                    "start for the reason above") from None  # fmt: skip
         finally:
-            if future is None or not future.done():  # an interruption; to wait for its end may take hours
+            if future is None or not future.done():  # interrupted, and its end may take hours
                 for process in set(multiprocessing.active_children()) - earlier:
                     process.kill()
 
 
 @contextmanager
 def block_interrupts() -> Iterator[None]:
-    """Block SIGINT in the block, for this thread and for the processes and threads that are started there.
+    """Block SIGINT for this thread and for what it starts in the block.
 
-    These inherit that for as long as they live, so that Ctrl-C, which a terminal sends to all of them, ends none of
-    them with a traceback of its own. What came meanwhile is delivered here after the block. Another thread may receive
-    the signal nevertheless, and Python would then raise KeyboardInterrupt here, so its handler is put aside, too.
+    Processes and threads inherit the mask, so that Ctrl-C, which a terminal sends to all of them, ends none of them with a traceback.
+    A signal that comes meanwhile is delivered here after the block. Another thread may receive it nevertheless, and
+    Python would then raise KeyboardInterrupt here, so the handler is replaced, too.
     """
     resource_tracker.ensure_running()  # it would unblock the signal when the first process is started
     received: list[int] = []
@@ -121,29 +139,29 @@ def block_interrupts() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _alone(function, arguments, parent):
+def _apply(function: Callable[..., Result], arguments: tuple, parent: int) -> Result:
     _end_with(parent)
     return function(*arguments)
 
 
-def _all(function, items, parent):
+def _apply_to_chunk(function: Callable[[Item], Result], items: Sequence[Item], parent: int) -> list[Result]:
     _end_with(parent)
     return [function(item) for item in items]
 
 
 @lru_cache(maxsize=1)
-def _end_with(parent):
-    """End this process, if it is another's helper, soon after that one has ended, however that has come.
+def _end_with(parent: int) -> None:
+    """End this worker process soon after its parent has ended.
 
-    A helper whose results nobody takes waits for ever: it holds the other end of its pipe itself.
+    Otherwise it would wait for ever to deliver its results: it holds the other end of its pipe itself.
     """
     if os.getpid() != parent:
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
-def _watch(parent):
+def _watch(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(LOOK)
+        time.sleep(WATCH_SECONDS)
     os._exit(1)
 
 

@@ -506,8 +506,8 @@ def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_
     without.until("round 2, 2 leads: resumed after epoch 1")
     without.until("lead II, epoch 1: ")
     without.kill_training()
-    failed = "se_resnet_rhythm, fold 1 of 2: its process was ended, as by the system where the memory is too small, "
-    failed += "or did not begin, for which there is a reason above"
+    failed = "se_resnet_rhythm, fold 1 of 2: its process was killed, perhaps because the memory is too small, "
+    failed += "or it did not start for the reason above"
     status, (line,) = without.ends()
     assert (status, line.startswith("python -m ecg: error: "), line.endswith(f"is without what failed: {failed}")) == (
         1, True, True)  # fmt: skip

@@ -14,12 +14,15 @@ WRONG = [float("nan"), float("inf"), -float("inf"), -1, 1e9, "", "1", None]
 def test_a_limit_holds_its_ends_and_nothing_beyond(name):
     limit = LIMITS[name]
     step = 1 if limit.integer else 1e-6
-    assert limit.holds(limit.least) != limit.above and limit.holds(limit.most) != limit.below
-    assert limit.holds(limit.least + step) and limit.holds(limit.most - step)
-    assert not limit.holds(limit.least - step) and not limit.holds(limit.most + step)
-    assert not any(limit.holds(value) for value in WRONG if value != 1e9 or name != "seed")
-    assert limit.holds(np.int64(limit.least + 1)) == limit.holds(limit.least + 1)
-    assert limit.holds(limit.least + 0.5) != limit.integer
+    assert (
+        limit.contains(limit.minimum) != limit.exclude_minimum
+        and limit.contains(limit.maximum) != limit.exclude_maximum
+    )
+    assert limit.contains(limit.minimum + step) and limit.contains(limit.maximum - step)
+    assert not limit.contains(limit.minimum - step) and not limit.contains(limit.maximum + step)
+    assert not any(limit.contains(value) for value in WRONG if value != 1e9 or name != "seed")
+    assert limit.contains(np.int64(limit.minimum + 1)) == limit.contains(limit.minimum + 1)
+    assert limit.contains(limit.minimum + 0.5) != limit.integer
 
 
 def test_a_message_says_what_was_expected_and_received():
@@ -44,7 +47,7 @@ def wrong_values():
     }
     for function, names in functions.items():
         for name in names:
-            least, most = LIMITS[name].least, LIMITS[name].most
+            least, most = LIMITS[name].minimum, LIMITS[name].maximum
             for value in (float("nan"), float("inf"), least - 1, most + 1, "1"):
                 yield pytest.param(function, name, value, id=f"{function.__name__}-{name}-{value}")
 

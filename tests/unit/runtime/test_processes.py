@@ -116,7 +116,7 @@ def ended():
 
 
 def test_what_is_done_apart_and_does_not_come_to_its_end_is_told():
-    with pytest.raises(ChildProcessError, match="its process was ended, as by the system where the memory is too sm"):
+    with pytest.raises(ChildProcessError, match="its process was killed, perhaps because the memory is too small"):
         run_in_subprocess(ended, prepare=prepared)
 
 

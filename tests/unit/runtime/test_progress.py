@@ -16,9 +16,9 @@ def test_durations_read_as_they_are_said():
 def test_a_line_tells_count_rate_and_time_left():
     progress = Progress("reading", 1000, stream=io.StringIO())
     progress.done, progress.note = 250, "loss 0.1"
-    assert progress.line(50.0) == "reading: 250 of 1,000 records, 5.0/s, 2 min 30 s left, loss 0.1"
+    assert progress.format_line(50.0) == "reading: 250 of 1,000 records, 5.0/s, 2 min 30 s left, loss 0.1"
     progress.done = 0
-    assert "unknown left" in progress.line(1.0)
+    assert "unknown left" in progress.format_line(1.0)
 
 
 def test_short_work_leaves_a_log_clean_and_long_work_does_not():
