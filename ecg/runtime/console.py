@@ -97,12 +97,13 @@ def errors_in_one_line(*expected: type[BaseException], program: str = "") -> Ite
         SystemExit: With status 1, instead of an expected error. If the reader of standard output is gone, such as
             `head`, nothing is printed.
     """
+    handled: tuple[type[BaseException], ...] = (OSError, *expected)
     try:
         yield
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
-    except (OSError, *expected) as error:
+    except handled as error:
         if _interrupted.is_set():
             raise
         reason = describe_error(error)

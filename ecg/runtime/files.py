@@ -27,8 +27,9 @@ LONGEST_NAME = 60
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Write a file or folder atomically.
 
-    It is written under a temporary name, which is renamed at the end. If an exception leaves the block, what was at `path` stays, and what was written is removed. A folder is replaced by
-    a folder only. Errors name `path`, never the temporary name.
+    It is written under a temporary name, which is renamed at the end. If an exception leaves the block, what was at
+    `path` stays, and what was written is removed. A folder is replaced by a folder only. Errors name `path`, never the
+    temporary name.
 
     Args:
         path: The file or folder.
@@ -163,7 +164,8 @@ def read_bytes(path: str | os.PathLike, most: int, error: type[Exception]) -> by
 def check_file_size(path: str | os.PathLike, most: int, error: type[Exception]) -> int:
     """Return the size of a regular file in bytes.
 
-    Raise `error` if it is larger than `most` bytes or no regular file. A pipe would block, and a device may have no end, so neither is opened.
+    Raise `error` if it is larger than `most` bytes or no regular file. A pipe would block, and a device may have no
+    end, so neither is opened.
     """
     name = Path(path).name
     try:

@@ -118,9 +118,9 @@ def run_in_subprocess(function: Callable[..., Result], *arguments: object, prepa
 def block_interrupts() -> Iterator[None]:
     """Block SIGINT for this thread and for what it starts in the block.
 
-    Processes and threads inherit the mask, so that Ctrl-C, which a terminal sends to all of them, ends none of them with a traceback.
-    A signal that comes meanwhile is delivered here after the block. Another thread may receive it nevertheless, and
-    Python would then raise KeyboardInterrupt here, so the handler is replaced, too.
+    Processes and threads inherit the mask, so that Ctrl-C, which a terminal sends to all of them, ends none of them
+    with a traceback. A signal that comes meanwhile is delivered here after the block. Another thread may receive it
+    nevertheless, and Python would then raise KeyboardInterrupt here, so the handler is replaced, too.
     """
     resource_tracker.ensure_running()  # it would unblock the signal when the first process is started
     received: list[int] = []
