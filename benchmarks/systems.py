@@ -42,10 +42,10 @@ def timed(stage, batch):
     from ecg.data.preprocessing import N_DEMOGRAPHICS
     from ecg.systems.stage import build_network, prediction_part, stage_loss
     from ecg.training.backend import step_runner
-    from ecg.training.trainer import make_ready
+    from ecg.training.trainer import compile_network
 
     network = build_network(stage, "float32")
-    make_ready(network, stage_loss(stage, network), stage.learning.fresh_optimizer())
+    compile_network(network, stage_loss(stage, network), stage.learning.make_optimizer())
     answering = prediction_part(stage, network)
     rng, length = np.random.default_rng(0), stage.view.window.length or RATE * SECONDS
 

@@ -135,11 +135,11 @@ def training_step(network, signals):
     """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training.trainer` does."""
     from ecg.training.backend import step_runner
     from ecg.training.losses import AsymmetricLoss
-    from ecg.training.trainer import TrainingSettings, make_ready
+    from ecg.training.trainer import TrainingSettings, compile_network
 
     labels = (np.random.default_rng(1).random((len(signals), len(TRAINED))) < 0.1).astype(np.float32)
     masks = np.ones_like(labels)
-    make_ready(network, AsymmetricLoss(), TrainingSettings().fresh_optimizer())
+    compile_network(network, AsymmetricLoss(), TrainingSettings().make_optimizer())
     work = step_runner(network)
     return lambda: float(work.train(signals, labels, masks))
 

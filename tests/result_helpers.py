@@ -74,7 +74,7 @@ def make_results(seed=0, rate=0.15):
         chosen = validation[scored]
         searches[leads] = search_thresholds(labels[chosen], expand(validated[leads][scored]), WEIGHTS, resamples=5)
     epochs = [
-        Epoch(key=stage, stage=stage, epoch=1, rate=1e-4, loss=0.5, validation_loss=0.4, scores=scores, best=True)
+        Epoch(key=stage, title=stage, epoch=1, rate=1e-4, loss=0.5, validation_loss=0.4, scores=scores, best=True)
         for stage, scores in (("round 1", {"score at 0.5": -0.1}), ("round 2", {"score at 0.5": 0.1, "optimised": 0.2}))
     ]
     disagreements = [

@@ -18,7 +18,7 @@ from ecg.systems.results import Results
 from ecg.systems.stage import build_network, check_precision, make_dataset, prediction_part, stage_loss
 from ecg.training.backend import distributed_loss
 from ecg.training.checkpoint import Budget, WeightAverage
-from ecg.training.trainer import PREDICTION_BATCH, make_ready, predict, train_epoch
+from ecg.training.trainer import PREDICTION_BATCH, compile_network, predict, train_epoch
 
 WARM_STEPS = 10  # the first ones are slow, ...
 WARM_SECONDS, TIMED_SECONDS = 3.0, 3.0  # ... and have so long at the most, as those that are timed
@@ -119,7 +119,7 @@ def calibrated(stage, store, batch, seed, peak, started=False):
         network = build_network(stage, learning.precision)
         building = time.monotonic() - begun
         check_precision(network, learning.precision)
-        make_ready(network, distributed_loss(stage_loss(stage, network)), learning.fresh_optimizer())
+        compile_network(network, distributed_loss(stage_loss(stage, network)), learning.make_optimizer())
         train(batch)(1)
         answer(most)(1)
         if stage.peaks is not None:

@@ -226,7 +226,7 @@ def train_and_predict(data, stages, every, system, digests, part, hours, network
     with translate_out_of_memory(system.system):
         learnt = train_system({one: store.subset(learning) for one, store in stores.items()},
                        {one: each.select_recordings(learning) for one, each in waves.items()},
-                       system, networks, data, Budget(hours, lasting=True))  # fmt: skip
+                       system, networks, data, Budget(hours, cumulative=True))  # fmt: skip
         result = predict_held_out(learnt, system, stores, part)
     kept.save(ANSWERS, result)
     return result

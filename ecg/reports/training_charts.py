@@ -37,7 +37,7 @@ def learning_curves(epochs: Sequence[Epoch]) -> Figure:
     Args:
         epochs: All epochs, one stage after the other.
     """
-    stages = [list(group) for _, group in groupby(epochs, key=lambda epoch: epoch.stage)]
+    stages = [list(group) for _, group in groupby(epochs, key=lambda epoch: epoch.title)]
     columns = min(len(stages), STAGES_IN_ROW)
     rows = -(-len(stages) // columns)
     figure = Figure((0.6 + 4.2 * columns, 0.4 + 4.4 * rows), dpi=DPI)
@@ -59,7 +59,7 @@ def learning_curves(epochs: Sequence[Epoch]) -> Figure:
             axes.spines[["top", "right"]].set_visible(False)
             if kept:
                 axes.axvline(kept, color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-        losses.set_title(stage[0].stage, fontweight="bold", fontsize=11, loc="left")
+        losses.set_title(stage[0].title, fontweight="bold", fontsize=11, loc="left")
         losses.set_title(f"kept: epoch {kept}" if kept else "", fontsize=9, color=GREY, loc="right")
         losses.set(ylabel="loss", ylim=(0, None))
         marks.set(xlabel="epoch", ylabel="score", xlim=(0.5, number[-1] + 0.5),

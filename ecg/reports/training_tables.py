@@ -99,7 +99,7 @@ def stage_table(results: Results) -> Table:
     for key, reason in results.ends.items():
         epochs = [epoch for epoch in results.epochs if epoch.key == key]
         best = max((epoch.epoch for epoch in epochs if epoch.best), default=0)
-        rows.append((epochs[0].stage if epochs else key, len(epochs), best, reason))
+        rows.append((epochs[0].title if epochs else key, len(epochs), best, reason))
     return [("stage", "epochs", "best epoch", "stop reason"), *rows]
 
 
@@ -107,7 +107,7 @@ def epoch_table(epochs: Sequence[Epoch]) -> Table:
     """List every epoch of every stage; best is 1 if its validation loss was the lowest so far."""
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch.scores))
     rows = [
-        (e.stage, e.epoch, e.rate, e.loss, e.validation_loss, *map(e.scores.get, names), int(e.best)) for e in epochs
+        (e.title, e.epoch, e.rate, e.loss, e.validation_loss, *map(e.scores.get, names), int(e.best)) for e in epochs
     ]
     return [("stage", "epoch", "rate", "training loss", "validation loss", *names, "best"), *rows]
 

@@ -22,6 +22,7 @@ from ecg.training.losses import MaskableLoss, SquaredError, WeightedSumLoss
 from ecg.training.trainer import (
     PROGRESS,
     TrainingError,
+    TrainingRun,
     TrainingSettings,
     predict,
     seeds,
@@ -97,7 +98,7 @@ def fit_stage(stage, store, stages, seed, score, budget, left):
     """Train the network of a stage, and return its Outcome; of one that is done already, that.
 
     The stage's own folder in `stages` keeps it, under the fingerprint of all that decides what it comes to. `score`
-    is that of ecg.training.trainer.train_network; the Budget is shared by the stages that are `left`, this one
+    is that of ecg.training.trainer.TrainingRun; the Budget is shared by the stages that are `left`, this one
     included. Raises TrainingError as train_network does, and where the memory is too small.
     """
     backend = keras.backend.backend()
@@ -115,8 +116,8 @@ def fit_stage(stage, store, stages, seed, score, budget, left):
                 network.set_weights(stage.initial_weights)
             learnt, checked = (make_dataset(stage, store, part, network) for part in (stage.training, stage.validation))
             loss = stage_loss(stage, network)
-            epochs, ended = train_network(network, loss, learnt, checked, stage.learning, seed, stage.title, score,
-                                          folder, budget, stage.key)  # fmt: skip
+            run = TrainingRun(stage.learning, seed, stage.key, stage.title, score, folder, budget)
+            epochs, ended = train_network(network, loss, learnt, checked, run)
             if stage.learning.precision != SAVED:  # thresholds and scores are to be those of the saved model
                 trained, network = network, build_network(stage, SAVED)
                 network.set_weights(trained.get_weights())

@@ -1,89 +1,112 @@
-"""Where the training of a network stands after an epoch: kept, and taken up again to the bit."""
+"""The state of a training after an epoch, saved so that it resumes to the bit, and the time it may take."""
 
 import json
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import keras
 import numpy as np
 
 from ecg.runtime.files import to_json
 
-# What comes after the last stage, thresholds, tables and pictures, has a share of the budget, but not less than this.
-CLOSING, LEAST_CLOSING = 0.02, 60.0  # s
-FIRST_ANSWERS = 0.3  # share of a stage's time for its answers, as long as it is not known how long one takes
+# Share of the budget for what follows the last stage (thresholds, tables, charts), and its minimum in seconds.
+CLOSING, LEAST_CLOSING = 0.02, 60.0
+# Share of a stage's time that is reserved for its predictions before any prediction has been timed.
+FIRST_PREDICTIONS = 0.3
 
 
 class Budget:
-    """The hours that a training may take; None: as many as it needs.
+    """A wall-clock limit, split over the remaining stages; unused time is passed on.
 
-    The stages are begun one after another, and what one leaves over is shared by those after it. A stage has to give
-    so many answers, on its validation set and in the end, and what they take is kept for them. Where it is `lasting`,
-    the hours are those of the stages alone, of which what was used before the training was cut off counts; else what
-    comes after them is in it, too, and they are counted anew when it is taken up.
+    Each stage reserves time for its predictions, on its validation set and at its end.
+
+    Args:
+        hours: The limit; None for no limit.
+        clock: Returns the present time in seconds.
+        cumulative: Whether time that was used before an interruption counts, too. The hours are then those of the
+            stages alone. Otherwise they include what follows the stages, and start anew with each run.
     """
 
-    def __init__(self, hours, clock=time.monotonic, lasting=False):
-        self.clock, self.lasting = clock, lasting
+    def __init__(
+        self, hours: float | None, clock: Callable[[], float] = time.monotonic, cumulative: bool = False
+    ) -> None:
+        self.clock, self.cumulative = clock, cumulative
         seconds = math.inf if hours is None else 3600 * hours
-        closing = 0.0 if lasting or hours is None else max(seconds * CLOSING, LEAST_CLOSING)
+        closing = 0.0 if cumulative or hours is None else max(seconds * CLOSING, LEAST_CLOSING)
         self.end = clock() + seconds - closing
-        self.begun, self.until, self.answers = clock(), self.end, 0
-        self.for_answers = 0.0  # seconds
-        self.each = None  # seconds that an answer takes, the longest seen
+        self.start, self.stage_end, self.n_predictions = clock(), self.end, 0
+        self.reserved = 0.0  # seconds for the predictions of the present stage
+        self.prediction_seconds: float | None = None  # of one recording, the longest seen
 
-    def begin(self, to_come, answers):
-        """Begin a stage that has so many answers to give; `to_come` counts it and the stages after it."""
-        now = self.begun = self.clock()
-        self.until, self.answers = now + (self.end - now) / to_come, answers
+    def begin(self, stages_left: int, n_predictions: int) -> None:
+        """Begin a stage.
+
+        Args:
+            stages_left: Stages that share the remaining time, this one included.
+            n_predictions: Recordings that this stage predicts.
+        """
+        now = self.start = self.clock()
+        self.stage_end, self.n_predictions = now + (self.end - now) / stages_left, n_predictions
         if math.isfinite(self.end):
-            self.for_answers = FIRST_ANSWERS * (self.until - now) if self.each is None else self.each * answers
+            self.reserved = FIRST_PREDICTIONS * (self.stage_end - now)
+            self._reserve()
 
-    def record_prediction_time(self, count, seconds):
-        """Take note of how long it took to give so many answers."""
-        self.each = max(self.each or 0.0, seconds / max(count, 1))
-        self.for_answers = self.each * self.answers
+    def record_prediction_time(self, count: int, seconds: float) -> None:
+        """Record how long it took to predict so many recordings."""
+        self.prediction_seconds = max(self.prediction_seconds or 0.0, seconds / max(count, 1))
+        self._reserve()
 
     @property
-    def used(self):
-        """What the present stage has used, and an answer takes, in seconds, for `resume` and `skip`: (2,)."""
-        return np.array([self.clock() - self.begun, self.each or 0.0])
+    def used(self) -> np.ndarray:
+        """Seconds that the present stage has used and that a prediction takes, for `resume` and `skip`: (2,)."""
+        return np.array([self.clock() - self.start, self.prediction_seconds or 0.0])
 
-    def resume(self, used):
-        """Take up the present stage, which has used so much before it was cut off."""
-        seconds, each = map(float, used)
-        self.begun -= seconds
-        if self.lasting:
-            self.until -= seconds
-        self._counted(seconds, each)
-        if self.each is not None:
-            self.for_answers = self.each * self.answers
+    def resume(self, used: np.ndarray) -> None:
+        """Resume the present stage, which had `used` so much when it was interrupted."""
+        seconds = float(used[0])
+        self.start -= seconds
+        if self.cumulative:
+            self.stage_end -= seconds
+        self.skip(used)
+        self._reserve()
 
-    def skip(self, used):
-        """Pass over a stage that is done already and used so much."""
-        self._counted(*map(float, used))
-
-    def _counted(self, seconds, each):
-        if self.lasting:
+    def skip(self, used: np.ndarray) -> None:
+        """Count a stage that is loaded from the cache and had `used` so much."""
+        seconds, prediction_seconds = map(float, used)
+        if self.cumulative:
             self.end -= seconds
-        if each:
-            self.each = max(self.each or 0.0, each)
+        if prediction_seconds:
+            self.prediction_seconds = max(self.prediction_seconds or 0.0, prediction_seconds)
+
+    def _reserve(self) -> None:
+        if self.prediction_seconds is not None:
+            self.reserved = self.prediction_seconds * self.n_predictions
 
     @property
-    def over(self):
-        """Whether the present stage has to come to its answers."""
-        return self.clock() + self.for_answers >= self.until
+    def is_over(self) -> bool:
+        """Whether only the time for the present stage's predictions is left."""
+        return self.clock() + self.reserved >= self.stage_end
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to; the losses are means over the labels that count.
+    """The result of one epoch.
 
-    key and stage: the key and the title of what is trained.
+    Attributes:
+        key: Key of the stage (ecg.systems.stage.Stage).
+        title: Title of the stage.
+        epoch: Its number, from 1.
+        rate: Learning rate.
+        loss: Mean training loss over the labels that count.
+        validation_loss: The same on the validation set.
+        scores: Further scores on the validation set, by name.
+        best: Whether its validation loss is the lowest so far.
     """
 
     key: str
-    stage: str
+    title: str
     epoch: int
     rate: float
     loss: float
@@ -93,76 +116,80 @@ class Epoch:
 
 
 class EarlyStopping:
-    """Watches a loss, and says stop once it has not been the lowest so far for `patience` times running."""
+    """Stops a training once a loss has not reached a new minimum for `patience` epochs in a row."""
 
-    def __init__(self, patience):
+    def __init__(self, patience: int) -> None:
         self.patience = patience
         self.lowest, self.waited = math.inf, 0
 
-    def update(self, loss):
-        """Take the next loss and tell whether it is lower than all before."""
+    def update(self, loss: float) -> bool:
+        """Add the next loss and return whether it is lower than all before."""
         best = loss < self.lowest
         self.lowest, self.waited = (loss, 0) if best else (self.lowest, self.waited + 1)
         return best
 
     @property
-    def stop(self):
-        """Whether it is time to stop."""
+    def stop(self) -> bool:
+        """Whether the patience is exhausted."""
         return self.waited >= self.patience
 
 
 class WeightAverage:
-    """A running average of a network's weights, in which those of n steps ago count momentum^n.
+    """An exponential moving average of a network's weights: those of n steps ago count momentum^n.
 
-    It swings less from epoch to epoch than the weights do, so that early stopping picks a better epoch: on few
-    recordings this decides. Moving averages of batch normalisation are averaged with the rest.
+    It varies less from epoch to epoch than the weights do, so that early stopping picks a better epoch. On few
+    recordings this decides the result. The moving averages of batch normalisation are averaged, too.
     """
 
-    def __init__(self, momentum):
+    def __init__(self, momentum: float) -> None:
         self.momentum = momentum
-        self.total, self.share = None, 1.0  # the share of what came before the first step
+        self.total: list[np.ndarray] | None = None
+        self.share = 1.0  # weight of what preceded the first step
 
-    def add(self, weights, steps):
-        """Take the weights, a list of arrays, reached after so many more steps."""
+    def add(self, weights: Sequence[np.ndarray], steps: int) -> None:
+        """Add the weights reached after so many more steps."""
         keep = self.momentum**steps
         self.share *= keep
-        kept = [0.0] * len(weights) if self.total is None else self.total
-        self.total = [keep * old + (1 - keep) * new for old, new in zip(kept, weights, strict=True)]
+        totals = [0.0] * len(weights) if self.total is None else self.total
+        self.total = [keep * old + (1 - keep) * new for old, new in zip(totals, weights, strict=True)]
 
-    def value(self):
-        """Return the average, a list of arrays."""
-        return [total / (1 - self.share) for total in self.total]
+    def value(self) -> list[np.ndarray]:
+        """Return the average of each array of weights."""
+        return [total / (1 - self.share) for total in self.total or ()]
 
 
 class Checkpoint:
-    """The epochs of a training so far, its early stopping, average of weights and best weights."""
+    """The state of a training: its epochs, early stopping, average of weights and best weights."""
 
-    def __init__(self, patience, momentum):
-        self.epochs, self.best = [], None
+    def __init__(self, patience: int, momentum: float) -> None:
+        self.epochs: list[Epoch] = []
+        self.best: list[np.ndarray] = []
         self.stopping, self.average = EarlyStopping(patience), WeightAverage(momentum)
 
-    def add(self, key, stage, rate, loss, validation_loss, scores):
-        """Take what the next epoch came to, and return it, an Epoch; the average is the best where its loss is."""
+    def add(
+        self, key: str, title: str, rate: float, loss: float, validation_loss: float, scores: dict[str, float]
+    ) -> Epoch:
+        """Add the next epoch; keep the averaged weights as the best if its validation loss is the lowest."""
         best = self.stopping.update(validation_loss)
         if best:
             self.best = self.average.value()
-        self.epochs.append(Epoch(key, stage, len(self.epochs) + 1, rate, loss, validation_loss, scores, best))
+        self.epochs.append(Epoch(key, title, len(self.epochs) + 1, rate, loss, validation_loss, scores, best))
         return self.epochs[-1]
 
-    def arrays(self, network):
-        """Return all that the next epochs depend on, the network's weights and optimizer with it: a dict of arrays."""
+    def arrays(self, network: keras.Model) -> dict[str, np.ndarray]:
+        """Return all that the next epochs depend on, including the network's weights and its optimizer's state."""
         numbers = {"lowest": self.stopping.lowest, "waited": self.stopping.waited, "share": self.average.share}
         return {
             "epochs": pack_epochs(self.epochs),
             "numbers": np.array(to_json(numbers)),
             **pack_arrays("weights", network.get_weights()),
             **pack_arrays("optimizer", [variable.numpy() for variable in network.optimizer.variables]),
-            **pack_arrays("average", self.average.total),
+            **pack_arrays("average", self.average.total or ()),
             **pack_arrays("best", self.best),
         }
 
-    def restore(self, network, arrays):
-        """Take up what `arrays` gave, the network's weights and its optimizer, which has to be built, included."""
+    def restore(self, network: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
+        """Restore what `arrays` returned, here, in the network and in its optimizer, which must be built."""
         self.epochs = unpack_epochs(arrays["epochs"])
         numbers = json.loads(str(arrays["numbers"]))
         self.stopping.lowest, self.stopping.waited = numbers["lowest"], numbers["waited"]
@@ -173,21 +200,21 @@ class Checkpoint:
             variable.assign(value)
 
 
-def pack_arrays(name, values):
-    """Return a list of arrays as a dict by name and number, in an order that sorting keeps."""
+def pack_arrays(name: str, values: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays by name and number; sorting the keys keeps their order."""
     return {f"{name} {number:04}": value for number, value in enumerate(values)}
 
 
-def unpack_arrays(name, arrays):
-    """Return the arrays that `numbered` called by this name, in their order: a list."""
+def unpack_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the arrays that `pack_arrays` stored under a name, in their order."""
     return [array for key, array in sorted(arrays.items()) if key.startswith(f"{name} ")]
 
 
-def pack_epochs(epochs):
-    """Return a list of Epoch as an array of one text."""
+def pack_epochs(epochs: Sequence[Epoch]) -> np.ndarray:
+    """Return epochs as an array of one JSON string."""
     return np.array(to_json([asdict(epoch) for epoch in epochs]))
 
 
-def unpack_epochs(text):
-    """Return the list of Epoch that `written_epochs` wrote."""
+def unpack_epochs(text: np.ndarray) -> list[Epoch]:
+    """Return the epochs that `pack_epochs` stored."""
     return [Epoch(**epoch) for epoch in json.loads(str(text))]

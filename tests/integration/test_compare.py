@@ -134,7 +134,7 @@ def test_a_system_learns_from_all_but_a_part_and_answers_for_that(system, taught
     assert learnt.learning == np.delete(np.arange(len(store)), PART).tolist()
     stores, _, networks, _, budget = learnt.given
     assert list(stores) == system.preparations and networks == tmp_path / "networks"  # not those of other systems
-    assert budget.lasting and budget.end - time.monotonic() == pytest.approx(3 * 3600, abs=60)
+    assert budget.cumulative and budget.end - time.monotonic() == pytest.approx(3 * 3600, abs=60)
     probabilities = learnt.table[PART]
     wide = expand(probabilities, learnt.columns)
     for count in system.lead_sets:
@@ -384,9 +384,9 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
     monkeypatch.setattr(module, "write_comparison", lambda folder, *given, **named: folder)
     whole, trained = fitting.train_network, []
 
-    def train_network(network, loss, learnt, checked, settings, seed, stage, *given):
-        trained.append(stage)
-        return whole(network, loss, learnt, checked, settings, seed, stage, *given)
+    def train_network(network, loss, training, validation, run):
+        trained.append(run.title)
+        return whole(network, loss, training, validation, run)
 
     monkeypatch.setattr(fitting, "train_network", train_network)
     one = replace(ONE, cleaning=CleaningSettings((), ()), resamples=0)

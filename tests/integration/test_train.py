@@ -130,7 +130,7 @@ def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(
     shutil.copytree(folder / "stages", tmp_path / "stages")
 
     def trains(*arguments):
-        titles.append(arguments[6])
+        titles.append(arguments[-1].title)
         raise TrainingError("at work")
 
     monkeypatch.setattr("ecg.systems.stage.train_network", trains)

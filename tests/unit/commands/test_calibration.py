@@ -110,7 +110,7 @@ def test_what_networks_take_is_found_again(store, monkeypatch, compiling, view, 
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     for part in (built, train_epoch, predict):
         monkeypatch.setattr(calibration, part.__name__, part)
-    monkeypatch.setattr(calibration, "make_ready", lambda *_: None)
+    monkeypatch.setattr(calibration, "compile_network", lambda *_: None)
     monkeypatch.setattr(calibration, "stage_loss", lambda *_: None)
     monkeypatch.setattr(calibration, "distributed_loss", lambda *_: None)
     monkeypatch.setattr(calibration, "prediction_part", lambda *_: fresh(2.0))

@@ -154,7 +154,7 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
         asked.append((network, examples.leads, examples.window, examples.demographics, examples.store.digest))
         return tables[network][examples.records]
 
-    monkeypatch.setattr("ecg.models.ensemble.predict", predicts)
+    monkeypatch.setattr("ecg.commands.holdout.predict", predicts)
     groups, other = {}, replace(store, digest="at another frequency")
     for name, classes, count in (("general", CLASSES, 2), ("special", ("PVC", "NSR"), 2), ("gate", (), 1)):
         members = []

@@ -24,7 +24,7 @@ def epochs_of(stage, losses, validation):
     lowest = np.minimum.accumulate(validation)
     return [
         Epoch(
-            key=stage, stage=stage, epoch=place + 1, rate=1e-3, loss=float(loss), validation_loss=float(checked),
+            key=stage, title=stage, epoch=place + 1, rate=1e-3, loss=float(loss), validation_loss=float(checked),
             scores={"score at 0.5": loss / 2, "optimised": float(loss)}, best=bool(checked == lowest[place]),
         )
         for place, (loss, checked) in enumerate(zip(losses, validation, strict=True))

@@ -82,8 +82,8 @@ def test_the_time_of_a_stage_that_was_cut_off_adds_up_and_counts_in_a_budget_tha
         now[0] += 100
         return {}
 
-    def fit(lasting=True):
-        budget = Budget(1, lambda: now[0], lasting)
+    def fit(cumulative=True):
+        budget = Budget(1, lambda: now[0], cumulative)
         end = budget.end
         outcome = fit_stage(stage, store, tmp_path, 0, scored, budget, 1)
         return outcome.seconds, end - budget.end, [epoch.epoch for epoch in outcome.epochs]
@@ -93,11 +93,11 @@ def test_the_time_of_a_stage_that_was_cut_off_adds_up_and_counts_in_a_budget_tha
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ResultCache, "keep", cut)
+        patch.setattr(ResultCache, "save", cut)
         fit()
     now[0] += 5000
     assert fit() == (200, 100, [1, 2]) and now[0] == 5200
-    assert fit() == (200, 200, [1, 2]) and fit(lasting=False) == (200, 0, [1, 2]) and now[0] == 5200
+    assert fit() == (200, 200, [1, 2]) and fit(cumulative=False) == (200, 0, [1, 2]) and now[0] == 5200
 
 
 def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from ecg.training.trainer import (
     PREDICTION_BATCH,
     PROGRESS,
     TrainingError,
+    TrainingRun,
     TrainingSettings,
     join_batches,
     predict,
@@ -51,6 +52,11 @@ def beats_store(count=48, lengths=(500,)):
     return Store(names, names, *facts, starts[:-1], lengths, microvolts, digest="digest")
 
 
+def mean_score(probabilities):
+    """A score for the record."""
+    return {"score": float(probabilities.mean())}
+
+
 def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=None, folder=None, budget=None):
     """Train a small network on three quarters of a store; return it, its epochs, the lines logged and the end."""
     targets = store.labels.astype(np.float32) if targets is None else targets
@@ -63,8 +69,8 @@ def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=Non
     keras.utils.set_random_seed(seed)
     network, lines = small.build(2, None, targets.shape[1]), capture_log()
     learnt, checked = examples(np.arange(cut)), examples(np.arange(cut, len(store)))
-    epochs, ended = train_network(network, loss or FocalLoss(), learnt, checked, settings, seed, "trial",
-                                  lambda p: {"score": float(p.mean())}, folder, budget)  # fmt: skip
+    trial = TrainingRun(settings, seed, "trial", "trial", mean_score, folder, budget or Budget(None))
+    epochs, ended = train_network(network, loss or FocalLoss(), learnt, checked, trial)
     return network, epochs, lines, ended
 
 
@@ -74,7 +80,7 @@ OTHERS = {"batch": 4, "smallest_batch": 4, "steps": 3, "rate": 1e-2, "averaging"
 SHAPED_LIKE = {
     "li2021": {
         "leads": ("I", "II", "V2"), "configurations": ((0, 1), (0, 1, 2)), "loss": MarginLoss(),
-        "shares": (1.0, 0.1), "view": View(window=Window(400)),
+        "loss_weights": (1.0, 0.1), "view": View(window=Window(400)),
         "network": LiSettings(stages=(1,), width=4, squeeze_ratio=None, peaks=True, peak_units=4),
         "learning": TrainingSettings(**OTHERS, first_rate=None, first_epochs=2, cosine=True, optimizer="adamw",
                                      decay=0.01),
@@ -85,12 +91,12 @@ SHAPED_LIKE = {
         "learning": TrainingSettings(**OTHERS, first_epochs=0, drops=(1, 2)),
     },
     "xie2022": {
-        "leads": ("I", "II", "V2"), "loss": CategoricalCrossEntropy(), "answer": "softmax",
+        "leads": ("I", "II", "V2"), "loss": CategoricalCrossEntropy(), "output_activation": "softmax",
         "view": View(window=Window(400, REPEATED)), "network": DCNetSettings((4,), 1),
         "learning": TrainingSettings(**OTHERS, first_epochs=0, optimizer="sgd", momentum=0.5),
     },
     "se_resnet_rhythm": {
-        "leads": ("II",), "loss": CategoricalCrossEntropy(), "answer": "softmax",
+        "leads": ("II",), "loss": CategoricalCrossEntropy(), "output_activation": "softmax",
         "view": View(window=Window(400, REPEATED)), "network": RhythmSettings(18, width=4),
         "learning": TrainingSettings(**OTHERS, first_epochs=0, optimizer="sgd", momentum=0.5),
     },
@@ -107,7 +113,7 @@ def stage_like(system):
     everything, targets = np.arange(16), store.labels.astype(np.float32)
     masks = np.where(rng.random(targets.shape) < 0.2, 0, 1).astype(np.float32)
     shape = dict(SHAPED_LIKE[system])
-    if "shares" in shape:
+    if "loss_weights" in shape:
         spikes = [np.arange(0, length, 40 if many else 110)
                   for length, (many, _) in zip(store.lengths, store.labels, strict=True)]  # fmt: skip
         starts = np.cumsum([0, *map(len, spikes)])
@@ -126,8 +132,8 @@ def fit(stage, store, folder=None, network=None):
         network.set_weights(stage.initial_weights)
     lines = capture_log()
     learnt, checked = (make_dataset(stage, store, part, network) for part in (stage.training, stage.validation))
-    epochs, _ = train_network(network, stage_loss(stage, network), learnt, checked, stage.learning, 1, "trial",
-                              lambda p: {"score": float(p.mean())}, folder)  # fmt: skip
+    trial = TrainingRun(stage.learning, 1, "trial", "trial", mean_score, folder)
+    epochs, _ = train_network(network, stage_loss(stage, network), learnt, checked, trial)
     return network, epochs, lines
 
 
@@ -186,7 +192,7 @@ def test_the_rate_drops_to_a_tenth_at_each_of_the_epochs_that_are_told():
     ],
 )  # fmt: skip
 def test_a_training_begins_with_the_optimizer_that_is_told(settings, kind, facts):
-    optimizer = TrainingSettings(**settings).fresh_optimizer()
+    optimizer = TrainingSettings(**settings).make_optimizer()
     assert type(optimizer) is kind
     for name, value in facts.items():
         held = getattr(optimizer, name)
@@ -386,7 +392,7 @@ def test_what_other_systems_have_is_taken_up_to_the_bit_too(one_shape, system, m
     network, *_ = fit(stage, store, whole)
     first, _, last = whole.kept
     again = Kept(first)
-    monkeypatch.setattr("ecg.training.trainer.make_ready", other_values)
+    monkeypatch.setattr("ecg.training.trainer.compile_network", other_values)
     _, _, lines = fit(stage, store, again, network)
     assert lines[0] == "trial: resumed after epoch 1" and len(again.kept) == 3
     assert list(again.kept[-1]) == list(last)
@@ -418,7 +424,7 @@ def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypa
     class Spent:
         record_prediction_time = staticmethod(lambda *_: None)
         allowed = 2  # steps
-        over = property(lambda self: sum(steps) >= self.allowed)
+        is_over = property(lambda self: sum(steps) >= self.allowed)
 
     def counts(self, signals, *given):
         steps.append(len(signals) == 4)
@@ -473,7 +479,7 @@ def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(monkeypatch, a
         output_shape = (None, 2)
 
     class Recorder(StepRunner):
-        def answer(self, signals):
+        def predict(self, signals):
             sizes.append(len(signals))
             return np.zeros((len(signals), 2))
 
@@ -529,7 +535,7 @@ def test_a_set_that_is_judged_in_parts_has_the_same_loss(in_pieces, monkeypatch)
     network, store, records, targets, masks = in_pieces
     examples = Dataset(store, records, (0, 1), targets, masks, Window(300, ZEROS, 40))
     at_once, probabilities = validate(network, FocalLoss(), examples, "checking", 4, Budget(None))
-    monkeypatch.setattr("ecg.training.trainer.JUDGED_AT_ONCE", 5)
+    monkeypatch.setattr("ecg.training.trainer.VALIDATED_AT_ONCE", 5)
     in_some, same = validate(network, FocalLoss(), examples, "checking", 4, Budget(None))
     assert in_some == pytest.approx(at_once, rel=1e-12)
     np.testing.assert_array_equal(same, probabilities)
