@@ -1,11 +1,12 @@
-"""The 26 scored classes, what is merged and dropped, and which source labels what.
+"""The 26 scored classes, the other diagnoses, and the source databases.
 
-A class is a column, in the order of ``weights.csv``. Codes are SNOMED CT codes, as text.
+A class has an index, its position in ``weights.csv``. Codes are SNOMED CT codes, as strings.
 Source of the tables: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv and dx_mapping_unscored.csv).
 """
 
 import csv
 import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,13 @@ UNSCORED = Path(__file__).with_name("unscored.csv")
 
 
 class Diagnosis(NamedTuple):
-    """One diagnosis: the Challenge's abbreviation, its code or equivalent codes, and its name."""
+    """A diagnosis.
+
+    Attributes:
+        abbreviation: The Challenge's abbreviation.
+        codes: Its code, or several equivalent ones.
+        name: Its name.
+    """
 
     abbreviation: str
     codes: tuple[str, ...]
@@ -51,28 +58,28 @@ SCORED = (
     Diagnosis("TAb", ("164934002",), "T wave abnormal"),
     Diagnosis("TInv", ("59931005",), "T wave inversion"),
 )
-# Not scored; what other systems than the default tell beside the scored ones.
+# Not scored by the Challenge; some of the published systems predict them.
 UNSCORED_CLASSES = (
     Diagnosis("STD", ("429622005",), "ST depression"),
     Diagnosis("STE", ("164931005",), "ST elevation"),
 )
 ABBREVIATIONS = tuple(diagnosis.abbreviation for diagnosis in SCORED)
-CLASS_INDEX = {abbreviation: column for column, abbreviation in enumerate(ABBREVIATIONS)}
+CLASS_INDEX = {abbreviation: index for index, abbreviation in enumerate(ABBREVIATIONS)}
 
-# Fewer than 700 recordings in the public training data: by the default never trained, and always 0 in the answer.
+# Fewer than 700 recordings in the public training data: the default system never trains nor predicts them.
 DROPPED = ("BBB", "Brady", "LPR", "PRWP")
-TRAINED = np.array([column for column, name in enumerate(ABBREVIATIONS) if name not in DROPPED])
-TRAINED_CLASSES = tuple(ABBREVIATIONS[column] for column in TRAINED)
+TRAINED = np.array([index for index, name in enumerate(ABBREVIATIONS) if name not in DROPPED])
+TRAINED_CLASSES = tuple(ABBREVIATIONS[index] for index in TRAINED)
 
-# Ventricular ectopic beats are not scored; the method counts them as premature ventricular contractions.
+# Ventricular ectopic beats are not scored; training counts them as premature ventricular contractions.
 MERGED = {"164884008": "PVC"}
-EVALUATED_CLASS_OF_CODE = {code: column for column, diagnosis in enumerate(SCORED) for code in diagnosis.codes}
+EVALUATED_CLASS_OF_CODE = {code: index for index, diagnosis in enumerate(SCORED) for code in diagnosis.codes}
 CLASS_OF_CODE = EVALUATED_CLASS_OF_CODE | {code: CLASS_INDEX[abbreviation] for code, abbreviation in MERGED.items()}
-UNSCORED_COLUMN = {code: column for column, diagnosis in enumerate(UNSCORED_CLASSES) for code in diagnosis.codes}
+UNSCORED_CLASS_OF_CODE = {code: index for index, diagnosis in enumerate(UNSCORED_CLASSES) for code in diagnosis.codes}
 
 UNDIAGNOSED = ("unknown", "nan", "none", "n/a")  # words for no diagnosis, in any case
 
-# Headers of 2020 have texts for codes; of equivalent codes each has its own.
+# Headers of 2020 have abbreviations instead of codes. Equivalent codes have different ones.
 CODE_OF_TEXT = {
     **{diagnosis.abbreviation.casefold(): diagnosis.codes[0] for diagnosis in SCORED},
     **{"clbbb": "733534002", "lbbb": "164909002", "crbbb": "713427006", "rbbb": "59118001"},
@@ -81,120 +88,137 @@ CODE_OF_TEXT = {
 
 SOURCES = {"A": "CPSC", "Q": "CPSC-Extra", "I": "INCART", "S": "PTB", "HR": "PTB-XL", "E": "Georgia"}
 CHAPMAN, NINGBO = "Chapman-Shaoxing", "Ningbo"
-LAST_CHAPMAN = 10646  # the two share the prefix JS; the number tells them apart
+LAST_CHAPMAN = 10646  # Chapman-Shaoxing and Ningbo share the prefix JS and differ in the number
 DISCARDED_SOURCES = ("INCART", "PTB")
-CPSC_SCORED = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # all that CPSC labels of the scored classes, ...
-CPSC_LABELS = (*CPSC_SCORED, "PVC")  # ... and with ventricular ectopic beats, which the method merges into PVC
-PROXY_SOURCE = "Georgia"  # its part of the validation set is the closest to the official test data
+CPSC_SCORED = ("AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB")  # the scored classes that CPSC labels
+CPSC_LABELS = (*CPSC_SCORED, "PVC")  # CPSC also labels ventricular ectopic beats, which count as PVC
+PROXY_SOURCE = "Georgia"  # its recordings are the most similar to the official test data
 
 
 @cache
-def unscored_diagnoses():
-    """Return the diagnoses that the Challenge knows and does not score, by code: a dict of Diagnosis."""
+def unscored_diagnoses() -> dict[str, Diagnosis]:
+    """Return the diagnoses that the Challenge knows and does not score, by code."""
     with open(UNSCORED, newline="") as file:
         rows = list(csv.reader(file))[1:]
     return {code: Diagnosis(abbreviation, (code,), name) for code, abbreviation, name in rows}
 
 
 @cache
-def _code_of_abbreviation():
-    return {diagnosis.abbreviation.casefold(): code for code, diagnosis in unscored_diagnoses().items()} | CODE_OF_TEXT
+def _code_of_abbreviation() -> dict[str, str]:
+    unscored = {diagnosis.abbreviation.casefold(): code for code, diagnosis in unscored_diagnoses().items()}
+    return unscored | CODE_OF_TEXT
 
 
-def code_of(text):
-    """Return the code of a diagnosis that a header names by code or by the Challenge's abbreviation, in any case.
+def code_of(text: str) -> str:
+    """Return the code of a diagnosis that a header names by code or abbreviation.
 
-    The texts of 2020, 'Normal' and 'I-AVB' among them, are such abbreviations. A text that is none stays as it is.
+    Abbreviations are the Challenge's, in any case, with those of 2020 such as "Normal" and "I-AVB". Any other string
+    stays as it is.
     """
     return text if text.isdigit() else _code_of_abbreviation().get(text.casefold(), text)
 
 
-def code_status(code):
-    """Return 'scored' for a code that names one of the 26 classes, else 'unscored' or, in no table, 'unknown'.
+def code_status(code: str) -> str:
+    """Return "scored", "unscored" or, if the Challenge does not know it, "unknown".
 
-    Ventricular ectopic beats, which are merged into a class, count as scored.
+    Ventricular ectopic beats count as scored, because they are merged into a scored class.
     """
     if code in CLASS_OF_CODE:
         return "scored"
     return "unscored" if code in unscored_diagnoses() else "unknown"
 
 
-def encode(codes):
-    """Return which scored classes a record's codes name: (26,) bool; codes of no scored class are passed over.
+def encode(codes: Iterable[str]) -> np.ndarray:
+    """Return the scored classes that a recording's codes name: (26,) bool.
 
-    Ventricular ectopic beats are among them, as premature ventricular contractions.
+    These are what networks are trained on. Ventricular ectopic beats count as premature ventricular contractions. Other codes are ignored.
     """
-    return _named(codes, CLASS_OF_CODE, len(SCORED))
+    return _encode(codes, CLASS_OF_CODE, len(SCORED))
 
 
-def encode_as_scored(codes):
-    """Return which scored classes a record's codes name for the Challenge's evaluator: (26,) bool, nothing merged."""
-    return _named(codes, EVALUATED_CLASS_OF_CODE, len(SCORED))
+def encode_as_scored(codes: Iterable[str]) -> np.ndarray:
+    """Return the classes of codes as the Challenge's evaluator has them: (26,) bool."""
+    return _encode(codes, EVALUATED_CLASS_OF_CODE, len(SCORED))
 
 
-def encode_unscored(codes):
-    """Return which of the classes beside the scored ones a record's codes name: (2,) bool."""
-    return _named(codes, UNSCORED_COLUMN, len(UNSCORED_CLASSES))
+def encode_unscored(codes: Iterable[str]) -> np.ndarray:
+    """Return which of UNSCORED_CLASSES a recording's codes name: (2,) bool."""
+    return _encode(codes, UNSCORED_CLASS_OF_CODE, len(UNSCORED_CLASSES))
 
 
-def _named(codes, column_of, count):
+def _encode(codes: Iterable[str], class_of_code: Mapping[str, int], count: int) -> np.ndarray:
     row = np.zeros(count, bool)
-    row[[column_of[code] for code in codes if code in column_of]] = True
+    row[[class_of_code[code] for code in codes if code in class_of_code]] = True
     return row
 
 
-def select_labels(columns, labels, beside):
-    """Return labels of classes by their columns (see `class_columns`): (N, K) bool.
+def select_labels(indices: np.ndarray, labels: np.ndarray, unscored: np.ndarray) -> np.ndarray:
+    """Select the labels of some classes.
 
-    Takes those of the scored classes (N, 26), and of those beside them (N, 2).
+    Args:
+        indices: Of K classes (see `class_indices`).
+        labels: Of the scored classes, (N, 26) bool.
+        unscored: Of UNSCORED_CLASSES, (N, 2) bool.
+
+    Returns:
+        (N, K) bool.
     """
-    return np.hstack([labels, beside])[:, columns]
+    return np.hstack([labels, unscored])[:, indices]
 
 
-def class_indices(names):
-    """Return the columns of classes, by their abbreviations, among the 26 scored ones and those beside: (K,)."""
+def class_indices(names: Iterable[str]) -> np.ndarray:
+    """Return the indices of classes among the scored and then the unscored ones: (K,).
+
+    Args:
+        names: Abbreviations of K classes.
+    """
     known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in UNSCORED_CLASSES))
     return np.array([known.index(name) for name in names])
 
 
-def select_scored(names):
-    """Return those of classes, abbreviations, that are scored, in their order: a tuple."""
+def select_scored(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the abbreviations that are those of scored classes, in their order."""
     return tuple(name for name in names if name in CLASS_INDEX)
 
 
-def expand(values, columns=TRAINED):
-    """Spread values of some classes, as a rule the trained ones, over all scored ones: (N, K) -> (N, 26), 0 elsewhere.
+def expand(values: np.ndarray, indices: np.ndarray = TRAINED) -> np.ndarray:
+    """Scatter values of classes over the scored ones: (..., K) to (..., 26).
 
-    Values of classes beside the scored ones are left out.
+    Other classes get 0, and values of unscored classes are dropped.
     """
-    return scatter_to_all_classes(values, columns)[..., : len(SCORED)]
+    return scatter_to_all_classes(values, indices)[..., : len(SCORED)]
 
 
-def scatter_to_all_classes(values, columns):
-    """Spread values of some classes over all, the scored ones and those beside: (N, K) -> (N, 28), 0 elsewhere."""
+def scatter_to_all_classes(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Scatter values over scored and unscored classes: (..., K) to (..., 28)."""
     values = np.asarray(values)
     wide = np.zeros((*values.shape[:-1], len(SCORED) + len(UNSCORED_CLASSES)), values.dtype)
-    wide[..., columns] = values
+    wide[..., indices] = values
     return wide
 
 
-def add_implied_labels(labels, pairs):
-    """Return labels or answers (..., 26) bool with the second class of each pair, abbreviations, where the first is."""
+def add_implied_labels(labels: np.ndarray, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
+    """Add the second class of each pair wherever the first is present.
+
+    Args:
+        labels: Labels or predictions (..., 26) bool, not changed.
+        pairs: Abbreviations, applied in their order.
+    """
     labels = np.array(labels, bool)
-    for one, other in pairs:
-        labels[..., CLASS_INDEX[other]] |= labels[..., CLASS_INDEX[one]]
+    for first, second in pairs:
+        labels[..., CLASS_INDEX[second]] |= labels[..., CLASS_INDEX[first]]
     return labels
 
 
-def source_of(name):
-    """Return the source database that a record's name tells, or its letters where no source is known by them."""
-    letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()
+def source_of(name: str) -> str:
+    """Return a recording's source database by its name, or the name's letters."""
+    letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()  # type: ignore[union-attr]
     if letters == "JS" and digits:
         return CHAPMAN if int(digits[:18]) <= LAST_CHAPMAN else NINGBO
     return SOURCES.get(letters, letters or "unknown")
 
 
-def find_source(text):
-    """Return the source database of the Challenge that a text names in any case, or the text where it names none."""
+def find_source(text: str) -> str:
+    """Return the Challenge's source of this name in any case, or the name as it is."""
     known = {name.casefold(): name for name in (*SOURCES.values(), CHAPMAN, NINGBO)}
     return known.get(text.casefold(), text)

@@ -1,8 +1,8 @@
-"""The twelve leads, the Challenge's five sets of them, and the limb leads that follow from two others."""
+"""The twelve leads, the lead sets, and limb leads computed from others."""
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import combinations
 
 # Lead sets of the Challenge, each in the standard order.
@@ -15,22 +15,22 @@ LEAD_SETS = {
     2: ("I", "II"),
 }
 STANDARD_NAME = {lead.casefold(): lead for lead in LEADS}
-# Other names of the standard leads. D is short for derivation (French, Spanish, Portuguese), C1 to C6 are IEC's names
-# of V1 to V6 (IEC 60601-2-25). Numbers instead of Roman numerals (D1, L2, Lead 3) are not among them: recorders number
-# their channels so, whatever they record.
+# Other names of the standard leads. D is short for derivation (French, Spanish, Portuguese), C1 to C6 are the names of
+# V1 to V6 in IEC 60601-2-25. Numbers instead of Roman numerals (D1, L2, Lead 3) are not accepted: recorders number
+# their channels like this, whatever they record.
 ROMAN_NAME = {f"d{lead.casefold()}": lead for lead in LEADS[:3]}
 IEC_NAME = {f"c{lead[1:]}": lead for lead in LEADS[6:]}
 # What may precede a name: "Lead I", "ECG I" (EDF+), "ECG lead I", "MDC_ECG_LEAD_I" (ISO/IEEE 11073-10101). A hyphen is
 # a separator only directly between the two words: "Lead -aVR" is an inverted lead.
 PREFIX = re.compile(r"(?P<standard>mdc_ecg_lead_)|(?:(?:ecg|ekg)[ _]+)?lead(?:-|[ _]*)|(?:ecg|ekg)[ _]+")
 
-# The limb leads are of three electrodes, so that two tell the others. How much of I and of II each is: by Einthoven
-# II = I + III, by Goldberger aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2. No two are parallel.
+# The limb leads use three electrodes, so that all follow from two of them. The coefficients of I and II in each:
+# II = I + III (Einthoven), aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2 (Goldberger). No two are parallel.
 LIMB = {"I": (1, 0), "II": (0, 1), "III": (-1, 1), "aVR": (-0.5, -0.5), "aVL": (1, -0.5), "aVF": (-0.5, 1)}
 
 
-def lead_indices(leads):
-    """Return the columns of leads, by their standard names, in the standard order of all twelve: a tuple."""
+def lead_indices(leads: Iterable[str]) -> tuple[int, ...]:
+    """Return the indices of leads, by their standard names, among the twelve."""
     return tuple(LEADS.index(lead) for lead in leads)
 
 
@@ -39,11 +39,11 @@ def standard_name(name: str) -> str:
 
     Recognized in any case: the twelve names; `DI` to `DIII` and IEC's `C1` to `C6`; `Lead` and `ECG` before a name, as
     in `Lead I` or `ECG V1`; the names of ISO/IEEE 11073-10101, as `MDC_ECG_LEAD_AVR`. Other leads keep their names. An
-    inverted lead (`-aVR`), a lead of another place (`V7`, `V1R`, `CM5`, `MLII`), a difference of two (`V1-V2`) and a
+    inverted lead (`-aVR`), another electrode position (`V7`, `V1R`, `CM5`, `MLII`), a difference of two (`V1-V2`) and a
     reconstruction (`MDC_ECG_LEAD_dI`, the derived lead I of that vocabulary) are no standard leads.
 
     Args:
-        name: a lead's name as a header has it.
+        name: A lead's name as a header has it.
 
     Returns:
         One of `LEADS`, or `name`.
@@ -55,12 +55,18 @@ def standard_name(name: str) -> str:
     return known.get(bare, name)
 
 
-def derivation_weights(wanted, available):
-    """Return from which leads a lead comes, and with what weights: {name: weight}, empty where it cannot be had.
+def derivation_weights(wanted: str, available: Collection[str]) -> dict[str, float]:
+    """Return how a lead is computed from others, as weights by their names.
 
-    A lead that is available comes from itself. Any other limb lead comes from two that are: from I and II where both
-    are there, else from those by which the least of their noise gets into it, the first in the standard order among
-    equals. `available` are standard names.
+    A limb lead is computed from I and II if both are available. Otherwise it is computed from the two limb leads that
+    give it the least noise, the first in the standard order if several do.
+
+    Args:
+        wanted: The lead's standard name.
+        available: Standard names of other leads.
+
+    Returns:
+        The lead itself with weight 1 if it is available; empty if it cannot be computed.
     """
     if wanted in available:
         return {wanted: 1.0}
@@ -69,40 +75,43 @@ def derivation_weights(wanted, available):
     return min(ways, key=lambda way: (set(way) != {"I", "II"}, sum(weight**2 for weight in way.values())), default={})
 
 
-def _weights(wanted, pair):
-    """Solve `wanted` = x one + y other, by Cramer's rule."""
+def _weights(wanted: str, pair: tuple[str, str]) -> tuple[float, float]:
+    """Solve `wanted` = x pair[0] + y pair[1] by Cramer's rule."""
     (a, b), (c, d), (e, f) = LIMB[pair[0]], LIMB[pair[1]], LIMB[wanted]
     determinant = a * d - b * c
     return (e * d - f * c) / determinant, (a * f - b * e) / determinant
 
 
-def lead_sets(names):
-    """Return the sizes of the lead sets that leads of these names fill, the richest first.
+def lead_sets(names: Iterable[str]) -> tuple[int, ...]:
+    """Return the sizes of the lead sets that these leads fill, the richest first.
 
-    Names are in any case and order; limb leads that follow from two others count as there. The richest has the most
-    chest leads, for all limb leads tell no more than two; next, nothing of it need be computed; next, it is the larger.
+    Limb leads that can be computed count as available. The richest set has the most chest leads, because all limb leads
+    hold no more than two of them. Next comes a set without computed leads, then the larger one.
+
+    Args:
+        names: Names of leads, in any order and spelling that `standard_name` knows.
     """
     available = set(map(standard_name, names))
     filled = [count for count in LEAD_SETS if all(derivation_weights(lead, available) for lead in LEAD_SETS[count])]
     return tuple(sorted(filled, key=lambda count: _priority(LEAD_SETS[count], available), reverse=True))
 
 
-def lead_set(names, among=tuple(LEAD_SETS)):
-    """Return the size of the richest lead set, of those `among`, that leads of these names fill, or 0 for none."""
-    return next((count for count in lead_sets(names) if count in among), 0)
+def lead_set(names: Iterable[str], sizes: Collection[int] = tuple(LEAD_SETS)) -> int:
+    """Return the size of the richest of some lead sets that these leads fill, or 0."""
+    return next((size for size in lead_sets(names) if size in sizes), 0)
 
 
-def _priority(leads, available):
+def _priority(leads: tuple[str, ...], available: set[str]) -> tuple[int, bool, int]:
     return len(set(leads) - LIMB.keys()), available.issuperset(leads), len(leads)
 
 
 def describe_missing_leads(names: Iterable[str]) -> str:
-    """Return which leads a recording has that fills none of the lead sets, and what it lacks.
+    """Describe the leads of a recording that fills none of the lead sets.
 
     Every lead set needs two limb leads, from which the others are computed.
     """
     names = list(names)
     limb = LIMB.keys() & set(map(standard_name, names))
-    others = ", ".join(lead for lead in LIMB if lead not in limb)
-    lacking = f"{2 - len(limb)} of {others} {'is' if limb else 'are'} missing"
-    return f"leads {', '.join(names) or 'none'} fill none of the lead sets: {lacking}"
+    absent_leads = ", ".join(lead for lead in LIMB if lead not in limb)
+    missing = f"{2 - len(limb)} of {absent_leads} {'is' if limb else 'are'} missing"
+    return f"leads {', '.join(names) or 'none'} fill none of the lead sets: {missing}"

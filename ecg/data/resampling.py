@@ -1,4 +1,4 @@
-"""To another sampling frequency and into a pass band, by one pair of FFTs, or straight lines between samples."""
+"""Resample signals and filter them."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -7,15 +7,15 @@ from functools import lru_cache
 import numpy as np
 from scipy import fft
 
-RATE = 250  # Hz, of the method
+RATE = 250  # Hz, in Cai et al. 2021
 PASS_BAND = (0.5, 45.0)  # Hz
-REACH = 3  # s, of the filter: 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
-FINEST = 10_000  # samples in which two sampling frequencies come out even at the latest, to within 50 ppm
+FILTER_SECONDS = 3  # 1 Hz and 40 Hz within 0.1 dB, 0.05 Hz down by 32 dB, 60 Hz by 80 dB
+FINEST = 10_000  # largest term of the ratio of two sampling frequencies, which is right to within 50 ppm
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How signals are prepared for networks; the defaults are those of Cai et al. 2021.
+    """How signals are prepared for networks; by default as in Cai et al. 2021.
 
     Attributes:
         rate: Sampling frequency in Hz, an integer.
@@ -32,7 +32,7 @@ class Preprocessing:
     linear: bool = False
     early_gains: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rate < 1 or (self.band and not 0 < self.band[0] < self.band[1] < self.rate / 2):
             raise ValueError(f"the pass band {self.band} Hz is not within what {self.rate} Hz hold")
 
@@ -40,12 +40,22 @@ class Preprocessing:
 DEFAULT_PREPROCESSING = Preprocessing()
 
 
-def resample_and_filter(signal, frequency, preparation=DEFAULT_PREPROCESSING):
-    """Bring (L, T) at `frequency` Hz to (L, T') as a Preparation has it; a filter has zero phase.
+def resample_and_filter(
+    signal: np.ndarray, frequency: float, preparation: Preprocessing = DEFAULT_PREPROCESSING
+) -> np.ndarray:
+    """Resample a signal and filter it with zero phase.
 
-    Resampling and filter are one pair of FFTs; where samples are interpolated in straight lines, the filter alone is,
-    and none is needed without one. The ends are continued by reflection about their last value for as long as the
-    filter reaches, so that neither the filter nor the FFT, which takes its input for periodic, sees a step there.
+    One pair of FFTs does both. Linear interpolation comes first, if it is asked for, and needs no FFT without a filter.
+    The ends are continued by reflection about their last value for as long as the filter reaches, so that neither the
+    filter nor the FFT, which is periodic, sees a step there.
+
+    Args:
+        signal: (L, T) at `frequency` Hz.
+        frequency: Its sampling frequency in Hz.
+        preparation: The sampling frequency and pass band to reach.
+
+    Returns:
+        (L, ceil(rate T / frequency)).
     """
     if preparation.linear:
         signal, frequency = interpolate_linearly(signal, frequency, preparation.rate), preparation.rate
@@ -57,15 +67,15 @@ def resample_and_filter(signal, frequency, preparation=DEFAULT_PREPROCESSING):
     lead_in = -(-(filter_length(preparation.rate) // 2) // step)  # in steps
     steps = fft.next_fast_len(2 * lead_in + -(-samples // source_step), real=True)
     before = lead_in * source_step
-    extended = _continued(signal, before, steps * source_step - before - samples)
+    extended = _extend(signal, before, steps * source_step - before - samples)
     response = frequency_response(steps * step, preparation)
     spectrum = fft.rfft(extended)[:, : len(response)]
     spectrum *= response[: spectrum.shape[1]] * np.float32(step / source_step)
     return fft.irfft(spectrum, steps * step)[:, lead_in * step : lead_in * step + wanted]
 
 
-def _continued(signal, before, after):
-    """Continue (L, T) at both ends by so many samples, reflected about its first and its last value."""
+def _extend(signal: np.ndarray, before: int, after: int) -> np.ndarray:
+    """Extend (L, T) at both ends by reflection about the first and last value."""
     samples = signal.shape[1]
     if max(before, after) >= samples:  # reflected more than once
         return np.pad(signal, ((0, 0), (before, after)), mode="reflect", reflect_type="odd")
@@ -76,50 +86,57 @@ def _continued(signal, before, after):
     return extended
 
 
-def interpolate_linearly(signal, frequency, rate):
-    """Bring (L, T) at `frequency` Hz to (L, ceil(rate T / frequency)) by straight lines; the last value goes on."""
+def interpolate_linearly(signal: np.ndarray, frequency: float, rate: int) -> np.ndarray:
+    """Resample (L, T) linearly to (L, ceil(rate T / frequency)).
+
+    The last value is repeated.
+    """
     samples = signal.shape[1]
     source_step, step = rational_ratio(frequency, rate)
-    places = np.arange(-(-samples * step // source_step)) * (source_step / step)
-    return np.array([np.interp(places, np.arange(samples), row) for row in signal], signal.dtype)
+    times = np.arange(-(-samples * step // source_step)) * (source_step / step)
+    return np.array([np.interp(times, np.arange(samples), row) for row in signal], signal.dtype)
 
 
 @lru_cache(maxsize=64)
-def rational_ratio(frequency, rate=RATE):
-    """Return how many samples at `frequency` Hz last as long as how many at `rate` Hz, neither much above FINEST.
+def rational_ratio(frequency: float, rate: int = RATE) -> tuple[int, int]:
+    """Approximate frequency / rate by a fraction with terms below about FINEST.
 
-    The FFTs are of whole multiples of these, so that they bound time and memory. Within 50 ppm, which no recorder's
-    clock is better than, every frequency has such a pair.
+    The lengths of the FFTs are multiples of the terms, so these bound time and memory. The ratio is right to within
+    50 ppm, and no recorder's clock is better.
+
+    Returns:
+        Numerator and denominator.
     """
     ratio = (Fraction(frequency) / rate).limit_denominator(max(int(FINEST * rate / max(frequency, rate)), 1))
     return ratio.numerator, ratio.denominator
 
 
 @lru_cache(maxsize=64)
-def frequency_response(length, preparation):
-    """Return the filter's real spectrum, centred at zero delay, for so many samples, as many as the filter has.
+def frequency_response(length: int, preparation: Preprocessing) -> np.ndarray:
+    """Return the filter's real frequency response for a signal of so many samples.
 
-    Without a filter it is 1, but for half the sampling frequency, which no signal can be told apart at.
+    The filter has zero delay and at most `length` taps. Without a filter the response is 1, but 0 at half the sampling
+    frequency, where sine and cosine cannot be distinguished.
     """
     if preparation.band is None:
         response = np.ones(length // 2 + 1, np.float32)
         response[-1] = length % 2
         return response
     taps = np.zeros(length)
-    own = band_pass_taps(preparation.rate, preparation.band)
-    taps[: len(own)] = own
-    return fft.rfft(np.roll(taps, -(len(own) // 2))).real.astype(np.float32)
+    band_pass = band_pass_taps(preparation.rate, preparation.band)
+    taps[: len(band_pass)] = band_pass
+    return fft.rfft(np.roll(taps, -(len(band_pass) // 2))).real.astype(np.float32)
 
 
-def filter_length(rate):
-    """Return how many taps the filter has at a sampling frequency, an odd number: 751 at 250 Hz."""
-    return REACH * rate // 2 * 2 + 1
+def filter_length(rate: int) -> int:
+    """Return the filter's number of taps at a sampling frequency, odd: 751 at 250 Hz."""
+    return FILTER_SECONDS * rate // 2 * 2 + 1
 
 
-def band_pass_taps(rate=RATE, band=PASS_BAND):
-    """Return the filter's taps: the ideal band pass, windowed by Hamming, with a gain of 1 in its middle.
+def band_pass_taps(rate: int = RATE, band: tuple[float, float] = PASS_BAND) -> np.ndarray:
+    """Return the taps of a windowed ideal band pass with gain 1 in its middle.
 
-    They are those of scipy.signal.firwin, whose import would take a second of each process.
+    The window is Hamming's. The taps equal those of scipy.signal.firwin, but its import would take each process a second.
     """
     count = filter_length(rate)
     time = np.arange(count) - count // 2
