@@ -34,19 +34,21 @@ lock: .venv/installed-dev
 	$(LOCK) requirements.txt -c locks/dev.txt -o locks/cpu.txt
 	$(LOCK) locks/cuda.in -c locks/dev.txt -o locks/cuda.txt
 
+# The log of the training lists the settings that are smaller than the default. 420 recordings are enough for both
+# relabelling networks, and few enough for short epochs.
 demo: .venv/installed
 	rm -rf demo
-	$(BIN)/python -m ecg synthesize demo/training --records 160 --seed 1
+	$(BIN)/python -m ecg synthesize demo/training --records 420 --seed 1
 	$(BIN)/python -m ecg synthesize demo/test --records 160 --seed 2
 	$(BIN)/python -m ecg synthesize demo/test_2_leads --records 160 --seed 2 --leads 2
-	$(BIN)/python -m ecg train demo/training demo/model --epochs 8
+	$(BIN)/python -m ecg train demo/training demo/model --epochs 6 --width 8
 	$(BIN)/python test_model.py demo/model demo/test demo/outputs
 	$(BIN)/python test_model.py demo/model demo/test_2_leads demo/outputs_2_leads
 	@echo "Scores with 2 leads:"
 	@$(BIN)/python evaluate_model.py demo/test_2_leads demo/outputs_2_leads
 	@echo "Scores with 12 leads:"
 	@$(BIN)/python evaluate_model.py demo/test demo/outputs
-	@echo "Plots and tables: demo/model/report"
+	@echo "The page of the training: demo/model/report/index.html"
 
 test: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

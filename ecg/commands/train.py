@@ -15,11 +15,12 @@ from ecg.data.store import build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.models.bundle import Bundle, model_files, save_bundle
 from ecg.reports.training_report import REPORT_FOLDER, report_lines, write_report
+from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
 from ecg.runtime.console import format_duration
 from ecg.runtime.files import LOCK, check_writable, lock_folder
 from ecg.systems.method import train_system
-from ecg.systems.recipes import Settings
+from ecg.systems.recipes import RECIPES, Settings
 from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingError
 
@@ -61,6 +62,7 @@ def run_training(data, model, settings, facts):
     for left in (finished, removed):  # by a training that was cut off
         shutil.rmtree(left, ignore_errors=True)
     LOGGER.info(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
+    LOGGER.info(describe_settings(settings))
     stores = prepare_stores(data, model, settings, facts)
     whole = all(model_files(model, count)[1].exists() for count in settings.lead_sets)
     if whole and FINISHED in read_manifest(model / MANIFEST):
@@ -90,6 +92,13 @@ def run_training(data, model, settings, facts):
         remove_folder(stages, removed)
     LOGGER.info(f"{model}: {len(results.searches)} models after {format_duration(time.monotonic() - begun)}")
     return results
+
+
+def describe_settings(settings: Settings) -> str:
+    """Describe a training's system and the settings that differ from the system's own."""
+    _, *rows = differing_settings([RECIPES.get(settings.system, Settings()), settings], ("jobs", "keep_stages"))
+    changes = "; ".join(f"{name} {value} instead of {usual}" for name, usual, value in rows)
+    return f"system {settings.system}: {changes or 'all settings are its own'}"
 
 
 def prepare_stores(data, model, settings, facts):
