@@ -1,11 +1,12 @@
-"""Which recordings, cut how, go together: a pure plan, then the arrays, then the next ones while the present are used.
+"""Plan batches, read them from the store, and prefetch the next ones.
 
-A batch holds signals of one length. By the method nothing is ever padded; a network of another system sees one length.
+A batch holds signals of one length. Whole recordings are never padded; a network with a fixed window sees one length.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,23 +15,28 @@ from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
 from ecg.data.store import Store
 from ecg.data.wave_peaks import WavePeaks, encode_peaks
 
-# Samples; training cuts to the largest that a recording reaches. No step is the usual length, 10 s, so that most cuts
-# fall elsewhere in each epoch.
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Samples. Training crops a recording to the largest of these that it reaches. None is the usual length, 10 s, so that
+# most crops begin elsewhere in each epoch.
 CROP_LENGTHS = np.array((1, 2, 4, 8, 16, 32, 64)) * RATE
-FULL_BATCH_LENGTH = (
-    20 * RATE
-)  # samples; up to here a batch holds all the recordings asked for, beyond it fewer, for memory
-ZEROS, REPEATED = "zeros", "repeated"  # what a recording that is too short is filled up with
+FULL_BATCH_LENGTH = 20 * RATE  # samples; batches of longer signals hold fewer recordings, to save memory
+ZEROS, REPEATED = "zeros", "repeated"  # paddings of short recordings
 
 
 @dataclass(frozen=True)
 class Window:
-    """How much of a recording a network sees at once; by the default, the method's, as much as there is.
+    """How much of a recording a network sees at once; by default all of it.
 
-    length: samples, None for any; fill: what shorter recordings are filled up with at their end, zeros or themselves
-    repeated; overlap: samples that the pieces have in common, at the least, in which a longer one is answered; spared:
-    samples that it may have too many, at the most, before there is one more piece. Raises ValueError where these do
-    not go together.
+    Attributes:
+        length: Samples; None for any number.
+        fill: Padding at the end of shorter recordings, zeros or the recording repeated.
+        overlap: Minimum overlap, in samples, of the segments of a longer recording in prediction.
+        slack: Samples that a recording may exceed the length before it gets one more segment.
+
+    Raises:
+        ValueError: The values are inconsistent.
     """
 
     length: int | None = None
@@ -38,33 +44,35 @@ class Window:
     overlap: int = 0
     slack: int = 0
 
-    def __post_init__(self):
-        most = 0 if self.length is None else self.length // 2  # more would be answered many times over
-        good = self.length is None or self.length > 0
-        good &= 0 <= self.overlap <= most and 0 <= self.slack <= most
-        if not good or self.fill not in (ZEROS, REPEATED):
+    def __post_init__(self) -> None:
+        limit = 0 if self.length is None else self.length // 2  # beyond it, samples would be predicted many times
+        valid = self.length is None or self.length > 0
+        valid &= 0 <= self.overlap <= limit and 0 <= self.slack <= limit
+        if not valid or self.fill not in (ZEROS, REPEATED):
             raise ValueError(f"a window of {self.length} samples, filled with {self.fill!r}, overlap {self.overlap}, "
                              f"slack {self.slack}")  # fmt: skip
 
     @property
-    def crop_lengths(self):
-        """Samples that training cuts recordings to, each to the largest that it reaches: (n,)."""
+    def crop_lengths(self) -> np.ndarray:
+        """Lengths in samples that training crops recordings to, each to the largest that it reaches: (n,)."""
         return CROP_LENGTHS if self.length is None else np.array([self.length])
 
-    def segment_starts(self, samples):
-        """Return where the pieces begin in which a recording is answered, evenly from its first to its last sample.
+    def segment_starts(self, samples: int) -> np.ndarray:
+        """Return the first sample of each segment of a recording in prediction, evenly spaced.
 
-        Of L samples there are ceil((L - length) / (length - overlap)) + 1 pieces (Zhao et al. 2022), or one, of those
-        in the middle, where the L - length are spared.
+        L samples give ceil((L - length) / (length - overlap)) + 1 segments (Zhao et al. 2022), or one in the middle if
+        L - length is within the slack.
         """
-        beyond = 0 if self.length is None else max(int(samples) - self.length, 0)
-        if beyond <= self.slack:
-            return np.array([beyond // 2])
-        last = -(-(beyond - self.slack) // (self.length - self.overlap))
-        return beyond * np.arange(last + 1) // last
+        if self.length is None:
+            return np.array([0])
+        excess = max(int(samples) - self.length, 0)
+        if excess <= self.slack:
+            return np.array([excess // 2])
+        last = -(-(excess - self.slack) // (self.length - self.overlap))
+        return excess * np.arange(last + 1) // last
 
-    def pad(self, window, samples):
-        """Fill a window (length, leads) up, in place, of which the first samples are a recording's, all it has."""
+    def pad(self, window: np.ndarray, samples: int) -> None:
+        """Pad a window (length, leads) in place that holds all samples of a recording at its beginning."""
         if self.fill == REPEATED:
             for first in range(samples, len(window), samples):
                 part = window[first : first + samples]
@@ -72,17 +80,17 @@ class Window:
         else:
             window[samples:] = 0
 
-    def segments(self, signal):
-        """Return the pieces in which a recording (T, leads) is answered: (P, length, leads), or (1, T, leads)."""
+    def segments(self, signal: np.ndarray) -> np.ndarray:
+        """Split a recording (T, leads) for prediction: (n_segments, length, leads), or (1, T, leads)."""
         if self.length is None:
             return signal[np.newaxis]
         starts = self.segment_starts(len(signal))
-        pieces = np.empty((len(starts), self.length, signal.shape[1]), signal.dtype)
-        for piece, start in zip(pieces, starts, strict=True):
+        segments = np.empty((len(starts), self.length, signal.shape[1]), signal.dtype)
+        for segment, start in zip(segments, starts, strict=True):
             part = signal[start : start + self.length]
-            piece[: len(part)] = part
-            self.pad(piece, len(part))
-        return pieces
+            segment[: len(part)] = part
+            self.pad(segment, len(part))
+        return segments
 
 
 WHOLE_RECORDING = Window()
@@ -90,14 +98,14 @@ WHOLE_RECORDING = Window()
 
 @dataclass(frozen=True)
 class View:
-    """How a network sees a recording: how its signals are prepared, and how much of them it sees at once."""
+    """How a network sees a recording: the preprocessing of its signals, and how much of them at once."""
 
     preparation: Preprocessing = DEFAULT_PREPROCESSING
     window: Window = WHOLE_RECORDING
 
     @property
-    def title(self):
-        """What it is called, such as '500 Hz, 15 s', or without the seconds where any length will do."""
+    def title(self) -> str:
+        """Description such as '500 Hz, 15 s', without seconds for any length."""
         seconds = f", {self.window.length / self.preparation.rate:.0f} s" if self.window.length else ""
         return f"{self.preparation.rate} Hz{seconds}"
 
@@ -106,91 +114,117 @@ DEFAULT_VIEW = View()
 
 
 class Batch(NamedTuple):
-    """Recordings (B,) by their place in a store, where each is cut (B,), and to how many samples."""
+    """Indices of recordings (B,), the first sample of each (B,), and the number of samples."""
 
     records: np.ndarray
     starts: np.ndarray
     length: int
 
 
-def plan_training(lengths, size, generator, window=WHOLE_RECORDING):
-    """Shuffle recordings of the given lengths (N,) into batches of `size`, each cut at random to a step of the window.
+def plan_training(
+    lengths: np.ndarray, size: int, generator: np.random.Generator, window: Window = WHOLE_RECORDING
+) -> list[Batch]:
+    """Shuffle recordings into batches, each randomly cropped to a crop length of the window.
 
-    Every recording is in exactly one batch. What does not fill a batch joins the next shorter step where that has
-    recordings of its own; else all batches of the step are a little smaller. ValueError where a recording is shorter
-    than the first step of a grid.
+    Every recording is in exactly one batch. A remainder that does not fill a batch joins the next shorter crop length
+    if that has recordings; otherwise all batches of the crop length are slightly smaller.
+
+    Args:
+        lengths: Samples of each recording, (N,).
+        size: Recordings per batch.
+        generator: Random generator.
+        window: The network's window.
+
+    Raises:
+        ValueError: A recording is shorter than the shortest crop length.
     """
-    steps = window.crop_lengths
-    if window.length is None and len(lengths) and min(lengths) < steps[0]:
-        raise ValueError(f"a recording of {min(lengths)} samples is shorter than the shortest cut, {steps[0]}")
-    step = crop_indices(lengths, window)
+    crops = window.crop_lengths
+    if window.length is None and len(lengths) and min(lengths) < crops[0]:
+        raise ValueError(f"a recording of {min(lengths)} samples is shorter than the shortest cut, {crops[0]}")
+    chosen = crop_indices(lengths, window)
     batches, waiting = [], np.array([], int)
-    for place in reversed(range(len(steps))):
-        group = np.concatenate([waiting, generator.permutation(np.flatnonzero(step == place))])
-        count = batch_size(size, steps[place], window)
-        carried = len(group) % count if place > 0 and np.any(step == place - 1) else 0
+    for index in reversed(range(len(crops))):
+        group = np.concatenate([waiting, generator.permutation(np.flatnonzero(chosen == index))])
+        count = batch_size(size, crops[index], window)
+        carried = len(group) % count if index > 0 and np.any(chosen == index - 1) else 0
         group, waiting = np.split(group, [len(group) - carried])
         for records in np.array_split(group, -(-len(group) // count)) if len(group) else ():
-            starts = generator.integers(0, np.maximum(lengths[records] - steps[place], 0), endpoint=True)
-            batches.append(Batch(records, starts, int(steps[place])))
-    return [batches[place] for place in generator.permutation(len(batches))]
+            starts = generator.integers(0, np.maximum(lengths[records] - crops[index], 0), endpoint=True)
+            batches.append(Batch(records, starts, int(crops[index])))
+    return [batches[index] for index in generator.permutation(len(batches))]
 
 
-def crop_indices(lengths, window=WHOLE_RECORDING):
-    """Return the place among a window's steps of that which recordings of these lengths (N,) are cut to: (N,)."""
+def crop_indices(lengths: np.ndarray, window: Window = WHOLE_RECORDING) -> np.ndarray:
+    """Return the index of the crop length of each recording (N,), given their samples (N,)."""
     return np.maximum(np.searchsorted(window.crop_lengths, lengths, side="right") - 1, 0)
 
 
-def plan_prediction(lengths, size, window=WHOLE_RECORDING):
-    """Put recordings of the given lengths (N,) into batches of at most `size`, each whole, with its exact equals.
+def plan_prediction(lengths: np.ndarray, size: int, window: Window = WHOLE_RECORDING) -> list[Batch]:
+    """Put whole recordings of equal length into batches, or the segments of a fixed window, recording by recording.
 
-    By a window of one length, each comes in its pieces, one after the other.
+    Args:
+        lengths: Samples of each recording, (N,).
+        size: Recordings, or segments, per batch.
+        window: The network's window.
     """
     if window.length is not None:
-        starts = [window.segment_starts(length) for length in lengths]
-        records = np.repeat(np.arange(len(lengths)), [len(each) for each in starts])
-        starts = np.concatenate([*starts, np.array([], int)])
-        parts = (slice(first, first + size) for first in range(0, len(records), size))
-        return [Batch(records[part], starts[part], window.length) for part in parts]
+        segments = [window.segment_starts(length) for length in lengths]
+        records = np.repeat(np.arange(len(lengths)), [len(starts) for starts in segments])
+        starts = np.concatenate([*segments, np.array([], int)])
+        slices = (slice(first, first + size) for first in range(0, len(records), size))
+        return [Batch(records[part], starts[part], window.length) for part in slices]
     order = np.argsort(lengths, kind="stable")
     runs = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else []
     batches = []
     for run in runs:
         length = int(lengths[run[0]])
         count = batch_size(size, length)
-        for first in range(0, len(run), count):
-            records = run[first : first + count]
-            batches.append(Batch(records, np.zeros(len(records), int), length))
+        parts = (run[first : first + count] for first in range(0, len(run), count))
+        batches += [Batch(part, np.zeros(len(part), int), length) for part in parts]
     return batches
 
 
-def batch_size(size, length, window=WHOLE_RECORDING):
-    """Return how many recordings of a length make a batch: `size`, or as many as hold the samples of `size` at 20 s.
+def batch_size(size: int, length: int, window: Window = WHOLE_RECORDING) -> int:
+    """Return the number of recordings of some length in a batch.
 
-    By a window of one length it is `size`.
+    It is `size` for a window of fixed length and up to 20 s; longer batches hold at most as many samples as that.
     """
     return size if window.length else max(1, min(size, size * FULL_BATCH_LENGTH // int(length)))
 
 
-def read_batch(store, records, columns, batch, window=WHOLE_RECORDING):
-    """Read a batch of `records`, places in the store, (n,): (B, T, leads) float32, mV."""
-    signals = np.empty((len(batch.records), batch.length, len(columns)), np.float32)
+def read_batch(
+    store: Store, records: np.ndarray, leads: Sequence[int], batch: Batch, window: Window = WHOLE_RECORDING
+) -> np.ndarray:
+    """Read a batch from a store.
+
+    Args:
+        store: The store.
+        records: Indices in the store, (n,), of the recordings that the batch numbers from 0.
+        leads: Indices of the leads.
+        batch: The batch.
+        window: The network's window.
+
+    Returns:
+        Millivolts, (B, T, n_leads) float32.
+    """
+    signals = np.empty((len(batch.records), batch.length, len(leads)), np.float32)
     chosen = records[batch.records]
     counts = np.minimum(store.lengths[chosen] - batch.starts, batch.length)
     store.advise_read(chosen, batch.starts, counts)
-    leads = slice(None) if tuple(columns) == tuple(range(len(LEADS))) else list(columns)  # all are copied at a stretch
+    every = tuple(leads) == tuple(range(len(LEADS)))
+    columns: slice | list[int] = slice(None) if every else list(leads)  # a slice copies without gaps
     for signal, record, start, count in zip(signals, chosen, batch.starts, counts, strict=True):
-        store.signal(record, leads, start, count, out=signal[:count])
+        store.signal(record, columns, start, count, out=signal[:count])
         if count < batch.length:
             window.pad(signal, count)
     store.release()
     return signals
 
 
-def prefetch(function, items, count=2):
-    """Yield function(item) for each item, in order, computed by a thread up to `count` items ahead of their use."""
+def prefetch(function: Callable[[Item], Result], items: Iterable[Item], count: int = 2) -> Iterator[Result]:
+    """Yield function(item) for each item in order, computed by a thread up to `count` items ahead."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = []
+        waiting: list[Future[Result]] = []
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > count:
@@ -201,13 +235,20 @@ def prefetch(function, items, count=2):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Recordings of a store, by their places (n,), and the columns of it that a network sees.
+    """Recordings of a store as a network sees them.
 
-    targets (n, K) and masks (n, K): what a label counts, 0 where masked; None where they are only asked about.
-    window: how much of a recording is seen at once; demographics: whether age and sex are, too; configurations: sets of
-    places among the columns, of which one, drawn at random for each recording in training, keeps its leads, and the
-    others are 0. peaks: the waves of the store's recordings (ecg.data.wave_peaks) where they are to be found, too, on a grid of
-    cells of so many samples.
+    Attributes:
+        store: The store.
+        records: Indices of the recordings in the store, (n,).
+        leads: Indices of the leads.
+        targets: Targets, (n, K); None for prediction.
+        masks: Weights of the targets, (n, K), 0 for a masked label; None for prediction.
+        window: How much of a recording is seen at once.
+        demographics: Whether age and sex are seen, too.
+        configurations: Sets of indices in `leads`. In training, one set drawn per recording keeps its leads, and all
+            others are zero.
+        peaks: Wave peaks of the store, if they are targets, too.
+        cell: Samples per cell of the grid of peaks.
     """
 
     store: Store
@@ -222,31 +263,37 @@ class Dataset:
     cell: int | None = None
 
     @property
-    def lengths(self):
+    def lengths(self) -> np.ndarray:
         """Samples of each recording: (n,)."""
         return self.store.lengths[self.records]
 
-    def inputs(self, batch, generator=None):
-        """Return what the network sees of a Batch: (B, T, leads) float32, mV, and with persons a pair of it and (B, 5).
+    def inputs(
+        self, batch: Batch, generator: np.random.Generator | None = None
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Return the inputs of a network for a batch.
 
-        With a generator, in training, leads are left out by it where there are configurations.
+        Args:
+            batch: The batch.
+            generator: Draws the lead configurations in training.
+
+        Returns:
+            Millivolts, (B, T, n_leads) float32; with demographics a pair of these and (B, 5) float32.
         """
         signals = read_batch(self.store, self.records, self.leads, batch, self.window)
         if generator is not None and self.configurations:
             kept = np.zeros((len(self.configurations), len(self.leads)), np.float32)
-            for row, places in zip(kept, self.configurations, strict=True):
-                row[list(places)] = 1
+            for row, indices in zip(kept, self.configurations, strict=True):
+                row[list(indices)] = 1
             signals *= kept[generator.integers(len(kept), size=len(signals)), np.newaxis]
         return (signals, self.store.demographics[self.records[batch.records]]) if self.demographics else signals
 
-    def targets_and_masks(self, batch):
-        """Return the targets and the masks of a Batch: (B, K) each, with peaks followed by their grid, laid flat."""
-        targets, masks = self.targets[batch.records], self.masks[batch.records]
-        if self.peaks is None:
-            return targets, masks
+    def targets_and_masks(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Return targets and masks of a batch, (B, K) each, followed by the flattened grid of peaks, if any."""
+        assert self.targets is not None and self.masks is not None
+        pair = self.targets[batch.records], self.masks[batch.records]
+        if self.peaks is None or self.cell is None:
+            return pair
         cells = batch.length // self.cell
-        found = encode_peaks(self.peaks, self.records[batch.records], batch.starts, batch.length, cells)
-        return tuple(
-            np.hstack([labels, flat.reshape(len(flat), -1)])
-            for labels, flat in zip((targets, masks), found, strict=True)
-        )
+        grids = encode_peaks(self.peaks, self.records[batch.records], batch.starts, batch.length, cells)
+        targets, masks = (np.hstack([x, y.reshape(len(y), -1)]) for x, y in zip(pair, grids, strict=True))
+        return targets, masks

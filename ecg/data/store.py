@@ -1,4 +1,4 @@
-"""All preprocessed recordings of a data folder in one memory-mapped file, each read and filtered once."""
+"""All preprocessed recordings of a data folder in one memory-mapped file."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import mmap
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,18 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecg.data import labels
 from ecg.data.headers import Header, RecordError, read_header
-from ecg.data.labels import (
-    DISCARDED_SOURCES,
-    UNDIAGNOSED,
-    class_indices,
-    code_status,
-    encode,
-    encode_as_scored,
-    encode_unscored,
-    select_labels,
-    source_of,
-)
 from ecg.data.leads import LEADS
 from ecg.data.preprocessing import Repair, crop_to_max_duration, encode_demographics, preprocess, to_millivolts
 from ecg.data.records import read_raw_signal, require_records
@@ -39,28 +30,27 @@ from ecg.runtime.processes import parallel_map
 LOGGER = logging.getLogger("ecg")
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
-# A row for each recording.
-RECORDING_FIELDS = (
-    "names",
-    "paths",
-    "sources",
-    "labels",
-    "as_scored",
-    "unscored",
-    "demographics",
-    "undiagnosed",
-    "starts",
-    "lengths",
-)
+# Arrays of the index, with a row per recording.
+INDEX_FIELDS = ("names", "paths", "sources", "labels", "as_scored", "unscored", "demographics", "undiagnosed",
+                "lengths")  # fmt: skip
 
 
 class LoadedRecording(NamedTuple):
-    """What one recording comes to: its header as far as it was read, and either what the store takes or why it is not.
+    """A recording as far as it could be read.
 
-    labels (26,) bool, and as they are scored (26,) bool, those beside (2,) bool, age and sex (5,) (ecg.data.preprocessing),
-    microvolts (T, 12) int16, what was mended, and the reason why it is left out, a text. `stored` are the numbers of
-    the file (L, n), where it was read and they were asked for. undiagnosed: whether the header has no diagnosis that
-    the Challenge knows, scored or not; unknown_codes: those that it does not know.
+    Attributes:
+        path: Path of the header.
+        header: The header; None if it cannot be read.
+        labels: Scored classes to train on, (26,) bool.
+        as_scored: Scored classes by the Challenge's evaluator, (26,) bool.
+        unscored: Unscored classes, (2,) bool.
+        demographics: Age and sex, (5,) float32 (`encode_demographics`).
+        microvolts: Preprocessed signal, (T, 12) int16; None if the recording cannot be used.
+        repairs: What was repaired.
+        reason: Why the recording cannot be used.
+        integers: Stored integers, (L, n); None if they cannot be read.
+        undiagnosed: Whether the header has no diagnosis that the Challenge knows, scored or not.
+        unknown_codes: Codes that the Challenge does not know.
     """
 
     path: Path
@@ -79,16 +69,25 @@ class LoadedRecording(NamedTuple):
 
 @dataclass(frozen=True)
 class Store:
-    """N recordings: whole microvolts in the standard order of leads, one after the other.
+    """N recordings in microvolts, leads in the standard order, one recording after the other.
 
-    names (N,) text, what tells recordings apart: the header's path below the data folder without its extension, paths
-    (N,) text, the headers' below the data folder, sources (N,) text, labels (N, 26) bool to
-    learn from, as_scored (N, 26) bool: those of the Challenge's evaluator, beside (N, 2) bool: classes beside the
-    scored ones, persons (N, 5) (ecg.data.preprocessing), starts and lengths (N,): rows of the memory map, microvolts (rows, 12)
-    int16, dropped: pairs of a record's name and why it is not among them, repaired: pairs of a record's name and a
-    Repair (ecg.data.preprocessing), digest: text that is another as soon as a sample, a name, a label, a length, an age or a sex
-    is, preparation: how the signals were made of what is stored, undiagnosed (N,) bool: whether a header has no known
-    diagnosis, unknown_codes: pairs of a code that the Challenge does not know and how many recordings have it.
+    Attributes:
+        names: Paths of the headers without extension, relative to the data folder, (N,) str. They are unique.
+        paths: Paths of the headers relative to the data folder, (N,) str.
+        sources: Source databases, (N,) str.
+        labels: Scored classes to train on, (N, 26) bool.
+        as_scored: Scored classes by the Challenge's evaluator, (N, 26) bool.
+        unscored: Unscored classes, (N, 2) bool.
+        demographics: Age and sex, (N, 5) float32 (`encode_demographics`).
+        undiagnosed: Whether a header has no diagnosis that the Challenge knows, (N,) bool.
+        starts: First row of each recording in `microvolts`, (N,).
+        lengths: Number of rows of each recording, (N,).
+        microvolts: Memory-mapped samples, (n_rows, 12) int16.
+        excluded: Name and reason of each recording that cannot be used.
+        repaired: Name of a recording and what was repaired in it.
+        digest: Hash of samples, names, labels, lengths and demographics.
+        preparation: How the signals were preprocessed.
+        unknown_codes: Codes that the Challenge does not know, with their numbers of recordings.
     """
 
     names: np.ndarray
@@ -108,35 +107,49 @@ class Store:
     preparation: Preprocessing = DEFAULT_PREPROCESSING
     unknown_codes: tuple[tuple[str, int], ...] = ()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
-    def subset(self, records):
-        """Return a Store of some of the recordings alone, by their places (n,); nothing is copied but facts."""
-        parts = {name: getattr(self, name)[records] for name in RECORDING_FIELDS}
-        return replace(
-            self,
-            **parts,
-            excluded=(),
-            repaired=(),
-            unknown_codes=(),
-            digest=fingerprint(self.digest, np.asarray(records)),
-        )
+    def subset(self, records: np.ndarray) -> "Store":
+        """Return a store of some recordings, by their indices (n,), over the same memory map."""
+        fields = {name: getattr(self, name)[records] for name in (*INDEX_FIELDS, "starts")}
+        digest = fingerprint(self.digest, np.asarray(records))
+        return replace(self, **fields, excluded=(), repaired=(), unknown_codes=(), digest=digest)
 
-    def signal(self, record, columns=slice(None), start=0, length=None, out=None):
-        """Return `length` samples from `start` of one recording, or all: (T, leads) float32, mV.
+    def signal(
+        self,
+        record: int,
+        leads: Sequence[int] | slice | int = slice(None),
+        start: int = 0,
+        length: int | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return a recording or a part of it.
 
-        They are put into `out` where there is such an array.
+        Args:
+            record: Index of the recording.
+            leads: Indices of the leads, or one index.
+            start: First sample.
+            length: Number of samples; None for all until the end.
+            out: Array for the result, (T, n_leads) float32.
+
+        Returns:
+            Millivolts, (T, n_leads) float32.
         """
         first = self.starts[record] + start
         last = first + (self.lengths[record] - start if length is None else length)
-        return to_millivolts(self.microvolts[first:last, columns], out)
+        return to_millivolts(self.microvolts[first:last, leads], out)
 
-    def advise_read(self, records, starts, lengths):
-        """Have the system read so many samples of some recordings from the disk, all at once and ahead of their use.
+    def advise_read(self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray | int) -> None:
+        """Let the system read parts of recordings ahead of their use (madvise WILLNEED).
 
-        Where the store is larger than memory, the next batch is as a rule on the disk, and would be read a few pages
-        after the others, each waited for.
+        The next batch of a store larger than memory is usually on the disk. Without this, a few pages are read at a
+        time, each waited for.
+
+        Args:
+            records: Indices of the recordings, (n,).
+            starts: First sample of each part, (n,).
+            lengths: Number of samples of each part, (n,) or one for all.
         """
         if isinstance(self.microvolts.base, mmap.mmap):
             rows = self.starts[records] + starts
@@ -145,25 +158,38 @@ class Store:
                 page = first - first % mmap.PAGESIZE
                 self.microvolts.base.madvise(mmap.MADV_WILLNEED, int(page), int(last - page))
 
-    def release(self):
-        """Let go of what was read: the system keeps it as long as it has room, but it counts as this process's no more.
+    def release(self) -> None:
+        """Stop counting what was read as memory of this process (madvise DONTNEED).
 
-        Without this, a process that has been through a store of any size seems to hold all of it.
+        The system keeps it as long as it has room. Without this, a process that has read a store seems to hold all of
+        it.
         """
         if isinstance(self.microvolts.base, mmap.mmap):
             self.microvolts.base.madvise(mmap.MADV_DONTNEED)
 
 
-def build_store(data, folder, jobs=None, preparation=DEFAULT_PREPROCESSING):
-    """Read, preprocess and store every recording below the folder `data`, by `jobs` processes; return the Store.
+def build_store(
+    data: Path | str,
+    folder: Path | str,
+    jobs: int | None = None,
+    preparation: Preprocessing = DEFAULT_PREPROCESSING,
+) -> Store:
+    """Read, preprocess and store every recording of a data folder.
 
-    The Preparation (ecg.data.resampling) is the method's as a rule.
+    Recordings that cannot be used are excluded with their reason, and so are folders that cannot be listed. A store in
+    `folder` of the same files, judged by size and times, is opened instead.
 
-    A recording that cannot be used, or a folder that cannot be listed, is left out with its reason. A store that is in
-    `folder` already and holds the same files, of the same size and time, is returned as it is. Raises FileNotFoundError
-    where `data` holds no header at all, and RecordError where no recording could be used.
+    Args:
+        data: Data folder.
+        folder: Folder for the store.
+        jobs: Number of processes; None for one per core.
+        preparation: How the signals are preprocessed.
+
+    Raises:
+        FileNotFoundError: The data folder holds no header.
+        RecordError: No recording can be used.
     """
-    excluded = []
+    excluded: list[tuple[str, str]] = []
     paths = require_records(data, excluded)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,72 +197,78 @@ def build_store(data, folder, jobs=None, preparation=DEFAULT_PREPROCESSING):
     try:
         return open_store(folder, origin)
     except DAMAGED:
-        (folder / INDEX).unlink(missing_ok=True)  # first: signals without an index are not a store
-    kept, dropped, repaired, unknown_codes, digest = [], excluded, [], Counter(), hashlib.sha256()
+        (folder / INDEX).unlink(missing_ok=True)  # first, because signals without an index are no store
+    rows, repaired, unknown_codes, digest = [], [], Counter[str](), hashlib.sha256()
     with (
         atomic_path(folder / SIGNALS) as part,
         open(part, "wb") as file,
-        closing(
-            parallel_map(partial(load_training_recording, preparation=preparation), paths, jobs, "reading")
-        ) as recordings,
-    ):
-        for one in recordings:
-            below = one.path.relative_to(data)
-            name = below.with_suffix("").as_posix()
-            if one.reason:
-                dropped.append((name, one.reason))
+        closing(parallel_map(partial(load_training_recording, preparation=preparation), paths, jobs, "reading")) as recordings,
+    ):  # fmt: skip
+        for recording in recordings:
+            path = recording.path.relative_to(data)
+            name = path.with_suffix("").as_posix()
+            if recording.reason:
+                excluded.append((name, recording.reason))
                 continue
-            samples = one.microvolts.tobytes()
+            samples = recording.microvolts.tobytes()
             file.write(samples)
             digest.update(samples)
-            kept.append((name, below.as_posix(), source_of(one.path.stem), one.labels, one.as_scored, one.unscored,
-                         one.demographics, one.undiagnosed, len(one.microvolts)))  # fmt: skip
-            unknown_codes.update(one.unknown_codes)
-            repaired += [(name, repair) for repair in one.repairs]
-    if not kept:
-        name, reason = dropped[0]
+            rows.append((name, path.as_posix(), labels.source_of(path.stem), recording.labels, recording.as_scored,
+                         recording.unscored, recording.demographics, recording.undiagnosed, len(recording.microvolts)))  # fmt: skip
+            unknown_codes.update(recording.unknown_codes)
+            repaired += [(name, repair) for repair in recording.repairs]
+    if not rows:
+        name, reason = excluded[0]
         raise RecordError(f"{data}: none of {len(paths)} recordings can be used, such as {name}: {reason}")
-    *columns, lengths = map(np.array, zip(*kept, strict=True))
-    facts = dict(zip(RECORDING_FIELDS, (*columns, np.cumsum((0, *lengths[:-1])), lengths), strict=True))
-    digest.update("\n".join(facts["paths"]).encode(errors="surrogateescape"))
-    bits = [np.packbits(facts[name]) for name in ("labels", "as_scored", "unscored")]
-    for array in (*bits, facts["demographics"], lengths):
+    fields = dict(zip(INDEX_FIELDS, map(np.array, zip(*rows, strict=True)), strict=True))
+    digest.update("\n".join(fields["paths"]).encode(errors="surrogateescape"))
+    bits = [np.packbits(fields[name]) for name in ("labels", "as_scored", "unscored")]
+    for array in (*bits, fields["demographics"], fields["lengths"]):
         digest.update(array.tobytes())
-    texts = {"dropped": dropped, "repaired": repaired, "preparation": asdict(preparation),
-             "unknown_codes": unknown_codes.most_common()}  # fmt: skip
-    texts = {name: to_json(value) for name, value in texts.items()}
-    with atomic_path(folder / INDEX) as part:  # last: a store without an index is not a store
-        np.savez(part, **facts, **texts, origin=origin, digest=digest.hexdigest())
+    details = {"excluded": excluded, "repaired": repaired, "preparation": asdict(preparation),
+               "unknown_codes": unknown_codes.most_common()}  # fmt: skip
+    with atomic_path(folder / INDEX) as part:  # last, because signals without an index are no store
+        arrays = fields | {"details": to_json(details), "origin": origin, "digest": digest.hexdigest()}
+        np.savez(part, **arrays)  # type: ignore[arg-type]
     return open_store(folder)
 
 
-def open_store(folder, origin=None):
-    """Open a store that was built in this folder, of these files (see `origin_of`) where given.
+def open_store(folder: Path | str, origin: str | None = None) -> Store:
+    """Open a store.
 
-    Raises FileNotFoundError where there is none, and ValueError where it is of other files or not whole.
+    Args:
+        folder: Folder of the store.
+        origin: `source_fingerprint` of the files that it must be built of.
+
+    Raises:
+        FileNotFoundError: There is no store.
+        ValueError: The store is of other files or damaged.
     """
     folder = Path(folder)
     with open(folder / INDEX, "rb") as file, np.load(file, allow_pickle=False) as index:
         if origin not in (None, str(index["origin"])):
             raise ValueError(f"{folder}: this store is of other files")
-        facts = {name: index[name] for name in RECORDING_FIELDS}
-        dropped = tuple((name, reason) for name, reason in json.loads(str(index["dropped"])))
-        rows = json.loads(str(index["repaired"]))
-        repaired = tuple((name, Repair(kind, tuple(leads), count)) for name, (kind, leads, count) in rows)
-        unknown_codes = tuple((code, count) for code, count in json.loads(str(index["unknown_codes"])))
-        digest, prepared = str(index["digest"]), json.loads(str(index["preparation"]))
-    preparation = Preprocessing(**prepared | {"band": prepared["band"] and tuple(prepared["band"])})
-    microvolts = np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(facts["lengths"].sum()), len(LEADS)))
-    return Store(**facts, microvolts=microvolts, excluded=dropped, repaired=repaired, digest=digest,
-                 preparation=preparation, unknown_codes=unknown_codes)  # fmt: skip
+        fields = {name: index[name] for name in INDEX_FIELDS}
+        details, digest = json.loads(str(index["details"])), str(index["digest"])
+    band = details["preparation"].pop("band")
+    return Store(
+        **fields,
+        starts=np.cumsum((0, *fields["lengths"][:-1])),
+        microvolts=np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(fields["lengths"].sum()), len(LEADS))),
+        excluded=tuple((name, reason) for name, reason in details["excluded"]),
+        repaired=tuple((name, Repair(kind, tuple(leads), n)) for name, (kind, leads, n) in details["repaired"]),
+        digest=digest,
+        preparation=Preprocessing(**details["preparation"], band=band and tuple(band)),
+        unknown_codes=tuple((code, count) for code, count in details["unknown_codes"]),
+    )
 
 
-def source_fingerprint(headers, preparation=DEFAULT_PREPROCESSING):
-    """Return a text that is another as soon as a file beside one of these headers, paths, or what is done here is.
+def source_fingerprint(headers: Sequence[Path], preparation: Preprocessing = DEFAULT_PREPROCESSING) -> str:
+    """Return a hash of all files in the folders of some headers, of the preprocessing, and of its source code.
 
-    Files are told apart by name, size and times.
+    Files are hashed by name, size and times.
     """
-    entries = [source_hash("data"), asdict(preparation)]
+    entries: list[object] = [source_hash("data"), asdict(preparation)]
     for folder in sorted({path.parent for path in headers}):
         with os.scandir(folder) as files:
             found = sorted(
@@ -247,45 +279,44 @@ def source_fingerprint(headers, preparation=DEFAULT_PREPROCESSING):
     return fingerprint(*entries)
 
 
-def load_training_recording(path, preparation=DEFAULT_PREPROCESSING):
-    """Return what the recording of a header comes to in training; no fault of it raises an error.
+def load_training_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
+    """Read and preprocess a recording for training; discarded sources are excluded.
 
-    It is a Loaded without header and numbers, which would take as long to hand over as to read.
+    The result has neither header nor integers, because passing them between processes takes as long as reading.
     """
-    source = source_of(path.stem)
-    if source in DISCARDED_SOURCES:
+    source = labels.source_of(path.stem)
+    if source in labels.DISCARDED_SOURCES:
         return LoadedRecording(path, reason=f"source {source} is not trained on")
     return load_recording(path, preparation)._replace(header=None, integers=None)
 
 
-def load_recording(path, preparation=DEFAULT_PREPROCESSING):
-    """Return what the recording of a header comes to, of whatever source, and what is stored of it: a Loaded."""
+def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
+    """Read and preprocess a recording of any source, given the path of its header; faults raise no error."""
     loaded = LoadedRecording(path)
     try:
-        loaded = loaded._replace(header=(header := read_header(path)))
-        recording, warnings = read_raw_signal(path, header)
-        loaded = loaded._replace(integers=recording)
-        microvolts, repairs = preprocess(
-            header, crop_to_max_duration(header, recording), LEADS, preparation=preparation
-        )
+        header = read_header(path)
+        loaded = loaded._replace(header=header)
+        integers, warnings = read_raw_signal(path, header)
+        loaded = loaded._replace(integers=integers)
+        microvolts, repairs = preprocess(header, crop_to_max_duration(header, integers), LEADS, preparation=preparation)
     except (RecordError, OSError) as error:
         return loaded._replace(reason=describe_error(error))
-    loaded = loaded._replace(repairs=(*(Repair(warning, (), 1) for warning in warnings), *repairs))
-    codes = [code for code in header.codes if code.casefold() not in UNDIAGNOSED]
-    kinds = [code_status(code) for code in codes]
+    codes = [code for code in header.codes if code.casefold() not in labels.UNDIAGNOSED]
+    statuses = [labels.code_status(code) for code in codes]
     return loaded._replace(
-        labels=encode(header.codes),
-        as_scored=encode_as_scored(header.evaluated),
-        unscored=encode_unscored(header.codes),
+        labels=labels.encode(header.codes),
+        as_scored=labels.encode_as_scored(header.evaluated),
+        unscored=labels.encode_unscored(header.codes),
         demographics=encode_demographics(header.age, header.sex),
         microvolts=microvolts,
-        undiagnosed=not {"scored", "unscored"} & set(kinds),
-        unknown_codes=tuple(code for code, kind in zip(codes, kinds, strict=True) if kind == "unknown"),
+        repairs=(*(Repair(warning, (), 1) for warning in warnings), *repairs),
+        undiagnosed=not {"scored", "unscored"} & set(statuses),
+        unknown_codes=tuple(code for code, status in zip(codes, statuses, strict=True) if status == "unknown"),
     )
 
 
 def diagnosis_lines(store: Store) -> list[str]:
-    """Return lines that count the recordings without a known diagnosis and the unknown codes, if there are any."""
+    """Return log messages that count undiagnosed recordings and unknown codes, if there are any."""
     lines = []
     if count := int(store.undiagnosed.sum()):
         names = abbreviated_list(store.names[store.undiagnosed].tolist())
@@ -296,24 +327,24 @@ def diagnosis_lines(store: Store) -> list[str]:
     return lines
 
 
-def store_folder(folder, preparation):
-    """Return where the store of a Preparation is in a folder: 'store' for the method's, else a name that tells it."""
+def store_folder(folder: Path, preparation: Preprocessing) -> Path:
+    """Return the path of the store of a preprocessing: 'store' for the default, else a name that describes it."""
     if preparation == DEFAULT_PREPROCESSING:
         return folder / "store"
     band = "_{:g}_to_{:g}".format(*preparation.band) if preparation.band else "_unfiltered"
-    return (
-        folder
-        / f"store_{preparation.rate}_hz{band}{'_linear' * preparation.linear}{'_early_gains' * preparation.early_gains}"
-    )
+    options = "_linear" * preparation.linear + "_early_gains" * preparation.early_gains
+    return folder / f"store_{preparation.rate}_hz{band}{options}"
 
 
-def build_stores(data, folder, preparations, jobs):
+def build_stores(
+    data: Path | str, folder: Path, preparations: Sequence[Preprocessing], jobs: int | None
+) -> dict[Preprocessing, Store]:
     """Build or open a store for each preprocessing, all of the same data folder.
 
     Args:
         data: Data folder.
         folder: Folder that gets a folder for each store.
-        preparations: Ways of preprocessing, `Preprocessing` each.
+        preparations: Ways of preprocessing.
         jobs: Number of processes; None for one per core.
 
     Returns:
@@ -329,14 +360,14 @@ def build_stores(data, folder, preparations, jobs):
         store = build_store(data, store_folder(folder, preparation), jobs, preparation)
         rate = "" if preparation == DEFAULT_PREPROCESSING else f" at {preparation.rate} Hz"
         LOGGER.info(f"{len(store):,} recordings stored{rate}, {len(store.excluded):,} excluded, "
-            f"{format_duration(time.monotonic() - start)}")  # fmt: skip
+                    f"{format_duration(time.monotonic() - start)}")  # fmt: skip
         stores[preparation] = store
     for line in diagnosis_lines(store):
         LOGGER.info(line)
     return stores
 
 
-def check_trainable(data, store, classes):
+def check_trainable(data: Path | str, store: Store, classes: Sequence[str]) -> None:
     """Raise RecordError unless a network can be trained and validated on a store.
 
     Args:
@@ -346,5 +377,5 @@ def check_trainable(data, store, classes):
     """
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    if not select_labels(class_indices(classes), store.labels, store.unscored).any():
+    if not labels.select_labels(labels.class_indices(classes), store.labels, store.unscored).any():
         raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")

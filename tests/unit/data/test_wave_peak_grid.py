@@ -51,4 +51,4 @@ def test_what_a_network_is_unsure_of_is_no_peak_and_none_lies_outside_its_cell()
     outputs[3, 1] = 1.2, 1.4, 0.9, 0, 0, 0, 0
     samples, waves = decode_peaks(outputs, 400)
     assert (samples.tolist(), waves.tolist()) == ([150, 180, 399], [R, T, P])
-    assert decode_peaks(outputs, 400, sure=0.4).samples.tolist() == [50, 150, 180, 399]
+    assert decode_peaks(outputs, 400, threshold=0.4).samples.tolist() == [50, 150, 180, 399]

@@ -27,8 +27,8 @@ P, Q, R, S, T = range(5)
 SECONDS = 10
 
 
-def made_up_lead(findings, rate=RATE, seed=3):
-    """Lead II of a made-up patient, (T,) mV, with the patient and the beats."""
+def synthetic_lead(findings, rate=RATE, seed=3):
+    """Lead II of a synthetic patient, (T,) mV, with the patient and the beats."""
     patient = draw_patient(findings, np.random.default_rng(seed))
     beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))  # the first that is drawn of the potentials
     electrodes = compute_potentials(patient, SECONDS * rate, rate, np.random.default_rng(seed))
@@ -37,7 +37,7 @@ def made_up_lead(findings, rate=RATE, seed=3):
 
 @pytest.mark.parametrize(("findings", "rate"), [({"NSR"}, 250), ({"AF"}, 250), ({"NSR", "RBBB"}, 500), ({"SB"}, 257)])
 def test_every_beat_has_its_r_peak_and_there_is_no_other(findings, rate):
-    signal, patient, beats = made_up_lead(findings, rate)
+    signal, patient, beats = synthetic_lead(findings, rate)
     found = find_peaks(signal, rate)
     seconds = found.samples[found.waves == R] / rate
     onsets = beats.onset[(beats.onset > 0.4) & (beats.onset < SECONDS - 0.4)]
@@ -48,7 +48,7 @@ def test_every_beat_has_its_r_peak_and_there_is_no_other(findings, rate):
 
 
 def test_the_waves_of_a_beat_come_one_after_the_other_where_its_heart_has_them():
-    signal, patient, beats = made_up_lead({"NSR"})
+    signal, patient, beats = synthetic_lead({"NSR"})
     samples, waves = find_peaks(signal, RATE)
     for onset in beats.onset[(beats.onset > 0.5) & (beats.onset < SECONDS - 1)]:
         mine = (samples > (onset - patient.pr) * RATE) & (samples < (onset + patient.qt) * RATE)
@@ -56,7 +56,7 @@ def test_the_waves_of_a_beat_come_one_after_the_other_where_its_heart_has_them()
 
 
 def test_a_t_wave_is_found_that_points_down():
-    signal, patient, beats = made_up_lead({"NSR", "LBBB"})
+    signal, patient, beats = synthetic_lead({"NSR", "LBBB"})
     samples, waves = find_peaks(signal, RATE)
     after = beats.onset[(beats.onset > 0.5) & (beats.onset < SECONDS - 1)] + patient.qrs
     late = samples[waves == T] / RATE
@@ -84,7 +84,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, 2500).astype(np.float32)
         (NOISE[:0], ""),
         (bell(4.8), "R"),
         (bell(4.8, 6.8), WAVES),
-        (made_up_lead({"NSR"})[0][:RATE], WAVES),
+        (synthetic_lead({"NSR"})[0][:RATE], WAVES),
         (NOISE, WAVES),
     ],
     ids="flat level slope 40 one none beat two second noise".split(),
@@ -118,7 +118,7 @@ def test_a_stores_peaks_are_those_of_its_recordings_and_come_back_without_being_
     store, folder = few[0], shutil.copytree(few[1], tmp_path / "copy")
     lines = capture_log()
     found = load_wave_peaks(store, RATE, folder, jobs=1)
-    assert lines == ["peaks at 250 Hz: none beside R in 1 of 5 recordings: HR00003"]
+    assert lines == ["peaks at 250 Hz: none but R in 1 of 5 recordings: HR00003"]
     for record in range(len(store)):
         expected = find_peaks(store.signal(record, 1), RATE)
         assert all(map(np.array_equal, found.recording(record), expected))
@@ -145,14 +145,14 @@ def test_a_missing_delineator_is_said_with_what_to_do(few, monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", missing)
-    module._neurokit.cache_clear()
+    module._import_neurokit.cache_clear()
     for call in (lambda: find_peaks(NOISE, RATE), lambda: load_wave_peaks(few[0], RATE, few[1], jobs=1)):
         with pytest.raises(NeuroKitMissing, match="pip install neurokit2"):
             call()
 
 
 def test_the_peaks_of_a_recording_are_those_of_its_lead_two_at_its_own_frequency():
-    signal, *_ = made_up_lead({"NSR"}, 500)
+    signal, *_ = synthetic_lead({"NSR"}, 500)
     leads = tuple(Lead(name, "R.mat", "16", 24, 200.0, -3, "mV") for name in ("V1", "II"))
     header = Header("R", 500.0, 0, leads, 60.0, "Female", ())
     recording = np.rint(np.stack([np.zeros_like(signal), signal]) * 200 - 3).astype(np.int16)
