@@ -107,7 +107,7 @@ def draw_differences(comparison: Comparison, metrics: MetricTable, leads: int) -
     """Draw how the other systems with a number of leads differ from the first one."""
     indices = [index for index in comparison.indices_with_leads(leads) if metrics.differences[index]]
     first, systems = comparison.systems[0], comparison.systems_at(indices)
-    estimates = [metrics.differences[index] for index in indices]
+    estimates = [each for index in indices if (each := metrics.differences[index])]
     panels = {name: np.array([estimate[name] for estimate in estimates]) for name in DIFFERENCE_PANELS}
     title = f"Differences to {first}, {pluralise(leads, 'lead')}"
     caption = f"A system right of the dashed line is better than {first}. Bars are 95 % intervals of the difference."

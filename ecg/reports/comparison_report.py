@@ -142,9 +142,9 @@ def build_fact_tables(facts: Mapping[str, object]) -> list[str]:
 
 def comparison_title(comparison: Comparison) -> str:
     """Return the title of the page, such as "4 systems on 150 recordings, 1 lead set"."""
-    counts = {"system": comparison.systems, "recording": comparison.labels, "lead set": comparison.lead_sets}
-    systems, recordings, lead_sets = (pluralise(len(members), thing) for thing, members in counts.items())
-    return f"{systems} on {recordings}, {lead_sets}"
+    systems, lead_sets = len(comparison.systems), len(comparison.lead_sets)
+    recordings = pluralise(len(comparison.labels), "recording")
+    return f"{pluralise(systems, 'system')} on {recordings}, {pluralise(lead_sets, 'lead set')}"
 
 
 def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str]:

@@ -36,8 +36,8 @@ def comparison_tables(comparison: Comparison, metrics: MetricTable) -> dict[str,
         overall.append((*name, len(labels), *_numbers(metrics.overall[index], METRICS)))
         costs.append((*name, result.networks, result.parameters, result.training_seconds, result.epochs, result.time_limited,
                       result.prediction_seconds))  # fmt: skip
-        if metrics.differences[index]:
-            differences.append((*name, comparison.systems[0], *_numbers(metrics.differences[index], METRICS)))
+        if difference := metrics.differences[index]:
+            differences.append((*name, comparison.systems[0], *_numbers(difference, METRICS)))
         decisions = labels, result.optimised, labels & result.optimised, result.predictions, labels & result.predictions
         counts = np.array([decision.sum(axis=0) for decision in decisions]).T.tolist()
         for column, count in enumerate(counts):

@@ -1,15 +1,17 @@
-"""One recording on ECG paper, true to scale: 25 mm for a second, 10 mm for a millivolt."""
+"""Draw recordings on ECG paper, true to scale: 25 mm for a second, 10 mm for a millivolt."""
 
 import logging
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -23,36 +25,41 @@ from ecg.data.labels import ABBREVIATIONS, CLASS_OF_CODE, encode, unscored_diagn
 from ecg.data.leads import LEADS
 from ecg.data.preprocessing import correct_gains, explain_unusable
 from ecg.data.records import SignalError, read_record
-from ecg.data.wave_peaks import LEAD, WAVES
+from ecg.data.wave_peaks import LEAD, WAVES, PeakList
 from ecg.runtime.console import Progress, describe_error
 from ecg.runtime.files import save_figure
+from ecg.systems.label_cleaning import Disagreement
 
 LOGGER = logging.getLogger("ecg")
 
-LONGEST_NAME = 50  # characters that a picture's name has of its record's, for that may be as long as names can
+MAX_NAME_LENGTH = 50  # characters of a record's name in the name of a file, because it may be very long
 
-# What paper and layout measure, in mm unless the name says otherwise.
-SPEED, HEIGHT = 25, 10  # for a second, for a millivolt
+# Sizes of paper and layout, in mm unless stated otherwise.
+SPEED, HEIGHT = 25, 10  # of a second, of a millivolt
 SECONDS, COLUMN_SECONDS = 10.0, 2.5
 ROW = 30
 PULSE_AT, PULSE_WIDTH = 5, 5
-LEFT, RIGHT = 15, 5  # of the paper, beside the traces
+LEFT, RIGHT = 15, 5  # margins of the paper around the traces
 MARGIN, TITLE, CAPTION, LINE, FOOT, NOTE = 6, 8, 5.5, 4.5, 5, 3.5
-PANEL, CLASS_ROW, FULL = 72, 7.5, 34  # width of the model's panel, height of a class in it, bar of probability 1
-BESIDE = 0.08  # s, from a T wave's peak to its slopes
-PIXELS = 10  # so that every line of the grid lies on whole pixels
+PANEL, CLASS_ROW, FULL_BAR = 72, 7.5, 34  # width of the model's panel, height of a class, bar of probability 1
+SLOPE_DISTANCE = 0.08  # s, from the peak of a T wave to its slopes
+PIXELS = 10  # of a mm, so that all grid lines lie on integer pixels
 INCH, POINT = 25.4, 25.4 / 72
 COLUMNS = (LEADS[:3], LEADS[3:6], LEADS[6:9], LEADS[9:])
-MOST_ROWS = 40  # leads on a page, which takes 135 MB as a picture
-WORD, LEAD_NAME, LABEL_LINES = 90, 55, 8  # room for a label, for a lead's name; lines of labels
-FONT = "DejaVu Sans"  # comes with matplotlib, so that what can be drawn is the same everywhere
+MAX_ROWS = 40  # leads on a page; as an image they take 135 MB of memory
+LABEL_WIDTH, LEAD_NAME_WIDTH, LABEL_LINES = 90, 55, 8  # of a label, of a lead's name; lines of labels
+FONT = "DejaVu Sans"  # comes with matplotlib, so that all machines draw the same
 
 PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
 POSITIVE, NEGATIVE, QUIET = "#b5382a", "#c9c9cf", "#5b5b66"
-MOST_CHARACTERS = 10  # in a millimetre, of any style; a longer text is cut before it is measured
-TITLE_STYLE, LEAD_STYLE = {"fontsize": 14, "fontweight": "bold"}, {"fontsize": 10, "fontweight": "bold"}
-HEADING, LABEL, SMALL = {"fontsize": 11, "fontweight": "bold"}, {"fontsize": 9}, {"fontsize": 7}
-# Of the peaks, by waves: colour, marker, and where the letter is to it, in mm, so that those of Q, R and S lie apart.
+MAX_CHARACTERS = 10  # in a mm, of any style; a longer string is cut before it is measured
+Style = dict[str, Any]  # arguments of matplotlib for text
+TITLE_STYLE: Style = {"fontsize": 14, "fontweight": "bold"}
+LEAD_STYLE: Style = {"fontsize": 10, "fontweight": "bold"}
+HEADING: Style = {"fontsize": 11, "fontweight": "bold"}
+LABEL: Style = {"fontsize": 9}
+SMALL: Style = {"fontsize": 7}
+# Colour and marker of the peaks of each wave, and the offset of its letter in mm, such that Q, R and S do not overlap.
 MARKS = {
     "P": ("#1f5fbf", "o", (0, 2.2)),
     "Q": ("#8a5a00", "v", (-1.2, -2.2)),
@@ -63,41 +70,79 @@ MARKS = {
 
 
 class Strip(NamedTuple):
-    """A piece of a lead on paper: row of the recording, row on paper, then seconds: its place, first one, length."""
+    """A segment of a lead on paper.
+
+    Attributes:
+        lead: Row of the recording.
+        row: Row on the paper.
+        offset: Where it begins on the paper, in s.
+        begin: Where it begins in the recording, in s.
+        seconds: Its length.
+    """
 
     lead: int
     row: int
-    at: float
+    offset: float
     begin: float
     seconds: float
 
 
-@rc_context({"text.parse_math": False, "font.family": FONT})  # what a header says is text, $ and all
-def draw_record(header, recording, start=0.0, probabilities=None, thresholds=None, caption="", asked=None,
-                peaks=None, outputs=None):  # fmt: skip
-    """Draw ten seconds of a recording on ECG paper and return the Figure; its savefig keeps the scale in the file.
+class ModelPanel(NamedTuple):
+    """What the panel of a model shows, of the 26 classes.
 
-    Takes the header, the stored integers (L, T), the second to start from, of a model the probabilities (26,) and
-    thresholds (26,), NaN where none decides, a caption of whatever length, and the column of the class that is asked
-    about, which is then among the model's in any case and set off, Peaks (ecg.data.wave_peaks) of lead II, in samples of the
-    recording, which are marked where that lead is drawn in full, and which classes the model answers, (26,) bool, those
-    that reach their thresholds where None. The signal is drawn as recorded, neither filtered nor resampled:
-    millivolts by the header's baseline and gain, the median of what is shown taken off so that a lead lies on its line. Invalid samples are gaps. Twelve leads are drawn as 3 rows of 4 columns and lead II
-    below, other leads one a row. Of less than ten seconds the columns overlap, so that each is full. The foot names
-    leads that are not drawn, such as those that are no voltage, and says why a recording cannot be used, such as for
-    a wrong unit. Names and labels that are too long for their place end in dots, and characters that the font lacks are
-    drawn as their code. Raises SignalError where nothing was recorded from `start` on, and HeaderError where no lead is
-    a voltage.
+    Attributes:
+        probabilities: (26,).
+        thresholds: (26,), NaN if a class has none.
+        outputs: Predicted classes, (26,) bool; those that reach their thresholds if None.
+        highlighted: Index of a class that is always shown, and highlighted.
+    """
+
+    probabilities: np.ndarray
+    thresholds: np.ndarray
+    outputs: np.ndarray | None = None
+    highlighted: int | None = None
+
+
+@rc_context({"text.parse_math": False, "font.family": FONT})  # the strings of a header are no formulas
+def draw_record(
+    header: Header,
+    recording: np.ndarray,
+    start: float = 0.0,
+    model: ModelPanel | None = None,
+    caption: str = "",
+    peaks: PeakList | None = None,
+) -> Figure:
+    """Draw ten seconds of a recording on ECG paper.
+
+    The signal is drawn as recorded, neither filtered nor resampled. Its median is subtracted, so that each lead lies on
+    its line. Invalid samples are gaps. Twelve leads are drawn as 3 rows of 4 columns with lead II below; other leads
+    have a row each. If there are less than ten seconds, the columns overlap in time, so that each is full. The foot
+    names the leads that are not drawn, and says why a recording cannot be used. Strings that are too long end in dots.
+
+    Args:
+        header: Header of the recording.
+        recording: Samples as stored, (n_leads, n_samples) of integers.
+        start: Where the drawing begins, in s.
+        model: Predictions of a model, drawn as a panel on the right.
+        caption: A line above the paper.
+        peaks: Wave peaks of lead II in samples of the recording. They are marked if that lead is drawn in full.
+
+    Returns:
+        The figure; its savefig keeps the scale.
+
+    Raises:
+        SignalError: Nothing was recorded from `start` on.
+        HeaderError: No lead is a voltage.
     """
     duration = recording.shape[1] / header.sampling_frequency
     if not 0 <= start < duration:
-        raise SignalError(f"{header.name}: there is nothing at {start:g} s in a recording of {duration:g} s")
+        raise SignalError(f"{header.name}: no signal at {start:g} s in a recording of {duration:g} s")
     shown = min(SECONDS, duration - start)
     drawn, undrawn = choose_rows(header)
     strips = lay_out([header.lead_names[row] for row in drawn], start, shown)
     strips = [strip._replace(lead=drawn[strip.lead]) for strip in strips]
     width, height = LEFT + SECONDS * SPEED + RIGHT, ROW * (1 + max(strip.row for strip in strips))
-    names = [shorten(name, WORD, LABEL) for name in label_names(header.codes)] or ["none"]
+    names = [shorten(name, LABEL_WIDTH, LABEL) for name in label_names(header.codes)] or ["none"]
     labels = wrap_words(["Labels:", *(f"{name}," for name in names[:-1]), names[-1]], width, LABEL, LABEL_LINES)
     captions = wrap_words(caption.split(), width, HEADING)
     unusable = explain_unusable(header, recording)
@@ -105,63 +150,57 @@ def draw_record(header, recording, start=0.0, probabilities=None, thresholds=Non
     foot = FOOT + NOTE * len(notes)
     top = height + foot
     title = top + 3 + LINE * len(labels) + CAPTION * len(captions)
-    whole = (2 * MARGIN + width + PANEL * (probabilities is not None),
+    size = (2 * MARGIN + width + PANEL * (model is not None),
              2 * MARGIN + math.ceil(title + TITLE - 3))  # fmt: skip
-    figure = Figure((whole[0] / INCH, whole[1] / INCH), dpi=PIXELS * INCH, facecolor="white")
-    axes = _millimetres(figure, whole, (MARGIN, MARGIN + foot, width, height))
+    figure = Figure((size[0] / INCH, size[1] / INCH), dpi=PIXELS * INCH, facecolor="white")
+    axes = _millimetres(figure, size, (MARGIN, MARGIN + foot, width, height))
     _draw_grid(axes, width, height)
     for row in range(height // ROW):
         _draw_pulse(axes, height - ROW * (row + 0.5))
     for strip in strips:
         _draw_strip(axes, strip, header, recording, height - ROW * (strip.row + 0.5))
-    lead_two = header.lead_names.index(LEAD) if LEAD in header.lead_names else None  # of two, that of the peaks
-    of_lead = [strip for strip in strips if strip.lead == lead_two]
-    if peaks and of_lead:
-        strip = of_lead[-1]  # the last is the whole one
+    lead_two = header.lead_names.index(LEAD) if LEAD in header.lead_names else None  # the first of this name has peaks
+    lead_two_strips = [strip for strip in strips if strip.lead == lead_two]
+    if peaks and lead_two_strips:
+        strip = lead_two_strips[-1]  # in full
         _draw_peaks(axes, strip, header, recording, height - ROW * (strip.row + 0.5), peaks)
 
-    text = _millimetres(figure, whole, (MARGIN, MARGIN, whole[0] - 2 * MARGIN, whole[1] - 2 * MARGIN))
+    text = _millimetres(figure, size, (MARGIN, MARGIN, size[0] - 2 * MARGIN, size[1] - 2 * MARGIN))
     text.axis("off")
-    person = facts(header, duration, start, shown)
-    room = width - text_width(person, LABEL) - 8
+    description = describe_recording(header, duration, start, shown)
+    room = width - text_width(description, LABEL) - 8
     text.text(0, title, shorten(header.name, room, TITLE_STYLE), **TITLE_STYLE)
-    text.text(width, title, person, **LABEL, ha="right")
+    text.text(width, title, description, **LABEL, ha="right")
     for row, line in enumerate(reversed(labels)):
         text.text(0, top + 2 + LINE * row, line, **LABEL)
     for row, line in enumerate(captions, 1):
         text.text(0, title - CAPTION * row, line, **HEADING, color=POSITIVE)
     scale = f"{SPEED} mm/s   {HEIGHT} mm/mV   as recorded, not filtered"
     text.text(0, foot - FOOT, scale, **SMALL, color=QUIET)
-    overlapping = shown < SECONDS and len(strips) > len(LEADS)
-    if overlapping:
+    if shown < SECONDS and len(strips) > len(LEADS):
         remark = "the columns overlap in time, so that each is full"
         text.text(width, foot - FOOT, remark, **SMALL, color=QUIET, ha="right")
     for row, note in enumerate(notes):
         text.text(0, NOTE * row, shorten(note, width, SMALL), **SMALL, color=QUIET)
-    if probabilities is not None:
-        panel = _millimetres(figure, whole, (MARGIN + width, MARGIN, PANEL, top))
-        probabilities, thresholds = np.asarray(probabilities), np.asarray(thresholds)
-        positive = probabilities >= thresholds if outputs is None else outputs
-        _draw_answer(panel, probabilities, thresholds, positive, encode(header.codes), asked, top)
+    if model is not None:
+        panel = _millimetres(figure, size, (MARGIN + width, MARGIN, PANEL, top))
+        _draw_model(panel, model, encode(header.codes), top)
     return figure
 
 
 def choose_rows(header: Header) -> tuple[list[int], list[str]]:
     """Choose the leads that are drawn: the twelve standard ones, or else all that are a voltage.
 
-    Args:
-        header: the header of the recording.
-
     Returns:
-        The rows of the recording that are drawn, and the names of the other leads, with the unit of those that are no
+        The rows of the recording that are drawn, and the names of the other leads, with their unit if that is no
         voltage.
 
     Raises:
         HeaderError: No lead is a voltage.
     """
     voltages = [row for row, lead in enumerate(header.leads) if lead.units.casefold() in MILLIVOLTS]
-    first = {header.lead_names[row]: row for row in reversed(voltages)}  # of two of a name, the first
-    drawn = [first[name] for name in LEADS] if set(LEADS) <= first.keys() else voltages[:MOST_ROWS]
+    first = {header.lead_names[row]: row for row in reversed(voltages)}  # of two with one name the first
+    drawn = [first[name] for name in LEADS] if set(LEADS) <= first.keys() else voltages[:MAX_ROWS]
     standard = {header.lead_names[row] for row in drawn} & set(LEADS)
     undrawn = [_describe_undrawn(lead, standard) for row, lead in enumerate(header.leads) if row not in drawn]
     if not drawn:
@@ -169,9 +208,15 @@ def choose_rows(header: Header) -> tuple[list[int], list[str]]:
     return drawn, undrawn
 
 
-def lay_out(names, start, shown):
-    """Return the strips for leads of these names, where `shown` seconds from `start` on are to be seen."""
-    position = {name: lead for lead, name in reversed(list(enumerate(names)))}  # of two of a name, the first
+def lay_out(names: Sequence[str], start: float, shown: float) -> list[Strip]:
+    """Lay out leads on paper.
+
+    Args:
+        names: Names of the leads.
+        start: Where the drawing begins in the recording, in s.
+        shown: How many seconds are drawn.
+    """
+    position = {name: lead for lead, name in reversed(list(enumerate(names)))}  # of two with one name the first
     if not set(LEADS) <= set(names):
         order = sorted(range(len(names)), key=lambda lead: LEADS.index(names[lead]) if names[lead] in LEADS else 99)
         return [Strip(lead, row, 0.0, start, shown) for row, lead in enumerate(order)]
@@ -193,10 +238,10 @@ def _describe_undrawn(lead: Lead, drawn: set[str]) -> str:
     return f"{name} (a second {lead.name})" if lead.name in drawn else name
 
 
-def label_names(codes):
-    """Return the Challenge's abbreviations of diagnoses, and codes in neither of its tables as they are, each once."""
+def label_names(codes: Sequence[str]) -> list[str]:
+    """Return the abbreviations of diagnoses, each once; an unknown code stays as it is."""
 
-    def name(code):
+    def name(code: str) -> str:
         if code in CLASS_OF_CODE:
             return ABBREVIATIONS[CLASS_OF_CODE[code]]
         return unscored_diagnoses()[code].abbreviation if code in unscored_diagnoses() else code
@@ -204,16 +249,21 @@ def label_names(codes):
     return list(dict.fromkeys(map(name, codes)))
 
 
-def facts(header, duration, start, shown):
-    """Return in one line who was recorded, and what of it is shown."""
+def describe_recording(header: Header, duration: float, start: float, shown: float) -> str:
+    """Describe in one line who was recorded, and which part of the recording is drawn."""
     age = "age unknown" if math.isnan(header.age) else f"{header.age:g} years"
     sex = "sex unknown" if header.sex == "Unknown" else header.sex.lower()
-    part = "" if shown == duration else f", from {start:g} s to {start + shown:g} s"
-    return f"{age}, {sex}   {header.sampling_frequency:g} Hz   {duration:g} s{part}"
+    section = "" if shown == duration else f", from {start:g} s to {start + shown:g} s"
+    return f"{age}, {sex}   {header.sampling_frequency:g} Hz   {duration:g} s{section}"
 
 
-def millivolts(header, recording, strip):
-    """Return time (n,) in s from the strip's beginning and what is shown of its lead: (n,) mV, NaN where invalid."""
+def to_millivolts(header: Header, recording: np.ndarray, strip: Strip) -> tuple[np.ndarray, np.ndarray]:
+    """Return the signal of a strip.
+
+    Returns:
+        Time from the beginning of the strip in s, (n_samples,), and the signal without its median in mV, NaN where it
+        is invalid.
+    """
     lead, frequency = header.leads[strip.lead], header.sampling_frequency
     first = math.ceil(strip.begin * frequency - 1e-6)
     last = math.floor((strip.begin + strip.seconds) * frequency + 1e-6) + 1
@@ -235,7 +285,7 @@ def drawable(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def text_width(text: str, style: dict) -> float:
+def text_width(text: str, style: Style) -> float:
     """Return how wide a line of drawable text is at most, in mm."""
     size, weight = style["fontsize"], style.get("fontweight", "normal")
     return sum(_advance(character, size, weight) for character in text)
@@ -253,65 +303,65 @@ def _advance(character: str, size: float, weight: str) -> float:
     return max(0.0, *(wide - narrow for narrow, wide in widths))
 
 
-def shorten(text: str, room: float, style: dict) -> str:
-    """Return a text as it can be drawn, with dots instead of its end if it is wider than `room` mm."""
-    characters = list(map(drawable, text[: round(room * MOST_CHARACTERS)]))
+def shorten(text: str, room: float, style: Style) -> str:
+    """Return a string as it can be drawn, with dots instead of its end if it is wider than `room` mm."""
+    characters = list(map(drawable, text[: round(room * MAX_CHARACTERS)]))
     ends = list(accumulate(text_width(character, style) for character in characters))
     if len(text) == len(characters) and (not ends or ends[-1] <= room):
         return "".join(characters)
     return "".join(characters[: bisect_right(ends, room - text_width("...", style))]) + "..."
 
 
-def wrap_words(words: list[str], room: float, style: dict, lines: float = math.inf) -> list[str]:
-    """Return words as lines of at most `room` mm that can be drawn.
+def wrap_words(words: list[str], room: float, style: Style, lines: float = math.inf) -> list[str]:
+    """Wrap words to lines of at most `room` mm that can be drawn.
 
-    A long word ends in dots, and so do the lines where there are more words than fit into so many.
+    A long word ends in dots, and so does the last line if there are more words than fit.
     """
-    found = []
+    wrapped: list[str] = []
     for word in words:
         word = shorten(word, room, style)
-        if found and text_width(f"{found[-1]} {word}", style) <= room:
-            found[-1] += f" {word}"
-        elif len(found) < lines:
-            found.append(word)
+        if wrapped and text_width(f"{wrapped[-1]} {word}", style) <= room:
+            wrapped[-1] += f" {word}"
+        elif len(wrapped) < lines:
+            wrapped.append(word)
         else:
-            found[-1] = shorten(f"{found[-1]} ...", room, style)
+            wrapped[-1] = shorten(f"{wrapped[-1]} ...", room, style)
             break
-    return found
+    return wrapped
 
 
-def _millimetres(figure, whole, box):
-    """Add axes at a box (left, bottom, width, height) of a figure of the whole size, in mm inside and out."""
+def _millimetres(figure: Figure, size: tuple[float, float], box: tuple[float, float, float, float]) -> Axes:
+    """Add axes in mm at a box (left, bottom, width, height) of a figure of this size, all in mm."""
     left, bottom, width, height = box
-    axes = figure.add_axes((left / whole[0], bottom / whole[1], width / whole[0], height / whole[1]))
+    axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
     axes.set(xlim=(0, width), ylim=(0, height), xticks=(), yticks=())
     return axes
 
 
-def _draw_grid(axes, width, height):
+def _draw_grid(axes: Axes, width: float, height: float) -> None:
     axes.set_facecolor(PAPER)
     axes.spines[:].set(color=COARSE, linewidth=0.6)
     for step, colour, line in ((1, FINE, 0.28), (5, COARSE, 0.5)):
-        upright = [((x, 0), (x, height)) for x in np.arange(0, width + 1, step)]
-        level = [((0, y), (width, y)) for y in np.arange(0, height + 1, step)]
-        lines = LineCollection(upright + level, colors=colour, linewidths=line, antialiaseds=False, zorder=1)
+        vertical = [((x, 0), (x, height)) for x in np.arange(0, width + 1, step)]
+        horizontal = [((0, y), (width, y)) for y in np.arange(0, height + 1, step)]
+        lines = LineCollection([*vertical, *horizontal], colors=colour, linewidths=line, antialiaseds=False, zorder=1)
         axes.add_collection(lines)
 
 
-def _draw_pulse(axes, zero):
+def _draw_pulse(axes: Axes, zero: float) -> None:
     """Draw the calibration pulse: 1 mV for 0.2 s."""
     x = PULSE_AT + np.array([-2, 0, 0, PULSE_WIDTH, PULSE_WIDTH, PULSE_WIDTH + 2])
     axes.plot(x, zero + HEIGHT * np.array([0, 0, 1, 1, 0, 0]), color=INK, linewidth=0.8, gid="pulse")
 
 
-def _draw_strip(axes, strip, header, recording, zero):
-    time, signal = millivolts(header, recording, strip)
-    left = LEFT + SPEED * strip.at
+def _draw_strip(axes: Axes, strip: Strip, header: Header, recording: np.ndarray, zero: float) -> None:
+    time, signal = to_millivolts(header, recording, strip)
+    left = LEFT + SPEED * strip.offset
     written = header.lead_names[strip.lead]
     axes.plot(left + SPEED * time, zero + HEIGHT * signal, color=INK, linewidth=0.8, solid_joinstyle="round",
               gid=f"{''.join(map(drawable, written))} row {strip.row}")  # fmt: skip
-    name = shorten(written, LEAD_NAME, LEAD_STYLE)
-    if strip.at:
+    name = shorten(written, LEAD_NAME_WIDTH, LEAD_STYLE)
+    if strip.offset:
         axes.plot((left, left), (zero - 2.5, zero + 2.5), color=QUIET, linewidth=0.8)
     if np.isnan(signal).all():
         name += " (no signal)"
@@ -321,48 +371,50 @@ def _draw_strip(axes, strip, header, recording, zero):
               path_effects=[withStroke(linewidth=2.5, foreground=PAPER)])  # fmt: skip
 
 
-def _draw_peaks(axes, strip, header, recording, zero, peaks):
-    """Mark the peaks on a strip and name them, each wave in its own colour."""
-    time, signal = millivolts(header, recording, strip)
-    places = peaks.samples - round((time[0] + strip.begin) * header.sampling_frequency)
-    shown = (places >= 0) & (places < len(time))
-    places, waves = places[shown], peaks.waves[shown]
-    near = round(BESIDE * header.sampling_frequency)
+def _draw_peaks(axes: Axes, strip: Strip, header: Header, recording: np.ndarray, zero: float, peaks: PeakList) -> None:
+    """Mark the wave peaks on a strip, each wave with its own colour and letter."""
+    time, signal = to_millivolts(header, recording, strip)
+    samples = peaks.samples - round((time[0] + strip.begin) * header.sampling_frequency)
+    shown = (samples >= 0) & (samples < len(time))
+    samples, waves = samples[shown], peaks.waves[shown]
+    near = round(SLOPE_DISTANCE * header.sampling_frequency)
     for number, wave in enumerate(WAVES):
         colour, marker, (right, up) = MARKS[wave]
-        at = places[(waves == number) & np.isfinite(signal[places])]
-        x, y = LEFT + SPEED * (strip.at + time[at]), zero + HEIGHT * signal[at]
+        chosen = samples[(waves == number) & np.isfinite(signal[samples])]
+        x, y = LEFT + SPEED * (strip.offset + time[chosen]), zero + HEIGHT * signal[chosen]
         axes.plot(x, y, marker, color=colour, markersize=3.5, markeredgecolor=PAPER, markeredgewidth=0.4,
                   gid=f"{wave} peaks")  # fmt: skip
-        beside = (signal[np.maximum(at - near, 0)] + signal[np.minimum(at + near, len(signal) - 1)]) / 2
-        letters = y + np.where((wave == "T") & (signal[at] < beside), -up, up)  # T may point down
+        slopes = (signal[np.maximum(chosen - near, 0)] + signal[np.minimum(chosen + near, len(signal) - 1)]) / 2
+        letters = y + np.where((wave == "T") & (signal[chosen] < slopes), -up, up)  # T may point down
         for left, height in zip(x, letters, strict=True):
             axes.text(left + right, height, wave, fontsize=7, fontweight="bold", color=colour, ha="center",
                       va="center", path_effects=[withStroke(linewidth=2, foreground=PAPER)])  # fmt: skip
 
 
-def _draw_answer(axes, probabilities, thresholds, positive, labelled, asked, height):
-    """Draw the likeliest classes and all positive or labelled ones as bars, with their thresholds; mark one."""
+def _draw_model(axes: Axes, model: ModelPanel, labelled: np.ndarray, height: float) -> None:
+    """Draw the most probable classes and all predicted or labelled ones as bars with their thresholds."""
     axes.axis("off")
-    wanted = positive | labelled | (np.arange(len(probabilities)) == asked)
-    count = min(len(probabilities), max(int((height - 22) // CLASS_ROW), np.count_nonzero(wanted)))
+    probabilities, thresholds = np.asarray(model.probabilities), np.asarray(model.thresholds)
+    positive = probabilities >= thresholds if model.outputs is None else model.outputs
+    wanted = positive | labelled | (np.arange(len(probabilities)) == model.highlighted)
+    count = min(len(probabilities), max(int((height - 22) // CLASS_ROW), int(wanted.sum())))
     chosen = np.lexsort((-probabilities, ~wanted))[:count]
     chosen = chosen[np.argsort(-probabilities[chosen], kind="stable")]
     spacing = min(CLASS_ROW, (height - 22) / count)
-    name, bar, value, mark = 20, 22, 22 + FULL + 9, 22 + FULL + 12
+    name, bar, value, mark = 20, 22, 22 + FULL_BAR + 9, 22 + FULL_BAR + 12
     axes.text(name, height - 5, "Model", fontsize=10, fontweight="bold", ha="right")
     axes.text(bar, height - 5, "probability of a class", fontsize=8, color=QUIET)
     for row, column in enumerate(chosen):
         middle = height - 12 - spacing * row
         colour, weight = (POSITIVE, "bold") if positive[column] else (NEGATIVE, "normal")
-        if column == asked:
-            axes.add_patch(Rectangle((3, middle - spacing / 2), PANEL - 4, spacing, color=MARKER, gid="asked"))
-        text = {"fontsize": 9, "fontweight": weight, "ha": "right", "va": "center_baseline"}
-        axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL, 0.6 * spacing, color="#f3f3f5"))
-        axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL * probabilities[column], 0.6 * spacing,
+        if column == model.highlighted:
+            axes.add_patch(Rectangle((3, middle - spacing / 2), PANEL - 4, spacing, color=MARKER, gid="highlighted"))
+        text: Style = {"fontsize": 9, "fontweight": weight, "ha": "right", "va": "center_baseline"}
+        axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL_BAR, 0.6 * spacing, color="#f3f3f5"))
+        axes.add_patch(Rectangle((bar, middle - 0.3 * spacing), FULL_BAR * probabilities[column], 0.6 * spacing,
                                  color=colour, gid=ABBREVIATIONS[column]))  # fmt: skip
         if np.isfinite(thresholds[column]):
-            axes.plot(2 * (bar + FULL * thresholds[column],), (middle - 0.42 * spacing, middle + 0.42 * spacing),
+            axes.plot(2 * (bar + FULL_BAR * thresholds[column],), (middle - 0.42 * spacing, middle + 0.42 * spacing),
                       color=INK, linewidth=1.2, gid=f"threshold of {ABBREVIATIONS[column]}")  # fmt: skip
         axes.text(name, middle, ABBREVIATIONS[column], **text)
         axes.text(value, middle, f"{probabilities[column]:.2f}", **text)
@@ -377,41 +429,53 @@ def _draw_answer(axes, probabilities, thresholds, positive, labelled, asked, hei
     axes.text(52, 3, "labelled", fontsize=8)
 
 
-def draw_disagreements(folder, found, thresholds, outputs=None, early_gains=False):
-    """Draw a page for each disagreement into a folder, RANK_RECORD_CLASS.png, and return how many were drawn.
+def draw_disagreements(
+    folder: Path,
+    disagreements: Sequence[Disagreement],
+    thresholds: np.ndarray,
+    outputs: Sequence[np.ndarray] | None = None,
+    early_gains: bool = False,
+) -> int:
+    """Draw a page for each disagreement into a folder, named RANK_RECORD_CLASS.png.
 
-    Of a long record's name the picture's has the first LONGEST_NAME characters.
-    thresholds (26,), or (d, 26) for d disagreements, are marked beside the probabilities, but for those that are NaN;
-    outputs (d, 26) bool are the classes that are answered, those that reach their thresholds where None. Recordings are
-    read again, with the gains of early 2020 corrected if `early_gains`; each that cannot be drawn is logged.
+    Recordings are read again. One that cannot be drawn is logged.
+
+    Args:
+        folder: Where the pages are written.
+        disagreements: The most confident first.
+        thresholds: (26,), or (n_disagreements, 26); NaN if there is none.
+        outputs: Predicted classes, (n_disagreements, 26) bool; those that reach their thresholds if None.
+        early_gains: Whether to correct the gains of early 2020.
+
+    Returns:
+        How many pages were drawn.
     """
-    thresholds = np.broadcast_to(thresholds, (len(found), len(ABBREVIATIONS)))
-    if outputs is None:
-        outputs = [one.probabilities >= limits for one, limits in zip(found, thresholds, strict=True)]
-    digits, failures = max(len(str(len(found))), 2), []
-    with Progress("drawing", len(found), "pages") as progress:
-        for rank, one in enumerate(found, 1):
+    thresholds = np.broadcast_to(thresholds, (len(disagreements), len(ABBREVIATIONS)))
+    digits, failures = max(len(str(len(disagreements))), 2), []
+    with Progress("drawing", len(disagreements), "pages") as progress:
+        for index, each in enumerate(disagreements):
             try:
-                header, recording = read_record(one.path)
+                header, recording = read_record(each.path)
                 header = correct_gains(header, recording)[0] if early_gains else header
-                figure = draw_record(header, recording, 0.0, one.probabilities, thresholds[rank - 1],
-                                     caption(one, header), one.column, outputs=outputs[rank - 1])  # fmt: skip
+                predicted = None if outputs is None else outputs[index]
+                panel = ModelPanel(each.probabilities, thresholds[index], predicted, each.column)
+                figure = draw_record(header, recording, 0.0, panel, describe_disagreement(each, header))
             except (RecordError, OSError) as error:
-                failures.append(f"{one.name} cannot be drawn: {describe_error(error)}")
+                failures.append(f"{each.name} cannot be drawn: {describe_error(error)}")
             else:
-                name = one.name.replace("/", "_")[:LONGEST_NAME]
-                save_figure(figure, Path(folder) / f"{rank:0{digits}}_{name}_{ABBREVIATIONS[one.column]}.png")
+                name = each.name.replace("/", "_")[:MAX_NAME_LENGTH]
+                save_figure(figure, Path(folder) / f"{index + 1:0{digits}}_{name}_{ABBREVIATIONS[each.column]}.png")
             progress.advance()
-    for line in failures:
-        LOGGER.warning(line)
-    return len(found) - len(failures)
+    for message in failures:
+        LOGGER.warning(message)
+    return len(disagreements) - len(failures)
 
 
-def caption(one, header):
-    """Return in words what a disagreement is; where the label is not the header's, relabelling has put it there."""
-    labelled = "labelled" if one.labelled else "not labelled"
-    if encode(header.codes)[one.column] != one.labelled:
+def describe_disagreement(disagreement: Disagreement, header: Header) -> str:
+    """Describe a disagreement; a label that is not the header's comes from relabelling."""
+    labelled = "labelled" if disagreement.labelled else "not labelled"
+    if encode(header.codes)[disagreement.column] != disagreement.labelled:
         labelled += " after relabelling"
-    probability = f"{one.probability:.2f}"
+    probability = f"{disagreement.probability:.2f}"
     probability = {"0.00": "less than 0.01", "1.00": "more than 0.99"}.get(probability, probability)
-    return f"{ABBREVIATIONS[one.column]} is {labelled}, and the network gives it {probability}"
+    return f"{ABBREVIATIONS[disagreement.column]} is {labelled}, and the network gives it {probability}"

@@ -217,8 +217,9 @@ def class_score_table(results: Results, leads: int) -> Table:
         thresholds[: len(SCORED)] = results.searches[leads].thresholds
     for version, labels in results.label_versions.items():
         counts = [decision.sum(axis=0) for decision in (labels, predictions, labels & predictions)]
-        areas = roc_and_pr_areas(labels, results.probabilities(leads))
-        areas = [np.where(results.trained, area, np.nan) for area in areas]
+        areas = [
+            np.where(results.trained, area, np.nan) for area in roc_and_pr_areas(labels, results.probabilities(leads))
+        ]
         rates = precision_and_recall(labels, predictions)
         columns = (*counts, *rates, f_measures(labels, predictions), *areas, thresholds)
         values = zip(results.names, *(column.tolist() for column in columns), strict=True)

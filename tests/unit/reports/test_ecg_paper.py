@@ -239,7 +239,7 @@ def bars(figure):
 def test_all_positive_and_all_labelled_classes_are_among_the_models_bars(names):
     probabilities, thresholds = answer()
     probabilities[CLASS_INDEX["AF"]] = 0.0
-    figure = draw_record(header_of(names), recording_of(names), 0, probabilities, thresholds)
+    figure = draw_record(header_of(names), recording_of(names), 0, ModelPanel(probabilities, thresholds))
     drawn = bars(figure)
     positive = {ABBREVIATIONS[column] for column in np.flatnonzero(probabilities >= thresholds)}
     assert positive | {"AF"} <= drawn.keys()
@@ -254,7 +254,7 @@ def test_all_positive_and_all_labelled_classes_are_among_the_models_bars(names):
 
 def test_the_likeliest_classes_fill_the_panel_where_few_are_positive():
     probabilities, _ = answer(1)
-    figure = draw_record(header_of(LEADS, codes=()), recording_of(LEADS), 0, probabilities, np.ones(26))
+    figure = draw_record(header_of(LEADS, codes=()), recording_of(LEADS), 0, ModelPanel(probabilities, np.ones(26)))
     likeliest = [ABBREVIATIONS[column] for column in np.argsort(-probabilities)]
     assert list(bars(figure)) == likeliest[: len(bars(figure))]
     assert len(bars(figure)) >= 10
@@ -466,8 +466,8 @@ def test_no_peak_is_marked_where_there_is_no_lead_two_or_no_sample():
 def test_the_class_that_is_asked_about_is_among_the_models_and_set_off(names):
     probabilities, thresholds = np.linspace(1, 0, 26), np.full(26, 0.5)
     header, last = header_of(names, codes=()), len(ABBREVIATIONS) - 1
-    assert ABBREVIATIONS[last] not in bars(draw_record(header, recording_of(names), 0, probabilities, thresholds))
-    figure = draw_record(header, recording_of(names), 0, probabilities, thresholds, asked=last)
+    assert ABBREVIATIONS[last] not in bars(draw_record(header, recording_of(names), 0, ModelPanel(probabilities, thresholds)))
+    figure = draw_record(header, recording_of(names), 0, ModelPanel(probabilities, thresholds, highlighted=last))
     drawn = bars(figure)
     mark, bar = drawn["asked"], drawn[ABBREVIATIONS[last]]
     assert mark.get_y() < bar.get_y() and bar.get_y() + bar.get_height() < mark.get_y() + mark.get_height()
