@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ecg import __version__
 from ecg.commands.options import (
@@ -44,6 +45,12 @@ from ecg.runtime.console import (
 )
 from ecg.runtime.files import check_file_writable, check_writable
 from ecg.runtime.keras_startup import start_keras
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ecg.data.headers import Header
+    from ecg.reports.ecg_paper import ModelPanel
 
 
 def program_name(path: str) -> str:
@@ -197,33 +204,34 @@ def plot(commands):
             check_file_writable(output)
             header, recording = read_record(path)
             header = correct_gains(header, recording)[0] if arguments.early_gains else header
-            answer = ask(arguments.model, header, recording) if arguments.model else {}
-            answer |= {"peaks": find_record_peaks(header, recording)} if arguments.peaks else {}
-            draw_record(header, recording, arguments.start, **answer).savefig(output)
+            model = predict_for_plot(arguments.model, header, recording) if arguments.model else None
+            peaks = find_record_peaks(header, recording) if arguments.peaks else None
+            draw_record(header, recording, arguments.start, model=model, peaks=peaks).savefig(output)
         print(escape_unprintable(str(output)))
 
     parser.set_defaults(run=run)
 
 
-def ask(folder, header, recording):
-    """Return what the model in a folder says of a recording: its probabilities, outputs and thresholds, by name."""
+def predict_for_plot(folder: Path, header: "Header", recording: "np.ndarray") -> "ModelPanel":
+    """Predict a recording with the model in a folder, for the panel of a plot."""
     start_keras()
     from ecg.models.bundle import ModelError, load_bundle
+    from ecg.reports.ecg_paper import ModelPanel
 
     with reported(ModelError):
         bundle = load_bundle(folder, header.lead_names)
-    said = bundle.predict_recording(header, recording)
-    return {"probabilities": said.probabilities, "outputs": said.outputs, "thresholds": said.thresholds}
+    prediction = bundle.predict_recording(header, recording)
+    return ModelPanel(prediction.probabilities, prediction.thresholds, prediction.outputs)
 
 
 def review(commands):
     """Add the command that looks for wrong labels."""
-    parser = commands.add_parser("review", help="list and draw the labels that a model is sure are wrong")
+    parser = commands.add_parser("review", help="list and draw the labels that a model is confident are wrong")
     parser.add_argument("model", metavar="MODEL", type=path_name, help="folder of a model")
     parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
     parser.add_argument("--output", type=path_name, metavar="FOLDER", default=Path("review"),
-                        help="for the list, as CSV, and the pictures; ./review by default")  # fmt: skip
-    parser.add_argument("--pictures", type=number("pictures"), metavar="N",
+                        help="for the list, as CSV, and the figures; ./review by default")  # fmt: skip
+    parser.add_argument("--figures", type=number("figures"), metavar="N",
                         help="how many of the most confident disagreements are drawn; 20 by default")  # fmt: skip
     add_omission(parser)
     add_early_gains(parser)
@@ -238,7 +246,7 @@ def review(commands):
             believed = [replace(rule, relabel=False) for rule in CleaningSettings().partially_labelled]
             cleaning = CleaningSettings(partially_labelled=with_named(believed, arguments.omission, relabels=False))
             review.review(arguments.model, arguments.data, arguments.output, cleaning.partially_labelled,
-                          **given(pictures=arguments.pictures, early_gains=arguments.early_gains or None))  # fmt: skip
+                          **given(figures=arguments.figures, early_gains=arguments.early_gains or None))  # fmt: skip
 
     parser.set_defaults(run=run)
 

@@ -1,178 +1,233 @@
-"""Which labels of a data folder a trained model is sure are wrong, listed, and drawn for a cardiologist to look at."""
+"""List the labels of a data folder that a trained model is confident are wrong, and draw their recordings."""
 
-import csv
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ecg.data.headers import RecordError, read_header
+from ecg.data.headers import Header, RecordError, read_header
 from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_unscored
 from ecg.data.leads import lead_sets
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_signal, require_records
 from ecg.reports.ecg_paper import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
-from ecg.runtime.console import Progress, describe_error, escape_unprintable, remove_record_name
-from ecg.runtime.files import atomic_path
-from ecg.systems.label_cleaning import MAX_DRAWN, CleaningSettings, compare_labels, label_masks
+from ecg.runtime.console import Progress, describe_error, escape_unprintable, format_table, remove_record_name
+from ecg.runtime.files import atomic_path, write_csv
+from ecg.systems.label_cleaning import (
+    MAX_DRAWN,
+    CleaningSettings,
+    Disagreement,
+    PartiallyLabelledSource,
+    compare_labels,
+    label_masks,
+)
+
+if TYPE_CHECKING:  # imports Keras
+    from ecg.models.bundle import Bundle
 
 LOGGER = logging.getLogger("ecg")
 
 TABLE = "disagreements.csv"
-PICTURE = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
+FIGURE_NAME = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
+DEFAULT_SOURCES = CleaningSettings().partially_labelled
 
 
-METHOD = CleaningSettings()
+class ReviewPredictions(NamedTuple):
+    """What a model predicts for recordings, and why other recordings are not among them.
 
-
-class ModelPredictions(NamedTuple):
-    """What a model says of n recordings, and why it says nothing of others.
-
-    places of headers below the data folder (n,), labels (n, 26) bool, and of the Predictions (ecg.models.bundle) of the model
-    for their leads the probabilities, outputs, thresholds and asked, (n, 26) each; undiagnosed: how many headers tell
-    no diagnosis; ambiguous: how many tell none or several of classes that exclude each other; failed: the names of
-    other recordings by the reason.
+    Attributes:
+        paths: Header of each recording below the data folder, n_recordings of them.
+        labels: Classes by the header, (n_recordings, 26) bool.
+        probabilities: (n_recordings, 26).
+        outputs: Predicted classes, (n_recordings, 26) bool.
+        thresholds: (n_recordings, 26), NaN if there is none.
+        covered: Classes that the model predicts for this recording, (n_recordings, 26) bool.
+        undiagnosed: Number of headers without a diagnosis.
+        ambiguous: Number of headers with none or several of the model's exclusive classes.
+        failed: Names of other recordings by the reason why they were not predicted.
     """
 
-    places: list
+    paths: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
     outputs: np.ndarray
     thresholds: np.ndarray
-    asked: np.ndarray
+    covered: np.ndarray
     undiagnosed: int
     ambiguous: int
-    failed: dict
+    failed: dict[str, list[str]]
 
 
-def review(model, data, output, omissions=METHOD.partially_labelled, pictures=MAX_DRAWN, early_gains=False):
-    """Compare the labels of a data folder with what a model says, and return the number of disagreements.
+def review(
+    model: Path,
+    data: Path,
+    output: Path,
+    sources: Sequence[PartiallyLabelledSource] = DEFAULT_SOURCES,
+    figures: int = MAX_DRAWN,
+    early_gains: bool = False,
+) -> int:
+    """Compare the labels of a data folder with the predictions of a model.
 
-    The folder `output` gets all of them in disagreements.csv, the most confident first, and a page of ECG paper for
-    each of the first so many `pictures`; an earlier review there is replaced once all is written. A label is in it
-    where training would mask it: present with a probability below 0.1, or absent with one above 0.9. Compared are
-    the classes that the default trains, of these those for which the model's networks were asked, and in sources that
-    omit some, these only where they are present; with `early_gains`, the gains of early 2020 are corrected; `omissions` are ecg.systems.label_cleaning.PartiallyLabelledSource, the default's where none are
-    given. Headers that tell no diagnosis, or by a model whose classes exclude each other another number of them than
-    one, and recordings that cannot be read or answered, are left out; each of the last is logged, and a
-    summary.
+    A label is listed if training would mask it: it is present with a probability below 0.1, or absent with one above
+    0.9. Only the classes that the default system trains are compared, and only those that the model predicts for the
+    recording. A class that a partially labelled source omits is compared only if it is labelled. Recordings without a
+    diagnosis are excluded. So are those with none or several of a model's exclusive classes.
 
-    Raises FileNotFoundError where `data` holds no header, FileExistsError where `output` holds what is of no review,
-    and RecordError where no recording could be reviewed.
+    Args:
+        model: Folder of the model.
+        data: Folder of the recordings.
+        output: Folder for disagreements.csv, the most confident disagreement first, and for the drawn recordings. It
+            replaces an earlier review.
+        sources: Sources that do not label all classes.
+        figures: How many of the most confident disagreements are drawn.
+        early_gains: Whether to correct the gains of early 2020.
+
+    Returns:
+        The number of disagreements.
+
+    Raises:
+        FileNotFoundError: `data` has no header.
+        FileExistsError: `output` has files that are not of a review.
+        RecordError: No recording could be reviewed.
     """
-    data, folder, excluded = Path(data), Path(output).resolve(), []
-    paths = require_records(data, excluded)
+    data, folder = Path(data), Path(output).resolve()
+    unlisted: list[tuple[str, str]] = []
+    paths = require_records(data, unlisted)
     check_replaceable(folder)
     with atomic_path(folder) as part:
-        part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
-        answers = predict_records(model, data, paths, early_gains)
-        failures = [escape_unprintable(f"{names[0]}{f' and {len(names) - 1:,} more' if names[1:] else ''}: {reason}")
-                    for reason, names in answers.failed.items()]  # fmt: skip
-        if not answers.places:
-            none = "none or several of classes that exclude each other" if answers.ambiguous else "no diagnosis"
-            reason = failures[0] if failures else f"their headers tell {none}"
+        part.mkdir(parents=True)  # first, so that no work is lost if nothing can be written
+        predictions = predict_records(model, data, paths, early_gains)
+        failures = [f"{names[0]}{f' and {len(names) - 1:,} more' * bool(names[1:])}: {reason}"
+                    for reason, names in predictions.failed.items()]  # fmt: skip
+        if not predictions.paths:
+            none = "none or several of the model's exclusive classes" if predictions.ambiguous else "no diagnosis"
+            reason = escape_unprintable(failures[0]) if failures else f"their headers have {none}"
             raise RecordError(f"{data}: none of {len(paths):,} recordings can be reviewed, {reason}")
-        failures += [escape_unprintable(f"{place}: {reason}") for place, reason in excluded]
-        for line in failures:
-            LOGGER.info(line)
-
-        masks = label_masks(answers.labels[:, TRAINED], answers.probabilities[:, TRAINED])
-        compared, rows, found = compare_labels(data, *answers[:3], masks, omissions, asked=answers.asked)
-        with open(part / TABLE, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            names, *lines = disagreement_table(found)
-            csv.writer(file).writerows([names, *((*line, f"{probability:.6g}") for *line, probability in lines)])
-        first = rows[:pictures]
-        drawn = draw_disagreements(part, found[:pictures], answers.thresholds[first], answers.outputs[first],
-                                   early_gains)  # fmt: skip
-    for line in summary_lines(answers, compared, found):
+        for message in (*failures, *(f"{path}: {reason}" for path, reason in unlisted)):
+            LOGGER.warning(message)
+        masks = label_masks(predictions.labels[:, TRAINED], predictions.probabilities[:, TRAINED])
+        compared, rows, disagreements = compare_labels(
+            data, *predictions[:3], masks, sources, asked=predictions.covered
+        )
+        header, *lines = disagreement_table(disagreements)
+        write_csv(part / TABLE, [header, *((*line, f"{probability:.6g}") for *line, probability in lines)])
+        first = rows[:figures]
+        drawn = draw_disagreements(part, disagreements[:figures], predictions.thresholds[first],
+                                   predictions.outputs[first], early_gains)  # fmt: skip
+    for line in review_lines(predictions, compared, disagreements):
         LOGGER.info(line)
-    LOGGER.info(f"{output}: {TABLE} and {drawn:,} pictures")
-    return len(found)
+    LOGGER.info(f"{output}: {TABLE} and {drawn:,} figures")
+    return len(disagreements)
 
 
-def check_replaceable(folder):
-    """Raise FileExistsError where something lies in a folder, or in its place, that no review has left there."""
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder is empty or missing, or has an earlier review alone.
+
+    Raises:
+        FileExistsError: It has other files.
+    """
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    foreign = [name for name in names if name != TABLE and not PICTURE.fullmatch(name)]
+    foreign = [name for name in names if name != TABLE and not FIGURE_NAME.fullmatch(name)]
     if names and (foreign or TABLE not in names):
-        raise FileExistsError(f"{folder}: holds {(foreign or names)[0]}, which is of no review; choose another folder")
+        raise FileExistsError(f"{folder}: has {(foreign or names)[0]}, which is not of a review; choose another folder")
 
 
-def predict_records(model, data, paths, early_gains=False):
-    """Return the Answers of a model folder to recordings of the folder `data`, of which one at a time is in memory."""
+def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains: bool = False) -> ReviewPredictions:
+    """Predict recordings with the networks for their leads; one recording is in memory at a time.
+
+    Args:
+        model: Folder of the model.
+        data: Folder of the recordings.
+        paths: Their headers.
+        early_gains: Whether to correct the gains of early 2020.
+    """
     from ecg.models.bundle import LeadSetError, ModelError, load_bundle
 
-    bundles, answers, failed, undiagnosed, ambiguous = {}, [], {}, 0, 0
+    bundles: dict[tuple[int, ...], Bundle | str] = {}
+    predicted: list[tuple] = []
+    failed: dict[str, list[str]] = {}
+    undiagnosed = ambiguous = 0
 
-    def bundle_for(leads):
-        chosen = lead_sets(leads)  # which decides what is loaded
-        if not chosen:
+    def load_for(leads: Sequence[str]) -> "Bundle":
+        filled = tuple(lead_sets(leads))
+        if not filled:
             raise LeadSetError(leads)
-        if chosen not in bundles:
+        if filled not in bundles:
             try:
-                bundles[chosen] = load_bundle(model, leads), ""
-            except (ModelError, OSError) as error:  # kept, for it is the same for the next recording
-                bundles[chosen] = None, describe_error(error)
-        bundle, reason = bundles[chosen]
-        if reason:
-            raise ModelError(reason)
+                bundles[filled] = load_bundle(model, leads)
+            except (ModelError, OSError) as error:  # is kept, so that no other recording tries again
+                bundles[filled] = describe_error(error)
+        bundle = bundles[filled]
+        if isinstance(bundle, str):
+            raise ModelError(bundle)
         return bundle
 
     with Progress("review", len(paths), "recordings") as progress:
         for path in paths:
-            place = path.relative_to(data).as_posix()
+            relative = path.relative_to(data)
             try:
                 header = read_header(path)
-                if not diagnosed(header):
+                if not has_diagnosis(header):
                     undiagnosed += 1
-                elif comparable(bundle := bundle_for(header.lead_names), header.codes):
+                elif can_compare(bundle := load_for(header.lead_names), header.codes):
                     recording = read_signal(path, header)
                     corrected = correct_gains(header, recording)[0] if early_gains else header
-                    said = bundle.predict_recording(corrected, recording)
-                    answers.append((place, encode(header.codes), *said))
+                    prediction = bundle.predict_recording(corrected, recording)
+                    predicted.append((relative.as_posix(), encode(header.codes), *prediction))
                 else:
                     ambiguous += 1
             except (RecordError, ModelError, OSError) as error:
-                failed.setdefault(remove_record_name(describe_error(error), path), []).append(
-                    str(Path(place).with_suffix(""))
-                )
+                reason = remove_record_name(describe_error(error), path)
+                failed.setdefault(reason, []).append(str(relative.with_suffix("")))
             progress.advance()
-    places, *arrays = zip(*answers, strict=True) if answers else 6 * ((),)
-    return ModelPredictions(list(places), *map(np.array, arrays), undiagnosed, ambiguous, failed)
+    labels, probabilities, outputs, thresholds, covered = (
+        np.array([values[index] for values in predicted]) for index in range(1, 6)
+    )
+    return ReviewPredictions([values[0] for values in predicted], labels, probabilities, outputs, thresholds, covered,
+                             undiagnosed, ambiguous, failed)  # fmt: skip
 
 
-def diagnosed(header):
-    """Return whether a header tells a diagnosis, of whatever class: words, such as Unknown, are no codes."""
+def has_diagnosis(header: Header) -> bool:
+    """Return whether a header has a diagnosis of any class; words, such as Unknown, are no codes."""
     return any(code.isdigit() for code in header.codes)
 
 
-def comparable(bundle, codes):
-    """Return whether a Bundle can agree with a header's codes: if its classes exclude each other, with one alone.
+def can_compare(bundle: "Bundle", codes: Sequence[str]) -> bool:
+    """Return whether the predictions of a model can agree with the codes of a header.
 
-    Of two that are labelled it would have to deny one.
+    Exclusive classes can agree only with one of them: the model would have to deny one of two labels.
     """
     labels = np.concatenate([encode(codes), encode_unscored(codes)])[bundle.ensemble.general.columns]
     return not bundle.rule.exclusive or labels.sum() == 1
 
 
-def summary_lines(answers, compared, found):
-    """Return lines for the console: what was compared, (n, 22) bool, and what was found, by class."""
-    records = len({one.path for one in found})
+def review_lines(
+    predictions: ReviewPredictions, compared: np.ndarray, disagreements: Sequence[Disagreement]
+) -> list[str]:
+    """Summarise a review for the console.
+
+    Args:
+        predictions: What the model predicted.
+        compared: Which labels were compared, (n_recordings, n_trained_classes) bool.
+        disagreements: What was found.
+    """
+    records = len({each.path for each in disagreements})
     lines = [
-        f"{len(answers.places):,} recordings reviewed, {answers.undiagnosed:,} carry no diagnosis, "
-        f"{sum(map(len, answers.failed.values())):,} cannot be read or answered",
-        *[f"{answers.ambiguous:,} have none or several of the model's classes, which exclude each other"]
-        * bool(answers.ambiguous),
-        f"{compared.sum():,} labels compared, {len(found):,} disagreements in {records:,} recordings",
+        f"{len(predictions.paths):,} recordings reviewed, {predictions.undiagnosed:,} have no diagnosis, "
+        f"{sum(map(len, predictions.failed.values())):,} cannot be read or predicted",
+        *[f"{predictions.ambiguous:,} have none or several of the model's exclusive classes"]
+        * bool(predictions.ambiguous),
+        f"{compared.sum():,} labels compared, {len(disagreements):,} disagreements in {records:,} recordings",
     ]
-    table = [("class", "present", "doubted", "absent", "doubted")]
-    for place, column in enumerate(TRAINED):
-        doubted = [one.labelled for one in found if one.column == column]
-        labels = answers.labels[compared[:, place], column]
+    rows: list[tuple] = []
+    for index, column in enumerate(TRAINED):
+        labels = predictions.labels[compared[:, index], column]
+        doubted = [each.labelled for each in disagreements if each.column == column]
         if doubted:
-            counts = (labels.sum(), sum(doubted), (~labels).sum(), len(doubted) - sum(doubted))
-            table.append((ABBREVIATIONS[column], *(f"{count:,}" for count in counts)))
-    return [*lines, *("{:<7}{:>9}{:>9}{:>9}{:>9}".format(*row) for row in table if found)]
+            present, absent = sum(doubted), len(doubted) - sum(doubted)
+            rows.append((ABBREVIATIONS[column], int(labels.sum()), present, int((~labels).sum()), absent))
+    return [*lines, *(format_table([("class", "present", "doubted", "absent", "doubted"), *rows]) if rows else [])]

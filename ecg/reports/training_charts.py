@@ -15,10 +15,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation.metrics import SINUS, weighted_confusion
 from ecg.reports.ecg_paper import INK, MARKS
-from ecg.training.checkpoint import Epoch
 
-if TYPE_CHECKING:  # imports Keras
+if TYPE_CHECKING:  # these import Keras
     from ecg.systems.stage import PeakExample
+    from ecg.training.checkpoint import Epoch
 
 BLUE, ORANGE, GREEN, GREY, PALE = "#1f5fa8", "#d9730d", "#2f8f5b", "#5b5b66", "#e6e6ea"
 SCORE_STYLES = ((GREY, "o-"), (GREEN, "o-"), (GREY, "o:"), (GREEN, "o:"))  # of the scores of a stage, in order
@@ -29,7 +29,7 @@ TITLE_CHARACTERS = 88
 DPI = 130
 
 
-def learning_curves(epochs: Sequence[Epoch]) -> Figure:
+def learning_curves(epochs: Sequence["Epoch"]) -> Figure:
     """Draw losses and scores of each stage by epoch, and mark the epoch whose weights were kept.
 
     Scores share one scale. Losses do not, because the rounds have different ones.

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from ecg.evaluation.thresholds import HALF
 from ecg.runtime.files import write_csv
 from ecg.systems.label_cleaning import Disagreement
 from ecg.systems.results import Results
-from ecg.training.checkpoint import Epoch
+
+if TYPE_CHECKING:  # imports Keras
+    from ecg.training.checkpoint import Epoch
 
 Table = list[tuple]
 HALF_SCORE, COMMON_SCORE, CLASS_SCORE, SCORE = (
@@ -103,7 +106,7 @@ def stage_table(results: Results) -> Table:
     return [("stage", "epochs", "best epoch", "stop reason"), *rows]
 
 
-def epoch_table(epochs: Sequence[Epoch]) -> Table:
+def epoch_table(epochs: Sequence["Epoch"]) -> Table:
     """List every epoch of every stage; best is 1 if its validation loss was the lowest so far."""
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch.scores))
     rows = [

@@ -50,7 +50,7 @@ LIMITS = {
     "resamples": Limit(0, 100_000),
     "averaging": Limit(0, 1, integer=False, exclude_maximum=True),
     "hours": Limit(0, 100_000, integer=False, exclude_minimum=True),
-    "pictures": Limit(0, 10_000),
+    "figures": Limit(0, 10_000),
     "start": Limit(0, 1_000_000, integer=False),
     "records": Limit(1, 1_000_000),
     "noise": Limit(0, 100, integer=False),  # 16 bits of microvolts hold little more

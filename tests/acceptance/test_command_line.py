@@ -18,7 +18,7 @@ NUMBERS = {  # options that take a number, by command, and which of the values b
         "--epochs": None, "--batch": None, "--leads": None,
     },
     "plot": {"--start": "0"},
-    "review": {"--pictures": "0"},
+    "review": {"--figures": "0"},
     "audit": {"--jobs": None},
     "synthesize": {
         "--records": None, "--seed": "0", "--leads": None, "--noise": "0", "--wrong-labels": "0", "--jobs": None,

@@ -47,7 +47,7 @@ def test_help_names_every_command_and_loads_neither_keras_nor_matplotlib():
     assert all(f"    {command.__name__}" in printed for command in COMMANDS)
 
 
-def test_pictures_are_drawn_without_pyplot():
+def test_figures_are_drawn_without_pyplot():
     code = "import sys, ecg.reports.ecg_paper, ecg.reports.training_report; print(*{'keras', 'matplotlib.pyplot'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == ""
@@ -283,9 +283,9 @@ def test_a_plot_goes_where_it_is_told_to(headers, tmp_path, capsys):
 def test_a_plot_marks_peaks_where_it_is_told_to(headers, tmp_path, monkeypatch):
     drawn = []
 
-    def draw(*asked, peaks=None):
+    def draw(*arguments, model, peaks):
         drawn.append(peaks)
-        return draw_record(*asked)
+        return draw_record(*arguments)
 
     monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
     for switch in ((), ("--peaks",)):
@@ -299,9 +299,9 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path,
     save_bundle(bundle, tmp_path)
     shown = {}
 
-    def draw(*arguments, **answer):
-        shown.update(answer)
-        return draw_record(*arguments, **answer)
+    def draw(*arguments, model, peaks):
+        shown.update(model._asdict())
+        return draw_record(*arguments, model=model)
 
     monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
     main(["plot", str(headers[0]), "--model", str(tmp_path), "--output", str(tmp_path / "page.png")])
@@ -314,7 +314,7 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path,
 def test_a_plot_that_cannot_be_drawn_says_why(headers, tmp_path):
     (tmp_path / "A0001.hea").write_text("A0001 12 500 x\n")
     assert "A0001.hea line 1: number of samples 'x'" in ends_with(["plot", tmp_path / "A0001"])
-    assert "nothing at 999 s" in ends_with(["plot", headers[0], "--start", "999"])
+    assert "no signal at 999 s" in ends_with(["plot", headers[0], "--start", "999"])
     assert "no_folder" in ends_with(["plot", headers[0], "--output", tmp_path / "no_folder" / "page.png"])
     assert "12_leads.json is missing" in ends_with(["plot", headers[0], "--model", tmp_path])
 
@@ -329,7 +329,7 @@ def reviewed(monkeypatch):
 
 def test_a_review_is_called_as_the_flags_say(reviewed):
     main(["review", "model", "data"])
-    main(["review", "model", "data", "--output", "a/b", "--pictures", "0"])
+    main(["review", "model", "data", "--output", "a/b", "--figures", "0"])
     main(["review", "model", "data", "--omission", "Mine=AF, BBB", "--omission", "CPSC=AF,SB"])
     known = (PartiallyLabelledSource(relabel=False),)
     named = (
@@ -338,18 +338,18 @@ def test_a_review_is_called_as_the_flags_say(reviewed):
     )
     assert reviewed == [
         (Path("model"), Path("data"), Path("review"), known, {}),
-        (Path("model"), Path("data"), Path("a/b"), known, {"pictures": 0}),
+        (Path("model"), Path("data"), Path("a/b"), known, {"figures": 0}),
         (Path("model"), Path("data"), Path("review"), named, {}),
     ]
     with pytest.raises(SystemExit, match="2"):
-        main(["review", "model", "data", "--pictures", "-1"])
+        main(["review", "model", "data", "--figures", "-1"])
 
 
 def test_a_review_that_comes_to_nothing_says_why(headers, synthetic_recordings, tmp_path):
     review, output = ["review", tmp_path, synthetic_recordings, "--output"], tmp_path / "out"
     assert "none of 60 recordings can be reviewed" in (line := ends_with([*review, output]))
     assert f"{headers[0].stem} and 59 more: " in line and "12_leads.json is missing" in line
-    assert "which is of no review" in ends_with([*review, synthetic_recordings])
+    assert "which is not of a review" in ends_with([*review, synthetic_recordings])
     assert "no header" in ends_with(["review", tmp_path, tmp_path, "--output", output])
     assert not output.exists()
 

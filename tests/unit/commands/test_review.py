@@ -43,22 +43,27 @@ def write(folder, name, classes=("NSR",), leads=LEADS[:2], codes=None):
 
 
 class Model:
-    """Says of a record what it is told to, and of the other classes a half; it is asked for those with a probability.
+    """Predicts given probabilities, and 0.5 for other classes; NaN is a class that it does not cover.
 
     Its classes exclude each other where there are such.
     """
 
-    def __init__(self, told, leads, exclusive):
-        self.told, self.leads, self.thresholds = told, leads, np.full(26, len(leads) / 20)
+    def __init__(self, predictions, leads, exclusive):
+        self.predictions, self.leads, self.thresholds = predictions, leads, np.full(26, len(leads) / 20)
         self.rule = Rule(self.thresholds, exclusive=bool(exclusive))
         self.ensemble = Ensemble(Group(exclusive or ABBREVIATIONS, ()))
 
     def predict_recording(self, header, recording):
         assert recording.shape == (len(header.leads), 100)
-        said = np.full(26, 0.5, np.float32)
-        for name, probability in self.told.get(header.name, {}).items():
-            said[CLASS_INDEX[name]] = probability
-        return Prediction(np.nan_to_num(said), said == said.max(), self.thresholds, ~np.isnan(said))
+        probabilities = np.full(26, 0.5, np.float32)
+        for name, probability in self.predictions.get(header.name, {}).items():
+            probabilities[CLASS_INDEX[name]] = probability
+        return Prediction(
+            np.nan_to_num(probabilities),
+            probabilities == probabilities.max(),
+            self.thresholds,
+            ~np.isnan(probabilities),
+        )
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def model(monkeypatch):
     """A folder of models in place of trained ones: what they say, and the lead sets there are and were loaded."""
 
     class Folder:
-        told, has, loaded, exclusive = {}, (12, 2), [], ()
+        predictions, has, loaded, exclusive = {}, (12, 2), [], ()
 
     folder = Folder()
 
@@ -76,7 +81,7 @@ def model(monkeypatch):
         folder.loaded = [*folder.loaded, count]
         if count not in folder.has:
             raise ModelError(f"no model for {count} leads")
-        return Model(folder.told, LEAD_SETS[count], folder.exclusive)
+        return Model(folder.predictions, LEAD_SETS[count], folder.exclusive)
 
     monkeypatch.setattr("ecg.models.bundle.load_bundle", load)
     return folder
@@ -91,20 +96,20 @@ def found(folder):
     return [(row["record"], row["class"], row["label"]) for row in listed(folder)]
 
 
-def test_lists_each_label_whose_opposite_the_network_is_sure_of_the_most_confident_first(model, tmp_path):
+def test_each_confident_disagreement_is_listed_the_most_confident_first(model, tmp_path):
     random, expected = np.random.default_rng(0), []
     for number in range(1, 31):
         name = f"E{number:05}"
-        labels, said = random.random(26) < 0.3, random.random(26).astype(np.float32)
+        labels, probabilities = random.random(26) < 0.3, random.random(26).astype(np.float32)
         write(tmp_path / "data", name, [ABBREVIATIONS[column] for column in np.flatnonzero(labels)] or ["NSR"])
         labels[CLASS_INDEX["NSR"]] |= not labels.any()
-        model.told[name] = dict(zip(ABBREVIATIONS, said, strict=True))
+        model.predictions[name] = dict(zip(ABBREVIATIONS, probabilities, strict=True))
         for column, abbreviation in enumerate(ABBREVIATIONS):
             label = "present" if labels[column] else "absent"
-            sure = said[column] < 0.1 if labels[column] else said[column] > 0.9
+            sure = probabilities[column] < 0.1 if labels[column] else probabilities[column] > 0.9
             if sure and abbreviation not in DROPPED:
-                expected.append((name, abbreviation, label, float(said[column])))
-    assert review(model, tmp_path / "data", tmp_path / "out", pictures=0) == len(expected) > 50
+                expected.append((name, abbreviation, label, float(probabilities[column])))
+    assert review(model, tmp_path / "data", tmp_path / "out", figures=0) == len(expected) > 50
     expected.sort(key=lambda row: min(row[3], 1 - row[3]))
     rows = listed(tmp_path / "out")
     assert found(tmp_path / "out") == [row[:3] for row in expected]
@@ -114,93 +119,93 @@ def test_lists_each_label_whose_opposite_the_network_is_sure_of_the_most_confide
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["disagreements.csv"]
 
 
-def test_what_a_source_does_not_label_is_no_disagreement_where_it_is_absent(model, tmp_path):
+def test_an_absent_class_that_a_source_does_not_label_is_no_disagreement(model, tmp_path):
     names = ("A0001", "E00001", "X1")
     for name in names:
         write(tmp_path / "data", name, ("NSR", "TInv"))
-        model.told[name] = {"AF": 0.99, "SB": 0.99, "TInv": 0.01}  # all three label AF, and TInv is present
+        model.predictions[name] = {"AF": 0.99, "SB": 0.99, "TInv": 0.01}  # all three label AF, and TInv is present
     for omissions, labelling in (
         (CleaningSettings().partially_labelled, {"E00001", "X1"}),
         ((), set(names)),
         ((PartiallyLabelledSource(("X", "Georgia"), ("AF", "NSR")),), {"A0001"}),
     ):
-        review(model, tmp_path / "data", tmp_path / "out", omissions, pictures=0)
+        review(model, tmp_path / "data", tmp_path / "out", omissions, figures=0)
         assert {record for record, name, _ in found(tmp_path / "out") if name == "SB"} == labelling
         others = sorted(row for row in found(tmp_path / "out") if row[1] != "SB")
         assert others == sorted((record, *kind) for record in names for kind in (("AF", "absent"), ("TInv", "present")))
 
 
-def test_what_no_network_was_asked_for_is_not_compared(model, tmp_path):
+def test_classes_that_no_network_predicts_are_not_compared(model, tmp_path):
     """A gate's networks tell some of the classes only, and which, the recording decides."""
     for name in ("E00001", "E00002"):
         write(tmp_path / "data", name, ("NSR", "TInv"))
-        model.told[name] = {"AF": 0.99, "SB": 0.99, "TInv": 0.0, "NSR": 0.0}
+        model.predictions[name] = {"AF": 0.99, "SB": 0.99, "TInv": 0.0, "NSR": 0.0}
     compared, every = [], {"AF", "SB", "TInv", "NSR"}
     for silent in ((), ("SB", "TInv")):
-        model.told["E00002"] |= dict.fromkeys(silent, np.nan)
+        model.predictions["E00002"] |= dict.fromkeys(silent, np.nan)
         lines = capture_log()
-        review(model, tmp_path / "data", tmp_path / "out", pictures=0)
+        review(model, tmp_path / "data", tmp_path / "out", figures=0)
         assert sorted((record, name) for record, name, _ in found(tmp_path / "out")) == sorted(
             [("E00001", name) for name in every] + [("E00002", name) for name in every - set(silent)])  # fmt: skip
         compared += [int(line.split()[0]) for line in lines if "labels compared" in line]
     assert compared == [44, 42]
 
 
-def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_compared(model, tmp_path):
+def test_with_exclusive_classes_only_recordings_with_one_of_them_are_compared(model, tmp_path):
     """STE is one of the model's classes, though not a scored one, and SB is none."""
     model.exclusive = ("NSR", "AF", "STE")
     for number, classes in enumerate((("AF",), ("AF", "SB"), ("AF", "NSR"), ("SB",), ("AF", "STE")), 1):
         codes = ",".join(CODE[name] for name in classes)
         write(tmp_path / "data", f"E0000{number}", codes=codes)
-        model.told[f"E0000{number}"] = dict.fromkeys(ABBREVIATIONS, np.nan) | {"AF": 0.01, "NSR": 0.5}
+        model.predictions[f"E0000{number}"] = dict.fromkeys(ABBREVIATIONS, np.nan) | {"AF": 0.01, "NSR": 0.5}
     lines = capture_log()
-    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
+    review(model, tmp_path / "data", tmp_path / "out", figures=0)
     assert found(tmp_path / "out") == [("E00001", "AF", "present"), ("E00002", "AF", "present")]
-    assert "3 have none or several of the model's classes, which exclude each other" in lines
+    assert "3 have none or several of the model's exclusive classes" in lines
     assert "4 labels compared, 2 disagreements in 2 recordings" in lines
     for number in (1, 2):
         (tmp_path / "data" / f"E0000{number}.hea").unlink()
-    with pytest.raises(RecordError, match="their headers tell none or several of classes that exclude each other"):
+    with pytest.raises(RecordError, match="their headers have none or several of the model's exclusive classes"):
         review(model, tmp_path / "data", tmp_path / "out")
 
 
-def test_the_sources_that_are_not_trained_on_are_reviewed_like_others(model, tmp_path):
+def test_sources_that_are_not_trained_on_are_reviewed(model, tmp_path):
     for name in ("S0001", "I0001"):
         write(tmp_path / "data", name)
-        model.told[name] = {"NSR": 0.0}
-    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
+        model.predictions[name] = {"NSR": 0.0}
+    review(model, tmp_path / "data", tmp_path / "out", figures=0)
     assert sorted(found(tmp_path / "out")) == [("I0001", "NSR", "present"), ("S0001", "NSR", "present")]
 
 
-def test_headers_without_a_diagnosis_are_left_out_and_counted(model, tmp_path):
-    told = {"E00001": "", "E00002": "Unknown", "E00003": "nonsense", "E00004": "164865005", "E00005": CODE["AF"]}
-    for name, codes in told.items():
+def test_headers_without_a_diagnosis_are_excluded_and_counted(model, tmp_path):
+    headers = {"E00001": "", "E00002": "Unknown", "E00003": "nonsense", "E00004": "164865005", "E00005": CODE["AF"]}
+    for name, codes in headers.items():
         write(tmp_path / "data", name, codes=codes)
-        model.told[name] = {"SB": 0.95}
+        model.predictions[name] = {"SB": 0.95}
     lines = capture_log()
-    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
+    review(model, tmp_path / "data", tmp_path / "out", figures=0)
     assert {row[0] for row in found(tmp_path / "out")} == {"E00004", "E00005"}
-    assert "2 recordings reviewed, 3 carry no diagnosis, 0 cannot be read or answered" in lines
+    assert "2 recordings reviewed, 3 have no diagnosis, 0 cannot be read or predicted" in lines
 
 
-def test_what_cannot_be_read_or_answered_is_a_line_and_left_out(model, tmp_path):
+def test_recordings_that_cannot_be_read_or_predicted_are_logged_and_excluded(model, tmp_path):
     data, model.has = tmp_path / "data", (2,)
     for number in range(1, 8):
         path = write(data / "deep", f"E{number:05}", leads=LEAD_SETS[4] if number in (2, 3, 4) else ("II", "I", "V6"))
-        model.told[path.stem] = {"AF": 0.97}
+        model.predictions[path.stem] = {"AF": 0.97}
     (data / "deep" / "E00005.mat").unlink()
     (data / "deep" / "E00006.hea").write_text("E00006 nonsense\n")
     (data / "deep" / "E00007.hea").unlink()
     (data / "deep" / "E00007.hea").mkdir()
     (data / "deep" / "E00008.hea").symlink_to("nowhere")
     lines = capture_log()
-    assert review(model, data, tmp_path / "out", pictures=0) == 1
+    assert review(model, data, tmp_path / "out", figures=0) == 1
     assert found(tmp_path / "out") == [("deep/E00001", "AF", "absent")]
     failures = [line for line in lines if line.startswith("deep/")]
     assert [line.split(": ")[0] for line in failures] == ["deep/E00002 and 2 more", "deep/E00005", "deep/E00006",
                                                           "deep/E00008.hea", "deep/E00007.mat"]  # fmt: skip
     assert failures[0].endswith(": no model for 4 leads") and "E00006.hea line 1" in failures[2]
-    assert "1 recordings reviewed, 0 carry no diagnosis, 5 cannot be read or answered" in lines
+    assert "1 recordings reviewed, 0 have no diagnosis, 5 cannot be read or predicted" in lines
     assert sorted(model.loaded) == [2, 4]
 
 
@@ -217,7 +222,7 @@ def test_a_recording_in_capitals_is_named_without_its_extension(model, tmp_path)
 def test_every_network_is_loaded_once_and_a_recording_goes_through_that_of_its_leads(model, tmp_path, drawn):
     for number, leads in enumerate((LEADS, LEADS[1::-1], LEADS[::-1], LEADS[:2]), 1):
         path = write(tmp_path / "data", f"E{number:05}", leads=leads)
-        model.told[path.stem] = {"AF": 1 - number / 100}
+        model.predictions[path.stem] = {"AF": 1 - number / 100}
     review(model, tmp_path / "data", tmp_path / "out")
     assert sorted(model.loaded) == [2, 12]
     assert [arguments["thresholds"][0] for arguments in drawn] == [0.6, 0.1, 0.6, 0.1]
@@ -235,11 +240,11 @@ def test_one_recording_is_in_memory_at_a_time(model, tmp_path, monkeypatch):
     monkeypatch.setattr(Model, "predict_recording", predict_recording)
     for number in range(1, 5):
         write(tmp_path / "data", f"E{number:05}")
-    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
+    review(model, tmp_path / "data", tmp_path / "out", figures=0)
     assert len(alive) == 4
 
 
-def test_where_nothing_can_be_reviewed_there_is_one_error_and_no_folder(model, tmp_path):
+def test_if_nothing_can_be_reviewed_there_is_one_error_and_no_folder(model, tmp_path):
     data, out = tmp_path / "data", tmp_path / "out"
     with pytest.raises(FileNotFoundError, match="data"):
         review(model, data, out)
@@ -247,7 +252,7 @@ def test_where_nothing_can_be_reviewed_there_is_one_error_and_no_folder(model, t
     with pytest.raises(FileNotFoundError, match="no header"):
         review(model, data, out)
     write(data, "E00001", codes="")
-    with pytest.raises(RecordError, match="none of 1 recordings can be reviewed, their headers tell no diagnosis"):
+    with pytest.raises(RecordError, match="none of 1 recordings can be reviewed, their headers have no diagnosis"):
         review(model, data, out)
     write(data, "E00002", leads=LEAD_SETS[3])
     write(data, "E00003", leads=LEAD_SETS[3])
@@ -275,11 +280,12 @@ def test_a_damaged_network_is_not_tried_again_for_every_recording(model, tmp_pat
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The arguments of every page, in place of the pages."""
+    """The panel and caption of every page, which is not drawn."""
     pages = []
 
-    def draw(header, recording, start, probabilities, thresholds, caption, asked, outputs):
-        pages.append(dict(locals()))
+    def draw(header, recording, start, model, caption):
+        outputs = model.probabilities >= model.thresholds if model.outputs is None else model.outputs
+        pages.append(model._asdict() | {"caption": caption, "outputs": outputs})
         return Figure((1, 1))
 
     monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
@@ -289,13 +295,13 @@ def drawn(monkeypatch):
 def test_the_first_disagreements_are_drawn_under_rank_record_and_class(model, tmp_path, drawn):
     for folder in ("a", "b"):  # twice the same name
         write(tmp_path / "data" / folder, "E00001", ("NSR", "AF"))
-    model.told["E00001"] = {"AF": 0.02, "RBBB": 0.99, "NSR": 0.05}
-    assert review(model, tmp_path / "data", tmp_path / "out", pictures=4) == 6
+    model.predictions["E00001"] = {"AF": 0.02, "RBBB": 0.99, "NSR": 0.05}
+    assert review(model, tmp_path / "data", tmp_path / "out", figures=4) == 6
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
         "01_a_E00001_RBBB.png", "02_b_E00001_RBBB.png", "03_a_E00001_AF.png", "04_b_E00001_AF.png"]  # fmt: skip
     assert [row[:2] for row in found(tmp_path / "out")] == [
         (f"{folder}/E00001", name) for name in ("RBBB", "AF", "NSR") for folder in ("a", "b")]  # fmt: skip
-    assert [page["asked"] for page in drawn] == [CLASS_INDEX["RBBB"]] * 2 + [CLASS_INDEX["AF"]] * 2
+    assert [page["highlighted"] for page in drawn] == [CLASS_INDEX["RBBB"]] * 2 + [CLASS_INDEX["AF"]] * 2
     assert [page["caption"] for page in drawn[1:3]] == [
         "RBBB is not labelled, and the network gives it 0.99", "AF is labelled, and the network gives it 0.02",
     ]  # fmt: skip
@@ -317,7 +323,7 @@ def disagreement(path, name="AF", labelled=True, probability=0.05):
     )
 
 
-def test_a_table_tells_rank_record_source_class_label_and_probability():
+def test_the_table_has_rank_record_source_class_label_and_probability():
     one, two = disagreement("data/E00001.hea"), disagreement("data/deep/x.y.hea", "SB", False, 0.95)
     head = ("rank", "record", "source", "class", "label", "probability")
     rows = [(1, "E00001", "Georgia", "AF", "present", 0.05), (2, "x.y", "Georgia", "SB", "absent", 0.95)]
@@ -325,7 +331,7 @@ def test_a_table_tells_rank_record_source_class_label_and_probability():
     assert disagreement_table([]) == [head]
 
 
-def test_a_caption_says_where_the_label_is_not_the_headers_and_keeps_its_numbers_short(tmp_path, drawn):
+def test_a_caption_marks_relabelled_labels_and_rounds_probabilities(tmp_path, drawn):
     path = write(tmp_path, "JS20001", ("AFL",))
     cases = {
         ("AFL", True, 0.0123): "AFL is labelled, and the network gives it 0.01",
@@ -341,7 +347,7 @@ def test_a_caption_says_where_the_label_is_not_the_headers_and_keeps_its_numbers
         False, False, True, True, False]  # fmt: skip
 
 
-def test_what_cannot_be_drawn_any_more_is_named_and_the_others_are_drawn(tmp_path, drawn):
+def test_a_recording_that_cannot_be_drawn_is_logged_and_the_others_are_drawn(tmp_path, drawn):
     paths = [write(tmp_path, f"E0000{number}") for number in range(1, 5)]
     paths[0].unlink()
     paths[2].with_suffix(".mat").write_bytes(b"")
@@ -361,14 +367,14 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_an_earlier_review_stays_until_the_new_one_is_whole_and_then_goes(model, tmp_path, drawn, monkeypatch):
+def test_an_earlier_review_is_replaced_only_by_a_complete_one(model, tmp_path, drawn, monkeypatch):
     data, out = tmp_path / "data", tmp_path / "reviews" / "out"
     write(data, "E00001")
-    model.told["E00001"] = {"AF": 0.99}
+    model.predictions["E00001"] = {"AF": 0.99}
     review(model, data, out)
     before = contents(out)
     assert set(before) == {"disagreements.csv", "01_E00001_AF.png"}
-    model.told["E00001"] = {"SB": 0.99}
+    model.predictions["E00001"] = {"SB": 0.99}
 
     def fails(*_):
         raise OSError("disk full")
@@ -384,22 +390,22 @@ def test_an_earlier_review_stays_until_the_new_one_is_whole_and_then_goes(model,
 
 
 @pytest.mark.parametrize("names", [("thesis.tex",), ("disagreements.csv", "report.json"), ("01_E00001_AF.png",)])
-def test_a_folder_of_something_else_is_not_replaced(model, tmp_path, names):
+def test_a_folder_with_other_files_is_not_replaced(model, tmp_path, names):
     write(tmp_path / "data", "E00001")
     (tmp_path / "out").mkdir()
     for name in names:
         (tmp_path / "out" / name).write_text("dear")
-    with pytest.raises(FileExistsError, match=f"holds {names[-1]}, which is of no review"):
+    with pytest.raises(FileExistsError, match=f"has {names[-1]}, which is not of a review"):
         review(model, tmp_path / "data", tmp_path / "out")
     assert contents(tmp_path / "out") == dict.fromkeys(names, b"dear")
     assert model.loaded == []
 
 
-def test_a_file_or_the_data_themselves_are_not_replaced(model, tmp_path):
+def test_neither_a_file_nor_the_data_are_replaced(model, tmp_path):
     path = write(tmp_path / "data", "E00001")
     with pytest.raises(NotADirectoryError):
         review(model, tmp_path / "data", path)
-    with pytest.raises(FileExistsError, match="holds E00001.hea"):
+    with pytest.raises(FileExistsError, match="has E00001.hea"):
         review(model, tmp_path / "data", tmp_path / "data")
     assert read_record(path)[1].shape == (2, 100)
 
@@ -413,19 +419,19 @@ def test_an_empty_folder_and_the_current_one_can_be_written_to(model, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
-def test_the_console_is_told_what_was_compared_and_found_by_class(model, tmp_path):
+def test_the_console_gets_a_summary_by_class(model, tmp_path):
     for name in ("A0001", "E00001", "E00002"):
         write(tmp_path / "data", name, ("NSR", "AF"))
-    model.told["A0001"] = {"AF": 0.01, "SB": 0.99}
-    model.told["E00002"] = {"AF": 0.01, "SB": 0.99}
+    model.predictions["A0001"] = {"AF": 0.01, "SB": 0.99}
+    model.predictions["E00002"] = {"AF": 0.01, "SB": 0.99}
     lines = capture_log()
-    review(model, tmp_path / "data", tmp_path / "out", pictures=0)
+    review(model, tmp_path / "data", tmp_path / "out", figures=0)
     omitted = len(PartiallyLabelledSource().columns)
     assert f"{3 * len(TRAINED) - omitted} labels compared, 3 disagreements in 2 recordings" in lines
     table = [line.split() for line in lines if line.split()[0] in ("class", *ABBREVIATIONS)]
     assert table == [["class", "present", "doubted", "absent", "doubted"], ["AF", "3", "2", "0", "0"],
                      ["SB", "0", "0", "2", "1"]]  # fmt: skip
-    assert lines[-1] == f"{tmp_path / 'out'}: disagreements.csv and 0 pictures"
+    assert lines[-1] == f"{tmp_path / 'out'}: disagreements.csv and 0 figures"
 
 
 def test_labels_that_all_agree_leave_an_empty_list(model, tmp_path):
@@ -440,7 +446,7 @@ def test_labels_that_all_agree_leave_an_empty_list(model, tmp_path):
 @pytest.mark.parametrize(
     ("loss", "likelier_present", "likelier_absent"), [(FocalLoss(), 38, 3800), (AsymmetricLoss(), 42, 1300)]
 )
-def test_what_the_networks_of_both_rounds_are_sure_of_is_almost_the_same(loss, likelier_present, likelier_absent):
+def test_the_confidence_limits_suit_the_losses_of_both_rounds(loss, likelier_present, likelier_absent):
     """The answer with the least expected loss at these odds is where the rule draws its lines."""
     answers = np.linspace(0.01, 0.99, 981)
     present, absent = (np.asarray(each(answers)) for each in (loss.positive, loss.negative))
@@ -464,23 +470,23 @@ def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small, tmp_path)
     assert (tmp_path / "out" / "01_E00001_AF.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_name_that_is_no_text_is_listed_as_it_is_and_can_be_printed(model, tmp_path, drawn):
+def test_a_name_that_is_not_utf_8_is_listed_with_its_bytes_and_escaped_on_the_console(model, tmp_path, drawn):
     names = [os.fsdecode(name) for name in (b"HR\xff1", b"HR\xff2", b"HR\xff3")]
     for name in names:
         path = write(tmp_path / "data", "E1")
         path.rename(path.with_name(f"{name}.hea"))
     (tmp_path / "data" / f"{names[1]}.hea").write_text("nonsense")
-    model.told["E1"], lines = {"AF": 0.99}, capture_log()
+    model.predictions["E1"], lines = {"AF": 0.99}, capture_log()
     assert review(model, tmp_path / "data", tmp_path / names[2]) == 2
     files = sorted(os.listdir(os.fsencode(tmp_path / names[2])))
     assert files == [b"01_HR\xff1_AF.png", b"02_HR\xff3_AF.png", b"disagreements.csv"]
     assert (tmp_path / names[2] / "disagreements.csv").read_bytes().count(b",HR\xff") == 2
-    told = "\n".join(lines).encode()
-    assert rb"HR\udcff2" in told and rb"HR\udcff3: disagreements.csv" in told
-    review(model, tmp_path / "data", tmp_path / names[2])  # knows its own pictures
+    text = "\n".join(lines).encode()
+    assert rb"HR\udcff2" in text and rb"HR\udcff3: disagreements.csv" in text
+    review(model, tmp_path / "data", tmp_path / names[2])  # recognises its own figures
 
 
-def test_a_picture_of_a_record_with_the_longest_name_has_a_name_that_fits(tmp_path, drawn):
+def test_the_figure_of_a_record_with_a_very_long_name_has_a_name_that_fits(tmp_path, drawn):
     path = write(tmp_path, "E1")
     paths = [path.rename(path.with_name(f"{'E' * 251}.hea"))]
     paths.append(write(tmp_path, "E1").rename(tmp_path / f"{chr(0x1F493) * 62}.hea"))
@@ -490,7 +496,7 @@ def test_a_picture_of_a_record_with_the_longest_name_has_a_name_that_fits(tmp_pa
     assert sorted(path.name for path in tmp_path.glob("*.png")) == expected
 
 
-def test_a_folder_that_cannot_be_listed_is_a_line(model, tmp_path, drawn, closed):
+def test_a_folder_that_cannot_be_listed_is_logged(model, tmp_path, drawn, closed):
     write(tmp_path / "data" / "a", "E00001")
     (tmp_path / "data" / "lost").mkdir()
     closed(tmp_path / "data" / "lost")

@@ -19,18 +19,19 @@ from ecg.reports.ecg_paper import (
     COLUMN_SECONDS,
     INCH,
     LABEL,
-    MOST_ROWS,
+    MAX_ROWS,
     PIXELS,
     SECONDS,
     SMALL,
     TITLE_STYLE,
+    ModelPanel,
     draw_record,
     drawable,
     label_names,
     lay_out,
-    millivolts,
     shorten,
     text_width,
+    to_millivolts,
 )
 
 RATE = 100
@@ -95,7 +96,7 @@ def test_the_trace_shows_the_same_millivolts_in_whatever_gain_they_are_written(g
     signal = np.sin(np.arange(1000) / 20)
     integers = np.rint(signal[np.newaxis] * gain + baseline).astype(np.int16)
     header = header_of(("I",), gain, baseline)
-    time, shown = millivolts(header, integers, lay_out(("I",), 0.0, 10.0)[0])
+    time, shown = to_millivolts(header, integers, lay_out(("I",), 0.0, 10.0)[0])
     assert np.allclose(time, np.arange(1000) / RATE)
     assert np.allclose(shown, signal - np.median(signal), atol=1 / gain)
 
@@ -157,7 +158,7 @@ def test_what_is_drawn_ends_with_the_recording_or_after_ten_seconds(seconds):
         assert np.ptp(xy[:, 0]) == pytest.approx(25 * min(SECONDS, seconds), abs=25 / RATE + 1e-6)
 
 
-def test_a_recording_is_drawn_from_the_second_asked_for():
+def test_a_recording_is_drawn_from_the_given_second():
     recording = recording_of(("I",), 20.0)
     header = header_of(("I",))
     later = traces(draw_record(header, recording, 7.0))["I row 0"]
@@ -167,7 +168,7 @@ def test_a_recording_is_drawn_from_the_second_asked_for():
 
 @pytest.mark.parametrize("start", [-0.1, 10.0, 99.0, math.nan])
 def test_a_start_outside_the_recording_is_an_error_that_says_how_long_it_is(start):
-    with pytest.raises(SignalError, match="R: there is nothing at .* in a recording of 10 s"):
+    with pytest.raises(SignalError, match="R: no signal at .* in a recording of 10 s"):
         draw_record(header_of(("I",)), recording_of(("I",)), start)
 
 
@@ -226,7 +227,7 @@ def test_every_scored_class_is_labelled_by_its_abbreviation():
     assert label_names(["426783006", "Unknown", "426783006"]) == ["NSR", "Unknown"]
 
 
-def answer(seed=0):
+def random_panel(seed=0):
     random = np.random.default_rng(seed)
     return random.random(26), random.uniform(0.2, 0.8, 26)
 
@@ -237,7 +238,7 @@ def bars(figure):
 
 @pytest.mark.parametrize("names", [LEADS, ("I", "II")])
 def test_all_positive_and_all_labelled_classes_are_among_the_models_bars(names):
-    probabilities, thresholds = answer()
+    probabilities, thresholds = random_panel()
     probabilities[CLASS_INDEX["AF"]] = 0.0
     figure = draw_record(header_of(names), recording_of(names), 0, ModelPanel(probabilities, thresholds))
     drawn = bars(figure)
@@ -252,21 +253,21 @@ def test_all_positive_and_all_labelled_classes_are_among_the_models_bars(names):
     assert lengths == sorted(lengths, reverse=True)
 
 
-def test_the_likeliest_classes_fill_the_panel_where_few_are_positive():
-    probabilities, _ = answer(1)
+def test_the_most_probable_classes_fill_the_panel_if_few_are_positive():
+    probabilities, _ = random_panel(1)
     figure = draw_record(header_of(LEADS, codes=()), recording_of(LEADS), 0, ModelPanel(probabilities, np.ones(26)))
-    likeliest = [ABBREVIATIONS[column] for column in np.argsort(-probabilities)]
-    assert list(bars(figure)) == likeliest[: len(bars(figure))]
+    most_probable = [ABBREVIATIONS[column] for column in np.argsort(-probabilities)]
+    assert list(bars(figure)) == most_probable[: len(bars(figure))]
     assert len(bars(figure)) >= 10
 
 
 @pytest.mark.parametrize("decides", [True, False])
-def test_what_a_model_answers_is_set_off_and_thresholds_are_drawn_where_there_are_any(decides):
-    """By a rule the answer may be a class below its threshold, or there may be no thresholds."""
+def test_predicted_classes_are_highlighted_and_thresholds_are_drawn_if_there_are_any(decides):
+    """By a rule the prediction may be a class below its threshold, or there may be no thresholds."""
     probabilities, thresholds = np.linspace(1, 0, 26), np.where(np.arange(26) < 24, 0.5, np.nan)
     thresholds = thresholds if decides else np.full(26, np.nan)
-    figure = draw_record(header_of(LEADS, codes=()), recording_of(LEADS), 0, probabilities, thresholds,
-                         outputs=np.arange(26) == 25)  # fmt: skip
+    figure = draw_record(header_of(LEADS, codes=()), recording_of(LEADS), 0,
+                         ModelPanel(probabilities, thresholds, np.arange(26) == 25))  # fmt: skip
     drawn, panel = bars(figure), figure.axes[-1]
     colours = {name: patch.get_facecolor() for name, patch in drawn.items()}
     last = colours.pop(ABBREVIATIONS[25])
@@ -327,9 +328,9 @@ def test_texts_of_any_length_and_script_stay_on_the_page_and_apart(tmp_path, kin
     word = HOSTILE[kind]
     header = header_of((*names, word, word), codes=("164889003", word, *(f"{word}{number}" for number in range(300))))
     header = replace(header, name=word, leads=(*header.leads[:-1], header.leads[-1]._replace(units=word)))
-    answers = np.linspace(0, 1, 26), np.full(26, 0.5)
-    for panel in ((), answers):
-        figure = draw_record(header, recording_of((*names, "x", "y"), 4.0), 0.0, *panel, caption=f"{word} {word}")
+    model = ModelPanel(np.linspace(0, 1, 26), np.full(26, 0.5))
+    for panel in (None, model):
+        figure = draw_record(header, recording_of((*names, "x", "y"), 4.0), 0.0, panel, caption=f"{word} {word}")
         outside, on_paper = boxes(figure)
         paper, page = figure.axes[0].get_window_extent(), figure.bbox
         for number, (text, box) in enumerate(outside):
@@ -417,9 +418,9 @@ def test_leads_beside_the_twelve_and_second_ones_are_named_at_the_foot():
 def test_of_very_many_leads_the_first_are_drawn():
     names = [f"X{number}" for number in range(1000)]
     figure = draw_record(header_of(names), recording_of(names, 0.1))
-    assert len(traces(figure)) == MOST_ROWS
+    assert len(traces(figure)) == MAX_ROWS
     (line,) = [text for text in texts(figure) if text.startswith("not drawn: ")]
-    assert line.startswith(f"not drawn: X{MOST_ROWS}, X{MOST_ROWS + 1}, ") and line.endswith("...")
+    assert line.startswith(f"not drawn: X{MAX_ROWS}, X{MAX_ROWS + 1}, ") and line.endswith("...")
 
 
 def marks(figure):
@@ -463,16 +464,18 @@ def test_no_peak_is_marked_where_there_is_no_lead_two_or_no_sample():
 
 
 @pytest.mark.parametrize("names", [LEADS, ("I", "II")])
-def test_the_class_that_is_asked_about_is_among_the_models_and_set_off(names):
+def test_the_highlighted_class_is_always_in_the_panel(names):
     probabilities, thresholds = np.linspace(1, 0, 26), np.full(26, 0.5)
     header, last = header_of(names, codes=()), len(ABBREVIATIONS) - 1
-    assert ABBREVIATIONS[last] not in bars(draw_record(header, recording_of(names), 0, ModelPanel(probabilities, thresholds)))
+    assert ABBREVIATIONS[last] not in bars(
+        draw_record(header, recording_of(names), 0, ModelPanel(probabilities, thresholds))
+    )
     figure = draw_record(header, recording_of(names), 0, ModelPanel(probabilities, thresholds, highlighted=last))
     drawn = bars(figure)
-    mark, bar = drawn["asked"], drawn[ABBREVIATIONS[last]]
+    mark, bar = drawn["highlighted"], drawn[ABBREVIATIONS[last]]
     assert mark.get_y() < bar.get_y() and bar.get_y() + bar.get_height() < mark.get_y() + mark.get_height()
     assert mark.get_x() < bar.get_x()
-    others = [patch for name, patch in drawn.items() if name not in ("asked", ABBREVIATIONS[last])]
+    others = [patch for name, patch in drawn.items() if name not in ("highlighted", ABBREVIATIONS[last])]
     assert len(others) >= 8
     assert all(patch.get_y() > mark.get_y() + mark.get_height() for patch in others)
 
