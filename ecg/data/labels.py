@@ -131,7 +131,8 @@ def code_status(code: str) -> str:
 def encode(codes: Iterable[str]) -> np.ndarray:
     """Return the scored classes that a recording's codes name: (26,) bool.
 
-    These are what networks are trained on. Ventricular ectopic beats count as premature ventricular contractions. Other codes are ignored.
+    These are what networks are trained on. Ventricular ectopic beats count as premature ventricular contractions. Other
+    codes are ignored.
     """
     return _encode(codes, CLASS_OF_CODE, len(SCORED))
 

@@ -1,7 +1,8 @@
-"""Find and read WFDB records: a header NAME.hea and the file of integers it speaks of."""
+"""Find and read WFDB records: headers and the files of samples that they name."""
 
 import math
 import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -14,31 +15,36 @@ import numpy as np
 
 from ecg.data.headers import Header, Lead, RecordError, read_header
 from ecg.data.leads import LEADS
-from ecg.data.matlab import MOST_BYTES, NUMERIC, MatlabError, iter_matrices
+from ecg.data.matlab import MOST_BYTES, NUMERIC, MatlabError, Matrix, iter_matrices
 from ecg.runtime.files import check_file_size, read_bytes, walk_files
 
 KEY = "val"  # the Challenge's name of the matrix
 TRANSPOSED, OTHER_KEY, OTHER_FILE = "transposed", f"matrix not called {KEY}", "file not called as in the header"
 UNREAD = "unneeded lead not read"
 HEADER = ".hea"  # extension of a header, in any case
-SHOWN = 5  # matrices that a message names
+SHOWN = 5  # matrices in a message
 
-# Bytes of a sample in the formats of WFDB; in the compressed ones, FLAC, that depends on the samples.
-BYTES = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": Fraction(3, 2), "310": Fraction(4, 3),
+# Bytes per sample in the formats of WFDB. In the compressed formats (FLAC) they depend on the samples.
+BYTES: dict[str, int | Fraction] = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": Fraction(3, 2), "310": Fraction(4, 3),
          "311": Fraction(4, 3)}  # fmt: skip
 COMPRESSED = ("508", "516", "524")
-MOST_SAMPLES = MOST_BYTES // 8  # of all leads together, in the formats that wfdb unpacks
-# What wfdb raises over files that are damaged or not of their format.
+MOST_SAMPLES = MOST_BYTES // 8  # in all leads, read by wfdb
+# What wfdb raises over damaged files and files of other formats.
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
               RuntimeError, EOFError, ImportError, MemoryError)  # fmt: skip
 
 
 class SignalError(RecordError):
-    """A file of samples that is missing, unreadable or not of the shape its header gives."""
+    """A file of samples is missing, unreadable or not as its header says."""
 
 
 class RawSignal(NamedTuple):
-    """The stored integers, (L, T), rows in the header's order, and what of the file was not as it should be."""
+    """The stored samples of a recording.
+
+    Attributes:
+        samples: Usually integers (L, T), rows in the header's order.
+        warnings: What is unusual about the file, such as TRANSPOSED.
+    """
 
     samples: np.ndarray
     warnings: tuple[str, ...]
@@ -47,8 +53,8 @@ class RawSignal(NamedTuple):
 def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | None = None) -> list[Path]:
     """Find the headers in a folder and nested below it.
 
-    A header is a file named *.hea, in any case; hidden files and folders are not looked at. Links to folders are
-    followed (ecg.runtime.files).
+    A header is a file named *.hea, in any case. Hidden files and folders are ignored. Links to folders are followed
+    (ecg.runtime.files).
 
     Args:
         folder: The data folder.
@@ -63,15 +69,15 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
     """
     files, errors = walk_files(folder)
     headers: dict[str, str] = {}
-    others = []
+    second_headers = []
     for file in files:
         if is_header(file.rpartition("/")[2]):
             recording = file[: -len(HEADER)]
             if recording in headers and not file.endswith(HEADER):
-                others.append((file, f"the header of this recording is {headers[recording]}"))
+                second_headers.append((file, f"the header of this recording is {headers[recording]}"))
             else:
                 if recording in headers:
-                    others.append((headers[recording], f"the header of this recording is {file}"))
+                    second_headers.append((headers[recording], f"the header of this recording is {file}"))
                 headers[recording] = file
     if excluded is not None:
         for error in errors:
@@ -80,7 +86,7 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
                 excluded.append((path, "a link that leads nowhere"))
             else:
                 excluded.append((f"{path}/", f"cannot be read: {error.strerror}"))
-        excluded += others
+        excluded += second_headers
         excluded += [(file, "no header names it") for file in _find_unread_signals(folder, files, headers)]
     return [Path(folder, file) for file in sorted(headers.values())]
 
@@ -102,7 +108,7 @@ def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: d
     signals = {file[:-4]: file for file in files if file[-4:].lower() == ".mat"}
     unread = [file for recording, file in signals.items() if recording not in headers]
     folders = {file.rpartition("/")[0] for file in unread}
-    named = set()
+    used = set()
     for recording, header in headers.items():
         parent = header.rpartition("/")[0]
         if recording not in signals and parent in folders:
@@ -110,42 +116,55 @@ def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: d
                 leads = read_header(Path(folder, header)).leads
             except RecordError:
                 continue
-            named |= {f"{parent}/{lead.file}".lstrip("/").casefold() for lead in leads}
-    return [file for file in unread if file.casefold() not in named]
+            used |= {f"{parent}/{lead.file}".lstrip("/").casefold() for lead in leads}
+    return [file for file in unread if file.casefold() not in used]
 
 
-def require_records(folder, excluded=None):
-    """Return what find_records does; FileNotFoundError where that is nothing."""
+def require_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | None = None) -> list[Path]:
+    """Find the headers in a folder as `find_records` does, at least one.
+
+    Raises:
+        FileNotFoundError: There is no header.
+        OSError: The folder cannot be listed.
+    """
     paths = find_records(folder, excluded)
     if not paths:
         raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it")
     return paths
 
 
-def read_record(path):
-    """Read a record by its header's path: the Header and the stored integers, (L, T), rows in the header's order.
+def read_record(path: str | os.PathLike) -> tuple[Header, np.ndarray]:
+    """Read a record by its header's path.
 
-    Raises HeaderError and SignalError.
+    Returns:
+        The header and the samples (L, T), rows in the header's order.
+
+    Raises:
+        HeaderError: The header cannot be read.
+        SignalError: The samples cannot be read.
     """
     header = read_header(path)
     return header, read_signal(path, header)
 
 
-def read_signal(path, header):
-    """Read the stored integers that belong to a header and its path: (L, T), rows in the header's order.
-
-    Raises SignalError where they are missing, unreadable or not of the header's shape.
-    """
+def read_signal(path: str | os.PathLike, header: Header) -> np.ndarray:
+    """Read the samples (L, T) of a header as `read_raw_signal` does."""
     return read_raw_signal(path, header).samples
 
 
-def read_raw_signal(path, header):
-    """Read the integers of a header and its path, and tell what was odd about their file: a Stored.
+def read_raw_signal(path: str | os.PathLike, header: Header) -> RawSignal:
+    """Read the samples of a header.
 
-    A file named *.mat is read as the Challenge's: its matrix `val`, or else the only one that fits the header, either
-    as it is or transposed. All others are read by wfdb. File names may differ from the header's in the case of their
-    extension. A file that cannot be read and holds no standard lead is not needed: its leads get the integer for no
-    value. Raises SignalError.
+    A file named *.mat is read as the Challenge's: its matrix `val`, or else the only one that fits the header, as it is
+    or transposed. All second_headers are read by wfdb. The extension of a file may differ from the header's in its case. A file
+    without a standard lead is not needed: if it cannot be read, its leads get the integer for no value.
+
+    Args:
+        path: The header's path.
+        header: Its content.
+
+    Raises:
+        SignalError: The samples are missing, unreadable or of another shape than the header says.
     """
     path = Path(path)
     try:
@@ -165,15 +184,14 @@ def read_raw_signal(path, header):
 
 
 def _no_value(lead: Lead, dtype: np.dtype) -> float:
-    """Return the number of this type that says that a lead has no value, or 0 where there is none."""
+    """Return the number of this type that means no value, or 0 if there is none."""
     if dtype.kind == "f":
         return math.nan
-    fits = lead.invalid is not None and np.iinfo(dtype).min <= lead.invalid
-    return lead.invalid if fits else 0
+    return lead.invalid if lead.invalid is not None and np.iinfo(dtype).min <= lead.invalid else 0
 
 
 def _needed_files(header: Header) -> set[str]:
-    """Return the files of the standard leads, or of all leads where none is a standard one."""
+    """Return the files of the standard leads, or of all leads if there are none."""
     return {lead.file for lead in header.leads if lead.name in LEADS} or {lead.file for lead in header.leads}
 
 
@@ -181,15 +199,15 @@ def _read_files(path: Path, header: Header) -> RawSignal:
     """Read the files of all leads of a header."""
     names = tuple(dict.fromkeys(lead.file for lead in header.leads))
     files = [resolve_case(path.parent / name) for name in names]
-    if not os.path.exists(files[0]) and os.path.exists(own := resolve_case(path.with_suffix(".mat"))):
-        stored = _read_mat(path, own, header)  # a record whose files were renamed together
+    if not os.path.exists(files[0]) and os.path.exists(renamed := resolve_case(path.with_suffix(".mat"))):
+        stored = _read_mat(path, renamed, header)  # header and samples were renamed together
         return RawSignal(stored.samples, (OTHER_FILE, *stored.warnings))
     for file in files:
         if not os.path.lexists(file):
             raise SignalError(f"{file.name}: no such file beside {path.name}, which names it")
     if not any(file.suffix.lower() == ".mat" for file in files):
-        found = dict(zip(names, files, strict=True))
-        leads = tuple(lead._replace(file=found[lead.file].name) for lead in header.leads)
+        file_of = dict(zip(names, files, strict=True))
+        leads = tuple(lead._replace(file=file_of[lead.file].name) for lead in header.leads)
         return RawSignal(_read_wfdb(path, files, replace(header, leads=leads)), ())
     if len(files) > 1:
         raise SignalError(f"{path.name}: leads in {names[0]} and {names[1]}, expected all of them in one .mat file")
@@ -197,12 +215,12 @@ def _read_files(path: Path, header: Header) -> RawSignal:
 
 
 def is_header(name: str) -> bool:
-    """Return whether a file of this name is a recording's header: `.hea` in any case, not hidden."""
+    """Return whether this is a header's name: `.hea` in any case, not hidden."""
     return name[-4:].lower() == HEADER and not name.startswith(".")
 
 
 def resolve_case(path: Path) -> Path:
-    """Return the file whose name differs from this one in the case of its extension alone, or the path as it is."""
+    """Return the path, or one with its extension in another case that exists."""
     if os.path.lexists(path):
         return path
     cases = product(*({letter.lower(), letter.upper()} for letter in path.suffix))
@@ -210,49 +228,56 @@ def resolve_case(path: Path) -> Path:
     return next((candidate for candidate in candidates if os.path.lexists(candidate)), path)
 
 
-def read_matrix(path, key=KEY):
-    """Read the matrix of this name from a MATLAB file as it is stored; SignalError where that cannot be done."""
+def read_matrix(path: str | os.PathLike, key: str = KEY) -> np.ndarray:
+    """Read the matrix of this name from a MATLAB file.
+
+    Raises:
+        SignalError: The file cannot be read, or has no such matrix.
+    """
     with _reraise_as_signal_error(path, "as a MATLAB file", MatlabError):
         return np.ascontiguousarray(_find_matrix(path, key, lambda matrix: False).numbers())
 
 
-def _read_mat(path, file, header):
-    """Return what is Stored in a .mat file: its matrix, leads as rows."""
+def _read_mat(path: Path, file: Path, header: Header) -> RawSignal:
+    """Read the samples of a .mat file, with leads as rows."""
 
-    def straight(shape):
+    def has_leads_first(shape: tuple[int, ...]) -> bool:
         return len(shape) == 2 and shape[0] == len(header.leads) and header.samples in (0, shape[1])
 
-    def fits(matrix):
-        return matrix.kind == NUMERIC and (straight(matrix.shape) or straight(matrix.shape[::-1]))
+    def fits(matrix: Matrix) -> bool:
+        return matrix.kind == NUMERIC and (has_leads_first(matrix.shape) or has_leads_first(matrix.shape[::-1]))
 
     with _reraise_as_signal_error(file, "as a MATLAB file", MatlabError):
         matrix = _find_matrix(file, KEY, fits)
         if not fits(matrix):
             expected = f"({len(header.leads)}, {header.samples or 'T'}) numbers"
-            raise SignalError(f"{file.name}: {matrix.name} is {_said(matrix)}, expected {expected} by {path.name}")
-        recording, warnings = matrix.numbers(), () if matrix.name == KEY else (OTHER_KEY,)
-    del matrix  # and with it what it was unpacked from, before there is a copy
-    if not straight(recording.shape):
+            raise SignalError(
+                f"{file.name}: {matrix.name} is {_describe_matrix(matrix)}, expected {expected} by {path.name}"
+            )
+        recording = matrix.numbers()
+        warnings: tuple[str, ...] = () if matrix.name == KEY else (OTHER_KEY,)
+    del matrix  # frees the file's content before the samples are copied
+    if not has_leads_first(recording.shape):
         recording, warnings = recording.T, (*warnings, TRANSPOSED)
-    # Row by row in memory, as other drivers have it: sums differ in their last bit by the order of what is summed.
+    # Rows are contiguous, as in other drivers: the last bit of a sum depends on its order in memory.
     return RawSignal(np.ascontiguousarray(recording), warnings)
 
 
-def _find_matrix(file, key, fits):
-    """Return the Matrix of this name, or else the only one that fits."""
-    found = []
+def _find_matrix(file: str | os.PathLike, key: str, fits: Callable[[Matrix], bool]) -> Matrix:
+    """Return the matrix of this name, or else the only one that fits."""
+    candidates = []
     for matrix in iter_matrices(read_bytes(file, MOST_BYTES, SignalError)):
         if matrix.name == key:
             return matrix
-        found.append(matrix)
-    fitting = [matrix for matrix in found if fits(matrix)]
+        candidates.append(matrix)
+    fitting = [matrix for matrix in candidates if fits(matrix)]
     if len(fitting) == 1:
         return fitting[0]
-    there = ", ".join(f"{matrix.name} of {_said(matrix)}" for matrix in found[:SHOWN]) or "nothing"
-    raise SignalError(f"{Path(file).name}: no matrix {key} in it, but {there}{', ...' if found[SHOWN:] else ''}")
+    names = ", ".join(f"{matrix.name} of {_describe_matrix(matrix)}" for matrix in candidates[:SHOWN]) or "nothing"
+    raise SignalError(f"{Path(file).name}: no matrix {key} in it, but {names}{', ...' if candidates[SHOWN:] else ''}")
 
 
-def _said(matrix):
+def _describe_matrix(matrix: Matrix) -> str:
     return f"{matrix.shape} {matrix.kind}"
 
 
@@ -263,12 +288,12 @@ def _read_wfdb(path: Path, files: list[Path], header: Header) -> np.ndarray:
     """
     import wfdb  # only few records need it, and its import takes a second
 
-    samples = _checked_samples(path, files, header)
-    number_of = {file.name: number for number, file in enumerate(files)}
+    samples = _check_files(path, files, header)
+    file_numbers = {file.name: number for number, file in enumerate(files)}
     lines = [f"record {len(header.leads)} {header.sampling_frequency} {samples}"]
     for lead in header.leads:
         layout = f"{lead.format}x{lead.samples_per_frame}:{lead.skew}+{lead.offset}"
-        lines.append(f"{number_of[lead.file]}.dat {layout} 1 16 0 {lead.first_value}")
+        lines.append(f"{file_numbers[lead.file]}.dat {layout} 1 16 0 {lead.first_value}")
     with _reraise_as_signal_error(files[0], f"with {path.name} by wfdb", *UNREADABLE), TemporaryDirectory() as folder:
         for number, file in enumerate(files):
             os.symlink(file.absolute(), Path(folder, f"{number}.dat"))
@@ -276,8 +301,8 @@ def _read_wfdb(path: Path, files: list[Path], header: Header) -> np.ndarray:
         return np.ascontiguousarray(wfdb.rdrecord(f"{folder}/record", physical=False).d_signal.T)
 
 
-def _checked_samples(path, files, header):
-    """Return the samples of a lead, once the files are known to hold so many and the memory to bear them."""
+def _check_files(path: Path, files: list[Path], header: Header) -> int:
+    """Check the formats and sizes of files for wfdb; return the samples of a lead."""
     samples = header.samples
     for file in files:
         leads = [lead for lead in header.leads if lead.file == file.name]
@@ -295,31 +320,31 @@ def _checked_samples(path, files, header):
     if samples == 0:
         raise SignalError(f"{path.name}: no number of samples, which files of format {', '.join(COMPRESSED)} need")
     frame = sum(lead.samples_per_frame for lead in header.leads)
-    together = frame * (samples + max(lead.skew for lead in header.leads))
-    if together > MOST_SAMPLES:
-        raise SignalError(f"{path.name}: {together:,} samples of all leads, expected {MOST_SAMPLES:,} or fewer")
+    total = frame * (samples + max(lead.skew for lead in header.leads))
+    if total > MOST_SAMPLES:
+        raise SignalError(f"{path.name}: {total:,} samples of all leads, expected {MOST_SAMPLES:,} or fewer")
     return samples
 
 
 @contextmanager
-def _reraise_as_signal_error(file, how, *kinds):
-    """Raise SignalError with a file's name where one of these errors leaves the block."""
+def _reraise_as_signal_error(file: str | os.PathLike, how: str, *errors: type[Exception]) -> Iterator[None]:
+    """Raise SignalError with a file's name if one of these errors leaves the block."""
     try:
         yield
     except RecordError:
         raise
-    except kinds as error:
+    except errors as error:
         raise SignalError(f"{Path(file).name}: not to be read {how}: {error}") from error
 
 
 def find_header(path: str | os.PathLike) -> Path:
-    """Return the path of a recording's header, where the recording is named with or without an extension.
+    """Return the header's path of a recording, by its path with or without extension.
 
     Args:
         path: `NAME`, `NAME.hea` or `NAME.mat`, the extension in any case; NAME may contain dots.
 
     Returns:
-        The header beside it, whose extension may be in any case; `NAME.hea` where there is none.
+        The header in the same folder, with its extension in any case; `NAME.hea` if there is none.
     """
     path = Path(path)
     name = path.stem if path.suffix.lower() in (HEADER, ".mat") else path.name
@@ -328,9 +353,7 @@ def find_header(path: str | os.PathLike) -> Path:
     except OSError:
         names = []
     for stem in dict.fromkeys((name, path.name)):  # a record may itself be called NAME.mat
-        # Of several, the one that was named, then that in lower case.
-        found = [other for other in names if other[-4:].lower() == HEADER and other[:-4] == stem]
-        found.sort(key=lambda other: (other != path.name, other != f"{stem}{HEADER}", other))
-        if found:
-            return path.parent / found[0]
+        headers = [file for file in names if file[-4:].lower() == HEADER and file[:-4] == stem]
+        if headers:  # the one that was named is preferred, then the one in lower case
+            return path.parent / min(headers, key=lambda file: (file != path.name, file != f"{stem}{HEADER}", file))
     return path.parent / f"{name}{HEADER}"

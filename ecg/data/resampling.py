@@ -136,7 +136,8 @@ def filter_length(rate: int) -> int:
 def band_pass_taps(rate: int = RATE, band: tuple[float, float] = PASS_BAND) -> np.ndarray:
     """Return the taps of a windowed ideal band pass with gain 1 in its middle.
 
-    The window is Hamming's. The taps equal those of scipy.signal.firwin, but its import would take each process a second.
+    The window is Hamming's. The taps equal those of scipy.signal.firwin, but its import would take each process a
+    second.
     """
     count = filter_length(rate)
     time = np.arange(count) - count // 2

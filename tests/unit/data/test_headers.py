@@ -424,7 +424,7 @@ def test_a_bad_lead_line_is_told_with_its_field(line, message):
      "a::b", "A\0.mat", "A\x1b.mat", "A\x7f.mat"],
 )  # fmt: skip
 def test_a_file_has_a_name_and_no_path(file):
-    with pytest.raises(HeaderError, match="line 2: file .* is not the name of a FILE beside the header"):
+    with pytest.raises(HeaderError, match="line 2: file .* is not the name of a FILE in the header's folder"):
         with_lead(f"{file} 16+24 1000/mV 16 0 28 -1716 0 I")
 
 

@@ -212,7 +212,7 @@ def test_no_file_outside_the_folder_of_the_header_is_read(tmp_path, file):
     below.mkdir()
     (tmp_path / "x.dat").write_bytes(bytes(100))
     (below / "x.hea").write_text(f"x 1 500 10\n{file} 16 200 16 0 0 0 0 I\n")
-    with pytest.raises(HeaderError, match="x.hea line 2: file .* is not the name of a FILE beside the header"):
+    with pytest.raises(HeaderError, match="x.hea line 2: file .* is not the name of a FILE in the header's folder"):
         read_record(below / "x.hea")
     # What another reader of lines would take for a further one is no line, nor a name.
     for end in "\v\f\x1c\x85\u2028":
