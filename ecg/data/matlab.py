@@ -113,7 +113,7 @@ def _matrices_5(data: memoryview) -> Iterator[Matrix]:
         if start + size > len(data):
             raise MatlabError(f"a matrix ends at byte {start + size:,}, the file at {len(data):,}")
         head = content = data[start : start + size]
-        read: Callable[[], memoryview] = lambda content=content: content  # type: ignore[misc]
+        read: Callable[[], memoryview] = partial(memoryview, content)  # type: ignore[arg-type]
         if kind == COMPRESSED:
             head = _decompress(content, HEAD_5)
             kind, size_unpacked = _unpack(f"{order}2I", head, 0)
