@@ -31,7 +31,7 @@ def scores(data, test, settings, folder):
     train(data, folder, settings)
     bundle = load_bundle(folder, LEADS)
     answers = bundle.ensemble.predicted({test.preparation: test}, np.arange(len(test)), "held out")
-    answered = bundle.rule.answers(answers)
+    answered = bundle.rule.decide(answers)
     areas = roc_and_pr_areas(test.labels[:, TRAINED], answers)[0]
     return challenge_score(test.labels, answered, load_weights()[1]), nan_mean(areas)
 

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from ecg.data.batches import Dataset
 from ecg.data.headers import RecordError
 from ecg.data.labels import expand
 from ecg.data.leads import lead_indices
-from ecg.models.ensemble import choose_group_probabilities
+from ecg.models.ensemble import Segment, choose_group_probabilities
 from ecg.runtime.limits import check_limits
 from ecg.systems.plan import assign_folds, known_labels, planned_networks, split_recordings, stage_keys
 from ecg.systems.recipes import SYSTEMS, Settings, resize_networks
@@ -149,7 +148,7 @@ def predict_held_out(learnt, system, stores, part):
         wide = expand(probabilities, columns)
         result |= {
             f"{count} probabilities": wide,
-            f"{count} answers": learnt.results.rule(count).answers(probabilities, columns),
+            f"{count} answers": learnt.results.rule(count).decide(probabilities, columns),
             f"{count} optimised": wide >= search.by_class,
             f"{count} costs": np.array([parameters, seconds, *training_cost(learnt, count)]),
         }
@@ -187,12 +186,11 @@ def measure_prediction_seconds(ensemble, stores, part):
     persons, chosen = next(iter(stores.values())).demographics, part[:: -(-len(part) // TIMED)]
 
     def answer(place):
-        @cache
-        def signal_of(preparation, leads):
+        def prepare(preparation, leads):
             return stores[preparation].signal(place, list(lead_indices(leads)))
 
         begun = time.perf_counter()
-        ensemble.probabilities(lambda: [signal_of], persons[place])
+        ensemble.predict([Segment(prepare)], persons[place])
         return time.perf_counter() - begun
 
     for place in chosen:

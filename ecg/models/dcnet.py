@@ -133,11 +133,6 @@ class DCNetSettings:
         if not self.filters or self.plain < 1:
             raise ValueError(f"{len(self.filters)} blocks of {self.plain} plain convolutions, expected 1 or more")
 
-    @property
-    def blocks(self):
-        """How many convolutions follow one another."""
-        return len(self.filters) * (self.plain + 1)
-
     def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
@@ -156,14 +151,6 @@ class DCNetSettings:
                 x = _plain(filters, (ROWS, TAPS))(x)
         x = layers.GlobalAveragePooling2D()(x)
         return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name="dcnet"))
-
-    def min_parameters(self, leads, classes):
-        """Return a number of weights that the network has at the least, without building it.
-
-        That of the convolutions which keep the number of filters, and of the fully connected layer.
-        """
-        taps = TAPS * (self.plain - 1 + ROWS)
-        return taps * sum(filters**2 for filters in self.filters) + self.filters[-1] * classes
 
 
 def _plain(filters, size):

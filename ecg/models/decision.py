@@ -1,5 +1,6 @@
-"""How probabilities become answers: thresholds, the likeliest of classes that exclude each other, what implies what."""
+"""Turn probabilities into predicted classes: thresholds or argmax, implied classes, and a fallback."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,13 @@ from ecg.data.labels import CLASS_INDEX, TRAINED, add_implied_labels, expand, se
 
 @dataclass(frozen=True)
 class Rule:
-    """How probabilities become answers: by thresholds (26,), or where classes exclude each other, the likeliest alone.
+    """How probabilities become predicted classes.
 
-    pairs: of abbreviations, the second of which is answered wherever the first is; fallback: what is answered where
-    nothing else is, an abbreviation, or None for no class.
+    Attributes:
+        thresholds: Smallest probability at which each scored class is predicted, (26,).
+        exclusive: Whether only the most probable class is predicted, by argmax. Thresholds then have no effect.
+        pairs: Pairs of abbreviations; the second class is predicted wherever the first is.
+        fallback: Abbreviation of the class that is predicted if there is no other, or None.
     """
 
     thresholds: np.ndarray
@@ -20,25 +24,38 @@ class Rule:
     pairs: tuple[tuple[str, str], ...] = ()
     fallback: str | None = None
 
-    def check(self, classes):
-        """Raise ValueError where it answers a class that is not among a system's, abbreviations, or not scored."""
+    def check(self, classes: Sequence[str]) -> None:
+        """Check that the rule predicts only scored classes of a system.
+
+        Args:
+            classes: Abbreviations of the system's classes.
+
+        Raises:
+            ValueError: If it can predict another class.
+        """
         known = select_scored(classes)
         if self.fallback not in (None, *known):
             raise ValueError(f"fallback is {self.fallback!r}, expected None or one of {', '.join(known)}")
         if unknown := {name for pair in self.pairs for name in pair}.difference(known):
             raise ValueError(f"pairs have {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
 
-    def answers(self, probabilities, columns=TRAINED):
-        """Return which classes are answered, (..., 26) bool, for probabilities (..., K) of classes by their columns.
+    def decide(self, probabilities: np.ndarray, indices: np.ndarray = TRAINED) -> np.ndarray:
+        """Decide which classes are predicted.
 
-        Columns from 26 on are of classes beside the scored ones: they are never answered, and may be the likeliest.
+        Args:
+            probabilities: (..., K).
+            indices: Class indices of the probabilities, (K,). From 26 on they are unscored classes, which are never
+                predicted, but can be the most probable.
+
+        Returns:
+            Whether each scored class is predicted, (..., 26) bool.
         """
         probabilities = np.asarray(probabilities)
         if self.exclusive:
-            likeliest = np.arange(len(columns)) == probabilities.argmax(axis=-1)[..., np.newaxis]
-            outputs = expand(likeliest, columns)
+            highest = np.arange(len(indices)) == probabilities.argmax(axis=-1)[..., np.newaxis]
+            outputs = expand(highest, indices)
         else:
-            outputs = expand(probabilities, columns) >= self.thresholds
+            outputs = expand(probabilities, indices) >= self.thresholds
         outputs = add_implied_labels(outputs, self.pairs)
         if self.fallback is not None:
             outputs[..., CLASS_INDEX[self.fallback]] |= ~outputs.any(axis=-1)

@@ -1,5 +1,6 @@
-"""Networks that answer together: how each sees a recording, the mean of their probabilities, and who is asked."""
+"""Ensembles: networks that each see a recording in their own way, averaged in groups that a gate chooses between."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,112 +10,174 @@ import numpy as np
 from ecg.data.batches import DEFAULT_VIEW, View
 from ecg.data.labels import class_indices
 from ecg.data.records import SignalError
+from ecg.data.resampling import Preprocessing
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 
-# Kinds of network, by the names that files have for them.
-KINDS = {
+AnyNetworkSettings = NetworkSettings | LiSettings | LeadWeightedSettings | DCNetSettings | RhythmSettings
+# Kinds of network, by their names in saved models.
+NETWORK_KINDS: dict[str, type[AnyNetworkSettings]] = {
     "se_resnet": NetworkSettings,
     "li_se_resnet": LiSettings,
     "lead_weighted_resnet": LeadWeightedSettings,
     "dcnet": DCNetSettings,
     "rhythm_se_resnet": RhythmSettings,
 }
-KIND_OF = {kind: name for name, kind in KINDS.items()}
-SURE = 0.5  # above it, a recording is taken to be of the gate's source
+GATE_THRESHOLD = 0.5  # above it, a recording is taken to be from the gate's source
 
 
-def uses_demographics(network):
-    """Return whether a network sees age and sex beside the signal."""
+def uses_demographics(network: keras.Model) -> bool:
+    """Return whether a network sees age and sex in addition to the signal."""
     return len(network.inputs) > 1
+
+
+class Segment:
+    """A segment of a recording that is preprocessed on request, once for each preparation and set of leads.
+
+    Args:
+        prepare: Returns the signal (T, leads) float32 in mV for a Preprocessing and names of leads, or raises
+            SignalError.
+    """
+
+    def __init__(self, prepare: Callable[[Preprocessing, tuple[str, ...]], np.ndarray]) -> None:
+        self.prepare = prepare
+        self.signals: dict[tuple[Preprocessing, tuple[str, ...]], np.ndarray] = {}
+
+    def signal(self, preparation: Preprocessing, leads: tuple[str, ...]) -> np.ndarray:
+        """Return the signal, (T, leads) float32 in mV, from the cache if it is there.
+
+        Raises:
+            SignalError: If the segment has no valid sample.
+        """
+        if (preparation, leads) not in self.signals:
+            self.signals[preparation, leads] = self.prepare(preparation, leads)
+        return self.signals[preparation, leads]
+
+    def clear(self) -> None:
+        """Empty the cache."""
+        self.signals.clear()
 
 
 @dataclass(frozen=True)
 class Member:
-    """A network: the leads that it sees, in their order, its settings, what it answers by, and how it sees signals."""
+    """A network of an ensemble.
+
+    Attributes:
+        leads: Names of the leads that it sees, in their order.
+        settings: Its architecture.
+        network: The Keras model.
+        output_activation: "sigmoid", or "softmax" if classes exclude each other.
+        view: How it sees recordings.
+    """
 
     leads: tuple[str, ...]
-    settings: object
+    settings: AnyNetworkSettings
     network: keras.Model
     output_activation: str = "sigmoid"
     view: View = DEFAULT_VIEW
 
     @classmethod
-    def build(cls, leads, settings, outputs, output_activation="sigmoid", view=DEFAULT_VIEW):
-        """Return a Member whose network, of so many outputs, is built by its settings, untrained."""
-        return cls(
-            leads,
-            settings,
-            settings.build(len(leads), view.window.length, outputs, output_activation),
-            output_activation,
-            view,
-        )
+    def build(
+        cls,
+        leads: tuple[str, ...],
+        settings: AnyNetworkSettings,
+        n_outputs: int,
+        output_activation: str = "sigmoid",
+        view: View = DEFAULT_VIEW,
+    ) -> "Member":
+        """Build a member with an untrained network."""
+        network = settings.build(len(leads), view.window.length, n_outputs, output_activation)
+        return cls(leads, settings, network, output_activation, view)
 
-    def fresh(self):
-        """Return a network built as this one's."""
-        return self.build(
-            self.leads, self.settings, self.network.output_shape[-1], self.output_activation, self.view
-        ).network
+    def rebuild_network(self) -> keras.Model:
+        """Build the network again, untrained and without optimizer."""
+        n_outputs = self.network.output_shape[-1]
+        return self.build(self.leads, self.settings, n_outputs, self.output_activation, self.view).network
 
     @property
-    def demographics(self):
-        """Whether it sees age and sex."""
+    def demographics(self) -> bool:
+        """Whether the network sees age and sex."""
         return uses_demographics(self.network)
 
-    def outputs(self, signal, person):
-        """Return its outputs (P, K) for the P windows of a signal (T, leads) float32, mV, and a person (5,)."""
+    def predict(self, signal: np.ndarray, demographics: np.ndarray) -> np.ndarray:
+        """Predict each window of a signal.
+
+        Args:
+            signal: (T, leads) float32 in mV.
+            demographics: (5,), see ecg.data.preprocessing.encode_demographics.
+
+        Returns:
+            Outputs, (n_windows, K).
+        """
         windows = self.view.window.segments(signal)
-        inputs = (windows, np.repeat(person[np.newaxis], len(windows), axis=0)) if self.demographics else windows
-        return self.network.predict_on_batch(inputs)
+        repeated = np.repeat(demographics[np.newaxis], len(windows), axis=0)
+        return self.network.predict_on_batch((windows, repeated) if self.demographics else windows)
 
-    def pool_segments(self, outputs):
-        """Return what counts of the outputs (P, K) for all parts of a recording: (K,).
+    def pool_windows(self, outputs: np.ndarray) -> np.ndarray:
+        """Pool the outputs for all windows of a recording: (n_windows, K) to (K,).
 
-        Where any length will do, the greatest: a finding counts wherever it is, as within a part by global max pooling.
-        Else their mean.
+        Windows of a fixed length are averaged. Segments of any length are pooled by their maximum, as the network's
+        own global max pooling does within a segment.
         """
         return outputs.max(axis=0) if self.view.window.length is None else outputs.mean(axis=0)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Networks that answer for the same classes, abbreviations: the mean of their probabilities counts."""
+    """Networks for the same classes, whose probabilities are averaged.
+
+    Attributes:
+        classes: Abbreviations of the classes.
+        members: The networks.
+    """
 
     classes: tuple[str, ...]
     members: tuple[Member, ...]
 
     @cached_property
-    def columns(self):
-        """The columns of the classes (see ecg.data.labels.class_indices): (K,)."""
+    def columns(self) -> np.ndarray:
+        """Class indices, (K,); see ecg.data.labels.class_indices."""
         return class_indices(self.classes)
 
-    def probabilities(self, parts, person):
-        """Return the probabilities (K,) of one recording, of whose parts one is in memory at a time (see Ensemble)."""
-        # An error's traceback holds this frame: both together would keep the recording until garbage is collected.
-        outputs, reason = [[] for _ in self.members], None
-        for signal_of in parts():
+    def predict(self, segments: Sequence[Segment], demographics: np.ndarray) -> np.ndarray:
+        """Predict one recording, segment by segment, so that only one segment's signals are in memory.
+
+        Args:
+            segments: Segments of the recording. Those without a valid sample are skipped.
+            demographics: (5,), see ecg.data.preprocessing.encode_demographics.
+
+        Returns:
+            Probabilities, (K,).
+
+        Raises:
+            SignalError: If all segments are skipped.
+        """
+        outputs: list[list[np.ndarray]] = [[] for _ in self.members]
+        reason = ""
+        for segment in segments:
             try:
-                signals = [signal_of(member.view.preparation, member.leads) for member in self.members]
+                signals = [segment.signal(member.view.preparation, member.leads) for member in self.members]
             except SignalError as error:
-                reason = error.with_traceback(None)
+                reason = str(error)
                 continue
-            for member, signal, found in zip(self.members, signals, outputs, strict=True):
-                found.append(member.outputs(signal, person))
+            for member, signal, predicted in zip(self.members, signals, outputs, strict=True):
+                predicted.append(member.predict(signal, demographics))
+            if len(segments) > 1:
+                segment.clear()
         if not outputs[0]:
-            try:
-                raise reason
-            finally:
-                reason = None
-        found = zip(self.members, outputs, strict=True)
-        return np.mean([member.pool_segments(np.concatenate(each)) for member, each in found], axis=0)
+            raise SignalError(reason)
+        pairs = zip(self.members, outputs, strict=True)
+        return np.mean([member.pool_windows(np.concatenate(predicted)) for member, predicted in pairs], axis=0)
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """All networks of a system for a lead set: a Group that answers as a rule, and where there is a gate, two more.
+    """All networks of a system for a lead set.
 
-    The gate, a Group of no class whose networks have one output, tells recordings of one source; these the other
-    group, `special`, answers, of some of the classes, and the others are absent (Li et al. 2021).
+    Attributes:
+        general: Group that predicts recordings by default.
+        special: Group for some of the classes, which predicts the recordings of one source (Li et al. 2021).
+        gate: Group without classes, whose networks have one output: whether a recording is from that source.
     """
 
     general: Group
@@ -122,45 +185,65 @@ class Ensemble:
     gate: Group | None = None
 
     @property
-    def groups(self):
-        """The groups that there are, by their names."""
-        named = {"general": self.general, "special": self.special, "gate": self.gate}
-        return {name: group for name, group in named.items() if group}
+    def groups(self) -> dict[str, Group]:
+        """The groups by name, without those that are None."""
+        groups = {"general": self.general, "special": self.special, "gate": self.gate}
+        return {name: group for name, group in groups.items() if group}
 
     @property
-    def parameters(self):
-        """How many weights all networks have, those that are not learnt by gradient included."""
+    def parameters(self) -> int:
+        """Number of weights of all networks, including moving averages."""
         return sum(member.network.count_params() for group in self.groups.values() for member in group.members)
 
-    def probabilities(self, parts, person):
-        """Return the probabilities (K,) of one recording, for the general group's classes, and which were asked for.
+    def predict(self, segments: Sequence[Segment], demographics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict one recording with the group that the gate chooses.
 
-        The latter, (K,) bool, are the classes of the group that answers; the others have 0.
+        Args:
+            segments: Segments of the recording, of 144 s at most. Those without a valid sample are skipped.
+            demographics: (5,), see ecg.data.preprocessing.encode_demographics.
 
-        `parts` is called for an iterator over the recording's parts, of 144 s at the most. A part is a function of a
-        Preparation and the names of leads, which returns its signal (T, leads) float32, mV, or raises SignalError: then
-        it says nothing. Where no part says anything, the error is raised. `person` (5,) is that of ecg.data.preprocessing.
+        Returns:
+            Probabilities (K,) of the general group's classes, and a mask (K,) of those that the chosen group predicts;
+            the others have probability 0.
+
+        Raises:
+            SignalError: If no segment has a valid sample.
         """
-        special = self.gate and self.gate.probabilities(parts, person)[0] > SURE
-        group, columns = self.special if special else self.general, self.general.columns
-        return align_classes(group.probabilities(parts, person), group.columns, columns), np.isin(
-            columns, group.columns
-        )
+        group = self.general
+        if self.gate and self.special and self.gate.predict(segments, demographics)[0] > GATE_THRESHOLD:
+            group = self.special
+        probabilities = align_classes(group.predict(segments, demographics), group.columns, self.general.columns)
+        return probabilities, np.isin(self.general.columns, group.columns)
 
 
-def choose_group_probabilities(found, columns):
-    """Return the probabilities (n, K) that count: the special group's where the gate is sure, else the general one's.
+def choose_group_probabilities(
+    probabilities: Mapping[str, np.ndarray], indices: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Choose for each recording between the special and the general group, as the gate decides.
 
-    found: what each group says, by its name, columns: those of its classes, by its name.
+    Args:
+        probabilities: Of n recordings, by group.
+        indices: Class indices of each group.
+
+    Returns:
+        Probabilities of the general group's classes, (n, K).
     """
-    if "gate" not in found:
-        return found["general"]
-    special = align_classes(found["special"], columns["special"], columns["general"])
-    return np.where(found["gate"] > SURE, special, found["general"])
+    if "gate" not in probabilities:
+        return probabilities["general"]
+    special = align_classes(probabilities["special"], indices["special"], indices["general"])
+    return np.where(probabilities["gate"] > GATE_THRESHOLD, special, probabilities["general"])
 
 
-def average_rows(count, parts):
-    """Return probabilities (count, K) of parts, pairs of rows (n,) and their probabilities (n, K): the mean by row."""
+def average_rows(count: int, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Average probabilities by row.
+
+    Args:
+        count: Number of rows of the result.
+        parts: Pairs of row numbers (n,) and probabilities (n, K).
+
+    Returns:
+        Mean probabilities, (count, K) float32; 0 for a row that is in no part.
+    """
     total, seen = np.zeros((count, parts[0][1].shape[1]), np.float32), np.zeros((count, 1), np.float32)
     for rows, probabilities in parts:
         total[rows] += probabilities
@@ -168,11 +251,14 @@ def average_rows(count, parts):
     return total / np.maximum(seen, 1)
 
 
-def align_classes(probabilities, columns, others):
-    """Return probabilities (..., J) of classes, by their columns, as those of others (..., K), 0 for what is not there.
+def align_classes(probabilities: np.ndarray, indices: np.ndarray, all_indices: np.ndarray) -> np.ndarray:
+    """Arrange probabilities (..., J) of some classes as those of all (..., K), with 0 for the others.
 
-    All of the first are among the others.
+    Args:
+        probabilities: (..., J).
+        indices: Class indices of the probabilities, (J,).
+        all_indices: Class indices of the result, (K,); they include `indices`.
     """
-    wide = np.zeros((*probabilities.shape[:-1], len(others)), probabilities.dtype)
-    wide[..., [others.tolist().index(column) for column in columns]] = probabilities
-    return wide
+    aligned = np.zeros((*probabilities.shape[:-1], len(all_indices)), probabilities.dtype)
+    aligned[..., [all_indices.tolist().index(index) for index in indices]] = probabilities
+    return aligned

@@ -75,11 +75,6 @@ class NetworkSettings:
     def __post_init__(self):
         check_settings(self)
 
-    @property
-    def blocks(self):
-        """How many blocks follow one another."""
-        return 2 * len(self.kernels)
-
     def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
@@ -96,16 +91,6 @@ class NetworkSettings:
         x = layers.GlobalMaxPooling1D()(x)
         x = activate(layers.Dense(self.hidden, kernel_initializer="he_normal")(x), self.activation)
         return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name="se_resnet"))
-
-    def min_parameters(self, leads, classes):
-        """Return a number of weights that the network has at the least, without building it.
-
-        That of the first convolution, of one convolution of each pair of blocks, and of the fully connected layers.
-        """
-        filters = [self.width << pair for pair in range(len(self.kernels))]
-        blocks = sum(kernel * each**2 for kernel, each in zip(self.kernels, filters, strict=True))
-        last = filters[-1] if filters else self.width
-        return self.first_kernel * leads * self.width + blocks + self.hidden * (last + classes)
 
 
 RATIO = 16  # of squeeze-and-excitation for rhythms
@@ -144,11 +129,6 @@ class LiSettings:
         check_settings(self)
 
     @property
-    def blocks(self):
-        """How many blocks follow one another."""
-        return sum(self.stages)
-
-    @property
     def cell(self):
         """Return the samples of a grid cell of peaks, which is one step in time before the last stage."""
         return self.first_stride * 2 ** len(self.stages)
@@ -184,15 +164,6 @@ class LiSettings:
         rename_layers(keras.Model(before_stage, peaks), "peaks_")
         return keras.Model(signal, (probabilities, peaks), name="li2021")
 
-    def min_parameters(self, leads, classes):
-        """Return a number of weights that the network has at the least, without building it.
-
-        That of the first convolution, of the second one of each block, and of the fully connected layer.
-        """
-        filters = [self.width << stage for stage in range(len(self.stages))]
-        blocks = sum(count * self.kernel * each**2 for count, each in zip(self.stages, filters, strict=True))
-        return self.first_kernel * leads * self.width + blocks + filters[-1] * classes
-
 
 # Tells by sigmoid of one class whether a recording is CPSC's; the paper gives no sizes for it, so they are ours.
 SOURCE_GATE = LiSettings(stages=(1, 1, 1, 1), width=32)
@@ -217,11 +188,6 @@ class LeadWeightedSettings:
     def __post_init__(self):
         check_settings(self)
 
-    @property
-    def blocks(self):
-        """How many blocks follow one another."""
-        return len(self.widths)
-
     def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
 
@@ -238,15 +204,6 @@ class LeadWeightedSettings:
         told = activate(layers.Dense(self.person_units, kernel_initializer="he_normal")(person), self.activation)
         probabilities = output_layer(layers.Concatenate()([x, told]), classes, output_activation)
         return rename_layers(keras.Model((signal, person), probabilities, name="zhao2022"))
-
-    def min_parameters(self, leads, classes):
-        """Return a number of weights that the network has at the least, without building it.
-
-        That of the first convolution, of the second one of each block, and of the fully connected layers.
-        """
-        blocks = self.kernel * sum(width**2 for width in self.widths)
-        dense = N_DEMOGRAPHICS * self.person_units + (self.widths[-1] + self.person_units) * classes
-        return self.first_kernel * leads * self.widths[0] + blocks + dense
 
 
 @dataclass(frozen=True)
@@ -267,11 +224,6 @@ class RhythmSettings:
     def __post_init__(self):
         if self.depth not in [*DEPTHS]:
             raise ValueError(f"depth is {self.depth!r}, expected one of {', '.join(map(str, DEPTHS))}")
-
-    @property
-    def blocks(self):
-        """How many blocks follow one another."""
-        return sum(DEPTHS[self.depth][0])
 
     def build(self, leads, length, classes, output_activation="sigmoid"):
         """Return the network for numbers of leads, of samples (None: any) and of classes.
@@ -295,13 +247,3 @@ class RhythmSettings:
         x = layers.GlobalAveragePooling1D()(activate(normalise(x), self.activation))
         name = f"{'se_' * self.squeeze}resnet_{self.depth}"
         return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name=name))
-
-    def min_parameters(self, leads, classes):
-        """Return a number of weights that the network has at the least, without building it.
-
-        That of the first convolution, of the last one or two of each block, and of the fully connected layer.
-        """
-        stages, bottleneck = DEPTHS[self.depth]
-        taps = self.kernel + EXPANSION * bottleneck
-        blocks = sum(count * taps * (self.width << stage) ** 2 for stage, count in enumerate(stages))
-        return self.first_kernel * leads * self.width + blocks + (self.width << len(stages) - 1) * classes

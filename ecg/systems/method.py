@@ -97,7 +97,7 @@ class ValidationScorer:
     def score(self, validation, probabilities, thresholds):
         """Return the metric of the answers for those of validation recordings (n,) that give the score."""
         scored = scoring_mask(self.sources[validation], self.settings)
-        answers = self.rule(thresholds).answers(probabilities[scored], self.columns)
+        answers = self.rule(thresholds).decide(probabilities[scored], self.columns)
         return challenge_score(self.labels[validation[scored]], answers, load_weights()[1])
 
     def scores_on(self, validation):

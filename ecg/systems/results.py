@@ -91,7 +91,7 @@ class Results:
 
     def answers(self, leads):
         """Return what that network answers with its thresholds: (s, 26) bool."""
-        return self.rule(leads).answers(self.validated[leads][self.scored], self.columns)
+        return self.rule(leads).decide(self.validated[leads][self.scored], self.columns)
 
     def all_predictions(self, leads):
         """Return the same with the classes beside, one of which may be the likeliest where they exclude each other.

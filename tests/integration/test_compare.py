@@ -140,7 +140,7 @@ def test_a_system_learns_from_all_but_a_part_and_answers_for_that(system, taught
     for count in system.lead_sets:
         np.testing.assert_array_equal(said[f"{count} probabilities"], wide)
         rule = learnt.results.rule(count)
-        np.testing.assert_array_equal(said[f"{count} answers"], rule.answers(probabilities, learnt.columns))
+        np.testing.assert_array_equal(said[f"{count} answers"], rule.decide(probabilities, learnt.columns))
         np.testing.assert_array_equal(said[f"{count} optimised"], wide >= learnt.search.by_class)
         parameters, answering, *training = said[f"{count} costs"]
         assert parameters == len(system.leads_of(count)) and 0 <= answering < 1

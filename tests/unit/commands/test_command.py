@@ -306,7 +306,7 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path,
     monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
     main(["plot", str(headers[0]), "--model", str(tmp_path), "--output", str(tmp_path / "page.png")])
     said = bundle.predict_recording(*read_record(headers[0]))
-    assert np.array_equal(shown["thresholds"], np.where(said.asked, thresholds, np.nan), equal_nan=True)
+    assert np.array_equal(shown["thresholds"], np.where(said.covered, thresholds, np.nan), equal_nan=True)
     assert np.allclose(shown["probabilities"], said.probabilities, atol=1e-6)
     assert np.array_equal(shown["outputs"], said.outputs)
 

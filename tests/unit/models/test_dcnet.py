@@ -16,10 +16,9 @@ SMALL = DCNetSettings(filters=(4, 8), plain=1)
         (DCNetSettings(filters=(32, 64, 128), plain=3), 391_775),
     ],
 )
-def test_parameters_and_their_lower_bound(settings, parameters):
+def test_number_of_parameters(settings, parameters):
     network = settings.build(12, 7500, 9, "softmax")
     assert network.count_params() == parameters
-    assert parameters / 4 < settings.min_parameters(12, 9) <= parameters
     assert network.input_shape == (None, 7500, 12) and network.output_shape == (None, 9)
 
 
@@ -38,13 +37,6 @@ def test_the_rows_of_the_image_are_the_leads():
     signals = np.random.default_rng(0).normal(size=(2, 20, 3)).astype(np.float32)
     image = keras.Model(network.input, network.layers[2].output)(signals)
     np.testing.assert_array_equal(image, signals.transpose(0, 2, 1)[..., None])
-
-
-@pytest.mark.parametrize("settings", [
-    DCNetSettings(filters=(2**16,)), DCNetSettings(filters=(2**10,) * 10**3), DCNetSettings(plain=2**20),
-])  # fmt: skip
-def test_absurd_sizes_are_seen_without_building_them(settings):
-    assert settings.min_parameters(2, 9) > 2**31
 
 
 @pytest.mark.parametrize("settings", [{"filters": ()}, {"plain": 0}])

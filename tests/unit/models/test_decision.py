@@ -10,20 +10,20 @@ EVERY = np.arange(26)
 def test_what_is_answered_follows_from_probabilities_and_thresholds():
     rng = np.random.default_rng(0)
     probabilities, thresholds = rng.random((50, 26)), rng.uniform(0.8, 1, 26)
-    plain = Rule(thresholds).answers(probabilities, EVERY)
+    plain = Rule(thresholds).decide(probabilities, EVERY)
     np.testing.assert_array_equal(plain, probabilities >= thresholds)
     empty = ~plain.any(axis=1)
     assert 0 < empty.sum() < 50
     rule = Rule(thresholds, fallback="NSR")
-    declared = rule.answers(probabilities, EVERY)
+    declared = rule.decide(probabilities, EVERY)
     np.testing.assert_array_equal(declared[~empty], plain[~empty])
     assert all(list(np.flatnonzero(row)) == [CLASS_INDEX["NSR"]] for row in declared[empty])
-    np.testing.assert_array_equal(declared, [rule.answers(row, EVERY) for row in probabilities])
+    np.testing.assert_array_equal(declared, [rule.decide(row, EVERY) for row in probabilities])
 
 
 def test_classes_that_are_not_known_are_not_answered():
     columns = class_indices(["AF", "TAb"])
-    answers = Rule(np.full(26, 0.5)).answers(np.array([[0.9, 0.1], [0.2, 0.5]]), columns)
+    answers = Rule(np.full(26, 0.5)).decide(np.array([[0.9, 0.1], [0.2, 0.5]]), columns)
     assert answers.shape == (2, 26)
     np.testing.assert_array_equal(np.argwhere(answers), [[0, CLASS_INDEX["AF"]], [1, CLASS_INDEX["TAb"]]])
 
@@ -32,7 +32,7 @@ def test_classes_that_are_not_known_are_not_answered():
 def test_what_implies_another_is_answered_with_it(empty):
     columns = class_indices(["TInv", "TAb", "NSR"])
     rule = Rule(np.full(26, 0.5), pairs=(("TInv", "TAb"),), fallback=empty)
-    answers = rule.answers(np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.1], [0.6, 0.1, 0.6]]), columns)
+    answers = rule.decide(np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.1], [0.6, 0.1, 0.6]]), columns)
     expected = [{"TInv", "TAb"}, {"TAb"}, {empty} - {None}, {"TInv", "TAb", "NSR"}]
     assert [{name for name in ("TInv", "TAb", "NSR") if row[CLASS_INDEX[name]]} for row in answers] == expected
     assert answers.sum() == sum(map(len, expected))
@@ -41,9 +41,9 @@ def test_what_implies_another_is_answered_with_it(empty):
 def test_of_classes_that_exclude_each_other_the_likeliest_is_answered_if_it_is_scored():
     columns = class_indices(["NSR", "STD", "AF", "STE"])
     probabilities = np.array([[0.3, 0.2, 0.4, 0.1], [0.3, 0.4, 0.2, 0.1], [0.9, 0.0, 0.1, 0.0]], np.float32)
-    answers = Rule(np.full(26, 0.99), exclusive=True).answers(probabilities, columns)
+    answers = Rule(np.full(26, 0.99), exclusive=True).decide(probabilities, columns)
     np.testing.assert_array_equal(np.argwhere(answers), [[0, CLASS_INDEX["AF"]], [2, CLASS_INDEX["NSR"]]])
-    declared = Rule(np.full(26, 0.99), exclusive=True, fallback="NSR").answers(probabilities, columns)
+    declared = Rule(np.full(26, 0.99), exclusive=True, fallback="NSR").decide(probabilities, columns)
     np.testing.assert_array_equal(
         np.argwhere(declared), [[0, CLASS_INDEX["AF"]], [1, CLASS_INDEX["NSR"]], [2, CLASS_INDEX["NSR"]]]
     )

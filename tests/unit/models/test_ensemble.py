@@ -9,7 +9,16 @@ from ecg.data.labels import class_indices
 from ecg.data.leads import LEAD_SETS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
-from ecg.models.ensemble import KIND_OF, KINDS, Ensemble, Group, Member, align_classes, average_rows, uses_demographics
+from ecg.models.ensemble import (
+    NETWORK_KINDS,
+    Ensemble,
+    Group,
+    Member,
+    Segment,
+    align_classes,
+    average_rows,
+    uses_demographics,
+)
 from ecg.models.resnets import LeadWeightedSettings
 from ecg.systems.recipes import RECIPES
 
@@ -18,7 +27,7 @@ PERSON = np.array([0.6, 1, 0, 0, 0], np.float32)
 SLOW = Preprocessing(100, None)
 
 
-class Told:
+class FunctionNetwork:
     """A network that answers with what a function makes of what it sees, and keeps that."""
 
     def __init__(self, answer, inputs=1):
@@ -30,7 +39,7 @@ class Told:
 
 
 def member(answer, leads=LEAD_SETS[2], view=DEFAULT_VIEW, inputs=1):
-    return Member(tuple(leads), None, Told(answer, inputs), "sigmoid", view)
+    return Member(tuple(leads), None, FunctionNetwork(answer, inputs), "sigmoid", view)
 
 
 def sure(*probabilities):
@@ -38,29 +47,30 @@ def sure(*probabilities):
     return lambda signal: probabilities
 
 
-def parts_of(*signals):
-    """Parts of a recording, as Ensemble.probabilities takes them; None stands for one that cannot be used."""
+def segments_of(*signals):
+    """Segments of a recording, and a list of what is prepared of them; None stands for one without a valid sample."""
 
-    def part(signal):
-        def signal_of(preparation, leads):
-            asked.append((preparation, leads))
+    def segment(signal):
+        def prepare(preparation, leads):
+            prepared.append((preparation, leads))
             if signal is None:
                 raise SignalError("no sample was recorded")
             return signal[:: DEFAULT_PREPROCESSING.rate // preparation.rate, : len(leads)]
 
-        return signal_of
+        return Segment(prepare)
 
-    asked = []
-    return lambda: map(part, signals), asked
+    prepared = []
+    return list(map(segment, signals)), prepared
 
 
 SIGNAL = np.random.default_rng(0).normal(size=(1000, 12)).astype(np.float32)
 
 
 def test_every_kind_of_network_of_a_recipe_has_a_name_for_files():
-    assert [KINDS[KIND_OF[kind]] for kind in KINDS.values()] == list(KINDS.values())
-    for one in RECIPES.values():
-        assert type(one.network) in KIND_OF and (one.gate is None or type(one.gate.network) in KIND_OF)
+    kinds = list(NETWORK_KINDS.values())
+    assert len(set(kinds)) == len(kinds)
+    for recipe in RECIPES.values():
+        assert type(recipe.network) in kinds and (recipe.gate is None or type(recipe.gate.network) in kinds)
 
 
 def test_a_view_is_called_by_what_it_sees():
@@ -71,7 +81,7 @@ def test_a_member_is_built_by_its_settings_for_its_leads_and_window(small):
     one = Member.build(LEAD_SETS[3], small, 5, "softmax", View(window=Window(500)))
     assert one.network.input_shape == (None, 500, 3) and one.network.output_shape == (None, 5)
     assert one.network.layers[-1].activation.__name__ == "softmax" and not one.demographics
-    fresh = one.fresh()
+    fresh = one.rebuild_network()
     assert fresh is not one.network and fresh.input_shape == one.network.input_shape
     assert [weights.shape for weights in fresh.get_weights()] == [each.shape for each in one.network.get_weights()]
     told = LeadWeightedSettings(widths=(4,), squeeze_ratio=None)
@@ -81,7 +91,7 @@ def test_a_member_is_built_by_its_settings_for_its_leads_and_window(small):
 def test_a_member_answers_for_each_window_and_sees_the_person_with_each():
     view = View(window=Window(400, overlap=100))
     one = member(lambda signal: signal[0], ("I", "II", "V2"), view, inputs=2)
-    outputs = one.outputs(SIGNAL[:, :3], PERSON)
+    outputs = one.predict(SIGNAL[:, :3], PERSON)
     windows, persons = one.network.seen[0]
     assert len(windows) == len(persons) == 3  # of 400 samples that overlap by 100 at the least
     np.testing.assert_array_equal(windows, view.window.segments(SIGNAL[:, :3]))
@@ -91,17 +101,17 @@ def test_a_member_answers_for_each_window_and_sees_the_person_with_each():
 
 def test_of_parts_the_surest_counts_and_of_windows_their_mean():
     outputs = np.array([[0.1, 0.8], [0.5, 0.2], [0.3, 0.2]])
-    np.testing.assert_array_equal(member(None).pool_segments(outputs), [0.5, 0.8])
-    np.testing.assert_allclose(member(None, view=View(window=Window(9))).pool_segments(outputs), [0.3, 0.4])
+    np.testing.assert_array_equal(member(None).pool_windows(outputs), [0.5, 0.8])
+    np.testing.assert_allclose(member(None, view=View(window=Window(9))).pool_windows(outputs), [0.3, 0.4])
 
 
 def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way():
     one = member(sure(0.2, 0.4, 0.0))
     other = member(sure(0.6, 0.0, 1.0), LEAD_SETS[3], View(SLOW, Window(300)))
-    parts, asked = parts_of(SIGNAL)
-    found = Group(CLASSES, (one, other)).probabilities(parts, PERSON)
+    segments, prepared = segments_of(SIGNAL)
+    found = Group(CLASSES, (one, other)).predict(segments, PERSON)
     np.testing.assert_allclose(found, [0.4, 0.2, 0.5], rtol=1e-6)
-    assert asked == [(DEFAULT_PREPROCESSING, LEAD_SETS[2]), (SLOW, LEAD_SETS[3])]
+    assert prepared == [(DEFAULT_PREPROCESSING, LEAD_SETS[2]), (SLOW, LEAD_SETS[3])]
     np.testing.assert_array_equal(one.network.seen[0], SIGNAL[np.newaxis, :, :2])
     np.testing.assert_array_equal(other.network.seen[0], View(SLOW, Window(300)).window.segments(SIGNAL[::2, :3]))
 
@@ -109,11 +119,11 @@ def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way
 def test_all_windows_of_all_parts_count_alike_and_a_part_that_cannot_be_used_says_nothing():
     """Three windows in the first part, one in the last: their mean, not that of two means."""
     one = member(lambda signal: signal[0], view=View(window=Window(400, overlap=100)))
-    parts, _ = parts_of(SIGNAL, None, SIGNAL[:400] + 1)
+    segments, _ = segments_of(SIGNAL, None, SIGNAL[:400] + 1)
     expected = np.mean([*SIGNAL[[0, 300, 600], :2], SIGNAL[0, :2] + 1], axis=0)
-    np.testing.assert_allclose(Group(("AF", "NSR"), (one,)).probabilities(parts, PERSON), expected, rtol=1e-5)
+    np.testing.assert_allclose(Group(("AF", "NSR"), (one,)).predict(segments, PERSON), expected, rtol=1e-5)
     with pytest.raises(SignalError, match="no sample was recorded"):
-        Group(("AF", "NSR"), (one,)).probabilities(parts_of(None, None)[0], PERSON)
+        Group(("AF", "NSR"), (one,)).predict(segments_of(None, None)[0], PERSON)
 
 
 def gated(gate):
@@ -128,7 +138,7 @@ def gated(gate):
 @pytest.mark.parametrize(("gate", "expected"), [(0.51, [0.7, 0, 0.9]), (0.5, [0.1, 0.2, 0.3]), (0.0, [0.1, 0.2, 0.3])])
 def test_the_gate_decides_who_answers_and_the_others_are_not_asked(gate, expected):
     one = gated(gate)
-    found, classes = one.probabilities(parts_of(SIGNAL)[0], PERSON)
+    found, classes = one.predict(segments_of(SIGNAL)[0], PERSON)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert classes.tolist() == [True, gate <= 0.5, True]
     asked = {name: len(group.members[0].network.seen) for name, group in one.groups.items()}
@@ -139,7 +149,7 @@ def test_without_a_gate_there_is_one_group():
     assert list(gated(0.1).groups) == ["general", "special", "gate"]
     alone = Ensemble(gated(0.1).general)
     assert list(alone.groups) == ["general"]
-    found, classes = alone.probabilities(parts_of(SIGNAL)[0], PERSON)
+    found, classes = alone.predict(segments_of(SIGNAL)[0], PERSON)
     np.testing.assert_allclose(found, [0.1, 0.2, 0.3], rtol=1e-6)
     assert classes.all()
 

@@ -13,7 +13,6 @@ PARAMETERS = {12: 1_875_346, 6: 1_872_274, 4: 1_871_250, 3: 1_870_738, 2: 1_870_
 def test_the_five_networks_differ_by_the_input_alone(leads):
     network = NetworkSettings().build(leads, None, 22)
     assert network.count_params() == PARAMETERS[leads]
-    assert PARAMETERS[leads] / 4 < NetworkSettings().min_parameters(leads, 22) <= PARAMETERS[leads]
     assert network.input_shape == (None, None, leads) and network.output_shape == (None, 22)
 
 
@@ -51,7 +50,7 @@ def test_any_length_is_answered(small, length):
 def test_parts_can_be_left_out(without, parameters):
     settings = NetworkSettings(**without)
     network = settings.build(12, None, 22)
-    assert network.count_params() == parameters >= settings.min_parameters(12, 22)
+    assert network.count_params() == parameters
     kinds = [type(layer).__name__ for layer in network.layers]
     gates = 0 if "squeeze_ratio" in without else 8
     assert kinds.count("Multiply") == gates and kinds.count("GlobalAveragePooling1D") == gates
@@ -64,13 +63,3 @@ def test_one_of_many_classes_is_answered_where_asked(small):
     assert network.input_shape == (None, 64, 2)
     answer = keras.ops.convert_to_numpy(network(np.ones((3, 64, 2), np.float32)))
     np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=1e-6)
-
-
-@pytest.mark.parametrize("absurd", [{"width": 2**16}, {"kernels": (2**16,) * 16}, {"hidden": 2**30}])
-def test_absurd_sizes_are_seen_without_building_them(absurd):
-    assert NetworkSettings(**absurd).min_parameters(2, 22) > 2**31
-
-
-def test_a_network_without_blocks_has_its_least_of_weights():
-    settings = NetworkSettings(width=4, kernels=(), hidden=8)
-    assert settings.min_parameters(2, 3) <= settings.build(2, None, 3).count_params()
