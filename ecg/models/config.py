@@ -26,7 +26,8 @@ FORMAT = 4  # raise it with every change of the keys, so that older models are r
 CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)
 GROUPS = ("general", "special", "gate")  # files of weights are numbered in this order
 MAX_JSON_BYTES = 2**20
-INVALID = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError)  # raised while content is parsed
+# What malformed content raises.
+INVALID = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError)
 
 
 class ModelError(RuntimeError):
