@@ -76,7 +76,7 @@ MAX_MICROVOLTS = 2**15 - 1  # larger values are clipped to this one, as by a sat
 # Header of a MATLAB version 4 file: type, rows, columns, no imaginary part, length of the name, name. Its 24 bytes are
 # followed by the samples.
 MAT_HEADER = struct.Struct("<5i4s")
-MAT_INT16 = 30  # type: little-endian 16-bit integers by columns
+MAT_INT16 = 30  # the type of little-endian 16-bit integers, stored by column
 
 
 @dataclass(frozen=True)

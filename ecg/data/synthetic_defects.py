@@ -1,7 +1,7 @@
-"""Defects of the real databases, for synthetic recordings: how often each kind occurs, and what it does.
+"""Defects of the real databases, for synthetic recordings.
 
-``DEFECTS`` is the table. Every kind occurs at least once among the first 60 recordings of a set. Beside that, it is
-drawn for each recording by its rate, whatever the recording's source. None makes a recording unusable.
+`DEFECTS` is the table. Every kind occurs at least once among the first 60 recordings of a set. Besides, it is drawn for
+each recording by its rate, regardless of the source. No defect makes a recording unusable.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,24 +13,24 @@ import numpy as np
 
 from ecg.data.leads import LEADS, LIMB
 
-GUARANTEED_WITHIN = 60  # recordings from the first on, among which every kind occurs
-MARK = -(2**15)  # the stored integer that stands for no value in WFDB's format 16
-MOST_MARKED = 10  # samples; the shortest recording has 1,285, so that a lead never loses a twentieth
+GUARANTEED_WITHIN = 60  # the first recordings, in which every kind occurs
+MARK = -(2**15)  # invalid value in WFDB's format 16
+MOST_MARKED = 10  # samples; less than a twentieth of the shortest recording, 1,285
 MOST_CONSTANT = 6  # leads; in real recordings three, five or six chest leads are constant
 SMALLEST_SPIKE, LARGEST_SPIKE = 25_000, 32_000  # microvolts; the limit is 20 mV from the lead's median
 UNKNOWN_AGES = ("NaN", "-1.0")  # as in headers of Georgia and of PTB-XL
-UNKNOWN_CODES = ("251238007", "251211000", "6180003")  # in headers of Ningbo, and in no table of the Challenge
+UNKNOWN_CODES = ("251238007", "251211000", "6180003")  # in Ningbo's headers, but not in the Challenge's tables
 
 
 @dataclass
 class HeaderFields:
-    """What a header is about to state, for defects to change.
+    """Fields of a header before it is written, for defects to change.
 
     Attributes:
-        age: the age as text.
-        sex: the sex as text.
-        codes: diagnoses, to be joined by commas; an empty one leaves two commas side by side, or one at the end.
-        dialect: index of the header's dialect.
+        age: The age as written.
+        sex: The sex as written.
+        codes: Diagnoses, to be joined by commas; an empty one gives two adjacent commas, or one at the end.
+        dialect: Index of the header's dialect.
     """
 
     age: str
@@ -43,8 +43,8 @@ class Targets(NamedTuple):
     """Which leads of a recording are damaged.
 
     Attributes:
-        lead: column of the lead whose samples are damaged.
-        constant: columns of the leads that become constant, never all; empty where only one lead is written.
+        lead: Index of the lead with damaged samples.
+        constant: Indices of the leads that become constant, never all; empty if only one lead is written.
     """
 
     lead: int
@@ -52,15 +52,15 @@ class Targets(NamedTuple):
 
 
 class Defect(NamedTuple):
-    """One kind of defect; what it leaves alone is None.
+    """One kind of defect; None for what it does not change.
 
     Attributes:
-        name: what the truth about a recording calls it.
-        rate: share of real recordings that have it.
-        samples: function that changes integers (T, L) in place.
-        header: function that changes a HeaderFields in place.
-        seconds: length of the recording.
-        frequency: sampling frequency in Hz.
+        name: Its name in `Truth.defects`.
+        rate: Share of real recordings with it.
+        samples: Function that changes integers (T, L) in place.
+        header: Function that changes a HeaderFields in place.
+        seconds: Length of the recording.
+        frequency: Sampling frequency in Hz.
     """
 
     name: str
@@ -72,12 +72,12 @@ class Defect(NamedTuple):
 
 
 def _hold_constant(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
-    """Set leads to 0, as constant leads are in real recordings."""
+    """Set leads to 0, the value of constant leads in real recordings."""
     integers[:, targets.constant] = 0
 
 
 def _mark(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
-    """Mark some successive samples, in the first half of the recording, as having no value."""
+    """Mark successive samples in the first half of the recording as invalid."""
     count = int(rng.integers(1, MOST_MARKED + 1))
     start = int(rng.integers(1, len(integers) // 2 - count))
     integers[start : start + count, targets.lead] = MARK
@@ -94,7 +94,7 @@ def _raise_last(integers: np.ndarray, targets: Targets, rng: np.random.Generator
 
 
 def _raise_inner(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
-    """Turn one to three samples, in the second half of the recording, into a spike."""
+    """Turn one to three samples in the second half of the recording into a spike."""
     count = int(rng.integers(1, 4))
     start = int(rng.integers(len(integers) // 2, len(integers) - count))
     integers[start : start + count, targets.lead] = _draw_spike(rng)
@@ -119,7 +119,7 @@ def _repeat_code(fields: HeaderFields, rng: np.random.Generator) -> None:
 
 
 def _add_unknown_code(fields: HeaderFields, rng: np.random.Generator) -> None:
-    """Add a diagnosis that is in no table of the Challenge."""
+    """Add a diagnosis that is not in the Challenge's tables."""
     fields.codes.insert(int(rng.integers(len(fields.codes) + 1)), UNKNOWN_CODES[rng.integers(len(UNKNOWN_CODES))])
 
 
@@ -140,9 +140,9 @@ def _use_physionet_dialect(fields: HeaderFields, rng: np.random.Generator) -> No
     fields.dialect = 1
 
 
-# Where a rate comes from is written beside it. "Public" is of the 88,253 public recordings of the Challenge of 2021,
-# "counted" of real recordings beside the checkout: 1,129, 929 of them of the Challenge. "Assumed" is a guess where
-# a defect is reported, but nobody says of how many recordings. Defects are applied in this order.
+# The comments give the origin of each rate. "Public": among the 88,253 public recordings of the Challenge of 2021.
+# "Counted": among 1,129 real recordings, 929 of them of the Challenge. "Assumed": a guess for a defect that is reported
+# without numbers. Defects are applied in this order.
 DEFECTS = (
     Defect("constant lead", 0.005, samples=_hold_constant),  # counted: 6 of 1,129
     Defect("spike at the first sample", 0.0001, samples=_raise_first),  # assumed: a tenth of the inner ones
@@ -169,22 +169,22 @@ CONSTANT = DEFECTS[0].name
 def draw_defects(seed: int, index: int, leads: Sequence[str] = LEADS) -> tuple[tuple[str, ...], np.random.Generator]:
     """Draw the defects of one recording of a set.
 
-    They depend on seed and index alone, and not on how many recordings the set has. A recording that is guaranteed to
-    have a kind has no other, so that each kind is seen by itself.
+    They depend only on seed and index, not on the size of the set. A recording with a guaranteed defect has no other,
+    so that each kind occurs alone.
 
     Args:
-        seed: seed of the set.
-        index: number of the recording, from 0.
-        leads: leads that are written. A single one never becomes constant.
+        seed: Seed of the set.
+        index: Index of the recording.
+        leads: Leads that are written. A single one never becomes constant.
 
     Returns:
-        The names of the defects in the order of DEFECTS, and a generator for what they do.
+        The names of the defects in the order of DEFECTS, and a generator for their effects.
     """
-    # The recording's own generator, of the same numbers, spawns its first child for wrong labels.
+    # The first child of the recording's generator, which has the same seeds, draws wrong labels.
     rng = np.random.default_rng(np.random.SeedSequence((seed, index + 1), spawn_key=(1,)))
     drawn = rng.random(len(DEFECTS))
     if index in (guaranteed := _guaranteed(seed)):
-        names = (guaranteed[index],)
+        names: tuple[str, ...] = (guaranteed[index],)
     else:
         names = tuple(defect.name for defect, chance in zip(DEFECTS, drawn, strict=True) if chance < defect.rate)
     return tuple(name for name in names if name != CONSTANT or len(leads) > 1), rng
@@ -192,41 +192,41 @@ def draw_defects(seed: int, index: int, leads: Sequence[str] = LEADS) -> tuple[t
 
 @lru_cache(maxsize=16)
 def _guaranteed(seed: int) -> dict[int, str]:
-    """Return which recordings, by their numbers, have which kind of defect whatever is drawn: a dict."""
+    """Return the guaranteed defects by the index of their recording."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     indices = rng.permutation(GUARANTEED_WITHIN)[: len(DEFECTS)]
     return {int(index): defect.name for index, defect in zip(indices, DEFECTS, strict=True)}
 
 
 def length_and_frequency(names: Sequence[str]) -> tuple[float | None, int | None]:
-    """Return the length in s and the frequency in Hz that defects, by name, give a recording, or None."""
+    """Return the length in s and the frequency in Hz due to defects, or None."""
     defects = [BY_NAME[name] for name in names]
     seconds = [defect.seconds for defect in defects if defect.seconds]
     frequencies = [defect.frequency for defect in defects if defect.frequency]
-    return (seconds or [None])[-1], (frequencies or [None])[-1]
+    return seconds[-1] if seconds else None, frequencies[-1] if frequencies else None
 
 
 def damage_samples(integers: np.ndarray, leads: Sequence[str], names: Sequence[str], rng: np.random.Generator) -> None:
-    """Apply the defects of samples, by name, to integers (T, L) in microvolts of the named leads, in place."""
+    """Apply the defects of samples, by name, to microvolts (T, L) in place."""
     targets = choose_targets(leads, rng)
     for name in names:
-        if BY_NAME[name].samples:
-            BY_NAME[name].samples(integers, targets, rng)
+        if damage := BY_NAME[name].samples:
+            damage(integers, targets, rng)
 
 
 def choose_targets(leads: Sequence[str], rng: np.random.Generator) -> Targets:
-    """Choose the leads of a recording that defects are to damage, among those that are written: Targets.
+    """Choose the leads that defects damage, among those that are written.
 
-    Chest leads become constant where there are some, else one limb lead.
+    Chest leads become constant if there are some, otherwise one limb lead.
     """
     count = int(rng.integers(1, MOST_CONSTANT + 1))
-    first, *others = [leads.index(lead) for lead in rng.permutation(LEADS) if lead in leads]
-    chest = [column for column in others if leads[column] not in LIMB]
-    return Targets(first, tuple(chest[:count] or others[:1]))
+    first, *rest = [leads.index(lead) for lead in rng.permutation(LEADS) if lead in leads]
+    chest = [index for index in rest if leads[index] not in LIMB]
+    return Targets(first, tuple(chest[:count] or rest[:1]))
 
 
 def damage_header(fields: HeaderFields, names: Sequence[str], rng: np.random.Generator) -> None:
-    """Apply the defects of headers, by name, to a HeaderFields, in place."""
+    """Apply the defects of headers, by name, in place."""
     for name in names:
-        if BY_NAME[name].header:
-            BY_NAME[name].header(fields, rng)
+        if damage := BY_NAME[name].header:
+            damage(fields, rng)

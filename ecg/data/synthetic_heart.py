@@ -1,42 +1,65 @@
-"""A made-up patient: from findings to rhythm, beats and the potentials of the nine electrodes.
+"""Synthetic patients: from findings to rhythm, beats and the potentials of nine electrodes.
 
-Findings are named by the abbreviations of ``ecg.data.labels``; the shapes of the waves are those of ``ecg.data.synthetic_heart``.
+Findings are abbreviations of classes (ecg.data.labels). A shape is a table (K, 5) of Gaussian bumps of the heart vector:
+centre and width as fractions of a duration, and the vector x, y, z in mV. A placed shape has centre and width in s.
 """
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data import synthetic_heart as waves
+RATIOS = ((2,), (3,), (4,), (4,), (2, 4), (3, 4, 5))  # flutter cycles per beat, fixed or varying
+SPIKE = 0.0012  # s, width of a pacemaker spike
 
-RATIOS = ((2,), (3,), (4,), (4,), (2, 4), (3, 4, 5))  # flutter cycles to one beat, fixed or changing
-SPIKE = 0.0012  # s, width of a pacemaker's spike
-
-NORMAL, ATRIAL, VENTRICULAR = range(3)  # kinds of beat: the rhythm's own, premature from the atria or the ventricles
+NORMAL, ATRIAL, VENTRICULAR = range(3)  # kinds of beats, the last two premature
 
 
 @dataclass(frozen=True)
 class Patient:
-    """One made-up patient: findings, person and heart; times in s, `axis` in degrees, `height` in mV."""
+    """A synthetic patient.
+
+    Attributes:
+        findings: Abbreviations of what is present.
+        age: Years.
+        sex: 'Female' or 'Male'.
+        conduction: Key of CONDUCTION.
+        rate: Beats per minute.
+        pr: PR interval in s.
+        qrs: Duration of the QRS complex in s.
+        qt: QT interval at 60 beats per minute in s.
+        axis: Electrical axis in degrees.
+        height: Height of the QRS complex, peak to peak, in the limb lead where it is highest, mV.
+        cycle: Cycle of the atria in flutter, s.
+        ratios: Flutter cycles per beat.
+        leads: Lead vectors of the torso, (8, 3).
+    """
 
     findings: frozenset[str]
     age: int
     sex: str
-    conduction: str  # a key of CONDUCTION
-    rate: float  # beats in a minute
+    conduction: str
+    rate: float
     pr: float
     qrs: float
-    qt: float  # at 60 beats in a minute
+    qt: float
     axis: float
-    height: float  # QRS complex from peak to peak in the limb lead where it is tallest
-    cycle: float  # of the atria in flutter
-    ratios: tuple[int, ...]  # flutter cycles to one beat
-    leads: np.ndarray  # (8, 3) lead vectors of this torso
+    height: float
+    cycle: float
+    ratios: tuple[int, ...]
+    leads: np.ndarray
 
 
 class Beats(NamedTuple):
-    """The beats of a recording: QRS onset, interval before it, how early it is (all s) and its kind: (B,) each."""
+    """The beats of a recording.
+
+    Attributes:
+        onset: Onset of the QRS complex in s, (B,).
+        interval: Interval before the beat in s, (B,).
+        early: How much too early the beat is, in s, (B,).
+        kind: NORMAL, ATRIAL or VENTRICULAR, (B,).
+    """
 
     onset: np.ndarray
     interval: np.ndarray
@@ -44,49 +67,39 @@ class Beats(NamedTuple):
     kind: np.ndarray
 
 
-def draw_patient(findings, rng):
-    """Draw a patient who has the findings (abbreviations) and no others.
+def draw_patient(findings: Iterable[str], rng: np.random.Generator) -> Patient:
+    """Draw a patient who has the findings and no others.
 
-    Rate and intervals lie on the right side of the limits by which the findings are diagnosed, with a margin.
+    Rate and intervals keep a margin from the limits that define the findings.
     """
     findings = frozenset(findings)
 
-    def limits(ranges, otherwise):
-        return next((ranges[name] for name in ranges if name in findings), otherwise)
+    def limits(ranges: Mapping[str, tuple[float, float]], default: tuple[float, float]) -> tuple[float, float]:
+        return next((ranges[name] for name in ranges if name in findings), default)
 
-    conduction = next((name for name in waves.CONDUCTION if name in findings), "normal")
+    conduction = next((name for name in CONDUCTION if name in findings), "normal")
     conduction = "bifascicular" if {"RBBB", "LAnFB"} <= findings else conduction
     cycle = 60 / rng.uniform(260, 330)
     ratios = RATIOS[rng.integers(len(RATIOS))]
     rates = {"Brady": (38, 54), "SB": (41, 57), "STach": (104, 145), "PR": (58, 82), "AF": (62, 140)}
-    rate = 60 / (cycle * np.mean(ratios)) if "AFL" in findings else rng.uniform(*limits(rates, (63, 94)))
+    rate = 60 / (cycle * float(np.mean(ratios))) if "AFL" in findings else rng.uniform(*limits(rates, (63, 94)))
     axes = {"PR": (-88, -62), "LAnFB": (-70, -48), "LAD": (-58, -37), "RAD": (104, 135), "LBBB": (-20, 40)}
-    qrs = rng.uniform(*waves.CONDUCTION[conduction].duration) + (0.012 if "QAb" in findings else 0)
+    qrs = rng.uniform(*CONDUCTION[conduction].duration) + (0.012 if "QAb" in findings else 0)
     sex = ("Female", "Male")[rng.integers(2)]
     qt = rng.uniform(*limits({"LQT": (0.500, 0.570)}, (0.385, 0.425))) + max(qrs - 0.095, 0) + 0.01 * (sex == "Female")
     height = rng.uniform(0.28, 0.42) if "LQRSV" in findings else np.clip(rng.lognormal(0.22, 0.22), 0.8, 2.2)
     yaw, pitch = np.radians(rng.normal(-25 if "PRWP" in findings else 0, (8, 5)))
     about_y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
-    return Patient(
-        findings=findings,
-        age=int(np.clip(rng.normal(60, 17), 18, 92)),
-        sex=sex,
-        conduction=conduction,
-        rate=rate,
-        pr=rng.uniform(*limits({"IAVB": (0.240, 0.330)}, (0.130, 0.185))),
-        qrs=qrs,
-        qt=qt,
-        axis=rng.uniform(*limits(axes, (-8, 78))),
-        height=height,
-        cycle=cycle,
-        ratios=ratios,
-        leads=waves.LEAD_VECTORS * rng.lognormal(0, 0.08, waves.LEAD_VECTORS.shape) @ about_y @ about_x,
-    )
+    age = int(np.clip(rng.normal(60, 17), 18, 92))
+    pr = rng.uniform(*limits({"IAVB": (0.240, 0.330)}, (0.130, 0.185)))
+    axis = rng.uniform(*limits(axes, (-8, 78)))
+    leads = LEAD_VECTORS * rng.lognormal(0, 0.08, LEAD_VECTORS.shape) @ about_y @ about_x
+    return Patient(findings, age, sex, conduction, rate, pr, qrs, qt, axis, height, cycle, ratios, leads)
 
 
-def draw_beats(patient, seconds, rng):
-    """Draw the beats of a patient from before a recording's start until after its end."""
+def draw_beats(patient: Patient, seconds: float, rng: np.random.Generator) -> Beats:
+    """Draw the beats of a patient, from before a recording until after it."""
     findings, rr = patient.findings, 60 / patient.rate
     count = int((seconds + 5) / 0.33)
     if "PR" in findings:
@@ -102,178 +115,165 @@ def draw_beats(patient, seconds, rng):
         interval = rr * rng.normal(1, 0.015, count)
     start = -2 - rr * rng.uniform()
     early, kind = np.zeros(count), np.full(count, NORMAL)
-    kinds = [number for name, number in (("PAC", ATRIAL), ("PVC", VENTRICULAR)) if name in findings]
-    if kinds:
-        # One of each kind lies well inside the shortest recording; others come every few beats, or do not.
+    premature = [code for name, code in (("PAC", ATRIAL), ("PVC", VENTRICULAR)) if name in findings]
+    if premature:
+        # One of each kind lies well inside the shortest recording; others may follow every few beats.
         middle = np.searchsorted(start + np.cumsum(interval), seconds * rng.uniform(0.2, 0.4))
         least = 2 if rng.uniform() < 0.2 else 3
         gaps = rng.integers(least, 2 * least + 1, (2, count // 2))
-        gaps[1, 0] = 2 if len(kinds) > 1 else gaps[1, 0]
+        gaps[1, 0] = 2 if len(premature) > 1 else gaps[1, 0]
         at = middle + np.concatenate([-np.cumsum(gaps[0])[::-1], [0], np.cumsum(gaps[1])])
-        sure = (at >= middle) & (at <= middle + gaps[1, 0] * (len(kinds) - 1))
+        sure = (at >= middle) & (at <= middle + gaps[1, 0] * (len(premature) - 1))
         at = at[(at > 0) & (at < count - 1) & (sure | (rng.uniform(size=at.size) < rng.uniform(0.3, 1)))]
-        kind[at] = np.resize(kinds, at.size)
+        kind[at] = np.resize(premature, at.size)
         atrial = kind[at] == ATRIAL
         early[at] = rr * np.where(atrial, rng.uniform(0.32, 0.45, at.size), rng.uniform(0.34, 0.45, at.size))
         interval[at] = np.maximum(interval[at], 0.9 * rr) - early[at]
-        # The pause is full after a ventricular beat; an atrial one sets the sinus node back.
+        # The pause after a ventricular beat is complete; an atrial beat resets the sinus node.
         interval[at + 1] += np.where(atrial, rr * rng.uniform(0.02, 0.18, at.size), early[at])
     onset = start + np.cumsum(interval)
     keep = onset < seconds + 1
     return Beats(onset[keep], interval[keep], early[keep], kind[keep])
 
 
-def compute_potentials(patient, samples, frequency, rng):
-    """Return the potentials of a patient's electrodes RA, LA, LL, V1 to V6: (T, 9), mV against Wilson's terminal."""
+def compute_potentials(patient: Patient, samples: int, frequency: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the potentials at the electrodes of a patient.
+
+    Args:
+        patient: The patient.
+        samples: Number of samples T.
+        frequency: Sampling frequency in Hz.
+        rng: Random generator.
+
+    Returns:
+        Potentials of RA, LA, LL, V1 to V6 against Wilson's terminal, (T, 9), mV.
+    """
     seconds = samples / frequency
     beats = draw_beats(patient, seconds, rng)
     table = np.concatenate([*_ventricles(patient, beats, rng), *_atria(patient, beats, seconds, rng)])
     breath = np.sin(2 * np.pi * (rng.uniform(0.18, 0.30) / frequency * np.arange(samples) + rng.uniform()))
-    vector = waves.sum_heart_vector(table, samples, frequency) * (1 + rng.uniform(0.01, 0.06) * breath[:, None])
+    vector = sum_heart_vector(table, samples, frequency) * (1 + rng.uniform(0.01, 0.06) * breath[:, None])
     first, second, *chest = patient.leads
     limbs = [-(first + second) / 3, (2 * first - second) / 3, (2 * second - first) / 3]
     return vector @ np.array([*limbs, *chest]).T
 
 
-def _ventricles(patient, beats, rng):
-    """Yield the bumps of the QRS complexes, the T waves and a pacemaker's spikes."""
-    own = beats.kind != VENTRICULAR
+def _ventricles(patient: Patient, beats: Beats, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield placed shapes of QRS complexes, T waves and pacemaker spikes."""
+    conducted = beats.kind != VENTRICULAR
     # Repolarisation follows the heart rate slowly and the last interval at once; the cube root is Fridericia's.
     qt = patient.qt * (0.6 * np.cbrt(60 / patient.rate) + 0.4 * np.cbrt(np.clip(beats.interval, 0.35, 1.6)))
-    qrs = waves.draw_qrs_complex(patient, rng)
-    yield waves.place_waves(qrs, beats.onset[own], patient.qrs)
-    yield waves.place_waves(waves.draw_t_wave(patient, qrs, rng), beats.onset[own], qt[own])
-    if not own.all():
-        ectopic = waves.draw_ectopic_complex(patient, rng)
-        yield waves.place_waves(ectopic, beats.onset[~own], rng.uniform(0.145, 0.175))
-        yield waves.place_waves(waves.make_discordant_t_wave(ectopic, 0.40), beats.onset[~own], rng.uniform(0.40, 0.46))
+    qrs = draw_qrs_complex(patient, rng)
+    yield place_waves(qrs, beats.onset[conducted], patient.qrs)
+    yield place_waves(draw_t_wave(patient, qrs, rng), beats.onset[conducted], qt[conducted])
+    if not conducted.all():
+        ectopic = draw_ectopic_complex(patient, rng)
+        yield place_waves(ectopic, beats.onset[~conducted], rng.uniform(0.145, 0.175))
+        yield place_waves(make_discordant_t_wave(ectopic, 0.40), beats.onset[~conducted], rng.uniform(0.40, 0.46))
     if "PR" in patient.findings:
         spike = np.array([[0, SPIKE, *rng.uniform((0.2, -1.2, 0.0), (0.8, -0.5, 0.8))]])
-        yield waves.place_waves(spike, beats.onset - 0.004)
+        yield place_waves(spike, beats.onset - 0.004)
 
 
-def _atria(patient, beats, seconds, rng):
-    """Yield the bumps of the P waves, or of fibrillation or flutter."""
+def _atria(patient: Patient, beats: Beats, seconds: float, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield placed shapes of P waves, fibrillation or flutter."""
     findings = patient.findings
     if "AF" in findings:
         count = int((seconds + 2) / 0.1)
         at = -1 + np.cumsum(np.clip(rng.normal(0.140, 0.025, count), 0.1, 0.22))
-        size = rng.uniform(0.05, 0.12) * rng.normal(size=(count, 3)) * (0.5, 0.8, 1.0)
-        yield np.column_stack([at, rng.uniform(0.022, 0.034, count), size])
+        vectors = rng.uniform(0.05, 0.12) * rng.normal(size=(count, 3)) * (0.5, 0.8, 1.0)
+        yield np.column_stack([at, rng.uniform(0.022, 0.034, count), vectors])
     elif "AFL" in findings:
-        # The ventricles keep step with the flutter, at a fixed delay.
+        # The ventricles follow the flutter at a fixed delay.
         at = beats.onset[0] + patient.cycle * (rng.uniform() + np.arange(-5, (seconds + 5) / patient.cycle))
         size = rng.uniform(0.7, 1.3)
-        yield waves.place_waves(waves.scale_vectors(waves.FLUTTER, size), at, patient.cycle)
+        yield place_waves(scale_vectors(FLUTTER, size), at, patient.cycle)
     else:
-        own = beats.kind != ATRIAL
+        sinus = beats.kind != ATRIAL
         size = rng.lognormal(0, 0.2) * (0.8 if "LQRSV" in findings else 1)
         duration = rng.uniform(0.095, 0.115)
-        # A ventricular beat leaves the sinus node alone: its P wave comes when it is due.
+        # A ventricular beat does not reset the sinus node: the P wave comes when it is due.
         due = beats.onset + np.where(beats.kind == VENTRICULAR, beats.early, 0) - patient.pr
-        yield waves.place_waves(waves.scale_vectors(waves.SINUS_P, size), due[own], duration)
-        ectopic = waves.ECTOPIC_P[rng.integers(len(waves.ECTOPIC_P))]
-        yield waves.place_waves(waves.scale_vectors(ectopic, size), due[~own], duration * rng.uniform(0.8, 1.0))
+        yield place_waves(scale_vectors(SINUS_P, size), due[sinus], duration)
+        ectopic = ECTOPIC_P[rng.integers(len(ECTOPIC_P))]
+        yield place_waves(scale_vectors(ectopic, size), due[~sinus], duration * rng.uniform(0.8, 1.0))
 
 
-LEAD_VECTORS = np.array(
-    [
-        [0.632, -0.235, 0.059],  # I
-        [0.235, 1.066, -0.132],  # II
-        [-0.515, 0.157, -0.917],  # V1
-        [0.044, 0.164, -1.387],
-        [0.882, 0.098, -1.277],
-        [1.213, 0.127, -0.601],
-        [1.125, 0.127, -0.086],
-        [0.831, 0.076, 0.230],  # V6
-    ]
-)
+# I, II, V1 to V6.
+LEAD_VECTORS = np.array([
+    [0.632, -0.235, 0.059], [0.235, 1.066, -0.132], [-0.515, 0.157, -0.917], [0.044, 0.164, -1.387],
+    [0.882, 0.098, -1.277], [1.213, 0.127, -0.601], [1.125, 0.127, -0.086], [0.831, 0.076, 0.230],
+])  # fmt: skip
 
 SINUS_P = np.array([[0.36, 0.14, 0.025, 0.095, -0.055], [0.64, 0.15, 0.070, 0.055, 0.045]])
 ECTOPIC_P = np.array([[[0.45, 0.15, 0.06, -0.17, 0.03]], [[0.45, 0.14, -0.10, 0.08, 0.10]]])  # low atrium, left atrium
-FLUTTER = np.array([[0.40, 0.15, -0.03, -0.24, 0.05], [0.78, 0.09, 0.02, 0.17, -0.20]])  # of one cycle: a sawtooth
+FLUTTER = np.array([[0.40, 0.15, -0.03, -0.24, 0.05], [0.78, 0.09, 0.02, 0.17, -0.20]])  # one cycle of a sawtooth
 
 
 class Conduction(NamedTuple):
-    """How the ventricles are activated, in three groups of parts.
+    """How the ventricles are activated.
 
-    `early` parts lie where they are, `main` parts are turned in the frontal plane until the electrical axis is as
-    wanted, `late` parts lie where they are and do not count for the axis. `duration`: range for the QRS complex, s.
+    Attributes:
+        duration: Range of the duration of the QRS complex, s.
+        early: Bumps of fixed direction.
+        main: Bumps that are turned in the frontal plane to get the electrical axis.
+        late: Bumps of fixed direction that do not count for the axis.
     """
 
     duration: tuple[float, float]
-    early: list
-    main: list
-    late: list = []
+    early: Sequence[tuple[float, ...]]
+    main: Sequence[tuple[float, ...]]
+    late: Sequence[tuple[float, ...]] = ()
 
 
 CONDUCTION = {
     "bifascicular": Conduction(  # RBBB and LAnFB
-        (0.130, 0.155),
-        [(0.12, 0.05, -0.22, 0.38, -0.25)],
+        (0.130, 0.155), [(0.12, 0.05, -0.22, 0.38, -0.25)],
         [(0.34, 0.09, 0.90, -0.80, 0.20), (0.50, 0.08, 0.10, -0.40, 0.25)],
-        [(0.68, 0.12, -0.62, -0.10, -0.80), (0.87, 0.10, -0.20, 0.0, -0.25)],
-    ),
+        [(0.68, 0.12, -0.62, -0.10, -0.80), (0.87, 0.10, -0.20, 0.0, -0.25)]),
     "IRBBB": Conduction(
-        (0.104, 0.118),
-        [(0.14, 0.06, -0.13, 0.03, -0.28)],
-        [(0.37, 0.09, 0.95, 0.80, 0.22), (0.54, 0.08, 0.0, -0.08, 0.45)],
-        [(0.80, 0.085, -0.34, -0.06, -0.42)],
-    ),
+        (0.104, 0.118), [(0.14, 0.06, -0.13, 0.03, -0.28)],
+        [(0.37, 0.09, 0.95, 0.80, 0.22), (0.54, 0.08, 0.0, -0.08, 0.45)], [(0.80, 0.085, -0.34, -0.06, -0.42)]),
     "RBBB": Conduction(
-        (0.128, 0.155),
-        [(0.12, 0.05, -0.13, 0.03, -0.30)],
+        (0.128, 0.155), [(0.12, 0.05, -0.13, 0.03, -0.30)],
         [(0.30, 0.08, 0.95, 0.80, 0.22), (0.44, 0.07, 0.05, -0.08, 0.32)],
-        [(0.66, 0.12, -0.58, -0.08, -0.55), (0.86, 0.10, -0.20, 0.0, -0.18)],
-    ),
+        [(0.66, 0.12, -0.58, -0.08, -0.55), (0.86, 0.10, -0.20, 0.0, -0.18)]),
     "LBBB": Conduction(
-        (0.138, 0.168),
-        [(0.10, 0.05, 0.02, 0.02, -0.06)],
-        [(0.29, 0.115, 0.80, 0.35, 0.80), (0.65, 0.13, 0.85, 0.25, 1.00)],
-    ),
+        (0.138, 0.168), [(0.10, 0.05, 0.02, 0.02, -0.06)],
+        [(0.29, 0.115, 0.80, 0.35, 0.80), (0.65, 0.13, 0.85, 0.25, 1.00)]),
     "NSIVCB": Conduction(
-        (0.124, 0.148),
-        [(0.13, 0.05, -0.10, 0.03, -0.26)],
-        [(0.34, 0.09, 0.80, 0.65, 0.15), (0.58, 0.10, 0.35, 0.35, 0.50), (0.82, 0.08, 0.15, -0.25, 0.35)],
-    ),
+        (0.124, 0.148), [(0.13, 0.05, -0.10, 0.03, -0.26)],
+        [(0.34, 0.09, 0.80, 0.65, 0.15), (0.58, 0.10, 0.35, 0.35, 0.50), (0.82, 0.08, 0.15, -0.25, 0.35)]),
     "LAnFB": Conduction(
-        (0.098, 0.114),
-        [(0.15, 0.065, -0.24, 0.40, -0.22)],
-        [(0.50, 0.12, 0.85, -0.80, 0.20), (0.78, 0.085, 0.10, -0.40, 0.40)],
-    ),
+        (0.098, 0.114), [(0.15, 0.065, -0.24, 0.40, -0.22)],
+        [(0.50, 0.12, 0.85, -0.80, 0.20), (0.78, 0.085, 0.10, -0.40, 0.40)]),
     "PR": Conduction((0.150, 0.180), [], [(0.32, 0.12, 0.20, -0.80, 0.50), (0.64, 0.14, 0.25, -0.90, 0.75)]),
     "RAD": Conduction(
-        (0.084, 0.102),
-        [(0.16, 0.06, -0.08, 0.0, -0.22)],
-        [(0.40, 0.11, 0.65, 0.95, 0.15), (0.68, 0.10, -1.00, 0.48, 0.50)],
-    ),
+        (0.084, 0.102), [(0.16, 0.06, -0.08, 0.0, -0.22)],
+        [(0.40, 0.11, 0.65, 0.95, 0.15), (0.68, 0.10, -1.00, 0.48, 0.50)]),
     "normal": Conduction(
-        (0.082, 0.100),
-        [(0.17, 0.07, -0.12, 0.03, -0.24)],
-        [(0.44, 0.12, 0.90, 0.80, 0.25), (0.68, 0.105, -0.05, -0.08, 0.60)],
-    ),
-}
+        (0.082, 0.100), [(0.17, 0.07, -0.12, 0.03, -0.24)],
+        [(0.44, 0.12, 0.90, 0.80, 0.25), (0.68, 0.105, -0.05, -0.08, 0.60)]),
+}  # fmt: skip
 # Ventricular foci: right outflow tract, right apex, left free wall.
-FOCI = np.array(
-    [
-        [[0.33, 0.12, 0.20, 1.10, 0.60], [0.64, 0.13, 0.25, 0.90, 0.85]],
-        [[0.33, 0.12, 0.60, -1.00, 0.60], [0.64, 0.13, 0.60, -0.80, 0.80]],
-        [[0.33, 0.12, -0.70, 0.45, -0.70], [0.64, 0.13, -0.60, 0.30, -0.75]],
-    ]
-)
-# What a scar leaves of the first 40 ms: inferior, anterior, lateral.
+FOCI = np.array([
+    [[0.33, 0.12, 0.20, 1.10, 0.60], [0.64, 0.13, 0.25, 0.90, 0.85]],
+    [[0.33, 0.12, 0.60, -1.00, 0.60], [0.64, 0.13, 0.60, -0.80, 0.80]],
+    [[0.33, 0.12, -0.70, 0.45, -0.70], [0.64, 0.13, -0.60, 0.30, -0.75]],
+])  # fmt: skip
+# First 40 ms with a scar: inferior, anterior, lateral.
 SCARS = np.array([[0.24, 0.09, 0.05, -0.62, 0.05], [0.26, 0.11, -0.05, 0.05, 0.70], [0.24, 0.09, -0.75, 0.05, 0.05]])
 
 T_WAVE = np.array([0.30, 0.20, -0.10])
 INVERTED_T = np.array([[-0.30, -0.14, 0.22], [-0.22, -0.32, 0.0], [-0.12, -0.06, 0.34]])  # lateral, inferior, anterior
 
 
-def draw_qrs_complex(patient, rng):
-    """Return the shape of a patient's own QRS complex, with the patient's axis and height: (K, 5)."""
-    _, early, main, late = CONDUCTION[patient.conduction]
+def draw_qrs_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
+    """Draw the shape of conducted QRS complexes with a patient's axis and height: (K, 5)."""
+    conduction = CONDUCTION[patient.conduction]
     if "QAb" in patient.findings:
-        early, late = [], [SCARS[rng.integers(len(SCARS))]]
-    early, main, late = (np.reshape(parts, (-1, 5)).astype(float) for parts in (early, main, late))
+        conduction = conduction._replace(early=[], late=[SCARS[rng.integers(len(SCARS))]])
+    early, main, late = (np.reshape(parts, (-1, 5)).astype(float) for parts in conduction[1:])
     if "PRWP" in patient.findings:
         early = scale_vectors(early, 0.2)
     fixed, turned = (parts[:, 1] @ parts[:, 2:] for parts in (early, main))
@@ -290,15 +290,20 @@ def draw_qrs_complex(patient, rng):
     return parts
 
 
-def draw_ectopic_complex(patient, rng):
-    """Return the shape of a patient's ventricular ectopic beats: (K, 5)."""
+def draw_ectopic_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
+    """Draw the shape of a patient's ventricular ectopic beats: (K, 5)."""
     parts = FOCI[rng.integers(len(FOCI))].copy()
     parts[:, 2:] *= rng.uniform(1.1, 1.5) * max(patient.height, 1.0) / limb_lead_height(parts, patient.leads)
     return parts
 
 
-def limb_lead_height(parts, leads):
-    """Return the largest height of a shape in the limb leads, from peak to peak, given (8, 3) lead vectors."""
+def limb_lead_height(parts: np.ndarray, leads: np.ndarray) -> float:
+    """Return the largest height of a shape in the limb leads, peak to peak.
+
+    Args:
+        parts: The shape, (K, 5).
+        leads: Lead vectors, (8, 3).
+    """
     time = np.linspace(0, 1.1, 56)[:, None]
     vector = np.exp(-0.5 * ((time - parts[:, 0]) / parts[:, 1]) ** 2) @ parts[:, 2:]
     first, second = leads[:2] @ vector.T
@@ -306,37 +311,46 @@ def limb_lead_height(parts, leads):
     return np.ptp(limbs, axis=1).max()
 
 
-def draw_t_wave(patient, qrs, rng):
-    """Return the shape of a patient's T wave, in fractions of QT, after a QRS complex of the given shape: (K, 5)."""
+def draw_t_wave(patient: Patient, qrs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw the shape (K, 5) of a T wave, in fractions of QT, after a QRS complex (K, 5)."""
     findings = patient.findings
     if patient.conduction in ("LBBB", "PR"):
         return make_discordant_t_wave(qrs, rng.uniform(0.25, 0.38))
     vector = T_WAVE * rng.lognormal(0, 0.2) * rng.lognormal(0, 0.12, 3)
     vector[2] += {"RBBB": 0.16, "IRBBB": 0.05}.get(patient.conduction, 0)
-    share = np.array([0.45, 0.70])  # of the slow rise and of the fall
+    share = np.array([0.45, 0.70])  # slow rise, fall
     if "TInv" in findings:
         vector = rng.uniform(0.8, 1.5) * INVERTED_T[rng.integers(len(INVERTED_T))]
-    elif "TAb" in findings:  # flat, or of two phases
+    elif "TAb" in findings:  # flat or biphasic
         share = share * rng.uniform(-0.05, 0.18) if rng.uniform() < 0.5 else np.array([0.55, -0.60])
     if "LQRSV" in findings:
         vector = 0.6 * vector
     return np.column_stack([(0.66, 0.79), (0.12, 0.075), share[:, None] * vector])
 
 
-def make_discordant_t_wave(qrs, ratio):
-    """Return the T wave opposite to a wide QRS complex, with the slope of the ST segment that leads to it: (3, 5)."""
+def make_discordant_t_wave(qrs: np.ndarray, ratio: float) -> np.ndarray:
+    """Return the shape (3, 5) of ST slope and T wave opposite to a wide QRS complex (K, 5)."""
     area = qrs[:, 1] @ qrs[:, 2:]
     vector = -ratio * area * np.abs(qrs[:, 2:]).max() / np.abs(area).max()
     return np.column_stack([(0.48, 0.68, 0.78), (0.09, 0.11, 0.075), np.outer((0.25, 0.55, 0.55), vector)])
 
 
-def scale_vectors(parts, size):
-    """Return a shape or shapes with the vectors multiplied by a number."""
+def scale_vectors(parts: np.ndarray, size: float) -> np.ndarray:
+    """Return shapes (..., 5) with their vectors multiplied by a number."""
     return parts * np.array([1, 1, size, size, size])
 
 
-def place_waves(parts, onsets, duration=1.0):
-    """Put a shape (K, 5) at onsets (B,), stretched to durations (B,) or to one for all: (B * K, 5), s and mV."""
+def place_waves(parts: np.ndarray, onsets: np.ndarray, duration: np.ndarray | float = 1.0) -> np.ndarray:
+    """Place a shape at onsets.
+
+    Args:
+        parts: The shape, (K, 5).
+        onsets: Onsets in s, (B,).
+        duration: Durations in s that the shape is stretched to, (B,) or one for all.
+
+    Returns:
+        Placed shapes, (B * K, 5).
+    """
     onsets = np.asarray(onsets)
     duration = np.broadcast_to(duration, onsets.shape)[:, None]
     table = np.repeat(parts[None], onsets.size, axis=0)
@@ -345,8 +359,8 @@ def place_waves(parts, onsets, duration=1.0):
     return table.reshape(-1, 5)
 
 
-def sum_heart_vector(table, samples, frequency):
-    """Sum placed bumps (centre and width in s; x, y, z in mV) into a heart vector: (T, 3), mV."""
+def sum_heart_vector(table: np.ndarray, samples: int, frequency: float) -> np.ndarray:
+    """Sum placed shapes (K, 5) into a heart vector (T, 3), mV, of T samples."""
     centre, width = table[:, 0] * frequency, table[:, 1] * frequency
     first, count = np.ceil(centre - 4 * width).astype(int), np.floor(8 * width).astype(int) + 1
     which = np.repeat(np.arange(count.size), count)
