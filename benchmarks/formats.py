@@ -99,7 +99,7 @@ def measure(plains, bundles, groups):
 
 def lines(found, groups):
     """Yield the lines of the table, in Markdown, then those that were refused or differ."""
-    yield "| group | ways | recordings | answered | the same | within | largest difference |"
+    yield "| group | ways | recordings | predicted | the same | within | largest difference |"
     yield "|---" * 7 + "|"
     for group, outcomes in found.items():
         differences = [each.difference for each in outcomes if not math.isnan(each.difference)]

@@ -39,7 +39,7 @@ from ecg.runtime.keras_startup import start_keras
 
 LIMIT = 500  # MB above what the process has before
 FUSE = 2000  # MB of addresses above it, where an allocation fails
-ANSWERED = "answered"
+ANSWERED = "predicted"
 PROCESSES = multiprocessing.get_context("spawn")
 
 
@@ -237,7 +237,7 @@ def keep(outcome, case, folder):
 def lines(found):
     """Yield the lines of the table, in Markdown, a case of several kinds of damage in each of them; then the faults."""
     ends = sorted({outcome.end for outcome in found} - {ANSWERED, ""})
-    yield f"| damage | cases | answered | {' | '.join(ends)} | faults | slowest | most memory |"
+    yield f"| damage | cases | predicted | {' | '.join(ends)} | faults | slowest | most memory |"
     yield "|---" * (6 + len(ends)) + "|"
     groups = {kind: [outcome for outcome in found if kind in outcome.kinds] for kind in DAMAGE}
     for name, group in [*groups.items(), ("all", found)]:

@@ -103,17 +103,17 @@ SHARES = {
     "AF among Ningbo's AFL that are recovered": ("AF recovered", "AF"),
     "AFL among Ningbo's AFL that are lost": ("AFL lost", "AFL"),
     "CPSC's missing labels that are added": ("added and right", "missing"),
-    "added labels that are right": ("added and right", "added"),
+    "added labels that are correct": ("added and right", "added"),
     "wrong labels that are masked": ("wrong labels masked", "wrong labels"),
     "replaced labels that are masked": ("replaced labels masked", "replaced labels"),
-    "right labels that are masked": ("right labels masked", "right labels"),
+    "correct labels that are masked": ("right labels masked", "right labels"),
 }
 
 
 def lines(seeds):
     """Yield the lines of both tables, in Markdown, for what `measure` found with each seed."""
     metrics = ("metric", "metric at 0.5", "AUROC", "AUPRC")
-    yield f"| mean of {len(seeds)} seeds (least to most) | {' | '.join(metrics)} |"
+    yield f"| mean of {len(seeds)} seeds (minimum to maximum) | {' | '.join(metrics)} |"
     yield "|---" * (len(metrics) + 1) + "|"
     for name in KINDS:
         cells = []
@@ -122,7 +122,7 @@ def lines(seeds):
             cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
         yield f"| {name} | {' | '.join(cells)} |"
     yield ""
-    yield "| all seeds together (least to most of a seed) | all on | alone |"
+    yield "| all seeds together (minimum to maximum of a seed) | all on | alone |"
     yield "|---|---|---|"
     for text, counted in SHARES.items():
         (alone,) = (name for name in KINDS if name != "all on" and counted[1] in seeds[0][name])

@@ -73,7 +73,7 @@ def step_of(line):
 def lines(found):
     """Yield the lines of the table, in Markdown, for what `measure` found: number of recordings -> step -> (2,) MB."""
     sizes = list(found)
-    yield f"| MB at the most, anonymous (resident) | {' | '.join(f'{size:,} recordings' for size in sizes)} |"
+    yield f"| peak MB, anonymous (resident) | {' | '.join(f'{size:,} recordings' for size in sizes)} |"
     yield "|---" * (len(sizes) + 1) + "|"
     together = {size: np.max(list(peaks.values()), axis=0) for size, peaks in found.items()}
     for step in [*dict.fromkeys(step for peaks in found.values() for step in peaks), "all"]:

@@ -189,7 +189,7 @@ def bfloat16(bench):
 
     if not has_bfloat16():
         yield {}
-        yield Row("a training step in bfloat16", "float32, on a machine made for both", math.nan, 1.5, least=True)
+        yield Row("a training step in bfloat16", "float32, on a machine that is made for both", math.nan, 1.5, least=True)
         return
     signals = noise(bench)
     pieces = {}
@@ -212,12 +212,12 @@ def answer(bench):
         "pass": lambda: [network.predict_on_batch(signal) for _ in range(CALLS)],
     }
     whole, forward = seconds["answer"] / CALLS, seconds["pass"] / CALLS
-    yield Row(f"one answer of run_model, {told(whole)}", f"the forward pass, {told(forward)}", whole / forward, 2)
-    yield Row("one answer of run_model", "the clock", 1000 * whole, 10, unit=" ms")
+    yield Row(f"one prediction of run_model, {told(whole)}", f"the forward pass, {told(forward)}", whole / forward, 2)
+    yield Row("one prediction of run_model", "the clock", 1000 * whole, 10, unit=" ms")
 
 
 def answers(bench):
-    """Answer for a folder with a model that is loaded, against reading and answering alone."""
+    """Answer for a folder with a model that is loaded, against reading and predicting alone."""
     data, folder = recordings(bench), models(bench)
     paths, model = find_records(data), team_code.load_model(folder, LEADS)
 
@@ -236,7 +236,7 @@ def answers(bench):
     seconds = yield {"whole": whole, "parts": parts}
     taken, least = seconds["whole"], seconds["parts"]
     yield Row(f"test_model.py on {len(paths):,} recordings, models loaded, {told(taken)}",
-              f"reading and answering, {told(least)}", taken / least, 1.2)  # fmt: skip
+              f"reading and predicting, {told(least)}", taken / least, 1.2)  # fmt: skip
 
 
 def loading(bench):
@@ -258,7 +258,7 @@ def main():
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"{', '.join(FIGURES)}, or all")
     parser.add_argument("--data", type=Path, help="folder of recordings; made up where it is not given")
     parser.add_argument("--rounds", type=int, default=Bench.rounds, help="5 or more, beside one that does not count")
-    parser.add_argument("--records", type=int, default=Bench.records, help="recordings read and answered, at the most")
+    parser.add_argument("--records", type=int, default=Bench.records, help="most recordings that are read and predicted")
     parser.add_argument("--files", type=int, default=Bench.files, help="recordings that are evaluated")
     options = parser.parse_args()
     if unknown := set(options.figures) - {*FIGURES, "all"}:

@@ -67,7 +67,7 @@ def lines(rounds):
     """Yield the lines of the table, in Markdown."""
     from ecg.commands.calibration import seconds_of
 
-    yield "| network | weights | recordings in a step | a step, median (least) | one answer, median |"
+    yield "| network | weights | recordings in a step | a step, median (minimum) | one prediction, median |"
     yield "|---" * 5 + "|"
     for title, stage, batch in networks():
         weights, step, answer = timed(stage, batch)

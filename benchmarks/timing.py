@@ -76,10 +76,10 @@ def measure(figure, bench):
 
 def lines(rows):
     """Yield the lines of the table, in Markdown."""
-    yield "| what | against | ratio | to reach | reached |"
+    yield "| what | compared with | ratio | target | reached |"
     yield "|---" * 5 + "|"
     for row in rows:
-        bound = f"{row.bound:g}{row.unit} at {'least' if row.least else 'most'}"
+        bound = f"at {'least' if row.least else 'most'} {row.bound:g}{row.unit}"
         ratio, reached = f"{row.ratio:.2f}{row.unit}", "yes" if row.reached else "no"
         if math.isnan(row.ratio):
             ratio, reached = "", "not measured"

@@ -170,13 +170,13 @@ def test_the_table_says_what_is_reached():
     rows = [Row("a", "b", 2.5, 2.5), Row("c", "d", 2.51, 2.5), Row("e", "f", 0.45, 0.45, least=True),
             Row("g", "h", 0.4, 0.45, least=True), Row("i", "the clock", 12.345, 10, unit=" ms")]  # fmt: skip
     assert list(timing.lines(rows)) == [
-        "| what | against | ratio | to reach | reached |",
+        "| what | compared with | ratio | target | reached |",
         "|---|---|---|---|---|",
-        "| a | b | 2.50 | 2.5 at most | yes |",
-        "| c | d | 2.51 | 2.5 at most | no |",
-        "| e | f | 0.45 | 0.45 at least | yes |",
-        "| g | h | 0.40 | 0.45 at least | no |",
-        "| i | the clock | 12.35 ms | 10 ms at most | no |",
+        "| a | b | 2.50 | at most 2.5 | yes |",
+        "| c | d | 2.51 | at most 2.5 | no |",
+        "| e | f | 0.45 | at least 0.45 | yes |",
+        "| g | h | 0.40 | at least 0.45 | no |",
+        "| i | the clock | 12.35 ms | at most 10 ms | no |",
     ]
 
 

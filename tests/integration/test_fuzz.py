@@ -129,7 +129,7 @@ def test_the_table_counts_each_case_in_each_of_its_kinds_and_lists_the_faults():
         Outcome(2, (other,), "SignalError", seconds=1.25),
         Outcome(1, (other,), "HeaderError"),
     ]))  # fmt: skip
-    assert text[0].split(" | ")[1:] == ["cases", "answered", "HeaderError", "SignalError", "faults", "slowest",
+    assert text[0].split(" | ")[1:] == ["cases", "predicted", "HeaderError", "SignalError", "faults", "slowest",
                                         "most memory |"]  # fmt: skip
     assert f"| {one} | 2 | 1 | 0 | 0 | 1 | 0.50 s | 70 MB |" in text
     assert f"| {other} | 3 | 0 | 1 | 1 | 1 | 1.25 s | 70 MB |" in text
