@@ -189,7 +189,9 @@ def bfloat16(bench):
 
     if not has_bfloat16():
         yield {}
-        yield Row("a training step in bfloat16", "float32, on a machine that is made for both", math.nan, 1.5, least=True)
+        yield Row(
+            "a training step in bfloat16", "float32, on a machine that is made for both", math.nan, 1.5, least=True
+        )
         return
     signals = noise(bench)
     pieces = {}
@@ -258,7 +260,9 @@ def main():
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"{', '.join(FIGURES)}, or all")
     parser.add_argument("--data", type=Path, help="folder of recordings; made up where it is not given")
     parser.add_argument("--rounds", type=int, default=Bench.rounds, help="5 or more, beside one that does not count")
-    parser.add_argument("--records", type=int, default=Bench.records, help="most recordings that are read and predicted")
+    parser.add_argument(
+        "--records", type=int, default=Bench.records, help="most recordings that are read and predicted"
+    )
     parser.add_argument("--files", type=int, default=Bench.files, help="recordings that are evaluated")
     options = parser.parse_args()
     if unknown := set(options.figures) - {*FIGURES, "all"}:
