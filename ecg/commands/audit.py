@@ -1,10 +1,11 @@
-"""What a data folder holds and what is wrong in it, read as a training would read it."""
+"""List what a data folder holds and what is wrong in it, read as for training."""
 
 import hashlib
 import logging
 import math
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -12,49 +13,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.headers import LONGEST_SHOWN
-from ecg.data.labels import (
-    CLASS_OF_CODE,
-    DISCARDED_SOURCES,
-    SCORED,
-    UNDIAGNOSED,
-    code_of,
-    code_status,
-    encode,
-    source_of,
-    unscored_diagnoses,
-)
+from ecg.data import labels, preprocessing, records
+from ecg.data.headers import LONGEST_SHOWN, Header
 from ecg.data.leads import LEADS, derivation_weights
-from ecg.data.preprocessing import (
-    COMPUTED,
-    FLAT,
-    GAIN_ZERO,
-    INVALID_VALUE,
-    MAX_DURATION,
-    MIN_DURATION,
-    NOT_FINITE,
-    REJECTED,
-    SPIKE,
-    correct_gains,
-)
-from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD, require_records
-from ecg.data.store import load_recording
-from ecg.runtime.console import NAMED, abbreviated_list, group_reasons, wrap_line
+from ecg.data.preprocessing import COMPUTED, FLAT, GAIN_ZERO, INVALID_VALUE, NOT_FINITE, REJECTED, SPIKE
+from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD
+from ecg.data.store import LoadedRecording, load_recording
+from ecg.runtime.console import NAMED, abbreviated_list, format_table, group_reasons, wrap_line
 from ecg.runtime.files import atomic_path, write_csv
 from ecg.runtime.processes import parallel_map
 
 LOGGER = logging.getLogger("ecg")
 
-# Kinds of defects. Those that hinder: a recording with one of them cannot be used.
+# Kinds of defects. A recording with one of the first six cannot be used.
+UNLISTED = "file or folder not read"
 HEADER = "header cannot be read"
 SIGNAL = "signal cannot be read"
-UNLISTED = "file or folder not read"
 MISSING = "lead missing"
 SHORT = "shorter than a second"
 UNUSABLE = "signal cannot be used"
-DISCARDED = "source not trained on"  # the method's choice, no defect of the file
-# Those that do not, beside the repairs.
-LONG = f"longer than {MAX_DURATION:g} s"
+FATAL = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
+DISCARDED = "source not trained on"  # a choice of the method, no defect of the file
+COUNTED_IN_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
+REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, UNREAD, GAIN_ZERO, REJECTED, COMPUTED, FLAT, *COUNTED_IN_SAMPLES)
+LONG = f"longer than {preprocessing.MAX_DURATION:g} s"
 EARLY_GAIN = "gain likely wrong, see --early-gains"
 CHECKSUM = "checksum differs"
 OTHER_NAME = "other name in header"
@@ -66,23 +48,35 @@ UNKNOWN_CODE = "diagnosis unknown"
 AGE = "age unknown"
 SEX = "sex unknown"
 LEAD_NAME = "lead unknown"
-REPEATED_LEAD = "lead repeated"  # the first of them is used
+REPEATED_LEAD = "lead repeated"  # the first is used
 COPY = "same signal"
 SAME_NAME = "same name"
-FATAL = (UNLISTED, HEADER, SIGNAL, MISSING, SHORT, UNUSABLE)
-OF_SAMPLES = (NOT_FINITE, INVALID_VALUE, SPIKE)
-REPAIRS = (TRANSPOSED, OTHER_KEY, OTHER_FILE, UNREAD, GAIN_ZERO, REJECTED, COMPUTED, FLAT, *OF_SAMPLES)
 WARNINGS = (LONG, EARLY_GAIN, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
-         LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
+            LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
 KINDS = (*FATAL, DISCARDED, *REPAIRS, *WARNINGS)
+
+CODE_STATUSES = ("scored", "unscored", "unknown")  # results of ecg.data.labels.code_status
+TABLES = ("summary", "recordings", "defects", "codes")
+
+Defects = list[tuple[str, str]]
+Table = list[tuple[object, ...]]
 
 
 class AuditedRecording(NamedTuple):
-    """What is kept of one recording: its header's path below the data folder, what is wrong in it, and facts.
+    """Facts and defects of one recording.
 
-    usable is yes, no or, where the method leaves the source out, DISCARDED; defects are pairs of a kind and a detail;
-    digest is that of the signal, None where there is none. Frequency in Hz and seconds are None where they are not
-    known, leads are names with blanks between.
+    Attributes:
+        path: Path of its header relative to the data folder.
+        source: Source database.
+        usable: 'yes', 'no', or DISCARDED for a source that the method does not train on.
+        defects: Kind and detail of each defect.
+        digest: Hash of the signal; None if there is no signal.
+        frequency: Sampling frequency in Hz; None if unknown.
+        seconds: Length; None if unknown.
+        leads: Names of the leads, separated by blanks.
+        age: Years; NaN if unknown.
+        sex: 'Female', 'Male' or 'Unknown'.
+        codes: Codes of the diagnoses.
     """
 
     path: str
@@ -98,288 +92,282 @@ class AuditedRecording(NamedTuple):
     codes: tuple[str, ...] = ()
 
     @property
-    def name(self):
-        """Return what tells the record from others: its header's path without the extension."""
+    def name(self) -> str:
+        """Unique name of the record: the path of its header without the extension."""
         return str(PurePosixPath(self.path).with_suffix(""))
 
 
-def audit_recording(data, path):
-    """Return what is told of one recording by itself: a Recording. Takes the data folder and the header's path."""
-    loaded, source, seconds, found = load_recording(path), source_of(path.stem), None, []
-    header, usable = loaded.header, "no" if loaded.reason else "yes"
-    if source in DISCARDED_SOURCES:
-        usable, found = DISCARDED, [(DISCARDED, f"source {source} is not trained on")]
-    if header is None:
-        found.append((HEADER, loaded.reason))
-    elif loaded.integers is None:
-        found += [(SIGNAL, loaded.reason), *_header_defects(path, header)]
-    else:
-        seconds = loaded.integers.shape[1] / header.sampling_frequency
-        found += [*_signal_defects(loaded, seconds), *_header_defects(path, header)]
-    one = AuditedRecording(path.relative_to(data).as_posix(), source, usable, tuple(found), _digest(loaded.microvolts))
-    if header is None:
-        return one
-    frequency = header.sampling_frequency
-    return one._replace(
-        frequency=frequency,
-        seconds=seconds or header.samples / frequency or None,
-        leads=" ".join(header.lead_names),
-        age=header.age,
-        sex=header.sex,
-        codes=_known_codes(header.codes),
-    )
+def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool:
+    """Read all recordings of a data folder as for training, and list their defects.
 
+    Args:
+        data: Data folder.
+        output: Folder for the tables, as CSV. It may hold those of an earlier audit, which are replaced.
+        jobs: Number of processes; None for one per core.
 
-def _known_codes(codes):
-    return tuple(code for code in codes if code.casefold() not in UNDIAGNOSED)
+    Returns:
+        Whether at least one recording is usable and all are, apart from discarded sources. Repaired recordings are
+        usable.
 
-
-def _signal_defects(loaded, seconds):
-    """Return what is wrong in the signal, of so many seconds, of a recording that could be read: a list of pairs."""
-    found = []
-    if loaded.reason:
-        absent = [lead for lead in LEADS if not derivation_weights(lead, loaded.header.lead_names)]
-        found.append((MISSING if absent else SHORT if seconds < MIN_DURATION else UNUSABLE, loaded.reason))
-    for repair in loaded.repairs:
-        samples = f": {repair.count:,} samples" if repair.kind in OF_SAMPLES else ""
-        found.append((repair.kind, " ".join(repair.leads) + samples))
-    if seconds > MAX_DURATION:
-        found.append((LONG, f"{seconds:,.1f} s"))
-    if wrong := correct_gains(loaded.header, loaded.integers)[1]:
-        found.append((EARLY_GAIN, " ".join(wrong)))
-    if differing := _leads_with_wrong_checksum(loaded):
-        found.append((CHECKSUM, " ".join(differing)))
-    return found
-
-
-def _header_defects(path, header):
-    """Return what is wrong in a header that can be read, by kind and detail: a list of pairs."""
-    codes, found = _known_codes(header.codes), []
-    if header.name != path.stem:
-        found.append((OTHER_NAME, header.name))
-    if words := [word for word in header.written if code_of(word) != word]:
-        found.append((IN_WORDS, ", ".join(words)))
-    if repeated := [word for word, count in Counter(header.written).items() if count > 1]:
-        found.append((REPEATED, ", ".join(repeated)))
-    unknown = [code for code in codes if code_status(code) == "unknown"]
-    if not codes:
-        found.append((NO_DIAGNOSIS, ""))
-    elif not encode(codes).any():
-        found.append((NOT_SCORED, " ".join(codes)))
-    if unknown:
-        found.append((UNKNOWN_CODE, " ".join(unknown)))
-    if math.isnan(header.age):
-        found.append((AGE, _shorten(header.age_written)))
-    if header.sex == "Unknown":
-        found.append((SEX, _shorten(header.sex_written)))
-    if strange := [name or "without a name" for name in header.lead_names if name not in LEADS]:
-        found.append((LEAD_NAME, ", ".join(strange)))
-    names = Counter(name for name in header.lead_names if name in LEADS)
-    if repeated := {name for name, count in names.items() if count > 1}:
-        found.append((REPEATED_LEAD, ", ".join(lead.written for lead in header.leads if lead.name in repeated)))
-    return found
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-
-
-def _leads_with_wrong_checksum(loaded):
-    """Return the names of the leads whose samples do not add up to the header's checksum, modulo 2 ** 16.
-
-    Zeros for all leads are taken for no checksums.
+    Raises:
+        FileNotFoundError: The data folder holds no header.
+        FileExistsError: The output folder holds other files.
     """
-    leads, stored = loaded.header.leads, loaded.integers
-    told = [lead.checksum for lead in leads]
-    framed = any(lead.samples_per_frame > 1 for lead in leads)  # of which the mean is read
-    if stored.dtype.kind not in "iu" or None in told or not any(told) or framed:
-        return []
-    pairs = zip(leads, stored.sum(axis=1, dtype=np.int64).tolist(), strict=True)
-    return [lead.name for lead, found in pairs if (lead.checksum - found) % 2**16]
-
-
-def _digest(microvolts):
-    """Return a text that tells signals apart; None where there is none, or nothing but zeros."""
-    if microvolts is None or not microvolts.any():
-        return None
-    return hashlib.blake2b(microvolts.tobytes(), digest_size=16).hexdigest()
-
-
-CODE_STATUSES = ("scored", "unscored", "unknown")  # of a code (ecg.data.labels.code_status)
-TABLES = ("summary", "recordings", "defects", "codes")
-
-
-def audit(data, output, jobs=None):
-    """Read all recordings of a data folder as a training would, by `jobs` processes, and list what is wrong in them.
-
-    The folder `output` gets the tables as CSV, in place of those of an earlier audit; a summary is logged. Returns whether every recording is usable: repaired ones are, and those of sources that the method leaves
-    out are not asked, but one at least must be left. Raises FileNotFoundError where `data` holds no header, and
-    FileExistsError where `output` holds what is of no audit.
-    """
-    data, folder, excluded = Path(data), Path(output).resolve(), []
-    paths = require_records(data, excluded)
-    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if foreign := sorted(there - {f"{name}.csv" for name in TABLES}):
-        raise FileExistsError(f"{folder}: holds {foreign[0]}, which is of no audit; choose another folder")
+    data, folder = Path(data), Path(output).resolve()
+    excluded: list[tuple[str, str]] = []
+    paths = records.require_records(data, excluded)
+    names = [f"{name}.csv" for name in TABLES]
+    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if foreign := sorted(present - set(names)):
+        raise FileExistsError(f"{folder}: holds {foreign[0]}, which is not from an audit; choose another folder")
     with atomic_path(folder) as part:
-        part.mkdir(parents=True)  # before the work, so that it is not lost where nothing can be written
+        part.mkdir(parents=True)  # before the work, which would be lost if nothing could be written
         recordings = audit_recordings(data, paths, jobs)
-        recordings += [AuditedRecording(place, "unknown", "no", ((UNLISTED, reason),)) for place, reason in excluded]
-        written = make_tables(recordings)
-        for name in TABLES:
-            write_csv(part / f"{name}.csv", written[name])
+        recordings += [AuditedRecording(path, "unknown", "no", ((UNLISTED, reason),)) for path, reason in excluded]
+        for name, rows in make_tables(recordings).items():
+            write_csv(part / f"{name}.csv", rows)
     for line in summary_lines(recordings):
         LOGGER.info(line)
-    LOGGER.info(f"{output}: {', '.join(f'{name}.csv' for name in TABLES)}")
-    usable = {one.usable for one in recordings}
+    LOGGER.info(f"{output}: {', '.join(names)}")
+    usable = {recording.usable for recording in recordings}
     return "yes" in usable and "no" not in usable
 
 
-def audit_recordings(data, paths, jobs=None):
-    """Return what is told of the recordings of these headers, and of each among the others: a list of Recording.
+def audit_recordings(data: Path, paths: Sequence[Path], jobs: int | None = None) -> list[AuditedRecording]:
+    """Audit recordings, given the paths of their headers, alone and for duplicates.
 
-    Processes hand over facts, no signals, so that the memory hardly grows with their number.
+    Processes return facts, not signals, so that memory hardly grows with the number of recordings.
     """
     with closing(parallel_map(partial(audit_recording, data), paths, jobs, "reading")) as recordings:
         return _add_duplicates(list(recordings))
 
 
-def _add_duplicates(recordings):
-    """Return recordings with what is wrong among them added to their defects: copies, and names that are not unique.
+def audit_recording(data: Path, path: Path) -> AuditedRecording:
+    """Audit one recording, given the data folder and the path of the header."""
+    loaded, source = load_recording(path), labels.source_of(path.stem)
+    header, discarded = loaded.header, source in labels.DISCARDED_SOURCES
+    defects: Defects = [(DISCARDED, f"source {source} is not trained on")] if discarded else []
+    if header is None:
+        defects.append((HEADER, str(loaded.reason)))
+    elif loaded.integers is None:
+        defects += [(SIGNAL, str(loaded.reason)), *_header_defects(path, header)]
+    else:
+        defects += [*_signal_defects(header, loaded.integers, loaded), *_header_defects(path, header)]
+    usable = DISCARDED if discarded else "no" if loaded.reason else "yes"
+    digest = None
+    if loaded.microvolts is not None and loaded.microvolts.any():
+        digest = hashlib.blake2b(loaded.microvolts.tobytes(), digest_size=16).hexdigest()
+    recording = AuditedRecording(path.relative_to(data).as_posix(), source, usable, tuple(defects), digest)
+    if header is None:
+        return recording
+    samples = header.samples if loaded.integers is None else loaded.integers.shape[1]
+    return recording._replace(
+        frequency=header.sampling_frequency,
+        seconds=samples / header.sampling_frequency or None,
+        leads=" ".join(header.lead_names),
+        age=header.age,
+        sex=header.sex,
+        codes=_diagnosis_codes(header),
+    )
 
-    A copy has the same signal as another recording: the same twelve leads in whole microvolts at 250 Hz, as a training
-    takes them. Name, header and file format, order of leads and gain may differ, and so may what comes after 144 s. A
-    cut, shifted or resampled copy is not found, and recordings of zeros alone are no copies.
+
+def _diagnosis_codes(header: Header) -> tuple[str, ...]:
+    return tuple(code for code in header.codes if code.casefold() not in labels.UNDIAGNOSED)
+
+
+def _signal_defects(header: Header, integers: np.ndarray, loaded: LoadedRecording) -> Defects:
+    """Return the defects of a signal that could be read."""
+    defects: Defects = []
+    seconds = integers.shape[1] / header.sampling_frequency
+    if loaded.reason:
+        missing = [lead for lead in LEADS if not derivation_weights(lead, header.lead_names)]
+        kind = MISSING if missing else SHORT if seconds < preprocessing.MIN_DURATION else UNUSABLE
+        defects.append((kind, loaded.reason))
+    for repair in loaded.repairs:
+        samples = f": {repair.count:,} samples" if repair.kind in COUNTED_IN_SAMPLES else ""
+        defects.append((repair.kind, " ".join(repair.leads) + samples))
+    if seconds > preprocessing.MAX_DURATION:
+        defects.append((LONG, f"{seconds:,.1f} s"))
+    if wrong := preprocessing.correct_gains(header, integers)[1]:
+        defects.append((EARLY_GAIN, " ".join(wrong)))
+    if wrong := _leads_with_wrong_checksum(header, integers):
+        defects.append((CHECKSUM, " ".join(wrong)))
+    return defects
+
+
+def _header_defects(path: Path, header: Header) -> Defects:
+    """Return the defects of a header that could be read."""
+    codes = _diagnosis_codes(header)
+    unknown = [code for code in codes if labels.code_status(code) == "unknown"]
+    scored = labels.encode(codes).any()
+    counts = Counter(name for name in header.lead_names if name in LEADS)
+    repeated = [lead.written for lead in header.leads if counts[lead.name] > 1]
+    details = {
+        OTHER_NAME: [header.name] * (header.name != path.stem),
+        IN_WORDS: [word for word in header.written if labels.code_of(word) != word],
+        REPEATED: [word for word, count in Counter(header.written).items() if count > 1],
+        NO_DIAGNOSIS: [""] * (not codes),
+        NOT_SCORED: [" ".join(codes)] * bool(codes and not scored),
+        UNKNOWN_CODE: [" ".join(unknown)] * bool(unknown),
+        AGE: [_shorten(header.age_written)] * math.isnan(header.age),
+        SEX: [_shorten(header.sex_written)] * (header.sex == "Unknown"),
+        LEAD_NAME: [name or "without a name" for name in header.lead_names if name not in LEADS],
+        REPEATED_LEAD: repeated,
+    }  # fmt: skip
+    return [(kind, ", ".join(words)) for kind, words in details.items() if words]
+
+
+def _shorten(string: str) -> str:
+    return string if len(string) <= LONGEST_SHOWN else f"{string[:LONGEST_SHOWN]}..."
+
+
+def _leads_with_wrong_checksum(header: Header, integers: np.ndarray) -> list[str]:
+    """Return the names of leads with another sum modulo 2 ** 16 than their checksum.
+
+    Checksums that are all zero count as missing. Averaged samples of leads with several samples per frame have none.
     """
-    groups = {COPY: {}, SAME_NAME: {}}
-    for one in recordings:
-        groups[SAME_NAME].setdefault(Path(one.path).stem, []).append(one)
-        if one.digest:
-            groups[COPY].setdefault(one.digest, []).append(one)
-    added = {one.path: [] for one in recordings}
-    for kind, members in groups.items():
-        for group in members.values():
-            for one in group if len(group) > 1 else ():
-                added[one.path].append((kind, _format_duplicates(one, group)))
-    return [one._replace(defects=(*one.defects, *added[one.path])) for one in recordings]
+    checksums = [lead.checksum for lead in header.leads if lead.checksum is not None]
+    averaged = any(lead.samples_per_frame > 1 for lead in header.leads)
+    if integers.dtype.kind not in "iu" or len(checksums) < len(header.leads) or not any(checksums) or averaged:
+        return []
+    sums = integers.sum(axis=1, dtype=np.int64).tolist()
+    triples = zip(header.lead_names, checksums, sums, strict=True)
+    return [name for name, checksum, total in triples if (checksum - total) % 2**16]
 
 
-def _format_duplicates(one, group):
-    """Return in words the other recordings of a group, and whether their labels differ."""
-    texts, more = [], len(group) - 1 - NAMED
-    for other in [other for other in group[: NAMED + 1] if other is not one][:NAMED]:
-        differ = (encode(other.codes) != encode(one.codes)).any()
-        texts.append(f"{other.path} with other labels" if differ else other.path)
-    return ", ".join(texts) + (f" and {more:,} more" if more > 0 else "")
+def _add_duplicates(recordings: list[AuditedRecording]) -> list[AuditedRecording]:
+    """Return recordings with copies and ambiguous names added to their defects.
+
+    A copy has the same signal as another recording: the same twelve leads in microvolts at 250 Hz, as for training.
+    Name, header, file format, order of leads and gain may differ, and so may everything after 144 s. Cut, shifted or
+    resampled copies are not found. Recordings of zeros are no copies.
+    """
+    groups: dict[tuple[str, str], list[AuditedRecording]] = {}
+    for recording in recordings:
+        keys = [(SAME_NAME, PurePosixPath(recording.path).stem)]
+        keys += [(COPY, recording.digest)] if recording.digest else []
+        for key in keys:
+            groups.setdefault(key, []).append(recording)
+    added: dict[str, Defects] = {recording.path: [] for recording in recordings}
+    for (kind, _), group in sorted(groups.items(), key=lambda item: item[0][0] == SAME_NAME):
+        for recording in group if len(group) > 1 else ():
+            added[recording.path].append((kind, _format_duplicates(recording, group)))
+    return [recording._replace(defects=(*recording.defects, *added[recording.path])) for recording in recordings]
 
 
-def make_tables(recordings):
-    """Return all tables by name: lists of rows, the first of them the names of the columns."""
+def _format_duplicates(recording: AuditedRecording, group: list[AuditedRecording]) -> str:
+    """Return the other recordings of a group, and whether their labels differ."""
+    words, more = [], len(group) - 1 - NAMED
+    for duplicate in [member for member in group[: NAMED + 1] if member is not recording][:NAMED]:
+        differ = (labels.encode(duplicate.codes) != labels.encode(recording.codes)).any()
+        words.append(f"{duplicate.path} with other labels" if differ else duplicate.path)
+    return ", ".join(words) + (f" and {more:,} more" if more > 0 else "")
+
+
+def make_tables(recordings: list[AuditedRecording]) -> dict[str, Table]:
+    """Return the rows of TABLES, first the names of the columns."""
+    defects = [(recording.name, recording.path, *defect) for recording in recordings for defect in recording.defects]
     return {
-        "summary": [
-            ("kind", "recordings"),
-            *((kind, len(found)) for kind, found in group_by_defect(recordings).items()),
-        ],
+        "summary": [("kind", "recordings"), *((k, len(members)) for k, members in group_by_defect(recordings).items())],
         "recordings": make_recording_table(recordings),
-        "defects": [
-            ("record", "path", "kind", "detail"),
-            *((one.name, one.path, *defect) for one in recordings for defect in one.defects),
-        ],
+        "defects": [("record", "path", "kind", "detail"), *defects],
         "codes": make_code_table(recordings),
     }
 
 
-def group_by_defect(recordings):
-    """Return the recordings that have a defect of each kind, in the order of KINDS: a dict of lists."""
-    found = {kind: [] for kind in KINDS}
-    for one in recordings:
-        for kind in dict(one.defects):
-            found.setdefault(kind, []).append(one)
-    return found
+def group_by_defect(recordings: list[AuditedRecording]) -> dict[str, list[AuditedRecording]]:
+    """Return the recordings with each kind of defect, in the order of KINDS."""
+    groups: dict[str, list[AuditedRecording]] = {kind: [] for kind in KINDS}
+    for recording in recordings:
+        for kind in dict(recording.defects):
+            groups.setdefault(kind, []).append(recording)
+    return groups
 
 
-def make_recording_table(recordings):
-    """Return the facts of each recording; what is not known is empty."""
-    rows = []
-    for one in recordings:
-        scored = [code for code in one.codes if code_status(code) == "scored"]
-        others = [code for code in one.codes if code not in scored]
-        age = None if math.isnan(one.age) else f"{one.age:g}"
-        seconds = one.seconds and f"{one.seconds:.3f}".rstrip("0").rstrip(".")
-        rows.append((one.name, one.path, one.source, one.frequency and f"{one.frequency:g}", seconds, one.leads, age,
-                     one.sex, " ".join(scored), " ".join(others), one.usable))  # fmt: skip
-    return [("record", "path", "source", "sampling frequency", "seconds", "leads", "age", "sex",
-             "scored codes", "other codes", "usable"), *rows]  # fmt: skip
+def make_recording_table(recordings: list[AuditedRecording]) -> Table:
+    """Return the facts of each recording; unknown ones are empty."""
+    table: Table = [("record", "path", "source", "sampling frequency", "seconds", "leads", "age", "sex",
+                     "scored codes", "other codes", "usable")]  # fmt: skip
+    for recording in recordings:
+        scored = [code for code in recording.codes if labels.code_status(code) == "scored"]
+        rest = [code for code in recording.codes if code not in scored]
+        frequency = recording.frequency and f"{recording.frequency:g}"
+        seconds = recording.seconds and f"{recording.seconds:.3f}".rstrip("0").rstrip(".")
+        age = None if math.isnan(recording.age) else f"{recording.age:g}"
+        table.append((recording.name, recording.path, recording.source, frequency, seconds, recording.leads, age,
+                      recording.sex, " ".join(scored), " ".join(rest), recording.usable))  # fmt: skip
+    return table
 
 
-def make_code_table(recordings):
-    """Return how many recordings tell each code, the scored ones first, the most frequent of a standing first."""
-    counts = Counter(code for one in recordings for code in one.codes)
-    rows = []
-    for code, count in counts.most_common():
-        abbreviation, _, name = _diagnosis(code)
-        rows.append((code_status(code), code, abbreviation, name, count))
-    rows.sort(key=lambda row: CODE_STATUSES.index(row[0]))
-    return [("standing", "code", "abbreviation", "name", "recordings"), *rows]
+def make_code_table(recordings: list[AuditedRecording]) -> Table:
+    """Return the recordings per code, by status, the most frequent first."""
+    counts = Counter(code for recording in recordings for code in recording.codes)
+    rows: Table = [("status", "code", "abbreviation", "name", "recordings")]
+    for status in CODE_STATUSES:
+        for code, count in counts.most_common():
+            if labels.code_status(code) == status:
+                abbreviation, _, name = _find_diagnosis(code)
+                rows.append((status, code, abbreviation, name, count))
+    return rows
 
 
-def _diagnosis(code):
-    """Return abbreviation, codes and name of a code; of one that no table knows, the code for an abbreviation."""
-    return SCORED[CLASS_OF_CODE[code]] if code in CLASS_OF_CODE else unscored_diagnoses().get(code, (code, (code,), ""))
+def _find_diagnosis(code: str) -> tuple[str, tuple[str, ...], str]:
+    """Return the diagnosis of a code; an unknown code is its own abbreviation."""
+    if code in labels.CLASS_OF_CODE:
+        return labels.SCORED[labels.CLASS_OF_CODE[code]]
+    return labels.unscored_diagnoses().get(code, (code, (code,), ""))
 
 
-def summary_lines(recordings):
-    """Return lines for the console: recordings by source, frequency and length, codes, defects by kind, and why."""
-    usable = Counter(one.usable for one in recordings)
-    head = f"{len(recordings):,} recordings, {usable['yes']:,} usable, {usable['no']:,} not"
+def summary_lines(recordings: list[AuditedRecording]) -> list[str]:
+    """Return log messages that count recordings, sources, codes and defects."""
+    usable = Counter(recording.usable for recording in recordings)
+    first = f"{len(recordings):,} recordings, {usable['yes']:,} usable, {usable['no']:,} not"
     if usable[DISCARDED]:
-        head += f", {usable[DISCARDED]:,} of sources that the method does not train on"
-    parts = ([head], _source_lines(recordings), _code_lines(recordings), _defect_lines(recordings))
-    first, *others = [lines for lines in parts if lines]
-    return [*first, *(line for lines in others for line in ("", *lines))]
+        first += f", {usable[DISCARDED]:,} of sources that the method does not train on"
+    return [first, "", *_source_lines(recordings), "", *_code_lines(recordings), "", *_defect_lines(recordings)]
 
 
-def _source_lines(recordings):
-    """Return a line for each source and sampling frequency in it."""
-    groups = {}
-    for one in recordings:
-        groups.setdefault((one.source, one.frequency or 0.0), []).append(one)
-    rows = [("source", "Hz", "recordings", "usable", "seconds")]
-    for (source, frequency), some in sorted(groups.items()):
-        lengths = [one.seconds for one in some if one.seconds]
+def _source_lines(recordings: list[AuditedRecording]) -> list[str]:
+    """Return a line for each source and sampling frequency."""
+    groups: dict[tuple[str, float], list[AuditedRecording]] = {}
+    for recording in recordings:
+        groups.setdefault((recording.source, recording.frequency or 0.0), []).append(recording)
+    rows: Table = [("source", "Hz", "recordings", "usable", "seconds")]
+    for (source, frequency), group in sorted(groups.items()):
+        lengths = [recording.seconds for recording in group if recording.seconds]
         span = f"{min(lengths):.4g} to {max(lengths):.4g}, median {statistics.median(lengths):.4g}" if lengths else ""
-        usable = sum(one.usable == "yes" for one in some)
-        rows.append((source, f"{frequency:g}" if frequency else "", f"{len(some):,}", f"{usable:,}", span))
-    width = max(len(row[0]) for row in rows)
-    return ["{:<{width}}  {:>6}  {:>10}  {:>8}  {}".format(*row, width=width).rstrip() for row in rows]
+        usable = sum(recording.usable == "yes" for recording in group)
+        rows.append((source, f"{frequency:g}" if frequency else "", len(group), usable, span))
+    return format_table(rows)
 
 
-def _code_lines(recordings):
-    """Return which diagnoses are told in how many recordings, by their standing, the most frequent first."""
+def _code_lines(recordings: list[AuditedRecording]) -> list[str]:
+    """Return the recordings per diagnosis, by status, the most frequent first."""
     lines = []
-    for kind in CODE_STATUSES:
-        told = [{_diagnosis(code)[0] for code in one.codes if code_status(code) == kind} for one in recordings]
-        counts = Counter(name for names in told for name in names).most_common()
-        shown = [f"{name} {count:,}" for name, count in counts[: len(SCORED)]]
-        shown += [f"{len(counts) - len(SCORED):,} more"] if len(counts) > len(SCORED) else []
-        counted = f"{kind} diagnoses: {len(counts):,} in {sum(map(bool, told)):,} recordings"
-        lines += wrap_line("; ".join([counted, ", ".join(shown)] if shown else [counted]))
+    for status in CODE_STATUSES:
+        sets = [{_find_diagnosis(c)[0] for c in row.codes if labels.code_status(c) == status} for row in recordings]
+        counts = Counter(name for names in sets for name in names).most_common()
+        limit = len(labels.SCORED)
+        words = [f"{name} {count:,}" for name, count in counts[:limit]]
+        words += [f"{len(counts) - limit:,} more"] if len(counts) > limit else []
+        total = f"{status} diagnoses: {len(counts):,} in {sum(map(bool, sets)):,} recordings"
+        lines += wrap_line("; ".join([total, ", ".join(words)] if words else [total]))
     return lines
 
 
-def _defect_lines(recordings):
-    """Return a line for each kind of defect, those that were not found in one, and why recordings are not usable."""
-    found = group_by_defect(recordings)
+def _defect_lines(recordings: list[AuditedRecording]) -> list[str]:
+    """Return a line per kind of defect, the kinds not found, and reasons for exclusion."""
+    groups = group_by_defect(recordings)
     width = max(map(len, KINDS))
     lines = [f"{'defect':<{width}}  recordings"]
-    lines += [
-        f"{kind:<{width}}  {len(some):>10,}  {abbreviated_list(one.name for one in some)}"
-        for kind, some in found.items()
-        if some
-    ]
-    lines += wrap_line(f"not found: {', '.join(kind for kind, some in found.items() if not some)}")
+    for kind, group in groups.items():
+        if group:
+            names = abbreviated_list(recording.name for recording in group)
+            lines.append(f"{kind:<{width}}  {len(group):>10,}  {names}")
+    lines += wrap_line(f"not found: {', '.join(kind for kind, group in groups.items() if not group)}")
     for kind in FATAL:
-        pairs = [(one.name, dict(one.defects)[kind]) for one in found[kind] if one.usable == "no"]
-        for reason, names in group_reasons(pairs):
-            lines += wrap_line(f"{len(names):,} not usable: {reason} ({abbreviated_list(names)})")
+        unusable = [recording for recording in groups[kind] if recording.usable == "no"]
+        pairs = [(recording.name, dict(recording.defects)[kind]) for recording in unusable]
+        for reason, members in group_reasons(pairs):
+            lines += wrap_line(f"{len(members):,} not usable: {reason} ({abbreviated_list(members)})")
     return lines

@@ -82,16 +82,16 @@ def test_every_recording_has_its_row_with_the_facts_of_its_header(audited, data)
         assert row["usable"] == (defects.DISCARDED if left_out else "no" if place == 5 else "yes")
 
 
-def test_codes_are_counted_by_recording_and_sorted_by_standing_and_count(audited, data):
+def test_codes_are_counted_by_recording_and_sorted_by_status_and_count(audited, data):
     counts = Counter(code for path in find_records(data) for code in read_header(path).codes)
     rows = table(audited[0], "codes")
     assert {row["code"]: int(row["recordings"]) for row in rows} == counts
-    assert [row["standing"] for row in rows] == sorted(row["standing"] for row in rows)  # scored before unscored
-    for standing in ("scored", "unscored"):
-        numbers = [int(row["recordings"]) for row in rows if row["standing"] == standing]
+    assert [row["status"] for row in rows] == sorted(row["status"] for row in rows)  # scored before unscored
+    for status in ("scored", "unscored"):
+        numbers = [int(row["recordings"]) for row in rows if row["status"] == status]
         assert numbers == sorted(numbers, reverse=True)
-    assert all((row["standing"] == "scored") == (row["code"] in CLASS_OF_CODE) for row in rows)
-    assert all(bool(row["name"]) == (row["standing"] != "unknown") for row in rows)
+    assert all((row["status"] == "scored") == (row["code"] in CLASS_OF_CODE) for row in rows)
+    assert all(bool(row["name"]) == (row["status"] != "unknown") for row in rows)
 
 
 def test_the_summary_counts_the_recordings_of_each_kind_of_defect_zeros_included(audited):
@@ -204,7 +204,7 @@ def test_an_audit_replaces_an_earlier_one_and_nothing_else(tmp_path, integers):
     assert len(table(output, "recordings")) == 2
     (output / "mine.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in output.iterdir()}
-    with pytest.raises(FileExistsError, match=r"mine\.txt, which is of no audit"):
+    with pytest.raises(FileExistsError, match=r"mine\.txt, which is not from an audit"):
         audit_folder(data, output, 1)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     with pytest.raises(FileNotFoundError, match="no header"):
