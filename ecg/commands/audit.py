@@ -345,12 +345,12 @@ def _code_lines(recordings: list[AuditedRecording]) -> list[str]:
     """Return the recordings per diagnosis, by status, the most frequent first."""
     lines = []
     for status in CODE_STATUSES:
-        sets = [{_find_diagnosis(c)[0] for c in row.codes if labels.code_status(c) == status} for row in recordings]
-        counts = Counter(name for names in sets for name in names).most_common()
+        codes = [[code for code in row.codes if labels.code_status(code) == status] for row in recordings]
+        counts = Counter(name for row in codes for name in dict.fromkeys(_find_diagnosis(code)[0] for code in row))
         limit = len(labels.SCORED)
-        words = [f"{name} {count:,}" for name, count in counts[:limit]]
+        words = [f"{name} {count:,}" for name, count in counts.most_common(limit)]
         words += [f"{len(counts) - limit:,} more"] if len(counts) > limit else []
-        total = f"{status} diagnoses: {len(counts):,} in {sum(map(bool, sets)):,} recordings"
+        total = f"{status} diagnoses: {len(counts):,} in {sum(map(bool, codes)):,} recordings"
         lines += wrap_line("; ".join([total, ", ".join(words)] if words else [total]))
     return lines
 
