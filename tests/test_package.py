@@ -138,12 +138,13 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_a_wheel_holds_the_modules_and_tables_alone(wheel):
+def test_a_wheel_holds_the_modules_tables_and_texts_alone(wheel):
     assert wheel.name == f"reduced_lead_ecg-{Version(ecg.__version__)}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg").rglob("*.py")}
-    assert names == modules | {"ecg/py.typed", "ecg/data/unscored.csv", "ecg/evaluation/weights.csv"}
+    texts = {"ecg/reports/page.html", "ecg/reports/comparison_notes.txt"}
+    assert names == modules | texts | {"ecg/py.typed", "ecg/data/unscored.csv", "ecg/evaluation/weights.csv"}
 
 
 def test_an_installed_package_works_in_any_folder(wheel, tmp_path):

@@ -26,29 +26,7 @@ from ecg.runtime.files import atomic_path, save_figure
 
 COMPARISON_FOLDER, COMPARISON_PAGE = "comparison", "comparison.html"
 INTERVALS = "with 95 % intervals"
-NOTES = (
-    "The Challenge metric is 1 for the labels themselves and 0 for sinus rhythm in every recording. It is given for "
-    "three kinds of predictions: by thresholds optimised on validation recordings of the training part (optimised), by "
-    "each system's own rule, and by a threshold of 0.5 for every class. A system of exclusive classes predicts one of "
-    "them by its own rule; with optimised thresholds it may predict several.",
-    "Labels are those of the headers as the Challenge scores them. Ventricular ectopic beats are trained as premature "
-    "ventricular contractions, and are not scored as such.",
-    "AUROC, AUPRC and F1 are means over the classes that the recordings have (macro). A class that a system does not "
-    "know has the probability 0 in every recording: its AUROC is 0.5, its AUPRC is the share of recordings with the "
-    "class, and its F1 is 0. AUROC shared is the mean over the classes that all systems know.",
-    "Intervals are 95 % percentile bootstrap intervals over recordings. They show how much other recordings of the "
-    "same kind would change a value, not how much another training would. A resample without recordings of a class "
-    "leaves this class out of its means. With rare classes an interval may therefore lie on one side of its value.",
-    "Differences use the same resamples for both systems. An interval without 0 therefore separates two systems even "
-    "if their own intervals overlap. There is no correction for multiple comparisons.",
-    "Folds split recordings, not patients, because headers do not identify patients. Recordings of one patient may be "
-    "in several folds. AUROC and AUPRC pool the probabilities of all folds, which come from different networks.",
-    "The time of training is that of all networks of a lead set, as a mean over the folds. Only this time counts "
-    "towards the time limit; reading recordings and delineating waves does not. A system with trainings that the time "
-    "limit stopped has not converged, and would score differently with more time. Networks and epochs are means over "
-    "the folds, stopped trainings are counted over all folds. Pretraining on wave peaks counts as a training.",
-    "The time of a prediction is the median over some dozens of single recordings, without reading and filtering.",
-)
+NOTES = Path(__file__).with_name("comparison_notes.txt").read_text(encoding="utf-8").splitlines()
 
 
 def write_comparison(

@@ -5,55 +5,10 @@ import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
-# Dark text on white, in one column. Wide or long tables scroll in a box of their own. Printed without the contents.
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1.5rem 4rem; max-width: 1200px; background: #fff; color: #1c1c24;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.3rem; margin: 3rem 0 .75rem; padding-top: .75rem; border-top: 2px solid #1f5fa8; }
-h2 a { color: #5b5b66; font-weight: 400; text-decoration: none; }
-p, ul { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; }
-header p, nav ul { max-width: none; }
-ul { padding-left: 1.25rem; }
-a, summary, tbody th[scope=rowgroup] { color: #174a85; }
-nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
-.box { overflow: auto; max-height: 36rem; margin: 1.25rem 0; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; }
-th, td { padding: .3rem .4rem; text-align: right; vertical-align: top; border-bottom: 1px solid #e2e2e8; }
-th:first-child, .text th, .text td { text-align: left; }
-.text td { overflow-wrap: anywhere; min-width: 5.5rem; max-width: 46rem; }
-thead th { position: sticky; top: 0; background: #fff; border-bottom: 2px solid #8c8c98; vertical-align: bottom; }
-tbody th { font-weight: 500; }
-td, tbody th { white-space: nowrap; }
-.text td, .text th { white-space: normal; }
-tbody th[scope=rowgroup] { padding-top: .9rem; font-weight: 600; }
-td small, th small { display: block; color: #55555f; font-weight: 400; white-space: nowrap; }
-details { margin: .5rem 0; }
-summary { cursor: pointer; }
-figure { margin: 1.5rem 0; }
-figure img { max-width: 100%; height: auto; display: block; }
-figcaption { font-size: .875rem; color: #3c3c46; max-width: 46rem; margin-top: .4rem; }
-figcaption b { color: #1c1c24; }
-@media (max-width: 900px) {
-  body { padding: 1rem; }
-  table { font-size: .8rem; }
-  tbody th, td small, th small { white-space: normal; }
-  figure { overflow-x: auto; }
-  figure img { max-width: 820px; }
-}
-@media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  nav, h2 a { display: none; }
-  .box { max-height: none; overflow: visible; }
-  table { font-size: 7.5pt; }
-  figure, tr { break-inside: avoid; }
-}
-"""
+TEMPLATE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 
 
 class Cell(NamedTuple):
@@ -88,30 +43,7 @@ def build_page(title: str, opening: Iterable[str], sections: Mapping[str, Sequen
         f'aria-label="Link to this section">#</a></h2>\n' + "\n".join(parts) + "\n</section>"
         for name, parts in sections.items()
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{escape(title)}</h1>
-{paragraphs(opening)}
-<nav aria-label="Contents">
-<ul>
-{contents}
-</ul>
-</nav>
-</header>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    return TEMPLATE.substitute(title=escape(title), opening=paragraphs(opening), contents=contents, body=body)
 
 
 def paragraphs(texts: Iterable[str]) -> str:

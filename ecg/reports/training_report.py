@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,15 +40,25 @@ from ecg.systems.results import CLEANED, ORIGINAL, Results
 
 REPORT_FOLDER, REPORT_PAGE = "report", "index.html"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # their versions are reported if they are in use
-MAX_ROWS = 500  # of a table on the page; CSV files have all
-FIGURES = {
-    "learning_curves": ("Learning curves", "Losses and scores of each network by epoch. The dashed line marks the "
-                        "epoch whose weights were kept. Scores share one scale, losses do not."),
-    "peaks": ("Wave peaks", "Wave peaks in lead II of some recordings: known ones above, predicted ones below."),
-    "classes": ("Precision and recall", "Of each class, with the thresholds of the saved model."),
-    "confusion": ("Credit in the Challenge metric", "What a recording with a label (row) earns on average by a "
-                  "prediction (column)."),
-    "confusion_matrix": ("Confusion matrix", "Recordings by their label (row) and the most probable class (column)."),
+MAX_ROWS = 500  # of each table on the page; the CSV files have all
+# Captions of the tables and figures of each section. Figures begin with "@", tables that are folded with "+".
+SECTIONS = {
+    "Scores": {"scores": "Scores of each lead set; original labels are those before relabelling",
+               "@confusion_matrix": "Recordings by their label (row) and the most probable class (column).",
+               "@confusion": "Credit of a label (row) by a prediction (column) in the Challenge metric.",
+               "+confusion_matrix": "Confusion matrix"},
+    "Learning curves": {"@learning_curves": "The dashed line marks the epoch with the weights of the model.",
+                        "@peaks": "Wave peaks in lead II: known ones above, predicted ones below.",
+                        "stages": "Trained networks", "+epochs": "Epochs"},
+    "Thresholds": {"thresholds": "Thresholds by lead set",
+                   "+thresholds_by_class": "Thresholds before averaging over classes and resamples"},
+    "Classes": {"classes": "Recordings with each class, after relabelling",
+                "@classes": "Precision and recall with the thresholds of the model.", "+class_scores": "Scores by class"},
+    "Label masks": {"+masks": "Labels that training ignores, by class and source"},
+    "Relabelling": {"+relabelling": "Labels by rule, source and class", "+relabelled": "Changed and probable labels"},
+    "Disagreements": {"disagreements": "The most confident disagreements of labels and round 1"},
+    "Recordings": {"sources": "Recordings by source", "+excluded": "Excluded recordings",
+                   "+repaired": "Repaired recordings", "+unknown_codes": "Unknown diagnosis codes"},
 }  # fmt: skip
 
 
@@ -69,13 +79,14 @@ def write_report(folder: Path, results: Results, settings: object) -> None:
         tables = write_tables(part, training_tables(results))
         objects = {name: row_objects(rows) for name, rows in tables.items()}
         (part / "report.json").write_text(_format_json(training_facts(results, settings) | objects))
-        figures = {}
+        figures: dict[str, list[str]] = {}
+        captions = {name: caption for section in SECTIONS.values() for name, caption in section.items()}
         for kind, leads, figure in draw_training(results):
-            name = f"{kind}_{leads}_leads" if leads else kind
-            save_figure(figure, part / f"{name}.png")
-            title, caption = FIGURES[kind]
-            title = f"{leads} leads: {title.lower()}" if leads else title
-            figures[name] = embed_figure(part / f"{name}.png", title, caption, f"{title}; see the tables for numbers")
+            path = part / (f"{kind}_{leads}_leads.png" if leads else f"{kind}.png")
+            save_figure(figure, path)
+            title = kind.replace("_", " ").capitalize() + (f", {leads} leads" if leads else "")
+            embedded = embed_figure(path, title, captions[f"@{kind}"], f"{title}; the tables have the numbers")
+            figures.setdefault(kind, []).append(embedded)
         drawn = part / "disagreements"
         drawn.mkdir()
         draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100),
@@ -158,7 +169,7 @@ def build_training_page(
     results: Results,
     settings: object,
     tables: Mapping[str, Table],
-    figures: Mapping[str, str],
+    figures: Mapping[str, Sequence[str]],
     drawn: Sequence[Path],
 ) -> str:
     """Build the page of a training.
@@ -167,72 +178,67 @@ def build_training_page(
         results: What the training gave.
         settings: A dataclass.
         tables: All tables by name.
-        figures: Embedded figures by name.
+        figures: Embedded figures by kind, one of each lead set.
         drawn: Files of the drawn disagreements; their names begin with the rank.
     """
-
-    def table(name: str, caption: str) -> str:
-        header, *rows = tables[name]
-        more = f"; the first {MAX_ROWS:,} of {len(rows):,} rows, all are in {name}.csv" if len(rows) > MAX_ROWS else ""
-        return plain_table(header, rows[:MAX_ROWS], caption + more)
-
-    def hidden(name: str, caption: str) -> list[str]:
-        return [details(f"{caption} ({len(tables[name]) - 1:,})", table(name, caption))] if tables[name][1:] else []
-
-    def by_lead_set(kind: str) -> list[str]:
-        parts = [figures[name] for leads in results.searches if (name := f"{kind}_{leads}_leads") in figures]
-        return parts[:1] + [details("The same for the other lead sets", *parts[1:])] * bool(parts[1:])
-
-    store, scores = results.store, [row for row in row_objects(tables["scores"]) if row["labels"] == CLEANED]
-    opening = [
-        f"{len(results.training):,} recordings for training, {len(results.validation):,} for validation, "
-        f"{len(store.excluded):,} excluded. The scores are of {results.scored.sum():,} validation recordings, of "
-        f"{', '.join(results.scored_on)}. Other training data or another seed would change them.",
-        "Challenge metric as predicted by the saved models: "
-        + ", ".join(f"{_format_cell(row[SCORE])} with {row['leads']} leads" for row in scores) + ".",
-    ]  # fmt: skip
-    masks = [row for row in tables["masks"][1:] if row[1] == "all"]
-    groups = [(word, reason, len(names), abbreviated_list(names)) for word, reason, names in _group_faults(tables)]
+    sections: dict[str, list[str]] = {}
+    for title, captions in SECTIONS.items():
+        sections[title] = []
+        for key, caption in captions.items():
+            name = key.lstrip("@+")
+            if key.startswith("@"):
+                sections[title] += _fold(figures.get(name, ()), "Other lead sets")
+            for part in [part for part in tables if not key.startswith("@") and _is_of_kind(part, name)]:
+                table, rows = _limited_table(part, tables[part], caption), len(tables[part]) - 1
+                summary = caption + part.removeprefix(name).replace("_", " ") + f" ({rows:,})"
+                sections[title] += [details(summary, table)] if key.startswith("+") else [table]
+    masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
+    sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
+    rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]
+    sections["Relabelling"].insert(0, bullet_list(rules))
     pages = []
     for path in drawn:
         each = results.disagreements[int(path.name.partition("_")[0]) - 1]
         label = "labelled" if each.labelled else "not labelled"
-        text = f"{ABBREVIATIONS[each.column]} is {label}, its probability is {each.probability:.3f}"
-        pages.append(embed_figure(path, escape_unprintable(each.name), text, f"{text}; drawn on ECG paper"))
+        text = f"{ABBREVIATIONS[each.column]} is {label}, its probability is {each.probability:.3f}."
+        pages.append(embed_figure(path, escape_unprintable(each.name), text, f"{text} Drawn on ECG paper."))
+    sections["Disagreements"] += _fold(pages, "Others on ECG paper")
+    faults = [(word, reason, len(names), abbreviated_list(names)) for word, reason, names in _group_faults(tables)]
+    header = ("", "reason", "recordings", "such as")
+    sections["Recordings"].insert(1, plain_table(header, faults, "Excluded and repaired recordings"))
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
-    sections = {"Scores": [table("scores", "Scores of each lead set; original labels are those before relabelling")]}
-    sections["Scores"] += by_lead_set("confusion_matrix" if results.answering.exclusive else "confusion")
-    sections["Learning curves"] = [
-        *[figures[name] for name in ("learning_curves", "peaks") if name in figures],
-        table("stages", "Trained networks"), *hidden("epochs", "Epochs"),
-    ]  # fmt: skip
-    if "thresholds" in tables:
-        sections["Thresholds"] = [table("thresholds", "Thresholds of the saved models, by class and lead set"),
-                                  *hidden("thresholds_by_class", "Thresholds by class before averaging")]  # fmt: skip
-    sections["Classes"] = [table("classes", "Recordings with each class, after relabelling"), *by_lead_set("classes")]
-    for leads in results.searches:
-        sections["Classes"] += hidden(f"class_scores_{leads}_leads", f"{leads} leads: scores by class")
-    sections["Label masks"] = [plain_table(tables["masks"][0], masks, "Labels that training ignores, in all sources"),
-                               *hidden("masks", "Labels that training ignores, by source")]  # fmt: skip
-    sections["Relabelling"] = [bullet_list(map(escape_unprintable, map(describe_relabelling, results.relabellings))),
-                               *hidden("relabelling", "Labels by rule, source and class"),
-                               *hidden("relabelled", "Changed and likely labels")]  # fmt: skip
-    sections["Disagreements"] = [table("disagreements", "The most confident disagreements of labels and round 1"),
-                                 *pages[:1], *[details("Others on ECG paper", *pages[1:])] * bool(pages[1:])]  # fmt: skip
-    sections["Recordings"] = [
-        table("sources", "Recordings by source"),
-        plain_table(("", "reason", "recordings", "such as"), groups, "Excluded and repaired recordings"),
-        *hidden("excluded", "Excluded recordings"), *hidden("repaired", "Repaired recordings"),
-        *hidden("unknown_codes", "Unknown diagnosis codes"),
-    ]  # fmt: skip
     sections["Settings and versions"] = [paragraphs([f"Versions: {versions}."]),
-                                         plain_table(("setting", "value"), flatten_settings(settings).items(), "Settings")]  # fmt: skip
+                                         plain_table(("setting", "value"), list(flatten_settings(settings).items()), "Settings")]  # fmt: skip
     sections["Tables as files"] = [bullet_list([*(f"{name}.csv" for name in tables), "report.json: all of them"])]
+    scores = [row for row in row_objects(tables["scores"]) if row["labels"] == CLEANED]
+    opening = [
+        f"{len(results.training):,} recordings for training, {len(results.validation):,} for validation, "
+        f"{len(results.store.excluded):,} excluded. The scores are of {results.scored.sum():,} validation recordings, "
+        f"of {', '.join(results.scored_on)}.",
+        "Challenge metric of the model on these: "
+        + ", ".join(f"{_format_cell(row[SCORE])} with {row['leads']} leads" for row in scores) + ".",
+    ]  # fmt: skip
     title = f"Training of {getattr(settings, 'system', 'a system')} on {len(results.training):,} recordings"
-    return build_page(title, opening, sections)
+    return build_page(title, opening, {name: parts for name, parts in sections.items() if parts})
 
 
-def plain_table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str) -> str:
+def _is_of_kind(name: str, kind: str) -> bool:
+    """Return whether a table has this name, or is of a lead set and this kind."""
+    return name == kind or name.startswith(f"{kind}_") and name.endswith("_leads")
+
+
+def _fold(parts: Sequence[str], title: str) -> list[str]:
+    """Return the first part, and the others folded."""
+    return [*parts[:1], *[details(title, *parts[1:])] * bool(parts[1:])]
+
+
+def _limited_table(name: str, table: Table, caption: str) -> str:
+    header, *rows = table
+    more = f"; the first {MAX_ROWS:,} of {len(rows):,} rows, all are in {name}.csv" if len(rows) > MAX_ROWS else ""
+    return plain_table(header, rows[:MAX_ROWS], caption + more)
+
+
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
     """Build a table of plain values; words are wrapped if there are any besides the first column."""
     cells = [[Cell(_format_cell(value)) for value in row] for row in rows]
     prose = any(isinstance(value, str) for row in rows for value in row[1:])
