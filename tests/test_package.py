@@ -174,7 +174,7 @@ def test_an_installed_package_works_in_any_folder(wheel, tmp_path):
 
     assert run("--version").stdout == f"reduced-lead-ecg {ecg.__version__}\n"
     assert run("train", "--help").stdout.startswith("usage: ecg train DATA MODEL ")
-    assert run("synthesize", "data", "--records", "2", "--clean").stdout == "data: 2 recordings made up\n"
+    assert run("synthesize", "data", "--records", "2", "--clean").stdout == "data: 2 synthetic recordings\n"
     assert run("audit", "data").returncode == 0
     failed = run("audit", "nowhere")
     assert (failed.returncode, failed.stderr) == (1, "ecg: error: nowhere: No such file or directory\n")
