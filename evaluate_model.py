@@ -1,10 +1,15 @@
-"""Score outputs by the Challenge's rules: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]."""
+"""Score outputs by the Challenge's rules.
+
+Usage: python evaluate_model.py LABELS OUTPUTS [SCORES [CLASS_SCORES]]
+"""
 
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,35 +26,43 @@ The output file of LABELS/NAME.hea is OUTPUTS/NAME.csv.
 Prints the scores, or writes them to the file SCORES, and those of each class to the file CLASS_SCORES."""
 TRUE = ("True", "true", "T", "t")
 CHUNK = 2**16  # bytes read at once
+Scores = tuple[list[str], float, float, np.ndarray, np.ndarray, float, float, np.ndarray, float]
 
 
-def main(arguments):
-    """Print the scores, or write them and those of the classes to the files named."""
+def main(arguments: list[str]) -> None:
+    """Print the scores, or write them and those of the classes to files."""
     label_directory, output_directory, *files = read_arguments(arguments, USAGE, EXPLANATION, 2, 4)
     with interruptible(), errors_in_one_line():
-        texts = tables(*evaluate_model(label_directory, output_directory))
+        texts = format_scores(evaluate_model(label_directory, output_directory))
         if not files:
             print(texts[0], flush=True)
         for file, text in zip(files, texts, strict=False):
             try:
-                Path(file).write_text(text)  # in place, for it may be a device or a pipe
+                Path(file).write_text(text)  # not renamed, because it may be a device or a pipe
             except OSError as error:
-                error.filename = file  # a full disk names none
+                error.filename = file  # the error about a full disk has none
                 raise
 
 
-def evaluate_model(label_directory, output_directory):
+def evaluate_model(label_directory: str | os.PathLike, output_directory: str | os.PathLike) -> Scores:
     """Score the outputs for the label files of a folder.
 
-    Returns classes (texts), AUROC, AUPRC, AUROC of each class (C,), AUPRC of each class, accuracy, F-measure,
-    F-measure of each class, Challenge metric; means are over the classes that are not NaN. Raises OSError where
-    there are no label files, or no output file for one of them.
+    Args:
+        label_directory: Folder of headers.
+        output_directory: Folder of output files.
+
+    Returns:
+        Classes, mean AUROC, mean AUPRC, AUROC of each class (C,), AUPRC of each class (C,), accuracy, mean F-measure,
+        F-measure of each class (C,), Challenge metric. The means are over the classes that are not NaN.
+
+    Raises:
+        OSError: There are no label files, or no output file for one of them.
     """
     names, weights = load_weights()
-    columns = {code: column for column, name in enumerate(names) for code in name.split("|")}
+    class_of_code = {code: index for index, name in enumerate(names) for code in name.split("|")}
     label_files, output_files = find_files(label_directory, output_directory)
-    labels = load_labels(label_files, columns, len(names))
-    outputs, scores = load_answers(output_files, columns, len(names))
+    labels = load_labels(label_files, class_of_code, len(names))
+    outputs, scores = load_outputs(output_files, class_of_code, len(names))
     auroc, auprc = roc_and_pr_areas(labels, scores)
     measures = f_measures(labels, outputs)
     return (
@@ -65,10 +78,14 @@ def evaluate_model(label_directory, output_directory):
     )
 
 
-def tables(classes, auroc, auprc, auroc_classes, auprc_classes, right, measure, measure_classes, metric):
-    """Return the text of the scores and that of the classes' scores, with three decimals."""
+def format_scores(scores: Scores) -> tuple[str, str]:
+    """Return the scores, and those of the classes, as CSV with three decimals.
 
-    def row(values):
+    Takes what `evaluate_model` returns.
+    """
+    classes, auroc, auprc, auroc_classes, auprc_classes, right, measure, measure_classes, metric = scores
+
+    def row(values: Iterable[float]) -> str:
         return ",".join(f"{value:.3f}" for value in values)
 
     return (
@@ -79,7 +96,7 @@ def tables(classes, auroc, auprc, auroc_classes, auprc_classes, right, measure, 
 
 
 def find_files(label_directory: str | os.PathLike, output_directory: str | os.PathLike) -> tuple[list[str], list[str]]:
-    """Find the label files in a folder and nested below it, and the output file of each.
+    """Find the label files in a folder and below it, and the output file of each.
 
     The output file of p001/ecg.hea is p001/ecg.csv below the output folder. Links to folders are followed
     (ecg.runtime.files). A link that leads nowhere is reported on standard error, unless it is a label file.
@@ -102,46 +119,49 @@ def find_files(label_directory: str | os.PathLike, output_directory: str | os.Pa
     names = [file for file in files if is_header(file.rpartition("/")[2])]
     if not names:
         raise FileNotFoundError(f"{label_directory}: no label files, which are named *.hea, in this folder or below it")
-    outputs = {}
+    outputs: dict[str, str] = {}
     for name in names:
         first = outputs.setdefault(f"{name[:-4]}.csv", name)
         if first is not name:
             raise FileExistsError(
                 f"{label_directory}: label files {first} and {name} would have the same output file {name[:-4]}.csv"
             )
-    there = find_outputs(output_directory, {name.rpartition("/")[0] for name in names})
+    existing = find_outputs(output_directory, {name.rpartition("/")[0] for name in names})
     for output, name in outputs.items():
-        if output not in there:
+        if output not in existing:
             raise FileNotFoundError(f"output file {output} not found in {output_directory} for label file {name}")
     labels_at, outputs_at = (os.path.join(folder, "") for folder in (label_directory, output_directory))
     return [labels_at + name for name in names], [outputs_at + output for output in outputs]
 
 
 def find_outputs(output_directory: str | os.PathLike, folders: set[str]) -> set[str]:
-    """Return the paths of all that is not a folder in the output folder and in some folders below it.
+    """List the files in the output folder and in some folders below it.
 
     Args:
         output_directory: The output folder.
-        folders: Paths below it, "" for the folder itself. One that is missing holds no files.
+        folders: Paths below it, "" for the folder itself. A missing one has no files.
+
+    Returns:
+        Paths below the output folder of everything that is not a folder.
 
     Raises:
         OSError: The output folder or one of the others cannot be listed.
     """
-    found = set()
+    directory, outputs = os.fspath(output_directory), set()
     for folder in sorted({"", *folders}):
         prefix = f"{folder}/" if folder else ""
         try:
-            with os.scandir(os.path.join(output_directory, folder) if folder else output_directory) as entries:
-                found |= {prefix + entry.name for entry in entries if not entry.is_dir()}
+            with os.scandir(os.path.join(directory, folder) if folder else directory) as entries:
+                outputs |= {prefix + entry.name for entry in entries if not entry.is_dir()}
         except (FileNotFoundError, NotADirectoryError):
             if not folder:
                 raise
-    return found
+    return outputs
 
 
-def read(file):
-    """Return a file's text; only its ASCII part matters, and Latin-1 reads any byte."""
-    number = os.open(file, os.O_RDONLY)  # open() takes longer, which counts where files are many and small
+def read_text(file: str) -> str:
+    """Read a file as Latin-1, which accepts any byte; only ASCII matters."""
+    number = os.open(file, os.O_RDONLY)  # open() is slower, which matters with many small files
     try:
         data = b""
         while more := os.read(number, CHUNK):
@@ -151,93 +171,98 @@ def read(file):
     return data.decode("latin-1")
 
 
-def load_labels(files, columns, classes):
-    """Return which classes the Dx lines of the label files name, by the codes' columns: (N, C) bool."""
+def load_labels(files: list[str], class_of_code: Mapping[str, int], n_classes: int) -> np.ndarray:
+    """Return the classes that the Dx lines of label files name: (N, C) bool."""
 
-    def named(tail):
-        row = np.zeros(classes, bool)
-        row[[columns[code] for code in parse_codes(tail) if code in columns]] = True
+    def parse(text: str) -> np.ndarray:
+        row = np.zeros(n_classes, bool)
+        row[[class_of_code[code] for code in parse_codes(text) if code in class_of_code]] = True
         return row
 
-    return once_each(named, (from_diagnoses(read(file)) for file in files))
+    return parse_unique(parse, (from_diagnoses(read_text(file)) for file in files))
 
 
-def from_diagnoses(text):
-    """Return a header's text from the line on that has the first "Dx", or its end where none has.
+def from_diagnoses(text: str) -> str:
+    """Return a header from the first line with "Dx" on, or its end if there is none.
 
-    The lines before it tell recordings apart; the rest many have in common.
+    The lines before differ between recordings; many recordings share the rest.
     """
     return text[text.rfind("\n", 0, text.lower().find("dx")) + 1 :]
 
 
-def once_each(parse, texts):
-    """Return the array of what the texts are parsed to, of which equal ones are parsed once."""
-    places = {}
-    rows = [places.setdefault(text, len(places)) for text in texts]
-    return np.array([parse(text) for text in places])[rows]
+def parse_unique(parse: Callable[[str], np.ndarray], texts: Iterable[str]) -> np.ndarray:
+    """Parse strings into rows of an array, equal ones only once."""
+    numbers: dict[str, int] = {}
+    rows = [numbers.setdefault(text, len(numbers)) for text in texts]
+    return np.array([parse(text) for text in numbers])[rows]
 
 
-def load_answers(files, columns, classes):
-    """Return the binary answers, (N, C) bool, and the scores, (N, C) float64, of the output files.
+def load_outputs(files: list[str], class_of_code: Mapping[str, int], n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read output files.
 
-    A class has what the entries that share a code with it have: binary any of them, score their mean; 0 where there
-    is no such entry. A line that ends before its entry has 0 there, and so does a score that is not finite.
+    A class gets the values of the entries that share a code with it: positive if one of them is, and the mean of their
+    scores. It gets 0 without such an entry. A missing entry, and a score that is not finite, count as 0.
+
+    Returns:
+        Binary outputs (N, C) bool and scores (N, C) float64.
     """
-    groups = {}  # by the line of codes: as a rule all files have the same
+    groups: dict[str, list[tuple[int, str, str]]] = {}  # by the line of codes, which is usually the same in all files
     for row, file in enumerate(files):
-        _, codes, answers, scores = (read(file).split("\n", 4) + [""] * 4)[:4]
-        groups.setdefault(codes, []).append((row, answers, scores))
-    outputs, means = np.zeros((len(files), classes), bool), np.zeros((len(files), classes))
+        _, codes, binary, scores = (read_text(file).split("\n", 4) + [""] * 4)[:4]
+        groups.setdefault(codes, []).append((row, binary, scores))
+    outputs, means = np.zeros((len(files), n_classes), bool), np.zeros((len(files), n_classes))
     for codes, group in groups.items():
-        rows, answers, scores = map(list, zip(*group, strict=True))
-        shared = shared_codes(codes, columns, classes)
-        outputs[rows] = once_each(partial(answered, shared=shared), answers)
-        values = numbers(scores, len(shared))
-        for column in np.flatnonzero(shared.any(axis=0)):
-            means[rows, column] = mean_of_rows(np.take(values, np.flatnonzero(shared[:, column]), axis=1))
+        rows, binaries, score_lines = map(list, zip(*group, strict=True))
+        shared = shared_codes(codes, class_of_code, n_classes)
+        outputs[rows] = parse_unique(partial(parse_outputs, shared=shared), binaries)
+        values = parse_scores(score_lines, len(shared))
+        for index in np.flatnonzero(shared.any(axis=0)):
+            means[rows, index] = mean_of_rows(np.take(values, np.flatnonzero(shared[:, index]), axis=1))
     return outputs, means
 
 
 def mean_of_rows(values: np.ndarray) -> np.ndarray:
-    """Return the mean of each row of an array (N, K) in C order, to the bit what np.mean gives for the row alone."""
+    """Return the mean of each row of (N, K), bit-identical to np.mean of one row."""
     with np.errstate(over="ignore"):
         return values[:, 0] if values.shape[1] == 1 else values.mean(axis=1)
 
 
-def shared_codes(codes, columns, classes):
-    """Return which entries of a line of codes share one with which classes: (K, C) bool."""
+def shared_codes(codes: str, class_of_code: Mapping[str, int], n_classes: int) -> np.ndarray:
+    """Return which of K entries of a line share a code with a class: (K, C) bool."""
     entries = [entry.split("|") for entry in codes.split(",")]
-    shared = np.zeros((len(entries), classes), bool)
+    shared = np.zeros((len(entries), n_classes), bool)
     for row, names in zip(shared, entries, strict=True):
-        row[[columns[name.strip()] for name in names if name.strip() in columns]] = True
+        row[[class_of_code[name.strip()] for name in names if name.strip() in class_of_code]] = True
     return shared
 
 
-def answered(line, shared):
-    """Return which classes a line of binary answers says are present, by the entries that share a code: (C,) bool."""
-    return np.array(padded([is_positive(entry) for entry in line.split(",")], len(shared)), bool) @ shared
+def parse_outputs(line: str, shared: np.ndarray) -> np.ndarray:
+    """Return the classes that a line of binary outputs has as positive: (C,) bool."""
+    return np.array(pad([is_positive(entry) for entry in line.split(",")], len(shared)), bool) @ shared
 
 
-def numbers(lines, width):
-    """Return the first so many scores of each line: (N, width) float64, 0 where they are missing or not finite."""
+def parse_scores(lines: list[str], width: int) -> np.ndarray:
+    """Return the first scores of each line, 0 if missing or not finite: (N, width)."""
     values = None
-    if all(lines) and "".join(lines).isprintable():  # loadtxt leaves out empty lines, and takes controls for spaces
-        with suppress(ValueError):  # an entry is no number, or a line has more entries than another
+    if (
+        all(lines) and "".join(lines).isprintable()
+    ):  # loadtxt skips empty lines, and takes control characters for spaces
+        with suppress(ValueError):  # an entry is no number, or lines have different lengths
             values = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
     if values is None or values.shape[1] != width:
-        entries = (padded(line.split(","), width) for line in lines)
+        entries = (pad(line.split(","), width) for line in lines)
         values = np.array([[float(entry) if is_number(entry) else 0.0 for entry in row] for row in entries])
     return np.where(np.isfinite(values), values, 0.0)
 
 
-def padded(values, width):
-    """Return the first `width` values, with zeros where there are fewer."""
+def pad(values: list[Any], width: int) -> list[Any]:
+    """Return the first `width` values, with zeros for missing ones."""
     return values if len(values) == width else (values + [0] * (width - len(values)))[:width]
 
 
 @lru_cache(maxsize=4096)
-def is_positive(entry):
-    """Return whether a binary answer is positive: a number equal to 1, or a word for true."""
+def is_positive(entry: str) -> bool:
+    """Return whether a binary output is a number equal to 1 or a word for true."""
     entry = entry.strip()
     return entry in TRUE or (is_finite_number(entry) and float(entry) == 1)
 

@@ -1,12 +1,13 @@
-"""The names that entries to the Challenge use, on top of `ecg.data.records`: headers, recordings, leads and outputs.
+"""Functions for entries to the Challenge: headers, recordings, leads and outputs.
 
-On a well-formed header of the Challenge they answer what the Challenge's own functions do. They differ on purpose
-from these where a header is silent about its frequency, gains or baselines (WFDB's defaults), where it is in another
-of the dialects that `ecg.data.headers` reads (what it says), and where it cannot be read (`ecg.data.headers.HeaderError`).
+For a well-formed header of the Challenge they return the same as the Challenge's own functions. They differ on purpose
+if a header has no frequency, gains or baselines (then they return WFDB's defaults), if it is in another dialect that
+`ecg.data.headers` reads, and if it cannot be read (then they raise `ecg.data.headers.HeaderError`).
 """
 
 import math
 import os
+from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -17,43 +18,43 @@ from ecg.data.leads import LEADS, standard_name
 from ecg.data.records import read_matrix, read_record, resolve_case
 from ecg.runtime.files import atomic_path
 
-# An entry asks one header after another many questions: each is parsed once.
+# An entry calls many functions with one header, which is parsed only once.
 _header = lru_cache(maxsize=8)(partial(parse_header, as_written=True))
 
 
-def is_number(x):
-    """Return whether x is a number or the text of one."""
+def is_number(x: object) -> bool:
+    """Return whether x is a number or a string of one."""
     try:
-        float(x)
+        float(x)  # type: ignore[arg-type]
     except (ValueError, TypeError):
         return False
     return True
 
 
-def is_integer(x):
-    """Return whether x is a whole number or the text of one."""
-    return is_number(x) and float(x).is_integer()
+def is_integer(x: object) -> bool:
+    """Return whether x is an integer or a string of one."""
+    return is_number(x) and float(x).is_integer()  # type: ignore[arg-type]
 
 
-def is_finite_number(x):
-    """Return whether x is a finite number or the text of one."""
-    return is_number(x) and math.isfinite(float(x))
+def is_finite_number(x: object) -> bool:
+    """Return whether x is a finite number or a string of one."""
+    return is_number(x) and math.isfinite(float(x))  # type: ignore[arg-type]
 
 
-def sort_leads(leads):
-    """Return lead names as a tuple in the standard order, unknown ones after the known, in their own order.
+def sort_leads(leads: Iterable[str]) -> tuple[str, ...]:
+    """Sort lead names in the standard order, with unknown leads at the end.
 
-    Standard leads are known by any of their names (ecg.data.leads.standard_name), and the names stay as they are.
+    Standard leads may have any of their names (ecg.data.leads.standard_name). Names are not changed.
     """
-    place = {lead: number for number, lead in enumerate(LEADS)}
-    return tuple(sorted(leads, key=lambda lead: place.get(standard_name(lead), len(LEADS))))
+    rank = {lead: number for number, lead in enumerate(LEADS)}
+    return tuple(sorted(leads, key=lambda lead: rank.get(standard_name(lead), len(LEADS))))
 
 
 def find_challenge_files(data_directory: str | os.PathLike) -> tuple[list[str], list[str]]:
     """Find the headers in a folder, not below it, and their .mat files.
 
-    The extensions may be in any case; of two headers of one recording, or two .mat files, that in lower case counts.
-    A header without a .mat file and hidden files are passed over.
+    The extensions may be in any case. If a recording has two headers or two .mat files, the one in lower case counts.
+    Hidden files and headers without a .mat file are ignored.
 
     Args:
         data_directory: The folder.
@@ -61,34 +62,51 @@ def find_challenge_files(data_directory: str | os.PathLike) -> tuple[list[str], 
     Returns:
         The paths of the headers, sorted, and of the .mat file of each.
     """
-    with os.scandir(data_directory) as entries:
+    with os.scandir(os.fspath(data_directory)) as entries:
         names = sorted(entry.name for entry in entries if entry.name[0] != "." and os.path.isfile(entry.path))
     headers, recordings = (_by_recording(names, extension) for extension in (".hea", ".mat"))
     pairs = sorted((name, recordings[recording]) for recording, name in headers.items() if recording in recordings)
-    columns = ([os.path.join(data_directory, pair[column]) for pair in pairs] for column in range(2))
-    return tuple(columns)
+    header_files, recording_files = (
+        [os.path.join(data_directory, pair[index]) for pair in pairs] for index in range(2)
+    )
+    return header_files, recording_files
 
 
 def _by_recording(names: list[str], extension: str) -> dict[str, str]:
-    """Map names without their extension to the names that have it, in any case, lower case if there are several."""
-    found: dict[str, str] = {}
+    """Map recordings to their files with an extension in any case."""
+    files: dict[str, str] = {}
     for name in names:
         recording, ending = name[: -len(extension)], name[-len(extension) :]
-        if ending == extension or (ending.lower() == extension and recording not in found):
-            found[recording] = name
-    return found
+        if ending == extension or (ending.lower() == extension and recording not in files):
+            files[recording] = name
+    return files
 
 
-def load_header(header_file):
-    """Return a header's text: what the functions named get_... take; ecg.data.headers.HeaderError where it has none."""
+def load_header(header_file: str | os.PathLike) -> str:
+    """Read a header, which the functions named get_... take.
+
+    Raises:
+        ecg.data.headers.HeaderError: It cannot be read.
+    """
     return read_header_text(header_file)
 
 
-def load_recording(recording_file, header=None, leads=None, key="val"):
-    """Return the stored integers, (L, T): rows in the header's order, or those of `leads` where both are given.
+def load_recording(
+    recording_file: str | os.PathLike, header: str | None = None, leads: Sequence[str] | None = None, key: str = "val"
+) -> np.ndarray:
+    """Read the stored samples of a recording.
 
-    A .mat file is read by the matrix's name, `key`; any other file with the header of its name beside it. Both
-    extensions may be in any case. Raises ecg.data.headers.RecordError.
+    Args:
+        recording_file: A .mat file, or any other file with a header of its name. Its extension may be in any case.
+        header: The header, as `load_header` returns it.
+        leads: Names of the wanted leads; all leads unless both are given.
+        key: Name of the matrix in a .mat file.
+
+    Returns:
+        (L, T), rows in the order of the header or of `leads`.
+
+    Raises:
+        ecg.data.headers.RecordError: The recording cannot be read.
     """
     file = Path(recording_file)
     if file.suffix.lower() == ".mat":
@@ -98,97 +116,107 @@ def load_recording(recording_file, header=None, leads=None, key="val"):
     return choose_leads(recording, header, leads) if header and leads else recording
 
 
-def choose_leads(recording, header, leads):
-    """Return the rows of a recording for these leads, in their order: (L, T), zeros for a lead it does not hold.
+def choose_leads(recording: np.ndarray, header: str, leads: Sequence[str]) -> np.ndarray:
+    """Select leads of a recording: (L, T), zeros for a lead that is missing.
 
-    Standard leads are found by any of their names. Where two leads have one name, the first counts, but a lead whose
-    name is written as asked goes before one of another spelling.
+    Standard leads may have any of their names. A lead that is written as in `leads` goes before one of another
+    spelling, and the first of several leads with one name counts.
     """
-    rows, found = _rows(header, leads)
+    rows, is_there = _rows(header, leads)
     chosen = np.zeros((len(leads), np.shape(recording)[1]), recording.dtype)
-    chosen[found] = recording[rows]
+    chosen[is_there] = recording[rows]
     return chosen
 
 
-def get_recording_id(header):
-    """Return the record's name as the header has it."""
+def get_recording_id(header: str) -> str:
+    """Return the recording's name as written."""
     return _header(header).name
 
 
-def get_leads(header):
-    """Return the names of the leads as the header has them, in the file's order: a tuple."""
+def get_leads(header: str) -> tuple[str, ...]:
+    """Return the names of the leads as written, in the file's order."""
     return _header(header).lead_names
 
 
-def get_age(header):
-    """Return the age in years, NaN where it is not a number, None where the header has no line for it."""
+def get_age(header: str) -> float | None:
+    """Return the age in years; NaN if it is not a number, None if it is missing."""
     ages = find_comments(header, "Age")
     if not ages:
         return None
     return float(ages[-1]) if is_number(ages[-1]) else math.nan
 
 
-def get_sex(header):
-    """Return the sex as the header has it, None where it has no line for it."""
-    return find_comments(header, "Sex")[-1].strip() if find_comments(header, "Sex") else None
+def get_sex(header: str) -> str | None:
+    """Return the sex as written; None if it is missing."""
+    sexes = find_comments(header, "Sex")
+    return sexes[-1].strip() if sexes else None
 
 
-def get_num_leads(header):
-    """Return the number of leads, a float."""
+def get_num_leads(header: str) -> float:
+    """Return the number of leads."""
     return float(len(_header(header).leads))
 
 
-def get_frequency(header):
-    """Return the sampling frequency in Hz, a float; where the header does not say, it is WFDB's 250."""
+def get_frequency(header: str) -> float:
+    """Return the sampling frequency in Hz; WFDB's default of 250 if it is missing."""
     return _header(header).sampling_frequency
 
 
-def get_num_samples(header):
-    """Return the number of samples of a lead, a float; None where the header does not say, or says 0.
+def get_num_samples(header: str) -> float | None:
+    """Return the number of samples of a lead; None if it is missing or 0.
 
-    By WFDB's rules the two mean the same.
+    WFDB makes no difference between the two.
     """
     samples = _header(header).samples
     return float(samples) if samples else None
 
 
-def get_adc_gains(header, leads):
-    """Return the gains as the header has them, in integers for one unit: (L,) float64, 0 for a lead it lacks.
+def get_adc_gains(header: str, leads: Sequence[str]) -> np.ndarray:
+    """Return the gains as written, in integers per unit: (L,) float64.
 
-    A number that WFDB's dialect of gains has in brackets, as in 1000(0)/mV, is not part of the gain; where a line
-    ends before its gain, that is WFDB's 200.
+    A lead that is missing has 0, and a line without gain has WFDB's default of 200. A number in brackets, as in
+    1000(0)/mV, is the baseline.
     """
     return _values(header, leads, "gain")
 
 
-def get_baselines(header, leads):
-    """Return the integers that stand for zero: (L,) float64, 0 for a lead that the header lacks.
+def get_baselines(header: str, leads: Sequence[str]) -> np.ndarray:
+    """Return the integers for zero: (L,) float64, 0 for a lead that is missing.
 
-    This is the ADC zero, or the number in brackets where the gain has one, which by WFDB's rules takes its place.
+    This is the ADC zero, or the number in brackets after the gain if there is one, as WFDB has it.
     """
     return _values(header, leads, "baseline")
 
 
-def get_labels(header):
-    """Return the diagnoses, as text, in the order and as often as the header has them: a list."""
+def get_labels(header: str) -> list[str]:
+    """Return the diagnoses in the order and as often as they are written."""
     return [code.strip() for codes in find_comments(header, "Dx") if codes for code in codes.split(",")]
 
 
-def save_outputs(output_file, recording_id, classes, labels, probabilities):
-    """Write an output file: '#' and the recording, then classes, labels and probabilities, a line each.
+def save_outputs(
+    output_file: str | os.PathLike,
+    recording_id: str,
+    classes: Iterable[str],
+    labels: Iterable[object],
+    probabilities: Iterable[object],
+) -> None:
+    """Write an output file atomically: the recording, classes, labels, probabilities.
 
-    It is never there by half. The bytes of a file's name that are no UTF-8 are written as they are.
+    Each is a line, and the first begins with "#". Bytes of a file's name that are not UTF-8 are written as they are.
     """
     lines = [f"#{recording_id}", *(",".join(map(str, values)) for values in (classes, labels, probabilities))]
     with atomic_path(output_file) as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
-def load_outputs(output_file):
-    """Read an output file: the recording, classes (text), labels (text) and probabilities (NaN where not finite).
+def load_outputs(
+    output_file: str | os.PathLike,
+) -> tuple[str | None, tuple[str, ...], tuple[str, ...], tuple[float, ...]]:
+    """Read an output file.
 
-    All but the recording, which comes without its line's end, are tuples, of one empty text or one NaN where the
-    answer is empty.
+    Returns:
+        The recording, the classes, the labels and the probabilities, NaN if one is not finite. An empty line gives a
+        tuple of one empty string or one NaN.
     """
     text = Path(output_file).read_text(encoding="utf-8", errors="surrogateescape")
     recording, *lines = (text.splitlines() + 4 * [""])[:4]
@@ -197,8 +225,8 @@ def load_outputs(output_file):
     return recording.strip().removeprefix("#") or None, classes, labels, numbers
 
 
-def _rows(header, leads):
-    """Return the header's row of each lead that it holds, and which of the leads these are: a list, (L,) bool."""
+def _rows(header: str, leads: Sequence[str]) -> tuple[list[int], np.ndarray]:
+    """Return the header's rows of leads, and which of the leads it has: (L,) bool."""
     written = get_leads(header)
     row_of = {name: row for row, name in reversed(list(enumerate(map(standard_name, written))))}
     row_of |= {name: row for row, name in reversed(list(enumerate(written)))}  # a name as written is itself
@@ -206,8 +234,8 @@ def _rows(header, leads):
     return [row for row in rows if row is not None], np.array([row is not None for row in rows], bool)
 
 
-def _values(header, leads, name):
-    rows, found = _rows(header, leads)
+def _values(header: str, leads: Sequence[str], name: str) -> np.ndarray:
+    rows, is_there = _rows(header, leads)
     values = np.zeros(len(leads))
-    values[found] = [getattr(_header(header).leads[row], name) for row in rows]
+    values[is_there] = [getattr(_header(header).leads[row], name) for row in rows]
     return values

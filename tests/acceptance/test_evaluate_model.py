@@ -166,7 +166,7 @@ def check_files(folder, labels, columns, answers, entries):
     expected = evaluate_by_loops(labels, outputs, scores)
     for value, reference in zip(found[1:], expected, strict=True):
         assert exact(value) == exact(reference)
-    assert evaluate_model.tables(*found) == text_of(expected)
+    assert evaluate_model.format_scores(found) == text_of(expected)
 
 
 def test_a_value_that_lies_between_two_texts_is_printed_as_the_challenge_prints_it(tmp_path, capsys):

@@ -845,7 +845,7 @@ def test_scores_are_what_float_reads_of_them():
         except ValueError:
             value = 0
         for lines, expected in ((["0.1,0.7", f"{odd},0.2"], [[0.1, 0.7], [value, 0.2]]), ([odd], [[value, 0]])):
-            assert evaluate_model.numbers(lines, 2).tolist() == expected, odd
+            assert evaluate_model.parse_scores(lines, 2).tolist() == expected, odd
 
 
 def test_scores_that_are_too_few_or_too_many_for_the_codes():
@@ -856,7 +856,7 @@ def test_scores_that_are_too_few_or_too_many_for_the_codes():
         (["", ""], [[0, 0], [0, 0]]),
         (["1,2", ""], [[1, 2], [0, 0]]),
     ):
-        assert evaluate_model.numbers(lines, 2).tolist() == expected
+        assert evaluate_model.parse_scores(lines, 2).tolist() == expected
 
 
 def test_no_diagnosis_is_overlooked_where_a_header_is_cut():
@@ -874,7 +874,7 @@ def test_files_of_whatever_size_are_read_whole(tmp_path, monkeypatch):
         monkeypatch.setattr("os.read", lambda number, most, least=least: whole(number, min(most, least)))
         for size in range(10):
             file.write_bytes(b"0123456\xe9\r\n"[:size])
-            assert evaluate_model.read(file) == "0123456é\r\n"[:size]
+            assert evaluate_model.read_text(file) == "0123456é\r\n"[:size]
 
 
 def test_an_entry_of_two_classes_counts_for_both(tmp_path):
