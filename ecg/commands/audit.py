@@ -51,8 +51,8 @@ LEAD_NAME = "lead unknown"
 REPEATED_LEAD = "lead repeated"  # the first is used
 COPY = "same signal"
 SAME_NAME = "same name"
-WARNINGS = (LONG, EARLY_GAIN, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE, SEX,
-            LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
+WARNINGS = (LONG, EARLY_GAIN, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE,
+            SEX, LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
 KINDS = (*FATAL, DISCARDED, *REPAIRS, *WARNINGS)
 
 CODE_STATUSES = ("scored", "unscored", "unknown")  # results of ecg.data.labels.code_status
@@ -188,8 +188,8 @@ def _signal_defects(header: Header, integers: np.ndarray, loaded: LoadedRecordin
         defects.append((repair.kind, " ".join(repair.leads) + samples))
     if seconds > preprocessing.MAX_DURATION:
         defects.append((LONG, f"{seconds:,.1f} s"))
-    if wrong := preprocessing.correct_gains(header, integers)[1]:
-        defects.append((EARLY_GAIN, " ".join(wrong)))
+    if early := preprocessing.correct_gains(header, integers)[1]:
+        defects.append((EARLY_GAIN, " ".join(early)))
     if wrong := _leads_with_wrong_checksum(header, integers):
         defects.append((CHECKSUM, " ".join(wrong)))
     return defects
@@ -356,7 +356,7 @@ def _code_lines(recordings: list[AuditedRecording]) -> list[str]:
 
 
 def _defect_lines(recordings: list[AuditedRecording]) -> list[str]:
-    """Return a line per kind of defect, the kinds not found, and reasons for exclusion."""
+    """Return a line per kind of defect, kinds not found, and reasons for exclusion."""
     groups = group_by_defect(recordings)
     width = max(map(len, KINDS))
     lines = [f"{'defect':<{width}}  recordings"]

@@ -54,11 +54,11 @@ class Window:
 
     @property
     def crop_lengths(self) -> np.ndarray:
-        """Lengths in samples that training crops recordings to, each to the largest that it reaches: (n,)."""
+        """Samples that training crops recordings to, the largest possible: (n,)."""
         return CROP_LENGTHS if self.length is None else np.array([self.length])
 
     def segment_starts(self, samples: int) -> np.ndarray:
-        """Return the first sample of each segment of a recording in prediction, evenly spaced.
+        """Return the first sample of each segment in prediction, evenly spaced.
 
         L samples give ceil((L - length) / (length - overlap)) + 1 segments (Zhao et al. 2022), or one in the middle if
         L - length is within the slack.
@@ -72,7 +72,7 @@ class Window:
         return excess * np.arange(last + 1) // last
 
     def pad(self, window: np.ndarray, samples: int) -> None:
-        """Pad a window (length, leads) in place that holds all samples of a recording at its beginning."""
+        """Pad a window (length, leads) in place after the samples of a recording."""
         if self.fill == REPEATED:
             for first in range(samples, len(window), samples):
                 part = window[first : first + samples]
@@ -81,7 +81,7 @@ class Window:
             window[samples:] = 0
 
     def segments(self, signal: np.ndarray) -> np.ndarray:
-        """Split a recording (T, leads) for prediction: (n_segments, length, leads), or (1, T, leads)."""
+        """Split a recording (T, leads) for prediction: (n_segments, length or T, leads)."""
         if self.length is None:
             return signal[np.newaxis]
         starts = self.segment_starts(len(signal))
@@ -98,7 +98,7 @@ WHOLE_RECORDING = Window()
 
 @dataclass(frozen=True)
 class View:
-    """How a network sees a recording: the preprocessing of its signals, and how much of them at once."""
+    """How a network sees a recording: its preprocessing, and how much of it at once."""
 
     preparation: Preprocessing = DEFAULT_PREPROCESSING
     window: Window = WHOLE_RECORDING
@@ -114,7 +114,7 @@ DEFAULT_VIEW = View()
 
 
 class Batch(NamedTuple):
-    """Indices of recordings (B,), the first sample of each (B,), and the number of samples."""
+    """Indices of recordings (B,), their first samples (B,), and the number of samples."""
 
     records: np.ndarray
     starts: np.ndarray
@@ -124,7 +124,7 @@ class Batch(NamedTuple):
 def plan_training(
     lengths: np.ndarray, size: int, generator: np.random.Generator, window: Window = WHOLE_RECORDING
 ) -> list[Batch]:
-    """Shuffle recordings into batches, each randomly cropped to a crop length of the window.
+    """Shuffle recordings into batches, each randomly cropped to a crop length.
 
     Every recording is in exactly one batch. A remainder that does not fill a batch joins the next shorter crop length
     if that has recordings; otherwise all batches of the crop length are slightly smaller.
@@ -155,12 +155,14 @@ def plan_training(
 
 
 def crop_indices(lengths: np.ndarray, window: Window = WHOLE_RECORDING) -> np.ndarray:
-    """Return the index of the crop length of each recording (N,), given their samples (N,)."""
+    """Return the index of the crop length (N,) for recordings of some lengths (N,)."""
     return np.maximum(np.searchsorted(window.crop_lengths, lengths, side="right") - 1, 0)
 
 
 def plan_prediction(lengths: np.ndarray, size: int, window: Window = WHOLE_RECORDING) -> list[Batch]:
-    """Put whole recordings of equal length into batches, or the segments of a fixed window, recording by recording.
+    """Put recordings into batches for prediction.
+
+    A batch holds whole recordings of equal length. With a fixed window it holds segments, recording by recording.
 
     Args:
         lengths: Samples of each recording, (N,).
@@ -222,7 +224,7 @@ def read_batch(
 
 
 def prefetch(function: Callable[[Item], Result], items: Iterable[Item], count: int = 2) -> Iterator[Result]:
-    """Yield function(item) for each item in order, computed by a thread up to `count` items ahead."""
+    """Yield function(item) for each item, computed up to `count` items ahead."""
     with ThreadPoolExecutor(1) as pool:
         waiting: list[Future[Result]] = []
         for item in items:
@@ -288,7 +290,7 @@ class Dataset:
         return (signals, self.store.demographics[self.records[batch.records]]) if self.demographics else signals
 
     def targets_and_masks(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Return targets and masks of a batch, (B, K) each, followed by the flattened grid of peaks, if any."""
+        """Return targets and masks (B, K) of a batch, then the flattened grid of peaks."""
         assert self.targets is not None and self.masks is not None
         pair = self.targets[batch.records], self.masks[batch.records]
         if self.peaks is None or self.cell is None:

@@ -69,7 +69,7 @@ class LoadedRecording(NamedTuple):
 
 @dataclass(frozen=True)
 class Store:
-    """N recordings in microvolts, leads in the standard order, one recording after the other.
+    """N recordings in microvolts, one after the other, leads in the standard order.
 
     Attributes:
         names: Paths of the headers without extension, relative to the data folder, (N,) str. They are unique.
@@ -111,7 +111,7 @@ class Store:
         return len(self.names)
 
     def subset(self, records: np.ndarray) -> "Store":
-        """Return a store of some recordings, by their indices (n,), over the same memory map."""
+        """Return a store of some recordings (n,) over the same memory map."""
         fields = {name: getattr(self, name)[records] for name in (*INDEX_FIELDS, "starts")}
         digest = fingerprint(self.digest, np.asarray(records))
         return replace(self, **fields, excluded=(), repaired=(), unknown_codes=(), digest=digest)
@@ -177,7 +177,7 @@ def build_store(
     """Read, preprocess and store every recording of a data folder.
 
     Recordings that cannot be used are excluded with their reason, and so are folders that cannot be listed. A store in
-    `folder` of the same files, judged by size and times, is opened instead.
+    `folder` of the same files, by size and times, is opened instead.
 
     Args:
         data: Data folder.
@@ -199,22 +199,24 @@ def build_store(
     except DAMAGED:
         (folder / INDEX).unlink(missing_ok=True)  # first, because signals without an index are no store
     rows, repaired, unknown_codes, digest = [], [], Counter[str](), hashlib.sha256()
+    load_one = partial(load_training_recording, preparation=preparation)
     with (
         atomic_path(folder / SIGNALS) as part,
         open(part, "wb") as file,
-        closing(parallel_map(partial(load_training_recording, preparation=preparation), paths, jobs, "reading")) as recordings,
-    ):  # fmt: skip
+        closing(parallel_map(load_one, paths, jobs, "reading")) as recordings,
+    ):
         for recording in recordings:
             path = recording.path.relative_to(data)
             name = path.with_suffix("").as_posix()
-            if recording.reason:
-                excluded.append((name, recording.reason))
+            if recording.microvolts is None:
+                excluded.append((name, str(recording.reason)))
                 continue
             samples = recording.microvolts.tobytes()
             file.write(samples)
             digest.update(samples)
             rows.append((name, path.as_posix(), labels.source_of(path.stem), recording.labels, recording.as_scored,
-                         recording.unscored, recording.demographics, recording.undiagnosed, len(recording.microvolts)))  # fmt: skip
+                         recording.unscored, recording.demographics, recording.undiagnosed,
+                         len(recording.microvolts)))  # fmt: skip
             unknown_codes.update(recording.unknown_codes)
             repaired += [(name, repair) for repair in recording.repairs]
     if not rows:
@@ -264,17 +266,17 @@ def open_store(folder: Path | str, origin: str | None = None) -> Store:
 
 
 def source_fingerprint(headers: Sequence[Path], preparation: Preprocessing = DEFAULT_PREPROCESSING) -> str:
-    """Return a hash of all files in the folders of some headers, of the preprocessing, and of its source code.
+    """Return a hash of the files that a store is built of.
 
-    Files are hashed by name, size and times.
+    It covers name, size and times of all files in the folders of the headers, the preprocessing, and its source code.
     """
     entries: list[object] = [source_hash("data"), asdict(preparation)]
     for folder in sorted({path.parent for path in headers}):
         with os.scandir(folder) as files:
-            found = sorted(
+            statuses = sorted(
                 (file.name, file.stat(follow_symlinks=os.path.exists(file.path))) for file in files if not file.is_dir()
             )
-        for name, status in found:
+        for name, status in statuses:
             entries.append([str(folder / name), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
     return fingerprint(*entries)
 
@@ -291,7 +293,7 @@ def load_training_recording(path: Path, preparation: Preprocessing = DEFAULT_PRE
 
 
 def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
-    """Read and preprocess a recording of any source, given the path of its header; faults raise no error."""
+    """Read and preprocess the recording of a header; faults raise no error."""
     loaded = LoadedRecording(path)
     try:
         header = read_header(path)
@@ -316,7 +318,7 @@ def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSIN
 
 
 def diagnosis_lines(store: Store) -> list[str]:
-    """Return log messages that count undiagnosed recordings and unknown codes, if there are any."""
+    """Return log messages that count undiagnosed recordings and unknown codes."""
     lines = []
     if count := int(store.undiagnosed.sum()):
         names = abbreviated_list(store.names[store.undiagnosed].tolist())
@@ -328,7 +330,7 @@ def diagnosis_lines(store: Store) -> list[str]:
 
 
 def store_folder(folder: Path, preparation: Preprocessing) -> Path:
-    """Return the path of the store of a preprocessing: 'store' for the default, else a name that describes it."""
+    """Return the folder of the store of a preprocessing, 'store' for the default."""
     if preparation == DEFAULT_PREPROCESSING:
         return folder / "store"
     band = "_{:g}_to_{:g}".format(*preparation.band) if preparation.band else "_unfiltered"

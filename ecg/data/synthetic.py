@@ -1,4 +1,4 @@
-"""Synthetic recordings in the Challenge's format, for trying, testing and measuring.
+"""Synthetic recordings in the Challenge's format.
 
 `ecg.data.synthetic_heart` makes the patients. This module models the source databases: names, lengths, sampling
 frequencies, header dialects, mains hum and labelling habits. `ecg.data.synthetic_defects` adds the defects of the real
@@ -182,7 +182,7 @@ def parse_shares(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def _plan_recordings(shares: Mapping[str, float], records: int, seed: int) -> list[tuple[str, str]]:
-    """Return the source and the name of each recording, numbered from 1 in each source."""
+    """Return source and name of each recording, numbered from 1 in each source."""
     names = list(shares)
     edges = np.cumsum(list(shares.values()))
     drawn = np.searchsorted(edges / edges[-1], np.random.default_rng(seed).random(records), side="right")
@@ -197,11 +197,9 @@ def _plan_recordings(shares: Mapping[str, float], records: int, seed: int) -> li
     return plan
 
 
-def _write_recording(
-    folder: Path, seed: int, settings: SyntheticSettings, planned: tuple[int, tuple[str, str]]
-) -> Truth:
+def _write_recording(folder: Path, seed: int, settings: SyntheticSettings, item: tuple[int, tuple[str, str]]) -> Truth:
     """Make and write a recording of a plan."""
-    index, (source, name) = planned
+    index, (source, name) = item
     rng = np.random.default_rng((seed, index + 1))
     codes: tuple[str, ...] = ()
     while not codes:  # a database that labels few classes holds no recordings without a label
@@ -226,7 +224,7 @@ def _write_recording(
 
 
 def draw_findings(rng: np.random.Generator) -> set[str]:
-    """Draw the abbreviations present in one recording, each trained class in at least 3 % of recordings."""
+    """Draw the classes of a recording, each trained class in at least 3 % of them."""
     rhythm = str(rng.choice(list(RHYTHM_SHARES), p=list(RHYTHM_SHARES.values())))
     findings = {rhythm}
 
@@ -284,10 +282,11 @@ def choose_codes(
 def replace_labels(
     codes: tuple[str, ...], findings: set[str], source: str, rng: np.random.Generator, settings: SyntheticSettings
 ) -> tuple[str, ...]:
-    """Replace each label of a header by a wrong one with the probability `settings.wrong_labels`.
+    """Replace labels of a header by wrong ones.
 
-    A label is the code of a trained class; other codes stay. The wrong labels are distinct classes that the source
-    database labels and that are neither present nor labelled. If none is left, a label stays.
+    Each is replaced with the probability `settings.wrong_labels`. A label is the code of a trained class; other codes
+    stay. The wrong labels are distinct classes that the source database labels and that are neither present nor
+    labelled. If none is left, a label stays.
     """
     vocabulary = [labels.ABBREVIATIONS[column] for column in labels.TRAINED]
     if source == "CPSC" and settings.cpsc_omits:
@@ -296,8 +295,8 @@ def replace_labels(
         vocabulary.remove("AF")
     labelled = labels.encode(codes)
     chosen = np.flatnonzero(rng.random(len(codes)) < settings.wrong_labels)
-    absent = [name for name in vocabulary if name not in findings and not labelled[labels.CLASS_INDEX[name]]]
-    wrong, replaced = list(rng.permutation(absent)), list(codes)
+    unused = [name for name in vocabulary if name not in findings and not labelled[labels.CLASS_INDEX[name]]]
+    wrong, replaced = list(rng.permutation(unused)), list(codes)
     for index in chosen:
         if wrong and labels.CLASS_OF_CODE.get(codes[index], -1) in labels.TRAINED:
             replaced[index] = SOURCES[source].code(wrong.pop())
@@ -336,7 +335,7 @@ def make_recording(
 
 
 def _draw_seconds(source: Source, rng: np.random.Generator) -> float:
-    """Draw the length of a recording: 10 s or the nearest the source has, about 15 s, or rarely the shortest."""
+    """Draw a length in s: 10 s if possible, about 15 s, or rarely the shortest."""
     usual = float(np.clip(10, source.shortest, source.longest))
     chance = rng.random()
     if source.longest > usual and chance < 0.6:
@@ -345,7 +344,7 @@ def _draw_seconds(source: Source, rng: np.random.Generator) -> float:
 
 
 def _draw_noise(samples: int, frequency: int, mains: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the noise of muscles, movement and mains at the nine electrodes: (T, 9), mV."""
+    """Draw the noise of muscles, movement and mains at nine electrodes: (T, 9), mV."""
     time = np.arange(samples, dtype=np.float32) / frequency
     scale = rng.lognormal(0, 0.5)
     # Muscle tremor comes in bursts; each electrode has noise of its own.
@@ -359,8 +358,9 @@ def _draw_noise(samples: int, frequency: int, mains: int, rng: np.random.Generat
 
 
 def compute_leads(potentials: np.ndarray) -> np.ndarray:
-    """Compute the twelve leads from the electrodes RA, LA, LL, V1 to V6: (T, 9) mV -> microvolts (T, 12) int16.
+    """Compute twelve leads in microvolts (T, 12) int16 from electrodes (T, 9) in mV.
 
+    The electrodes are RA, LA, LL, V1 to V6.
     The limb leads follow from the rounded I and II, so that III = II - I exactly (Einthoven), and the augmented leads
     are Goldberger's within half a microvolt. Values beyond 16 bits are clipped.
     """
@@ -374,10 +374,10 @@ def compute_leads(potentials: np.ndarray) -> np.ndarray:
 def _format_header(
     name: str, frequency: int, leads: tuple[str, ...], integers: np.ndarray, fields: HeaderFields
 ) -> str:
-    record, gain, mark, empty = DIALECTS[fields.dialect]
+    record, gain, mark, unused = DIALECTS[fields.dialect]
     checksums = integers.sum(axis=0, dtype=np.int64).astype(np.int16)  # modulo 2 ** 16, as in WFDB
     lines = [record.format(name=name, leads=len(leads), frequency=frequency, samples=len(integers))]
     for lead, value, checksum in zip(leads, integers[0], checksums, strict=True):
         lines.append(f"{name}.mat {gain} 16 0 {value} {checksum} 0 {lead}")
     lines += [f"{mark}Age: {fields.age}", f"{mark}Sex: {fields.sex}", f"{mark}Dx: {','.join(fields.codes)}"]
-    return "\n".join([*lines, *(f"{mark}{key}: Unknown" for key in empty)]) + "\n"
+    return "\n".join([*lines, *(f"{mark}{key}: Unknown" for key in unused)]) + "\n"

@@ -1,7 +1,8 @@
-"""Synthetic patients: from findings to rhythm, beats and the potentials of nine electrodes.
+"""Synthetic patients: from findings to beats and potentials of nine electrodes.
 
-Findings are abbreviations of classes (ecg.data.labels). A shape is a table (K, 5) of Gaussian bumps of the heart vector:
-centre and width as fractions of a duration, and the vector x, y, z in mV. A placed shape has centre and width in s.
+Findings are abbreviations of classes (ecg.data.labels). A shape is a table (K, 5) of Gaussian bumps of the heart
+vector: centre and width as fractions of a duration, and the vector x, y, z in mV. Placed shapes have centre and width
+in s.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -119,8 +120,8 @@ def draw_beats(patient: Patient, seconds: float, rng: np.random.Generator) -> Be
     if premature:
         # One of each kind lies well inside the shortest recording; others may follow every few beats.
         middle = np.searchsorted(start + np.cumsum(interval), seconds * rng.uniform(0.2, 0.4))
-        least = 2 if rng.uniform() < 0.2 else 3
-        gaps = rng.integers(least, 2 * least + 1, (2, count // 2))
+        shortest = 2 if rng.uniform() < 0.2 else 3
+        gaps = rng.integers(shortest, 2 * shortest + 1, (2, count // 2))
         gaps[1, 0] = 2 if len(premature) > 1 else gaps[1, 0]
         at = middle + np.concatenate([-np.cumsum(gaps[0])[::-1], [0], np.cumsum(gaps[1])])
         sure = (at >= middle) & (at <= middle + gaps[1, 0] * (len(premature) - 1))
@@ -269,7 +270,7 @@ INVERTED_T = np.array([[-0.30, -0.14, 0.22], [-0.22, -0.32, 0.0], [-0.12, -0.06,
 
 
 def draw_qrs_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
-    """Draw the shape of conducted QRS complexes with a patient's axis and height: (K, 5)."""
+    """Draw the shape (K, 5) of QRS complexes with a patient's axis and height."""
     conduction = CONDUCTION[patient.conduction]
     if "QAb" in patient.findings:
         conduction = conduction._replace(early=[], late=[SCARS[rng.integers(len(SCARS))]])
@@ -312,7 +313,7 @@ def limb_lead_height(parts: np.ndarray, leads: np.ndarray) -> float:
 
 
 def draw_t_wave(patient: Patient, qrs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw the shape (K, 5) of a T wave, in fractions of QT, after a QRS complex (K, 5)."""
+    """Draw a T wave (K, 5), in fractions of QT, after a QRS complex (K, 5)."""
     findings = patient.findings
     if patient.conduction in ("LBBB", "PR"):
         return make_discordant_t_wave(qrs, rng.uniform(0.25, 0.38))
@@ -329,7 +330,7 @@ def draw_t_wave(patient: Patient, qrs: np.ndarray, rng: np.random.Generator) -> 
 
 
 def make_discordant_t_wave(qrs: np.ndarray, ratio: float) -> np.ndarray:
-    """Return the shape (3, 5) of ST slope and T wave opposite to a wide QRS complex (K, 5)."""
+    """Return ST slope and T wave (3, 5) opposite to a wide QRS complex (K, 5)."""
     area = qrs[:, 1] @ qrs[:, 2:]
     vector = -ratio * area * np.abs(qrs[:, 2:]).max() / np.abs(area).max()
     return np.column_stack([(0.48, 0.68, 0.78), (0.09, 0.11, 0.075), np.outer((0.25, 0.55, 0.55), vector)])

@@ -1,4 +1,4 @@
-"""Peaks of the waves P, Q, R, S and T in lead II, found by NeuroKit2, and their grid for networks."""
+"""Peaks of the waves P, Q, R, S and T in lead II, and their grid for networks."""
 
 import logging
 import warnings
@@ -27,8 +27,8 @@ LOGGER = logging.getLogger("ecg")
 
 LEAD = "II"
 WAVES = "PQRST"  # in the order of a beat; a wave is coded by its index
-# NeuroKit2's method after Emrich et al. 2024. Its default, wavelets, finds no inverted T waves, as after LBBB, and takes
-# nine times as long.
+# NeuroKit2's method after Emrich et al. 2024. Its default, wavelets, finds no inverted T waves, as after LBBB, and is
+# nine times as slow.
 DELINEATION_METHOD = "prominence"
 # NeuroKit2's errors for a recording with too few peaks.
 NEUROKIT_ERRORS = (ArithmeticError, LookupError, TypeError, ValueError)
@@ -159,7 +159,7 @@ def load_wave_peaks(store: Store, rate: int, folder: Path, jobs: int | None = No
 
 
 def neurokit_version() -> str:
-    """Return the version of NeuroKit2 without its import, which takes seconds; raise NeuroKitMissing."""
+    """Return the version of NeuroKit2, without its import, or raise NeuroKitMissing."""
     try:
         return metadata.version("neurokit2")
     except metadata.PackageNotFoundError:
@@ -167,7 +167,7 @@ def neurokit_version() -> str:
 
 
 def _find_store_peaks(folder: Path, digest: str, rate: int, record: int) -> PeakList:
-    """Find the peaks of a recording of the store in a folder, which each process opens once."""
+    """Find the peaks of a recording; each process opens the store once."""
     store = _open_store_once(folder, digest)
     signal = store.signal(record, LEADS.index(LEAD))
     store.release()
@@ -245,7 +245,7 @@ def decode_peaks(outputs: np.ndarray, length: int, threshold: float = 0.5) -> Pe
 
 
 def sort_peaks(samples: np.ndarray, waves: np.ndarray) -> PeakList:
-    """Sort peaks by time, given samples (p,) and waves (p,); peaks whose sample is NaN are dropped."""
+    """Sort peaks, given samples (p,) and waves (p,), by time, without NaN samples."""
     order = np.lexsort((waves, samples))
     order = order[: np.isfinite(samples).sum()]  # NaN comes last
     return PeakList(samples[order].astype(np.int32), waves[order].astype(np.int8))
@@ -254,7 +254,7 @@ def sort_peaks(samples: np.ndarray, waves: np.ndarray) -> PeakList:
 def load_all_wave_peaks(
     stores: Mapping[Preprocessing, Store], folder: Path, jobs: int | None
 ) -> dict[Preprocessing, WavePeaks]:
-    """Find or load the wave peaks of each store of `build_stores`, in the same folder, by its preprocessing."""
+    """Find or load the wave peaks of each store of `build_stores` in its folder."""
     return {
         preparation: load_wave_peaks(store, preparation.rate, store_folder(folder, preparation), jobs)
         for preparation, store in stores.items()
@@ -274,4 +274,4 @@ def intersect_stores(
         return stores, peaks
     records = {key: np.flatnonzero([path in common for path in store.paths]) for key, store in stores.items()}
     return ({key: store.subset(records[key]) for key, store in stores.items()},
-            {key: found.select_recordings(records[key]) for key, found in peaks.items()})  # fmt: skip
+            {key: waves.select_recordings(records[key]) for key, waves in peaks.items()})  # fmt: skip

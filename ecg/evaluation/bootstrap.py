@@ -1,6 +1,6 @@
 """Metrics of compared systems with bootstrap intervals over the recordings.
 
-An estimate is an array whose first axis is value, low and high. Low and high are the ends of a 95 % percentile
+An estimate is an array with value, low and high along the first axis. Low and high are the ends of a 95 % percentile
 bootstrap interval (Efron 1979) over recordings. NaN stands for an undefined value.
 """
 
@@ -30,7 +30,7 @@ Estimates = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class SystemResult:
-    """Predictions of one system with one lead set, each by a network not trained on that recording.
+    """Predictions of one system with one lead set for held-out recordings.
 
     Attributes:
         system: Name of the system.
@@ -83,10 +83,13 @@ class Comparison:
     results: tuple[SystemResult, ...]
 
     def reference_index(self, result: SystemResult) -> int | None:
-        """Return the index of the first system's result with the same leads, None for itself or if missing."""
+        """Return the index of the first system's result with the same leads, if any."""
         reference = (self.systems[0], result.leads)
-        indices = (index for index, other in enumerate(self.results) if (other.system, other.leads) == reference)
-        return None if result.system == reference[0] else next(indices, None)
+        if result.system == reference[0]:
+            return None
+        return next(
+            (i for i, candidate in enumerate(self.results) if (candidate.system, candidate.leads) == reference), None
+        )
 
     @property
     def lead_sets(self) -> list[int]:
@@ -171,7 +174,7 @@ def _estimate_metrics(samples: dict[str, np.ndarray]) -> Estimates:
 
 
 def draw_resamples(n_recordings: int, resamples: int, seed: int) -> list[np.ndarray]:
-    """Draw bootstrap samples as large as the set; return how often each recording is drawn.
+    """Draw bootstrap samples; return how often each recording is drawn.
 
     Returns:
         Chunks of (N, R) float32 with a column per resample.
@@ -195,7 +198,7 @@ def resample_metrics(
     rows: np.ndarray,
     counts: list[np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Compute the metrics of a result on some recordings, once as they are and once in each resample.
+    """Compute the metrics of a result on some recordings and in each resample.
 
     Args:
         result: Predictions for N recordings.
@@ -211,8 +214,8 @@ def resample_metrics(
     """
     selected = slice(None) if rows.all() else rows  # a slice spares copies
     labels, credit, probabilities = comparison.labels[selected], credit[selected], result.probabilities[selected]
-    kinds = (result.optimised[selected], result.predictions[selected], probabilities >= HALF / 100)
-    outputs = dict(zip(CHALLENGE_METRICS, kinds, strict=True))
+    outputs = {OPTIMISED: result.optimised[selected], PREDICTED: result.predictions[selected],
+               AT_HALF: probabilities >= HALF / 100}  # fmt: skip
     shared = comparison.shared_classes
     scores = [metrics.recording_scores(labels, predicted, credit) for predicted in outputs.values()]
     scores += [*metrics.inactive_and_perfect_scores(labels, credit)]
@@ -238,7 +241,7 @@ def _class_metrics(
     shared: np.ndarray,
     counts: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
-    """Return CLASS_METRICS, overall and by class, and AUROC_SHARED; with counts in each resample."""
+    """Return CLASS_METRICS, overall and by class, and AUROC_SHARED."""
     areas = metrics.roc_and_pr_areas(labels, probabilities, counts)
     labelled = metrics.count_present(labels, counts) > 0
     optimised, predicted = (metrics.f_measures(labels, outputs[name], counts) for name in (OPTIMISED, PREDICTED))

@@ -77,9 +77,10 @@ def challenge_score(labels: np.ndarray, outputs: np.ndarray, weights: np.ndarray
 def challenge_scores(
     labels: np.ndarray, outputs: Iterable[np.ndarray], weights: np.ndarray, sinus: int = SINUS
 ) -> list[float]:
-    """Return the Challenge metric of several systems, bit-identical to the Challenge's evaluator.
+    """Return the Challenge metric of several systems.
 
-    The metric is (s - s_inactive) / (s_correct - s_inactive), with s the sum of weights * A (`weighted_confusion`).
+    It is (s - s_inactive) / (s_correct - s_inactive), with s the sum of weights * A (`weighted_confusion`), and
+    bit-identical to the Challenge's evaluator.
 
     Args:
         labels: Labelled classes, (N, C) bool.
@@ -101,7 +102,9 @@ def challenge_scores(
 
 
 def class_credit(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the credit of predicting each class, not yet divided by the number of classes: (N, C) float64.
+    """Return the credit of predicting each class: (N, C) float64.
+
+    It is not yet divided by the number of classes labelled or predicted.
 
     Args:
         labels: Labelled classes, (N, C).
@@ -112,12 +115,12 @@ def class_credit(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def recording_scores(labels: np.ndarray, outputs: np.ndarray, credit: np.ndarray) -> np.ndarray:
-    """Return the credit of each recording (N,) float64, given labels, outputs and class credit (N, C)."""
+    """Return the scores (N,) of recordings by labels, outputs and class credit (N, C)."""
     return np.einsum("nk,nk->n", credit, outputs) / np.maximum((labels | outputs).sum(axis=1), 1)
 
 
 def inactive_and_perfect_scores(labels: np.ndarray, credit: np.ndarray, sinus: int = SINUS) -> np.ndarray:
-    """Return the credit of each recording for sinus rhythm alone and for its labels: (2, N) float64."""
+    """Return the scores of recordings for sinus rhythm alone and for labels: (2, N)."""
     inactive = np.zeros_like(labels)
     inactive[:, sinus] = True
     return np.array([recording_scores(labels, outputs, credit) for outputs in (inactive, labels)])
@@ -160,10 +163,12 @@ def roc_and_pr_areas(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray 
 
 
 def _areas(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """Return the two areas of one class, summed from the highest score down as in the Challenge's loops."""
+    """Return the two areas of a class, summed in the order of the Challenge's loops."""
     order = np.argsort(scores)[::-1]
     ranked = scores[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], len(ranked) > 0))  # of each group of equal scores
+    last = np.flatnonzero(
+        np.append(ranked[1:] != ranked[:-1], len(ranked) > 0)
+    )  # last index of each group of equal scores
     true = np.cumsum(labels[order], dtype=np.float64)[last]
     false = last + 1 - true
     positives, negatives = (counts[-1] if len(last) else 0.0 for counts in (true, false))
@@ -204,7 +209,7 @@ def _resampled_areas(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray)
 
 
 def _sum_by_bin(bins: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
-    """Return the sums (size, R) of counts (N, R) over the recordings of each bin, given the bin of each (N,)."""
+    """Return the sums (size, R) of counts (N, R) over the bins (N,) of recordings."""
     if counts.shape[1] == 1:  # many times as fast
         return np.bincount(bins, counts[:, 0], size)[:, np.newaxis]
     pointers = np.arange(len(bins) + 1)
@@ -212,7 +217,7 @@ def _sum_by_bin(bins: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
 
 
 def f_measures(labels: np.ndarray, outputs: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """Return the F-measure 2 TP / (2 TP + FP + FN) of each class, NaN for one neither labelled nor predicted.
+    """Return the F-measure 2 TP / (2 TP + FP + FN) of each class.
 
     Args:
         labels: Labelled classes, (N, C).
@@ -220,7 +225,7 @@ def f_measures(labels: np.ndarray, outputs: np.ndarray, counts: np.ndarray | Non
         counts: How often each recording counts in each resample, (N, R).
 
     Returns:
-        The F-measures, (C,), or (C, R) with counts.
+        The F-measures, (C,), or (C, R) with counts; NaN for a class neither labelled nor predicted.
     """
     labels, outputs = np.asarray(labels, bool), np.asarray(outputs, bool)
     hits, labelled, predicted = (count_present(present, counts) for present in (labels & outputs, labels, outputs))
@@ -229,7 +234,7 @@ def f_measures(labels: np.ndarray, outputs: np.ndarray, counts: np.ndarray | Non
 
 
 def count_present(present: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """Count the recordings with each class, (C,), or with counts (N, R) in each resample, (C, R)."""
+    """Count the recordings with each class: (C,), or with counts (N, R) (C, R)."""
     return present.sum(axis=0) if counts is None else csr_array(present.T.astype(counts.dtype)) @ counts
 
 
@@ -240,7 +245,7 @@ def accuracy(labels: np.ndarray, outputs: np.ndarray) -> float:
 
 
 def nan_mean(values: np.ndarray) -> np.ndarray | float:
-    """Return the mean along the first axis without NaN, and NaN if there is nothing else.
+    """Return the mean along the first axis without NaN; NaN of only NaN.
 
     Bit-identical to np.nanmean of each vector alone, as the Challenge's evaluator computes it.
     """

@@ -41,11 +41,12 @@ class ThresholdSearch:
 def search_thresholds(
     labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, resamples: int = 0, seed: int = 0
 ) -> ThresholdSearch:
-    """Search the thresholds that maximise the Challenge metric in the two steps of Cai et al. 2021.
+    """Search the thresholds that maximise the Challenge metric.
 
-    Step 1: one threshold for all classes. Step 2: one class at a time, the others at the value of step 1. Among equal
-    scores the threshold nearest to 0.5 wins in step 1, in step 2 the one nearest to the value of step 1; of two equally
-    near ones the lower. A class is predicted if its probability is at least the threshold.
+    The search has the two steps of Cai et al. 2021. Step 1: one threshold for all classes. Step 2: one class at a time,
+    the others at the value of step 1. Among equal scores the threshold nearest to 0.5 wins in step 1, in step 2 the
+    one nearest to the value of step 1; of two equally near ones the lower. A class is predicted if its probability is
+    at least the threshold.
 
     With resamples, the thresholds are the means of what both steps find on bootstrap samples (bagging, Breiman 1996).
     The best threshold of a class with few positives depends on chance, and the mean is steadier. On many recordings
@@ -106,10 +107,10 @@ def _to_hundredths(probabilities: np.ndarray) -> np.ndarray:
 
 
 def prediction_gain(labels: np.ndarray, outputs: np.ndarray, credit: np.ndarray) -> np.ndarray:
-    """Return the gain in a recording's score if a class is predicted instead of not, others fixed: (N, C).
+    """Return the gain in score if a class is predicted instead of not: (N, C).
 
-    Neither the class's own prediction nor its threshold matters, so that the gains of all recordings above a threshold
-    add up.
+    The other predictions are fixed. Neither the class's own prediction nor its threshold matters, so that the gains of
+    all recordings above a threshold add up.
 
     Args:
         labels: Labelled classes, (N, C) bool.
@@ -136,6 +137,6 @@ def _total_gains(gains: np.ndarray, bins: np.ndarray) -> np.ndarray:
 
 
 def _best_candidate(scores: np.ndarray, candidates: np.ndarray, nearest_to: int) -> np.ndarray:
-    """Return the candidate with the highest score along the last axis, among equals the nearest to a value."""
+    """Return the best candidate along the last axis, of equals the nearest to a value."""
     is_best = scores >= scores.max(axis=-1, keepdims=True) - TIE
     return candidates[np.where(is_best, abs(candidates - nearest_to), np.inf).argmin(axis=-1)]

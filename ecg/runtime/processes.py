@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
@@ -32,7 +32,7 @@ WATCH_SECONDS = 1.0  # between two looks of a worker at whether its parent lives
 
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int | None, title: str
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Apply a function to items by several processes, and yield the results in order.
 
     Close an iteration that is not finished (contextlib.closing): that ends the processes. Ctrl-C reaches this process
