@@ -1,4 +1,4 @@
-"""List the labels of a data folder that a trained model is confident are wrong, and draw their recordings."""
+"""Review labels: list and draw confident disagreements with a trained model."""
 
 import logging
 import re
@@ -37,7 +37,7 @@ DEFAULT_SOURCES = CleaningSettings().partially_labelled
 
 
 class ReviewPredictions(NamedTuple):
-    """What a model predicts for recordings, and why other recordings are not among them.
+    """Predictions of a model for recordings, and why others are missing.
 
     Attributes:
         paths: Header of each recording below the data folder, n_recordings of them.
@@ -137,7 +137,7 @@ def check_replaceable(folder: Path) -> None:
 
 
 def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains: bool = False) -> ReviewPredictions:
-    """Predict recordings with the networks for their leads; one recording is in memory at a time.
+    """Predict recordings, one at a time, with the networks for their leads.
 
     Args:
         model: Folder of the model.
@@ -192,7 +192,7 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
 
 
 def has_diagnosis(header: Header) -> bool:
-    """Return whether a header has a diagnosis of any class; words, such as Unknown, are no codes."""
+    """Return whether a header has a code; words such as Unknown are none."""
     return any(code.isdigit() for code in header.codes)
 
 
@@ -215,7 +215,7 @@ def review_lines(
         compared: Which labels were compared, (n_recordings, n_trained_classes) bool.
         disagreements: What was found.
     """
-    records = len({each.path for each in disagreements})
+    records = len({item.path for item in disagreements})
     lines = [
         f"{len(predictions.paths):,} recordings reviewed, {predictions.undiagnosed:,} have no diagnosis, "
         f"{sum(map(len, predictions.failed.values())):,} cannot be read or predicted",
@@ -226,8 +226,8 @@ def review_lines(
     rows: list[tuple] = []
     for index, column in enumerate(TRAINED):
         labels = predictions.labels[compared[:, index], column]
-        doubted = [each.labelled for each in disagreements if each.column == column]
+        doubted = [item.labelled for item in disagreements if item.column == column]
         if doubted:
-            present, absent = sum(doubted), len(doubted) - sum(doubted)
-            rows.append((ABBREVIATIONS[column], int(labels.sum()), present, int((~labels).sum()), absent))
+            counts = int(labels.sum()), sum(doubted), int((~labels).sum()), len(doubted) - sum(doubted)
+            rows.append((ABBREVIATIONS[column], *counts))
     return [*lines, *(format_table([("class", "present", "doubted", "absent", "doubted"), *rows]) if rows else [])]

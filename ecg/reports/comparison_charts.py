@@ -1,4 +1,4 @@
-"""Draw what a comparison measured: scores with intervals, areas by class, scores against costs.
+"""Draw the metrics of a comparison: scores, areas by class, costs.
 
 An estimate is an array (3,): a value and the ends of its interval, as in ecg.evaluation.bootstrap. NaN is drawn as n/a.
 """
@@ -36,7 +36,7 @@ FEW = 10  # recordings of a class; with fewer its area depends on chance
 
 WIDTH = 10.9  # inches of a page's column
 PANELS_IN_ROW = 4
-NAMES_IN_ROW = 5  # of a legend
+NAMES_IN_ROW = 5  # in a legend
 FEW_TENFOLDS = 50  # ratio of an axis' ends; below it a logarithmic axis also shows 2 and 5
 COLOURS = (BLUE, ORANGE, GREEN, "#8f2d56", "#6b4aa0", "#0b7a8a", "#8a6d1d", "#c2478f", "#4a4a55", "#7a9a2b", "#22306b",
            "#b0522c")  # fmt: skip
@@ -107,7 +107,7 @@ def draw_differences(comparison: Comparison, metrics: MetricTable, leads: int) -
     """Draw how the other systems with a number of leads differ from the first one."""
     indices = [index for index in comparison.indices_with_leads(leads) if metrics.differences[index]]
     first, systems = comparison.systems[0], comparison.systems_at(indices)
-    estimates = [each for index in indices if (each := metrics.differences[index])]
+    estimates = [difference for index in indices if (difference := metrics.differences[index])]
     panels = {name: np.array([estimate[name] for estimate in estimates]) for name in DIFFERENCE_PANELS}
     title = f"Differences to {first}, {pluralise(leads, 'lead')}"
     caption = f"A system right of the dashed line is better than {first}. Bars are 95 % intervals of the difference."
@@ -135,12 +135,12 @@ def draw_classes(comparison: Comparison, metrics: MetricTable, leads: int) -> Co
 
 
 def rank_classes(labelled: np.ndarray) -> list[int]:
-    """Return the classes that recordings have, the most frequent first, by their counts (n_classes,)."""
+    """Rank classes by their number of recordings, without those of none."""
     return [int(column) for column in np.argsort(-labelled, kind="stable") if labelled[column]]
 
 
 def draw_sources(comparison: Comparison, metrics: MetricTable, leads: int) -> ComparisonFigure:
-    """Draw the scores of all systems with a number of leads in the recordings of each source."""
+    """Draw the scores of all systems with a number of leads by source."""
     indices, panels = comparison.indices_with_leads(leads), {}
     systems = comparison.systems_at(indices)
     for source in np.unique(comparison.sources).tolist():
@@ -182,7 +182,7 @@ def forest_plot(
     marks: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     zero: bool = False,
 ) -> Figure:
-    """Draw estimates of systems below each other: a panel for each title, a row for each system.
+    """Draw estimates with intervals: a panel for each title, a row for each system.
 
     Args:
         systems: Names of the systems.
@@ -195,16 +195,16 @@ def forest_plot(
     height = (0.35 if marks else 0) + rows * (0.93 + 0.27 * len(systems))
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.1, wspace=0.02, hspace=0.03)
     figure = Figure((WIDTH, height), layout=layout)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axes in grid[len(panels) :]:
+    panel_axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes in panel_axes[len(panels) :]:
         axes.set_visible(False)
-    for axes, (title, estimates) in zip(grid, panels.items(), strict=False):
+    for axes, (title, estimates) in zip(panel_axes, panels.items(), strict=False):
         _draw_panel(axes, np.asarray(estimates), (marks or {}).get(title, {}), zero)
         axes.set_title("\n".join(map(escape_formula, title.split("\n"))), fontsize=10, fontweight="bold", loc="left")
-    grid[0].set_yticks(range(len(systems)), map(escape_formula, systems))
-    grid[0].set_ylim(len(systems) - 0.4, -0.6)
+    panel_axes[0].set_yticks(range(len(systems)), map(escape_formula, systems))
+    panel_axes[0].set_ylim(len(systems) - 0.4, -0.6)
     if marks:
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
+        figure.legend(*panel_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
                       fontsize=9)  # fmt: skip
     return figure
 
@@ -240,7 +240,7 @@ def _draw_panel(axes: Axes, estimates: np.ndarray, marks: Mapping[str, Sequence[
 
 
 def axis_range(estimates: np.ndarray, zero: bool = False) -> tuple[float, float]:
-    """Choose the ends of an axis so that values near the best are shown, and 0 if it is needed.
+    """Choose the ends of an axis so that values near the best are shown.
 
     Args:
         estimates: (n, 3).
@@ -260,7 +260,7 @@ def axis_range(estimates: np.ndarray, zero: bool = False) -> tuple[float, float]
 def area_map(
     systems: Sequence[str], classes: Sequence[tuple[str, int]], areas: np.ndarray, known: np.ndarray
 ) -> Figure:
-    """Draw the area under the ROC curve of each class by each system, a row for each class.
+    """Draw the area under the ROC curve of each class (row) and system (column).
 
     Args:
         systems: Names of the systems.
@@ -296,7 +296,7 @@ def area_map(
 
 
 class CostPoint(NamedTuple):
-    """A system with a number of leads, its estimate (3,), and its costs in the order of their titles."""
+    """A point of the cost chart; `estimate` is (3,), `costs` in the order of titles."""
 
     system: str
     leads: int
@@ -354,7 +354,7 @@ def format_count(number: float, _: object = None) -> str:
 
 
 def escape_formula(text: str) -> str:
-    """Return text as a figure shows it: what is not printable escaped, and nothing taken for a formula."""
+    """Escape unprintable characters and the dollar signs of formulas."""
     return escape_unprintable(str(text)).replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""Write the report of a comparison of systems: a page, its figures, and CSV tables."""
+"""Write the report of a comparison: a page, its figures, and CSV tables."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,7 +62,7 @@ def build_comparison_page(
     figures: dict[str, list[str]] = {}
     for drawn in draw_comparison(comparison, metrics):
         path = folder / f"{drawn.name}.svg"
-        with rc_context({"svg.hashsalt": drawn.name}):  # so that the same numbers give the same file
+        with rc_context({"svg.hashsalt": drawn.name}):  # the same numbers give the same file
             save_figure(drawn.figure, path, metadata={"Date": None})
         figures.setdefault(drawn.section, []).append(embed_figure(path, drawn.title, drawn.caption, drawn.alternative))
     first = escape_unprintable(comparison.systems[0])
@@ -77,7 +77,7 @@ def build_comparison_page(
             *figures[f"scores {leads}"],
         ]
         if rows := difference_rows(comparison, metrics, leads):
-            caption = f"{title}: differences to {first} {INTERVALS}; those whose interval is without 0 are bold"
+            caption = f"{title}: differences to {first} {INTERVALS}; an interval without 0 is bold"
             differences += [html_table(SCORE_HEADER, {"": rows}, caption), *figures[f"differences {leads}"]]
         classes += figures.get(f"class {leads}", [])
         for name, rows in class_rows(comparison, metrics, leads).items():
@@ -102,7 +102,7 @@ def build_comparison_page(
 
 
 def build_fact_tables(facts: Mapping[str, object]) -> list[str]:
-    """Build one table of the facts that are strings or numbers, then those that are tables."""
+    """Build one table of strings and numbers, then those that are tables."""
     rows = [
         [Cell(name), Cell(escape_unprintable(str(value)))]
         for name, value in facts.items()
@@ -126,7 +126,7 @@ def comparison_title(comparison: Comparison) -> str:
 
 
 def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str]:
-    """Summarise the best scores of each lead set, and how many systems differ from the first.
+    """Summarise the best scores of each lead set.
 
     Returns:
         A sentence that says what the others are about, and one for each lead set.
@@ -139,7 +139,7 @@ def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str
         indices = comparison.indices_with_leads(leads)
         text = (f"{pluralise(leads, 'lead')}: {highest_score(comparison, metrics, indices, OPTIMISED)} optimised, "
                 f"{highest_score(comparison, metrics, indices, PREDICTED)} by its own rule")  # fmt: skip
-        if estimates := [each[OPTIMISED] for index in indices if (each := metrics.differences[index])]:
+        if estimates := [difference[OPTIMISED] for index in indices if (difference := metrics.differences[index])]:
             better = sum(low > 0 for _, low, _ in estimates) or "none"
             worse = sum(high < 0 for _, _, high in estimates) or "none"
             text += f"; of {pluralise(len(estimates), 'other')}, {better} better, {worse} worse"
@@ -148,7 +148,7 @@ def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str
 
 
 def highest_score(comparison: Comparison, metrics: MetricTable, indices: Sequence[int], measure: str) -> str:
-    """Return the highest value of a measure among some results, with its interval and system."""
+    """Describe the highest value of a metric, with its interval and system."""
     best = max(indices, key=lambda index: metrics.overall[index][measure][0])
     value, interval = format_estimate(metrics.overall[best][measure])
     return f"{value} ({interval}) by {escape_unprintable(comparison.results[best].system)}"

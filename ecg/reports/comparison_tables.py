@@ -34,8 +34,8 @@ def comparison_tables(comparison: Comparison, metrics: MetricTable) -> dict[str,
     for index, result in enumerate(comparison.results):
         name = result.system, result.leads
         overall.append((*name, len(labels), *_numbers(metrics.overall[index], METRICS)))
-        costs.append((*name, result.networks, result.parameters, result.training_seconds, result.epochs, result.time_limited,
-                      result.prediction_seconds))  # fmt: skip
+        costs.append((*name, result.networks, result.parameters, result.training_seconds, result.epochs,
+                      result.time_limited, result.prediction_seconds))  # fmt: skip
         if difference := metrics.differences[index]:
             differences.append((*name, comparison.systems[0], *_numbers(difference, METRICS)))
         decisions = labels, result.optimised, labels & result.optimised, result.predictions, labels & result.predictions
@@ -72,7 +72,7 @@ def _numbers(estimates: Mapping[str, np.ndarray], names: Iterable[str]) -> list[
 
 
 def recording_counts(comparison: Comparison) -> Table:
-    """Count the recordings of each source, in all and in each fold if there are several."""
+    """Count the recordings of each source, in all and in each fold."""
     folds = np.unique(comparison.folds).tolist()
     folds = folds if len(folds) > 1 else []
     rows = []
@@ -84,7 +84,7 @@ def recording_counts(comparison: Comparison) -> Table:
 
 
 def fact_tables(facts: Mapping[str, object]) -> dict[str, Table]:
-    """Turn facts into tables: one of all strings and numbers, and those facts that are tables."""
+    """Turn facts into tables: one of strings and numbers, and the given tables."""
     rows = [(name, value) for name, value in facts.items() if not isinstance(value, list)]
     return {"facts": [("fact", "value"), *rows]} | {
         "".join(c if c.isalnum() else "_" for c in name): value
@@ -135,12 +135,15 @@ def score_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> list
 
 
 def difference_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> list[list[Cell]]:
-    """List how each other system differs from the first one; an interval without 0 is emphasised."""
+    """List how each other system differs from the first one.
+
+    A difference with an interval without 0 is emphasised.
+    """
     rows = []
     for index in comparison.indices_with_leads(leads):
         if estimates := metrics.differences[index]:
             chosen = [estimates[name] for name in METRICS]
-            cells = [estimate_cell(each, bool(each[1] > 0 or each[2] < 0), "+") for each in chosen]
+            cells = [estimate_cell(estimate, bool(estimate[1] > 0 or estimate[2] < 0), "+") for estimate in chosen]
             rows.append([system_cell(comparison.results[index]), *cells])
     return rows
 
@@ -166,7 +169,7 @@ def class_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> dict
 
 
 def source_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> dict[str, list[list[Cell]]]:
-    """List the measures of each source: by measure a row for each source with a cell for each system."""
+    """List the metrics of each source: by metric a row with a cell for each system."""
     indices = comparison.indices_with_leads(leads)
     sources, counts = np.unique(comparison.sources, return_counts=True)
     return {
@@ -182,7 +185,7 @@ def source_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> dic
 
 
 def cost_rows(comparison: Comparison, leads: int) -> list[list[Cell]]:
-    """List what each system costs; trainings that the time limit stopped are emphasised."""
+    """List the costs of each system; trainings stopped by the limit are emphasised."""
     rows = []
     for result in (comparison.results[index] for index in comparison.indices_with_leads(leads)):
         stopped = Cell(
@@ -196,7 +199,7 @@ def cost_rows(comparison: Comparison, leads: int) -> list[list[Cell]]:
 
 
 def setting_rows(rows: Table) -> list[list[Cell]]:
-    """List settings, one a row with a cell for each system; those that most systems do not share are emphasised."""
+    """List settings, with a cell for each system; uncommon values are emphasised."""
     cells = []
     for name, *values in rows:
         common = next((value for value in values if 2 * values.count(value) > len(values)), None)

@@ -1,4 +1,4 @@
-"""Draw recordings on ECG paper, true to scale: 25 mm for a second, 10 mm for a millivolt."""
+"""Draw recordings on ECG paper at 25 mm/s and 10 mm/mV."""
 
 import logging
 import math
@@ -36,7 +36,7 @@ LOGGER = logging.getLogger("ecg")
 MAX_NAME_LENGTH = 50  # characters of a record's name in the name of a file, because it may be very long
 
 # Sizes of paper and layout, in mm unless stated otherwise.
-SPEED, HEIGHT = 25, 10  # of a second, of a millivolt
+SPEED, HEIGHT = 25, 10  # per second, per millivolt
 SECONDS, COLUMN_SECONDS = 10.0, 2.5
 ROW = 30
 PULSE_AT, PULSE_WIDTH = 5, 5
@@ -44,11 +44,11 @@ LEFT, RIGHT = 15, 5  # margins of the paper around the traces
 MARGIN, TITLE, CAPTION, LINE, FOOT, NOTE = 6, 8, 5.5, 4.5, 5, 3.5
 PANEL, CLASS_ROW, FULL_BAR = 72, 7.5, 34  # width of the model's panel, height of a class, bar of probability 1
 SLOPE_DISTANCE = 0.08  # s, from the peak of a T wave to its slopes
-PIXELS = 10  # of a mm, so that all grid lines lie on integer pixels
+PIXELS = 10  # per mm, such that all grid lines lie on integer pixels
 INCH, POINT = 25.4, 25.4 / 72
 COLUMNS = (LEADS[:3], LEADS[3:6], LEADS[6:9], LEADS[9:])
 MAX_ROWS = 40  # leads on a page; as an image they take 135 MB of memory
-LABEL_WIDTH, LEAD_NAME_WIDTH, LABEL_LINES = 90, 55, 8  # of a label, of a lead's name; lines of labels
+LABEL_WIDTH, LEAD_NAME_WIDTH, LABEL_LINES = 90, 55, 8  # width of a label and of a lead's name; lines of labels
 FONT = "DejaVu Sans"  # comes with matplotlib, so that all machines draw the same
 
 PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
@@ -168,10 +168,10 @@ def draw_record(
 
     text = _millimetres(figure, size, (MARGIN, MARGIN, size[0] - 2 * MARGIN, size[1] - 2 * MARGIN))
     text.axis("off")
-    description = describe_recording(header, duration, start, shown)
-    room = width - text_width(description, LABEL) - 8
+    summary = describe_recording(header, duration, start, shown)
+    room = width - text_width(summary, LABEL) - 8
     text.text(0, title, shorten(header.name, room, TITLE_STYLE), **TITLE_STYLE)
-    text.text(width, title, description, **LABEL, ha="right")
+    text.text(width, title, summary, **LABEL, ha="right")
     for row, line in enumerate(reversed(labels)):
         text.text(0, top + 2 + LINE * row, line, **LABEL)
     for row, line in enumerate(captions, 1):
@@ -190,7 +190,7 @@ def draw_record(
 
 
 def choose_rows(header: Header) -> tuple[list[int], list[str]]:
-    """Choose the leads that are drawn: the twelve standard ones, or else all that are a voltage.
+    """Choose the leads that are drawn: the twelve standard ones, or all voltages.
 
     Returns:
         The rows of the recording that are drawn, and the names of the other leads, with their unit if that is no
@@ -200,7 +200,7 @@ def choose_rows(header: Header) -> tuple[list[int], list[str]]:
         HeaderError: No lead is a voltage.
     """
     voltages = [row for row, lead in enumerate(header.leads) if lead.units.casefold() in MILLIVOLTS]
-    first = {header.lead_names[row]: row for row in reversed(voltages)}  # of two with one name the first
+    first = {header.lead_names[row]: row for row in reversed(voltages)}  # a second lead of this name is not drawn
     drawn = [first[name] for name in LEADS] if set(LEADS) <= first.keys() else voltages[:MAX_ROWS]
     standard = {header.lead_names[row] for row in drawn} & set(LEADS)
     undrawn = [_describe_undrawn(lead, standard) for row, lead in enumerate(header.leads) if row not in drawn]
@@ -217,7 +217,9 @@ def lay_out(names: Sequence[str], start: float, shown: float) -> list[Strip]:
         start: Where the drawing begins in the recording, in s.
         shown: How many seconds are drawn.
     """
-    position = {name: lead for lead, name in reversed(list(enumerate(names)))}  # of two with one name the first
+    position = {
+        name: lead for lead, name in reversed(list(enumerate(names)))
+    }  # a second lead of this name is not drawn
     if not set(LEADS) <= set(names):
         order = sorted(range(len(names)), key=lambda lead: LEADS.index(names[lead]) if names[lead] in LEADS else 99)
         return [Strip(lead, row, 0.0, start, shown) for row, lead in enumerate(order)]
@@ -232,7 +234,7 @@ def lay_out(names: Sequence[str], start: float, shown: float) -> list[Strip]:
 
 
 def _describe_undrawn(lead: Lead, drawn: set[str]) -> str:
-    """Return the name of a lead that is not drawn, and why; `drawn` are the standard leads that are."""
+    """Name a lead that is not drawn, and say why; `drawn` are standard leads."""
     name = lead.written or lead.name or "without a name"
     if lead.units.casefold() not in MILLIVOLTS:
         return f"{name} ({lead.units})"
@@ -240,7 +242,7 @@ def _describe_undrawn(lead: Lead, drawn: set[str]) -> str:
 
 
 def label_names(codes: Sequence[str]) -> list[str]:
-    """Return the abbreviations of diagnoses, each once; an unknown code stays as it is."""
+    """Return the abbreviations of diagnoses, each once; unknown codes stay."""
 
     def name(code: str) -> str:
         if code in CLASS_OF_CODE:
@@ -279,7 +281,7 @@ def to_millivolts(header: Header, recording: np.ndarray, strip: Strip) -> tuple[
 
 @lru_cache(maxsize=4096)
 def drawable(character: str) -> str:
-    r"""Return a character as the font can draw it: itself, or its code, such as `\u5fc3`, where it has no glyph."""
+    r"""Return a character, or its code such as `\u5fc3` if the font has no glyph."""
     fonts = (get_font(findfont(FontProperties(family=FONT, weight=weight))) for weight in ("normal", "bold"))
     if character.isprintable() and all(font.get_char_index(ord(character)) for font in fonts):
         return character
@@ -294,7 +296,7 @@ def text_width(text: str, style: Style) -> float:
 
 @lru_cache(maxsize=4096)
 def _advance(character: str, size: float, weight: str) -> float:
-    """Return how far a character moves the next one, in mm: as pixels, where letters are rounded, or as outlines."""
+    """Return the advance of a character in mm, as pixels or as outlines."""
     font = FontProperties(family=FONT, size=size, weight=weight)
     measures = ((RendererAgg(1, 1, PIXELS * INCH), 1 / PIXELS), (TextToPath(), POINT))
     widths = (
@@ -305,7 +307,7 @@ def _advance(character: str, size: float, weight: str) -> float:
 
 
 def shorten(text: str, room: float, style: Style) -> str:
-    """Return a string as it can be drawn, with dots instead of its end if it is wider than `room` mm."""
+    """Return a drawable string; one wider than `room` mm ends in dots."""
     characters = list(map(drawable, text[: round(room * MAX_CHARACTERS)]))
     ends = list(accumulate(text_width(character, style) for character in characters))
     if len(text) == len(characters) and (not ends or ends[-1] <= room):
@@ -332,7 +334,7 @@ def wrap_words(words: list[str], room: float, style: Style, lines: float = math.
 
 
 def _millimetres(figure: Figure, size: tuple[float, float], box: tuple[float, float, float, float]) -> Axes:
-    """Add axes in mm at a box (left, bottom, width, height) of a figure of this size, all in mm."""
+    """Add axes in mm at a box (left, bottom, width, height) of a figure."""
     left, bottom, width, height = box
     axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
     axes.set(xlim=(0, width), ylim=(0, height), xticks=(), yticks=())
@@ -393,7 +395,7 @@ def _draw_peaks(axes: Axes, strip: Strip, header: Header, recording: np.ndarray,
 
 
 def _draw_model(axes: Axes, model: ModelPanel, labelled: np.ndarray, height: float) -> None:
-    """Draw the most probable classes and all predicted or labelled ones as bars with their thresholds."""
+    """Draw the most probable and all predicted or labelled classes as bars."""
     axes.axis("off")
     probabilities, thresholds = np.asarray(model.probabilities), np.asarray(model.thresholds)
     positive = probabilities >= thresholds if model.outputs is None else model.outputs
@@ -454,18 +456,18 @@ def draw_disagreements(
     thresholds = np.broadcast_to(thresholds, (len(disagreements), len(ABBREVIATIONS)))
     digits, failures = max(len(str(len(disagreements))), 2), []
     with Progress("drawing", len(disagreements), "pages") as progress:
-        for index, each in enumerate(disagreements):
+        for index, item in enumerate(disagreements):
             try:
-                header, recording = read_record(each.path)
+                header, recording = read_record(item.path)
                 header = correct_gains(header, recording)[0] if early_gains else header
                 predicted = None if outputs is None else outputs[index]
-                panel = ModelPanel(each.probabilities, thresholds[index], predicted, each.column)
-                figure = draw_record(header, recording, 0.0, panel, describe_disagreement(each, header))
+                panel = ModelPanel(item.probabilities, thresholds[index], predicted, item.column)
+                figure = draw_record(header, recording, 0.0, panel, describe_disagreement(item, header))
             except (RecordError, OSError) as error:
-                failures.append(f"{each.name} cannot be drawn: {describe_error(error)}")
+                failures.append(f"{item.name} cannot be drawn: {describe_error(error)}")
             else:
-                name = each.name.replace("/", "_")[:MAX_NAME_LENGTH]
-                path = Path(folder) / f"{index + 1:0{digits}}_{name}_{ABBREVIATIONS[each.column]}.png"
+                name = item.name.replace("/", "_")[:MAX_NAME_LENGTH]
+                path = Path(folder) / f"{index + 1:0{digits}}_{name}_{ABBREVIATIONS[item.column]}.png"
                 save_figure(figure, path)
                 reduce_colours(path)
             progress.advance()
@@ -477,12 +479,12 @@ def draw_disagreements(
 def reduce_colours(path: Path) -> None:
     """Save an image with 256 colours, which takes a third of the bytes."""
     with Image.open(path) as image:
-        dpi, reduced = image.info["dpi"], image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
-    reduced.save(path, optimize=True, dpi=dpi)
+        dpi, paletted = image.info["dpi"], image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
+    paletted.save(path, optimize=True, dpi=dpi)
 
 
 def describe_disagreement(disagreement: Disagreement, header: Header) -> str:
-    """Describe a disagreement; a label that is not the header's comes from relabelling."""
+    """Describe a disagreement as a caption."""
     labelled = "labelled" if disagreement.labelled else "not labelled"
     if encode(header.codes)[disagreement.column] != disagreement.labelled:
         labelled += " after relabelling"

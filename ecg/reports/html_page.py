@@ -1,4 +1,4 @@
-"""Build HTML pages that open offline: text, tables and embedded figures in one file."""
+"""Build HTML pages of text, tables and embedded figures that open offline."""
 
 import base64
 import mimetypes

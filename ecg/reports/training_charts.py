@@ -1,4 +1,4 @@
-"""Draw a training: learning curves, wave peaks, precision and recall, confusion, credit in the Challenge metric."""
+"""Draw learning curves, wave peaks, precision and recall, and confusion."""
 
 import textwrap
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ if TYPE_CHECKING:  # these import Keras
     from ecg.training.checkpoint import Epoch
 
 BLUE, ORANGE, GREEN, GREY, PALE = "#1f5fa8", "#d9730d", "#2f8f5b", "#5b5b66", "#e6e6ea"
-SCORE_STYLES = ((GREY, "o-"), (GREEN, "o-"), (GREY, "o:"), (GREEN, "o:"))  # of the scores of a stage, in order
+SCORE_STYLES = ((GREY, "o-"), (GREEN, "o-"), (GREY, "o:"), (GREEN, "o:"))  # style of each score of a stage, in order
 STAGES_IN_ROW = 3
 SMALLEST_SHOWN = 0.005  # credit of a recording; a cell with less has no number
-DARK = 0.6  # of the colour scale; above it numbers are white
+DARK = 0.6  # on the colour scale; above it numbers are white
 TITLE_CHARACTERS = 88
 DPI = 130
 
 
 def learning_curves(epochs: Sequence["Epoch"]) -> Figure:
-    """Draw losses and scores of each stage by epoch, and mark the epoch whose weights were kept.
+    """Draw losses and scores of each stage by epoch, and mark the best epoch.
 
     Scores share one scale. Losses do not, because the rounds have different ones.
 
@@ -72,7 +72,7 @@ def learning_curves(epochs: Sequence["Epoch"]) -> Figure:
 
 
 def peak_chart(examples: Sequence["PeakExample"]) -> Figure:
-    """Draw lead II of recordings below each other, with known wave peaks above and predicted ones below."""
+    """Draw lead II of recordings with known wave peaks above, predicted ones below."""
     figure = Figure((12, 0.6 + 2.1 * len(examples)), dpi=DPI, layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(examples), 1))
     for axes, (name, signal, rate, known, predicted) in zip(panels, examples, strict=True):
@@ -141,7 +141,7 @@ def class_chart(
 def confusion_chart(
     labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray, titles: tuple[str, str]
 ) -> Figure:
-    """Draw what a recording of each class earns in the Challenge metric by each predicted class, on average.
+    """Draw the mean credit in the Challenge metric by label and prediction.
 
     Cell (j, k) is weights times credit(labels, predictions), divided by the number of recordings with label j. Right
     of a row are its sum and the sum that the labels themselves would earn. Classes that are neither labelled nor
@@ -200,7 +200,7 @@ def _draw_matrix(
     bar_label: str,
     titles: tuple[str, str],
 ) -> tuple[Figure, Axes]:
-    """Draw a matrix of shades from 0 to 1 with a text in each cell, labels by row, predictions by column."""
+    """Draw a matrix of shades from 0 to 1 with a string in each cell."""
     side = 0.36 * max(len(names), 8)
     figure = Figure((4.4 + side, 2.6 + side), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()

@@ -40,7 +40,7 @@ from ecg.systems.results import CLEANED, ORIGINAL, Results
 
 REPORT_FOLDER, REPORT_PAGE = "report", "index.html"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # their versions are reported if they are in use
-MAX_ROWS = 500  # of each table on the page; the CSV files have all
+MAX_ROWS = 500  # in each table on the page; the CSV files have all
 # Captions of the tables and figures of each section. Figures begin with "@", tables that are folded with "+".
 SECTIONS = {
     "Scores": {"scores": "Scores of each lead set; original labels are those before relabelling",
@@ -53,7 +53,8 @@ SECTIONS = {
     "Thresholds": {"thresholds": "Thresholds by lead set",
                    "+thresholds_by_class": "Thresholds before averaging over classes and resamples"},
     "Classes": {"classes": "Recordings with each class, after relabelling",
-                "@classes": "Precision and recall with the thresholds of the model.", "+class_scores": "Scores by class"},
+                "@classes": "Precision and recall with the thresholds of the model.",
+                "+class_scores": "Scores by class"},
     "Label masks": {"+masks": "Labels that training ignores, by class and source"},
     "Relabelling": {"+relabelling": "Labels by rule, source and class", "+relabelled": "Changed and probable labels"},
     "Disagreements": {"disagreements": "The most confident disagreements of labels and round 1"},
@@ -101,7 +102,7 @@ def row_objects(table: Table) -> list[dict]:
 
 
 def _format_json(values: Mapping[str, object]) -> str:
-    """Format an object with a line for each value, or for each row of those that are tables."""
+    """Format an object with a line for each value and each row of a table."""
     texts = {
         name: "[" + ",".join(f"\n  {to_json(row, allow_nan=False)}" for row in value) + "\n ]"
         if isinstance(value, list) and value and isinstance(value[0], dict)
@@ -112,7 +113,7 @@ def _format_json(values: Mapping[str, object]) -> str:
 
 
 def training_facts(results: Results, settings: object) -> dict[str, object]:
-    """Return what report.json holds besides tables: settings, versions, counts of recordings, the scored sources."""
+    """Return settings, versions and counts of recordings for report.json."""
     store = results.store
     return {
         "settings": asdict(settings),  # type: ignore[call-overload]
@@ -130,7 +131,7 @@ def training_facts(results: Results, settings: object) -> dict[str, object]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages in use that a training depends on."""
+    """Return the versions of Python and of the packages in use."""
     used = {name: sys.modules[name].__version__ for name in PACKAGES if name in sys.modules}
     return {"python": platform.python_version(), **used}
 
@@ -198,17 +199,17 @@ def build_training_page(
     sections["Relabelling"].insert(0, bullet_list(rules))
     pages = []
     for path in drawn:
-        each = results.disagreements[int(path.name.partition("_")[0]) - 1]
-        label = "labelled" if each.labelled else "not labelled"
-        text = f"{ABBREVIATIONS[each.column]} is {label}, its probability is {each.probability:.3f}."
-        pages.append(embed_figure(path, escape_unprintable(each.name), text, f"{text} Drawn on ECG paper."))
+        disagreement = results.disagreements[int(path.name.partition("_")[0]) - 1]
+        label = "labelled" if disagreement.labelled else "not labelled"
+        text = f"{ABBREVIATIONS[disagreement.column]} is {label}, its probability is {disagreement.probability:.3f}."
+        pages.append(embed_figure(path, escape_unprintable(disagreement.name), text, f"{text} Drawn on ECG paper."))
     sections["Disagreements"] += _fold(pages, "Others on ECG paper")
     faults = [(word, reason, len(names), abbreviated_list(names)) for word, reason, names in _group_faults(tables)]
     header = ("", "reason", "recordings", "such as")
     sections["Recordings"].insert(1, plain_table(header, faults, "Excluded and repaired recordings"))
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     sections["Settings and versions"] = [paragraphs([f"Versions: {versions}."]),
-                                         plain_table(("setting", "value"), list(flatten_settings(settings).items()), "Settings")]  # fmt: skip
+                                         plain_table(("setting", "value"), [*flatten_settings(settings).items()], "Settings")]  # fmt: skip
     sections["Tables as files"] = [bullet_list([*(f"{name}.csv" for name in tables), "report.json: all of them"])]
     scores = [row for row in row_objects(tables["scores"]) if row["labels"] == CLEANED]
     opening = [
@@ -239,7 +240,7 @@ def _limited_table(name: str, table: Table, caption: str) -> str:
 
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
-    """Build a table of plain values; words are wrapped if there are any besides the first column."""
+    """Build a table of plain values; words are wrapped, numbers aligned right."""
     cells = [[Cell(_format_cell(value)) for value in row] for row in rows]
     prose = any(isinstance(value, str) for row in rows for value in row[1:])
     return html_table(header, {"": cells}, caption, prose)
@@ -279,8 +280,7 @@ def report_lines(results: Results) -> list[str]:
         _disagreement_lines(row_objects(tables["disagreements"])),
         _score_lines(results, row_objects(tables["scores"])),
     )
-    first, *others = [lines for lines in parts if lines]
-    return [*first, *(line for lines in others for line in ("", *lines))]
+    return [line for lines in parts if lines for line in ("", *lines)][1:]
 
 
 def _disagreement_lines(disagreements: Sequence[Mapping]) -> list[str]:
@@ -292,7 +292,7 @@ def _disagreement_lines(disagreements: Sequence[Mapping]) -> list[str]:
 
 
 def _class_lines(tables: Mapping[str, Table]) -> list[str]:
-    """Format a line for each trained class; masked labels are of training and validation alike."""
+    """Format a line for each trained class, with masked labels of both splits."""
     (_, *lead_sets), *rows = tables.get("thresholds", [("class",)])
     thresholds = {name: [f"{value:.2f}" for value in values] for name, *values in rows}
     masks = [row for row in row_objects(tables["masks"]) if row["source"] == "all"]

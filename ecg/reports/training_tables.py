@@ -1,4 +1,4 @@
-"""Tables of a training: lists of rows, the first of which has the names of the columns."""
+"""Tables of a training: lists of rows, beginning with the names of the columns."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def training_tables(results: Results) -> dict[str, Table]:
 
 
 def source_table(results: Results) -> Table:
-    """Count the recordings of each source: found, excluded, for training, for validation."""
+    """Count the recordings of each source: found, excluded, and in each split."""
     store, rows = results.store, []
     excluded = np.array([source_of(PurePosixPath(name).name) for name, _ in store.excluded], str)
     for source in np.union1d(store.sources, excluded).tolist():
@@ -65,15 +65,15 @@ def source_table(results: Results) -> Table:
 
 
 def repaired_table(results: Results) -> Table:
-    """List what was repaired: the record, the kind of fault, the leads, the number of samples or leads."""
+    """List repairs: record, kind of fault, leads, number of samples or leads."""
     rows = [(name, kind, " ".join(leads), count) for name, (kind, leads, count) in results.store.repaired]
     return [("record", "kind", "leads", "count"), *rows]
 
 
 def split_table(results: Results) -> Table:
-    """List the split of each recording, and whether it is among those that the scores are computed on."""
+    """List the split of each recording, and whether it is scored."""
     store = results.store
-    splits = np.full(len(store), "not used", "U10")  # such as with two of the classes that exclude each other
+    splits = np.full(len(store), "not used", "U10")  # for example a recording with two exclusive classes
     splits[results.training] = "training"
     splits[results.validation] = "validation"
     scored = np.zeros(len(store), int)
@@ -83,7 +83,7 @@ def split_table(results: Results) -> Table:
 
 
 def class_table(results: Results) -> Table:
-    """Count the recordings with each class, after relabelling, in each split and in each source."""
+    """Count the recordings with each class, after relabelling, by split and source."""
     store = results.store
     sources = np.unique(store.sources).tolist()
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
@@ -97,7 +97,7 @@ def class_table(results: Results) -> Table:
 
 
 def stage_table(results: Results) -> Table:
-    """List each trained network: its epochs, the epoch with the best weights, and why training stopped."""
+    """List each trained network: epochs, best epoch, and why training stopped."""
     rows = []
     for key, reason in results.ends.items():
         epochs = [epoch for epoch in results.epochs if epoch.key == key]
@@ -107,7 +107,7 @@ def stage_table(results: Results) -> Table:
 
 
 def epoch_table(epochs: Sequence["Epoch"]) -> Table:
-    """List every epoch of every stage; best is 1 if its validation loss was the lowest so far."""
+    """List all epochs; best is 1 if the validation loss was the lowest so far."""
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch.scores))
     rows = [
         (e.title, e.epoch, e.rate, e.loss, e.validation_loss, *map(e.scores.get, names), int(e.best)) for e in epochs
@@ -116,7 +116,7 @@ def epoch_table(epochs: Sequence["Epoch"]) -> Table:
 
 
 def relabelling_table(results: Results) -> Table:
-    """Count for each rule, source and class the labels before relabelling, added, removed, and after it.
+    """Count labels before and after relabelling, by rule, source and class.
 
     A rule that could not be applied has one row with the reason.
     """
@@ -127,11 +127,11 @@ def relabelling_table(results: Results) -> Table:
         sources = results.store.sources[rule.records]
         for source in np.unique(sources).tolist():
             before, after = rule.before[sources == source], rule.after[sources == source]
-            listed = (rule.before != rule.after).any(axis=0)
-            listed[rule.columns] = True
+            chosen = (rule.before != rule.after).any(axis=0)
+            chosen[rule.columns] = True
             changes = (before, after & ~before, before & ~after, after)
-            counts = np.array([change.sum(axis=0) for change in changes])[:, listed].T.tolist()
-            names = np.array(ABBREVIATIONS)[listed].tolist()
+            counts = np.array([change.sum(axis=0) for change in changes])[:, chosen].T.tolist()
+            names = np.array(ABBREVIATIONS)[chosen].tolist()
             rows += [
                 (rule.title, source, name, len(before), *count, "") for name, count in zip(names, counts, strict=True)
             ]
@@ -140,7 +140,7 @@ def relabelling_table(results: Results) -> Table:
 
 
 def relabelled_table(results: Results) -> Table:
-    """List each label that was changed, and each that the network gives a probability of at least 0.5.
+    """List each changed label, and each with a probability of at least 0.5.
 
     The latter are labels that were nearly added, and labels that stay because the network confirms them.
     """
@@ -157,7 +157,7 @@ def relabelled_table(results: Results) -> Table:
 
 
 def mask_table(results: Results) -> Table:
-    """Count the present and absent labels of each trained class that are masked, in all and in each source."""
+    """Count the present, absent and masked labels of each class, by source."""
     store, rows = results.store, []
     order = np.argsort(results.columns)
     names = np.array(results.classes)[order].tolist()
@@ -172,14 +172,14 @@ def mask_table(results: Results) -> Table:
 
 
 def threshold_table(results: Results, attribute: str) -> Table:
-    """List the threshold of each class in each lead set, by an attribute of ecg.evaluation.thresholds.ThresholdSearch."""
+    """List thresholds by class and lead set; `attribute` is one of a ThresholdSearch."""
     thresholds = [getattr(search, attribute) for search in results.searches.values()]
     rows = [(name, *row) for name, *row in zip(ABBREVIATIONS, *thresholds, strict=True)]
     return [("class", *(f"{leads} leads" for leads in results.searches)), *rows]
 
 
 def score_table(results: Results) -> Table:
-    """List the scores of each lead set, for the labels after relabelling and for the original ones.
+    """List the scores of each lead set, for relabelled and original labels.
 
     The thresholds of the saved model belong to "score as predicted", to accuracy and to F-measure. AUROC, AUPRC and
     F-measure are means over the trained classes for which they exist. Accuracy is the share of recordings with all
@@ -210,7 +210,7 @@ def score_table(results: Results) -> Table:
 
 
 def class_score_table(results: Results, leads: int) -> Table:
-    """List for each class how often it is labelled, predicted and correct, its rates, areas and threshold.
+    """List counts, rates, areas and threshold of each class.
 
     First for the labels after relabelling, then for the original ones. A class that is not trained has no areas, and
     a system of exclusive classes has no thresholds.
@@ -232,7 +232,7 @@ def class_score_table(results: Results, leads: int) -> Table:
 
 
 def confusion_table(results: Results, leads: int) -> Table:
-    """Count the scored recordings by their label, one of exclusive classes, and by the most probable class."""
+    """Count the scored recordings by label and most probable class."""
     counts = results.confusion_matrix(leads).tolist()
     return [("labelled", *results.classes), *((name, *row) for name, row in zip(results.classes, counts, strict=True))]
 
@@ -258,15 +258,15 @@ def precision_and_recall(labels: np.ndarray, predictions: np.ndarray) -> tuple[n
 def disagreement_table(disagreements: Sequence[Disagreement]) -> Table:
     """List disagreements in their order."""
     rows = [
-        (rank, each.name, each.source, ABBREVIATIONS[each.column], "present" if each.labelled else "absent",
-         each.probability)
-        for rank, each in enumerate(disagreements, 1)
+        (rank, item.name, item.source, ABBREVIATIONS[item.column], "present" if item.labelled else "absent",
+         item.probability)
+        for rank, item in enumerate(disagreements, 1)
     ]  # fmt: skip
     return [("rank", "record", "source", "class", "label", "probability"), *rows]
 
 
 def write_tables(folder: Path, tables: Mapping[str, Table]) -> dict[str, Table]:
-    """Write a CSV file for each table by its name, and return the tables as they are written.
+    """Write each table to a CSV file, and return the tables as written.
 
     Floats are rounded to six digits. NaN becomes None, an empty cell.
     """
@@ -312,14 +312,14 @@ def _format_setting(value: object) -> str:
 
 
 def differing_settings(systems: Sequence[object], ignored: Sequence[str] = ("system", "title")) -> Table:
-    """List the settings in which systems differ: a row for each field, a column for each system.
+    """List the settings that differ, with a column for each system.
 
     Args:
         systems: Settings, with a name `system` each.
         ignored: Fields that are not listed.
     """
     flat = [flatten_settings(system) for system in systems]
-    names = [name for name in dict.fromkeys(name for each in flat for name in each) if name not in ignored]
-    rows = [(name, *(each.get(name, "–") for each in flat)) for name in names]
+    names = [name for name in dict.fromkeys(name for values in flat for name in values) if name not in ignored]
+    rows = [(name, *(values.get(name, "–") for values in flat)) for name in names]
     header = ("setting", *(getattr(system, "system") for system in systems))  # noqa: B009
     return [header, *(row for row in rows if len(set(row[1:])) > 1)]
