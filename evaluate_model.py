@@ -67,12 +67,12 @@ def evaluate_model(label_directory: str | os.PathLike, output_directory: str | o
     measures = f_measures(labels, outputs)
     return (
         ["|".join(sorted(name.split("|"))) for name in names],
-        nan_mean(auroc),
-        nan_mean(auprc),
+        float(nan_mean(auroc)),
+        float(nan_mean(auprc)),
         auroc,
         auprc,
         accuracy(labels, outputs),
-        nan_mean(measures),
+        float(nan_mean(measures)),
         measures,
         challenge_score(labels, outputs, weights),
     )

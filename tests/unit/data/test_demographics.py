@@ -16,7 +16,7 @@ from ecg.data.preprocessing import N_DEMOGRAPHICS, encode_demographics
         (math.nan, "Unknown", [0, 0, 0, 1, 1]),
     ],
 )
-def test_a_person_is_five_numbers_and_what_is_unknown_is_said(age, sex, expected):
+def test_demographics_are_five_numbers_with_flags_for_unknown(age, sex, expected):
     got = encode_demographics(age, sex)
     assert got.shape == (N_DEMOGRAPHICS,) and got.dtype == np.float32
     np.testing.assert_array_equal(got, np.array(expected, np.float32))

@@ -186,7 +186,7 @@ def test_record_name_loses_the_extension_of_a_file_and_nothing_else():
         assert parse_header(header_text(f"{written} 2 500 7500")).name == name
 
 
-def test_names_stay_as_written_where_that_is_asked_for():
+def test_names_stay_as_written_on_request():
     lines = ("A0001.mat 16+24 1000/mV 16 0 0 0 0 AVR", "A0001.mat 16+24 1000/mV 16 0 0 0 0")
     text = header_text("A0001.mat 2 500 7500", lines)
     written, parsed = parse_header(text, as_written=True), parse_header(text)
@@ -203,7 +203,7 @@ def test_gain_is_the_integers_of_a_millivolt_in_every_unit_of_voltage(gain, per_
     assert math.isclose(with_lead(f"A0001.mat 16 {gain} 16 0 0 0 0 I").leads[0].per_millivolt, per_millivolt)
 
 
-def test_units_other_than_voltages_are_refused_only_when_millivolts_are_asked_for():
+def test_units_other_than_voltages_are_refused_only_for_millivolts():
     lead = with_lead("A0001.mat 16 1000/mmHg 16 0 0 0 0 ABP").leads[0]
     with pytest.raises(HeaderError, match="A0001.mat lead ABP: units 'mmHg' are not mV, uV or V"):
         _ = lead.per_millivolt
@@ -251,7 +251,7 @@ def test_a_gain_of_0_is_the_default_of_wfdb(gain):
 
 
 @pytest.mark.parametrize("gain", ["1e999", "-1e-300", "1e13"])
-def test_a_gain_that_no_recorder_has_is_refused_only_when_millivolts_are_asked_for(gain):
+def test_a_gain_that_no_recorder_has_is_refused_only_for_millivolts(gain):
     lead = parse_header(header_text(leads=(LEAD_LINES[0], f"A0001.mat 16+24 {gain}/mV 16 0 28 0 0 II"))).leads[1]
     with pytest.raises(HeaderError, match=r"A0001.mat lead II: gain .* is not within 1e-09 to 1e\+12 of either sign"):
         lead.per_millivolt  # noqa: B018 - it raises
@@ -395,7 +395,7 @@ def test_leads_get_their_standard_names_and_keep_what_was_written():
         ),
     ],
 )
-def test_a_bad_header_is_told_with_its_place(text, message):
+def test_a_bad_header_is_reported_with_its_position(text, message):
     with pytest.raises(HeaderError, match=re.escape(message)):
         parse_header(text, "x.hea")
 
@@ -413,7 +413,7 @@ def test_a_bad_header_is_told_with_its_place(text, message):
         ("A0001.mat 16+24 1000/mV 16 0 28 0 block II", "block size 'block' is not an INTEGER"),
     ],
 )
-def test_a_bad_lead_line_is_told_with_its_field(line, message):
+def test_a_bad_lead_line_is_reported_with_its_field(line, message):
     with pytest.raises(HeaderError, match=re.escape(f"x.hea line 3: {message}")):
         parse_header(header_text(leads=(LEAD_LINES[0], line)), "x.hea")
 
@@ -436,7 +436,7 @@ def test_gains_of_either_sign_and_any_size_that_makes_sense_are_read():
 @pytest.mark.parametrize(
     ("line", "written"), [("A.dat 16", False), ("A.dat 16 200", True), ("A.dat 16 200(3)/mV", True)]
 )
-def test_a_gain_that_is_written_is_told_from_the_default_of_wfdb(line, written):
+def test_a_written_gain_differs_from_the_default_of_wfdb(line, written):
     lead = with_lead(line).leads[0]
     assert (lead.gain, lead.gain_written) == (200, written)
 
@@ -497,14 +497,14 @@ def test_what_is_no_file_of_a_headers_size_is_refused_unread(tmp_path):
         read_header(tmp_path / "device.hea")
 
 
-def test_a_file_without_the_permission_to_read_it_is_told(write, unprivileged):
+def test_a_file_without_the_permission_to_read_it_is_reported(write, unprivileged):
     path = write(header_text())
     path.chmod(0)
     with unprivileged(), pytest.raises(HeaderError, match="A0001.hea: cannot be read: Permission denied"):
         read_header(path)
 
 
-def test_a_disk_that_fails_is_told(write, monkeypatch):
+def test_a_disk_that_fails_is_reported(write, monkeypatch):
     def fail(*arguments, **settings):
         raise OSError(errno.EIO, "Input/output error")
 

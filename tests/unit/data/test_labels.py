@@ -132,15 +132,15 @@ def test_classes_beside_the_scored_ones_have_the_columns_after_them():
 
 
 @pytest.mark.parametrize(
-    ("codes", "beside"),
+    ("codes", "unscored"),
     [(["429622005"], [True, False]), (["164931005", "426783006"], [False, True]), (["426783006", "x"], [False] * 2),
      (["429622005", "164931005"], [True, True]), ([], [False, False])],
 )  # fmt: skip
-def test_classes_beside_the_scored_ones_are_read_from_the_codes(codes, beside):
-    assert labels.encode_unscored(codes).tolist() == beside
+def test_unscored_classes_are_read_from_the_codes(codes, unscored):
+    assert labels.encode_unscored(codes).tolist() == unscored
 
 
-def test_values_of_any_classes_are_spread_by_their_columns_and_those_beside_are_left_out():
+def test_values_of_any_classes_are_scattered_and_unscored_ones_dropped():
     columns = labels.class_indices(("STE", "NSR", "AF"))
     wide = labels.expand(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), columns)
     expected = np.zeros((2, 26))
@@ -162,8 +162,8 @@ def test_what_is_implied_is_added_and_the_labels_stay_as_they_are():
 
 
 def test_labels_of_some_classes_are_in_their_order_those_beside_the_scored_ones_too():
-    scored, beside = np.eye(26, dtype=bool), np.eye(26, 2, dtype=bool)
+    scored, unscored = np.eye(26, dtype=bool), np.eye(26, 2, dtype=bool)
     columns = labels.class_indices(["STE", "PVC", "AF"])
-    found = labels.select_labels(columns, scored, beside)
+    found = labels.select_labels(columns, scored, unscored)
     assert found.argmax(axis=0).tolist() == [1, labels.CLASS_INDEX["PVC"], labels.CLASS_INDEX["AF"]]
     assert found.sum() == 3

@@ -119,13 +119,13 @@ def test_a_chest_lead_tells_more_than_limb_leads_that_follow_from_others():
     assert lead_set([*LEADS[:6], "V1"]) == 6
 
 
-def test_the_richest_set_is_found_in_any_case_and_order_and_among_those_asked_for():
+def test_the_richest_set_is_found_in_any_case_and_order_and_among_the_given_sizes():
     assert lead_set(["v6", "V5", "AVF", "Resp", "v4", "V3", "v2", "V1", "ii", "II"]) == 12
     assert lead_set(["II", "V2", "ECG", "II"]) == lead_set(["ii", "II"]) == lead_set(CHEST) == lead_set([]) == 0
     assert [lead_set(LEADS, among) for among in ([12, 6], [3, 4], [6, 2], (2,), ())] == [12, 4, 6, 2, 0]
 
 
-def test_all_lead_sets_that_leads_fill_are_told_the_richest_first():
+def test_all_lead_sets_that_leads_fill_are_listed_the_richest_first():
     assert lead_sets(LEADS) == (12, 4, 3, 6, 2)
     assert lead_sets(("i", "II", "v2")) == (3, 4, 2, 6)  # nothing of the three need be computed
     assert lead_sets(("aVL", "aVF", "MLII")) == (6, 2)

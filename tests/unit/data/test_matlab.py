@@ -115,7 +115,7 @@ def test_a_file_that_goes_on_in_ruins_is_read_as_far_as_it_is_whole():
             found_in(data)
 
 
-def test_what_is_no_real_numbers_is_told():
+def test_other_content_than_real_numbers_is_reported():
     table = np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")])
     written = {"complex": NUMBERS * 1j, "chars": "text", "cell": np.array([1, "a"], object), "table": table,
                "nothing": np.zeros((3, 0)), "sparse": scipy.sparse.eye_array(3).tocsc()}  # fmt: skip
@@ -161,13 +161,13 @@ def test_what_is_no_real_numbers_is_told():
         (b"".join(struct.pack("<5i", 50, 1, 1, 0, 1) + b"\0\7" for _ in range(MOST_MATRICES + 1)), "more than 1,000"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_read_is_told(data, reason):
+def test_a_file_that_cannot_be_read_is_reported(data, reason):
     with pytest.raises(MatlabError, match=reason):
         for matrix in iter_matrices(data):
             matrix.numbers()
 
 
-def test_damage_that_checksums_show_is_told():
+def test_damage_that_checksums_show_is_reported():
     whole = bytearray(file_5(packed(matrix_5(content=bytes(300)))))
     whole[-1] ^= 1
     with pytest.raises(MatlabError, match="a compressed matrix is damaged"):

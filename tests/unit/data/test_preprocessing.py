@@ -81,7 +81,7 @@ def test_the_ends_do_not_ring(make_header):
     assert np.abs(got).max() < 0.2
 
 
-def test_signals_are_whole_microvolts_and_16_bits_hold_them(make_header):
+def test_signals_are_integers_of_microvolts_and_16_bits_hold_them(make_header):
     rng = np.random.default_rng(0)
     got = preprocess(make_header(gain=2000.0), rng.integers(-30000, 30000, (12, 3000)).astype(np.int16), LEADS)
     assert got.microvolts.dtype == np.int16 and got.microvolts.flags.c_contiguous
@@ -96,7 +96,7 @@ def test_what_16_bits_do_not_hold_is_the_most_they_do(make_header):
     assert np.abs(got).max() <= 32767 and np.abs(np.diff(got[:, 0].astype(int))).max() < 32767
 
 
-def test_leads_come_in_the_order_asked_for_whatever_the_files(make_header):
+def test_leads_come_in_the_wanted_order_whatever_the_files(make_header):
     rng = np.random.default_rng(1)
     recording = rng.integers(-1000, 1000, (12, 2500)).astype(np.int16)
     order = rng.permutation(12)
@@ -165,7 +165,7 @@ def test_a_sound_recording_has_no_repairs_and_none_is_made_in_the_callers_array(
     np.testing.assert_array_equal(recording, before)
 
 
-def test_kinds_of_faults_side_by_side_are_mended_together(make_header):
+def test_kinds_of_faults_side_by_side_are_repaired_together(make_header):
     clean = integers(sine(1.0, 500, 10))
     broken = clean.copy()
     broken[0, 1000:1004] = 32767, -32768, 32767, -32768
@@ -175,7 +175,7 @@ def test_kinds_of_faults_side_by_side_are_mended_together(make_header):
 
 @pytest.mark.parametrize("samples", [2250, 2499, 2500])
 @pytest.mark.parametrize("gain", [200.0, 1000.0])
-def test_a_lead_at_the_rail_for_up_to_half_its_time_is_mended(gain, samples, make_header):
+def test_a_lead_at_the_rail_for_up_to_half_its_time_is_repaired(gain, samples, make_header):
     broken = integers(sine(1.0, 500, 10), gain)
     broken[0, 5000 - samples :] = 32767
     assert np.abs(to_centred_millivolts(broken, make_header(["I"], gain=gain).leads)[0]).max() < 5
@@ -190,7 +190,7 @@ def test_the_invalid_value_is_that_of_16_bit_formats(kind, largest, make_header)
 
 
 @pytest.mark.parametrize("leads", LEAD_SETS.values())
-def test_a_lead_does_not_depend_on_which_others_are_asked_for(leads, make_header):
+def test_a_lead_does_not_depend_on_which_others_are_wanted(leads, make_header):
     """Not even where one of them is faulty, and the lead itself has a high level for a while."""
     recording = np.random.default_rng(3).integers(-500, 500, (12, 5000)).astype(np.int16)
     recording[0, :800] += 15_000
@@ -323,7 +323,7 @@ def test_a_recording_that_is_flat_or_without_a_valid_sample_cannot_be_used(make_
 
 
 def limb_recording(names, seed=5, samples=2500):
-    """Microvolts of the leads named, of which the limb leads are those of three electrodes."""
+    """Return microvolts of leads; the limb leads come from three electrodes."""
     parts = np.random.default_rng(seed).integers(-500, 500, (8, samples)) * 2
     known = dict(zip(("I", "II", *LEADS[6:]), parts, strict=True))
     for name in LEADS[2:6]:
@@ -343,7 +343,7 @@ def test_limb_leads_are_computed_from_others(names, make_header):
     np.testing.assert_array_equal(signal[:, there], expected[:, there])
 
 
-def test_leads_are_computed_in_millivolts_and_from_what_was_mended(make_header):
+def test_leads_are_computed_in_millivolts_and_from_repaired_leads(make_header):
     names = ("I", "II")
     recording = limb_recording(names)
     expected = signal_of(make_header(names), recording, LEADS[:6])
@@ -501,7 +501,7 @@ def test_an_odd_sampling_frequency_costs_no_more_memory_than_another(rate, make_
 
 
 def test_the_longest_piece_at_the_highest_sampling_frequency_takes_less_than_500_mb(make_header):
-    """With the largest file that is read, of 200 MB, in memory beside it."""
+    """With the largest file that is read, of 200 MB, in memory, too."""
     recording = np.ones((12, round(MAX_DURATION * HIGHEST_FREQUENCY)), np.int8)
     recording[:, ::1000] = 2
     tracemalloc.start()
@@ -529,7 +529,7 @@ def test_pieces_follow_each_other_and_are_equal_and_none_is_longer_than_the_long
 
 
 @pytest.mark.parametrize("rate", [10.0, 500.0])
-def test_two_days_are_answered_and_more_is_a_fault(rate, make_header):
+def test_two_days_are_split_and_more_is_an_error(rate, make_header):
     most = int(MOST_HOURS * 3600 * rate)
     recording = np.broadcast_to(np.int16(0), (1, most + 1))  # a single number, whatever the shape
     assert len(split_segments(make_header(["I"], rate), recording[:, :-1])) == MOST_HOURS * 3600 // MAX_DURATION
@@ -538,7 +538,7 @@ def test_two_days_are_answered_and_more_is_a_fault(rate, make_header):
 
 
 @pytest.mark.parametrize("rate", [100.0, 257.0, 257.5, 1000 / 3, 360.0, 500.0, 2000.0])
-def test_what_training_takes_whole_is_answered_whole(rate, make_header):
+def test_a_recording_that_training_does_not_crop_is_one_segment(rate, make_header):
     samples = round(MAX_DURATION * rate)
     assert len(split_segments(make_header(["I"], rate), np.zeros((1, samples)))) == 1
     assert len(split_segments(make_header(["I"], rate), np.zeros((1, samples + 2)))) == 2

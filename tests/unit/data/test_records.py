@@ -51,7 +51,7 @@ def test_find_records_sorts_goes_below_and_passes_over_what_is_hidden(tmp_path):
         find_records(tmp_path / "nowhere")
 
 
-def test_a_folder_below_that_cannot_be_listed_is_passed_over_and_told(tmp_path, closed):
+def test_a_folder_below_that_cannot_be_listed_is_passed_over_and_reported(tmp_path, closed):
     for name in ("a", "lost/b", "c/d"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).with_suffix(".hea").touch()
@@ -84,7 +84,7 @@ def test_a_renamed_record_is_read_from_the_file_beside_its_header(write):
     assert read_raw_signal(path, header).warnings == (OTHER_FILE,)
 
 
-def test_samples_that_do_not_fit_the_header_are_told(write):
+def test_samples_that_do_not_fit_the_header_are_reported(write):
     with pytest.raises(SignalError, match="A0001.mat: no such file beside A0001.hea, which names it"):
         read_record(write(header_text()))
     for recording in (np.zeros((2, 7499)), np.zeros((7499, 2)), np.zeros((1, 7500)), np.zeros((2, 0))):
@@ -100,7 +100,7 @@ def test_samples_that_do_not_fit_the_header_are_told(write):
 
 @pytest.mark.parametrize("format", ["4", "5"])
 @pytest.mark.parametrize("val, kind", [(np.ones((2, 7500)) * 1j, "complex numbers"), ("text" * 1875, "text")])
-def test_a_matrix_of_anything_but_numbers_is_told(write, format, val, kind):
+def test_a_matrix_of_anything_but_numbers_is_reported(write, format, val, kind):
     path = write(header_text())
     scipy.io.savemat(path.with_suffix(".mat"), {"val": val, "other": np.ones((2, 7500))}, format=format)
     with pytest.raises(SignalError, match=rf"A0001.mat: val is \(\d, 7500\) {kind}, expected \(2, 7500\) numbers"):
@@ -108,7 +108,7 @@ def test_a_matrix_of_anything_but_numbers_is_told(write, format, val, kind):
 
 
 @pytest.mark.parametrize("record, warnings", [("A0001 2 500 7500", (TRANSPOSED,)), ("A0001 2", (TRANSPOSED,))])
-def test_a_transposed_matrix_is_turned_and_told(write, record, warnings):
+def test_a_transposed_matrix_is_transposed_and_reported(write, record, warnings):
     recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
     path = write(header_text(record), recording.T)
     stored = read_raw_signal(path, read_header(path))
@@ -156,7 +156,7 @@ def test_the_only_matrix_that_fits_stands_in_for_a_missing_one(write):
     assert np.array_equal(read_record(write(header_text(), val=recording, ecg=recording + 1))[1], recording)
 
 
-def test_a_file_that_is_damaged_or_of_another_kind_is_told(write):
+def test_a_file_that_is_damaged_or_of_another_kind_is_reported(write):
     path = write(header_text(), np.ones((2, 7500), np.int16))
     file = path.with_suffix(".mat")
     whole = file.read_bytes()
@@ -194,7 +194,7 @@ def test_what_is_no_file_of_its_size_is_refused_unread(write, unprivileged):
     refused("cannot be read: No such file or directory")
 
 
-def test_leads_in_several_mat_files_are_told(write):
+def test_leads_in_several_mat_files_are_reported(write):
     lines = (LEAD_LINES[0], LEAD_LINES[1].replace("A0001.mat", "other.mat"))
     path = write(header_text(leads=lines), np.zeros((2, 7500)))
     with pytest.raises(SignalError, match="other.mat: no such file beside A0001.hea"):
@@ -302,7 +302,7 @@ def test_one_grammar_reads_headers_of_all_formats(tmp_path):
         ("x 1 500 100", "~ 16", "~: no such file beside x.hea"),
     ],
 )  # fmt: skip
-def test_a_file_that_does_not_hold_what_its_header_says_is_told(tmp_path, record, lead, reason):
+def test_a_file_that_does_not_hold_what_its_header_says_is_reported(tmp_path, record, lead, reason):
     (tmp_path / "x.dat").write_bytes(bytes(1000))
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")

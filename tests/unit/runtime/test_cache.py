@@ -91,7 +91,7 @@ def test_a_claim_stands_until_facts_differ(tmp_path):
         assert manifest_differences(path, other) == {}
 
 
-def test_a_program_is_told_by_the_text_of_its_modules():
+def test_source_hash_changes_with_the_text_of_the_modules():
     assert (
         source_hash("data", "runtime")
         == source_hash("data", "runtime")

@@ -57,7 +57,7 @@ def test_an_error_with_a_message_for_people_is_that_in_one_line(kind):
     assert describe_error(kind("A0001.hea: line 2:\n  two\tleads")) == "A0001.hea: line 2: two leads"
 
 
-def test_an_error_in_a_recording_is_told_without_class_and_once(tmp_path):
+def test_an_error_in_a_recording_is_reported_without_class_and_once(tmp_path):
     (tmp_path / "A0001.hea").write_text("nothing\n")
     said = describe_error(caught(read_header, tmp_path / "A0001.hea"))
     assert said.startswith("A0001.hea line 1: ") and said.count("A0001") == 1 and "Error" not in said
@@ -76,7 +76,7 @@ def test_an_error_in_a_recording_is_told_without_class_and_once(tmp_path):
         (KeyboardInterrupt(), "interrupted"),
     ],
 )
-def test_an_unexpected_error_is_told_with_its_class(error, description):
+def test_an_unexpected_error_is_reported_with_its_class(error, description):
     assert describe_error(error) == description
 
 

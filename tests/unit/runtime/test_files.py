@@ -25,7 +25,7 @@ from ecg.runtime.files import (
 ROOT = Path(__file__).parents[3]
 
 
-def listed(folder):
+def list_names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -36,7 +36,7 @@ def test_what_is_written_aside_is_there_at_the_end_only(tmp_path):
         assert part.parent == tmp_path and part.name.endswith(path.name) and not part.exists()
         part.write_text("new")
         assert path.read_text() == "old"
-    assert path.read_text() == "new" and listed(tmp_path) == ["a.weights.h5"]
+    assert path.read_text() == "new" and list_names(tmp_path) == ["a.weights.h5"]
 
 
 def test_an_exception_leaves_what_was_there_and_nothing_else(tmp_path):
@@ -49,7 +49,7 @@ def test_an_exception_leaves_what_was_there_and_nothing_else(tmp_path):
             with pytest.raises(stop), atomic_path(tmp_path / name) as part:
                 (part / "below").mkdir(parents=True)
                 raise stop
-    assert listed(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
+    assert list_names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
 
 
 def test_a_folder_takes_the_place_of_a_folder(tmp_path):
@@ -58,7 +58,7 @@ def test_a_folder_takes_the_place_of_a_folder(tmp_path):
     with atomic_path(str(path)) as part:
         part.mkdir()
         (part / "new").touch()
-    assert listed(path) == ["new"] and listed(tmp_path) == ["report"]
+    assert list_names(path) == ["new"] and list_names(tmp_path) == ["report"]
 
 
 def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
@@ -69,7 +69,7 @@ def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
         part.write_text("new")
     with pytest.raises(OSError), atomic_path(tmp_path / "file") as part:
         part.mkdir()
-    assert listed(tmp_path) == ["file", "folder"] and listed(tmp_path / "folder") == ["kept"]
+    assert list_names(tmp_path) == ["file", "folder"] and list_names(tmp_path / "folder") == ["kept"]
     assert (tmp_path / "file").read_text() == "kept"
 
 
@@ -80,7 +80,7 @@ def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
         make(part)
         with atomic_path(tmp_path / "file") as part:
             part.write_text("new")
-        assert listed(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "new"
+        assert list_names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "new"
 
 
 def test_nothing_written_and_nowhere_to_write_are_os_errors(tmp_path):
@@ -90,14 +90,14 @@ def test_nothing_written_and_nowhere_to_write_are_os_errors(tmp_path):
     for path in (tmp_path / "missing/file", tmp_path / "file/below", ".", "..", "/"):
         with pytest.raises(OSError), atomic_path(path) as part:
             part.write_text("new")
-    assert listed(tmp_path) == ["file"]
+    assert list_names(tmp_path) == ["file"]
 
 
 def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
     with pytest.raises(OSError, match="No space left on device: '.*fresh'"), atomic_path(tmp_path / "fresh") as part:
         part.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert listed(tmp_path) == []
+    assert list_names(tmp_path) == []
 
 
 def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
@@ -128,7 +128,7 @@ def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
         assert (tmp_path / name).read_text() == "new"
 
 
-def test_bytes_come_whole_or_as_the_error_asked_for(tmp_path):
+def test_bytes_are_read_or_the_given_error_is_raised(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"twelve bytes")
     assert read_bytes(path, 12, RecordError) == b"twelve bytes" and check_file_size(path, 12, RecordError) == 12
@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(tmp_path, u
     (tmp_path / "report").chmod(0o555)
     with unprivileged(), pytest.raises(PermissionError, match="report'"), atomic_path(tmp_path / "report"):
         pytest.fail("the work was begun")
-    assert listed(tmp_path / "report") == ["old"]
+    assert list_names(tmp_path / "report") == ["old"]
 
 
 def test_outputs_are_checked_without_a_trace(tmp_path, unprivileged):
@@ -252,4 +252,4 @@ def test_outputs_are_checked_without_a_trace(tmp_path, unprivileged):
             with pytest.raises(OSError) as raised:
                 check(tmp_path / path)
             assert describe_error(raised.value) == f"{tmp_path / path}: {reason}"
-    assert listed(tmp_path) == ["closed", "dangling", "file"] and listed(tmp_path / "closed") == ["file"]
+    assert list_names(tmp_path) == ["closed", "dangling", "file"] and list_names(tmp_path / "closed") == ["file"]

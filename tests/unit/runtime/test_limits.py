@@ -71,6 +71,6 @@ def test_shares_of_sources_are_numbers_above_0(share):
         synthesize(sources={"Georgia": share})
 
 
-def test_a_source_that_is_left_out_has_a_name():
+def test_an_excluded_source_has_a_name():
     with pytest.raises(ValueError, match="leave_out"):
         Protocol(leave_out="")

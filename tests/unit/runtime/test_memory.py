@@ -24,7 +24,7 @@ def test_memory_is_that_of_a_process_and_of_all_that_it_started():
     assert (memory_of(os.getpid()) > 0).all()
 
 
-def test_the_most_is_remembered_until_it_is_asked_for(monkeypatch):
+def test_the_peak_is_kept_until_it_is_read(monkeypatch):
     monkeypatch.setattr("ecg.runtime.processes.EVERY", 0.001)
     with MemoryMonitor() as peak:
         before = peak.taken()
@@ -38,7 +38,7 @@ def test_the_most_is_remembered_until_it_is_asked_for(monkeypatch):
     assert not peak.thread.is_alive()
 
 
-def test_what_was_told_is_not_told_again_though_a_look_takes_long(monkeypatch):
+def test_a_peak_is_reported_once_though_a_look_takes_long(monkeypatch):
     held = [100.0]
 
     def slow(process):

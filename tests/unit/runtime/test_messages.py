@@ -51,7 +51,7 @@ def test_reasons_of_nested_recordings_are_of_one_kind_whatever_their_names():
     ]
 
 
-def test_the_first_names_are_told_and_dots_where_there_are_more():
+def test_the_first_names_are_listed_with_dots_for_more():
     assert abbreviated_list([]) == "" and abbreviated_list(["A1", "A2", "A3"]) == "A1, A2, A3"
     assert abbreviated_list(f"A{number}" for number in range(1, 5)) == "A1, A2, A3, ..."
 

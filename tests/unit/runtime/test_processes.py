@@ -39,12 +39,12 @@ def test_all_processes_take_part_and_none_takes_more_than_a_round_ahead(tmp_path
     with closing(parallel_map(partial(kept, tmp_path), numbers, 2, "keeping")) as results:
         first, worker = next(results)
         assert first == 0 and worker != os.getpid()
-        done = [next(results) for _ in range(CHUNK * ROUND - 1)]  # the round, of which all but this is handed over
+        done = [next(results) for _ in range(CHUNK * ROUND - 1)]  # the rest of the round
         assert len(list(tmp_path.iterdir())) == CHUNK * ROUND
         assert len({worker for _, worker in done}) == 2
 
 
-def test_an_error_of_one_is_raised_where_it_is_asked_for():
+def test_an_error_of_an_item_is_raised_at_its_result():
     with pytest.raises(ValueError, match="no root"):
         list(parallel_map(squared, [1, -1], 1, "squaring"))
 
@@ -100,7 +100,7 @@ def prepared():
 
 
 def told_apart(folder):
-    """Leave a file with this process's number, and tell whether it was prepared."""
+    """Leave a file with this process's number; return whether it was prepared."""
     return os.environ.get("PREPARED"), kept(folder, 7)[1]
 
 
@@ -115,7 +115,7 @@ def ended():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_what_is_done_apart_and_does_not_come_to_its_end_is_told():
+def test_a_subprocess_that_is_killed_is_reported():
     with pytest.raises(ChildProcessError, match="its process was killed, perhaps because the memory is too small"):
         run_in_subprocess(ended, prepare=prepared)
 

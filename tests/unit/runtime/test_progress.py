@@ -8,7 +8,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_durations_read_as_they_are_said():
+def test_durations_are_formatted_in_words():
     assert [format_duration(seconds) for seconds in (0.4, 59, 61, 3599.6, 7500)] == [
         "0 s", "59 s", "1 min 01 s", "1 h 00 min", "2 h 05 min"]  # fmt: skip
 
