@@ -1,6 +1,7 @@
 """Settings of the documentation site, which `make docs` builds into build/docs."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -40,12 +41,28 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
-# A reference into the package has to resolve. Names of other packages are not looked up.
+default_role = "literal"  # `name` in a docstring is code, as in Markdown
+
+# A reference into the package has to resolve. Names of other packages and type variables are not looked up.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!ecg\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!ecg\.).*"), ("py:class", r"ecg\..*\.(Item|Result)")]
 
 html_theme = "furo"
 html_title = "reduced-lead-ecg"
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
+
+
+def escape_markup(app, kind, name, item, options, lines: list[str]) -> None:
+    """Escape in a docstring, outside backticks, the characters that reStructuredText would read as markup."""
+    if kind in ("attribute", "property") and lines:  # of which napoleon takes what precedes a colon for a type
+        lines[0] = lines[0].replace(": ", " – ")
+    for number, line in enumerate(lines):
+        parts = re.split(r"(`+[^`]*`+)", line)
+        lines[number] = "".join(re.sub(r"(?<!\\)[*|]", r"\\\g<0>", part) if "`" not in part else part for part in parts)
+
+
+def setup(app) -> None:
+    """Have Sphinx escape docstrings before it parses their sections."""
+    app.connect("autodoc-process-docstring", escape_markup, priority=400)

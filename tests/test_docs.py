@@ -121,3 +121,12 @@ def test_pages_that_load_from_other_sites_are_found(tmp_path, monkeypatch):
     )):  # fmt: skip
         (tmp_path / "bad.html").write_text(text)
         assert len(foreign_resources(tmp_path)) == 1, number
+
+
+def test_tables_that_the_page_of_saved_models_names_are_written():
+    source = (ROOT / "ecg" / "reports" / "training_tables.py").read_text("utf-8")
+    text = (DOCS / "saved-models.md").read_text("utf-8")
+    names = re.findall(r"`(\w+)`", text[text.index("- tables as CSV") : text.index("- figures as PNG")])
+    assert len(names) > 10
+    for name in names:
+        assert f'"{name.replace("_N_", "_{leads}_")}"' in source, name
