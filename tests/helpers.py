@@ -23,7 +23,7 @@ RATES = np.append(np.geomspace(0.004, 0.3, 25), 0)  # the last class is nowhere,
 
 
 def make_system_result(labels, system="default", leads=12, skill=2.0, seed=0, **others):
-    """A trial of a system that knows something of the labels, with many equal probabilities."""
+    """A result of a system better than chance, with many equal probabilities."""
     random = np.random.default_rng(seed)
     logits = skill * (2 * labels - 1) + random.normal(size=labels.shape)
     probabilities = np.round(1 / (1 + np.exp(-logits)), 2).astype(np.float32)
@@ -34,7 +34,7 @@ def make_system_result(labels, system="default", leads=12, skill=2.0, seed=0, **
 
 
 def make_comparison(recordings=150, seed=1, results=((), ())):
-    """A comparison with a trial for each tuple of settings of make_system_result, of recordings of three sources."""
+    """A comparison of recordings of three sources, with a result per settings of make_system_result."""
     random = np.random.default_rng(seed)
     labels = random.random((recordings, 26)) < RATES
     sources = random.choice(["CPSC", "Georgia", "Ningbo"], recordings, p=[0.3, 0.69, 0.01])

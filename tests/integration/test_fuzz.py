@@ -36,18 +36,18 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("kind", DAMAGE)
 @settings(max_examples=15, derandomize=True, deadline=None)
 @given(rng=st.randoms(use_true_random=False))
-def test_a_damaged_record_is_answered_or_refused(records, bundles, folder, kind, rng):
+def test_a_damaged_record_is_predicted_or_refused(records, bundles, folder, kind, rng):
     outcome = try_case(0, (kind,), damaged(rng.choice(records), [kind], rng), folder, bundles)
     assert not outcome.fault, outcome.trace
 
 
-def test_a_record_without_damage_is_answered(records, bundles, folder):
+def test_a_record_without_damage_is_predicted(records, bundles, folder):
     assert {len(record.recording) for record in records} == {12, 8, 6, 3, 2}
     for record in records:
         assert try_case(0, (), damaged(record, [], None), folder, bundles).end == ANSWERED
 
 
-def test_a_case_depends_on_its_numbers_alone_and_leaves_the_record_as_it_was(records):
+def test_a_case_depends_only_on_its_numbers_and_leaves_the_record_unchanged(records):
     before = [record.recording.copy() for record in records]
     first, again = ([draw_case(records, 1, number) for number in range(200)] for _ in range(2))
     assert [(kinds, case) for kinds, case in first] == again
@@ -87,7 +87,7 @@ def greedy(header, recording):
         (greedy, "", "MB were used"),
     ],
 )
-def test_what_is_neither_an_answer_nor_a_refusal_is_a_fault(records, folder, monkeypatch, answer, end, fault):
+def test_what_is_neither_a_prediction_nor_a_refusal_is_a_fault(records, folder, monkeypatch, answer, end, fault):
     class Stub:
         pass
 
@@ -106,7 +106,7 @@ def test_an_allocation_that_a_machine_might_not_survive_fails(records, folder):
     assert "MemoryError" in outcome.fault and outcome.megabytes < 100
 
 
-def test_a_case_is_written_as_it_says(tmp_path):
+def test_a_case_is_written_with_its_damage(tmp_path):
     for name, case in {
         "whole": Case("A1", b"header", "A1.mat", b"content"),
         "longer": Case("A1", b"header", "A1.mat", b"content", 1000),

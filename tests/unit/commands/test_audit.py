@@ -48,7 +48,7 @@ def integers():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder of made-up recordings, some of which the method leaves out, lack an age, or are damaged."""
+    """A folder of synthetic recordings, some discarded, some without age, one damaged."""
     folder = tmp_path_factory.mktemp("data")
     synthesize(folder, 40, seed=3, settings=SyntheticSettings(sources={"CPSC": 4, "Ningbo": 4, "PTB": 1, "INCART": 1}))
     for path, age, sex in zip(find_records(folder), ("NaN", "-1", "33"), ("Male", "?", ""), strict=False):
@@ -60,7 +60,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def audited(data, tmp_path_factory):
-    """The folder of an audit of these recordings, its lines, and what it returned."""
+    """The folder of an audit of these recordings, its log, and its result."""
     output, lines = tmp_path_factory.mktemp("audited") / "out", capture_log()
     return output, lines, audit_folder(data, output, 1)
 
@@ -103,7 +103,7 @@ def test_the_summary_counts_the_recordings_of_each_kind_of_defect_zeros_included
     assert {defects.SIGNAL, defects.DISCARDED, defects.AGE, defects.SEX} <= counts.keys()
 
 
-def test_the_lines_tell_sources_codes_and_defects_and_where_the_tables_are(audited, data):
+def test_the_log_has_sources_codes_defects_and_the_files(audited, data):
     output, lines, _ = audited
     sources = Counter(source_of(path.stem) for path in find_records(data))
     left_out = sources["INCART"] + sources["PTB"]
@@ -120,7 +120,7 @@ def test_the_lines_tell_sources_codes_and_defects_and_where_the_tables_are(audit
     assert all(len(line) <= WIDTH for line in lines[:-1])
 
 
-def test_all_is_told_the_same_whatever_the_number_of_processes(audited, data, tmp_path):
+def test_the_result_does_not_depend_on_the_number_of_processes(audited, data, tmp_path):
     output, lines, usable = audited
     again = capture_log()
     assert audit_folder(data, tmp_path / "out", 2) == usable
@@ -152,7 +152,7 @@ def test_copies_are_found_under_other_names_headers_orders_of_leads_and_gains(tm
     }
 
 
-def test_copies_of_a_recording_with_another_length_or_of_zeros_are_none(tmp_path, integers):
+def test_recordings_of_another_length_or_of_zeros_are_no_copies(tmp_path, integers):
     write(tmp_path / "data", "E00001", integers)
     write(tmp_path / "data", "E00002", integers[:, :-1])
     for name in ("E00003", "E00004"):
@@ -161,7 +161,7 @@ def test_copies_of_a_recording_with_another_length_or_of_zeros_are_none(tmp_path
     assert not found(tmp_path / "out", defects.COPY)
 
 
-def test_a_name_in_two_folders_is_told_in_both(tmp_path, integers):
+def test_a_name_in_two_folders_is_a_defect_of_both(tmp_path, integers):
     data = tmp_path / "data"
     write(data / "a", "E00001", integers)
     write(data / "b", "E00001", integers + np.arange(500) % 9)
@@ -174,7 +174,7 @@ def test_a_name_in_two_folders_is_told_in_both(tmp_path, integers):
     assert not found(tmp_path / "out", defects.COPY)
 
 
-def test_only_what_cannot_be_used_makes_the_answer_no_and_its_reasons_are_grouped(tmp_path, integers):
+def test_only_unusable_recordings_fail_the_audit_and_their_reasons_are_grouped(tmp_path, integers):
     data, output, lines = tmp_path / "data", tmp_path / "out", capture_log()
     write(data, "S0001", integers)
     assert not audit_folder(data, output, 1)  # nothing is left to train on
@@ -212,7 +212,7 @@ def test_an_audit_replaces_an_earlier_one_and_nothing_else(tmp_path, integers):
     assert not (tmp_path / "other").exists()
 
 
-def test_an_audit_that_is_cut_off_leaves_the_earlier_one(tmp_path, integers, monkeypatch):
+def test_an_interrupted_audit_leaves_the_earlier_one(tmp_path, integers, monkeypatch):
     data, output = tmp_path / "data", tmp_path / "out"
     write(data, "E00001", integers)
     audit_folder(data, output, 1)
@@ -228,7 +228,7 @@ def test_an_audit_that_is_cut_off_leaves_the_earlier_one(tmp_path, integers, mon
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
-def test_a_name_that_is_no_text_is_listed_as_it_is_and_can_be_printed(tmp_path, integers):
+def test_a_name_that_is_not_utf_8_is_listed_and_printed(tmp_path, integers):
     data, output, lines = tmp_path / "data", tmp_path / "out", capture_log()
     write(data, "E00001", integers, dx="Unknown")
     strange = Path(os.fsdecode(b"E\xff1"))

@@ -20,7 +20,7 @@ SAMPLES = 2 * RATE
 
 @pytest.fixture
 def heard(tmp_path):
-    """A function that writes a recording of two seconds, changed as it is told, and returns what is told of it."""
+    """A function that writes a recording of two seconds with changes and audits it."""
 
     def hear(name="E00001", leads=LEADS, samples=SAMPLES, frequency=RATE, checksums=None, change=None, key="val",
              header=None, **comments):  # fmt: skip
@@ -42,7 +42,7 @@ def heard(tmp_path):
 
 
 def test_a_sound_recording_has_its_facts_and_no_defect(tmp_path):
-    # Clean, since it is about sound ones; tests/test_synthetic_defects.py has those with defects.
+    # Clean; tests/unit/data/test_synthetic_defects.py has recordings with defects.
     synthesize(tmp_path, 60, seed=5, settings=SyntheticSettings(clean=True))
     for path in find_records(tmp_path):
         one = audit_recording(tmp_path, path)
@@ -90,7 +90,7 @@ def assign(row, column, value):
         ({"key": "ecg"}, defects.OTHER_KEY, ""),
     ],
 )
-def test_one_fault_is_told_as_one_kind_and_leaves_the_recording_usable(heard, changes, kind, detail):
+def test_one_fault_is_one_kind_of_defect_and_leaves_the_recording_usable(heard, changes, kind, detail):
     one = heard(**changes)
     assert (one.usable, one.defects) == ("yes", ((kind, detail),))
     assert one.digest
@@ -109,14 +109,14 @@ def test_standard_leads_by_other_names_are_no_defect(heard):
         ({"change": assign(slice(None), slice(None), -32768)}, defects.UNUSABLE, "no sample was recorded"),
     ],
 )
-def test_what_hinders_is_told_with_the_reason_that_a_training_gives(heard, changes, kind, reason):
+def test_fatal_defects_have_the_reason_that_training_gives(heard, changes, kind, reason):
     one = heard(**changes)
     ((told, detail),) = one.defects
     assert (one.usable, told, one.digest) == ("no", kind, None)
     assert reason in detail
 
 
-def test_header_and_signal_that_cannot_be_read_are_told_apart(heard, tmp_path):
+def test_unreadable_headers_and_signals_are_different_kinds(heard, tmp_path):
     heard()
     (tmp_path / "E00001.mat").write_bytes(b"")
     one = audit_recording(tmp_path, tmp_path / "E00001.hea")
@@ -132,7 +132,7 @@ def test_header_and_signal_that_cannot_be_read_are_told_apart(heard, tmp_path):
     assert "sampling frequency 'x'" in reason
 
 
-def test_a_source_that_the_method_leaves_out_is_read_and_not_asked_to_be_usable(heard, tmp_path):
+def test_a_discarded_source_is_read_and_need_not_be_usable(heard, tmp_path):
     told = (defects.DISCARDED, "source PTB is not trained on")
     one = heard(name="S0001", Age="NaN", change=assign(7, slice(None), 5))
     assert one.defects == (told, (defects.FLAT, "V2"), (defects.AGE, "NaN")) and one.digest
@@ -167,7 +167,7 @@ def test_checksums_are_those_that_wfdb_writes(tmp_path):
     assert dict(audit_recording(tmp_path, tmp_path / "W16.hea").defects)[defects.CHECKSUM] == "V2"
 
 
-def test_checksums_that_are_not_told_do_not_differ(heard, tmp_path):
+def test_missing_checksums_do_not_differ(heard, tmp_path):
     assert heard(checksums=[0] * 12).defects == ()
     heard()
     text = (tmp_path / "E00001.hea").read_text()
@@ -176,12 +176,12 @@ def test_checksums_that_are_not_told_do_not_differ(heard, tmp_path):
     assert defects.CHECKSUM not in dict(audit_recording(tmp_path, tmp_path / "E00001.hea").defects)
 
 
-def test_what_is_kept_does_not_grow_with_the_signal(heard):
+def test_the_result_does_not_grow_with_the_signal(heard):
     short, long = (len(pickle.dumps(heard(samples=samples))) for samples in (SAMPLES, 100 * RATE))
     assert abs(long - short) < 20 and long < 1000
 
 
-def test_a_name_below_the_folder_is_told_with_its_way(heard, tmp_path):
+def test_a_nested_name_includes_its_path(heard, tmp_path):
     heard()
     (tmp_path / "below").mkdir()
     for ending in (".hea", ".mat"):

@@ -31,7 +31,7 @@ def test_training_takes_every_recording_once_within_its_bounds():
         assert len(batch.records) <= 16
 
 
-def test_most_recordings_are_cut_to_the_largest_step_they_reach():
+def test_most_recordings_are_cropped_to_the_largest_length_they_reach():
     plan = plan_training(LENGTHS, 16, np.random.default_rng(1))
     largest = [
         batch.length == CROP_LENGTHS[CROP_LENGTHS <= length].max()
@@ -41,7 +41,7 @@ def test_most_recordings_are_cut_to_the_largest_step_they_reach():
     assert np.mean(largest) > 0.9
 
 
-def test_what_does_not_fill_a_batch_joins_the_next_shorter_step():
+def test_a_remainder_joins_the_next_shorter_crop_length():
     lengths = np.array([CROP_LENGTHS[3]] * 19 + [CROP_LENGTHS[2]] * 13)
     plan = plan_training(lengths, 16, np.random.default_rng(0))
     assert sorted((batch.length, len(batch.records)) for batch in plan) == [
@@ -53,12 +53,12 @@ def test_what_does_not_fill_a_batch_joins_the_next_shorter_step():
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 769])
-def test_no_batch_is_much_smaller_than_the_others_of_its_length(count):
+def test_batches_of_one_length_have_similar_sizes(count):
     sizes = [len(batch.records) for batch in plan_training(np.full(count, 2500), 16, np.random.default_rng(0))]
     assert sum(sizes) == count and max(sizes) <= 16 and max(sizes) - min(sizes) <= 1
 
 
-def test_the_plan_depends_on_the_generator_alone():
+def test_the_plan_depends_only_on_the_generator():
     first, second, other = (plan_training(LENGTHS, 16, np.random.default_rng(seed)) for seed in (4, 4, 5))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a.records, b.records)
@@ -66,7 +66,7 @@ def test_the_plan_depends_on_the_generator_alone():
     assert any(a.records.tolist() != b.records.tolist() for a, b in zip(first, other, strict=True))
 
 
-def test_cuts_reach_the_first_and_the_last_sample():
+def test_crops_reach_the_first_and_the_last_sample():
     starts = [
         plan_training(np.array([CROP_LENGTHS[0] + 3]), 4, np.random.default_rng(seed))[0].starts[0]
         for seed in range(99)
@@ -85,7 +85,7 @@ def test_too_short_a_recording_is_an_error():
         plan_training(np.array([2500, CROP_LENGTHS[0] - 1]), 4, np.random.default_rng(0))
 
 
-def test_whole_recordings_go_with_their_exact_equals():
+def test_whole_recordings_are_batched_by_equal_length():
     plan = plan_prediction(LENGTHS, 16)
     np.testing.assert_array_equal(np.sort(np.concatenate([batch.records for batch in plan])), np.arange(len(LENGTHS)))
     for batch in plan:
@@ -93,7 +93,7 @@ def test_whole_recordings_go_with_their_exact_equals():
     assert plan_prediction(np.array([], int), 16) == []
 
 
-def test_gather_reads_the_planned_cuts_and_lets_go_of_what_it_read(store, monkeypatch):
+def test_read_batch_reads_the_planned_crops_and_releases_them(store, monkeypatch):
     records, released = np.array([5, 2, 9, 14, 30]), []
     monkeypatch.setattr(type(store), "release", lambda one: released.append(one))
     for batch in plan_training(store.lengths[records], 2, np.random.default_rng(0)):
@@ -105,7 +105,7 @@ def test_gather_reads_the_planned_cuts_and_lets_go_of_what_it_read(store, monkey
             assert released.pop() is store and not released
 
 
-def test_ahead_keeps_the_order_and_prepares_the_next_while_one_is_used():
+def test_prefetch_keeps_the_order_and_computes_the_next_items_meanwhile():
     threads = []
 
     def square(number):
@@ -121,12 +121,12 @@ def test_ahead_keeps_the_order_and_prepares_the_next_while_one_is_used():
     assert list(results) == [number**2 for number in range(1, 10)]
 
 
-def test_ahead_hands_on_an_error():
+def test_prefetch_passes_an_error_on():
     with pytest.raises(ZeroDivisionError):
         list(prefetch(lambda number: 1 / number, [1, 0, 2]))
 
 
-def test_a_window_is_of_any_length_or_of_one():
+def test_a_window_has_a_fixed_length_or_any():
     np.testing.assert_array_equal(Window().crop_lengths, CROP_LENGTHS)
     assert Window(4096).crop_lengths.tolist() == [4096]
     assert Window().segment_starts(99_999).tolist() == [0]
@@ -136,16 +136,14 @@ def test_a_window_is_of_any_length_or_of_one():
     "wrong", [{"length": 0}, {"length": -5}, {"length": 9, "overlap": 5}, {"length": 9, "slack": 5}, {"slack": 1},
               {"overlap": 1}, {"length": 9, "overlap": -1}, {"fill": "mirrored"}],
 )  # fmt: skip
-def test_windows_that_hold_nothing_or_do_not_move_on_are_refused(wrong):
+def test_empty_windows_and_windows_that_do_not_advance_are_refused(wrong):
     with pytest.raises(ValueError, match="a window of"):
         Window(**wrong)
 
 
 @given(st.integers(1, 60), st.integers(1, 300), st.data())
-def test_a_recording_is_answered_in_as_many_pieces_as_the_paper_says_from_its_first_to_its_last_sample(
-    length, samples, data
-):
-    """Zhao et al. 2022: ceil((L - 4096) / (4096 - 256)) + 1 pieces that overlap by 256, or a little more."""
+def test_segments_have_the_papers_number_and_reach_from_the_first_to_the_last_sample(length, samples, data):
+    """Zhao et al. 2022: ceil((L - 4096) / (4096 - 256)) + 1 segments that overlap by 256 or slightly more."""
     overlap = data.draw(st.integers(0, length // 2))
     starts = Window(length, ZEROS, overlap).segment_starts(samples)
     assert len(starts) == (1 if samples <= length else np.ceil((samples - length) / (length - overlap)) + 1)
@@ -155,13 +153,13 @@ def test_a_recording_is_answered_in_as_many_pieces_as_the_paper_says_from_its_fi
         assert steps.min() > 0 and steps.max() <= length - overlap and steps.max() - steps.min() <= 1
 
 
-def test_half_an_hour_has_the_papers_number_of_pieces():
+def test_half_an_hour_has_the_papers_number_of_segments():
     assert len(Window(4096, ZEROS, 256).segment_starts(30 * 60 * 257)) == 121
     assert Window(4096, ZEROS, 256).segment_starts(4097).tolist() == [0, 1]
 
 
-def test_what_is_spared_makes_no_piece_of_its_own():
-    """5,000 samples, ten seconds at 500 Hz, are one window of 4,992 and not two that are all but the same."""
+def test_an_excess_within_the_slack_makes_no_segment():
+    """5,000 samples, ten seconds at 500 Hz, are one window of 4,992, not two nearly equal ones."""
     window = Window(4992, slack=32)
     assert [window.segment_starts(samples).tolist() for samples in (4000, 4992, 5000, 5024, 5025, 10_016, 10_017)] == [
         [0], [0], [4], [16], [0, 33], [0, 5024], [0, 2512, 5025]
@@ -169,7 +167,7 @@ def test_what_is_spared_makes_no_piece_of_its_own():
 
 
 @given(st.integers(1, 40), st.integers(1, 90), st.sampled_from([ZEROS, REPEATED]))
-def test_pieces_are_stretches_of_the_recording_filled_up_by_zeros_or_by_itself(length, samples, fill):
+def test_segments_are_parts_of_the_recording_padded_with_zeros_or_itself(length, samples, fill):
     signal = np.random.default_rng(0).normal(size=(samples, 2)).astype(np.float32)
     window = Window(length, fill, length // 3)
     pieces = window.segments(signal)
@@ -185,7 +183,7 @@ def test_pieces_are_stretches_of_the_recording_filled_up_by_zeros_or_by_itself(l
 FIXED = Window(2600, REPEATED, 100)
 
 
-def test_by_a_window_each_recording_is_cut_to_its_length_anywhere_within():
+def test_a_fixed_window_crops_each_recording_anywhere_within():
     plan = plan_training(LENGTHS, 16, np.random.default_rng(1), FIXED)
     np.testing.assert_array_equal(np.sort(np.concatenate([batch.records for batch in plan])), np.arange(len(LENGTHS)))
     starts = np.concatenate([batch.starts for batch in plan])
@@ -199,7 +197,7 @@ def test_by_a_window_each_recording_is_cut_to_its_length_anywhere_within():
     assert plan_training(np.array([1]), 1, np.random.default_rng(0), FIXED)[0].starts.tolist() == [0]
 
 
-def test_by_a_window_each_recording_is_answered_in_its_pieces_one_after_the_other():
+def test_a_fixed_window_predicts_the_segments_of_each_recording_in_order():
     plan = plan_prediction(LENGTHS, 16, FIXED)
     assert {batch.length for batch in plan} == {2600} and {len(batch.records) for batch in plan[:-1]} == {16}
     pairs = [pair for batch in plan for pair in zip(batch.records.tolist(), batch.starts.tolist(), strict=True)]
@@ -213,7 +211,7 @@ def test_by_a_window_each_recording_is_answered_in_its_pieces_one_after_the_othe
 
 @pytest.mark.parametrize("fill", [ZEROS, REPEATED])
 @pytest.mark.parametrize("plan_of", ["training", "whole"])
-def test_gather_reads_what_there_is_of_a_window_and_fills_up_the_rest(fill, plan_of, store, monkeypatch):
+def test_read_batch_pads_what_a_recording_lacks(fill, plan_of, store, monkeypatch):
     records, expected = np.array([5, 2, 9, 14, 30, 41]), []
     window = Window(int(np.median(store.lengths[records])) + 1, fill, 50)
     lengths = store.lengths[records]

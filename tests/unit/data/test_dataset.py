@@ -10,7 +10,7 @@ BATCH = Batch(np.array([3, 0, 4]), np.array([7, 0, 2]), 500)
 LEADS = lead_indices(("I", "II", "V2", "V6"))
 
 
-def test_a_network_sees_the_cut_of_the_recording_that_the_batch_names(store):
+def test_inputs_are_the_crops_of_the_batch(store):
     seen = Dataset(store, RECORDS, LEADS).inputs(BATCH)
     assert seen.shape == (3, 500, 4) and seen.dtype == np.float32
     for signal, place, start in zip(seen, BATCH.records, BATCH.starts, strict=True):
@@ -18,7 +18,7 @@ def test_a_network_sees_the_cut_of_the_recording_that_the_batch_names(store):
     np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS).lengths, store.lengths[RECORDS])
 
 
-def test_what_a_window_lacks_is_filled_up_as_it_says(store):
+def test_short_recordings_are_padded_as_the_window_says(store):
     samples = store.lengths[RECORDS].min()
     whole = Batch(np.array([store.lengths[RECORDS].argmin()]), np.array([0]), int(samples + 100))
     for fill, expected in (("zeros", np.zeros((100, 4))), ("repeated", None)):
@@ -52,7 +52,7 @@ def test_in_training_each_recording_keeps_the_leads_of_one_configuration_and_all
     assert (seen != examples.inputs(many, np.random.default_rng(1))).any()
 
 
-def test_leads_stay_where_no_generator_draws_and_nothing_is_drawn_where_there_is_one_configuration(store):
+def test_leads_stay_without_a_generator_or_without_configurations(store):
     whole = Dataset(store, RECORDS, LEADS).inputs(BATCH)
     np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS, configurations=CONFIGURATIONS).inputs(BATCH), whole)
     generator = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def test_targets_and_masks_are_those_of_the_batch(store):
     np.testing.assert_array_equal(masks, -TARGETS[[3, 0, 4]])
 
 
-def test_the_grid_of_peaks_stands_behind_them_cell_by_cell(store):
+def test_the_grid_of_peaks_follows_the_targets(store):
     """One recording has an R wave (number 2) at its sample 230, which is cut at 7: sample 223, in cell 2 of 100."""
     starts = np.zeros(len(store) + 1, int)
     starts[RECORDS[3] + 1 :] = 1

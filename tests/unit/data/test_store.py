@@ -24,7 +24,7 @@ def test_holds_every_record_of_the_trained_sources_in_order(store, headers):
     assert {name for name, _ in store.excluded} == {path.stem for path in headers} - set(expected)
 
 
-def test_gives_back_what_preprocess_gave_to_the_bit(store, headers):
+def test_signals_equal_those_of_preprocess_to_the_bit(store, headers):
     paths = {path.stem: path for path in headers}
     for record, name in enumerate(store.names):
         header, recording = read_record(paths[name])
@@ -54,14 +54,14 @@ def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, synt
     assert other.excluded == store.excluded
 
 
-def test_a_cut_of_some_leads_is_that_part_of_the_whole(store):
+def test_part_of_a_recording_equals_the_slice_of_all_of_it(store):
     columns = (0, 1, 7)
     whole = store.signal(3)
     np.testing.assert_array_equal(store.signal(3, columns, 100, 250), whole[100:350, columns])
     assert len(whole) == store.lengths[3]
 
 
-def test_what_is_expected_covers_the_samples_that_come_and_no_whole_page_beside_them(store):
+def test_advise_read_covers_the_samples_and_less_than_a_page_more(store):
     asked = []
 
     class Watched(mmap.mmap):
@@ -88,7 +88,7 @@ def test_does_not_depend_on_the_number_of_processes(store, synthetic_recordings,
     assert other.excluded == store.excluded
 
 
-def test_leaves_out_what_cannot_be_used_and_says_why(headers, tmp_path):
+def test_unusable_recordings_are_excluded_with_their_reason(headers, tmp_path):
     data = tmp_path / "data" / "nested"
     data.mkdir(parents=True)
     chosen = [path for path in headers if path.stem.startswith("HR")][:6]
@@ -140,7 +140,7 @@ def test_paths_lead_to_the_headers_below_the_data_folder(headers, tmp_path):
     assert store.paths.tolist() == [f"one/{headers[0].name}", f"two/three/{headers[0].name}"]
 
 
-def test_cuts_what_is_longer_than_the_longest(tmp_path):
+def test_long_recordings_are_cropped_to_the_maximum(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     lines = [f"LONG1.mat 16+24 1000/mV 16 0 0 0 0 {lead}\n" for lead in LEADS]
@@ -157,7 +157,7 @@ def test_cuts_what_is_longer_than_the_longest(tmp_path):
     assert store.excluded == (("LONG2", "LONG2: 0.50 s is shorter than 1 s"),)
 
 
-def test_errors_where_there_is_nothing(tmp_path):
+def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no header"):
         build_store(tmp_path, tmp_path / "store")
     (tmp_path / "X1.hea").write_text("X1 nonsense")
@@ -178,7 +178,7 @@ def copied(headers, folder, count=4):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The recordings that are read, as they are."""
+    """The paths of the recordings that are read."""
     read = []
     monkeypatch.setattr(
         "ecg.data.store.load_training_recording",
@@ -216,7 +216,7 @@ def test_files_that_changed_are_read_again(headers, tmp_path, reads):
 
 @pytest.mark.parametrize("name", [SIGNALS, INDEX])
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 100)])
-def test_a_store_that_is_not_whole_is_built_anew(headers, tmp_path, reads, name, damage):
+def test_a_damaged_store_is_built_again(headers, tmp_path, reads, name, damage):
     data = copied(headers, tmp_path / "data")
     first = build_store(data, tmp_path / "store", jobs=1)
     signals = first.microvolts.copy()
@@ -227,7 +227,7 @@ def test_a_store_that_is_not_whole_is_built_anew(headers, tmp_path, reads, name,
 
 
 @pytest.mark.parametrize("moment", [1, 3])
-def test_a_store_that_was_cut_off_is_no_store(headers, tmp_path, monkeypatch, moment):
+def test_an_interrupted_store_cannot_be_opened(headers, tmp_path, monkeypatch, moment):
     data = copied(headers, tmp_path / "data")
     read = []
 
@@ -262,7 +262,7 @@ def test_repairs_come_back_from_the_store_as_preprocess_gave_them(headers, tmp_p
     assert store.repaired == tuple(expected) and open_store(tmp_path / "store").repaired == store.repaired
 
 
-def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
+def test_a_recording_is_loaded_as_far_as_it_can_be_read(headers, tmp_path):
     data = copied(headers, tmp_path / "data", 1)
     (path,) = data.glob("*.hea")
     whole = load_recording(path)
@@ -277,7 +277,7 @@ def test_loading_tells_all_that_a_recording_comes_to(headers, tmp_path):
     assert load_recording(path).header is None and "line 1" in load_recording(path).reason
 
 
-def test_a_recording_without_any_signal_teaches_nothing_and_is_left_out(headers, tmp_path):
+def test_a_recording_without_any_signal_is_excluded(headers, tmp_path):
     data = copied(headers, tmp_path / "data", 2)
     path = sorted(data.glob("*.mat"))[0]
     scipy.io.savemat(path, {"val": np.full((12, 5000), 7, np.int16)}, format="4")
@@ -285,7 +285,7 @@ def test_a_recording_without_any_signal_teaches_nothing_and_is_left_out(headers,
     assert store.excluded == ((path.stem, f"{path.stem}: every lead is flat"),) and len(store) == 1
 
 
-def test_what_lies_beside_the_recordings_in_folders_of_its_own_plays_no_part(headers, tmp_path, reads):
+def test_files_in_other_folders_do_not_change_the_fingerprint(headers, tmp_path, reads):
     data = copied(headers, tmp_path / "data")
     build_store(data, data / "model" / "store", jobs=1)
     (data / "model" / "progress").write_text("more")
@@ -293,7 +293,7 @@ def test_what_lies_beside_the_recordings_in_folders_of_its_own_plays_no_part(hea
     assert len(reads) == 4
 
 
-def test_a_folder_that_cannot_be_listed_is_left_out_with_its_reason(headers, tmp_path, closed):
+def test_a_folder_that_cannot_be_listed_is_excluded_with_its_reason(headers, tmp_path, closed):
     data = tmp_path / "data"
     shutil.copytree(headers[0].parent, data)
     whole = build_store(data, tmp_path / "whole", jobs=1)
@@ -305,7 +305,7 @@ def test_a_folder_that_cannot_be_listed_is_left_out_with_its_reason(headers, tmp
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="Linux tells what a process holds of a file")
-def test_what_was_read_is_let_go_of_and_can_be_read_again(headers, tmp_path):
+def test_released_memory_can_be_read_again(headers, tmp_path):
     store = build_store(headers[0].parent, tmp_path, jobs=1)
 
     def held():
@@ -320,7 +320,7 @@ def test_what_was_read_is_let_go_of_and_can_be_read_again(headers, tmp_path):
     np.testing.assert_array_equal(store.microvolts, first)
 
 
-def test_reasons_and_repairs_of_any_length_take_their_own_room_and_come_back(headers, tmp_path):
+def test_long_reasons_do_not_make_the_index_large(headers, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(headers[0].parent, data)
     (data / "E99999.hea").write_text(
@@ -334,7 +334,7 @@ def test_reasons_and_repairs_of_any_length_take_their_own_room_and_come_back(hea
     assert open_store(tmp_path / "store").excluded == store.excluded
 
 
-def test_some_of_the_recordings_are_a_store_of_their_own(store):
+def test_a_subset_is_a_store(store):
     records = np.array([7, 2, 30])
     some = store.subset(records)
     assert len(some) == 3 and some.digest not in (store.digest, store.subset(records[::-1]).digest)
@@ -347,7 +347,7 @@ def test_some_of_the_recordings_are_a_store_of_their_own(store):
     np.testing.assert_array_equal(some.subset(np.array([1])).signal(0), store.signal(2))
 
 
-def test_a_store_is_of_one_preparation(headers, tmp_path):
+def test_a_store_has_one_preprocessing(headers, tmp_path):
     data, preparation = copied(headers, tmp_path / "data"), Preprocessing(200, None, linear=True)
     usual = build_store(data, tmp_path / "store", jobs=1)
     store = build_store(data, tmp_path / "store", jobs=1, preparation=preparation)
@@ -360,7 +360,7 @@ def test_a_store_is_of_one_preparation(headers, tmp_path):
         np.testing.assert_array_equal(store.signal(record), expected)
 
 
-def test_what_a_header_says_of_a_person_and_beside_the_scored_classes_is_kept(headers, tmp_path):
+def test_demographics_and_unscored_classes_are_stored(headers, tmp_path):
     data = copied(headers, tmp_path / "data")
     path = next(data.glob("*.hea"))
     text = path.read_text()
@@ -374,13 +374,13 @@ def test_what_a_header_says_of_a_person_and_beside_the_scored_classes_is_kept(he
     assert told == [
         [CLASS_INDEX["NSR"], CLASS_INDEX["PVC"]],
         [CLASS_INDEX["NSR"]],
-    ]  # ventricular ectopic beats are merged to learn
+    ]  # ventricular ectopic beats are merged for training
     before = store.digest
     path.write_text(path.read_text().replace("Age: 40", "Age: 41"))
     assert build_store(data, tmp_path / "store", jobs=1).digest != before
 
 
-def test_nested_recordings_of_one_name_are_told_apart(headers, tmp_path):
+def test_nested_recordings_of_the_same_name_have_unique_names(headers, tmp_path):
     data = tmp_path / "data"
     chosen = [path for path in headers if path.stem.startswith("HR")][:3]
     for number, path in enumerate(chosen, 1):

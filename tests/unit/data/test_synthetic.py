@@ -72,7 +72,7 @@ def test_files_are_those_that_scipy_writes(made, tmp_path):
 
 
 def test_einthoven_and_goldberger_hold_to_a_microvolt(clean):
-    folder, truths = clean  # a spike in one lead, or a constant lead, is of no heart and follows no such law
+    folder, truths = clean  # without defects: a spike or a constant lead breaks these laws
     for truth in truths:
         one, two, three, right, left, foot = read_record(folder / f"{truth.name}.hea")[1][:6].astype(int)
         np.testing.assert_array_equal(three, two - one)
@@ -92,7 +92,7 @@ def test_lengths_and_frequencies_are_those_of_the_source(clean):
     assert set(seen) == set(synthetic.SOURCES) and len(seen["CPSC"]) > 1
 
 
-def test_recordings_depend_on_seed_and_number_alone(tmp_path):
+def test_recordings_depend_only_on_seed_and_index(tmp_path):
     one, two, fewer, other = (tmp_path / name for name in ("one", "two", "fewer", "other"))
     first = synthetic.synthesize(one, 40, seed=3)
     second = synthetic.synthesize(two, 40, seed=3, jobs=2)
@@ -110,7 +110,7 @@ def test_no_two_recordings_begin_alike(made):
     assert len(starts) == len(made[1])
 
 
-def test_cpsc_tells_seven_classes_only_where_that_habit_is_kept(tmp_path):
+def test_cpsc_labels_only_seven_classes_by_default(tmp_path):
     seven = {"164889003", "270492004", "164909002", "426783006", "284470004", "59118001", "164884008"}
     kept = synthetic.synthesize(tmp_path, 30, settings=synthetic.SyntheticSettings(sources={"CPSC": 1}))
     for truth in kept:
@@ -123,7 +123,7 @@ def test_cpsc_tells_seven_classes_only_where_that_habit_is_kept(tmp_path):
         np.testing.assert_array_equal(labels.encode(truth.codes), truth.classes)
 
 
-def test_ningbo_never_writes_fibrillation_where_that_habit_is_kept(tmp_path):
+def test_ningbo_never_labels_fibrillation_by_default(tmp_path):
     kept = synthetic.synthesize(tmp_path, 40, settings=synthetic.SyntheticSettings(sources={"Ningbo": 1}))
     told = np.array([labels.encode(truth.codes) for truth in kept])
     true = np.array([truth.classes for truth in kept])
@@ -137,7 +137,7 @@ def test_ningbo_never_writes_fibrillation_where_that_habit_is_kept(tmp_path):
     np.testing.assert_array_equal([labels.encode(truth.codes) for truth in honest], [t.classes for t in honest])
 
 
-def test_other_sources_tell_the_truth_and_sometimes_more(made):
+def test_other_sources_label_the_truth_and_accompanying_codes(made):
     others = [truth for truth in made[1] if labels.source_of(truth.name) not in ("CPSC", "Ningbo")]
     for truth in others:
         np.testing.assert_array_equal(labels.encode(truth.codes), truth.classes)
@@ -187,13 +187,13 @@ def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habit
         kept |= {labels.CLASS_OF_CODE.get(old, "companion") for old, new in pairs if not is_label(old)}
         wrong = [new for old, new in pairs if old != new]
         classes = {labels.ABBREVIATIONS[labels.CLASS_OF_CODE[code]] for code in wrong}
-        # Each wrong label is a class more, and each class that it stands for is told no longer, in any code.
+        # Each wrong label adds a class, and the class that it replaces is not labelled any more.
         assert len(classes) == len(wrong) and not classes & findings
         added = labels.encode(changed) & ~labels.encode(told)
         gone = labels.encode(told) & ~labels.encode(changed)
         np.testing.assert_array_equal(added, np.isin(labels.ABBREVIATIONS, list(classes)))
         np.testing.assert_array_equal(gone, labels.encode(old for old, new in pairs if old != new))
-        # A label stays right only where no absent class is left to take its place.
+        # A label stays right only if no absent class is left.
         right = any(old == new for old, new in pairs if is_label(old))
         assert not right or vocabulary <= findings | classes
         assert set(wrong) <= {synthetic.SOURCES[source].code(name) for name in vocabulary}
@@ -203,7 +203,7 @@ def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habit
         assert kept == {"companion", *(labels.CLASS_INDEX[name] for name in labels.DROPPED)}
 
 
-def test_wrong_labels_are_drawn_evenly_from_what_is_neither_told_nor_found():
+def test_wrong_labels_are_drawn_evenly_from_absent_unlabelled_classes():
     rng, sinus = np.random.default_rng(3), ("426783006",)
     drawn = [
         synthetic.replace_labels(sinus, {"NSR", "LAD"}, "Georgia", rng, synthetic.SyntheticSettings(wrong_labels=1))[0]
@@ -229,7 +229,7 @@ def test_wrong_labels_change_nothing_but_the_labels(tmp_path):
         assert len({path.read_bytes() for path in signals}) == 1
         assert one.name == other.name
         np.testing.assert_array_equal(one.classes, other.classes)
-    # Chance is each recording's own: the first label is wrong in some and right in others.
+    # Recordings differ: the first label is wrong in some and right in others.
     assert {one.codes[0] == other.codes[0] for one, other in zip(right, wrong, strict=True)} == {True, False}
     fewer = synthetic.synthesize(
         tmp_path / "fewer", 4, seed=6, settings=synthetic.SyntheticSettings(sources={"Georgia": 1}, wrong_labels=0.5)
@@ -244,7 +244,7 @@ def test_a_share_of_wrong_labels_beyond_0_to_1_is_refused(tmp_path, share):
         synthetic.synthesize(tmp_path, 1, settings=synthetic.SyntheticSettings(wrong_labels=share))
 
 
-def test_every_trained_class_is_frequent_enough_to_learn():
+def test_every_trained_class_is_frequent_enough_for_training():
     rng = np.random.default_rng(0)
     drawn = np.array([np.isin(labels.ABBREVIATIONS, list(synthetic.draw_findings(rng))) for _ in range(3000)])
     assert drawn[:, labels.TRAINED].mean(axis=0).min() > 0.03
@@ -312,7 +312,7 @@ def test_a_signal_that_is_too_large_for_16_bits_saturates():
 
 def test_fewer_leads_are_those_of_the_twelve(tmp_path):
     chosen = ("I", "II", "V2")
-    # A defect damages a lead among those that are written, which may be another of three than of twelve.
+    # The damaged lead is one of the written leads, so it may differ between lead sets.
     synthetic.synthesize(tmp_path / "12", 3, seed=4, settings=synthetic.SyntheticSettings(clean=True))
     synthetic.synthesize(tmp_path / "3", 3, seed=4, settings=synthetic.SyntheticSettings(leads=chosen, clean=True))
     for path in find_records(tmp_path / "12"):

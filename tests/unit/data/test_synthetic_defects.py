@@ -90,7 +90,7 @@ def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same
     assert free > 10
 
 
-def test_a_recording_of_which_only_the_header_is_defective_has_the_clean_signal(dirty, tmp_path):
+def test_header_defects_leave_the_signal_clean(dirty, tmp_path):
     folder, truths = dirty
     synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(clean=True))
     of_header = {defect.name for defect in DEFECTS if defect.header}
@@ -165,7 +165,7 @@ def check_defects(folder, truth, leads=LEADS):
     assert audited.CHECKSUM not in found and not found & set(audited.FATAL)
 
 
-def test_each_kind_is_found_as_what_it_is_by_reader_preprocessing_and_audit(dirty):
+def test_each_kind_is_recognised_by_reader_preprocessing_and_audit(dirty):
     folder, truths = dirty
     assert {name for truth in truths for name in truth.defects} == set(NAMES)
     for truth in truths:
@@ -210,7 +210,7 @@ def test_even_all_kinds_together_leave_leads_whole_but_for_a_twentieth(leads):
         assert changed[0] and changed[-1] and (integers == MARK).any() and (np.abs(integers[1:-1, :]) > 20_000).any()
 
 
-def test_chest_leads_become_constant_where_there_are_some():
+def test_chest_leads_become_constant_if_there_are_some():
     rng = np.random.default_rng(5)
     chosen = [choose_targets(LEADS, rng) for _ in range(300)]
     assert {len(targets.constant) for targets in chosen} == {1, 2, 3, 4, 5, 6}

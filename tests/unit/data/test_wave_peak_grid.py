@@ -8,7 +8,7 @@ P, Q, R, S, T = range(5)
 
 
 @given(st.data())
-def test_what_is_laid_on_a_grid_is_read_off_it_again(data):
+def test_decoding_inverts_encoding(data):
     length = data.draw(st.integers(8, 5000))
     cells = data.draw(st.integers(1, min(length, 50)))
     batch, start = 3, 17
@@ -32,7 +32,7 @@ def test_what_is_laid_on_a_grid_is_read_off_it_again(data):
         assert list(zip(*decode_peaks(targets[row], length), strict=True)) == expected
 
 
-def test_the_numbers_of_a_cell_are_confidence_position_and_wave_and_weigh_as_the_paper_says():
+def test_a_cell_holds_confidence_position_and_wave_with_the_papers_weights():
     stored = WavePeaks(np.array([0, 1, 4]), np.array([999, 100, 125, 300]), np.array([T, P, R, S], np.int8))
     targets, weights = encode_peaks(stored, [1], [100], 200, 2)  # the last comes just after the end
     expected, weighed = np.zeros((2, 3, 7)), np.zeros((2, 3, 7))
@@ -43,7 +43,7 @@ def test_the_numbers_of_a_cell_are_confidence_position_and_wave_and_weigh_as_the
     np.testing.assert_array_equal(weights[0], weighed.astype(np.float32))
 
 
-def test_what_a_network_is_unsure_of_is_no_peak_and_none_lies_outside_its_cell():
+def test_peaks_below_the_threshold_are_dropped_and_none_lies_outside_its_cell():
     outputs = np.zeros((4, 3, 7))
     outputs[0, 0] = 0.49, 0.5, 1, 0, 0, 0, 0
     outputs[1, 2] = 0.7, 0.5, 0.1, -1, 0.3, 0.2, 0

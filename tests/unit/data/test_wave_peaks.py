@@ -30,7 +30,7 @@ SECONDS = 10
 def synthetic_lead(findings, rate=RATE, seed=3):
     """Lead II of a synthetic patient, (T,) mV, with the patient and the beats."""
     patient = draw_patient(findings, np.random.default_rng(seed))
-    beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))  # the first that is drawn of the potentials
+    beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))  # drawn first by compute_potentials
     electrodes = compute_potentials(patient, SECONDS * rate, rate, np.random.default_rng(seed))
     return (electrodes[:, 2] - electrodes[:, 0]).astype(np.float32), patient, beats
 
@@ -47,7 +47,7 @@ def test_every_beat_has_its_r_peak_and_there_is_no_other(findings, rate):
     assert of_beats.any(axis=0)[inside].all()
 
 
-def test_the_waves_of_a_beat_come_one_after_the_other_where_its_heart_has_them():
+def test_the_waves_of_a_beat_are_in_order_and_in_its_intervals():
     signal, patient, beats = synthetic_lead({"NSR"})
     samples, waves = find_peaks(signal, RATE)
     for onset in beats.onset[(beats.onset > 0.5) & (beats.onset < SECONDS - 1)]:
@@ -55,7 +55,7 @@ def test_the_waves_of_a_beat_come_one_after_the_other_where_its_heart_has_them()
         assert [WAVES[wave] for wave in waves[mine]] == list("PQRST")
 
 
-def test_a_t_wave_is_found_that_points_down():
+def test_inverted_t_waves_are_found():
     signal, patient, beats = synthetic_lead({"NSR", "LBBB"})
     samples, waves = find_peaks(signal, RATE)
     after = beats.onset[(beats.onset > 0.5) & (beats.onset < SECONDS - 1)] + patient.qrs
@@ -89,7 +89,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, 2500).astype(np.float32)
     ],
     ids="flat level slope 40 one none beat two second noise".split(),
 )
-def test_what_holds_little_has_few_peaks_or_none_and_ends_nothing(signal, waves):
+def test_signals_with_few_beats_have_few_peaks_and_no_error(signal, waves):
     samples, found = find_peaks(signal, RATE)
     assert len(samples) == len(found) and (np.diff(samples) >= 0).all()
     assert set(found) <= {WAVES.index(wave) for wave in waves}
@@ -99,7 +99,7 @@ def test_what_holds_little_has_few_peaks_or_none_and_ends_nothing(signal, waves)
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
-    """A store of five recordings, one of which has no lead II, and its folder."""
+    """A store of five recordings, one with a flat lead II, and its folder."""
     data = tmp_path_factory.mktemp("few")
     synthesize(data, 5, seed=2, settings=SyntheticSettings(sources={"PTB-XL": 1.0}))
     mat = data / "HR00003.mat"
@@ -114,7 +114,7 @@ def same(one, other):
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("starts", "samples", "waves"))
 
 
-def test_a_stores_peaks_are_those_of_its_recordings_and_come_back_without_being_found_again(few, tmp_path, monkeypatch):
+def test_peaks_of_a_store_are_cached(few, tmp_path, monkeypatch):
     store, folder = few[0], shutil.copytree(few[1], tmp_path / "copy")
     lines = capture_log()
     found = load_wave_peaks(store, RATE, folder, jobs=1)
@@ -140,7 +140,7 @@ def test_a_stores_peaks_are_those_of_its_recordings_and_come_back_without_being_
     assert asked[2 * len(store) :] == [500] * 2 * len(store)
 
 
-def test_a_missing_delineator_is_said_with_what_to_do(few, monkeypatch):
+def test_missing_neurokit_is_an_error_with_the_command_to_install_it(few, monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 
@@ -151,7 +151,7 @@ def test_a_missing_delineator_is_said_with_what_to_do(few, monkeypatch):
             call()
 
 
-def test_the_peaks_of_a_recording_are_those_of_its_lead_two_at_its_own_frequency():
+def test_peaks_of_a_recording_are_found_in_lead_two_at_its_own_frequency():
     signal, *_ = synthetic_lead({"NSR"}, 500)
     leads = tuple(Lead(name, "R.mat", "16", 24, 200.0, -3, "mV") for name in ("V1", "II"))
     header = Header("R", 500.0, 0, leads, 60.0, "Female", ())
@@ -163,7 +163,7 @@ def test_the_peaks_of_a_recording_are_those_of_its_lead_two_at_its_own_frequency
         find_record_peaks(replace(header, leads=leads[:1]), recording[:1])
 
 
-def test_peaks_of_some_recordings_are_theirs_in_the_order_that_is_asked_for():
+def test_peaks_of_selected_recordings_keep_the_given_order():
     rng = np.random.default_rng(0)
     counts = np.array([3, 0, 5, 1, 0, 4])
     starts = np.cumsum([0, *counts])

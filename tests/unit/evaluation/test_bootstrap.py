@@ -99,7 +99,7 @@ def test_values_are_to_the_bit_those_of_the_recordings_themselves(comparison):
                 np.testing.assert_array_equal([estimates[name][0] for name in METRICS], [values[m] for m in METRICS])
 
 
-def test_a_class_that_is_nowhere_has_no_value(comparison):
+def test_a_class_without_labels_is_nan(comparison):
     found = compute_metrics(comparison, resamples=5)
     assert all(np.isnan(values[:, -1]).all() for values in found.by_class[0].values())
     assert all(np.isfinite(values).all() for values in found.overall[0].values())
@@ -117,14 +117,14 @@ def test_differences_are_of_the_same_resamples(comparison):
         np.testing.assert_allclose(found.differences[1][name], expected, rtol=1e-5, atol=1e-9)
 
 
-def test_systems_that_answer_alike_differ_by_nothing_however_wide_their_intervals():
+def test_equal_systems_have_no_difference_and_no_interval():
     found = compute_metrics(make_comparison(results=({"seed": 1}, {"seed": 1})), resamples=20)
     assert all((values == 0).all() for values in found.differences[1].values())
     low, high = found.overall[1]["F1 optimised"][1:]
     assert high - low > 0.01
 
 
-def test_rules_that_differ_change_what_is_measured_as_answered_and_nothing_else():
+def test_the_decision_rule_changes_only_the_metrics_as_predicted():
     comparison = make_comparison(results=({"seed": 1}, {"seed": 1}))
     first, second = comparison.results
     second = replace(second, predictions=second.probabilities >= 0.7)
@@ -141,7 +141,7 @@ def test_a_difference_is_to_the_first_system_with_the_same_leads():
     assert comparison.systems == ["a", "b", "c"] and comparison.lead_sets == [12, 6, 2]
 
 
-def test_sources_and_folds_are_measured_alone(comparison):
+def test_sources_and_folds_are_evaluated_separately(comparison):
     found = compute_metrics(comparison, resamples=5)
     for groups, parts in ((comparison.sources, found.by_source[0]), (comparison.folds, found.by_fold[0])):
         assert list(parts) == np.unique(groups).tolist()
@@ -163,7 +163,7 @@ def test_a_source_that_a_resample_may_have_none_of_has_its_interval_of_the_other
     np.testing.assert_allclose([low, high], np.percentile(scores, (2.5, 97.5)), rtol=1e-9)
 
 
-def test_perfect_answers_score_one_in_every_resample_and_sinus_rhythm_nothing():
+def test_perfect_predictions_score_one_in_every_resample_and_sinus_rhythm_zero():
     comparison = make_comparison()
     labels = comparison.labels
     sinus = np.zeros_like(labels)
@@ -176,7 +176,7 @@ def test_perfect_answers_score_one_in_every_resample_and_sinus_rhythm_nothing():
         np.testing.assert_allclose(inactive[name], 0, atol=1e-12)
 
 
-def test_an_interval_holds_the_truth_about_as_often_as_it_says():
+def test_an_interval_covers_the_true_value_at_its_nominal_rate():
     held, score = 0, challenge_score(*_many(20000, 0), WEIGHTS)
     for seed in range(1, 41):
         labels, outputs = _many(400, seed)
@@ -207,7 +207,7 @@ def test_an_estimate_leaves_out_samples_that_do_not_exist():
     assert np.isnan(found[:, 1]).all() and found[0, 2] == 1 and np.isnan(found[1:, 2]).all()
 
 
-def test_a_class_is_known_though_it_has_the_probability_0_everywhere():
+def test_a_class_with_probability_0_everywhere_can_be_known():
     """As where a gate has all recordings answered by networks of other classes."""
     outputs = np.zeros((3, 26), bool)
     trial = SystemResult("a", 12, outputs.astype(np.float32), outputs, outputs, 1, 1.0, 1.0, ("AF", "STE"))

@@ -20,7 +20,7 @@ AF, AFL, NSR = CLASS_INDEX["AF"], CLASS_INDEX["AFL"], CLASS_INDEX["NSR"]
 
 
 def random_case(seed, recordings=60, levels=None):
-    """Random multi-label truth with some recordings of no class, and probabilities that know something of it."""
+    """Random labels, some recordings without any, and probabilities better than chance."""
     random = np.random.default_rng(seed)
     rates = random.choice([0.0, 0.02, 0.1, 0.4], len(CLASSES))
     labels = random.random((recordings, len(CLASSES))) < rates
@@ -49,7 +49,7 @@ def score_by_loops(labels, outputs, weights):
 
 
 def rows(*present):
-    """A truth or answer of one recording for each tuple of abbreviations."""
+    """Labels of one recording per tuple of abbreviations."""
     table = np.zeros((len(present), len(CLASSES)), bool)
     for row, names in zip(table, present, strict=True):
         row[[CLASS_INDEX[name] for name in names]] = True
@@ -95,7 +95,7 @@ def test_hand_computed_score():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_labels_score_one_and_sinus_rhythm_alone_scores_zero(seed):
+def test_labels_score_one_and_sinus_rhythm_scores_zero(seed):
     labels, _ = random_case(seed)
     sinus = np.zeros_like(labels)
     sinus[:, NSR] = True
@@ -104,7 +104,7 @@ def test_labels_score_one_and_sinus_rhythm_alone_scores_zero(seed):
     assert challenge_score(labels, np.zeros_like(labels), WEIGHTS) < 0
 
 
-def test_the_score_is_zero_where_the_labels_earn_no_more_than_sinus_rhythm():
+def test_the_score_is_zero_if_labels_earn_no_more_than_sinus_rhythm():
     labels = rows(("NSR",), ("NSR",))
     assert challenge_score(labels, rows(("AF",), ("NSR",)), WEIGHTS) == 0
 
@@ -127,7 +127,7 @@ def test_sinus_rhythm_may_be_another_column():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_gains_are_what_turning_an_answer_on_earns(seed):
+def test_gains_are_the_credit_of_one_more_predicted_class(seed):
     labels, probabilities = random_case(seed, recordings=8)
     outputs = probabilities >= 0.4
     gains = prediction_gain(labels, outputs, class_credit(labels, WEIGHTS))
@@ -183,7 +183,7 @@ def test_thresholds_are_those_of_evaluating_every_candidate(seed, levels):
 
 
 @pytest.mark.parametrize("seed", [6, 7])
-def test_a_probability_beside_a_candidate_is_on_its_side_of_it(seed):
+def test_probabilities_next_to_a_candidate_are_on_the_right_side(seed):
     labels, probabilities = random_case(seed, levels=100)
     beside = np.random.default_rng(seed).choice([-9.0, 0.0, 9.0], probabilities.shape)  # below, on or above it
     probabilities = np.nextafter(probabilities, np.where(beside, beside, probabilities))
@@ -194,27 +194,27 @@ def test_a_probability_beside_a_candidate_is_on_its_side_of_it(seed):
     np.testing.assert_array_equal(search.thresholds, by_class)
 
 
-def test_a_class_that_is_never_answered_keeps_the_common_threshold():
+def test_a_class_that_is_never_predicted_keeps_the_common_threshold():
     labels, probabilities = random_case(2)
     probabilities[:, 5] = 0
     search = search_thresholds(labels, probabilities, WEIGHTS)
     assert 0.2 <= search.common <= 0.8 and search.thresholds[5] == search.common
 
 
-def test_probabilities_that_know_everything_keep_one_half():
+def test_perfect_probabilities_keep_one_half():
     labels, _ = random_case(0)
     search = search_thresholds(labels, labels.astype(np.float32), WEIGHTS)
     assert search.common == 0.5 and (search.thresholds == 0.5).all() and search.score_by_class == 1
 
 
-def test_probabilities_of_single_precision_are_compared_as_they_will_be():
+def test_single_precision_probabilities_are_compared_as_in_prediction():
     labels, probabilities = random_case(3, levels=100)
     single = probabilities.astype(np.float32)
     found = search_thresholds(labels, single, WEIGHTS)
     assert np.isclose(found.score_by_class, challenge_score(labels, single >= found.thresholds, WEIGHTS))
 
 
-def test_probabilities_that_are_no_numbers_are_refused():
+def test_probabilities_that_are_not_finite_are_refused():
     labels, probabilities = random_case(0)
     probabilities[3, 4] = np.nan
     with pytest.raises(ValueError, match="1 of the probabilities are not finite"):
@@ -240,7 +240,7 @@ def test_hand_computed_areas():
     assert np.allclose(auprc, 0.5 * 1 + 0.5 * 2 / 3)
 
 
-def test_what_has_no_value_is_nan():
+def test_undefined_values_are_nan():
     labels = np.array([[0, 1, 1], [0, 1, 0]], bool)
     auroc, auprc = roc_and_pr_areas(labels, np.array([[0.1, 0.2, 1e308], [0.3, 0.4, -1e308]]))
     assert np.isnan(auroc).tolist() == [True, True, False] and np.isnan(auprc).tolist() == [True, False, False]
@@ -249,7 +249,7 @@ def test_what_has_no_value_is_nan():
     assert np.isnan(measures[0]) and np.allclose(measures[1:], [2 / 3, 0])
 
 
-def test_without_recordings_nothing_has_a_value():
+def test_metrics_without_recordings_are_nan():
     nothing = np.zeros((0, 26))
     areas = roc_and_pr_areas(nothing, nothing)
     assert np.shape(areas) == (2, 26) and np.isnan(areas).all()
@@ -258,7 +258,7 @@ def test_without_recordings_nothing_has_a_value():
     assert (search.thresholds == 0.5).all() and search.score_by_class == 0
 
 
-def test_means_are_of_what_is_known():
+def test_means_ignore_nan():
     assert nan_mean(np.array([np.nan, 1, 4, np.nan])) == 2.5
     assert np.isnan(nan_mean(np.array([np.nan]))) and np.isnan(nan_mean(np.array([])))
 
@@ -286,7 +286,7 @@ def test_resampled_thresholds_are_the_means_of_searches_on_samples_drawn_with_re
     assert np.isclose(found.score, challenge_score(labels, probabilities >= found.thresholds, WEIGHTS))
 
 
-def test_resampled_thresholds_serve_new_recordings_better_where_few_were_searched():
+def test_resampled_thresholds_generalise_better_from_few_recordings():
     rng = np.random.default_rng(0)
 
     def draw(count):
@@ -305,7 +305,7 @@ def test_resampled_thresholds_serve_new_recordings_better_where_few_were_searche
 
 
 @pytest.mark.parametrize("levels", [None, 5])
-def test_counted_recordings_are_measured_as_if_each_were_there_so_often(levels):
+def test_counted_recordings_equal_repeated_recordings(levels):
     labels, scores = random_case(8, recordings=60, levels=levels)
     counts = np.random.default_rng(8).integers(0, 4, (60, 7)).astype(np.float32)
     counts[:, 3] = labels[:, 14]  # no negatives of this class
