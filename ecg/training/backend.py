@@ -1,11 +1,13 @@
-"""A network at work: steps and answers of one batch after another, begun without waiting for the results.
+"""Run the steps of networks on the devices of TensorFlow and JAX without waiting for each batch.
 
-What is here for one backend is so because Keras works on a batch without waiting for none of them: for TensorFlow its
-compiled steps are called as they are, and for JAX it leaves to the caller where the state is between two steps.
+Keras' public methods wait for every batch. To keep the devices busy, this module calls the compiled TensorFlow step
+directly and, on JAX, carries the state between steps itself.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,64 +16,68 @@ from keras import ops
 from ecg.data.batches import CROP_LENGTHS
 from ecg.training.losses import WeightedSumLoss, averaged_by_weight
 
-APART = 2**24  # steps, more than an epoch has; the counters of the devices' dropout on TensorFlow differ by so many
+# Distance of the dropout counters of two devices on TensorFlow, in steps: more than an epoch has.
+DROPOUT_OFFSET = 2**24
+Inputs = np.ndarray | tuple[np.ndarray, ...]  # signals (B, T, leads), or a tuple with demographics (B, 5)
 
 
-def accelerators():
-    """Return the names of the devices of this machine that are not its processor, such as gpu:0."""
+def accelerators() -> list[str]:
+    """Return the names of this machine's devices that are not its processor, such as gpu:0."""
     return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
 
 
 @contextmanager
-def distribution_scope(devices):
-    """Have the networks that are built, compiled and used within work on several devices, by their names, at once.
+def distribution_scope(devices: Sequence[str]) -> Iterator[None]:
+    """Distribute the networks that are built, compiled and used within over several devices.
 
-    Where there is one name, or none, nothing changes.
+    Args:
+        devices: Their names. With one name or none, nothing changes.
     """
     if len(devices) < 2:
         yield
     else:
         on_tensorflow = keras.backend.backend() == "tensorflow"
-        with (_mirrored(tuple(devices)) if on_tensorflow else Shares(devices=devices)).scope():
+        with (_mirrored(tuple(devices)) if on_tensorflow else UnevenDataParallel(devices=devices)).scope():
             yield
 
 
-@lru_cache(maxsize=1)  # TensorFlow counts the groups of devices that a process has made, and mixes up their messages
-def _mirrored(devices):
+@lru_cache(maxsize=1)  # with several strategies in a process, TensorFlow confuses the messages of their devices
+def _mirrored(devices: tuple[str, ...]) -> Any:
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(devices)
 
 
-class Shares(keras.distribution.DataParallel):
-    """Weights on every device, batches in equal parts where their number divides them, else in nearly equal ones.
+class UnevenDataParallel(keras.distribution.DataParallel):
+    """Data-parallel training on JAX for batches of any size.
 
-    JAX has only equal parts of arrays that come from outside. Others come whole, and are cut before the first layer.
+    JAX splits arrays from outside into equal parts only. Where a batch cannot be, each device gets all of it, and it is
+    split before the first layer.
     """
 
-    def get_data_layout(self, data_shape):
-        """Return how an array of this shape is laid out, its first axis being that of the recordings."""
+    def get_data_layout(self, data_shape: tuple[int, ...]) -> keras.distribution.TensorLayout:
+        """Return the layout of an array of this shape, whose first axis is that of the recordings."""
         if data_shape[0] % self.num_model_replicas:
             return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
         return super().get_data_layout(data_shape)
 
-    def get_tensor_layout(self, path):
-        """Return the layout of what the layer of this path gives: recordings in parts, one for each device.
+    def get_tensor_layout(self, path: str) -> keras.distribution.TensorLayout:
+        """Return the layout of the output of the layer at a path: split by recordings.
 
-        A part is computed where it is to lie; without this, each device would compute all of a batch that came whole.
+        Each device computes its part only. Otherwise, each would compute all of a batch that was not split.
         """
         return keras.distribution.TensorLayout([self.batch_dim_name], self.device_mesh)
 
 
-def distributed_loss(loss):
-    """Return a loss (ecg.training.losses) as it is to be used within `together`: its mean is over what all devices have."""
+def distributed_loss(loss: keras.Loss) -> keras.Loss:
+    """Wrap a loss so that, on several devices, it is averaged over the whole batch."""
     if isinstance(loss, WeightedSumLoss):
         return loss.with_each(distributed_loss)
-    return LossOverAll(loss) if replicas() else loss
+    return GlobalMeanLoss(loss) if mirrored_strategy() else loss
 
 
-def replicas():
-    """Return the strategy by which TensorFlow works on several devices where this is within `together`, else None."""
+def mirrored_strategy() -> Any:
+    """Return TensorFlow's strategy within `distribution_scope` of several devices, else None."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
@@ -79,49 +85,45 @@ def replicas():
     return tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
 
 
-def synchronise_layers(network):
-    """Have a network's layers do on all devices of `together` what they do on one; to be called before its first step.
+def synchronise_layers(network: keras.Model) -> None:
+    """Synchronise batch normalisation across devices and give dropout a different seed on each.
 
-    Batch normalisation takes the whole batch: else the devices' moving averages drift apart, and one's are saved.
-    Dropout, whose seed is the same on all devices, draws by the device's number too: else all would leave out the same
-    of their parts. On JAX both are so without this.
+    Call it before the first step. Without it, the moving averages of the devices diverge, and all devices drop the same
+    units. On JAX, both are right without it.
     """
-    if not replicas():
+    if not mirrored_strategy():
         return
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
         elif isinstance(layer, keras.layers.Dropout) and layer.rate > 0:  # Keras gives the others no seed
-            layer.seed_generator.next = _apart(layer.seed_generator.next)
+            layer.seed_generator.next = _device_seeds(layer.seed_generator.next)
 
 
-def _apart(drawn):
+def _device_seeds(next_seed: Callable) -> Callable:
+    """Return a function that draws seeds as another does, but different ones on each device."""
     import tensorflow as tf
 
-    def of_this_device(*given, **named):
-        seed = drawn(*given, **named)
+    def next_device_seed(*arguments: Any, **options: Any) -> Any:
+        seed = next_seed(*arguments, **options)
         number = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return seed + ops.cast(ops.stack([0, number * APART]), seed.dtype)
+        return seed + ops.cast(ops.stack([0, number * DROPOUT_OFFSET]), seed.dtype)
 
-    return of_this_device
+    return next_device_seed
 
 
-class LossOverAll(keras.losses.Loss):
-    """A loss of which each device computes its part: what they come to adds up to the mean over the whole batch.
+class GlobalMeanLoss(keras.losses.Loss):
+    """A loss that each device computes for its part, so that the sum over devices is the mean over the whole batch.
 
-    Keras' own way on TensorFlow is the mean of the devices' means, in which a label counts the more the fewer are
-    beside it that are not masked.
+    Keras takes the mean of the devices' means, in which a label on a device with few unmasked labels counts more.
     """
 
-    def __init__(self, loss):
+    def __init__(self, loss: keras.Loss) -> None:
         super().__init__(name=loss.name, reduction="sum")
         self.loss = loss
 
-    def __call__(self, y_true, y_pred, sample_weight):
-        """Return the device's part, or all where no device asks, of labels, probabilities, weights (B, K): a scalar.
-
-        Weights there must be: what is not masked cannot be counted without.
-        """
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """Return the share of one device, or of all if called outside a device; weights (B, K) are required."""
         import tensorflow as tf
 
         y_true, y_pred, weights = (ops.convert_to_tensor(x, self.dtype) for x in (y_true, y_pred, sample_weight))
@@ -131,177 +133,175 @@ class LossOverAll(keras.losses.Loss):
         return ops.divide_no_nan(ops.sum(self.loss.call(y_true, y_pred) * weights), total)
 
 
-def step_runner(network):
-    """Return what has the devices of a network work on batches: a context, in which it is not to be used otherwise."""
+def step_runner(network: keras.Model) -> "StepRunner":
+    """Return the context that runs the steps of a network; do not use the network in other ways within it."""
     if keras.backend.backend() == "jax":
         return JaxStepRunner(network)
-    strategy = replicas()
-    return SharedStepRunner(network, strategy) if strategy else StepRunner(network)
+    strategy = mirrored_strategy()
+    return MirroredStepRunner(network, strategy) if strategy else StepRunner(network)
 
 
 class StepRunner:
-    """Has a network train and answer as train_on_batch and predict_on_batch do, but does not wait for the results.
+    """Runs steps as train_on_batch and predict_on_batch do, but does not wait for their results.
 
-    What comes back may still be in the making; it is waited for as soon as it is read. Until then the next batch can
-    be prepared and sent.
+    A result may still be in computation; reading it waits for it. Until then, the next batch can be prepared and sent.
     """
 
     devices = 1
 
-    def __init__(self, network):
+    def __init__(self, network: keras.Model) -> None:
         self.network = network
 
-    def __enter__(self):
+    def __enter__(self) -> "StepRunner":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def train(self, inputs, targets, masks):
-        """Make a step with inputs, an array (B, T, leads) or a tuple of such (B, ...), targets and masks (B, K).
-
-        Returns its loss, of the backend's kind.
-        """
+    def train(self, inputs: Inputs, targets: np.ndarray, masks: np.ndarray) -> Any:
+        """Run a training step with targets and masks (B, K); return its loss, a scalar of the backend."""
         self.network.make_train_function()
         self.network.reset_metrics()
         return self.network.train_function(iter([(inputs, targets, masks)]))["loss"]
 
-    def predict(self, inputs):
-        """Return the outputs (B, K) for inputs, an array of the backend."""
+    def predict(self, inputs: Inputs) -> Any:
+        """Return the outputs (B, K), an array of the backend."""
         self.network.make_predict_function()
         return self.network.predict_function([(inputs,)])
 
-    def weights(self):
-        """Return the network's weights after all steps so far, a list of arrays."""
+    def weights(self) -> list[np.ndarray]:
+        """Return the network's weights after all steps so far."""
         return self.network.get_weights()
 
 
-class SharedStepRunner(StepRunner):
-    """The work of several devices on TensorFlow."""
+class MirroredStepRunner(StepRunner):
+    """Runs steps on several devices of TensorFlow."""
 
-    def __init__(self, network, strategy):
+    def __init__(self, network: keras.Model, strategy: Any) -> None:
         super().__init__(network)
         self.strategy, self.devices = strategy, strategy.num_replicas_in_sync
 
-    def share(self, array):
-        """Give each device its part of an array, or all of it where it is too small for all to get some."""
+    def share(self, array: np.ndarray) -> Any:
+        """Give each device its part of an array, or all of it if it has fewer rows than there are devices."""
         import tensorflow as tf
 
         parts = np.array_split(array, self.devices) if len(array) >= self.devices else [array] * self.devices
 
-        def part_of(context):
+        def place(context: Any) -> Any:
             number = context.replica_id_in_sync_group
             with tf.device(self.strategy.extended.worker_devices[number]):
                 return tf.convert_to_tensor(parts[number])
 
-        return self.strategy.experimental_distribute_values_from_function(part_of)
+        return self.strategy.experimental_distribute_values_from_function(place)
 
-    def train(self, inputs, targets, masks):
-        """Make a step, each device with its part."""
+    def train(self, inputs: Inputs, targets: np.ndarray, masks: np.ndarray) -> Any:
+        """Run a training step, each device with its part."""
         return super().train(*keras.tree.map_structure(self.share, (inputs, targets, masks)))
 
-    def predict(self, inputs):
-        """Return the outputs, each device's after the other's."""
+    def predict(self, inputs: Inputs) -> Any:
+        """Return the outputs of the devices, concatenated."""
         count = len(keras.tree.flatten(inputs)[0])
         return super().predict(keras.tree.map_structure(self.share, inputs))[:count]
 
 
 class JaxStepRunner(StepRunner):
-    """The work of JAX's devices, one or several.
+    """Runs steps on one or several devices of JAX.
 
-    The values of all variables go from step to step here, for to put them into Keras' variables and to take them out
-    again takes longer than many a step. The variables have them at the end. After an exception within a step the
-    network is not to be used: JAX has taken the values, and given none back.
+    It passes the values of all variables from step to step, because assigning them to Keras' variables and reading them
+    again takes longer than many a step. The variables get them at the end. After an exception in a step the network
+    cannot be used: JAX has taken the values and returned none.
     """
 
-    def __init__(self, network):
+    def __init__(self, network: keras.Model) -> None:
         super().__init__(network)
-        # In the order in which Keras' own steps have them.
-        self.kinds = [network.trainable_variables, network.non_trainable_variables]
+        # In the order of Keras' own steps.
+        self.variables = [network.trainable_variables, network.non_trainable_variables]
         if network.compiled:
-            self.kinds.append(network.optimizer.variables)
-        self.state = [[variable.value for variable in kind] for kind in self.kinds]
+            self.variables.append(network.optimizer.variables)
+        self.state = [[variable.value for variable in variables] for variables in self.variables]
 
-    def __exit__(self, *_):
-        self.put_back()
+    def __exit__(self, *_: object) -> None:
+        self.assign_variables()
 
-    def put_back(self):
-        """Give the variables the values that the last step left."""
-        for kind, values in zip(self.kinds, self.state, strict=True):
-            for variable, value in zip(kind, values, strict=True):
+    def assign_variables(self) -> None:
+        """Give the variables the values after the last step."""
+        for variables, values in zip(self.variables, self.state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
 
-    def placed(self, *arrays):
-        """Return arrays, or tuples of them, where the devices expect them."""
+    def place(self, *arrays: Inputs) -> Any:
+        """Return arrays, or tuples of them, in the layout that the devices expect."""
         distribution = keras.distribution.distribution()
         if distribution is None:
             return arrays
 
-        def place(array):
+        def distribute(array: np.ndarray) -> Any:
             return keras.distribution.distribute_tensor(array, distribution.get_data_layout(array.shape))
 
-        return keras.tree.map_structure(place, arrays)
+        return keras.tree.map_structure(distribute, arrays)
 
-    def train(self, inputs, targets, masks):
-        """Make a step with the values that the last one left."""
+    def train(self, inputs: Inputs, targets: np.ndarray, masks: np.ndarray) -> Any:
+        """Run a training step from the state after the last one."""
         self.network.make_train_function()
-        fresh = [np.zeros(variable.shape, variable.dtype) for variable in self.network.metrics_variables]
-        logs, state = self.network.train_function((*self.state, fresh), iter([self.placed(inputs, targets, masks)]))
+        metrics = [np.zeros(variable.shape, variable.dtype) for variable in self.network.metrics_variables]
+        logs, state = self.network.train_function((*self.state, metrics), iter([self.place(inputs, targets, masks)]))
         self.state = list(state[:-1])
         return logs["loss"]
 
-    def predict(self, inputs):
-        """Return the outputs by the values that the last step left."""
+    def predict(self, inputs: Inputs) -> Any:
+        """Return the outputs from the state after the last step."""
         self.network.make_predict_function()
-        outputs, state = self.network.predict_function(tuple(self.state[:2]), iter([self.placed(inputs)]))
+        outputs, state = self.network.predict_function(tuple(self.state[:2]), iter([self.place(inputs)]))
         self.state[:2] = state
         return outputs
 
-    def weights(self):
-        """Return the network's weights after all steps so far, a list of arrays."""
-        self.put_back()
+    def weights(self) -> list[np.ndarray]:
+        """Return the network's weights after all steps so far."""
+        self.assign_variables()
         return super().weights()
 
 
-def precompile(network):
-    """Have TensorFlow compile the steps of a network for batches of any size and length, ahead of the first one.
+def precompile(network: keras.Model) -> None:
+    """Trace TensorFlow's steps of a network once with unknown batch size and length, before its first step.
 
-    It compiles a step for the first shape that comes and then, with the second, for all, and the two round in their
-    own ways: only what all batches share makes an epoch that is repeated, or taken up, the same to the bit. Weights
-    and optimizer stay as they are.
+    TensorFlow would otherwise trace a step for the shape of the first batch and, with the second, for all shapes. The
+    two round differently, so that a resumed run would not compute bit-identical results. Weights and optimizer keep
+    their values. (An input signature would say the same for one device, but not for several: the type of their values
+    has no public form with unknown shapes.)
     """
     if keras.backend.backend() != "tensorflow":
         return
     variables = [*network.variables, *network.optimizer.variables]
     values = [variable.numpy() for variable in variables]
-    with skip_static_shapes(network), step_runner(network) as work:
-        for size in (0, 2 * work.devices):
+    with skip_static_shapes(network), step_runner(network) as runner:
+        for size in (0, 2 * runner.devices):
             labels = np.zeros((size, network.output_shape[-1]), np.float32)
-            # The first batch is of no recording, for TensorFlow keeps the step that it makes for it, and that does
-            # nothing. Where any length will do, the second has another, so that what is compiled is for any.
+            # TensorFlow keeps the step for the first batch, which is empty, so that it is used for no other. If the
+            # network takes any length, the second batch has another length, so that the trace is for all.
             shapes = [
-                [CROP_LENGTHS[0] - size if axis is None else axis for axis in each.shape[1:]] for each in network.inputs
+                [CROP_LENGTHS[0] - size if axis is None else axis for axis in tensor.shape[1:]]
+                for tensor in network.inputs
             ]
             inputs = tuple(np.zeros((size, *shape), np.float32) for shape in shapes)
             inputs = inputs if len(inputs) > 1 else inputs[0]
-            work.train(inputs, labels, labels)
-            work.predict(inputs)
+            runner.train(inputs, labels, labels)
+            runner.predict(inputs)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
 @contextmanager
-def skip_static_shapes(network):
-    """Have the steps of a network that are compiled within do nothing where they are for one shape alone.
+def skip_static_shapes(network: keras.Model) -> Iterator[None]:
+    """Make the steps that are traced within do nothing if they are for one shape only.
 
-    A real one takes seconds to compile, and is not to be used.
+    They are never used, and a real one takes seconds to compile.
     """
 
-    def unless_for_one(step, nothing):
+    def unless_static(step: Callable, nothing: Callable) -> Callable:
         return lambda data: (step if None in keras.tree.flatten(data)[0].shape else nothing)(data)
 
-    network.train_step = unless_for_one(network.train_step, lambda data: {"loss": keras.ops.zeros(())})
-    network.predict_step = unless_for_one(network.predict_step, lambda data: keras.tree.flatten(data)[0])
+    network.train_step = unless_static(network.train_step, lambda data: {"loss": keras.ops.zeros(())})
+    network.predict_step = unless_static(network.predict_step, lambda data: keras.tree.flatten(data)[0])
     try:
         yield
     finally:

@@ -7,13 +7,14 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.training.backend import LossOverAll, accelerators, distributed_loss, distribution_scope
+from ecg.training.backend import GlobalMeanLoss, accelerators, distributed_loss, distribution_scope
 from ecg.training.losses import AsymmetricLoss, CrossEntropy, FocalLoss, SquaredError, WeightedSumLoss
 
 ROOT = Path(__file__).parents[2]
 # Two devices, which are one processor; TensorFlow is to be told before Keras looks for them.
 IN_HALVES = """
 import os, sys
+sys.path[:0] = ["tests", "tests/unit/training"]
 if os.environ["KERAS_BACKEND"] == "tensorflow":
     import tensorflow as tf
     halves = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -24,13 +25,12 @@ from dataclasses import replace
 from pathlib import Path
 import keras
 import numpy as np
-from ecg.training.backend import as_one, together
+from ecg.training.backend import distribution_scope, step_runner, synchronise_layers
 from ecg.training.losses import AsymmetricLoss
 from ecg.models.resnets import NetworkSettings
-from ecg.runtime.cache import StageFolder
+from ecg.runtime.cache import ResultCache
 from ecg.training.trainer import seed_epoch
-from ecg.training.backend import at_work
-from tests.test_training import QUICK, beats_store, run
+from test_trainer import QUICK, beats_store, run
 
 devices = keras.distribution.list_devices()
 assert len(devices) == 2, devices
@@ -42,15 +42,15 @@ store = beats_store(20, lengths=(600,))  # 15 of them for training, in batches o
 masks = np.random.default_rng(1).integers(0, 2, store.labels.shape).astype(np.float32)
 training = replace(QUICK, smallest_batch=5, steps=3, first_rate=1e-2, epochs=2)
 
-class OfFirstEpoch(StageFolder):
+class OfFirstEpoch(ResultCache):
     def save(self, name, arrays):
         if not self.load(name):
             super().save(name, arrays)
 
 def trained(names, folder=None):
-    with together(names):
+    with distribution_scope(names):
         network, epochs, lines, _ = run(settings, store, training, AsymmetricLoss(), masks, folder=folder)
-        with at_work(network) as work:
+        with step_runner(network) as work:
             answer = np.asarray(work.predict(store.signal(0, (0, 1))[np.newaxis]))  # too few for two devices
     figures = [(epoch.loss, epoch.validation_loss, epoch.scores["score"]) for epoch in epochs]
     return lines[0], figures, [answer, *network.get_weights()]
@@ -65,10 +65,10 @@ for one, two, three in zip(alone, both, taken_up, strict=True):
     np.testing.assert_array_equal(three, two)
 
 if os.environ["KERAS_BACKEND"] == "tensorflow":
-    with together(devices):
+    with distribution_scope(devices):
         network = keras.Sequential([keras.Input((64,)), keras.layers.Dropout(0.5)])
-        as_one(network)
-        with at_work(network) as work:
+        synchronise_layers(network)
+        with step_runner(network) as work:
             step = tf.function(lambda: work.strategy.run(lambda: network(np.ones((1, 64)), training=True)))
             def drawn(epoch):
                 seed_epoch(network, 1, "trial", epoch)
@@ -82,9 +82,9 @@ OTHERS_BY_TWO = """
 from dataclasses import replace
 import keras
 import numpy as np
-from ecg.training.backend import together
+from ecg.training.backend import distribution_scope
 from ecg.models.resnets import DEPTHS
-from tests.test_training import ONE_BLOCK, SHAPED_LIKE, fit, stage_like
+from test_trainer import ONE_BLOCK, SHAPED_LIKE, fit, stage_like
 
 devices, found = keras.distribution.list_devices(), {}
 assert len(devices) == 2, devices
@@ -97,7 +97,7 @@ for system in SHAPED_LIKE:
     learning = replace(stage.learning, batch=5, smallest_batch=5)
     stage = replace(stage, training=np.arange(13), validation=np.arange(13, 16), learning=learning)
     for names in (devices[:1], devices):
-        with together(names):
+        with distribution_scope(names):
             network, epochs, _ = fit(stage, store)
         figures = [(epoch.loss, epoch.validation_loss, epoch.scores["score"]) for epoch in epochs]
         found[f"{system} {len(names)} figures"] = np.array(figures)
@@ -156,13 +156,13 @@ def test_a_loss_over_all_is_the_same_loss(loss):
     probabilities = rng.random((5, 3)).astype(np.float32)
     for weights in (masks, 0 * masks, 0.5 + masks):
         expected = float(loss(labels, probabilities, weights))
-        assert float(LossOverAll(loss)(labels, probabilities, weights)) == pytest.approx(expected, rel=1e-6)
+        assert float(GlobalMeanLoss(loss)(labels, probabilities, weights)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_of_joined_losses_each_is_made_one_over_all(monkeypatch):
     joined = WeightedSumLoss((AsymmetricLoss(), SquaredError()), (2, 1), (1, 0.1))
     assert distributed_loss(joined).losses == joined.losses
-    monkeypatch.setattr("ecg.training.backend.replicas", lambda: "several devices")
+    monkeypatch.setattr("ecg.training.backend.mirrored_strategy", lambda: "several devices")
     over = distributed_loss(joined)
     assert [loss.loss for loss in over.losses] == list(joined.losses)
     labels, answers, weights = np.random.default_rng(0).random((3, 5, 3)).astype(np.float32)
