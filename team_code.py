@@ -1,11 +1,24 @@
-"""The Challenge's three functions: train the models, load one for a lead set, answer for one recording."""
+"""The Challenge's three functions: train models, load a model, and predict."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ecg.runtime.console import start_logging
 from ecg.runtime.keras_startup import start_keras
 
+if TYPE_CHECKING:
+    from ecg.models.bundle import Bundle
 
-def training_code(data_directory, model_directory):
-    """Train the models of all five lead sets on a folder of recordings and leave them in the model folder."""
+
+def training_code(data_directory: str, model_directory: str) -> None:
+    """Train the models of all five lead sets on a folder of recordings.
+
+    Args:
+        data_directory: Folder of labelled recordings.
+        model_directory: Folder that the models are written into.
+    """
     start_keras()
     from ecg.commands.train import train
 
@@ -13,14 +26,28 @@ def training_code(data_directory, model_directory):
     train(data_directory, model_directory)
 
 
-def load_model(model_directory, leads):
-    """Load the model of a lead set from the model folder: what `run_model` takes."""
+def load_model(model_directory: str, leads: Iterable[str]) -> "Bundle":
+    """Load the model for leads from the model folder, for `run_model`.
+
+    Args:
+        model_directory: Folder of the models.
+        leads: Names of the leads.
+    """
     start_keras()
     from ecg.models.bundle import load_bundle
 
     return load_bundle(model_directory, leads)
 
 
-def run_model(model, header, recording):
-    """Return codes, 0 or 1 for each, and probabilities, for a header's text and the stored integers (L, T)."""
+def run_model(model: "Bundle", header: str, recording: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Predict one recording.
+
+    Args:
+        model: What `load_model` returned.
+        header: Text of the header file.
+        recording: Stored integers, (L, T).
+
+    Returns:
+        Codes of the classes, 0 or 1 for each, and probabilities.
+    """
     return model.predict(header, recording)

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
 
 def predict_folder(model_directory: str, data_directory: str, output_directory: str) -> None:
-    """Predict the recordings of a folder with the models of another, and exit; see `main`."""
+    """Predict the recordings of a folder, and exit; see `main`."""
     headers, excluded = find_headers(data_directory)
     models = load_models(model_directory, headers)
     make_writable_folder(output_directory)
@@ -81,7 +81,7 @@ def report(line: str, before: str = "") -> None:
 
 
 def find_headers(folder: str) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Find the headers in a folder and nested below it; exit with the reason if there are none.
+    """Find the headers in a folder and below; exit with a reason if there are none.
 
     Returns:
         The headers, sorted, and pairs of a path below the folder and the reason why it is not read.
@@ -99,7 +99,7 @@ def find_headers(folder: str) -> tuple[list[Path], list[tuple[str, str]]]:
 
 
 def make_writable_folder(folder: str) -> None:
-    """Make a folder where it is missing; exit with the reason if no file can be written into it."""
+    """Make a folder; exit with the reason if no file can be written into it."""
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -109,7 +109,7 @@ def make_writable_folder(folder: str) -> None:
 
 
 def load_models(folder: str, headers: list[Path]) -> dict[tuple[int, ...], LoadedModel]:
-    """Load the models for the leads of the headers, each once, by the lead sets that the leads fill.
+    """Load the models for the leads of the headers, each once.
 
     The lead sets that a header's leads fill decide which model predicts it. Exits with the reason if no recording that
     fills any has a model.
@@ -132,7 +132,7 @@ def load_models(folder: str, headers: list[Path]) -> dict[tuple[int, ...], Loade
 
 
 def predict_record(path: Path, models: dict[tuple[int, ...], LoadedModel], output_file: Path) -> tuple[str, ...]:
-    """Run the model for a recording's leads, write the output file, and return what was odd about its signal file."""
+    """Predict a recording, write its output file, and return warnings about it."""
     text = read_header_text(path)
     header = parse_header(text, path.name)
     filled = lead_sets(header.lead_names)
@@ -146,13 +146,13 @@ def predict_record(path: Path, models: dict[tuple[int, ...], LoadedModel], outpu
 
 
 def save_prediction(output_file: Path, *outputs: object) -> None:
-    """Write an output file, and make its folder where it is missing; see helper_code.save_outputs."""
+    """Write an output file, and make its folder; see helper_code.save_outputs."""
     output_file.parent.mkdir(parents=True, exist_ok=True)
     save_outputs(output_file, *outputs)
 
 
 def call_safely(function: Callable, *arguments: object) -> tuple[object, str | None]:
-    """Call a function; return its value and None, or None and the reason why it failed.
+    """Call a function; return its value, and the reason if it failed, or None.
 
     Exits if the reason is the disk.
     """

@@ -21,7 +21,7 @@ The same command again resumes a training that was interrupted."""
 
 
 def main(arguments: list[str]) -> None:
-    """Train on the recordings in the first folder, or below it, and leave the models in the second.
+    """Train on the recordings of one folder; write the models into another.
 
     Args:
         arguments: What follows the script's name on the command line.

@@ -42,14 +42,14 @@ DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, Arithmetic
 
 
 class LeadSetError(ModelError):
-    """The leads of a recording fill none of the Challenge's lead sets, so that no model can predict it."""
+    """The leads of a recording fill none of the Challenge's lead sets."""
 
     def __init__(self, leads: Iterable[str]) -> None:
         super().__init__(describe_missing_leads(leads))
 
 
 class Prediction(NamedTuple):
-    """Prediction of a model for one recording and the 26 scored classes; each array is (26,).
+    """Prediction for one recording and the 26 scored classes; arrays are (26,).
 
     Attributes:
         probabilities: float32; 0 for a class that is not covered.
@@ -186,9 +186,10 @@ def _save_weights(member: Member, path: Path) -> str:
 
 
 def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
-    """Load the model of the largest lead set that the leads fill and the folder has a model for.
+    """Load the model for the richest lead set that the leads fill.
 
-    Nothing but text and numbers is read. A warning is logged if the model of a larger lead set is missing.
+    If the folder has no model for it, the next one is loaded. Nothing but text and numbers is read. A warning is logged
+    if a richer model is missing.
 
     Args:
         folder: Model folder.
@@ -224,7 +225,7 @@ def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
 
 
 def _load_member(spec: NetworkSpec, n_outputs: int, path: Path) -> Member:
-    """Build the network of a description, with so many outputs, and load its weights from a file."""
+    """Build the network of a description, and load its weights from a file."""
     digest = sha256(read_bytes(path, MAX_WEIGHTS_BYTES, ModelError))
     require(digest == spec.weights, path, "SHA-256", digest, f"{spec.weights} by the JSON file")
     try:
@@ -241,6 +242,12 @@ def _load_member(spec: NetworkSpec, n_outputs: int, path: Path) -> Member:
 
 
 def model_files(folder: Path, count: int, number: int = 1) -> tuple[Path, Path]:
-    """Return the paths of a lead set's model: the weights of its network with a number from 1, and the JSON file."""
+    """Return the paths of a network's weights and of its model's JSON file.
+
+    Args:
+        folder: Model folder.
+        count: Number of leads.
+        number: Number of the network, from 1.
+    """
     suffix = f".{number}" if number > 1 else ""
     return folder / f"{count}_leads{suffix}.weights.h5", folder / f"{count}_leads.json"

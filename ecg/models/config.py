@@ -1,4 +1,6 @@
-"""The JSON file of a saved model: its networks, its decision rule, and the SHA-256 of its parts.
+"""Read and write the JSON file of a saved model.
+
+It describes the networks and the decision rule, and holds the SHA-256 of each part.
 
 The checksums detect damage, edits and files that do not belong together. They are no protection against somebody who
 computes them anew.
@@ -141,7 +143,7 @@ def require(condition: bool, path: Path, name: str, value: object, expected: obj
         raise ModelError(f"{path}: {name} is {value!r:.200}, expected {expected}")
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | bytearray) -> str:
     """Return the SHA-256 of bytes, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Turn probabilities into predicted classes: thresholds or argmax, implied classes, and a fallback."""
+"""Decide which classes are predicted, by thresholds or by argmax."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Ensembles: networks that each see a recording in their own way, averaged in groups that a gate chooses between."""
+"""Ensembles: groups of networks, and a gate that chooses between them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,9 @@ def uses_demographics(network: keras.Model) -> bool:
 
 
 class Segment:
-    """A segment of a recording that is preprocessed on request, once for each preparation and set of leads.
+    """A segment of a recording, preprocessed on request.
+
+    Each combination of preparation and leads is computed once.
 
     Args:
         prepare: Returns the signal (T, leads) float32 in mV for a Preprocessing and names of leads, or raises
@@ -124,7 +126,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """Networks for the same classes, whose probabilities are averaged.
+    """Networks for the same classes; their probabilities are averaged.
 
     Attributes:
         classes: Abbreviations of the classes.
@@ -140,7 +142,7 @@ class Group:
         return class_indices(self.classes)
 
     def predict(self, segments: Sequence[Segment], demographics: np.ndarray) -> np.ndarray:
-        """Predict one recording, segment by segment, so that only one segment's signals are in memory.
+        """Predict one recording; only one segment's signals are in memory at a time.
 
         Args:
             segments: Segments of the recording. Those without a valid sample are skipped.
@@ -177,7 +179,7 @@ class Ensemble:
     Attributes:
         general: Group that predicts recordings by default.
         special: Group for some of the classes, which predicts the recordings of one source (Li et al. 2021).
-        gate: Group without classes, whose networks have one output: whether a recording is from that source.
+        gate: Group without classes. The one output of its networks is whether a recording is from that source.
     """
 
     general: Group
@@ -219,7 +221,7 @@ class Ensemble:
 def choose_group_probabilities(
     probabilities: Mapping[str, np.ndarray], indices: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Choose for each recording between the special and the general group, as the gate decides.
+    """Choose for each recording the group that the gate decides on.
 
     Args:
         probabilities: Of n recordings, by group.
@@ -252,7 +254,7 @@ def average_rows(count: int, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> 
 
 
 def align_classes(probabilities: np.ndarray, indices: np.ndarray, all_indices: np.ndarray) -> np.ndarray:
-    """Arrange probabilities (..., J) of some classes as those of all (..., K), with 0 for the others.
+    """Arrange probabilities of some classes as those of all, 0 for the others.
 
     Args:
         probabilities: (..., J).

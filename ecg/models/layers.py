@@ -1,94 +1,98 @@
-"""What the networks are built of: Mish, convolution with batch normalisation, squeeze-and-excitation, residual blocks.
+"""Building blocks of the networks.
 
 Every function takes and returns symbolic tensors of shape (batch, samples, channels).
 """
 
-from keras import layers, ops
+from collections.abc import Callable
+from typing import Any
 
-BATCH_MOMENTUM = 0.9  # of the moving averages; Keras' 0.99 would still remember the start after an epoch of 50 steps
+from keras import KerasTensor, layers, ops
+
+# Momentum of batch normalisation. With Keras' 0.99, an epoch of 50 steps would still remember the start.
+BATCH_MOMENTUM = 0.9
 
 
 @ops.custom_gradient
-def mish(x):
-    """Return x tanh(softplus(x)), the activation of Misra 2020, which the method uses throughout.
+def mish(x: Any) -> tuple[Any, Callable]:
+    """Return x tanh(softplus(x)), the activation of Misra 2020, and its gradient.
 
-    With e = exp(x), tanh(softplus(x)) is n / (n + 2), where n = e (e + 2): one exponential. Beyond 20 it is 1 in
-    single precision, and the bound keeps e * e from overflowing. The gradient, n / (n + 2) + 4 x e (e + 1) / (n + 2)^2,
-    is made of x alone: nothing between is kept for it, nor are all the steps gone back through.
+    With e = exp(x), tanh(softplus(x)) is n / (n + 2), where n = e (e + 2): one exponential. Beyond 20 it is 1 in single
+    precision, and the bound keeps e * e from overflowing. The gradient, n / (n + 2) + 4 x e (e + 1) / (n + 2)^2, needs
+    x alone, so that no intermediate result is stored.
     """
 
-    def exponentials():
+    def exponentials() -> tuple[Any, Any]:
         e = ops.exp(ops.minimum(x, 20.0))
         return e, e * (e + 2.0)
 
-    def gradient(*above, upstream=None):
+    def gradient(*above: Any, upstream: Any = None) -> Any:
         e, n = exponentials()
         part = 1.0 / (n + 2.0)
-        # Backends differ in how they hand over the gradient from above.
+        # Backends differ in how they pass the gradient from above.
         return (above[0] if upstream is None else upstream) * part * (n + 4.0 * x * (e * (e + 1.0) * part))
 
     _, n = exponentials()
     return x * (n / (n + 2.0)), gradient
 
 
-ACTIVATIONS = {"mish": mish, "relu": "relu"}  # what a network's settings may ask for, as Keras takes it
+ACTIVATIONS: dict[str, Any] = {"mish": mish, "relu": "relu"}  # by their names in settings
 
 
 class UnitRange(layers.Layer):
-    """Scales each recording of (batch, samples, leads) so that its least value is 0 and its greatest 1.
+    """Scales each recording to the range from 0 to 1.
 
-    All leads by the same two values. A recording of one value throughout comes to 0.
+    All leads of (batch, samples, leads) have the same minimum and maximum. A constant recording becomes 0.
     """
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         """Return the scaled recordings."""
-        least = ops.min(x, axis=(1, 2), keepdims=True)
-        return ops.divide_no_nan(x - least, ops.max(x, axis=(1, 2), keepdims=True) - least)
+        minimum = ops.min(x, axis=(1, 2), keepdims=True)
+        return ops.divide_no_nan(x - minimum, ops.max(x, axis=(1, 2), keepdims=True) - minimum)
 
-    def compute_output_shape(self, shape):
-        """Return the shape as it came."""
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the input."""
         return shape
 
 
-def _function(activation):
+def _function(activation: str) -> Any:
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[activation]
 
 
-def activate(x, activation):
-    """Apply an activation as a layer of its own; ValueError where it is none of ACTIVATIONS."""
+def activate(x: KerasTensor, activation: str) -> KerasTensor:
+    """Apply an activation, one of ACTIVATIONS, as a layer of its own."""
     return layers.Activation(_function(activation))(x)
 
 
-def normalise(x):
+def normalise(x: KerasTensor) -> KerasTensor:
     """Apply batch normalisation."""
     return layers.BatchNormalization(momentum=BATCH_MOMENTUM)(x)
 
 
-def bare_convolution(x, filters, kernel, stride=1):
-    """Convolve along time without bias, for batch normalisation follows and has one; 'same' zeros at both ends."""
+def bare_convolution(x: KerasTensor, filters: int, kernel: int, stride: int = 1) -> KerasTensor:
+    """Convolve along time, without the bias that batch normalisation adds."""
     return layers.Conv1D(filters, kernel, stride, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
 
 
-def convolution(x, filters, kernel, stride=1):
+def convolution(x: KerasTensor, filters: int, kernel: int, stride: int = 1) -> KerasTensor:
     """Convolve along time, then apply batch normalisation."""
     return normalise(bare_convolution(x, filters, kernel, stride))
 
 
-def subsample(x, stride):
-    """Return every sample of x that a convolution of one tap with a stride would see, the first among them.
+def subsample(x: KerasTensor, stride: int) -> KerasTensor:
+    """Return every sample of x that a convolution of one tap with a stride would see.
 
-    Apart from the convolution, for TensorFlow 2.21 on oneDNN writes beyond its memory in the gradient of one of one tap
-    with stride, where there are fewer than 16 channels.
+    Subsamples in its own layer: in TensorFlow 2.21 with oneDNN the gradient of a strided 1x1 convolution with fewer
+    than 16 channels writes out of bounds.
     """
     return layers.MaxPooling1D(1, stride)(x) if stride > 1 else x
 
 
-def squeeze_excitation(x, ratio, activation="mish"):
-    """Weigh each channel by a gate computed from all channels' means over time (Hu et al. 2018).
+def squeeze_excitation(x: KerasTensor, ratio: int | None, activation: str = "mish") -> KerasTensor:
+    """Weight each channel by squeeze-and-excitation (Hu et al. 2018).
 
-    Without a ratio, None, x stays as it is.
+    The gate is computed from all channels' means over time. If the ratio is None, x stays unchanged.
     """
     if ratio is None:
         return x
@@ -99,10 +103,18 @@ def squeeze_excitation(x, ratio, activation="mish"):
     return layers.Multiply()([x, gate])
 
 
-def residual_block(x, filters, kernel, stride, ratio, dropout, activation="mish"):
-    """Add to x what two convolutions and squeeze-and-excitation make of it, then activate (He et al. 2016).
+def residual_block(
+    x: KerasTensor,
+    filters: int,
+    kernel: int,
+    stride: int,
+    ratio: int | None,
+    dropout: float,
+    activation: str = "mish",
+) -> KerasTensor:
+    """Apply a residual block of two convolutions (He et al. 2016).
 
-    Where stride or filters change the shape, x goes through a convolution of one tap.
+    Where stride or filters change the shape, the shortcut is a convolution of one tap.
     """
     shortcut = x
     if stride > 1 or x.shape[-1] != filters:
@@ -113,20 +125,34 @@ def residual_block(x, filters, kernel, stride, ratio, dropout, activation="mish"
     return activate(layers.Add()([x, shortcut]), activation)
 
 
-def preactivated_block(x, taps, stride, ratio, begins, activation="relu"):
-    """Add to x what convolutions, each after batch normalisation and activation, make of it (He et al. 2016b).
+def preactivated_block(
+    x: KerasTensor,
+    taps: tuple[tuple[int, int], ...],
+    stride: int,
+    ratio: int | None,
+    begins: bool,
+    activation: str = "relu",
+) -> KerasTensor:
+    """Apply a pre-activation residual block (He et al. 2016b).
 
-    `taps` has the filters and the kernel of each convolution; the first of two or the second of three has the stride.
-    Where a stage begins, the first activation comes before the way parts, and where the shape changes, the shortcut is
-    a convolution of one tap.
+    Each convolution follows batch normalisation and activation.
+
+    Args:
+        x: Input.
+        taps: Filters and kernel of each convolution; the first of two or the second of three has the stride.
+        stride: Stride of the block.
+        ratio: Of squeeze-and-excitation; None for none.
+        begins: Whether the block begins a stage. Its first activation then precedes the shortcut, which is a
+            convolution of one tap if the shape changes.
+        activation: One of ACTIVATIONS.
     """
     shortcut, filters = x, taps[-1][0]
     strided = (len(taps) - 1) // 2
-    for place, (width, kernel) in enumerate(taps):
+    for index, (width, kernel) in enumerate(taps):
         x = activate(normalise(x), activation)
-        if place == 0 and begins:
+        if index == 0 and begins:
             shortcut = x
             if stride > 1 or x.shape[-1] != filters:
                 shortcut = bare_convolution(subsample(x, stride), filters, 1)
-        x = bare_convolution(x, width, kernel, stride if place == strided else 1)
+        x = bare_convolution(x, width, kernel, stride if index == strided else 1)
     return layers.Add()([squeeze_excitation(x, ratio, activation), shortcut])

@@ -1,5 +1,9 @@
-"""The residual networks of other systems: of Li et al. 2021, of Zhao et al. 2022, and for rhythms from one lead."""
+"""Residual networks of the published methods.
 
+The settings of a network are a dataclass that builds it; see NetworkSettings.build.
+"""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,8 +27,8 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # weights are f
 
 
 @contextmanager
-def precision_policy(precision):
-    """Have the networks that are built within compute in a precision, one of POLICIES."""
+def precision_policy(precision: str) -> Iterator[None]:
+    """Build the networks within so that they compute in a precision, one of POLICIES."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(POLICIES[precision])
     try:
@@ -33,52 +37,67 @@ def precision_policy(precision):
         keras.config.set_dtype_policy(before)
 
 
-def rename_layers(network, before=""):
-    """Name a network's layers by their place and kind, after what comes `before`, and return it.
+def rename_layers(network: keras.Model, prefix: str = "") -> keras.Model:
+    """Name a network's layers by prefix, position and kind, and return it.
 
-    Names that do not tell what else the process has built, for they are saved with the weights.
+    Names are saved with the weights; these do not depend on what else the process has built.
     """
-    for place, layer in enumerate(network.layers):
-        layer.name = f"{before}{place:03}_{type(layer).__name__}"
+    for index, layer in enumerate(network.layers):
+        layer.name = f"{prefix}{index:03}_{type(layer).__name__}"
     return network
 
 
-def check_settings(settings):
-    """Raise ValueError where a network's settings have an activation that is none, or a dropout that leaves nothing."""
-    if settings.activation not in [*ACTIVATIONS]:
-        raise ValueError(f"activation is {settings.activation!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if not 0 <= getattr(settings, "dropout", 0) < 1:
-        raise ValueError(f"dropout is {settings.dropout!r}, expected a number from 0 to below 1")
+def check_settings(activation: str, dropout: float = 0.0) -> None:
+    """Raise ValueError if activation or dropout of a network are invalid."""
+    if activation not in [*ACTIVATIONS]:
+        raise ValueError(f"activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout!r}, expected a number from 0 to below 1")
 
 
-def output_layer(x, classes, output_activation):
-    """Return the probabilities of classes by a fully connected layer with an activation, "sigmoid" or "softmax".
-
-    In single precision, whatever the rest computes in: near 0 and 1 half of it would tell few probabilities apart.
-    """
+def output_layer(x: keras.KerasTensor, classes: int, output_activation: str) -> keras.KerasTensor:
+    """Return probabilities by a fully connected layer, in single precision."""
     return layers.Dense(classes, activation=output_activation, dtype="float32")(x)
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Sizes of the SE-ResNet of Cai et al. 2021; the defaults are the method's, or ours where the paper gives none."""
+    """Sizes of the SE-ResNet of Cai et al. 2021; the paper gives some of the defaults.
 
-    width: int = 32  # filters of the first convolution and the first pair of blocks; doubles from pair to pair
+    Attributes:
+        width: Filters of the first convolution and the first pair of blocks; doubles from pair to pair.
+        first_kernel: Taps of the first convolution.
+        first_stride: Its stride.
+        kernels: Taps for each pair of residual blocks.
+        squeeze_ratio: Of squeeze-and-excitation; None for none.
+        dropout: Within each block.
+        hidden: Units of the first of the two fully connected layers.
+        activation: One of ecg.models.layers.ACTIVATIONS.
+    """
+
+    width: int = 32
     first_kernel: int = 16
     first_stride: int = 2
-    kernels: tuple[int, ...] = (11, 9, 7, 5)  # one for each pair of residual blocks
-    squeeze_ratio: int | None = 16  # None: without squeeze-and-excitation
+    kernels: tuple[int, ...] = (11, 9, 7, 5)
+    squeeze_ratio: int | None = 16
     dropout: float = 0.2
-    hidden: int = 256  # units of the first of the two fully connected layers
-    activation: str = "mish"  # of ecg.models.layers.ACTIVATIONS
+    hidden: int = 256
+    activation: str = "mish"
 
-    def __post_init__(self):
-        check_settings(self)
+    def __post_init__(self) -> None:
+        check_settings(self.activation, self.dropout)
 
-    def build(self, leads, length, classes, output_activation="sigmoid"):
-        """Return the network for numbers of leads, of samples (None: any) and of classes.
+    def build(self, leads: int, length: int | None, classes: int, output_activation: str = "sigmoid") -> keras.Model:
+        """Build the untrained network.
 
-        Input (B, T, leads) float32, mV, by the method at 250 Hz; output (B, classes) probabilities.
+        Args:
+            leads: Number of leads.
+            length: Number of samples; None for any.
+            classes: Number of classes.
+            output_activation: "sigmoid", or "softmax" for classes that exclude each other.
+
+        Returns:
+            A network from signals (B, T, leads) float32, in mV, to probabilities (B, classes).
         """
         signal = keras.Input((length, leads))
         x = activate(convolution(signal, self.width, self.first_kernel, self.first_stride), self.activation)
@@ -93,7 +112,7 @@ class NetworkSettings:
         return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name="se_resnet"))
 
 
-RATIO = 16  # of squeeze-and-excitation for rhythms
+RATIO = 16  # squeeze-and-excitation in RhythmSettings
 # Blocks of each of the four stages, and whether they are bottlenecks, by depth (He et al. 2016).
 DEPTHS = {
     18: ((2, 2, 2, 2), False),
@@ -102,45 +121,58 @@ DEPTHS = {
     101: ((3, 4, 23, 3), True),
     152: ((3, 8, 36, 3), True),
 }
-EXPANSION = 4  # filters that leave a bottleneck for each within
+EXPANSION = 4  # output filters of a bottleneck per filter within
 
 
 @dataclass(frozen=True)
 class LiSettings:
-    """Sizes of the SE-ResNet of Li et al. 2021, with its branch that finds peaks or without.
+    """Sizes of the SE-ResNet of Li et al. 2021, which can find wave peaks, too.
 
-    The paper gives the blocks of the four stages, and their poolings of stride 2. All else is ours: the widths, the
-    taps, ReLU, the ratio of squeeze-and-excitation, a first convolution of stride 2 followed by max pooling, and the
-    sizes of the branch.
+    The paper gives the blocks of the four stages, and their poolings of stride 2. It does not give the widths, the
+    taps, ReLU, the ratio of squeeze-and-excitation, the first convolution of stride 2 with max pooling, and the sizes
+    of the branch.
+
+    Attributes:
+        stages: Residual blocks of each stage.
+        width: Filters of the first convolution and the first stage; doubles from stage to stage.
+        first_kernel: Taps of the first convolution.
+        first_stride: Its stride.
+        kernel: Taps of the others.
+        squeeze_ratio: Of squeeze-and-excitation; None for none.
+        activation: One of ecg.models.layers.ACTIVATIONS.
+        peaks: Whether the network finds wave peaks, too.
+        peak_units: Units of the branch's perceptron.
+        peak_kernel: Grid cells that the branch's convolution sees.
     """
 
-    stages: tuple[int, ...] = (3, 4, 6, 3)  # residual blocks of each
-    width: int = 64  # filters of the first convolution and the first stage; doubles from stage to stage
+    stages: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 64
     first_kernel: int = 15
     first_stride: int = 2
     kernel: int = 5
-    squeeze_ratio: int | None = 16  # None: without squeeze-and-excitation
+    squeeze_ratio: int | None = 16
     activation: str = "relu"
-    peaks: bool = False  # whether the network answers with peaks, too
-    peak_units: int = 64  # of the perceptron of the branch
-    peak_kernel: int = 3  # grid cells that its convolution sees
+    peaks: bool = False
+    peak_units: int = 64
+    peak_kernel: int = 3
 
-    def __post_init__(self):
-        check_settings(self)
+    def __post_init__(self) -> None:
+        check_settings(self.activation)
 
     @property
-    def cell(self):
-        """Return the samples of a grid cell of peaks, which is one step in time before the last stage."""
+    def cell(self) -> int:
+        """Samples of a grid cell, which is one step in time before the last stage."""
         return self.first_stride * 2 ** len(self.stages)
 
-    def build(self, leads, length, classes, output_activation="sigmoid"):
-        """Return the network for numbers of leads, of samples (None: any) and of classes.
+    def build(self, leads: int, length: int | None, classes: int, output_activation: str = "sigmoid") -> keras.Model:
+        """Build the untrained network; see NetworkSettings.build.
 
-        Input (B, T, leads) float32, mV; output (B, classes) probabilities, and with peaks a tuple of these and of
-        (B, cells, 3, 7) numbers from 0 to 1: of each of three peaks the confidence, the position in the cell, and one
-        number for each of P, Q, R, S, T. The layers that lead to the probabilities are the same with peaks and
-        without, in their names, order and first weights. ValueError where peaks are asked of a length that is not
-        made of whole cells.
+        With wave peaks, the output is a tuple of the probabilities and of (B, cells, 3, 7) numbers from 0 to 1: for
+        each of three peaks the confidence, the position in the cell, and one number for each of P, Q, R, S, T. The
+        layers of the probabilities are the same without them, including names, order and first weights.
+
+        Raises:
+            ValueError: If it finds wave peaks, and `length` is no multiple of a grid cell.
         """
         if self.peaks and length is not None and length % self.cell:
             raise ValueError(f"{length} samples, expected a multiple of {self.cell}, which is a grid cell")
@@ -149,7 +181,7 @@ class LiSettings:
         x = layers.MaxPooling1D(2, padding="same")(x)
         for stage, blocks in enumerate(self.stages):
             before_stage = x
-            x = layers.MaxPooling1D(2, padding="same")(x)  # for the first block's main way and its shortcut alike
+            x = layers.MaxPooling1D(2, padding="same")(x)  # before the first block and its shortcut
             for _ in range(blocks):
                 x = residual_block(x, self.width * 2**stage, self.kernel, 1, self.squeeze_ratio, 0.0, self.activation)
         probabilities = output_layer(layers.GlobalAveragePooling1D()(x), classes, output_activation)
@@ -165,71 +197,92 @@ class LiSettings:
         return keras.Model(signal, (probabilities, peaks), name="li2021")
 
 
-# Tells by sigmoid of one class whether a recording is CPSC's; the paper gives no sizes for it, so they are ours.
+# Predicts whether a recording is from CPSC; the paper gives no sizes.
 SOURCE_GATE = LiSettings(stages=(1, 1, 1, 1), width=32)
 
 
 @dataclass(frozen=True)
 class LeadWeightedSettings:
-    """Sizes of the ResNet of Zhao et al. 2022, which weighs its channels and is told of the person.
+    """Sizes of the SE-ResNet of Zhao et al. 2022, which sees demographics, too.
 
-    The strides of the first convolution and of its max pooling, both 2, and the pooling's 3 samples, are ours.
+    The paper does not give the strides of the first convolution and of its max pooling, and the pooling's 3 samples.
+
+    Attributes:
+        widths: Filters of each residual block.
+        first_kernel: Taps of the first convolution.
+        first_stride: Its stride.
+        kernel: Taps of the others.
+        squeeze_ratio: Of squeeze-and-excitation; None for none.
+        dropout: Within each block.
+        activation: One of ecg.models.layers.ACTIVATIONS.
+        demographic_units: Units of the layer that sees age and sex.
     """
 
-    widths: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 512, 512)  # filters of each residual block
+    widths: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 512, 512)
     first_kernel: int = 15
     first_stride: int = 2
     kernel: int = 7
-    squeeze_ratio: int | None = 16  # None: without squeeze-and-excitation
+    squeeze_ratio: int | None = 16
     dropout: float = 0.2
     activation: str = "relu"
-    person_units: int = 10
+    demographic_units: int = 10
 
-    def __post_init__(self):
-        check_settings(self)
+    def __post_init__(self) -> None:
+        check_settings(self.activation, self.dropout)
 
-    def build(self, leads, length, classes, output_activation="sigmoid"):
-        """Return the network for numbers of leads, of samples (None: any) and of classes.
+    def build(self, leads: int, length: int | None, classes: int, output_activation: str = "sigmoid") -> keras.Model:
+        """Build the untrained network; see NetworkSettings.build.
 
-        Input a tuple of (B, T, leads) float32, mV, and of (B, 5) float32, what is known of the person: the age, the sex
-        as two numbers, and whether each of them is missing; output (B, classes) probabilities.
+        The input is a tuple of signals (B, T, leads) and of demographics (B, 5) float32; see
+        ecg.data.preprocessing.encode_demographics.
         """
-        signal, person = keras.Input((length, leads)), keras.Input((N_DEMOGRAPHICS,))
+        signal, demographics = keras.Input((length, leads)), keras.Input((N_DEMOGRAPHICS,))
         x = activate(convolution(signal, self.widths[0], self.first_kernel, self.first_stride), self.activation)
         x = layers.MaxPooling1D(3, 2, padding="same")(x)
-        for place, width in enumerate(self.widths):
-            stride = 2 if place in (2, 4, 6) else 1
+        for block, width in enumerate(self.widths):
+            stride = 2 if block in (2, 4, 6) else 1
             x = residual_block(x, width, self.kernel, stride, self.squeeze_ratio, self.dropout, self.activation)
         x = layers.GlobalAveragePooling1D()(x)
-        told = activate(layers.Dense(self.person_units, kernel_initializer="he_normal")(person), self.activation)
-        probabilities = output_layer(layers.Concatenate()([x, told]), classes, output_activation)
-        return rename_layers(keras.Model((signal, person), probabilities, name="zhao2022"))
+        encoded = layers.Dense(self.demographic_units, kernel_initializer="he_normal")(demographics)
+        x = layers.Concatenate()([x, activate(encoded, self.activation)])
+        probabilities = output_layer(x, classes, output_activation)
+        return rename_layers(keras.Model((signal, demographics), probabilities, name="zhao2022"))
 
 
 @dataclass(frozen=True)
 class RhythmSettings:
-    """Sizes of the pre-activation ResNet for rhythms, with squeeze-and-excitation or without, of 18 to 152 layers.
+    """Sizes of the pre-activation ResNet for rhythms, of 18 to 152 layers.
 
-    Its source gives the depths alone. He et al. 2016, along one dimension, fills the gaps: widths, taps, strides,
-    and bottlenecks, whose stride is in the convolution of three taps. ValueError where the depth is none of DEPTHS.
+    Its source gives the depths only. Widths, taps, strides and bottlenecks, with the stride in the convolution of
+    three taps, are those of He et al. 2016 in one dimension.
+
+    Attributes:
+        depth: One of DEPTHS.
+        squeeze: Whether it has squeeze-and-excitation.
+        width: Filters of the first convolution and the first stage; doubles from stage to stage.
+        first_kernel: Taps of the first convolution.
+        kernel: Taps of the others.
+        activation: One of ecg.models.layers.ACTIVATIONS.
+
+    Raises:
+        ValueError: If the depth is none of DEPTHS.
     """
 
     depth: int = 152
     squeeze: bool = True
-    width: int = 64  # filters of the first convolution and the first stage; doubles from stage to stage
+    width: int = 64
     first_kernel: int = 7
     kernel: int = 3
     activation: str = "relu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.depth not in [*DEPTHS]:
             raise ValueError(f"depth is {self.depth!r}, expected one of {', '.join(map(str, DEPTHS))}")
 
-    def build(self, leads, length, classes, output_activation="sigmoid"):
-        """Return the network for numbers of leads, of samples (None: any) and of classes.
+    def build(self, leads: int, length: int | None, classes: int, output_activation: str = "sigmoid") -> keras.Model:
+        """Build the untrained network; see NetworkSettings.build.
 
-        Input (B, T, leads) float32 in any unit, for each recording is scaled from 0 to 1 first; output (B, classes)
-        probabilities, which sum to 1 with "softmax".
+        Signals can have any unit: each recording is scaled to the range from 0 to 1.
         """
         stages, bottleneck = DEPTHS[self.depth]
         ratio = RATIO if self.squeeze else None
@@ -238,7 +291,7 @@ class RhythmSettings:
         x = layers.MaxPooling1D(3, 2, padding="same")(x)
         for stage, blocks in enumerate(stages):
             filters = self.width * 2**stage
-            taps = ((filters, self.kernel),) * 2
+            taps: tuple[tuple[int, int], ...] = ((filters, self.kernel),) * 2
             if bottleneck:
                 taps = (filters, 1), (filters, self.kernel), (EXPANSION * filters, 1)
             for block in range(blocks):

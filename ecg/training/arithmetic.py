@@ -1,4 +1,4 @@
-"""Test fast arithmetic before it is trusted: the convolutions of a network, compared with single precision.
+"""Test the convolutions of a network in reduced precision before training.
 
 Libraries choose a kernel by processor and shape, and a kernel may be wrong for some shapes only. On processors with
 AMX, oneDNN's bfloat16 convolution of 16 taps with 4, 6, 8, 10, 12 or 14 input channels is wrong by as much as the
@@ -43,9 +43,10 @@ def check_arithmetic(
     error: type[Exception] = ArithmeticError,
     cure: str = CURE,
 ) -> None:
-    """Check that a network's convolutions are right under a dtype policy, in the forward pass and the gradients.
+    """Check that a network's convolutions are right under a dtype policy.
 
-    Each shape is tested once in a process. It takes 1 to 6 seconds for the largest networks.
+    The forward pass and the gradients are compared with single precision. Each shape is tested once in a process. It
+    takes 1 to 6 seconds for the largest networks.
 
     Args:
         network: A network, or its layers.
@@ -73,7 +74,7 @@ def check_arithmetic(
 
 
 def compare_layers(tested: Sequence[layers.Layer], policy: str, exact: str = EXACT) -> list[Errors]:
-    """Compare layers under one dtype policy with the same under another, on random input.
+    """Compare layers under two dtype policies, on random input.
 
     They are copied, given random kernels, and run as in a training: compiled, with a step of gradient descent. Inputs,
     kernels and gradients from above are exact in 8 bits, so that what differs is the sums and the rounding of results.
@@ -92,7 +93,7 @@ def compare_layers(tested: Sequence[layers.Layer], policy: str, exact: str = EXA
     Returns:
         The errors of each layer.
     """
-    results = [_run_layers(tested, each) for each in (policy, exact)]
+    results = [_run_layers(tested, name) for name in (policy, exact)]
     return [
         Errors(*(_relative_error(array, right) for array, right in zip(*arrays, strict=True)))
         for arrays in zip(*results, strict=True)
@@ -100,7 +101,7 @@ def compare_layers(tested: Sequence[layers.Layer], policy: str, exact: str = EXA
 
 
 def layers_with_kernel(network: keras.Model | Sequence[layers.Layer]) -> Iterator[layers.Layer]:
-    """Yield the layers that multiply by a kernel in less than single precision, those within layers among them.
+    """Yield the layers, also nested ones, with a kernel in reduced precision.
 
     Args:
         network: A network, or its layers.
@@ -132,8 +133,9 @@ def describe_layer(layer: layers.Layer) -> str:
 
 
 class _Bench(keras.Model):
-    """Runs copies of layers, each on an input of its own that is a weight, so that a training step finds its gradient.
+    """Runs copies of layers to find their outputs and gradients.
 
+    Each has an input of its own, which is a weight, so that a training step finds its gradient.
     The sum of all outputs, each multiplied by its gradient from above, is the loss. The outputs are kept, too.
     """
 
@@ -154,12 +156,12 @@ class _Bench(keras.Model):
             above = copy.compute_output_shape(shape)
             self.copies.append(copy)
             self.signals.append(signal)
-            kept = {"trainable": False, "aggregation": "only_first_replica"}  # of several devices
+            kept = {"trainable": False, "aggregation": "only_first_replica"}
             self.outputs_kept.append(self.add_weight(above, "zeros", name=f"output_{number}", **kept))
             self.above.append(_exact(generator, above).astype(np.float32))
 
     def call(self, start: keras.KerasTensor) -> keras.KerasTensor:
-        """Run all copies, and add the loss; `start` is 0, and keeps libraries from computing anything beforehand."""
+        """Run all copies, and add the loss; `start` is 0 and prevents constant folding."""
         loss = 0.0
         for copy, signal, kept, above in zip(self.copies, self.signals, self.outputs_kept, self.above, strict=True):
             output = ops.cast(copy(ops.cast(signal + start, copy.compute_dtype)), EXACT)
@@ -170,7 +172,7 @@ class _Bench(keras.Model):
 
 
 def _run_layers(tested: Sequence[layers.Layer], policy: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return the output of each layer under a policy, and its gradients with respect to input and kernel."""
+    """Return output, input gradient and kernel gradient of each layer."""
     bench = _Bench(tested, policy)
     # By a step of rate 1 each weight changes by its gradient.
     bench.compile(keras.optimizers.SGD(1.0), jit_compile=keras.backend.backend() == "jax")
@@ -197,13 +199,13 @@ def _exact(generator: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
 
 
 def _copy(layer: layers.Layer, policy: str) -> layers.Layer:
-    """Return a copy of a layer, unbuilt, under a policy and without activation, which has jumps in its gradient."""
+    """Return an unbuilt copy of a layer under a policy, without activation."""
     config = layer.get_config() | {"dtype": policy}
     return type(layer).from_config(config | ({"activation": "linear"} if "activation" in config else {}))
 
 
 def _geometry(layer: layers.Layer) -> dict[str, object]:
-    """Return what of a layer, beside its kernel, decides how it convolves."""
+    """Return the attributes, besides the kernel, that decide how a layer convolves."""
     names = {"strides": "stride", "dilation_rate": "dilation", "padding": "padding", "groups": "groups"}
     return {name: getattr(layer, attribute) for attribute, name in names.items() if hasattr(layer, attribute)}
 

@@ -1,4 +1,4 @@
-"""Run the steps of networks on the devices of TensorFlow and JAX without waiting for each batch.
+"""Run steps on the devices of TensorFlow and JAX without waiting for them.
 
 Keras' public methods wait for every batch. To keep the devices busy, this module calls the compiled TensorFlow step
 directly and, on JAX, carries the state between steps itself.
@@ -22,13 +22,13 @@ Inputs = np.ndarray | tuple[np.ndarray, ...]  # signals (B, T, leads), or a tupl
 
 
 def accelerators() -> list[str]:
-    """Return the names of this machine's devices that are not its processor, such as gpu:0."""
+    """Return the names of this machine's accelerators, such as gpu:0."""
     return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
 
 
 @contextmanager
 def distribution_scope(devices: Sequence[str]) -> Iterator[None]:
-    """Distribute the networks that are built, compiled and used within over several devices.
+    """Distribute the networks that are built and used within over devices.
 
     Args:
         devices: Their names. With one name or none, nothing changes.
@@ -56,7 +56,7 @@ class UnevenDataParallel(keras.distribution.DataParallel):
     """
 
     def get_data_layout(self, data_shape: tuple[int, ...]) -> keras.distribution.TensorLayout:
-        """Return the layout of an array of this shape, whose first axis is that of the recordings."""
+        """Return the layout of an array; its first axis is that of the recordings."""
         if data_shape[0] % self.num_model_replicas:
             return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
         return super().get_data_layout(data_shape)
@@ -77,7 +77,7 @@ def distributed_loss(loss: keras.Loss) -> keras.Loss:
 
 
 def mirrored_strategy() -> Any:
-    """Return TensorFlow's strategy within `distribution_scope` of several devices, else None."""
+    """Return TensorFlow's strategy if there are several devices, else None."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
@@ -86,9 +86,10 @@ def mirrored_strategy() -> Any:
 
 
 def synchronise_layers(network: keras.Model) -> None:
-    """Synchronise batch normalisation across devices and give dropout a different seed on each.
+    """Synchronise a network's layers across devices.
 
-    Call it before the first step. Without it, the moving averages of the devices diverge, and all devices drop the same
+    Batch normalisation is computed over the whole batch, and dropout has a different seed on each device. Call it
+    before the first step. Without it, the moving averages of the devices diverge, and all devices drop the same
     units. On JAX, both are right without it.
     """
     if not mirrored_strategy():
@@ -101,7 +102,7 @@ def synchronise_layers(network: keras.Model) -> None:
 
 
 def _device_seeds(next_seed: Callable) -> Callable:
-    """Return a function that draws seeds as another does, but different ones on each device."""
+    """Wrap a function that draws seeds so that they differ between devices."""
     import tensorflow as tf
 
     def next_device_seed(*arguments: Any, **options: Any) -> Any:
@@ -113,9 +114,10 @@ def _device_seeds(next_seed: Callable) -> Callable:
 
 
 class GlobalMeanLoss(keras.losses.Loss):
-    """A loss that each device computes for its part, so that the sum over devices is the mean over the whole batch.
+    """A loss that is the mean over the whole batch on all devices.
 
-    Keras takes the mean of the devices' means, in which a label on a device with few unmasked labels counts more.
+    Each device computes its share. Keras takes the mean of the devices' means, in which a label on a device with few
+    unmasked labels counts more.
     """
 
     def __init__(self, loss: keras.Loss) -> None:
@@ -123,7 +125,7 @@ class GlobalMeanLoss(keras.losses.Loss):
         self.loss = loss
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-        """Return the share of one device, or of all if called outside a device; weights (B, K) are required."""
+        """Return the share of one device, or the mean if called outside a device."""
         import tensorflow as tf
 
         y_true, y_pred, weights = (ops.convert_to_tensor(x, self.dtype) for x in (y_true, y_pred, sample_weight))
@@ -134,7 +136,7 @@ class GlobalMeanLoss(keras.losses.Loss):
 
 
 def step_runner(network: keras.Model) -> "StepRunner":
-    """Return the context that runs the steps of a network; do not use the network in other ways within it."""
+    """Return the context that runs a network's steps; do not use it otherwise within."""
     if keras.backend.backend() == "jax":
         return JaxStepRunner(network)
     strategy = mirrored_strategy()
@@ -142,7 +144,7 @@ def step_runner(network: keras.Model) -> "StepRunner":
 
 
 class StepRunner:
-    """Runs steps as train_on_batch and predict_on_batch do, but does not wait for their results.
+    """Runs train_on_batch and predict_on_batch, but does not wait for results.
 
     A result may still be in computation; reading it waits for it. Until then, the next batch can be prepared and sent.
     """
@@ -159,7 +161,7 @@ class StepRunner:
         pass
 
     def train(self, inputs: Inputs, targets: np.ndarray, masks: np.ndarray) -> Any:
-        """Run a training step with targets and masks (B, K); return its loss, a scalar of the backend."""
+        """Run a training step with targets and masks (B, K); return its loss."""
         self.network.make_train_function()
         self.network.reset_metrics()
         return self.network.train_function(iter([(inputs, targets, masks)]))["loss"]
@@ -182,7 +184,7 @@ class MirroredStepRunner(StepRunner):
         self.strategy, self.devices = strategy, strategy.num_replicas_in_sync
 
     def share(self, array: np.ndarray) -> Any:
-        """Give each device its part of an array, or all of it if it has fewer rows than there are devices."""
+        """Give each device its rows of an array, or all if there are fewer than devices."""
         import tensorflow as tf
 
         parts = np.array_split(array, self.devices) if len(array) >= self.devices else [array] * self.devices
@@ -262,7 +264,7 @@ class JaxStepRunner(StepRunner):
 
 
 def precompile(network: keras.Model) -> None:
-    """Trace TensorFlow's steps of a network once with unknown batch size and length, before its first step.
+    """Trace TensorFlow's steps once with unknown batch size and length.
 
     TensorFlow would otherwise trace a step for the shape of the first batch and, with the second, for all shapes. The
     two round differently, so that a resumed run would not compute bit-identical results. Weights and optimizer keep
@@ -283,9 +285,9 @@ def precompile(network: keras.Model) -> None:
                 for tensor in network.inputs
             ]
             inputs = tuple(np.zeros((size, *shape), np.float32) for shape in shapes)
-            inputs = inputs if len(inputs) > 1 else inputs[0]
-            runner.train(inputs, labels, labels)
-            runner.predict(inputs)
+            batch = inputs if len(inputs) > 1 else inputs[0]
+            runner.train(batch, labels, labels)
+            runner.predict(batch)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 

@@ -1,10 +1,11 @@
-"""The state of a training after an epoch, saved so that it resumes to the bit, and the time it may take."""
+"""The state of a training, from which it resumes, and its time limit."""
 
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -38,7 +39,7 @@ class Budget:
         self.end = clock() + seconds - closing
         self.start, self.stage_end, self.n_predictions = clock(), self.end, 0
         self.reserved = 0.0  # seconds for the predictions of the present stage
-        self.prediction_seconds: float | None = None  # of one recording, the longest seen
+        self.prediction_seconds: float | None = None  # one recording, the longest seen
 
     def begin(self, stages_left: int, n_predictions: int) -> None:
         """Begin a stage.
@@ -60,7 +61,7 @@ class Budget:
 
     @property
     def used(self) -> np.ndarray:
-        """Seconds that the present stage has used and that a prediction takes, for `resume` and `skip`: (2,)."""
+        """Seconds that the stage has used and that one prediction takes: (2,)."""
         return np.array([self.clock() - self.start, self.prediction_seconds or 0.0])
 
     def resume(self, used: np.ndarray) -> None:
@@ -116,7 +117,7 @@ class Epoch:
 
 
 class EarlyStopping:
-    """Stops a training once a loss has not reached a new minimum for `patience` epochs in a row."""
+    """Stops a training after `patience` epochs without a new minimum of a loss."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
@@ -135,10 +136,11 @@ class EarlyStopping:
 
 
 class WeightAverage:
-    """An exponential moving average of a network's weights: those of n steps ago count momentum^n.
+    """An exponential moving average of a network's weights.
 
-    It varies less from epoch to epoch than the weights do, so that early stopping picks a better epoch. On few
-    recordings this decides the result. The moving averages of batch normalisation are averaged, too.
+    Weights of n steps ago count momentum^n. The average varies less from epoch to epoch than the weights do, so that
+    early stopping picks a better epoch. On few recordings this decides the result. The moving averages of batch
+    normalisation are averaged, too.
     """
 
     def __init__(self, momentum: float) -> None:
@@ -150,7 +152,7 @@ class WeightAverage:
         """Add the weights reached after so many more steps."""
         keep = self.momentum**steps
         self.share *= keep
-        totals = [0.0] * len(weights) if self.total is None else self.total
+        totals: Sequence[Any] = [0.0] * len(weights) if self.total is None else self.total
         self.total = [keep * old + (1 - keep) * new for old, new in zip(totals, weights, strict=True)]
 
     def value(self) -> list[np.ndarray]:
@@ -159,7 +161,7 @@ class WeightAverage:
 
 
 class Checkpoint:
-    """The state of a training: its epochs, early stopping, average of weights and best weights."""
+    """The state of a training: epochs, early stopping, averaged and best weights."""
 
     def __init__(self, patience: int, momentum: float) -> None:
         self.epochs: list[Epoch] = []
@@ -169,7 +171,7 @@ class Checkpoint:
     def add(
         self, key: str, title: str, rate: float, loss: float, validation_loss: float, scores: dict[str, float]
     ) -> Epoch:
-        """Add the next epoch; keep the averaged weights as the best if its validation loss is the lowest."""
+        """Add the next epoch; keep the averaged weights if its loss is the lowest."""
         best = self.stopping.update(validation_loss)
         if best:
             self.best = self.average.value()
@@ -177,7 +179,7 @@ class Checkpoint:
         return self.epochs[-1]
 
     def arrays(self, network: keras.Model) -> dict[str, np.ndarray]:
-        """Return all that the next epochs depend on, including the network's weights and its optimizer's state."""
+        """Return all that the next epochs depend on, with weights and optimizer."""
         numbers = {"lowest": self.stopping.lowest, "waited": self.stopping.waited, "share": self.average.share}
         return {
             "epochs": pack_epochs(self.epochs),
@@ -189,7 +191,7 @@ class Checkpoint:
         }
 
     def restore(self, network: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
-        """Restore what `arrays` returned, here, in the network and in its optimizer, which must be built."""
+        """Restore what `arrays` returned, also in the network and its built optimizer."""
         self.epochs = unpack_epochs(arrays["epochs"])
         numbers = json.loads(str(arrays["numbers"]))
         self.stopping.lowest, self.stopping.waited = numbers["lowest"], numbers["waited"]

@@ -1,181 +1,202 @@
-"""The losses: one value a label, so that a mask is a sample weight of the labels' shape, and how two are joined.
+"""Losses by label, so that a mask is a sample weight of the labels' shape.
 
-All take labels and probabilities (B, K), and are averaged over the labels that are not masked: by their weights.
+All take labels and probabilities (B, K), and are averaged over the unmasked labels.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 SMALLEST = 1e-7  # keeps the logarithm finite
+Tensor = Any  # an array or tensor of any backend
 
 
-def log(x):
+def log(x: Tensor) -> Tensor:
     """Return the logarithm of probabilities, finite at 0."""
     return ops.log(ops.maximum(x, SMALLEST))
 
 
 class MaskableLoss(keras.losses.Loss):
-    """A loss of each label: `positive` where it is present, `negative` where it is absent, both of p (B, K)."""
+    """A loss that is computed for each label, of its probability p (B, K)."""
 
-    def __init__(self, reduction="mean_with_sample_weight"):
+    def __init__(self, reduction: str = "mean_with_sample_weight") -> None:
         super().__init__(reduction=reduction)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Return the loss of each label: (B, K)."""
         y_true = ops.cast(y_true, y_pred.dtype)
         return y_true * self.positive(y_pred) + (1.0 - y_true) * self.negative(y_pred)
 
+    def positive(self, p: Tensor) -> Tensor:
+        """Return the loss of a present label."""
+        raise NotImplementedError
+
+    def negative(self, p: Tensor) -> Tensor:
+        """Return the loss of an absent label."""
+        raise NotImplementedError
+
 
 class FocalLoss(MaskableLoss):
-    """The loss of round 1 (Cai et al. 2021, after Lin et al. 2017): absent labels weigh a tenth."""
+    """Loss of round 1 (Cai et al. 2021, after Lin et al. 2017)."""
 
-    def positive(self, p):
+    def positive(self, p: Tensor) -> Tensor:
         """Return -(1 - p)^2 log p."""
         return -((1.0 - p) ** 2) * log(p)
 
-    def negative(self, p):
+    def negative(self, p: Tensor) -> Tensor:
         """Return -0.1 p^2 log(1 - p)."""
         return -0.1 * p**2 * log(1.0 - p)
 
 
 class CrossEntropy(MaskableLoss):
-    """Cross-entropy, by which probabilities are what they say: of Zhao et al. 2022, of a gate, and of relabelling."""
+    """Binary cross-entropy, for Zhao et al. 2022, gates and relabelling."""
 
-    def positive(self, p):
+    def positive(self, p: Tensor) -> Tensor:
         """Return -log p."""
         return -log(p)
 
-    def negative(self, p):
+    def negative(self, p: Tensor) -> Tensor:
         """Return -log(1 - p)."""
         return -log(1.0 - p)
 
 
 class AsymmetricLoss(MaskableLoss):
-    """The loss of round 2 (Cai et al. 2021, modified from Ben-Baruch et al. 2020): 0 near the right answer.
+    """Loss of round 2 (Cai et al. 2021, modified from Ben-Baruch et al. 2020).
 
-    The paper prints log(1 - p_pos) for absent labels, which is infinite from p = 0.99 on; its source has p_neg.
+    It is 0 near the right probability. The paper prints log(1 - p_pos) for absent labels, which is infinite from p =
+    0.99 on; its source has p_neg.
     """
 
-    def positive(self, p):
-        """Return -(1 - q) log q, where q is p raised by 0.01, to 1 at the most."""
+    def positive(self, p: Tensor) -> Tensor:
+        """Return -(1 - q) log q, where q is p raised by 0.01, and 1 at most."""
         q = 1.0 - ops.maximum(0.99 - p, 0.0)
         return -(1.0 - q) * log(q)
 
-    def negative(self, p):
-        """Return -q^2 log(1 - q), where q is p lowered by 0.05, to 0 at the least."""
+    def negative(self, p: Tensor) -> Tensor:
+        """Return -q^2 log(1 - q), where q is p lowered by 0.05, and 0 at least."""
         q = ops.maximum(p - 0.05, 0.0)
         return -(q**2) * log(1.0 - q)
 
 
-class SquaredError(keras.losses.Loss):
-    """The squared error of numbers (B, K), such as those of peaks on a grid (ecg.data.wave_peaks), averaged by their weights.
-
-    Li et al. 2021 give the weights, but not what the sum is divided by. By all numbers, most of which weigh nothing,
-    the share that the paper gives it would count for next to nothing.
-    """
-
-    def __init__(self):
-        super().__init__(reduction="mean_with_sample_weight")
-
-    def call(self, y_true, y_pred):
-        """Return the squared error of each number: (B, K)."""
-        return (y_pred - ops.cast(y_true, y_pred.dtype)) ** 2
-
-
-class WeightedSumLoss(keras.losses.Loss):
-    """The sum of several losses, each of its own columns and times its share.
-
-    Labels, answers and weights are (B, sum of `widths`): the first loss has the first of the widths as its columns, the
-    second those after them, and so on. Of a loss whose share is 0 nothing is computed, and its columns may hold
-    anything. Li et al. 2021: shares (0, 1) of labels and peaks for pre-training, then (1, 0.1).
-    """
-
-    def __init__(self, losses, widths, shares):
-        super().__init__(reduction="sum")  # of what the losses have averaged
-        if not len(losses) == len(widths) == len(shares) or not any(shares):
-            raise ValueError(f"expected a width and a share of each loss, not all 0, got {len(losses)} losses, "
-                             f"widths {widths} and shares {shares}")  # fmt: skip
-        self.losses, self.widths, self.loss_weights = tuple(losses), tuple(widths), tuple(shares)
-
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        """Return the sum, a scalar."""
-        if y_pred.shape[-1] != sum(self.widths):
-            raise ValueError(f"expected answers of {sum(self.widths)} columns, got {y_pred.shape[-1]}")
-        total, first = 0.0, 0
-        for loss, width, share in zip(self.losses, self.widths, self.loss_weights, strict=True):
-            part, first = (..., slice(first, first + width)), first + width
-            if share:
-                weights = None if sample_weight is None else sample_weight[part]
-                total = total + share * loss(y_true[part], y_pred[part], weights)
-        return total
-
-    def with_each(self, change):
-        """Return the same of losses that a function makes of these."""
-        return WeightedSumLoss([change(loss) for loss in self.losses], self.widths, self.loss_weights)
-
-
 class MarginLoss(MaskableLoss):
-    """The loss of Li et al. 2021, after Ben-Baruch et al. 2020: focusing exponents 1 and 4, a margin of 0.05."""
+    """Loss of Li et al. 2021, after Ben-Baruch et al. 2020.
 
-    def positive(self, p):
+    The focusing exponents are 1 and 4, the margin is 0.05.
+    """
+
+    def positive(self, p: Tensor) -> Tensor:
         """Return -(1 - p) log p."""
         return -(1.0 - p) * log(p)
 
-    def negative(self, p):
-        """Return -q^4 log(1 - q), where q is p lowered by 0.05, to 0 at the least."""
+    def negative(self, p: Tensor) -> Tensor:
+        """Return -q^4 log(1 - q), where q is p lowered by 0.05, and 0 at least."""
         q = ops.maximum(p - 0.05, 0.0)
         return -(q**4) * log(1.0 - q)
 
 
 class CategoricalCrossEntropy(MaskableLoss):
-    """Cross-entropy of one class of many: the mean over recordings of -log p of the class that is present.
+    """Categorical cross-entropy.
 
-    Each recording has K labels, so that the mean over labels takes K times that.
+    It is the mean over recordings of -log p of the class that is present. Each recording has K labels, so that the mean
+    over labels needs the factor K.
     """
 
-    def positive(self, p):
+    def positive(self, p: Tensor) -> Tensor:
         """Return -K log p."""
         return -log(p) * ops.cast(ops.shape(p)[-1], p.dtype)
 
-    def negative(self, p):
+    def negative(self, p: Tensor) -> Tensor:
         """Return 0."""
         return ops.zeros_like(p)
 
 
-class StreamingLoss:
-    """What a loss is for all of a set that comes in parts, so that not all answers need be in memory at once."""
+class SquaredError(keras.losses.Loss):
+    """Squared error of encoded wave peaks (B, K), averaged by their weights.
 
-    def __init__(self, loss):
+    Li et al. 2021 give the weights, but not the divisor of the sum. Divided by the number of all values, most with
+    weight 0, the paper's share of this loss would be negligible.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(reduction="mean_with_sample_weight")
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Return the squared error of each number: (B, K)."""
+        return (y_pred - ops.cast(y_true, y_pred.dtype)) ** 2
+
+
+class WeightedSumLoss(keras.losses.Loss):
+    """A weighted sum of losses, each of its own columns.
+
+    Li et al. 2021 have weights (0, 1) of labels and wave peaks in pre-training, then (1, 0.1).
+
+    Args:
+        losses: The losses.
+        widths: Number of columns of each, in their order.
+        loss_weights: Weight of each. A loss of weight 0 is not computed, and its columns can hold anything.
+    """
+
+    def __init__(self, losses: Sequence[keras.Loss], widths: Sequence[int], loss_weights: Sequence[float]) -> None:
+        super().__init__(reduction="sum")  # each loss averages by itself
+        if not len(losses) == len(widths) == len(loss_weights) or not any(loss_weights):
+            raise ValueError(f"expected a width and a weight for each loss, not all 0, got {len(losses)} losses, "
+                             f"widths {widths} and weights {loss_weights}")  # fmt: skip
+        self.losses, self.widths, self.loss_weights = tuple(losses), tuple(widths), tuple(loss_weights)
+
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the sum, a scalar, of labels, outputs and weights (B, sum of `widths`)."""
+        if y_pred.shape[-1] != sum(self.widths):
+            raise ValueError(f"expected outputs of {sum(self.widths)} columns, got {y_pred.shape[-1]}")
+        total, first = 0.0, 0
+        for loss, width, loss_weight in zip(self.losses, self.widths, self.loss_weights, strict=True):
+            part, first = (..., slice(first, first + width)), first + width
+            if loss_weight:
+                weights = None if sample_weight is None else sample_weight[part]
+                total = total + loss_weight * loss(y_true[part], y_pred[part], weights)
+        return total
+
+    def with_each(self, change: Callable[[keras.Loss], keras.Loss]) -> "WeightedSumLoss":
+        """Return the same sum of other losses, which a function makes of these."""
+        return WeightedSumLoss([change(loss) for loss in self.losses], self.widths, self.loss_weights)
+
+
+class StreamingLoss:
+    """A loss over a data set that is added in batches."""
+
+    def __init__(self, loss: keras.Loss) -> None:
         self.parts = [(loss, slice(None), 1.0)]
         if isinstance(loss, WeightedSumLoss):
             ends = np.cumsum(loss.widths).tolist()
             columns = [slice(end - width, end) for end, width in zip(ends, loss.widths, strict=True)]
-            self.parts = [each for each in zip(loss.losses, columns, loss.loss_weights, strict=True) if each[2]]
+            parts = zip(loss.losses, columns, loss.loss_weights, strict=True)
+            self.parts = [(single, part, weight) for single, part, weight in parts if weight]
         self.totals, self.weights = np.zeros((2, len(self.parts)))
 
-    def add(self, y_true, y_pred, sample_weight):
-        """Add a part: labels, answers and weights (B, K)."""
-        for place, (loss, columns, _) in enumerate(self.parts):
+    def add(self, y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray) -> None:
+        """Add a batch of labels, outputs and weights, (B, K) each."""
+        for index, (loss, columns, _) in enumerate(self.parts):
             weights = sample_weight[:, columns]
-            each = np.asarray(ops.convert_to_numpy(loss.call(y_true[:, columns], y_pred[:, columns])))
-            self.totals[place] += (each * weights).sum(dtype=np.float64)
-            self.weights[place] += weights.sum(dtype=np.float64) if averaged_by_weight(loss) else weights.size
+            values = np.asarray(ops.convert_to_numpy(loss.call(y_true[:, columns], y_pred[:, columns])))
+            self.totals[index] += (values * weights).sum(dtype=np.float64)
+            self.weights[index] += weights.sum(dtype=np.float64) if averaged_by_weight(loss) else weights.size
 
     @property
-    def value(self):
-        """The loss of all that was added, 0 where nothing of it counts."""
-        means = self.totals / np.where(self.weights > 0, self.weights, 1)
-        return float(means @ [share for _, _, share in self.parts])
+    def value(self) -> float:
+        """The loss over all batches, 0 if all weights are 0."""
+        averages = self.totals / np.where(self.weights > 0, self.weights, 1)
+        return float(averages @ [loss_weight for _, _, loss_weight in self.parts])
 
 
-def averaged_by_weight(loss):
-    """Return whether a loss is divided by the sum of the weights, and not by how many labels there are."""
+def averaged_by_weight(loss: keras.Loss) -> bool:
+    """Return whether a loss is divided by the sum of weights, not by the count."""
     return loss.reduction == "mean_with_sample_weight"
 
 
-# By the names that settings have for them.
-LOSSES = {
+# By their names in settings.
+LOSSES: dict[str, type[MaskableLoss]] = {
     "focal": FocalLoss,
     "asymmetric": AsymmetricLoss,
     "cross-entropy": CrossEntropy,

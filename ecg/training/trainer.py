@@ -1,4 +1,4 @@
-"""Train one network from its first to its best weights, and predict the recordings of a store with it."""
+"""Train one network, and predict the recordings of a store with it."""
 
 import logging
 import math
@@ -94,7 +94,7 @@ class TrainingSettings:
         return int(np.clip(recordings // self.steps, self.smallest_batch, self.batch))
 
     def passes_for(self, recordings: int) -> int:
-        """Return how often an epoch repeats so many recordings, so that patience means the same on small data."""
+        """Return how often an epoch repeats so many recordings."""
         return max(1, round(self.steps * self.smallest_batch / max(recordings, 1)))
 
     def rate_in(self, epoch: int) -> float:
@@ -138,12 +138,12 @@ class TrainingError(RuntimeError):
 
 
 def seeds(seed: int, key: str, epoch: int, count: int) -> np.ndarray:
-    """Return `count` seeds, uint32, that depend on seed, key of the stage and epoch alone."""
+    """Return seeds (uint32) that depend on seed, key of the stage and epoch."""
     return np.random.SeedSequence([seed, zlib.crc32(key.encode()), epoch]).generate_state(count)
 
 
 def seed_epoch(network: keras.Model, seed: int, key: str, epoch: int) -> np.random.Generator:
-    """Seed the network's dropout for an epoch; return the generator of its order and crops."""
+    """Seed dropout for an epoch; return the generator of its order and crops."""
     order, *dropouts = seeds(seed, key, epoch, 1 + len(network.layers))
     for layer, layer_seed in zip(network.layers, dropouts, strict=True):
         if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:  # Keras gives the others no seed
@@ -154,9 +154,10 @@ def seed_epoch(network: keras.Model, seed: int, key: str, epoch: int) -> np.rand
 def train_network(
     network: keras.Model, loss: keras.Loss, training: Dataset, validation: Dataset, run: TrainingRun
 ) -> tuple[list[Epoch], str]:
-    """Train a network until its validation loss no longer falls; leave its best weights in it.
+    """Train a network until its validation loss no longer falls.
 
-    The training also stops when its time is over, and after a loss that is not finite.
+    The network then has its best weights. The training also stops when its time is over, and after a loss that is not
+    finite.
 
     Args:
         network: Network to train.
@@ -202,8 +203,8 @@ def train_network(
         if run.cache:
             run.cache.save(PROGRESS, checkpoint.arrays(network) | {"used": run.budget.used})
         scores = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
-        LOGGER.info(f"{epoch_title}: loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}{scores} "
-            f"{format_duration(time.monotonic() - start)}")  # fmt: skip
+        losses = f"loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}"
+        LOGGER.info(f"{epoch_title}: {losses}{scores} {format_duration(time.monotonic() - start)}")
         if not completed:
             ended = TIME_LIMIT_REACHED
             break
@@ -231,7 +232,7 @@ def stop_reason(checkpoint: Checkpoint, settings: TrainingSettings, budget: Budg
 
 
 def delay(items: Iterable[tuple[Item, bool]]) -> Iterator[Item]:
-    """Yield each item once the next one is there, and all of them after one that is marked.
+    """Yield each item once the next is there, and all after a marked one.
 
     The device works on the next batch while the result of this one is read.
 
@@ -271,7 +272,7 @@ def train_epoch(
     Raises:
         TrainingError: If a loss is not finite.
     """
-    (reading,) = generator.spawn(1)  # for what is drawn while batches are read, in their order
+    (reading,) = generator.spawn(1)  # draws while batches are read, in their order
 
     def read(batch: Batch) -> tuple:
         return dataset.inputs(batch, reading), *dataset.targets_and_masks(batch)
@@ -309,13 +310,13 @@ def validate(
     Raises:
         TrainingError: If the loss is not finite.
     """
-    start, streaming, means = time.monotonic(), StreamingLoss(loss), SegmentMean(*validation.targets.shape)
+    start, streaming, averages = time.monotonic(), StreamingLoss(loss), SegmentMean(*np.shape(validation.targets))
     for segments, outputs in join_batches(predict_batches(network, validation, title, size), VALIDATED_AT_ONCE):
         targets, masks = validation.targets_and_masks(segments)
         streaming.add(targets, outputs, masks)
-        means.add(segments, outputs)
+        averages.add(segments, outputs)
     budget.record_prediction_time(len(validation.records), time.monotonic() - start)
-    return require_finite(streaming.value, title), means.value
+    return require_finite(streaming.value, title), averages.value
 
 
 def require_finite(loss: object, title: str) -> float:
@@ -328,7 +329,7 @@ def require_finite(loss: object, title: str) -> float:
 
 @contextmanager
 def translate_out_of_memory(title: str) -> Iterator[None]:
-    """Raise a TrainingError instead of a backend's own error if the device's memory is too small."""
+    """Raise a TrainingError if a device's memory is too small."""
     try:
         yield
     except (OSError, TrainingError):
@@ -352,16 +353,16 @@ def predict(network: keras.Model, dataset: Dataset, title: str, size: int = PRED
     Returns:
         Probabilities, (n, K) float32.
     """
-    means = SegmentMean(len(dataset.records), network.output_shape[-1])
+    averages = SegmentMean(len(dataset.records), network.output_shape[-1])
     for segments, outputs in predict_batches(network, dataset, title, size):
-        means.add(segments, outputs)
-    return means.value
+        averages.add(segments, outputs)
+    return averages.value
 
 
 def predict_batches(
     network: keras.Model, dataset: Dataset, title: str, size: int = PREDICTION_BATCH
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Yield batches of the segments in which recordings are predicted, and the outputs (B, K) of each."""
+    """Yield batches of segments of the recordings, and their outputs (B, K)."""
     plan = plan_prediction(dataset.lengths, min(size, PREDICTION_BATCH), dataset.window)
     with step_runner(network) as runner, Progress(title, sum(len(batch.records) for batch in plan)) as progress:
         started = (
@@ -375,7 +376,7 @@ def predict_batches(
 
 
 def join_batches(predicted: Iterable[tuple[Batch, np.ndarray]], count: int) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Join pairs from `predict_batches` until they have `count` segments or a few more; the last may have fewer."""
+    """Join pairs from `predict_batches` to batches of `count` segments or more."""
     pairs: list[tuple[Batch, np.ndarray]] = []
     for pair in predicted:
         pairs.append(pair)

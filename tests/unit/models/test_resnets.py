@@ -110,7 +110,7 @@ def test_blocks_of_zhao():
 
 
 def test_what_is_known_of_a_person_counts_and_may_be_missing():
-    network = LeadWeightedSettings(widths=(4, 4, 8), kernel=3, squeeze_ratio=2, person_units=4).build(2, 256, 5)
+    network = LeadWeightedSettings(widths=(4, 4, 8), kernel=3, squeeze_ratio=2, demographic_units=4).build(2, 256, 5)
     signal = np.repeat(RNG.normal(size=(1, 256, 2)), 3, axis=0).astype(np.float32)
     person = np.array([[0.6, 1, 0, 0, 0], [0.6, 0, 1, 0, 0], [0, 0, 0, 1, 1]], np.float32)
     probabilities = answers(network, (signal, person))

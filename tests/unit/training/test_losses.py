@@ -112,7 +112,7 @@ def two_parts(seed=4):
     return [np.concatenate(pair, axis=1) for pair in pairs]
 
 
-@pytest.mark.parametrize("shares", [(0, 1), (1, 0.1), (1, 0)])
+@pytest.mark.parametrize("loss_weights", [(0, 1), (1, 0.1), (1, 0)])
 def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(shares):
     whole = two_parts()
     parts = [[array[:, :4] for array in whole], [array[:, 4:] for array in whole]]
@@ -146,11 +146,11 @@ def test_of_a_loss_without_a_share_nothing_is_computed():
 
 
 def test_what_does_not_belong_together_is_not_joined():
-    with pytest.raises(ValueError, match="a width and a share of each loss"):
+    with pytest.raises(ValueError, match="a width and a weight for each loss"):
         WeightedSumLoss((FocalLoss(), SquaredError()), (4, 6), (1,))
     with pytest.raises(ValueError, match="not all 0"):
         WeightedSumLoss((FocalLoss(), SquaredError()), (4, 6), (0, 0))
-    with pytest.raises(ValueError, match="expected answers of 11 columns, got 10"):
+    with pytest.raises(ValueError, match="expected outputs of 11 columns, got 10"):
         WeightedSumLoss((FocalLoss(), SquaredError()), (4, 7), (1, 1))(*two_parts())
 
 
