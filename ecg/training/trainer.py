@@ -310,7 +310,11 @@ def validate(
     Raises:
         TrainingError: If the loss is not finite.
     """
-    start, streaming, averages = time.monotonic(), StreamingLoss(loss), SegmentMean(*np.shape(validation.targets))
+    start, streaming, averages = (
+        time.monotonic(),
+        StreamingLoss(loss),
+        SegmentMean(*np.asarray(validation.targets).shape),
+    )
     for segments, outputs in join_batches(predict_batches(network, validation, title, size), VALIDATED_AT_ONCE):
         targets, masks = validation.targets_and_masks(segments)
         streaming.add(targets, outputs, masks)

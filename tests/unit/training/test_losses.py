@@ -113,14 +113,14 @@ def two_parts(seed=4):
 
 
 @pytest.mark.parametrize("loss_weights", [(0, 1), (1, 0.1), (1, 0)])
-def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(shares):
+def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(loss_weights):
     whole = two_parts()
     parts = [[array[:, :4] for array in whole], [array[:, 4:] for array in whole]]
-    joined = WeightedSumLoss((AsymmetricLoss(), SquaredError()), (4, 6), shares)
+    joined = WeightedSumLoss((AsymmetricLoss(), SquaredError()), (4, 6), loss_weights)
     each = [float(loss(*part)) for loss, part in zip(joined.losses, parts, strict=True)]
-    assert float(joined(*whole)) == pytest.approx(np.dot(shares, each), rel=1e-6)
+    assert float(joined(*whole)) == pytest.approx(np.dot(loss_weights, each), rel=1e-6)
     unweighted = [float(loss(*part[:2])) for loss, part in zip(joined.losses, parts, strict=True)]
-    assert float(joined(*whole[:2])) == pytest.approx(np.dot(shares, unweighted), rel=1e-6)
+    assert float(joined(*whole[:2])) == pytest.approx(np.dot(loss_weights, unweighted), rel=1e-6)
 
 
 @pytest.mark.parametrize(
