@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ecg.runtime.console import start_logging
 from ecg.runtime.keras_startup import start_keras
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ecg.models.bundle import Bundle
 
 
@@ -39,7 +39,7 @@ def load_model(model_directory: str, leads: Iterable[str]) -> "Bundle":
     return load_bundle(model_directory, leads)
 
 
-def run_model(model: "Bundle", header: str, recording: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
+def run_model(model: "Bundle", header: str, recording: "np.ndarray") -> "tuple[list[str], np.ndarray, np.ndarray]":
     """Predict one recording.
 
     Args:
