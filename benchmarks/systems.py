@@ -6,6 +6,7 @@ Networks are untrained, of 12 leads or what the system makes of them; signals ar
 
 import argparse
 import statistics
+import time
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def networks():
         for title, network in variants.items():
             labels = np.zeros((1, len(recipe.classes)), np.float32)
             places = np.zeros(1, int)
-            stage = Stage(title, recipe.leads_of(12), LOSSES[recipe.loss](), places, labels, labels, places, places,
+            stage = Stage(title, title, recipe.leads_of(12), LOSSES[recipe.loss](), places, labels, labels, places, places,
                           places, network, recipe.training, recipe.views[0], recipe.output_activation,
                           peaks=nothing if recipe.peaks else None, loss_weights=(1.0, recipe.peaks or 0.0))  # fmt: skip
             yield title, stage, min(recipe.training.batch, BATCH)
@@ -63,10 +64,15 @@ def timed(stage, batch):
     return answering.count_params(), step, lambda: answering.predict_on_batch(one)
 
 
+def seconds_of(function):
+    """Return the seconds that a function takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
 def lines(rounds):
     """Yield the lines of the table, in Markdown."""
-    from ecg.commands.calibration import seconds_of
-
     yield "| network | weights | recordings in a step | a step, median (minimum) | one prediction, median |"
     yield "|---" * 5 + "|"
     for title, stage, batch in networks():

@@ -11,13 +11,14 @@ from ecg.data.labels import CLASS_INDEX, TRAINED, class_indices, expand
 from ecg.data.preprocessing import Repair
 from ecg.data.store import Store
 from ecg.evaluation.thresholds import search_thresholds
-from ecg.models.decision import Rule
 from ecg.reports.training_tables import training_tables
 from ecg.systems.label_cleaning import ConflatedClasses, Disagreement, PartiallyLabelledSource, Relabelling
+from ecg.systems.recipes import AS_LABELLED, Settings
 from ecg.systems.results import Results
 from ecg.training.checkpoint import Epoch
 
 COUNT = 80
+AS_IS = Settings(cleaning=AS_LABELLED)
 REPAIRED = (
     ("R001", Repair("beyond 20 mV", ("I", "V2"), 17)),
     ("R001", Repair("flat lead", ("V6",), 1)),
@@ -135,5 +136,6 @@ def make_exclusive_results():
     probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
     search = search_thresholds(results.scored_labels, expand(probabilities[results.scored], columns), WEIGHTS)
     masks = (random.random((COUNT, 4)) < 0.9).astype(np.float32)
-    return replace(results, masks=masks, classes=classes, validated={12: probabilities}, searches={12: search},
-                   answering=Rule(None, exclusive=True))  # fmt: skip
+    settings = replace(AS_IS, classes=classes, exclusive=True)
+    return replace(results, masks=masks, settings=settings, validated={12: probabilities},
+                   searches={12: search})  # fmt: skip

@@ -1,8 +1,8 @@
-"""Systems trained on the same recordings within the same time, and what each says of those held out."""
+"""Train systems on the same folds within the same time, and score each on the recordings held out."""
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from errno import ENOMEM
 from importlib.metadata import version
@@ -12,13 +12,14 @@ from traceback import format_exception
 import keras
 import numpy as np
 
-from ecg.commands.holdout import UNDONE, Protocol, predict_held_out
+from ecg.commands.holdout import FoldResult, Protocol, predict_held_out
 from ecg.commands.train import NOT_IN_FINGERPRINT
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.records import require_records
+from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store, build_stores, check_trainable
-from ecg.data.wave_peaks import NeuroKitMissing, intersect_stores, load_all_wave_peaks, neurokit_version
+from ecg.data.wave_peaks import NeuroKitMissing, WavePeaks, intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.evaluation.bootstrap import Comparison, SystemResult
 from ecg.reports.comparison_report import COMPARISON_FOLDER, write_comparison
 from ecg.reports.training_report import package_versions
@@ -36,221 +37,308 @@ from ecg.runtime.files import check_writable, lock_folder
 from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.processes import run_in_subprocess
 from ecg.systems.method import train_system
-from ecg.systems.recipes import AS_LABELLED, Settings
+from ecg.systems.recipes import Settings
+from ecg.systems.stage import StageRunner
 from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingError, translate_out_of_memory
 
 LOGGER = logging.getLogger("ecg")
 
-STAGES = "stages"  # folder in the report's, for stores and what each system has answered
-NETWORKS_OF = "networks"  # in that of what is held out, folders of what is trained meanwhile
-ANSWERS = "answers"  # what a StageFolder keeps of a system and what is held out
-# Folders that decide what a system predicts.
+STAGES = "stages"  # folder in the report's, for stores and results
+NETWORKS = "networks"  # begins the names of folders for the networks of a fold
+PREDICTIONS = "predictions"  # name of a system's result for a fold in its cache
+# Folders whose source files are part of a result's cache key.
 PROGRAM = ("data", "evaluation", "models", "training", "systems", "commands")
 
-
-def compare(data, report, protocol=None):
-    """Train systems on a data folder, score each on what it has not learnt from, and write it all into a folder.
-
-    Each system and part held out is a process of its own, which says on standard output how it goes, and whose memory
-    ends with it. What is done is kept, and not done again where the comparison is taken up. A system that fails, of
-    whatever, ends alone: the others are compared. Returns the Comparison (ecg.evaluation.bootstrap). Raises FileNotFoundError or
-    RecordError where the data hold nothing to train on or change meanwhile, NeuroKitMissing as ecg.commands.train.train,
-    BlockingIOError where another process compares in the folder, OSError such as of a full disk, and TrainingError
-    where a system has failed, when all else is done.
-    """
-    protocol, report = protocol or Protocol(), Path(report)
-    check_peaks_can_be_found(protocol.systems)
-    sources = [source_of(path.stem) for path in require_records(data)]
-    protocol.is_left_out([source for source in sources if source not in DISCARDED_SOURCES])  # told before hours of work
-    for folder in (report, report / COMPARISON_FOLDER):
-        check_writable(folder)
-    with lock_folder(report / STAGES):
-        return run_comparison(data, report, protocol)
+Stores = dict[Preprocessing, Store]
 
 
 class RecordingsChanged(RecordError):
-    """The recordings are others than when the comparison was begun, which is no fault of the system that meets it."""
+    """The recordings have changed since the comparison began; no fault of the system that notices it."""
 
 
-def check_peaks_can_be_found(systems):
-    """Raise NeuroKitMissing, now and not after hours, where one of the systems needs what is not installed."""
-    if needing := [one for one in systems if one.peaks]:
-        try:
-            neurokit_version()
-        except NeuroKitMissing as error:
-            names = ", ".join(one.system for one in needing)
-            raise NeuroKitMissing(f"{error}, or leave {names} out of --systems") from None
+@dataclass(frozen=True)
+class FoldJob:
+    """Train a system without the held-out recordings of a fold, and predict these.
+
+    Attributes:
+        data: Data folder.
+        stages: Folder of the stores.
+        digests: Digest of each store of the comparison, by its preprocessing.
+        system: Settings of the system.
+        held_out: Indices of the held-out recordings in the stores, (n,).
+        hours: Time limit, or None.
+        networks: Folder for the networks of this fold; systems share networks that are trained the same.
+        cache: Cache of the result.
+    """
+
+    data: Path
+    stages: Path
+    digests: dict[Preprocessing, str]
+    system: Settings
+    held_out: np.ndarray
+    hours: float | None
+    networks: Path
+    cache: ResultCache
+
+    def load_stores(self) -> tuple[Stores, dict[Preprocessing, WavePeaks]]:
+        """Open the stores of the system, and load their wave peaks if it needs these.
+
+        Raises:
+            RecordingsChanged: The stores are not those of the comparison.
+        """
+        stores, peaks = build_stores(self.data, self.stages, list(self.digests), self.system.jobs), {}
+        if {preparation: store.digest for preparation, store in stores.items()} != self.digests:
+            raise RecordingsChanged(f"{self.data}: recordings have changed since the comparison was begun")
+        if self.system.peaks:
+            peaks = load_all_wave_peaks(select_stores(stores, self.system), self.stages, self.system.jobs)
+        stores, peaks = intersect_stores(stores, peaks)
+        return select_stores(stores, self.system), peaks
+
+    def run(self, stores: Stores, peaks: dict[Preprocessing, WavePeaks]) -> FoldResult:
+        """Train and predict in this process with what `load_stores` gave, and save the result in the cache."""
+        system = self.system
+        training = np.setdiff1d(np.arange(len(next(iter(stores.values())))), self.held_out)
+        subsets = {preparation: store.subset(training) for preparation, store in stores.items()}
+        peaks = {preparation: waves.select_recordings(training) for preparation, waves in peaks.items()}
+        with translate_out_of_memory(system.system):
+            runner = StageRunner(subsets, self.networks, system.seed, Budget(self.hours, cumulative=True))
+            trained = train_system(system, runner, peaks, self.data)
+            result = predict_held_out(trained, system, stores, self.held_out)
+        self.cache.save(PREDICTIONS, result.arrays())
+        return result
+
+
+def run_in_this_process(job: FoldJob) -> FoldResult:
+    """Run a job, with the name of its system before each log message."""
+    inputs = job.load_stores()
+    start_logging(f"{job.system.system}: ")  # only now, because the first process has logged what the stores hold
+    return job.run(*inputs)
+
+
+def run_fold_job(job: FoldJob) -> FoldResult:
+    """Run a job in a subprocess, whose memory is freed with it."""
+    return run_in_subprocess(run_in_this_process, job, prepare=start_keras)
 
 
 @dataclass
 class SystemRun:
-    """A system that is compared: its Settings, what it says of each part (see `answered`), and why it has failed.
+    """A system of a comparison.
 
-    The latter is a text, empty as long as it has not.
+    Attributes:
+        settings: Its settings.
+        results: Its result for each fold so far.
+        failure: Why it failed, or an empty string.
     """
 
     settings: Settings
-    said: list = field(default_factory=list)
-    failed: str = ""
+    results: list[FoldResult] = field(default_factory=list)
+    failure: str = ""
 
 
-def run_comparison(data, report, protocol):
-    """Do what `compare` says, in a folder that no other process works in."""
-    stages, entrants = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
-    every = Settings(
-        views=tuple(dict.fromkeys(view for one in entrants for view in one.settings.views)), cleaning=AS_LABELLED,
-        classes=tuple(dict.fromkeys(name for one in entrants for name in one.settings.classes)), jobs=protocol.jobs,
-    )  # fmt: skip
-    stores, waves = build_stores(data, stages, every.preparations, every.jobs), {}
-    check_trainable(data, list(stores.values())[-1], every.classes)
-    digests = {preparation: each.digest for preparation, each in stores.items()}
-    dropped = merge_excluded(stores.values())
-    for one in entrants:
-        if one.settings.peaks:
-            waves |= load_all_wave_peaks(select_stores(stores, one.settings), stages, protocol.jobs)
-    stores, waves = intersect_stores(stores, waves)
+def compare(
+    data: str | Path,
+    report: str | Path,
+    protocol: Protocol | None = None,
+    execute: Callable[[FoldJob], FoldResult] = run_fold_job,
+) -> Comparison:
+    """Train systems on a data folder, score each on held-out recordings, and write a report.
+
+    An interrupted comparison is resumed. A system that fails does not end the comparison of the others.
+
+    Args:
+        data: Data folder.
+        report: Folder for the report, and for stores and results meanwhile.
+        protocol: What is compared, and how.
+        execute: Runs a job; in a subprocess by default.
+
+    Raises:
+        FileNotFoundError: The data folder holds no header.
+        RecordError: There are too few recordings, or they change meanwhile.
+        TrainingError: A system failed; raised when all others are compared.
+        BlockingIOError: Another process compares in this folder.
+        NeuroKitMissing: A system needs wave peaks, and NeuroKit2 is missing.
+        OSError: Such as of a full disk.
+    """
+    protocol, data, report = protocol or Protocol(), Path(data), Path(report)
+    check_peaks_can_be_found(protocol.systems)
+    sources = [source_of(path.stem) for path in require_records(data)]
+    protocol.is_left_out(np.array([source for source in sources if source not in DISCARDED_SOURCES]))  # raises early
+    for folder in (report, report / COMPARISON_FOLDER):
+        check_writable(folder)
+    with lock_folder(report / STAGES):
+        return run_comparison(data, report, protocol, execute)
+
+
+def check_peaks_can_be_found(systems: Iterable[Settings]) -> None:
+    """Raise NeuroKitMissing now, instead of after hours, if a system needs it."""
+    names = ", ".join(system.system for system in systems if system.peaks)
+    if names:
+        try:
+            neurokit_version()
+        except NeuroKitMissing as error:
+            raise NeuroKitMissing(f"{error}, or leave {names} out of --systems") from None
+
+
+def run_comparison(
+    data: Path, report: Path, protocol: Protocol, execute: Callable[[FoldJob], FoldResult]
+) -> Comparison:
+    """Body of `compare`, run while the folder of stages is locked."""
+    stages, runs = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
+    preparations = dict.fromkeys(preparation for run in runs for preparation in run.settings.preparations)
+    stores = build_stores(data, stages, list(preparations), protocol.jobs)
+    classes = dict.fromkeys(name for run in runs for name in run.settings.classes)
+    check_trainable(data, list(stores.values())[-1], tuple(classes))
+    digests = {preparation: store.digest for preparation, store in stores.items()}
+    excluded = merge_excluded(stores.values())
+    peaks: dict[Preprocessing, WavePeaks] = {}
+    for run in runs:
+        if run.settings.peaks:
+            peaks |= load_all_wave_peaks(select_stores(stores, run.settings), stages, protocol.jobs)
+    stores, peaks = intersect_stores(stores, peaks)
     store = next(iter(stores.values()))
-    parts = protocol.held_out(store)
-    for one in entrants:
-        one.failed = protocol.untrainable_reason(one.settings, store, parts)
-        if one.failed:
-            LOGGER.info(f"{one.settings.system} cannot be trained, {one.failed}")
-    # Of those that can be trained, so that it is the same where the others are not named.
-    trained = sum(not one.failed for one in entrants)
-    hours = protocol.share(max(trained, 1))
-    share = f", {format_duration(3600 * hours)} for each in each part" if hours else ""
-    if trained:
-        LOGGER.info(f"{pluralise(trained, 'system')}, {pluralise(len(parts), 'part')} to be held out{share}")
-    for key, title, part in zip(protocol.keys, protocol.titles, parts, strict=True):
-        networks = stages / folder_name(key) / f"{NETWORKS_OF}_{fingerprint(part, hours)[:KEY_LENGTH]}"
-        going = [one for one in entrants if not one.failed]
-        for one in going:
-            kept = result_cache(one.settings, key, part, stores, waves, hours, stages)
-            given = data, stages, every, one.settings, digests, part, hours, networks, kept
-            run_fold(one, title, given, len(store) - len(part))
-        if not any(one.failed for one in going):  # which may be taken up
-            for folder in networks.parent.glob(f"{NETWORKS_OF}_*"):  # those within another time, too
+    folds = protocol.held_out(store)
+    for run in runs:
+        run.failure = protocol.untrainable_reason(run.settings, store, folds)
+        if run.failure:
+            LOGGER.info(f"{run.settings.system} cannot be trained, {run.failure}")
+    # The hours are shared among trainable systems only, so that naming an untrainable one changes nothing.
+    n_trainable = sum(not run.failure for run in runs)
+    hours = protocol.share_hours(max(n_trainable, 1))
+    if n_trainable:
+        limit = f", {format_duration(3600 * hours)} for each system and fold" if hours else ""
+        LOGGER.info(f"{pluralise(n_trainable, 'system')}, {pluralise(len(folds), 'fold')}{limit}")
+    for key, title, held_out in zip(protocol.keys, protocol.titles, folds, strict=True):
+        fold = stages / folder_name(key)
+        networks = fold / f"{NETWORKS}_{fingerprint(held_out, hours)[:KEY_LENGTH]}"
+        active = [run for run in runs if not run.failure]
+        for run in active:
+            cache = result_cache(run.settings, fold, held_out, hours, select_stores(stores, run.settings), peaks)
+            job = FoldJob(data, stages, digests, run.settings, held_out, hours, networks, cache)
+            run_fold(run, job, title, len(store) - len(held_out), execute)
+        if not any(run.failure for run in active):  # else the networks serve to resume
+            for folder in fold.glob(f"{NETWORKS}_*"):  # of other time limits, too
                 shutil.rmtree(folder)
-    done = [one for one in entrants if not one.failed]
-    reasons = "; ".join(f"{one.settings.system}, {one.failed}" for one in entrants if one.failed)
+    done = [run for run in runs if not run.failure]
+    failures = "; ".join(f"{run.settings.system}, {run.failure}" for run in runs if run.failure)
     if not done:
-        raise TrainingError(f"no system is trained: {reasons}")
-    systems = [one.settings for one in done]
-    comparison = collect_results(store, parts, systems, [one.said for one in done])
-    facts = describe_comparison(data, protocol, hours, systems, store, dropped, reasons)
-    facts |= {f"not done by {one.settings.system}, {title}": "; ".join(said[UNDONE].tolist()) for one in done
-              for title, said in zip(protocol.titles, one.said, strict=True) if said[UNDONE].size}  # fmt: skip
+        raise TrainingError(f"no system is trained: {failures}")
+    comparison, systems = collect_results(store, folds, done), [run.settings for run in done]
+    facts = describe_comparison(data, protocol, hours, systems, store, excluded, failures)
+    for run in done:
+        for title, result in zip(protocol.titles, run.results, strict=True):
+            if result.skipped:
+                facts[f"skipped by {run.settings.system}, {title}"] = "; ".join(result.skipped)
     path = write_comparison(report, comparison, facts, seed=protocol.seed)
-    LOGGER.info(f"{path}: {pluralise(len(systems), 'system')}, {pluralise(len(protocol.lead_sets), 'lead set')}")
-    if reasons:
-        raise TrainingError(f"{path} is without what failed: {reasons}")
+    LOGGER.info(f"{path}: {pluralise(len(done), 'system')}, {pluralise(len(protocol.lead_sets), 'lead set')}")
+    if failures:
+        raise TrainingError(f"{path} lacks the systems that failed: {failures}")
     return comparison
 
 
-def run_fold(one, title, given, learnt_from):
-    """Have an Entrant answer for the part of that title, or say why it has failed; `given` is what `answered` takes.
+def run_fold(
+    run: SystemRun, job: FoldJob, title: str, n_training: int, execute: Callable[[FoldJob], FoldResult]
+) -> None:
+    """Add the result of a fold to a system's run, from the cache or by its job, or the reason why it failed.
 
-    It is not asked again for what is kept. Raises RecordingsChanged, and OSError such as of a full disk, which the
-    others would meet, too.
+    Args:
+        run: The system.
+        job: Its job.
+        title: Title of the fold.
+        n_training: Number of recordings to train on.
+        execute: Runs the job.
+
+    Raises:
+        RecordingsChanged: See `FoldJob.run`.
+        OSError: An error that other systems would meet, too, such as of a full disk.
     """
-    *_, part, _, _, kept = given
-    result, place = kept.load(ANSWERS), f"{one.settings.system}, {title}"
-    if result is None:
-        LOGGER.info(f"{place}: {learnt_from:,} recordings to learn from, {len(part):,} held out")
-        try:
-            result = run_in_subprocess(train_and_predict, *given, prepare=start_keras)
-        except RecordingsChanged:
+    arrays, name = job.cache.load(PREDICTIONS), f"{run.settings.system}, {title}"
+    if arrays is not None:
+        LOGGER.info(f"{name}: loaded from cache")
+        run.results.append(FoldResult.from_arrays(arrays))
+        return
+    LOGGER.info(f"{name}: {n_training:,} recordings to train on, {len(job.held_out):,} held out")
+    try:
+        run.results.append(execute(job))
+        return
+    except RecordingsChanged:
+        raise
+    except (TrainingError, RecordError, ChildProcessError) as error:
+        reason = describe_error(error)
+    except OSError as error:
+        if error.errno != ENOMEM:
             raise
-        except (TrainingError, RecordError, ChildProcessError) as error:
-            one.failed = f"{title}: {describe_error(error)}"
-        except OSError as error:
-            if error.errno != ENOMEM:
-                raise
-            one.failed = f"{title}: {describe_error(error)}"
-        except Exception as error:  # noqa: BLE001 - whatever it is, it has ended that process alone, and is told in full
-            one.failed = f"{title}: {describe_error(error)}"
-            for line in "".join(format_exception(error)).splitlines():
-                LOGGER.info(line)
-    else:
-        LOGGER.info(f"{place}: done before")
-    if one.failed:
-        LOGGER.info(f"{place}: failed, {one.failed.removeprefix(f'{title}: ')}")
-    else:
-        one.said.append(result)
+        reason = describe_error(error)
+    except Exception as error:  # noqa: BLE001 - any other error has ended this system alone, and is logged in full
+        reason = describe_error(error)
+        for line in "".join(format_exception(error)).splitlines():
+            LOGGER.error(line)
+    run.failure = f"{title}: {reason}"
+    LOGGER.error(f"{name}: failed, {reason}")
 
 
-def merge_excluded(stores):
-    """Return what is left out of at least one of several stores of the same data: pairs of a name and a reason."""
+def merge_excluded(stores: Iterable[Store]) -> tuple[tuple[str, str], ...]:
+    """Return the recordings that at least one of several stores of the same data excludes: names and reasons."""
     first, *others = stores
-    told = dict(first.excluded)
-    pairs = dict(pair for one in others for pair in one.excluded if pair[0] not in told)
+    names = dict(first.excluded)
+    pairs = dict(pair for store in others for pair in store.excluded if pair[0] not in names)
     return (*first.excluded, *pairs.items())
 
 
-def select_stores(stores, system):
-    """Return those of the stores, by their Preparation, that a system learns from."""
-    return {one: stores[one] for one in system.preparations}
+def select_stores(stores: Stores, system: Settings) -> Stores:
+    """Return the stores that a system needs."""
+    return {preparation: stores[preparation] for preparation in system.preparations}
 
 
-def result_cache(system, key, part, stores, waves, hours, stages):
-    """Return the StageFolder of what a system says of a part of that key, (n,) places in stores, which have peaks.
+def result_cache(
+    system: Settings,
+    folder: Path,
+    held_out: np.ndarray,
+    hours: float | None,
+    stores: Stores,
+    peaks: dict[Preprocessing, WavePeaks],
+) -> ResultCache:
+    """Return the cache of a system's result for a fold.
 
-    The mark has the hours, too, so that nothing trained within one is taken for what is trained within another.
+    The time limit is part of the key, so that a result within one limit is not used for another.
+
+    Args:
+        system: Settings of the system.
+        folder: Folder of the fold.
+        held_out: Indices of the held-out recordings, (n,).
+        hours: Time limit, or None.
+        stores: The stores that the system needs.
+        peaks: Wave peaks by preprocessing.
     """
-    facts = {name: value for name, value in asdict(system).items() if name not in NOT_IN_FINGERPRINT}
+    settings = {name: value for name, value in asdict(system).items() if name not in NOT_IN_FINGERPRINT}
     backend = keras.backend.backend()
-    makers = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
-    own = select_stores(stores, system)
-    found = [array for one in own if system.peaks
-             for array in (waves[one].starts, waves[one].samples, waves[one].waves)]  # fmt: skip
-    mark = fingerprint([store.digest for store in own.values()], facts, part, hours, *makers, *found)
-    return ResultCache(stages / folder_name(key) / f"{system.system}_{mark[:KEY_LENGTH]}", mark)
+    versions = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
+    arrays = [array for preparation in stores if system.peaks
+              for array in (peaks[preparation].starts, peaks[preparation].samples, peaks[preparation].waves)]  # fmt: skip
+    digests = [store.digest for store in stores.values()]
+    key = fingerprint(digests, settings, held_out, hours, *versions, *arrays)
+    return ResultCache(folder / f"{system.system}_{key[:KEY_LENGTH]}", key)
 
 
-def train_and_predict(data, stages, every, system, digests, part, hours, networks, kept):
-    """Train a system on all recordings but a part, (n,) places, and return what it says of that, a dict of arrays.
-
-    It is as ecg.commands.holdout.predict_held_out has it, and is kept in a StageFolder. `every` are settings with the views of all systems,
-    whose stores are in the folder `stages`, with these digests by their Preparation; `networks` is that of what is
-    trained for this part, which systems share that train the same. Raises RecordingsChanged.
-    """
-    stores = build_stores(data, stages, every.preparations, every.jobs)
-    if {preparation: store.digest for preparation, store in stores.items()} != digests:
-        raise RecordingsChanged(f"{data}: recordings have changed since the comparison was begun")
-    waves = load_all_wave_peaks(select_stores(stores, system), stages, system.jobs) if system.peaks else {}
-    shared, waves = intersect_stores(stores, waves)
-    stores = select_stores(shared, system)
-    start_logging(f"{system.system}: ")  # only now, because the first process has logged what the stores hold
-    learning = np.setdiff1d(np.arange(len(next(iter(stores.values())))), part)
-    with translate_out_of_memory(system.system):
-        learnt = train_system({one: store.subset(learning) for one, store in stores.items()},
-                       {one: each.select_recordings(learning) for one, each in waves.items()},
-                       system, networks, data, Budget(hours, cumulative=True))  # fmt: skip
-        result = predict_held_out(learnt, system, stores, part)
-    kept.save(ANSWERS, result)
-    return result
-
-
-def collect_results(store, parts, systems, found):
-    """Return the Comparison of what systems said, a list of dicts for each (see `answered`), of parts of a store."""
-    places = np.concatenate(parts)
-    order = np.argsort(places)
-    numbers = np.concatenate([np.full(len(part), number + 1) for number, part in enumerate(parts)])
-    trials = []
-    for system, results in zip(systems, found, strict=True):
-        for count in system.lead_sets:
-            said = {
-                field: np.concatenate([result[f"{count} {name}"] for result in results])[order]
-                for field, name in (("probabilities",) * 2, ("predictions", "answers"), ("optimised",) * 2)
-            }
-            costs = np.array([result[f"{count} costs"] for result in results])
-            parameters, answering, training, networks, epochs, _ = costs.mean(axis=0)
-            trials.append(SystemResult(system.system, count, **said, parameters=round(parameters), training_seconds=training,
-                                prediction_seconds=answering, classes=system.classes, networks=round(networks),
-                                epochs=round(epochs), time_limited=round(costs[:, -1].sum())))  # fmt: skip
-    chosen = places[order]
-    return Comparison(store.as_scored[chosen], store.sources[chosen], numbers[order], tuple(trials))
+def collect_results(store: Store, folds: list[np.ndarray], runs: list[SystemRun]) -> Comparison:
+    """Return the comparison of systems that have a result for each fold; `folds` has the indices held out in each."""
+    indices = np.concatenate(folds)
+    order = np.argsort(indices)
+    numbers = np.concatenate([np.full(len(fold), number) for number, fold in enumerate(folds, 1)])
+    results = []
+    for run in runs:
+        for count in run.settings.lead_sets:
+            parts = [result.by_leads[count] for result in run.results]
+            probabilities, predictions, optimised = (np.concatenate(arrays)[order] for arrays in zip(
+                *(part[:3] for part in parts), strict=True))  # fmt: skip
+            costs = np.array([part.costs for part in parts])
+            parameters, prediction_seconds, training_seconds, networks, epochs, _ = costs.mean(axis=0)
+            results.append(SystemResult(
+                run.settings.system, count, probabilities, predictions, optimised, round(parameters), training_seconds,
+                prediction_seconds, run.settings.classes, round(networks), round(epochs), round(costs[:, -1].sum()),
+            ))  # fmt: skip
+    chosen = indices[order]
+    return Comparison(store.as_scored[chosen], store.sources[chosen], numbers[order], tuple(results))
 
 
 def describe_comparison(

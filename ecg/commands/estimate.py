@@ -1,304 +1,234 @@
-"""What a training will take on this machine, part by part, told before it begins."""
+"""Estimate how long a training takes: time two networks on a sample of the recordings, and scale linearly."""
 
 import logging
+import resource
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from ecg.commands.calibration import Networks, between, calibrated, report_seconds, seconds_of, tried
-from ecg.commands.sample import find_peaks, read_sample
-from ecg.commands.survey import survey
-from ecg.data.batches import View, plan_prediction, plan_training
-from ecg.data.labels import add_implied_labels, class_indices
-from ecg.data.leads import LEADS
-from ecg.data.records import require_records
-from ecg.data.wave_peaks import neurokit_version
+from ecg.data.headers import RecordError, read_header
+from ecg.data.labels import DISCARDED_SOURCES, add_implied_labels, source_of
+from ecg.data.records import require_records, resolve_case
+from ecg.data.resampling import Preprocessing
+from ecg.data.store import Store, build_store, check_trainable, store_folder
+from ecg.data.wave_peaks import WavePeaks, intersect_stores, load_wave_peaks, neurokit_version
 from ecg.runtime.console import format_duration, format_table
-from ecg.runtime.processes import MemoryMonitor
-from ecg.systems.label_cleaning import MAX_DRAWN
-from ecg.systems.method import ValidationScorer, drop_untrainable_gate, make_stage
-from ecg.systems.plan import (
-    GATE,
-    GENERAL,
-    first_round_title,
-    known_labels,
-    planned_networks,
-    split_recordings,
-    split_validation,
-)
+from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
+from ecg.systems.plan import GATE, known_labels, planned_networks, split_recordings
 from ecg.systems.recipes import Settings
-from ecg.training.backend import accelerators, distribution_scope
-from ecg.training.trainer import PREDICTION_BATCH, TrainingSettings, translate_out_of_memory
+from ecg.systems.stage import CHALLENGE, Stage, StageRunner
+from ecg.training.checkpoint import Budget
+from ecg.training.trainer import TrainingSettings
 
 LOGGER = logging.getLogger("ecg")
 
-USUAL_EPOCHS = 25  # in each network's training; assumed, for when it stops early is not known beforehand
+N_WARM_UP, N_SAMPLE = 40, 320  # recordings: to start the processes, and to time preprocessing and training
+USUAL_EPOCHS = 25  # assumed for networks with early stopping
 
 
-class Network(NamedTuple):
-    """A network to be trained: its places among the recordings for training, for validation, and to answer for.
+@dataclass
+class EpochClock:
+    """Takes the place of a scorer, and records when each epoch ends."""
 
-    learning, view and leads: how it is trained, how it sees signals, and of which leads; gate: whether it tells a
-    source. Thresholds are searched `searches` times each epoch, and `averaged` times at the end, over resamples; so
-    many models, `saved`, hold it.
-    """
+    ends: list[float] = field(default_factory=list)
 
-    title: str
-    training: np.ndarray
-    validation: np.ndarray
-    asked: np.ndarray
-    learning: TrainingSettings
-    view: View
-    leads: tuple[str, ...]
-    gate: bool = False
-    searches: int = 0
-    averaged: int = 0
-    saved: int = 0
+    def subset(self, validation: np.ndarray) -> "EpochClock":
+        """Return this clock."""
+        return self
 
-
-class Taken(NamedTuple):
-    """What networks of the most and of the fewest leads take, as Networks, and a gate, where there is one.
-
-    counts: how many leads these are.
-    """
-
-    counts: tuple[int, int]
-    most: Networks
-    fewest: Networks
-    gate: Networks | None
-
-    @property
-    def networks(self):
-        """How many networks were built to find out, of which each has left its memory: two for the first."""
-        return 2 + (self.fewest is not self.most) + (self.gate is not None)
-
-    def of(self, network):
-        """Return what a Network takes: between the most and the fewest leads, as much as its leads are."""
-        if network.gate:
-            return self.gate
-        most, fewest = self.counts
-        return between(self.fewest, self.most, (len(network.leads) - fewest) / max(most - fewest, 1))
+    def scores(self, probabilities: np.ndarray) -> dict[str, float]:
+        """Record the time; there is no score."""
+        self.ends.append(time.monotonic())
+        return {}
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a part of a training takes: seconds once and for each epoch, MB of memory at the most.
+class StageCost:
+    """A stage of the training on all recordings.
 
-    Where it is a network, `recordings` are trained on in batches of `batch`, so many `steps` an epoch, for `most`
-    epochs at the most.
+    Attributes:
+        title: Its title.
+        leads: Number of leads.
+        learning: Settings of its training.
+        training: Number of training recordings.
+        validation: Number of validation recordings.
+        predicted: Number of recordings to predict in the end.
     """
 
     title: str
-    once: float
-    memory: float
-    epoch: float = 0.0
-    most: int = 0
-    recordings: int | None = None
-    batch: int | None = None
-    steps: int | None = None
+    leads: int
+    learning: TrainingSettings
+    training: int
+    validation: int
+    predicted: int
 
-    def seconds(self, epochs):
-        """Return the seconds of so many epochs, or of all where they are fewer, and all beside."""
-        return self.once + min(epochs, self.most) * self.epoch
+    @property
+    def usual_epochs(self) -> int:
+        """Number of epochs that is assumed, because early stopping is not known beforehand."""
+        can_stop = self.learning.patience < self.learning.epochs
+        return min(USUAL_EPOCHS, self.learning.epochs) if can_stop else self.learning.epochs
+
+    @property
+    def recordings_per_epoch(self) -> int:
+        """Number of recordings that pass through the network in an epoch."""
+        return self.learning.passes_for(self.training) * self.training + self.validation
+
+    def seconds(self, fixed: float, per_recording: float, epochs: int) -> float:
+        """Return the duration: a fixed time, and a time for each recording that passes through the network."""
+        return fixed + per_recording * (epochs * self.recordings_per_epoch + self.predicted)
 
 
-def estimate(data, settings=None):
-    """Tell what training with these settings on a data folder would take on this machine; return its list of Cost.
+def estimate(data: str | Path, settings: Settings | None = None) -> float:
+    """Estimate how long a training with these settings takes on this machine, and log it.
 
-    The headers are all read; recordings are prepared, networks trained and a report
-    written for a sample. Nothing is written but in a temporary folder, which is removed. Raises FileNotFoundError or
-    RecordError where the data hold nothing to train on, TrainingError where the memory is too small, and
-    NeuroKitMissing where peaks are to be found without it.
+    Args:
+        data: Data folder. Nothing is written to it.
+        settings: Settings of the system.
+
+    Returns:
+        Seconds with the usual number of epochs.
+
+    Raises:
+        FileNotFoundError: The data folder holds no header.
+        RecordError: There are too few recordings to train on.
+        TrainingError: The memory is too small.
+        NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
     """
-    settings, begun = settings or Settings(), time.monotonic()
+    settings = settings or Settings()
     if settings.peaks:
-        neurokit_version()  # which is missing now or never
-    paths = require_records(data)
-    with tempfile.TemporaryDirectory() as place, MemoryMonitor() as peak:
-        sample = read_sample(data, paths, Path(place), settings)
-        memory = peak.taken()
-        found = survey(data, paths, settings.jobs)
-        memory = max(memory, peak.taken())
-        first = next(iter(sample.stores.values()))
-        usual = np.median(first.lengths) / first.preparation.rate
-        found = found._replace(seconds=np.where(found.seconds > 0, found.seconds, usual))
-        costs = [Cost(f"store{told(one, sample.stores)}", effort.of(len(found.seconds)), memory)
-                 for one, effort in sample.reading.items()]  # fmt: skip
-        networks, peaks = list(networks_of(found, settings)), {}
-        if settings.peaks:
-            peaks, finding = find_peaks(sample, settings)
-            memory = peak.taken()
-            costs += [Cost(f"peaks{told(one, sample.stores)}", effort.of(len(found.seconds)), memory)
-                      for one, effort in finding.items()]  # fmt: skip
-        with translate_out_of_memory("estimate"), distribution_scope(accelerators()):
-            taken = taken_by(networks, sample, peaks, settings, peak)
-            costs += costs_of(networks, found, taken, settings)
-            charts, page = report_seconds(sample, settings)
-        saving = sum(taken.of(network).saving * network.saved for network in networks)
-        drawing = charts * len(settings.lead_sets) + page * (MAX_DRAWN if settings.cleaning.masks else 0)
-        beside = taken.most.left * (len(networks) - taken.networks)  # for some have left theirs here
-        costs.append(Cost("models, report", saving + drawing, max(costs[-1].memory, peak.taken() + beside)))
-    megabytes = sum(found.lengths(one.rate).sum() for one in sample.stores) * len(LEADS) * 2 / 1e6
-    for line in (
-        f"{len(found.seconds):,} of {len(paths):,} recordings to train on, {found.seconds.min():g} to "
-        f"{found.seconds.max():g} s, {np.median(found.seconds):g} s as a rule; {len(first):,} of them read and trained "
-        f"on for {format_duration(time.monotonic() - begun)}",
-        *format_table(table(costs, settings)),
-        *assumptions(networks, settings, megabytes),
-    ):
-        LOGGER.info(line)
-    return costs
-
-
-def told(preparation, stores):
-    """Return what is said of a Preparation where there are several: ', 500 Hz', else nothing."""
-    return f", {preparation.rate} Hz" if len(stores) > 1 else ""
-
-
-def table(costs, settings):
-    """Return the rows of a table of costs, with a sum; the first is of the columns' names."""
-    counts = sorted({usual_epochs(settings), most_epochs(settings)})
-    epochs = [f"{count} epoch{'s' if count > 1 else ''}" for count in counts]
-    rows = [("", "recordings", "batch", "steps", "an epoch", *epochs, "memory")]
+        neurokit_version()  # raises now instead of after the preprocessing
+    paths = [path for path in require_records(data) if source_of(path.stem) not in DISCARDED_SOURCES]
+    if not paths:
+        raise RecordError(f"{data}: no recordings of sources that are trained on")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        stores, peaks, preparing = prepare_sample(paths, folder, settings)
+        check_trainable(data, list(stores.values())[-1], settings.classes)
+        stores, peaks = intersect_stores(stores, peaks)
+        store = stores[settings.views[0].preparation]
+        scale = len(paths) / len(store)
+        stages, costs = plan_costs(store, settings, scale)
+        measured = {}
+        for stage in (max(stages, key=lambda stage: len(stage.leads)), min(stages, key=lambda stage: len(stage.leads))):
+            if settings.peaks:
+                stage = replace(stage, peaks=peaks[stage.view.preparation], loss_weights=(1.0, settings.peaks))
+            if len(stage.leads) not in measured:
+                batch = stage.learning.batch_for(round(len(stage.training) * scale))
+                measured[len(stage.leads)] = measure(stage, stores, folder, batch)
+    rows: list[Sequence[str]] = [("", "recordings", "an epoch", "usual", "at most")]
+    totals = np.full(2, preparing * len(paths))
+    rows.append(("preprocessing", f"{len(paths):,}", "", *map(format_duration, totals)))
+    leads = sorted(measured)
     for cost in costs:
-        facts = ("" if fact is None else fact for fact in (cost.recordings, cost.batch, cost.steps))
-        epoch = format_duration(cost.epoch) if cost.steps else ""
-        times = (format_duration(cost.seconds(count)) for count in counts)
-        rows.append((cost.title, *facts, epoch, *times, f"{cost.memory:,.0f} MB"))
-    times = (format_duration(sum(cost.seconds(count) for cost in costs)) for count in counts)
-    return [*rows, ("all", "", "", "", "", *times, f"{max(cost.memory for cost in costs):,.0f} MB")]
+        fixed, each = (
+            float(np.interp(cost.leads, leads, [measured[count][part] for count in leads])) for part in (0, 1)
+        )
+        seconds = [cost.seconds(fixed, each, epochs) for epochs in (cost.usual_epochs, cost.learning.epochs)]
+        totals += seconds
+        epoch = format_duration(each * cost.recordings_per_epoch)
+        rows.append((cost.title, f"{cost.training:,}", epoch, *map(format_duration, seconds)))
+    rows.append(("all", "", "", *map(format_duration, totals)))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    for count, (fixed, each) in measured.items():
+        LOGGER.info(f"measured with {count} leads on {len(store):,} recordings: {format_duration(fixed)} to start, "
+                    f"{1000 * each:.1f} ms for each recording in an epoch")  # fmt: skip
+    for line in (*format_table(rows), *describe_assumptions(settings, memory)):
+        LOGGER.info(line)
+    return float(totals[0])
 
 
-def trainings_of(settings):
-    """Return how networks are trained, a list of TrainingSettings: for peaks alone, where they are, and then."""
-    return [each for each in (settings.pretraining, settings.training) if each]
-
-
-def most_epochs(settings):
-    """Return how many epochs a network is trained for at the most."""
-    return max(each.epochs for each in trainings_of(settings))
-
-
-def usual_epochs(settings):
-    """Return how many epochs are assumed to be usual: the most where no network stops before."""
-    early = all(map(stops_early, trainings_of(settings)))
-    return min(USUAL_EPOCHS, most_epochs(settings)) if early else most_epochs(settings)
-
-
-def stops_early(learning):
-    """Return whether a training may end before its last epoch."""
-    return learning.patience < learning.epochs
-
-
-def assumptions(networks, settings, megabytes):
-    """Yield in lines what the table assumes, and what it does not show."""
-    yield f"On disk, until all is done: {megabytes:,.0f} MB for what is stored of the recordings."
-    for each, what in ((settings.pretraining, " for peaks alone"), (settings.training, " for labels")):
-        if each:
-            kind = f"Training{what if settings.pretraining else ''}"
-            early = f"once the loss has not fallen for {each.patience} epochs, or after all {each.epochs}"
-            yield f"{kind} ends {early if stops_early(each) else f'after all {each.epochs} epochs'}."
-    if usual_epochs(settings) == USUAL_EPOCHS < most_epochs(settings):
-        yield f"{USUAL_EPOCHS} epochs are assumed to be usual."
-    yield "Memory is that of all processes, without the pages of files, and without that of a GPU."
-    counts = sorted({len(network.leads) for network in networks if not network.gate})
-    if len(counts) > 2:
-        yield f"Networks of {counts[0]} and of {counts[-1]} leads were tried; those between are taken to lie between."
-    views = dict.fromkeys(network.view for network in networks)
-    if len(views) > 1:
-        yield (f"Networks of {widest(views).title} were tried; the others are taken to need as much time for each "
-               f"sample, and as much memory.")  # fmt: skip
+def describe_assumptions(settings: Settings, megabytes: float) -> Iterator[str]:
+    """Yield what the estimate assumes, in lines."""
+    yield "Times grow linearly with the number of recordings and of leads; thresholds and report are not included."
+    yield f"Usual: {USUAL_EPOCHS} epochs, or all of them without early stopping."
+    yield f"Peak memory of this process: {megabytes:,.0f} MB, without processes that read recordings, without a GPU's."
     if settings.hours is not None:
         yield f"With its time limit the training ends after {settings.hours:g} h at the latest."
 
 
-def networks_of(found, settings):
-    """Yield the networks that the method trains, as Network; what is left as it is for want of recordings is told."""
-    labels, everything = add_implied_labels(found.labels, settings.implies), np.arange(len(found.seconds))
-    own = known_labels(found, settings)
-    splits = split_recordings(own, settings)
-    settings = drop_untrainable_gate(settings, found.sources, splits)
-    seen = settings.training, settings.views[0], settings.leads_of(12)
-    for rule in settings.cleaning.rules:
-        lessons = rule.training_data(labels, found.sources, rule.excluded_sources(settings.cleaning))
-        if lessons.skip_reason:
-            LOGGER.info(f"{rule.title}: no network, {lessons.skip_reason}")
-            continue
-        training, validation = (
-            lessons.records[part] for part in split_validation(len(lessons.records), settings, rule.key)
-        )
-        yield Network(rule.title, training, validation, lessons.candidates, *seen)
-    if settings.cleaning.masks:
-        yield Network(first_round_title(settings), *splits[0], everything, *seen, searches=1)
-    judge, networks = judge_of(found, settings), planned_networks(settings)
-    last = {one.leads: one.title for one in networks}  # after which the thresholds for these leads are found
-    for one in networks:
-        stage, _ = make_stage(one, settings, found.sources, own, own, splits, judge)
-        network = Network(one.title, stage.training, stage.validation, stage.to_predict, stage.learning, one.view, one.leads,
-                          one.group == GATE)  # fmt: skip
-        if one.pretrained:
-            yield network._replace(title=one.peaks_title, asked=stage.to_predict[:0], learning=settings.pretraining)
-        models = sum(settings.leads_of(count) == one.leads for count in settings.lead_sets)
-        yield network._replace(searches=int(one.group == GENERAL), averaged=int(last[one.leads] == one.title),
-                               saved=models)  # fmt: skip
+def prepare_sample(
+    paths: Sequence[Path], folder: Path, settings: Settings
+) -> tuple[dict[Preprocessing, Store], dict[Preprocessing, WavePeaks], float]:
+    """Preprocess a random sample of recordings in a folder.
 
-
-def judge_of(found, settings):
-    """Return the Judge (ecg.systems.method) of the recordings of a Survey."""
-    labels = add_implied_labels(found.labels, settings.implies)
-    return ValidationScorer(settings, labels, labels, found.sources, class_indices(settings.classes))
-
-
-def widest(views):
-    """Return the View whose window has the most samples."""
-    return max(views, key=lambda view: view.window.length or 0)
-
-
-def taken_by(networks, sample, peaks, settings, peak):
-    """Return what networks take, as Taken, by training some on a Sample and its peaks, by the Preparation.
-
-    The Peak watches.
+    Returns:
+        Stores, wave peaks if the system needs them, and seconds for each recording.
     """
-    batch = max(network.learning.batch_for(len(network.training)) for network in networks)
-    leads = sorted({network.leads for network in networks if not network.gate}, key=len)
-    fewest, most = leads[0], leads[-1]
+    order = np.random.default_rng(settings.seed).permutation(len(paths))[: N_WARM_UP + N_SAMPLE]
+    n_warm_up = min(N_WARM_UP, len(order) // 5)
+    stores, peaks, seconds = {}, {}, 0.0
+    for name, indices in (("warm up", order[:n_warm_up]), ("sample", order[n_warm_up:])):
+        link_records([paths[index] for index in indices], folder / name)
+        start = time.monotonic()
+        for preparation in settings.preparations if len(indices) else ():
+            target = store_folder(folder / f"stores of {name}", preparation)
+            store = stores[preparation] = build_store(folder / name, target, settings.jobs, preparation)
+            if settings.peaks:
+                peaks[preparation] = load_wave_peaks(store, preparation.rate, target, settings.jobs)
+        seconds = (time.monotonic() - start) / max(len(indices), 1)
+    return stores, peaks, seconds
 
-    def trial(leads, group=GENERAL, started=True):
-        view = settings.views[0] if group == GATE else widest(settings.views)
-        store = sample.stores[view.preparation]
-        stage = tried(store, peaks.get(view.preparation), settings, view, leads, group)
-        return calibrated(stage, store, batch, settings.seed, peak, started)
 
-    of_most = trial(most, started=False)
-    of_fewest = trial(fewest) if len(fewest) < len(most) else of_most
-    gate = trial(most, GATE) if any(network.gate for network in networks) else None
-    return Taken((len(most), len(fewest)), of_most, of_fewest, gate)
+def link_records(paths: Sequence[Path], folder: Path) -> None:
+    """Link the files of records into a folder, each record's into a folder of its own, because names may repeat."""
+    for number, path in enumerate(paths):
+        target = folder / f"{number:06}"
+        target.mkdir(parents=True)
+        try:
+            names = {path.with_suffix(".mat").name, *(lead.file for lead in read_header(path).leads)}
+        except (RecordError, OSError):  # the store excludes it
+            names = set()
+        for file in {path, *(resolve_case(path.with_name(name)) for name in names)}:
+            if file.exists():
+                (target / file.name).symlink_to(file.resolve())
 
 
-def costs_of(networks, found, taken, settings):
-    """Return the Cost of each network, in a list, for a Survey, by what those that were tried take, as Taken."""
-    costs, judge, generator = [], judge_of(found, settings), np.random.default_rng(settings.seed)
-    parts = [network.validation for network in networks if network.searches]
-    one, every = parts[-1], np.unique(np.concatenate(parts))
-    probabilities = generator.random((len(every), len(settings.classes)), np.float32)
-    searching = seconds_of(lambda: judge.scores_on(one)(probabilities[: len(one)]))
-    averaging = seconds_of(lambda: judge.search(every, probabilities, settings.resamples))
-    for number, network in enumerate(networks):
-        its, learning, window = taken.of(network), network.learning, network.view.window
-        lengths, count = found.lengths(network.view.preparation.rate), len(network.training)
-        size, passes = learning.batch_for(count), learning.passes_for(count)
-        plan = plan_training(lengths[network.training], size, np.random.default_rng(settings.seed), window)
-        checked, asked = (
-            plan_prediction(lengths[part], min(learning.batch, PREDICTION_BATCH), window)
-            for part in (network.validation, network.asked)
-        )
-        once = its.ready + its.training.of_shapes(plan) + its.answering.of_shapes(checked + asked)
-        once += its.answering.of(asked) + averaging * network.averaged + (0 if number else taken.most.starting)
-        epoch = passes * its.training.of(plan) + its.answering.of(checked) + searching * network.searches
-        memory = taken.most.memory + taken.most.left * (number - 1)
-        costs.append(Cost(network.title, once, memory, epoch, learning.epochs, count, size, passes * len(plan)))
-    return costs
+def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Stage], list[StageCost]]:
+    """Return the stages of the final networks on a sample, and all stages with the scaled numbers of recordings."""
+    targets = known_labels(store, settings)
+    splits = split_recordings(targets, settings)
+    settings = drop_untrainable_gate(settings, store.sources, splits)
+    labelled = LabelledSet(store.sources, targets, np.ones(targets.shape, np.float32), splits)
+    leads, costs, stages = len(settings.leads_of(12)), [], []
+
+    def add(title: str, n_leads: int, learning: TrainingSettings, *counts: int) -> None:
+        costs.append(StageCost(title, n_leads, learning, *(round(count * scale) for count in counts)))
+
+    labels = add_implied_labels(store.labels, settings.implies)
+    for rule in settings.cleaning.rules:
+        data = rule.training_data(labels, store.sources, rule.excluded_sources(settings.cleaning))
+        n_validation = round(len(data.records) * settings.validation_share)
+        if len(data.candidates) and len(data.records):  # even if the sample has too few
+            n_training = len(data.records) - n_validation
+            add(rule.title, leads, settings.training, n_training, n_validation, len(data.candidates))
+    if settings.cleaning.masks:
+        add("round 1", leads, settings.training, *map(len, splits[0]), len(store))
+    for plan in planned_networks(settings):
+        stage = replace(make_stage(plan, settings, labelled), metric=CHALLENGE)
+        counts = len(stage.training), len(stage.validation)
+        if plan.group != GATE:
+            stages.append(stage)
+        if plan.pretrained and settings.pretraining:
+            add(plan.peaks_title, len(plan.leads), settings.pretraining, *counts, 0)
+        add(plan.title, len(plan.leads), stage.learning, *counts, len(stage.to_predict))
+    return stages, costs
+
+
+def measure(stage: Stage, stores: dict[Preprocessing, Store], folder: Path, batch: int) -> tuple[float, float]:
+    """Train a stage on a sample for two epochs with batches of so many recordings.
+
+    Returns:
+        Seconds that do not depend on the number of recordings, and seconds for each recording in an epoch.
+    """
+    learning = replace(stage.learning, batch=batch, smallest_batch=batch, steps=1, epochs=2)
+    clock, start = EpochClock(), time.monotonic()
+    runner = StageRunner(stores, folder / "stages", 0, Budget(None), scorer=clock)
+    runner.run(replace(stage, learning=learning))
+    seconds = clock.ends[1] - clock.ends[0]
+    n_epoch = learning.passes_for(len(stage.training)) * len(stage.training) + len(stage.validation)
+    each = seconds / n_epoch
+    return max(time.monotonic() - start - 2 * seconds - each * len(stage.to_predict), 0.0), each

@@ -1,7 +1,8 @@
-"""What the systems of a comparison have in common: which recordings are held out, the lead sets, the time."""
+"""How a comparison holds out recordings, and how a trained system is scored on those held out."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,22 +10,39 @@ from ecg.data.batches import Dataset
 from ecg.data.headers import RecordError
 from ecg.data.labels import expand
 from ecg.data.leads import lead_indices
-from ecg.models.ensemble import Segment, choose_group_probabilities
+from ecg.data.resampling import Preprocessing
+from ecg.data.store import Store
+from ecg.models.ensemble import Ensemble, Group, Segment, choose_group_probabilities
 from ecg.runtime.limits import check_limits
+from ecg.systems.method import TrainedSystem
 from ecg.systems.plan import assign_folds, known_labels, planned_networks, split_recordings, stage_keys
 from ecg.systems.recipes import SYSTEMS, Settings, resize_networks
-from ecg.training.trainer import PREDICTION_BATCH, TIME_LIMIT_REACHED, predict
+from ecg.training.trainer import PREDICTION_BATCH, TIME_LIMIT_REACHED, TrainingSettings, predict
+
+N_TIMED = 32  # maximum number of held-out recordings whose predictions are timed
+SKIPPED = "skipped"  # name of an array in a saved FoldResult
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How systems (ecg.systems.recipes.Settings) are compared: all get these lead sets, seed and processes.
+    """How systems are compared.
 
-    folds: into how many parts the recordings are parted, each of which is held out once; leave_out: a source that is
-    held out in their place; hours: that all trainings may take together, parted equally, no limit where None. epochs,
-    batch: of each training at the most, precision: that networks are trained in, width and depth: of the networks that
-    have such; as the systems have them where None. Raises ValueError where a number is out of its range, no system has
-    such a network, or one cannot have that size.
+    Attributes:
+        systems: Settings of the systems. The first is the one that the others are compared with.
+        lead_sets: Lead sets, by their numbers of leads.
+        folds: Number of folds of the recordings; each is held out once.
+        leave_out: Source that is held out instead.
+        hours: Time limit of all trainings together, shared equally; None: no limit.
+        epochs: Maximum number of epochs of each training; None: as the system has it.
+        batch: Maximum number of recordings in a batch; None: as the system has it.
+        precision: Precision of the training; None: as the system has it.
+        width: Width of the networks that have one; None: as the system has it.
+        depth: Depth of the networks that have one; None: as the system has it.
+        seed: Seed of the folds and of each training.
+        jobs: Number of processes that read recordings; None: one per core.
+
+    Raises:
+        ValueError: A number is out of its range, or no network has such a size.
     """
 
     systems: tuple[Settings, ...] = tuple(SYSTEMS.values())
@@ -40,192 +58,265 @@ class Protocol:
     seed: int = 2021
     jobs: int | None = None
 
-    def __post_init__(self):
-        named = ("folds", "hours", "epochs", "batch", "width", "depth", "seed", "jobs")
-        check_limits(**{name: getattr(self, name) for name in named})
+    def __post_init__(self) -> None:
+        names = ("folds", "hours", "epochs", "batch", "width", "depth", "seed", "jobs")
+        check_limits(**{name: getattr(self, name) for name in names})
         if self.leave_out is not None and not self.leave_out.strip():
             raise ValueError("leave_out: expected the name of a source, received an empty one")
         adjusted = [self.settings(system) for system in self.systems]
         for name, size in self.sizes.items():
             if size not in [getattr(system.network, name, None) for system in adjusted]:
-                raise ValueError(f"no network of {', '.join(one.system for one in adjusted)} has a {name}")
+                raise ValueError(f"no network of {', '.join(system.system for system in adjusted)} has a {name}")
 
     @property
-    def sizes(self):
-        """The sizes of networks that are given: a dict by name."""
+    def sizes(self) -> dict[str, int]:
+        """The given sizes of networks, by name."""
         return {name: getattr(self, name) for name in ("width", "depth") if getattr(self, name) is not None}
 
     @property
-    def titles(self):
-        """What the parts are called that are held out, one after the other."""
+    def titles(self) -> list[str]:
+        """Titles of the folds, for people."""
         if self.leave_out:
             return [f"without {self.leave_out}"]
-        return [f"fold {number + 1} of {self.folds}" for number in range(self.folds)]
+        return [f"fold {fold + 1} of {self.folds}" for fold in range(self.folds)]
 
     @property
-    def keys(self):
-        """What the program calls these parts, in the names of folders."""
-        if self.leave_out:
-            return [f"without_{self.leave_out}"]
-        return [f"fold{number + 1}" for number in range(self.folds)]
+    def keys(self) -> list[str]:
+        """Keys of the folds, for names of folders."""
+        return [f"without_{self.leave_out}"] if self.leave_out else [f"fold{fold + 1}" for fold in range(self.folds)]
 
-    def share(self, systems):
-        """Return the hours of each of so many systems for each part, None where there is no limit."""
-        return self.hours and self.hours / (systems * len(self.titles))
+    def share_hours(self, n_systems: int) -> float | None:
+        """Return the time limit of each system in each fold, or None."""
+        return self.hours and self.hours / (n_systems * len(self.titles))
 
-    def settings(self, system):
-        """Return the settings that a system is trained with here."""
+    def settings(self, system: Settings) -> Settings:
+        """Return the settings with which a system is trained here."""
 
-        def limited(training):
-            return training and replace(training, epochs=min(self.epochs or training.epochs, training.epochs),
-                                        batch=min(self.batch or training.batch, training.batch),
-                                        precision=self.precision or training.precision)  # fmt: skip
+        def limited(training: TrainingSettings) -> TrainingSettings:
+            return replace(training, epochs=min(self.epochs or training.epochs, training.epochs),
+                           batch=min(self.batch or training.batch, training.batch),
+                           precision=self.precision or training.precision)  # fmt: skip
 
-        system = resize_networks(system, self.sizes)
-        return replace(system, lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs,
-                       training=limited(system.training), pretraining=limited(system.pretraining))  # fmt: skip
+        return replace(resize_networks(system, self.sizes), lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs,
+                       training=limited(system.training),
+                       pretraining=system.pretraining and limited(system.pretraining))  # fmt: skip
 
-    def is_left_out(self, sources):
-        """Return which recordings are of the source that is left out: (n,) bool, of sources (n,) text.
+    def is_left_out(self, sources: np.ndarray) -> np.ndarray:
+        """Return which recordings are of the source to leave out, (n,) bool; none if there are folds instead.
 
-        Raises RecordError where nothing of it is there, or nothing else, or there are more folds than recordings.
+        Args:
+            sources: Source of each recording, (n,).
+
+        Raises:
+            RecordError: No recording or all of them are of that source, or there are more folds than recordings.
         """
         if self.leave_out is None:
             if len(sources) < self.folds:
                 raise RecordError(f"{len(sources):,} recordings are too few for {self.folds} folds")
             return np.zeros(len(sources), bool)
-        own = np.char.lower(np.asarray(sources, str)) == self.leave_out.lower()
+        left_out = np.char.lower(np.asarray(sources, str)) == self.leave_out.lower()
         names = ", ".join(np.unique(sources).tolist())
-        if not own.any():
-            raise RecordError(f"no recording that is used is of {self.leave_out}; the sources are {names}")
-        if own.all():
-            raise RecordError(f"all {len(own):,} recordings are of {names}: nothing else is there to learn from")
-        return own
+        if not left_out.any():
+            raise RecordError(f"no usable recording is of {self.leave_out}; the sources are {names}")
+        if left_out.all():
+            raise RecordError(f"all {len(left_out):,} recordings are of {names}; none are left to train on")
+        return left_out
 
-    def held_out(self, store):
-        """Return the places of the recordings that are held out together, a list of (n,). Raises RecordError as `own`.
-
-        It is of the titles' length.
-        """
-        own = self.is_left_out(store.sources)
+    def held_out(self, store: Store) -> list[np.ndarray]:
+        """Return the indices (n,) of the recordings to hold out, for each fold; raises as `is_left_out`."""
+        left_out = self.is_left_out(store.sources)
         if self.leave_out:
-            return [np.flatnonzero(own)]
-        parts = assign_folds(store.labels, self.folds, self.seed)
-        return [np.flatnonzero(parts == part) for part in range(self.folds)]
+            return [np.flatnonzero(left_out)]
+        folds = assign_folds(store.labels, self.folds, self.seed)
+        return [np.flatnonzero(folds == fold) for fold in range(self.folds)]
 
-    def untrainable_reason(self, system, store, parts):
-        """Return why a system cannot learn from all but one of the parts, with the part's title, empty where it can."""
-        for title, part in zip(self.titles, parts, strict=True):
-            known = np.delete(known_labels(store, system), part, axis=0)
-            if not known.any():
-                return f"{title}: none of {len(known):,} recordings has a diagnosis that is trained"
+    def untrainable_reason(self, system: Settings, store: Store, held_out: list[np.ndarray]) -> str:
+        """Return why a system cannot be trained without one of the folds, or an empty string."""
+        for title, indices in zip(self.titles, held_out, strict=True):
+            labels = np.delete(known_labels(store, system), indices, axis=0)
+            if not labels.any():
+                return f"{title}: none of {len(labels):,} recordings has a diagnosis that is trained"
             try:
-                split_recordings(known, system)
+                split_recordings(labels, system)
             except RecordError as error:
                 return f"{title}: {error}"
         return ""
 
 
-UNDONE = "undone"  # name of what could not be done
-TIMED = 32  # recordings held out whose answers are timed, at the most
+class Costs(NamedTuple):
+    """What a system with one lead set takes.
 
-
-def predict_held_out(learnt, system, stores, part):
-    """Return what a system that has Learnt (ecg.systems.method) says of a part held out of stores, (n,): a dict of arrays.
-
-    By the size of each lead set, as 'SIZE NAME': probabilities, answers and optimised (n, 26), and costs: weights, the
-    seconds of an answer, and what `training_of` gives; and under UNDONE the texts of `undone`.
+    Attributes:
+        parameters: Number of weights of all its networks.
+        prediction_seconds: Median time to predict one recording.
+        training_seconds: Time of all trainings that the lead set needs.
+        networks: Number of trained networks.
+        epochs: Their epochs together.
+        time_limited: Number of trainings that the time limit ended.
     """
-    result, said = {UNDONE: np.array(skipped_steps(learnt, system), str)}, {}
-    for count, search in learnt.results.searches.items():
-        leads = system.leads_of(count)
-        if leads not in said:
-            ensemble, title = learnt.ensemble(leads), f"{system.system}, {len(leads)} leads"
-            probabilities = predict_stores(ensemble, stores, part, title, system.training.batch)
-            said[leads] = probabilities, ensemble.parameters, measure_prediction_seconds(ensemble, stores, part)
-        probabilities, parameters, seconds = said[leads]
-        columns = learnt.results.columns
-        wide = expand(probabilities, columns)
-        result |= {
-            f"{count} probabilities": wide,
-            f"{count} answers": learnt.results.rule(count).decide(probabilities, columns),
-            f"{count} optimised": wide >= search.by_class,
-            f"{count} costs": np.array([parameters, seconds, *training_cost(learnt, count)]),
+
+    parameters: float
+    prediction_seconds: float
+    training_seconds: float
+    networks: float
+    epochs: float
+    time_limited: float
+
+
+class HeldOutPredictions(NamedTuple):
+    """Predictions of a system with one lead set for n held-out recordings.
+
+    Attributes:
+        probabilities: Probabilities of the scored classes, (n, 26).
+        predictions: Predicted classes by the system's own rule, (n, 26) bool.
+        optimised: Predicted classes by thresholds optimised on its validation set, (n, 26) bool.
+        costs: What it takes.
+    """
+
+    probabilities: np.ndarray
+    predictions: np.ndarray
+    optimised: np.ndarray
+    costs: Costs
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """Predictions of a system for one fold.
+
+    Attributes:
+        by_leads: Predictions by the number of leads.
+        skipped: Steps of the system's method that there were too few recordings for.
+    """
+
+    by_leads: dict[int, HeldOutPredictions]
+    skipped: list[str] = field(default_factory=list)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return everything as arrays by name."""
+        arrays = {SKIPPED: np.array(self.skipped, str)}
+        for count, predictions in self.by_leads.items():
+            arrays |= {f"{count} {name}": np.asarray(value) for name, value in predictions._asdict().items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "FoldResult":
+        """Return the result that gave these `arrays`."""
+        values: dict[int, dict[str, Any]] = {}
+        for name, array in arrays.items():
+            if name != SKIPPED:
+                count, attribute = name.split()
+                values.setdefault(int(count), {})[attribute] = array
+        by_leads = {
+            count: HeldOutPredictions(**(value | {"costs": Costs(*value["costs"].tolist())}))
+            for count, value in values.items()
         }
-    return result
+        return cls(by_leads, arrays[SKIPPED].tolist())
 
 
-def skipped_steps(learnt, system):
-    """Return what of a system's method there were too few recordings for, by what it has Learnt: a list of texts."""
-    texts = [f"{one.title}: {one.skip_reason}" for one in learnt.results.relabellings if one.skip_reason]
-    if system.gate and not learnt.settings.gate:
-        texts.append(f"networks for {system.gate.source}: too few recordings to tell it from the others")
-    return texts
+def predict_held_out(
+    trained: TrainedSystem, system: Settings, stores: dict[Preprocessing, Store], held_out: np.ndarray
+) -> FoldResult:
+    """Predict held-out recordings, given by their indices in the stores, (n,), with a trained system."""
+    columns = trained.results.columns
+    by_network: dict[tuple[str, ...], tuple[np.ndarray, int, float]] = {}  # lead sets may use the same leads
+    by_leads = {}
+    for count, search in trained.results.searches.items():
+        leads = system.leads_of(count)
+        if leads not in by_network:
+            ensemble, title = trained.ensemble(leads), f"{system.system}, {len(leads)} leads"
+            probabilities = predict_stores(ensemble, stores, held_out, title, system.training.batch)
+            seconds = measure_prediction_seconds(ensemble, stores, held_out)
+            by_network[leads] = probabilities, ensemble.parameters, seconds
+        probabilities, parameters, seconds = by_network[leads]
+        wide = expand(probabilities, columns)
+        by_leads[count] = HeldOutPredictions(
+            wide,
+            trained.results.rule(count).decide(probabilities, columns),
+            wide >= search.by_class,
+            Costs(parameters, seconds, *training_cost(trained, count)),
+        )
+    return FoldResult(by_leads, skipped_steps(trained, system))
 
 
-def training_cost(learnt, count):
-    """Return what the training for a lead set took: seconds, networks, epochs, and trainings that the time limit ended.
+def skipped_steps(trained: TrainedSystem, system: Settings) -> list[str]:
+    """Return the steps of a system's method that were skipped because there were too few recordings."""
+    relabellings = trained.results.relabellings
+    steps = [
+        f"{relabelling.title}: {relabelling.skip_reason}" for relabelling in relabellings if relabelling.skip_reason
+    ]
+    if system.gate and not trained.settings.gate:
+        steps.append(f"networks for {system.gate.source}: too few recordings to train the gate")
+    return steps
 
-    All that it takes counts, what other lead sets share with it, too, and nothing that there was no need for. A network
-    that is trained for peaks first is one network of two trainings.
+
+def training_cost(trained: TrainedSystem, count: int) -> tuple[float, int, int, int]:
+    """Return seconds, networks, epochs and time-limited trainings that a lead set needs, shared ones included.
+
+    A network that is first trained for wave peaks is one network with two trainings.
     """
-    settings = replace(learnt.settings, lead_sets=(count,))
-    keys = [key for key in stage_keys(settings) if key in learnt.seconds]
-    networks = len(set(keys) - {one.peaks_key for one in planned_networks(settings)})
-    epochs = sum(epoch.key in keys for epoch in learnt.results.epochs)
-    cut = sum(learnt.results.ends[key] == TIME_LIMIT_REACHED for key in keys)
-    return sum(learnt.seconds[key] for key in keys), networks, epochs, cut
+    settings, results = replace(trained.settings, lead_sets=(count,)), trained.results
+    keys = [key for key in stage_keys(settings) if key in trained.seconds]
+    n_networks = len(set(keys) - {network.peaks_key for network in planned_networks(settings)})
+    n_epochs = sum(epoch.key in keys for epoch in results.epochs)
+    n_time_limited = sum(results.ends[key] == TIME_LIMIT_REACHED for key in keys)
+    return sum(trained.seconds[key] for key in keys), n_networks, n_epochs, n_time_limited
 
 
-def measure_prediction_seconds(ensemble, stores, part):
-    """Return the seconds in which an Ensemble answers for one recording, as a saved model does: the median of some.
+def measure_prediction_seconds(ensemble: Ensemble, stores: dict[Preprocessing, Store], held_out: np.ndarray) -> float:
+    """Return the median time in which an ensemble predicts one recording, as a saved model does.
 
-    They are of the part held out, (n,) places in stores, prepared as they are there: reading and filtering are not in
-    it. Each is answered before it counts, so that nothing is compiled meanwhile.
+    Reading and preprocessing are not included. Each recording is predicted once before, so that nothing is compiled
+    while the time is measured.
     """
-    persons, chosen = next(iter(stores.values())).demographics, part[:: -(-len(part) // TIMED)]
+    demographics, chosen = next(iter(stores.values())).demographics, held_out[:: -(-len(held_out) // N_TIMED)]
 
-    def answer(place):
-        def prepare(preparation, leads):
-            return stores[preparation].signal(place, list(lead_indices(leads)))
+    def predict_one(index: int) -> float:
+        def prepare(preparation: Preprocessing, leads: tuple[str, ...]) -> np.ndarray:
+            return stores[preparation].signal(index, list(lead_indices(leads)))
 
-        begun = time.perf_counter()
-        ensemble.predict([Segment(prepare)], persons[place])
-        return time.perf_counter() - begun
+        start = time.perf_counter()
+        ensemble.predict([Segment(prepare)], demographics[index])
+        return time.perf_counter() - start
 
-    for place in chosen:
-        answer(place)
-    return float(np.median([answer(place) for place in chosen]))
+    for index in chosen:
+        predict_one(index)
+    return float(np.median([predict_one(index) for index in chosen]))
 
 
-def predict_stores(ensemble, stores, records, title, size=PREDICTION_BATCH):
+def predict_stores(
+    ensemble: Ensemble,
+    stores: dict[Preprocessing, Store],
+    records: np.ndarray,
+    title: str,
+    size: int = PREDICTION_BATCH,
+) -> np.ndarray:
     """Predict recordings of stores with an ensemble.
 
     Args:
-        ensemble: An ecg.models.ensemble.Ensemble.
-        stores: A Store for each Preparation of its networks.
+        ensemble: The ensemble.
+        stores: A store for each preprocessing of its networks.
         records: Indices of the recordings in the stores, (n,).
-        title: What the progress is called.
-        size: How many windows are predicted at once, at most.
+        title: Title of the progress.
+        size: Maximum number of windows to predict at once.
 
     Returns:
         Probabilities of the general group's classes, (n, K).
     """
+    groups = ensemble.groups
     probabilities = {
-        name: predict_group(group, stores, records, f"{title}, {name}", size) for name, group in ensemble.groups.items()
+        name: predict_group(group, stores, records, f"{title}, {name}", size) for name, group in groups.items()
     }
-    return choose_group_probabilities(probabilities, {name: group.columns for name, group in ensemble.groups.items()})
+    return choose_group_probabilities(probabilities, {name: group.columns for name, group in groups.items()})
 
 
-def predict_group(group, stores, records, title, size=PREDICTION_BATCH):
-    """Predict recordings of stores with a group of networks: the mean of their probabilities, (n, K).
-
-    The arguments are those of `predict_stores`.
-    """
+def predict_group(
+    group: Group, stores: dict[Preprocessing, Store], records: np.ndarray, title: str, size: int = PREDICTION_BATCH
+) -> np.ndarray:
+    """Return the mean probabilities (n, K) of a group's networks; arguments as in `predict_stores`."""
     probabilities = []
     for number, member in enumerate(group.members, 1):
-        examples = Dataset(stores[member.view.preparation], records, lead_indices(member.leads),
-                            window=member.view.window, demographics=member.demographics)  # fmt: skip
+        dataset = Dataset(stores[member.view.preparation], records, lead_indices(member.leads),
+                          window=member.view.window, demographics=member.demographics)  # fmt: skip
         progress = f"{title}, network {number} of {len(group.members)}"
-        probabilities.append(predict(member.network, examples, progress, size))
+        probabilities.append(predict(member.network, dataset, progress, size))
     return np.mean(probabilities, axis=0)

@@ -110,9 +110,7 @@ def review(
         for message in (*failures, *(f"{path}: {reason}" for path, reason in unlisted)):
             LOGGER.warning(message)
         masks = label_masks(predictions.labels[:, TRAINED], predictions.probabilities[:, TRAINED])
-        compared, rows, disagreements = compare_labels(
-            data, *predictions[:3], masks, sources, asked=predictions.covered
-        )
+        compared, rows, disagreements = compare_labels(data, *predictions[:3], masks, sources, predictions.covered)
         header, *lines = disagreement_table(disagreements)
         write_csv(part / TABLE, [header, *((*line, f"{probability:.6g}") for *line, probability in lines)])
         first = rows[:figures]

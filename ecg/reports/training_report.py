@@ -126,7 +126,7 @@ def training_facts(results: Results, settings: object) -> dict[str, object]:
             "scored": int(results.scored.sum()),
             "without a known diagnosis": int(store.undiagnosed.sum()),
         },
-        "scored on": results.scored_on,
+        "scored on": results.scored_sources,
     }
 
 
@@ -149,21 +149,21 @@ def draw_training(results: Results) -> Iterator[tuple[str, int | None, Figure]]:
         yield "peaks", None, peak_chart(results.peaks)
     cleaned = " with cleaned labels" if results.relabelled else ""
     known = results.label_versions[CLEANED]
-    subtitle = f"{len(labels):,} recordings of the validation split{cleaned}, of {', '.join(results.scored_on)}"
+    subtitle = f"{len(labels):,} recordings of the validation split{cleaned}, of {', '.join(results.scored_sources)}"
     for leads in results.searches:
         rates = precision_and_recall(known, results.all_predictions(leads))
         title = f"{leads} leads: precision and recall"
         yield (
             "classes",
             leads,
-            class_chart(known.sum(axis=0), *rates, (title, subtitle), results.names, results.trained),
+            class_chart(known.sum(axis=0), *rates, (title, subtitle), results.names, results.is_trained),
         )
-        if results.answering.exclusive:
+        if results.settings.exclusive:
             title = f"{leads} leads: labels and most probable classes"
             counts = results.confusion_matrix(leads)
-            yield "confusion_matrix", leads, confusion_matrix_chart(counts, results.classes, (title, subtitle))
+            yield "confusion_matrix", leads, confusion_matrix_chart(counts, results.settings.classes, (title, subtitle))
         title = f"{leads} leads: credit in the Challenge metric"
-        yield "confusion", leads, confusion_chart(labels, results.answers(leads), weights, (title, subtitle))
+        yield "confusion", leads, confusion_chart(labels, results.predictions(leads), weights, (title, subtitle))
 
 
 def build_training_page(
@@ -215,7 +215,7 @@ def build_training_page(
     opening = [
         f"{len(results.training):,} recordings for training, {len(results.validation):,} for validation, "
         f"{len(results.store.excluded):,} excluded. The scores are of {results.scored.sum():,} validation recordings, "
-        f"of {', '.join(results.scored_on)}.",
+        f"of {', '.join(results.scored_sources)}.",
         "Challenge metric of the model on these: "
         + ", ".join(f"{_format_cell(row[SCORE])} with {row['leads']} leads" for row in scores) + ".",
     ]  # fmt: skip
@@ -315,7 +315,7 @@ def _class_lines(tables: Mapping[str, Table]) -> list[str]:
 
 
 def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
-    names = (SCORE,) if results.answering.exclusive else (HALF_SCORE, COMMON_SCORE, CLASS_SCORE, SCORE)
+    names = (SCORE,) if results.settings.exclusive else (HALF_SCORE, COMMON_SCORE, CLASS_SCORE, SCORE)
     versions = {CLEANED: "", **({ORIGINAL: ", original labels"} if results.relabelled else {})}
     rows = [
         (f"{row['leads']} leads{versions[row['labels']]}", *(f"{row[name]:.3f}" for name in names))
@@ -323,6 +323,6 @@ def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
         if row["labels"] in versions
     ]
     return [
-        f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_on)}",
+        f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_sources)}",
         *format_table([("", *(name.removeprefix("score ").removeprefix("with ") for name in names)), *rows]),
     ]

@@ -29,7 +29,7 @@ def training_tables(results: Results) -> dict[str, Table]:
 
     A system of exclusive classes has confusion matrices, any other has thresholds.
     """
-    if results.answering.exclusive:
+    if results.settings.exclusive:
         decisions = {f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches}
     else:
         attributes = {"thresholds": "thresholds", "thresholds_by_class": "by_class"}
@@ -87,10 +87,10 @@ def class_table(results: Results) -> Table:
     store = results.store
     sources = np.unique(store.sources).tolist()
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
-    labels = select_labels(results.listed, results.labels, store.unscored)
+    labels = select_labels(results.reported_columns, results.labels, store.unscored)
     counts = np.array([labels[group].sum(axis=0) for group in groups]).T.tolist()
     rows = []
-    for column, trained, count in zip(results.listed, results.trained, counts, strict=True):
+    for column, trained, count in zip(results.reported_columns, results.is_trained, counts, strict=True):
         name, codes, title = (*SCORED, *UNSCORED_CLASSES)[column]
         rows.append((name, "|".join(codes), title, "trained" if trained else "not trained", *count))
     return [("class", "codes", "name", "use", "training", "validation", *sources), *rows]
@@ -160,7 +160,7 @@ def mask_table(results: Results) -> Table:
     """Count the present, absent and masked labels of each class, by source."""
     store, rows = results.store, []
     order = np.argsort(results.columns)
-    names = np.array(results.classes)[order].tolist()
+    names = np.array(results.settings.classes)[order].tolist()
     present = select_labels(results.columns[order], results.labels, store.unscored)
     masked = results.masks[:, order] == 0
     groups = {"all": slice(None)} | {source: store.sources == source for source in np.unique(store.sources).tolist()}
@@ -186,9 +186,9 @@ def score_table(results: Results) -> Table:
     scored classes right, or of exclusive classes with the one class right. Thresholds were found with the labels after
     relabelling; a system of exclusive classes has none, so that their scores are NaN.
     """
-    rows, weights, trained = [], load_weights()[1], results.trained
-    exclusive = results.answering.exclusive
-    counted = trained if exclusive else results.listed < len(SCORED)
+    rows, weights, trained = [], load_weights()[1], results.is_trained
+    exclusive = results.settings.exclusive
+    counted = trained if exclusive else results.reported_columns < len(SCORED)
     for leads, search in results.searches.items():
         probabilities, predictions = results.probabilities(leads), results.all_predictions(leads)
         scored = probabilities[:, : len(SCORED)]
@@ -198,7 +198,7 @@ def score_table(results: Results) -> Table:
             scores = [challenge_score(known, decision, weights) for decision in decisions]
             scores = [math.nan] * len(scores) if exclusive else scores
             scores += [
-                challenge_score(known, results.answers(leads), weights),
+                challenge_score(known, results.predictions(leads), weights),
                 math.nan if exclusive else search.common,
             ]
             by_class = (*roc_and_pr_areas(labels, probabilities), f_measures(labels, predictions))
@@ -215,13 +215,14 @@ def class_score_table(results: Results, leads: int) -> Table:
     First for the labels after relabelling, then for the original ones. A class that is not trained has no areas, and
     a system of exclusive classes has no thresholds.
     """
-    rows, predictions, thresholds = [], results.all_predictions(leads), np.full(len(results.listed), np.nan)
-    if not results.answering.exclusive:
+    rows, predictions, thresholds = [], results.all_predictions(leads), np.full(len(results.reported_columns), np.nan)
+    if not results.settings.exclusive:
         thresholds[: len(SCORED)] = results.searches[leads].thresholds
     for version, labels in results.label_versions.items():
         counts = [decision.sum(axis=0) for decision in (labels, predictions, labels & predictions)]
         areas = [
-            np.where(results.trained, area, np.nan) for area in roc_and_pr_areas(labels, results.probabilities(leads))
+            np.where(results.is_trained, area, np.nan)
+            for area in roc_and_pr_areas(labels, results.probabilities(leads))
         ]
         rates = precision_and_recall(labels, predictions)
         columns = (*counts, *rates, f_measures(labels, predictions), *areas, thresholds)
@@ -234,7 +235,10 @@ def class_score_table(results: Results, leads: int) -> Table:
 def confusion_table(results: Results, leads: int) -> Table:
     """Count the scored recordings by label and most probable class."""
     counts = results.confusion_matrix(leads).tolist()
-    return [("labelled", *results.classes), *((name, *row) for name, row in zip(results.classes, counts, strict=True))]
+    return [
+        ("labelled", *results.settings.classes),
+        *((name, *row) for name, row in zip(results.settings.classes, counts, strict=True)),
+    ]
 
 
 def precision_and_recall(labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
-"""Which labels are not to be believed: what networks of other sources relabel, and what round 1 masks.
+"""Relabelling by networks of other sources, and masks of doubtful labels (Cai et al. 2021).
 
-All here are pure functions of labels, sources and probabilities; ``ecg.systems.method`` has the networks trained.
-Source of the method: Cai et al. 2021.
+All functions here are pure functions of labels, sources and probabilities; `ecg.systems.method` trains the networks.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,19 +12,23 @@ import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, CPSC_LABELS, TRAINED, TRAINED_CLASSES, source_of
 
-MAX_DRAWN = 20  # of the most confident disagreements, where no other number is asked for
+MAX_DRAWN = 20  # figures of the most confident disagreements, by default
 
-SURE_PRESENT = 0.9  # above it, an absent label is masked
-SURE_ABSENT = 0.1  # below it, a present label is masked
-ADDED = 0.8  # above it, a class that a source omits is added
-FEWEST = 20  # recordings, of each class where there are two, from which on a relabelling network can learn
+SURE_PRESENT = 0.9  # an absent label is masked above this probability
+SURE_ABSENT = 0.1  # a present label is masked below this probability
+ADDED = 0.8  # an unlabelled class is added above this probability
+FEWEST = 20  # recordings, of each class if there are two, that a relabelling network needs
 
 
 class RelabellingData(NamedTuple):
-    """What a relabelling network learns from, and what it judges; n and m recordings, K classes.
+    """What a relabelling network is trained on, and what it relabels.
 
-    records (n,) places in the store, targets (n, K), weights (n, K) of the labels in the loss, judged (m,) places;
-    lacking: why there is nothing to learn or to judge, empty where there is.
+    Attributes:
+        records: Indices of the training recordings in the store, (n,).
+        targets: Their labels as 0 or 1, (n, K) float32.
+        weights: Weights of the labels in the loss, (n, K) float32.
+        candidates: Indices of the recordings to relabel, (m,).
+        skip_reason: Why no network can be trained, or an empty string.
     """
 
     records: np.ndarray
@@ -34,204 +38,231 @@ class RelabellingData(NamedTuple):
     skip_reason: str
 
 
-def check_classes(classes, trained=TRAINED_CLASSES):
-    """Raise ValueError where one of the classes, abbreviations, is none of those that are trained."""
+def check_classes(classes: Iterable[str], trained: Iterable[str] = TRAINED_CLASSES) -> None:
+    """Raise ValueError if one of the classes, abbreviations, is not trained."""
+    trained = list(trained)
     if unknown := [name for name in classes if name not in trained]:
-        raise ValueError(f"{', '.join(unknown)}: the classes that are trained are {', '.join(trained)}")
+        raise ValueError(f"{', '.join(unknown)}: expected one of the trained classes {', '.join(trained)}")
 
 
 @dataclass(frozen=True)
 class ConflatedClasses:
-    """Sources that write the first of two classes for the second, too: in Ningbo, flutter for fibrillation.
+    """Sources whose first class may mean the second: Ningbo labels atrial fibrillation as flutter.
 
-    relabel: whether they are relabelled, or their labels believed. Raises ValueError where the classes are not two
-    of the trained ones.
+    Attributes:
+        sources: Names of the sources.
+        classes: The class that is labelled, and the class that it may mean.
+        relabel: Whether to relabel these recordings by a network.
+
+    Raises:
+        ValueError: The classes are not two of the trained ones.
     """
 
     sources: tuple[str, ...] = ("Ningbo",)
-    classes: tuple[str, str] = ("AFL", "AF")
+    classes: tuple[str, ...] = ("AFL", "AF")
     relabel: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_classes(self.classes)
         if not len(self.classes) == len(set(self.classes)) == 2:
-            raise ValueError(f"{', '.join(self.sources)} lumps two classes together, not {', '.join(self.classes)}")
+            names = ", ".join(self.classes)
+            raise ValueError(f"{', '.join(self.sources)}: expected two conflated classes, received {names}")
 
     @property
-    def title(self):
-        """What is decided."""
+    def title(self) -> str:
+        """Title of the stage."""
         return f"{' or '.join(self.classes)} in {', '.join(self.sources)}"
 
     @property
-    def key(self):
-        """The key of the stage that decides it (ecg.systems.stage.Stage)."""
+    def key(self) -> str:
+        """Key of the stage."""
         return f"relabelling/{'+'.join(self.sources)}/{'-'.join(self.classes)}"
 
     @property
-    def columns(self):
-        """The two classes that probabilities are given for, (2,), of 26."""
+    def columns(self) -> np.ndarray:
+        """Columns of the two classes, (2,)."""
         return np.array([CLASS_INDEX[name] for name in self.classes])
 
-    def probabilities(self, answers):
-        """Return the probabilities (m, 2) of the two classes by the network's answers (m, 1), those of the second."""
-        return np.hstack([1 - answers, answers])
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the probabilities (m, 2) of the classes from the network's output (m, 1), that of the second."""
+        return np.hstack([1 - outputs, outputs])
 
-    def candidates(self, labels, sources):
-        """Return the recordings of these sources with the first class and without the second: (m,) places."""
-        written, other = labels[:, self.columns].T
-        return np.flatnonzero(np.isin(sources, self.sources) & written & ~other)
+    def candidates(self, labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        """Return the indices (m,) of these sources' recordings with the first class and without the second."""
+        first, second = labels[:, self.columns].T
+        return np.flatnonzero(np.isin(sources, self.sources) & first & ~second)
 
-    def excluded_sources(self, settings):
-        """Return the sources that the network does not learn from: all that lump one of these classes with another."""
-        return [
-            name
-            for rule in settings.conflated_classes
-            if set(rule.classes) & set(self.classes)
-            for name in rule.sources
-        ]
+    def excluded_sources(self, settings: "CleaningSettings") -> list[str]:
+        """Return the sources that the network is not trained on: all that conflate one of these classes."""
+        rules = [rule for rule in settings.conflated_classes if set(rule.classes) & set(self.classes)]
+        return [name for rule in rules for name in rule.sources]
 
-    def training_data(self, labels, sources, misleading):
-        """Return what the network learns from: recordings of other sources with exactly one of the two classes.
+    def training_data(self, labels: np.ndarray, sources: np.ndarray, excluded: Sequence[str]) -> RelabellingData:
+        """Return the recordings of other sources with exactly one of the classes; both classes weigh the same.
 
-        labels (N, 26) bool, sources (N,), names of misleading sources. Both classes weigh the same, however many
-        recordings they have.
+        Args:
+            labels: Labels, (N, 26) bool.
+            sources: Source of each recording, (N,).
+            excluded: Sources that the network is not trained on.
         """
-        written, other = labels[:, self.columns].T
-        records = np.flatnonzero(~np.isin(sources, misleading) & (written ^ other))
-        targets = other[records, np.newaxis].astype(np.float32)
+        first, second = labels[:, self.columns].T
+        records = np.flatnonzero(~np.isin(sources, excluded) & (first ^ second))
+        targets = second[records, np.newaxis].astype(np.float32)
         counts = [int((targets == present).sum()) for present in (0, 1)]
         shares = [len(records) / (2 * max(count, 1)) for count in counts]
         weights = np.where(targets > 0, shares[1], shares[0]).astype(np.float32)
-        judged, lacking = self.candidates(labels, sources), ""
-        if not len(judged):
-            lacking = f"no recordings of {', '.join(self.sources)} with {self.classes[0]} alone"
+        candidates, reason = self.candidates(labels, sources), ""
+        if not len(candidates):
+            reason = f"no recordings of {', '.join(self.sources)} with {self.classes[0]} alone"
         elif min(counts) < FEWEST:
-            seen = " and ".join(f"{count:,} of {name}" for count, name in zip(counts, self.classes, strict=True))
-            lacking = f"the other sources have {seen}, and {FEWEST} of each are needed"
-        return RelabellingData(records, targets, weights, judged, lacking)
+            known = " and ".join(f"{count:,} of {name}" for count, name in zip(counts, self.classes, strict=True))
+            reason = f"the other sources have {known}, {FEWEST} of each needed"
+        return RelabellingData(records, targets, weights, candidates, reason)
 
-    def update_labels(self, labels, sources, probabilities):
-        """Return the labels (N, 26) after each judged recording got the likelier class; probabilities (m, 2)."""
-        judged, labels = self.candidates(labels, sources), labels.copy()
-        other = probabilities[:, 1:] >= probabilities[:, :1]
-        labels[np.ix_(judged, self.columns)] = np.hstack([~other, other])
+    def update_labels(self, labels: np.ndarray, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        """Return the labels (N, 26) with each candidate's more probable class; probabilities (m, 2)."""
+        candidates, labels = self.candidates(labels, sources), labels.copy()
+        second = probabilities[:, 1:] >= probabilities[:, :1]
+        labels[np.ix_(candidates, self.columns)] = np.hstack([~second, second])
         return labels
 
 
 @dataclass(frozen=True)
 class PartiallyLabelledSource:
-    """Sources that label these classes only, as CPSC does, and say nothing of the others.
+    """Sources that label some classes only, as CPSC does; any other class may be present without a label.
 
-    relabel: whether a network adds those of the others that the default trains, or they are believed to be absent.
-    Raises ValueError where it does and one of the classes is not trained, where one is not scored, or where all of them
-    are labelled.
+    Attributes:
+        sources: Names of the sources.
+        labelled: Classes that they label.
+        relabel: Whether a network adds the other trained classes; otherwise these count as absent.
+
+    Raises:
+        ValueError: A labelled class is not trained (or not scored, without a network), or no class is unlabelled.
     """
 
     sources: tuple[str, ...] = ("CPSC",)
     labelled: tuple[str, ...] = CPSC_LABELS
     relabel: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_classes(self.labelled, TRAINED_CLASSES if self.relabel else ABBREVIATIONS)
         if not len(self.columns):
-            raise ValueError(f"{', '.join(self.sources)} omits no class")
+            raise ValueError(f"{', '.join(self.sources)}: all classes are labelled")
 
     @property
-    def title(self):
-        """What is decided."""
+    def title(self) -> str:
+        """Title of the stage."""
         return f"classes omitted by {', '.join(self.sources)}"
 
     @property
-    def key(self):
-        """The key of the stage that decides it (ecg.systems.stage.Stage)."""
+    def key(self) -> str:
+        """Key of the stage."""
         return f"relabelling/{'+'.join(self.sources)}/omitted"
 
     @property
-    def columns(self):
-        """The classes that these sources omit, (K,), of 26, those that are trained where a network adds them."""
+    def columns(self) -> np.ndarray:
+        """Columns of the unlabelled classes, (K,); only trained ones if a network adds them."""
         classes = TRAINED_CLASSES if self.relabel else ABBREVIATIONS
         return np.array([CLASS_INDEX[name] for name in classes if name not in self.labelled], int)
 
-    def probabilities(self, answers):
-        """Return the probabilities (m, K) of these classes, which are the network's answers."""
-        return answers
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the probabilities (m, K) of these classes, which are the network's outputs."""
+        return outputs
 
-    def candidates(self, labels, sources):
-        """Return the recordings of these sources: (m,) places."""
+    def candidates(self, labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
+        """Return the indices (m,) of these sources' recordings."""
         return np.flatnonzero(np.isin(sources, self.sources))
 
-    def excluded_sources(self, settings):
-        """Return the sources that the network does not learn from: all that omit classes."""
+    def excluded_sources(self, settings: "CleaningSettings") -> list[str]:
+        """Return the sources that the network is not trained on: all partially labelled ones."""
         return [name for rule in settings.partially_labelled for name in rule.sources]
 
-    def training_data(self, labels, sources, misleading):
-        """Return what the network learns from: all recordings of sources that are not misleading."""
-        records = np.flatnonzero(~np.isin(sources, misleading))
+    def training_data(self, labels: np.ndarray, sources: np.ndarray, excluded: Sequence[str]) -> RelabellingData:
+        """Return all recordings of the other sources; see `ConflatedClasses.training_data`."""
+        records = np.flatnonzero(~np.isin(sources, excluded))
         targets = labels[np.ix_(records, self.columns)].astype(np.float32)
-        judged, lacking = self.candidates(labels, sources), ""
-        if not len(judged):
-            lacking = f"no recordings of {', '.join(self.sources)}"
+        candidates, reason = self.candidates(labels, sources), ""
+        if not len(candidates):
+            reason = f"no recordings of {', '.join(self.sources)}"
         elif len(records) < FEWEST:
-            lacking = f"{len(records):,} recordings of other sources, and {FEWEST} are needed"
-        return RelabellingData(records, targets, np.ones_like(targets), judged, lacking)
+            reason = f"{len(records):,} recordings of other sources, {FEWEST} needed"
+        return RelabellingData(records, targets, np.ones_like(targets), candidates, reason)
 
-    def update_labels(self, labels, sources, probabilities):
-        """Return the labels (N, 26), each judged recording with the classes above 0.8 added; probabilities (m, K)."""
-        judged, labels = self.candidates(labels, sources), labels.copy()
-        labels[np.ix_(judged, self.columns)] |= probabilities > ADDED
+    def update_labels(self, labels: np.ndarray, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        """Return the labels (N, 26) with the classes above 0.8 added to each candidate; probabilities (m, K)."""
+        candidates, labels = self.candidates(labels, sources), labels.copy()
+        labels[np.ix_(candidates, self.columns)] |= probabilities > ADDED
         return labels
+
+
+LabelRule = ConflatedClasses | PartiallyLabelledSource
 
 
 @dataclass(frozen=True)
 class CleaningSettings:
-    """What is known of the sources' habits and what is done about it; the defaults are the method's.
+    """Known faults of the sources' labels, and what is done about them.
 
-    Raises ValueError where a source has two lists of classes that it labels, or lumps the same classes twice.
+    Attributes:
+        conflated_classes: Sources that conflate two classes.
+        partially_labelled: Sources that label some classes only.
+        masks: Whether round 1 masks doubtful labels.
+
+    Raises:
+        ValueError: A source is listed twice for the same fault.
     """
 
     conflated_classes: tuple[ConflatedClasses, ...] = (ConflatedClasses(),)
     partially_labelled: tuple[PartiallyLabelledSource, ...] = (PartiallyLabelledSource(),)
-    masks: bool = True  # without them there is no round 1
+    masks: bool = True
 
-    def __post_init__(self):
-        habits = [(name, frozenset(rule.classes)) for rule in self.conflated_classes for name in rule.sources]
-        habits += [(name, "omissions") for rule in self.partially_labelled for name in rule.sources]
-        for name, habit in habits:
-            if habits.count((name, habit)) > 1:
-                what = "omissions" if habit == "omissions" else f"lumpings of {' and '.join(sorted(habit))}"
-                raise ValueError(f"{name}: a source has one habit of a kind, not two {what}")
+    def __post_init__(self) -> None:
+        faults = [
+            (name, " and ".join(sorted(rule.classes))) for rule in self.conflated_classes for name in rule.sources
+        ]
+        faults += [(name, "its labelled classes") for rule in self.partially_labelled for name in rule.sources]
+        for name, fault in faults:
+            if faults.count((name, fault)) > 1:
+                raise ValueError(f"{name}: {fault} given twice")
 
     @property
-    def rules(self):
-        """All that is relabelled; sources with the same habit share a rule, and a network.
+    def rules(self) -> tuple[LabelRule, ...]:
+        """The rules that relabel; sources with the same fault share a rule, and so a network.
 
-        Lumpings come first, so that the networks for omitted classes learn from their result.
+        Conflated classes come first, so that the networks for unlabelled classes are trained on the result.
         """
-        together = {}
-        for rule in (*self.conflated_classes, *self.partially_labelled):
+        sources: dict[tuple, list[str]] = {}
+        rules: tuple[LabelRule, ...] = (*self.conflated_classes, *self.partially_labelled)
+        for rule in rules:
             classes = rule.classes if isinstance(rule, ConflatedClasses) else tuple(sorted(rule.labelled))
             if rule.relabel:
-                together.setdefault((type(rule), classes), []).extend(rule.sources)
-        return tuple(kind(tuple(sources), classes) for (kind, classes), sources in together.items())
+                sources.setdefault((type(rule), classes), []).extend(rule.sources)
+        return tuple(kind(tuple(names), classes) for (kind, classes), names in sources.items())
 
-    def without_skipped(self, relabellings):
-        """Return the same with the omissions believed of which no network could be trained.
+    def without_skipped(self, relabellings: Sequence["Relabelling"]) -> "CleaningSettings":
+        """Return settings that do not relabel sources whose network could not be trained.
 
-        Takes the Relabelling of each of its rules, in their order.
+        Args:
+            relabellings: What each of the `rules` did.
         """
-        undone = [rule for rule, one in zip(self.rules, relabellings, strict=True) if one.skip_reason]
-        sources = {name for rule in undone if isinstance(rule, PartiallyLabelledSource) for name in rule.sources}
-        believed = [
-            replace(rule, relabel=rule.relabel and sources.isdisjoint(rule.sources)) for rule in self.partially_labelled
-        ]
-        return replace(self, partially_labelled=tuple(believed))
+        pairs = zip(self.rules, relabellings, strict=True)
+        skipped = [rule for rule, relabelling in pairs if relabelling.skip_reason]
+        names = {name for rule in skipped if isinstance(rule, PartiallyLabelledSource) for name in rule.sources}
+        rules = (replace(rule, relabel=rule.relabel and names.isdisjoint(rule.sources))
+                 for rule in self.partially_labelled)  # fmt: skip
+        return replace(self, partially_labelled=tuple(rules))
 
 
 class Relabelling(NamedTuple):
-    """What came of a rule: m recordings judged, K classes.
+    """What a rule did with m recordings and K classes.
 
-    records (m,) places in the store, columns (K,) classes of 26, their probabilities (m, K) by the network, and the
-    labels before and after (m, 26); lacking: why nothing was done, empty where it was.
+    Attributes:
+        title: Title of the rule.
+        records: Indices of the recordings in the store, (m,).
+        columns: Columns of the classes, (K,).
+        probabilities: Probabilities by the network, (m, K).
+        before: Labels before, (m, 26) bool.
+        after: Labels after, (m, 26) bool.
+        skip_reason: Why nothing was done, or an empty string.
     """
 
     title: str
@@ -243,65 +274,79 @@ class Relabelling(NamedTuple):
     skip_reason: str = ""
 
 
-def label_masks(targets, probabilities):
-    """Return where the labels count: (N, K) float32, 0 where the network is sure of the opposite, else 1.
+def label_masks(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return 0 where the network contradicts a label with confidence, else 1: (N, K) float32.
 
-    Takes targets (N, K), 0 or 1, and the probabilities (N, K) of the network of round 1.
+    Args:
+        targets: Labels as 0 or 1, (N, K).
+        probabilities: Probabilities by the network of round 1, (N, K).
     """
-    present = np.asarray(targets, bool)
-    doubtful = np.where(present, probabilities < SURE_ABSENT, probabilities > SURE_PRESENT)
+    doubtful = np.where(np.asarray(targets, bool), probabilities < SURE_ABSENT, probabilities > SURE_PRESENT)
     return (~doubtful).astype(np.float32)
 
 
-def source_masks(targets, sources, columns, omissions):
-    """Return where the labels count, by class and source: (N, K) float32, 0 where the source does not label the class.
+def source_masks(
+    targets: np.ndarray, sources: np.ndarray, columns: np.ndarray, partially_labelled: Sequence[PartiallyLabelledSource]
+) -> np.ndarray:
+    """Return 0 where a recording's source does not label a class, else 1: (N, K) float32 (Li et al. 2021).
 
-    Takes targets (N, K), sources (N,), the columns (K,) of the classes, and the Omissions: their sources label the
-    scored classes that they say, and those that were added by a network; of other classes, and another source, it is
-    those that there is a recording of (Li et al. 2021, where the mask is drawn by hand).
+    A partially labelled source labels its scored classes, and those that a network adds. Any other source labels the
+    classes that at least one of its recordings has, and so for unscored classes. The paper draws this mask by hand.
+
+    Args:
+        targets: Labels as 0 or 1, (N, K).
+        sources: Source of each recording, (N,).
+        columns: Columns of the classes, (K,).
+        partially_labelled: The partially labelled sources.
     """
-    masks, told = np.ones(targets.shape, np.float32), {}
-    for rule in omissions:
-        labelled = [CLASS_INDEX[name] for name in rule.labelled]
-        told |= dict.fromkeys(rule.sources, np.isin(columns, [*labelled, *(rule.columns if rule.relabel else ())]))
+    masks = np.ones(targets.shape, np.float32)
+    labelled: dict[str, np.ndarray] = {}
+    for rule in partially_labelled:
+        known = [*(CLASS_INDEX[name] for name in rule.labelled), *(rule.columns if rule.relabel else ())]
+        labelled |= dict.fromkeys(rule.sources, np.isin(columns, known))
     for source in np.unique(sources).tolist():
         rows = sources == source
-        found = targets[rows].any(axis=0)
-        masks[rows] = np.where(columns < len(ABBREVIATIONS), told.get(source, found), found)
+        present = targets[rows].any(axis=0)
+        masks[rows] = np.where(columns < len(ABBREVIATIONS), labelled.get(source, present), present)
     return masks
 
 
-def find_disagreements(masks, probabilities):
-    """Return the labels that are masked, the most confident disagreement first: rows (d,) and columns (d,).
+def find_disagreements(masks: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows (d,) and columns (d,) of the masked labels, the most confident first.
 
-    Takes masks (N, K), 0 where a label is masked, and the probabilities (N, K) by which they were. The most confident
-    is the probability nearest to 0 or 1, and among equals the first.
+    Args:
+        masks: 0 where a label is masked, (N, K).
+        probabilities: Probabilities by the network, (N, K). The nearest to 0 or 1 is the most confident.
     """
     rows, columns = np.nonzero(masks == 0)
-    doubted = probabilities[rows, columns]
-    order = np.argsort(np.minimum(doubted, 1 - doubted), kind="stable")
+    doubtful = probabilities[rows, columns]
+    order = np.argsort(np.minimum(doubtful, 1 - doubtful), kind="stable")
     return rows[order], columns[order]
 
 
-def describe_relabelling(relabelling):
-    """Return in a line what came of a rule (ecg.systems.label_cleaning.Relabelling)."""
+def describe_relabelling(relabelling: Relabelling) -> str:
+    """Describe in one line what a rule did."""
     if relabelling.skip_reason:
-        return f"{relabelling.title}: labels left as they are, {relabelling.skip_reason}"
-    kinds = {"added": relabelling.after & ~relabelling.before, "removed": relabelling.before & ~relabelling.after}
-    parts = [f"{len(relabelling.records):,} recordings judged"]
-    for kind, changed in kinds.items():
-        counts = dict(zip(ABBREVIATIONS, changed.sum(axis=0).tolist(), strict=True))
-        told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
-        parts.append(f"{kind}: {told or 'none'}")
+        return f"{relabelling.title}: not relabelled, {relabelling.skip_reason}"
+    changes = {"added": relabelling.after & ~relabelling.before, "removed": relabelling.before & ~relabelling.after}
+    parts = [f"{len(relabelling.records):,} recordings examined"]
+    for change, changed in changes.items():
+        counts = zip(ABBREVIATIONS, changed.sum(axis=0).tolist(), strict=True)
+        parts.append(f"{change}: {', '.join(f'{name} {count:,}' for name, count in counts if count) or 'none'}")
     return f"{relabelling.title}: {'; '.join(parts)}"
 
 
 class Disagreement(NamedTuple):
-    """A label that a network is sure is wrong.
+    """A label that a network contradicts with confidence.
 
-    path of the header, name of the record with the folders below the data folder that it is in, source, column of the
-    26 classes, whether the class is labelled, the probability that the network gives it, and its probabilities of all
-    classes (26,).
+    Attributes:
+        path: Path of the header.
+        name: Name of the record, with its folders below the data folder.
+        source: Source of the recording.
+        column: Column of the class, of 26.
+        labelled: Whether the class is labelled.
+        probability: Probability of the class by the network.
+        probabilities: Probabilities of all classes, (26,).
     """
 
     path: Path
@@ -313,33 +358,49 @@ class Disagreement(NamedTuple):
     probabilities: np.ndarray
 
 
-def compare_labels(data, places, labels, probabilities, masks, omissions, most=None, asked=True):
-    """Return which labels were compared, (n, 22) bool, the rows of the disagreements, (d,), and a list of these.
+def compare_labels(
+    data: Path,
+    paths: Sequence[str] | np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    masks: np.ndarray,
+    partially_labelled: Sequence[PartiallyLabelledSource],
+    covered: np.ndarray | bool = True,
+) -> tuple[np.ndarray, np.ndarray, list[Disagreement]]:
+    """Compare labels with a network's probabilities.
 
-    The list is of Disagreement, the most confident first, the first `most` of them or all. Takes the places of n
-    headers below the folder `data`, labels and probabilities (n, 26), and masks (n, 22), 0 where a label disagrees.
-    What a source omits, by ecg.systems.label_cleaning.PartiallyLabelledSource, is not compared where it is absent, nor is that for which no network
-    was `asked`, (n, 26) bool.
+    One rule of masks serves the networks of both rounds. By the loss, a network's best output is 0.9 if a class is 38
+    times (round 1) or 42 times (round 2) as likely present as absent, and 0.1 if it is 3,800 or 1,300 times as likely
+    absent.
 
-    One rule of masks serves the networks of both rounds: by its loss, a network answers best with 0.9 where a class is
-    38 times (round 1) or 42 times (round 2) as likely present as absent, with 0.1 where it is 3,800 or 1,300 times as
-    likely absent.
+    Args:
+        data: Data folder.
+        paths: Paths of n headers below the data folder.
+        labels: Labels, (n, 26) bool.
+        probabilities: Probabilities by the network, (n, 26).
+        masks: 0 where a label of a trained class is contradicted, (n, 22).
+        partially_labelled: Partially labelled sources; classes that they do not label are compared only if present.
+        covered: Whether the network predicts the class, (n, 26) bool.
+
+    Returns:
+        Which labels were compared, (n, 22) bool, the rows of the disagreements, (d,), and the disagreements, the most
+        confident first.
     """
-    sources = np.array([source_of(Path(place).stem) for place in places])
-    compared = ((labels | ~unlabelled_mask(sources, omissions)) & asked)[:, TRAINED]
+    sources = np.array([source_of(Path(path).stem) for path in paths])
+    compared = ((labels | ~unlabelled_mask(sources, partially_labelled)) & covered)[:, TRAINED]
     rows, columns = find_disagreements(np.where(compared, masks, 1), probabilities[:, TRAINED])
-    rows, columns = rows[:most], TRAINED[columns[:most]]
-    found = [
-        Disagreement(data / places[row], str(Path(places[row]).with_suffix("")), str(sources[row]), column,
+    columns = TRAINED[columns]
+    disagreements = [
+        Disagreement(data / paths[row], str(Path(paths[row]).with_suffix("")), str(sources[row]), column,
                      bool(labels[row, column]), float(probabilities[row, column]), probabilities[row])
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
     ]  # fmt: skip
-    return compared, rows, found
+    return compared, rows, disagreements
 
 
-def unlabelled_mask(sources, omissions):
-    """Return where a source says nothing of a class, by ecg.systems.label_cleaning.PartiallyLabelledSource: sources (n,) -> (n, 26) bool."""
-    unsaid = np.zeros((len(sources), len(ABBREVIATIONS)), bool)
-    for rule in omissions:
-        unsaid[np.ix_(np.isin(sources, rule.sources), rule.columns)] = True
-    return unsaid
+def unlabelled_mask(sources: np.ndarray, partially_labelled: Sequence[PartiallyLabelledSource]) -> np.ndarray:
+    """Return where a partially labelled source does not label a class, (n, 26) bool, for sources (n,)."""
+    unlabelled = np.zeros((len(sources), len(ABBREVIATIONS)), bool)
+    for rule in partially_labelled:
+        unlabelled[np.ix_(np.isin(sources, rule.sources), rule.columns)] = True
+    return unlabelled

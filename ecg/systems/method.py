@@ -1,19 +1,25 @@
-"""From stores to what networks have learnt: the method of a recipe, step by step."""
+"""Train a system: relabel, mask doubtful labels, train the final networks, search thresholds."""
 
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, expand, select_labels
-from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
-from ecg.evaluation.thresholds import HALF, search_thresholds
-from ecg.models.decision import Rule
+from ecg.data.resampling import Preprocessing
+from ecg.data.store import Store
+from ecg.data.wave_peaks import WavePeaks
+from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.thresholds import HALF, ThresholdSearch, search_thresholds
 from ecg.models.ensemble import Ensemble, Group, average_rows, choose_group_probabilities
 from ecg.systems.label_cleaning import (
     FEWEST,
     MAX_DRAWN,
+    ConflatedClasses,
+    Disagreement,
+    PartiallyLabelledSource,
     Relabelling,
     compare_labels,
     describe_relabelling,
@@ -23,11 +29,12 @@ from ecg.systems.label_cleaning import (
 from ecg.systems.plan import (
     GATE,
     GENERAL,
+    NetworkPlan,
     classes_of,
-    configurations,
     first_round_key,
     first_round_title,
     known_labels,
+    lead_configurations,
     leads_title,
     planned_networks,
     scoring_mask,
@@ -35,275 +42,373 @@ from ecg.systems.plan import (
     split_validation,
     stage_keys,
 )
-from ecg.systems.recipes import HALVES, Settings
+from ecg.systems.recipes import HALVES, Gate, Settings
 from ecg.systems.results import Results
-from ecg.systems.stage import Stage, fit_stage, make_member, predict_peaks
+from ecg.systems.stage import AUROC, CHALLENGE, PeakExample, Stage, StageRunner, make_member
 from ecg.training.losses import LOSSES
 
 LOGGER = logging.getLogger("ecg")
 
-DRAWN = 4  # recordings of the validation set whose peaks are drawn
+N_PEAK_EXAMPLES = 4  # recordings of the validation set whose predicted wave peaks the report shows
+
+Splits = list[tuple[np.ndarray, np.ndarray]]  # training and validation indices in the store, of each fold
+
+
+class TrainedNetwork(NamedTuple):
+    """A final network.
+
+    Attributes:
+        leads: Names of the leads that it sees.
+        group: Its group in an `Ensemble`.
+        stage: The stage that trained it.
+        weights: Its weights.
+        rows: Indices among the validation recordings of those that it predicted, (n,).
+        probabilities: Its predictions of these, (n, K).
+    """
+
+    leads: tuple[str, ...]
+    group: str
+    stage: Stage
+    weights: list[np.ndarray]
+    rows: np.ndarray
+    probabilities: np.ndarray
 
 
 @dataclass(frozen=True)
 class TrainedSystem:
-    """What a training came to: its Results (ecg.systems.results), and the networks that answer.
+    """The result of a training.
 
-    networks: by the leads that are used and the group, pairs of a Stage and its weights; seconds: of each stage, by its
-    key; settings: those by which it was done, without a gate where there is none.
+    Attributes:
+        results: What the report shows.
+        networks: The final networks, in the order of their training.
+        seconds: Duration of each stage, by its key.
+        settings: Settings of the training, without a gate if it could not be trained.
     """
 
     results: Results
-    networks: dict
-    seconds: dict
+    networks: list[TrainedNetwork]
+    seconds: dict[str, float]
     settings: Settings
 
-    def ensemble(self, leads):
-        """Return the Ensemble (ecg.models.ensemble) for the leads that are used of a lead set, its networks built anew."""
-        groups = {}
-        for name, pairs in self.networks[leads].items():
-            members = tuple(make_member(stage, weights) for stage, weights in pairs)
-            groups[name] = Group(classes_of(self.settings, name), members)
-        return Ensemble(**groups)
+    def ensemble(self, leads: tuple[str, ...]) -> Ensemble:
+        """Return the ensemble for these leads; its networks are built anew."""
+        members: dict[str, list] = {}
+        for network in self.networks:
+            if network.leads == leads:
+                members.setdefault(network.group, []).append(make_member(network.stage, network.weights))
+        return Ensemble(**{name: Group(classes_of(self.settings, name), tuple(each)) for name, each in members.items()})
 
 
-@dataclass(frozen=True)
 class ValidationScorer:
-    """Judges probabilities of validation recordings by the Challenge metric.
+    """Scores predictions of validation recordings by the Challenge metric.
 
-    labels (N, 26) after relabelling, labelled (N, 26) before, sources (N,), columns (K,) of the classes.
+    Only the recordings selected by `scoring_mask` count; s is their number.
     """
 
-    settings: object
-    labels: np.ndarray
-    labelled: np.ndarray
-    sources: np.ndarray
-    columns: np.ndarray
+    def __init__(
+        self,
+        settings: Settings,
+        sources: np.ndarray,
+        labels: np.ndarray,
+        original_labels: np.ndarray,
+        validation: np.ndarray,
+    ) -> None:
+        """Prepare the labels and the weights of the metric.
 
-    def search(self, validation, probabilities, resamples=0):
-        """Return the Search (ecg.evaluation.metrics) on those of validation recordings (n,) that give the score."""
-        scored = scoring_mask(self.sources[validation], self.settings)
+        Args:
+            settings: Settings of the system.
+            sources: Source of each recording of the store, (N,).
+            labels: Labels after relabelling, (N, 26) bool.
+            original_labels: Labels before, (N, 26) bool.
+            validation: Indices of the validation recordings in the store, (m,).
+        """
+        self.settings = settings
+        self.all = sources, labels, original_labels
+        self.columns = class_indices(settings.classes)
+        self.scored = scoring_mask(sources[validation], settings)
+        rows = validation[self.scored]
+        self.labels, self.original_labels = labels[rows], original_labels[rows]
+        self.weights = load_weights()[1]
+
+    def subset(self, validation: np.ndarray) -> "ValidationScorer":
+        """Return a scorer for other validation recordings of the same store."""
+        return ValidationScorer(self.settings, *self.all, validation)
+
+    def search(self, probabilities: np.ndarray, resamples: int = 0) -> ThresholdSearch:
+        """ThresholdSearch thresholds for probabilities (m, K), averaged over so many bootstrap resamples."""
         halves = self.settings.thresholds == HALVES
-        found = search_thresholds(self.labels[validation[scored]], expand(probabilities[scored], self.columns),
-                                  load_weights()[1], 0 if halves else resamples, self.settings.seed)  # fmt: skip
+        search = search_thresholds(self.labels, expand(probabilities[self.scored], self.columns), self.weights,
+                                   0 if halves else resamples, self.settings.seed)  # fmt: skip
         if halves:
-            found = replace(found, thresholds=np.full_like(found.thresholds, HALF / 100), score=found.score_at_half)
-        return found
+            return replace(search, thresholds=np.full_like(search.thresholds, HALF / 100), score=search.score_at_half)
+        return search
 
-    def rule(self, thresholds):
-        """Return the Rule by which probabilities become answers."""
-        return Rule(thresholds, self.settings.exclusive, self.settings.answer_pairs, self.settings.fallback)
+    def score(self, probabilities: np.ndarray, thresholds: np.ndarray | None) -> float:
+        """Return the Challenge metric of the decisions for probabilities (m, K)."""
+        rule = self.settings.decision_rule(thresholds)
+        return challenge_score(self.labels, rule.decide(probabilities[self.scored], self.columns), self.weights)
 
-    def score(self, validation, probabilities, thresholds):
-        """Return the metric of the answers for those of validation recordings (n,) that give the score."""
-        scored = scoring_mask(self.sources[validation], self.settings)
-        answers = self.rule(thresholds).decide(probabilities[scored], self.columns)
-        return challenge_score(self.labels[validation[scored]], answers, load_weights()[1])
-
-    def scores_on(self, validation):
-        """Return a function of probabilities (n, K) of validation recordings (n,) that gives their scores, a dict."""
-        scored = scoring_mask(self.sources[validation], self.settings)
-        chosen, weights = validation[scored], load_weights()[1]
-
-        def scores(probabilities):
-            if self.settings.exclusive:  # no threshold decides
-                return {"likeliest": self.score(validation, probabilities, None)}
-            found, extra = self.search(validation, probabilities), {}
-            if (self.labels != self.labelled).any():
-                for name, thresholds in (("at 0.5", HALF / 100), ("optimised", found.by_class)):
-                    answers = expand(probabilities[scored], self.columns) >= thresholds
-                    extra[f"{name} as labelled"] = challenge_score(self.labelled[chosen], answers, weights)
-            return {"score at 0.5": found.score_at_half, "optimised": found.score_by_class} | extra
-
+    def scores(self, probabilities: np.ndarray) -> dict[str, float]:
+        """Return the scores that are logged after an epoch, for probabilities (m, K)."""
+        if self.settings.exclusive:  # no threshold decides
+            return {"argmax": self.score(probabilities, None)}
+        search = self.search(probabilities)
+        scores = {"score at 0.5": search.score_at_half, "optimised": search.score_by_class}
+        _, labels, original_labels = self.all
+        if (labels != original_labels).any():
+            wide = expand(probabilities[self.scored], self.columns)
+            for name, thresholds in (("at 0.5", HALF / 100), ("optimised", search.by_class)):
+                score = challenge_score(self.original_labels, wide >= thresholds, self.weights)
+                scores[f"{name} as labelled"] = score
         return scores
 
 
-def train_system(stores, peaks, settings, stages, data, budget):
-    """Train the networks of a recipe (ecg.systems.recipes) on stores, and return what they come to, as Learnt.
+class LabelledSet(NamedTuple):
+    """What the final networks are trained on: N recordings of a store, K classes.
 
-    stores: a Store for each of the recipe's preparations, all of the same recordings; peaks: for each of them the waves
-    of the recordings (ecg.data.wave_peaks), where the recipe finds them; stages: the folder in which each stage keeps its result;
-    data: the folder of the recordings; budget: an ecg.training.checkpoint.Budget. Raises TrainingError as `fitted` does, and
-    RecordError where too few recordings have the classes.
+    Attributes:
+        sources: Source of each recording, (N,).
+        targets: Labels as 0 or 1, (N, K) float32.
+        masks: Weights of the labels in the loss, (N, K).
+        splits: Training and validation indices of each fold.
     """
-    store, epochs, ends, seconds = stores[settings.views[0].preparation], [], {}, {}
 
-    def outcome_of(stage, score):
-        outcome = fit_stage(stage, stores[stage.view.preparation], stages, settings.seed, score, budget,
-                         len(to_come) - to_come.index(stage.key))  # fmt: skip
-        epochs.extend(outcome.epochs)
-        ends[stage.key], seconds[stage.key] = outcome.ended, outcome.seconds
-        return outcome
+    sources: np.ndarray
+    targets: np.ndarray
+    masks: np.ndarray
+    splits: Splits
 
-    # Training and validation 4:1 or by folds, scored on Georgia's part of the validation set where that is large.
+
+def train_system(
+    settings: Settings, runner: StageRunner, peaks: dict[Preprocessing, WavePeaks], data: str | Path
+) -> TrainedSystem:
+    """Train the networks of a system on the stores of a runner.
+
+    Args:
+        settings: Settings of the system.
+        runner: Runs the stages; it has a store for each of the system's ways of preprocessing.
+        peaks: Wave peaks of each store, if the system's networks predict these.
+        data: Data folder, for the paths of recordings in the report.
+
+    Raises:
+        TrainingError: See `StageRunner.run`.
+        RecordError: Too few recordings have the system's classes.
+    """
+    store = runner.stores[settings.views[0].preparation]
     splits = split_recordings(known_labels(store, settings), settings)
     training, validation = (np.unique(np.concatenate(parts)) for parts in zip(*splits, strict=True))
-    scored = scoring_mask(store.sources[validation], settings)
     settings = drop_untrainable_gate(settings, store.sources, splits)
-    to_come = stage_keys(settings)
+    runner.keys = stage_keys(settings)
 
-    # What some sources lump together or omit is told by networks that learn from the others.
-    labelled, columns = add_implied_labels(store.labels, settings.implies), class_indices(settings.classes)
-    labels, relabellings = apply_rules(labelled, store.sources, settings, outcome_of)
+    # Networks of the other sources relabel classes that a source conflates or does not label.
+    original_labels = add_implied_labels(store.labels, settings.implies)
+    labels, relabellings = apply_rules(original_labels, store.sources, settings, runner)
+    columns = class_indices(settings.classes)
     targets = select_labels(columns, labels, store.unscored).astype(np.float32)
-    judge = ValidationScorer(settings, labels, labelled, store.sources, columns)
-    LOGGER.info(f"split: {len(splits[0][0]):,} for training, {len(splits[0][1]):,} for validation, "
-        f"{f'{len(splits)} times, ' if settings.folds else ''}"
-        f"scores on {'all of them' if scored.all() else f'{scored.sum():,} of {PROXY_SOURCE}'}")  # fmt: skip
+    scorer = runner.scorer = ValidationScorer(settings, store.sources, labels, original_labels, validation)
+    scored = "all of them" if scorer.scored.all() else f"{scorer.scored.sum():,} of {PROXY_SOURCE}"
+    times = f"{len(splits)} times, " if settings.folds else ""
+    LOGGER.info(f"split: {len(splits[0][0]):,} for training, {len(splits[0][1]):,} for validation, {times}"
+                f"scores on {scored}")  # fmt: skip
 
-    # Labels that the source does not give do not count. Those that round 1 is sure are wrong do not count in round 2.
-    masks, listed = np.ones_like(targets), []
+    # Labels that a source does not give are masked, and labels that the network of round 1 doubts.
+    masks = np.ones_like(targets)
+    disagreements: list[Disagreement] = []
     if settings.source_masks:
-        masks = source_masks(
-            targets, store.sources, columns, settings.cleaning.without_skipped(relabellings).partially_labelled
-        )
+        partially_labelled = settings.cleaning.without_skipped(relabellings).partially_labelled
+        masks = source_masks(targets, store.sources, columns, partially_labelled)
+    labelled = LabelledSet(store.sources, targets, masks, splits)
     if settings.cleaning.masks:
-        certain, listed = mask_labels(store, targets, masks, splits[0], judge, outcome_of, data)
-        masks = masks * certain
+        certain, disagreements = mask_doubtful_labels(labelled, settings, runner, store, labels, Path(data))
+        labelled = labelled._replace(masks=masks * certain)
 
-    # Round 2: the networks that answer, for the leads of each lead set; then the thresholds that maximise the score.
-    networks, answers, drawn = train_networks(stores, peaks, targets, masks, splits, validation, judge, outcome_of)
-    searches, validated = find_thresholds(answers, validation, judge)
-    results = Results(store, labels, training, validation, scored, epochs, relabellings, masks, listed, searches,
-                      validated, ends, settings.classes, judge.rule(None), drawn)  # fmt: skip
-    return TrainedSystem(results, networks, seconds, settings)
+    networks, examples = train_networks(labelled, validation, settings, runner, peaks)
+    searches, probabilities = find_thresholds(networks, settings, scorer)
+    results = Results(
+        store, labels, training, validation, scorer.scored, runner.epochs, relabellings, labelled.masks, disagreements,
+        searches, probabilities, runner.ends, settings, examples,
+    )  # fmt: skip
+    return TrainedSystem(results, networks, runner.seconds, settings)
 
 
-def drop_untrainable_gate(settings, sources, splits):
-    """Return settings without a gate where its source cannot be told from the others, which the log then says."""
-    if settings.gate and (lacking := untrainable_gate_reason(settings.gate, sources, splits)):
-        LOGGER.info(f"{settings.gate.source} is not told from the others: {lacking}")
+def drop_untrainable_gate(settings: Settings, sources: np.ndarray, splits: Splits) -> Settings:
+    """Drop the source gate, with a log message, if there are too few recordings to train it."""
+    if settings.gate and (reason := untrainable_gate_reason(settings.gate, sources, splits)):
+        LOGGER.info(f"no networks for {settings.gate.source} alone: {reason}")
         return replace(settings, gate=None)
     return settings
 
 
-def apply_rules(labels, sources, settings, outcome_of):
-    """Return the labels (N, 26) after each rule of ecg.systems.label_cleaning in turn, and a list of the Relabellings."""
+def untrainable_gate_reason(gate: Gate, sources: np.ndarray, splits: Splits) -> str:
+    """Return why there are too few recordings to train a gate, or an empty string."""
+    for training, validation in splits:
+        positive, validation_positive = (sources[part] == gate.source for part in (training, validation))
+        if min(positive.sum(), (~positive).sum()) < FEWEST or not validation_positive.any():
+            return f"{positive.sum():,} of {len(positive):,} training recordings are of it, {FEWEST} of either needed"
+    return ""
+
+
+def apply_rules(
+    labels: np.ndarray, sources: np.ndarray, settings: Settings, runner: StageRunner
+) -> tuple[np.ndarray, list[Relabelling]]:
+    """Apply all relabelling rules in turn; return the labels (N, 26) after them and what each did."""
     relabellings = []
     for rule in settings.cleaning.rules:
-        relabelling, labels = relabel(rule, labels, sources, settings, outcome_of)
+        relabelling, labels = relabel(rule, labels, sources, settings, runner)
         relabellings.append(relabelling)
         LOGGER.info(describe_relabelling(relabelling))
     return labels, relabellings
 
 
-def mask_labels(store, targets, masks, parts, judge, outcome_of, data):
-    """Return masks (N, K), 0 where a network trained by the focal loss is sure of the opposite of a label.
+def relabel(
+    rule: ConflatedClasses | PartiallyLabelledSource,
+    labels: np.ndarray,
+    sources: np.ndarray,
+    settings: Settings,
+    runner: StageRunner,
+) -> tuple[Relabelling, np.ndarray]:
+    """Relabel the recordings of some sources by a 12-lead network trained on the others.
 
-    And the most confident of these disagreements (ecg.commands.review), a list.
+    Args:
+        rule: Which recordings, and which of their classes.
+        labels: Labels before, (N, 26) bool.
+        sources: Source of each recording, (N,).
+        settings: Settings of the system.
+        runner: Runs the stage.
+
+    Returns:
+        What was done, and the labels (N, 26) after it.
     """
-    settings, everything = judge.settings, np.arange(len(store))
-    key, title = first_round_key(settings), first_round_title(settings)
-    stage = Stage(key, title, settings.leads_of(12), LOSSES["focal"](), everything, targets, masks, *parts,
-                  everything, settings.network, settings.training, settings.views[0])  # fmt: skip
-    said = outcome_of(stage, judge.scores_on(parts[1])).probabilities
-    certain, omissions = label_masks(targets, said), settings.cleaning.partially_labelled
-    _, _, listed = compare_labels(Path(data), store.paths, judge.labels, expand(said), certain, omissions, MAX_DRAWN)
-    LOGGER.info(f"masks: {int((certain == 0).sum()):,} of {certain.size:,} labels masked")
-    return certain, listed
+    data = rule.training_data(labels, sources, rule.excluded_sources(settings.cleaning))
+    if data.skip_reason:
+        none, nothing = labels[:0], np.empty((0, len(rule.columns)), np.float32)
+        skipped = Relabelling(rule.title, data.candidates[:0], rule.columns, nothing, none, none, data.skip_reason)
+        return skipped, labels
+    # The loss is averaged over the labels, not over their weights. Otherwise a batch with few recordings of the rarer
+    # class would count as much as a batch with many, and the rarer class would count too little.
+    loss = LOSSES["cross-entropy"](reduction="sum_over_batch_size")
+    stage = Stage(rule.key, rule.title, settings.leads_of(12), loss, data.records, data.targets, data.weights,
+                  *split_validation(len(data.records), settings, rule.key), data.candidates, settings.network,
+                  settings.training, settings.views[0], metric=AUROC)  # fmt: skip
+    probabilities = rule.probabilities(runner.run(stage).probabilities)
+    after = rule.update_labels(labels, sources, probabilities)
+    before = labels[data.candidates]
+    return Relabelling(rule.title, data.candidates, rule.columns, probabilities, before, after[data.candidates]), after
 
 
-def train_networks(stores, peaks, targets, masks, splits, validation, judge, outcome_of):
-    """Train the networks that answer. Returns them as Learnt has them, what they answer, and some peaks that one found.
+def mask_doubtful_labels(
+    labelled: LabelledSet, settings: Settings, runner: StageRunner, store: Store, labels: np.ndarray, data: Path
+) -> tuple[np.ndarray, list[Disagreement]]:
+    """Train the network of round 1 with the focal loss, and mask the labels that it contradicts with confidence.
 
-    The answers are by leads and group, too: pairs of rows among the validation recordings (m,), and what is said there.
+    Args:
+        labelled: The recordings.
+        settings: Settings of the system.
+        runner: Runs the stage.
+        store: The store of the recordings.
+        labels: Their labels, (N, 26) bool.
+        data: Data folder.
+
+    Returns:
+        Masks (N, K), 0 if the label is masked, and the most confident of these disagreements.
     """
-    networks, answers, drawn, settings = {}, {}, [], judge.settings
-    for one in planned_networks(settings):
-        stage, score = make_stage(one, settings, judge.sources, targets, masks, splits, judge)
-        if settings.peaks and one.group != GATE:
-            stage = replace(stage, peaks=peaks[one.view.preparation], loss_weights=(1.0, settings.peaks))
-        if one.pretrained:  # which are learnt alone first
-            nothing = stage.to_predict[:0]
-            alone = replace(stage, key=one.peaks_key, title=one.peaks_title, learning=settings.pretraining,
-                            loss_weights=(0.0, 1.0), asked=nothing)  # fmt: skip
-            stage = replace(stage, initial_weights=tuple(outcome_of(alone, lambda probabilities: {}).weights))
-        outcome = outcome_of(stage, score)
-        if stage.peaks is not None and not drawn:
-            drawn = predict_peaks(stage, stores[one.view.preparation], outcome.weights, stage.validation[:DRAWN])
-        networks.setdefault(one.leads, {}).setdefault(one.group, []).append(
-            (replace(stage, initial_weights=()), outcome.weights)
-        )
+    records = np.arange(len(store))
+    stage = Stage(first_round_key(settings), first_round_title(settings), settings.leads_of(12), LOSSES["focal"](),
+                  records, labelled.targets, labelled.masks, *labelled.splits[0], records, settings.network,
+                  settings.training, settings.views[0], metric=CHALLENGE)  # fmt: skip
+    probabilities = runner.run(stage).probabilities
+    masks, partially_labelled = label_masks(labelled.targets, probabilities), settings.cleaning.partially_labelled
+    _, _, disagreements = compare_labels(data, store.paths, labels, expand(probabilities), masks, partially_labelled)
+    LOGGER.info(f"masks: {int((masks == 0).sum()):,} of {masks.size:,} labels masked")
+    return masks, disagreements[:MAX_DRAWN]
+
+
+def train_networks(
+    labelled: LabelledSet,
+    validation: np.ndarray,
+    settings: Settings,
+    runner: StageRunner,
+    peaks: dict[Preprocessing, WavePeaks],
+) -> tuple[list[TrainedNetwork], list[PeakExample]]:
+    """Train the final networks.
+
+    Args:
+        labelled: The recordings.
+        validation: Indices of all validation recordings in the store, sorted.
+        settings: Settings of the system.
+        runner: Runs the stages.
+        peaks: Wave peaks by preprocessing, if the networks predict these.
+
+    Returns:
+        The networks, and wave peaks that the first of them predicts.
+    """
+    networks: list[TrainedNetwork] = []
+    examples: list[PeakExample] = []
+    for plan in planned_networks(settings):
+        stage = make_stage(plan, settings, labelled)
+        if settings.peaks and plan.group != GATE:
+            stage = replace(stage, peaks=peaks[plan.view.preparation], loss_weights=(1.0, settings.peaks))
+        if plan.pretrained and settings.pretraining:
+            pretraining = replace(stage, key=plan.peaks_key, title=plan.peaks_title, learning=settings.pretraining,
+                                  loss_weights=(0.0, 1.0), to_predict=stage.to_predict[:0], metric=None)  # fmt: skip
+            stage = replace(stage, initial_weights=tuple(runner.run(pretraining).weights))
+        outcome = runner.run(stage)
+        if stage.peaks is not None and not examples:
+            examples = runner.predict_peaks(stage, outcome.weights, stage.validation[:N_PEAK_EXAMPLES])
         rows = np.searchsorted(validation, stage.to_predict)
-        answers.setdefault(one.leads, {}).setdefault(one.group, []).append((rows, outcome.probabilities))
-    return networks, answers, drawn
+        stage = replace(stage, initial_weights=())
+        network = TrainedNetwork(plan.leads, plan.group, stage, outcome.weights, rows, outcome.probabilities)
+        networks.append(network)
+    return networks, examples
 
 
-def find_thresholds(answers, validation, judge):
-    """Return by lead set the Search for thresholds, and the probabilities (m, K) of validation recordings (m,).
+def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> Stage:
+    """Return the stage of a final network.
 
-    answers: those of `round_2`. Where lead sets use the same leads, there is one search for all.
+    The special group is trained on its source alone; the gate is trained to predict whether a recording is of it.
     """
-    settings, searches, validated = judge.settings, {}, {}
-    for leads, groups in answers.items():
-        found = {name: average_rows(len(validation), parts) for name, parts in groups.items()}
-        columns = {name: class_indices(classes_of(settings, name)) for name in found}
-        probabilities = validated[leads] = choose_group_probabilities(found, columns)
-        search = searches[leads] = judge.search(validation, probabilities, settings.resamples)
+    sources, targets, masks, splits = labelled
+    training, validation = splits[plan.fold]
+    stage = Stage(plan.key, plan.title, plan.leads, LOSSES[settings.loss](), np.arange(len(sources)), targets, masks,
+                  training, validation, validation, settings.network, settings.training, plan.view,
+                  settings.output_activation, lead_configurations(settings, plan.leads),
+                  metric=CHALLENGE if plan.group == GENERAL else AUROC)  # fmt: skip
+    if plan.group == GENERAL or settings.gate is None:
+        return stage
+    is_of_source = sources == settings.gate.source
+    if plan.group == GATE:
+        targets = is_of_source[:, np.newaxis].astype(np.float32)
+        return replace(stage, loss=LOSSES["cross-entropy"](), targets=targets, masks=np.ones_like(targets),
+                       output_activation="sigmoid", network=settings.gate.network)  # fmt: skip
+    columns = [settings.classes.index(name) for name in settings.gate.classes]
+    return replace(stage, targets=targets[:, columns], masks=masks[:, columns],
+                   training=training[is_of_source[training]],
+                   validation=validation[is_of_source[validation]])  # fmt: skip
+
+
+def find_thresholds(
+    networks: list[TrainedNetwork], settings: Settings, scorer: ValidationScorer
+) -> tuple[dict[int, ThresholdSearch], dict[int, np.ndarray]]:
+    """ThresholdSearch the thresholds of each lead set; lead sets that use the same leads share a search.
+
+    Returns:
+        The searches, and the probabilities (m, K) of all validation recordings, by the number of leads.
+    """
+    searches, probabilities = {}, {}
+    for leads in dict.fromkeys(network.leads for network in networks):
+        rows: dict[str, list] = {}
+        for network in networks:
+            if network.leads == leads:
+                rows.setdefault(network.group, []).append((network.rows, network.probabilities))
+        by_group = {name: average_rows(len(scorer.scored), parts) for name, parts in rows.items()}
+        columns = {name: class_indices(classes_of(settings, name)) for name in by_group}
+        probabilities[leads] = choose_group_probabilities(by_group, columns)
+        search = searches[leads] = scorer.search(probabilities[leads], settings.resamples)
         by_thresholds = (f"{search.score_at_half:.3f} at 0.5, {search.score_common:.3f} with one threshold, "
                          f"{search.score_by_class:.3f} with one for each class, ")  # fmt: skip
-        LOGGER.info(f"{settings.title.format(leads_title(leads))}: score {'' if settings.exclusive else by_thresholds}"
-            f"{judge.score(validation, probabilities, search.thresholds):.3f} as answered")  # fmt: skip
-    return tuple({count: each[settings.leads_of(count)] for count in settings.lead_sets}
-                 for each in (searches, validated))  # fmt: skip
-
-
-def untrainable_gate_reason(gate, sources, splits):
-    """Return why a source cannot be told from the others for want of recordings, empty where it can."""
-    for training, validation in splits:
-        own, all_own = (sources[part] == gate.source for part in (training, validation))
-        if min(own.sum(), (~own).sum()) < FEWEST or not all_own.any():
-            return f"{own.sum():,} of {len(own):,} recordings to learn from are of it, {FEWEST} of either are needed"
-    return ""
-
-
-def make_stage(one, settings, sources, targets, masks, splits, judge):
-    """Return the Stage of a network (ecg.systems.plan.NetworkPlan), and the function of its probabilities that gives their scores.
-
-    The special group learns from its source alone, and the gate which recordings are of it.
-    """
-    training, validation = splits[one.fold]
-    stage = Stage(one.key, one.title, one.leads, LOSSES[settings.loss](), np.arange(len(sources)), targets, masks,
-                  training, validation, validation, settings.network, settings.training, one.view, settings.output_activation,
-                  configurations(settings, one.leads))  # fmt: skip
-    if one.group == GENERAL:
-        return stage, judge.scores_on(validation)
-    own = sources == settings.gate.source
-    if one.group == GATE:
-        told = own[:, np.newaxis].astype(np.float32)
-        stage = replace(stage, loss=LOSSES["cross-entropy"](), targets=told, masks=np.ones_like(told), output_activation="sigmoid",
-                        network=settings.gate.network)  # fmt: skip
-    else:
-        places = [settings.classes.index(name) for name in settings.gate.classes]
-        stage = replace(stage, targets=targets[:, places], masks=masks[:, places], training=training[own[training]],
-                        validation=validation[own[validation]])  # fmt: skip
-
-    def score(probabilities):
-        return {"AUROC": nan_mean(roc_and_pr_areas(stage.targets[stage.validation], probabilities)[0])}
-
-    return stage, score
-
-
-def relabel(rule, labels, sources, settings, outcome_of):
-    """Relabel by a rule of ecg.systems.label_cleaning and a network of 12 leads that learns from other sources.
-
-    Returns the Relabelling and the labels (N, 26) after it.
-    """
-    lessons = rule.training_data(labels, sources, rule.excluded_sources(settings.cleaning))
-    judged = lessons.candidates
-    if lessons.skip_reason:
-        none, nothing = labels[:0], np.empty((0, len(rule.columns)), np.float32)
-        return Relabelling(rule.title, judged[:0], rule.columns, nothing, none, none, lessons.skip_reason), labels
-    training, validation = split_validation(len(lessons.records), settings, rule.key)
-
-    def score(probabilities):
-        return {"AUROC": nan_mean(roc_and_pr_areas(lessons.targets[validation], probabilities)[0])}
-
-    # Averaged over the labels, not their weights: else, where the rarer of two classes weighs more, a batch with few of
-    # it would count for as much as one with many, and the rarer class for less than it should.
-    loss = LOSSES["cross-entropy"](reduction="sum_over_batch_size")
-    stage = Stage(rule.key, rule.title, settings.leads_of(12), loss, lessons.records, lessons.targets, lessons.weights,
-                  training, validation, judged, settings.network, settings.training, settings.views[0])  # fmt: skip
-    probabilities = rule.probabilities(outcome_of(stage, score).probabilities)
-    after = rule.update_labels(labels, sources, probabilities)
-    return Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]), after
+        score = scorer.score(probabilities[leads], search.thresholds)
+        LOGGER.info(f"{settings.title.format(leads_title(leads))}: score "
+                    f"{'' if settings.exclusive else by_thresholds}{score:.3f} as predicted")  # fmt: skip
+    leads_of = {count: settings.leads_of(count) for count in settings.lead_sets}
+    return ({count: searches[leads] for count, leads in leads_of.items()},
+            {count: probabilities[leads] for count, leads in leads_of.items()})  # fmt: skip

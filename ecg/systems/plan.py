@@ -1,5 +1,6 @@
-"""Which networks a recipe has trained, in which order, and on which recordings each learns and is judged."""
+"""Plan the networks of a system, their order, and their training and validation recordings."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,55 +8,76 @@ import numpy as np
 from ecg.data.batches import View
 from ecg.data.headers import RecordError
 from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, select_labels
+from ecg.data.store import Store
+from ecg.systems.recipes import Settings
 from ecg.training.trainer import seeds
 
+ROUND_1 = "round 1, {}"
+GENERAL, SPECIAL, GATE = "general", "special", "gate"  # groups of an ecg.models.ensemble.Ensemble
 
-def assign_folds(labels, count, seed):
-    """Part recordings into folds that differ in size by one at the most, and little in what share has each class.
 
-    labels (N, C) bool; returns each recording's fold, (N,) from 0 to count - 1, the same for the same seed. Each fold
-    has its part of the recordings of each stratum of `strata`. ValueError where there are fewer than two folds, or
-    fewer recordings than folds.
+def assign_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """Split recordings into folds of equal size, stratified by their labels.
+
+    Args:
+        labels: Labels of N recordings, (N, C) bool.
+        n_folds: Number of folds. Their sizes differ by one at most.
+        seed: Seed of the random assignment.
+
+    Returns:
+        The fold of each recording, (N,), from 0 to n_folds - 1.
+
+    Raises:
+        ValueError: There are fewer than two folds, or fewer recordings than folds.
     """
-    from sklearn.model_selection import StratifiedKFold  # which takes a second, that others need not wait for
+    from sklearn.model_selection import StratifiedKFold  # its import takes a second
 
     labels = np.asarray(labels, bool)
-    if not 2 <= count <= len(labels):
-        raise ValueError(f"{len(labels):,} recordings in {count} folds: expected two folds or more, and none empty")
-    parted = np.empty(len(labels), int)
-    splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(labels, strata(labels, count))):
-        parted[held_out] = fold
-    return parted
+    if not 2 <= n_folds <= len(labels):
+        raise ValueError(f"{len(labels):,} recordings in {n_folds} folds: expected two folds or more, and none empty")
+    folds = np.empty(len(labels), int)
+    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(labels, strata(labels, n_folds))):
+        folds[held_out] = fold
+    return folds
 
 
-def strata(labels, least):
-    """Return what stands for all labels of a recording, a number each: (N,), none in fewer than `least` recordings.
+def strata(labels: np.ndarray, least: int) -> np.ndarray:
+    """Assign each recording to one stratum by its labels.
 
-    It is the combination of labels where that is common enough, else its rarest class; what is still too rare is one
-    stratum, with the rarest of the others where that is too small, too. labels (N, C) bool, of `least` or more.
+    A stratum is a combination of labels if it is frequent enough, else the rarest class of the recording. Strata that
+    are still too rare are merged, with the rarest of the others if necessary.
+
+    Args:
+        labels: Labels of N recordings, (N, C) bool.
+        least: Minimum number of recordings in a stratum; N is at least as large.
+
+    Returns:
+        The number of each recording's stratum, (N,).
     """
     combinations, stratum, sizes = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
     frequency = np.where(combinations, labels.sum(axis=0), len(labels) + 1)
     rarest = np.where(combinations.any(axis=1), frequency.argmin(axis=1), labels.shape[1])
     stratum = np.where(sizes >= least, labels.shape[1] + 1 + np.arange(len(sizes)), rarest)[stratum]
     stratum, sizes = np.unique(stratum, return_inverse=True, return_counts=True)[1:]
-    rare = np.count_nonzero(sizes < least)
-    enough = np.searchsorted(np.sort(sizes).cumsum(), least) + 1  # so many of the smallest are together
-    lumped = max(rare, enough) if rare else 0
+    n_rare = np.count_nonzero(sizes < least)
+    n_enough = np.searchsorted(np.sort(sizes).cumsum(), least) + 1  # so many of the smallest have `least` recordings
+    n_merged = max(n_rare, n_enough) if n_rare else 0
     rank = np.argsort(np.argsort(sizes, kind="stable"))
-    return np.maximum(rank - lumped + 1, 0)[stratum]
-
-
-ROUND_1 = "round 1, {}"
-GENERAL, SPECIAL, GATE = "general", "special", "gate"  # groups of an ecg.models.ensemble.Ensemble
+    return np.maximum(rank - n_merged + 1, 0)[stratum]
 
 
 class NetworkPlan(NamedTuple):
-    """A network whose answers count: the key and title of its stage, its leads, its group, its fold, its view.
+    """A final network to train.
 
-    The key, such as general/12/fold1, gives the stage its seed and folder; the title is for people. `pretrained` says
-    whether a stage before trains it for peaks alone.
+    Attributes:
+        key: Key of its stage, such as "general/12/fold1"; seeds and folder come from it.
+        title: Title of its stage, for people.
+        leads: Names of the leads that it sees.
+        group: GENERAL, SPECIAL or GATE.
+        fold: Fold that validates it.
+        view: Preprocessing and window.
+        pretrained: Whether another stage first trains it to predict wave peaks alone.
     """
 
     key: str
@@ -67,43 +89,43 @@ class NetworkPlan(NamedTuple):
     pretrained: bool = False
 
     @property
-    def peaks_key(self):
-        """The key of the stage before, in which it is trained for peaks alone."""
+    def peaks_key(self) -> str:
+        """Key of the stage that trains it to predict wave peaks."""
         return f"{self.key}/peaks"
 
     @property
-    def peaks_title(self):
-        """The title of that stage."""
+    def peaks_title(self) -> str:
+        """Title of the stage that trains it to predict wave peaks."""
         return f"{self.title}, peaks"
 
     @property
-    def keys(self):
-        """The keys of its stages, in their order."""
+    def keys(self) -> list[str]:
+        """Keys of its stages in their order."""
         return [self.peaks_key, self.key] if self.pretrained else [self.key]
 
 
-def leads_title(leads):
-    """Return what leads are called in the titles of stages: '12 leads', 'lead II'."""
+def leads_title(leads: Sequence[str]) -> str:
+    """Return leads as in the titles of stages: "12 leads", "lead II"."""
     return f"{len(leads)} leads" if len(leads) > 1 else f"lead {leads[0]}"
 
 
-def leads_key(leads):
-    """Return what leads are called in the keys of stages: '12', 'II'."""
+def leads_key(leads: Sequence[str]) -> str:
+    """Return leads as in the keys of stages: "12", "II"."""
     return str(len(leads)) if len(leads) > 1 else leads[0]
 
 
-def first_round_title(settings):
+def first_round_title(settings: Settings) -> str:
     """Return the title of round 1."""
     return ROUND_1.format(leads_title(settings.leads_of(12)))
 
 
-def first_round_key(settings):
+def first_round_key(settings: Settings) -> str:
     """Return the key of round 1."""
     return f"masks/{leads_key(settings.leads_of(12))}"
 
 
-def planned_networks(settings):
-    """Return the networks whose answers count that a recipe has trained: a list of Planned, in their order."""
+def planned_networks(settings: Settings) -> list[NetworkPlan]:
+    """Return the final networks of a system, in the order of their training."""
     networks = []
     groups = {GENERAL: settings.views} | ({SPECIAL: settings.views, GATE: settings.views[:1]} if settings.gate else {})
     for leads in dict.fromkeys(map(settings.leads_of, settings.lead_sets)):
@@ -114,7 +136,8 @@ def planned_networks(settings):
                     key += f"/view{number}" if len(views) > 1 else ""
                     key += f"/fold{fold + 1}" if settings.folds else ""
                     title = settings.title.format(leads_title(leads))
-                    title += "" if group == GENERAL else f", {settings.gate.source}{' or not' * (group == GATE)}"
+                    if settings.gate and group != GENERAL:
+                        title += f", {settings.gate.source}{' or not' * (group == GATE)}"
                     title += f", {view.title}" if len(views) > 1 else ""
                     title += f", fold {fold + 1} of {settings.folds}" if settings.folds else ""
                     pretrained = bool(settings.pretraining) and group != GATE
@@ -122,64 +145,72 @@ def planned_networks(settings):
     return networks
 
 
-def classes_of(settings, group):
-    """Return the classes, abbreviations, that a group of networks answers for; a gate answers for none."""
+def classes_of(settings: Settings, group: str) -> tuple[str, ...]:
+    """Return the classes that a group of networks predicts; a gate predicts none."""
     if group == GENERAL:
         return settings.classes
     return settings.gate.classes if group == SPECIAL and settings.gate else ()
 
 
-def stage_keys(settings):
-    """Return the keys of all stages of a recipe, in their order."""
+def stage_keys(settings: Settings) -> list[str]:
+    """Return the keys of all stages of a system, in their order."""
     keys = [rule.key for rule in settings.cleaning.rules] + [first_round_key(settings)] * settings.cleaning.masks
     return keys + [key for network in planned_networks(settings) for key in network.keys]
 
 
-def split_validation(count, settings, key):
-    """Return the places of the training and of the validation set, sorted, parted at random by seed and key."""
-    order = np.random.default_rng(seeds(settings.seed, key, 0, 4)).permutation(count)
-    validation = max(round(count * settings.validation_share), 1)
-    return np.sort(order[validation:]), np.sort(order[:validation])
+def split_validation(n_recordings: int, settings: Settings, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Split recordings at random by seed and key; return sorted training and validation indices."""
+    order = np.random.default_rng(seeds(settings.seed, key, 0, 4)).permutation(n_recordings)
+    n_validation = max(round(n_recordings * settings.validation_share), 1)
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
 
-def known_labels(store, settings):
-    """Return the labels of a recipe's classes, those that others imply included: (N, K) bool."""
-    return select_labels(
-        class_indices(settings.classes), add_implied_labels(store.labels, settings.implies), store.unscored
-    )
+def known_labels(store: Store, settings: Settings) -> np.ndarray:
+    """Return the labels of a system's classes, including implied ones, (N, K) bool."""
+    labels = add_implied_labels(store.labels, settings.implies)
+    return select_labels(class_indices(settings.classes), labels, store.unscored)
 
 
-def split_recordings(targets, settings):
-    """Return the places of training and validation sets, a list of pairs, one for each fold or one alone.
+def split_recordings(targets: np.ndarray, settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split recordings into training and validation sets.
 
-    Where the classes exclude each other, recordings with another number of them than one are in none. Takes targets
-    (N, K). Raises RecordError where too few recordings are left.
+    Args:
+        targets: Labels, (N, K).
+        settings: Settings of the system. If its classes exclude each other, only recordings with exactly one are used.
+
+    Returns:
+        Training and validation indices, one pair for each fold, or one pair if there are no folds.
+
+    Raises:
+        RecordError: Too few recordings can be used.
     """
     usable = np.arange(len(targets))
     if settings.exclusive:
         usable = np.flatnonzero(targets.sum(axis=1) == 1)
-    if len(usable) < (settings.folds or 2):
-        alone = f"have one alone of the classes {', '.join(settings.classes)}" if settings.exclusive else "can be used"
-        raise RecordError(f"{len(usable):,} of {len(targets):,} recordings {alone}, and training needs "
-                          f"{settings.folds or 2}")  # fmt: skip
+    least = settings.folds or 2
+    if len(usable) < least:
+        classes = f"have exactly one of the classes {', '.join(settings.classes)}"
+        raise RecordError(f"{len(usable):,} of {len(targets):,} recordings "
+                          f"{classes if settings.exclusive else 'can be used'}; training needs {least}")  # fmt: skip
     if not settings.folds:
-        return [tuple(usable[part] for part in split_validation(len(usable), settings, "split"))]
-    numbers = assign_folds(targets[usable] > 0, settings.folds, settings.seed)
-    return [(usable[numbers != fold], usable[numbers == fold]) for fold in range(settings.folds)]
+        training, validation = split_validation(len(usable), settings, "split")
+        return [(usable[training], usable[validation])]
+    folds = assign_folds(targets[usable] > 0, settings.folds, settings.seed)
+    return [(usable[folds != fold], usable[folds == fold]) for fold in range(settings.folds)]
 
 
-def scoring_mask(sources, settings):
-    """Return which recordings of the validation set give the score: (n,) bool."""
-    proxy = sources == PROXY_SOURCE
-    few = settings.proxy_least is None or proxy.sum() < settings.proxy_least
-    return np.ones(len(sources), bool) if few else proxy
+def scoring_mask(sources: np.ndarray, settings: Settings) -> np.ndarray:
+    """Return which validation recordings give the score, (m,) bool: those of Georgia if there are enough, else all."""
+    is_proxy = sources == PROXY_SOURCE
+    too_few = settings.proxy_least is None or is_proxy.sum() < settings.proxy_least
+    return np.ones(len(sources), bool) if too_few else is_proxy
 
 
-def configurations(settings, leads):
-    """Return the places among leads of each smaller set that training may leave of them, and of all of them.
+def lead_configurations(settings: Settings, leads: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return the sets of leads, as indices, that training chooses from at random.
 
-    Empty where leads are not left out, or no smaller set is among them.
+    Empty if the system does not drop leads, or if the leads contain no smaller lead set.
     """
     sets = dict.fromkeys(map(settings.leads_of, (12, 6, 4, 3, 2))) if settings.configurations else ()
-    places = [tuple(leads.index(lead) for lead in each) for each in sets if set(each) <= set(leads)]
-    return tuple(places) if len(places) > 1 else ()
+    indices = [tuple(map(leads.index, lead_set)) for lead_set in sets if set(lead_set) <= set(leads)]
+    return tuple(indices) if len(indices) > 1 else ()

@@ -1,9 +1,9 @@
-"""The systems that can be trained, each a recipe: the default, four others of the literature, and all without a part.
-
-A recipe is data: everything that decides what a training comes to, beside the recordings.
-"""
+"""The systems that can be trained, each as data: the default, four of the literature, and ablations."""
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
 
 from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
 from ecg.data.labels import ABBREVIATIONS, CPSC_SCORED, TRAINED_CLASSES
@@ -17,111 +17,148 @@ from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
 from ecg.training.losses import LOSSES
 from ecg.training.trainer import TrainingSettings
 
-SEARCHED, HALVES = "searched", "halves"  # where thresholds come from: those that maximise the score, or all 0.5
+SEARCHED, HALVES = "searched", "halves"  # thresholds that maximise the score, or 0.5 for all classes
+
+NetworkConfig = NetworkSettings | LiSettings | LeadWeightedSettings | DCNetSettings | RhythmSettings
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A source whose recordings networks of their own answer, of the classes that it labels (Li et al. 2021).
+    """A source that has networks of its own, for the classes that it labels (Li et al. 2021).
 
-    network: settings of what tells that a recording is of it. Raises ValueError where a class is not a scored one.
+    Attributes:
+        source: Name of the source.
+        classes: Abbreviations of the scored classes that these networks predict.
+        network: Settings of the network that predicts whether a recording is of the source.
+
+    Raises:
+        ValueError: A class is not scored.
     """
 
     source: str = "CPSC"
     classes: tuple[str, ...] = CPSC_SCORED
-    network: object = SOURCE_GATE
+    network: LiSettings = SOURCE_GATE
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if unknown := set(self.classes) - set(ABBREVIATIONS):
-            raise ValueError(f"{', '.join(sorted(unknown))}: no scored class")
+            raise ValueError(f"{', '.join(sorted(unknown))}: not a scored class")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what a training comes to, beside the data; the defaults are the method's.
+    """Everything that decides the result of a training, except the data; the defaults are those of Cai et al. 2021.
 
-    Raises ValueError where a part is not one of those that there are.
+    Attributes:
+        system: Name of the system.
+        seed: Seed of the split, the weights, the order of recordings, dropout and bootstrap.
+        classes: Abbreviations of the classes to predict.
+        exclusive: Whether the classes exclude each other; then only recordings with exactly one of them are used.
+        implies: Pairs of classes; the second is added wherever the first is labelled.
+        cleaning: Relabelling and masking of doubtful labels.
+        source_masks: Whether to mask classes that a recording's source does not label.
+        views: Preprocessing and window of each network; the mean of their probabilities counts.
+        leads_used: Leads used of a lead set, if not all, by its number of leads.
+        configurations: Whether training drops leads at random, so that those of a smaller lead set remain.
+        network: Settings of the networks.
+        gate: A source with networks of its own.
+        loss: Name of the loss in `ecg.training.losses.LOSSES`. Round 1 uses the focal loss.
+        training: Settings of the training.
+        peaks: Weight of the loss over wave peaks, if the network predicts these.
+        pretraining: Settings of a first training for wave peaks alone.
+        validation_share: Share of the validation set.
+        folds: Number of folds instead of one split; each has its network.
+        title: Title of a network's stage, with a gap for its leads.
+        thresholds: SEARCHED or HALVES.
+        proxy_least: Minimum number of Georgia's validation recordings for which these alone give the score; None: never.
+        resamples: Bootstrap resamples over which thresholds are averaged; 0: no averaging.
+        answer_pairs: Pairs of classes; the second is predicted wherever the first is.
+        fallback: Class to predict if no other is; None as in the paper.
+        lead_sets: Lead sets, by their numbers of leads.
+        keep_stages: Whether to keep stores and caches in the model folder.
+        hours: Time limit, which starts anew when a training is resumed.
+        jobs: Number of processes that read recordings; None: one per core.
+
+    Raises:
+        ValueError: A value is out of range, or values contradict each other.
     """
 
     system: str = "cai2021"
     seed: int = 2021
-    # Labels.
-    classes: tuple[str, ...] = TRAINED_CLASSES  # that the networks tell, by their abbreviations
-    exclusive: bool = False  # whether they exclude each other: recordings with none or several of them are not used
-    implies: tuple[tuple[str, str], ...] = ()  # the second class of a pair counts as labelled wherever the first is
+    classes: tuple[str, ...] = TRAINED_CLASSES
+    exclusive: bool = False
+    implies: tuple[tuple[str, str], ...] = ()
     cleaning: CleaningSettings = field(default_factory=CleaningSettings)
-    source_masks: bool = (
-        False  # whether classes that a source does not label are masked there (ecg.systems.label_cleaning)
-    )
-    # What networks see, and what they are.
-    views: tuple[View, ...] = (DEFAULT_VIEW,)  # a network for each; the mean of their probabilities counts
-    leads_used: tuple[tuple[int, tuple[str, ...]], ...] = ()  # by the size of a lead set, the leads that are used of it
-    configurations: bool = False  # whether training leaves out leads at random, such that those of a smaller set stay
-    network: object = field(default_factory=NetworkSettings)
+    source_masks: bool = False
+    views: tuple[View, ...] = (DEFAULT_VIEW,)
+    leads_used: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    configurations: bool = False
+    network: NetworkConfig = field(default_factory=NetworkSettings)
     gate: Gate | None = None
-    # How they are trained.
-    loss: str = "asymmetric"  # one of ecg.training.losses.LOSSES; that of round 1, if there is one, is the focal loss
+    loss: str = "asymmetric"
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    peaks: float | None = None  # the share of finding peaks in the loss, where the network does, ...
-    pretraining: TrainingSettings | None = None  # ... and how it is first trained for them alone, if it is
+    peaks: float | None = None
+    pretraining: TrainingSettings | None = None
     validation_share: float = 0.2
-    folds: int | None = None  # into which the recordings are parted in place of that; a network for each to validate
-    title: str = "round 2, {}"  # of a network's stage, by its leads
-    # How probabilities become answers.
-    thresholds: str = SEARCHED  # or HALVES
-    proxy_least: int | None = 200  # recordings of Georgia to validate, from which on they alone score; None: never
-    resamples: int = 100  # of the recordings that give the score, over which the thresholds are averaged; 0: none
-    answer_pairs: tuple[tuple[str, str], ...] = ()  # the second class of a pair is answered wherever the first is
-    fallback: str | None = None  # class declared where none is answered, such as NSR; None in the paper
-    # What is done with it.
+    folds: int | None = None
+    title: str = "round 2, {}"
+    thresholds: str = SEARCHED
+    proxy_least: int | None = 200
+    resamples: int = 100
+    answer_pairs: tuple[tuple[str, str], ...] = ()
+    fallback: str | None = None
     lead_sets: tuple[int, ...] = tuple(LEAD_SETS)
-    keep_stages: bool = False  # leave the stores and the stages' folders in the model folder
-    hours: float | None = None  # that all may take, counted anew when a training is taken up; no limit where None
-    jobs: int | None = None  # processes that read recordings; one a core where None
+    keep_stages: bool = False
+    hours: float | None = None
+    jobs: int | None = None
 
-    def __post_init__(self):
-        Rule(None, self.exclusive, self.answer_pairs, self.fallback).check(self.classes)
+    def __post_init__(self) -> None:
+        self.decision_rule(None).check(self.classes)
         check_limits(seed=self.seed, hours=self.hours, folds=self.folds, resamples=self.resamples, jobs=self.jobs)
-        if self.loss not in LOSSES or self.thresholds not in (SEARCHED, HALVES):
-            raise ValueError(f"loss {self.loss!r} or thresholds {self.thresholds!r} are not among those that there are")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, received {self.loss!r}")
+        if self.thresholds not in (SEARCHED, HALVES):
+            raise ValueError(f"thresholds: expected {SEARCHED} or {HALVES}, received {self.thresholds!r}")
         if self.cleaning.masks and self.classes != TRAINED_CLASSES:
-            raise ValueError("labels are masked by round 1 where the classes are those of the method alone")
+            raise ValueError("round 1 can mask labels only if the classes are those of the default system")
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:
-            raise ValueError("peaks have a share in the loss where the network finds them, and pretraining is for them")
+            raise ValueError("peaks and pretraining need a network that predicts wave peaks")
         if self.gate and self.exclusive:
-            raise ValueError("a gate's networks answer some of the classes, which here exclude each other")
+            raise ValueError("a system whose classes exclude each other cannot have a gate")
         if self.gate and (unknown := set(self.gate.classes) - set(self.classes)):
-            raise ValueError(f"the gate's networks answer {', '.join(sorted(unknown))}, which the others do not tell")
+            raise ValueError(f"gate: {', '.join(sorted(unknown))} not among the classes of the system")
 
-    def leads_of(self, count):
-        """Return the leads that are used of a lead set, by its size: a tuple of names."""
+    def leads_of(self, count: int) -> tuple[str, ...]:
+        """Return the names of the leads that are used of a lead set, by its number of leads."""
         return dict(self.leads_used).get(count, LEAD_SETS[count])
 
+    def decision_rule(self, thresholds: np.ndarray | None) -> Rule:
+        """Return the rule by which probabilities become predictions, with these thresholds (26,)."""
+        return Rule(thresholds, self.exclusive, self.answer_pairs, self.fallback)
+
     @property
-    def output_activation(self):
-        """Return the activation by which networks answer."""
+    def output_activation(self) -> str:
+        """Activation of the networks' output."""
         return "softmax" if self.exclusive else "sigmoid"
 
     @property
-    def preparations(self):
-        """Return how recordings are prepared: a list of Preparation, the first view's first, each once."""
+    def preparations(self) -> list[Preprocessing]:
+        """Ways of preprocessing, each once, that of the first view first."""
         return list(dict.fromkeys(view.preparation for view in self.views))
 
 
 CAI2021 = Settings()
 AS_LABELLED = CleaningSettings(
     conflated_classes=(), partially_labelled=(PartiallyLabelledSource(relabel=False),), masks=False
-)  # every label is believed
+)  # labels are used as they are
 
-# What is not the papers' but ours, in all of the four: on small data batches shrink and epochs take recordings
-# repeatedly as the default's do (TrainingSettings), and the epoch of the lowest loss on the validation set counts.
+# In the four other systems these choices are ours: on small data the batch shrinks and epochs repeat the recordings as
+# in the default system (TrainingSettings), and the epoch with the lowest validation loss counts.
 
-# Li et al. 2021. Of the training the paper does not say how many epochs there are at the most, nor how much the weights
-# decay, nor what its early stopping looks at, which here is the loss of labels and peaks together: all are ours, and so
-# are the thresholds, for it names none. Its random choice of lead configurations is read as leads left out of what a
-# network of more leads sees, so that one of 2 leads has no such choice. CPSC's own networks are trained for peaks on
-# CPSC alone. Of a recording 32 samples more than the window, a cell of the grid of peaks, are left out, for else each
-# of 5,000 was answered twice.
+# Li et al. 2021. Ours, because the paper does not give them: the maximum number of epochs, the weight decay, the quantity
+# that early stopping watches (the loss over labels and peaks together), and the thresholds. The paper's random choice of
+# lead configurations is read as leads dropped from the input; a network of 2 leads has no such choice. CPSC's own
+# networks are trained for peaks on CPSC alone. The window spares 32 samples of a recording, one cell of the peak grid;
+# otherwise recordings of 5,000 samples would be predicted in two segments.
 LI_TRAINING = TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
                                patience=5, epochs=50, averaging=0.0)  # fmt: skip
 LI2021 = Settings(
@@ -151,10 +188,10 @@ LI2021 = Settings(
     fallback="NSR",
 )  # fmt: skip
 
-# Zhao et al. 2022. The five networks of the cross-validation answer together; the paper does not say what did. Ours,
-# too: thresholds by class from 0.20 to 0.80, as the default's, from what each network says of the fold that it has not
-# seen, pieces that are spread evenly, so that they overlap by 256 samples or more, 100 years as the age that is 1, and
-# ReLU after the layer that age and sex go through.
+# Zhao et al. 2022. The mean of the five networks of the cross-validation is the prediction; the paper does not say which
+# networks predict. Ours, too: thresholds by class from 0.20 to 0.80, as in the default system, from what each network
+# predicts on its validation fold; segments that are spread evenly and overlap by at least 256 samples; an age of
+# 100 years as 1; and ReLU after the layer for age and sex.
 ZHAO2022 = Settings(
     system="zhao2022",
     classes=tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")),  # the 24 of the Challenge of 2020
@@ -170,8 +207,9 @@ ZHAO2022 = Settings(
     resamples=0,
 )  # fmt: skip
 
-# Xie, Qin et al. The paper's recordings are CPSC's of 2018; here all that have one label of the nine. Longer ones than
-# 30 s are cut at random to learn, and answered by the mean of their pieces, which is ours.
+# Xie, Qin et al. The paper uses the CPSC recordings of 2018; this system uses all recordings with exactly one of the nine
+# labels. Recordings above 30 s are cropped at random in training, and predicted by the mean of their segments; this is
+# ours.
 XIE2022 = Settings(
     system="xie2022",
     classes=("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"),
@@ -189,8 +227,8 @@ XIE2022 = Settings(
     resamples=0,
 )  # fmt: skip
 
-# Korea University Anam Hospital. Batch and patience are ours, and what shorter recordings are filled up with; signals
-# are scaled to [0, 1] by window, of which a longer recording has several.
+# Korea University Anam Hospital. Ours: batch, patience and the padding of shorter recordings. Each window is scaled to
+# [0, 1]; a longer recording has several windows.
 SE_RESNET_RHYTHM = Settings(
     system="se_resnet_rhythm",
     classes=("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"),
@@ -207,56 +245,53 @@ SE_RESNET_RHYTHM = Settings(
     resamples=0,
 )
 
-SYSTEMS = {each.system: each for each in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
+SYSTEMS = {system.system: system for system in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
 
 
-def resize_networks(settings, sizes):
-    """Return settings whose networks, a gate's too, have these sizes, a dict by name, where they have such."""
+def resize_networks(settings: Settings, sizes: dict[str, int]) -> Settings:
+    """Change the sizes of a system's networks, by name, in those networks that have such a size."""
 
-    def changed(network):
-        own = {field.name for field in fields(network)} & sizes.keys()
-        return replace(network, **{name: sizes[name] for name in own})
+    def resize(network: Any) -> Any:
+        names = {field.name for field in fields(network)} & sizes.keys()
+        return replace(network, **{name: sizes[name] for name in names})
 
-    gate = settings.gate and replace(settings.gate, network=changed(settings.gate.network))
-    return replace(settings, network=changed(settings.network), gate=gate)
+    gate = settings.gate and replace(settings.gate, network=resize(settings.gate.network))
+    return replace(settings, network=resize(settings.network), gate=gate)
 
 
 def with_early_gains(settings: Settings) -> Settings:
-    """Return settings by which the wrong gains of early-2020 headers are corrected in every recording."""
+    """Return settings that correct the wrong gains of early-2020 headers in every recording."""
     views = (replace(view, preparation=replace(view.preparation, early_gains=True)) for view in settings.views)
     return replace(settings, views=tuple(views))
 
 
-def make_ablation(recipe, name, **changes):
-    """Return a recipe without one of its parts, as a system of its own."""
-    return replace(recipe, system=f"{recipe.system}-{name}", **changes)
+def make_variants(settings: Settings, changes: dict[str, dict[str, Any]]) -> dict[str, Settings]:
+    """Return systems that differ from one in some settings, by name; changes are by the suffix of the name."""
+    systems = (replace(settings, system=f"{settings.system}-{suffix}", **change) for suffix, change in changes.items())
+    return {system.system: system for system in systems}
 
 
 BELIEVED = CleaningSettings(
     tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.conflated_classes),
     tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.partially_labelled),
 )
-ABLATIONS = {  # of the default
-    each.system: each
-    for each in (
-        make_ablation(CAI2021, "focal", loss="focal"),
-        make_ablation(CAI2021, "no-masks", cleaning=CleaningSettings(masks=False)),
-        make_ablation(CAI2021, "no-relabelling", cleaning=BELIEVED),
-        make_ablation(CAI2021, "no-filter", views=(View(Preprocessing(band=None)),)),
-        make_ablation(CAI2021, "relu", network=NetworkSettings(activation="relu")),
-        make_ablation(CAI2021, "no-se", network=NetworkSettings(squeeze_ratio=None)),
-        make_ablation(CAI2021, "halves", thresholds=HALVES),
-    )
-}
-VARIANTS = {  # of others, each without what its paper adds
-    each.system: each
-    for each in (
-        make_ablation(LI2021, "no-masks", source_masks=False),
-        make_ablation(LI2021, "no-peaks", network=LiSettings(), peaks=None, pretraining=None),
-        make_ablation(LI2021, "no-rules", answer_pairs=(), fallback=None),
-        make_ablation(LI2021, "no-gate", gate=None),
-        make_ablation(XIE2022, "plain", network=DCNetSettings(deformable=False)),
-        make_ablation(SE_RESNET_RHYTHM, "no-se", network=RhythmSettings(squeeze=False)),
-    )
-}
+ABLATIONS = make_variants(CAI2021, {
+    "focal": {"loss": "focal"},
+    "no-masks": {"cleaning": CleaningSettings(masks=False)},
+    "no-relabelling": {"cleaning": BELIEVED},
+    "no-filter": {"views": (View(Preprocessing(band=None)),)},
+    "relu": {"network": NetworkSettings(activation="relu")},
+    "no-se": {"network": NetworkSettings(squeeze_ratio=None)},
+    "halves": {"thresholds": HALVES},
+})  # fmt: skip
+VARIANTS = {  # the other systems, each without an addition of its paper
+    **make_variants(LI2021, {
+        "no-masks": {"source_masks": False},
+        "no-peaks": {"network": LiSettings(), "peaks": None, "pretraining": None},
+        "no-rules": {"answer_pairs": (), "fallback": None},
+        "no-gate": {"gate": None},
+    }),
+    **make_variants(XIE2022, {"plain": {"network": DCNetSettings(deformable=False)}}),
+    **make_variants(SE_RESNET_RHYTHM, {"no-se": {"network": RhythmSettings(squeeze=False)}}),
+}  # fmt: skip
 RECIPES = SYSTEMS | ABLATIONS | VARIANTS

@@ -1,33 +1,42 @@
-"""What a training came to, and what its networks answer for the recordings that give the score."""
+"""The result of a training, and the decisions of its networks on the recordings that give the score."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ecg.data.labels import (
-    SCORED,
-    TRAINED_CLASSES,
-    UNSCORED_CLASSES,
-    class_indices,
-    scatter_to_all_classes,
-    select_labels,
-)
+from ecg.data.labels import SCORED, UNSCORED_CLASSES, class_indices, scatter_to_all_classes, select_labels
 from ecg.data.store import Store
+from ecg.evaluation.thresholds import ThresholdSearch
 from ecg.models.decision import Rule
+from ecg.systems.label_cleaning import Disagreement, Relabelling
+from ecg.systems.recipes import Settings
+from ecg.systems.stage import PeakExample
+from ecg.training.checkpoint import Epoch
 
-CLEANED, ORIGINAL = "cleaned", "original"
+CLEANED, ORIGINAL = "cleaned", "original"  # versions of the labels
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a training came to: N recordings in the store, m of them for validation.
+    """The result of a training: N recordings in the store, m of them for validation, s of which give the score.
 
-    labels (N, 26) bool after relabelling, training (n,), validation (m,) places in the store, scored (m,) bool where a
-    validation recording gives the score, epochs of all stages in order (ecg.training.trainer.Epoch), what came of relabelling
-    (ecg.systems.label_cleaning.Relabelling), masks (N, K), 0 where masked, the most confident of the disagreements that are masked
-    (ecg.systems.label_cleaning.Disagreement), by the number of leads the thresholds found (ecg.evaluation.thresholds.ThresholdSearch) and the probabilities of
-    the validation set (m, K), by the stage what ended its epochs, a text, the K classes that are trained, and how they
-    are answered, but for the thresholds, and the peaks found in some recordings (ecg.systems.stage.PeakExample).
+    C is the number of classes in the report, K that of the trained classes.
+
+    Attributes:
+        store: The store of the recordings.
+        labels: Labels after relabelling, (N, 26) bool.
+        training: Indices of the training recordings in the store, (n,).
+        validation: Indices of the validation recordings in the store, (m,).
+        scored: Whether a validation recording gives the score, (m,) bool.
+        epochs: Epochs of all stages in order.
+        relabellings: What each relabelling rule did.
+        masks: Weights of the labels in the loss, (N, K); 0 if masked.
+        disagreements: The most confident of the masked labels.
+        searches: Threshold search of each lead set, by its number of leads.
+        validated: Probabilities of the validation recordings, (m, K), by the number of leads.
+        ends: Why each stage ended, by its key.
+        settings: Settings of the training.
+        peaks: Predicted wave peaks of a few recordings.
     """
 
     store: Store
@@ -35,95 +44,99 @@ class Results:
     training: np.ndarray
     validation: np.ndarray
     scored: np.ndarray
-    epochs: list
-    relabellings: list
+    epochs: list[Epoch]
+    relabellings: list[Relabelling]
     masks: np.ndarray
-    disagreements: list
-    searches: dict
-    validated: dict
-    ends: dict = field(default_factory=dict)
-    classes: tuple[str, ...] = TRAINED_CLASSES
-    answering: Rule = Rule(None)  # noqa: RUF009 - it does not change
-    peaks: list = field(default_factory=list)
+    disagreements: list[Disagreement]
+    searches: dict[int, ThresholdSearch]
+    validated: dict[int, np.ndarray]
+    ends: dict[str, str] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
+    peaks: list[PeakExample] = field(default_factory=list)
 
     @property
-    def scored_labels(self):
-        """Labels of the validation recordings that give the score, after relabelling: (s, 26) bool."""
-        return self.labels[self.validation[self.scored]]
+    def scored_rows(self) -> np.ndarray:
+        """Indices in the store of the recordings that give the score, (s,)."""
+        return self.validation[self.scored]
 
     @property
-    def listed(self):
-        """The classes that tables list: all scored ones, and those beside them that are trained; (C,) columns."""
+    def scored_labels(self) -> np.ndarray:
+        """Labels of the recordings that give the score, after relabelling, (s, 26) bool."""
+        return self.labels[self.scored_rows]
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Columns of the trained classes (`class_indices`), (K,)."""
+        return class_indices(self.settings.classes)
+
+    @property
+    def reported_columns(self) -> np.ndarray:
+        """Columns of the classes in the report: all scored ones, and the trained unscored ones, (C,)."""
         return np.union1d(np.arange(len(SCORED)), self.columns)
 
     @property
-    def names(self):
-        """The abbreviations of these classes: a list."""
-        return [(*SCORED, *UNSCORED_CLASSES)[column].abbreviation for column in self.listed]
+    def is_trained(self) -> np.ndarray:
+        """Whether a class of the report is trained, (C,) bool."""
+        return np.isin(self.reported_columns, self.columns)
 
     @property
-    def label_versions(self):
-        """Labels of the recordings that give the score (s, C), by what they are called in tables.
-
-        Those after relabelling, and those of the headers.
-        """
-        rows = self.validation[self.scored]
-        kinds = {CLEANED: self.labels, ORIGINAL: self.store.labels}
-        return {name: select_labels(self.listed, labels, self.store.unscored)[rows] for name, labels in kinds.items()}
+    def names(self) -> list[str]:
+        """Abbreviations of the classes in the report."""
+        return [(*SCORED, *UNSCORED_CLASSES)[column].abbreviation for column in self.reported_columns]
 
     @property
-    def relabelled(self):
+    def label_versions(self) -> dict[str, np.ndarray]:
+        """Labels (s, C) of the recordings that give the score: after relabelling, and those of the headers."""
+        versions = {CLEANED: self.labels, ORIGINAL: self.store.labels}
+        columns, unscored, rows = self.reported_columns, self.store.unscored, self.scored_rows
+        return {name: select_labels(columns, labels, unscored)[rows] for name, labels in versions.items()}
+
+    @property
+    def relabelled(self) -> bool:
         """Whether relabelling changed any label."""
         return bool((self.labels != self.store.labels).any())
 
     @property
-    def scored_on(self):
-        """Names of the sources of these recordings."""
-        return np.unique(self.store.sources[self.validation[self.scored]]).tolist()
+    def scored_sources(self) -> list[str]:
+        """Sources of the recordings that give the score."""
+        return np.unique(self.store.sources[self.scored_rows]).tolist()
 
-    def probabilities(self, leads):
-        """Return the probabilities of these recordings by the network of a number of leads: (s, C)."""
-        return scatter_to_all_classes(self.validated[leads][self.scored], self.columns)[:, self.listed]
+    def probabilities(self, leads: int) -> np.ndarray:
+        """Return the probabilities (s, C) by the networks of so many leads."""
+        return scatter_to_all_classes(self.validated[leads][self.scored], self.columns)[:, self.reported_columns]
 
-    def rule(self, leads):
-        """Return how that network's probabilities become answers: a Rule (ecg.models.decision)."""
-        return replace(self.answering, thresholds=self.searches[leads].thresholds)
+    def rule(self, leads: int) -> Rule:
+        """Return the decision rule of the networks of so many leads."""
+        return self.settings.decision_rule(self.searches[leads].thresholds)
 
-    def answers(self, leads):
-        """Return what that network answers with its thresholds: (s, 26) bool."""
+    def predictions(self, leads: int) -> np.ndarray:
+        """Return the predicted scored classes, (s, 26) bool, by the networks of so many leads."""
         return self.rule(leads).decide(self.validated[leads][self.scored], self.columns)
 
-    def all_predictions(self, leads):
-        """Return the same with the classes beside, one of which may be the likeliest where they exclude each other.
+    def all_predictions(self, leads: int) -> np.ndarray:
+        """Return the predicted classes of the report, (s, C) bool.
 
-        (s, C) bool.
+        An unscored class is predicted if the classes exclude each other and it is the most probable one.
         """
-        answers, beside = self.answers(leads), self.listed[len(SCORED) :]
-        likeliest = np.arange(len(self.columns)) == self.most_probable(leads)[:, np.newaxis]
-        return np.hstack(
-            [answers, scatter_to_all_classes(likeliest, self.columns)[:, beside] & self.answering.exclusive]
-        )
+        unscored = self.reported_columns[len(SCORED) :]
+        most_probable = np.arange(len(self.columns)) == self.most_probable(leads)[:, np.newaxis]
+        most_probable = scatter_to_all_classes(most_probable, self.columns)[:, unscored]
+        return np.hstack([self.predictions(leads), most_probable & self.settings.exclusive])
 
-    def most_probable(self, leads):
-        """Return the place of the likeliest of the trained classes in each of these recordings: (s,)."""
+    def most_probable(self, leads: int) -> np.ndarray:
+        """Return the index among the trained classes of the most probable one, (s,)."""
         return self.validated[leads][self.scored].argmax(axis=1)
 
-    @property
-    def columns(self):
-        """The columns of the classes that are trained (ecg.data.labels.class_indices): (K,)."""
-        return class_indices(self.classes)
+    def confusion_matrix(self, leads: int) -> np.ndarray:
+        """Count recordings by labelled class (row) and most probable class (column).
 
-    def confusion_matrix(self, leads):
-        """Return in how many of these recordings a class is labelled, by row, and another is the likeliest, by column.
+        Args:
+            leads: Number of leads of the networks, whose classes exclude each other.
 
-        (K, K) int, of classes that exclude each other.
+        Returns:
+            Counts, (K, K) int.
         """
-        labels = select_labels(self.columns, self.labels, self.store.unscored)[self.validation[self.scored]]
+        labels = select_labels(self.columns, self.labels, self.store.unscored)[self.scored_rows]
         counts = np.zeros((len(self.columns),) * 2, int)
         np.add.at(counts, (labels.argmax(axis=1), self.most_probable(leads)), labels.any(axis=1))
         return counts
-
-    @property
-    def trained(self):
-        """Which of the classes that tables list are trained: (C,) bool."""
-        return np.isin(self.listed, self.columns)

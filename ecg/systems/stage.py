@@ -1,9 +1,11 @@
-"""The network of one stage of a method: trained, or what it came to where that is done already."""
+"""Train the network of one stage, or load its cached result."""
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -11,13 +13,17 @@ from keras import layers
 
 from ecg.data.batches import DEFAULT_VIEW, Batch, Dataset, View
 from ecg.data.leads import lead_indices
-from ecg.data.wave_peaks import LEAD, PEAKS_PER_CELL, VALUES_PER_PEAK, PeakList, decode_peaks
+from ecg.data.resampling import Preprocessing
+from ecg.data.store import Store
+from ecg.data.wave_peaks import LEAD, PEAKS_PER_CELL, VALUES_PER_PEAK, PeakList, WavePeaks, decode_peaks
+from ecg.evaluation.metrics import nan_mean, roc_and_pr_areas
 from ecg.models.ensemble import Member, uses_demographics
-from ecg.models.resnets import POLICIES, precision_policy
+from ecg.models.resnets import POLICIES, LiSettings, precision_policy
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
+from ecg.systems.recipes import NetworkConfig
 from ecg.training.arithmetic import check_arithmetic
 from ecg.training.backend import accelerators, distribution_scope
-from ecg.training.checkpoint import Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
+from ecg.training.checkpoint import Budget, Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
 from ecg.training.losses import MaskableLoss, SquaredError, WeightedSumLoss
 from ecg.training.trainer import (
     PROGRESS,
@@ -32,24 +38,46 @@ from ecg.training.trainer import (
 
 LOGGER = logging.getLogger("ecg")
 
-# Folders that decide what a network comes to.
-PROGRAM = ("data", "models", "training", "systems")
-SAVED = "float32"  # precision in which a saved model answers
-RESULT = "result"  # what a StageFolder keeps of a stage that is done
+PROGRAM = ("data", "models", "training", "systems")  # folders whose source files are part of a result's cache key
+SAVED = "float32"  # precision of saved models; thresholds and scores are those of this precision
+RESULT = "result"  # name of a finished stage's file in its cache
+CHALLENGE, AUROC = "challenge", "auroc"  # metrics of a stage
+
+
+class Scorer(Protocol):
+    """Scores predictions of validation recordings; see `ecg.systems.method.ValidationScorer`."""
+
+    def subset(self, validation: np.ndarray) -> "Scorer":
+        """Return a scorer for other validation recordings, given by their indices (m,)."""
+
+    def scores(self, probabilities: np.ndarray) -> dict[str, float]:
+        """Return scores by name for probabilities (m, K)."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A network to be trained: n recordings of a store, K classes.
+    """A network to train on n recordings of a store, for K classes.
 
-    key: names it for the program: its seeds and its folder come from it, such as general/12/fold1; title: for people.
-    leads: their names, as the network sees them, records (n,) places in the store, targets (n, K), masks (n, K): what
-    each label counts, training and validation: places among the records, asked (m,): places in the store of the
-    recordings that it is to answer for. network: its settings, learning: how it is trained, view: how it sees signals,
-    answer: "sigmoid", or "softmax" where classes exclude each other, configurations: see ecg.data.batches.
-
-    peaks: the waves of the store's recordings (ecg.data.wave_peaks), where the network finds them, too, and shares: what its
-    loss over the labels counts, and that over the peaks. first: weights to begin with, fresh ones where there are none.
+    Attributes:
+        key: Identity, such as "general/12/fold1". Seeds and the name of the cache folder come from it.
+        title: Name for people, in log messages and reports.
+        leads: Names of the leads that the network sees, in this order.
+        loss: Loss over the labels.
+        records: Indices of the recordings in the store, (n,).
+        targets: Labels as 0 or 1, (n, K).
+        masks: Weights of the labels in the loss, (n, K).
+        training: Indices among `records` of the training set.
+        validation: Indices among `records` of the validation set.
+        to_predict: Indices in the store of the recordings to predict once the network is trained, (m,).
+        network: Settings of the network.
+        learning: Settings of the training.
+        view: Preprocessing and window of the signals.
+        output_activation: "sigmoid", or "softmax" if the classes exclude each other.
+        configurations: Sets of leads, as indices, that training chooses from at random (`ecg.data.batches`).
+        peaks: Wave peaks of the store's recordings, if the network also predicts these.
+        loss_weights: Weights of the losses over the labels and over the peaks.
+        initial_weights: First weights of the network; random ones if empty.
+        metric: Metric that is logged after each epoch: CHALLENGE, AUROC, or None.
     """
 
     key: str
@@ -62,29 +90,44 @@ class Stage:
     training: np.ndarray
     validation: np.ndarray
     to_predict: np.ndarray
-    network: object
+    network: NetworkConfig
     learning: TrainingSettings
     view: View = DEFAULT_VIEW
     output_activation: str = "sigmoid"
     configurations: tuple[tuple[int, ...], ...] = ()
-    peaks: object = None
+    peaks: WavePeaks | None = None
     loss_weights: tuple[float, float] = (1.0, 0.0)
     initial_weights: tuple[np.ndarray, ...] = ()
+    metric: str | None = None
 
-    def cache_parts(self):
-        """Return what the network comes to by, beside the store, the seed and the program: parts of a fingerprint."""
-        settings = [asdict(each) for each in (self.network, self.learning, self.view)]
-        facts = [self.key, self.leads, type(self.loss).__name__, type(self.network).__name__, settings, self.output_activation,
-                 self.configurations, self.loss_weights]  # fmt: skip
+    def cache_parts(self) -> tuple:
+        """Return all fields that decide the result, as parts of `fingerprint`."""
+        settings = [asdict(part) for part in (self.network, self.learning, self.view)]
+        facts = [self.key, self.leads, type(self.loss).__name__, type(self.network).__name__, settings,
+                 self.output_activation, self.configurations, self.loss_weights]  # fmt: skip
         peaks = () if self.peaks is None else (self.peaks.starts, self.peaks.samples, self.peaks.waves)
-        parts = (self.records, self.targets, self.masks, self.training, self.validation, self.to_predict)
-        return facts, *parts, *peaks, *self.initial_weights
+        arrays = (self.records, self.targets, self.masks, self.training, self.validation, self.to_predict)
+        return facts, *arrays, *peaks, *self.initial_weights
+
+    def compute_scores(self, scorer: Scorer | None, probabilities: np.ndarray) -> dict[str, float]:
+        """Return the stage's metric of its validation set, by name, for probabilities (n, K)."""
+        if self.metric == CHALLENGE and scorer is not None:
+            return scorer.scores(probabilities)
+        if self.metric == AUROC:
+            areas, _ = roc_and_pr_areas(self.targets[self.validation], probabilities)
+            return {"AUROC": float(nan_mean(areas))}
+        return {}
 
 
 class Outcome(NamedTuple):
-    """What a stage came to: its epochs, the network's weights, its probabilities (m, K) for what it was asked, its end.
+    """The result of a stage.
 
-    The end is a text: what ended the epochs. seconds: how long it took, without what was lost of epochs cut off.
+    Attributes:
+        epochs: The epochs in order.
+        weights: The network's best weights.
+        probabilities: Predictions of the recordings `to_predict`, (m, K) float32.
+        ended: Why the training ended.
+        seconds: Duration, without epochs that were lost by an interruption.
     """
 
     epochs: list[Epoch]
@@ -94,76 +137,149 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
 
 
-def fit_stage(stage, store, stages, seed, score, budget, left):
-    """Train the network of a stage, and return its Outcome; of one that is done already, that.
+class PeakExample(NamedTuple):
+    """Wave peaks in the first window of a recording.
 
-    The stage's own folder in `stages` keeps it, under the fingerprint of all that decides what it comes to. `score`
-    is that of ecg.training.trainer.TrainingRun; the Budget is shared by the stages that are `left`, this one
-    included. Raises TrainingError as train_network does, and where the memory is too small.
+    Attributes:
+        name: Name of the record.
+        signal: Lead II in mV, (T,).
+        rate: Sampling frequency in Hz.
+        known: Peaks by wave delineation.
+        found: Peaks that the network predicts.
     """
-    backend = keras.backend.backend()
-    makers = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
-    mark = fingerprint(store.digest, *makers, seed, *stage.cache_parts())
-    folder = ResultCache(stages / f"{folder_name(stage.key)}_{mark[:KEY_LENGTH]}", mark)
-    result = folder.load(RESULT)
-    if result is None:
-        budget.begin(left, len(stage.validation) + len(stage.to_predict))
+
+    name: str
+    signal: np.ndarray
+    rate: int
+    known: PeakList
+    found: PeakList
+
+
+@dataclass
+class StageRunner:
+    """Runs the stages of one training in their order, and records what each took.
+
+    Attributes:
+        stores: A store for each preprocessing, all of the same recordings.
+        folder: Folder that gets a cache folder for each stage.
+        seed: Seed of all stages.
+        budget: Time limit that the stages share.
+        keys: Keys of all stages in their order, so that each gets its share of the time left.
+        scorer: Scorer of stages whose metric is CHALLENGE.
+        epochs: Epochs of all stages that have run.
+        ends: Why each stage ended, by its key.
+        seconds: Duration of each stage, by its key.
+    """
+
+    stores: dict[Preprocessing, Store]
+    folder: Path
+    seed: int
+    budget: Budget
+    keys: list[str] = field(default_factory=list)
+    scorer: Scorer | None = None
+    epochs: list[Epoch] = field(default_factory=list)
+    ends: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, stage: Stage) -> Outcome:
+        """Train the network of a stage, or load its cached result, and record epochs, end and seconds.
+
+        Raises:
+            TrainingError: The loss was not finite from the first epoch on, or the memory is too small.
+        """
+        outcome = self.train_or_load(stage)
+        self.epochs += outcome.epochs
+        self.ends[stage.key], self.seconds[stage.key] = outcome.ended, outcome.seconds
+        return outcome
+
+    def train_or_load(self, stage: Stage) -> Outcome:
+        """Train the network of a stage and cache the result, or load it from the cache."""
+        cache = self._cache(stage)
+        result = cache.load(RESULT)
+        if result is None:
+            remaining = len(self.keys) - self.keys.index(stage.key) if stage.key in self.keys else 1
+            self.budget.begin(remaining, len(stage.validation) + len(stage.to_predict))
+            result = self.train(stage, cache)
+            cache.save(RESULT, result)
+            cache.delete(PROGRESS)
+        else:
+            self.budget.skip(result["used"])
+            LOGGER.info(f"{stage.title}: loaded from cache")
+        return Outcome(unpack_epochs(result["epochs"]), unpack_arrays("weights", result), result["probabilities"],
+                       str(result["ended"]), float(result["used"][0]))  # fmt: skip
+
+    def predict_peaks(self, stage: Stage, weights: list[np.ndarray], indices: np.ndarray) -> list[PeakExample]:
+        """Predict the wave peaks of some of a stage's records, with these weights of its network."""
+        return predict_peaks(stage, self.stores[stage.view.preparation], weights, indices)
+
+    def _cache(self, stage: Stage) -> ResultCache:
+        backend = keras.backend.backend()
+        versions = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
+        store = self.stores[stage.view.preparation]
+        key = fingerprint(store.digest, *versions, self.seed, *stage.cache_parts())
+        return ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
+
+    def train(self, stage: Stage, cache: ResultCache) -> dict[str, np.ndarray]:
+        """Train the network of a stage, from where its cache stands, and return what the cache keeps of it."""
+        store, precision = self.stores[stage.view.preparation], stage.learning.precision
+        scorer = self.scorer.subset(stage.validation) if self.scorer and stage.metric == CHALLENGE else None
         with translate_out_of_memory(stage.title), distribution_scope(accelerators()):
-            keras.utils.set_random_seed(int(seeds(seed, f"{stage.key}/weights", 0, 1)[0]))
-            network = build_network(stage, stage.learning.precision)
-            check_precision(network, stage.learning.precision)
+            keras.utils.set_random_seed(int(seeds(self.seed, f"{stage.key}/weights", 0, 1)[0]))
+            network = build_network(stage, precision)
+            check_precision(network, precision)
             if stage.initial_weights:
                 network.set_weights(stage.initial_weights)
-            learnt, checked = (make_dataset(stage, store, part, network) for part in (stage.training, stage.validation))
-            loss = stage_loss(stage, network)
-            run = TrainingRun(stage.learning, seed, stage.key, stage.title, score, folder, budget)
-            epochs, ended = train_network(network, loss, learnt, checked, run)
-            if stage.learning.precision != SAVED:  # thresholds and scores are to be those of the saved model
+            training, validation = (
+                make_dataset(stage, store, part, network) for part in (stage.training, stage.validation)
+            )
+            run = TrainingRun(stage.learning, self.seed, stage.key, stage.title, partial(stage.compute_scores, scorer),
+                              cache, self.budget)  # fmt: skip
+            epochs, ended = train_network(network, stage_loss(stage, network), training, validation, run)
+            if precision != SAVED:
                 trained, network = network, build_network(stage, SAVED)
                 network.set_weights(trained.get_weights())
-            answering = prediction_part(stage, network)
-            answering.jit_compile = backend == "jax"
-            asked = Dataset(store, stage.to_predict, lead_indices(stage.leads), window=stage.view.window,
-                             demographics=uses_demographics(answering))  # fmt: skip
-            probabilities = predict(answering, asked, f"{stage.title}, answers", stage.learning.batch)
-        result = {
+            classifier = prediction_part(stage, network)
+            classifier.jit_compile = keras.backend.backend() == "jax"
+            dataset = Dataset(store, stage.to_predict, lead_indices(stage.leads), window=stage.view.window,
+                              demographics=uses_demographics(classifier))  # fmt: skip
+            probabilities = predict(classifier, dataset, f"{stage.title}, predictions", stage.learning.batch)
+        return {
             "epochs": pack_epochs(epochs), "ended": np.array(ended), "probabilities": probabilities,
-            "used": budget.used, **pack_arrays("weights", network.get_weights()),
+            "used": self.budget.used, **pack_arrays("weights", network.get_weights()),
         }  # fmt: skip
-        folder.save(RESULT, result)
-        folder.delete(PROGRESS)
-    else:
-        budget.skip(result["used"])
-        LOGGER.info(f"{stage.title}: done before")
-    weights, ended = unpack_arrays("weights", result), str(result["ended"])
-    return Outcome(unpack_epochs(result["epochs"]), weights, result["probabilities"], ended, float(result["used"][0]))
 
 
 def check_precision(network: keras.Model, precision: str) -> None:
-    """Check that this machine computes right in the precision of a training; it takes some seconds, once a process.
+    """Check that this machine computes right in a precision; takes some seconds, once a process.
 
     Args:
-        network: Network that is to be trained.
-        precision: One of ecg.models.resnets.POLICIES.
+        network: Network to train.
+        precision: One of `ecg.models.resnets.POLICIES`.
 
     Raises:
-        TrainingError: If a convolution or a gradient is wrong. The message names the shape and the cure.
+        TrainingError: A convolution or a gradient is wrong. The message names the shape and the cure.
     """
     if precision != SAVED:
         check_arithmetic(network, POLICIES[precision], TrainingError)
 
 
-def make_dataset(stage, store, places, network):
-    """Return the Examples of a stage at some places among its records, as its network sees them."""
-    cell = None if stage.peaks is None else stage.network.cell
-    return Dataset(store, stage.records[places], lead_indices(stage.leads), stage.targets[places], stage.masks[places],
-                    stage.view.window, uses_demographics(network), stage.configurations, stage.peaks, cell)  # fmt: skip
+def make_dataset(stage: Stage, store: Store, indices: np.ndarray, network: keras.Model) -> Dataset:
+    """Return the dataset of some of a stage's records, given by their indices, as its network takes it."""
+    cell = stage.network.cell if stage.peaks is not None and isinstance(stage.network, LiSettings) else None
+    return Dataset(store, stage.records[indices], lead_indices(stage.leads), stage.targets[indices],
+                   stage.masks[indices], stage.view.window, uses_demographics(network), stage.configurations,
+                   stage.peaks, cell)  # fmt: skip
 
 
-def build_network(stage, precision):
-    """Return the network of a stage, untrained, that computes in a precision: its output is (B, K), or with peaks more.
+def build_network(stage: Stage, precision: str) -> keras.Model:
+    """Build the untrained network of a stage.
 
-    Then the columns from K on are those of the grid of peaks (ecg.data.wave_peaks).
+    Args:
+        stage: The stage.
+        precision: Precision of its computation.
+
+    Returns:
+        A network with outputs (B, K), followed by those of the grid of wave peaks if the stage has such.
     """
     settings = without_peaks(stage.network) if stage.peaks is None else stage.network
     with precision_policy(precision):
@@ -178,20 +294,20 @@ def build_network(stage, precision):
         return keras.Model(network.inputs[0], both, name=network.name)
 
 
-def without_peaks(settings):
-    """Return a network's settings without what finds peaks, where it does."""
-    return replace(settings, peaks=False) if getattr(settings, "peaks", False) else settings
+def without_peaks(settings: NetworkConfig) -> NetworkConfig:
+    """Return a network's settings without the branch that predicts wave peaks."""
+    return replace(settings, peaks=False) if isinstance(settings, LiSettings) else settings
 
 
-def prediction_part(stage, network):
-    """Return the network that answers, (B, K), within one that `built` gave: itself where there are no peaks."""
+def prediction_part(stage: Stage, network: keras.Model) -> keras.Model:
+    """Return the part of a stage's network that predicts classes, (B, K)."""
     if stage.peaks is None:
         return network
     return keras.Model(network.inputs[0], network.get_layer("both").input[0], name=network.name)
 
 
-def stage_loss(stage, network):
-    """Return the loss of a stage, joined with that of the peaks where there are such."""
+def stage_loss(stage: Stage, network: keras.Model) -> MaskableLoss | WeightedSumLoss:
+    """Return the loss of a stage, with that of the wave peaks if it has such."""
     if stage.peaks is None:
         return stage.loss
     classes = stage.targets.shape[1]
@@ -199,36 +315,24 @@ def stage_loss(stage, network):
     return WeightedSumLoss((stage.loss, SquaredError()), widths, stage.loss_weights)
 
 
-class PeakExample(NamedTuple):
-    """Peaks in the first window of a recording: lead II (T,) in mV, its sampling frequency, Peaks known and found."""
-
-    name: str
-    signal: np.ndarray
-    rate: int
-    known: PeakList
-    found: PeakList
-
-
-def predict_peaks(stage, store, weights, places):
-    """Return what a stage's network with these weights finds in some of its records, (n,) places: a list of Found."""
+def predict_peaks(stage: Stage, store: Store, weights: list[np.ndarray], indices: np.ndarray) -> list[PeakExample]:
+    """Predict the wave peaks in the first window of some of a stage's records, given by their indices (n,)."""
     network = build_network(stage, SAVED)
     network.set_weights(weights)
-    examples, length = make_dataset(stage, store, places, network), stage.view.window.length
-    batch = Batch(np.arange(len(places)), np.zeros(len(places), int), length)
-    signals = examples.inputs(batch)
-    grids = [each[:, stage.targets.shape[1] :].reshape(len(places), -1, PEAKS_PER_CELL, VALUES_PER_PEAK)
-             for each in (examples.targets_and_masks(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
-    names, lead = store.names[examples.records].tolist(), stage.leads.index(LEAD)
+    dataset, length = make_dataset(stage, store, indices, network), stage.view.window.length or 0
+    batch = Batch(np.arange(len(indices)), np.zeros(len(indices), int), length)
+    signals = dataset.inputs(batch)
+    grids = [grid[:, stage.targets.shape[1] :].reshape(len(indices), -1, PEAKS_PER_CELL, VALUES_PER_PEAK)
+             for grid in (dataset.targets_and_masks(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
+    names, lead, rate = store.names[dataset.records].tolist(), stage.leads.index(LEAD), stage.view.preparation.rate
     return [
-        PeakExample(
-            name, signal[:, lead], stage.view.preparation.rate, decode_peaks(known, length), decode_peaks(found, length)
-        )
+        PeakExample(name, signal[:, lead], rate, decode_peaks(known, length), decode_peaks(found, length))
         for name, signal, known, found in zip(names, signals, *grids, strict=True)
     ]
 
 
-def make_member(stage, weights):
-    """Return the Member of an ensemble that a stage's network with these weights is, without what finds peaks."""
+def make_member(stage: Stage, weights: list[np.ndarray]) -> Member:
+    """Return a stage's network with these weights as member of an ensemble, without its wave peaks."""
     network = build_network(stage, SAVED)
     network.set_weights(weights)
     settings = without_peaks(stage.network)

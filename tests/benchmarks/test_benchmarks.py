@@ -7,7 +7,6 @@ import pytest
 from benchmarks import formats, memory, systems, ways
 from benchmarks.fuzz import networks
 from benchmarks.label_cleaning import KINDS, LUMPING, OMISSION, SHARES, decided, lines
-from ecg.commands.calibration import seconds_of
 from ecg.data.batches import View, Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED
 from ecg.models.resnets import LeadWeightedSettings, LiSettings
@@ -182,4 +181,4 @@ def test_a_step_of_dcnet_takes_less_than_six_seconds_on_two_cores():
     weights, step, _ = systems.timed(stage, batch)
     assert (weights, batch) == (1_255_185, 8)
     step()
-    assert min(seconds_of(step) for _ in range(3)) < 6
+    assert min(systems.seconds_of(step) for _ in range(3)) < 6

@@ -30,13 +30,39 @@ from ecg.models.bundle import load_bundle
 from ecg.runtime.files import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings, label_masks
 from ecg.systems.plan import split_validation
-from ecg.systems.stage import Outcome
+from ecg.systems.stage import Outcome, StageRunner
 from ecg.training.trainer import TrainingError, TrainingSettings, predict
 
 ROOT = Path(__file__).parents[2]
 REPORTED = ("epochs", "scores", "thresholds", "relabelled", "masks", "disagreements", "classes")
 NO_CLEANING = CleaningSettings((), (), masks=False)
 QUICK = TrainingSettings(epochs=2, steps=3)
+
+
+class Untrained(StageRunner):
+    """A runner that loads results from their caches, and trains nothing."""
+
+    def train(self, stage, cache):
+        raise TrainingError(f"{stage.title}: at work")
+
+
+class Interrupted(StageRunner):
+    """A runner that is interrupted as soon as it is to train something."""
+
+    def train(self, stage, cache):
+        raise KeyboardInterrupt
+
+
+def make_fake_runner(network, stages):
+    """Return a class of runners that predict without training; they collect their stages by title."""
+
+    class FakeRunner(StageRunner):
+        def train_or_load(self, stage):
+            stages[stage.title] = stage
+            weights = network.build(len(stage.leads), None, stage.targets.shape[1]).get_weights()
+            return Outcome([], weights, predict_stage(stage), "")
+
+    return FakeRunner
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +95,7 @@ def test_leaves_models_and_a_report_and_says_what_it_did(trained):
     ):
         assert said in text
     assert "AFL or AF in Ningbo: labels left as they are, the other sources have" in text
-    assert "classes omitted by CPSC: 8 recordings judged; added:" in text
+    assert "classes omitted by CPSC: 8 recordings examined; added:" in text
 
 
 def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
@@ -118,51 +144,37 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, synthetic_recordings, tmp_path, monkeypatch):
+def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, synthetic_recordings, tmp_path):
     folder, settings, _ = trained
     model, lines = tmp_path / "model", capture_log()
     shutil.copytree(folder / "stages", model / "stages")
-    monkeypatch.setattr("ecg.systems.stage.train_network", None)
-    train(synthetic_recordings, model, settings)
-    assert sum(line.endswith(": done before") for line in lines) == 4
+    train(synthetic_recordings, model, settings, Untrained)
+    assert sum(line.endswith(": loaded from cache") for line in lines) == 4
     names = [f"{leads}_leads.json" for leads in (12, 2)] + [f"report/{name}.csv" for name in REPORTED]
     for name in names:
         assert (model / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(
-    trained, synthetic_recordings, tmp_path, monkeypatch
-):
+def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(trained, synthetic_recordings, tmp_path):
     folder, settings, _ = trained
-    lines, titles = capture_log(), []
+    lines = capture_log()
     shutil.copytree(folder / "stages", tmp_path / "stages")
-
-    def trains(*arguments):
-        titles.append(arguments[-1].title)
-        raise TrainingError("at work")
-
-    monkeypatch.setattr("ecg.systems.stage.train_network", trains)
-    with pytest.raises(TrainingError, match="at work"):
-        train(synthetic_recordings, tmp_path, replace(settings, lead_sets=(2, 3, 12)))
-    assert titles == ["round 2, 3 leads"]
-    assert [line for line in lines if line.endswith(": done before")] == [
-        f"{title}: done before" for title in ("classes omitted by CPSC", "round 1, 12 leads", "round 2, 2 leads")
+    with pytest.raises(TrainingError, match="round 2, 3 leads: at work"):
+        train(synthetic_recordings, tmp_path, replace(settings, lead_sets=(2, 3, 12)), Untrained)
+    assert [line for line in lines if line.endswith(": loaded from cache")] == [
+        f"{title}: loaded from cache" for title in ("classes omitted by CPSC", "round 1, 12 leads", "round 2, 2 leads")
     ]
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"training": replace(QUICK, rate=0.1)}, {"network": {"width": 5}}])
-def test_other_settings_are_another_training(trained, synthetic_recordings, tmp_path, monkeypatch, change):
+def test_other_settings_are_another_training(trained, synthetic_recordings, tmp_path, change):
     folder, settings, _ = trained
     shutil.copytree(folder / "stages", tmp_path / "stages")
     if "network" in change:
         change = {"network": replace(settings.network, **change["network"])}
 
-    def trains(*_):
-        raise TrainingError("at work")
-
-    monkeypatch.setattr("ecg.systems.stage.train_network", trains)
     with pytest.raises(TrainingError, match="at work"):
-        train(synthetic_recordings, tmp_path, replace(settings, **change))
+        train(synthetic_recordings, tmp_path, replace(settings, **change), Untrained)
 
 
 @pytest.mark.parametrize(
@@ -175,17 +187,11 @@ def test_other_settings_are_another_training(trained, synthetic_recordings, tmp_
         ),
     ],
 )
-def test_an_unfinished_training_of_other_settings_is_not_continued(
-    small, synthetic_recordings, tmp_path, monkeypatch, change, told
-):
-    def stops(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("ecg.systems.stage.train_network", stops)
+def test_an_unfinished_training_of_other_settings_is_not_continued(small, synthetic_recordings, tmp_path, change, told):
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     for _ in range(2):  # the same settings are welcome again, and so are those that change no result
         with pytest.raises(KeyboardInterrupt):
-            train(synthetic_recordings, tmp_path, settings)
+            train(synthetic_recordings, tmp_path, settings, Interrupted)
         settings = replace(settings, hours=2.0, jobs=2, keep_stages=True)
     before = contents(tmp_path)
     with pytest.raises(
@@ -195,18 +201,12 @@ def test_an_unfinished_training_of_other_settings_is_not_continued(
     assert contents(tmp_path) == before
 
 
-def test_an_unfinished_training_of_other_data_is_not_continued(
-    small, synthetic_recordings, headers, tmp_path, monkeypatch
-):
-    def stops(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("ecg.systems.stage.train_network", stops)
+def test_an_unfinished_training_of_other_data_is_not_continued(small, synthetic_recordings, headers, tmp_path):
     data, model = tmp_path / "data", tmp_path / "model"
     shutil.copytree(synthetic_recordings, data)
     settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     with pytest.raises(KeyboardInterrupt):
-        train(data, model, settings)
+        train(data, model, settings, Interrupted)
     before, header = contents(model), next(data.glob("HR*.hea"))
     text = header.read_text()
     header.unlink()
@@ -241,21 +241,13 @@ def test_two_trainings_in_one_folder_are_one_too_many(synthetic_recordings, tmp_
 
 
 def test_labels_are_cleaned_before_everything_else_counts_them(synthetic_recordings, small, tmp_path, monkeypatch):
-    """Each stage answers from thin air; the rounds learn from labels with what was added, masks included."""
-    stages = {}
-
-    def fitted(stage, *_):
-        stages[stage.title] = stage
-        network = small.build(len(stage.leads), None, stage.targets.shape[1])
-        return Outcome([], network.get_weights(), predict_stage(stage), "")
-
-    drawn = []
-    monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
+    """Each stage predicts without training; both rounds are trained on the labels with what was added."""
+    stages, drawn = {}, []
     monkeypatch.setattr(
         "ecg.reports.training_report.draw_disagreements", lambda folder, found, *rest, **options: drawn.extend(found)
     )
     settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
-    train(synthetic_recordings, tmp_path, settings)
+    train(synthetic_recordings, tmp_path, settings, make_fake_runner(small, stages))
     store = open_store(tmp_path / "stages" / "store")
     omission = settings.cleaning.partially_labelled[0]
     cpsc = np.flatnonzero(store.sources == "CPSC")
@@ -273,18 +265,10 @@ def test_labels_are_cleaned_before_everything_else_counts_them(synthetic_recordi
     assert all(one.labelled == labels[store.names == one.path.stem, one.column].item() for one in drawn)
 
 
-def test_without_masks_there_is_no_round_1(synthetic_recordings, small, tmp_path, monkeypatch):
-    titles = []
-
-    def fitted(stage, *_):
-        titles.append(stage.title)
-        assert (stage.masks == 1).all()
-        network = small.build(len(stage.leads), None, stage.targets.shape[1])
-        return Outcome([], network.get_weights(), predict_stage(stage), "")
-
-    monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
-    train(synthetic_recordings, tmp_path, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING))
-    assert titles == ["round 2, 2 leads"]
+def test_without_masks_there_is_no_round_1(synthetic_recordings, small, tmp_path):
+    stages, settings = {}, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    train(synthetic_recordings, tmp_path, settings, make_fake_runner(small, stages))
+    assert list(stages) == ["round 2, 2 leads"] and (stages["round 2, 2 leads"].masks == 1).all()
     assert table(tmp_path / "report/relabelling.csv") == table(tmp_path / "report/disagreements.csv") == []
 
 
@@ -298,22 +282,20 @@ def test_an_earlier_training_stays_until_the_new_one_is_done(trained, synthetic_
         raise OSError("disk full")
 
     monkeypatch.setattr("ecg.commands.train.write_report", fails)
-    monkeypatch.setattr("ecg.systems.stage.train_network", None)  # all stages that are asked for were kept
     with pytest.raises(OSError, match="disk full"):
-        train(synthetic_recordings, model, replace(settings, lead_sets=(2,)))
+        train(synthetic_recordings, model, replace(settings, lead_sets=(2,)), Untrained)
     after = contents(model)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {"training.json"} | {name for name in after if "finished" in name}
 
 
 @pytest.fixture
-def finished(trained, synthetic_recordings, tmp_path, monkeypatch):
+def finished(trained, synthetic_recordings, tmp_path):
     """The model folder of a finished training, which was taken up from its stages, and its settings."""
     folder, settings, _ = trained
     model, settings = tmp_path / "model", replace(settings, keep_stages=False)
     shutil.copytree(folder / "stages", model / "stages")
-    monkeypatch.setattr("ecg.systems.stage.train_network", None)
-    assert train(synthetic_recordings, model, settings)
+    assert train(synthetic_recordings, model, settings, Untrained)
     return model, settings
 
 
@@ -341,16 +323,16 @@ def test_a_finished_training_is_not_done_again_unless_a_network_is_missing(finis
     model, settings = finished
     before, lines = contents(model), capture_log()
     assert train(synthetic_recordings, model, replace(settings, jobs=2)) is None
-    assert lines[-1] == f"{model}: holds what this training comes to already; give an empty folder to train anew"
+    assert lines[-1] == f"{model}: holds this training already; give an empty folder to train anew"
     assert contents(model) == before and not (model / "stages").exists()
     (model / "2_leads.json").unlink()
-    with pytest.raises(TypeError):  # it would train
-        train(synthetic_recordings, model, settings)
+    with pytest.raises(TrainingError, match="at work"):
+        train(synthetic_recordings, model, settings, Untrained)
 
 
 def test_a_report_of_something_else_is_not_replaced(synthetic_recordings, tmp_path):
     (tmp_path / "report").mkdir()
-    with pytest.raises(TrainingError, match="holds report, and nothing says of what training"):
+    with pytest.raises(TrainingError, match="holds report of an unknown training"):
         train(synthetic_recordings, tmp_path, Settings())
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 

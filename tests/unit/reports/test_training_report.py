@@ -175,7 +175,7 @@ def test_the_console_summarises_relabelling_and_why_a_rule_was_skipped(results):
     lumped, omitted, skipped = results.relabellings
     changed = (lumped.before[:, CLASS_INDEX["AF"]] != lumped.after[:, CLASS_INDEX["AF"]]).sum()
     told = describe_relabelling(lumped)
-    assert told.startswith(f"AFL or AF in Ningbo: {len(lumped.records)} recordings judged; added: AF {changed}; ")
+    assert told.startswith(f"AFL or AF in Ningbo: {len(lumped.records)} recordings examined; added: AF {changed}; ")
     assert told.endswith(f"removed: AFL {changed}")
     assert describe_relabelling(omitted).endswith("removed: none")
     assert describe_relabelling(skipped) == "SB or NSR in Mine: labels left as they are, no Mine"

@@ -231,7 +231,7 @@ def test_masks_belong_to_their_class_in_any_order_of_the_classes():
     present = np.hstack([results.labels, results.store.unscored])[:, results.columns].sum(axis=0)
     for row, place in zip(rows, (1, 0, 3, 2), strict=True):
         masked = row["present masked"] + row["absent masked"]
-        assert (row["class"], row["present"]) == (results.classes[place], present[place])
+        assert (row["class"], row["present"]) == (results.settings.classes[place], present[place])
         assert masked == (results.masks[:, place] == 0).sum()
 
 

@@ -1,4 +1,5 @@
 import zlib
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,7 @@ from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
 from ecg.systems.method import ValidationScorer, relabel, train_system, untrainable_gate_reason
 from ecg.systems.plan import split_recordings, split_validation, stage_keys
 from ecg.systems.recipes import HALVES, SYSTEMS, Gate, Settings
-from ecg.systems.stage import Outcome
+from ecg.systems.stage import Outcome, StageRunner
 from ecg.training.checkpoint import Budget
 from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
 from ecg.training.trainer import TrainingSettings
@@ -57,50 +58,51 @@ def regular(store):
     return WavePeaks(starts, np.concatenate(samples).astype(np.int32), np.full(starts[-1], 2, np.int8))
 
 
-def out_of_thin_air(title, records, classes):
-    """What the network of a stage says of each recording, as its title has it: (records, classes)."""
+def random_probabilities(title, records, classes):
+    """Predictions of a stage for each recording, which depend on its title alone: (records, classes)."""
     return np.random.default_rng(zlib.crc32(title.encode())).random((records, classes)).astype(np.float32)
 
 
-@pytest.fixture
-def learnt(store, monkeypatch, tmp_path):
-    """A function that learns by settings from the made-up store, where each stage answers from thin air.
+class FakeRunner(StageRunner):
+    """A runner that trains nothing: each stage predicts at random.
 
-    It returns what came of it, the stages by their titles, in their order, what was logged, and what each stage's
-    scores of its validation set were.
+    It records the stages and the scores of their validation sets, by title.
     """
-    monkeypatch.setattr("ecg.systems.method.FEWEST", 4)  # for the recordings are few
 
-    def by(settings):
-        stages, lines, scores = {}, capture_log(), {}
-        keys = stage_keys(settings)
+    def __init__(self, store, settings, folder):
+        super().__init__({DEFAULT_PREPROCESSING: store}, folder, settings.seed, Budget(None))
+        self.store, self.stages, self.scores = store, {}, {}
 
-        def fitted(stage, its, folder, seed, score, budget, left):
-            assert (its.digest, folder, seed) == (store.digest, tmp_path, settings.seed)
-            assert left == len(keys) - keys.index(stage.key)
-            stages[stage.title] = stage
-            said = out_of_thin_air(stage.title, len(store), stage.targets.shape[1])
-            scores[stage.title] = score(said[stage.records[stage.validation]])
-            return Outcome([stage.title], [np.array(stage.title)], said[stage.to_predict], f"end of {stage.title}", 2.0)
+    def train_or_load(self, stage):
+        assert self.keys.index(stage.key) >= len(self.stages)
+        self.stages[stage.title] = stage
+        probabilities = random_probabilities(stage.title, len(self.store), stage.targets.shape[1])
+        scorer = self.scorer and self.scorer.subset(stage.validation)
+        self.scores[stage.title] = stage.compute_scores(scorer, probabilities[stage.records[stage.validation]])
+        weights = [np.array(stage.title)]
+        return Outcome([stage.title], weights, probabilities[stage.to_predict], f"end of {stage.title}", 2.0)
 
-        def peaks_found(stage, its, weights, places):
-            assert (its.digest, weights) == (store.digest, [np.array(stage.title)])
-            return [(stage.title, place) for place in places]
+    def predict_peaks(self, stage, weights, indices):
+        assert weights == [np.array(stage.title)]
+        return [(stage.title, index) for index in indices]
 
-        monkeypatch.setattr("ecg.systems.method.fit_stage", fitted)
-        monkeypatch.setattr("ecg.systems.method.predict_peaks", peaks_found)
-        stores, peaks = (
-            {DEFAULT_PREPROCESSING: store},
-            {DEFAULT_PREPROCESSING: regular(store)} if settings.peaks else {},
-        )
-        return (
-            train_system(stores, peaks, settings, tmp_path, tmp_path, Budget(None)),
-            stages,
-            lines,
-            scores,
-        )
 
-    return by
+@pytest.fixture
+def train_fake(store, monkeypatch, tmp_path):
+    """A function that trains a system on the synthetic store with a FakeRunner.
+
+    It returns the trained system, the stages by their titles, the log messages and the scores by stage.
+    """
+
+    def train_settings(settings, fewest=4):
+        monkeypatch.setattr("ecg.systems.method.FEWEST", fewest)  # because the recordings are few
+        lines, runner = capture_log(), FakeRunner(store, settings, tmp_path)
+        peaks = {DEFAULT_PREPROCESSING: regular(store)} if settings.peaks else {}
+        trained = train_system(settings, runner, peaks, tmp_path)
+        assert runner.keys == stage_keys(trained.settings)
+        return trained, runner.stages, lines, runner.scores
+
+    return train_settings
 
 
 def targets_of(settings, store):
@@ -108,8 +110,8 @@ def targets_of(settings, store):
     return np.hstack([told, store.unscored])[:, class_indices(settings.classes)]
 
 
-def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(learnt, store):
-    found, stages, _, _ = learnt(GATED)
+def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(train_fake, store):
+    found, stages, _, _ = train_fake(GATED)
     assert list(stages) == titles_of(GATED) and len(stages) == 3 * (2 * 2 * 2 + 1)
     targets, cpsc = targets_of(GATED, store), store.sources == "CPSC"
     bundle = targets[:, [GATED.classes.index(name) for name in ("LBBB", "RBBB", "BBB")]]
@@ -135,16 +137,18 @@ def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(learnt, 
         own = cpsc if "CPSC, " in title else np.ones(len(store), bool)
         np.testing.assert_array_equal(stage.training, training[own[training]])
         np.testing.assert_array_equal(stage.validation, validation[own[validation]])
-    assert list(found.networks) == [GATED.leads_of(12), LEAD_SETS[3], LEAD_SETS[2]]
-    for groups in found.networks.values():
-        assert {name: len(pairs) for name, pairs in groups.items()} == {"general": 2, "special": 2, "gate": 1}
+    groups = Counter((network.leads, network.group) for network in found.networks)
+    leads = GATED.leads_of(12), LEAD_SETS[3], LEAD_SETS[2]
+    assert groups == {
+        (names, group): 1 + (group != "gate") for names in leads for group in ("general", "special", "gate")
+    }
     assert found.seconds == dict.fromkeys(stage_keys(GATED), 2.0)
     assert found.results.ends == {stage.key: f"end of {title}" for title, stage in stages.items()}
     assert found.results.epochs == list(stages)
 
 
-def test_peaks_are_learnt_alone_first_and_then_with_the_labels_from_these_weights(learnt, store):
-    found, stages, _, scores = learnt(replace(GATED, lead_sets=(2,)))
+def test_peaks_are_learnt_alone_first_and_then_with_the_labels_from_these_weights(train_fake, store):
+    found, stages, _, scores = train_fake(replace(GATED, lead_sets=(2,)))
     first = stages["2 leads, 250 Hz, 4 s"]
     assert len(stages) == 9 and found.results.peaks == [(first.title, place) for place in first.validation[:4]]
     for title, stage in stages.items():
@@ -157,8 +161,8 @@ def test_peaks_are_learnt_alone_first_and_then_with_the_labels_from_these_weight
             assert scores[title] == {} and scores[then.title] != {}
 
 
-def test_peaks_may_be_learnt_with_the_labels_from_the_first_step_on(learnt):
-    _, stages, _, _ = learnt(replace(GATED, lead_sets=(2,), pretraining=None))
+def test_peaks_may_be_learnt_with_the_labels_from_the_first_step_on(train_fake):
+    _, stages, _, _ = train_fake(replace(GATED, lead_sets=(2,), pretraining=None))
     assert {
         title: (stage.peaks is None, stage.loss_weights, stage.initial_weights) for title, stage in stages.items()
     } == {
@@ -167,17 +171,19 @@ def test_peaks_may_be_learnt_with_the_labels_from_the_first_step_on(learnt):
     }
 
 
-def test_the_gate_chooses_for_each_recording_which_ensemble_answers(learnt, store):
-    found, stages, _, _ = learnt(GATED)
+def test_the_gate_chooses_for_each_recording_which_ensemble_answers(train_fake, store):
+    found, stages, _, _ = train_fake(GATED)
     results, sixth = found.results, [GATED.classes.index(name) for name in GATED.gate.classes]
     assert results.validation.tolist() == split_validation(len(store), GATED, "split")[1].tolist()
     chosen = []
     for count, leads in ((12, "8 leads"), (4, "3 leads"), (2, "2 leads")):
         general, special = (
-            np.mean([out_of_thin_air(f"{leads}{of}, 250 Hz, {view} s", len(store), classes) for view in (4, 6)], axis=0)
+            np.mean(
+                [random_probabilities(f"{leads}{of}, 250 Hz, {view} s", len(store), classes) for view in (4, 6)], axis=0
+            )
             for of, classes in (("", 26), (", CPSC", 6))
         )
-        gate = out_of_thin_air(f"{leads}, CPSC or not", len(store), 1)[:, 0]
+        gate = random_probabilities(f"{leads}, CPSC or not", len(store), 1)[:, 0]
         for row, record in enumerate(results.validation):
             expected = np.zeros(26) if gate[record] > 0.5 else general[record]
             if gate[record] > 0.5:
@@ -186,20 +192,15 @@ def test_the_gate_chooses_for_each_recording_which_ensemble_answers(learnt, stor
             np.testing.assert_allclose(results.validated[count][row], expected, rtol=1e-6)
         assert (results.searches[count].thresholds == 0.5).all()
     assert 0 < np.mean(chosen) < 1
-    answers = results.answers(2)
+    answers = results.predictions(2)
     assert (answers[:, CLASS_INDEX["TAb"]] >= answers[:, CLASS_INDEX["TInv"]]).all() and answers.any(axis=1).all()
 
 
-def test_where_the_source_is_too_rare_to_be_told_there_is_no_gate_and_the_log_says_so(learnt, store, monkeypatch):
-    monkeypatch.setattr("ecg.systems.method.untrainable_gate_reason", lambda *_: "7 recordings")
-    settings = replace(GATED, lead_sets=(2,))
-    with pytest.raises(AssertionError):  # fewer stages are left than with the gate
-        learnt(settings)
-    monkeypatch.setattr("ecg.systems.method.stage_keys", lambda one: stage_keys(replace(one, gate=GATED.gate)))
-    found, stages, lines, _ = learnt(settings)
-    assert lines[0] == "CPSC is not told from the others: 7 recordings"
-    assert not [title for title in stages if "CPSC" in title] and found.settings.gate is None
-    assert list(found.networks[LEAD_SETS[2]]) == ["general"]
+def test_a_gate_with_too_few_recordings_is_dropped_and_logged(train_fake, store):
+    trained, stages, lines, _ = train_fake(replace(GATED, lead_sets=(2,)), fewest=20)
+    assert lines[0].startswith("no networks for CPSC alone: ") and lines[0].endswith("20 of either needed")
+    assert not [title for title in stages if "CPSC" in title] and trained.settings.gate is None
+    assert {network.group for network in trained.networks} == {"general"}
 
 
 def test_a_source_is_told_by_enough_recordings_of_it_and_of_others_in_each_part(monkeypatch):
@@ -208,14 +209,14 @@ def test_a_source_is_told_by_enough_recordings_of_it_and_of_others_in_each_part(
     assert untrainable_gate_reason(Gate(), sources, [(np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))]) == ""
     for training, validation in (([0, 1, 4, 5, 6], [3]), ([0, 1, 2, 4, 5], [3]), ([0, 1, 2, 4, 5, 6], [7])):
         told = untrainable_gate_reason(Gate(), sources, [(np.array(training), np.array(validation))])
-        assert told == f"{min(training.count(1) and sum(p < 4 for p in training), 9)} of {len(training)} recordings " \
-                       f"to learn from are of it, 3 of either are needed"  # fmt: skip
+        assert told == f"{min(training.count(1) and sum(p < 4 for p in training), 9)} of {len(training)} training " \
+                       f"recordings are of it, 3 of either needed"  # fmt: skip
     good = (np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))
     assert untrainable_gate_reason(Gate(), sources, [good, (good[0], good[0][:0])])
 
 
-def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_from_it(learnt, store):
-    found, stages, lines, _ = learnt(FOLDED)
+def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_from_it(train_fake, store):
+    found, stages, lines, _ = train_fake(FOLDED)
     results, parts = found.results, split_recordings(targets_of(FOLDED, store), FOLDED)
     assert "3 times" in lines[0]
     assert list(stages) == [f"{count} leads, fold {fold} of 3" for count in (6, 2) for fold in (1, 2, 3)]
@@ -228,17 +229,17 @@ def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_
     np.testing.assert_array_equal(results.training, np.arange(len(store)))
     for count in (6, 2):
         for fold, (_, validation) in enumerate(parts, 1):
-            said = out_of_thin_air(f"{count} leads, fold {fold} of 3", len(store), 24)
+            said = random_probabilities(f"{count} leads, fold {fold} of 3", len(store), 24)
             np.testing.assert_array_equal(results.validated[count][validation], said[validation])
         wide = expand(results.validated[count], class_indices(FOLDED.classes))
         search = search_thresholds(store.labels, wide, load_weights()[1], 0, FOLDED.seed)
         np.testing.assert_array_equal(results.searches[count].thresholds, search.thresholds)
         assert search.thresholds.std() > 0
-    assert [len(groups["general"]) for groups in found.networks.values()] == [3, 3]
+    assert [len(network.leads) for network in found.networks] == [6] * 3 + [2] * 3
 
 
-def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt_from_and_judged(learnt, store):
-    found, stages, lines, scores = learnt(EXCLUSIVE)
+def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt_from_and_judged(train_fake, store):
+    found, stages, lines, scores = train_fake(EXCLUSIVE)
     targets, results = targets_of(EXCLUSIVE, store), found.results
     usable = np.flatnonzero(targets.sum(axis=1) == 1)
     assert 5 < len(usable) < len(store) and (targets[usable, 7:] == store.unscored[usable]).all()
@@ -249,33 +250,35 @@ def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt
         np.testing.assert_array_equal(stage.training, results.training)
     columns = class_indices(EXCLUSIVE.classes)
     for count in (12, 2):
-        answers = results.answers(count)
+        answers = results.predictions(count)
         likeliest = columns[results.validated[count].argmax(axis=1)]
         for answer, column in zip(answers, likeliest, strict=True):
             assert np.flatnonzero(answer).tolist() == ([column] if column < 26 else [])
         score = challenge_score(store.labels[results.validation], answers, load_weights()[1])
-        assert scores[f"{count} leads"] == {"likeliest": score}
-        assert lines[-2 if count == 12 else -1] == f"{count} leads: score {score:.3f} as answered"
+        assert scores[f"{count} leads"] == {"argmax": score}
+        assert lines[-2 if count == 12 else -1] == f"{count} leads: score {score:.3f} as predicted"
 
 
-def test_one_network_of_one_lead_answers_for_all_lead_sets(learnt, store):
-    found, stages, _, _ = learnt(ONE_LEAD)
+def test_one_network_of_one_lead_answers_for_all_lead_sets(train_fake, store):
+    found, stages, _, _ = train_fake(ONE_LEAD)
     assert list(stages) == ["lead II"] and stages["lead II"].leads == ("II",)
-    assert list(found.results.searches) == [12, 6, 4, 3, 2] and list(found.networks) == [("II",)]
+    assert list(found.results.searches) == [12, 6, 4, 3, 2] and [network.leads for network in found.networks] == [
+        ("II",)
+    ]
     for count in LEAD_SETS:
         assert found.results.validated[count] is found.results.validated[12]
 
 
-def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(learnt, store):
+def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(train_fake, store):
     settings = Settings(gate=Gate(network=GATE), folds=2, source_masks=True, lead_sets=(3,), resamples=0,
                         cleaning=CleaningSettings(conflated_classes=()))  # fmt: skip
-    found, stages, _, _ = learnt(settings)
+    found, stages, _, _ = train_fake(settings)
     assert list(stages) == titles_of(settings) == [
         "classes omitted by CPSC", "round 1, 12 leads",
         *(f"round 2, 3 leads{group}, fold {fold} of 2" for group in ("", ", CPSC", ", CPSC or not") for fold in (1, 2)),
     ]  # fmt: skip
     first, second = stages["round 1, 12 leads"], stages["round 2, 3 leads, fold 2 of 2"]
-    said = out_of_thin_air("round 1, 12 leads", len(store), 22)
+    said = random_probabilities("round 1, 12 leads", len(store), 22)
     told = source_masks(
         first.targets, store.sources, class_indices(settings.classes), settings.cleaning.partially_labelled
     )
@@ -287,23 +290,23 @@ def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(learnt, stor
     assert (first.to_predict == np.arange(len(store))).all()
 
 
-def test_what_could_not_be_relabelled_is_masked_where_its_source_does_not_label_it(learnt, store):
+def test_what_could_not_be_relabelled_is_masked_where_its_source_does_not_label_it(train_fake, store):
     """No network learns what CPSC omits where the sources that are left do not label all either."""
     others = tuple(np.unique(store.sources[store.sources != "CPSC"]).tolist())
     cleaning = CleaningSettings(
         (), (PartiallyLabelledSource(), PartiallyLabelledSource(others, ("AF", "NSR"))), masks=False
     )
     settings = Settings(source_masks=True, lead_sets=(2,), resamples=0, cleaning=cleaning)
-    found, stages, _, _ = learnt(settings)
+    found, stages, _, _ = train_fake(settings)
     assert all(one.skip_reason for one in found.results.relabellings) and list(stages) == ["round 2, 2 leads"]
     masks, cpsc = stages["round 2, 2 leads"].masks, store.sources == "CPSC"
     for rows, labelled in ((cpsc, CPSC_LABELS), (~cpsc, ("AF", "NSR"))):
         assert (masks[rows] == np.isin(settings.classes, labelled)).all()
 
 
-def test_too_few_recordings_of_the_classes_are_told_before_anything_is_trained(learnt):
-    with pytest.raises(RecordError, match="have one alone of the classes"):
-        learnt(replace(EXCLUSIVE, folds=50))
+def test_too_few_recordings_of_the_classes_are_told_before_anything_is_trained(train_fake):
+    with pytest.raises(RecordError, match="have exactly one of the classes"):
+        train_fake(replace(EXCLUSIVE, folds=50))
 
 
 @pytest.mark.parametrize("rule", CleaningSettings().rules, ids=lambda rule: rule.title)
@@ -311,16 +314,17 @@ def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
     rng = np.random.default_rng(0)
     sources = rng.choice(["CPSC", "Ningbo", "Georgia"], 400)
     labels = rng.random((400, 26)) < 0.3
-    asked = []
+    stages = []
 
-    def outcome_of(stage, score):
-        asked.append(stage)
-        answers = predict_stage(stage)
-        assert 0 <= score(rng.random((len(stage.validation), stage.targets.shape[1])))["AUROC"] <= 1
-        return Outcome([], [], answers, "")
+    class Runner(StageRunner):
+        def train_or_load(self, stage):
+            stages.append(stage)
+            scores = stage.compute_scores(None, rng.random((len(stage.validation), stage.targets.shape[1])))
+            assert 0 <= scores["AUROC"] <= 1
+            return Outcome([], [], predict_stage(stage), "")
 
-    made, after = relabel(rule, labels, sources, Settings(), outcome_of)
-    (stage,) = asked
+    made, after = relabel(rule, labels, sources, Settings(), Runner({}, tmp_path, 0, Budget(None)))
+    (stage,) = stages
     assert stage.title == rule.title and stage.leads == LEADS
     assert not set(sources[stage.records]) & set(rule.sources) and set(sources[stage.to_predict]) == set(rule.sources)
     assert sorted([*stage.training, *stage.validation]) == list(range(len(stage.records)))
@@ -338,27 +342,28 @@ def test_a_judge_takes_half_where_thresholds_are_not_searched_and_scores_on_both
     labels, probabilities = rng.random((60, 26)) < 0.2, rng.random((60, 26)).astype(np.float32)
     before, sources, weights = labels.copy(), np.full(60, "Georgia"), load_weights()[1]
     before[:30] = False
-    judge = ValidationScorer(replace(GATED, proxy_least=None), labels, before, sources, np.arange(26))
-    validation = np.arange(0, 60, 2)
-    half, found = judge.search(validation, probabilities[validation]), judge.scores_on(validation)
+    settings, validation = replace(GATED, proxy_least=None), np.arange(0, 60, 2)
+    assert settings.thresholds == HALVES
+    scorer = ValidationScorer(settings, sources, labels, before, np.arange(60)).subset(validation)
+    half, scores = scorer.search(probabilities[validation]), scorer.scores(probabilities[validation])
     assert (half.thresholds == 0.5).all() and half.score == half.score_at_half
-    searching = replace(judge, settings=replace(judge.settings, thresholds="searched")).search(
-        validation, probabilities[validation]
-    )
-    assert (searching.thresholds != 0.5).any() and searching.score > half.score
-    answers = probabilities[validation] >= 0.5
-    scores = found(probabilities[validation])
-    assert scores["score at 0.5"] == pytest.approx(challenge_score(labels[validation], answers, weights))
-    assert scores["at 0.5 as labelled"] == pytest.approx(challenge_score(before[validation], answers, weights))
-    assert judge.settings.thresholds == HALVES
+    searching = ValidationScorer(replace(settings, thresholds="searched"), sources, labels, before, validation)
+    search = searching.search(probabilities[validation])
+    assert (search.thresholds != 0.5).any() and search.score > half.score
+    predictions = probabilities[validation] >= 0.5
+    assert scores["score at 0.5"] == pytest.approx(challenge_score(labels[validation], predictions, weights))
+    assert scores["at 0.5 as labelled"] == pytest.approx(challenge_score(before[validation], predictions, weights))
 
 
 @pytest.fixture(scope="module")
 def model(synthetic_recordings, tmp_path_factory):
-    """A model folder of a gated recipe with peaks and masks of sources, trained on made-up data, and its results."""
+    """A model folder of a gated recipe with peaks and masks of sources, trained on synthetic data, and its results."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ecg.systems.method.FEWEST", 4)
-        patch.setattr("ecg.commands.train.load_wave_peaks", lambda store, *_: regular(store))
+        patch.setattr(
+            "ecg.commands.train.load_all_wave_peaks",
+            lambda stores, *_: {preparation: regular(store) for preparation, store in stores.items()},
+        )
         patch.setattr(
             "ecg.commands.train.write_report", lambda folder, results, *_: training_tables(results)
         )  # without its pictures
@@ -378,7 +383,7 @@ def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_
         assert len(codes) == len(outputs) == 26
         np.testing.assert_allclose(probabilities, results.validated[2][row], atol=1e-5)
         near = np.abs(results.validated[2][row] - 0.5) < 1e-4
-        assert (outputs == results.answers(2)[row])[~near].all() or near.any()
+        assert (outputs == results.predictions(2)[row])[~near].all() or near.any()
         gates.append(not probabilities[CLASS_INDEX["SB"]])
     assert sorted(path.name for path in folder.glob("*.h5")) == [
         "2_leads.2.weights.h5", "2_leads.3.weights.h5", "2_leads.weights.h5"]  # fmt: skip

@@ -9,8 +9,8 @@ from ecg.data.headers import RecordError
 from ecg.data.leads import LEAD_SETS
 from ecg.runtime.cache import folder_name
 from ecg.systems.plan import (
-    configurations,
     first_round_title,
+    lead_configurations,
     leads_title,
     planned_networks,
     scoring_mask,
@@ -143,9 +143,9 @@ def test_folds_are_each_held_out_once_and_learnt_from_otherwise():
 
 def test_too_few_recordings_are_told_with_the_classes():
     settings = replace(SYSTEMS["xie2022"], classes=("NSR", "AF"))
-    with pytest.raises(RecordError, match="1 of 3 recordings have one alone of the classes NSR, AF, .* needs 2"):
+    with pytest.raises(RecordError, match="1 of 3 recordings have exactly one of the classes NSR, AF; .* needs 2"):
         split_recordings(np.array([[1, 1], [0, 0], [0, 1]]), settings)
-    with pytest.raises(RecordError, match="^3 of 3 recordings can be used, and training needs 5$"):
+    with pytest.raises(RecordError, match="^3 of 3 recordings can be used, training needs 5$"):
         split_recordings(np.ones((3, 24)), ZHAO)
     with pytest.raises(RecordError, match="training needs 5"):
         split_recordings(np.eye(4), replace(settings, classes=("NSR", "AF", "PAC", "PVC"), folds=5))
@@ -153,8 +153,8 @@ def test_too_few_recordings_are_told_with_the_classes():
 
 def test_training_may_leave_the_leads_of_each_smaller_set():
     sets = {count: LI.leads_of(count) for count in LEAD_SETS}
-    assert configurations(LI, sets[12]) == (tuple(range(8)), (0, 1), (0, 1, 3))
-    assert [[sets[12][place] for place in places] for places in configurations(LI, sets[12])] == [
+    assert lead_configurations(LI, sets[12]) == (tuple(range(8)), (0, 1), (0, 1, 3))
+    assert [[sets[12][place] for place in places] for places in lead_configurations(LI, sets[12])] == [
         list(sets[12]), ["I", "II"], ["I", "II", "V2"]]  # fmt: skip
-    assert configurations(LI, sets[3]) == ((0, 1), (0, 1, 2))
-    assert configurations(LI, sets[2]) == configurations(Settings(), LEAD_SETS[12]) == ()
+    assert lead_configurations(LI, sets[3]) == ((0, 1), (0, 1, 2))
+    assert lead_configurations(LI, sets[2]) == lead_configurations(Settings(), LEAD_SETS[12]) == ()

@@ -14,12 +14,12 @@ def exclusive():
 
 def test_tables_list_the_scored_classes_and_those_beside_that_are_trained(exclusive):
     for results, names in ((make_results(), [*ABBREVIATIONS]), (exclusive, [*ABBREVIATIONS, "STE"])):
-        assert results.names == names and len(results.listed) == len(results.trained) == len(names)
+        assert results.names == names and len(results.reported_columns) == len(results.is_trained) == len(names)
         for labels in results.label_versions.values():
             np.testing.assert_array_equal(labels[:, :26].shape, results.scored_labels.shape)
             assert labels.shape[1] == len(names)
-    assert np.array_equal(make_results().listed[make_results().trained], TRAINED)
-    assert [name for name, one in zip(exclusive.names, exclusive.trained, strict=True) if one] == [
+    assert np.array_equal(make_results().reported_columns[make_results().is_trained], TRAINED)
+    assert [name for name, one in zip(exclusive.names, exclusive.is_trained, strict=True) if one] == [
         "AF", "NSR", "PVC", "STE"]  # fmt: skip
 
 
@@ -36,15 +36,15 @@ def test_labels_of_both_kinds_are_those_after_relabelling_and_of_the_headers():
 def test_of_classes_that_exclude_each_other_one_is_told_and_it_may_be_beside_the_scored_ones(exclusive):
     told = exclusive.all_predictions(12)
     assert (told.sum(axis=1) == 1).all() and 0 < told[:, 26].sum() < len(told)
-    np.testing.assert_array_equal(told[:, :26], exclusive.answers(12))
-    likeliest = np.array(exclusive.classes)[exclusive.most_probable(12)]
+    np.testing.assert_array_equal(told[:, :26], exclusive.predictions(12))
+    likeliest = np.array(exclusive.settings.classes)[exclusive.most_probable(12)]
     assert np.array(exclusive.names)[told.argmax(axis=1)].tolist() == likeliest.tolist()
     results = make_results()
-    np.testing.assert_array_equal(results.all_predictions(2), results.answers(2))
+    np.testing.assert_array_equal(results.all_predictions(2), results.predictions(2))
 
 
 def test_the_confusion_matrix_counts_each_recording_once(exclusive):
     counts = exclusive.confusion_matrix(12)
     assert counts.sum() == exclusive.scored.sum() > 0
     both = exclusive.label_versions["cleaned"] & exclusive.all_predictions(12)
-    assert counts.trace() == both[:, exclusive.trained].sum() > 0
+    assert counts.trace() == both[:, exclusive.is_trained].sum() > 0

@@ -13,10 +13,11 @@ from ecg.models.ensemble import uses_demographics
 from ecg.models.resnets import POLICIES, LiSettings
 from ecg.runtime.cache import ResultCache
 from ecg.systems.stage import (
+    CHALLENGE,
     SAVED,
     Stage,
+    StageRunner,
     build_network,
-    fit_stage,
     make_member,
     predict_peaks,
     prediction_part,
@@ -25,6 +26,24 @@ from ecg.systems.stage import (
 from ecg.training.checkpoint import Budget
 from ecg.training.losses import FocalLoss
 from ecg.training.trainer import TrainingError, TrainingSettings, predict
+
+
+def fit_stage(stage, store, folder):
+    return StageRunner({stage.view.preparation: store}, folder, 0, Budget(None)).run(stage)
+
+
+class FakeScorer:
+    """A scorer whose clock goes on by some seconds at each validation."""
+
+    def __init__(self, seconds):
+        self.seconds, self.now = seconds, 0.0
+
+    def subset(self, validation):
+        return self
+
+    def scores(self, probabilities):
+        self.now += self.seconds
+        return {"seconds": self.now}
 
 
 @pytest.fixture
@@ -36,23 +55,27 @@ def stage(store, small):
                  training, validation, everything[::2], small, TrainingSettings(epochs=1, steps=2))  # fmt: skip
 
 
-def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, small, tmp_path, monkeypatch):
-    lines, budget = capture_log(), Budget(None)
+class Untrained(StageRunner):
+    """A runner that only loads results from their caches."""
 
-    def fit(stage=stage, seed=0):
-        return fit_stage(stage, store, tmp_path, seed, lambda p: {"mean": float(p.mean())}, budget, 1)
+    def train(self, stage, cache):
+        raise TrainingError("at work")
 
-    first = fit()
+
+def test_a_stage_is_trained_once_and_then_loaded_from_the_cache(stage, store, small, tmp_path):
+    lines, budget, stage = capture_log(), Budget(None), replace(stage, metric=CHALLENGE)
+
+    def fit(stage=stage, seed=0, runner=Untrained):
+        return runner({stage.view.preparation: store}, tmp_path, seed, budget, scorer=FakeScorer(0)).run(stage)
+
+    first = fit(runner=StageRunner)
+    assert list(first.epochs[0].scores) == ["seconds"]
     assert first.probabilities.shape == (len(stage.to_predict), 3) and len(first.epochs) == 1
     assert first.ended == "all 1 epochs done"
     assert sorted(path.name for path in tmp_path.glob("masks_2_*/*")) == ["result.npz"]
 
-    def trains(*_):
-        raise TrainingError("at work")
-
-    monkeypatch.setattr("ecg.systems.stage.train_network", trains)
     again = fit()
-    assert lines[-1] == "round 1, 2 leads: done before"
+    assert lines[-1] == "round 1, 2 leads: loaded from cache"
     assert (again.epochs, again.ended) == (first.epochs, first.ended)
     np.testing.assert_array_equal(again.probabilities, first.probabilities)
     for one, other in zip(again.weights, first.weights, strict=True):
@@ -71,42 +94,46 @@ def test_a_stage_is_trained_once_and_taken_as_done_afterwards(stage, store, smal
             fit(**other)
 
 
-def test_the_time_of_a_stage_that_was_cut_off_adds_up_and_counts_in_a_budget_that_lasts(
-    stage, store, tmp_path, monkeypatch
-):
-    """By a clock by which each of the two epochs takes 100 s, and nothing else any time."""
-    stage = replace(stage, network=replace(stage.network, kernels=()), learning=TrainingSettings(epochs=2, steps=2))
-    keep, now = ResultCache.keep, [0.0]
+class InterruptedCache(ResultCache):
+    """A cache that is interrupted once it has saved something."""
 
-    def scored(probabilities):
-        now[0] += 100
-        return {}
-
-    def fit(cumulative=True):
-        budget = Budget(1, lambda: now[0], cumulative)
-        end = budget.end
-        outcome = fit_stage(stage, store, tmp_path, 0, scored, budget, 1)
-        return outcome.seconds, end - budget.end, [epoch.epoch for epoch in outcome.epochs]
-
-    def cut(folder, name, arrays):
-        keep(folder, name, arrays)
+    def save(self, name, arrays):
+        super().save(name, arrays)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ResultCache, "save", cut)
-        fit()
-    now[0] += 5000
-    assert fit() == (200, 100, [1, 2]) and now[0] == 5200
-    assert fit() == (200, 200, [1, 2]) and fit(cumulative=False) == (200, 0, [1, 2]) and now[0] == 5200
+
+def test_the_time_of_an_interrupted_stage_adds_up_and_counts_in_a_lasting_budget(stage, store, tmp_path):
+    """By a clock by which each of the two epochs takes 100 s, and nothing else any time."""
+    stage = replace(stage, network=replace(stage.network, kernels=()), learning=TrainingSettings(epochs=2, steps=2),
+                    metric=CHALLENGE)  # fmt: skip
+    scorer = FakeScorer(100)
+
+    class Interrupted(StageRunner):
+        def train(self, stage, cache):
+            return super().train(stage, InterruptedCache(cache.path, cache.key))
+
+    def fit(lasting=True, runner_type=StageRunner):
+        budget = Budget(1, lambda: scorer.now, lasting)
+        end = budget.end
+        runner = runner_type({stage.view.preparation: store}, tmp_path, 0, budget, scorer=scorer)
+        outcome = runner.run(stage)
+        assert runner.seconds == {stage.key: outcome.seconds} and runner.epochs == outcome.epochs
+        return outcome.seconds, end - budget.end, [epoch.epoch for epoch in outcome.epochs]
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(runner_type=Interrupted)
+    scorer.now += 5000
+    assert fit() == (200, 100, [1, 2]) and scorer.now == 5200
+    assert fit() == (200, 200, [1, 2]) and fit(lasting=False) == (200, 0, [1, 2]) and scorer.now == 5200
 
 
 def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tmp_path, monkeypatch):
     def fills(*_):
         raise MemoryError("a tensor of shape (5, 200000, 200000)")
 
-    monkeypatch.setattr("ecg.models.resnets.NetworkSettings.build", fills)
+    monkeypatch.setattr(type(small), "build", fills)
     with pytest.raises(TrainingError, match="round 1, 2 leads: the memory is too small"):
-        fit_stage(stage, store, tmp_path, 0, None, Budget(None), 1)
+        fit_stage(stage, store, tmp_path)
 
 
 @pytest.mark.parametrize("precision", POLICIES)
@@ -116,7 +143,7 @@ def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
     devices, using, networks = ["gpu:0", "gpu:1"], [], []
 
     @contextmanager
-    def together(names):
+    def distribution_scope(names):
         using.extend(names)
         yield
         using.clear()
@@ -133,11 +160,11 @@ def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
         return np.zeros((len(stage.to_predict), 3))
 
     monkeypatch.setattr("ecg.systems.stage.accelerators", lambda: devices)
-    for each in (together, trains, answers):
+    for each in (distribution_scope, trains, answers):
         name = {"trains": "train_network", "answers": "predict"}.get(each.__name__, each.__name__)
         monkeypatch.setattr(f"ecg.systems.stage.{name}", each)
     stage = replace(stage, learning=TrainingSettings(precision=precision))
-    outcome = fit_stage(stage, store, tmp_path, 0, None, Budget(None), 1)
+    outcome = fit_stage(stage, store, tmp_path)
     trained, asked = networks
     assert trained.layers[1].compute_dtype == precision and asked.layers[1].compute_dtype == "float32"
     for one, two, three in zip(trained.get_weights(), asked.get_weights(), outcome.weights, strict=True):
@@ -168,7 +195,7 @@ def with_peaks(store):
 def pretrained(with_peaks, store, tmp_path_factory):
     """What the stage came to, trained for peaks alone."""
     folder = tmp_path_factory.mktemp("stages")
-    return fit_stage(with_peaks, store, folder, 0, lambda p: {}, Budget(None), 1)
+    return fit_stage(with_peaks, store, folder)
 
 
 def test_a_network_that_finds_peaks_answers_with_them_behind_the_classes(with_peaks):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from ecg.commands.calibration import calibrated
 from ecg.data.leads import LEAD_SETS
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import (
@@ -21,8 +20,7 @@ from ecg.models.resnets import (
     output_layer,
     precision_policy,
 )
-from ecg.runtime.processes import MemoryMonitor
-from ecg.systems.stage import Stage, check_precision, fit_stage
+from ecg.systems.stage import Stage, StageRunner, check_precision
 from ecg.training import arithmetic
 from ecg.training.arithmetic import (
     TOLERANCE,
@@ -237,13 +235,11 @@ def test_no_training_in_half_precision_begins_where_it_is_wrong(store, tmp_path)
                       everything[:32], everything[32:], everything, WrongSettings(), learning)  # fmt: skip
 
         def run(stage=stage):
-            return fit_stage(stage, store, tmp_path, 0, lambda probabilities: {}, Budget(None), 1)
+            return StageRunner({stage.view.preparation: store}, tmp_path, 0, Budget(None)).run(stage)
 
         if precision == "bfloat16":
             with pytest.raises(TrainingError, match="WrongForward of 16 taps, 12 input and 8 output channels"):
                 run()
-            with MemoryMonitor() as peak, pytest.raises(TrainingError, match="WrongForward of 16 taps"):
-                calibrated(stage, store, 8, 0, peak)
         else:
             assert len(run().epochs) == 1
 
