@@ -38,7 +38,7 @@ from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.processes import run_in_subprocess
 from ecg.systems.method import train_system
 from ecg.systems.recipes import Settings
-from ecg.systems.stage import StageRunner
+from ecg.systems.stage import Peaks, StageRunner, Stores
 from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingError, translate_out_of_memory
 
@@ -49,8 +49,6 @@ NETWORKS = "networks"  # begins the names of folders for the networks of a fold
 PREDICTIONS = "predictions"  # name of a system's result for a fold in its cache
 # Folders whose source files are part of a result's cache key.
 PROGRAM = ("data", "evaluation", "models", "training", "systems", "commands")
-
-Stores = dict[Preprocessing, Store]
 
 
 class RecordingsChanged(RecordError):
@@ -81,13 +79,14 @@ class FoldJob:
     networks: Path
     cache: ResultCache
 
-    def load_stores(self) -> tuple[Stores, dict[Preprocessing, WavePeaks]]:
+    def load_stores(self) -> tuple[Stores, Peaks]:
         """Open the stores of the system, and load their wave peaks if it needs these.
 
         Raises:
             RecordingsChanged: The stores are not those of the comparison.
         """
-        stores, peaks = build_stores(self.data, self.stages, list(self.digests), self.system.jobs), {}
+        stores: Stores = build_stores(self.data, self.stages, list(self.digests), self.system.jobs)
+        peaks: Peaks = {}
         if {preparation: store.digest for preparation, store in stores.items()} != self.digests:
             raise RecordingsChanged(f"{self.data}: recordings have changed since the comparison was begun")
         if self.system.peaks:
@@ -95,7 +94,7 @@ class FoldJob:
         stores, peaks = intersect_stores(stores, peaks)
         return select_stores(stores, self.system), peaks
 
-    def run(self, stores: Stores, peaks: dict[Preprocessing, WavePeaks]) -> FoldResult:
+    def run(self, stores: Stores, peaks: Peaks) -> FoldResult:
         """Train and predict in this process with what `load_stores` gave, and save the result in the cache."""
         system = self.system
         training = np.setdiff1d(np.arange(len(next(iter(stores.values())))), self.held_out)
@@ -195,8 +194,8 @@ def run_comparison(
     for run in runs:
         if run.settings.peaks:
             peaks |= load_all_wave_peaks(select_stores(stores, run.settings), stages, protocol.jobs)
-    stores, peaks = intersect_stores(stores, peaks)
-    store = next(iter(stores.values()))
+    shared, shared_peaks = intersect_stores(stores, peaks)
+    store = next(iter(shared.values()))
     folds = protocol.held_out(store)
     for run in runs:
         run.failure = protocol.untrainable_reason(run.settings, store, folds)
@@ -213,7 +212,7 @@ def run_comparison(
         networks = fold / f"{NETWORKS}_{fingerprint(held_out, hours)[:KEY_LENGTH]}"
         active = [run for run in runs if not run.failure]
         for run in active:
-            cache = result_cache(run.settings, fold, held_out, hours, select_stores(stores, run.settings), peaks)
+            cache = result_cache(run.settings, fold, held_out, hours, select_stores(shared, run.settings), shared_peaks)
             job = FoldJob(data, stages, digests, run.settings, held_out, hours, networks, cache)
             run_fold(run, job, title, len(store) - len(held_out), execute)
         if not any(run.failure for run in active):  # else the networks serve to resume
@@ -228,7 +227,7 @@ def run_comparison(
     for run in done:
         for title, result in zip(protocol.titles, run.results, strict=True):
             if result.skipped:
-                facts[f"skipped by {run.settings.system}, {title}"] = "; ".join(result.skipped)
+                facts |= {f"skipped by {run.settings.system}, {title}": "; ".join(result.skipped)}
     path = write_comparison(report, comparison, facts, seed=protocol.seed)
     LOGGER.info(f"{path}: {pluralise(len(done), 'system')}, {pluralise(len(protocol.lead_sets), 'lead set')}")
     if failures:
@@ -296,7 +295,7 @@ def result_cache(
     held_out: np.ndarray,
     hours: float | None,
     stores: Stores,
-    peaks: dict[Preprocessing, WavePeaks],
+    peaks: Peaks,
 ) -> ResultCache:
     """Return the cache of a system's result for a fold.
 

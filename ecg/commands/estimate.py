@@ -13,14 +13,13 @@ import numpy as np
 from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import DISCARDED_SOURCES, add_implied_labels, source_of
 from ecg.data.records import require_records, resolve_case
-from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store, build_store, check_trainable, store_folder
-from ecg.data.wave_peaks import WavePeaks, intersect_stores, load_wave_peaks, neurokit_version
+from ecg.data.wave_peaks import intersect_stores, load_wave_peaks, neurokit_version
 from ecg.runtime.console import format_duration, format_table
 from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
 from ecg.systems.plan import GATE, known_labels, planned_networks, split_recordings
 from ecg.systems.recipes import Settings
-from ecg.systems.stage import CHALLENGE, Stage, StageRunner
+from ecg.systems.stage import CHALLENGE, Peaks, Stage, StageRunner, Stores
 from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingSettings
 
@@ -150,9 +149,7 @@ def describe_assumptions(settings: Settings, megabytes: float) -> Iterator[str]:
         yield f"With its time limit the training ends after {settings.hours:g} h at the latest."
 
 
-def prepare_sample(
-    paths: Sequence[Path], folder: Path, settings: Settings
-) -> tuple[dict[Preprocessing, Store], dict[Preprocessing, WavePeaks], float]:
+def prepare_sample(paths: Sequence[Path], folder: Path, settings: Settings) -> tuple[Stores, Peaks, float]:
     """Preprocess a random sample of recordings in a folder.
 
     Returns:
@@ -218,7 +215,7 @@ def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Sta
     return stages, costs
 
 
-def measure(stage: Stage, stores: dict[Preprocessing, Store], folder: Path, batch: int) -> tuple[float, float]:
+def measure(stage: Stage, stores: Stores, folder: Path, batch: int) -> tuple[float, float]:
     """Train a stage on a sample for two epochs with batches of so many recordings.
 
     Returns:

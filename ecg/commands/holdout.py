@@ -17,6 +17,7 @@ from ecg.runtime.limits import check_limits
 from ecg.systems.method import TrainedSystem
 from ecg.systems.plan import assign_folds, known_labels, planned_networks, split_recordings, stage_keys
 from ecg.systems.recipes import SYSTEMS, Settings, resize_networks
+from ecg.systems.stage import Stores
 from ecg.training.trainer import PREDICTION_BATCH, TIME_LIMIT_REACHED, TrainingSettings, predict
 
 N_TIMED = 32  # maximum number of held-out recordings whose predictions are timed
@@ -213,9 +214,7 @@ class FoldResult:
         return cls(by_leads, arrays[SKIPPED].tolist())
 
 
-def predict_held_out(
-    trained: TrainedSystem, system: Settings, stores: dict[Preprocessing, Store], held_out: np.ndarray
-) -> FoldResult:
+def predict_held_out(trained: TrainedSystem, system: Settings, stores: Stores, held_out: np.ndarray) -> FoldResult:
     """Predict held-out recordings, given by their indices in the stores, (n,), with a trained system."""
     columns = trained.results.columns
     by_network: dict[tuple[str, ...], tuple[np.ndarray, int, float]] = {}  # lead sets may use the same leads
@@ -262,7 +261,7 @@ def training_cost(trained: TrainedSystem, count: int) -> tuple[float, int, int, 
     return sum(trained.seconds[key] for key in keys), n_networks, n_epochs, n_time_limited
 
 
-def measure_prediction_seconds(ensemble: Ensemble, stores: dict[Preprocessing, Store], held_out: np.ndarray) -> float:
+def measure_prediction_seconds(ensemble: Ensemble, stores: Stores, held_out: np.ndarray) -> float:
     """Return the median time in which an ensemble predicts one recording, as a saved model does.
 
     Reading and preprocessing are not included. Each recording is predicted once before, so that nothing is compiled
@@ -285,7 +284,7 @@ def measure_prediction_seconds(ensemble: Ensemble, stores: dict[Preprocessing, S
 
 def predict_stores(
     ensemble: Ensemble,
-    stores: dict[Preprocessing, Store],
+    stores: Stores,
     records: np.ndarray,
     title: str,
     size: int = PREDICTION_BATCH,
@@ -310,7 +309,7 @@ def predict_stores(
 
 
 def predict_group(
-    group: Group, stores: dict[Preprocessing, Store], records: np.ndarray, title: str, size: int = PREDICTION_BATCH
+    group: Group, stores: Stores, records: np.ndarray, title: str, size: int = PREDICTION_BATCH
 ) -> np.ndarray:
     """Return the mean probabilities (n, K) of a group's networks; arguments as in `predict_stores`."""
     probabilities = []

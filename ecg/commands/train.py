@@ -12,8 +12,7 @@ import keras
 
 from ecg.data.leads import LEAD_SETS
 from ecg.data.records import find_records
-from ecg.data.resampling import Preprocessing
-from ecg.data.store import Store, build_stores, check_trainable
+from ecg.data.store import build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.models.bundle import Bundle, model_files, save_bundle
 from ecg.reports.training_report import REPORT_FOLDER, report_lines, write_report
@@ -24,7 +23,7 @@ from ecg.runtime.files import LOCK, check_writable, lock_folder
 from ecg.systems.method import train_system
 from ecg.systems.recipes import RECIPES, Settings
 from ecg.systems.results import Results
-from ecg.systems.stage import StageRunner
+from ecg.systems.stage import Peaks, StageRunner, Stores
 from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingError
 
@@ -89,7 +88,7 @@ def run_training(
         remove_folder(stages, removed)
         LOGGER.info(f"{model}: holds this training already; give an empty folder to train anew")
         return None
-    peaks = load_all_wave_peaks(stores, stages, settings.jobs) if settings.peaks else {}
+    peaks: Peaks = load_all_wave_peaks(stores, stages, settings.jobs) if settings.peaks else {}
     stores, peaks = intersect_stores(stores, peaks)
     system = train_system(settings, runner_type(stores, stages, settings.seed, budget), peaks, data)
     results = system.results
@@ -116,7 +115,7 @@ def describe_settings(settings: Settings) -> str:
     return f"system {settings.system}: {changes or 'all settings are its own'}"
 
 
-def prepare_stores(data: Path, model: Path, settings: Settings, manifest: dict[str, Any]) -> dict[Preprocessing, Store]:
+def prepare_stores(data: Path, model: Path, settings: Settings, manifest: dict[str, Any]) -> Stores:
     """Build or open the stores of a training, and write the manifest, which gets the digests of the recordings."""
     stores = build_stores(data, model / STAGES, settings.preparations, settings.jobs)
     check_trainable(data, list(stores.values())[-1], settings.classes)

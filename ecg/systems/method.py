@@ -8,9 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, expand, select_labels
-from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
-from ecg.data.wave_peaks import WavePeaks
 from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.evaluation.thresholds import HALF, ThresholdSearch, search_thresholds
 from ecg.models.ensemble import Ensemble, Group, average_rows, choose_group_probabilities
@@ -44,7 +42,7 @@ from ecg.systems.plan import (
 )
 from ecg.systems.recipes import HALVES, Gate, Settings
 from ecg.systems.results import Results
-from ecg.systems.stage import AUROC, CHALLENGE, PeakExample, Stage, StageRunner, make_member
+from ecg.systems.stage import AUROC, CHALLENGE, PeakExample, Peaks, Stage, StageRunner, make_member
 from ecg.training.losses import LOSSES
 
 LOGGER = logging.getLogger("ecg")
@@ -179,9 +177,7 @@ class LabelledSet(NamedTuple):
     splits: Splits
 
 
-def train_system(
-    settings: Settings, runner: StageRunner, peaks: dict[Preprocessing, WavePeaks], data: str | Path
-) -> TrainedSystem:
+def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: str | Path) -> TrainedSystem:
     """Train the networks of a system on the stores of a runner.
 
     Args:
@@ -328,7 +324,7 @@ def train_networks(
     validation: np.ndarray,
     settings: Settings,
     runner: StageRunner,
-    peaks: dict[Preprocessing, WavePeaks],
+    peaks: Peaks,
 ) -> tuple[list[TrainedNetwork], list[PeakExample]]:
     """Train the final networks.
 

@@ -1,6 +1,7 @@
 """Train the network of one stage, or load its cached result."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -42,6 +43,10 @@ PROGRAM = ("data", "models", "training", "systems")  # folders whose source file
 SAVED = "float32"  # precision of saved models; thresholds and scores are those of this precision
 RESULT = "result"  # name of a finished stage's file in its cache
 CHALLENGE, AUROC = "challenge", "auroc"  # metrics of a stage
+
+
+Stores = Mapping[Preprocessing, Store]  # a store for each preprocessing, all of the same recordings
+Peaks = Mapping[Preprocessing, WavePeaks]  # the wave peaks of each
 
 
 class Scorer(Protocol):
@@ -171,7 +176,7 @@ class StageRunner:
         seconds: Duration of each stage, by its key.
     """
 
-    stores: dict[Preprocessing, Store]
+    stores: Stores
     folder: Path
     seed: int
     budget: Budget

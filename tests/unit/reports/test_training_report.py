@@ -178,7 +178,7 @@ def test_the_console_summarises_relabelling_and_why_a_rule_was_skipped(results):
     assert told.startswith(f"AFL or AF in Ningbo: {len(lumped.records)} recordings examined; added: AF {changed}; ")
     assert told.endswith(f"removed: AFL {changed}")
     assert describe_relabelling(omitted).endswith("removed: none")
-    assert describe_relabelling(skipped) == "SB or NSR in Mine: labels left as they are, no Mine"
+    assert describe_relabelling(skipped) == "SB or NSR in Mine: not relabelled, no Mine"
     assert told in report_lines(results)
 
 

@@ -145,7 +145,7 @@ def test_too_few_recordings_are_told_with_the_classes():
     settings = replace(SYSTEMS["xie2022"], classes=("NSR", "AF"))
     with pytest.raises(RecordError, match="1 of 3 recordings have exactly one of the classes NSR, AF; .* needs 2"):
         split_recordings(np.array([[1, 1], [0, 0], [0, 1]]), settings)
-    with pytest.raises(RecordError, match="^3 of 3 recordings can be used, training needs 5$"):
+    with pytest.raises(RecordError, match="^3 of 3 recordings can be used; training needs 5$"):
         split_recordings(np.ones((3, 24)), ZHAO)
     with pytest.raises(RecordError, match="training needs 5"):
         split_recordings(np.eye(4), replace(settings, classes=("NSR", "AF", "PAC", "PVC"), folds=5))
