@@ -85,14 +85,15 @@ class FoldJob:
         Raises:
             RecordingsChanged: The stores are not those of the comparison.
         """
-        stores: Stores = build_stores(self.data, self.stages, list(self.digests), self.system.jobs)
+        system = self.system
         peaks: Peaks = {}
+        stores: Stores = build_stores(self.data, self.stages, list(self.digests), system.jobs)
         if {preparation: store.digest for preparation, store in stores.items()} != self.digests:
             raise RecordingsChanged(f"{self.data}: recordings have changed since the comparison was begun")
-        if self.system.peaks:
-            peaks = load_all_wave_peaks(select_stores(stores, self.system), self.stages, self.system.jobs)
+        if system.peaks:
+            peaks = load_all_wave_peaks(select_stores(stores, system), self.stages, system.jobs)
         stores, peaks = intersect_stores(stores, peaks)
-        return select_stores(stores, self.system), peaks
+        return select_stores(stores, system), peaks
 
     def run(self, stores: Stores, peaks: Peaks) -> FoldResult:
         """Train and predict in this process with what `load_stores` gave, and save the result in the cache."""
