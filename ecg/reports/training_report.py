@@ -191,7 +191,7 @@ def build_training_page(
                 sections[title] += _fold(figures.get(name, ()), "Other lead sets")
             for part in [part for part in tables if not key.startswith("@") and _is_of_kind(part, name)]:
                 table, rows = _limited_table(part, tables[part], caption), len(tables[part]) - 1
-                summary = caption + part.removeprefix(name).replace("_", " ") + f" ({rows:,})"
+                summary = caption + part.removeprefix(name).replace("_", ", ", 1).replace("_", " ") + f" ({rows:,})"
                 sections[title] += [details(summary, table)] if key.startswith("+") else [table]
     masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
@@ -248,7 +248,8 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[object]], caption
 
 def _format_cell(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
+        text = f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
+        return text.replace("-", "−", 1) if value < 0 else text
     return "" if value is None else f"{value:,}" if isinstance(value, int) else escape_unprintable(str(value))
 
 

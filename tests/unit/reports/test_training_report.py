@@ -103,7 +103,7 @@ def test_the_page_opens_offline_and_has_every_section(report, results):
     assert len(read.of("caption")) == len(read.of("table"))
     texts = {text for _, text in read.texts}
     for row in table(report, "scores"):
-        assert f"{float(row['score as predicted']):.3f}" in texts
+        assert f"{float(row['score as predicted']):.3f}".replace("-", "−") in texts
     assert {describe_relabelling(each) for each in results.relabellings} <= texts
     assert {"source PTB is not trained on", "flat lead", "lead_sets", "12, 2", "R004", "0.990"} <= texts
 
