@@ -155,33 +155,24 @@ def class_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> dict
         By measure a row for each class with a cell for each system.
     """
     indices, labelled = comparison.indices_with_leads(leads), comparison.labels.sum(axis=0)
-    known = np.array([comparison.results[index].known_classes for index in indices])
-    return {
-        name: [
-            [
-                Cell(ABBREVIATIONS[column], pluralise(labelled[column], "recording")),
-                *estimate_cells([metrics.by_class[index][name][:, column] for index in indices], known[:, column]),
-            ]
-            for column in rank_classes(labelled)
-        ]
-        for name in CLASS_METRICS
-    }
+    known, rows = np.array([comparison.results[index].known_classes for index in indices]), {}
+    for name in CLASS_METRICS:
+        rows[name] = [[Cell(ABBREVIATIONS[column], pluralise(labelled[column], "recording")),
+                       *estimate_cells([metrics.by_class[index][name][:, column] for index in indices],
+                                       known[:, column])]
+                      for column in rank_classes(labelled)]  # fmt: skip
+    return rows
 
 
 def source_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> dict[str, list[list[Cell]]]:
     """List the metrics of each source: by metric a row with a cell for each system."""
-    indices = comparison.indices_with_leads(leads)
+    indices, rows = comparison.indices_with_leads(leads), {}
     sources, counts = np.unique(comparison.sources, return_counts=True)
-    return {
-        name: [
-            [
-                Cell(escape_unprintable(source), pluralise(count, "recording")),
-                *estimate_cells([metrics.by_source[index][source][name] for index in indices]),
-            ]
-            for source, count in zip(sources.tolist(), counts.tolist(), strict=True)
-        ]
-        for name in METRICS
-    }
+    for name in METRICS:
+        rows[name] = [[Cell(escape_unprintable(source), pluralise(count, "recording")),
+                       *estimate_cells([metrics.by_source[index][source][name] for index in indices])]
+                      for source, count in zip(sources.tolist(), counts.tolist(), strict=True)]  # fmt: skip
+    return rows
 
 
 def cost_rows(comparison: Comparison, leads: int) -> list[list[Cell]]:
