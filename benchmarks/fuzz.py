@@ -3,7 +3,7 @@
 python -m benchmarks.fuzz [--cases N] [--seed S] [--jobs N] [--seconds S] [--folder FOLDER]
 
 Synthetic records of 12, 8, 6, 3 and 2 leads are damaged by benchmarks.damage, and untrained networks of a few hundred
-weights predict what remains. Each is examined by an audit and put into a store as well. Prints the table of
+weights predict what remains. Each is also audited and put into a store. Prints the table of
 benchmarks/README.md, and leaves in FOLDER/faults each case that ended in another way, with the reason in fault.txt.
 Memory is measured as Linux tells it.
 """
@@ -78,9 +78,9 @@ def networks():
 
 
 def end_of(path, bundles):
-    """Return how a record ends, by its header's path: ANSWERED, or the name of the RecordError that refused it.
+    """Return ANSWERED or the name of the RecordError that refused a record.
 
-    Any other exception is a fault, and so is an answer without 26 probabilities, or for want of memory a refusal.
+    Any other exception is a fault. So are a prediction without 26 probabilities and a refusal for lack of memory.
     """
     try:
         header, recording = read_record(path)
@@ -96,7 +96,7 @@ def end_of(path, bundles):
 
 
 def audit(path):
-    """Examine a record as an audit does, to which nothing may be an error; a reason that fills pages is a fault."""
+    """Audit a record, which must raise no error; a very long reason is a fault."""
     defects = audit_recording(path.parent, path).defects
     longest = max((len(detail) for kind, detail in defects if kind in FATAL), default=0)
     if longest > LONGEST_MESSAGE:
@@ -104,19 +104,19 @@ def audit(path):
 
 
 def store(folder):
-    """Build a store of a folder as a training does, and open it again; a RecordError may end it, nothing else.
+    """Build a store of a folder as in training and open it again; only a RecordError may end it.
 
-    What the store lists is compared with what is found by reading it anew, so that nothing changes on the way.
+    What the built store lists must equal what the opened one does.
     """
-    place = folder / "store"
+    path = folder / "store"
     try:
-        built = build_store(folder, place, jobs=1)
+        built = build_store(folder, path, jobs=1)
     except RecordError as error:
         if wanted_memory(error):
             raise
         return
-    opened = open_store(place)
-    for name in ("dropped", "repaired", "unknown_codes", "digest"):
+    opened = open_store(path)
+    for name in ("excluded", "repaired", "unknown_codes", "digest"):
         if getattr(built, name) != getattr(opened, name):
             raise ArithmeticError(f"{name} of a store is read back as {getattr(opened, name)!r:.200}")
     if not opened.microvolts.any():

@@ -35,7 +35,7 @@ def growth(bench):
     def train_on(size):
         model, begun = bench.place / "model", processors_of(os.getpid())
         shutil.rmtree(model, ignore_errors=True)
-        with patch.object(method, "PICTURES", 0):
+        with patch.object(method, "MAX_DRAWN", 0):
             pipeline.train(bench.place / f"{size}", model, settings)
         worked[size].append(processors_of(os.getpid()) - begun)
 

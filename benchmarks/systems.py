@@ -1,4 +1,4 @@
-"""How large each system's networks are, and how long a training step and an answer take: python -m benchmarks.systems.
+"""Size of each system's networks, and time of a training step and a prediction: python -m benchmarks.systems.
 
 Networks are untrained, of 12 leads or what the system makes of them; signals are noise, as long as the system sees, and
 10 s where any length will do. What is compared is timed in turns, and the first round does not count.
@@ -79,8 +79,10 @@ def lines(rounds):
         weights, step, answer = timed(stage, batch)
         steps, answers = [], []
         for _ in range(1 + rounds):
-            steps.append(seconds_of(step))
-            answers.append(seconds_of(answer))
+            for run, seconds in ((step, steps), (answer, answers)):
+                start = time.perf_counter()
+                run()
+                seconds.append(time.perf_counter() - start)
         steps, answers = steps[1:], answers[1:]
         yield (f"| {title} | {weights:,} | {batch} | {statistics.median(steps):.2f} s ({min(steps):.2f} s) "
                f"| {1000 * statistics.median(answers):.0f} ms |")  # fmt: skip

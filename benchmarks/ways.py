@@ -12,9 +12,7 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from benchmarks.drafts import MARK, interleaved, matlab_4, matlab_5
-from ecg.data.labels import source_of
 from ecg.data.leads import LEAD_SETS, LEADS, LIMB
-from ecg.data.preprocessing import EARLY_GAINS
 
 LINE = "{kind} {gain} 16 0 {first} {checksum} 0 {lead}"  # of a lead, after the name of its file
 DATE = " 12-May-2020 12:33:59"
@@ -88,13 +86,11 @@ def write(plain, *changes, integers=None, leads=LEADS, frequency=None, kind="16+
 
 def dialects(plain):
     """Return the ways of the databases' own headers."""
-    told, named = ",".join(plain.facts["codes"]), (f"{plain.name} 12", f"{plain.name}.mat 12")
-    early = {f"{gain:g}": write(plain, named, gain=f"{gain:g}/mV")
-             for source, (gain, *_) in EARLY_GAINS.items() if source == source_of(plain.name)}  # fmt: skip
-    return early | {
+    written = ",".join(plain.facts["codes"])
+    return {
         "Challenge 2021": write(plain),
         "PhysioNet 1.0.3": write(plain, ("#", "# "), (DATE, ""), kind="16x1+24", gain="1000.0(0)/mV"),
-        "texts of 2020": write(plain, (told, ",".join(TEXTS_2020)), codes=tuple(TEXTS_2020.values())),
+        "texts of 2020": write(plain, (written, ",".join(TEXTS_2020)), codes=tuple(TEXTS_2020.values())),
         "raw PTB-XL": write(plain, (plain.comments, ""), (DATE, ""), ("aV", "AV"), kind="16", gain="1000.0(0)/mV",
                             save=interleaved, end="dat", age=math.nan, sex="Unknown", codes=()),
     }  # fmt: skip

@@ -99,7 +99,7 @@ def test_what_is_neither_a_prediction_nor_a_refusal_is_a_fault(records, folder, 
 def test_an_allocation_that_a_machine_might_not_survive_fails(records, folder):
     class Stub:
         @staticmethod
-        def answer(header, recording):
+        def predict(header, recording):
             return None, range(26), np.ones(2**32)[:26]
 
     outcome = try_case(7, (), damaged(records[0], [], None), folder, dict.fromkeys((12, 6, 4, 3, 2), Stub))
@@ -157,6 +157,6 @@ def test_an_audit_that_fails_or_a_reason_that_fills_pages_is_a_fault(records, bu
         (lambda *_: 1 / 0, "ZeroDivisionError"),
         (lambda *_: SimpleNamespace(defects=((FATAL[1], "x" * 10_000),)), "a reason of 10,000 characters"),
     ):
-        monkeypatch.setattr("benchmarks.fuzz.examine", examined)
+        monkeypatch.setattr("benchmarks.fuzz.audit_recording", examined)
         outcome = try_case(0, (), case, folder, bundles)
         assert fault in outcome.fault and not outcome.end
