@@ -15,7 +15,7 @@ from ecg.data.records import find_records
 from ecg.data.store import build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.models.bundle import Bundle, model_files, save_bundle
-from ecg.reports.training_report import REPORT_FOLDER, report_lines, write_report
+from ecg.reports.training_report import REPORT_FOLDER, REPORT_PAGE, report_lines, write_report
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
 from ecg.runtime.console import format_duration
@@ -105,6 +105,7 @@ def run_training(
         write_manifest(model / MANIFEST, manifest | {FINISHED: True})
         remove_folder(stages, removed)
     LOGGER.info(f"{model}: {len(results.searches)} models after {format_duration(time.monotonic() - start)}")
+    LOGGER.info(f"report: {model / REPORT_FOLDER / REPORT_PAGE}")
     return results
 
 
