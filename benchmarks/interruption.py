@@ -31,7 +31,7 @@ PATIENCE = 600  # s; a training of this size that takes longer hangs
 CALLS = {
     "reading": ("ecg.data.store", "source_of", 1, 50),
     "a step": ("ecg.training.backend.StepRunner", "train", 1, 12),
-    "an answer": ("ecg.training.backend.StepRunner", "answer", 1, 12),
+    "an answer": ("ecg.training.backend.StepRunner", "predict", 1, 12),
     "saving a stage or where it stands": ("numpy", "savez", 1, 3),
     "moving into place": ("os", "replace", 1, 7),
     "saving a model": ("keras.Model", "save_weights", 1, 2),

@@ -868,7 +868,7 @@ def test_no_diagnosis_is_overlooked_where_a_header_is_cut():
 
 def test_files_of_whatever_size_are_read_whole(tmp_path, monkeypatch):
     file = tmp_path / "file"
-    monkeypatch.setattr(evaluate_model, "MAX_CHUNK_SIZE", 4)
+    monkeypatch.setattr(evaluate_model, "CHUNK", 4)
     whole = os.read
     for least in (4, 1):  # a system may give less than it is asked for
         monkeypatch.setattr("os.read", lambda number, most, least=least: whole(number, min(most, least)))
