@@ -37,16 +37,16 @@ def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_r
     monkeypatch.setattr(heldout.time, "perf_counter", lambda: now[0])
 
     def group(name, seconds):
-        def probabilities(parts, person):
-            (signal_of,) = parts()
-            signal = signal_of(DEFAULT_PREPROCESSING, ("II", "I"))
+        def predict(segments, demographics):
+            (segment,) = segments
+            signal = segment.signal(DEFAULT_PREPROCESSING, ("II", "I"))
             place = next(place for place in PART if np.array_equal(signal, store.signal(place, [1, 0])))
-            np.testing.assert_array_equal(person, store.demographics[place])
+            np.testing.assert_array_equal(demographics, store.demographics[place])
             now[0] += seconds + 50 * ((name, place) not in asked)
             asked.append((name, place))
             return np.array([float(place in PART[:2])])
 
-        return SimpleNamespace(probabilities=probabilities, columns=np.array([0]))
+        return SimpleNamespace(predict=predict, columns=np.array([0]))
 
     def seconds(part):
         asked.clear()
