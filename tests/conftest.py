@@ -99,7 +99,7 @@ def make_header():
 
 
 @pytest.fixture(scope="session")
-def small():
+def small_network():
     """Settings of a network of two blocks and some hundred weights."""
     from ecg.models.resnets import NetworkSettings  # imports Keras, which must be started first
 
@@ -107,7 +107,7 @@ def small():
 
 
 @pytest.fixture
-def write(tmp_path):
+def write_record(tmp_path):
     """A function that writes a header and, if given, its matrix, and returns the path of the header."""
 
     def write(text, recording=None, name="A0001", **matrices):
@@ -143,7 +143,7 @@ def unprivileged(tmp_path):
 
 
 @pytest.fixture
-def closed(monkeypatch):
+def unlistable_folder(monkeypatch):
     """A function that makes listing a folder fail, even for root."""
     scandir = os.scandir
 

@@ -38,14 +38,14 @@ def dirty(tmp_path_factory):
     return folder, synthesize(folder, 60, seed=8)
 
 
-def test_the_stand_in_and_our_script_write_the_same_outputs_in_all_lead_sets(small, tmp_path):
+def test_the_stand_in_and_our_script_write_the_same_outputs_in_all_lead_sets(small_network, tmp_path):
     """300 recordings with every defect, 60 of each lead set, in one flat folder."""
     data, model, entry = tmp_path / "data", tmp_path / "model", tmp_path / "entry"
     truths = []
     for count, leads in LEAD_SETS.items():
         keras.utils.set_random_seed(count)
-        network = small.build(count, None, len(TRAINED))
-        save_bundle(Bundle.from_network(leads, small, np.full(26, 0.5), network), model)
+        network = small_network.build(count, None, len(TRAINED))
+        save_bundle(Bundle.from_network(leads, small_network, np.full(26, 0.5), network), model)
         truths += synthesize(
             data, 60, seed=count, settings=SyntheticSettings(leads=leads, sources={SOURCE_OF_LEADS[count]: 1.0})
         )

@@ -284,7 +284,9 @@ def test_two_label_files_of_one_output_file_are_an_error_that_names_both(tmp_pat
     assert str(raised.value) == f"{labels}: {expected}"
 
 
-def test_labels_that_cannot_be_read_are_an_error_and_other_broken_links_are_reported(tmp_path, capsys, closed):
+def test_labels_that_cannot_be_read_are_an_error_and_other_broken_links_are_reported(
+    tmp_path, capsys, unlistable_folder
+):
     _, (labels, outputs) = spread_files(tmp_path, ["a", "p001/ecg"])
     (labels / "georgia").symlink_to("not mounted")
     (labels / ".hidden").symlink_to("nowhere")
@@ -295,14 +297,14 @@ def test_labels_that_cannot_be_read_are_an_error_and_other_broken_links_are_repo
         evaluate_model.evaluate_model(labels, outputs)
     assert raised.value.filename == f"{labels}/b.hea"
     (labels / "b.hea").unlink()
-    closed(labels / "p001")
+    unlistable_folder(labels / "p001")
     with pytest.raises(PermissionError) as raised:
         evaluate_model.evaluate_model(labels, outputs)
     assert raised.value.filename == f"{labels}/p001"
 
 
-def test_hidden_outputs_and_folders_of_outputs_are_no_matter(tmp_path, closed):
+def test_hidden_outputs_and_folders_of_outputs_are_no_matter(tmp_path, unlistable_folder):
     _, (labels, outputs) = spread_files(tmp_path, ["a", "p001/ecg"])
     (outputs / "unrelated").mkdir()
-    closed(outputs / "unrelated")  # no label file lies there
+    unlistable_folder(outputs / "unrelated")  # no label file lies there
     assert len(evaluate_model.find_files(labels, outputs)[1]) == 2

@@ -240,9 +240,11 @@ def test_a_recording_that_no_lead_set_fits_is_told_with_its_own_leads(team, scri
     ]
 
 
-def test_a_smaller_model_than_the_leads_allow_is_reported_once(script, capsys, caplog, small, headers, tmp_path):
-    network = small.build(2, None, len(TRAINED))
-    save_bundle(Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")
+def test_a_smaller_model_than_the_leads_allow_is_reported_once(
+    script, capsys, caplog, small_network, headers, tmp_path
+):
+    network = small_network.build(2, None, len(TRAINED))
+    save_bundle(Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network), tmp_path / "model")
     data = tmp_path / "data"
     data.mkdir()
     for path in headers[:3]:
@@ -256,10 +258,10 @@ def test_a_smaller_model_than_the_leads_allow_is_reported_once(script, capsys, c
     assert capsys.readouterr().out.startswith("3 of 3 recordings predicted")
 
 
-def test_a_recording_that_training_cannot_use_gets_an_empty_output(script, capsys, small, headers, tmp_path):
-    network = small.build(12, None, len(TRAINED))
+def test_a_recording_that_training_cannot_use_gets_an_empty_output(script, capsys, small_network, headers, tmp_path):
+    network = small_network.build(12, None, len(TRAINED))
     save_bundle(
-        Bundle.from_network(LEADS, small, np.zeros(26), network), tmp_path / "model"
+        Bundle.from_network(LEADS, small_network, np.zeros(26), network), tmp_path / "model"
     )  # all classes are positive
     data = tmp_path / "data"
     data.mkdir()
@@ -280,9 +282,9 @@ def test_a_recording_that_training_cannot_use_gets_an_empty_output(script, capsy
     ]
 
 
-def test_odd_files_are_repaired_and_counted(script, capsys, small, headers, tmp_path):
-    network = small.build(12, None, len(TRAINED))
-    save_bundle(Bundle.from_network(LEADS, small, np.full(26, 0.5), network), tmp_path / "model")
+def test_odd_files_are_repaired_and_counted(script, capsys, small_network, headers, tmp_path):
+    network = small_network.build(12, None, len(TRAINED))
+    save_bundle(Bundle.from_network(LEADS, small_network, np.full(26, 0.5), network), tmp_path / "model")
     data = tmp_path / "data"
     data.mkdir()
     path = headers[0]
@@ -312,9 +314,10 @@ def test_a_model_is_loaded_once_for_all_leads_that_it_serves(team, script, capsy
     assert [leads for _, leads in team.loaded] == [(*LEADS, "X0"), ("I", "II")] and len(team.run) == 6
 
 
-def test_what_was_mended_is_summed_up(script, capsys, small, headers, tmp_path):
+def test_what_was_mended_is_summed_up(script, capsys, small_network, headers, tmp_path):
     save_bundle(
-        Bundle.from_network(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED))), tmp_path / "model"
+        Bundle.from_network(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, len(TRAINED))),
+        tmp_path / "model",
     )
     data = tmp_path / "data"
     data.mkdir()
@@ -520,8 +523,8 @@ def test_of_two_leads_of_one_name_the_one_with_that_spelling_is_chosen_or_else_t
     assert chosen[:, 0].tolist() == [1, 0, 1, 2, 3]
 
 
-def test_leads_by_other_names_are_answered_as_the_standard_ones(script, small, headers, tmp_path):
-    bundle = Bundle.from_network(LEADS, small, np.full(26, 0.5), small.build(12, None, len(TRAINED)))
+def test_leads_by_other_names_are_answered_as_the_standard_ones(script, small_network, headers, tmp_path):
+    bundle = Bundle.from_network(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, len(TRAINED)))
     save_bundle(bundle, tmp_path / "model")
     for folder, names in (("plain", LEADS), ("other", ALIASES)):
         (tmp_path / folder).mkdir()
@@ -933,15 +936,15 @@ print(sorted({"train_model", "test_model", "helper_code", "evaluate_model"} & se
 """
 
 
-def test_other_drivers_run_the_package_without_our_scripts(small, headers, tmp_path):
+def test_other_drivers_run_the_package_without_our_scripts(small_network, headers, tmp_path):
     shutil.copytree(ROOT / "ecg", tmp_path / "code/ecg", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "team_code.py", tmp_path / "code")
     (tmp_path / "code/driver.py").write_text(DRIVER)
     model, arguments = tmp_path / "model", []
     for count in (12, 2):
         keras.utils.set_random_seed(count)
-        network = small.build(count, None, len(TRAINED))
-        save_bundle(Bundle.from_network(LEAD_SETS[count], small, np.linspace(0.2, 0.8, 26), network), model)
+        network = small_network.build(count, None, len(TRAINED))
+        save_bundle(Bundle.from_network(LEAD_SETS[count], small_network, np.linspace(0.2, 0.8, 26), network), model)
         data, outputs = tmp_path / f"data_{count}", tmp_path / f"outputs_{count}"
         data.mkdir()
         for path in headers[:5]:  # the first leads of a recording, in reverse

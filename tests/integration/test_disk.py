@@ -50,53 +50,53 @@ def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def bundle_of(small, value):
-    network = small.build(2, None, 22)
+def bundle_of(small_network, value):
+    network = small_network.build(2, None, 22)
     network.set_weights([np.full_like(array, value) for array in network.get_weights()])
-    return Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    return Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
 
 
-def write_bundle(folder, small, value):
-    save_bundle(bundle_of(small, value), folder)
+def write_bundle(folder, small_network, value):
+    save_bundle(bundle_of(small_network, value), folder)
 
 
-def write_stage(folder, small, value):
+def write_stage(folder, small_network, value):
     ResultCache(folder / "stage", "mark").save("result", {"x": np.full(9000, value)})
 
 
-def write_outputs(folder, small, value):
+def write_outputs(folder, small_network, value):
     save_outputs(folder / "A0001.csv", "A0001", ("1",) * 9000, (0,) * 9000, (value,) * 9000)
 
 
-def write_claim(folder, small, value):
+def write_claim(folder, small_network, value):
     write_manifest(folder / "training.json", {str(n): f"{value}" * 25 for n in range(700)})
 
 
-def write_folder(folder, small, value):
+def write_folder(folder, small_network, value):
     with atomic_path(folder / "report") as part:
         part.mkdir()
         (part / "table.csv").write_text(str(value) * 20_000)
 
 
 @pytest.mark.parametrize("write", [write_bundle, write_stage, write_outputs, write_claim, write_folder])
-def test_a_full_disk_is_told_and_leaves_what_was_there(disk, small, write):
-    write(disk.folder, small, 0.25)
+def test_a_full_disk_is_told_and_leaves_what_was_there(disk, small_network, write):
+    write(disk.folder, small_network, 0.25)
     before = files(disk.folder)
     disk.fill()
     with pytest.raises(OSError, match=str(disk.folder)) as caught:
-        write(disk.folder, small, 0.75)
+        write(disk.folder, small_network, 0.75)
     assert "No space left" in str(caught.value)
     assert {name: content for name, content in files(disk.folder).items() if name != "filler"} == before
     (disk.folder / "filler").unlink()
-    write(disk.folder, small, 0.75)
+    write(disk.folder, small_network, 0.75)
     assert files(disk.folder).keys() == before.keys() and files(disk.folder) != before
 
 
 @pytest.mark.parametrize("write", [write_bundle, write_stage, write_outputs, write_claim, write_folder])
-def test_a_read_only_disk_is_told(disk, small, write):
+def test_a_read_only_disk_is_told(disk, small_network, write):
     assert disk.mount("ro")
     with pytest.raises(OSError, match=str(disk.folder)) as caught:
-        write(disk.folder, small, 0.25)
+        write(disk.folder, small_network, 0.25)
     assert caught.value.errno == errno.EROFS
 
 
@@ -121,10 +121,10 @@ def test_a_training_on_a_read_only_disk_ends_before_it_begins(disk, synthetic_re
     assert caught.value.errno == errno.EROFS
 
 
-def test_a_model_that_was_saved_before_the_disk_was_full_still_answers(disk, small):
-    write_bundle(disk.folder, small, 0.25)
+def test_a_model_that_was_saved_before_the_disk_was_full_still_answers(disk, small_network):
+    write_bundle(disk.folder, small_network, 0.25)
     disk.fill()
     with pytest.raises(OSError):
-        write_bundle(disk.folder, small, 0.75)
+        write_bundle(disk.folder, small_network, 0.75)
     weights = get_network(load_bundle(disk.folder, LEAD_SETS[2])).get_weights()
     assert all((array == 0.25).all() for array in weights)

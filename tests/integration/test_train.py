@@ -66,10 +66,10 @@ def make_fake_runner(network, stages):
 
 
 @pytest.fixture(scope="module")
-def trained(synthetic_recordings, small, tmp_path_factory):
+def trained(synthetic_recordings, small_network, tmp_path_factory):
     """A model folder for 12 and 2 leads, trained for two epochs, its stages kept, and the lines logged."""
     folder, lines = tmp_path_factory.mktemp("model"), capture_log()
-    settings = Settings(network=small, training=QUICK, lead_sets=(12, 2), keep_stages=True, jobs=1)
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(12, 2), keep_stages=True, jobs=1)
     train(synthetic_recordings, folder, settings)
     return folder, settings, lines
 
@@ -187,8 +187,10 @@ def test_other_settings_are_another_training(trained, synthetic_recordings, tmp_
         ),
     ],
 )
-def test_an_unfinished_training_of_other_settings_is_not_continued(small, synthetic_recordings, tmp_path, change, told):
-    settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+def test_an_unfinished_training_of_other_settings_is_not_continued(
+    small_network, synthetic_recordings, tmp_path, change, told
+):
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     for _ in range(2):  # the same settings are welcome again, and so are those that change no result
         with pytest.raises(KeyboardInterrupt):
             train(synthetic_recordings, tmp_path, settings, Interrupted)
@@ -201,10 +203,10 @@ def test_an_unfinished_training_of_other_settings_is_not_continued(small, synthe
     assert contents(tmp_path) == before
 
 
-def test_an_unfinished_training_of_other_data_is_not_continued(small, synthetic_recordings, headers, tmp_path):
+def test_an_unfinished_training_of_other_data_is_not_continued(small_network, synthetic_recordings, headers, tmp_path):
     data, model = tmp_path / "data", tmp_path / "model"
     shutil.copytree(synthetic_recordings, data)
-    settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     with pytest.raises(KeyboardInterrupt):
         train(data, model, settings, Interrupted)
     before, header = contents(model), next(data.glob("HR*.hea"))
@@ -218,9 +220,9 @@ def test_an_unfinished_training_of_other_data_is_not_continued(small, synthetic_
         train(data, model, settings)
 
 
-def test_a_folder_with_nothing_to_train_on_claims_nothing(small, synthetic_recordings, tmp_path):
+def test_a_folder_with_nothing_to_train_on_claims_nothing(small_network, synthetic_recordings, tmp_path):
     model, unscored = tmp_path / "model", tmp_path / "unscored"
-    settings = Settings(network=small, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(FileNotFoundError):
         train(tmp_path / "nothing", model, settings)
@@ -240,14 +242,16 @@ def test_two_trainings_in_one_folder_are_one_too_many(synthetic_recordings, tmp_
         train(synthetic_recordings, tmp_path, Settings())
 
 
-def test_labels_are_cleaned_before_everything_else_counts_them(synthetic_recordings, small, tmp_path, monkeypatch):
+def test_labels_are_cleaned_before_everything_else_counts_them(
+    synthetic_recordings, small_network, tmp_path, monkeypatch
+):
     """Each stage predicts without training; both rounds are trained on the labels with what was added."""
     stages, drawn = {}, []
     monkeypatch.setattr(
         "ecg.reports.training_report.draw_disagreements", lambda folder, found, *rest, **options: drawn.extend(found)
     )
-    settings = Settings(network=small, lead_sets=(2,), keep_stages=True, jobs=1)
-    train(synthetic_recordings, tmp_path, settings, make_fake_runner(small, stages))
+    settings = Settings(network=small_network, lead_sets=(2,), keep_stages=True, jobs=1)
+    train(synthetic_recordings, tmp_path, settings, make_fake_runner(small_network, stages))
     store = open_store(tmp_path / "stages" / "store")
     omission = settings.cleaning.partially_labelled[0]
     cpsc = np.flatnonzero(store.sources == "CPSC")
@@ -265,9 +269,9 @@ def test_labels_are_cleaned_before_everything_else_counts_them(synthetic_recordi
     assert all(one.labelled == labels[store.names == one.path.stem, one.column].item() for one in drawn)
 
 
-def test_without_masks_there_is_no_round_1(synthetic_recordings, small, tmp_path):
-    stages, settings = {}, Settings(network=small, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
-    train(synthetic_recordings, tmp_path, settings, make_fake_runner(small, stages))
+def test_without_masks_there_is_no_round_1(synthetic_recordings, small_network, tmp_path):
+    stages, settings = {}, Settings(network=small_network, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    train(synthetic_recordings, tmp_path, settings, make_fake_runner(small_network, stages))
     assert list(stages) == ["round 2, 2 leads"] and (stages["round 2, 2 leads"].masks == 1).all()
     assert table(tmp_path / "report/relabelling.csv") == table(tmp_path / "report/disagreements.csv") == []
 
@@ -363,12 +367,12 @@ def run(*arguments):
 
 
 @pytest.mark.slow
-def test_all_is_done_and_saved_within_the_hours(synthetic_recordings, small, tmp_path):
+def test_all_is_done_and_saved_within_the_hours(synthetic_recordings, small_network, tmp_path):
     """Epochs without end, in three minutes: each network has its share, and there is a whole model at the end."""
     endless = TrainingSettings(epochs=10**6, patience=10**6)
     begun = time.monotonic()
     results = train(
-        synthetic_recordings, tmp_path, Settings(network=small, training=endless, hours=0.05, lead_sets=(12, 2))
+        synthetic_recordings, tmp_path, Settings(network=small_network, training=endless, hours=0.05, lead_sets=(12, 2))
     )
     taken = time.monotonic() - begun
     assert 90 < taken < 180

@@ -83,13 +83,13 @@ def listing(folder):
 
 
 @pytest.fixture(scope="module")
-def model(small, tmp_path_factory):
+def model(small_network, tmp_path_factory):
     """A model folder with untrained networks for all lead sets."""
     folder = tmp_path_factory.mktemp("model")
     for count, leads in LEAD_SETS.items():
         keras.utils.set_random_seed(count)
-        network = small.build(count, None, len(TRAINED))
-        save_bundle(Bundle.from_network(leads, small, np.full(26, 0.5), network), folder)
+        network = small_network.build(count, None, len(TRAINED))
+        save_bundle(Bundle.from_network(leads, small_network, np.full(26, 0.5), network), folder)
     return folder
 
 

@@ -255,11 +255,11 @@ def test_real_recordings_and_their_counterparts_in_other_dialects(real_data, tmp
     assert set(found(tmp_path / "out", defects.EARLY_GAIN)) == {"early-2020-gain/E00015.hea"}
 
 
-def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, integers, closed):
+def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, integers, unlistable_folder):
     data, output, lines = tmp_path / "data", tmp_path / "out", capture_log()
     write(data, "A0001", integers)
     (data / "lost").mkdir()
-    closed(data / "lost")
+    unlistable_folder(data / "lost")
     assert not audit_folder(data, output, 1)
     assert found(output, defects.UNLISTED) == {"lost/": "cannot be read: Permission denied"}
     assert lines[0] == "2 recordings, 1 usable, 1 not"

@@ -257,10 +257,12 @@ def with_respiration(path, folder, kind):
 @pytest.mark.parametrize(
     ("kind", "switch"), [*((kind, ()) for kind in RESPIRATION), ("RESP (ohm)", ("--peaks",)), ("no file", ("--model",))]
 )
-def test_a_recording_with_a_lead_that_nobody_needs_is_plotted(headers, small, tmp_path, kind, switch):
+def test_a_recording_with_a_lead_that_nobody_needs_is_plotted(headers, small_network, tmp_path, kind, switch):
     path = with_respiration(headers[0], tmp_path, kind)
     if switch == ("--model",):
-        save_bundle(Bundle.from_network(LEADS, small, np.full(26, 0.5), small.build(12, None, 22)), tmp_path)
+        save_bundle(
+            Bundle.from_network(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, 22)), tmp_path
+        )
         switch = ("--model", str(tmp_path))
     pages = []
     for record in (path, headers[0]):
@@ -293,9 +295,9 @@ def test_a_plot_marks_peaks_where_it_is_told_to(headers, tmp_path, monkeypatch):
     assert drawn[0] is None and set(drawn[1].waves) == set(range(5))
 
 
-def test_a_plot_with_a_model_shows_what_the_model_says(headers, small, tmp_path, monkeypatch):
+def test_a_plot_with_a_model_shows_what_the_model_says(headers, small_network, tmp_path, monkeypatch):
     thresholds = np.linspace(0.2, 0.8, 26)
-    bundle = Bundle.from_network(LEADS, small, thresholds, small.build(12, None, 22))
+    bundle = Bundle.from_network(LEADS, small_network, thresholds, small_network.build(12, None, 22))
     save_bundle(bundle, tmp_path)
     shown = {}
 

@@ -454,13 +454,13 @@ def test_the_confidence_limits_suit_the_losses_of_both_rounds(loss, likelier_pre
         assert answers[np.argmin(odds * present + absent)] == pytest.approx(sure, abs=0.002)
 
 
-def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small, tmp_path):
+def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small_network, tmp_path):
     """From files to files: a network that is sure of atrial fibrillation, and unsure of all else."""
-    network = small.build(2, None, len(TRAINED))
+    network = small_network.build(2, None, len(TRAINED))
     bias = np.where(TRAINED == CLASS_INDEX["AF"], 5.0, 0.0)
     weights = network.layers[-1].get_weights()
     network.layers[-1].set_weights([np.zeros_like(weights[0]), bias.astype(np.float32)])
-    save_bundle(Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network), tmp_path / "model")
+    save_bundle(Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network), tmp_path / "model")
     write(tmp_path / "data", "E00001", ("NSR",))
     write(tmp_path / "data", "E00002", ("AF",))
     review(tmp_path / "model", tmp_path / "data", tmp_path / "out")
@@ -496,10 +496,10 @@ def test_the_figure_of_a_record_with_a_very_long_name_has_a_name_that_fits(tmp_p
     assert sorted(path.name for path in tmp_path.glob("*.png")) == expected
 
 
-def test_a_folder_that_cannot_be_listed_is_logged(model, tmp_path, drawn, closed):
+def test_a_folder_that_cannot_be_listed_is_logged(model, tmp_path, drawn, unlistable_folder):
     write(tmp_path / "data" / "a", "E00001")
     (tmp_path / "data" / "lost").mkdir()
-    closed(tmp_path / "data" / "lost")
+    unlistable_folder(tmp_path / "data" / "lost")
     lines = capture_log()
     review(model, tmp_path / "data", tmp_path / "out")
     assert "lost/: cannot be read: Permission denied" in lines

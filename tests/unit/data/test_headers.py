@@ -94,8 +94,8 @@ def test_facts_of_the_dialects(real_data):
     ],
 )
 @pytest.mark.parametrize("record", ["A 1", "A 1 360", "A 1 257.5 1000", "A 1 500 1000 11:39:16", "A 1 500/360(2) 900"])
-def test_missing_trailing_fields_default_as_in_wfdb(write, record, lead):
-    path = write(f"{record}\n{lead}\n", name="A")
+def test_missing_trailing_fields_default_as_in_wfdb(write_record, record, lead):
+    path = write_record(f"{record}\n{lead}\n", name="A")
     agrees_with_wfdb(read_header(path), path)
 
 
@@ -123,12 +123,12 @@ def test_a_format_may_have_samples_a_frame_a_skew_and_an_offset(written, kind, f
     assert lead.first_value == -3
 
 
-def test_line_ends_byte_order_mark_blank_lines_and_places_of_comments_do_not_matter(write):
-    plain = read_header(write(header_text()))
+def test_line_ends_byte_order_mark_blank_lines_and_places_of_comments_do_not_matter(write_record):
+    plain = read_header(write_record(header_text()))
     for end in ("\r\n", "\r"):
-        assert plain == read_header(write(header_text().replace("\n", end)))
-    assert plain == read_header(write("\ufeff" + header_text()))
-    assert plain == read_header(write(header_text().rstrip("\n")))
+        assert plain == read_header(write_record(header_text().replace("\n", end)))
+    assert plain == read_header(write_record("\ufeff" + header_text()))
+    assert plain == read_header(write_record(header_text().rstrip("\n")))
     assert plain == parse_header(
         "\n".join((*COMMENTS, "", RECORD_LINE, "# made by hand", LEAD_LINES[0], LEAD_LINES[1]))
     )
@@ -136,11 +136,11 @@ def test_line_ends_byte_order_mark_blank_lines_and_places_of_comments_do_not_mat
     assert (plain.age, plain.sex, plain.codes) == (74.0, "Male", ("59118001", "164889003"))
 
 
-def test_latin_1_is_read_where_utf_8_is_not(write):
+def test_latin_1_is_read_where_utf_8_is_not(write_record):
     for encoding in ("utf-8", "latin-1"):
         text = header_text("A0001 1 500 7500", ("A0001.mat 16+24 2/µV 16 0 28 -1716 0 I",))
         for mark in (b"", b"\xef\xbb\xbf"):
-            header = read_header(write(mark + text.encode(encoding)))
+            header = read_header(write_record(mark + text.encode(encoding)))
             assert (header.name, header.leads[0].per_millivolt) == ("A0001", 2000.0)
 
 
@@ -152,7 +152,7 @@ UNICODE = [f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-
 @pytest.mark.parametrize(
     "extra", [(), ("#Hx: 心房颤动, männlich, \N{ANATOMICAL HEART}",), ("#Hx: \u200f" + 3000 * "ß",)]
 )
-def test_wide_encodings_are_named(write, encoding, mark, extra):
+def test_wide_encodings_are_named(write_record, encoding, mark, extra):
     data = (mark + header_text(comments=(*COMMENTS, *extra))).encode(encoding)
     for content in (
         data,
@@ -160,11 +160,11 @@ def test_wide_encodings_are_named(write, encoding, mark, extra):
         data[:-1],
     ):
         with pytest.raises(HeaderError) as caught:
-            read_header(write(content, name="B0007"))
+            read_header(write_record(content, name="B0007"))
         assert str(caught.value) == f"B0007.hea: {encoding[:6].upper()} text, expected UTF-8, ASCII or Latin-1"
 
 
-def test_other_content_is_not_taken_for_wide_text(write):
+def test_other_content_is_not_taken_for_wide_text(write_record):
     random, text = np.random.default_rng(0), header_text()
     ecg = np.rint(300 * np.sin(np.arange(2000) / 30)).astype("<i2")
     contents = [
@@ -176,9 +176,9 @@ def test_other_content_is_not_taken_for_wide_text(write):
     ]
     for content in contents:
         with pytest.raises(HeaderError) as caught:
-            read_header(write(content))
+            read_header(write_record(content))
         assert "UTF" not in str(caught.value) or content == b"A\0", content
-    assert read_header(write((text + "#Hx: ÿþ þÿ ß\n").encode("latin-1"))) == parse_header(text)
+    assert read_header(write_record((text + "#Hx: ÿþ þÿ ß\n").encode("latin-1"))) == parse_header(text)
 
 
 def test_record_name_loses_the_extension_of_a_file_and_nothing_else():
@@ -313,10 +313,10 @@ def test_no_word_is_of_both_sexes_and_an_ambiguous_letter_is_of_none():
 
 
 @pytest.mark.parametrize("written", ["männlich", "ma\u0308nnlich", "MÄNNLICH", "maennlich", "Maennlich", "mannlich"])
-def test_umlauts_are_read_composed_decomposed_and_transcribed(write, written):
+def test_umlauts_are_read_composed_decomposed_and_transcribed(write_record, written):
     assert sex_of(written) == "Male"
     for encoding in ("utf-8", *["latin-1"] * ("\u0308" not in written)):
-        assert read_header(write(header_text(comments=(f"#Sex: {written}",)).encode(encoding))).sex == "Male"
+        assert read_header(write_record(header_text(comments=(f"#Sex: {written}",)).encode(encoding))).sex == "Male"
 
 
 def test_age_and_sex_are_kept_as_they_are_written():
@@ -497,28 +497,28 @@ def test_what_is_no_file_of_a_headers_size_is_refused_unread(tmp_path):
         read_header(tmp_path / "device.hea")
 
 
-def test_a_file_without_the_permission_to_read_it_is_reported(write, unprivileged):
-    path = write(header_text())
+def test_a_file_without_the_permission_to_read_it_is_reported(write_record, unprivileged):
+    path = write_record(header_text())
     path.chmod(0)
     with unprivileged(), pytest.raises(HeaderError, match="A0001.hea: cannot be read: Permission denied"):
         read_header(path)
 
 
-def test_a_disk_that_fails_is_reported(write, monkeypatch):
+def test_a_disk_that_fails_is_reported(write_record, monkeypatch):
     def fail(*arguments, **settings):
         raise OSError(errno.EIO, "Input/output error")
 
-    path = write(header_text())
+    path = write_record(header_text())
     monkeypatch.setattr("builtins.open", fail)
     with pytest.raises(HeaderError, match="A0001.hea: cannot be read: Input/output error"):
         read_header(path)
 
 
-def test_a_file_of_garbage_is_a_bad_header(write):
+def test_a_file_of_garbage_is_a_bad_header(write_record):
     random = np.random.default_rng(0)
     for size in (0, 1, 24, 1000, 100_000):
         with pytest.raises(HeaderError, match=r"^A0001\.hea[ :]") as caught:
-            read_header(write(random.bytes(size)))
+            read_header(write_record(random.bytes(size)))
         assert len(str(caught.value)) < 300
 
 

@@ -51,11 +51,11 @@ def test_find_records_sorts_goes_below_and_passes_over_what_is_hidden(tmp_path):
         find_records(tmp_path / "nowhere")
 
 
-def test_a_folder_below_that_cannot_be_listed_is_passed_over_and_reported(tmp_path, closed):
+def test_a_folder_below_that_cannot_be_listed_is_passed_over_and_reported(tmp_path, unlistable_folder):
     for name in ("a", "lost/b", "c/d"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).with_suffix(".hea").touch()
-    closed(tmp_path / "lost")
+    unlistable_folder(tmp_path / "lost")
     unlisted = []
     assert find_records(tmp_path, unlisted) == find_records(tmp_path) == [tmp_path / "a.hea", tmp_path / "c/d.hea"]
     assert unlisted == [("lost/", "cannot be read: Permission denied")]
@@ -63,68 +63,68 @@ def test_a_folder_below_that_cannot_be_listed_is_passed_over_and_reported(tmp_pa
         find_records(tmp_path / "lost", [])
 
 
-def test_a_matrix_comes_back_as_it_was_written(write):
+def test_a_matrix_comes_back_as_it_was_written(write_record):
     recording = np.random.default_rng(0).integers(-(2**15), 2**15, (2, 7500)).astype(np.int16)
-    header, read = read_record(write(header_text(), recording))
+    header, read = read_record(write_record(header_text(), recording))
     assert header.name == "A0001" and read.dtype == np.int16 and np.array_equal(read, recording)
     assert (
         read.flags.c_contiguous
         and read.flags.writeable
-        and read_record(write(header_text(), recording.T))[1].flags.c_contiguous
+        and read_record(write_record(header_text(), recording.T))[1].flags.c_contiguous
     )
-    unstated = write(header_text("A0001 2"), recording)
+    unstated = write_record(header_text("A0001 2"), recording)
     assert read_record(unstated)[1].shape == (2, 7500)
 
 
-def test_a_renamed_record_is_read_from_the_file_beside_its_header(write):
+def test_a_renamed_record_is_read_from_the_file_beside_its_header(write_record):
     recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
-    path = write(header_text(), recording, name="renamed")
+    path = write_record(header_text(), recording, name="renamed")
     header, read = read_record(path)
     assert header.name == "A0001" and np.array_equal(read, recording)
     assert read_raw_signal(path, header).warnings == (OTHER_FILE,)
 
 
-def test_samples_that_do_not_fit_the_header_are_reported(write):
+def test_samples_that_do_not_fit_the_header_are_reported(write_record):
     with pytest.raises(SignalError, match="A0001.mat: no such file beside A0001.hea, which names it"):
-        read_record(write(header_text()))
+        read_record(write_record(header_text()))
     for recording in (np.zeros((2, 7499)), np.zeros((7499, 2)), np.zeros((1, 7500)), np.zeros((2, 0))):
         with pytest.raises(
             SignalError, match=r"A0001.mat: val is \(.*\) .*, expected \(2, 7500\) numbers by A0001.hea"
         ):
-            read_record(write(header_text(), recording))
+            read_record(write_record(header_text(), recording))
     with pytest.raises(SignalError, match=r"val is \(3, 7500\) numbers, expected \(2, T\) numbers"):
-        read_record(write(header_text("A0001 2"), np.zeros((3, 7500))))
+        read_record(write_record(header_text("A0001 2"), np.zeros((3, 7500))))
     with pytest.raises(SignalError, match=r"expected \(2, 100000000000000000\) numbers by A0001.hea"):
-        read_record(write(header_text(f"A0001 2 500 {10**17}"), np.zeros((2, 7500))))
+        read_record(write_record(header_text(f"A0001 2 500 {10**17}"), np.zeros((2, 7500))))
 
 
 @pytest.mark.parametrize("format", ["4", "5"])
 @pytest.mark.parametrize("val, kind", [(np.ones((2, 7500)) * 1j, "complex numbers"), ("text" * 1875, "text")])
-def test_a_matrix_of_anything_but_numbers_is_reported(write, format, val, kind):
-    path = write(header_text())
+def test_a_matrix_of_anything_but_numbers_is_reported(write_record, format, val, kind):
+    path = write_record(header_text())
     scipy.io.savemat(path.with_suffix(".mat"), {"val": val, "other": np.ones((2, 7500))}, format=format)
     with pytest.raises(SignalError, match=rf"A0001.mat: val is \(\d, 7500\) {kind}, expected \(2, 7500\) numbers"):
         read_record(path)
 
 
 @pytest.mark.parametrize("record, warnings", [("A0001 2 500 7500", (TRANSPOSED,)), ("A0001 2", (TRANSPOSED,))])
-def test_a_transposed_matrix_is_transposed_and_reported(write, record, warnings):
+def test_a_transposed_matrix_is_transposed_and_reported(write_record, record, warnings):
     recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
-    path = write(header_text(record), recording.T)
+    path = write_record(header_text(record), recording.T)
     stored = read_raw_signal(path, read_header(path))
     assert np.array_equal(stored.samples, recording) and stored.warnings == warnings
     assert np.array_equal(read_record(path)[1], recording)
 
 
-def test_a_square_matrix_stays_as_it_is(write):
+def test_a_square_matrix_stays_as_it_is(write_record):
     square = np.array([[1, 2], [3, 4]], np.int16)
-    path = write(header_text("A0001 2 500 2"), square)
+    path = write_record(header_text("A0001 2 500 2"), square)
     assert np.array_equal(read_record(path)[1], square) and read_raw_signal(path, read_header(path)).warnings == ()
 
 
-def test_numbers_of_every_type_come_as_they_are(write):
+def test_numbers_of_every_type_come_as_they_are(write_record):
     recording = np.random.default_rng(0).integers(0, 100, (2, 7500))
-    path = write(header_text())
+    path = write_record(header_text())
     for type in ("u1", "i2", "i4", "f4", "f8", "i8"):
         for version, packed in (("4", False), ("5", False), ("5", True))[type == "i8" :]:
             val = {"val": recording.astype(type)}
@@ -133,14 +133,14 @@ def test_numbers_of_every_type_come_as_they_are(write):
             assert read.dtype == type and np.array_equal(read, recording)
     broken = recording.astype(float)
     broken[0, :3] = np.nan, np.inf, -np.inf
-    assert np.array_equal(read_record(write(header_text(), broken))[1], broken, equal_nan=True)
+    assert np.array_equal(read_record(write_record(header_text(), broken))[1], broken, equal_nan=True)
 
 
-def test_the_only_matrix_that_fits_stands_in_for_a_missing_one(write):
+def test_the_only_matrix_that_fits_stands_in_for_a_missing_one(write_record):
     recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
     others = {"fs": np.array([[500.0]]), "note": "A0001", "short": recording[:, :100]}
     for matrix, expected in ((recording, (OTHER_KEY,)), (recording.T, (OTHER_KEY, TRANSPOSED))):
-        path = write(header_text(), **others, ecg=matrix)
+        path = write_record(header_text(), **others, ecg=matrix)
         stored = read_raw_signal(path, read_header(path))
         assert np.array_equal(stored.samples, recording) and stored.warnings == expected
         with pytest.raises(
@@ -148,16 +148,16 @@ def test_the_only_matrix_that_fits_stands_in_for_a_missing_one(write):
         ):
             read_matrix(path.with_suffix(".mat"))
     with pytest.raises(SignalError, match=r"A0001.mat: no matrix val in it, but ecg of \(2, 7500\) numbers, raw of"):
-        read_record(write(header_text(), ecg=recording, raw=recording))
+        read_record(write_record(header_text(), ecg=recording, raw=recording))
     with pytest.raises(SignalError, match="no matrix val in it, but .*short"):
-        read_record(write(header_text(), **others))
+        read_record(write_record(header_text(), **others))
     with pytest.raises(SignalError, match=r"no matrix val in it, but a of .*e of \(1, 1\) numbers, \.\.\."):
-        read_record(write(header_text(), **dict.fromkeys("abcdefg", np.ones((1, 1)))))
-    assert np.array_equal(read_record(write(header_text(), val=recording, ecg=recording + 1))[1], recording)
+        read_record(write_record(header_text(), **dict.fromkeys("abcdefg", np.ones((1, 1)))))
+    assert np.array_equal(read_record(write_record(header_text(), val=recording, ecg=recording + 1))[1], recording)
 
 
-def test_a_file_that_is_damaged_or_of_another_kind_is_reported(write):
-    path = write(header_text(), np.ones((2, 7500), np.int16))
+def test_a_file_that_is_damaged_or_of_another_kind_is_reported(write_record):
+    path = write_record(header_text(), np.ones((2, 7500), np.int16))
     file = path.with_suffix(".mat")
     whole = file.read_bytes()
     for damaged in (b"", bytes(100), whole[:19], whole[:2000], b"text" * 100, b"\x89HDF\r\n\x1a\n" + bytes(600)):
@@ -168,8 +168,8 @@ def test_a_file_that_is_damaged_or_of_another_kind_is_reported(write):
     assert issubclass(SignalError, RecordError) and issubclass(HeaderError, RecordError)
 
 
-def test_what_is_no_file_of_its_size_is_refused_unread(write, unprivileged):
-    path = write(header_text(), np.ones((2, 7500), np.int16))
+def test_what_is_no_file_of_its_size_is_refused_unread(write_record, unprivileged):
+    path = write_record(header_text(), np.ones((2, 7500), np.int16))
     file = path.with_suffix(".mat")
 
     def refused(reason):
@@ -194,9 +194,9 @@ def test_what_is_no_file_of_its_size_is_refused_unread(write, unprivileged):
     refused("cannot be read: No such file or directory")
 
 
-def test_leads_in_several_mat_files_are_reported(write):
+def test_leads_in_several_mat_files_are_reported(write_record):
     lines = (LEAD_LINES[0], LEAD_LINES[1].replace("A0001.mat", "other.mat"))
-    path = write(header_text(leads=lines), np.zeros((2, 7500)))
+    path = write_record(header_text(leads=lines), np.zeros((2, 7500)))
     with pytest.raises(SignalError, match="other.mat: no such file beside A0001.hea"):
         read_record(path)
     shutil.copy(path.with_suffix(".mat"), path.with_name("other.mat"))
@@ -333,10 +333,10 @@ def test_a_record_reads_in_a_fraction_of_a_millisecond(real_data):
     assert min(timeit.repeat(lambda: read_record(path), number=20, repeat=5)) / 20 < 2e-3
 
 
-def test_a_packed_file_takes_twice_the_memory_of_its_matrix_at_the_most(write):
+def test_a_packed_file_takes_twice_the_memory_of_its_matrix_at_the_most(write_record):
     recording = np.random.default_rng(0).integers(-(2**15), 2**15, (12, 200_000)).astype(np.int16)  # hardly packed
     lines = [f"A0001.mat 16+24 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS]
-    path = write("\n".join(["A0001 12 500 200000", *lines]))
+    path = write_record("\n".join(["A0001 12 500 200000", *lines]))
     scipy.io.savemat(path.with_suffix(".mat"), {"val": recording}, do_compression=True)
     tracemalloc.start()
     _, read = read_record(path)
@@ -399,9 +399,9 @@ RESP = "{file} 16+24 1000/ohm 16 0 0 0 0 RESP"
 
 @pytest.mark.parametrize("content", [None, b"", b"\0" * 24])
 @pytest.mark.parametrize("file", ["resp.mat", "resp.dat"])
-def test_a_file_that_holds_no_standard_lead_need_not_be_readable(write, file, content):
+def test_a_file_that_holds_no_standard_lead_need_not_be_readable(write_record, file, content):
     recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
-    path = write(header_text("A0001 3 500 7500", (RESP.format(file=file), *LEAD_LINES)), recording)
+    path = write_record(header_text("A0001 3 500 7500", (RESP.format(file=file), *LEAD_LINES)), recording)
     if content is not None:
         (path.parent / file).write_bytes(content)
     stored = read_raw_signal(path, read_header(path))

@@ -293,12 +293,12 @@ def test_files_in_other_folders_do_not_change_the_fingerprint(headers, tmp_path,
     assert len(reads) == 4
 
 
-def test_a_folder_that_cannot_be_listed_is_excluded_with_its_reason(headers, tmp_path, closed):
+def test_a_folder_that_cannot_be_listed_is_excluded_with_its_reason(headers, tmp_path, unlistable_folder):
     data = tmp_path / "data"
     shutil.copytree(headers[0].parent, data)
     whole = build_store(data, tmp_path / "whole", jobs=1)
     (data / "lost+found").mkdir()
-    closed(data / "lost+found")
+    unlistable_folder(data / "lost+found")
     store = build_store(data, tmp_path / "store", jobs=1)
     assert store.digest == whole.digest
     assert store.excluded == (("lost+found/", "cannot be read: Permission denied"), *whole.excluded)

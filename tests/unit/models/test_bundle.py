@@ -29,14 +29,17 @@ from ecg.training.trainer import predict
 
 
 @pytest.fixture(scope="module")
-def model(small, tmp_path_factory):
+def model(small_network, tmp_path_factory):
     """A model folder with untrained networks for 12 and 2 leads."""
     folder = tmp_path_factory.mktemp("model")
     for count in (12, 2):
         keras.utils.set_random_seed(count)
         thresholds = np.linspace(0.2, 0.8, 26)
         save_bundle(
-            Bundle.from_network(LEAD_SETS[count], small, thresholds, small.build(count, None, len(TRAINED))), folder
+            Bundle.from_network(
+                LEAD_SETS[count], small_network, thresholds, small_network.build(count, None, len(TRAINED))
+            ),
+            folder,
         )
     return folder
 
@@ -46,8 +49,8 @@ def text_of(path):
 
 
 @pytest.mark.parametrize("without", [{}, {"activation": "relu", "squeeze_ratio": None}])
-def test_a_bundle_comes_back_as_it_was_saved(without, small, tmp_path):
-    settings = replace(small, **without)
+def test_a_bundle_comes_back_as_it_was_saved(without, small_network, tmp_path):
+    settings = replace(small_network, **without)
     network = settings.build(2, None, len(TRAINED))
     saved = Bundle.from_network(LEAD_SETS[2], settings, np.random.default_rng(0).random(26), network)
     save_bundle(saved, tmp_path)
@@ -274,33 +277,37 @@ def test_foreign_weights_are_refused_though_their_digest_is_right(made, reason, 
     assert re.search(f"2_leads.weights.h5: .*{reason}", refusal(copied), re.DOTALL)
 
 
-def test_new_weights_beside_an_old_description_are_refused(copied, small):
+def test_new_weights_beside_an_old_description_are_refused(copied, small_network):
     """What is left where saving over another model is cut off."""
     keras.utils.set_random_seed(99)
-    other = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)))
+    other = Bundle.from_network(
+        LEAD_SETS[2], small_network, np.full(26, 0.5), small_network.build(2, None, len(TRAINED))
+    )
     text = copied[0].read_text()
     save_bundle(other, copied[0].parent)
     copied[0].write_text(text)
     assert "SHA-256" in refusal(copied)
 
 
-def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(small, tmp_path):
-    bundle = Bundle.from_network(LEAD_SETS[3], small, np.full(26, 0.5), small.build(3, None, len(TRAINED)), "NSR")
+def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(small_network, tmp_path):
+    bundle = Bundle.from_network(
+        LEAD_SETS[3], small_network, np.full(26, 0.5), small_network.build(3, None, len(TRAINED)), "NSR"
+    )
     save_bundle(bundle, tmp_path / "one")
-    small.build(4, None, len(TRAINED))
+    small_network.build(4, None, len(TRAINED))
     save_bundle(bundle, tmp_path / "two")
-    again = small.build(3, None, len(TRAINED))
+    again = small_network.build(3, None, len(TRAINED))
     again.set_weights(get_network(bundle).get_weights())
-    save_bundle(Bundle.from_network(LEAD_SETS[3], small, np.full(26, 0.5), again, "NSR"), tmp_path / "three")
+    save_bundle(Bundle.from_network(LEAD_SETS[3], small_network, np.full(26, 0.5), again, "NSR"), tmp_path / "three")
     save_bundle(load_bundle(tmp_path / "one", LEAD_SETS[3]), tmp_path / "four")
     for name in ("3_leads.json", "3_leads.weights.h5"):
         assert len({(tmp_path / folder / name).read_bytes() for folder in ("one", "two", "three", "four")}) == 1
 
 
-def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small):
+def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small_network):
     before = [path.read_bytes() for path in copied]
     with pytest.raises(ValueError, match="expected finite numbers"):
-        save_bundle(Bundle.from_network(LEAD_SETS[2], small, np.full(26, np.nan), small.build(2, None, len(TRAINED))),
+        save_bundle(Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, np.nan), small_network.build(2, None, len(TRAINED))),
                     copied[0].parent)  # fmt: skip
     assert [path.read_bytes() for path in copied] == before
     assert len(list(copied[0].parent.iterdir())) == 2
@@ -317,23 +324,24 @@ class FunctionNetwork:
         return np.asarray([self.answer(batch[0])], np.float32)
 
 
-def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_surest(make_header, small):
+def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_surest(make_header, small_network):
     rng = np.random.default_rng(0)
     told = rng.random((3, 22)).astype(np.float32)
     network = FunctionNetwork(lambda signal: told[len(network.signals) - 1])
     recording = rng.integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     header = make_header(["I", "II"], 100.0)
-    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    bundle = Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     probabilities = bundle.predict_recording(header, recording).probabilities
     np.testing.assert_array_equal(probabilities, expand(told.max(axis=0)))
     assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
 
 
-def test_no_threshold_decides_between_classes_that_exclude_each_other(make_header, small):
+def test_no_threshold_decides_between_classes_that_exclude_each_other(make_header, small_network):
     """The likeliest is answered, also below its threshold, and none where it is no scored one."""
     for told, answered in (((0.2, 0.3, 0.1), ["AF"]), ((0.2, 0.3, 0.6), [])):
         group = Group(
-            ("NSR", "AF", "STE"), (Member(LEAD_SETS[2], small, FunctionNetwork(lambda signal, told=told: told)),)
+            ("NSR", "AF", "STE"),
+            (Member(LEAD_SETS[2], small_network, FunctionNetwork(lambda signal, told=told: told)),),
         )
         bundle = Bundle(LEAD_SETS[2], Ensemble(group), Rule(np.full(26, 0.5), exclusive=True))
         said = bundle.predict_recording(make_header(["I", "II"], 100.0), np.arange(400).reshape(2, 200))
@@ -343,10 +351,10 @@ def test_no_threshold_decides_between_classes_that_exclude_each_other(make_heade
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_header, small):
+def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_header, small_network):
     """The header's gain is a wrong one of early 2020, and what follows is too small to show that by itself."""
     network = FunctionNetwork(lambda signal: np.full(22, 0.5))
-    member = Member(LEAD_SETS[2], small, network, view=View(Preprocessing(early_gains=True)))
+    member = Member(LEAD_SETS[2], small_network, network, view=View(Preprocessing(early_gains=True)))
     bundle = Bundle(LEAD_SETS[2], Ensemble(Group(TRAINED_CLASSES, (member,))), Rule(np.full(26, 0.5)))
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 14_400:] //= 50
@@ -358,9 +366,9 @@ def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_h
         np.testing.assert_array_equal(network.signals[piece], network.signals[3 + piece])
 
 
-def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_header, small):
+def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_header, small_network):
     network = FunctionNetwork(lambda signal: np.full(22, 0.5))
-    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    bundle = Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     for samples in (100, 200, 14400):
         recording = np.random.default_rng(0).integers(-500, 500, (2, samples))
         header = make_header(["I", "II"], 100.0)
@@ -369,9 +377,9 @@ def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_heade
     assert len(network.signals) == 3
 
 
-def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small):
+def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small_network):
     network = FunctionNetwork(lambda signal: np.full(22, 0.5))
-    bundle = Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), network)
+    bundle = Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 13000:27000] = -32768  # a little of the first and the last segment, too
     assert bundle.predict_recording(make_header(["I", "II"], 100.0), recording).probabilities[0] == 0.5
@@ -382,9 +390,9 @@ def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small):
         bundle.predict_recording(make_header(["I", "II"], 100.0), recording)
 
 
-def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
+def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small_network):
     network = FunctionNetwork(lambda signal: np.full(22, 0.5), keep=1)
-    bundle = Bundle.from_network(LEADS, small, np.full(26, 0.5), network)
+    bundle = Bundle.from_network(LEADS, small_network, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (12, 250 * 1800), dtype=np.int16)
     tracemalloc.start()
     try:
@@ -396,9 +404,9 @@ def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small):
 
 
 @pytest.mark.parametrize("flat", [slice(0, 14_000), slice(None)])
-def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, small):
+def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, small_network):
     bundle = Bundle.from_network(
-        LEAD_SETS[2], small, np.full(26, 0.5), FunctionNetwork(lambda signal: np.full(22, 0.5))
+        LEAD_SETS[2], small_network, np.full(26, 0.5), FunctionNetwork(lambda signal: np.full(22, 0.5))
     )
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, flat] = 0
@@ -415,10 +423,10 @@ def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, 
         gc.enable()
 
 
-def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small, tmp_path, headers):
+def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small_network, tmp_path, headers):
     text, recording = text_of(headers[0]), read_record(headers[0])[1]
     bundle = Bundle.from_network(
-        LEAD_SETS[2], small, np.full(26, 0.5), FunctionNetwork(lambda signal: np.full(22, 0.4))
+        LEAD_SETS[2], small_network, np.full(26, 0.5), FunctionNetwork(lambda signal: np.full(22, 0.4))
     )
     _, outputs, probabilities = bundle.predict(text, recording)
     assert bundle.rule.fallback is None and not outputs.any()
@@ -426,15 +434,18 @@ def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small, tmp_p
     assert list(np.flatnonzero(declared)) == [CLASS_INDEX["SB"]]
     np.testing.assert_array_equal(same, probabilities)
     save_bundle(
-        Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), small.build(2, None, len(TRAINED)), "SB"), tmp_path
+        Bundle.from_network(
+            LEAD_SETS[2], small_network, np.full(26, 0.5), small_network.build(2, None, len(TRAINED)), "SB"
+        ),
+        tmp_path,
     )
     assert load_bundle(tmp_path, LEAD_SETS[2]).rule.fallback == "SB"
 
 
 @pytest.mark.parametrize("empty", ["nsr", "BBB", "426783006", 14, ""])
-def test_only_a_class_that_is_trained_can_stand_for_an_empty_answer(empty, small):
+def test_only_a_class_that_is_trained_can_stand_for_an_empty_answer(empty, small_network):
     with pytest.raises(ValueError, match="expected None or one of AF"):
-        Bundle.from_network(LEAD_SETS[2], small, np.full(26, 0.5), None, empty)
+        Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), None, empty)
 
 
 def test_a_recording_that_cannot_be_used_is_an_error_with_its_name(model, headers):

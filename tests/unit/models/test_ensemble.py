@@ -77,8 +77,8 @@ def test_a_view_is_called_by_what_it_sees():
     assert (DEFAULT_VIEW.title, View(SLOW, Window(1250)).title) == ("250 Hz", "100 Hz, 12 s")
 
 
-def test_a_member_is_built_by_its_settings_for_its_leads_and_window(small):
-    one = Member.build(LEAD_SETS[3], small, 5, "softmax", View(window=Window(500)))
+def test_a_member_is_built_by_its_settings_for_its_leads_and_window(small_network):
+    one = Member.build(LEAD_SETS[3], small_network, 5, "softmax", View(window=Window(500)))
     assert one.network.input_shape == (None, 500, 3) and one.network.output_shape == (None, 5)
     assert one.network.layers[-1].activation.__name__ == "softmax" and not one.demographics
     fresh = one.rebuild_network()
@@ -190,8 +190,8 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
     ]
 
 
-def test_its_parameters_are_those_of_all_networks(small):
-    one = Member.build(LEAD_SETS[2], small, 3)
+def test_its_parameters_are_those_of_all_networks(small_network):
+    one = Member.build(LEAD_SETS[2], small_network, 3)
     group = Group(CLASSES, (one, one))
     assert Ensemble(group).parameters == 2 * sum(each.size for each in one.network.get_weights())
     assert Ensemble(group, group, Group((), (one,))).parameters == 5 * one.network.count_params()

@@ -105,10 +105,10 @@ def test_a_folder_below_that_cannot_be_listed_is_listed(tmp_path, unprivileged):
     ]
 
 
-def test_the_folder_itself_has_to_be_one_that_can_be_listed(tmp_path, closed):
+def test_the_folder_itself_has_to_be_one_that_can_be_listed(tmp_path, unlistable_folder):
     make_files(tmp_path, "file", "folder/1")
     (tmp_path / "loop").symlink_to("loop")
-    closed(tmp_path / "folder")
+    unlistable_folder(tmp_path / "folder")
     for name, kind in (
         ("missing", FileNotFoundError),
         ("file", NotADirectoryError),

@@ -47,12 +47,12 @@ class FakeScorer:
 
 
 @pytest.fixture
-def stage(store, small):
+def stage(store, small_network):
     everything = np.arange(len(store))
     targets = store.labels[:, :3].astype(np.float32)
     training, validation = everything[:32], everything[32:]
     return Stage("masks/2", "round 1, 2 leads", LEAD_SETS[2], FocalLoss(), everything, targets, np.ones_like(targets),
-                 training, validation, everything[::2], small, TrainingSettings(epochs=1, steps=2))  # fmt: skip
+                 training, validation, everything[::2], small_network, TrainingSettings(epochs=1, steps=2))  # fmt: skip
 
 
 class Untrained(StageRunner):
@@ -62,7 +62,7 @@ class Untrained(StageRunner):
         raise TrainingError("at work")
 
 
-def test_a_stage_is_trained_once_and_then_loaded_from_the_cache(stage, store, small, tmp_path):
+def test_a_stage_is_trained_once_and_then_loaded_from_the_cache(stage, store, small_network, tmp_path):
     lines, budget, stage = capture_log(), Budget(None), replace(stage, metric=CHALLENGE)
 
     def fit(stage=stage, seed=0, runner=Untrained):
@@ -83,7 +83,7 @@ def test_a_stage_is_trained_once_and_then_loaded_from_the_cache(stage, store, sm
     for other in (
         {"seed": 1},
         {"stage": replace(stage, learning=TrainingSettings(epochs=2, steps=2))},
-        {"stage": replace(stage, network=replace(small, dropout=0.1))},
+        {"stage": replace(stage, network=replace(small_network, dropout=0.1))},
         {"stage": replace(stage, view=View(window=Window(500)))},
         {"stage": replace(stage, initial_weights=tuple(first.weights))},
         {"stage": replace(stage, masks=1 - stage.masks)},
@@ -127,18 +127,18 @@ def test_the_time_of_an_interrupted_stage_adds_up_and_counts_in_a_lasting_budget
     assert fit() == (200, 200, [1, 2]) and fit(lasting=False) == (200, 0, [1, 2]) and scorer.now == 5200
 
 
-def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small, tmp_path, monkeypatch):
+def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small_network, tmp_path, monkeypatch):
     def fills(*_):
         raise MemoryError("a tensor of shape (5, 200000, 200000)")
 
-    monkeypatch.setattr(type(small), "build", fills)
+    monkeypatch.setattr(type(small_network), "build", fills)
     with pytest.raises(TrainingError, match="round 1, 2 leads: the memory is too small"):
         fit_stage(stage, store, tmp_path)
 
 
 @pytest.mark.parametrize("precision", POLICIES)
 def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
-    precision, stage, store, small, tmp_path, monkeypatch
+    precision, stage, store, small_network, tmp_path, monkeypatch
 ):
     devices, using, networks = ["gpu:0", "gpu:1"], [], []
 

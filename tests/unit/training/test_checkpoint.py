@@ -63,8 +63,8 @@ def trained(network, generator):
     return checkpoint
 
 
-def test_what_is_restored_is_what_was_kept_to_the_bit(small):
-    network, other = (small.build(2, None, 3) for _ in range(2))
+def test_what_is_restored_is_what_was_kept_to_the_bit(small_network):
+    network, other = (small_network.build(2, None, 3) for _ in range(2))
     kept = trained(network, np.random.default_rng(1))
     arrays = kept.arrays(network)
     restored = trained(other, np.random.default_rng(2))
@@ -82,7 +82,7 @@ def test_what_is_restored_is_what_was_kept_to_the_bit(small):
         np.testing.assert_array_equal(one, two)
 
 
-def test_the_average_of_the_lowest_loss_is_the_best(small):
+def test_the_average_of_the_lowest_loss_is_the_best(small_network):
     checkpoint = Checkpoint(4, 0.5)
     for value, loss in ((1.0, 0.3), (2.0, 0.1), (3.0, 0.2)):
         checkpoint.average.add([np.array(value)], 1)

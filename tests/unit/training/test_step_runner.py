@@ -107,7 +107,7 @@ def test_in_bfloat16_weights_probabilities_and_loss_are_single():
     assert 0 < np.abs(in_half - answers).max() < 0.02
 
 
-def test_a_step_is_compiled_once_ahead_for_batches_of_any_size_and_length_and_changes_no_weights(small):
+def test_a_step_is_compiled_once_ahead_for_batches_of_any_size_and_length_and_changes_no_weights(small_network):
     shapes = []
 
     class Watched(FocalLoss):
@@ -116,7 +116,7 @@ def test_a_step_is_compiled_once_ahead_for_batches_of_any_size_and_length_and_ch
             return super().call(y_true, y_pred)
 
     generator = np.random.default_rng(1)
-    network = small.build(2, None, 2)
+    network = small_network.build(2, None, 2)
     network.compile(keras.optimizers.Adam(0.1), Watched(), jit_compile=False)
     network.optimizer.build(network.trainable_variables)
     variables = [*network.variables, *network.optimizer.variables]

@@ -57,7 +57,7 @@ def mean_score(probabilities):
     return {"score": float(probabilities.mean())}
 
 
-def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=None, folder=None, budget=None):
+def run(small_network, store, settings=QUICK, loss=None, masks=None, seed=1, targets=None, folder=None, budget=None):
     """Train a small network on three quarters of a store; return it, its epochs, the lines logged and the end."""
     targets = store.labels.astype(np.float32) if targets is None else targets
     masks = np.ones_like(targets) if masks is None else masks
@@ -67,7 +67,7 @@ def run(small, store, settings=QUICK, loss=None, masks=None, seed=1, targets=Non
         return Dataset(store, records, (0, 1), targets[records], masks[records])
 
     keras.utils.set_random_seed(seed)
-    network, lines = small.build(2, None, targets.shape[1]), capture_log()
+    network, lines = small_network.build(2, None, targets.shape[1]), capture_log()
     learnt, checked = examples(np.arange(cut)), examples(np.arange(cut, len(store)))
     trial = TrainingRun(settings, seed, "trial", "trial", mean_score, folder, budget or Budget(None))
     epochs, ended = train_network(network, loss or FocalLoss(), learnt, checked, trial)
@@ -269,9 +269,9 @@ def test_seeds_tell_seed_stage_and_epoch_apart():
     np.testing.assert_array_equal(seeds(1, "a", 0, 2), seeds(1, "a", 0, 5)[:2])
 
 
-def test_learns_and_keeps_the_best_weights(small):
+def test_learns_and_keeps_the_best_weights(small_network):
     store, shortest = beats_store(lengths=(250, 500, 600)), beats_store(2, lengths=(252,))
-    network, epochs, lines, ended = run(small, store, replace(QUICK, epochs=12))
+    network, epochs, lines, ended = run(small_network, store, replace(QUICK, epochs=12))
     best = min(epochs, key=lambda epoch: epoch.validation_loss)
     assert best.best and best.validation_loss < 0.7 * epochs[0].validation_loss
     held = np.arange(36, 48)
@@ -288,21 +288,21 @@ def test_learns_and_keeps_the_best_weights(small):
     assert ended == ("all 12 epochs done" if len(epochs) == 12 else "no lower loss in 4 epochs")
 
 
-def test_the_same_seed_gives_the_same_weights_to_the_bit(one_shape, small):
+def test_the_same_seed_gives_the_same_weights_to_the_bit(one_shape, small_network):
     store = beats_store(16)
     short = replace(QUICK, epochs=2)
-    first, second, other = (run(small, store, short, seed=seed)[0].get_weights() for seed in (1, 1, 2))
+    first, second, other = (run(small_network, store, short, seed=seed)[0].get_weights() for seed in (1, 1, 2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
 
 
-def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small):
+def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small_network):
     """Whatever was drawn before it: an epoch repeated from the same weights gives the same loss and weights."""
     store, outcomes = beats_store(16, lengths=(600,)), []
     examples = Dataset(store, np.arange(16), (0, 1), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
     keras.utils.set_random_seed(1)
-    network = replace(small, dropout=0.5).build(2, None, 2)
+    network = replace(small_network, dropout=0.5).build(2, None, 2)
     start = network.get_weights()
     network.compile(keras.optimizers.SGD(0.1), FocalLoss(), jit_compile=False)
     settings = TrainingSettings(smallest_batch=4, steps=4)
@@ -317,8 +317,8 @@ def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_network_without_dropout_trains_too(one_shape, small):
-    _, epochs, *_ = run(replace(small, dropout=0.0), beats_store(16), replace(QUICK, epochs=1))
+def test_a_network_without_dropout_trains_too(one_shape, small_network):
+    _, epochs, *_ = run(replace(small_network, dropout=0.0), beats_store(16), replace(QUICK, epochs=1))
     assert len(epochs) == 1
 
 
@@ -363,14 +363,14 @@ def stopped_in(monkeypatch, step):
     monkeypatch.setattr(StepRunner, "train", stops)
 
 
-def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small, tmp_path, monkeypatch):
+def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small_network, tmp_path, monkeypatch):
     store, settings = beats_store(16, lengths=(500, 600, 1100)), replace(QUICK, steps=3, epochs=3)
-    network, epochs, _, ended = run(small, store, settings)
+    network, epochs, _, ended = run(small_network, store, settings)
     folder = ResultCache(tmp_path, "mark")
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         stopped_in(patch, 5)
-        run(small, store, settings, folder=folder)
-    again, taken_up, lines, its_end = run(small, store, settings, folder=folder)
+        run(small_network, store, settings, folder=folder)
+    again, taken_up, lines, its_end = run(small_network, store, settings, folder=folder)
     assert lines[0] == "trial: resumed after epoch 1"
     assert taken_up == epochs and its_end == ended
     for one, other in zip(network.get_weights(), again.get_weights(), strict=True):
@@ -461,9 +461,9 @@ def test_too_little_memory_is_told_with_what_helps(error):
             raise other
 
 
-def test_predictions_come_in_the_order_of_the_records(small):
+def test_predictions_come_in_the_order_of_the_records(small_network):
     store = beats_store(20)
-    network = small.build(2, None, 2)
+    network = small_network.build(2, None, 2)
     records = np.array([7, 3, 19, 0, 11])
     together = predict(network, Dataset(store, records, (0, 1)), "checking")
     for record, probabilities in zip(records, together, strict=True):
