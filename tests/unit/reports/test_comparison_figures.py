@@ -20,8 +20,8 @@ def test_every_lead_set_has_its_figures_with_titles_captions_and_alternative_tex
     drawn = {one.name: one for one in draw_comparison(comparison, compute_metrics(comparison, 5))}
     kinds = ("scores_12", "differences_12", "classes_12", "sources_12", "scores_2", "classes_2", "sources_2")
     assert list(drawn) == [*(f"{kind}_leads" for kind in kinds), "costs"]
-    found = compute_metrics(comparison, 5).overall
-    values = [f"{found[place]['metric optimised'][0]:.3f}" for place in (0, 1)]
+    metrics = compute_metrics(comparison, 5).overall
+    values = [f"{metrics[index]['metric optimised'][0]:.3f}" for index in (0, 1)]
     assert drawn["scores_12_leads"].alternative == f"metric optimised: a {values[0]}, b {values[1]}"
     assert ", TInv." in drawn["classes_12_leads"].caption
     assert all(one.title and one.caption and one.alternative for one in drawn.values())
@@ -30,11 +30,11 @@ def test_every_lead_set_has_its_figures_with_titles_captions_and_alternative_tex
 
 
 def test_scores_by_each_systems_own_rule_are_marked_next_to_the_optimised_ones(comparison):
-    found = compute_metrics(comparison, 3)
-    drawn = {one.name: one for one in draw_comparison(comparison, found)}["scores_12_leads"].figure.axes
+    metrics = compute_metrics(comparison, 3)
+    drawn = {one.name: one for one in draw_comparison(comparison, metrics)}["scores_12_leads"].figure.axes
     marks = {axes.get_title("left"): {line.get_label(): line.get_xdata() for line in axes.lines} for axes in drawn}
     for name in ("metric", "F1"):
-        expected = [found.overall[place][f"{name} as predicted"][0] for place in (0, 1)]
+        expected = [metrics.overall[index][f"{name} as predicted"][0] for index in (0, 1)]
         np.testing.assert_array_equal(marks[f"{name} optimised"]["by its own rule"], expected)
 
 

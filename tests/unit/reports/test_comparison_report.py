@@ -20,13 +20,13 @@ def comparison():
 
 
 @pytest.fixture(scope="module")
-def found(comparison):
+def metrics(comparison):
     return compute_metrics(comparison, 50)
 
 
 @pytest.fixture(scope="module")
-def read(comparison, found, tmp_path_factory):
-    return ParsedPage(build_comparison_page(comparison, found, FACTS, tmp_path_factory.mktemp("page")))
+def read(comparison, metrics, tmp_path_factory):
+    return ParsedPage(build_comparison_page(comparison, metrics, FACTS, tmp_path_factory.mktemp("page")))
 
 
 def test_the_page_is_whole_by_itself(read):
@@ -47,44 +47,44 @@ def test_scores_come_first_and_settings_last(read):
     assert captions[0].startswith("12 leads: scores") and captions[-1].startswith("Settings")
 
 
-def test_the_page_has_facts_scores_and_differences_by_class_and_source(read, comparison, found):
+def test_the_page_has_facts_scores_and_differences_by_class_and_source(read, comparison, metrics):
     texts = [text for _, text in read.texts]
     assert {"/data/<b> | c", "7", "<x>", "y|z"} <= set(texts)
-    parts = [estimates[name] for estimates in found.overall for name in METRICS]
-    parts += [estimates[source][name] for estimates in found.by_source for source in estimates for name in METRICS]
+    parts = [estimates[name] for estimates in metrics.overall for name in METRICS]
+    parts += [estimates[source][name] for estimates in metrics.by_source for source in estimates for name in METRICS]
     labelled = comparison.labels.any(axis=0)
-    parts += [values[:, column] for one in found.by_class for values in one.values()
+    parts += [values[:, column] for one in metrics.by_class for values in one.values()
               for column in np.flatnonzero(labelled)]  # fmt: skip
     for value, low, high in parts:
         if not np.isnan(value):
             value, low, high = (f"{number:.3f}".replace("-", "−") for number in (value, low, high))
             assert value in texts
             assert f"{low} to {high}" in texts or low == "nan"
-    assert f"{found.differences[1][OPTIMISED][0]:+.3f}" in texts
+    assert f"{metrics.differences[1][OPTIMISED][0]:+.3f}" in texts
     assert read.text_in("h1") == ["4 systems on 150 recordings, 1 lead set"]
 
 
-def test_trainings_that_the_time_limit_stopped_are_with_scores_and_costs(read, comparison, found):
+def test_trainings_that_the_time_limit_stopped_are_with_scores_and_costs(read, comparison, metrics):
     assert "4 trainings stopped" in read.text_in("small") and "4 trainings" in read.text_in("strong")
     assert any("has not converged" in text for text in read.text_in("li"))
     cells = read.text_in("td")
     assert {"1,000", "1 min 00 s", "31", "10.0 ms"} <= set(cells)
 
 
-def test_the_summary_names_the_best_and_counts_the_systems_that_differ(comparison, found):
-    (value, low, high), (answered, lowest, highest) = (found.overall[1][name] for name in (OPTIMISED, PREDICTED))
-    opening, sentence = comparison_summary(comparison, found)
+def test_the_summary_names_the_best_and_counts_the_systems_that_differ(comparison, metrics):
+    (value, low, high), (by_rule, lowest, highest) = (metrics.overall[1][name] for name in (OPTIMISED, PREDICTED))
+    opening, sentence = comparison_summary(comparison, metrics)
     assert opening == ("The best Challenge metric, with optimised thresholds and by the systems' own rules, and the "
                        "number of systems that differ from first:")  # fmt: skip
     assert sentence == (
         f"12 leads: {value:.3f} ({low:.3f} to {high:.3f}) by better optimised, "
-        f"{answered:.3f} ({lowest:.3f} to {highest:.3f}) by better by its own rule; of 3 others, 1 better, 1 worse."
+        f"{by_rule:.3f} ({lowest:.3f} to {highest:.3f}) by better by its own rule; of 3 others, 1 better, 1 worse."
     )
 
 
 def test_a_single_system_has_no_differences(tmp_path):
     comparison = make_comparison(results=({"system": "alone", "leads": 1},))
-    found = compute_metrics(comparison, 3)
-    told = build_comparison_page(comparison, found, {}, tmp_path)
-    assert "Differences to" not in told and "<strong>" not in told and "1 lead: scores" in told
-    assert comparison_summary(comparison, found)[0].startswith("The Challenge metric, with")
+    metrics = compute_metrics(comparison, 3)
+    page = build_comparison_page(comparison, metrics, {}, tmp_path)
+    assert "Differences to" not in page and "<strong>" not in page and "1 lead: scores" in page
+    assert comparison_summary(comparison, metrics)[0].startswith("The Challenge metric, with")

@@ -25,7 +25,7 @@ def comparison():
 
 
 @pytest.fixture(scope="module")
-def found(comparison):
+def metrics(comparison):
     return compute_metrics(comparison, 50)
 
 
@@ -33,20 +33,20 @@ def format_value(estimate):
     return f"{estimate[0]:.3f}".replace("-", "−")
 
 
-def test_the_best_values_and_the_differences_without_0_are_bold(comparison, found):
-    rows = score_rows(comparison, found, 12)
+def test_the_best_values_and_the_differences_without_0_are_bold(comparison, metrics):
+    rows = score_rows(comparison, metrics, 12)
     assert [row[0].text for row in rows] == ["first", "better", "same", "worse"]
-    assert [[cell.strong for cell in row[1:]] for row in rows] == [[place == 1] * len(METRICS) for place in range(4)]
-    assert not any(cell.strong for row in score_rows(comparison, found, 2) for cell in row)
-    rows = {row[0].text: row[1] for row in difference_rows(comparison, found, 12)}
+    assert [[cell.strong for cell in row[1:]] for row in rows] == [[index == 1] * len(METRICS) for index in range(4)]
+    assert not any(cell.strong for row in score_rows(comparison, metrics, 2) for cell in row)
+    rows = {row[0].text: row[1] for row in difference_rows(comparison, metrics, 12)}
     assert list(rows) == ["better", "same", "worse"]
     assert rows["better"].strong and rows["worse"].strong and not rows["same"].strong
     assert rows["better"].text.startswith("+") and rows["worse"].text.startswith("−")
-    assert difference_rows(comparison, found, 2) == []
+    assert difference_rows(comparison, metrics, 2) == []
 
 
-def test_trainings_that_the_time_limit_stopped_are_noted(comparison, found):
-    assert [row[0].note for row in score_rows(comparison, found, 12)] == ["", "", "", "1 training stopped"]
+def test_trainings_that_the_time_limit_stopped_are_noted(comparison, metrics):
+    assert [row[0].note for row in score_rows(comparison, metrics, 12)] == ["", "", "", "1 training stopped"]
     costs = cost_rows(comparison, 12)
     assert [(row[5].text, row[5].strong) for row in costs] == [("none", False)] * 3 + [("1 training", True)]
 
@@ -58,8 +58,8 @@ def test_costs_have_readable_units(comparison, seconds, expected):
     assert [cell.text for cell in row] == ["first", "5", "1,000", "1 h 01 min", "1,200", "none", expected]
 
 
-def test_classes_are_listed_the_most_frequent_first_and_unknown_ones_are_marked(comparison, found):
-    tables = class_rows(comparison, found, 12)
+def test_classes_are_listed_the_most_frequent_first_and_unknown_ones_are_marked(comparison, metrics):
+    tables = class_rows(comparison, metrics, 12)
     assert list(tables) == list(CLASS_METRICS)
     labelled = comparison.labels.sum(axis=0)
     for name, rows in tables.items():
@@ -68,16 +68,16 @@ def test_classes_are_listed_the_most_frequent_first_and_unknown_ones_are_marked(
         assert (np.diff(labelled[places]) <= 0).all()
         for row, column in zip(rows, places, strict=True):
             assert row[0].note == pluralise(labelled[column], "recording")
-            expected = [format_value(found.by_class[place][name][:, column]) for place in range(4)]
+            expected = [format_value(metrics.by_class[index][name][:, column]) for index in range(4)]
             expected[:1] = ["–"] if column == CLASS_INDEX["AF"] else expected[:1]
             assert [cell.text for cell in row[1:]] == expected
-            best = np.array([found.by_class[place][name][0, column] for place in range(4)])
+            best = np.array([metrics.by_class[index][name][0, column] for index in range(4)])
             best[0] = best[0] if column != CLASS_INDEX["AF"] else np.nan
             assert [cell.strong for cell in row[1:]] == (best == np.nanmax(best)).tolist()
 
 
-def test_sources_have_all_metrics_with_intervals(comparison, found):
-    tables = source_rows(comparison, found, 12)
+def test_sources_have_all_metrics_with_intervals(comparison, metrics):
+    tables = source_rows(comparison, metrics, 12)
     assert list(tables) == list(METRICS)
     for name, rows in tables.items():
         assert [row[0].text for row in rows] == np.unique(comparison.sources).tolist()
@@ -85,9 +85,9 @@ def test_sources_have_all_metrics_with_intervals(comparison, found):
             source = row[0].text
             assert row[0].note == pluralise((comparison.sources == source).sum(), "recording")
             assert [cell.text for cell in row[1:]] == [
-                format_value(found.by_source[place][source][name]) for place in range(4)
+                format_value(metrics.by_source[index][source][name]) for index in range(4)
             ]
-            low, high = found.by_source[1][source][name][1:]
+            low, high = metrics.by_source[1][source][name][1:]
             assert row[2].note == f"{low:.3f} to {high:.3f}".replace("-", "−")
 
 

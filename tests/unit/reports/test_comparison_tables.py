@@ -120,7 +120,7 @@ def test_a_single_fold_has_no_column(comparison):
     )
 
 
-def test_scores_are_those_of_the_challenges_evaluator_for_the_same_answers(store, synthetic_recordings, tmp_path):
+def test_scores_are_those_of_the_challenges_evaluator_for_the_same_predictions(store, synthetic_recordings, tmp_path):
     """Ventricular ectopic beats among the labels, which are learnt as PVC and not scored."""
     assert (store.as_scored != store.labels).any()
     probabilities = np.random.default_rng(0).random((len(store), 26)).round(2)
