@@ -16,14 +16,16 @@ from helpers import capture_log
 
 from ecg.commands import compare as module
 from ecg.commands.compare import (
+    FoldJob,
     RecordingsChanged,
+    SystemRun,
     collect_results,
     compare,
     merge_excluded,
     result_cache,
-    train_and_predict,
+    run_in_this_process,
 )
-from ecg.commands.holdout import Protocol, training_cost
+from ecg.commands.holdout import Costs, FoldResult, HeldOutPredictions, Protocol, training_cost
 from ecg.data.batches import REPEATED, View, Window
 from ecg.data.headers import RecordError
 from ecg.data.labels import class_indices, expand
@@ -35,7 +37,6 @@ from ecg.models.resnets import NetworkSettings
 from ecg.reports.comparison_report import write_comparison
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.files import lock_folder
-from ecg.systems import stage as fitting
 from ecg.systems.label_cleaning import CleaningSettings
 from ecg.systems.recipes import SYSTEMS, Settings
 from ecg.training.trainer import TIME_LIMIT_REACHED, TrainingError, TrainingSettings
@@ -50,56 +51,60 @@ OTHER = replace(
 )  # fmt: skip
 
 
-class Learnt:
-    """What a training came to by which each recording of the store is answered as a table has it."""
+class FakeSystem:
+    """A trained system that predicts each recording of the store as a table has it."""
 
-    def __init__(self, store, system, learning):
-        self.store, self.learning = store, learning
+    def __init__(self, store, system, training):
+        self.store, self.training = store, training
         self.columns = class_indices(system.classes)
         self.table = np.random.default_rng(0).random((len(store), len(self.columns))).astype(np.float32)
         self.search = SimpleNamespace(by_class=np.linspace(0.2, 0.8, 26))
         searches = dict.fromkeys(system.lead_sets, self.search)
         rule = Rule(np.full(26, 0.5), system.exclusive, system.answer_pairs, system.fallback)
-        self.settings, self.asked, self.seconds = system, [], {"general/2": 3.0, "general/II": 7.0}
-        epochs, ends = (
-            [SimpleNamespace(key=key) for key in self.seconds],
-            dict.fromkeys(self.seconds, TIME_LIMIT_REACHED),
-        )
+        self.settings, self.predicted, self.seconds = system, [], {"general/2": 3.0, "general/II": 7.0}
+        epochs = [SimpleNamespace(key=key) for key in self.seconds]
+        ends = dict.fromkeys(self.seconds, TIME_LIMIT_REACHED)
         self.results = SimpleNamespace(searches=searches, columns=self.columns, rule=lambda count: rule, epochs=epochs,
                                        ends=ends, relabellings=[])  # fmt: skip
 
     def ensemble(self, leads):
-        def predicted(stores, records, title, size):
-            assert size == self.settings.training.batch
-            self.asked.append((leads, records.tolist(), list(stores)))
-            return self.table[records]
+        return SimpleNamespace(leads=leads, system=self, parameters=len(leads), predict=lambda segments, person: None)
 
-        return SimpleNamespace(predicted=predicted, parameters=len(leads), probabilities=lambda parts, person: None)
+
+def predict_fake(ensemble, stores, records, title, size):
+    system = ensemble.system
+    assert size == system.settings.training.batch
+    system.predicted.append((ensemble.leads, records.tolist(), list(stores)))
+    return system.table[records]
+
+
+def run_here(job):
+    """Run a job in this process."""
+    return job.run(*job.load_stores())
 
 
 @pytest.fixture
-def taught(store, monkeypatch):
-    """A list of what was learnt, in place of trainings by other processes; all stores are the made-up one."""
-    taught = []
+def trained(store, monkeypatch):
+    """A list of the fake systems that take the place of trainings; all stores are the synthetic one."""
+    trained = []
 
-    def learn(stores, peaks, settings, folder, data, budget):
-        learning = [np.flatnonzero(store.paths == path).item() for path in next(iter(stores.values())).paths]
-        taught.append(Learnt(store, settings, learning))
-        taught[-1].given = stores, peaks, folder, data, budget
-        return taught[-1]
+    def train_system(settings, runner, peaks, data):
+        training = [np.flatnonzero(store.paths == path).item() for path in next(iter(runner.stores.values())).paths]
+        trained.append(FakeSystem(store, settings, training))
+        trained[-1].inputs = runner, peaks, data
+        return trained[-1]
 
-    monkeypatch.setattr(module, "start_logging", lambda prefix: None)
-    monkeypatch.setattr(module, "train_system", learn)
-    monkeypatch.setattr(module, "run_in_subprocess", lambda function, *given, prepare: function(*given))
+    monkeypatch.setattr(module, "train_system", train_system)
+    monkeypatch.setattr("ecg.commands.holdout.predict_stores", predict_fake)
     monkeypatch.setattr(
         module, "build_stores", lambda data, folder, preparations, jobs: dict.fromkeys(preparations, store)
     )
-    return taught
+    return trained
 
 
 @pytest.fixture
 def written(monkeypatch):
-    """A list of what is written of comparisons, in place of it."""
+    """A list of the comparisons that are written, in place of their reports."""
     written = []
 
     def write(folder, comparison, facts, seed):
@@ -113,93 +118,93 @@ def written(monkeypatch):
 PART = np.array([3, 4, 17, 29])
 
 
-def answer(system, folder, part=PART):
-    both = replace(system, views=(*ONE.views, *OTHER.views))
-    kept = ResultCache(folder / "kept", "mark")
-    digests = {one: each.digest for one, each in module.build_stores("data", folder, both.preparations, 1).items()}
+def run_job(system, folder):
+    preparations = dict.fromkeys(view.preparation for view in (*ONE.views, *OTHER.views, *system.views))
+    digests = {one: each.digest for one, each in module.build_stores("data", folder, preparations, 1).items()}
+    job = FoldJob("data", folder, digests, system, PART, 3.0, folder / "networks", ResultCache(folder / "kept", "key"))
     with pytest.raises(RecordingsChanged, match="recordings have changed since"):
-        train_and_predict(
-            "data", folder, both, system, dict.fromkeys(digests, "others"), PART, 3.0, folder / "networks", kept
-        )
-    result = train_and_predict("data", folder, both, system, digests, part, 3.0, folder / "networks", kept)
-    recalled = kept.load("answers")
-    assert recalled.keys() == result.keys() and all((recalled[name] == result[name]).all() for name in result)
+        replace(job, digests=dict.fromkeys(digests, "others")).load_stores()
+    result = run_here(job)
+    loaded = FoldResult.from_arrays(job.cache.load("predictions")).arrays()
+    assert loaded.keys() == result.arrays().keys()
+    assert all((loaded[name] == array).all() for name, array in result.arrays().items())
     return result
 
 
 @pytest.mark.parametrize("system", [replace(ONE, lead_sets=(12, 2)), replace(OTHER, lead_sets=(4, 2))])
-def test_a_system_learns_from_all_but_a_part_and_answers_for_that(system, taught, store, tmp_path):
-    said = answer(system, tmp_path)
-    (learnt,) = taught
-    assert learnt.learning == np.delete(np.arange(len(store)), PART).tolist()
-    stores, _, networks, _, budget = learnt.given
-    assert list(stores) == system.preparations and networks == tmp_path / "networks"  # not those of other systems
+def test_a_system_is_trained_without_the_held_out_recordings_and_predicts_these(system, trained, store, tmp_path):
+    result = run_job(system, tmp_path)
+    (fake,) = trained
+    assert fake.training == np.delete(np.arange(len(store)), PART).tolist()
+    runner, _, _ = fake.inputs
+    assert list(runner.stores) == system.preparations and runner.folder == tmp_path / "networks"
+    budget = runner.budget
     assert budget.cumulative and budget.end - time.monotonic() == pytest.approx(3 * 3600, abs=60)
-    probabilities = learnt.table[PART]
-    wide = expand(probabilities, learnt.columns)
+    wide = expand(fake.table[PART], fake.columns)
     for count in system.lead_sets:
-        np.testing.assert_array_equal(said[f"{count} probabilities"], wide)
-        rule = learnt.results.rule(count)
-        np.testing.assert_array_equal(said[f"{count} answers"], rule.decide(probabilities, learnt.columns))
-        np.testing.assert_array_equal(said[f"{count} optimised"], wide >= learnt.search.by_class)
-        parameters, answering, *training = said[f"{count} costs"]
-        assert parameters == len(system.leads_of(count)) and 0 <= answering < 1
-        assert tuple(training) == training_cost(learnt, count)
-    assert [leads for leads, records, _ in learnt.asked if records == PART.tolist()] == list(
+        predictions = result.by_leads[count]
+        np.testing.assert_array_equal(predictions.probabilities, wide)
+        rule = fake.results.rule(count)
+        np.testing.assert_array_equal(predictions.predictions, rule.decide(fake.table[PART], fake.columns))
+        np.testing.assert_array_equal(predictions.optimised, wide >= fake.search.by_class)
+        parameters, seconds, *training = predictions.costs
+        assert parameters == len(system.leads_of(count)) and 0 <= seconds < 1
+        assert tuple(training) == training_cost(fake, count)
+    assert [leads for leads, records, _ in fake.predicted if records == PART.tolist()] == list(
         dict.fromkeys(system.leads_of(count) for count in system.lead_sets)
     )
 
 
-def test_too_little_memory_for_the_answers_is_a_failure_of_the_system(taught, tmp_path, monkeypatch):
+def test_too_little_memory_for_the_predictions_is_a_failure_of_the_system(trained, tmp_path, monkeypatch):
     def ensemble(self, leads):
         raise MemoryError("Unable to allocate 3 GiB")
 
-    monkeypatch.setattr(Learnt, "ensemble", ensemble)
+    monkeypatch.setattr(FakeSystem, "ensemble", ensemble)
     with pytest.raises(TrainingError, match="one: the memory is too small"):
-        answer(ONE, tmp_path)
+        run_job(ONE, tmp_path)
 
 
-def test_what_is_said_is_kept_by_all_that_decides_it(store, monkeypatch):
+def test_a_result_is_cached_by_all_that_decides_it(store, monkeypatch):
     peaks = WavePeaks(np.zeros(len(store) + 1, int), np.zeros(1, np.int32), np.zeros(1, np.int8))
-    given = {"system": ONE, "key": "fold1", "part": PART, "stores": {DEFAULT_PREPROCESSING: store}, "waves": {DEFAULT_PREPROCESSING: peaks},
-             "hours": None, "stages": Path("stages")}  # fmt: skip
+    given = {"system": ONE, "folder": Path("stages/fold1"), "held_out": PART, "hours": None,
+             "stores": {DEFAULT_PREPROCESSING: store}, "peaks": {DEFAULT_PREPROCESSING: peaks}}  # fmt: skip
     kept = result_cache(**given)
     assert kept.path == Path("stages/fold1") / f"one_{kept.key[:12]}"
     other = {DEFAULT_PREPROCESSING: replace(peaks, samples=np.ones(1, np.int32))}
-    same = ({"system": replace(ONE, jobs=3, keep_stages=True)}, {"stages": Path("stages")}, {"waves": other})
+    same = ({"system": replace(ONE, jobs=3, keep_stages=True)}, {"peaks": other})
     assert all(result_cache(**given | changes) == kept for changes in same)
     li = replace(SYSTEMS["li2021"], views=ONE.views)
-    marks = {
+    keys = {
         kept.key,
         result_cache(**given | {"system": li}).key,
-        result_cache(**given | {"system": li, "waves": other}).key,
+        result_cache(**given | {"system": li, "peaks": other}).key,
     }
     for changes in (
-        {"part": PART[:3]},
+        {"held_out": PART[:3]},
         {"hours": 1.5},
         {"system": replace(ONE, seed=3)},
         {"system": replace(ONE, system="another")},
         {"stores": {DEFAULT_PREPROCESSING: store.subset(np.arange(40))}},
     ):
-        marks.add(result_cache(**given | changes).key)
-    for name, value in (("program", "of another program"), ("version", "of another version")):
+        keys.add(result_cache(**given | changes).key)
+    for name, value in (("source_hash", "of another program"), ("version", "of another version")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, lambda *_, value=value: value)
-            marks.add(result_cache(**given).key)
+            keys.add(result_cache(**given).key)
     monkeypatch.setattr(module.keras.backend, "backend", lambda: "numpy")
-    assert len(marks | {result_cache(**given).key}) == 11
+    assert len(keys | {result_cache(**given).key}) == 11
 
 
-def test_peaks_are_those_of_the_recordings_that_are_learnt_from(taught, store, tmp_path, monkeypatch):
+def test_peaks_are_those_of_the_recordings_that_are_trained_on(trained, store, tmp_path, monkeypatch):
     counts = np.arange(len(store)) % 3
     starts = np.cumsum([0, *counts])
     samples = np.arange(starts[-1], dtype=np.int32)
     peaks = WavePeaks(starts, samples, np.zeros(starts[-1], np.int8))
     monkeypatch.setattr(module, "load_all_wave_peaks", lambda stores, *_: dict.fromkeys(stores, peaks))
-    answer(replace(SYSTEMS["li2021"], views=ONE.views), tmp_path)
-    (waves,) = taught[0].given[1].values()
-    for place, record in enumerate(taught[0].learning):
-        np.testing.assert_array_equal(waves.recording(place).samples, peaks.recording(record).samples)
+    run_job(replace(SYSTEMS["li2021"], views=ONE.views), tmp_path)
+    (waves,) = trained[0].inputs[1].values()
+    for index, record in enumerate(trained[0].training):
+        np.testing.assert_array_equal(waves.recording(index).samples, peaks.recording(record).samples)
 
 
 def test_what_is_left_out_in_one_way_of_preparing_is_told_once():
@@ -214,18 +219,17 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
     parts = [np.sort(part) for part in np.array_split(rng.permutation(len(store)), 3)]
     systems = [replace(ONE, lead_sets=(12, 2)), replace(OTHER, lead_sets=(12, 2))]
     whole = rng.random((2, 2, 3, len(store), 26))  # by system, lead set, kind and recording
-    kinds = ("probabilities", "answers", "optimised")
-    found = [
-        [
-            {f"{count} {kind}": whole[one, place, row, part] for place, count in enumerate((12, 2))
-             for row, kind in enumerate(kinds)}
-            | {f"{count} costs": np.array([100 * one + count, 2 * number, number, 7, number + 3, number])
-               for count in (12, 2)}
+    kinds = ("probabilities", "predictions", "optimised")
+    runs = [
+        SystemRun(system, [
+            FoldResult({count: HeldOutPredictions(*whole[row, index][:, part],
+                                                  Costs(100 * row + count, 2 * number, number, 7, number + 3, number))
+                        for index, count in enumerate((12, 2))})
             for number, part in enumerate(parts)
-        ]
-        for one in range(2)
+        ])
+        for row, system in enumerate(systems)
     ]  # fmt: skip
-    comparison = collect_results(store, parts, systems, found)
+    comparison = collect_results(store, parts, runs)
     np.testing.assert_array_equal(comparison.labels, store.as_scored)
     np.testing.assert_array_equal(comparison.sources, store.sources)
     for number, part in enumerate(parts, 1):
@@ -238,51 +242,50 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
         assert trial.parameters == 100 * (trial.system == "other") + trial.leads
         assert (trial.training_seconds, trial.prediction_seconds) == (1, 2)
         assert (trial.networks, trial.epochs, trial.time_limited) == (7, 4, 3)
-    left_out = collect_results(store, [parts[1]], systems, [[each[1]] for each in found])
+    left_out = collect_results(store, [parts[1]], [replace(run, results=run.results[1:2]) for run in runs])
     np.testing.assert_array_equal(left_out.sources, store.sources[parts[1]])
     np.testing.assert_array_equal(left_out.results[3].predictions, whole[1, 1, 1, parts[1]])
 
 
-def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_part_of_the_hours(
-    taught, written, store, synthetic_recordings, tmp_path, monkeypatch
+def test_each_fold_is_a_job_of_each_system_with_its_share_of_the_hours(
+    trained, written, store, synthetic_recordings, tmp_path, monkeypatch
 ):
-    asked = []
+    jobs, stages = [], tmp_path / "stages"
 
-    def apart(function, data, stages, every, system, digests, part, hours, networks, kept, prepare):
-        assert function is module.train_and_predict and prepare is module.start_keras
-        asked.append((system.system, part.tolist(), hours, networks.relative_to(stages), kept.path.parent))
-        networks.mkdir(parents=True, exist_ok=True)
-        return function(data, stages, every, system, digests, part, hours, networks, kept)
+    def execute(job):
+        jobs.append(job)
+        job.networks.mkdir(parents=True, exist_ok=True)
+        return run_here(job)
 
-    monkeypatch.setattr(module, "run_in_subprocess", apart)
     lines, protocol = capture_log(), Protocol((ONE, OTHER), (2,), folds=2, hours=8, seed=5)
     monkeypatch.setattr(module, "merge_excluded", lambda stores: (("A9", "flat"),))
     monkeypatch.setattr(
-        "ecg.commands.holdout.skipped_steps", lambda learnt, system: ["this", "that"] if system.exclusive else []
+        "ecg.commands.holdout.skipped_steps", lambda trained, system: ["this", "that"] if system.exclusive else []
     )
-    comparison = compare(synthetic_recordings, tmp_path, protocol)
+    comparison = compare(synthetic_recordings, tmp_path, protocol, execute)
     facts = written[0][2]
-    assert [facts.get(f"not done by {name}, fold 2 of 2") for name in ("one", "other")] == [None, "this; that"]
-    assert facts["recordings left out"] == "1: flat (A9)"
-    parts = [part.tolist() for part in protocol.held_out(store)]
-    assert [(name, part, hours) for name, part, hours, *_ in asked] == [
-        (name, part, 2.0) for part in parts for name in ("one", "other")
+    assert [facts.get(f"skipped by {name}, fold 2 of 2") for name in ("one", "other")] == [None, "this; that"]
+    assert facts["recordings excluded"] == "1: flat (A9)"
+    folds = [fold.tolist() for fold in protocol.held_out(store)]
+    assert [(job.system.system, job.held_out.tolist(), job.hours) for job in jobs] == [
+        (name, fold, 2.0) for fold in folds for name in ("one", "other")
     ]
-    first, second, third, fourth = (networks for *_, networks, _ in asked)
+    first, second, third, fourth = (job.networks.relative_to(stages) for job in jobs)
     assert (first, third) == (second, fourth) and (first.parts[0], third.parts[0]) == ("fold1", "fold2")
-    assert lines[0] == "2 systems, 2 parts to be held out, 2 h 00 min for each in each part"
-    assert lines[3] == f"one, fold 2 of 2: {len(parts[0])} recordings to learn from, {len(parts[1])} held out"
+    assert lines[0] == "2 systems, 2 folds, 2 h 00 min for each system and fold"
+    assert lines[3] == f"one, fold 2 of 2: {len(folds[0])} recordings to train on, {len(folds[1])} held out"
     assert written[0][:2] == (tmp_path, comparison) and written[0][3] == 5
-    for learnt, (_, part, *_) in zip(taught, asked, strict=True):
-        assert sorted(learnt.learning + part) == list(range(len(store)))
-    # The answers stay, what was trained does not, and no process is begun for what is kept.
-    for place, count in ((tmp_path / "stages/fold1", 2), (tmp_path / "stages/fold2", 2)):
-        assert [path.name for folder in place.iterdir() for path in folder.iterdir()] == ["answers.npz"] * count
+    for fake, job in zip(trained, jobs, strict=True):
+        assert sorted(fake.training + job.held_out.tolist()) == list(range(len(store)))
+    # The predictions stay, the networks do not, and what is cached is not run again.
+    for fold in ("fold1", "fold2"):
+        names = [path.name for folder in (stages / fold).iterdir() for path in folder.iterdir()]
+        assert names == ["predictions.npz"] * 2
     lines.clear()
-    again = compare(synthetic_recordings, tmp_path, protocol)
-    assert len(asked) == 4 and lines[1] == "one, fold 1 of 2: done before"
+    again = compare(synthetic_recordings, tmp_path, protocol, execute)
+    assert len(jobs) == 4 and lines[1] == "one, fold 1 of 2: loaded from cache"
     np.testing.assert_array_equal(again.results[1].probabilities, comparison.results[1].probabilities)
-    assert compare(synthetic_recordings, tmp_path, replace(protocol, hours=7)) and len(asked) == 8
+    assert compare(synthetic_recordings, tmp_path, replace(protocol, hours=7), execute) and len(jobs) == 8
 
 
 @pytest.mark.parametrize(
@@ -296,24 +299,23 @@ def test_each_part_is_held_out_of_each_system_by_a_process_of_its_own_with_its_p
     ],
 )
 def test_a_system_that_fails_is_told_and_the_others_are_compared(
-    error, told, taught, written, synthetic_recordings, tmp_path, monkeypatch
+    error, told, trained, written, synthetic_recordings, tmp_path
 ):
-    asked, lines = [], capture_log()
+    names, lines = [], capture_log()
 
-    def apart(function, data, stages, every, system, digests, part, hours, networks, kept, prepare):
-        asked.append(system.system)
-        networks.mkdir(parents=True, exist_ok=True)
-        if system.system == "one" and len(asked) > 2:
+    def execute(job):
+        names.append(job.system.system)
+        job.networks.mkdir(parents=True, exist_ok=True)
+        if job.system.system == "one" and len(names) > 2:
             raise error
-        return function(data, stages, every, system, digests, part, hours, networks, kept)
+        return run_here(job)
 
-    monkeypatch.setattr(module, "run_in_subprocess", apart)
     protocol = Protocol((ONE, OTHER, replace(OTHER, system="last")), (2,), folds=3)
     with pytest.raises(TrainingError) as raised:
-        compare(synthetic_recordings, tmp_path, protocol)
+        compare(synthetic_recordings, tmp_path, protocol, execute)
     failed = f"one, fold 2 of 3: {told}"
-    assert str(raised.value) == f"{tmp_path / 'page'} is without what failed: {failed}"
-    assert asked == ["one", "other", "last", "one", "other", "last", "other", "last"]
+    assert str(raised.value) == f"{tmp_path / 'page'} lacks the systems that failed: {failed}"
+    assert names == ["one", "other", "last", "one", "other", "last", "other", "last"]
     assert f"one, fold 2 of 3: failed, {told}" in lines
     assert any(line.startswith("Traceback") for line in lines) == told.startswith("ZeroDivisionError")
     ((_, comparison, facts, _),) = written
@@ -321,20 +323,17 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
     kept = [path.parent.name for path in tmp_path.glob("stages/fold*/networks_*")]
     assert kept == ["fold2"]  # what is there of the system that failed is not done again
     with pytest.raises(TrainingError, match=re.escape(f"no system is trained: one, fold 2 of 3: {told}")):
-        compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)))
+        compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)), execute)
     assert len(written) == 1
 
 
 @pytest.mark.parametrize("error", [RecordingsChanged("changed"), OSError(28, "No space left on device")])
-def test_what_all_systems_would_meet_ends_the_comparison(
-    error, taught, written, synthetic_recordings, tmp_path, monkeypatch
-):
-    def apart(*given, prepare):
+def test_what_all_systems_would_meet_ends_the_comparison(error, trained, written, synthetic_recordings, tmp_path):
+    def execute(job):
         raise error
 
-    monkeypatch.setattr(module, "run_in_subprocess", apart)
     with pytest.raises(type(error)) as raised:
-        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2))
+        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2), execute)
     assert raised.value is error and not written
 
 
@@ -349,18 +348,20 @@ def test_a_missing_delineator_is_told_with_the_systems_that_want_it(synthetic_re
 
 
 def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_change_the_time_of_others(
-    taught, written, synthetic_recordings, tmp_path, monkeypatch
+    trained, written, synthetic_recordings, tmp_path, monkeypatch
 ):
     lines, lacking = capture_log(), {"one": "fold 2 of 2: 3 recordings"}
-    monkeypatch.setattr(Protocol, "lacking", lambda self, system, store, parts: lacking.get(system.system, ""))
-    with pytest.raises(TrainingError, match="is without what failed: one, fold 2 of 2: 3 recordings"):
-        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4))
+    monkeypatch.setattr(
+        Protocol, "untrainable_reason", lambda self, system, store, folds: lacking.get(system.system, "")
+    )
+    with pytest.raises(TrainingError, match="lacks the systems that failed: one, fold 2 of 2: 3 recordings"):
+        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4), run_here)
     assert lines[0] == "one cannot be trained, fold 2 of 2: 3 recordings"
-    assert len(taught) == 2 and written[0][1].systems == ["other"]
-    compare(synthetic_recordings, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4))
-    assert len(taught) == 2
+    assert len(trained) == 2 and written[0][1].systems == ["other"]
+    compare(synthetic_recordings, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4), run_here)
+    assert len(trained) == 2
     with pytest.raises(TrainingError, match="no system is trained: one, fold 2 of 2: 3 recordings"):
-        compare(synthetic_recordings, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4))
+        compare(synthetic_recordings, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), run_here)
 
 
 def test_mistakes_are_told_before_anything_is_read(synthetic_recordings, tmp_path, monkeypatch):
@@ -380,19 +381,13 @@ def test_mistakes_are_told_before_anything_is_read(synthetic_recordings, tmp_pat
 
 def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_path, monkeypatch):
     """The default with other thresholds, and one that is trained by another loss, share its network of round 1."""
-    monkeypatch.setattr(module, "run_in_subprocess", lambda function, *given, prepare: function(*given))
     monkeypatch.setattr(module, "write_comparison", lambda folder, *given, **named: folder)
-    whole, trained = fitting.train_network, []
-
-    def train_network(network, loss, training, validation, run):
-        trained.append(run.title)
-        return whole(network, loss, training, validation, run)
-
-    monkeypatch.setattr(fitting, "train_network", train_network)
+    lines = capture_log()
     one = replace(ONE, cleaning=CleaningSettings((), ()), resamples=0)
     systems = (one, replace(one, system="halves", thresholds="halves"), replace(one, system="focal", loss="focal"))
     protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, jobs=1, hours=3)
-    first, halves, focal = compare(synthetic_recordings, tmp_path, protocol).results
+    first, halves, focal = compare(synthetic_recordings, tmp_path, protocol, run_here).results
+    trained = [line.partition(": all ")[0] for line in lines if ": all 1 epochs" in line]
     assert trained == ["round 1, 12 leads", "round 2, 2 leads", "round 2, 2 leads"]
     np.testing.assert_array_equal(first.probabilities, halves.probabilities)
     np.testing.assert_array_equal(halves.predictions, halves.probabilities >= 0.5)
@@ -401,28 +396,26 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
     assert [(each.networks, each.epochs, each.time_limited) for each in (first, halves, focal)] == [(2, 2, 0)] * 3
 
 
-def test_two_small_systems_are_compared_from_recordings_to_page_and_taken_up_where_cut_off(
+def test_two_small_systems_are_compared_from_recordings_to_page_and_resumed(
     synthetic_recordings, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("ecg.commands.compare.run_in_subprocess", lambda function, *given, prepare: function(*given))
-    monkeypatch.setattr("ecg.commands.compare.write_comparison", partial(write_comparison, resamples=5))
+    monkeypatch.setattr(module, "write_comparison", partial(write_comparison, resamples=5))
     protocol = Protocol((ONE, OTHER), (2,), folds=2, epochs=1, jobs=1)
-    learn, learnt = module.train_system, []
+    systems = []
 
-    def stops(stores, peaks, settings, *given):
-        if learnt == ["one", "other", "one"]:
+    def execute(job):
+        if systems == ["one", "other", "one"]:
             raise KeyboardInterrupt
-        learnt.append(settings.system)
-        return learn(stores, peaks, settings, *given)
+        systems.append(job.system.system)
+        return run_in_this_process(job)
 
-    monkeypatch.setattr("ecg.commands.compare.train_system", stops)
     with pytest.raises(KeyboardInterrupt):
-        compare(synthetic_recordings, tmp_path, protocol)
-    learnt.clear()
-    comparison = compare(synthetic_recordings, tmp_path, protocol)
-    assert learnt == ["other"]
-    said = [line for line in capsys.readouterr().out.splitlines() if "epoch 1: loss" in line]
-    assert sorted({line.split(": ")[0] for line in said}) == ["one", "other"]
+        compare(synthetic_recordings, tmp_path, protocol, execute)
+    systems.clear()
+    comparison = compare(synthetic_recordings, tmp_path, protocol, execute)
+    assert systems == ["other"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epoch 1: loss" in line]
+    assert sorted({line.split(": ")[0] for line in lines}) == ["one", "other"]
     one, other = comparison.results
     assert (one.system, one.leads, other.system, other.leads) == ("one", 2, "other", 2)
     assert len(comparison.labels) == len(one.predictions) == len(other.predictions) == 60
@@ -509,7 +502,7 @@ def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_
     failed = "se_resnet_rhythm, fold 1 of 2: its process was killed, perhaps because the memory is too small, "
     failed += "or it did not start for the reason above"
     status, (line,) = without.ends()
-    assert (status, line.startswith("python -m ecg: error: "), line.endswith(f"is without what failed: {failed}")) == (
+    assert (status, line.startswith("python -m ecg: error: "), line.endswith(f"lacks the systems that failed: {failed}")) == (
         1, True, True)  # fmt: skip
     names = ["se_resnet_rhythm", "cai2021-no-masks"]
     assert [name in (report / "comparison/comparison.html").read_text() for name in names] == [True, True]
@@ -517,18 +510,18 @@ def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_
 
     again = Command(data, report)
     assert again.ends() == (0, [])
-    assert [line for line in again.lines if "done before" in line or "taken up" in line] == [
-        "cai2021-no-masks, fold 1 of 2: done before",
+    assert [line for line in again.lines if "loaded from cache" in line or "taken up" in line] == [
+        "cai2021-no-masks, fold 1 of 2: loaded from cache",
         "se_resnet_rhythm: lead II: resumed after epoch 1",
-        "cai2021-no-masks, fold 2 of 2: done before",
+        "cai2021-no-masks, fold 2 of 2: loaded from cache",
     ]
     for name in ("overall", "by_class", "by_source", "by_fold", "differences", "recordings"):
         path = f"comparison/{name}.csv"
         assert (report / path).read_text() == (plain / path).read_text() != ""
     costs = table(report / "comparison/costs.csv")
     assert [row["system"] for row in costs] == names[::-1]
-    assert not [*report.glob("stages/fold*/networks_*")] and len([*report.glob("stages/fold*/*/answers.npz")]) == 4
+    assert not [*report.glob("stages/fold*/networks_*")] and len([*report.glob("stages/fold*/*/predictions.npz")]) == 4
     kept = Command(data, report)
-    assert kept.ends() == (0, []) and sum("done before" in line for line in kept.lines) == 4
+    assert kept.ends() == (0, []) and sum("loaded from cache" in line for line in kept.lines) == 4
     page = (report / "comparison/comparison.html").read_text()
     assert all(name in page for name in names)
