@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import re
 import signal
 import threading
 import time
@@ -13,10 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from multiprocessing import resource_tracker
-from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import get_reusable_executor
 
@@ -163,59 +160,3 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
     os._exit(1)
-
-
-EVERY = 0.1  # s between two looks
-ANONYMOUS, RESIDENT = ("RssAnon", "RssShmem"), ("VmRSS",)  # what is summed, of the lines in /proc/PID/status
-
-
-def memory_of(process):
-    """Return the anonymous and the resident memory of a process and of all that it has started: (2,) MB.
-
-    Pages of files count for the resident alone: the system takes them back when it needs them. Zeros where the process
-    has ended, or the system does not tell.
-    """
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-        children = started_by(process)
-    except OSError:  # it has ended meanwhile
-        return np.zeros(2)
-    lines = dict(re.findall(r"^(\w+):\s+(\d+) kB", status, re.MULTILINE))
-    own = [sum(int(lines.get(name, 0)) for name in names) / 1000 for names in (ANONYMOUS, RESIDENT)]
-    return np.array(own) + sum(map(memory_of, children))
-
-
-def started_by(process):
-    """Return the numbers of the processes that a process has started and that live; OSError where it ends meanwhile."""
-    texts = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")]
-    return [int(child) for text in texts for child in text.split()]
-
-
-class MemoryMonitor:
-    """Watches the memory of this process and of all that it has started, while the block of a `with` runs."""
-
-    def __init__(self):
-        self.most = np.zeros(2)
-        self.looking = threading.Lock()  # a look that began before the most is forgotten must not bring it back after
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self.ended.set()
-        self.thread.join()
-
-    def taken(self):
-        """Return the most anonymous memory since this was asked before, in MB; 0 where the system does not tell."""
-        with self.looking:
-            most = np.maximum(self.most, memory_of(os.getpid()))
-            self.most = np.zeros(2)
-        return float(most[0])
-
-    def _watch(self):
-        while not self.ended.wait(EVERY):
-            with self.looking:
-                self.most = np.maximum(self.most, memory_of(os.getpid()))

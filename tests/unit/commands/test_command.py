@@ -75,7 +75,7 @@ def test_training_without_flags_is_the_methods(trained):
 
 def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
     told = []
-    monkeypatch.setattr("ecg.commands.estimate.estimate", lambda data, settings: told.append((data, settings)))
+    monkeypatch.setattr("ecg.commands.commands.estimate.estimate", lambda data, settings: told.append((data, settings)))
     flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 1 --no-masks --fallback NSR".split()
     main(["estimate", "data", *flags])
     main(["train", "data", "model", *flags])
@@ -91,9 +91,9 @@ def test_an_estimate_of_nothing_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--lumping Mine=AFL", "Mine lumps two classes together"),
-        ("--omission Mine=VT", "VT: the classes that are trained"),
-        ("--omission CPSC=AF --omission CPSC=NSR", "CPSC: a source has one habit of a kind"),
+        ("--lumping Mine=AFL", "Mine: expected two conflated classes"),
+        ("--omission Mine=VT", "VT: expected one of the trained classes"),
+        ("--omission CPSC=AF --omission CPSC=NSR", "CPSC: its labelled classes given twice"),
     ],
 )
 def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, said):
@@ -116,7 +116,7 @@ def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
 def compared(monkeypatch):
     """What a comparison is called with, in place of one."""
     calls = []
-    monkeypatch.setattr("ecg.commands.compare.compare", lambda *given: calls.append(given))
+    monkeypatch.setattr("ecg.commands.commands.compare.compare", lambda *given: calls.append(given))
     return calls
 
 
@@ -144,8 +144,8 @@ def test_what_is_compared_is_as_flags_say(compared):
     ("flags", "said"),
     [
         ("--systems vgg", "expected a system, one of cai2021"),
-        ("--omission mine=AF --omission mine=SB", "mine: a source has one habit of a kind"),
-        ("--systems xie2022 se_resnet_rhythm --omission mine=AF,RAD", "RAD: the classes that are trained are NSR, AF"),
+        ("--omission mine=AF --omission mine=SB", "mine: its labelled classes given twice"),
+        ("--systems xie2022 se_resnet_rhythm --omission mine=AF,RAD", "RAD: expected one of the trained classes NSR, AF"),
         ("--systems cai2021 xie2022 --depth 18", "no network of cai2021, xie2022 has a depth"),
         ("--depth 19", "depth is 19, expected one of 18, 34"),
     ],
@@ -170,12 +170,12 @@ def test_a_comparison_that_fails_says_so_in_one_line(monkeypatch, error):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("ecg.commands.compare.compare", fail)
+    monkeypatch.setattr("ecg.commands.commands.compare.compare", fail)
     assert ends_with(["compare", "data", "report"]).endswith("error: none")
 
 
 def test_a_comparison_does_not_take_an_error_of_the_program_itself_for_the_users(monkeypatch):
-    monkeypatch.setattr("ecg.commands.compare.compare", lambda *arguments: [].index(0))
+    monkeypatch.setattr("ecg.commands.commands.compare.compare", lambda *arguments: [].index(0))
     with pytest.raises(ValueError, match="list"):
         main(["compare", "data", "report"])
 
@@ -183,10 +183,10 @@ def test_a_comparison_does_not_take_an_error_of_the_program_itself_for_the_users
 @pytest.mark.parametrize(
     ("called", "command"),
     [
-        ("pipeline.train", ("train", "data", "model", "--system", "li2021")),
-        ("estimate.estimate", ("estimate", "data", "--system", "li2021")),
-        ("compare.compare", ("compare", "data", "report", "--systems", "li2021")),
-        ("peaks.recorded_peaks", ("plot", "RECORD", "--peaks")),
+        ("commands.train.train", ("train", "data", "model", "--system", "li2021")),
+        ("commands.estimate.estimate", ("estimate", "data", "--system", "li2021")),
+        ("commands.compare.compare", ("compare", "data", "report", "--systems", "li2021")),
+        ("data.wave_peaks.find_record_peaks", ("plot", "RECORD", "--peaks")),
     ],
 )
 def test_what_finds_peaks_is_named_in_one_line_where_it_is_missing(headers, monkeypatch, called, command):
@@ -383,7 +383,7 @@ def test_an_audit_is_called_as_the_flags_say_and_tells_by_its_status_whether_all
 
 def test_an_audit_that_comes_to_nothing_says_why(synthetic_recordings, tmp_path):
     assert "no header" in ends_with(["audit", tmp_path, "--output", tmp_path / "out"])
-    assert "which is of no audit" in ends_with(["audit", synthetic_recordings, "--output", synthetic_recordings])
+    assert "which is not from an audit" in ends_with(["audit", synthetic_recordings, "--output", synthetic_recordings])
     assert "nowhere" in ends_with(["audit", tmp_path / "nowhere", "--output", tmp_path / "out"])
     assert not (tmp_path / "out").exists()
 

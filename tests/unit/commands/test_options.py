@@ -211,11 +211,11 @@ def test_the_networks_behind_a_gate_answer_what_is_said_that_its_source_labels()
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ("--omission Mine=AF,BBB", "BBB: the classes that are trained are AF, AFL, LBBB"),
-        ("--system li2021 --omission Mine=AF,STD", "STD: the classes that are trained are AF, AFL, BBB"),
-        ("--system zhao2022 --omission Mine=AF,BBB", "BBB: the classes that are trained are AF, AFL, Brady"),
-        ("--system xie2022 --omission Mine=STD", "STD: the classes that are trained are NSR, AF, IAVB, .*, PVC$"),
-        ("--omission Mine=AF --omission Mine=NSR", "Mine: a source has one habit of a kind"),
+        ("--omission Mine=AF,BBB", "BBB: expected one of the trained classes AF, AFL, LBBB"),
+        ("--system li2021 --omission Mine=AF,STD", "STD: expected one of the trained classes AF, AFL, BBB"),
+        ("--system zhao2022 --omission Mine=AF,BBB", "BBB: expected one of the trained classes AF, AFL, Brady"),
+        ("--system xie2022 --omission Mine=STD", "STD: expected one of the trained classes NSR, AF, IAVB, .*, PVC$"),
+        ("--omission Mine=AF --omission Mine=NSR", "Mine: its labelled classes given twice"),
     ],
 )
 def test_sources_that_are_named_label_classes_of_the_system_and_have_one_list(flags, told):

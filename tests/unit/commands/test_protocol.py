@@ -65,8 +65,8 @@ def test_networks_have_the_sizes_given_where_there_are_such():
 
 
 def test_the_hours_are_shared_by_systems_and_parts():
-    assert Protocol(hours=30).share(3) == 2 and Protocol(leave_out="georgia", hours=30).share(3) == 10
-    assert Protocol().share(3) is None
+    assert Protocol(hours=30).share_hours(3) == 2 and Protocol(leave_out="georgia", hours=30).share_hours(3) == 10
+    assert Protocol().share_hours(3) is None
 
 
 def test_what_cannot_learn_is_told_by_the_first_part_without_which_too_little_is_left(store):
