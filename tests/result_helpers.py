@@ -91,7 +91,7 @@ def make_results(seed=0, rate=0.15):
         for name, abbreviation, labelled, probability in (("R004", "AF", False, 0.99), ("R006", "SB", True, 0.03))
     ]
     return Results(store, labels, np.arange(1, COUNT, 2), validation, scored, epochs, relabellings, masks,
-                   disagreements, searches, validated, ENDS)  # fmt: skip
+                   disagreements, searches, validated, Settings(), ENDS)  # fmt: skip
 
 
 def make_relabellings(labels, sources, random):

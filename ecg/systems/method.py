@@ -222,7 +222,7 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     searches, probabilities = find_thresholds(networks, settings, scorer)
     results = Results(
         store, labels, training, validation, scorer.scored, runner.epochs, relabellings, labelled.masks, disagreements,
-        searches, probabilities, runner.ends, settings, examples,
+        searches, probabilities, settings, runner.ends, examples,
     )  # fmt: skip
     return TrainedSystem(results, networks, runner.seconds, settings)
 

@@ -1,6 +1,7 @@
 """The result of a training, and the decisions of its networks on the recordings that give the score."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,9 +10,11 @@ from ecg.data.store import Store
 from ecg.evaluation.thresholds import ThresholdSearch
 from ecg.models.decision import Rule
 from ecg.systems.label_cleaning import Disagreement, Relabelling
-from ecg.systems.recipes import Settings
-from ecg.systems.stage import PeakExample
-from ecg.training.checkpoint import Epoch
+
+if TYPE_CHECKING:  # these import Keras, which is not needed to draw a report
+    from ecg.systems.recipes import Settings
+    from ecg.systems.stage import PeakExample
+    from ecg.training.checkpoint import Epoch
 
 CLEANED, ORIGINAL = "cleaned", "original"  # versions of the labels
 
@@ -34,8 +37,8 @@ class Results:
         disagreements: The most confident of the masked labels.
         searches: Threshold search of each lead set, by its number of leads.
         validated: Probabilities of the validation recordings, (m, K), by the number of leads.
-        ends: Why each stage ended, by its key.
         settings: Settings of the training.
+        ends: Why each stage ended, by its key.
         peaks: Predicted wave peaks of a few recordings.
     """
 
@@ -44,15 +47,15 @@ class Results:
     training: np.ndarray
     validation: np.ndarray
     scored: np.ndarray
-    epochs: list[Epoch]
+    epochs: "list[Epoch]"
     relabellings: list[Relabelling]
     masks: np.ndarray
     disagreements: list[Disagreement]
     searches: dict[int, ThresholdSearch]
     validated: dict[int, np.ndarray]
+    settings: "Settings"
     ends: dict[str, str] = field(default_factory=dict)
-    settings: Settings = field(default_factory=Settings)
-    peaks: list[PeakExample] = field(default_factory=list)
+    peaks: "list[PeakExample]" = field(default_factory=list)
 
     @property
     def scored_rows(self) -> np.ndarray:

@@ -75,7 +75,7 @@ def test_training_without_flags_is_the_methods(trained):
 
 def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
     told = []
-    monkeypatch.setattr("ecg.commands.commands.estimate.estimate", lambda data, settings: told.append((data, settings)))
+    monkeypatch.setattr("ecg.commands.estimate.estimate", lambda data, settings: told.append((data, settings)))
     flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 1 --no-masks --fallback NSR".split()
     main(["estimate", "data", *flags])
     main(["train", "data", "model", *flags])
@@ -116,7 +116,7 @@ def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
 def compared(monkeypatch):
     """What a comparison is called with, in place of one."""
     calls = []
-    monkeypatch.setattr("ecg.commands.commands.compare.compare", lambda *given: calls.append(given))
+    monkeypatch.setattr("ecg.commands.compare.compare", lambda *given: calls.append(given))
     return calls
 
 
@@ -145,7 +145,10 @@ def test_what_is_compared_is_as_flags_say(compared):
     [
         ("--systems vgg", "expected a system, one of cai2021"),
         ("--omission mine=AF --omission mine=SB", "mine: its labelled classes given twice"),
-        ("--systems xie2022 se_resnet_rhythm --omission mine=AF,RAD", "RAD: expected one of the trained classes NSR, AF"),
+        (
+            "--systems xie2022 se_resnet_rhythm --omission mine=AF,RAD",
+            "RAD: expected one of the trained classes NSR, AF",
+        ),
         ("--systems cai2021 xie2022 --depth 18", "no network of cai2021, xie2022 has a depth"),
         ("--depth 19", "depth is 19, expected one of 18, 34"),
     ],
@@ -170,12 +173,12 @@ def test_a_comparison_that_fails_says_so_in_one_line(monkeypatch, error):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("ecg.commands.commands.compare.compare", fail)
+    monkeypatch.setattr("ecg.commands.compare.compare", fail)
     assert ends_with(["compare", "data", "report"]).endswith("error: none")
 
 
 def test_a_comparison_does_not_take_an_error_of_the_program_itself_for_the_users(monkeypatch):
-    monkeypatch.setattr("ecg.commands.commands.compare.compare", lambda *arguments: [].index(0))
+    monkeypatch.setattr("ecg.commands.compare.compare", lambda *arguments: [].index(0))
     with pytest.raises(ValueError, match="list"):
         main(["compare", "data", "report"])
 

@@ -65,7 +65,7 @@ def test_what_there_were_too_few_recordings_for_is_told():
     )
     results, li = SimpleNamespace(relabellings=[judged, lacking]), SYSTEMS["li2021"]
     both = ["classes omitted by CPSC: no recordings of CPSC",
-            "networks for CPSC: too few recordings to tell it from the others"]  # fmt: skip
+            "networks for CPSC: too few recordings to train the gate"]  # fmt: skip
     ungated = SimpleNamespace(settings=replace(li, gate=None), results=results)
     assert skipped_steps(ungated, li) == both
     assert skipped_steps(ungated, ungated.settings) == both[:1]
