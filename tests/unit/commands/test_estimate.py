@@ -1,0 +1,64 @@
+"""The estimate of a training: what it counts, and that it scales linearly."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import capture_log
+
+from ecg.commands import estimate as module
+from ecg.commands.estimate import StageCost, estimate, link_records, plan_costs
+from ecg.data.headers import RecordError
+from ecg.data.records import find_records
+from ecg.data.synthetic import SyntheticSettings, synthesize
+from ecg.systems.plan import split_recordings, stage_keys
+from ecg.systems.recipes import SYSTEMS, Settings
+from ecg.training.trainer import TrainingSettings
+
+
+def test_a_stage_takes_a_fixed_time_and_a_time_for_each_recording():
+    cost = StageCost("round 1", 12, TrainingSettings(epochs=40), training=64, validation=16, predicted=80)
+    assert cost.recordings_per_epoch == 12 * 64 + 16 and cost.usual_epochs == 25
+    assert cost.seconds(10.0, 0.5, 2) == 10 + 0.5 * (2 * (12 * 64 + 16) + 80)
+    endless = replace(cost, learning=TrainingSettings(epochs=40, patience=40))
+    assert endless.usual_epochs == 40  # without early stopping
+
+
+@pytest.mark.parametrize("name", ["cai2021", "zhao2022"])
+def test_all_stages_of_a_training_are_counted_with_scaled_numbers(name, store):
+    settings = SYSTEMS[name]
+    stages, costs = plan_costs(store, settings, 10.0)
+    assert len(costs) == len(stage_keys(settings))
+    assert len(stages) == len(settings.lead_sets) * (settings.folds or 1)
+    ((training, validation), *_) = split_recordings(store.labels, settings)
+    assert (costs[-1].training, costs[-1].validation) == (10 * len(training), 10 * len(validation))
+
+
+def test_the_total_is_that_of_preprocessing_and_of_all_stages(synthetic_recordings, monkeypatch):
+    seconds = {12: (100.0, 0.5), 2: (50.0, 0.25)}
+    monkeypatch.setattr(module, "measure", lambda stage, *_: seconds[len(stage.leads)])
+    monkeypatch.setattr(module, "prepare_sample", lambda paths, *rest: (*prepare(paths, *rest)[:2], 0.0))
+    lines, before = capture_log(), sorted(synthetic_recordings.iterdir())
+    settings = Settings(training=TrainingSettings(epochs=2), lead_sets=(12, 3, 2), jobs=1, hours=2.0)
+    total = estimate(synthetic_recordings, settings)
+    assert sorted(synthetic_recordings.iterdir()) == before
+    rows = [line.split() for line in lines]
+    assert [row[-4:] for row in rows if row[:2] == ["round", "1"]] and lines[-1].endswith("after 2 h at the latest.")
+    assert total > 3 * 100.0 and any(row[:1] == ["all"] for row in rows)
+
+
+prepare = module.prepare_sample
+
+
+def test_records_of_the_same_name_are_linked_apart(tmp_path):
+    for folder in ("a", "b"):
+        synthesize(tmp_path / folder, 1, settings=SyntheticSettings(sources={"Georgia": 1}))
+    link_records(find_records(tmp_path), tmp_path / "links")
+    assert len(find_records(tmp_path / "links")) == 2
+    assert np.unique([path.name for path in find_records(tmp_path / "links")]).size == 1
+
+
+def test_recordings_that_are_not_trained_on_cannot_be_estimated(tmp_path):
+    synthesize(tmp_path, 2, settings=SyntheticSettings(sources={"PTB": 1}))
+    with pytest.raises(RecordError, match="no recordings of sources that are trained on"):
+        estimate(tmp_path, Settings())
