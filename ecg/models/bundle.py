@@ -1,48 +1,54 @@
-"""Save and load trained models, and predict single recordings with them."""
+"""Save and load trained models, and predict single recordings with them.
 
+A model folder has weights (HDF5) and one JSON file for each lead set. The JSON file describes the networks and the
+decision rule, and holds the SHA-256 of each file of weights and of its own content. The checksums detect damage, edits
+and files that do not belong together. They do not protect against somebody who computes them anew.
+"""
+
+import hashlib
+import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from ecg.data.batches import View, Window
 from ecg.data.headers import Header, parse_header
-from ecg.data.labels import TRAINED_CLASSES, expand
+from ecg.data.labels import SCORED, TRAINED_CLASSES, expand
 from ecg.data.leads import LEAD_SETS, describe_missing_leads, lead_sets
 from ecg.data.preprocessing import SKIPPED, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
-from ecg.models.config import (
-    CLASSES,
-    ModelError,
-    NetworkSpec,
-    network_entry,
-    read_config,
-    require,
-    sha256,
-    write_config,
-)
 from ecg.models.decision import Rule
-from ecg.models.ensemble import AnyNetworkSettings, Ensemble, Group, Member, Segment
-from ecg.runtime.files import atomic_path, read_bytes
-
-__all__ = ("CLASSES", "Bundle", "LeadSetError", "ModelError", "load_bundle", "model_files", "save_bundle")
+from ecg.models.ensemble import NETWORK_KINDS, AnyNetworkSettings, Ensemble, Group, Member, Segment
+from ecg.runtime.files import atomic_path, read_bytes, to_json
 
 LOGGER = logging.getLogger("ecg")
-MAX_WEIGHTS_BYTES = 2**31
+FORMAT = 4  # raise it with every change of the keys, so that older models are refused by one clear message
+CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)
+GROUPS = ("general", "special", "gate")  # files of weights are numbered in this order
+MAX_JSON_BYTES, MAX_WEIGHTS_BYTES = 2**20, 2**31
+# What malformed content raises.
+INVALID = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError)
 # What Keras raises if weights are damaged or belong to another network.
 DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError,
            UserWarning)  # fmt: skip
 
 
+class ModelError(RuntimeError):
+    """A model folder cannot be used; the message names the file and the reason."""
+
+
 class LeadSetError(ModelError):
-    """The leads of a recording fill none of the Challenge's lead sets."""
+    """The leads of a recording contain none of the Challenge's lead sets."""
 
     def __init__(self, leads: Iterable[str]) -> None:
         super().__init__(describe_missing_leads(leads))
@@ -63,6 +69,38 @@ class Prediction(NamedTuple):
     outputs: np.ndarray
     thresholds: np.ndarray
     covered: np.ndarray
+
+
+class NetworkSpec(NamedTuple):
+    """Description of a saved network.
+
+    Attributes:
+        leads: Names of the leads that it sees.
+        settings: Its architecture.
+        view: How it sees recordings.
+        output_activation: "sigmoid" or "softmax".
+        weights: SHA-256 of its file of weights.
+    """
+
+    leads: tuple[str, ...]
+    settings: AnyNetworkSettings
+    view: View
+    output_activation: str
+    weights: str
+
+
+class ModelSpec(NamedTuple):
+    """Description of a saved model.
+
+    Attributes:
+        system: Name of the system.
+        rule: How probabilities become predicted classes.
+        groups: Classes and networks of each group, by its name, in the order of GROUPS.
+    """
+
+    system: str
+    rule: Rule
+    groups: dict[str, tuple[tuple[str, ...], list[NetworkSpec]]]
 
 
 @dataclass(frozen=True)
@@ -162,13 +200,13 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> None:
     N_leads.json describes them; it is written last, so that a model with a description is complete. It holds the
     SHA-256 of each file of weights and of its own content. The same bundle gives the same bytes in every process.
     """
-    folder, number, groups = Path(folder), 0, {}
+    folder, network_index, groups = Path(folder), 0, {}
     folder.mkdir(parents=True, exist_ok=True)
     for name, group in bundle.ensemble.groups.items():
         members = []
         for member in group.members:
-            number += 1
-            weights = _save_weights(member, model_files(folder, len(bundle.leads), number)[0])
+            network_index += 1
+            weights = _save_weights(member, model_files(folder, len(bundle.leads), network_index)[0])
             members.append(network_entry(member, weights))
         groups[name] = {"classes": group.classes, "members": members}
     with atomic_path(model_files(folder, len(bundle.leads))[1]) as path:
@@ -182,52 +220,52 @@ def _save_weights(member: Member, path: Path) -> str:
         network = member.rebuild_network()
         network.set_weights(member.network.get_weights())
         network.save_weights(temporary)
-        return sha256(temporary.read_bytes())
+        return _sha256(temporary.read_bytes())
 
 
 def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
-    """Load the model for the richest lead set that the leads fill.
+    """Load the model for the largest lead set that the leads contain.
 
-    If the folder has no model for it, the next one is loaded. Nothing but text and numbers is read. A warning is logged
-    if a richer model is missing.
+    If the folder has no model for it, the model for the next smaller lead set is loaded, and a warning is logged. No
+    code is executed: only JSON and HDF5 weights are read.
 
     Args:
         folder: Model folder.
         leads: Names of leads in any order and case. Limb leads that follow from two others count as present.
 
     Raises:
-        LeadSetError: If the leads fill no lead set.
+        LeadSetError: If the leads contain no lead set.
         ModelError: If there is no model for the leads, or a file is missing, damaged, edited, or of another version.
-            The message depends only on the lead sets that the leads fill.
+            The message depends only on the lead sets that the leads contain.
     """
     folder, leads = Path(folder), list(leads)
     sizes = lead_sets(leads)
     if not sizes:
         raise LeadSetError(leads)
-    count = next((size for size in sizes if model_files(folder, size)[1].exists()), 0)
+    n_leads = next((size for size in sizes if model_files(folder, size)[1].exists()), 0)
     missing = model_files(folder, sizes[0])[1]
-    if not count:
+    if not n_leads:
         numbers = " or ".join(map(str, sorted(sizes)))
         raise ModelError(f"{folder}: no model for {numbers} leads, {missing.name} is missing")
-    if count != sizes[0]:
+    if n_leads != sizes[0]:
         LOGGER.warning(
-            "%s is missing: recordings of %d leads are predicted with the model of %d leads", missing, sizes[0], count
+            "%s is missing: recordings of %d leads are predicted with the model of %d leads", missing, sizes[0], n_leads
         )
-    path = model_files(folder, count)[1]
-    spec, number, groups = read_config(path, count), 0, {}
+    path = model_files(folder, n_leads)[1]
+    spec, network_index, groups = read_config(path, n_leads), 0, {}
     for name, (classes, networks) in spec.groups.items():
         members = []
         for network in networks:
-            number += 1
-            members.append(_load_member(network, max(len(classes), 1), model_files(folder, count, number)[0]))
+            network_index += 1
+            members.append(_load_member(network, max(len(classes), 1), model_files(folder, n_leads, network_index)[0]))
         groups[name] = Group(classes, tuple(members))
-    return Bundle(LEAD_SETS[count], Ensemble(**groups), spec.rule, spec.system)
+    return Bundle(LEAD_SETS[n_leads], Ensemble(**groups), spec.rule, spec.system)
 
 
 def _load_member(spec: NetworkSpec, n_outputs: int, path: Path) -> Member:
     """Build the network of a description, and load its weights from a file."""
-    digest = sha256(read_bytes(path, MAX_WEIGHTS_BYTES, ModelError))
-    require(digest == spec.weights, path, "SHA-256", digest, f"{spec.weights} by the JSON file")
+    digest = _sha256(read_bytes(path, MAX_WEIGHTS_BYTES, ModelError))
+    _require(digest == spec.weights, path, "SHA-256", digest, f"{spec.weights} by the JSON file")
     try:
         member = Member.build(spec.leads, spec.settings, n_outputs, spec.output_activation, spec.view)
         with warnings.catch_warnings():
@@ -237,17 +275,123 @@ def _load_member(spec: NetworkSpec, n_outputs: int, path: Path) -> Member:
         # Keras' own message describes its file format, not the fault.
         raise ModelError(f"{path}: not the weights of the network that the JSON file describes") from error
     finite = all(np.isfinite(values).all() for values in member.network.get_weights())
-    require(finite, path, "a weight", "not finite", "finite numbers")
+    _require(finite, path, "a weight", "not finite", "finite numbers")
     return member
 
 
-def model_files(folder: Path, count: int, number: int = 1) -> tuple[Path, Path]:
+def model_files(folder: Path, n_leads: int, network_index: int = 1) -> tuple[Path, Path]:
     """Return the paths of a network's weights and of its model's JSON file.
 
     Args:
         folder: Model folder.
-        count: Number of leads.
-        number: Number of the network, from 1.
+        n_leads: Number of leads.
+        network_index: Index of the network, from 1.
     """
-    suffix = f".{number}" if number > 1 else ""
-    return folder / f"{count}_leads{suffix}.weights.h5", folder / f"{count}_leads.json"
+    suffix = f".{network_index}" if network_index > 1 else ""
+    return folder / f"{n_leads}_leads{suffix}.weights.h5", folder / f"{n_leads}_leads.json"
+
+
+def network_entry(member: Member, weights: str) -> dict[str, Any]:
+    """Describe a network for the JSON file.
+
+    Args:
+        member: The network.
+        weights: SHA-256 of its file of weights.
+    """
+    return {
+        "kind": next(name for name, kind in NETWORK_KINDS.items() if kind is type(member.settings)),
+        "settings": asdict(member.settings),
+        "output_activation": member.output_activation,
+        "leads": member.leads,
+        "preparation": asdict(member.view.preparation),
+        "window": asdict(member.view.window),
+        "weights": weights,
+    }
+
+
+def write_config(n_leads: int, system: str, rule: Rule, groups: Mapping[str, Any]) -> str:
+    """Return the text of the JSON file for a model.
+
+    Args:
+        n_leads: Number of leads of the lead set.
+        system: Name of the system.
+        rule: How probabilities become predicted classes.
+        groups: By name, the classes and the entries of the networks.
+
+    Raises:
+        ValueError: If a threshold is not finite.
+    """
+    content = _header(n_leads) | {
+        "system": system,
+        "rule": asdict(rule) | {"thresholds": dict(zip(CLASSES, rule.thresholds.tolist(), strict=True))},
+        "groups": groups,
+        "versions": {name: version(name) for name in ("keras", "numpy", "scipy")},
+    }
+    content = json.loads(to_json(content, allow_nan=False))  # tuples become lists, as they are when read
+    return to_json(content | {"digest": _digest(content)}, indent=1) + "\n"
+
+
+def read_config(path: Path, n_leads: int) -> ModelSpec:
+    """Read the JSON file of a model.
+
+    Args:
+        path: The file.
+        n_leads: Number of leads of the lead set.
+
+    Raises:
+        ModelError: If it is missing, damaged, edited, or written by another version of this package.
+    """
+    try:
+        content = json.loads(read_bytes(path, MAX_JSON_BYTES, ModelError))
+        _require(isinstance(content, dict), path, "content", content, "an object")
+        for key, expected in _header(n_leads).items():
+            _require(content.get(key) == expected, path, key, content.get(key), expected)
+        digest = _digest({key: value for key, value in content.items() if key != "digest"})
+        _require(content.get("digest") == digest, path, "digest", content.get("digest"), f"{digest} by its content")
+        thresholds = np.array([content["rule"]["thresholds"][name] for name in CLASSES], np.float64)
+        rule = Rule(**_tuples(content["rule"]) | {"thresholds": thresholds})
+        groups = {
+            name: (tuple(content["groups"][name]["classes"]), list(map(_network, content["groups"][name]["members"])))
+            for name in GROUPS
+            if name in content["groups"]
+        }
+        return ModelSpec(content["system"], rule, groups)
+    except INVALID as error:
+        raise ModelError(f"{path}: no valid description of a model: {type(error).__name__}: {error}") from error
+
+
+def _require(condition: bool, path: Path, name: str, value: object, expected: object) -> None:
+    """Raise ModelError unless a condition on a value in a file holds."""
+    if not condition:
+        raise ModelError(f"{path}: {name} is {value!r:.200}, expected {expected}")
+
+
+def _sha256(data: bytes | bytearray) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _header(n_leads: int) -> dict[str, Any]:
+    """Return the entries that this package expects in every file for a lead set."""
+    return {"format": FORMAT, "leads": list(LEAD_SETS[n_leads]), "classes": list(CLASSES)}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the content of a JSON file, whatever its layout."""
+    return _sha256(to_json(content, sort_keys=True, allow_nan=False).encode())
+
+
+def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry with lists as tuples, as dataclasses have them."""
+
+    def convert(value: Any) -> Any:
+        return tuple(map(convert, value)) if isinstance(value, list) else value
+
+    return {key: convert(value) for key, value in entry.items()}
+
+
+def _network(entry: Mapping[str, Any]) -> NetworkSpec:
+    """Return the description of a network from its entry."""
+    view = View(Preprocessing(**_tuples(entry["preparation"])), Window(**_tuples(entry["window"])))
+    settings = NETWORK_KINDS[entry["kind"]](**_tuples(entry["settings"]))
+    return NetworkSpec(tuple(entry["leads"]), settings, view, entry["output_activation"], entry["weights"])

@@ -8,7 +8,7 @@ import pytest
 from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
 from ecg.data.leads import LEAD_SETS
 from ecg.data.resampling import Preprocessing
-from ecg.models.config import FORMAT, ModelError, network_entry, read_config, write_config
+from ecg.models.bundle import FORMAT, ModelError, network_entry, read_config, write_config
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Member

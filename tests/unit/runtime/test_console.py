@@ -9,7 +9,7 @@ import pytest
 
 from ecg.data.headers import HeaderError, read_header
 from ecg.data.records import SignalError
-from ecg.models.config import ModelError
+from ecg.models.bundle import ModelError
 from ecg.runtime.console import (
     INTERRUPTED,
     INTERRUPTED_MESSAGE,
