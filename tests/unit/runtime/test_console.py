@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 USAGE, EXPLANATION = "usage: python script.py DATA [MODEL]", "Do something with DATA."
 
 
-def caught(function, *arguments, **options):
+def catch_error(function, *arguments, **options):
     with pytest.raises(BaseException) as raised:
         function(*arguments, **options)
     return raised.value
@@ -36,10 +36,10 @@ def test_an_error_of_a_file_is_its_path_and_the_reason(tmp_path):
     folder.mkdir()
     file.touch()
     for error, path, reason in (
-        (caught(open, missing), missing, "No such file or directory"),
-        (caught(open, os.fsencode(missing)), missing, "No such file or directory"),
-        (caught(os.scandir, file), file, "Not a directory"),
-        (caught(open, folder), folder, "Is a directory"),
+        (catch_error(open, missing), missing, "No such file or directory"),
+        (catch_error(open, os.fsencode(missing)), missing, "No such file or directory"),
+        (catch_error(os.scandir, file), file, "Not a directory"),
+        (catch_error(open, folder), folder, "Is a directory"),
         (OSError(errno.EACCES, "a reason of our own", str(file)), file, "a reason of our own"),
         (OSError(errno.EACCES, f"{file}: named twice", str(file)), file, "named twice"),
     ):
@@ -48,27 +48,27 @@ def test_an_error_of_a_file_is_its_path_and_the_reason(tmp_path):
 
 def test_an_error_of_the_system_without_a_file_is_the_reason_alone():
     assert describe_error(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))) == "Cannot allocate memory"
-    assert describe_error(caught(os.listdir, 10**6)) == "Bad file descriptor"
+    assert describe_error(catch_error(os.listdir, 10**6)) == "Bad file descriptor"
     assert describe_error(FileNotFoundError("data: no header (*.hea)")) == "data: no header (*.hea)"
 
 
-@pytest.mark.parametrize("kind", [HeaderError, SignalError, ModelError, TrainingError, ValueError])
-def test_an_error_with_a_message_for_people_is_that_in_one_line(kind):
-    assert describe_error(kind("A0001.hea: line 2:\n  two\tleads")) == "A0001.hea: line 2: two leads"
+@pytest.mark.parametrize("error_class", [HeaderError, SignalError, ModelError, TrainingError, ValueError])
+def test_an_error_of_our_own_is_its_message_in_one_line(error_class):
+    assert describe_error(error_class("A0001.hea: line 2:\n  two\tleads")) == "A0001.hea: line 2: two leads"
 
 
 def test_an_error_in_a_recording_is_reported_without_class_and_once(tmp_path):
     (tmp_path / "A0001.hea").write_text("nothing\n")
-    said = describe_error(caught(read_header, tmp_path / "A0001.hea"))
-    assert said.startswith("A0001.hea line 1: ") and said.count("A0001") == 1 and "Error" not in said
+    message = describe_error(catch_error(read_header, tmp_path / "A0001.hea"))
+    assert message.startswith("A0001.hea line 1: ") and message.count("A0001") == 1 and "Error" not in message
 
 
 @pytest.mark.parametrize(
-    ("error", "description"),
+    ("error", "message"),
     [
         (KeyError("x"), "KeyError: 'x'"),
         (RuntimeError("two\nlines"), "RuntimeError: two lines"),
-        (caught(lambda: [][0]), "IndexError: list index out of range"),
+        (catch_error(lambda: [][0]), "IndexError: list index out of range"),
         (AssertionError(), "AssertionError"),
         (ValueError(), "ValueError"),
         (OSError(), "OSError"),
@@ -76,8 +76,8 @@ def test_an_error_in_a_recording_is_reported_without_class_and_once(tmp_path):
         (KeyboardInterrupt(), "interrupted"),
     ],
 )
-def test_an_unexpected_error_is_reported_with_its_class(error, description):
-    assert describe_error(error) == description
+def test_an_unexpected_error_is_reported_with_its_class(error, message):
+    assert describe_error(error) == message
 
 
 @pytest.mark.parametrize("arguments", [["data"], ["data", "model"]])
@@ -88,13 +88,13 @@ def test_arguments_are_returned(arguments, capsys):
 
 @pytest.mark.parametrize(("arguments", "most"), [([], 2), (["a", "b", "c"], 2), (["a", "b"], None)])
 def test_a_wrong_number_of_arguments_prints_the_usage_on_standard_error(arguments, most, capsys):
-    assert caught(read_arguments, arguments, USAGE, EXPLANATION, 1, most).code == 2
+    assert catch_error(read_arguments, arguments, USAGE, EXPLANATION, 1, most).code == 2
     assert capsys.readouterr() == ("", f"{USAGE}\n")
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["data", "--help"]])
 def test_help_is_printed_on_standard_output(arguments, capsys):
-    assert caught(read_arguments, arguments, USAGE, EXPLANATION, 1, 2).code == 0
+    assert catch_error(read_arguments, arguments, USAGE, EXPLANATION, 1, 2).code == 0
     assert capsys.readouterr() == (f"{USAGE}\n\n{EXPLANATION}\n", "")
 
 
@@ -103,11 +103,11 @@ def test_expected_errors_end_the_program_with_one_line(tmp_path):
         with errors_in_one_line(*expected, **program):
             raise error
 
-    missing = caught(open, tmp_path / "missing")
-    assert caught(end, missing).code == f"{tmp_path / 'missing'}: No such file or directory"
-    assert caught(end, missing, program="run").code.startswith(f"run: error: {tmp_path}")
-    assert caught(end, ValueError("no\x1bway"), ValueError).code == "no\\x1bway"
-    assert isinstance(caught(end, KeyError("x"), ValueError), KeyError)
+    missing = catch_error(open, tmp_path / "missing")
+    assert catch_error(end, missing).code == f"{tmp_path / 'missing'}: No such file or directory"
+    assert catch_error(end, missing, program="run").code.startswith(f"run: error: {tmp_path}")
+    assert catch_error(end, ValueError("no\x1bway"), ValueError).code == "no\\x1bway"
+    assert isinstance(catch_error(end, KeyError("x"), ValueError), KeyError)
 
 
 def test_ctrl_c_ends_the_program_with_one_line_and_its_own_status(capsys):
@@ -116,7 +116,7 @@ def test_ctrl_c_ends_the_program_with_one_line_and_its_own_status(capsys):
             signal.raise_signal(signal.SIGINT)
 
     for message in (INTERRUPTED_MESSAGE, RESUME_MESSAGE):
-        error = caught(interrupted, message)
+        error = catch_error(interrupted, message)
         assert isinstance(error, SystemExit) and error.code == INTERRUPTED
         assert capsys.readouterr() == ("", f"{message}\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -128,7 +128,7 @@ def test_other_errors_and_ends_pass_through(capsys):
             raise error
 
     for error in (SystemExit(3), ValueError("x")):
-        assert caught(end, error) is error
+        assert catch_error(end, error) is error
     assert capsys.readouterr() == ("", "")
 
 
@@ -136,7 +136,7 @@ SWALLOWED = """
 import signal, sys
 from ecg.runtime.console import interruptible
 
-def turned():
+def converted():
     try:
         signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt:
@@ -146,18 +146,18 @@ class Destroyed:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
-def destroyed():
+def in_destructor():
     Destroyed()
     while True:
         pass
 
-def passed_over():
+def ignored():
     try:
         signal.raise_signal(signal.SIGINT)
     except:
         pass
 
-def cleaned_up():
+def in_cleanup():
     try:
         signal.raise_signal(signal.SIGINT)
     finally:
@@ -170,9 +170,9 @@ with interruptible():
 """
 
 
-@pytest.mark.parametrize("how", ["turned", "destroyed", "passed_over", "cleaned_up"])
-def test_an_interruption_that_a_library_swallows_counts_all_the_same(how):
-    ended = subprocess.run(
-        [sys.executable, "-c", SWALLOWED, how], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+@pytest.mark.parametrize("function", ["converted", "in_destructor", "ignored", "in_cleanup"])
+def test_an_interruption_that_a_library_swallows_still_ends_the_program(function):
+    process = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, function], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (INTERRUPTED, "", f"{INTERRUPTED_MESSAGE}\n")
+    assert (process.returncode, process.stdout, process.stderr) == (INTERRUPTED, "", f"{INTERRUPTED_MESSAGE}\n")

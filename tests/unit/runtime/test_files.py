@@ -29,7 +29,7 @@ def list_names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_written_aside_is_there_at_the_end_only(tmp_path):
+def test_an_atomic_write_appears_only_at_its_end(tmp_path):
     path = tmp_path / "a.weights.h5"
     path.write_text("old")
     with atomic_path(path) as part:
@@ -52,7 +52,7 @@ def test_an_exception_leaves_what_was_there_and_nothing_else(tmp_path):
     assert list_names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
 
 
-def test_a_folder_takes_the_place_of_a_folder(tmp_path):
+def test_a_folder_replaces_a_folder(tmp_path):
     path = tmp_path / "report"
     (path / "old").mkdir(parents=True)
     with atomic_path(str(path)) as part:
@@ -73,7 +73,7 @@ def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
+def test_leftovers_of_a_killed_process_are_no_obstacle(tmp_path):
     for make in (os.mkdir, lambda path: path.write_text("a longer text of a process that was killed")):
         with atomic_path(tmp_path / "file") as part:
             part.touch()
@@ -100,21 +100,21 @@ def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
     assert list_names(tmp_path) == []
 
 
-def test_a_folder_is_locked_for_others_as_long_as_its_process_lives(tmp_path):
+def test_a_folder_is_locked_for_other_processes_until_its_process_ends(tmp_path):
     code = "import sys; from ecg.runtime.files import lock_folder\nwith lock_folder(sys.argv[1]): print('in', flush=True); input()"
 
-    def other():
+    def start_other_process():
         return subprocess.Popen(
             [sys.executable, "-c", code, tmp_path / "folder"], cwd=ROOT,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    with other() as first:
+    with start_other_process() as first:
         assert first.stdout.readline() == "in\n"
         with pytest.raises(BlockingIOError, match="folder: another process"), lock_folder(tmp_path / "folder"):
             pass
         first.kill()
-    with lock_folder(tmp_path / "folder"), other() as second:
+    with lock_folder(tmp_path / "folder"), start_other_process() as second:
         assert "another process is at work" in second.stderr.read()
     with lock_folder(tmp_path / "folder"):
         pass
@@ -139,16 +139,16 @@ def test_bytes_are_read_or_the_given_error_is_raised(tmp_path):
             function("a\0b", 11, KeyError)
 
 
-def test_a_lock_whose_folder_was_taken_away_meanwhile_is_taken_anew(tmp_path, monkeypatch):
-    """By a process that ended between the opening of the file and the lock."""
+def test_a_lock_is_taken_again_if_its_folder_was_moved_meanwhile(tmp_path, monkeypatch):
+    """A process may end, and move its folder, between the opening of the file and the lock."""
     folder, lock, moved = tmp_path / "stages", fcntl.flock, []
 
-    def late(file, how):
+    def move_folder_then_lock(file, operation):
         if not moved:
             moved.append((tmp_path / "stages").rename(tmp_path / "old"))
-        lock(file, how)
+        lock(file, operation)
 
-    monkeypatch.setattr("fcntl.flock", late)
+    monkeypatch.setattr("fcntl.flock", move_folder_then_lock)
     with lock_folder(folder):
         assert (folder / LOCK).exists()
         with pytest.raises(BlockingIOError), lock_folder(folder):
@@ -183,7 +183,7 @@ def test_no_error_shows_a_temporary_name(tmp_path, unprivileged, name):
             (part / below if below else part).write_text("new")
 
     with unprivileged():
-        for path, below, told in (
+        for path, below, reported in (
             (tmp_path / "closed" / name, "", tmp_path / "closed" / name),
             (tmp_path / "file" / name, "", tmp_path / "file" / name),
             (tmp_path / "missing" / name, "", tmp_path / "missing" / name),
@@ -191,8 +191,8 @@ def test_no_error_shows_a_temporary_name(tmp_path, unprivileged, name):
         ):
             with pytest.raises(OSError) as raised:
                 write(path, below)
-            assert str(told) in str(raised.value) and ".part" not in str(raised.value)
-            assert describe_error(raised.value) == f"{told}: {raised.value.strerror}"
+            assert str(reported) in str(raised.value) and ".part" not in str(raised.value)
+            assert describe_error(raised.value) == f"{reported}: {raised.value.strerror}"
 
 
 def test_an_error_of_moving_names_the_target_alone(tmp_path):

@@ -30,7 +30,7 @@ def test_the_current_folder_can_be_walked(tmp_path, monkeypatch):
     assert walk_files(".") == (["2", "a/1"], [])
 
 
-def test_hidden_files_and_folders_are_passed_over_but_not_below_a_hidden_start(tmp_path):
+def test_hidden_files_and_folders_are_skipped_but_not_below_a_hidden_start(tmp_path):
     hidden = make_files(tmp_path / ".cache", "1", ".2", ".git/3", "a/.b/4", "a/5", "a..b")
     (hidden / ".gone").symlink_to("nowhere")
     assert walk_files(hidden) == (["1", "a..b", "a/5"], [])
@@ -51,8 +51,8 @@ def test_loops_of_links_end(tmp_path):
     (data / "a/b/up").symlink_to("..")
     (data / "a/itself").symlink_to(".")
     (data / "a/b/outside").symlink_to(tmp_path)
-    make_files(tmp_path, "beside")
-    assert walk_files(data) == (["2", "a/b/1", "a/b/outside/beside"], [])
+    make_files(tmp_path, "sibling")
+    assert walk_files(data) == (["2", "a/b/1", "a/b/outside/sibling"], [])
 
 
 def test_a_real_folder_is_read_once_and_by_its_own_path(tmp_path):
@@ -69,7 +69,7 @@ def test_of_two_links_to_a_folder_the_first_counts(tmp_path):
     data = make_files(tmp_path / "data", "4")
     for name, target in (("c", "outside"), ("b", "outside"), ("a", "other")):
         (data / name).symlink_to(tmp_path / target)
-    # "b" is directly in the folder, so it comes before "a/inner", which lies behind another link.
+    # "b" is directly in the folder, "a/inner" is behind another link: "b" comes first.
     assert walk_files(data) == (["4", "a/3", "b/2", "b/inner/1"], [])
 
 
@@ -80,8 +80,8 @@ def test_links_that_lead_nowhere_are_listed(tmp_path):
     (data / "through a file").symlink_to("a/1/below")
     files, errors = walk_files(data)
     assert files == ["a/1"]
-    found = {(type(error), error.errno, error.filename) for error in errors}
-    assert found == {
+    facts = {(type(error), error.errno, error.filename) for error in errors}
+    assert facts == {
         (FileNotFoundError, errno.ENOENT, f"{data}/a/gone.hea"),
         (OSError, errno.ELOOP, f"{data}/loop"),
         (NotADirectoryError, errno.ENOTDIR, f"{data}/through a file"),
@@ -139,7 +139,7 @@ def test_pipes_are_files_that_are_not_opened(tmp_path):
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_any_tree_of_links_ends_and_every_real_folder_is_read_once(tmp_path_factory, data):
-    """Compare with a set of real folders that is found by following every link until nothing new comes."""
+    """Compare with the real folders that following every link reaches."""
     root = tmp_path_factory.mktemp("tree")
     folders = [root]
     for number in range(data.draw(st.integers(0, 6))):
@@ -148,8 +148,8 @@ def test_any_tree_of_links_ends_and_every_real_folder_is_read_once(tmp_path_fact
         folders.append(folder)
     start = data.draw(st.sampled_from(folders))
     for number in range(data.draw(st.integers(0, 6))):
-        place, target = data.draw(st.tuples(st.sampled_from(folders), st.sampled_from(folders)))
-        (place / f"{data.draw(st.sampled_from('ae'))}{number}").symlink_to(target)
+        parent, target = data.draw(st.tuples(st.sampled_from(folders), st.sampled_from(folders)))
+        (parent / f"{data.draw(st.sampled_from('ae'))}{number}").symlink_to(target)
     for folder in folders:
         (folder / "file").touch()
     reachable = [start]

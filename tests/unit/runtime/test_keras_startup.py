@@ -69,12 +69,12 @@ def test_unflushed_output_appears_where_it_was_written():
 def test_warnings_of_retracing_are_dropped_and_other_warnings_shown(caplog):
     start_keras()
     logger = logging.getLogger("tensorflow")
-    kept, logger.propagate = logger.propagate, True
+    propagated, logger.propagate = logger.propagate, True
     try:
         logger.warning("5 out of the last 5 calls to %s triggered tf.function retracing.", "<function>")
         logger.warning("the GPU is on fire")
     finally:
-        logger.propagate = kept
+        logger.propagate = propagated
     assert [record.getMessage() for record in caplog.records] == ["the GPU is on fire"]
 
 
@@ -85,17 +85,17 @@ def test_keras_neither_reads_nor_writes_the_home_folder(tmp_path):
         "from ecg.runtime.keras_startup import start_keras; start_keras(); import keras; print(keras.config.floatx())"
     )
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_HOME"}
-    environment |= {"HOME": str(tmp_path), "KERAS_BACKEND": "numpy"}  # which starts at once
+    environment |= {"HOME": str(tmp_path), "KERAS_BACKEND": "numpy"}  # numpy starts at once
 
-    def started():
+    def start_process():
         return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
 
-    assert started().stdout == "float32\n" and not settings.parent.exists()
+    assert start_process().stdout == "float32\n" and not settings.parent.exists()
     settings.parent.mkdir()
     settings.write_text('{"floatx": "float16"}')
-    assert started().stdout == "float32\n"
+    assert start_process().stdout == "float32\n"
     environment["KERAS_HOME"] = str(settings.parent)
-    assert started().stdout == "float16\n"
+    assert start_process().stdout == "float16\n"
 
 
 @pytest.mark.keras
@@ -110,18 +110,22 @@ def test_packages_that_keras_does_not_need_here_are_not_imported_and_can_be_afte
 
 
 @pytest.mark.parametrize(
-    ("backend", "begun"),
+    ("backend", "is_started"),
     [
-        ("tensorflow", "from tensorflow.python.eager.context import context as begun; begun = begun()._context_handle"),
-        ("jax", "from jax._src.xla_bridge import backends_are_initialized as begun; begun = begun()"),
+        (
+            "tensorflow",
+            "from tensorflow.python.eager.context import context as started; started = started()._context_handle",
+        ),
+        ("jax", "from jax._src.xla_bridge import backends_are_initialized as started; started = started()"),
     ],
 )
 @pytest.mark.keras
-def test_without_devices_the_backend_has_not_begun(backend, begun):
-    """An accelerator's memory is taken by whoever first computes something."""
+def test_without_devices_the_backend_is_not_started(backend, is_started):
+    """The first computation of a process reserves the accelerator's memory."""
     code = (
-        "from ecg.runtime.keras_startup import start_keras; start_keras(devices=False); import ecg.commands.compare, keras\n"
-        f"{begun}; print(bool(begun)); keras.ops.zeros(1); {begun}; print(bool(begun))"
+        "from ecg.runtime.keras_startup import start_keras; start_keras(devices=False)\n"
+        "import ecg.commands.compare, keras\n"
+        f"{is_started}; print(bool(started)); keras.ops.zeros(1); {is_started}; print(bool(started))"
     )
     environment = os.environ | {"KERAS_BACKEND": backend}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -38,25 +38,25 @@ def test_a_message_says_what_was_expected_and_received():
 
 
 def wrong_values():
-    """Pairs of a function, and an argument with a value out of its range."""
+    """Yield functions, each with an argument and a value out of its range."""
     functions = {
         Settings: ("seed", "hours", "folds", "resamples", "jobs"),
         TrainingSettings: ("batch", "averaging", "epochs"),
         Protocol: ("folds", "hours", "epochs", "batch", "width", "depth", "seed", "jobs"),
-        synthesize: ("seed", "noise", "wrong_labels", "jobs", "records"),
+        synthesize_nowhere: ("seed", "noise", "wrong_labels", "jobs", "records"),
     }
     for function, names in functions.items():
         for name in names:
-            least, most = LIMITS[name].minimum, LIMITS[name].maximum
-            for value in (float("nan"), float("inf"), least - 1, most + 1, "1"):
+            minimum, maximum = LIMITS[name].minimum, LIMITS[name].maximum
+            for value in (float("nan"), float("inf"), minimum - 1, maximum + 1, "1"):
                 yield pytest.param(function, name, value, id=f"{function.__name__}-{name}-{value}")
 
 
-def synthesize(**options):
-    """Synthesize three recordings into a folder that cannot exist; a wrong value is refused before."""
-    outside = {name: options.pop(name) for name in ("records", "seed", "jobs") if name in options}
+def synthesize_nowhere(**options):
+    """Synthesize into a folder that cannot exist: a wrong value is refused first."""
+    arguments = {name: options.pop(name) for name in ("records", "seed", "jobs") if name in options}
     settings = synthetic.SyntheticSettings(**options)
-    return synthetic.synthesize("/dev/null/nowhere", **{"records": 3} | outside, settings=settings)
+    return synthetic.synthesize("/dev/null/nowhere", **{"records": 3} | arguments, settings=settings)
 
 
 @pytest.mark.parametrize(("function", "name", "value"), list(wrong_values()))
@@ -68,7 +68,7 @@ def test_functions_refuse_what_the_command_line_refuses(function, name, value):
 @pytest.mark.parametrize("share", [float("nan"), float("inf"), -1, 0, 1e9, "1"])
 def test_shares_of_sources_are_numbers_above_0(share):
     with pytest.raises(ValueError, match="^share: expected a number above 0"):
-        synthesize(sources={"Georgia": share})
+        synthesize_nowhere(sources={"Georgia": share})
 
 
 def test_an_excluded_source_has_a_name():

@@ -14,7 +14,7 @@ from ecg.runtime.console import (
 
 
 def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
-    dropped = [
+    excluded = [
         ("S0001", "source PTB is not trained on"),
         ("A1", "A1.hea line 3: gain 'x' is not NUMBER[(BASELINE)][/UNITS]"),
         ("A2", "A2.hea line 7: gain '1000(/mV' is not NUMBER[(BASELINE)][/UNITS]"),
@@ -27,7 +27,7 @@ def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
         ("A9", "A9.mat: int16 (2, 20), expected (12, 20) numbers by A9.hea"),
         ("B1", "B1.mat: int16 (3, 20), expected (12, 20) numbers by B1.hea"),
     ]
-    assert group_reasons(dropped) == [
+    assert group_reasons(excluded) == [
         ("no lead V1 among I, II", ["A5", "A6", "A7"]),
         ("gain ... is not NUMBER[(BASELINE)][/UNITS]", ["A1", "A2"]),
         ("... s is shorter than ... s", ["A3", "A4"]),
@@ -39,13 +39,13 @@ def test_reasons_are_grouped_by_their_kind_the_most_frequent_first():
 
 
 def test_reasons_of_nested_recordings_are_of_one_kind_whatever_their_names():
-    dropped = [
+    excluded = [
         ("georgia/g1/E00005", "E00005.hea: UTF-16 text, expected UTF-8, ASCII or Latin-1"),
         ("georgia/g1/E00006", "E00006.HEA: UTF-16 text, expected UTF-8, ASCII or Latin-1"),
         ("p001/A8", "A8.mat: no such file beside A8.hea, which names it"),
         ("p002/A9", "A9.mat: no such file beside A9.hea, which names it"),
     ]
-    assert group_reasons(dropped) == [
+    assert group_reasons(excluded) == [
         ("UTF-16 text, expected UTF-8, ASCII or Latin-1", ["georgia/g1/E00005", "georgia/g1/E00006"]),
         ("no such file beside NAME.hea, which names it", ["p001/A8", "p002/A9"]),
     ]
@@ -60,7 +60,7 @@ def test_lines_are_wrapped_and_can_be_written_to_any_stream():
     name = os.fsdecode(b"HR\xff8")
     assert escape_unprintable(name) == "HR\\udcff8" and escape_unprintable("Zo\u00eb") == "Zo\u00eb"
     assert escape_unprintable("A\x1b[2J\n\r\t1") == r"A\x1b[2J\n\r\t1"
-    lines = wrap_line(f"3 left out: {'a long reason ' * 10}({name * 50})")
+    lines = wrap_line(f"3 excluded: {'a long reason ' * 10}({name * 50})")
     assert len(lines) > 2 and max(map(len, lines)) <= WIDTH and all(line.startswith("  ") for line in lines[1:])
     assert "".join(lines).encode().count(rb"\udcff") >= 40
 

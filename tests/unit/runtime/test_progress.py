@@ -13,7 +13,7 @@ def test_durations_are_formatted_in_words():
         "0 s", "59 s", "1 min 01 s", "1 h 00 min", "2 h 05 min"]  # fmt: skip
 
 
-def test_a_line_tells_count_rate_and_time_left():
+def test_a_line_shows_count_rate_and_time_left():
     progress = Progress("reading", 1000, stream=io.StringIO())
     progress.done, progress.note = 250, "loss 0.1"
     assert progress.format_line(50.0) == "reading: 250 of 1,000 records, 5.0/s, 2 min 30 s left, loss 0.1"
