@@ -24,7 +24,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def needs_keras(path: Path) -> bool:
-    """Return whether a test file imports Keras, judged by its folder."""
+    """Return whether a test file imports Keras, by its folder."""
     return path.relative_to(TESTS).as_posix().startswith(KERAS_TESTS)
 
 
@@ -34,7 +34,7 @@ def without_keras(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config):
-    """Start Keras before any test file imports it, unless no test needs it: it takes seconds."""
+    """Start Keras before any test file imports it, unless no test needs it."""
     if not without_keras(config):
         from ecg.runtime.keras_startup import start_keras
 
@@ -42,7 +42,7 @@ def pytest_configure(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Ignore the files that import Keras, which takes seconds, if none of their tests runs."""
+    """Ignore the files that import Keras if none of their tests runs."""
     return True if without_keras(config) and collection_path.is_file() and needs_keras(collection_path) else None
 
 
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def real_data():
-    """The folder of real recordings next to the checkout; without it the test is skipped."""
+    """The folder of real recordings; skip the test if there is none."""
     folder = TESTS.parents[1] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no real recordings next to the checkout")
@@ -89,7 +89,7 @@ def no_log_handlers():
 
 @pytest.fixture
 def make_header():
-    """A function that makes a Header of the named leads, for integer samples."""
+    """A function that returns a Header of the named leads, for integer samples."""
 
     def make(leads=LEADS, frequency=500.0, gain=1000.0, baseline=0, samples=0):
         lines = tuple(Lead(name, "made.mat", "16", 24, gain, baseline, "mV") for name in leads)
@@ -108,7 +108,7 @@ def small_network():
 
 @pytest.fixture
 def write_record(tmp_path):
-    """A function that writes a header and, if given, its matrix, and returns the path of the header."""
+    """A function that writes a header and its matrix, and returns the header's path."""
 
     def write(text, recording=None, name="A0001", **matrices):
         path = tmp_path / f"{name}.hea"
@@ -123,7 +123,7 @@ def write_record(tmp_path):
 
 @pytest.fixture
 def unprivileged(tmp_path):
-    """A context in which file permissions apply: root, whom they do not stop, becomes nobody and can reach tmp_path."""
+    """A context in which file permissions apply: root becomes nobody."""
     for folder in tmp_path.parents:  # pytest makes them accessible to this user only
         if not folder.name.startswith(("pytest-", "popen-")):
             break
@@ -147,12 +147,12 @@ def unlistable_folder(monkeypatch):
     """A function that makes listing a folder fail, even for root."""
     scandir = os.scandir
 
-    def close(folder):
-        def listed(place="."):
-            if Path(place) == folder:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(place))
-            return scandir(place)
+    def make_unlistable(folder):
+        def list_folder(path="."):
+            if Path(path) == folder:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+            return scandir(path)
 
-        monkeypatch.setattr("os.scandir", listed)
+        monkeypatch.setattr("os.scandir", list_folder)
 
-    return close
+    return make_unlistable

@@ -1,4 +1,4 @@
-"""What several test files build: results, comparisons, headers and stages of known content."""
+"""Results, comparisons and headers that several test files build."""
 
 import logging
 import math
@@ -19,30 +19,31 @@ LEAD_LINES = ("A0001.mat 16+24 1000/mV 16 0 28 -1716 0 I", "A0001.mat 16+24 1000
 COMMENTS = ("#Age: 74", "#Sex: Male", "#Dx: 59118001,164889003", "#Rx: Unknown", "#Hx: Unknown", "#Sx: Unknown")
 
 
-RATES = np.append(np.geomspace(0.004, 0.3, 25), 0)  # the last class is nowhere, the first in few recordings or none
+RATES = np.append(np.geomspace(0.004, 0.3, 25), 0)  # the last class never occurs, the first seldom
 
 
-def make_system_result(labels, system="default", leads=12, skill=2.0, seed=0, **others):
-    """A result of a system better than chance, with many equal probabilities."""
+def make_system_result(labels, system="default", leads=12, skill=2.0, seed=0, **fields):
+    """Return a result better than chance, with many equal probabilities."""
     random = np.random.default_rng(seed)
     logits = skill * (2 * labels - 1) + random.normal(size=labels.shape)
     probabilities = np.round(1 / (1 + np.exp(-logits)), 2).astype(np.float32)
     seconds = np.float64(60.0), np.float64(0.01)  # means over the folds
     return SystemResult(
-        system, leads, probabilities, probabilities >= 0.4, probabilities >= 0.3, 1000, *seconds, **others
+        system, leads, probabilities, probabilities >= 0.4, probabilities >= 0.3, 1000, *seconds, **fields
     )
 
 
 def make_comparison(recordings=150, seed=1, results=((), ())):
-    """A comparison of recordings of three sources, with a result per settings of make_system_result."""
+    """Return a comparison on three sources, with results of these settings."""
     random = np.random.default_rng(seed)
     labels = random.random((recordings, 26)) < RATES
     sources = random.choice(["CPSC", "Georgia", "Ningbo"], recordings, p=[0.3, 0.69, 0.01])
     settings = [dict(setting) for setting in results]
-    made = tuple(
-        make_system_result(labels, **{"system": f"s{place}", "seed": place} | one) for place, one in enumerate(settings)
+    system_results = tuple(
+        make_system_result(labels, **{"system": f"s{index}", "seed": index} | setting)
+        for index, setting in enumerate(settings)
     )
-    return Comparison(labels, sources, np.arange(recordings) % 3, made)
+    return Comparison(labels, sources, np.arange(recordings) % 3, system_results)
 
 
 def header_text(record=RECORD_LINE, leads=LEAD_LINES, comments=COMMENTS):
@@ -50,7 +51,7 @@ def header_text(record=RECORD_LINE, leads=LEAD_LINES, comments=COMMENTS):
 
 
 def capture_log():
-    """Return a list that grows by each line that would be printed from now on, until this is called again."""
+    """Return a list that collects the log messages until the next call."""
     lines, handler = [], logging.Handler()
     handler.emit = lambda record: lines.append(escape_unprintable(record.getMessage()))
     start_logging()
@@ -63,12 +64,12 @@ def divide(a, b):
 
 
 def mean_of_classes(values):
-    """The mean of the values that are not NaN, as numpy takes it."""
+    """Return numpy's mean of the values that are not NaN."""
     return float(np.nanmean(values)) if any(not math.isnan(value) for value in values) else math.nan
 
 
 def areas_by_loops(labels, scores):
-    """The areas of one class, a threshold at a time; labels and scores are lists."""
+    """Return the areas of one class, a threshold at a time, from two lists."""
     positives, recordings = sum(labels), len(labels)
     negatives = recordings - positives
     ranked = sorted(range(recordings), key=lambda recording: -scores[recording])
@@ -109,13 +110,13 @@ def credit_by_loops(labels, outputs):
 def metric_by_loops(labels, outputs, weights):
     inactive = [[k == SINUS for k in range(len(weights))] for _ in labels]
     observed, correct, base = (
-        float(np.nansum(weights * credit_by_loops(labels, answers))) for answers in (outputs, labels, inactive)
+        float(np.nansum(weights * credit_by_loops(labels, predictions))) for predictions in (outputs, labels, inactive)
     )
     return (observed - base) / (correct - base) if correct != base else 0.0
 
 
 def evaluate_by_loops(labels, outputs, scores):
-    """What evaluate_model returns after the names of the classes, from arrays (N, 26)."""
+    """Return what evaluate_model returns after the class names, from arrays (N, 26)."""
     labels, outputs, scores = labels.tolist(), outputs.tolist(), scores.tolist()
     by_class = [list(map(list, zip(*table, strict=True))) for table in (labels, outputs, scores)]
     areas = [areas_by_loops(label, score) for label, score in zip(by_class[0], by_class[2], strict=True)]
@@ -129,12 +130,12 @@ def evaluate_by_loops(labels, outputs, scores):
 
 
 def exact(values):
-    """Numbers as text that tells every two of them apart, except one NaN from another."""
+    """Return numbers as exact strings; all NaN are equal."""
     return [repr(value) for value in np.ravel(values).tolist()]
 
 
 class ParsedPage(HTMLParser):
-    """What a page is made of: tags that do not close in order, attributes by tag, text by the tag that it is in."""
+    """Parse an HTML page: unclosed tags, attributes by tag, text by enclosing tag."""
 
     def __init__(self, text):
         super().__init__()
@@ -156,7 +157,7 @@ class ParsedPage(HTMLParser):
         if data.strip():
             self.texts.append((self.open[-1] if self.open else "", data))
 
-    def of(self, tag):
+    def attributes_of(self, tag):
         return [attributes for name, attributes in self.attributes if name == tag]
 
     def text_in(self, tag):

@@ -59,11 +59,11 @@ def test_batches_of_one_length_have_similar_sizes(count):
 
 
 def test_the_plan_depends_only_on_the_generator():
-    first, second, other = (plan_training(LENGTHS, 16, np.random.default_rng(seed)) for seed in (4, 4, 5))
+    first, second, different = (plan_training(LENGTHS, 16, np.random.default_rng(seed)) for seed in (4, 4, 5))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a.records, b.records)
         np.testing.assert_array_equal(a.starts, b.starts)
-    assert any(a.records.tolist() != b.records.tolist() for a, b in zip(first, other, strict=True))
+    assert any(a.records.tolist() != b.records.tolist() for a, b in zip(first, different, strict=True))
 
 
 def test_crops_reach_the_first_and_the_last_sample():
@@ -95,13 +95,13 @@ def test_whole_recordings_are_batched_by_equal_length():
 
 def test_read_batch_reads_the_planned_crops_and_releases_them(store, monkeypatch):
     records, released = np.array([5, 2, 9, 14, 30]), []
-    monkeypatch.setattr(type(store), "release", lambda one: released.append(one))
+    monkeypatch.setattr(type(store), "release", lambda store: released.append(store))
     for batch in plan_training(store.lengths[records], 2, np.random.default_rng(0)):
-        for columns in ((1, 6), range(12)):
-            signals = read_batch(store, records, columns, batch)
-            assert signals.shape == (len(batch.records), batch.length, len(columns))
+        for leads in ((1, 6), range(12)):
+            signals = read_batch(store, records, leads, batch)
+            assert signals.shape == (len(batch.records), batch.length, len(leads))
             for signal, record, start in zip(signals, records[batch.records], batch.starts, strict=True):
-                np.testing.assert_array_equal(signal, store.signal(record)[start : start + batch.length, columns])
+                np.testing.assert_array_equal(signal, store.signal(record)[start : start + batch.length, leads])
             assert released.pop() is store and not released
 
 
@@ -133,17 +133,20 @@ def test_a_window_has_a_fixed_length_or_any():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"length": 0}, {"length": -5}, {"length": 9, "overlap": 5}, {"length": 9, "slack": 5}, {"slack": 1},
+    "arguments", [{"length": 0}, {"length": -5}, {"length": 9, "overlap": 5}, {"length": 9, "slack": 5}, {"slack": 1},
               {"overlap": 1}, {"length": 9, "overlap": -1}, {"fill": "mirrored"}],
 )  # fmt: skip
-def test_empty_windows_and_windows_that_do_not_advance_are_refused(wrong):
+def test_empty_windows_and_windows_that_do_not_advance_are_refused(arguments):
     with pytest.raises(ValueError, match="a window of"):
-        Window(**wrong)
+        Window(**arguments)
 
 
 @given(st.integers(1, 60), st.integers(1, 300), st.data())
 def test_segments_have_the_papers_number_and_reach_from_the_first_to_the_last_sample(length, samples, data):
-    """Zhao et al. 2022: ceil((L - 4096) / (4096 - 256)) + 1 segments that overlap by 256 or slightly more."""
+    """Zhao et al. 2022: ceil((L - 4096) / (4096 - 256)) + 1 segments.
+
+    They overlap by 256 samples or slightly more.
+    """
     overlap = data.draw(st.integers(0, length // 2))
     starts = Window(length, ZEROS, overlap).segment_starts(samples)
     assert len(starts) == (1 if samples <= length else np.ceil((samples - length) / (length - overlap)) + 1)
@@ -159,7 +162,7 @@ def test_half_an_hour_has_the_papers_number_of_segments():
 
 
 def test_an_excess_within_the_slack_makes_no_segment():
-    """5,000 samples, ten seconds at 500 Hz, are one window of 4,992, not two nearly equal ones."""
+    """Ten seconds at 500 Hz are one window of 4,992 samples, not two."""
     window = Window(4992, slack=32)
     assert [window.segment_starts(samples).tolist() for samples in (4000, 4992, 5000, 5024, 5025, 10_016, 10_017)] == [
         [0], [0], [4], [16], [0, 33], [0, 5024], [0, 2512, 5025]
@@ -170,13 +173,13 @@ def test_an_excess_within_the_slack_makes_no_segment():
 def test_segments_are_parts_of_the_recording_padded_with_zeros_or_itself(length, samples, fill):
     signal = np.random.default_rng(0).normal(size=(samples, 2)).astype(np.float32)
     window = Window(length, fill, length // 3)
-    pieces = window.segments(signal)
-    assert pieces.shape == (len(window.segment_starts(samples)), length, 2) and pieces.dtype == np.float32
-    for piece, start in zip(pieces, window.segment_starts(samples), strict=True):
-        places = start + np.arange(length)
-        repeated = signal[places % samples]
-        expected = repeated if fill == REPEATED else np.where(places[:, np.newaxis] < samples, repeated, 0)
-        np.testing.assert_array_equal(piece, expected)
+    segments = window.segments(signal)
+    assert segments.shape == (len(window.segment_starts(samples)), length, 2) and segments.dtype == np.float32
+    for segment, start in zip(segments, window.segment_starts(samples), strict=True):
+        indices = start + np.arange(length)
+        repeated = signal[indices % samples]
+        expected = repeated if fill == REPEATED else np.where(indices[:, np.newaxis] < samples, repeated, 0)
+        np.testing.assert_array_equal(segment, expected)
     assert Window().segments(signal).shape == (1, samples, 2)
 
 
@@ -210,22 +213,20 @@ def test_a_fixed_window_predicts_the_segments_of_each_recording_in_order():
 
 
 @pytest.mark.parametrize("fill", [ZEROS, REPEATED])
-@pytest.mark.parametrize("plan_of", ["training", "whole"])
-def test_read_batch_pads_what_a_recording_lacks(fill, plan_of, store, monkeypatch):
+@pytest.mark.parametrize("use", ["training", "whole"])
+def test_read_batch_pads_what_a_recording_lacks(fill, use, store, monkeypatch):
     records, expected = np.array([5, 2, 9, 14, 30, 41]), []
     window = Window(int(np.median(store.lengths[records])) + 1, fill, 50)
     lengths = store.lengths[records]
     assert lengths.min() < window.length < lengths.max()
-    monkeypatch.setattr(type(store), "advise_read", lambda one, *asked: expected.append(asked))
+    monkeypatch.setattr(type(store), "advise_read", lambda store, *arguments: expected.append(arguments))
     generator = np.random.default_rng(0)
-    plan = (
-        plan_training(lengths, 4, generator, window) if plan_of == "training" else plan_prediction(lengths, 4, window)
-    )
+    plan = plan_training(lengths, 4, generator, window) if use == "training" else plan_prediction(lengths, 4, window)
     for batch in plan:
         signals = read_batch(store, records, (1, 6), batch, window)
         ((chosen, starts, counts),) = expected
         expected.clear()
-        assert (starts + counts <= store.lengths[chosen]).all()  # nothing of the next recording
+        assert (starts + counts <= store.lengths[chosen]).all()  # no sample of the next recording
         for signal, record, start in zip(signals, records[batch.records], batch.starts, strict=True):
-            part = store.signal(record)[start : start + window.length, [1, 6]]
-            np.testing.assert_array_equal(signal, Window(window.length, fill).segments(part)[0])
+            crop = store.signal(record)[start : start + window.length, [1, 6]]
+            np.testing.assert_array_equal(signal, Window(window.length, fill).segments(crop)[0])

@@ -13,50 +13,52 @@ LEADS = lead_indices(("I", "II", "V2", "V6"))
 def test_inputs_are_the_crops_of_the_batch(store):
     seen = Dataset(store, RECORDS, LEADS).inputs(BATCH)
     assert seen.shape == (3, 500, 4) and seen.dtype == np.float32
-    for signal, place, start in zip(seen, BATCH.records, BATCH.starts, strict=True):
-        np.testing.assert_array_equal(signal, store.signal(RECORDS[place])[start : start + 500, LEADS])
+    for signal, index, start in zip(seen, BATCH.records, BATCH.starts, strict=True):
+        np.testing.assert_array_equal(signal, store.signal(RECORDS[index])[start : start + 500, LEADS])
     np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS).lengths, store.lengths[RECORDS])
 
 
 def test_short_recordings_are_padded_as_the_window_says(store):
     samples = store.lengths[RECORDS].min()
-    whole = Batch(np.array([store.lengths[RECORDS].argmin()]), np.array([0]), int(samples + 100))
+    batch = Batch(np.array([store.lengths[RECORDS].argmin()]), np.array([0]), int(samples + 100))
     for fill, expected in (("zeros", np.zeros((100, 4))), ("repeated", None)):
         window = Window(int(samples + 100), fill)
-        seen = Dataset(store, RECORDS, LEADS, window=window).inputs(whole)
-        np.testing.assert_array_equal(seen, read_batch(store, RECORDS, LEADS, whole, window))
+        seen = Dataset(store, RECORDS, LEADS, window=window).inputs(batch)
+        np.testing.assert_array_equal(seen, read_batch(store, RECORDS, LEADS, batch, window))
         np.testing.assert_array_equal(seen[0, samples:], seen[0, :100] if expected is None else expected)
 
 
 def test_age_and_sex_are_those_of_the_same_recordings(store):
     assert len(np.unique(store.demographics[RECORDS], axis=0)) > 1
-    signals, persons = Dataset(store, RECORDS, LEADS, demographics=True).inputs(BATCH)
+    signals, demographics = Dataset(store, RECORDS, LEADS, demographics=True).inputs(BATCH)
     np.testing.assert_array_equal(signals, Dataset(store, RECORDS, LEADS).inputs(BATCH))
-    np.testing.assert_array_equal(persons, store.demographics[RECORDS[[3, 0, 4]]])
+    np.testing.assert_array_equal(demographics, store.demographics[RECORDS[[3, 0, 4]]])
 
 
 CONFIGURATIONS = ((0, 1, 2, 3), (0, 1), (0, 1, 2))
 
 
 def test_in_training_each_recording_keeps_the_leads_of_one_configuration_and_all_occur(store):
-    many = Batch(np.arange(60) % 5, np.zeros(60, int), 250)
-    whole = Dataset(store, RECORDS, LEADS).inputs(many)
-    examples = Dataset(store, RECORDS, LEADS, configurations=CONFIGURATIONS)
-    seen = examples.inputs(many, np.random.default_rng(0))
-    kept = [tuple(np.flatnonzero(signal.any(axis=0))) for signal in seen]
-    assert set(kept) == set(CONFIGURATIONS)
-    for signal, original, places in zip(seen, whole, kept, strict=True):
-        np.testing.assert_array_equal(signal[:, places], original[:, places])
-    again = examples.inputs(many, np.random.default_rng(0))
+    batch = Batch(np.arange(60) % 5, np.zeros(60, int), 250)
+    all_leads = Dataset(store, RECORDS, LEADS).inputs(batch)
+    dataset = Dataset(store, RECORDS, LEADS, configurations=CONFIGURATIONS)
+    seen = dataset.inputs(batch, np.random.default_rng(0))
+    leads_by_signal = [tuple(np.flatnonzero(signal.any(axis=0))) for signal in seen]
+    assert set(leads_by_signal) == set(CONFIGURATIONS)
+    for signal, original, leads in zip(seen, all_leads, leads_by_signal, strict=True):
+        np.testing.assert_array_equal(signal[:, leads], original[:, leads])
+    again = dataset.inputs(batch, np.random.default_rng(0))
     np.testing.assert_array_equal(seen, again)
-    assert (seen != examples.inputs(many, np.random.default_rng(1))).any()
+    assert (seen != dataset.inputs(batch, np.random.default_rng(1))).any()
 
 
 def test_leads_stay_without_a_generator_or_without_configurations(store):
-    whole = Dataset(store, RECORDS, LEADS).inputs(BATCH)
-    np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS, configurations=CONFIGURATIONS).inputs(BATCH), whole)
+    all_leads = Dataset(store, RECORDS, LEADS).inputs(BATCH)
+    np.testing.assert_array_equal(
+        Dataset(store, RECORDS, LEADS, configurations=CONFIGURATIONS).inputs(BATCH), all_leads
+    )
     generator = np.random.default_rng(0)
-    np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS).inputs(BATCH, generator), whole)
+    np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS).inputs(BATCH, generator), all_leads)
     assert generator.bit_generator.state == np.random.default_rng(0).bit_generator.state
 
 
@@ -70,12 +72,15 @@ def test_targets_and_masks_are_those_of_the_batch(store):
 
 
 def test_the_grid_of_peaks_follows_the_targets(store):
-    """One recording has an R wave (number 2) at its sample 230, which is cut at 7: sample 223, in cell 2 of 100."""
+    """Check the cell of an R wave (number 2) at sample 230.
+
+    The crop begins at sample 7, so the peak is at 223: in cell 2 of 100 samples.
+    """
     starts = np.zeros(len(store) + 1, int)
     starts[RECORDS[3] + 1 :] = 1
     peaks = WavePeaks(starts, np.array([230]), np.array([2], np.int8))
-    examples = Dataset(store, RECORDS, LEADS, TARGETS, np.ones_like(TARGETS), Window(500), peaks=peaks, cell=100)
-    targets, weights = examples.targets_and_masks(BATCH)
+    dataset = Dataset(store, RECORDS, LEADS, TARGETS, np.ones_like(TARGETS), Window(500), peaks=peaks, cell=100)
+    targets, weights = dataset.targets_and_masks(BATCH)
     assert targets.shape == weights.shape == (3, 3 + 5 * 3 * 7)
     np.testing.assert_array_equal(targets[:, :3], TARGETS[[3, 0, 4]])
     grids = targets[:, 3:].reshape(3, 5, 3, 7)

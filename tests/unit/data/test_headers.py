@@ -36,7 +36,7 @@ def with_lead(line):
     return parse_header(header_text("A0001 1 500 7500", (line,)))
 
 
-def agrees_with_wfdb(header, path):
+def check_against_wfdb(header, path):
     record = wfdb.rdheader(str(path.with_suffix("")))
     leads = header.leads
     assert header.name == record.record_name
@@ -59,7 +59,7 @@ def test_real_headers_of_every_dialect_read_as_wfdb_reads_them(real_data, tmp_pa
         copy = tmp_path / path.name
         copy.write_text(re.sub(r"\A(\w+)\.mat", r"\1", path.read_text()))
         header = read_header(path)
-        agrees_with_wfdb(header, copy)
+        check_against_wfdb(header, copy)
         assert header.lead_names == LEADS
         assert {lead.per_millivolt for lead in header.leads} <= {1000.0, 4880.0}
 
@@ -96,7 +96,7 @@ def test_facts_of_the_dialects(real_data):
 @pytest.mark.parametrize("record", ["A 1", "A 1 360", "A 1 257.5 1000", "A 1 500 1000 11:39:16", "A 1 500/360(2) 900"])
 def test_missing_trailing_fields_default_as_in_wfdb(write_record, record, lead):
     path = write_record(f"{record}\n{lead}\n", name="A")
-    agrees_with_wfdb(read_header(path), path)
+    check_against_wfdb(read_header(path), path)
 
 
 def test_date_and_time_in_either_order_or_none():
@@ -107,8 +107,8 @@ def test_date_and_time_in_either_order_or_none():
 
 def test_blanks_tabs_and_an_extension_do_not_matter():
     plain = parse_header(header_text())
-    spread = header_text().replace(" ", " \t ").replace("\n", " \t\xa0\n").replace("A0001 \t 2", "\tA0001.mat 2")
-    assert parse_header(spread) == plain
+    with_blanks = header_text().replace(" ", " \t ").replace("\n", " \t\xa0\n").replace("A0001 \t 2", "\tA0001.mat 2")
+    assert parse_header(with_blanks) == plain
     assert parse_header("\n\n" + header_text().replace("\n", "\r\n\r\n")) == plain
 
 
@@ -257,7 +257,7 @@ def test_a_gain_that_no_recorder_has_is_refused_only_for_millivolts(gain):
         lead.per_millivolt  # noqa: B018 - it raises
 
 
-def test_texts_for_diagnoses_become_their_codes_once():
+def test_diagnoses_in_words_become_their_codes_once():
     header = parse_header(header_text(comments=("#Dx: pvc,427172004,Normal,i-avb,STD,nonsense",)))
     assert header.codes == ("427172004", "426783006", "270492004", "429622005", "nonsense")
     assert parse_header(header_text(comments=("#Dx: " + ",".join(CODE_OF_TEXT),))).codes == tuple(
@@ -284,7 +284,7 @@ def test_an_age_is_in_years_or_unknown(written, years):
     assert math.isclose(age, years) or (math.isnan(age) and math.isnan(years))
 
 
-def sex_of(written):
+def parse_sex(written):
     return parse_header(header_text(comments=(f"#Sex: {written}",))).sex
 
 
@@ -295,26 +295,26 @@ def test_every_language_has_words_for_both_sexes(language):
         for word in words.split():
             decomposed = unicodedata.normalize("NFD", word)
             for written in (word, word.upper(), word.title(), decomposed, f"{word}.", f"({decomposed}) 1"):
-                assert sex_of(written) == sex, written
+                assert parse_sex(written) == sex, written
     letters = [{word for word in words.split() if len(word) == 1} for words in SEX_WORDS[language]]
     assert all(letters) or not letters[0]  # none has a letter for women alone
 
 
 def test_no_word_is_of_both_sexes_and_an_ambiguous_letter_is_of_none():
     female, male = (
-        {spelling for words in SEX_WORDS.values() for word in words[place].split() for spelling in _spellings(word)}
-        for place in (0, 1)
+        {spelling for words in SEX_WORDS.values() for word in words[index].split() for spelling in _spellings(word)}
+        for index in (0, 1)
     )
     assert not female & male and female | male == SEX.keys()
     assert {"english", "german", "french", "spanish", "italian", "portuguese", "dutch", "chinese"} <= {
         language.casefold() for language in SEX_WORDS
     }
-    assert [sex_of(letter) for letter in "FMVH01"] == ["Female", "Male", "Unknown", "Male", "Unknown", "Unknown"]
+    assert [parse_sex(letter) for letter in "FMVH01"] == ["Female", "Male", "Unknown", "Male", "Unknown", "Unknown"]
 
 
 @pytest.mark.parametrize("written", ["männlich", "ma\u0308nnlich", "MÄNNLICH", "maennlich", "Maennlich", "mannlich"])
 def test_umlauts_are_read_composed_decomposed_and_transcribed(write_record, written):
-    assert sex_of(written) == "Male"
+    assert parse_sex(written) == "Male"
     for encoding in ("utf-8", *["latin-1"] * ("\u0308" not in written)):
         assert read_header(write_record(header_text(comments=(f"#Sex: {written}",)).encode(encoding))).sex == "Male"
 
@@ -465,8 +465,8 @@ def test_random_damage_raises_nothing_but_header_errors():
     outcomes = set()
     for _ in range(2000):
         damaged = list(text)
-        for place in random.integers(len(text), size=random.integers(1, 4)):
-            damaged[place] = symbols[random.integers(len(symbols))] * random.integers(3)
+        for index in random.integers(len(text), size=random.integers(1, 4)):
+            damaged[index] = symbols[random.integers(len(symbols))] * random.integers(3)
         try:
             outcomes.add(type(parse_header("".join(damaged))))
         except HeaderError as error:
@@ -483,7 +483,7 @@ def test_what_is_no_file_of_a_headers_size_is_refused_unread(tmp_path):
     folder, link, pipe, large = (tmp_path / f"{name}.hea" for name in ("folder", "link", "pipe", "large"))
     folder.mkdir()
     link.symlink_to(tmp_path / "nowhere")
-    os.mkfifo(pipe)  # opening it would wait for somebody to write
+    os.mkfifo(pipe)  # opening it would wait for a writer
     with open(large, "wb") as file:
         file.truncate(100 * MOST_BYTES)
     for path, reason in ((folder, "a folder, expected a file"), (link, "cannot be read: No such file"),

@@ -28,8 +28,10 @@ def test_facts_agree_with_the_challenges_table(real_data):
 def test_the_unscored_diagnoses_are_the_challenges(real_data):
     with open(real_data / "challenge" / "dx_mapping_unscored.csv", newline="") as file:
         rows = [(row["SNOMEDCTCode"], row["Abbreviation"], " ".join(row["Dx"].split())) for row in csv.DictReader(file)]
-    found = [(code, diagnosis.abbreviation, diagnosis.name) for code, diagnosis in labels.unscored_diagnoses().items()]
-    assert found == rows
+    diagnoses = [
+        (code, diagnosis.abbreviation, diagnosis.name) for code, diagnosis in labels.unscored_diagnoses().items()
+    ]
+    assert diagnoses == rows
     assert all(diagnosis.codes == (code,) for code, diagnosis in labels.unscored_diagnoses().items())
 
 
@@ -44,7 +46,7 @@ def test_abbreviations_of_the_challenge_in_any_case_are_codes(real_data):
     assert len({row["Abbreviation"].casefold() for row in rows}) == len(rows)
 
 
-def test_texts_of_2020_are_codes_and_what_is_unknown_stays():
+def test_names_of_2020_become_codes_and_unknown_ones_stay():
     nine = {"Normal": "NSR", "AF": "AF", "I-AVB": "IAVB", "LBBB": "LBBB", "RBBB": "RBBB", "PAC": "PAC", "PVC": "PVC"}
     for text, name in nine.items():
         assert labels.CLASS_OF_CODE[labels.code_of(text)] == labels.CLASS_INDEX[name]
@@ -117,14 +119,14 @@ def test_a_source_is_called_by_its_name_in_any_case(text, source):
     assert labels.find_source(text) == source
 
 
-def test_the_table_of_unscored_diagnoses_is_gone_through_once_for_all_texts(monkeypatch):
+def test_the_table_of_unscored_diagnoses_is_read_once(monkeypatch):
     assert labels.code_of("STD") == "429622005"
     monkeypatch.setattr(labels, "unscored_diagnoses", lambda: pytest.fail("gone through again"))
     assert [labels.code_of(f"word {number}") for number in range(2000)] == [f"word {number}" for number in range(2000)]
     assert labels.code_of("ste") == "164931005"
 
 
-def test_classes_beside_the_scored_ones_have_the_columns_after_them():
+def test_unscored_classes_have_the_indices_after_the_scored_ones():
     assert labels.class_indices(labels.ABBREVIATIONS).tolist() == list(range(26))
     assert labels.class_indices(("STE", "NSR", "STD")).tolist() == [27, labels.CLASS_INDEX["NSR"], 26]
     with pytest.raises(ValueError, match="not in tuple"):
@@ -150,20 +152,20 @@ def test_values_of_any_classes_are_scattered_and_unscored_ones_dropped():
     assert labels.expand(np.ones((4, 5, 3)), columns).sum() == 4 * 5 * 2
 
 
-def test_what_is_implied_is_added_and_the_labels_stay_as_they_are():
-    row = np.zeros((3, 26), bool)
+def test_implied_labels_are_added_to_a_copy():
+    labels_before = np.zeros((3, 26), bool)
     lbbb, bbb, tinv, tab = (labels.CLASS_INDEX[name] for name in ("LBBB", "BBB", "TInv", "TAb"))
-    row[0, lbbb], row[1, tinv], row[2, tab] = True, True, True
-    before = row.copy()
-    found = labels.add_implied_labels(row, (("LBBB", "BBB"), ("TInv", "TAb")))
-    assert [np.flatnonzero(each).tolist() for each in found] == [sorted([lbbb, bbb]), sorted([tinv, tab]), [tab]]
-    np.testing.assert_array_equal(row, before)
-    np.testing.assert_array_equal(labels.add_implied_labels(row, ()), row)
+    labels_before[0, lbbb], labels_before[1, tinv], labels_before[2, tab] = True, True, True
+    before = labels_before.copy()
+    with_implied = labels.add_implied_labels(labels_before, (("LBBB", "BBB"), ("TInv", "TAb")))
+    assert [np.flatnonzero(row).tolist() for row in with_implied] == [sorted([lbbb, bbb]), sorted([tinv, tab]), [tab]]
+    np.testing.assert_array_equal(labels_before, before)
+    np.testing.assert_array_equal(labels.add_implied_labels(labels_before, ()), labels_before)
 
 
-def test_labels_of_some_classes_are_in_their_order_those_beside_the_scored_ones_too():
+def test_selected_labels_are_in_the_order_of_their_classes_also_unscored_ones():
     scored, unscored = np.eye(26, dtype=bool), np.eye(26, 2, dtype=bool)
-    columns = labels.class_indices(["STE", "PVC", "AF"])
-    found = labels.select_labels(columns, scored, unscored)
-    assert found.argmax(axis=0).tolist() == [1, labels.CLASS_INDEX["PVC"], labels.CLASS_INDEX["AF"]]
-    assert found.sum() == 3
+    classes = labels.class_indices(["STE", "PVC", "AF"])
+    selected = labels.select_labels(classes, scored, unscored)
+    assert selected.argmax(axis=0).tolist() == [1, labels.CLASS_INDEX["PVC"], labels.CLASS_INDEX["AF"]]
+    assert selected.sum() == 3

@@ -24,7 +24,7 @@ OTHER_NAMES = {
     "aVF": ("Lead_aVF", "MDC_ECG_LEAD_AVF"),
     **{f"V{n}": (f"C{n}", f"c{n}", f"Lead V{n}", f"Lead C{n}", f"MDC_ECG_LEAD_V{n}", f"ECG V{n}") for n in range(1, 7)},
 }
-# Inverted, derived, of other places on the body, channels by number, other signals.
+# Inverted and derived leads, other electrode positions, numbered channels, other signals.
 OTHER_LEADS = (
     *("-aVR", "aVR-", "\N{MINUS SIGN}aVR", "INV aVR", "aVRneg", "MDC_ECG_LEAD_AVRneg", "Lead -aVR", "Lead --aVR"),
     *("Lead - I", "ECG -aVR", "ECG-V1", "-I", "I-", "+I", "MDC_ECG_LEAD_dI", "MDC_ECG_LEAD_DII", "MDC_ECG_LEAD_dV1"),
@@ -60,7 +60,7 @@ def test_lead_sets_are_the_challenges():
 
 @pytest.fixture(scope="module")
 def potentials():
-    """The limb leads as three electrodes give them: right arm, left arm, left foot."""
+    """Limb leads computed from three electrodes: right arm, left arm, left foot."""
     right, left, foot = np.random.default_rng(0).normal(size=(3, 100))
     centre = (right + left + foot) / 3  # Wilson's; Goldberger's leads are 3/2 of an electrode against it
     augmented = {"aVR": 1.5 * (right - centre), "aVL": 1.5 * (left - centre), "aVF": 1.5 * (foot - centre)}
@@ -70,30 +70,30 @@ def potentials():
 @pytest.mark.parametrize("pair", PAIRS)
 def test_any_two_limb_leads_give_the_other_four(pair, potentials):
     for wanted in LIMB:
-        way = derivation_weights(wanted, pair)
-        assert way.keys() == ({wanted} if wanted in pair else set(pair))
-        computed = sum(weight * potentials[name] for name, weight in way.items())
+        weights = derivation_weights(wanted, pair)
+        assert weights.keys() == ({wanted} if wanted in pair else set(pair))
+        computed = sum(weight * potentials[name] for name, weight in weights.items())
         np.testing.assert_allclose(computed, potentials[wanted], atol=1e-12)
 
 
-def test_a_lead_that_is_there_is_taken_as_it_is():
+def test_a_recorded_lead_is_not_derived():
     assert all(derivation_weights(lead, LEADS) == {lead: 1.0} for lead in LEADS)
 
 
-def test_leads_one_and_two_are_preferred_and_else_the_pair_that_brings_least_noise():
+def test_leads_one_and_two_are_preferred_then_the_pair_with_the_least_noise():
     assert derivation_weights("III", LEADS[:2] + LEADS[3:]) == {"I": -1.0, "II": 1.0}
     assert derivation_weights("aVF", set(LIMB) - {"aVF"}) == {"I": -0.5, "II": 1.0}
     for wanted in LIMB:
-        there = [lead for lead in LIMB if lead not in (wanted, "I")]
+        recorded = [lead for lead in LIMB if lead not in (wanted, "I")]
         noise = {
             pair: np.sum(np.linalg.solve(np.transpose([LIMB[pair[0]], LIMB[pair[1]]]), LIMB[wanted]) ** 2)
-            for pair in combinations(there, 2)
+            for pair in combinations(recorded, 2)
         }
-        chosen = tuple(derivation_weights(wanted, there))
+        chosen = tuple(derivation_weights(wanted, recorded))
         assert noise[chosen] == pytest.approx(min(noise.values()))
 
 
-def test_what_does_not_follow_from_what_is_there_cannot_be_had():
+def test_a_lead_that_does_not_follow_from_the_recorded_ones_has_no_weights():
     assert derivation_weights("V2", set(LEADS) - {"V2"}) == {}
     assert derivation_weights("I", ["II", "V1", "V2"]) == {}
     assert derivation_weights("Resp", LEADS) == {}
@@ -105,8 +105,8 @@ def test_the_leads_of_a_set_fill_that_set():
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_two_limb_leads_do_for_six(pair):
-    recorded = pair == ("I", "II")  # what is there as it is goes before what is computed
+def test_two_limb_leads_suffice_for_six(pair):
+    recorded = pair == ("I", "II")  # recorded leads are preferred to derived ones
     assert lead_set(pair) == (2 if recorded else 6)
     assert lead_set([*pair, "V2"]) == (3 if recorded else 4)
     assert lead_set([*pair, *CHEST]) == 12
@@ -114,7 +114,7 @@ def test_two_limb_leads_do_for_six(pair):
     assert [lead_set(pair, [count]) for count in LEAD_SETS] == [0, 6, 0, 0, 2]
 
 
-def test_a_chest_lead_tells_more_than_limb_leads_that_follow_from_others():
+def test_a_chest_lead_counts_more_than_derived_limb_leads():
     assert lead_set([*LEADS[:6], "V2"]) == lead_set(LEADS[:11]) == 4
     assert lead_set([*LEADS[:6], "V1"]) == 6
 
@@ -122,12 +122,12 @@ def test_a_chest_lead_tells_more_than_limb_leads_that_follow_from_others():
 def test_the_richest_set_is_found_in_any_case_and_order_and_among_the_given_sizes():
     assert lead_set(["v6", "V5", "AVF", "Resp", "v4", "V3", "v2", "V1", "ii", "II"]) == 12
     assert lead_set(["II", "V2", "ECG", "II"]) == lead_set(["ii", "II"]) == lead_set(CHEST) == lead_set([]) == 0
-    assert [lead_set(LEADS, among) for among in ([12, 6], [3, 4], [6, 2], (2,), ())] == [12, 4, 6, 2, 0]
+    assert [lead_set(LEADS, sizes) for sizes in ([12, 6], [3, 4], [6, 2], (2,), ())] == [12, 4, 6, 2, 0]
 
 
 def test_all_lead_sets_that_leads_fill_are_listed_the_richest_first():
     assert lead_sets(LEADS) == (12, 4, 3, 6, 2)
-    assert lead_sets(("i", "II", "v2")) == (3, 4, 2, 6)  # nothing of the three need be computed
+    assert lead_sets(("i", "II", "v2")) == (3, 4, 2, 6)  # the set of three needs no derived lead
     assert lead_sets(("aVL", "aVF", "MLII")) == (6, 2)
     assert lead_sets(("II", "V2")) == ()
 

@@ -40,7 +40,7 @@ def test_real_records_hold_the_integers_that_wfdb_reads(real_data):
     assert np.array_equal(read_record(real_data / "dialects/ptb-xl-raw/00003_hr.hea")[1], digital.T)
 
 
-def test_find_records_sorts_goes_below_and_passes_over_what_is_hidden(tmp_path):
+def test_find_records_sorts_recurses_and_skips_hidden_files(tmp_path):
     for name in ("b.hea", "a.hea", "a.mat", ".c.hea", "below/deeper/A.hea", ".git/x.hea", "d.hea.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def test_find_records_sorts_goes_below_and_passes_over_what_is_hidden(tmp_path):
         find_records(tmp_path / "nowhere")
 
 
-def test_a_folder_below_that_cannot_be_listed_is_passed_over_and_reported(tmp_path, unlistable_folder):
+def test_a_subfolder_that_cannot_be_listed_is_skipped_and_reported(tmp_path, unlistable_folder):
     for name in ("a", "lost/b", "c/d"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).with_suffix(".hea").touch()
@@ -76,7 +76,7 @@ def test_a_matrix_comes_back_as_it_was_written(write_record):
     assert read_record(unstated)[1].shape == (2, 7500)
 
 
-def test_a_renamed_record_is_read_from_the_file_beside_its_header(write_record):
+def test_a_renamed_record_is_read_from_the_file_next_to_its_header(write_record):
     recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
     path = write_record(header_text(), recording, name="renamed")
     header, read = read_record(path)
@@ -138,9 +138,9 @@ def test_numbers_of_every_type_come_as_they_are(write_record):
 
 def test_the_only_matrix_that_fits_stands_in_for_a_missing_one(write_record):
     recording = np.arange(15000, dtype=np.int16).reshape(2, 7500)
-    others = {"fs": np.array([[500.0]]), "note": "A0001", "short": recording[:, :100]}
+    unusable = {"fs": np.array([[500.0]]), "note": "A0001", "short": recording[:, :100]}
     for matrix, expected in ((recording, (OTHER_KEY,)), (recording.T, (OTHER_KEY, TRANSPOSED))):
-        path = write_record(header_text(), **others, ecg=matrix)
+        path = write_record(header_text(), **unusable, ecg=matrix)
         stored = read_raw_signal(path, read_header(path))
         assert np.array_equal(stored.samples, recording) and stored.warnings == expected
         with pytest.raises(
@@ -150,7 +150,7 @@ def test_the_only_matrix_that_fits_stands_in_for_a_missing_one(write_record):
     with pytest.raises(SignalError, match=r"A0001.mat: no matrix val in it, but ecg of \(2, 7500\) numbers, raw of"):
         read_record(write_record(header_text(), ecg=recording, raw=recording))
     with pytest.raises(SignalError, match="no matrix val in it, but .*short"):
-        read_record(write_record(header_text(), **others))
+        read_record(write_record(header_text(), **unusable))
     with pytest.raises(SignalError, match=r"no matrix val in it, but a of .*e of \(1, 1\) numbers, \.\.\."):
         read_record(write_record(header_text(), **dict.fromkeys("abcdefg", np.ones((1, 1)))))
     assert np.array_equal(read_record(write_record(header_text(), val=recording, ecg=recording + 1))[1], recording)
@@ -159,8 +159,8 @@ def test_the_only_matrix_that_fits_stands_in_for_a_missing_one(write_record):
 def test_a_file_that_is_damaged_or_of_another_kind_is_reported(write_record):
     path = write_record(header_text(), np.ones((2, 7500), np.int16))
     file = path.with_suffix(".mat")
-    whole = file.read_bytes()
-    for damaged in (b"", bytes(100), whole[:19], whole[:2000], b"text" * 100, b"\x89HDF\r\n\x1a\n" + bytes(600)):
+    content = file.read_bytes()
+    for damaged in (b"", bytes(100), content[:19], content[:2000], b"text" * 100, b"\x89HDF\r\n\x1a\n" + bytes(600)):
         file.write_bytes(damaged)
         for function in (lambda: read_record(path), lambda: read_matrix(file)):
             with pytest.raises(SignalError, match="A0001.mat: not to be read as a MATLAB file: "):
@@ -172,7 +172,7 @@ def test_what_is_no_file_of_its_size_is_refused_unread(write_record, unprivilege
     path = write_record(header_text(), np.ones((2, 7500), np.int16))
     file = path.with_suffix(".mat")
 
-    def refused(reason):
+    def check_refused(reason):
         with pytest.raises(SignalError, match=f"A0001.mat: {reason}"):
             read_record(path)
         file.unlink() if not file.is_dir() else file.rmdir()
@@ -183,15 +183,15 @@ def test_what_is_no_file_of_its_size_is_refused_unread(write_record, unprivilege
         read_signal(path, header)
     with open(file, "r+b") as stream:
         stream.truncate(MOST_BYTES + 1)
-    refused("209,715,201 bytes, expected 209,715,200 or fewer")
+    check_refused("209,715,201 bytes, expected 209,715,200 or fewer")
     file.mkdir()
-    refused("a folder, expected a file")
-    os.mkfifo(file)  # opening it would wait for somebody to write
-    refused("no regular file, expected a file")
+    check_refused("a folder, expected a file")
+    os.mkfifo(file)  # opening it would wait for a writer
+    check_refused("no regular file, expected a file")
     file.symlink_to("/dev/zero")
-    refused("no regular file, expected a file")
+    check_refused("no regular file, expected a file")
     file.symlink_to("nowhere")
-    refused("cannot be read: No such file or directory")
+    check_refused("cannot be read: No such file or directory")
 
 
 def test_leads_in_several_mat_files_are_reported(write_record):
@@ -214,7 +214,7 @@ def test_no_file_outside_the_folder_of_the_header_is_read(tmp_path, file):
     (below / "x.hea").write_text(f"x 1 500 10\n{file} 16 200 16 0 0 0 0 I\n")
     with pytest.raises(HeaderError, match="x.hea line 2: file .* is not the name of a FILE in the header's folder"):
         read_record(below / "x.hea")
-    # What another reader of lines would take for a further one is no line, nor a name.
+    # Other readers take these characters for line ends; here they are neither lines nor names.
     for end in "\v\f\x1c\x85\u2028":
         (below / "x.hea").write_text(f"x 1 500 10 {end}../x.dat 16\nmissing.dat 16 200 16 0 0 0 0 I\n")
         with pytest.raises(SignalError, match="missing.dat: no such file beside x.hea"):
@@ -223,7 +223,7 @@ def test_no_file_outside_the_folder_of_the_header_is_read(tmp_path, file):
 
 def write_dat(folder, kind, recording):
     """Write a record by wfdb."""
-    with warnings.catch_warnings(action="ignore"):  # of pandas, which wfdb has about its tables
+    with warnings.catch_warnings(action="ignore"):  # pandas warns about wfdb's tables
         wfdb.wrsamp(
             "x", 500, ["mV"] * len(recording), ["I", "II", "V2"][: len(recording)], d_signal=recording.T,
             fmt=[kind] * len(recording), adc_gain=[200.0] * len(recording), baseline=[0] * len(recording),
@@ -267,7 +267,7 @@ def test_frames_skews_offsets_and_several_files_are_as_wfdb_reads_them(tmp_path)
 
 
 def test_one_grammar_reads_headers_of_all_formats(tmp_path):
-    """wfdb's own reading of headers knows neither an extension nor two full stops in a name, nor such a time."""
+    """wfdb refuses an extension or two full stops in a name, and such a time."""
     recording = np.random.default_rng(0).integers(-99, 99, (2, 100))
     path = write_dat(tmp_path, "16", recording)
     (tmp_path / "x.dat").rename(tmp_path / "x.1.dat")
@@ -315,7 +315,7 @@ def test_a_file_that_does_not_hold_what_its_header_says_is_reported(tmp_path, re
 
 
 @pytest.mark.parametrize("kind", ["16", "24", "212", "310", "311", "8", "516"])
-def test_whatever_is_in_a_file_of_samples_there_are_numbers_or_the_one_error(tmp_path, kind):
+def test_any_content_of_a_signal_file_gives_numbers_or_a_signal_error(tmp_path, kind):
     random, outcomes = np.random.default_rng(0), set()
     for samples in range(40):
         (tmp_path / "x.dat").write_bytes(random.bytes(int(random.integers(80))))
@@ -333,16 +333,18 @@ def test_a_record_reads_in_a_fraction_of_a_millisecond(real_data):
     assert min(timeit.repeat(lambda: read_record(path), number=20, repeat=5)) / 20 < 2e-3
 
 
-def test_a_packed_file_takes_twice_the_memory_of_its_matrix_at_the_most(write_record):
-    recording = np.random.default_rng(0).integers(-(2**15), 2**15, (12, 200_000)).astype(np.int16)  # hardly packed
+def test_a_compressed_file_takes_at_most_twice_the_memory_of_its_matrix(write_record):
+    recording = (
+        np.random.default_rng(0).integers(-(2**15), 2**15, (12, 200_000)).astype(np.int16)
+    )  # hardly compressible
     lines = [f"A0001.mat 16+24 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS]
     path = write_record("\n".join(["A0001 12 500 200000", *lines]))
     scipy.io.savemat(path.with_suffix(".mat"), {"val": recording}, do_compression=True)
     tracemalloc.start()
     _, read = read_record(path)
-    most = tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert np.array_equal(read, recording) and most < 2.2 * recording.nbytes
+    assert np.array_equal(read, recording) and peak < 2.2 * recording.nbytes
 
 
 def save(path, recording):
@@ -412,7 +414,7 @@ def test_a_file_that_holds_no_standard_lead_need_not_be_readable(write_record, f
         read_raw_signal(path, read_header(path))
 
 
-def test_a_readable_file_beside_the_standard_leads_is_read(tmp_path):
+def test_a_readable_file_without_standard_leads_is_read(tmp_path):
     signals = np.arange(1000, dtype=np.int16).reshape(2, 500)
     for file, row in (("A1.dat", 0), ("resp.DAT", 1)):
         signals[row].tofile(tmp_path / file)
@@ -426,22 +428,22 @@ def test_a_readable_file_beside_the_standard_leads_is_read(tmp_path):
 def test_a_header_is_found_by_every_name_of_its_recording(tmp_path, header):
     (tmp_path / header).touch()
     stem = header[:-4]
-    for other in ("a", "a.c.hea", "b.hea", "a.b.mat", "A.B", "a.b.hea.bak"):
-        (tmp_path / other).touch()
+    for name in ("a", "a.c.hea", "b.hea", "a.b.mat", "A.B", "a.b.hea.bak"):
+        (tmp_path / name).touch()
     for ending in ("", ".hea", ".HEA", ".mat", ".MAT", ".Mat"):
         assert find_header(tmp_path / f"{stem}{ending}") == tmp_path / header
         assert find_header(str(tmp_path / f"{stem}{ending}")) == tmp_path / header
 
 
-def test_of_several_headers_that_is_found_which_is_named(tmp_path):
+def test_of_several_headers_the_named_one_is_found(tmp_path):
     for name in ("R.hea", "R.HEA", "R.Hea", "R.mat.hea"):
         (tmp_path / name).touch()
-    if len(list(tmp_path.iterdir())) == 4:  # where names differ by case
-        found = {name: find_header(tmp_path / name).name for name in ("R", "R.HEA", "R.Hea", "R.MAT", "R.mat.hea")}
-        assert found == {"R": "R.hea", "R.HEA": "R.HEA", "R.Hea": "R.Hea", "R.MAT": "R.hea", "R.mat.hea": "R.mat.hea"}
+    if len(list(tmp_path.iterdir())) == 4:  # the file system distinguishes case
+        headers = {name: find_header(tmp_path / name).name for name in ("R", "R.HEA", "R.Hea", "R.MAT", "R.mat.hea")}
+        assert headers == {"R": "R.hea", "R.HEA": "R.HEA", "R.Hea": "R.Hea", "R.MAT": "R.hea", "R.mat.hea": "R.mat.hea"}
 
 
-def test_a_header_that_is_not_there_is_named_as_it_should_be(tmp_path, monkeypatch):
+def test_a_missing_header_is_named_by_its_expected_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for record in ("A", "A.hea", "A.HEA", "A.mat", "A.MAT"):
         assert find_header(record) == Path("A.hea")

@@ -49,43 +49,43 @@ def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, synt
         for lead, name in zip(LEADS, names, strict=True):
             text = text.replace(f" {lead}\n", f" {name}\n")
         path.write_text(text)
-    other = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
-    np.testing.assert_array_equal(other.microvolts, store.microvolts)
-    assert other.excluded == store.excluded
+    renamed = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
+    np.testing.assert_array_equal(renamed.microvolts, store.microvolts)
+    assert renamed.excluded == store.excluded
 
 
-def test_part_of_a_recording_equals_the_slice_of_all_of_it(store):
-    columns = (0, 1, 7)
-    whole = store.signal(3)
-    np.testing.assert_array_equal(store.signal(3, columns, 100, 250), whole[100:350, columns])
-    assert len(whole) == store.lengths[3]
+def test_a_crop_of_a_recording_is_a_slice_of_the_recording(store):
+    leads = (0, 1, 7)
+    all_leads = store.signal(3)
+    np.testing.assert_array_equal(store.signal(3, leads, 100, 250), all_leads[100:350, leads])
+    assert len(all_leads) == store.lengths[3]
 
 
 def test_advise_read_covers_the_samples_and_less_than_a_page_more(store):
-    asked = []
+    ranges = []
 
-    class Watched(mmap.mmap):
+    class WatchedMap(mmap.mmap):
         def madvise(self, advice, start, size):
             super().madvise(advice, start, size)
-            asked.append((start, start + size))
+            ranges.append((start, start + size))
 
-    file = open(store.microvolts.filename, "rb")  # noqa: SIM115 - closed below, while what it is mapped to stays
-    mapped = Watched(file.fileno(), 0, access=mmap.ACCESS_READ)
+    file = open(store.microvolts.filename, "rb")  # noqa: SIM115 - closed below; the mapping stays
+    mapped = WatchedMap(file.fileno(), 0, access=mmap.ACCESS_READ)
     file.close()
     watched = replace(store, microvolts=np.ndarray(store.microvolts.shape, np.int16, mapped))
     records, starts = np.array([4, 0, 9]), np.array([17, 0, 250])
     watched.advise_read(records, starts, 200)
     sample = 2 * len(LEADS)
-    for (first, last), row in zip(asked, store.starts[records] + starts, strict=True):
+    for (first, last), row in zip(ranges, store.starts[records] + starts, strict=True):
         assert row * sample - mmap.PAGESIZE < first <= row * sample and last == (row + 200) * sample
 
 
 def test_does_not_depend_on_the_number_of_processes(store, synthetic_recordings, tmp_path):
-    other = build_store(synthetic_recordings, tmp_path, jobs=2)
-    np.testing.assert_array_equal(other.microvolts, store.microvolts)
-    np.testing.assert_array_equal(other.names, store.names)
-    assert other.digest == store.digest == open_store(tmp_path).digest
-    assert other.excluded == store.excluded
+    of_two_processes = build_store(synthetic_recordings, tmp_path, jobs=2)
+    np.testing.assert_array_equal(of_two_processes.microvolts, store.microvolts)
+    np.testing.assert_array_equal(of_two_processes.names, store.names)
+    assert of_two_processes.digest == store.digest == open_store(tmp_path).digest
+    assert of_two_processes.excluded == store.excluded
 
 
 def test_unusable_recordings_are_excluded_with_their_reason(headers, tmp_path):
@@ -167,8 +167,8 @@ def test_an_empty_folder_is_an_error(tmp_path):
         open_store(tmp_path / "store")
 
 
-def copied(headers, folder, count=4):
-    """A folder of the first PTB-XL recordings."""
+def copy_recordings(headers, folder, count=4):
+    """Copy the first PTB-XL recordings into a folder, and return it."""
     folder.mkdir(parents=True)
     for path in [path for path in headers if path.stem.startswith("HR")][:count]:
         shutil.copy(path, folder)
@@ -177,38 +177,38 @@ def copied(headers, folder, count=4):
 
 
 @pytest.fixture
-def reads(monkeypatch):
+def read_paths(monkeypatch):
     """The paths of the recordings that are read."""
-    read = []
+    paths = []
     monkeypatch.setattr(
         "ecg.data.store.load_training_recording",
-        lambda path, **given: read.append(path) or load_training_recording(path, **given),
+        lambda path, **arguments: paths.append(path) or load_training_recording(path, **arguments),
     )
-    return read
+    return paths
 
 
-def test_files_that_are_the_same_are_not_read_again(headers, tmp_path, reads):
-    data = copied(headers, tmp_path / "data")
+def test_files_that_are_the_same_are_not_read_again(headers, tmp_path, read_paths):
+    data = copy_recordings(headers, tmp_path / "data")
     first = build_store(data, tmp_path / "store", jobs=1)
-    assert len(reads) == 4
+    assert len(read_paths) == 4
     again = build_store(data, tmp_path / "store", jobs=1)
-    assert len(reads) == 4 and again.digest == first.digest and again.repaired == first.repaired
+    assert len(read_paths) == 4 and again.digest == first.digest and again.repaired == first.repaired
     np.testing.assert_array_equal(again.microvolts, first.microvolts)
 
 
-def test_files_that_changed_are_read_again(headers, tmp_path, reads):
-    data = copied(headers, tmp_path / "data")
+def test_files_that_changed_are_read_again(headers, tmp_path, read_paths):
+    data = copy_recordings(headers, tmp_path / "data")
     first = build_store(data, tmp_path / "store", jobs=1)
     path = sorted(data.glob("*.mat"))[0]
     os.utime(path, ns=(1, 1))
     touched = build_store(data, tmp_path / "store", jobs=1)
-    assert len(reads) == 8 and touched.digest == first.digest
+    assert len(read_paths) == 8 and touched.digest == first.digest
     header = path.with_suffix(".hea")
     header.write_text(header.read_text().replace("Dx: ", "Dx: 164934002,"))
     assert build_store(data, tmp_path / "store", jobs=1).digest != first.digest
     status = header.stat()
-    header.write_text(header.read_text().replace("Dx: 164934002,", "Dx: 164917005,"))  # of the same size, ...
-    os.utime(header, ns=(status.st_atime_ns, status.st_mtime_ns))  # ... and time of change
+    header.write_text(header.read_text().replace("Dx: 164934002,", "Dx: 164917005,"))  # same size
+    os.utime(header, ns=(status.st_atime_ns, status.st_mtime_ns))  # same time of change
     assert "QAb" in np.array(ABBREVIATIONS)[build_store(data, tmp_path / "store", jobs=1).labels.any(axis=0)]
     header.unlink()
     assert len(build_store(data, tmp_path / "store", jobs=1)) == 3
@@ -216,28 +216,28 @@ def test_files_that_changed_are_read_again(headers, tmp_path, reads):
 
 @pytest.mark.parametrize("name", [SIGNALS, INDEX])
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 100)])
-def test_a_damaged_store_is_built_again(headers, tmp_path, reads, name, damage):
-    data = copied(headers, tmp_path / "data")
+def test_a_damaged_store_is_built_again(headers, tmp_path, read_paths, name, damage):
+    data = copy_recordings(headers, tmp_path / "data")
     first = build_store(data, tmp_path / "store", jobs=1)
     signals = first.microvolts.copy()
     del first
     damage(tmp_path / "store" / name)
     np.testing.assert_array_equal(build_store(data, tmp_path / "store", jobs=1).microvolts, signals)
-    assert len(reads) == 8
+    assert len(read_paths) == 8
 
 
 @pytest.mark.parametrize("moment", [1, 3])
 def test_an_interrupted_store_cannot_be_opened(headers, tmp_path, monkeypatch, moment):
-    data = copied(headers, tmp_path / "data")
-    read = []
+    data = copy_recordings(headers, tmp_path / "data")
+    paths = []
 
-    def stops(path, **given):
-        read.append(path)
-        if len(read) == moment:
+    def interrupt(path, **arguments):
+        paths.append(path)
+        if len(paths) == moment:
             raise KeyboardInterrupt
-        return load_training_recording(path, **given)
+        return load_training_recording(path, **arguments)
 
-    monkeypatch.setattr("ecg.data.store.load_training_recording", stops)
+    monkeypatch.setattr("ecg.data.store.load_training_recording", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_store(data, tmp_path / "store", jobs=1)
     with pytest.raises(FileNotFoundError):
@@ -246,7 +246,7 @@ def test_an_interrupted_store_cannot_be_opened(headers, tmp_path, monkeypatch, m
 
 
 def test_repairs_come_back_from_the_store_as_preprocess_gave_them(headers, tmp_path):
-    data = copied(headers, tmp_path / "data", 3)
+    data = copy_recordings(headers, tmp_path / "data", 3)
     paths = sorted(data.glob("*.hea"))
     for path, damage in zip(paths, ({(1, 9): -32768}, {(0, 0): 32000, (7, 40): -32000}, {}), strict=True):
         recording = read_record(path)[1].copy()
@@ -257,66 +257,70 @@ def test_repairs_come_back_from_the_store_as_preprocess_gave_them(headers, tmp_p
     store = build_store(data, tmp_path / "store", jobs=1)
     expected = [(path.stem, repair) for path in paths
                 for repair in preprocess(*read_record(path), LEADS).repairs]  # fmt: skip
-    kinds = [(INVALID_VALUE, ("II",), 1), (SPIKE, ("I", "V2"), 2), (FLAT, ("aVF",), 1)]
-    assert [tuple(repair) for _, repair in expected] == kinds
+    repairs = [(INVALID_VALUE, ("II",), 1), (SPIKE, ("I", "V2"), 2), (FLAT, ("aVF",), 1)]
+    assert [tuple(repair) for _, repair in expected] == repairs
     assert store.repaired == tuple(expected) and open_store(tmp_path / "store").repaired == store.repaired
 
 
 def test_a_recording_is_loaded_as_far_as_it_can_be_read(headers, tmp_path):
-    data = copied(headers, tmp_path / "data", 1)
+    data = copy_recordings(headers, tmp_path / "data", 1)
     (path,) = data.glob("*.hea")
-    whole = load_recording(path)
-    assert whole.reason is None and whole.header.name == path.stem and whole.microvolts.dtype == np.int16
-    brief = load_training_recording(path)
-    assert brief.header is None and brief.integers is None
-    np.testing.assert_array_equal(brief.microvolts, whole.microvolts)
+    loaded = load_recording(path)
+    assert loaded.reason is None and loaded.header.name == path.stem and loaded.microvolts.dtype == np.int16
+    for_training = load_training_recording(path)
+    assert for_training.header is None and for_training.integers is None
+    np.testing.assert_array_equal(for_training.microvolts, loaded.microvolts)
     path.with_suffix(".mat").unlink()
-    halved = load_recording(path)
-    assert halved.header == whole.header and halved.microvolts is None and path.stem in halved.reason
+    without_signal = load_recording(path)
+    assert (
+        without_signal.header == loaded.header
+        and without_signal.microvolts is None
+        and path.stem in without_signal.reason
+    )
     path.write_text("nonsense")
     assert load_recording(path).header is None and "line 1" in load_recording(path).reason
 
 
 def test_a_recording_without_any_signal_is_excluded(headers, tmp_path):
-    data = copied(headers, tmp_path / "data", 2)
+    data = copy_recordings(headers, tmp_path / "data", 2)
     path = sorted(data.glob("*.mat"))[0]
     scipy.io.savemat(path, {"val": np.full((12, 5000), 7, np.int16)}, format="4")
     store = build_store(data, tmp_path / "store", jobs=1)
     assert store.excluded == ((path.stem, f"{path.stem}: every lead is flat"),) and len(store) == 1
 
 
-def test_files_in_other_folders_do_not_change_the_fingerprint(headers, tmp_path, reads):
-    data = copied(headers, tmp_path / "data")
+def test_files_in_other_folders_do_not_change_the_fingerprint(headers, tmp_path, read_paths):
+    data = copy_recordings(headers, tmp_path / "data")
     build_store(data, data / "model" / "store", jobs=1)
     (data / "model" / "progress").write_text("more")
     build_store(data, data / "model" / "store", jobs=1)
-    assert len(reads) == 4
+    assert len(read_paths) == 4
 
 
 def test_a_folder_that_cannot_be_listed_is_excluded_with_its_reason(headers, tmp_path, unlistable_folder):
     data = tmp_path / "data"
     shutil.copytree(headers[0].parent, data)
-    whole = build_store(data, tmp_path / "whole", jobs=1)
+    complete = build_store(data, tmp_path / "whole", jobs=1)
     (data / "lost+found").mkdir()
     unlistable_folder(data / "lost+found")
     store = build_store(data, tmp_path / "store", jobs=1)
-    assert store.digest == whole.digest
-    assert store.excluded == (("lost+found/", "cannot be read: Permission denied"), *whole.excluded)
+    assert store.digest == complete.digest
+    assert store.excluded == (("lost+found/", "cannot be read: Permission denied"), *complete.excluded)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="Linux tells what a process holds of a file")
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="only Linux reports the memory of a mapped file")
 def test_released_memory_can_be_read_again(headers, tmp_path):
     store = build_store(headers[0].parent, tmp_path, jobs=1)
 
-    def held():
+    def resident_kilobytes():
         with open("/proc/self/smaps") as file:
             _, _, ours = file.read().partition(str(tmp_path / SIGNALS))
         return int(re.search(r"Rss:\s+(\d+) kB", ours)[1])
 
     first = np.array(store.microvolts)
-    assert held() * 1000 > 0.9 * first.nbytes
+    assert resident_kilobytes() * 1000 > 0.9 * first.nbytes
     store.release()
-    assert held() == 0
+    assert resident_kilobytes() == 0
     np.testing.assert_array_equal(store.microvolts, first)
 
 
@@ -336,19 +340,19 @@ def test_long_reasons_do_not_make_the_index_large(headers, tmp_path):
 
 def test_a_subset_is_a_store(store):
     records = np.array([7, 2, 30])
-    some = store.subset(records)
-    assert len(some) == 3 and some.digest not in (store.digest, store.subset(records[::-1]).digest)
-    assert some.digest == store.subset(records).digest
-    for place, record in enumerate(records):
-        assert some.names[place] == store.names[record] and some.lengths[place] == store.lengths[record]
-        np.testing.assert_array_equal(some.signal(place), store.signal(record))
-        np.testing.assert_array_equal(some.signal(place, [1], 50, 100), store.signal(record, [1], 50, 100))
-    np.testing.assert_array_equal(some.labels, store.labels[records])
-    np.testing.assert_array_equal(some.subset(np.array([1])).signal(0), store.signal(2))
+    subset = store.subset(records)
+    assert len(subset) == 3 and subset.digest not in (store.digest, store.subset(records[::-1]).digest)
+    assert subset.digest == store.subset(records).digest
+    for index, record in enumerate(records):
+        assert subset.names[index] == store.names[record] and subset.lengths[index] == store.lengths[record]
+        np.testing.assert_array_equal(subset.signal(index), store.signal(record))
+        np.testing.assert_array_equal(subset.signal(index, [1], 50, 100), store.signal(record, [1], 50, 100))
+    np.testing.assert_array_equal(subset.labels, store.labels[records])
+    np.testing.assert_array_equal(subset.subset(np.array([1])).signal(0), store.signal(2))
 
 
 def test_a_store_has_one_preprocessing(headers, tmp_path):
-    data, preparation = copied(headers, tmp_path / "data"), Preprocessing(200, None, linear=True)
+    data, preparation = copy_recordings(headers, tmp_path / "data"), Preprocessing(200, None, linear=True)
     usual = build_store(data, tmp_path / "store", jobs=1)
     store = build_store(data, tmp_path / "store", jobs=1, preparation=preparation)
     assert (usual.preparation, store.preparation) == (DEFAULT_PREPROCESSING, preparation)
@@ -361,17 +365,17 @@ def test_a_store_has_one_preprocessing(headers, tmp_path):
 
 
 def test_demographics_and_unscored_classes_are_stored(headers, tmp_path):
-    data = copied(headers, tmp_path / "data")
+    data = copy_recordings(headers, tmp_path / "data")
     path = next(data.glob("*.hea"))
     text = path.read_text()
     lines = [line for line in text.splitlines() if not any(key in line for key in ("Age", "Sex", "Dx"))]
     path.write_text("\n".join([*lines, "# Age: 40", "# Sex: Male", "# Dx: 429622005,426783006,164884008"]) + "\n")
     store = build_store(data, tmp_path / "store", jobs=1)
-    place = store.names.tolist().index(path.stem)
-    np.testing.assert_array_equal(store.demographics[place], np.array([0.4, 0, 1, 0, 0], np.float32))
-    assert store.unscored[place].tolist() == [True, False]
-    told = [np.flatnonzero(rows[place]).tolist() for rows in (store.labels, store.as_scored)]
-    assert told == [
+    index = store.names.tolist().index(path.stem)
+    np.testing.assert_array_equal(store.demographics[index], np.array([0.4, 0, 1, 0, 0], np.float32))
+    assert store.unscored[index].tolist() == [True, False]
+    classes = [np.flatnonzero(rows[index]).tolist() for rows in (store.labels, store.as_scored)]
+    assert classes == [
         [CLASS_INDEX["NSR"], CLASS_INDEX["PVC"]],
         [CLASS_INDEX["NSR"]],
     ]  # ventricular ectopic beats are merged for training
@@ -396,7 +400,7 @@ def test_nested_recordings_of_the_same_name_have_unique_names(headers, tmp_path)
 
 
 def test_diagnoses_that_the_challenge_does_not_know_are_counted(headers, tmp_path):
-    data = copied(headers, tmp_path / "data", 5)
+    data = copy_recordings(headers, tmp_path / "data", 5)
     lines = ("251238007,6180003", "59118001;251238007", "Unknown", "", "164934002 426783006")
     for path, line in zip(sorted(data.glob("*.hea")), lines, strict=True):
         path.write_text(re.sub("Dx:.*", f"Dx: {line}", path.read_text()))

@@ -14,76 +14,76 @@ EVERY = dict.fromkeys(synthetic.SOURCES, 1.0)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A folder of recordings of every source, and the truth about them."""
+def synthetic_folder(tmp_path_factory):
+    """A folder of recordings of every source, and their true facts."""
     folder = tmp_path_factory.mktemp("made")
     return folder, synthetic.synthesize(folder, 40, seed=1, settings=synthetic.SyntheticSettings(sources=EVERY))
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory):
-    """The same without the defects of real recordings."""
+def clean_folder(tmp_path_factory):
+    """The same recordings without defects."""
     folder = tmp_path_factory.mktemp("clean")
     return folder, synthetic.synthesize(
         folder, 40, seed=1, settings=synthetic.SyntheticSettings(sources=EVERY, clean=True)
     )
 
 
-def contents(folder):
+def file_contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_headers_and_integers_are_read_as_meant(made):
-    folder, truths = made
-    assert sorted(truth.name for truth in truths) == [path.stem for path in find_records(folder)]
-    for truth in truths:
-        header, integers = read_record(folder / f"{truth.name}.hea")
-        assert (header.name, header.codes, header.lead_names) == (truth.name, truth.codes, LEADS)
+def test_headers_and_integers_are_read_as_meant(synthetic_folder):
+    folder, patients = synthetic_folder
+    assert sorted(patient.name for patient in patients) == [path.stem for path in find_records(folder)]
+    for patient in patients:
+        header, integers = read_record(folder / f"{patient.name}.hea")
+        assert (header.name, header.codes, header.lead_names) == (patient.name, patient.codes, LEADS)
         assert integers.shape == (12, header.samples)
         assert {(lead.format, lead.offset, lead.gain, lead.baseline) for lead in header.leads} == {("16", 24, 1000, 0)}
         assert header.sex in ("Female", "Male", "Unknown") and not header.age <= 0
 
 
-def test_wfdb_reads_the_same_integers_first_values_and_checksums(made):
-    folder, truths = made
-    for truth in truths[:20]:
-        record = wfdb.rdrecord(str(folder / truth.name), physical=False)
-        integers = scipy.io.loadmat(folder / f"{truth.name}.mat")["val"]
+def test_wfdb_reads_the_same_integers_first_values_and_checksums(synthetic_folder):
+    folder, patients = synthetic_folder
+    for patient in patients[:20]:
+        record = wfdb.rdrecord(str(folder / patient.name), physical=False)
+        integers = scipy.io.loadmat(folder / f"{patient.name}.mat")["val"]
         np.testing.assert_array_equal(record.d_signal.T, integers)
         np.testing.assert_array_equal(record.init_value, integers[:, 0])
         np.testing.assert_array_equal(np.mod(record.checksum, 65536), record.calc_checksum())
         assert tuple(record.sig_name) == LEADS
 
 
-def test_both_header_dialects_occur(made):
-    texts = [path.read_text() for path in find_records(made[0])]
+def test_both_header_dialects_occur(synthetic_folder):
+    texts = [path.read_text() for path in find_records(synthetic_folder[0])]
     assert all(("\n#Dx: " in text) != ("\n# Dx: " in text) for text in texts)
     assert all(("\n#Dx: " in text) == (" 16+24 1000/mV " in text) for text in texts)
     assert all(("\n# Dx: " in text) == (" 16x1+24 1000.0(0)/mV " in text) for text in texts)
     assert len({"# Dx" in text for text in texts}) == 2
 
 
-def test_files_are_those_that_scipy_writes(made, tmp_path):
-    folder, truths = made
-    path = folder / f"{truths[0].name}.mat"
+def test_files_are_those_that_scipy_writes(synthetic_folder, tmp_path):
+    folder, patients = synthetic_folder
+    path = folder / f"{patients[0].name}.mat"
     integers = scipy.io.loadmat(path)["val"]
     scipy.io.savemat(tmp_path / "other.mat", {"val": integers}, format="4")
     assert path.read_bytes() == (tmp_path / "other.mat").read_bytes()
 
 
-def test_einthoven_and_goldberger_hold_to_a_microvolt(clean):
-    folder, truths = clean  # without defects: a spike or a constant lead breaks these laws
-    for truth in truths:
-        one, two, three, right, left, foot = read_record(folder / f"{truth.name}.hea")[1][:6].astype(int)
-        np.testing.assert_array_equal(three, two - one)
-        for augmented, twice in ((right, -one - two), (left, one - three), (foot, two + three)):
+def test_einthoven_and_goldberger_hold_to_a_microvolt(clean_folder):
+    folder, patients = clean_folder  # a spike or a constant lead breaks these laws
+    for patient in patients:
+        first, second, third, right, left, foot = read_record(folder / f"{patient.name}.hea")[1][:6].astype(int)
+        np.testing.assert_array_equal(third, second - first)
+        for augmented, twice in ((right, -first - second), (left, first - third), (foot, second + third)):
             assert np.abs(2 * augmented - twice).max() <= 1
         assert np.abs(right + left + foot).max() <= 1
 
 
-def test_lengths_and_frequencies_are_those_of_the_source(clean):
-    seen = {}  # among the defects are lengths and frequencies of other sources
-    for path in find_records(clean[0]):
+def test_lengths_and_frequencies_are_those_of_the_source(clean_folder):
+    seen = {}  # a defect may be the length or frequency of another source
+    for path in find_records(clean_folder[0]):
         header = read_header(path)
         source = synthetic.SOURCES[labels.source_of(header.name)]
         assert header.sampling_frequency == source.frequency
@@ -93,60 +93,64 @@ def test_lengths_and_frequencies_are_those_of_the_source(clean):
 
 
 def test_recordings_depend_only_on_seed_and_index(tmp_path):
-    one, two, fewer, other = (tmp_path / name for name in ("one", "two", "fewer", "other"))
-    first = synthetic.synthesize(one, 40, seed=3)
-    second = synthetic.synthesize(two, 40, seed=3, jobs=2)
-    synthetic.synthesize(fewer, 10, seed=3)
-    synthetic.synthesize(other, 10, seed=4)
-    assert contents(one) == contents(two)
-    assert [(truth.name, truth.codes) for truth in first] == [(truth.name, truth.codes) for truth in second]
-    assert contents(fewer).items() < contents(one).items()
-    shared = set(contents(one)) & set(contents(other))
-    assert all(contents(one)[name] != contents(other)[name] for name in shared)
+    first_folder, second_folder, smaller_folder, other_seed = (
+        tmp_path / name for name in ("one", "two", "fewer", "other")
+    )
+    first = synthetic.synthesize(first_folder, 40, seed=3)
+    second = synthetic.synthesize(second_folder, 40, seed=3, jobs=2)
+    synthetic.synthesize(smaller_folder, 10, seed=3)
+    synthetic.synthesize(other_seed, 10, seed=4)
+    assert file_contents(first_folder) == file_contents(second_folder)
+    assert [(patient.name, patient.codes) for patient in first] == [(patient.name, patient.codes) for patient in second]
+    assert file_contents(smaller_folder).items() < file_contents(first_folder).items()
+    shared = set(file_contents(first_folder)) & set(file_contents(other_seed))
+    assert all(file_contents(first_folder)[name] != file_contents(other_seed)[name] for name in shared)
 
 
-def test_no_two_recordings_begin_alike(made):
-    starts = {path.read_bytes()[24 : 24 + 2400] for path in made[0].glob("*.mat")}
-    assert len(starts) == len(made[1])
+def test_no_two_recordings_begin_alike(synthetic_folder):
+    starts = {path.read_bytes()[24 : 24 + 2400] for path in synthetic_folder[0].glob("*.mat")}
+    assert len(starts) == len(synthetic_folder[1])
 
 
 def test_cpsc_labels_only_seven_classes_by_default(tmp_path):
     seven = {"164889003", "270492004", "164909002", "426783006", "284470004", "59118001", "164884008"}
-    kept = synthetic.synthesize(tmp_path, 30, settings=synthetic.SyntheticSettings(sources={"CPSC": 1}))
-    for truth in kept:
-        assert truth.codes and set(truth.codes) - set(UNKNOWN_CODES) <= seven
-        assert np.all(truth.classes >= labels.encode(truth.codes))
-    assert any(np.any(truth.classes & ~labels.encode(truth.codes)) for truth in kept)
-    for truth in synthetic.synthesize(
+    patients = synthetic.synthesize(tmp_path, 30, settings=synthetic.SyntheticSettings(sources={"CPSC": 1}))
+    for patient in patients:
+        assert patient.codes and set(patient.codes) - set(UNKNOWN_CODES) <= seven
+        assert np.all(patient.classes >= labels.encode(patient.codes))
+    assert any(np.any(patient.classes & ~labels.encode(patient.codes)) for patient in patients)
+    for patient in synthetic.synthesize(
         tmp_path, 30, settings=synthetic.SyntheticSettings(sources={"CPSC": 1}, cpsc_omits=False)
     ):
-        np.testing.assert_array_equal(labels.encode(truth.codes), truth.classes)
+        np.testing.assert_array_equal(labels.encode(patient.codes), patient.classes)
 
 
 def test_ningbo_never_labels_fibrillation_by_default(tmp_path):
-    kept = synthetic.synthesize(tmp_path, 40, settings=synthetic.SyntheticSettings(sources={"Ningbo": 1}))
-    told = np.array([labels.encode(truth.codes) for truth in kept])
-    true = np.array([truth.classes for truth in kept])
-    assert true[:, AF].any() and not told[:, AF].any()
-    np.testing.assert_array_equal(told[:, AFL], true[:, AF] | true[:, AFL])
+    patients = synthetic.synthesize(tmp_path, 40, settings=synthetic.SyntheticSettings(sources={"Ningbo": 1}))
+    labelled = np.array([labels.encode(patient.codes) for patient in patients])
+    true = np.array([patient.classes for patient in patients])
+    assert true[:, AF].any() and not labelled[:, AF].any()
+    np.testing.assert_array_equal(labelled[:, AFL], true[:, AF] | true[:, AFL])
     rest = np.delete(np.arange(26), [AF, AFL])
-    np.testing.assert_array_equal(told[:, rest], true[:, rest])
-    honest = synthetic.synthesize(
+    np.testing.assert_array_equal(labelled[:, rest], true[:, rest])
+    correct = synthetic.synthesize(
         tmp_path, 40, settings=synthetic.SyntheticSettings(sources={"Ningbo": 1}, ningbo_flutter=False)
     )
-    np.testing.assert_array_equal([labels.encode(truth.codes) for truth in honest], [t.classes for t in honest])
+    np.testing.assert_array_equal(
+        [labels.encode(patient.codes) for patient in correct], [patient.classes for patient in correct]
+    )
 
 
-def test_other_sources_label_the_truth_and_accompanying_codes(made):
-    others = [truth for truth in made[1] if labels.source_of(truth.name) not in ("CPSC", "Ningbo")]
-    for truth in others:
-        np.testing.assert_array_equal(labels.encode(truth.codes), truth.classes)
-        assert len(set(truth.codes)) == len(truth.codes)
-    assert any(set(truth.codes) - set(labels.CLASS_OF_CODE) for truth in others)
+def test_other_sources_label_the_true_classes_and_accompanying_codes(synthetic_folder):
+    patients = [patient for patient in synthetic_folder[1] if labels.source_of(patient.name) not in ("CPSC", "Ningbo")]
+    for patient in patients:
+        np.testing.assert_array_equal(labels.encode(patient.codes), patient.classes)
+        assert len(set(patient.codes)) == len(patient.codes)
+    assert any(set(patient.codes) - set(labels.CLASS_OF_CODE) for patient in patients)
 
 
-def planted(source, share, records, **habits):
-    """Yield the findings, the codes, and the codes with wrong labels of some recordings."""
+def draw_wrong_labels(source, share, records, **habits):
+    """Yield each recording's findings, codes, and codes with wrong labels."""
     settings = synthetic.SyntheticSettings(wrong_labels=share, **habits)
     rng = np.random.default_rng(2)
     for _ in range(records):
@@ -162,10 +166,10 @@ def is_label(code):
 @pytest.mark.parametrize("source", ["PTB-XL", "CPSC", "Ningbo"])
 @pytest.mark.parametrize("share", [0, 0.05, 0.5])
 def test_the_share_of_wrong_labels_is_the_given_one(source, share):
-    pairs = [(old, new) for _, *told in planted(source, share, 800) for old, new in zip(*told, strict=True)]
+    pairs = [(old, new) for _, *codes in draw_wrong_labels(source, share, 800) for old, new in zip(*codes, strict=True)]
     wrong = [old != new for old, new in pairs if is_label(old)]
-    spread = np.sqrt(share * (1 - share) / len(wrong))
-    assert np.mean(wrong) == pytest.approx(share, abs=4 * spread)
+    deviation = np.sqrt(share * (1 - share) / len(wrong))
+    assert np.mean(wrong) == pytest.approx(share, abs=4 * deviation)
 
 
 @pytest.mark.parametrize(
@@ -179,20 +183,20 @@ def test_the_share_of_wrong_labels_is_the_given_one(source, share):
     ],
 )
 def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habits, vocabulary):
-    seen, kept = set(), set()
-    for findings, told, changed in planted(source, 1, 400, **habits):
-        assert len(changed) == len(told) == len(set(changed))
-        pairs = list(zip(told, changed, strict=True))
+    seen, unchanged = set(), set()
+    for findings, codes, changed in draw_wrong_labels(source, 1, 400, **habits):
+        assert len(changed) == len(codes) == len(set(changed))
+        pairs = list(zip(codes, changed, strict=True))
         assert all(old == new for old, new in pairs if not is_label(old))
-        kept |= {labels.CLASS_OF_CODE.get(old, "companion") for old, new in pairs if not is_label(old)}
+        unchanged |= {labels.CLASS_OF_CODE.get(old, "companion") for old, new in pairs if not is_label(old)}
         wrong = [new for old, new in pairs if old != new]
         classes = {labels.ABBREVIATIONS[labels.CLASS_OF_CODE[code]] for code in wrong}
         # Each wrong label adds a class, and the class that it replaces is not labelled any more.
         assert len(classes) == len(wrong) and not classes & findings
-        added = labels.encode(changed) & ~labels.encode(told)
-        gone = labels.encode(told) & ~labels.encode(changed)
+        added = labels.encode(changed) & ~labels.encode(codes)
+        removed = labels.encode(codes) & ~labels.encode(changed)
         np.testing.assert_array_equal(added, np.isin(labels.ABBREVIATIONS, list(classes)))
-        np.testing.assert_array_equal(gone, labels.encode(old for old, new in pairs if old != new))
+        np.testing.assert_array_equal(removed, labels.encode(old for old, new in pairs if old != new))
         # A label stays right only if no absent class is left.
         right = any(old == new for old, new in pairs if is_label(old))
         assert not right or vocabulary <= findings | classes
@@ -200,7 +204,7 @@ def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habit
         seen |= classes
     assert seen == vocabulary
     if source == "Georgia":
-        assert kept == {"companion", *(labels.CLASS_INDEX[name] for name in labels.DROPPED)}
+        assert unchanged == {"companion", *(labels.CLASS_INDEX[name] for name in labels.DROPPED)}
 
 
 def test_wrong_labels_are_drawn_evenly_from_absent_unlabelled_classes():
@@ -211,7 +215,7 @@ def test_wrong_labels_are_drawn_evenly_from_absent_unlabelled_classes():
     ]
     names, counts = np.unique([labels.ABBREVIATIONS[labels.CLASS_OF_CODE[code]] for code in drawn], return_counts=True)
     assert set(names) == set(labels.ABBREVIATIONS) - {"NSR", "LAD", *labels.DROPPED}
-    assert np.abs(counts - 100).max() < 40  # four times the spread
+    assert np.abs(counts - 100).max() < 40  # four standard deviations
 
 
 def test_wrong_labels_change_nothing_but_the_labels(tmp_path):
@@ -221,21 +225,24 @@ def test_wrong_labels_change_nothing_but_the_labels(tmp_path):
     wrong = synthetic.synthesize(
         tmp_path / "wrong", 12, seed=6, settings=synthetic.SyntheticSettings(sources={"Georgia": 1}, wrong_labels=0.5)
     )
-    for one, other in zip(right, wrong, strict=True):
-        text = (tmp_path / "right" / f"{one.name}.hea").read_text()
-        expected = text.replace(f"Dx: {','.join(one.codes)}\n", f"Dx: {','.join(other.codes)}\n")
-        assert (tmp_path / "wrong" / f"{one.name}.hea").read_text() == expected
-        signals = (tmp_path / folder / f"{one.name}.mat" for folder in ("right", "wrong"))
+    for patient, mislabelled in zip(right, wrong, strict=True):
+        text = (tmp_path / "right" / f"{patient.name}.hea").read_text()
+        expected = text.replace(f"Dx: {','.join(patient.codes)}\n", f"Dx: {','.join(mislabelled.codes)}\n")
+        assert (tmp_path / "wrong" / f"{patient.name}.hea").read_text() == expected
+        signals = (tmp_path / folder / f"{patient.name}.mat" for folder in ("right", "wrong"))
         assert len({path.read_bytes() for path in signals}) == 1
-        assert one.name == other.name
-        np.testing.assert_array_equal(one.classes, other.classes)
+        assert patient.name == mislabelled.name
+        np.testing.assert_array_equal(patient.classes, mislabelled.classes)
     # Recordings differ: the first label is wrong in some and right in others.
-    assert {one.codes[0] == other.codes[0] for one, other in zip(right, wrong, strict=True)} == {True, False}
+    assert {patient.codes[0] == mislabelled.codes[0] for patient, mislabelled in zip(right, wrong, strict=True)} == {
+        True,
+        False,
+    }
     fewer = synthetic.synthesize(
         tmp_path / "fewer", 4, seed=6, settings=synthetic.SyntheticSettings(sources={"Georgia": 1}, wrong_labels=0.5)
     )
-    assert [truth.codes for truth in fewer] == [truth.codes for truth in wrong[:4]]
-    assert contents(tmp_path / "fewer").items() < contents(tmp_path / "wrong").items()
+    assert [mislabelled.codes for mislabelled in fewer] == [mislabelled.codes for mislabelled in wrong[:4]]
+    assert file_contents(tmp_path / "fewer").items() < file_contents(tmp_path / "wrong").items()
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, np.nan])
@@ -255,13 +262,13 @@ def test_every_trained_class_is_frequent_enough_for_training():
 def test_findings_that_exclude_each_other_do_not_meet():
     rng = np.random.default_rng(1)
     for _ in range(2000):
-        found = synthetic.draw_findings(rng)
-        assert len(found & {"NSR", "SB", "STach", "AF", "AFL"}) <= 1
-        assert len(found & {"RBBB", "LBBB", "IRBBB", "NSIVCB", "PR"}) <= 1
-        assert not {"LAD", "RAD"} <= found and not {"TInv", "TAb"} <= found
-        assert "LAD" in found or "LAnFB" not in found
-        assert "IAVB" in found or "LPR" not in found
-        assert not found & {"AF", "AFL"} or not found & {"IAVB", "PAC", "SA"}
+        findings = synthetic.draw_findings(rng)
+        assert len(findings & {"NSR", "SB", "STach", "AF", "AFL"}) <= 1
+        assert len(findings & {"RBBB", "LBBB", "IRBBB", "NSIVCB", "PR"}) <= 1
+        assert not {"LAD", "RAD"} <= findings and not {"TInv", "TAb"} <= findings
+        assert "LAD" in findings or "LAnFB" not in findings
+        assert "IAVB" in findings or "LPR" not in findings
+        assert not findings & {"AF", "AFL"} or not findings & {"IAVB", "PAC", "SA"}
 
 
 def test_noise_adds_to_the_same_hearts(tmp_path):
@@ -269,11 +276,11 @@ def test_noise_adds_to_the_same_hearts(tmp_path):
     synthetic.synthesize(tmp_path / "clean", 3, settings=synthetic.SyntheticSettings(noise=0, sources=sources))
     synthetic.synthesize(tmp_path / "noisy", 3, settings=synthetic.SyntheticSettings(noise=1, sources=sources))
     for path in find_records(tmp_path / "clean"):
-        clean, noisy = read_record(path)[1], read_record(tmp_path / "noisy" / path.name)[1]
-        added = (noisy - clean.astype(int))[:, 500:-500]
+        clean_folder, noisy = read_record(path)[1], read_record(tmp_path / "noisy" / path.name)[1]
+        added = (noisy - clean_folder.astype(int))[:, 500:-500]
         assert 3 < added.std() < 400  # microvolts
-        assert np.corrcoef(clean.ravel(), noisy.ravel())[0, 1] > 0.5
-        assert np.abs(clean[:, :40]).max() < 3000
+        assert np.corrcoef(clean_folder.ravel(), noisy.ravel())[0, 1] > 0.5
+        assert np.abs(clean_folder[:, :40]).max() < 3000
 
 
 def test_chapman_numbers_end_where_ningbo_begins():
@@ -293,7 +300,7 @@ def test_an_unknown_source_is_refused(tmp_path):
 def test_sources_are_named_in_any_case(tmp_path):
     synthetic.synthesize(tmp_path / "one", 3, settings=synthetic.SyntheticSettings(sources={"ptb-xl": 1}))
     synthetic.synthesize(tmp_path / "other", 3, settings=synthetic.SyntheticSettings(sources={"PTB-XL": 1}))
-    assert contents(tmp_path / "one") == contents(tmp_path / "other")
+    assert file_contents(tmp_path / "one") == file_contents(tmp_path / "other")
 
 
 @pytest.mark.parametrize("leads", [(), ("I", "I"), ("I", "V7")])
@@ -305,9 +312,9 @@ def test_leads_that_are_not_of_the_twelve_are_refused(tmp_path, leads):
 def test_a_signal_that_is_too_large_for_16_bits_saturates():
     potentials = np.zeros((1000, 9))
     potentials[:, 1] = np.linspace(-50, 50, 1000)  # mV, of the left arm
-    one = synthetic.compute_leads(potentials)[:, 0]
-    assert (one.min(), one.max()) == (-32767, 32767)  # -32768 would be a sample without a value
-    assert (np.diff(one.astype(int)) >= 0).all()
+    lead = synthetic.compute_leads(potentials)[:, 0]
+    assert (lead.min(), lead.max()) == (-32767, 32767)  # -32768 would be a sample without a value
+    assert (np.diff(lead.astype(int)) >= 0).all()
 
 
 def test_fewer_leads_are_those_of_the_twelve(tmp_path):
@@ -316,7 +323,7 @@ def test_fewer_leads_are_those_of_the_twelve(tmp_path):
     synthetic.synthesize(tmp_path / "12", 3, seed=4, settings=synthetic.SyntheticSettings(clean=True))
     synthetic.synthesize(tmp_path / "3", 3, seed=4, settings=synthetic.SyntheticSettings(leads=chosen, clean=True))
     for path in find_records(tmp_path / "12"):
-        whole, twelve = read_record(path)
-        part, three = read_record(tmp_path / "3" / path.name)
-        assert part.lead_names == chosen and part.codes == whole.codes
+        header, twelve = read_record(path)
+        header_of_three, three = read_record(tmp_path / "3" / path.name)
+        assert header_of_three.lead_names == chosen and header_of_three.codes == header.codes
         np.testing.assert_array_equal(three, twelve[[0, 1, 7]])

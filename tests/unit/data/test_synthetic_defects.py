@@ -29,8 +29,8 @@ DIALECT = "PhysioNet's header"
 
 
 @pytest.fixture(scope="module")
-def dirty(tmp_path_factory):
-    """A folder of 60 recordings of all sources, and the truth about them."""
+def damaged_folder(tmp_path_factory):
+    """A folder of 60 recordings of all sources, and their true facts."""
     folder = tmp_path_factory.mktemp("dirty")
     return folder, synthetic.synthesize(folder, GUARANTEED_WITHIN, seed=11)
 
@@ -41,7 +41,7 @@ def test_any_sixty_recordings_have_at_least_one_of_each_kind():
             drawn = [draw_defects(seed, index, leads)[0] for index in range(GUARANTEED_WITHIN)]
             seen = Counter(name for names in drawn for name in names)
             assert set(seen) == set(NAMES)
-            # Both dialects: the recordings that are guaranteed another kind have the Challenge's own.
+            # Both dialects occur: some recordings have the Challenge's own.
             assert seen[DIALECT] < GUARANTEED_WITHIN
 
 
@@ -49,12 +49,12 @@ def test_any_sixty_recordings_have_at_least_one_of_each_kind():
 def test_sixty_recordings_of_one_source_have_each_kind_too(tmp_path, source):
     count = len(LEAD_SETS) + len(source)  # another lead set and another seed for each
     leads = list(LEAD_SETS.values())[count % len(LEAD_SETS)]
-    truths = synthetic.synthesize(
+    patients = synthetic.synthesize(
         tmp_path, GUARANTEED_WITHIN, seed=count, settings=synthetic.SyntheticSettings(sources={source: 1}, leads=leads)
     )
-    assert {name for truth in truths for name in truth.defects} == set(NAMES)
-    for truth in truths:
-        check_defects(tmp_path, truth, leads)
+    assert {name for patient in patients for name in patient.defects} == set(NAMES)
+    for patient in patients:
+        check_defects(tmp_path, patient, leads)
 
 
 def test_kinds_are_drawn_at_their_rates():
@@ -62,58 +62,60 @@ def test_kinds_are_drawn_at_their_rates():
     drawn = (draw_defects(3, GUARANTEED_WITHIN + index)[0] for index in range(count))
     seen = Counter(name for names in drawn for name in names)
     for defect in DEFECTS:
-        spread = np.sqrt(count * defect.rate * (1 - defect.rate))
-        assert abs(seen[defect.name] - count * defect.rate) < 4 * spread + 1, defect.name
+        deviation = np.sqrt(count * defect.rate * (1 - defect.rate))
+        assert abs(seen[defect.name] - count * defect.rate) < 4 * deviation + 1, defect.name
 
 
-def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same(dirty, tmp_path):
-    folder, truths = dirty
-    clean = synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(clean=True))
+def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same(damaged_folder, tmp_path):
+    folder, patients = damaged_folder
+    clean_patients = synthetic.synthesize(
+        tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(clean=True)
+    )
     free = 0
-    for truth, other in zip(truths, clean, strict=True):
-        assert (truth.name, other.defects) == (other.name, ())
-        np.testing.assert_array_equal(truth.classes, other.classes)
-        header, integers = read_record(tmp_path / f"{truth.name}.hea")
-        place = synthetic.SOURCES[labels.source_of(truth.name)]
-        assert header.sampling_frequency == place.frequency and not np.isnan(header.age) and header.sex != "Unknown"
-        assert place.shortest - 0.01 <= header.samples / place.frequency <= place.longest + 0.01
+    for patient, clean_patient in zip(patients, clean_patients, strict=True):
+        assert (patient.name, clean_patient.defects) == (clean_patient.name, ())
+        np.testing.assert_array_equal(patient.classes, clean_patient.classes)
+        header, integers = read_record(tmp_path / f"{patient.name}.hea")
+        source = synthetic.SOURCES[labels.source_of(patient.name)]
+        assert header.sampling_frequency == source.frequency and not np.isnan(header.age) and header.sex != "Unknown"
+        assert source.shortest - 0.01 <= header.samples / source.frequency <= source.longest + 0.01
         assert np.abs(integers.astype(int)).max() < 1000 * LARGEST and np.ptp(integers, axis=1).min() > 0
-        text = read_header_text(tmp_path / f"{truth.name}.hea")
+        text = read_header_text(tmp_path / f"{patient.name}.hea")
         assert "\n#Dx: " in text and ",," not in text and ",\n" not in text
         assert not preprocess(header, integers, LEADS).repairs
-        if not truth.defects:
+        if not patient.defects:
             free += 1
-            assert truth.codes == other.codes
+            assert patient.codes == clean_patient.codes
             for suffix in (".hea", ".mat"):
-                name = f"{truth.name}{suffix}"
+                name = f"{patient.name}{suffix}"
                 assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
     assert free > 10
 
 
-def test_header_defects_leave_the_signal_clean(dirty, tmp_path):
-    folder, truths = dirty
+def test_header_defects_leave_the_signal_clean(damaged_folder, tmp_path):
+    folder, patients = damaged_folder
     synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(clean=True))
     of_header = {defect.name for defect in DEFECTS if defect.header}
-    chosen = [truth for truth in truths if truth.defects and set(truth.defects) <= of_header]
+    chosen = [patient for patient in patients if patient.defects and set(patient.defects) <= of_header]
     assert len(chosen) >= len(of_header)
-    for truth in chosen:
-        name = f"{truth.name}.mat"
+    for patient in chosen:
+        name = f"{patient.name}.mat"
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-def repairs_of(header, integers, leads):
-    """The repairs of a recording by kind: the leads and the count."""
+def find_repairs(header, integers, leads):
+    """Return the repairs of a recording by kind: the leads and the count."""
     return {repair.kind: (repair.leads, repair.count) for repair in preprocess(header, integers, leads).repairs}
 
 
-def check_defects(folder, truth, leads=LEADS):
-    """See that reader, preprocessing and audit find in a recording the defects that it has, and no others."""
-    path = folder / f"{truth.name}.hea"
+def check_defects(folder, patient, leads=LEADS):
+    """Check that exactly a recording's defects are found by reader and audit."""
+    path = folder / f"{patient.name}.hea"
     header, integers = read_record(path)
     integers = integers.astype(int)
-    text, names = read_header_text(path), set(truth.defects)
-    seconds, place = integers.shape[1] / header.sampling_frequency, synthetic.SOURCES[labels.source_of(truth.name)]
-    repairs = repairs_of(header, integers, leads)
+    text, names = read_header_text(path), set(patient.defects)
+    seconds, source = integers.shape[1] / header.sampling_frequency, synthetic.SOURCES[labels.source_of(patient.name)]
+    repairs = find_repairs(header, integers, leads)
     assert repairs.keys() == {
         kind
         for kind, seen in (
@@ -137,9 +139,9 @@ def check_defects(folder, truth, leads=LEADS):
         assert repairs[kind][1] < integers.shape[1] / 20 and len(repairs[kind][0]) == 1
     assert np.isnan(header.age) == ("age unknown" in names)
     assert (header.sex == "Unknown") == ("sex unknown" in names)
-    assert header.codes == truth.codes
+    assert header.codes == patient.codes
     assert (",," in text) == ("duplicated comma" in names)
-    assert (",\n" in text) == ("trailing comma" in names or ("duplicated comma" in names and len(truth.codes) == 1))
+    assert (",\n" in text) == ("trailing comma" in names or ("duplicated comma" in names and len(patient.codes) == 1))
     assert ("\n# Dx: " in text) == (DIALECT in names)
     assert bool(set(header.codes) & set(UNKNOWN_CODES)) == ("unknown code" in names)
     for name in names & {"5 s", "30 s", "144 s"}:
@@ -147,10 +149,10 @@ def check_defects(folder, truth, leads=LEADS):
     for name in names & {"257 Hz", "1000 Hz"}:
         assert len(names & {"257 Hz", "1000 Hz"}) > 1 or header.sampling_frequency == int(name.removesuffix(" Hz"))
     if not names & {"257 Hz", "1000 Hz"}:
-        assert header.sampling_frequency == place.frequency
+        assert header.sampling_frequency == source.frequency
     if leads != LEADS:
         return  # an audit looks for twelve leads
-    found = {kind for kind, _ in audited.audit_recording(folder, path).defects}
+    kinds = {kind for kind, _ in audited.audit_recording(folder, path).defects}
     expected = {
         FLAT: CONSTANT,
         INVALID_VALUE: "marked samples",
@@ -160,44 +162,46 @@ def check_defects(folder, truth, leads=LEADS):
         audited.UNKNOWN_CODE: "unknown code",
     }
     for kind, name in expected.items():
-        assert (kind in found) == (name in names), (kind, truth)
-    assert (SPIKE in found) == bool(names & set(SPIKES))
-    assert audited.CHECKSUM not in found and not found & set(audited.FATAL)
+        assert (kind in kinds) == (name in names), (kind, patient)
+    assert (SPIKE in kinds) == bool(names & set(SPIKES))
+    assert audited.CHECKSUM not in kinds and not kinds & set(audited.FATAL)
 
 
-def test_each_kind_is_recognised_by_reader_preprocessing_and_audit(dirty):
-    folder, truths = dirty
-    assert {name for truth in truths for name in truth.defects} == set(NAMES)
-    for truth in truths:
-        check_defects(folder, truth)
-        assert audited.audit_recording(folder, folder / f"{truth.name}.hea").usable != "no"
+def test_each_kind_is_recognised_by_reader_preprocessing_and_audit(damaged_folder):
+    folder, patients = damaged_folder
+    assert {name for patient in patients for name in patient.defects} == set(NAMES)
+    for patient in patients:
+        check_defects(folder, patient)
+        assert audited.audit_recording(folder, folder / f"{patient.name}.hea").usable != "no"
 
 
-def test_two_leads_have_the_patients_labels_and_defects_of_twelve(dirty, tmp_path):
-    folder, truths = dirty
+def test_two_leads_have_the_patients_labels_and_defects_of_twelve(damaged_folder, tmp_path):
+    folder, patients = damaged_folder
     for twelve, two in zip(
-        truths,
+        patients,
         synthetic.synthesize(tmp_path, 60, seed=11, settings=synthetic.SyntheticSettings(leads=LEAD_SETS[2])),
         strict=True,
     ):
         assert (twelve.name, twelve.codes, twelve.defects) == (two.name, two.codes, two.defects)
-        headers = [read_header(place / f"{two.name}.hea") for place in (folder, tmp_path)]
-        facts = [(one.age, one.sex, one.codes, one.samples, one.sampling_frequency) for one in headers]
+        headers = [read_header(data / f"{two.name}.hea") for data in (folder, tmp_path)]
+        facts = [
+            (header.age, header.sex, header.codes, header.samples, header.sampling_frequency) for header in headers
+        ]
         np.testing.assert_equal(*facts)
         check_defects(tmp_path, two, LEAD_SETS[2])
 
 
 def test_a_single_lead_never_becomes_constant(tmp_path):
-    truths = synthetic.synthesize(
+    patients = synthetic.synthesize(
         tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(leads=("V1",))
     )
-    assert {name for truth in truths for name in truth.defects} == set(NAMES) - {CONSTANT}
-    for truth in truths:
-        assert len(np.unique(read_record(tmp_path / f"{truth.name}.hea")[1])) > 1
+    assert {name for patient in patients for name in patient.defects} == set(NAMES) - {CONSTANT}
+    for patient in patients:
+        assert len(np.unique(read_record(tmp_path / f"{patient.name}.hea")[1])) > 1
 
 
 @pytest.mark.parametrize("leads", [*LEAD_SETS.values(), ("V1", "V2"), LEADS[6:]])
-def test_even_all_kinds_together_leave_leads_whole_but_for_a_twentieth(leads):
+def test_all_defects_together_damage_less_than_a_twentieth_of_a_lead(leads):
     rng = np.random.default_rng(4)
     for _ in range(200):
         integers = rng.integers(-1000, 1000, (round(5 * 257), len(leads))).astype(np.int16)

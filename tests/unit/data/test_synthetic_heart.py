@@ -11,22 +11,25 @@ FREQUENCY = 500
 LI, LII, LIII, AVF, V1, V2, V5 = 0, 1, 2, 5, 6, 7, 10  # columns of leads
 
 
-def recording(findings, seed, seconds=10, **changes):
-    """A patient and twelve leads in mV without noise: (T, 12)."""
+def simulate_recording(findings, seed, seconds=10, **changes):
+    """Return a patient and twelve leads in mV without noise: (T, 12)."""
     rng = np.random.default_rng(seed)
     patient = replace(heart.draw_patient(findings, rng), **changes)
     return patient, compute_leads(heart.compute_potentials(patient, seconds * FREQUENCY, FREQUENCY, rng)) / 1000
 
 
-def r_peaks(leads):
-    """Times of the QRS complexes, s: where the leads change fastest, at most one in 0.25 s."""
+def find_r_peaks(leads):
+    """Return the times of the QRS complexes in s, at least 0.25 s apart.
+
+    They are the times of the fastest changes of the leads.
+    """
     speed = np.sqrt((np.gradient(leads, axis=0) ** 2).sum(axis=1))
     smooth = np.convolve(speed, np.hanning(31) / 15, "same")
     return find_peaks(smooth, height=0.35 * np.quantile(smooth, 0.99), distance=FREQUENCY // 4)[0] / FREQUENCY
 
 
-def activity(leads, peak):
-    """Length of the heart's electrical activity around a QRS complex: P onset before QRS onset, QRS width; s."""
+def measure_activity(leads, peak):
+    """Return the PR interval and the QRS width around a QRS complex, in s."""
     size = np.linalg.norm(leads, axis=1)
     peak = round(peak * FREQUENCY)
     inside = size > 0.06 * size[peak - 20 : peak + 20].max()
@@ -41,8 +44,8 @@ def activity(leads, peak):
 )
 def test_heart_rates_are_those_of_the_finding(findings, lowest, highest):
     for seed in range(6):
-        patient, leads = recording(findings, seed)
-        intervals = np.diff(r_peaks(leads))
+        patient, leads = simulate_recording(findings, seed)
+        intervals = np.diff(find_r_peaks(leads))
         assert lowest < 60 / intervals.mean() < highest
         assert 60 / intervals.mean() == pytest.approx(patient.rate, rel=0.05)
         assert intervals.std() < 0.05 * intervals.mean()
@@ -50,23 +53,25 @@ def test_heart_rates_are_those_of_the_finding(findings, lowest, highest):
 
 def test_fibrillation_is_irregular_and_sinus_arrhythmia_swings_by_more_than_160_ms():
     for seed in range(6):
-        irregular = np.diff(r_peaks(recording(["AF"], seed, 30)[1]))
+        irregular = np.diff(find_r_peaks(simulate_recording(["AF"], seed, 30)[1]))
         assert irregular.std() > 0.12 * irregular.mean()
         for rhythm in ("NSR", "SB"):
-            swinging, even = (np.diff(r_peaks(recording([rhythm, *more], seed, 30)[1])) for more in (["SA"], []))
-            assert np.ptp(swinging) > 0.16 > np.ptp(even)
+            swinging, regular = (
+                np.diff(find_r_peaks(simulate_recording([rhythm, *more], seed, 30)[1])) for more in (["SA"], [])
+            )
+            assert np.ptp(swinging) > 0.16 > np.ptp(regular)
 
 
 def test_fibrillation_has_no_p_waves_but_a_restless_baseline():
     for seed in range(6):
         shapes = {}
         for findings in (["NSR"], ["AF"]):
-            leads = recording(findings, seed, rate=75.0)[1]
-            before = (r_peaks(leads) * FREQUENCY).astype(int)[1:-1, None] + np.arange(-110, -30)  # 220 to 60 ms
+            leads = simulate_recording(findings, seed, rate=75.0)[1]
+            before = (find_r_peaks(leads) * FREQUENCY).astype(int)[1:-1, None] + np.arange(-110, -30)  # 220 to 60 ms
             shapes[findings[0]] = leads[before, LII]
         mean = {name: np.ptp(shape.mean(axis=0)) for name, shape in shapes.items()}
-        spread = {name: shape.std(axis=0).mean() for name, shape in shapes.items()}
-        assert mean["NSR"] > 5 * spread["NSR"] and mean["AF"] < 4 * spread["AF"] and spread["AF"] > 0.01
+        deviation = {name: shape.std(axis=0).mean() for name, shape in shapes.items()}
+        assert mean["NSR"] > 5 * deviation["NSR"] and mean["AF"] < 4 * deviation["AF"] and deviation["AF"] > 0.01
 
 
 def test_flutter_conducts_one_in_two_to_five_and_swings_between_the_beats():
@@ -76,8 +81,8 @@ def test_flutter_conducts_one_in_two_to_five_and_swings_between_the_beats():
         assert 250 < 60 / patient.cycle < 350
         ratios = heart.draw_beats(patient, 10, rng).interval / patient.cycle
         assert np.all(np.isin(np.round(ratios, 6), (2, 3, 4, 5)))
-        # The atria alone: the beats are scaled away, the flutter goes on.
-        quiet = recording(["AFL"], seed, height=1e-6, qt=0.01)[1]
+        # The atria alone: the beats have almost no amplitude, the flutter remains.
+        quiet = simulate_recording(["AFL"], seed, height=1e-6, qt=0.01)[1]
         power = np.abs(np.fft.rfft(quiet[:, [LII, AVF, V1]], axis=0)) ** 2
         assert np.ptp(quiet[:, LII]) > 0.15 and np.ptp(quiet[:, V1]) > 0.08
         assert np.all(np.abs(np.argmax(power[1:], axis=0) + 1 - 10 / patient.cycle) < 2)
@@ -123,8 +128,8 @@ def test_pr_interval_and_qrs_width_are_those_of_the_finding():
     widths = {"RBBB": (0.115, 0.18), "LBBB": (0.12, 0.19), "NSIVCB": (0.11, 0.16), "IRBBB": (0.09, 0.125)}
     for seed in range(5):
         for name in ("NSR", "IAVB", *widths):
-            _, leads = recording(["NSR", name], seed, rate=62.0, qt=0.38)
-            pr, width = np.median([activity(leads, peak) for peak in r_peaks(leads)[1:-1]], axis=0)
+            _, leads = simulate_recording(["NSR", name], seed, rate=62.0, qt=0.38)
+            pr, width = np.median([measure_activity(leads, peak) for peak in find_r_peaks(leads)[1:-1]], axis=0)
             assert (pr > 0.2) == (name == "IAVB")
             lowest, highest = widths.get(name, (0.06, 0.11))
             assert lowest < width < highest, (name, seed)
@@ -132,8 +137,8 @@ def test_pr_interval_and_qrs_width_are_those_of_the_finding():
 
 def test_the_p_wave_is_upright_in_ii_and_biphasic_in_v1():
     for seed in range(5):
-        patient, leads = recording(["NSR"], seed, rate=62.0)
-        peak = round(r_peaks(leads)[3] * FREQUENCY)
+        patient, leads = simulate_recording(["NSR"], seed, rate=62.0)
+        peak = round(find_r_peaks(leads)[3] * FREQUENCY)
         start = peak - round((patient.pr + 0.05) * FREQUENCY)
         p = leads[start : peak - 30]
         assert 0.05 < p[:, LII].max() < 0.25 and p[:, LII].min() > -0.02
@@ -144,8 +149,8 @@ def test_a_long_qt_interval_puts_the_t_wave_late():
     for seed in range(5):
         late = {}
         for name in ("NSR", "LQT"):
-            _, leads = recording(["NSR", name], seed, rate=62.0)
-            peak = round(r_peaks(leads)[3] * FREQUENCY)
+            _, leads = simulate_recording(["NSR", name], seed, rate=62.0)
+            peak = round(find_r_peaks(leads)[3] * FREQUENCY)
             after = leads[peak + 75 : peak + 320, V5]  # 150 to 640 ms
             late[name] = 0.15 + np.argmax(after) / FREQUENCY
         assert late["NSR"] < 0.32 < 0.34 < late["LQT"]
@@ -154,7 +159,7 @@ def test_a_long_qt_interval_puts_the_t_wave_late():
 def test_low_voltage_is_below_half_a_millivolt_in_every_limb_lead_and_nothing_else_is():
     for seed in range(5):
         for name in ("LQRSV", "NSR", "LAD", "RAD", "IRBBB"):
-            _, leads = recording(["NSR", name], seed)
+            _, leads = simulate_recording(["NSR", name], seed)
             assert (np.ptp(leads[:, :6], axis=0).max() < 0.55) == (name == "LQRSV")
 
 
@@ -162,8 +167,8 @@ def test_scars_leave_deep_q_waves():
     depths = {}
     for name in ("QAb", "NSR"):
         for seed in range(12):
-            _, leads = recording(["NSR", name], seed)
-            peak = round(r_peaks(leads)[3] * FREQUENCY)
+            _, leads = simulate_recording(["NSR", name], seed)
+            peak = round(find_r_peaks(leads)[3] * FREQUENCY)
             size = np.linalg.norm(leads, axis=1)
             onset = peak - np.argmin((size > 0.06 * size[peak - 20 : peak + 20].max())[peak::-1])
             depths.setdefault(name, []).append(-leads[onset : onset + 16, [LI, LIII, V2]].min())  # in the first 32 ms
@@ -173,17 +178,17 @@ def test_scars_leave_deep_q_waves():
 
 def test_a_pacemaker_writes_a_spike_before_each_wide_complex():
     for seed in range(5):
-        _, leads = recording(["PR"], seed)
+        _, leads = simulate_recording(["PR"], seed)
         jumps = np.abs(np.diff(leads, n=2, axis=0)).max(axis=1)
         spikes = find_peaks(jumps, height=0.25 * jumps.max(), distance=FREQUENCY // 4)[0] / FREQUENCY
-        peaks = r_peaks(leads)
-        ahead = peaks[1:, None] - spikes
-        assert np.all(((ahead > -0.01) & (ahead < 0.13)).sum(axis=1) == 1)
+        peaks = find_r_peaks(leads)
+        delays = peaks[1:, None] - spikes
+        assert np.all(((delays > -0.01) & (delays < 0.13)).sum(axis=1) == 1)
         assert np.ptp(np.diff(spikes)) < 0.02
-        assert np.abs(np.diff(recording(["NSR"], seed)[1], n=2, axis=0)).max() < 0.5 * jumps.max()
+        assert np.abs(np.diff(simulate_recording(["NSR"], seed)[1], n=2, axis=0)).max() < 0.5 * jumps.max()
 
 
 def test_the_same_generator_gives_the_same_heart():
-    first, second = (recording(["NSR", "PVC"], 3)[1] for _ in range(2))
+    first, second = (simulate_recording(["NSR", "PVC"], 3)[1] for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    assert np.any(first != recording(["NSR", "PVC"], 4)[1])
+    assert np.any(first != simulate_recording(["NSR", "PVC"], 4)[1])

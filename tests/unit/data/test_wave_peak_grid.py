@@ -23,11 +23,11 @@ def test_decoding_inverts_encoding(data):
     assert targets.shape == weights.shape == (batch, cells, PEAKS_PER_CELL, VALUES_PER_PEAK)
     assert targets.dtype == weights.dtype == np.float32
     for row, record in enumerate(records):
-        expected, held = [], np.zeros(cells, int)
+        expected, counts = [], np.zeros(cells, int)
         for sample, wave in all_peaks[record]:
             cell = sample * cells // length
-            if 0 <= sample < length and held[cell] < PEAKS_PER_CELL:
-                held[cell] += 1
+            if 0 <= sample < length and counts[cell] < PEAKS_PER_CELL:
+                counts[cell] += 1
                 expected.append((sample, wave))
         assert list(zip(*decode_peaks(targets[row], length), strict=True)) == expected
 
@@ -35,12 +35,12 @@ def test_decoding_inverts_encoding(data):
 def test_a_cell_holds_confidence_position_and_wave_with_the_papers_weights():
     stored = WavePeaks(np.array([0, 1, 4]), np.array([999, 100, 125, 300]), np.array([T, P, R, S], np.int8))
     targets, weights = encode_peaks(stored, [1], [100], 200, 2)  # the last comes just after the end
-    expected, weighed = np.zeros((2, 3, 7)), np.zeros((2, 3, 7))
+    expected, expected_weights = np.zeros((2, 3, 7)), np.zeros((2, 3, 7))
     expected[0, 0], expected[0, 1] = (1, 0, 1, 0, 0, 0, 0), (1, 0.25, 0, 0, 1, 0, 0)
-    weighed[:, :, 0] = 0.2
-    weighed[0, :2] = (1, 5, 1, 1, 1, 1, 1)
+    expected_weights[:, :, 0] = 0.2
+    expected_weights[0, :2] = (1, 5, 1, 1, 1, 1, 1)
     np.testing.assert_array_equal(targets[0], expected)
-    np.testing.assert_array_equal(weights[0], weighed.astype(np.float32))
+    np.testing.assert_array_equal(weights[0], expected_weights.astype(np.float32))
 
 
 def test_peaks_below_the_threshold_are_dropped_and_none_lies_outside_its_cell():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import capture_log
 
-from ecg.data import wave_peaks as module
+from ecg.data import wave_peaks
 from ecg.data.headers import Header, Lead
 from ecg.data.records import SignalError
 from ecg.data.resampling import RATE
@@ -28,9 +28,9 @@ SECONDS = 10
 
 
 def synthetic_lead(findings, rate=RATE, seed=3):
-    """Lead II of a synthetic patient, (T,) mV, with the patient and the beats."""
+    """Return lead II of a synthetic patient, (T,) mV, the patient and the beats."""
     patient = draw_patient(findings, np.random.default_rng(seed))
-    beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))  # drawn first by compute_potentials
+    beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))  # compute_potentials draws them first
     electrodes = compute_potentials(patient, SECONDS * rate, rate, np.random.default_rng(seed))
     return (electrodes[:, 2] - electrodes[:, 0]).astype(np.float32), patient, beats
 
@@ -38,21 +38,21 @@ def synthetic_lead(findings, rate=RATE, seed=3):
 @pytest.mark.parametrize(("findings", "rate"), [({"NSR"}, 250), ({"AF"}, 250), ({"NSR", "RBBB"}, 500), ({"SB"}, 257)])
 def test_every_beat_has_its_r_peak_and_there_is_no_other(findings, rate):
     signal, patient, beats = synthetic_lead(findings, rate)
-    found = find_peaks(signal, rate)
-    seconds = found.samples[found.waves == R] / rate
+    peaks = find_peaks(signal, rate)
+    seconds = peaks.samples[peaks.waves == R] / rate
     onsets = beats.onset[(beats.onset > 0.4) & (beats.onset < SECONDS - 0.4)]
-    of_beats = (seconds > onsets[:, None]) & (seconds < onsets[:, None] + patient.qrs)
-    assert (of_beats.sum(axis=1) == 1).all()
+    in_beat = (seconds > onsets[:, None]) & (seconds < onsets[:, None] + patient.qrs)
+    assert (in_beat.sum(axis=1) == 1).all()
     inside = (seconds > 0.5) & (seconds < SECONDS - 0.5)
-    assert of_beats.any(axis=0)[inside].all()
+    assert in_beat.any(axis=0)[inside].all()
 
 
 def test_the_waves_of_a_beat_are_in_order_and_in_its_intervals():
     signal, patient, beats = synthetic_lead({"NSR"})
     samples, waves = find_peaks(signal, RATE)
     for onset in beats.onset[(beats.onset > 0.5) & (beats.onset < SECONDS - 1)]:
-        mine = (samples > (onset - patient.pr) * RATE) & (samples < (onset + patient.qt) * RATE)
-        assert [WAVES[wave] for wave in waves[mine]] == list("PQRST")
+        in_beat = (samples > (onset - patient.pr) * RATE) & (samples < (onset + patient.qt) * RATE)
+        assert [WAVES[wave] for wave in waves[in_beat]] == list("PQRST")
 
 
 def test_inverted_t_waves_are_found():
@@ -60,12 +60,12 @@ def test_inverted_t_waves_are_found():
     samples, waves = find_peaks(signal, RATE)
     after = beats.onset[(beats.onset > 0.5) & (beats.onset < SECONDS - 1)] + patient.qrs
     late = samples[waves == T] / RATE
-    mine = (late > after[:, None]) & (late < after[:, None] + 0.4)
-    assert (mine.sum(axis=1) == 1).mean() > 0.8
-    assert (signal[samples[waves == T]][mine.any(axis=0)] < 0).mean() > 0.8
+    in_beat = (late > after[:, None]) & (late < after[:, None] + 0.4)
+    assert (in_beat.sum(axis=1) == 1).mean() > 0.8
+    assert (signal[samples[waves == T]][in_beat.any(axis=0)] < 0).mean() > 0.8
 
 
-def bell(*seconds, length=SECONDS):
+def draw_beats_as_bells(*seconds, length=SECONDS):
     time = np.arange(length * RATE)[:, None] / RATE
     return np.exp(-0.5 * ((time - seconds) / 0.015) ** 2).sum(axis=1).astype(np.float32)
 
@@ -82,23 +82,23 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, 2500).astype(np.float32)
         (NOISE[:40], ""),
         (NOISE[:1], ""),
         (NOISE[:0], ""),
-        (bell(4.8), "R"),
-        (bell(4.8, 6.8), WAVES),
+        (draw_beats_as_bells(4.8), "R"),
+        (draw_beats_as_bells(4.8, 6.8), WAVES),
         (synthetic_lead({"NSR"})[0][:RATE], WAVES),
         (NOISE, WAVES),
     ],
     ids="flat level slope 40 one none beat two second noise".split(),
 )
 def test_signals_with_few_beats_have_few_peaks_and_no_error(signal, waves):
-    samples, found = find_peaks(signal, RATE)
-    assert len(samples) == len(found) and (np.diff(samples) >= 0).all()
-    assert set(found) <= {WAVES.index(wave) for wave in waves}
+    samples, wave_numbers = find_peaks(signal, RATE)
+    assert len(samples) == len(wave_numbers) and (np.diff(samples) >= 0).all()
+    assert set(wave_numbers) <= {WAVES.index(wave) for wave in waves}
     assert ((0 <= samples) & (samples < len(signal))).all()
     assert waves != "R" or abs(samples - 4.8 * RATE) <= 2
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory):
+def small_store(tmp_path_factory):
     """A store of five recordings, one with a flat lead II, and its folder."""
     data = tmp_path_factory.mktemp("few")
     synthesize(data, 5, seed=2, settings=SyntheticSettings(sources={"PTB-XL": 1.0}))
@@ -110,43 +110,46 @@ def few(tmp_path_factory):
     return build_store(data, folder, jobs=1), folder
 
 
-def same(one, other):
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("starts", "samples", "waves"))
+def are_equal(first, second):
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("starts", "samples", "waves"))
 
 
-def test_peaks_of_a_store_are_cached(few, tmp_path, monkeypatch):
-    store, folder = few[0], shutil.copytree(few[1], tmp_path / "copy")
+def test_peaks_of_a_store_are_cached(small_store, tmp_path, monkeypatch):
+    store, folder = small_store[0], shutil.copytree(small_store[1], tmp_path / "copy")
     lines = capture_log()
-    found = load_wave_peaks(store, RATE, folder, jobs=1)
+    peaks = load_wave_peaks(store, RATE, folder, jobs=1)
     assert lines == ["peaks at 250 Hz: none but R in 1 of 5 recordings: HR00003"]
     for record in range(len(store)):
         expected = find_peaks(store.signal(record, 1), RATE)
-        assert all(map(np.array_equal, found.recording(record), expected))
-    assert len(found.samples) == found.starts[-1] > 100 and not len(found.recording(2).samples)
+        assert all(map(np.array_equal, peaks.recording(record), expected))
+    assert len(peaks.samples) == peaks.starts[-1] > 100 and not len(peaks.recording(2).samples)
 
-    asked = []
+    rates = []
     monkeypatch.setattr(
-        module, "find_peaks", lambda signal, rate: asked.append(rate) or PeakList(*np.ones((2, 1), int))
+        wave_peaks, "find_peaks", lambda signal, rate: rates.append(rate) or PeakList(*np.ones((2, 1), int))
     )
-    assert same(load_wave_peaks(store, RATE, folder, jobs=1), found)
-    assert not asked and len(lines) == 1
+    assert are_equal(load_wave_peaks(store, RATE, folder, jobs=1), peaks)
+    assert not rates and len(lines) == 1
 
-    for changed in ({"digest": "another"}, {}):  # the second time because the first has replaced them
-        assert not same(load_wave_peaks(replace(store, **changed), RATE, folder, jobs=1), found)
-    assert len(asked) == 2 * len(store)
+    for changed in ({"digest": "another"}, {}):  # the second time, since the first has replaced the cache
+        assert not are_equal(load_wave_peaks(replace(store, **changed), RATE, folder, jobs=1), peaks)
+    assert len(rates) == 2 * len(store)
     load_wave_peaks(store, 500, folder, jobs=1)
     monkeypatch.setattr(metadata, "version", lambda name: "0.0.1")
     load_wave_peaks(store, 500, folder, jobs=1)
-    assert asked[2 * len(store) :] == [500] * 2 * len(store)
+    assert rates[2 * len(store) :] == [500] * 2 * len(store)
 
 
-def test_missing_neurokit_is_an_error_with_the_command_to_install_it(few, monkeypatch):
+def test_missing_neurokit_is_an_error_with_the_command_to_install_it(small_store, monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", missing)
-    module._import_neurokit.cache_clear()
-    for call in (lambda: find_peaks(NOISE, RATE), lambda: load_wave_peaks(few[0], RATE, few[1], jobs=1)):
+    wave_peaks._import_neurokit.cache_clear()
+    for call in (
+        lambda: find_peaks(NOISE, RATE),
+        lambda: load_wave_peaks(small_store[0], RATE, small_store[1], jobs=1),
+    ):
         with pytest.raises(NeuroKitMissing, match="pip install neurokit2"):
             call()
 
@@ -169,8 +172,10 @@ def test_peaks_of_selected_recordings_keep_the_given_order():
     starts = np.cumsum([0, *counts])
     stored = WavePeaks(starts, rng.integers(0, 999, starts[-1], np.int32), rng.integers(0, 5, starts[-1], np.int8))
     for records in ([0, 1, 2, 3, 4, 5], [5, 0], [1], [2, 4, 3, 1], []):
-        some = stored.select_recordings(np.array(records, int))
-        assert len(some.starts) == len(records) + 1 and some.starts[-1] == len(some.samples) == len(some.waves)
-        assert (some.samples.dtype, some.waves.dtype) == (np.int32, np.int8)
-        for place, record in enumerate(records):
-            assert all(map(np.array_equal, some.recording(place), stored.recording(record)))
+        selected = stored.select_recordings(np.array(records, int))
+        assert len(selected.starts) == len(records) + 1 and selected.starts[-1] == len(selected.samples) == len(
+            selected.waves
+        )
+        assert (selected.samples.dtype, selected.waves.dtype) == (np.int32, np.int8)
+        for index, record in enumerate(records):
+            assert all(map(np.array_equal, selected.recording(index), stored.recording(record)))

@@ -20,17 +20,17 @@ AF, AFL, NSR = CLASS_INDEX["AF"], CLASS_INDEX["AFL"], CLASS_INDEX["NSR"]
 
 
 def random_case(seed, recordings=60, levels=None):
-    """Random labels, some recordings without any, and probabilities better than chance."""
+    """Return random labels, and probabilities better than chance."""
     random = np.random.default_rng(seed)
     rates = random.choice([0.0, 0.02, 0.1, 0.4], len(CLASSES))
     labels = random.random((recordings, len(CLASSES))) < rates
     probabilities = np.clip(0.3 * labels + random.normal(0.35, 0.25, labels.shape), 0, 1)
-    if levels:  # coarse, so that many are equal and lie exactly on candidates
+    if levels:  # coarse: many are equal, or equal to a candidate
         probabilities = np.round(probabilities * levels) / levels
     return labels, probabilities
 
 
-def earned_by_loops(labels, outputs, weights):
+def credit_by_loops(labels, outputs, weights):
     total = 0.0
     for label, output in zip(labels, outputs, strict=True):
         share = max(1, sum(bool(a or b) for a, b in zip(label, output, strict=True)))
@@ -44,12 +44,12 @@ def earned_by_loops(labels, outputs, weights):
 def score_by_loops(labels, outputs, weights):
     sinus = np.zeros(labels.shape, bool)
     sinus[:, NSR] = True
-    base, best = (earned_by_loops(labels, answers, weights) for answers in (sinus, labels))
-    return (earned_by_loops(labels, outputs, weights) - base) / (best - base)
+    base, best = (credit_by_loops(labels, predictions, weights) for predictions in (sinus, labels))
+    return (credit_by_loops(labels, outputs, weights) - base) / (best - base)
 
 
-def rows(*present):
-    """Labels of one recording per tuple of abbreviations."""
+def make_labels(*present):
+    """Return labels of one recording per tuple of abbreviations."""
     table = np.zeros((len(present), len(CLASSES)), bool)
     for row, names in zip(table, present, strict=True):
         row[[CLASS_INDEX[name] for name in names]] = True
@@ -75,23 +75,23 @@ def test_the_score_is_that_of_explicit_loops(seed):
     labels, probabilities = random_case(seed)
     outputs = probabilities >= 0.5
     assert weighted_confusion(labels, outputs).shape == (26, 26)
-    assert np.isclose((WEIGHTS * weighted_confusion(labels, outputs)).sum(), earned_by_loops(labels, outputs, WEIGHTS))
+    assert np.isclose((WEIGHTS * weighted_confusion(labels, outputs)).sum(), credit_by_loops(labels, outputs, WEIGHTS))
     assert np.isclose(challenge_score(labels, outputs, WEIGHTS), score_by_loops(labels, outputs, WEIGHTS))
 
 
 def test_hand_computed_credit():
-    labels = rows(("AF", "PVC"), (), ("NSR",))
-    outputs = rows(("AF", "AFL"), ("AF",), ())
+    labels = make_labels(("AF", "PVC"), (), ("NSR",))
+    outputs = make_labels(("AF", "AFL"), ("AF",), ())
     expected = np.zeros((26, 26))
     expected[AF, [AF, AFL]] = expected[CLASS_INDEX["PVC"], [AF, AFL]] = 1 / 3  # AF, AFL and PVC are its three classes
     assert np.array_equal(weighted_confusion(labels, outputs), expected)
 
 
 def test_hand_computed_score():
-    labels, outputs = rows(("AF",), ("NSR",)), rows(("AF", "AFL"), ("NSR",))
+    labels, outputs = make_labels(("AF",), ("NSR",)), make_labels(("AF", "AFL"), ("NSR",))
     inactive = WEIGHTS[AF, NSR] / 2 + 1
-    given = (1 + WEIGHTS[AF, AFL]) / 2 + 1
-    assert np.isclose(challenge_score(labels, outputs, WEIGHTS), (given - inactive) / (2 - inactive))
+    predicted = (1 + WEIGHTS[AF, AFL]) / 2 + 1
+    assert np.isclose(challenge_score(labels, outputs, WEIGHTS), (predicted - inactive) / (2 - inactive))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -105,8 +105,8 @@ def test_labels_score_one_and_sinus_rhythm_scores_zero(seed):
 
 
 def test_the_score_is_zero_if_labels_earn_no_more_than_sinus_rhythm():
-    labels = rows(("NSR",), ("NSR",))
-    assert challenge_score(labels, rows(("AF",), ("NSR",)), WEIGHTS) == 0
+    labels = make_labels(("NSR",), ("NSR",))
+    assert challenge_score(labels, make_labels(("AF",), ("NSR",)), WEIGHTS) == 0
 
 
 def test_weights_that_are_not_known_earn_nothing():
@@ -114,8 +114,8 @@ def test_weights_that_are_not_known_earn_nothing():
     unknown, zero = WEIGHTS.copy(), WEIGHTS.copy()
     unknown[2:5, 7:9], zero[2:5, 7:9] = np.nan, 0
     assert challenge_score(labels, probabilities > 0.5, unknown) == challenge_score(labels, probabilities > 0.5, zero)
-    found, expected = (search_thresholds(labels, probabilities, weights) for weights in (unknown, zero))
-    assert np.array_equal(found.thresholds, expected.thresholds) and found.score_by_class == expected.score_by_class
+    search, expected = (search_thresholds(labels, probabilities, weights) for weights in (unknown, zero))
+    assert np.array_equal(search.thresholds, expected.thresholds) and search.score_by_class == expected.score_by_class
 
 
 def test_sinus_rhythm_may_be_another_column():
@@ -135,42 +135,42 @@ def test_gains_are_the_credit_of_one_more_predicted_class(seed):
         for column in range(26):
             off, on = outputs[[recording]].copy(), outputs[[recording]].copy()
             off[0, column], on[0, column] = False, True
-            truth = labels[[recording]]
-            gain = earned_by_loops(truth, on, WEIGHTS) - earned_by_loops(truth, off, WEIGHTS)
+            true_labels = labels[[recording]]
+            gain = credit_by_loops(true_labels, on, WEIGHTS) - credit_by_loops(true_labels, off, WEIGHTS)
             assert np.isclose(gains[recording, column], gain, atol=1e-12)
 
 
 def nearest_best(scores, candidates, near):
-    """The candidate of the highest score; among equals the nearest, then the lower one."""
+    """Return the best candidate; among equals the nearest, then the lower one."""
     best = max(scores)
     equals = [c for score, c in zip(scores, candidates, strict=True) if score >= best - 1e-9]
     return min(equals, key=lambda candidate: (abs(candidate - near), candidate))
 
 
-def by_every_candidate(labels, probabilities):
-    """The common threshold and those of the classes, by evaluating every candidate."""
+def search_every_candidate(labels, probabilities):
+    """Return the common and the class thresholds by evaluating every candidate."""
 
-    def earned(thresholds):
+    def credit(thresholds):
         return (WEIGHTS * weighted_confusion(labels, probabilities >= thresholds)).sum()
 
-    tenths = [earned(candidate / 10) for candidate in range(1, 10)]
+    tenths = [credit(candidate / 10) for candidate in range(1, 10)]
     common = 10 * nearest_best(tenths, range(1, 10), 5)
-    found = np.full(26, np.nan)
+    by_class = np.full(26, np.nan)
     for column in range(26):
         scores = []
         for candidate in range(20, 81):
             thresholds = np.full(26, common / 100)
             thresholds[column] = candidate / 100
-            scores.append(earned(thresholds))
-        found[column] = nearest_best(scores, range(20, 81), common) / 100
-    return common / 100, found
+            scores.append(credit(thresholds))
+        by_class[column] = nearest_best(scores, range(20, 81), common) / 100
+    return common / 100, by_class
 
 
 @pytest.mark.parametrize("seed, levels", [(0, None), (1, None), (2, 20), (3, 100), (4, 4), (5, None)])
 def test_thresholds_are_those_of_evaluating_every_candidate(seed, levels):
     labels, probabilities = random_case(seed, levels=levels)
     search = search_thresholds(labels, probabilities, WEIGHTS)
-    common, by_class = by_every_candidate(labels, probabilities)
+    common, by_class = search_every_candidate(labels, probabilities)
     assert search.common == common
     np.testing.assert_array_equal(search.thresholds, by_class)
     for score, thresholds in (
@@ -185,11 +185,11 @@ def test_thresholds_are_those_of_evaluating_every_candidate(seed, levels):
 @pytest.mark.parametrize("seed", [6, 7])
 def test_probabilities_next_to_a_candidate_are_on_the_right_side(seed):
     labels, probabilities = random_case(seed, levels=100)
-    beside = np.random.default_rng(seed).choice([-9.0, 0.0, 9.0], probabilities.shape)  # below, on or above it
-    probabilities = np.nextafter(probabilities, np.where(beside, beside, probabilities))
+    direction = np.random.default_rng(seed).choice([-9.0, 0.0, 9.0], probabilities.shape)  # below, on or above it
+    probabilities = np.nextafter(probabilities, np.where(direction, direction, probabilities))
     probabilities[:3] = [[-0.5], [1.5], [1e300]]
     search = search_thresholds(labels, probabilities, WEIGHTS)
-    common, by_class = by_every_candidate(labels, probabilities)
+    common, by_class = search_every_candidate(labels, probabilities)
     assert search.common == common
     np.testing.assert_array_equal(search.thresholds, by_class)
 
@@ -210,8 +210,8 @@ def test_perfect_probabilities_keep_one_half():
 def test_single_precision_probabilities_are_compared_as_in_prediction():
     labels, probabilities = random_case(3, levels=100)
     single = probabilities.astype(np.float32)
-    found = search_thresholds(labels, single, WEIGHTS)
-    assert np.isclose(found.score_by_class, challenge_score(labels, single >= found.thresholds, WEIGHTS))
+    search = search_thresholds(labels, single, WEIGHTS)
+    assert np.isclose(search.score_by_class, challenge_score(labels, single >= search.thresholds, WEIGHTS))
 
 
 def test_probabilities_that_are_not_finite_are_refused():
@@ -224,13 +224,13 @@ def test_probabilities_that_are_not_finite_are_refused():
 @pytest.mark.parametrize("levels", [None, 5])
 def test_areas_and_f_measures_are_those_of_sklearn(levels):
     labels, scores = random_case(7, recordings=200, levels=levels)
-    kept = labels.any(axis=0)
-    assert 5 < kept.sum() < 26
-    auroc, auprc = roc_and_pr_areas(labels[:, kept], scores[:, kept])
-    assert np.allclose(auroc, roc_auc_score(labels[:, kept], scores[:, kept], average=None))
-    assert np.allclose(auprc, average_precision_score(labels[:, kept], scores[:, kept], average=None))
-    expected = f1_score(labels[:, kept], scores[:, kept] > 0.5, average=None, zero_division=0)
-    assert np.allclose(f_measures(labels[:, kept], scores[:, kept] > 0.5), expected)
+    present = labels.any(axis=0)
+    assert 5 < present.sum() < 26
+    auroc, auprc = roc_and_pr_areas(labels[:, present], scores[:, present])
+    assert np.allclose(auroc, roc_auc_score(labels[:, present], scores[:, present], average=None))
+    assert np.allclose(auprc, average_precision_score(labels[:, present], scores[:, present], average=None))
+    expected = f1_score(labels[:, present], scores[:, present] > 0.5, average=None, zero_division=0)
+    assert np.allclose(f_measures(labels[:, present], scores[:, present] > 0.5), expected)
 
 
 def test_hand_computed_areas():
@@ -271,19 +271,19 @@ def test_accuracy_is_the_share_of_recordings_with_every_class_right():
 @pytest.mark.parametrize("seed, levels", [(3, None), (7, 20)])
 def test_resampled_thresholds_are_the_means_of_searches_on_samples_drawn_with_replacement(seed, levels):
     labels, probabilities = random_case(seed, levels=levels)
-    found = search_thresholds(labels, probabilities, WEIGHTS, resamples=5, seed=3)
+    search = search_thresholds(labels, probabilities, WEIGHTS, resamples=5, seed=3)
     generator, expected, commons = np.random.default_rng(3), [], set()
     for _ in range(5):
         draw = generator.integers(0, len(labels), len(labels))
-        common, by_class = by_every_candidate(labels[draw], probabilities[draw])
+        common, by_class = search_every_candidate(labels[draw], probabilities[draw])
         expected.append(by_class)
         commons.add(common)
-    np.testing.assert_allclose(found.thresholds, np.mean(expected, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(search.thresholds, np.mean(expected, axis=0), rtol=1e-12)
     assert len(commons) > 1
     plain = search_thresholds(labels, probabilities, WEIGHTS)
-    np.testing.assert_array_equal(found.by_class, plain.thresholds)
-    assert found.score_by_class == plain.score_by_class
-    assert np.isclose(found.score, challenge_score(labels, probabilities >= found.thresholds, WEIGHTS))
+    np.testing.assert_array_equal(search.by_class, plain.thresholds)
+    assert search.score_by_class == plain.score_by_class
+    assert np.isclose(search.score, challenge_score(labels, probabilities >= search.thresholds, WEIGHTS))
 
 
 def test_resampled_thresholds_generalise_better_from_few_recordings():
@@ -293,12 +293,13 @@ def test_resampled_thresholds_generalise_better_from_few_recordings():
         labels = rng.random((count, 26)) < np.linspace(0.02, 0.2, 26)
         return labels, 1 / (1 + np.exp(-(1.5 * labels + rng.normal(size=labels.shape) - 0.5)))
 
-    new, answers = draw(4000)
+    new, predictions = draw(4000)
     gains = []
     for _ in range(10):
-        found = search_thresholds(*draw(100), WEIGHTS, resamples=30)
+        search = search_thresholds(*draw(100), WEIGHTS, resamples=30)
         with_means, without = (
-            challenge_score(new, answers >= thresholds, WEIGHTS) for thresholds in (found.thresholds, found.by_class)
+            challenge_score(new, predictions >= thresholds, WEIGHTS)
+            for thresholds in (search.thresholds, search.by_class)
         )
         gains.append(with_means - without)
     assert np.mean(gains) > 0
@@ -312,10 +313,10 @@ def test_counted_recordings_equal_repeated_recordings(levels):
     counts[:, 4] = ~labels[:, 14]  # and no positives
     areas, measures = roc_and_pr_areas(labels, scores, counts), f_measures(labels, scores > 0.5, counts)
     assert np.shape(areas) == (2, 26, 7) and measures.shape == (26, 7)
-    for place, column in enumerate(counts.T.astype(int)):
-        there = np.repeat(np.arange(60), column)
-        np.testing.assert_allclose(areas[..., place], roc_and_pr_areas(labels[there], scores[there]), rtol=1e-6)
-        np.testing.assert_allclose(measures[:, place], f_measures(labels[there], scores[there] > 0.5), rtol=1e-6)
+    for index, column in enumerate(counts.T.astype(int)):
+        repeated = np.repeat(np.arange(60), column)
+        np.testing.assert_allclose(areas[..., index], roc_and_pr_areas(labels[repeated], scores[repeated]), rtol=1e-6)
+        np.testing.assert_allclose(measures[:, index], f_measures(labels[repeated], scores[repeated] > 0.5), rtol=1e-6)
     assert np.isnan(areas[0, 14, 3]) and areas[1, 14, 3] == 1 and np.isnan(areas[:, 14, 4]).all()
 
 

@@ -31,13 +31,13 @@ def read(comparison, metrics, tmp_path_factory):
 
 def test_the_page_is_whole_by_itself(read):
     assert not read.wrong
-    assert not read.of("script") and not read.of("link") and not read.of("iframe")
+    assert not read.attributes_of("script") and not read.attributes_of("link") and not read.attributes_of("iframe")
     for _, attributes in read.attributes:
         for name in ("src", "href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/svg+xml;base64,"))
-    assert len(read.of("img")) == 5 and all(attributes["alt"] for attributes in read.of("img"))
-    assert len(read.of("caption")) == len(read.of("table")) == 10
-    assert len(read.of("details")) == 5, "four measures by class, and those by source"
+    assert len(read.attributes_of("img")) == 5 and all(attributes["alt"] for attributes in read.attributes_of("img"))
+    assert len(read.attributes_of("caption")) == len(read.attributes_of("table")) == 10
+    assert len(read.attributes_of("details")) == 5, "four measures by class, and those by source"
 
 
 def test_scores_come_first_and_settings_last(read):

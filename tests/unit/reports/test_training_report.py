@@ -93,14 +93,16 @@ def test_every_lead_set_has_its_figures(report):
 
 def test_the_page_opens_offline_and_has_every_section(report, results):
     read = ParsedPage((report / "index.html").read_text())
-    assert not read.wrong and not read.of("script") and not read.of("link")
-    assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in read.of("img"))
-    assert len(read.of("img")) == len(list(report.glob("*.png")))
+    assert not read.wrong and not read.attributes_of("script") and not read.attributes_of("link")
+    assert all(
+        image["src"].startswith("data:image/png;base64,") and image["alt"] for image in read.attributes_of("img")
+    )
+    assert len(read.attributes_of("img")) == len(list(report.glob("*.png")))
     assert [text.strip() for text in read.text_in("h2")] == [
         "Scores", "Learning curves", "Thresholds", "Classes", "Label masks", "Relabelling", "Disagreements",
         "Recordings", "Settings and versions", "Tables as files",
     ]  # fmt: skip
-    assert len(read.of("caption")) == len(read.of("table"))
+    assert len(read.attributes_of("caption")) == len(read.attributes_of("table"))
     texts = {text for _, text in read.texts}
     for row in table(report, "scores"):
         assert f"{float(row['score as predicted']):.3f}".replace("-", "−") in texts
