@@ -35,11 +35,11 @@ from ecg.runtime.console import (
 )
 from ecg.runtime.files import check_writable, lock_folder
 from ecg.runtime.keras_startup import start_keras
+from ecg.runtime.limits import TimeBudget
 from ecg.runtime.processes import run_in_subprocess
 from ecg.systems.method import train_system
 from ecg.systems.recipes import Settings
 from ecg.systems.stage import Peaks, StageRunner, Stores
-from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingError, translate_out_of_memory
 
 LOGGER = logging.getLogger("ecg")
@@ -102,7 +102,7 @@ class FoldJob:
         subsets = {preparation: store.subset(training) for preparation, store in stores.items()}
         peaks = {preparation: waves.select_recordings(training) for preparation, waves in peaks.items()}
         with translate_out_of_memory(system.system):
-            runner = StageRunner(subsets, self.networks, system.seed, Budget(self.hours, cumulative=True))
+            runner = StageRunner(subsets, self.networks, system.seed, TimeBudget(self.hours, cumulative=True))
             trained = train_system(system, runner, peaks, self.data)
             result = predict_held_out(trained, system, stores, self.held_out)
         self.cache.save(PREDICTIONS, result.arrays())

@@ -16,11 +16,11 @@ from ecg.data.records import require_records, resolve_case
 from ecg.data.store import Store, build_store, check_trainable, store_folder
 from ecg.data.wave_peaks import intersect_stores, load_wave_peaks, neurokit_version
 from ecg.runtime.console import format_duration, format_table
+from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
 from ecg.systems.plan import GATE, known_labels, planned_networks, split_recordings
 from ecg.systems.recipes import Settings
 from ecg.systems.stage import CHALLENGE, Peaks, Stage, StageRunner, Stores
-from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingSettings
 
 LOGGER = logging.getLogger("ecg")
@@ -223,7 +223,7 @@ def measure(stage: Stage, stores: Stores, folder: Path, batch: int) -> tuple[flo
     """
     learning = replace(stage.learning, batch=batch, smallest_batch=batch, steps=1, epochs=2)
     clock, start = EpochClock(), time.monotonic()
-    runner = StageRunner(stores, folder / "stages", 0, Budget(None), scorer=clock)
+    runner = StageRunner(stores, folder / "stages", 0, TimeBudget(None), scorer=clock)
     runner.run(replace(stage, learning=learning))
     seconds = clock.ends[1] - clock.ends[0]
     n_epoch = learning.passes_for(len(stage.training)) * len(stage.training) + len(stage.validation)

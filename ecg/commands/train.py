@@ -20,11 +20,11 @@ from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
 from ecg.runtime.console import format_duration
 from ecg.runtime.files import LOCK, check_writable, lock_folder
+from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import train_system
 from ecg.systems.recipes import RECIPES, Settings
 from ecg.systems.results import Results
 from ecg.systems.stage import Peaks, StageRunner, Stores
-from ecg.training.checkpoint import Budget
 from ecg.training.trainer import TrainingError
 
 LOGGER = logging.getLogger("ecg")
@@ -75,7 +75,7 @@ def run_training(
     data: Path, model: Path, settings: Settings, manifest: dict[str, Any], runner_type: type[StageRunner]
 ) -> Results | None:
     """Body of `train`, run while the model folder is locked."""
-    start, budget = time.monotonic(), Budget(settings.hours)
+    start, budget = time.monotonic(), TimeBudget(settings.hours)
     stages = model / STAGES
     finished, removed = stages / "finished", model / f".part.{STAGES}"
     for leftover in (finished, removed):  # of an interrupted training

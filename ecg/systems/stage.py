@@ -21,10 +21,11 @@ from ecg.evaluation.metrics import nan_mean, roc_and_pr_areas
 from ecg.models.ensemble import Member, uses_demographics
 from ecg.models.resnets import POLICIES, LiSettings, precision_policy
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
+from ecg.runtime.limits import TimeBudget
 from ecg.systems.recipes import NetworkConfig
 from ecg.training.arithmetic import check_arithmetic
 from ecg.training.backend import accelerators, distribution_scope
-from ecg.training.checkpoint import Budget, Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
+from ecg.training.checkpoint import Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
 from ecg.training.losses import MaskableLoss, SquaredError, WeightedSumLoss
 from ecg.training.trainer import (
     PROGRESS,
@@ -179,7 +180,7 @@ class StageRunner:
     stores: Stores
     folder: Path
     seed: int
-    budget: Budget
+    budget: TimeBudget
     keys: list[str] = field(default_factory=list)
     scorer: Scorer | None = None
     epochs: list[Epoch] = field(default_factory=list)

@@ -1,9 +1,8 @@
-"""The state of a training, from which it resumes, and its time limit."""
+"""The state of a training, from which it resumes."""
 
 import json
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,84 +10,6 @@ import keras
 import numpy as np
 
 from ecg.runtime.files import to_json
-
-# Share of the budget for what follows the last stage (thresholds, tables, charts), and its minimum in seconds.
-CLOSING, LEAST_CLOSING = 0.02, 60.0
-# Share of a stage's time that is reserved for its predictions before any prediction has been timed.
-FIRST_PREDICTIONS = 0.3
-
-
-class Budget:
-    """A wall-clock limit, split over the remaining stages; unused time is passed on.
-
-    Each stage reserves time for its predictions, on its validation set and at its end.
-
-    Args:
-        hours: The limit; None for no limit.
-        clock: Returns the present time in seconds.
-        cumulative: Whether time that was used before an interruption counts, too. The hours are then those of the
-            stages alone. Otherwise they include what follows the stages, and start anew with each run.
-    """
-
-    def __init__(
-        self, hours: float | None, clock: Callable[[], float] = time.monotonic, cumulative: bool = False
-    ) -> None:
-        self.clock, self.cumulative = clock, cumulative
-        seconds = math.inf if hours is None else 3600 * hours
-        closing = 0.0 if cumulative or hours is None else max(seconds * CLOSING, LEAST_CLOSING)
-        self.end = clock() + seconds - closing
-        self.start, self.stage_end, self.n_predictions = clock(), self.end, 0
-        self.reserved = 0.0  # seconds for the predictions of the present stage
-        self.prediction_seconds: float | None = None  # one recording, the longest seen
-
-    def begin(self, stages_left: int, n_predictions: int) -> None:
-        """Begin a stage.
-
-        Args:
-            stages_left: Stages that share the remaining time, this one included.
-            n_predictions: Recordings that this stage predicts.
-        """
-        now = self.start = self.clock()
-        self.stage_end, self.n_predictions = now + (self.end - now) / stages_left, n_predictions
-        if math.isfinite(self.end):
-            self.reserved = FIRST_PREDICTIONS * (self.stage_end - now)
-            self._reserve()
-
-    def record_prediction_time(self, count: int, seconds: float) -> None:
-        """Record how long it took to predict so many recordings."""
-        self.prediction_seconds = max(self.prediction_seconds or 0.0, seconds / max(count, 1))
-        self._reserve()
-
-    @property
-    def used(self) -> np.ndarray:
-        """Seconds that the stage has used and that one prediction takes: (2,)."""
-        return np.array([self.clock() - self.start, self.prediction_seconds or 0.0])
-
-    def resume(self, used: np.ndarray) -> None:
-        """Resume the present stage, which had `used` so much when it was interrupted."""
-        seconds = float(used[0])
-        self.start -= seconds
-        if self.cumulative:
-            self.stage_end -= seconds
-        self.skip(used)
-        self._reserve()
-
-    def skip(self, used: np.ndarray) -> None:
-        """Count a stage that is loaded from the cache and had `used` so much."""
-        seconds, prediction_seconds = map(float, used)
-        if self.cumulative:
-            self.end -= seconds
-        if prediction_seconds:
-            self.prediction_seconds = max(self.prediction_seconds or 0.0, prediction_seconds)
-
-    def _reserve(self) -> None:
-        if self.prediction_seconds is not None:
-            self.reserved = self.prediction_seconds * self.n_predictions
-
-    @property
-    def is_over(self) -> bool:
-        """Whether only the time for the present stage's predictions is left."""
-        return self.clock() + self.reserved >= self.stage_end
 
 
 @dataclass(frozen=True)

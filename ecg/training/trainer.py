@@ -17,9 +17,9 @@ from ecg.data.batches import Batch, Dataset, plan_prediction, plan_training, pre
 from ecg.models.resnets import POLICIES
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import Progress, format_duration
-from ecg.runtime.limits import check_limits
+from ecg.runtime.limits import TimeBudget, check_limits
 from ecg.training.backend import distributed_loss, precompile, step_runner, synchronise_layers
-from ecg.training.checkpoint import Budget, Checkpoint, Epoch, WeightAverage
+from ecg.training.checkpoint import Checkpoint, Epoch, WeightAverage
 from ecg.training.losses import StreamingLoss
 
 LOGGER = logging.getLogger("ecg")
@@ -130,7 +130,7 @@ class TrainingRun:
     title: str
     score: Callable[[np.ndarray], dict[str, float]] = lambda probabilities: {}
     cache: ResultCache | None = None
-    budget: Budget = field(default_factory=lambda: Budget(None))
+    budget: TimeBudget = field(default_factory=lambda: TimeBudget(None))
 
 
 class TrainingError(RuntimeError):
@@ -222,7 +222,7 @@ def compile_network(network: keras.Model, loss: keras.Loss, optimizer: keras.Opt
     precompile(network)
 
 
-def stop_reason(checkpoint: Checkpoint, settings: TrainingSettings, budget: Budget) -> str:
+def stop_reason(checkpoint: Checkpoint, settings: TrainingSettings, budget: TimeBudget) -> str:
     """Return why a training stops after the epochs so far, or an empty string."""
     if checkpoint.stopping.stop:
         return f"no lower loss in {settings.patience} epochs"
@@ -253,7 +253,7 @@ def train_epoch(
     generator: np.random.Generator,
     average: WeightAverage,
     title: str,
-    budget: Budget,
+    budget: TimeBudget,
 ) -> tuple[float, bool]:
     """Train on each recording, cropped at random; repeat them if they are few.
 
@@ -301,7 +301,7 @@ def train_epoch(
 
 
 def validate(
-    network: keras.Model, loss: keras.Loss, validation: Dataset, title: str, size: int, budget: Budget
+    network: keras.Model, loss: keras.Loss, validation: Dataset, title: str, size: int, budget: TimeBudget
 ) -> tuple[float, np.ndarray]:
     """Return the loss on the validation set and its probabilities (n, K).
 

@@ -23,12 +23,12 @@ from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
 from ecg.reports.training_tables import training_tables
+from ecg.runtime.limits import TimeBudget
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource, label_masks, source_masks
 from ecg.systems.method import ValidationScorer, relabel, train_system, untrainable_gate_reason
 from ecg.systems.plan import split_recordings, split_validation, stage_keys
 from ecg.systems.recipes import HALVES, SYSTEMS, Gate, Settings
 from ecg.systems.stage import Outcome, StageRunner
-from ecg.training.checkpoint import Budget
 from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
 from ecg.training.trainer import TrainingSettings
 
@@ -70,7 +70,7 @@ class FakeRunner(StageRunner):
     """
 
     def __init__(self, store, settings, folder):
-        super().__init__({DEFAULT_PREPROCESSING: store}, folder, settings.seed, Budget(None))
+        super().__init__({DEFAULT_PREPROCESSING: store}, folder, settings.seed, TimeBudget(None))
         self.store, self.stages, self.scores = store, {}, {}
 
     def train_or_load(self, stage):
@@ -323,7 +323,7 @@ def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
             assert 0 <= scores["AUROC"] <= 1
             return Outcome([], [], predict_stage(stage), "")
 
-    made, after = relabel(rule, labels, sources, Settings(), Runner({}, tmp_path, 0, Budget(None)))
+    made, after = relabel(rule, labels, sources, Settings(), Runner({}, tmp_path, 0, TimeBudget(None)))
     (stage,) = stages
     assert stage.title == rule.title and stage.leads == LEADS
     assert not set(sources[stage.records]) & set(rule.sources) and set(sources[stage.to_predict]) == set(rule.sources)

@@ -12,6 +12,7 @@ from ecg.data.wave_peaks import WavePeaks, decode_peaks
 from ecg.models.ensemble import uses_demographics
 from ecg.models.resnets import POLICIES, LiSettings
 from ecg.runtime.cache import ResultCache
+from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import (
     CHALLENGE,
     SAVED,
@@ -23,13 +24,12 @@ from ecg.systems.stage import (
     prediction_part,
     stage_loss,
 )
-from ecg.training.checkpoint import Budget
 from ecg.training.losses import FocalLoss
 from ecg.training.trainer import TrainingError, TrainingSettings, predict
 
 
 def fit_stage(stage, store, folder):
-    return StageRunner({stage.view.preparation: store}, folder, 0, Budget(None)).run(stage)
+    return StageRunner({stage.view.preparation: store}, folder, 0, TimeBudget(None)).run(stage)
 
 
 class FakeScorer:
@@ -63,7 +63,7 @@ class Untrained(StageRunner):
 
 
 def test_a_stage_is_trained_once_and_then_loaded_from_the_cache(stage, store, small_network, tmp_path):
-    lines, budget, stage = capture_log(), Budget(None), replace(stage, metric=CHALLENGE)
+    lines, budget, stage = capture_log(), TimeBudget(None), replace(stage, metric=CHALLENGE)
 
     def fit(stage=stage, seed=0, runner=Untrained):
         return runner({stage.view.preparation: store}, tmp_path, seed, budget, scorer=FakeScorer(0)).run(stage)
@@ -113,7 +113,7 @@ def test_the_time_of_an_interrupted_stage_adds_up_and_counts_in_a_lasting_budget
             return super().train(stage, InterruptedCache(cache.path, cache.key))
 
     def fit(lasting=True, runner_type=StageRunner):
-        budget = Budget(1, lambda: scorer.now, lasting)
+        budget = TimeBudget(1, lambda: scorer.now, lasting)
         end = budget.end
         runner = runner_type({stage.view.preparation: store}, tmp_path, 0, budget, scorer=scorer)
         outcome = runner.run(stage)

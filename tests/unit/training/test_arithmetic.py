@@ -20,6 +20,7 @@ from ecg.models.resnets import (
     output_layer,
     precision_policy,
 )
+from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import Stage, StageRunner, check_precision
 from ecg.training import arithmetic
 from ecg.training.arithmetic import (
@@ -31,7 +32,6 @@ from ecg.training.arithmetic import (
     layer_key,
     layers_with_kernel,
 )
-from ecg.training.checkpoint import Budget
 from ecg.training.losses import FocalLoss
 from ecg.training.trainer import TrainingError, TrainingSettings
 
@@ -235,7 +235,7 @@ def test_no_training_in_half_precision_begins_where_it_is_wrong(store, tmp_path)
                       everything[:32], everything[32:], everything, WrongSettings(), learning)  # fmt: skip
 
         def run(stage=stage):
-            return StageRunner({stage.view.preparation: store}, tmp_path, 0, Budget(None)).run(stage)
+            return StageRunner({stage.view.preparation: store}, tmp_path, 0, TimeBudget(None)).run(stage)
 
         if precision == "bfloat16":
             with pytest.raises(TrainingError, match="WrongForward of 16 taps, 12 input and 8 output channels"):

@@ -11,9 +11,10 @@ from ecg.data.wave_peaks import WavePeaks
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import DEPTHS, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 from ecg.runtime.cache import ResultCache
+from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import Stage, build_network, make_dataset, stage_loss
 from ecg.training.backend import StepRunner, precompile
-from ecg.training.checkpoint import Budget, WeightAverage, unpack_arrays
+from ecg.training.checkpoint import WeightAverage, unpack_arrays
 from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
 from ecg.training.trainer import (
     PREDICTION_BATCH,
@@ -69,7 +70,7 @@ def run(small_network, store, settings=QUICK, loss=None, masks=None, seed=1, tar
     keras.utils.set_random_seed(seed)
     network, lines = small_network.build(2, None, targets.shape[1]), capture_log()
     learnt, checked = examples(np.arange(cut)), examples(np.arange(cut, len(store)))
-    trial = TrainingRun(settings, seed, "trial", "trial", mean_score, folder, budget or Budget(None))
+    trial = TrainingRun(settings, seed, "trial", "trial", mean_score, folder, budget or TimeBudget(None))
     epochs, ended = train_network(network, loss or FocalLoss(), learnt, checked, trial)
     return network, epochs, lines, ended
 
@@ -231,7 +232,7 @@ def test_each_pass_of_an_epoch_is_cut_and_ordered_anew(monkeypatch):
     store = beats_store(8, lengths=(600,))
     examples = Dataset(store, np.arange(8), (0,), store.labels.astype(np.float32), np.ones((8, 2), np.float32))
     settings = TrainingSettings(smallest_batch=4, steps=6)
-    train_epoch(None, examples, settings, np.random.default_rng(1), WeightAverage(0.0), "trial", Budget(None))
+    train_epoch(None, examples, settings, np.random.default_rng(1), WeightAverage(0.0), "trial", TimeBudget(None))
     assert [len(signals) for signals in seen] == [4] * 6
     assert len({signals.tobytes() for signals in seen}) == 6
 
@@ -258,7 +259,7 @@ def test_a_loss_is_read_once_the_next_step_is_begun_and_before_the_weights_count
     store = beats_store(16)
     examples = Dataset(store, np.arange(16), (0,), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
     settings, average = TrainingSettings(smallest_batch=4, steps=4), WeightAverage(0.0)
-    loss, whole = train_epoch(None, examples, settings, np.random.default_rng(1), average, "trial", Budget(None))
+    loss, whole = train_epoch(None, examples, settings, np.random.default_rng(1), average, "trial", TimeBudget(None))
     assert loss == 2.5
     assert events == ["begin 1", "begin 2", "read 1", "begin 3", "read 2", "read 3", "weights",
                       "begin 4", "read 4", "weights"]  # fmt: skip
@@ -310,7 +311,7 @@ def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small_net
     for number in (0, 1, 0):
         network.set_weights(start)
         order = seed_epoch(network, 5, "trial", number)
-        loss, _ = train_epoch(network, examples, settings, order, WeightAverage(0.0), "trial", Budget(None))
+        loss, _ = train_epoch(network, examples, settings, order, WeightAverage(0.0), "trial", TimeBudget(None))
         outcomes.append((loss, network.get_weights()))
     assert outcomes[0][0] == outcomes[2][0] != outcomes[1][0]
     for a, b in zip(outcomes[0][1], outcomes[2][1], strict=True):
@@ -534,9 +535,9 @@ def test_answers_are_of_the_pieces_in_which_recordings_are_answered(in_pieces):
 def test_a_set_that_is_judged_in_parts_has_the_same_loss(in_pieces, monkeypatch):
     network, store, records, targets, masks = in_pieces
     examples = Dataset(store, records, (0, 1), targets, masks, Window(300, ZEROS, 40))
-    at_once, probabilities = validate(network, FocalLoss(), examples, "checking", 4, Budget(None))
+    at_once, probabilities = validate(network, FocalLoss(), examples, "checking", 4, TimeBudget(None))
     monkeypatch.setattr("ecg.training.trainer.VALIDATED_AT_ONCE", 5)
-    in_some, same = validate(network, FocalLoss(), examples, "checking", 4, Budget(None))
+    in_some, same = validate(network, FocalLoss(), examples, "checking", 4, TimeBudget(None))
     assert in_some == pytest.approx(at_once, rel=1e-12)
     np.testing.assert_array_equal(same, probabilities)
 
@@ -545,7 +546,7 @@ def test_the_loss_on_the_validation_set_is_that_of_all_pieces_with_the_labels_of
     network, store, records, targets, masks = in_pieces
     window, spent = Window(300, ZEROS, 40), []
 
-    class Watched(Budget):
+    class Watched(TimeBudget):
         def record_prediction_time(self, count, seconds):
             spent.append(count)
 
