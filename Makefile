@@ -52,7 +52,7 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 # The whole way on 60 recordings with every defect, with stand-ins for the Challenge's scripts: some ten minutes.
 challenge-test: .venv/installed

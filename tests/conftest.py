@@ -19,6 +19,8 @@ TESTS = Path(__file__).parent
 # Folders and files of the tests that import Keras.
 KERAS_TESTS = ("unit/models", "unit/training", "unit/systems", "unit/reports", "unit/commands", "integration",
                "acceptance", "benchmarks", "unit/runtime/test_keras_startup.py")  # fmt: skip
+LONG_TESTS = ("integration", "acceptance", "unit/training", "unit/models/test_bundle.py", "unit/commands/test_command.py",
+              "unit/systems", "unit/reports/test_ecg_paper.py")  # fmt: skip
 # A shell ignores SIGINT in background jobs, and their processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -47,10 +49,22 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that need Keras."""
+    """Mark the tests that need Keras, and put the files with the longest tests first.
+
+    Two workers that take files in turn are then done at about the same time.
+    """
     for item in items:
         if needs_keras(item.path):
             item.add_marker(pytest.mark.keras)
+    items.sort(key=lambda item: not item.path.relative_to(TESTS).as_posix().startswith(LONG_TESTS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Escape names that are not UTF-8 in what a test logged: a worker could not send them."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ def dirty(tmp_path_factory):
     return folder, synthesize(folder, 60, seed=8)
 
 
+@pytest.mark.slow
 def test_the_stand_in_and_our_script_write_the_same_outputs_in_all_lead_sets(small_network, tmp_path):
     """300 recordings with every defect, 60 of each lead set, in one flat folder."""
     data, model, entry = tmp_path / "data", tmp_path / "model", tmp_path / "entry"

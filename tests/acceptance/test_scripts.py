@@ -936,6 +936,7 @@ print(sorted({"train_model", "test_model", "helper_code", "evaluate_model"} & se
 """
 
 
+@pytest.mark.slow
 def test_other_drivers_run_the_package_without_our_scripts(small_network, headers, tmp_path):
     shutil.copytree(ROOT / "ecg", tmp_path / "code/ecg", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "team_code.py", tmp_path / "code")

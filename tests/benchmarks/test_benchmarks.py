@@ -160,6 +160,7 @@ def test_every_system_has_its_networks_timed():
     assert titles["li2021"][0].peaks is not None and titles["xie2022"][0].output_activation == "softmax"
 
 
+@pytest.mark.slow
 def test_a_network_is_timed_with_all_its_inputs_and_outputs(monkeypatch):
     stages = {title: stage for title, stage, _ in systems.networks()}
     small = {

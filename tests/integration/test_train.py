@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,10 @@ from ecg.data.store import open_store
 from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.bundle import load_bundle
+from ecg.models.resnets import NetworkSettings
+from ecg.reports import training_report
+from ecg.reports.ecg_paper import draw_disagreements
+from ecg.reports.training_report import draw_training
 from ecg.runtime.files import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings, label_masks
 from ecg.systems.plan import split_validation
@@ -65,8 +70,24 @@ def make_fake_runner(network, stages):
     return FakeRunner
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_figures():
+    """Draw a chart and a disagreement of each training; the tests of the report draw all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_report, "draw_training", lambda results: islice(draw_training(results), 1))
+        patch.setattr(training_report, "draw_disagreements", lambda folder, found, *rest, **options: draw_disagreements(
+            folder, found[:1], *rest, **options))  # fmt: skip
+        yield
+
+
 @pytest.fixture(scope="module")
-def trained(synthetic_recordings, small_network, tmp_path_factory):
+def small_network():
+    """Settings of a network without blocks, which is compiled quickly."""
+    return NetworkSettings(width=4, kernels=(), squeeze_ratio=2, hidden=8)
+
+
+@pytest.fixture(scope="module")
+def trained(few_figures, synthetic_recordings, small_network, tmp_path_factory):
     """A model folder for 12 and 2 leads, trained for two epochs, its stages kept, and the lines logged."""
     folder, lines = tmp_path_factory.mktemp("model"), capture_log()
     settings = Settings(network=small_network, training=QUICK, lead_sets=(12, 2), keep_stages=True, jobs=1)
@@ -94,7 +115,7 @@ def test_leaves_models_and_a_report_and_says_what_it_did(trained):
         "round 2, 2 leads",
     ):
         assert said in text
-    assert "AFL or AF in Ningbo: labels left as they are, the other sources have" in text
+    assert "AFL or AF in Ningbo: not relabelled, the other sources have" in text
     assert "classes omitted by CPSC: 8 recordings examined; added:" in text
 
 
@@ -318,7 +339,7 @@ def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
     ):
         train(synthetic_recordings, model, replace(settings, lead_sets=(2,)))
     (model / "training.json").unlink()
-    with pytest.raises(TrainingError, match="holds 12_leads.json, and nothing says of what training; give an empty"):
+    with pytest.raises(TrainingError, match="holds 12_leads.json of an unknown training; give an empty"):
         train(synthetic_recordings, model, settings)
     assert contents(model) | {"training.json": before["training.json"]} == before and not (model / "stages").exists()
 

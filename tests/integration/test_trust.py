@@ -176,6 +176,7 @@ print(json.dumps(done))
 """
 
 
+@pytest.mark.slow
 def test_training_and_answering_reach_out_to_nothing_and_write_where_they_are_told(synthetic_recordings, tmp_path):
     """In one process: joblib hands work to others, which are ours too, through pipes and pickles."""
     model, outputs, own = tmp_path / "model", tmp_path / "outputs", tmp_path / "temporary"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from matplotlib.figure import Figure
 
 from ecg.__main__ import COMMANDS, main
 from ecg.commands.holdout import Protocol
@@ -234,6 +235,8 @@ def test_a_recording_of_any_name_is_plotted_whatever_the_case_of_its_extension(
         assert capsys.readouterr().out == f"{escape_unprintable(name)}.png\n"
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         (tmp_path / f"{name}.png").unlink()
+        # The page is the same for every ending; drawing it takes most of the time.
+        monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", lambda *_, **__: Figure((1, 1)))
 
 
 RESPIRATION = {

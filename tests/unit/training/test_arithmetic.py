@@ -260,6 +260,7 @@ print(0 < max(errors) < TOLERANCE / 5)
 """
 
 
+@pytest.mark.slow
 def test_several_devices_are_tested_together():
     ended = subprocess.run([sys.executable, "-c", SHARED], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.stdout == "True\n", ended.stderr[-2000:]

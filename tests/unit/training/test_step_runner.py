@@ -158,6 +158,7 @@ def test_where_compiling_ahead_fails_the_steps_are_kerass_again():
     assert not {"train_step", "predict_step"} & vars(network).keys()
 
 
+@pytest.mark.slow
 def test_the_other_backend_does_all_of_this_too():
     """What is written for each backend, or is differentiated by it, and runs on TensorFlow above, runs on JAX here."""
     chosen = "work_comes or several_inputs or bfloat16 or gradient_of_mish"

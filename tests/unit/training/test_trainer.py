@@ -289,6 +289,7 @@ def test_learns_and_keeps_the_best_weights(small_network):
     assert ended == ("all 12 epochs done" if len(epochs) == 12 else "no lower loss in 4 epochs")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_to_the_bit(one_shape, small_network):
     store = beats_store(16)
     short = replace(QUICK, epochs=2)
@@ -364,6 +365,7 @@ def stopped_in(monkeypatch, step):
     monkeypatch.setattr(StepRunner, "train", stops)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small_network, tmp_path, monkeypatch):
     store, settings = beats_store(16, lengths=(500, 600, 1100)), replace(QUICK, steps=3, epochs=3)
     network, epochs, _, ended = run(small_network, store, settings)
