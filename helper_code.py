@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.data.headers import find_comments, parse_header, read_header_text
+from ecg.data.headers import comment_values, parse_header, read_header_text
 from ecg.data.leads import LEADS, standard_name
 from ecg.data.records import read_matrix, read_record, resolve_case
 from ecg.runtime.files import atomic_path
@@ -140,7 +140,7 @@ def get_leads(header: str) -> tuple[str, ...]:
 
 def get_age(header: str) -> float | None:
     """Return the age in years; NaN if it is not a number, None if it is missing."""
-    ages = find_comments(header, "Age")
+    ages = comment_values(header, "Age")
     if not ages:
         return None
     return float(ages[-1]) if is_number(ages[-1]) else math.nan
@@ -148,7 +148,7 @@ def get_age(header: str) -> float | None:
 
 def get_sex(header: str) -> str | None:
     """Return the sex as written; None if it is missing."""
-    sexes = find_comments(header, "Sex")
+    sexes = comment_values(header, "Sex")
     return sexes[-1].strip() if sexes else None
 
 
@@ -190,7 +190,7 @@ def get_baselines(header: str, leads: Sequence[str]) -> np.ndarray:
 
 def get_labels(header: str) -> list[str]:
     """Return the diagnoses in the order and as often as they are written."""
-    return [code.strip() for codes in find_comments(header, "Dx") if codes for code in codes.split(",")]
+    return [code.strip() for codes in comment_values(header, "Dx") if codes for code in codes.split(",")]
 
 
 def save_outputs(

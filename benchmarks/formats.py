@@ -22,7 +22,7 @@ from benchmarks.fuzz import networks
 from ecg.data.headers import RecordError, read_header_text
 from ecg.data.leads import LEAD_SETS, lead_set
 from ecg.data.records import find_records, read_record
-from ecg.data.synthetic import SOURCES, SyntheticSettings, synthesize
+from ecg.data.synthetic import SYNTHETIC_SOURCES, SyntheticSettings, synthesize
 from ecg.runtime.console import Progress
 from ecg.runtime.keras_startup import start_keras
 
@@ -57,7 +57,7 @@ GROUPS = {  # with how near the answers should be
 def make_up(folder, seed):
     """Make up a recording of each source below a folder, and return them: a list of Plain."""
     plains = []
-    for number, source in enumerate(SOURCES):
+    for number, source in enumerate(SYNTHETIC_SOURCES):
         # Clean, since -32768 stands for no value in some of the formats only.
         synthesize(folder / source, 1, seed + number, SyntheticSettings(sources={source: 1.0}, clean=True))
         header, integers = read_record(*find_records(folder / source))

@@ -130,7 +130,7 @@ def make_exclusive_results():
     store, labels = replace(results.store, labels=results.store.labels.copy()), results.labels.copy()
     for table in (store.labels, labels):
         table[:, [CLASS_INDEX[name] for name in ("NSR", "AF", "PVC")]] = one[:, [0, 1, 3]]
-    store.unscored[:, 1] = one[:, 2]
+    store.additional[:, 1] = one[:, 2]
     results = replace(results, store=store, labels=labels, scored=np.ones_like(results.scored))
     probabilities = random.dirichlet(np.ones(4), len(results.validation)) + one[results.validation]
     probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)

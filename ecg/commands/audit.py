@@ -204,8 +204,8 @@ def _header_defects(path: Path, header: Header) -> Defects:
     repeated = [lead.written for lead in header.leads if counts[lead.name] > 1]
     details = {
         OTHER_NAME: [header.name] * (header.name != path.stem),
-        IN_WORDS: [word for word in header.written if labels.code_of(word) != word],
-        REPEATED: [word for word, count in Counter(header.written).items() if count > 1],
+        IN_WORDS: [word for word in header.diagnoses_written if labels.code_of(word) != word],
+        REPEATED: [word for word, count in Counter(header.diagnoses_written).items() if count > 1],
         NO_DIAGNOSIS: [""] * (not codes),
         NOT_SCORED: [" ".join(codes)] * bool(codes and not scored),
         UNKNOWN_CODE: [" ".join(unknown)] * bool(unknown),

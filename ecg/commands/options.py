@@ -104,9 +104,9 @@ def diagnosis(text):
 
 def known_classes(scored=False):
     """Return the abbreviations of all classes, or of the scored ones only, by their lower case: a dict."""
-    from ecg.data.labels import ABBREVIATIONS, UNSCORED_CLASSES  # where it is asked for, so that help is instant
+    from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES  # where it is asked for, so that help is instant
 
-    names = ABBREVIATIONS if scored else (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in UNSCORED_CLASSES))
+    names = ABBREVIATIONS if scored else (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in ADDITIONAL_CLASSES))
     return {name.casefold(): name for name in names}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ecg.data.headers import Header, RecordError, read_header
-from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_unscored
+from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional
 from ecg.data.leads import lead_sets
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_signal, require_records
@@ -199,7 +199,7 @@ def can_compare(bundle: "Bundle", codes: Sequence[str]) -> bool:
 
     Exclusive classes can agree only with one of them: the model would have to deny one of two labels.
     """
-    labels = np.concatenate([encode(codes), encode_unscored(codes)])[bundle.ensemble.general.columns]
+    labels = np.concatenate([encode(codes), encode_additional(codes)])[bundle.ensemble.general.columns]
     return not bundle.rule.exclusive or labels.sum() == 1
 
 

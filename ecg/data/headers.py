@@ -1,8 +1,8 @@
 """Parse WFDB headers: the leads of a recording, demographics and diagnoses.
 
 The grammar is WFDB's (header(5) of the WFDB library) for records of one segment, and covers the dialects of the
-Challenge's databases. One regular expression for each kind of line matches a good line. From tables of the fields comes
-the message about a bad one.
+Challenge's databases. RECORD_LINE and LEAD_LINE match valid lines. If a line does not match, `_field_error` names its
+first wrong field.
 """
 
 import codecs
@@ -19,8 +19,8 @@ from ecg.data.labels import code_of
 from ecg.data.leads import standard_name
 from ecg.runtime.files import read_bytes
 
-DEFAULT_FREQUENCY = 250.0  # WFDB's, if a record line ends before it
-DEFAULT_GAIN = 200.0  # WFDB's, if a lead line ends before it
+DEFAULT_FREQUENCY = 250.0  # Hz; WFDB's default if the record line has no frequency
+DEFAULT_GAIN = 200.0  # WFDB's default if the lead line has no gain
 DEFAULT_UNITS = "mV"
 # Hz; ECGs have 100 to 2,000, and a value far from these is a fault. At the highest, twelve leads of the maximum
 # duration (ecg.data.preprocessing) take 250 MB.
@@ -29,7 +29,7 @@ SMALLEST_GAIN, LARGEST_GAIN = 1e-9, 1e12  # integers per unit; may be negative
 MOST_LEADS = 1000
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 MOST_BYTES = 2**20  # in a header; those of the Challenge have 700
-ENCODING_BYTES = 1024  # at the beginning of a header, by which its encoding is found
+ENCODING_BYTES = 1024  # first bytes of a header, from which its encoding is detected
 MIN_ASCII_SHARE = 0.25  # among its characters
 NO_TEXT = ("Cc", "Cn", "Co", "Cs")  # categories of Unicode: control, unassigned, private and surrogate characters
 LONGEST_SHOWN = 40  # characters of a bad word in a message
@@ -46,7 +46,7 @@ MILLIVOLTS = {
     "v": 1e3,
 }  # in one unit, by its name in lower case
 
-# No digit can match in two ways, and repetitions are bounded, so that a bad line is refused at once.
+# The patterns are unambiguous and bounded. An invalid line cannot cause catastrophic backtracking.
 NUMBER = r"[-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,9})?"
 INTEGER = r"[-+]?[0-9]{1,18}"
 COUNT = r"[0-9]{1,18}"
@@ -219,8 +219,8 @@ class Header:
         age: In years; NaN if unknown.
         sex: "Female", "Male" or "Unknown".
         codes: The diagnoses, each once.
-        written: The diagnoses as written.
-        evaluated: The codes that the Challenge's evaluator reads, which splits at commas only.
+        diagnoses_written: The diagnoses as written.
+        evaluator_codes: Codes as the Challenge's evaluator splits them: at commas only.
         age_written: The age as written; empty without a line for it.
         sex_written: The sex as written; empty without a line for it.
     """
@@ -232,8 +232,8 @@ class Header:
     age: float
     sex: str
     codes: tuple[str, ...]
-    written: tuple[str, ...] = ()
-    evaluated: tuple[str, ...] = ()
+    diagnoses_written: tuple[str, ...] = ()
+    evaluator_codes: tuple[str, ...] = ()
     age_written: str = ""
     sex_written: str = ""
 
@@ -247,8 +247,8 @@ def parse_header(text: str, source: str = "header", as_written: bool = False) ->
     """Parse a header.
 
     A standard lead gets its standard name ("AVR" -> "aVR", "Lead I" -> "I", "C1" -> "V1"), and the recording's name
-    loses the extension of a file ("A0001.mat" -> "A0001"). A missing baseline is the ADC zero, and a gain of 0 is the
-    default gain, as WFDB has it. Diagnoses are separated by commas, semicolons or blanks. Abbreviations become codes, and other
+    loses the extension of a file ("A0001.mat" -> "A0001"). As in WFDB, a missing baseline is the ADC zero, and a gain
+    of 0 is the default gain. Diagnoses are separated by commas, semicolons or blanks. Abbreviations become codes. Other
     words stay.
 
     Args:
@@ -277,7 +277,7 @@ def parse_header(text: str, source: str = "header", as_written: bool = False) ->
     leads = [_parse_lead(line, position, as_written) for position, line in lines[1:]]
     if len(leads) != int(record["leads"]) or not leads:
         raise HeaderError(f"{source}: {len(leads)} lead lines where the record line says {record['leads']}")
-    comments = _find_comments(text)
+    comments = _parse_comments(text)
     written = tuple(_split_diagnoses(comments["dx"]))
     age, sex = (comments[key][-1].strip() if comments[key] else "" for key in ("age", "sex"))
     return Header(
@@ -288,8 +288,8 @@ def parse_header(text: str, source: str = "header", as_written: bool = False) ->
         age=_parse_age(age),
         sex=_parse_sex(sex),
         codes=tuple(dict.fromkeys(map(code_of, written))),
-        written=written,
-        evaluated=tuple(dict.fromkeys(map(code_of, _split_at_commas(comments["dx"])))),
+        diagnoses_written=written,
+        evaluator_codes=tuple(dict.fromkeys(map(code_of, _split_at_commas(comments["dx"])))),
         age_written=age,
         sex_written=sex,
     )
@@ -297,15 +297,16 @@ def parse_header(text: str, source: str = "header", as_written: bool = False) ->
 
 def parse_codes(text: str) -> tuple[str, ...]:
     """Return the diagnoses of a header as written, split at commas, each once."""
-    return tuple(dict.fromkeys(_split_at_commas(_find_comments(text)["dx"])))
+    return tuple(dict.fromkeys(_split_at_commas(_parse_comments(text)["dx"])))
 
 
-def find_comments(text: str, key: str) -> list[str]:
+def comment_values(text: str, key: str) -> list[str]:
     """Return the values of the comment lines "Age", "Sex" or "Dx" of a header."""
-    return _find_comments(text)[key.casefold()]
+    return _parse_comments(text)[key.casefold()]
 
 
-def _find_comments(text: str) -> dict[str, list[str]]:
+def _parse_comments(text: str) -> dict[str, list[str]]:
+    """Return the values of the comment lines by "age", "sex" and "dx"."""
     comments: dict[str, list[str]] = {"age": [], "sex": [], "dx": []}
     for key, value in COMMENT.findall(text):
         comments[key.casefold()].append(value)

@@ -1,7 +1,7 @@
 """The 26 scored classes, the other diagnoses, and the source databases.
 
 A class has an index, its position in ``weights.csv``. Codes are SNOMED CT codes, as strings.
-Source of the tables: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv and dx_mapping_unscored.csv).
+Origin of the tables: the PhysioNet/CinC Challenge 2021 (dx_mapping_scored.csv and dx_mapping_unscored.csv).
 """
 
 import csv
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-UNSCORED = Path(__file__).with_name("unscored.csv")
+UNSCORED_TABLE = Path(__file__).with_name("unscored.csv")
 
 
 class Diagnosis(NamedTuple):
@@ -58,8 +58,8 @@ SCORED = (
     Diagnosis("TAb", ("164934002",), "T wave abnormal"),
     Diagnosis("TInv", ("59931005",), "T wave inversion"),
 )
-# Not scored by the Challenge; some of the published systems predict them.
-UNSCORED_CLASSES = (
+# Additional classes: the Challenge does not score them, but some of the published systems predict them.
+ADDITIONAL_CLASSES = (
     Diagnosis("STD", ("429622005",), "ST depression"),
     Diagnosis("STE", ("164931005",), "ST elevation"),
 )
@@ -75,7 +75,9 @@ TRAINED_CLASSES = tuple(ABBREVIATIONS[index] for index in TRAINED)
 MERGED = {"164884008": "PVC"}
 EVALUATED_CLASS_OF_CODE = {code: index for index, diagnosis in enumerate(SCORED) for code in diagnosis.codes}
 CLASS_OF_CODE = EVALUATED_CLASS_OF_CODE | {code: CLASS_INDEX[abbreviation] for code, abbreviation in MERGED.items()}
-UNSCORED_CLASS_OF_CODE = {code: index for index, diagnosis in enumerate(UNSCORED_CLASSES) for code in diagnosis.codes}
+ADDITIONAL_CLASS_OF_CODE = {
+    code: index for index, diagnosis in enumerate(ADDITIONAL_CLASSES) for code in diagnosis.codes
+}
 
 UNDIAGNOSED = ("unknown", "nan", "none", "n/a")  # words for no diagnosis, in any case
 
@@ -86,7 +88,8 @@ CODE_OF_TEXT = {
     **{"svpb": "63593006", "vpb": "17338001", "normal": "426783006", "i-avb": "270492004"},
 }
 
-SOURCES = {"A": "CPSC", "Q": "CPSC-Extra", "I": "INCART", "S": "PTB", "HR": "PTB-XL", "E": "Georgia"}
+# By the letters that a recording's name begins with.
+SOURCE_OF_PREFIX = {"A": "CPSC", "Q": "CPSC-Extra", "I": "INCART", "S": "PTB", "HR": "PTB-XL", "E": "Georgia"}
 CHAPMAN, NINGBO = "Chapman-Shaoxing", "Ningbo"
 LAST_CHAPMAN = 10646  # Chapman-Shaoxing and Ningbo share the prefix JS and differ in the number
 DISCARDED_SOURCES = ("INCART", "PTB")
@@ -98,7 +101,7 @@ PROXY_SOURCE = "Georgia"  # its recordings are the most similar to the official 
 @cache
 def unscored_diagnoses() -> dict[str, Diagnosis]:
     """Return the diagnoses that the Challenge knows and does not score, by code."""
-    with open(UNSCORED, newline="") as file:
+    with open(UNSCORED_TABLE, newline="") as file:
         rows = list(csv.reader(file))[1:]
     return {code: Diagnosis(abbreviation, (code,), name) for code, abbreviation, name in rows}
 
@@ -142,9 +145,9 @@ def encode_as_scored(codes: Iterable[str]) -> np.ndarray:
     return _encode(codes, EVALUATED_CLASS_OF_CODE, len(SCORED))
 
 
-def encode_unscored(codes: Iterable[str]) -> np.ndarray:
-    """Return which of UNSCORED_CLASSES a recording's codes name: (2,) bool."""
-    return _encode(codes, UNSCORED_CLASS_OF_CODE, len(UNSCORED_CLASSES))
+def encode_additional(codes: Iterable[str]) -> np.ndarray:
+    """Return which of ADDITIONAL_CLASSES a recording's codes name: (2,) bool."""
+    return _encode(codes, ADDITIONAL_CLASS_OF_CODE, len(ADDITIONAL_CLASSES))
 
 
 def _encode(codes: Iterable[str], class_of_code: Mapping[str, int], count: int) -> np.ndarray:
@@ -153,27 +156,27 @@ def _encode(codes: Iterable[str], class_of_code: Mapping[str, int], count: int) 
     return row
 
 
-def select_labels(indices: np.ndarray, labels: np.ndarray, unscored: np.ndarray) -> np.ndarray:
+def select_labels(indices: np.ndarray, labels: np.ndarray, additional: np.ndarray) -> np.ndarray:
     """Select the labels of some classes.
 
     Args:
         indices: Of K classes (see `class_indices`).
         labels: Of the scored classes, (N, 26) bool.
-        unscored: Of UNSCORED_CLASSES, (N, 2) bool.
+        additional: Of ADDITIONAL_CLASSES, (N, 2) bool.
 
     Returns:
         (N, K) bool.
     """
-    return np.hstack([labels, unscored])[:, indices]
+    return np.hstack([labels, additional])[:, indices]
 
 
 def class_indices(names: Iterable[str]) -> np.ndarray:
-    """Return the indices of classes among the scored and then the unscored ones: (K,).
+    """Return the indices of classes among the scored, then the additional ones: (K,).
 
     Args:
         names: Abbreviations of K classes.
     """
-    known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in UNSCORED_CLASSES))
+    known = (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in ADDITIONAL_CLASSES))
     return np.array([known.index(name) for name in names])
 
 
@@ -185,15 +188,15 @@ def select_scored(names: Iterable[str]) -> tuple[str, ...]:
 def expand(values: np.ndarray, indices: np.ndarray = TRAINED) -> np.ndarray:
     """Scatter values of classes over the scored ones: (..., K) to (..., 26).
 
-    Other classes get 0, and values of unscored classes are dropped.
+    Other classes get 0, and values of additional classes are dropped.
     """
     return scatter_to_all_classes(values, indices)[..., : len(SCORED)]
 
 
 def scatter_to_all_classes(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Scatter values over scored and unscored classes: (..., K) to (..., 28)."""
+    """Scatter values over scored and additional classes: (..., K) to (..., 28)."""
     values = np.asarray(values)
-    wide = np.zeros((*values.shape[:-1], len(SCORED) + len(UNSCORED_CLASSES)), values.dtype)
+    wide = np.zeros((*values.shape[:-1], len(SCORED) + len(ADDITIONAL_CLASSES)), values.dtype)
     wide[..., indices] = values
     return wide
 
@@ -216,10 +219,10 @@ def source_of(name: str) -> str:
     letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()  # type: ignore[union-attr]
     if letters == "JS" and digits:
         return CHAPMAN if int(digits[:18]) <= LAST_CHAPMAN else NINGBO
-    return SOURCES.get(letters, letters or "unknown")
+    return SOURCE_OF_PREFIX.get(letters, letters or "unknown")
 
 
 def find_source(text: str) -> str:
     """Return the Challenge's source of this name in any case, or the name as it is."""
-    known = {name.casefold(): name for name in (*SOURCES.values(), CHAPMAN, NINGBO)}
+    known = {name.casefold(): name for name in (*SOURCE_OF_PREFIX.values(), CHAPMAN, NINGBO)}
     return known.get(text.casefold(), text)

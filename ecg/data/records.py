@@ -25,8 +25,10 @@ HEADER = ".hea"  # extension of a header, in any case
 SHOWN = 5  # matrices in a message
 
 # Bytes per sample in the formats of WFDB. In the compressed formats (FLAC) they depend on the samples.
-BYTES: dict[str, int | Fraction] = {"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": Fraction(3, 2), "310": Fraction(4, 3),
-         "311": Fraction(4, 3)}  # fmt: skip
+BYTES: dict[str, int | Fraction] = {
+    **{"8": 1, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2},
+    **{"212": Fraction(3, 2), "310": Fraction(4, 3), "311": Fraction(4, 3)},
+}
 COMPRESSED = ("508", "516", "524")
 MOST_SAMPLES = MOST_BYTES // 8  # in all leads, read by wfdb
 # What wfdb raises over damaged files and files of other formats.
@@ -155,9 +157,10 @@ def read_signal(path: str | os.PathLike, header: Header) -> np.ndarray:
 def read_raw_signal(path: str | os.PathLike, header: Header) -> RawSignal:
     """Read the samples of a header.
 
-    A file named *.mat is read as the Challenge's: its matrix `val`, or else the only one that fits the header, as it is
-    or transposed. All second_headers are read by wfdb. The extension of a file may differ from the header's in its case. A file
-    without a standard lead is not needed: if it cannot be read, its leads get the integer for no value.
+    In a file named *.mat, the matrix `val` is read as in the Challenge's files. Without one, the only matrix that fits
+    the header is read, transposed if needed. All other files are read by wfdb. The extension of a file may differ from
+    the header's in its case. A file without a standard lead is not needed: if it cannot be read, its leads get the
+    integer for no value.
 
     Args:
         path: The header's path.

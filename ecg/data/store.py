@@ -31,7 +31,7 @@ LOGGER = logging.getLogger("ecg")
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
 # Arrays of the index, with a row per recording.
-INDEX_FIELDS = ("names", "paths", "sources", "labels", "as_scored", "unscored", "demographics", "undiagnosed",
+INDEX_FIELDS = ("names", "paths", "sources", "labels", "as_scored", "additional", "demographics", "undiagnosed",
                 "lengths")  # fmt: skip
 
 
@@ -43,7 +43,7 @@ class LoadedRecording(NamedTuple):
         header: The header; None if it cannot be read.
         labels: Scored classes to train on, (26,) bool.
         as_scored: Scored classes by the Challenge's evaluator, (26,) bool.
-        unscored: Unscored classes, (2,) bool.
+        additional: Additional classes, (2,) bool.
         demographics: Age and sex, (5,) float32 (`encode_demographics`).
         microvolts: Preprocessed signal, (T, 12) int16; None if the recording cannot be used.
         repairs: What was repaired.
@@ -57,7 +57,7 @@ class LoadedRecording(NamedTuple):
     header: Header | None = None
     labels: np.ndarray | None = None
     as_scored: np.ndarray | None = None
-    unscored: np.ndarray | None = None
+    additional: np.ndarray | None = None
     demographics: np.ndarray | None = None
     microvolts: np.ndarray | None = None
     repairs: tuple[Repair, ...] = ()
@@ -77,7 +77,7 @@ class Store:
         sources: Source databases, (N,) str.
         labels: Scored classes to train on, (N, 26) bool.
         as_scored: Scored classes by the Challenge's evaluator, (N, 26) bool.
-        unscored: Unscored classes, (N, 2) bool.
+        additional: Additional classes, (N, 2) bool.
         demographics: Age and sex, (N, 5) float32 (`encode_demographics`).
         undiagnosed: Whether a header has no diagnosis that the Challenge knows, (N,) bool.
         starts: First row of each recording in `microvolts`, (N,).
@@ -95,7 +95,7 @@ class Store:
     sources: np.ndarray
     labels: np.ndarray
     as_scored: np.ndarray
-    unscored: np.ndarray
+    additional: np.ndarray
     demographics: np.ndarray
     undiagnosed: np.ndarray
     starts: np.ndarray
@@ -124,7 +124,7 @@ class Store:
         length: int | None = None,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return a recording or a part of it.
+        """Return a recording or a segment of it.
 
         Args:
             record: Index of the recording.
@@ -141,15 +141,15 @@ class Store:
         return to_millivolts(self.microvolts[first:last, leads], out)
 
     def advise_read(self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray | int) -> None:
-        """Let the system read parts of recordings ahead of their use (madvise WILLNEED).
+        """Let the system read segments of recordings ahead of their use (madvise WILLNEED).
 
         The next batch of a store larger than memory is usually on the disk. Without this, a few pages are read at a
         time, each waited for.
 
         Args:
             records: Indices of the recordings, (n,).
-            starts: First sample of each part, (n,).
-            lengths: Number of samples of each part, (n,) or one for all.
+            starts: First sample of each segment, (n,).
+            lengths: Number of samples of each segment, (n,) or one for all.
         """
         if isinstance(self.microvolts.base, mmap.mmap):
             rows = self.starts[records] + starts
@@ -201,8 +201,8 @@ def build_store(
     rows, repaired, unknown_codes, digest = [], [], Counter[str](), hashlib.sha256()
     load_one = partial(load_training_recording, preparation=preparation)
     with (
-        atomic_path(folder / SIGNALS) as part,
-        open(part, "wb") as file,
+        atomic_path(folder / SIGNALS) as temporary,
+        open(temporary, "wb") as file,
         closing(parallel_map(load_one, paths, jobs, "reading")) as recordings,
     ):
         for recording in recordings:
@@ -215,7 +215,7 @@ def build_store(
             file.write(samples)
             digest.update(samples)
             rows.append((name, path.as_posix(), labels.source_of(path.stem), recording.labels, recording.as_scored,
-                         recording.unscored, recording.demographics, recording.undiagnosed,
+                         recording.additional, recording.demographics, recording.undiagnosed,
                          len(recording.microvolts)))  # fmt: skip
             unknown_codes.update(recording.unknown_codes)
             repaired += [(name, repair) for repair in recording.repairs]
@@ -224,14 +224,14 @@ def build_store(
         raise RecordError(f"{data}: none of {len(paths)} recordings can be used, such as {name}: {reason}")
     fields = dict(zip(INDEX_FIELDS, map(np.array, zip(*rows, strict=True)), strict=True))
     digest.update("\n".join(fields["paths"]).encode(errors="surrogateescape"))
-    bits = [np.packbits(fields[name]) for name in ("labels", "as_scored", "unscored")]
+    bits = [np.packbits(fields[name]) for name in ("labels", "as_scored", "additional")]
     for array in (*bits, fields["demographics"], fields["lengths"]):
         digest.update(array.tobytes())
     details = {"excluded": excluded, "repaired": repaired, "preparation": asdict(preparation),
                "unknown_codes": unknown_codes.most_common()}  # fmt: skip
-    with atomic_path(folder / INDEX) as part:  # last, because signals without an index are no store
+    with atomic_path(folder / INDEX) as temporary:  # last, because signals without an index are no store
         arrays = fields | {"details": to_json(details), "origin": origin, "digest": digest.hexdigest()}
-        np.savez(part, **arrays)  # type: ignore[arg-type]
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
     return open_store(folder)
 
 
@@ -307,8 +307,8 @@ def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSIN
     statuses = [labels.code_status(code) for code in codes]
     return loaded._replace(
         labels=labels.encode(header.codes),
-        as_scored=labels.encode_as_scored(header.evaluated),
-        unscored=labels.encode_unscored(header.codes),
+        as_scored=labels.encode_as_scored(header.evaluator_codes),
+        additional=labels.encode_additional(header.codes),
         demographics=encode_demographics(header.age, header.sex),
         microvolts=microvolts,
         repairs=(*(Repair(warning, (), 1) for warning in warnings), *repairs),
@@ -379,5 +379,5 @@ def check_trainable(data: Path | str, store: Store, classes: Sequence[str]) -> N
     """
     if len(store) < 2:
         raise RecordError(f"{data}: {store.names[0]} alone can be used, and training needs another to validate")
-    if not labels.select_labels(labels.class_indices(classes), store.labels, store.unscored).any():
+    if not labels.select_labels(labels.class_indices(classes), store.labels, store.additional).any():
         raise RecordError(f"{data}: none of {len(store):,} recordings has a diagnosis that is trained")

@@ -52,7 +52,7 @@ class Source(NamedTuple):
 
 
 OLDER_CODES = {"LBBB": "164909002", "RBBB": "59118001"}
-SOURCES = {
+SYNTHETIC_SOURCES = {
     "CPSC": Source("A", 4, 0.08, {**OLDER_CODES, "PVC": "164884008"}, shortest=6, longest=60),
     "CPSC-Extra": Source("Q", 4, 0.04, OLDER_CODES, shortest=8, longest=60),
     "INCART": Source("I", 4, 0.004, {**OLDER_CODES, "PVC": "164884008"}, frequency=257, shortest=30, longest=30),
@@ -150,7 +150,7 @@ def synthesize(
     Raises:
         ValueError: An argument is invalid or out of range.
     """
-    default = {name: source.share for name, source in SOURCES.items()}
+    default = {name: source.share for name, source in SYNTHETIC_SOURCES.items()}
     shares = parse_shares(settings.sources.items()) if settings.sources else default
     check_limits(records=records, seed=seed, jobs=jobs)
     folder = Path(folder)
@@ -172,8 +172,8 @@ def parse_shares(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
     shares: dict[str, float] = {}
     for text, share in pairs:
         name = labels.find_source(text)
-        if name not in SOURCES:
-            raise ValueError(f"sources: expected any of {', '.join(SOURCES)}, received {text!r}")
+        if name not in SYNTHETIC_SOURCES:
+            raise ValueError(f"sources: expected any of {', '.join(SYNTHETIC_SOURCES)}, received {text!r}")
         if name in shares:
             raise ValueError(f"sources: expected each source once, received {name} twice")
         check_limits(share=share)
@@ -193,7 +193,7 @@ def _plan_recordings(shares: Mapping[str, float], records: int, seed: int) -> li
             name = "Ningbo"  # the next numbers are Ningbo's
         counts[name] += 1
         number = counts[name] + (labels.LAST_CHAPMAN if name == "Ningbo" else 0)
-        plan.append((name, f"{SOURCES[name].letters}{number:0{SOURCES[name].digits}d}"))
+        plan.append((name, f"{SYNTHETIC_SOURCES[name].letters}{number:0{SYNTHETIC_SOURCES[name].digits}d}"))
     return plan
 
 
@@ -274,7 +274,7 @@ def choose_codes(
         written = written - {"AF"} | {"AFL"}
     if source == "CPSC" and settings.cpsc_omits:
         written, extra = written & set(labels.CPSC_LABELS), []
-    codes = [SOURCES[source].code(name) for name in sorted(written)]
+    codes = [SYNTHETIC_SOURCES[source].code(name) for name in sorted(written)]
     codes += [code for code in extra if rng.random() < ACCOMPANYING_SHARE]
     return tuple(str(code) for code in rng.permutation(codes))
 
@@ -299,7 +299,7 @@ def replace_labels(
     wrong, replaced = list(rng.permutation(unused)), list(codes)
     for index in chosen:
         if wrong and labels.CLASS_OF_CODE.get(codes[index], -1) in labels.TRAINED:
-            replaced[index] = SOURCES[source].code(wrong.pop())
+            replaced[index] = SYNTHETIC_SOURCES[source].code(wrong.pop())
     return tuple(replaced)
 
 
@@ -324,7 +324,7 @@ def make_recording(
     Returns:
         The patient, the sampling frequency in Hz, and microvolts (T, 12) int16.
     """
-    database = SOURCES[source]
+    database = SYNTHETIC_SOURCES[source]
     frequency = frequency or database.frequency
     patient = heart.draw_patient(findings, rng)
     usual = _draw_seconds(database, rng)

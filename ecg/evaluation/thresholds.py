@@ -44,13 +44,14 @@ def search_thresholds(
     """Search the thresholds that maximise the Challenge metric.
 
     The search has the two steps of Cai et al. 2021. Step 1: one threshold for all classes. Step 2: one class at a time,
-    the others at the value of step 1. Among equal scores the threshold nearest to 0.5 wins in step 1, in step 2 the
-    one nearest to the value of step 1; of two equally near ones the lower. A class is predicted if its probability is
-    at least the threshold.
+    the others at the value of step 1. A class is predicted if its probability is at least the threshold.
 
-    With resamples, the thresholds are the means of what both steps find on bootstrap samples (bagging, Breiman 1996).
-    The best threshold of a class with few positives depends on chance, and the mean is steadier. On many recordings
-    the two agree.
+    Ties: step 1 takes the threshold nearest to 0.5. Step 2 takes the one nearest to the result of step 1. If two are
+    equally near, the lower is taken.
+
+    If `resamples` > 0, both steps run on each bootstrap sample, and the thresholds of step 2 are averaged (bagging,
+    Breiman 1996). The best threshold of a class with few positives depends on chance, and the mean varies less. With
+    many recordings, averaged and single thresholds agree.
 
     Args:
         labels: Labelled classes, (N, C).
@@ -109,8 +110,8 @@ def _to_hundredths(probabilities: np.ndarray) -> np.ndarray:
 def prediction_gain(labels: np.ndarray, outputs: np.ndarray, credit: np.ndarray) -> np.ndarray:
     """Return the gain in score if a class is predicted instead of not: (N, C).
 
-    The other predictions are fixed. Neither the class's own prediction nor its threshold matters, so that the gains of
-    all recordings above a threshold add up.
+    The other predictions are fixed. The gain does not depend on the threshold of the class. The gain of a threshold is
+    therefore the sum over the recordings at or above it.
 
     Args:
         labels: Labelled classes, (N, C) bool.
@@ -119,7 +120,7 @@ def prediction_gain(labels: np.ndarray, outputs: np.ndarray, credit: np.ndarray)
     """
     predicted = credit * outputs
     rest = predicted.sum(axis=1, keepdims=True) - predicted
-    # number of classes labelled or predicted if this one is not
+    # Number of classes that are labelled or predicted if this one is not predicted.
     union = (labels | outputs).sum(axis=1, keepdims=True, dtype=COUNT_TYPE) - (outputs & ~labels)
     return (rest + credit) / (union + ~labels) - rest / np.maximum(union, 1)
 
@@ -137,6 +138,6 @@ def _total_gains(gains: np.ndarray, bins: np.ndarray) -> np.ndarray:
 
 
 def _best_candidate(scores: np.ndarray, candidates: np.ndarray, nearest_to: int) -> np.ndarray:
-    """Return the best candidate along the last axis, of equals the nearest to a value."""
+    """Return the best candidate along the last axis; ties go to the nearest to a value."""
     is_best = scores >= scores.max(axis=-1, keepdims=True) - TIE
     return candidates[np.where(is_best, abs(candidates - nearest_to), np.inf).argmin(axis=-1)]

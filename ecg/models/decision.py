@@ -44,7 +44,7 @@ class Rule:
 
         Args:
             probabilities: (..., K).
-            indices: Class indices of the probabilities, (K,). From 26 on they are unscored classes, which are never
+            indices: Class indices of the probabilities, (K,). From 26 on they are additional classes, which are never
                 predicted, but can be the most probable.
 
         Returns:

@@ -37,7 +37,7 @@ def write_comparison(
     Args:
         folder: Where the folder of the report is made.
         comparison: What the systems predicted.
-        facts: What else the page states. By name a string, a number, or a table: a list of rows, header first.
+        facts: Further facts for the page: name to string, number, or table (rows, header first).
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
 
@@ -46,12 +46,13 @@ def write_comparison(
     """
     metrics = compute_metrics(comparison, resamples, seed)
     facts = {**facts, "bootstrap": f"{resamples:,} resamples, seed {seed}"}
-    with atomic_path(Path(folder) / COMPARISON_FOLDER) as part:
-        part.mkdir(parents=True)
+    with atomic_path(Path(folder) / COMPARISON_FOLDER) as temporary:
+        temporary.mkdir(parents=True)
         tables = comparison_tables(comparison, metrics)
-        write_tables(part, fact_tables(facts) | tables)
+        write_tables(temporary, fact_tables(facts) | tables)
         facts["recordings"] = tables["recordings"]
-        (part / COMPARISON_PAGE).write_text(build_comparison_page(comparison, metrics, facts, part), encoding="utf-8")
+        page = build_comparison_page(comparison, metrics, facts, temporary)
+        (temporary / COMPARISON_PAGE).write_text(page, encoding="utf-8")
     return Path(folder) / COMPARISON_FOLDER / COMPARISON_PAGE
 
 
@@ -102,7 +103,11 @@ def build_comparison_page(
 
 
 def build_fact_tables(facts: Mapping[str, object]) -> list[str]:
-    """Build one table of strings and numbers, then those that are tables."""
+    """Build one table of the strings and numbers, then a table of each other fact.
+
+    Args:
+        facts: Further facts for the page: name to string, number, or table (rows, header first).
+    """
     rows = [
         [Cell(name), Cell(escape_unprintable(str(value)))]
         for name, value in facts.items()
@@ -112,7 +117,7 @@ def build_fact_tables(facts: Mapping[str, object]) -> list[str]:
     for name, value in facts.items():
         if isinstance(value, list) and len(value) > 1:
             prose = not all(isinstance(cell, int | float) for row in value[1:] for cell in row[1:])
-            caption = name.capitalize() + "; what most systems do not share is bold" * prose
+            caption = name.capitalize() + "; values that differ from most systems are bold" * prose
             rows = setting_rows(value[1:]) if prose else [[Cell(str(cell)) for cell in row] for row in value[1:]]
             tables.append(html_table(value[0], {"": rows}, caption, prose))
     return tables

@@ -75,25 +75,25 @@ def write_report(folder: Path, results: Results, settings: object) -> None:
     not exist, such as the precision of a class that is never predicted, is null or an empty cell. Figures and drawn
     disagreements are also PNG files.
     """
-    with atomic_path(Path(folder) / REPORT_FOLDER) as part:
-        part.mkdir(parents=True)
-        tables = write_tables(part, training_tables(results))
+    with atomic_path(Path(folder) / REPORT_FOLDER) as temporary:
+        temporary.mkdir(parents=True)
+        tables = write_tables(temporary, training_tables(results))
         objects = {name: row_objects(rows) for name, rows in tables.items()}
-        (part / "report.json").write_text(_format_json(training_facts(results, settings) | objects))
+        (temporary / "report.json").write_text(_format_json(training_facts(results, settings) | objects))
         figures: dict[str, list[str]] = {}
         captions = {name: caption for section in SECTIONS.values() for name, caption in section.items()}
         for kind, leads, figure in draw_training(results):
-            path = part / (f"{kind}_{leads}_leads.png" if leads else f"{kind}.png")
+            path = temporary / (f"{kind}_{leads}_leads.png" if leads else f"{kind}.png")
             save_figure(figure, path)
             title = kind.replace("_", " ").capitalize() + (f", {leads} leads" if leads else "")
             embedded = embed_figure(path, title, captions[f"@{kind}"], f"{title}; the tables have the numbers")
             figures.setdefault(kind, []).append(embedded)
-        drawn = part / "disagreements"
+        drawn = temporary / "disagreements"
         drawn.mkdir()
         draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100),
                            early_gains=results.store.preparation.early_gains)  # fmt: skip
         page = build_training_page(results, settings, tables, figures, sorted(drawn.iterdir()))
-        (part / REPORT_PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
+        (temporary / REPORT_PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def row_objects(table: Table) -> list[dict]:
@@ -189,10 +189,11 @@ def build_training_page(
             name = key.lstrip("@+")
             if key.startswith("@"):
                 sections[title] += _fold(figures.get(name, ()), "Other lead sets")
-            for part in [part for part in tables if not key.startswith("@") and _is_of_kind(part, name)]:
-                table, rows = _limited_table(part, tables[part], caption), len(tables[part]) - 1
-                summary = caption + part.removeprefix(name).replace("_", ", ", 1).replace("_", " ") + f" ({rows:,})"
-                sections[title] += [details(summary, table)] if key.startswith("+") else [table]
+                continue
+            for file_name in (file_name for file_name in tables if _is_of_kind(file_name, name)):
+                table, rows = _limited_table(file_name, tables[file_name], caption), len(tables[file_name]) - 1
+                suffix = file_name.removeprefix(name).replace("_", ", ", 1).replace("_", " ")
+                sections[title] += [details(f"{caption}{suffix} ({rows:,})", table)] if key.startswith("+") else [table]
     masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
     rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]
@@ -208,8 +209,8 @@ def build_training_page(
     header = ("", "reason", "recordings", "such as")
     sections["Recordings"].insert(1, plain_table(header, faults, "Excluded and repaired recordings"))
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
-    sections["Settings and versions"] = [paragraphs([f"Versions: {versions}."]),
-                                         plain_table(("setting", "value"), [*flatten_settings(settings).items()], "Settings")]  # fmt: skip
+    setting_table = plain_table(("setting", "value"), [*flatten_settings(settings).items()], "Settings")
+    sections["Settings and versions"] = [paragraphs([f"Versions: {versions}."]), setting_table]
     sections["Tables as files"] = [bullet_list([*(f"{name}.csv" for name in tables), "report.json: all of them"])]
     scores = [row for row in row_objects(tables["scores"]) if row["labels"] == CLEANED]
     opening = [

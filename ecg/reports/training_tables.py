@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecg.data.labels import ABBREVIATIONS, SCORED, UNSCORED_CLASSES, select_labels, source_of
+from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, SCORED, select_labels, source_of
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF
 from ecg.runtime.files import write_csv
@@ -87,11 +87,11 @@ def class_table(results: Results) -> Table:
     store = results.store
     sources = np.unique(store.sources).tolist()
     groups = [results.training, results.validation, *(store.sources == source for source in sources)]
-    labels = select_labels(results.reported_columns, results.labels, store.unscored)
+    labels = select_labels(results.reported_columns, results.labels, store.additional)
     counts = np.array([labels[group].sum(axis=0) for group in groups]).T.tolist()
     rows = []
     for column, trained, count in zip(results.reported_columns, results.is_trained, counts, strict=True):
-        name, codes, title = (*SCORED, *UNSCORED_CLASSES)[column]
+        name, codes, title = (*SCORED, *ADDITIONAL_CLASSES)[column]
         rows.append((name, "|".join(codes), title, "trained" if trained else "not trained", *count))
     return [("class", "codes", "name", "use", "training", "validation", *sources), *rows]
 
@@ -161,7 +161,7 @@ def mask_table(results: Results) -> Table:
     store, rows = results.store, []
     order = np.argsort(results.columns)
     names = np.array(results.settings.classes)[order].tolist()
-    present = select_labels(results.columns[order], results.labels, store.unscored)
+    present = select_labels(results.columns[order], results.labels, store.additional)
     masked = results.masks[:, order] == 0
     groups = {"all": slice(None)} | {source: store.sources == source for source in np.unique(store.sources).tolist()}
     for source, group in groups.items():

@@ -62,8 +62,8 @@ def manifest_differences(path: Path, manifest: Mapping[str, object]) -> dict[str
 def write_manifest(path: Path, manifest: Mapping[str, object]) -> None:
     """Write a manifest, which says what a folder holds, as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as part:
-        part.write_text(to_json(manifest, indent=1) + "\n")
+    with atomic_path(path) as temporary:
+        temporary.write_text(to_json(manifest, indent=1) + "\n")
 
 
 def read_manifest(path: Path) -> dict[str, object]:
@@ -103,8 +103,8 @@ class ResultCache:
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Save arrays under a name, replacing earlier ones."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self._file(name)) as part:
-            np.savez(part, key=self.key, **arrays)  # type: ignore[arg-type]
+        with atomic_path(self._file(name)) as temporary:
+            np.savez(temporary, key=self.key, **arrays)  # type: ignore[arg-type]
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
         """Load the arrays of a name; None if they are missing, damaged or of another key."""

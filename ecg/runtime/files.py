@@ -41,35 +41,35 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         OSError: Nothing was written, or it cannot be renamed. At once, if a folder at `path` cannot be replaced.
     """
     path = Path(path)
-    part = path.parent / f".part.{path.name[-LONGEST_NAME:]}"
-    with _errors_naming(path, part):
+    temporary = path.parent / f".part.{path.name[-LONGEST_NAME:]}"
+    with _errors_naming(path, temporary):
         if path.is_dir():
             check_writable(path)
-        _remove(part)  # left by a process that was killed
+        _remove(temporary)  # left by a process that was killed
         try:
-            yield part
-            if part.is_dir() and path.is_dir():
+            yield temporary
+            if temporary.is_dir() and path.is_dir():
                 shutil.rmtree(path)
-            elif part.is_file():  # its content must be on the disk before its name is
-                with open(part, "rb") as file:
+            elif temporary.is_file():  # its content must be on the disk before its name is
+                with open(temporary, "rb") as file:
                     os.fsync(file)
-            os.replace(part, path)
+            os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
-                _remove(part)
+                _remove(temporary)
             raise
 
 
 @contextmanager
-def _errors_naming(path: Path, part: Path) -> Iterator[None]:
-    """Make exceptions that leave the block name `path` instead of `part`.
+def _errors_naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Make exceptions that leave the block name `path` instead of `temporary`.
 
     Libraries put the temporary name, and numbers of errors, into their messages. Such an OSError gets the system's own
     message instead.
     """
 
     def rename_path(message: object) -> object:
-        return message.replace(str(part), str(path)) if isinstance(message, str) else message
+        return message.replace(str(temporary), str(path)) if isinstance(message, str) else message
 
     try:
         yield
@@ -84,8 +84,8 @@ def _errors_naming(path: Path, part: Path) -> Iterator[None]:
             error.filename = str(path)
         elif isinstance(error.filename, str | bytes | os.PathLike):
             file = Path(os.fsdecode(error.filename))
-            error.filename = str(path / file.relative_to(part) if file.is_relative_to(part) else file)
-        if error.strerror and (str(part) in error.strerror or "errno = " in error.strerror):
+            error.filename = str(path / file.relative_to(temporary) if file.is_relative_to(temporary) else file)
+        if error.strerror and (str(temporary) in error.strerror or "errno = " in error.strerror):
             error.strerror = os.strerror(error.errno)
         raise
     except Exception as error:

@@ -291,7 +291,7 @@ def source_masks(
     """Return 0 where a recording's source does not label a class, else 1: (N, K) float32 (Li et al. 2021).
 
     A partially labelled source labels its scored classes, and those that a network adds. Any other source labels the
-    classes that at least one of its recordings has, and so for unscored classes. The paper draws this mask by hand.
+    classes that at least one of its recordings has, and so for additional classes. The paper draws this mask by hand.
 
     Args:
         targets: Labels as 0 or 1, (N, K).

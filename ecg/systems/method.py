@@ -200,7 +200,7 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     original_labels = add_implied_labels(store.labels, settings.implies)
     labels, relabellings = apply_rules(original_labels, store.sources, settings, runner)
     columns = class_indices(settings.classes)
-    targets = select_labels(columns, labels, store.unscored).astype(np.float32)
+    targets = select_labels(columns, labels, store.additional).astype(np.float32)
     scorer = runner.scorer = ValidationScorer(settings, store.sources, labels, original_labels, validation)
     scored = "all of them" if scorer.scored.all() else f"{scorer.scored.sum():,} of {PROXY_SOURCE}"
     times = f"{len(splits)} times, " if settings.folds else ""

@@ -168,7 +168,7 @@ def split_validation(n_recordings: int, settings: Settings, key: str) -> tuple[n
 def known_labels(store: Store, settings: Settings) -> np.ndarray:
     """Return the labels of a system's classes, including implied ones, (N, K) bool."""
     labels = add_implied_labels(store.labels, settings.implies)
-    return select_labels(class_indices(settings.classes), labels, store.unscored)
+    return select_labels(class_indices(settings.classes), labels, store.additional)
 
 
 def split_recordings(targets: np.ndarray, settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecg.data.labels import SCORED, UNSCORED_CLASSES, class_indices, scatter_to_all_classes, select_labels
+from ecg.data.labels import ADDITIONAL_CLASSES, SCORED, class_indices, scatter_to_all_classes, select_labels
 from ecg.data.store import Store
 from ecg.evaluation.thresholds import ThresholdSearch
 from ecg.models.decision import Rule
@@ -74,7 +74,7 @@ class Results:
 
     @property
     def reported_columns(self) -> np.ndarray:
-        """Columns of the classes in the report: all scored ones, and the trained unscored ones, (C,)."""
+        """Columns of the classes in the report: all scored ones, and the trained additional ones, (C,)."""
         return np.union1d(np.arange(len(SCORED)), self.columns)
 
     @property
@@ -85,14 +85,14 @@ class Results:
     @property
     def names(self) -> list[str]:
         """Abbreviations of the classes in the report."""
-        return [(*SCORED, *UNSCORED_CLASSES)[column].abbreviation for column in self.reported_columns]
+        return [(*SCORED, *ADDITIONAL_CLASSES)[column].abbreviation for column in self.reported_columns]
 
     @property
     def label_versions(self) -> dict[str, np.ndarray]:
         """Labels (s, C) of the recordings that give the score: after relabelling, and those of the headers."""
         versions = {CLEANED: self.labels, ORIGINAL: self.store.labels}
-        columns, unscored, rows = self.reported_columns, self.store.unscored, self.scored_rows
-        return {name: select_labels(columns, labels, unscored)[rows] for name, labels in versions.items()}
+        columns, additional, rows = self.reported_columns, self.store.additional, self.scored_rows
+        return {name: select_labels(columns, labels, additional)[rows] for name, labels in versions.items()}
 
     @property
     def relabelled(self) -> bool:
@@ -119,11 +119,11 @@ class Results:
     def all_predictions(self, leads: int) -> np.ndarray:
         """Return the predicted classes of the report, (s, C) bool.
 
-        An unscored class is predicted if the classes exclude each other and it is the most probable one.
+        An additional class is predicted if the classes exclude each other and it is the most probable one.
         """
-        unscored = self.reported_columns[len(SCORED) :]
+        additional = self.reported_columns[len(SCORED) :]
         most_probable = np.arange(len(self.columns)) == self.most_probable(leads)[:, np.newaxis]
-        most_probable = scatter_to_all_classes(most_probable, self.columns)[:, unscored]
+        most_probable = scatter_to_all_classes(most_probable, self.columns)[:, additional]
         return np.hstack([self.predictions(leads), most_probable & self.settings.exclusive])
 
     def most_probable(self, leads: int) -> np.ndarray:
@@ -139,7 +139,7 @@ class Results:
         Returns:
             Counts, (K, K) int.
         """
-        labels = select_labels(self.columns, self.labels, self.store.unscored)[self.scored_rows]
+        labels = select_labels(self.columns, self.labels, self.store.additional)[self.scored_rows]
         counts = np.zeros((len(self.columns),) * 2, int)
         np.add.at(counts, (labels.argmax(axis=1), self.most_probable(leads)), labels.any(axis=1))
         return counts

@@ -72,7 +72,7 @@ class UnevenDataParallel(keras.distribution.DataParallel):
 def distributed_loss(loss: keras.Loss) -> keras.Loss:
     """Wrap a loss so that, on several devices, it is averaged over the whole batch."""
     if isinstance(loss, WeightedSumLoss):
-        return loss.with_each(distributed_loss)
+        return loss.map_losses(distributed_loss)
     return GlobalMeanLoss(loss) if mirrored_strategy() else loss
 
 

@@ -1,6 +1,7 @@
-"""Losses by label, so that a mask is a sample weight of the labels' shape.
+"""Losses per label. Pass a mask as `sample_weight` of shape (B, K).
 
-All take labels and probabilities (B, K), and are averaged over the unmasked labels.
+All take labels and probabilities (B, K). By default, the sum of the weighted losses is divided by the sum of the
+weights. With `reduction="sum_over_batch_size"` it is divided by the number of labels, masked ones included.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,17 +67,17 @@ class CrossEntropy(MaskableLoss):
 class AsymmetricLoss(MaskableLoss):
     """Loss of round 2 (Cai et al. 2021, modified from Ben-Baruch et al. 2020).
 
-    It is 0 near the right probability. The paper prints log(1 - p_pos) for absent labels, which is infinite from p =
-    0.99 on; its source has p_neg.
+    It is 0 if p differs from the label by at most 0.01 (present) or 0.05 (absent). The paper prints log(1 - p_pos) for
+    absent labels. It is infinite for p >= 0.99. The authors' code uses p_neg.
     """
 
     def positive(self, p: Tensor) -> Tensor:
-        """Return -(1 - q) log q, where q is p raised by 0.01, and 1 at most."""
+        """Return -(1 - q) log q with q = min(p + 0.01, 1)."""
         q = 1.0 - ops.maximum(0.99 - p, 0.0)
         return -(1.0 - q) * log(q)
 
     def negative(self, p: Tensor) -> Tensor:
-        """Return -q^2 log(1 - q), where q is p lowered by 0.05, and 0 at least."""
+        """Return -q^2 log(1 - q) with q = max(p - 0.05, 0)."""
         q = ops.maximum(p - 0.05, 0.0)
         return -(q**2) * log(1.0 - q)
 
@@ -92,7 +93,7 @@ class MarginLoss(MaskableLoss):
         return -(1.0 - p) * log(p)
 
     def negative(self, p: Tensor) -> Tensor:
-        """Return -q^4 log(1 - q), where q is p lowered by 0.05, and 0 at least."""
+        """Return -q^4 log(1 - q) with q = max(p - 0.05, 0)."""
         q = ops.maximum(p - 0.05, 0.0)
         return -(q**4) * log(1.0 - q)
 
@@ -129,7 +130,7 @@ class SquaredError(keras.losses.Loss):
 
 
 class WeightedSumLoss(keras.losses.Loss):
-    """A weighted sum of losses, each of its own columns.
+    """A weighted sum of losses. Each has its own columns.
 
     Li et al. 2021 have weights (0, 1) of labels and wave peaks in pre-training, then (1, 0.1).
 
@@ -152,32 +153,32 @@ class WeightedSumLoss(keras.losses.Loss):
             raise ValueError(f"expected outputs of {sum(self.widths)} columns, got {y_pred.shape[-1]}")
         total, first = 0.0, 0
         for loss, width, loss_weight in zip(self.losses, self.widths, self.loss_weights, strict=True):
-            part, first = (..., slice(first, first + width)), first + width
+            columns, first = (..., slice(first, first + width)), first + width
             if loss_weight:
-                weights = None if sample_weight is None else sample_weight[part]
-                total = total + loss_weight * loss(y_true[part], y_pred[part], weights)
+                weights = None if sample_weight is None else sample_weight[columns]
+                total = total + loss_weight * loss(y_true[columns], y_pred[columns], weights)
         return total
 
-    def with_each(self, change: Callable[[keras.Loss], keras.Loss]) -> "WeightedSumLoss":
-        """Return the same sum of other losses, which a function makes of these."""
-        return WeightedSumLoss([change(loss) for loss in self.losses], self.widths, self.loss_weights)
+    def map_losses(self, transform: Callable[[keras.Loss], keras.Loss]) -> "WeightedSumLoss":
+        """Return a copy in which `transform` is applied to each loss."""
+        return WeightedSumLoss([transform(loss) for loss in self.losses], self.widths, self.loss_weights)
 
 
 class StreamingLoss:
     """A loss over a data set that is added in batches."""
 
     def __init__(self, loss: keras.Loss) -> None:
-        self.parts = [(loss, slice(None), 1.0)]
+        self.terms = [(loss, slice(None), 1.0)]
         if isinstance(loss, WeightedSumLoss):
             ends = np.cumsum(loss.widths).tolist()
             columns = [slice(end - width, end) for end, width in zip(ends, loss.widths, strict=True)]
-            parts = zip(loss.losses, columns, loss.loss_weights, strict=True)
-            self.parts = [(single, part, weight) for single, part, weight in parts if weight]
-        self.totals, self.weights = np.zeros((2, len(self.parts)))
+            terms = zip(loss.losses, columns, loss.loss_weights, strict=True)
+            self.terms = [term for term in terms if term[-1]]
+        self.totals, self.weights = np.zeros((2, len(self.terms)))
 
     def add(self, y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray) -> None:
         """Add a batch of labels, outputs and weights, (B, K) each."""
-        for index, (loss, columns, _) in enumerate(self.parts):
+        for index, (loss, columns, _) in enumerate(self.terms):
             weights = sample_weight[:, columns]
             values = np.asarray(ops.convert_to_numpy(loss.call(y_true[:, columns], y_pred[:, columns])))
             self.totals[index] += (values * weights).sum(dtype=np.float64)
@@ -187,7 +188,7 @@ class StreamingLoss:
     def value(self) -> float:
         """The loss over all batches, 0 if all weights are 0."""
         averages = self.totals / np.where(self.weights > 0, self.weights, 1)
-        return float(averages @ [loss_weight for _, _, loss_weight in self.parts])
+        return float(averages @ [loss_weight for _, _, loss_weight in self.terms])
 
 
 def averaged_by_weight(loss: keras.Loss) -> bool:

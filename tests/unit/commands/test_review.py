@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ecg.commands.review import review
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, SCORED, TRAINED, UNSCORED_CLASSES
+from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CLASS_INDEX, DROPPED, SCORED, TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.models.bundle import Bundle, ModelError, Prediction, save_bundle
@@ -28,7 +28,7 @@ from ecg.systems.label_cleaning import (
 )
 from ecg.training.losses import AsymmetricLoss, FocalLoss
 
-CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in (*SCORED, *UNSCORED_CLASSES)}
+CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in (*SCORED, *ADDITIONAL_CLASSES)}
 
 
 def write(folder, name, classes=("NSR",), leads=LEADS[:2], codes=None):

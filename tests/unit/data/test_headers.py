@@ -21,7 +21,7 @@ from ecg.data.headers import (
     HeaderError,
     RecordError,
     _spellings,
-    find_comments,
+    comment_values,
     parse_codes,
     parse_header,
     read_header,
@@ -238,7 +238,7 @@ def test_semicolons_and_blanks_separate_diagnoses_as_commas_do(written, codes):
 ])  # fmt: skip
 def test_the_evaluator_splits_diagnoses_at_commas_alone(written, codes):
     text = header_text(comments=(f"#Dx: {written}",))
-    assert parse_codes(text) == parse_header(text).evaluated == codes
+    assert parse_codes(text) == parse_header(text).evaluator_codes == codes
 
 
 @pytest.mark.parametrize("gain", ["0", "0/mV", "-0.0(3)/mV", "0.0/uV"])
@@ -267,8 +267,8 @@ def test_diagnoses_in_words_become_their_codes_once():
 
 def test_comments_are_what_follows_the_colon():
     text = header_text(comments=("#Dx: 2, 2,", "# sex:F", "#Age:\t74 ", "#Dx:", "#Dxs: 5", "#Rx: 6"))
-    assert [find_comments(text, key) for key in ("Dx", "Sex", "age")] == [[" 2, 2,", ""], ["F"], ["\t74 "]]
-    assert find_comments(header_text(comments=()), "Dx") == []
+    assert [comment_values(text, key) for key in ("Dx", "Sex", "age")] == [[" 2, 2,", ""], ["F"], ["\t74 "]]
+    assert comment_values(header_text(comments=()), "Dx") == []
 
 
 @pytest.mark.parametrize(
@@ -534,6 +534,6 @@ def test_no_message_is_longer_than_can_be_read():
 
 def test_a_header_keeps_its_checksums_and_how_it_writes_its_diagnoses():
     header = parse_header(header_text(comments=("#Dx: RBBB,,59118001, RBBB,",)))
-    assert header.written == ("RBBB", "59118001", "RBBB") and header.codes == ("59118001",)
+    assert header.diagnoses_written == ("RBBB", "59118001", "RBBB") and header.codes == ("59118001",)
     lines = ["A 3 500 10", "A.mat 16 1000/mV 16 0 5 -17 0 I", "A.mat 16 1000/mV 16 0 5", "A.mat 16 1000/mV 16 0 5 0"]
     assert [lead.checksum for lead in parse_header("\n".join(lines)).leads] == [-17, None, 0]

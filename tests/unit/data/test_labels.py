@@ -138,8 +138,8 @@ def test_unscored_classes_have_the_indices_after_the_scored_ones():
     [(["429622005"], [True, False]), (["164931005", "426783006"], [False, True]), (["426783006", "x"], [False] * 2),
      (["429622005", "164931005"], [True, True]), ([], [False, False])],
 )  # fmt: skip
-def test_unscored_classes_are_read_from_the_codes(codes, unscored):
-    assert labels.encode_unscored(codes).tolist() == unscored
+def test_additional_classes_are_read_from_the_codes(codes, unscored):
+    assert labels.encode_additional(codes).tolist() == unscored
 
 
 def test_values_of_any_classes_are_scattered_and_unscored_ones_dropped():

@@ -373,7 +373,7 @@ def test_demographics_and_unscored_classes_are_stored(headers, tmp_path):
     store = build_store(data, tmp_path / "store", jobs=1)
     index = store.names.tolist().index(path.stem)
     np.testing.assert_array_equal(store.demographics[index], np.array([0.4, 0, 1, 0, 0], np.float32))
-    assert store.unscored[index].tolist() == [True, False]
+    assert store.additional[index].tolist() == [True, False]
     classes = [np.flatnonzero(rows[index]).tolist() for rows in (store.labels, store.as_scored)]
     assert classes == [
         [CLASS_INDEX["NSR"], CLASS_INDEX["PVC"]],

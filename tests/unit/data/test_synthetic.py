@@ -10,7 +10,7 @@ from ecg.data.records import find_records, read_record
 from ecg.data.synthetic_defects import UNKNOWN_CODES
 
 AF, AFL = labels.CLASS_INDEX["AF"], labels.CLASS_INDEX["AFL"]
-EVERY = dict.fromkeys(synthetic.SOURCES, 1.0)
+EVERY = dict.fromkeys(synthetic.SYNTHETIC_SOURCES, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +85,11 @@ def test_lengths_and_frequencies_are_those_of_the_source(clean_folder):
     seen = {}  # a defect may be the length or frequency of another source
     for path in find_records(clean_folder[0]):
         header = read_header(path)
-        source = synthetic.SOURCES[labels.source_of(header.name)]
+        source = synthetic.SYNTHETIC_SOURCES[labels.source_of(header.name)]
         assert header.sampling_frequency == source.frequency
         assert source.shortest - 0.01 <= header.samples / source.frequency <= source.longest + 0.01
         seen.setdefault(labels.source_of(header.name), set()).add(header.samples)
-    assert set(seen) == set(synthetic.SOURCES) and len(seen["CPSC"]) > 1
+    assert set(seen) == set(synthetic.SYNTHETIC_SOURCES) and len(seen["CPSC"]) > 1
 
 
 def test_recordings_depend_only_on_seed_and_index(tmp_path):
@@ -200,7 +200,7 @@ def test_wrong_labels_are_absent_classes_as_the_source_writes_them(source, habit
         # A label stays right only if no absent class is left.
         right = any(old == new for old, new in pairs if is_label(old))
         assert not right or vocabulary <= findings | classes
-        assert set(wrong) <= {synthetic.SOURCES[source].code(name) for name in vocabulary}
+        assert set(wrong) <= {synthetic.SYNTHETIC_SOURCES[source].code(name) for name in vocabulary}
         seen |= classes
     assert seen == vocabulary
     if source == "Georgia":

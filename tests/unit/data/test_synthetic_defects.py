@@ -45,7 +45,7 @@ def test_any_sixty_recordings_have_at_least_one_of_each_kind():
             assert seen[DIALECT] < GUARANTEED_WITHIN
 
 
-@pytest.mark.parametrize("source", synthetic.SOURCES)
+@pytest.mark.parametrize("source", synthetic.SYNTHETIC_SOURCES)
 def test_sixty_recordings_of_one_source_have_each_kind_too(tmp_path, source):
     count = len(LEAD_SETS) + len(source)  # another lead set and another seed for each
     leads = list(LEAD_SETS.values())[count % len(LEAD_SETS)]
@@ -76,7 +76,7 @@ def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same
         assert (patient.name, clean_patient.defects) == (clean_patient.name, ())
         np.testing.assert_array_equal(patient.classes, clean_patient.classes)
         header, integers = read_record(tmp_path / f"{patient.name}.hea")
-        source = synthetic.SOURCES[labels.source_of(patient.name)]
+        source = synthetic.SYNTHETIC_SOURCES[labels.source_of(patient.name)]
         assert header.sampling_frequency == source.frequency and not np.isnan(header.age) and header.sex != "Unknown"
         assert source.shortest - 0.01 <= header.samples / source.frequency <= source.longest + 0.01
         assert np.abs(integers.astype(int)).max() < 1000 * LARGEST and np.ptp(integers, axis=1).min() > 0
@@ -114,7 +114,10 @@ def check_defects(folder, patient, leads=LEADS):
     header, integers = read_record(path)
     integers = integers.astype(int)
     text, names = read_header_text(path), set(patient.defects)
-    seconds, source = integers.shape[1] / header.sampling_frequency, synthetic.SOURCES[labels.source_of(patient.name)]
+    seconds, source = (
+        integers.shape[1] / header.sampling_frequency,
+        synthetic.SYNTHETIC_SOURCES[labels.source_of(patient.name)],
+    )
     repairs = find_repairs(header, integers, leads)
     assert repairs.keys() == {
         kind

@@ -186,7 +186,7 @@ def test_exclusive_classes_have_neither_thresholds_nor_their_scores():
     assert all(np.isnan(row["threshold"]) for row in rows)
     assert {row["class"] for row in rows if not np.isnan(row["AUROC"])} == {"NSR", "AF", "PVC", "STE"}
     trained = results.validation[results.scored]
-    one = np.hstack([results.labels, results.store.unscored])[trained][:, results.columns]
+    one = np.hstack([results.labels, results.store.additional])[trained][:, results.columns]
     most_probable = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
     (ste,) = (row for row in rows if row["class"] == "STE" and row["labels"] == "cleaned")
     assert (ste["labelled"], ste["predicted"]) == (one[:, 2].sum(), most_probable[:, 2].sum())
@@ -208,7 +208,7 @@ def test_exclusive_classes_have_neither_thresholds_nor_their_scores():
 def test_the_confusion_matrix_counts_labels_by_the_most_probable_class():
     results = make_exclusive_results()
     rows = results.validation[results.scored]
-    one = np.hstack([results.labels, results.store.unscored])[rows][:, results.columns].argmax(axis=1)
+    one = np.hstack([results.labels, results.store.additional])[rows][:, results.columns].argmax(axis=1)
     expected = confusion_matrix(one, results.validated[12][results.scored].argmax(axis=1), labels=range(4))
     header, *found = training_tables(results)["confusion_matrix_12_leads"]
     assert header == ("labelled", "NSR", "AF", "STE", "PVC")
@@ -228,7 +228,7 @@ def test_masks_belong_to_their_class_in_any_order_of_the_classes():
     results = make_exclusive_results()
     rows = [row for row in table(results, "masks") if row["source"] == "all"]
     assert [row["class"] for row in rows] == ["AF", "NSR", "PVC", "STE"]
-    present = np.hstack([results.labels, results.store.unscored])[:, results.columns].sum(axis=0)
+    present = np.hstack([results.labels, results.store.additional])[:, results.columns].sum(axis=0)
     for row, place in zip(rows, (1, 0, 3, 2), strict=True):
         masked = row["present masked"] + row["absent masked"]
         assert (row["class"], row["present"]) == (results.settings.classes[place], present[place])

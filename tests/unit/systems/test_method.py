@@ -107,7 +107,7 @@ def train_fake(store, monkeypatch, tmp_path):
 
 def targets_of(settings, store):
     told = add_implied_labels(store.labels, settings.implies)
-    return np.hstack([told, store.unscored])[:, class_indices(settings.classes)]
+    return np.hstack([told, store.additional])[:, class_indices(settings.classes)]
 
 
 def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(train_fake, store):
@@ -242,7 +242,7 @@ def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt
     found, stages, lines, scores = train_fake(EXCLUSIVE)
     targets, results = targets_of(EXCLUSIVE, store), found.results
     usable = np.flatnonzero(targets.sum(axis=1) == 1)
-    assert 5 < len(usable) < len(store) and (targets[usable, 7:] == store.unscored[usable]).all()
+    assert 5 < len(usable) < len(store) and (targets[usable, 7:] == store.additional[usable]).all()
     assert sorted([*results.training, *results.validation]) == usable.tolist()
     for stage in stages.values():
         assert (stage.output_activation, stage.network) == ("softmax", EXCLUSIVE.network)
