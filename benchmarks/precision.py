@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.commands.options import given
+from ecg.commands.options import without_none
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEADS
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
@@ -71,8 +71,8 @@ def main():
         found.append([])
         for precision in PRECISIONS:
             settings = replace(
-                method, seed=seed, network=replace(method.network, **given(width=options.width)),
-                training=replace(method.training, precision=precision, **given(epochs=options.epochs)),
+                method, seed=seed, network=replace(method.network, **without_none(width=options.width)),
+                training=replace(method.training, precision=precision, **without_none(epochs=options.epochs)),
             )  # fmt: skip
             found[-1].append(scores(options.data, test, settings, options.folder / f"{precision}, seed {seed}"))
     print("\n".join(lines(options.seeds, found)))

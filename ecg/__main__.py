@@ -1,11 +1,12 @@
-"""python -m ecg COMMAND: everything the Challenge's scripts have no argument for.
+"""The command line, python -m ecg COMMAND: what the Challenge's scripts have no argument for.
 
-A command is one function: it adds its parser, with a function of its own that does the work. What a command needs is
-imported when it runs, so that help is instant.
+Each command is one function, which adds its parser and the function that runs it. Imports wait until a command runs, so
+that help is instant.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,18 +21,18 @@ from ecg.commands.options import (
     add_settings,
     adds_labels,
     check_omission_classes,
-    given,
-    lead_count,
+    find_systems,
     lead_sets,
-    number,
-    path_name,
-    picture,
-    recipes,
-    share,
-    source,
+    merge_labelled_classes,
+    number_parser,
+    parse_figure_path,
+    parse_lead_count,
+    parse_path,
+    parse_share,
+    parse_source,
+    set_labelled_classes,
     training_settings,
-    with_named,
-    with_omissions,
+    without_none,
 )
 from ecg.data.leads import LEAD_SETS
 from ecg.runtime.console import (
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from ecg.data.headers import Header
     from ecg.reports.ecg_paper import ModelPanel
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 
 def program_name(path: str) -> str:
     """Return the command that starts this program, for usage and errors.
@@ -69,16 +72,21 @@ PROGRAM = program_name(sys.argv[0])
 reported = partial(errors_in_one_line, program=PROGRAM)
 
 
-def train(commands):
-    """Add the command that trains with other settings than the method's."""
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for the data folder."""
+    parser.add_argument("data", metavar="DATA", type=parse_path, help="folder of labelled recordings, nested or not")
+
+
+def train(commands: "Commands") -> None:
+    """Add the command that trains a system."""
     parser = commands.add_parser("train", help="train the networks on a folder of recordings",
                                  usage=f"{PROGRAM} train DATA MODEL [option ...]",
-                                 epilog="Options that are not given are as the chosen system has them.")  # fmt: skip
-    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
-    parser.add_argument("model", metavar="MODEL", type=path_name, help="folder for the models and the report")
+                                 epilog="Other options are as the system has them.")  # fmt: skip
+    add_data(parser)
+    parser.add_argument("model", metavar="MODEL", type=parse_path, help="folder for the models and the report")
     add_settings(parser)
 
-    def run(arguments):
+    def run(arguments: argparse.Namespace) -> None:
         start_keras()
         from ecg.commands import train as pipeline
         from ecg.data.headers import RecordError
@@ -93,15 +101,15 @@ def train(commands):
     parser.set_defaults(run=run, interrupted=RESUME_MESSAGE)
 
 
-def estimate(commands):
-    """Add the command that tells what a training would take."""
-    parser = commands.add_parser("estimate", help="tell beforehand what training takes on this machine",
+def estimate(commands: "Commands") -> None:
+    """Add the command that estimates a training."""
+    parser = commands.add_parser("estimate", help="estimate how long a training takes on this machine",
                                  usage=f"{PROGRAM} estimate DATA [option ...]",
                                  epilog="The options are those of train.")  # fmt: skip
-    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
+    add_data(parser)
     add_settings(parser)
 
-    def run(arguments):
+    def run(arguments: argparse.Namespace) -> None:
         start_keras()
         from ecg.commands import estimate
         from ecg.data.headers import RecordError
@@ -116,45 +124,48 @@ def estimate(commands):
     parser.set_defaults(run=run)
 
 
-def compare(commands):
-    """Add the command that trains systems side by side."""
+def compare(commands: "Commands") -> None:
+    """Add the command that compares systems."""
     parser = commands.add_parser("compare", help="train systems on the same folds, and score them side by side",
                                  usage=f"{PROGRAM} compare DATA REPORT [option ...]",
                                  epilog="The report is REPORT/comparison/comparison.html.")  # fmt: skip
-    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
+    add_data(parser)
     parser.add_argument(
-        "report", metavar="REPORT", type=path_name, help="folder for the report, and for what is under way"
+        "report", metavar="REPORT", type=parse_path, help="folder for the report, and for stores and results meanwhile"
     )
     parser.add_argument("--systems", nargs="+", metavar="NAME",
-                        help="those of train --system, of which the first is what the others are compared to; "
+                        help="those of train --system; the others are compared with the first; "
                              "'ablations' stands for cai2021 and its seven ablations (default: the five published "
                              "systems)")  # fmt: skip
     add_lead_sets(parser)
     held = parser.add_mutually_exclusive_group()
     held.add_argument(
-        "--folds", type=number("folds"), metavar="N", help="parts of the recordings, each held out once (default 5)"
+        "--folds",
+        type=number_parser("folds"),
+        metavar="N",
+        help="parts of the recordings, each held out once (default 5)",
     )
     held.add_argument(
-        "--leave-out", type=source, metavar="SOURCE", help="hold out the recordings of a source, such as georgia"
+        "--leave-out", type=parse_source, metavar="SOURCE", help="hold out the recordings of a source, such as georgia"
     )
     parser.add_argument(
         "--hours",
-        type=number("hours"),
+        type=number_parser("hours"),
         metavar="H",
         help="for all trainings; each system gets an equal share in each fold",
     )
     add_networks(parser)
     add_omission(parser)
-    parser.add_argument("--seed", type=number("seed"), metavar="N",
+    parser.add_argument("--seed", type=number_parser("seed"), metavar="N",
                         help="of folds and of each training (default 2021)")  # fmt: skip
     parser.add_argument(
-        "--jobs", type=number("jobs"), metavar="N", help="processes that read recordings (default: cores)"
+        "--jobs", type=number_parser("jobs"), metavar="N", help="processes that read recordings (default: cores)"
     )
 
     add_early_gains(parser)
 
-    def run(arguments):
-        start_keras(devices=False)  # those are for the processes that train
+    def run(arguments: argparse.Namespace) -> None:
+        start_keras(devices=False)  # only subprocesses use these
         from ecg.commands import compare
         from ecg.commands.holdout import Protocol
         from ecg.data.headers import RecordError
@@ -163,35 +174,40 @@ def compare(commands):
         from ecg.training.trainer import TrainingError
 
         with reported(ValueError):
-            systems = recipes(arguments.systems) if arguments.systems else tuple(SYSTEMS.values())
+            systems = find_systems(arguments.systems) if arguments.systems else tuple(SYSTEMS.values())
             check_omission_classes(arguments.omission, systems)
-            systems = tuple(with_omissions(one, arguments.omission, adds_labels(one)) for one in systems)
+            omissions = arguments.omission
+            systems = tuple(set_labelled_classes(system, omissions, adds_labels(system)) for system in systems)
             systems = tuple(map(with_early_gains, systems)) if arguments.early_gains else systems
-            named = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
-            others = given(**{name: getattr(arguments, name) for name in named})
-            protocol = Protocol(systems, **given(lead_sets=lead_sets(arguments)), **others)
+            names = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
+            options = without_none(**{name: getattr(arguments, name) for name in names})
+            protocol = Protocol(systems, **without_none(lead_sets=lead_sets(arguments)), **options)
         with reported(RecordError, TrainingError, NeuroKitMissing):
             compare.compare(arguments.data, arguments.report, protocol)
 
     parser.set_defaults(run=run, interrupted=RESUME_MESSAGE)
 
 
-def plot(commands):
+def plot(commands: "Commands") -> None:
     """Add the command that draws a recording."""
     parser = commands.add_parser("plot", help="draw a recording on ECG paper")
     parser.add_argument(
-        "record", metavar="RECORD", type=path_name, help="its path, with .hea or .mat in any case, or without"
+        "record", metavar="RECORD", type=parse_path, help="its path, with .hea or .mat in any case, or without"
     )
-    parser.add_argument("--model", type=path_name, help="folder of a model whose probabilities are shown beside it")
+    parser.add_argument("--model", type=parse_path, help="folder of a model; its probabilities are shown")
     parser.add_argument(
-        "--start", type=number("start"), default=0.0, metavar="SECOND", help="where the ten seconds begin"
+        "--start",
+        type=number_parser("start"),
+        default=0.0,
+        metavar="SECOND",
+        help="start of the ten seconds that are drawn",
     )
     parser.add_argument("--peaks", action="store_true", help="mark P, Q, R, S and T in lead II, found by NeuroKit2")
     add_early_gains(parser)
-    parser.add_argument("--output", type=picture, metavar="FILE.png",
+    parser.add_argument("--output", type=parse_figure_path, metavar="FILE.png",
                         help="PNG, PDF or SVG by its extension; NAME.png in the current folder by default")  # fmt: skip
 
-    def run(arguments):
+    def run(arguments: argparse.Namespace) -> None:
         from ecg.data.headers import RecordError
         from ecg.data.preprocessing import correct_gains
         from ecg.data.records import find_header, read_record
@@ -224,19 +240,19 @@ def predict_for_plot(folder: Path, header: "Header", recording: "np.ndarray") ->
     return ModelPanel(prediction.probabilities, prediction.thresholds, prediction.outputs)
 
 
-def review(commands):
+def review(commands: "Commands") -> None:
     """Add the command that looks for wrong labels."""
     parser = commands.add_parser("review", help="list and draw the labels that a model is confident are wrong")
-    parser.add_argument("model", metavar="MODEL", type=path_name, help="folder of a model")
-    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
-    parser.add_argument("--output", type=path_name, metavar="FOLDER", default=Path("review"),
+    parser.add_argument("model", metavar="MODEL", type=parse_path, help="folder of a model")
+    add_data(parser)
+    parser.add_argument("--output", type=parse_path, metavar="FOLDER", default=Path("review"),
                         help="for the list, as CSV, and the figures; ./review by default")  # fmt: skip
-    parser.add_argument("--figures", type=number("figures"), metavar="N",
+    parser.add_argument("--figures", type=number_parser("figures"), metavar="N",
                         help="how many of the most confident disagreements are drawn; 20 by default")  # fmt: skip
     add_omission(parser)
     add_early_gains(parser)
 
-    def run(arguments):
+    def run(arguments: argparse.Namespace) -> None:
         start_keras()
         from ecg.commands import review
         from ecg.data.headers import RecordError
@@ -244,23 +260,25 @@ def review(commands):
 
         with reported(RecordError, ValueError):
             believed = [replace(rule, relabel=False) for rule in CleaningSettings().partially_labelled]
-            cleaning = CleaningSettings(partially_labelled=with_named(believed, arguments.omission, relabels=False))
+            cleaning = CleaningSettings(
+                partially_labelled=merge_labelled_classes(believed, arguments.omission, relabel=False)
+            )
             review.review(arguments.model, arguments.data, arguments.output, cleaning.partially_labelled,
-                          **given(figures=arguments.figures, early_gains=arguments.early_gains or None))  # fmt: skip
+                          **without_none(figures=arguments.figures, early_gains=arguments.early_gains or None))  # fmt: skip
 
     parser.set_defaults(run=run)
 
 
-def audit(commands):
+def audit(commands: "Commands") -> None:
     """Add the command that looks for faults in a data folder."""
     parser = commands.add_parser("audit", help="list what a folder holds and what is wrong in it, without training",
-                                 epilog="The exit status is 0 where all can be trained on, else 1.")  # fmt: skip
-    parser.add_argument("data", metavar="DATA", type=path_name, help="folder of labelled recordings, nested or not")
-    parser.add_argument("--output", type=path_name, metavar="FOLDER", default=Path("audit"),
+                                 epilog="The exit status is 0 if all recordings can be used, else 1.")  # fmt: skip
+    add_data(parser)
+    parser.add_argument("--output", type=parse_path, metavar="FOLDER", default=Path("audit"),
                         help="for the tables, as CSV; ./audit by default")  # fmt: skip
-    parser.add_argument("--jobs", type=number("jobs"), metavar="N", help="processes that read recordings")
+    parser.add_argument("--jobs", type=number_parser("jobs"), metavar="N", help="processes that read recordings")
 
-    def run(arguments):
+    def run(arguments: argparse.Namespace) -> None:
         from ecg.commands import audit
 
         with reported():
@@ -271,30 +289,30 @@ def audit(commands):
     parser.set_defaults(run=run)
 
 
-def synthesize(commands):
-    """Add the command that makes recordings up."""
-    parser = commands.add_parser("synthesize", help="make recordings up, in the Challenge's format")
-    parser.add_argument("folder", metavar="FOLDER", type=path_name, help="folder for the recordings")
-    parser.add_argument("--records", type=number("records"), metavar="N", required=True, help="how many")
-    parser.add_argument("--seed", type=number("seed"), metavar="S", default=0, help="0 by default")
-    parser.add_argument("--leads", type=lead_count, metavar="N", default=12,
+def synthesize(commands: "Commands") -> None:
+    """Add the command that makes synthetic recordings."""
+    parser = commands.add_parser("synthesize", help="make synthetic recordings in the Challenge's format")
+    parser.add_argument("folder", metavar="FOLDER", type=parse_path, help="folder for the recordings")
+    parser.add_argument("--records", type=number_parser("records"), metavar="N", required=True, help="how many")
+    parser.add_argument("--seed", type=number_parser("seed"), metavar="S", default=0, help="0 by default")
+    parser.add_argument("--leads", type=parse_lead_count, metavar="N", default=12,
                         help="lead set that is written: 12 (default), 6, 4, 3 or 2")  # fmt: skip
     parser.add_argument(
-        "--noise", type=number("noise"), metavar="F", default=1.0, help="factor of noise, wander and hum"
+        "--noise", type=number_parser("noise"), metavar="F", default=1.0, help="factor of noise, wander and hum"
     )
-    parser.add_argument("--sources", type=share, nargs="+", metavar="NAME[=SHARE]",
+    parser.add_argument("--sources", type=parse_share, nargs="+", metavar="NAME[=SHARE]",
                         help="source databases and their shares; the Challenge's by default")  # fmt: skip
     parser.add_argument("--cpsc-omits", action=argparse.BooleanOptionalAction, default=True,
-                        help="whether CPSC's headers tell seven classes only, as the real ones do")  # fmt: skip
+                        help="whether CPSC's headers have seven classes only, as the real ones")  # fmt: skip
     parser.add_argument("--ningbo-flutter", action=argparse.BooleanOptionalAction, default=True,
-                        help="whether Ningbo's headers call fibrillation flutter, as the real ones do")  # fmt: skip
-    parser.add_argument("--wrong-labels", type=number("wrong_labels"), metavar="F", default=0.0,
-                        help="share of the told labels, 0 to 1, that are wrong on purpose; 0 by default")  # fmt: skip
+                        help="whether Ningbo's headers call fibrillation flutter, as the real ones")  # fmt: skip
+    parser.add_argument("--wrong-labels", type=number_parser("wrong_labels"), metavar="F", default=0.0,
+                        help="share of the labels, 0 to 1, that are wrong; 0 by default")  # fmt: skip
     parser.add_argument("--clean", action="store_true",
                         help="leave out the defects of real databases, such as spikes and unknown ages")  # fmt: skip
-    parser.add_argument("--jobs", type=number("jobs"), metavar="N", default=1, help="processes")
+    parser.add_argument("--jobs", type=number_parser("jobs"), metavar="N", default=1, help="processes")
 
-    def run(arguments):
+    def run(arguments: argparse.Namespace) -> None:
         from ecg.data import synthetic
 
         try:
@@ -326,9 +344,9 @@ def synthesize(commands):
 COMMANDS = (train, compare, estimate, plot, review, audit, synthesize)
 
 
-def main(arguments=None):
-    """Run the command that the arguments name, those of the program where None."""
-    parser = argparse.ArgumentParser(PROGRAM, description="Twelve-lead ECG classification, beside the Challenge's own.")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the arguments name; those of the program by default."""
+    parser = argparse.ArgumentParser(PROGRAM, description="Train, compare and apply models for ECG classification.")
     parser.add_argument("--version", action="version", version=f"reduced-lead-ecg {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ecg.__main__ import COMMANDS, main
-from ecg.commands.options import recipes
+from ecg.commands.options import find_systems
 
 NUMBERS = {  # options that take a number, by command, and which of the values below each takes
     "train": {
@@ -45,8 +45,10 @@ NAMES["estimate"] = NAMES["train"]
 POSITIONALS = {"train": 2, "compare": 2, "estimate": 1, "plot": 1, "review": 2, "audit": 1, "synthesize": 1}
 SWITCHES = {
     "train": {"--source-masks", "--no-source-masks", "--gate", "--no-relabel-flutter", "--no-relabel-cpsc",
-              "--no-masks", "--keep-stages"},
-    "plot": {"--peaks"},
+              "--no-masks", "--keep-stages", "--early-gains"},
+    "compare": {"--early-gains"},
+    "review": {"--early-gains"},
+    "plot": {"--peaks", "--early-gains"},
     "synthesize": {"--cpsc-omits", "--no-cpsc-omits", "--ningbo-flutter", "--no-ningbo-flutter", "--clean"},
 }  # fmt: skip
 SWITCHES["estimate"] = SWITCHES["train"]
@@ -105,9 +107,9 @@ def names():
 @pytest.mark.parametrize(("command", "option", "text", "read"), names())
 def test_every_name_is_read_in_any_case_and_none_is_empty(capsys, command, option, text, read):
     if read is None:  # systems are looked up when the settings are made
-        assert recipes([text]) == recipes([text.lower()])
+        assert find_systems([text]) == find_systems([text.lower()])
         with pytest.raises(ValueError, match="^expected a system, one of "):
-            recipes([""])
+            find_systems([""])
         return
     value = getattr(parse(*command_line(command, option, text)), option[2:].replace("-", "_"))
     assert value == read or value == [read]

@@ -3,7 +3,14 @@ from dataclasses import replace
 
 import pytest
 
-from ecg.commands.options import add_settings, adds_labels, recipes, training_settings, with_named, with_omissions
+from ecg.commands.options import (
+    add_settings,
+    adds_labels,
+    find_systems,
+    merge_labelled_classes,
+    set_labelled_classes,
+    training_settings,
+)
 from ecg.data.leads import LEAD_SETS
 from ecg.models.resnets import SOURCE_GATE
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
@@ -79,11 +86,14 @@ def test_the_depth_is_that_of_the_rhythm_network_and_the_width_that_of_networks_
 
 
 def test_systems_are_compared_in_the_order_of_their_names_each_once():
-    assert recipes(["xie2022", "cai2021", "xie2022"]) == (RECIPES["xie2022"], RECIPES["cai2021"])
-    assert recipes(["ablations"]) == (RECIPES["cai2021"], *ABLATIONS.values()) and len(ABLATIONS) == 7
-    assert recipes(["zhao2022", "ablations", "cai2021-relu"]) == (RECIPES["zhao2022"], *recipes(["ablations"]))
+    assert find_systems(["xie2022", "cai2021", "xie2022"]) == (RECIPES["xie2022"], RECIPES["cai2021"])
+    assert find_systems(["ablations"]) == (RECIPES["cai2021"], *ABLATIONS.values()) and len(ABLATIONS) == 7
+    assert find_systems(["zhao2022", "ablations", "cai2021-relu"]) == (
+        RECIPES["zhao2022"],
+        *find_systems(["ablations"]),
+    )
     with pytest.raises(ValueError, match="received 'vgg'"):
-        recipes(["ablations", "vgg"])
+        find_systems(["ablations", "vgg"])
 
 
 def test_masks_of_sources_are_as_the_recipe_has_them_where_nothing_is_said():
@@ -128,7 +138,7 @@ def test_of_a_source_that_is_named_for_several_systems_each_takes_the_classes_th
     named = [("Mine", ("AF", "SB", "BBB"))]
     for name, told in (("li2021", ("AF", "SB", "BBB")), ("cai2021", ("AF", "SB")), ("xie2022", ("AF",))):
         recipe = RECIPES[name]
-        *known, mine = with_omissions(recipe, named, adds_labels(recipe)).cleaning.partially_labelled
+        *known, mine = set_labelled_classes(recipe, named, adds_labels(recipe)).cleaning.partially_labelled
         assert tuple(known) == recipe.cleaning.partially_labelled
         assert mine == PartiallyLabelledSource(("Mine",), told, relabel=name == "cai2021")
 
@@ -196,7 +206,7 @@ def test_a_source_that_the_recipe_knows_of_labels_what_is_said_of_it(flags, omis
 
 def test_a_source_that_shares_its_habit_is_taken_out_of_it():
     shared = PartiallyLabelledSource(("CPSC", "Mine", "Yours"), ("AF", "NSR"))
-    assert with_named((shared, PartiallyLabelledSource(("Other",), relabel=False)), [("Mine", ("SB",)), ("New", ("PVC",))], False) == (
+    assert merge_labelled_classes((shared, PartiallyLabelledSource(("Other",), relabel=False)), [("Mine", ("SB",)), ("New", ("PVC",))], False) == (
         replace(shared, sources=("CPSC", "Yours")), PartiallyLabelledSource(("Other",), relabel=False),
         PartiallyLabelledSource(("Mine",), ("SB",)), PartiallyLabelledSource(("New",), ("PVC",), relabel=False),
     )  # fmt: skip
