@@ -35,6 +35,7 @@ def expected(rows):
 
 @pytest.mark.parametrize(("figure", "count"), [("store", 6), ("batches", 2), ("step", 1), ("answer", 2),
                                                ("test_model", 1), ("evaluate", 2), ("thresholds", 2)])  # fmt: skip
+@pytest.mark.slow
 def test_a_figure_comes_to_ratios(bench, figure, count):
     if figure in ("batches", "step"):  # whose network is compiled again and again
         bench = replace(bench, network=TINY | {"kernels": ()})
@@ -42,6 +43,7 @@ def test_a_figure_comes_to_ratios(bench, figure, count):
     assert len(rows) == count and expected(rows)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_measured_where_the_machine_has_it(bench, monkeypatch, tmp_path):
     bench = replace(bench, network=TINY | {"kernels": ()})
     for has, measured in ((True, True), (False, False)):

@@ -396,6 +396,7 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
     assert [(each.networks, each.epochs, each.time_limited) for each in (first, halves, focal)] == [(2, 2, 0)] * 3
 
 
+@pytest.mark.slow
 def test_two_small_systems_are_compared_from_recordings_to_page_and_resumed(
     synthetic_recordings, tmp_path, monkeypatch, capsys
 ):

@@ -116,6 +116,7 @@ def test_a_comparison_that_is_interrupted_is_resumed(data, tmp_path):
     assert (tmp_path / "report/comparison/comparison.html").is_file()
 
 
+@pytest.mark.slow
 def test_the_script_of_a_training_is_interrupted_in_one_line(data, tmp_path):
     status, error, _ = interrupt(["train_model.py", data, tmp_path / "model"], "Keras", 1.0)
     assert (status, error) == (INTERRUPTED, f"{RESUME_MESSAGE}\n")

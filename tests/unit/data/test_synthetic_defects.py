@@ -45,7 +45,13 @@ def test_any_sixty_recordings_have_at_least_one_of_each_kind():
             assert seen[DIALECT] < GUARANTEED_WITHIN
 
 
-@pytest.mark.parametrize("source", synthetic.SYNTHETIC_SOURCES)
+LONG_RECORDINGS = ("PTB", "INCART")  # of minutes, or at 1000 Hz
+
+
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG_RECORDINGS)) for name in synthetic.SYNTHETIC_SOURCES],
+)
 def test_sixty_recordings_of_one_source_have_each_kind_too(tmp_path, source):
     count = len(LEAD_SETS) + len(source)  # another lead set and another seed for each
     leads = list(LEAD_SETS.values())[count % len(LEAD_SETS)]

@@ -33,7 +33,7 @@ SLOW = pytest.mark.slow
     (SOURCE_GATE, 8, 4992, 1, "sigmoid", 719_615),
     (LeadWeightedSettings(), 12, 4096, 24, "sigmoid", 8_848_700),
     (RhythmSettings(18), 1, 2000, 7, "softmax", 3_942_591),
-    (RhythmSettings(50), 1, 2000, 7, "softmax", 18_537_335),
+    pytest.param(RhythmSettings(50), 1, 2000, 7, "softmax", 18_537_335, marks=SLOW),
     pytest.param(RhythmSettings(18, squeeze=False), 1, 2000, 7, "softmax", 3_853_511, marks=SLOW),
     pytest.param(RhythmSettings(34), 1, 2000, 7, "softmax", 7_396_467, marks=SLOW),
     pytest.param(RhythmSettings(101), 1, 2000, 7, "softmax", 33_143_735, marks=SLOW),
@@ -118,7 +118,9 @@ def test_what_is_known_of_a_person_counts_and_may_be_missing():
     assert (np.ptp(probabilities, axis=0) > 1e-6).any()
 
 
-@pytest.mark.parametrize(("depth", "filters"), [(18, (64, 128, 256, 512)), (50, (256, 512, 1024, 2048))])
+@pytest.mark.parametrize(("depth", "filters"), [
+    (18, (64, 128, 256, 512)), pytest.param(50, (256, 512, 1024, 2048), marks=SLOW),
+])  # fmt: skip
 def test_stages_of_the_rhythm_networks(depth, filters):
     network = built(RhythmSettings(depth), 1, 2000, 7, "softmax")
     blocks = (2, 2, 2, 2) if depth == 18 else (3, 4, 6, 3)

@@ -287,10 +287,10 @@ def test_a_caption_of_any_length_lies_on_the_page_in_lines_of_its_own(names, wor
     caption = " ".join(["RBBB"] * words)
     header = header_of(names, codes=tuple(str(number) for number in range(10**8, 10**8 + 20)))
     figure, bare = (draw_record(header, recording_of(names), caption=each) for each in (caption, ""))
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure.draw_without_rendering()
+    renderer = FigureCanvasAgg(figure).get_renderer()
     whole, paper = figure.bbox, figure.axes[0].get_window_extent()
-    boxes = {text: text.get_window_extent(canvas.get_renderer()) for text in figure.axes[1].texts}
+    boxes = {text: text.get_window_extent(renderer) for text in figure.axes[1].texts}
     lines = [text.get_text() for text in boxes if text.get_text().startswith("RBBB")]
     assert " ".join(lines) == caption
     for text, box in boxes.items():
@@ -314,10 +314,10 @@ HOSTILE = {
 
 def boxes(figure):
     """All texts above and below the paper with their extents in pixels, and those of the leads on it."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure.draw_without_rendering()
+    renderer = FigureCanvasAgg(figure).get_renderer()
     return [
-        [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in axes.texts]
+        [(text.get_text(), text.get_window_extent(renderer)) for text in axes.texts]
         for axes in (figure.axes[1], figure.axes[0])
     ]
 

@@ -372,6 +372,7 @@ def model(synthetic_recordings, tmp_path_factory):
         return folder, train(synthetic_recordings, folder, settings)
 
 
+@pytest.mark.slow
 def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_say(model, headers):
     folder, results = model
     bundle = team_code.load_model(folder, ["II", "I"])
@@ -389,6 +390,7 @@ def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_
         "2_leads.2.weights.h5", "2_leads.3.weights.h5", "2_leads.weights.h5"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_results_and_ensemble_agree_on_a_store(model):
     folder, results = model
     said = predict_stores(
