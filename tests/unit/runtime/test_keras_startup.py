@@ -79,6 +79,7 @@ def test_warnings_of_retracing_are_dropped_and_other_warnings_shown(caplog):
 
 
 @pytest.mark.keras
+@pytest.mark.slow
 def test_keras_neither_reads_nor_writes_the_home_folder(tmp_path):
     settings = tmp_path / ".keras" / "keras.json"
     code = (
@@ -120,6 +121,7 @@ def test_packages_that_keras_does_not_need_here_are_not_imported_and_can_be_afte
     ],
 )
 @pytest.mark.keras
+@pytest.mark.slow
 def test_without_devices_the_backend_is_not_started(backend, is_started):
     """The first computation of a process reserves the accelerator's memory."""
     code = (

@@ -121,6 +121,7 @@ def small_networks():
         yield DCNetSettings((4, 8)).build(12, None, 9, "softmax")
 
 
+@pytest.mark.slow
 def test_right_arithmetic_passes_by_far_for_all_systems():
     for network in small_networks():
         tested = list(layers_with_kernel(network))
