@@ -205,8 +205,8 @@ def save_outputs(
     Each is a line, and the first begins with "#". Bytes of a file's name that are not UTF-8 are written as they are.
     """
     lines = [f"#{recording_id}", *(",".join(map(str, values)) for values in (classes, labels, probabilities))]
-    with atomic_path(output_file) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
+    with atomic_path(output_file) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
 def load_outputs(

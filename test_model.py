@@ -5,9 +5,9 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ecg.data.headers import RecordError, parse_header, read_header, read_header_text
 from ecg.data.leads import describe_missing_leads, lead_sets
@@ -30,12 +30,13 @@ For DATA/NAME.hea it writes OUTPUTS/NAME.csv."""
 # Faults of a disk or a folder that the next recording meets, too.
 DISK_FAULTS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 CLEAR = "\r\033[K"  # wipes the moving line of a terminal
+Result = TypeVar("Result")
 
 
 class LoadedModel(NamedTuple):
     """A model for a lead set, or the reason why there is none."""
 
-    model: object
+    model: Any  # what team_code.load_model returns
     reason: str | None
 
 
@@ -51,13 +52,13 @@ def predict_folder(model_directory: str, data_directory: str, output_directory: 
     headers, excluded = find_headers(data_directory)
     models = load_models(model_directory, headers)
     make_writable_folder(output_directory)
-    for path, reason in excluded:
-        report(f"{path}: {reason}")
-    failed, repairs = 0, Counter()
+    for excluded_path, reason_excluded in excluded:
+        report(f"{excluded_path}: {reason_excluded}")
+    failed, repairs = 0, Counter[str]()
     with Progress("predictions", len(headers), "recordings") as progress:
         for header in headers:
-            path = header.relative_to(data_directory)
-            output_file = Path(output_directory, path.with_suffix(".csv"))
+            name = header.relative_to(data_directory)
+            output_file = Path(output_directory, name.with_suffix(".csv"))
             warnings, reason = call_safely(predict_record, header, models, output_file)
             repairs.update(warnings or ())
             if reason:
@@ -65,7 +66,7 @@ def predict_folder(model_directory: str, data_directory: str, output_directory: 
                 _, unwritten = call_safely(save_prediction, output_file, header.stem, (), (), ())
                 reason += f"; no empty output either: {unwritten}" if unwritten not in (None, reason) else ""
                 reason = remove_record_name(reason, header)
-                report(f"{path.as_posix()}: {reason}", CLEAR if progress.terminal else "")
+                report(f"{name.as_posix()}: {reason}", CLEAR if progress.terminal else "")
             progress.advance()
     print(f"{len(headers) - failed:,} of {len(headers):,} recordings predicted, {failed:,} failed")
     for loaded in models.values():
@@ -111,10 +112,10 @@ def make_writable_folder(folder: str) -> None:
 def load_models(folder: str, headers: list[Path]) -> dict[tuple[int, ...], LoadedModel]:
     """Load the models for the leads of the headers, each once.
 
-    The lead sets that a header's leads fill decide which model predicts it. Exits with the reason if no recording that
-    fills any has a model.
+    The lead sets that a header's leads contain decide which model predicts it. Exits with the reason if no recording
+    that contains a lead set has a model.
     """
-    models = {}
+    models: dict[tuple[int, ...], LoadedModel] = {}
     with Progress("models", len(headers), "headers") as progress:
         for header in headers:
             progress.advance()
@@ -125,7 +126,7 @@ def load_models(folder: str, headers: list[Path]) -> dict[tuple[int, ...], Loade
             filled = lead_sets(leads)
             if filled not in models:
                 models[filled] = LoadedModel(*call_safely(load_model, folder, sort_leads(leads)))
-    reasons = [loaded.reason for filled, loaded in models.items() if filled]
+    reasons = [loaded.reason or "" for filled, loaded in models.items() if filled]
     if reasons and all(loaded.reason for loaded in models.values()):
         sys.exit(escape_unprintable(reasons[0] if folder in reasons[0] else f"{folder}: {reasons[0]}"))
     return models
@@ -145,13 +146,19 @@ def predict_record(path: Path, models: dict[tuple[int, ...], LoadedModel], outpu
     return stored.warnings
 
 
-def save_prediction(output_file: Path, *outputs: object) -> None:
+def save_prediction(
+    output_file: Path,
+    recording_id: str,
+    classes: Iterable[str],
+    labels: Iterable[object],
+    probabilities: Iterable[object],
+) -> None:
     """Write an output file, and make its folder; see helper_code.save_outputs."""
     output_file.parent.mkdir(parents=True, exist_ok=True)
-    save_outputs(output_file, *outputs)
+    save_outputs(output_file, recording_id, classes, labels, probabilities)
 
 
-def call_safely(function: Callable, *arguments: object) -> tuple[object, str | None]:
+def call_safely(function: Callable[..., Result], *arguments: object) -> tuple[Result | None, str | None]:
     """Call a function; return its value, and the reason if it failed, or None.
 
     Exits if the reason is the disk.

@@ -45,7 +45,8 @@ def measure(seed, options):
     folder = options.folder / f"seed {seed}"
     data, held_out = folder / "data", folder / "held out"
     truths = synthesize(data, options.records, seed, SyntheticSettings(wrong_labels=WRONG), jobs=options.jobs)
-    clean = synthesize(held_out, options.held_out, seed + 1000, SyntheticSettings(cpsc_omits=False, ningbo_flutter=False), jobs=options.jobs)  # fmt: skip
+    complete = SyntheticSettings(cpsc_omits=False, ningbo_flutter=False)
+    clean = synthesize(held_out, options.held_out, seed + 1000, complete, jobs=options.jobs)
     test = build_store(held_out, folder / "held out store", options.jobs)
     expected, everything = matched(clean, test.names), np.arange(len(test))
     weights, found = load_weights()[1], {}

@@ -31,9 +31,9 @@ def networks():
             variants = {f"{name}, {depth} layers": RhythmSettings(depth=depth) for depth in (18, 152)}
         for title, network in variants.items():
             labels = np.zeros((1, len(recipe.classes)), np.float32)
-            places = np.zeros(1, int)
-            stage = Stage(title, title, recipe.leads_of(12), LOSSES[recipe.loss](), places, labels, labels, places, places,
-                          places, network, recipe.training, recipe.views[0], recipe.output_activation,
+            rows = np.zeros(1, int)
+            stage = Stage(title, title, recipe.leads_of(12), LOSSES[recipe.loss](), rows, labels, labels, rows, rows,
+                          rows, network, recipe.training, recipe.views[0], recipe.output_activation,
                           peaks=nothing if recipe.peaks else None, loss_weights=(1.0, recipe.peaks or 0.0))  # fmt: skip
             yield title, stage, min(recipe.training.batch, BATCH)
 

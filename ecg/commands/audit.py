@@ -120,12 +120,12 @@ def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool
     present = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if foreign := sorted(present - set(names)):
         raise FileExistsError(f"{folder}: holds {foreign[0]}, which is not from an audit; choose another folder")
-    with atomic_path(folder) as part:
-        part.mkdir(parents=True)  # before the work, which would be lost if nothing could be written
+    with atomic_path(folder) as temporary:
+        temporary.mkdir(parents=True)  # before the work, which would be lost if nothing could be written
         recordings = audit_recordings(data, paths, jobs)
         recordings += [AuditedRecording(path, "unknown", "no", ((UNLISTED, reason),)) for path, reason in excluded]
         for name, rows in make_tables(recordings).items():
-            write_csv(part / f"{name}.csv", rows)
+            write_csv(temporary / f"{name}.csv", rows)
     for line in summary_lines(recordings):
         LOGGER.info(line)
     LOGGER.info(f"{output}: {', '.join(names)}")

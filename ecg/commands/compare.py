@@ -313,8 +313,8 @@ def result_cache(
     settings = {name: value for name, value in asdict(system).items() if name not in NOT_IN_FINGERPRINT}
     backend = keras.backend.backend()
     versions = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
-    arrays = [array for preparation in stores if system.peaks
-              for array in (peaks[preparation].starts, peaks[preparation].samples, peaks[preparation].waves)]  # fmt: skip
+    used = [peaks[preparation] for preparation in stores] if system.peaks else []
+    arrays = [array for item in used for array in (item.starts, item.samples, item.waves)]
     digests = [store.digest for store in stores.values()]
     key = fingerprint(digests, settings, held_out, hours, *versions, *arrays)
     return ResultCache(folder / f"{system.system}_{key[:KEY_LENGTH]}", key)

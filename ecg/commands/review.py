@@ -98,8 +98,8 @@ def review(
     unlisted: list[tuple[str, str]] = []
     paths = require_records(data, unlisted)
     check_replaceable(folder)
-    with atomic_path(folder) as part:
-        part.mkdir(parents=True)  # first, so that no work is lost if nothing can be written
+    with atomic_path(folder) as temporary:
+        temporary.mkdir(parents=True)  # first, so that no work is lost if nothing can be written
         predictions = predict_records(model, data, paths, early_gains)
         failures = [f"{names[0]}{f' and {len(names) - 1:,} more' * bool(names[1:])}: {reason}"
                     for reason, names in predictions.failed.items()]  # fmt: skip
@@ -112,9 +112,9 @@ def review(
         masks = label_masks(predictions.labels[:, TRAINED], predictions.probabilities[:, TRAINED])
         compared, rows, disagreements = compare_labels(data, *predictions[:3], masks, sources, predictions.covered)
         header, *lines = disagreement_table(disagreements)
-        write_csv(part / TABLE, [header, *((*line, f"{probability:.6g}") for *line, probability in lines)])
+        write_csv(temporary / TABLE, [header, *((*line, f"{probability:.6g}") for *line, probability in lines)])
         first = rows[:figures]
-        drawn = draw_disagreements(part, disagreements[:figures], predictions.thresholds[first],
+        drawn = draw_disagreements(temporary, disagreements[:figures], predictions.thresholds[first],
                                    predictions.outputs[first], early_gains)  # fmt: skip
     for line in review_lines(predictions, compared, disagreements):
         LOGGER.info(line)

@@ -133,7 +133,7 @@ class ValidationScorer:
         return ValidationScorer(self.settings, *self.all, validation)
 
     def search(self, probabilities: np.ndarray, resamples: int = 0) -> ThresholdSearch:
-        """ThresholdSearch thresholds for probabilities (m, K), averaged over so many bootstrap resamples."""
+        """Search thresholds for probabilities (m, K), averaged over so many bootstrap resamples."""
         halves = self.settings.thresholds == HALVES
         search = search_thresholds(self.labels, expand(probabilities[self.scored], self.columns), self.weights,
                                    0 if halves else resamples, self.settings.seed)  # fmt: skip
@@ -141,7 +141,7 @@ class ValidationScorer:
             return replace(search, thresholds=np.full_like(search.thresholds, HALF / 100), score=search.score_at_half)
         return search
 
-    def score(self, probabilities: np.ndarray, thresholds: np.ndarray | None) -> float:
+    def score(self, probabilities: np.ndarray, thresholds: np.ndarray) -> float:
         """Return the Challenge metric of the decisions for probabilities (m, K)."""
         rule = self.settings.decision_rule(thresholds)
         return challenge_score(self.labels, rule.decide(probabilities[self.scored], self.columns), self.weights)
@@ -149,7 +149,7 @@ class ValidationScorer:
     def scores(self, probabilities: np.ndarray) -> dict[str, float]:
         """Return the scores that are logged after an epoch, for probabilities (m, K)."""
         if self.settings.exclusive:  # no threshold decides
-            return {"argmax": self.score(probabilities, None)}
+            return {"argmax": self.score(probabilities, np.zeros(self.labels.shape[1]))}
         search = self.search(probabilities)
         scores = {"score at 0.5": search.score_at_half, "optimised": search.score_by_class}
         _, labels, original_labels = self.all

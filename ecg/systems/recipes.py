@@ -69,7 +69,7 @@ class Settings:
         folds: Number of folds instead of one split; each has its network.
         title: Title of a network's stage, with a gap for its leads.
         thresholds: SEARCHED or HALVES.
-        proxy_least: Minimum number of Georgia's validation recordings for which these alone give the score; None: never.
+        proxy_least: Minimum number of Georgia's validation recordings for which these alone are scored; None: never.
         resamples: Bootstrap resamples over which thresholds are averaged; 0: no averaging.
         answer_pairs: Pairs of classes; the second is predicted wherever the first is.
         fallback: Class to predict if no other is; None as in the paper.
@@ -112,7 +112,7 @@ class Settings:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        self.decision_rule(None).check(self.classes)
+        self.decision_rule(np.zeros(len(ABBREVIATIONS))).check(self.classes)
         check_limits(seed=self.seed, hours=self.hours, folds=self.folds, resamples=self.resamples, jobs=self.jobs)
         if self.loss not in LOSSES:
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, received {self.loss!r}")
@@ -131,7 +131,7 @@ class Settings:
         """Return the names of the leads that are used of a lead set, by its number of leads."""
         return dict(self.leads_used).get(count, LEAD_SETS[count])
 
-    def decision_rule(self, thresholds: np.ndarray | None) -> Rule:
+    def decision_rule(self, thresholds: np.ndarray) -> Rule:
         """Return the rule by which probabilities become predictions, with these thresholds (26,)."""
         return Rule(thresholds, self.exclusive, self.answer_pairs, self.fallback)
 
@@ -154,18 +154,22 @@ AS_LABELLED = CleaningSettings(
 # In the four other systems these choices are ours: on small data the batch shrinks and epochs repeat the recordings as
 # in the default system (TrainingSettings), and the epoch with the lowest validation loss counts.
 
-# Li et al. 2021. Ours, because the paper does not give them: the maximum number of epochs, the weight decay, the quantity
-# that early stopping watches (the loss over labels and peaks together), and the thresholds. The paper's random choice of
-# lead configurations is read as leads dropped from the input; a network of 2 leads has no such choice. CPSC's own
-# networks are trained for peaks on CPSC alone. The window spares 32 samples of a recording, one cell of the peak grid;
-# otherwise recordings of 5,000 samples would be predicted in two segments.
+# Li et al. 2021. Our choice, because the paper does not give them: the maximum number of epochs, the weight decay, the
+# quantity that early stopping watches (the loss over labels and peaks together), and the thresholds. The paper's random
+# choice of lead configurations is read as leads dropped from the input; a network of 2 leads has no such choice. CPSC's
+# own networks are trained for peaks on CPSC alone. The window spares 32 samples of a recording, one cell of the peak
+# grid; otherwise recordings of 5,000 samples would be predicted in two segments.
 LI_TRAINING = TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
                                patience=5, epochs=50, averaging=0.0)  # fmt: skip
 LI2021 = Settings(
     system="li2021",
     classes=ABBREVIATIONS,
     implies=(("LBBB", "BBB"), ("RBBB", "BBB")),
-    cleaning=CleaningSettings(conflated_classes=(), partially_labelled=(PartiallyLabelledSource(labelled=CPSC_SCORED, relabel=False),), masks=False),
+    cleaning=CleaningSettings(
+        conflated_classes=(),
+        partially_labelled=(PartiallyLabelledSource(labelled=CPSC_SCORED, relabel=False),),
+        masks=False,
+    ),
     source_masks=True,
     views=(
         View(Preprocessing(500, None), Window(4992, slack=32)),
@@ -188,10 +192,10 @@ LI2021 = Settings(
     fallback="NSR",
 )  # fmt: skip
 
-# Zhao et al. 2022. The mean of the five networks of the cross-validation is the prediction; the paper does not say which
-# networks predict. Ours, too: thresholds by class from 0.20 to 0.80, as in the default system, from what each network
-# predicts on its validation fold; segments that are spread evenly and overlap by at least 256 samples; an age of
-# 100 years as 1; and ReLU after the layer for age and sex.
+# Zhao et al. 2022. The mean of the five networks of the cross-validation is the prediction; the paper does not say
+# which networks predict. Also our choice: thresholds by class from 0.20 to 0.80, as in the default system, searched on
+# the predictions of each network for its validation fold; segments that are spread evenly and overlap by at least 256
+# samples; an age of 100 years as 1; and ReLU after the layer for age and sex.
 ZHAO2022 = Settings(
     system="zhao2022",
     classes=tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")),  # the 24 of the Challenge of 2020
@@ -207,9 +211,9 @@ ZHAO2022 = Settings(
     resamples=0,
 )  # fmt: skip
 
-# Xie, Qin et al. The paper uses the CPSC recordings of 2018; this system uses all recordings with exactly one of the nine
-# labels. Recordings above 30 s are cropped at random in training, and predicted by the mean of their segments; this is
-# ours.
+# Xie, Qin et al. The paper uses the CPSC recordings of 2018; this system uses all recordings with exactly one of the
+# nine labels. Recordings above 30 s are cropped at random in training, and predicted by the mean of their segments.
+# This is our choice.
 XIE2022 = Settings(
     system="xie2022",
     classes=("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"),

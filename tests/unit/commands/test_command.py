@@ -49,7 +49,8 @@ def test_help_names_every_command_and_loads_neither_keras_nor_matplotlib():
 
 
 def test_figures_are_drawn_without_pyplot():
-    code = "import sys, ecg.reports.ecg_paper, ecg.reports.training_report; print(*{'keras', 'matplotlib.pyplot'} & set(sys.modules))"
+    code = "import sys, ecg.reports.ecg_paper, ecg.reports.training_report\n"
+    code += "print(*{'keras', 'matplotlib.pyplot'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == ""
 

@@ -191,7 +191,8 @@ def test_a_description_that_only_looks_different_is_read(copied):
 @pytest.mark.parametrize(("text", "reason"), [
     ("", "no valid description"), ("{", "no valid description"), ("\0\0", "no valid description"),
     ("[" * 100_000, "no valid description"), ("[1, 2]", r"content is \[1, 2\], expected an object"),
-    ("null", "expected an object"), ("{}", "format is None, expected 4"), ('{"format": NaN}', "format is nan, expected 4"),
+    ("null", "expected an object"), ("{}", "format is None, expected 4"),
+    ('{"format": NaN}', "format is nan, expected 4"),
     ('{"format": 3, "leads": ["I", "II"]}', "format is 3, expected 4"), (" " * 2**20 + "{}", "1,048,578 bytes"),
 ])  # fmt: skip
 def test_what_is_no_description_is_refused(text, reason, copied):
@@ -306,9 +307,9 @@ def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(smal
 
 def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small_network):
     before = [path.read_bytes() for path in copied]
+    network, thresholds = small_network.build(2, None, len(TRAINED)), np.full(26, np.nan)
     with pytest.raises(ValueError, match="expected finite numbers"):
-        save_bundle(Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, np.nan), small_network.build(2, None, len(TRAINED))),
-                    copied[0].parent)  # fmt: skip
+        save_bundle(Bundle.from_network(LEAD_SETS[2], small_network, thresholds, network), copied[0].parent)
     assert [path.read_bytes() for path in copied] == before
     assert len(list(copied[0].parent.iterdir())) == 2
 

@@ -101,7 +101,8 @@ def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
 
 
 def test_a_folder_is_locked_for_other_processes_until_its_process_ends(tmp_path):
-    code = "import sys; from ecg.runtime.files import lock_folder\nwith lock_folder(sys.argv[1]): print('in', flush=True); input()"
+    code = "import sys; from ecg.runtime.files import lock_folder\n"
+    code += "with lock_folder(sys.argv[1]): print('in', flush=True); input()"
 
     def start_other_process():
         return subprocess.Popen(

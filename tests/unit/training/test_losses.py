@@ -125,9 +125,13 @@ def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(loss_weights):
 
 @pytest.mark.parametrize(
     "loss",
-    [FocalLoss(), CrossEntropy("sum_over_batch_size"), WeightedSumLoss((MarginLoss(), SquaredError()), (4, 6), (1, 0.1)),
-     WeightedSumLoss((MarginLoss(), SquaredError()), (4, 6), (0, 1))],
-)  # fmt: skip
+    [
+        FocalLoss(),
+        CrossEntropy("sum_over_batch_size"),
+        WeightedSumLoss((MarginLoss(), SquaredError()), (4, 6), (1, 0.1)),
+        WeightedSumLoss((MarginLoss(), SquaredError()), (4, 6), (0, 1)),
+    ],
+)
 def test_the_loss_of_a_set_in_parts_is_that_of_the_whole(loss):
     parts, whole = [two_parts(seed) for seed in (4, 5, 6)], StreamingLoss(loss)
     parts[1][2][:, :4] = 0  # nothing of it counts

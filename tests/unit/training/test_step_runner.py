@@ -163,7 +163,8 @@ def test_the_other_backend_does_all_of_this_too():
     """What is written for each backend, or is differentiated by it, and runs on TensorFlow above, runs on JAX here."""
     chosen = "work_comes or several_inputs or bfloat16 or gradient_of_mish"
     code = f"import sys, pytest; sys.exit(pytest.main(['-q', '-k', '{chosen}', *sys.argv[1:]]))"
-    ended = subprocess.run([sys.executable, "-c", code, "tests/unit/training/test_step_runner.py", "tests/unit/models/test_layers.py"], cwd=ROOT,
+    files = ["tests/unit/training/test_step_runner.py", "tests/unit/models/test_layers.py"]
+    ended = subprocess.run([sys.executable, "-c", code, *files], cwd=ROOT,
                            env=os.environ | {"KERAS_BACKEND": "jax", **COMPILED_QUICKLY}, capture_output=True,
                            text=True)  # fmt: skip
     assert ended.returncode == 0 and "4 passed" in ended.stdout, ended.stdout
