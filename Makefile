@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make demo            set up, create synthetic recordings, train, predict, score: about four minutes"
-	@echo "make test            set up, check the style, run the tests"
+	@echo "make test            set up, check style and types, run the tests"
 	@echo "make test-slow       the tests that train for minutes"
 	@echo "make challenge-test  train on recordings with every defect, and predict with the Challenge's scripts"
 	@echo "make docs            build the documentation into build/docs; a broken reference is an error"
@@ -52,6 +52,7 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 # The whole way on 60 recordings with every defect, with stand-ins for the Challenge's scripts: some ten minutes.

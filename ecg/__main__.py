@@ -263,8 +263,8 @@ def review(commands: "Commands") -> None:
             cleaning = CleaningSettings(
                 partially_labelled=merge_labelled_classes(believed, arguments.omission, relabel=False)
             )
-            review.review(arguments.model, arguments.data, arguments.output, cleaning.partially_labelled,
-                          **without_none(figures=arguments.figures, early_gains=arguments.early_gains or None))  # fmt: skip
+            options = without_none(figures=arguments.figures, early_gains=arguments.early_gains or None)
+            review.review(arguments.model, arguments.data, arguments.output, cleaning.partially_labelled, **options)
 
     parser.set_defaults(run=run)
 

@@ -196,7 +196,8 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
 
 def add_omission(parser: argparse.ArgumentParser) -> None:
     """Add the option for a partially labelled source."""
-    parser.add_argument("--omission", type=parse_source_classes, action="append", default=[], metavar="SOURCE=AF,NSR,...",
+    parser.add_argument("--omission", type=parse_source_classes, action="append", default=[],
+                        metavar="SOURCE=AF,NSR,...",
                         help="this source labels these classes only; for CPSC it replaces the built-in "
                              "list; repeatable")  # fmt: skip
 

@@ -169,11 +169,22 @@ def test_flags_that_make_no_sense_are_usage_errors(capsys, flags):
         ("--no-relabel-flutter", CleaningSettings(conflated_classes=(ConflatedClasses(relabel=False),))),
         ("--no-relabel-cpsc", CleaningSettings(partially_labelled=(PartiallyLabelledSource(relabel=False),))),
         ("--no-masks", CleaningSettings(masks=False)),
-        ("--lumping Mine=SB,NSR", CleaningSettings(conflated_classes=(ConflatedClasses(), ConflatedClasses(("Mine",), ("SB", "NSR"))))),
-        ("--omission X=AF --omission Y=AF,NSR --no-relabel-cpsc", CleaningSettings(partially_labelled=(
-            PartiallyLabelledSource(relabel=False), PartiallyLabelledSource(("X",), ("AF",)), PartiallyLabelledSource(("Y",), ("AF", "NSR"))))),
+        (
+            "--lumping Mine=SB,NSR",
+            CleaningSettings(conflated_classes=(ConflatedClasses(), ConflatedClasses(("Mine",), ("SB", "NSR")))),
+        ),
+        (
+            "--omission X=AF --omission Y=AF,NSR --no-relabel-cpsc",
+            CleaningSettings(
+                partially_labelled=(
+                    PartiallyLabelledSource(relabel=False),
+                    PartiallyLabelledSource(("X",), ("AF",)),
+                    PartiallyLabelledSource(("Y",), ("AF", "NSR")),
+                )
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_flags_of_label_cleaning_change_that_alone(flags, cleaning):
     assert settings(flags) == Settings(cleaning=cleaning)
 
@@ -204,12 +215,16 @@ def test_a_source_that_the_recipe_knows_of_labels_what_is_said_of_it(flags, omis
     assert settings(flags).cleaning.partially_labelled == omissions
 
 
-def test_a_source_that_shares_its_habit_is_taken_out_of_it():
+def test_a_source_with_labelled_classes_of_its_own_leaves_its_group():
     shared = PartiallyLabelledSource(("CPSC", "Mine", "Yours"), ("AF", "NSR"))
-    assert merge_labelled_classes((shared, PartiallyLabelledSource(("Other",), relabel=False)), [("Mine", ("SB",)), ("New", ("PVC",))], False) == (
-        replace(shared, sources=("CPSC", "Yours")), PartiallyLabelledSource(("Other",), relabel=False),
-        PartiallyLabelledSource(("Mine",), ("SB",)), PartiallyLabelledSource(("New",), ("PVC",), relabel=False),
-    )  # fmt: skip
+    unchanged = PartiallyLabelledSource(("Other",), relabel=False)
+    merged = merge_labelled_classes((shared, unchanged), [("Mine", ("SB",)), ("New", ("PVC",))], False)
+    assert merged == (
+        replace(shared, sources=("CPSC", "Yours")),
+        unchanged,
+        PartiallyLabelledSource(("Mine",), ("SB",)),
+        PartiallyLabelledSource(("New",), ("PVC",), relabel=False),
+    )
 
 
 def test_the_networks_behind_a_gate_answer_what_is_said_that_its_source_labels():
