@@ -1,11 +1,11 @@
-"""The whole way of the Challenge on recordings with every defect: audit, training, predictions, scores.
+"""Audit, train, predict and score as in the Challenge, with defective recordings.
 
 python -m benchmarks.challenge [--records N] [--test-records N] [--seed S] [--folder FOLDER] [option of ecg train ...]
 
 Synthetic recordings with the defects of the real databases are audited and trained on. Then stand-ins for the
-Challenge's own scripts (benchmarks/drivers), put over those of the entry, predict other such recordings in all five
-lead sets. Whatever is lost without a line about it is a fault. Without options of `python -m ecg train`, the stand-in
-trains, too: with the default's own settings.
+Challenge's own scripts (benchmarks/drivers) replace those of the entry, and predict other such recordings in all five
+lead sets. A recording or defect that is lost without a report is a fault. Without options of `ecg train`, the stand-in
+trains, too, with the default settings.
 """
 
 import argparse
@@ -25,25 +25,25 @@ from ecg.data.synthetic import SyntheticSettings, Truth, synthesize
 from ecg.runtime.console import format_duration
 
 ROOT = Path(__file__).parents[1]
-# What the audit calls the defects of ecg.data.synthetic_defects that it can see.
+# The audit's name for each defect of ecg.data.synthetic_defects that it can detect.
 AUDITED = {
     "constant lead": "flat lead", "spike at the first sample": "beyond 20 mV",
     "spike at the last sample": "beyond 20 mV",
     "spike at inner samples": "beyond 20 mV", "marked samples": "marked invalid", "age unknown": "age unknown",
     "sex unknown": "sex unknown", "repeated code": "diagnosis repeated", "unknown code": "diagnosis unknown",
 }  # fmt: skip
-REPAIRED = ("flat lead", "beyond 20 mV", "marked invalid")  # what is also listed by a training
+REPAIRED = ("flat lead", "beyond 20 mV", "marked invalid")  # defects that a training also lists
 
 
 class Outcome(NamedTuple):
-    """What came of the whole way.
+    """Result of a run.
 
     Attributes:
         scores: The line of scores by the number of leads.
-        seconds: How long each step took, by its name.
-        defects: In how many recordings to train on each kind of defect is.
-        excluded: How many of them the training excludes, by reason.
-        faults: Lines about what was lost without being listed; empty if all is well.
+        seconds: Duration of each step, by its name.
+        defects: Number of training recordings with each kind of defect.
+        excluded: Number of recordings that the training excludes, by reason.
+        faults: What was lost without being listed.
     """
 
     scores: dict[int, str]
@@ -54,10 +54,10 @@ class Outcome(NamedTuple):
 
 
 def run_challenge(folder: Path, records: int, test_records: int, seed: int, options: list[str]) -> Outcome:
-    """Go the whole way in a folder, which is made anew.
+    """Audit, train, predict and score in a new folder.
 
     Args:
-        folder: Where recordings, entry, model and outputs are put.
+        folder: Folder of recordings, entry, model and outputs; an old one is deleted.
         records: Number of recordings to train on.
         test_records: Number of recordings to predict in each lead set.
         seed: Seed of the recordings; those to predict have the next one.
@@ -76,7 +76,7 @@ def run_challenge(folder: Path, records: int, test_records: int, seed: int, opti
             raise RuntimeError(f"{name} ended with status {done.returncode}: {done.stderr[-2000:]}")
         return done.stdout
 
-    truths = synthesize(data, records, seed)
+    recordings = synthesize(data, records, seed)
     audit = folder / "audit"
     begun = time.monotonic()
     subprocess.run([sys.executable, "-m", "ecg", "audit", data, "--output", audit], cwd=entry, capture_output=True)
@@ -86,7 +86,7 @@ def run_challenge(folder: Path, records: int, test_records: int, seed: int, opti
     else:
         run_step("training", "train_model.py", data, model)
     report = json.loads((model / "report" / "report.json").read_text())
-    faults = [*check_audit(audit, truths), *check_training(report, truths)]
+    faults = [*check_audit(audit, recordings), *check_training(report, recordings)]
     scores = {}
     for count, leads in LEAD_SETS.items():
         test_data = folder / f"test_data_{count}"
@@ -96,13 +96,13 @@ def run_challenge(folder: Path, records: int, test_records: int, seed: int, opti
         run_step(f"predictions by our script, {count} leads", ROOT / "test_model.py", model, test_data, ours)
         faults += check_outputs(theirs, ours, test_truths)
         scores[count] = run_step(f"scores, {count} leads", ROOT / "evaluate_model.py", test_data, theirs)
-    defects = Counter(name for truth in truths for name in truth.defects)
+    defects = Counter(name for recording in recordings for name in recording.defects)
     excluded = Counter(row["reason"] for row in report["excluded"])
     return Outcome({count: text.splitlines()[-1] for count, text in scores.items()}, seconds, defects, excluded, faults)
 
 
 def copy_entry(folder: Path) -> None:
-    """Copy the entry into a folder, and put the stand-ins for the Challenge's scripts over its own."""
+    """Copy the entry into a folder, with the stand-ins for the Challenge's scripts."""
     shutil.copytree(ROOT / "ecg", folder / "ecg", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("team_code.py", "weights.csv"):
         shutil.copy(ROOT / name, folder)
@@ -110,42 +110,44 @@ def copy_entry(folder: Path) -> None:
         shutil.copy(path, folder)
 
 
-def check_audit(folder: Path, truths: list[Truth]) -> list[str]:
+def check_audit(folder: Path, recordings: list[Truth]) -> list[str]:
     """Return a line for each defect of a recording that an audit does not list."""
     with open(folder / "defects.csv", newline="") as file:
-        listed = {(row["record"], row["kind"]) for row in csv.DictReader(file)}
-    expected = ((truth.name, AUDITED[name]) for truth in truths for name in truth.defects if name in AUDITED)
-    return [f"audit: {record} is not listed as {kind}" for record, kind in expected if (record, kind) not in listed]
+        reported = {(row["record"], row["kind"]) for row in csv.DictReader(file)}
+    expected = (
+        (recording.name, AUDITED[name]) for recording in recordings for name in recording.defects if name in AUDITED
+    )
+    return [f"audit: {record} is not listed as {kind}" for record, kind in expected if (record, kind) not in reported]
 
 
-def check_training(report: dict, truths: list[Truth]) -> list[str]:
-    """Return a line for each recording or repair that the report of a training passes over in silence."""
+def check_training(report: dict, recordings: list[Truth]) -> list[str]:
+    """Return a line for each recording or repair that a training does not list."""
     excluded = {row["record"] for row in report["excluded"]}
     used = {row["record"] for row in report["split"]}
     repaired = {(row["record"], row["kind"]) for row in report["repaired"]}
     unknown = {row["code"] for row in report["unknown_codes"]}
     faults = []
-    for truth in truths:
-        trained = source_of(truth.name) not in DISCARDED_SOURCES
-        if (truth.name in used) != trained or (truth.name in excluded) == trained:
-            faults.append(f"training: {truth.name} is {'not used' if trained else 'not listed'}")
-        kinds = {AUDITED.get(name) for name in truth.defects} & set(REPAIRED) if trained else ()
-        faults += [f"training: {truth.name} is not listed as {kind}" for kind in kinds
-                   if (truth.name, kind) not in repaired]  # fmt: skip
-        if trained and "unknown code" in truth.defects and not unknown & set(truth.codes):
-            faults.append(f"training: the unknown code of {truth.name} is not listed")
+    for recording in recordings:
+        trained = source_of(recording.name) not in DISCARDED_SOURCES
+        if (recording.name in used) != trained or (recording.name in excluded) == trained:
+            faults.append(f"training: {recording.name} is {'not used' if trained else 'not listed'}")
+        expected = {AUDITED.get(name) for name in recording.defects} & set(REPAIRED) if trained else ()
+        faults += [f"training: {recording.name} is not listed as {kind}" for kind in expected
+                   if (recording.name, kind) not in repaired]  # fmt: skip
+        if trained and "unknown code" in recording.defects and not unknown & set(recording.codes):
+            faults.append(f"training: the unknown code of {recording.name} is not listed")
     return faults
 
 
-def check_outputs(theirs: Path, ours: Path, truths: list[Truth]) -> list[str]:
-    """Return a line for each recording without an output of all classes, or for which our script writes another."""
+def check_outputs(entry_folder: Path, own_folder: Path, recordings: list[Truth]) -> list[str]:
+    """Return a line for each recording with an incomplete or different output."""
     faults = []
-    for truth in truths:
-        text = (theirs / f"{truth.name}.csv").read_text()
+    for recording in recordings:
+        text = (entry_folder / f"{recording.name}.csv").read_text()
         if [len(line.split(",")) for line in text.splitlines()] != [1, *[len(SCORED)] * 3]:
-            faults.append(f"outputs: {theirs.name}/{truth.name}.csv is not of {len(SCORED)} classes")
-        if text != (ours / f"{truth.name}.csv").read_text():
-            faults.append(f"outputs: {ours.name}/{truth.name}.csv differs from {theirs.name}")
+            faults.append(f"outputs: {entry_folder.name}/{recording.name}.csv is not of {len(SCORED)} classes")
+        if text != (own_folder / f"{recording.name}.csv").read_text():
+            faults.append(f"outputs: {own_folder.name}/{recording.name}.csv differs from {entry_folder.name}")
     return faults
 
 
@@ -162,7 +164,7 @@ def describe_outcome(outcome: Outcome) -> list[str]:
 
 
 def main() -> None:
-    """Go the whole way, print what came of it, and exit with 1 if anything was lost without a line about it."""
+    """Run, print the tables, and exit with status 1 if there is a fault."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=2000)
     parser.add_argument("--test-records", type=int, default=400, help="in each of the five lead sets")

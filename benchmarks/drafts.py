@@ -1,4 +1,4 @@
-"""Records on their way from good ones to damaged files: what is made up, changed, encoded and written."""
+"""Records that are synthesised, changed, encoded and written to files."""
 
 import io
 import struct
@@ -16,12 +16,12 @@ from ecg.data.records import find_records, read_record
 from ecg.data.synthetic import SyntheticSettings, synthesize
 
 LEAD_COUNTS = (LEADS, (*LEADS[:2], *LEADS[6:]), LEADS[:6], ("I", "II", "V2"), ("I", "II"))
-MARK = b"MATLAB 5.0".ljust(116)  # what a file of version 5 begins with, else its time
+MARK = b"MATLAB 5.0".ljust(116)  # first bytes of a file of version 5, without its time
 SOURCES = dict.fromkeys(("CPSC", "Georgia", "INCART", "PTB-XL"), 1.0)
 
 
 class Record(NamedTuple):
-    """A record as it was: the header's text and the integers (L, T)."""
+    """An undamaged record: the header's text and the integers (L, T)."""
 
     name: str
     text: str
@@ -29,9 +29,15 @@ class Record(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A damaged record: the header's bytes, and what lies at the name of the file of samples.
+    """A damaged record: the bytes of its header and of its signal file.
 
-    content: None where nothing lies there; size: to which zeros lengthen it, where larger; folder: it is one.
+    Attributes:
+        name: Name of the record.
+        header: Bytes of the header.
+        file: Name of the signal file.
+        content: Bytes of the signal file; None if there is none.
+        size: Minimum size of the signal file, which zeros fill up.
+        folder: Whether the signal file is a folder.
     """
 
     name: str
@@ -42,7 +48,7 @@ class Case(NamedTuple):
     folder: bool = False
 
     def write(self, folder):
-        """Write it into an empty folder and return the header's path."""
+        """Write the record into an empty folder, and return the header's path."""
         path = folder / f"{self.name}.hea"
         path.write_bytes(self.header)
         if self.folder:
@@ -56,9 +62,21 @@ class Case(NamedTuple):
 
 @dataclass
 class Draft:
-    """A record on its way to a Case: the header's lines and (L, T) numbers, which become bytes by what is named here.
+    """A record that is being damaged, before it becomes a Case.
 
-    encode turns the header's text, and save the numbers, into bytes, both of which what is in the two lists changes.
+    Attributes:
+        name: Name of the record.
+        lines: Lines of the header.
+        recording: Samples, (L, T).
+        file: Name of the signal file.
+        end: Line end.
+        encode: Function that turns the header's text into bytes.
+        save: Function that turns the samples into bytes.
+        header_bytes: Functions that change the header's bytes.
+        file_bytes: Functions that change the signal file's bytes.
+        size: Minimum size of the signal file.
+        missing: Whether there is no signal file.
+        folder: Whether the signal file is a folder.
     """
 
     name: str
@@ -74,8 +92,8 @@ class Draft:
     missing: bool = False
     folder: bool = False
 
-    def case(self):
-        """Return the Case that it comes to."""
+    def to_case(self):
+        """Return the damaged record."""
         header = self.encode(self.end.join(self.lines) + self.end)
         content = None if self.missing else self.save(self.recording)
         for change in self.header_bytes:
@@ -85,25 +103,25 @@ class Draft:
         return Case(self.name, header, self.file, content, self.size, self.folder)
 
     def fields(self, row):
-        """Return the fields of a line: row 0 is the record line, then come the leads."""
+        """Return the fields of a line: row 0 is the record line, the next ones are leads."""
         return self.lines[row].split(" ")
 
-    def say(self, place, text, rows=None):
-        """Put a text in the place of a field of the record line (row 0), or of the lines of the rows given."""
+    def set_field(self, index, text, rows=None):
+        """Replace a field of the record line (row 0), or of the lines of these rows."""
         for row in (0,) if rows is None else rows:
             words = self.fields(row)
-            if place < len(words):
-                words[place] = text
+            if index < len(words):
+                words[index] = text
                 self.lines[row] = " ".join(words)
 
     @property
     def leads(self):
-        """Rows of the lead lines that are there."""
+        """Rows of the existing lead lines."""
         return range(1, min(len(self.recording) + 1 if self.recording.ndim else 1, len(self.lines)))
 
 
-def undamaged(folder, seed=0):
-    """Make up four records of each of five sets of leads, below a folder, and return them: a list of Record."""
+def synthesize_records(folder, seed=0):
+    """Synthesise four records of each of five lead sets: a list of Record."""
     records = []
     for number, leads in enumerate(LEAD_COUNTS):
         synthesize(folder / str(len(leads)), 4, seed + number, SyntheticSettings(sources=SOURCES, leads=leads))
@@ -113,7 +131,7 @@ def undamaged(folder, seed=0):
 
 
 def matlab_4(recording, key="val"):
-    """Return a MATLAB file of version 4 or, of what that cannot hold, of version 5."""
+    """Return a MATLAB file of version 4, or of version 5 if 4 cannot hold the type."""
     if recording.ndim != 2 or recording.dtype.str[1:] not in ("i2", "u2", "i4", "u1", "f4", "f8"):
         return matlab_5(recording, key)
     file = io.BytesIO()
@@ -121,38 +139,41 @@ def matlab_4(recording, key="val"):
     return file.getvalue()
 
 
-def matlab_5(recording, key="val", packed=False, others=None):
-    """Return a MATLAB file of version 5 with the matrix of this name after others."""
+def matlab_5(recording, key="val", compressed=False, other_matrices=None):
+    """Return a MATLAB file of version 5 with this matrix after other ones."""
     file = io.BytesIO()
-    names = {**(others or {}), key: np.ascontiguousarray(recording)}  # scipy needs text in one piece
-    scipy.io.savemat(file, names, format="5", do_compression=packed)
+    names = {**(other_matrices or {}), key: np.ascontiguousarray(recording)}  # scipy needs contiguous text
+    scipy.io.savemat(file, names, format="5", do_compression=compressed)
     return MARK + file.getvalue()[len(MARK) :]
 
 
-def interleaved(recording):
-    """Return the samples of all leads, one time after the other, as 16-bit integers."""
+def interleave(recording):
+    """Return the samples as 16-bit integers, interleaved by lead."""
     return np.ascontiguousarray(recording.T).astype("<i2").tobytes() if recording.dtype.kind in "iu" else bytes(1000)
 
 
-def zeros_to_come(leads, samples):
-    """Return the size of a MATLAB file of version 4 with zeros of this shape, and what is in it before them."""
+def size_of_zeros(leads, samples):
+    """Return the size of a MATLAB file (4) of zeros, and the bytes before them."""
     return 24 + 2 * leads * samples, struct.pack("<5i4s", 30, leads, samples, 0, 4, b"val\0")
 
 
 @lru_cache(maxsize=8)
-def packed_zeros(leads, samples):
-    """Return 0, for it is whole, and a MATLAB file of version 5 that unpacks to zeros of this shape, a thousandfold."""
+def compress_zeros(leads, samples):
+    """Return 0 and a compressed MATLAB file of version 5 of zeros of this shape.
+
+    Decompressed it is a thousand times as large. It needs no further zeros, hence the 0.
+    """
     length = 2 * leads * samples
     data = struct.pack("<IIIIII", 14, 48 + length + -length % 8, 6, 8, 10, 0)  # a matrix of 16-bit integers
     data += struct.pack("<IIii", 5, 8, leads, samples) + struct.pack("<HH4s", 1, 3, b"val\0")
     data += struct.pack("<II", 3, length)
-    # A block that is packed by itself can be repeated, which is much faster than to pack them all.
+    # Repeating a block that is compressed once is much faster than compressing all blocks.
     packer, zeros = zlib.compressobj(wbits=-15), bytes(2**20)
     blocks, rest = divmod(length + -length % 8, len(zeros))
-    parts = data, zeros, zeros[:rest]
-    first, block, last = (packer.compress(part) + packer.flush(zlib.Z_FULL_FLUSH) for part in parts)
+    blocks_to_compress = data, zeros, zeros[:rest]
+    first, block, last = (packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH) for content in blocks_to_compress)
     checksum = zlib.adler32(data)
-    for part in [zeros] * blocks + [zeros[:rest]]:
-        checksum = zlib.adler32(part, checksum)
-    packed = b"\x78\x01" + first + block * blocks + last + packer.flush() + struct.pack(">I", checksum)
-    return 0, MARK.ljust(124) + struct.pack("<H2sII", 0x0100, b"IM", 15, len(packed)) + packed
+    for content in [zeros] * blocks + [zeros[:rest]]:
+        checksum = zlib.adler32(content, checksum)
+    compressed = b"\x78\x01" + first + block * blocks + last + packer.flush() + struct.pack(">I", checksum)
+    return 0, MARK.ljust(124) + struct.pack("<H2sII", 0x0100, b"IM", 15, len(compressed)) + compressed

@@ -1,11 +1,11 @@
-"""Damaged records, thousands of them: each is answered, or refused with a RecordError, in bounded time and memory.
+"""Predict thousands of damaged records, or refuse them with a RecordError.
 
 python -m benchmarks.fuzz [--cases N] [--seed S] [--jobs N] [--seconds S] [--folder FOLDER]
 
 Synthetic records of 12, 8, 6, 3 and 2 leads are damaged by benchmarks.damage, and untrained networks of a few hundred
-weights predict what remains. Each is also audited and put into a store. Prints the table of
+weights predict them, within limits of time and memory. Each is also audited and put into a store. Prints the table of
 benchmarks/README.md, and leaves in FOLDER/faults each case that ended in another way, with the reason in fault.txt.
-Memory is measured as Linux tells it.
+Memory is measured by /proc, so Linux is needed.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.damage import DAMAGE, damaged
-from benchmarks.drafts import undamaged
+from benchmarks.damage import DAMAGE, damage_record
+from benchmarks.drafts import synthesize_records
 from ecg.commands.audit import FATAL, audit_recording
 from ecg.data.headers import LONGEST_MESSAGE, RecordError, read_header_text
 from ecg.data.leads import LEAD_SETS, lead_set
@@ -37,14 +37,24 @@ from ecg.data.store import build_store, open_store
 from ecg.runtime.console import Progress
 from ecg.runtime.keras_startup import start_keras
 
-LIMIT = 500  # MB above what the process has before
-FUSE = 2000  # MB of addresses above it, where an allocation fails
-ANSWERED = "predicted"
+MEMORY_LIMIT = 500  # MB above the memory before
+ADDRESS_LIMIT = 2000  # MB of addresses above those before; an allocation beyond fails
+PREDICTED = "predicted"
 PROCESSES = multiprocessing.get_context("spawn")
 
 
 class Outcome(NamedTuple):
-    """What became of a case: `end` is ANSWERED, the name of the error that refused it, or "" where it is a fault."""
+    """Result of a case.
+
+    Attributes:
+        number: Number of the case.
+        kinds: Names of its kinds of damage.
+        end: PREDICTED, the name of the error that refused it, or "" if it is a fault.
+        fault: What is wrong, or an empty string.
+        trace: Traceback of an unexpected error.
+        seconds: Duration.
+        megabytes: Memory above that before.
+    """
 
     number: int
     kinds: tuple[str, ...]
@@ -56,13 +66,13 @@ class Outcome(NamedTuple):
 
 
 def draw_case(records, seed, number):
-    """Return the kinds of damage of a case, by their names, and the Case: the same for the same numbers."""
+    """Return a case's kinds of damage and the Case, by its seed and number."""
     rng = random.Random(f"{seed} {number}")
     kinds = rng.choices(list(DAMAGE), k=rng.choice((1, 1, 1, 2, 2, 3)))
-    return tuple(kinds), damaged(rng.choice(records), kinds, rng)
+    return tuple(kinds), damage_record(rng.choice(records), kinds, rng)
 
 
-def networks():
+def build_bundles():
     """Return an untrained Bundle for each lead set: number of leads -> Bundle."""
     start_keras()
     from ecg.data.labels import TRAINED
@@ -77,25 +87,25 @@ def networks():
     }
 
 
-def end_of(path, bundles):
-    """Return ANSWERED or the name of the RecordError that refused a record.
+def predict_record(path, bundles):
+    """Return PREDICTED, or the name of the RecordError that refused a record.
 
     Any other exception is a fault. So are a prediction without 26 probabilities and a refusal for lack of memory.
     """
     try:
         header, recording = read_record(path)
-        count = lead_set(header.lead_names) or min(LEAD_SETS)  # whose answer says what is missing
+        count = lead_set(header.lead_names) or min(LEAD_SETS)  # its error names the missing leads
         _, outputs, probabilities = bundles[count].predict(read_header_text(path), recording)
     except RecordError as error:
-        if wanted_memory(error):
+        if is_memory_error(error):
             raise
         return type(error).__name__
     if not (len(outputs) == len(probabilities) == 26 and all(0 <= value <= 1 for value in probabilities)):
-        raise ArithmeticError(f"the answer is {probabilities}")
-    return ANSWERED
+        raise ArithmeticError(f"the prediction is {probabilities}")
+    return PREDICTED
 
 
-def audit(path):
+def check_audit(path):
     """Audit a record, which must raise no error; a very long reason is a fault."""
     defects = audit_recording(path.parent, path).defects
     longest = max((len(detail) for kind, detail in defects if kind in FATAL), default=0)
@@ -103,94 +113,96 @@ def audit(path):
         raise ArithmeticError(f"a reason of {longest:,} characters")
 
 
-def store(folder):
-    """Build a store of a folder as in training and open it again; only a RecordError may end it.
+def check_store(folder):
+    """Build and open a store of a folder; only a RecordError may end it.
 
-    What the built store lists must equal what the opened one does.
+    The opened store must list the same as the built one.
     """
     path = folder / "store"
     try:
-        built = build_store(folder, path, jobs=1)
+        store = build_store(folder, path, jobs=1)
     except RecordError as error:
-        if wanted_memory(error):
+        if is_memory_error(error):
             raise
         return
-    opened = open_store(path)
+    opened_store = open_store(path)
     for name in ("excluded", "repaired", "unknown_codes", "digest"):
-        if getattr(built, name) != getattr(opened, name):
-            raise ArithmeticError(f"{name} of a store is read back as {getattr(opened, name)!r:.200}")
-    if not opened.microvolts.any():
+        if getattr(store, name) != getattr(opened_store, name):
+            raise ArithmeticError(f"{name} of a store is read back as {getattr(opened_store, name)!r:.200}")
+    if not opened_store.microvolts.any():
         raise ArithmeticError("a store holds a recording without any signal")
 
 
-def wanted_memory(error):
+def is_memory_error(error):
     """Return whether an error, or one that led to it, is a MemoryError."""
-    return error is not None and (isinstance(error, MemoryError) or wanted_memory(error.__cause__ or error.__context__))
+    return error is not None and (
+        isinstance(error, MemoryError) or is_memory_error(error.__cause__ or error.__context__)
+    )
 
 
-def try_case(number, kinds, case, folder, bundles):
-    """Write a case into a folder, made anew, have it answered, examined and stored, and return its Outcome."""
+def try_case(number, kinds_of_damage, case, folder, bundles):
+    """Write a case into a new folder, predict, audit and store it: its Outcome."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     path = case.write(folder)
-    before, begun = measured_anew(), time.perf_counter()
+    before, begun = reset_peak_memory(), time.perf_counter()
     end = fault = trace = ""
     try:
-        with fuse():
-            end = end_of(path, bundles)
-            audit(path)
-            store(folder)
-    except Exception as error:  # noqa: BLE001 - any other is what is looked for
+        with limit_memory():
+            end = predict_record(path, bundles)
+            check_audit(path)
+            check_store(folder)
+    except Exception as error:  # noqa: BLE001 - any other error is a fault
         fault, trace = " ".join(f"{type(error).__name__}: {error}".split())[:300], traceback.format_exc()
         end = ""
-    seconds, megabytes = time.perf_counter() - begun, megabytes_of("VmHWM") - before
-    if megabytes > LIMIT and not fault:
+    seconds, megabytes = time.perf_counter() - begun, memory_megabytes("VmHWM") - before
+    if megabytes > MEMORY_LIMIT and not fault:
         end, fault = "", f"{megabytes:.0f} MB were used"
-    return Outcome(number, kinds, end, fault, trace, seconds, megabytes)
+    return Outcome(number, kinds_of_damage, end, fault, trace, seconds, megabytes)
 
 
 @contextmanager
-def fuse():
-    """Let allocations fail that would take more than FUSE within the block, for a machine has other work to do."""
+def limit_memory():
+    """Let allocations beyond ADDRESS_LIMIT fail within the block."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (int((megabytes_of("VmSize") + FUSE) * 1e6), before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (int((memory_megabytes("VmSize") + ADDRESS_LIMIT) * 1e6), before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def measured_anew():
-    """Let the most memory of this process be measured from now on, and return what it has, in MB."""
+def reset_peak_memory():
+    """Reset the peak of this process's memory, and return its memory in MB."""
     Path("/proc/self/clear_refs").write_text("5")
-    return megabytes_of("VmRSS")
+    return memory_megabytes("VmRSS")
 
 
-def megabytes_of(name):
-    """Return a line of what Linux tells of this process's memory, in MB."""
+def memory_megabytes(name):
+    """Return a line of this process's status in MB."""
     return int(re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) / 1000
 
 
-def work(results, records, seed, numbers, seconds, folder):
-    """Try cases in a process of their own, and send the Outcome of each; one that takes too long ends the process."""
+def send_outcomes(results, records, seed, numbers, seconds, folder):
+    """Try cases and send their Outcomes; a case that takes too long ends this process."""
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "The inplace keyword in DataFrame.set_index")  # wfdb, when imported
-    bundles = networks()
+    bundles = build_bundles()
     for number in numbers:
-        with fuse():
-            kinds, case = draw_case(records, seed, number)
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # no handler, which would have to wait for what hangs
-        outcome = try_case(number, kinds, case, folder, bundles)
+        with limit_memory():
+            damage, case = draw_case(records, seed, number)
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # no handler, which a hanging call would delay
+        outcome = try_case(number, damage, case, folder, bundles)
         signal.setitimer(signal.ITIMER_REAL, 0)
         results.send(outcome)
 
 
-def outcomes(records, seed, numbers, seconds, folder):
-    """Yield the Outcome of each case, in processes one after the other: a new one where a case has ended the last."""
+def try_cases(records, seed, numbers, seconds, folder):
+    """Yield the Outcome of each case; a subprocess that a case ends is replaced."""
     numbers = list(numbers)
     while numbers:
         results, sender = PROCESSES.Pipe(duplex=False)
-        process = PROCESSES.Process(target=work, args=(sender, records, seed, numbers, seconds, folder))
+        process = PROCESSES.Process(target=send_outcomes, args=(sender, records, seed, numbers, seconds, folder))
         process.start()
         sender.close()
         done = 0
@@ -204,65 +216,72 @@ def outcomes(records, seed, numbers, seconds, folder):
         if process.exitcode > 0:
             raise RuntimeError(f"the process that tries cases failed before case {numbers[0]}")
         if process.exitcode < 0:
-            ended = signal.Signals(-process.exitcode).name
-            fault = f"not done after {seconds:g} s" if ended == "SIGALRM" else f"ended the process by {ended}"
+            signal_name = signal.Signals(-process.exitcode).name
+            fault = (
+                f"not done after {seconds:g} s" if signal_name == "SIGALRM" else f"ended the process by {signal_name}"
+            )
             yield Outcome(numbers[0], draw_case(records, seed, numbers[0])[0], "", fault, seconds=seconds)
             numbers = numbers[1:]
 
 
-def run(cases, seed, jobs, seconds, folder):
-    """Try so many cases in so many processes at a time: a list of Outcome, faults kept below the folder."""
+def run_jobs(cases, seed, jobs, seconds, folder):
+    """Try cases in parallel: a list of Outcome; faults are saved below the folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    records, found = undamaged(folder / "records", seed), []
+    records, outcomes = synthesize_records(folder / "records", seed), []
 
-    def part(job):
-        for outcome in outcomes(records, seed, range(job, cases, jobs), seconds, folder / f"job {job}"):
+    def run_job(job):
+        for outcome in try_cases(records, seed, range(job, cases, jobs), seconds, folder / f"job {job}"):
             if outcome.fault:
-                keep(outcome, draw_case(records, seed, outcome.number)[1], folder / "faults" / str(outcome.number))
-            found.append(outcome)
-            progress.advance(note=f"{sum(bool(outcome.fault) for outcome in found):,} faults")
+                save_fault(
+                    outcome, draw_case(records, seed, outcome.number)[1], folder / "faults" / str(outcome.number)
+                )
+            outcomes.append(outcome)
+            progress.advance(note=f"{sum(bool(outcome.fault) for outcome in outcomes):,} faults")
 
     with Progress("fuzzing", cases, "cases") as progress, ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(part, range(jobs)))
-    return found
+        list(pool.map(run_job, range(jobs)))
+    return outcomes
 
 
-def keep(outcome, case, folder):
-    """Keep a case that is a fault, and its reason, in a folder of its own."""
+def save_fault(outcome, case, folder):
+    """Save a faulty case and its reason in a folder."""
     folder.mkdir(parents=True)
     case.write(folder)
     (folder / "fault.txt").write_text(f"{', '.join(outcome.kinds)}\n{outcome.fault}\n\n{outcome.trace}")
 
 
-def lines(found):
-    """Yield the lines of the table, in Markdown, a case of several kinds of damage in each of them; then the faults."""
-    ends = sorted({outcome.end for outcome in found} - {ANSWERED, ""})
+def format_lines(outcomes):
+    """Yield the lines of the table in Markdown, then the faults.
+
+    A case of several kinds of damage counts in each of their lines.
+    """
+    ends = sorted({outcome.end for outcome in outcomes} - {PREDICTED, ""})
     yield f"| damage | cases | predicted | {' | '.join(ends)} | faults | slowest | most memory |"
     yield "|---" * (6 + len(ends)) + "|"
-    groups = {kind: [outcome for outcome in found if kind in outcome.kinds] for kind in DAMAGE}
-    for name, group in [*groups.items(), ("all", found)]:
+    groups = {kind: [outcome for outcome in outcomes if kind in outcome.kinds] for kind in DAMAGE}
+    for name, group in [*groups.items(), ("all", outcomes)]:
         counts = Counter(outcome.end for outcome in group)
-        counted = [f"{counts[end]:,}" for end in (ANSWERED, *ends, "")]
+        counted = [f"{counts[end]:,}" for end in (PREDICTED, *ends, "")]
         slowest = max((outcome.seconds for outcome in group), default=0)
-        most = max((outcome.megabytes for outcome in group), default=0)
-        yield f"| {name} | {len(group):,} | {' | '.join(counted)} | {slowest:.2f} s | {most:.0f} MB |"
-    for outcome in sorted(found):
+        most_memory = max((outcome.megabytes for outcome in group), default=0)
+        yield f"| {name} | {len(group):,} | {' | '.join(counted)} | {slowest:.2f} s | {most_memory:.0f} MB |"
+    for outcome in sorted(outcomes):
         if outcome.fault:
             yield f"case {outcome.number} ({', '.join(outcome.kinds)}): {outcome.fault}"
 
 
 def main():
-    """Try the cases, print what became of them, and exit with 1 where one is a fault."""
+    """Try the cases, print the table, and exit with status 1 if there is a fault."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--seconds", type=float, default=30.0, help="that a case may take")
+    parser.add_argument("--seconds", type=float, default=30.0, help="time limit of a case")
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"))
     options = parser.parse_args()
-    found = run(options.cases, options.seed, options.jobs, options.seconds, options.folder)
-    print("\n".join(lines(found)))
-    sys.exit(any(outcome.fault for outcome in found))
+    outcomes = run_jobs(options.cases, options.seed, options.jobs, options.seconds, options.folder)
+    print("\n".join(format_lines(outcomes)))
+    sys.exit(any(outcome.fault for outcome in outcomes))
 
 
 if __name__ == "__main__":

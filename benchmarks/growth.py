@@ -1,4 +1,4 @@
-"""A figure of benchmarks.speed: how time and memory of a whole training grow with the recordings."""
+"""Measure how time and memory of a training grow with the recordings."""
 
 import os
 import shutil
@@ -7,19 +7,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks import memory
-from benchmarks.memory import BATCH, TINY
-from benchmarks.timing import Row, told
+from benchmarks.memory import BATCH, TINY, children_of
+from benchmarks.timing import Row, format_seconds
 from ecg.data.synthetic import synthesize
-from ecg.runtime.processes import started_by
 
-TICKS = os.sysconf("SC_CLK_TCK")  # of the processors' time, a second
+TICKS = os.sysconf("SC_CLK_TCK")  # ticks of processor time a second
 
 
-def growth(bench):
-    """Train with both rounds on more and more recordings, against the fewest.
+def measure_growth(bench):
+    """Train with both rounds on more and more recordings, and compare with the fewest.
 
-    What does not grow is made small or left out: networks have no blocks, and no pages are drawn. Beside the clock's
-    time there is the processors', which other work on the machine changes less.
+    Constant parts are made small or omitted: networks have no blocks, and no ECG pages are drawn. The table has the
+    elapsed time and the processors' time, which other work on the machine changes less.
     """
     from ecg.commands import train as pipeline
     from ecg.models.resnets import NetworkSettings
@@ -30,48 +29,59 @@ def growth(bench):
     settings = pipeline.Settings(network=NetworkSettings(**TINY | {"kernels": ()}), cleaning=CleaningSettings((), ()),
                                  training=TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=2),
                                  lead_sets=(12,))  # fmt: skip
-    worked = {size: [] for size in bench.sizes}
+    seconds_by_size = {size: [] for size in bench.sizes}
 
     def train_on(size):
-        model, begun = bench.place / "model", processors_of(os.getpid())
+        model, begun = bench.folder / "model", cpu_seconds(os.getpid())
         shutil.rmtree(model, ignore_errors=True)
         with patch.object(method, "MAX_DRAWN", 0):
-            pipeline.train(bench.place / f"{size}", model, settings)
-        worked[size].append(processors_of(os.getpid()) - begun)
+            pipeline.train(bench.folder / f"{size}", model, settings)
+        seconds_by_size[size].append(cpu_seconds(os.getpid()) - begun)
 
     for size in bench.sizes:
-        synthesize(bench.place / f"{size}", size, seed=1, jobs=os.cpu_count())
+        synthesize(bench.folder / f"{size}", size, seed=1, jobs=os.cpu_count())
     clock = yield {size: lambda size=size: train_on(size) for size in bench.sizes}
-    yield from rows("", clock)
-    yield from rows("processors' time of ", {size: statistics.median(taken[1:]) for size, taken in worked.items()})
+    yield from format_rows("", clock)
+    yield from format_rows(
+        "processors' time of ", {size: statistics.median(taken[1:]) for size, taken in seconds_by_size.items()}
+    )
     first, *_, last = bench.sizes
     peaks = []
     for size in (first, last):
-        found = memory.measure(bench.place / f"{size}", bench.place / f"model of {size}", os.cpu_count())
-        peaks.append(max(anonymous for anonymous, _ in found.values()))
-    yield Row(f"anonymous memory of a process that trains on {last:,}, at the most {peaks[1]:,.0f} MB",
+        step_peaks = memory.measure_training(
+            bench.folder / f"{size}", bench.folder / f"model of {size}", os.cpu_count()
+        )
+        peaks.append(max(anonymous for anonymous, _ in step_peaks.values()))
+    yield Row(f"anonymous memory of a process that trains on {last:,}, at most {peaks[1]:,.0f} MB",
               f"on {first:,}, {peaks[0]:,.0f} MB", peaks[1] / peaks[0], 1.15)  # fmt: skip
 
 
-def rows(kind, seconds):
-    """Yield the rows of a kind of time: number of recordings -> s, in rising order."""
+def format_rows(kind, seconds):
+    """Yield the rows of a kind of time, in s by the number of recordings, ascending."""
     first, *_, middle, last = seconds
     for size in list(seconds)[1:]:
-        taken, least = seconds[size] / size, seconds[first] / first
-        yield Row(f"{kind}a whole training on {size:,} recordings, {told(seconds[size])}, {told(taken)} each",
-                  f"on {first:,}, {told(seconds[first])}, {told(least)} each", taken / least, 1.15)  # fmt: skip
-    # What a training takes whatever its size, networks to compile and charts to draw, counts for most on the fewest.
-    early, late = ((seconds[more] - seconds[few]) / (more - few) for few, more in ((first, middle), (middle, last)))
-    yield Row(f"{kind}each recording more from {middle:,} to {last:,}, {told(late)}",
-              f"from {first:,} to {middle:,}, {told(early)}", late / early, 1.15)  # fmt: skip
+        duration, least_duration = seconds[size] / size, seconds[first] / first
+        yield Row(
+            f"{kind}a training on {size:,} recordings, {format_seconds(seconds[size])}, {format_seconds(duration)} each",
+            f"on {first:,}, {format_seconds(seconds[first])}, {format_seconds(least_duration)} each",
+            duration / least_duration,
+            1.15,
+        )
+    # The constant time, such as that of compiling networks, matters most for few recordings.
+    early, late = (
+        (seconds[larger] - seconds[smaller]) / (larger - smaller)
+        for smaller, larger in ((first, middle), (middle, last))
+    )
+    yield Row(f"{kind}each further recording from {middle:,} to {last:,}, {format_seconds(late)}",
+              f"from {first:,} to {middle:,}, {format_seconds(early)}", late / early, 1.15)  # fmt: skip
 
 
-def processors_of(process):
-    """Return the seconds that processors have worked for a process and all that it has started, ended or not."""
+def cpu_seconds(process):
+    """Return the processor time in s of a process and all its children."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        children = started_by(process)
-    except OSError:  # it has ended meanwhile, and counts for the one that started it
+        children = children_of(process)
+    except OSError:  # it has ended meanwhile; its parent has its time
         return 0.0
-    # Of its own, by programs and by the system, and of those that have ended and were waited for.
-    return sum(map(int, fields[11:15])) / TICKS + sum(map(processors_of, children))
+    # User and system time of the process, and of its children that have ended.
+    return sum(map(int, fields[11:15])) / TICKS + sum(map(cpu_seconds, children))

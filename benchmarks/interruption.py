@@ -1,6 +1,6 @@
-"""Trainings that are killed, again and again, against one that is not: what they come to, bit for bit.
+"""Kill and resume trainings, and compare the result bit by bit.
 
-On TensorFlow; on JAX nothing is killed at "a step" or "an answer".
+For TensorFlow; on JAX nothing is killed at "a training step" or "a prediction".
 
 python -m benchmarks.interruption [--kills N] [--seed S]
 """
@@ -26,90 +26,96 @@ from ecg.runtime.files import to_json
 ROOT = Path(__file__).parents[1]
 RECORDS = 60
 PATIENCE = 600  # s; a training of this size that takes longer hangs
-# Where a training kills itself: owner and name of a function, and the numbers of its calls that are drawn from. They
-# are small, so that a training is killed many times before it comes to its end.
+# Kill points: owner and name of a function, and the range from which the number of its call is drawn. The numbers are
+# small, so that a training is killed many times before it ends.
 CALLS = {
     "reading": ("ecg.data.store", "source_of", 1, 50),
-    "a step": ("ecg.training.backend.StepRunner", "train", 1, 12),
-    "an answer": ("ecg.training.backend.StepRunner", "predict", 1, 12),
-    "saving a stage or where it stands": ("numpy", "savez", 1, 3),
+    "a training step": ("ecg.training.backend.StepRunner", "train", 1, 12),
+    "a prediction": ("ecg.training.backend.StepRunner", "predict", 1, 12),
+    "saving a stage or a checkpoint": ("numpy", "savez", 1, 3),
     "moving into place": ("os", "replace", 1, 7),
     "saving a model": ("keras.Model", "save_weights", 1, 2),
     "publishing": ("ecg.commands.train", "publish", 1, 1),
-    "tidying up": ("ecg.commands.train", "put_away", 1, 1),
+    "cleaning up": ("ecg.commands.train", "remove_folder", 1, 1),
 }
-ONCE = ("reading", "saving a model", "publishing", "tidying up")  # places that a run comes to once: they stay till hit
-SOON, LATE = 4.0, 12.0  # s; between these a training is killed from outside
+ONCE = ("reading", "saving a model", "publishing", "cleaning up")  # kill points that a run reaches once: kept until hit
+SOON, LATE = 4.0, 12.0  # s; range of the time of a kill from outside
 OUTSIDE = "any moment, from outside"
 PLACES = (*CALLS, OUTSIDE)
 
 
-def measure(kills, seed, folder, say=print):
-    """Kill trainings at random until so many kills have hit; return the kills by place, of each run, and what differs.
+def measure(kills, seed, folder, log=print):
+    """Kill and resume trainings until so many kills have hit.
 
-    A run is a training that is begun again in its folder after each kill, until it is done. It differs where the model
-    folder it leaves does not hold the same files to the bit as one that was not interrupted. Returns a Counter for each
-    run, and the numbers of those that differ, from 1.
+    A run is a training that is resumed in its folder after each kill, until it is finished. It differs if its model
+    folder has other files than that of an uninterrupted training.
+
+    Returns:
+        A Counter of kills by kill point for each run, and the numbers of the differing runs, from 1.
     """
     generator = np.random.default_rng(seed)
-    data, whole, note = folder / "data", folder / "whole", folder / "killed at"
+    data, uninterrupted, note = folder / "data", folder / "whole", folder / "killed at"
     synthesize(data, RECORDS, seed=seed)
-    assert attempt(data, whole, {}, note) == 0, "the training that is not to be killed did not come to its end"
-    expected, runs, differing = contents(whole), [], []
+    assert run_training(data, uninterrupted, {}, note) == 0, "the uninterrupted training failed"
+    expected, runs, differing = read_files(uninterrupted), [], []
     while sum(map(Counter.total, runs)) < kills:
         runs.append(hits := Counter())
         model = folder / f"run {len(runs)}"
         while True:
-            more = sum(map(Counter.total, runs)) < kills
-            if (status := attempt(data, model, drawn(generator, hits, more), note)) == 0:
+            is_unfinished = sum(map(Counter.total, runs)) < kills
+            if (status := run_training(data, model, draw_kill_points(generator, hits, is_unfinished), note)) == 0:
                 break
             assert status == -signal.SIGKILL, f"a training ended by itself with status {status}"
-            place = note.read_text() if note.exists() else OUTSIDE
-            hits[place] += 1
-            say(f"run {len(runs)}, kill {hits.total()}: {place}")
-        found = contents(model)
-        different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            kill_point = note.read_text() if note.exists() else OUTSIDE
+            hits[kill_point] += 1
+            log(f"run {len(runs)}, kill {hits.total()}: {kill_point}")
+        files = read_files(model)
+        different = sorted(name for name in expected.keys() | files.keys() if expected.get(name) != files.get(name))
         if different:
             differing.append(len(runs))
-        say(f"run {len(runs)}: {', '.join(different) or 'the same to the bit'}")
+        log(f"run {len(runs)}: {', '.join(different) or 'the same to the bit'}")
     return runs, differing
 
 
-def drawn(generator, hits, more):
-    """Return where a training is to be killed, whichever comes first: places, and the call's number or the seconds."""
-    chosen = {place for place in ONCE if not hits[place]}
-    if more and hits:
-        others = [place for place in PLACES if place not in ONCE]
-        fewest = min(hits[place] for place in others)
-        chosen.add(str(generator.choice([place for place in others if hits[place] == fewest])))
-    numbers = {place: int(generator.integers(low, high + 1)) for place, (*_, low, high) in CALLS.items()}
-    return {place: numbers.get(place, generator.uniform(SOON, LATE)) for place in PLACES if place in chosen}
+def draw_kill_points(generator, hits, is_unfinished):
+    """Draw kill points with numbers of calls or seconds; the first one kills."""
+    chosen = {kill_point for kill_point in ONCE if not hits[kill_point]}
+    if is_unfinished and hits:
+        repeatable = [kill_point for kill_point in PLACES if kill_point not in ONCE]
+        fewest = min(hits[kill_point] for kill_point in repeatable)
+        chosen.add(str(generator.choice([kill_point for kill_point in repeatable if hits[kill_point] == fewest])))
+    numbers = {kill_point: int(generator.integers(low, high + 1)) for kill_point, (*_, low, high) in CALLS.items()}
+    return {
+        kill_point: numbers.get(kill_point, generator.uniform(SOON, LATE))
+        for kill_point in PLACES
+        if kill_point in chosen
+    }
 
 
-def contents(folder):
-    """Return the files below a folder by their paths: a dict of bytes."""
+def read_files(folder):
+    """Return the content of the files below a folder, by their paths."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def attempt(data, model, places, note):
-    """Begin a training, or go on with it, in a process of its own; return its exit status.
+def run_training(data, model, kill_points, note):
+    """Start or resume a training in a subprocess; return its exit status.
 
-    It is killed where the first of the places is reached, and leaves the name of that in a file, but for OUTSIDE.
+    It is killed at the first of the kill points, and leaves its name in the file `note`, except for OUTSIDE.
     """
     note.unlink(missing_ok=True)
-    code = "import sys; from benchmarks.interruption import train_and_die as run; run(*sys.argv[1:])"
-    given = [sys.executable, "-c", code, data, model, to_json(places), note]
-    with subprocess.Popen(given, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    code = "import sys; from benchmarks.interruption import train_until_killed as run; run(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, data, model, to_json(kill_points), note]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            return process.wait(places.get(OUTSIDE, PATIENCE))
+            return process.wait(kill_points.get(OUTSIDE, PATIENCE))
         except subprocess.TimeoutExpired:
             process.kill()
-            assert OUTSIDE in places, f"a training took more than {PATIENCE} s"
+            assert OUTSIDE in kill_points, f"a training took more than {PATIENCE} s"
             return process.wait()
 
 
-def train_and_die(data, model, places, note):
-    """Train tiny networks, and kill this process at the first of these calls, JSON of places of CALLS and numbers."""
+def train_until_killed(data, model, kill_points, note):
+    """Train tiny networks, and kill this process at the first kill point (JSON)."""
     from ecg.runtime.keras_startup import start_keras
 
     start_keras()
@@ -117,33 +123,33 @@ def train_and_die(data, model, places, note):
     from ecg.models.resnets import NetworkSettings
     from ecg.training.trainer import TrainingSettings
 
-    for place, number in json.loads(places).items():
-        if place in CALLS:
-            die_at(place, number, Path(note))
+    for kill_point, number in json.loads(kill_points).items():
+        if kill_point in CALLS:
+            kill_at(kill_point, number, Path(note))
     train(data, model, Settings(
         network=NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8),
         training=TrainingSettings(epochs=3, steps=3), lead_sets=(12, 2), resamples=3, jobs=2,
     ))  # fmt: skip
 
 
-def die_at(place, number, note):
-    """Put in place of a function one that kills this process at its call of that number, half done where it writes."""
-    owner, name, *_ = CALLS[place]
-    home = pkgutil.resolve_name(owner)
-    whole, calls = getattr(home, name), []
+def kill_at(kill_point, number, note):
+    """Patch a function to kill this process at its n-th call; writes are half done."""
+    owner, name, *_ = CALLS[kill_point]
+    owner_object = pkgutil.resolve_name(owner)
+    original, calls = getattr(owner_object, name), []
 
-    def dies(*given, **named):
+    def call_or_die(*arguments, **options):
         calls.append(1)
         if len(calls) < number:
-            return whole(*given, **named)
+            return original(*arguments, **options)
         if name in ("savez", "save_weights"):
-            path = given[-1]
-            whole(*given, **named)
+            path = arguments[-1]
+            original(*arguments, **options)
             os.truncate(path, os.path.getsize(path) // 2)
-        note.write_text(place)
+        note.write_text(kill_point)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(home, name, dies)
+    setattr(owner_object, name, call_or_die)
 
 
 def main():
@@ -156,10 +162,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         runs, differing = measure(options.kills, options.seed, Path(folder))
     print("| killed at | kills |\n|---|---|")
-    for place, count in sum(runs, Counter()).most_common():
-        print(f"| {place} | {count} |")
+    for kill_point, count in sum(runs, Counter()).most_common():
+        print(f"| {kill_point} | {count} |")
     print(f"\n{len(runs)} runs of {min(map(Counter.total, runs))} to {max(map(Counter.total, runs))} kills, "
-          f"{len(differing)} of which differ from one that was not killed, "
+          f"{len(differing)} differ from the uninterrupted one, "
           f"{format_duration(time.monotonic() - begun)}")  # fmt: skip
     sys.exit(bool(differing))
 

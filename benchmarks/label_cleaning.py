@@ -1,11 +1,11 @@
-"""What label cleaning finds and what it brings, on made-up recordings whose truth is known.
+"""Measure what label cleaning finds and improves, on synthetic recordings.
 
 python -m benchmarks.label_cleaning [--records N] [--held-out N] [--seeds S ...] [--jobs N] [--folder FOLDER]
 
-Planted are (a) Ningbo writing AFL for AF, (b) CPSC omitting 15 classes, (c) 5 % of the labels told, each replaced by
+Planted faults are (a) Ningbo writes AFL for AF, (b) CPSC omits 15 classes, (c) 5 % of the labels are replaced by
 another class. For each seed, networks of 12 leads are trained with all three kinds of cleaning, with each alone and
-without any, and scored on other recordings whose labels are the truth. Prints the tables of benchmarks/README.md, and
-leaves the numbers behind them in FOLDER/found.json.
+without any, and scored on other recordings with true labels. Prints the tables of benchmarks/README.md, and
+writes their numbers to FOLDER/found.json.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg.commands.holdout import predict_stores
 from ecg.commands.train import Settings, train
 from ecg.data.labels import CLASS_INDEX, TRAINED, expand
 from ecg.data.leads import LEADS
@@ -27,59 +28,59 @@ from ecg.runtime.files import to_json
 from ecg.systems.label_cleaning import CleaningSettings, unlabelled_mask
 
 WRONG = 0.05
-LUMPING, OMISSION = CleaningSettings().rules
-BELIEVED = (replace(LUMPING, relabel=False),), (replace(OMISSION, relabel=False),)
+CONFLATION, OMISSION = CleaningSettings().rules
+BELIEVED = (replace(CONFLATION, relabel=False),), (replace(OMISSION, relabel=False),)
 KINDS = {
     "all on": CleaningSettings(),
-    "relabelling AF and AFL alone": CleaningSettings((LUMPING,), BELIEVED[1], masks=False),
+    "relabelling AF and AFL alone": CleaningSettings((CONFLATION,), BELIEVED[1], masks=False),
     "relabelling CPSC alone": CleaningSettings(BELIEVED[0], (OMISSION,), masks=False),
     "masks alone": CleaningSettings(*BELIEVED),
     "all off": CleaningSettings(*BELIEVED, masks=False),
 }
 AF, AFL = CLASS_INDEX["AF"], CLASS_INDEX["AFL"]
-NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the method's, for time
+NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the method's, to save time
 
 
 def measure(seed, options):
-    """Return what each kind of cleaning found and scored for one seed: a dict of dicts of numbers by name."""
+    """Return the counts and scores of each kind of cleaning for one seed, by name."""
     folder = options.folder / f"seed {seed}"
     data, held_out = folder / "data", folder / "held out"
-    truths = synthesize(data, options.records, seed, SyntheticSettings(wrong_labels=WRONG), jobs=options.jobs)
-    complete = SyntheticSettings(cpsc_omits=False, ningbo_flutter=False)
-    clean = synthesize(held_out, options.held_out, seed + 1000, complete, jobs=options.jobs)
+    recordings = synthesize(data, options.records, seed, SyntheticSettings(wrong_labels=WRONG), jobs=options.jobs)
+    true_labels = SyntheticSettings(cpsc_omits=False, ningbo_flutter=False)
+    held_out_recordings = synthesize(held_out, options.held_out, seed + 1000, true_labels, jobs=options.jobs)
     test = build_store(held_out, folder / "held out store", options.jobs)
-    expected, everything = matched(clean, test.names), np.arange(len(test))
-    weights, found = load_weights()[1], {}
+    expected, everything = true_classes(held_out_recordings, test.names), np.arange(len(test))
+    weights, measures = load_weights()[1], {}
     for name, cleaning in KINDS.items():
         settings = Settings(seed=seed, cleaning=cleaning, network=NETWORK, lead_sets=(12,),
                             keep_stages=True, jobs=options.jobs)  # fmt: skip
         results = train(data, folder / "model", settings)
         bundle = load_bundle(folder / "model", LEADS)
-        probabilities = expand(bundle.ensemble.predicted({test.preparation: test}, everything, "held out"))
-        half = challenge_score(expected, probabilities >= 0.5, weights)
-        answered = challenge_score(expected, probabilities >= bundle.rule.thresholds, weights)
+        probabilities = expand(predict_stores(bundle.ensemble, {test.preparation: test}, everything, "held out"))
+        metric_at_half = challenge_score(expected, probabilities >= 0.5, weights)
+        metric = challenge_score(expected, probabilities >= bundle.rule.thresholds, weights)
         areas = roc_and_pr_areas(expected[:, TRAINED], probabilities[:, TRAINED])
-        found[name] = {
-            "metric": answered, "metric at 0.5": half, "AUROC": nan_mean(areas[0]),
-            "AUPRC": nan_mean(areas[1]), **decided(results, matched(truths, results.store.names)),
+        measures[name] = {
+            "metric": metric, "metric at 0.5": metric_at_half, "AUROC": nan_mean(areas[0]),
+            "AUPRC": nan_mean(areas[1]), **count_faults(results, true_classes(recordings, results.store.names)),
         }  # fmt: skip
     shutil.rmtree(folder)
-    return found
+    return measures
 
 
-def matched(truths, names):
-    """Return the true classes (N, 26) of the recordings of these names, dropped ones included."""
-    classes = {truth.name: truth.classes for truth in truths}
+def true_classes(recordings, names):
+    """Return the true classes (N, 26) of the recordings of these names."""
+    classes = {recording.name: recording.classes for recording in recordings}
     return np.array([classes[name] for name in names])
 
 
-def decided(results, truth):
-    """Return how many of the planted faults were found, and how many right labels were taken for faults: counts."""
+def count_faults(results, all_true_classes):
+    """Count the planted faults that were found, and the correct labels that were lost."""
     store, counts = results.store, {}
     for relabelling in results.relabellings:
-        true, before, after = truth[relabelling.records], relabelling.before, relabelling.after
-        if relabelling.title == LUMPING.title:
-            fibrillation, flutter = true[:, AF], true[:, AFL]  # or neither, where AFL is a replaced label
+        true, before, after = all_true_classes[relabelling.records], relabelling.before, relabelling.after
+        if relabelling.title == CONFLATION.title:
+            fibrillation, flutter = true[:, AF], true[:, AFL]  # neither, if AFL is a replaced label
             counts |= {
                 "AF": fibrillation.sum(), "AF recovered": (fibrillation & after[:, AF]).sum(),
                 "AFL": flutter.sum(), "AFL lost": (flutter & ~after[:, AFL]).sum(),
@@ -90,11 +91,11 @@ def decided(results, truth):
             counts |= {"missing": (true & ~before).sum(), "added": added.sum(), "added and right": (added & true).sum()}
     masked = results.masks == 0
     if masked.any():
-        wrong = results.labels != truth
-        by_habit = unlabelled_mask(store.sources, [OMISSION])
-        by_habit[np.ix_(store.sources == "Ningbo", LUMPING.columns)] = True
-        kinds = {"right": ~wrong, "wrong": wrong, "replaced": wrong & ~by_habit}
-        for kind, labels in kinds.items():
+        wrong = results.labels != all_true_classes
+        by_rule = unlabelled_mask(store.sources, [OMISSION])
+        by_rule[np.ix_(store.sources == "Ningbo", CONFLATION.columns)] = True
+        label_kinds = {"right": ~wrong, "wrong": wrong, "replaced": wrong & ~by_rule}
+        for kind, labels in label_kinds.items():
             labels = labels[:, TRAINED]
             counts |= {f"{kind} labels": labels.sum(), f"{kind} labels masked": (labels & masked).sum()}
     return {name: int(count) for name, count in counts.items()}
@@ -111,8 +112,8 @@ SHARES = {
 }
 
 
-def lines(seeds):
-    """Yield the lines of both tables, in Markdown, for what `measure` found with each seed."""
+def format_lines(seeds):
+    """Yield the lines of both tables in Markdown, for the results of `measure`."""
     metrics = ("metric", "metric at 0.5", "AUROC", "AUPRC")
     yield f"| mean of {len(seeds)} seeds (minimum to maximum) | {' | '.join(metrics)} |"
     yield "|---" * (len(metrics) + 1) + "|"
@@ -127,33 +128,36 @@ def lines(seeds):
     yield "|---|---|---|"
     for text, counted in SHARES.items():
         (alone,) = (name for name in KINDS if name != "all on" and counted[1] in seeds[0][name])
-        cells = [share([[seed[name][count] for count in counted] for seed in seeds]) for name in ("all on", alone)]
+        cells = [
+            format_share([[seed[name][count] for count in counted] for seed in seeds]) for name in ("all on", alone)
+        ]
         yield f"| {text} | {' | '.join(cells)} |"
 
 
-def share(counts):
-    """Return as text what share the first of each pair of counts is of the second, one pair a seed."""
-    parts, wholes = zip(*counts, strict=True)
-    values = [part / max(whole, 1) for part, whole in counts]
+def format_share(counts):
+    """Format the share of the first count in the second, for one pair a seed."""
+    counts_found, counts_planted = zip(*counts, strict=True)
+    values = [found_count / max(planted, 1) for found_count, planted in counts]
     form = ".3%" if max(values) < 0.01 else ".0%"
-    together = sum(parts) / max(sum(wholes), 1)
-    return f"{together:{form}} ({min(values):{form}} to {max(values):{form}}), {sum(parts):,} of {sum(wholes):,}"
+    share = sum(counts_found) / max(sum(counts_planted), 1)
+    totals = f"{sum(counts_found):,} of {sum(counts_planted):,}"
+    return f"{share:{form}} ({min(values):{form}} to {max(values):{form}}), {totals}"
 
 
 def main():
-    """Measure for each seed, and print what all seeds come to."""
+    """Measure for each seed, and print the tables of all seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=1800, help="to train on")
     parser.add_argument("--held-out", type=int, default=800, help="to score on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
-    parser.add_argument("--jobs", type=int, help="processes that make and read recordings; one a core by default")
+    parser.add_argument("--jobs", type=int, help="processes that write and read recordings; default: one a core")
     parser.add_argument("--folder", type=Path, default=Path("build/label_cleaning"))
     options = parser.parse_args()
     seeds = []
     for seed in options.seeds:
         seeds.append(measure(seed, options))
         (options.folder / "found.json").write_text(to_json(dict(zip(options.seeds, seeds, strict=False)), indent=1))
-    print("\n".join(lines(seeds)))
+    print("\n".join(format_lines(seeds)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How much memory training takes, by the number of recordings: that is to make hardly a difference.
+"""Measure how much memory a training takes, by the number of recordings.
 
 python -m benchmarks.memory [--records N ...] [--seed S] [--jobs N] [--folder FOLDER]
 
-Made-up recordings are trained on with the method's steps and one epoch each. The network is tiny, so that its own
-memory hides nothing, and all batches are of one size, for on few recordings they would shrink. What counts is the
-anonymous memory of the process and of those that it starts, as Linux tells it; pages of the store's file are beside
-it, since the kernel takes them back when it needs them. Prints the table of benchmarks/README.md.
+Tiny networks are trained on synthetic recordings with the method's steps and one epoch each, so that the networks'
+memory hides nothing. All batches have one size, since on few recordings they would shrink. Counted is the
+anonymous memory of the process and its subprocesses by /proc of Linux. The pages of the store's file are shown in
+brackets, since the kernel frees them when it needs memory. Prints the table of benchmarks/README.md.
 """
 
 import argparse
@@ -20,13 +20,15 @@ import numpy as np
 
 from ecg.data.synthetic import synthesize
 from ecg.runtime.keras_startup import start_keras
-from ecg.runtime.processes import EVERY, memory_of
 
 BATCH = 32
 TINY = {"width": 4, "kernels": (5,), "squeeze_ratio": 2, "hidden": 8}  # settings of the network
-PROGRAM = "import sys; from benchmarks.memory import train; train(*sys.argv[1:])"
+INTERVAL = 0.1  # s between two measurements
+# Lines of /proc/PID/status that are summed: anonymous memory, resident memory.
+MEMORY_LINES = (("RssAnon", "RssShmem"), ("VmRSS",))
+PROGRAM = "import sys; from benchmarks.memory import train_tiny; train_tiny(*sys.argv[1:])"
 REPORT = "report"
-STEPS = {  # what a training was doing until it said a line: the first expression that is found in it
+STEPS = {  # the step that a log message ends: the first expression that it matches
     "starting": r"^Keras",
     "reading": r"recordings stored",
     "relabelling": r"Ningbo|CPSC",
@@ -36,51 +38,72 @@ STEPS = {  # what a training was doing until it said a line: the first expressio
 }
 
 
-def train(data, model, jobs):
-    """Train with a tiny network, and print each line that is logged."""
+def train_tiny(data, model, jobs):
+    """Train with a tiny network, and print the log."""
     start_keras()
-    from ecg.commands.train import Settings, train
+    from ecg.commands.train import Settings
     from ecg.models.resnets import NetworkSettings
     from ecg.training.trainer import TrainingSettings
 
     training = TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=1)
-    train(data, model, Settings(network=NetworkSettings(**TINY), training=training, jobs=int(jobs)))
+    train_tiny(data, model, Settings(network=NetworkSettings(**TINY), training=training, jobs=int(jobs)))
 
 
-def measure(data, model, jobs):
-    """Train in a process of its own, and return what each step took at the most: step -> (2,) MB."""
+def measure_training(data, model, jobs):
+    """Train in a subprocess, and return the peak memory of each step: step -> (2,) MB."""
     command = [sys.executable, "-c", PROGRAM, str(data), str(model), str(jobs)]
-    peaks, most, step = {}, np.zeros(2), ""
+    peaks, highest, step = {}, np.zeros(2), ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
         while process.poll() is None:
-            most = np.maximum(most, memory_of(process.pid))
-            if select.select([process.stdout], [], [], EVERY)[0] and (line := process.stdout.readline().decode()):
-                step = REPORT if step == REPORT else step_of(line)  # whose lines tell of the others
-                peaks[step] = np.maximum(peaks.get(step, 0), most)
-                most = np.zeros(2)
+            highest = np.maximum(highest, memory_of(process.pid))
+            if select.select([process.stdout], [], [], INTERVAL)[0] and (line := process.stdout.readline().decode()):
+                step = REPORT if step == REPORT else find_step(line)  # its messages name other steps
+                peaks[step] = np.maximum(peaks.get(step, 0), highest)
+                highest = np.zeros(2)
     if process.returncode:
         raise RuntimeError(f"training on {data} failed")
     return peaks
 
 
-def step_of(line):
-    """Return the step that a training has just done when it logs a line."""
+def memory_of(process):
+    """Return anonymous and resident memory of a process and its children: (2,) MB.
+
+    Pages of files count as resident only. The result is 0 if the process has ended.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+        children = children_of(process)
+    except OSError:  # it has ended meanwhile
+        return np.zeros(2)
+    lines = dict(re.findall(r"^(\w+):\s+(\d+) kB", status, re.MULTILINE))
+    sizes = [sum(int(lines.get(name, 0)) for name in names) / 1000 for names in MEMORY_LINES]
+    return np.array(sizes) + sum(map(memory_of, children))
+
+
+def children_of(process):
+    """Return the ids of the living children of a process; OSError if it has ended."""
+    texts = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")]
+    return [int(child) for text in texts for child in text.split()]
+
+
+def find_step(line):
+    """Return the step that a log message ends."""
     for step, expression in STEPS.items():
-        if found := re.search(expression, line):
-            return found.expand(step)
+        if match := re.search(expression, line):
+            return match.expand(step)
 
 
-def lines(found):
-    """Yield the lines of the table, in Markdown, for what `measure` found: number of recordings -> step -> (2,) MB."""
-    sizes = list(found)
+def format_lines(peaks_by_size):
+    """Yield the lines of the table in Markdown; peaks are (2,) MB by size and step."""
+    sizes = list(peaks_by_size)
     yield f"| peak MB, anonymous (resident) | {' | '.join(f'{size:,} recordings' for size in sizes)} |"
     yield "|---" * (len(sizes) + 1) + "|"
-    together = {size: np.max(list(peaks.values()), axis=0) for size, peaks in found.items()}
-    for step in [*dict.fromkeys(step for peaks in found.values() for step in peaks), "all"]:
-        values = [together[size] if step == "all" else found[size].get(step) for size in sizes]
+    overall = {size: np.max(list(peaks.values()), axis=0) for size, peaks in peaks_by_size.items()}
+    for step in [*dict.fromkeys(step for peaks in peaks_by_size.values() for step in peaks), "all"]:
+        values = [overall[size] if step == "all" else peaks_by_size[size].get(step) for size in sizes]
         cells = ["" if value is None else f"{value[0]:,.0f} ({value[1]:,.0f})" for value in values]
         yield f"| {step} | {' | '.join(cells)} |"
-    share = together[sizes[-1]][0] / together[sizes[0]][0]
+    share = overall[sizes[-1]][0] / overall[sizes[0]][0]
     yield f"\n{sizes[-1]:,} recordings take {share:.2f} times the anonymous memory of {sizes[0]:,}."
 
 
@@ -89,17 +112,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, nargs="+", default=[2000, 20_000])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="processes that make and read recordings")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that write and read recordings")
     parser.add_argument("--folder", type=Path, default=Path("build/memory"))
     options = parser.parse_args()
-    found = {}
+    peaks_by_size = {}
     for records in options.records:
         data, model = options.folder / "data", options.folder / "model"
         shutil.rmtree(options.folder, ignore_errors=True)
         synthesize(data, records, options.seed, jobs=options.jobs)
-        found[records] = measure(data, model, options.jobs)
+        peaks_by_size[records] = measure_training(data, model, options.jobs)
     shutil.rmtree(options.folder)
-    print("\n".join(lines(found)))
+    print("\n".join(format_lines(peaks_by_size)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The method's network and its training step, written plainly in PyTorch: what benchmarks.speed compares ours with.
+"""The method's network and its training step in plain PyTorch.
 
-Written apart from ecg/, so that equal answers mean something, and the one place that imports torch, which
-benchmarks/requirements.txt lists. As a program, for the threads of two libraries disturb each other in one process:
+benchmarks.speed compares with it. It shares no code with ecg/. It is the only module that imports torch, which
+benchmarks/requirements.txt lists. It is a program, since the threads of two libraries disturb each other in a process:
 
 python -m benchmarks.plain_network '{"batch": 64, "length": 2500, "leads": 12, "classes": 22, "settings": {...}}'
 
-trains a step for each line that it reads, and writes the loss of each.
+trains a step for each line of standard input, and prints its loss.
 """
 
 import json
@@ -17,12 +17,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-EPSILON, MOMENTUM = 1e-3, 0.1  # of batch normalisation, as PyTorch counts them
+EPSILON, MOMENTUM = 1e-3, 0.1  # batch normalisation's, in PyTorch's convention
 SMALLEST = 1e-7
 
 
 class Convolution(nn.Module):
-    """A convolution along time, with as many zeros at both ends as 'same' says, and batch normalisation."""
+    """A convolution along time with 'same' padding, and batch normalisation."""
 
     def __init__(self, channels, filters, kernel, stride=1):
         super().__init__()
@@ -41,11 +41,11 @@ class Convolution(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block: two convolutions, squeeze-and-excitation, and a shortcut around them."""
+    """A residual block: two convolutions, squeeze-and-excitation, and a shortcut."""
 
     def __init__(self, channels, filters, kernel, stride, ratio, dropout):
         super().__init__()
-        self.initial_weights = Convolution(channels, filters, kernel, stride)
+        self.first = Convolution(channels, filters, kernel, stride)
         self.dropout = nn.Dropout(dropout)
         self.second = Convolution(filters, filters, kernel)
         self.squeeze = nn.Linear(filters, max(filters // ratio, 1))
@@ -61,11 +61,11 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """The SE-ResNet of Cai et al. 2021, with the sizes of ecg.models.resnets.NetworkSettings."""
+    """The SE-ResNet of Cai et al. 2021, with the sizes of NetworkSettings."""
 
     def __init__(self, settings, leads, classes):
         super().__init__()
-        self.initial_weights = Convolution(leads, settings.width, settings.first_kernel, settings.first_stride)
+        self.first = Convolution(leads, settings.width, settings.first_kernel, settings.first_stride)
         self.pool = nn.MaxPool1d(2, ceil_mode=True)
         blocks, channels = [], settings.width
         for pair, kernel in enumerate(settings.kernels):
@@ -84,16 +84,19 @@ class Network(nn.Module):
 
 
 def asymmetric_loss(p, labels, masks):
-    """Return the loss of round 2, averaged over the labels that are not masked; all (B, classes)."""
+    """Return the loss of round 2, averaged over unmasked labels; all (B, classes)."""
     present = 1 - torch.clamp(0.99 - p, min=0)
-    absent = torch.clamp(p - 0.05, min=0)
+    shifted = torch.clamp(p - 0.05, min=0)
     positive = -(1 - present) * torch.log(torch.clamp(present, min=SMALLEST))
-    negative = -(absent**2) * torch.log(torch.clamp(1 - absent, min=SMALLEST))
+    negative = -(shifted**2) * torch.log(torch.clamp(1 - shifted, min=SMALLEST))
     return (masks * (labels * positive + (1 - labels) * negative)).sum() / masks.sum()
 
 
-def training_step(network, signals, labels):
-    """Return a function that trains a network a step on signals (B, leads, T) with labels (B, classes): the loss."""
+def make_training_step(network, signals, labels):
+    """Return a function that trains a step and returns the loss.
+
+    Signals are (B, leads, T), labels (B, classes).
+    """
     signals, labels = torch.from_numpy(signals), torch.from_numpy(labels)
     masks = torch.ones_like(labels)
     optimizer = torch.optim.Adam(network.parameters(), 1e-4, eps=1e-7)
@@ -110,12 +113,12 @@ def training_step(network, signals, labels):
 
 
 def main():
-    """Train a step for each line read, on numbers made up."""
+    """Train a step for each line read, on random numbers."""
     sizes = SimpleNamespace(**json.loads(sys.argv[1]))
     generator = np.random.default_rng(1)
     signals = generator.normal(size=(sizes.batch, sizes.leads, sizes.length)).astype(np.float32)
     labels = (generator.random((sizes.batch, sizes.classes)) < 0.1).astype(np.float32)
-    step = training_step(Network(SimpleNamespace(**sizes.settings), sizes.leads, sizes.classes), signals, labels)
+    step = make_training_step(Network(SimpleNamespace(**sizes.settings), sizes.leads, sizes.classes), signals, labels)
     for _ in sys.stdin:
         print(step(), flush=True)
 

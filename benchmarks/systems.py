@@ -1,7 +1,9 @@
-"""Size of each system's networks, and time of a training step and a prediction: python -m benchmarks.systems.
+"""Measure size, training step and prediction of each system's networks.
 
-Networks are untrained, of 12 leads or what the system makes of them; signals are noise, as long as the system sees, and
-10 s where any length will do. What is compared is timed in turns, and the first round does not count.
+python -m benchmarks.systems [--rounds N]
+
+Networks are untrained and for 12 leads, as far as the system uses these. Signals are noise of the length that the
+system uses, or 10 s if any length is possible. Steps and predictions are timed in turns, after a warm-up round.
 """
 
 import argparse
@@ -12,19 +14,19 @@ import numpy as np
 
 from ecg.runtime.keras_startup import start_keras
 
-RATE, SECONDS = 250, 10  # of signals, where any length will do
-BATCH = 16  # recordings in a step, at the most
+RATE, SECONDS = 250, 10  # signals of networks for any length
+BATCH = 16  # maximum number of recordings in a step
 
 
-def networks():
-    """Yield each network that is timed: its title, a Stage (ecg.systems.stage) and how many recordings a step has."""
+def iter_networks():
+    """Yield the title of each network, its Stage, and the recordings in a step."""
     from ecg.data.wave_peaks import WavePeaks
     from ecg.models.resnets import RhythmSettings
     from ecg.systems.recipes import SYSTEMS
     from ecg.systems.stage import Stage
     from ecg.training.losses import LOSSES
 
-    nothing = WavePeaks(np.zeros(2, int), np.zeros(0, int), np.zeros(0, int))
+    no_peaks = WavePeaks(np.zeros(2, int), np.zeros(0, int), np.zeros(0, int))
     for name, recipe in SYSTEMS.items():
         variants = {name: recipe.network}
         if isinstance(recipe.network, RhythmSettings):
@@ -34,12 +36,12 @@ def networks():
             rows = np.zeros(1, int)
             stage = Stage(title, title, recipe.leads_of(12), LOSSES[recipe.loss](), rows, labels, labels, rows, rows,
                           rows, network, recipe.training, recipe.views[0], recipe.output_activation,
-                          peaks=nothing if recipe.peaks else None, loss_weights=(1.0, recipe.peaks or 0.0))  # fmt: skip
+                          peaks=no_peaks if recipe.peaks else None, loss_weights=(1.0, recipe.peaks or 0.0))  # fmt: skip
             yield title, stage, min(recipe.training.batch, BATCH)
 
 
-def timed(stage, batch):
-    """Return the number of weights of a stage's network that answer, and functions that make a step and an answer."""
+def make_functions(stage, batch):
+    """Return the number of weights, and functions of a step and a prediction."""
     from ecg.data.preprocessing import N_DEMOGRAPHICS
     from ecg.systems.stage import build_network, prediction_part, stage_loss
     from ecg.training.backend import step_runner
@@ -47,7 +49,7 @@ def timed(stage, batch):
 
     network = build_network(stage, "float32")
     compile_network(network, stage_loss(stage, network), stage.learning.make_optimizer())
-    answering = prediction_part(stage, network)
+    predictor = prediction_part(stage, network)
     rng, length = np.random.default_rng(0), stage.view.window.length or RATE * SECONDS
 
     def inputs(count):
@@ -55,37 +57,37 @@ def timed(stage, batch):
         return (signals, np.zeros((count, N_DEMOGRAPHICS), np.float32)) if len(network.inputs) > 1 else signals
 
     targets = (rng.random((batch, network.output_shape[-1])) < 0.1).astype(np.float32)
-    taught, one = inputs(batch), inputs(1)
+    batch_inputs, inputs_of_one = inputs(batch), inputs(1)
 
     def step():
-        with step_runner(network) as work:
-            float(work.train(taught, targets, np.ones_like(targets)))
+        with step_runner(network) as runner:
+            float(runner.train(batch_inputs, targets, np.ones_like(targets)))
 
-    return answering.count_params(), step, lambda: answering.predict_on_batch(one)
+    return predictor.count_params(), step, lambda: predictor.predict_on_batch(inputs_of_one)
 
 
 def seconds_of(function):
-    """Return the seconds that a function takes."""
+    """Return the duration of a function in s."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
-def lines(rounds):
-    """Yield the lines of the table, in Markdown."""
+def format_lines(rounds):
+    """Yield the lines of the table in Markdown."""
     yield "| network | weights | recordings in a step | a step, median (minimum) | one prediction, median |"
     yield "|---" * 5 + "|"
-    for title, stage, batch in networks():
-        weights, step, answer = timed(stage, batch)
-        steps, answers = [], []
+    for title, stage, batch in iter_networks():
+        weights, step, predict = make_functions(stage, batch)
+        steps, predictions = [], []
         for _ in range(1 + rounds):
-            for run, seconds in ((step, steps), (answer, answers)):
+            for run, seconds in ((step, steps), (predict, predictions)):
                 start = time.perf_counter()
                 run()
                 seconds.append(time.perf_counter() - start)
-        steps, answers = steps[1:], answers[1:]
+        steps, predictions = steps[1:], predictions[1:]
         yield (f"| {title} | {weights:,} | {batch} | {statistics.median(steps):.2f} s ({min(steps):.2f} s) "
-               f"| {1000 * statistics.median(answers):.0f} ms |")  # fmt: skip
+               f"| {1000 * statistics.median(predictions):.0f} ms |")  # fmt: skip
 
 
 def main(arguments=None):
@@ -94,7 +96,7 @@ def main(arguments=None):
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     start_keras()
-    for line in lines(options.rounds):
+    for line in format_lines(options.rounds):
         print(line, flush=True)
 
 

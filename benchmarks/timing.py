@@ -1,4 +1,4 @@
-"""What the figures of benchmarks.speed share: on what is measured, how it is timed, and how it is told."""
+"""Recordings, models, timing and table of the figures of benchmarks.speed."""
 
 import math
 import os
@@ -20,30 +20,39 @@ from ecg.data.records import find_records
 from ecg.data.synthetic import SyntheticSettings, synthesize
 
 FREQUENCY, SECONDS = 500, 10
-LENGTH = 2500  # samples at 250 Hz of such a recording
+LENGTH = 2500  # samples of such a recording at 250 Hz
 
 
 class Row(NamedTuple):
-    """A line of the table: what is timed, against what, the ratio, and what it may be at the most, or at the least."""
+    """A line of the table.
+
+    Attributes:
+        what: What is timed.
+        against: What it is compared with.
+        ratio: The ratio of both.
+        bound: Maximum or minimum of the ratio.
+        is_minimum: Whether the bound is a minimum.
+        unit: Unit of the ratio.
+    """
 
     what: str
     against: str
     ratio: float
     bound: float
-    least: bool = False
+    is_minimum: bool = False
     unit: str = ""
 
     @property
     def reached(self):
         """Return whether the ratio is within its bound."""
-        return self.ratio >= self.bound if self.least else self.ratio <= self.bound
+        return self.ratio >= self.bound if self.is_minimum else self.ratio <= self.bound
 
 
 @dataclass(frozen=True)
 class Bench:
-    """On what is measured: a folder for all that is made, the folder of recordings or None, and sizes."""
+    """Settings of a measurement: a folder for files, one of recordings, and sizes."""
 
-    place: Path
+    folder: Path
     data: Path | None = None
     rounds: int = 5
     records: int = 500
@@ -51,53 +60,59 @@ class Bench:
     validation: int = 17_500  # recordings of `thresholds`
     sizes: tuple[int, ...] = (1000, 2000, 4000, 8000)  # recordings of `growth`
     batch: int = 64
-    warming: int = 10  # steps of `pytorch` that do not count, of either
+    warm_up_steps: int = 10  # steps of both networks of `pytorch`
     product: int = 2048  # rows and columns of the matrices of `step`
-    network: dict = field(default_factory=dict)  # settings of the network, where not the method's
+    network: dict = field(default_factory=dict)  # settings of the network that differ from the method's
 
 
-def medians(pieces, rounds):
-    """Time each of the functions, in turns, and return the medians: name -> s; the first round does not count."""
-    seconds = {name: [] for name in pieces}
+def median_seconds(functions, rounds):
+    """Time functions in turns after a warm-up round: name -> median in s."""
+    seconds = {name: [] for name in functions}
     for _ in range(1 + rounds):
-        for name, piece in pieces.items():
+        for name, function in functions.items():
             begun = time.perf_counter()
-            piece()
+            function()
             seconds[name].append(time.perf_counter() - begun)
-    return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
+    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
 
 
 def measure(figure, bench):
-    """Return the rows of a figure: a generator that yields what to time, is sent the medians, and yields the rows."""
+    """Return the rows of a figure.
+
+    A figure is a generator: it yields the functions to time, is sent the medians, and yields rows.
+    """
     with closing(figure(bench)) as steps:
-        row = steps.send(medians(next(steps), bench.rounds))
+        row = steps.send(median_seconds(next(steps), bench.rounds))
         return [row, *steps]
 
 
-def lines(rows):
-    """Yield the lines of the table, in Markdown."""
+def format_lines(rows):
+    """Yield the lines of the table in Markdown."""
     yield "| what | compared with | ratio | target | reached |"
     yield "|---" * 5 + "|"
     for row in rows:
-        bound = f"at {'least' if row.least else 'most'} {row.bound:g}{row.unit}"
+        bound = f"at {'least' if row.is_minimum else 'most'} {row.bound:g}{row.unit}"
         ratio, reached = f"{row.ratio:.2f}{row.unit}", "yes" if row.reached else "no"
         if math.isnan(row.ratio):
             ratio, reached = "", "not measured"
         yield f"| {row.what} | {row.against} | {ratio} | {bound} | {reached} |"
 
 
-def told(seconds):
-    """Return a time as text."""
+def format_seconds(seconds):
+    """Format a duration."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.2f} ms"
 
 
-def recordings(bench):
-    """Return a folder of recordings of 12 leads and 10 s at 500 Hz in MATLAB files: the data's, or made up."""
-    folder = bench.place / "recordings"
+def prepare_recordings(bench):
+    """Return a folder of recordings with 12 leads and 10 s at 500 Hz in MATLAB files.
+
+    They come from the data folder, or are synthetic.
+    """
+    folder = bench.folder / "recordings"
     if folder.exists():
         return folder
     if bench.data is None:
-        # Clean, so that all last 10 s at 500 Hz, as those that are chosen of real ones.
+        # Clean, so that all have 10 s at 500 Hz.
         synthesize(
             folder,
             bench.records,
@@ -115,7 +130,7 @@ def recordings(bench):
 
 
 def is_usual(path):
-    """Return whether a header is of 12 leads and 10 s at 500 Hz, with a MATLAB file beside it."""
+    """Return whether a recording has 12 leads, 10 s at 500 Hz and a MATLAB file."""
     try:
         header = read_header(path)
     except (RecordError, OSError):
@@ -124,15 +139,15 @@ def is_usual(path):
     return shape == (len(LEADS), FREQUENCY, FREQUENCY * SECONDS) and path.with_suffix(".mat").exists()
 
 
-def build(bench, leads):
+def build_network(bench, leads):
     """Return an untrained network for a number of leads."""
     from ecg.models.resnets import NetworkSettings
 
     return NetworkSettings(**bench.network).build(leads, None, len(TRAINED))
 
 
-def training_step(network, signals):
-    """Return a function that trains a network on signals (B, T, leads), compiled as `ecg.training.trainer` does."""
+def make_training_step(network, signals):
+    """Return a function that trains a network for a step on signals (B, T, leads)."""
     from ecg.training.backend import step_runner
     from ecg.training.losses import AsymmetricLoss
     from ecg.training.trainer import TrainingSettings, compile_network
@@ -140,18 +155,20 @@ def training_step(network, signals):
     labels = (np.random.default_rng(1).random((len(signals), len(TRAINED))) < 0.1).astype(np.float32)
     masks = np.ones_like(labels)
     compile_network(network, AsymmetricLoss(), TrainingSettings().make_optimizer())
-    work = step_runner(network)
-    return lambda: float(work.train(signals, labels, masks))
+    runner = step_runner(network)
+    return lambda: float(runner.train(signals, labels, masks))
 
 
-def models(bench):
+def save_models(bench):
     """Return a folder with an untrained model for each lead set."""
     from ecg.models.bundle import Bundle, save_bundle
     from ecg.models.resnets import NetworkSettings
 
-    folder = bench.place / "models"
+    folder = bench.folder / "models"
     if not folder.exists():
         for count, leads in LEAD_SETS.items():
-            bundle = Bundle.from_network(leads, NetworkSettings(**bench.network), np.full(26, 0.5), build(bench, count))
+            bundle = Bundle.from_network(
+                leads, NetworkSettings(**bench.network), np.full(26, 0.5), build_network(bench, count)
+            )
             save_bundle(bundle, folder)
     return folder

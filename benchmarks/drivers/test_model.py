@@ -1,7 +1,7 @@
-"""A stand-in for the Challenge's own script, written from its description: python test_model.py MODEL DATA OUTPUTS.
+"""A stand-in for the Challenge's script: python test_model.py MODEL DATA OUTPUTS.
 
-It reads headers and recordings by itself, loads the entry's model once for each set of leads, and writes an output file
-for each recording of the folder. It knows nothing of the entry but `load_model` and `run_model`.
+Written from its description. It reads headers and recordings, loads a model once a lead set, and writes a file
+for each recording of the folder. It uses only `load_model` and `run_model` of the entry.
 """
 
 import os
@@ -16,7 +16,7 @@ LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V
 
 
 def sort_leads(leads):
-    """Sort the standard leads, and put others behind them in their own order."""
+    """Sort the standard leads; other leads follow in their order."""
     return tuple(sorted(leads, key=lambda lead: LEADS.index(lead) if lead in LEADS else len(LEADS)))
 
 
@@ -33,7 +33,7 @@ def read_header(path):
 
 
 def main(model_folder, data_folder, output_folder):
-    """Write the output file of each recording; whatever fails in one is an empty output."""
+    """Write the output file of each recording; an error gives an empty output."""
     names = sorted(file[:-4] for file in os.listdir(data_folder) if file.endswith(".hea") and not file.startswith("."))
     headers = {name: read_header(os.path.join(data_folder, f"{name}.hea")) for name in names}
     models = {}

@@ -1,4 +1,4 @@
-"""A stand-in for the Challenge's own script: it calls the entry's training function, and nothing else."""
+"""A stand-in for the Challenge's script: it calls the entry's training function."""
 
 import sys
 

@@ -5,23 +5,25 @@ import numpy as np
 import pytest
 
 from benchmarks import formats, memory, systems, ways
-from benchmarks.fuzz import networks
-from benchmarks.label_cleaning import KINDS, LUMPING, OMISSION, SHARES, decided, lines
+from benchmarks.fuzz import build_bundles
+from benchmarks.label_cleaning import CONFLATION, KINDS, OMISSION, SHARES, count_faults, format_lines
 from ecg.data.batches import View, Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED
 from ecg.models.resnets import LeadWeightedSettings, LiSettings
 from ecg.systems.label_cleaning import Relabelling
 
 
-def rows(*findings):
+def make_labels(*findings):
     return np.array([np.isin(ABBREVIATIONS, text.split()) for text in findings])
 
 
 def test_planted_faults_that_were_found_are_counted_by_hand():
     sources = np.array(["Ningbo", "Ningbo", "Ningbo", "CPSC", "CPSC", "Georgia"])
-    truth = rows("AF", "AFL", "AF", "AF TAb SB", "NSR", "NSR RBBB")
-    told = rows("AFL", "AFL", "AFL", "AF", "NSR", "NSR LBBB")
-    cleaned = rows("AF", "AF", "AFL", "AF TAb", "NSR SB", "NSR LBBB")  # one AFL lost; SB missed, and wrong elsewhere
+    true_labels = make_labels("AF", "AFL", "AF", "AF TAb SB", "NSR", "NSR RBBB")
+    labels = make_labels("AFL", "AFL", "AFL", "AF", "NSR", "NSR LBBB")
+    cleaned = make_labels(
+        "AF", "AF", "AFL", "AF TAb", "NSR SB", "NSR LBBB"
+    )  # one AFL lost; SB missed, and wrong elsewhere
     masks = np.ones((6, 22))
     places = TRAINED.tolist()
     masks[5, places.index(ABBREVIATIONS.index("LBBB"))] = 0  # wrong, and replaced
@@ -29,14 +31,14 @@ def test_planted_faults_that_were_found_are_counted_by_hand():
     masks[0, places.index(ABBREVIATIONS.index("AF"))] = 0  # right
     nothing = np.empty((3, 2), np.float32), np.empty((2, 15), np.float32)
     results = SimpleNamespace(
-        store=SimpleNamespace(sources=sources, labels=told), labels=cleaned, masks=masks,
+        store=SimpleNamespace(sources=sources, labels=labels), labels=cleaned, masks=masks,
         relabellings=[
-            Relabelling(LUMPING.title, np.arange(3), LUMPING.columns, nothing[0], told[:3], cleaned[:3]),
-            Relabelling(OMISSION.title, np.array([3, 4]), OMISSION.columns, nothing[1], told[3:5], cleaned[3:5]),
+            Relabelling(CONFLATION.title, np.arange(3), CONFLATION.columns, nothing[0], labels[:3], cleaned[:3]),
+            Relabelling(OMISSION.title, np.array([3, 4]), OMISSION.columns, nothing[1], labels[3:5], cleaned[3:5]),
         ],
     )  # fmt: skip
     wrong = 2 + 2 + 1 + 1 + 2  # AF and AFL of two in Ningbo, SB of two in CPSC, two of the bundle branches
-    assert decided(results, truth) == {
+    assert count_faults(results, true_labels) == {
         "AF": 2, "AF recovered": 1, "AFL": 1, "AFL lost": 1,
         "missing": 2, "added": 2, "added and right": 1,
         "wrong labels": wrong, "wrong labels masked": 2, "replaced labels": 2, "replaced labels masked": 1,
@@ -45,17 +47,21 @@ def test_planted_faults_that_were_found_are_counted_by_hand():
 
 
 def test_the_tables_give_means_shares_and_their_range():
-    counts = {name: count for part, whole in SHARES.values() for name, count in ((part, 1), (whole, 4))}
+    counts = {
+        name: count
+        for found_count, planted_count in SHARES.values()
+        for name, count in ((found_count, 1), (planted_count, 4))
+    }
     alone = {"relabelling AF and AFL alone": ("AF", "AFL"), "relabelling CPSC alone": ("missing", "added"),
              "masks alone": ("labels",), "all off": ()}  # fmt: skip
     seeds = []
     for metric in (0.5, 0.7):
         scores = {"metric": metric, "metric at 0.5": 0.1, "AUROC": 0.9, "AUPRC": 0.4}
         seeds.append({"all on": scores | counts})
-        for name, parts in alone.items():
-            seeds[-1][name] = scores | {key: value for key, value in counts.items() if any(p in key for p in parts)}
+        for name, keys in alone.items():
+            seeds[-1][name] = scores | {key: value for key, value in counts.items() if any(p in key for p in keys)}
     seeds[1]["all on"]["AF recovered"] = 3
-    text = list(lines(seeds))
+    text = list(format_lines(seeds))
     cells = "0.600 (0.500 to 0.700) | 0.100 (0.100 to 0.100) | 0.900 (0.900 to 0.900) | 0.400 (0.400 to 0.400)"
     assert text[2] == f"| all on | {cells} |"
     assert [line.split(" | ")[0].strip("| ") for line in text[2 : 2 + len(KINDS)]] == list(KINDS)
@@ -78,13 +84,13 @@ def test_the_table_of_memory_gives_each_step_and_compares_the_last_size_with_the
               "AFL or AF in Ningbo, epoch 1: loss 1", "classes omitted by CPSC: labels left as they are, none",
               "split: 10 for training", "round 1, 12 leads, epoch 1: loss 1", "masks: 3 of 9 labels masked",
               "round 2, 12 leads: score 0.1 at 0.5", "round 2, 2 leads, epoch 1: loss 1",
-              "source   found   left out")  # fmt: skip
-    steps = [memory.step_of(line) for line in logged]
+              "source   found   excluded")  # fmt: skip
+    steps = [memory.find_step(line) for line in logged]
     assert steps == ["starting", "reading", "relabelling", "relabelling", "round 1", "round 1", "round 1",
                      "round 2, 12 leads", "round 2, 2 leads", "report"]  # fmt: skip
     small = {"starting": np.array([300, 800]), "report": np.array([1000, 1500])}
     large = {"starting": np.array([310, 800]), "report": np.array([900, 4000]), "reading": np.array([1100, 1200])}
-    text = list(memory.lines({2000: small, 20000: large}))
+    text = list(memory.format_lines({2000: small, 20000: large}))
     assert text[0].endswith("| 2,000 recordings | 20,000 recordings |")
     assert text[2:-1] == ["| starting | 300 (800) | 310 (800) |", "| report | 1,000 (1,500) | 900 (4,000) |",
                           "| reading |  | 1,100 (1,200) |", "| all | 1,000 (1,500) | 1,100 (4,000) |"]  # fmt: skip
@@ -105,47 +111,49 @@ def bundles():
     import keras
 
     keras.utils.set_random_seed(1)
-    return networks()
+    return build_bundles()
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return formats.make_up(tmp_path_factory.mktemp("plain"), seed=1)[5]
+    return formats.synthesize_recordings(tmp_path_factory.mktemp("plain"), seed=1)[5]
 
 
 @pytest.mark.parametrize("group", ["header dialects", "gains, units, baselines", "formats of 8 to 12 bits",
                                    "MATLAB files", "lead sets, other orders, other leads"])  # fmt: skip
 def test_a_recording_is_the_same_in_whatever_way_it_is_written(plain, bundles, group):
-    found = formats.measure([plain], bundles, {group: formats.GROUPS[group]})
-    assert plain.name == "E00001" and len(found[group]) >= 4
-    assert [each.fault for each in found[group]] == [""] * len(found[group])
+    outcomes = formats.measure([plain], bundles, {group: formats.GROUPS[group]})
+    assert plain.name == "E00001" and len(outcomes[group]) >= 4
+    assert [outcome.fault for outcome in outcomes[group]] == [""] * len(outcomes[group])
 
 
-def test_what_is_written_wrong_is_told_from_the_same(plain, bundles):
+def test_a_wrong_recording_is_distinguished(plain, bundles):
     written = {
-        "gain": lambda plain: {"one": ways.write(plain, gain="1100/mV")},
-        "lead": lambda plain: {"one": ways.write(plain, gain=["-1000/mV", *["1000/mV"] * 11])},
-        "age": lambda plain: {"one": ways.write(plain, age=plain.facts["age"] + 1)},
-        "refused": lambda plain: {"one": ways.write(plain, kind="999", end="dat")},
+        "gain": lambda plain: {"one": ways.write_recording(plain, gain="1100/mV")},
+        "lead": lambda plain: {"one": ways.write_recording(plain, gain=["-1000/mV", *["1000/mV"] * 11])},
+        "age": lambda plain: {"one": ways.write_recording(plain, age=plain.facts["age"] + 1)},
+        "refused": lambda plain: {"one": ways.write_recording(plain, kind="999", end="dat")},
     }
-    groups = {name: (formats.NEARLY, way) for name, way in written.items()}
-    found = {name: outcomes for name, (outcomes,) in formats.measure([plain], bundles, groups).items()}
-    assert found["gain"].fault.startswith("differs by") and found["gain"].difference > formats.NEARLY
-    assert found["lead"].fault.startswith("differs by") and "expected" in found["age"].fault
-    assert found["age"].difference == 0 and np.isnan(found["refused"].difference)
-    assert "format 999" in found["refused"].fault
+    groups = {name: (formats.CLOSE, way) for name, way in written.items()}
+    outcomes_by_name = {name: outcomes for name, (outcomes,) in formats.measure([plain], bundles, groups).items()}
+    assert (
+        outcomes_by_name["gain"].fault.startswith("differs by") and outcomes_by_name["gain"].difference > formats.CLOSE
+    )
+    assert outcomes_by_name["lead"].fault.startswith("differs by") and "expected" in outcomes_by_name["age"].fault
+    assert outcomes_by_name["age"].difference == 0 and np.isnan(outcomes_by_name["refused"].difference)
+    assert "format 999" in outcomes_by_name["refused"].fault
 
 
 def test_a_change_of_a_header_that_changes_nothing_is_an_error(plain):
     with pytest.raises(AssertionError, match="'no such text' is not in the header"):
-        ways.write(plain, ("no such text", ""))
+        ways.write_recording(plain, ("no such text", ""))
 
 
 def test_the_table_of_formats_counts_ways_and_recordings_and_lists_what_differs():
     outcomes = [formats.Outcome("one", "A1", 0.0, ""), formats.Outcome("one", "A2", 0.25, "differs"),
                 formats.Outcome("two", "A1", np.nan, "x.hea: bad")]  # fmt: skip
-    found = {"first": outcomes, "second": outcomes[:1], "third": outcomes[2:]}
-    text = list(formats.lines(found, dict.fromkeys(found, (formats.NEARLY, None))))
+    outcomes_by_group = {"first": outcomes, "second": outcomes[:1], "third": outcomes[2:]}
+    text = list(formats.format_lines(outcomes_by_group, dict.fromkeys(outcomes_by_group, (formats.CLOSE, None))))
     assert text[2:5] == ["| first | 2 | 3 | 2 | 1 | 0.001 | 0.25000 |", "| second | 1 | 1 | 1 | 1 | 0.001 | 0 |",
                          "| third | 1 | 1 | 0 | 0 | 0.001 | nan |"]  # fmt: skip
     assert {line.count("|") for line in text[:5]} == {8}
@@ -153,7 +161,7 @@ def test_the_table_of_formats_counts_ways_and_recordings_and_lists_what_differs(
 
 
 def test_every_system_has_its_networks_timed():
-    titles = {title: (stage, batch) for title, stage, batch in systems.networks()}
+    titles = {title: (stage, batch) for title, stage, batch in systems.iter_networks()}
     assert list(titles) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm, 18 layers",
                             "se_resnet_rhythm, 152 layers"]  # fmt: skip
     assert [batch for _, batch in titles.values()] == [16, 16, 16, 8, 16, 16]
@@ -162,24 +170,24 @@ def test_every_system_has_its_networks_timed():
 
 @pytest.mark.slow
 def test_a_network_is_timed_with_all_its_inputs_and_outputs(monkeypatch):
-    stages = {title: stage for title, stage, _ in systems.networks()}
+    stages = {title: stage for title, stage, _ in systems.iter_networks()}
     small = {
         "zhao2022": LeadWeightedSettings(widths=(4, 4)),
         "li2021": LiSettings(stages=(1, 1), width=4, peaks=True),
     }
     chosen = [(name, replace(stages[name], network=network, view=View(window=Window(128))), 2)
               for name, network in small.items()]  # fmt: skip
-    monkeypatch.setattr(systems, "networks", lambda: chosen)
-    header, _, *rows = systems.lines(rounds=1)
-    assert header.count("|") == 6 and [row.split(" | ")[0] for row in rows] == ["| zhao2022", "| li2021"]
-    assert all(" s (" in row and row.endswith(" ms |") for row in rows)
+    monkeypatch.setattr(systems, "iter_networks", lambda: chosen)
+    header, _, *make_labels = systems.format_lines(rounds=1)
+    assert header.count("|") == 6 and [row.split(" | ")[0] for row in make_labels] == ["| zhao2022", "| li2021"]
+    assert all(" s (" in row and row.endswith(" ms |") for row in make_labels)
 
 
 @pytest.mark.slow
 def test_a_step_of_dcnet_takes_less_than_six_seconds_on_two_cores():
     """Batches of 8, as its recipe has them, the first step not counted."""
-    ((stage, batch),) = ((stage, batch) for title, stage, batch in systems.networks() if title == "xie2022")
-    weights, step, _ = systems.timed(stage, batch)
+    ((stage, batch),) = ((stage, batch) for title, stage, batch in systems.iter_networks() if title == "xie2022")
+    weights, step, _ = systems.make_functions(stage, batch)
     assert (weights, batch) == (1_255_185, 8)
     step()
     assert min(systems.seconds_of(step) for _ in range(3)) < 6

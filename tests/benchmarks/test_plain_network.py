@@ -4,20 +4,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -r benchmarks/requirements.txt")
 
-from benchmarks import plain_network  # noqa: E402 - which imports torch
+from benchmarks import plain_network  # noqa: E402 - it imports torch
 from ecg.models.resnets import NetworkSettings  # noqa: E402
 from ecg.training.losses import AsymmetricLoss  # noqa: E402
 
 SETTINGS = NetworkSettings(width=4, kernels=(5, 3), squeeze_ratio=2, hidden=8, dropout=0.0)
 LEADS, CLASSES = 3, 5
-torch.set_num_threads(1)  # its threads wait by turning, which keeps the cores from TensorFlow's
+torch.set_num_threads(1)  # waiting threads of PyTorch would block TensorFlow's
 
 
-def pairs(network, plain):
-    """Each weight of the network with that of the plain one: those of a kind in the same order, shortcuts apart."""
-    kinds = {kind: [layer for layer in network.layers if isinstance(layer, kind)]
+def weight_pairs(network, plain):
+    """Yield each weight of the network with that of the plain one."""
+    layers_by_kind = {kind: [layer for layer in network.layers if isinstance(layer, kind)]
              for kind in (keras.layers.Conv1D, keras.layers.BatchNormalization, keras.layers.Dense)}  # fmt: skip
-    convolutions, norms, dense = kinds.values()
+    convolutions, norms, dense = layers_by_kind.values()
     norm_of = {id(norm.input): norm for norm in norms}
     modules = [module for module in plain.modules() if isinstance(module, plain_network.Convolution)]
     convolutions.sort(key=lambda layer: layer.kernel_size == (1,))
@@ -33,12 +33,12 @@ def pairs(network, plain):
 
 @pytest.fixture
 def networks():
-    """A network of ours, with statistics and biases that are not 0 and 1, and the plain one with the same weights."""
+    """A network of ours with random statistics and biases, and the same plain one."""
     keras.utils.set_random_seed(1)
     network, plain = SETTINGS.build(LEADS, None, CLASSES), plain_network.Network(SETTINGS, LEADS, CLASSES)
     generator = np.random.default_rng(0)
-    assert len(list(pairs(network, plain))) == len(network.weights)
-    for weight, theirs in pairs(network, plain):
+    assert len(list(weight_pairs(network, plain))) == len(network.weights)
+    for weight, theirs in weight_pairs(network, plain):
         if len(weight.shape) == 1:
             weight.assign(weight + generator.uniform(-0.3, 0.3, weight.shape).astype(np.float32))
         theirs.data = torch.from_numpy(weight.numpy().T.copy())
@@ -46,7 +46,7 @@ def networks():
 
 
 @pytest.mark.parametrize("length", [300, 301, 315])
-def test_the_plain_network_answers_as_ours_does(networks, length):
+def test_the_plain_network_predicts_as_ours_does(networks, length):
     network, plain = networks
     signals = np.random.default_rng(1).normal(size=(4, length, LEADS)).astype(np.float32)
     with torch.no_grad():
@@ -67,10 +67,10 @@ def test_the_plain_network_has_our_loss_and_its_gradients(networks):
     loss.backward()
     # By one step of the plainest descent at rate 1, after which each weight is less by its gradient.
     network.compile(keras.optimizers.SGD(1.0), AsymmetricLoss(), run_eagerly=True)
-    before = [weight.numpy() for weight, _ in pairs(network, plain)]
+    before = [weight.numpy() for weight, _ in weight_pairs(network, plain)]
     ours = network.train_on_batch(signals, labels, sample_weight=masks)
     np.testing.assert_allclose(loss.item(), ours, rtol=1e-4)
-    for old, (weight, theirs) in zip(before, pairs(network, plain), strict=True):
+    for old, (weight, theirs) in zip(before, weight_pairs(network, plain), strict=True):
         if theirs.requires_grad:
             gradient = theirs.grad.numpy().T
             np.testing.assert_allclose(old - weight.numpy(), gradient, atol=1e-4 + 1e-3 * np.abs(gradient).max())
@@ -79,6 +79,6 @@ def test_the_plain_network_has_our_loss_and_its_gradients(networks):
 def test_a_plain_training_step_lowers_the_loss(networks):
     generator = np.random.default_rng(3)
     signals = generator.normal(size=(6, LEADS, 301)).astype(np.float32)
-    step = plain_network.training_step(networks[1], signals, np.ones((6, CLASSES), np.float32))
+    step = plain_network.make_training_step(networks[1], signals, np.ones((6, CLASSES), np.float32))
     losses = [step() for _ in range(5)]
     assert losses[-1] < losses[0]

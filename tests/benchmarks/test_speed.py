@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import evaluate_model
-from benchmarks import growth, plainly, precision, scoring, speed, timing
+from benchmarks import growth, precision, reference, scoring, speed, timing
 from benchmarks.memory import TINY
 from benchmarks.timing import Bench, Row
 from ecg.data.labels import TRAINED
@@ -28,19 +28,19 @@ def bench(tmp_path_factory):
                  batch=4, product=64, network=TINY)  # fmt: skip
 
 
-def expected(rows):
-    """Whether rows are such as a table may have."""
+def are_valid(rows):
+    """Return whether rows have positive finite ratios and bounds, and texts."""
     return all(0 < row.ratio < math.inf and 0 < row.bound < math.inf and row.what and row.against for row in rows)
 
 
-@pytest.mark.parametrize(("figure", "count"), [("store", 6), ("batches", 2), ("step", 1), ("answer", 2),
+@pytest.mark.parametrize(("figure", "count"), [("store", 6), ("batches", 2), ("step", 1), ("prediction", 2),
                                                ("test_model", 1), ("evaluate", 2), ("thresholds", 2)])  # fmt: skip
 @pytest.mark.slow
-def test_a_figure_comes_to_ratios(bench, figure, count):
-    if figure in ("batches", "step"):  # whose network is compiled again and again
+def test_a_figure_yields_ratios(bench, figure, count):
+    if figure in ("batches", "step"):  # without blocks the network compiles fast
         bench = replace(bench, network=TINY | {"kernels": ()})
     rows = timing.measure(speed.FIGURES[figure], bench)
-    assert len(rows) == count and expected(rows)
+    assert len(rows) == count and are_valid(rows)
 
 
 @pytest.mark.slow
@@ -49,8 +49,8 @@ def test_bfloat16_is_measured_where_the_machine_has_it(bench, monkeypatch, tmp_p
     for has, measured in ((True, True), (False, False)):
         monkeypatch.setattr(speed, "has_bfloat16", lambda has=has: has)
         (row,) = rows = timing.measure(speed.FIGURES["bfloat16"], bench)
-        assert expected(rows) == measured
-        assert list(timing.lines(rows))[-1].endswith("| not measured |") != measured
+        assert are_valid(rows) == measured
+        assert list(timing.format_lines(rows))[-1].endswith("| not measured |") != measured
         assert ("float32" in row.against) and ("bfloat16" in row.what)
     monkeypatch.undo()
     monkeypatch.setattr("ecg.training.backend.accelerators", lambda: [])
@@ -61,117 +61,117 @@ def test_bfloat16_is_measured_where_the_machine_has_it(bench, monkeypatch, tmp_p
     assert not speed.has_bfloat16(tmp_path / "none")
 
 
-def test_scores_of_both_precisions_are_told_with_what_the_second_loses():
-    found = [[(0.5, 0.9), (0.46, 0.8)], [(0.6, 0.9), (0.62, 0.9)]]
-    assert list(precision.lines([1, 2], found)) == [
+def test_the_table_of_precisions_has_both_scores_and_the_loss():
+    scores = [[(0.5, 0.9), (0.46, 0.8)], [(0.6, 0.9), (0.62, 0.9)]]
+    assert list(precision.format_lines([1, 2], scores)) == [
         "| seed | metric, float32 | metric, bfloat16 | AUROC, float32 | AUROC, bfloat16 |",
         "|---|---|---|---|---|",
         "| 1 | 0.500 | 0.460 | 0.900 | 0.800 |",
         "| 2 | 0.600 | 0.620 | 0.900 | 0.900 |",
         "| mean | 0.550 | 0.540 | 0.900 | 0.850 |",
         "",
-        "bfloat16 loses 0.010 of the metric in the mean, within 0.02.",
+        "bfloat16 loses 0.010 of the metric on average, within 0.02.",
     ]
 
 
 @pytest.mark.skipif(not find_spec("torch"), reason="PyTorch is not installed")
 def test_the_network_is_compared_with_the_same_in_pytorch(bench):
-    rows = timing.measure(speed.pytorch, replace(bench, network=TINY | {"kernels": ()}, warming=1))
-    assert len(rows) == 1 and expected(rows)
+    rows = timing.measure(speed.measure_pytorch, replace(bench, network=TINY | {"kernels": ()}, warm_up_steps=1))
+    assert len(rows) == 1 and are_valid(rows)
 
 
 def test_without_pytorch_it_is_not_measured(bench, monkeypatch):
     monkeypatch.setattr(speed, "find_spec", lambda name: None)
-    rows = timing.measure(speed.pytorch, bench)
-    assert list(timing.lines(rows))[-1].endswith("| not measured |")
+    rows = timing.measure(speed.measure_pytorch, bench)
+    assert list(timing.format_lines(rows))[-1].endswith("| not measured |")
 
 
 @pytest.mark.slow
 def test_both_precisions_are_trained_and_scored(tmp_path, monkeypatch, capsys):
     for name, seed in (("data", 1), ("held out", 2)):
         synthesize(tmp_path / name, 40, seed)
-    told = f"precision {tmp_path}/data {tmp_path}/held*out --seeds 1 --width 2 --epochs 1 --folder {tmp_path}/made"
-    monkeypatch.setattr("sys.argv", [part.replace("*", " ") for part in told.split()])
+    arguments = f"precision {tmp_path}/data {tmp_path}/held*out --seeds 1 --width 2 --epochs 1 --folder {tmp_path}/made"
+    monkeypatch.setattr("sys.argv", [part.replace("*", " ") for part in arguments.split()])
     precision.main()
     assert "| 1 | " in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_loading_comes_to_a_ratio(bench):
+def test_loading_yields_a_ratio(bench):
     (row,) = rows = timing.measure(speed.FIGURES["loading"], bench)
-    assert expected(rows) and row.unit == " s"
+    assert are_valid(rows) and row.unit == " s"
 
 
 @pytest.mark.slow
 def test_growth_trains_on_as_many_recordings_as_it_says(bench):
-    pieces = next(growth.growth(bench))
-    assert list(pieces) == [40, 60, 80]
-    for size, piece in pieces.items():
-        piece()
-        with open(bench.place / "model" / "report" / "split.csv") as file:
+    functions = next(growth.measure_growth(bench))
+    assert list(functions) == [40, 60, 80]
+    for size, function in functions.items():
+        function()
+        with open(bench.folder / "model" / "report" / "split.csv") as file:
             assert 0.8 * size < len(file.readlines()) - 1 <= size
 
 
-def test_growth_is_told_with_and_without_what_does_not_grow(monkeypatch, tmp_path):
-    """Of 10 s whatever the size, and 10 ms a recording: each takes less, but no more each that comes later.
+def test_growth_is_reported_in_both_kinds_of_time(monkeypatch, tmp_path):
+    """A training takes 10 s and 10 ms a recording; further recordings take the same.
 
     The processors work for a tenth of it, in the first round twice as long.
     """
-    worked = [0.0]
+    processor_seconds = [0.0]
 
-    def train(data, *_, **named):
+    def train(data, *_, **options):
         seconds = 1 + 0.001 * int(data.name)
-        worked[0] += 2 * seconds if data not in seen else seconds
+        processor_seconds[0] += 2 * seconds if data not in seen else seconds
         seen.add(data)
 
     seen = set()
     monkeypatch.setattr("ecg.commands.train.train", train)
-    monkeypatch.setattr(growth, "processors_of", lambda process: worked[0])
+    monkeypatch.setattr(growth, "cpu_seconds", lambda process: processor_seconds[0])
     peaks = {"1000": 500.0, "8000": 600.0}
-    monkeypatch.setattr(growth, "synthesize", lambda *_, **named: None)
+    monkeypatch.setattr(growth, "synthesize", lambda *_, **options: None)
     monkeypatch.setattr(
-        growth.memory, "measure", lambda data, *_: {"all": (400.0, 9e3), "report": (peaks[data.name], 9e3)}
+        growth.memory, "measure_training", lambda data, *_: {"all": (400.0, 9e3), "report": (peaks[data.name], 9e3)}
     )
-    steps = growth.growth(Bench(tmp_path))
-    pieces = next(steps)
-    assert list(pieces) == [1000, 2000, 4000, 8000]
-    for piece in 4 * list(pieces.values()):
-        piece()
+    steps = growth.measure_growth(Bench(tmp_path))
+    functions = next(steps)
+    assert list(functions) == [1000, 2000, 4000, 8000]
+    for function in 4 * list(functions.values()):
+        function()
     rows = [steps.send({size: 10 + 0.01 * size for size in (1000, 2000, 4000, 8000)}), *steps]
     assert [row.ratio for row in rows] == pytest.approx(2 * [0.75, 0.625, 0.5625, 1.0] + [1.2])
     assert [row.reached for row in rows] == [True] * 8 + [False]
-    assert rows[2].what == "a whole training on 8,000 recordings, 90.00 s, 11.25 ms each"
-    assert rows[6].what == "processors' time of a whole training on 8,000 recordings, 9.00 s, 1.12 ms each"
+    assert rows[2].what == "a training on 8,000 recordings, 90.00 s, 11.25 ms each"
+    assert rows[6].what == "processors' time of a training on 8,000 recordings, 9.00 s, 1.12 ms each"
 
 
 def test_processors_work_for_a_process_and_for_all_that_it_started():
     code = "import sys, time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); sys.stdin.read()"
-    before = growth.processors_of(os.getpid())
+    before = growth.cpu_seconds(os.getpid())
     with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1) as process:
         process.stdout.readline()
-        running = growth.processors_of(os.getpid())
+        running = growth.cpu_seconds(os.getpid())
         process.stdin.close()
-    for after in (running, growth.processors_of(os.getpid())):
+    for after in (running, growth.cpu_seconds(os.getpid())):
         assert before + 0.28 <= after < before + 3
-    assert growth.processors_of(process.pid) == 0  # it has ended
+    assert growth.cpu_seconds(process.pid) == 0  # it has ended
 
 
-def test_pieces_are_timed_in_turns_and_the_first_round_does_not_count():
+def test_functions_are_timed_in_turns_after_a_warm_up_round():
     order = []
 
     def slow():
         time.sleep(0.5 if not order else 0.02)
         order.append("slow")
 
-    found = timing.medians({"slow": slow, "fast": lambda: order.append("fast")}, rounds=3)
+    medians = timing.median_seconds({"slow": slow, "fast": lambda: order.append("fast")}, rounds=3)
     assert order == ["slow", "fast"] * 4
-    assert 0.02 <= found["slow"] < 0.4 and 0 < found["fast"] < found["slow"]
+    assert 0.02 <= medians["slow"] < 0.4 and 0 < medians["fast"] < medians["slow"]
 
 
 def test_the_table_says_what_is_reached():
-    rows = [Row("a", "b", 2.5, 2.5), Row("c", "d", 2.51, 2.5), Row("e", "f", 0.45, 0.45, least=True),
-            Row("g", "h", 0.4, 0.45, least=True), Row("i", "the clock", 12.345, 10, unit=" ms")]  # fmt: skip
-    assert list(timing.lines(rows)) == [
+    rows = [Row("a", "b", 2.5, 2.5), Row("c", "d", 2.51, 2.5), Row("e", "f", 0.45, 0.45, is_minimum=True),
+            Row("g", "h", 0.4, 0.45, is_minimum=True), Row("i", "the clock", 12.345, 10, unit=" ms")]  # fmt: skip
+    assert list(timing.format_lines(rows)) == [
         "| what | compared with | ratio | target | reached |",
         "|---|---|---|---|---|",
         "| a | b | 2.50 | at most 2.5 | yes |",
@@ -190,20 +190,20 @@ def test_operations_are_those_counted_by_hand(bench):
     x = keras.layers.Conv1D(3, 1, 2, padding="same", use_bias=False)(x)
     x = keras.layers.GlobalMaxPooling1D()(x)
     network = keras.Model(signal, keras.layers.Dense(7)(x))
-    assert speed.operations(network, 10) == 2 * (10 * 5 * 2 * 4 + 5 * 1 * 4 * 3 + 3 * 7)
-    # The method's network, made tiny: at 100 samples 50 after the first convolution and 25 after pooling, where a pair
-    # of blocks has four convolutions of five taps, and each block squeezes 4 channels to 2 and back.
-    tiny = timing.build(bench, 12)
+    assert speed.count_operations(network, 10) == 2 * (10 * 5 * 2 * 4 + 5 * 1 * 4 * 3 + 3 * 7)
+    # The method's network, made tiny: 100 samples become 50 in the first convolution and 25 in pooling. The pair of
+    # blocks has four convolutions of five taps, and each block squeezes 4 channels to 2 and back.
+    tiny = timing.build_network(bench, 12)
     count = 50 * 16 * 12 * 4 + 4 * 25 * 5 * 4 * 4 + 2 * 2 * 4 * 2 + 4 * 8 + 8 * len(TRAINED)
-    assert speed.operations(tiny, 100) == 2 * count
+    assert speed.count_operations(tiny, 100) == 2 * count
 
 
 def test_the_plain_loops_score_as_evaluate_model_does(bench):
-    timing.measure(speed.evaluate, bench)
+    timing.measure(speed.measure_evaluation, bench)
     names, weights = load_weights()
-    folders = bench.place / "labels", bench.place / "answers"
+    folders = bench.folder / "labels", bench.folder / "outputs"
     records = sorted(path.stem for path in folders[0].iterdir())
-    plain = plainly.evaluate(records, *folders, [name.split("|") for name in names], weights)
+    plain = reference.evaluate(records, *folders, [name.split("|") for name in names], weights)
     _, auroc, auprc, _, _, right, measure, _, metric = evaluate_model.evaluate_model(*folders)
     assert len(records) == bench.files and 0.5 < auroc < 1 and 0 < metric < 1
     np.testing.assert_allclose(plain, (auroc, auprc, right, measure, metric), rtol=1e-9)
@@ -213,10 +213,10 @@ def test_the_plain_loops_score_as_evaluate_model_does(bench):
 def test_the_plain_search_finds_the_same_thresholds(seed, anew):
     generator, weights = np.random.default_rng(seed), load_weights()[1]
     labels = generator.random((200, 26)) < 0.1
-    probabilities = scoring.likely(labels, generator).round(2)  # with equals, and values of candidates
-    found = search_thresholds(labels, probabilities, weights)
-    thresholds = plainly.search(labels, probabilities, weights, TRAINED, SINUS, anew)
-    np.testing.assert_array_equal(found.by_class, thresholds)
+    probabilities = scoring.draw_probabilities(labels, generator).round(2)  # with equals, and values of candidates
+    search = search_thresholds(labels, probabilities, weights)
+    thresholds = reference.search_thresholds(labels, probabilities, weights, TRAINED, SINUS, anew)
+    np.testing.assert_array_equal(search.by_class, thresholds)
     assert len(set(thresholds)) > 5
 
 
@@ -224,20 +224,20 @@ def test_what_answers_earn_is_the_same_by_loops_and_by_a_matrix_product():
     generator, weights = np.random.default_rng(1), load_weights()[1]
     labels, outputs = generator.random((2, 50, 26)) < 0.1
     inactive = np.arange(26) == np.full((50, 1), SINUS)
-    for earned in (plainly.earned_by_loops, plainly.earned_by_product):
-        base, best, ours = (earned(labels, answers, weights) for answers in (inactive, labels, outputs))
+    for credit in (reference.credit_by_loops, reference.credit_by_product):
+        base, best, ours = (credit(labels, predictions, weights) for predictions in (inactive, labels, outputs))
         assert (ours - base) / (best - base) == pytest.approx(challenge_score(labels, outputs, weights), rel=1e-12)
 
 
 @pytest.mark.parametrize("taps", speed.FILTERS.values())
 def test_the_plain_chain_prepares_nearly_what_is_stored(bench, taps):
-    data = timing.recordings(bench)
-    store = build_store(data, bench.place / "compared", jobs=1)
+    data = timing.prepare_recordings(bench)
+    store = build_store(data, bench.folder / "compared", jobs=1)
     alike = []
     for record, path in list(enumerate(find_records(data)))[:2]:
-        ours, plain = store.signal(record)[250:-250], plainly.prepare(path, taps).T[250:-250]
+        ours, plain = store.signal(record)[250:-250], reference.preprocess(path, taps).T[250:-250]
         alike += [np.corrcoef(ours[:, lead], plain[:, lead])[0, 1] for lead in range(12)]
-        assert plainly.read(path) == 12 * 5000
+        assert reference.count_samples(path) == 12 * 5000
     assert np.median(alike) > 0.99 and min(alike) > 0.8  # below 1 Hz the filters differ
 
 
@@ -249,15 +249,15 @@ def test_of_real_recordings_those_of_twelve_leads_and_ten_seconds_are_taken(tmp_
     (data / "first" / "HR00002.mat").unlink()
     (data / "no header.hea").write_text("")
     (tmp_path / "first").mkdir()
-    taken = timing.recordings(Bench(tmp_path, data))
+    taken = timing.prepare_recordings(Bench(tmp_path, data))
     assert sorted(os.listdir(taken)) == ["HR00001.hea", "HR00001.mat", "HR00003.hea", "HR00003.mat"]
     with pytest.raises(SystemExit, match="no recordings of 12 leads"):
-        timing.recordings(Bench(tmp_path / "first", data / "other leads"))
+        timing.prepare_recordings(Bench(tmp_path / "first", data / "other leads"))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["fastest"], "no figure is called fastest"),
                                                     (["step", "--rounds", "4"], "5 rounds or more")])  # fmt: skip
-def test_an_argument_that_is_wrong_is_told(monkeypatch, capsys, arguments, message):
+def test_a_wrong_argument_is_reported(monkeypatch, capsys, arguments, message):
     monkeypatch.setattr("sys.argv", ["speed", *arguments])
     with pytest.raises(SystemExit):
         speed.main()

@@ -1,4 +1,4 @@
-"""Damaged records, by the damage and the rule of benchmarks/fuzz.py: some hundred here, as many as one likes there."""
+"""A few hundred damaged records, tried as in benchmarks/fuzz.py."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,24 +8,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.damage import DAMAGE, damaged
-from benchmarks.drafts import Case, undamaged
-from benchmarks.fuzz import ANSWERED, LIMIT, Outcome, draw_case, lines, main, networks, outcomes, try_case
+from benchmarks.damage import DAMAGE, damage_record
+from benchmarks.drafts import Case, synthesize_records
+from benchmarks.fuzz import (
+    MEMORY_LIMIT,
+    PREDICTED,
+    Outcome,
+    build_bundles,
+    draw_case,
+    format_lines,
+    main,
+    try_case,
+    try_cases,
+)
 from ecg.commands.audit import FATAL
 from ecg.data.headers import HeaderError
 from ecg.data.records import SignalError
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is as Linux tells it")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured by Linux")
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return undamaged(tmp_path_factory.mktemp("undamaged"))
+    return synthesize_records(tmp_path_factory.mktemp("undamaged"))
 
 
 @pytest.fixture(scope="module")
 def bundles():
-    return networks()
+    return build_bundles()
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +47,14 @@ def folder(tmp_path_factory):
 @settings(max_examples=15, derandomize=True, deadline=None)
 @given(rng=st.randoms(use_true_random=False))
 def test_a_damaged_record_is_predicted_or_refused(records, bundles, folder, kind, rng):
-    outcome = try_case(0, (kind,), damaged(rng.choice(records), [kind], rng), folder, bundles)
+    outcome = try_case(0, (kind,), damage_record(rng.choice(records), [kind], rng), folder, bundles)
     assert not outcome.fault, outcome.trace
 
 
 def test_a_record_without_damage_is_predicted(records, bundles, folder):
     assert {len(record.recording) for record in records} == {12, 8, 6, 3, 2}
     for record in records:
-        assert try_case(0, (), damaged(record, [], None), folder, bundles).end == ANSWERED
+        assert try_case(0, (), damage_record(record, [], None), folder, bundles).end == PREDICTED
 
 
 def test_a_case_depends_only_on_its_numbers_and_leaves_the_record_unchanged(records):
@@ -58,41 +68,41 @@ def test_a_case_depends_only_on_its_numbers_and_leaves_the_record_unchanged(reco
         np.testing.assert_array_equal(record.recording, recording)
 
 
-def raising(error, cause=None):
-    def answer(header, recording):
+def make_failing_predictor(error, cause=None):
+    def predict(header, recording):
         raise error from cause
 
-    return answer
+    return predict
 
 
-def answering(*probabilities):
+def make_predictor(*probabilities):
     return lambda header, recording: (None, probabilities, probabilities)
 
 
-def greedy(header, recording):
-    return None, range(26), np.ones(LIMIT * 150_000)[:26]  # of eight bytes
+def predict_with_much_memory(header, recording):
+    return None, range(26), np.ones(MEMORY_LIMIT * 150_000)[:26]  # numbers of eight bytes
 
 
 @pytest.mark.parametrize(
-    "answer, end, fault",
+    "predict, end, fault",
     [
-        (answering(*[0.5] * 26), ANSWERED, ""),
-        (raising(SignalError("bad")), "SignalError", ""),
-        (raising(HeaderError("bad")), "HeaderError", ""),
-        (raising(KeyError("x")), "", "KeyError: 'x'"),
-        (raising(SignalError("bad"), MemoryError()), "", "SignalError: bad"),
-        (answering(*[0.5] * 25), "", "ArithmeticError: the answer is"),
-        (answering(*[0.5] * 25, float("nan")), "", "ArithmeticError: the answer is"),
-        (answering(*[0.5] * 25, 1.5), "", "ArithmeticError: the answer is"),
-        (greedy, "", "MB were used"),
+        (make_predictor(*[0.5] * 26), PREDICTED, ""),
+        (make_failing_predictor(SignalError("bad")), "SignalError", ""),
+        (make_failing_predictor(HeaderError("bad")), "HeaderError", ""),
+        (make_failing_predictor(KeyError("x")), "", "KeyError: 'x'"),
+        (make_failing_predictor(SignalError("bad"), MemoryError()), "", "SignalError: bad"),
+        (make_predictor(*[0.5] * 25), "", "ArithmeticError: the prediction is"),
+        (make_predictor(*[0.5] * 25, float("nan")), "", "ArithmeticError: the prediction is"),
+        (make_predictor(*[0.5] * 25, 1.5), "", "ArithmeticError: the prediction is"),
+        (predict_with_much_memory, "", "MB were used"),
     ],
 )
-def test_what_is_neither_a_prediction_nor_a_refusal_is_a_fault(records, folder, monkeypatch, answer, end, fault):
+def test_what_is_neither_a_prediction_nor_a_refusal_is_a_fault(records, folder, monkeypatch, predict, end, fault):
     class Stub:
         pass
 
-    Stub.predict = staticmethod(answer)
-    outcome = try_case(7, ("none",), damaged(records[0], [], None), folder, dict.fromkeys((12, 6, 4, 3, 2), Stub))
+    Stub.predict = staticmethod(predict)
+    outcome = try_case(7, ("none",), damage_record(records[0], [], None), folder, dict.fromkeys((12, 6, 4, 3, 2), Stub))
     assert (outcome.number, outcome.end, bool(outcome.fault)) == (7, end, bool(fault)) and fault in outcome.fault
 
 
@@ -102,7 +112,7 @@ def test_an_allocation_that_a_machine_might_not_survive_fails(records, folder):
         def predict(header, recording):
             return None, range(26), np.ones(2**32)[:26]
 
-    outcome = try_case(7, (), damaged(records[0], [], None), folder, dict.fromkeys((12, 6, 4, 3, 2), Stub))
+    outcome = try_case(7, (), damage_record(records[0], [], None), folder, dict.fromkeys((12, 6, 4, 3, 2), Stub))
     assert "MemoryError" in outcome.fault and outcome.megabytes < 100
 
 
@@ -122,18 +132,18 @@ def test_a_case_is_written_with_its_damage(tmp_path):
 
 
 def test_the_table_counts_each_case_in_each_of_its_kinds_and_lists_the_faults():
-    one, other, *_ = DAMAGE
-    text = list(lines([
-        Outcome(0, (one,), ANSWERED, seconds=0.5, megabytes=3.0),
-        Outcome(3, (one, other), "", "KeyError: 'x'", seconds=0.25, megabytes=70.4),
-        Outcome(2, (other,), "SignalError", seconds=1.25),
-        Outcome(1, (other,), "HeaderError"),
+    first, second, *_ = DAMAGE
+    text = list(format_lines([
+        Outcome(0, (first,), PREDICTED, seconds=0.5, megabytes=3.0),
+        Outcome(3, (first, second), "", "KeyError: 'x'", seconds=0.25, megabytes=70.4),
+        Outcome(2, (second,), "SignalError", seconds=1.25),
+        Outcome(1, (second,), "HeaderError"),
     ]))  # fmt: skip
     assert text[0].split(" | ")[1:] == ["cases", "predicted", "HeaderError", "SignalError", "faults", "slowest",
                                         "most memory |"]  # fmt: skip
-    assert f"| {one} | 2 | 1 | 0 | 0 | 1 | 0.50 s | 70 MB |" in text
-    assert f"| {other} | 3 | 0 | 1 | 1 | 1 | 1.25 s | 70 MB |" in text
-    assert text[-2:] == ["| all | 4 | 1 | 1 | 1 | 1 | 1.25 s | 70 MB |", f"case 3 ({one}, {other}): KeyError: 'x'"]
+    assert f"| {first} | 2 | 1 | 0 | 0 | 1 | 0.50 s | 70 MB |" in text
+    assert f"| {second} | 3 | 0 | 1 | 1 | 1 | 1.25 s | 70 MB |" in text
+    assert text[-2:] == ["| all | 4 | 1 | 1 | 1 | 1 | 1.25 s | 70 MB |", f"case 3 ({first}, {second}): KeyError: 'x'"]
 
 
 @pytest.mark.slow
@@ -146,13 +156,13 @@ def test_cases_are_tried_from_end_to_end(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_case_that_does_not_end_is_a_fault_and_the_next_one_is_tried(records, tmp_path):
-    found = list(outcomes(records, 1, range(2), 1e-4, tmp_path))
-    assert [(outcome.number, outcome.fault) for outcome in found] == [(0, "not done after 0.0001 s"),
+    results = list(try_cases(records, 1, range(2), 1e-4, tmp_path))
+    assert [(outcome.number, outcome.fault) for outcome in results] == [(0, "not done after 0.0001 s"),
                                                                       (1, "not done after 0.0001 s")]  # fmt: skip
 
 
 def test_an_audit_that_fails_or_a_reason_that_fills_pages_is_a_fault(records, bundles, folder, monkeypatch):
-    case = damaged(records[0], [], None)
+    case = damage_record(records[0], [], None)
     for examined, fault in (
         (lambda *_: 1 / 0, "ZeroDivisionError"),
         (lambda *_: SimpleNamespace(defects=((FATAL[1], "x" * 10_000),)), "a reason of 10,000 characters"),
