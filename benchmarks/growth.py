@@ -62,7 +62,8 @@ def format_rows(kind, seconds):
     for size in list(seconds)[1:]:
         duration, least_duration = seconds[size] / size, seconds[first] / first
         yield Row(
-            f"{kind}a training on {size:,} recordings, {format_seconds(seconds[size])}, {format_seconds(duration)} each",
+            f"{kind}a training on {size:,} recordings, "
+            f"{format_seconds(seconds[size])}, {format_seconds(duration)} each",
             f"on {first:,}, {format_seconds(seconds[first])}, {format_seconds(least_duration)} each",
             duration / least_duration,
             1.15,

@@ -36,7 +36,8 @@ def iter_networks():
             rows = np.zeros(1, int)
             stage = Stage(title, title, recipe.leads_of(12), LOSSES[recipe.loss](), rows, labels, labels, rows, rows,
                           rows, network, recipe.training, recipe.views[0], recipe.output_activation,
-                          peaks=no_peaks if recipe.peaks else None, loss_weights=(1.0, recipe.peaks or 0.0))  # fmt: skip
+                          peaks=no_peaks if recipe.peaks else None,
+                          loss_weights=(1.0, recipe.peaks or 0.0))  # fmt: skip
             yield title, stage, min(recipe.training.batch, BATCH)
 
 
