@@ -1,7 +1,7 @@
-"""The command line, python -m ecg COMMAND: what the Challenge's scripts have no argument for.
+"""The command line, `python -m ecg COMMAND`.
 
-Each command is one function, which adds its parser and the function that runs it. Imports wait until a command runs, so
-that help is instant.
+Each command has one function here. It adds the parser, and the function that runs the command. Imports wait until a
+command runs, so that help is instant.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", type=parse_path, help="folder of labelled recordings, nested or not")
 
 
-def train(commands: "Commands") -> None:
+def add_train_command(commands: "Commands") -> None:
     """Add the command that trains a system."""
     parser = commands.add_parser("train", help="train the networks on a folder of recordings",
                                  usage=f"{PROGRAM} train DATA MODEL [option ...]",
@@ -101,7 +101,7 @@ def train(commands: "Commands") -> None:
     parser.set_defaults(run=run, interrupted=RESUME_MESSAGE)
 
 
-def estimate(commands: "Commands") -> None:
+def add_estimate_command(commands: "Commands") -> None:
     """Add the command that estimates a training."""
     parser = commands.add_parser("estimate", help="estimate how long a training takes on this machine",
                                  usage=f"{PROGRAM} estimate DATA [option ...]",
@@ -124,7 +124,7 @@ def estimate(commands: "Commands") -> None:
     parser.set_defaults(run=run)
 
 
-def compare(commands: "Commands") -> None:
+def add_compare_command(commands: "Commands") -> None:
     """Add the command that compares systems."""
     parser = commands.add_parser("compare", help="train systems on the same folds, and score them side by side",
                                  usage=f"{PROGRAM} compare DATA REPORT [option ...]",
@@ -138,14 +138,14 @@ def compare(commands: "Commands") -> None:
                              "'ablations' stands for cai2021 and its seven ablations (default: the five published "
                              "systems)")  # fmt: skip
     add_lead_sets(parser)
-    held = parser.add_mutually_exclusive_group()
-    held.add_argument(
+    held_out = parser.add_mutually_exclusive_group()
+    held_out.add_argument(
         "--folds",
         type=number_parser("folds"),
         metavar="N",
         help="parts of the recordings, each held out once (default 5)",
     )
-    held.add_argument(
+    held_out.add_argument(
         "--leave-out", type=parse_source, metavar="SOURCE", help="hold out the recordings of a source, such as georgia"
     )
     parser.add_argument(
@@ -188,7 +188,7 @@ def compare(commands: "Commands") -> None:
     parser.set_defaults(run=run, interrupted=RESUME_MESSAGE)
 
 
-def plot(commands: "Commands") -> None:
+def add_plot_command(commands: "Commands") -> None:
     """Add the command that draws a recording."""
     parser = commands.add_parser("plot", help="draw a recording on ECG paper")
     parser.add_argument(
@@ -240,7 +240,7 @@ def predict_for_plot(folder: Path, header: "Header", recording: "np.ndarray") ->
     return ModelPanel(prediction.probabilities, prediction.thresholds, prediction.outputs)
 
 
-def review(commands: "Commands") -> None:
+def add_review_command(commands: "Commands") -> None:
     """Add the command that looks for wrong labels."""
     parser = commands.add_parser("review", help="list and draw the labels that a model is confident are wrong")
     parser.add_argument("model", metavar="MODEL", type=parse_path, help="folder of a model")
@@ -269,7 +269,7 @@ def review(commands: "Commands") -> None:
     parser.set_defaults(run=run)
 
 
-def audit(commands: "Commands") -> None:
+def add_audit_command(commands: "Commands") -> None:
     """Add the command that looks for faults in a data folder."""
     parser = commands.add_parser("audit", help="list what a folder holds and what is wrong in it, without training",
                                  epilog="The exit status is 0 if all recordings can be used, else 1.")  # fmt: skip
@@ -289,7 +289,7 @@ def audit(commands: "Commands") -> None:
     parser.set_defaults(run=run)
 
 
-def synthesize(commands: "Commands") -> None:
+def add_synthesize_command(commands: "Commands") -> None:
     """Add the command that makes synthetic recordings."""
     parser = commands.add_parser("synthesize", help="make synthetic recordings in the Challenge's format")
     parser.add_argument("folder", metavar="FOLDER", type=parse_path, help="folder for the recordings")
@@ -341,16 +341,28 @@ def synthesize(commands: "Commands") -> None:
     parser.set_defaults(run=run)
 
 
-COMMANDS = (train, compare, estimate, plot, review, audit, synthesize)
+COMMANDS = (
+    add_train_command,
+    add_compare_command,
+    add_estimate_command,
+    add_plot_command,
+    add_review_command,
+    add_audit_command,
+    add_synthesize_command,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that the arguments name; those of the program by default."""
+    """Run a command.
+
+    Args:
+        arguments: Arguments of the command line; those of the process by default.
+    """
     parser = argparse.ArgumentParser(PROGRAM, description="Train, compare and apply models for ECG classification.")
     parser.add_argument("--version", action="version", version=f"reduced-lead-ecg {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command(commands)
+    for add_command in COMMANDS:
+        add_command(commands)
     parser.set_defaults(interrupted=INTERRUPTED_MESSAGE)
     chosen = parser.parse_args(arguments)
     start_logging()

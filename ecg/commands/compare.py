@@ -1,4 +1,4 @@
-"""Train systems on the same folds within the same time, and score each on the recordings held out."""
+"""Train systems on the same folds, and score them on held-out recordings."""
 
 import logging
 import shutil
@@ -47,12 +47,12 @@ LOGGER = logging.getLogger("ecg")
 STAGES = "stages"  # folder in the report's, for stores and results
 NETWORKS = "networks"  # begins the names of folders for the networks of a fold
 PREDICTIONS = "predictions"  # name of a system's result for a fold in its cache
-# Folders whose source files are part of a result's cache key.
+# The source files in these folders are part of the cache key of a result.
 PROGRAM = ("data", "evaluation", "models", "training", "systems", "commands")
 
 
 class RecordingsChanged(RecordError):
-    """The recordings have changed since the comparison began; no fault of the system that notices it."""
+    """The recordings have changed since the comparison began."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,12 @@ class FoldJob:
         return select_stores(stores, system), peaks
 
     def run(self, stores: Stores, peaks: Peaks) -> FoldResult:
-        """Train and predict in this process with what `load_stores` gave, and save the result in the cache."""
+        """Train and predict in this process, and save the result in the cache.
+
+        Args:
+            stores: Stores from `load_stores`.
+            peaks: Wave peaks from `load_stores`.
+        """
         system = self.system
         training = np.setdiff1d(np.arange(len(next(iter(stores.values())))), self.held_out)
         subsets = {preparation: store.subset(training) for preparation, store in stores.items()}
@@ -117,7 +122,7 @@ def run_in_this_process(job: FoldJob) -> FoldResult:
 
 
 def run_fold_job(job: FoldJob) -> FoldResult:
-    """Run a job in a subprocess, whose memory is freed with it."""
+    """Run a job in a subprocess, so that its memory is freed at the end."""
     return run_in_subprocess(run_in_this_process, job, prepare=start_keras)
 
 
@@ -142,7 +147,7 @@ def compare(
     protocol: Protocol | None = None,
     execute: Callable[[FoldJob], FoldResult] = run_fold_job,
 ) -> Comparison:
-    """Train systems on a data folder, score each on held-out recordings, and write a report.
+    """Train systems, score them on held-out recordings, and write a report.
 
     An interrupted comparison is resumed. A system that fails does not end the comparison of the others.
 
@@ -158,7 +163,7 @@ def compare(
         TrainingError: A system failed; raised when all others are compared.
         BlockingIOError: Another process compares in this folder.
         NeuroKitMissing: A system needs wave peaks, and NeuroKit2 is missing.
-        OSError: Such as of a full disk.
+        OSError: For example, the disk is full.
     """
     protocol, data, report = protocol or Protocol(), Path(data), Path(report)
     check_peaks_can_be_found(protocol.systems)
@@ -217,7 +222,8 @@ def run_comparison(
             job = FoldJob(data, stages, digests, run.settings, held_out, hours, networks, cache)
             run_fold(run, job, title, len(store) - len(held_out), execute)
         if not any(run.failure for run in active):  # else the networks serve to resume
-            for folder in fold.glob(f"{NETWORKS}_*"):  # of other time limits, too
+            # This also removes the networks of runs with other time limits.
+            for folder in fold.glob(f"{NETWORKS}_*"):
                 shutil.rmtree(folder)
     done = [run for run in runs if not run.failure]
     failures = "; ".join(f"{run.settings.system}, {run.failure}" for run in runs if run.failure)
@@ -239,7 +245,9 @@ def run_comparison(
 def run_fold(
     run: SystemRun, job: FoldJob, title: str, n_training: int, execute: Callable[[FoldJob], FoldResult]
 ) -> None:
-    """Add the result of a fold to a system's run, from the cache or by its job, or the reason why it failed.
+    """Add the result of a fold to a system's run, or the reason why it failed.
+
+    The result is loaded from the cache, or computed by its job.
 
     Args:
         run: The system.
@@ -250,7 +258,7 @@ def run_fold(
 
     Raises:
         RecordingsChanged: See `FoldJob.run`.
-        OSError: An error that other systems would meet, too, such as of a full disk.
+        OSError: An error that would stop other systems, too, such as a full disk.
     """
     arrays, name = job.cache.load(PREDICTIONS), f"{run.settings.system}, {title}"
     if arrays is not None:
@@ -278,10 +286,14 @@ def run_fold(
 
 
 def merge_excluded(stores: Iterable[Store]) -> tuple[tuple[str, str], ...]:
-    """Return the recordings that at least one of several stores of the same data excludes: names and reasons."""
-    first, *others = stores
+    """Return the recordings that at least one store excludes, with reasons.
+
+    Args:
+        stores: Stores of the same data.
+    """
+    first, *rest = stores
     names = dict(first.excluded)
-    pairs = dict(pair for store in others for pair in store.excluded if pair[0] not in names)
+    pairs = dict(pair for store in rest for pair in store.excluded if pair[0] not in names)
     return (*first.excluded, *pairs.items())
 
 
@@ -313,15 +325,21 @@ def result_cache(
     settings = {name: value for name, value in asdict(system).items() if name not in NOT_IN_FINGERPRINT}
     backend = keras.backend.backend()
     versions = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
-    used = [peaks[preparation] for preparation in stores] if system.peaks else []
-    arrays = [array for item in used for array in (item.starts, item.samples, item.waves)]
+    waves = [peaks[preparation] for preparation in stores] if system.peaks else []
+    arrays = [array for peak in waves for array in (peak.starts, peak.samples, peak.waves)]
     digests = [store.digest for store in stores.values()]
     key = fingerprint(digests, settings, held_out, hours, *versions, *arrays)
     return ResultCache(folder / f"{system.system}_{key[:KEY_LENGTH]}", key)
 
 
 def collect_results(store: Store, folds: list[np.ndarray], runs: list[SystemRun]) -> Comparison:
-    """Return the comparison of systems that have a result for each fold; `folds` has the indices held out in each."""
+    """Return the comparison of systems that have a result for each fold.
+
+    Args:
+        store: The store of the recordings.
+        folds: Indices of the held-out recordings of each fold.
+        runs: The systems.
+    """
     indices = np.concatenate(folds)
     order = np.argsort(indices)
     numbers = np.concatenate([np.full(len(fold), number) for number, fold in enumerate(folds, 1)])

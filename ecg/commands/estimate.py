@@ -1,4 +1,7 @@
-"""Estimate how long a training takes: time two networks on a sample of the recordings, and scale linearly."""
+"""Estimate how long a training takes.
+
+Two networks are trained on a sample of the recordings, and their times are scaled linearly.
+"""
 
 import logging
 import resource
@@ -31,7 +34,7 @@ USUAL_EPOCHS = 25  # assumed for networks with early stopping
 
 @dataclass
 class EpochClock:
-    """Takes the place of a scorer, and records when each epoch ends."""
+    """Records when each epoch ends; used instead of a scorer."""
 
     ends: list[float] = field(default_factory=list)
 
@@ -67,7 +70,7 @@ class StageCost:
 
     @property
     def usual_epochs(self) -> int:
-        """Number of epochs that is assumed, because early stopping is not known beforehand."""
+        """Assumed number of epochs, because early stopping cannot be predicted."""
         can_stop = self.learning.patience < self.learning.epochs
         return min(USUAL_EPOCHS, self.learning.epochs) if can_stop else self.learning.epochs
 
@@ -77,12 +80,18 @@ class StageCost:
         return self.learning.passes_for(self.training) * self.training + self.validation
 
     def seconds(self, fixed: float, per_recording: float, epochs: int) -> float:
-        """Return the duration: a fixed time, and a time for each recording that passes through the network."""
+        """Return the duration.
+
+        Args:
+            fixed: Seconds that do not depend on the number of recordings.
+            per_recording: Seconds for each recording that passes through the network.
+            epochs: Number of epochs.
+        """
         return fixed + per_recording * (epochs * self.recordings_per_epoch + self.predicted)
 
 
 def estimate(data: str | Path, settings: Settings | None = None) -> float:
-    """Estimate how long a training with these settings takes on this machine, and log it.
+    """Estimate and log how long a training takes on this machine.
 
     Args:
         data: Data folder. Nothing is written to it.
@@ -123,18 +132,18 @@ def estimate(data: str | Path, settings: Settings | None = None) -> float:
     rows.append(("preprocessing", f"{len(paths):,}", "", *map(format_duration, totals)))
     leads = sorted(measured)
     for cost in costs:
-        fixed, each = (
+        fixed, per_recording = (
             float(np.interp(cost.leads, leads, [measured[count][part] for count in leads])) for part in (0, 1)
         )
-        seconds = [cost.seconds(fixed, each, epochs) for epochs in (cost.usual_epochs, cost.learning.epochs)]
+        seconds = [cost.seconds(fixed, per_recording, epochs) for epochs in (cost.usual_epochs, cost.learning.epochs)]
         totals += seconds
-        epoch = format_duration(each * cost.recordings_per_epoch)
+        epoch = format_duration(per_recording * cost.recordings_per_epoch)
         rows.append((cost.title, f"{cost.training:,}", epoch, *map(format_duration, seconds)))
     rows.append(("all", "", "", *map(format_duration, totals)))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    for count, (fixed, each) in measured.items():
+    for count, (fixed, per_recording) in measured.items():
         LOGGER.info(f"measured with {count} leads on {len(store):,} recordings: {format_duration(fixed)} to start, "
-                    f"{1000 * each:.1f} ms for each recording in an epoch")  # fmt: skip
+                    f"{1000 * per_recording:.1f} ms for each recording in an epoch")  # fmt: skip
     for line in (*format_table(rows), *describe_assumptions(settings, memory)):
         LOGGER.info(line)
     return float(totals[0])
@@ -146,7 +155,7 @@ def describe_assumptions(settings: Settings, megabytes: float) -> Iterator[str]:
     yield f"Usual: {USUAL_EPOCHS} epochs, or all of them without early stopping."
     yield f"Peak memory of this process: {megabytes:,.0f} MB, without processes that read recordings, without a GPU's."
     if settings.hours is not None:
-        yield f"With its time limit the training ends after {settings.hours:g} h at the latest."
+        yield f"With this time limit the training ends after {settings.hours:g} h at the latest."
 
 
 def prepare_sample(paths: Sequence[Path], folder: Path, settings: Settings) -> tuple[Stores, Peaks, float]:
@@ -171,7 +180,10 @@ def prepare_sample(paths: Sequence[Path], folder: Path, settings: Settings) -> t
 
 
 def link_records(paths: Sequence[Path], folder: Path) -> None:
-    """Link the files of records into a folder, each record's into a folder of its own, because names may repeat."""
+    """Link the files of records into a folder.
+
+    Each record gets a separate folder, because names may repeat.
+    """
     for number, path in enumerate(paths):
         target = folder / f"{number:06}"
         target.mkdir(parents=True)
@@ -185,7 +197,16 @@ def link_records(paths: Sequence[Path], folder: Path) -> None:
 
 
 def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Stage], list[StageCost]]:
-    """Return the stages of the final networks on a sample, and all stages with the scaled numbers of recordings."""
+    """Return the stages to measure, and the costs of all stages.
+
+    Args:
+        store: Store of the sample.
+        settings: Settings of the system.
+        scale: Number of all recordings divided by that of the sample.
+
+    Returns:
+        Stages of the final networks on the sample, and all stages with the scaled numbers of recordings.
+    """
     targets = known_labels(store, settings)
     splits = split_recordings(targets, settings)
     settings = drop_untrainable_gate(settings, store.sources, splits)
@@ -216,7 +237,7 @@ def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Sta
 
 
 def measure(stage: Stage, stores: Stores, folder: Path, batch: int) -> tuple[float, float]:
-    """Train a stage on a sample for two epochs with batches of so many recordings.
+    """Measure the time of a stage by training it for two epochs on a sample.
 
     Returns:
         Seconds that do not depend on the number of recordings, and seconds for each recording in an epoch.
@@ -227,5 +248,6 @@ def measure(stage: Stage, stores: Stores, folder: Path, batch: int) -> tuple[flo
     runner.run(replace(stage, learning=learning))
     seconds = clock.ends[1] - clock.ends[0]
     n_epoch = learning.passes_for(len(stage.training)) * len(stage.training) + len(stage.validation)
-    each = seconds / n_epoch
-    return max(time.monotonic() - start - 2 * seconds - each * len(stage.to_predict), 0.0), each
+    per_recording = seconds / n_epoch
+    fixed = time.monotonic() - start - 2 * seconds - per_recording * len(stage.to_predict)
+    return max(fixed, 0.0), per_recording

@@ -1,4 +1,4 @@
-"""How a comparison holds out recordings, and how a trained system is scored on those held out."""
+"""Hold out recordings in a comparison, and predict them."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from ecg.systems.recipes import SYSTEMS, Settings, resize_networks
 from ecg.systems.stage import Stores
 from ecg.training.trainer import PREDICTION_BATCH, TIME_LIMIT_REACHED, TrainingSettings, predict
 
-N_TIMED = 32  # maximum number of held-out recordings whose predictions are timed
+N_TIMED = 32  # maximum number of held-out recordings for which predictions are timed
 SKIPPED = "skipped"  # name of an array in a saved FoldResult
 
 
@@ -103,7 +103,9 @@ class Protocol:
                        pretraining=system.pretraining and limited(system.pretraining))  # fmt: skip
 
     def is_left_out(self, sources: np.ndarray) -> np.ndarray:
-        """Return which recordings are of the source to leave out, (n,) bool; none if there are folds instead.
+        """Return which recordings are of the source to leave out, (n,) bool.
+
+        None are if there are folds instead.
 
         Args:
             sources: Source of each recording, (n,).
@@ -124,7 +126,11 @@ class Protocol:
         return left_out
 
     def held_out(self, store: Store) -> list[np.ndarray]:
-        """Return the indices (n,) of the recordings to hold out, for each fold; raises as `is_left_out`."""
+        """Return the indices (n,) of the recordings to hold out, for each fold.
+
+        Raises:
+            RecordError: See `is_left_out`.
+        """
         left_out = self.is_left_out(store.sources)
         if self.leave_out:
             return [np.flatnonzero(left_out)]
@@ -132,7 +138,13 @@ class Protocol:
         return [np.flatnonzero(folds == fold) for fold in range(self.folds)]
 
     def untrainable_reason(self, system: Settings, store: Store, held_out: list[np.ndarray]) -> str:
-        """Return why a system cannot be trained without one of the folds, or an empty string."""
+        """Return why a system cannot be trained, or an empty string.
+
+        Args:
+            system: Settings of the system.
+            store: The store of the recordings.
+            held_out: Indices of the held-out recordings of each fold.
+        """
         for title, indices in zip(self.titles, held_out, strict=True):
             labels = np.delete(known_labels(store, system), indices, axis=0)
             if not labels.any():
@@ -145,14 +157,14 @@ class Protocol:
 
 
 class Costs(NamedTuple):
-    """What a system with one lead set takes.
+    """The cost of a system with one lead set.
 
     Attributes:
         parameters: Number of weights of all its networks.
         prediction_seconds: Median time to predict one recording.
         training_seconds: Time of all trainings that the lead set needs.
         networks: Number of trained networks.
-        epochs: Their epochs together.
+        epochs: Sum of their epochs.
         time_limited: Number of trainings that the time limit ended.
     """
 
@@ -171,7 +183,7 @@ class HeldOutPredictions(NamedTuple):
         probabilities: Probabilities of the scored classes, (n, 26).
         predictions: Predicted classes by the system's own rule, (n, 26) bool.
         optimised: Predicted classes by thresholds optimised on its validation set, (n, 26) bool.
-        costs: What it takes.
+        costs: Its costs.
     """
 
     probabilities: np.ndarray
@@ -186,7 +198,7 @@ class FoldResult:
 
     Attributes:
         by_leads: Predictions by the number of leads.
-        skipped: Steps of the system's method that there were too few recordings for.
+        skipped: Steps of the method that were skipped because of too few recordings.
     """
 
     by_leads: dict[int, HeldOutPredictions]
@@ -215,7 +227,14 @@ class FoldResult:
 
 
 def predict_held_out(trained: TrainedSystem, system: Settings, stores: Stores, held_out: np.ndarray) -> FoldResult:
-    """Predict held-out recordings, given by their indices in the stores, (n,), with a trained system."""
+    """Predict held-out recordings with a trained system.
+
+    Args:
+        trained: The trained system.
+        system: Its settings.
+        stores: A store for each of its ways of preprocessing.
+        held_out: Indices of the recordings in the stores, (n,).
+    """
     columns = trained.results.columns
     by_network: dict[tuple[str, ...], tuple[np.ndarray, int, float]] = {}  # lead sets may use the same leads
     by_leads = {}
@@ -238,7 +257,7 @@ def predict_held_out(trained: TrainedSystem, system: Settings, stores: Stores, h
 
 
 def skipped_steps(trained: TrainedSystem, system: Settings) -> list[str]:
-    """Return the steps of a system's method that were skipped because there were too few recordings."""
+    """Return the steps that were skipped because of too few recordings."""
     relabellings = trained.results.relabellings
     steps = [
         f"{relabelling.title}: {relabelling.skip_reason}" for relabelling in relabellings if relabelling.skip_reason
@@ -249,9 +268,12 @@ def skipped_steps(trained: TrainedSystem, system: Settings) -> list[str]:
 
 
 def training_cost(trained: TrainedSystem, count: int) -> tuple[float, int, int, int]:
-    """Return seconds, networks, epochs and time-limited trainings that a lead set needs, shared ones included.
+    """Return what the training of a lead set costs, shared networks included.
 
     A network that is first trained for wave peaks is one network with two trainings.
+
+    Returns:
+        Seconds, and the numbers of networks, epochs and trainings that the time limit ended.
     """
     settings, results = replace(trained.settings, lead_sets=(count,)), trained.results
     keys = [key for key in stage_keys(settings) if key in trained.seconds]
@@ -262,7 +284,7 @@ def training_cost(trained: TrainedSystem, count: int) -> tuple[float, int, int, 
 
 
 def measure_prediction_seconds(ensemble: Ensemble, stores: Stores, held_out: np.ndarray) -> float:
-    """Return the median time in which an ensemble predicts one recording, as a saved model does.
+    """Return the median time to predict one recording, as a saved model does.
 
     Reading and preprocessing are not included. Each recording is predicted once before, so that nothing is compiled
     while the time is measured.
@@ -311,7 +333,10 @@ def predict_stores(
 def predict_group(
     group: Group, stores: Stores, records: np.ndarray, title: str, size: int = PREDICTION_BATCH
 ) -> np.ndarray:
-    """Return the mean probabilities (n, K) of a group's networks; arguments as in `predict_stores`."""
+    """Return the mean probabilities (n, K) of a group's networks.
+
+    The arguments are those of `predict_stores`.
+    """
     probabilities = []
     for number, member in enumerate(group.members, 1):
         dataset = Dataset(stores[member.view.preparation], records, lead_indices(member.leads),

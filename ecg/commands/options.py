@@ -1,4 +1,4 @@
-"""The options of the command line, how they are parsed, and the settings of a training by them."""
+"""Define and parse the options of the command line."""
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # these import Keras, and help is to be instant
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 PRECISIONS = ("float32", "bfloat16")
 
-
 SourceClasses = tuple[str, tuple[str, ...]]  # a source and some classes
 
 
@@ -31,7 +30,7 @@ def option_error(expected: object, text: str) -> argparse.ArgumentTypeError:
 
 
 def number_parser(name: str) -> Callable[[str], float]:
-    """Return a function that parses a number within the limits of this name in `ecg.runtime.limits`."""
+    """Return a parser of numbers within the limits of this name."""
     limit = LIMITS[name]
 
     def parse(text: str) -> float:
@@ -86,7 +85,7 @@ def parse_source(text: str) -> str:
 
 
 def parse_source_classes(text: str) -> SourceClasses:
-    """Parse SOURCE=CLASS,CLASS...: the source and its classes, those of the Challenge in any case."""
+    """Parse SOURCE=CLASS,CLASS..., a source and its classes, in any case."""
     name, _, classes = text.partition("=")
     names = tuple(map(str.strip, classes.split(",")))
     if not (name.strip() and all(names)):
@@ -112,7 +111,7 @@ def parse_class(text: str) -> str:
 
 
 def known_classes(scored: bool = False) -> dict[str, str]:
-    """Return the abbreviations of all classes, or of the scored ones, by their lower case."""
+    """Return abbreviations of all or the scored classes, by lower case."""
     from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES  # imported here, so that help is instant
 
     names = ABBREVIATIONS if scored else (*ABBREVIATIONS, *(diagnosis.abbreviation for diagnosis in ADDITIONAL_CLASSES))
@@ -180,7 +179,7 @@ def add_lead_sets(parser: argparse.ArgumentParser) -> None:
 
 
 def add_networks(parser: argparse.ArgumentParser) -> None:
-    """Add the options of networks and their training that any system may have."""
+    """Add the options of networks and their training."""
     parser.add_argument("--width", type=number_parser("width"), metavar="N",
                         help="filters of the first convolution, if the system has one width")  # fmt: skip
     parser.add_argument("--depth", type=number_parser("depth"), metavar="N",
@@ -198,8 +197,8 @@ def add_omission(parser: argparse.ArgumentParser) -> None:
     """Add the option for a partially labelled source."""
     parser.add_argument("--omission", type=parse_source_classes, action="append", default=[],
                         metavar="SOURCE=AF,NSR,...",
-                        help="this source labels these classes only; for CPSC it replaces the built-in "
-                             "list; repeatable")  # fmt: skip
+                        help="this source labels these classes only; for CPSC it replaces the built-in list; "
+                             "repeatable")  # fmt: skip
 
 
 def training_settings(arguments: argparse.Namespace) -> "Settings":
@@ -257,7 +256,7 @@ def check_options_apply(settings: "Settings", arguments: argparse.Namespace) -> 
 
 
 def check_omission_classes(omissions: Iterable[SourceClasses], systems: Iterable["Settings"]) -> None:
-    """Raise ValueError if partially labelled sources label a class that no system predicts."""
+    """Raise ValueError if a source labels a class that no system predicts."""
     from ecg.data.labels import select_scored
     from ecg.systems.label_cleaning import check_classes
 
@@ -267,7 +266,11 @@ def check_omission_classes(omissions: Iterable[SourceClasses], systems: Iterable
 
 
 def find_system(name: str) -> "Settings":
-    """Return the settings of a system by its name, in any case; ValueError if it is unknown."""
+    """Return the settings of a system by its name, in any case.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
     from ecg.systems.recipes import RECIPES
 
     if name.casefold() not in RECIPES:
@@ -276,7 +279,9 @@ def find_system(name: str) -> "Settings":
 
 
 def find_systems(names: Iterable[str]) -> tuple["Settings", ...]:
-    """Return the settings of systems by their names, each once; `ablations` stands for several.
+    """Return the settings of systems by their names, without duplicates.
+
+    The name `ablations` stands for several.
 
     Raises:
         ValueError: A name is unknown.
@@ -289,7 +294,7 @@ def find_systems(names: Iterable[str]) -> tuple["Settings", ...]:
 
 
 def cleaning_settings(settings: "CleaningSettings", arguments: argparse.Namespace) -> "CleaningSettings":
-    """Return settings without what is switched off, and with additional sources that conflate classes."""
+    """Apply the options that change how labels are cleaned."""
     from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses
 
     flutter, omitted = arguments.no_relabel_flutter, arguments.no_relabel_cpsc
@@ -309,7 +314,7 @@ def adds_labels(settings: "Settings") -> bool:
 
 
 def set_labelled_classes(settings: "Settings", given: Sequence[SourceClasses], relabel: bool) -> "Settings":
-    """Return settings by which sources label some classes only; see `merge_labelled_classes`.
+    """Set the classes that sources label; see `merge_labelled_classes`.
 
     Classes that the system does not predict are ignored.
     """
@@ -325,7 +330,7 @@ def set_labelled_classes(settings: "Settings", given: Sequence[SourceClasses], r
 def merge_labelled_classes(
     rules: Iterable["PartiallyLabelledSource"], given: Sequence[SourceClasses], relabel: bool
 ) -> tuple["PartiallyLabelledSource", ...]:
-    """Return the partially labelled sources, with given ones in place of those of the same source.
+    """Merge partially labelled sources; given ones replace known ones.
 
     Args:
         rules: The sources that are known.

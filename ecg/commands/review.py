@@ -48,7 +48,7 @@ class ReviewPredictions(NamedTuple):
         covered: Classes that the model predicts for this recording, (n_recordings, 26) bool.
         undiagnosed: Number of headers without a diagnosis.
         ambiguous: Number of headers with none or several of the model's exclusive classes.
-        failed: Names of other recordings by the reason why they were not predicted.
+        failed: Names of recordings that were not predicted, by the reason.
     """
 
     paths: list[str]

@@ -1,4 +1,4 @@
-"""Train a system on a data folder, and leave its models and a report in a model folder."""
+"""Train a system, and write its models and a report to a model folder."""
 
 import logging
 import os
@@ -42,7 +42,7 @@ def train(
     settings: Settings | None = None,
     runner_type: type[StageRunner] = StageRunner,
 ) -> Results | None:
-    """Train a system, or resume a training that was interrupted, to the same result.
+    """Train a system, or resume an interrupted training, to the same result.
 
     Args:
         data: Data folder.
@@ -78,7 +78,7 @@ def run_training(
     start, budget = time.monotonic(), TimeBudget(settings.hours)
     stages = model / STAGES
     finished, removed = stages / "finished", model / f".part.{STAGES}"
-    for leftover in (finished, removed):  # of an interrupted training
+    for leftover in (finished, removed):  # an interrupted training may have left these
         shutil.rmtree(leftover, ignore_errors=True)
     LOGGER.info(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
     LOGGER.info(describe_settings(settings))
@@ -99,7 +99,7 @@ def run_training(
     for line in report_lines(results):
         LOGGER.info(line)
     publish(finished, model)
-    if settings.keep_stages:  # for a training with other settings
+    if settings.keep_stages:  # a training with other settings may use the stages
         (model / MANIFEST).unlink()
     else:
         write_manifest(model / MANIFEST, manifest | {FINISHED: True})
@@ -117,7 +117,10 @@ def describe_settings(settings: Settings) -> str:
 
 
 def prepare_stores(data: Path, model: Path, settings: Settings, manifest: dict[str, Any]) -> Stores:
-    """Build or open the stores of a training, and write the manifest, which gets the digests of the recordings."""
+    """Build or open the stores of a training, and write the manifest.
+
+    The digests of the recordings are added to the manifest.
+    """
     stores = build_stores(data, model / STAGES, settings.preparations, settings.jobs)
     check_trainable(data, list(stores.values())[-1], settings.classes)
     manifest["recordings"] = [store.digest for store in stores.values()]
@@ -133,7 +136,7 @@ def remove_folder(folder: Path, temporary: Path) -> None:
 
 
 def check_model_folder(model: Path, manifest: dict[str, Any]) -> None:
-    """Raise TrainingError if a model folder holds something else than the training of this manifest."""
+    """Raise TrainingError if a model folder holds another training."""
     raise_if_different(manifest_differences(model / MANIFEST, manifest), model)
     unfinished = [path.name for path in model.glob(f"{STAGES}/*") if path.name != LOCK]
     outputs = sorted(path.name for pattern in OUTPUT_PATTERNS for path in model.glob(pattern))
@@ -142,7 +145,12 @@ def check_model_folder(model: Path, manifest: dict[str, Any]) -> None:
 
 
 def raise_if_different(different: dict[str, tuple[Any, Any]], model: Path) -> None:
-    """Raise TrainingError if the manifest in a model folder differs; see `manifest_differences`."""
+    """Raise TrainingError if the manifest in a model folder differs.
+
+    Args:
+        different: The result of `manifest_differences`.
+        model: Model folder.
+    """
     if different:
         data = different.keys() & {"records", "recordings"}
         reasons = ["other recordings"] if data else []
@@ -153,7 +161,7 @@ def raise_if_different(different: dict[str, tuple[Any, Any]], model: Path) -> No
 
 
 def publish(finished: Path, model: Path) -> None:
-    """Move the files of a finished training into the model folder, in place of those of an earlier one."""
+    """Replace the outputs in the model folder by those of a finished training."""
     for pattern in OUTPUT_PATTERNS[:-1]:
         for path in model.glob(pattern):
             path.unlink()

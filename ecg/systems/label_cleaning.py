@@ -1,6 +1,7 @@
-"""Relabelling by networks of other sources, and masks of doubtful labels (Cai et al. 2021).
+"""Relabel by networks of other sources, and mask doubtful labels.
 
-All functions here are pure functions of labels, sources and probabilities; `ecg.systems.method` trains the networks.
+The method is that of Cai et al. 2021. All functions here are pure functions of labels, sources and probabilities;
+`ecg.systems.method` trains the networks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,7 +48,9 @@ def check_classes(classes: Iterable[str], trained: Iterable[str] = TRAINED_CLASS
 
 @dataclass(frozen=True)
 class ConflatedClasses:
-    """Sources whose first class may mean the second: Ningbo labels atrial fibrillation as flutter.
+    """Sources that label two classes as the first of them.
+
+    Ningbo labels atrial fibrillation as flutter.
 
     Attributes:
         sources: Names of the sources.
@@ -84,21 +87,30 @@ class ConflatedClasses:
         return np.array([CLASS_INDEX[name] for name in self.classes])
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the probabilities (m, 2) of the classes from the network's output (m, 1), that of the second."""
+        """Return the probabilities of both classes, (m, 2).
+
+        Args:
+            outputs: The network's output, the probability of the second class, (m, 1).
+        """
         return np.hstack([1 - outputs, outputs])
 
     def candidates(self, labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
-        """Return the indices (m,) of these sources' recordings with the first class and without the second."""
+        """Return the indices (m,) of the recordings with only the first class."""
         first, second = labels[:, self.columns].T
         return np.flatnonzero(np.isin(sources, self.sources) & first & ~second)
 
     def excluded_sources(self, settings: "CleaningSettings") -> list[str]:
-        """Return the sources that the network is not trained on: all that conflate one of these classes."""
+        """Return all sources that conflate one of these classes.
+
+        The network is not trained on them.
+        """
         rules = [rule for rule in settings.conflated_classes if set(rule.classes) & set(self.classes)]
         return [name for rule in rules for name in rule.sources]
 
     def training_data(self, labels: np.ndarray, sources: np.ndarray, excluded: Sequence[str]) -> RelabellingData:
-        """Return the recordings of other sources with exactly one of the classes; both classes weigh the same.
+        """Return the recordings of other sources with exactly one class.
+
+        Both classes have the same weight in all.
 
         Args:
             labels: Labels, (N, 26) bool.
@@ -120,7 +132,16 @@ class ConflatedClasses:
         return RelabellingData(records, targets, weights, candidates, reason)
 
     def update_labels(self, labels: np.ndarray, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """Return the labels (N, 26) with each candidate's more probable class; probabilities (m, 2)."""
+        """Label each candidate with the more probable class.
+
+        Args:
+            labels: Labels, (N, 26) bool.
+            sources: Source of each recording, (N,).
+            probabilities: Probabilities of both classes for the candidates, (m, 2).
+
+        Returns:
+            New labels, (N, 26) bool.
+        """
         candidates, labels = self.candidates(labels, sources), labels.copy()
         second = probabilities[:, 1:] >= probabilities[:, :1]
         labels[np.ix_(candidates, self.columns)] = np.hstack([~second, second])
@@ -129,7 +150,9 @@ class ConflatedClasses:
 
 @dataclass(frozen=True)
 class PartiallyLabelledSource:
-    """Sources that label some classes only, as CPSC does; any other class may be present without a label.
+    """Sources that label some classes only, as CPSC does.
+
+    Any other class may be present without a label.
 
     Attributes:
         sources: Names of the sources.
@@ -161,12 +184,15 @@ class PartiallyLabelledSource:
 
     @property
     def columns(self) -> np.ndarray:
-        """Columns of the unlabelled classes, (K,); only trained ones if a network adds them."""
+        """Columns of the unlabelled classes, (K,).
+
+        Only trained classes count if a network adds labels.
+        """
         classes = TRAINED_CLASSES if self.relabel else ABBREVIATIONS
         return np.array([CLASS_INDEX[name] for name in classes if name not in self.labelled], int)
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the probabilities (m, K) of these classes, which are the network's outputs."""
+        """Return the network's outputs, the probabilities of the classes, (m, K)."""
         return outputs
 
     def candidates(self, labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
@@ -174,11 +200,11 @@ class PartiallyLabelledSource:
         return np.flatnonzero(np.isin(sources, self.sources))
 
     def excluded_sources(self, settings: "CleaningSettings") -> list[str]:
-        """Return the sources that the network is not trained on: all partially labelled ones."""
+        """Return all partially labelled sources; the network is not trained on them."""
         return [name for rule in settings.partially_labelled for name in rule.sources]
 
     def training_data(self, labels: np.ndarray, sources: np.ndarray, excluded: Sequence[str]) -> RelabellingData:
-        """Return all recordings of the other sources; see `ConflatedClasses.training_data`."""
+        """Return all recordings of other sources; see `ConflatedClasses`."""
         records = np.flatnonzero(~np.isin(sources, excluded))
         targets = labels[np.ix_(records, self.columns)].astype(np.float32)
         candidates, reason = self.candidates(labels, sources), ""
@@ -189,7 +215,7 @@ class PartiallyLabelledSource:
         return RelabellingData(records, targets, np.ones_like(targets), candidates, reason)
 
     def update_labels(self, labels: np.ndarray, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """Return the labels (N, 26) with the classes above 0.8 added to each candidate; probabilities (m, K)."""
+        """Add to each candidate the classes with probabilities (m, K) above 0.8."""
         candidates, labels = self.candidates(labels, sources), labels.copy()
         labels[np.ix_(candidates, self.columns)] |= probabilities > ADDED
         return labels
@@ -226,9 +252,10 @@ class CleaningSettings:
 
     @property
     def rules(self) -> tuple[LabelRule, ...]:
-        """The rules that relabel; sources with the same fault share a rule, and so a network.
+        """The rules that relabel.
 
-        Conflated classes come first, so that the networks for unlabelled classes are trained on the result.
+        Sources with the same fault share a rule, and so a network. Conflated classes come first, so that the networks
+        for unlabelled classes are trained on the result.
         """
         sources: dict[tuple, list[str]] = {}
         rules: tuple[LabelRule, ...] = (*self.conflated_classes, *self.partially_labelled)
@@ -239,7 +266,7 @@ class CleaningSettings:
         return tuple(kind(tuple(names), classes) for (kind, classes), names in sources.items())
 
     def without_skipped(self, relabellings: Sequence["Relabelling"]) -> "CleaningSettings":
-        """Return settings that do not relabel sources whose network could not be trained.
+        """Return settings that do not relabel where no network could be trained.
 
         Args:
             relabellings: What each of the `rules` did.
@@ -275,11 +302,14 @@ class Relabelling(NamedTuple):
 
 
 def label_masks(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return 0 where the network contradicts a label with confidence, else 1: (N, K) float32.
+    """Mask the labels that the network contradicts with confidence.
 
     Args:
         targets: Labels as 0 or 1, (N, K).
         probabilities: Probabilities by the network of round 1, (N, K).
+
+    Returns:
+        0 if a label is masked, else 1: (N, K) float32.
     """
     doubtful = np.where(np.asarray(targets, bool), probabilities < SURE_ABSENT, probabilities > SURE_PRESENT)
     return (~doubtful).astype(np.float32)
@@ -288,16 +318,20 @@ def label_masks(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def source_masks(
     targets: np.ndarray, sources: np.ndarray, columns: np.ndarray, partially_labelled: Sequence[PartiallyLabelledSource]
 ) -> np.ndarray:
-    """Return 0 where a recording's source does not label a class, else 1: (N, K) float32 (Li et al. 2021).
+    """Mask the classes that a recording's source does not label (Li et al. 2021).
 
     A partially labelled source labels its scored classes, and those that a network adds. Any other source labels the
-    classes that at least one of its recordings has, and so for additional classes. The paper draws this mask by hand.
+    classes that at least one of its recordings has. The same holds for additional classes of any source. The paper
+    draws this mask by hand.
 
     Args:
         targets: Labels as 0 or 1, (N, K).
         sources: Source of each recording, (N,).
         columns: Columns of the classes, (K,).
         partially_labelled: The partially labelled sources.
+
+    Returns:
+        0 if a class is masked, else 1: (N, K) float32.
     """
     masks = np.ones(targets.shape, np.float32)
     labelled: dict[str, np.ndarray] = {}
@@ -312,11 +346,14 @@ def source_masks(
 
 
 def find_disagreements(masks: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows (d,) and columns (d,) of the masked labels, the most confident first.
+    """Sort the masked labels, the most confident first.
 
     Args:
-        masks: 0 where a label is masked, (N, K).
+        masks: 0 if a label is masked, (N, K).
         probabilities: Probabilities by the network, (N, K). The nearest to 0 or 1 is the most confident.
+
+    Returns:
+        Rows (d,) and columns (d,) of the masked labels.
     """
     rows, columns = np.nonzero(masks == 0)
     doubtful = probabilities[rows, columns]
@@ -378,7 +415,7 @@ def compare_labels(
         paths: Paths of n headers below the data folder.
         labels: Labels, (n, 26) bool.
         probabilities: Probabilities by the network, (n, 26).
-        masks: 0 where a label of a trained class is contradicted, (n, 22).
+        masks: 0 if a label of a trained class is contradicted, (n, 22).
         partially_labelled: Partially labelled sources; classes that they do not label are compared only if present.
         covered: Whether the network predicts the class, (n, 26) bool.
 
@@ -399,7 +436,7 @@ def compare_labels(
 
 
 def unlabelled_mask(sources: np.ndarray, partially_labelled: Sequence[PartiallyLabelledSource]) -> np.ndarray:
-    """Return where a partially labelled source does not label a class, (n, 26) bool, for sources (n,)."""
+    """Return which classes the sources (n,) do not label, (n, 26) bool."""
     unlabelled = np.zeros((len(sources), len(ABBREVIATIONS)), bool)
     for rule in partially_labelled:
         unlabelled[np.ix_(np.isin(sources, rule.sources), rule.columns)] = True

@@ -1,4 +1,4 @@
-"""Train a system: relabel, mask doubtful labels, train the final networks, search thresholds."""
+"""Train a system: relabel, mask doubtful labels, train, search thresholds."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ from ecg.training.losses import LOSSES
 
 LOGGER = logging.getLogger("ecg")
 
-N_PEAK_EXAMPLES = 4  # recordings of the validation set whose predicted wave peaks the report shows
+N_PEAK_EXAMPLES = 4  # validation recordings for which the report shows predicted wave peaks
 
 Splits = list[tuple[np.ndarray, np.ndarray]]  # training and validation indices in the store, of each fold
 
@@ -94,7 +94,8 @@ class TrainedSystem:
         for network in self.networks:
             if network.leads == leads:
                 members.setdefault(network.group, []).append(make_member(network.stage, network.weights))
-        return Ensemble(**{name: Group(classes_of(self.settings, name), tuple(each)) for name, each in members.items()})
+        groups = {name: Group(classes_of(self.settings, name), tuple(group)) for name, group in members.items()}
+        return Ensemble(**groups)
 
 
 class ValidationScorer:
@@ -133,7 +134,7 @@ class ValidationScorer:
         return ValidationScorer(self.settings, *self.all, validation)
 
     def search(self, probabilities: np.ndarray, resamples: int = 0) -> ThresholdSearch:
-        """Search thresholds for probabilities (m, K), averaged over so many bootstrap resamples."""
+        """Search thresholds for probabilities (m, K), averaged over resamples."""
         halves = self.settings.thresholds == HALVES
         search = search_thresholds(self.labels, expand(probabilities[self.scored], self.columns), self.weights,
                                    0 if halves else resamples, self.settings.seed)  # fmt: skip
@@ -228,7 +229,7 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
 
 
 def drop_untrainable_gate(settings: Settings, sources: np.ndarray, splits: Splits) -> Settings:
-    """Drop the source gate, with a log message, if there are too few recordings to train it."""
+    """Drop the source gate if there are too few recordings to train it."""
     if settings.gate and (reason := untrainable_gate_reason(settings.gate, sources, splits)):
         LOGGER.info(f"no networks for {settings.gate.source} alone: {reason}")
         return replace(settings, gate=None)
@@ -240,14 +241,19 @@ def untrainable_gate_reason(gate: Gate, sources: np.ndarray, splits: Splits) -> 
     for training, validation in splits:
         positive, validation_positive = (sources[part] == gate.source for part in (training, validation))
         if min(positive.sum(), (~positive).sum()) < FEWEST or not validation_positive.any():
-            return f"{positive.sum():,} of {len(positive):,} training recordings are of it, {FEWEST} of either needed"
+            counts = f"{positive.sum():,} of {len(positive):,} training recordings are of {gate.source}"
+            return f"{counts}, {FEWEST} of either kind needed"
     return ""
 
 
 def apply_rules(
     labels: np.ndarray, sources: np.ndarray, settings: Settings, runner: StageRunner
 ) -> tuple[np.ndarray, list[Relabelling]]:
-    """Apply all relabelling rules in turn; return the labels (N, 26) after them and what each did."""
+    """Apply all relabelling rules in turn.
+
+    Returns:
+        The labels after them, (N, 26) bool, and what each rule did.
+    """
     relabellings = []
     for rule in settings.cleaning.rules:
         relabelling, labels = relabel(rule, labels, sources, settings, runner)
@@ -263,7 +269,7 @@ def relabel(
     settings: Settings,
     runner: StageRunner,
 ) -> tuple[Relabelling, np.ndarray]:
-    """Relabel the recordings of some sources by a 12-lead network trained on the others.
+    """Relabel some sources by a 12-lead network trained on the others.
 
     Args:
         rule: Which recordings, and which of their classes.
@@ -295,7 +301,9 @@ def relabel(
 def mask_doubtful_labels(
     labelled: LabelledSet, settings: Settings, runner: StageRunner, store: Store, labels: np.ndarray, data: Path
 ) -> tuple[np.ndarray, list[Disagreement]]:
-    """Train the network of round 1 with the focal loss, and mask the labels that it contradicts with confidence.
+    """Mask the labels that the network of round 1 contradicts with confidence.
+
+    The network is trained with the focal loss.
 
     Args:
         labelled: The recordings.
@@ -385,7 +393,9 @@ def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> 
 def find_thresholds(
     networks: list[TrainedNetwork], settings: Settings, scorer: ValidationScorer
 ) -> tuple[dict[int, ThresholdSearch], dict[int, np.ndarray]]:
-    """ThresholdSearch the thresholds of each lead set; lead sets that use the same leads share a search.
+    """Search the thresholds of each lead set.
+
+    Lead sets that use the same leads share a search.
 
     Returns:
         The searches, and the probabilities (m, K) of all validation recordings, by the number of leads.

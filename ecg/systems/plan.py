@@ -1,4 +1,4 @@
-"""Plan the networks of a system, their order, and their training and validation recordings."""
+"""Plan the networks of a system: their order and their recordings."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -37,12 +37,12 @@ def assign_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
         raise ValueError(f"{len(labels):,} recordings in {n_folds} folds: expected two folds or more, and none empty")
     folds = np.empty(len(labels), int)
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(labels, strata(labels, n_folds))):
+    for fold, (_, held_out) in enumerate(splitter.split(labels, assign_strata(labels, n_folds))):
         folds[held_out] = fold
     return folds
 
 
-def strata(labels: np.ndarray, least: int) -> np.ndarray:
+def assign_strata(labels: np.ndarray, min_size: int) -> np.ndarray:
     """Assign each recording to one stratum by its labels.
 
     A stratum is a combination of labels if it is frequent enough, else the rarest class of the recording. Strata that
@@ -50,7 +50,7 @@ def strata(labels: np.ndarray, least: int) -> np.ndarray:
 
     Args:
         labels: Labels of N recordings, (N, C) bool.
-        least: Minimum number of recordings in a stratum; N is at least as large.
+        min_size: Minimum number of recordings in a stratum, at most N.
 
     Returns:
         The number of each recording's stratum, (N,).
@@ -58,10 +58,11 @@ def strata(labels: np.ndarray, least: int) -> np.ndarray:
     combinations, stratum, sizes = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
     frequency = np.where(combinations, labels.sum(axis=0), len(labels) + 1)
     rarest = np.where(combinations.any(axis=1), frequency.argmin(axis=1), labels.shape[1])
-    stratum = np.where(sizes >= least, labels.shape[1] + 1 + np.arange(len(sizes)), rarest)[stratum]
+    stratum = np.where(sizes >= min_size, labels.shape[1] + 1 + np.arange(len(sizes)), rarest)[stratum]
     stratum, sizes = np.unique(stratum, return_inverse=True, return_counts=True)[1:]
-    n_rare = np.count_nonzero(sizes < least)
-    n_enough = np.searchsorted(np.sort(sizes).cumsum(), least) + 1  # so many of the smallest have `least` recordings
+    n_rare = np.count_nonzero(sizes < min_size)
+    # Number of the smallest strata that have `min_size` recordings together.
+    n_enough = np.searchsorted(np.sort(sizes).cumsum(), min_size) + 1
     n_merged = max(n_rare, n_enough) if n_rare else 0
     rank = np.argsort(np.argsort(sizes, kind="stable"))
     return np.maximum(rank - n_merged + 1, 0)[stratum]
@@ -159,7 +160,11 @@ def stage_keys(settings: Settings) -> list[str]:
 
 
 def split_validation(n_recordings: int, settings: Settings, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Split recordings at random by seed and key; return sorted training and validation indices."""
+    """Split recordings at random by seed and key.
+
+    Returns:
+        Training and validation indices, each sorted.
+    """
     order = np.random.default_rng(seeds(settings.seed, key, 0, 4)).permutation(n_recordings)
     n_validation = max(round(n_recordings * settings.validation_share), 1)
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
@@ -187,11 +192,12 @@ def split_recordings(targets: np.ndarray, settings: Settings) -> list[tuple[np.n
     usable = np.arange(len(targets))
     if settings.exclusive:
         usable = np.flatnonzero(targets.sum(axis=1) == 1)
-    least = settings.folds or 2
-    if len(usable) < least:
+    min_recordings = settings.folds or 2
+    if len(usable) < min_recordings:
         classes = f"have exactly one of the classes {', '.join(settings.classes)}"
-        raise RecordError(f"{len(usable):,} of {len(targets):,} recordings "
-                          f"{classes if settings.exclusive else 'can be used'}; training needs {least}")  # fmt: skip
+        condition = classes if settings.exclusive else "can be used"
+        counts = f"{len(usable):,} of {len(targets):,} recordings"
+        raise RecordError(f"{counts} {condition}; training needs {min_recordings}")
     if not settings.folds:
         training, validation = split_validation(len(usable), settings, "split")
         return [(usable[training], usable[validation])]
@@ -200,7 +206,10 @@ def split_recordings(targets: np.ndarray, settings: Settings) -> list[tuple[np.n
 
 
 def scoring_mask(sources: np.ndarray, settings: Settings) -> np.ndarray:
-    """Return which validation recordings give the score, (m,) bool: those of Georgia if there are enough, else all."""
+    """Return which validation recordings (m,) give the score.
+
+    These are those of Georgia if there are enough, else all.
+    """
     is_proxy = sources == PROXY_SOURCE
     too_few = settings.proxy_least is None or is_proxy.sum() < settings.proxy_least
     return np.ones(len(sources), bool) if too_few else is_proxy

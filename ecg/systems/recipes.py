@@ -1,4 +1,4 @@
-"""The systems that can be trained, each as data: the default, four of the literature, and ablations."""
+"""All systems as settings: the default, four published ones, and ablations."""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -24,7 +24,9 @@ NetworkConfig = NetworkSettings | LiSettings | LeadWeightedSettings | DCNetSetti
 
 @dataclass(frozen=True)
 class Gate:
-    """A source that has networks of its own, for the classes that it labels (Li et al. 2021).
+    """A source with separate networks for the classes that it labels.
+
+    This is the source gate of Li et al. 2021.
 
     Attributes:
         source: Name of the source.
@@ -46,7 +48,9 @@ class Gate:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the result of a training, except the data; the defaults are those of Cai et al. 2021.
+    """Everything that decides the result of a training, except the data.
+
+    The defaults are those of Cai et al. 2021.
 
     Attributes:
         system: Name of the system.
@@ -60,7 +64,7 @@ class Settings:
         leads_used: Leads used of a lead set, if not all, by its number of leads.
         configurations: Whether training drops leads at random, so that those of a smaller lead set remain.
         network: Settings of the networks.
-        gate: A source with networks of its own.
+        gate: A source with separate networks.
         loss: Name of the loss in `ecg.training.losses.LOSSES`. Round 1 uses the focal loss.
         training: Settings of the training.
         peaks: Weight of the loss over wave peaks, if the network predicts these.
@@ -69,7 +73,8 @@ class Settings:
         folds: Number of folds instead of one split; each has its network.
         title: Title of a network's stage, with a gap for its leads.
         thresholds: SEARCHED or HALVES.
-        proxy_least: Minimum number of Georgia's validation recordings for which these alone are scored; None: never.
+        proxy_least: Minimum number of Georgia's validation recordings. From this number on, these alone give the
+            score; None: never.
         resamples: Bootstrap resamples over which thresholds are averaged; 0: no averaging.
         answer_pairs: Pairs of classes; the second is predicted wherever the first is.
         fallback: Class to predict if no other is; None as in the paper.
@@ -123,16 +128,20 @@ class Settings:
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:
             raise ValueError("peaks and pretraining need a network that predicts wave peaks")
         if self.gate and self.exclusive:
-            raise ValueError("a system whose classes exclude each other cannot have a gate")
+            raise ValueError("gate: not possible if the classes of the system exclude each other")
         if self.gate and (unknown := set(self.gate.classes) - set(self.classes)):
             raise ValueError(f"gate: {', '.join(sorted(unknown))} not among the classes of the system")
 
     def leads_of(self, count: int) -> tuple[str, ...]:
-        """Return the names of the leads that are used of a lead set, by its number of leads."""
+        """Return the leads used of a lead set, by its number of leads."""
         return dict(self.leads_used).get(count, LEAD_SETS[count])
 
     def decision_rule(self, thresholds: np.ndarray) -> Rule:
-        """Return the rule by which probabilities become predictions, with these thresholds (26,)."""
+        """Return the rule that turns probabilities into predictions.
+
+        Args:
+            thresholds: Thresholds of the scored classes, (26,).
+        """
         return Rule(thresholds, self.exclusive, self.answer_pairs, self.fallback)
 
     @property
@@ -154,11 +163,11 @@ AS_LABELLED = CleaningSettings(
 # In the four other systems these choices are ours: on small data the batch shrinks and epochs repeat the recordings as
 # in the default system (TrainingSettings), and the epoch with the lowest validation loss counts.
 
-# Li et al. 2021. Our choice, because the paper does not give them: the maximum number of epochs, the weight decay, the
-# quantity that early stopping watches (the loss over labels and peaks together), and the thresholds. The paper's random
-# choice of lead configurations is read as leads dropped from the input; a network of 2 leads has no such choice. CPSC's
-# own networks are trained for peaks on CPSC alone. The window spares 32 samples of a recording, one cell of the peak
-# grid; otherwise recordings of 5,000 samples would be predicted in two segments.
+# Li et al. 2021. The paper does not give the following, so that they are ours: the maximum number of epochs, the weight
+# decay, the quantity that early stopping watches (the loss over labels and peaks together), and the thresholds. The
+# paper's random choice of lead configurations is read as leads dropped from the input; a network of 2 leads has no such
+# choice. The networks for CPSC are trained for peaks on CPSC alone. The window may leave 32 samples of a recording
+# unread, one cell of the peak grid. Otherwise recordings of 5,000 samples would be predicted in two segments.
 LI_TRAINING = TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
                                patience=5, epochs=50, averaging=0.0)  # fmt: skip
 LI2021 = Settings(
@@ -212,8 +221,8 @@ ZHAO2022 = Settings(
 )  # fmt: skip
 
 # Xie, Qin et al. The paper uses the CPSC recordings of 2018; this system uses all recordings with exactly one of the
-# nine labels. Recordings above 30 s are cropped at random in training, and predicted by the mean of their segments.
-# This is our choice.
+# nine labels. Ours: recordings above 30 s are cropped at random in training, and predicted by the mean of their
+# segments.
 XIE2022 = Settings(
     system="xie2022",
     classes=("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"),
@@ -253,7 +262,7 @@ SYSTEMS = {system.system: system for system in (CAI2021, LI2021, ZHAO2022, XIE20
 
 
 def resize_networks(settings: Settings, sizes: dict[str, int]) -> Settings:
-    """Change the sizes of a system's networks, by name, in those networks that have such a size."""
+    """Change the sizes of those networks of a system that have such a size."""
 
     def resize(network: Any) -> Any:
         names = {field.name for field in fields(network)} & sizes.keys()
@@ -264,13 +273,13 @@ def resize_networks(settings: Settings, sizes: dict[str, int]) -> Settings:
 
 
 def with_early_gains(settings: Settings) -> Settings:
-    """Return settings that correct the wrong gains of early-2020 headers in every recording."""
+    """Return settings that correct the wrong gains of early-2020 headers."""
     views = (replace(view, preparation=replace(view.preparation, early_gains=True)) for view in settings.views)
     return replace(settings, views=tuple(views))
 
 
 def make_variants(settings: Settings, changes: dict[str, dict[str, Any]]) -> dict[str, Settings]:
-    """Return systems that differ from one in some settings, by name; changes are by the suffix of the name."""
+    """Return variants of a system by name, given the changes by name suffix."""
     systems = (replace(settings, system=f"{settings.system}-{suffix}", **change) for suffix, change in changes.items())
     return {system.system: system for system in systems}
 
@@ -288,7 +297,7 @@ ABLATIONS = make_variants(CAI2021, {
     "no-se": {"network": NetworkSettings(squeeze_ratio=None)},
     "halves": {"thresholds": HALVES},
 })  # fmt: skip
-VARIANTS = {  # the other systems, each without an addition of its paper
+VARIANTS = {  # the other systems without an addition of their paper
     **make_variants(LI2021, {
         "no-masks": {"source_masks": False},
         "no-peaks": {"network": LiSettings(), "peaks": None, "pretraining": None},

@@ -1,4 +1,4 @@
-"""The result of a training, and the decisions of its networks on the recordings that give the score."""
+"""The result of a training, and its predictions for the scored recordings."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,9 +21,10 @@ CLEANED, ORIGINAL = "cleaned", "original"  # versions of the labels
 
 @dataclass(frozen=True)
 class Results:
-    """The result of a training: N recordings in the store, m of them for validation, s of which give the score.
+    """The result of a training.
 
-    C is the number of classes in the report, K that of the trained classes.
+    The store has N recordings: n for training and m for validation. Of the latter, s give the score. C is the number of
+    classes in the report, K that of the trained classes.
 
     Attributes:
         store: The store of the recordings.
@@ -74,7 +75,10 @@ class Results:
 
     @property
     def reported_columns(self) -> np.ndarray:
-        """Columns of the classes in the report: all scored ones, and the trained additional ones, (C,)."""
+        """Columns of the classes in the report, (C,).
+
+        These are all scored classes, and the trained additional ones.
+        """
         return np.union1d(np.arange(len(SCORED)), self.columns)
 
     @property
@@ -89,7 +93,7 @@ class Results:
 
     @property
     def label_versions(self) -> dict[str, np.ndarray]:
-        """Labels (s, C) of the recordings that give the score: after relabelling, and those of the headers."""
+        """Labels (s, C) of the scored recordings, relabelled and by their headers."""
         versions = {CLEANED: self.labels, ORIGINAL: self.store.labels}
         columns, additional, rows = self.reported_columns, self.store.additional, self.scored_rows
         return {name: select_labels(columns, labels, additional)[rows] for name, labels in versions.items()}
@@ -105,15 +109,15 @@ class Results:
         return np.unique(self.store.sources[self.scored_rows]).tolist()
 
     def probabilities(self, leads: int) -> np.ndarray:
-        """Return the probabilities (s, C) by the networks of so many leads."""
+        """Return the probabilities (s, C), by number of leads."""
         return scatter_to_all_classes(self.validated[leads][self.scored], self.columns)[:, self.reported_columns]
 
     def rule(self, leads: int) -> Rule:
-        """Return the decision rule of the networks of so many leads."""
+        """Return the decision rule, by number of leads."""
         return self.settings.decision_rule(self.searches[leads].thresholds)
 
     def predictions(self, leads: int) -> np.ndarray:
-        """Return the predicted scored classes, (s, 26) bool, by the networks of so many leads."""
+        """Return the predicted scored classes, (s, 26) bool, by number of leads."""
         return self.rule(leads).decide(self.validated[leads][self.scored], self.columns)
 
     def all_predictions(self, leads: int) -> np.ndarray:
@@ -134,7 +138,7 @@ class Results:
         """Count recordings by labelled class (row) and most probable class (column).
 
         Args:
-            leads: Number of leads of the networks, whose classes exclude each other.
+            leads: Number of leads of the networks. Their classes exclude each other.
 
         Returns:
             Counts, (K, K) int.

@@ -40,7 +40,7 @@ from ecg.training.trainer import (
 
 LOGGER = logging.getLogger("ecg")
 
-PROGRAM = ("data", "models", "training", "systems")  # folders whose source files are part of a result's cache key
+PROGRAM = ("data", "models", "training", "systems")  # the source files in these folders are part of the cache key
 SAVED = "float32"  # precision of saved models; thresholds and scores are those of this precision
 RESULT = "result"  # name of a finished stage's file in its cache
 CHALLENGE, AUROC = "challenge", "auroc"  # metrics of a stage
@@ -51,7 +51,7 @@ Peaks = Mapping[Preprocessing, WavePeaks]  # the wave peaks of each
 
 
 class Scorer(Protocol):
-    """Scores predictions of validation recordings; see `ecg.systems.method.ValidationScorer`."""
+    """Scores predictions of validation recordings, as `ValidationScorer` does."""
 
     def subset(self, validation: np.ndarray) -> "Scorer":
         """Return a scorer for other validation recordings, given by their indices (m,)."""
@@ -116,7 +116,7 @@ class Stage:
         return facts, *arrays, *peaks, *self.initial_weights
 
     def compute_scores(self, scorer: Scorer | None, probabilities: np.ndarray) -> dict[str, float]:
-        """Return the stage's metric of its validation set, by name, for probabilities (n, K)."""
+        """Return the stage's metric by name, for validation probabilities (n, K)."""
         if self.metric == CHALLENGE and scorer is not None:
             return scorer.scores(probabilities)
         if self.metric == AUROC:
@@ -151,14 +151,14 @@ class PeakExample(NamedTuple):
         signal: Lead II in mV, (T,).
         rate: Sampling frequency in Hz.
         known: Peaks by wave delineation.
-        found: Peaks that the network predicts.
+        predicted: Peaks that the network predicts.
     """
 
     name: str
     signal: np.ndarray
     rate: int
     known: PeakList
-    found: PeakList
+    predicted: PeakList
 
 
 @dataclass
@@ -171,7 +171,7 @@ class StageRunner:
         seed: Seed of all stages.
         budget: Time limit that the stages share.
         keys: Keys of all stages in their order, so that each gets its share of the time left.
-        scorer: Scorer of stages whose metric is CHALLENGE.
+        scorer: Scorer for the metric CHALLENGE.
         epochs: Epochs of all stages that have run.
         ends: Why each stage ended, by its key.
         seconds: Duration of each stage, by its key.
@@ -188,7 +188,7 @@ class StageRunner:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, stage: Stage) -> Outcome:
-        """Train the network of a stage, or load its cached result, and record epochs, end and seconds.
+        """Train the network of a stage, or load its result, and record its cost.
 
         Raises:
             TrainingError: The loss was not finite from the first epoch on, or the memory is too small.
@@ -215,7 +215,7 @@ class StageRunner:
                        str(result["ended"]), float(result["used"][0]))  # fmt: skip
 
     def predict_peaks(self, stage: Stage, weights: list[np.ndarray], indices: np.ndarray) -> list[PeakExample]:
-        """Predict the wave peaks of some of a stage's records, with these weights of its network."""
+        """Predict the wave peaks of records of a stage; see `predict_peaks`."""
         return predict_peaks(stage, self.stores[stage.view.preparation], weights, indices)
 
     def _cache(self, stage: Stage) -> ResultCache:
@@ -226,7 +226,11 @@ class StageRunner:
         return ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
 
     def train(self, stage: Stage, cache: ResultCache) -> dict[str, np.ndarray]:
-        """Train the network of a stage, from where its cache stands, and return what the cache keeps of it."""
+        """Train the network of a stage, resumed if its cache has begun.
+
+        Returns:
+            The arrays of its cached result.
+        """
         store, precision = self.stores[stage.view.preparation], stage.learning.precision
         scorer = self.scorer.subset(stage.validation) if self.scorer and stage.metric == CHALLENGE else None
         with translate_out_of_memory(stage.title), distribution_scope(accelerators()):
@@ -256,21 +260,30 @@ class StageRunner:
 
 
 def check_precision(network: keras.Model, precision: str) -> None:
-    """Check that this machine computes right in a precision; takes some seconds, once a process.
+    """Check that this machine computes correctly in a precision.
+
+    This takes some seconds, once in each process.
 
     Args:
         network: Network to train.
         precision: One of `ecg.models.resnets.POLICIES`.
 
     Raises:
-        TrainingError: A convolution or a gradient is wrong. The message names the shape and the cure.
+        TrainingError: A convolution or a gradient is wrong. The message names the shape and a workaround.
     """
     if precision != SAVED:
         check_arithmetic(network, POLICIES[precision], TrainingError)
 
 
 def make_dataset(stage: Stage, store: Store, indices: np.ndarray, network: keras.Model) -> Dataset:
-    """Return the dataset of some of a stage's records, given by their indices, as its network takes it."""
+    """Return the inputs of a network for records of a stage.
+
+    Args:
+        stage: The stage.
+        store: The store of the recordings.
+        indices: Indices among the stage's records, (n,).
+        network: The network of the stage.
+    """
     cell = stage.network.cell if stage.peaks is not None and isinstance(stage.network, LiSettings) else None
     return Dataset(store, stage.records[indices], lead_indices(stage.leads), stage.targets[indices],
                    stage.masks[indices], stage.view.window, uses_demographics(network), stage.configurations,
@@ -285,7 +298,7 @@ def build_network(stage: Stage, precision: str) -> keras.Model:
         precision: Precision of its computation.
 
     Returns:
-        A network with outputs (B, K), followed by those of the grid of wave peaks if the stage has such.
+        A network with outputs (B, K), followed by those of the grid of wave peaks if the stage has these.
     """
     settings = without_peaks(stage.network) if stage.peaks is None else stage.network
     with precision_policy(precision):
@@ -313,7 +326,7 @@ def prediction_part(stage: Stage, network: keras.Model) -> keras.Model:
 
 
 def stage_loss(stage: Stage, network: keras.Model) -> MaskableLoss | WeightedSumLoss:
-    """Return the loss of a stage, with that of the wave peaks if it has such."""
+    """Return the loss of a stage, including that of its wave peaks, if any."""
     if stage.peaks is None:
         return stage.loss
     classes = stage.targets.shape[1]
@@ -322,23 +335,30 @@ def stage_loss(stage: Stage, network: keras.Model) -> MaskableLoss | WeightedSum
 
 
 def predict_peaks(stage: Stage, store: Store, weights: list[np.ndarray], indices: np.ndarray) -> list[PeakExample]:
-    """Predict the wave peaks in the first window of some of a stage's records, given by their indices (n,)."""
+    """Predict the wave peaks in the first window of records of a stage.
+
+    Args:
+        stage: The stage.
+        store: The store of the recordings.
+        weights: Weights of its network.
+        indices: Indices among the stage's records, (n,).
+    """
     network = build_network(stage, SAVED)
     network.set_weights(weights)
     dataset, length = make_dataset(stage, store, indices, network), stage.view.window.length or 0
     batch = Batch(np.arange(len(indices)), np.zeros(len(indices), int), length)
     signals = dataset.inputs(batch)
-    grids = [grid[:, stage.targets.shape[1] :].reshape(len(indices), -1, PEAKS_PER_CELL, VALUES_PER_PEAK)
-             for grid in (dataset.targets_and_masks(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
+    grids = [output[:, stage.targets.shape[1] :].reshape(len(indices), -1, PEAKS_PER_CELL, VALUES_PER_PEAK)
+             for output in (dataset.targets_and_masks(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
     names, lead, rate = store.names[dataset.records].tolist(), stage.leads.index(LEAD), stage.view.preparation.rate
     return [
-        PeakExample(name, signal[:, lead], rate, decode_peaks(known, length), decode_peaks(found, length))
-        for name, signal, known, found in zip(names, signals, *grids, strict=True)
+        PeakExample(name, signal[:, lead], rate, decode_peaks(known, length), decode_peaks(predicted, length))
+        for name, signal, known, predicted in zip(names, signals, *grids, strict=True)
     ]
 
 
 def make_member(stage: Stage, weights: list[np.ndarray]) -> Member:
-    """Return a stage's network with these weights as member of an ensemble, without its wave peaks."""
+    """Return a stage's trained network as a member, without its wave peaks."""
     network = build_network(stage, SAVED)
     network.set_weights(weights)
     settings = without_peaks(stage.network)

@@ -164,7 +164,7 @@ def test_known_peaks_are_drawn_above_the_signal_and_predicted_ones_below():
         trace, *marks = axes.lines
         np.testing.assert_allclose(trace.get_xdata()[[0, -1]], [0, 999 / 250])
         low, high = trace.get_ydata().min(), trace.get_ydata().max()
-        for peaks, lines, above in ((one.known, marks[:5], True), (one.found, marks[5:], False)):
+        for peaks, lines, above in ((one.known, marks[:5], True), (one.predicted, marks[5:], False)):
             for number, line in enumerate(lines):
                 np.testing.assert_allclose(line.get_xdata(), peaks.samples[peaks.waves == number] / 250)
                 assert (line.get_ydata() > high if above else line.get_ydata() < low).all()

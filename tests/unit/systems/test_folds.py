@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecg.systems.plan import assign_folds, strata
+from ecg.systems.plan import assign_folds, assign_strata
 
 
 def skewed(recordings, classes=26, seed=0):
@@ -44,20 +44,20 @@ def test_folds_are_the_same_for_the_same_seed_and_others_for_another():
 
 @pytest.mark.parametrize("recordings, least", [(2000, 5), (300, 10), (40, 20), (9, 5), (3, 2)])
 def test_no_stratum_is_smaller_than_the_number_of_folds(recordings, least):
-    assert np.bincount(strata(skewed(recordings), least)).max() >= least
-    assert min(np.unique(strata(skewed(recordings), least), return_counts=True)[1]) >= least
+    assert np.bincount(assign_strata(skewed(recordings), least)).max() >= least
+    assert min(np.unique(assign_strata(skewed(recordings), least), return_counts=True)[1]) >= least
 
 
 def test_a_common_combination_is_a_stratum_and_a_rare_one_goes_with_its_rarest_class():
     rows = 10 * [(1, 0, 0)] + 6 * [(1, 1, 0)] + 4 * [(0, 1, 0)] + [(0, 1, 1), (1, 1, 1), (0, 0, 0), (0, 0, 1)]
-    found = strata(np.array(rows, bool), 4)
+    found = assign_strata(np.array(rows, bool), 4)
     # (0, 1, 1), (1, 1, 1) and (0, 0, 1) stand for the third class, three recordings, and are lumped with that of none.
     expected = np.repeat([3, 2, 1, 0], [10, 6, 4, 4])
     assert all((found == found[place]).tolist() == (expected == expected[place]).tolist() for place in range(len(rows)))
 
 
 def test_what_is_too_rare_together_goes_with_the_next():
-    found = strata(np.array(9 * [(1, 0)] + 5 * [(0, 1)] + [(0, 0)], bool), 5)
+    found = assign_strata(np.array(9 * [(1, 0)] + 5 * [(0, 1)] + [(0, 0)], bool), 5)
     assert (found[:9] == found[0]).all() and (found[9:] == found[9]).all() and found[0] != found[9]
 
 

@@ -198,7 +198,7 @@ def test_the_gate_chooses_for_each_recording_which_ensemble_answers(train_fake, 
 
 def test_a_gate_with_too_few_recordings_is_dropped_and_logged(train_fake, store):
     trained, stages, lines, _ = train_fake(replace(GATED, lead_sets=(2,)), fewest=20)
-    assert lines[0].startswith("no networks for CPSC alone: ") and lines[0].endswith("20 of either needed")
+    assert lines[0].startswith("no networks for CPSC alone: ") and lines[0].endswith("20 of either kind needed")
     assert not [title for title in stages if "CPSC" in title] and trained.settings.gate is None
     assert {network.group for network in trained.networks} == {"general"}
 
@@ -210,7 +210,7 @@ def test_a_source_is_told_by_enough_recordings_of_it_and_of_others_in_each_part(
     for training, validation in (([0, 1, 4, 5, 6], [3]), ([0, 1, 2, 4, 5], [3]), ([0, 1, 2, 4, 5, 6], [7])):
         told = untrainable_gate_reason(Gate(), sources, [(np.array(training), np.array(validation))])
         assert told == f"{min(training.count(1) and sum(p < 4 for p in training), 9)} of {len(training)} training " \
-                       f"recordings are of it, 3 of either needed"  # fmt: skip
+                       f"recordings are of CPSC, 3 of either kind needed"  # fmt: skip
     good = (np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))
     assert untrainable_gate_reason(Gate(), sources, [good, (good[0], good[0][:0])])
 

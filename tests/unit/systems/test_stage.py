@@ -253,4 +253,4 @@ def test_peaks_that_are_known_and_found_are_read_off_for_the_same_cut(with_peaks
         member = build_network(with_peaks, SAVED)
         member.set_weights(pretrained.weights)
         said = np.asarray(member(store.signal(place, (0, 1))[np.newaxis, :500]))[0, 3:].reshape(-1, 3, 7)
-        np.testing.assert_array_equal(one.found.samples, decode_peaks(said, 500).samples)
+        np.testing.assert_array_equal(one.predicted.samples, decode_peaks(said, 500).samples)
