@@ -141,7 +141,7 @@ class Store:
         return to_millivolts(self.microvolts[first:last, leads], out)
 
     def advise_read(self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray | int) -> None:
-        """Let the system read segments of recordings ahead of their use (madvise WILLNEED).
+        """Let the system read segments of recordings ahead of use (madvise WILLNEED).
 
         The next batch of a store larger than memory is usually on the disk. Without this, a few pages are read at a
         time, each waited for.

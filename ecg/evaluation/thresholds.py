@@ -138,6 +138,6 @@ def _total_gains(gains: np.ndarray, bins: np.ndarray) -> np.ndarray:
 
 
 def _best_candidate(scores: np.ndarray, candidates: np.ndarray, nearest_to: int) -> np.ndarray:
-    """Return the best candidate along the last axis; ties go to the nearest to a value."""
+    """Return the best candidate along the last axis; on ties the nearest to a value."""
     is_best = scores >= scores.max(axis=-1, keepdims=True) - TIE
     return candidates[np.where(is_best, abs(candidates - nearest_to), np.inf).argmin(axis=-1)]

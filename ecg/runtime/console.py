@@ -344,12 +344,14 @@ class ConsoleHandler(logging.Handler):
         self.prefix = prefix
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the message of a record. An error, such as of a closed pipe, ends the program."""
+        """Print the message of a record; an error, such as a closed pipe, is raised."""
         print(escape_unprintable(self.prefix + record.getMessage()), flush=True)
 
 
 def start_logging(prefix: str = "") -> None:
-    """Print the log messages of this package to standard output; commands and scripts call it once.
+    """Print the log messages of this package to standard output.
+
+    Commands and scripts call it once.
 
     Args:
         prefix: Begins each line, such as the name of the system that a subprocess trains.

@@ -136,9 +136,9 @@ def test_computed_leads_are_answered_as_recorded_ones(names, model, headers):
     assert bundle.leads == LEADS
     expected = bundle.predict(text_of(headers[0]), recording)[2]
     np.testing.assert_allclose(bundle.predict(few, recording[rows])[2], expected, atol=2e-3)
-    lacking = "\n".join([lines[0].replace(" 12 ", " 2 ", 1), *(lines[1 + row] for row in rows[-2:])])
+    two_lead_text = "\n".join([lines[0].replace(" 12 ", " 2 ", 1), *(lines[1 + row] for row in rows[-2:])])
     with pytest.raises(SignalError, match="no lead I, II, III, aVR, aVL, aVF, V1, V2, V3, V4 among V5, V6"):
-        bundle.predict(lacking, recording[rows[-2:]])
+        bundle.predict(two_lead_text, recording[rows[-2:]])
 
 
 @pytest.fixture
@@ -281,11 +281,11 @@ def test_foreign_weights_are_refused_though_their_digest_is_right(made, reason, 
 def test_new_weights_beside_an_old_description_are_refused(copied, small_network):
     """What is left where saving over another model is cut off."""
     keras.utils.set_random_seed(99)
-    other = Bundle.from_network(
+    another_bundle = Bundle.from_network(
         LEAD_SETS[2], small_network, np.full(26, 0.5), small_network.build(2, None, len(TRAINED))
     )
     text = copied[0].read_text()
-    save_bundle(other, copied[0].parent)
+    save_bundle(another_bundle, copied[0].parent)
     copied[0].write_text(text)
     assert "SHA-256" in refusal(copied)
 
@@ -327,28 +327,34 @@ class FunctionNetwork:
 
 def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_surest(make_header, small_network):
     rng = np.random.default_rng(0)
-    told = rng.random((3, 22)).astype(np.float32)
-    network = FunctionNetwork(lambda signal: told[len(network.signals) - 1])
+    network_outputs = rng.random((3, 22)).astype(np.float32)
+    network = FunctionNetwork(lambda signal: network_outputs[len(network.signals) - 1])
     recording = rng.integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     header = make_header(["I", "II"], 100.0)
     bundle = Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     probabilities = bundle.predict_recording(header, recording).probabilities
-    np.testing.assert_array_equal(probabilities, expand(told.max(axis=0)))
+    np.testing.assert_array_equal(probabilities, expand(network_outputs.max(axis=0)))
     assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
 
 
 def test_no_threshold_decides_between_classes_that_exclude_each_other(make_header, small_network):
     """The likeliest is answered, also below its threshold, and none where it is no scored one."""
-    for told, answered in (((0.2, 0.3, 0.1), ["AF"]), ((0.2, 0.3, 0.6), [])):
+    for network_outputs, predicted in (((0.2, 0.3, 0.1), ["AF"]), ((0.2, 0.3, 0.6), [])):
         group = Group(
             ("NSR", "AF", "STE"),
-            (Member(LEAD_SETS[2], small_network, FunctionNetwork(lambda signal, told=told: told)),),
+            (
+                Member(
+                    LEAD_SETS[2],
+                    small_network,
+                    FunctionNetwork(lambda signal, network_outputs=network_outputs: network_outputs),
+                ),
+            ),
         )
         bundle = Bundle(LEAD_SETS[2], Ensemble(group), Rule(np.full(26, 0.5), exclusive=True))
-        said = bundle.predict_recording(make_header(["I", "II"], 100.0), np.arange(400).reshape(2, 200))
-        assert np.isnan(said.thresholds).all()
-        assert [ABBREVIATIONS[column] for column in np.flatnonzero(said.outputs)] == answered
-        assert [ABBREVIATIONS[column] for column in np.flatnonzero(said.covered)] == ["AF", "NSR"]
+        prediction = bundle.predict_recording(make_header(["I", "II"], 100.0), np.arange(400).reshape(2, 200))
+        assert np.isnan(prediction.thresholds).all()
+        assert [ABBREVIATIONS[column] for column in np.flatnonzero(prediction.outputs)] == predicted
+        assert [ABBREVIATIONS[column] for column in np.flatnonzero(prediction.covered)] == ["AF", "NSR"]
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -490,9 +496,11 @@ def system(stores, tmp_path_factory):
     gate = Member.build(leads, LI, 1, view=PIECES)
     ensemble = Ensemble(Group(classes, tuple(general)), Group(("AF", "NSR"), tuple(special)), Group((), (gate,)))
     # So that the gate is sure of every other recording.
-    said = predict_group(ensemble.gate, stores, np.arange(60), "gate")[:, 0]
-    *others, bias = gate.network.get_weights()
-    gate.network.set_weights([*others, bias - np.log(np.median(said) / (1 - np.median(said)))])
+    gate_probabilities = predict_group(ensemble.gate, stores, np.arange(60), "gate")[:, 0]
+    *kernels, bias = gate.network.get_weights()
+    gate.network.set_weights(
+        [*kernels, bias - np.log(np.median(gate_probabilities) / (1 - np.median(gate_probabilities)))]
+    )
     folder = tmp_path_factory.mktemp("system")
     rule = Rule(np.full(26, 0.5), pairs=(("AF", "PVC"),), fallback="NSR")
     save_bundle(Bundle(leads, ensemble, rule, "mine"), folder)
@@ -517,9 +525,9 @@ def test_an_ensemble_answers_after_it_was_saved_as_it_answers_from_stores(system
     paths = {path.stem: path for path in headers}
     for record, probabilities in zip(records, expected, strict=True):
         path = paths[stores[DEFAULT_PREPROCESSING].names[record]]
-        codes, outputs, said = bundle.predict(text_of(path), read_record(path)[1])
-        np.testing.assert_allclose(said, expand(probabilities, ensemble.general.columns), atol=1e-5)
-        sure = said >= 0.5
+        codes, outputs, bundle_probabilities = bundle.predict(text_of(path), read_record(path)[1])
+        np.testing.assert_allclose(bundle_probabilities, expand(probabilities, ensemble.general.columns), atol=1e-5)
+        sure = bundle_probabilities >= 0.5
         sure[CLASS_INDEX["PVC"]] |= sure[CLASS_INDEX["AF"]]
         sure[CLASS_INDEX["NSR"]] |= not sure.any()
         np.testing.assert_array_equal(outputs, sure)
@@ -543,10 +551,10 @@ def test_an_ensemble_comes_back_as_it_was_saved_network_by_network(system, loade
     folder, ensemble = system
     for name, group in ensemble.groups.items():
         assert loaded.ensemble.groups[name].classes == group.classes
-        for one, other in zip(group.members, loaded.ensemble.groups[name].members, strict=True):
-            assert (one.leads, one.settings, one.output_activation, one.view) == (
-                other.leads, other.settings, other.output_activation, other.view)  # fmt: skip
-            for a, b in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
+        for saved_member, loaded_member in zip(group.members, loaded.ensemble.groups[name].members, strict=True):
+            for field in ("leads", "settings", "output_activation", "view"):
+                assert getattr(saved_member, field) == getattr(loaded_member, field)
+            for a, b in zip(saved_member.network.get_weights(), loaded_member.network.get_weights(), strict=True):
                 np.testing.assert_array_equal(a, b)
     assert sorted(path.name for path in folder.iterdir()) == [
         *(f"3_leads.{number}.weights.h5" for number in range(2, 7)), "3_leads.json", "3_leads.weights.h5"]  # fmt: skip
@@ -556,10 +564,10 @@ def test_age_and_sex_of_the_header_play_a_part_where_networks_see_them(loaded, h
     bundle = replace(loaded, ensemble=Ensemble(loaded.ensemble.general))
     text, recording = text_of(headers[0]), read_record(headers[0])[1]
     lines = [line for line in text.splitlines() if not re.match("# ?(Age|Sex)", line)]
-    said = [bundle.predict("\n".join([*lines, *told]), recording)[2]
-            for told in ([], ["#Age: 80"], ["#Sex: Male"], ["#Age: NaN", "#Sex: Unknown"])]  # fmt: skip
-    assert len({each.tobytes() for each in said}) == 3
-    np.testing.assert_array_equal(said[0], said[3])
+    predictions = [bundle.predict("\n".join([*lines, *comments]), recording)[2]
+            for comments in ([], ["#Age: 80"], ["#Sex: Male"], ["#Age: NaN", "#Sex: Unknown"])]  # fmt: skip
+    assert len({probabilities_row.tobytes() for probabilities_row in predictions}) == 3
+    np.testing.assert_array_equal(predictions[0], predictions[3])
 
 
 def test_of_a_long_recording_all_windows_of_all_parts_count(loaded, make_header):
@@ -569,30 +577,34 @@ def test_of_a_long_recording_all_windows_of_all_parts_count(loaded, make_header)
     header = make_header(LEAD_SETS[3], 250.0)
     parts = list(split_segments(header, recording))
     assert len(parts) == 3
-    groups, found = bundle.ensemble.groups, {}
+    groups, group_probabilities = bundle.ensemble.groups, {}
     for name, group in groups.items():
         answers = []
         for member in group.members:
             signals = [preprocess(header, part, member.leads, recording, member.view.preparation).signal
                        for part in parts]  # fmt: skip
-            said = np.concatenate(
+            gate_probabilities = np.concatenate(
                 [member.predict(signal, encode_demographics(np.nan, "Unknown")) for signal in signals]
             )
-            assert len(said) == 3 if member.view.window.length is None else len(said) > 6
-            answers.append(said.max(axis=0) if member.view.window.length is None else said.mean(axis=0))
-        found[name] = np.mean(answers, axis=0)
-    general = expand(found["general"], groups["general"].columns)
-    special = expand(found["special"], groups["special"].columns)
-    expected = special if found["gate"][0] > 0.5 else general
-    said = bundle.predict_recording(header, recording)
-    np.testing.assert_allclose(said.probabilities, expected, atol=1e-6)
-    columns = groups["special" if found["gate"][0] > 0.5 else "general"].columns
-    np.testing.assert_array_equal(np.flatnonzero(said.covered), np.sort(columns[columns < 26]))
-    np.testing.assert_array_equal(said.thresholds, np.where(said.covered, bundle.rule.thresholds, np.nan))
-    alone = Ensemble(groups["special" if found["gate"][0] <= 0.5 else "general"])
+            assert len(gate_probabilities) == 3 if member.view.window.length is None else len(gate_probabilities) > 6
+            answers.append(
+                gate_probabilities.max(axis=0) if member.view.window.length is None else gate_probabilities.mean(axis=0)
+            )
+        group_probabilities[name] = np.mean(answers, axis=0)
+    general = expand(group_probabilities["general"], groups["general"].columns)
+    special = expand(group_probabilities["special"], groups["special"].columns)
+    expected = special if group_probabilities["gate"][0] > 0.5 else general
+    gate_probabilities = bundle.predict_recording(header, recording)
+    np.testing.assert_allclose(gate_probabilities.probabilities, expected, atol=1e-6)
+    columns = groups["special" if group_probabilities["gate"][0] > 0.5 else "general"].columns
+    np.testing.assert_array_equal(np.flatnonzero(gate_probabilities.covered), np.sort(columns[columns < 26]))
+    np.testing.assert_array_equal(
+        gate_probabilities.thresholds, np.where(gate_probabilities.covered, bundle.rule.thresholds, np.nan)
+    )
+    alone = Ensemble(groups["special" if group_probabilities["gate"][0] <= 0.5 else "general"])
     alone = replace(bundle, ensemble=alone, rule=Rule(bundle.rule.thresholds))
-    other = general if found["gate"][0] > 0.5 else special
-    np.testing.assert_allclose(alone.predict_recording(header, recording).probabilities, other, atol=1e-6)
+    chosen = general if group_probabilities["gate"][0] > 0.5 else special
+    np.testing.assert_allclose(alone.predict_recording(header, recording).probabilities, chosen, atol=1e-6)
 
 
 @pytest.fixture

@@ -44,7 +44,9 @@ def test_a_description_is_read_as_it_was_written(path):
     assert {name: classes for name, (classes, _) in groups.items()} == {
         "general": ("STE", "AF", "NSR"), "special": ("NSR",), "gate": ()}  # fmt: skip
     assert [
-        (one.leads, one.settings, one.view, one.output_activation) for _, members in groups.values() for one in members
+        (member.leads, member.settings, member.view, member.output_activation)
+        for _, members in groups.values()
+        for member in members
     ] == [
         (("I", "II"), NetworkSettings(), DEFAULT_VIEW, "sigmoid"),
         (("I", "II"), LeadWeightedSettings(), OTHER, "sigmoid"),

@@ -49,10 +49,10 @@ def test_any_length_is_answered_alike_alone_and_in_company():
     network = SMALL.build(3, None, 5, "softmax")
     for length in (1, 77):
         signals = np.random.default_rng(0).normal(size=(3, length, 3)).astype(np.float32)
-        together = keras.ops.convert_to_numpy(network(signals, training=False))
-        alone = np.concatenate([network(signals[each : each + 1], training=False) for each in range(3)])
-        np.testing.assert_allclose(together, alone, atol=1e-6)
-        np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-6)
+        batched = keras.ops.convert_to_numpy(network(signals, training=False))
+        alone = np.concatenate([network(signals[index : index + 1], training=False) for index in range(3)])
+        np.testing.assert_allclose(batched, alone, atol=1e-6)
+        np.testing.assert_allclose(batched.sum(axis=1), 1, atol=1e-6)
 
 
 def test_half_precision_answers_nearly_the_same():
@@ -61,7 +61,7 @@ def test_half_precision_answers_nearly_the_same():
         half = SMALL.build(3, 40, 5)
     half.set_weights(network.get_weights())
     signals = np.random.default_rng(0).normal(size=(3, 40, 3)).astype(np.float32)
-    exact, near = (keras.ops.convert_to_numpy(each(signals, training=False)) for each in (network, half))
+    exact, near = (keras.ops.convert_to_numpy(model(signals, training=False)) for model in (network, half))
     assert near.dtype == np.float32
     np.testing.assert_allclose(near, exact, atol=0.03)
 

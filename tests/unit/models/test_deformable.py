@@ -18,7 +18,7 @@ def drawn(size=SIZE, spread=2.0):
 
 
 def ours(x, offsets, kernel, bias):
-    arrays = (keras.ops.convert_to_tensor(each, "float32") for each in (x, offsets, kernel, bias))
+    arrays = (keras.ops.convert_to_tensor(array, "float32") for array in (x, offsets, kernel, bias))
     return keras.ops.convert_to_numpy(deformable_convolution(*arrays))
 
 
@@ -65,7 +65,7 @@ def gradients(arrays, above):
 
 @pytest.mark.parametrize("size", [(3, 3), (1, 5), (2, 4)])
 def test_offsets_of_zero_make_a_plain_convolution(size):
-    x, offsets, kernel, bias = (each.astype(np.float32) for each in drawn(size))
+    x, offsets, kernel, bias = (array.astype(np.float32) for array in drawn(size))
     plain = keras.ops.convert_to_numpy(keras.ops.conv(x, kernel, padding="same")) + bias
     np.testing.assert_allclose(ours(x, 0 * offsets, kernel, bias), plain, atol=1e-5)
 
@@ -125,7 +125,7 @@ def test_torchvision_has_the_same_results_and_gradients():
     above = np.random.default_rng(1).normal(size=(*SHAPE, FILTERS))
     orders = ((0, 3, 1, 2), (0, 3, 1, 2), (3, 2, 0, 1))  # channels come first there
     theirs = [
-        torch.tensor(each.transpose(order), requires_grad=True) for each, order in zip(arrays, orders, strict=True)
+        torch.tensor(array.transpose(order), requires_grad=True) for array, order in zip(arrays, orders, strict=True)
     ]
     result = torchvision.ops.deform_conv2d(*theirs, torch.tensor(bias), padding=1)
     np.testing.assert_allclose(ours(*arrays, bias), result.detach().numpy().transpose(0, 2, 3, 1), atol=1e-4)
@@ -138,14 +138,14 @@ def test_the_layer_starts_as_a_plain_convolution_and_learns_where_to_look():
     """What is to be told is the point two columns on, which lies beyond the kernel."""
     keras.utils.set_random_seed(0)
     x = gaussian_filter1d(np.random.default_rng(0).normal(size=(8, 6, 40, 1)), 2, axis=2).astype(np.float32) * 3
-    ahead = np.pad(x, ((0, 0), (0, 0), (0, 2), (0, 0)))[:, :, 2:]
+    shifted = np.pad(x, ((0, 0), (0, 0), (0, 2), (0, 0)))[:, :, 2:]
     image = keras.Input((None, None, 1))
     layer = DeformableConv2D(1, (1, 1))
     network = keras.Model(image, layer(image))
     plain = keras.ops.convert_to_numpy(keras.ops.conv(x, layer.kernel, padding="same"))
     np.testing.assert_allclose(network(x), plain, atol=1e-6)
     network.compile(keras.optimizers.Adam(0.05), "mse")
-    losses = [float(network.train_on_batch(x, ahead)) for _ in range(120)]
+    losses = [float(network.train_on_batch(x, shifted)) for _ in range(120)]
     down, right = keras.ops.convert_to_numpy(layer.offsets.bias)
-    assert losses[-1] < 0.3 * np.mean(ahead**2)
+    assert losses[-1] < 0.3 * np.mean(shifted**2)
     assert abs(right - 2) < 0.5 and abs(down) < 0.5

@@ -35,7 +35,7 @@ class FunctionNetwork:
 
     def predict_on_batch(self, inputs):
         self.seen.append(inputs)
-        return np.array([self.answer(each) for each in (inputs[0] if len(self.inputs) > 1 else inputs)], np.float32)
+        return np.array([self.answer(signal) for signal in (inputs[0] if len(self.inputs) > 1 else inputs)], np.float32)
 
 
 def member(answer, leads=LEAD_SETS[2], view=DEFAULT_VIEW, inputs=1):
@@ -78,24 +78,26 @@ def test_a_view_is_called_by_what_it_sees():
 
 
 def test_a_member_is_built_by_its_settings_for_its_leads_and_window(small_network):
-    one = Member.build(LEAD_SETS[3], small_network, 5, "softmax", View(window=Window(500)))
-    assert one.network.input_shape == (None, 500, 3) and one.network.output_shape == (None, 5)
-    assert one.network.layers[-1].activation.__name__ == "softmax" and not one.demographics
-    fresh = one.rebuild_network()
-    assert fresh is not one.network and fresh.input_shape == one.network.input_shape
-    assert [weights.shape for weights in fresh.get_weights()] == [each.shape for each in one.network.get_weights()]
-    told = LeadWeightedSettings(widths=(4,), squeeze_ratio=None)
-    assert uses_demographics(told.build(2, 500, 3)) and not uses_demographics(fresh)
+    built_member = Member.build(LEAD_SETS[3], small_network, 5, "softmax", View(window=Window(500)))
+    assert built_member.network.input_shape == (None, 500, 3) and built_member.network.output_shape == (None, 5)
+    assert built_member.network.layers[-1].activation.__name__ == "softmax" and not built_member.demographics
+    fresh = built_member.rebuild_network()
+    assert fresh is not built_member.network and fresh.input_shape == built_member.network.input_shape
+    assert [weights.shape for weights in fresh.get_weights()] == [
+        array.shape for array in built_member.network.get_weights()
+    ]
+    settings = LeadWeightedSettings(widths=(4,), squeeze_ratio=None)
+    assert uses_demographics(settings.build(2, 500, 3)) and not uses_demographics(fresh)
 
 
 def test_a_member_answers_for_each_window_and_sees_the_person_with_each():
     view = View(window=Window(400, overlap=100))
-    one = member(lambda signal: signal[0], ("I", "II", "V2"), view, inputs=2)
-    outputs = one.predict(SIGNAL[:, :3], PERSON)
-    windows, persons = one.network.seen[0]
-    assert len(windows) == len(persons) == 3  # of 400 samples that overlap by 100 at the least
+    three_lead_member = member(lambda signal: signal[0], ("I", "II", "V2"), view, inputs=2)
+    outputs = three_lead_member.predict(SIGNAL[:, :3], PERSON)
+    windows, demographics = three_lead_member.network.seen[0]
+    assert len(windows) == len(demographics) == 3  # of 400 samples that overlap by 100 at the least
     np.testing.assert_array_equal(windows, view.window.segments(SIGNAL[:, :3]))
-    np.testing.assert_array_equal(persons, [PERSON] * 3)
+    np.testing.assert_array_equal(demographics, [PERSON] * 3)
     np.testing.assert_array_equal(outputs, SIGNAL[[0, 300, 600], :3])
 
 
@@ -106,24 +108,24 @@ def test_of_parts_the_surest_counts_and_of_windows_their_mean():
 
 
 def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way():
-    one = member(sure(0.2, 0.4, 0.0))
-    other = member(sure(0.6, 0.0, 1.0), LEAD_SETS[3], View(SLOW, Window(300)))
+    first = member(sure(0.2, 0.4, 0.0))
+    second = member(sure(0.6, 0.0, 1.0), LEAD_SETS[3], View(SLOW, Window(300)))
     segments, prepared = segments_of(SIGNAL)
-    found = Group(CLASSES, (one, other)).predict(segments, PERSON)
-    np.testing.assert_allclose(found, [0.4, 0.2, 0.5], rtol=1e-6)
+    prediction = Group(CLASSES, (first, second)).predict(segments, PERSON)
+    np.testing.assert_allclose(prediction, [0.4, 0.2, 0.5], rtol=1e-6)
     assert prepared == [(DEFAULT_PREPROCESSING, LEAD_SETS[2]), (SLOW, LEAD_SETS[3])]
-    np.testing.assert_array_equal(one.network.seen[0], SIGNAL[np.newaxis, :, :2])
-    np.testing.assert_array_equal(other.network.seen[0], View(SLOW, Window(300)).window.segments(SIGNAL[::2, :3]))
+    np.testing.assert_array_equal(first.network.seen[0], SIGNAL[np.newaxis, :, :2])
+    np.testing.assert_array_equal(second.network.seen[0], View(SLOW, Window(300)).window.segments(SIGNAL[::2, :3]))
 
 
 def test_all_windows_of_all_parts_count_alike_and_a_part_that_cannot_be_used_says_nothing():
     """Three windows in the first part, one in the last: their mean, not that of two means."""
-    one = member(lambda signal: signal[0], view=View(window=Window(400, overlap=100)))
+    windowed = member(lambda signal: signal[0], view=View(window=Window(400, overlap=100)))
     segments, _ = segments_of(SIGNAL, None, SIGNAL[:400] + 1)
     expected = np.mean([*SIGNAL[[0, 300, 600], :2], SIGNAL[0, :2] + 1], axis=0)
-    np.testing.assert_allclose(Group(("AF", "NSR"), (one,)).predict(segments, PERSON), expected, rtol=1e-5)
+    np.testing.assert_allclose(Group(("AF", "NSR"), (windowed,)).predict(segments, PERSON), expected, rtol=1e-5)
     with pytest.raises(SignalError, match="no sample was recorded"):
-        Group(("AF", "NSR"), (one,)).predict(segments_of(None, None)[0], PERSON)
+        Group(("AF", "NSR"), (windowed,)).predict(segments_of(None, None)[0], PERSON)
 
 
 def gated(gate):
@@ -137,11 +139,11 @@ def gated(gate):
 
 @pytest.mark.parametrize(("gate", "expected"), [(0.51, [0.7, 0, 0.9]), (0.5, [0.1, 0.2, 0.3]), (0.0, [0.1, 0.2, 0.3])])
 def test_the_gate_decides_who_answers_and_the_others_are_not_asked(gate, expected):
-    one = gated(gate)
-    found, classes = one.predict(segments_of(SIGNAL)[0], PERSON)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    ensemble = gated(gate)
+    probabilities, classes = ensemble.predict(segments_of(SIGNAL)[0], PERSON)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
     assert classes.tolist() == [True, gate <= 0.5, True]
-    asked = {name: len(group.members[0].network.seen) for name, group in one.groups.items()}
+    asked = {name: len(group.members[0].network.seen) for name, group in ensemble.groups.items()}
     assert asked == {"gate": 1, "special": int(gate > 0.5), "general": int(gate <= 0.5)}
 
 
@@ -149,8 +151,8 @@ def test_without_a_gate_there_is_one_group():
     assert list(gated(0.1).groups) == ["general", "special", "gate"]
     alone = Ensemble(gated(0.1).general)
     assert list(alone.groups) == ["general"]
-    found, classes = alone.predict(segments_of(SIGNAL)[0], PERSON)
-    np.testing.assert_allclose(found, [0.1, 0.2, 0.3], rtol=1e-6)
+    probabilities, classes = alone.predict(segments_of(SIGNAL)[0], PERSON)
+    np.testing.assert_allclose(probabilities, [0.1, 0.2, 0.3], rtol=1e-6)
     assert classes.all()
 
 
@@ -165,7 +167,7 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
         return tables[network][examples.records]
 
     monkeypatch.setattr("ecg.commands.holdout.predict", predicts)
-    groups, other = {}, replace(store, digest="at another frequency")
+    groups, slow_store = {}, replace(store, digest="at another frequency")
     for name, classes, count in (("general", CLASSES, 2), ("special", ("PVC", "NSR"), 2), ("gate", (), 1)):
         members = []
         for number, view in enumerate((DEFAULT_VIEW, View(SLOW, Window(300)))[:count]):
@@ -173,14 +175,16 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
             members.append(Member(LEAD_SETS[3], None, f"{name} {number}", "sigmoid", view))
         groups[name] = Group(classes, tuple(members))
     records = np.array([7, 0, 33, 12, 59, 4])
-    found = predict_stores(Ensemble(**groups), {DEFAULT_PREPROCESSING: store, SLOW: other}, records, "checking", 8)
+    predicted = predict_stores(
+        Ensemble(**groups), {DEFAULT_PREPROCESSING: store, SLOW: slow_store}, records, "checking", 8
+    )
     for row, record in enumerate(records):
         if tables["gate 0"][record] > 0.5:
             ventricular, sinus = np.mean([tables[f"special {number}"][record] for number in (0, 1)], axis=0)
             expected = [sinus, 0, ventricular]
         else:
             expected = np.mean([tables[f"general {number}"][record] for number in (0, 1)], axis=0)
-        np.testing.assert_allclose(found[row], expected, rtol=1e-6)
+        np.testing.assert_allclose(predicted[row], expected, rtol=1e-6)
     assert 0 < (tables["gate 0"][records] > 0.5).sum() < len(records)
     columns = lead_indices(LEAD_SETS[3])
     assert asked[2:] == [
@@ -191,10 +195,10 @@ def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(
 
 
 def test_its_parameters_are_those_of_all_networks(small_network):
-    one = Member.build(LEAD_SETS[2], small_network, 3)
-    group = Group(CLASSES, (one, one))
-    assert Ensemble(group).parameters == 2 * sum(each.size for each in one.network.get_weights())
-    assert Ensemble(group, group, Group((), (one,))).parameters == 5 * one.network.count_params()
+    first = Member.build(LEAD_SETS[2], small_network, 3)
+    group = Group(CLASSES, (first, first))
+    assert Ensemble(group).parameters == 2 * sum(array.size for array in first.network.get_weights())
+    assert Ensemble(group, group, Group((), (first,))).parameters == 5 * first.network.count_params()
 
 
 def test_some_of_the_classes_are_put_where_all_have_them_and_the_others_are_absent():
@@ -209,7 +213,7 @@ def test_some_of_the_classes_are_put_where_all_have_them_and_the_others_are_abse
 def test_rows_that_several_networks_answered_have_their_mean():
     rng = np.random.default_rng(0)
     parts = [(np.sort(rng.choice(9, 5, replace=False)), rng.random((5, 3)).astype(np.float32)) for _ in range(4)]
-    found = average_rows(9, parts)
+    averaged = average_rows(9, parts)
     for row in range(9):
-        said = [answers[rows == row][0] for rows, answers in parts if row in rows]
-        np.testing.assert_allclose(found[row], np.mean(said, axis=0) if said else 0, rtol=1e-6)
+        row_values = [answers[rows == row][0] for rows, answers in parts if row in rows]
+        np.testing.assert_allclose(averaged[row], np.mean(row_values, axis=0) if row_values else 0, rtol=1e-6)

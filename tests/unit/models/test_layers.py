@@ -72,7 +72,7 @@ def test_residual_block_shapes(filters, stride, shape):
 def test_the_shortcut_of_a_strided_block_takes_every_second_sample():
     signal = keras.Input((None, 4))
     block = keras.Model(signal, residual_block(signal, 8, 3, 2, 4, 0.0))
-    (convolution,) = (each for each in block.layers if getattr(each, "kernel_size", ()) == (1,))
+    (convolution,) = (layer for layer in block.layers if getattr(layer, "kernel_size", ()) == (1,))
     shortcut = keras.Model(signal, convolution.output)
     x = np.random.default_rng(0).normal(size=(2, 41, 4)).astype(np.float32)
     expected = x[:, ::2] @ keras.ops.convert_to_numpy(convolution.kernel)[0]

@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 
 
 @cache
-def built(settings, *asked):
+def build_network(settings, *asked):
     """A network that several tests look at and none changes."""
     return settings.build(*asked)
 
@@ -41,13 +41,13 @@ SLOW = pytest.mark.slow
     pytest.param(RhythmSettings(152, squeeze=False), 1, 2000, 7, "softmax", 38_550_727, marks=SLOW),
 ])  # fmt: skip
 def test_number_of_parameters(settings, leads, length, classes, answer, parameters):
-    network = built(settings, leads, length, classes, answer)
+    network = build_network(settings, leads, length, classes, answer)
     assert network.count_params() == parameters
     assert network.outputs[0].shape == (None, classes)
 
 
 def test_lengths_and_blocks_of_li():
-    network = built(LiSettings(peaks=True), 8, 4992, 26, "sigmoid")
+    network = build_network(LiSettings(peaks=True), 8, 4992, 26, "sigmoid")
     assert network.output_shape == [(None, 26), (None, 156, 3, 7)]
     assert keras.Model(network.inputs, network.outputs[0]).count_params() == 12_102_854
     pooled = lengths_and_filters(network, keras.layers.MaxPooling1D)
@@ -72,9 +72,9 @@ def test_a_cell_of_peaks_sees_its_own_samples():
     keras.utils.set_random_seed(1)
     network = LiSettings(**vars(SMALL) | {"peaks": True, "squeeze_ratio": None}).build(2, 3200, 5)
     signal = np.random.default_rng(1).normal(size=(8, 3200, 2)).astype(np.float32)
-    other = signal.copy()
-    other[:, 1600:1632] += 1
-    changed = np.flatnonzero(np.abs(answers(network, signal)[1] - answers(network, other)[1]).max(axis=(0, 2, 3)))
+    modified = signal.copy()
+    modified[:, 1600:1632] += 1
+    changed = np.flatnonzero(np.abs(answers(network, signal)[1] - answers(network, modified)[1]).max(axis=(0, 2, 3)))
     assert changed.tolist() == list(range(45, 56))
 
 
@@ -84,11 +84,11 @@ def test_peaks_leave_the_way_to_the_probabilities_as_it_is():
         keras.utils.set_random_seed(1)
         networks.append(LiSettings(**vars(SMALL) | {"peaks": peaks}).build(3, 640, 5))
     plain, full = networks
-    answering = keras.Model(full.inputs, full.outputs[0])
-    assert [layer.name for layer in answering.layers] == [layer.name for layer in plain.layers]
-    for one, other in zip(plain.get_weights(), answering.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-    added = [layer.name for layer in full.layers if layer not in answering.layers]
+    classifier = keras.Model(full.inputs, full.outputs[0])
+    assert [layer.name for layer in classifier.layers] == [layer.name for layer in plain.layers]
+    for plain_weights, classifier_weights in zip(plain.get_weights(), classifier.get_weights(), strict=True):
+        np.testing.assert_array_equal(plain_weights, classifier_weights)
+    added = [layer.name for layer in full.layers if layer not in classifier.layers]
     assert added == ["peaks_001_Dense", "peaks_002_Activation", "peaks_003_Conv1D", "peaks_004_Reshape"]
     signal = RNG.normal(size=(2, 640, 3)).astype(np.float32)
     np.testing.assert_array_equal(answers(plain, signal), answers(full, signal)[0])
@@ -100,7 +100,7 @@ def test_a_length_of_broken_cells_is_refused():
 
 
 def test_blocks_of_zhao():
-    network = built(LeadWeightedSettings(), 12, 4096, 24, "sigmoid")
+    network = build_network(LeadWeightedSettings(), 12, 4096, 24, "sigmoid")
     blocks = [(1024, 64), (512, 128), (256, 256), (128, 512)]
     assert lengths_and_filters(network, keras.layers.Add) == [block for block in blocks for _ in range(2)]
     assert [layer.output.shape for layer in network.layers if isinstance(layer, keras.layers.Concatenate)] == [
@@ -122,7 +122,7 @@ def test_what_is_known_of_a_person_counts_and_may_be_missing():
     (18, (64, 128, 256, 512)), pytest.param(50, (256, 512, 1024, 2048), marks=SLOW),
 ])  # fmt: skip
 def test_stages_of_the_rhythm_networks(depth, filters):
-    network = built(RhythmSettings(depth), 1, 2000, 7, "softmax")
+    network = build_network(RhythmSettings(depth), 1, 2000, 7, "softmax")
     blocks = (2, 2, 2, 2) if depth == 18 else (3, 4, 6, 3)
     stages = list(zip((500, 250, 125, 63), filters, strict=True))
     expected = [stage for stage, count in zip(stages, blocks, strict=True) for _ in range(count)]

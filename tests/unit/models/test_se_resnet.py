@@ -33,9 +33,9 @@ def test_blocks_and_strides_are_the_methods():
 def test_the_answer_to_a_recording_does_not_depend_on_its_company(small_network):
     network = small_network.build(2, None, 5)
     batch = np.random.default_rng(0).normal(size=(7, 613, 2)).astype(np.float32)
-    together = network.predict_on_batch(batch)
+    batched = network.predict_on_batch(batch)
     alone = np.concatenate([network.predict_on_batch(signal[np.newaxis]) for signal in batch])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(batched, alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 2, 17, 2500])

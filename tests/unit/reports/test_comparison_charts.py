@@ -30,9 +30,9 @@ def shown(figure):
 def test_each_system_has_its_row_and_each_measure_its_panel():
     panels = {"metric": around(0.5, 0.6, 0.4), "AUROC": np.array([*around(0.9, 0.8), NOTHING])}
     axes = shown(forest_plot(["a", "b", "c"], panels, {"metric": {"at 0.5": [0.45, 0.5, 0.3]}}))
-    assert [one.get_title("left") for one in axes] == ["metric", "AUROC"]
-    for one, estimates in zip(axes, panels.values(), strict=True):
-        bars, dots = one.collections[:2]
+    assert [panel.get_title("left") for panel in axes] == ["metric", "AUROC"]
+    for panel, estimates in zip(axes, panels.values(), strict=True):
+        bars, dots = panel.collections[:2]
         known = ~np.isnan(estimates[:, 0])
         np.testing.assert_allclose(dots.get_offsets()[known], np.c_[estimates[:, 0], range(3)][known])
         ends = [segment[:, 0] for segment in bars.get_segments() if len(segment)]
@@ -67,7 +67,7 @@ def test_an_axis_has_a_length_for_any_estimates(estimates):
 
 def test_more_panels_than_a_row_holds_go_into_several():
     axes = shown(forest_plot(["a"], {str(place): around(0.5) for place in range(6)}))
-    assert [one.get_subplotspec().rowspan.start for one in axes] == [0, 0, 0, 1, 1, 1]
+    assert [panel.get_subplotspec().rowspan.start for panel in axes] == [0, 0, 0, 1, 1, 1]
 
 
 def test_no_bar_leaves_the_axis_and_a_value_written_at_its_end_has_no_dot():
@@ -94,7 +94,7 @@ def test_the_numbers_of_a_cost_axis_do_not_overlap(values, least):
         labels = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
         boxes = [label.get_window_extent() for label in labels]
         assert len(labels) >= least
-        assert all(one.x1 < other.x0 for one, other in zip(boxes, boxes[1:], strict=False))
+        assert all(box.x1 < next_box.x0 for box, next_box in zip(boxes, boxes[1:], strict=False))
 
 
 def test_numbers_of_an_axis_are_short():
@@ -113,9 +113,9 @@ def test_each_system_has_a_point_for_each_lead_set_and_cost():
     points = [CostPoint("a", 12, around(0.5)[0], (1e6, 60, 5)), CostPoint("a", 2, around(0.4)[0], (1e6, 30, 0)),
               CostPoint("b", 12, NOTHING, (1e4, 10, 1))]  # fmt: skip
     axes = shown(cost_chart(points, "metric", ("weights", "seconds", "ms")))
-    assert [one.get_xlabel() for one in axes] == ["weights", "seconds", "ms"]
-    assert [sorted(words(one)) for one in axes] == [["12", "2"], ["12", "2"], ["12"]]
-    assert all(one.get_xscale() == "log" for one in axes)
+    assert [panel.get_xlabel() for panel in axes] == ["weights", "seconds", "ms"]
+    assert [sorted(words(panel)) for panel in axes] == [["12", "2"], ["12", "2"], ["12"]]
+    assert all(panel.get_xscale() == "log" for panel in axes)
 
 
 def test_unknown_costs_leave_an_empty_chart():

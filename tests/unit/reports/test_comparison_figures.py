@@ -17,21 +17,21 @@ def comparison():
 
 
 def test_every_lead_set_has_its_figures_with_titles_captions_and_alternative_texts(comparison):
-    drawn = {one.name: one for one in draw_comparison(comparison, compute_metrics(comparison, 5))}
+    drawn = {figure.name: figure for figure in draw_comparison(comparison, compute_metrics(comparison, 5))}
     kinds = ("scores_12", "differences_12", "classes_12", "sources_12", "scores_2", "classes_2", "sources_2")
     assert list(drawn) == [*(f"{kind}_leads" for kind in kinds), "costs"]
     metrics = compute_metrics(comparison, 5).overall
     values = [f"{metrics[index]['metric optimised'][0]:.3f}" for index in (0, 1)]
     assert drawn["scores_12_leads"].alternative == f"metric optimised: a {values[0]}, b {values[1]}"
     assert ", TInv." in drawn["classes_12_leads"].caption
-    assert all(one.title and one.caption and one.alternative for one in drawn.values())
+    assert all(figure.title and figure.caption and figure.alternative for figure in drawn.values())
     panels = [axes.get_title("left") for axes in drawn["differences_12_leads"].figure.axes]
     assert panels == ["metric optimised", "metric as predicted", "AUROC", "AUPRC", "F1 optimised", "F1 as predicted"]
 
 
 def test_scores_by_each_systems_own_rule_are_marked_next_to_the_optimised_ones(comparison):
     metrics = compute_metrics(comparison, 3)
-    drawn = {one.name: one for one in draw_comparison(comparison, metrics)}["scores_12_leads"].figure.axes
+    drawn = {figure.name: figure for figure in draw_comparison(comparison, metrics)}["scores_12_leads"].figure.axes
     marks = {axes.get_title("left"): {line.get_label(): line.get_xdata() for line in axes.lines} for axes in drawn}
     for name in ("metric", "F1"):
         expected = [metrics.overall[index][f"{name} as predicted"][0] for index in (0, 1)]
@@ -39,13 +39,15 @@ def test_scores_by_each_systems_own_rule_are_marked_next_to_the_optimised_ones(c
 
 
 def test_a_single_source_has_no_figure_of_sources(comparison):
-    one = replace(comparison, sources=np.full(150, "Georgia"))
-    assert not any("sources" in figure.name for figure in draw_comparison(one, compute_metrics(one, 2)))
+    single_source = replace(comparison, sources=np.full(150, "Georgia"))
+    assert not any(
+        "sources" in figure.name for figure in draw_comparison(single_source, compute_metrics(single_source, 2))
+    )
 
 
 def test_recordings_without_labels_have_no_figure_of_classes(comparison):
     nothing = replace(comparison, labels=np.zeros_like(comparison.labels))
-    names = [one.name for one in draw_comparison(nothing, compute_metrics(nothing, 3))]
+    names = [figure.name for figure in draw_comparison(nothing, compute_metrics(nothing, 3))]
     assert "scores_12_leads" in names and not any("classes" in name for name in names)
 
 

@@ -61,7 +61,7 @@ def test_the_page_has_facts_scores_and_differences_by_class_and_source(read, com
     parts = [estimates[name] for estimates in metrics.overall for name in METRICS]
     parts += [estimates[source][name] for estimates in metrics.by_source for source in estimates for name in METRICS]
     labelled = comparison.labels.any(axis=0)
-    parts += [values[:, column] for one in metrics.by_class for values in one.values()
+    parts += [values[:, column] for metric_values in metrics.by_class for values in metric_values.values()
               for column in np.flatnonzero(labelled)]  # fmt: skip
     for value, low, high in parts:
         if not np.isnan(value):

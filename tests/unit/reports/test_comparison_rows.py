@@ -18,10 +18,10 @@ TRIALS = ({"system": "first", "skill": 1.0, "seed": 0}, {"system": "better", "sk
 def comparison():
     """A comparison whose first system does not know AF."""
     made = make_comparison(results=TRIALS)
-    first, *others = made.results
+    first, *rest = made.results
     probabilities = first.probabilities.copy()
     probabilities[:, CLASS_INDEX["AF"]] = 0
-    return replace(made, results=(replace(first, probabilities=probabilities), *others))
+    return replace(made, results=(replace(first, probabilities=probabilities), *rest))
 
 
 @pytest.fixture(scope="module")

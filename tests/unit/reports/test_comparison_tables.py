@@ -60,24 +60,26 @@ def test_the_same_predictions_give_the_same_files_and_replace_others(written, co
     (folder / "old.csv").write_text("of another comparison")
     write_comparison(tmp_path, comparison, FACTS, resamples=5, seed=2)
     assert [path.name for path in tmp_path.iterdir()] == ["comparison"]
-    files, others = ({path.name: path.read_bytes() for path in place.iterdir()} for place in (written.parent, folder))
-    assert files == others
+    files, other_files = (
+        {path.name: path.read_bytes() for path in place.iterdir()} for place in (written.parent, folder)
+    )
+    assert files == other_files
 
 
 def test_the_tables_hold_the_estimates(written, comparison):
-    found = compute_metrics(comparison, 5, 2)
+    metrics = compute_metrics(comparison, 5, 2)
     overall = rows_of(written.with_name("overall.csv"))
     assert [(row["system"], row["leads"], row["recordings"]) for row in overall] == [
         ("a", "12", "150"), ("b", "12", "150")
     ]  # fmt: skip
     ends = ("", " low", " high")
-    for row, estimates in zip(overall, found.overall, strict=True):
+    for row, estimates in zip(overall, metrics.overall, strict=True):
         for name in METRICS:
             np.testing.assert_allclose([float(row[f"{name}{end}"]) for end in ends], estimates[name], rtol=1e-5)
     (difference,) = rows_of(written.with_name("differences.csv"))
     assert (difference["system"], difference["reference"]) == ("b", "a")
     for name in ("F1 optimised", "F1 as predicted"):
-        np.testing.assert_allclose(float(difference[f"{name} low"]), found.differences[1][name][1], rtol=1e-5)
+        np.testing.assert_allclose(float(difference[f"{name} low"]), metrics.differences[1][name][1], rtol=1e-5)
 
 
 def test_costs_have_networks_epochs_and_stopped_trainings(written):
@@ -113,10 +115,10 @@ def test_every_table_is_as_wide_as_its_head(comparison):
 
 
 def test_a_single_fold_has_no_column(comparison):
-    one = replace(comparison, folds=np.zeros(150, int))
+    single_fold = replace(comparison, folds=np.zeros(150, int))
     assert (
-        recording_counts(one)[0] == ("source", "recordings")
-        and sum(count for _, count in recording_counts(one)[1:]) == 150
+        recording_counts(single_fold)[0] == ("source", "recordings")
+        and sum(count for _, count in recording_counts(single_fold)[1:]) == 150
     )
 
 
@@ -129,16 +131,16 @@ def test_scores_are_those_of_the_challenges_evaluator_for_the_same_predictions(s
     labels.mkdir()
     outputs.mkdir()
     codes = ",".join("|".join(diagnosis.codes) for diagnosis in SCORED)
-    for name, path, answer, said in zip(store.names, store.paths, answers, probabilities, strict=True):
+    for name, path, answer, probability_row in zip(store.names, store.paths, answers, probabilities, strict=True):
         shutil.copy(synthetic_recordings / path, labels)
-        lines = (f"#{name}", codes, ",".join(map(str, answer.astype(int))), ",".join(map(str, said)))
+        lines = (f"#{name}", codes, ",".join(map(str, answer.astype(int))), ",".join(map(str, probability_row)))
         (outputs / f"{name}.csv").write_text("\n".join(lines) + "\n")
     trial = SystemResult("any", 12, probabilities, answers, answers, 1, 1.0, 1.0)
     comparison = Comparison(store.as_scored, store.sources, np.ones(len(store)), (trial,))
-    (found,) = compute_metrics(comparison, resamples=1).overall
+    (scores,) = compute_metrics(comparison, resamples=1).overall
     _, auroc, auprc, *_, metric = evaluate_model(labels, outputs)
-    assert found[PREDICTED][0] == found[OPTIMISED][0] == pytest.approx(metric)
-    assert (found[AUROC][0], found[AUPRC][0]) == pytest.approx((auroc, auprc))
+    assert scores[PREDICTED][0] == scores[OPTIMISED][0] == pytest.approx(metric)
+    assert (scores[AUROC][0], scores[AUPRC][0]) == pytest.approx((auroc, auprc))
 
 
 def test_facts_have_what_was_held_out_and_the_limits(store):
@@ -156,8 +158,8 @@ def test_facts_have_what_was_held_out_and_the_limits(store):
     head, *rows = facts["settings that differ"]
     assert head == ("setting", "one", "other")
     assert ("network", "NetworkSettings", "DCNetSettings") in rows
-    other = Protocol(tuple(systems), leave_out="georgia", batch=8, precision="bfloat16")
-    facts = describe_comparison("data", other, 3.0, systems, store, [], "three, fold 1: too large")
+    protocol = Protocol(tuple(systems), leave_out="georgia", batch=8, precision="bfloat16")
+    facts = describe_comparison("data", protocol, 3.0, systems, store, [], "three, fold 1: too large")
     assert facts["held out"] == "all of Georgia" and facts["maximum batch size"] == 8
     assert facts["recordings excluded"] == "none"
     assert facts["time limit of each system and fold"].startswith("3 h")

@@ -181,14 +181,14 @@ def test_leads_that_are_no_voltage_are_an_error():
 
 def test_invalid_samples_are_gaps_and_leave_the_others_where_they_are():
     recording = recording_of(("I", "II", "III")).astype(float)
-    whole = traces(draw_record(header_of(("I", "II", "III")), recording))
+    all_traces = traces(draw_record(header_of(("I", "II", "III")), recording))
     broken = recording.copy()
     broken[0, 100:200], broken[1, 300], broken[1, 301] = -32768, np.nan, np.inf
     holed = traces(draw_record(header_of(("I", "II", "III")), broken))
     assert np.flatnonzero(np.isnan(holed["I row 0"][:, 1])).tolist() == list(range(100, 200))
     assert np.flatnonzero(np.isnan(holed["II row 1"][:, 1])).tolist() == [300, 301]
-    assert np.array_equal(holed["III row 2"], whole["III row 2"])
-    moved = (holed["II row 1"] - whole["II row 1"])[:, 1]
+    assert np.array_equal(holed["III row 2"], all_traces["III row 2"])
+    moved = (holed["II row 1"] - all_traces["II row 1"])[:, 1]
     assert np.nanmax(np.abs(moved - moved[0])) < 1e-9
 
 
@@ -286,17 +286,17 @@ def test_the_page_has_no_panel_without_a_model():
 def test_a_caption_of_any_length_lies_on_the_page_in_lines_of_its_own(names, words):
     caption = " ".join(["RBBB"] * words)
     header = header_of(names, codes=tuple(str(number) for number in range(10**8, 10**8 + 20)))
-    figure, bare = (draw_record(header, recording_of(names), caption=each) for each in (caption, ""))
+    figure, bare = (draw_record(header, recording_of(names), caption=title) for title in (caption, ""))
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
-    whole, paper = figure.bbox, figure.axes[0].get_window_extent()
+    canvas, paper = figure.bbox, figure.axes[0].get_window_extent()
     boxes = {text: text.get_window_extent(renderer) for text in figure.axes[1].texts}
     lines = [text.get_text() for text in boxes if text.get_text().startswith("RBBB")]
     assert " ".join(lines) == caption
     for text, box in boxes.items():
-        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+        assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 and box.y1 <= canvas.y1
         assert not box.overlaps(paper)
-        assert not any(box.overlaps(other) for one, other in boxes.items() if one is not text)
+        assert not any(box.overlaps(other_box) for other_text, other_box in boxes.items() if other_text is not text)
     assert all(np.array_equal(xy, traces(bare)[name]) for name, xy in traces(figure).items())
     assert [text for text in texts(figure) if text not in lines] == texts(bare)
 
@@ -336,10 +336,10 @@ def test_texts_of_any_length_and_script_stay_on_the_page_and_apart(tmp_path, kin
         for number, (text, box) in enumerate(outside):
             assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, text
             assert not box.overlaps(paper), text
-            assert not any(box.overlaps(other) for _, other in outside[:number]), text
+            assert not any(box.overlaps(other_box) for _, other_box in outside[:number]), text
         for number, (text, box) in enumerate(on_paper):
             assert paper.x0 <= box.x0 and box.x1 <= paper.x1, text
-            assert not any(box.overlaps(other) for _, other in on_paper[:number]), text
+            assert not any(box.overlaps(other_box) for _, other_box in on_paper[:number]), text
         shown = [text for text, _ in outside]
         assert sum(text.endswith("...") for text in shown) >= 3 and len(shown) <= 16
     figure.savefig(tmp_path / "page.svg")
@@ -359,12 +359,12 @@ def test_a_character_that_the_font_lacks_is_drawn_as_its_code(tmp_path):
 @given(st.text(max_size=80), st.floats(10, 200), st.sampled_from([TITLE_STYLE, LABEL, SMALL]))
 def test_a_text_is_shortened_no_more_than_it_must(text, room, style):
     short = shorten(text, room, style)
-    whole = "".join(map(drawable, text))
+    drawn_text = "".join(map(drawable, text))
     assert text_width(short, style) <= room
-    if short != whole:
-        assert text_width(whole, style) > room and short.endswith("...") and whole.startswith(short[:-3])
+    if short != drawn_text:
+        assert text_width(drawn_text, style) > room and short.endswith("...") and drawn_text.startswith(short[:-3])
         longer = "".join(map(drawable, text))[: len(short[:-3]) + 10]  # a code has ten characters at most
-        assert text_width(f"{longer}...", style) > room or longer == whole
+        assert text_width(f"{longer}...", style) > room or longer == drawn_text
 
 
 def test_unscored_diagnoses_are_labelled_by_the_challenges_abbreviation():
@@ -436,11 +436,11 @@ def test_peaks_are_marked_and_named_where_lead_two_is_drawn_in_full(names, row, 
     recording = recording_of(names, 12.0)
     peaks = PeakList(np.array([310, 400, 410, 417, 480, 1190]), np.array([0, 0, 1, 2, 3, 4]))
     figure = draw_record(header_of(names), recording, start, peaks=peaks)
-    found, letters = marks(figure)
+    markers, letters = marks(figure)
     trace, first = traces(figure)[row], round(start * RATE)
     for number, wave in enumerate(WAVES):
         places = peaks.samples[peaks.waves == number] - first
-        assert np.array_equal(found[wave], trace[places[places < len(trace)]])
+        assert np.array_equal(markers[wave], trace[places[places < len(trace)]])
     assert letters == sorted("PPQRST" if start else "PPQRS")
     colours = {line.get_color() for line in figure.axes[0].lines if (line.get_gid() or "").endswith("peaks")}
     assert len(colours) == len(WAVES)
@@ -475,9 +475,9 @@ def test_the_highlighted_class_is_always_in_the_panel(names):
     mark, bar = drawn["highlighted"], drawn[ABBREVIATIONS[last]]
     assert mark.get_y() < bar.get_y() and bar.get_y() + bar.get_height() < mark.get_y() + mark.get_height()
     assert mark.get_x() < bar.get_x()
-    others = [patch for name, patch in drawn.items() if name not in ("highlighted", ABBREVIATIONS[last])]
-    assert len(others) >= 8
-    assert all(patch.get_y() > mark.get_y() + mark.get_height() for patch in others)
+    other_patches = [patch for name, patch in drawn.items() if name not in ("highlighted", ABBREVIATIONS[last])]
+    assert len(other_patches) >= 8
+    assert all(patch.get_y() > mark.get_y() + mark.get_height() for patch in other_patches)
 
 
 def test_real_recordings_of_every_dialect_are_drawn_within_the_page(real_data):

@@ -106,7 +106,7 @@ def test_the_page_opens_offline_and_has_every_section(report, results):
     texts = {text for _, text in read.texts}
     for row in table(report, "scores"):
         assert f"{float(row['score as predicted']):.3f}".replace("-", "−") in texts
-    assert {describe_relabelling(each) for each in results.relabellings} <= texts
+    assert {describe_relabelling(relabelling) for relabelling in results.relabellings} <= texts
     assert {"source PTB is not trained on", "flat lead", "lead_sets", "12, 2", "R004", "0.990"} <= texts
 
 
@@ -176,12 +176,12 @@ def test_exclusive_classes_have_no_thresholds_in_the_report(tmp_path):
 def test_the_console_summarises_relabelling_and_why_a_rule_was_skipped(results):
     lumped, omitted, skipped = results.relabellings
     changed = (lumped.before[:, CLASS_INDEX["AF"]] != lumped.after[:, CLASS_INDEX["AF"]]).sum()
-    told = describe_relabelling(lumped)
-    assert told.startswith(f"AFL or AF in Ningbo: {len(lumped.records)} recordings examined; added: AF {changed}; ")
-    assert told.endswith(f"removed: AFL {changed}")
+    sentence = describe_relabelling(lumped)
+    assert sentence.startswith(f"AFL or AF in Ningbo: {len(lumped.records)} recordings examined; added: AF {changed}; ")
+    assert sentence.endswith(f"removed: AFL {changed}")
     assert describe_relabelling(omitted).endswith("removed: none")
     assert describe_relabelling(skipped) == "SB or NSR in Mine: not relabelled, no Mine"
-    assert told in report_lines(results)
+    assert sentence in report_lines(results)
 
 
 def test_disagreements_are_listed_and_drawn_from_their_recordings(results, headers, tmp_path):
@@ -190,8 +190,10 @@ def test_disagreements_are_listed_and_drawn_from_their_recordings(results, heade
     assert [line.split() for line in lines[index + 2 : index + 4]] == [
         ["R004", "AF", "absent", "0.990"], ["R006", "SB", "present", "0.030"]
     ]  # fmt: skip
-    found = [one._replace(path=path) for one, path in zip(results.disagreements, headers, strict=False)]
-    write_report(tmp_path, replace(results, disagreements=found, searches={}), Settings())
+    disagreements = [
+        disagreement._replace(path=path) for disagreement, path in zip(results.disagreements, headers, strict=False)
+    ]
+    write_report(tmp_path, replace(results, disagreements=disagreements, searches={}), Settings())
     drawn = sorted(path.name for path in (tmp_path / "report" / "disagreements").iterdir())
     assert drawn == ["01_R004_AF.png", "02_R006_SB.png"]
 
@@ -223,9 +225,9 @@ def test_a_name_that_is_not_utf_8_keeps_its_bytes_in_files_and_is_escaped_on_the
     dropped = ((name, f"{name}.mat: no such file"), ("S0001", "source PTB is not trained on"))
     repaired = ((name, *results.store.repaired[0][1:]),)
     store = replace(results.store, names=names, excluded=dropped, repaired=repaired)
-    found = [results.disagreements[0]._replace(name=name, path=tmp_path / f"{name}.hea"),
+    disagreements = [results.disagreements[0]._replace(name=name, path=tmp_path / f"{name}.hea"),
              results.disagreements[1]._replace(name=name, path=tmp_path / f"{name}_gone.hea")]  # fmt: skip
-    strange = replace(results, store=store, disagreements=found, searches={})
+    strange = replace(results, store=store, disagreements=disagreements, searches={})
     write_report(tmp_path, strange, Settings())
     lines = [*map(escape_unprintable, caplog.messages), *report_lines(replace(strange, searches=results.searches))]
     report = tmp_path / "report"

@@ -154,21 +154,21 @@ def test_class_scores_are_those_of_scikit_learn_or_nan(results, leads, kind):
     assert [row["class"] for row in rows] == list(ABBREVIATIONS)
     missing = {(row["class"], name) for row in rows for name, value in row.items() if value != value}
     expected = set()
-    for name, row, truth, prediction, score in zip(
+    for name, row, labelled, prediction, score in zip(
         ABBREVIATIONS, rows, labels.T, predictions.T, probabilities.T, strict=True
     ):
-        counts = (truth.sum(), prediction.sum(), (truth & prediction).sum())
+        counts = (labelled.sum(), prediction.sum(), (labelled & prediction).sum())
         assert (row["labelled"], row["predicted"], row["correct"]) == counts
         metrics = {
             "precision": (prediction.any(), precision_score, prediction),
-            "recall": (truth.any(), recall_score, prediction),
-            "F-measure": (prediction.any() or truth.any(), f1_score, prediction),
-            "AUROC": (truth.any() and name not in DROPPED, roc_auc_score, score),
-            "AUPRC": (truth.any() and name not in DROPPED, average_precision_score, score),
+            "recall": (labelled.any(), recall_score, prediction),
+            "F-measure": (prediction.any() or labelled.any(), f1_score, prediction),
+            "AUROC": (labelled.any() and name not in DROPPED, roc_auc_score, score),
+            "AUPRC": (labelled.any() and name not in DROPPED, average_precision_score, score),
         }
         for metric, (exists, reference, given) in metrics.items():
             if exists:
-                assert row[metric] == pytest.approx(reference(truth, given))
+                assert row[metric] == pytest.approx(reference(labelled, given))
             else:
                 expected.add((name, metric))
     assert missing == expected
@@ -186,11 +186,11 @@ def test_exclusive_classes_have_neither_thresholds_nor_their_scores():
     assert all(np.isnan(row["threshold"]) for row in rows)
     assert {row["class"] for row in rows if not np.isnan(row["AUROC"])} == {"NSR", "AF", "PVC", "STE"}
     trained = results.validation[results.scored]
-    one = np.hstack([results.labels, results.store.additional])[trained][:, results.columns]
+    trained_labels = np.hstack([results.labels, results.store.additional])[trained][:, results.columns]
     most_probable = np.eye(4, dtype=bool)[results.validated[12][results.scored].argmax(axis=1)]
     (ste,) = (row for row in rows if row["class"] == "STE" and row["labels"] == "cleaned")
-    assert (ste["labelled"], ste["predicted"]) == (one[:, 2].sum(), most_probable[:, 2].sum())
-    assert ste["correct"] == (one & most_probable)[:, 2].sum() > 0
+    assert (ste["labelled"], ste["predicted"]) == (trained_labels[:, 2].sum(), most_probable[:, 2].sum())
+    assert ste["correct"] == (trained_labels & most_probable)[:, 2].sum() > 0
     for row in table(results, "scores"):
         missing = {name for name, value in row.items() if value != value}
         assert missing == {"score at 0.5", "score with one threshold", "score with one for each class", "one threshold"}
@@ -199,21 +199,21 @@ def test_exclusive_classes_have_neither_thresholds_nor_their_scores():
         predictions = expand(most_probable, results.columns)
         assert row["score as predicted"] == pytest.approx(challenge_score(labels, predictions, WEIGHTS))
         probabilities = results.validated[12][results.scored]
-        assert row["AUROC"] == pytest.approx(roc_auc_score(one, probabilities, average="macro"))
-        assert row["AUPRC"] == pytest.approx(average_precision_score(one, probabilities, average="macro"))
-        assert row["F-measure"] == pytest.approx(f1_score(one, most_probable, average="macro"))
-        assert row["accuracy"] == pytest.approx((one & most_probable).any(axis=1).mean())
+        assert row["AUROC"] == pytest.approx(roc_auc_score(trained_labels, probabilities, average="macro"))
+        assert row["AUPRC"] == pytest.approx(average_precision_score(trained_labels, probabilities, average="macro"))
+        assert row["F-measure"] == pytest.approx(f1_score(trained_labels, most_probable, average="macro"))
+        assert row["accuracy"] == pytest.approx((trained_labels & most_probable).any(axis=1).mean())
 
 
 def test_the_confusion_matrix_counts_labels_by_the_most_probable_class():
     results = make_exclusive_results()
     rows = results.validation[results.scored]
-    one = np.hstack([results.labels, results.store.additional])[rows][:, results.columns].argmax(axis=1)
-    expected = confusion_matrix(one, results.validated[12][results.scored].argmax(axis=1), labels=range(4))
-    header, *found = training_tables(results)["confusion_matrix_12_leads"]
+    label = np.hstack([results.labels, results.store.additional])[rows][:, results.columns].argmax(axis=1)
+    expected = confusion_matrix(label, results.validated[12][results.scored].argmax(axis=1), labels=range(4))
+    header, *rows_by_label = training_tables(results)["confusion_matrix_12_leads"]
     assert header == ("labelled", "NSR", "AF", "STE", "PVC")
-    assert [row[0] for row in found] == list(header[1:])
-    assert [list(row[1:]) for row in found] == expected.tolist()
+    assert [row[0] for row in rows_by_label] == list(header[1:])
+    assert [list(row[1:]) for row in rows_by_label] == expected.tolist()
     assert not any(name.startswith("confusion") for name in training_tables(make_results()))
 
 

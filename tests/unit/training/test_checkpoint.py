@@ -64,22 +64,22 @@ def trained(network, generator):
 
 
 def test_what_is_restored_is_what_was_kept_to_the_bit(small_network):
-    network, other = (small_network.build(2, None, 3) for _ in range(2))
+    network, fresh = (small_network.build(2, None, 3) for _ in range(2))
     kept = trained(network, np.random.default_rng(1))
     arrays = kept.arrays(network)
-    restored = trained(other, np.random.default_rng(2))
-    restored.restore(other, arrays)
+    restored = trained(fresh, np.random.default_rng(2))
+    restored.restore(fresh, arrays)
     assert restored.epochs == kept.epochs and restored.epochs is not kept.epochs
     assert (restored.stopping.lowest, restored.stopping.waited) == (0.1, 1)
-    again = restored.arrays(other)
+    again = restored.arrays(fresh)
     assert again.keys() == arrays.keys()
     for name, array in arrays.items():
         assert again[name].dtype == array.dtype, name
         np.testing.assert_array_equal(again[name], array, err_msg=name)
     for checkpoint in (kept, restored):
         checkpoint.average.add(network.get_weights(), 10)
-    for one, two in zip(kept.average.value(), restored.average.value(), strict=True):
-        np.testing.assert_array_equal(one, two)
+    for before, two in zip(kept.average.value(), restored.average.value(), strict=True):
+        np.testing.assert_array_equal(before, two)
 
 
 def test_the_average_of_the_lowest_loss_is_the_best(small_network):

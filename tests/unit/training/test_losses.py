@@ -96,11 +96,11 @@ def test_weights_that_balance_two_classes_give_both_the_same_say_over_many_batch
 
 def test_squared_errors_are_averaged_by_their_weights():
     rng = np.random.default_rng(3)
-    truth, answers, weights = rng.normal(size=(3, 5, 14)).astype(np.float32)
+    labels, answers, weights = rng.normal(size=(3, 5, 14)).astype(np.float32)
     weights = np.abs(weights)
-    expected = ((truth - answers) ** 2 * weights).sum() / weights.sum()
-    assert float(SquaredError()(truth, answers, weights)) == pytest.approx(expected, rel=1e-5)
-    assert float(SquaredError()(truth, answers)) == pytest.approx(((truth - answers) ** 2).mean(), rel=1e-5)
+    expected = ((labels - answers) ** 2 * weights).sum() / weights.sum()
+    assert float(SquaredError()(labels, answers, weights)) == pytest.approx(expected, rel=1e-5)
+    assert float(SquaredError()(labels, answers)) == pytest.approx(((labels - answers) ** 2).mean(), rel=1e-5)
 
 
 def two_parts(seed=4):
@@ -114,13 +114,13 @@ def two_parts(seed=4):
 
 @pytest.mark.parametrize("loss_weights", [(0, 1), (1, 0.1), (1, 0)])
 def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(loss_weights):
-    whole = two_parts()
-    parts = [[array[:, :4] for array in whole], [array[:, 4:] for array in whole]]
+    full = two_parts()
+    parts = [[array[:, :4] for array in full], [array[:, 4:] for array in full]]
     joined = WeightedSumLoss((AsymmetricLoss(), SquaredError()), (4, 6), loss_weights)
-    each = [float(loss(*part)) for loss, part in zip(joined.losses, parts, strict=True)]
-    assert float(joined(*whole)) == pytest.approx(np.dot(loss_weights, each), rel=1e-6)
+    loss_values = [float(loss(*part)) for loss, part in zip(joined.losses, parts, strict=True)]
+    assert float(joined(*full)) == pytest.approx(np.dot(loss_weights, loss_values), rel=1e-6)
     unweighted = [float(loss(*part[:2])) for loss, part in zip(joined.losses, parts, strict=True)]
-    assert float(joined(*whole[:2])) == pytest.approx(np.dot(loss_weights, unweighted), rel=1e-6)
+    assert float(joined(*full[:2])) == pytest.approx(np.dot(loss_weights, unweighted), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -133,12 +133,12 @@ def test_a_joined_loss_is_the_sum_of_its_parts_by_their_shares(loss_weights):
     ],
 )
 def test_the_loss_of_a_set_in_parts_is_that_of_the_whole(loss):
-    parts, whole = [two_parts(seed) for seed in (4, 5, 6)], StreamingLoss(loss)
+    parts, full = [two_parts(seed) for seed in (4, 5, 6)], StreamingLoss(loss)
     parts[1][2][:, :4] = 0  # nothing of it counts
     for part in parts:
-        whole.add(*part)
+        full.add(*part)
     expected = float(loss(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))))
-    assert whole.value == pytest.approx(expected, rel=1e-5)
+    assert full.value == pytest.approx(expected, rel=1e-5)
     assert StreamingLoss(loss).value == 0
 
 
@@ -178,14 +178,14 @@ def test_a_step_follows_the_slope_of_the_joined_loss():
 
 def test_the_loss_of_one_class_of_many_is_kerass():
     rng = np.random.default_rng(0)
-    truth = np.eye(9, dtype=np.float32)[rng.integers(0, 9, 40)]
+    labels = np.eye(9, dtype=np.float32)[rng.integers(0, 9, 40)]
     answers = rng.dirichlet(np.ones(9), 40).astype(np.float32)
-    expected = float(keras.losses.CategoricalCrossentropy()(truth, answers))
-    assert float(CategoricalCrossEntropy()(truth, answers)) == pytest.approx(expected, rel=1e-5)
-    assert float(CategoricalCrossEntropy()(truth, answers, np.ones_like(truth))) == pytest.approx(expected, rel=1e-5)
+    expected = float(keras.losses.CategoricalCrossentropy()(labels, answers))
+    assert float(CategoricalCrossEntropy()(labels, answers)) == pytest.approx(expected, rel=1e-5)
+    assert float(CategoricalCrossEntropy()(labels, answers, np.ones_like(labels))) == pytest.approx(expected, rel=1e-5)
     masks = np.repeat(np.arange(40) % 3 > 0, 9).reshape(40, 9).astype(np.float32)
-    some = float(keras.losses.CategoricalCrossentropy()(truth[masks[:, 0] > 0], answers[masks[:, 0] > 0]))
-    assert float(CategoricalCrossEntropy()(truth, answers, masks)) == pytest.approx(some, rel=1e-5)
+    masked = float(keras.losses.CategoricalCrossentropy()(labels[masks[:, 0] > 0], answers[masks[:, 0] > 0]))
+    assert float(CategoricalCrossEntropy()(labels, answers, masks)) == pytest.approx(masked, rel=1e-5)
 
 
 def test_the_loss_of_classes_that_do_not_exclude_each_other_is_kerass():

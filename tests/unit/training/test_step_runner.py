@@ -35,57 +35,57 @@ def compiled(precision="float32"):
 
 def test_work_comes_to_what_kerass_own_steps_do_to_the_bit():
     signals, *labels = batch(4)
-    network, other = compiled(), compiled()
+    network, second = compiled(), compiled()
     expected = [float(network.train_on_batch(signals, labels[0], sample_weight=labels[1])) for _ in range(3)]
-    with step_runner(other) as work:
+    with step_runner(second) as work:
         losses = [work.train(signals, *labels) for _ in range(2)]
         between = work.weights()
         losses.append(work.train(signals, *labels))
         answer = np.asarray(work.predict(signals))
     assert [float(loss) for loss in losses] == expected
     np.testing.assert_array_equal(answer, network.predict_on_batch(signals))
-    for one, two in zip(network.variables, other.variables, strict=True):
-        np.testing.assert_array_equal(one.numpy(), two.numpy())
-    for one, two in zip(network.optimizer.variables, other.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(one.numpy(), two.numpy())
-    assert any((one != two).any() for one, two in zip(between, other.get_weights(), strict=True))
-    with pytest.raises(ZeroDivisionError), step_runner(other) as work:  # as by a loss that is not a number
+    for first_values, two in zip(network.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(first_values.numpy(), two.numpy())
+    for first_values, two in zip(network.optimizer.variables, second.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(first_values.numpy(), two.numpy())
+    assert any((first_values != two).any() for first_values, two in zip(between, second.get_weights(), strict=True))
+    with pytest.raises(ZeroDivisionError), step_runner(second) as work:  # as by a loss that is not a number
         work.train(signals, *labels)
         raise ZeroDivisionError
     network.train_on_batch(signals, labels[0], sample_weight=labels[1])
-    for one, two in zip(network.variables, other.variables, strict=True):
-        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    for first_values, two in zip(network.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(first_values.numpy(), two.numpy())
 
 
 def test_a_step_with_several_inputs_is_kerass_to_the_bit():
     """Age and sex beside the signal, of a network of one length; compiling ahead changes no weights."""
     signals, *labels = batch(4)
-    persons = np.random.default_rng(1).random((4, 5)).astype(np.float32)
+    demographics = np.random.default_rng(1).random((4, 5)).astype(np.float32)
     networks = []
     for _ in range(2):
         keras.utils.set_random_seed(1)
-        told = keras.Input((250, 2)), keras.Input((5,))
-        both = keras.layers.Concatenate()([keras.layers.GlobalMaxPooling1D()(told[0]), told[1]])
-        networks.append(keras.Model(told, keras.layers.Dense(3, "sigmoid")(both)))
+        network_inputs = keras.Input((250, 2)), keras.Input((5,))
+        both = keras.layers.Concatenate()([keras.layers.GlobalMaxPooling1D()(network_inputs[0]), network_inputs[1]])
+        networks.append(keras.Model(network_inputs, keras.layers.Dense(3, "sigmoid")(both)))
         networks[-1].compile(keras.optimizers.Adam(1e-2), FocalLoss(), jit_compile=keras.backend.backend() == "jax")
         networks[-1].optimizer.build(networks[-1].trainable_variables)
-    network, other = networks
-    before = [variable.numpy() for variable in [*other.variables, *other.optimizer.variables]]
-    precompile(other)
-    for value, variable in zip(before, [*other.variables, *other.optimizer.variables], strict=True):
+    network, second = networks
+    before = [variable.numpy() for variable in [*second.variables, *second.optimizer.variables]]
+    precompile(second)
+    for value, variable in zip(before, [*second.variables, *second.optimizer.variables], strict=True):
         np.testing.assert_array_equal(value, variable.numpy())
     if keras.backend.backend() == "tensorflow":  # which rounds a step for one shape and one for all differently
         precompile(network)
-    inputs = signals, persons
+    inputs = signals, demographics
     expected = [float(network.train_on_batch(inputs, labels[0], sample_weight=labels[1])) for _ in range(2)]
-    with step_runner(other) as work:
+    with step_runner(second) as work:
         assert [float(work.train(inputs, *labels)) for _ in range(2)] == expected
         answer = np.asarray(work.predict(inputs))
-        moved = np.asarray(work.predict((signals, 1 - persons)))
+        moved = np.asarray(work.predict((signals, 1 - demographics)))
     np.testing.assert_array_equal(answer, network.predict_on_batch(inputs))
     assert (answer != moved).any()
-    for one, two in zip(network.variables, other.variables, strict=True):
-        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    for first_values, two in zip(network.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(first_values.numpy(), two.numpy())
 
 
 def test_in_bfloat16_weights_probabilities_and_loss_are_single():
@@ -146,7 +146,7 @@ def test_a_network_of_one_length_works_on_batches_of_any_size_after_it_was_compi
             answers = keras.ops.convert_to_numpy(network(signals[:size], training=False))
             np.testing.assert_allclose(np.asarray(work.predict(signals[:size])), answers, atol=1e-6)
             before = network.get_weights()
-            assert float(work.train(signals[:size], *(each[:size] for each in labels))) > 0
+            assert float(work.train(signals[:size], *(array[:size] for array in labels))) > 0
             assert not np.array_equal(before[0], network.get_weights()[0])
 
 

@@ -201,12 +201,12 @@ def test_a_training_begins_with_the_optimizer_that_is_told(settings, kind, facts
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [({"precision": "half"}, "precision is 'half', expected one of float32, bfloat16"),
      ({"optimizer": "adagrad"}, "optimizer is 'adagrad', expected one of adam, adamw, sgd")],
 )  # fmt: skip
-def test_what_there_is_not_is_refused(wrong, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_there_is_not_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         TrainingSettings(**wrong)
 
 
@@ -259,7 +259,9 @@ def test_a_loss_is_read_once_the_next_step_is_begun_and_before_the_weights_count
     store = beats_store(16)
     examples = Dataset(store, np.arange(16), (0,), store.labels.astype(np.float32), np.ones((16, 2), np.float32))
     settings, average = TrainingSettings(smallest_batch=4, steps=4), WeightAverage(0.0)
-    loss, whole = train_epoch(None, examples, settings, np.random.default_rng(1), average, "trial", TimeBudget(None))
+    loss, is_complete = train_epoch(
+        None, examples, settings, np.random.default_rng(1), average, "trial", TimeBudget(None)
+    )
     assert loss == 2.5
     assert events == ["begin 1", "begin 2", "read 1", "begin 3", "read 2", "read 3", "weights",
                       "begin 4", "read 4", "weights"]  # fmt: skip
@@ -293,10 +295,10 @@ def test_learns_and_keeps_the_best_weights(small_network):
 def test_the_same_seed_gives_the_same_weights_to_the_bit(one_shape, small_network):
     store = beats_store(16)
     short = replace(QUICK, epochs=2)
-    first, second, other = (run(small_network, store, short, seed=seed)[0].get_weights() for seed in (1, 1, 2))
+    first, second, third = (run(small_network, store, short, seed=seed)[0].get_weights() for seed in (1, 1, 2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+    assert any((a != b).any() for a, b in zip(first, third, strict=True))
 
 
 def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small_network):
@@ -353,14 +355,14 @@ class Stopped(BaseException):
 
 def stopped_in(monkeypatch, step):
     """Stop the training at one of its steps, counted over all epochs."""
-    whole, steps = StepRunner.train, []
+    train_step, steps = StepRunner.train, []
 
     def stops(self, signals, *given):
         if len(signals) == 4:  # not those of settle
             steps.append(1)
         if len(steps) == step:
             raise Stopped
-        return whole(self, signals, *given)
+        return train_step(self, signals, *given)
 
     monkeypatch.setattr(StepRunner, "train", stops)
 
@@ -376,8 +378,8 @@ def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small_network,
     again, taken_up, lines, its_end = run(small_network, store, settings, folder=folder)
     assert lines[0] == "trial: resumed after epoch 1"
     assert taken_up == epochs and its_end == ended
-    for one, other in zip(network.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for weights, expected_weights in zip(network.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, expected_weights)
 
 
 def other_values(network, *_):
@@ -391,9 +393,9 @@ def test_what_other_systems_have_is_taken_up_to_the_bit_too(one_shape, system, m
     """Peaks and left-out leads with AdamW, persons with drops of the rate, one class of many with SGD."""
     monkeypatch.setitem(DEPTHS, 18, ONE_BLOCK)
     stage, store = stage_like(system)
-    whole = Kept()
-    network, *_ = fit(stage, store, whole)
-    first, _, last = whole.kept
+    full_run = Kept()
+    network, *_ = fit(stage, store, full_run)
+    first, _, last = full_run.kept
     again = Kept(first)
     monkeypatch.setattr("ecg.training.trainer.compile_network", other_values)
     _, _, lines = fit(stage, store, again, network)
@@ -406,23 +408,25 @@ def test_what_other_systems_have_is_taken_up_to_the_bit_too(one_shape, system, m
 
 
 def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weights(one_shape, tmp_path, monkeypatch):
-    whole, steps = StepRunner.train, []
+    train_step, steps = StepRunner.train, []
 
     def diverges(self, signals, *given):
         steps.append(len(signals) == 4)
-        return np.nan if sum(steps) == 5 else whole(self, signals, *given)
+        return np.nan if sum(steps) == 5 else train_step(self, signals, *given)
 
     monkeypatch.setattr(StepRunner, "train", diverges)
     folder = ResultCache(tmp_path, "mark")
     network, epochs, lines, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3, epochs=4), folder=folder)
     assert len(epochs) == 1 and ended == "trial, epoch 2, step 2: the loss is nan"
     assert lines[-1] == f"trial: {ended}, epoch 1 counts"
-    for one, other in zip(network.get_weights(), unpack_arrays("best", folder.load(PROGRESS)), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for weights, expected_weights in zip(
+        network.get_weights(), unpack_arrays("best", folder.load(PROGRESS)), strict=True
+    ):
+        np.testing.assert_array_equal(weights, expected_weights)
 
 
 def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypatch):
-    whole, steps = StepRunner.train, []
+    train_step, steps = StepRunner.train, []
 
     class Spent:
         record_prediction_time = staticmethod(lambda *_: None)
@@ -431,18 +435,18 @@ def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypa
 
     def counts(self, signals, *given):
         steps.append(len(signals) == 4)
-        return whole(self, signals, *given)
+        return train_step(self, signals, *given)
 
     monkeypatch.setattr(StepRunner, "train", counts)
     network, epochs, lines, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3), budget=Spent())
     assert sum(steps) == 2 and len(epochs) == 1 and epochs[0].best and ended == "its time is over"
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
     # Also where that epoch is the last of all, but not where the time is over after the whole of it.
-    for allowed, said in ((2, "its time is over"), (3, "all 1 epochs done")):
+    for allowed, reason in ((2, "its time is over"), (3, "all 1 epochs done")):
         steps.clear()
         Spent.allowed = allowed
         *_, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3, epochs=1), budget=Spent())
-        assert sum(steps) == allowed and ended == said
+        assert sum(steps) == allowed and ended == reason
 
 
 @pytest.mark.parametrize(
@@ -459,17 +463,21 @@ def test_too_little_memory_is_told_with_what_helps(error):
         translate_out_of_memory("round 1"),
     ):
         raise error
-    for other in (ZeroDivisionError("by zero"), ValueError("BLOOM"), OSError(28, "No space left", "/data/OOM/model")):
-        with pytest.raises(type(other)), translate_out_of_memory("round 1"):
-            raise other
+    for fault in (
+        ZeroDivisionError("by zero"),
+        ValueError("BLOOM"),
+        OSError(28, "No space left", "/data/OOM/model"),
+    ):
+        with pytest.raises(type(fault)), translate_out_of_memory("round 1"):
+            raise fault
 
 
 def test_predictions_come_in_the_order_of_the_records(small_network):
     store = beats_store(20)
     network = small_network.build(2, None, 2)
     records = np.array([7, 3, 19, 0, 11])
-    together = predict(network, Dataset(store, records, (0, 1)), "checking")
-    for record, probabilities in zip(records, together, strict=True):
+    batched = predict(network, Dataset(store, records, (0, 1)), "checking")
+    for record, probabilities in zip(records, batched, strict=True):
         alone = network.predict_on_batch(store.signal(record, (0, 1))[np.newaxis])[0]
         np.testing.assert_allclose(probabilities, alone, atol=1e-6)
 
@@ -505,9 +513,9 @@ def in_pieces():
 def test_a_recording_in_pieces_is_answered_as_alone_by_their_mean(fill, in_pieces):
     network, store, records, *_ = in_pieces
     window = Window(300, fill, 40)
-    found = predict(network, Dataset(store, records, (0, 1), window=window), "checking", 4)
-    assert found.shape == (17, 2)
-    for record, probabilities in zip(records, found, strict=True):
+    predicted = predict(network, Dataset(store, records, (0, 1), window=window), "checking", 4)
+    assert predicted.shape == (17, 2)
+    for record, probabilities in zip(records, predicted, strict=True):
         pieces = window.segments(store.signal(record, (0, 1)))
         alone = np.asarray(network(pieces, training=False))
         np.testing.assert_allclose(probabilities, alone.mean(axis=0), atol=1e-6)
@@ -517,20 +525,20 @@ def test_answers_are_of_the_pieces_in_which_recordings_are_answered(in_pieces):
     network, store, records, *_ = in_pieces
     window = Window(300, ZEROS, 40)
     examples = Dataset(store, records, (0, 1), window=window)
-    found = list(predict_batches(network, examples, "checking", 4))
+    batches = list(predict_batches(network, examples, "checking", 4))
     counts = [len(window.segment_starts(length)) for length in store.lengths[records]]
     starts = np.concatenate([window.segment_starts(length) for length in store.lengths[records]])
     cuts = [window.segments(store.signal(record, (0, 1))) for record in records]
     expected = np.asarray(network(np.concatenate(cuts), training=False))
-    assert max(counts) > 2 and max(len(outputs) for _, outputs in found) == 4
-    for parts in (found, list(join_batches(found, 10)), list(join_batches(found, 10_000))):
+    assert max(counts) > 2 and max(len(outputs) for _, outputs in batches) == 4
+    for parts in (batches, list(join_batches(batches, 10)), list(join_batches(batches, 10_000))):
         assert {pieces.length for pieces, _ in parts} == {300}
         np.testing.assert_array_equal(
             np.concatenate([pieces.records for pieces, _ in parts]), np.repeat(np.arange(17), counts)
         )
         np.testing.assert_array_equal(np.concatenate([pieces.starts for pieces, _ in parts]), starts)
         np.testing.assert_allclose(np.concatenate([outputs for _, outputs in parts]), expected, atol=1e-6)
-    assert {len(outputs) for _, outputs in list(join_batches(found, 10))[:-1]} == {12}
+    assert {len(outputs) for _, outputs in list(join_batches(batches, 10))[:-1]} == {12}
     assert list(join_batches([], 10)) == []
 
 
@@ -557,8 +565,8 @@ def test_the_loss_on_the_validation_set_is_that_of_all_pieces_with_the_labels_of
     total = weight = 0.0
     for record, target, mask in zip(records, targets, masks, strict=True):
         for p in np.asarray(network(window.segments(store.signal(record, (0, 1))), training=False)):
-            each = np.where(target > 0, -((1 - p) ** 2) * np.log(p), -0.1 * p**2 * np.log(1 - p))
-            total, weight = total + (each * mask).sum(), weight + mask.sum()
+            label_losses = np.where(target > 0, -((1 - p) ** 2) * np.log(p), -0.1 * p**2 * np.log(1 - p))
+            total, weight = total + (label_losses * mask).sum(), weight + mask.sum()
     assert loss == pytest.approx(total / weight, rel=1e-5)
     np.testing.assert_allclose(probabilities, predict(network, examples, "checking", 4), atol=1e-6)
     assert spent == [17]
@@ -570,9 +578,9 @@ def test_a_network_that_sees_persons_answers_by_age_and_sex_of_each_recording(in
     network = LeadWeightedSettings(widths=(4,), squeeze_ratio=None).build(2, 300, 2)
     store = replace(store, demographics=np.random.default_rng(0).random((20, 5)).astype(np.float32))
     window = Window(300, ZEROS, 40)
-    found = predict(network, Dataset(store, records, (0, 1), window=window, demographics=True), "checking", 4)
-    for record, probabilities in zip(records, found, strict=True):
+    predicted = predict(network, Dataset(store, records, (0, 1), window=window, demographics=True), "checking", 4)
+    for record, probabilities in zip(records, predicted, strict=True):
         pieces = window.segments(store.signal(record, (0, 1)))
-        persons = np.repeat(store.demographics[[record]], len(pieces), axis=0)
-        alone = np.asarray(network((pieces, persons), training=False)).mean(axis=0)
+        demographics = np.repeat(store.demographics[[record]], len(pieces), axis=0)
+        alone = np.asarray(network((pieces, demographics), training=False)).mean(axis=0)
         np.testing.assert_allclose(probabilities, alone, atol=1e-6)
