@@ -157,16 +157,18 @@ def test_known_peaks_are_drawn_above_the_signal_and_predicted_ones_below():
     rng = np.random.default_rng(0)
     recordings = []
     for name in ("A0001", "E00002"):
-        known, found = (PeakList(np.sort(rng.choice(1000, count)), rng.integers(0, 5, count)) for count in (30, 20))
-        recordings.append(PeakExample(name, rng.normal(size=1000), 250, known, found))
+        known, predicted_peaks = (
+            PeakList(np.sort(rng.choice(1000, count)), rng.integers(0, 5, count)) for count in (30, 20)
+        )
+        recordings.append(PeakExample(name, rng.normal(size=1000), 250, known, predicted_peaks))
     figure = peak_chart(recordings)
-    for axes, one in zip(figure.axes, recordings, strict=True):
+    for axes, recording in zip(figure.axes, recordings, strict=True):
         trace, *marks = axes.lines
         np.testing.assert_allclose(trace.get_xdata()[[0, -1]], [0, 999 / 250])
         low, high = trace.get_ydata().min(), trace.get_ydata().max()
-        for peaks, lines, above in ((one.known, marks[:5], True), (one.predicted, marks[5:], False)):
+        for peaks, lines, above in ((recording.known, marks[:5], True), (recording.predicted, marks[5:], False)):
             for number, line in enumerate(lines):
                 np.testing.assert_allclose(line.get_xdata(), peaks.samples[peaks.waves == number] / 250)
                 assert (line.get_ydata() > high if above else line.get_ydata() < low).all()
         assert [text.get_text() for text in axes.get_legend().get_texts()] == list(WAVES)
-        assert one.name in axes.get_title(loc="left")
+        assert recording.name in axes.get_title(loc="left")
