@@ -30,17 +30,17 @@ def test_a_budget_without_hours_is_never_over(clock):
 
 def test_stages_share_the_remaining_time_evenly(clock):
     budget = TimeBudget(1, clock)
-    whole = 3600 * (1 - CLOSING)
+    available = 3600 * (1 - CLOSING)
     budget.begin(4, 0)
-    assert budget.stage_end - clock.now == pytest.approx(whole / 4)
+    assert budget.stage_end - clock.now == pytest.approx(available / 4)
     clock.now += 60  # early: the others have more
     budget.begin(3, 0)
-    assert budget.stage_end - clock.now == pytest.approx((whole - 60) / 3)
+    assert budget.stage_end - clock.now == pytest.approx((available - 60) / 3)
     clock.now = budget.stage_end + 30  # late: the others have less
     budget.begin(2, 0)
-    assert budget.stage_end - clock.now == pytest.approx((100 + whole - clock.now) / 2)
+    assert budget.stage_end - clock.now == pytest.approx((100 + available - clock.now) / 2)
     budget.begin(1, 0)
-    assert budget.stage_end == budget.end == pytest.approx(100 + whole)
+    assert budget.stage_end == budget.end == pytest.approx(100 + available)
 
 
 def test_a_stage_ends_while_there_is_time_for_its_predictions(clock):
