@@ -1,3 +1,4 @@
+import pkgutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -6,9 +7,11 @@ import pytest
 
 from benchmarks import formats, memory, systems, ways
 from benchmarks.fuzz import build_bundles
+from benchmarks.interruption import CALLS
 from benchmarks.label_cleaning import CONFLATION, KINDS, OMISSION, SHARES, count_faults, format_lines
 from ecg.data.batches import View, Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED
+from ecg.data.store import build_store
 from ecg.models.resnets import LeadWeightedSettings, LiSettings
 from ecg.systems.label_cleaning import Relabelling
 
@@ -191,3 +194,16 @@ def test_a_step_of_dcnet_takes_less_than_six_seconds_on_two_cores():
     assert (weights, batch) == (1_255_185, 8)
     step()
     assert min(systems.seconds_of(step) for _ in range(3)) < 6
+
+
+@pytest.mark.parametrize("owner, name", [owner_and_name for *owner_and_name, _, _ in CALLS.values()])
+def test_each_kill_point_is_a_function(owner, name):
+    assert callable(getattr(pkgutil.resolve_name(owner), name))
+
+
+def test_reading_records_reaches_its_kill_point(store, synthetic_recordings, tmp_path, monkeypatch):
+    owner, name, *_ = CALLS["reading"]
+    calls, original = [], getattr(pkgutil.resolve_name(owner), name)
+    monkeypatch.setattr(f"{owner}.{name}", lambda record: calls.append(record) or original(record))
+    build_store(synthetic_recordings, tmp_path / "store", jobs=1)
+    assert set(store.names) <= set(calls)
