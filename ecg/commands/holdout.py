@@ -83,8 +83,10 @@ class Protocol:
 
     @property
     def keys(self) -> list[str]:
-        """Keys of the folds, for names of folders."""
-        return [f"without_{self.leave_out}"] if self.leave_out else [f"fold{fold + 1}" for fold in range(self.folds)]
+        """Keys of the folds, for names of folders; other numbers of folds have other keys."""
+        if self.leave_out:
+            return [f"without_{self.leave_out}"]
+        return [f"fold{fold + 1}of{self.folds}" for fold in range(self.folds)]
 
     def share_hours(self, n_systems: int) -> float | None:
         """Return the time limit of each system in each fold, or None."""

@@ -271,14 +271,14 @@ def test_each_fold_is_a_job_of_each_system_with_its_share_of_the_hours(
         (name, fold, 2.0) for fold in folds for name in ("one", "other")
     ]
     first, second, third, fourth = (job.networks.relative_to(stages) for job in jobs)
-    assert (first, third) == (second, fourth) and (first.parts[0], third.parts[0]) == ("fold1", "fold2")
+    assert (first, third) == (second, fourth) and (first.parts[0], third.parts[0]) == ("fold1of2", "fold2of2")
     assert lines[0] == "2 systems, 2 folds, 2 h 00 min for each system and fold"
     assert lines[3] == f"one, fold 2 of 2: {len(folds[0])} recordings to train on, {len(folds[1])} held out"
     assert written[0][:2] == (tmp_path, comparison) and written[0][3] == 5
     for fake, job in zip(trained, jobs, strict=True):
         assert sorted(fake.training + job.held_out.tolist()) == list(range(len(store)))
     # The predictions stay, the networks do not, and what is cached is not run again.
-    for fold in ("fold1", "fold2"):
+    for fold in ("fold1of2", "fold2of2"):
         names = [path.name for folder in (stages / fold).iterdir() for path in folder.iterdir()]
         assert names == ["predictions.npz"] * 2
     lines.clear()
@@ -430,8 +430,8 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_resumed(
     assert {path.name for path in (tmp_path / "stages").iterdir()} == {
         "store",
         "store_100_hz_unfiltered",
-        "fold1",
-        "fold2",
+        "fold1of2",
+        "fold2of2",
         "lock",
     }
 

@@ -14,6 +14,7 @@ def test_each_fold_is_held_out_once_and_folds_are_alike_in_their_labels(store):
     protocol = Protocol(folds=3, seed=4)
     parts = protocol.held_out(store)
     assert protocol.titles == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
+    assert protocol.keys == ["fold1of3", "fold2of3", "fold3of3"]  # other than those of other numbers of folds
     assert sorted(np.concatenate(parts)) == list(range(len(store)))
     for number, part in enumerate(parts):
         np.testing.assert_array_equal(part, np.flatnonzero(assign_folds(store.labels, 3, 4) == number))
