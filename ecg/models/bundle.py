@@ -23,7 +23,7 @@ import numpy as np
 from ecg.data.batches import View, Window
 from ecg.data.headers import Header, parse_header
 from ecg.data.labels import SCORED, TRAINED_CLASSES, expand
-from ecg.data.leads import LEAD_SETS, describe_missing_leads, lead_sets
+from ecg.data.leads import LEAD_SETS, LEADS, describe_missing_leads, lead_sets
 from ecg.data.preprocessing import SKIPPED, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
@@ -253,13 +253,17 @@ def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
         )
     path = model_files(folder, n_leads)[1]
     spec, network_index, groups = read_config(path, n_leads), 0, {}
-    for name, (classes, networks) in spec.groups.items():
-        members = []
-        for network in networks:
-            network_index += 1
-            members.append(_load_member(network, max(len(classes), 1), model_files(folder, n_leads, network_index)[0]))
-        groups[name] = Group(classes, tuple(members))
-    return Bundle(LEAD_SETS[n_leads], Ensemble(**groups), spec.rule, spec.system)
+    try:
+        for name, (classes, networks) in spec.groups.items():
+            members = []
+            for network in networks:
+                network_index += 1
+                weights = model_files(folder, n_leads, network_index)[0]
+                members.append(_load_member(network, max(len(classes), 1), weights))
+            groups[name] = Group(classes, tuple(members))
+        return Bundle(LEAD_SETS[n_leads], Ensemble(**groups), spec.rule, spec.system)
+    except INVALID as error:
+        raise _invalid(path, error) from error
 
 
 def _load_member(spec: NetworkSpec, n_outputs: int, path: Path) -> Member:
@@ -357,7 +361,12 @@ def read_config(path: Path, n_leads: int) -> ModelSpec:
         }
         return ModelSpec(content["system"], rule, groups)
     except INVALID as error:
-        raise ModelError(f"{path}: no valid description of a model: {type(error).__name__}: {error}") from error
+        raise _invalid(path, error) from error
+
+
+def _invalid(path: Path, error: Exception) -> ModelError:
+    """Return the error for a JSON file with malformed content."""
+    return ModelError(f"{path}: no valid description of a model: {type(error).__name__}: {error}")
 
 
 def _require(condition: bool, path: Path, name: str, value: object, expected: object) -> None:
@@ -394,4 +403,7 @@ def _network(entry: Mapping[str, Any]) -> NetworkSpec:
     """Return the description of a network from its entry."""
     view = View(Preprocessing(**_tuples(entry["preparation"])), Window(**_tuples(entry["window"])))
     settings = NETWORK_KINDS[entry["kind"]](**_tuples(entry["settings"]))
-    return NetworkSpec(tuple(entry["leads"]), settings, view, entry["output_activation"], entry["weights"])
+    leads = tuple(entry["leads"])
+    if unknown := set(leads).difference(LEADS):
+        raise ValueError(f"leads have {', '.join(map(str, unknown))}, expected some of {', '.join(LEADS)}")
+    return NetworkSpec(leads, settings, view, entry["output_activation"], entry["weights"])

@@ -130,11 +130,19 @@ class Group:
 
     Attributes:
         classes: Abbreviations of the classes.
-        members: The networks.
+        members: The networks, at least one.
+
+    Raises:
+        ValueError: A class is unknown, or there are no members.
     """
 
     classes: tuple[str, ...]
     members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        class_indices(self.classes)
+        if not self.members:
+            raise ValueError("a group has no networks")
 
     @cached_property
     def columns(self) -> np.ndarray:
@@ -180,11 +188,18 @@ class Ensemble:
         general: Group that predicts recordings by default.
         special: Group for some of the classes, which predicts the recordings of one source (Li et al. 2021).
         gate: Group without classes. The one output of its networks is whether a recording is from that source.
+
+    Raises:
+        ValueError: The special group has a class that the general one lacks.
     """
 
     general: Group
     special: Group | None = None
     gate: Group | None = None
+
+    def __post_init__(self) -> None:
+        if self.special and (unknown := set(self.special.classes).difference(self.general.classes)):
+            raise ValueError(f"the general group lacks {', '.join(sorted(unknown))} of the special group")
 
     @property
     def groups(self) -> dict[str, Group]:

@@ -227,6 +227,16 @@ INVALID = "no valid description of a model"
     (setting("width", 5, *SIZES), "not the weights of the network"),
     (setting("weights", "0" * 64, *MEMBER), "SHA-256 is '[0-9a-f]{64}', expected 0000"),
     (setting("weights", None, *MEMBER), "SHA-256 is"),
+    (setting("leads", ["I", "V9"], *MEMBER), f"{INVALID}: ValueError: leads have V9"),
+    (setting("leads", 2, *MEMBER), INVALID),
+    (setting("classes", ["unknown"] * 22, "groups", "general"), INVALID),
+    (setting("members", [], "groups", "general"), f"{INVALID}: ValueError: a group has no networks"),
+    (setting("groups", {}), f"{INVALID}: TypeError"),
+    (lambda saved: saved["groups"].update(special={"classes": ["unknown"], "members": []}), INVALID),
+    (lambda saved: saved["groups"].update(gate={"classes": [], "members": []}), "a group has no networks"),
+    (setting("fallback", "unknown", "rule"), f"{INVALID}: ValueError: fallback is 'unknown'"),
+    (setting("pairs", [["AF", "unknown"]], "rule"), f"{INVALID}: ValueError: pairs have unknown"),
+    (setting("pairs", 3, "rule"), INVALID),
 ])  # fmt: skip
 def test_a_foreign_description_is_refused_though_its_digest_is_right(change, reason, copied):
     describe(copied, change)
