@@ -120,7 +120,8 @@ PART = np.array([3, 4, 17, 29])
 
 def run_job(system, folder):
     preparations = dict.fromkeys(view.preparation for view in (*ONE.views, *OTHER.views, *system.views))
-    digests = {one: each.digest for one, each in module.build_stores("data", folder, preparations, 1).items()}
+    stores = module.build_stores("data", folder, preparations, 1)
+    digests = {preparation: store.digest for preparation, store in stores.items()}
     job = FoldJob("data", folder, digests, system, PART, 3.0, folder / "networks", ResultCache(folder / "kept", "key"))
     with pytest.raises(RecordingsChanged, match="recordings have changed since"):
         replace(job, digests=dict.fromkeys(digests, "others")).load_stores()
@@ -170,14 +171,14 @@ def test_a_result_is_cached_by_all_that_decides_it(store, monkeypatch):
              "stores": {DEFAULT_PREPROCESSING: store}, "peaks": {DEFAULT_PREPROCESSING: peaks}}  # fmt: skip
     kept = result_cache(**given)
     assert kept.path == Path("stages/fold1") / f"one_{kept.key[:12]}"
-    other = {DEFAULT_PREPROCESSING: replace(peaks, samples=np.ones(1, np.int32))}
-    same = ({"system": replace(ONE, jobs=3, keep_stages=True)}, {"peaks": other})
+    second = {DEFAULT_PREPROCESSING: replace(peaks, samples=np.ones(1, np.int32))}
+    same = ({"system": replace(ONE, jobs=3, keep_stages=True)}, {"peaks": second})
     assert all(result_cache(**given | changes) == kept for changes in same)
     li = replace(SYSTEMS["li2021"], views=ONE.views)
     keys = {
         kept.key,
         result_cache(**given | {"system": li}).key,
-        result_cache(**given | {"system": li, "peaks": other}).key,
+        result_cache(**given | {"system": li, "peaks": second}).key,
     }
     for changes in (
         {"held_out": PART[:3]},
@@ -208,21 +209,21 @@ def test_peaks_are_those_of_the_recordings_that_are_trained_on(trained, store, t
 
 
 def test_what_is_left_out_in_one_way_of_preparing_is_told_once():
-    one = SimpleNamespace(excluded=(("A1", "flat"), ("B", "too short"), ("B", "too short")))
-    other = SimpleNamespace(excluded=(("A1", "flat"), ("C", "flat at 500 Hz")))
+    store = SimpleNamespace(excluded=(("A1", "flat"), ("B", "too short"), ("B", "too short")))
+    second = SimpleNamespace(excluded=(("A1", "flat"), ("C", "flat at 500 Hz")))
     third = SimpleNamespace(excluded=(("C", "flat at 257 Hz"),))
-    assert merge_excluded([one, other, third]) == (*one.excluded, ("C", "flat at 257 Hz"))
+    assert merge_excluded([store, second, third]) == (*store.excluded, ("C", "flat at 257 Hz"))
 
 
 def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_folds(store):
     rng = np.random.default_rng(1)
     parts = [np.sort(part) for part in np.array_split(rng.permutation(len(store)), 3)]
     systems = [replace(ONE, lead_sets=(12, 2)), replace(OTHER, lead_sets=(12, 2))]
-    whole = rng.random((2, 2, 3, len(store), 26))  # by system, lead set, kind and recording
+    arrays = rng.random((2, 2, 3, len(store), 26))  # by system, lead set, kind and recording
     kinds = ("probabilities", "predictions", "optimised")
     runs = [
         SystemRun(system, [
-            FoldResult({count: HeldOutPredictions(*whole[row, index][:, part],
+            FoldResult({count: HeldOutPredictions(*arrays[row, index][:, part],
                                                   Costs(100 * row + count, 2 * number, number, 7, number + 3, number))
                         for index, count in enumerate((12, 2))})
             for number, part in enumerate(parts)
@@ -236,7 +237,7 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
         assert (comparison.folds[part] == number).all()
     assert [(trial.system, trial.leads) for trial in comparison.results] == [
         ("one", 12), ("one", 2), ("other", 12), ("other", 2)]  # fmt: skip
-    for trial, tables in zip(comparison.results, whole.reshape(4, 3, len(store), 26), strict=True):
+    for trial, tables in zip(comparison.results, arrays.reshape(4, 3, len(store), 26), strict=True):
         for kind, table in zip(kinds, tables, strict=True):
             np.testing.assert_array_equal(getattr(trial, kind), table)
         assert trial.parameters == 100 * (trial.system == "other") + trial.leads
@@ -244,7 +245,7 @@ def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_fol
         assert (trial.networks, trial.epochs, trial.time_limited) == (7, 4, 3)
     left_out = collect_results(store, [parts[1]], [replace(run, results=run.results[1:2]) for run in runs])
     np.testing.assert_array_equal(left_out.sources, store.sources[parts[1]])
-    np.testing.assert_array_equal(left_out.results[3].predictions, whole[1, 1, 1, parts[1]])
+    np.testing.assert_array_equal(left_out.results[3].predictions, arrays[1, 1, 1, parts[1]])
 
 
 def test_each_fold_is_a_job_of_each_system_with_its_share_of_the_hours(
@@ -289,7 +290,7 @@ def test_each_fold_is_a_job_of_each_system_with_its_share_of_the_hours(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (TrainingError("no memory"), "no memory"),
         (RecordError("too few"), "too few"),
@@ -299,7 +300,7 @@ def test_each_fold_is_a_job_of_each_system_with_its_share_of_the_hours(
     ],
 )
 def test_a_system_that_fails_is_told_and_the_others_are_compared(
-    error, told, trained, written, synthetic_recordings, tmp_path
+    error, message, trained, written, synthetic_recordings, tmp_path
 ):
     names, lines = [], capture_log()
 
@@ -313,16 +314,16 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
     protocol = Protocol((ONE, OTHER, replace(OTHER, system="last")), (2,), folds=3)
     with pytest.raises(TrainingError) as raised:
         compare(synthetic_recordings, tmp_path, protocol, execute)
-    failed = f"one, fold 2 of 3: {told}"
+    failed = f"one, fold 2 of 3: {message}"
     assert str(raised.value) == f"{tmp_path / 'page'} lacks the systems that failed: {failed}"
     assert names == ["one", "other", "last", "one", "other", "last", "other", "last"]
-    assert f"one, fold 2 of 3: failed, {told}" in lines
-    assert any(line.startswith("Traceback") for line in lines) == told.startswith("ZeroDivisionError")
+    assert f"one, fold 2 of 3: failed, {message}" in lines
+    assert any(line.startswith("Traceback") for line in lines) == message.startswith("ZeroDivisionError")
     ((_, comparison, facts, _),) = written
     assert comparison.systems == ["other", "last"] and facts["failed"] == failed
     kept = [path.parent.name for path in tmp_path.glob("stages/fold*/networks_*")]
     assert kept == ["fold2"]  # what is there of the system that failed is not done again
-    with pytest.raises(TrainingError, match=re.escape(f"no system is trained: one, fold 2 of 3: {told}")):
+    with pytest.raises(TrainingError, match=re.escape(f"no system is trained: one, fold 2 of 3: {message}")):
         compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)), execute)
     assert len(written) == 1
 
@@ -350,9 +351,9 @@ def test_a_missing_delineator_is_told_with_the_systems_that_want_it(synthetic_re
 def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_change_the_time_of_others(
     trained, written, synthetic_recordings, tmp_path, monkeypatch
 ):
-    lines, lacking = capture_log(), {"one": "fold 2 of 2: 3 recordings"}
+    lines, reasons = capture_log(), {"one": "fold 2 of 2: 3 recordings"}
     monkeypatch.setattr(
-        Protocol, "untrainable_reason", lambda self, system, store, folds: lacking.get(system.system, "")
+        Protocol, "untrainable_reason", lambda self, system, store, folds: reasons.get(system.system, "")
     )
     with pytest.raises(TrainingError, match="lacks the systems that failed: one, fold 2 of 2: 3 recordings"):
         compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4), run_here)
@@ -366,8 +367,11 @@ def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_chang
 
 def test_mistakes_are_told_before_anything_is_read(synthetic_recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "build_stores", None)
-    for protocol, told in ((Protocol(leave_out="georgina"), "the sources are CPSC"), (Protocol(folds=61), "too few")):
-        with pytest.raises(RecordError, match=told):
+    for protocol, message in (
+        (Protocol(leave_out="georgina"), "the sources are CPSC"),
+        (Protocol(folds=61), "too few"),
+    ):
+        with pytest.raises(RecordError, match=message):
             compare(synthetic_recordings, tmp_path / "report", protocol)
     with pytest.raises(FileNotFoundError):
         compare(tmp_path, tmp_path / "report")
@@ -381,10 +385,14 @@ def test_mistakes_are_told_before_anything_is_read(synthetic_recordings, tmp_pat
 
 def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_path, monkeypatch):
     """The default with other thresholds, and one that is trained by another loss, share its network of round 1."""
-    monkeypatch.setattr(module, "write_comparison", lambda folder, *given, **named: folder)
+    monkeypatch.setattr(module, "write_comparison", lambda folder, *given, **keywords: folder)
     lines = capture_log()
-    one = replace(ONE, cleaning=CleaningSettings((), ()), resamples=0)
-    systems = (one, replace(one, system="halves", thresholds="halves"), replace(one, system="focal", loss="focal"))
+    base = replace(ONE, cleaning=CleaningSettings((), ()), resamples=0)
+    systems = (
+        base,
+        replace(base, system="halves", thresholds="halves"),
+        replace(base, system="focal", loss="focal"),
+    )
     protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, jobs=1, hours=3)
     first, halves, focal = compare(synthetic_recordings, tmp_path, protocol, run_here).results
     trained = [line.partition(": all ")[0] for line in lines if ": all 1 epochs" in line]
@@ -393,7 +401,9 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
     np.testing.assert_array_equal(halves.predictions, halves.probabilities >= 0.5)
     assert (focal.probabilities != first.probabilities).any()
     assert first.training_seconds == halves.training_seconds > 0
-    assert [(each.networks, each.epochs, each.time_limited) for each in (first, halves, focal)] == [(2, 2, 0)] * 3
+    assert [(result.networks, result.epochs, result.time_limited) for result in (first, halves, focal)] == [
+        (2, 2, 0)
+    ] * 3
 
 
 @pytest.mark.slow
@@ -417,14 +427,14 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_resumed(
     assert systems == ["other"]
     lines = [line for line in capsys.readouterr().out.splitlines() if "epoch 1: loss" in line]
     assert sorted({line.split(": ")[0] for line in lines}) == ["one", "other"]
-    one, other = comparison.results
-    assert (one.system, one.leads, other.system, other.leads) == ("one", 2, "other", 2)
-    assert len(comparison.labels) == len(one.predictions) == len(other.predictions) == 60
-    assert one.parameters == PLAIN.build(2, None, 22).count_params()
-    assert other.parameters == PLAIN.build(1, 1000, 7).count_params()
-    assert other.known_classes.sum() == 7 and (other.predictions.sum(axis=1) == 1).all()
-    np.testing.assert_allclose(other.probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert min(one.training_seconds, one.prediction_seconds, other.training_seconds, other.prediction_seconds) > 0
+    first, second = comparison.results
+    assert (first.system, first.leads, second.system, second.leads) == ("one", 2, "other", 2)
+    assert len(comparison.labels) == len(first.predictions) == len(second.predictions) == 60
+    assert first.parameters == PLAIN.build(2, None, 22).count_params()
+    assert second.parameters == PLAIN.build(1, 1000, 7).count_params()
+    assert second.known_classes.sum() == 7 and (second.predictions.sum(axis=1) == 1).all()
+    np.testing.assert_allclose(second.probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert min(first.training_seconds, first.prediction_seconds, second.training_seconds, second.prediction_seconds) > 0
     pages = {path.name for path in (tmp_path / "comparison").iterdir()}
     assert {"comparison.html", "overall.csv"} <= pages
     assert {path.name for path in (tmp_path / "stages").iterdir()} == {
@@ -454,11 +464,11 @@ class Command:
         )
         self.lines = []
 
-    def until(self, said):
+    def until(self, printed):
         """Read what it says until a line has this in it."""
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
-            if said in line:
+            if printed in line:
                 return
         raise AssertionError(self.process.stderr.read())
 
@@ -480,8 +490,8 @@ class Command:
 
     def ends(self):
         """Return its exit status and what it wrote to standard error, but for how far it has come, once it is done."""
-        said, errors = self.process.communicate()
-        self.lines += said.splitlines()
+        printed, errors = self.process.communicate()
+        self.lines += printed.splitlines()
         return self.process.returncode, [line for line in errors.splitlines() if not line.endswith(" left")]
 
 

@@ -127,15 +127,15 @@ def test_two_devices_train_as_one_does_and_take_up_what_was_cut_off(backend, tmp
 @pytest.mark.slow
 def test_what_other_systems_have_comes_to_the_same_on_two_devices_and_on_either_backend(tmp_path):
     """Peaks, left-out leads and AdamW, persons, leads as rows, rhythms and SGD: three epochs from the same weights."""
-    found = {}
+    outcomes = {}
     for backend in ("jax", "tensorflow"):
         by_two(backend, OTHERS_BY_TWO, tmp_path / f"{backend}.npz")
         with np.load(tmp_path / f"{backend}.npz") as arrays:
-            found[backend] = dict(arrays)
-    assert len(found["jax"]) == 4 * 2 * 2
-    for name, one in found["jax"].items():
-        for other in (found["jax"][name.replace(" 1 ", " 2 ")], found["tensorflow"][name]):
-            np.testing.assert_allclose(other, one, rtol=1e-5, atol=5e-5, err_msg=name)
+            outcomes[backend] = dict(arrays)
+    assert len(outcomes["jax"]) == 4 * 2 * 2
+    for name, values in outcomes["jax"].items():
+        for expected in (outcomes["jax"][name.replace(" 1 ", " 2 ")], outcomes["tensorflow"][name]):
+            np.testing.assert_allclose(expected, values, rtol=1e-5, atol=5e-5, err_msg=name)
 
 
 def test_only_what_is_not_the_processor_is_an_accelerator(monkeypatch):

@@ -70,8 +70,8 @@ def starts_keras(process):
 
 def processes_of(session):
     """Return the numbers of the processes of a session that still run."""
-    listed = subprocess.run(["ps", "-s", str(session), "-o", "pid=,stat="], capture_output=True, text=True).stdout
-    rows = [line.split() for line in listed.splitlines()]
+    processes = subprocess.run(["ps", "-s", str(session), "-o", "pid=,stat="], capture_output=True, text=True).stdout
+    rows = [line.split() for line in processes.splitlines()]
     return [int(number) for number, state in rows if not state.startswith("Z")]
 
 

@@ -26,14 +26,14 @@ SOURCES = {"CPSC": 0.3, "Georgia": 0.4, "PTB-XL": 0.3}
 LEARNT, HELD_OUT = 500, 200  # recordings
 
 
-def smaller(system, network, epochs, pretraining=None, rate=None, batch=16, passes=1, **others):
+def smaller(system, network, epochs, pretraining=None, rate=None, batch=16, passes=1, **changes):
     """Return a recipe for few recordings: another network, fewer epochs of one pass or more, batches of 16 or fewer."""
     recipe = SYSTEMS[system]
     few = {"batch": batch, "smallest_batch": batch, "steps": passes * 400 // batch}
     training = replace(recipe.training, epochs=epochs, rate=rate or recipe.training.rate, **few)
     if pretraining:
-        others["pretraining"] = replace(recipe.pretraining, epochs=pretraining, **few)
-    return replace(recipe, network=network, training=training, lead_sets=(12,), **others)
+        changes["pretraining"] = replace(recipe.pretraining, epochs=pretraining, **few)
+    return replace(recipe, network=network, training=training, lead_sets=(12,), **changes)
 
 
 # Beside epochs, and batches but for that of xie2022, which are smaller in all of them, as the recordings are few:
@@ -65,10 +65,10 @@ LEAST = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Folders of recordings to learn from and of others, and what is true of these: (26,) bool by name."""
-    folder, other = tmp_path_factory.mktemp("learnt"), tmp_path_factory.mktemp("held_out")
+    folder, held_out = tmp_path_factory.mktemp("learnt"), tmp_path_factory.mktemp("held_out")
     synthesize(folder, LEARNT, seed=1, settings=SyntheticSettings(sources=SOURCES), jobs=2)
-    truths = synthesize(other, HELD_OUT, seed=2, settings=SyntheticSettings(sources=SOURCES), jobs=2)
-    return folder, other, {truth.name: truth.classes for truth in truths}
+    truths = synthesize(held_out, HELD_OUT, seed=2, settings=SyntheticSettings(sources=SOURCES), jobs=2)
+    return folder, held_out, {patient.name: patient.classes for patient in truths}
 
 
 @pytest.mark.slow
@@ -99,8 +99,8 @@ def real(real_data, tmp_path_factory):
     """Folders of real recordings: 60 to learn from, half of them CPSC's, for a gate wants 20 of it, and 14 others."""
     train, held_out = (find_records(real_data / name) for name in ("train", "heldout"))
     of_cpsc = [path for path in train if path.name.startswith("A")]
-    others = [path for path in train if path not in of_cpsc]
-    learnt = [path for paths in (of_cpsc, others) for path in paths[:: len(paths) // 30][:30]]
+    remaining = [path for path in train if path not in of_cpsc]
+    learnt = [path for paths in (of_cpsc, remaining) for path in paths[:: len(paths) // 30][:30]]
     folders = []
     for paths in (learnt, held_out[:: len(held_out) // 14][:14]):
         folders.append(tmp_path_factory.mktemp("real"))
@@ -138,7 +138,7 @@ def test_a_system_trains_on_real_recordings_and_answers_for_others(system, optio
     assert sorted(path.stem for path in outputs.iterdir()) == sorted(path.stem for path in find_records(held_out))
     for path in outputs.iterdir():
         name, codes, declared, probabilities = path.read_text().splitlines()
-        assert name == f"#{path.stem}" and codes == ",".join("|".join(each.codes) for each in SCORED)
+        assert name == f"#{path.stem}" and codes == ",".join("|".join(diagnosis.codes) for diagnosis in SCORED)
         assert set(declared.split(",")) <= {"0", "1"}
         answers.append(np.array(declared.split(","), int))
         probabilities = np.array(probabilities.split(","), float)

@@ -75,8 +75,8 @@ def few_figures():
     """Draw a chart and a disagreement of each training; the tests of the report draw all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_report, "draw_training", lambda results: islice(draw_training(results), 1))
-        patch.setattr(training_report, "draw_disagreements", lambda folder, found, *rest, **options: draw_disagreements(
-            folder, found[:1], *rest, **options))  # fmt: skip
+        patch.setattr(training_report, "draw_disagreements", lambda folder, rows, *rest, **options: draw_disagreements(
+            folder, rows[:1], *rest, **options))  # fmt: skip
         yield
 
 
@@ -105,7 +105,7 @@ def test_leaves_models_and_a_report_and_says_what_it_did(trained):
     assert sorted(path.name for path in folder.iterdir()) == [
         "12_leads.json", "12_leads.weights.h5", "2_leads.json", "2_leads.weights.h5", "report", "stages"]  # fmt: skip
     text = "\n".join(lines)
-    for said in (
+    for printed in (
         "stored",
         "system cai2021: ",
         "training.epochs 2 instead of 100",
@@ -114,7 +114,7 @@ def test_leaves_models_and_a_report_and_says_what_it_did(trained):
         "masked",
         "round 2, 2 leads",
     ):
-        assert said in text
+        assert printed in text
     assert "AFL or AF in Ningbo: not relabelled, the other sources have" in text
     assert "classes omitted by CPSC: 8 recordings examined; added:" in text
 
@@ -138,12 +138,12 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
         probabilities = expand(
             predict(get_network(bundle), Dataset(store, validation, lead_indices(LEAD_SETS[count])), "checking")
         )
-        found = search_thresholds(labels, probabilities, weights, settings.resamples, settings.seed)
-        np.testing.assert_allclose(bundle.rule.thresholds, found.thresholds)
+        search = search_thresholds(labels, probabilities, weights, settings.resamples, settings.seed)
+        np.testing.assert_allclose(bundle.rule.thresholds, search.thresholds)
         score = challenge_score(labels, probabilities >= bundle.rule.thresholds, weights)
-        assert float(scores[count]["score at 0.5"]) == pytest.approx(found.score_at_half, abs=1e-5)
-        assert float(scores[count]["score with one threshold"]) == pytest.approx(found.score_common, abs=1e-5)
-        assert float(scores[count]["score with one for each class"]) == pytest.approx(found.score_by_class, abs=1e-5)
+        assert float(scores[count]["score at 0.5"]) == pytest.approx(search.score_at_half, abs=1e-5)
+        assert float(scores[count]["score with one threshold"]) == pytest.approx(search.score_common, abs=1e-5)
+        assert float(scores[count]["score with one for each class"]) == pytest.approx(search.score_by_class, abs=1e-5)
         assert float(scores[count]["score as predicted"]) == pytest.approx(score, abs=1e-5)
 
 
@@ -199,7 +199,7 @@ def test_other_settings_are_another_training(trained, synthetic_recordings, tmp_
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"seed": 1}, "seed 2021, not 1"),
         (
@@ -209,7 +209,7 @@ def test_other_settings_are_another_training(trained, synthetic_recordings, tmp_
     ],
 )
 def test_an_unfinished_training_of_other_settings_is_not_continued(
-    small_network, synthetic_recordings, tmp_path, change, told
+    small_network, synthetic_recordings, tmp_path, change, message
 ):
     settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
     for _ in range(2):  # the same settings are welcome again, and so are those that change no result
@@ -218,7 +218,7 @@ def test_an_unfinished_training_of_other_settings_is_not_continued(
         settings = replace(settings, hours=2.0, jobs=2, keep_stages=True)
     before = contents(tmp_path)
     with pytest.raises(
-        TrainingError, match=rf"{tmp_path}: holds a training of {told}; give an empty folder, or the same"
+        TrainingError, match=rf"{tmp_path}: holds a training of {message}; give an empty folder, or the same"
     ):
         train(synthetic_recordings, tmp_path, replace(settings, **change))
     assert contents(tmp_path) == before
@@ -269,7 +269,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(
     """Each stage predicts without training; both rounds are trained on the labels with what was added."""
     stages, drawn = {}, []
     monkeypatch.setattr(
-        "ecg.reports.training_report.draw_disagreements", lambda folder, found, *rest, **options: drawn.extend(found)
+        "ecg.reports.training_report.draw_disagreements", lambda folder, rows, *rest, **options: drawn.extend(rows)
     )
     settings = Settings(network=small_network, lead_sets=(2,), keep_stages=True, jobs=1)
     train(synthetic_recordings, tmp_path, settings, make_fake_runner(small_network, stages))
@@ -285,9 +285,14 @@ def test_labels_are_cleaned_before_everything_else_counts_them(
     np.testing.assert_array_equal(second.masks, label_masks(first.targets, predict_stage(first)))
     counts = [int(row["training"]) + int(row["validation"]) for row in table(tmp_path / "report/classes.csv")]
     assert counts == labels.sum(axis=0).tolist()
-    assert [row["record"] for row in table(tmp_path / "report/disagreements.csv")] == [one.path.stem for one in drawn]
-    assert len(drawn) == 20 and all(one.path.exists() for one in drawn)
-    assert all(one.labelled == labels[store.names == one.path.stem, one.column].item() for one in drawn)
+    assert [row["record"] for row in table(tmp_path / "report/disagreements.csv")] == [
+        disagreement.path.stem for disagreement in drawn
+    ]
+    assert len(drawn) == 20 and all(disagreement.path.exists() for disagreement in drawn)
+    assert all(
+        disagreement.labelled == labels[store.names == disagreement.path.stem, disagreement.column].item()
+        for disagreement in drawn
+    )
 
 
 def test_without_masks_there_is_no_round_1(synthetic_recordings, small_network, tmp_path):
@@ -415,8 +420,10 @@ def test_the_whole_entry_on_made_up_recordings(tmp_path):
     data, held_out, model, outputs = (tmp_path / name for name in ("data", "held_out", "model", "outputs"))
     synthetic.synthesize(data, 1000, seed=1, jobs=2)
     synthetic.synthesize(held_out, 400, seed=2, jobs=2)
-    said = run("train_model.py", data, model)
-    assert said.stderr == "" or all(line.endswith("left") or ", loss " in line for line in said.stderr.splitlines())
+    printed = run("train_model.py", data, model)
+    assert printed.stderr == "" or all(
+        line.endswith("left") or ", loss " in line for line in printed.stderr.splitlines()
+    )
     run("test_model.py", model, held_out, outputs)
     scores = run("evaluate_model.py", held_out, outputs).stdout.splitlines()[-1].split(",")
     assert float(scores[-1]) > 0.6

@@ -41,22 +41,22 @@ def dotted(node):
 
 def faults(text):
     """What of a program's text runs what it reads, starts programs, or speaks to other machines."""
-    found = []
+    hits = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             above = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             names = [above + alias.name for alias in node.names]
-            found += [name for name in names if name.split(".")[0] in MODULES or name.startswith(CALLS)]
+            hits += [name for name in names if name.split(".")[0] in MODULES or name.startswith(CALLS)]
         elif isinstance(node, ast.Attribute):
-            found += [dotted(node)] * dotted(node).startswith(CALLS)
+            hits += [dotted(node)] * dotted(node).startswith(CALLS)
         elif isinstance(node, ast.Name):
-            found += [node.id] * (node.id in BUILT_IN)
+            hits += [node.id] * (node.id in BUILT_IN)
         elif isinstance(node, ast.Call) and dotted(node.func).endswith(".load"):
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-            found += [dotted(node.func)] * (given.get("allow_pickle") != "False")
+            hits += [dotted(node.func)] * (given.get("allow_pickle") != "False")
         elif isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "shell", "pn_dir"):
-            found += [node.arg] * (ast.unparse(node.value) not in ("None", "False"))
-    return found
+            hits += [node.arg] * (ast.unparse(node.value) not in ("None", "False"))
+    return hits
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
@@ -179,18 +179,18 @@ print(json.dumps(done))
 @pytest.mark.slow
 def test_training_and_answering_reach_out_to_nothing_and_write_where_they_are_told(synthetic_recordings, tmp_path):
     """In one process: joblib hands work to others, which are ours too, through pipes and pickles."""
-    model, outputs, own = tmp_path / "model", tmp_path / "outputs", tmp_path / "temporary"
-    own.mkdir()
+    model, outputs, temporary = tmp_path / "model", tmp_path / "outputs", tmp_path / "temporary"
+    temporary.mkdir()
     command = [sys.executable, "-c", AUDITED, synthetic_recordings, model, outputs]
     before = listing(synthetic_recordings)
-    run = subprocess.run(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(own)}, capture_output=True, text=True)
+    run = subprocess.run(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(temporary)}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     done = json.loads(run.stdout.splitlines()[-1])
     reached = [(event, what) for event, what in done if not what.startswith(f"{tmp_path}{os.sep}")]
     assert reached == []
     written = {Path(what).name for event, what in done if event == "open"}
     assert {"12_leads.json", "report.json"} <= {name.removeprefix(".part.") for name in written}
-    assert listing(synthetic_recordings) == before and sorted(own.iterdir()) == []
+    assert listing(synthetic_recordings) == before and sorted(temporary.iterdir()) == []
     assert len(list(outputs.iterdir())) == 60
 
 

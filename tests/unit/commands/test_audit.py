@@ -26,7 +26,7 @@ def table(folder, name):
         return list(csv.DictReader(file))
 
 
-def found(folder, kind):
+def details_of(folder, kind):
     """Details of the defects of a kind, by the path of the record."""
     return {row["path"]: row["detail"] for row in table(folder, "defects") if row["kind"] == kind}
 
@@ -141,7 +141,7 @@ def test_copies_are_found_under_other_names_headers_orders_of_leads_and_gains(tm
     changed[7, 250] += 40
     write(data, "A0001", changed)
     audit_folder(data, tmp_path / "out", 1)
-    copies = found(tmp_path / "out", defects.COPY)
+    copies = details_of(tmp_path / "out", defects.COPY)
     assert copies == {
         "E00001.hea": "Q0001.hea, Q0002.hea, Q0003.hea and 1 more",
         "Q0001.hea": "E00001.hea, Q0002.hea, Q0003.hea and 1 more",
@@ -158,7 +158,7 @@ def test_recordings_of_another_length_or_of_zeros_are_no_copies(tmp_path, intege
     for name in ("E00003", "E00004"):
         write(tmp_path / "data", name, np.zeros((12, 500), int))
     audit_folder(tmp_path / "data", tmp_path / "out", 1)
-    assert not found(tmp_path / "out", defects.COPY)
+    assert not details_of(tmp_path / "out", defects.COPY)
 
 
 def test_a_name_in_two_folders_is_a_defect_of_both(tmp_path, integers):
@@ -167,11 +167,11 @@ def test_a_name_in_two_folders_is_a_defect_of_both(tmp_path, integers):
     write(data / "b", "E00001", integers + np.arange(500) % 9)
     write(data / "b", "E00002", integers - np.arange(500) % 9)
     audit_folder(data, tmp_path / "out", 1)
-    assert found(tmp_path / "out", defects.SAME_NAME) == {
+    assert details_of(tmp_path / "out", defects.SAME_NAME) == {
         "a/E00001.hea": "b/E00001.hea",
         "b/E00001.hea": "a/E00001.hea",
     }
-    assert not found(tmp_path / "out", defects.COPY)
+    assert not details_of(tmp_path / "out", defects.COPY)
 
 
 def test_only_unusable_recordings_fail_the_audit_and_their_reasons_are_grouped(tmp_path, integers):
@@ -188,9 +188,9 @@ def test_only_unusable_recordings_fail_the_audit_and_their_reasons_are_grouped(t
     lines.clear()
     assert not audit_folder(data, output, 1)
     assert lines[0] == "5 recordings, 1 usable, 3 not, 1 of sources that the method does not train on"
-    told = " ".join(" ".join(lines).split())
-    assert "2 not usable: no such file beside NAME.hea, which names it (E00002, E00003)" in told
-    assert "1 not usable: 0.40 s is shorter than 1 s (E00004)" in told
+    message = " ".join(" ".join(lines).split())
+    assert "2 not usable: no such file beside NAME.hea, which names it (E00002, E00003)" in message
+    assert "1 not usable: 0.40 s is shorter than 1 s (E00004)" in message
     assert {row["record"]: row["usable"] for row in table(output, "recordings")} == {
         "E00001": "yes", "E00002": "no", "E00003": "no", "E00004": "no", "S0001": defects.DISCARDED}  # fmt: skip
 
@@ -248,11 +248,11 @@ def test_real_recordings_and_their_counterparts_in_other_dialects(real_data, tmp
     text = (source / "A0689.hea").read_text().replace("A0689", "copy").replace("16+24 1000/mV", "16x1+24 1000.0(0)/mV")
     (data / "copy.hea").write_text(text.replace("#Dx:", "# Dx:"))
     assert audit_folder(data, tmp_path / "out", 2)
-    assert found(tmp_path / "out", defects.COPY) == {
+    assert details_of(tmp_path / "out", defects.COPY) == {
         "challenge-2021/A0689.hea": "copy.hea",
         "copy.hea": "challenge-2021/A0689.hea",
     }
-    assert set(found(tmp_path / "out", defects.EARLY_GAIN)) == {"early-2020-gain/E00015.hea"}
+    assert set(details_of(tmp_path / "out", defects.EARLY_GAIN)) == {"early-2020-gain/E00015.hea"}
 
 
 def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, integers, unlistable_folder):
@@ -261,6 +261,6 @@ def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, intege
     (data / "lost").mkdir()
     unlistable_folder(data / "lost")
     assert not audit_folder(data, output, 1)
-    assert found(output, defects.UNLISTED) == {"lost/": "cannot be read: Permission denied"}
+    assert details_of(output, defects.UNLISTED) == {"lost/": "cannot be read: Permission denied"}
     assert lines[0] == "2 recordings, 1 usable, 1 not"
     assert "1 not usable: cannot be read: Permission denied (lost)" in lines

@@ -77,13 +77,13 @@ def test_training_without_flags_is_the_methods(trained):
 
 
 def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
-    told = []
-    monkeypatch.setattr("ecg.commands.estimate.estimate", lambda data, settings: told.append((data, settings)))
+    calls = []
+    monkeypatch.setattr("ecg.commands.estimate.estimate", lambda data, settings: calls.append((data, settings)))
     flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 1 --no-masks --fallback NSR".split()
     main(["estimate", "data", *flags])
     main(["train", "data", "model", *flags])
     main(["estimate", "data"])
-    assert told == [(Path("data"), trained[0][2]), (Path("data"), Settings())]
+    assert calls == [(Path("data"), trained[0][2]), (Path("data"), Settings())]
 
 
 def test_an_estimate_of_nothing_says_why(tmp_path):
@@ -92,15 +92,15 @@ def test_an_estimate_of_nothing_says_why(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("--lumping Mine=AFL", "Mine: expected two conflated classes"),
         ("--omission Mine=VT", "VT: expected one of the trained classes"),
         ("--omission CPSC=AF --omission CPSC=NSR", "CPSC: its labelled classes given twice"),
     ],
 )
-def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, said):
-    assert said in ends_with(["train", "data", "model", *flags.split()])
+def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, message):
+    assert message in ends_with(["train", "data", "model", *flags.split()])
     assert not trained
 
 
@@ -134,17 +134,19 @@ def test_what_is_compared_is_as_flags_say(compared):
     many = Protocol(systems, (12, 2), 2, None, 3.0, 7, 8, "bfloat16", 4, 18, 0, 1)
     ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="Georgia")
     main(["compare", "data", "report", "--systems", "xie2022", "se_resnet_rhythm", "--omission", "mine=AF,SB"])
-    own = []
-    for name, told in (("xie2022", ("AF",)), ("se_resnet_rhythm", ("AF", "SB"))):
+    adjusted = []
+    for name, classes in (("xie2022", ("AF",)), ("se_resnet_rhythm", ("AF", "SB"))):
         recipe = RECIPES[name]
-        omissions = (*recipe.cleaning.partially_labelled, PartiallyLabelledSource(("mine",), told, relabel=False))
-        own.append(replace(recipe, cleaning=replace(recipe.cleaning, partially_labelled=omissions)))
-    own = Protocol(tuple(own))
-    assert compared == [(Path("data"), Path("report"), each) for each in (Protocol(), many, ablations, own)]
+        omissions = (*recipe.cleaning.partially_labelled, PartiallyLabelledSource(("mine",), classes, relabel=False))
+        adjusted.append(replace(recipe, cleaning=replace(recipe.cleaning, partially_labelled=omissions)))
+    adjusted = Protocol(tuple(adjusted))
+    assert compared == [
+        (Path("data"), Path("report"), protocol) for protocol in (Protocol(), many, ablations, adjusted)
+    ]
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("--systems vgg", "expected a system, one of cai2021"),
         ("--omission mine=AF --omission mine=SB", "mine: its labelled classes given twice"),
@@ -156,8 +158,8 @@ def test_what_is_compared_is_as_flags_say(compared):
         ("--depth 19", "depth is 19, expected one of 18, 34"),
     ],
 )
-def test_comparisons_that_make_no_sense_are_told_in_one_line(compared, flags, said):
-    assert said in ends_with(["compare", "data", "report", *flags.split()])
+def test_comparisons_that_make_no_sense_are_told_in_one_line(compared, flags, message):
+    assert message in ends_with(["compare", "data", "report", *flags.split()])
     assert not compared
 
 
@@ -315,10 +317,10 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small_network, t
 
     monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
     main(["plot", str(headers[0]), "--model", str(tmp_path), "--output", str(tmp_path / "page.png")])
-    said = bundle.predict_recording(*read_record(headers[0]))
-    assert np.array_equal(shown["thresholds"], np.where(said.covered, thresholds, np.nan), equal_nan=True)
-    assert np.allclose(shown["probabilities"], said.probabilities, atol=1e-6)
-    assert np.array_equal(shown["outputs"], said.outputs)
+    prediction = bundle.predict_recording(*read_record(headers[0]))
+    assert np.array_equal(shown["thresholds"], np.where(prediction.covered, thresholds, np.nan), equal_nan=True)
+    assert np.allclose(shown["probabilities"], prediction.probabilities, atol=1e-6)
+    assert np.array_equal(shown["outputs"], prediction.outputs)
 
 
 def test_a_plot_that_cannot_be_drawn_says_why(headers, tmp_path):
@@ -333,7 +335,9 @@ def test_a_plot_that_cannot_be_drawn_says_why(headers, tmp_path):
 def reviewed(monkeypatch):
     """What the review of labels is called with, in its place."""
     calls = []
-    monkeypatch.setattr("ecg.commands.review.review", lambda *arguments, **named: calls.append((*arguments, named)))
+    monkeypatch.setattr(
+        "ecg.commands.review.review", lambda *arguments, **keywords: calls.append((*arguments, keywords))
+    )
     return calls
 
 
@@ -342,14 +346,14 @@ def test_a_review_is_called_as_the_flags_say(reviewed):
     main(["review", "model", "data", "--output", "a/b", "--figures", "0"])
     main(["review", "model", "data", "--omission", "Mine=AF, BBB", "--omission", "CPSC=AF,SB"])
     known = (PartiallyLabelledSource(relabel=False),)
-    named = (
+    keywords = (
         PartiallyLabelledSource(("Mine",), ("AF", "BBB"), relabel=False),
         PartiallyLabelledSource(labelled=("AF", "SB"), relabel=False),
     )
     assert reviewed == [
         (Path("model"), Path("data"), Path("review"), known, {}),
         (Path("model"), Path("data"), Path("a/b"), known, {"figures": 0}),
-        (Path("model"), Path("data"), Path("review"), named, {}),
+        (Path("model"), Path("data"), Path("review"), keywords, {}),
     ]
     with pytest.raises(SystemExit, match="2"):
         main(["review", "model", "data", "--figures", "-1"])

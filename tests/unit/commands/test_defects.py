@@ -45,17 +45,17 @@ def test_a_sound_recording_has_its_facts_and_no_defect(tmp_path):
     # Clean; tests/unit/data/test_synthetic_defects.py has recordings with defects.
     synthesize(tmp_path, 60, seed=5, settings=SyntheticSettings(clean=True))
     for path in find_records(tmp_path):
-        one = audit_recording(tmp_path, path)
+        audited = audit_recording(tmp_path, path)
         header, recording = read_record(path)
-        assert (one.path, one.name, one.source) == (path.name, path.stem, source_of(path.stem))
-        assert one.seconds == recording.shape[1] / header.sampling_frequency
-        assert (one.frequency, one.sex, one.codes) == (header.sampling_frequency, header.sex, header.codes)
-        assert one.age == header.age
-        assert one.leads == " ".join(LEADS)
-        discarded = one.source in DISCARDED_SOURCES
-        assert one.usable == (defects.DISCARDED if discarded else "yes")
-        assert one.digest
-        assert dict(one.defects).keys() == ({defects.DISCARDED} if discarded else set())
+        assert (audited.path, audited.name, audited.source) == (path.name, path.stem, source_of(path.stem))
+        assert audited.seconds == recording.shape[1] / header.sampling_frequency
+        assert (audited.frequency, audited.sex, audited.codes) == (header.sampling_frequency, header.sex, header.codes)
+        assert audited.age == header.age
+        assert audited.leads == " ".join(LEADS)
+        discarded = audited.source in DISCARDED_SOURCES
+        assert audited.usable == (defects.DISCARDED if discarded else "yes")
+        assert audited.digest
+        assert dict(audited.defects).keys() == ({defects.DISCARDED} if discarded else set())
 
 
 def assign(row, column, value):
@@ -91,14 +91,14 @@ def assign(row, column, value):
     ],
 )
 def test_one_fault_is_one_kind_of_defect_and_leaves_the_recording_usable(heard, changes, kind, detail):
-    one = heard(**changes)
-    assert (one.usable, one.defects) == ("yes", ((kind, detail),))
-    assert one.digest
+    recording = heard(**changes)
+    assert (recording.usable, recording.defects) == ("yes", ((kind, detail),))
+    assert recording.digest
 
 
 def test_standard_leads_by_other_names_are_no_defect(heard):
-    one = heard(leads=("DI", "Lead II", "MDC_ECG_LEAD_III", *LEADS[3:6], "C1", "c2", "Lead V3", *LEADS[9:]))
-    assert (one.usable, one.defects, one.leads) == ("yes", (), " ".join(LEADS))
+    recording = heard(leads=("DI", "Lead II", "MDC_ECG_LEAD_III", *LEADS[3:6], "C1", "c2", "Lead V3", *LEADS[9:]))
+    assert (recording.usable, recording.defects, recording.leads) == ("yes", (), " ".join(LEADS))
 
 
 @pytest.mark.parametrize(
@@ -110,40 +110,49 @@ def test_standard_leads_by_other_names_are_no_defect(heard):
     ],
 )
 def test_fatal_defects_have_the_reason_that_training_gives(heard, changes, kind, reason):
-    one = heard(**changes)
-    ((told, detail),) = one.defects
-    assert (one.usable, told, one.digest) == ("no", kind, None)
+    recording = heard(**changes)
+    ((defect, detail),) = recording.defects
+    assert (recording.usable, defect, recording.digest) == ("no", kind, None)
     assert reason in detail
 
 
 def test_unreadable_headers_and_signals_are_different_kinds(heard, tmp_path):
     heard()
     (tmp_path / "E00001.mat").write_bytes(b"")
-    one = audit_recording(tmp_path, tmp_path / "E00001.hea")
-    ((kind, reason),) = one.defects
-    assert (kind, one.usable, one.digest) == (defects.SIGNAL, "no", None)
+    recording = audit_recording(tmp_path, tmp_path / "E00001.hea")
+    ((kind, reason),) = recording.defects
+    assert (kind, recording.usable, recording.digest) == (defects.SIGNAL, "no", None)
     assert reason.startswith("E00001.mat: ")
-    assert (one.frequency, one.seconds, one.age) == (RATE, 2, 57)  # as the header says
+    assert (recording.frequency, recording.seconds, recording.age) == (RATE, 2, 57)  # as the header says
 
     (tmp_path / "E00001.hea").write_text("E00001 12 x\n")
-    one = audit_recording(tmp_path, tmp_path / "E00001.hea")
-    ((kind, reason),) = one.defects
-    assert (kind, one.usable, one.frequency, one.seconds, one.codes) == (defects.HEADER, "no", None, None, ())
+    recording = audit_recording(tmp_path, tmp_path / "E00001.hea")
+    ((kind, reason),) = recording.defects
+    assert (kind, recording.usable, recording.frequency, recording.seconds, recording.codes) == (
+        defects.HEADER,
+        "no",
+        None,
+        None,
+        (),
+    )
     assert "sampling frequency 'x'" in reason
 
 
 def test_a_discarded_source_is_read_and_need_not_be_usable(heard, tmp_path):
-    told = (defects.DISCARDED, "source PTB is not trained on")
-    one = heard(name="S0001", Age="NaN", change=assign(7, slice(None), 5))
-    assert one.defects == (told, (defects.FLAT, "V2"), (defects.AGE, "NaN")) and one.digest
-    assert (one.usable, one.frequency, one.seconds) == (defects.DISCARDED, RATE, 2)
-    assert one.codes == ("426783006", "164865005")
+    defect = (defects.DISCARDED, "source PTB is not trained on")
+    recording = heard(name="S0001", Age="NaN", change=assign(7, slice(None), 5))
+    assert recording.defects == (defect, (defects.FLAT, "V2"), (defects.AGE, "NaN")) and recording.digest
+    assert (recording.usable, recording.frequency, recording.seconds) == (defects.DISCARDED, RATE, 2)
+    assert recording.codes == ("426783006", "164865005")
     (tmp_path / "S0001.mat").unlink()
-    one = audit_recording(tmp_path, tmp_path / "S0001.hea")
-    assert [kind for kind, _ in one.defects] == [defects.DISCARDED, defects.SIGNAL, defects.AGE]
+    recording = audit_recording(tmp_path, tmp_path / "S0001.hea")
+    assert [kind for kind, _ in recording.defects] == [defects.DISCARDED, defects.SIGNAL, defects.AGE]
     (tmp_path / "S0001.hea").write_text("S0001\n")
-    one = audit_recording(tmp_path, tmp_path / "S0001.hea")
-    assert one.usable == defects.DISCARDED and [kind for kind, _ in one.defects] == [defects.DISCARDED, defects.HEADER]
+    recording = audit_recording(tmp_path, tmp_path / "S0001.hea")
+    assert recording.usable == defects.DISCARDED and [kind for kind, _ in recording.defects] == [
+        defects.DISCARDED,
+        defects.HEADER,
+    ]
 
 
 def test_the_gains_of_early_2020_are_warned_of_in_every_source(heard, tmp_path):
@@ -192,7 +201,7 @@ def test_a_nested_name_includes_its_path(heard, tmp_path):
 def test_constant_leads_of_real_recordings_are_found(real_data):
     train = real_data / "train"
     for name in ("JS45542", "JS45544", "JS45551", "JS20004", "JS20008"):
-        one = audit_recording(train, train / f"{name}.hea")
+        recording = audit_recording(train, train / f"{name}.hea")
         _, integers = read_record(train / f"{name}.hea")
         constant = [lead for lead, row in zip(LEADS, integers, strict=True) if np.ptp(row) == 0]
-        assert constant and dict(one.defects)[defects.FLAT] == " ".join(constant)
+        assert constant and dict(recording.defects)[defects.FLAT] == " ".join(constant)

@@ -59,11 +59,11 @@ def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_r
 
 def test_what_there_were_too_few_recordings_for_is_told():
     nothing = np.empty((0, 1))
-    judged, lacking = (
+    judged, skipped = (
         Relabelling(title, nothing, nothing, nothing, nothing, nothing, why)
         for title, why in (("AFL or AF in Ningbo", ""), ("classes omitted by CPSC", "no recordings of CPSC"))
     )
-    results, li = SimpleNamespace(relabellings=[judged, lacking]), SYSTEMS["li2021"]
+    results, li = SimpleNamespace(relabellings=[judged, skipped]), SYSTEMS["li2021"]
     both = ["classes omitted by CPSC: no recordings of CPSC",
             "networks for CPSC: too few recordings to train the gate"]  # fmt: skip
     ungated = SimpleNamespace(settings=replace(li, gate=None), results=results)

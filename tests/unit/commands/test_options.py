@@ -98,10 +98,10 @@ def test_systems_are_compared_in_the_order_of_their_names_each_once():
 
 def test_masks_of_sources_are_as_the_recipe_has_them_where_nothing_is_said():
     for name in ("li2021", "xie2022"):
-        said = [
+        masks = [
             settings(f"--system {name}{flag}").source_masks for flag in ("", " --source-masks", " --no-source-masks")
         ]
-        assert said == [name == "li2021", True, False]
+        assert masks == [name == "li2021", True, False]
 
 
 def test_what_is_answered_is_checked_against_the_classes_of_the_system():
@@ -135,12 +135,12 @@ def test_the_gates_network_is_as_wide_as_the_others():
 
 
 def test_of_a_source_that_is_named_for_several_systems_each_takes_the_classes_that_it_tells():
-    named = [("Mine", ("AF", "SB", "BBB"))]
-    for name, told in (("li2021", ("AF", "SB", "BBB")), ("cai2021", ("AF", "SB")), ("xie2022", ("AF",))):
+    given = [("Mine", ("AF", "SB", "BBB"))]
+    for name, classes in (("li2021", ("AF", "SB", "BBB")), ("cai2021", ("AF", "SB")), ("xie2022", ("AF",))):
         recipe = RECIPES[name]
-        *known, mine = set_labelled_classes(recipe, named, adds_labels(recipe)).cleaning.partially_labelled
+        *known, mine = set_labelled_classes(recipe, given, adds_labels(recipe)).cleaning.partially_labelled
         assert tuple(known) == recipe.cleaning.partially_labelled
-        assert mine == PartiallyLabelledSource(("Mine",), told, relabel=name == "cai2021")
+        assert mine == PartiallyLabelledSource(("Mine",), classes, relabel=name == "cai2021")
 
 
 def test_a_system_that_there_is_not_is_told_with_those_that_there_are():
@@ -192,12 +192,12 @@ def test_flags_of_label_cleaning_change_that_alone(flags, cleaning):
 @pytest.mark.parametrize("name", ["li2021", "zhao2022", "xie2022", "se_resnet_rhythm", "cai2021-no-relabelling"])
 def test_where_a_recipe_relabels_nothing_a_source_that_is_named_is_believed(name):
     cleaning = RECIPES[name].cleaning
-    named = settings(f"--system {name} --omission Mine=AF").cleaning
-    assert named == replace(
+    given = settings(f"--system {name} --omission Mine=AF").cleaning
+    assert given == replace(
         cleaning,
         partially_labelled=(*cleaning.partially_labelled, PartiallyLabelledSource(("Mine",), ("AF",), relabel=False)),
     )
-    assert named.rules == cleaning.rules == ()
+    assert given.rules == cleaning.rules == ()
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_the_networks_behind_a_gate_answer_what_is_said_that_its_source_labels()
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         ("--omission Mine=AF,BBB", "BBB: expected one of the trained classes AF, AFL, LBBB"),
         ("--system li2021 --omission Mine=AF,STD", "STD: expected one of the trained classes AF, AFL, BBB"),
@@ -243,6 +243,6 @@ def test_the_networks_behind_a_gate_answer_what_is_said_that_its_source_labels()
         ("--omission Mine=AF --omission Mine=NSR", "Mine: its labelled classes given twice"),
     ],
 )
-def test_sources_that_are_named_label_classes_of_the_system_and_have_one_list(flags, told):
-    with pytest.raises(ValueError, match=told):
+def test_sources_that_are_named_label_classes_of_the_system_and_have_one_list(flags, message):
+    with pytest.raises(ValueError, match=message):
         settings(flags)

@@ -34,7 +34,7 @@ CODE = {diagnosis.abbreviation: diagnosis.codes[0] for diagnosis in (*SCORED, *A
 def write(folder, name, classes=("NSR",), leads=LEADS[:2], codes=None):
     """Write a record of a second with these labels; return its header's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    codes = ",".join(CODE[each] for each in classes) if codes is None else codes
+    codes = ",".join(CODE[name] for name in classes) if codes is None else codes
     lines = [f"{name} {len(leads)} 100 100", *(f"{name}.mat 16+24 1000/mV 16 0 0 0 0 {lead}" for lead in leads)]
     (folder / f"{name}.hea").write_text("\n".join([*lines, f"#Dx: {codes}", ""]))
     signal = np.random.default_rng(len(name)).integers(-500, 500, (len(leads), 100))
@@ -87,13 +87,13 @@ def model(monkeypatch):
     return folder
 
 
-def listed(folder):
+def listed_rows(folder):
     with open(folder / "disagreements.csv", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def found(folder):
-    return [(row["record"], row["class"], row["label"]) for row in listed(folder)]
+def read_rows(folder):
+    return [(row["record"], row["class"], row["label"]) for row in listed_rows(folder)]
 
 
 def test_each_confident_disagreement_is_listed_the_most_confident_first(model, tmp_path):
@@ -111,8 +111,8 @@ def test_each_confident_disagreement_is_listed_the_most_confident_first(model, t
                 expected.append((name, abbreviation, label, float(probabilities[column])))
     assert review(model, tmp_path / "data", tmp_path / "out", figures=0) == len(expected) > 50
     expected.sort(key=lambda row: min(row[3], 1 - row[3]))
-    rows = listed(tmp_path / "out")
-    assert found(tmp_path / "out") == [row[:3] for row in expected]
+    rows = listed_rows(tmp_path / "out")
+    assert read_rows(tmp_path / "out") == [row[:3] for row in expected]
     assert [int(row["rank"]) for row in rows] == list(range(1, len(expected) + 1))
     assert [float(row["probability"]) for row in rows] == pytest.approx([row[3] for row in expected], rel=1e-5)
     assert {row["source"] for row in rows} == {"Georgia"}
@@ -130,9 +130,11 @@ def test_an_absent_class_that_a_source_does_not_label_is_no_disagreement(model, 
         ((PartiallyLabelledSource(("X", "Georgia"), ("AF", "NSR")),), {"A0001"}),
     ):
         review(model, tmp_path / "data", tmp_path / "out", omissions, figures=0)
-        assert {record for record, name, _ in found(tmp_path / "out") if name == "SB"} == labelling
-        others = sorted(row for row in found(tmp_path / "out") if row[1] != "SB")
-        assert others == sorted((record, *kind) for record in names for kind in (("AF", "absent"), ("TInv", "present")))
+        assert {record for record, name, _ in read_rows(tmp_path / "out") if name == "SB"} == labelling
+        remaining = sorted(row for row in read_rows(tmp_path / "out") if row[1] != "SB")
+        assert remaining == sorted(
+            (record, *kind) for record in names for kind in (("AF", "absent"), ("TInv", "present"))
+        )
 
 
 def test_classes_that_no_network_predicts_are_not_compared(model, tmp_path):
@@ -145,7 +147,7 @@ def test_classes_that_no_network_predicts_are_not_compared(model, tmp_path):
         model.predictions["E00002"] |= dict.fromkeys(silent, np.nan)
         lines = capture_log()
         review(model, tmp_path / "data", tmp_path / "out", figures=0)
-        assert sorted((record, name) for record, name, _ in found(tmp_path / "out")) == sorted(
+        assert sorted((record, name) for record, name, _ in read_rows(tmp_path / "out")) == sorted(
             [("E00001", name) for name in every] + [("E00002", name) for name in every - set(silent)])  # fmt: skip
         compared += [int(line.split()[0]) for line in lines if "labels compared" in line]
     assert compared == [44, 42]
@@ -160,7 +162,7 @@ def test_with_exclusive_classes_only_recordings_with_one_of_them_are_compared(mo
         model.predictions[f"E0000{number}"] = dict.fromkeys(ABBREVIATIONS, np.nan) | {"AF": 0.01, "NSR": 0.5}
     lines = capture_log()
     review(model, tmp_path / "data", tmp_path / "out", figures=0)
-    assert found(tmp_path / "out") == [("E00001", "AF", "present"), ("E00002", "AF", "present")]
+    assert read_rows(tmp_path / "out") == [("E00001", "AF", "present"), ("E00002", "AF", "present")]
     assert "3 have none or several of the model's exclusive classes" in lines
     assert "4 labels compared, 2 disagreements in 2 recordings" in lines
     for number in (1, 2):
@@ -174,7 +176,7 @@ def test_sources_that_are_not_trained_on_are_reviewed(model, tmp_path):
         write(tmp_path / "data", name)
         model.predictions[name] = {"NSR": 0.0}
     review(model, tmp_path / "data", tmp_path / "out", figures=0)
-    assert sorted(found(tmp_path / "out")) == [("I0001", "NSR", "present"), ("S0001", "NSR", "present")]
+    assert sorted(read_rows(tmp_path / "out")) == [("I0001", "NSR", "present"), ("S0001", "NSR", "present")]
 
 
 def test_headers_without_a_diagnosis_are_excluded_and_counted(model, tmp_path):
@@ -184,7 +186,7 @@ def test_headers_without_a_diagnosis_are_excluded_and_counted(model, tmp_path):
         model.predictions[name] = {"SB": 0.95}
     lines = capture_log()
     review(model, tmp_path / "data", tmp_path / "out", figures=0)
-    assert {row[0] for row in found(tmp_path / "out")} == {"E00004", "E00005"}
+    assert {row[0] for row in read_rows(tmp_path / "out")} == {"E00004", "E00005"}
     assert "2 recordings reviewed, 3 have no diagnosis, 0 cannot be read or predicted" in lines
 
 
@@ -200,7 +202,7 @@ def test_recordings_that_cannot_be_read_or_predicted_are_logged_and_excluded(mod
     (data / "deep" / "E00008.hea").symlink_to("nowhere")
     lines = capture_log()
     assert review(model, data, tmp_path / "out", figures=0) == 1
-    assert found(tmp_path / "out") == [("deep/E00001", "AF", "absent")]
+    assert read_rows(tmp_path / "out") == [("deep/E00001", "AF", "absent")]
     failures = [line for line in lines if line.startswith("deep/")]
     assert [line.split(": ")[0] for line in failures] == ["deep/E00002 and 2 more", "deep/E00005", "deep/E00006",
                                                           "deep/E00008.hea", "deep/E00007.mat"]  # fmt: skip
@@ -264,10 +266,10 @@ def test_if_nothing_can_be_reviewed_there_is_one_error_and_no_folder(model, tmp_
 
 
 def test_a_damaged_network_is_not_tried_again_for_every_recording(model, tmp_path, monkeypatch):
-    tried = []
+    loaded = []
 
     def load(*_):
-        tried.append(1)
+        loaded.append(1)
         raise OSError("file signature not found")
 
     monkeypatch.setattr("ecg.models.bundle.load_bundle", load)
@@ -275,7 +277,7 @@ def test_a_damaged_network_is_not_tried_again_for_every_recording(model, tmp_pat
         write(tmp_path / "data", f"E{number:05}")
     with pytest.raises(RecordError, match="E00001 and 2 more: file signature not found"):
         review(model, tmp_path / "data", tmp_path / "out")
-    assert tried == [1]
+    assert loaded == [1]
 
 
 @pytest.fixture
@@ -299,7 +301,7 @@ def test_the_first_disagreements_are_drawn_under_rank_record_and_class(model, tm
     assert review(model, tmp_path / "data", tmp_path / "out", figures=4) == 6
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
         "01_a_E00001_RBBB.png", "02_b_E00001_RBBB.png", "03_a_E00001_AF.png", "04_b_E00001_AF.png"]  # fmt: skip
-    assert [row[:2] for row in found(tmp_path / "out")] == [
+    assert [row[:2] for row in read_rows(tmp_path / "out")] == [
         (f"{folder}/E00001", name) for name in ("RBBB", "AF", "NSR") for folder in ("a", "b")]  # fmt: skip
     assert [page["highlighted"] for page in drawn] == [CLASS_INDEX["RBBB"]] * 2 + [CLASS_INDEX["AF"]] * 2
     assert [page["caption"] for page in drawn[1:3]] == [
@@ -324,10 +326,10 @@ def disagreement(path, name="AF", labelled=True, probability=0.05):
 
 
 def test_the_table_has_rank_record_source_class_label_and_probability():
-    one, two = disagreement("data/E00001.hea"), disagreement("data/deep/x.y.hea", "SB", False, 0.95)
+    first, two = disagreement("data/E00001.hea"), disagreement("data/deep/x.y.hea", "SB", False, 0.95)
     head = ("rank", "record", "source", "class", "label", "probability")
     rows = [(1, "E00001", "Georgia", "AF", "present", 0.05), (2, "x.y", "Georgia", "SB", "absent", 0.95)]
-    assert disagreement_table([one, two]) == [head, *rows]
+    assert disagreement_table([first, two]) == [head, *rows]
     assert disagreement_table([]) == [head]
 
 
@@ -438,7 +440,7 @@ def test_labels_that_all_agree_leave_an_empty_list(model, tmp_path):
     write(tmp_path / "data", "E00001")
     lines = capture_log()
     assert review(model, tmp_path / "data", tmp_path / "out") == 0
-    assert listed(tmp_path / "out") == []
+    assert listed_rows(tmp_path / "out") == []
     assert "22 labels compared, 0 disagreements in 0 recordings" in lines
     assert not any(line.startswith("class") for line in lines)
 
@@ -447,11 +449,11 @@ def test_labels_that_all_agree_leave_an_empty_list(model, tmp_path):
     ("loss", "likelier_present", "likelier_absent"), [(FocalLoss(), 38, 3800), (AsymmetricLoss(), 42, 1300)]
 )
 def test_the_confidence_limits_suit_the_losses_of_both_rounds(loss, likelier_present, likelier_absent):
-    """The answer with the least expected loss at these odds is where the rule draws its lines."""
-    answers = np.linspace(0.01, 0.99, 981)
-    present, absent = (np.asarray(each(answers)) for each in (loss.positive, loss.negative))
+    """The prediction with the least expected loss at these odds is the limit of the rule."""
+    probabilities = np.linspace(0.01, 0.99, 981)
+    present, absent_loss = (np.asarray(function(probabilities)) for function in (loss.positive, loss.negative))
     for odds, sure in ((likelier_present, SURE_PRESENT), (1 / likelier_absent, SURE_ABSENT)):
-        assert answers[np.argmin(odds * present + absent)] == pytest.approx(sure, abs=0.002)
+        assert probabilities[np.argmin(odds * present + absent_loss)] == pytest.approx(sure, abs=0.002)
 
 
 def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small_network, tmp_path):
@@ -464,7 +466,7 @@ def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small_network, t
     write(tmp_path / "data", "E00001", ("NSR",))
     write(tmp_path / "data", "E00002", ("AF",))
     review(tmp_path / "model", tmp_path / "data", tmp_path / "out")
-    (row,) = listed(tmp_path / "out")
+    (row,) = listed_rows(tmp_path / "out")
     assert (row["record"], row["class"], row["label"]) == ("E00001", "AF", "absent")
     assert float(row["probability"]) == pytest.approx(1 / (1 + np.exp(-5.0)), abs=1e-5)
     assert (tmp_path / "out" / "01_E00001_AF.png").read_bytes().startswith(b"\x89PNG")
@@ -490,8 +492,8 @@ def test_the_figure_of_a_record_with_a_very_long_name_has_a_name_that_fits(tmp_p
     path = write(tmp_path, "E1")
     paths = [path.rename(path.with_name(f"{'E' * 251}.hea"))]
     paths.append(write(tmp_path, "E1").rename(tmp_path / f"{chr(0x1F493) * 62}.hea"))
-    found = [disagreement(path, "NSIVCB") for path in paths]
-    assert draw_disagreements(tmp_path, found, np.full(26, 0.5)) == 2
+    disagreements = [disagreement(path, "NSIVCB") for path in paths]
+    assert draw_disagreements(tmp_path, disagreements, np.full(26, 0.5)) == 2
     expected = [f"01_{'E' * 50}_NSIVCB.png", f"02_{chr(0x1F493) * 50}_NSIVCB.png"]
     assert sorted(path.name for path in tmp_path.glob("*.png")) == expected
 

@@ -50,15 +50,17 @@ def test_no_stratum_is_smaller_than_the_number_of_folds(recordings, least):
 
 def test_a_common_combination_is_a_stratum_and_a_rare_one_goes_with_its_rarest_class():
     rows = 10 * [(1, 0, 0)] + 6 * [(1, 1, 0)] + 4 * [(0, 1, 0)] + [(0, 1, 1), (1, 1, 1), (0, 0, 0), (0, 0, 1)]
-    found = assign_strata(np.array(rows, bool), 4)
+    strata = assign_strata(np.array(rows, bool), 4)
     # (0, 1, 1), (1, 1, 1) and (0, 0, 1) stand for the third class, three recordings, and are lumped with that of none.
     expected = np.repeat([3, 2, 1, 0], [10, 6, 4, 4])
-    assert all((found == found[place]).tolist() == (expected == expected[place]).tolist() for place in range(len(rows)))
+    assert all(
+        (strata == strata[place]).tolist() == (expected == expected[place]).tolist() for place in range(len(rows))
+    )
 
 
 def test_what_is_too_rare_together_goes_with_the_next():
-    found = assign_strata(np.array(9 * [(1, 0)] + 5 * [(0, 1)] + [(0, 0)], bool), 5)
-    assert (found[:9] == found[0]).all() and (found[9:] == found[9]).all() and found[0] != found[9]
+    strata = assign_strata(np.array(9 * [(1, 0)] + 5 * [(0, 1)] + [(0, 0)], bool), 5)
+    assert (strata[:9] == strata[0]).all() and (strata[9:] == strata[9]).all() and strata[0] != strata[9]
 
 
 @pytest.mark.parametrize("recordings, count", [(10, 1), (4, 5), (0, 2)])

@@ -157,7 +157,7 @@ def test_what_is_believed_has_no_rule():
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "message"),
     [
         (lambda: ConflatedClasses(("Mine",), ("AFL", "VT")), "VT: expected one of the trained classes AF, AFL"),
         (
@@ -181,8 +181,8 @@ def test_what_is_believed_has_no_rule():
         ),
     ],
 )
-def test_rules_that_make_no_sense_are_refused(rule, said):
-    with pytest.raises(ValueError, match=said):
+def test_rules_that_make_no_sense_are_refused(rule, message):
+    with pytest.raises(ValueError, match=message):
         rule()
 
 
@@ -207,13 +207,16 @@ def test_a_label_counts_where_its_source_labels_the_class():
     findings = ["AF TInv", "NSR", "SB", "AF", "NSR", "SB TInv"]
     sources = np.array(["CPSC", "CPSC", "Georgia", "Georgia", "Mine", "CPSC"])
     columns = np.array([AF, NSR, CLASS_INDEX["SB"], CLASS_INDEX["TInv"], 27])
-    beside = np.array([[False, place in (1, 3)] for place in range(6)])  # STE, which Omission does not tell of
-    targets = np.hstack([rows(*findings), beside])[:, columns]
-    told = (PartiallyLabelledSource(relabel=False), PartiallyLabelledSource(("Mine",), ("NSR",), relabel=False))
-    masks = source_masks(targets, sources, columns, told)
+    additional = np.array([[False, place in (1, 3)] for place in range(6)])  # STE, which Omission does not tell of
+    targets = np.hstack([rows(*findings), additional])[:, columns]
+    partially_labelled = (
+        PartiallyLabelledSource(relabel=False),
+        PartiallyLabelledSource(("Mine",), ("NSR",), relabel=False),
+    )
+    masks = source_masks(targets, sources, columns, partially_labelled)
     assert masks.dtype == np.float32
-    of = {"CPSC": [1, 1, 0, 0, 1], "Georgia": [1, 0, 1, 0, 1], "Mine": [0, 1, 0, 0, 0]}
-    np.testing.assert_array_equal(masks, [of[source] for source in sources])
+    expected = {"CPSC": [1, 1, 0, 0, 1], "Georgia": [1, 0, 1, 0, 1], "Mine": [0, 1, 0, 0, 0]}
+    np.testing.assert_array_equal(masks, [expected[source] for source in sources])
 
 
 def test_a_source_whose_omitted_classes_were_added_labels_these_too():
@@ -227,12 +230,12 @@ def test_a_source_whose_omitted_classes_were_added_labels_these_too():
 def test_a_source_counts_as_relabelled_only_where_a_network_could_be_trained():
     mine, yours = PartiallyLabelledSource(("Mine", "His"), ("AF",)), PartiallyLabelledSource(("Yours",), ("AF", "NSR"))
     settings = CleaningSettings((ConflatedClasses(),), (PartiallyLabelledSource(), mine, yours))
-    none, lacking = [np.empty(0)] * 5, {ConflatedClasses().title, mine.title}
-    tried = [Relabelling(rule.title, *none, "too few" * (rule.title in lacking)) for rule in settings.rules]
-    assert settings.without_skipped(tried) == replace(
+    none, skipped = [np.empty(0)] * 5, {ConflatedClasses().title, mine.title}
+    relabellings = [Relabelling(rule.title, *none, "too few" * (rule.title in skipped)) for rule in settings.rules]
+    assert settings.without_skipped(relabellings) == replace(
         settings, partially_labelled=(PartiallyLabelledSource(), replace(mine, relabel=False), yours)
     )
-    assert settings.without_skipped([one._replace(skip_reason="") for one in tried]) == settings
+    assert settings.without_skipped([relabelling._replace(skip_reason="") for relabelling in relabellings]) == settings
 
 
 def test_a_source_that_is_not_relabelled_may_label_any_scored_class():

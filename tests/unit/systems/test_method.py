@@ -106,12 +106,12 @@ def train_fake(store, monkeypatch, tmp_path):
 
 
 def targets_of(settings, store):
-    told = add_implied_labels(store.labels, settings.implies)
-    return np.hstack([told, store.additional])[:, class_indices(settings.classes)]
+    reason = add_implied_labels(store.labels, settings.implies)
+    return np.hstack([reason, store.additional])[:, class_indices(settings.classes)]
 
 
 def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(train_fake, store):
-    found, stages, _, _ = train_fake(GATED)
+    trained, stages, _, _ = train_fake(GATED)
     assert list(stages) == titles_of(GATED) and len(stages) == 3 * (2 * 2 * 2 + 1)
     targets, cpsc = targets_of(GATED, store), store.sources == "CPSC"
     bundle = targets[:, [GATED.classes.index(name) for name in ("LBBB", "RBBB", "BBB")]]
@@ -134,23 +134,23 @@ def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(train_fa
             chosen = places if "CPSC" in title else slice(None)
             np.testing.assert_array_equal(stage.targets, targets[:, chosen])
             np.testing.assert_array_equal(stage.masks, masks[:, chosen])
-        own = cpsc if "CPSC, " in title else np.ones(len(store), bool)
-        np.testing.assert_array_equal(stage.training, training[own[training]])
-        np.testing.assert_array_equal(stage.validation, validation[own[validation]])
-    groups = Counter((network.leads, network.group) for network in found.networks)
+        rows = cpsc if "CPSC, " in title else np.ones(len(store), bool)
+        np.testing.assert_array_equal(stage.training, training[rows[training]])
+        np.testing.assert_array_equal(stage.validation, validation[rows[validation]])
+    groups = Counter((network.leads, network.group) for network in trained.networks)
     leads = GATED.leads_of(12), LEAD_SETS[3], LEAD_SETS[2]
     assert groups == {
         (names, group): 1 + (group != "gate") for names in leads for group in ("general", "special", "gate")
     }
-    assert found.seconds == dict.fromkeys(stage_keys(GATED), 2.0)
-    assert found.results.ends == {stage.key: f"end of {title}" for title, stage in stages.items()}
-    assert found.results.epochs == list(stages)
+    assert trained.seconds == dict.fromkeys(stage_keys(GATED), 2.0)
+    assert trained.results.ends == {stage.key: f"end of {title}" for title, stage in stages.items()}
+    assert trained.results.epochs == list(stages)
 
 
 def test_peaks_are_learnt_alone_first_and_then_with_the_labels_from_these_weights(train_fake, store):
-    found, stages, _, scores = train_fake(replace(GATED, lead_sets=(2,)))
+    trained, stages, _, scores = train_fake(replace(GATED, lead_sets=(2,)))
     first = stages["2 leads, 250 Hz, 4 s"]
-    assert len(stages) == 9 and found.results.peaks == [(first.title, place) for place in first.validation[:4]]
+    assert len(stages) == 9 and trained.results.peaks == [(first.title, place) for place in first.validation[:4]]
     for title, stage in stages.items():
         if title.endswith("peaks"):
             then = stages[title.removesuffix(", peaks")]
@@ -166,22 +166,27 @@ def test_peaks_may_be_learnt_with_the_labels_from_the_first_step_on(train_fake):
     assert {
         title: (stage.peaks is None, stage.loss_weights, stage.initial_weights) for title, stage in stages.items()
     } == {
-        **{f"2 leads{of}, 250 Hz, {seconds} s": (False, (1.0, 0.1), ()) for of in ("", ", CPSC") for seconds in (4, 6)},
+        **{
+            f"2 leads{suffix}, 250 Hz, {seconds} s": (False, (1.0, 0.1), ())
+            for suffix in ("", ", CPSC")
+            for seconds in (4, 6)
+        },
         "2 leads, CPSC or not": (True, (1.0, 0.0), ()),
     }
 
 
 def test_the_gate_chooses_for_each_recording_which_ensemble_answers(train_fake, store):
-    found, stages, _, _ = train_fake(GATED)
-    results, sixth = found.results, [GATED.classes.index(name) for name in GATED.gate.classes]
+    trained, stages, _, _ = train_fake(GATED)
+    results, sixth = trained.results, [GATED.classes.index(name) for name in GATED.gate.classes]
     assert results.validation.tolist() == split_validation(len(store), GATED, "split")[1].tolist()
     chosen = []
     for count, leads in ((12, "8 leads"), (4, "3 leads"), (2, "2 leads")):
         general, special = (
             np.mean(
-                [random_probabilities(f"{leads}{of}, 250 Hz, {view} s", len(store), classes) for view in (4, 6)], axis=0
+                [random_probabilities(f"{leads}{suffix}, 250 Hz, {view} s", len(store), classes) for view in (4, 6)],
+                axis=0,
             )
-            for of, classes in (("", 26), (", CPSC", 6))
+            for suffix, classes in (("", 26), (", CPSC", 6))
         )
         gate = random_probabilities(f"{leads}, CPSC or not", len(store), 1)[:, 0]
         for row, record in enumerate(results.validation):
@@ -208,16 +213,16 @@ def test_a_source_is_told_by_enough_recordings_of_it_and_of_others_in_each_part(
     sources = np.array(["CPSC"] * 4 + ["Georgia"] * 4)
     assert untrainable_gate_reason(Gate(), sources, [(np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))]) == ""
     for training, validation in (([0, 1, 4, 5, 6], [3]), ([0, 1, 2, 4, 5], [3]), ([0, 1, 2, 4, 5, 6], [7])):
-        told = untrainable_gate_reason(Gate(), sources, [(np.array(training), np.array(validation))])
-        assert told == f"{min(training.count(1) and sum(p < 4 for p in training), 9)} of {len(training)} training " \
+        reason = untrainable_gate_reason(Gate(), sources, [(np.array(training), np.array(validation))])
+        assert reason == f"{min(training.count(1) and sum(p < 4 for p in training), 9)} of {len(training)} training " \
                        f"recordings are of CPSC, 3 of either kind needed"  # fmt: skip
     good = (np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))
     assert untrainable_gate_reason(Gate(), sources, [good, (good[0], good[0][:0])])
 
 
 def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_from_it(train_fake, store):
-    found, stages, lines, _ = train_fake(FOLDED)
-    results, parts = found.results, split_recordings(targets_of(FOLDED, store), FOLDED)
+    trained, stages, lines, _ = train_fake(FOLDED)
+    results, parts = trained.results, split_recordings(targets_of(FOLDED, store), FOLDED)
     assert "3 times" in lines[0]
     assert list(stages) == [f"{count} leads, fold {fold} of 3" for count in (6, 2) for fold in (1, 2, 3)]
     for (training, validation), stage in zip(parts, list(stages.values())[:3], strict=True):
@@ -229,18 +234,18 @@ def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_
     np.testing.assert_array_equal(results.training, np.arange(len(store)))
     for count in (6, 2):
         for fold, (_, validation) in enumerate(parts, 1):
-            said = random_probabilities(f"{count} leads, fold {fold} of 3", len(store), 24)
-            np.testing.assert_array_equal(results.validated[count][validation], said[validation])
+            probabilities = random_probabilities(f"{count} leads, fold {fold} of 3", len(store), 24)
+            np.testing.assert_array_equal(results.validated[count][validation], probabilities[validation])
         wide = expand(results.validated[count], class_indices(FOLDED.classes))
         search = search_thresholds(store.labels, wide, load_weights()[1], 0, FOLDED.seed)
         np.testing.assert_array_equal(results.searches[count].thresholds, search.thresholds)
         assert search.thresholds.std() > 0
-    assert [len(network.leads) for network in found.networks] == [6] * 3 + [2] * 3
+    assert [len(network.leads) for network in trained.networks] == [6] * 3 + [2] * 3
 
 
 def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt_from_and_judged(train_fake, store):
-    found, stages, lines, scores = train_fake(EXCLUSIVE)
-    targets, results = targets_of(EXCLUSIVE, store), found.results
+    trained, stages, lines, scores = train_fake(EXCLUSIVE)
+    targets, results = targets_of(EXCLUSIVE, store), trained.results
     usable = np.flatnonzero(targets.sum(axis=1) == 1)
     assert 5 < len(usable) < len(store) and (targets[usable, 7:] == store.additional[usable]).all()
     assert sorted([*results.training, *results.validation]) == usable.tolist()
@@ -260,45 +265,47 @@ def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt
 
 
 def test_one_network_of_one_lead_answers_for_all_lead_sets(train_fake, store):
-    found, stages, _, _ = train_fake(ONE_LEAD)
+    trained, stages, _, _ = train_fake(ONE_LEAD)
     assert list(stages) == ["lead II"] and stages["lead II"].leads == ("II",)
-    assert list(found.results.searches) == [12, 6, 4, 3, 2] and [network.leads for network in found.networks] == [
+    assert list(trained.results.searches) == [12, 6, 4, 3, 2] and [network.leads for network in trained.networks] == [
         ("II",)
     ]
     for count in LEAD_SETS:
-        assert found.results.validated[count] is found.results.validated[12]
+        assert trained.results.validated[count] is trained.results.validated[12]
 
 
 def test_the_default_can_have_a_gate_folds_and_masks_of_sources_too(train_fake, store):
     settings = Settings(gate=Gate(network=GATE), folds=2, source_masks=True, lead_sets=(3,), resamples=0,
                         cleaning=CleaningSettings(conflated_classes=()))  # fmt: skip
-    found, stages, _, _ = train_fake(settings)
+    trained, stages, _, _ = train_fake(settings)
     assert list(stages) == titles_of(settings) == [
         "classes omitted by CPSC", "round 1, 12 leads",
         *(f"round 2, 3 leads{group}, fold {fold} of 2" for group in ("", ", CPSC", ", CPSC or not") for fold in (1, 2)),
     ]  # fmt: skip
     first, second = stages["round 1, 12 leads"], stages["round 2, 3 leads, fold 2 of 2"]
-    said = random_probabilities("round 1, 12 leads", len(store), 22)
-    told = source_masks(
+    probabilities = random_probabilities("round 1, 12 leads", len(store), 22)
+    reason = source_masks(
         first.targets, store.sources, class_indices(settings.classes), settings.cleaning.partially_labelled
     )
     assert isinstance(first.loss, FocalLoss) and isinstance(second.loss, AsymmetricLoss)
-    np.testing.assert_array_equal(first.masks, told)
-    np.testing.assert_array_equal(second.masks, told * label_masks(first.targets, said))
-    assert (told == 0).any() and (label_masks(first.targets, said) == 0).any()
+    np.testing.assert_array_equal(first.masks, reason)
+    np.testing.assert_array_equal(second.masks, reason * label_masks(first.targets, probabilities))
+    assert (reason == 0).any() and (label_masks(first.targets, probabilities) == 0).any()
     np.testing.assert_array_equal(first.training, stages["round 2, 3 leads, fold 1 of 2"].training)
     assert (first.to_predict == np.arange(len(store))).all()
 
 
 def test_what_could_not_be_relabelled_is_masked_where_its_source_does_not_label_it(train_fake, store):
     """No network learns what CPSC omits where the sources that are left do not label all either."""
-    others = tuple(np.unique(store.sources[store.sources != "CPSC"]).tolist())
+    rest = tuple(np.unique(store.sources[store.sources != "CPSC"]).tolist())
     cleaning = CleaningSettings(
-        (), (PartiallyLabelledSource(), PartiallyLabelledSource(others, ("AF", "NSR"))), masks=False
+        (), (PartiallyLabelledSource(), PartiallyLabelledSource(rest, ("AF", "NSR"))), masks=False
     )
     settings = Settings(source_masks=True, lead_sets=(2,), resamples=0, cleaning=cleaning)
-    found, stages, _, _ = train_fake(settings)
-    assert all(one.skip_reason for one in found.results.relabellings) and list(stages) == ["round 2, 2 leads"]
+    trained, stages, _, _ = train_fake(settings)
+    assert all(relabelling.skip_reason for relabelling in trained.results.relabellings) and list(stages) == [
+        "round 2, 2 leads"
+    ]
     masks, cpsc = stages["round 2, 2 leads"].masks, store.sources == "CPSC"
     for rows, labelled in ((cpsc, CPSC_LABELS), (~cpsc, ("AF", "NSR"))):
         assert (masks[rows] == np.isin(settings.classes, labelled)).all()
@@ -393,10 +400,10 @@ def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_
 @pytest.mark.slow
 def test_results_and_ensemble_agree_on_a_store(model):
     folder, results = model
-    said = predict_stores(
+    probabilities = predict_stores(
         team_code.load_model(folder, LEAD_SETS[2]).ensemble,
         {DEFAULT_PREPROCESSING: results.store},
         results.validation,
         "",
     )
-    np.testing.assert_allclose(said, results.validated[2], atol=1e-5)
+    np.testing.assert_allclose(probabilities, results.validated[2], atol=1e-5)

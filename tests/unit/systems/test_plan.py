@@ -28,43 +28,45 @@ def test_the_method_has_a_network_for_each_rule_one_for_round_1_and_one_for_each
         "AFL or AF in Ningbo", "classes omitted by CPSC", "round 1, 12 leads",
         *(f"round 2, {count} leads" for count in (12, 6, 4, 3, 2)),
     ]  # fmt: skip
-    assert [(one.leads, one.view) for one in planned_networks(Settings())] == [
-        (each, DEFAULT_VIEW) for each in LEAD_SETS.values()
+    assert [(settings.leads, settings.view) for settings in planned_networks(Settings())] == [
+        (network, DEFAULT_VIEW) for network in LEAD_SETS.values()
     ]
 
 
 def test_a_gate_has_two_ensembles_of_all_views_and_one_network_that_chooses():
     """Li et al. 2021: two ensembles of three networks each, and a network for the source."""
     networks = planned_networks(replace(LI, lead_sets=(12,)))
-    assert [(one.group, one.view.title) for one in networks] == [
+    assert [(network.group, network.view.title) for network in networks] == [
         *((group, title) for group in ("general", "special") for title in ("500 Hz, 10 s", "250 Hz, 20 s",
                                                                             "500 Hz, 15 s")),
         ("gate", "500 Hz, 10 s"),
     ]  # fmt: skip
-    assert [one.title for one in networks][2:5] == [
+    assert [network.title for network in networks][2:5] == [
         "8 leads, 500 Hz, 15 s", "8 leads, CPSC, 500 Hz, 10 s", "8 leads, CPSC, 250 Hz, 20 s"]  # fmt: skip
     assert networks[-1].title == "8 leads, CPSC or not"
 
 
 def test_what_finds_peaks_is_first_trained_for_them_alone_and_the_gate_is_not():
-    one = replace(LI, lead_sets=(3,))
-    networks = planned_networks(one)
-    assert [each.pretrained for each in networks] == [*(True for each in networks[:-1]), False]
-    titles = titles_of(one)
+    settings = replace(LI, lead_sets=(3,))
+    networks = planned_networks(settings)
+    assert [network.pretrained for network in networks] == [*(True for network in networks[:-1]), False]
+    titles = titles_of(settings)
     assert len(titles) == 2 * 6 + 1
-    for each in networks[:-1]:
-        assert titles.index(each.peaks_title) + 1 == titles.index(each.title)
-    assert titles_of(replace(one, pretraining=None)) == [each.title for each in networks]
+    for network in networks[:-1]:
+        assert titles.index(network.peaks_title) + 1 == titles.index(network.title)
+    assert titles_of(replace(settings, pretraining=None)) == [network.title for network in networks]
 
 
 def test_each_fold_has_a_network():
     networks = planned_networks(replace(ZHAO, lead_sets=(12, 2)))
-    assert [(len(one.leads), one.fold) for one in networks] == [(leads, fold) for leads in (12, 2) for fold in range(5)]
+    assert [(len(network.leads), network.fold) for network in networks] == [
+        (leads, fold) for leads in (12, 2) for fold in range(5)
+    ]
     assert networks[7].title == "2 leads, fold 3 of 5"
 
 
 def test_lead_sets_of_which_the_same_leads_are_used_share_their_networks():
-    assert [one.leads for one in planned_networks(replace(LI, views=LI.views[:1], gate=None))] == [
+    assert [network.leads for network in planned_networks(replace(LI, views=LI.views[:1], gate=None))] == [
         ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), ("I", "II"), ("I", "II", "V2")]  # fmt: skip
     (rhythm,) = planned_networks(SYSTEMS["se_resnet_rhythm"])
     assert (rhythm.leads, rhythm.title) == (("II",), "lead II")

@@ -1,6 +1,7 @@
 import ast
 import json
 from dataclasses import asdict, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def test_the_systems_are_the_default_four_from_the_literature_and_all_without_th
     assert list(VARIANTS) == [*(f"li2021-no-{part}" for part in ("masks", "peaks", "rules", "gate")), "xie2022-plain",
                               "se_resnet_rhythm-no-se"]  # fmt: skip
     assert {**SYSTEMS, **ABLATIONS, **VARIANTS} == RECIPES
-    assert all(name == one.system for name, one in RECIPES.items())
+    assert all(name == member.system for name, member in RECIPES.items())
     assert CAI2021 == Settings()
 
 
@@ -45,14 +46,14 @@ def test_the_systems_are_the_default_four_from_the_literature_and_all_without_th
     ],
 )
 def test_classes_are_those_of_the_papers(name, classes, exclusive):
-    one = SYSTEMS[name]
-    assert (one.classes, one.exclusive) == (classes, exclusive)
+    system = SYSTEMS[name]
+    assert (system.classes, system.exclusive) == (classes, exclusive)
     assert len(classes) == {"cai2021": 22, "li2021": 26, "zhao2022": 24, "xie2022": 9, "se_resnet_rhythm": 7}[name]
-    assert one.output_activation == ("softmax" if exclusive else "sigmoid")
+    assert system.output_activation == ("softmax" if exclusive else "sigmoid")
 
 
 def test_signals_are_prepared_and_cut_as_in_the_papers():
-    seen = {name: [(view.preparation, view.window) for view in one.views] for name, one in SYSTEMS.items()}
+    seen = {name: [(view.preparation, view.window) for view in system.views] for name, system in SYSTEMS.items()}
     assert seen == {
         "cai2021": [(Preprocessing(250, (0.5, 45.0), False), Window(None, "zeros", 0))],
         "li2021": [
@@ -73,9 +74,9 @@ def test_leads_are_reduced_as_in_the_papers():
         12: ("I", "II", *CHEST), 6: ("I", "II"), 4: ("I", "II", "V2"), 3: ("I", "II", "V2"), 2: ("I", "II"),
     }  # fmt: skip
     assert {RHYTHM.leads_of(count) for count in LEAD_SETS} == {("II",)}
-    for one in (CAI2021, ZHAO, XIE):
-        assert {count: one.leads_of(count) for count in LEAD_SETS} == LEAD_SETS
-    assert [one.configurations for one in SYSTEMS.values()] == [False, True, False, False, False]
+    for system in (CAI2021, ZHAO, XIE):
+        assert {count: system.leads_of(count) for count in LEAD_SETS} == LEAD_SETS
+    assert [system.configurations for system in SYSTEMS.values()] == [False, True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +102,14 @@ def test_the_cosine_falls_without_a_jump_after_three_epochs_of_warm_up():
 
 def test_losses_optimizers_batches_and_epochs_are_the_papers():
     facts = {
-        name: (one.loss, one.training.optimizer, one.training.batch, one.training.epochs, one.training.patience)
-        for name, one in SYSTEMS.items()
+        name: (
+            system.loss,
+            system.training.optimizer,
+            system.training.batch,
+            system.training.epochs,
+            system.training.patience,
+        )
+        for name, system in SYSTEMS.items()
     }
     assert facts == {
         "cai2021": ("asymmetric", "adam", 256, 100, 4),
@@ -113,14 +120,14 @@ def test_losses_optimizers_batches_and_epochs_are_the_papers():
     }
     assert XIE.training.momentum == 0.5 and XIE.training.batch_for(20) == 8
     assert (LI.peaks, ZHAO.folds) == (0.1, 5)
-    assert {one.folds for one in SYSTEMS.values()} == {None, 5}
+    assert {system.folds for system in SYSTEMS.values()} == {None, 5}
 
 
 def test_labels_are_what_the_papers_make_of_them():
     assert LI.implies == (("LBBB", "BBB"), ("RBBB", "BBB"))
-    assert [one.source_masks for one in SYSTEMS.values()] == [False, True, False, False, False]
-    for one in (LI, ZHAO, XIE, RHYTHM):
-        assert one.cleaning.rules == () and not one.cleaning.masks
+    assert [system.source_masks for system in SYSTEMS.values()] == [False, True, False, False, False]
+    for system in (LI, ZHAO, XIE, RHYTHM):
+        assert system.cleaning.rules == () and not system.cleaning.masks
     (omission,) = LI.cleaning.partially_labelled
     assert (omission.sources, set(omission.labelled)) == (
         ("CPSC",), {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"})  # fmt: skip
@@ -130,23 +137,23 @@ def test_labels_are_what_the_papers_make_of_them():
 def test_answers_are_by_the_papers_rules():
     assert LI.gate.source == "CPSC" and set(LI.gate.classes) == {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"}
     assert (LI.answer_pairs, LI.fallback) == ((("TInv", "TAb"),), "NSR")
-    assert [one.thresholds for one in SYSTEMS.values()] == ["searched", "halves", "searched", "halves", "halves"]
-    assert [one.gate is None for one in SYSTEMS.values()] == [True, False, True, True, True]
+    assert [system.thresholds for system in SYSTEMS.values()] == ["searched", "halves", "searched", "halves", "halves"]
+    assert [system.gate is None for system in SYSTEMS.values()] == [True, False, True, True, True]
 
 
 def test_every_system_is_asked_for_every_lead_set():
-    assert {one.lead_sets for one in RECIPES.values()} == {(12, 6, 4, 3, 2)}
+    assert {system.lead_sets for system in RECIPES.values()} == {(12, 6, 4, 3, 2)}
 
 
 def members_of(settings, count):
     """Members of all groups as they are saved, and the classes of each group; there are no networks in them."""
     groups = {}
-    for one in planned_networks(replace(settings, lead_sets=(count,))):
-        network = settings.gate.network if one.group == "gate" else settings.network
+    for plan in planned_networks(replace(settings, lead_sets=(count,))):
+        network = settings.gate.network if plan.group == "gate" else settings.network
         if getattr(network, "peaks", False):
             network = replace(network, peaks=False)  # a saved network answers alone
-        answer = "sigmoid" if one.group == "gate" else settings.output_activation
-        groups.setdefault(one.group, []).append(Member(one.leads, network, None, answer, one.view))
+        activation = "sigmoid" if plan.group == "gate" else settings.output_activation
+        groups.setdefault(plan.group, []).append(Member(plan.leads, network, None, activation, plan.view))
     classes = {"general": settings.classes, "special": settings.gate.classes if settings.gate else (), "gate": ()}
     return groups, classes
 
@@ -157,26 +164,31 @@ def test_what_a_recipe_comes_to_can_be_described_and_read_again(name, tmp_path):
     for count in LEAD_SETS:
         groups, classes = members_of(settings, count)
         rule = Rule(np.linspace(0, 1, 26), settings.exclusive, settings.answer_pairs, settings.fallback)
-        said = {group: {"classes": list(classes[group]), "members": [network_entry(one, "0" * 64) for one in members]}
-                for group, members in groups.items()}  # fmt: skip
+        description = {
+            group: {
+                "classes": list(classes[group]),
+                "members": [network_entry(member, "0" * 64) for member in members],
+            }
+            for group, members in groups.items()
+        }
         path = tmp_path / f"{count}_leads.json"
-        path.write_text(write_config(count, name, rule, said))
+        path.write_text(write_config(count, name, rule, description))
         read = read_config(path, count)
         assert read.system == name and replace(read.rule, thresholds=None) == replace(rule, thresholds=None)
         np.testing.assert_array_equal(read.rule.thresholds, rule.thresholds)
-        assert {group: (classes, [(one.leads, one.settings, one.view, one.output_activation) for one in members])
-                for group, (classes, members) in read.groups.items()} == {
-            group: (classes[group], [(one.leads, one.settings, one.view, one.output_activation) for one in members])
-            for group, members in groups.items()}  # fmt: skip
+        get_fields = attrgetter("leads", "settings", "view", "output_activation")
+        assert {group: (names, list(map(get_fields, members))) for group, (names, members) in read.groups.items()} == {
+            group: (classes[group], list(map(get_fields, members))) for group, members in groups.items()
+        }
 
 
 def flat(value, above=""):
     """Nested dicts, and tuples of them, as one dict, by names such as 'views.0.preparation.band'."""
-    if isinstance(value, tuple) and value and all(isinstance(each, dict) for each in value):
+    if isinstance(value, tuple) and value and all(isinstance(item, dict) for item in value):
         value = dict(enumerate(value))
     if not isinstance(value, dict):
         return {above[:-1]: value}
-    return {name: one for key, part in value.items() for name, one in flat(part, f"{above}{key}.").items()}
+    return {name: system for key, part in value.items() for name, system in flat(part, f"{above}{key}.").items()}
 
 
 @pytest.mark.parametrize(
@@ -201,17 +213,17 @@ def flat(value, above=""):
     ],
 )
 def test_a_system_without_a_part_differs_in_what_its_name_says_and_nothing_else(name, changes):
-    whole, other = asdict(SYSTEMS[name.split("-")[0]]), asdict(RECIPES[name])
-    for left in [key for key, value in changes.items() if value is None and isinstance(whole.get(key), dict)]:
-        whole[left] = "whole"  # and not its parts
-    whole, other = flat(whole), flat(other)
-    assert whole.keys() == other.keys()
-    different = {key: value for key, value in other.items() if value != whole[key]}
+    base, variant = asdict(SYSTEMS[name.split("-")[0]]), asdict(RECIPES[name])
+    for left in [key for key, value in changes.items() if value is None and isinstance(base.get(key), dict)]:
+        base[left] = "whole"  # and not its parts
+    base, variant = flat(base), flat(variant)
+    assert base.keys() == variant.keys()
+    different = {key: value for key, value in variant.items() if value != base[key]}
     assert different == changes | {"system": name}
 
 
 def test_what_is_left_out_is_not_among_the_networks_that_are_trained():
-    li, titles = SYSTEMS["li2021"], {name: titles_of(one) for name, one in VARIANTS.items()}
+    li, titles = SYSTEMS["li2021"], {name: titles_of(system) for name, system in VARIANTS.items()}
     every = titles_of(li)
     assert titles["li2021-no-masks"] == titles["li2021-no-rules"] == every
     assert titles["li2021-no-peaks"] == [title for title in every if not title.endswith("peaks")]
@@ -231,17 +243,17 @@ def test_what_is_left_out_is_not_among_the_networks_that_are_trained():
 def test_the_network_without_a_part_is_the_other_but_for_that(name, sizes, kind):
     variant = {"xie2022": "xie2022-plain", "se_resnet_rhythm": "se_resnet_rhythm-no-se"}[name]
     kinds = [
-        {type(layer).__name__ for layer in replace(RECIPES[each].network, **sizes).build(3, None, 9, "softmax").layers}
-        for each in (name, variant)
+        {type(layer).__name__ for layer in replace(RECIPES[item].network, **sizes).build(3, None, 9, "softmax").layers}
+        for item in (name, variant)
     ]
     assert kind in kinds[0] and kind not in kinds[1] and kinds[1] < kinds[0] | {"Conv2D"}
 
 
 def test_a_recipe_is_data_that_json_can_hold():
     """By which a training is told from another."""
-    for one in RECIPES.values():
-        assert json.loads(json.dumps(asdict(one)))["system"] == one.system
-    assert len({json.dumps(asdict(one)) for one in RECIPES.values()}) == len(RECIPES)
+    for member in RECIPES.values():
+        assert json.loads(json.dumps(asdict(member)))["system"] == member.system
+    assert len({json.dumps(asdict(member)) for member in RECIPES.values()}) == len(RECIPES)
 
 
 DECIDING = {ast.If: "test", ast.IfExp: "test", ast.While: "test", ast.comprehension: "ifs", ast.Match: "subject",
@@ -253,15 +265,22 @@ def systems_decided_by(tree):
     for node in ast.walk(tree):
         if type(node) in DECIDING:
             part = getattr(node, DECIDING[type(node)] or "", node)
-            for each in part if isinstance(part, list) else [part]:
+            for item in part if isinstance(part, list) else [part]:
                 # What is called system is looked at as a whole: not one of its other parts, and not given the name.
-                others = [one.value for one in ast.walk(each) if isinstance(one, ast.Attribute)]
-                for one in ast.walk(each):
-                    if isinstance(one, ast.Constant) and one.value in [*RECIPES]:
-                        yield one.lineno, "a recipe's name"
-                    named = isinstance(one, ast.Name) and one.id == "system" and isinstance(one.ctx, ast.Load)
-                    if named and one not in others or isinstance(one, ast.Attribute) and one.attr == "system":
-                        yield one.lineno, "a system"
+                attributes = [system.value for system in ast.walk(item) if isinstance(system, ast.Attribute)]
+                for system in ast.walk(item):
+                    if isinstance(system, ast.Constant) and system.value in [*RECIPES]:
+                        yield system.lineno, "a recipe's name"
+                    is_name = (
+                        isinstance(system, ast.Name) and system.id == "system" and isinstance(system.ctx, ast.Load)
+                    )
+                    if (
+                        is_name
+                        and system not in attributes
+                        or isinstance(system, ast.Attribute)
+                        and system.attr == "system"
+                    ):
+                        yield system.lineno, "a system"
 
 
 @pytest.mark.parametrize(
@@ -275,15 +294,15 @@ def test_what_decides_by_a_system_is_seen(line):
 
 def test_what_is_done_is_decided_by_no_systems_name():
     """Outside the list of recipes; those that report may tell the trials of one system from those of another."""
-    found = set()
+    decisions = set()
     for path in sorted((Path(__file__).parents[3] / "ecg").rglob("*.py")):
         if path.stem != "recipes":
-            found |= {(path.stem, what) for _, what in systems_decided_by(ast.parse(path.read_text()))}
-    assert found <= {("bootstrap", "a system"), ("comparison_charts", "a system")}
+            decisions |= {(path.stem, what) for _, what in systems_decided_by(ast.parse(path.read_text()))}
+    assert decisions <= {("bootstrap", "a system"), ("comparison_charts", "a system")}
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"fallback": "nsr"}, "fallback"),
         ({"fallback": "BBB"}, "fallback is 'BBB', expected None or one of AF, AFL, LBBB"),
@@ -303,8 +322,8 @@ def test_what_is_done_is_decided_by_no_systems_name():
         ),
     ],
 )
-def test_settings_that_mean_nothing_are_refused_at_once(wrong, told):
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_mean_nothing_are_refused_at_once(wrong, message):
+    with pytest.raises(ValueError, match=message):
         Settings(**wrong)
 
 

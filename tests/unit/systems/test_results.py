@@ -19,7 +19,7 @@ def test_tables_list_the_scored_classes_and_those_beside_that_are_trained(exclus
             np.testing.assert_array_equal(labels[:, :26].shape, results.scored_labels.shape)
             assert labels.shape[1] == len(names)
     assert np.array_equal(make_results().reported_columns[make_results().is_trained], TRAINED)
-    assert [name for name, one in zip(exclusive.names, exclusive.is_trained, strict=True) if one] == [
+    assert [name for name, trained in zip(exclusive.names, exclusive.is_trained, strict=True) if trained] == [
         "AF", "NSR", "PVC", "STE"]  # fmt: skip
 
 
@@ -34,11 +34,11 @@ def test_labels_of_both_kinds_are_those_after_relabelling_and_of_the_headers():
 
 
 def test_of_classes_that_exclude_each_other_one_is_told_and_it_may_be_beside_the_scored_ones(exclusive):
-    told = exclusive.all_predictions(12)
-    assert (told.sum(axis=1) == 1).all() and 0 < told[:, 26].sum() < len(told)
-    np.testing.assert_array_equal(told[:, :26], exclusive.predictions(12))
+    predicted = exclusive.all_predictions(12)
+    assert (predicted.sum(axis=1) == 1).all() and 0 < predicted[:, 26].sum() < len(predicted)
+    np.testing.assert_array_equal(predicted[:, :26], exclusive.predictions(12))
     likeliest = np.array(exclusive.settings.classes)[exclusive.most_probable(12)]
-    assert np.array(exclusive.names)[told.argmax(axis=1)].tolist() == likeliest.tolist()
+    assert np.array(exclusive.names)[predicted.argmax(axis=1)].tolist() == likeliest.tolist()
     results = make_results()
     np.testing.assert_array_equal(results.all_predictions(2), results.predictions(2))
 

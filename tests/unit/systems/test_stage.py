@@ -78,9 +78,9 @@ def test_a_stage_is_trained_once_and_then_loaded_from_the_cache(stage, store, sm
     assert lines[-1] == "round 1, 2 leads: loaded from cache"
     assert (again.epochs, again.ended) == (first.epochs, first.ended)
     np.testing.assert_array_equal(again.probabilities, first.probabilities)
-    for one, other in zip(again.weights, first.weights, strict=True):
-        np.testing.assert_array_equal(one, other)
-    for other in (
+    for weight, expected in zip(again.weights, first.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    for expected in (
         {"seed": 1},
         {"stage": replace(stage, learning=TrainingSettings(epochs=2, steps=2))},
         {"stage": replace(stage, network=replace(small_network, dropout=0.1))},
@@ -91,7 +91,7 @@ def test_a_stage_is_trained_once_and_then_loaded_from_the_cache(stage, store, sm
         {"stage": replace(stage, to_predict=stage.to_predict[1:])},
     ):
         with pytest.raises(TrainingError, match="at work"):
-            fit(**other)
+            fit(**expected)
 
 
 class InterruptedCache(ResultCache):
@@ -160,16 +160,16 @@ def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
         return np.zeros((len(stage.to_predict), 3))
 
     monkeypatch.setattr("ecg.systems.stage.accelerators", lambda: devices)
-    for each in (distribution_scope, trains, answers):
-        name = {"trains": "train_network", "answers": "predict"}.get(each.__name__, each.__name__)
-        monkeypatch.setattr(f"ecg.systems.stage.{name}", each)
+    for function in (distribution_scope, trains, answers):
+        name = {"trains": "train_network", "answers": "predict"}.get(function.__name__, function.__name__)
+        monkeypatch.setattr(f"ecg.systems.stage.{name}", function)
     stage = replace(stage, learning=TrainingSettings(precision=precision))
     outcome = fit_stage(stage, store, tmp_path)
     trained, asked = networks
     assert trained.layers[1].compute_dtype == precision and asked.layers[1].compute_dtype == "float32"
-    for one, two, three in zip(trained.get_weights(), asked.get_weights(), outcome.weights, strict=True):
-        np.testing.assert_array_equal(one, two)
-        np.testing.assert_array_equal(one, three)
+    for weight, two, three in zip(trained.get_weights(), asked.get_weights(), outcome.weights, strict=True):
+        np.testing.assert_array_equal(weight, two)
+        np.testing.assert_array_equal(weight, three)
 
 
 LI = LiSettings(stages=(1,), width=4, squeeze_ratio=None, peaks=True, peak_units=4)
@@ -204,7 +204,7 @@ def test_a_network_that_finds_peaks_answers_with_them_behind_the_classes(with_pe
     assert prediction_part(with_peaks, network).output_shape == (None, 3)
     loss = stage_loss(with_peaks, network)
     assert (loss.widths, loss.loss_weights) == ((3, 2625), (0.0, 1.0))
-    assert [type(each).__name__ for each in loss.losses] == ["FocalLoss", "SquaredError"]
+    assert [type(function).__name__ for function in loss.losses] == ["FocalLoss", "SquaredError"]
 
 
 def test_where_no_peaks_are_to_be_found_a_network_that_could_answers_alone(with_peaks):
@@ -217,15 +217,15 @@ def test_where_no_peaks_are_to_be_found_a_network_that_could_answers_alone(with_
 
 def test_all_that_answers_of_a_network_with_peaks_gives_the_same_probabilities(with_peaks, pretrained, store):
     assert pretrained.probabilities.shape == (len(with_peaks.to_predict), 3)
-    whole = build_network(with_peaks, SAVED)
-    whole.set_weights(pretrained.weights)
+    full_network = build_network(with_peaks, SAVED)
+    full_network.set_weights(pretrained.weights)
     member = make_member(with_peaks, pretrained.weights)
     assert (member.settings, member.view, member.leads) == (replace(LI, peaks=False), with_peaks.view, LEAD_SETS[2])
     examples = Dataset(store, with_peaks.to_predict, lead_indices(LEAD_SETS[2]), window=with_peaks.view.window)
-    for network in (member.network, prediction_part(with_peaks, whole)):
+    for network in (member.network, prediction_part(with_peaks, full_network)):
         np.testing.assert_allclose(predict(network, examples, "checking"), pretrained.probabilities, atol=1e-6)
     signals = np.random.default_rng(0).normal(size=(4, 500, 2)).astype(np.float32)
-    both = np.asarray(whole(signals))
+    both = np.asarray(full_network(signals))
     np.testing.assert_allclose(both[:, :3], np.asarray(member.network(signals)), atol=1e-6)
 
 
@@ -247,10 +247,10 @@ def test_a_stage_begins_with_the_weights_given_and_for_peaks_alone_leaves_what_a
 
 def test_peaks_that_are_known_and_found_are_read_off_for_the_same_cut(with_peaks, pretrained, store):
     places = np.array([7, 0])
-    for place, one in zip(places, predict_peaks(with_peaks, store, pretrained.weights, places), strict=True):
-        np.testing.assert_array_equal(one.signal, store.signal(place, 1)[:500])
-        assert (one.name, one.rate, one.known.samples.tolist()) == (store.names[place], 250, [100, 300])
+    for place, weight in zip(places, predict_peaks(with_peaks, store, pretrained.weights, places), strict=True):
+        np.testing.assert_array_equal(weight.signal, store.signal(place, 1)[:500])
+        assert (weight.name, weight.rate, weight.known.samples.tolist()) == (store.names[place], 250, [100, 300])
         member = build_network(with_peaks, SAVED)
         member.set_weights(pretrained.weights)
-        said = np.asarray(member(store.signal(place, (0, 1))[np.newaxis, :500]))[0, 3:].reshape(-1, 3, 7)
-        np.testing.assert_array_equal(one.predicted.samples, decode_peaks(said, 500).samples)
+        outputs = np.asarray(member(store.signal(place, (0, 1))[np.newaxis, :500]))[0, 3:].reshape(-1, 3, 7)
+        np.testing.assert_array_equal(weight.predicted.samples, decode_peaks(outputs, 500).samples)
