@@ -65,8 +65,9 @@ docs: .venv/installed-dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -d build/doctrees docs build/docs
 	@echo "The documentation: build/docs/index.html"
 
+# SLOW=tests/unit runs only those of single modules, some two minutes.
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 $(SLOW)
 
 # BENCH="store step --data FOLDER" measures these figures only, and on recordings of your own.
 bench: .venv/installed
