@@ -322,7 +322,7 @@ def test_a_system_that_fails_is_told_and_the_others_are_compared(
     ((_, comparison, facts, _),) = written
     assert comparison.systems == ["other", "last"] and facts["failed"] == failed
     kept = [path.parent.name for path in tmp_path.glob("stages/fold*/networks_*")]
-    assert kept == ["fold2"]  # what is there of the system that failed is not done again
+    assert kept == ["fold2of3"]  # what is there of the system that failed is not done again
     with pytest.raises(TrainingError, match=re.escape(f"no system is trained: one, fold 2 of 3: {message}")):
         compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)), execute)
     assert len(written) == 1
