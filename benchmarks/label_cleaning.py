@@ -24,6 +24,7 @@ from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
+from ecg.runtime.console import start_logging
 from ecg.runtime.files import to_json
 from ecg.systems.label_cleaning import CleaningSettings, unlabelled_mask
 
@@ -153,6 +154,7 @@ def main():
     parser.add_argument("--jobs", type=int, help="processes that write and read recordings; default: one a core")
     parser.add_argument("--folder", type=Path, default=Path("build/label_cleaning"))
     options = parser.parse_args()
+    start_logging()
     seeds = []
     for seed in options.seeds:
         seeds.append(measure(seed, options))

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg.data.synthetic import synthesize
+from ecg.runtime.console import start_logging
 from ecg.runtime.keras_startup import start_keras
 
 BATCH = 32
@@ -34,19 +35,20 @@ STEPS = {  # the step that a log message ends: the first expression that it matc
     "relabelling": r"Ningbo|CPSC",
     "round 1": r"^(round 1|masks|split)",
     r"round 2, \1 leads": r"^round 2, ([0-9]+) leads",
-    REPORT: r"",
+    REPORT: r"^source +found",
 }
 
 
 def train_tiny(data, model, jobs):
     """Train with a tiny network, and print the log."""
     start_keras()
-    from ecg.commands.train import Settings
+    start_logging()
+    from ecg.commands.train import Settings, train
     from ecg.models.resnets import NetworkSettings
     from ecg.training.trainer import TrainingSettings
 
     training = TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=1)
-    train_tiny(data, model, Settings(network=NetworkSettings(**TINY), training=training, jobs=int(jobs)))
+    train(data, model, Settings(network=NetworkSettings(**TINY), training=training, jobs=int(jobs)))
 
 
 def measure_training(data, model, jobs):
@@ -57,7 +59,8 @@ def measure_training(data, model, jobs):
         while process.poll() is None:
             highest = np.maximum(highest, memory_of(process.pid))
             if select.select([process.stdout], [], [], INTERVAL)[0] and (line := process.stdout.readline().decode()):
-                step = REPORT if step == REPORT else find_step(line)  # its messages name other steps
+                if step != REPORT:  # its messages name other steps
+                    step = find_step(line) or step
                 peaks[step] = np.maximum(peaks.get(step, 0), highest)
                 highest = np.zeros(2)
     if process.returncode:
@@ -87,7 +90,7 @@ def children_of(process):
 
 
 def find_step(line):
-    """Return the step that a log message ends."""
+    """Return the step that a log message ends, or None."""
     for step, expression in STEPS.items():
         if match := re.search(expression, line):
             return match.expand(step)

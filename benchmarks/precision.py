@@ -17,6 +17,7 @@ from ecg.commands.options import without_none
 from ecg.data.labels import TRAINED
 from ecg.data.leads import LEADS
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
+from ecg.runtime.console import start_logging
 from ecg.runtime.keras_startup import start_keras
 
 PRECISIONS = ("float32", "bfloat16")
@@ -66,6 +67,7 @@ def main():
     parser.add_argument("--folder", type=Path, default=Path("build/precision"))
     options = parser.parse_args()
     start_keras()
+    start_logging()
     from ecg.commands.train import Settings
     from ecg.data.store import build_store
 

@@ -276,11 +276,11 @@ def test_noise_adds_to_the_same_hearts(tmp_path):
     synthetic.synthesize(tmp_path / "clean", 3, settings=synthetic.SyntheticSettings(noise=0, sources=sources))
     synthetic.synthesize(tmp_path / "noisy", 3, settings=synthetic.SyntheticSettings(noise=1, sources=sources))
     for path in find_records(tmp_path / "clean"):
-        clean_folder, noisy = read_record(path)[1], read_record(tmp_path / "noisy" / path.name)[1]
-        added = (noisy - clean_folder.astype(int))[:, 500:-500]
+        clean, noisy = read_record(path)[1], read_record(tmp_path / "noisy" / path.name)[1]
+        added = (noisy - clean.astype(int))[:, 500:-500]
         assert 3 < added.std() < 400  # microvolts
-        assert np.corrcoef(clean_folder.ravel(), noisy.ravel())[0, 1] > 0.5
-        assert np.abs(clean_folder[:, :40]).max() < 3000
+        assert np.corrcoef(clean.ravel(), noisy.ravel())[0, 1] > 0.5
+        assert np.abs(clean[:, :40]).max() < 3000
 
 
 def test_chapman_numbers_end_where_ningbo_begins():
