@@ -56,7 +56,7 @@ pygments_style = "friendly"
 
 def escape_markup(app, kind, name, item, options, lines: list[str]) -> None:
     """Escape in a docstring, outside backticks, the characters that reStructuredText would read as markup."""
-    if kind in ("attribute", "property") and lines:  # of which napoleon takes what precedes a colon for a type
+    if kind in ("attribute", "property") and lines:  # napoleon would read the words before a colon as a type
         lines[0] = lines[0].replace(": ", " – ")
     for number, line in enumerate(lines):
         parts = re.split(r"(`+[^`]*`+)", line)

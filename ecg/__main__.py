@@ -77,6 +77,23 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", type=parse_path, help="folder of labelled recordings, nested or not")
 
 
+def run_with_settings(arguments: argparse.Namespace, command: str) -> None:
+    """Run the command `train` or `estimate` with the settings that the options give."""
+    start_keras()
+    from ecg.commands import estimate, train
+    from ecg.data.headers import RecordError
+    from ecg.data.wave_peaks import NeuroKitMissing
+    from ecg.training.trainer import TrainingError
+
+    with reported(ValueError):
+        settings = training_settings(arguments)
+    with reported(RecordError, TrainingError, NeuroKitMissing):
+        if command == "train":
+            train.train(arguments.data, arguments.model, settings)
+        else:
+            estimate.estimate(arguments.data, settings)
+
+
 def add_train_command(commands: "Commands") -> None:
     """Add the command that trains a system."""
     parser = commands.add_parser("train", help="train the networks on a folder of recordings",
@@ -85,20 +102,7 @@ def add_train_command(commands: "Commands") -> None:
     add_data(parser)
     parser.add_argument("model", metavar="MODEL", type=parse_path, help="folder for the models and the report")
     add_settings(parser)
-
-    def run(arguments: argparse.Namespace) -> None:
-        start_keras()
-        from ecg.commands import train as pipeline
-        from ecg.data.headers import RecordError
-        from ecg.data.wave_peaks import NeuroKitMissing
-        from ecg.training.trainer import TrainingError
-
-        with reported(ValueError):
-            settings = training_settings(arguments)
-        with reported(RecordError, TrainingError, NeuroKitMissing):
-            pipeline.train(arguments.data, arguments.model, settings)
-
-    parser.set_defaults(run=run, interrupted=RESUME_MESSAGE)
+    parser.set_defaults(run=partial(run_with_settings, command="train"), interrupted=RESUME_MESSAGE)
 
 
 def add_estimate_command(commands: "Commands") -> None:
@@ -108,20 +112,7 @@ def add_estimate_command(commands: "Commands") -> None:
                                  epilog="The options are those of train.")  # fmt: skip
     add_data(parser)
     add_settings(parser)
-
-    def run(arguments: argparse.Namespace) -> None:
-        start_keras()
-        from ecg.commands import estimate
-        from ecg.data.headers import RecordError
-        from ecg.data.wave_peaks import NeuroKitMissing
-        from ecg.training.trainer import TrainingError
-
-        with reported(ValueError):
-            settings = training_settings(arguments)
-        with reported(RecordError, TrainingError, NeuroKitMissing):
-            estimate.estimate(arguments.data, settings)
-
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=partial(run_with_settings, command="estimate"))
 
 
 def add_compare_command(commands: "Commands") -> None:

@@ -50,7 +50,7 @@ def predict_stage(stage):
 
 
 def make_results(seed=0, rate=0.15):
-    """Random results: every fourth recording for validation, of which those of Georgia give the score."""
+    """Random results: every second recording is for validation, and those of Georgia are scored."""
     random = np.random.default_rng(seed)
     sources = random.choice(["CPSC", "Georgia", "Ningbo"], COUNT)
     labels = random.random((COUNT, 26)) < rate

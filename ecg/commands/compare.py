@@ -5,11 +5,9 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from errno import ENOMEM
-from importlib.metadata import version
 from pathlib import Path
 from traceback import format_exception
 
-import keras
 import numpy as np
 
 from ecg.commands.holdout import FoldResult, Protocol, predict_held_out
@@ -24,7 +22,7 @@ from ecg.evaluation.bootstrap import Comparison, SystemResult
 from ecg.reports.comparison_report import COMPARISON_FOLDER, write_comparison
 from ecg.reports.training_report import package_versions
 from ecg.reports.training_tables import differing_settings
-from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
+from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name
 from ecg.runtime.console import (
     abbreviated_list,
     describe_error,
@@ -39,7 +37,7 @@ from ecg.runtime.limits import TimeBudget
 from ecg.runtime.processes import run_in_subprocess
 from ecg.systems.method import train_system
 from ecg.systems.recipes import Settings
-from ecg.systems.stage import Peaks, StageRunner, Stores
+from ecg.systems.stage import Peaks, StageRunner, Stores, program_versions
 from ecg.training.trainer import TrainingError, translate_out_of_memory
 
 LOGGER = logging.getLogger("ecg")
@@ -48,7 +46,7 @@ STAGES = "stages"  # folder in the report's, for stores and results
 NETWORKS = "networks"  # begins the names of folders for the networks of a fold
 PREDICTIONS = "predictions"  # name of a system's result for a fold in its cache
 # The source files in these folders are part of the cache key of a result.
-PROGRAM = ("data", "evaluation", "models", "training", "systems", "commands")
+FOLD_SOURCES = ("data", "evaluation", "models", "training", "systems", "commands")
 
 
 class RecordingsChanged(RecordError):
@@ -323,12 +321,10 @@ def result_cache(
         peaks: Wave peaks by preprocessing.
     """
     settings = {name: value for name, value in asdict(system).items() if name not in NOT_IN_FINGERPRINT}
-    backend = keras.backend.backend()
-    versions = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
     waves = [peaks[preparation] for preparation in stores] if system.peaks else []
     arrays = [array for peak in waves for array in (peak.starts, peak.samples, peak.waves)]
     digests = [store.digest for store in stores.values()]
-    key = fingerprint(digests, settings, held_out, hours, *versions, *arrays)
+    key = fingerprint(digests, settings, held_out, hours, *program_versions(*FOLD_SOURCES), *arrays)
     return ResultCache(folder / f"{system.system}_{key[:KEY_LENGTH]}", key)
 
 

@@ -90,12 +90,20 @@ class TrainedSystem:
 
     def ensemble(self, leads: tuple[str, ...]) -> Ensemble:
         """Return the ensemble for these leads; its networks are built anew."""
-        members: dict[str, list] = {}
-        for network in self.networks:
-            if network.leads == leads:
-                members.setdefault(network.group, []).append(make_member(network.stage, network.weights))
-        groups = {name: Group(classes_of(self.settings, name), tuple(group)) for name, group in members.items()}
+        groups = {}
+        for name, networks in group_networks(self.networks, leads).items():
+            members = tuple(make_member(network.stage, network.weights) for network in networks)
+            groups[name] = Group(classes_of(self.settings, name), members)
         return Ensemble(**groups)
+
+
+def group_networks(networks: list[TrainedNetwork], leads: tuple[str, ...]) -> dict[str, list[TrainedNetwork]]:
+    """Return the networks that see these leads, by the name of their group."""
+    groups: dict[str, list[TrainedNetwork]] = {}
+    for network in networks:
+        if network.leads == leads:
+            groups.setdefault(network.group, []).append(network)
+    return groups
 
 
 class ValidationScorer:
@@ -122,7 +130,8 @@ class ValidationScorer:
             validation: Indices of the validation recordings in the store, (m,).
         """
         self.settings = settings
-        self.all = sources, labels, original_labels
+        self.recordings = sources, labels, original_labels
+        self.is_relabelled = bool((labels != original_labels).any())
         self.columns = class_indices(settings.classes)
         self.scored = scoring_mask(sources[validation], settings)
         rows = validation[self.scored]
@@ -131,7 +140,7 @@ class ValidationScorer:
 
     def subset(self, validation: np.ndarray) -> "ValidationScorer":
         """Return a scorer for other validation recordings of the same store."""
-        return ValidationScorer(self.settings, *self.all, validation)
+        return ValidationScorer(self.settings, *self.recordings, validation)
 
     def search(self, probabilities: np.ndarray, resamples: int = 0) -> ThresholdSearch:
         """Search thresholds for probabilities (m, K), averaged over resamples."""
@@ -153,8 +162,7 @@ class ValidationScorer:
             return {"argmax": self.score(probabilities, np.zeros(self.labels.shape[1]))}
         search = self.search(probabilities)
         scores = {"score at 0.5": search.score_at_half, "optimised": search.score_by_class}
-        _, labels, original_labels = self.all
-        if (labels != original_labels).any():
+        if self.is_relabelled:
             wide = expand(probabilities[self.scored], self.columns)
             for name, thresholds in (("at 0.5", HALF / 100), ("optimised", search.by_class)):
                 score = challenge_score(self.original_labels, wide >= thresholds, self.weights)
@@ -402,11 +410,10 @@ def find_thresholds(
     """
     searches, probabilities = {}, {}
     for leads in dict.fromkeys(network.leads for network in networks):
-        rows: dict[str, list] = {}
-        for network in networks:
-            if network.leads == leads:
-                rows.setdefault(network.group, []).append((network.rows, network.probabilities))
-        by_group = {name: average_rows(len(scorer.scored), parts) for name, parts in rows.items()}
+        by_group = {
+            name: average_rows(len(scorer.scored), [(network.rows, network.probabilities) for network in group])
+            for name, group in group_networks(networks, leads).items()
+        }
         columns = {name: class_indices(classes_of(settings, name)) for name in by_group}
         probabilities[leads] = choose_group_probabilities(by_group, columns)
         search = searches[leads] = scorer.search(probabilities[leads], settings.resamples)

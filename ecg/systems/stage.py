@@ -40,7 +40,8 @@ from ecg.training.trainer import (
 
 LOGGER = logging.getLogger("ecg")
 
-PROGRAM = ("data", "models", "training", "systems")  # the source files in these folders are part of the cache key
+# The source files in these folders are part of the cache key of a stage.
+STAGE_SOURCES = ("data", "models", "training", "systems")
 SAVED = "float32"  # precision of saved models; thresholds and scores are those of this precision
 RESULT = "result"  # name of a finished stage's file in its cache
 CHALLENGE, AUROC = "challenge", "auroc"  # metrics of a stage
@@ -219,10 +220,8 @@ class StageRunner:
         return predict_peaks(stage, self.stores[stage.view.preparation], weights, indices)
 
     def _cache(self, stage: Stage) -> ResultCache:
-        backend = keras.backend.backend()
-        versions = (source_hash(*PROGRAM), keras.version(), backend, version(backend))
         store = self.stores[stage.view.preparation]
-        key = fingerprint(store.digest, *versions, self.seed, *stage.cache_parts())
+        key = fingerprint(store.digest, *program_versions(*STAGE_SOURCES), self.seed, *stage.cache_parts())
         return ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
 
     def train(self, stage: Stage, cache: ResultCache) -> dict[str, np.ndarray]:
@@ -257,6 +256,19 @@ class StageRunner:
             "epochs": pack_epochs(epochs), "ended": np.array(ended), "probabilities": probabilities,
             "used": self.budget.used, **pack_arrays("weights", network.get_weights()),
         }  # fmt: skip
+
+
+def program_versions(*folders: str) -> tuple[str, ...]:
+    """Return what a cache key needs to know of the program.
+
+    Args:
+        folders: Folders of this package whose source files count.
+
+    Returns:
+        Hash of the source files, version of Keras, and name and version of its backend.
+    """
+    backend = keras.backend.backend()
+    return source_hash(*folders), keras.version(), backend, version(backend)
 
 
 def check_precision(network: keras.Model, precision: str) -> None:

@@ -104,7 +104,7 @@ def trained(store, monkeypatch):
 
 @pytest.fixture
 def written(monkeypatch):
-    """A list of the comparisons that are written, in place of their reports."""
+    """Collect the comparisons that would be written as reports."""
     written = []
 
     def write(folder, comparison, facts, seed):
@@ -190,9 +190,9 @@ def test_a_result_is_cached_by_all_that_decides_it(store, monkeypatch):
         keys.add(result_cache(**given | changes).key)
     for name, value in (("source_hash", "of another program"), ("version", "of another version")):
         with monkeypatch.context() as patch:
-            patch.setattr(module, name, lambda *_, value=value: value)
+            patch.setattr(f"ecg.systems.stage.{name}", lambda *_, value=value: value)
             keys.add(result_cache(**given).key)
-    monkeypatch.setattr(module.keras.backend, "backend", lambda: "numpy")
+    monkeypatch.setattr("keras.backend.backend", lambda: "numpy")
     assert len(keys | {result_cache(**given).key}) == 11
 
 
@@ -521,7 +521,7 @@ def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_
 
     again = Command(data, report)
     assert again.ends() == (0, [])
-    assert [line for line in again.lines if "loaded from cache" in line or "taken up" in line] == [
+    assert [line for line in again.lines if "loaded from cache" in line or "resumed" in line] == [
         "cai2021-no-masks, fold 1 of 2: loaded from cache",
         "se_resnet_rhythm: lead II: resumed after epoch 1",
         "cai2021-no-masks, fold 2 of 2: loaded from cache",

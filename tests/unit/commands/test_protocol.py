@@ -75,7 +75,7 @@ def test_what_cannot_learn_is_told_by_the_first_part_without_which_too_little_is
     few = store.subset(np.arange(10))
     protocol, parts = Protocol((zhao, rhythm), folds=2), [np.array([0]), np.arange(1, 7)]
     labels = np.zeros_like(few.labels)
-    labels[:, CLASS_INDEX["NSR"]] = labels[6:, CLASS_INDEX["AF"]] = True  # of which those before have one class alone
+    labels[:, CLASS_INDEX["NSR"]] = labels[6:, CLASS_INDEX["AF"]] = True  # the first six have one class each
     few = replace(few, labels=labels, additional=np.zeros_like(few.additional))
     assert protocol.untrainable_reason(zhao, few, [parts[0], np.arange(5)]) == ""
     assert (
