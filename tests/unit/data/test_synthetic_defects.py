@@ -35,6 +35,13 @@ def damaged_folder(tmp_path_factory):
     return folder, synthetic.synthesize(folder, GUARANTEED_WITHIN, seed=11)
 
 
+@pytest.fixture(scope="module")
+def clean_folder(tmp_path_factory):
+    """The same recordings without defects, and their true facts."""
+    folder, settings = tmp_path_factory.mktemp("clean"), synthetic.SyntheticSettings(clean=True)
+    return folder, synthetic.synthesize(folder, GUARANTEED_WITHIN, seed=11, settings=settings)
+
+
 def test_any_sixty_recordings_have_at_least_one_of_each_kind():
     for seed in [*range(200), 2**32 - 1]:
         for leads in LEAD_SETS.values():
@@ -72,21 +79,19 @@ def test_kinds_are_drawn_at_their_rates():
         assert abs(seen[defect.name] - count * defect.rate) < 4 * deviation + 1, defect.name
 
 
-def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same(damaged_folder, tmp_path):
+def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same(damaged_folder, clean_folder):
     folder, patients = damaged_folder
-    clean_patients = synthetic.synthesize(
-        tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(clean=True)
-    )
+    without_defects, clean_patients = clean_folder
     free = 0
     for patient, clean_patient in zip(patients, clean_patients, strict=True):
         assert (patient.name, clean_patient.defects) == (clean_patient.name, ())
         np.testing.assert_array_equal(patient.classes, clean_patient.classes)
-        header, integers = read_record(tmp_path / f"{patient.name}.hea")
+        header, integers = read_record(without_defects / f"{patient.name}.hea")
         source = synthetic.SYNTHETIC_SOURCES[labels.source_of(patient.name)]
         assert header.sampling_frequency == source.frequency and not np.isnan(header.age) and header.sex != "Unknown"
         assert source.shortest - 0.01 <= header.samples / source.frequency <= source.longest + 0.01
         assert np.abs(integers.astype(int)).max() < 1000 * LARGEST and np.ptp(integers, axis=1).min() > 0
-        text = read_header_text(tmp_path / f"{patient.name}.hea")
+        text = read_header_text(without_defects / f"{patient.name}.hea")
         assert "\n#Dx: " in text and ",," not in text and ",\n" not in text
         assert not preprocess(header, integers, LEADS).repairs
         if not patient.defects:
@@ -94,19 +99,19 @@ def test_clean_recordings_have_none_and_recordings_without_a_defect_are_the_same
             assert patient.codes == clean_patient.codes
             for suffix in (".hea", ".mat"):
                 name = f"{patient.name}{suffix}"
-                assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+                assert (folder / name).read_bytes() == (without_defects / name).read_bytes()
     assert free > 10
 
 
-def test_header_defects_leave_the_signal_clean(damaged_folder, tmp_path):
+def test_header_defects_leave_the_signal_clean(damaged_folder, clean_folder):
     folder, patients = damaged_folder
-    synthetic.synthesize(tmp_path, GUARANTEED_WITHIN, seed=11, settings=synthetic.SyntheticSettings(clean=True))
+    without_defects, _ = clean_folder
     of_header = {defect.name for defect in DEFECTS if defect.header}
     chosen = [patient for patient in patients if patient.defects and set(patient.defects) <= of_header]
     assert len(chosen) >= len(of_header)
     for patient in chosen:
         name = f"{patient.name}.mat"
-        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+        assert (folder / name).read_bytes() == (without_defects / name).read_bytes()
 
 
 def find_repairs(header, integers, leads):
