@@ -9,6 +9,7 @@ import numpy as np
 from ecg.evaluation.bootstrap import Comparison, SystemResult
 from ecg.evaluation.metrics import SINUS, load_weights
 from ecg.runtime.console import escape_unprintable, start_logging
+from ecg.runtime.limits import LIMITS
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -57,6 +58,15 @@ def capture_log():
     start_logging()
     logging.getLogger("ecg").handlers = [handler]
     return lines
+
+
+def out_of_range(*names):
+    """Values that the limit of each name excludes: pairs of a name and a value."""
+    return [
+        (name, value)
+        for name in names
+        for value in (float("nan"), float("inf"), LIMITS[name].minimum - 1, LIMITS[name].maximum + 1, "1")
+    ]
 
 
 def divide(a, b):

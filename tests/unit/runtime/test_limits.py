@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
+from helpers import out_of_range
 
-from ecg.commands.holdout import Protocol
 from ecg.data import synthetic
 from ecg.runtime.limits import LIMITS, check_limits
-from ecg.systems.recipes import Settings
-from ecg.training.trainer import TrainingSettings
 
 WRONG = [float("nan"), float("inf"), -float("inf"), -1, 1e9, "", "1", None]
 
@@ -37,21 +35,6 @@ def test_a_message_says_what_was_expected_and_received():
     check_limits(noise=0, jobs=None, hours=1)
 
 
-def wrong_values():
-    """Yield functions, each with an argument and a value out of its range."""
-    functions = {
-        Settings: ("seed", "hours", "folds", "resamples", "jobs"),
-        TrainingSettings: ("batch", "averaging", "epochs"),
-        Protocol: ("folds", "hours", "epochs", "batch", "width", "depth", "seed", "jobs"),
-        synthesize_nowhere: ("seed", "noise", "wrong_labels", "jobs", "records"),
-    }
-    for function, names in functions.items():
-        for name in names:
-            minimum, maximum = LIMITS[name].minimum, LIMITS[name].maximum
-            for value in (float("nan"), float("inf"), minimum - 1, maximum + 1, "1"):
-                yield pytest.param(function, name, value, id=f"{function.__name__}-{name}-{value}")
-
-
 def synthesize_nowhere(**options):
     """Synthesize into a folder that cannot exist: a wrong value is refused first."""
     arguments = {name: options.pop(name) for name in ("records", "seed", "jobs") if name in options}
@@ -59,18 +42,13 @@ def synthesize_nowhere(**options):
     return synthetic.synthesize("/dev/null/nowhere", **{"records": 3} | arguments, settings=settings)
 
 
-@pytest.mark.parametrize(("function", "name", "value"), list(wrong_values()))
-def test_functions_refuse_what_the_command_line_refuses(function, name, value):
+@pytest.mark.parametrize(("name", "value"), out_of_range("seed", "noise", "wrong_labels", "jobs", "records"))
+def test_synthesis_refuses_what_the_command_line_refuses(name, value):
     with pytest.raises(ValueError, match=f"^{name}: expected "):
-        function(**{name: value})
+        synthesize_nowhere(**{name: value})
 
 
 @pytest.mark.parametrize("share", [float("nan"), float("inf"), -1, 0, 1e9, "1"])
 def test_shares_of_sources_are_numbers_above_0(share):
     with pytest.raises(ValueError, match="^share: expected a number above 0"):
         synthesize_nowhere(sources={"Georgia": share})
-
-
-def test_an_excluded_source_has_a_name():
-    with pytest.raises(ValueError, match="leave_out"):
-        Protocol(leave_out="")
