@@ -147,6 +147,7 @@ def test_a_wheel_holds_the_modules_tables_and_texts_alone(wheel):
     assert names == modules | texts | {"ecg/py.typed", "ecg/data/unscored.csv", "ecg/evaluation/weights.csv"}
 
 
+@pytest.mark.slow
 def test_an_installed_package_works_in_any_folder(wheel, tmp_path):
     packages = tmp_path / "packages"
     command = [

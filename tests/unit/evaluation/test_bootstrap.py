@@ -184,6 +184,7 @@ def test_perfect_predictions_score_one_in_every_resample_and_sinus_rhythm_zero()
         np.testing.assert_allclose(inactive[name], 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_an_interval_covers_the_true_value_at_its_nominal_rate():
     covered, score = 0, challenge_score(*draw_case(20000, 0), WEIGHTS)
     for seed in range(1, 41):
