@@ -36,8 +36,12 @@ def without_keras(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config):
-    """Start Keras before any test file imports it, unless no test needs it."""
-    if not without_keras(config):
+    """Start Keras before any test file imports it, unless no test needs it.
+
+    With pytest-xdist only the workers import test files.
+    """
+    distributes = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if not without_keras(config) and not distributes:
         from ecg.runtime.keras_startup import start_keras
 
         start_keras()

@@ -523,6 +523,7 @@ def test_of_two_leads_of_one_name_the_one_with_that_spelling_is_chosen_or_else_t
     assert chosen[:, 0].tolist() == [1, 0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_leads_by_other_names_are_answered_as_the_standard_ones(script, small_network, headers, tmp_path):
     bundle = Bundle.from_network(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, len(TRAINED)))
     save_bundle(bundle, tmp_path / "model")

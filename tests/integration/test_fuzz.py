@@ -43,7 +43,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("cases") / "case"
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind == "enormous files" else kind for kind in DAMAGE]
+)
 @settings(max_examples=15, derandomize=True, deadline=None)
 @given(rng=st.randoms(use_true_random=False))
 def test_a_damaged_record_is_predicted_or_refused(records, bundles, folder, kind, rng):

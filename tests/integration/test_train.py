@@ -329,6 +329,7 @@ def finished(trained, synthetic_recordings, tmp_path):
     return model, settings
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
     finished, synthetic_recordings, tmp_path
 ):
@@ -349,6 +350,7 @@ def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
     assert contents(model) | {"training.json": before["training.json"]} == before and not (model / "stages").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_done_again_unless_a_network_is_missing(finished, synthetic_recordings):
     model, settings = finished
     before, lines = contents(model), capture_log()

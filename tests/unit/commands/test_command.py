@@ -265,7 +265,13 @@ def with_respiration(path, folder, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "switch"), [*((kind, ()) for kind in RESPIRATION), ("RESP (ohm)", ("--peaks",)), ("no file", ("--model",))]
+    ("kind", "switch"),
+    [
+        ("RESP", ()),
+        *(pytest.param(kind, (), marks=pytest.mark.slow) for kind in RESPIRATION if kind != "RESP"),
+        pytest.param("RESP (ohm)", ("--peaks",), marks=pytest.mark.slow),
+        pytest.param("no file", ("--model",), marks=pytest.mark.slow),
+    ],
 )
 def test_a_recording_with_a_lead_that_nobody_needs_is_plotted(headers, small_network, tmp_path, kind, switch):
     path = with_respiration(headers[0], tmp_path, kind)

@@ -456,6 +456,7 @@ def test_the_confidence_limits_suit_the_losses_of_both_rounds(loss, likelier_pre
         assert probabilities[np.argmin(odds * present + absent_loss)] == pytest.approx(sure, abs=0.002)
 
 
+@pytest.mark.slow
 def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small_network, tmp_path):
     """From files to files: a network that is sure of atrial fibrillation, and unsure of all else."""
     network = small_network.build(2, None, len(TRAINED))

@@ -300,6 +300,7 @@ def test_new_weights_beside_an_old_description_are_refused(copied, small_network
     assert "SHA-256" in refusal(copied)
 
 
+@pytest.mark.slow
 def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(small_network, tmp_path):
     bundle = Bundle.from_network(
         LEAD_SETS[3], small_network, np.full(26, 0.5), small_network.build(3, None, len(TRAINED)), "NSR"

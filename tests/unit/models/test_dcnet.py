@@ -66,6 +66,7 @@ def test_half_precision_answers_nearly_the_same():
     np.testing.assert_allclose(near, exact, atol=0.03)
 
 
+@pytest.mark.slow
 def test_it_learns_which_lead_comes_first_and_the_same_each_time():
     """A wave runs through the leads, upward or downward; twice the same training leaves the same weights."""
     keras.utils.set_random_seed(1)

@@ -134,6 +134,7 @@ def test_torchvision_has_the_same_results_and_gradients():
         np.testing.assert_allclose(gradient.transpose(order), their.grad.numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_layer_starts_as_a_plain_convolution_and_learns_where_to_look():
     """What is to be told is the point two columns on, which lies beyond the kernel."""
     keras.utils.set_random_seed(0)

@@ -29,6 +29,7 @@ def test_every_lead_set_has_its_figures_with_titles_captions_and_alternative_tex
     assert panels == ["metric optimised", "metric as predicted", "AUROC", "AUPRC", "F1 optimised", "F1 as predicted"]
 
 
+@pytest.mark.slow
 def test_scores_by_each_systems_own_rule_are_marked_next_to_the_optimised_ones(comparison):
     metrics = compute_metrics(comparison, 3)
     drawn = {figure.name: figure for figure in draw_comparison(comparison, metrics)}["scores_12_leads"].figure.axes

@@ -54,6 +54,7 @@ def test_tables_figures_and_the_page_are_written(written):
     assert "Georgia" in written.read_text()
 
 
+@pytest.mark.slow
 def test_the_same_predictions_give_the_same_files_and_replace_others(written, comparison, tmp_path):
     folder = tmp_path / "comparison"
     folder.mkdir()

@@ -312,6 +312,9 @@ HOSTILE = {
 }
 
 
+QUICK_KINDS = ("wide", "formula")
+
+
 def boxes(figure):
     """All texts above and below the paper with their extents in pixels, and those of the leads on it."""
     figure.draw_without_rendering()
@@ -323,7 +326,13 @@ def boxes(figure):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("kind", "names"), [*((kind, LEADS) for kind in HOSTILE), ("wide", ("I", "II"))])
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        *(pytest.param(kind, LEADS, marks=() if kind in QUICK_KINDS else pytest.mark.slow) for kind in HOSTILE),
+        pytest.param("wide", ("I", "II"), marks=pytest.mark.slow),
+    ],
+)
 def test_texts_of_any_length_and_script_stay_on_the_page_and_apart(tmp_path, kind, names):
     word = HOSTILE[kind]
     header = header_of((*names, word, word), codes=("164889003", word, *(f"{word}{number}" for number in range(300))))
@@ -356,6 +365,7 @@ def test_a_character_that_the_font_lacks_is_drawn_as_its_code(tmp_path):
     assert codes | {"\\u5fc3 is here"} <= set(texts(figure))
 
 
+@pytest.mark.slow
 @given(st.text(max_size=80), st.floats(10, 200), st.sampled_from([TITLE_STYLE, LABEL, SMALL]))
 def test_a_text_is_shortened_no_more_than_it_must(text, room, style):
     short = shorten(text, room, style)
@@ -480,6 +490,7 @@ def test_the_highlighted_class_is_always_in_the_panel(names):
     assert all(patch.get_y() > mark.get_y() + mark.get_height() for patch in other_patches)
 
 
+@pytest.mark.slow
 def test_real_recordings_of_every_dialect_are_drawn_within_the_page(real_data):
     for path in find_records(real_data / "dialects"):
         header, recording = read_record(path)

@@ -159,6 +159,7 @@ def test_the_console_gets_a_summary_in_short_lines(results):
         assert original.startswith(f"{leads} leads, original labels ")
 
 
+@pytest.mark.slow
 def test_exclusive_classes_have_no_thresholds_in_the_report(tmp_path):
     results = make_exclusive_results()
     lines = report_lines(results)
@@ -215,6 +216,7 @@ def test_repairs_are_listed_by_kind_with_some_names(results):
     assert "2 repaired: flat lead (R001, R002)" in lines and "1 repaired: beyond 20 mV (R001)" in lines
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf_8_keeps_its_bytes_in_files_and_is_escaped_on_the_console(
     results, headers, tmp_path, caplog
 ):

@@ -136,6 +136,7 @@ def test_pipes_are_files_that_are_not_opened(tmp_path):
     assert walk_files(tmp_path) == (["pipe.hea"], [])
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_any_tree_of_links_ends_and_every_real_folder_is_read_once(tmp_path_factory, data):

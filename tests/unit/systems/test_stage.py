@@ -102,6 +102,7 @@ class InterruptedCache(ResultCache):
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_the_time_of_an_interrupted_stage_adds_up_and_counts_in_a_lasting_budget(stage, store, tmp_path):
     """By a clock by which each of the two epochs takes 100 s, and nothing else any time."""
     stage = replace(stage, network=replace(stage.network, kernels=()), learning=TrainingSettings(epochs=2, steps=2),
@@ -215,6 +216,7 @@ def test_where_no_peaks_are_to_be_found_a_network_that_could_answers_alone(with_
     assert make_member(stage, network.get_weights()).settings == replace(LI, peaks=False)
 
 
+@pytest.mark.slow
 def test_all_that_answers_of_a_network_with_peaks_gives_the_same_probabilities(with_peaks, pretrained, store):
     assert pretrained.probabilities.shape == (len(with_peaks.to_predict), 3)
     full_network = build_network(with_peaks, SAVED)

@@ -187,6 +187,7 @@ def test_a_shape_is_tested_once_in_a_process(monkeypatch):
     assert [len(tested) for tested in asked] == [2, 1]
 
 
+@pytest.mark.slow
 def test_what_decides_on_the_kernel_tells_shapes_apart():
     options = [{}, {"strides": 2}, {"dilation_rate": 2}, {"groups": 4}, {"filters": 16}, {"taps": 3}]
     network = [get_network(conv(**option)).layers[-1] for option in options]
@@ -227,6 +228,7 @@ class WrongSettings(NetworkSettings):
         return keras.Model(signal, output_layer(x, classes, output_activation))
 
 
+@pytest.mark.slow
 def test_no_training_in_half_precision_begins_where_it_is_wrong(store, tmp_path):
     everything = np.arange(len(store))
     targets = store.labels[:, :3].astype(np.float32)

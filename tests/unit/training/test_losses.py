@@ -76,6 +76,7 @@ def test_the_right_answer_costs_nothing_within_the_margins():
     assert not keras.ops.convert_to_numpy(loss.call(np.array([[1, 0, 1, 0]], np.float32), near)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [(400, 20), (20, 400), (126, 72)])
 def test_weights_that_balance_two_classes_give_both_the_same_say_over_many_batches(counts):
     """Whatever each batch happens to hold: the slopes of all batches' losses, summed by class, are alike."""

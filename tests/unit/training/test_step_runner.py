@@ -88,6 +88,7 @@ def test_a_step_with_several_inputs_is_kerass_to_the_bit():
         np.testing.assert_array_equal(first_values.numpy(), two.numpy())
 
 
+@pytest.mark.slow
 def test_in_bfloat16_weights_probabilities_and_loss_are_single():
     signals, *labels = batch(4)
     single, half = compiled(), compiled("bfloat16")

@@ -388,7 +388,9 @@ def other_values(network, *_):
         variable.assign(keras.ops.ones_like(variable))
 
 
-@pytest.mark.parametrize("system", ["li2021", "zhao2022", "se_resnet_rhythm"])
+@pytest.mark.parametrize(
+    "system", ["li2021", *(pytest.param(system, marks=pytest.mark.slow) for system in ("zhao2022", "se_resnet_rhythm"))]
+)
 def test_what_other_systems_have_is_taken_up_to_the_bit_too(one_shape, system, monkeypatch):
     """Peaks and left-out leads with AdamW, persons with drops of the rate, one class of many with SGD."""
     monkeypatch.setitem(DEPTHS, 18, ONE_BLOCK)
