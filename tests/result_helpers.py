@@ -58,12 +58,16 @@ def make_results(seed=0, rate=0.15):
     names = np.array([f"R{place:03}" for place in range(COUNT)])
     dropped = (("A0001", "the reason, with a comma"), ("S0001", "source PTB is not trained on"))
     starts, microvolts = np.arange(COUNT), np.zeros((COUNT, 12), np.int16)
-    beside, persons, lengths = np.zeros((COUNT, 2), bool), np.zeros((COUNT, 5), np.float32), np.ones(COUNT, int)
+    additional, demographics, lengths = (
+        np.zeros((COUNT, 2), bool),
+        np.zeros((COUNT, 5), np.float32),
+        np.ones(COUNT, int),
+    )
     came = labels.copy()
     relabellings = make_relabellings(labels, sources, random)
     store = Store(
-        names, names, sources, came, came, beside, persons, ~came.any(axis=1), starts, lengths, microvolts, dropped,
-        REPAIRED, "digest", unknown_codes=(("251238007", 3), ("x,y", 1)),
+        names, names, sources, came, came, additional, demographics, ~came.any(axis=1), starts, lengths, microvolts,
+        dropped, REPAIRED, "digest", unknown_codes=(("251238007", 3), ("x,y", 1)),
     )  # fmt: skip
     validation = np.arange(0, COUNT, 2)
     scored = sources[validation] == "Georgia"
@@ -126,13 +130,13 @@ def make_exclusive_results():
     """Results of a system that answers one of four classes; STE is not scored. Each recording has one of them."""
     results, classes = make_results(), ("NSR", "AF", "STE", "PVC")
     random, columns = np.random.default_rng(1), class_indices(classes)
-    one = np.eye(4, dtype=bool)[random.integers(0, 4, COUNT)]
+    chosen = np.eye(4, dtype=bool)[random.integers(0, 4, COUNT)]
     store, labels = replace(results.store, labels=results.store.labels.copy()), results.labels.copy()
     for table in (store.labels, labels):
-        table[:, [CLASS_INDEX[name] for name in ("NSR", "AF", "PVC")]] = one[:, [0, 1, 3]]
-    store.additional[:, 1] = one[:, 2]
+        table[:, [CLASS_INDEX[name] for name in ("NSR", "AF", "PVC")]] = chosen[:, [0, 1, 3]]
+    store.additional[:, 1] = chosen[:, 2]
     results = replace(results, store=store, labels=labels, scored=np.ones_like(results.scored))
-    probabilities = random.dirichlet(np.ones(4), len(results.validation)) + one[results.validation]
+    probabilities = random.dirichlet(np.ones(4), len(results.validation)) + chosen[results.validation]
     probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
     search = search_thresholds(results.scored_labels, expand(probabilities[results.scored], columns), WEIGHTS)
     masks = (random.random((COUNT, 4)) < 0.9).astype(np.float32)

@@ -100,8 +100,10 @@ def test_a_lock_file_has_the_versions_of_the_requirements(name, python):
 def test_what_is_tested_is_what_is_installed(python):
     development = read_lock("dev", python)
     assert read_lock("cpu", python).items() <= development.items()
-    other = {package for package, version in read_lock("cuda", python).items() if development.get(package) != version}
-    assert other and all(package.startswith("nvidia-") for package in other)
+    different = {
+        package for package, version in read_lock("cuda", python).items() if development.get(package) != version
+    }
+    assert different and all(package.startswith("nvidia-") for package in different)
 
 
 def test_the_pythons_are_those_of_the_lock_files():

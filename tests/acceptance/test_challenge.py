@@ -50,7 +50,7 @@ def test_the_stand_in_and_our_script_write_the_same_outputs_in_all_lead_sets(sma
         truths += synthesize(
             data, 60, seed=count, settings=SyntheticSettings(leads=leads, sources={SOURCE_OF_LEADS[count]: 1.0})
         )
-    assert {name for truth in truths for name in truth.defects} == {defect.name for defect in DEFECTS}
+    assert {name for expected in truths for name in expected.defects} == {defect.name for defect in DEFECTS}
     copy_entry(entry)
     for script, outputs in ((entry / "test_model.py", "theirs"), (ROOT / "test_model.py", "ours")):
         command = [sys.executable, script, model, data, tmp_path / outputs]
@@ -75,7 +75,7 @@ def test_every_defect_is_listed_by_the_audit_and_one_that_is_not_is_a_fault(dirt
     kept = [line for line in lines if "marked invalid" not in line]
     assert len(kept) < len(lines)
     table.write_text("\n".join(kept) + "\n")
-    missing = [truth.name for truth in truths if "marked samples" in truth.defects]
+    missing = [expected.name for expected in truths if "marked samples" in expected.defects]
     assert check_audit(tmp_path / "audit", truths) == [
         f"audit: {name} is not listed as {AUDITED['marked samples']}" for name in missing
     ]

@@ -73,8 +73,8 @@ any_score = st.sampled_from([0.0, -0.0, 0.1, 0.2, 0.3, 0.5, 1.0, -1.0, 5e-324, 1
 @given(st.lists(st.tuples(st.booleans(), any_score), min_size=1, max_size=60))
 def test_areas_of_any_scores_are_to_the_bit_those_of_the_loops(pairs):
     labels, scores = map(list, zip(*pairs, strict=True))
-    found = roc_and_pr_areas(np.array(labels)[:, np.newaxis], np.array(scores)[:, np.newaxis])
-    assert exact(found) == exact(areas_by_loops(labels, scores))
+    actual = roc_and_pr_areas(np.array(labels)[:, np.newaxis], np.array(scores)[:, np.newaxis])
+    assert exact(actual) == exact(areas_by_loops(labels, scores))
 
 
 def test_areas_of_single_precision_are_those_of_the_same_numbers_in_double():
@@ -162,11 +162,11 @@ def check_files(folder, labels, columns, answers, entries):
             if places:
                 outputs[recording, k] = any(answers[recording][place] for place in places)
                 scores[recording, k] = np.mean([float(entries[recording][place]) for place in places])
-    found = evaluate_model.evaluate_model(*write_files(folder, labels, columns, answers, entries))
+    actual = evaluate_model.evaluate_model(*write_files(folder, labels, columns, answers, entries))
     expected = evaluate_by_loops(labels, outputs, scores)
-    for value, reference in zip(found[1:], expected, strict=True):
+    for value, reference in zip(actual[1:], expected, strict=True):
         assert exact(value) == exact(reference)
-    assert evaluate_model.format_scores(found) == text_of(expected)
+    assert evaluate_model.format_scores(actual) == text_of(expected)
 
 
 def test_a_value_that_lies_between_two_texts_is_printed_as_the_challenge_prints_it(tmp_path, capsys):
@@ -207,8 +207,8 @@ def test_scores_whose_sum_is_too_large_are_scored_without_a_warning(tmp_path):
     folders = write_files(tmp_path, labels, columns, np.ones((4, 2), int), entries)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate_model.evaluate_model(*folders)
-    assert found[3][0] == 0.75
+        actual = evaluate_model.evaluate_model(*folders)
+    assert actual[3][0] == 0.75
 
 
 def spread_files(folder, paths, seed=0):
@@ -236,8 +236,8 @@ def test_nested_labels_are_scored_with_the_outputs_at_the_same_paths(tmp_path):
     for hidden in (".hidden.hea", ".git/ecg.hea", "p001/.hidden/ecg.hea"):
         (nested[0] / hidden).parent.mkdir(exist_ok=True)
         (nested[0] / hidden).touch()
-    found = evaluate_model.find_files(*nested)
-    for folder, files, extensions in zip(nested, found, ({".hea", ".HEA"}, {".csv"}), strict=True):
+    actual = evaluate_model.find_files(*nested)
+    for folder, files, extensions in zip(nested, actual, ({".hea", ".HEA"}, {".csv"}), strict=True):
         relative = [os.path.splitext(os.path.relpath(file, folder)) for file in files]
         assert [path for path, _ in relative] == sorted(paths) and {end for _, end in relative} == extensions
     for value, expected in zip(

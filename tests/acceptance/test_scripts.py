@@ -129,7 +129,7 @@ def test_errors_of_a_training_are_the_path_and_the_reason(team, script, capsys, 
     assert capsys.readouterr().err == f"{tmp_path / 'missing'}: No such file or directory\n"
 
 
-def test_scores_on_a_full_device_are_told_with_its_name(script, capsys, tmp_path):
+def test_scores_on_a_full_device_are_reported_with_its_name(script, capsys, tmp_path):
     labels, outputs = hand_made(tmp_path)
     assert script("evaluate_model.py", labels, outputs, "/dev/full") == 1
     assert capsys.readouterr() == ("", "/dev/full: No space left on device\n")
@@ -147,7 +147,7 @@ def test_training_on_recordings_below_the_folder(team, script, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train_model.py", "test_model.py"])
-def test_no_data_is_told_in_one_line(team, script, capsys, tmp_path, name):
+def test_no_data_is_reported_in_one_line(team, script, capsys, tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a_file").touch()
     for folder, reason in (("empty", "no recordings"), ("missing", "No such file"), ("a_file", "Not a directory")):
@@ -159,7 +159,7 @@ def test_no_data_is_told_in_one_line(team, script, capsys, tmp_path, name):
     assert not team.trained and not team.loaded
 
 
-def test_data_that_training_cannot_use_is_told_in_one_line(team, script, capsys, tmp_path):
+def test_data_that_training_cannot_use_is_reported_in_one_line(team, script, capsys, tmp_path):
     def training_code(data, model):
         raise SignalError("no recording of these can be used")
 
@@ -169,7 +169,7 @@ def test_data_that_training_cannot_use_is_told_in_one_line(team, script, capsys,
     assert capsys.readouterr().err == "no recording of these can be used\n"
 
 
-def test_every_recording_is_answered_by_the_model_of_its_leads(team, script, capsys, tmp_path):
+def test_every_recording_is_predicted_by_the_model_of_its_leads(team, script, capsys, tmp_path):
     sets = {f"A{count:04d}": LEAD_SETS[count] for count in LEAD_SETS}
     sets |= {"B1": LEADS[::-1], "B2": ("V2", "II", "I")}  # the order in the file does not matter
     written = {name: write_record(tmp_path / "data", name, leads) for name, leads in sets.items()}
@@ -224,7 +224,7 @@ def test_a_folder_whose_recordings_all_fail_is_mirrored_with_empty_outputs(team,
     assert script("evaluate_model.py", tmp_path / "data", tmp_path / "outputs") == 0
 
 
-def test_a_recording_that_no_lead_set_fits_is_told_with_its_own_leads(team, script, capsys, tmp_path):
+def test_a_recording_that_no_lead_set_fits_is_reported_with_its_own_leads(team, script, capsys, tmp_path):
     """Two of them have no model for the same reason, but other leads."""
     write_record(tmp_path / "data", "A1")
     write_record(tmp_path / "data", "A2", ("ECG",))
@@ -314,7 +314,7 @@ def test_a_model_is_loaded_once_for_all_leads_that_it_serves(team, script, capsy
     assert [leads for _, leads in team.loaded] == [(*LEADS, "X0"), ("I", "II")] and len(team.run) == 6
 
 
-def test_what_was_mended_is_summed_up(script, capsys, small_network, headers, tmp_path):
+def test_what_was_repaired_is_summed_up(script, capsys, small_network, headers, tmp_path):
     save_bundle(
         Bundle.from_network(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, len(TRAINED))),
         tmp_path / "model",
@@ -340,14 +340,14 @@ def test_no_name_is_a_command_to_the_terminal(team, script, capsys, tmp_path, na
     folder = tmp_path / "\x1b[31mdata"
     arguments = [folder, tmp_path] if name == "train_model.py" else [tmp_path, folder, tmp_path]
 
-    def told():
+    def failure_message():
         assert script(name, *arguments) == 1
         return capsys.readouterr().err
 
-    assert r"\x1b[31mdata" in told()
+    assert r"\x1b[31mdata" in failure_message()
     write_record(folder, "A1", (*LEADS[:2], "\x1b]0;x\x07"))
     team.load_model = team.training_code = lambda *_: raise_(RecordError("leads I, \x1b]0;x\x07"))
-    line = told()
+    line = failure_message()
     assert r"\x1b]0;x\x07" in line and not {"\x1b", "\x07"} & set(line)
 
 
@@ -355,7 +355,7 @@ def raise_(error):
     raise error
 
 
-def test_a_recording_that_fails_gets_an_empty_answer_and_its_reason_is_told(team, script, capsys, tmp_path):
+def test_a_recording_that_fails_gets_an_empty_prediction_and_its_reason_is_reported(team, script, capsys, tmp_path):
     data = tmp_path / "data"
     for name in ("good", "fails", "no_matrix", "bad_matrix", "no_model", "bad_answer"):
         write_record(data, name, leads=LEADS[:2] if name == "no_model" else LEADS)
@@ -400,7 +400,7 @@ def test_the_status_is_1_where_all_recordings_failed(team, script, capsys, tmp_p
     assert (tmp_path / "outputs/A2.csv").read_text() == "#A2\n\n\n\n"
 
 
-def test_a_folder_without_models_is_told_before_anything_is_written(team, script, capsys, tmp_path):
+def test_a_folder_without_models_is_reported_before_anything_is_written(team, script, capsys, tmp_path):
     write_record(tmp_path / "data", "A1")
     team.modelless[LEADS] = FileNotFoundError("12_leads.json is missing")
     assert script("test_model.py", tmp_path / "model", tmp_path / "data", tmp_path / "outputs") == 1
@@ -417,7 +417,7 @@ def test_an_interrupted_run_leaves_no_output_by_half(team, script, capsys, tmp_p
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["A1.csv"]
 
 
-def test_a_record_whose_name_is_no_text_or_as_long_as_can_be_is_answered_or_told(team, script, capsys, tmp_path):
+def test_a_record_whose_name_is_no_text_or_as_long_as_can_be_is_predicted_or_reported(team, script, capsys, tmp_path):
     data, strange, long = tmp_path / "data", os.fsdecode(b"HR\xff8"), "L" * 251
     for name in ("A1", strange, f"{strange}_fails", long):
         write_record(data, "A1")
@@ -433,7 +433,7 @@ def test_a_record_whose_name_is_no_text_or_as_long_as_can_be_is_answered_or_told
     assert helper_code.load_outputs(empty)[0] == f"{strange}_fails"
 
 
-def test_an_answer_that_cannot_be_written_is_told_and_the_next_is_given(team, script, capsys, tmp_path):
+def test_a_prediction_that_cannot_be_written_is_reported_and_the_next_is_given(team, script, capsys, tmp_path):
     for name in ("A1", "A2"):
         write_record(tmp_path / "data", name)
     (tmp_path / "outputs" / "A1.csv").mkdir(parents=True)
@@ -459,7 +459,7 @@ def test_a_fault_of_the_disk_ends_the_run_with_one_line(team, script, capsys, tm
     assert len(team.run) == 1 and not file.exists()
 
 
-def test_a_folder_of_outputs_that_cannot_be_made_is_told_in_one_line(team, script, capsys, tmp_path):
+def test_a_folder_of_outputs_that_cannot_be_made_is_reported_in_one_line(team, script, capsys, tmp_path):
     write_record(tmp_path / "data", "A1")
     (tmp_path / "a_file").touch()
     for outputs, reason in ((tmp_path / "a_file", "File exists"), (tmp_path / "a_file/below", "Not a directory")):
@@ -524,7 +524,7 @@ def test_of_two_leads_of_one_name_the_one_with_that_spelling_is_chosen_or_else_t
 
 
 @pytest.mark.slow
-def test_leads_by_other_names_are_answered_as_the_standard_ones(script, small_network, headers, tmp_path):
+def test_leads_by_other_names_are_predicted_as_the_standard_ones(script, small_network, headers, tmp_path):
     bundle = Bundle.from_network(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, len(TRAINED)))
     save_bundle(bundle, tmp_path / "model")
     for folder, names in (("plain", LEADS), ("other", ALIASES)):
@@ -537,8 +537,8 @@ def test_leads_by_other_names_are_answered_as_the_standard_ones(script, small_ne
             shutil.copy(path.with_suffix(".mat"), tmp_path / folder)
         assert script("test_model.py", tmp_path / "model", tmp_path / folder, tmp_path / f"{folder}_outputs") == 0
     for path in headers[:3]:
-        plain, other = (tmp_path / f"{folder}_outputs/{path.stem}.csv" for folder in ("plain", "other"))
-        assert plain.read_bytes() == other.read_bytes() and plain.read_text().count(",") > 50
+        plain, renamed = (tmp_path / f"{folder}_outputs/{path.stem}.csv" for folder in ("plain", "other"))
+        assert plain.read_bytes() == renamed.read_bytes() and plain.read_text().count(",") > 50
     # Other drivers sort by exact names and pass the names as they are written.
     model = team_code.load_model(tmp_path / "model", tuple(sorted(ALIASES, key=lambda name: name in LEADS)))
     text = (tmp_path / "other" / headers[0].name).read_text()
@@ -569,7 +569,7 @@ def test_challenge_files_may_have_their_extensions_in_any_case(tmp_path):
     assert all(os.path.dirname(path) == str(tmp_path) for path in headers + recordings)
 
 
-def test_what_a_header_tells(tmp_path):
+def test_a_header_is_summarised(tmp_path):
     path = tmp_path / "A0001.hea"
     path.write_bytes(header_text(leads=("I", "AVR", "X"), codes="1, 2,PVC").replace("\n", "\r\n").encode())
     header = helper_code.load_header(str(path))
@@ -579,8 +579,8 @@ def test_what_a_header_tells(tmp_path):
     assert (helper_code.get_age(header), helper_code.get_sex(header)) == (74.0, "Male")
     assert helper_code.get_labels(header) == ["1", "2", "PVC"]
     for function, number in (("get_num_leads", 3), ("get_num_samples", 20), ("get_frequency", 500)):
-        told = getattr(helper_code, function)(header)
-        assert type(told) is float and told == number
+        value = getattr(helper_code, function)(header)
+        assert type(value) is float and value == number
     with pytest.raises(HeaderError):
         helper_code.get_leads("A0001 twelve 500 20\n")
 
@@ -592,7 +592,7 @@ def test_names_and_facts_are_as_the_header_has_them():
     assert helper_code.get_labels(header) == ["2", "1", "2", "", "PVC"]
 
 
-def test_what_a_silent_header_tells():
+def test_a_header_without_comments_is_summarised():
     header = "A0001 1\nA0001.mat 16\n"
     assert helper_code.get_age(header) is None and helper_code.get_sex(header) is None
     assert helper_code.get_labels(header) == [] and helper_code.get_labels(f"{header}#Dx:\n") == []
@@ -601,14 +601,14 @@ def test_what_a_silent_header_tells():
     assert helper_code.get_adc_gains(header, [""]) == [200] and helper_code.get_baselines(header, [""]) == [0]
 
 
-def test_both_dialects_of_headers_tell_the_same():
+def test_both_dialects_of_headers_are_read_alike():
     header = header_text(codes="1,2")
-    other = header.replace("#", "# ").replace("16+24 1000/mV", "16x1+24 1000.0(0)/mV")
+    spaced = header.replace("#", "# ").replace("16+24 1000/mV", "16x1+24 1000.0(0)/mV")
     for name in ("recording_id", "leads", "age", "sex", "num_leads", "frequency", "num_samples", "labels"):
         function = getattr(helper_code, f"get_{name}")
-        assert function(header) == function(other)
+        assert function(header) == function(spaced)
     for function in (helper_code.get_adc_gains, helper_code.get_baselines):
-        assert function(header, LEADS).tolist() == function(other, LEADS).tolist()
+        assert function(header, LEADS).tolist() == function(spaced, LEADS).tolist()
 
 
 def test_gains_and_baselines_of_leads_in_any_order():
@@ -741,7 +741,7 @@ def test_a_folder_is_no_output_file(script, capsys, tmp_path):
     assert re.fullmatch(r"output file A2\.csv not found in .* for label file A2\.hea\n", capsys.readouterr().err)
 
 
-def test_scores_that_cannot_be_written_are_told_in_one_line(script, capsys, tmp_path):
+def test_scores_that_cannot_be_written_are_reported_in_one_line(script, capsys, tmp_path):
     labels, outputs = hand_made(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
@@ -775,10 +775,10 @@ def test_both_dialects_of_labels_count(tmp_path):
 
 def scores_by_loops(label_codes, output_lines):
     """The results of the evaluator after the names of the classes, one recording, class and threshold at a time."""
-    truth, answers, scores = [], [], []
+    labels, answers, scores = [], [], []
     for codes, (classes, binary, scalar) in zip(label_codes, output_lines, strict=True):
         present = [code.strip() for code in codes.split(",")]
-        truth.append([any(code in present for code in equivalent) for equivalent in CODES])
+        labels.append([any(code in present for code in equivalent) for equivalent in CODES])
         answer, score = [], []
         for equivalent in CODES:
             positives, values = [], []
@@ -795,7 +795,7 @@ def scores_by_loops(label_codes, output_lines):
         answers.append(answer)
         scores.append(score)
 
-    return evaluate_by_loops(*map(np.array, (truth, answers, scores)))
+    return evaluate_by_loops(*map(np.array, (labels, answers, scores)))
 
 
 def messy_case(seed, recordings=25):
@@ -835,10 +835,10 @@ def test_messy_cases_score_as_one_step_at_a_time(seed, tmp_path):
     labels, outputs = write_case(
         tmp_path, dict(zip(names, label_codes, strict=True)), dict(zip(names, output_lines, strict=True))
     )
-    classes, *found = evaluate_model.evaluate_model(labels, outputs)
+    classes, *actual = evaluate_model.evaluate_model(labels, outputs)
     expected = scores_by_loops(label_codes, output_lines)
     assert classes == ["|".join(sorted(codes)) for codes in CODES]
-    for value, reference in zip(found, expected, strict=True):
+    for value, reference in zip(actual, expected, strict=True):
         assert exact(value) == exact(reference)
 
 
@@ -873,9 +873,9 @@ def test_no_diagnosis_is_overlooked_where_a_header_is_cut():
 def test_files_of_whatever_size_are_read_whole(tmp_path, monkeypatch):
     file = tmp_path / "file"
     monkeypatch.setattr(evaluate_model, "CHUNK", 4)
-    whole = os.read
+    read = os.read
     for least in (4, 1):  # a system may give less than it is asked for
-        monkeypatch.setattr("os.read", lambda number, most, least=least: whole(number, min(most, least)))
+        monkeypatch.setattr("os.read", lambda number, most, least=least: read(number, min(most, least)))
         for size in range(10):
             file.write_bytes(b"0123456\xe9\r\n"[:size])
             assert evaluate_model.read_text(file) == "0123456é\r\n"[:size]

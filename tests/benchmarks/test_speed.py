@@ -220,7 +220,7 @@ def test_the_plain_search_finds_the_same_thresholds(seed, anew):
     assert len(set(thresholds)) > 5
 
 
-def test_what_answers_earn_is_the_same_by_loops_and_by_a_matrix_product():
+def test_credit_is_the_same_by_loops_and_by_a_matrix_product():
     generator, weights = np.random.default_rng(1), load_weights()[1]
     labels, outputs = generator.random((2, 50, 26)) < 0.1
     inactive = np.arange(26) == np.full((50, 1), SINUS)

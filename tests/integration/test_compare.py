@@ -208,14 +208,14 @@ def test_peaks_are_those_of_the_recordings_that_are_trained_on(trained, store, t
         np.testing.assert_array_equal(waves.recording(index).samples, peaks.recording(record).samples)
 
 
-def test_what_is_left_out_in_one_way_of_preparing_is_told_once():
+def test_a_recording_excluded_by_one_preparation_is_reported_once():
     store = SimpleNamespace(excluded=(("A1", "flat"), ("B", "too short"), ("B", "too short")))
     second = SimpleNamespace(excluded=(("A1", "flat"), ("C", "flat at 500 Hz")))
     third = SimpleNamespace(excluded=(("C", "flat at 257 Hz"),))
     assert merge_excluded([store, second, third]) == (*store.excluded, ("C", "flat at 257 Hz"))
 
 
-def test_answers_of_all_parts_come_in_the_order_of_the_recordings_with_their_folds(store):
+def test_predictions_of_all_parts_come_in_the_order_of_the_recordings_with_their_folds(store):
     rng = np.random.default_rng(1)
     parts = [np.sort(part) for part in np.array_split(rng.permutation(len(store)), 3)]
     systems = [replace(ONE, lead_sets=(12, 2)), replace(OTHER, lead_sets=(12, 2))]
@@ -299,7 +299,7 @@ def test_each_fold_is_a_job_of_each_system_with_its_share_of_the_hours(
         (ZeroDivisionError("by the system's own fault"), "ZeroDivisionError: by the system's own fault"),
     ],
 )
-def test_a_system_that_fails_is_told_and_the_others_are_compared(
+def test_a_system_that_fails_is_reported_and_the_others_are_compared(
     error, message, trained, written, synthetic_recordings, tmp_path
 ):
     names, lines = [], capture_log()
@@ -338,7 +338,7 @@ def test_what_all_systems_would_meet_ends_the_comparison(error, trained, written
     assert raised.value is error and not written
 
 
-def test_a_missing_delineator_is_told_with_the_systems_that_want_it(synthetic_recordings, tmp_path, monkeypatch):
+def test_a_missing_delineator_is_reported_with_the_systems_that_want_it(synthetic_recordings, tmp_path, monkeypatch):
     def missing():
         raise NeuroKitMissing("NeuroKit2 is missing")
 
@@ -348,7 +348,7 @@ def test_a_missing_delineator_is_told_with_the_systems_that_want_it(synthetic_re
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_change_the_time_of_others(
+def test_an_untrainable_system_is_reported_before_training_and_does_not_change_the_time_of_others(
     trained, written, synthetic_recordings, tmp_path, monkeypatch
 ):
     lines, reasons = capture_log(), {"one": "fold 2 of 2: 3 recordings"}
@@ -365,7 +365,7 @@ def test_what_cannot_learn_is_told_before_anything_is_trained_and_does_not_chang
         compare(synthetic_recordings, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), run_here)
 
 
-def test_mistakes_are_told_before_anything_is_read(synthetic_recordings, tmp_path, monkeypatch):
+def test_mistakes_are_reported_before_anything_is_read(synthetic_recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "build_stores", None)
     for protocol, message in (
         (Protocol(leave_out="georgina"), "the sources are CPSC"),
@@ -496,7 +496,7 @@ class Command:
 
 
 @pytest.mark.slow
-def test_a_comparison_that_is_killed_or_whose_training_is_comes_to_the_same(tmp_path):
+def test_a_killed_and_resumed_comparison_equals_an_uninterrupted_one(tmp_path):
     data, plain, report = (tmp_path / name for name in ("data", "plain", "report"))
     synthesize(
         data, 40, seed=1, settings=SyntheticSettings(sources={"Georgia": 1, "PTB-XL": 1})

@@ -120,7 +120,7 @@ def by_two(backend, code, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
-def test_two_devices_train_as_one_does_and_take_up_what_was_cut_off(backend, tmp_path):
+def test_two_devices_train_as_one_does_and_resume_an_interrupted_training(backend, tmp_path):
     by_two(backend, TRAINED_BY_TWO, tmp_path)
 
 

@@ -79,7 +79,7 @@ def write_folder(folder, small_network, value):
 
 
 @pytest.mark.parametrize("write", [write_bundle, write_stage, write_outputs, write_claim, write_folder])
-def test_a_full_disk_is_told_and_leaves_what_was_there(disk, small_network, write):
+def test_a_full_disk_is_reported_and_leaves_what_was_there(disk, small_network, write):
     write(disk.folder, small_network, 0.25)
     before = files(disk.folder)
     disk.fill()
@@ -93,7 +93,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(disk, small_network, writ
 
 
 @pytest.mark.parametrize("write", [write_bundle, write_stage, write_outputs, write_claim, write_folder])
-def test_a_read_only_disk_is_told(disk, small_network, write):
+def test_a_read_only_disk_is_reported(disk, small_network, write):
     assert disk.mount("ro")
     with pytest.raises(OSError, match=str(disk.folder)) as caught:
         write(disk.folder, small_network, 0.25)
@@ -121,7 +121,7 @@ def test_a_training_on_a_read_only_disk_ends_before_it_begins(disk, synthetic_re
     assert caught.value.errno == errno.EROFS
 
 
-def test_a_model_that_was_saved_before_the_disk_was_full_still_answers(disk, small_network):
+def test_a_model_that_was_saved_before_the_disk_was_full_still_predicts(disk, small_network):
     write_bundle(disk.folder, small_network, 0.25)
     disk.fill()
     with pytest.raises(OSError):

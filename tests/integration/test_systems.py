@@ -126,7 +126,7 @@ def run(*arguments):
         ("se_resnet_rhythm", ["--leads", 12, 2, "--depth", 18]),
     ],
 )
-def test_a_system_trains_on_real_recordings_and_answers_for_others(system, options, real, tmp_path):
+def test_a_system_trains_on_real_recordings_and_predicts_others(system, options, real, tmp_path):
     data, held_out = real
     model, outputs = tmp_path / "model", tmp_path / "outputs"
     run("-m", "ecg", "train", data, model, "--system", system, "--epochs", 1, *options)

@@ -100,7 +100,7 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def test_leaves_models_and_a_report_and_says_what_it_did(trained):
+def test_training_writes_models_a_report_and_log_messages(trained):
     folder, _, lines = trained
     assert sorted(path.name for path in folder.iterdir()) == [
         "12_leads.json", "12_leads.weights.h5", "2_leads.json", "2_leads.weights.h5", "report", "stages"]  # fmt: skip
@@ -147,7 +147,7 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
         assert float(scores[count]["score as predicted"]) == pytest.approx(score, abs=1e-5)
 
 
-def test_training_and_answering_agree(trained, headers):
+def test_training_and_prediction_agree(trained, headers):
     folder, _, _ = trained
     store = open_store(folder / "stages" / "store")
     paths = {path.stem: path for path in headers}
@@ -417,7 +417,7 @@ def test_a_training_killed_at_any_moment_comes_to_the_same_to_the_bit(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_entry_on_made_up_recordings(tmp_path):
+def test_the_whole_entry_on_synthetic_recordings(tmp_path):
     """Default settings, 1,000 recordings; the truth would score 1, or less where headers do not tell it."""
     data, held_out, model, outputs = (tmp_path / name for name in ("data", "held_out", "model", "outputs"))
     synthetic.synthesize(data, 1000, seed=1, jobs=2)

@@ -177,7 +177,7 @@ print(json.dumps(done))
 
 
 @pytest.mark.slow
-def test_training_and_answering_reach_out_to_nothing_and_write_where_they_are_told(synthetic_recordings, tmp_path):
+def test_training_and_prediction_use_no_network_and_write_to_their_folders_alone(synthetic_recordings, tmp_path):
     """In one process: joblib hands work to others, which are ours too, through pipes and pickles."""
     model, outputs, temporary = tmp_path / "model", tmp_path / "outputs", tmp_path / "temporary"
     temporary.mkdir()
@@ -209,7 +209,7 @@ def as_driven(path, leads):
 
 
 @pytest.mark.parametrize("all_sets", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_every_real_recording_is_answered(model, real_data, all_sets):
+def test_every_real_recording_is_predicted(model, real_data, all_sets):
     """Each with the five lead sets or, to save time, every 16th with one of them in turn."""
     sets = list(LEAD_SETS.values())
     models = {leads: team_code.load_model(model, leads) for leads in sets}

@@ -86,7 +86,7 @@ def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monke
     assert calls == [(Path("data"), trained[0][2]), (Path("data"), Settings())]
 
 
-def test_an_estimate_of_nothing_says_why(tmp_path):
+def test_an_estimate_of_nothing_gives_the_reason(tmp_path):
     assert "no header" in ends_with(["estimate", tmp_path])
     assert "nowhere" in ends_with(["estimate", tmp_path / "nowhere"])
 
@@ -99,7 +99,7 @@ def test_an_estimate_of_nothing_says_why(tmp_path):
         ("--omission CPSC=AF --omission CPSC=NSR", "CPSC: its labelled classes given twice"),
     ],
 )
-def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, message):
+def test_source_options_that_make_no_sense_are_reported_in_one_line(trained, flags, message):
     assert message in ends_with(["train", "data", "model", *flags.split()])
     assert not trained
 
@@ -107,7 +107,7 @@ def test_habits_that_make_no_sense_are_told_in_one_line(trained, flags, message)
 @pytest.mark.parametrize(
     "error", [RecordError("none can\n  be used"), TrainingError("none can be used"), OSError("none can be used")]
 )
-def test_a_training_that_fails_says_so_in_one_line(monkeypatch, error):
+def test_a_training_that_fails_is_reported_in_one_line(monkeypatch, error):
     def fail(*arguments):
         raise error
 
@@ -158,13 +158,13 @@ def test_what_is_compared_is_as_flags_say(compared):
         ("--depth 19", "depth is 19, expected one of 18, 34"),
     ],
 )
-def test_comparisons_that_make_no_sense_are_told_in_one_line(compared, flags, message):
+def test_comparisons_that_make_no_sense_are_reported_in_one_line(compared, flags, message):
     assert message in ends_with(["compare", "data", "report", *flags.split()])
     assert not compared
 
 
 @pytest.mark.parametrize("flags", ["--folds 2 --leave-out georgia", "--folds 1", "--leads 5", "--batch 0", "--hours 0"])
-def test_flags_of_a_comparison_that_cannot_be_are_told_with_its_usage(compared, flags, capsys):
+def test_flags_of_a_comparison_that_cannot_be_are_reported_with_its_usage(compared, flags, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["compare", "data", "report", *flags.split()])
     assert f"error: argument {flags.split()[-2]}" in capsys.readouterr().err and not compared
@@ -174,7 +174,7 @@ def test_flags_of_a_comparison_that_cannot_be_are_told_with_its_usage(compared, 
     "error",
     [RecordError("none"), TrainingError("none"), NeuroKitMissing("none"), BlockingIOError("none")],
 )
-def test_a_comparison_that_fails_says_so_in_one_line(monkeypatch, error):
+def test_a_comparison_that_fails_is_reported_in_one_line(monkeypatch, error):
     def fail(*arguments):
         raise error
 
@@ -289,7 +289,7 @@ def test_a_recording_with_a_lead_that_nobody_needs_is_plotted(headers, small_net
     assert traces[0] == traces[1] and len(traces[0]) >= 13
 
 
-def test_a_plot_goes_where_it_is_told_to(headers, tmp_path, capsys):
+def test_a_plot_is_written_to_the_output_path(headers, tmp_path, capsys):
     output = tmp_path / "page.svg"
     main(["plot", str(headers[0]), "--start", "2.5", "--output", str(output)])
     assert capsys.readouterr().out == f"{output}\n"
@@ -298,7 +298,7 @@ def test_a_plot_goes_where_it_is_told_to(headers, tmp_path, capsys):
         main(["plot", str(headers[0]), "--output", "page.txt"])
 
 
-def test_a_plot_marks_peaks_where_it_is_told_to(headers, tmp_path, monkeypatch):
+def test_a_plot_marks_wave_peaks_with_the_option(headers, tmp_path, monkeypatch):
     drawn = []
 
     def draw(*arguments, model, peaks):
@@ -329,7 +329,7 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small_network, t
     assert np.array_equal(shown["outputs"], prediction.outputs)
 
 
-def test_a_plot_that_cannot_be_drawn_says_why(headers, tmp_path):
+def test_a_plot_that_cannot_be_drawn_gives_the_reason(headers, tmp_path):
     (tmp_path / "A0001.hea").write_text("A0001 12 500 x\n")
     assert "A0001.hea line 1: number of samples 'x'" in ends_with(["plot", tmp_path / "A0001"])
     assert "no signal at 999 s" in ends_with(["plot", headers[0], "--start", "999"])
@@ -365,7 +365,7 @@ def test_a_review_is_called_as_the_flags_say(reviewed):
         main(["review", "model", "data", "--figures", "-1"])
 
 
-def test_a_review_that_comes_to_nothing_says_why(headers, synthetic_recordings, tmp_path):
+def test_a_review_that_fails_gives_the_reason(headers, synthetic_recordings, tmp_path):
     review, output = ["review", tmp_path, synthetic_recordings, "--output"], tmp_path / "out"
     assert "none of 60 recordings can be reviewed" in (line := ends_with([*review, output]))
     assert f"{headers[0].stem} and 59 more: " in line and "12_leads.json is missing" in line
@@ -384,7 +384,7 @@ def audited(monkeypatch):
     return calls
 
 
-def test_an_audit_is_called_as_the_flags_say_and_tells_by_its_status_whether_all_is_usable(audited):
+def test_an_audit_gets_its_options_and_its_exit_status_is_whether_all_is_usable(audited):
     main(["audit", "data"])
     main(["audit", "data", "--output", "a/b", "--jobs", "3"])
     with pytest.raises(SystemExit) as ended:
@@ -399,7 +399,7 @@ def test_an_audit_is_called_as_the_flags_say_and_tells_by_its_status_whether_all
         main(["audit", "data", "--jobs", "0"])
 
 
-def test_an_audit_that_comes_to_nothing_says_why(synthetic_recordings, tmp_path):
+def test_an_audit_that_fails_gives_the_reason(synthetic_recordings, tmp_path):
     assert "no header" in ends_with(["audit", tmp_path, "--output", tmp_path / "out"])
     assert "which is not from an audit" in ends_with(["audit", synthetic_recordings, "--output", synthetic_recordings])
     assert "nowhere" in ends_with(["audit", tmp_path / "nowhere", "--output", tmp_path / "out"])
@@ -436,7 +436,7 @@ def files(folder):
         ("--sources georgia=2 ptb-xl", {"sources": {"Georgia": 2, "PTB-XL": 1}}),
     ],
 )
-def test_recordings_are_made_up_as_the_flags_say(tmp_path, capsys, flags, options):
+def test_recordings_are_synthesized_by_the_options(tmp_path, capsys, flags, options):
     main(["synthesize", str(tmp_path / "flags"), "--records", "5", *flags.split()])
     assert capsys.readouterr().out == f"{tmp_path / 'flags'}: 5 synthetic recordings\n"
     synthesize(tmp_path / "options", 5, options.pop("seed", 0), SyntheticSettings(**options))

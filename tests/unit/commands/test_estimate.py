@@ -50,7 +50,7 @@ def test_the_total_is_that_of_preprocessing_and_of_all_stages(synthetic_recordin
 prepare = module.prepare_sample
 
 
-def test_records_of_the_same_name_are_linked_apart(tmp_path):
+def test_records_of_the_same_name_are_linked_separately(tmp_path):
     for folder in ("a", "b"):
         synthesize(tmp_path / folder, 1, settings=SyntheticSettings(sources={"Georgia": 1}))
     link_records(find_records(tmp_path), tmp_path / "links")

@@ -31,7 +31,7 @@ def test_what_a_lead_set_took_counts_what_others_share_with_it_and_nothing_of_th
     assert training_cost(learnt, 2) == (6.0, 3, 3, 0)
 
 
-def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_recording(store, monkeypatch):
+def test_a_prediction_costs_what_the_gate_and_the_chosen_group_cost(store, monkeypatch):
     """By a clock by which the gate takes 1 s, and 50 s for what it has not seen, which are to be no part of it."""
     now, asked = [0.0], []
     monkeypatch.setattr(heldout.time, "perf_counter", lambda: now[0])
@@ -57,7 +57,7 @@ def test_an_answer_takes_what_the_gate_and_the_group_that_it_asks_take_for_one_r
     assert seconds(np.repeat(PART[0], 100)) == 3 and len(asked) == 2 * 2 * 25
 
 
-def test_what_there_were_too_few_recordings_for_is_told():
+def test_stages_with_too_few_recordings_are_reported():
     nothing = np.empty((0, 1))
     judged, skipped = (
         Relabelling(title, nothing, nothing, nothing, nothing, nothing, why)

@@ -90,5 +90,5 @@ def test_every_class_that_settings_take_can_be_named_and_a_refusal_names_them_al
         parse_class("LVH")
 
 
-def test_what_was_not_given_is_left_out_and_zero_and_false_are_not():
+def test_options_not_given_are_omitted_and_zero_and_false_are_kept():
     assert without_none(seed=0, width=None, masks=False, name="") == {"seed": 0, "masks": False, "name": ""}

@@ -62,7 +62,7 @@ def test_a_flag_changes_that_alone(flags, changes):
     assert settings(flags) == replace(Settings(), **changes)
 
 
-def test_what_a_system_has_beside_is_kept_where_flags_change_its_training():
+def test_other_settings_of_a_system_stay_if_options_change_its_training():
     for name in ("li2021", "zhao2022"):
         recipe = RECIPES[name]
         changed = settings(f"--system {name} --epochs 2 --gate --source-masks")
@@ -96,7 +96,7 @@ def test_systems_are_compared_in_the_order_of_their_names_each_once():
         find_systems(["ablations", "vgg"])
 
 
-def test_masks_of_sources_are_as_the_recipe_has_them_where_nothing_is_said():
+def test_source_masks_are_those_of_the_recipe_by_default():
     for name in ("li2021", "xie2022"):
         masks = [
             settings(f"--system {name}{flag}").source_masks for flag in ("", " --source-masks", " --no-source-masks")
@@ -104,7 +104,7 @@ def test_masks_of_sources_are_as_the_recipe_has_them_where_nothing_is_said():
         assert masks == [name == "li2021", True, False]
 
 
-def test_what_is_answered_is_checked_against_the_classes_of_the_system():
+def test_what_is_predicted_is_checked_against_the_classes_of_the_system():
     assert settings("--system li2021 --fallback BBB --imply LBBB=BBB").fallback == "BBB"
     assert settings("--system se_resnet_rhythm --fallback STach").fallback == "STach"
     for flags, known in (
@@ -123,7 +123,7 @@ def test_what_is_answered_is_checked_against_the_classes_of_the_system():
     ["li2021 --no-masks", "zhao2022 --no-relabel-cpsc", "xie2022 --no-relabel-flutter", "xie2022 --resamples 0",
      "cai2021-halves --resamples 5", "cai2021-no-masks --no-masks"],
 )  # fmt: skip
-def test_an_option_without_effect_on_a_system_is_told(flags):
+def test_an_option_without_effect_on_a_system_is_reported(flags):
     system, option, *_ = flags.split()
     with pytest.raises(ValueError, match=f"^{system} has nothing that {option} could change$"):
         settings(f"--system {flags}")
@@ -134,7 +134,7 @@ def test_the_gates_network_is_as_wide_as_the_others():
         assert settings(flags).gate == Gate(network=replace(SOURCE_GATE, width=8))
 
 
-def test_of_a_source_that_is_named_for_several_systems_each_takes_the_classes_that_it_tells():
+def test_a_source_named_for_several_systems_gets_the_classes_that_each_system_predicts():
     given = [("Mine", ("AF", "SB", "BBB"))]
     for name, classes in (("li2021", ("AF", "SB", "BBB")), ("cai2021", ("AF", "SB")), ("xie2022", ("AF",))):
         recipe = RECIPES[name]
@@ -143,7 +143,7 @@ def test_of_a_source_that_is_named_for_several_systems_each_takes_the_classes_th
         assert mine == PartiallyLabelledSource(("Mine",), classes, relabel=name == "cai2021")
 
 
-def test_a_system_that_there_is_not_is_told_with_those_that_there_are():
+def test_a_system_that_there_is_not_is_reported_with_those_that_there_are():
     with pytest.raises(ValueError, match=f"expected a system, one of {', '.join(RECIPES)}, received 'vgg'"):
         settings("--system vgg")
     assert ABLATIONS.keys() < RECIPES.keys()
@@ -211,7 +211,7 @@ def test_where_a_recipe_relabels_nothing_a_source_that_is_named_is_believed(name
         ),
     ],
 )
-def test_a_source_that_the_recipe_knows_of_labels_what_is_said_of_it(flags, omissions):
+def test_options_override_the_labelled_classes_of_a_source_in_the_recipe(flags, omissions):
     assert settings(flags).cleaning.partially_labelled == omissions
 
 
@@ -227,7 +227,7 @@ def test_a_source_with_labelled_classes_of_its_own_leaves_its_group():
     )
 
 
-def test_the_networks_behind_a_gate_answer_what_is_said_that_its_source_labels():
+def test_networks_behind_a_gate_predict_the_classes_that_its_source_labels():
     for flags in ("--system li2021", "--gate"):
         assert settings(f"{flags} --omission CPSC=AF,SB --omission Mine=NSR").gate == Gate(classes=("AF", "SB"))
         assert settings(f"{flags} --omission Mine=NSR").gate == Gate()

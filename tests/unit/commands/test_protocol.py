@@ -28,7 +28,7 @@ def test_a_source_is_held_out_by_its_name_in_any_case(name, store):
     assert protocol.titles == [f"without {name}"]
 
 
-def test_a_source_that_is_not_there_or_is_all_there_is_is_told_with_those_that_are(store):
+def test_a_source_that_is_not_there_or_is_all_there_is_is_reported_with_those_that_are(store):
     with pytest.raises(RecordError, match="no usable recording is of georgina; the sources are CPSC, .*, Georgia, "):
         Protocol(leave_out="georgina").held_out(store)
     alone = store.subset(np.flatnonzero(store.sources == "Georgia"))
@@ -36,7 +36,7 @@ def test_a_source_that_is_not_there_or_is_all_there_is_is_told_with_those_that_a
         Protocol(leave_out="georgia").held_out(alone)
 
 
-def test_more_folds_than_recordings_are_told(store):
+def test_more_folds_than_recordings_are_reported(store):
     with pytest.raises(RecordError, match="4 recordings are too few for 5 folds"):
         Protocol().held_out(store.subset(np.arange(4)))
     assert not Protocol().is_left_out(["Georgia"] * 5).any()
@@ -70,7 +70,7 @@ def test_the_hours_are_shared_by_systems_and_parts():
     assert Protocol().share_hours(3) is None
 
 
-def test_what_cannot_learn_is_told_by_the_first_part_without_which_too_little_is_left(store):
+def test_an_untrainable_system_is_reported_with_the_first_fold_that_leaves_too_little(store):
     zhao, rhythm = SYSTEMS["zhao2022"], SYSTEMS["se_resnet_rhythm"]
     few = store.subset(np.arange(10))
     protocol, parts = Protocol((zhao, rhythm), folds=2), [np.array([0]), np.arange(1, 7)]

@@ -302,7 +302,7 @@ def test_one_grammar_reads_headers_of_all_formats(tmp_path):
         ("x 1 500 100", "~ 16", "~: no such file beside x.hea"),
     ],
 )  # fmt: skip
-def test_a_file_that_does_not_hold_what_its_header_says_is_reported(tmp_path, record, lead, reason):
+def test_a_file_that_does_not_hold_what_its_header_declares_is_reported(tmp_path, record, lead, reason):
     (tmp_path / "x.dat").write_bytes(bytes(1000))
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")

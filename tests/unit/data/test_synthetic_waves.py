@@ -44,7 +44,7 @@ def test_place_stretches_a_shape_to_each_duration():
 @pytest.mark.parametrize(
     ("conduction", "axis"), [("normal", 60), ("normal", 0), ("normal", -50), ("RAD", 120), ("LBBB", 10), ("LAnFB", -60)]
 )
-def test_the_electrical_axis_is_the_one_asked_for(conduction, axis):
+def test_the_electrical_axis_is_that_of_the_settings(conduction, axis):
     for seed in range(5):
         leads = compute_lead_signals(
             waves.draw_qrs_complex(make_patient(conduction, axis), np.random.default_rng(seed))
@@ -54,7 +54,7 @@ def test_the_electrical_axis_is_the_one_asked_for(conduction, axis):
 
 
 @pytest.mark.parametrize("conduction", waves.CONDUCTION)
-def test_the_tallest_limb_lead_has_the_height_asked_for(conduction):
+def test_the_tallest_limb_lead_has_the_height_of_the_settings(conduction):
     parts = waves.draw_qrs_complex(make_patient(conduction, 45, height=0.4), np.random.default_rng(0))
     first, second = compute_lead_signals(parts)[:2]
     limbs = [first, second, second - first, (first + second) / 2, first - second / 2, second - first / 2]
@@ -88,7 +88,7 @@ def test_left_bundle_branch_block_is_notched_with_opposite_t_waves():
     assert np.sum(np.diff(slope) < 0) == 2  # two peaks in V6
 
 
-def test_t_waves_are_upright_unless_the_findings_say_otherwise():
+def test_t_waves_are_upright_unless_a_diagnosis_inverts_them():
     upright, inverted, flat = [0, 1, 4, 5, 6, 7], [0, 1, 3, 4, 5, 6], [0, 1, 5, 6, 7]
     for seed in range(8):
         rng = np.random.default_rng(seed)

@@ -71,7 +71,7 @@ def test_a_bundle_is_no_larger_than_its_weights(tmp_path):
     assert (tmp_path / "2_leads.weights.h5").stat().st_size < 1.5 * 4 * network.count_params()
 
 
-def test_an_answer_is_the_stores_answer(model, store, headers):
+def test_a_prediction_is_that_of_the_store(model, store, headers):
     """What is written for a recording equals what training computed for it, and nothing else in the folder matters."""
     bundle = team_code.load_model(model, list(LEADS))
     expected = expand(predict(get_network(bundle), Dataset(store, np.arange(len(store)), tuple(range(12))), "checking"))
@@ -126,7 +126,7 @@ def test_leads_that_fill_no_set_are_an_error_that_names_what_is_missing(leads, m
 
 
 @pytest.mark.parametrize("names", [("I", "II"), ("aVL", "III"), LEADS[1:6]])
-def test_computed_leads_are_answered_as_recorded_ones(names, model, headers):
+def test_computed_leads_are_predicted_as_recorded_ones(names, model, headers):
     """For recordings of the limb leads named and the chest leads, the network for 12 leads answers as for all."""
     header, recording = read_record(headers[0])
     lines = text_of(headers[0]).splitlines()
@@ -288,7 +288,7 @@ def test_foreign_weights_are_refused_though_their_digest_is_right(made, reason, 
     assert re.search(f"2_leads.weights.h5: .*{reason}", refusal(copied), re.DOTALL)
 
 
-def test_new_weights_beside_an_old_description_are_refused(copied, small_network):
+def test_new_weights_with_an_old_description_are_refused(copied, small_network):
     """What is left where saving over another model is cut off."""
     keras.utils.set_random_seed(99)
     another_bundle = Bundle.from_network(
@@ -336,7 +336,7 @@ class FunctionNetwork:
         return np.asarray([self.answer(batch[0])], np.float32)
 
 
-def test_a_long_recording_is_answered_in_equal_pieces_and_each_class_by_its_surest(make_header, small_network):
+def test_a_long_recording_is_predicted_in_equal_segments_with_the_maximum_of_each_class(make_header, small_network):
     rng = np.random.default_rng(0)
     network_outputs = rng.random((3, 22)).astype(np.float32)
     network = FunctionNetwork(lambda signal: network_outputs[len(network.signals) - 1])
@@ -369,7 +369,7 @@ def test_no_threshold_decides_between_classes_that_exclude_each_other(make_heade
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_header, small_network):
+def test_all_segments_of_a_recording_have_the_gain_of_its_beginning(turned, make_header, small_network):
     """The header's gain is a wrong one of early 2020, and what follows is too small to show that by itself."""
     network = FunctionNetwork(lambda signal: np.full(22, 0.5))
     member = Member(LEAD_SETS[2], small_network, network, view=View(Preprocessing(early_gains=True)))
@@ -384,7 +384,7 @@ def test_all_pieces_of_a_recording_have_the_gain_of_its_beginning(turned, make_h
         np.testing.assert_array_equal(network.signals[piece], network.signals[3 + piece])
 
 
-def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_header, small_network):
+def test_a_recording_of_144_seconds_and_less_is_predicted_in_one_segment(make_header, small_network):
     network = FunctionNetwork(lambda signal: np.full(22, 0.5))
     bundle = Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     for samples in (100, 200, 14400):
@@ -395,7 +395,7 @@ def test_a_recording_of_144_seconds_and_less_is_answered_in_one_piece(make_heade
     assert len(network.signals) == 3
 
 
-def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small_network):
+def test_a_segment_without_signal_does_not_count(make_header, small_network):
     network = FunctionNetwork(lambda signal: np.full(22, 0.5))
     bundle = Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
@@ -408,7 +408,7 @@ def test_a_piece_in_which_nothing_was_recorded_says_nothing(make_header, small_n
         bundle.predict_recording(make_header(["I", "II"], 100.0), recording)
 
 
-def test_of_half_an_hour_one_piece_at_a_time_is_in_memory(make_header, small_network):
+def test_of_half_an_hour_one_segment_at_a_time_is_in_memory(make_header, small_network):
     network = FunctionNetwork(lambda signal: np.full(22, 0.5), keep=1)
     bundle = Bundle.from_network(LEADS, small_network, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (12, 250 * 1800), dtype=np.int16)
@@ -441,7 +441,7 @@ def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, 
         gc.enable()
 
 
-def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small_network, tmp_path, headers):
+def test_an_empty_prediction_is_left_empty_or_is_the_class_that_was_set(small_network, tmp_path, headers):
     text, recording = text_of(headers[0]), read_record(headers[0])[1]
     bundle = Bundle.from_network(
         LEAD_SETS[2], small_network, np.full(26, 0.5), FunctionNetwork(lambda signal: np.full(22, 0.4))
@@ -461,7 +461,7 @@ def test_an_empty_answer_is_left_empty_or_is_the_class_that_was_set(small_networ
 
 
 @pytest.mark.parametrize("empty", ["nsr", "BBB", "426783006", 14, ""])
-def test_only_a_class_that_is_trained_can_stand_for_an_empty_answer(empty, small_network):
+def test_only_a_class_that_is_trained_can_stand_for_an_empty_prediction(empty, small_network):
     with pytest.raises(ValueError, match="expected None or one of AF"):
         Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), None, empty)
 
@@ -473,7 +473,7 @@ def test_a_recording_that_cannot_be_used_is_an_error_with_its_name(model, header
         bundle.predict(text_of(headers[0]), recording[:5])
 
 
-def test_real_recordings_are_answered(model, real_data):
+def test_real_recordings_are_predicted(model, real_data):
     bundle = load_bundle(model, LEADS)
     for path in find_records(real_data / "dialects"):
         _, outputs, probabilities = bundle.predict(text_of(path), read_record(path)[1])
@@ -524,7 +524,7 @@ def loaded(system):
     return load_bundle(system[0], LEAD_SETS[3])
 
 
-def test_an_ensemble_answers_after_it_was_saved_as_it_answers_from_stores(system, loaded, stores, headers):
+def test_an_ensemble_predicts_after_it_was_saved_as_it_predicts_from_stores(system, loaded, stores, headers):
     (_, ensemble), bundle = system, loaded
     assert (bundle.system, bundle.leads, list(bundle.ensemble.groups)) == (
         "mine", LEAD_SETS[3], ["general", "special", "gate"])  # fmt: skip
@@ -626,7 +626,7 @@ def taken(system, tmp_path):
     return tmp_path
 
 
-def test_a_missing_or_exchanged_file_of_weights_is_told_by_its_name(taken):
+def test_a_missing_or_exchanged_file_of_weights_is_reported_by_its_name(taken):
     third, fourth = taken / "3_leads.3.weights.h5", taken / "3_leads.4.weights.h5"
     content = third.read_bytes()
     third.write_bytes(fourth.read_bytes())

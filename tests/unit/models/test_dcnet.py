@@ -45,7 +45,7 @@ def test_a_block_has_convolutions(settings):
         DCNetSettings(**settings)
 
 
-def test_any_length_is_answered_alike_alone_and_in_company():
+def test_any_length_is_predicted_alike_alone_and_in_company():
     network = SMALL.build(3, None, 5, "softmax")
     for length in (1, 77):
         signals = np.random.default_rng(0).normal(size=(3, length, 3)).astype(np.float32)
@@ -55,7 +55,7 @@ def test_any_length_is_answered_alike_alone_and_in_company():
         np.testing.assert_allclose(batched.sum(axis=1), 1, atol=1e-6)
 
 
-def test_half_precision_answers_nearly_the_same():
+def test_half_precision_predicts_nearly_the_same():
     network = SMALL.build(3, 40, 5)
     with precision_policy("bfloat16"):
         half = SMALL.build(3, 40, 5)

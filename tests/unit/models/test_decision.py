@@ -7,7 +7,7 @@ from ecg.models.decision import Rule
 EVERY = np.arange(26)
 
 
-def test_what_is_answered_follows_from_probabilities_and_thresholds():
+def test_what_is_predicted_follows_from_probabilities_and_thresholds():
     rng = np.random.default_rng(0)
     probabilities, thresholds = rng.random((50, 26)), rng.uniform(0.8, 1, 26)
     plain = Rule(thresholds).decide(probabilities, EVERY)
@@ -21,7 +21,7 @@ def test_what_is_answered_follows_from_probabilities_and_thresholds():
     np.testing.assert_array_equal(declared, [rule.decide(row, EVERY) for row in probabilities])
 
 
-def test_classes_that_are_not_known_are_not_answered():
+def test_classes_that_are_not_known_are_not_predicted():
     columns = class_indices(["AF", "TAb"])
     answers = Rule(np.full(26, 0.5)).decide(np.array([[0.9, 0.1], [0.2, 0.5]]), columns)
     assert answers.shape == (2, 26)
@@ -29,7 +29,7 @@ def test_classes_that_are_not_known_are_not_answered():
 
 
 @pytest.mark.parametrize("empty", [None, "NSR"])
-def test_what_implies_another_is_answered_with_it(empty):
+def test_what_implies_another_is_predicted_with_it(empty):
     columns = class_indices(["TInv", "TAb", "NSR"])
     rule = Rule(np.full(26, 0.5), pairs=(("TInv", "TAb"),), fallback=empty)
     answers = rule.decide(np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.1], [0.6, 0.1, 0.6]]), columns)
@@ -38,7 +38,7 @@ def test_what_implies_another_is_answered_with_it(empty):
     assert answers.sum() == sum(map(len, expected))
 
 
-def test_of_classes_that_exclude_each_other_the_likeliest_is_answered_if_it_is_scored():
+def test_of_exclusive_classes_the_most_probable_is_predicted_if_it_is_scored():
     columns = class_indices(["NSR", "STD", "AF", "STE"])
     probabilities = np.array([[0.3, 0.2, 0.4, 0.1], [0.3, 0.4, 0.2, 0.1], [0.9, 0.0, 0.1, 0.0]], np.float32)
     answers = Rule(np.full(26, 0.99), exclusive=True).decide(probabilities, columns)

@@ -90,7 +90,7 @@ def test_a_member_is_built_by_its_settings_for_its_leads_and_window(small_networ
     assert uses_demographics(settings.build(2, 500, 3)) and not uses_demographics(fresh)
 
 
-def test_a_member_answers_for_each_window_and_sees_the_person_with_each():
+def test_a_member_predicts_each_window_with_the_demographics():
     view = View(window=Window(400, overlap=100))
     three_lead_member = member(lambda signal: signal[0], ("I", "II", "V2"), view, inputs=2)
     outputs = three_lead_member.predict(SIGNAL[:, :3], PERSON)
@@ -118,7 +118,7 @@ def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way
     np.testing.assert_array_equal(second.network.seen[0], View(SLOW, Window(300)).window.segments(SIGNAL[::2, :3]))
 
 
-def test_all_windows_of_all_parts_count_alike_and_a_part_that_cannot_be_used_says_nothing():
+def test_all_windows_of_all_segments_count_alike_and_an_unusable_segment_does_not_count():
     """Three windows in the first part, one in the last: their mean, not that of two means."""
     windowed = member(lambda signal: signal[0], view=View(window=Window(400, overlap=100)))
     segments, _ = segments_of(SIGNAL, None, SIGNAL[:400] + 1)
@@ -138,7 +138,7 @@ def gated(gate):
 
 
 @pytest.mark.parametrize(("gate", "expected"), [(0.51, [0.7, 0, 0.9]), (0.5, [0.1, 0.2, 0.3]), (0.0, [0.1, 0.2, 0.3])])
-def test_the_gate_decides_who_answers_and_the_others_are_not_asked(gate, expected):
+def test_the_gate_chooses_the_group_and_the_other_groups_do_not_run(gate, expected):
     ensemble = gated(gate)
     probabilities, classes = ensemble.predict(segments_of(SIGNAL)[0], PERSON)
     np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
@@ -156,7 +156,7 @@ def test_without_a_gate_there_is_one_group():
     assert classes.all()
 
 
-def test_recordings_of_a_store_are_each_answered_by_those_that_the_gate_chooses(store, monkeypatch):
+def test_recordings_of_a_store_are_predicted_by_the_group_that_the_gate_chooses(store, monkeypatch):
     """Each network says of a recording what a table has for it; which table, its name says."""
     rng, tables, asked = np.random.default_rng(0), {}, []
     monkeypatch.setattr("ecg.models.ensemble.uses_demographics", lambda network: network.startswith("special"))
@@ -201,7 +201,7 @@ def test_its_parameters_are_those_of_all_networks(small_network):
     assert Ensemble(group, group, Group((), (first,))).parameters == 5 * first.network.count_params()
 
 
-def test_some_of_the_classes_are_put_where_all_have_them_and_the_others_are_absent():
+def test_chosen_classes_are_put_in_all_classes_and_the_rest_are_absent():
     wide = align_classes(
         np.array([[0.1, 0.2], [0.3, 0.4]]), class_indices(("PVC", "AF")), class_indices(("AF", "STD", "PVC"))
     )
@@ -210,7 +210,7 @@ def test_some_of_the_classes_are_put_where_all_have_them_and_the_others_are_abse
         align_classes(np.ones((1, 1)), class_indices(("SB",)), class_indices(("AF",)))
 
 
-def test_rows_that_several_networks_answered_have_their_mean():
+def test_rows_that_several_networks_predicted_have_their_mean():
     rng = np.random.default_rng(0)
     parts = [(np.sort(rng.choice(9, 5, replace=False)), rng.random((5, 3)).astype(np.float32)) for _ in range(4)]
     averaged = average_rows(9, parts)

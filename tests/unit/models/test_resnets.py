@@ -58,7 +58,7 @@ def test_lengths_and_blocks_of_li():
 
 
 @pytest.mark.parametrize(("leads", "length", "cells"), [(8, 7488, 234), (3, 4992, 156), (2, None, None)])
-def test_peaks_are_answered_for_every_cell(leads, length, cells):
+def test_peaks_are_predicted_for_every_cell(leads, length, cells):
     network = LiSettings(**vars(SMALL) | {"peaks": True}).build(leads, length, 5)
     assert network.output_shape == [(None, 5), (None, cells, 3, 7)]
     probabilities, peaks = answers(network, RNG.normal(size=(2, length or 320, leads)).astype(np.float32))
@@ -109,7 +109,7 @@ def test_blocks_of_zhao():
     assert sum(isinstance(layer, keras.layers.Dropout) and layer.rate == 0.2 for layer in network.layers) == 8
 
 
-def test_what_is_known_of_a_person_counts_and_may_be_missing():
+def test_demographics_count_and_may_be_missing():
     network = LeadWeightedSettings(widths=(4, 4, 8), kernel=3, squeeze_ratio=2, demographic_units=4).build(2, 256, 5)
     signal = np.repeat(RNG.normal(size=(1, 256, 2)), 3, axis=0).astype(np.float32)
     person = np.array([[0.6, 1, 0, 0, 0], [0.6, 0, 1, 0, 0], [0, 0, 0, 1, 1]], np.float32)
@@ -148,6 +148,6 @@ def test_a_depth_that_is_not_known_is_refused():
 
 
 @pytest.mark.parametrize("settings", [SMALL, LeadWeightedSettings((4, 4, 8)), RhythmSettings(18, width=4)])
-def test_names_tell_nothing_of_what_else_was_built(settings):
+def test_names_do_not_depend_on_networks_built_before(settings):
     names = [[layer.name for layer in settings.build(2, 256, 5).layers] for _ in range(2)]
     assert names[0] == names[1] and names[0][0] == "000_InputLayer"

@@ -30,7 +30,7 @@ def test_blocks_and_strides_are_the_methods():
     assert sum(isinstance(layer, keras.layers.Dropout) and layer.rate == 0.2 for layer in layers) == 8
 
 
-def test_the_answer_to_a_recording_does_not_depend_on_its_company(small_network):
+def test_the_prediction_of_a_recording_does_not_depend_on_its_company(small_network):
     network = small_network.build(2, None, 5)
     batch = np.random.default_rng(0).normal(size=(7, 613, 2)).astype(np.float32)
     batched = network.predict_on_batch(batch)
@@ -39,7 +39,7 @@ def test_the_answer_to_a_recording_does_not_depend_on_its_company(small_network)
 
 
 @pytest.mark.parametrize("length", [1, 2, 17, 2500])
-def test_any_length_is_answered(small_network, length):
+def test_any_length_is_predicted(small_network, length):
     answer = small_network.build(3, None, 5).predict_on_batch(np.ones((1, length, 3), np.float32))
     assert answer.shape == (1, 5) and (answer > 0).all() and (answer < 1).all()
 
@@ -47,7 +47,7 @@ def test_any_length_is_answered(small_network, length):
 @pytest.mark.parametrize(
     ("without", "parameters"), [({"activation": "relu"}, 1_875_346), ({"squeeze_ratio": None}, 1_852_566)]
 )
-def test_parts_can_be_left_out(without, parameters):
+def test_parts_of_a_system_can_be_switched_off(without, parameters):
     settings = NetworkSettings(**without)
     network = settings.build(12, None, 22)
     assert network.count_params() == parameters
@@ -58,7 +58,7 @@ def test_parts_can_be_left_out(without, parameters):
     assert activations == ({keras.activations.relu} if "activation" in without else {mish})
 
 
-def test_one_of_many_classes_is_answered_where_asked(small_network):
+def test_one_of_many_classes_is_predicted_if_set(small_network):
     network = small_network.build(2, 64, 5, "softmax")
     assert network.input_shape == (None, 64, 2)
     answer = keras.ops.convert_to_numpy(network(np.ones((3, 64, 2), np.float32)))

@@ -208,14 +208,14 @@ def test_what_stands_for_no_value_depends_on_the_format():
         assert np.isnan(trace[:, 1]).sum() == gaps
 
 
-def test_what_a_header_says_is_drawn_as_it_is_and_never_as_a_formula(tmp_path):
+def test_what_a_header_holds_is_drawn_as_it_is_and_never_as_a_formula(tmp_path):
     header = replace(header_of(("$\\frac$",)), name="$x$", codes=("$a_b$",))
     figure = draw_record(header, recording_of(("I",)), caption="$\\frac{")
     figure.savefig(tmp_path / "page.png")
     assert {"$x$", "Labels: $a_b$", "$\\frac$", "$\\frac{"} <= set(texts(figure))
 
 
-def test_the_title_tells_the_person_and_the_labels():
+def test_the_title_has_demographics_and_labels():
     codes = ("164884008", "427172004", "164865005", "12345")
     header = replace(header_of(("I",)), codes=codes, age=math.nan, sex="Unknown")
     shown = "\n".join(texts(draw_record(header, recording_of(("I",), 12.5))))
@@ -333,7 +333,7 @@ def boxes(figure):
         pytest.param("wide", ("I", "II"), marks=pytest.mark.slow),
     ],
 )
-def test_texts_of_any_length_and_script_stay_on_the_page_and_apart(tmp_path, kind, names):
+def test_texts_of_any_length_and_script_stay_on_the_page_without_overlap(tmp_path, kind, names):
     word = HOSTILE[kind]
     header = header_of((*names, word, word), codes=("164889003", word, *(f"{word}{number}" for number in range(300))))
     header = replace(header, name=word, leads=(*header.leads[:-1], header.leads[-1]._replace(units=word)))
@@ -390,7 +390,7 @@ def with_units(header, **units):
 
 
 @pytest.mark.parametrize("place", [0, 5, 12])
-def test_twelve_leads_are_drawn_beside_one_that_is_no_voltage(place):
+def test_twelve_leads_are_drawn_with_one_that_is_no_voltage(place):
     names = [*LEADS[:place], "RESP", *LEADS[place:]]
     recording = recording_of(names)
     figure = draw_record(with_units(header_of(names), RESP="ohm"), recording)
@@ -417,7 +417,7 @@ def test_a_standard_lead_that_is_no_voltage_is_missing_from_the_twelve():
     assert "not drawn: V3 (ohm)" in texts(figure)
 
 
-def test_leads_beside_the_twelve_and_second_ones_are_named_at_the_foot():
+def test_leads_besides_the_twelve_and_second_ones_are_named_at_the_foot():
     header = header_of((*LEADS, "MLII", "V1"))
     header = replace(header, leads=(*header.leads[:-1], header.leads[-1]._replace(written="C1")))
     figure = draw_record(header, recording_of((*LEADS, "MLII", "V1")))

@@ -23,7 +23,7 @@ def test_a_limit_holds_its_ends_and_nothing_beyond(name):
     assert limit.contains(limit.minimum + 0.5) != limit.integer
 
 
-def test_a_message_says_what_was_expected_and_received():
+def test_a_message_names_what_was_expected_and_received():
     for values, message in (
         ({"noise": float("nan")}, "noise: expected a number from 0 to 100, received nan"),
         ({"jobs": 0}, "jobs: expected an integer from 1 to 1,024, received 0"),

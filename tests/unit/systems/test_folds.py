@@ -58,7 +58,7 @@ def test_a_common_combination_is_a_stratum_and_a_rare_one_goes_with_its_rarest_c
     )
 
 
-def test_what_is_too_rare_together_goes_with_the_next():
+def test_rare_combinations_are_merged_with_the_next():
     strata = assign_strata(np.array(9 * [(1, 0)] + 5 * [(0, 1)] + [(0, 0)], bool), 5)
     assert (strata[:9] == strata[0]).all() and (strata[9:] == strata[9]).all() and strata[0] != strata[9]
 

@@ -33,7 +33,7 @@ def many(*groups):
 ENOUGH = ((40, "Georgia", "AF TAb"), (FEWEST, "PTB-XL", "AFL"), (7, "PTB-XL", "NSR"), (2, "Georgia", "AF AFL"))
 
 
-def test_two_classes_are_told_apart_by_recordings_of_other_sources_with_exactly_one_of_them():
+def test_conflated_classes_are_learned_from_recordings_of_other_sources_with_exactly_one_of_them():
     labels, sources = many((3, "Ningbo", "AFL"), *ENOUGH, (5, "Ningbo", "AF"))
     lessons = ConflatedClasses().training_data(labels, sources, ["Ningbo"])
     assert lessons.skip_reason == ""
@@ -72,7 +72,7 @@ def test_a_network_does_not_learn_from_sources_with_the_same_kind_of_habit():
         (((9, "Ningbo", "AFL AF"), *ENOUGH), "no recordings of Ningbo with AFL alone"),
     ],
 )
-def test_where_there_is_too_little_to_tell_classes_apart_the_reason_is_given(groups, reason):
+def test_too_few_recordings_to_separate_conflated_classes_are_reported_with_the_reason(groups, reason):
     assert reason in ConflatedClasses().training_data(*many(*groups), ["Ningbo"]).skip_reason
 
 
@@ -91,7 +91,7 @@ def test_cpsc_omits_fifteen_of_the_trained_classes():
     assert set(TRAINED_CLASSES) - unlabelled == {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB", "PVC"}
 
 
-def test_omitted_classes_are_learnt_from_all_sources_that_omit_none():
+def test_omitted_classes_are_trained_on_all_sources_that_omit_none():
     labels, sources = many((2, "CPSC", "AF"), (FEWEST, "Georgia", "TAb AF"), (3, "Sparse", "AF"), (1, "PTB-XL", "NSR"))
     lessons = PartiallyLabelledSource().training_data(labels, sources, ["CPSC", "Sparse"])
     assert lessons.skip_reason == "" and lessons.candidates.tolist() == [0, 1]

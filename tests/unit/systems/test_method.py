@@ -110,7 +110,7 @@ def targets_of(settings, store):
     return np.hstack([reason, store.additional])[:, class_indices(settings.classes)]
 
 
-def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(train_fake, store):
+def test_the_stages_of_a_recipe_with_gate_peaks_and_source_masks(train_fake, store):
     trained, stages, _, _ = train_fake(GATED)
     assert list(stages) == titles_of(GATED) and len(stages) == 3 * (2 * 2 * 2 + 1)
     targets, cpsc = targets_of(GATED, store), store.sources == "CPSC"
@@ -147,7 +147,7 @@ def test_what_is_asked_of_a_recipe_with_gate_peaks_and_masks_of_sources(train_fa
     assert trained.results.epochs == list(stages)
 
 
-def test_peaks_are_learnt_alone_first_and_then_with_the_labels_from_these_weights(train_fake, store):
+def test_peaks_are_trained_alone_first_and_then_with_the_labels_from_these_weights(train_fake, store):
     trained, stages, _, scores = train_fake(replace(GATED, lead_sets=(2,)))
     first = stages["2 leads, 250 Hz, 4 s"]
     assert len(stages) == 9 and trained.results.peaks == [(first.title, place) for place in first.validation[:4]]
@@ -161,7 +161,7 @@ def test_peaks_are_learnt_alone_first_and_then_with_the_labels_from_these_weight
             assert scores[title] == {} and scores[then.title] != {}
 
 
-def test_peaks_may_be_learnt_with_the_labels_from_the_first_step_on(train_fake):
+def test_peaks_may_be_trained_with_the_labels_from_the_first_step_on(train_fake):
     _, stages, _, _ = train_fake(replace(GATED, lead_sets=(2,), pretraining=None))
     assert {
         title: (stage.peaks is None, stage.loss_weights, stage.initial_weights) for title, stage in stages.items()
@@ -175,7 +175,7 @@ def test_peaks_may_be_learnt_with_the_labels_from_the_first_step_on(train_fake):
     }
 
 
-def test_the_gate_chooses_for_each_recording_which_ensemble_answers(train_fake, store):
+def test_the_gate_chooses_the_group_of_each_recording(train_fake, store):
     trained, stages, _, _ = train_fake(GATED)
     results, sixth = trained.results, [GATED.classes.index(name) for name in GATED.gate.classes]
     assert results.validation.tolist() == split_validation(len(store), GATED, "split")[1].tolist()
@@ -208,7 +208,7 @@ def test_a_gate_with_too_few_recordings_is_dropped_and_logged(train_fake, store)
     assert {network.group for network in trained.networks} == {"general"}
 
 
-def test_a_source_is_told_by_enough_recordings_of_it_and_of_others_in_each_part(monkeypatch):
+def test_a_source_gate_needs_recordings_of_the_source_and_of_others_in_each_split(monkeypatch):
     monkeypatch.setattr("ecg.systems.method.FEWEST", 3)
     sources = np.array(["CPSC"] * 4 + ["Georgia"] * 4)
     assert untrainable_gate_reason(Gate(), sources, [(np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))]) == ""
@@ -220,7 +220,7 @@ def test_a_source_is_told_by_enough_recordings_of_it_and_of_others_in_each_part(
     assert untrainable_gate_reason(Gate(), sources, [good, (good[0], good[0][:0])])
 
 
-def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_from_it(train_fake, store):
+def test_each_recording_is_predicted_by_the_network_of_the_fold_that_held_it_out(train_fake, store):
     trained, stages, lines, _ = train_fake(FOLDED)
     results, parts = trained.results, split_recordings(targets_of(FOLDED, store), FOLDED)
     assert "3 times" in lines[0]
@@ -243,7 +243,7 @@ def test_of_folds_each_recording_is_answered_by_the_network_that_has_not_learnt_
     assert [len(network.leads) for network in trained.networks] == [6] * 3 + [2] * 3
 
 
-def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt_from_and_judged(train_fake, store):
+def test_of_exclusive_classes_recordings_with_exactly_one_are_used(train_fake, store):
     trained, stages, lines, scores = train_fake(EXCLUSIVE)
     targets, results = targets_of(EXCLUSIVE, store), trained.results
     usable = np.flatnonzero(targets.sum(axis=1) == 1)
@@ -264,7 +264,7 @@ def test_of_classes_that_exclude_each_other_recordings_with_one_alone_are_learnt
         assert lines[-2 if count == 12 else -1] == f"{count} leads: score {score:.3f} as predicted"
 
 
-def test_one_network_of_one_lead_answers_for_all_lead_sets(train_fake, store):
+def test_one_network_of_one_lead_predicts_all_lead_sets(train_fake, store):
     trained, stages, _, _ = train_fake(ONE_LEAD)
     assert list(stages) == ["lead II"] and stages["lead II"].leads == ("II",)
     assert list(trained.results.searches) == [12, 6, 4, 3, 2] and [network.leads for network in trained.networks] == [
@@ -311,7 +311,7 @@ def test_what_could_not_be_relabelled_is_masked_where_its_source_does_not_label_
         assert (masks[rows] == np.isin(settings.classes, labelled)).all()
 
 
-def test_too_few_recordings_of_the_classes_are_told_before_anything_is_trained(train_fake):
+def test_too_few_recordings_of_the_classes_are_reported_before_anything_is_trained(train_fake):
     with pytest.raises(RecordError, match="have exactly one of the classes"):
         train_fake(replace(EXCLUSIVE, folds=50))
 
@@ -380,7 +380,7 @@ def model(synthetic_recordings, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_trained_recipe_answers_through_the_challenges_scripts_as_its_results_say(model, headers):
+def test_a_trained_recipe_predicts_through_the_challenges_scripts_what_its_results_report(model, headers):
     folder, results = model
     bundle = team_code.load_model(folder, ["II", "I"])
     assert bundle.system == "li2021" and list(bundle.ensemble.groups) == ["general", "special", "gate"]

@@ -133,7 +133,7 @@ def test_of_exclusive_classes_only_recordings_with_one_alone_are_used():
     assert set(np.concatenate(split_recordings(TARGETS, replace(settings, exclusive=False))[0])) == set(range(200))
 
 
-def test_folds_are_each_held_out_once_and_learnt_from_otherwise():
+def test_each_fold_is_held_out_once_and_trained_on_otherwise():
     for settings in (ZHAO, replace(ZHAO, exclusive=True, folds=3)):
         usable = np.flatnonzero(TARGETS.sum(axis=1) == 1) if settings.exclusive else np.arange(200)
         parts = split_recordings(TARGETS, settings)
@@ -143,7 +143,7 @@ def test_folds_are_each_held_out_once_and_learnt_from_otherwise():
             assert sorted([*training, *validation]) == usable.tolist()
 
 
-def test_too_few_recordings_are_told_with_the_classes():
+def test_too_few_recordings_are_reported_with_the_classes():
     settings = replace(SYSTEMS["xie2022"], classes=("NSR", "AF"))
     with pytest.raises(RecordError, match="1 of 3 recordings have exactly one of the classes NSR, AF; .* needs 2"):
         split_recordings(np.array([[1, 1], [0, 0], [0, 1]]), settings)

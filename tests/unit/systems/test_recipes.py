@@ -134,14 +134,14 @@ def test_labels_are_what_the_papers_make_of_them():
     assert CAI2021.cleaning == CleaningSettings()
 
 
-def test_answers_are_by_the_papers_rules():
+def test_predictions_are_by_the_papers_rules():
     assert LI.gate.source == "CPSC" and set(LI.gate.classes) == {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"}
     assert (LI.answer_pairs, LI.fallback) == ((("TInv", "TAb"),), "NSR")
     assert [system.thresholds for system in SYSTEMS.values()] == ["searched", "halves", "searched", "halves", "halves"]
     assert [system.gate is None for system in SYSTEMS.values()] == [True, False, True, True, True]
 
 
-def test_every_system_is_asked_for_every_lead_set():
+def test_every_system_predicts_every_lead_set():
     assert {system.lead_sets for system in RECIPES.values()} == {(12, 6, 4, 3, 2)}
 
 
@@ -222,7 +222,7 @@ def test_a_system_without_a_part_differs_in_what_its_name_says_and_nothing_else(
     assert different == changes | {"system": name}
 
 
-def test_what_is_left_out_is_not_among_the_networks_that_are_trained():
+def test_excluded_parts_train_no_networks():
     li, titles = SYSTEMS["li2021"], {name: titles_of(system) for name, system in VARIANTS.items()}
     every = titles_of(li)
     assert titles["li2021-no-masks"] == titles["li2021-no-rules"] == every
@@ -327,6 +327,6 @@ def test_settings_that_mean_nothing_are_refused_at_once(wrong, message):
         Settings(**wrong)
 
 
-def test_a_gate_answers_scored_classes_alone():
+def test_a_gate_predicts_scored_classes_alone():
     with pytest.raises(ValueError, match="STD: not a scored class"):
         Gate(classes=("AF", "STD"))

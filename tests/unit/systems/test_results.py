@@ -12,7 +12,7 @@ def exclusive():
     return make_exclusive_results()
 
 
-def test_tables_list_the_scored_classes_and_those_beside_that_are_trained(exclusive):
+def test_tables_list_the_scored_classes_and_the_additional_ones_that_are_trained(exclusive):
     for results, names in ((make_results(), [*ABBREVIATIONS]), (exclusive, [*ABBREVIATIONS, "STE"])):
         assert results.names == names and len(results.reported_columns) == len(results.is_trained) == len(names)
         for labels in results.label_versions.values():
@@ -33,7 +33,7 @@ def test_labels_of_both_kinds_are_those_after_relabelling_and_of_the_headers():
     assert (cleaned != came).any() and results.relabelled
 
 
-def test_of_classes_that_exclude_each_other_one_is_told_and_it_may_be_beside_the_scored_ones(exclusive):
+def test_of_exclusive_classes_one_is_predicted_and_may_be_unscored(exclusive):
     predicted = exclusive.all_predictions(12)
     assert (predicted.sum(axis=1) == 1).all() and 0 < predicted[:, 26].sum() < len(predicted)
     np.testing.assert_array_equal(predicted[:, :26], exclusive.predictions(12))

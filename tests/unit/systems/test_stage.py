@@ -128,7 +128,7 @@ def test_the_time_of_an_interrupted_stage_adds_up_and_counts_in_a_lasting_budget
     assert fit() == (200, 200, [1, 2]) and fit(lasting=False) == (200, 0, [1, 2]) and scorer.now == 5200
 
 
-def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small_network, tmp_path, monkeypatch):
+def test_a_network_that_the_memory_does_not_hold_is_reported(stage, store, small_network, tmp_path, monkeypatch):
     def fills(*_):
         raise MemoryError("a tensor of shape (5, 200000, 200000)")
 
@@ -138,7 +138,7 @@ def test_a_network_that_the_memory_does_not_hold_is_told(stage, store, small_net
 
 
 @pytest.mark.parametrize("precision", POLICIES)
-def test_a_network_trains_as_asked_on_all_accelerators_and_answers_in_single(
+def test_a_network_trains_in_the_precision_of_the_settings_and_predicts_in_single(
     precision, stage, store, small_network, tmp_path, monkeypatch
 ):
     devices, using, networks = ["gpu:0", "gpu:1"], [], []
@@ -199,7 +199,7 @@ def pretrained(with_peaks, store, tmp_path_factory):
     return fit_stage(with_peaks, store, folder)
 
 
-def test_a_network_that_finds_peaks_answers_with_them_behind_the_classes(with_peaks):
+def test_a_network_with_peak_outputs_puts_them_after_the_classes(with_peaks):
     network = build_network(with_peaks, SAVED)
     assert network.output_shape == (None, 3 + 500 // LI.cell * 3 * 7)
     assert prediction_part(with_peaks, network).output_shape == (None, 3)
@@ -208,7 +208,7 @@ def test_a_network_that_finds_peaks_answers_with_them_behind_the_classes(with_pe
     assert [type(function).__name__ for function in loss.losses] == ["FocalLoss", "SquaredError"]
 
 
-def test_where_no_peaks_are_to_be_found_a_network_that_could_answers_alone(with_peaks):
+def test_without_peak_targets_the_network_predicts_classes_alone(with_peaks):
     stage = replace(with_peaks, peaks=None, loss_weights=(1.0, 0.0))
     network = build_network(stage, SAVED)
     assert network.output_shape == (None, 3) and prediction_part(stage, network) is network
@@ -217,7 +217,7 @@ def test_where_no_peaks_are_to_be_found_a_network_that_could_answers_alone(with_
 
 
 @pytest.mark.slow
-def test_all_that_answers_of_a_network_with_peaks_gives_the_same_probabilities(with_peaks, pretrained, store):
+def test_a_network_with_and_without_its_peak_outputs_gives_the_same_probabilities(with_peaks, pretrained, store):
     assert pretrained.probabilities.shape == (len(with_peaks.to_predict), 3)
     full_network = build_network(with_peaks, SAVED)
     full_network.set_weights(pretrained.weights)
@@ -231,9 +231,7 @@ def test_all_that_answers_of_a_network_with_peaks_gives_the_same_probabilities(w
     np.testing.assert_allclose(both[:, :3], np.asarray(member.network(signals)), atol=1e-6)
 
 
-def test_a_stage_begins_with_the_weights_given_and_for_peaks_alone_leaves_what_answers_as_it_was(
-    with_peaks, pretrained
-):
+def test_a_stage_starts_from_given_weights_and_training_on_peaks_alone_keeps_the_classifier(with_peaks, pretrained):
     """The branch that finds peaks leaves the way before the last stage, which is here the only one."""
     network, moved, place = build_network(with_peaks, SAVED), {}, 0
     for layer in network.layers:

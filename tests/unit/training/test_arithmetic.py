@@ -188,7 +188,7 @@ def test_a_shape_is_tested_once_in_a_process(monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_decides_on_the_kernel_tells_shapes_apart():
+def test_layers_with_different_kernels_have_different_keys():
     options = [{}, {"strides": 2}, {"dilation_rate": 2}, {"groups": 4}, {"filters": 16}, {"taps": 3}]
     network = [get_network(conv(**option)).layers[-1] for option in options]
     assert len({layer_key(layer, POLICY) for layer in network}) == len(options)

@@ -54,7 +54,7 @@ def test_each_label_has_the_papers_value(loss, reference):
 @pytest.mark.parametrize(
     ("loss", "reference"), [(FocalLoss, focal), (AsymmetricLoss, asymmetric), (MarginLoss, margin)]
 )
-def test_a_masked_label_is_as_if_it_were_not_there(loss, reference):
+def test_a_masked_label_does_not_count(loss, reference):
     masks = np.array([[1, 0, 1, 1], [1, 1, 0, 0]], np.float32)
     expected = np.vectorize(reference)(LABELS, P)[masks == 1].mean()
     assert float(loss()(LABELS, P.astype(np.float32), masks)) == pytest.approx(expected, rel=2e-5)
@@ -63,14 +63,14 @@ def test_a_masked_label_is_as_if_it_were_not_there(loss, reference):
 
 
 @pytest.mark.parametrize("loss", LOSSES.values())
-def test_certain_answers_give_finite_losses_and_all_masked_gives_none(loss):
+def test_certain_predictions_give_finite_losses_and_all_masked_gives_none(loss):
     certain = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], np.float32)
     values = keras.ops.convert_to_numpy(loss().call(LABELS, keras.ops.convert_to_tensor(certain)))
     assert np.isfinite(values).all()
     assert float(loss()(LABELS, P.astype(np.float32), np.zeros_like(LABELS))) == 0.0
 
 
-def test_the_right_answer_costs_nothing_within_the_margins():
+def test_the_right_prediction_costs_nothing_within_the_margins():
     loss = AsymmetricLoss()
     near = keras.ops.convert_to_tensor([[0.992, 0.04, 1.0, 0.0]], "float32")
     assert not keras.ops.convert_to_numpy(loss.call(np.array([[1, 0, 1, 0]], np.float32), near)).any()
@@ -78,7 +78,7 @@ def test_the_right_answer_costs_nothing_within_the_margins():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("counts", [(400, 20), (20, 400), (126, 72)])
-def test_weights_that_balance_two_classes_give_both_the_same_say_over_many_batches(counts):
+def test_balancing_weights_give_both_classes_equal_influence_over_many_batches(counts):
     """Whatever each batch happens to hold: the slopes of all batches' losses, summed by class, are alike."""
     labels = np.repeat([1.0, 0.0], counts).astype(np.float32)[:, np.newaxis]
     weights = np.where(labels > 0, *(len(labels) / (2 * count) for count in counts)).astype(np.float32)
@@ -150,7 +150,7 @@ def test_of_a_loss_without_a_share_nothing_is_computed():
     assert float(WeightedSumLoss((FocalLoss(), SquaredError()), (4, 6), (0, 1))(labels, answers, weights)) == expected
 
 
-def test_what_does_not_belong_together_is_not_joined():
+def test_losses_of_wrong_widths_or_weights_are_not_joined():
     with pytest.raises(ValueError, match="a width and a weight for each loss"):
         WeightedSumLoss((FocalLoss(), SquaredError()), (4, 6), (1,))
     with pytest.raises(ValueError, match="not all 0"):

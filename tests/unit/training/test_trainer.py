@@ -178,7 +178,7 @@ def test_the_rate_falls_by_half_a_cosine_to_0_after_the_last_epoch():
     assert falling[5] - falling[6] > falling[0] - falling[1] > 0 and falling[3] + falling[7] == pytest.approx(0.8)
 
 
-def test_the_rate_drops_to_a_tenth_at_each_of_the_epochs_that_are_told():
+def test_the_rate_drops_to_a_tenth_at_each_epoch_of_the_settings():
     settings = TrainingSettings(first_epochs=1, first_rate=0.5, rate=1.0, drops=(3, 5))
     assert [settings.rate_in(epoch) for epoch in range(7)] == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
@@ -192,7 +192,7 @@ def test_the_rate_drops_to_a_tenth_at_each_of_the_epochs_that_are_told():
         ({"optimizer": "sgd", "momentum": 0.5}, keras.optimizers.SGD, {"learning_rate": 1e-4, "momentum": 0.5}),
     ],
 )  # fmt: skip
-def test_a_training_begins_with_the_optimizer_that_is_told(settings, kind, facts):
+def test_a_training_uses_the_optimizer_of_its_settings(settings, kind, facts):
     optimizer = TrainingSettings(**settings).make_optimizer()
     assert type(optimizer) is kind
     for name, value in facts.items():
@@ -267,7 +267,7 @@ def test_a_loss_is_read_once_the_next_step_is_begun_and_before_the_weights_count
                       "begin 4", "read 4", "weights"]  # fmt: skip
 
 
-def test_seeds_tell_seed_stage_and_epoch_apart():
+def test_seeds_differ_by_seed_stage_and_epoch():
     assert len({tuple(seeds(*key, 2)) for key in [(1, "a", 0), (2, "a", 0), (1, "b", 0), (1, "a", 1)]}) == 4
     np.testing.assert_array_equal(seeds(1, "a", 0, 2), seeds(1, "a", 0, 5)[:2])
 
@@ -342,7 +342,7 @@ def test_masked_labels_play_no_part(one_shape):
     assert any((a != b).any() for a, b in zip(first, unmasked, strict=True))
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_says_where(one_shape):
+def test_a_loss_that_is_no_number_stops_the_training_and_names_the_place(one_shape):
     store = beats_store(16)
     targets = np.full(store.labels.shape, np.nan, np.float32)
     with pytest.raises(TrainingError, match="trial, epoch 1, step 1: the loss is nan"):
@@ -368,7 +368,7 @@ def stopped_in(monkeypatch, step):
 
 
 @pytest.mark.slow
-def test_a_training_that_was_cut_off_comes_to_the_same_to_the_bit(small_network, tmp_path, monkeypatch):
+def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(small_network, tmp_path, monkeypatch):
     store, settings = beats_store(16, lengths=(500, 600, 1100)), replace(QUICK, steps=3, epochs=3)
     network, epochs, _, ended = run(small_network, store, settings)
     folder = ResultCache(tmp_path, "mark")
@@ -391,7 +391,7 @@ def other_values(network, *_):
 @pytest.mark.parametrize(
     "system", ["li2021", *(pytest.param(system, marks=pytest.mark.slow) for system in ("zhao2022", "se_resnet_rhythm"))]
 )
-def test_what_other_systems_have_is_taken_up_to_the_bit_too(one_shape, system, monkeypatch):
+def test_other_systems_resume_to_the_bit_too(one_shape, system, monkeypatch):
     """Peaks and left-out leads with AdamW, persons with drops of the rate, one class of many with SGD."""
     monkeypatch.setitem(DEPTHS, 18, ONE_BLOCK)
     stage, store = stage_like(system)
@@ -427,7 +427,7 @@ def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weigh
         np.testing.assert_array_equal(weights, expected_weights)
 
 
-def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypatch):
+def test_a_training_at_its_time_limit_ends_within_its_epoch(one_shape, monkeypatch):
     train_step, steps = StepRunner.train, []
 
     class Spent:
@@ -459,7 +459,7 @@ def test_a_training_whose_time_is_over_ends_within_its_epoch(one_shape, monkeypa
         Exception("failed to allocate memory: OOM when allocating tensor with shape[256,1000,32]"),
     ],
 )
-def test_too_little_memory_is_told_with_what_helps(error):
+def test_too_little_memory_is_reported_with_what_helps(error):
     with (
         pytest.raises(TrainingError, match="round 1: the memory is too small .* --batch"),
         translate_out_of_memory("round 1"),
@@ -512,7 +512,7 @@ def in_pieces():
 
 
 @pytest.mark.parametrize("fill", [ZEROS, REPEATED])
-def test_a_recording_in_pieces_is_answered_as_alone_by_their_mean(fill, in_pieces):
+def test_a_recording_in_segments_is_predicted_as_alone_by_their_mean(fill, in_pieces):
     network, store, records, *_ = in_pieces
     window = Window(300, fill, 40)
     predicted = predict(network, Dataset(store, records, (0, 1), window=window), "checking", 4)
@@ -523,7 +523,7 @@ def test_a_recording_in_pieces_is_answered_as_alone_by_their_mean(fill, in_piece
         np.testing.assert_allclose(probabilities, alone.mean(axis=0), atol=1e-6)
 
 
-def test_answers_are_of_the_pieces_in_which_recordings_are_answered(in_pieces):
+def test_predictions_are_of_the_segments_in_which_recordings_are_predicted(in_pieces):
     network, store, records, *_ = in_pieces
     window = Window(300, ZEROS, 40)
     examples = Dataset(store, records, (0, 1), window=window)
@@ -544,7 +544,7 @@ def test_answers_are_of_the_pieces_in_which_recordings_are_answered(in_pieces):
     assert list(join_batches([], 10)) == []
 
 
-def test_a_set_that_is_judged_in_parts_has_the_same_loss(in_pieces, monkeypatch):
+def test_a_set_that_is_validated_in_parts_has_the_same_loss(in_pieces, monkeypatch):
     network, store, records, targets, masks = in_pieces
     examples = Dataset(store, records, (0, 1), targets, masks, Window(300, ZEROS, 40))
     at_once, probabilities = validate(network, FocalLoss(), examples, "checking", 4, TimeBudget(None))
@@ -554,7 +554,7 @@ def test_a_set_that_is_judged_in_parts_has_the_same_loss(in_pieces, monkeypatch)
     np.testing.assert_array_equal(same, probabilities)
 
 
-def test_the_loss_on_the_validation_set_is_that_of_all_pieces_with_the_labels_of_their_recordings(in_pieces):
+def test_the_loss_on_the_validation_set_is_that_of_all_segments_with_the_labels_of_their_recordings(in_pieces):
     network, store, records, targets, masks = in_pieces
     window, spent = Window(300, ZEROS, 40), []
 
@@ -574,7 +574,7 @@ def test_the_loss_on_the_validation_set_is_that_of_all_pieces_with_the_labels_of
     assert spent == [17]
 
 
-def test_a_network_that_sees_persons_answers_by_age_and_sex_of_each_recording(in_pieces):
+def test_a_network_with_demographics_predicts_by_age_and_sex_of_each_recording(in_pieces):
     _, store, records, *_ = in_pieces
     keras.utils.set_random_seed(4)
     network = LeadWeightedSettings(widths=(4,), squeeze_ratio=None).build(2, 300, 2)
