@@ -75,16 +75,19 @@ def draw_case(records, seed, number):
 def build_bundles():
     """Return an untrained Bundle for each lead set: number of leads -> Bundle."""
     start_keras()
-    from ecg.data.labels import TRAINED
+    from ecg.data.labels import TRAINED_CLASSES
     from ecg.models.bundle import Bundle
+    from ecg.models.decision import Rule
+    from ecg.models.ensemble import Ensemble, Group, Member
     from ecg.models.resnets import NetworkSettings
 
-    settings = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
-    half = np.full(26, 0.5)
-    return {
-        count: Bundle.from_network(leads, settings, half, settings.build(count, None, len(TRAINED)))
-        for count, leads in LEAD_SETS.items()
-    }
+    settings, rule = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8), Rule(np.full(26, 0.5))
+
+    def build(leads):
+        group = Group(TRAINED_CLASSES, (Member.build(leads, settings, len(TRAINED_CLASSES)),))
+        return Bundle(leads, Ensemble(group), rule)
+
+    return {count: build(leads) for count, leads in LEAD_SETS.items()}
 
 
 def predict_record(path, bundles):

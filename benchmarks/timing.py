@@ -161,14 +161,16 @@ def make_training_step(network, signals):
 
 def save_models(bench):
     """Return a folder with an untrained model for each lead set."""
+    from ecg.data.labels import TRAINED_CLASSES
     from ecg.models.bundle import Bundle, save_bundle
+    from ecg.models.decision import Rule
+    from ecg.models.ensemble import Ensemble, Group, Member
     from ecg.models.resnets import NetworkSettings
 
     folder = bench.folder / "models"
     if not folder.exists():
         for count, leads in LEAD_SETS.items():
-            bundle = Bundle.from_network(
-                leads, NetworkSettings(**bench.network), np.full(26, 0.5), build_network(bench, count)
-            )
+            member = Member(leads, NetworkSettings(**bench.network), build_network(bench, count))
+            bundle = Bundle(leads, Ensemble(Group(TRAINED_CLASSES, (member,))), Rule(np.full(26, 0.5)))
             save_bundle(bundle, folder)
     return folder

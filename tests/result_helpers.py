@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 from helpers import WEIGHTS
 
-from ecg.data.labels import CLASS_INDEX, TRAINED, class_indices, expand
+from ecg.data.labels import CLASS_INDEX, TRAINED, TRAINED_CLASSES, class_indices, expand
 from ecg.data.preprocessing import Repair
 from ecg.data.store import Store
 from ecg.evaluation.thresholds import search_thresholds
+from ecg.models.bundle import Bundle
+from ecg.models.decision import Rule
+from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.reports.training_tables import training_tables
 from ecg.systems.label_cleaning import ConflatedClasses, Disagreement, PartiallyLabelledSource, Relabelling
 from ecg.systems.recipes import AS_LABELLED, Settings
 from ecg.systems.results import Results
 from ecg.training.checkpoint import Epoch
+from ecg.training.trainer import TIME_LIMIT_REACHED
 
 COUNT = 80
 AS_IS = Settings(cleaning=AS_LABELLED)
@@ -24,7 +28,13 @@ REPAIRED = (
     ("R001", Repair("flat lead", ("V6",), 1)),
     ("R002", Repair("flat lead", ("V1", "V2"), 2)),
 )
-ENDS = {"round 1": "no lower loss in 4 epochs", "round 2": "its time is over"}
+ENDS = {"round 1": "no lower loss in 4 epochs", "round 2": TIME_LIMIT_REACHED}
+
+
+def make_bundle(leads, settings, thresholds, network, fallback=None):
+    """A bundle of one network for the default classes."""
+    ensemble = Ensemble(Group(TRAINED_CLASSES, (Member(tuple(leads), settings, network),)))
+    return Bundle(tuple(leads), ensemble, Rule(thresholds, fallback=fallback))
 
 
 def get_network(bundle):

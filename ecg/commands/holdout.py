@@ -12,7 +12,7 @@ from ecg.data.labels import expand
 from ecg.data.leads import lead_indices
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
-from ecg.models.ensemble import Ensemble, Group, Segment, choose_group_probabilities
+from ecg.models.ensemble import Ensemble, Group, Segment, choose_group_probabilities, uses_demographics
 from ecg.runtime.limits import check_limits
 from ecg.systems.method import TrainedSystem
 from ecg.systems.plan import assign_folds, known_labels, planned_networks, split_recordings, stage_keys
@@ -342,7 +342,7 @@ def predict_group(
     probabilities = []
     for number, member in enumerate(group.members, 1):
         dataset = Dataset(stores[member.view.preparation], records, lead_indices(member.leads),
-                          window=member.view.window, demographics=member.demographics)  # fmt: skip
+                          window=member.view.window, demographics=uses_demographics(member.network))  # fmt: skip
         progress = f"{title}, network {number} of {len(group.members)}"
         probabilities.append(predict(member.network, dataset, progress, size))
     return np.mean(probabilities, axis=0)

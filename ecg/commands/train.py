@@ -14,7 +14,7 @@ from ecg.data.leads import LEAD_SETS
 from ecg.data.records import find_records
 from ecg.data.store import build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
-from ecg.models.bundle import Bundle, model_files, save_bundle
+from ecg.models.bundle import FORMAT, Bundle, model_files, save_bundle
 from ecg.reports.training_report import REPORT_FOLDER, REPORT_PAGE, report_lines, write_report
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
@@ -64,6 +64,7 @@ def train(
     if settings.peaks:
         neurokit_version()  # raises now instead of after the preprocessing
     manifest = {name: value for name, value in asdict(settings).items() if name not in NOT_IN_FINGERPRINT}
+    manifest["model_format"] = FORMAT
     manifest["records"] = fingerprint([path.relative_to(data).as_posix() for path in find_records(data)])
     check_writable(model)
     check_model_folder(model, manifest)

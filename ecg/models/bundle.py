@@ -6,23 +6,23 @@ and files that do not belong together. They do not protect against somebody who 
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
 from ecg.data.batches import View, Window
 from ecg.data.headers import Header, parse_header
-from ecg.data.labels import SCORED, TRAINED_CLASSES, expand
+from ecg.data.labels import SCORED, expand
 from ecg.data.leads import LEAD_SETS, LEADS, describe_missing_leads, lead_sets
 from ecg.data.preprocessing import SKIPPED, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
@@ -34,13 +34,13 @@ from ecg.runtime.files import atomic_path, read_bytes, to_json
 LOGGER = logging.getLogger("ecg")
 FORMAT = 4  # raise it with every change of the keys, so that older models are refused by one clear message
 CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)
+OUTPUT_ACTIVATIONS = ("sigmoid", "softmax")
 GROUPS = ("general", "special", "gate")  # files of weights are numbered in this order
 MAX_JSON_BYTES, MAX_WEIGHTS_BYTES = 2**20, 2**31
 # What malformed content raises.
 INVALID = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError)
 # What Keras raises if weights are damaged or belong to another network.
-DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError,
-           UserWarning)  # fmt: skip
+DAMAGED = (*INVALID, OSError, RuntimeError, MemoryError, UserWarning)
 
 
 class ModelError(RuntimeError):
@@ -49,9 +49,6 @@ class ModelError(RuntimeError):
 
 class LeadSetError(ModelError):
     """The leads of a recording contain none of the Challenge's lead sets."""
-
-    def __init__(self, leads: Iterable[str]) -> None:
-        super().__init__(describe_missing_leads(leads))
 
 
 class Prediction(NamedTuple):
@@ -124,19 +121,6 @@ class Bundle:
     system: str = "cai2021"
     repaired: Counter[str] = field(default_factory=Counter, compare=False)
 
-    @classmethod
-    def from_network(
-        cls,
-        leads: Sequence[str],
-        settings: AnyNetworkSettings,
-        thresholds: np.ndarray,
-        network: keras.Model,
-        fallback: str | None = None,
-    ) -> "Bundle":
-        """Make a bundle of one network for the default classes and lead set."""
-        group = Group(TRAINED_CLASSES, (Member(tuple(leads), settings, network),))
-        return cls(tuple(leads), Ensemble(group), Rule(thresholds, fallback=fallback))
-
     def __post_init__(self) -> None:
         self.rule.check(self.ensemble.general.classes)
         if not np.isfinite(self.rule.thresholds).all():
@@ -200,27 +184,17 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> None:
     N_leads.json describes them; it is written last, so that a model with a description is complete. It holds the
     SHA-256 of each file of weights and of its own content. The same bundle gives the same bytes in every process.
     """
-    folder, network_index, groups = Path(folder), 0, {}
+    folder, numbers, groups = Path(folder), itertools.count(1), {}
     folder.mkdir(parents=True, exist_ok=True)
     for name, group in bundle.ensemble.groups.items():
         members = []
         for member in group.members:
-            network_index += 1
-            weights = _save_weights(member, model_files(folder, len(bundle.leads), network_index)[0])
-            members.append(network_entry(member, weights))
+            with atomic_path(model_files(folder, len(bundle.leads), next(numbers))[0]) as path:
+                member.network.save_weights(path)
+                members.append(network_entry(member, _sha256(path.read_bytes())))
         groups[name] = {"classes": group.classes, "members": members}
     with atomic_path(model_files(folder, len(bundle.leads))[1]) as path:
         path.write_text(write_config(len(bundle.leads), bundle.system, bundle.rule, groups))
-
-
-def _save_weights(member: Member, path: Path) -> str:
-    """Write the weights of a network into a file, and return its SHA-256."""
-    with atomic_path(path) as temporary:
-        # Keras saves a trained network's optimizer, too, which is twice as large; a rebuilt network has none.
-        network = member.rebuild_network()
-        network.set_weights(member.network.get_weights())
-        network.save_weights(temporary)
-        return _sha256(temporary.read_bytes())
 
 
 def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
@@ -241,25 +215,26 @@ def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
     folder, leads = Path(folder), list(leads)
     sizes = lead_sets(leads)
     if not sizes:
-        raise LeadSetError(leads)
-    n_leads = next((size for size in sizes if model_files(folder, size)[1].exists()), 0)
-    missing = model_files(folder, sizes[0])[1]
-    if not n_leads:
-        numbers = " or ".join(map(str, sorted(sizes)))
-        raise ModelError(f"{folder}: no model for {numbers} leads, {missing.name} is missing")
+        raise LeadSetError(describe_missing_leads(leads))
+    paths = {size: model_files(folder, size)[1] for size in sizes}
+    missing = paths[sizes[0]]
+    n_leads = next((size for size, path in paths.items() if path.exists()), None)
+    if n_leads is None:
+        raise ModelError(
+            f"{folder}: no model for {' or '.join(map(str, sorted(sizes)))} leads, {missing.name} is missing"
+        )
     if n_leads != sizes[0]:
         LOGGER.warning(
             "%s is missing: recordings of %d leads are predicted with the model of %d leads", missing, sizes[0], n_leads
         )
-    path = model_files(folder, n_leads)[1]
-    spec, network_index, groups = read_config(path, n_leads), 0, {}
+    path, numbers, groups = paths[n_leads], itertools.count(1), {}
+    spec = read_config(path, n_leads)
     try:
         for name, (classes, networks) in spec.groups.items():
-            members = []
-            for network in networks:
-                network_index += 1
-                weights = model_files(folder, n_leads, network_index)[0]
-                members.append(_load_member(network, max(len(classes), 1), weights))
+            members = [
+                _load_member(network, max(len(classes), 1), model_files(folder, n_leads, next(numbers))[0])
+                for network in networks
+            ]
             groups[name] = Group(classes, tuple(members))
         return Bundle(LEAD_SETS[n_leads], Ensemble(**groups), spec.rule, spec.system)
     except INVALID as error:
@@ -403,7 +378,9 @@ def _network(entry: Mapping[str, Any]) -> NetworkSpec:
     """Return the description of a network from its entry."""
     view = View(Preprocessing(**_tuples(entry["preparation"])), Window(**_tuples(entry["window"])))
     settings = NETWORK_KINDS[entry["kind"]](**_tuples(entry["settings"]))
-    leads = tuple(entry["leads"])
+    leads, activation = tuple(entry["leads"]), entry["output_activation"]
     if unknown := set(leads).difference(LEADS):
         raise ValueError(f"leads have {', '.join(map(str, unknown))}, expected some of {', '.join(LEADS)}")
-    return NetworkSpec(leads, settings, view, entry["output_activation"], entry["weights"])
+    if activation not in OUTPUT_ACTIVATIONS:
+        raise ValueError(f"output_activation is {activation!r}, expected {' or '.join(OUTPUT_ACTIVATIONS)}")
+    return NetworkSpec(leads, settings, view, activation, entry["weights"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import keras
 import numpy as np
@@ -34,30 +34,15 @@ def uses_demographics(network: keras.Model) -> bool:
 class Segment:
     """A segment of a recording, preprocessed on request.
 
-    Each combination of preparation and leads is computed once.
+    `signal` returns what `prepare` does, and computes each combination of preparation and leads once.
 
     Args:
         prepare: Returns the signal (T, leads) float32 in mV for a Preprocessing and names of leads, or raises
-            SignalError.
+            SignalError if the segment has no valid sample.
     """
 
     def __init__(self, prepare: Callable[[Preprocessing, tuple[str, ...]], np.ndarray]) -> None:
-        self.prepare = prepare
-        self.signals: dict[tuple[Preprocessing, tuple[str, ...]], np.ndarray] = {}
-
-    def signal(self, preparation: Preprocessing, leads: tuple[str, ...]) -> np.ndarray:
-        """Return the signal, (T, leads) float32 in mV, from the cache if it is there.
-
-        Raises:
-            SignalError: If the segment has no valid sample.
-        """
-        if (preparation, leads) not in self.signals:
-            self.signals[preparation, leads] = self.prepare(preparation, leads)
-        return self.signals[preparation, leads]
-
-    def clear(self) -> None:
-        """Empty the cache."""
-        self.signals.clear()
+        self.signal = cache(prepare)
 
 
 @dataclass(frozen=True)
@@ -91,16 +76,6 @@ class Member:
         network = settings.build(len(leads), view.window.length, n_outputs, output_activation)
         return cls(leads, settings, network, output_activation, view)
 
-    def rebuild_network(self) -> keras.Model:
-        """Build the network again, untrained and without optimizer."""
-        n_outputs = self.network.output_shape[-1]
-        return self.build(self.leads, self.settings, n_outputs, self.output_activation, self.view).network
-
-    @property
-    def demographics(self) -> bool:
-        """Whether the network sees age and sex."""
-        return uses_demographics(self.network)
-
     def predict(self, signal: np.ndarray, demographics: np.ndarray) -> np.ndarray:
         """Predict each window of a signal.
 
@@ -113,7 +88,7 @@ class Member:
         """
         windows = self.view.window.segments(signal)
         repeated = np.repeat(demographics[np.newaxis], len(windows), axis=0)
-        return self.network.predict_on_batch((windows, repeated) if self.demographics else windows)
+        return self.network.predict_on_batch((windows, repeated) if uses_demographics(self.network) else windows)
 
     def pool_windows(self, outputs: np.ndarray) -> np.ndarray:
         """Pool the outputs for all windows of a recording: (n_windows, K) to (K,).
@@ -173,7 +148,7 @@ class Group:
             for member, signal, predicted in zip(self.members, signals, outputs, strict=True):
                 predicted.append(member.predict(signal, demographics))
             if len(segments) > 1:
-                segment.clear()
+                segment.signal.cache_clear()
         if not outputs[0]:
             raise SignalError(reason)
         pairs = zip(self.members, outputs, strict=True)

@@ -54,15 +54,9 @@ class UnitRange(layers.Layer):
         return shape
 
 
-def _function(activation: str) -> Any:
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[activation]
-
-
 def activate(x: KerasTensor, activation: str) -> KerasTensor:
     """Apply an activation, one of ACTIVATIONS, as a layer of its own."""
-    return layers.Activation(_function(activation))(x)
+    return layers.Activation(ACTIVATIONS[activation])(x)
 
 
 def normalise(x: KerasTensor) -> KerasTensor:
@@ -98,19 +92,13 @@ def squeeze_excitation(x: KerasTensor, ratio: int | None, activation: str = "mis
         return x
     channels = x.shape[-1]
     gate = layers.GlobalAveragePooling1D(keepdims=True)(x)
-    gate = layers.Dense(max(channels // ratio, 1), activation=_function(activation))(gate)
+    gate = layers.Dense(max(channels // ratio, 1), activation=ACTIVATIONS[activation])(gate)
     gate = layers.Dense(channels, activation="sigmoid")(gate)
     return layers.Multiply()([x, gate])
 
 
 def residual_block(
-    x: KerasTensor,
-    filters: int,
-    kernel: int,
-    stride: int,
-    ratio: int | None,
-    dropout: float,
-    activation: str = "mish",
+    x: KerasTensor, filters: int, kernel: int, stride: int, ratio: int | None, dropout: float, activation: str = "mish"
 ) -> KerasTensor:
     """Apply a residual block of two convolutions (He et al. 2016).
 

@@ -265,7 +265,7 @@ class RhythmSettings:
         activation: One of ecg.models.layers.ACTIVATIONS.
 
     Raises:
-        ValueError: If the depth is none of DEPTHS.
+        ValueError: If the depth is none of DEPTHS, or the activation none of ACTIVATIONS.
     """
 
     depth: int = 152
@@ -276,6 +276,7 @@ class RhythmSettings:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
+        check_settings(self.activation)
         if self.depth not in [*DEPTHS]:
             raise ValueError(f"depth is {self.depth!r}, expected one of {', '.join(map(str, DEPTHS))}")
 

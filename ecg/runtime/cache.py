@@ -32,13 +32,14 @@ def fingerprint(*parts: object) -> str:
 
 
 def source_hash(*folders: str) -> str:
-    """Return a SHA-256 over the source files of folders of this package.
+    """Return a SHA-256 over the source files and tables (CSV) of folders of this package.
 
     Args:
         folders: Names of folders of the package, such as "data".
     """
     package = Path(__file__).parents[1]
-    paths = [path for folder in folders for path in sorted(package.joinpath(folder).rglob("*.py"))]
+    files = [path for folder in folders for path in sorted(package.joinpath(folder).rglob("*"))]
+    paths = [path for path in files if path.suffix in (".py", ".csv")]
     return fingerprint(
         *(f"{path.relative_to(package).as_posix()}\n{path.read_text(encoding='utf-8')}" for path in paths)
     )

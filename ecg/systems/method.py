@@ -336,11 +336,7 @@ def mask_doubtful_labels(
 
 
 def train_networks(
-    labelled: LabelledSet,
-    validation: np.ndarray,
-    settings: Settings,
-    runner: StageRunner,
-    peaks: Peaks,
+    labelled: LabelledSet, validation: np.ndarray, settings: Settings, runner: StageRunner, peaks: Peaks
 ) -> tuple[list[TrainedNetwork], list[PeakExample]]:
     """Train the final networks.
 

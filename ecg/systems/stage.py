@@ -41,7 +41,7 @@ from ecg.training.trainer import (
 LOGGER = logging.getLogger("ecg")
 
 # The source files in these folders are part of the cache key of a stage.
-STAGE_SOURCES = ("data", "models", "training", "systems")
+STAGE_SOURCES = ("data", "evaluation", "models", "training", "systems")
 SAVED = "float32"  # precision of saved models; thresholds and scores are those of this precision
 RESULT = "result"  # name of a finished stage's file in its cache
 CHALLENGE, AUROC = "challenge", "auroc"  # metrics of a stage

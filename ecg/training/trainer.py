@@ -26,7 +26,7 @@ LOGGER = logging.getLogger("ecg")
 Item = TypeVar("Item")
 
 PROGRESS = "progress"  # entry of a ResultCache with the state of an unfinished training
-TIME_LIMIT_REACHED = "its time is over"  # reason to stop
+TIME_LIMIT_REACHED = "time limit reached"  # reason to stop
 PREDICTION_BATCH = 64  # recordings at most; a smaller training batch makes it smaller, too
 VALIDATED_AT_ONCE = 4096  # segments; with wave peaks, each has some thousands of numbers
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it
@@ -156,8 +156,8 @@ def train_network(
 ) -> tuple[list[Epoch], str]:
     """Train a network until its validation loss no longer falls.
 
-    The network then has its best weights. The training also stops when its time is over, and after a loss that is not
-    finite.
+    The network then has its best weights. The training also stops when the time limit is reached, and after a loss
+    that is not finite.
 
     Args:
         network: Network to train.

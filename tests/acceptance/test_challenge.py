@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from result_helpers import make_bundle
 
 from benchmarks.challenge import (
     AUDITED,
@@ -25,7 +26,7 @@ from ecg.data.leads import LEAD_SETS
 from ecg.data.store import build_store
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.synthetic_defects import DEFECTS
-from ecg.models.bundle import Bundle, save_bundle
+from ecg.models.bundle import save_bundle
 
 ROOT = Path(__file__).parents[2]
 SOURCE_OF_LEADS = dict(zip(LEAD_SETS, ("Georgia", "PTB-XL", "CPSC", "CPSC-Extra", "Ningbo"), strict=True))
@@ -46,7 +47,7 @@ def test_the_stand_in_and_our_script_write_the_same_outputs_in_all_lead_sets(sma
     for count, leads in LEAD_SETS.items():
         keras.utils.set_random_seed(count)
         network = small_network.build(count, None, len(TRAINED))
-        save_bundle(Bundle.from_network(leads, small_network, np.full(26, 0.5), network), model)
+        save_bundle(make_bundle(leads, small_network, np.full(26, 0.5), network), model)
         truths += synthesize(
             data, 60, seed=count, settings=SyntheticSettings(leads=leads, sources={SOURCE_OF_LEADS[count]: 1.0})
         )

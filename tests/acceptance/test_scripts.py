@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import scipy.io
 from helpers import evaluate_by_loops, exact
+from result_helpers import make_bundle
 
 import evaluate_model
 import helper_code
@@ -26,7 +27,7 @@ from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import SignalError, read_matrix
 from ecg.data.store import build_store
 from ecg.evaluation.metrics import load_weights
-from ecg.models.bundle import CLASSES, Bundle, save_bundle
+from ecg.models.bundle import CLASSES, save_bundle
 
 ROOT = Path(__file__).parents[2]
 NAMES, _ = load_weights()
@@ -244,7 +245,7 @@ def test_a_smaller_model_than_the_leads_allow_is_reported_once(
     script, capsys, caplog, small_network, headers, tmp_path
 ):
     network = small_network.build(2, None, len(TRAINED))
-    save_bundle(Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network), tmp_path / "model")
+    save_bundle(make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network), tmp_path / "model")
     data = tmp_path / "data"
     data.mkdir()
     for path in headers[:3]:
@@ -261,7 +262,7 @@ def test_a_smaller_model_than_the_leads_allow_is_reported_once(
 def test_a_recording_that_training_cannot_use_gets_an_empty_output(script, capsys, small_network, headers, tmp_path):
     network = small_network.build(12, None, len(TRAINED))
     save_bundle(
-        Bundle.from_network(LEADS, small_network, np.zeros(26), network), tmp_path / "model"
+        make_bundle(LEADS, small_network, np.zeros(26), network), tmp_path / "model"
     )  # all classes are positive
     data = tmp_path / "data"
     data.mkdir()
@@ -284,7 +285,7 @@ def test_a_recording_that_training_cannot_use_gets_an_empty_output(script, capsy
 
 def test_odd_files_are_repaired_and_counted(script, capsys, small_network, headers, tmp_path):
     network = small_network.build(12, None, len(TRAINED))
-    save_bundle(Bundle.from_network(LEADS, small_network, np.full(26, 0.5), network), tmp_path / "model")
+    save_bundle(make_bundle(LEADS, small_network, np.full(26, 0.5), network), tmp_path / "model")
     data = tmp_path / "data"
     data.mkdir()
     path = headers[0]
@@ -316,7 +317,7 @@ def test_a_model_is_loaded_once_for_all_leads_that_it_serves(team, script, capsy
 
 def test_what_was_repaired_is_summed_up(script, capsys, small_network, headers, tmp_path):
     save_bundle(
-        Bundle.from_network(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, len(TRAINED))),
+        make_bundle(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, len(TRAINED))),
         tmp_path / "model",
     )
     data = tmp_path / "data"
@@ -525,7 +526,7 @@ def test_of_two_leads_of_one_name_the_one_with_that_spelling_is_chosen_or_else_t
 
 @pytest.mark.slow
 def test_leads_by_other_names_are_predicted_as_the_standard_ones(script, small_network, headers, tmp_path):
-    bundle = Bundle.from_network(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, len(TRAINED)))
+    bundle = make_bundle(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, len(TRAINED)))
     save_bundle(bundle, tmp_path / "model")
     for folder, names in (("plain", LEADS), ("other", ALIASES)):
         (tmp_path / folder).mkdir()
@@ -946,7 +947,7 @@ def test_other_drivers_run_the_package_without_our_scripts(small_network, header
     for count in (12, 2):
         keras.utils.set_random_seed(count)
         network = small_network.build(count, None, len(TRAINED))
-        save_bundle(Bundle.from_network(LEAD_SETS[count], small_network, np.linspace(0.2, 0.8, 26), network), model)
+        save_bundle(make_bundle(LEAD_SETS[count], small_network, np.linspace(0.2, 0.8, 26), network), model)
         data, outputs = tmp_path / f"data_{count}", tmp_path / f"outputs_{count}"
         data.mkdir()
         for path in headers[:5]:  # the first leads of a recording, in reverse

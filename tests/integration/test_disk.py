@@ -6,12 +6,12 @@ import subprocess
 
 import numpy as np
 import pytest
-from result_helpers import get_network
+from result_helpers import get_network, make_bundle
 
 from ecg.commands.train import Settings, train
 from ecg.data.leads import LEAD_SETS
 from ecg.data.store import build_store, open_store
-from ecg.models.bundle import Bundle, load_bundle, save_bundle
+from ecg.models.bundle import load_bundle, save_bundle
 from ecg.runtime.cache import ResultCache, write_manifest
 from ecg.runtime.files import atomic_path
 from helper_code import save_outputs
@@ -53,7 +53,7 @@ def files(folder):
 def bundle_of(small_network, value):
     network = small_network.build(2, None, 22)
     network.set_weights([np.full_like(array, value) for array in network.get_weights()])
-    return Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
+    return make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
 
 
 def write_bundle(folder, small_network, value):

@@ -331,7 +331,7 @@ def finished(trained, synthetic_recordings, tmp_path):
 
 @pytest.mark.slow
 def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
-    finished, synthetic_recordings, tmp_path
+    finished, synthetic_recordings, tmp_path, monkeypatch
 ):
     model, settings = finished
     before, data = contents(model), tmp_path / "data"
@@ -344,6 +344,9 @@ def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
         TrainingError, match=r"holds a training of lead_sets \[12, 2\], not \[2\]; give an empty folder"
     ):
         train(synthetic_recordings, model, replace(settings, lead_sets=(2,)))
+    with monkeypatch.context() as patch, pytest.raises(TrainingError, match="holds a training of model_format"):
+        patch.setattr("ecg.commands.train.FORMAT", 0)
+        train(synthetic_recordings, model, settings)
     (model / "training.json").unlink()
     with pytest.raises(TrainingError, match="holds 12_leads.json of an unknown training; give an empty"):
         train(synthetic_recordings, model, settings)
@@ -404,9 +407,9 @@ def test_all_is_done_and_saved_within_the_hours(synthetic_recordings, small_netw
     )
     taken = time.monotonic() - begun
     assert 90 < taken < 180
-    assert set(results.ends.values()) == {"its time is over"} and len(results.ends) == 4
+    assert set(results.ends.values()) == {"time limit reached"} and len(results.ends) == 4
     assert load_bundle(tmp_path, LEADS).leads == LEADS and load_bundle(tmp_path, LEAD_SETS[2]).leads == LEAD_SETS[2]
-    assert {row["stop reason"] for row in table(tmp_path / "report/stages.csv")} == {"its time is over"}
+    assert {row["stop reason"] for row in table(tmp_path / "report/stages.csv")} == {"time limit reached"}
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 from matplotlib.figure import Figure
+from result_helpers import make_bundle
 
 from ecg.__main__ import COMMANDS, main
 from ecg.commands.holdout import Protocol
@@ -17,7 +18,7 @@ from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import NeuroKitMissing
-from ecg.models.bundle import Bundle, save_bundle
+from ecg.models.bundle import save_bundle
 from ecg.reports.ecg_paper import draw_record
 from ecg.runtime.console import escape_unprintable
 from ecg.systems.label_cleaning import PartiallyLabelledSource
@@ -276,9 +277,7 @@ def with_respiration(path, folder, kind):
 def test_a_recording_with_a_lead_that_nobody_needs_is_plotted(headers, small_network, tmp_path, kind, switch):
     path = with_respiration(headers[0], tmp_path, kind)
     if switch == ("--model",):
-        save_bundle(
-            Bundle.from_network(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, 22)), tmp_path
-        )
+        save_bundle(make_bundle(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, 22)), tmp_path)
         switch = ("--model", str(tmp_path))
     pages = []
     for record in (path, headers[0]):
@@ -313,7 +312,7 @@ def test_a_plot_marks_wave_peaks_with_the_option(headers, tmp_path, monkeypatch)
 
 def test_a_plot_with_a_model_shows_what_the_model_says(headers, small_network, tmp_path, monkeypatch):
     thresholds = np.linspace(0.2, 0.8, 26)
-    bundle = Bundle.from_network(LEADS, small_network, thresholds, small_network.build(12, None, 22))
+    bundle = make_bundle(LEADS, small_network, thresholds, small_network.build(12, None, 22))
     save_bundle(bundle, tmp_path)
     shown = {}
 

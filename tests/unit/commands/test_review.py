@@ -8,13 +8,14 @@ import pytest
 import scipy.io
 from helpers import capture_log
 from matplotlib.figure import Figure
+from result_helpers import make_bundle
 
 from ecg.commands.review import review
 from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CLASS_INDEX, DROPPED, SCORED, TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
-from ecg.models.bundle import Bundle, ModelError, Prediction, save_bundle
+from ecg.models.bundle import ModelError, Prediction, save_bundle
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group
 from ecg.reports.ecg_paper import draw_disagreements
@@ -463,7 +464,7 @@ def test_a_trained_network_reviews_a_folder_and_draws_its_pages(small_network, t
     bias = np.where(TRAINED == CLASS_INDEX["AF"], 5.0, 0.0)
     weights = network.layers[-1].get_weights()
     network.layers[-1].set_weights([np.zeros_like(weights[0]), bias.astype(np.float32)])
-    save_bundle(Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network), tmp_path / "model")
+    save_bundle(make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network), tmp_path / "model")
     write(tmp_path / "data", "E00001", ("NSR",))
     write(tmp_path / "data", "E00002", ("AF",))
     review(tmp_path / "model", tmp_path / "data", tmp_path / "out")

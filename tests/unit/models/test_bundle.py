@@ -10,7 +10,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from result_helpers import get_network
+from result_helpers import get_network, make_bundle
 
 import team_code
 from ecg.commands.holdout import predict_group, predict_stores
@@ -36,9 +36,7 @@ def model(small_network, tmp_path_factory):
         keras.utils.set_random_seed(count)
         thresholds = np.linspace(0.2, 0.8, 26)
         save_bundle(
-            Bundle.from_network(
-                LEAD_SETS[count], small_network, thresholds, small_network.build(count, None, len(TRAINED))
-            ),
+            make_bundle(LEAD_SETS[count], small_network, thresholds, small_network.build(count, None, len(TRAINED))),
             folder,
         )
     return folder
@@ -52,7 +50,7 @@ def text_of(path):
 def test_a_bundle_comes_back_as_it_was_saved(without, small_network, tmp_path):
     settings = replace(small_network, **without)
     network = settings.build(2, None, len(TRAINED))
-    saved = Bundle.from_network(LEAD_SETS[2], settings, np.random.default_rng(0).random(26), network)
+    saved = make_bundle(LEAD_SETS[2], settings, np.random.default_rng(0).random(26), network)
     save_bundle(saved, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2_leads.json", "2_leads.weights.h5"]
     loaded = load_bundle(tmp_path, LEAD_SETS[2])
@@ -60,15 +58,6 @@ def test_a_bundle_comes_back_as_it_was_saved(without, small_network, tmp_path):
     np.testing.assert_array_equal(loaded.rule.thresholds, saved.rule.thresholds)
     for a, b in zip(get_network(loaded).get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_a_bundle_is_no_larger_than_its_weights(tmp_path):
-    settings = NetworkSettings(width=48, kernels=(5, 3))
-    network = settings.build(2, None, len(TRAINED))
-    network.compile("adam", "mse")
-    network.optimizer.build(network.trainable_variables)
-    save_bundle(Bundle.from_network(LEAD_SETS[2], settings, np.full(26, 0.5), network), tmp_path)
-    assert (tmp_path / "2_leads.weights.h5").stat().st_size < 1.5 * 4 * network.count_params()
 
 
 def test_a_prediction_is_that_of_the_store(model, store, headers):
@@ -291,7 +280,7 @@ def test_foreign_weights_are_refused_though_their_digest_is_right(made, reason, 
 def test_new_weights_with_an_old_description_are_refused(copied, small_network):
     """What is left where saving over another model is cut off."""
     keras.utils.set_random_seed(99)
-    another_bundle = Bundle.from_network(
+    another_bundle = make_bundle(
         LEAD_SETS[2], small_network, np.full(26, 0.5), small_network.build(2, None, len(TRAINED))
     )
     text = copied[0].read_text()
@@ -302,7 +291,7 @@ def test_new_weights_with_an_old_description_are_refused(copied, small_network):
 
 @pytest.mark.slow
 def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(small_network, tmp_path):
-    bundle = Bundle.from_network(
+    bundle = make_bundle(
         LEAD_SETS[3], small_network, np.full(26, 0.5), small_network.build(3, None, len(TRAINED)), "NSR"
     )
     save_bundle(bundle, tmp_path / "one")
@@ -310,7 +299,7 @@ def test_the_same_bundle_is_saved_as_the_same_bytes_whatever_else_was_built(smal
     save_bundle(bundle, tmp_path / "two")
     again = small_network.build(3, None, len(TRAINED))
     again.set_weights(get_network(bundle).get_weights())
-    save_bundle(Bundle.from_network(LEAD_SETS[3], small_network, np.full(26, 0.5), again, "NSR"), tmp_path / "three")
+    save_bundle(make_bundle(LEAD_SETS[3], small_network, np.full(26, 0.5), again, "NSR"), tmp_path / "three")
     save_bundle(load_bundle(tmp_path / "one", LEAD_SETS[3]), tmp_path / "four")
     for name in ("3_leads.json", "3_leads.weights.h5"):
         assert len({(tmp_path / folder / name).read_bytes() for folder in ("one", "two", "three", "four")}) == 1
@@ -320,7 +309,7 @@ def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small_net
     before = [path.read_bytes() for path in copied]
     network, thresholds = small_network.build(2, None, len(TRAINED)), np.full(26, np.nan)
     with pytest.raises(ValueError, match="expected finite numbers"):
-        save_bundle(Bundle.from_network(LEAD_SETS[2], small_network, thresholds, network), copied[0].parent)
+        save_bundle(make_bundle(LEAD_SETS[2], small_network, thresholds, network), copied[0].parent)
     assert [path.read_bytes() for path in copied] == before
     assert len(list(copied[0].parent.iterdir())) == 2
 
@@ -342,7 +331,7 @@ def test_a_long_recording_is_predicted_in_equal_segments_with_the_maximum_of_eac
     network = FunctionNetwork(lambda signal: network_outputs[len(network.signals) - 1])
     recording = rng.integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     header = make_header(["I", "II"], 100.0)
-    bundle = Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
+    bundle = make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     probabilities = bundle.predict_recording(header, recording).probabilities
     np.testing.assert_array_equal(probabilities, expand(network_outputs.max(axis=0)))
     assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
@@ -386,7 +375,7 @@ def test_all_segments_of_a_recording_have_the_gain_of_its_beginning(turned, make
 
 def test_a_recording_of_144_seconds_and_less_is_predicted_in_one_segment(make_header, small_network):
     network = FunctionNetwork(lambda signal: np.full(22, 0.5))
-    bundle = Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
+    bundle = make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     for samples in (100, 200, 14400):
         recording = np.random.default_rng(0).integers(-500, 500, (2, samples))
         header = make_header(["I", "II"], 100.0)
@@ -397,7 +386,7 @@ def test_a_recording_of_144_seconds_and_less_is_predicted_in_one_segment(make_he
 
 def test_a_segment_without_signal_does_not_count(make_header, small_network):
     network = FunctionNetwork(lambda signal: np.full(22, 0.5))
-    bundle = Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
+    bundle = make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
     recording[:, 13000:27000] = -32768  # a little of the first and the last segment, too
     assert bundle.predict_recording(make_header(["I", "II"], 100.0), recording).probabilities[0] == 0.5
@@ -410,7 +399,7 @@ def test_a_segment_without_signal_does_not_count(make_header, small_network):
 
 def test_of_half_an_hour_one_segment_at_a_time_is_in_memory(make_header, small_network):
     network = FunctionNetwork(lambda signal: np.full(22, 0.5), keep=1)
-    bundle = Bundle.from_network(LEADS, small_network, np.full(26, 0.5), network)
+    bundle = make_bundle(LEADS, small_network, np.full(26, 0.5), network)
     recording = np.random.default_rng(0).integers(-500, 500, (12, 250 * 1800), dtype=np.int16)
     tracemalloc.start()
     try:
@@ -423,7 +412,7 @@ def test_of_half_an_hour_one_segment_at_a_time_is_in_memory(make_header, small_n
 
 @pytest.mark.parametrize("flat", [slice(0, 14_000), slice(None)])
 def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, small_network):
-    bundle = Bundle.from_network(
+    bundle = make_bundle(
         LEAD_SETS[2], small_network, np.full(26, 0.5), FunctionNetwork(lambda signal: np.full(22, 0.5))
     )
     recording = np.random.default_rng(0).integers(-500, 500, (2, 100 * 400)).astype(np.int16)
@@ -443,7 +432,7 @@ def test_a_recording_with_unusable_segments_is_freed_at_once(flat, make_header, 
 
 def test_an_empty_prediction_is_left_empty_or_is_the_class_that_was_set(small_network, tmp_path, headers):
     text, recording = text_of(headers[0]), read_record(headers[0])[1]
-    bundle = Bundle.from_network(
+    bundle = make_bundle(
         LEAD_SETS[2], small_network, np.full(26, 0.5), FunctionNetwork(lambda signal: np.full(22, 0.4))
     )
     _, outputs, probabilities = bundle.predict(text, recording)
@@ -452,9 +441,7 @@ def test_an_empty_prediction_is_left_empty_or_is_the_class_that_was_set(small_ne
     assert list(np.flatnonzero(declared)) == [CLASS_INDEX["SB"]]
     np.testing.assert_array_equal(same, probabilities)
     save_bundle(
-        Bundle.from_network(
-            LEAD_SETS[2], small_network, np.full(26, 0.5), small_network.build(2, None, len(TRAINED)), "SB"
-        ),
+        make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), small_network.build(2, None, len(TRAINED)), "SB"),
         tmp_path,
     )
     assert load_bundle(tmp_path, LEAD_SETS[2]).rule.fallback == "SB"
@@ -463,7 +450,7 @@ def test_an_empty_prediction_is_left_empty_or_is_the_class_that_was_set(small_ne
 @pytest.mark.parametrize("empty", ["nsr", "BBB", "426783006", 14, ""])
 def test_only_a_class_that_is_trained_can_stand_for_an_empty_prediction(empty, small_network):
     with pytest.raises(ValueError, match="expected None or one of AF"):
-        Bundle.from_network(LEAD_SETS[2], small_network, np.full(26, 0.5), None, empty)
+        make_bundle(LEAD_SETS[2], small_network, np.full(26, 0.5), None, empty)
 
 
 def test_a_recording_that_cannot_be_used_is_an_error_with_its_name(model, headers):

@@ -86,9 +86,10 @@ def edit(path, value, *place):
         ([0.5, "40"], ("preparation", "band"), "no valid description"),
         ([0.5, 40.0], ("preparation", "band"), None),
         (1.0, ("settings", "dropout"), "dropout is 1.0"),
-        ("gelu", ("settings", "activation"), "activation is 'gelu'"),
         ({}, ("settings",), None),
         ({"cell": 32}, ("settings",), "unexpected keyword argument 'cell'"),
+        ("gelu", ("output_activation",), "output_activation is 'gelu', expected sigmoid or softmax"),
+        ("gelu", ("settings", "activation"), "activation is 'gelu', expected one of mish, relu"),
         ("resnet", ("kind",), "no valid description of a model: KeyError: 'resnet'"),
     ],
 )

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.models.layers import UnitRange, activate, mish, preactivated_block, residual_block, squeeze_excitation
+from ecg.models.layers import UnitRange, mish, preactivated_block, residual_block, squeeze_excitation
 
 
 def test_mish_is_x_tanh_softplus():
@@ -47,11 +47,6 @@ def test_squeeze_and_excitation_weighs_channels_by_one_gate_each():
 def test_without_a_ratio_nothing_is_weighed():
     signal = keras.Input((None, 8))
     assert squeeze_excitation(signal, None) is signal
-
-
-def test_an_activation_that_is_not_known_is_refused():
-    with pytest.raises(ValueError, match="activation is 'gelu', expected one of mish, relu"):
-        activate(keras.Input((None, 8)), "gelu")
 
 
 def test_recordings_are_scaled_one_by_one_and_flat_ones_come_to_zero():

@@ -241,7 +241,7 @@ def test_repairs_and_stop_reasons_are_listed():
         ("R001", "beyond 20 mV", "I V2", 17), ("R001", "flat lead", "V6", 1), ("R002", "flat lead", "V1 V2", 2)
     ]  # fmt: skip
     assert training_tables(results)["stages"][1:] == [
-        ("round 1", 1, 1, "no lower loss in 4 epochs"), ("round 2", 1, 1, "its time is over")
+        ("round 1", 1, 1, "no lower loss in 4 epochs"), ("round 2", 1, 1, "time limit reached")
     ]  # fmt: skip
 
 

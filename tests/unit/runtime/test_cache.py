@@ -3,6 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from ecg.runtime import cache
 from ecg.runtime.cache import ResultCache, fingerprint, manifest_differences, source_hash, write_manifest
 
 
@@ -98,6 +99,16 @@ def test_source_hash_changes_with_the_text_of_the_modules():
         != source_hash("data")
         != source_hash("runtime")
     )
+
+
+def test_source_hash_changes_with_a_table_but_not_with_another_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "runtime/cache.py"))
+    (tmp_path / "data").mkdir()
+    hashes = []
+    for name, text in (("table.csv", "1,2"), ("table.csv", "1,3"), ("notes.txt", "1,2")):
+        (tmp_path / "data" / name).write_text(text)
+        hashes.append(source_hash("data"))
+    assert hashes[0] != hashes[1] == hashes[2]
 
 
 def test_the_same_parts_have_the_same_fingerprint():

@@ -441,10 +441,10 @@ def test_a_training_at_its_time_limit_ends_within_its_epoch(one_shape, monkeypat
 
     monkeypatch.setattr(StepRunner, "train", counts)
     network, epochs, lines, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3), budget=Spent())
-    assert sum(steps) == 2 and len(epochs) == 1 and epochs[0].best and ended == "its time is over"
+    assert sum(steps) == 2 and len(epochs) == 1 and epochs[0].best and ended == "time limit reached"
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
     # Also where that epoch is the last of all, but not where the time is over after the whole of it.
-    for allowed, reason in ((2, "its time is over"), (3, "all 1 epochs done")):
+    for allowed, reason in ((2, "time limit reached"), (3, "all 1 epochs done")):
         steps.clear()
         Spent.allowed = allowed
         *_, ended = run(PLAIN, beats_store(16), replace(QUICK, steps=3, epochs=1), budget=Spent())
