@@ -22,8 +22,6 @@ LOGGER = logging.getLogger("ecg")
 INTERRUPTED = 130  # exit status, as shells have it: 128 + SIGINT
 INTERRUPTED_MESSAGE = "interrupted"
 RESUME_MESSAGE = "interrupted; run the same command again to resume"
-AGAIN_SECONDS = 0.05
-HELP_OPTIONS = ("-h", "--help")
 
 _interrupted = threading.Event()  # set as soon as SIGINT came, whatever becomes of its KeyboardInterrupt
 _program_interrupted = threading.Event()
@@ -74,7 +72,7 @@ def read_arguments(
         SystemExit: With status 0 after help was printed on standard output; with status 2 if the number of arguments is
             wrong, after the usage was printed on standard error.
     """
-    if any(argument in HELP_OPTIONS for argument in arguments):
+    if not {"-h", "--help"}.isdisjoint(arguments):
         print(f"{usage}\n\n{explanation}")
         raise SystemExit(0)
     if not fewest <= len(arguments) <= (fewest if most is None else most):
@@ -142,7 +140,7 @@ def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
     """End the program with one line and status 130 if Ctrl-C comes in the block.
 
     The first SIGINT raises KeyboardInterrupt, so that files and processes are cleaned up. If a library turns this into
-    another exception, or swallows it in a destructor, the program ends all the same. A second SIGINT ends it at once.
+    another exception, the program ends all the same. A second SIGINT, or one in a destructor, ends it at once.
 
     Args:
         message: The line that is printed.
@@ -151,10 +149,13 @@ def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
         SystemExit: With status 130.
     """
 
+    def exit_now() -> None:
+        os.write(2, f"{message}\n".encode())
+        os._exit(INTERRUPTED)
+
     def interrupt(number: int, frame: FrameType | None) -> None:
         if _interrupted.is_set():
-            os.write(2, f"{message}\n".encode())
-            os._exit(INTERRUPTED)
+            exit_now()
         _interrupted.set()
         raise KeyboardInterrupt
 
@@ -162,12 +163,7 @@ def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
         if not _interrupted.is_set():
             earlier_hook(details)
         elif isinstance(details.exc_value, KeyboardInterrupt):
-            _interrupted.clear()
-            # Send it again after the destructor that swallowed it has ended.
-            main = threading.main_thread().ident
-            again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT))
-            again.daemon = True
-            again.start()
+            exit_now()
 
     def thread_failed(details: threading.ExceptHookArgs) -> None:
         if not _interrupted.is_set():  # otherwise the interruption made it fail
@@ -254,13 +250,9 @@ class Progress:
         if now - self.last >= (TERMINAL_SECONDS if self.terminal else LOG_SECONDS):
             self.last = now
             line = self.format_line(now - self.start)
-            self.stream.write(f"\r\033[K{self.format_bar()} {line}" if self.terminal else f"{line}\n")
+            bar = ("#" * min(BAR * self.done // max(self.total, 1), BAR)).ljust(BAR, ".")
+            self.stream.write(f"\r\033[K[{bar}] {line}" if self.terminal else f"{line}\n")
             self.stream.flush()
-
-    def format_bar(self) -> str:
-        """Return the bar of a terminal."""
-        full = min(BAR * self.done // max(self.total, 1), BAR)
-        return f"[{'#' * full}{'.' * (BAR - full)}]"
 
     def format_line(self, elapsed: float) -> str:
         """Return the line after so many seconds."""
@@ -333,19 +325,11 @@ def escape_unprintable(text: str) -> str:
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints log messages to standard output, one line each, flushed at once.
-
-    Attributes:
-        prefix: Begins each line.
-    """
-
-    def __init__(self, prefix: str = "") -> None:
-        super().__init__()
-        self.prefix = prefix
+    """Prints log messages to standard output, one line each, flushed at once."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message of a record; an error, such as a closed pipe, is raised."""
-        print(escape_unprintable(self.prefix + record.getMessage()), flush=True)
+        print(escape_unprintable(self.format(record)), flush=True)
 
 
 def start_logging(prefix: str = "") -> None:
@@ -356,7 +340,9 @@ def start_logging(prefix: str = "") -> None:
     Args:
         prefix: Begins each line, such as the name of the system that a subprocess trains.
     """
-    LOGGER.handlers = [ConsoleHandler(prefix)]
+    handler = ConsoleHandler()
+    handler.setFormatter(logging.Formatter(prefix.replace("%", "%%") + "%(message)s"))
+    LOGGER.handlers = [handler]
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False  # to the root logger, to which libraries add handlers of their own
 

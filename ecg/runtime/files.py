@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -67,29 +67,20 @@ def _errors_naming(path: Path, temporary: Path) -> Iterator[None]:
     Libraries put the temporary name, and numbers of errors, into their messages. Such an OSError gets the system's own
     message instead.
     """
-
-    def rename_path(message: object) -> object:
-        return message.replace(str(temporary), str(path)) if isinstance(message, str) else message
-
     try:
         yield
-    except OSError as error:
-        if error.errno is None:
-            error.args = tuple(map(rename_path, error.args))
-            raise
-        if error.filename2 is not None:  # the name that the user knows
-            error.filename = error.filename2
-            del error.filename2
-        if error.filename is None:
-            error.filename = str(path)
-        elif isinstance(error.filename, str | bytes | os.PathLike):
-            file = Path(os.fsdecode(error.filename))
-            error.filename = str(path / file.relative_to(temporary) if file.is_relative_to(temporary) else file)
-        if error.strerror and (str(temporary) in error.strerror or "errno = " in error.strerror):
-            error.strerror = os.strerror(error.errno)
-        raise
     except Exception as error:
-        error.args = tuple(map(rename_path, error.args))
+        if isinstance(error, OSError) and error.errno is not None:
+            file = path if error.filename is None else error.filename
+            if error.filename2 is not None:  # the name that the user knows
+                file = error.filename2
+                del error.filename2
+            error.filename = str(file).replace(str(temporary), str(path))
+            if error.strerror and (str(temporary) in error.strerror or "errno = " in error.strerror):
+                error.strerror = os.strerror(error.errno)
+        else:
+            messages = (arg.replace(str(temporary), str(path)) if isinstance(arg, str) else arg for arg in error.args)
+            error.args = tuple(messages)
         raise
 
 
@@ -109,10 +100,17 @@ def check_writable(folder: str | os.PathLike) -> None:
     above = next((parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent)), folder)
     if not above.is_dir():
         number = errno.ENOTDIR if os.path.exists(above) else errno.ENOENT
+    else:
+        number = _access_error(above, os.W_OK | os.X_OK)
+    if number:
         raise OSError(number, os.strerror(number), str(folder))
-    if not os.access(above, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        number = errno.EROFS if os.statvfs(above).f_flag & os.ST_RDONLY else errno.EACCES
-        raise OSError(number, os.strerror(number), str(folder))
+
+
+def _access_error(path: Path, mode: int) -> int:
+    """Return the number of the error that prevents this access to a path, or 0."""
+    if os.access(path, mode, effective_ids=os.access in os.supports_effective_ids):
+        return 0
+    return errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
 
 
 def check_file_writable(file: str | os.PathLike) -> None:
@@ -128,20 +126,17 @@ def check_file_writable(file: str | os.PathLike) -> None:
             It names the file.
     """
     file = Path(file)
-    if file.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
-    if file.exists():
-        if not os.access(file, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
-        return
     folder = file.absolute().parent
-    if not folder.exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
-    try:
-        check_writable(folder)
-    except OSError as error:
-        error.filename = str(file)
-        raise
+    if file.is_dir():
+        number = errno.EISDIR
+    elif file.exists():
+        number = _access_error(file, os.W_OK)
+    elif folder.is_dir():
+        number = _access_error(folder, os.W_OK | os.X_OK)
+    else:
+        number = errno.ENOTDIR if folder.exists() else errno.ENOENT
+    if number:
+        raise OSError(number, os.strerror(number), str(file))
 
 
 def read_bytes(path: str | os.PathLike, most: int, error: type[Exception]) -> bytearray:
@@ -252,22 +247,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class Listing(NamedTuple):
-    """What one folder holds.
-
-    Attributes:
-        files: Paths of everything that is not a folder.
-        folders: Paths of the folders, without links.
-        links: Paths of the links to folders.
-        errors: An OSError for each link that leads nowhere.
-    """
-
-    files: list[str]
-    folders: list[str]
-    links: list[str]
-    errors: list[OSError]
-
-
 def walk_files(folder: str | os.PathLike) -> tuple[list[str], list[OSError]]:
     """List all files in a folder and nested below it, but no hidden ones.
 
@@ -288,49 +267,37 @@ def walk_files(folder: str | os.PathLike) -> tuple[list[str], list[OSError]]:
         OSError: The folder itself cannot be listed.
     """
     root = os.fsdecode(folder)
-    all_files: list[str] = []
+    files: list[str] = []
     failures: list[OSError] = []
     visited: set[tuple[int, int]] = set()
     starts = [""]  # the folder itself, then the links found there, then the links found behind these
     while starts:
-        next_starts: list[str] = []
-        for start in sorted(starts):
-            waiting = [start]
-            while waiting:
-                path = waiting.pop()
-                full = os.path.join(root, path) if path else root
-                try:
-                    state = os.stat(full)
-                    if (state.st_dev, state.st_ino) in visited:
-                        continue
-                    visited.add((state.st_dev, state.st_ino))
-                    files, folders, links, errors = _list_folder(full, f"{path}/" if path else "")
-                except OSError as error:
-                    if not path:
-                        raise
-                    failures.append(error)
-                    continue
-                all_files += files
-                failures += errors
-                next_starts += links
-                waiting += sorted(folders, reverse=True)
-        starts = next_starts
-    return sorted(all_files), failures
-
-
-def _list_folder(folder: str, prefix: str) -> Listing:
-    """List one folder without hidden names, and put the prefix before each name."""
-    listing = Listing([], [], [], [])
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if not entry.is_symlink():
-                (listing.folders if entry.is_dir() else listing.files).append(prefix + entry.name)
-                continue
+        waiting, starts = sorted(starts, reverse=True), []
+        while waiting:
+            path = waiting.pop()
+            full = os.path.join(root, path) if path else root
+            folders = []
             try:
-                entry.stat()  # is_dir alone is False for a link that leads nowhere
-                (listing.links if entry.is_dir() else listing.files).append(prefix + entry.name)
+                state = os.stat(full)
+                if (state.st_dev, state.st_ino) in visited:
+                    continue
+                visited.add((state.st_dev, state.st_ino))
+                with os.scandir(full) as entries:
+                    visible = [entry for entry in entries if not entry.name.startswith(".")]
             except OSError as error:
-                listing.errors.append(error)
-    return listing
+                if not path:
+                    raise
+                failures.append(error)
+                continue
+            for entry in visible:
+                name = os.path.join(path, entry.name)
+                try:
+                    if entry.is_symlink():
+                        entry.stat()  # is_dir alone is False for a link that leads nowhere
+                        (starts if entry.is_dir() else files).append(name)
+                    else:
+                        (folders if entry.is_dir() else files).append(name)
+                except OSError as error:
+                    failures.append(error)
+            waiting += sorted(folders, reverse=True)
+    return sorted(files), failures
