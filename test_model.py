@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ecg.data.headers import RecordError, parse_header, read_header, read_header_text
-from ecg.data.leads import describe_missing_leads, lead_sets
+from ecg.data.leads import describe_missing_leads, find_lead_sets
 from ecg.data.records import find_records, read_raw_signal
 from ecg.runtime.console import (
     Progress,
@@ -123,7 +123,7 @@ def load_models(folder: str, headers: list[Path]) -> dict[tuple[int, ...], Loade
                 leads = read_header(header).lead_names
             except (RecordError, OSError):
                 continue  # it fails, and its reason is reported, when its turn comes
-            filled = lead_sets(leads)
+            filled = find_lead_sets(leads)
             if filled not in models:
                 models[filled] = LoadedModel(*call_safely(load_model, folder, sort_leads(leads)))
     reasons = [loaded.reason or "" for filled, loaded in models.items() if filled]
@@ -136,7 +136,7 @@ def predict_record(path: Path, models: dict[tuple[int, ...], LoadedModel], outpu
     """Predict a recording, write its output file, and return warnings about it."""
     text = read_header_text(path)
     header = parse_header(text, path.name)
-    filled = lead_sets(header.lead_names)
+    filled = find_lead_sets(header.lead_names)
     model, reason = models[filled]
     if reason:
         raise RecordError(reason if filled else describe_missing_leads(header.lead_names))

@@ -20,7 +20,7 @@ import team_code
 from benchmarks import ways
 from benchmarks.fuzz import build_bundles
 from ecg.data.headers import RecordError, read_header_text
-from ecg.data.leads import LEAD_SETS, lead_set
+from ecg.data.leads import LEAD_SETS, find_lead_set
 from ecg.data.records import find_records, read_record
 from ecg.data.synthetic import SYNTHETIC_SOURCES, SyntheticSettings, synthesize
 from ecg.runtime.console import Progress
@@ -84,7 +84,7 @@ def predict_written(way, written, within, plain, expected, bundles):
             (path.parent / name).write_bytes(content)
         try:
             header, integers = read_record(path)
-            count = lead_set(header.lead_names) or min(LEAD_SETS)  # its error names the missing leads
+            count = find_lead_set(header.lead_names) or min(LEAD_SETS)  # its error names the missing leads
             probabilities = team_code.run_model(bundles[count], read_header_text(path), integers)[2]
         except RecordError as error:
             return Outcome(way, plain.name, math.nan, f"{error}")

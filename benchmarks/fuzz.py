@@ -31,7 +31,7 @@ from benchmarks.damage import DAMAGE, damage_record
 from benchmarks.drafts import synthesize_records
 from ecg.commands.audit import FATAL, audit_recording
 from ecg.data.headers import LONGEST_MESSAGE, RecordError, read_header_text
-from ecg.data.leads import LEAD_SETS, lead_set
+from ecg.data.leads import LEAD_SETS, find_lead_set
 from ecg.data.records import read_record
 from ecg.data.store import build_store, open_store
 from ecg.runtime.console import Progress
@@ -97,7 +97,7 @@ def predict_record(path, bundles):
     """
     try:
         header, recording = read_record(path)
-        count = lead_set(header.lead_names) or min(LEAD_SETS)  # its error names the missing leads
+        count = find_lead_set(header.lead_names) or min(LEAD_SETS)  # its error names the missing leads
         _, outputs, probabilities = bundles[count].predict(read_header_text(path), recording)
     except RecordError as error:
         if is_memory_error(error):

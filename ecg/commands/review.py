@@ -10,9 +10,9 @@ import numpy as np
 
 from ecg.data.headers import Header, RecordError, read_header
 from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional
-from ecg.data.leads import lead_sets
+from ecg.data.leads import find_lead_sets
 from ecg.data.preprocessing import correct_gains
-from ecg.data.records import read_signal, require_records
+from ecg.data.records import read_raw_signal, require_records
 from ecg.reports.ecg_paper import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
 from ecg.runtime.console import Progress, describe_error, escape_unprintable, format_table, remove_record_name
@@ -151,7 +151,7 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
     undiagnosed = ambiguous = 0
 
     def load_for(leads: Sequence[str]) -> "Bundle":
-        filled = tuple(lead_sets(leads))
+        filled = tuple(find_lead_sets(leads))
         if not filled:
             raise LeadSetError(leads)
         if filled not in bundles:
@@ -172,7 +172,7 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
                 if not has_diagnosis(header):
                     undiagnosed += 1
                 elif can_compare(bundle := load_for(header.lead_names), header.codes):
-                    recording = read_signal(path, header)
+                    recording = read_raw_signal(path, header).samples
                     corrected = correct_gains(header, recording)[0] if early_gains else header
                     prediction = bundle.predict_recording(corrected, recording)
                     predicted.append((relative.as_posix(), encode(header.codes), *prediction))

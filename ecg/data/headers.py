@@ -29,9 +29,6 @@ SMALLEST_GAIN, LARGEST_GAIN = 1e-9, 1e12  # integers per unit; may be negative
 MOST_LEADS = 1000
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 MOST_BYTES = 2**20  # in a header; those of the Challenge have 700
-ENCODING_BYTES = 1024  # first bytes of a header, from which its encoding is detected
-MIN_ASCII_SHARE = 0.25  # among its characters
-NO_TEXT = ("Cc", "Cn", "Co", "Cs")  # categories of Unicode: control, unassigned, private and surrogate characters
 LONGEST_SHOWN = 40  # characters of a bad word in a message
 LONGEST_MESSAGE = 600  # characters
 OLDEST = 130.0  # years; a greater age has another meaning, such as PTB-XL's 300 for 90 or more
@@ -39,12 +36,8 @@ OLDEST = 130.0  # years; a greater age has another meaning, such as PTB-XL's 300
 INVALID = {"80": -(2**7), "508": -(2**7), "310": -(2**9), "311": -(2**9), "212": -(2**11), "16": -(2**15),
            "61": -(2**15), "160": -(2**15), "516": -(2**15), "24": -(2**23), "524": -(2**23),
            "32": -(2**31)}  # fmt: skip
-MILLIVOLTS = {
-    "mv": 1.0,
-    "uv": 1e-3,
-    "\N{GREEK SMALL LETTER MU}v": 1e-3,
-    "v": 1e3,
-}  # in one unit, by its name in lower case
+# In one unit, by its name in lower case.
+MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "\N{GREEK SMALL LETTER MU}v": 1e-3, "v": 1e3}
 
 # The patterns are unambiguous and bounded. An invalid line cannot cause catastrophic backtracking.
 NUMBER = r"[-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,9})?"
@@ -350,19 +343,17 @@ def _parse_lead(line: str, position: str, as_written: bool) -> Lead:
     match = LEAD_LINE.fullmatch(line)
     if not match:
         raise _field_error(LEAD_FIELDS, line, position)
-    file, kind, frame, skew, offset, gain_text, baseline, units, zero, first, checksum, name = match.group(
-        "file", "format", "frame", "skew", "offset", "gain", "baseline", "units", "zero", "first", "checksum", "name"
-    )
-    is_written = gain_text is not None
-    gain = float(gain_text) if is_written else DEFAULT_GAIN
+    gain = DEFAULT_GAIN if match["gain"] is None else float(match["gain"])
     is_zero = gain == 0
-    if is_zero and not as_written:
-        gain, is_written = DEFAULT_GAIN, False  # in WFDB, 0 means that the gain is unknown
-    written = name or ""
-    name = written if as_written else standard_name(written)
-    return Lead(name, file, kind, int(offset or 0), gain, int(baseline or zero or 0), units or DEFAULT_UNITS,
-                int(frame or 1) or 1, int(skew or 0), int(first or 0), is_written,
-                None if checksum is None else int(checksum), is_zero, written)  # fmt: skip
+    is_kept = match["gain"] is not None and (as_written or not is_zero)  # in WFDB, 0 means that the gain is unknown
+    written = match["name"] or ""
+    return Lead(
+        written if as_written else standard_name(written), match["file"], match["format"], int(match["offset"] or 0),
+        gain if is_kept else DEFAULT_GAIN, int(match["baseline"] or match["zero"] or 0),
+        match["units"] or DEFAULT_UNITS, samples_per_frame=int(match["frame"] or 1) or 1,
+        skew=int(match["skew"] or 0), first_value=int(match["first"] or 0), gain_written=is_kept,
+        checksum=None if match["checksum"] is None else int(match["checksum"]), gain_is_zero=is_zero, written=written,
+    )  # fmt: skip
 
 
 def _field_error(fields: Sequence[tuple[str, str, str]], line: str, position: str) -> HeaderError:
@@ -379,43 +370,16 @@ def read_header_text(path: str | os.PathLike) -> str:
     """Read a header file as UTF-8, or else Latin-1, with any line ends as newlines.
 
     Raises:
-        HeaderError: It cannot be read, or is in UTF-16 or UTF-32.
+        HeaderError: It cannot be read, or begins as a binary file or one in UTF-16 or UTF-32 does.
     """
     data = read_bytes(path, MOST_BYTES, HeaderError).removeprefix(BYTE_ORDER_MARK.encode())
-    if encoding := _wide_encoding(data[:ENCODING_BYTES]):
-        raise HeaderError(f"{Path(path).name}: {encoding} text, expected UTF-8, ASCII or Latin-1")
+    if b"\0" in data[:4] or data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise HeaderError(f"{Path(path).name}: UTF-16, UTF-32 or no text, expected UTF-8, ASCII or Latin-1")
     try:
         text = data.decode()
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _wide_encoding(data: bytearray) -> str:
-    """Name an encoding of two or four bytes a character.
-
-    Such text has no control characters and is at least a quarter ASCII, in one byte order. It may begin with a byte
-    order mark.
-
-    Args:
-        data: The beginning of a file.
-
-    Returns:
-        "UTF-16" or "UTF-32", or an empty string for any other content.
-    """
-    if b"\0" not in data and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return ""
-    for encoding in ("UTF-32", "UTF-16"):
-        for order in ("LE", "BE"):
-            try:
-                text = codecs.getincrementaldecoder(f"{encoding}-{order}")().decode(bytes(data))
-            except UnicodeDecodeError:
-                continue
-            body = text.removeprefix(BYTE_ORDER_MARK)
-            controls = any(unicodedata.category(c) in NO_TEXT and not c.isspace() for c in body)
-            if text and not controls and sum(map(str.isascii, body)) >= MIN_ASCII_SHARE * len(body):
-                return encoding
-    return ""
 
 
 def read_header(path: str | os.PathLike) -> Header:

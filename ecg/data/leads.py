@@ -82,7 +82,7 @@ def _weights(wanted: str, pair: tuple[str, str]) -> tuple[float, float]:
     return (e * d - f * c) / determinant, (a * f - b * e) / determinant
 
 
-def lead_sets(names: Iterable[str]) -> tuple[int, ...]:
+def find_lead_sets(names: Iterable[str]) -> tuple[int, ...]:
     """Return the sizes of the lead sets that these leads fill, the richest first.
 
     Limb leads that can be computed count as available. The richest set has the most chest leads, because all limb leads
@@ -96,9 +96,9 @@ def lead_sets(names: Iterable[str]) -> tuple[int, ...]:
     return tuple(sorted(filled, key=lambda count: _priority(LEAD_SETS[count], available), reverse=True))
 
 
-def lead_set(names: Iterable[str], sizes: Collection[int] = tuple(LEAD_SETS)) -> int:
+def find_lead_set(names: Iterable[str], sizes: Collection[int] = tuple(LEAD_SETS)) -> int:
     """Return the size of the richest of some lead sets that these leads fill, or 0."""
-    return next((size for size in lead_sets(names) if size in sizes), 0)
+    return next((size for size in find_lead_sets(names) if size in sizes), 0)
 
 
 def _priority(leads: tuple[str, ...], available: set[str]) -> tuple[int, bool, int]:

@@ -6,15 +6,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.headers import MILLIVOLTS, Header, HeaderError, Lead, RecordError
+from ecg.data.headers import Header, HeaderError, Lead, RecordError
 from ecg.data.labels import source_of
-from ecg.data.leads import LEADS, LIMB, derivation_weights, lead_set
+from ecg.data.leads import LEADS, LIMB, derivation_weights, find_lead_set
 from ecg.data.records import TRANSPOSED, SignalError
 from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing, rational_ratio, resample_and_filter
 
@@ -43,7 +42,6 @@ MIN_DURATION = 1.0  # s; less shows no rhythm
 MOST_HOURS = 48.0  # in a recording that is predicted, as in those of Holter recorders
 LARGEST = 20.0  # mV; a larger value is a recording fault
 MAX_REPAIRED_SHARE = 1 / 20  # a lead with a larger share of faulty samples counts as absent
-SMALLEST_RANGE, LARGEST_RANGE = 0.2, 10.0  # mV; of 99% of an ECG's samples, to guess a wrong unit
 FINITE = 1e12  # mV; a larger number is no measurement, and sums of such numbers overflow
 EXACT_SUMS = {"i": np.int64, "u": np.uint64, "f": np.float64}  # types with exact sums, by kind of number
 RESOLUTION = np.float32(1e-3)  # mV; signals are integers of microvolts, which 16 bits hold without loss
@@ -100,7 +98,7 @@ class PreparedSignal(NamedTuple):
     @property
     def signal(self) -> np.ndarray:
         """The signal in mV, as networks take it: (T', leads) float32."""
-        return to_millivolts(self.microvolts)
+        return self.microvolts * RESOLUTION
 
 
 def preprocess(
@@ -131,39 +129,25 @@ def preprocess(
 
     Raises:
         SignalError: A lead is missing and cannot be computed, the valid leads fill none of the Challenge's lead sets,
-        the
-            recording lasts less than a second or has another shape than the header says, or all wanted leads are flat.
+            the recording lasts less than a second or has another shape than the header says, or all wanted leads are
+            flat.
     """
     oriented = leads_first(header, recording)
     corrected: tuple[str, ...] = ()
     if preparation.early_gains:
         header, corrected = correct_gains(header, oriented if full_recording is None else full_recording)
-    chosen = _choose_leads(header, oriented, leads)
+    signal, lead_repairs = _choose_leads(header, oriented, leads)
     seconds = oriented.shape[1] / header.sampling_frequency
     if seconds < MIN_DURATION:
         raise SignalError(f"{header.name}: {seconds:.2f} s is shorter than {MIN_DURATION:g} s")
-    signal = chosen.signal
-    flat = [lead for lead, row in zip(leads, signal, strict=True) if row[0] == row[-1] and np.ptp(row) == 0]
-    lead_repairs = {
-        TRANSPOSED: leads if oriented.shape != np.shape(recording) else (),
-        GAIN: corrected,
-        GAIN_ZERO: [lead.name for lead in header.leads if lead.gain_is_zero and lead.name in chosen.used],
-        REJECTED: chosen.rejected,
-        COMPUTED: chosen.computed,
-        FLAT: flat,
-    }
-    counted = {kind: dict.fromkeys(names, 1) for kind, names in lead_repairs.items()} | chosen.faults
+    transposed = leads if oriented.shape != np.shape(recording) else ()
+    counted = {TRANSPOSED: dict.fromkeys(transposed, 1), GAIN: dict.fromkeys(corrected, 1)} | lead_repairs
     repairs = (Repair(kind, tuple(counts), sum(counts.values())) for kind, counts in counted.items() if counts)
     filtered = resample_and_filter(signal, header.sampling_frequency, preparation) / RESOLUTION
     filtered = np.rint(filtered, out=filtered).clip(-LARGEST_MICROVOLTS, LARGEST_MICROVOLTS, out=filtered)
     if not filtered.any():
         raise SignalError(f"{header.name}: {'every lead' if len(leads) > 1 else f'lead {leads[0]}'} is flat")
     return PreparedSignal(filtered.T.astype(np.int16, order="C"), tuple(repairs))
-
-
-def to_millivolts(microvolts: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Convert int16 microvolts to float32 millivolts, in `out` if it is given."""
-    return np.multiply(microvolts, RESOLUTION, out=out)
 
 
 def leads_first(header: Header, recording: np.ndarray) -> np.ndarray:
@@ -233,53 +217,50 @@ def correct_gains(header: Header, recording: np.ndarray) -> tuple[Header, tuple[
     return replace(header, leads=leads), tuple(lead.name for lead in corrected.values())
 
 
-class _ChosenLeads(NamedTuple):
-    """The chosen leads of a recording, in millivolts, and what was repaired in them.
-
-    Attributes:
-        signal: Centred millivolts (leads, T) float32.
-        used: Names of the leads in the file that the signal is made of.
-        computed: Names of the chosen leads that were computed from others.
-        rejected: Names of the chosen leads that count as absent for their faults.
-        faults: By kind of fault the number of faulty samples of each lead.
-    """
-
-    signal: np.ndarray
-    used: tuple[str, ...]
-    computed: tuple[str, ...]
-    rejected: tuple[str, ...]
-    faults: dict[str, dict[str, int]]
-
-
-def _choose_leads(header: Header, recording: np.ndarray, leads: Sequence[str]) -> _ChosenLeads:
+def _choose_leads(
+    header: Header, recording: np.ndarray, leads: Sequence[str]
+) -> tuple[np.ndarray, dict[str, dict[str, int]]]:
     """Take the chosen leads from a recording (L, T), and compute absent limb leads.
 
     Other leads are read only if a chosen one is absent.
+
+    Returns:
+        Centred millivolts (leads, T) float32, and by kind of repair the number of samples, or 1, by the lead's name.
     """
     rows = {name: row for row, name in reversed(list(enumerate(header.lead_names)))}  # the first of each name
-    names = [lead for lead in leads if lead in rows]
-    signal, faults, rejected = _repair_leads(header, recording, [rows[name] for name in names])
-    if len(names) == len(leads) and not rejected:
-        return _ChosenLeads(signal, tuple(leads), (), (), faults)
-    signals = dict(zip(names, signal, strict=True))
-    limb = [name for name in LIMB if name in rows and name not in names and _is_voltage(header.leads[rows[name]])]
-    signal, limb_faults, rejected_limb = _repair_leads(header, recording, [rows[name] for name in limb])
-    signals |= dict(zip(limb, signal, strict=True))
-    usable = signals.keys() - rejected.keys() - rejected_limb.keys()
-    if rejected and not lead_set(usable):
-        raise _unusable_error(header, recording, rejected | rejected_limb)
-    derivations = _derivations(tuple(leads), frozenset(usable), frozenset(rows))
-    if not all(derivations):
-        raise _missing_leads_error(header, leads, derivations)
-    used = tuple(dict.fromkeys([*names, *(name for weights in derivations for name in weights)]))
-    for kind, counts in limb_faults.items():
-        faults[kind] |= {name: count for name, count in counts.items() if name in used}
-    chosen = np.zeros((len(leads), recording.shape[1]), np.float32)
-    for row, weights in zip(chosen, derivations, strict=True):
-        for name, weight in weights.items():
-            row += weight * signals[name]
-    computed = tuple(lead for lead, weights in zip(leads, derivations, strict=True) if lead not in weights)
-    return _ChosenLeads(chosen, used, computed, tuple(rejected), faults)
+    used = [lead for lead in leads if lead in rows]
+    signal, faults, rejected = _repair_leads(header, recording, [rows[name] for name in used])
+    computed: list[str] = []
+    if len(used) < len(leads) or rejected:
+        signals = dict(zip(used, signal, strict=True))
+        limb = [name for name in LIMB if name in rows and name not in used and _is_voltage(header.leads[rows[name]])]
+        signal, limb_faults, rejected_limb = _repair_leads(header, recording, [rows[name] for name in limb])
+        signals |= dict(zip(limb, signal, strict=True))
+        usable = signals.keys() - rejected.keys() - rejected_limb.keys()
+        if rejected and not find_lead_set(usable):
+            raise _unusable_error(header, recording, rejected | rejected_limb)
+        # A lead that cannot be computed is itself, even if it counts as absent.
+        derivations = {lead: derivation_weights(lead, usable) or dict.fromkeys(rows.keys() & {lead}, 1.0)
+                       for lead in leads}  # fmt: skip
+        if missing := [lead for lead, weights in derivations.items() if not weights]:
+            remark = ", nor two limb leads that give it" if LIMB.keys() & set(missing) else ""
+            available = ", ".join(header.lead_names)
+            raise SignalError(f"{header.name}: no lead {', '.join(missing)} among {available}{remark}")
+        used += [name for weights in derivations.values() for name in weights]
+        for kind, counts in limb_faults.items():
+            faults[kind] |= {name: count for name, count in counts.items() if name in used}
+        signal = np.zeros((len(leads), recording.shape[1]), np.float32)
+        for row, weights in zip(signal, derivations.values(), strict=True):
+            for name, weight in weights.items():
+                row += weight * signals[name]
+        computed = [lead for lead, weights in derivations.items() if lead not in weights]
+    repaired = {
+        GAIN_ZERO: [lead.name for lead in header.leads if lead.gain_is_zero and lead.name in used],
+        REJECTED: rejected,
+        COMPUTED: computed,
+        FLAT: [lead for lead, row in zip(leads, signal, strict=True) if row[0] == row[-1] and np.ptp(row) == 0],
+    }
+    return signal, {kind: dict.fromkeys(names, 1) for kind, names in repaired.items()} | faults
 
 
 def explain_unusable(header: Header, recording: np.ndarray) -> str | None:
@@ -326,52 +307,15 @@ def _repair_leads(
 
 def _unusable_error(header: Header, recording: np.ndarray, rejected: dict[str, str]) -> SignalError:
     """Return the error about a recording with too few valid leads."""
-    rows = [row for row, lead in enumerate(header.leads) if rejected.get(lead.name)]
-    leads = [header.leads[row] for row in rows]
-    names = ", ".join(dict.fromkeys(lead.name for lead in leads))
-    if not any(_count_valid(recording[row], header.leads[row]) for row in rows):
+    pairs = [(row, lead) for row, lead in zip(recording, header.leads, strict=True) if lead.name in rejected]
+    names = ", ".join(dict.fromkeys(lead.name for _, lead in pairs))
+    if not any(np.any(np.isfinite(row) & (row != lead.invalid)) for row, lead in pairs):
         return SignalError(f"{header.name}: no sample was recorded, none of {names} has a valid one")
     kinds = ", ".join(dict.fromkeys(rejected.values()))
-    reason = f"{header.name}: more than 1 in 20 samples of {names} are faulty ({kinds}), and no lead set is left"
-    spiked = [(row, lead) for row, lead in zip(rows, leads, strict=True) if rejected[lead.name] == SPIKE]
-    return SignalError(f"{reason}{_guess_unit(recording, spiked) if spiked else ''}")
-
-
-def _guess_unit(recording: np.ndarray, spiked: list[tuple[int, Lead]]) -> str:
-    """Guess why leads are far beyond 20 mV: a wrong unit or a wrong gain."""
-    lead = spiked[0][1]
-    ranges = []
-    for row, spiked_lead in spiked:
-        samples = recording[row][recording[row] != spiked_lead.invalid].astype(np.float64)
-        low, high = np.quantile(samples[np.isfinite(samples)], (0.005, 0.995))
-        ranges.append((high - low) / abs(spiked_lead.per_millivolt))
-    typical = float(np.median(ranges))
-    smaller = {1e3: "mV", 1.0: "uV"}.get(MILLIVOLTS[lead.units.casefold()])
-    if smaller and SMALLEST_RANGE <= typical / 1000 <= LARGEST_RANGE:
-        return f": the unit is likely {smaller}, not {lead.units}"
-    return f": the gain {lead.gain:g}/{lead.units} is likely wrong"
-
-
-def _count_valid(integers: np.ndarray, lead: Lead) -> int:
-    """Count the samples (T,) of a lead that are finite and not marked invalid."""
-    return int(np.count_nonzero(np.isfinite(integers) & (integers != lead.invalid)))
-
-
-@lru_cache(maxsize=64)
-def _derivations(
-    leads: tuple[str, ...], usable: frozenset[str], available: frozenset[str]
-) -> tuple[dict[str, float], ...]:
-    """Return how each lead is computed; one that is available may be itself."""
-    return tuple(derivation_weights(lead, usable) or dict.fromkeys(available & {lead}, 1.0) for lead in leads)
-
-
-def _missing_leads_error(
-    header: Header, leads: Sequence[str], derivations: tuple[dict[str, float], ...]
-) -> SignalError:
-    """Return the error about leads that cannot be computed."""
-    missing = [lead for lead, weights in zip(leads, derivations, strict=True) if not weights]
-    remark = ", nor two limb leads that give it" if LIMB.keys() & set(missing) else ""
-    return SignalError(f"{header.name}: no lead {', '.join(missing)} among {', '.join(header.lead_names)}{remark}")
+    remark = ": a unit or a gain is likely wrong" if SPIKE in rejected.values() else ""
+    return SignalError(
+        f"{header.name}: more than 1 in 20 samples of {names} are faulty ({kinds}), and no lead set is left{remark}"
+    )
 
 
 def to_centred_millivolts(integers: np.ndarray, leads: Sequence[Lead]) -> tuple[np.ndarray, dict[str, dict[str, int]]]:
@@ -391,8 +335,12 @@ def to_centred_millivolts(integers: np.ndarray, leads: Sequence[Lead]) -> tuple[
     gains = [lead.per_millivolt for lead in leads]
     with np.errstate(over="ignore", invalid="ignore"):
         faulty = _find_faulty_rows(integers, leads, gains)
-        means = np.add.reduce(integers, axis=1, dtype=_exact_sum_type(integers)) / integers.shape[1]
-        precision = np.dtype(np.float32 if _fits_float32(integers) else np.float64)
+        is_short = integers.dtype == np.int16 and integers.shape[1] <= 2**16
+        exact = np.int32 if is_short else EXACT_SUMS.get(integers.dtype.kind)  # 32 bits are the fastest
+        means = np.add.reduce(integers, axis=1, dtype=exact) / integers.shape[1]
+        # float32 holds integers of 24 bits exactly.
+        fits = np.can_cast(integers.dtype, np.float32) or (integers.astype(np.float32) == integers).all()
+        precision = np.dtype(np.float32 if fits else np.float64)
         signal: np.ndarray = integers.astype(precision, order="C")
         # The integer part of the mean first: that is exact, so that the result does not depend on the baseline.
         for offset in (np.rint(means), means - np.rint(means)):
@@ -416,53 +364,25 @@ def _find_faulty_rows(integers: np.ndarray, leads: Sequence[Lead], gains: Sequen
     return faulty
 
 
-def _exact_sum_type(numbers: np.ndarray) -> type[np.number] | None:
-    """Return the type in which sums of rows are exact."""
-    if numbers.dtype == np.int16 and numbers.shape[1] <= 2**16:
-        return np.int32  # the fastest
-    return EXACT_SUMS.get(numbers.dtype.kind)
-
-
-def _fits_float32(integers: np.ndarray) -> bool:
-    """Return whether float32 holds these numbers exactly, such as integers of 24 bits."""
-    return np.can_cast(integers.dtype, np.float32) or bool((integers.astype(np.float32) == integers).all())
-
-
 def _repair_lead(integers: np.ndarray, lead: Lead) -> tuple[np.ndarray, dict[str, int]]:
     """Convert a lead (T,) to centred millivolts, with its faults interpolated.
 
     Returns:
-        The signal (T,) float64, and the number of faulty samples by kind.
+        The signal (T,) float64, 0 if no sample is good, and the number of faulty samples by kind.
     """
     signal = (integers.astype(np.float64) - lead.baseline) / lead.per_millivolt
-    faults = _find_faults(signal, integers == lead.invalid)
-    signal = interpolate_gaps(signal, ~np.any(list(faults.values()), axis=0))
-    counts = {kind: int(np.count_nonzero(mask)) for kind, mask in faults.items() if mask.any()}
-    return signal - signal.mean(), counts
-
-
-def _find_faults(signal: np.ndarray, invalid: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the mask (T,) of each kind of fault in a lead (T,)."""
+    invalid = integers == lead.invalid
     infinite = ~(np.abs(signal) < FINITE) & ~invalid
     good = ~(infinite | invalid)
-    if not good.any():
-        return {NOT_FINITE: infinite, INVALID_VALUE: invalid}
-    # A recorded value: the mean of two may be far from both.
-    middle = np.quantile(signal[good], 0.5, method="lower")
-    return {NOT_FINITE: infinite, INVALID_VALUE: invalid, SPIKE: good & (np.abs(signal - middle) > LARGEST)}
-
-
-def interpolate_gaps(signal: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Replace the bad samples of a lead by linear interpolation between good ones.
-
-    Args:
-        signal: (T,).
-        good: (T,) bool. If there is none, the result is 0.
-
-    Returns:
-        (T,).
-    """
-    if not good.any():
-        return np.zeros_like(signal)
-    time = np.arange(len(signal))
-    return np.where(good, signal, np.interp(time, time[good], signal[good]))
+    masks = {NOT_FINITE: infinite, INVALID_VALUE: invalid}
+    if good.any():
+        # A recorded value: the mean of two may be far from both.
+        middle = np.quantile(signal[good], 0.5, method="lower")
+        masks[SPIKE] = good & (np.abs(signal - middle) > LARGEST)
+        good &= ~masks[SPIKE]
+        time = np.arange(len(signal))
+        signal = np.where(good, signal, np.interp(time, time[good], signal[good]))
+    else:
+        signal = np.zeros_like(signal)
+    counts = {kind: int(np.count_nonzero(mask)) for kind, mask in masks.items() if mask.any()}
+    return signal - signal.mean(), counts

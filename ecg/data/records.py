@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
@@ -72,15 +72,11 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
     files, errors = walk_files(folder)
     headers: dict[str, str] = {}
     second_headers = []
-    for file in files:
+    for file in sorted(files, key=lambda file: not file.endswith(HEADER)):  # lower case before other cases
         if is_header(file.rpartition("/")[2]):
-            recording = file[: -len(HEADER)]
-            if recording in headers and not file.endswith(HEADER):
-                second_headers.append((file, f"the header of this recording is {headers[recording]}"))
-            else:
-                if recording in headers:
-                    second_headers.append((headers[recording], f"the header of this recording is {file}"))
-                headers[recording] = file
+            first = headers.setdefault(file[: -len(HEADER)], file)
+            if first is not file:
+                second_headers.append((file, f"the header of this recording is {first}"))
     if excluded is not None:
         for error in errors:
             path = Path(error.filename).relative_to(folder).as_posix()
@@ -114,11 +110,9 @@ def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: d
     for recording, header in headers.items():
         parent = header.rpartition("/")[0]
         if recording not in signals and parent in folders:
-            try:
+            with suppress(RecordError):
                 leads = read_header(Path(folder, header)).leads
-            except RecordError:
-                continue
-            used |= {f"{parent}/{lead.file}".lstrip("/").casefold() for lead in leads}
+                used |= {f"{parent}/{lead.file}".lstrip("/").casefold() for lead in leads}
     return [file for file in unread if file.casefold() not in used]
 
 
@@ -146,12 +140,7 @@ def read_record(path: str | os.PathLike) -> tuple[Header, np.ndarray]:
         SignalError: The samples cannot be read.
     """
     header = read_header(path)
-    return header, read_signal(path, header)
-
-
-def read_signal(path: str | os.PathLike, header: Header) -> np.ndarray:
-    """Read the samples (L, T) of a header as `read_raw_signal` does."""
-    return read_raw_signal(path, header).samples
+    return header, read_raw_signal(path, header).samples
 
 
 def read_raw_signal(path: str | os.PathLike, header: Header) -> RawSignal:
@@ -173,9 +162,9 @@ def read_raw_signal(path: str | os.PathLike, header: Header) -> RawSignal:
     try:
         return _read_files(path, header)
     except SignalError:
-        files = _needed_files(header)
+        files = {lead.file for lead in header.leads if lead.name in LEADS}
         rows = [row for row, lead in enumerate(header.leads) if lead.file in files]
-        if len(rows) == len(header.leads):
+        if len(rows) in (0, len(header.leads)):
             raise
     stored = _read_files(path, replace(header, leads=tuple(header.leads[row] for row in rows)))
     recording = np.zeros((len(header.leads), stored.samples.shape[1]), stored.samples.dtype)
@@ -191,11 +180,6 @@ def _no_value(lead: Lead, dtype: np.dtype) -> float:
     if dtype.kind == "f":
         return math.nan
     return lead.invalid if lead.invalid is not None and np.iinfo(dtype).min <= lead.invalid else 0
-
-
-def _needed_files(header: Header) -> set[str]:
-    """Return the files of the standard leads, or of all leads if there are none."""
-    return {lead.file for lead in header.leads if lead.name in LEADS} or {lead.file for lead in header.leads}
 
 
 def _read_files(path: Path, header: Header) -> RawSignal:
@@ -254,9 +238,8 @@ def _read_mat(path: Path, file: Path, header: Header) -> RawSignal:
         matrix = _find_matrix(file, KEY, fits)
         if not fits(matrix):
             expected = f"({len(header.leads)}, {header.samples or 'T'}) numbers"
-            raise SignalError(
-                f"{file.name}: {matrix.name} is {_describe_matrix(matrix)}, expected {expected} by {path.name}"
-            )
+            found = f"{matrix.name} is {matrix.shape} {matrix.kind}"
+            raise SignalError(f"{file.name}: {found}, expected {expected} by {path.name}")
         recording = matrix.numbers()
         warnings: tuple[str, ...] = () if matrix.name == KEY else (OTHER_KEY,)
     del matrix  # frees the file's content before the samples are copied
@@ -276,12 +259,8 @@ def _find_matrix(file: str | os.PathLike, key: str, fits: Callable[[Matrix], boo
     fitting = [matrix for matrix in candidates if fits(matrix)]
     if len(fitting) == 1:
         return fitting[0]
-    names = ", ".join(f"{matrix.name} of {_describe_matrix(matrix)}" for matrix in candidates[:SHOWN]) or "nothing"
+    names = ", ".join(f"{matrix.name} of {matrix.shape} {matrix.kind}" for matrix in candidates[:SHOWN]) or "nothing"
     raise SignalError(f"{Path(file).name}: no matrix {key} in it, but {names}{', ...' if candidates[SHOWN:] else ''}")
-
-
-def _describe_matrix(matrix: Matrix) -> str:
-    return f"{matrix.shape} {matrix.kind}"
 
 
 def _read_wfdb(path: Path, files: list[Path], header: Header) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from ecg.data import labels
 from ecg.data.headers import Header, RecordError, read_header
 from ecg.data.leads import LEADS
-from ecg.data.preprocessing import Repair, crop_to_max_duration, encode_demographics, preprocess, to_millivolts
+from ecg.data.preprocessing import RESOLUTION, Repair, crop_to_max_duration, encode_demographics, preprocess
 from ecg.data.records import read_raw_signal, require_records
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.runtime.cache import DAMAGED, fingerprint, source_hash
@@ -138,7 +138,7 @@ class Store:
         """
         first = self.starts[record] + start
         last = first + (self.lengths[record] - start if length is None else length)
-        return to_millivolts(self.microvolts[first:last, leads], out)
+        return np.multiply(self.microvolts[first:last, leads], RESOLUTION, out=out)
 
     def advise_read(self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray | int) -> None:
         """Let the system read segments of recordings ahead of use (madvise WILLNEED).

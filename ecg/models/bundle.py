@@ -23,7 +23,7 @@ import numpy as np
 from ecg.data.batches import View, Window
 from ecg.data.headers import Header, parse_header
 from ecg.data.labels import SCORED, expand
-from ecg.data.leads import LEAD_SETS, LEADS, describe_missing_leads, lead_sets
+from ecg.data.leads import LEAD_SETS, LEADS, describe_missing_leads, find_lead_sets
 from ecg.data.preprocessing import SKIPPED, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
@@ -213,7 +213,7 @@ def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
             The message depends only on the lead sets that the leads contain.
     """
     folder, leads = Path(folder), list(leads)
-    sizes = lead_sets(leads)
+    sizes = find_lead_sets(leads)
     if not sizes:
         raise LeadSetError(describe_missing_leads(leads))
     paths = {size: model_files(folder, size)[1] for size in sizes}

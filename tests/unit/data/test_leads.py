@@ -3,7 +3,16 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ecg.data.leads import LEAD_SETS, LEADS, LIMB, derivation_weights, lead_indices, lead_set, lead_sets, standard_name
+from ecg.data.leads import (
+    LEAD_SETS,
+    LEADS,
+    LIMB,
+    derivation_weights,
+    find_lead_set,
+    find_lead_sets,
+    lead_indices,
+    standard_name,
+)
 
 PAIRS = list(combinations(LIMB, 2))
 CHEST = LEADS[6:]
@@ -47,9 +56,9 @@ def test_other_leads_are_not_taken_for_standard_ones(name):
 
 
 def test_leads_by_other_names_fill_the_lead_sets():
-    assert lead_sets([OTHER_NAMES[lead][0] for lead in LEADS]) == lead_sets(LEADS)
-    assert lead_sets(("MDC_ECG_LEAD_AVL", "Lead aVF", "c2")) == lead_sets(("aVL", "aVF", "V2"))
-    assert lead_sets(("-aVR", "II", "D1")) == ()
+    assert find_lead_sets([OTHER_NAMES[lead][0] for lead in LEADS]) == find_lead_sets(LEADS)
+    assert find_lead_sets(("MDC_ECG_LEAD_AVL", "Lead aVF", "c2")) == find_lead_sets(("aVL", "aVF", "V2"))
+    assert find_lead_sets(("-aVR", "II", "D1")) == ()
 
 
 def test_lead_sets_are_the_challenges():
@@ -101,35 +110,41 @@ def test_a_lead_that_does_not_follow_from_the_recorded_ones_has_no_weights():
 
 
 def test_the_leads_of_a_set_fill_that_set():
-    assert [lead_set(leads) for leads in LEAD_SETS.values()] == list(LEAD_SETS)
+    assert [find_lead_set(leads) for leads in LEAD_SETS.values()] == list(LEAD_SETS)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_two_limb_leads_suffice_for_six(pair):
     recorded = pair == ("I", "II")  # recorded leads are preferred to derived ones
-    assert lead_set(pair) == (2 if recorded else 6)
-    assert lead_set([*pair, "V2"]) == (3 if recorded else 4)
-    assert lead_set([*pair, *CHEST]) == 12
-    assert lead_set([*pair, *CHEST[:5]]) == (3 if recorded else 4)
-    assert [lead_set(pair, [count]) for count in LEAD_SETS] == [0, 6, 0, 0, 2]
+    assert find_lead_set(pair) == (2 if recorded else 6)
+    assert find_lead_set([*pair, "V2"]) == (3 if recorded else 4)
+    assert find_lead_set([*pair, *CHEST]) == 12
+    assert find_lead_set([*pair, *CHEST[:5]]) == (3 if recorded else 4)
+    assert [find_lead_set(pair, [count]) for count in LEAD_SETS] == [0, 6, 0, 0, 2]
 
 
 def test_a_chest_lead_counts_more_than_derived_limb_leads():
-    assert lead_set([*LEADS[:6], "V2"]) == lead_set(LEADS[:11]) == 4
-    assert lead_set([*LEADS[:6], "V1"]) == 6
+    assert find_lead_set([*LEADS[:6], "V2"]) == find_lead_set(LEADS[:11]) == 4
+    assert find_lead_set([*LEADS[:6], "V1"]) == 6
 
 
 def test_the_richest_set_is_found_in_any_case_and_order_and_among_the_given_sizes():
-    assert lead_set(["v6", "V5", "AVF", "Resp", "v4", "V3", "v2", "V1", "ii", "II"]) == 12
-    assert lead_set(["II", "V2", "ECG", "II"]) == lead_set(["ii", "II"]) == lead_set(CHEST) == lead_set([]) == 0
-    assert [lead_set(LEADS, sizes) for sizes in ([12, 6], [3, 4], [6, 2], (2,), ())] == [12, 4, 6, 2, 0]
+    assert find_lead_set(["v6", "V5", "AVF", "Resp", "v4", "V3", "v2", "V1", "ii", "II"]) == 12
+    assert (
+        find_lead_set(["II", "V2", "ECG", "II"])
+        == find_lead_set(["ii", "II"])
+        == find_lead_set(CHEST)
+        == find_lead_set([])
+        == 0
+    )
+    assert [find_lead_set(LEADS, sizes) for sizes in ([12, 6], [3, 4], [6, 2], (2,), ())] == [12, 4, 6, 2, 0]
 
 
 def test_all_lead_sets_that_leads_fill_are_listed_the_richest_first():
-    assert lead_sets(LEADS) == (12, 4, 3, 6, 2)
-    assert lead_sets(("i", "II", "v2")) == (3, 4, 2, 6)  # the set of three needs no derived lead
-    assert lead_sets(("aVL", "aVF", "MLII")) == (6, 2)
-    assert lead_sets(("II", "V2")) == ()
+    assert find_lead_sets(LEADS) == (12, 4, 3, 6, 2)
+    assert find_lead_sets(("i", "II", "v2")) == (3, 4, 2, 6)  # the set of three needs no derived lead
+    assert find_lead_sets(("aVL", "aVF", "MLII")) == (6, 2)
+    assert find_lead_sets(("II", "V2")) == ()
 
 
 def test_columns_of_a_lead_set_are_its_leads():

@@ -239,17 +239,12 @@ def test_a_twentieth_of_faults_is_repaired(value, make_header):
     assert [(repair.leads, repair.count) for repair in repairs] == [(("II",), 250)]
 
 
-@pytest.mark.parametrize(("gain", "units", "reason"), [
-    (1000.0, "V", "the unit is likely mV, not V"),
-    (1.0, "mV", "the unit is likely uV, not mV"),
-    (1.0, "V", "the gain 1/V is likely wrong"),
-    (0.01, "mV", "the gain 0.01/mV is likely wrong"),
-])  # fmt: skip
-def test_a_wrong_unit_makes_a_recording_unusable_and_is_named(gain, units, reason, make_header):
+@pytest.mark.parametrize(("gain", "units"), [(1000.0, "V"), (1.0, "mV"), (1.0, "V"), (0.01, "mV")])
+def test_a_wrong_unit_makes_a_recording_unusable_and_is_suspected(gain, units, make_header):
     """Integers are microvolts, as in the Challenge's files: 1000 for a millivolt."""
     header = make_header(gain=gain)
     header = replace(header, leads=tuple(lead._replace(units=units) for lead in header.leads))
-    with pytest.raises(SignalError, match=f"beyond 20 mV.*no lead set is left: {reason}"):
+    with pytest.raises(SignalError, match="beyond 20 mV.*no lead set is left: a unit or a gain is likely wrong"):
         preprocess(header, limb_recording(LEADS), LEADS)
 
 

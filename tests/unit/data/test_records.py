@@ -26,7 +26,6 @@ from ecg.data.records import (
     read_matrix,
     read_raw_signal,
     read_record,
-    read_signal,
 )
 
 
@@ -180,7 +179,7 @@ def test_what_is_no_file_of_its_size_is_refused_unread(write_record, unprivilege
     file.chmod(0)
     header = read_header(path)
     with unprivileged(), pytest.raises(SignalError, match="A0001.mat: .*"):
-        read_signal(path, header)
+        read_raw_signal(path, header)
     with open(file, "r+b") as stream:
         stream.truncate(MOST_BYTES + 1)
     check_refused("209,715,201 bytes, expected 209,715,200 or fewer")
