@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-UNSCORED_TABLE = Path(__file__).with_name("unscored.csv")
-
 
 class Diagnosis(NamedTuple):
     """A diagnosis.
@@ -30,34 +28,15 @@ class Diagnosis(NamedTuple):
     name: str
 
 
-SCORED = (
-    Diagnosis("AF", ("164889003",), "atrial fibrillation"),
-    Diagnosis("AFL", ("164890007",), "atrial flutter"),
-    Diagnosis("BBB", ("6374002",), "bundle branch block"),
-    Diagnosis("Brady", ("426627000",), "bradycardia"),
-    Diagnosis("LBBB", ("733534002", "164909002"), "left bundle branch block"),
-    Diagnosis("RBBB", ("713427006", "59118001"), "right bundle branch block"),
-    Diagnosis("IAVB", ("270492004",), "first-degree AV block"),
-    Diagnosis("IRBBB", ("713426002",), "incomplete right bundle branch block"),
-    Diagnosis("LAD", ("39732003",), "left axis deviation"),
-    Diagnosis("LAnFB", ("445118002",), "left anterior fascicular block"),
-    Diagnosis("LPR", ("164947007",), "prolonged PR interval"),
-    Diagnosis("LQRSV", ("251146004",), "low QRS voltages"),
-    Diagnosis("LQT", ("111975006",), "prolonged QT interval"),
-    Diagnosis("NSIVCB", ("698252002",), "nonspecific intraventricular conduction disorder"),
-    Diagnosis("NSR", ("426783006",), "sinus rhythm"),
-    Diagnosis("PAC", ("284470004", "63593006"), "premature atrial contraction"),
-    Diagnosis("PR", ("10370003",), "pacing rhythm"),
-    Diagnosis("PRWP", ("365413008",), "poor R wave progression"),
-    Diagnosis("PVC", ("427172004", "17338001"), "premature ventricular contractions"),
-    Diagnosis("QAb", ("164917005",), "abnormal Q wave"),
-    Diagnosis("RAD", ("47665007",), "right axis deviation"),
-    Diagnosis("SA", ("427393009",), "sinus arrhythmia"),
-    Diagnosis("SB", ("426177001",), "sinus bradycardia"),
-    Diagnosis("STach", ("427084000",), "sinus tachycardia"),
-    Diagnosis("TAb", ("164934002",), "T wave abnormal"),
-    Diagnosis("TInv", ("59931005",), "T wave inversion"),
-)
+def _read_diagnoses(file: str) -> tuple[Diagnosis, ...]:
+    """Read a table beside this module; '|' separates equivalent codes."""
+    with open(Path(__file__).with_name(file), newline="") as table:
+        return tuple(
+            Diagnosis(row["abbreviation"], tuple(row["code"].split("|")), row["name"]) for row in csv.DictReader(table)
+        )
+
+
+SCORED = _read_diagnoses("scored.csv")
 # Additional classes: the Challenge does not score them, but some of the published systems predict them.
 ADDITIONAL_CLASSES = (
     Diagnosis("STD", ("429622005",), "ST depression"),
@@ -101,9 +80,7 @@ PROXY_SOURCE = "Georgia"  # its recordings are the most similar to the official 
 @cache
 def unscored_diagnoses() -> dict[str, Diagnosis]:
     """Return the diagnoses that the Challenge knows and does not score, by code."""
-    with open(UNSCORED_TABLE, newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    return {code: Diagnosis(abbreviation, (code,), name) for code, abbreviation, name in rows}
+    return {diagnosis.codes[0]: diagnosis for diagnosis in _read_diagnoses("unscored.csv")}
 
 
 @cache

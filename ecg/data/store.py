@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -30,9 +30,20 @@ from ecg.runtime.processes import parallel_map
 LOGGER = logging.getLogger("ecg")
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
-# Arrays of the index, with a row per recording.
-INDEX_FIELDS = ("names", "paths", "sources", "labels", "as_scored", "additional", "demographics", "undiagnosed",
-                "lengths")  # fmt: skip
+
+
+class IndexRow(NamedTuple):
+    """What the index of a store holds of one recording, named as the arrays of `Store`."""
+
+    names: str
+    paths: str
+    sources: str
+    labels: np.ndarray
+    as_scored: np.ndarray
+    additional: np.ndarray
+    demographics: np.ndarray
+    undiagnosed: bool
+    lengths: int
 
 
 class LoadedRecording(NamedTuple):
@@ -41,29 +52,21 @@ class LoadedRecording(NamedTuple):
     Attributes:
         path: Path of the header.
         header: The header; None if it cannot be read.
-        labels: Scored classes to train on, (26,) bool.
-        as_scored: Scored classes by the Challenge's evaluator, (26,) bool.
-        additional: Additional classes, (2,) bool.
-        demographics: Age and sex, (5,) float32 (`encode_demographics`).
+        integers: Stored integers, (L, n); None if they cannot be read.
         microvolts: Preprocessed signal, (T, 12) int16; None if the recording cannot be used.
         repairs: What was repaired.
         reason: Why the recording cannot be used.
-        integers: Stored integers, (L, n); None if they cannot be read.
-        undiagnosed: Whether the header has no diagnosis that the Challenge knows, scored or not.
+        row: Its row of the index, with the full path as `paths`; None if the recording cannot be used.
         unknown_codes: Codes that the Challenge does not know.
     """
 
     path: Path
     header: Header | None = None
-    labels: np.ndarray | None = None
-    as_scored: np.ndarray | None = None
-    additional: np.ndarray | None = None
-    demographics: np.ndarray | None = None
+    integers: np.ndarray | None = None
     microvolts: np.ndarray | None = None
     repairs: tuple[Repair, ...] = ()
     reason: str | None = None
-    integers: np.ndarray | None = None
-    undiagnosed: bool = False
+    row: IndexRow | None = None
     unknown_codes: tuple[str, ...] = ()
 
 
@@ -112,7 +115,7 @@ class Store:
 
     def subset(self, records: np.ndarray) -> "Store":
         """Return a store of some recordings (n,) over the same memory map."""
-        fields = {name: getattr(self, name)[records] for name in (*INDEX_FIELDS, "starts")}
+        fields = {name: getattr(self, name)[records] for name in (*IndexRow._fields, "starts")}
         digest = fingerprint(self.digest, np.asarray(records))
         return replace(self, **fields, excluded=(), repaired=(), unknown_codes=(), digest=digest)
 
@@ -208,26 +211,24 @@ def build_store(
         for recording in recordings:
             path = recording.path.relative_to(data)
             name = path.with_suffix("").as_posix()
-            if recording.microvolts is None:
+            if recording.microvolts is None or recording.row is None:
                 excluded.append((name, str(recording.reason)))
                 continue
             samples = recording.microvolts.tobytes()
             file.write(samples)
             digest.update(samples)
-            rows.append((name, path.as_posix(), labels.source_of(path.stem), recording.labels, recording.as_scored,
-                         recording.additional, recording.demographics, recording.undiagnosed,
-                         len(recording.microvolts)))  # fmt: skip
+            rows.append(recording.row._replace(names=name, paths=path.as_posix()))
             unknown_codes.update(recording.unknown_codes)
             repaired += [(name, repair) for repair in recording.repairs]
     if not rows:
         name, reason = excluded[0]
         raise RecordError(f"{data}: none of {len(paths)} recordings can be used, such as {name}: {reason}")
-    fields = dict(zip(INDEX_FIELDS, map(np.array, zip(*rows, strict=True)), strict=True))
+    fields = dict(zip(IndexRow._fields, map(np.array, zip(*rows, strict=True)), strict=True))
     digest.update("\n".join(fields["paths"]).encode(errors="surrogateescape"))
     bits = [np.packbits(fields[name]) for name in ("labels", "as_scored", "additional")]
     for array in (*bits, fields["demographics"], fields["lengths"]):
         digest.update(array.tobytes())
-    details = {"excluded": excluded, "repaired": repaired, "preparation": asdict(preparation),
+    details = {"excluded": excluded, "repaired": repaired, "preparation": preparation,
                "unknown_codes": unknown_codes.most_common()}  # fmt: skip
     with atomic_path(folder / INDEX) as temporary:  # last, because signals without an index are no store
         arrays = fields | {"details": to_json(details), "origin": origin, "digest": digest.hexdigest()}
@@ -250,7 +251,7 @@ def open_store(folder: Path | str, origin: str | None = None) -> Store:
     with open(folder / INDEX, "rb") as file, np.load(file, allow_pickle=False) as index:
         if origin not in (None, str(index["origin"])):
             raise ValueError(f"{folder}: this store is of other files")
-        fields = {name: index[name] for name in INDEX_FIELDS}
+        fields = {name: index[name] for name in IndexRow._fields}
         details, digest = json.loads(str(index["details"])), str(index["digest"])
     band = details["preparation"].pop("band")
     return Store(
@@ -270,7 +271,7 @@ def source_fingerprint(headers: Sequence[Path], preparation: Preprocessing = DEF
 
     It covers name, size and times of all files in the folders of the headers, the preprocessing, and its source code.
     """
-    entries: list[object] = [source_hash("data"), asdict(preparation)]
+    entries: list[object] = [source_hash("data"), preparation]
     for folder in sorted({path.parent for path in headers}):
         with os.scandir(folder) as files:
             statuses = sorted(
@@ -305,14 +306,21 @@ def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSIN
         return loaded._replace(reason=describe_error(error))
     codes = [code for code in header.codes if code.casefold() not in labels.UNDIAGNOSED]
     statuses = [labels.code_status(code) for code in codes]
-    return loaded._replace(
+    row = IndexRow(
+        names=path.stem,
+        paths=path.as_posix(),
+        sources=labels.source_of(path.stem),
         labels=labels.encode(header.codes),
         as_scored=labels.encode_as_scored(header.evaluator_codes),
         additional=labels.encode_additional(header.codes),
         demographics=encode_demographics(header.age, header.sex),
+        undiagnosed=not {"scored", "unscored"} & set(statuses),
+        lengths=len(microvolts),
+    )
+    return loaded._replace(
         microvolts=microvolts,
         repairs=(*(Repair(warning, (), 1) for warning in warnings), *repairs),
-        undiagnosed=not {"scored", "unscored"} & set(statuses),
+        row=row,
         unknown_codes=tuple(code for code, status in zip(codes, statuses, strict=True) if status == "unknown"),
     )
 

@@ -4,7 +4,7 @@
 each recording by its rate, regardless of the source. No defect makes a recording unusable.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -39,128 +39,43 @@ class HeaderFields:
     dialect: int = 0
 
 
-class Targets(NamedTuple):
-    """Which leads of a recording are damaged.
-
-    Attributes:
-        lead: Index of the lead with damaged samples.
-        constant: Indices of the leads that become constant, never all; empty if only one lead is written.
-    """
-
-    lead: int
-    constant: tuple[int, ...]
-
-
 class Defect(NamedTuple):
-    """One kind of defect; None for what it does not change.
+    """One kind of defect.
 
     Attributes:
         name: Its name in `Truth.defects`.
         rate: Share of real recordings with it.
-        samples: Function that changes integers (T, L) in place.
-        header: Function that changes a HeaderFields in place.
-        seconds: Length of the recording.
-        frequency: Sampling frequency in Hz.
+        seconds: Length of the recording; None if it does not change.
+        frequency: Sampling frequency in Hz; None if it does not change.
     """
 
     name: str
     rate: float
-    samples: Callable[[np.ndarray, Targets, np.random.Generator], None] | None = None
-    header: Callable[[HeaderFields, np.random.Generator], None] | None = None
     seconds: float | None = None
     frequency: int | None = None
-
-
-def _hold_constant(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
-    """Set leads to 0, the value of constant leads in real recordings."""
-    integers[:, targets.constant] = 0
-
-
-def _mark(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
-    """Mark successive samples in the first half of the recording as invalid."""
-    count = int(rng.integers(1, MOST_MARKED + 1))
-    start = int(rng.integers(1, len(integers) // 2 - count))
-    integers[start : start + count, targets.lead] = MARK
-
-
-def _raise_first(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
-    """Turn the first sample into a spike."""
-    integers[0, targets.lead] = _draw_spike(rng)
-
-
-def _raise_last(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
-    """Turn the last sample into a spike."""
-    integers[-1, targets.lead] = _draw_spike(rng)
-
-
-def _raise_inner(integers: np.ndarray, targets: Targets, rng: np.random.Generator) -> None:
-    """Turn one to three samples in the second half of the recording into a spike."""
-    count = int(rng.integers(1, 4))
-    start = int(rng.integers(len(integers) // 2, len(integers) - count))
-    integers[start : start + count, targets.lead] = _draw_spike(rng)
-
-
-def _draw_spike(rng: np.random.Generator) -> int:
-    """Draw the height of a spike in microvolts, of either sign."""
-    return int(rng.choice((-1, 1)) * rng.integers(SMALLEST_SPIKE, LARGEST_SPIKE))
-
-
-def _forget_age(fields: HeaderFields, rng: np.random.Generator) -> None:
-    fields.age = UNKNOWN_AGES[rng.integers(len(UNKNOWN_AGES))]
-
-
-def _forget_sex(fields: HeaderFields, rng: np.random.Generator) -> None:
-    fields.sex = "Unknown"
-
-
-def _repeat_code(fields: HeaderFields, rng: np.random.Generator) -> None:
-    """Write one of the diagnoses twice."""
-    fields.codes.append(fields.codes[rng.integers(len(fields.codes))])
-
-
-def _add_unknown_code(fields: HeaderFields, rng: np.random.Generator) -> None:
-    """Add a diagnosis that is not in the Challenge's tables."""
-    fields.codes.insert(int(rng.integers(len(fields.codes) + 1)), UNKNOWN_CODES[rng.integers(len(UNKNOWN_CODES))])
-
-
-def _double_comma(fields: HeaderFields, rng: np.random.Generator) -> None:
-    """Write two commas between two diagnoses, or after the only one."""
-    if len(fields.codes) > 1:
-        fields.codes.insert(int(rng.integers(1, len(fields.codes))), "")
-    else:
-        fields.codes += ["", ""]
-
-
-def _trail_comma(fields: HeaderFields, rng: np.random.Generator) -> None:
-    """Write a comma after the last diagnosis."""
-    fields.codes.append("")
-
-
-def _use_physionet_dialect(fields: HeaderFields, rng: np.random.Generator) -> None:
-    fields.dialect = 1
 
 
 # The comments give the origin of each rate. "Public": among the 88,253 public recordings of the Challenge of 2021.
 # "Counted": among 1,129 real recordings, 929 of them of the Challenge. "Assumed": a guess for a defect that is reported
 # without numbers. Defects are applied in this order.
 DEFECTS = (
-    Defect("constant lead", 0.005, samples=_hold_constant),  # counted: 6 of 1,129
-    Defect("spike at the first sample", 0.0001, samples=_raise_first),  # assumed: a tenth of the inner ones
-    Defect("spike at the last sample", 0.0001, samples=_raise_last),  # assumed: a tenth of the inner ones
-    Defect("spike at inner samples", 0.001, samples=_raise_inner),  # public: in the recordings with marked samples
-    Defect("marked samples", 0.001, samples=_mark),  # public: about 93, 6 of Georgia and 87 of Ningbo
-    Defect("age unknown", 0.007, header=_forget_age),  # counted: 8 of 1,129
-    Defect("sex unknown", 0.001, header=_forget_sex),  # assumed; counted: 0 of 1,129
-    Defect("repeated code", 0.005, header=_repeat_code),  # assumed; "many" of Georgia's; counted: 1 of 10 originals
-    Defect("unknown code", 0.001, header=_add_unknown_code),  # counted: 1 of 853 that are labelled
-    Defect("duplicated comma", 0.0005, header=_double_comma),  # assumed; reported of JS03287; counted: 0 of 1,129
-    Defect("trailing comma", 0.0005, header=_trail_comma),  # assumed; reported of JS00344; counted: 0 of 1,129
+    Defect("constant lead", 0.005),  # counted: 6 of 1,129
+    Defect("spike at the first sample", 0.0001),  # assumed: a tenth of the inner ones
+    Defect("spike at the last sample", 0.0001),  # assumed: a tenth of the inner ones
+    Defect("spike at inner samples", 0.001),  # public: in the recordings with marked samples
+    Defect("marked samples", 0.001),  # public: about 93, 6 of Georgia and 87 of Ningbo
+    Defect("age unknown", 0.007),  # counted: 8 of 1,129
+    Defect("sex unknown", 0.001),  # assumed; counted: 0 of 1,129
+    Defect("repeated code", 0.005),  # assumed; "many" of Georgia's; counted: 1 of 10 originals
+    Defect("unknown code", 0.001),  # counted: 1 of 853 that are labelled
+    Defect("duplicated comma", 0.0005),  # assumed; reported of JS03287; counted: 0 of 1,129
+    Defect("trailing comma", 0.0005),  # assumed; reported of JS00344; counted: 0 of 1,129
     Defect("5 s", 0.001, seconds=5.0),  # assumed; the shortest of Georgia; counted: 0 of 73 of Georgia
     Defect("30 s", 0.0008, seconds=30.0),  # public: 74 of INCART; they last 30 min, here 30 s
     Defect("144 s", 0.0001, seconds=144.0),  # assumed; the longest of CPSC; counted: 0 of 164 of CPSC
     Defect("257 Hz", 0.0008, frequency=257),  # public: 74 of INCART
     Defect("1000 Hz", 0.0058, frequency=1000),  # public: 516 of PTB
-    Defect("PhysioNet's header", 0.5, header=_use_physionet_dialect),  # assumed: two editions of the same recordings
+    Defect("PhysioNet's header", 0.5),  # assumed: two editions of the same recordings
 )
 BY_NAME = {defect.name: defect for defect in DEFECTS}
 CONSTANT = DEFECTS[0].name
@@ -208,25 +123,63 @@ def length_and_frequency(names: Sequence[str]) -> tuple[float | None, int | None
 
 def damage_samples(integers: np.ndarray, leads: Sequence[str], names: Sequence[str], rng: np.random.Generator) -> None:
     """Apply the defects of samples, by name, to microvolts (T, L) in place."""
-    targets = choose_targets(leads, rng)
+    lead, constant_leads = choose_targets(leads, rng)
+    middle, last = len(integers) // 2, len(integers)
     for name in names:
-        if damage := BY_NAME[name].samples:
-            damage(integers, targets, rng)
+        match name:
+            case "constant lead":
+                integers[:, constant_leads] = 0  # as in real recordings
+            case "spike at the first sample":
+                integers[0, lead] = _draw_spike(rng)
+            case "spike at the last sample":
+                integers[-1, lead] = _draw_spike(rng)
+            case "spike at inner samples":  # one to three in the second half
+                count = int(rng.integers(1, 4))
+                start = int(rng.integers(middle, last - count))
+                integers[start : start + count, lead] = _draw_spike(rng)
+            case "marked samples":  # successive ones in the first half
+                count = int(rng.integers(1, MOST_MARKED + 1))
+                start = int(rng.integers(1, middle - count))
+                integers[start : start + count, lead] = MARK
 
 
-def choose_targets(leads: Sequence[str], rng: np.random.Generator) -> Targets:
+def _draw_spike(rng: np.random.Generator) -> int:
+    """Draw the height of a spike in microvolts, of either sign."""
+    return int(rng.choice((-1, 1)) * rng.integers(SMALLEST_SPIKE, LARGEST_SPIKE))
+
+
+def choose_targets(leads: Sequence[str], rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
     """Choose the leads that defects damage, among those that are written.
 
-    Chest leads become constant if there are some, otherwise one limb lead.
+    Returns:
+        The index of the lead with damaged samples, and the indices of the leads that become constant. These are chest
+        leads if there are some, otherwise one limb lead, never all leads, and none if only one lead is written.
     """
     count = int(rng.integers(1, MOST_CONSTANT + 1))
     first, *rest = [leads.index(lead) for lead in rng.permutation(LEADS) if lead in leads]
     chest = [index for index in rest if leads[index] not in LIMB]
-    return Targets(first, tuple(chest[:count] or rest[:1]))
+    return first, tuple(chest[:count] or rest[:1])
 
 
 def damage_header(fields: HeaderFields, names: Sequence[str], rng: np.random.Generator) -> None:
     """Apply the defects of headers, by name, in place."""
+    codes = fields.codes
     for name in names:
-        if damage := BY_NAME[name].header:
-            damage(fields, rng)
+        match name:
+            case "age unknown":
+                fields.age = UNKNOWN_AGES[rng.integers(len(UNKNOWN_AGES))]
+            case "sex unknown":
+                fields.sex = "Unknown"
+            case "repeated code":
+                codes.append(codes[rng.integers(len(codes))])
+            case "unknown code":
+                index = int(rng.integers(len(codes) + 1))
+                codes.insert(index, UNKNOWN_CODES[rng.integers(len(UNKNOWN_CODES))])
+            case "duplicated comma" if len(codes) > 1:
+                codes.insert(int(rng.integers(1, len(codes))), "")
+            case "duplicated comma":  # after the only diagnosis
+                codes += ["", ""]
+            case "trailing comma":
+                codes.append("")
+            case "PhysioNet's header":
+                fields.dialect = 1

@@ -6,7 +6,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,7 @@ def fingerprint(*parts: object) -> str:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype} {part.shape}\n".encode() + part.tobytes())
         else:
-            digest.update(
-                to_json(asdict(part) if is_dataclass(part) and not isinstance(part, type) else part).encode() + b"\n"
-            )
+            digest.update(to_json(part).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -40,9 +38,8 @@ def source_hash(*folders: str) -> str:
     package = Path(__file__).parents[1]
     files = [path for folder in folders for path in sorted(package.joinpath(folder).rglob("*"))]
     paths = [path for path in files if path.suffix in (".py", ".csv")]
-    return fingerprint(
-        *(f"{path.relative_to(package).as_posix()}\n{path.read_text(encoding='utf-8')}" for path in paths)
-    )
+    texts = [f"{path.relative_to(package).as_posix()}\n{path.read_text(encoding='utf-8')}" for path in paths]
+    return fingerprint(*texts)
 
 
 def manifest_differences(path: Path, manifest: Mapping[str, object]) -> dict[str, tuple[object, object]]:

@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -177,10 +178,11 @@ def check_file_size(path: str | os.PathLike, most: int, error: type[Exception]) 
 def to_json(value: object, **options: object) -> str:
     """Return a value as JSON.
 
-    Scalars and arrays of numpy become plain numbers and lists. All JSON of this package is written here.
+    Scalars and arrays of numpy become plain numbers and lists, dataclasses become objects. All JSON of this package is
+    written here.
 
     Args:
-        value: What JSON can hold, and numpy scalars and arrays in it.
+        value: What JSON can hold, and dataclasses, numpy scalars and arrays in it.
         **options: Those of `json.dumps`.
 
     Raises:
@@ -193,6 +195,8 @@ def to_json(value: object, **options: object) -> str:
 def _to_plain_number(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r:.100}")
 
 

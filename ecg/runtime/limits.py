@@ -100,7 +100,7 @@ class TimeBudget:
         self.end = clock() + seconds - closing
         self.start, self.stage_end, self.n_predictions = clock(), self.end, 0
         self.reserved = 0.0  # seconds for the predictions of the present stage
-        self.prediction_seconds: float | None = None  # one recording, the longest seen
+        self.prediction_seconds = 0.0  # of one recording, the longest seen
 
     def begin(self, stages_left: int, n_predictions: int) -> None:
         """Begin a stage.
@@ -117,13 +117,13 @@ class TimeBudget:
 
     def record_prediction_time(self, count: int, seconds: float) -> None:
         """Record how long it took to predict so many recordings."""
-        self.prediction_seconds = max(self.prediction_seconds or 0.0, seconds / max(count, 1))
+        self.prediction_seconds = max(self.prediction_seconds, seconds / max(count, 1))
         self._reserve()
 
     @property
     def used(self) -> np.ndarray:
         """Seconds that the stage has used and that one prediction takes: (2,)."""
-        return np.array([self.clock() - self.start, self.prediction_seconds or 0.0])
+        return np.array([self.clock() - self.start, self.prediction_seconds])
 
     def resume(self, used: np.ndarray) -> None:
         """Resume the present stage, which had `used` so much when it was interrupted."""
@@ -139,11 +139,10 @@ class TimeBudget:
         seconds, prediction_seconds = map(float, used)
         if self.cumulative:
             self.end -= seconds
-        if prediction_seconds:
-            self.prediction_seconds = max(self.prediction_seconds or 0.0, prediction_seconds)
+        self.prediction_seconds = max(self.prediction_seconds, prediction_seconds)
 
     def _reserve(self) -> None:
-        if self.prediction_seconds is not None:
+        if self.prediction_seconds:
             self.reserved = self.prediction_seconds * self.n_predictions
 
     @property
