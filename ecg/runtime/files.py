@@ -280,7 +280,7 @@ def walk_files(folder: str | os.PathLike) -> tuple[list[str], list[OSError]]:
         while waiting:
             path = waiting.pop()
             full = os.path.join(root, path) if path else root
-            folders = []
+            folders: list[str] = []
             try:
                 state = os.stat(full)
                 if (state.st_dev, state.st_ino) in visited:
