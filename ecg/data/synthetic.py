@@ -151,7 +151,7 @@ def synthesize(
         ValueError: An argument is invalid or out of range.
     """
     default = {name: source.share for name, source in SYNTHETIC_SOURCES.items()}
-    shares = parse_shares(settings.sources.items()) if settings.sources else default
+    shares = parse_shares((settings.sources or default).items())
     check_limits(records=records, seed=seed, jobs=jobs)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,8 +209,14 @@ def _write_recording(folder: Path, seed: int, settings: SyntheticSettings, item:
     codes = replace_labels(codes, findings, source, label_rng, settings)
     defects, defect_rng = draw_defects(seed, index, settings.leads)
     defects = () if settings.clean else defects
-    patient, frequency, integers = make_recording(findings, source, rng, settings.noise, *length_and_frequency(defects))
-    integers = integers[:, [LEADS.index(lead) for lead in settings.leads]]
+    database, (seconds, other_frequency) = SYNTHETIC_SOURCES[source], length_and_frequency(defects)
+    frequency = other_frequency or database.frequency
+    patient = heart.draw_patient(findings, rng)
+    usual = _draw_seconds(database, rng)
+    samples = round((seconds or usual) * frequency)
+    potentials = heart.compute_potentials(patient, samples, frequency, rng)
+    potentials += settings.noise * _draw_noise(samples, frequency, database.mains, rng)
+    integers = compute_leads(potentials)[:, [LEADS.index(lead) for lead in settings.leads]]
     fields = HeaderFields(str(patient.age), patient.sex, list(codes))
     if defects:
         damage_samples(integers, settings.leads, defects, defect_rng)
@@ -301,37 +307,6 @@ def replace_labels(
         if wrong and labels.CLASS_OF_CODE.get(codes[index], -1) in labels.TRAINED:
             replaced[index] = SYNTHETIC_SOURCES[source].code(wrong.pop())
     return tuple(replaced)
-
-
-def make_recording(
-    findings: set[str],
-    source: str,
-    rng: np.random.Generator,
-    noise: float = 1.0,
-    seconds: float | None = None,
-    frequency: int | None = None,
-) -> tuple[heart.Patient, int, np.ndarray]:
-    """Make a recording of a patient with the findings.
-
-    Args:
-        findings: Abbreviations of what is present.
-        source: Name of the source database.
-        rng: Random generator.
-        noise: Factor of noise, wander and hum.
-        seconds: Length; None for one as the source has it.
-        frequency: Sampling frequency in Hz; None for the source's.
-
-    Returns:
-        The patient, the sampling frequency in Hz, and microvolts (T, 12) int16.
-    """
-    database = SYNTHETIC_SOURCES[source]
-    frequency = frequency or database.frequency
-    patient = heart.draw_patient(findings, rng)
-    usual = _draw_seconds(database, rng)
-    samples = round((seconds or usual) * frequency)
-    potentials = heart.compute_potentials(patient, samples, frequency, rng)
-    potentials += noise * _draw_noise(samples, frequency, database.mains, rng)
-    return patient, frequency, compute_leads(potentials)
 
 
 def _draw_seconds(source: Source, rng: np.random.Generator) -> float:

@@ -116,9 +116,9 @@ def _guaranteed(seed: int) -> dict[int, str]:
 def length_and_frequency(names: Sequence[str]) -> tuple[float | None, int | None]:
     """Return the length in s and the frequency in Hz due to defects, or None."""
     defects = [BY_NAME[name] for name in names]
-    seconds = [defect.seconds for defect in defects if defect.seconds]
-    frequencies = [defect.frequency for defect in defects if defect.frequency]
-    return seconds[-1] if seconds else None, frequencies[-1] if frequencies else None
+    seconds = [None, *(defect.seconds for defect in defects if defect.seconds)]
+    frequencies = [None, *(defect.frequency for defect in defects if defect.frequency)]
+    return seconds[-1], frequencies[-1]
 
 
 def damage_samples(integers: np.ndarray, leads: Sequence[str], names: Sequence[str], rng: np.random.Generator) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -93,7 +92,10 @@ def find_peaks(signal: np.ndarray, rate: float) -> PeakList:
     Raises:
         NeuroKitMissing: NeuroKit2 is not installed.
     """
-    neurokit, beats, waves = _import_neurokit(), (), {}
+    neurokit_version()  # or raise NeuroKitMissing
+    import neurokit2 as neurokit
+
+    beats, waves = (), {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # several for a flat or short recording
         try:
@@ -147,9 +149,8 @@ def load_wave_peaks(store: Store, rate: int, folder: Path, jobs: int | None = No
         find = partial(_find_store_peaks, folder, store.digest, rate)
         with closing(parallel_map(find, range(len(store)), jobs, "peaks")) as results:
             lists = list(results)
-        samples, waves = (np.concatenate([getattr(peaks, name) for peaks in lists]) for name in PeakList._fields)
-        starts = np.cumsum([0, *(len(peaks.samples) for peaks in lists)])
-        arrays = {"starts": starts, "samples": samples, "waves": waves}
+        arrays = {name: np.concatenate([getattr(peaks, name) for peaks in lists]) for name in PeakList._fields}
+        arrays["starts"] = np.cumsum([0, *(len(peaks.samples) for peaks in lists)])
         cache.save(CACHE_NAME, arrays)
         bare = [name for name, peaks in zip(store.names, lists, strict=True) if set(peaks.waves) <= {WAVES.index("R")}]
         if bare:
@@ -177,14 +178,6 @@ def _find_store_peaks(folder: Path, digest: str, rate: int, record: int) -> Peak
 @lru_cache(maxsize=1)
 def _open_store_once(folder: Path, digest: str) -> Store:
     return open_store(folder)
-
-
-@lru_cache(maxsize=1)
-def _import_neurokit() -> ModuleType:
-    neurokit_version()
-    import neurokit2
-
-    return neurokit2
 
 
 def encode_peaks(

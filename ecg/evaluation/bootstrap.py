@@ -6,6 +6,7 @@ bootstrap interval (Efron 1979) over recordings. NaN stands for an undefined val
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -84,12 +85,9 @@ class Comparison:
 
     def reference_index(self, result: SystemResult) -> int | None:
         """Return the index of the first system's result with the same leads, if any."""
-        reference = (self.systems[0], result.leads)
-        if result.system == reference[0]:
-            return None
-        return next(
-            (i for i, candidate in enumerate(self.results) if (candidate.system, candidate.leads) == reference), None
-        )
+        first = self.systems[0]
+        indices = [index for index in self.indices_with_leads(result.leads) if self.results[index].system == first]
+        return indices[0] if indices and result.system != first else None
 
     @property
     def lead_sets(self) -> list[int]:
@@ -149,20 +147,16 @@ def compute_metrics(comparison: Comparison, resamples: int = RESAMPLES, seed: in
     counts = draw_resamples(len(comparison.labels), resamples, seed)
     table, samples = MetricTable([], [], [], [], []), []
     for result in comparison.results:
-
-        def sample(
-            rows: np.ndarray, counts: list[np.ndarray] = counts, result: SystemResult = result
-        ) -> dict[str, np.ndarray]:
-            return resample_metrics(result, comparison, weights, credit, rows, counts)
-
-        samples.append(sample(np.ones(len(comparison.labels), bool)))
-        estimates = {name: estimate_interval(values) for name, values in samples[-1].items()}
-        table.overall.append({name: estimates[name] for name in METRICS})
-        table.by_class.append({name: estimates[f"{name} by class"] for name in CLASS_METRICS})
-        by_source = {source: sample(comparison.sources == source) for source in np.unique(comparison.sources).tolist()}
-        table.by_source.append({source: _estimate_metrics(values) for source, values in by_source.items()})
-        by_fold = {fold: sample(comparison.folds == fold, []) for fold in np.unique(comparison.folds).tolist()}
-        table.by_fold.append({fold: _estimate_metrics(values) for fold, values in by_fold.items()})
+        sample = partial(resample_metrics, result, comparison, weights, credit)
+        samples.append(sample(np.ones(len(comparison.labels), bool), counts))
+        table.overall.append(_estimate_metrics(samples[-1]))
+        by_class = {name: estimate_interval(samples[-1][f"{name} by class"]) for name in CLASS_METRICS}
+        table.by_class.append(by_class)
+        sources, folds = np.unique(comparison.sources).tolist(), np.unique(comparison.folds).tolist()
+        table.by_source.append(
+            {name: _estimate_metrics(sample(comparison.sources == name, counts)) for name in sources}
+        )
+        table.by_fold.append({fold: _estimate_metrics(sample(comparison.folds == fold, [])) for fold in folds})
         index = comparison.reference_index(result)
         differences = None if index is None else {name: samples[-1][name] - samples[index][name] for name in METRICS}
         table.differences.append(differences and _estimate_metrics(differences))
@@ -244,8 +238,8 @@ def _class_metrics(
     """Return CLASS_METRICS, overall and by class, and AUROC_SHARED."""
     areas = metrics.roc_and_pr_areas(labels, probabilities, counts)
     labelled = metrics.count_present(labels, counts) > 0
-    optimised, predicted = (metrics.f_measures(labels, outputs[name], counts) for name in (OPTIMISED, PREDICTED))
-    f_measures = (np.where(labelled, f_measure, np.nan) for f_measure in (optimised, predicted))
+    measured = (metrics.f_measures(labels, outputs[name], counts) for name in (OPTIMISED, PREDICTED))
+    f_measures = (np.where(labelled, f_measure, np.nan) for f_measure in measured)
     values = {AUROC_SHARED: np.asarray(nan_mean(areas[0][shared]))}
     for name, by_class in zip(CLASS_METRICS, (*areas, *f_measures), strict=True):
         values[name], values[f"{name} by class"] = np.asarray(nan_mean(by_class)), by_class

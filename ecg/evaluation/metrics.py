@@ -166,9 +166,7 @@ def _areas(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     """Return the two areas of a class, summed in the order of the Challenge's loops."""
     order = np.argsort(scores)[::-1]
     ranked = scores[order]
-    last = np.flatnonzero(
-        np.append(ranked[1:] != ranked[:-1], len(ranked) > 0)
-    )  # last index of each group of equal scores
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], len(ranked) > 0))  # of each group of equal scores
     true = np.cumsum(labels[order], dtype=np.float64)[last]
     false = last + 1 - true
     positives, negatives = (counts[-1] if len(last) else 0.0 for counts in (true, false))

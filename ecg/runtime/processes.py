@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from multiprocessing import resource_tracker
 from typing import TypeVar
@@ -46,8 +46,10 @@ def parallel_map(
     with (
         Progress(title, len(items)) as progress,
         Parallel(processes, return_as="generator", max_nbytes=None) as parallel,
-        _kill_workers_on_exception(processes),
+        ExitStack() as on_exception,
     ):
+        if processes > 1:  # joblib starts none for 1
+            on_exception.push(_kill_workers)
         for first in range(0, len(chunks), ROUND):
             work = (delayed(_apply_to_chunk)(function, chunk, os.getpid()) for chunk in chunks[first : first + ROUND])
             done = None
@@ -64,21 +66,13 @@ def parallel_map(
                         done.close()
 
 
-@contextmanager
-def _kill_workers_on_exception(processes: int) -> Iterator[None]:
-    """Kill joblib's worker processes if an exception leaves the block.
+def _kill_workers(error_type: type[BaseException] | None, *details: object) -> None:
+    """Kill joblib's worker processes if an exception leaves a block.
 
     A worker that is still starting when this process ends would print a traceback about what it no longer finds.
-
-    Args:
-        processes: Number of processes; joblib starts none for 1.
     """
-    try:
-        yield
-    except BaseException:
-        if processes > 1:
-            get_reusable_executor().shutdown(wait=True, kill_workers=True)
-        raise
+    if error_type is not None:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def run_in_subprocess(function: Callable[..., Result], *arguments: object, prepare: Callable[[], object]) -> Result:

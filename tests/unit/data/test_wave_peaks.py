@@ -145,7 +145,6 @@ def test_missing_neurokit_is_an_error_with_the_command_to_install_it(small_store
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", missing)
-    wave_peaks._import_neurokit.cache_clear()
     for call in (
         lambda: find_peaks(NOISE, RATE),
         lambda: load_wave_peaks(small_store[0], RATE, small_store[1], jobs=1),
