@@ -7,13 +7,7 @@ from itertools import combinations
 
 # Lead sets of the Challenge, each in the standard order.
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-LEAD_SETS = {
-    12: LEADS,
-    6: LEADS[:6],
-    4: ("I", "II", "III", "V2"),
-    3: ("I", "II", "V2"),
-    2: ("I", "II"),
-}
+LEAD_SETS = {12: LEADS, 6: LEADS[:6], 4: ("I", "II", "III", "V2"), 3: ("I", "II", "V2"), 2: ("I", "II")}
 STANDARD_NAME = {lead.casefold(): lead for lead in LEADS}
 # Other names of the standard leads. D is short for derivation (French, Spanish, Portuguese), C1 to C6 are the names of
 # V1 to V6 in IEC 60601-2-25. Numbers instead of Roman numerals (D1, L2, Lead 3) are not accepted: recorders number

@@ -172,10 +172,7 @@ class Store:
 
 
 def build_store(
-    data: Path | str,
-    folder: Path | str,
-    jobs: int | None = None,
-    preparation: Preprocessing = DEFAULT_PREPROCESSING,
+    data: Path | str, folder: Path | str, jobs: int | None = None, preparation: Preprocessing = DEFAULT_PREPROCESSING
 ) -> Store:
     """Read, preprocess and store every recording of a data folder.
 
