@@ -16,7 +16,7 @@ import numpy as np
 from ecg.data.headers import parse_codes
 from ecg.data.records import is_header
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, nan_mean, roc_and_pr_areas
-from ecg.runtime.console import errors_in_one_line, escape_unprintable, interruptible, read_arguments, run_program
+from ecg.runtime.console import errors_in_one_line, escape_unprintable, interruptible, read_arguments
 from ecg.runtime.files import walk_files
 from helper_code import is_finite_number, is_number
 
@@ -268,4 +268,4 @@ def is_positive(entry: str) -> bool:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    main(sys.argv[1:])

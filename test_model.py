@@ -19,7 +19,6 @@ from ecg.runtime.console import (
     interruptible,
     read_arguments,
     remove_record_name,
-    run_program,
 )
 from helper_code import save_outputs, sort_leads
 from team_code import load_model, run_model
@@ -172,4 +171,4 @@ def call_safely(function: Callable[..., Result], *arguments: object) -> tuple[Re
 
 
 if __name__ == "__main__":
-    run_program(main)
+    main(sys.argv[1:])

@@ -10,7 +10,6 @@ from ecg.runtime.console import (
     escape_unprintable,
     interruptible,
     read_arguments,
-    run_program,
 )
 from ecg.runtime.keras_startup import start_keras
 from team_code import training_code
@@ -43,4 +42,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    main(sys.argv[1:])

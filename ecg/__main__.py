@@ -41,10 +41,9 @@ from ecg.runtime.console import (
     errors_in_one_line,
     escape_unprintable,
     interruptible,
-    run_program,
     start_logging,
 )
-from ecg.runtime.files import check_file_writable, check_writable
+from ecg.runtime.files import check_writable
 from ecg.runtime.keras_startup import start_keras
 
 if TYPE_CHECKING:
@@ -208,7 +207,6 @@ def add_plot_command(commands: "Commands") -> None:
         path = find_header(arguments.record)
         output = arguments.output or Path(f"{path.stem}.png")
         with reported(RecordError, NeuroKitMissing):
-            check_file_writable(output)
             header, recording = read_record(path)
             header = correct_gains(header, recording)[0] if arguments.early_gains else header
             model = predict_for_plot(arguments.model, header, recording) if arguments.model else None
@@ -363,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_command_line() -> None:
     """Run the command line; the installed command `ecg` starts here."""
-    run_program(main)
+    main(sys.argv[1:])
 
 
 if __name__ == "__main__":

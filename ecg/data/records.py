@@ -210,7 +210,7 @@ def resolve_case(path: Path) -> Path:
     """Return the path, or one with its extension in another case that exists."""
     if os.path.lexists(path):
         return path
-    cases = product(*({letter.lower(), letter.upper()} for letter in path.suffix))
+    cases = product(*(dict.fromkeys((letter.lower(), letter.upper())) for letter in path.suffix))
     candidates = (path.with_suffix("".join(letters)) for letters in cases) if len(path.suffix) <= 4 else ()
     return next((candidate for candidate in candidates if os.path.lexists(candidate)), path)
 
@@ -330,12 +330,6 @@ def find_header(path: str | os.PathLike) -> Path:
     """
     path = Path(path)
     name = path.stem if path.suffix.lower() in (HEADER, ".mat") else path.name
-    try:
-        names = os.listdir(path.parent)
-    except OSError:
-        names = []
-    for stem in dict.fromkeys((name, path.name)):  # a record may itself be called NAME.mat
-        headers = [file for file in names if file[-4:].lower() == HEADER and file[:-4] == stem]
-        if headers:  # the one that was named is preferred, then the one in lower case
-            return path.parent / min(headers, key=lambda file: (file != path.name, file != f"{stem}{HEADER}", file))
-    return path.parent / f"{name}{HEADER}"
+    # A record may itself be called NAME.mat. The header that was named is preferred.
+    candidates = [path, *(resolve_case(path.parent / f"{stem}{HEADER}") for stem in (name, path.name))]
+    return next((file for file in candidates if is_header(file.name) and os.path.lexists(file)), candidates[1])

@@ -67,23 +67,12 @@ def resample_and_filter(
     lead_in = -(-(filter_length(preparation.rate) // 2) // step)  # in steps
     steps = fft.next_fast_len(2 * lead_in + -(-samples // source_step), real=True)
     before = lead_in * source_step
-    extended = _extend(signal, before, steps * source_step - before - samples)
+    around = (before, steps * source_step - before - samples)
+    extended = np.pad(signal, ((0, 0), around), mode="reflect", reflect_type="odd")
     response = frequency_response(steps * step, preparation)
     spectrum = fft.rfft(extended)[:, : len(response)]
     spectrum *= response[: spectrum.shape[1]] * np.float32(step / source_step)
     return fft.irfft(spectrum, steps * step)[:, lead_in * step : lead_in * step + wanted]
-
-
-def _extend(signal: np.ndarray, before: int, after: int) -> np.ndarray:
-    """Extend (L, T) at both ends by reflection about the first and last value."""
-    samples = signal.shape[1]
-    if max(before, after) >= samples:  # reflected more than once
-        return np.pad(signal, ((0, 0), (before, after)), mode="reflect", reflect_type="odd")
-    extended = np.empty((len(signal), before + samples + after), signal.dtype)
-    extended[:, before : before + samples] = signal
-    np.subtract(2 * signal[:, :1], signal[:, before:0:-1], out=extended[:, :before])
-    np.subtract(2 * signal[:, -1:], signal[:, -2 : -2 - after : -1], out=extended[:, before + samples :])
-    return extended
 
 
 def interpolate_linearly(signal: np.ndarray, frequency: float, rate: int) -> np.ndarray:

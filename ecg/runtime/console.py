@@ -1,6 +1,5 @@
 """Report errors and progress, read arguments, format messages, handle Ctrl-C."""
 
-import atexit
 import logging
 import math
 import os
@@ -10,8 +9,8 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -23,8 +22,7 @@ INTERRUPTED = 130  # exit status, as shells have it: 128 + SIGINT
 INTERRUPTED_MESSAGE = "interrupted"
 RESUME_MESSAGE = "interrupted; run the same command again to resume"
 
-_interrupted = threading.Event()  # set as soon as SIGINT came, whatever becomes of its KeyboardInterrupt
-_program_interrupted = threading.Event()
+_interrupted = threading.Event()  # set as soon as SIGINT came, whatever becomes of its SystemExit
 
 
 def describe_error(error: BaseException) -> str:
@@ -43,8 +41,6 @@ def describe_error(error: BaseException) -> str:
         path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
         return reason if not path or reason.startswith(f"{path}: ") else f"{path}: {reason}"
     message = _in_one_line(error)
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED_MESSAGE
     if isinstance(error, MemoryError):
         return f"the memory is too small: {message}" if message else "the memory is too small"
     of_this_package = type(error).__module__.partition(".")[0] == __name__.partition(".")[0]
@@ -108,38 +104,11 @@ def errors_in_one_line(*expected: type[BaseException], program: str = "") -> Ite
         raise SystemExit(escape_unprintable(f"{program}: error: {reason}" if program else reason)) from None
 
 
-def run_program(main: Callable[[list[str]], None]) -> None:
-    """Run a script, so that its exit status after Ctrl-C is INTERRUPTED.
-
-    Python itself would end by SIGINT if a KeyboardInterrupt has left `exec` anywhere, such as in a dataclass decorator.
-
-    Args:
-        main: Takes what follows the script's name on the command line.
-    """
-    try:
-        main(sys.argv[1:])
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            _program_interrupted.set()
-        raise
-
-
-def _exit_if_interrupted() -> None:
-    if _program_interrupted.is_set():
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):  # the reader may be gone
-                stream.flush()
-        os._exit(INTERRUPTED)
-
-
-atexit.register(_exit_if_interrupted)  # before other modules register theirs, so that it is the last one called
-
-
 @contextmanager
 def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
     """End the program with one line and status 130 if Ctrl-C comes in the block.
 
-    The first SIGINT raises KeyboardInterrupt, so that files and processes are cleaned up. If a library turns this into
+    The first SIGINT raises SystemExit, so that files and processes are cleaned up. If a library turns this into
     another exception, the program ends all the same. A second SIGINT, or one in a destructor, ends it at once.
 
     Args:
@@ -157,12 +126,13 @@ def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
         if _interrupted.is_set():
             exit_now()
         _interrupted.set()
-        raise KeyboardInterrupt
+        # A KeyboardInterrupt that has left `exec`, such as a dataclass decorator's, would make Python end by SIGINT.
+        raise SystemExit(INTERRUPTED)
 
     def unraisable(details: "sys.UnraisableHookArgs") -> None:
         if not _interrupted.is_set():
             earlier_hook(details)
-        elif isinstance(details.exc_value, KeyboardInterrupt):
+        elif isinstance(details.exc_value, SystemExit):
             exit_now()
 
     def thread_failed(details: threading.ExceptHookArgs) -> None:

@@ -101,43 +101,11 @@ def check_writable(folder: str | os.PathLike) -> None:
     above = next((parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent)), folder)
     if not above.is_dir():
         number = errno.ENOTDIR if os.path.exists(above) else errno.ENOENT
+    elif not os.access(above, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        number = errno.EROFS if os.statvfs(above).f_flag & os.ST_RDONLY else errno.EACCES
     else:
-        number = _access_error(above, os.W_OK | os.X_OK)
-    if number:
-        raise OSError(number, os.strerror(number), str(folder))
-
-
-def _access_error(path: Path, mode: int) -> int:
-    """Return the number of the error that prevents this access to a path, or 0."""
-    if os.access(path, mode, effective_ids=os.access in os.supports_effective_ids):
-        return 0
-    return errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
-
-
-def check_file_writable(file: str | os.PathLike) -> None:
-    """Check that a file can be written, or made where it is missing.
-
-    Nothing is made. Call it before long work that writes the file.
-
-    Args:
-        file: Where a result is to be written.
-
-    Raises:
-        OSError: If there is a folder of this name, the file is not writable, or its folder is missing or not writable.
-            It names the file.
-    """
-    file = Path(file)
-    folder = file.absolute().parent
-    if file.is_dir():
-        number = errno.EISDIR
-    elif file.exists():
-        number = _access_error(file, os.W_OK)
-    elif folder.is_dir():
-        number = _access_error(folder, os.W_OK | os.X_OK)
-    else:
-        number = errno.ENOTDIR if folder.exists() else errno.ENOENT
-    if number:
-        raise OSError(number, os.strerror(number), str(file))
+        return
+    raise OSError(number, os.strerror(number), str(folder))
 
 
 def read_bytes(path: str | os.PathLike, most: int, error: type[Exception]) -> bytearray:

@@ -55,7 +55,7 @@ def hide_packages(packages: Iterable[str]) -> Iterator[None]:
 def hide_standard_error() -> Iterator[None]:
     """Hide what the process writes to standard error.
 
-    It is shown after all if an exception other than KeyboardInterrupt leaves the block.
+    It is shown after all if an exception leaves the block, but not if the program ends (SystemExit, KeyboardInterrupt).
     """
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -63,9 +63,7 @@ def hide_standard_error() -> Iterator[None]:
         os.dup2(written.fileno(), 2)
         try:
             yield
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
+        except Exception:
             written.seek(0)
             os.write(terminal, written.read())
             raise

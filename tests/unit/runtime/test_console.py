@@ -82,7 +82,6 @@ def test_an_error_in_a_recording_is_reported_without_class_and_once(tmp_path):
         (ValueError(), "ValueError"),
         (OSError(), "OSError"),
         (MemoryError(), "the memory is too small"),
-        (KeyboardInterrupt(), "interrupted"),
     ],
 )
 def test_an_unexpected_error_is_reported_with_its_class(error, message):
@@ -148,7 +147,7 @@ from ecg.runtime.console import interruptible
 def converted():
     try:
         signal.raise_signal(signal.SIGINT)
-    except KeyboardInterrupt:
+    except SystemExit:
         raise ImportError("initialization failed") from None
 
 class Destroyed:
