@@ -72,6 +72,13 @@ def draw_patient(findings: Iterable[str], rng: np.random.Generator) -> Patient:
     """Draw a patient who has the findings and no others.
 
     Rate and intervals keep a margin from the limits that define the findings.
+
+    Args:
+        findings: Abbreviations of what is present.
+        rng: Random generator.
+
+    Returns:
+        The patient.
     """
     findings = frozenset(findings)
 
@@ -100,7 +107,16 @@ def draw_patient(findings: Iterable[str], rng: np.random.Generator) -> Patient:
 
 
 def draw_beats(patient: Patient, seconds: float, rng: np.random.Generator) -> Beats:
-    """Draw the beats of a patient, from before a recording until after it."""
+    """Draw the beats of a patient, from before a recording until after it.
+
+    Args:
+        patient: The patient.
+        seconds: Length of the recording.
+        rng: Random generator.
+
+    Returns:
+        The beats, with times from the start of the recording.
+    """
     findings, rr = patient.findings, 60 / patient.rate
     count = int((seconds + 5) / 0.33)
     if "PR" in findings:
@@ -270,7 +286,15 @@ INVERTED_T = np.array([[-0.30, -0.14, 0.22], [-0.22, -0.32, 0.0], [-0.12, -0.06,
 
 
 def draw_qrs_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
-    """Draw the shape (K, 5) of QRS complexes with a patient's axis and height."""
+    """Draw the shape of QRS complexes with a patient's axis and height.
+
+    Args:
+        patient: The patient.
+        rng: Random generator.
+
+    Returns:
+        The shape, in fractions of the duration of the QRS complex, (K, 5).
+    """
     conduction = CONDUCTION[patient.conduction]
     if "QAb" in patient.findings:
         conduction = conduction._replace(early=[], late=[SCARS[rng.integers(len(SCARS))]])
@@ -292,7 +316,15 @@ def draw_qrs_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_ectopic_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
-    """Draw the shape of a patient's ventricular ectopic beats: (K, 5)."""
+    """Draw the shape of a patient's ventricular ectopic beats.
+
+    Args:
+        patient: The patient.
+        rng: Random generator.
+
+    Returns:
+        The shape, in fractions of the duration of the QRS complex, (K, 5).
+    """
     parts = FOCI[rng.integers(len(FOCI))].copy()
     parts[:, 2:] *= rng.uniform(1.1, 1.5) * max(patient.height, 1.0) / limb_lead_height(parts, patient.leads)
     return parts
@@ -304,6 +336,9 @@ def limb_lead_height(parts: np.ndarray, leads: np.ndarray) -> float:
     Args:
         parts: The shape, (K, 5).
         leads: Lead vectors, (8, 3).
+
+    Returns:
+        The height in mV.
     """
     time = np.linspace(0, 1.1, 56)[:, None]
     vector = np.exp(-0.5 * ((time - parts[:, 0]) / parts[:, 1]) ** 2) @ parts[:, 2:]
@@ -313,7 +348,16 @@ def limb_lead_height(parts: np.ndarray, leads: np.ndarray) -> float:
 
 
 def draw_t_wave(patient: Patient, qrs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a T wave (K, 5), in fractions of QT, after a QRS complex (K, 5)."""
+    """Draw the shape of a patient's T waves.
+
+    Args:
+        patient: The patient.
+        qrs: The shape of the QRS complex before it, (K, 5).
+        rng: Random generator.
+
+    Returns:
+        The shape, in fractions of the QT interval, (K, 5).
+    """
     findings = patient.findings
     if patient.conduction in ("LBBB", "PR"):
         return make_discordant_t_wave(qrs, rng.uniform(0.25, 0.38))
@@ -330,14 +374,30 @@ def draw_t_wave(patient: Patient, qrs: np.ndarray, rng: np.random.Generator) -> 
 
 
 def make_discordant_t_wave(qrs: np.ndarray, ratio: float) -> np.ndarray:
-    """Return ST slope and T wave (3, 5) opposite to a wide QRS complex (K, 5)."""
+    """Return the shape of ST slope and T wave opposite to a wide QRS complex.
+
+    Args:
+        qrs: The shape of the QRS complex, (K, 5).
+        ratio: Height of the T wave as a share of that of the QRS complex.
+
+    Returns:
+        The shape, in fractions of the QT interval, (3, 5).
+    """
     area = qrs[:, 1] @ qrs[:, 2:]
     vector = -ratio * area * np.abs(qrs[:, 2:]).max() / np.abs(area).max()
     return np.column_stack([(0.48, 0.68, 0.78), (0.09, 0.11, 0.075), np.outer((0.25, 0.55, 0.55), vector)])
 
 
 def scale_vectors(parts: np.ndarray, size: float) -> np.ndarray:
-    """Return shapes (..., 5) with their vectors multiplied by a number."""
+    """Return shapes with their vectors multiplied by a number.
+
+    Args:
+        parts: Shapes, (..., 5).
+        size: The number.
+
+    Returns:
+        Shapes, (..., 5).
+    """
     return parts * np.array([1, 1, size, size, size])
 
 
@@ -361,7 +421,16 @@ def place_waves(parts: np.ndarray, onsets: np.ndarray, duration: np.ndarray | fl
 
 
 def sum_heart_vector(table: np.ndarray, samples: int, frequency: float) -> np.ndarray:
-    """Sum placed shapes (K, 5) into a heart vector (T, 3), mV, of T samples."""
+    """Sum placed shapes into a heart vector.
+
+    Args:
+        table: Placed shapes, (K, 5).
+        samples: Number of samples T.
+        frequency: Sampling frequency in Hz.
+
+    Returns:
+        The heart vector, (T, 3), mV.
+    """
     centre, width = table[:, 0] * frequency, table[:, 1] * frequency
     first, count = np.ceil(centre - 4 * width).astype(int), np.floor(8 * width).astype(int) + 1
     which = np.repeat(np.arange(count.size), count)
