@@ -184,9 +184,9 @@ def _ventricles(patient: Patient, beats: Beats, rng: np.random.Generator) -> Ite
     yield place_waves(qrs, beats.onset[conducted], patient.qrs)
     yield place_waves(draw_t_wave(patient, qrs, rng), beats.onset[conducted], qt[conducted])
     if not conducted.all():
-        ectopic = draw_ectopic_complex(patient, rng)
+        ectopic = _draw_ectopic_complex(patient, rng)
         yield place_waves(ectopic, beats.onset[~conducted], rng.uniform(0.145, 0.175))
-        yield place_waves(make_discordant_t_wave(ectopic, 0.40), beats.onset[~conducted], rng.uniform(0.40, 0.46))
+        yield place_waves(_make_discordant_t_wave(ectopic, 0.40), beats.onset[~conducted], rng.uniform(0.40, 0.46))
     if "PR" in patient.findings:
         spike = np.array([[0, SPIKE, *rng.uniform((0.2, -1.2, 0.0), (0.8, -0.5, 0.8))]])
         yield place_waves(spike, beats.onset - 0.004)
@@ -204,16 +204,16 @@ def _atria(patient: Patient, beats: Beats, seconds: float, rng: np.random.Genera
         # The ventricles follow the flutter at a fixed delay.
         at = beats.onset[0] + patient.cycle * (rng.uniform() + np.arange(-5, (seconds + 5) / patient.cycle))
         size = rng.uniform(0.7, 1.3)
-        yield place_waves(scale_vectors(FLUTTER, size), at, patient.cycle)
+        yield place_waves(_scale_vectors(FLUTTER, size), at, patient.cycle)
     else:
         sinus = beats.kind != ATRIAL
         size = rng.lognormal(0, 0.2) * (0.8 if "LQRSV" in findings else 1)
         duration = rng.uniform(0.095, 0.115)
         # A ventricular beat does not reset the sinus node: the P wave comes when it is due.
         due = beats.onset + np.where(beats.kind == VENTRICULAR, beats.early, 0) - patient.pr
-        yield place_waves(scale_vectors(SINUS_P, size), due[sinus], duration)
+        yield place_waves(_scale_vectors(SINUS_P, size), due[sinus], duration)
         ectopic = ECTOPIC_P[rng.integers(len(ECTOPIC_P))]
-        yield place_waves(scale_vectors(ectopic, size), due[~sinus], duration * rng.uniform(0.8, 1.0))
+        yield place_waves(_scale_vectors(ectopic, size), due[~sinus], duration * rng.uniform(0.8, 1.0))
 
 
 # I, II, V1 to V6.
@@ -300,7 +300,7 @@ def draw_qrs_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
         conduction = conduction._replace(early=[], late=[SCARS[rng.integers(len(SCARS))]])
     early, main, late = (np.reshape(parts, (-1, 5)).astype(float) for parts in conduction[1:])
     if "PRWP" in patient.findings:
-        early = scale_vectors(early, 0.2)
+        early = _scale_vectors(early, 0.2)
     fixed, turned = (parts[:, 1] @ parts[:, 2:] for parts in (early, main))
     angle = np.radians(np.arange(-180, 180))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -311,35 +311,19 @@ def draw_qrs_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
     main[:, 2:4] = main[:, 2:4] @ turn[:, :, best].T
     parts = np.vstack([early, main, late])
     parts[:, 2:] *= rng.lognormal(0, 0.06, (len(parts), 3))
-    parts[:, 2:] *= patient.height / limb_lead_height(parts, patient.leads)
+    parts[:, 2:] *= patient.height / _limb_lead_height(parts, patient.leads)
     return parts
 
 
-def draw_ectopic_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
-    """Draw the shape of a patient's ventricular ectopic beats.
-
-    Args:
-        patient: The patient.
-        rng: Random generator.
-
-    Returns:
-        The shape, in fractions of the duration of the QRS complex, (K, 5).
-    """
+def _draw_ectopic_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
+    """Draw the shape (K, 5) of a patient's ventricular ectopic beats."""
     parts = FOCI[rng.integers(len(FOCI))].copy()
-    parts[:, 2:] *= rng.uniform(1.1, 1.5) * max(patient.height, 1.0) / limb_lead_height(parts, patient.leads)
+    parts[:, 2:] *= rng.uniform(1.1, 1.5) * max(patient.height, 1.0) / _limb_lead_height(parts, patient.leads)
     return parts
 
 
-def limb_lead_height(parts: np.ndarray, leads: np.ndarray) -> float:
-    """Return the largest height of a shape in the limb leads, peak to peak.
-
-    Args:
-        parts: The shape, (K, 5).
-        leads: Lead vectors, (8, 3).
-
-    Returns:
-        The height in mV.
-    """
+def _limb_lead_height(parts: np.ndarray, leads: np.ndarray) -> float:
+    """Return the largest height of a shape (K, 5) in the limb leads, peak to peak, mV."""
     time = np.linspace(0, 1.1, 56)[:, None]
     vector = np.exp(-0.5 * ((time - parts[:, 0]) / parts[:, 1]) ** 2) @ parts[:, 2:]
     first, second = leads[:2] @ vector.T
@@ -360,7 +344,7 @@ def draw_t_wave(patient: Patient, qrs: np.ndarray, rng: np.random.Generator) -> 
     """
     findings = patient.findings
     if patient.conduction in ("LBBB", "PR"):
-        return make_discordant_t_wave(qrs, rng.uniform(0.25, 0.38))
+        return _make_discordant_t_wave(qrs, rng.uniform(0.25, 0.38))
     vector = T_WAVE * rng.lognormal(0, 0.2) * rng.lognormal(0, 0.12, 3)
     vector[2] += {"RBBB": 0.16, "IRBBB": 0.05}.get(patient.conduction, 0)
     share = np.array([0.45, 0.70])  # slow rise, fall
@@ -373,31 +357,15 @@ def draw_t_wave(patient: Patient, qrs: np.ndarray, rng: np.random.Generator) -> 
     return np.column_stack([(0.66, 0.79), (0.12, 0.075), share[:, None] * vector])
 
 
-def make_discordant_t_wave(qrs: np.ndarray, ratio: float) -> np.ndarray:
-    """Return the shape of ST slope and T wave opposite to a wide QRS complex.
-
-    Args:
-        qrs: The shape of the QRS complex, (K, 5).
-        ratio: Height of the T wave as a share of that of the QRS complex.
-
-    Returns:
-        The shape, in fractions of the QT interval, (3, 5).
-    """
+def _make_discordant_t_wave(qrs: np.ndarray, ratio: float) -> np.ndarray:
+    """Return the shape (3, 5) of ST slope and T wave opposite to a wide QRS complex."""
     area = qrs[:, 1] @ qrs[:, 2:]
     vector = -ratio * area * np.abs(qrs[:, 2:]).max() / np.abs(area).max()
     return np.column_stack([(0.48, 0.68, 0.78), (0.09, 0.11, 0.075), np.outer((0.25, 0.55, 0.55), vector)])
 
 
-def scale_vectors(parts: np.ndarray, size: float) -> np.ndarray:
-    """Return shapes with their vectors multiplied by a number.
-
-    Args:
-        parts: Shapes, (..., 5).
-        size: The number.
-
-    Returns:
-        Shapes, (..., 5).
-    """
+def _scale_vectors(parts: np.ndarray, size: float) -> np.ndarray:
+    """Return shapes (..., 5) with their vectors multiplied by a number."""
     return parts * np.array([1, 1, size, size, size])
 
 
