@@ -87,16 +87,17 @@ def find_lead_sets(names: Iterable[str]) -> tuple[int, ...]:
     """
     available = set(map(standard_name, names))
     filled = [count for count in LEAD_SETS if all(derivation_weights(lead, available) for lead in LEAD_SETS[count])]
-    return tuple(sorted(filled, key=lambda count: _priority(LEAD_SETS[count], available), reverse=True))
+
+    def priority(count: int) -> tuple[int, bool, int]:
+        leads = LEAD_SETS[count]
+        return len(set(leads) - LIMB.keys()), available.issuperset(leads), count
+
+    return tuple(sorted(filled, key=priority, reverse=True))
 
 
 def find_lead_set(names: Iterable[str], sizes: Collection[int] = tuple(LEAD_SETS)) -> int:
     """Return the size of the richest of some lead sets that these leads fill, or 0."""
     return next((size for size in find_lead_sets(names) if size in sizes), 0)
-
-
-def _priority(leads: tuple[str, ...], available: set[str]) -> tuple[int, bool, int]:
-    return len(set(leads) - LIMB.keys()), available.issuperset(leads), len(leads)
 
 
 def describe_missing_leads(names: Iterable[str]) -> str:

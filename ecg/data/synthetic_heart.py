@@ -204,16 +204,16 @@ def _atria(patient: Patient, beats: Beats, seconds: float, rng: np.random.Genera
         # The ventricles follow the flutter at a fixed delay.
         at = beats.onset[0] + patient.cycle * (rng.uniform() + np.arange(-5, (seconds + 5) / patient.cycle))
         size = rng.uniform(0.7, 1.3)
-        yield place_waves(_scale_vectors(FLUTTER, size), at, patient.cycle)
+        yield place_waves(FLUTTER * (1, 1, size, size, size), at, patient.cycle)
     else:
         sinus = beats.kind != ATRIAL
         size = rng.lognormal(0, 0.2) * (0.8 if "LQRSV" in findings else 1)
         duration = rng.uniform(0.095, 0.115)
         # A ventricular beat does not reset the sinus node: the P wave comes when it is due.
         due = beats.onset + np.where(beats.kind == VENTRICULAR, beats.early, 0) - patient.pr
-        yield place_waves(_scale_vectors(SINUS_P, size), due[sinus], duration)
+        yield place_waves(SINUS_P * (1, 1, size, size, size), due[sinus], duration)
         ectopic = ECTOPIC_P[rng.integers(len(ECTOPIC_P))]
-        yield place_waves(_scale_vectors(ectopic, size), due[~sinus], duration * rng.uniform(0.8, 1.0))
+        yield place_waves(ectopic * (1, 1, size, size, size), due[~sinus], duration * rng.uniform(0.8, 1.0))
 
 
 # I, II, V1 to V6.
@@ -300,7 +300,7 @@ def draw_qrs_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
         conduction = conduction._replace(early=[], late=[SCARS[rng.integers(len(SCARS))]])
     early, main, late = (np.reshape(parts, (-1, 5)).astype(float) for parts in conduction[1:])
     if "PRWP" in patient.findings:
-        early = _scale_vectors(early, 0.2)
+        early = early * (1, 1, 0.2, 0.2, 0.2)
     fixed, turned = (parts[:, 1] @ parts[:, 2:] for parts in (early, main))
     angle = np.radians(np.arange(-180, 180))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -362,11 +362,6 @@ def _make_discordant_t_wave(qrs: np.ndarray, ratio: float) -> np.ndarray:
     area = qrs[:, 1] @ qrs[:, 2:]
     vector = -ratio * area * np.abs(qrs[:, 2:]).max() / np.abs(area).max()
     return np.column_stack([(0.48, 0.68, 0.78), (0.09, 0.11, 0.075), np.outer((0.25, 0.55, 0.55), vector)])
-
-
-def _scale_vectors(parts: np.ndarray, size: float) -> np.ndarray:
-    """Return shapes (..., 5) with their vectors multiplied by a number."""
-    return parts * np.array([1, 1, size, size, size])
 
 
 def place_waves(parts: np.ndarray, onsets: np.ndarray, duration: np.ndarray | float = 1.0) -> np.ndarray:
