@@ -207,6 +207,7 @@ def add_plot_command(commands: "Commands") -> None:
         path = find_header(arguments.record)
         output = arguments.output or Path(f"{path.stem}.png")
         with reported(RecordError, NeuroKitMissing):
+            check_writable(output.parent)
             header, recording = read_record(path)
             header = correct_gains(header, recording)[0] if arguments.early_gains else header
             model = predict_for_plot(arguments.model, header, recording) if arguments.model else None
