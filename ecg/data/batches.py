@@ -141,7 +141,7 @@ def plan_training(
     crops = window.crop_lengths
     if window.length is None and len(lengths) and min(lengths) < crops[0]:
         raise ValueError(f"a recording of {min(lengths)} samples is shorter than the shortest cut, {crops[0]}")
-    chosen = crop_indices(lengths, window)
+    chosen = np.maximum(np.searchsorted(crops, lengths, side="right") - 1, 0)
     batches, waiting = [], np.array([], int)
     for index in reversed(range(len(crops))):
         group = np.concatenate([waiting, generator.permutation(np.flatnonzero(chosen == index))])
@@ -152,11 +152,6 @@ def plan_training(
             starts = generator.integers(0, np.maximum(lengths[records] - crops[index], 0), endpoint=True)
             batches.append(Batch(records, starts, int(crops[index])))
     return [batches[index] for index in generator.permutation(len(batches))]
-
-
-def crop_indices(lengths: np.ndarray, window: Window = WHOLE_RECORDING) -> np.ndarray:
-    """Return the index of the crop length (N,) for recordings of some lengths (N,)."""
-    return np.maximum(np.searchsorted(window.crop_lengths, lengths, side="right") - 1, 0)
 
 
 def plan_prediction(lengths: np.ndarray, size: int, window: Window = WHOLE_RECORDING) -> list[Batch]:

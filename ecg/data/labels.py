@@ -31,9 +31,8 @@ class Diagnosis(NamedTuple):
 def _read_diagnoses(file: str) -> tuple[Diagnosis, ...]:
     """Read a table beside this module; '|' separates equivalent codes."""
     with open(Path(__file__).with_name(file), newline="") as table:
-        return tuple(
-            Diagnosis(row["abbreviation"], tuple(row["code"].split("|")), row["name"]) for row in csv.DictReader(table)
-        )
+        rows = list(csv.reader(table))[1:]
+    return tuple(Diagnosis(abbreviation, tuple(codes.split("|")), name) for codes, abbreviation, name in rows)
 
 
 SCORED = _read_diagnoses("scored.csv")
@@ -54,9 +53,7 @@ TRAINED_CLASSES = tuple(ABBREVIATIONS[index] for index in TRAINED)
 MERGED = {"164884008": "PVC"}
 EVALUATED_CLASS_OF_CODE = {code: index for index, diagnosis in enumerate(SCORED) for code in diagnosis.codes}
 CLASS_OF_CODE = EVALUATED_CLASS_OF_CODE | {code: CLASS_INDEX[abbreviation] for code, abbreviation in MERGED.items()}
-ADDITIONAL_CLASS_OF_CODE = {
-    code: index for index, diagnosis in enumerate(ADDITIONAL_CLASSES) for code in diagnosis.codes
-}
+ADDITIONAL_CLASS_OF_CODE = {code: index for index, added in enumerate(ADDITIONAL_CLASSES) for code in added.codes}
 
 UNDIAGNOSED = ("unknown", "nan", "none", "n/a")  # words for no diagnosis, in any case
 

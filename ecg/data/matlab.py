@@ -152,9 +152,8 @@ def _numbers_5(content: memoryview, offset: int, order: str, count: int) -> np.n
     numbers = np.dtype(order + NUMBERS_5[kind])
     if size != count * numbers.itemsize or start + size > len(content):
         available = min(size, len(content) - start)
-        raise MatlabError(
-            f"{available:,} bytes of {numbers}, expected {count * numbers.itemsize:,} for {count:,} numbers"
-        )
+        expected = f"{count * numbers.itemsize:,} for {count:,} numbers"
+        raise MatlabError(f"{available:,} bytes of {numbers}, expected {expected}")
     return np.frombuffer(content, numbers, count, start)
 
 

@@ -186,9 +186,8 @@ def split_segments(header: Header, recording: np.ndarray) -> list[np.ndarray]:
     here, at_250 = rational_ratio(header.sampling_frequency)
     samples, most = recording.shape[1], int(MAX_DURATION * RATE) * here // at_250
     count = -(-samples // most)
-    return [
-        recording[:, first:last] for first, last in pairwise(samples * index // count for index in range(count + 1))
-    ]
+    edges = [samples * index // count for index in range(count + 1)]
+    return [recording[:, first:last] for first, last in pairwise(edges)]
 
 
 def correct_gains(header: Header, recording: np.ndarray) -> tuple[Header, tuple[str, ...]]:
@@ -207,9 +206,8 @@ def correct_gains(header: Header, recording: np.ndarray) -> tuple[Header, tuple[
     }
     if not corrected:
         return header, ()
-    signal, _ = to_centred_millivolts(
-        crop_to_max_duration(header, recording)[list(corrected)], list(corrected.values())
-    )
+    cropped = crop_to_max_duration(header, recording)[list(corrected)]
+    signal, _ = to_centred_millivolts(cropped, list(corrected.values()))
     ranges = np.ptp(np.quantile(signal, (0.005, 0.995), axis=1), axis=0)
     if not lowest <= np.median(ranges[ranges > 0] if ranges.any() else 0) <= highest:
         return header, ()
@@ -313,9 +311,8 @@ def _unusable_error(header: Header, recording: np.ndarray, rejected: dict[str, s
         return SignalError(f"{header.name}: no sample was recorded, none of {names} has a valid one")
     kinds = ", ".join(dict.fromkeys(rejected.values()))
     remark = ": a unit or a gain is likely wrong" if SPIKE in rejected.values() else ""
-    return SignalError(
-        f"{header.name}: more than 1 in 20 samples of {names} are faulty ({kinds}), and no lead set is left{remark}"
-    )
+    faulty = f"more than 1 in 20 samples of {names} are faulty ({kinds})"
+    return SignalError(f"{header.name}: {faulty}, and no lead set is left{remark}")
 
 
 def to_centred_millivolts(integers: np.ndarray, leads: Sequence[Lead]) -> tuple[np.ndarray, dict[str, dict[str, int]]]:

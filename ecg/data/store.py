@@ -271,9 +271,8 @@ def source_fingerprint(headers: Sequence[Path], preparation: Preprocessing = DEF
     entries: list[object] = [source_hash("data"), preparation]
     for folder in sorted({path.parent for path in headers}):
         with os.scandir(folder) as files:
-            statuses = sorted(
-                (file.name, file.stat(follow_symlinks=os.path.exists(file.path))) for file in files if not file.is_dir()
-            )
+            regular = [file for file in files if not file.is_dir()]
+            statuses = sorted((file.name, file.stat(follow_symlinks=os.path.exists(file.path))) for file in regular)
         for name, status in statuses:
             entries.append([str(folder / name), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
     return fingerprint(*entries)

@@ -153,9 +153,8 @@ def compute_metrics(comparison: Comparison, resamples: int = RESAMPLES, seed: in
         by_class = {name: estimate_interval(samples[-1][f"{name} by class"]) for name in CLASS_METRICS}
         table.by_class.append(by_class)
         sources, folds = np.unique(comparison.sources).tolist(), np.unique(comparison.folds).tolist()
-        table.by_source.append(
-            {name: _estimate_metrics(sample(comparison.sources == name, counts)) for name in sources}
-        )
+        by_source = {source: _estimate_metrics(sample(comparison.sources == source, counts)) for source in sources}
+        table.by_source.append(by_source)
         table.by_fold.append({fold: _estimate_metrics(sample(comparison.folds == fold, [])) for fold in folds})
         index = comparison.reference_index(result)
         differences = None if index is None else {name: samples[-1][name] - samples[index][name] for name in METRICS}

@@ -90,9 +90,8 @@ def search_thresholds(
         searched = (search(np.bincount(draw, minlength=n_recordings))[2] for draw in draws)
         thresholds = sum(searched, np.zeros(labels.shape[1])) / resamples
     score_at_half, score_common = (scores[value == COMMON_CANDIDATES].item() for value in (HALF, common))
-    return ThresholdSearch(
-        common / 100, by_class, thresholds, score_at_half, score_common, score(by_class), score(thresholds)
-    )
+    searched_scores = (score_at_half, score_common, score(by_class), score(thresholds))
+    return ThresholdSearch(common / 100, by_class, thresholds, *searched_scores)
 
 
 def _to_hundredths(probabilities: np.ndarray) -> np.ndarray:
