@@ -33,7 +33,7 @@ SIGNALS, INDEX = "signals.int16", "index.npz"
 
 
 class IndexRow(NamedTuple):
-    """What the index of a store holds of one recording, named as the arrays of `Store`."""
+    """A recording in the index of a store, with names as in `Store`."""
 
     names: str
     paths: str

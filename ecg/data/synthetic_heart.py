@@ -13,7 +13,6 @@ import numpy as np
 
 RATIOS = ((2,), (3,), (4,), (4,), (2, 4), (3, 4, 5))  # flutter cycles per beat, fixed or varying
 SPIKE = 0.0012  # s, width of a pacemaker spike
-
 NORMAL, ATRIAL, VENTRICULAR = range(3)  # kinds of beats, the last two premature
 
 
@@ -76,9 +75,6 @@ def draw_patient(findings: Iterable[str], rng: np.random.Generator) -> Patient:
     Args:
         findings: Abbreviations of what is present.
         rng: Random generator.
-
-    Returns:
-        The patient.
     """
     findings = frozenset(findings)
 

@@ -30,7 +30,7 @@ def fingerprint(*parts: object) -> str:
 
 
 def source_hash(*folders: str) -> str:
-    """Return a SHA-256 over the source files and tables (CSV) of folders of this package.
+    """Return a SHA-256 over the modules and tables (CSV) of folders of this package.
 
     Args:
         folders: Names of folders of the package, such as "data".
