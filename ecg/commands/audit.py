@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -117,9 +118,7 @@ def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool
     excluded: list[tuple[str, str]] = []
     paths = records.require_records(data, excluded)
     names = [f"{name}.csv" for name in TABLES]
-    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if foreign := sorted(present - set(names)):
-        raise FileExistsError(f"{folder}: holds {foreign[0]}, which is not from an audit; choose another folder")
+    check_replaceable(folder, names[0], "|".join(names), "an audit")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # before the work, which would be lost if nothing could be written
         recordings = audit_recordings(data, paths, jobs)
@@ -131,6 +130,25 @@ def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool
     LOGGER.info(f"{output}: {', '.join(names)}")
     usable = {recording.usable for recording in recordings}
     return "yes" in usable and "no" not in usable
+
+
+def check_replaceable(folder: Path, table: str, names: str, kind: str) -> None:
+    """Check that a folder is empty or missing, or has the results of an earlier run alone.
+
+    Args:
+        folder: Folder of the results.
+        table: Name of a file that each run writes.
+        names: Pattern of the names of all files that a run writes.
+        kind: What runs, such as "an audit".
+
+    Raises:
+        FileExistsError: It has other files.
+    """
+    present = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    foreign = [name for name in present if not re.fullmatch(names, name)]
+    if present and (foreign or table not in present):
+        name = (foreign or present)[0]
+        raise FileExistsError(f"{folder}: has {name}, which is not of {kind}; choose another folder")
 
 
 def audit_recordings(data: Path, paths: Sequence[Path], jobs: int | None = None) -> list[AuditedRecording]:

@@ -1,30 +1,23 @@
 """Review labels: list and draw confident disagreements with a trained model."""
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ecg.commands.audit import check_replaceable
 from ecg.data.headers import Header, RecordError, read_header
 from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional
 from ecg.data.leads import find_lead_sets
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_raw_signal, require_records
-from ecg.reports.ecg_paper import draw_disagreements
+from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
 from ecg.runtime.console import Progress, describe_error, escape_unprintable, format_table, remove_record_name
 from ecg.runtime.files import atomic_path, write_csv
-from ecg.systems.label_cleaning import (
-    MAX_DRAWN,
-    CleaningSettings,
-    Disagreement,
-    PartiallyLabelledSource,
-    compare_labels,
-    label_masks,
-)
+from ecg.systems.label_cleaning import MAX_DRAWN, Disagreement, PartiallyLabelledSource, compare_labels, label_masks
 
 if TYPE_CHECKING:  # imports Keras
     from ecg.models.bundle import Bundle
@@ -32,8 +25,7 @@ if TYPE_CHECKING:  # imports Keras
 LOGGER = logging.getLogger("ecg")
 
 TABLE = "disagreements.csv"
-FIGURE_NAME = re.compile(r"[0-9]{2,}_.+_[A-Za-z]+\.png")
-DEFAULT_SOURCES = CleaningSettings().partially_labelled
+FIGURE_NAME = r"[0-9]{2,}_.+_[A-Za-z]+\.png"
 
 
 class ReviewPredictions(NamedTuple):
@@ -46,6 +38,7 @@ class ReviewPredictions(NamedTuple):
         outputs: Predicted classes, (n_recordings, 26) bool.
         thresholds: (n_recordings, 26), NaN if there is none.
         covered: Classes that the model predicts for this recording, (n_recordings, 26) bool.
+        early_gains: Whether the gains of early 2020 were corrected.
         undiagnosed: Number of headers without a diagnosis.
         ambiguous: Number of headers with none or several of the model's exclusive classes.
         failed: Names of recordings that were not predicted, by the reason.
@@ -57,6 +50,7 @@ class ReviewPredictions(NamedTuple):
     outputs: np.ndarray
     thresholds: np.ndarray
     covered: np.ndarray
+    early_gains: bool
     undiagnosed: int
     ambiguous: int
     failed: dict[str, list[str]]
@@ -66,7 +60,7 @@ def review(
     model: Path,
     data: Path,
     output: Path,
-    sources: Sequence[PartiallyLabelledSource] = DEFAULT_SOURCES,
+    sources: Sequence[PartiallyLabelledSource] = (PartiallyLabelledSource(),),
     figures: int = MAX_DRAWN,
     early_gains: bool = False,
 ) -> int:
@@ -84,7 +78,7 @@ def review(
             replaces an earlier review.
         sources: Sources that do not label all classes.
         figures: How many of the most confident disagreements are drawn.
-        early_gains: Whether to correct the gains of early 2020.
+        early_gains: Whether to correct the gains of early 2020, even if the model was trained without.
 
     Returns:
         The number of disagreements.
@@ -97,7 +91,7 @@ def review(
     data, folder = Path(data), Path(output).resolve()
     unlisted: list[tuple[str, str]] = []
     paths = require_records(data, unlisted)
-    check_replaceable(folder)
+    check_replaceable(folder, TABLE, f"{TABLE}|{FIGURE_NAME}", "a review")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # first, so that no work is lost if nothing can be written
         predictions = predict_records(model, data, paths, early_gains)
@@ -115,23 +109,11 @@ def review(
         write_csv(temporary / TABLE, [header, *((*line, f"{probability:.6g}") for *line, probability in lines)])
         first = rows[:figures]
         drawn = draw_disagreements(temporary, disagreements[:figures], predictions.thresholds[first],
-                                   predictions.outputs[first], early_gains)  # fmt: skip
+                                   predictions.outputs[first], predictions.early_gains)  # fmt: skip
     for line in review_lines(predictions, compared, disagreements):
         LOGGER.info(line)
     LOGGER.info(f"{output}: {TABLE} and {drawn:,} figures")
     return len(disagreements)
-
-
-def check_replaceable(folder: Path) -> None:
-    """Check that a folder is empty or missing, or has an earlier review alone.
-
-    Raises:
-        FileExistsError: It has other files.
-    """
-    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    foreign = [name for name in names if name != TABLE and not FIGURE_NAME.fullmatch(name)]
-    if names and (foreign or TABLE not in names):
-        raise FileExistsError(f"{folder}: has {(foreign or names)[0]}, which is not of a review; choose another folder")
 
 
 def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains: bool = False) -> ReviewPredictions:
@@ -141,27 +123,24 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
         model: Folder of the model.
         data: Folder of the recordings.
         paths: Their headers.
-        early_gains: Whether to correct the gains of early 2020.
+        early_gains: Whether to correct the gains of early 2020, even if the model was trained without.
     """
-    from ecg.models.bundle import LeadSetError, ModelError, load_bundle
+    from ecg.models.bundle import ModelError, load_bundle
 
-    bundles: dict[tuple[int, ...], Bundle | str] = {}
+    bundles: dict[tuple, Bundle | Exception] = {}  # an error is kept, so that no other recording tries again
     predicted: list[tuple] = []
     failed: dict[str, list[str]] = {}
     undiagnosed = ambiguous = 0
 
-    def load_for(leads: Sequence[str]) -> "Bundle":
-        filled = tuple(find_lead_sets(leads))
-        if not filled:
-            raise LeadSetError(leads)
-        if filled not in bundles:
+    def load_for(leads: tuple[str, ...]) -> "Bundle":
+        key = find_lead_sets(leads) or leads
+        if key not in bundles:
             try:
-                bundles[filled] = load_bundle(model, leads)
-            except (ModelError, OSError) as error:  # is kept, so that no other recording tries again
-                bundles[filled] = describe_error(error)
-        bundle = bundles[filled]
-        if isinstance(bundle, str):
-            raise ModelError(bundle)
+                bundles[key] = load_bundle(model, leads)
+            except (ModelError, OSError) as error:
+                bundles[key] = error
+        if isinstance(bundle := bundles[key], Exception):
+            raise bundle
         return bundle
 
     with Progress("review", len(paths), "recordings") as progress:
@@ -172,6 +151,7 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
                 if not has_diagnosis(header):
                     undiagnosed += 1
                 elif can_compare(bundle := load_for(header.lead_names), header.codes):
+                    early_gains = early_gains or bundle.early_gains
                     recording = read_raw_signal(path, header).samples
                     corrected = correct_gains(header, recording)[0] if early_gains else header
                     prediction = bundle.predict_recording(corrected, recording)
@@ -186,7 +166,7 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
         np.array([values[index] for values in predicted]) for index in range(1, 6)
     )
     return ReviewPredictions([values[0] for values in predicted], labels, probabilities, outputs, thresholds, covered,
-                             undiagnosed, ambiguous, failed)  # fmt: skip
+                             early_gains, undiagnosed, ambiguous, failed)  # fmt: skip
 
 
 def has_diagnosis(header: Header) -> bool:
@@ -214,18 +194,16 @@ def review_lines(
         disagreements: What was found.
     """
     records = len({item.path for item in disagreements})
-    lines = [
-        f"{len(predictions.paths):,} recordings reviewed, {predictions.undiagnosed:,} have no diagnosis, "
-        f"{sum(map(len, predictions.failed.values())):,} cannot be read or predicted",
-        *[f"{predictions.ambiguous:,} have none or several of the model's exclusive classes"]
-        * bool(predictions.ambiguous),
-        f"{compared.sum():,} labels compared, {len(disagreements):,} disagreements in {records:,} recordings",
-    ]
-    rows: list[tuple] = []
+    failed = sum(map(len, predictions.failed.values()))
+    lines = [f"{len(predictions.paths):,} recordings reviewed, {predictions.undiagnosed:,} have no diagnosis, "
+             f"{failed:,} cannot be read or predicted"]  # fmt: skip
+    if predictions.ambiguous:
+        lines.append(f"{predictions.ambiguous:,} have none or several of the model's exclusive classes")
+    lines.append(f"{compared.sum():,} labels compared, {len(disagreements):,} disagreements in {records:,} recordings")
+    rows: list[tuple] = [("class", "present", "doubted", "absent", "doubted")]
     for index, column in enumerate(TRAINED):
         labels = predictions.labels[compared[:, index], column]
-        doubted = [item.labelled for item in disagreements if item.column == column]
-        if doubted:
+        if doubted := [item.labelled for item in disagreements if item.column == column]:
             counts = int(labels.sum()), sum(doubted), int((~labels).sum()), len(doubted) - sum(doubted)
             rows.append((ABBREVIATIONS[column], *counts))
-    return [*lines, *(format_table([("class", "present", "doubted", "absent", "doubted"), *rows]) if rows else [])]
+    return [*lines, *(format_table(rows) if disagreements else [])]

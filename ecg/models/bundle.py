@@ -126,6 +126,11 @@ class Bundle:
         if not np.isfinite(self.rule.thresholds).all():
             raise ValueError(f"thresholds are {self.rule.thresholds}, expected finite numbers")
 
+    @property
+    def early_gains(self) -> bool:
+        """Whether the gains of early-2020 headers are corrected, as in the training."""
+        return self.ensemble.general.members[0].view.preparation.early_gains
+
     def predict_recording(self, header: Header, recording: np.ndarray) -> Prediction:
         """Predict one recording.
 

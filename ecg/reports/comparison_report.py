@@ -1,36 +1,36 @@
 """Write the report of a comparison: a page, its figures, and CSV tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib import rc_context
 
-from ecg.evaluation.bootstrap import OPTIMISED, PREDICTED, RESAMPLES, Comparison, MetricTable, compute_metrics
-from ecg.reports.comparison_charts import draw_comparison
-from ecg.reports.comparison_tables import (
-    COST_HEADER,
-    SCORE_HEADER,
-    class_rows,
-    comparison_tables,
-    cost_rows,
-    difference_rows,
-    fact_tables,
-    score_rows,
-    setting_rows,
-    source_rows,
-)
-from ecg.reports.html_page import Cell, build_page, bullet_list, details, embed_figure, html_table
-from ecg.reports.training_tables import write_tables
-from ecg.runtime.console import escape_unprintable, format_estimate, pluralise
+from ecg.data.labels import ABBREVIATIONS
+from ecg.evaluation import bootstrap
+from ecg.evaluation.bootstrap import CHALLENGE_METRICS, CLASS_METRICS, METRICS, Comparison, MetricTable
+from ecg.reports.comparison_charts import NOT_KNOWN, draw_comparison, rank_classes
+from ecg.reports.html_page import Cell, build_page, bullet_list, details, embed_figure, html_table, plain_table
+from ecg.reports.training_tables import Table, write_tables
+from ecg.runtime.console import escape_unprintable, format_duration, format_estimate, pluralise
 from ecg.runtime.files import atomic_path, save_figure
 
 COMPARISON_FOLDER, COMPARISON_PAGE = "comparison", "comparison.html"
 INTERVALS = "with 95 % intervals"
 NOTES = Path(__file__).with_name("comparison_notes.txt").read_text(encoding="utf-8").splitlines()
+CLASS_COUNTS = ("labelled", "optimised", "optimised correctly", "predicted", "predicted correctly")
+COSTS = ("networks", "weights", "training seconds", "epochs", "stopped by the time limit", "prediction seconds")
+SCORE_HEADER = ("system", *METRICS)
+COST_HEADER = ("system", "networks", "weights", "training", "epochs", "stopped by the time limit",
+               "prediction of a recording")  # fmt: skip
 
 
 def write_comparison(
-    folder: Path, comparison: Comparison, facts: Mapping[str, object], resamples: int = RESAMPLES, seed: int = 0
+    folder: Path,
+    comparison: Comparison,
+    facts: Mapping[str, object],
+    resamples: int = bootstrap.RESAMPLES,
+    seed: int = 0,
 ) -> Path:
     """Measure a comparison and write its report, which replaces an earlier one.
 
@@ -44,16 +44,80 @@ def write_comparison(
     Returns:
         The path of the page.
     """
-    metrics = compute_metrics(comparison, resamples, seed)
+    metrics = bootstrap.compute_metrics(comparison, resamples, seed)
     facts = {**facts, "bootstrap": f"{resamples:,} resamples, seed {seed}"}
     with atomic_path(Path(folder) / COMPARISON_FOLDER) as temporary:
         temporary.mkdir(parents=True)
         tables = comparison_tables(comparison, metrics)
         write_tables(temporary, fact_tables(facts) | tables)
-        facts["recordings"] = tables["recordings"]
-        page = build_comparison_page(comparison, metrics, facts, temporary)
+        page = build_comparison_page(comparison, metrics, facts | {"recordings": tables["recordings"]}, temporary)
         (temporary / COMPARISON_PAGE).write_text(page, encoding="utf-8")
     return Path(folder) / COMPARISON_FOLDER / COMPARISON_PAGE
+
+
+def comparison_tables(comparison: Comparison, metrics: MetricTable) -> dict[str, Table]:
+    """Collect all tables of a comparison.
+
+    Args:
+        comparison: What the systems predicted.
+        metrics: What was measured of it.
+
+    Returns:
+        Tables by name. An estimate takes three columns: its value and the ends of its interval.
+    """
+    labels, header, ends = comparison.labels, ("system", "leads"), _with_ends(METRICS)
+    overall: Table = [(*header, "recordings", *ends)]
+    differences: Table = [(*header, "reference", *ends)]
+    by_class: Table = [(*header, "class", "known", *CLASS_COUNTS, *_with_ends(CLASS_METRICS))]
+    by_source: Table = [(*header, "source", "recordings", *ends)]
+    by_fold: Table = [(*header, "fold", "recordings", *ends)]
+    costs: Table = [(*header, *COSTS)]
+    for index, result in enumerate(comparison.results):
+        name = result.system, result.leads
+        overall.append((*name, len(labels), *_numbers(metrics.overall[index], METRICS)))
+        costs.append((*name, result.networks, result.parameters, result.training_seconds, result.epochs,
+                      result.time_limited, result.prediction_seconds))  # fmt: skip
+        if difference := metrics.differences[index]:
+            differences.append((*name, comparison.systems[0], *_numbers(difference, METRICS)))
+        decisions = labels, result.optimised, labels & result.optimised, result.predictions, labels & result.predictions
+        counts = np.array([decision.sum(axis=0) for decision in decisions]).T.tolist()
+        for column, (known, count) in enumerate(zip(result.known_classes.tolist(), counts, strict=True)):
+            estimates = {name: values[:, column] for name, values in metrics.by_class[index].items()}
+            by_class.append((*name, ABBREVIATIONS[column], int(known), *count, *_numbers(estimates, CLASS_METRICS)))
+        for source, estimates in metrics.by_source[index].items():
+            count = int((comparison.sources == source).sum())
+            by_source.append((*name, source, count, *_numbers(estimates, METRICS)))
+        for fold, estimates in metrics.by_fold[index].items():
+            by_fold.append((*name, fold, int((comparison.folds == fold).sum()), *_numbers(estimates, METRICS)))
+    return {"recordings": recording_counts(comparison), "overall": overall, "differences": differences,
+            "by_class": by_class, "by_source": by_source, "by_fold": by_fold, "costs": costs}  # fmt: skip
+
+
+def _with_ends(names: Iterable[str]) -> list[str]:
+    return [f"{name}{end}" for name in names for end in ("", " low", " high")]
+
+
+def _numbers(estimates: Mapping[str, np.ndarray], names: Iterable[str]) -> list[float]:
+    return [float(number) for name in names for number in estimates[name]]
+
+
+def recording_counts(comparison: Comparison) -> Table:
+    """Count the recordings of each source, in all and in each fold."""
+    folds, rows = np.unique(comparison.folds).tolist(), []
+    folds = folds if len(folds) > 1 else []
+    for source in np.unique(comparison.sources).tolist():
+        members = comparison.sources == source
+        in_folds = (int((members & (comparison.folds == fold)).sum()) for fold in folds)
+        rows.append((source, int(members.sum()), *in_folds))
+    return [("source", "recordings", *(f"fold {fold}" for fold in folds)), *rows]
+
+
+def fact_tables(facts: Mapping[str, object]) -> dict[str, Table]:
+    """Turn facts into tables: one of strings and numbers, and the given tables."""
+    rows = [(name, value) for name, value in facts.items() if not isinstance(value, list)]
+    tables = {name: value for name, value in facts.items() if isinstance(value, list)}
+    names = {name: "".join(c if c.isalnum() else "_" for c in name) for name in tables}
+    return {"facts": [("fact", "value"), *rows]} | {names[name]: table for name, table in tables.items()}
 
 
 def build_comparison_page(
@@ -65,30 +129,30 @@ def build_comparison_page(
         path = folder / f"{drawn.name}.svg"
         with rc_context({"svg.hashsalt": drawn.name}):  # the same numbers give the same file
             save_figure(drawn.figure, path, metadata={"Date": None})
-        figures.setdefault(drawn.section, []).append(embed_figure(path, drawn.title, drawn.caption, drawn.alternative))
+        figures[drawn.name] = [embed_figure(path, drawn.title, drawn.caption)]
     first = escape_unprintable(comparison.systems[0])
     best = "; the best is bold" if len(comparison.systems) > 1 else ""
     scores, differences, classes, sources = [], [], [], []
     for leads in comparison.lead_sets:
-        title = pluralise(leads, "lead")
+        title, suffix = pluralise(leads, "lead"), f"{leads}_leads"
         systems = list(map(escape_unprintable, comparison.systems_at(comparison.indices_with_leads(leads))))
         rows = score_rows(comparison, metrics, leads)
-        scores += [
-            html_table(SCORE_HEADER, {"": rows}, f"{title}: scores {INTERVALS}{best}"),
-            *figures[f"scores {leads}"],
-        ]
+        table = html_table(SCORE_HEADER, {"": rows}, f"{title}: scores {INTERVALS}{best}")
+        scores += [table, *figures[f"scores_{suffix}"]]
         if rows := difference_rows(comparison, metrics, leads):
             caption = f"{title}: differences to {first} {INTERVALS}; an interval without 0 is bold"
-            differences += [html_table(SCORE_HEADER, {"": rows}, caption), *figures[f"differences {leads}"]]
-        classes += figures.get(f"class {leads}", [])
+            differences += [html_table(SCORE_HEADER, {"": rows}, caption), *figures[f"differences_{suffix}"]]
+        classes += figures.get(f"classes_{suffix}", [])
         for name, rows in class_rows(comparison, metrics, leads).items():
             table = html_table(("class", *systems), {"": rows}, f"{name} by class {INTERVALS}{best}")
             classes.append(details(f"{title}: {name} by class", table))
-        sources += figures.get(f"source {leads}", [])
+        sources += figures.get(f"sources_{suffix}", [])
         groups = source_rows(comparison, metrics, leads)
         table = html_table(("source", *systems), groups, f"Measures by source {INTERVALS}{best}")
         sources.append(details(f"{title}: all measures by source", table))
     costs = {pluralise(leads, "lead"): cost_rows(comparison, leads) for leads in comparison.lead_sets}
+    plain_facts = [(name, str(value)) for name, value in facts.items() if not isinstance(value, list)]
+    tables = {name.capitalize(): value for name, value in facts.items() if isinstance(value, list) and len(value) > 1}
     sections = {
         "Scores": scores,
         f"Differences to {first}": differences,
@@ -96,38 +160,16 @@ def build_comparison_page(
         "By source": sources,
         "Costs": [html_table(COST_HEADER, costs, "What the systems cost"), *figures["costs"]],
         "How to read this": [bullet_list(NOTES)],
-        "What was compared": build_fact_tables(facts),
+        "What was compared": [
+            plain_table((), plain_facts, "The comparison"),
+            *(plain_table(header, rows, name) for name, (header, *rows) in tables.items()),
+        ],
     }
+    n_systems, n_recordings, n_sets = len(comparison.systems), len(comparison.labels), len(comparison.lead_sets)
+    title = f"{pluralise(n_systems, 'system')} on {pluralise(n_recordings, 'recording')}"
+    title += f", {pluralise(n_sets, 'lead set')}"
     sections = {name: parts for name, parts in sections.items() if parts}
-    return build_page(comparison_title(comparison), comparison_summary(comparison, metrics), sections)
-
-
-def build_fact_tables(facts: Mapping[str, object]) -> list[str]:
-    """Build one table of the strings and numbers, then a table of each other fact.
-
-    Args:
-        facts: Further facts for the page: name to string, number, or table (rows, header first).
-    """
-    rows = [
-        [Cell(name), Cell(escape_unprintable(str(value)))]
-        for name, value in facts.items()
-        if not isinstance(value, list)
-    ]
-    tables = [html_table((), {"": rows}, "The comparison", prose=True)]
-    for name, value in facts.items():
-        if isinstance(value, list) and len(value) > 1:
-            prose = not all(isinstance(cell, int | float) for row in value[1:] for cell in row[1:])
-            caption = name.capitalize() + "; values that differ from most systems are bold" * prose
-            rows = setting_rows(value[1:]) if prose else [[Cell(str(cell)) for cell in row] for row in value[1:]]
-            tables.append(html_table(value[0], {"": rows}, caption, prose))
-    return tables
-
-
-def comparison_title(comparison: Comparison) -> str:
-    """Return the title of the page, such as "4 systems on 150 recordings, 1 lead set"."""
-    systems, lead_sets = len(comparison.systems), len(comparison.lead_sets)
-    recordings = pluralise(len(comparison.labels), "recording")
-    return f"{pluralise(systems, 'system')} on {recordings}, {pluralise(lead_sets, 'lead set')}"
+    return build_page(title, comparison_summary(comparison, metrics), sections)
 
 
 def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str]:
@@ -142,12 +184,12 @@ def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str
     sentences = [f"{best}, with optimised thresholds and by the systems' own rules{differing}:"]
     for leads in comparison.lead_sets:
         indices = comparison.indices_with_leads(leads)
-        text = (f"{pluralise(leads, 'lead')}: {highest_score(comparison, metrics, indices, OPTIMISED)} optimised, "
-                f"{highest_score(comparison, metrics, indices, PREDICTED)} by its own rule")  # fmt: skip
-        if estimates := [difference[OPTIMISED] for index in indices if (difference := metrics.differences[index])]:
-            better = sum(low > 0 for _, low, _ in estimates) or "none"
-            worse = sum(high < 0 for _, _, high in estimates) or "none"
-            text += f"; of {pluralise(len(estimates), 'other')}, {better} better, {worse} worse"
+        optimised, by_rule = (highest_score(comparison, metrics, indices, name) for name in CHALLENGE_METRICS[:2])
+        text = f"{pluralise(leads, 'lead')}: {optimised} optimised, {by_rule} by its own rule"
+        differences = [difference for index in indices if (difference := metrics.differences[index])]
+        if ends := [difference[CHALLENGE_METRICS[0]][1:] for difference in differences]:
+            better, worse = (sum(low > 0 for low, _ in ends) or "none", sum(high < 0 for _, high in ends) or "none")
+            text += f"; of {pluralise(len(ends), 'other')}, {better} better, {worse} worse"
         sentences.append(f"{text}.")
     return sentences
 
@@ -157,3 +199,82 @@ def highest_score(comparison: Comparison, metrics: MetricTable, indices: Sequenc
     best = max(indices, key=lambda index: metrics.overall[index][measure][0])
     value, interval = format_estimate(metrics.overall[best][measure])
     return f"{value} ({interval}) by {escape_unprintable(comparison.results[best].system)}"
+
+
+def estimate_cells(estimates: Sequence[np.ndarray], known: np.ndarray | bool = True) -> list[Cell]:
+    """Format an estimate of each system with its interval, the best one emphasised.
+
+    Args:
+        estimates: (n_systems, 3).
+        known: Whether each system knows the class that is measured, (n_systems,).
+    """
+    values = np.where(known, np.array(estimates)[:, 0], np.nan)
+    best = np.nanmax(values) if len(values) > 1 and not np.isnan(values).all() else None
+    return [
+        Cell(*format_estimate(estimate), bool(value == best)) if is_known else Cell(NOT_KNOWN)
+        for estimate, value, is_known in zip(estimates, values, np.broadcast_to(known, values.shape), strict=True)
+    ]
+
+
+def score_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> list[list[Cell]]:
+    """List the scores of each system with a number of leads."""
+    indices = comparison.indices_with_leads(leads)
+    columns = [estimate_cells([metrics.overall[index][name] for index in indices]) for name in METRICS]
+    results = [comparison.results[index] for index in indices]
+    notes = [f"{pluralise(n, 'training')} stopped" if (n := result.time_limited) else "" for result in results]
+    names = [Cell(escape_unprintable(result.system), note) for result, note in zip(results, notes, strict=True)]
+    return [list(row) for row in zip(names, *columns, strict=True)]
+
+
+def difference_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> list[list[Cell]]:
+    """List how each other system differs from the first one.
+
+    A difference with an interval without 0 is emphasised.
+    """
+    rows = []
+    for index in comparison.indices_with_leads(leads):
+        if difference := metrics.differences[index]:
+            estimates = [difference[name] for name in METRICS]
+            cells = [Cell(*format_estimate(values, "+"), bool(values[1] > 0 or values[2] < 0)) for values in estimates]
+            rows.append([Cell(escape_unprintable(comparison.results[index].system)), *cells])
+    return rows
+
+
+def class_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> dict[str, list[list[Cell]]]:
+    """List the measures of each class that recordings have, the most frequent first.
+
+    Returns:
+        By measure a row for each class with a cell for each system.
+    """
+    indices, labelled = comparison.indices_with_leads(leads), comparison.labels.sum(axis=0)
+    known = np.array([comparison.results[index].known_classes for index in indices])
+    return {
+        name: [[Cell(ABBREVIATIONS[column], pluralise(labelled[column], "recording")),
+                *estimate_cells([metrics.by_class[index][name][:, column] for index in indices], known[:, column])]
+               for column in rank_classes(labelled)]
+        for name in CLASS_METRICS
+    }  # fmt: skip
+
+
+def source_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> dict[str, list[list[Cell]]]:
+    """List the metrics of each source: by metric a row with a cell for each system."""
+    indices = comparison.indices_with_leads(leads)
+    sources, counts = np.unique(comparison.sources, return_counts=True)
+    return {
+        name: [[Cell(escape_unprintable(source), pluralise(count, "recording")),
+                *estimate_cells([metrics.by_source[index][source][name] for index in indices])]
+               for source, count in zip(sources.tolist(), counts.tolist(), strict=True)]
+        for name in METRICS
+    }  # fmt: skip
+
+
+def cost_rows(comparison: Comparison, leads: int) -> list[list[Cell]]:
+    """List the costs of each system; trainings stopped by the limit are emphasised."""
+    rows = []
+    for result in (comparison.results[index] for index in comparison.indices_with_leads(leads)):
+        stopped = pluralise(result.time_limited, "training") if result.time_limited else "none"
+        rows.append([Cell(escape_unprintable(result.system)), Cell(f"{result.networks:,}"),
+                     Cell(f"{result.parameters:,}"), Cell(format_duration(result.training_seconds)),
+                     Cell(f"{result.epochs:,}"), Cell(stopped, strong=result.time_limited > 0),
+                     Cell(f"{1e3 * result.prediction_seconds:,.1f} ms")])  # fmt: skip
+    return rows

@@ -1,12 +1,10 @@
 """Draw recordings on ECG paper at 25 mm/s and 10 mm/mV."""
 
-import logging
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,21 +17,13 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextToPath
-from PIL import Image
 
-from ecg.data.headers import MILLIVOLTS, Header, HeaderError, Lead, RecordError
-from ecg.data.labels import ABBREVIATIONS, CLASS_OF_CODE, encode, unscored_diagnoses
+from ecg.data.headers import MILLIVOLTS, Header, HeaderError
+from ecg.data.labels import ABBREVIATIONS, CLASS_OF_CODE, SCORED, encode, unscored_diagnoses
 from ecg.data.leads import LEADS
-from ecg.data.preprocessing import correct_gains, explain_unusable
-from ecg.data.records import SignalError, read_record
+from ecg.data.preprocessing import explain_unusable
+from ecg.data.records import SignalError
 from ecg.data.wave_peaks import LEAD, WAVES, PeakList
-from ecg.runtime.console import Progress, describe_error
-from ecg.runtime.files import save_figure
-from ecg.systems.label_cleaning import Disagreement
-
-LOGGER = logging.getLogger("ecg")
-
-MAX_NAME_LENGTH = 50  # characters of a record's name in the name of a file, because it may be very long
 
 # Sizes of paper and layout, in mm unless stated otherwise.
 SPEED, HEIGHT = 25, 10  # per second, per millivolt
@@ -46,9 +36,8 @@ PANEL, CLASS_ROW, FULL_BAR = 72, 7.5, 34  # width of the model's panel, height o
 SLOPE_DISTANCE = 0.08  # s, from the peak of a T wave to its slopes
 PIXELS = 10  # per mm, such that all grid lines lie on integer pixels
 INCH, POINT = 25.4, 25.4 / 72
-COLUMNS = (LEADS[:3], LEADS[3:6], LEADS[6:9], LEADS[9:])
 MAX_ROWS = 40  # leads on a page; as an image they take 135 MB of memory
-LABEL_WIDTH, LEAD_NAME_WIDTH, LABEL_LINES = 90, 55, 8  # width of a label and of a lead's name; lines of labels
+LEAD_NAME_WIDTH, LABEL_LINES = 55, 8  # width of a lead's name; lines of labels
 FONT = "DejaVu Sans"  # comes with matplotlib, so that all machines draw the same
 
 PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
@@ -143,16 +132,14 @@ def draw_record(
     strips = lay_out([header.lead_names[row] for row in drawn], start, shown)
     strips = [strip._replace(lead=drawn[strip.lead]) for strip in strips]
     width, height = LEFT + SECONDS * SPEED + RIGHT, ROW * (1 + max(strip.row for strip in strips))
-    names = [shorten(name, LABEL_WIDTH, LABEL) for name in label_names(header.codes)] or ["none"]
-    labels = wrap_words(["Labels:", *(f"{name}," for name in names[:-1]), names[-1]], width, LABEL, LABEL_LINES)
-    captions = wrap_words(caption.split(), width, HEADING)
+    labels = f"Labels: {', '.join(label_names(header.codes)) or 'none'}"
+    label_lines, captions = wrap_words(labels, width, LABEL, LABEL_LINES), wrap_words(caption, width, HEADING)
     unusable = explain_unusable(header, recording)
     notes = [f"cannot be used: {unusable}"] * bool(unusable) + [f"not drawn: {', '.join(undrawn)}"] * bool(undrawn)
     foot = FOOT + NOTE * len(notes)
     top = height + foot
-    title = top + 3 + LINE * len(labels) + CAPTION * len(captions)
-    size = (2 * MARGIN + width + PANEL * (model is not None),
-             2 * MARGIN + math.ceil(title + TITLE - 3))  # fmt: skip
+    title = top + 3 + LINE * len(label_lines) + CAPTION * len(captions)
+    size = 2 * MARGIN + width + PANEL * (model is not None), 2 * MARGIN + math.ceil(title + TITLE - 3)
     figure = Figure((size[0] / INCH, size[1] / INCH), dpi=PIXELS * INCH, facecolor="white")
     axes = _millimetres(figure, size, (MARGIN, MARGIN + foot, width, height))
     _draw_grid(axes, width, height)
@@ -160,11 +147,10 @@ def draw_record(
         _draw_pulse(axes, height - ROW * (row + 0.5))
     for strip in strips:
         _draw_strip(axes, strip, header, recording, height - ROW * (strip.row + 0.5))
-    lead_two = header.lead_names.index(LEAD) if LEAD in header.lead_names else None  # the first of this name has peaks
-    lead_two_strips = [strip for strip in strips if strip.lead == lead_two]
-    if peaks and lead_two_strips:
-        strip = lead_two_strips[-1]  # in full
-        _draw_peaks(axes, strip, header, recording, height - ROW * (strip.row + 0.5), peaks)
+    if peaks and LEAD in header.lead_names:
+        lead_two = header.lead_names.index(LEAD)  # the first of this name has peaks
+        for strip in [strip for strip in strips if strip.lead == lead_two][-1:]:  # the last one is in full
+            _draw_peaks(axes, strip, header, recording, height - ROW * (strip.row + 0.5), peaks)
 
     text = _millimetres(figure, size, (MARGIN, MARGIN, size[0] - 2 * MARGIN, size[1] - 2 * MARGIN))
     text.axis("off")
@@ -172,15 +158,14 @@ def draw_record(
     room = width - text_width(summary, LABEL) - 8
     text.text(0, title, shorten(header.name, room, TITLE_STYLE), **TITLE_STYLE)
     text.text(width, title, summary, **LABEL, ha="right")
-    for row, line in enumerate(reversed(labels)):
+    for row, line in enumerate(reversed(label_lines)):
         text.text(0, top + 2 + LINE * row, line, **LABEL)
     for row, line in enumerate(captions, 1):
         text.text(0, title - CAPTION * row, line, **HEADING, color=POSITIVE)
     scale = f"{SPEED} mm/s   {HEIGHT} mm/mV   as recorded, not filtered"
-    text.text(0, foot - FOOT, scale, **SMALL, color=QUIET)
     if shown < SECONDS and len(strips) > len(LEADS):
-        remark = "the columns overlap in time, so that each is full"
-        text.text(width, foot - FOOT, remark, **SMALL, color=QUIET, ha="right")
+        scale += "   the columns overlap in time, so that each is full"
+    text.text(0, foot - FOOT, scale, **SMALL, color=QUIET)
     for row, note in enumerate(notes):
         text.text(0, NOTE * row, shorten(note, width, SMALL), **SMALL, color=QUIET)
     if model is not None:
@@ -193,8 +178,7 @@ def choose_rows(header: Header) -> tuple[list[int], list[str]]:
     """Choose the leads that are drawn: the twelve standard ones, or all voltages.
 
     Returns:
-        The rows of the recording that are drawn, and the names of the other leads, with their unit if that is no
-        voltage.
+        The rows of the recording that are drawn, and the names of the other leads, with a unit that is no voltage.
 
     Raises:
         HeaderError: No lead is a voltage.
@@ -202,8 +186,11 @@ def choose_rows(header: Header) -> tuple[list[int], list[str]]:
     voltages = [row for row, lead in enumerate(header.leads) if lead.units.casefold() in MILLIVOLTS]
     first = {header.lead_names[row]: row for row in reversed(voltages)}  # a second lead of this name is not drawn
     drawn = [first[name] for name in LEADS] if set(LEADS) <= first.keys() else voltages[:MAX_ROWS]
-    standard = {header.lead_names[row] for row in drawn} & set(LEADS)
-    undrawn = [_describe_undrawn(lead, standard) for row, lead in enumerate(header.leads) if row not in drawn]
+    undrawn = [
+        (lead.written or lead.name or "without a name") + f" ({lead.units})" * (row not in voltages)
+        for row, lead in enumerate(header.leads)
+        if row not in drawn
+    ]
     if not drawn:
         raise HeaderError(f"{header.name}: no lead is in mV, uV or V, but {', '.join(undrawn)}")
     return drawn, undrawn
@@ -217,39 +204,19 @@ def lay_out(names: Sequence[str], start: float, shown: float) -> list[Strip]:
         start: Where the drawing begins in the recording, in s.
         shown: How many seconds are drawn.
     """
-    position = {
-        name: lead for lead, name in reversed(list(enumerate(names)))
-    }  # a second lead of this name is not drawn
     if not set(LEADS) <= set(names):
         order = sorted(range(len(names)), key=lambda lead: LEADS.index(names[lead]) if names[lead] in LEADS else 99)
         return [Strip(lead, row, 0.0, start, shown) for row, lead in enumerate(order)]
-    step = max(shown - COLUMN_SECONDS, 0) / (len(COLUMNS) - 1)
-    seconds = min(COLUMN_SECONDS, shown)
-    strips = [
-        Strip(position[name], row, COLUMN_SECONDS * column, start + step * column, seconds)
-        for column, leads in enumerate(COLUMNS)
-        for row, name in enumerate(leads)
-    ]
-    return [*strips, Strip(position[LEAD], len(COLUMNS[0]), 0.0, start, shown)]
-
-
-def _describe_undrawn(lead: Lead, drawn: set[str]) -> str:
-    """Name a lead that is not drawn, and say why; `drawn` are standard leads."""
-    name = lead.written or lead.name or "without a name"
-    if lead.units.casefold() not in MILLIVOLTS:
-        return f"{name} ({lead.units})"
-    return f"{name} (a second {lead.name})" if lead.name in drawn else name
+    seconds, step = min(COLUMN_SECONDS, shown), max(shown - COLUMN_SECONDS, 0) / 3
+    strips = [Strip(names.index(name), index % 3, COLUMN_SECONDS * (index // 3), start + step * (index // 3), seconds)
+              for index, name in enumerate(LEADS)]  # fmt: skip
+    return [*strips, Strip(names.index(LEAD), 3, 0.0, start, shown)]
 
 
 def label_names(codes: Sequence[str]) -> list[str]:
     """Return the abbreviations of diagnoses, each once; unknown codes stay."""
-
-    def name(code: str) -> str:
-        if code in CLASS_OF_CODE:
-            return ABBREVIATIONS[CLASS_OF_CODE[code]]
-        return unscored_diagnoses()[code].abbreviation if code in unscored_diagnoses() else code
-
-    return list(dict.fromkeys(map(name, codes)))
+    known = unscored_diagnoses() | {code: SCORED[index] for code, index in CLASS_OF_CODE.items()}
+    return list(dict.fromkeys(known[code].abbreviation if code in known else code for code in codes))
 
 
 def describe_recording(header: Header, duration: float, start: float, shown: float) -> str:
@@ -260,8 +227,8 @@ def describe_recording(header: Header, duration: float, start: float, shown: flo
     return f"{age}, {sex}   {header.sampling_frequency:g} Hz   {duration:g} s{section}"
 
 
-def to_millivolts(header: Header, recording: np.ndarray, strip: Strip) -> tuple[np.ndarray, np.ndarray]:
-    """Return the signal of a strip.
+def strip_signal(header: Header, recording: np.ndarray, strip: Strip) -> tuple[np.ndarray, np.ndarray]:
+    """Return the time and the signal of a strip.
 
     Returns:
         Time from the beginning of the strip in s, (n_samples,), and the signal without its median in mV, NaN where it
@@ -279,7 +246,7 @@ def to_millivolts(header: Header, recording: np.ndarray, strip: Strip) -> tuple[
     return (first + np.arange(len(signal))) / frequency - strip.begin, signal
 
 
-@lru_cache(maxsize=4096)
+@cache
 def drawable(character: str) -> str:
     r"""Return a character, or its code such as `\u5fc3` if the font has no glyph."""
     fonts = (get_font(findfont(FontProperties(family=FONT, weight=weight))) for weight in ("normal", "bold"))
@@ -290,20 +257,22 @@ def drawable(character: str) -> str:
 
 def text_width(text: str, style: Style) -> float:
     """Return how wide a line of drawable text is at most, in mm."""
-    size, weight = style["fontsize"], style.get("fontweight", "normal")
-    return sum(_advance(character, size, weight) for character in text)
+    return sum(_advance(character, style["fontsize"], style.get("fontweight", "normal")) for character in text)
 
 
-@lru_cache(maxsize=4096)
+@cache
 def _advance(character: str, size: float, weight: str) -> float:
-    """Return the advance of a character in mm, as pixels or as outlines."""
+    """Return the advance of a character in mm, as pixels or as outlines, which is more."""
     font = FontProperties(family=FONT, size=size, weight=weight)
-    measures = ((RendererAgg(1, 1, PIXELS * INCH), 1 / PIXELS), (TextToPath(), POINT))
-    widths = (
-        [unit * measure.get_text_width_height_descent(text, font, ismath=False)[0] for text in ("||", f"|{character}|")]
-        for measure, unit in measures
-    )
-    return max(0.0, *(wide - narrow for narrow, wide in widths))
+
+    widths = [
+        [unit * measure(text, font, ismath=False)[0] for text in ("||", f"|{character}|")]
+        for measure, unit in (
+            (RendererAgg(1, 1, PIXELS * INCH).get_text_width_height_descent, 1 / PIXELS),
+            (TextToPath().get_text_width_height_descent, POINT),
+        )
+    ]
+    return max(wide - narrow for narrow, wide in widths)
 
 
 def shorten(text: str, room: float, style: Style) -> str:
@@ -315,14 +284,13 @@ def shorten(text: str, room: float, style: Style) -> str:
     return "".join(characters[: bisect_right(ends, room - text_width("...", style))]) + "..."
 
 
-def wrap_words(words: list[str], room: float, style: Style, lines: float = math.inf) -> list[str]:
-    """Wrap words to lines of at most `room` mm that can be drawn.
+def wrap_words(text: str, room: float, style: Style, lines: float = math.inf) -> list[str]:
+    """Wrap a text to lines of at most `room` mm that can be drawn.
 
     A long word ends in dots, and so does the last line if there are more words than fit.
     """
     wrapped: list[str] = []
-    for word in words:
-        word = shorten(word, room, style)
+    for word in (shorten(word, room, style) for word in text.split()):
         if wrapped and text_width(f"{wrapped[-1]} {word}", style) <= room:
             wrapped[-1] += f" {word}"
         elif len(wrapped) < lines:
@@ -358,7 +326,7 @@ def _draw_pulse(axes: Axes, zero: float) -> None:
 
 
 def _draw_strip(axes: Axes, strip: Strip, header: Header, recording: np.ndarray, zero: float) -> None:
-    time, signal = to_millivolts(header, recording, strip)
+    time, signal = strip_signal(header, recording, strip)
     left = LEFT + SPEED * strip.offset
     written = header.lead_names[strip.lead]
     axes.plot(left + SPEED * time, zero + HEIGHT * signal, color=INK, linewidth=0.8, solid_joinstyle="round",
@@ -376,7 +344,7 @@ def _draw_strip(axes: Axes, strip: Strip, header: Header, recording: np.ndarray,
 
 def _draw_peaks(axes: Axes, strip: Strip, header: Header, recording: np.ndarray, zero: float, peaks: PeakList) -> None:
     """Mark the wave peaks on a strip, each wave with its own colour and letter."""
-    time, signal = to_millivolts(header, recording, strip)
+    time, signal = strip_signal(header, recording, strip)
     samples = peaks.samples - round((time[0] + strip.begin) * header.sampling_frequency)
     shown = (samples >= 0) & (samples < len(time))
     samples, waves = samples[shown], peaks.waves[shown]
@@ -430,64 +398,3 @@ def _draw_model(axes: Axes, model: ModelPanel, labelled: np.ndarray, height: flo
         axes.text(29, 3, "threshold", fontsize=8)
     axes.plot(50, 4.5, "o", color=INK, markersize=4)
     axes.text(52, 3, "labelled", fontsize=8)
-
-
-def draw_disagreements(
-    folder: Path,
-    disagreements: Sequence[Disagreement],
-    thresholds: np.ndarray,
-    outputs: Sequence[np.ndarray] | None = None,
-    early_gains: bool = False,
-) -> int:
-    """Draw a page for each disagreement into a folder, named RANK_RECORD_CLASS.png.
-
-    Recordings are read again. One that cannot be drawn is logged.
-
-    Args:
-        folder: Where the pages are written.
-        disagreements: The most confident first.
-        thresholds: (26,), or (n_disagreements, 26); NaN if there is none.
-        outputs: Predicted classes, (n_disagreements, 26) bool; those that reach their thresholds if None.
-        early_gains: Whether to correct the gains of early 2020.
-
-    Returns:
-        How many pages were drawn.
-    """
-    thresholds = np.broadcast_to(thresholds, (len(disagreements), len(ABBREVIATIONS)))
-    digits, failures = max(len(str(len(disagreements))), 2), []
-    with Progress("drawing", len(disagreements), "pages") as progress:
-        for index, item in enumerate(disagreements):
-            try:
-                header, recording = read_record(item.path)
-                header = correct_gains(header, recording)[0] if early_gains else header
-                predicted = None if outputs is None else outputs[index]
-                panel = ModelPanel(item.probabilities, thresholds[index], predicted, item.column)
-                figure = draw_record(header, recording, 0.0, panel, describe_disagreement(item, header))
-            except (RecordError, OSError) as error:
-                failures.append(f"{item.name} cannot be drawn: {describe_error(error)}")
-            else:
-                name = item.name.replace("/", "_")[:MAX_NAME_LENGTH]
-                path = Path(folder) / f"{index + 1:0{digits}}_{name}_{ABBREVIATIONS[item.column]}.png"
-                save_figure(figure, path)
-                reduce_colours(path)
-            progress.advance()
-    for message in failures:
-        LOGGER.warning(message)
-    return len(disagreements) - len(failures)
-
-
-def reduce_colours(path: Path) -> None:
-    """Save an image with 256 colours, which takes a third of the bytes."""
-    with Image.open(path) as image:
-        dpi, paletted = image.info["dpi"], image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
-    paletted.save(path, optimize=True, dpi=dpi)
-
-
-def describe_disagreement(disagreement: Disagreement, header: Header) -> str:
-    """Describe a disagreement as a caption."""
-    labelled = "labelled" if disagreement.labelled else "not labelled"
-    if encode(header.codes)[disagreement.column] != disagreement.labelled:
-        labelled += " after relabelling"
-    probability = f"{disagreement.probability:.2f}"
-    probability = {"0.00": "less than 0.01", "1.00": "more than 0.99"}.get(probability, probability)
-    return f"{ABBREVIATIONS[disagreement.column]} is {labelled}, and the network gives it {probability}"

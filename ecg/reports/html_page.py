@@ -8,6 +8,8 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
+from ecg.runtime.console import escape_unprintable
+
 TEMPLATE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 
 
@@ -96,20 +98,34 @@ def details(title: str, *parts: str) -> str:
     return "\n".join([f"<details>\n<summary>{escape(title)}</summary>", *parts, "</details>"])
 
 
-def embed_figure(path: Path, title: str, caption: str, alternative: str) -> str:
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
+    """Build a table of plain values; words are wrapped, numbers aligned right."""
+    cells = [[Cell(_format_cell(value)) for value in row] for row in rows]
+    prose = any(isinstance(value, str) for row in rows for value in row[1:])
+    return html_table(header, {"": cells}, caption, prose)
+
+
+def _format_cell(value: object) -> str:
+    if isinstance(value, float):
+        text = f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
+        return text.replace("-", "−", 1) if value < 0 else text
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else escape_unprintable(str(value))
+
+
+def embed_figure(path: Path, title: str, caption: str, alternative: str = "the tables have the numbers") -> str:
     """Embed the image in a file as a figure.
 
     Args:
         path: The file of the image.
         title: Title of the figure.
         caption: What it shows.
-        alternative: The same in words, for those who cannot see it.
+        alternative: What follows the title for those who cannot see the figure.
 
     Returns:
         The HTML of the figure, with the image as a data URI.
     """
     kind, data = mimetypes.guess_type(path)[0], base64.b64encode(path.read_bytes()).decode("ascii")
     return (
-        f'<figure>\n<img src="data:{kind};base64,{data}" alt="{escape(alternative)}">\n'
+        f'<figure>\n<img src="data:{kind};base64,{data}" alt="{escape(title)}; {escape(alternative)}">\n'
         f"<figcaption><b>{escape(title)}.</b> {escape(caption)}</figcaption>\n</figure>"
     )

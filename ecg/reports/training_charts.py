@@ -1,24 +1,36 @@
-"""Draw learning curves, wave peaks, precision and recall, and confusion."""
+"""Draw learning curves, wave peaks, precision and recall, confusion, and disagreements."""
 
+import logging
 import textwrap
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
 
-from ecg.data.labels import ABBREVIATIONS
+from ecg.data.headers import Header, RecordError
+from ecg.data.labels import ABBREVIATIONS, encode
+from ecg.data.preprocessing import correct_gains
+from ecg.data.records import read_record
 from ecg.evaluation.metrics import SINUS, weighted_confusion
-from ecg.reports.ecg_paper import INK, MARKS
+from ecg.reports.ecg_paper import INK, MARKS, ModelPanel, draw_record
+from ecg.runtime.console import Progress, describe_error
+from ecg.runtime.files import save_figure
+from ecg.systems.label_cleaning import Disagreement
 
 if TYPE_CHECKING:  # these import Keras
     from ecg.systems.stage import PeakExample
     from ecg.training.checkpoint import Epoch
+
+LOGGER = logging.getLogger("ecg")
 
 BLUE, ORANGE, GREEN, GREY, PALE = "#1f5fa8", "#d9730d", "#2f8f5b", "#5b5b66", "#e6e6ea"
 SCORE_STYLES = ((GREY, "o-"), (GREEN, "o-"), (GREY, "o:"), (GREEN, "o:"))  # style of each score of a stage, in order
@@ -27,6 +39,7 @@ SMALLEST_SHOWN = 0.005  # credit of a recording; a cell with less has no number
 DARK = 0.6  # on the colour scale; above it numbers are white
 TITLE_CHARACTERS = 88
 DPI = 130
+MAX_NAME_LENGTH = 50  # characters of a record's name in the name of a file, because it may be very long
 
 
 def learning_curves(epochs: Sequence["Epoch"]) -> Figure:
@@ -157,9 +170,7 @@ def confusion_chart(
     seen = (labels | predictions).any(axis=0)
     seen[SINUS] = True  # the prediction of the "inactive" classifier; there is always a class to draw
     shown = np.flatnonzero(seen)
-    share = np.full(len(labelled), np.nan)
-    np.divide(1, labelled, out=share, where=labelled > 0)
-    weights = np.nan_to_num(weights) * share[:, np.newaxis]
+    weights = np.nan_to_num(weights) * np.where(labelled > 0, 1 / np.maximum(labelled, 1), np.nan)[:, np.newaxis]
     earned, best = (
         (weights * weighted_confusion(labels, outputs))[np.ix_(shown, shown)] for outputs in (predictions, labels)
     )
@@ -183,7 +194,8 @@ def confusion_matrix_chart(counts: np.ndarray, names: Sequence[str], titles: tup
         titles: Title and subtitle.
     """
     labelled = counts.sum(axis=1)
-    shares = np.divide(counts, labelled[:, np.newaxis], out=np.full(counts.shape, np.nan), where=labelled[:, None] > 0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        shares = counts / labelled[:, np.newaxis]
     right = [f"{100 * share:.0f} %" if total else "" for share, total in zip(shares.diagonal(), labelled, strict=True)]
     texts = np.where(counts > 0, np.char.mod("%d", counts), "")
     bar = "share of the recordings with the label\n(in the cells: recordings)"
@@ -200,31 +212,48 @@ def _draw_matrix(
     bar_label: str,
     titles: tuple[str, str],
 ) -> tuple[Figure, Axes]:
-    """Draw a matrix of shades from 0 to 1 with a string in each cell."""
+    """Draw a matrix of classes by classes with shades from 0 to 1."""
     side = 0.36 * max(len(names), 8)
     figure = Figure((4.4 + side, 2.6 + side), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    norm = PowerNorm(0.6, 0, 1)
+    draw_cells(axes, shades, texts, PowerNorm(0.6, 0, 1), bar_label)
+    axes.set_xticks(np.arange(len(names)), names, rotation=90)
+    labels = [f"{name}  ({count:,})" for name, count in zip(names, labelled, strict=True)]
+    axes.set_yticks(np.arange(len(names)), labels)
+    axes.set(xlabel="predicted", ylabel="labelled (recordings)")
+    _set_titles(figure, axes, titles)
+    return figure, axes
+
+
+def draw_cells(
+    axes: Axes, shades: np.ndarray, texts: np.ndarray, norm: PowerNorm, bar_label: str, location: str = "right"
+) -> Colorbar:
+    """Draw a matrix of shades with a string in each cell, and a colour bar.
+
+    Args:
+        axes: Where it is drawn.
+        shades: (n_rows, n_columns); NaN is grey.
+        texts: Strings of the cells, (n_rows, n_columns).
+        norm: Scale of the colours.
+        bar_label: What the shades mean.
+        location: Side of the colour bar.
+
+    Returns:
+        The colour bar.
+    """
     image = axes.imshow(shades, cmap=colormaps["Blues"].with_extremes(bad=PALE), norm=norm)
     for row, column in np.argwhere(texts != ""):
         axes.text(column, row, texts[row, column], ha="center", va="center", fontsize=7.5,
-                  color="white" if norm(shades[row, column]) > DARK else "#22222c",
-                  fontweight="bold" if row == column else "normal")  # fmt: skip
-    axes.set_xticks(np.arange(len(names)), names, rotation=90)
-    axes.set_yticks(
-        np.arange(len(names)), [f"{name}  ({count:,})" for name, count in zip(names, labelled, strict=True)]
-    )
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(np.arange(len(names) + 1) - 0.5, minor=True)
+                  color="white" if norm(shades[row, column]) > DARK else "#22222c")  # fmt: skip
+    for axis, count in zip((axes.yaxis, axes.xaxis), shades.shape, strict=True):
+        axis.set_ticks(np.arange(count + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=PALE, linewidth=0.6)
     axes.tick_params(which="both", length=0)
-    axes.set(xlabel="predicted", ylabel="labelled (recordings)")
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=25, pad=0.02)
+    bar = axes.figure.colorbar(image, ax=axes, location=location, shrink=0.6, aspect=25, pad=0.02)
     bar.set_label(bar_label, fontsize=9)
     bar.outline.set_visible(False)
-    _set_titles(figure, axes, titles)
-    return figure, axes
+    return bar
 
 
 def _right_column(axes: Axes, rows: np.ndarray, texts: Sequence[str], title: str) -> None:
@@ -239,3 +268,64 @@ def _right_column(axes: Axes, rows: np.ndarray, texts: Sequence[str], title: str
 def _set_titles(figure: Figure, axes: Axes, titles: tuple[str, str]) -> None:
     figure.suptitle(titles[0], fontweight="bold", fontsize=12)
     axes.set_title(textwrap.fill(titles[1], TITLE_CHARACTERS), fontsize=9, color=GREY, pad=12)
+
+
+def draw_disagreements(
+    folder: Path,
+    disagreements: Sequence[Disagreement],
+    thresholds: np.ndarray,
+    outputs: Sequence[np.ndarray] | None = None,
+    early_gains: bool = False,
+) -> int:
+    """Draw a page for each disagreement into a folder, named RANK_RECORD_CLASS.png.
+
+    Recordings are read again. One that cannot be drawn is logged.
+
+    Args:
+        folder: Where the pages are written.
+        disagreements: The most confident first.
+        thresholds: (26,), or (n_disagreements, 26); NaN if there is none.
+        outputs: Predicted classes, (n_disagreements, 26) bool; those that reach their thresholds if None.
+        early_gains: Whether to correct the gains of early 2020.
+
+    Returns:
+        How many pages were drawn.
+    """
+    thresholds = np.broadcast_to(thresholds, (len(disagreements), len(ABBREVIATIONS)))
+    digits, failures = max(len(str(len(disagreements))), 2), []
+    with Progress("drawing", len(disagreements), "pages") as progress:
+        for index, item in enumerate(disagreements):
+            try:
+                header, recording = read_record(item.path)
+                header = correct_gains(header, recording)[0] if early_gains else header
+                predicted = None if outputs is None else outputs[index]
+                panel = ModelPanel(item.probabilities, thresholds[index], predicted, item.column)
+                figure = draw_record(header, recording, 0.0, panel, describe_disagreement(item, header))
+            except (RecordError, OSError) as error:
+                failures.append(f"{item.name} cannot be drawn: {describe_error(error)}")
+            else:
+                name = item.name.replace("/", "_")[:MAX_NAME_LENGTH]
+                path = Path(folder) / f"{index + 1:0{digits}}_{name}_{ABBREVIATIONS[item.column]}.png"
+                save_figure(figure, path)
+                reduce_colours(path)
+            progress.advance()
+    for message in failures:
+        LOGGER.warning(message)
+    return len(disagreements) - len(failures)
+
+
+def reduce_colours(path: Path) -> None:
+    """Save an image with 256 colours, which takes a third of the bytes."""
+    with Image.open(path) as image:
+        dpi, paletted = image.info["dpi"], image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
+    paletted.save(path, optimize=True, dpi=dpi)
+
+
+def describe_disagreement(disagreement: Disagreement, header: Header) -> str:
+    """Describe a disagreement as a caption."""
+    labelled = "labelled" if disagreement.labelled else "not labelled"
+    if encode(header.codes)[disagreement.column] != disagreement.labelled:
+        labelled += " after relabelling"
+    probability = f"{disagreement.probability:.2f}"
+    probability = {"0.00": "less than 0.01", "1.00": "more than 0.99"}.get(probability, probability)
+    return f"{ABBREVIATIONS[disagreement.column]} is {labelled}, and the network gives it {probability}"

@@ -13,27 +13,17 @@ from ecg.data.labels import ABBREVIATIONS, SCORED
 from ecg.data.store import diagnosis_lines
 from ecg.evaluation.metrics import load_weights
 from ecg.evaluation.thresholds import HALF
-from ecg.reports.ecg_paper import draw_disagreements
-from ecg.reports.html_page import Cell, build_page, bullet_list, details, embed_figure, html_table, paragraphs
-from ecg.reports.training_charts import (
-    class_chart,
-    confusion_chart,
-    confusion_matrix_chart,
-    learning_curves,
-    peak_chart,
-)
+from ecg.reports import training_charts
+from ecg.reports.html_page import build_page, bullet_list, details, embed_figure, paragraphs, plain_table
 from ecg.reports.training_tables import (
-    CLASS_SCORE,
-    COMMON_SCORE,
-    HALF_SCORE,
-    SCORE,
+    SCORES,
     Table,
     flatten_settings,
     precision_and_recall,
     training_tables,
     write_tables,
 )
-from ecg.runtime.console import NAMED, abbreviated_list, escape_unprintable, format_table, group_reasons, wrap_line
+from ecg.runtime.console import abbreviated_list, escape_unprintable, format_table, group_reasons, wrap_line
 from ecg.runtime.files import atomic_path, save_figure, to_json
 from ecg.systems.label_cleaning import describe_relabelling
 from ecg.systems.results import CLEANED, ORIGINAL, Results
@@ -90,7 +80,7 @@ def write_report(folder: Path, results: Results, settings: object) -> None:
             figures.setdefault(kind, []).append(embedded)
         drawn = temporary / "disagreements"
         drawn.mkdir()
-        draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100),
+        training_charts.draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100),
                            early_gains=results.store.preparation.early_gains)  # fmt: skip
         page = build_training_page(results, settings, tables, figures, sorted(drawn.iterdir()))
         (temporary / REPORT_PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -140,30 +130,30 @@ def draw_training(results: Results) -> Iterator[tuple[str, int | None, Figure]]:
     """Draw all figures of a training; one at a time is in memory.
 
     Yields:
-        What it is of FIGURES, the number of leads or None, and the figure.
+        The kind of the figure, the number of leads or None, and the figure.
     """
-    labels, weights = results.scored_labels, load_weights()[1]
+    weights, known, exclusive = load_weights()[1], results.label_versions[CLEANED], results.settings.exclusive
     if results.epochs:
-        yield "learning_curves", None, learning_curves(results.epochs)
+        yield "learning_curves", None, training_charts.learning_curves(results.epochs)
     if results.peaks:
-        yield "peaks", None, peak_chart(results.peaks)
+        yield "peaks", None, training_charts.peak_chart(results.peaks)
     cleaned = " with cleaned labels" if results.relabelled else ""
-    known = results.label_versions[CLEANED]
-    subtitle = f"{len(labels):,} recordings of the validation split{cleaned}, of {', '.join(results.scored_sources)}"
+    sources = ", ".join(results.scored_sources)
+    subtitle = f"{results.scored.sum():,} recordings of the validation split{cleaned}, of {sources}"
     for leads in results.searches:
         rates = precision_and_recall(known, results.all_predictions(leads))
-        title = f"{leads} leads: precision and recall"
+        titles = f"{leads} leads: precision and recall", subtitle
         yield (
             "classes",
             leads,
-            class_chart(known.sum(axis=0), *rates, (title, subtitle), results.names, results.is_trained),
+            training_charts.class_chart(known.sum(axis=0), *rates, titles, results.names, results.is_trained),
         )
-        if results.settings.exclusive:
-            title = f"{leads} leads: labels and most probable classes"
-            counts = results.confusion_matrix(leads)
-            yield "confusion_matrix", leads, confusion_matrix_chart(counts, results.settings.classes, (title, subtitle))
-        title = f"{leads} leads: credit in the Challenge metric"
-        yield "confusion", leads, confusion_chart(labels, results.predictions(leads), weights, (title, subtitle))
+        if exclusive:
+            titles = f"{leads} leads: labels and most probable classes", subtitle
+            counts, classes = results.confusion_matrix(leads), results.settings.classes
+            yield "confusion_matrix", leads, training_charts.confusion_matrix_chart(counts, classes, titles)
+        titles, predictions = (f"{leads} leads: credit in the Challenge metric", subtitle), results.predictions(leads)
+        yield "confusion", leads, training_charts.confusion_chart(results.scored_labels, predictions, weights, titles)
 
 
 def build_training_page(
@@ -191,9 +181,11 @@ def build_training_page(
                 sections[title] += _fold(figures.get(name, ()), "Other lead sets")
                 continue
             for file_name in (file_name for file_name in tables if _is_of_kind(file_name, name)):
-                table, rows = _limited_table(file_name, tables[file_name], caption), len(tables[file_name]) - 1
+                header, *rows = tables[file_name]
+                more = f"; the first {MAX_ROWS:,} of {len(rows):,} rows, all are in {file_name}.csv"
+                table = plain_table(header, rows[:MAX_ROWS], caption + more * (len(rows) > MAX_ROWS))
                 suffix = file_name.removeprefix(name).replace("_", ", ", 1).replace("_", " ")
-                sections[title] += [details(f"{caption}{suffix} ({rows:,})", table)] if key.startswith("+") else [table]
+                sections[title] += [details(f"{caption}{suffix} ({len(rows):,})", table) if key[0] == "+" else table]
     masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
     rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]
@@ -203,7 +195,7 @@ def build_training_page(
         disagreement = results.disagreements[int(path.name.partition("_")[0]) - 1]
         label = "labelled" if disagreement.labelled else "not labelled"
         text = f"{ABBREVIATIONS[disagreement.column]} is {label}, its probability is {disagreement.probability:.3f}."
-        pages.append(embed_figure(path, escape_unprintable(disagreement.name), text, f"{text} Drawn on ECG paper."))
+        pages.append(embed_figure(path, escape_unprintable(disagreement.name), text, "drawn on ECG paper"))
     sections["Disagreements"] += _fold(pages, "Others on ECG paper")
     faults = [(word, reason, len(names), abbreviated_list(names)) for word, reason, names in _group_faults(tables)]
     header = ("", "reason", "recordings", "such as")
@@ -212,15 +204,16 @@ def build_training_page(
     setting_table = plain_table(("setting", "value"), [*flatten_settings(settings).items()], "Settings")
     sections["Settings and versions"] = [paragraphs([f"Versions: {versions}."]), setting_table]
     sections["Tables as files"] = [bullet_list([*(f"{name}.csv" for name in tables), "report.json: all of them"])]
-    scores = [row for row in row_objects(tables["scores"]) if row["labels"] == CLEANED]
+    scores = [f"{row[SCORES[-1]]:.3f} with {row['leads']} leads" for row in row_objects(tables["scores"])
+              if row["labels"] == CLEANED]  # fmt: skip
+    n_training, n_validation = len(results.training), len(results.validation)
     opening = [
-        f"{len(results.training):,} recordings for training, {len(results.validation):,} for validation, "
-        f"{len(results.store.excluded):,} excluded. The scores are of {results.scored.sum():,} validation recordings, "
-        f"of {', '.join(results.scored_sources)}.",
-        "Challenge metric of the model on these: "
-        + ", ".join(f"{_format_cell(row[SCORE])} with {row['leads']} leads" for row in scores) + ".",
-    ]  # fmt: skip
-    title = f"Training of {getattr(settings, 'system', 'a system')} on {len(results.training):,} recordings"
+        f"{n_training:,} recordings for training, {n_validation:,} for validation, {len(results.store.excluded):,} "
+        f"excluded. The scores are of {results.scored.sum():,} validation recordings, of "
+        f"{', '.join(results.scored_sources)}.",
+        f"Challenge metric of the model on these: {', '.join(scores)}.",
+    ]
+    title = f"Training of {getattr(settings, 'system', 'a system')} on {n_training:,} recordings"
     return build_page(title, opening, {name: parts for name, parts in sections.items() if parts})
 
 
@@ -234,26 +227,6 @@ def _fold(parts: Sequence[str], title: str) -> list[str]:
     return [*parts[:1], *[details(title, *parts[1:])] * bool(parts[1:])]
 
 
-def _limited_table(name: str, table: Table, caption: str) -> str:
-    header, *rows = table
-    more = f"; the first {MAX_ROWS:,} of {len(rows):,} rows, all are in {name}.csv" if len(rows) > MAX_ROWS else ""
-    return plain_table(header, rows[:MAX_ROWS], caption + more)
-
-
-def plain_table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
-    """Build a table of plain values; words are wrapped, numbers aligned right."""
-    cells = [[Cell(_format_cell(value)) for value in row] for row in rows]
-    prose = any(isinstance(value, str) for row in rows for value in row[1:])
-    return html_table(header, {"": cells}, caption, prose)
-
-
-def _format_cell(value: object) -> str:
-    if isinstance(value, float):
-        text = f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
-        return text.replace("-", "−", 1) if value < 0 else text
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else escape_unprintable(str(value))
-
-
 def _group_faults(tables: Mapping[str, Table]) -> list[tuple[str, str, list[str]]]:
     """Group excluded and repaired recordings: what was done, the reason, the records."""
     faults = {name: [row[:2] for row in tables[name][1:]] for name in ("excluded", "repaired")}
@@ -264,60 +237,25 @@ def report_lines(results: Results) -> list[str]:
     """Summarise a training for the console.
 
     Returns:
-        Log messages: recordings by source, excluded and repaired ones by reason, the trained classes with their
-        recordings, masked labels and thresholds, disagreements, and the scores of each lead set.
+        Log messages: recordings by source, excluded and repaired ones by reason, what was relabelled, and the scores
+        of each lead set.
     """
     tables = training_tables(results)
     header, *sources = tables["sources"]
     total = ("all", *(sum(column) for column in list(zip(*sources, strict=True))[1:]))
-    faults = [
-        wrap_line(f"{len(names):,} {word}: {reason} ({abbreviated_list(names)})")
-        for word, reason, names in _group_faults(tables)
-    ]
+    faults = (f"{len(names):,} {word}: {reason} ({abbreviated_list(names)})"
+              for word, reason, names in _group_faults(tables))  # fmt: skip
     parts = (
         format_table([header, *sources, total]),
-        [line for lines in faults for line in lines] + diagnosis_lines(results.store),
+        [line for fault in faults for line in wrap_line(fault)] + diagnosis_lines(results.store),
         [line for relabelling in results.relabellings for line in wrap_line(describe_relabelling(relabelling))],
-        _class_lines(tables),
-        _disagreement_lines(row_objects(tables["disagreements"])),
         _score_lines(results, row_objects(tables["scores"])),
     )
     return [line for lines in parts if lines for line in ("", *lines)][1:]
 
 
-def _disagreement_lines(disagreements: Sequence[Mapping]) -> list[str]:
-    if not disagreements:
-        return []
-    rows = [("record", "class", "label", "probability")]
-    rows += [(row["record"], row["class"], row["label"], f"{row['probability']:.3f}") for row in disagreements[:NAMED]]
-    return ["the most confident disagreements of labels and round 1; the report draws more", *format_table(rows)]
-
-
-def _class_lines(tables: Mapping[str, Table]) -> list[str]:
-    """Format a line for each trained class, with masked labels of both splits."""
-    (_, *lead_sets), *rows = tables.get("thresholds", [("class",)])
-    thresholds = {name: [f"{value:.2f}" for value in values] for name, *values in rows}
-    masks = [row for row in row_objects(tables["masks"]) if row["source"] == "all"]
-    trained = [row for row in row_objects(tables["classes"]) if row["use"] == "trained"]
-    lines = [("class", "training", "validation", "present", "absent", *lead_sets)]
-    for count, mask in zip(trained, masks, strict=True):
-        masked = (mask["present masked"], mask["absent masked"])
-        lines.append((count["class"], count["training"], count["validation"], *masked,
-                      *thresholds.get(count["class"], [""] * len(lead_sets))))  # fmt: skip
-    totals = (
-        f"{sum(row[f'{kind} masked'] for row in masks):,} of {sum(row[kind] for row in masks):,} {kind}"
-        for kind in ("present", "absent")
-    )
-    return [
-        "recordings with each class, its masked labels where present and absent"
-        + ", its threshold by lead set" * bool(lead_sets),
-        *format_table(lines),
-        f"masked labels: {', '.join(totals)}",
-    ]
-
-
 def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
-    names = (SCORE,) if results.settings.exclusive else (HALF_SCORE, COMMON_SCORE, CLASS_SCORE, SCORE)
+    names = SCORES[-1:] if results.settings.exclusive else SCORES
     versions = {CLEANED: "", **({ORIGINAL: ", original labels"} if results.relabelled else {})}
     rows = [
         (f"{row['leads']} leads{versions[row['labels']]}", *(f"{row[name]:.3f}" for name in names))

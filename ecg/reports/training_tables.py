@@ -15,13 +15,12 @@ from ecg.runtime.files import write_csv
 from ecg.systems.label_cleaning import Disagreement
 from ecg.systems.results import Results
 
-if TYPE_CHECKING:  # imports Keras
+if TYPE_CHECKING:  # these import Keras
+    from ecg.systems.recipes import Settings
     from ecg.training.checkpoint import Epoch
 
 Table = list[tuple]
-HALF_SCORE, COMMON_SCORE, CLASS_SCORE, SCORE = (
-    "score at 0.5", "score with one threshold", "score with one for each class", "score as predicted"
-)  # fmt: skip
+SCORES = ("score at 0.5", "score with one threshold", "score with one for each class", "score as predicted")
 
 
 def training_tables(results: Results) -> dict[str, Table]:
@@ -32,8 +31,8 @@ def training_tables(results: Results) -> dict[str, Table]:
     if results.settings.exclusive:
         decisions = {f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches}
     else:
-        attributes = {"thresholds": "thresholds", "thresholds_by_class": "by_class"}
-        decisions = {name: threshold_table(results, attribute) for name, attribute in attributes.items()}
+        decisions = {"thresholds": threshold_table(results, "thresholds"),
+                     "thresholds_by_class": threshold_table(results, "by_class")}  # fmt: skip
     return {
         "sources": source_table(results),
         "excluded": [("record", "reason"), *results.store.excluded],
@@ -78,7 +77,7 @@ def split_table(results: Results) -> Table:
     splits[results.validation] = "validation"
     scored = np.zeros(len(store), int)
     scored[results.validation[results.scored]] = 1
-    columns = (store.names.tolist(), store.sources.tolist(), splits.tolist(), scored.tolist())
+    columns = (column.tolist() for column in (store.names, store.sources, splits, scored))
     return [("record", "source", "split", "scored"), *zip(*columns, strict=True)]
 
 
@@ -192,21 +191,19 @@ def score_table(results: Results) -> Table:
     for leads, search in results.searches.items():
         probabilities, predictions = results.probabilities(leads), results.all_predictions(leads)
         scored = probabilities[:, : len(SCORED)]
-        decisions = (scored >= HALF / 100, scored >= search.common, scored >= search.by_class)
+        decisions = (scored >= HALF / 100, scored >= search.common, scored >= search.by_class,
+                     results.predictions(leads))  # fmt: skip
         for version, labels in results.label_versions.items():
             known = labels[:, : len(SCORED)]
-            scores = [challenge_score(known, decision, weights) for decision in decisions]
-            scores = [math.nan] * len(scores) if exclusive else scores
-            scores += [
-                challenge_score(known, results.predictions(leads), weights),
-                math.nan if exclusive else search.common,
-            ]
+            *scores, score = (challenge_score(known, decision, weights) for decision in decisions)
+            common = search.common
+            if exclusive:
+                scores, common = [math.nan] * len(scores), math.nan
             by_class = (*roc_and_pr_areas(labels, probabilities), f_measures(labels, predictions))
             auroc, auprc, f_measure = (nan_mean(values[trained]) for values in by_class)
             right = accuracy(labels[:, counted], predictions[:, counted])
-            rows.append((leads, version, *scores, auroc, auprc, right, f_measure))
-    names = (HALF_SCORE, COMMON_SCORE, CLASS_SCORE, SCORE, "one threshold")
-    return [("leads", "labels", *names, "AUROC", "AUPRC", "accuracy", "F-measure"), *rows]
+            rows.append((leads, version, *scores, score, common, auroc, auprc, right, f_measure))
+    return [("leads", "labels", *SCORES, "one threshold", "AUROC", "AUPRC", "accuracy", "F-measure"), *rows]
 
 
 def class_score_table(results: Results, leads: int) -> Table:
@@ -220,10 +217,7 @@ def class_score_table(results: Results, leads: int) -> Table:
         thresholds[: len(SCORED)] = results.searches[leads].thresholds
     for version, labels in results.label_versions.items():
         counts = [decision.sum(axis=0) for decision in (labels, predictions, labels & predictions)]
-        areas = [
-            np.where(results.is_trained, area, np.nan)
-            for area in roc_and_pr_areas(labels, results.probabilities(leads))
-        ]
+        areas = np.where(results.is_trained, roc_and_pr_areas(labels, results.probabilities(leads)), np.nan)
         rates = precision_and_recall(labels, predictions)
         columns = (*counts, *rates, f_measures(labels, predictions), *areas, thresholds)
         values = zip(results.names, *(column.tolist() for column in columns), strict=True)
@@ -234,11 +228,8 @@ def class_score_table(results: Results, leads: int) -> Table:
 
 def confusion_table(results: Results, leads: int) -> Table:
     """Count the scored recordings by label and most probable class."""
-    counts = results.confusion_matrix(leads).tolist()
-    return [
-        ("labelled", *results.settings.classes),
-        *((name, *row) for name, row in zip(results.settings.classes, counts, strict=True)),
-    ]
+    classes, counts = results.settings.classes, results.confusion_matrix(leads).tolist()
+    return [("labelled", *classes), *((name, *row) for name, row in zip(classes, counts, strict=True))]
 
 
 def precision_and_recall(labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -252,20 +243,14 @@ def precision_and_recall(labels: np.ndarray, predictions: np.ndarray) -> tuple[n
         Precision and recall, (n_classes,) each, NaN for a class that is never predicted or never labelled.
     """
     correct = (labels & predictions).sum(axis=0)
-    precision, recall = (
-        np.divide(correct, total, out=np.full(len(correct), np.nan), where=total > 0)
-        for total in (predictions.sum(axis=0), labels.sum(axis=0))
-    )
-    return precision, recall
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        return correct / predictions.sum(axis=0), correct / labels.sum(axis=0)
 
 
 def disagreement_table(disagreements: Sequence[Disagreement]) -> Table:
     """List disagreements in their order."""
-    rows = [
-        (rank, item.name, item.source, ABBREVIATIONS[item.column], "present" if item.labelled else "absent",
-         item.probability)
-        for rank, item in enumerate(disagreements, 1)
-    ]  # fmt: skip
+    rows = [(rank, item.name, item.source, ABBREVIATIONS[item.column], "present" if item.labelled else "absent",
+             item.probability) for rank, item in enumerate(disagreements, 1)]  # fmt: skip
     return [("rank", "record", "source", "class", "label", "probability"), *rows]
 
 
@@ -297,33 +282,31 @@ def flatten_settings(settings: object, prefix: str = "") -> dict[str, str]:
     Returns:
         By names such as "training.rate" and "views.1.window.length". A nested dataclass is named by its type, too.
     """
-    flat = {}
+    flat: dict[str, str] = {}
     for field in fields(settings):  # type: ignore[arg-type]
         name, value = f"{prefix}{field.name}", getattr(settings, field.name)
-        nested = {name: value}
+        items = {name: value}
         if isinstance(value, tuple) and any(map(is_dataclass, value)):
-            nested = {f"{name}.{number}": item for number, item in enumerate(value, 1)}
-        for key, item in nested.items():
-            flat[key] = type(item).__name__ if is_dataclass(item) else _format_setting(item)
-            flat |= flatten_settings(item, f"{key}.") if is_dataclass(item) else {}
+            items = {f"{name}.{number}": item for number, item in enumerate(value, 1)}
+        for key, item in items.items():
+            if is_dataclass(item):
+                flat |= {key: type(item).__name__} | flatten_settings(item, f"{key}.")
+            elif isinstance(item, tuple):
+                words = ("-".join(map(str, part)) if isinstance(part, tuple) else str(part) for part in item)
+                flat[key] = ", ".join(words) or "none"
+            else:
+                flat[key] = {"None": "none", "True": "yes", "False": "no"}.get(str(item), str(item))
     return flat
 
 
-def _format_setting(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join("-".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value) or "none"
-    return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def differing_settings(systems: Sequence[object], ignored: Sequence[str] = ("system", "title")) -> Table:
+def differing_settings(systems: "Sequence[Settings]", ignored: Sequence[str] = ("system", "title")) -> Table:
     """List the settings that differ, with a column for each system.
 
     Args:
-        systems: Settings, with a name `system` each.
+        systems: Settings of the systems.
         ignored: Fields that are not listed.
     """
     flat = [flatten_settings(system) for system in systems]
     names = [name for name in dict.fromkeys(name for values in flat for name in values) if name not in ignored]
     rows = [(name, *(values.get(name, "–") for values in flat)) for name in names]
-    header = ("setting", *(getattr(system, "system") for system in systems))  # noqa: B009
-    return [header, *(row for row in rows if len(set(row[1:])) > 1)]
+    return [("setting", *(system.system for system in systems)), *(row for row in rows if len(set(row[1:])) > 1)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ecg.__main__ import COMMANDS, main
-from ecg.commands.options import find_systems
+from ecg.commands.settings import find_systems
 
 NUMBERS = {  # options that take a number, by command, and which of the values below each takes
     "train": {

@@ -30,7 +30,7 @@ from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
 from ecg.reports import training_report
-from ecg.reports.ecg_paper import draw_disagreements
+from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_report import draw_training
 from ecg.runtime.files import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings, label_masks
@@ -269,7 +269,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(
     """Each stage predicts without training; both rounds are trained on the labels with what was added."""
     stages, drawn = {}, []
     monkeypatch.setattr(
-        "ecg.reports.training_report.draw_disagreements", lambda folder, rows, *rest, **options: drawn.extend(rows)
+        "ecg.reports.training_charts.draw_disagreements", lambda folder, rows, *rest, **options: drawn.extend(rows)
     )
     settings = Settings(network=small_network, lead_sets=(2,), keep_stages=True, jobs=1)
     train(synthetic_recordings, tmp_path, settings, make_fake_runner(small_network, stages))

@@ -13,12 +13,17 @@ from result_helpers import make_bundle
 
 from ecg.__main__ import COMMANDS, main
 from ecg.commands.holdout import Protocol
+from ecg.data.batches import View
 from ecg.data.headers import RecordError
+from ecg.data.labels import TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
+from ecg.data.resampling import Preprocessing
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import NeuroKitMissing
-from ecg.models.bundle import save_bundle
+from ecg.models.bundle import Bundle, save_bundle
+from ecg.models.decision import Rule
+from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.reports.ecg_paper import draw_record
 from ecg.runtime.console import escape_unprintable
 from ecg.systems.label_cleaning import PartiallyLabelledSource
@@ -328,6 +333,21 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small_network, t
     assert np.array_equal(shown["outputs"], prediction.outputs)
 
 
+def test_a_plot_with_a_model_corrects_gains_as_its_training_did(headers, small_network, tmp_path, monkeypatch):
+    corrected = []
+    monkeypatch.setattr(
+        "ecg.data.preprocessing.correct_gains", lambda header, _: (corrected.append(header.name) or header, ())
+    )
+    monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", lambda *_, **__: Figure((1, 1)))
+    for early_gains in (False, True):
+        view = View(Preprocessing(early_gains=early_gains))
+        member = Member(LEADS, small_network, small_network.build(12, None, 22), view=view)
+        bundle = Bundle(LEADS, Ensemble(Group(TRAINED_CLASSES, (member,))), Rule(np.full(26, 0.5)))
+        save_bundle(bundle, tmp_path)
+        main(["plot", str(headers[0]), "--model", str(tmp_path), "--output", str(tmp_path / "page.png")])
+        assert bool(corrected) == early_gains == bundle.early_gains
+
+
 def test_a_plot_that_cannot_be_drawn_gives_the_reason(headers, tmp_path):
     (tmp_path / "A0001.hea").write_text("A0001 12 500 x\n")
     assert "A0001.hea line 1: number of samples 'x'" in ends_with(["plot", tmp_path / "A0001"])
@@ -400,7 +420,7 @@ def test_an_audit_gets_its_options_and_its_exit_status_is_whether_all_is_usable(
 
 def test_an_audit_that_fails_gives_the_reason(synthetic_recordings, tmp_path):
     assert "no header" in ends_with(["audit", tmp_path, "--output", tmp_path / "out"])
-    assert "which is not from an audit" in ends_with(["audit", synthetic_recordings, "--output", synthetic_recordings])
+    assert "which is not of an audit" in ends_with(["audit", synthetic_recordings, "--output", synthetic_recordings])
     assert "nowhere" in ends_with(["audit", tmp_path / "nowhere", "--output", tmp_path / "out"])
     assert not (tmp_path / "out").exists()
 

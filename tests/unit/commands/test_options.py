@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from ecg.commands.options import (
-    add_settings,
+from ecg.commands.options import add_settings
+from ecg.commands.settings import (
     adds_labels,
     find_systems,
     merge_labelled_classes,

@@ -18,7 +18,7 @@ from ecg.data.records import read_record
 from ecg.models.bundle import ModelError, Prediction, save_bundle
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group
-from ecg.reports.ecg_paper import draw_disagreements
+from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
 from ecg.systems.label_cleaning import (
     SURE_ABSENT,
@@ -48,6 +48,8 @@ class Model:
 
     Its classes exclude each other where there are such.
     """
+
+    early_gains = False
 
     def __init__(self, predictions, leads, exclusive):
         self.predictions, self.leads, self.thresholds = predictions, leads, np.full(26, len(leads) / 20)
@@ -291,7 +293,7 @@ def drawn(monkeypatch):
         pages.append(model._asdict() | {"caption": caption, "outputs": outputs})
         return Figure((1, 1))
 
-    monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
+    monkeypatch.setattr("ecg.reports.training_charts.draw_record", draw)
     return pages
 
 
@@ -507,3 +509,19 @@ def test_a_folder_that_cannot_be_listed_is_logged(model, tmp_path, drawn, unlist
     lines = capture_log()
     review(model, tmp_path / "data", tmp_path / "out")
     assert "lost/: cannot be read: Permission denied" in lines
+
+
+@pytest.mark.parametrize(("trained", "option"), [(False, False), (True, False), (False, True)])
+def test_early_gains_are_corrected_as_in_the_training_or_on_request(
+    model, tmp_path, drawn, monkeypatch, trained, option
+):
+    corrected = []
+    for module in ("commands.review", "reports.training_charts"):
+        monkeypatch.setattr(
+            f"ecg.{module}.correct_gains", lambda header, _: (corrected.append(header.name) or header, ())
+        )
+    monkeypatch.setattr(Model, "early_gains", trained)
+    write(tmp_path / "data", "E00001")
+    model.predictions["E00001"] = {"AF": 0.99}
+    review(model, tmp_path / "data", tmp_path / "out", early_gains=option)
+    assert len(corrected) == 2 * (trained or option)  # for the prediction and for the drawing

@@ -6,7 +6,7 @@ from helpers import make_comparison
 
 from ecg.data.labels import CLASS_INDEX
 from ecg.evaluation.bootstrap import CLASS_METRICS, METRICS, compute_metrics
-from ecg.reports.comparison_tables import class_rows, cost_rows, difference_rows, score_rows, setting_rows, source_rows
+from ecg.reports.comparison_report import class_rows, cost_rows, difference_rows, score_rows, source_rows
 from ecg.runtime.console import pluralise
 
 TRIALS = ({"system": "first", "skill": 1.0, "seed": 0}, {"system": "better", "skill": 3.0},
@@ -89,9 +89,3 @@ def test_sources_have_all_metrics_with_intervals(comparison, metrics):
             ]
             low, high = metrics.by_source[1][source][name][1:]
             assert row[2].note == f"{low:.3f} to {high:.3f}".replace("-", "−")
-
-
-def test_a_setting_that_most_systems_do_not_share_is_bold():
-    rows = [("loss", "x", "x", "y"), ("rate", 1, 2, 3)]
-    assert [[cell.strong for cell in row] for row in setting_rows(rows)] == [[False, False, False, True], [False] * 4]
-    assert [cell.text for cell in setting_rows(rows)[1]] == ["rate", "1", "2", "3"]

@@ -21,8 +21,7 @@ from ecg.evaluation.bootstrap import (
     SystemResult,
     compute_metrics,
 )
-from ecg.reports.comparison_report import write_comparison
-from ecg.reports.comparison_tables import comparison_tables, recording_counts
+from ecg.reports.comparison_report import comparison_tables, recording_counts, write_comparison
 from ecg.systems.recipes import SYSTEMS
 from evaluate_model import evaluate_model
 

@@ -9,8 +9,8 @@ import pytest
 from helpers import ParsedPage
 from result_helpers import COUNT, make_exclusive_results, make_results
 
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED
-from ecg.reports.training_report import _class_lines, report_lines, write_report
+from ecg.data.labels import CLASS_INDEX
+from ecg.reports.training_report import report_lines, write_report
 from ecg.reports.training_tables import training_tables
 from ecg.runtime.console import escape_unprintable
 from ecg.systems.label_cleaning import describe_relabelling
@@ -141,17 +141,6 @@ def test_the_console_gets_a_summary_in_short_lines(results):
     everything = next(line for line in lines if line.startswith("all "))
     assert [int(word) for word in everything.split()[1:]] == [COUNT + 2, 2, COUNT // 2, COUNT // 2]
     assert "1 excluded: source PTB is not trained on (S0001)" in lines
-    labels, masked = results.labels, results.masks == 0
-    present = labels[:, TRAINED]
-    assert (f"masked labels: {(present & masked).sum()} of {present.sum()} present, "
-            f"{(~present & masked).sum():,} of {(~present).sum():,} absent") in lines  # fmt: skip
-    for place, column in enumerate(TRAINED):
-        line = next(line for line in lines if line.split()[:1] == [ABBREVIATIONS[column]] and ":" not in line)
-        counts = [labels[part, column].sum() for part in (results.training, results.validation)]
-        counts += [(kind & masked)[:, place].sum() for kind in (present, ~present)]
-        thresholds = [f"{search.thresholds[column]:.2f}" for search in results.searches.values()]
-        assert line.split()[1:] == [*map(str, counts), *thresholds]
-    assert not any(line.startswith(name) for name in DROPPED for line in lines)
     for leads, search in results.searches.items():
         scores = (search.score_at_half, search.score_common, search.score_by_class, search.score)
         cleaned, original = (line for line in lines if line.startswith(f"{leads} leads"))
@@ -164,9 +153,6 @@ def test_exclusive_classes_have_no_thresholds_in_the_report(tmp_path):
     results = make_exclusive_results()
     lines = report_lines(results)
     assert not any("threshold" in line or "0.5" in line for line in lines)
-    index = lines.index("recordings with each class, its masked labels where present and absent")
-    assert lines[index + 1].split() == ["class", "training", "validation", "present", "absent"]
-    assert [line.split()[0] for line in lines[index + 2 : index + 6]] == ["AF", "NSR", "PVC", "STE"]
     (score,) = (line for line in lines if line.startswith("12 leads  "))
     assert score.split()[2:] == [f"{training_tables(results)['scores'][1][5]:.3f}"]
     write_report(tmp_path, replace(results, disagreements=[], epochs=[]), Settings())
@@ -185,12 +171,7 @@ def test_the_console_summarises_relabelling_and_why_a_rule_was_skipped(results):
     assert sentence in report_lines(results)
 
 
-def test_disagreements_are_listed_and_drawn_from_their_recordings(results, headers, tmp_path):
-    lines = report_lines(results)
-    index = lines.index("the most confident disagreements of labels and round 1; the report draws more")
-    assert [line.split() for line in lines[index + 2 : index + 4]] == [
-        ["R004", "AF", "absent", "0.990"], ["R006", "SB", "present", "0.030"]
-    ]  # fmt: skip
+def test_disagreements_are_drawn_from_their_recordings(results, headers, tmp_path):
     disagreements = [
         disagreement._replace(path=path) for disagreement, path in zip(results.disagreements, headers, strict=False)
     ]
@@ -239,19 +220,4 @@ def test_a_name_that_is_not_utf_8_keeps_its_bytes_in_files_and_is_escaped_on_the
     assert rb"HR\udcff8" in (report / "index.html").read_bytes()
     text = (report / "report.json").read_bytes().decode("ascii")
     assert json.loads(text)["excluded"][0]["record"] == name
-    assert "\n".join(lines).encode().count(rb"HR\udcff8") >= 5
-
-
-def test_a_class_that_is_not_scored_has_no_threshold_in_the_summary():
-    header = ("class", "use", "training", "validation")
-    masks = ("all", 4, 0, 6, 1)
-    lines = _class_lines({
-        "classes": [header, ("AF", "trained", 3, 1), ("STD", "trained", 3, 1)],
-        "masks": [("source", "present", "present masked", "absent", "absent masked"), masks, masks],
-        "thresholds": [("class", "12 leads"), ("AF", 0.25)],
-    })  # fmt: skip
-    assert [line.split() for line in lines[1:-1]] == [
-        ["class", "training", "validation", "present", "absent", "12", "leads"],
-        ["AF", "3", "1", "0", "1", "0.25"],
-        ["STD", "3", "1", "0", "1"],
-    ]
+    assert "\n".join(lines).encode().count(rb"HR\udcff8") >= 3

@@ -1,0 +1,156 @@
+"""Turn the options of the command line into the settings of systems."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+
+from ecg.commands.options import SourceClasses, without_none
+from ecg.data.labels import select_scored
+from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource, check_classes
+from ecg.systems.recipes import ABLATIONS, CAI2021, HALVES, RECIPES, Gate, Settings, resize_networks, with_early_gains
+
+ALL_ABLATIONS = "ablations"  # stands for the default system and all its ablations
+
+
+def find_systems(names: Iterable[str]) -> tuple[Settings, ...]:
+    """Return the settings of systems by their names in any case, each once.
+
+    Args:
+        names: Names of systems; `ablations` stands for several.
+
+    Raises:
+        ValueError: A name is unknown.
+    """
+    groups = {ALL_ABLATIONS: (CAI2021.system, *ABLATIONS)}
+    single = dict.fromkeys(system for name in names for system in groups.get(name.casefold(), (name.casefold(),)))
+    if unknown := [name for name in single if name not in RECIPES]:
+        raise ValueError(f"expected a system, one of {', '.join(RECIPES)}, received {unknown[0]!r}")
+    return tuple(RECIPES[name] for name in single)
+
+
+def training_settings(arguments: argparse.Namespace) -> Settings:
+    """Return the settings of a system, changed by the options of `add_settings`.
+
+    Args:
+        arguments: The parsed options.
+
+    Raises:
+        ValueError: The system is unknown, or an option does not apply to it.
+    """
+    (settings,) = find_systems([arguments.system])
+    settings = with_early_gains(settings) if arguments.early_gains else settings
+    check_options_apply(settings, arguments)
+    check_omission_classes(arguments.omission, [settings])
+    training = without_none(**{name: getattr(arguments, name)
+                               for name in ("epochs", "batch", "averaging", "precision")})  # fmt: skip
+    names = ("seed", "resamples", "jobs", "hours", "fallback", "folds", "source_masks", "keep_stages")
+    changed = replace(
+        settings,
+        **without_none(**{name: getattr(arguments, name) for name in names},
+                       lead_sets=arguments.leads and tuple(dict.fromkeys(arguments.leads)),
+                       answer_pairs=arguments.imply and tuple(arguments.imply)),
+        gate=settings.gate or (Gate() if arguments.gate else None),
+        cleaning=cleaning_settings(settings.cleaning, arguments),
+        training=replace(settings.training, **training),
+        pretraining=settings.pretraining and replace(settings.pretraining, **training),
+    )  # fmt: skip
+    sizes = without_none(width=arguments.width, depth=arguments.depth)
+    return set_labelled_classes(resize_networks(changed, sizes), arguments.omission, adds_labels(settings))
+
+
+def check_options_apply(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Check that each given option has an effect on this system.
+
+    Args:
+        settings: Settings of the system.
+        arguments: The parsed options.
+
+    Raises:
+        ValueError: An option has none.
+    """
+    cleaning = settings.cleaning
+    for option, is_given, applies in (
+        ("--no-masks", arguments.no_masks, cleaning.masks),
+        ("--no-relabel-flutter", arguments.no_relabel_flutter, any(r.relabel for r in cleaning.conflated_classes)),
+        ("--no-relabel-cpsc", arguments.no_relabel_cpsc, adds_labels(settings)),
+        ("--resamples", arguments.resamples is not None, settings.thresholds != HALVES),
+    ):
+        if is_given and not applies:
+            raise ValueError(f"{settings.system} has nothing that {option} could change")
+    sizes = without_none(width=arguments.width, depth=arguments.depth)
+    if unknown := sizes.keys() - {field.name for field in fields(settings.network)}:
+        raise ValueError(f"{settings.system}: its network has no {' and no '.join(sorted(unknown))}")
+
+
+def check_omission_classes(omissions: Iterable[SourceClasses], systems: Iterable[Settings]) -> None:
+    """Check that at least one system predicts each class that a source labels.
+
+    Args:
+        omissions: Sources and the classes that they label.
+        systems: Settings of the systems.
+
+    Raises:
+        ValueError: No system predicts a class.
+    """
+    predicted = dict.fromkeys(name for system in systems for name in select_scored(system.classes))
+    for _, classes in omissions:
+        check_classes(classes, predicted)
+
+
+def cleaning_settings(settings: CleaningSettings, arguments: argparse.Namespace) -> CleaningSettings:
+    """Apply the options that change how labels are cleaned.
+
+    Args:
+        settings: Settings of the system.
+        arguments: The parsed options.
+
+    Raises:
+        ValueError: A class is not trained, or a source is named twice.
+    """
+    flutter, omitted = arguments.no_relabel_flutter, arguments.no_relabel_cpsc
+    conflated = [replace(rule, relabel=rule.relabel and not flutter) for rule in settings.conflated_classes]
+    conflated += [ConflatedClasses((source,), classes) for source, classes in arguments.lumping]
+    partially = [replace(rule, relabel=rule.relabel and not omitted) for rule in settings.partially_labelled]
+    return CleaningSettings(tuple(conflated), tuple(partially), settings.masks and not arguments.no_masks)
+
+
+def adds_labels(settings: Settings) -> bool:
+    """Return whether networks add labels to partially labelled sources."""
+    return any(rule.relabel for rule in settings.cleaning.partially_labelled)
+
+
+def set_labelled_classes(settings: Settings, given: Sequence[SourceClasses], relabel: bool) -> Settings:
+    """Set the classes that sources label; see `merge_labelled_classes`.
+
+    Args:
+        settings: Settings of the system.
+        given: Sources and the classes that they label. Classes that the system does not predict are ignored.
+        relabel: Whether a network adds labels to given sources that are not known.
+
+    Raises:
+        ValueError: A source is given twice.
+    """
+    predicted, gate = select_scored(settings.classes), settings.gate
+    given = [(source, tuple(name for name in classes if name in predicted)) for source, classes in given]
+    rules = merge_labelled_classes(settings.cleaning.partially_labelled, given, relabel)
+    gate = gate and replace(gate, classes=dict(given).get(gate.source, gate.classes))
+    return replace(settings, cleaning=replace(settings.cleaning, partially_labelled=rules), gate=gate)
+
+
+def merge_labelled_classes(
+    rules: Iterable[PartiallyLabelledSource], given: Sequence[SourceClasses], relabel: bool
+) -> tuple[PartiallyLabelledSource, ...]:
+    """Merge partially labelled sources; given ones replace known ones.
+
+    Args:
+        rules: The sources that are known.
+        given: Sources and the classes that they label.
+        relabel: Whether a network adds labels to given sources that are not known.
+    """
+    rules, replaced = list(rules), dict(given)
+    relabelled = {source: rule.relabel for rule in rules for source in rule.sources}
+    remaining = [(rule, tuple(source for source in rule.sources if source not in replaced)) for rule in rules]
+    return (
+        *(replace(rule, sources=sources) for rule, sources in remaining if sources),
+        *(PartiallyLabelledSource((source,), classes, relabelled.get(source, relabel)) for source, classes in given),
+    )
