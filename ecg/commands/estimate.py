@@ -5,6 +5,7 @@ Two networks are trained on a sample of the recordings, and their times are scal
 
 import logging
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
 from ecg.systems.plan import GATE, known_labels, planned_networks, split_recordings
 from ecg.systems.recipes import Settings
 from ecg.systems.stage import CHALLENGE, Peaks, Stage, StageRunner, Stores
-from ecg.training.trainer import TrainingSettings
+from ecg.training.trainer import TrainingError, TrainingSettings
 
 LOGGER = logging.getLogger("ecg")
 
@@ -140,7 +141,7 @@ def estimate(data: str | Path, settings: Settings | None = None) -> float:
         epoch = format_duration(per_recording * cost.recordings_per_epoch)
         rows.append((cost.title, f"{cost.training:,}", epoch, *map(format_duration, seconds)))
     rows.append(("all", "", "", *map(format_duration, totals)))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     for count, (fixed, per_recording) in measured.items():
         LOGGER.info(f"measured with {count} leads on {len(store):,} recordings: {format_duration(fixed)} to start, "
                     f"{1000 * per_recording:.1f} ms for each recording in an epoch")  # fmt: skip
@@ -241,11 +242,16 @@ def measure(stage: Stage, stores: Stores, folder: Path, batch: int) -> tuple[flo
 
     Returns:
         Seconds that do not depend on the number of recordings, and seconds for each recording in an epoch.
+
+    Raises:
+        TrainingError: A loss is not finite, or the memory is too small.
     """
     learning = replace(stage.learning, batch=batch, smallest_batch=batch, steps=1, epochs=2)
     clock, start = EpochClock(), time.monotonic()
     runner = StageRunner(stores, folder / "stages", 0, TimeBudget(None), scorer=clock)
     runner.run(replace(stage, learning=learning))
+    if len(clock.ends) < 2:
+        raise TrainingError(f"{stage.title}: the loss of the second epoch is not finite")
     seconds = clock.ends[1] - clock.ends[0]
     n_epoch = learning.passes_for(len(stage.training)) * len(stage.training) + len(stage.validation)
     per_recording = seconds / n_epoch
