@@ -29,7 +29,7 @@ from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
-from ecg.reports import training_report
+from ecg.reports import training_charts, training_report
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_report import draw_training
 from ecg.runtime.files import lock_folder
@@ -75,7 +75,7 @@ def few_figures():
     """Draw a chart and a disagreement of each training; the tests of the report draw all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_report, "draw_training", lambda results: islice(draw_training(results), 1))
-        patch.setattr(training_report, "draw_disagreements", lambda folder, rows, *rest, **options: draw_disagreements(
+        patch.setattr(training_charts, "draw_disagreements", lambda folder, rows, *rest, **options: draw_disagreements(
             folder, rows[:1], *rest, **options))  # fmt: skip
         yield
 
