@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,22 +31,6 @@ LOGGER = logging.getLogger("ecg")
 
 N_WARM_UP, N_SAMPLE = 40, 320  # recordings: to start the processes, and to time preprocessing and training
 USUAL_EPOCHS = 25  # assumed for networks with early stopping
-
-
-@dataclass
-class EpochClock:
-    """Records when each epoch ends; used instead of a scorer."""
-
-    ends: list[float] = field(default_factory=list)
-
-    def subset(self, validation: np.ndarray) -> "EpochClock":
-        """Return this clock."""
-        return self
-
-    def scores(self, probabilities: np.ndarray) -> dict[str, float]:
-        """Record the time; there is no score."""
-        self.ends.append(time.monotonic())
-        return {}
 
 
 @dataclass(frozen=True)
@@ -247,12 +231,17 @@ def measure(stage: Stage, stores: Stores, folder: Path, batch: int) -> tuple[flo
         TrainingError: A loss is not finite, or the memory is too small.
     """
     learning = replace(stage.learning, batch=batch, smallest_batch=batch, steps=1, epochs=2)
-    clock, start = EpochClock(), time.monotonic()
-    runner = StageRunner(stores, folder / "stages", 0, TimeBudget(None), scorer=clock)
+    start, ends = time.monotonic(), []
+
+    def record_end(validation: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+        ends.append(time.monotonic())
+        return {}
+
+    runner = StageRunner(stores, folder / "stages", 0, TimeBudget(None), scorer=record_end)
     runner.run(replace(stage, learning=learning))
-    if len(clock.ends) < 2:
+    if len(ends) < 2:
         raise TrainingError(f"{stage.title}: the loss of the second epoch is not finite")
-    seconds = clock.ends[1] - clock.ends[0]
+    seconds = ends[1] - ends[0]
     n_epoch = learning.passes_for(len(stage.training)) * len(stage.training) + len(stage.validation)
     per_recording = seconds / n_epoch
     fixed = time.monotonic() - start - 2 * seconds - per_recording * len(stage.to_predict)

@@ -264,7 +264,7 @@ def skipped_steps(trained: TrainedSystem, system: Settings) -> list[str]:
     steps = [
         f"{relabelling.title}: {relabelling.skip_reason}" for relabelling in relabellings if relabelling.skip_reason
     ]
-    if system.gate and not trained.settings.gate:
+    if system.gate and not trained.results.settings.gate:
         steps.append(f"networks for {system.gate.source}: too few recordings to train the gate")
     return steps
 
@@ -277,7 +277,8 @@ def training_cost(trained: TrainedSystem, count: int) -> tuple[float, int, int, 
     Returns:
         Seconds, and the numbers of networks, epochs and trainings that the time limit ended.
     """
-    settings, results = replace(trained.settings, lead_sets=(count,)), trained.results
+    results = trained.results
+    settings = replace(results.settings, lead_sets=(count,))
     keys = [key for key in stage_keys(settings) if key in trained.seconds]
     n_networks = len(set(keys) - {network.peaks_key for network in planned_networks(settings)})
     n_epochs = sum(epoch.key in keys for epoch in results.epochs)

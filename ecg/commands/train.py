@@ -96,7 +96,7 @@ def run_training(
     for count in results.searches:
         ensemble = system.ensemble(settings.leads_of(count))
         save_bundle(Bundle(LEAD_SETS[count], ensemble, results.rule(count), settings.system), finished)
-    write_report(finished, results, system.settings)
+    write_report(finished, results, results.settings)
     for line in report_lines(results):
         LOGGER.info(line)
     publish(finished, model)

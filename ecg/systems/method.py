@@ -1,7 +1,7 @@
 """Train a system: relabel, mask doubtful labels, train, search thresholds."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +15,7 @@ from ecg.models.ensemble import Ensemble, Group, average_rows, choose_group_prob
 from ecg.systems.label_cleaning import (
     FEWEST,
     MAX_DRAWN,
-    ConflatedClasses,
     Disagreement,
-    PartiallyLabelledSource,
     Relabelling,
     compare_labels,
     describe_relabelling,
@@ -40,7 +38,7 @@ from ecg.systems.plan import (
     split_validation,
     stage_keys,
 )
-from ecg.systems.recipes import HALVES, Gate, Settings
+from ecg.systems.recipes import HALVES, Settings
 from ecg.systems.results import Results
 from ecg.systems.stage import AUROC, CHALLENGE, PeakExample, Peaks, Stage, StageRunner, make_member
 from ecg.training.losses import LOSSES
@@ -56,19 +54,15 @@ class TrainedNetwork(NamedTuple):
     """A final network.
 
     Attributes:
-        leads: Names of the leads that it sees.
         group: Its group in an `Ensemble`.
         stage: The stage that trained it.
         weights: Its weights.
-        rows: Indices among the validation recordings of those that it predicted, (n,).
-        probabilities: Its predictions of these, (n, K).
+        probabilities: Its predictions of the stage's recordings `to_predict`, (n, K).
     """
 
-    leads: tuple[str, ...]
     group: str
     stage: Stage
     weights: list[np.ndarray]
-    rows: np.ndarray
     probabilities: np.ndarray
 
 
@@ -77,23 +71,21 @@ class TrainedSystem:
     """The result of a training.
 
     Attributes:
-        results: What the report shows.
+        results: What the report shows. Its settings have no gate if it could not be trained.
         networks: The final networks, in the order of their training.
         seconds: Duration of each stage, by its key.
-        settings: Settings of the training, without a gate if it could not be trained.
     """
 
     results: Results
     networks: list[TrainedNetwork]
     seconds: dict[str, float]
-    settings: Settings
 
     def ensemble(self, leads: tuple[str, ...]) -> Ensemble:
         """Return the ensemble for these leads; its networks are built anew."""
         groups = {}
         for name, networks in group_networks(self.networks, leads).items():
             members = tuple(make_member(network.stage, network.weights) for network in networks)
-            groups[name] = Group(classes_of(self.settings, name), members)
+            groups[name] = Group(classes_of(self.results.settings, name), members)
         return Ensemble(**groups)
 
 
@@ -101,71 +93,64 @@ def group_networks(networks: list[TrainedNetwork], leads: tuple[str, ...]) -> di
     """Return the networks that see these leads, by the name of their group."""
     groups: dict[str, list[TrainedNetwork]] = {}
     for network in networks:
-        if network.leads == leads:
+        if network.stage.leads == leads:
             groups.setdefault(network.group, []).append(network)
     return groups
 
 
+@dataclass(frozen=True)
 class ValidationScorer:
     """Scores predictions of validation recordings by the Challenge metric.
 
-    Only the recordings selected by `scoring_mask` count; s is their number.
+    Its methods take the indices of validation recordings in the store, (m,), and their probabilities, (m, K). Only the
+    recordings selected by `scoring_mask` count; s is their number.
+
+    Attributes:
+        settings: Settings of the system.
+        sources: Source of each recording of the store, (N,).
+        labels: Labels after relabelling, (N, 26) bool.
+        original_labels: Labels before, (N, 26) bool.
+        weights: Weights of the metric, (26, 26).
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        sources: np.ndarray,
-        labels: np.ndarray,
-        original_labels: np.ndarray,
-        validation: np.ndarray,
-    ) -> None:
-        """Prepare the labels and the weights of the metric.
+    settings: Settings
+    sources: np.ndarray
+    labels: np.ndarray
+    original_labels: np.ndarray
+    weights: np.ndarray = field(default_factory=lambda: load_weights()[1])
 
-        Args:
-            settings: Settings of the system.
-            sources: Source of each recording of the store, (N,).
-            labels: Labels after relabelling, (N, 26) bool.
-            original_labels: Labels before, (N, 26) bool.
-            validation: Indices of the validation recordings in the store, (m,).
-        """
-        self.settings = settings
-        self.recordings = sources, labels, original_labels
-        self.is_relabelled = bool((labels != original_labels).any())
-        self.columns = class_indices(settings.classes)
-        self.scored = scoring_mask(sources[validation], settings)
-        rows = validation[self.scored]
-        self.labels, self.original_labels = labels[rows], original_labels[rows]
-        self.weights = load_weights()[1]
+    def select(self, validation: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the indices (s,) of the recordings that count, and their probabilities (s, 26)."""
+        scored = scoring_mask(self.sources[validation], self.settings)
+        return validation[scored], expand(probabilities[scored], class_indices(self.settings.classes))
 
-    def subset(self, validation: np.ndarray) -> "ValidationScorer":
-        """Return a scorer for other validation recordings of the same store."""
-        return ValidationScorer(self.settings, *self.recordings, validation)
-
-    def search(self, probabilities: np.ndarray, resamples: int = 0) -> ThresholdSearch:
-        """Search thresholds for probabilities (m, K), averaged over resamples."""
+    def search(self, validation: np.ndarray, probabilities: np.ndarray, resamples: int = 0) -> ThresholdSearch:
+        """Search thresholds, averaged over resamples."""
+        rows, wide = self.select(validation, probabilities)
         halves = self.settings.thresholds == HALVES
-        search = search_thresholds(self.labels, expand(probabilities[self.scored], self.columns), self.weights,
-                                   0 if halves else resamples, self.settings.seed)  # fmt: skip
+        search = search_thresholds(self.labels[rows], wide, self.weights, 0 if halves else resamples,
+                                   self.settings.seed)  # fmt: skip
         if halves:
             return replace(search, thresholds=np.full_like(search.thresholds, HALF / 100), score=search.score_at_half)
         return search
 
-    def score(self, probabilities: np.ndarray, thresholds: np.ndarray) -> float:
-        """Return the Challenge metric of the decisions for probabilities (m, K)."""
-        rule = self.settings.decision_rule(thresholds)
-        return challenge_score(self.labels, rule.decide(probabilities[self.scored], self.columns), self.weights)
+    def score(self, validation: np.ndarray, probabilities: np.ndarray, thresholds: np.ndarray) -> float:
+        """Return the Challenge metric of the decisions."""
+        scored = scoring_mask(self.sources[validation], self.settings)
+        columns = class_indices(self.settings.classes)
+        predictions = self.settings.decision_rule(thresholds).decide(probabilities[scored], columns)
+        return challenge_score(self.labels[validation[scored]], predictions, self.weights)
 
-    def scores(self, probabilities: np.ndarray) -> dict[str, float]:
-        """Return the scores that are logged after an epoch, for probabilities (m, K)."""
+    def scores(self, validation: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+        """Return the scores that are logged after an epoch."""
         if self.settings.exclusive:  # no threshold decides
-            return {"argmax": self.score(probabilities, np.zeros(self.labels.shape[1]))}
-        search = self.search(probabilities)
+            return {"argmax": self.score(validation, probabilities, np.zeros(self.labels.shape[1]))}
+        search = self.search(validation, probabilities)
         scores = {"score at 0.5": search.score_at_half, "optimised": search.score_by_class}
-        if self.is_relabelled:
-            wide = expand(probabilities[self.scored], self.columns)
+        if (self.labels != self.original_labels).any():
+            rows, wide = self.select(validation, probabilities)
             for name, thresholds in (("at 0.5", HALF / 100), ("optimised", search.by_class)):
-                score = challenge_score(self.original_labels, wide >= thresholds, self.weights)
+                score = challenge_score(self.original_labels[rows], wide >= thresholds, self.weights)
                 scores[f"{name} as labelled"] = score
         return scores
 
@@ -210,8 +195,10 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     labels, relabellings = apply_rules(original_labels, store.sources, settings, runner)
     columns = class_indices(settings.classes)
     targets = select_labels(columns, labels, store.additional).astype(np.float32)
-    scorer = runner.scorer = ValidationScorer(settings, store.sources, labels, original_labels, validation)
-    scored = "all of them" if scorer.scored.all() else f"{scorer.scored.sum():,} of {PROXY_SOURCE}"
+    scorer = ValidationScorer(settings, store.sources, labels, original_labels)
+    runner.scorer = scorer.scores
+    is_scored = scoring_mask(store.sources[validation], settings)
+    scored = "all of them" if is_scored.all() else f"{is_scored.sum():,} of {PROXY_SOURCE}"
     times = f"{len(splits)} times, " if settings.folds else ""
     LOGGER.info(f"split: {len(splits[0][0]):,} for training, {len(splits[0][1]):,} for validation, {times}"
                 f"scores on {scored}")  # fmt: skip
@@ -227,31 +214,27 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
         certain, disagreements = mask_doubtful_labels(labelled, settings, runner, store, labels, Path(data))
         labelled = labelled._replace(masks=masks * certain)
 
-    networks, examples = train_networks(labelled, validation, settings, runner, peaks)
-    searches, probabilities = find_thresholds(networks, settings, scorer)
+    networks, examples = train_networks(labelled, settings, runner, peaks)
+    searches, probabilities = find_thresholds(networks, validation, settings, scorer)
     results = Results(
-        store, labels, training, validation, scorer.scored, runner.epochs, relabellings, labelled.masks, disagreements,
+        store, labels, training, validation, is_scored, runner.epochs, relabellings, labelled.masks, disagreements,
         searches, probabilities, settings, runner.ends, examples,
     )  # fmt: skip
-    return TrainedSystem(results, networks, runner.seconds, settings)
+    return TrainedSystem(results, networks, runner.seconds)
 
 
 def drop_untrainable_gate(settings: Settings, sources: np.ndarray, splits: Splits) -> Settings:
     """Drop the source gate if there are too few recordings to train it."""
-    if settings.gate and (reason := untrainable_gate_reason(settings.gate, sources, splits)):
-        LOGGER.info(f"no networks for {settings.gate.source} alone: {reason}")
-        return replace(settings, gate=None)
-    return settings
-
-
-def untrainable_gate_reason(gate: Gate, sources: np.ndarray, splits: Splits) -> str:
-    """Return why there are too few recordings to train a gate, or an empty string."""
+    gate = settings.gate
+    if gate is None:
+        return settings
     for training, validation in splits:
-        positive, validation_positive = (sources[part] == gate.source for part in (training, validation))
+        positive, validation_positive = (np.equal(sources[part], gate.source) for part in (training, validation))
         if min(positive.sum(), (~positive).sum()) < FEWEST or not validation_positive.any():
-            counts = f"{positive.sum():,} of {len(positive):,} training recordings are of {gate.source}"
-            return f"{counts}, {FEWEST} of either kind needed"
-    return ""
+            LOGGER.info(f"no networks for {gate.source} alone: {positive.sum():,} of {len(positive):,} training "
+                        f"recordings are of {gate.source}, {FEWEST} of either kind needed")  # fmt: skip
+            return replace(settings, gate=None)
+    return settings
 
 
 def apply_rules(
@@ -259,51 +242,38 @@ def apply_rules(
 ) -> tuple[np.ndarray, list[Relabelling]]:
     """Apply all relabelling rules in turn.
 
+    Each relabels some sources by a 12-lead network trained on the others.
+
+    Args:
+        labels: Labels before, (N, 26) bool.
+        sources: Source of each recording, (N,).
+        settings: Settings of the system.
+        runner: Runs the stages.
+
     Returns:
         The labels after them, (N, 26) bool, and what each rule did.
     """
     relabellings = []
     for rule in settings.cleaning.rules:
-        relabelling, labels = relabel(rule, labels, sources, settings, runner)
-        relabellings.append(relabelling)
-        LOGGER.info(describe_relabelling(relabelling))
+        data = rule.training_data(labels, sources, rule.excluded_sources(settings.cleaning))
+        candidates, after = data.candidates, labels
+        probabilities = np.empty((0, len(rule.columns)), np.float32)
+        if data.skip_reason:
+            candidates = candidates[:0]
+        else:
+            # The loss is averaged over the labels, not over their weights. Otherwise a batch with few recordings of the
+            # rarer class would count as much as a batch with many, and the rarer class would count too little.
+            loss = LOSSES["cross-entropy"](reduction="sum_over_batch_size")
+            stage = Stage(rule.key, rule.title, settings.leads_of(12), loss, data.records, data.targets, data.weights,
+                          *split_validation(len(data.records), settings, rule.key), candidates, settings.network,
+                          settings.training, settings.views[0], metric=AUROC)  # fmt: skip
+            probabilities = rule.probabilities(runner.run(stage).probabilities)
+            after = rule.update_labels(labels, sources, probabilities)
+        before, labels = labels, after
+        relabellings.append(Relabelling(rule.title, candidates, rule.columns, probabilities, before[candidates],
+                                        labels[candidates], data.skip_reason))  # fmt: skip
+        LOGGER.info(describe_relabelling(relabellings[-1]))
     return labels, relabellings
-
-
-def relabel(
-    rule: ConflatedClasses | PartiallyLabelledSource,
-    labels: np.ndarray,
-    sources: np.ndarray,
-    settings: Settings,
-    runner: StageRunner,
-) -> tuple[Relabelling, np.ndarray]:
-    """Relabel some sources by a 12-lead network trained on the others.
-
-    Args:
-        rule: Which recordings, and which of their classes.
-        labels: Labels before, (N, 26) bool.
-        sources: Source of each recording, (N,).
-        settings: Settings of the system.
-        runner: Runs the stage.
-
-    Returns:
-        What was done, and the labels (N, 26) after it.
-    """
-    data = rule.training_data(labels, sources, rule.excluded_sources(settings.cleaning))
-    if data.skip_reason:
-        none, nothing = labels[:0], np.empty((0, len(rule.columns)), np.float32)
-        skipped = Relabelling(rule.title, data.candidates[:0], rule.columns, nothing, none, none, data.skip_reason)
-        return skipped, labels
-    # The loss is averaged over the labels, not over their weights. Otherwise a batch with few recordings of the rarer
-    # class would count as much as a batch with many, and the rarer class would count too little.
-    loss = LOSSES["cross-entropy"](reduction="sum_over_batch_size")
-    stage = Stage(rule.key, rule.title, settings.leads_of(12), loss, data.records, data.targets, data.weights,
-                  *split_validation(len(data.records), settings, rule.key), data.candidates, settings.network,
-                  settings.training, settings.views[0], metric=AUROC)  # fmt: skip
-    probabilities = rule.probabilities(runner.run(stage).probabilities)
-    after = rule.update_labels(labels, sources, probabilities)
-    before = labels[data.candidates]
-    return Relabelling(rule.title, data.candidates, rule.columns, probabilities, before, after[data.candidates]), after
 
 
 def mask_doubtful_labels(
@@ -336,13 +306,12 @@ def mask_doubtful_labels(
 
 
 def train_networks(
-    labelled: LabelledSet, validation: np.ndarray, settings: Settings, runner: StageRunner, peaks: Peaks
+    labelled: LabelledSet, settings: Settings, runner: StageRunner, peaks: Peaks
 ) -> tuple[list[TrainedNetwork], list[PeakExample]]:
     """Train the final networks.
 
     Args:
         labelled: The recordings.
-        validation: Indices of all validation recordings in the store, sorted.
         settings: Settings of the system.
         runner: Runs the stages.
         peaks: Wave peaks by preprocessing, if the networks predict these.
@@ -356,17 +325,15 @@ def train_networks(
         stage = make_stage(plan, settings, labelled)
         if settings.peaks and plan.group != GATE:
             stage = replace(stage, peaks=peaks[plan.view.preparation], loss_weights=(1.0, settings.peaks))
+        initial_weights: list[np.ndarray] = []
         if plan.pretrained and settings.pretraining:
             pretraining = replace(stage, key=plan.peaks_key, title=plan.peaks_title, learning=settings.pretraining,
                                   loss_weights=(0.0, 1.0), to_predict=stage.to_predict[:0], metric=None)  # fmt: skip
-            stage = replace(stage, initial_weights=tuple(runner.run(pretraining).weights))
-        outcome = runner.run(stage)
+            initial_weights = runner.run(pretraining).weights
+        outcome = runner.run(replace(stage, initial_weights=tuple(initial_weights)))
         if stage.peaks is not None and not examples:
             examples = runner.predict_peaks(stage, outcome.weights, stage.validation[:N_PEAK_EXAMPLES])
-        rows = np.searchsorted(validation, stage.to_predict)
-        stage = replace(stage, initial_weights=())
-        network = TrainedNetwork(plan.leads, plan.group, stage, outcome.weights, rows, outcome.probabilities)
-        networks.append(network)
+        networks.append(TrainedNetwork(plan.group, stage, outcome.weights, outcome.probabilities))
     return networks, examples
 
 
@@ -395,27 +362,34 @@ def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> 
 
 
 def find_thresholds(
-    networks: list[TrainedNetwork], settings: Settings, scorer: ValidationScorer
+    networks: list[TrainedNetwork], validation: np.ndarray, settings: Settings, scorer: ValidationScorer
 ) -> tuple[dict[int, ThresholdSearch], dict[int, np.ndarray]]:
     """Search the thresholds of each lead set.
 
     Lead sets that use the same leads share a search.
 
+    Args:
+        networks: The final networks.
+        validation: Indices of all validation recordings in the store, (m,), sorted.
+        settings: Settings of the system.
+        scorer: Scores the predictions.
+
     Returns:
         The searches, and the probabilities (m, K) of all validation recordings, by the number of leads.
     """
     searches, probabilities = {}, {}
-    for leads in dict.fromkeys(network.leads for network in networks):
+    for leads in dict.fromkeys(network.stage.leads for network in networks):
         by_group = {
-            name: average_rows(len(scorer.scored), [(network.rows, network.probabilities) for network in group])
+            name: average_rows(len(validation), [(np.searchsorted(validation, network.stage.to_predict),
+                                                  network.probabilities) for network in group])
             for name, group in group_networks(networks, leads).items()
-        }
+        }  # fmt: skip
         columns = {name: class_indices(classes_of(settings, name)) for name in by_group}
-        probabilities[leads] = choose_group_probabilities(by_group, columns)
-        search = searches[leads] = scorer.search(probabilities[leads], settings.resamples)
+        predicted = probabilities[leads] = choose_group_probabilities(by_group, columns)
+        search = searches[leads] = scorer.search(validation, predicted, settings.resamples)
         by_thresholds = (f"{search.score_at_half:.3f} at 0.5, {search.score_common:.3f} with one threshold, "
                          f"{search.score_by_class:.3f} with one for each class, ")  # fmt: skip
-        score = scorer.score(probabilities[leads], search.thresholds)
+        score = scorer.score(validation, predicted, search.thresholds)
         LOGGER.info(f"{settings.title.format(leads_title(leads))}: score "
                     f"{'' if settings.exclusive else by_thresholds}{score:.3f} as predicted")  # fmt: skip
     leads_of = {count: settings.leads_of(count) for count in settings.lead_sets}

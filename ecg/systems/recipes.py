@@ -11,6 +11,7 @@ from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import Preprocessing
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
+from ecg.models.ensemble import AnyNetworkSettings
 from ecg.models.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 from ecg.runtime.limits import check_limits
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
@@ -18,8 +19,6 @@ from ecg.training.losses import LOSSES
 from ecg.training.trainer import TrainingSettings
 
 SEARCHED, HALVES = "searched", "halves"  # thresholds that maximise the score, or 0.5 for all classes
-
-NetworkConfig = NetworkSettings | LiSettings | LeadWeightedSettings | DCNetSettings | RhythmSettings
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Settings:
     views: tuple[View, ...] = (DEFAULT_VIEW,)
     leads_used: tuple[tuple[int, tuple[str, ...]], ...] = ()
     configurations: bool = False
-    network: NetworkConfig = field(default_factory=NetworkSettings)
+    network: AnyNetworkSettings = field(default_factory=NetworkSettings)
     gate: Gate | None = None
     loss: str = "asymmetric"
     training: TrainingSettings = field(default_factory=TrainingSettings)

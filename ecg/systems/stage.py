@@ -1,12 +1,12 @@
 """Train the network of one stage, or load its cached result."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -18,18 +18,16 @@ from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.data.wave_peaks import LEAD, PEAKS_PER_CELL, VALUES_PER_PEAK, PeakList, WavePeaks, decode_peaks
 from ecg.evaluation.metrics import nan_mean, roc_and_pr_areas
-from ecg.models.ensemble import Member, uses_demographics
+from ecg.models.ensemble import AnyNetworkSettings, Member, uses_demographics
 from ecg.models.resnets import POLICIES, LiSettings, precision_policy
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
 from ecg.runtime.limits import TimeBudget
-from ecg.systems.recipes import NetworkConfig
 from ecg.training.arithmetic import check_arithmetic
 from ecg.training.backend import accelerators, distribution_scope
 from ecg.training.checkpoint import Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
 from ecg.training.losses import MaskableLoss, SquaredError, WeightedSumLoss
 from ecg.training.trainer import (
     PROGRESS,
-    TrainingError,
     TrainingRun,
     TrainingSettings,
     predict,
@@ -51,14 +49,8 @@ Stores = Mapping[Preprocessing, Store]  # a store for each preprocessing, all of
 Peaks = Mapping[Preprocessing, WavePeaks]  # the wave peaks of each
 
 
-class Scorer(Protocol):
-    """Scores predictions of validation recordings, as `ValidationScorer` does."""
-
-    def subset(self, validation: np.ndarray) -> "Scorer":
-        """Return a scorer for other validation recordings, given by their indices (m,)."""
-
-    def scores(self, probabilities: np.ndarray) -> dict[str, float]:
-        """Return scores by name for probabilities (m, K)."""
+# Returns scores by name, from indices of validation recordings (m,) and their probabilities (m, K).
+Scorer = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -97,7 +89,7 @@ class Stage:
     training: np.ndarray
     validation: np.ndarray
     to_predict: np.ndarray
-    network: NetworkConfig
+    network: AnyNetworkSettings
     learning: TrainingSettings
     view: View = DEFAULT_VIEW
     output_activation: str = "sigmoid"
@@ -115,15 +107,6 @@ class Stage:
         peaks = () if self.peaks is None else (self.peaks.starts, self.peaks.samples, self.peaks.waves)
         arrays = (self.records, self.targets, self.masks, self.training, self.validation, self.to_predict)
         return facts, *arrays, *peaks, *self.initial_weights
-
-    def compute_scores(self, scorer: Scorer | None, probabilities: np.ndarray) -> dict[str, float]:
-        """Return the stage's metric by name, for validation probabilities (n, K)."""
-        if self.metric == CHALLENGE and scorer is not None:
-            return scorer.scores(probabilities)
-        if self.metric == AUROC:
-            areas, _ = roc_and_pr_areas(self.targets[self.validation], probabilities)
-            return {"AUROC": float(nan_mean(areas))}
-        return {}
 
 
 class Outcome(NamedTuple):
@@ -201,7 +184,9 @@ class StageRunner:
 
     def train_or_load(self, stage: Stage) -> Outcome:
         """Train the network of a stage and cache the result, or load it from the cache."""
-        cache = self._cache(stage)
+        store = self.stores[stage.view.preparation]
+        key = fingerprint(store.digest, *program_versions(*STAGE_SOURCES), self.seed, *stage.cache_parts())
+        cache = ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
         result = cache.load(RESULT)
         if result is None:
             remaining = len(self.keys) - self.keys.index(stage.key) if stage.key in self.keys else 1
@@ -215,14 +200,14 @@ class StageRunner:
         return Outcome(unpack_epochs(result["epochs"]), unpack_arrays("weights", result), result["probabilities"],
                        str(result["ended"]), float(result["used"][0]))  # fmt: skip
 
-    def predict_peaks(self, stage: Stage, weights: list[np.ndarray], indices: np.ndarray) -> list[PeakExample]:
-        """Predict the wave peaks of records of a stage; see `predict_peaks`."""
-        return predict_peaks(stage, self.stores[stage.view.preparation], weights, indices)
-
-    def _cache(self, stage: Stage) -> ResultCache:
-        store = self.stores[stage.view.preparation]
-        key = fingerprint(store.digest, *program_versions(*STAGE_SOURCES), self.seed, *stage.cache_parts())
-        return ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
+    def compute_scores(self, stage: Stage, probabilities: np.ndarray) -> dict[str, float]:
+        """Return a stage's metric by name, for probabilities of its validation set (n, K)."""
+        if stage.metric == CHALLENGE and self.scorer is not None:
+            return self.scorer(stage.validation, probabilities)
+        if stage.metric == AUROC:
+            areas, _ = roc_and_pr_areas(stage.targets[stage.validation], probabilities)
+            return {"AUROC": float(nan_mean(areas))}
+        return {}
 
     def train(self, stage: Stage, cache: ResultCache) -> dict[str, np.ndarray]:
         """Train the network of a stage, resumed if its cache has begun.
@@ -231,18 +216,17 @@ class StageRunner:
             The arrays of its cached result.
         """
         store, precision = self.stores[stage.view.preparation], stage.learning.precision
-        scorer = self.scorer.subset(stage.validation) if self.scorer and stage.metric == CHALLENGE else None
         with translate_out_of_memory(stage.title), distribution_scope(accelerators()):
             keras.utils.set_random_seed(int(seeds(self.seed, f"{stage.key}/weights", 0, 1)[0]))
             network = build_network(stage, precision)
-            check_precision(network, precision)
+            check_arithmetic(network, POLICIES[precision])
             if stage.initial_weights:
                 network.set_weights(stage.initial_weights)
             training, validation = (
                 make_dataset(stage, store, part, network) for part in (stage.training, stage.validation)
             )
-            run = TrainingRun(stage.learning, self.seed, stage.key, stage.title, partial(stage.compute_scores, scorer),
-                              cache, self.budget)  # fmt: skip
+            run = TrainingRun(stage.learning, self.seed, stage.key, stage.title, partial(self.compute_scores, stage),
+                              self.budget, cache)  # fmt: skip
             epochs, ended = train_network(network, stage_loss(stage, network), training, validation, run)
             if precision != SAVED:
                 trained, network = network, build_network(stage, SAVED)
@@ -257,6 +241,27 @@ class StageRunner:
             "used": self.budget.used, **pack_arrays("weights", network.get_weights()),
         }  # fmt: skip
 
+    def predict_peaks(self, stage: Stage, weights: list[np.ndarray], indices: np.ndarray) -> list[PeakExample]:
+        """Predict the wave peaks in the first window of records of a stage.
+
+        Args:
+            stage: The stage.
+            weights: Weights of its network.
+            indices: Indices among the stage's records, (n,).
+        """
+        store, network = self.stores[stage.view.preparation], build_network(stage, SAVED)
+        network.set_weights(weights)
+        dataset, length = make_dataset(stage, store, indices, network), stage.view.window.length or 0
+        batch = Batch(np.arange(len(indices)), np.zeros(len(indices), int), length)
+        signals = dataset.inputs(batch)
+        grids = [output[:, stage.targets.shape[1] :].reshape(len(indices), -1, PEAKS_PER_CELL, VALUES_PER_PEAK)
+                 for output in (dataset.targets_and_masks(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
+        names, lead, rate = store.names[dataset.records].tolist(), stage.leads.index(LEAD), stage.view.preparation.rate
+        return [
+            PeakExample(name, signal[:, lead], rate, decode_peaks(known, length), decode_peaks(predicted, length))
+            for name, signal, known, predicted in zip(names, signals, *grids, strict=True)
+        ]
+
 
 def program_versions(*folders: str) -> tuple[str, ...]:
     """Return what a cache key needs to know of the program.
@@ -269,22 +274,6 @@ def program_versions(*folders: str) -> tuple[str, ...]:
     """
     backend = keras.backend.backend()
     return source_hash(*folders), keras.version(), backend, version(backend)
-
-
-def check_precision(network: keras.Model, precision: str) -> None:
-    """Check that this machine computes correctly in a precision.
-
-    This takes some seconds, once in each process.
-
-    Args:
-        network: Network to train.
-        precision: One of `ecg.models.resnets.POLICIES`.
-
-    Raises:
-        TrainingError: A convolution or a gradient is wrong. The message names the shape and a workaround.
-    """
-    if precision != SAVED:
-        check_arithmetic(network, POLICIES[precision], TrainingError)
 
 
 def make_dataset(stage: Stage, store: Store, indices: np.ndarray, network: keras.Model) -> Dataset:
@@ -313,10 +302,9 @@ def build_network(stage: Stage, precision: str) -> keras.Model:
         A network with outputs (B, K), followed by those of the grid of wave peaks if the stage has these.
     """
     settings = without_peaks(stage.network) if stage.peaks is None else stage.network
+    n_classes, length = stage.targets.shape[1], stage.view.window.length
     with precision_policy(precision):
-        network = settings.build(
-            len(stage.leads), stage.view.window.length, stage.targets.shape[1], stage.output_activation
-        )
+        network = settings.build(len(stage.leads), length, n_classes, stage.output_activation)
         if stage.peaks is None:
             return network
         probabilities, peaks = network.outputs
@@ -325,7 +313,7 @@ def build_network(stage: Stage, precision: str) -> keras.Model:
         return keras.Model(network.inputs[0], both, name=network.name)
 
 
-def without_peaks(settings: NetworkConfig) -> NetworkConfig:
+def without_peaks(settings: AnyNetworkSettings) -> AnyNetworkSettings:
     """Return a network's settings without the branch that predicts wave peaks."""
     return replace(settings, peaks=False) if isinstance(settings, LiSettings) else settings
 
@@ -344,29 +332,6 @@ def stage_loss(stage: Stage, network: keras.Model) -> MaskableLoss | WeightedSum
     classes = stage.targets.shape[1]
     widths = (classes, network.output_shape[-1] - classes)
     return WeightedSumLoss((stage.loss, SquaredError()), widths, stage.loss_weights)
-
-
-def predict_peaks(stage: Stage, store: Store, weights: list[np.ndarray], indices: np.ndarray) -> list[PeakExample]:
-    """Predict the wave peaks in the first window of records of a stage.
-
-    Args:
-        stage: The stage.
-        store: The store of the recordings.
-        weights: Weights of its network.
-        indices: Indices among the stage's records, (n,).
-    """
-    network = build_network(stage, SAVED)
-    network.set_weights(weights)
-    dataset, length = make_dataset(stage, store, indices, network), stage.view.window.length or 0
-    batch = Batch(np.arange(len(indices)), np.zeros(len(indices), int), length)
-    signals = dataset.inputs(batch)
-    grids = [output[:, stage.targets.shape[1] :].reshape(len(indices), -1, PEAKS_PER_CELL, VALUES_PER_PEAK)
-             for output in (dataset.targets_and_masks(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
-    names, lead, rate = store.names[dataset.records].tolist(), stage.leads.index(LEAD), stage.view.preparation.rate
-    return [
-        PeakExample(name, signal[:, lead], rate, decode_peaks(known, length), decode_peaks(predicted, length))
-        for name, signal, known, predicted in zip(names, signals, *grids, strict=True)
-    ]
 
 
 def make_member(stage: Stage, weights: list[np.ndarray]) -> Member:

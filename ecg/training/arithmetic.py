@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from ecg.training.trainer import TrainingError
+
 EXACT = "float32"  # policy that others are compared with
 TOLERANCE = 0.05  # relative error; see compare_layers
 CURE = "set ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment, or compute with --precision float32"
@@ -21,7 +23,7 @@ LENGTH = 128  # samples of a recording, at least; of an image, the product of ro
 SPANS = 3  # kernels that fit into each axis of a recording, at least
 LARGEST = 16  # inputs and weights are integers from -LARGEST to LARGEST times a power of two: exact in 8 bits
 
-_passed: set[tuple] = set()  # keys of the layers, with their policy, that this process has found right
+_passed: set[tuple[str, str]] = set()  # policies and descriptions of layers that this process has found right
 
 
 class Errors(NamedTuple):
@@ -37,44 +39,37 @@ class Errors(NamedTuple):
     kernel_gradient: float
 
 
-def check_arithmetic(
-    network: keras.Model | Sequence[layers.Layer],
-    policy: str,
-    error: type[Exception] = ArithmeticError,
-    cure: str = CURE,
-) -> None:
+def check_arithmetic(network: keras.Model | Sequence[layers.Layer], policy: str) -> None:
     """Check that a network's convolutions are right under a dtype policy.
 
     The forward pass and the gradients are compared with single precision. Each shape is tested once in a process. It
-    takes 1 to 6 seconds for the largest networks.
+    takes 1 to 6 seconds for the largest networks, and no time for a network in single precision.
 
     Args:
         network: A network, or its layers.
         policy: Keras dtype policy that is to be trusted, such as "mixed_bfloat16".
-        error: Class of the exception to raise.
-        cure: What the user can do.
 
     Raises:
-        Exception: Of the class `error`, if a result differs from that of EXACT by more than TOLERANCE. The message
-            names the shape.
+        TrainingError: A result differs from that of EXACT by more than TOLERANCE. The message names the shape and what
+            the user can do.
     """
-    tested = {layer_key(layer, policy): layer for layer in layers_with_kernel(network)}
-    tested = {key: layer for key, layer in tested.items() if key not in _passed}
+    described = {describe_layer(layer): layer for layer in layers_with_kernel(network)}
+    tested = {text: layer for text, layer in described.items() if (policy, text) not in _passed}
     if not tested:
         return
-    for (key, layer), errors in zip(tested.items(), compare_layers(list(tested.values()), policy), strict=True):
+    for text, errors in zip(tested, compare_layers(list(tested.values()), policy), strict=True):
         wrong = [
             f"its {name.replace('_', ' ')} differs from {EXACT} by {100 * value:.0f} %"
             for name, value in errors._asdict().items()
             if not value <= TOLERANCE  # NaN, too
         ]
         if wrong:
-            raise error(f"{policy} is wrong on this machine for {describe_layer(layer)}: {', '.join(wrong)}; {cure}")
-        _passed.add(key)
+            raise TrainingError(f"{policy} is wrong on this machine for {text}: {', '.join(wrong)}; {CURE}")
+        _passed.add((policy, text))
 
 
-def compare_layers(tested: Sequence[layers.Layer], policy: str, exact: str = EXACT) -> list[Errors]:
-    """Compare layers under two dtype policies, on random input.
+def compare_layers(tested: Sequence[layers.Layer], policy: str) -> list[Errors]:
+    """Compare layers under a dtype policy with the same in EXACT, on random input.
 
     They are copied, given random kernels, and run as in a training: compiled, with a step of gradient descent. Inputs,
     kernels and gradients from above are exact in 8 bits, so that what differs is the sums and the rounding of results.
@@ -88,12 +83,11 @@ def compare_layers(tested: Sequence[layers.Layer], policy: str, exact: str = EXA
     Args:
         tested: Layers of a built network that have a kernel.
         policy: Keras dtype policy to be tested.
-        exact: The one to be compared with.
 
     Returns:
         The errors of each layer.
     """
-    results = [_run_layers(tested, name) for name in (policy, exact)]
+    results = [_run_layers(tested, name) for name in (policy, EXACT)]
     return [
         Errors(*(_relative_error(array, right) for array, right in zip(*arrays, strict=True)))
         for arrays in zip(*results, strict=True)
@@ -109,27 +103,21 @@ def layers_with_kernel(network: keras.Model | Sequence[layers.Layer]) -> Iterato
     for layer in network.layers if isinstance(network, keras.Model) else network:
         if getattr(layer, "kernel", None) is not None and layer.compute_dtype != EXACT:
             yield layer
-        yield from layers_with_kernel(
-            layer.layers if isinstance(layer, keras.Model) else [x for x in vars(layer).values() if is_layer(x)]
-        )
+        yield from layers_with_kernel(layer if isinstance(layer, keras.Model) else _inner_layers(layer))
 
 
-def is_layer(value: object) -> bool:
-    """Return whether a value is a Keras layer."""
-    return isinstance(value, layers.Layer)
-
-
-def layer_key(layer: layers.Layer, policy: str) -> tuple:
-    """Return what decides which library kernel a layer uses under a dtype policy."""
-    return type(layer), policy, tuple(layer.kernel.shape), *_geometry(layer).values()
+def _inner_layers(layer: layers.Layer) -> list[layers.Layer]:
+    """Return the layers that are attributes of a layer."""
+    return [value for value in vars(layer).values() if isinstance(value, layers.Layer)]
 
 
 def describe_layer(layer: layers.Layer) -> str:
-    """Describe a layer by what decides which library kernel it uses."""
+    """Describe a layer by all that decides which library kernel it uses."""
     *taps, _, filters = layer.kernel.shape if _rank(layer) else (1, *layer.kernel.shape)
     shape = f"{' x '.join(map(str, taps))} taps, {_channels(layer)} input and {filters} output channels"
-    details = [f"{name} {_in_words(value)}" for name, value in _geometry(layer).items()]
-    return ", ".join([f"a {type(layer).__name__} of {shape}", *details])
+    names = {"strides": "stride", "dilation_rate": "dilation", "padding": "padding", "groups": "groups"}
+    geometry = "".join(f", {name} {getattr(layer, key)}" for key, name in names.items() if hasattr(layer, key))
+    return f"a {type(layer).__name__} of {shape}{geometry}"
 
 
 class _Bench(keras.Model):
@@ -149,7 +137,7 @@ class _Bench(keras.Model):
             copy.build(shape)
             fan_in = math.prod(copy.kernel.shape[:-1])
             copy.kernel.assign(_exact(generator, copy.kernel.shape) * 2.0 ** -round(math.log2(fan_in) / 2))
-            for within in (value for value in vars(copy).values() if is_layer(value) and hasattr(value, "bias")):
+            for within in (inner for inner in _inner_layers(copy) if hasattr(inner, "bias")):
                 within.bias.assign(np.full(within.bias.shape, 0.5))  # offsets that lie between points
             signal = self.add_weight(shape, "zeros", name=f"signal_{number}")
             signal.assign(_exact(generator, shape))
@@ -204,12 +192,6 @@ def _copy(layer: layers.Layer, policy: str) -> layers.Layer:
     return type(layer).from_config(config | ({"activation": "linear"} if "activation" in config else {}))
 
 
-def _geometry(layer: layers.Layer) -> dict[str, object]:
-    """Return the attributes, besides the kernel, that decide how a layer convolves."""
-    names = {"strides": "stride", "dilation_rate": "dilation", "padding": "padding", "groups": "groups"}
-    return {name: getattr(layer, attribute) for attribute, name in names.items() if hasattr(layer, attribute)}
-
-
 def _rank(layer: layers.Layer) -> int:
     """Return the number of axes along which a layer convolves, 0 if it does not."""
     return len(layer.kernel.shape) - 2
@@ -226,7 +208,3 @@ def _sizes(layer: layers.Layer) -> tuple[int, ...]:
     dilation = getattr(layer, "dilation_rate", (1,) * _rank(layer))
     spans = [SPANS * ((taps - 1) * rate + 1) for taps, rate in zip(layer.kernel.shape, dilation, strict=False)]
     return *spans[:-1], max(spans[-1], LENGTH // math.prod(spans[:-1]))
-
-
-def _in_words(value: object) -> str:
-    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import keras
@@ -120,17 +120,17 @@ class TrainingRun:
         key: Key of the stage, for seeds.
         title: Title of the stage, for people.
         score: Maps probabilities of the validation set (n, K) to scores by name, which are only recorded.
-        cache: Where the state is saved after each epoch, and from where a training resumes; None to save nothing.
         budget: Time limit.
+        cache: Where the state is saved after each epoch, and from where a training resumes; None to save nothing.
     """
 
     settings: TrainingSettings
     seed: int
     key: str
     title: str
-    score: Callable[[np.ndarray], dict[str, float]] = lambda probabilities: {}
+    score: Callable[[np.ndarray], dict[str, float]]
+    budget: TimeBudget
     cache: ResultCache | None = None
-    budget: TimeBudget = field(default_factory=lambda: TimeBudget(None))
 
 
 class TrainingError(RuntimeError):
@@ -185,14 +185,12 @@ def train_network(
         network.optimizer.learning_rate = rate
         order = seed_epoch(network, run.seed, run.key, number)
         try:
-            trained, completed = train_epoch(
-                network, training, settings, order, checkpoint.average, epoch_title, run.budget
-            )
+            trained, completed = train_epoch(network, training, settings, order, checkpoint.average, epoch_title,
+                                             run.budget)  # fmt: skip
             latest = network.get_weights()
             network.set_weights(checkpoint.average.value())
-            validated, probabilities = validate(
-                network, loss, validation, f"{epoch_title}, checking", settings.batch, run.budget
-            )
+            validated, probabilities = validate(network, loss, validation, f"{epoch_title}, checking", settings.batch,
+                                                run.budget)  # fmt: skip
         except TrainingError as error:
             if not checkpoint.epochs:
                 raise
@@ -310,11 +308,8 @@ def validate(
     Raises:
         TrainingError: If the loss is not finite.
     """
-    start, streaming, averages = (
-        time.monotonic(),
-        StreamingLoss(loss),
-        SegmentMean(*np.asarray(validation.targets).shape),
-    )
+    start, streaming = time.monotonic(), StreamingLoss(loss)
+    averages = SegmentMean(*np.asarray(validation.targets).shape)
     for segments, outputs in join_batches(predict_batches(network, validation, title, size), VALIDATED_AT_ONCE):
         targets, masks = validation.targets_and_masks(segments)
         streaming.add(targets, outputs, masks)

@@ -25,7 +25,7 @@ from ecg.models.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
 from ecg.reports.training_tables import training_tables
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource, label_masks, source_masks
-from ecg.systems.method import ValidationScorer, relabel, train_system, untrainable_gate_reason
+from ecg.systems.method import ValidationScorer, apply_rules, drop_untrainable_gate, train_system
 from ecg.systems.plan import split_recordings, split_validation, stage_keys
 from ecg.systems.recipes import HALVES, SYSTEMS, Gate, Settings
 from ecg.systems.stage import Outcome, StageRunner
@@ -77,8 +77,7 @@ class FakeRunner(StageRunner):
         assert self.keys.index(stage.key) >= len(self.stages)
         self.stages[stage.title] = stage
         probabilities = random_probabilities(stage.title, len(self.store), stage.targets.shape[1])
-        scorer = self.scorer and self.scorer.subset(stage.validation)
-        self.scores[stage.title] = stage.compute_scores(scorer, probabilities[stage.records[stage.validation]])
+        self.scores[stage.title] = self.compute_scores(stage, probabilities[stage.records[stage.validation]])
         weights = [np.array(stage.title)]
         return Outcome([stage.title], weights, probabilities[stage.to_predict], f"end of {stage.title}", 2.0)
 
@@ -99,7 +98,7 @@ def train_fake(store, monkeypatch, tmp_path):
         lines, runner = capture_log(), FakeRunner(store, settings, tmp_path)
         peaks = {DEFAULT_PREPROCESSING: regular(store)} if settings.peaks else {}
         trained = train_system(settings, runner, peaks, tmp_path)
-        assert runner.keys == stage_keys(trained.settings)
+        assert runner.keys == stage_keys(trained.results.settings)
         return trained, runner.stages, lines, runner.scores
 
     return train_settings
@@ -137,7 +136,7 @@ def test_the_stages_of_a_recipe_with_gate_peaks_and_source_masks(train_fake, sto
         rows = cpsc if "CPSC, " in title else np.ones(len(store), bool)
         np.testing.assert_array_equal(stage.training, training[rows[training]])
         np.testing.assert_array_equal(stage.validation, validation[rows[validation]])
-    groups = Counter((network.leads, network.group) for network in trained.networks)
+    groups = Counter((network.stage.leads, network.group) for network in trained.networks)
     leads = GATED.leads_of(12), LEAD_SETS[3], LEAD_SETS[2]
     assert groups == {
         (names, group): 1 + (group != "gate") for names in leads for group in ("general", "special", "gate")
@@ -204,20 +203,22 @@ def test_the_gate_chooses_the_group_of_each_recording(train_fake, store):
 def test_a_gate_with_too_few_recordings_is_dropped_and_logged(train_fake, store):
     trained, stages, lines, _ = train_fake(replace(GATED, lead_sets=(2,)), fewest=20)
     assert lines[0].startswith("no networks for CPSC alone: ") and lines[0].endswith("20 of either kind needed")
-    assert not [title for title in stages if "CPSC" in title] and trained.settings.gate is None
+    assert not [title for title in stages if "CPSC" in title] and trained.results.settings.gate is None
     assert {network.group for network in trained.networks} == {"general"}
 
 
 def test_a_source_gate_needs_recordings_of_the_source_and_of_others_in_each_split(monkeypatch):
     monkeypatch.setattr("ecg.systems.method.FEWEST", 3)
     sources = np.array(["CPSC"] * 4 + ["Georgia"] * 4)
-    assert untrainable_gate_reason(Gate(), sources, [(np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))]) == ""
-    for training, validation in (([0, 1, 4, 5, 6], [3]), ([0, 1, 2, 4, 5], [3]), ([0, 1, 2, 4, 5, 6], [7])):
-        reason = untrainable_gate_reason(Gate(), sources, [(np.array(training), np.array(validation))])
-        assert reason == f"{min(training.count(1) and sum(p < 4 for p in training), 9)} of {len(training)} training " \
-                       f"recordings are of CPSC, 3 of either kind needed"  # fmt: skip
     good = (np.array([0, 1, 2, 4, 5, 6]), np.array([3, 7]))
-    assert untrainable_gate_reason(Gate(), sources, [good, (good[0], good[0][:0])])
+    lines, settings = capture_log(), replace(SYSTEMS["li2021"], gate=Gate())
+    assert drop_untrainable_gate(settings, sources, [good]) == settings and not lines
+    for training, validation in (([0, 1, 4, 5, 6], [3]), ([0, 1, 2, 4, 5], [3]), ([0, 1, 2, 4, 5, 6], [7])):
+        split = (np.array(training), np.array(validation))
+        assert drop_untrainable_gate(settings, sources, [split]) == replace(settings, gate=None)
+        assert lines[-1] == f"no networks for CPSC alone: {sum(p < 4 for p in training)} of {len(training)} training " \
+                            f"recordings are of CPSC, 3 of either kind needed"  # fmt: skip
+    assert drop_untrainable_gate(settings, sources, [good, (good[0], good[0][:0])]).gate is None
 
 
 def test_each_recording_is_predicted_by_the_network_of_the_fold_that_held_it_out(train_fake, store):
@@ -240,7 +241,7 @@ def test_each_recording_is_predicted_by_the_network_of_the_fold_that_held_it_out
         search = search_thresholds(store.labels, wide, load_weights()[1], 0, FOLDED.seed)
         np.testing.assert_array_equal(results.searches[count].thresholds, search.thresholds)
         assert search.thresholds.std() > 0
-    assert [len(network.leads) for network in trained.networks] == [6] * 3 + [2] * 3
+    assert [len(network.stage.leads) for network in trained.networks] == [6] * 3 + [2] * 3
 
 
 def test_of_exclusive_classes_recordings_with_exactly_one_are_used(train_fake, store):
@@ -267,9 +268,9 @@ def test_of_exclusive_classes_recordings_with_exactly_one_are_used(train_fake, s
 def test_one_network_of_one_lead_predicts_all_lead_sets(train_fake, store):
     trained, stages, _, _ = train_fake(ONE_LEAD)
     assert list(stages) == ["lead II"] and stages["lead II"].leads == ("II",)
-    assert list(trained.results.searches) == [12, 6, 4, 3, 2] and [network.leads for network in trained.networks] == [
-        ("II",)
-    ]
+    assert list(trained.results.searches) == [12, 6, 4, 3, 2] and [
+        network.stage.leads for network in trained.networks
+    ] == [("II",)]
     for count in LEAD_SETS:
         assert trained.results.validated[count] is trained.results.validated[12]
 
@@ -326,11 +327,15 @@ def test_a_rule_is_applied_by_a_network_of_the_other_sources(rule, tmp_path):
     class Runner(StageRunner):
         def train_or_load(self, stage):
             stages.append(stage)
-            scores = stage.compute_scores(None, rng.random((len(stage.validation), stage.targets.shape[1])))
+            scores = self.compute_scores(stage, rng.random((len(stage.validation), stage.targets.shape[1])))
             assert 0 <= scores["AUROC"] <= 1
             return Outcome([], [], predict_stage(stage), "")
 
-    made, after = relabel(rule, labels, sources, Settings(), Runner({}, tmp_path, 0, TimeBudget(None)))
+    cleaning = CleaningSettings((), (rule,))
+    if not isinstance(rule, PartiallyLabelledSource):
+        cleaning = CleaningSettings((rule,), ())
+    runner = Runner({}, tmp_path, 0, TimeBudget(None))
+    after, (made,) = apply_rules(labels, sources, replace(Settings(), cleaning=cleaning), runner)
     (stage,) = stages
     assert stage.title == rule.title and stage.leads == LEADS
     assert not set(sources[stage.records]) & set(rule.sources) and set(sources[stage.to_predict]) == set(rule.sources)
@@ -351,11 +356,12 @@ def test_a_judge_takes_half_where_thresholds_are_not_searched_and_scores_on_both
     before[:30] = False
     settings, validation = replace(GATED, proxy_least=None), np.arange(0, 60, 2)
     assert settings.thresholds == HALVES
-    scorer = ValidationScorer(settings, sources, labels, before, np.arange(60)).subset(validation)
-    half, scores = scorer.search(probabilities[validation]), scorer.scores(probabilities[validation])
+    scorer = ValidationScorer(settings, sources, labels, before)
+    half = scorer.search(validation, probabilities[validation])
+    scores = scorer.scores(validation, probabilities[validation])
     assert (half.thresholds == 0.5).all() and half.score == half.score_at_half
-    searching = ValidationScorer(replace(settings, thresholds="searched"), sources, labels, before, validation)
-    search = searching.search(probabilities[validation])
+    searching = ValidationScorer(replace(settings, thresholds="searched"), sources, labels, before)
+    search = searching.search(validation, probabilities[validation])
     assert (search.thresholds != 0.5).any() and search.score > half.score
     predictions = probabilities[validation] >= 0.5
     assert scores["score at 0.5"] == pytest.approx(challenge_score(labels[validation], predictions, weights))

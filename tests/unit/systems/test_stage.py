@@ -20,7 +20,6 @@ from ecg.systems.stage import (
     StageRunner,
     build_network,
     make_member,
-    predict_peaks,
     prediction_part,
     stage_loss,
 )
@@ -38,10 +37,7 @@ class FakeScorer:
     def __init__(self, seconds):
         self.seconds, self.now = seconds, 0.0
 
-    def subset(self, validation):
-        return self
-
-    def scores(self, probabilities):
+    def __call__(self, validation, probabilities):
         self.now += self.seconds
         return {"seconds": self.now}
 
@@ -245,9 +241,10 @@ def test_a_stage_starts_from_given_weights_and_training_on_peaks_alone_keeps_the
     assert max(moved.values()) < 1e-3  # by two steps from the first weights, and nowhere near fresh ones
 
 
-def test_peaks_that_are_known_and_found_are_read_off_for_the_same_cut(with_peaks, pretrained, store):
+def test_peaks_that_are_known_and_found_are_read_off_for_the_same_cut(with_peaks, pretrained, store, tmp_path):
     places = np.array([7, 0])
-    for place, weight in zip(places, predict_peaks(with_peaks, store, pretrained.weights, places), strict=True):
+    runner = StageRunner({with_peaks.view.preparation: store}, tmp_path, 0, TimeBudget(None))
+    for place, weight in zip(places, runner.predict_peaks(with_peaks, pretrained.weights, places), strict=True):
         np.testing.assert_array_equal(weight.signal, store.signal(place, 1)[:500])
         assert (weight.name, weight.rate, weight.known.samples.tolist()) == (store.names[place], 250, [100, 300])
         member = build_network(with_peaks, SAVED)

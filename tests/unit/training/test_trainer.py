@@ -70,7 +70,7 @@ def run(small_network, store, settings=QUICK, loss=None, masks=None, seed=1, tar
     keras.utils.set_random_seed(seed)
     network, lines = small_network.build(2, None, targets.shape[1]), capture_log()
     learnt, checked = examples(np.arange(cut)), examples(np.arange(cut, len(store)))
-    trial = TrainingRun(settings, seed, "trial", "trial", mean_score, folder, budget or TimeBudget(None))
+    trial = TrainingRun(settings, seed, "trial", "trial", mean_score, budget or TimeBudget(None), folder)
     epochs, ended = train_network(network, loss or FocalLoss(), learnt, checked, trial)
     return network, epochs, lines, ended
 
@@ -133,7 +133,7 @@ def fit(stage, store, folder=None, network=None):
         network.set_weights(stage.initial_weights)
     lines = capture_log()
     learnt, checked = (make_dataset(stage, store, part, network) for part in (stage.training, stage.validation))
-    trial = TrainingRun(stage.learning, 1, "trial", "trial", mean_score, folder)
+    trial = TrainingRun(stage.learning, 1, "trial", "trial", mean_score, TimeBudget(None), folder)
     epochs, _ = train_network(network, stage_loss(stage, network), learnt, checked, trial)
     return network, epochs, lines
 
