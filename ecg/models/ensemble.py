@@ -1,6 +1,6 @@
 """Ensembles: groups of networks, and a gate that chooses between them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -226,20 +226,20 @@ def choose_group_probabilities(
     return np.where(probabilities["gate"] > GATE_THRESHOLD, special, probabilities["general"])
 
 
-def average_rows(count: int, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def average_rows(shape: tuple[int, int], parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Average probabilities by row.
 
     Args:
-        count: Number of rows of the result.
+        shape: Shape of the result, (N, K).
         parts: Pairs of row numbers (n,) and probabilities (n, K).
 
     Returns:
-        Mean probabilities, (count, K) float32; 0 for a row that is in no part.
+        Mean probabilities, (N, K) float32; 0 for a row that is in no part.
     """
-    total, seen = np.zeros((count, parts[0][1].shape[1]), np.float32), np.zeros((count, 1), np.float32)
+    total, seen = np.zeros(shape, np.float32), np.zeros((shape[0], 1), np.float32)
     for rows, probabilities in parts:
-        total[rows] += probabilities
-        seen[rows] += 1
+        np.add.at(total, rows, probabilities)
+        np.add.at(seen, rows, 1)
     return total / np.maximum(seen, 1)
 
 

@@ -379,11 +379,12 @@ def find_thresholds(
     """
     searches, probabilities = {}, {}
     for leads in dict.fromkeys(network.stage.leads for network in networks):
-        by_group = {
-            name: average_rows(len(validation), [(np.searchsorted(validation, network.stage.to_predict),
-                                                  network.probabilities) for network in group])
-            for name, group in group_networks(networks, leads).items()
-        }  # fmt: skip
+        by_group = {}
+        for name, group in group_networks(networks, leads).items():
+            parts = [
+                (np.searchsorted(validation, network.stage.to_predict), network.probabilities) for network in group
+            ]
+            by_group[name] = average_rows((len(validation), group[0].probabilities.shape[1]), parts)
         columns = {name: class_indices(classes_of(settings, name)) for name in by_group}
         predicted = probabilities[leads] = choose_group_probabilities(by_group, columns)
         search = searches[leads] = scorer.search(validation, predicted, settings.resamples)

@@ -1,6 +1,7 @@
 """Plan the networks of a system: their order and their recordings."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,6 @@ from ecg.data.store import Store
 from ecg.systems.recipes import Settings
 from ecg.training.trainer import seeds
 
-ROUND_1 = "round 1, {}"
 GENERAL, SPECIAL, GATE = "general", "special", "gate"  # groups of an ecg.models.ensemble.Ensemble
 
 
@@ -99,11 +99,6 @@ class NetworkPlan(NamedTuple):
         """Title of the stage that trains it to predict wave peaks."""
         return f"{self.title}, peaks"
 
-    @property
-    def keys(self) -> list[str]:
-        """Keys of its stages in their order."""
-        return [self.peaks_key, self.key] if self.pretrained else [self.key]
-
 
 def leads_title(leads: Sequence[str]) -> str:
     """Return leads as in the titles of stages: "12 leads", "lead II"."""
@@ -117,7 +112,7 @@ def leads_key(leads: Sequence[str]) -> str:
 
 def first_round_title(settings: Settings) -> str:
     """Return the title of round 1."""
-    return ROUND_1.format(leads_title(settings.leads_of(12)))
+    return f"round 1, {leads_title(settings.leads_of(12))}"
 
 
 def first_round_key(settings: Settings) -> str:
@@ -129,20 +124,18 @@ def planned_networks(settings: Settings) -> list[NetworkPlan]:
     """Return the final networks of a system, in the order of their training."""
     networks = []
     groups = {GENERAL: settings.views} | ({SPECIAL: settings.views, GATE: settings.views[:1]} if settings.gate else {})
-    for leads in dict.fromkeys(map(settings.leads_of, settings.lead_sets)):
-        for group, views in groups.items():
-            for fold in range(settings.folds or 1):
-                for number, view in enumerate(views, 1):
-                    key = f"{group}/{leads_key(leads)}"
-                    key += f"/view{number}" if len(views) > 1 else ""
-                    key += f"/fold{fold + 1}" if settings.folds else ""
-                    title = settings.title.format(leads_title(leads))
-                    if settings.gate and group != GENERAL:
-                        title += f", {settings.gate.source}{' or not' * (group == GATE)}"
-                    title += f", {view.title}" if len(views) > 1 else ""
-                    title += f", fold {fold + 1} of {settings.folds}" if settings.folds else ""
-                    pretrained = bool(settings.pretraining) and group != GATE
-                    networks.append(NetworkPlan(key, title, leads, group, fold, view, pretrained))
+    lead_sets = dict.fromkeys(map(settings.leads_of, settings.lead_sets))
+    for leads, (group, views), fold in product(lead_sets, groups.items(), range(settings.folds or 1)):
+        for number, view in enumerate(views, 1):
+            key, title = f"{group}/{leads_key(leads)}", settings.title.format(leads_title(leads))
+            if settings.gate and group != GENERAL:
+                title += f", {settings.gate.source}{' or not' * (group == GATE)}"
+            if len(views) > 1:
+                key, title = f"{key}/view{number}", f"{title}, {view.title}"
+            if settings.folds:
+                key, title = f"{key}/fold{fold + 1}", f"{title}, fold {fold + 1} of {settings.folds}"
+            pretrained = bool(settings.pretraining) and group != GATE
+            networks.append(NetworkPlan(key, title, leads, group, fold, view, pretrained))
     return networks
 
 
@@ -156,7 +149,9 @@ def classes_of(settings: Settings, group: str) -> tuple[str, ...]:
 def stage_keys(settings: Settings) -> list[str]:
     """Return the keys of all stages of a system, in their order."""
     keys = [rule.key for rule in settings.cleaning.rules] + [first_round_key(settings)] * settings.cleaning.masks
-    return keys + [key for network in planned_networks(settings) for key in network.keys]
+    for network in planned_networks(settings):
+        keys += [network.peaks_key, network.key] if network.pretrained else [network.key]
+    return keys
 
 
 def split_validation(n_recordings: int, settings: Settings, key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -155,9 +155,8 @@ class Settings:
 
 
 CAI2021 = Settings()
-AS_LABELLED = CleaningSettings(
-    conflated_classes=(), partially_labelled=(PartiallyLabelledSource(relabel=False),), masks=False
-)  # labels are used as they are
+# Labels are used as they are.
+AS_LABELLED = CleaningSettings((), (PartiallyLabelledSource(relabel=False),), masks=False)
 
 # In the four other systems these choices are ours: on small data the batch shrinks and epochs repeat the recordings as
 # in the default system (TrainingSettings), and the epoch with the lowest validation loss counts.
@@ -170,34 +169,15 @@ AS_LABELLED = CleaningSettings(
 LI_TRAINING = TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
                                patience=5, epochs=50, averaging=0.0)  # fmt: skip
 LI2021 = Settings(
-    system="li2021",
-    classes=ABBREVIATIONS,
-    implies=(("LBBB", "BBB"), ("RBBB", "BBB")),
-    cleaning=CleaningSettings(
-        conflated_classes=(),
-        partially_labelled=(PartiallyLabelledSource(labelled=CPSC_SCORED, relabel=False),),
-        masks=False,
-    ),
+    system="li2021", title="{}", classes=ABBREVIATIONS, implies=(("LBBB", "BBB"), ("RBBB", "BBB")),
+    cleaning=replace(AS_LABELLED, partially_labelled=(PartiallyLabelledSource(labelled=CPSC_SCORED, relabel=False),)),
     source_masks=True,
-    views=(
-        View(Preprocessing(500, None), Window(4992, slack=32)),
-        View(Preprocessing(250, None), Window(4992, slack=32)),
-        View(Preprocessing(500, None), Window(7488, slack=32)),
-    ),
-    leads_used=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))),
-    configurations=True,
-    network=LiSettings(peaks=True),
-    gate=Gate(),
-    loss="margin",
-    training=LI_TRAINING,
-    peaks=0.1,
-    pretraining=replace(LI_TRAINING, epochs=20),
-    title="{}",
-    thresholds=HALVES,
-    proxy_least=None,
-    resamples=0,
-    answer_pairs=(("TInv", "TAb"),),
-    fallback="NSR",
+    views=tuple(View(Preprocessing(rate, None), Window(length, slack=32))
+                for rate, length in ((500, 4992), (250, 4992), (500, 7488))),
+    leads_used=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))), configurations=True,
+    network=LiSettings(peaks=True), gate=Gate(), loss="margin", training=LI_TRAINING,
+    peaks=0.1, pretraining=replace(LI_TRAINING, epochs=20),
+    thresholds=HALVES, proxy_least=None, resamples=0, answer_pairs=(("TInv", "TAb"),), fallback="NSR",
 )  # fmt: skip
 
 # Zhao et al. 2022. The mean of the five networks of the cross-validation is the prediction; the paper does not say
@@ -205,57 +185,36 @@ LI2021 = Settings(
 # the predictions of each network for its validation fold; segments that are spread evenly and overlap by at least 256
 # samples; an age of 100 years as 1; and ReLU after the layer for age and sex.
 ZHAO2022 = Settings(
-    system="zhao2022",
+    system="zhao2022", title="{}",
     classes=tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")),  # the 24 of the Challenge of 2020
-    cleaning=AS_LABELLED,
-    views=(View(Preprocessing(257, None, linear=True), Window(4096, overlap=256)),),
-    network=LeadWeightedSettings(),
-    loss="cross-entropy",
+    cleaning=AS_LABELLED, views=(View(Preprocessing(257, None, linear=True), Window(4096, overlap=256)),),
+    network=LeadWeightedSettings(), loss="cross-entropy",
     training=TrainingSettings(batch=64, first_epochs=0, rate=3e-3, drops=(20, 40), patience=50, epochs=50,
                               averaging=0.0),
-    folds=5,
-    title="{}",
-    proxy_least=None,
-    resamples=0,
+    folds=5, proxy_least=None, resamples=0,
 )  # fmt: skip
 
 # Xie, Qin et al. The paper uses the CPSC recordings of 2018; this system uses all recordings with exactly one of the
 # nine labels. Ours: recordings above 30 s are cropped at random in training, and predicted by the mean of their
 # segments.
 XIE2022 = Settings(
-    system="xie2022",
-    classes=("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"),
-    exclusive=True,
-    cleaning=AS_LABELLED,
-    views=(View(Preprocessing(250, None), Window(7500, REPEATED)),),
-    network=DCNetSettings(),
-    loss="categorical",
+    system="xie2022", title="{}", classes=("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE"),
+    exclusive=True, cleaning=AS_LABELLED, views=(View(Preprocessing(250, None), Window(7500, REPEATED)),),
+    network=DCNetSettings(), loss="categorical",
     training=TrainingSettings(batch=8, smallest_batch=8, first_epochs=0, rate=1e-4, optimizer="sgd", momentum=0.5,
                               patience=100, epochs=100, averaging=0.0),
-    validation_share=0.25,
-    title="{}",
-    thresholds=HALVES,
-    proxy_least=None,
-    resamples=0,
+    validation_share=0.25, thresholds=HALVES, proxy_least=None, resamples=0,
 )  # fmt: skip
 
 # Korea University Anam Hospital. Ours: batch, patience and the padding of shorter recordings. Each window is scaled to
 # [0, 1]; a longer recording has several windows.
 SE_RESNET_RHYTHM = Settings(
-    system="se_resnet_rhythm",
-    classes=("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"),
-    exclusive=True,
-    cleaning=AS_LABELLED,
-    views=(View(Preprocessing(200, None), Window(2000, REPEATED)),),
-    leads_used=tuple((count, ("II",)) for count in LEAD_SETS),
-    network=RhythmSettings(),
-    loss="categorical",
+    system="se_resnet_rhythm", title="{}", classes=("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"),
+    exclusive=True, cleaning=AS_LABELLED, views=(View(Preprocessing(200, None), Window(2000, REPEATED)),),
+    leads_used=tuple((count, ("II",)) for count in LEAD_SETS), network=RhythmSettings(), loss="categorical",
     training=TrainingSettings(batch=64, first_epochs=0, rate=1e-4, patience=10, averaging=0.0),
-    title="{}",
-    thresholds=HALVES,
-    proxy_least=None,
-    resamples=0,
-)
+    thresholds=HALVES, proxy_least=None, resamples=0,
+)  # fmt: skip
 
 SYSTEMS = {system.system: system for system in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
 
@@ -296,14 +255,12 @@ ABLATIONS = make_variants(CAI2021, {
     "no-se": {"network": NetworkSettings(squeeze_ratio=None)},
     "halves": {"thresholds": HALVES},
 })  # fmt: skip
-VARIANTS = {  # the other systems without an addition of their paper
-    **make_variants(LI2021, {
-        "no-masks": {"source_masks": False},
-        "no-peaks": {"network": LiSettings(), "peaks": None, "pretraining": None},
-        "no-rules": {"answer_pairs": (), "fallback": None},
-        "no-gate": {"gate": None},
-    }),
-    **make_variants(XIE2022, {"plain": {"network": DCNetSettings(deformable=False)}}),
-    **make_variants(SE_RESNET_RHYTHM, {"no-se": {"network": RhythmSettings(squeeze=False)}}),
-}  # fmt: skip
+VARIANTS = make_variants(LI2021, {  # the other systems without an addition of their paper
+    "no-masks": {"source_masks": False},
+    "no-peaks": {"network": LiSettings(), "peaks": None, "pretraining": None},
+    "no-rules": {"answer_pairs": (), "fallback": None},
+    "no-gate": {"gate": None},
+})  # fmt: skip
+VARIANTS |= make_variants(XIE2022, {"plain": {"network": DCNetSettings(deformable=False)}})
+VARIANTS |= make_variants(SE_RESNET_RHYTHM, {"no-se": {"network": RhythmSettings(squeeze=False)}})
 RECIPES = SYSTEMS | ABLATIONS | VARIANTS

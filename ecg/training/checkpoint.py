@@ -37,25 +37,6 @@ class Epoch:
     best: bool
 
 
-class EarlyStopping:
-    """Stops a training after `patience` epochs without a new minimum of a loss."""
-
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
-        self.lowest, self.waited = math.inf, 0
-
-    def update(self, loss: float) -> bool:
-        """Add the next loss and return whether it is lower than all before."""
-        best = loss < self.lowest
-        self.lowest, self.waited = (loss, 0) if best else (self.lowest, self.waited + 1)
-        return best
-
-    @property
-    def stop(self) -> bool:
-        """Whether the patience is exhausted."""
-        return self.waited >= self.patience
-
-
 class WeightAverage:
     """An exponential moving average of a network's weights.
 
@@ -82,18 +63,23 @@ class WeightAverage:
 
 
 class Checkpoint:
-    """The state of a training: epochs, early stopping, averaged and best weights."""
+    """The state of a training: epochs, averaged and best weights."""
 
-    def __init__(self, patience: int, momentum: float) -> None:
+    def __init__(self, momentum: float) -> None:
         self.epochs: list[Epoch] = []
         self.best: list[np.ndarray] = []
-        self.stopping, self.average = EarlyStopping(patience), WeightAverage(momentum)
+        self.average = WeightAverage(momentum)
+
+    @property
+    def waited(self) -> int:
+        """Number of epochs since the one with the lowest validation loss."""
+        return len(self.epochs) - max((epoch.epoch for epoch in self.epochs if epoch.best), default=0)
 
     def add(
         self, key: str, title: str, rate: float, loss: float, validation_loss: float, scores: dict[str, float]
     ) -> Epoch:
         """Add the next epoch; keep the averaged weights if its loss is the lowest."""
-        best = self.stopping.update(validation_loss)
+        best = validation_loss < min((epoch.validation_loss for epoch in self.epochs), default=math.inf)
         if best:
             self.best = self.average.value()
         self.epochs.append(Epoch(key, title, len(self.epochs) + 1, rate, loss, validation_loss, scores, best))
@@ -101,10 +87,9 @@ class Checkpoint:
 
     def arrays(self, network: keras.Model) -> dict[str, np.ndarray]:
         """Return all that the next epochs depend on, with weights and optimizer."""
-        numbers = {"lowest": self.stopping.lowest, "waited": self.stopping.waited, "share": self.average.share}
         return {
             "epochs": pack_epochs(self.epochs),
-            "numbers": np.array(to_json(numbers)),
+            "share": np.array(self.average.share),
             **pack_arrays("weights", network.get_weights()),
             **pack_arrays("optimizer", [variable.numpy() for variable in network.optimizer.variables]),
             **pack_arrays("average", self.average.total or ()),
@@ -114,9 +99,7 @@ class Checkpoint:
     def restore(self, network: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
         """Restore what `arrays` returned, also in the network and its built optimizer."""
         self.epochs = unpack_epochs(arrays["epochs"])
-        numbers = json.loads(str(arrays["numbers"]))
-        self.stopping.lowest, self.stopping.waited = numbers["lowest"], numbers["waited"]
-        self.average.share, self.average.total = numbers["share"], unpack_arrays("average", arrays)
+        self.average.share, self.average.total = float(arrays["share"]), unpack_arrays("average", arrays)
         self.best = unpack_arrays("best", arrays)
         network.set_weights(unpack_arrays("weights", arrays))
         for variable, value in zip(network.optimizer.variables, unpack_arrays("optimizer", arrays), strict=True):

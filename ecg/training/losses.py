@@ -146,18 +146,17 @@ class WeightedSumLoss(keras.losses.Loss):
             raise ValueError(f"expected a width and a weight for each loss, not all 0, got {len(losses)} losses, "
                              f"widths {widths} and weights {loss_weights}")  # fmt: skip
         self.losses, self.widths, self.loss_weights = tuple(losses), tuple(widths), tuple(loss_weights)
+        columns = [slice(end - width, end) for end, width in zip(np.cumsum(widths).tolist(), widths, strict=True)]
+        self.terms = [term for term in zip(losses, columns, loss_weights, strict=True) if term[-1]]
 
-    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor) -> Tensor:
         """Return the sum, a scalar, of labels, outputs and weights (B, sum of `widths`)."""
         if y_pred.shape[-1] != sum(self.widths):
             raise ValueError(f"expected outputs of {sum(self.widths)} columns, got {y_pred.shape[-1]}")
-        total, first = 0.0, 0
-        for loss, width, loss_weight in zip(self.losses, self.widths, self.loss_weights, strict=True):
-            columns, first = (..., slice(first, first + width)), first + width
-            if loss_weight:
-                weights = None if sample_weight is None else sample_weight[columns]
-                total = total + loss_weight * loss(y_true[columns], y_pred[columns], weights)
-        return total
+        return sum(
+            (loss_weight * loss(y_true[:, columns], y_pred[:, columns], sample_weight[:, columns])
+             for loss, columns, loss_weight in self.terms), 0.0
+        )  # fmt: skip
 
     def map_losses(self, transform: Callable[[keras.Loss], keras.Loss]) -> "WeightedSumLoss":
         """Return a copy in which `transform` is applied to each loss."""
@@ -168,12 +167,7 @@ class StreamingLoss:
     """A loss over a data set that is added in batches."""
 
     def __init__(self, loss: keras.Loss) -> None:
-        self.terms = [(loss, slice(None), 1.0)]
-        if isinstance(loss, WeightedSumLoss):
-            ends = np.cumsum(loss.widths).tolist()
-            columns = [slice(end - width, end) for end, width in zip(ends, loss.widths, strict=True)]
-            terms = zip(loss.losses, columns, loss.loss_weights, strict=True)
-            self.terms = [term for term in terms if term[-1]]
+        self.terms = loss.terms if isinstance(loss, WeightedSumLoss) else [(loss, slice(None), 1.0)]
         self.totals, self.weights = np.zeros((2, len(self.terms)))
 
     def add(self, y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray) -> None:

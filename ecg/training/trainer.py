@@ -5,15 +5,17 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 import keras
 import numpy as np
 
 from ecg.data.batches import Batch, Dataset, plan_prediction, plan_training, prefetch
+from ecg.models.ensemble import average_rows
 from ecg.models.resnets import POLICIES
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import Progress, format_duration
@@ -174,7 +176,7 @@ def train_network(
     """
     settings, title = run.settings, run.title
     compile_network(network, distributed_loss(loss), settings.make_optimizer())
-    checkpoint = Checkpoint(settings.patience, settings.averaging)
+    checkpoint = Checkpoint(settings.averaging)
     if run.cache and (saved := run.cache.load(PROGRESS)):
         checkpoint.restore(network, saved)
         run.budget.resume(saved["used"])
@@ -206,7 +208,7 @@ def train_network(
         if not completed:
             ended = TIME_LIMIT_REACHED
             break
-    LOGGER.info(f"{title}: {ended}, epoch {max(epoch.epoch for epoch in checkpoint.epochs if epoch.best)} counts")
+    LOGGER.info(f"{title}: {ended}, epoch {len(checkpoint.epochs) - checkpoint.waited} counts")
     network.set_weights(checkpoint.best)
     return checkpoint.epochs, ended
 
@@ -222,7 +224,7 @@ def compile_network(network: keras.Model, loss: keras.Loss, optimizer: keras.Opt
 
 def stop_reason(checkpoint: Checkpoint, settings: TrainingSettings, budget: TimeBudget) -> str:
     """Return why a training stops after the epochs so far, or an empty string."""
-    if checkpoint.stopping.stop:
+    if checkpoint.waited >= settings.patience:
         return f"no lower loss in {settings.patience} epochs"
     if len(checkpoint.epochs) >= settings.epochs:
         return f"all {settings.epochs} epochs done"
@@ -309,13 +311,14 @@ def validate(
         TrainingError: If the loss is not finite.
     """
     start, streaming = time.monotonic(), StreamingLoss(loss)
-    averages = SegmentMean(*np.asarray(validation.targets).shape)
+    n_recordings, n_classes = np.asarray(validation.targets).shape
+    parts = []
     for segments, outputs in join_batches(predict_batches(network, validation, title, size), VALIDATED_AT_ONCE):
         targets, masks = validation.targets_and_masks(segments)
         streaming.add(targets, outputs, masks)
-        averages.add(segments, outputs)
+        parts.append((segments.records, outputs[:, :n_classes].copy()))  # without wave peaks, which take more memory
     budget.record_prediction_time(len(validation.records), time.monotonic() - start)
-    return require_finite(streaming.value, title), averages.value
+    return require_finite(streaming.value, title), average_rows((n_recordings, n_classes), parts)
 
 
 def require_finite(loss: object, title: str) -> float:
@@ -352,10 +355,8 @@ def predict(network: keras.Model, dataset: Dataset, title: str, size: int = PRED
     Returns:
         Probabilities, (n, K) float32.
     """
-    averages = SegmentMean(len(dataset.records), network.output_shape[-1])
-    for segments, outputs in predict_batches(network, dataset, title, size):
-        averages.add(segments, outputs)
-    return averages.value
+    parts = ((segments.records, outputs) for segments, outputs in predict_batches(network, dataset, title, size))
+    return average_rows((len(dataset.records), network.output_shape[-1]), parts)
 
 
 def predict_batches(
@@ -375,42 +376,14 @@ def predict_batches(
 
 
 def join_batches(predicted: Iterable[tuple[Batch, np.ndarray]], count: int) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Join pairs from `predict_batches` to batches of `count` segments or more."""
+    """Join pairs from `predict_batches` to batches of `count` segments or more, with the length of their first."""
     pairs: list[tuple[Batch, np.ndarray]] = []
-    for pair in predicted:
-        pairs.append(pair)
-        if sum(len(outputs) for _, outputs in pairs) >= count:
-            yield _concatenate(pairs)
+    for pair in chain(predicted, [None]):  # None marks the end
+        if pair is not None:
+            pairs.append(pair)
+        if pairs and (pair is None or sum(len(outputs) for _, outputs in pairs) >= count):
+            batches, outputs = zip(*pairs, strict=True)
+            records = np.concatenate([batch.records for batch in batches])
+            starts = np.concatenate([batch.starts for batch in batches])
+            yield Batch(records, starts, batches[0].length), np.concatenate(outputs)
             pairs = []
-    if pairs:
-        yield _concatenate(pairs)
-
-
-def _concatenate(pairs: Sequence[tuple[Batch, np.ndarray]]) -> tuple[Batch, np.ndarray]:
-    """Return several batches and their outputs as one, with the length of the first."""
-    batches, outputs = zip(*pairs, strict=True)
-    records, starts = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("records", "starts"))
-    return Batch(records, starts, batches[0].length), np.concatenate(outputs)
-
-
-class SegmentMean:
-    """Mean prediction per recording over its segments, first K columns only.
-
-    Args:
-        n_recordings: Number of recordings.
-        n_classes: Number of columns, K.
-    """
-
-    def __init__(self, n_recordings: int, n_classes: int) -> None:
-        self.total = np.zeros((n_recordings, n_classes), np.float32)
-        self.segments = np.zeros((n_recordings, 1), np.float32)
-
-    def add(self, batch: Batch, outputs: np.ndarray) -> None:
-        """Add the outputs of a batch of segments, (B, K) or with further columns."""
-        np.add.at(self.total, batch.records, outputs[:, : self.total.shape[1]])
-        np.add.at(self.segments, batch.records, 1)
-
-    @property
-    def value(self) -> np.ndarray:
-        """The means, (n_recordings, K); 0 for a recording without a segment."""
-        return self.total / np.maximum(self.segments, 1)

@@ -208,7 +208,7 @@ def test_chosen_classes_are_put_in_all_classes_and_the_rest_are_absent():
 def test_rows_that_several_networks_predicted_have_their_mean():
     rng = np.random.default_rng(0)
     parts = [(np.sort(rng.choice(9, 5, replace=False)), rng.random((5, 3)).astype(np.float32)) for _ in range(4)]
-    averaged = average_rows(9, parts)
+    averaged = average_rows((9, 3), parts)
     for row in range(9):
         row_values = [answers[rows == row][0] for rows, answers in parts if row in rows]
         np.testing.assert_allclose(averaged[row], np.mean(row_values, axis=0) if row_values else 0, rtol=1e-6)

@@ -3,7 +3,6 @@ import numpy as np
 
 from ecg.training.checkpoint import (
     Checkpoint,
-    EarlyStopping,
     WeightAverage,
     pack_arrays,
     pack_epochs,
@@ -12,13 +11,12 @@ from ecg.training.checkpoint import (
 )
 
 
-def test_early_stopping_waits_for_its_patience_and_counts_from_the_best():
-    stopping, stopped = EarlyStopping(2), []
+def test_what_has_been_waited_counts_from_the_lowest_loss():
+    checkpoint, waited = Checkpoint(0.0), []
     for loss in (3.0, 2.0, 2.0, 1.5, 1.6, 1.7):
-        stopping.update(loss)
-        stopped.append(stopping.stop)
-    assert stopped == [False, False, False, False, False, True]
-    assert [EarlyStopping(1).update(loss) for loss in (1.0, float("nan"))] == [True, False]
+        checkpoint.add("key", "trial", 1e-3, loss, loss, {})
+        waited.append(checkpoint.waited)
+    assert waited == [0, 0, 1, 0, 1, 2]
 
 
 def test_the_average_of_weights_is_that_of_all_steps_whether_added_one_by_one_or_not():
@@ -56,7 +54,7 @@ def trained(network, generator):
     for variable in [*network.variables, *network.optimizer.variables]:
         if "float" in str(variable.dtype):
             variable.assign(generator.normal(size=variable.shape).astype(np.float32))
-    checkpoint = Checkpoint(4, 0.9)
+    checkpoint = Checkpoint(0.9)
     for loss in (0.1, 1 / 3):
         checkpoint.average.add([array + np.float32(loss) for array in network.get_weights()], 3)
         checkpoint.add("key", "trial", 1e-3, 0.25, loss, {"AUROC": 2 / 3})
@@ -70,7 +68,7 @@ def test_what_is_restored_is_what_was_kept_to_the_bit(small_network):
     restored = trained(fresh, np.random.default_rng(2))
     restored.restore(fresh, arrays)
     assert restored.epochs == kept.epochs and restored.epochs is not kept.epochs
-    assert (restored.stopping.lowest, restored.stopping.waited) == (0.1, 1)
+    assert restored.waited == 1
     again = restored.arrays(fresh)
     assert again.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -83,7 +81,7 @@ def test_what_is_restored_is_what_was_kept_to_the_bit(small_network):
 
 
 def test_the_average_of_the_lowest_loss_is_the_best(small_network):
-    checkpoint = Checkpoint(4, 0.5)
+    checkpoint = Checkpoint(0.5)
     for value, loss in ((1.0, 0.3), (2.0, 0.1), (3.0, 0.2)):
         checkpoint.average.add([np.array(value)], 1)
         if loss == 0.1:
