@@ -65,7 +65,7 @@ class FakeSystem:
         epochs = [SimpleNamespace(key=key) for key in self.seconds]
         ends = dict.fromkeys(self.seconds, TIME_LIMIT_REACHED)
         self.results = SimpleNamespace(searches=searches, columns=self.columns, rule=lambda count: rule, epochs=epochs,
-                                       ends=ends, relabellings=[])  # fmt: skip
+                                       ends=ends, relabellings=[], settings=system)  # fmt: skip
 
     def ensemble(self, leads):
         return SimpleNamespace(leads=leads, system=self, parameters=len(leads), predict=lambda segments, person: None)
