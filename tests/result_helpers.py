@@ -113,9 +113,9 @@ def make_relabellings(labels, sources, random):
     made = []
     for rule in (ConflatedClasses(), PartiallyLabelledSource()):
         judged = rule.candidates(labels, sources)
-        probabilities = rule.probabilities(
-            random.random((len(judged), 1 if rule == ConflatedClasses() else 15), np.float32)
-        )
+        probabilities = random.random((len(judged), 1 if rule == ConflatedClasses() else 15), np.float32)
+        if rule == ConflatedClasses():
+            probabilities = np.hstack([1 - probabilities, probabilities])
         after = rule.update_labels(labels, sources, probabilities)
         made.append(Relabelling(rule.title, judged, rule.columns, probabilities, labels[judged], after[judged]))
         labels[:] = after

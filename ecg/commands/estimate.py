@@ -203,7 +203,7 @@ def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Sta
 
     labels = add_implied_labels(store.labels, settings.implies)
     for rule in settings.cleaning.rules:
-        data = rule.training_data(labels, store.sources, rule.excluded_sources(settings.cleaning))
+        data = rule.training_data(labels, store.sources, settings.cleaning.excluded_sources(rule))
         n_validation = round(len(data.records) * settings.validation_share)
         if len(data.candidates) and len(data.records):  # even if the sample has too few
             n_training = len(data.records) - n_validation

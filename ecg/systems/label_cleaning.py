@@ -4,6 +4,7 @@ The method is that of Cai et al. 2021. All functions here are pure functions of 
 `ecg.systems.method` trains the networks.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,6 @@ import numpy as np
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, CPSC_LABELS, TRAINED, TRAINED_CLASSES, source_of
 
 MAX_DRAWN = 20  # figures of the most confident disagreements, by default
-
 SURE_PRESENT = 0.9  # an absent label is masked above this probability
 SURE_ABSENT = 0.1  # a present label is masked below this probability
 ADDED = 0.8  # an unlabelled class is added above this probability
@@ -48,9 +48,7 @@ def check_classes(classes: Iterable[str], trained: Iterable[str] = TRAINED_CLASS
 
 @dataclass(frozen=True)
 class ConflatedClasses:
-    """Sources that label two classes as the first of them.
-
-    Ningbo labels atrial fibrillation as flutter.
+    """Sources that label two classes as the first of them, as Ningbo does.
 
     Attributes:
         sources: Names of the sources.
@@ -86,31 +84,13 @@ class ConflatedClasses:
         """Columns of the two classes, (2,)."""
         return np.array([CLASS_INDEX[name] for name in self.classes])
 
-    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the probabilities of both classes, (m, 2).
-
-        Args:
-            outputs: The network's output, the probability of the second class, (m, 1).
-        """
-        return np.hstack([1 - outputs, outputs])
-
     def candidates(self, labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """Return the indices (m,) of the recordings with only the first class."""
         first, second = labels[:, self.columns].T
         return np.flatnonzero(np.isin(sources, self.sources) & first & ~second)
 
-    def excluded_sources(self, settings: "CleaningSettings") -> list[str]:
-        """Return all sources that conflate one of these classes.
-
-        The network is not trained on them.
-        """
-        rules = [rule for rule in settings.conflated_classes if set(rule.classes) & set(self.classes)]
-        return [name for rule in rules for name in rule.sources]
-
     def training_data(self, labels: np.ndarray, sources: np.ndarray, excluded: Sequence[str]) -> RelabellingData:
-        """Return the recordings of other sources with exactly one class.
-
-        Both classes have the same weight in all.
+        """Return recordings of other sources with one class; both weigh the same.
 
         Args:
             labels: Labels, (N, 26) bool.
@@ -135,12 +115,9 @@ class ConflatedClasses:
         """Label each candidate with the more probable class.
 
         Args:
-            labels: Labels, (N, 26) bool.
+            labels: Labels, (N, 26) bool; they are copied.
             sources: Source of each recording, (N,).
             probabilities: Probabilities of both classes for the candidates, (m, 2).
-
-        Returns:
-            New labels, (N, 26) bool.
         """
         candidates, labels = self.candidates(labels, sources), labels.copy()
         second = probabilities[:, 1:] >= probabilities[:, :1]
@@ -150,9 +127,7 @@ class ConflatedClasses:
 
 @dataclass(frozen=True)
 class PartiallyLabelledSource:
-    """Sources that label some classes only, as CPSC does.
-
-    Any other class may be present without a label.
+    """Sources that label some classes only, as CPSC does; others may be present.
 
     Attributes:
         sources: Names of the sources.
@@ -184,24 +159,13 @@ class PartiallyLabelledSource:
 
     @property
     def columns(self) -> np.ndarray:
-        """Columns of the unlabelled classes, (K,).
-
-        Only trained classes count if a network adds labels.
-        """
+        """Columns of the unlabelled classes, (K,); only trained ones if relabelled."""
         classes = TRAINED_CLASSES if self.relabel else ABBREVIATIONS
         return np.array([CLASS_INDEX[name] for name in classes if name not in self.labelled], int)
-
-    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the network's outputs, the probabilities of the classes, (m, K)."""
-        return outputs
 
     def candidates(self, labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """Return the indices (m,) of these sources' recordings."""
         return np.flatnonzero(np.isin(sources, self.sources))
-
-    def excluded_sources(self, settings: "CleaningSettings") -> list[str]:
-        """Return all partially labelled sources; the network is not trained on them."""
-        return [name for rule in settings.partially_labelled for name in rule.sources]
 
     def training_data(self, labels: np.ndarray, sources: np.ndarray, excluded: Sequence[str]) -> RelabellingData:
         """Return all recordings of other sources; see `ConflatedClasses`."""
@@ -242,20 +206,20 @@ class CleaningSettings:
     masks: bool = True
 
     def __post_init__(self) -> None:
-        faults = [
-            (name, " and ".join(sorted(rule.classes))) for rule in self.conflated_classes for name in rule.sources
-        ]
-        faults += [(name, "its labelled classes") for rule in self.partially_labelled for name in rule.sources]
-        for name, fault in faults:
-            if faults.count((name, fault)) > 1:
+        faults: Counter[tuple[str, str]] = Counter()
+        rules: tuple[LabelRule, ...] = (*self.conflated_classes, *self.partially_labelled)
+        for rule in rules:
+            fault = " and ".join(sorted(rule.classes)) if isinstance(rule, ConflatedClasses) else "its labelled classes"
+            faults.update((name, fault) for name in rule.sources)
+        for (name, fault), count in faults.items():
+            if count > 1:
                 raise ValueError(f"{name}: {fault} given twice")
 
     @property
     def rules(self) -> tuple[LabelRule, ...]:
-        """The rules that relabel.
+        """The rules that relabel; sources with the same fault share a rule and its network.
 
-        Sources with the same fault share a rule, and so a network. Conflated classes come first, so that the networks
-        for unlabelled classes are trained on the result.
+        Conflated classes come first, so that the networks for unlabelled classes are trained on the result.
         """
         sources: dict[tuple, list[str]] = {}
         rules: tuple[LabelRule, ...] = (*self.conflated_classes, *self.partially_labelled)
@@ -264,6 +228,13 @@ class CleaningSettings:
             if rule.relabel:
                 sources.setdefault((type(rule), classes), []).extend(rule.sources)
         return tuple(kind(tuple(names), classes) for (kind, classes), names in sources.items())
+
+    def excluded_sources(self, rule: LabelRule) -> list[str]:
+        """Return all sources with the fault of a rule; its network is not trained on them."""
+        similar: Iterable[LabelRule] = self.partially_labelled
+        if isinstance(rule, ConflatedClasses):
+            similar = [other for other in self.conflated_classes if set(other.classes) & set(rule.classes)]
+        return [name for other in similar for name in other.sources]
 
     def without_skipped(self, relabellings: Sequence["Relabelling"]) -> "CleaningSettings":
         """Return settings that do not relabel where no network could be trained.
@@ -345,22 +316,6 @@ def source_masks(
     return masks
 
 
-def find_disagreements(masks: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sort the masked labels, the most confident first.
-
-    Args:
-        masks: 0 if a label is masked, (N, K).
-        probabilities: Probabilities by the network, (N, K). The nearest to 0 or 1 is the most confident.
-
-    Returns:
-        Rows (d,) and columns (d,) of the masked labels.
-    """
-    rows, columns = np.nonzero(masks == 0)
-    doubtful = probabilities[rows, columns]
-    order = np.argsort(np.minimum(doubtful, 1 - doubtful), kind="stable")
-    return rows[order], columns[order]
-
-
 def describe_relabelling(relabelling: Relabelling) -> str:
     """Describe in one line what a rule did."""
     if relabelling.skip_reason:
@@ -420,13 +375,15 @@ def compare_labels(
         covered: Whether the network predicts the class, (n, 26) bool.
 
     Returns:
-        Which labels were compared, (n, 22) bool, the rows of the disagreements, (d,), and the disagreements, the most
-        confident first.
+        Labels that were compared, (n, 22) bool, rows of the disagreements, (d,), and these, the most confident first.
     """
     sources = np.array([source_of(Path(path).stem) for path in paths])
     compared = ((labels | ~unlabelled_mask(sources, partially_labelled)) & covered)[:, TRAINED]
-    rows, columns = find_disagreements(np.where(compared, masks, 1), probabilities[:, TRAINED])
+    rows, columns = np.nonzero(compared & (masks == 0))
     columns = TRAINED[columns]
+    doubtful = probabilities[rows, columns]
+    order = np.argsort(np.minimum(doubtful, 1 - doubtful), kind="stable")  # the nearest to 0 or 1 first
+    rows, columns = rows[order], columns[order]
     disagreements = [
         Disagreement(data / paths[row], str(Path(paths[row]).with_suffix("")), str(sources[row]), column,
                      bool(labels[row, column]), float(probabilities[row, column]), probabilities[row])

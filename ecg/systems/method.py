@@ -15,6 +15,7 @@ from ecg.models.ensemble import Ensemble, Group, average_rows, choose_group_prob
 from ecg.systems.label_cleaning import (
     FEWEST,
     MAX_DRAWN,
+    ConflatedClasses,
     Disagreement,
     Relabelling,
     compare_labels,
@@ -46,7 +47,6 @@ from ecg.training.losses import LOSSES
 LOGGER = logging.getLogger("ecg")
 
 N_PEAK_EXAMPLES = 4  # validation recordings for which the report shows predicted wave peaks
-
 Splits = list[tuple[np.ndarray, np.ndarray]]  # training and validation indices in the store, of each fold
 
 
@@ -255,7 +255,7 @@ def apply_rules(
     """
     relabellings = []
     for rule in settings.cleaning.rules:
-        data = rule.training_data(labels, sources, rule.excluded_sources(settings.cleaning))
+        data = rule.training_data(labels, sources, settings.cleaning.excluded_sources(rule))
         candidates, after = data.candidates, labels
         probabilities = np.empty((0, len(rule.columns)), np.float32)
         if data.skip_reason:
@@ -267,7 +267,9 @@ def apply_rules(
             stage = Stage(rule.key, rule.title, settings.leads_of(12), loss, data.records, data.targets, data.weights,
                           *split_validation(len(data.records), settings, rule.key), candidates, settings.network,
                           settings.training, settings.views[0], metric=AUROC)  # fmt: skip
-            probabilities = rule.probabilities(runner.run(stage).probabilities)
+            probabilities = runner.run(stage).probabilities
+            if isinstance(rule, ConflatedClasses):  # the network predicts only the second class
+                probabilities = np.hstack([1 - probabilities, probabilities])
             after = rule.update_labels(labels, sources, probabilities)
         before, labels = labels, after
         relabellings.append(Relabelling(rule.title, candidates, rule.columns, probabilities, before[candidates],

@@ -180,8 +180,8 @@ LI2021 = Settings(
     thresholds=HALVES, proxy_least=None, resamples=0, answer_pairs=(("TInv", "TAb"),), fallback="NSR",
 )  # fmt: skip
 
-# Zhao et al. 2022. The mean of the five networks of the cross-validation is the prediction; the paper does not say
-# which networks predict. Also our choice: thresholds by class from 0.20 to 0.80, as in the default system, searched on
+# Zhao et al. 2022. The prediction is the mean of the five networks of the cross-validation, because the paper names no
+# networks that predict. Also our choice: thresholds by class from 0.20 to 0.80, as in the default system, searched on
 # the predictions of each network for its validation fold; segments that are spread evenly and overlap by at least 256
 # samples; an age of 100 years as 1; and ReLU after the layer for age and sex.
 ZHAO2022 = Settings(

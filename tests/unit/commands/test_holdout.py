@@ -22,12 +22,14 @@ def test_what_a_lead_set_took_counts_what_others_share_with_it_and_nothing_of_th
     epochs = [SimpleNamespace(key=title) for number, title in enumerate(titles) for _ in range(number + 1)]
     ends = {title: TIME_LIMIT_REACHED if number in (4, 7, 8) else "all done" for number, title in enumerate(titles)}
     seconds = {title: 10.0**number for number, title in enumerate(titles)}
-    learnt = SimpleNamespace(settings=system, seconds=seconds, results=SimpleNamespace(epochs=epochs, ends=ends))
+    results = SimpleNamespace(epochs=epochs, ends=ends, settings=system)
+    learnt = SimpleNamespace(seconds=seconds, results=results)
     assert training_cost(learnt, 3) == (11110000, 2, 5 + 6 + 7 + 8, 2)
     default = Settings(lead_sets=(12, 2))  # a relabelling was not needed
     titles = titles_of(default)[1:]
-    learnt = SimpleNamespace(settings=default, seconds=dict.fromkeys(titles, 2.0), results=SimpleNamespace(
-        epochs=[SimpleNamespace(key=title) for title in titles], ends=dict.fromkeys(titles, "all done")))  # fmt: skip
+    epochs, ends = [SimpleNamespace(key=title) for title in titles], dict.fromkeys(titles, "all done")
+    results = SimpleNamespace(epochs=epochs, ends=ends, settings=default)
+    learnt = SimpleNamespace(seconds=dict.fromkeys(titles, 2.0), results=results)
     assert training_cost(learnt, 2) == (6.0, 3, 3, 0)
 
 
@@ -63,10 +65,11 @@ def test_stages_with_too_few_recordings_are_reported():
         Relabelling(title, nothing, nothing, nothing, nothing, nothing, why)
         for title, why in (("AFL or AF in Ningbo", ""), ("classes omitted by CPSC", "no recordings of CPSC"))
     )
-    results, li = SimpleNamespace(relabellings=[judged, skipped]), SYSTEMS["li2021"]
+    li = SYSTEMS["li2021"]
     both = ["classes omitted by CPSC: no recordings of CPSC",
             "networks for CPSC: too few recordings to train the gate"]  # fmt: skip
-    ungated = SimpleNamespace(settings=replace(li, gate=None), results=results)
+    results = SimpleNamespace(relabellings=[judged, skipped], settings=replace(li, gate=None))
+    ungated, complete = SimpleNamespace(results=results), SimpleNamespace(relabellings=[judged], settings=li)
     assert skipped_steps(ungated, li) == both
-    assert skipped_steps(ungated, ungated.settings) == both[:1]
-    assert skipped_steps(SimpleNamespace(settings=li, results=SimpleNamespace(relabellings=[judged])), li) == []
+    assert skipped_steps(ungated, results.settings) == both[:1]
+    assert skipped_steps(SimpleNamespace(results=complete), li) == []

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from ecg.systems.label_cleaning import (
     ConflatedClasses,
     PartiallyLabelledSource,
     Relabelling,
-    find_disagreements,
+    compare_labels,
     label_masks,
     source_masks,
 )
@@ -59,8 +60,8 @@ def test_a_network_does_not_learn_from_sources_with_the_same_kind_of_habit():
         ),
         partially_labelled=(PartiallyLabelledSource(relabel=False), PartiallyLabelledSource(("Sparse",), ("AF",))),
     )
-    assert ConflatedClasses().excluded_sources(settings) == ["Ningbo", "Mine"]
-    assert PartiallyLabelledSource(("Sparse",), ("AF",)).excluded_sources(settings) == ["CPSC", "Sparse"]
+    assert settings.excluded_sources(ConflatedClasses()) == ["Ningbo", "Mine"]
+    assert settings.excluded_sources(PartiallyLabelledSource(("Sparse",), ("AF",))) == ["CPSC", "Sparse"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_too_few_recordings_to_separate_conflated_classes_are_reported_with_the_
 def test_a_lumped_recording_gets_the_likelier_class_and_keeps_all_others():
     labels = rows("AFL TAb", "AFL", "AFL RBBB", "AFL", "AFL AF", "NSR")
     sources = np.array(["Ningbo", "Ningbo", "Ningbo", "Georgia", "Ningbo", "Ningbo"])
-    probabilities = ConflatedClasses().probabilities(np.array([[0.5], [0.49], [0.9]]))
+    probabilities = np.array([[0.5, 0.5], [0.51, 0.49], [0.1, 0.9]])
     after = ConflatedClasses().update_labels(labels, sources, probabilities)
     np.testing.assert_array_equal(after, rows("AF TAb", "AFL", "AF RBBB", "AFL", "AFL AF", "NSR"))
     np.testing.assert_array_equal(labels, rows("AFL TAb", "AFL", "AFL RBBB", "AFL", "AFL AF", "NSR"))
@@ -194,12 +195,16 @@ def test_masks_are_where_the_network_is_sure_of_the_opposite():
 
 
 def test_the_most_confident_disagreement_comes_first_and_only_masked_labels_disagree():
-    targets = np.array([[1, 0, 0], [1, 1, 0]], np.float32)
-    probabilities = np.array([[0.02, 0.999, 0.95], [0.01, 0.99, 0.5]], np.float32)
-    masks = label_masks(targets, probabilities)
-    places = list(zip(*find_disagreements(masks, probabilities), strict=True))
-    assert places == [(0, 1), (1, 0), (0, 0), (0, 2)]
-    assert len(find_disagreements(np.ones((2, 3)), probabilities)[0]) == 0
+    classes = TRAINED[:3]
+    labels, probabilities = np.zeros((2, 26), bool), np.full((2, 26), 0.5, np.float32)
+    labels[:, classes] = [[1, 0, 0], [1, 1, 0]]
+    probabilities[:, classes] = [[0.02, 0.999, 0.95], [0.01, 0.99, 0.5]]
+    masks, paths = label_masks(labels[:, TRAINED], probabilities[:, TRAINED]), ["JS1.hea", "JS2.hea"]
+    compared, places, disagreements = compare_labels(Path("data"), paths, labels, probabilities, masks, ())
+    columns = [disagreement.column for disagreement in disagreements]
+    assert compared.all() and columns == classes[[1, 0, 0, 2]].tolist() and places.tolist() == [0, 1, 0, 0]
+    nothing = compare_labels(Path("data"), paths, labels, probabilities, np.ones((2, 22)), ())
+    assert nothing[2] == [] and len(nothing[1]) == 0
 
 
 def test_a_label_counts_where_its_source_labels_the_class():
