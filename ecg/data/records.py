@@ -238,8 +238,8 @@ def _read_mat(path: Path, file: Path, header: Header) -> RawSignal:
         matrix = _find_matrix(file, KEY, fits)
         if not fits(matrix):
             expected = f"({len(header.leads)}, {header.samples or 'T'}) numbers"
-            found = f"{matrix.name} is {matrix.shape} {matrix.kind}"
-            raise SignalError(f"{file.name}: {found}, expected {expected} by {path.name}")
+            received = f"{matrix.name} is {matrix.shape} {matrix.kind}"
+            raise SignalError(f"{file.name}: {received}, expected {expected} by {path.name}")
         recording = matrix.numbers()
         warnings: tuple[str, ...] = () if matrix.name == KEY else (OTHER_KEY,)
     del matrix  # frees the file's content before the samples are copied

@@ -526,5 +526,5 @@ def test_an_output_that_cannot_be_written_is_one_error_before_the_work(command, 
         "plot": [data / "A0001", "--output", output],
     }
     with unprivileged():
-        named = output.parent if command == "plot" else output
-        assert ends_with([command, *arguments[command]]) == f"python -m ecg: error: {named}: Permission denied"
+        expected_path = output.parent if command == "plot" else output
+        assert ends_with([command, *arguments[command]]) == f"python -m ecg: error: {expected_path}: Permission denied"
