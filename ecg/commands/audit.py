@@ -133,7 +133,7 @@ def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool
 
 
 def check_replaceable(folder: Path, table: str, names: str, kind: str) -> None:
-    """Check that a folder is empty or missing, or has the results of an earlier run alone.
+    """Check that a folder has no files except those of an earlier run.
 
     Args:
         folder: Folder of the results.
@@ -148,7 +148,7 @@ def check_replaceable(folder: Path, table: str, names: str, kind: str) -> None:
     foreign = [name for name in present if not re.fullmatch(names, name)]
     if present and (foreign or table not in present):
         name = (foreign or present)[0]
-        raise FileExistsError(f"{folder}: has {name}, which is not of {kind}; choose another folder")
+        raise FileExistsError(f"{folder}: has {name}, which is not from {kind}; choose another folder")
 
 
 def audit_recordings(data: Path, paths: Sequence[Path], jobs: int | None = None) -> list[AuditedRecording]:

@@ -262,7 +262,7 @@ def text_width(text: str, style: Style) -> float:
 
 @cache
 def _advance(character: str, size: float, weight: str) -> float:
-    """Return the advance of a character in mm, as pixels or as outlines, which is more."""
+    """Return the width of a character in mm, the larger of pixels and outlines."""
     font = FontProperties(family=FONT, size=size, weight=weight)
 
     widths = [

@@ -1,4 +1,4 @@
-"""Draw learning curves, wave peaks, precision and recall, confusion, and disagreements."""
+"""Draw learning curves, wave peaks, precision, recall and disagreements."""
 
 import logging
 import textwrap

@@ -217,7 +217,7 @@ class CleaningSettings:
 
     @property
     def rules(self) -> tuple[LabelRule, ...]:
-        """The rules that relabel; sources with the same fault share a rule and its network.
+        """The rules that relabel; sources with the same fault share one.
 
         Conflated classes come first, so that the networks for unlabelled classes are trained on the result.
         """
@@ -233,8 +233,8 @@ class CleaningSettings:
         """Return all sources with the fault of a rule; its network is not trained on them."""
         similar: Iterable[LabelRule] = self.partially_labelled
         if isinstance(rule, ConflatedClasses):
-            similar = [other for other in self.conflated_classes if set(other.classes) & set(rule.classes)]
-        return [name for other in similar for name in other.sources]
+            similar = [known for known in self.conflated_classes if set(known.classes) & set(rule.classes)]
+        return [name for known in similar for name in known.sources]
 
     def without_skipped(self, relabellings: Sequence["Relabelling"]) -> "CleaningSettings":
         """Return settings that do not relabel where no network could be trained.

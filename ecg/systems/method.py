@@ -120,7 +120,7 @@ class ValidationScorer:
     weights: np.ndarray = field(default_factory=lambda: load_weights()[1])
 
     def select(self, validation: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the indices (s,) of the recordings that count, and their probabilities (s, 26)."""
+        """Select the scored recordings: indices (s,) and probabilities (s, 26)."""
         scored = scoring_mask(self.sources[validation], self.settings)
         return validation[scored], expand(probabilities[scored], class_indices(self.settings.classes))
 

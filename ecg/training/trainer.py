@@ -376,7 +376,7 @@ def predict_batches(
 
 
 def join_batches(predicted: Iterable[tuple[Batch, np.ndarray]], count: int) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Join pairs from `predict_batches` to batches of `count` segments or more, with the length of their first."""
+    """Join pairs from `predict_batches` to batches of `count` segments or more."""
     pairs: list[tuple[Batch, np.ndarray]] = []
     for pair in chain(predicted, [None]):  # None marks the end
         if pair is not None:

@@ -521,7 +521,7 @@ def test_a_killed_and_resumed_comparison_equals_an_uninterrupted_one(tmp_path):
 
     again = Command(data, report)
     assert again.ends() == (0, [])
-    assert [line for line in again.lines if "loaded from cache" in line or "resumed" in line] == [
+    assert [line for line in again.lines if "loaded from cache" in line or "resumed after" in line] == [
         "cai2021-no-masks, fold 1 of 2: loaded from cache",
         "se_resnet_rhythm: lead II: resumed after epoch 1",
         "cai2021-no-masks, fold 2 of 2: loaded from cache",

@@ -400,7 +400,7 @@ def run(*arguments):
 @pytest.mark.slow
 def test_all_is_done_and_saved_within_the_hours(synthetic_recordings, small_network, tmp_path):
     """Epochs without end, in three minutes: each network has its share, and there is a whole model at the end."""
-    endless = TrainingSettings(epochs=10**6, patience=10**6)
+    endless = TrainingSettings(epochs=10**5, patience=10**5)
     begun = time.monotonic()
     results = train(
         synthetic_recordings, tmp_path, Settings(network=small_network, training=endless, hours=0.05, lead_sets=(12, 2))

@@ -204,7 +204,7 @@ def test_an_audit_replaces_an_earlier_one_and_nothing_else(tmp_path, integers):
     assert len(table(output, "recordings")) == 2
     (output / "mine.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in output.iterdir()}
-    with pytest.raises(FileExistsError, match=r"mine\.txt, which is not of an audit"):
+    with pytest.raises(FileExistsError, match=r"mine\.txt, which is not from an audit"):
         audit_folder(data, output, 1)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     with pytest.raises(FileNotFoundError, match="no header"):

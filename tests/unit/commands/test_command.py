@@ -388,7 +388,7 @@ def test_a_review_that_fails_gives_the_reason(headers, synthetic_recordings, tmp
     review, output = ["review", tmp_path, synthetic_recordings, "--output"], tmp_path / "out"
     assert "none of 60 recordings can be reviewed" in (line := ends_with([*review, output]))
     assert f"{headers[0].stem} and 59 more: " in line and "12_leads.json is missing" in line
-    assert "which is not of a review" in ends_with([*review, synthetic_recordings])
+    assert "which is not from a review" in ends_with([*review, synthetic_recordings])
     assert "no header" in ends_with(["review", tmp_path, tmp_path, "--output", output])
     assert not output.exists()
 
@@ -420,7 +420,7 @@ def test_an_audit_gets_its_options_and_its_exit_status_is_whether_all_is_usable(
 
 def test_an_audit_that_fails_gives_the_reason(synthetic_recordings, tmp_path):
     assert "no header" in ends_with(["audit", tmp_path, "--output", tmp_path / "out"])
-    assert "which is not of an audit" in ends_with(["audit", synthetic_recordings, "--output", synthetic_recordings])
+    assert "which is not from an audit" in ends_with(["audit", synthetic_recordings, "--output", synthetic_recordings])
     assert "nowhere" in ends_with(["audit", tmp_path / "nowhere", "--output", tmp_path / "out"])
     assert not (tmp_path / "out").exists()
 

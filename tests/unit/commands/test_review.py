@@ -400,7 +400,7 @@ def test_a_folder_with_other_files_is_not_replaced(model, tmp_path, names):
     (tmp_path / "out").mkdir()
     for name in names:
         (tmp_path / "out" / name).write_text("dear")
-    with pytest.raises(FileExistsError, match=f"has {names[-1]}, which is not of a review"):
+    with pytest.raises(FileExistsError, match=f"has {names[-1]}, which is not from a review"):
         review(model, tmp_path / "data", tmp_path / "out")
     assert contents(tmp_path / "out") == dict.fromkeys(names, b"dear")
     assert model.loaded == []
