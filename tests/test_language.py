@@ -1,4 +1,4 @@
-"""The house's language: names are words of the field, public names are unique, and a summary line fits its line."""
+"""The language: names are words of the field, public names are unique, and summaries fit their line."""
 
 import ast
 from collections import defaultdict
@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TREES = {
-    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text())
-    for folder in ("ecg", "tests", "benchmarks", ".")
-    for path in sorted((ROOT / folder).glob("*.py" if folder == "." else "**/*.py"))
-}
-PACKAGE = {path: tree for path, tree in TREES.items() if path.startswith("ecg/")}
-# Participles, adverbs and function words, which name nothing; each had to be decoded once.
+# Participles, adverbs and function words. They do not say what a thing is.
 DENIED = set(
     "absent ahead among answered answering apart as_one aside at_work beside built by_the_method carried_out claim "
     "claimed each earnings end_of even first_of fitted found gated_where_told habit in_all lacking listed "
@@ -22,6 +16,22 @@ DENIED = set(
     "staged standing take_part there together told tried truth undone whole with_right_gains worth_of_answers".split()
 )
 MOST_PARAMETERS, LONGEST_SUMMARY = 7, 80
+
+
+@pytest.fixture(scope="module")
+def trees():
+    """Syntax trees of all Python files by path."""
+    return {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text())
+        for folder in ("ecg", "tests", "benchmarks", ".")
+        for path in sorted((ROOT / folder).glob("*.py" if folder == "." else "**/*.py"))
+    }
+
+
+@pytest.fixture(scope="module")
+def package(trees):
+    """Syntax trees of the package by path."""
+    return {path: tree for path, tree in trees.items() if path.startswith("ecg/")}
 
 
 def functions_of(tree):
@@ -37,7 +47,7 @@ def parameters_of(function):
 
 
 def names_of(tree):
-    """Yield what a syntax tree gives names to: functions, classes, parameters, variables, fields."""
+    """Yield line and name of all functions, classes, parameters, variables and fields."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.lineno, node.name
@@ -47,37 +57,40 @@ def names_of(tree):
             yield node.lineno, node.arg
 
 
-@pytest.mark.parametrize("path", TREES)
-def test_no_name_is_a_function_word(path):
-    denied = sorted((line, name) for line, name in names_of(TREES[path]) if name.strip("_") in DENIED)
-    assert not denied, "\n".join(f"{path}:{line}: {name}" for line, name in denied)
+def test_no_name_is_a_function_word(trees):
+    denied = [
+        f"{path}:{line}: {name}"
+        for path, tree in trees.items()
+        for line, name in sorted(names_of(tree))
+        if name.strip("_") in DENIED
+    ]
+    assert not denied, "\n".join(denied)
 
 
-def test_public_names_are_unique():
-    places = defaultdict(list)
-    for path, tree in PACKAGE.items():
+def test_public_names_are_unique(package):
+    paths = defaultdict(list)
+    for path, tree in package.items():
         for node in tree.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(path)
-    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+                paths[node.name].append(path)
+    assert not {name: several for name, several in paths.items() if len(several) > 1}
 
 
-@pytest.mark.parametrize("path", PACKAGE)
-def test_a_summary_line_fits(path):
-    nodes = [PACKAGE[path], *(node for node in ast.walk(PACKAGE[path]) if isinstance(node, ast.ClassDef))]
+def test_a_summary_line_fits(package):
     long = []
-    for node in [*nodes, *functions_of(PACKAGE[path])]:
-        summary = (ast.get_docstring(node) or "").split("\n")[0]
-        if len(summary) > LONGEST_SUMMARY:
-            long.append(f"{path}:{getattr(node, 'lineno', 1)}: {len(summary)} characters: {summary}")
+    for path, tree in package.items():
+        for node in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)), *functions_of(tree)]:
+            summary = (ast.get_docstring(node) or "").split("\n")[0]
+            if len(summary) > LONGEST_SUMMARY:
+                long.append(f"{path}:{getattr(node, 'lineno', 1)}: {len(summary)} characters: {summary}")
     assert not long, "\n".join(long)
 
 
-@pytest.mark.parametrize("path", PACKAGE)
-def test_no_function_has_more_than_seven_parameters(path):
+def test_no_function_has_more_than_seven_parameters(package):
     many = {
         f"{path}:{function.lineno}: {function.name}": len(parameters_of(function))
-        for function in functions_of(PACKAGE[path])
+        for path, tree in package.items()
+        for function in functions_of(tree)
         if len(parameters_of(function)) > MOST_PARAMETERS
     }
     assert not many

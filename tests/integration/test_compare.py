@@ -383,6 +383,7 @@ def test_mistakes_are_reported_before_anything_is_read(synthetic_recordings, tmp
         compare(synthetic_recordings, tmp_path)
 
 
+@pytest.mark.slow
 def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_path, monkeypatch):
     """The default with other thresholds, and one that is trained by another loss, share its network of round 1."""
     monkeypatch.setattr(module, "write_comparison", lambda folder, *given, **keywords: folder)

@@ -495,6 +495,7 @@ def test_an_odd_sampling_frequency_costs_no_more_memory_than_another(rate, make_
     np.testing.assert_allclose(got[middle], sine(3.0, RATE, len(got) / RATE)[middle], atol=0.03)
 
 
+@pytest.mark.slow
 def test_the_longest_segment_at_the_highest_sampling_frequency_takes_less_than_500_mb(make_header):
     """The largest file that is read, 200 MB, is in memory, too."""
     recording = np.ones((12, round(MAX_DURATION * HIGHEST_FREQUENCY)), np.int8)

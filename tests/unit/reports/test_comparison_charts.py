@@ -78,6 +78,7 @@ def test_areas_are_in_hundredths_if_a_system_knows_the_class():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["AF  (1,200)", "SB  (9)", "PR  (1)"]
 
 
+@pytest.mark.slow
 def test_each_system_has_a_point_for_each_lead_set_and_cost():
     results = [result("a", 12, 1e6, 60, 5), result("a", 2, 1e6, 30, 0), result("b", 12, 1e4, 10, 1)]
     axes = shown(cost_chart(results, [*around(0.5, 0.4), NOTHING]))

@@ -39,6 +39,7 @@ def test_scores_by_each_systems_own_rule_are_marked_next_to_the_optimised_ones(c
         np.testing.assert_array_equal(marks[f"{name} optimised"]["by its own rule"], expected)
 
 
+@pytest.mark.slow
 def test_a_single_source_has_no_figure_of_sources(comparison):
     single_source = replace(comparison, sources=np.full(150, "Georgia"))
     assert not any(

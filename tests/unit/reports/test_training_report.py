@@ -127,6 +127,7 @@ def test_a_report_replaces_the_one_before_it_and_what_an_interrupted_one_left(re
     assert not list((tmp_path / "report").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_score_that_does_not_exist_is_null(tmp_path):
     results = make_results(rate=0.0)
     write_report(tmp_path, replace(results, searches={12: results.searches[12]}), Settings())
@@ -171,6 +172,7 @@ def test_the_console_summarises_relabelling_and_why_a_rule_was_skipped(results):
     assert sentence in report_lines(results)
 
 
+@pytest.mark.slow
 def test_disagreements_are_drawn_from_their_recordings(results, headers, tmp_path):
     disagreements = [
         disagreement._replace(path=path) for disagreement, path in zip(results.disagreements, headers, strict=False)

@@ -99,6 +99,7 @@ def test_keras_neither_reads_nor_writes_the_home_folder(tmp_path):
     assert start_process().stdout == "float16\n"
 
 
+@pytest.mark.slow
 @pytest.mark.keras
 def test_packages_that_keras_does_not_need_here_are_not_imported_and_can_be_afterwards():
     code = (

@@ -66,7 +66,7 @@ def return_long_result(folder):
     return bytes(10**6)
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_killed_process_ends_its_workers(tmp_path, signal_number):
     with subprocess.Popen([sys.executable, "-c", BUSY, tmp_path], cwd=ROOT, stdout=subprocess.PIPE) as process:
         process.stdout.readline()

@@ -57,6 +57,7 @@ def test_work_comes_to_what_kerass_own_steps_do_to_the_bit():
         np.testing.assert_array_equal(first_values.numpy(), two.numpy())
 
 
+@pytest.mark.slow
 def test_a_step_with_several_inputs_is_kerass_to_the_bit():
     """Age and sex beside the signal, of a network of one length; compiling ahead changes no weights."""
     signals, *labels = batch(4)
@@ -108,6 +109,7 @@ def test_in_bfloat16_weights_probabilities_and_loss_are_single():
     assert 0 < np.abs(in_half - answers).max() < 0.02
 
 
+@pytest.mark.slow
 def test_a_step_is_compiled_once_ahead_for_batches_of_any_size_and_length_and_changes_no_weights(small_network):
     shapes = []
 

@@ -301,6 +301,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(one_shape, small_networ
     assert any((a != b).any() for a, b in zip(first, third, strict=True))
 
 
+@pytest.mark.slow
 def test_order_cuts_and_dropout_of_an_epoch_depend_on_its_number_alone(small_network):
     """Whatever was drawn before it: an epoch repeated from the same weights gives the same loss and weights."""
     store, outcomes = beats_store(16, lengths=(600,)), []
@@ -427,6 +428,7 @@ def test_a_loss_that_is_no_number_later_on_ends_the_training_with_its_best_weigh
         np.testing.assert_array_equal(weights, expected_weights)
 
 
+@pytest.mark.slow
 def test_a_training_at_its_time_limit_ends_within_its_epoch(one_shape, monkeypatch):
     train_step, steps = StepRunner.train, []
 
