@@ -4,7 +4,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo            set up, create synthetic recordings, train, predict, score: about four minutes"
 	@echo "make test            set up, check style and types, run the tests"
-	@echo "make test-slow       the tests that train for minutes"
+	@echo "make test-slow       the tests of more than a second, which train networks: about half an hour"
 	@echo "make challenge-test  train on recordings with every defect, and predict with the Challenge's scripts"
 	@echo "make docs            build the documentation into build/docs; a broken reference is an error"
 	@echo "make bench           how fast each part is, against the machine's limits"
@@ -65,7 +65,7 @@ docs: .venv/installed-dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -d build/doctrees docs build/docs
 	@echo "The documentation: build/docs/index.html"
 
-# SLOW=tests/unit runs only those of single modules, some two minutes.
+# SLOW=tests/unit runs only those of single modules, some three minutes.
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow -n 2 $(SLOW)
 

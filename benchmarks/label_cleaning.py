@@ -30,13 +30,13 @@ from ecg.systems.label_cleaning import CleaningSettings, unlabelled_mask
 
 WRONG = 0.05
 CONFLATION, OMISSION = CleaningSettings().rules
-BELIEVED = (replace(CONFLATION, relabel=False),), (replace(OMISSION, relabel=False),)
+NO_RELABELLING = (replace(CONFLATION, relabel=False),), (replace(OMISSION, relabel=False),)
 KINDS = {
     "all on": CleaningSettings(),
-    "relabelling AF and AFL alone": CleaningSettings((CONFLATION,), BELIEVED[1], masks=False),
-    "relabelling CPSC alone": CleaningSettings(BELIEVED[0], (OMISSION,), masks=False),
-    "masks alone": CleaningSettings(*BELIEVED),
-    "all off": CleaningSettings(*BELIEVED, masks=False),
+    "relabelling AF and AFL alone": CleaningSettings((CONFLATION,), NO_RELABELLING[1], masks=False),
+    "relabelling CPSC alone": CleaningSettings(NO_RELABELLING[0], (OMISSION,), masks=False),
+    "masks alone": CleaningSettings(*NO_RELABELLING),
+    "all off": CleaningSettings(*NO_RELABELLING, masks=False),
 }
 AF, AFL = CLASS_INDEX["AF"], CLASS_INDEX["AFL"]
 NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the method's, to save time

@@ -5,6 +5,8 @@ command runs, so that help is instant.
 """
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -154,6 +156,8 @@ def add_plot_command(commands: "Commands") -> None:
         output, model = arguments.output or Path(f"{path.stem}.png"), None
         with reported(RecordError, NeuroKitMissing):
             check_writable(output.parent)
+            if not output.parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output.parent))
             header, recording = read_record(path)
             early_gains = arguments.early_gains
             if arguments.model:
@@ -189,10 +193,12 @@ def add_review_command(commands: "Commands") -> None:
         from ecg.commands import review, settings
         from ecg.data.headers import RecordError
         from ecg.systems.label_cleaning import CleaningSettings
-        from ecg.systems.recipes import BELIEVED
+        from ecg.systems.recipes import NO_RELABELLING
 
         with reported(RecordError, ValueError):
-            rules = settings.merge_labelled_classes(BELIEVED.partially_labelled, arguments.omission, relabel=False)
+            rules = settings.merge_labelled_classes(
+                NO_RELABELLING.partially_labelled, arguments.omission, relabel=False
+            )
             sources = CleaningSettings(partially_labelled=rules).partially_labelled  # checks them
             given = without_none(figures=arguments.figures, early_gains=arguments.early_gains or None)
             review.review(arguments.model, arguments.data, arguments.output, sources, **given)

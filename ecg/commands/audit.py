@@ -21,7 +21,7 @@ from ecg.data.preprocessing import COMPUTED, FLAT, GAIN_ZERO, INVALID_VALUE, NOT
 from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD
 from ecg.data.store import LoadedRecording, load_recording
 from ecg.runtime.console import NAMED, abbreviated_list, format_table, group_reasons, wrap_line
-from ecg.runtime.files import atomic_path, write_csv
+from ecg.runtime.files import atomic_path, check_replaceable, write_csv
 from ecg.runtime.processes import parallel_map
 
 LOGGER = logging.getLogger("ecg")
@@ -118,7 +118,7 @@ def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool
     excluded: list[tuple[str, str]] = []
     paths = records.require_records(data, excluded)
     names = [f"{name}.csv" for name in TABLES]
-    check_replaceable(folder, names[0], "|".join(names), "an audit")
+    check_replaceable(folder, names[0], "|".join(map(re.escape, names)), "an audit")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # before the work, which would be lost if nothing could be written
         recordings = audit_recordings(data, paths, jobs)
@@ -130,25 +130,6 @@ def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool
     LOGGER.info(f"{output}: {', '.join(names)}")
     usable = {recording.usable for recording in recordings}
     return "yes" in usable and "no" not in usable
-
-
-def check_replaceable(folder: Path, table: str, names: str, kind: str) -> None:
-    """Check that a folder has no files except those of an earlier run.
-
-    Args:
-        folder: Folder of the results.
-        table: Name of a file that each run writes.
-        names: Pattern of the names of all files that a run writes.
-        kind: What runs, such as "an audit".
-
-    Raises:
-        FileExistsError: It has other files.
-    """
-    present = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    foreign = [name for name in present if not re.fullmatch(names, name)]
-    if present and (foreign or table not in present):
-        name = (foreign or present)[0]
-        raise FileExistsError(f"{folder}: has {name}, which is not from {kind}; choose another folder")
 
 
 def audit_recordings(data: Path, paths: Sequence[Path], jobs: int | None = None) -> list[AuditedRecording]:

@@ -88,7 +88,7 @@ def estimate(data: str | Path, settings: Settings | None = None) -> float:
     Raises:
         FileNotFoundError: The data folder holds no header.
         RecordError: There are too few recordings to train on.
-        TrainingError: The memory is too small.
+        TrainingError: The memory is too small, or a loss is not finite.
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
     """
     settings = settings or Settings()

@@ -95,14 +95,14 @@ class Protocol:
     def settings(self, system: Settings) -> Settings:
         """Return the settings with which a system is trained here."""
 
-        def limited(training: TrainingSettings) -> TrainingSettings:
+        def limit_training(training: TrainingSettings) -> TrainingSettings:
             return replace(training, epochs=min(self.epochs or training.epochs, training.epochs),
                            batch=min(self.batch or training.batch, training.batch),
                            precision=self.precision or training.precision)  # fmt: skip
 
         return replace(resize_networks(system, self.sizes), lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs,
-                       training=limited(system.training),
-                       pretraining=system.pretraining and limited(system.pretraining))  # fmt: skip
+                       training=limit_training(system.training),
+                       pretraining=system.pretraining and limit_training(system.pretraining))  # fmt: skip
 
     def is_left_out(self, sources: np.ndarray) -> np.ndarray:
         """Return which recordings are of the source to leave out, (n,) bool.

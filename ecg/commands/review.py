@@ -1,13 +1,13 @@
 """Review labels: list and draw confident disagreements with a trained model."""
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ecg.commands.audit import check_replaceable
 from ecg.data.headers import Header, RecordError, read_header
 from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional
 from ecg.data.leads import find_lead_sets
@@ -16,7 +16,7 @@ from ecg.data.records import read_raw_signal, require_records
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
 from ecg.runtime.console import Progress, describe_error, escape_unprintable, format_table, remove_record_name
-from ecg.runtime.files import atomic_path, write_csv
+from ecg.runtime.files import atomic_path, check_replaceable, write_csv
 from ecg.systems.label_cleaning import MAX_DRAWN, Disagreement, PartiallyLabelledSource, compare_labels, label_masks
 
 if TYPE_CHECKING:  # imports Keras
@@ -91,7 +91,7 @@ def review(
     data, folder = Path(data), Path(output).resolve()
     unlisted: list[tuple[str, str]] = []
     paths = require_records(data, unlisted)
-    check_replaceable(folder, TABLE, f"{TABLE}|{FIGURE_NAME}", "a review")
+    check_replaceable(folder, TABLE, f"{re.escape(TABLE)}|{FIGURE_NAME}", "a review")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # first, so that no work is lost if nothing can be written
         predictions = predict_records(model, data, paths, early_gains)
@@ -131,6 +131,7 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
     predicted: list[tuple] = []
     failed: dict[str, list[str]] = {}
     undiagnosed = ambiguous = 0
+    any_corrected = False
 
     def load_for(leads: tuple[str, ...]) -> "Bundle":
         key = find_lead_sets(leads) or leads
@@ -140,7 +141,7 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
             except (ModelError, OSError) as error:
                 bundles[key] = error
         if isinstance(bundle := bundles[key], Exception):
-            raise bundle
+            raise bundle.with_traceback(None)
         return bundle
 
     with Progress("review", len(paths), "recordings") as progress:
@@ -151,9 +152,10 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
                 if not has_diagnosis(header):
                     undiagnosed += 1
                 elif can_compare(bundle := load_for(header.lead_names), header.codes):
-                    early_gains = early_gains or bundle.early_gains
+                    corrects = early_gains or bundle.early_gains
                     recording = read_raw_signal(path, header).samples
-                    corrected = correct_gains(header, recording)[0] if early_gains else header
+                    corrected = correct_gains(header, recording)[0] if corrects else header
+                    any_corrected |= corrects
                     prediction = bundle.predict_recording(corrected, recording)
                     predicted.append((relative.as_posix(), encode(header.codes), *prediction))
                 else:
@@ -166,7 +168,7 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
         np.array([values[index] for values in predicted]) for index in range(1, 6)
     )
     return ReviewPredictions([values[0] for values in predicted], labels, probabilities, outputs, thresholds, covered,
-                             early_gains, undiagnosed, ambiguous, failed)  # fmt: skip
+                             any_corrected, undiagnosed, ambiguous, failed)  # fmt: skip
 
 
 def has_diagnosis(header: Header) -> bool:

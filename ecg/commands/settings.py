@@ -23,9 +23,18 @@ def find_systems(names: Iterable[str]) -> tuple[Settings, ...]:
     """
     groups = {ALL_ABLATIONS: (CAI2021.system, *ABLATIONS)}
     single = dict.fromkeys(system for name in names for system in groups.get(name.casefold(), (name.casefold(),)))
-    if unknown := [name for name in single if name not in RECIPES]:
-        raise ValueError(f"expected a system, one of {', '.join(RECIPES)}, received {unknown[0]!r}")
-    return tuple(RECIPES[name] for name in single)
+    return tuple(map(find_system, single))
+
+
+def find_system(name: str) -> Settings:
+    """Return the settings of one system by its name in any case.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if name.casefold() not in RECIPES:
+        raise ValueError(f"expected a system, one of {', '.join(RECIPES)}, received {name!r}")
+    return RECIPES[name.casefold()]
 
 
 def training_settings(arguments: argparse.Namespace) -> Settings:
@@ -37,7 +46,7 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
     Raises:
         ValueError: The system is unknown, or an option does not apply to it.
     """
-    (settings,) = find_systems([arguments.system])
+    settings = find_system(arguments.system)
     settings = with_early_gains(settings) if arguments.early_gains else settings
     check_options_apply(settings, arguments)
     check_omission_classes(arguments.omission, [settings])

@@ -98,7 +98,7 @@ def draw_defects(seed: int, index: int, leads: Sequence[str] = LEADS) -> tuple[t
     # The first child of the recording's generator, which has the same seeds, draws wrong labels.
     rng = np.random.default_rng(np.random.SeedSequence((seed, index + 1), spawn_key=(1,)))
     drawn = rng.random(len(DEFECTS))
-    if index in (guaranteed := _guaranteed(seed)):
+    if index in (guaranteed := _choose_guaranteed_defects(seed)):
         names: tuple[str, ...] = (guaranteed[index],)
     else:
         names = tuple(defect.name for defect, chance in zip(DEFECTS, drawn, strict=True) if chance < defect.rate)
@@ -106,7 +106,7 @@ def draw_defects(seed: int, index: int, leads: Sequence[str] = LEADS) -> tuple[t
 
 
 @lru_cache(maxsize=16)
-def _guaranteed(seed: int) -> dict[int, str]:
+def _choose_guaranteed_defects(seed: int) -> dict[int, str]:
     """Return the guaranteed defects by the index of their recording."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     indices = rng.permutation(GUARANTEED_WITHIN)[: len(DEFECTS)]

@@ -47,10 +47,6 @@ class ModelError(RuntimeError):
     """A model folder cannot be used; the message names the file and the reason."""
 
 
-class LeadSetError(ModelError):
-    """The leads of a recording contain none of the Challenge's lead sets."""
-
-
 class Prediction(NamedTuple):
     """Prediction for one recording and the 26 scored classes; arrays are (26,).
 
@@ -213,14 +209,13 @@ def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
         leads: Names of leads in any order and case. Limb leads that follow from two others count as present.
 
     Raises:
-        LeadSetError: If the leads contain no lead set.
-        ModelError: If there is no model for the leads, or a file is missing, damaged, edited, or of another version.
-            The message depends only on the lead sets that the leads contain.
+        ModelError: If the leads contain no lead set, if there is no model for them, or if a file is missing, damaged,
+            edited, or of another version. The message depends only on the lead sets that the leads contain.
     """
     folder, leads = Path(folder), list(leads)
     sizes = find_lead_sets(leads)
     if not sizes:
-        raise LeadSetError(describe_missing_leads(leads))
+        raise ModelError(describe_missing_leads(leads))
     paths = {size: model_files(folder, size)[1] for size in sizes}
     missing = paths[sizes[0]]
     n_leads = next((size for size, path in paths.items() if path.exists()), None)

@@ -188,7 +188,8 @@ def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str
         text = f"{pluralise(leads, 'lead')}: {optimised} optimised, {by_rule} by its own rule"
         differences = [difference for index in indices if (difference := metrics.differences[index])]
         if ends := [difference[CHALLENGE_METRICS[0]][1:] for difference in differences]:
-            better, worse = (sum(low > 0 for low, _ in ends) or "none", sum(high < 0 for _, high in ends) or "none")
+            better = sum(low > 0 for low, _ in ends) or "none"
+            worse = sum(high < 0 for _, high in ends) or "none"
             text += f"; of {pluralise(len(ends), 'other')}, {better} better, {worse} worse"
         sentences.append(f"{text}.")
     return sentences

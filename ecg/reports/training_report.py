@@ -16,6 +16,7 @@ from ecg.evaluation.thresholds import HALF
 from ecg.reports import training_charts
 from ecg.reports.html_page import build_page, bullet_list, details, embed_figure, paragraphs, plain_table
 from ecg.reports.training_tables import (
+    SCORE,
     SCORES,
     Table,
     flatten_settings,
@@ -185,7 +186,9 @@ def build_training_page(
                 more = f"; the first {MAX_ROWS:,} of {len(rows):,} rows, all are in {file_name}.csv"
                 table = plain_table(header, rows[:MAX_ROWS], caption + more * (len(rows) > MAX_ROWS))
                 suffix = file_name.removeprefix(name).replace("_", ", ", 1).replace("_", " ")
-                sections[title] += [details(f"{caption}{suffix} ({len(rows):,})", table) if key[0] == "+" else table]
+                sections[title] += [
+                    details(f"{caption}{suffix} ({len(rows):,})", table) if key.startswith("+") else table
+                ]
     masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
     rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]
@@ -204,7 +207,7 @@ def build_training_page(
     setting_table = plain_table(("setting", "value"), [*flatten_settings(settings).items()], "Settings")
     sections["Settings and versions"] = [paragraphs([f"Versions: {versions}."]), setting_table]
     sections["Tables as files"] = [bullet_list([*(f"{name}.csv" for name in tables), "report.json: all of them"])]
-    scores = [f"{row[SCORES[-1]]:.3f} with {row['leads']} leads" for row in row_objects(tables["scores"])
+    scores = [f"{row[SCORE]:.3f} with {row['leads']} leads" for row in row_objects(tables["scores"])
               if row["labels"] == CLEANED]  # fmt: skip
     n_training, n_validation = len(results.training), len(results.validation)
     opening = [
@@ -255,7 +258,7 @@ def report_lines(results: Results) -> list[str]:
 
 
 def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
-    names = SCORES[-1:] if results.settings.exclusive else SCORES
+    names = (SCORE,) if results.settings.exclusive else SCORES
     versions = {CLEANED: "", **({ORIGINAL: ", original labels"} if results.relabelled else {})}
     rows = [
         (f"{row['leads']} leads{versions[row['labels']]}", *(f"{row[name]:.3f}" for name in names))

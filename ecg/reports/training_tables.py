@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # these import Keras
     from ecg.training.checkpoint import Epoch
 
 Table = list[tuple]
-SCORES = ("score at 0.5", "score with one threshold", "score with one for each class", "score as predicted")
+SCORE = "score as predicted"
+SCORES = ("score at 0.5", "score with one threshold", "score with one for each class", SCORE)
 
 
 def training_tables(results: Results) -> dict[str, Table]:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -76,7 +77,8 @@ def _errors_naming(path: Path, temporary: Path) -> Iterator[None]:
             if error.filename2 is not None:  # the name that the user knows
                 file = error.filename2
                 del error.filename2
-            error.filename = str(file).replace(str(temporary), str(path))
+            if isinstance(file, str | bytes | os.PathLike):  # it can be the number of a descriptor
+                error.filename = os.fsdecode(file).replace(str(temporary), str(path))
             if error.strerror and (str(temporary) in error.strerror or "errno = " in error.strerror):
                 error.strerror = os.strerror(error.errno)
         else:
@@ -106,6 +108,26 @@ def check_writable(folder: str | os.PathLike) -> None:
     else:
         return
     raise OSError(number, os.strerror(number), str(folder))
+
+
+def check_replaceable(folder: Path, table: str, names: str, kind: str) -> None:
+    """Check that a folder has no files except those of an earlier run.
+
+    Args:
+        folder: Folder of the results.
+        table: Name of a file that each run writes.
+        names: Pattern of the names of all files that a run writes.
+        kind: What runs, such as "an audit".
+
+    Raises:
+        FileExistsError: It has other files.
+    """
+    present = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    foreign = [name for name in present if not re.fullmatch(names, name)]
+    if foreign:
+        raise FileExistsError(f"{folder}: has {foreign[0]}, which is not from {kind}; choose another folder")
+    if present and table not in present:
+        raise FileExistsError(f"{folder}: has {present[0]}, but no {table}; choose another folder")
 
 
 def read_bytes(path: str | os.PathLike, most: int, error: type[Exception]) -> bytearray:

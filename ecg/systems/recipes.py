@@ -242,14 +242,14 @@ def make_variants(settings: Settings, changes: dict[str, dict[str, Any]]) -> dic
     return {system.system: system for system in systems}
 
 
-BELIEVED = CleaningSettings(
+NO_RELABELLING = CleaningSettings(
     tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.conflated_classes),
     tuple(replace(rule, relabel=False) for rule in CAI2021.cleaning.partially_labelled),
 )
 ABLATIONS = make_variants(CAI2021, {
     "focal": {"loss": "focal"},
     "no-masks": {"cleaning": CleaningSettings(masks=False)},
-    "no-relabelling": {"cleaning": BELIEVED},
+    "no-relabelling": {"cleaning": NO_RELABELLING},
     "no-filter": {"views": (View(Preprocessing(band=None)),)},
     "relu": {"network": NetworkSettings(activation="relu")},
     "no-se": {"network": NetworkSettings(squeeze_ratio=None)},

@@ -49,7 +49,7 @@ Stores = Mapping[Preprocessing, Store]  # a store for each preprocessing, all of
 Peaks = Mapping[Preprocessing, WavePeaks]  # the wave peaks of each
 
 
-# Returns scores by name, from indices of validation recordings (m,) and their probabilities (m, K).
+# A scorer takes the indices of validation recordings (m,) and their probabilities (m, K). It returns scores by name.
 Scorer = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from ecg.data.batches import CROP_LENGTHS
-from ecg.training.losses import WeightedSumLoss, averaged_by_weight
+from ecg.training.losses import WeightedSumLoss, is_averaged_by_weight
 
 # Distance of the dropout counters of two devices on TensorFlow, in steps: more than an epoch has.
 DROPOUT_OFFSET = 2**24
@@ -37,12 +37,12 @@ def distribution_scope(devices: Sequence[str]) -> Iterator[None]:
         yield
     else:
         on_tensorflow = keras.backend.backend() == "tensorflow"
-        with (_mirrored(tuple(devices)) if on_tensorflow else UnevenDataParallel(devices=devices)).scope():
+        with (_build_strategy(tuple(devices)) if on_tensorflow else UnevenDataParallel(devices=devices)).scope():
             yield
 
 
 @lru_cache(maxsize=1)  # with several strategies in a process, TensorFlow confuses the messages of their devices
-def _mirrored(devices: tuple[str, ...]) -> Any:
+def _build_strategy(devices: tuple[str, ...]) -> Any:
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(devices)
@@ -129,7 +129,7 @@ class GlobalMeanLoss(keras.losses.Loss):
         import tensorflow as tf
 
         y_true, y_pred, weights = (ops.convert_to_tensor(x, self.dtype) for x in (y_true, y_pred, sample_weight))
-        total = ops.sum(weights if averaged_by_weight(self.loss) else ops.ones_like(weights))
+        total = ops.sum(weights if is_averaged_by_weight(self.loss) else ops.ones_like(weights))
         if device := tf.distribute.get_replica_context():
             total = device.all_reduce(tf.distribute.ReduceOp.SUM, total)
         return ops.divide_no_nan(ops.sum(self.loss.call(y_true, y_pred) * weights), total)

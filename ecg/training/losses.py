@@ -176,7 +176,7 @@ class StreamingLoss:
             weights = sample_weight[:, columns]
             values = np.asarray(ops.convert_to_numpy(loss.call(y_true[:, columns], y_pred[:, columns])))
             self.totals[index] += (values * weights).sum(dtype=np.float64)
-            self.weights[index] += weights.sum(dtype=np.float64) if averaged_by_weight(loss) else weights.size
+            self.weights[index] += weights.sum(dtype=np.float64) if is_averaged_by_weight(loss) else weights.size
 
     @property
     def value(self) -> float:
@@ -185,7 +185,7 @@ class StreamingLoss:
         return float(averages @ [loss_weight for _, _, loss_weight in self.terms])
 
 
-def averaged_by_weight(loss: keras.Loss) -> bool:
+def is_averaged_by_weight(loss: keras.Loss) -> bool:
     """Return whether a loss is divided by the sum of weights, not by the count."""
     return loss.reduction == "mean_with_sample_weight"
 

@@ -5,10 +5,9 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import TypeVar
 
 import keras
@@ -378,12 +377,17 @@ def predict_batches(
 def join_batches(predicted: Iterable[tuple[Batch, np.ndarray]], count: int) -> Iterator[tuple[Batch, np.ndarray]]:
     """Join pairs from `predict_batches` to batches of `count` segments or more."""
     pairs: list[tuple[Batch, np.ndarray]] = []
-    for pair in chain(predicted, [None]):  # None marks the end
-        if pair is not None:
-            pairs.append(pair)
-        if pairs and (pair is None or sum(len(outputs) for _, outputs in pairs) >= count):
-            batches, outputs = zip(*pairs, strict=True)
-            records = np.concatenate([batch.records for batch in batches])
-            starts = np.concatenate([batch.starts for batch in batches])
-            yield Batch(records, starts, batches[0].length), np.concatenate(outputs)
+    for pair in predicted:
+        pairs.append(pair)
+        if sum(len(outputs) for _, outputs in pairs) >= count:
+            yield _concatenate(pairs)
             pairs = []
+    if pairs:
+        yield _concatenate(pairs)
+
+
+def _concatenate(pairs: Sequence[tuple[Batch, np.ndarray]]) -> tuple[Batch, np.ndarray]:
+    """Return several batches and their outputs as one, with the length of the first."""
+    batches, outputs = zip(*pairs, strict=True)
+    records, starts = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("records", "starts"))
+    return Batch(records, starts, batches[0].length), np.concatenate(outputs)

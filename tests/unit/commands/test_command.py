@@ -348,6 +348,11 @@ def test_a_plot_with_a_model_corrects_gains_as_its_training_did(headers, small_n
         assert bool(corrected) == early_gains == bundle.early_gains
 
 
+def test_a_plot_into_a_missing_folder_ends_before_the_recording_is_read(tmp_path):
+    ended = ends_with(["plot", tmp_path / "A0001", "--output", tmp_path / "missing/page.png"])
+    assert f"{tmp_path / 'missing'}: No such file or directory" in ended
+
+
 def test_a_plot_that_cannot_be_drawn_gives_the_reason(headers, tmp_path):
     (tmp_path / "A0001.hea").write_text("A0001 12 500 x\n")
     assert "A0001.hea line 1: number of samples 'x'" in ends_with(["plot", tmp_path / "A0001"])

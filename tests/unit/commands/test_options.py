@@ -96,6 +96,11 @@ def test_systems_are_compared_in_the_order_of_their_names_each_once():
         find_systems(["ablations", "vgg"])
 
 
+def test_a_training_takes_one_system():
+    with pytest.raises(ValueError, match="expected a system, one of cai2021, .*, received 'ablations'"):
+        settings("--system ablations")
+
+
 def test_source_masks_are_those_of_the_recipe_by_default():
     for name in ("li2021", "xie2022"):
         masks = [

@@ -394,13 +394,20 @@ def test_an_earlier_review_is_replaced_only_by_a_complete_one(model, tmp_path, d
     assert set(contents(out)) == {"disagreements.csv", "01_E00001_SB.png"}
 
 
-@pytest.mark.parametrize("names", [("thesis.tex",), ("disagreements.csv", "report.json"), ("01_E00001_AF.png",)])
-def test_a_folder_with_other_files_is_not_replaced(model, tmp_path, names):
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("thesis.tex",), "has thesis.tex, which is not from a review"),
+        (("disagreements.csv", "report.json"), "has report.json, which is not from a review"),
+        (("01_E00001_AF.png",), "has 01_E00001_AF.png, but no disagreements.csv"),
+    ],
+)
+def test_a_folder_with_other_files_is_not_replaced(model, tmp_path, names, message):
     write(tmp_path / "data", "E00001")
     (tmp_path / "out").mkdir()
     for name in names:
         (tmp_path / "out" / name).write_text("dear")
-    with pytest.raises(FileExistsError, match=f"has {names[-1]}, which is not from a review"):
+    with pytest.raises(FileExistsError, match=message):
         review(model, tmp_path / "data", tmp_path / "out")
     assert contents(tmp_path / "out") == dict.fromkeys(names, b"dear")
     assert model.loaded == []

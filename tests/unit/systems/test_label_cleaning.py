@@ -149,12 +149,12 @@ def test_sources_with_the_same_habit_share_a_rule():
     ]
 
 
-def test_what_is_believed_has_no_rule():
-    believed = CleaningSettings(
+def test_a_source_that_is_not_relabelled_has_no_rule():
+    settings = CleaningSettings(
         (ConflatedClasses(relabel=False),),
         (PartiallyLabelledSource(relabel=False), PartiallyLabelledSource(("Mine",), ("AF",))),
     )
-    assert [rule.sources for rule in believed.rules] == [("Mine",)]
+    assert [rule.sources for rule in settings.rules] == [("Mine",)]
 
 
 @pytest.mark.parametrize(
