@@ -421,16 +421,16 @@ def test_a_training_killed_at_any_moment_comes_to_the_same_to_the_bit(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_entry_on_synthetic_recordings(tmp_path):
-    """Default settings, 1,000 recordings; the truth would score 1, or less where headers do not tell it."""
+    """As in `make demo`. The labels themselves would score 1, or less if headers lack some."""
     data, held_out, model, outputs = (tmp_path / name for name in ("data", "held_out", "model", "outputs"))
-    synthetic.synthesize(data, 1000, seed=1, jobs=2)
-    synthetic.synthesize(held_out, 400, seed=2, jobs=2)
-    printed = run("train_model.py", data, model)
+    synthetic.synthesize(data, 420, seed=1, jobs=2)
+    synthetic.synthesize(held_out, 160, seed=2, jobs=2)
+    printed = run("-m", "ecg", "train", data, model, "--epochs", 6, "--width", 8)
     assert printed.stderr == "" or all(
         line.endswith("left") or ", loss " in line for line in printed.stderr.splitlines()
     )
     run("test_model.py", model, held_out, outputs)
     scores = run("evaluate_model.py", held_out, outputs).stdout.splitlines()[-1].split(",")
-    assert float(scores[-1]) > 0.6
+    assert float(scores[-1]) > 0.4
     assert len(os.listdir(outputs)) == len(find_records(held_out))
     assert set(json.loads((model / "12_leads.json").read_text())["leads"]) == set(LEADS)
