@@ -203,8 +203,9 @@ def test_each_kill_point_is_a_function(owner, name):
 
 
 def test_reading_records_reaches_its_kill_point(store, synthetic_recordings, tmp_path, monkeypatch):
+    """In this process, which is the one to kill; other processes read."""
     owner, name, *_ = CALLS["reading"]
     calls, original = [], getattr(pkgutil.resolve_name(owner), name)
-    monkeypatch.setattr(f"{owner}.{name}", lambda record: calls.append(record) or original(record))
-    build_store(synthetic_recordings, tmp_path / "store", jobs=1)
-    assert set(store.names) <= set(calls)
+    monkeypatch.setattr(f"{owner}.{name}", lambda *given, **options: calls.append(given) or original(*given, **options))
+    build_store(synthetic_recordings, tmp_path / "store", jobs=2)
+    assert len(calls) == len(store)
