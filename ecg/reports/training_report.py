@@ -77,7 +77,7 @@ def write_report(folder: Path, results: Results, settings: object) -> None:
             path = temporary / (f"{kind}_{leads}_leads.png" if leads else f"{kind}.png")
             save_figure(figure, path)
             title = kind.replace("_", " ").capitalize() + (f", {leads} leads" if leads else "")
-            embedded = embed_figure(path, title, captions[f"@{kind}"], f"{title}; the tables have the numbers")
+            embedded = embed_figure(path, title, captions[f"@{kind}"])
             figures.setdefault(kind, []).append(embedded)
         drawn = temporary / "disagreements"
         drawn.mkdir()
