@@ -305,16 +305,9 @@ def make_code_table(recordings: list[AuditedRecording]) -> Table:
     for status in CODE_STATUSES:
         for code, count in counts.most_common():
             if labels.code_status(code) == status:
-                abbreviation, _, name = _find_diagnosis(code)
+                abbreviation, _, name = labels.find_diagnosis(code)
                 rows.append((status, code, abbreviation, name, count))
     return rows
-
-
-def _find_diagnosis(code: str) -> tuple[str, tuple[str, ...], str]:
-    """Return the diagnosis of a code; an unknown code is its own abbreviation."""
-    if code in labels.CLASS_OF_CODE:
-        return labels.SCORED[labels.CLASS_OF_CODE[code]]
-    return labels.unscored_diagnoses().get(code, (code, (code,), ""))
 
 
 def summary_lines(recordings: list[AuditedRecording]) -> list[str]:
@@ -345,7 +338,8 @@ def _code_lines(recordings: list[AuditedRecording]) -> list[str]:
     lines = []
     for status in CODE_STATUSES:
         codes = [[code for code in row.codes if labels.code_status(code) == status] for row in recordings]
-        counts = Counter(name for row in codes for name in dict.fromkeys(_find_diagnosis(code)[0] for code in row))
+        names = (dict.fromkeys(labels.find_diagnosis(code).abbreviation for code in row) for row in codes)
+        counts = Counter(name for row in names for name in row)
         limit = len(labels.SCORED)
         words = [f"{name} {count:,}" for name, count in counts.most_common(limit)]
         words += [f"{len(counts) - limit:,} more"] if len(counts) > limit else []

@@ -105,6 +105,13 @@ def code_status(code: str) -> str:
     return "unscored" if code in unscored_diagnoses() else "unknown"
 
 
+def find_diagnosis(code: str) -> Diagnosis:
+    """Return the diagnosis of a code; an unknown code is its own abbreviation."""
+    if code in CLASS_OF_CODE:
+        return SCORED[CLASS_OF_CODE[code]]
+    return unscored_diagnoses().get(code, Diagnosis(code, (code,), ""))
+
+
 def encode(codes: Iterable[str]) -> np.ndarray:
     """Return the scored classes that a recording's codes name: (26,) bool.
 

@@ -19,7 +19,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextToPath
 
 from ecg.data.headers import MILLIVOLTS, Header, HeaderError
-from ecg.data.labels import ABBREVIATIONS, CLASS_OF_CODE, SCORED, encode, unscored_diagnoses
+from ecg.data.labels import ABBREVIATIONS, encode, find_diagnosis
 from ecg.data.leads import LEADS
 from ecg.data.preprocessing import explain_unusable
 from ecg.data.records import SignalError
@@ -215,8 +215,7 @@ def lay_out(names: Sequence[str], start: float, shown: float) -> list[Strip]:
 
 def label_names(codes: Sequence[str]) -> list[str]:
     """Return the abbreviations of diagnoses, each once; unknown codes stay."""
-    known = unscored_diagnoses() | {code: SCORED[index] for code, index in CLASS_OF_CODE.items()}
-    return list(dict.fromkeys(known[code].abbreviation if code in known else code for code in codes))
+    return list(dict.fromkeys(find_diagnosis(code).abbreviation for code in codes))
 
 
 def describe_recording(header: Header, duration: float, start: float, shown: float) -> str:
