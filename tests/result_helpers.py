@@ -10,6 +10,7 @@ from helpers import WEIGHTS
 from ecg.data.labels import CLASS_INDEX, TRAINED, TRAINED_CLASSES, class_indices, expand
 from ecg.data.preprocessing import Repair
 from ecg.data.store import Store
+from ecg.evaluation.calibration import Calibration, fit_calibration
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.bundle import Bundle
 from ecg.models.decision import Rule
@@ -34,7 +35,8 @@ ENDS = {"round 1": "no lower loss in 4 epochs", "round 2": TIME_LIMIT_REACHED}
 def make_bundle(leads, settings, thresholds, network, fallback=None):
     """A bundle of one network for the default classes."""
     ensemble = Ensemble(Group(TRAINED_CLASSES, (Member(tuple(leads), settings, network),)))
-    return Bundle(tuple(leads), ensemble, Rule(thresholds, fallback=fallback))
+    calibration = Calibration(0.9, tuple(np.linspace(-1, 1, 26).tolist()))
+    return Bundle(tuple(leads), ensemble, Rule(thresholds, fallback=fallback, calibration=calibration))
 
 
 def get_network(bundle):
@@ -82,12 +84,14 @@ def make_results(seed=0, rate=0.15):
     validation = np.arange(0, COUNT, 2)
     scored = sources[validation] == "Georgia"
     masks = (random.random((COUNT, 22)) < 0.9).astype(np.float32)
-    validated, searches = {}, {}
+    validated, searches, calibrations = {}, {}, {}
     for leads in (12, 2):
         noise = random.normal(0.35, 0.2, (len(validation), 22))
         validated[leads] = np.clip(0.3 * labels[validation][:, TRAINED] + noise, 0, 1).astype(np.float32)
         chosen = validation[scored]
-        searches[leads] = search_thresholds(labels[chosen], expand(validated[leads][scored]), WEIGHTS, resamples=5)
+        wide = expand(validated[leads][scored])
+        searches[leads] = search_thresholds(labels[chosen], wide, WEIGHTS, resamples=5)
+        calibrations[leads] = fit_calibration(labels[chosen], wide, wide > 0)
     epochs = [
         Epoch(key=stage, title=stage, epoch=1, rate=1e-4, loss=0.5, validation_loss=0.4, scores=scores, best=True)
         for stage, scores in (("round 1", {"score at 0.5": -0.1}), ("round 2", {"score at 0.5": 0.1, "optimised": 0.2}))
@@ -105,7 +109,7 @@ def make_results(seed=0, rate=0.15):
         for name, abbreviation, labelled, probability in (("R004", "AF", False, 0.99), ("R006", "SB", True, 0.03))
     ]
     return Results(store, labels, np.arange(1, COUNT, 2), validation, scored, epochs, relabellings, masks,
-                   disagreements, searches, validated, Settings(), ENDS)  # fmt: skip
+                   disagreements, searches, calibrations, validated, Settings(), ENDS)  # fmt: skip
 
 
 def make_relabellings(labels, sources, random):
@@ -148,8 +152,10 @@ def make_exclusive_results():
     results = replace(results, store=store, labels=labels, scored=np.ones_like(results.scored))
     probabilities = random.dirichlet(np.ones(4), len(results.validation)) + chosen[results.validation]
     probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
-    search = search_thresholds(results.scored_labels, expand(probabilities[results.scored], columns), WEIGHTS)
+    wide = expand(probabilities[results.scored], columns)
+    search = search_thresholds(results.scored_labels, wide, WEIGHTS)
+    calibration = fit_calibration(results.scored_labels, wide, wide > 0)
     masks = (random.random((COUNT, 4)) < 0.9).astype(np.float32)
-    settings = replace(AS_IS, classes=classes, exclusive=True)
+    settings = replace(AS_IS, classes=classes, exclusive=True, decision="argmax")
     return replace(results, masks=masks, settings=settings, validated={12: probabilities},
-                   searches={12: search})  # fmt: skip
+                   searches={12: search}, calibrations={12: calibration})  # fmt: skip

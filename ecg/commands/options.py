@@ -11,6 +11,7 @@ from ecg.runtime.limits import LIMITS
 
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 PRECISIONS = ("float32", "bfloat16")
+DECISIONS = ("thresholds", "half", "argmax", "expected_credit")  # those of ecg.models.decision, whose import is slow
 SCORED_BY_LOWER_CASE = {name.casefold(): name for name in ABBREVIATIONS}
 CLASS_BY_LOWER_CASE = SCORED_BY_LOWER_CASE | {
     diagnosis.abbreviation.casefold(): diagnosis.abbreviation for diagnosis in ADDITIONAL_CLASSES
@@ -66,6 +67,7 @@ def choice_parser(choices: dict[str, Any]) -> Callable[[str], Any]:
 
 parse_lead_count = choice_parser({str(count): count for count in LEAD_SETS})
 parse_precision = choice_parser({name: name for name in PRECISIONS})
+parse_decision = choice_parser({name: name for name in DECISIONS})
 parse_class = choice_parser(SCORED_BY_LOWER_CASE)
 
 
@@ -187,6 +189,18 @@ def add_omission(parser: argparse.ArgumentParser) -> None:
                              "label; repeatable (default: the seven classes of CPSC)")  # fmt: skip
 
 
+def add_weights(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add the option for weights of one's own.
+
+    Args:
+        parser: Parser of a command.
+        purpose: What the weights are used for.
+    """
+    parser.add_argument("--weights", type=parse_path, metavar="FILE.csv",
+                        help=f"credit of each prediction (column) for each label (row), in the format of "
+                             f"weights.csv, {purpose} (default: the Challenge's)")  # fmt: skip
+
+
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `train`, `estimate` and `compare` share.
 
@@ -230,6 +244,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "system)",
         folds="number of folds; a network is trained for each, and their mean predicts (default: that of the system)",
     )
+    parser.add_argument("--decision", type=parse_decision, metavar="NAME",
+                        help="how classes are chosen: thresholds that maximise the metric, half for 0.5, argmax for "
+                             "the most probable class, or expected_credit for the classes of the highest expected "
+                             "metric (default: that of the system)")  # fmt: skip
+    add_weights(parser, "for thresholds, decisions and scores")
     parser.add_argument("--fallback", type=parse_class, metavar="CLASS",
                         help="class to predict if there is no other, such as NSR (default: the system's)")  # fmt: skip
     parser.add_argument("--imply", type=parse_class_pair, action="append", metavar="CLASS=CLASS",

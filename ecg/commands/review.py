@@ -182,7 +182,7 @@ def can_compare(bundle: "Bundle", codes: Sequence[str]) -> bool:
     Exclusive classes can agree only with one of them: the model would have to deny one of two labels.
     """
     labels = np.concatenate([encode(codes), encode_additional(codes)])[bundle.ensemble.general.columns]
-    return not bundle.rule.exclusive or labels.sum() == 1
+    return not bundle.exclusive or labels.sum() == 1
 
 
 def review_lines(

@@ -4,10 +4,14 @@ import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 
+import numpy as np
+
 from ecg.commands.options import SourceClasses, without_none
 from ecg.data.labels import select_scored
+from ecg.evaluation.metrics import WeightTable, build_weight_array, load_own_weights
+from ecg.models.decision import ARGMAX, HALVES
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource, check_classes
-from ecg.systems.recipes import ABLATIONS, CAI2021, HALVES, RECIPES, Gate, Settings, resize_networks, with_early_gains
+from ecg.systems.recipes import ABLATIONS, CAI2021, RECIPES, Gate, Settings, resize_networks, with_early_gains
 
 ALL_ABLATIONS = "ablations"  # stands for the default system and all its ablations
 
@@ -52,12 +56,13 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
     check_omission_classes(arguments.omission, [settings])
     training = without_none(**{name: getattr(arguments, name)
                                for name in ("epochs", "batch", "averaging", "precision")})  # fmt: skip
-    names = ("seed", "resamples", "jobs", "hours", "fallback", "folds", "source_masks", "keep_stages")
+    names = ("seed", "resamples", "jobs", "hours", "fallback", "folds", "source_masks", "keep_stages", "decision")
     changed = replace(
         settings,
         **without_none(**{name: getattr(arguments, name) for name in names},
                        lead_sets=arguments.leads and tuple(dict.fromkeys(arguments.leads)),
-                       answer_pairs=arguments.imply and tuple(arguments.imply)),
+                       answer_pairs=arguments.imply and tuple(arguments.imply),
+                       weights=read_own_weights(arguments)),
         gate=settings.gate or (Gate() if arguments.gate else None),
         cleaning=cleaning_settings(settings.cleaning, arguments),
         training=replace(settings.training, **training),
@@ -65,6 +70,20 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
     )  # fmt: skip
     sizes = without_none(width=arguments.width, depth=arguments.depth)
     return set_labelled_classes(resize_networks(changed, sizes), arguments.omission, adds_labels(settings))
+
+
+def read_own_weights(arguments: argparse.Namespace) -> WeightTable | None:
+    """Read the weights of the option --weights; None if they are the Challenge's.
+
+    Args:
+        arguments: The parsed options.
+
+    Raises:
+        ValueError: The file is not a table of the scored classes.
+        OSError: The file cannot be read.
+    """
+    weights = load_own_weights(arguments.weights) if arguments.weights else None
+    return None if weights is None or np.array_equal(weights, build_weight_array()) else weights
 
 
 def check_options_apply(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -77,12 +96,12 @@ def check_options_apply(settings: Settings, arguments: argparse.Namespace) -> No
     Raises:
         ValueError: An option has none.
     """
-    cleaning = settings.cleaning
+    cleaning, decision = settings.cleaning, arguments.decision or settings.decision
     for option, is_given, applies in (
         ("--no-masks", arguments.no_masks, cleaning.masks),
         ("--no-relabel-flutter", arguments.no_relabel_flutter, any(r.relabel for r in cleaning.conflated_classes)),
         ("--no-relabel-cpsc", arguments.no_relabel_cpsc, adds_labels(settings)),
-        ("--resamples", arguments.resamples is not None, settings.thresholds != HALVES),
+        ("--resamples", arguments.resamples is not None, decision not in (HALVES, ARGMAX)),
     ):
         if is_given and not applies:
             raise ValueError(f"{settings.system} has nothing that {option} could change")

@@ -153,9 +153,9 @@ def raise_if_different(different: dict[str, tuple[Any, Any]], model: Path) -> No
         model: Model folder.
     """
     if different:
-        data = different.keys() & {"records", "recordings"}
-        reasons = ["other recordings"] if data else []
-        for name in sorted(different.keys() - data):
+        data, weights = different.keys() & {"records", "recordings"}, different.keys() & {"weights"}
+        reasons = ["other recordings"] * bool(data) + ["other weights of the metric"] * bool(weights)
+        for name in sorted(different.keys() - data - weights):
             reasons.append("{} {!r}, not {!r}".format(name, *different[name]))
         raise TrainingError(f"{model}: holds a training of {', '.join(reasons)}; give an empty folder, "
                             f"or the same recordings and settings")  # fmt: skip

@@ -50,12 +50,13 @@ def fit_calibration(labels: np.ndarray, probabilities: np.ndarray, masks: np.nda
     """Fit a calibration by maximum likelihood, with shrunken intercepts.
 
     The loss is the negative log likelihood, summed over recordings and classes, plus SHRINKAGE / 2 times the squared
-    distances of the intercepts from their mean. It is convex, so that the result is unique.
+    distances of the intercepts from their mean. It is convex, so that the result is unique. It does not depend on the
+    order of the recordings, to the last bit.
 
     Args:
         labels: Labelled classes, (N, K).
         probabilities: Probability of each class for recordings that the networks were not trained on, (N, K).
-        masks: Weight of each label, (N, K); all 1 by default.
+        masks: Weight of each label, (N, K); all 1 by default. A class without weight gets the mean intercept.
 
     Raises:
         ValueError: A probability is not finite.
@@ -64,6 +65,12 @@ def fit_calibration(labels: np.ndarray, probabilities: np.ndarray, masks: np.nda
     if not np.isfinite(logits).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(logits))} of the probabilities are not finite")
     weights = np.ones_like(logits) if masks is None else np.asarray(masks, np.float64)
+    is_fitted = (weights != 0).sum(axis=0) > 0
+    if not is_fitted.any():
+        return Calibration(1.0, (0.0,) * len(is_fitted))
+    labels, logits, weights = (array[:, is_fitted] for array in (labels, logits, weights))
+    order = np.lexsort((weights, labels, logits), axis=0)  # sums then do not depend on the order of recordings
+    labels, logits, weights = (np.take_along_axis(array, order, axis=0) for array in (labels, logits, weights))
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         slope, intercepts = parameters[0], parameters[1:]
@@ -76,8 +83,10 @@ def fit_calibration(labels: np.ndarray, probabilities: np.ndarray, masks: np.nda
     start = np.concatenate([[1.0], np.zeros(logits.shape[1])])
     limits = [SLOPES, *[(None, None)] * logits.shape[1]]
     options = {"maxiter": 10_000, "ftol": 1e-14, "gtol": 1e-8}
-    slope, *intercepts = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits, options=options).x.tolist()
-    return Calibration(slope, tuple(intercepts))
+    optimum = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits, options=options).x
+    intercepts = np.full(len(is_fitted), optimum[1:].mean())
+    intercepts[is_fitted] = optimum[1:]
+    return Calibration(float(optimum[0]), tuple(intercepts.tolist()))
 
 
 def reliability_table(labels: np.ndarray, probabilities: np.ndarray, n_bins: int = 10) -> np.ndarray:

@@ -13,15 +13,18 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
-from ecg.data.labels import CLASS_INDEX
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, EVALUATED_CLASS_OF_CODE
 
 WEIGHTS = Path(__file__).with_name("weights.csv")
 SINUS = CLASS_INDEX["NSR"]  # the Challenge's inactive system predicts only sinus rhythm, and scores 0
 COUNT_TYPE = np.int16  # type of counts (N, C), small because filling memory takes most of the time
+MAX_WEIGHT = 1e6  # of one's own weights; sums of larger ones could lose digits
+
+WeightTable = tuple[tuple[float, ...], ...]  # weights of the scored classes, 26 rows of 26, labels by row
 
 
 def load_weights(path: Path = WEIGHTS) -> tuple[tuple[str, ...], np.ndarray]:
-    """Read the Challenge's table of weights.
+    """Read a table of weights, the Challenge's by default.
 
     Args:
         path: CSV file; the first row and the first column hold the classes.
@@ -31,14 +34,77 @@ def load_weights(path: Path = WEIGHTS) -> tuple[tuple[str, ...], np.ndarray]:
         for predicting class k if class j is true.
 
     Raises:
-        ValueError: Rows and columns are not the same classes in the same order.
+        ValueError: Rows and columns are not the same classes in the same order, or an entry is not a number.
     """
-    with open(path, newline="") as file:
-        header, *rows = list(csv.reader(file))
-    classes = tuple(name.strip() for name in header[1:])
-    if tuple(row[0].strip() for row in rows) != classes:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a CSV file: {error}") from None
+    classes = tuple(lines[0][1][1:]) if lines else ()
+    rows = [(line, row) for line, row in lines[1:] if any(row)]
+    if tuple(row[0] for _, row in rows) != classes or not classes:
         raise ValueError(f"{path}: the rows are not of the columns' {len(classes)} classes in the same order")
-    return classes, np.array([row[1:] for row in rows], np.float64)
+    return classes, np.array([_parse_numbers(path, line, row[1:], len(classes)) for line, row in rows])
+
+
+def _parse_numbers(path: Path, line: int, cells: list[str], count: int) -> list[float]:
+    """Parse the numbers of a row, of which there are `count`, within MAX_WEIGHT."""
+    if len(cells) != count:
+        raise ValueError(f"{path}, line {line}: {len(cells)} numbers, expected {count}")
+    values = []
+    for cell in cells:
+        try:
+            values.append(float(cell))
+        except ValueError:
+            values.append(math.nan)
+        if not abs(values[-1]) <= MAX_WEIGHT:
+            limits = f"a number from {-MAX_WEIGHT:,.0f} to {MAX_WEIGHT:,.0f}"
+            raise ValueError(f"{path}, line {line}: expected {limits}, received {cell!r}")
+    return values
+
+
+def load_own_weights(path: Path) -> WeightTable:
+    """Read weights of one's own from a file like the Challenge's weights.csv.
+
+    The classes may be in any order. A class may have one of its codes, or several, separated by '|'.
+
+    Returns:
+        The weights in the order of the scored classes, 26 rows of 26.
+
+    Raises:
+        ValueError: A code is unknown, or a class is missing or there twice; or see `load_weights`.
+    """
+    names, weights = load_weights(path)
+    columns: dict[int, int] = {}  # by index of the class
+    for column, name in enumerate(names):
+        classes = {EVALUATED_CLASS_OF_CODE.get(code.strip()) for code in name.split("|")}
+        index = classes.pop()
+        if index is None or classes:
+            raise ValueError(f"{path}, line 1: {name!r} is not a code of a scored class, nor several codes of one")
+        if columns.setdefault(index, column) != column:
+            raise ValueError(f"{path}, line 1: {ABBREVIATIONS[index]} is there twice, as {name!r} and "
+                             f"{names[columns[index]]!r}")  # fmt: skip
+    if missing := [name for index, name in enumerate(ABBREVIATIONS) if index not in columns]:
+        raise ValueError(f"{path}, line 1: no column for {', '.join(missing)}")
+    order = [columns[index] for index in range(len(ABBREVIATIONS))]
+    return tuple(map(tuple, weights[np.ix_(order, order)].tolist()))
+
+
+def build_weight_array(table: WeightTable | None = None) -> np.ndarray:
+    """Return weights as an array (26, 26); those of the Challenge if there are none.
+
+    Raises:
+        ValueError: The table is not of the scored classes, or an entry is not a number within MAX_WEIGHT.
+    """
+    if table is None:
+        return load_weights()[1]
+    size = len(ABBREVIATIONS)
+    weights = np.array(table) if {len(row) for row in table} == {size} else np.empty(0)
+    if weights.shape != (size, size) or weights.dtype.kind not in "fi" or not (abs(weights) <= MAX_WEIGHT).all():
+        raise ValueError(f"weights: expected {size} rows of {size} numbers up to {MAX_WEIGHT:,.0f}")
+    return weights.astype(np.float64)
 
 
 def weighted_confusion(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:

@@ -22,18 +22,17 @@ import numpy as np
 
 from ecg.data.batches import View, Window
 from ecg.data.headers import Header, parse_header
-from ecg.data.labels import SCORED, expand
+from ecg.data.labels import expand
 from ecg.data.leads import LEAD_SETS, LEADS, describe_missing_leads, find_lead_sets
 from ecg.data.preprocessing import SKIPPED, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
-from ecg.models.decision import Rule
+from ecg.models.decision import CLASSES, Rule, read_rule, write_rule
 from ecg.models.ensemble import NETWORK_KINDS, AnyNetworkSettings, Ensemble, Group, Member, Segment
 from ecg.runtime.files import atomic_path, read_bytes, to_json
 
 LOGGER = logging.getLogger("ecg")
-FORMAT = 4  # raise it with every change of the keys, so that older models are refused by one clear message
-CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)
+FORMAT = 5  # raise it with every change of the keys, so that older models are refused by one clear message
 OUTPUT_ACTIVATIONS = ("sigmoid", "softmax")
 GROUPS = ("general", "special", "gate")  # files of weights are numbered in this order
 MAX_JSON_BYTES, MAX_WEIGHTS_BYTES = 2**20, 2**31
@@ -123,6 +122,11 @@ class Bundle:
             raise ValueError(f"thresholds are {self.rule.thresholds}, expected finite numbers")
 
     @property
+    def exclusive(self) -> bool:
+        """Whether the classes exclude each other."""
+        return self.ensemble.general.members[0].output_activation == "softmax"
+
+    @property
     def early_gains(self) -> bool:
         """Whether the gains of early-2020 headers are corrected, as in the training."""
         return self.ensemble.general.members[0].view.preparation.early_gains
@@ -156,7 +160,7 @@ class Bundle:
         indices = self.ensemble.general.columns
         self.repaired.update(repairs)
         covered = expand(covered, indices)
-        thresholds = np.where(covered & (not self.rule.exclusive), self.rule.thresholds, np.nan)
+        thresholds = np.where(covered, self.rule.applied_thresholds, np.nan)
         outputs = self.rule.decide(probabilities, indices)
         return Prediction(expand(probabilities, indices), outputs, thresholds, covered)
 
@@ -302,7 +306,7 @@ def write_config(n_leads: int, system: str, rule: Rule, groups: Mapping[str, Any
     """
     content = _header(n_leads) | {
         "system": system,
-        "rule": asdict(rule) | {"thresholds": dict(zip(CLASSES, rule.thresholds.tolist(), strict=True))},
+        "rule": write_rule(rule),
         "groups": groups,
         "versions": {name: version(name) for name in ("keras", "numpy", "scipy")},
     }
@@ -327,14 +331,12 @@ def read_config(path: Path, n_leads: int) -> ModelSpec:
             _require(content.get(key) == expected, path, key, content.get(key), expected)
         digest = _digest({key: value for key, value in content.items() if key != "digest"})
         _require(content.get("digest") == digest, path, "digest", content.get("digest"), f"{digest} by its content")
-        thresholds = np.array([content["rule"]["thresholds"][name] for name in CLASSES], np.float64)
-        rule = Rule(**_tuples(content["rule"]) | {"thresholds": thresholds})
         groups = {
             name: (tuple(content["groups"][name]["classes"]), list(map(_network, content["groups"][name]["members"])))
             for name in GROUPS
             if name in content["groups"]
         }
-        return ModelSpec(content["system"], rule, groups)
+        return ModelSpec(content["system"], read_rule(content["rule"]), groups)
     except INVALID as error:
         raise _invalid(path, error) from error
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from ecg.data.labels import ABBREVIATIONS, SCORED
 from ecg.data.store import diagnosis_lines
-from ecg.evaluation.metrics import load_weights
 from ecg.evaluation.thresholds import HALF
+from ecg.models.decision import ARGMAX
 from ecg.reports import training_charts
 from ecg.reports.html_page import build_page, bullet_list, details, embed_figure, paragraphs, plain_table
 from ecg.reports.training_tables import (
@@ -133,7 +133,7 @@ def draw_training(results: Results) -> Iterator[tuple[str, int | None, Figure]]:
     Yields:
         The kind of the figure, the number of leads or None, and the figure.
     """
-    weights, known, exclusive = load_weights()[1], results.label_versions[CLEANED], results.settings.exclusive
+    settings, known = results.settings, results.label_versions[CLEANED]
     if results.epochs:
         yield "learning_curves", None, training_charts.learning_curves(results.epochs)
     if results.peaks:
@@ -149,12 +149,13 @@ def draw_training(results: Results) -> Iterator[tuple[str, int | None, Figure]]:
             leads,
             training_charts.class_chart(known.sum(axis=0), *rates, titles, results.names, results.is_trained),
         )
-        if exclusive:
+        if settings.exclusive:
             titles = f"{leads} leads: labels and most probable classes", subtitle
-            counts, classes = results.confusion_matrix(leads), results.settings.classes
+            counts, classes = results.confusion_matrix(leads), settings.classes
             yield "confusion_matrix", leads, training_charts.confusion_matrix_chart(counts, classes, titles)
         titles, predictions = (f"{leads} leads: credit in the Challenge metric", subtitle), results.predictions(leads)
-        yield "confusion", leads, training_charts.confusion_chart(results.scored_labels, predictions, weights, titles)
+        chart = training_charts.confusion_chart(results.scored_labels, predictions, settings.weight_array, titles)
+        yield "confusion", leads, chart
 
 
 def build_training_page(
@@ -258,7 +259,7 @@ def report_lines(results: Results) -> list[str]:
 
 
 def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
-    names = (SCORE,) if results.settings.exclusive else SCORES
+    names = (SCORE,) if results.settings.decision == ARGMAX else SCORES
     versions = {CLEANED: "", **({ORIGINAL: ", original labels"} if results.relabelled else {})}
     rows = [
         (f"{row['leads']} leads{versions[row['labels']]}", *(f"{row[name]:.3f}" for name in names))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, SCORED, select_labels, source_of
-from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, nan_mean, roc_and_pr_areas
+from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF
+from ecg.models.decision import ARGMAX
+from ecg.runtime.cache import fingerprint
 from ecg.runtime.files import write_csv
 from ecg.systems.label_cleaning import Disagreement
 from ecg.systems.results import Results
@@ -20,6 +22,7 @@ if TYPE_CHECKING:  # these import Keras
     from ecg.training.checkpoint import Epoch
 
 Table = list[tuple]
+LONGEST_SETTING = 1000  # characters of a setting that is listed in full
 SCORE = "score as predicted"
 SCORES = ("score at 0.5", "score with one threshold", "score with one for each class", SCORE)
 
@@ -27,13 +30,14 @@ SCORES = ("score at 0.5", "score with one threshold", "score with one for each c
 def training_tables(results: Results) -> dict[str, Table]:
     """Collect all tables of a training by name.
 
-    A system of exclusive classes has confusion matrices, any other has thresholds.
+    A system of exclusive classes has confusion matrices. If argmax decides, there are no thresholds.
     """
+    decisions: dict[str, Table] = {}
     if results.settings.exclusive:
-        decisions = {f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches}
-    else:
-        decisions = {"thresholds": threshold_table(results, "thresholds"),
-                     "thresholds_by_class": threshold_table(results, "by_class")}  # fmt: skip
+        decisions |= {f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches}
+    if results.settings.decision != ARGMAX:
+        decisions |= {"thresholds": threshold_table(results, "thresholds"),
+                      "thresholds_by_class": threshold_table(results, "by_class")}  # fmt: skip
     return {
         "sources": source_table(results),
         "excluded": [("record", "reason"), *results.store.excluded],
@@ -184,11 +188,11 @@ def score_table(results: Results) -> Table:
     The thresholds of the saved model belong to "score as predicted", to accuracy and to F-measure. AUROC, AUPRC and
     F-measure are means over the trained classes for which they exist. Accuracy is the share of recordings with all
     scored classes right, or of exclusive classes with the one class right. Thresholds were found with the labels after
-    relabelling; a system of exclusive classes has none, so that their scores are NaN.
+    relabelling; if argmax decides, there are none, so that their scores are NaN.
     """
-    rows, weights, trained = [], load_weights()[1], results.is_trained
-    exclusive = results.settings.exclusive
-    counted = trained if exclusive else results.reported_columns < len(SCORED)
+    rows, weights, trained = [], results.settings.weight_array, results.is_trained
+    argmax = results.settings.decision == ARGMAX
+    counted = trained if argmax else results.reported_columns < len(SCORED)
     for leads, search in results.searches.items():
         probabilities, predictions = results.probabilities(leads), results.all_predictions(leads)
         scored = probabilities[:, : len(SCORED)]
@@ -198,7 +202,7 @@ def score_table(results: Results) -> Table:
             known = labels[:, : len(SCORED)]
             *scores, score = (challenge_score(known, decision, weights) for decision in decisions)
             common = search.common
-            if exclusive:
+            if argmax:
                 scores, common = [math.nan] * len(scores), math.nan
             by_class = (*roc_and_pr_areas(labels, probabilities), f_measures(labels, predictions))
             auroc, auprc, f_measure = (nan_mean(values[trained]) for values in by_class)
@@ -210,12 +214,11 @@ def score_table(results: Results) -> Table:
 def class_score_table(results: Results, leads: int) -> Table:
     """List counts, rates, areas and threshold of each class.
 
-    First for the labels after relabelling, then for the original ones. A class that is not trained has no areas, and
-    a system of exclusive classes has no thresholds.
+    First for the labels after relabelling, then for the original ones. A class that is not trained has no areas. A
+    threshold is given only if it decides.
     """
     rows, predictions, thresholds = [], results.all_predictions(leads), np.full(len(results.reported_columns), np.nan)
-    if not results.settings.exclusive:
-        thresholds[: len(SCORED)] = results.searches[leads].thresholds
+    thresholds[: len(SCORED)] = results.rule(leads).applied_thresholds
     for version, labels in results.label_versions.items():
         counts = [decision.sum(axis=0) for decision in (labels, predictions, labels & predictions)]
         areas = np.where(results.is_trained, roc_and_pr_areas(labels, results.probabilities(leads)), np.nan)
@@ -294,7 +297,9 @@ def flatten_settings(settings: object, prefix: str = "") -> dict[str, str]:
                 flat |= {key: type(item).__name__} | flatten_settings(item, f"{key}.")
             elif isinstance(item, tuple):
                 words = ("-".join(map(str, part)) if isinstance(part, tuple) else str(part) for part in item)
-                flat[key] = ", ".join(words) or "none"
+                text = ", ".join(words) or "none"
+                is_long = len(text) > LONGEST_SETTING
+                flat[key] = f"a table with fingerprint {fingerprint(text)[:8]}" if is_long else text
             else:
                 flat[key] = {"None": "none", "True": "yes", "False": "no"}.get(str(item), str(item))
     return flat

@@ -1,7 +1,7 @@
-"""Train a system: relabel, mask doubtful labels, train, search thresholds."""
+"""Train a system: relabel, mask doubtful labels, train, fit its decisions."""
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +9,10 @@ import numpy as np
 
 from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, expand, select_labels
 from ecg.data.store import Store
-from ecg.evaluation.metrics import challenge_score, load_weights
+from ecg.evaluation.calibration import Calibration, fit_calibration
+from ecg.evaluation.metrics import challenge_score
 from ecg.evaluation.thresholds import HALF, ThresholdSearch, search_thresholds
+from ecg.models.decision import ARGMAX, EXPECTED_CREDIT, HALVES, Rule
 from ecg.models.ensemble import Ensemble, Group, average_rows, choose_group_probabilities
 from ecg.systems.label_cleaning import (
     FEWEST,
@@ -39,7 +41,7 @@ from ecg.systems.plan import (
     split_validation,
     stage_keys,
 )
-from ecg.systems.recipes import HALVES, Settings
+from ecg.systems.recipes import Settings
 from ecg.systems.results import Results
 from ecg.systems.stage import AUROC, CHALLENGE, PeakExample, Peaks, Stage, StageRunner, make_member
 from ecg.training.losses import LOSSES
@@ -110,14 +112,12 @@ class ValidationScorer:
         sources: Source of each recording of the store, (N,).
         labels: Labels after relabelling, (N, 26) bool.
         original_labels: Labels before, (N, 26) bool.
-        weights: Weights of the metric, (26, 26).
     """
 
     settings: Settings
     sources: np.ndarray
     labels: np.ndarray
     original_labels: np.ndarray
-    weights: np.ndarray = field(default_factory=lambda: load_weights()[1])
 
     def select(self, validation: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Select the scored recordings: indices (s,) and probabilities (s, 26)."""
@@ -127,30 +127,41 @@ class ValidationScorer:
     def search(self, validation: np.ndarray, probabilities: np.ndarray, resamples: int = 0) -> ThresholdSearch:
         """Search thresholds, averaged over resamples."""
         rows, wide = self.select(validation, probabilities)
-        halves = self.settings.thresholds == HALVES
-        search = search_thresholds(self.labels[rows], wide, self.weights, 0 if halves else resamples,
+        halves = self.settings.decision in (HALVES, ARGMAX)
+        search = search_thresholds(self.labels[rows], wide, self.settings.weight_array, 0 if halves else resamples,
                                    self.settings.seed)  # fmt: skip
         if halves:
             return replace(search, thresholds=np.full_like(search.thresholds, HALF / 100), score=search.score_at_half)
         return search
 
-    def score(self, validation: np.ndarray, probabilities: np.ndarray, thresholds: np.ndarray) -> float:
-        """Return the Challenge metric of the decisions."""
+    def calibrate(self, validation: np.ndarray, probabilities: np.ndarray) -> Calibration:
+        """Fit the calibration of the scored classes.
+
+        A probability of 0 is that of a class that the networks do not predict, and does not count.
+        """
+        rows, wide = self.select(validation, probabilities)
+        return fit_calibration(self.labels[rows], wide, wide > 0)
+
+    def score(self, validation: np.ndarray, probabilities: np.ndarray, rule: Rule) -> float:
+        """Return the Challenge metric of the decisions by a rule."""
         scored = scoring_mask(self.sources[validation], self.settings)
-        columns = class_indices(self.settings.classes)
-        predictions = self.settings.decision_rule(thresholds).decide(probabilities[scored], columns)
-        return challenge_score(self.labels[validation[scored]], predictions, self.weights)
+        predictions = rule.decide(probabilities[scored], class_indices(self.settings.classes))
+        return challenge_score(self.labels[validation[scored]], predictions, self.settings.weight_array)
 
     def scores(self, validation: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         """Return the scores that are logged after an epoch."""
-        if self.settings.exclusive:  # no threshold decides
-            return {"argmax": self.score(validation, probabilities, np.zeros(self.labels.shape[1]))}
+        decision, no_thresholds = self.settings.decision, np.zeros(self.labels.shape[1])
+        if decision == ARGMAX:
+            return {ARGMAX: self.score(validation, probabilities, self.settings.decision_rule(no_thresholds))}
         search = self.search(validation, probabilities)
         scores = {"score at 0.5": search.score_at_half, "optimised": search.score_by_class}
+        if decision == EXPECTED_CREDIT:
+            rule = self.settings.decision_rule(no_thresholds, self.calibrate(validation, probabilities))
+            scores["expected credit"] = self.score(validation, probabilities, rule)
         if (self.labels != self.original_labels).any():
             rows, wide = self.select(validation, probabilities)
             for name, thresholds in (("at 0.5", HALF / 100), ("optimised", search.by_class)):
-                score = challenge_score(self.original_labels[rows], wide >= thresholds, self.weights)
+                score = challenge_score(self.original_labels[rows], wide >= thresholds, self.settings.weight_array)
                 scores[f"{name} as labelled"] = score
         return scores
 
@@ -215,10 +226,10 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
         labelled = labelled._replace(masks=masks * certain)
 
     networks, examples = train_networks(labelled, settings, runner, peaks)
-    searches, probabilities = find_thresholds(networks, validation, settings, scorer)
+    searches, calibrations, probabilities = fit_decisions(networks, validation, settings, scorer)
     results = Results(
         store, labels, training, validation, is_scored, runner.epochs, relabellings, labelled.masks, disagreements,
-        searches, probabilities, settings, runner.ends, examples,
+        searches, calibrations, probabilities, settings, runner.ends, examples,
     )  # fmt: skip
     return TrainedSystem(results, networks, runner.seconds)
 
@@ -363,12 +374,12 @@ def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> 
                    validation=validation[is_of_source[validation]])  # fmt: skip
 
 
-def find_thresholds(
+def fit_decisions(
     networks: list[TrainedNetwork], validation: np.ndarray, settings: Settings, scorer: ValidationScorer
-) -> tuple[dict[int, ThresholdSearch], dict[int, np.ndarray]]:
-    """Search the thresholds of each lead set.
+) -> tuple[dict[int, ThresholdSearch], dict[int, Calibration], dict[int, np.ndarray]]:
+    """Search the thresholds and fit the calibration of each lead set.
 
-    Lead sets that use the same leads share a search.
+    Lead sets that use the same leads share them.
 
     Args:
         networks: The final networks.
@@ -377,9 +388,10 @@ def find_thresholds(
         scorer: Scores the predictions.
 
     Returns:
-        The searches, and the probabilities (m, K) of all validation recordings, by the number of leads.
+        The searches, the calibrations, and the probabilities (m, K) of all validation recordings, by the number of
+        leads.
     """
-    searches, probabilities = {}, {}
+    searches, calibrations, probabilities = {}, {}, {}
     for leads in dict.fromkeys(network.stage.leads for network in networks):
         by_group = {}
         for name, group in group_networks(networks, leads).items():
@@ -390,11 +402,15 @@ def find_thresholds(
         columns = {name: class_indices(classes_of(settings, name)) for name in by_group}
         predicted = probabilities[leads] = choose_group_probabilities(by_group, columns)
         search = searches[leads] = scorer.search(validation, predicted, settings.resamples)
+        calibration = calibrations[leads] = scorer.calibrate(validation, predicted)
         by_thresholds = (f"{search.score_at_half:.3f} at 0.5, {search.score_common:.3f} with one threshold, "
                          f"{search.score_by_class:.3f} with one for each class, ")  # fmt: skip
-        score = scorer.score(validation, predicted, search.thresholds)
+        rule = settings.decision_rule(search.thresholds, calibration)
+        by_credit = scorer.score(validation, predicted, replace(rule, decision=EXPECTED_CREDIT))
         LOGGER.info(f"{settings.title.format(leads_title(leads))}: score "
-                    f"{'' if settings.exclusive else by_thresholds}{score:.3f} as predicted")  # fmt: skip
+                    f"{'' if settings.decision == ARGMAX else by_thresholds}{by_credit:.3f} by expected credit, "
+                    f"{scorer.score(validation, predicted, rule):.3f} as predicted")  # fmt: skip
     leads_of = {count: settings.leads_of(count) for count in settings.lead_sets}
     return ({count: searches[leads] for count, leads in leads_of.items()},
+            {count: calibrations[leads] for count, leads in leads_of.items()},
             {count: probabilities[leads] for count, leads in leads_of.items()})  # fmt: skip

@@ -1,6 +1,7 @@
 """All systems as settings: the default, four published ones, and ablations."""
 
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,16 @@ from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
 from ecg.data.labels import ABBREVIATIONS, CPSC_SCORED, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import Preprocessing
+from ecg.evaluation.calibration import Calibration
+from ecg.evaluation.metrics import WeightTable, build_weight_array
 from ecg.models.dcnet import DCNetSettings
-from ecg.models.decision import Rule
+from ecg.models.decision import ARGMAX, HALVES, THRESHOLDS, Rule
 from ecg.models.ensemble import AnyNetworkSettings
 from ecg.models.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 from ecg.runtime.limits import check_limits
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
 from ecg.training.losses import LOSSES
 from ecg.training.trainer import TrainingSettings
-
-SEARCHED, HALVES = "searched", "halves"  # thresholds that maximise the score, or 0.5 for all classes
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Settings:
         validation_share: Share of the validation set.
         folds: Number of folds instead of one split; each has its network.
         title: Title of a network's stage, with a gap for its leads.
-        thresholds: SEARCHED or HALVES.
+        decision: How classes are chosen, one of `ecg.models.decision.DECISIONS`.
+        weights: Credit of each prediction in the metric, (26, 26), labels by row; None: that of the Challenge.
         proxy_least: Minimum number of Georgia's validation recordings. From this number on, these alone give the
             score; None: never.
         resamples: Bootstrap resamples over which thresholds are averaged; 0: no averaging.
@@ -105,7 +107,8 @@ class Settings:
     validation_share: float = 0.2
     folds: int | None = None
     title: str = "round 2, {}"
-    thresholds: str = SEARCHED
+    decision: str = THRESHOLDS
+    weights: WeightTable | None = None
     proxy_least: int | None = 200
     resamples: int = 100
     answer_pairs: tuple[tuple[str, str], ...] = ()
@@ -120,8 +123,6 @@ class Settings:
         check_limits(seed=self.seed, hours=self.hours, folds=self.folds, resamples=self.resamples, jobs=self.jobs)
         if self.loss not in LOSSES:
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, received {self.loss!r}")
-        if self.thresholds not in (SEARCHED, HALVES):
-            raise ValueError(f"thresholds: expected {SEARCHED} or {HALVES}, received {self.thresholds!r}")
         if self.cleaning.masks and self.classes != TRAINED_CLASSES:
             raise ValueError("round 1 can mask labels only if the classes are those of the default system")
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:
@@ -135,13 +136,19 @@ class Settings:
         """Return the leads used of a lead set, by its number of leads."""
         return dict(self.leads_used).get(count, LEAD_SETS[count])
 
-    def decision_rule(self, thresholds: np.ndarray) -> Rule:
+    def decision_rule(self, thresholds: np.ndarray, calibration: Calibration | None = None) -> Rule:
         """Return the rule that turns probabilities into predictions.
 
         Args:
             thresholds: Thresholds of the scored classes, (26,).
+            calibration: Calibration of the scored classes.
         """
-        return Rule(thresholds, self.exclusive, self.answer_pairs, self.fallback)
+        return Rule(thresholds, self.decision, self.answer_pairs, self.fallback, calibration, self.weights)
+
+    @cached_property
+    def weight_array(self) -> np.ndarray:
+        """Credit of each prediction in the metric, (26, 26), labels by row."""
+        return build_weight_array(self.weights)
 
     @property
     def output_activation(self) -> str:
@@ -177,7 +184,7 @@ LI2021 = Settings(
     leads_used=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))), configurations=True,
     network=LiSettings(peaks=True), gate=Gate(), loss="margin", training=LI_TRAINING,
     peaks=0.1, pretraining=replace(LI_TRAINING, epochs=20),
-    thresholds=HALVES, proxy_least=None, resamples=0, answer_pairs=(("TInv", "TAb"),), fallback="NSR",
+    decision=HALVES, proxy_least=None, resamples=0, answer_pairs=(("TInv", "TAb"),), fallback="NSR",
 )  # fmt: skip
 
 # Zhao et al. 2022. The prediction is the mean of the five networks of the cross-validation, because the paper names no
@@ -203,7 +210,7 @@ XIE2022 = Settings(
     network=DCNetSettings(), loss="categorical",
     training=TrainingSettings(batch=8, smallest_batch=8, first_epochs=0, rate=1e-4, optimizer="sgd", momentum=0.5,
                               patience=100, epochs=100, averaging=0.0),
-    validation_share=0.25, thresholds=HALVES, proxy_least=None, resamples=0,
+    validation_share=0.25, decision=ARGMAX, proxy_least=None, resamples=0,
 )  # fmt: skip
 
 # Korea University Anam Hospital. Ours: batch, patience and the padding of shorter recordings. Each window is scaled to
@@ -213,7 +220,7 @@ SE_RESNET_RHYTHM = Settings(
     exclusive=True, cleaning=AS_LABELLED, views=(View(Preprocessing(200, None), Window(2000, REPEATED)),),
     leads_used=tuple((count, ("II",)) for count in LEAD_SETS), network=RhythmSettings(), loss="categorical",
     training=TrainingSettings(batch=64, first_epochs=0, rate=1e-4, patience=10, averaging=0.0),
-    thresholds=HALVES, proxy_least=None, resamples=0,
+    decision=ARGMAX, proxy_least=None, resamples=0,
 )  # fmt: skip
 
 SYSTEMS = {system.system: system for system in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
@@ -253,7 +260,7 @@ ABLATIONS = make_variants(CAI2021, {
     "no-filter": {"views": (View(Preprocessing(band=None)),)},
     "relu": {"network": NetworkSettings(activation="relu")},
     "no-se": {"network": NetworkSettings(squeeze_ratio=None)},
-    "halves": {"thresholds": HALVES},
+    "halves": {"decision": HALVES},
 })  # fmt: skip
 VARIANTS = make_variants(LI2021, {  # the other systems without an addition of their paper
     "no-masks": {"source_masks": False},

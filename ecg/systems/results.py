@@ -7,8 +7,9 @@ import numpy as np
 
 from ecg.data.labels import ADDITIONAL_CLASSES, SCORED, class_indices, scatter_to_all_classes, select_labels
 from ecg.data.store import Store
+from ecg.evaluation.calibration import Calibration
 from ecg.evaluation.thresholds import ThresholdSearch
-from ecg.models.decision import Rule
+from ecg.models.decision import ARGMAX, Rule
 from ecg.systems.label_cleaning import Disagreement, Relabelling
 
 if TYPE_CHECKING:  # these import Keras, which is not needed to draw a report
@@ -37,6 +38,7 @@ class Results:
         masks: Weights of the labels in the loss, (N, K); 0 if masked.
         disagreements: The most confident of the masked labels.
         searches: Threshold search of each lead set, by its number of leads.
+        calibrations: Calibration of the scored classes, by the number of leads.
         validated: Probabilities of the validation recordings, (m, K), by the number of leads.
         settings: Settings of the training.
         ends: Why each stage ended, by its key.
@@ -53,6 +55,7 @@ class Results:
     masks: np.ndarray
     disagreements: list[Disagreement]
     searches: dict[int, ThresholdSearch]
+    calibrations: dict[int, Calibration]
     validated: dict[int, np.ndarray]
     settings: "Settings"
     ends: dict[str, str] = field(default_factory=dict)
@@ -114,7 +117,7 @@ class Results:
 
     def rule(self, leads: int) -> Rule:
         """Return the decision rule, by number of leads."""
-        return self.settings.decision_rule(self.searches[leads].thresholds)
+        return self.settings.decision_rule(self.searches[leads].thresholds, self.calibrations[leads])
 
     def predictions(self, leads: int) -> np.ndarray:
         """Return the predicted scored classes, (s, 26) bool, by number of leads."""
@@ -123,12 +126,12 @@ class Results:
     def all_predictions(self, leads: int) -> np.ndarray:
         """Return the predicted classes of the report, (s, C) bool.
 
-        An additional class is predicted if the classes exclude each other and it is the most probable one.
+        An additional class is predicted if argmax decides and it is the most probable one.
         """
         additional = self.reported_columns[len(SCORED) :]
         most_probable = np.arange(len(self.columns)) == self.most_probable(leads)[:, np.newaxis]
         most_probable = scatter_to_all_classes(most_probable, self.columns)[:, additional]
-        return np.hstack([self.predictions(leads), most_probable & self.settings.exclusive])
+        return np.hstack([self.predictions(leads), most_probable & (self.settings.decision == ARGMAX)])
 
     def most_probable(self, leads: int) -> np.ndarray:
         """Return the index among the trained classes of the most probable one, (s,)."""

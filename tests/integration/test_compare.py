@@ -60,7 +60,7 @@ class FakeSystem:
         self.table = np.random.default_rng(0).random((len(store), len(self.columns))).astype(np.float32)
         self.search = SimpleNamespace(by_class=np.linspace(0.2, 0.8, 26))
         searches = dict.fromkeys(system.lead_sets, self.search)
-        rule = Rule(np.full(26, 0.5), system.exclusive, system.answer_pairs, system.fallback)
+        rule = Rule(np.full(26, 0.5), system.decision, system.answer_pairs, system.fallback)
         self.settings, self.predicted, self.seconds = system, [], {"general/2": 3.0, "general/II": 7.0}
         epochs = [SimpleNamespace(key=key) for key in self.seconds]
         ends = dict.fromkeys(self.seconds, TIME_LIMIT_REACHED)
@@ -391,7 +391,7 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
     base = replace(ONE, cleaning=CleaningSettings((), ()), resamples=0)
     systems = (
         base,
-        replace(base, system="halves", thresholds="halves"),
+        replace(base, system="halves", decision="half"),
         replace(base, system="focal", loss="focal"),
     )
     protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, jobs=1, hours=3)

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from ecg.commands import options
 from ecg.commands.options import add_settings
 from ecg.commands.settings import (
     adds_labels,
@@ -12,6 +13,8 @@ from ecg.commands.settings import (
     training_settings,
 )
 from ecg.data.leads import LEAD_SETS
+from ecg.evaluation.metrics import load_weights
+from ecg.models.decision import DECISIONS
 from ecg.models.resnets import SOURCE_GATE
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
 from ecg.systems.recipes import ABLATIONS, RECIPES, Gate, Settings
@@ -55,11 +58,32 @@ def test_flags_change_their_settings_and_no_others():
         ("--imply TInv=TAb --imply SB=NSR", {"answer_pairs": (("TInv", "TAb"), ("SB", "NSR"))}),
         ("--leads 12 6 4 3 2", {"lead_sets": tuple(LEAD_SETS)}),
         ("--batch 8", {"training": replace(Settings().training, batch=8)}),
+        ("--decision expected_credit", {"decision": "expected_credit"}),
+        ("--decision HALF --weights weights.csv", {"decision": "half"}),  # the file has the Challenge's weights
         ("--precision bfloat16", {"training": replace(Settings().training, precision="bfloat16")}),
     ],
 )
 def test_a_flag_changes_that_alone(flags, changes):
     assert settings(flags) == replace(Settings(), **changes)
+
+
+def test_own_weights_are_read_from_a_file(tmp_path):
+    path = tmp_path / "own.csv"
+    names, weights = load_weights()
+    weights[3] *= 2
+    path.write_text("\n".join([f",{','.join(names)}", *(f"{name},{','.join(map(str, row))}"
+                                for name, row in zip(names, weights.tolist(), strict=True))]))  # fmt: skip
+    changed = settings(f"--system xie2022 --weights {path}")
+    assert changed == replace(RECIPES["xie2022"], weights=tuple(map(tuple, weights.tolist())))
+    path.write_text("AF,NSR")
+    with pytest.raises(ValueError, match="own.csv: the rows are not of the columns' 1 classes"):
+        settings(f"--weights {path}")
+    with pytest.raises(FileNotFoundError):
+        settings(f"--weights {tmp_path / 'missing.csv'}")
+
+
+def test_the_decisions_of_the_command_line_are_those_of_rules():
+    assert options.DECISIONS == DECISIONS
 
 
 def test_other_settings_of_a_system_stay_if_options_change_its_training():
@@ -126,7 +150,8 @@ def test_what_is_predicted_is_checked_against_the_classes_of_the_system():
 @pytest.mark.parametrize(
     "flags",
     ["li2021 --no-masks", "zhao2022 --no-relabel-cpsc", "xie2022 --no-relabel-flutter", "xie2022 --resamples 0",
-     "cai2021-halves --resamples 5", "cai2021-no-masks --no-masks"],
+     "cai2021-halves --resamples 5",
+     "cai2021 --resamples 5 --decision argmax", "cai2021-no-masks --no-masks"],
 )  # fmt: skip
 def test_an_option_without_effect_on_a_system_is_reported(flags):
     system, option, *_ = flags.split()
@@ -157,7 +182,7 @@ def test_a_system_that_there_is_not_is_reported_with_those_that_there_are():
 @pytest.mark.parametrize(
     "flags",
     ["--leads 5", "--seed -1", "--width 0", "--depth 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1",
-     "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--precision half",
+     "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--precision half", "--decision majority",
      "--fallback LVH", "--folds 1", "--imply TInv", "--imply TInv=STD", "--omission Mine", "--omission Mine=",
      "--lumping =AF,AFL", "--lumping Mine=AF,,AFL"],
 )  # fmt: skip

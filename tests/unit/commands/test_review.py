@@ -53,7 +53,7 @@ class Model:
 
     def __init__(self, predictions, leads, exclusive):
         self.predictions, self.leads, self.thresholds = predictions, leads, np.full(26, len(leads) / 20)
-        self.rule = Rule(self.thresholds, exclusive=bool(exclusive))
+        self.rule, self.exclusive = Rule(self.thresholds), bool(exclusive)
         self.ensemble = Ensemble(Group(exclusive or ABBREVIATIONS, (None,)))
 
     def predict_recording(self, header, recording):

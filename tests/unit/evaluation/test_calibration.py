@@ -54,6 +54,22 @@ def test_a_class_without_labels_has_the_mean_intercept_of_the_others():
     assert intercepts[3] == pytest.approx(np.mean(intercepts[:3]), abs=1e-4)
 
 
+def test_the_order_of_recordings_changes_no_bit():
+    labels, probabilities = draw_case(seed=4, n_recordings=500)
+    probabilities = probabilities.astype(np.float32).round(2)  # with ties
+    masks = np.random.default_rng(1).random(labels.shape).round(1)
+    order = np.random.default_rng(0).permutation(len(labels))
+    assert fit_calibration(labels, probabilities) == fit_calibration(labels[order], probabilities[order])
+    assert fit_calibration(labels, probabilities, masks) == fit_calibration(
+        labels[order], probabilities[order], masks[order]
+    )
+
+
+def test_without_any_label_nothing_is_changed():
+    labels, probabilities = draw_case(seed=5, n_recordings=10)
+    assert fit_calibration(labels, probabilities, np.zeros(labels.shape)) == Calibration(1.0, (0.0,) * 4)
+
+
 def test_masked_labels_do_not_count():
     labels, probabilities = draw_case(seed=3, n_recordings=300)
     masks = (np.random.default_rng(0).random(len(labels)) < 0.5)[:, np.newaxis] * np.ones(4)

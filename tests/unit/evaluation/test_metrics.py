@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
@@ -5,9 +7,11 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from ecg.data.labels import CLASS_INDEX, SCORED
 from ecg.evaluation.metrics import (
     accuracy,
+    build_weight_array,
     challenge_score,
     class_credit,
     f_measures,
+    load_own_weights,
     load_weights,
     nan_mean,
     roc_and_pr_areas,
@@ -15,6 +19,7 @@ from ecg.evaluation.metrics import (
 )
 from ecg.evaluation.thresholds import prediction_gain, search_thresholds
 
+ROOT = Path(__file__).parents[3]
 CLASSES, WEIGHTS = load_weights()
 AF, AFL, NSR = CLASS_INDEX["AF"], CLASS_INDEX["AFL"], CLASS_INDEX["NSR"]
 
@@ -68,6 +73,59 @@ def test_a_table_with_other_rows_than_columns_is_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match="the rows are not of the columns' 2 classes"):
             load_weights(path)
+
+
+def write_weights(path, names, weights):
+    rows = [
+        ",".join(["", *names]),
+        *(",".join([name, *map(str, row)]) for name, row in zip(names, weights, strict=True)),
+    ]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_own_weights_may_be_in_any_order_and_name_any_code_of_a_class(tmp_path):
+    generator = np.random.default_rng(0)
+    order, weights = generator.permutation(26), generator.normal(size=(26, 26)).round(3)
+    names = ["|".join(reversed(name.split("|"))) if index % 2 else name.split("|")[0]
+             for index, name in enumerate(CLASSES)]  # fmt: skip
+    shuffled = [names[index] for index in order], weights[np.ix_(order, order)]
+    path = write_weights(tmp_path / "own.csv", *shuffled)
+    np.testing.assert_array_equal(load_own_weights(path), weights)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_text().replace("\n", "\r\n").encode() + b"\r\n")
+    np.testing.assert_array_equal(load_own_weights(path), weights)  # as a spreadsheet saves it
+    np.testing.assert_array_equal(build_weight_array(load_own_weights(path)), weights)
+    np.testing.assert_array_equal(load_own_weights(ROOT / "weights.csv"), WEIGHTS)
+    np.testing.assert_array_equal(build_weight_array(), WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda names, rows: names.__setitem__(3, "1234"), "own.csv, line 1: '1234' is not a code of a scored class"),
+        (lambda names, rows: names.__setitem__(3, f"{names[4]}|{names[5]}"), "line 1: .* nor several codes of one"),
+        (lambda names, rows: names.__setitem__(0, names[1]), "line 1: .* is there twice, as '164890007' and"),
+        (lambda names, rows: (names.pop(), [row.pop() for row in rows], rows.pop()), "line 1: no column for TInv"),
+        (lambda names, rows: rows[6].__setitem__(2, "one"), "line 8: expected a number .*, received 'one'"),
+        (lambda names, rows: rows[6].__setitem__(2, ""), "line 8: expected a number .*, received ''"),
+        (lambda names, rows: rows[0].__setitem__(0, "nan"), "line 2: expected a number .*, received 'nan'"),
+        (lambda names, rows: rows[0].__setitem__(0, "1e7"), "line 2: expected a number from -1,000,000 to 1,000,000"),
+        (lambda names, rows: rows[25].pop(), "line 27: 25 numbers, expected 26"),
+    ],
+)  # fmt: skip
+def test_own_weights_that_cannot_be_are_refused_with_line_and_reason(change, reason, tmp_path):
+    names, rows = list(CLASSES), WEIGHTS.tolist()
+    change(names, rows)
+    with pytest.raises(ValueError, match=reason):
+        load_own_weights(write_weights(tmp_path / "own.csv", names, rows))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b",\n", b"\xff\xfe,1", b'"' + b"1" * 200_000])
+def test_a_file_that_is_no_table_of_weights_is_refused(content, tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="own.csv: (not a CSV file|the rows are not)"):
+        load_own_weights(path)
 
 
 @pytest.mark.parametrize("seed", range(10))

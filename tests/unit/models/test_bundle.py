@@ -21,7 +21,9 @@ from ecg.data.preprocessing import INVALID_VALUE, SKIPPED, encode_demographics, 
 from ecg.data.records import SignalError, find_records, read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.store import build_store
-from ecg.models.bundle import CLASSES, Bundle, ModelError, load_bundle, save_bundle
+from ecg.evaluation.expected_credit import choose_classes
+from ecg.evaluation.metrics import load_weights
+from ecg.models.bundle import CLASSES, FORMAT, Bundle, ModelError, load_bundle, save_bundle
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings
@@ -170,6 +172,7 @@ def setting(key, value, *path):
 
 MEMBER = ("groups", "general", "members", 0)
 SIZES = (*MEMBER, "settings")
+CALIBRATION = ("rule", "calibration")
 
 
 def test_a_description_that_only_looks_different_is_read(copied):
@@ -180,9 +183,9 @@ def test_a_description_that_only_looks_different_is_read(copied):
 @pytest.mark.parametrize(("text", "reason"), [
     ("", "no valid description"), ("{", "no valid description"), ("\0\0", "no valid description"),
     ("[" * 100_000, "no valid description"), ("[1, 2]", r"content is \[1, 2\], expected an object"),
-    ("null", "expected an object"), ("{}", "format is None, expected 4"),
-    ('{"format": NaN}', "format is nan, expected 4"),
-    ('{"format": 3, "leads": ["I", "II"]}', "format is 3, expected 4"), (" " * 2**20 + "{}", "1,048,578 bytes"),
+    ("null", "expected an object"), ("{}", f"format is None, expected {FORMAT}"),
+    ('{"format": NaN}', f"format is nan, expected {FORMAT}"),
+    ('{"format": 3, "leads": ["I", "II"]}', f"format is 3, expected {FORMAT}"), (" " * 2**20 + "{}", "1,048,578 bytes"),
 ])  # fmt: skip
 def test_what_is_no_description_is_refused(text, reason, copied):
     copied[0].write_text(text)
@@ -208,6 +211,21 @@ INVALID = "no valid description of a model"
     (setting("rule", [0.5] * 26), INVALID),
     (setting("thresholds", [0.5] * 26, "rule"), INVALID),
     (setting(CLASSES[3], 10**400, "rule", "thresholds"), INVALID),
+    (setting(CLASSES[3], "0.5", "rule", "thresholds"), f"{INVALID}: TypeError: '0.5' is not a number"),
+    (setting("decision", "guess", "rule"), f"{INVALID}: ValueError: decision: expected one of .*'guess'"),
+    (setting("decision", ["half"], "rule"), INVALID),
+    (setting("calibration", 1, "rule"), INVALID),
+    (lambda saved: saved["rule"].pop("calibration"), f"{INVALID}: KeyError: 'calibration'"),
+    (setting("slope", 0.0, *CALIBRATION), "expected a positive slope"),
+    (setting("slope", True, *CALIBRATION), "True is not a number"),
+    (setting("scale", 1.0, *CALIBRATION), "unexpected keyword argument 'scale'"),
+    (setting("intercepts", [0.0] * 26, *CALIBRATION), INVALID),
+    (setting("unknown", 0.0, *CALIBRATION, "intercepts"), "27 classes, expected the 26 scored ones"),
+    (setting(CLASSES[3], None, *CALIBRATION, "intercepts"), "None is not a number"),
+    (setting("weights", [[1.0] * 26] * 25, "rule"), "weights: expected 26 rows of 26 numbers"),
+    (setting("weights", [[1.0] * 26] * 25 + [["1"] * 26], "rule"), "weights: expected 26 rows"),
+    (setting("weights", [[1.0] * 26] * 25 + [[1e7] * 26], "rule"), "weights: expected 26 rows"),
+    (setting("weights", "identity", "rule"), INVALID),
     (setting("settings", None, *MEMBER), INVALID),
     (setting("depth", 3, *SIZES), INVALID),
     (setting("activation", "gelu", *SIZES), "activation is 'gelu', expected one of mish, relu"),
@@ -337,6 +355,20 @@ def test_a_long_recording_is_predicted_in_equal_segments_with_the_maximum_of_eac
     assert [len(signal) for signal in network.signals] == [33333, 33333, 33335]
 
 
+def test_a_model_can_be_decided_anew_by_expected_credit(model, make_header):
+    bundle, recording = load_bundle(model, LEAD_SETS[2]), np.random.default_rng(0).integers(-900, 900, (2, 5000))
+    rule = replace(bundle.rule, decision="expected_credit")
+    before, after = (
+        replace(bundle, rule=chosen).predict_recording(make_header(LEAD_SETS[2]), recording)
+        for chosen in (bundle.rule, rule)
+    )
+    np.testing.assert_array_equal(after.probabilities, before.probabilities)
+    assert np.isfinite(before.thresholds).any() and np.isnan(after.thresholds).all()
+    calibrated = np.where(after.probabilities > 0, rule.calibration.apply(after.probabilities), 0)
+    np.testing.assert_array_equal(after.outputs, choose_classes(calibrated[np.newaxis], load_weights()[1])[0])
+    assert (after.outputs != before.outputs).any()
+
+
 def test_no_threshold_decides_between_classes_that_exclude_each_other(make_header, small_network):
     """The likeliest is answered, also below its threshold, and none where it is no scored one."""
     for network_outputs, predicted in (((0.2, 0.3, 0.1), ["AF"]), ((0.2, 0.3, 0.6), [])):
@@ -350,7 +382,7 @@ def test_no_threshold_decides_between_classes_that_exclude_each_other(make_heade
                 ),
             ),
         )
-        bundle = Bundle(LEAD_SETS[2], Ensemble(group), Rule(np.full(26, 0.5), exclusive=True))
+        bundle = Bundle(LEAD_SETS[2], Ensemble(group), Rule(np.full(26, 0.5), decision="argmax"))
         prediction = bundle.predict_recording(make_header(["I", "II"], 100.0), np.arange(400).reshape(2, 200))
         assert np.isnan(prediction.thresholds).all()
         assert [ABBREVIATIONS[column] for column in np.flatnonzero(prediction.outputs)] == predicted

@@ -8,13 +8,16 @@ import pytest
 from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
 from ecg.data.leads import LEAD_SETS
 from ecg.data.resampling import Preprocessing
+from ecg.evaluation.calibration import Calibration
 from ecg.models.bundle import FORMAT, ModelError, network_entry, read_config, write_config
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Member
 from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 
-RULE = Rule(np.linspace(0, 1, 26), False, (("AF", "NSR"),), "NSR")
+WEIGHTS = tuple(map(tuple, np.random.default_rng(0).normal(size=(26, 26)).tolist()))
+CALIBRATION = Calibration(0.7, tuple(np.random.default_rng(1).normal(size=26).tolist()))
+RULE = Rule(np.linspace(0, 1, 26), "expected_credit", (("AF", "NSR"),), "NSR", CALIBRATION, WEIGHTS)
 OTHER = View(Preprocessing(500, None, True), Window(4992, REPEATED, 250))
 GENERAL, SPECIAL = ("groups", "general"), ("groups", "special")
 

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from ecg.data.labels import CLASS_INDEX, class_indices
-from ecg.models.decision import Rule
+from ecg.evaluation.calibration import Calibration
+from ecg.evaluation.expected_credit import expected_credit
+from ecg.evaluation.metrics import load_weights
+from ecg.models.decision import DECISIONS, Rule, read_rule, write_rule
 
 EVERY = np.arange(26)
 
@@ -41,9 +44,81 @@ def test_what_implies_another_is_predicted_with_it(empty):
 def test_of_exclusive_classes_the_most_probable_is_predicted_if_it_is_scored():
     columns = class_indices(["NSR", "STD", "AF", "STE"])
     probabilities = np.array([[0.3, 0.2, 0.4, 0.1], [0.3, 0.4, 0.2, 0.1], [0.9, 0.0, 0.1, 0.0]], np.float32)
-    answers = Rule(np.full(26, 0.99), exclusive=True).decide(probabilities, columns)
+    answers = Rule(np.full(26, 0.99), decision="argmax").decide(probabilities, columns)
     np.testing.assert_array_equal(np.argwhere(answers), [[0, CLASS_INDEX["AF"]], [2, CLASS_INDEX["NSR"]]])
-    declared = Rule(np.full(26, 0.99), exclusive=True, fallback="NSR").decide(probabilities, columns)
+    declared = Rule(np.full(26, 0.99), decision="argmax", fallback="NSR").decide(probabilities, columns)
     np.testing.assert_array_equal(
         np.argwhere(declared), [[0, CLASS_INDEX["AF"]], [1, CLASS_INDEX["NSR"]], [2, CLASS_INDEX["NSR"]]]
     )
+
+
+def random_rule(seed, **changes):
+    """A rule by expected credit with a calibration, and probabilities of some classes with their indices."""
+    rng = np.random.default_rng(seed)
+    columns = np.sort(rng.permutation(28)[:20])
+    calibration = Calibration(rng.uniform(0.5, 2), tuple(rng.normal(-0.5, 1, 26).tolist()))
+    rule = Rule(rng.random(26), "expected_credit", calibration=calibration, **changes)
+    return rule, rng.random((40, 20)).astype(np.float32) ** 4, columns
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_single_change_of_classes_by_expected_credit_gives_more(seed):
+    rule, probabilities, columns = random_rule(seed)
+    probabilities[::3, 4] = 0  # as of a class that the chosen networks do not predict
+    outputs, scored = rule.decide(probabilities, columns), columns[columns < 26]
+    wide = np.zeros((40, 26))
+    wide[:, scored] = probabilities[:, columns < 26]
+    assert outputs.any(axis=1).all() and not outputs[wide == 0].any()
+    intercepts = np.array(rule.calibration.intercepts)
+    with np.errstate(divide="ignore"):
+        odds = (wide / (1 - wide)) ** rule.calibration.slope * np.exp(intercepts)
+    credit = expected_credit(odds / (1 + odds), outputs, load_weights()[1])
+    for column in scored:
+        changed = outputs.copy()
+        changed[:, column] ^= True
+        allowed = wide[:, column] > 0
+        gains = expected_credit(odds / (1 + odds), changed, load_weights()[1]) - credit
+        # A class that was chosen early may be one that a set is better without; to add one is never better.
+        assert (gains[allowed & ~outputs[:, column]] < 1e-9).all()
+
+
+def test_expected_credit_obeys_own_weights_and_is_followed_by_pairs_and_fallback():
+    identity = tuple(map(tuple, np.eye(26).tolist()))
+    rule, probabilities, columns = random_rule(0)
+    strict, _, _ = random_rule(0, weights=identity)
+    assert strict.decide(probabilities, columns).sum() < rule.decide(probabilities, columns).sum()
+    nothing, _, _ = random_rule(0, weights=tuple(map(tuple, np.zeros((26, 26)).tolist())), fallback="NSR")
+    assert nothing.decide(probabilities, columns).sum(axis=0)[CLASS_INDEX["NSR"]] == 40
+    implied, _, _ = random_rule(0, pairs=(("AF", "TAb"),))
+    outputs, plain = implied.decide(probabilities, columns), rule.decide(probabilities, columns)
+    added = plain[:, CLASS_INDEX["AF"]] | plain[:, CLASS_INDEX["TAb"]]
+    np.testing.assert_array_equal(outputs[:, CLASS_INDEX["TAb"]], added)
+
+
+def test_a_single_recording_is_decided_as_in_a_batch():
+    rule, probabilities, columns = random_rule(5)
+    outputs = rule.decide(probabilities, columns)
+    np.testing.assert_array_equal(outputs, [rule.decide(row, columns) for row in probabilities])
+    np.testing.assert_array_equal(outputs.reshape(8, 5, 26), rule.decide(probabilities.reshape(8, 5, 20), columns))
+
+
+def test_only_thresholds_that_decide_are_applied():
+    thresholds = np.linspace(0.2, 0.8, 26)
+    applied = {decision: Rule(thresholds, decision).applied_thresholds for decision in DECISIONS}
+    np.testing.assert_array_equal(applied["thresholds"], thresholds)
+    assert (applied["half"] == 0.5).all()
+    assert np.isnan(applied["argmax"]).all() and np.isnan(applied["expected_credit"]).all()
+    probabilities = np.random.default_rng(0).random((50, 26))
+    np.testing.assert_array_equal(Rule(thresholds, "half").decide(probabilities, EVERY), probabilities >= 0.5)
+
+
+def test_a_rule_is_read_as_it_was_written_and_impossible_ones_are_refused():
+    rule, probabilities, columns = random_rule(1, pairs=(("AF", "TAb"),), fallback="NSR")
+    for written in (rule, Rule(rule.thresholds)):
+        read = read_rule(write_rule(written))
+        np.testing.assert_array_equal(read.thresholds, written.thresholds)
+        assert (read.calibration, read.weights, read.pairs) == (written.calibration, written.weights, written.pairs)
+        np.testing.assert_array_equal(read.decide(probabilities, columns), written.decide(probabilities, columns))
+    for wrong in ({"decision": "guess"}, {"calibration": Calibration(1.0, (0.0,) * 25)}, {"weights": ((1.0,),)}):
+        with pytest.raises(ValueError, match="expected"):
+            Rule(np.full(26, 0.5), **wrong)

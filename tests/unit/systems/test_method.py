@@ -18,6 +18,8 @@ from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING
 from ecg.data.wave_peaks import WavePeaks
+from ecg.evaluation.calibration import fit_calibration
+from ecg.evaluation.expected_credit import choose_classes
 from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.evaluation.thresholds import search_thresholds
 from ecg.models.dcnet import DCNetSettings
@@ -27,7 +29,7 @@ from ecg.runtime.limits import TimeBudget
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource, label_masks, source_masks
 from ecg.systems.method import ValidationScorer, apply_rules, drop_untrainable_gate, train_system
 from ecg.systems.plan import split_recordings, split_validation, stage_keys
-from ecg.systems.recipes import HALVES, SYSTEMS, Gate, Settings
+from ecg.systems.recipes import SYSTEMS, Gate, Settings
 from ecg.systems.stage import Outcome, StageRunner
 from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
 from ecg.training.trainer import TrainingSettings
@@ -262,7 +264,43 @@ def test_of_exclusive_classes_recordings_with_exactly_one_are_used(train_fake, s
             assert np.flatnonzero(answer).tolist() == ([column] if column < 26 else [])
         score = challenge_score(store.labels[results.validation], answers, load_weights()[1])
         assert scores[f"{count} leads"] == {"argmax": score}
-        assert lines[-2 if count == 12 else -1] == f"{count} leads: score {score:.3f} as predicted"
+        line = lines[-2 if count == 12 else -1]
+        assert line.startswith(f"{count} leads: score") and line.endswith(f"{score:.3f} as predicted")
+        assert "at 0.5" not in line
+
+
+@pytest.mark.parametrize("system", [GATED, FOLDED, EXCLUSIVE], ids=lambda system: system.system)
+def test_any_system_can_decide_by_expected_credit_with_own_weights(train_fake, store, system):
+    weights = load_weights()[1].copy()
+    weights[CLASS_INDEX["AF"]] *= 4
+    settings = replace(system, decision="expected_credit", weights=tuple(map(tuple, weights.tolist())))
+    trained, _, lines, scores = train_fake(settings)
+    plain, _, _, _ = train_fake(system)
+    columns = class_indices(settings.classes)
+    for count in settings.lead_sets:
+        results = trained.results
+        np.testing.assert_array_equal(results.validated[count], plain.results.validated[count])
+        wide = expand(results.validated[count], columns)
+        known = wide > 0  # all but those of a class that the chosen group lacks
+        labels = results.labels[results.validation]
+        assert results.calibrations[count] == fit_calibration(labels, wide, known)
+        calibrated = np.where(known, results.calibrations[count].apply(wide), 0)
+        expected = add_implied_labels(choose_classes(calibrated, weights), settings.answer_pairs)
+        expected[~expected.any(axis=1), CLASS_INDEX[settings.fallback or "NSR"]] |= settings.fallback is not None
+        np.testing.assert_array_equal(results.predictions(count), expected)
+        score = challenge_score(labels, expected, weights)
+        assert any(f"{score:.3f} by expected credit, {score:.3f} as predicted" in line for line in lines)
+        assert not np.array_equal(plain.results.predictions(count), expected)
+        search = search_thresholds(labels, wide, weights, settings.resamples, settings.seed)
+        np.testing.assert_array_equal(results.searches[count].thresholds, search.thresholds)
+    assert any("expected credit" in logged for logged in scores.values())
+
+
+def test_a_calibration_is_fitted_whatever_decides(train_fake):
+    trained, _, _, _ = train_fake(FOLDED)
+    for count in FOLDED.lead_sets:
+        assert trained.results.rule(count).calibration == trained.results.calibrations[count]
+        assert trained.results.calibrations[count].slope != 1
 
 
 def test_one_network_of_one_lead_predicts_all_lead_sets(train_fake, store):
@@ -355,12 +393,12 @@ def test_a_judge_takes_half_where_thresholds_are_not_searched_and_scores_on_both
     before, sources, weights = labels.copy(), np.full(60, "Georgia"), load_weights()[1]
     before[:30] = False
     settings, validation = replace(GATED, proxy_least=None), np.arange(0, 60, 2)
-    assert settings.thresholds == HALVES
+    assert settings.decision == "half"
     scorer = ValidationScorer(settings, sources, labels, before)
     half = scorer.search(validation, probabilities[validation])
     scores = scorer.scores(validation, probabilities[validation])
     assert (half.thresholds == 0.5).all() and half.score == half.score_at_half
-    searching = ValidationScorer(replace(settings, thresholds="searched"), sources, labels, before)
+    searching = ValidationScorer(replace(settings, decision="thresholds"), sources, labels, before)
     search = searching.search(validation, probabilities[validation])
     assert (search.thresholds != 0.5).any() and search.score > half.score
     predictions = probabilities[validation] >= 0.5

@@ -137,7 +137,7 @@ def test_labels_are_what_the_papers_make_of_them():
 def test_predictions_are_by_the_papers_rules():
     assert LI.gate.source == "CPSC" and set(LI.gate.classes) == {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"}
     assert (LI.answer_pairs, LI.fallback) == ((("TInv", "TAb"),), "NSR")
-    assert [system.thresholds for system in SYSTEMS.values()] == ["searched", "halves", "searched", "halves", "halves"]
+    assert [system.decision for system in SYSTEMS.values()] == ["thresholds", "half", "thresholds", "argmax", "argmax"]
     assert [system.gate is None for system in SYSTEMS.values()] == [True, False, True, True, True]
 
 
@@ -163,7 +163,7 @@ def test_what_a_recipe_comes_to_can_be_described_and_read_again(name, tmp_path):
     settings = RECIPES[name]
     for count in LEAD_SETS:
         groups, classes = members_of(settings, count)
-        rule = Rule(np.linspace(0, 1, 26), settings.exclusive, settings.answer_pairs, settings.fallback)
+        rule = Rule(np.linspace(0, 1, 26), settings.decision, settings.answer_pairs, settings.fallback)
         description = {
             group: {
                 "classes": list(classes[group]),
@@ -203,7 +203,7 @@ def flat(value, above=""):
         ("cai2021-no-filter", {"views.0.preparation.band": None}),
         ("cai2021-relu", {"network.activation": "relu"}),
         ("cai2021-no-se", {"network.squeeze_ratio": None}),
-        ("cai2021-halves", {"thresholds": "halves"}),
+        ("cai2021-halves", {"decision": "half"}),
         ("li2021-no-masks", {"source_masks": False}),
         ("li2021-no-peaks", {"network.peaks": False, "peaks": None, "pretraining": None}),
         ("li2021-no-rules", {"answer_pairs": (), "fallback": None}),
@@ -310,7 +310,8 @@ def test_what_is_done_is_decided_by_no_systems_name():
         ({"hours": 0}, "hours"),
         ({"hours": float("nan")}, "hours"),
         ({"loss": "hinge"}, "loss: expected one of .*'hinge'"),
-        ({"thresholds": "guessed"}, "thresholds: expected .*'guessed'"),
+        ({"decision": "guessed"}, "decision: expected .*'guessed'"),
+        ({"weights": ((1.0, 0.0), (0.0, 1.0))}, "weights: expected 26 rows of 26 numbers"),
         ({"folds": 1}, "folds: expected an integer from 2"),
         ({"peaks": 0.1}, "need a network that predicts wave peaks"),
         ({"pretraining": CAI2021.training}, "need a network that predicts wave peaks"),
