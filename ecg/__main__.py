@@ -129,6 +129,30 @@ def add_compare_command(commands: "Commands") -> None:
     parser.set_defaults(run=run, interrupted=console.RESUME_MESSAGE)
 
 
+def add_evaluate_command(commands: "Commands") -> None:
+    """Add the command that scores outputs."""
+    parser = commands.add_parser("evaluate", help="score predicted classes, with rewards of your own if need be",
+                                 usage=f"{PROGRAM} evaluate LABELS OUTPUTS [option ...]",
+                                 epilog="Without options it prints what evaluate_model.py prints.")  # fmt: skip
+    add_paths(
+        parser,
+        labels="folder of headers with labels, which may be in folders below it",
+        outputs="folder of the output files that test_model.py has written for them",
+    )
+    options.add_weights(parser, "for the Challenge metric")
+
+    def run(arguments: argparse.Namespace) -> None:
+        from ecg.evaluation.metrics import build_weight_array, load_own_weights
+        from ecg.evaluation.outputs import format_scores, score_outputs
+
+        with reported(ValueError):
+            weights = load_own_weights(arguments.weights) if arguments.weights else None
+        with reported():
+            print(format_scores(score_outputs(arguments.labels, arguments.outputs, build_weight_array(weights)))[0])
+
+    parser.set_defaults(run=run)
+
+
 def add_plot_command(commands: "Commands") -> None:
     """Add the command that draws a recording."""
     parser = commands.add_parser("plot", help="draw a recording on ECG paper")
@@ -267,8 +291,8 @@ def add_synthesize_command(commands: "Commands") -> None:
     parser.set_defaults(run=run, seed=0, noise=1.0, wrong_labels=0.0, jobs=1)
 
 
-COMMANDS = (add_train_command, add_compare_command, add_estimate_command, add_plot_command, add_review_command,
-            add_audit_command, add_synthesize_command)  # fmt: skip
+COMMANDS = (add_train_command, add_compare_command, add_estimate_command, add_evaluate_command, add_plot_command,
+            add_review_command, add_audit_command, add_synthesize_command)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -26,6 +26,7 @@ from helpers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ecg.__main__ as command_line
 import evaluate_model
 from ecg.evaluation.metrics import (
     accuracy,
@@ -36,7 +37,9 @@ from ecg.evaluation.metrics import (
     roc_and_pr_areas,
     weighted_confusion,
 )
+from ecg.evaluation.outputs import find_files
 
+ROOT = Path(__file__).parents[2]
 LEVELS = (1, 2, 3, 5, 20, None)  # how many different scores a class has, None for any number
 SIZES = (*range(1, 12), 16, 40, 80, 80, 125, 160, 200, 299, 300)  # among them sizes whose shares are ties at .3f
 
@@ -200,6 +203,31 @@ def test_means_of_several_entries_of_a_class_are_to_the_bit_those_of_the_loops(s
     check_files(tmp_path, labels, columns, answers.astype(int), entries)
 
 
+def test_outputs_are_scored_by_weights_of_ones_own(tmp_path, capsys):
+    random = np.random.default_rng(7)
+    labels, outputs, scores = random_case(random, 26, [80])
+    folders = write_files(tmp_path / "case", labels, NAMES, outputs.astype(int), scores)
+    weights = WEIGHTS + random.normal(0, 0.4, WEIGHTS.shape).round(2)
+    rows = [["", *NAMES], *([name, *map(str, row)] for name, row in zip(NAMES, weights.tolist(), strict=True))]
+    (tmp_path / "own.csv").write_text("".join(f"{','.join(row)}\n" for row in rows))
+    printed = {}
+    for options in ((), ("--weights", str(ROOT / "weights.csv")), ("--weights", str(tmp_path / "own.csv"))):
+        command_line.main(["evaluate", *map(str, folders), *options])
+        printed[options] = capsys.readouterr().out
+    evaluate_model.main([*map(str, folders)])
+    challenge, same, changed = printed.values()
+    assert challenge == same == capsys.readouterr().out
+    metric = challenge_score(labels, outputs, weights)
+    assert exact(metric) == exact(metric_by_loops(labels, outputs, weights))
+    assert changed.splitlines()[-1] == f"{challenge.splitlines()[-1].rpartition(',')[0]},{metric:.3f}"
+    assert changed != challenge
+    (tmp_path / "own.csv").write_text("AF,NSR\n")
+    with pytest.raises(SystemExit, match="own.csv: the rows are not of the columns' 1 classes"):
+        command_line.main(["evaluate", *map(str, folders), "--weights", str(tmp_path / "own.csv")])
+    with pytest.raises(SystemExit, match="missing: No such file"):
+        command_line.main(["evaluate", str(tmp_path / "missing"), str(folders[1])])
+
+
 def test_scores_whose_sum_is_too_large_are_scored_without_a_warning(tmp_path):
     labels = np.zeros((4, 26), bool)
     labels[:2, 0] = True
@@ -236,7 +264,7 @@ def test_nested_labels_are_scored_with_the_outputs_at_the_same_paths(tmp_path):
     for hidden in (".hidden.hea", ".git/ecg.hea", "p001/.hidden/ecg.hea"):
         (nested[0] / hidden).parent.mkdir(exist_ok=True)
         (nested[0] / hidden).touch()
-    actual = evaluate_model.find_files(*nested)
+    actual = find_files(*nested)
     for folder, files, extensions in zip(nested, actual, ({".hea", ".HEA"}, {".csv"}), strict=True):
         relative = [os.path.splitext(os.path.relpath(file, folder)) for file in files]
         assert [path for path, _ in relative] == sorted(paths) and {end for _, end in relative} == extensions
@@ -252,7 +280,7 @@ def test_files_are_sorted_by_their_path_with_its_extension_as_in_a_flat_folder(t
     for name in ("a.hea", "a-1.HEA", "a/b.hea", "B.hea", "a+.hea"):
         (tmp_path / "labels" / name).touch()
         (tmp_path / "outputs" / f"{name[:-4]}.csv").touch()
-    labels, outputs = evaluate_model.find_files(tmp_path / "labels", tmp_path / "outputs")
+    labels, outputs = find_files(tmp_path / "labels", tmp_path / "outputs")
     names = [os.path.relpath(file, tmp_path / "labels") for file in labels]
     assert names == ["B.hea", "a+.hea", "a-1.HEA", "a.hea", "a/b.hea"]
     assert [os.path.relpath(file, tmp_path / "outputs") for file in outputs] == [f"{name[:-4]}.csv" for name in names]
@@ -290,7 +318,7 @@ def test_labels_that_cannot_be_read_are_an_error_and_other_broken_links_are_repo
     _, (labels, outputs) = spread_files(tmp_path, ["a", "p001/ecg"])
     (labels / "georgia").symlink_to("not mounted")
     (labels / ".hidden").symlink_to("nowhere")
-    assert len(evaluate_model.find_files(labels, outputs)[0]) == 2
+    assert len(find_files(labels, outputs)[0]) == 2
     assert capsys.readouterr() == ("", f"{labels}/georgia: No such file or directory\n")
     (labels / "b.hea").symlink_to("nowhere")
     with pytest.raises(FileNotFoundError) as raised:
@@ -307,4 +335,4 @@ def test_hidden_outputs_and_folders_of_outputs_are_no_matter(tmp_path, unlistabl
     _, (labels, outputs) = spread_files(tmp_path, ["a", "p001/ecg"])
     (outputs / "unrelated").mkdir()
     unlistable_folder(outputs / "unrelated")  # no label file lies there
-    assert len(evaluate_model.find_files(labels, outputs)[1]) == 2
+    assert len(find_files(labels, outputs)[1]) == 2

@@ -27,6 +27,7 @@ from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import SignalError, read_matrix
 from ecg.data.store import build_store
 from ecg.evaluation.metrics import load_weights
+from ecg.evaluation.outputs import from_diagnoses, parse_scores, read_text
 from ecg.models.bundle import CLASSES, save_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -850,7 +851,7 @@ def test_scores_are_what_float_reads_of_them():
         except ValueError:
             value = 0
         for lines, expected in ((["0.1,0.7", f"{odd},0.2"], [[0.1, 0.7], [value, 0.2]]), ([odd], [[value, 0]])):
-            assert evaluate_model.parse_scores(lines, 2).tolist() == expected, odd
+            assert parse_scores(lines, 2).tolist() == expected, odd
 
 
 def test_scores_that_are_too_few_or_too_many_for_the_codes():
@@ -861,25 +862,25 @@ def test_scores_that_are_too_few_or_too_many_for_the_codes():
         (["", ""], [[0, 0], [0, 0]]),
         (["1,2", ""], [[1, 2], [0, 0]]),
     ):
-        assert evaluate_model.parse_scores(lines, 2).tolist() == expected
+        assert parse_scores(lines, 2).tolist() == expected
 
 
 def test_no_diagnosis_is_overlooked_where_a_header_is_cut():
     texts = ["dx1 1\n#Age: 1\n#Dx: 1,2\n#Rx: 3", "A 1\n\t# DX :1\n#dx:2", "A 1\n#Sex: Dx: 1", "A 1\nx #Dx: 1\n#Dx: 2",
              "#Dx: 1", "A 1\r\n#Dx: 1, 2\r\n", "A 1\n#Rx: 1\n", "\n", ""]  # fmt: skip
     for text in texts:
-        assert parse_codes(evaluate_model.from_diagnoses(text)) == parse_codes(text)
+        assert parse_codes(from_diagnoses(text)) == parse_codes(text)
 
 
 def test_files_of_whatever_size_are_read_whole(tmp_path, monkeypatch):
     file = tmp_path / "file"
-    monkeypatch.setattr(evaluate_model, "CHUNK", 4)
+    monkeypatch.setattr("ecg.evaluation.outputs.CHUNK", 4)
     read = os.read
     for least in (4, 1):  # a system may give less than it is asked for
         monkeypatch.setattr("os.read", lambda number, most, least=least: read(number, min(most, least)))
         for size in range(10):
             file.write_bytes(b"0123456\xe9\r\n"[:size])
-            assert evaluate_model.read_text(file) == "0123456é\r\n"[:size]
+            assert read_text(file) == "0123456é\r\n"[:size]
 
 
 def test_an_entry_of_two_classes_counts_for_both(tmp_path):

@@ -13,7 +13,7 @@ from ecg.commands.settings import (
     training_settings,
 )
 from ecg.data.leads import LEAD_SETS
-from ecg.evaluation.metrics import load_weights
+from ecg.evaluation.metrics import WEIGHTS, load_weights
 from ecg.models.decision import DECISIONS
 from ecg.models.resnets import SOURCE_GATE
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
@@ -59,7 +59,7 @@ def test_flags_change_their_settings_and_no_others():
         ("--leads 12 6 4 3 2", {"lead_sets": tuple(LEAD_SETS)}),
         ("--batch 8", {"training": replace(Settings().training, batch=8)}),
         ("--decision expected_credit", {"decision": "expected_credit"}),
-        ("--decision HALF --weights weights.csv", {"decision": "half"}),  # the file has the Challenge's weights
+        (f"--decision HALF --weights {WEIGHTS}", {"decision": "half"}),  # the file has the Challenge's weights
         ("--precision bfloat16", {"training": replace(Settings().training, precision="bfloat16")}),
     ],
 )
