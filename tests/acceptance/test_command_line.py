@@ -31,18 +31,29 @@ NAMES = {  # options that take names, and for each a good value in the wrong cas
         "--system": ("LI2021", None), "--fallback": ("nsr", "NSR"), "--imply": ("tinv=TAB", ("TInv", "TAb")),
         "--lumping": ("georgia=sb,nsr", ("Georgia", ("SB", "NSR"))),
         "--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--precision": ("BFLOAT16", "bfloat16"),
+        "--decision": ("Expected_Credit", "expected_credit"), "--weights": ("File.csv", Path("File.csv")),
     },
     "compare": {
         "--systems": ("LI2021", None), "--leave-out": ("georgia", "Georgia"),
         "--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--precision": ("BFLOAT16", "bfloat16"),
     },
+    "evaluate": {"--weights": ("File.csv", Path("File.csv"))},
     "review": {"--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--output": ("Folder", Path("Folder"))},
     "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png"))},
     "audit": {"--output": ("Folder", Path("Folder"))},
     "synthesize": {"--sources": ("georgia=2", ("Georgia", 2.0))},
 }  # fmt: skip
 NAMES["estimate"] = NAMES["train"]
-POSITIONALS = {"train": 2, "compare": 2, "estimate": 1, "plot": 1, "review": 2, "audit": 1, "synthesize": 1}
+POSITIONALS = {
+    "train": 2,
+    "compare": 2,
+    "estimate": 1,
+    "evaluate": 2,
+    "plot": 1,
+    "review": 2,
+    "audit": 1,
+    "synthesize": 1,
+}
 SWITCHES = {
     "train": {"--source-masks", "--no-source-masks", "--gate", "--no-relabel-flutter", "--no-relabel-cpsc",
               "--no-masks", "--keep-stages", "--early-gains"},
@@ -76,7 +87,7 @@ def command_line(command, *options):
 
 def test_these_are_all_options():
     for command, parser in make_parser()[1].items():
-        known = {*NUMBERS[command], *NAMES[command], *SWITCHES.get(command, ())}
+        known = {*NUMBERS.get(command, ()), *NAMES[command], *SWITCHES.get(command, ())}
         options = {option for action in parser._actions for option in action.option_strings}
         assert options - {"-h", "--help"} == known, command
         assert sum(not action.option_strings for action in parser._actions) == POSITIONALS[command]
