@@ -1,4 +1,4 @@
-"""Measure how fast predictions are scored and thresholds searched."""
+"""Measure how fast predictions are decided and scored, and thresholds searched."""
 
 import io
 import os
@@ -13,9 +13,12 @@ from benchmarks.timing import Row, format_seconds, prepare_recordings
 from ecg.data.headers import parse_codes
 from ecg.data.labels import TRAINED, encode, expand
 from ecg.data.records import find_records
+from ecg.evaluation.calibration import fit_calibration
 from ecg.evaluation.metrics import SINUS, load_weights
 from ecg.evaluation.thresholds import search_thresholds
+from ecg.models.decision import Rule
 
+DECIDED, LABELLED = 256, 1.6  # recordings that are decided at once, and their mean number of labelled classes
 PLAIN_CLASSES = 1  # number of trained classes for which the plain search is timed
 
 
@@ -88,3 +91,22 @@ def measure_threshold_search(bench):
         yield Row(f"searching thresholds on {bench.validation:,} recordings, {format_seconds(seconds[search])}",
                   f"{name}, for each of {candidates:,} candidates, {format_seconds(duration)} by {timed} of them",
                   duration / seconds[search], 200, is_minimum=True)  # fmt: skip
+
+
+def measure_decision(bench):
+    """Decide by expected credit, for recordings together and for each alone."""
+    generator = np.random.default_rng(1)
+    rates = generator.uniform(0, 2 * LABELLED / len(TRAINED), len(TRAINED))
+    labels = expand(generator.random((bench.validation, len(TRAINED))) < rates)
+    probabilities = draw_probabilities(labels, generator)
+    calibration = fit_calibration(labels, probabilities, probabilities > 0)
+    rule = Rule(np.full(len(labels[0]), 0.5), "expected_credit", calibration=calibration)
+    chosen = probabilities[:DECIDED, TRAINED]
+    n_predicted = rule.decide(chosen).sum(axis=1).mean()
+    seconds = yield {
+        "together": lambda: rule.decide(chosen),
+        "alone": lambda: [rule.decide(row) for row in chosen],
+    }
+    what = f"deciding a recording by expected credit, {n_predicted:.1f} classes predicted"
+    for name, how, bound in (("together", f"{len(chosen)} at once", 0.3), ("alone", "one alone", 1)):
+        yield Row(f"{what}, {how}", "the clock", 1000 * seconds[name] / len(chosen), bound, unit=" ms")

@@ -2,9 +2,9 @@
 
 python -m benchmarks.speed [FIGURE ...] [--data FOLDER] [--rounds 5] [--records N] [--files N]
 
-Figures: store, batches, step, pytorch, bfloat16, prediction, test_model, loading, evaluate, thresholds, growth. Growth
-takes long and is measured only if it or "all" is named. Compared programs are timed in turns, after a warm-up round;
-the table has the medians. Without --data the recordings are synthetic. Prints the table of
+Figures: store, batches, step, pytorch, bfloat16, prediction, test_model, loading, evaluate, thresholds, decision,
+growth. Growth takes long and is measured only if it or "all" is named. Compared programs are timed in turns, after a
+warm-up round; the table has the medians. Without --data the recordings are synthetic. Prints the table of
 benchmarks/README.md. Without PyTorch or a processor for bfloat16, their figures are not measured.
 """
 
@@ -30,7 +30,7 @@ import test_model
 from benchmarks import reference
 from benchmarks.growth import measure_growth
 from benchmarks.precision import PRECISIONS
-from benchmarks.scoring import measure_evaluation, measure_threshold_search
+from benchmarks.scoring import measure_decision, measure_evaluation, measure_threshold_search
 from benchmarks.timing import (
     LENGTH,
     Bench,
@@ -301,6 +301,7 @@ FIGURES = {
     "loading": measure_loading,
     "evaluate": measure_evaluation,
     "thresholds": measure_threshold_search,
+    "decision": measure_decision,
     "growth": measure_growth,
 }
 LONG = ("growth",)

@@ -34,7 +34,8 @@ def are_valid(rows):
 
 
 @pytest.mark.parametrize(("figure", "count"), [("store", 6), ("batches", 2), ("step", 1), ("prediction", 2),
-                                               ("test_model", 1), ("evaluate", 2), ("thresholds", 2)])  # fmt: skip
+                                               ("test_model", 1), ("evaluate", 2), ("thresholds", 2),
+                                               ("decision", 2)])  # fmt: skip
 @pytest.mark.slow
 def test_a_figure_yields_ratios(bench, figure, count):
     if figure in ("batches", "step"):  # without blocks the network compiles fast

@@ -2,8 +2,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
-from ecg.evaluation.expected_credit import choose_classes, expected_credit, quadrature
+from ecg.evaluation.expected_credit import CHUNK, choose_classes, expected_credit, quadrature
 from ecg.evaluation.metrics import load_weights
 
 WEIGHTS = load_weights()[1]
@@ -55,13 +56,46 @@ def test_the_greedy_set_is_nearly_always_the_best(power):
     assert min(short) > -1e-12 and np.mean(np.array(short) > 1e-9) < 0.02 and max(short) < 0.05
 
 
+def draw_realistic(n_recordings, seed=0, spread=2.5):
+    """Probabilities as of a network: most are near 0, and two to three classes are expected to be present."""
+    generator = np.random.default_rng(seed)
+    rates = generator.uniform(0.001, 0.03, 26)
+    return expit(generator.normal(0, spread, (n_recordings, 26)) + logit(rates))
+
+
+@pytest.mark.parametrize("spread", [1.5, 2.5, 3.5])
+def test_no_class_added_removed_or_exchanged_gives_more(spread):
+    for p in draw_realistic(30, spread=spread):
+        outputs = choose_classes(p[np.newaxis], WEIGHTS)[0]
+        changed = [outputs ^ (np.arange(26) == index) for index in range(26)]
+        changed += [outputs ^ np.isin(np.arange(26), (first, second))
+                    for first in np.flatnonzero(outputs) for second in np.flatnonzero(~outputs)]  # fmt: skip
+        credit = expected_credit(np.tile(p, (len(changed), 1)), np.array(changed), WEIGHTS)
+        assert credit.max() <= expected_credit(p[np.newaxis], outputs[np.newaxis], WEIGHTS)[0] + 1e-12
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_unit_of_the_weights_changes_nothing(scale):
+    p = draw_realistic(200)
+    np.testing.assert_array_equal(choose_classes(p, WEIGHTS * scale), choose_classes(p, WEIGHTS))
+
+
 def test_the_result_does_not_depend_on_other_recordings():
-    generator = np.random.default_rng(1)
-    probabilities = generator.random((300, 26)).astype(np.float32) ** 5
-    outputs, order = choose_classes(probabilities, WEIGHTS), generator.permutation(300)
+    probabilities = draw_realistic(3 * CHUNK + 7, seed=1).astype(np.float32)
+    probabilities[::5] = np.random.default_rng(1).random((len(probabilities[::5]), 26)) ** 5
+    outputs, order = choose_classes(probabilities, WEIGHTS), np.random.default_rng(2).permutation(len(probabilities))
+    assert len(np.unique(outputs.sum(axis=1))) > 5  # recordings finish at different times
     np.testing.assert_array_equal(choose_classes(probabilities[order], WEIGHTS), outputs[order])
-    alone = [choose_classes(row[np.newaxis], WEIGHTS)[0] for row in probabilities]
-    np.testing.assert_array_equal(alone, outputs)
+    np.testing.assert_array_equal(choose_classes(np.asfortranarray(probabilities), WEIGHTS), outputs)
+    for size in (1, 2, 19):
+        batches = np.split(probabilities, range(size, len(probabilities), size))
+        np.testing.assert_array_equal(np.vstack([choose_classes(batch, WEIGHTS) for batch in batches]), outputs)
+
+
+def test_expected_credit_of_each_recording_is_its_own_to_the_bit():
+    p, outputs = draw_realistic(50), np.random.default_rng(0).random((50, 26)) < 0.1
+    alone = [expected_credit(*(array[np.newaxis] for array in pair), WEIGHTS) for pair in zip(p, outputs, strict=True)]
+    np.testing.assert_array_equal(np.concatenate(alone), expected_credit(p, outputs, WEIGHTS))
 
 
 def test_certain_labels_are_chosen_alone():
