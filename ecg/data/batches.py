@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from ecg.data.augmentation import MIXUP, augment_signals, mix_examples
 from ecg.data.leads import LEADS
 from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
 from ecg.data.store import Store
@@ -246,6 +247,7 @@ class Dataset:
             others are zero.
         peaks: Wave peaks of the store, if they are targets, too.
         cell: Samples per cell of the grid of peaks.
+        augmentations: Names of random changes in training (ecg.data.augmentation).
     """
 
     store: Store
@@ -258,6 +260,7 @@ class Dataset:
     configurations: tuple[tuple[int, ...], ...] = ()
     peaks: WavePeaks | None = None
     cell: int | None = None
+    augmentations: tuple[str, ...] = ()
 
     @property
     def lengths(self) -> np.ndarray:
@@ -271,7 +274,7 @@ class Dataset:
 
         Args:
             batch: The batch.
-            generator: Draws the lead configurations in training.
+            generator: Draws the lead configurations and augmentations in training.
 
         Returns:
             Millivolts, (B, T, n_leads) float32; with demographics a pair of these and (B, 5) float32.
@@ -282,6 +285,8 @@ class Dataset:
             for row, indices in zip(kept, self.configurations, strict=True):
                 row[list(indices)] = 1
             signals *= kept[generator.integers(len(kept), size=len(signals)), np.newaxis]
+        if generator is not None:
+            augment_signals(signals, self.augmentations, self.store.preparation.rate, generator)
         return (signals, self.store.demographics[self.records[batch.records]]) if self.demographics else signals
 
     def targets_and_masks(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -294,3 +299,21 @@ class Dataset:
         grids = encode_peaks(self.peaks, self.records[batch.records], batch.starts, batch.length, cells)
         targets, masks = (np.hstack([x, y.reshape(len(y), -1)]) for x, y in zip(pair, grids, strict=True))
         return targets, masks
+
+    def training_examples(self, batch: Batch, generator: np.random.Generator) -> tuple:
+        """Return inputs, targets and masks of a batch, as training sees them.
+
+        Args:
+            batch: The batch.
+            generator: Draws the lead configurations and augmentations.
+
+        Returns:
+            What `inputs` returns, and targets and masks (B, K).
+        """
+        inputs, (targets, masks) = self.inputs(batch, generator), self.targets_and_masks(batch)
+        if MIXUP in self.augmentations:
+            arrays, targets, masks = mix_examples(
+                inputs if isinstance(inputs, tuple) else (inputs,), targets, masks, generator
+            )
+            inputs = tuple(arrays) if isinstance(inputs, tuple) else arrays[0]
+        return inputs, targets, masks

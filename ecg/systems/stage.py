@@ -77,6 +77,7 @@ class Stage:
         loss_weights: Weights of the losses over the labels and over the peaks.
         initial_weights: First weights of the network; random ones if empty.
         metric: Metric that is logged after each epoch: CHALLENGE, AUROC, or None.
+        augmentations: Names of random changes of the training recordings (ecg.data.augmentation).
     """
 
     key: str
@@ -98,12 +99,13 @@ class Stage:
     loss_weights: tuple[float, float] = (1.0, 0.0)
     initial_weights: tuple[np.ndarray, ...] = ()
     metric: str | None = None
+    augmentations: tuple[str, ...] = ()
 
     def cache_parts(self) -> tuple:
         """Return all fields that decide the result, as parts of `fingerprint`."""
         settings = [asdict(part) for part in (self.network, self.learning, self.view)]
         facts = [self.key, self.leads, type(self.loss).__name__, type(self.network).__name__, settings,
-                 self.output_activation, self.configurations, self.loss_weights]  # fmt: skip
+                 self.output_activation, self.configurations, self.loss_weights, self.augmentations]  # fmt: skip
         peaks = () if self.peaks is None else (self.peaks.starts, self.peaks.samples, self.peaks.waves)
         arrays = (self.records, self.targets, self.masks, self.training, self.validation, self.to_predict)
         return facts, *arrays, *peaks, *self.initial_weights
@@ -288,7 +290,7 @@ def make_dataset(stage: Stage, store: Store, indices: np.ndarray, network: keras
     cell = stage.network.cell if stage.peaks is not None and isinstance(stage.network, LiSettings) else None
     return Dataset(store, stage.records[indices], lead_indices(stage.leads), stage.targets[indices],
                    stage.masks[indices], stage.view.window, uses_demographics(network), stage.configurations,
-                   stage.peaks, cell)  # fmt: skip
+                   stage.peaks, cell, stage.augmentations)  # fmt: skip
 
 
 def build_network(stage: Stage, precision: str) -> keras.Model:

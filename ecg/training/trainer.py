@@ -274,7 +274,7 @@ def train_epoch(
     (reading,) = generator.spawn(1)  # draws while batches are read, in their order
 
     def read(batch: Batch) -> tuple:
-        return dataset.inputs(batch, reading), *dataset.targets_and_masks(batch)
+        return dataset.training_examples(batch, reading)
 
     def steps() -> Iterator[tuple[tuple, bool]]:
         for step, (inputs, targets, masks) in enumerate(prefetch(read, plan), 1):

@@ -1,0 +1,114 @@
+"""Augment the recordings of a training batch: random changes that keep the diagnosis.
+
+All functions change a batch of signals (B, T, n_leads), in mV, in place. Leads and samples that are zero throughout,
+because a lead is absent or a recording is padded, stay zero. The ranges are ours; see the benchmarks for what each
+change brings.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+MAX_GAIN = 1.25  # the factor is from 1 / MAX_GAIN to MAX_GAIN
+NOISE_MILLIVOLTS = (0.003, 0.03)  # standard deviation of the noise of a lead
+WANDER_HERTZ, WANDER_MILLIVOLTS = (0.15, 0.7), 0.1  # frequencies and largest amplitude of the two waves of a lead
+DROPOUT_SHARE = 0.1  # of the leads
+MASK_SECONDS = (0.2, 2.0)  # duration of the masked interval
+MIXUP_SHAPE = 0.2  # both parameters of the beta distribution (Zhang et al. 2018)
+
+
+def scale_signals(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+    """Multiply each recording by a gain, the same for all of its leads."""
+    gains = np.exp(generator.uniform(-np.log(MAX_GAIN), np.log(MAX_GAIN), (len(signals), 1, 1)))
+    signals *= gains.astype(np.float32)
+
+
+def add_noise(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+    """Add white noise, as of muscles, of another strength to each lead."""
+    deviations = np.exp(generator.uniform(*np.log(NOISE_MILLIVOLTS), (len(signals), 1, signals.shape[2])))
+    noise = generator.standard_normal(signals.shape, np.float32)
+    noise *= deviations.astype(np.float32) * is_present(signals)
+    signals += noise
+
+
+def add_wander(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+    """Add baseline wander: two slow sine waves to each lead."""
+    shape = (2, len(signals), 1, signals.shape[2])
+    frequencies = generator.uniform(*WANDER_HERTZ, shape).astype(np.float32)
+    phases = generator.uniform(0, 2 * np.pi, shape).astype(np.float32)
+    amplitudes = generator.uniform(0, WANDER_MILLIVOLTS, shape).astype(np.float32)
+    seconds = (np.arange(signals.shape[1], dtype=np.float32) / np.float32(rate))[:, np.newaxis]
+    waves = sum(a * np.sin(2 * np.pi * f * seconds + p) for a, f, p in zip(amplitudes, frequencies, phases, strict=True))
+    signals += waves * is_present(signals)
+
+
+def drop_leads(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+    """Set some leads of each recording to zero, never all of them."""
+    chances = generator.random((len(signals), 1, signals.shape[2]))
+    signals *= (chances >= np.minimum(DROPOUT_SHARE, chances.max(axis=2, keepdims=True))).astype(np.float32)
+
+
+def mask_interval(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+    """Set an interval of each recording to zero in all leads, at most half of it."""
+    samples = signals.shape[1]
+    durations = np.minimum(generator.uniform(*MASK_SECONDS, len(signals)) * rate, samples / 2).astype(int)
+    starts = generator.integers(0, samples - durations, endpoint=True)
+    offsets = np.arange(samples) - starts[:, np.newaxis]
+    signals[(offsets >= 0) & (offsets < durations[:, np.newaxis])] = 0
+
+
+def is_present(signals: np.ndarray) -> np.ndarray:
+    """Return 1 for a lead and a sample that are not zero throughout, (B, T, n_leads) float32."""
+    present = signals.any(axis=1, keepdims=True) & signals.any(axis=2, keepdims=True)
+    return present.astype(np.float32)
+
+
+# By their names in settings, in the order in which they are applied.
+CHANGES: dict[str, Callable[[np.ndarray, int, np.random.Generator], None]] = {
+    "gain": scale_signals,
+    "noise": add_noise,
+    "wander": add_wander,
+    "lead_dropout": drop_leads,
+    "time_mask": mask_interval,
+}
+MIXUP = "mixup"  # also mixes the labels
+AUGMENTATIONS = (*CHANGES, MIXUP)
+
+
+def augment_signals(signals: np.ndarray, names: Sequence[str], rate: int, generator: np.random.Generator) -> None:
+    """Apply the named changes to a batch, in the order of `CHANGES`.
+
+    Args:
+        signals: (B, T, n_leads) float32 in mV, changed in place.
+        names: Some of `AUGMENTATIONS`.
+        rate: Sampling frequency in Hz.
+        generator: Random generator.
+    """
+    for name, change in CHANGES.items():
+        if name in names:
+            change(signals, rate, generator)
+
+
+def mix_examples(
+    inputs: Sequence[np.ndarray], targets: np.ndarray, masks: np.ndarray, generator: np.random.Generator
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Mix each recording of a batch with another one (mixup, Zhang et al. 2018).
+
+    Args:
+        inputs: Arrays (B, ...) float32.
+        targets: Labels, (B, K).
+        masks: Weights of the labels, (B, K). A label that is masked in one of the two recordings is masked.
+        generator: Random generator.
+
+    Returns:
+        The mixed inputs, labels and masks.
+    """
+    order = generator.permutation(len(targets))
+    shares = generator.beta(MIXUP_SHAPE, MIXUP_SHAPE, len(targets)).astype(np.float32)
+    shares = np.maximum(shares, 1 - shares)
+
+    def mix(values: np.ndarray) -> np.ndarray:
+        share = shares.reshape(-1, *[1] * (values.ndim - 1))
+        return share * values + (1 - share) * values[order]
+
+    return [mix(values) for values in inputs], mix(targets), np.minimum(masks, masks[order])
