@@ -17,9 +17,9 @@ import numpy as np
 from ecg.data import labels, preprocessing, records
 from ecg.data.headers import LONGEST_SHOWN, Header
 from ecg.data.leads import LEADS, derivation_weights
+from ecg.data.loading import LoadedRecording, load_recording
 from ecg.data.preprocessing import COMPUTED, FLAT, GAIN_ZERO, INVALID_VALUE, NOT_FINITE, REJECTED, SPIKE
 from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD
-from ecg.data.store import LoadedRecording, load_recording
 from ecg.runtime.console import NAMED, abbreviated_list, format_table, group_reasons, wrap_line
 from ecg.runtime.files import atomic_path, check_replaceable, write_csv
 from ecg.runtime.processes import parallel_map

@@ -1,16 +1,18 @@
-"""Augment the recordings of a training batch: random changes that keep the diagnosis.
+"""Augment training batches: random changes that keep the diagnosis.
 
 All functions change a batch of signals (B, T, n_leads), in mV, in place. Leads and samples that are zero throughout,
 because a lead is absent or a recording is padded, stay zero. The ranges are ours; see the benchmarks for what each
 change brings.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 MAX_GAIN = 1.25  # the factor is from 1 / MAX_GAIN to MAX_GAIN
 NOISE_MILLIVOLTS = (0.003, 0.03)  # standard deviation of the noise of a lead
+LOG_NOISE = (math.log(NOISE_MILLIVOLTS[0]), math.log(NOISE_MILLIVOLTS[1]))
 WANDER_HERTZ, WANDER_MILLIVOLTS = (0.15, 0.7), 0.1  # frequencies and largest amplitude of the two waves of a lead
 DROPOUT_SHARE = 0.1  # of the leads
 MASK_SECONDS = (0.2, 2.0)  # duration of the masked interval
@@ -25,7 +27,7 @@ def scale_signals(signals: np.ndarray, rate: int, generator: np.random.Generator
 
 def add_noise(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
     """Add white noise, as of muscles, of another strength to each lead."""
-    deviations = np.exp(generator.uniform(*np.log(NOISE_MILLIVOLTS), (len(signals), 1, signals.shape[2])))
+    deviations = np.exp(generator.uniform(*LOG_NOISE, (len(signals), 1, signals.shape[2])))
     noise = generator.standard_normal(signals.shape, np.float32)
     noise *= deviations.astype(np.float32) * is_present(signals)
     signals += noise
@@ -38,7 +40,9 @@ def add_wander(signals: np.ndarray, rate: int, generator: np.random.Generator) -
     phases = generator.uniform(0, 2 * np.pi, shape).astype(np.float32)
     amplitudes = generator.uniform(0, WANDER_MILLIVOLTS, shape).astype(np.float32)
     seconds = (np.arange(signals.shape[1], dtype=np.float32) / np.float32(rate))[:, np.newaxis]
-    waves = sum(a * np.sin(2 * np.pi * f * seconds + p) for a, f, p in zip(amplitudes, frequencies, phases, strict=True))
+    waves = sum(
+        a * np.sin(2 * np.pi * f * seconds + p) for a, f, p in zip(amplitudes, frequencies, phases, strict=True)
+    )
     signals += waves * is_present(signals)
 
 
@@ -59,8 +63,8 @@ def mask_interval(signals: np.ndarray, rate: int, generator: np.random.Generator
 
 def is_present(signals: np.ndarray) -> np.ndarray:
     """Return 1 for a lead and a sample that are not zero throughout, (B, T, n_leads) float32."""
-    present = signals.any(axis=1, keepdims=True) & signals.any(axis=2, keepdims=True)
-    return present.astype(np.float32)
+    present = np.logical_and(signals.any(axis=1, keepdims=True), signals.any(axis=2, keepdims=True))
+    return np.asarray(present, np.float32)
 
 
 # By their names in settings, in the order in which they are applied.

@@ -311,9 +311,10 @@ class Dataset:
             What `inputs` returns, and targets and masks (B, K).
         """
         inputs, (targets, masks) = self.inputs(batch, generator), self.targets_and_masks(batch)
-        if MIXUP in self.augmentations:
-            arrays, targets, masks = mix_examples(
-                inputs if isinstance(inputs, tuple) else (inputs,), targets, masks, generator
-            )
-            inputs = tuple(arrays) if isinstance(inputs, tuple) else arrays[0]
-        return inputs, targets, masks
+        if MIXUP not in self.augmentations:
+            return inputs, targets, masks
+        if isinstance(inputs, tuple):
+            arrays, targets, masks = mix_examples(inputs, targets, masks, generator)
+            return tuple(arrays), targets, masks
+        (signals,), targets, masks = mix_examples((inputs,), targets, masks, generator)
+        return signals, targets, masks

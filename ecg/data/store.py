@@ -7,67 +7,29 @@ import mmap
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ecg.data import labels
-from ecg.data.headers import Header, RecordError, read_header
+from ecg.data.headers import RecordError
 from ecg.data.leads import LEADS
-from ecg.data.preprocessing import RESOLUTION, Repair, crop_to_max_duration, encode_demographics, preprocess
-from ecg.data.records import read_raw_signal, require_records
+from ecg.data.loading import IndexRow, LoadedRecording, load_training_recording
+from ecg.data.preprocessing import RESOLUTION, Repair
+from ecg.data.records import require_records
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.runtime.cache import DAMAGED, fingerprint, source_hash
-from ecg.runtime.console import abbreviated_list, describe_error, format_duration, wrap_line
+from ecg.runtime.console import abbreviated_list, format_duration, wrap_line
 from ecg.runtime.files import atomic_path, to_json
 from ecg.runtime.processes import parallel_map
 
 LOGGER = logging.getLogger("ecg")
 
 SIGNALS, INDEX = "signals.int16", "index.npz"
-
-
-class IndexRow(NamedTuple):
-    """A recording in the index of a store, with names as in `Store`."""
-
-    names: str
-    paths: str
-    sources: str
-    labels: np.ndarray
-    as_scored: np.ndarray
-    additional: np.ndarray
-    demographics: np.ndarray
-    undiagnosed: bool
-    lengths: int
-
-
-class LoadedRecording(NamedTuple):
-    """A recording as far as it could be read.
-
-    Attributes:
-        path: Path of the header.
-        header: The header; None if it cannot be read.
-        integers: Stored integers, (L, n); None if they cannot be read.
-        microvolts: Preprocessed signal, (T, 12) int16; None if the recording cannot be used.
-        repairs: What was repaired.
-        reason: Why the recording cannot be used.
-        row: Its row of the index, with the full path as `paths`; None if the recording cannot be used.
-        unknown_codes: Codes that the Challenge does not know.
-    """
-
-    path: Path
-    header: Header | None = None
-    integers: np.ndarray | None = None
-    microvolts: np.ndarray | None = None
-    repairs: tuple[Repair, ...] = ()
-    reason: str | None = None
-    row: IndexRow | None = None
-    unknown_codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,20 +153,38 @@ def build_store(
     """
     excluded: list[tuple[str, str]] = []
     paths = require_records(data, excluded)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     origin = source_fingerprint(paths, preparation)
-    try:
-        return open_store(folder, origin)
-    except DAMAGED:
-        (folder / INDEX).unlink(missing_ok=True)  # first, because signals without an index are no store
-    rows, repaired, unknown_codes, digest = [], [], Counter[str](), hashlib.sha256()
+    if store := open_store_of(folder, origin):
+        return store
     load_one = partial(load_training_recording, preparation=preparation)
-    with (
-        atomic_path(folder / SIGNALS) as temporary,
-        open(temporary, "wb") as file,
-        closing(parallel_map(load_one, paths, jobs, "reading")) as recordings,
-    ):
+    with closing(parallel_map(load_one, paths, jobs, "reading")) as recordings:
+        return write_store(recordings, data, folder, preparation, origin, excluded)
+
+
+def write_store(
+    recordings: Iterable[LoadedRecording],
+    data: Path | str,
+    folder: Path | str,
+    preparation: Preprocessing,
+    origin: str,
+    excluded: Sequence[tuple[str, str]] = (),
+) -> Store:
+    """Write recordings to a new store, one after the other, and open it.
+
+    Args:
+        recordings: The recordings; each without a signal is excluded.
+        data: Folder that the names of records are relative to.
+        folder: Folder for the store.
+        preparation: How the signals are preprocessed.
+        origin: Fingerprint of what the recordings are made of.
+        excluded: Name and reason of recordings that are excluded already.
+
+    Raises:
+        RecordError: No recording can be used.
+    """
+    folder, excluded, n_before = Path(folder), list(excluded), len(excluded)
+    rows, repaired, unknown_codes, digest = [], [], Counter[str](), hashlib.sha256()
+    with atomic_path(folder / SIGNALS) as temporary, open(temporary, "wb") as file:
         for recording in recordings:
             path = recording.path.relative_to(data)
             name = path.with_suffix("").as_posix()
@@ -218,8 +198,9 @@ def build_store(
             unknown_codes.update(recording.unknown_codes)
             repaired += [(name, repair) for repair in recording.repairs]
     if not rows:
-        name, reason = excluded[0]
-        raise RecordError(f"{data}: none of {len(paths)} recordings can be used, such as {name}: {reason}")
+        name, reason = excluded[n_before]
+        n_recordings = len(excluded) - n_before
+        raise RecordError(f"{data}: none of {n_recordings} recordings can be used, such as {name}: {reason}")
     fields = dict(zip(IndexRow._fields, map(np.array, zip(*rows, strict=True)), strict=True))
     digest.update("\n".join(fields["paths"]).encode(errors="surrogateescape"))
     bits = [np.packbits(fields[name]) for name in ("labels", "as_scored", "additional")]
@@ -231,6 +212,22 @@ def build_store(
         arrays = fields | {"details": to_json(details), "origin": origin, "digest": digest.hexdigest()}
         np.savez(temporary, **arrays)  # type: ignore[arg-type]
     return open_store(folder)
+
+
+def open_store_of(folder: Path | str, origin: str) -> Store | None:
+    """Open the store in a folder if it is of this origin; else prepare for a new one.
+
+    Args:
+        folder: Folder of the store, created if missing.
+        origin: Fingerprint of what its recordings are made of.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return open_store(folder, origin)
+    except DAMAGED:
+        (folder / INDEX).unlink(missing_ok=True)  # first, because signals without an index are no store
+        return None
 
 
 def open_store(folder: Path | str, origin: str | None = None) -> Store:
@@ -276,49 +273,6 @@ def source_fingerprint(headers: Sequence[Path], preparation: Preprocessing = DEF
         for name, status in statuses:
             entries.append([str(folder / name), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
     return fingerprint(*entries)
-
-
-def load_training_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
-    """Read and preprocess a recording for training; discarded sources are excluded.
-
-    The result has neither header nor integers, because passing them between processes takes as long as reading.
-    """
-    source = labels.source_of(path.stem)
-    if source in labels.DISCARDED_SOURCES:
-        return LoadedRecording(path, reason=f"source {source} is not trained on")
-    return load_recording(path, preparation)._replace(header=None, integers=None)
-
-
-def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
-    """Read and preprocess the recording of a header; faults raise no error."""
-    loaded = LoadedRecording(path)
-    try:
-        header = read_header(path)
-        loaded = loaded._replace(header=header)
-        integers, warnings = read_raw_signal(path, header)
-        loaded = loaded._replace(integers=integers)
-        microvolts, repairs = preprocess(header, crop_to_max_duration(header, integers), LEADS, preparation=preparation)
-    except (RecordError, OSError) as error:
-        return loaded._replace(reason=describe_error(error))
-    codes = [code for code in header.codes if code.casefold() not in labels.UNDIAGNOSED]
-    statuses = [labels.code_status(code) for code in codes]
-    row = IndexRow(
-        names=path.stem,
-        paths=path.as_posix(),
-        sources=labels.source_of(path.stem),
-        labels=labels.encode(header.codes),
-        as_scored=labels.encode_as_scored(header.evaluator_codes),
-        additional=labels.encode_additional(header.codes),
-        demographics=encode_demographics(header.age, header.sex),
-        undiagnosed=not {"scored", "unscored"} & set(statuses),
-        lengths=len(microvolts),
-    )
-    return loaded._replace(
-        microvolts=microvolts,
-        repairs=(*(Repair(warning, (), 1) for warning in warnings), *repairs),
-        row=row,
-        unknown_codes=tuple(code for code, status in zip(codes, statuses, strict=True) if status == "unknown"),
-    )
 
 
 def diagnosis_lines(store: Store) -> list[str]:

@@ -150,12 +150,10 @@ def synthesize(
     Raises:
         ValueError: An argument is invalid or out of range.
     """
-    default = {name: source.share for name, source in SYNTHETIC_SOURCES.items()}
-    shares = parse_shares((settings.sources or default).items())
     check_limits(records=records, seed=seed, jobs=jobs)
+    plan = list(enumerate(plan_recordings(records, seed, settings)))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    plan = list(enumerate(_plan_recordings(shares, records, seed)))
     with closing(parallel_map(partial(_write_recording, folder, seed, settings), plan, jobs, "synthesized")) as truths:
         return list(truths)
 
@@ -181,8 +179,19 @@ def parse_shares(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
     return shares
 
 
-def _plan_recordings(shares: Mapping[str, float], records: int, seed: int) -> list[tuple[str, str]]:
-    """Return source and name of each recording, numbered from 1 in each source."""
+def plan_recordings(records: int, seed: int, settings: SyntheticSettings) -> list[tuple[str, str]]:
+    """Return source and name of each recording, numbered from 1 in each source.
+
+    Args:
+        records: Number of recordings.
+        seed: Seed of the draws.
+        settings: What the recordings are like.
+
+    Raises:
+        ValueError: A source is unknown, or a share is out of range.
+    """
+    default = {name: source.share for name, source in SYNTHETIC_SOURCES.items()}
+    shares = parse_shares((settings.sources or default).items())
     names = list(shares)
     edges = np.cumsum(list(shares.values()))
     drawn = np.searchsorted(edges / edges[-1], np.random.default_rng(seed).random(records), side="right")
@@ -199,6 +208,26 @@ def _plan_recordings(shares: Mapping[str, float], records: int, seed: int) -> li
 
 def _write_recording(folder: Path, seed: int, settings: SyntheticSettings, item: tuple[int, tuple[str, str]]) -> Truth:
     """Make and write a recording of a plan."""
+    header, integers, facts = make_recording(seed, settings, item)
+    (folder / f"{facts.name}.hea").write_text(header, newline="\n")
+    mat = MAT_HEADER.pack(MAT_INT16, *integers.shape[::-1], 0, 4, b"val\0") + integers.astype("<i2").tobytes()
+    (folder / f"{facts.name}.mat").write_bytes(mat)
+    return facts
+
+
+def make_recording(
+    seed: int, settings: SyntheticSettings, item: tuple[int, tuple[str, str]]
+) -> tuple[str, np.ndarray, Truth]:
+    """Make a recording of a plan.
+
+    Args:
+        seed: Seed of the recordings.
+        settings: What the recordings are like.
+        item: Index of the recording, and the source and name that `plan_recordings` gave it.
+
+    Returns:
+        The header's text, the integers (T, L), and the truth.
+    """
     index, (source, name) = item
     rng = np.random.default_rng((seed, index + 1))
     codes: tuple[str, ...] = ()
@@ -222,11 +251,8 @@ def _write_recording(folder: Path, seed: int, settings: SyntheticSettings, item:
         damage_samples(integers, settings.leads, defects, defect_rng)
         damage_header(fields, defects, defect_rng)
     header = _format_header(name, frequency, settings.leads, integers, fields)
-    (folder / f"{name}.hea").write_text(header, newline="\n")
-    mat = MAT_HEADER.pack(MAT_INT16, *integers.shape[::-1], 0, 4, b"val\0") + integers.astype("<i2").tobytes()
-    (folder / f"{name}.mat").write_bytes(mat)
     codes = tuple(dict.fromkeys(code for code in fields.codes if code))
-    return Truth(name, np.isin(labels.ABBREVIATIONS, list(findings)), codes, defects)
+    return header, integers, Truth(name, np.isin(labels.ABBREVIATIONS, list(findings)), codes, defects)
 
 
 def draw_findings(rng: np.random.Generator) -> set[str]:

@@ -27,13 +27,13 @@ def signals():
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_keeps_what_is_absent_and_depends_on_the_generator_alone(name, signals):
-    first, again, other = (signals.copy() for _ in range(3))
+    first, again, different = (signals.copy() for _ in range(3))
     augment_signals(first, [name], RATE, np.random.default_rng(1))
     augment_signals(again, [name], RATE, np.random.default_rng(1))
-    augment_signals(other, [name], RATE, np.random.default_rng(2))
+    augment_signals(different, [name], RATE, np.random.default_rng(2))
     assert first.dtype == np.float32 and np.isfinite(first).all()
     np.testing.assert_array_equal(first, again)
-    assert (first != other).any() and (first != signals).any()
+    assert (first != different).any() and (first != signals).any()
     assert not first[0, :, 3].any() and not first[1, 7 * RATE :].any()
 
 

@@ -11,10 +11,11 @@ import scipy.io
 from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, encode, encode_as_scored, source_of
 from ecg.data.leads import LEADS
+from ecg.data.loading import load_recording, load_training_recording
 from ecg.data.preprocessing import FLAT, INVALID_VALUE, MAX_DURATION, SPIKE, preprocess
 from ecg.data.records import read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
-from ecg.data.store import INDEX, SIGNALS, build_store, load_recording, load_training_recording, open_store
+from ecg.data.store import INDEX, SIGNALS, build_store, open_store
 
 
 def test_holds_every_record_of_the_trained_sources_in_order(store, headers):

@@ -284,7 +284,9 @@ def test_noise_adds_to_the_same_hearts(tmp_path):
 
 
 def test_chapman_numbers_end_where_ningbo_begins():
-    plan = synthetic._plan_recordings({"Chapman-Shaoxing": 1.0}, labels.LAST_CHAPMAN + 5, seed=0)
+    plan = synthetic.plan_recordings(
+        labels.LAST_CHAPMAN + 5, 0, synthetic.SyntheticSettings(sources={"Chapman-Shaoxing": 1.0})
+    )
     assert len({name for _, name in plan}) == len(plan)
     assert all(labels.source_of(name) == source for source, name in plan)
     assert sum(source == "Ningbo" for source, _ in plan) == 5

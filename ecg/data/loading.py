@@ -1,0 +1,113 @@
+"""Read and preprocess single recordings, and record their faults."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ecg.data import labels
+from ecg.data.headers import Header, RecordError, read_header
+from ecg.data.leads import LEADS
+from ecg.data.preprocessing import Repair, crop_to_max_duration, encode_demographics, preprocess
+from ecg.data.records import read_raw_signal
+from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
+from ecg.runtime.console import describe_error
+
+
+class IndexRow(NamedTuple):
+    """A recording in the index of a store, with names as in `Store`."""
+
+    names: str
+    paths: str
+    sources: str
+    labels: np.ndarray
+    as_scored: np.ndarray
+    additional: np.ndarray
+    demographics: np.ndarray
+    undiagnosed: bool
+    lengths: int
+
+
+class LoadedRecording(NamedTuple):
+    """A recording as far as it could be read.
+
+    Attributes:
+        path: Path of the header.
+        header: The header; None if it cannot be read.
+        integers: Stored integers, (L, n); None if they cannot be read.
+        microvolts: Preprocessed signal, (T, 12) int16; None if the recording cannot be used.
+        repairs: What was repaired.
+        reason: Why the recording cannot be used.
+        row: Its row of the index, with the full path as `paths`; None if the recording cannot be used.
+        unknown_codes: Codes that the Challenge does not know.
+    """
+
+    path: Path
+    header: Header | None = None
+    integers: np.ndarray | None = None
+    microvolts: np.ndarray | None = None
+    repairs: tuple[Repair, ...] = ()
+    reason: str | None = None
+    row: IndexRow | None = None
+    unknown_codes: tuple[str, ...] = ()
+
+
+def load_training_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
+    """Read and preprocess a recording for training; discarded sources are excluded.
+
+    The result has neither header nor integers, because passing them between processes takes as long as reading.
+    """
+    source = labels.source_of(path.stem)
+    if source in labels.DISCARDED_SOURCES:
+        return LoadedRecording(path, reason=f"source {source} is not trained on")
+    return load_recording(path, preparation)._replace(header=None, integers=None)
+
+
+def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
+    """Read and preprocess the recording of a header; faults raise no error."""
+    loaded = LoadedRecording(path)
+    try:
+        header = read_header(path)
+        loaded = loaded._replace(header=header)
+        integers, warnings = read_raw_signal(path, header)
+    except (RecordError, OSError) as error:
+        return loaded._replace(reason=describe_error(error))
+    loaded = prepare_recording(path, header, integers, preparation)
+    return loaded._replace(repairs=(*(Repair(warning, (), 1) for warning in warnings), *loaded.repairs))
+
+
+def prepare_recording(
+    path: Path, header: Header, integers: np.ndarray, preparation: Preprocessing = DEFAULT_PREPROCESSING
+) -> LoadedRecording:
+    """Preprocess a recording that has been read; faults raise no error.
+
+    Args:
+        path: Path of its header.
+        header: Its header.
+        integers: Stored integers, (L, n).
+        preparation: How the signal is preprocessed.
+    """
+    loaded = LoadedRecording(path, header, integers)
+    try:
+        microvolts, repairs = preprocess(header, crop_to_max_duration(header, integers), LEADS, preparation=preparation)
+    except RecordError as error:
+        return loaded._replace(reason=describe_error(error))
+    codes = [code for code in header.codes if code.casefold() not in labels.UNDIAGNOSED]
+    statuses = [labels.code_status(code) for code in codes]
+    row = IndexRow(
+        names=path.stem,
+        paths=path.as_posix(),
+        sources=labels.source_of(path.stem),
+        labels=labels.encode(header.codes),
+        as_scored=labels.encode_as_scored(header.evaluator_codes),
+        additional=labels.encode_additional(header.codes),
+        demographics=encode_demographics(header.age, header.sex),
+        undiagnosed=not {"scored", "unscored"} & set(statuses),
+        lengths=len(microvolts),
+    )
+    return loaded._replace(
+        microvolts=microvolts,
+        repairs=tuple(repairs),
+        row=row,
+        unknown_codes=tuple(code for code, status in zip(codes, statuses, strict=True) if status == "unknown"),
+    )

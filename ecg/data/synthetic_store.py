@@ -1,0 +1,54 @@
+"""A store of synthetic recordings, without files of their own, for pretraining."""
+
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from ecg.data.headers import RecordError, parse_header
+from ecg.data.loading import LoadedRecording, prepare_recording
+from ecg.data.resampling import Preprocessing
+from ecg.data.store import Store, open_store_of, write_store
+from ecg.data.synthetic import SyntheticSettings, make_recording, plan_recordings
+from ecg.runtime.cache import fingerprint, source_hash
+from ecg.runtime.console import describe_error
+from ecg.runtime.processes import parallel_map
+
+
+def build_synthetic_store(
+    folder: Path, records: int, seed: int, settings: SyntheticSettings, preparation: Preprocessing, jobs: int | None
+) -> Store:
+    """Make recordings and store them preprocessed, or open the store of the same ones.
+
+    The signals and labels are those that `ecg.data.synthetic.synthesize` writes to files.
+
+    Args:
+        folder: Folder for the store.
+        records: Number of recordings.
+        seed: Seed of all random draws.
+        settings: What the recordings are like.
+        preparation: How the signals are preprocessed.
+        jobs: Number of processes; None for one per core.
+
+    Raises:
+        RecordError: No recording can be used.
+    """
+    origin = fingerprint(source_hash("data"), records, seed, settings, preparation)
+    if store := open_store_of(folder, origin):
+        return store
+    plan = list(enumerate(plan_recordings(records, seed, settings)))
+    make_one = partial(_make_training_recording, seed, settings, preparation)
+    with closing(parallel_map(make_one, plan, jobs, "synthesized")) as recordings:
+        return write_store(recordings, "", folder, preparation, origin)
+
+
+def _make_training_recording(
+    seed: int, settings: SyntheticSettings, preparation: Preprocessing, item: tuple[int, tuple[str, str]]
+) -> LoadedRecording:
+    """Make and preprocess a recording of a plan; faults raise no error."""
+    text, integers, facts = make_recording(seed, settings, item)
+    path = Path(f"{facts.name}.hea")
+    try:
+        header = parse_header(text, path.name)
+    except RecordError as error:
+        return LoadedRecording(path, reason=describe_error(error))
+    return prepare_recording(path, header, integers.T, preparation)._replace(header=None, integers=None)
