@@ -62,7 +62,10 @@ def mask_interval(signals: np.ndarray, rate: int, generator: np.random.Generator
 
 
 def is_present(signals: np.ndarray) -> np.ndarray:
-    """Return 1 for a lead and a sample that are not zero throughout, (B, T, n_leads) float32."""
+    """Return 1 for leads and samples that are present, (B, T, n_leads) float32.
+
+    A lead is absent if it is zero throughout, and a sample if all leads are zero there.
+    """
     present = np.logical_and(signals.any(axis=1, keepdims=True), signals.any(axis=2, keepdims=True))
     return np.asarray(present, np.float32)
 
