@@ -66,7 +66,7 @@ def test_preprocess_is_called_from_two_modules(trees):
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "preprocess"
     }
-    assert callers == {"ecg/models/bundle", "ecg/data/store"}
+    assert callers == {"ecg/models/bundle", "ecg/data/loading"}
 
 
 def test_importing_the_package_loads_nothing_else():
