@@ -101,6 +101,7 @@ def add_compare_command(commands: "Commands") -> None:
                           help="source to hold out instead of folds, such as georgia (default: none)")  # fmt: skip
     add_numbers(parser, hours="time limit in hours for all trainings; each system gets an equal share in each fold "
                               "(default: no limit)")  # fmt: skip
+    options.add_weights(parser, "for the thresholds, decisions and scores of all systems")
 
     def run(arguments: argparse.Namespace) -> None:
         start_keras(devices=False)  # only subprocesses use these
@@ -121,7 +122,8 @@ def add_compare_command(commands: "Commands") -> None:
             systems = tuple(map(with_early_gains, systems)) if arguments.early_gains else systems
             names = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
             leads = arguments.leads and tuple(dict.fromkeys(arguments.leads))
-            given = without_none(lead_sets=leads, **{name: getattr(arguments, name) for name in names})
+            weights = settings.read_own_weights(arguments)
+            given = without_none(lead_sets=leads, weights=weights, **{name: getattr(arguments, name) for name in names})
             protocol = Protocol(systems, **given)
         with reported(RecordError, TrainingError, NeuroKitMissing):
             compare.compare(arguments.data, arguments.report, protocol)

@@ -29,9 +29,8 @@ def make_system_result(labels, system="default", leads=12, skill=2.0, seed=0, **
     logits = skill * (2 * labels - 1) + random.normal(size=labels.shape)
     probabilities = np.round(1 / (1 + np.exp(-logits)), 2).astype(np.float32)
     seconds = np.float64(60.0), np.float64(0.01)  # means over the folds
-    return SystemResult(
-        system, leads, probabilities, probabilities >= 0.4, probabilities >= 0.3, 1000, *seconds, **fields
-    )
+    decisions = probabilities >= 0.4, probabilities >= 0.3, probabilities >= 0.2
+    return SystemResult(system, leads, probabilities, *decisions, 1000, *seconds, **fields)
 
 
 def make_comparison(recordings=150, seed=1, results=((), ())):

@@ -343,16 +343,19 @@ def collect_results(store: Store, folds: list[np.ndarray], runs: list[SystemRun]
     for run in runs:
         for count in run.settings.lead_sets:
             parts = [result.by_leads[count] for result in run.results]
-            probabilities, predictions, optimised = (np.concatenate(arrays)[order] for arrays in zip(
-                *(part[:3] for part in parts), strict=True))  # fmt: skip
+            probabilities, predictions, optimised, by_credit = (
+                np.concatenate(arrays)[order] for arrays in zip(*(part[:4] for part in parts), strict=True)
+            )
             costs = np.array([part.costs for part in parts])
             parameters, prediction_seconds, training_seconds, networks, epochs, _ = costs.mean(axis=0)
             results.append(SystemResult(
-                run.settings.system, count, probabilities, predictions, optimised, round(parameters), training_seconds,
-                prediction_seconds, run.settings.classes, round(networks), round(epochs), round(costs[:, -1].sum()),
+                run.settings.system, count, probabilities, predictions, optimised, by_credit, round(parameters),
+                training_seconds, prediction_seconds, run.settings.classes, round(networks), round(epochs),
+                round(costs[:, -1].sum()),
             ))  # fmt: skip
     chosen = indices[order]
-    return Comparison(store.as_scored[chosen], store.sources[chosen], numbers[order], tuple(results))
+    weights = runs[0].settings.weights
+    return Comparison(store.as_scored[chosen], store.sources[chosen], numbers[order], tuple(results), weights)
 
 
 def describe_comparison(
@@ -390,6 +393,7 @@ def describe_comparison(
         "maximum batch size": protocol.batch,
         "precision": protocol.precision,
         **{f"{name} of networks that have one": size for name, size in protocol.sizes.items()},
+        "weights of the metric": protocol.weights and "of one's own, not the Challenge's",
         "failed": failed or None,
     }
     return {

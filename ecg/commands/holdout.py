@@ -12,6 +12,8 @@ from ecg.data.labels import expand
 from ecg.data.leads import lead_indices
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
+from ecg.evaluation.metrics import WeightTable
+from ecg.models.decision import EXPECTED_CREDIT
 from ecg.models.ensemble import Ensemble, Group, Segment, choose_group_probabilities, uses_demographics
 from ecg.runtime.limits import check_limits
 from ecg.systems.method import TrainedSystem
@@ -41,6 +43,7 @@ class Protocol:
         depth: Depth of the networks that have one; None: as the system has it.
         seed: Seed of the folds and of each training.
         jobs: Number of processes that read recordings; None: one per core.
+        weights: Credit of each prediction, for all systems and scores; None: that of the Challenge.
 
     Raises:
         ValueError: A number is out of its range, or no network has such a size.
@@ -58,6 +61,7 @@ class Protocol:
     depth: int | None = None
     seed: int = 2021
     jobs: int | None = None
+    weights: WeightTable | None = None
 
     def __post_init__(self) -> None:
         names = ("folds", "hours", "epochs", "batch", "width", "depth", "seed", "jobs")
@@ -101,6 +105,7 @@ class Protocol:
                            precision=self.precision or training.precision)  # fmt: skip
 
         return replace(resize_networks(system, self.sizes), lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs,
+                       weights=self.weights,
                        training=limit_training(system.training),
                        pretraining=system.pretraining and limit_training(system.pretraining))  # fmt: skip
 
@@ -185,12 +190,14 @@ class HeldOutPredictions(NamedTuple):
         probabilities: Probabilities of the scored classes, (n, 26).
         predictions: Predicted classes by the system's own rule, (n, 26) bool.
         optimised: Predicted classes by thresholds optimised on its validation set, (n, 26) bool.
+        by_credit: Predicted classes by expected credit, calibrated on its validation set, (n, 26) bool.
         costs: Its costs.
     """
 
     probabilities: np.ndarray
     predictions: np.ndarray
     optimised: np.ndarray
+    by_credit: np.ndarray
     costs: Costs
 
 
@@ -248,11 +255,12 @@ def predict_held_out(trained: TrainedSystem, system: Settings, stores: Stores, h
             seconds = measure_prediction_seconds(ensemble, stores, held_out)
             by_network[leads] = probabilities, ensemble.parameters, seconds
         probabilities, parameters, seconds = by_network[leads]
-        wide = expand(probabilities, columns)
+        wide, rule = expand(probabilities, columns), trained.results.rule(count)
         by_leads[count] = HeldOutPredictions(
             wide,
-            trained.results.rule(count).decide(probabilities, columns),
+            rule.decide(probabilities, columns),
             wide >= search.by_class,
+            replace(rule, decision=EXPECTED_CREDIT).decide(probabilities, columns),
             Costs(parameters, seconds, *training_cost(trained, count)),
         )
     return FoldResult(by_leads, skipped_steps(trained, system))

@@ -12,16 +12,19 @@ import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation import metrics
-from ecg.evaluation.metrics import nan_mean
+from ecg.evaluation.metrics import WeightTable, nan_mean
 from ecg.evaluation.thresholds import HALF
 
-OPTIMISED, PREDICTED, AT_HALF = "metric optimised", "metric as predicted", "metric at 0.5"
-CHALLENGE_METRICS = (OPTIMISED, PREDICTED, AT_HALF)
-AUROC, AUPRC, F1_OPTIMISED, F1_PREDICTED = "AUROC", "AUPRC", "F1 optimised", "F1 as predicted"
-# Metrics of each class; overall the mean over the labelled classes.
-CLASS_METRICS = (AUROC, AUPRC, F1_OPTIMISED, F1_PREDICTED)
+# Decisions: by optimised thresholds, by the system's own rule, by expected credit, and by 0.5 for all classes.
+DECISION_NAMES = ("optimised", "as predicted", "by expected credit", "at 0.5")
+OPTIMISED, PREDICTED, BY_CREDIT, AT_HALF = CHALLENGE_METRICS = tuple(f"metric {name}" for name in DECISION_NAMES)
+AUROC, AUPRC = "AUROC", "AUPRC"
+F1_OPTIMISED, F1_PREDICTED, F1_BY_CREDIT, F1_AT_HALF = F1_METRICS = tuple(f"F1 {name}" for name in DECISION_NAMES)
+COUNT_METRICS = tuple(f"classes {name}" for name in DECISION_NAMES)  # mean number of predicted classes
+CLASS_METRICS = (AUROC, AUPRC, *F1_METRICS)  # of each class; overall the mean over the labelled classes
 AUROC_SHARED = "AUROC shared"  # mean over the labelled classes that all systems know
-METRICS = (*CHALLENGE_METRICS, AUROC, AUROC_SHARED, AUPRC, F1_OPTIMISED, F1_PREDICTED)
+AREAS = (AUROC, AUROC_SHARED, AUPRC)
+METRICS = (*CHALLENGE_METRICS, *AREAS, *F1_METRICS, *COUNT_METRICS)
 RESAMPLES = 1000
 INTERVAL_PERCENTILES = (2.5, 97.5)
 MAX_CHUNK_SIZE = 2**24  # counts in memory at once
@@ -39,6 +42,7 @@ class SystemResult:
         probabilities: (N, 26) float32, 0 for classes that the system does not know.
         predictions: Classes predicted by the system's own rule, (N, 26) bool.
         optimised: Classes predicted with thresholds searched on each fold's training recordings, (N, 26) bool.
+        by_credit: Classes predicted by expected credit, calibrated on each fold's training recordings, (N, 26) bool.
         parameters: Number of weights of all networks used for a prediction.
         training_seconds: Training time.
         prediction_seconds: Prediction time of one recording.
@@ -53,6 +57,7 @@ class SystemResult:
     probabilities: np.ndarray
     predictions: np.ndarray
     optimised: np.ndarray
+    by_credit: np.ndarray
     parameters: int
     training_seconds: float
     prediction_seconds: float
@@ -66,6 +71,11 @@ class SystemResult:
         """Mask of the classes that the system knows: (26,) bool."""
         return np.isin(ABBREVIATIONS, self.classes)
 
+    @property
+    def decisions(self) -> list[np.ndarray]:
+        """Predicted classes by each of DECISION_NAMES: (N, 26) bool each."""
+        return [self.optimised, self.predictions, self.by_credit, self.probabilities >= HALF / 100]
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -76,12 +86,14 @@ class Comparison:
         sources: Source database of each recording, (N,) str.
         folds: Number of the fold in which each recording was held out, (N,) int.
         results: A result per system and lead set.
+        weights: Credit of each prediction in the metric; None: that of the Challenge.
     """
 
     labels: np.ndarray
     sources: np.ndarray
     folds: np.ndarray
     results: tuple[SystemResult, ...]
+    weights: WeightTable | None = None
 
     def reference_index(self, result: SystemResult) -> int | None:
         """Return the index of the first system's result with the same leads, if any."""
@@ -142,7 +154,7 @@ def compute_metrics(comparison: Comparison, resamples: int = RESAMPLES, seed: in
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
     """
-    weights = metrics.load_weights()[1]
+    weights = metrics.build_weight_array(comparison.weights)
     credit = metrics.class_credit(comparison.labels, weights)
     counts = draw_resamples(len(comparison.labels), resamples, seed)
     table, samples = MetricTable([], [], [], [], []), []
@@ -196,7 +208,7 @@ def resample_metrics(
     Args:
         result: Predictions for N recordings.
         comparison: The comparison that it belongs to.
-        weights: The Challenge's table, (26, 26).
+        weights: Credit of each prediction, (26, 26), labels by row.
         credit: `class_credit` of the labels, (N, 26).
         rows: Mask of the recordings, (N,) bool.
         counts: `draw_resamples` of the N recordings.
@@ -207,22 +219,26 @@ def resample_metrics(
     """
     selected = slice(None) if rows.all() else rows  # a slice spares copies
     labels, credit, probabilities = comparison.labels[selected], credit[selected], result.probabilities[selected]
-    outputs = {OPTIMISED: result.optimised[selected], PREDICTED: result.predictions[selected],
-               AT_HALF: probabilities >= HALF / 100}  # fmt: skip
+    outputs = [decision[selected] for decision in result.decisions]
+    sizes = np.array([decision.sum(axis=1) for decision in outputs], np.float64)
     shared = comparison.shared_classes
-    scores = [metrics.recording_scores(labels, predicted, credit) for predicted in outputs.values()]
+    scores = [metrics.recording_scores(labels, decision, credit) for decision in outputs]
     scores += [*metrics.inactive_and_perfect_scores(labels, credit)]
     chunks = []
     for chunk in [None, *counts]:
         if chunk is None:
-            challenge = np.array(metrics.challenge_scores(labels, outputs.values(), weights))
+            challenge = np.array(metrics.challenge_scores(labels, outputs, weights))
+            numbers = sizes.mean(axis=1)
         else:
             chunk = chunk[selected]
             *totals, inactive, perfect = np.einsum("mn,nr->mr", np.array(scores), chunk)
             challenge = metrics.normalise_scores(np.array(totals), inactive, perfect)
-            challenge[:, ~chunk.any(axis=0)] = np.nan
+            n_drawn = chunk.sum(axis=0, dtype=np.float64)
+            challenge[:, n_drawn == 0] = np.nan
+            totals = np.einsum("mn,nr->mr", sizes, chunk)
+            numbers = np.divide(totals, n_drawn, out=np.full(totals.shape, np.nan), where=n_drawn > 0)
         values = _class_metrics(labels, probabilities, outputs, shared, chunk)
-        values |= dict(zip(CHALLENGE_METRICS, challenge, strict=True))
+        values |= dict(zip((*CHALLENGE_METRICS, *COUNT_METRICS), (*challenge, *numbers), strict=True))
         chunks.append({name: value[..., np.newaxis] if chunk is None else value for name, value in values.items()})
     return {name: np.concatenate([chunk[name] for chunk in chunks], axis=-1) for name in chunks[0]}
 
@@ -230,14 +246,14 @@ def resample_metrics(
 def _class_metrics(
     labels: np.ndarray,
     probabilities: np.ndarray,
-    outputs: dict[str, np.ndarray],
+    outputs: Sequence[np.ndarray],
     shared: np.ndarray,
     counts: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
     """Return CLASS_METRICS, overall and by class, and AUROC_SHARED."""
     areas = metrics.roc_and_pr_areas(labels, probabilities, counts)
     labelled = metrics.count_present(labels, counts) > 0
-    measured = (metrics.f_measures(labels, outputs[name], counts) for name in (OPTIMISED, PREDICTED))
+    measured = (metrics.f_measures(labels, decision, counts) for decision in outputs)
     f_measures = (np.where(labelled, f_measure, np.nan) for f_measure in measured)
     values = {AUROC_SHARED: np.asarray(nan_mean(areas[0][shared]))}
     for name, by_class in zip(CLASS_METRICS, (*areas, *f_measures), strict=True):

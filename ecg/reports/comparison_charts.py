@@ -21,7 +21,8 @@ from ecg.reports.training_charts import BLUE, GREEN, GREY, ORANGE, PALE, draw_ce
 from ecg.runtime.console import escape_unprintable, pluralise
 
 SCORE_PANELS = (OPTIMISED, AUROC, AUPRC, F1_OPTIMISED)
-DIFFERENCE_PANELS = (OPTIMISED, bootstrap.PREDICTED, AUROC, AUPRC, F1_OPTIMISED, bootstrap.F1_PREDICTED)
+DIFFERENCE_PANELS = (OPTIMISED, bootstrap.PREDICTED, bootstrap.BY_CREDIT, AUROC, F1_OPTIMISED, bootstrap.F1_PREDICTED,
+                     bootstrap.F1_BY_CREDIT, AUPRC)  # fmt: skip
 FEW = 10  # recordings of a class; with fewer its area depends on chance
 
 WIDTH = 10.9  # inches of a page's column
@@ -29,7 +30,7 @@ PANELS_IN_ROW = 4
 FEW_TENFOLDS = 50  # ratio of an axis' ends; below it a logarithmic axis also shows 2 and 5
 COLOURS = (BLUE, ORANGE, GREEN, "#8f2d56", "#6b4aa0", "#0b7a8a", "#8a6d1d", "#c2478f", "#4a4a55", "#7a9a2b", "#22306b",
            "#b0522c")  # fmt: skip
-MARKS = (("|", 10, ORANGE), ("D", 4, "#6b4aa0"))  # marker, size and colour of additional values
+MARKS = (("|", 10, ORANGE), ("x", 6, GREEN), ("D", 4, "#6b4aa0"))  # marker, size and colour of additional values
 CHANCE = 0.5  # area under the ROC curve at which the colour scale begins
 NOT_KNOWN = "–"
 
@@ -70,11 +71,14 @@ def draw_scores(comparison: Comparison, metrics: MetricTable, leads: int) -> Com
     indices = comparison.indices_with_leads(leads)
     systems = comparison.systems_at(indices)
     panels = {name: np.array([metrics.overall[index][name] for index in indices]) for name in SCORE_PANELS}
-    by_rule, at_half, f1_by_rule = (
-        [metrics.overall[index][name][0] for index in indices]
-        for name in (bootstrap.PREDICTED, bootstrap.AT_HALF, bootstrap.F1_PREDICTED)
-    )
-    marks = {OPTIMISED: {"by its own rule": by_rule, "at 0.5": at_half}, F1_OPTIMISED: {"by its own rule": f1_by_rule}}
+    names = ("by its own rule", "by expected credit", "at 0.5")
+    marks = {
+        decisions[0]: {
+            name: [metrics.overall[index][decision][0] for index in indices]
+            for name, decision in zip(names, decisions[1:], strict=True)
+        }
+        for decisions in (bootstrap.CHALLENGE_METRICS, bootstrap.F1_METRICS)
+    }
     caption = (f"Dots are values, bars their 95 % intervals; the dashed line is the value of {systems[0]}. "
                "Each lead set has its own axes.")  # fmt: skip
     figure = forest_plot(systems, panels, marks)
@@ -154,7 +158,7 @@ def forest_plot(
     panel_axes[0].set_yticks(range(len(systems)), map(escape_formula, systems))
     panel_axes[0].set_ylim(len(systems) - 0.4, -0.6)
     if marks:
-        figure.legend(*panel_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
+        figure.legend(*panel_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False,
                       fontsize=9)  # fmt: skip
     return figure
 

@@ -1,6 +1,6 @@
 """Write the report of a comparison: a page, its figures, and CSV tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,18 @@ from matplotlib import rc_context
 
 from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation import bootstrap
-from ecg.evaluation.bootstrap import CHALLENGE_METRICS, CLASS_METRICS, METRICS, Comparison, MetricTable
+from ecg.evaluation.bootstrap import (
+    AREAS,
+    CHALLENGE_METRICS,
+    CLASS_METRICS,
+    COUNT_METRICS,
+    DECISION_NAMES,
+    F1_METRICS,
+    METRICS,
+    Comparison,
+    Estimates,
+    MetricTable,
+)
 from ecg.reports.comparison_charts import NOT_KNOWN, draw_comparison, rank_classes
 from ecg.reports.html_page import Cell, build_page, bullet_list, details, embed_figure, html_table, plain_table
 from ecg.reports.training_tables import Table, write_tables
@@ -18,9 +29,11 @@ from ecg.runtime.files import atomic_path, save_figure
 COMPARISON_FOLDER, COMPARISON_PAGE = "comparison", "comparison.html"
 INTERVALS = "with 95 % intervals"
 NOTES = Path(__file__).with_name("comparison_notes.txt").read_text(encoding="utf-8").splitlines()
-CLASS_COUNTS = ("labelled", "optimised", "optimised correctly", "predicted", "predicted correctly")
+CLASS_COUNTS = ("labelled", "optimised", "optimised correctly", "predicted", "predicted correctly",
+                "by expected credit", "by expected credit correctly")  # fmt: skip
 COSTS = ("networks", "weights", "training seconds", "epochs", "stopped by the time limit", "prediction seconds")
-SCORE_HEADER = ("system", *METRICS)
+SCORE_COLUMNS = (*CHALLENGE_METRICS, *AREAS)
+DECISION_HEADER = ("decision", "metric", "macro F1", "predicted classes")
 COST_HEADER = ("system", "networks", "weights", "training", "epochs", "stopped by the time limit",
                "prediction of a recording")  # fmt: skip
 
@@ -79,7 +92,9 @@ def comparison_tables(comparison: Comparison, metrics: MetricTable) -> dict[str,
                       result.time_limited, result.prediction_seconds))  # fmt: skip
         if difference := metrics.differences[index]:
             differences.append((*name, comparison.systems[0], *_numbers(difference, METRICS)))
-        decisions = labels, result.optimised, labels & result.optimised, result.predictions, labels & result.predictions
+        decisions = [labels]
+        for outputs in result.decisions[:3]:
+            decisions += [outputs, labels & outputs]
         counts = np.array([decision.sum(axis=0) for decision in decisions]).T.tolist()
         for column, (known, count) in enumerate(zip(result.known_classes.tolist(), counts, strict=True)):
             estimates = {name: values[:, column] for name, values in metrics.by_class[index].items()}
@@ -132,16 +147,23 @@ def build_comparison_page(
         figures[drawn.name] = [embed_figure(path, drawn.title, drawn.caption)]
     first = escape_unprintable(comparison.systems[0])
     best = "; the best is bold" if len(comparison.systems) > 1 else ""
+    labelled = f"; {comparison.labels.sum(axis=1).mean():.2f} classes of a recording are labelled"
     scores, differences, classes, sources = [], [], [], []
     for leads in comparison.lead_sets:
         title, suffix = pluralise(leads, "lead"), f"{leads}_leads"
         systems = list(map(escape_unprintable, comparison.systems_at(comparison.indices_with_leads(leads))))
         rows = score_rows(comparison, metrics, leads)
-        table = html_table(SCORE_HEADER, {"": rows}, f"{title}: scores {INTERVALS}{best}")
+        table = html_table(("system", *SCORE_COLUMNS), {"": rows}, f"{title}: scores {INTERVALS}{best}")
         scores += [table, *figures[f"scores_{suffix}"]]
+        groups, caption = decision_rows(comparison, metrics.overall, leads), f"{title}: decisions {INTERVALS}{labelled}"
+        scores.append(html_table(DECISION_HEADER, groups, caption))
         if rows := difference_rows(comparison, metrics, leads):
             caption = f"{title}: differences to {first} {INTERVALS}; an interval without 0 is bold"
-            differences += [html_table(SCORE_HEADER, {"": rows}, caption), *figures[f"differences_{suffix}"]]
+            differences += [html_table(("system", *SCORE_COLUMNS), {"": rows}, caption)]
+            differences += figures[f"differences_{suffix}"]
+            groups = decision_rows(comparison, metrics.differences, leads, difference_cell)
+            caption = f"{title}: differences of decisions to {first} {INTERVALS}; an interval without 0 is bold"
+            differences.append(html_table(DECISION_HEADER, groups, caption))
         classes += figures.get(f"classes_{suffix}", [])
         for name, rows in class_rows(comparison, metrics, leads).items():
             table = html_table(("class", *systems), {"": rows}, f"{name} by class {INTERVALS}{best}")
@@ -179,13 +201,17 @@ def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str
         A sentence that says what the others are about, and one for each lead set.
     """
     first, several = escape_unprintable(comparison.systems[0]), any(metrics.differences)
-    best = "The best Challenge metric" if several else "The Challenge metric"
+    metric = "Challenge metric" if comparison.weights is None else "metric by weights of one's own"
+    best = f"The best {metric}" if several else f"The {metric}"
     differing = f", and the number of systems that differ from {first}" if several else ""
-    sentences = [f"{best}, with optimised thresholds and by the systems' own rules{differing}:"]
+    sentences = [f"{best}, with optimised thresholds, by the systems' own rules and by expected credit{differing}:"]
     for leads in comparison.lead_sets:
         indices = comparison.indices_with_leads(leads)
-        optimised, by_rule = (highest_score(comparison, metrics, indices, name) for name in CHALLENGE_METRICS[:2])
-        text = f"{pluralise(leads, 'lead')}: {optimised} optimised, {by_rule} by its own rule"
+        optimised, by_rule, by_credit = (
+            highest_score(comparison, metrics, indices, name) for name in CHALLENGE_METRICS[:3]
+        )
+        text = f"{pluralise(leads, 'lead')}: {optimised} optimised, {by_rule} by its own rule, {by_credit} by expected "
+        text += "credit"
         differences = [difference for index in indices if (difference := metrics.differences[index])]
         if ends := [difference[CHALLENGE_METRICS[0]][1:] for difference in differences]:
             better = sum(low > 0 for low, _ in ends) or "none"
@@ -220,7 +246,7 @@ def estimate_cells(estimates: Sequence[np.ndarray], known: np.ndarray | bool = T
 def score_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> list[list[Cell]]:
     """List the scores of each system with a number of leads."""
     indices = comparison.indices_with_leads(leads)
-    columns = [estimate_cells([metrics.overall[index][name] for index in indices]) for name in METRICS]
+    columns = [estimate_cells([metrics.overall[index][name] for index in indices]) for name in SCORE_COLUMNS]
     results = [comparison.results[index] for index in indices]
     notes = [f"{pluralise(n, 'training')} stopped" if (n := result.time_limited) else "" for result in results]
     names = [Cell(escape_unprintable(result.system), note) for result, note in zip(results, notes, strict=True)]
@@ -235,10 +261,46 @@ def difference_rows(comparison: Comparison, metrics: MetricTable, leads: int) ->
     rows = []
     for index in comparison.indices_with_leads(leads):
         if difference := metrics.differences[index]:
-            estimates = [difference[name] for name in METRICS]
-            cells = [Cell(*format_estimate(values, "+"), bool(values[1] > 0 or values[2] < 0)) for values in estimates]
+            cells = [difference_cell(difference[name]) for name in SCORE_COLUMNS]
             rows.append([Cell(escape_unprintable(comparison.results[index].system)), *cells])
     return rows
+
+
+def estimate_cell(estimate: np.ndarray) -> Cell:
+    """Format an estimate with its interval."""
+    return Cell(*format_estimate(estimate))
+
+
+def difference_cell(estimate: np.ndarray) -> Cell:
+    """Format a difference, emphasised if its interval is without 0."""
+    return Cell(*format_estimate(estimate, "+"), bool(estimate[1] > 0 or estimate[2] < 0))
+
+
+def decision_rows(
+    comparison: Comparison,
+    estimates: Sequence[Estimates | None],
+    leads: int,
+    format_cell: Callable[[np.ndarray], Cell] = estimate_cell,
+) -> dict[str, list[list[Cell]]]:
+    """List metric, macro F1 and number of predicted classes of each decision.
+
+    Args:
+        comparison: What the systems predicted.
+        estimates: The estimates of each result, or None.
+        leads: Number of leads.
+        format_cell: Formats an estimate.
+
+    Returns:
+        By system a row for each decision.
+    """
+    groups = {}
+    for index in comparison.indices_with_leads(leads):
+        if values := estimates[index]:
+            columns = zip(DECISION_NAMES, CHALLENGE_METRICS, F1_METRICS, COUNT_METRICS, strict=True)
+            groups[escape_unprintable(comparison.results[index].system)] = [
+                [Cell(decision), *(format_cell(values[name]) for name in names)] for decision, *names in columns
+            ]
+    return groups
 
 
 def class_rows(comparison: Comparison, metrics: MetricTable, leads: int) -> dict[str, list[list[Cell]]]:

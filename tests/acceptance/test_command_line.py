@@ -35,6 +35,7 @@ NAMES = {  # options that take names, and for each a good value in the wrong cas
     },
     "compare": {
         "--systems": ("LI2021", None), "--leave-out": ("georgia", "Georgia"),
+        "--weights": ("File.csv", Path("File.csv")),
         "--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--precision": ("BFLOAT16", "bfloat16"),
     },
     "evaluate": {"--weights": ("File.csv", Path("File.csv"))},

@@ -148,6 +148,9 @@ def test_a_system_is_trained_without_the_held_out_recordings_and_predicts_these(
         rule = fake.results.rule(count)
         np.testing.assert_array_equal(predictions.predictions, rule.decide(fake.table[PART], fake.columns))
         np.testing.assert_array_equal(predictions.optimised, wide >= fake.search.by_class)
+        by_credit = replace(rule, decision="expected_credit").decide(fake.table[PART], fake.columns)
+        np.testing.assert_array_equal(predictions.by_credit, by_credit)
+        assert (by_credit != predictions.optimised).any()
         parameters, seconds, *training = predictions.costs
         assert parameters == len(system.leads_of(count)) and 0 <= seconds < 1
         assert tuple(training) == training_cost(fake, count)
@@ -219,8 +222,8 @@ def test_predictions_of_all_parts_come_in_the_order_of_the_recordings_with_their
     rng = np.random.default_rng(1)
     parts = [np.sort(part) for part in np.array_split(rng.permutation(len(store)), 3)]
     systems = [replace(ONE, lead_sets=(12, 2)), replace(OTHER, lead_sets=(12, 2))]
-    arrays = rng.random((2, 2, 3, len(store), 26))  # by system, lead set, kind and recording
-    kinds = ("probabilities", "predictions", "optimised")
+    arrays = rng.random((2, 2, 4, len(store), 26))  # by system, lead set, kind and recording
+    kinds = ("probabilities", "predictions", "optimised", "by_credit")
     runs = [
         SystemRun(system, [
             FoldResult({count: HeldOutPredictions(*arrays[row, index][:, part],
@@ -237,7 +240,7 @@ def test_predictions_of_all_parts_come_in_the_order_of_the_recordings_with_their
         assert (comparison.folds[part] == number).all()
     assert [(trial.system, trial.leads) for trial in comparison.results] == [
         ("one", 12), ("one", 2), ("other", 12), ("other", 2)]  # fmt: skip
-    for trial, tables in zip(comparison.results, arrays.reshape(4, 3, len(store), 26), strict=True):
+    for trial, tables in zip(comparison.results, arrays.reshape(4, 4, len(store), 26), strict=True):
         for kind, table in zip(kinds, tables, strict=True):
             np.testing.assert_array_equal(getattr(trial, kind), table)
         assert trial.parameters == 100 * (trial.system == "other") + trial.leads

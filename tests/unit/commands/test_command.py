@@ -21,6 +21,7 @@ from ecg.data.records import read_record
 from ecg.data.resampling import Preprocessing
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.wave_peaks import NeuroKitMissing
+from ecg.evaluation.metrics import load_weights
 from ecg.models.bundle import Bundle, save_bundle
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
@@ -149,6 +150,20 @@ def test_what_is_compared_is_as_flags_say(compared):
     assert compared == [
         (Path("data"), Path("report"), protocol) for protocol in (Protocol(), many, ablations, adjusted)
     ]
+
+
+def test_systems_are_compared_by_weights_of_ones_own(compared, tmp_path):
+    names, weights = load_weights()
+    weights[5, 3] = -2.5
+    rows = [["", *names], *([name, *map(str, row)] for name, row in zip(names, weights.tolist(), strict=True))]
+    (tmp_path / "mine.csv").write_text("\n".join(map(",".join, rows)))
+    main(["compare", "data", "report", "--systems", "xie2022", "--weights", str(tmp_path / "mine.csv")])
+    main(["compare", "data", "report", "--weights", str(ROOT / "weights.csv")])
+    (_, _, first), (_, _, second) = compared
+    assert first == Protocol((RECIPES["xie2022"],), weights=tuple(map(tuple, weights.tolist())))
+    assert second == Protocol()
+    line = ends_with(["compare", "data", "report", "--weights", tmp_path / "none.csv"])
+    assert line.endswith("none.csv: No such file or directory")
 
 
 @pytest.mark.parametrize(
@@ -513,6 +528,7 @@ def test_names_that_the_console_cannot_show_are_escaped(synthetic_recordings, tm
 def test_an_output_that_cannot_be_written_is_one_error_before_the_work(command, tmp_path, unprivileged):
     """The recordings are never read: an error of one of them would come first."""
     import ecg.commands.audit
+    import ecg.commands.estimate
     import ecg.commands.review  # noqa: F401 - nobody cannot read the files of root's Python
 
     tmp_path.chmod(0o755)

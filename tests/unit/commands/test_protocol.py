@@ -51,6 +51,8 @@ def test_all_systems_get_the_same_lead_sets_seed_and_limits():
     assert (protocol.settings(li).training.epochs, protocol.settings(li).pretraining.epochs) == (20, 20)
     assert protocol.settings(li).pretraining.batch == 16
     assert replace(protocol, epochs=30).settings(li).pretraining.epochs == 20
+    weights = ((1.0,) * 26,) * 26
+    assert Protocol(weights=weights).settings(zhao) == replace(zhao, weights=weights)
     assert Protocol().settings(zhao) == zhao and Protocol().systems == tuple(SYSTEMS.values())
 
 

@@ -11,6 +11,7 @@ from ecg.evaluation.bootstrap import (
     AUROC_SHARED,
     CHALLENGE_METRICS,
     CLASS_METRICS,
+    COUNT_METRICS,
     METRICS,
     Comparison,
     SystemResult,
@@ -23,17 +24,19 @@ from ecg.evaluation.metrics import SINUS, challenge_score, f_measures, load_weig
 WEIGHTS = load_weights()[1]
 
 
-def compute_without_resampling(comparison, result, recordings):
+def compute_without_resampling(comparison, result, recordings, weights=WEIGHTS):
     """Return the metrics of these recordings by the functions for one sample.
 
     A recording may occur several times.
     """
     labels, probabilities = comparison.labels[recordings], result.probabilities[recordings]
-    outputs = result.optimised[recordings], result.predictions[recordings], probabilities >= 0.5
-    scores = [challenge_score(labels, predictions, WEIGHTS) for predictions in outputs]
-    measures = (np.where(labels.any(axis=0), f_measures(labels, predictions), np.nan) for predictions in outputs[:2])
+    decided = result.optimised, result.predictions, result.by_credit, result.probabilities >= 0.5
+    outputs = [predictions[recordings] for predictions in decided]
+    scores = [challenge_score(labels, predictions, weights) for predictions in outputs]
+    measures = (np.where(labels.any(axis=0), f_measures(labels, predictions), np.nan) for predictions in outputs)
     by_class = (*roc_and_pr_areas(labels, probabilities), *measures)
-    values = dict(zip((*CHALLENGE_METRICS, *CLASS_METRICS), [*scores, *map(nan_mean, by_class)], strict=True))
+    values = {name: predictions.sum() / len(labels) for name, predictions in zip(COUNT_METRICS, outputs, strict=True)}
+    values |= dict(zip((*CHALLENGE_METRICS, *CLASS_METRICS), [*scores, *map(nan_mean, by_class)], strict=True))
     known = {name for result in comparison.results for name in result.classes}
     shared = [name for name in known if all(name in result.classes for result in comparison.results)]
     values[AUROC_SHARED] = nan_mean(by_class[0][np.isin(ABBREVIATIONS, shared)])
@@ -135,7 +138,20 @@ def test_the_decision_rule_changes_only_the_metrics_as_predicted():
     second = replace(second, predictions=second.probabilities >= 0.7)
     difference = compute_metrics(replace(comparison, results=(first, second)), resamples=5).differences[1]
     changed = {name for name, values in difference.items() if (values != 0).any()}
-    assert changed == {"metric as predicted", "F1 as predicted"}
+    assert changed == {"metric as predicted", "F1 as predicted", "classes as predicted"}
+
+
+def test_weights_of_ones_own_change_the_metric_alone(comparison):
+    weights = WEIGHTS.copy()
+    weights[:, 3] -= 0.5
+    table = tuple(map(tuple, weights.tolist()))
+    changed, plain = (compute_metrics(case, 4) for case in (replace(comparison, weights=table), comparison))
+    for index, result in enumerate(comparison.results):
+        values, _ = compute_without_resampling(comparison, result, np.ones(len(comparison.labels), bool), weights)
+        assert {name: estimate[0] for name, estimate in changed.overall[index].items()} == values
+        for name in METRICS:
+            same = np.array_equal(changed.overall[index][name], plain.overall[index][name])
+            assert same == (name not in CHALLENGE_METRICS)
 
 
 def test_a_difference_is_to_the_first_system_with_the_same_leads():
@@ -174,12 +190,14 @@ def test_perfect_predictions_score_one_in_every_resample_and_sinus_rhythm_zero()
     sinus = np.zeros_like(labels)
     sinus[:, SINUS] = True
     results = [
-        SystemResult("a", 12, predictions.astype(np.float32), predictions, predictions, 1, 1.0, 1.0)
+        SystemResult("a", 12, predictions.astype(np.float32), *[predictions] * 3, 1, 1.0, 1.0)
         for predictions in (labels, sinus)
     ]
     perfect, inactive = compute_metrics(replace(comparison, results=tuple(results)), resamples=10).overall
     for name in METRICS:
-        np.testing.assert_allclose(perfect[name], 1, rtol=1e-6)
+        expected = labels.sum(axis=1).mean() if name in COUNT_METRICS else 1
+        np.testing.assert_allclose(perfect[name][0], expected, rtol=1e-6)
+        assert perfect[name][2] - perfect[name][1] == pytest.approx(0) or name in COUNT_METRICS
     for name in CHALLENGE_METRICS:
         np.testing.assert_allclose(inactive[name], 0, atol=1e-12)
 
@@ -189,7 +207,7 @@ def test_an_interval_covers_the_true_value_at_its_nominal_rate():
     covered, score = 0, challenge_score(*draw_case(20000, 0), WEIGHTS)
     for seed in range(1, 41):
         labels, outputs = draw_case(400, seed)
-        result = SystemResult("a", 12, outputs.astype(np.float32), outputs, outputs, 1, 1.0, 1.0)
+        result = SystemResult("a", 12, outputs.astype(np.float32), *[outputs] * 3, 1, 1.0, 1.0)
         group = np.zeros(400, int)
         low, high = compute_metrics(Comparison(labels, group, group, (result,)), 80).overall[0][AT_HALF][1:]
         covered += low <= score <= high
@@ -219,5 +237,5 @@ def test_an_interval_ignores_samples_that_are_not_a_number():
 def test_a_class_with_probability_0_everywhere_can_be_known():
     """A gate may choose networks of other classes for all recordings."""
     outputs = np.zeros((3, 26), bool)
-    result = SystemResult("a", 12, outputs.astype(np.float32), outputs, outputs, 1, 1.0, 1.0, ("AF", "STE"))
+    result = SystemResult("a", 12, outputs.astype(np.float32), *[outputs] * 3, 1, 1.0, 1.0, ("AF", "STE"))
     assert np.array(ABBREVIATIONS)[result.known_classes].tolist() == ["AF"]

@@ -9,7 +9,7 @@ NOTHING = np.full(3, np.nan)
 
 def result(system, leads, weights, seconds, milliseconds):
     """Return a result of these costs; nothing else of it is drawn."""
-    return SystemResult(system, leads, None, None, None, weights, seconds, milliseconds / 1e3)
+    return SystemResult(system, leads, *[None] * 4, weights, seconds, milliseconds / 1e3)
 
 
 def words(axes):

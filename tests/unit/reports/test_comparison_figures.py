@@ -26,7 +26,8 @@ def test_every_lead_set_has_its_figures_with_titles_and_captions(comparison):
     assert ", TInv." in drawn["classes_12_leads"].caption
     assert all(figure.title and figure.caption for figure in drawn.values())
     panels = [axes.get_title("left") for axes in drawn["differences_12_leads"].figure.axes]
-    assert panels == ["metric optimised", "metric as predicted", "AUROC", "AUPRC", "F1 optimised", "F1 as predicted"]
+    assert panels == ["metric optimised", "metric as predicted", "metric by expected credit", "AUROC",
+                      "F1 optimised", "F1 as predicted", "F1 by expected credit", "AUPRC"]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -35,8 +36,10 @@ def test_scores_by_each_systems_own_rule_are_marked_next_to_the_optimised_ones(c
     drawn = {figure.name: figure for figure in draw_comparison(comparison, metrics)}["scores_12_leads"].figure.axes
     marks = {axes.get_title("left"): {line.get_label(): line.get_xdata() for line in axes.lines} for axes in drawn}
     for name in ("metric", "F1"):
-        expected = [metrics.overall[index][f"{name} as predicted"][0] for index in (0, 1)]
-        np.testing.assert_array_equal(marks[f"{name} optimised"]["by its own rule"], expected)
+        decisions = {"by its own rule": "as predicted", "by expected credit": "by expected credit", "at 0.5": "at 0.5"}
+        for label, decision in decisions.items():
+            expected = [metrics.overall[index][f"{name} {decision}"][0] for index in (0, 1)]
+            np.testing.assert_array_equal(marks[f"{name} optimised"][label], expected)
 
 
 @pytest.mark.slow

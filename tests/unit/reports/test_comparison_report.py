@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from helpers import ParsedPage, make_comparison
 
-from ecg.evaluation.bootstrap import METRICS, OPTIMISED, PREDICTED, compute_metrics
+from ecg.evaluation.bootstrap import BY_CREDIT, METRICS, OPTIMISED, PREDICTED, compute_metrics
 from ecg.reports.comparison_report import build_comparison_page, comparison_summary
 
 TRIALS = (
@@ -36,8 +36,8 @@ def test_the_page_is_whole_by_itself(read):
         for name in ("src", "href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/svg+xml;base64,"))
     assert len(read.attributes_of("img")) == 5 and all(attributes["alt"] for attributes in read.attributes_of("img"))
-    assert len(read.attributes_of("caption")) == len(read.attributes_of("table")) == 10
-    assert len(read.attributes_of("details")) == 5, "four measures by class, and those by source"
+    assert len(read.attributes_of("caption")) == len(read.attributes_of("table")) == 14
+    assert len(read.attributes_of("details")) == 7, "six measures by class, and those by source"
 
 
 def test_scores_come_first_and_settings_last(read):
@@ -81,12 +81,14 @@ def test_trainings_that_the_time_limit_stopped_are_with_scores_and_costs(read, c
 
 def test_the_summary_names_the_best_and_counts_the_systems_that_differ(comparison, metrics):
     (value, low, high), (by_rule, lowest, highest) = (metrics.overall[1][name] for name in (OPTIMISED, PREDICTED))
+    by_credit = "{:.3f} ({:.3f} to {:.3f})".format(*metrics.overall[1][BY_CREDIT])
     opening, sentence = comparison_summary(comparison, metrics)
-    assert opening == ("The best Challenge metric, with optimised thresholds and by the systems' own rules, and the "
-                       "number of systems that differ from first:")  # fmt: skip
+    assert opening == ("The best Challenge metric, with optimised thresholds, by the systems' own rules and by "
+                       "expected credit, and the number of systems that differ from first:")  # fmt: skip
     assert sentence == (
         f"12 leads: {value:.3f} ({low:.3f} to {high:.3f}) by better optimised, "
-        f"{by_rule:.3f} ({lowest:.3f} to {highest:.3f}) by better by its own rule; of 3 others, 1 better, 1 worse."
+        f"{by_rule:.3f} ({lowest:.3f} to {highest:.3f}) by better by its own rule, "
+        f"{by_credit} by better by expected credit; of 3 others, 1 better, 1 worse."
     )
 
 

@@ -6,7 +6,15 @@ from helpers import make_comparison
 
 from ecg.data.labels import CLASS_INDEX
 from ecg.evaluation.bootstrap import CLASS_METRICS, METRICS, compute_metrics
-from ecg.reports.comparison_report import class_rows, cost_rows, difference_rows, score_rows, source_rows
+from ecg.reports.comparison_report import (
+    class_rows,
+    cost_rows,
+    decision_rows,
+    difference_cell,
+    difference_rows,
+    score_rows,
+    source_rows,
+)
 from ecg.runtime.console import pluralise
 
 TRIALS = ({"system": "first", "skill": 1.0, "seed": 0}, {"system": "better", "skill": 3.0},
@@ -36,13 +44,29 @@ def format_value(estimate):
 def test_the_best_values_and_the_differences_without_0_are_bold(comparison, metrics):
     rows = score_rows(comparison, metrics, 12)
     assert [row[0].text for row in rows] == ["first", "better", "same", "worse"]
-    assert [[cell.strong for cell in row[1:]] for row in rows] == [[index == 1] * len(METRICS) for index in range(4)]
+    assert [[cell.strong for cell in row[1:]] for row in rows] == [[index == 1] * 7 for index in range(4)]
     assert not any(cell.strong for row in score_rows(comparison, metrics, 2) for cell in row)
     rows = {row[0].text: row[1] for row in difference_rows(comparison, metrics, 12)}
     assert list(rows) == ["better", "same", "worse"]
     assert rows["better"].strong and rows["worse"].strong and not rows["same"].strong
     assert rows["better"].text.startswith("+") and rows["worse"].text.startswith("−")
     assert difference_rows(comparison, metrics, 2) == []
+
+
+def test_each_decision_has_its_metric_f1_and_number_of_classes(comparison, metrics):
+    groups = decision_rows(comparison, metrics.overall, 12)
+    assert list(groups) == ["first", "better", "same", "worse"]
+    for index, rows in enumerate(groups.values()):
+        for row in rows:
+            expected = [metrics.overall[index][f"{kind} {row[0].text}"] for kind in ("metric", "F1", "classes")]
+            assert [cell.text for cell in row[1:]] == list(map(format_value, expected))
+        result = comparison.results[index]
+        assert float(groups[result.system][2][3].text) == pytest.approx(result.by_credit.sum() / 150, abs=5e-4)
+    differences = decision_rows(comparison, metrics.differences, 12, difference_cell)
+    assert list(differences) == ["better", "same", "worse"]
+    assert all(row[1].strong for row in differences["better"])
+    assert not any(cell.strong for row in differences["same"][:3] for cell in row[1:])
+    assert decision_rows(comparison, metrics.differences, 2, difference_cell) == {}
 
 
 def test_trainings_that_the_time_limit_stopped_are_noted(comparison, metrics):

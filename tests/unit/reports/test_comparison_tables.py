@@ -94,7 +94,11 @@ def test_classes_sources_and_folds_add_up(written, comparison):
     assert [row["class"] for row in by_class] == list(ABBREVIATIONS)
     labels, trial = comparison.labels, comparison.results[1]
     assert [int(row["labelled"]) for row in by_class] == labels.sum(axis=0).tolist()
-    for name, answers in (("optimised", trial.optimised), ("predicted", trial.predictions)):
+    for name, answers in (
+        ("optimised", trial.optimised),
+        ("predicted", trial.predictions),
+        ("by expected credit", trial.by_credit),
+    ):
         assert [int(row[name]) for row in by_class] == answers.sum(axis=0).tolist()
         assert [int(row[f"{name} correctly"]) for row in by_class] == (labels & answers).sum(axis=0).tolist()
     assert trial.optimised.sum() != trial.predictions.sum()
@@ -135,7 +139,7 @@ def test_scores_are_those_of_the_challenges_evaluator_for_the_same_predictions(s
         shutil.copy(synthetic_recordings / path, labels)
         lines = (f"#{name}", codes, ",".join(map(str, answer.astype(int))), ",".join(map(str, probability_row)))
         (outputs / f"{name}.csv").write_text("\n".join(lines) + "\n")
-    trial = SystemResult("any", 12, probabilities, answers, answers, 1, 1.0, 1.0)
+    trial = SystemResult("any", 12, probabilities, *[answers] * 3, 1, 1.0, 1.0)
     comparison = Comparison(store.as_scored, store.sources, np.ones(len(store)), (trial,))
     (scores,) = compute_metrics(comparison, resamples=1).overall
     _, auroc, auprc, *_, metric = evaluate_model(labels, outputs)
@@ -154,7 +158,7 @@ def test_facts_have_what_was_held_out_and_the_limits(store):
     assert re.search(r"keras [0-9.]+, .*numpy [0-9.]+", facts["versions"])
     assert facts["time limit of each system and fold"].startswith("1 h")
     assert facts["maximum epochs of each network"] == 9 and facts["width of networks that have one"] == 4
-    assert not {"failed", "maximum batch size", "precision"} & facts.keys()
+    assert not {"failed", "maximum batch size", "precision", "weights of the metric"} & facts.keys()
     head, *rows = facts["settings that differ"]
     assert head == ("setting", "one", "other")
     assert ("network", "NetworkSettings", "DCNetSettings") in rows
