@@ -217,7 +217,7 @@ def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Sta
             stages.append(stage)
         if plan.pretrained and settings.pretraining:
             add(plan.peaks_title, len(plan.leads), settings.pretraining, *counts, 0)
-        add(plan.title, len(plan.leads), stage.learning, *counts, len(stage.to_predict))
+        add(plan.title, len(plan.leads), stage.learning, *counts, len(stage.to_predict) * max(len(plan.lead_sets), 1))
     return stages, costs
 
 

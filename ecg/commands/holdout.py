@@ -14,7 +14,14 @@ from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.evaluation.metrics import WeightTable
 from ecg.models.decision import EXPECTED_CREDIT
-from ecg.models.ensemble import Ensemble, Group, Segment, choose_group_probabilities, uses_demographics
+from ecg.models.ensemble import (
+    Ensemble,
+    Group,
+    Segment,
+    choose_group_probabilities,
+    serves_all_lead_sets,
+    uses_demographics,
+)
 from ecg.runtime.limits import check_limits
 from ecg.systems.method import TrainedSystem
 from ecg.systems.plan import assign_folds, known_labels, planned_networks, split_recordings, stage_keys
@@ -351,7 +358,8 @@ def predict_group(
     probabilities = []
     for number, member in enumerate(group.members, 1):
         dataset = Dataset(stores[member.view.preparation], records, lead_indices(member.leads),
-                          window=member.view.window, demographics=uses_demographics(member.network))  # fmt: skip
+                          window=member.view.window, demographics=uses_demographics(member.network),
+                          all_leads=serves_all_lead_sets(member.settings))  # fmt: skip
         progress = f"{title}, network {number} of {len(group.members)}"
         probabilities.append(predict(member.network, dataset, progress, size))
     return np.mean(probabilities, axis=0)

@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 # most crops begin elsewhere in each epoch.
 CROP_LENGTHS = np.array((1, 2, 4, 8, 16, 32, 64)) * RATE
 FULL_BATCH_LENGTH = 20 * RATE  # samples; batches of longer signals hold fewer recordings, to save memory
-ZEROS, REPEATED = "zeros", "repeated"  # paddings of short recordings
+# Paddings of short recordings: at the end, with zeros or the recording repeated, or in front, with zeros.
+ZEROS, REPEATED, ZEROS_IN_FRONT = "zeros", "repeated", "zeros in front"
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,11 @@ class Window:
 
     Attributes:
         length: Samples; None for any number.
-        fill: Padding at the end of shorter recordings, zeros or the recording repeated.
+        fill: Padding of shorter recordings: ZEROS or REPEATED at the end, or ZEROS_IN_FRONT.
         overlap: Minimum overlap, in samples, of the segments of a longer recording in prediction.
         slack: Samples that a recording may exceed the length before it gets one more segment.
+        first_only: Whether only the first window of a longer recording is predicted.
+        standardised: Whether each lead is scaled within the window to mean 0 and standard deviation 1, before padding.
 
     Raises:
         ValueError: The values are inconsistent.
@@ -44,12 +47,15 @@ class Window:
     fill: str = ZEROS
     overlap: int = 0
     slack: int = 0
+    first_only: bool = False
+    standardised: bool = False
 
     def __post_init__(self) -> None:
         limit = 0 if self.length is None else self.length // 2  # beyond it, samples would be predicted many times
         valid = self.length is None or self.length > 0
         valid &= 0 <= self.overlap <= limit and 0 <= self.slack <= limit
-        if not valid or self.fill not in (ZEROS, REPEATED):
+        valid &= self.length is not None or not self.first_only
+        if not valid or self.fill not in (ZEROS, REPEATED, ZEROS_IN_FRONT):
             raise ValueError(f"a window of {self.length} samples, filled with {self.fill!r}, overlap {self.overlap}, "
                              f"slack {self.slack}")  # fmt: skip
 
@@ -64,7 +70,7 @@ class Window:
         L samples give ceil((L - length) / (length - overlap)) + 1 segments (Zhao et al. 2022), or one in the middle if
         L - length is within the slack.
         """
-        if self.length is None:
+        if self.length is None or self.first_only:
             return np.array([0])
         excess = max(int(samples) - self.length, 0)
         if excess <= self.slack:
@@ -72,26 +78,55 @@ class Window:
         last = -(-(excess - self.slack) // (self.length - self.overlap))
         return excess * np.arange(last + 1) // last
 
-    def pad(self, window: np.ndarray, samples: int) -> None:
-        """Pad a window (length, leads) in place after the samples of a recording."""
-        if self.fill == REPEATED:
+    def signal_slice(self, length: int, samples: int) -> slice:
+        """Return the part of a window that the samples of a recording fill.
+
+        Args:
+            length: Samples of the window.
+            samples: Samples of the recording within it.
+        """
+        return slice(length - samples, length) if self.fill == ZEROS_IN_FRONT else slice(0, samples)
+
+    def complete(self, window: np.ndarray, samples: int) -> None:
+        """Scale and pad a window in place, given where `signal_slice` puts a signal.
+
+        Args:
+            window: (length, leads) float32.
+            samples: Samples of the recording within it.
+        """
+        if self.standardised:
+            standardise(window[self.signal_slice(len(window), samples)])
+        if self.fill == ZEROS_IN_FRONT:
+            window[: len(window) - samples] = 0
+        elif self.fill == ZEROS:
+            window[samples:] = 0
+        else:
             for first in range(samples, len(window), samples):
                 part = window[first : first + samples]
                 part[:] = window[: len(part)]
-        else:
-            window[samples:] = 0
 
     def segments(self, signal: np.ndarray) -> np.ndarray:
         """Split a recording (T, leads) for prediction: (n_segments, length or T, leads)."""
-        if self.length is None:
+        if self.length is None and not self.standardised:
             return signal[np.newaxis]
-        starts = self.segment_starts(len(signal))
-        segments = np.empty((len(starts), self.length, signal.shape[1]), signal.dtype)
+        starts, length = self.segment_starts(len(signal)), self.length or len(signal)
+        segments = np.empty((len(starts), length, signal.shape[1]), signal.dtype)
         for segment, start in zip(segments, starts, strict=True):
-            part = signal[start : start + self.length]
-            segment[: len(part)] = part
-            self.pad(segment, len(part))
+            part = signal[start : start + length]
+            segment[self.signal_slice(length, len(part))] = part
+            self.complete(segment, len(part))
         return segments
+
+
+def standardise(signal: np.ndarray) -> None:
+    """Scale each lead of a signal (T, leads) in place to mean 0 and deviation 1.
+
+    A flat lead becomes 0.
+    """
+    flat = signal.max(axis=0) == signal.min(axis=0)
+    signal -= signal.mean(axis=0, dtype=np.float64).astype(signal.dtype)
+    signal /= np.where(flat, 1, signal.std(axis=0, dtype=np.float64)).astype(signal.dtype)
+    signal[:, flat] = 0
 
 
 WHOLE_RECORDING = Window()
@@ -203,7 +238,7 @@ def read_batch(
         window: The network's window.
 
     Returns:
-        Millivolts, (B, T, n_leads) float32.
+        Millivolts, or without unit if the window is standardised: (B, T, n_leads) float32.
     """
     signals = np.empty((len(batch.records), batch.length, len(leads)), np.float32)
     chosen = records[batch.records]
@@ -212,11 +247,27 @@ def read_batch(
     every = tuple(leads) == tuple(range(len(LEADS)))
     columns: slice | list[int] = slice(None) if every else list(leads)  # a slice copies without gaps
     for signal, record, start, count in zip(signals, chosen, batch.starts, counts, strict=True):
-        store.signal(record, columns, start, count, out=signal[:count])
-        if count < batch.length:
-            window.pad(signal, count)
+        store.signal(record, columns, start, count, out=signal[window.signal_slice(batch.length, count)])
+        window.complete(signal, count)
     store.release()
     return signals
+
+
+def place_leads(signals: np.ndarray, leads: Sequence[int]) -> np.ndarray:
+    """Place some leads among the twelve; the others are 0.
+
+    Args:
+        signals: (..., n_leads).
+        leads: Indices of the leads.
+
+    Returns:
+        (..., 12).
+    """
+    if tuple(leads) == tuple(range(len(LEADS))):
+        return signals
+    placed = np.zeros((*signals.shape[:-1], len(LEADS)), signals.dtype)
+    placed[..., list(leads)] = signals
+    return placed
 
 
 def prefetch(function: Callable[[Item], Result], items: Iterable[Item], count: int = 2) -> Iterator[Result]:
@@ -238,7 +289,7 @@ class Dataset:
     Attributes:
         store: The store.
         records: Indices of the recordings in the store, (n,).
-        leads: Indices of the leads.
+        leads: Indices of the leads that are read.
         targets: Targets, (n, K); None for prediction.
         masks: Weights of the targets, (n, K), 0 for a masked label; None for prediction.
         window: How much of a recording is seen at once.
@@ -248,6 +299,7 @@ class Dataset:
         peaks: Wave peaks of the store, if they are targets, too.
         cell: Samples per cell of the grid of peaks.
         augmentations: Names of random changes in training (ecg.data.augmentation).
+        all_leads: Whether the network sees the twelve leads, with zeros for those that are not read.
     """
 
     store: Store
@@ -261,6 +313,7 @@ class Dataset:
     peaks: WavePeaks | None = None
     cell: int | None = None
     augmentations: tuple[str, ...] = ()
+    all_leads: bool = False
 
     @property
     def lengths(self) -> np.ndarray:
@@ -277,7 +330,8 @@ class Dataset:
             generator: Draws the lead configurations and augmentations in training.
 
         Returns:
-            Millivolts, (B, T, n_leads) float32; with demographics a pair of these and (B, 5) float32.
+            Millivolts, or as the window scales them, (B, T, n_leads) float32; with demographics a pair of these and
+            (B, 5) float32.
         """
         signals = read_batch(self.store, self.records, self.leads, batch, self.window)
         if generator is not None and self.configurations:
@@ -287,6 +341,8 @@ class Dataset:
             signals *= kept[generator.integers(len(kept), size=len(signals)), np.newaxis]
         if generator is not None:
             augment_signals(signals, self.augmentations, self.store.preparation.rate, generator)
+        if self.all_leads:
+            signals = place_leads(signals, self.leads)
         return (signals, self.store.demographics[self.records[batch.records]]) if self.demographics else signals
 
     def targets_and_masks(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from ecg.data.leads import LEADS
 from ecg.data.loading import IndexRow, LoadedRecording, load_training_recording
 from ecg.data.preprocessing import RESOLUTION, Repair
 from ecg.data.records import require_records
-from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
+from ecg.data.resampling import DEFAULT_PREPROCESSING, FIR, Preprocessing
 from ecg.runtime.cache import DAMAGED, fingerprint, source_hash
 from ecg.runtime.console import abbreviated_list, format_duration, wrap_line
 from ecg.runtime.files import atomic_path, to_json
@@ -292,8 +292,9 @@ def store_folder(folder: Path, preparation: Preprocessing) -> Path:
     if preparation == DEFAULT_PREPROCESSING:
         return folder / "store"
     band = "_{:g}_to_{:g}".format(*preparation.band) if preparation.band else "_unfiltered"
+    kind = f"_{preparation.kind}" * (preparation.band is not None and preparation.kind != FIR)
     options = "_linear" * preparation.linear + "_early_gains" * preparation.early_gains
-    return folder / f"store_{preparation.rate}_hz{band}{options}"
+    return folder / f"store_{preparation.rate}_hz{band}{kind}{options}"
 
 
 def build_stores(

@@ -228,6 +228,19 @@ def roc_and_pr_areas(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray 
     return np.array([areas(present, score) for present, score in pairs]).swapaxes(0, 1)
 
 
+def mean_auprc(targets: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the area under the precision-recall curve, averaged over classes.
+
+    A class that no recording has does not count. Without any class, the mean is 0.
+
+    Args:
+        targets: Labels as 0 or 1, (N, K).
+        probabilities: Probability of each class, (N, K).
+    """
+    _, areas = roc_and_pr_areas(targets > 0, probabilities)
+    return float(nan_mean(areas)) if np.isfinite(areas).any() else 0.0
+
+
 def _areas(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     """Return the two areas of a class, summed in the order of the Challenge's loops."""
     order = np.argsort(scores)[::-1]

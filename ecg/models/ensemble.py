@@ -7,14 +7,18 @@ from functools import cache, cached_property
 import keras
 import numpy as np
 
-from ecg.data.batches import DEFAULT_VIEW, View
+from ecg.data.batches import DEFAULT_VIEW, View, place_leads
 from ecg.data.labels import class_indices
+from ecg.data.leads import LEADS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
+from ecg.models.attention import AttentionSettings
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 
-AnyNetworkSettings = NetworkSettings | LiSettings | LeadWeightedSettings | DCNetSettings | RhythmSettings
+AnyNetworkSettings = (
+    NetworkSettings | LiSettings | LeadWeightedSettings | DCNetSettings | RhythmSettings | AttentionSettings
+)
 # Kinds of network, by their names in saved models.
 NETWORK_KINDS: dict[str, type[AnyNetworkSettings]] = {
     "se_resnet": NetworkSettings,
@@ -22,6 +26,7 @@ NETWORK_KINDS: dict[str, type[AnyNetworkSettings]] = {
     "lead_weighted_resnet": LeadWeightedSettings,
     "dcnet": DCNetSettings,
     "rhythm_se_resnet": RhythmSettings,
+    "residual_attention": AttentionSettings,
 }
 GATE_THRESHOLD = 0.5  # above it, a recording is taken to be from the gate's source
 
@@ -29,6 +34,24 @@ GATE_THRESHOLD = 0.5  # above it, a recording is taken to be from the gate's sou
 def uses_demographics(network: keras.Model) -> bool:
     """Return whether a network sees age and sex in addition to the signal."""
     return len(network.inputs) > 1
+
+
+def serves_all_lead_sets(settings: AnyNetworkSettings) -> bool:
+    """Return whether a network sees all leads, with zeros for absent ones.
+
+    One such network serves every lead set.
+    """
+    return isinstance(settings, AttentionSettings)
+
+
+def count_inputs(settings: AnyNetworkSettings, leads: Sequence[str]) -> int:
+    """Return the number of leads that a network has inputs for.
+
+    Args:
+        settings: Settings of the network.
+        leads: Leads that are read for it.
+    """
+    return len(LEADS) if serves_all_lead_sets(settings) else len(leads)
 
 
 class Segment:
@@ -50,7 +73,7 @@ class Member:
     """A network of an ensemble.
 
     Attributes:
-        leads: Names of the leads that it sees, in their order.
+        leads: Names of the leads that are read for it, in their order.
         settings: Its architecture.
         network: The Keras model.
         output_activation: "sigmoid", or "softmax" if classes exclude each other.
@@ -73,7 +96,8 @@ class Member:
         view: View = DEFAULT_VIEW,
     ) -> "Member":
         """Build a member with an untrained network."""
-        network = settings.build(len(leads), view.window.length, n_outputs, output_activation)
+        inputs = count_inputs(settings, leads)
+        network = settings.build(inputs, view.window.length, n_outputs, output_activation)
         return cls(leads, settings, network, output_activation, view)
 
     def predict(self, signal: np.ndarray, demographics: np.ndarray) -> np.ndarray:
@@ -87,6 +111,8 @@ class Member:
             Outputs, (n_windows, K).
         """
         windows = self.view.window.segments(signal)
+        if serves_all_lead_sets(self.settings):
+            windows = place_leads(windows, lead_indices(self.leads))
         repeated = np.repeat(demographics[np.newaxis], len(windows), axis=0)
         return self.network.predict_on_batch((windows, repeated) if uses_demographics(self.network) else windows)
 
@@ -140,12 +166,17 @@ class Group:
         outputs: list[list[np.ndarray]] = [[] for _ in self.members]
         reason = ""
         for segment in segments:
+            waiting = [
+                (member, predicted)
+                for member, predicted in zip(self.members, outputs, strict=True)
+                if not (predicted and member.view.window.first_only)
+            ]
             try:
-                signals = [segment.signal(member.view.preparation, member.leads) for member in self.members]
+                signals = [segment.signal(member.view.preparation, member.leads) for member, _ in waiting]
             except SignalError as error:
                 reason = str(error)
                 continue
-            for member, signal, predicted in zip(self.members, signals, outputs, strict=True):
+            for (member, predicted), signal in zip(waiting, signals, strict=True):
                 predicted.append(member.predict(signal, demographics))
             if len(segments) > 1:
                 segment.signal.cache_clear()

@@ -35,7 +35,12 @@ def mish(x: Any) -> tuple[Any, Callable]:
     return x * (n / (n + 2.0)), gradient
 
 
-ACTIVATIONS: dict[str, Any] = {"mish": mish, "relu": "relu"}  # by their names in settings
+def leaky_relu(x: Any) -> Any:
+    """Return x if it is positive, else x / 100 (Nejedly et al. 2021)."""
+    return ops.leaky_relu(x, negative_slope=0.01)
+
+
+ACTIVATIONS: dict[str, Any] = {"mish": mish, "relu": "relu", "leaky_relu": leaky_relu}  # by their names in settings
 
 
 class UnitRange(layers.Layer):
@@ -52,6 +57,21 @@ class UnitRange(layers.Layer):
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape of the input."""
         return shape
+
+
+class LeadPresence(layers.Layer):
+    """Returns 1 for each lead that has a signal, and 0 for one that is 0 throughout.
+
+    From (batch, samples, leads) to (batch, leads).
+    """
+
+    def call(self, x: Any) -> Any:
+        """Return the indicators."""
+        return ops.cast(ops.any(x != 0, axis=1), self.compute_dtype)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the input without the samples."""
+        return shape[0], shape[2]
 
 
 def activate(x: KerasTensor, activation: str) -> KerasTensor:

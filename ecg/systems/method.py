@@ -1,13 +1,22 @@
 """Train a system: relabel, mask doubtful labels, train, fit its decisions."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, expand, select_labels
+from ecg.data.labels import (
+    ADDITIONAL_CLASSES,
+    PROXY_SOURCE,
+    SCORED,
+    add_implied_labels,
+    class_indices,
+    expand,
+    select_labels,
+)
 from ecg.data.store import Store
 from ecg.evaluation.calibration import Calibration, fit_calibration
 from ecg.evaluation.metrics import challenge_score
@@ -44,7 +53,7 @@ from ecg.systems.plan import (
 from ecg.systems.recipes import Settings
 from ecg.systems.results import Results
 from ecg.systems.stage import AUROC, CHALLENGE, PeakExample, Peaks, Stage, StageRunner, make_member
-from ecg.training.losses import LOSSES
+from ecg.training.losses import LOSSES, MaskableLoss
 
 LOGGER = logging.getLogger("ecg")
 
@@ -58,12 +67,14 @@ class TrainedNetwork(NamedTuple):
     Attributes:
         group: Its group in an `Ensemble`.
         stage: The stage that trained it.
+        leads: Names of the leads that it predicts with. A network that serves several lead sets is there for each.
         weights: Its weights.
         probabilities: Its predictions of the stage's recordings `to_predict`, (n, K).
     """
 
     group: str
     stage: Stage
+    leads: tuple[str, ...]
     weights: list[np.ndarray]
     probabilities: np.ndarray
 
@@ -86,16 +97,16 @@ class TrainedSystem:
         """Return the ensemble for these leads; its networks are built anew."""
         groups = {}
         for name, networks in group_networks(self.networks, leads).items():
-            members = tuple(make_member(network.stage, network.weights) for network in networks)
+            members = tuple(make_member(network.stage, network.weights, network.leads) for network in networks)
             groups[name] = Group(classes_of(self.results.settings, name), members)
         return Ensemble(**groups)
 
 
 def group_networks(networks: list[TrainedNetwork], leads: tuple[str, ...]) -> dict[str, list[TrainedNetwork]]:
-    """Return the networks that see these leads, by the name of their group."""
+    """Return the networks that predict with these leads, by the name of their group."""
     groups: dict[str, list[TrainedNetwork]] = {}
     for network in networks:
-        if network.stage.leads == leads:
+        if network.leads == leads:
             groups.setdefault(network.group, []).append(network)
     return groups
 
@@ -210,7 +221,7 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     runner.scorer = scorer.scores
     is_scored = scoring_mask(store.sources[validation], settings)
     scored = "all of them" if is_scored.all() else f"{is_scored.sum():,} of {PROXY_SOURCE}"
-    times = f"{len(splits)} times, " if settings.folds else ""
+    times = f"{len(splits)} times, " if len(splits) > 1 else ""
     LOGGER.info(f"split: {len(splits[0][0]):,} for training, {len(splits[0][1]):,} for validation, {times}"
                 f"scores on {scored}")  # fmt: skip
 
@@ -346,7 +357,11 @@ def train_networks(
         outcome = runner.run(replace(stage, initial_weights=tuple(initial_weights)))
         if stage.peaks is not None and not examples:
             examples = runner.predict_peaks(stage, outcome.weights, stage.validation[:N_PEAK_EXAMPLES])
-        networks.append(TrainedNetwork(plan.group, stage, outcome.weights, outcome.probabilities))
+        by_leads = zip(plan.lead_sets, outcome.probabilities, strict=True) if plan.lead_sets else [
+            (plan.leads, outcome.probabilities)
+        ]  # fmt: skip
+        networks += [TrainedNetwork(plan.group, stage, leads, outcome.weights, probabilities)
+                     for leads, probabilities in by_leads]  # fmt: skip
     return networks, examples
 
 
@@ -357,10 +372,11 @@ def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> 
     """
     sources, targets, masks, splits = labelled
     training, validation = splits[plan.fold]
-    stage = Stage(plan.key, plan.title, plan.leads, LOSSES[settings.loss](), np.arange(len(sources)), targets, masks,
+    loss = make_loss(settings, settings.classes, targets[training], masks[training])
+    stage = Stage(plan.key, plan.title, plan.leads, loss, np.arange(len(sources)), targets, masks,
                   training, validation, validation, settings.network, settings.training, plan.view,
                   settings.output_activation, lead_configurations(settings, plan.leads),
-                  metric=CHALLENGE if plan.group == GENERAL else AUROC)  # fmt: skip
+                  metric=CHALLENGE if plan.group == GENERAL else AUROC, lead_sets=plan.lead_sets)  # fmt: skip
     if plan.group == GENERAL or settings.gate is None:
         return stage
     is_of_source = sources == settings.gate.source
@@ -369,9 +385,25 @@ def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> 
         return replace(stage, loss=LOSSES["cross-entropy"](), targets=targets, masks=np.ones_like(targets),
                        output_activation="sigmoid", network=settings.gate.network)  # fmt: skip
     columns = [settings.classes.index(name) for name in settings.gate.classes]
-    return replace(stage, targets=targets[:, columns], masks=masks[:, columns],
-                   training=training[is_of_source[training]],
-                   validation=validation[is_of_source[validation]])  # fmt: skip
+    targets, masks, training = targets[:, columns], masks[:, columns], training[is_of_source[training]]
+    return replace(stage, targets=targets, masks=masks, training=training,
+                   validation=validation[is_of_source[validation]],
+                   loss=make_loss(settings, settings.gate.classes, targets[training], masks[training]))  # fmt: skip
+
+
+def make_loss(settings: Settings, classes: Sequence[str], targets: np.ndarray, masks: np.ndarray) -> MaskableLoss:
+    """Return the loss of a system for a training set.
+
+    Args:
+        settings: Settings of the system.
+        classes: Abbreviations of the K classes. Predicting an additional class gives no credit.
+        targets: Labels of the training recordings as 0 or 1, (n, K).
+        masks: Weights of the labels, (n, K).
+    """
+    columns = class_indices(classes)
+    credit = np.zeros((len(SCORED) + len(ADDITIONAL_CLASSES),) * 2)
+    credit[: len(SCORED), : len(SCORED)] = settings.weight_array
+    return LOSSES[settings.loss].for_labels(targets, masks, credit[np.ix_(columns, columns)])
 
 
 def fit_decisions(
@@ -392,7 +424,7 @@ def fit_decisions(
         leads.
     """
     searches, calibrations, probabilities = {}, {}, {}
-    for leads in dict.fromkeys(network.stage.leads for network in networks):
+    for leads in dict.fromkeys(network.leads for network in networks):
         by_group = {}
         for name, group in group_networks(networks, leads).items():
             parts = [

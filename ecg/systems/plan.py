@@ -9,7 +9,9 @@ import numpy as np
 from ecg.data.batches import View
 from ecg.data.headers import RecordError
 from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, select_labels
+from ecg.data.leads import LEADS
 from ecg.data.store import Store
+from ecg.models.ensemble import serves_all_lead_sets
 from ecg.systems.recipes import Settings
 from ecg.training.trainer import seeds
 
@@ -76,9 +78,10 @@ class NetworkPlan(NamedTuple):
         title: Title of its stage, for people.
         leads: Names of the leads that it sees.
         group: GENERAL, SPECIAL or GATE.
-        fold: Fold that validates it.
+        fold: Index of the fold or split that validates it.
         view: Preprocessing and window.
         pretrained: Whether another stage first trains it to predict wave peaks alone.
+        lead_sets: Names of the leads of each lead set that it serves, if it serves several.
     """
 
     key: str
@@ -88,6 +91,7 @@ class NetworkPlan(NamedTuple):
     fold: int
     view: View
     pretrained: bool = False
+    lead_sets: tuple[tuple[str, ...], ...] = ()
 
     @property
     def peaks_key(self) -> str:
@@ -121,22 +125,31 @@ def first_round_key(settings: Settings) -> str:
 
 
 def planned_networks(settings: Settings) -> list[NetworkPlan]:
-    """Return the final networks of a system, in the order of their training."""
-    networks = []
+    """Return the final networks of a system, in the order of their training.
+
+    A network that serves all lead sets is trained once, with all leads.
+    """
+    networks: dict[str, NetworkPlan] = {}
     groups = {GENERAL: settings.views} | ({SPECIAL: settings.views, GATE: settings.views[:1]} if settings.gate else {})
-    lead_sets = dict.fromkeys(map(settings.leads_of, settings.lead_sets))
-    for leads, (group, views), fold in product(lead_sets, groups.items(), range(settings.folds or 1)):
+    lead_sets = tuple(dict.fromkeys(map(settings.leads_of, settings.lead_sets)))
+    for leads, (group, views), part in product(lead_sets, groups.items(), range(settings.n_parts)):
+        network = settings.gate.network if settings.gate and group == GATE else settings.network
+        is_shared = serves_all_lead_sets(network)
+        used, served = (LEADS, lead_sets) if is_shared else (leads, ())
         for number, view in enumerate(views, 1):
-            key, title = f"{group}/{leads_key(leads)}", settings.title.format(leads_title(leads))
+            key, title = f"{group}/{leads_key(used)}", settings.title.format(leads_title(used))
+            if is_shared:
+                key, title = f"{group}/all", settings.title.format("all lead sets")
             if settings.gate and group != GENERAL:
                 title += f", {settings.gate.source}{' or not' * (group == GATE)}"
             if len(views) > 1:
                 key, title = f"{key}/view{number}", f"{title}, {view.title}"
-            if settings.folds:
-                key, title = f"{key}/fold{fold + 1}", f"{title}, fold {fold + 1} of {settings.folds}"
+            for name, count in (("fold", settings.folds), ("split", settings.splits)):
+                if count:
+                    key, title = f"{key}/{name}{part + 1}", f"{title}, {name} {part + 1} of {count}"
             pretrained = bool(settings.pretraining) and group != GATE
-            networks.append(NetworkPlan(key, title, leads, group, fold, view, pretrained))
-    return networks
+            networks.setdefault(key, NetworkPlan(key, title, used, group, part, view, pretrained, served))
+    return [*networks.values()]
 
 
 def classes_of(settings: Settings, group: str) -> tuple[str, ...]:
@@ -179,7 +192,7 @@ def split_recordings(targets: np.ndarray, settings: Settings) -> list[tuple[np.n
         settings: Settings of the system. If its classes exclude each other, only recordings with exactly one are used.
 
     Returns:
-        Training and validation indices, one pair for each fold, or one pair if there are no folds.
+        Training and validation indices, one pair for each fold or split, or one pair if there are neither.
 
     Raises:
         RecordError: Too few recordings can be used.
@@ -193,11 +206,34 @@ def split_recordings(targets: np.ndarray, settings: Settings) -> list[tuple[np.n
         condition = classes if settings.exclusive else "can be used"
         counts = f"{len(usable):,} of {len(targets):,} recordings"
         raise RecordError(f"{counts} {condition}; training needs {min_recordings}")
-    if not settings.folds:
-        training, validation = split_validation(len(usable), settings, "split")
-        return [(usable[training], usable[validation])]
-    folds = assign_folds(targets[usable] > 0, settings.folds, settings.seed)
-    return [(usable[folds != fold], usable[folds == fold]) for fold in range(settings.folds)]
+    if settings.folds:
+        folds = assign_folds(targets[usable] > 0, settings.folds, settings.seed)
+        return [(usable[folds != fold], usable[folds == fold]) for fold in range(settings.folds)]
+    if settings.splits:
+        return [draw_stratified_split(targets[usable] > 0, usable, settings, split) for split in range(settings.splits)]
+    training, validation = split_validation(len(usable), settings, "split")
+    return [(usable[training], usable[validation])]
+
+
+def draw_stratified_split(
+    labels: np.ndarray, records: np.ndarray, settings: Settings, split: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split recordings at random, stratified by their labels.
+
+    The validation set is one of several random folds, whose number is the inverse of its share.
+
+    Args:
+        labels: Labels of the recordings, (n, K) bool.
+        records: Their indices, (n,).
+        settings: Settings of the system.
+        split: Index of the split. Splits are independent of each other.
+
+    Returns:
+        Training and validation indices, each sorted.
+    """
+    n_folds = min(max(round(1 / settings.validation_share), 2), len(records))
+    held_out = assign_folds(labels, n_folds, int(seeds(settings.seed, f"split{split + 1}", 0, 1)[0])) == 0
+    return records[~held_out], records[held_out]
 
 
 def scoring_mask(sources: np.ndarray, settings: Settings) -> np.ndarray:
@@ -213,8 +249,8 @@ def scoring_mask(sources: np.ndarray, settings: Settings) -> np.ndarray:
 def lead_configurations(settings: Settings, leads: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
     """Return the sets of leads, as indices, that training chooses from at random.
 
-    Empty if the system does not drop leads, or if the leads contain no smaller lead set.
+    Empty if the system does not drop leads, or if the leads contain no smaller set.
     """
-    sets = dict.fromkeys(map(settings.leads_of, (12, 6, 4, 3, 2))) if settings.configurations else ()
+    sets = settings.configurations
     indices = [tuple(map(leads.index, lead_set)) for lead_set in sets if set(lead_set) <= set(leads)]
     return tuple(indices) if len(indices) > 1 else ()

@@ -62,7 +62,8 @@ class Settings:
         source_masks: Whether to mask classes that a recording's source does not label.
         views: Preprocessing and window of each network; the mean of their probabilities counts.
         leads_used: Leads used of a lead set, if not all, by its number of leads.
-        configurations: Whether training drops leads at random, so that those of a smaller lead set remain.
+        configurations: Sets of leads. For each recording in training, one that is drawn keeps its leads, and all
+            others are 0. Empty: all leads are kept.
         network: Settings of the networks.
         gate: A source with separate networks.
         loss: Name of the loss in `ecg.training.losses.LOSSES`. Round 1 uses the focal loss.
@@ -71,6 +72,7 @@ class Settings:
         pretraining: Settings of a first training for wave peaks alone.
         validation_share: Share of the validation set.
         folds: Number of folds instead of one split; each has its network.
+        splits: Number of random stratified splits instead of one split; each has its network.
         title: Title of a network's stage, with a gap for its leads.
         decision: How classes are chosen, one of `ecg.models.decision.DECISIONS`.
         weights: Credit of each prediction in the metric, (26, 26), labels by row; None: that of the Challenge.
@@ -97,7 +99,7 @@ class Settings:
     source_masks: bool = False
     views: tuple[View, ...] = (DEFAULT_VIEW,)
     leads_used: tuple[tuple[int, tuple[str, ...]], ...] = ()
-    configurations: bool = False
+    configurations: tuple[tuple[str, ...], ...] = ()
     network: AnyNetworkSettings = field(default_factory=NetworkSettings)
     gate: Gate | None = None
     loss: str = "asymmetric"
@@ -106,6 +108,7 @@ class Settings:
     pretraining: TrainingSettings | None = None
     validation_share: float = 0.2
     folds: int | None = None
+    splits: int | None = None
     title: str = "round 2, {}"
     decision: str = THRESHOLDS
     weights: WeightTable | None = None
@@ -120,9 +123,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         self.decision_rule(np.zeros(len(ABBREVIATIONS))).check(self.classes)
-        check_limits(seed=self.seed, hours=self.hours, folds=self.folds, resamples=self.resamples, jobs=self.jobs)
+        check_limits(seed=self.seed, hours=self.hours, folds=self.folds, splits=self.splits,
+                     resamples=self.resamples, jobs=self.jobs)  # fmt: skip
+        if self.folds and self.splits:
+            raise ValueError(f"{self.folds} folds and {self.splits} splits: expected only one of them")
         if self.loss not in LOSSES:
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, received {self.loss!r}")
+        if LOSSES[self.loss].outputs_per_label > 1 and not getattr(self.network, "second_head", False):
+            raise ValueError(f"loss: {self.loss!r} needs a network with a second head")
         if self.cleaning.masks and self.classes != TRAINED_CLASSES:
             raise ValueError("round 1 can mask labels only if the classes are those of the default system")
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:
@@ -151,6 +159,11 @@ class Settings:
         return build_weight_array(self.weights)
 
     @property
+    def n_parts(self) -> int:
+        """Number of folds, of splits, or 1: how many networks of each kind are trained."""
+        return self.folds or self.splits or 1
+
+    @property
     def output_activation(self) -> str:
         """Activation of the networks' output."""
         return "softmax" if self.exclusive else "sigmoid"
@@ -175,13 +188,15 @@ AS_LABELLED = CleaningSettings((), (PartiallyLabelledSource(relabel=False),), ma
 # unread, one cell of the peak grid. Otherwise recordings of 5,000 samples would be predicted in two segments.
 LI_TRAINING = TrainingSettings(first_rate=None, first_epochs=3, rate=6e-4, cosine=True, optimizer="adamw", decay=0.01,
                                patience=5, epochs=50, averaging=0.0)  # fmt: skip
+EIGHT_LEADS = ("I", "II", *LEADS[6:])  # the others follow from these
 LI2021 = Settings(
     system="li2021", title="{}", classes=ABBREVIATIONS, implies=(("LBBB", "BBB"), ("RBBB", "BBB")),
     cleaning=replace(AS_LABELLED, partially_labelled=(PartiallyLabelledSource(labelled=CPSC_SCORED, relabel=False),)),
     source_masks=True,
     views=tuple(View(Preprocessing(rate, None), Window(length, slack=32))
                 for rate, length in ((500, 4992), (250, 4992), (500, 7488))),
-    leads_used=((12, ("I", "II", *LEADS[6:])), (6, ("I", "II")), (4, ("I", "II", "V2"))), configurations=True,
+    leads_used=((12, EIGHT_LEADS), (6, ("I", "II")), (4, ("I", "II", "V2"))),
+    configurations=(EIGHT_LEADS, ("I", "II"), ("I", "II", "V2")),
     network=LiSettings(peaks=True), gate=Gate(), loss="margin", training=LI_TRAINING,
     peaks=0.1, pretraining=replace(LI_TRAINING, epochs=20),
     decision=HALVES, proxy_least=None, resamples=0, answer_pairs=(("TInv", "TAb"),), fallback="NSR",

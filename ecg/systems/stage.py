@@ -18,7 +18,8 @@ from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.data.wave_peaks import LEAD, PEAKS_PER_CELL, VALUES_PER_PEAK, PeakList, WavePeaks, decode_peaks
 from ecg.evaluation.metrics import nan_mean, roc_and_pr_areas
-from ecg.models.ensemble import AnyNetworkSettings, Member, uses_demographics
+from ecg.models.attention import LOGITS, AttentionSettings
+from ecg.models.ensemble import AnyNetworkSettings, Member, count_inputs, serves_all_lead_sets, uses_demographics
 from ecg.models.resnets import POLICIES, LiSettings, precision_policy
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
 from ecg.runtime.limits import TimeBudget
@@ -43,6 +44,7 @@ STAGE_SOURCES = ("data", "evaluation", "models", "training", "systems")
 SAVED = "float32"  # precision of saved models; thresholds and scores are those of this precision
 RESULT = "result"  # name of a finished stage's file in its cache
 CHALLENGE, AUROC = "challenge", "auroc"  # metrics of a stage
+BOTH = "both"  # last layer of a network whose loss takes more than the probabilities
 
 
 Stores = Mapping[Preprocessing, Store]  # a store for each preprocessing, all of the same recordings
@@ -60,7 +62,7 @@ class Stage:
     Attributes:
         key: Identity, such as "general/12/fold1". Seeds and the name of the cache folder come from it.
         title: Name for people, in log messages and reports.
-        leads: Names of the leads that the network sees, in this order.
+        leads: Names of the leads that the network is trained on, in this order.
         loss: Loss over the labels.
         records: Indices of the recordings in the store, (n,).
         targets: Labels as 0 or 1, (n, K).
@@ -78,6 +80,7 @@ class Stage:
         initial_weights: First weights of the network; random ones if empty.
         metric: Metric that is logged after each epoch: CHALLENGE, AUROC, or None.
         augmentations: Names of random changes of the training recordings (ecg.data.augmentation).
+        lead_sets: Names of the leads to predict with, if the network serves several lead sets; `leads` if empty.
     """
 
     key: str
@@ -100,15 +103,27 @@ class Stage:
     initial_weights: tuple[np.ndarray, ...] = ()
     metric: str | None = None
     augmentations: tuple[str, ...] = ()
+    lead_sets: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def network_settings(self) -> AnyNetworkSettings:
+        """Settings of the network without parts that the loss does not train."""
+        settings = self.network
+        if isinstance(settings, LiSettings) and self.peaks is None:
+            settings = replace(settings, peaks=False)
+        if isinstance(settings, AttentionSettings) and self.loss.outputs_per_label == 1:
+            settings = replace(settings, second_head=False)
+        return settings
 
     def cache_parts(self) -> tuple:
         """Return all fields that decide the result, as parts of `fingerprint`."""
         settings = [asdict(part) for part in (self.network, self.learning, self.view)]
         facts = [self.key, self.leads, type(self.loss).__name__, type(self.network).__name__, settings,
-                 self.output_activation, self.configurations, self.loss_weights, self.augmentations]  # fmt: skip
+                 self.output_activation, self.configurations, self.loss_weights, self.augmentations,
+                 self.lead_sets]  # fmt: skip
         peaks = () if self.peaks is None else (self.peaks.starts, self.peaks.samples, self.peaks.waves)
         arrays = (self.records, self.targets, self.masks, self.training, self.validation, self.to_predict)
-        return facts, *arrays, *peaks, *self.initial_weights
+        return facts, *arrays, *self.loss.parameters, *peaks, *self.initial_weights
 
 
 class Outcome(NamedTuple):
@@ -117,7 +132,8 @@ class Outcome(NamedTuple):
     Attributes:
         epochs: The epochs in order.
         weights: The network's best weights.
-        probabilities: Predictions of the recordings `to_predict`, (m, K) float32.
+        probabilities: Predictions of the recordings `to_predict`, (m, K) float32; (n_lead_sets, m, K) if the stage
+            has `lead_sets`.
         ended: Why the training ended.
         seconds: Duration, without epochs that were lost by an interruption.
     """
@@ -192,7 +208,8 @@ class StageRunner:
         result = cache.load(RESULT)
         if result is None:
             remaining = len(self.keys) - self.keys.index(stage.key) if stage.key in self.keys else 1
-            self.budget.begin(remaining, len(stage.validation) + len(stage.to_predict))
+            n_predicted = len(stage.to_predict) * max(len(stage.lead_sets), 1)
+            self.budget.begin(remaining, len(stage.validation) + n_predicted)
             result = self.train(stage, cache)
             cache.save(RESULT, result)
             cache.delete(PROGRESS)
@@ -235,11 +252,16 @@ class StageRunner:
                 network.set_weights(trained.get_weights())
             classifier = prediction_part(stage, network)
             classifier.jit_compile = keras.backend.backend() == "jax"
-            dataset = Dataset(store, stage.to_predict, lead_indices(stage.leads), window=stage.view.window,
-                              demographics=uses_demographics(classifier))  # fmt: skip
-            probabilities = predict(classifier, dataset, f"{stage.title}, predictions", stage.learning.batch)
+            predictions = [
+                predict(classifier, Dataset(store, stage.to_predict, lead_indices(leads), window=stage.view.window,
+                                            demographics=uses_demographics(classifier),
+                                            all_leads=serves_all_lead_sets(stage.network)),
+                        f"{stage.title}, predictions", stage.learning.batch)
+                for leads in stage.lead_sets or [stage.leads]
+            ]  # fmt: skip
         return {
-            "epochs": pack_epochs(epochs), "ended": np.array(ended), "probabilities": probabilities,
+            "epochs": pack_epochs(epochs), "ended": np.array(ended),
+            "probabilities": np.array(predictions) if stage.lead_sets else predictions[0],
             "used": self.budget.used, **pack_arrays("weights", network.get_weights()),
         }  # fmt: skip
 
@@ -290,7 +312,7 @@ def make_dataset(stage: Stage, store: Store, indices: np.ndarray, network: keras
     cell = stage.network.cell if stage.peaks is not None and isinstance(stage.network, LiSettings) else None
     return Dataset(store, stage.records[indices], lead_indices(stage.leads), stage.targets[indices],
                    stage.masks[indices], stage.view.window, uses_demographics(network), stage.configurations,
-                   stage.peaks, cell, stage.augmentations)  # fmt: skip
+                   stage.peaks, cell, stage.augmentations, serves_all_lead_sets(stage.network))  # fmt: skip
 
 
 def build_network(stage: Stage, precision: str) -> keras.Model:
@@ -301,30 +323,28 @@ def build_network(stage: Stage, precision: str) -> keras.Model:
         precision: Precision of its computation.
 
     Returns:
-        A network with outputs (B, K), followed by those of the grid of wave peaks if the stage has these.
+        A network with outputs (B, K), followed by those of the grid of wave peaks if the stage has these, or by the
+        logits of a network of two heads if the loss takes them.
     """
-    settings = without_peaks(stage.network) if stage.peaks is None else stage.network
-    n_classes, length = stage.targets.shape[1], stage.view.window.length
+    settings, n_classes, length = stage.network_settings, stage.targets.shape[1], stage.view.window.length
     with precision_policy(precision):
-        network = settings.build(len(stage.leads), length, n_classes, stage.output_activation)
-        if stage.peaks is None:
+        network = settings.build(count_inputs(settings, stage.leads), length, n_classes, stage.output_activation)
+        if stage.loss.outputs_per_label > 1:
+            outputs = [network.output, network.get_layer(LOGITS).output]
+        elif stage.peaks is not None:
+            probabilities, peaks = network.outputs
+            outputs = [probabilities, layers.Flatten(name="peaks_flat", dtype="float32")(peaks)]
+        else:
             return network
-        probabilities, peaks = network.outputs
-        flat = layers.Flatten(name="peaks_flat", dtype="float32")(peaks)
-        both = layers.Concatenate(name="both", dtype="float32")([probabilities, flat])
+        both = layers.Concatenate(name=BOTH, dtype="float32")(outputs)
         return keras.Model(network.inputs[0], both, name=network.name)
-
-
-def without_peaks(settings: AnyNetworkSettings) -> AnyNetworkSettings:
-    """Return a network's settings without the branch that predicts wave peaks."""
-    return replace(settings, peaks=False) if isinstance(settings, LiSettings) else settings
 
 
 def prediction_part(stage: Stage, network: keras.Model) -> keras.Model:
     """Return the part of a stage's network that predicts classes, (B, K)."""
-    if stage.peaks is None:
+    if network.layers[-1].name != BOTH:
         return network
-    return keras.Model(network.inputs[0], network.get_layer("both").input[0], name=network.name)
+    return keras.Model(network.inputs[0], network.layers[-1].input[0], name=network.name)
 
 
 def stage_loss(stage: Stage, network: keras.Model) -> MaskableLoss | WeightedSumLoss:
@@ -336,11 +356,17 @@ def stage_loss(stage: Stage, network: keras.Model) -> MaskableLoss | WeightedSum
     return WeightedSumLoss((stage.loss, SquaredError()), widths, stage.loss_weights)
 
 
-def make_member(stage: Stage, weights: list[np.ndarray]) -> Member:
-    """Return a stage's trained network as a member, without its wave peaks."""
+def make_member(stage: Stage, weights: list[np.ndarray], leads: tuple[str, ...]) -> Member:
+    """Return a stage's trained network as a member, without its wave peaks.
+
+    Args:
+        stage: The stage.
+        weights: Weights of its network.
+        leads: Names of the leads that the member sees.
+    """
     network = build_network(stage, SAVED)
     network.set_weights(weights)
-    settings = without_peaks(stage.network)
-    member = Member.build(stage.leads, settings, stage.targets.shape[1], stage.output_activation, stage.view)
+    settings = replace(stage, peaks=None).network_settings
+    member = Member.build(leads, settings, stage.targets.shape[1], stage.output_activation, stage.view)
     member.network.set_weights(prediction_part(stage, network).get_weights())
     return member

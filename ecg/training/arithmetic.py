@@ -113,7 +113,7 @@ def _inner_layers(layer: layers.Layer) -> list[layers.Layer]:
 
 def describe_layer(layer: layers.Layer) -> str:
     """Describe a layer by all that decides which library kernel it uses."""
-    *taps, _, filters = layer.kernel.shape if _rank(layer) else (1, *layer.kernel.shape)
+    *taps, _, filters = layer.kernel.shape if _rank(layer) else (1, *_matrix_shape(layer))
     shape = f"{' x '.join(map(str, taps))} taps, {_channels(layer)} input and {filters} output channels"
     names = {"strides": "stride", "dilation_rate": "dilation", "padding": "padding", "groups": "groups"}
     geometry = "".join(f", {name} {getattr(layer, key)}" for key, name in names.items() if hasattr(layer, key))
@@ -187,18 +187,34 @@ def _exact(generator: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
 
 
 def _copy(layer: layers.Layer, policy: str) -> layers.Layer:
-    """Return an unbuilt copy of a layer under a policy, without activation."""
+    """Return an unbuilt copy of a layer under a policy, without activation.
+
+    The copy of an EinsumDense is a Dense layer of the same matrix product.
+    """
+    if isinstance(layer, layers.EinsumDense):
+        return layers.Dense(_matrix_shape(layer)[1], dtype=policy)
     config = layer.get_config() | {"dtype": policy}
     return type(layer).from_config(config | ({"activation": "linear"} if "activation" in config else {}))
 
 
 def _rank(layer: layers.Layer) -> int:
     """Return the number of axes along which a layer convolves, 0 if it does not."""
-    return len(layer.kernel.shape) - 2
+    return 0 if isinstance(layer, layers.EinsumDense) else len(layer.kernel.shape) - 2
+
+
+def _matrix_shape(layer: layers.Layer) -> tuple[int, int]:
+    """Return the number of inputs and of outputs of a layer that does not convolve."""
+    if not isinstance(layer, layers.EinsumDense):
+        return layer.kernel.shape
+    inputs, axes = layer.equation.split("->")[0].split(",")
+    sizes = dict(zip(axes, layer.kernel.shape, strict=True))
+    n_inputs, n_outputs = (math.prod(size for axis, size in sizes.items() if (axis in inputs) == is_input)
+                           for is_input in (True, False))  # fmt: skip
+    return n_inputs, n_outputs
 
 
 def _channels(layer: layers.Layer) -> int:
-    return layer.kernel.shape[-2] * getattr(layer, "groups", 1)
+    return layer.kernel.shape[-2] * getattr(layer, "groups", 1) if _rank(layer) else _matrix_shape(layer)[0]
 
 
 def _sizes(layer: layers.Layer) -> tuple[int, ...]:

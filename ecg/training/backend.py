@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from ecg.data.batches import CROP_LENGTHS
-from ecg.training.losses import WeightedSumLoss, is_averaged_by_weight
+from ecg.training.losses import MaskableLoss, WeightedSumLoss, is_averaged_by_weight
 
 # Distance of the dropout counters of two devices on TensorFlow, in steps: more than an epoch has.
 DROPOUT_OFFSET = 2**24
@@ -69,7 +69,7 @@ class UnevenDataParallel(keras.distribution.DataParallel):
         return keras.distribution.TensorLayout([self.batch_dim_name], self.device_mesh)
 
 
-def distributed_loss(loss: keras.Loss) -> keras.Loss:
+def distributed_loss(loss: MaskableLoss | WeightedSumLoss) -> keras.Loss:
     """Wrap a loss so that, on several devices, it is averaged over the whole batch."""
     if isinstance(loss, WeightedSumLoss):
         return loss.map_losses(distributed_loss)
@@ -120,9 +120,9 @@ class GlobalMeanLoss(keras.losses.Loss):
     unmasked labels counts more.
     """
 
-    def __init__(self, loss: keras.Loss) -> None:
+    def __init__(self, loss: MaskableLoss) -> None:
         super().__init__(name=loss.name, reduction="sum")
-        self.loss = loss
+        self.loss, self.outputs_per_label = loss, loss.outputs_per_label
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
         """Return the share of one device, or the mean if called outside a device."""
@@ -132,7 +132,16 @@ class GlobalMeanLoss(keras.losses.Loss):
         total = ops.sum(weights if is_averaged_by_weight(self.loss) else ops.ones_like(weights))
         if device := tf.distribute.get_replica_context():
             total = device.all_reduce(tf.distribute.ReduceOp.SUM, total)
-        return ops.divide_no_nan(ops.sum(self.loss.call(y_true, y_pred) * weights), total)
+        return ops.divide_no_nan(ops.sum(self.loss.call_masked(y_true, y_pred, weights) * weights), total)
+
+
+def sum_over_devices(gradients: Sequence[Any]) -> Sequence[Any]:
+    """Return the sum over all devices of the gradients that each has found."""
+    if not mirrored_strategy():  # on JAX they are of the whole batch
+        return gradients
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
 
 
 def step_runner(network: keras.Model) -> "StepRunner":
@@ -263,8 +272,12 @@ class JaxStepRunner(StepRunner):
         return super().weights()
 
 
-def precompile(network: keras.Model) -> None:
+def precompile(network: keras.Model, outputs_per_label: int = 1) -> None:
     """Trace TensorFlow's steps once with unknown batch size and length.
+
+    Args:
+        network: The network.
+        outputs_per_label: Number of its outputs for each label.
 
     TensorFlow would otherwise trace a step for the shape of the first batch and, with the second, for all shapes. The
     two round differently, so that a resumed run would not compute bit-identical results. Weights and optimizer keep
@@ -277,7 +290,7 @@ def precompile(network: keras.Model) -> None:
     values = [variable.numpy() for variable in variables]
     with skip_static_shapes(network), step_runner(network) as runner:
         for size in (0, 2 * runner.devices):
-            labels = np.zeros((size, network.output_shape[-1]), np.float32)
+            labels = np.zeros((size, network.output_shape[-1] // outputs_per_label), np.float32)
             # TensorFlow keeps the step for the first batch, which is empty, so that it is used for no other. If the
             # network takes any length, the second batch has another length, so that the trace is for all.
             shapes = [

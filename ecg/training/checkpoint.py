@@ -3,13 +3,15 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from ecg.runtime.files import to_json
+
+CRITERIA = (LOSS, AUPRC) = ("loss", "AUPRC")  # what makes an epoch the best
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Epoch:
         loss: Mean training loss over the labels that count.
         validation_loss: The same on the validation set.
         scores: Further scores on the validation set, by name.
-        best: Whether its validation loss is the lowest so far.
+        best: Whether it is the best so far by the criterion of the training.
     """
 
     key: str
@@ -63,27 +65,38 @@ class WeightAverage:
 
 
 class Checkpoint:
-    """The state of a training: epochs, averaged and best weights."""
+    """The state of a training: epochs, averaged and best weights.
 
-    def __init__(self, momentum: float) -> None:
+    Args:
+        momentum: Momentum of the average of the weights.
+        criterion: What makes an epoch the best: LOSS, its validation loss is the lowest; AUPRC, its score of this name
+            is the highest.
+    """
+
+    def __init__(self, momentum: float, criterion: str = LOSS) -> None:
         self.epochs: list[Epoch] = []
         self.best: list[np.ndarray] = []
-        self.average = WeightAverage(momentum)
+        self.average, self.criterion = WeightAverage(momentum), criterion
 
     @property
     def waited(self) -> int:
-        """Number of epochs since the one with the lowest validation loss."""
+        """Number of epochs since the best one."""
         return len(self.epochs) - max((epoch.epoch for epoch in self.epochs if epoch.best), default=0)
 
     def add(
         self, key: str, title: str, rate: float, loss: float, validation_loss: float, scores: dict[str, float]
     ) -> Epoch:
-        """Add the next epoch; keep the averaged weights if its loss is the lowest."""
-        best = validation_loss < min((epoch.validation_loss for epoch in self.epochs), default=math.inf)
-        if best:
+        """Add the next epoch; keep the averaged weights if it is the best so far."""
+        epoch = Epoch(key, title, len(self.epochs) + 1, rate, loss, validation_loss, scores, best=False)
+        epoch = replace(epoch, best=self._cost(epoch) < min(map(self._cost, self.epochs), default=math.inf))
+        if epoch.best:
             self.best = self.average.value()
-        self.epochs.append(Epoch(key, title, len(self.epochs) + 1, rate, loss, validation_loss, scores, best))
-        return self.epochs[-1]
+        self.epochs.append(epoch)
+        return epoch
+
+    def _cost(self, epoch: Epoch) -> float:
+        """Return a number that is the lower, the better the epoch."""
+        return epoch.validation_loss if self.criterion == LOSS else -epoch.scores[self.criterion]
 
     def arrays(self, network: keras.Model) -> dict[str, np.ndarray]:
         """Return all that the next epochs depend on, with weights and optimizer."""

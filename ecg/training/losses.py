@@ -1,7 +1,8 @@
 """Losses per label. Pass a mask as `sample_weight` of shape (B, K).
 
-All take labels and probabilities (B, K). By default, the sum of the weighted losses is divided by the sum of the
-weights. With `reduction="sum_over_batch_size"` it is divided by the number of labels, masked ones included.
+All take labels and probabilities (B, K); CreditLoss takes logits, too. By default, the sum of the weighted losses is
+divided by the sum of the weights. With `reduction="sum_over_batch_size"` it is divided by the number of labels, masked
+ones included.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,8 +24,30 @@ def log(x: Tensor) -> Tensor:
 class MaskableLoss(keras.losses.Loss):
     """A loss that is computed for each label, of its probability p (B, K)."""
 
+    outputs_per_label = 1  # numbers that a network gives for each label
+
     def __init__(self, reduction: str = "mean_with_sample_weight") -> None:
         super().__init__(reduction=reduction)
+
+    @classmethod
+    def for_labels(cls, targets: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> "MaskableLoss":
+        """Return the loss for a training set.
+
+        Args:
+            targets: Labels of the training recordings as 0 or 1, (n, K).
+            masks: Weights of the labels, (n, K).
+            weights: Credit of each prediction in the metric, (K, K), labels by row.
+        """
+        return cls()
+
+    @property
+    def parameters(self) -> tuple[np.ndarray, ...]:
+        """Arrays that the loss depends on."""
+        return ()
+
+    def call_masked(self, y_true: Tensor, y_pred: Tensor, masks: Tensor) -> Tensor:
+        """Return the loss of each label, (B, K), not yet weighted by the masks."""
+        return self.call(y_true, y_pred)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Return the loss of each label: (B, K)."""
@@ -114,15 +137,84 @@ class CategoricalCrossEntropy(MaskableLoss):
         return ops.zeros_like(p)
 
 
-class SquaredError(keras.losses.Loss):
+class CreditLoss(MaskableLoss):
+    """Loss of Nejedly et al. 2021, of a network with two heads.
+
+    Cross-entropy of the logits, whose present labels count more, plus the mean of 4 p (1 - p), minus the Challenge's
+    credit: the sum over true classes j and classes k of weights[j, k] p_k, divided by the sum over the classes of
+    L + p - L p, where L is the label. The original sums the credit over a batch of 128 recordings. Here, the mean
+    credit of a recording counts 128 times. For a full batch both are the same, but the mean does not depend on the
+    size of the batch, which is smaller on few recordings. A masked label counts in no term.
+
+    Args:
+        positive_weights: Factor of the cross-entropy of present labels, by class, (K,).
+        weights: Credit of each prediction, (K, K), labels by row.
+        reduction: See `MaskableLoss`.
+    """
+
+    outputs_per_label = 2
+    batch = 128  # recordings over which the original sums
+
+    def __init__(
+        self, positive_weights: np.ndarray, weights: np.ndarray, reduction: str = "mean_with_sample_weight"
+    ) -> None:
+        super().__init__(reduction)
+        self.positive_weights, self.weights = (np.asarray(array, np.float32) for array in (positive_weights, weights))
+
+    @classmethod
+    def for_labels(cls, targets: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> "CreditLoss":
+        """Return the loss for a training set; see `MaskableLoss.for_labels`.
+
+        A present label counts as often as there are absent ones for each present one. A class that is never present
+        gets the largest weight of the others.
+        """
+        positives = (targets * masks).sum(axis=0, dtype=np.float64)
+        negatives = masks.sum(axis=0, dtype=np.float64) - positives
+        ratios = np.divide(negatives, positives, out=np.zeros_like(positives), where=positives > 0)
+        return cls(np.where(positives > 0, ratios, ratios.max()), weights)
+
+    @property
+    def parameters(self) -> tuple[np.ndarray, ...]:
+        """Positive weights and credits."""
+        return self.positive_weights, self.weights
+
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the mean loss of labels (B, K), outputs (B, 2 K) and masks (B, K)."""
+        if sample_weight is not None:
+            y_true, y_pred = self.hide_masked(y_true, y_pred, sample_weight)
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call_masked(self, y_true: Tensor, y_pred: Tensor, masks: Tensor) -> Tensor:
+        """Return the loss of each label, without credit for masked ones."""
+        return self.call(*self.hide_masked(y_true, y_pred, masks))
+
+    def hide_masked(self, y_true: Tensor, y_pred: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return labels and outputs in which masked classes are absent: p = 0."""
+        shown = ops.cast(ops.convert_to_tensor(masks) > 0, y_pred.dtype)
+        return ops.cast(y_true, y_pred.dtype) * shown, y_pred * ops.concatenate([shown, ops.ones_like(shown)], axis=1)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Return the loss of each label: (B, K).
+
+        Args:
+            y_true: Labels, (B, K).
+            y_pred: Probabilities, then logits, (B, 2 K).
+        """
+        y_true = ops.cast(y_true, y_pred.dtype)
+        p, logits = ops.split(y_pred, 2, axis=1)
+        cross_entropy = y_true * self.positive_weights * ops.softplus(-logits) + (1.0 - y_true) * ops.softplus(logits)
+        union = ops.sum(y_true + p - y_true * p, axis=1, keepdims=True)
+        credit = p * ops.matmul(y_true, self.weights) / (union + SMALLEST)
+        # The mean over K classes of a recording: hence the factor K.
+        return cross_entropy + 4.0 * p * (1.0 - p) - self.batch * len(self.positive_weights) * credit
+
+
+class SquaredError(MaskableLoss):
     """Squared error of encoded wave peaks (B, K), averaged by their weights.
 
     Li et al. 2021 give the weights, but not the divisor of the sum. Divided by the number of all values, most with
     weight 0, the paper's share of this loss would be negligible.
     """
-
-    def __init__(self) -> None:
-        super().__init__(reduction="mean_with_sample_weight")
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Return the squared error of each number: (B, K)."""
@@ -174,7 +266,8 @@ class StreamingLoss:
         """Add a batch of labels, outputs and weights, (B, K) each."""
         for index, (loss, columns, _) in enumerate(self.terms):
             weights = sample_weight[:, columns]
-            values = np.asarray(ops.convert_to_numpy(loss.call(y_true[:, columns], y_pred[:, columns])))
+            losses = loss.call_masked(y_true[:, columns], y_pred[:, columns], weights)
+            values = np.asarray(ops.convert_to_numpy(losses))
             self.totals[index] += (values * weights).sum(dtype=np.float64)
             self.weights[index] += weights.sum(dtype=np.float64) if is_averaged_by_weight(loss) else weights.size
 
@@ -197,4 +290,5 @@ LOSSES: dict[str, type[MaskableLoss]] = {
     "cross-entropy": CrossEntropy,
     "margin": MarginLoss,
     "categorical": CategoricalCrossEntropy,
+    "credit": CreditLoss,
 }

@@ -14,14 +14,16 @@ import keras
 import numpy as np
 
 from ecg.data.batches import Batch, Dataset, plan_prediction, plan_training, prefetch
+from ecg.evaluation.metrics import mean_auprc
 from ecg.models.ensemble import average_rows
 from ecg.models.resnets import POLICIES
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import Progress, format_duration
 from ecg.runtime.limits import TimeBudget, check_limits
 from ecg.training.backend import distributed_loss, precompile, step_runner, synchronise_layers
-from ecg.training.checkpoint import Checkpoint, Epoch, WeightAverage
-from ecg.training.losses import StreamingLoss
+from ecg.training.checkpoint import AUPRC, CRITERIA, LOSS, Checkpoint, Epoch, WeightAverage
+from ecg.training.losses import MaskableLoss, StreamingLoss, WeightedSumLoss
+from ecg.training.optimizers import OPTIMIZERS
 
 LOGGER = logging.getLogger("ecg")
 Item = TypeVar("Item")
@@ -32,12 +34,6 @@ PREDICTION_BATCH = 64  # recordings at most; a smaller training batch makes it s
 VALIDATED_AT_ONCE = 4096  # segments; with wave peaks, each has some thousands of numbers
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it
 AVERAGED_EVERY = 10  # steps; copying the weights after each step would cost more than it gains
-# Optimizers by learning rate and TrainingSettings.
-OPTIMIZERS = {
-    "adam": lambda rate, settings: keras.optimizers.Adam(rate),
-    "adamw": lambda rate, settings: keras.optimizers.AdamW(rate, weight_decay=settings.decay),
-    "sgd": lambda rate, settings: keras.optimizers.SGD(rate, settings.momentum),
-}
 
 
 @dataclass(frozen=True)
@@ -58,13 +54,17 @@ class TrainingSettings:
         optimizer: One of OPTIMIZERS.
         momentum: Of SGD.
         decay: Weight decay of AdamW.
-        patience: Epochs without a lower validation loss after which the training stops.
+        l2: Factor of a weight in the gradient of the L2 penalty of the clipped Adam.
+        clip_norm: Norm to which the clipped Adam clips all gradients together; None for no clipping.
+        criterion: What makes an epoch the best, one of CRITERIA: the lowest validation loss, or the highest AUPRC of
+            the validation set, which is the mean over its classes.
+        patience: Epochs without a better one after which the training stops.
         averaging: Momentum, by step, of the moving average of the weights; 0 takes the last weights.
         epochs: Epochs at most.
         precision: One of POLICIES. Weights, losses and probabilities are float32 in any case.
 
     Raises:
-        ValueError: If a number is out of its range, or precision or optimizer is unknown.
+        ValueError: If a number is out of its range, or precision, optimizer or criterion is unknown.
     """
 
     batch: int = 256
@@ -78,6 +78,9 @@ class TrainingSettings:
     optimizer: str = "adam"
     momentum: float = 0.0
     decay: float = 0.0
+    l2: float = 0.0
+    clip_norm: float | None = None
+    criterion: str = LOSS
     patience: int = 4
     averaging: float = 0.99
     epochs: int = 100
@@ -89,6 +92,8 @@ class TrainingSettings:
             raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(POLICIES)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is {self.optimizer!r}, expected one of {', '.join(OPTIMIZERS)}")
+        if self.criterion not in CRITERIA:
+            raise ValueError(f"criterion is {self.criterion!r}, expected one of {', '.join(CRITERIA)}")
 
     def batch_for(self, recordings: int) -> int:
         """Return the batch size for so many recordings in an epoch."""
@@ -153,9 +158,9 @@ def seed_epoch(network: keras.Model, seed: int, key: str, epoch: int) -> np.rand
 
 
 def train_network(
-    network: keras.Model, loss: keras.Loss, training: Dataset, validation: Dataset, run: TrainingRun
+    network: keras.Model, loss: MaskableLoss | WeightedSumLoss, training: Dataset, validation: Dataset, run: TrainingRun
 ) -> tuple[list[Epoch], str]:
-    """Train a network until its validation loss no longer falls.
+    """Train a network until no epoch is better, by its validation loss or AUPRC.
 
     The network then has its best weights. The training also stops when the time limit is reached, and after a loss
     that is not finite.
@@ -175,7 +180,7 @@ def train_network(
     """
     settings, title = run.settings, run.title
     compile_network(network, distributed_loss(loss), settings.make_optimizer())
-    checkpoint = Checkpoint(settings.averaging)
+    checkpoint = Checkpoint(settings.averaging, settings.criterion)
     if run.cache and (saved := run.cache.load(PROGRESS)):
         checkpoint.restore(network, saved)
         run.budget.resume(saved["used"])
@@ -198,12 +203,15 @@ def train_network(
             ended = str(error)
             break
         network.set_weights(latest)
-        epoch = checkpoint.add(run.key, title, rate, trained, validated, run.score(probabilities))
+        scores = run.score(probabilities)
+        if settings.criterion == AUPRC:
+            scores |= {AUPRC: mean_auprc(np.asarray(validation.targets), probabilities)}
+        epoch = checkpoint.add(run.key, title, rate, trained, validated, scores)
         if run.cache:
             run.cache.save(PROGRESS, checkpoint.arrays(network) | {"used": run.budget.used})
-        scores = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
+        measured = "".join(f" {name} {value:.3f}," for name, value in epoch.scores.items())
         losses = f"loss {trained:.5f}, validation {validated:.5f}{'*' if epoch.best else ' '}"
-        LOGGER.info(f"{epoch_title}: {losses}{scores} {format_duration(time.monotonic() - start)}")
+        LOGGER.info(f"{epoch_title}: {losses}{measured} {format_duration(time.monotonic() - start)}")
         if not completed:
             ended = TIME_LIMIT_REACHED
             break
@@ -218,13 +226,14 @@ def compile_network(network: keras.Model, loss: keras.Loss, optimizer: keras.Opt
     network.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
     # Within the first step it would be built twice, and slowly.
     network.optimizer.build(network.trainable_variables)
-    precompile(network)
+    precompile(network, getattr(loss, "outputs_per_label", 1))
 
 
 def stop_reason(checkpoint: Checkpoint, settings: TrainingSettings, budget: TimeBudget) -> str:
     """Return why a training stops after the epochs so far, or an empty string."""
     if checkpoint.waited >= settings.patience:
-        return f"no lower loss in {settings.patience} epochs"
+        better = "lower loss" if settings.criterion == LOSS else f"higher {settings.criterion}"
+        return f"no {better} in {settings.patience} epochs"
     if len(checkpoint.epochs) >= settings.epochs:
         return f"all {settings.epochs} epochs done"
     return TIME_LIMIT_REACHED if checkpoint.epochs and budget.is_over else ""
@@ -300,7 +309,12 @@ def train_epoch(
 
 
 def validate(
-    network: keras.Model, loss: keras.Loss, validation: Dataset, title: str, size: int, budget: TimeBudget
+    network: keras.Model,
+    loss: MaskableLoss | WeightedSumLoss,
+    validation: Dataset,
+    title: str,
+    size: int,
+    budget: TimeBudget,
 ) -> tuple[float, np.ndarray]:
     """Return the loss on the validation set and its probabilities (n, K).
 

@@ -11,8 +11,10 @@ from ecg.data.batches import (
     FULL_BATCH_LENGTH,
     REPEATED,
     ZEROS,
+    ZEROS_IN_FRONT,
     Window,
     batch_size,
+    place_leads,
     plan_prediction,
     plan_training,
     prefetch,
@@ -134,7 +136,7 @@ def test_a_window_has_a_fixed_length_or_any():
 
 @pytest.mark.parametrize(
     "arguments", [{"length": 0}, {"length": -5}, {"length": 9, "overlap": 5}, {"length": 9, "slack": 5}, {"slack": 1},
-              {"overlap": 1}, {"length": 9, "overlap": -1}, {"fill": "mirrored"}],
+              {"overlap": 1}, {"length": 9, "overlap": -1}, {"fill": "mirrored"}, {"first_only": True}],
 )  # fmt: skip
 def test_empty_windows_and_windows_that_do_not_advance_are_refused(arguments):
     with pytest.raises(ValueError, match="a window of"):
@@ -230,3 +232,61 @@ def test_read_batch_pads_what_a_recording_lacks(fill, use, store, monkeypatch):
         for signal, record, start in zip(signals, records[batch.records], batch.starts, strict=True):
             crop = store.signal(record)[start : start + window.length, [1, 6]]
             np.testing.assert_array_equal(signal, Window(window.length, fill).segments(crop)[0])
+
+
+@given(st.integers(1, 40), st.integers(1, 90))
+def test_only_the_first_window_is_predicted_with_zeros_in_front_of_short_recordings(length, samples):
+    signal = np.random.default_rng(0).normal(size=(samples, 2)).astype(np.float32)
+    (segment,) = Window(length, ZEROS_IN_FRONT, first_only=True).segments(signal)
+    expected = np.zeros((length, 2), np.float32)
+    expected[max(length - samples, 0) :] = signal[:length]
+    np.testing.assert_array_equal(segment, expected)
+
+
+@given(st.integers(1, 40), st.integers(1, 90), st.sampled_from([ZEROS, REPEATED, ZEROS_IN_FRONT]))
+def test_a_standardised_window_has_mean_0_and_deviation_1_without_its_padding(length, samples, fill):
+    signal = np.random.default_rng(samples).normal(3, 7, (samples, 3)).astype(np.float32)
+    signal[:, 1] = 0.1
+    window = Window(length, fill, standardised=True)
+    for segment, plain in zip(window.segments(signal), Window(length, fill).segments(signal), strict=True):
+        filled = window.signal_slice(length, min(length, samples))
+        part = plain[filled].astype(np.float64)
+        deviation = part.std(axis=0)
+        expected = np.zeros_like(part)
+        np.divide(part - part.mean(axis=0), deviation, out=expected, where=np.ptp(part, axis=0) > 0)
+        np.testing.assert_allclose(segment[filled], expected, atol=1e-4)
+        assert not segment[:, 1].any()
+        outside = np.ones(length, bool)
+        outside[filled] = False
+        if fill != REPEATED:
+            assert not segment[outside].any()
+    assert len(np.unique(signal)) > 1  # the recording stays as it was
+
+
+def test_a_whole_recording_is_standardised_too():
+    signal = np.random.default_rng(0).normal(3, 7, (50, 2)).astype(np.float32)
+    (segment,) = Window(standardised=True).segments(signal)
+    np.testing.assert_allclose(segment, (signal - signal.mean(axis=0)) / signal.std(axis=0), atol=1e-5)
+
+
+WINDOW_2021 = Window(2600, ZEROS_IN_FRONT, first_only=True, standardised=True)
+
+
+def test_read_batch_gives_the_segments_that_a_saved_model_sees(store):
+    records = np.array([5, 2, 9, 14, 30, 41])
+    assert store.lengths[records].min() < 2600 < store.lengths[records].max()
+    for batch in plan_prediction(store.lengths[records], 4, WINDOW_2021):
+        assert not batch.starts.any()
+        signals = read_batch(store, records, (1, 6), batch, WINDOW_2021)
+        for signal, record in zip(signals, records[batch.records], strict=True):
+            np.testing.assert_array_equal(signal, WINDOW_2021.segments(store.signal(record, [1, 6]))[0])
+
+
+def test_leads_are_placed_among_the_twelve():
+    signals = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    placed = place_leads(signals, (7, 0, 1))
+    assert placed.shape == (2, 5, 12) and placed.dtype == np.float32
+    np.testing.assert_array_equal(placed[..., [7, 0, 1]], signals)
+    assert not np.delete(placed, [7, 0, 1], axis=2).any()
+    every = np.zeros((5, 12))
+    assert place_leads(every, tuple(range(12))) is every

@@ -90,3 +90,14 @@ def test_the_grid_of_peaks_follows_the_targets(store):
     weighed = weights[:, 3:].reshape(3, 5, 3, 7)
     assert weighed[0, 2, 0].tolist() == [1, 5, 1, 1, 1, 1, 1]
     assert weighed[1, 2, 0] == pytest.approx([0.2, 0, 0, 0, 0, 0, 0])
+
+
+def test_a_network_for_all_lead_sets_sees_zeros_for_the_leads_that_are_not_read(store):
+    read = Dataset(store, RECORDS, LEADS).inputs(BATCH)
+    seen = Dataset(store, RECORDS, LEADS, all_leads=True).inputs(BATCH)
+    assert seen.shape == (3, 500, 12)
+    np.testing.assert_array_equal(seen[..., LEADS], read)
+    assert not np.delete(seen, LEADS, axis=2).any()
+    every = Dataset(store, RECORDS, tuple(range(12)), all_leads=True, configurations=(LEADS, tuple(range(12))))
+    drawn = every.inputs(Batch(np.arange(60) % 5, np.zeros(60, int), 250), np.random.default_rng(0))
+    assert {tuple(np.flatnonzero(signal.any(axis=0))) for signal in drawn} == {LEADS, tuple(range(12))}

@@ -3,6 +3,7 @@ import pytest
 from scipy import signal as scipy_signal
 
 from ecg.data.resampling import (
+    BUTTERWORTH,
     DEFAULT_PREPROCESSING,
     FINEST,
     PASS_BAND,
@@ -91,3 +92,24 @@ def test_the_filter_is_as_long_in_seconds_at_any_sampling_frequency():
 def test_a_band_that_cannot_be_is_refused(given):
     with pytest.raises(ValueError, match="pass band"):
         Preprocessing(**given)
+
+
+@pytest.mark.parametrize("samples", [500, 5000])
+def test_the_butterworth_filter_is_scipys_forward_and_backward(samples):
+    signal = np.random.default_rng(0).normal(size=(3, samples)).cumsum(axis=1).astype(np.float32)
+    got = resample_and_filter(signal, 500.0, Preprocessing(500, (1.0, 47.0), kind=BUTTERWORTH))
+    assert got.dtype == np.float32
+    coefficients = scipy_signal.butter(3, [1, 47], "bandpass", fs=500)
+    np.testing.assert_allclose(got, scipy_signal.filtfilt(*coefficients, signal.astype(float)), rtol=1e-4, atol=1e-4)
+
+
+def test_the_butterworth_filter_keeps_slow_waves_in_their_place_at_any_sampling_frequency():
+    for frequency in (257.0, 500.0, 1000.0):
+        signal, expected = (sines(rate, seconds=20.0)[1:] for rate in (frequency, 500))  # of 7 and 23 Hz
+        got = resample_and_filter(signal, frequency, Preprocessing(500, (1.0, 47.0), kind=BUTTERWORTH))
+        np.testing.assert_allclose(got[:, 3000:7000], expected[:, 3000:7000], atol=0.02)
+
+
+def test_an_unknown_kind_of_filter_is_refused():
+    with pytest.raises(ValueError, match="kind of filter is 'notch', expected fir or butterworth"):
+        Preprocessing(kind="notch")

@@ -6,9 +6,11 @@ from result_helpers import stage_titles as titles_of
 
 from ecg.data.batches import DEFAULT_VIEW, View, Window
 from ecg.data.headers import RecordError
-from ecg.data.leads import LEAD_SETS
+from ecg.data.leads import LEAD_SETS, LEADS
+from ecg.models.attention import AttentionSettings
 from ecg.runtime.cache import folder_name
 from ecg.systems.plan import (
+    assign_strata,
     first_round_title,
     lead_configurations,
     leads_title,
@@ -73,7 +75,14 @@ def test_lead_sets_of_which_the_same_leads_are_used_share_their_networks():
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"gate": Gate()}, {"folds": 2}, {"views": (DEFAULT_VIEW, View(window=Window(500)))}]
+    "change",
+    [
+        {},
+        {"gate": Gate()},
+        {"folds": 2, "splits": None},
+        {"splits": 2, "folds": None},
+        {"views": (DEFAULT_VIEW, View(window=Window(500)))},
+    ],
 )
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_two_stages_share_a_title_or_the_folder_that_is_named_after_it(name, change):
@@ -160,3 +169,42 @@ def test_training_may_leave_the_leads_of_each_smaller_set():
         list(sets[12]), ["I", "II"], ["I", "II", "V2"]]  # fmt: skip
     assert lead_configurations(LI, sets[3]) == ((0, 1), (0, 1, 2))
     assert lead_configurations(LI, sets[2]) == lead_configurations(Settings(), LEAD_SETS[12]) == ()
+
+
+SHARED = replace(ZHAO, network=AttentionSettings(), folds=None, splits=3)
+
+
+def test_a_network_that_sees_all_leads_is_trained_once_for_all_lead_sets():
+    networks = planned_networks(SHARED)
+    assert [(network.key, network.title, network.fold) for network in networks] == [
+        (f"general/all/split{split}", f"all lead sets, split {split} of 3", split - 1) for split in (1, 2, 3)
+    ]
+    for network in networks:
+        assert (network.leads, network.lead_sets) == (LEADS, tuple(LEAD_SETS.values()))
+    (network, *_) = planned_networks(replace(SHARED, lead_sets=(2,)))
+    assert (network.key, network.leads, network.lead_sets) == ("general/all/split1", LEADS, (("I", "II"),))
+
+
+def test_a_gate_of_a_shared_network_has_a_network_for_each_lead_set():
+    keys = stage_keys(replace(SHARED, gate=Gate(), splits=None, lead_sets=(12, 2)))
+    assert keys == ["general/all", "special/all", "gate/12", "gate/2"]
+
+
+def test_random_splits_are_stratified_and_independent_of_each_other():
+    parts, strata = split_recordings(TARGETS, SHARED), assign_strata(TARGETS > 0, 5)
+    assert len(parts) == 3 and strata.max() > 5
+    for training, validation in parts:
+        assert len(validation) == 40 and sorted([*training, *validation]) == list(range(200))
+        sizes, held_out = np.bincount(strata), np.bincount(strata[validation])
+        assert (abs(held_out - sizes / 5) < 1).all()
+    overlaps = [len(np.intersect1d(parts[first][1], parts[second][1])) for first, second in ((0, 1), (0, 2), (1, 2))]
+    assert all(1 <= overlap <= 20 for overlap in overlaps)  # 8 if each recording is drawn by chance
+    again, reseeded = split_recordings(TARGETS, SHARED), split_recordings(TARGETS, replace(SHARED, seed=1))
+    assert all((a[1] == b[1]).all() for a, b in zip(parts, again, strict=True))
+    assert (parts[0][1] != reseeded[0][1]).any()
+    assert [len(part) for part in split_recordings(TARGETS[:2], SHARED)[0]] == [1, 1]
+
+
+def test_folds_and_splits_exclude_each_other():
+    with pytest.raises(ValueError, match="5 folds and 3 splits: expected only one of them"):
+        replace(ZHAO, splits=3)

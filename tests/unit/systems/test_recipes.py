@@ -76,7 +76,8 @@ def test_leads_are_reduced_as_in_the_papers():
     assert {RHYTHM.leads_of(count) for count in LEAD_SETS} == {("II",)}
     for system in (CAI2021, ZHAO, XIE):
         assert {count: system.leads_of(count) for count in LEAD_SETS} == LEAD_SETS
-    assert [system.configurations for system in SYSTEMS.values()] == [False, True, False, False, False]
+    assert {system.configurations for system in (CAI2021, ZHAO, XIE, RHYTHM)} == {()}
+    assert LI.configurations == (("I", "II", *CHEST), ("I", "II"), ("I", "II", "V2"))
 
 
 @pytest.mark.parametrize(
@@ -313,6 +314,8 @@ def test_what_is_done_is_decided_by_no_systems_name():
         ({"decision": "guessed"}, "decision: expected .*'guessed'"),
         ({"weights": ((1.0, 0.0), (0.0, 1.0))}, "weights: expected 26 rows of 26 numbers"),
         ({"folds": 1}, "folds: expected an integer from 2"),
+        ({"splits": 0}, "splits: expected an integer from 1"),
+        ({"loss": "credit"}, "loss: 'credit' needs a network with a second head"),
         ({"peaks": 0.1}, "need a network that predicts wave peaks"),
         ({"pretraining": CAI2021.training}, "need a network that predicts wave peaks"),
         ({"network": LI.network}, "need a network that predicts wave peaks"),

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from helpers import capture_log
 
-from ecg.data.batches import Dataset, View, Window
-from ecg.data.leads import LEAD_SETS, lead_indices
+from ecg.data.batches import ZEROS_IN_FRONT, Dataset, View, Window
+from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.wave_peaks import WavePeaks, decode_peaks
+from ecg.models.attention import LOGITS, AttentionSettings
 from ecg.models.ensemble import uses_demographics
 from ecg.models.resnets import POLICIES, LiSettings
 from ecg.runtime.cache import ResultCache
@@ -23,8 +24,8 @@ from ecg.systems.stage import (
     prediction_part,
     stage_loss,
 )
-from ecg.training.losses import FocalLoss
-from ecg.training.trainer import TrainingError, TrainingSettings, predict
+from ecg.training.losses import CreditLoss, FocalLoss
+from ecg.training.trainer import TrainingError, TrainingSettings, predict, seeds
 
 
 def fit_stage(stage, store, folder):
@@ -85,6 +86,8 @@ def test_a_stage_is_trained_once_and_then_loaded_from_the_cache(stage, store, sm
         {"stage": replace(stage, masks=1 - stage.masks)},
         {"stage": replace(stage, leads=LEAD_SETS[3])},
         {"stage": replace(stage, to_predict=stage.to_predict[1:])},
+        {"stage": replace(stage, lead_sets=(LEAD_SETS[2],))},
+        {"stage": replace(stage, loss=CreditLoss(np.ones(3), np.eye(3)))},
     ):
         with pytest.raises(TrainingError, match="at work"):
             fit(**expected)
@@ -209,7 +212,7 @@ def test_without_peak_targets_the_network_predicts_classes_alone(with_peaks):
     network = build_network(stage, SAVED)
     assert network.output_shape == (None, 3) and prediction_part(stage, network) is network
     assert stage_loss(stage, network) is stage.loss and not uses_demographics(network)
-    assert make_member(stage, network.get_weights()).settings == replace(LI, peaks=False)
+    assert make_member(stage, network.get_weights(), stage.leads).settings == replace(LI, peaks=False)
 
 
 @pytest.mark.slow
@@ -217,7 +220,7 @@ def test_a_network_with_and_without_its_peak_outputs_gives_the_same_probabilitie
     assert pretrained.probabilities.shape == (len(with_peaks.to_predict), 3)
     full_network = build_network(with_peaks, SAVED)
     full_network.set_weights(pretrained.weights)
-    member = make_member(with_peaks, pretrained.weights)
+    member = make_member(with_peaks, pretrained.weights, with_peaks.leads)
     assert (member.settings, member.view, member.leads) == (replace(LI, peaks=False), with_peaks.view, LEAD_SETS[2])
     examples = Dataset(store, with_peaks.to_predict, lead_indices(LEAD_SETS[2]), window=with_peaks.view.window)
     for network in (member.network, prediction_part(with_peaks, full_network)):
@@ -251,3 +254,52 @@ def test_peaks_that_are_known_and_found_are_read_off_for_the_same_cut(with_peaks
         member.set_weights(pretrained.weights)
         outputs = np.asarray(member(store.signal(place, (0, 1))[np.newaxis, :500]))[0, 3:].reshape(-1, 3, 7)
         np.testing.assert_array_equal(weight.predicted.samples, decode_peaks(outputs, 500).samples)
+
+
+@pytest.fixture(scope="module")
+def shared(store):
+    """A stage of a network for all lead sets, and its result."""
+    targets, everything = store.labels[:, :3].astype(np.float32), np.arange(len(store))
+    view = View(window=Window(1000, ZEROS_IN_FRONT, first_only=True, standardised=True))
+    learning = TrainingSettings(epochs=1, steps=2, averaging=0.0, optimizer="clipped_adam", clip_norm=10.0)
+    return Stage("shared", "all lead sets", LEADS, CreditLoss(np.ones(3), np.eye(3)), everything, targets,
+                 np.ones_like(targets), everything[:32], everything[32:], everything[::2],
+                 AttentionSettings(width=8, blocks=2, heads=2), learning, view,
+                 configurations=((0, 1), tuple(range(12))), lead_sets=(LEADS, LEAD_SETS[3], LEAD_SETS[2]))  # fmt: skip
+
+
+def test_a_shared_network_predicts_with_each_lead_set_as_its_saved_member_does(shared, store, tmp_path):
+    outcome = fit_stage(shared, store, tmp_path)
+    assert outcome.probabilities.shape == (3, len(shared.to_predict), 3)
+    assert len(np.unique(outcome.probabilities[:, 0, 0])) == 3
+    for leads, probabilities in zip(shared.lead_sets, outcome.probabilities, strict=True):
+        member = make_member(shared, outcome.weights, leads)
+        assert member.leads == leads and member.network.output_shape == (None, 3)
+        for record, expected in zip(shared.to_predict, probabilities, strict=True):
+            signal = store.signal(record, list(lead_indices(leads)))
+            (got,) = member.predict(signal, store.demographics[record])
+            np.testing.assert_allclose(got, expected, atol=1e-6)
+    again = fit_stage(shared, store, tmp_path)
+    np.testing.assert_array_equal(again.probabilities, outcome.probabilities)
+
+
+def test_the_loss_of_two_heads_takes_the_probabilities_and_then_the_logits(shared, store):
+    network = build_network(shared, SAVED)
+    signals = np.random.default_rng(0).normal(size=(2, 1000, 12)).astype(np.float32)
+    probabilities = prediction_part(shared, network)(signals)
+    both = np.asarray(network(signals))
+    assert both.shape == (2, 6)
+    np.testing.assert_allclose(both[:, :3], probabilities, atol=1e-6)
+    np.testing.assert_allclose(both[:, 3:], keras.Model(network.input, network.get_layer(LOGITS).output)(signals),
+                               atol=1e-6)  # fmt: skip
+
+
+def test_a_loss_of_probabilities_alone_trains_one_head(shared, store, tmp_path):
+    """So that it reaches all layers, as in a network that relabels."""
+    stage = replace(shared, loss=FocalLoss(), lead_sets=())
+    outcome = fit_stage(stage, store, tmp_path)
+    assert not stage.network_settings.second_head and outcome.probabilities.shape == (len(stage.to_predict), 3)
+    keras.utils.set_random_seed(int(seeds(0, "shared/weights", 0, 1)[0]))
+    first = build_network(stage, SAVED).get_weights()
+    assert all((a != b).any() for a, b in zip(first, outcome.weights, strict=True) if a.ndim > 1)
+    assert make_member(stage, outcome.weights, LEADS).settings == stage.network_settings

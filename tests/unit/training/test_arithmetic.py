@@ -11,6 +11,7 @@ import pytest
 from keras import layers, ops
 
 from ecg.data.leads import LEAD_SETS
+from ecg.models.attention import AttentionSettings
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import (
     LeadWeightedSettings,
@@ -118,6 +119,7 @@ def small_networks():
         yield LeadWeightedSettings((8, 8, 16)).build(12, None, 24)
         yield RhythmSettings(depth=50, width=8).build(1, None, 7, "softmax")
         yield DCNetSettings((4, 8)).build(12, None, 9, "softmax")
+        yield AttentionSettings(16, blocks=2).build(12, 256, 26)
 
 
 @pytest.mark.slow
@@ -176,6 +178,14 @@ def test_a_wrong_convolution_within_a_layer_is_found():
         check_arithmetic(get_network(Wrapping(dtype=POLICY)), POLICY)
     with pytest.raises(TrainingError, match="WrongForward of 16 taps"):
         check_arithmetic(get_network(get_network(conv(WrongForward, 4, 16))), POLICY)
+
+
+def test_the_projections_of_attention_are_tested_as_matrix_products():
+    signal = keras.Input((8, 24))
+    network = keras.Model(signal, layers.MultiHeadAttention(3, 5, dtype=POLICY)(signal, signal))
+    described = [describe_layer(layer) for layer in layers_with_kernel(network)]
+    assert described == [f"a EinsumDense of 1 taps, {sizes} output channels" for sizes in
+                         ("24 input and 15", "24 input and 15", "24 input and 15", "15 input and 24")]  # fmt: skip
 
 
 def test_a_shape_is_tested_once_in_a_process(monkeypatch):

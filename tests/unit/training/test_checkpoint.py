@@ -2,6 +2,7 @@ import keras
 import numpy as np
 
 from ecg.training.checkpoint import (
+    AUPRC,
     Checkpoint,
     WeightAverage,
     pack_arrays,
@@ -91,3 +92,13 @@ def test_the_average_of_the_lowest_loss_is_the_best(small_network):
     assert [epoch.best for epoch in checkpoint.epochs] == [True, True, False]
     assert [epoch.epoch for epoch in checkpoint.epochs] == [1, 2, 3]
     assert unpack_epochs(pack_epochs(checkpoint.epochs)) == checkpoint.epochs
+
+
+def test_the_average_of_the_highest_auprc_is_the_best_whatever_the_losses(small_network):
+    checkpoint, waited = Checkpoint(0.0, AUPRC), []
+    for value, auprc in ((1.0, 0.0), (2.0, 0.4), (3.0, 0.4), (4.0, 0.3)):
+        checkpoint.average.add([np.array(value)], 1)
+        checkpoint.add("key", "trial", 1e-3, 0.0, -value, {"score": value, AUPRC: auprc})
+        waited.append(checkpoint.waited)
+    assert waited == [0, 0, 1, 2] and checkpoint.best == [2.0]
+    assert [epoch.best for epoch in checkpoint.epochs] == [True, True, False, False]

@@ -2,10 +2,12 @@ import keras
 import numpy as np
 import pytest
 
+from ecg.evaluation.metrics import load_weights, weighted_confusion
 from ecg.training.losses import (
     LOSSES,
     AsymmetricLoss,
     CategoricalCrossEntropy,
+    CreditLoss,
     CrossEntropy,
     FocalLoss,
     MarginLoss,
@@ -62,7 +64,7 @@ def test_a_masked_label_does_not_count(loss, reference):
         np.vectorize(reference)(LABELS, P).mean(), rel=2e-5)  # fmt: skip
 
 
-@pytest.mark.parametrize("loss", LOSSES.values())
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES.values() if loss.outputs_per_label == 1])
 def test_certain_predictions_give_finite_losses_and_all_masked_gives_none(loss):
     certain = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], np.float32)
     values = keras.ops.convert_to_numpy(loss().call(LABELS, keras.ops.convert_to_tensor(certain)))
@@ -196,3 +198,108 @@ def test_an_absent_label_within_the_margin_costs_nothing():
     near = keras.ops.convert_to_tensor([[0.05, 0.04, 0.0, 0.06]], "float32")
     values = keras.ops.convert_to_numpy(MarginLoss().call(np.zeros((1, 4), np.float32), near))[0]
     assert not values[:3].any() and values[3] > 0
+
+
+CREDIT = np.random.default_rng(2).random((4, 4))
+
+
+def drawn_outputs(seed=0, recordings=6):
+    """Labels, probabilities then logits, and masks of four classes; one recording has no label."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((recordings, 4)) < 0.4).astype(np.float32)
+    labels[0] = 0
+    outputs = np.hstack([rng.random((recordings, 4)), rng.normal(0, 2, (recordings, 4))]).astype(np.float32)
+    return labels, outputs, (rng.random((recordings, 4)) < 0.7).astype(np.float32)
+
+
+def credit_loss_by_hand(labels, outputs, masks, positive_weights):
+    """The loss by loops: cross-entropy and 4 p (1 - p) averaged over labels, minus the credits of 128 recordings.
+
+    Masked classes are taken out, so that it is the loss of recordings of fewer classes.
+    """
+    terms, credits, n_classes = [], [], labels.shape[1]
+    for label, output, mask in zip(labels, outputs, masks, strict=True):
+        kept = [k for k in range(n_classes) if mask[k]]
+        p, z = output[:n_classes], output[n_classes:]
+        for k in kept:
+            logistic = 1 / (1 + np.exp(-z[k]))
+            entropy = -positive_weights[k] * np.log(logistic) if label[k] else -np.log(1 - logistic)
+            terms.append(entropy + 4 * p[k] * (1 - p[k]))
+        union = sum(label[k] + p[k] - label[k] * p[k] for k in kept)
+        credit = sum(label[j] * CREDIT[j, k] * p[k] for j in kept for k in kept)
+        credits.append(credit / union if union else 0)
+    return np.mean(terms) - 128 * n_classes * np.sum(credits) / masks.sum()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_credit_loss_is_that_of_the_paper(masked):
+    labels, outputs, masks = drawn_outputs()
+    masks = masks if masked else np.ones_like(masks)
+    positive_weights = np.array([1.0, 3.0, 0.5, 20.0])
+    loss = CreditLoss(positive_weights, CREDIT)
+    expected = credit_loss_by_hand(labels, outputs.astype(float), masks, positive_weights)
+    assert float(loss(labels, outputs, masks)) == pytest.approx(expected, rel=1e-5)
+    if not masked:
+        assert float(loss(labels, outputs)) == pytest.approx(expected, rel=1e-5)
+    streaming = StreamingLoss(loss)
+    for part in (slice(0, 2), slice(2, 6)):
+        streaming.add(labels[part], outputs[part], masks[part])
+    assert streaming.value == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_credit_of_a_full_batch_is_the_challenges_sum_if_outputs_are_0_or_1():
+    rng = np.random.default_rng(0)
+    labels, decided = (rng.random((2, 128, 26)) < 0.1).astype(np.float32)
+    outputs = np.hstack([decided, np.zeros_like(decided)])
+    weights = load_weights()[1]
+    expected = (weights * weighted_confusion(labels, decided)).sum()
+    loss = CreditLoss(np.ones(26), weights)
+    assert float(loss(labels, outputs)) == pytest.approx(np.log(2) - expected, rel=1e-5)
+
+
+def test_a_masked_label_changes_no_part_of_the_credit_loss():
+    labels, outputs, masks = drawn_outputs()
+    wrong = np.where(masks > 0, labels, 1 - labels)
+    moved = outputs + np.hstack([0.1 * (1 - masks), 3 * (1 - masks)])
+    loss = CreditLoss(np.ones(4), CREDIT)
+    values = [float(loss(*given, masks)) for given in ((labels, outputs), (wrong, outputs), (labels, moved))]
+    assert values[0] == values[1] == values[2]
+
+
+def test_certain_outputs_give_a_finite_credit_loss():
+    certain = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], np.float32)
+    loss = CreditLoss(np.ones(4), CREDIT)
+    for labels in (LABELS, np.zeros_like(LABELS)):
+        for logits in (-100, 100):
+            outputs = np.hstack([certain, np.full_like(certain, logits)])
+            assert np.isfinite(float(loss(labels, outputs)))
+    assert float(loss(LABELS, np.zeros((2, 8), np.float32), np.zeros_like(LABELS))) == 0
+
+
+def test_a_rare_class_counts_as_often_as_it_is_absent():
+    targets = np.zeros((100, 4), np.float32)
+    targets[:20, 0] = targets[:4, 1] = 1
+    masks = np.ones_like(targets)
+    masks[50:, 0] = 0
+    loss = CreditLoss.for_labels(targets, masks, CREDIT)
+    np.testing.assert_allclose(loss.positive_weights, [30 / 20, 96 / 4, 96 / 4, 96 / 4])  # the last two never occur
+    none = CreditLoss.for_labels(np.zeros((5, 4)), np.ones((5, 4)), CREDIT)
+    assert np.isfinite(none.positive_weights).all()
+
+
+def test_a_step_follows_the_slope_of_the_credit_loss():
+    """In the backend's compiled step, of a network whose only weights are its outputs."""
+    labels, outputs, masks = drawn_outputs(recordings=2)
+    labels[0, 1] = masks[0, 1] = 1
+    loss, step = CreditLoss(np.array([1.0, 3.0, 0.5, 20.0]), CREDIT), 1e-4
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(8, use_bias=False)])
+    network.set_weights([outputs])
+    network.compile(keras.optimizers.SGD(step), loss, jit_compile=keras.backend.backend() == "jax")
+    network.train_on_batch(np.eye(2, dtype=np.float32), labels, masks)
+    slope = np.zeros_like(outputs)
+    for place in np.ndindex(*outputs.shape):
+        near = [outputs.copy() for _ in range(2)]
+        for moved, by in zip(near, (1e-2, -1e-2), strict=True):
+            moved[place] += by
+        slope[place] = np.subtract(*(float(loss(labels, moved, masks)) for moved in near)) / 2e-2
+    np.testing.assert_allclose((outputs - network.get_weights()[0]) / step, slope, rtol=0.02, atol=0.05)

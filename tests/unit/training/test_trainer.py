@@ -3,19 +3,29 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from helpers import capture_log
+from helpers import areas_by_loops, capture_log
 
-from ecg.data.batches import REPEATED, ZEROS, Dataset, View, Window
+from ecg.data.batches import REPEATED, ZEROS, ZEROS_IN_FRONT, Dataset, View, Window
+from ecg.data.leads import LEADS
 from ecg.data.store import Store
 from ecg.data.wave_peaks import WavePeaks
+from ecg.models.attention import AttentionSettings
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import DEPTHS, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import Stage, build_network, make_dataset, stage_loss
 from ecg.training.backend import StepRunner, precompile
-from ecg.training.checkpoint import WeightAverage, unpack_arrays
-from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
+from ecg.training.checkpoint import AUPRC, WeightAverage, unpack_arrays
+from ecg.training.losses import (
+    AsymmetricLoss,
+    CategoricalCrossEntropy,
+    CreditLoss,
+    CrossEntropy,
+    FocalLoss,
+    MarginLoss,
+)
+from ecg.training.optimizers import ClippedAdam
 from ecg.training.trainer import (
     PREDICTION_BATCH,
     PROGRESS,
@@ -95,6 +105,14 @@ SHAPED_LIKE = {
         "leads": ("I", "II", "V2"), "loss": CategoricalCrossEntropy(), "output_activation": "softmax",
         "view": View(window=Window(400, REPEATED)), "network": DCNetSettings((4,), 1),
         "learning": TrainingSettings(**OTHERS, first_epochs=0, optimizer="sgd", momentum=0.5),
+    },
+    "nejedly2021": {
+        "leads": LEADS, "configurations": ((0, 1), tuple(range(12))), "lead_sets": (LEADS, ("I", "II")),
+        "loss": CreditLoss(np.array([2.0, 0.5]), np.array([[1.0, 0.3], [0.3, 1.0]])),
+        "view": View(window=Window(400, ZEROS_IN_FRONT, first_only=True, standardised=True)),
+        "network": AttentionSettings(width=4, blocks=1, heads=2),
+        "learning": TrainingSettings(**OTHERS, first_epochs=0, optimizer="clipped_adam", l2=1e-4,
+                                     clip_norm=10.0, criterion=AUPRC),
     },
     "se_resnet_rhythm": {
         "leads": ("II",), "loss": CategoricalCrossEntropy(), "output_activation": "softmax",
@@ -190,6 +208,8 @@ def test_the_rate_drops_to_a_tenth_at_each_epoch_of_the_settings():
         ({"optimizer": "adamw", "decay": 0.02, "first_epochs": 0}, keras.optimizers.AdamW,
          {"learning_rate": 1e-3, "weight_decay": 0.02}),
         ({"optimizer": "sgd", "momentum": 0.5}, keras.optimizers.SGD, {"learning_rate": 1e-4, "momentum": 0.5}),
+        ({"optimizer": "clipped_adam", "l2": 1e-4, "clip_norm": 10.0}, ClippedAdam,
+         {"l2": 1e-4, "clip_norm": 10.0, "learning_rate": 1e-4}),
     ],
 )  # fmt: skip
 def test_a_training_uses_the_optimizer_of_its_settings(settings, kind, facts):
@@ -203,11 +223,32 @@ def test_a_training_uses_the_optimizer_of_its_settings(settings, kind, facts):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"precision": "half"}, "precision is 'half', expected one of float32, bfloat16"),
-     ({"optimizer": "adagrad"}, "optimizer is 'adagrad', expected one of adam, adamw, sgd")],
+     ({"optimizer": "adagrad"}, "optimizer is 'adagrad', expected one of adam, clipped_adam, adamw, sgd"),
+     ({"criterion": "F1"}, "criterion is 'F1', expected one of loss, AUPRC")],
 )  # fmt: skip
 def test_what_there_is_not_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         TrainingSettings(**wrong)
+
+
+def test_the_l2_penalty_is_added_to_clipped_gradients_before_adams_moments():
+    """As in the optimizer of the authors' framework, here in plain numpy."""
+    rng, l2, rate = np.random.default_rng(0), 0.1, 0.01
+    weights, expected = rng.normal(size=(2, 5)), []
+    variables = [keras.Variable(row) for row in weights]
+    optimizer = ClippedAdam(rate, 2.0, l2)
+    optimizer.build(variables)
+    moment, square = np.zeros((2, 2, 5))
+    for step in range(1, 5):
+        gradients = rng.normal(size=(2, 5)) * (3 if step % 2 else 0.1)
+        optimizer.apply([keras.ops.convert_to_tensor(row, "float32") for row in gradients])
+        clipped = gradients * min(1, 2 / np.sqrt((gradients**2).sum())) + l2 * weights
+        moment, square = 0.9 * moment + 0.1 * clipped, 0.999 * square + 0.001 * clipped**2
+        step_size = rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        weights = weights - step_size * moment / (np.sqrt(square) + 1e-7)
+        expected.append(weights)
+        np.testing.assert_allclose([variable.numpy() for variable in variables], weights, rtol=1e-5)
+    assert np.abs(np.diff(expected, axis=0)).min() > 0
 
 
 def test_an_epoch_of_few_recordings_takes_them_repeatedly_until_it_has_its_steps():
@@ -289,6 +330,19 @@ def test_learns_and_keeps_the_best_weights(small_network):
     assert len(lines) == len(epochs) + 1 and "trial, epoch 1: loss" in lines[0]
     assert lines[-1] == f"trial: {ended}, epoch {best.epoch} counts"
     assert ended == ("all 12 epochs done" if len(epochs) == 12 else "no lower loss in 4 epochs")
+
+
+def test_the_epoch_of_the_highest_auprc_counts_if_that_is_the_criterion(one_shape):
+    store, held = beats_store(lengths=(500,)), np.arange(36, 48)
+    settings = replace(QUICK, rate=0.05, averaging=0.0, criterion=AUPRC, epochs=6, patience=2)
+    network, epochs, lines, ended = run(PLAIN, store, settings)
+    areas = [epoch.scores[AUPRC] for epoch in epochs]
+    best = epochs[int(np.argmax(areas))]
+    assert best.best and lines[-1] == f"trial: {ended}, epoch {best.epoch} counts"
+    assert ended == ("no higher AUPRC in 2 epochs" if len(epochs) < 6 else "all 6 epochs done")
+    probabilities = predict(network, Dataset(store, held, (0, 1)), "checking")
+    expected = [areas_by_loops(store.labels[held, k].tolist(), probabilities[:, k].tolist())[1] for k in range(2)]
+    assert max(areas) == pytest.approx(np.mean(expected), rel=1e-6)
 
 
 @pytest.mark.slow
@@ -390,10 +444,17 @@ def other_values(network, *_):
 
 
 @pytest.mark.parametrize(
-    "system", ["li2021", *(pytest.param(system, marks=pytest.mark.slow) for system in ("zhao2022", "se_resnet_rhythm"))]
+    "system",
+    [
+        "li2021",
+        *(pytest.param(system, marks=pytest.mark.slow) for system in ("zhao2022", "se_resnet_rhythm", "nejedly2021")),
+    ],
 )
 def test_other_systems_resume_to_the_bit_too(one_shape, system, monkeypatch):
-    """Peaks and left-out leads with AdamW, persons with drops of the rate, one class of many with SGD."""
+    """Peaks and left-out leads with AdamW, persons with drops of the rate, one class of many with SGD.
+
+    And two heads with clipped gradients and an L2 penalty, of which the epoch of the highest AUPRC counts.
+    """
     monkeypatch.setitem(DEPTHS, 18, ONE_BLOCK)
     stage, store = stage_like(system)
     full_run = Kept()
