@@ -20,10 +20,9 @@ from ecg.models.resnets import POLICIES
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import Progress, format_duration
 from ecg.runtime.limits import TimeBudget, check_limits
-from ecg.training.backend import distributed_loss, precompile, step_runner, synchronise_layers
+from ecg.training.backend import ClippedAdam, distributed_loss, precompile, step_runner, synchronise_layers
 from ecg.training.checkpoint import AUPRC, CRITERIA, LOSS, Checkpoint, Epoch, WeightAverage
 from ecg.training.losses import MaskableLoss, StreamingLoss, WeightedSumLoss
-from ecg.training.optimizers import OPTIMIZERS
 
 LOGGER = logging.getLogger("ecg")
 Item = TypeVar("Item")
@@ -34,6 +33,15 @@ PREDICTION_BATCH = 64  # recordings at most; a smaller training batch makes it s
 VALIDATED_AT_ONCE = 4096  # segments; with wave peaks, each has some thousands of numbers
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it
 AVERAGED_EVERY = 10  # steps; copying the weights after each step would cost more than it gains
+
+
+# Optimizers by learning rate and TrainingSettings.
+OPTIMIZERS = {
+    "adam": lambda rate, settings: keras.optimizers.Adam(rate),
+    "clipped_adam": lambda rate, settings: ClippedAdam(rate, settings.clip_norm, settings.l2),
+    "adamw": lambda rate, settings: keras.optimizers.AdamW(rate, weight_decay=settings.decay),
+    "sgd": lambda rate, settings: keras.optimizers.SGD(rate, settings.momentum),
+}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ecg.models.resnets import DEPTHS, LeadWeightedSettings, LiSettings, Network
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import Stage, build_network, make_dataset, stage_loss
-from ecg.training.backend import StepRunner, precompile
+from ecg.training.backend import ClippedAdam, StepRunner, precompile
 from ecg.training.checkpoint import AUPRC, WeightAverage, unpack_arrays
 from ecg.training.losses import (
     AsymmetricLoss,
@@ -25,7 +25,6 @@ from ecg.training.losses import (
     FocalLoss,
     MarginLoss,
 )
-from ecg.training.optimizers import ClippedAdam
 from ecg.training.trainer import (
     PREDICTION_BATCH,
     PROGRESS,
