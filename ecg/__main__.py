@@ -58,9 +58,9 @@ def run_with_settings(arguments: argparse.Namespace) -> None:
         chosen = settings.training_settings(arguments)
     with reported(RecordError, TrainingError, NeuroKitMissing):
         if "model" in arguments:
-            train.train(arguments.data, arguments.model, chosen)
+            train.train(arguments.data, arguments.model, chosen, **without_none(groups=arguments.groups))
         else:
-            estimate.estimate(arguments.data, chosen)
+            estimate.estimate(arguments.data, chosen, **without_none(groups=arguments.groups))
 
 
 def add_train_command(commands: "Commands") -> None:
@@ -126,7 +126,7 @@ def add_compare_command(commands: "Commands") -> None:
             given = without_none(lead_sets=leads, weights=weights, **{name: getattr(arguments, name) for name in names})
             protocol = Protocol(systems, **given)
         with reported(RecordError, TrainingError, NeuroKitMissing):
-            compare.compare(arguments.data, arguments.report, protocol)
+            compare.compare(arguments.data, arguments.report, protocol, **without_none(groups=arguments.groups))
 
     parser.set_defaults(run=run, interrupted=console.RESUME_MESSAGE)
 
@@ -240,12 +240,15 @@ def add_audit_command(commands: "Commands") -> None:
     parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", default=Path("audit"),
                         help="folder for the tables, as CSV (default: ./audit)")  # fmt: skip
     add_numbers(parser, jobs="number of processes that read recordings (default: one per processor core)")
+    options.add_groups(parser, "recordings that it does not list are a defect")
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.commands import audit
+        from ecg.data.headers import RecordError
 
-        with reported():
-            usable = audit.audit(arguments.data, arguments.output, arguments.jobs)
+        with reported(RecordError):
+            usable = audit.audit(arguments.data, arguments.output, arguments.jobs,
+                                 **without_none(groups=arguments.groups))  # fmt: skip
         if not usable:
             raise SystemExit(1)
 

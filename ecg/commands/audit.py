@@ -18,6 +18,7 @@ from ecg.data import labels, preprocessing, records
 from ecg.data.headers import LONGEST_SHOWN, Header
 from ecg.data.leads import LEADS, derivation_weights
 from ecg.data.loading import LoadedRecording, load_recording
+from ecg.data.patients import Patients, load_patients, record_names
 from ecg.data.preprocessing import COMPUTED, FLAT, GAIN_ZERO, INVALID_VALUE, NOT_FINITE, REJECTED, SPIKE
 from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD
 from ecg.runtime.console import NAMED, abbreviated_list, format_table, group_reasons, wrap_line
@@ -52,6 +53,7 @@ LEAD_NAME = "lead unknown"
 REPEATED_LEAD = "lead repeated"  # the first is used
 COPY = "same signal"
 SAME_NAME = "same name"
+NO_PATIENT = "no patient"  # only if a table of patients is given
 WARNINGS = (LONG, EARLY_GAIN, CHECKSUM, OTHER_NAME, IN_WORDS, REPEATED, NO_DIAGNOSIS, NOT_SCORED, UNKNOWN_CODE, AGE,
             SEX, LEAD_NAME, REPEATED_LEAD, COPY, SAME_NAME)  # fmt: skip
 KINDS = (*FATAL, DISCARDED, *REPAIRS, *WARNINGS)
@@ -98,13 +100,15 @@ class AuditedRecording(NamedTuple):
         return str(PurePosixPath(self.path).with_suffix(""))
 
 
-def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool:
+def audit(data: Path | str, output: Path | str, jobs: int | None = None, groups: Path | str | None = None) -> bool:
     """Read all recordings of a data folder as for training, and list their defects.
 
     Args:
         data: Data folder.
         output: Folder for the tables, as CSV. It may hold those of an earlier audit, which are replaced.
         jobs: Number of processes; None for one per core.
+        groups: Table of the patient of each recording (`ecg.data.patients`). Recordings that it does not list have the
+            defect NO_PATIENT.
 
     Returns:
         Whether at least one recording is usable and all are, apart from discarded sources. Repaired recordings are
@@ -113,15 +117,19 @@ def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool
     Raises:
         FileNotFoundError: The data folder holds no header.
         FileExistsError: The output folder holds other files.
+        RecordError: The table of patients cannot be used.
     """
     data, folder = Path(data), Path(output).resolve()
     excluded: list[tuple[str, str]] = []
     paths = records.require_records(data, excluded)
+    patients = load_patients(groups, record_names(data, paths)) if groups else None
     names = [f"{name}.csv" for name in TABLES]
     check_replaceable(folder, names[0], "|".join(map(re.escape, names)), "an audit")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # before the work, which would be lost if nothing could be written
         recordings = audit_recordings(data, paths, jobs)
+        if patients is not None:
+            recordings = [add_patient_defect(recording, patients) for recording in recordings]
         recordings += [AuditedRecording(path, "unknown", "no", ((UNLISTED, reason),)) for path, reason in excluded]
         for name, rows in make_tables(recordings).items():
             write_csv(temporary / f"{name}.csv", rows)
@@ -130,6 +138,13 @@ def audit(data: Path | str, output: Path | str, jobs: int | None = None) -> bool
     LOGGER.info(f"{output}: {', '.join(names)}")
     usable = {recording.usable for recording in recordings}
     return "yes" in usable and "no" not in usable
+
+
+def add_patient_defect(recording: AuditedRecording, patients: Patients) -> AuditedRecording:
+    """Add NO_PATIENT to the defects of a recording whose patient is not known."""
+    if recording.name in patients:
+        return recording
+    return recording._replace(defects=(*recording.defects, (NO_PATIENT, "")))
 
 
 def audit_recordings(data: Path, paths: Sequence[Path], jobs: int | None = None) -> list[AuditedRecording]:

@@ -5,15 +5,23 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from errno import ENOMEM
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from traceback import format_exception
 
 import numpy as np
 
-from ecg.commands.holdout import FoldResult, Protocol, predict_held_out
+from ecg.commands.holdout import FoldResult, Protocol, predict_held_out, training_records
 from ecg.commands.train import NOT_IN_FINGERPRINT
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
+from ecg.data.patients import (
+    Patients,
+    add_patients,
+    count_patients,
+    load_patients,
+    number_patients,
+    record_names,
+)
 from ecg.data.records import require_records
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store, build_stores, check_trainable
@@ -66,6 +74,7 @@ class FoldJob:
         hours: Time limit, or None.
         networks: Folder for the networks of this fold; systems share networks that are trained the same.
         cache: Cache of the result.
+        patients: The patients of the listed recordings; None: each recording counts as a patient.
     """
 
     data: Path
@@ -76,6 +85,7 @@ class FoldJob:
     hours: float | None
     networks: Path
     cache: ResultCache
+    patients: Patients | None = None
 
     def load_stores(self) -> tuple[Stores, Peaks]:
         """Open the stores of the system, and load their wave peaks if it needs these.
@@ -90,7 +100,7 @@ class FoldJob:
             raise RecordingsChanged(f"{self.data}: recordings have changed since the comparison was begun")
         if system.peaks:
             peaks = load_all_wave_peaks(select_stores(stores, system), self.stages, system.jobs)
-        stores, peaks = intersect_stores(stores, peaks)
+        stores, peaks = intersect_stores(add_patients(stores, self.patients), peaks)
         return select_stores(stores, system), peaks
 
     def run(self, stores: Stores, peaks: Peaks) -> FoldResult:
@@ -101,7 +111,7 @@ class FoldJob:
             peaks: Wave peaks from `load_stores`.
         """
         system = self.system
-        training = np.setdiff1d(np.arange(len(next(iter(stores.values())))), self.held_out)
+        training = training_records(next(iter(stores.values())), self.held_out)
         subsets = {preparation: store.subset(training) for preparation, store in stores.items()}
         peaks = {preparation: waves.select_recordings(training) for preparation, waves in peaks.items()}
         with translate_out_of_memory(system.system):
@@ -144,6 +154,7 @@ def compare(
     report: str | Path,
     protocol: Protocol | None = None,
     execute: Callable[[FoldJob], FoldResult] = run_fold_job,
+    groups: str | Path | None = None,
 ) -> Comparison:
     """Train systems, score them on held-out recordings, and write a report.
 
@@ -154,10 +165,13 @@ def compare(
         report: Folder for the report, and for stores and results meanwhile.
         protocol: What is compared, and how.
         execute: Runs a job; in a subprocess by default.
+        groups: Table of the patient of each recording (`ecg.data.patients`), all of whose recordings are in one fold
+            or split; None: each recording counts as a patient.
 
     Raises:
         FileNotFoundError: The data folder holds no header.
-        RecordError: There are too few recordings, or they change meanwhile.
+        RecordError: There are too few recordings or patients, the table of patients cannot be used, or recordings
+            change meanwhile.
         TrainingError: A system failed; raised when all others are compared.
         BlockingIOError: Another process compares in this folder.
         NeuroKitMissing: A system needs wave peaks, and NeuroKit2 is missing.
@@ -165,12 +179,15 @@ def compare(
     """
     protocol, data, report = protocol or Protocol(), Path(data), Path(report)
     check_peaks_can_be_found(protocol.systems)
-    sources = [source_of(path.stem) for path in require_records(data)]
-    protocol.is_left_out(np.array([source for source in sources if source not in DISCARDED_SOURCES]))  # raises early
+    names = record_names(data, require_records(data))
+    patients = load_patients(groups, names) if groups else None
+    used = {name: source for name in names if (source := source_of(PurePosixPath(name).name)) not in DISCARDED_SOURCES}
+    numbers = None if patients is None else number_patients(used, patients)
+    protocol.is_left_out(np.array([*used.values()]), numbers)  # raises early
     for folder in (report, report / COMPARISON_FOLDER):
         check_writable(folder)
     with lock_folder(report / STAGES):
-        return run_comparison(data, report, protocol, execute)
+        return run_comparison(data, report, protocol, execute, patients)
 
 
 def check_peaks_can_be_found(systems: Iterable[Settings]) -> None:
@@ -184,7 +201,11 @@ def check_peaks_can_be_found(systems: Iterable[Settings]) -> None:
 
 
 def run_comparison(
-    data: Path, report: Path, protocol: Protocol, execute: Callable[[FoldJob], FoldResult]
+    data: Path,
+    report: Path,
+    protocol: Protocol,
+    execute: Callable[[FoldJob], FoldResult],
+    patients: Patients | None = None,
 ) -> Comparison:
     """Body of `compare`, run while the folder of stages is locked."""
     stages, runs = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
@@ -198,7 +219,7 @@ def run_comparison(
     for run in runs:
         if run.settings.peaks:
             peaks |= load_all_wave_peaks(select_stores(stores, run.settings), stages, protocol.jobs)
-    shared, shared_peaks = intersect_stores(stores, peaks)
+    shared, shared_peaks = intersect_stores(add_patients(stores, patients), peaks)
     store = next(iter(shared.values()))
     folds = protocol.held_out(store)
     for run in runs:
@@ -214,11 +235,14 @@ def run_comparison(
     for key, title, held_out in zip(protocol.keys, protocol.titles, folds, strict=True):
         fold = stages / folder_name(key)
         networks = fold / f"{NETWORKS}_{fingerprint(held_out, hours)[:KEY_LENGTH]}"
+        n_training = len(training_records(store, held_out))
+        if n_others := len(store) - len(held_out) - n_training:
+            LOGGER.info(f"{title}: {n_others:,} other recordings of held-out patients are not trained on")
         active = [run for run in runs if not run.failure]
         for run in active:
             cache = result_cache(run.settings, fold, held_out, hours, select_stores(shared, run.settings), shared_peaks)
-            job = FoldJob(data, stages, digests, run.settings, held_out, hours, networks, cache)
-            run_fold(run, job, title, len(store) - len(held_out), execute)
+            job = FoldJob(data, stages, digests, run.settings, held_out, hours, networks, cache, patients)
+            run_fold(run, job, title, n_training, execute)
         if not any(run.failure for run in active):  # else the networks serve to resume
             # This also removes the networks of runs with other time limits.
             for folder in fold.glob(f"{NETWORKS}_*"):
@@ -324,6 +348,8 @@ def result_cache(
     waves = [peaks[preparation] for preparation in stores] if system.peaks else []
     arrays = [array for peak in waves for array in (peak.starts, peak.samples, peak.waves)]
     digests = [store.digest for store in stores.values()]
+    # The splits of the training depend on the patients.
+    arrays += [store.patients for store in list(stores.values())[:1] if store.patients is not None]
     key = fingerprint(digests, settings, held_out, hours, *program_versions(*FOLD_SOURCES), *arrays)
     return ResultCache(folder / f"{system.system}_{key[:KEY_LENGTH]}", key)
 
@@ -401,6 +427,7 @@ def describe_comparison(
         "recordings used": len(store),
         "recordings excluded": "; ".join(reasons) or "none",
         "held out": held_out,
+        **({} if store.patients is None else {"patients": f"{count_patients(store.patients):,}, each in one fold"}),
         "time limit of each system and fold": "none" if hours is None else format_duration(3600 * hours),
         **{name: value for name, value in options.items() if value is not None},
         "seed": protocol.seed,

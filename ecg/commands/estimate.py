@@ -16,6 +16,7 @@ import numpy as np
 
 from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import DISCARDED_SOURCES, add_implied_labels, source_of
+from ecg.data.patients import load_patients, record_names
 from ecg.data.records import require_records, resolve_case
 from ecg.data.store import Store, build_store, check_trainable, store_folder
 from ecg.data.wave_peaks import intersect_stores, load_wave_peaks, neurokit_version
@@ -75,28 +76,33 @@ class StageCost:
         return fixed + per_recording * (epochs * self.recordings_per_epoch + self.predicted)
 
 
-def estimate(data: str | Path, settings: Settings | None = None) -> float:
+def estimate(data: str | Path, settings: Settings | None = None, groups: str | Path | None = None) -> float:
     """Estimate and log how long a training takes on this machine.
 
     Args:
         data: Data folder. Nothing is written to it.
         settings: Settings of the system.
+        groups: Table of the patient of each recording. It is checked as by a training. The sample is split by
+            recordings, because the sizes of the parts are nearly the same.
 
     Returns:
         Seconds with the usual number of epochs.
 
     Raises:
         FileNotFoundError: The data folder holds no header.
-        RecordError: There are too few recordings to train on.
+        RecordError: There are too few recordings to train on, or the table of patients cannot be used.
         TrainingError: The memory is too small, or a loss is not finite.
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
     """
     settings = settings or Settings()
     if settings.peaks:
         neurokit_version()  # raises now instead of after the preprocessing
-    paths = [path for path in require_records(data) if source_of(path.stem) not in DISCARDED_SOURCES]
+    headers = require_records(data)
+    paths = [path for path in headers if source_of(path.stem) not in DISCARDED_SOURCES]
     if not paths:
         raise RecordError(f"{data}: no recordings of sources that are trained on")
+    if groups:
+        load_patients(groups, record_names(Path(data), headers))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         stores, peaks, preparing = prepare_sample(paths, folder, settings)

@@ -10,6 +10,7 @@ from ecg.data.batches import Dataset
 from ecg.data.headers import RecordError
 from ecg.data.labels import expand
 from ecg.data.leads import lead_indices
+from ecg.data.patients import count_patients
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.evaluation.metrics import WeightTable
@@ -22,6 +23,7 @@ from ecg.models.ensemble import (
     serves_all_lead_sets,
     uses_demographics,
 )
+from ecg.runtime.console import pluralise
 from ecg.runtime.limits import check_limits
 from ecg.systems.method import TrainedSystem
 from ecg.systems.plan import assign_folds, known_labels, planned_networks, split_recordings, stage_keys
@@ -116,20 +118,25 @@ class Protocol:
                        training=limit_training(system.training),
                        pretraining=system.pretraining and limit_training(system.pretraining))  # fmt: skip
 
-    def is_left_out(self, sources: np.ndarray) -> np.ndarray:
+    def is_left_out(self, sources: np.ndarray, patients: np.ndarray | None = None) -> np.ndarray:
         """Return which recordings are of the source to leave out, (n,) bool.
 
         None are if there are folds instead.
 
         Args:
             sources: Source of each recording, (n,).
+            patients: Number of each recording's patient, (n,); None: each recording counts as a patient.
 
         Raises:
-            RecordError: No recording or all of them are of that source, or there are more folds than recordings.
+            RecordError: No recording or all of them are of that source, or there are more folds than recordings or
+                patients.
         """
         if self.leave_out is None:
             if len(sources) < self.folds:
                 raise RecordError(f"{len(sources):,} recordings are too few for {self.folds} folds")
+            if patients is not None and (n_patients := count_patients(patients)) < self.folds:
+                raise RecordError(f"{pluralise(n_patients, 'patient')} of {len(sources):,} recordings are too few for "
+                                  f"{self.folds} folds")  # fmt: skip
             return np.zeros(len(sources), bool)
         left_out = np.char.lower(np.asarray(sources, str)) == self.leave_out.lower()
         names = ", ".join(np.unique(sources).tolist())
@@ -145,10 +152,10 @@ class Protocol:
         Raises:
             RecordError: See `is_left_out`.
         """
-        left_out = self.is_left_out(store.sources)
+        left_out = self.is_left_out(store.sources, store.patients)
         if self.leave_out:
             return [np.flatnonzero(left_out)]
-        folds = assign_folds(store.labels, self.folds, self.seed)
+        folds = assign_folds(store.labels, self.folds, self.seed, store.patients)
         return [np.flatnonzero(folds == fold) for fold in range(self.folds)]
 
     def untrainable_reason(self, system: Settings, store: Store, held_out: list[np.ndarray]) -> str:
@@ -160,14 +167,30 @@ class Protocol:
             held_out: Indices of the held-out recordings of each fold.
         """
         for title, indices in zip(self.titles, held_out, strict=True):
-            labels = np.delete(known_labels(store, system), indices, axis=0)
+            training = training_records(store, indices)
+            labels = known_labels(store, system)[training]
             if not labels.any():
                 return f"{title}: none of {len(labels):,} recordings has a diagnosis that is trained"
             try:
-                split_recordings(labels, system)
+                split_recordings(labels, system, None if store.patients is None else store.patients[training])
             except RecordError as error:
                 return f"{title}: {error}"
         return ""
+
+
+def training_records(store: Store, held_out: np.ndarray) -> np.ndarray:
+    """Return the indices of the recordings to train on, sorted.
+
+    These are all that are not held out, without other recordings of the same patients.
+
+    Args:
+        store: The store of the recordings.
+        held_out: Indices of the held-out recordings, (n,).
+    """
+    training = np.setdiff1d(np.arange(len(store)), held_out)
+    if store.patients is None:
+        return training
+    return training[~np.isin(store.patients[training], store.patients[held_out])]
 
 
 class Costs(NamedTuple):

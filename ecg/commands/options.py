@@ -189,6 +189,18 @@ def add_omission(parser: argparse.ArgumentParser) -> None:
                              "label; repeatable (default: the seven classes of CPSC)")  # fmt: skip
 
 
+def add_groups(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add the option for the patients of the recordings.
+
+    Args:
+        parser: Parser of a command.
+        purpose: What the table is used for.
+    """
+    parser.add_argument("--groups", type=parse_path, metavar="FILE.csv",
+                        help=f"table of the patient of each recording, with the columns record and patient; "
+                             f"{purpose} (default: none)")  # fmt: skip
+
+
 def add_weights(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Add the option for weights of one's own.
 
@@ -220,6 +232,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         batch="maximum number of recordings in a batch; fewer need less memory (default: that of the system)",
         jobs="number of processes that read recordings (default: one per processor core)",
     )
+    add_groups(parser, "the recordings of a patient stay in one fold or split")
     add_omission(parser)
     add_switches(
         parser, early_gains="correct the wrong gains that `audit` finds in headers of early 2020 (default: no)"

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from ecg.data.leads import LEAD_SETS
+from ecg.data.patients import Patients, add_patients, load_patients, number_patients, record_names
 from ecg.data.records import find_records
 from ecg.data.store import build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
@@ -33,6 +34,9 @@ STAGES = "stages"  # folder in the model folder, until the training is finished
 MANIFEST = "training.json"  # file in the model folder: recordings and settings, and whether the training is finished
 FINISHED = "finished"
 OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", REPORT_FOLDER)  # what a training leaves in the model folder
+# What a message calls entries of the manifest whose values it does not show.
+UNSHOWN = {"records": "other recordings", "recordings": "other recordings", "patients": "other groups of recordings",
+           "weights": "other weights of the metric"}  # fmt: skip
 NOT_IN_FINGERPRINT = ("hours", "jobs", "keep_stages")  # settings that may differ when a run is resumed
 
 
@@ -41,6 +45,7 @@ def train(
     model: str | Path,
     settings: Settings | None = None,
     runner_type: type[StageRunner] = StageRunner,
+    groups: str | Path | None = None,
 ) -> Results | None:
     """Train a system, or resume an interrupted training, to the same result.
 
@@ -49,13 +54,15 @@ def train(
         model: Model folder, which gets the models and the report.
         settings: Settings of the system; those of the default system if None.
         runner_type: Class that runs the stages.
+        groups: Table of the patient of each recording (`ecg.data.patients`), all of whose recordings are in one fold
+            or split; None: each recording counts as a patient.
 
     Returns:
         The results, or None if the folder holds the finished training already.
 
     Raises:
         FileNotFoundError: The data folder holds no header.
-        RecordError: There are too few recordings to train on.
+        RecordError: There are too few recordings or patients, or the table of patients cannot be used.
         TrainingError: The loss is not finite, the memory is too small, or the model folder holds another training.
         BlockingIOError: Another process trains into the model folder.
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
@@ -65,15 +72,24 @@ def train(
         neurokit_version()  # raises now instead of after the preprocessing
     manifest = {name: value for name, value in asdict(settings).items() if name not in NOT_IN_FINGERPRINT}
     manifest["model_format"] = FORMAT
-    manifest["records"] = fingerprint([path.relative_to(data).as_posix() for path in find_records(data)])
+    paths = find_records(data)
+    manifest["records"] = fingerprint([path.relative_to(data).as_posix() for path in paths])
+    names = record_names(data, paths)
+    patients = load_patients(groups, names) if groups and names else None
+    manifest["patients"] = None if patients is None else fingerprint(number_patients(names, patients))
     check_writable(model)
     check_model_folder(model, manifest)
     with lock_folder(model / STAGES):
-        return run_training(data, model, settings, manifest, runner_type)
+        return run_training(data, model, settings, manifest, runner_type, patients)
 
 
 def run_training(
-    data: Path, model: Path, settings: Settings, manifest: dict[str, Any], runner_type: type[StageRunner]
+    data: Path,
+    model: Path,
+    settings: Settings,
+    manifest: dict[str, Any],
+    runner_type: type[StageRunner],
+    patients: Patients | None = None,
 ) -> Results | None:
     """Body of `train`, run while the model folder is locked."""
     start, budget = time.monotonic(), TimeBudget(settings.hours)
@@ -90,7 +106,7 @@ def run_training(
         LOGGER.info(f"{model}: holds this training already; give an empty folder to train anew")
         return None
     peaks: Peaks = load_all_wave_peaks(stores, stages, settings.jobs) if settings.peaks else {}
-    stores, peaks = intersect_stores(stores, peaks)
+    stores, peaks = intersect_stores(add_patients(stores, patients), peaks)
     system = train_system(settings, runner_type(stores, stages, settings.seed, budget), peaks, data)
     results = system.results
     for count in results.searches:
@@ -153,9 +169,8 @@ def raise_if_different(different: dict[str, tuple[Any, Any]], model: Path) -> No
         model: Model folder.
     """
     if different:
-        data, weights = different.keys() & {"records", "recordings"}, different.keys() & {"weights"}
-        reasons = ["other recordings"] * bool(data) + ["other weights of the metric"] * bool(weights)
-        for name in sorted(different.keys() - data - weights):
+        reasons = list(dict.fromkeys(reason for name, reason in UNSHOWN.items() if name in different))
+        for name in sorted(different.keys() - UNSHOWN.keys()):
             reasons.append("{} {!r}, not {!r}".format(name, *different[name]))
         raise TrainingError(f"{model}: holds a training of {', '.join(reasons)}; give an empty folder, "
                             f"or the same recordings and settings")  # fmt: skip

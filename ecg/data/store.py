@@ -53,6 +53,7 @@ class Store:
         digest: Hash of samples, names, labels, lengths and demographics.
         preparation: How the signals were preprocessed.
         unknown_codes: Codes that the Challenge does not know, with their numbers of recordings.
+        patients: Number of each recording's patient, (N,) int; None: each recording counts as a patient.
     """
 
     names: np.ndarray
@@ -71,6 +72,7 @@ class Store:
     digest: str = ""
     preparation: Preprocessing = DEFAULT_PREPROCESSING
     unknown_codes: tuple[tuple[str, int], ...] = ()
+    patients: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -79,7 +81,8 @@ class Store:
         """Return a store of some recordings (n,) over the same memory map."""
         fields = {name: getattr(self, name)[records] for name in (*IndexRow._fields, "starts")}
         digest = fingerprint(self.digest, np.asarray(records))
-        return replace(self, **fields, excluded=(), repaired=(), unknown_codes=(), digest=digest)
+        patients = None if self.patients is None else self.patients[records]
+        return replace(self, **fields, excluded=(), repaired=(), unknown_codes=(), digest=digest, patients=patients)
 
     def signal(
         self,

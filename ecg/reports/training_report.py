@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ecg.data.labels import ABBREVIATIONS, SCORED
+from ecg.data.patients import count_patients
 from ecg.data.store import diagnosis_lines
 from ecg.evaluation.thresholds import HALF
 from ecg.models.decision import ARGMAX
@@ -116,6 +117,7 @@ def training_facts(results: Results, settings: object) -> dict[str, object]:
             "validation": len(results.validation),
             "scored": int(results.scored.sum()),
             "without a known diagnosis": int(store.undiagnosed.sum()),
+            **({} if store.patients is None else {"patients": count_patients(store.patients)}),
         },
         "scored on": results.scored_sources,
     }
@@ -211,9 +213,13 @@ def build_training_page(
     scores = [f"{row[SCORE]:.3f} with {row['leads']} leads" for row in row_objects(tables["scores"])
               if row["labels"] == CLEANED]  # fmt: skip
     n_training, n_validation = len(results.training), len(results.validation)
+    in_one_part = ""
+    if results.store.patients is not None:
+        n_patients = count_patients(results.store.patients)
+        in_one_part = f" All recordings of a patient are in the same part ({n_patients:,} patients)."
     opening = [
         f"{n_training:,} recordings for training, {n_validation:,} for validation, {len(results.store.excluded):,} "
-        f"excluded. The scores are of {results.scored.sum():,} validation recordings, of "
+        f"excluded.{in_one_part} The scores are of {results.scored.sum():,} validation recordings, of "
         f"{', '.join(results.scored_sources)}.",
         f"Challenge metric of the model on these: {', '.join(scores)}.",
     ]

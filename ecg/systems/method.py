@@ -17,6 +17,7 @@ from ecg.data.labels import (
     expand,
     select_labels,
 )
+from ecg.data.patients import count_patients
 from ecg.data.store import Store
 from ecg.evaluation.calibration import Calibration, fit_calibration
 from ecg.evaluation.metrics import challenge_score
@@ -207,14 +208,14 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
         RecordError: Too few recordings have the system's classes.
     """
     store = runner.stores[settings.views[0].preparation]
-    splits = split_recordings(known_labels(store, settings), settings)
+    splits = split_recordings(known_labels(store, settings), settings, store.patients)
     training, validation = (np.unique(np.concatenate(parts)) for parts in zip(*splits, strict=True))
     settings = drop_untrainable_gate(settings, store.sources, splits)
     runner.keys = stage_keys(settings)
 
     # Networks of the other sources relabel classes that a source conflates or does not label.
     original_labels = add_implied_labels(store.labels, settings.implies)
-    labels, relabellings = apply_rules(original_labels, store.sources, settings, runner)
+    labels, relabellings = apply_rules(original_labels, store.sources, settings, runner, store.patients)
     columns = class_indices(settings.classes)
     targets = select_labels(columns, labels, store.additional).astype(np.float32)
     scorer = ValidationScorer(settings, store.sources, labels, original_labels)
@@ -260,7 +261,11 @@ def drop_untrainable_gate(settings: Settings, sources: np.ndarray, splits: Split
 
 
 def apply_rules(
-    labels: np.ndarray, sources: np.ndarray, settings: Settings, runner: StageRunner
+    labels: np.ndarray,
+    sources: np.ndarray,
+    settings: Settings,
+    runner: StageRunner,
+    patients: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[Relabelling]]:
     """Apply all relabelling rules in turn.
 
@@ -271,6 +276,7 @@ def apply_rules(
         sources: Source of each recording, (N,).
         settings: Settings of the system.
         runner: Runs the stages.
+        patients: Number of each recording's patient, (N,); None: each recording counts as a patient.
 
     Returns:
         The labels after them, (N, 26) bool, and what each rule did.
@@ -278,6 +284,9 @@ def apply_rules(
     relabellings = []
     for rule in settings.cleaning.rules:
         data = rule.training_data(labels, sources, settings.cleaning.excluded_sources(rule))
+        known = None if patients is None else patients[data.records]
+        if known is not None and not data.skip_reason and count_patients(known) < 2:
+            data = data._replace(skip_reason=f"the {len(known):,} recordings of other sources are of one patient")
         candidates, after = data.candidates, labels
         probabilities = np.empty((0, len(rule.columns)), np.float32)
         if data.skip_reason:
@@ -287,7 +296,7 @@ def apply_rules(
             # rarer class would count as much as a batch with many, and the rarer class would count too little.
             loss = LOSSES["cross-entropy"](reduction="sum_over_batch_size")
             stage = Stage(rule.key, rule.title, settings.leads_of(12), loss, data.records, data.targets, data.weights,
-                          *split_validation(len(data.records), settings, rule.key), candidates, settings.network,
+                          *split_validation(len(data.records), settings, rule.key, known), candidates, settings.network,
                           settings.training, settings.views[0], metric=AUROC)  # fmt: skip
             probabilities = runner.run(stage).probabilities
             if isinstance(rule, ConflatedClasses):  # the network predicts only the second class

@@ -10,36 +10,45 @@ from ecg.data.batches import View
 from ecg.data.headers import RecordError
 from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, select_labels
 from ecg.data.leads import LEADS
+from ecg.data.patients import count_patients
 from ecg.data.store import Store
 from ecg.models.ensemble import serves_all_lead_sets
+from ecg.runtime.console import pluralise
 from ecg.systems.recipes import Settings
 from ecg.training.trainer import seeds
 
 GENERAL, SPECIAL, GATE = "general", "special", "gate"  # groups of an ecg.models.ensemble.Ensemble
 
 
-def assign_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+def assign_folds(labels: np.ndarray, n_folds: int, seed: int, patients: np.ndarray | None = None) -> np.ndarray:
     """Split recordings into folds of equal size, stratified by their labels.
 
     Args:
         labels: Labels of N recordings, (N, C) bool.
-        n_folds: Number of folds. Their sizes differ by one at most.
+        n_folds: Number of folds. Their sizes differ by one at most if each recording is of another patient, else by
+            about as much as patients differ in their numbers of recordings.
         seed: Seed of the random assignment.
+        patients: Number of each recording's patient, (N,), all of whose recordings are in one fold; None: each
+            recording counts as a patient.
 
     Returns:
-        The fold of each recording, (N,), from 0 to n_folds - 1.
+        The fold of each recording, (N,), from 0 to n_folds - 1. None is empty.
 
     Raises:
-        ValueError: There are fewer than two folds, or fewer recordings than folds.
+        ValueError: There are fewer than two folds, or fewer recordings or patients than folds.
     """
-    from sklearn.model_selection import StratifiedKFold  # its import takes a second
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # their import takes a second
 
     labels = np.asarray(labels, bool)
-    if not 2 <= n_folds <= len(labels):
-        raise ValueError(f"{len(labels):,} recordings in {n_folds} folds: expected two folds or more, and none empty")
+    n_patients = len(labels) if patients is None else count_patients(patients)
+    if not 2 <= n_folds <= n_patients:
+        counted = f"{n_patients:,} {'recordings' if patients is None else 'patients'} in {n_folds} folds"
+        raise ValueError(f"{counted}: expected two folds or more, and none empty")
     folds = np.empty(len(labels), int)
-    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(labels, assign_strata(labels, n_folds))):
+    has_groups = n_patients < len(labels)
+    splitter = (StratifiedGroupKFold if has_groups else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
+    split = splitter.split(labels, assign_strata(labels, n_folds), patients if has_groups else None)
+    for fold, (_, held_out) in enumerate(split):
         folds[held_out] = fold
     return folds
 
@@ -167,15 +176,51 @@ def stage_keys(settings: Settings) -> list[str]:
     return keys
 
 
-def split_validation(n_recordings: int, settings: Settings, key: str) -> tuple[np.ndarray, np.ndarray]:
+def split_validation(
+    n_recordings: int, settings: Settings, key: str, patients: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Split recordings at random by seed and key.
+
+    Args:
+        n_recordings: Number of recordings, N.
+        settings: Settings of the system.
+        key: Key of the split.
+        patients: Number of each recording's patient, (N,), all of whose recordings are in one part. There are two at
+            least. None: each recording counts as a patient.
 
     Returns:
         Training and validation indices, each sorted.
     """
-    order = np.random.default_rng(seeds(settings.seed, key, 0, 4)).permutation(n_recordings)
+    random = np.random.default_rng(seeds(settings.seed, key, 0, 4))
     n_validation = max(round(n_recordings * settings.validation_share), 1)
-    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+    is_validation = draw_patients(np.arange(n_recordings) if patients is None else patients, n_validation, random)
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+
+
+def draw_patients(patients: np.ndarray, n_recordings: int, random: np.random.Generator) -> np.ndarray:
+    """Draw patients at random until their recordings have a given number.
+
+    A patient with more recordings than are still to be drawn is passed over. The drawn recordings are thus fewer than
+    `n_recordings` only if each other patient has more than the difference. If each patient has more than
+    `n_recordings`, one of those with the fewest is drawn.
+
+    Args:
+        patients: Number of each recording's patient, (N,).
+        n_recordings: Number of recordings to draw.
+        random: Source of random numbers.
+
+    Returns:
+        Which recordings are drawn, (N,) bool.
+    """
+    _, patient, sizes = np.unique(patients, return_inverse=True, return_counts=True)
+    order = random.permutation(len(sizes))
+    is_drawn = np.zeros(len(sizes), bool)
+    is_drawn[order[sizes[order].argmin()]] = sizes.min() > n_recordings
+    while len(order := order[sizes[order] <= n_recordings]):
+        drawn = order[sizes[order].cumsum() <= n_recordings]  # the first of those that fit, at least
+        is_drawn[drawn] = True
+        order, n_recordings = order[len(drawn) :], n_recordings - sizes[drawn].sum()
+    return is_drawn[patient]
 
 
 def known_labels(store: Store, settings: Settings) -> np.ndarray:
@@ -184,18 +229,22 @@ def known_labels(store: Store, settings: Settings) -> np.ndarray:
     return select_labels(class_indices(settings.classes), labels, store.additional)
 
 
-def split_recordings(targets: np.ndarray, settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:
+def split_recordings(
+    targets: np.ndarray, settings: Settings, patients: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split recordings into training and validation sets.
 
     Args:
         targets: Labels, (N, K).
         settings: Settings of the system. If its classes exclude each other, only recordings with exactly one are used.
+        patients: Number of each recording's patient, (N,), all of whose recordings are in one set; None: each recording
+            counts as a patient.
 
     Returns:
         Training and validation indices, one pair for each fold or split, or one pair if there are neither.
 
     Raises:
-        RecordError: Too few recordings can be used.
+        RecordError: Too few recordings can be used, or they are of too few patients.
     """
     usable = np.arange(len(targets))
     if settings.exclusive:
@@ -206,34 +255,47 @@ def split_recordings(targets: np.ndarray, settings: Settings) -> list[tuple[np.n
         condition = classes if settings.exclusive else "can be used"
         counts = f"{len(usable):,} of {len(targets):,} recordings"
         raise RecordError(f"{counts} {condition}; training needs {min_recordings}")
+    if patients is not None:
+        patients = patients[usable]
+        if (n_patients := count_patients(patients)) < min_recordings:
+            counts = f"{len(usable):,} recordings are of {pluralise(n_patients, 'patient')}"
+            raise RecordError(f"{counts}; training needs {min_recordings}, to keep the recordings of each together")
     if settings.folds:
-        folds = assign_folds(targets[usable] > 0, settings.folds, settings.seed)
+        folds = assign_folds(targets[usable] > 0, settings.folds, settings.seed, patients)
         return [(usable[folds != fold], usable[folds == fold]) for fold in range(settings.folds)]
     if settings.splits:
-        return [draw_stratified_split(targets[usable] > 0, usable, settings, split) for split in range(settings.splits)]
-    training, validation = split_validation(len(usable), settings, "split")
+        splits = [
+            draw_stratified_split(targets[usable] > 0, settings, split, patients) for split in range(settings.splits)
+        ]
+        return [(usable[training], usable[validation]) for training, validation in splits]
+    training, validation = split_validation(len(usable), settings, "split", patients)
     return [(usable[training], usable[validation])]
 
 
 def draw_stratified_split(
-    labels: np.ndarray, records: np.ndarray, settings: Settings, split: int
+    labels: np.ndarray, settings: Settings, split: int, patients: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split recordings at random, stratified by their labels.
 
     The validation set is one of several random folds, whose number is the inverse of its share.
 
     Args:
-        labels: Labels of the recordings, (n, K) bool.
-        records: Their indices, (n,).
+        labels: Labels of n recordings, (n, K) bool.
         settings: Settings of the system.
         split: Index of the split. Splits are independent of each other.
+        patients: Number of each recording's patient, (n,), all of whose recordings are in one set; None: each recording
+            counts as a patient.
 
     Returns:
         Training and validation indices, each sorted.
     """
-    n_folds = min(max(round(1 / settings.validation_share), 2), len(records))
-    held_out = assign_folds(labels, n_folds, int(seeds(settings.seed, f"split{split + 1}", 0, 1)[0])) == 0
-    return records[~held_out], records[held_out]
+    n_patients = len(labels) if patients is None else count_patients(patients)
+    n_folds = min(max(round(1 / settings.validation_share), 2), n_patients)
+    folds = assign_folds(labels, n_folds, int(seeds(settings.seed, f"split{split + 1}", 0, 1)[0]), patients)
+    fold = 0
+    if n_patients < len(labels):  # the first fold has the largest patient
+        fold = int(abs(np.bincount(folds) - len(labels) / n_folds).argmin())
+    return np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
 
 
 def scoring_mask(sources: np.ndarray, settings: Settings) -> np.ndarray:

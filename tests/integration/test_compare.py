@@ -195,8 +195,10 @@ def test_a_result_is_cached_by_all_that_decides_it(store, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(f"ecg.systems.stage.{name}", lambda *_, value=value: value)
             keys.add(result_cache(**given).key)
+    grouped = [replace(store, patients=np.arange(len(store)) // size) for size in (2, 3)]
+    keys |= {result_cache(**given | {"stores": {DEFAULT_PREPROCESSING: store}}).key for store in grouped}
     monkeypatch.setattr("keras.backend.backend", lambda: "numpy")
-    assert len(keys | {result_cache(**given).key}) == 11
+    assert len(keys | {result_cache(**given).key}) == 13
 
 
 def test_peaks_are_those_of_the_recordings_that_are_trained_on(trained, store, tmp_path, monkeypatch):
@@ -331,6 +333,38 @@ def test_a_system_that_fails_is_reported_and_the_others_are_compared(
     assert len(written) == 1
 
 
+@pytest.mark.parametrize("leave_out", [None, "georgia"])
+def test_no_patient_is_trained_on_and_held_out(leave_out, trained, written, store, synthetic_recordings, tmp_path):
+    patients = {name: f"P{index // 3}" for index, name in enumerate(store.names.tolist())}
+    groups = tmp_path / "groups.csv"
+    groups.write_text("record,patient\n" + "".join(f"{name},{patient}\n" for name, patient in patients.items()))
+    jobs, lines = [], capture_log()
+
+    def execute(job):
+        jobs.append(job)
+        result = run_here(job)
+        grouped = next(iter(trained[-1].inputs[0].stores.values()))
+        np.testing.assert_array_equal(grouped.patients, [int(patients[name][1:]) for name in grouped.names])
+        return result
+
+    protocol = Protocol((ONE,), (2,), folds=2, leave_out=leave_out)
+    compare(synthetic_recordings, tmp_path / "report", protocol, execute, groups)
+    assert len(jobs) == len(protocol.titles)
+    for fake, job in zip(trained, jobs, strict=True):
+        held_out = {patients[store.names[record]] for record in job.held_out}
+        left = [record for record in range(len(store)) if patients[store.names[record]] not in held_out]
+        assert fake.training == left
+    n_others = len(store) - len(left) - len(job.held_out)
+    assert any("other recordings of held-out patients are not trained on" in line for line in lines) == bool(leave_out)
+    assert bool(n_others) == bool(leave_out)
+    assert written[0][2]["patients"] == "20, each in one fold"
+    # The same groups are the same comparison, and others are another, even if the same recordings are held out.
+    compare(synthetic_recordings, tmp_path / "report", protocol, execute, groups)
+    assert len(jobs) == len(protocol.titles)
+    compare(synthetic_recordings, tmp_path / "report", protocol, run_here)
+    assert len(trained) == 2 * len(jobs) and "patients" not in written[-1][2]
+
+
 @pytest.mark.parametrize("error", [RecordingsChanged("changed"), OSError(28, "No space left on device")])
 def test_what_all_systems_would_meet_ends_the_comparison(error, trained, written, synthetic_recordings, tmp_path):
     def execute(job):
@@ -368,7 +402,7 @@ def test_an_untrainable_system_is_reported_before_training_and_does_not_change_t
         compare(synthetic_recordings, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), run_here)
 
 
-def test_mistakes_are_reported_before_anything_is_read(synthetic_recordings, tmp_path, monkeypatch):
+def test_mistakes_are_reported_before_anything_is_read(synthetic_recordings, headers, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "build_stores", None)
     for protocol, message in (
         (Protocol(leave_out="georgina"), "the sources are CPSC"),
@@ -378,6 +412,12 @@ def test_mistakes_are_reported_before_anything_is_read(synthetic_recordings, tmp
             compare(synthetic_recordings, tmp_path / "report", protocol)
     with pytest.raises(FileNotFoundError):
         compare(tmp_path, tmp_path / "report")
+    groups = tmp_path / "groups.csv"
+    groups.write_text("record,patient\n" + "".join(f"{path.stem},one\n" for path in headers))
+    with pytest.raises(RecordError, match="1 patient of 6[0-9]* recordings are too few for 5 folds"):
+        compare(synthetic_recordings, tmp_path / "report", groups=groups)
+    with pytest.raises(RecordError, match="missing.csv: cannot be read"):
+        compare(synthetic_recordings, tmp_path / "report", groups=tmp_path / "missing.csv")
     assert not (tmp_path / "report").exists()
     with (
         lock_folder(tmp_path / "stages"),

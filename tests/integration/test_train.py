@@ -241,6 +241,58 @@ def test_an_unfinished_training_of_other_data_is_not_continued(small_network, sy
         train(data, model, settings)
 
 
+def write_groups(path, names, size):
+    """Write a table in which so many recordings in turn are of one patient; return the patient by name."""
+    patients = {name: f"P{index // size}" for index, name in enumerate(names)}
+    path.write_text("record,patient\n" + "".join(f"{name},{patient}\n" for name, patient in patients.items()))
+    return patients
+
+
+def test_no_network_is_validated_on_patients_that_it_is_trained_on(
+    synthetic_recordings, headers, small_network, tmp_path
+):
+    patients = write_groups(tmp_path / "groups.csv", [path.stem for path in headers], 4)
+    settings = Settings(network=small_network, lead_sets=(12, 2), keep_stages=True, jobs=1)
+    names, splits = {}, []
+    for groups in (tmp_path / "groups.csv", None):
+        stages, model = {}, tmp_path / f"model{groups is None}"
+        train(synthetic_recordings, model, settings, make_fake_runner(small_network, stages), groups)
+        store = open_store(model / "stages" / "store")
+        assert set(stages) == {"classes omitted by CPSC", "round 1, 12 leads", "round 2, 12 leads", "round 2, 2 leads"}
+        for title, stage in stages.items():
+            parts = [store.names[stage.records[part]] for part in (stage.training, stage.validation)]
+            names[title] = [{patients[name] for name in part} for part in parts]
+            assert sum(map(len, parts)) == len(stage.records) and min(map(len, parts)) > 0
+            assert bool(names[title][0] & names[title][1]) == (groups is None), title
+        splits.append({row["record"]: row["split"] for row in table(model / "report" / "split.csv")})
+        recordings = json.loads((model / "report" / "report.json").read_text())["recordings"]
+        assert recordings.get("patients") == (None if groups is None else len({patients[name] for name in store.names}))
+    assert splits[0] != splits[1]
+
+
+def test_an_unfinished_training_of_other_groups_is_not_continued(
+    small_network, synthetic_recordings, headers, tmp_path
+):
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    names = [path.stem for path in headers]
+    groups, model = tmp_path / "groups.csv", tmp_path / "model"
+    write_groups(groups, names, 4)
+    with pytest.raises(KeyboardInterrupt):
+        train(synthetic_recordings, model, settings, Interrupted, groups)
+    groups.write_text(groups.read_text().replace("P", "another "))  # the same patients by other names
+    with pytest.raises(KeyboardInterrupt):
+        train(synthetic_recordings, model, settings, Interrupted, groups)
+    before = contents(model)
+    write_groups(groups, names, 3)
+    for given in (groups, None):
+        with pytest.raises(TrainingError, match="holds a training of other groups of recordings; give an empty"):
+            train(synthetic_recordings, model, settings, Interrupted, given)
+    groups.write_text("record,person\n")
+    with pytest.raises(RecordError, match="groups.csv, line 1: expected the columns"):
+        train(synthetic_recordings, model, settings, Interrupted, groups)
+    assert contents(model) == before
+
+
 def test_a_folder_with_nothing_to_train_on_claims_nothing(small_network, synthetic_recordings, tmp_path):
     model, unscored = tmp_path / "model", tmp_path / "unscored"
     settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)

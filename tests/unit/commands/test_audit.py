@@ -264,3 +264,18 @@ def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, intege
     assert details_of(output, defects.UNLISTED) == {"lost/": "cannot be read: Permission denied"}
     assert lines[0] == "2 recordings, 1 usable, 1 not"
     assert "1 not usable: cannot be read: Permission denied (lost)" in lines
+
+
+def test_recordings_without_a_patient_are_listed_only_if_there_is_a_table_of_patients(audited, data, tmp_path):
+    paths = find_records(data)
+    groups = tmp_path / "groups.csv"
+    groups.write_text("record,patient\nX,1\n" + "".join(f"{path.stem},1\n" for path in paths[3:]))
+    lines = capture_log()
+    usable = audit_folder(data, tmp_path / "out", 1, groups)
+    assert set(details_of(tmp_path / "out", defects.NO_PATIENT)) == {path.name for path in paths[:3]}
+    assert not details_of(audited[0], defects.NO_PATIENT)
+    assert usable == audited[2]
+    assert any("1 names are of no recording (X)" in line for line in lines)
+    rows = {row["kind"]: row["recordings"] for row in table(tmp_path / "out", "summary")}
+    assert rows.pop(defects.NO_PATIENT) == "3"
+    assert rows == {row["kind"]: row["recordings"] for row in table(audited[0], "summary")}

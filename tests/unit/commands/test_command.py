@@ -93,6 +93,33 @@ def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monke
     assert calls == [(Path("data"), trained[0][2]), (Path("data"), Settings())]
 
 
+@pytest.mark.parametrize(
+    ("called", "command"),
+    [
+        ("train.train", ("train", "data", "model")),
+        ("estimate.estimate", ("estimate", "data")),
+        ("compare.compare", ("compare", "data", "report")),
+        ("audit.audit", ("audit", "data")),
+    ],
+)
+def test_commands_get_the_table_of_patients(called, command, monkeypatch):
+    given = []
+    monkeypatch.setattr(f"ecg.commands.{called}", lambda *_, **options: given.append(options) or True)
+    main([*command, "--groups", "a/groups.csv"])
+    main([*command])
+    assert given == [{"groups": Path("a/groups.csv")}, {}]
+
+
+@pytest.mark.parametrize("command", ["train", "estimate", "compare", "audit"])
+def test_a_table_of_patients_that_is_wrong_is_reported_in_one_line(command, synthetic_recordings, tmp_path):
+    groups, others = tmp_path / "groups.csv", [tmp_path / "other"] * (command in ("train", "compare"))
+    groups.write_text("record,patient\nA0001,\n")
+    options = ["--output", tmp_path / "audit"] * (command == "audit")
+    line = ends_with([command, synthetic_recordings, *others, "--groups", groups, *options])
+    assert line.endswith("groups.csv, line 2: no patient")
+    assert [path.name for path in tmp_path.iterdir()] == ["groups.csv"]
+
+
 def test_an_estimate_of_nothing_gives_the_reason(tmp_path):
     assert "no header" in ends_with(["estimate", tmp_path])
     assert "nowhere" in ends_with(["estimate", tmp_path / "nowhere"])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.commands.holdout import Protocol
+from ecg.commands.holdout import Protocol, training_records
 from ecg.data.headers import RecordError
 from ecg.data.labels import CLASS_INDEX
 from ecg.systems.plan import assign_folds
@@ -90,3 +90,33 @@ def test_an_untrainable_system_is_reported_with_the_first_fold_that_leaves_too_l
         protocol.untrainable_reason(zhao, none, parts)
         == "fold 1 of 2: none of 9 recordings has a diagnosis that is trained"
     )
+
+
+def test_the_recordings_of_a_patient_are_held_out_together(store):
+    patients = np.arange(len(store)) // 3
+    grouped = replace(store, patients=patients)
+    parts = Protocol(folds=3, seed=4).held_out(grouped)
+    assert sorted(np.concatenate(parts)) == list(range(len(store)))
+    for part in parts:
+        training = training_records(grouped, part)
+        assert not set(patients[part]) & set(patients[training])
+        assert len(part) + len(training) == len(store)
+
+
+def test_other_recordings_of_held_out_patients_are_not_trained_on(store):
+    (part,) = Protocol(leave_out="georgia").held_out(store)
+    rest = np.setdiff1d(np.arange(len(store)), part)
+    patients = np.arange(len(store))
+    patients[rest[:4]] = patients[part[:2]].repeat(2)  # two of Georgia's patients were at other hospitals, twice each
+    np.testing.assert_array_equal(training_records(replace(store, patients=patients), part), rest[4:])
+    np.testing.assert_array_equal(training_records(store, part), rest)
+
+
+def test_fewer_patients_than_folds_are_reported(store):
+    grouped = replace(store, patients=np.arange(len(store)) % 4)
+    with pytest.raises(RecordError, match=f"4 patients of {len(store)} recordings are too few for 5 folds"):
+        Protocol().held_out(grouped)
+    assert len(Protocol(folds=4).held_out(grouped)) == 4
+    zhao = SYSTEMS["zhao2022"]
+    reason = Protocol((zhao,), folds=4).untrainable_reason(zhao, grouped, Protocol(folds=4).held_out(grouped))
+    assert reason.startswith("fold 1 of 4: ") and "are of 3 patients; training needs 5" in reason

@@ -451,3 +451,30 @@ def test_results_and_ensemble_agree_on_a_store(model):
         "",
     )
     np.testing.assert_allclose(probabilities, results.validated[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", CleaningSettings().rules, ids=lambda rule: rule.title)
+def test_a_rules_network_is_not_validated_on_patients_that_it_is_trained_on(rule, tmp_path):
+    rng = np.random.default_rng(0)
+    sources, patients = rng.choice(["CPSC", "Ningbo", "Georgia"], 400), rng.integers(0, 60, 400)
+    labels = rng.random((400, 26)) < 0.3
+    stages = []
+
+    class Runner(StageRunner):
+        def train_or_load(self, stage):
+            stages.append(stage)
+            return Outcome([], [], predict_stage(stage), "")
+
+    cleaning = CleaningSettings((), (rule,))
+    if not isinstance(rule, PartiallyLabelledSource):
+        cleaning = CleaningSettings((rule,), ())
+    settings = replace(Settings(), cleaning=cleaning)
+    apply_rules(labels, sources, settings, Runner({}, tmp_path, 0, TimeBudget(None)), patients)
+    (stage,) = stages
+    known = patients[stage.records]
+    assert not set(known[stage.training]) & set(known[stage.validation])
+    assert sorted([*stage.training, *stage.validation]) == list(range(len(stage.records)))
+    runner = Runner({}, tmp_path, 0, TimeBudget(None))
+    after, (made,) = apply_rules(labels, sources, settings, runner, np.zeros(400, int))
+    assert made.skip_reason.endswith("recordings of other sources are of one patient") and len(stages) == 1
+    np.testing.assert_array_equal(after, labels)

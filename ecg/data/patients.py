@@ -1,0 +1,204 @@
+"""Read which recordings are of one patient, so that a split keeps them together."""
+
+import csv
+import io
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ecg.data.headers import LONGEST_SHOWN, RecordError
+from ecg.data.records import HEADER
+from ecg.data.resampling import Preprocessing
+from ecg.data.store import Store
+from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
+from ecg.runtime.files import read_bytes
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+LOGGER = logging.getLogger("ecg")
+
+COLUMNS = ("record", "patient")
+DELIMITERS = ",;\t"  # spreadsheets write one of these, by their language
+MOST_BYTES = 2**28
+EXTENSIONS = (HEADER, ".mat")
+
+Patients = Mapping[str, str]  # the patient of each listed recording, by the name of the recording
+
+
+class PatientRow(NamedTuple):
+    """A row of a table of patients.
+
+    Attributes:
+        line: Number of its line in the file, from 1.
+        record: Name of a recording.
+        patient: Name of its patient.
+    """
+
+    line: int
+    record: str
+    patient: str
+
+
+def load_patients(path: str | Path, names: Iterable[str]) -> dict[str, str]:
+    """Load the patient of each recording from a CSV file, and log what it omits.
+
+    Args:
+        path: A file with the columns `record` and `patient`. A record is a name in `names`, or its last part if no
+            other recording has it, with or without the extension .hea or .mat.
+        names: Names of all recordings of a data folder: their paths below it without extension.
+
+    Returns:
+        The patients of the listed recordings, by names in `names`.
+
+    Raises:
+        RecordError: The file cannot be read, is no such table, lists a recording with two patients, or lists none of
+            the recordings. The message names the file, the line and the reason.
+    """
+    names = list(names)
+    patients, unknown = match_records(path, read_patient_rows(path), names)
+    if not patients:
+        raise RecordError(f"{path}: lists none of {pluralise(len(names), 'recording')}, such as {names[0]}")
+    file = Path(path).name
+    lines = [f"{file}: {len(patients):,} recordings of {pluralise(len(set(patients.values())), 'patient')}"]
+    if unlisted := [name for name in names if name not in patients]:
+        lines.append(f"{file}: {len(unlisted):,} recordings are not listed and count as a patient each "
+                     f"({abbreviated_list(unlisted)})")  # fmt: skip
+    if unknown:
+        lines.append(f"{file}: {len(unknown):,} names are of no recording ({abbreviated_list(unknown)})")
+    for line in lines:
+        for wrapped in wrap_line(line):
+            LOGGER.info(wrapped)
+    return patients
+
+
+def read_patient_rows(path: str | Path) -> list[PatientRow]:
+    """Read a table of patients: CSV in UTF-8 with a line of column names.
+
+    The columns `record` and `patient` may be in any order and case, next to others. They are separated by commas,
+    semicolons or tabs. Empty rows are skipped.
+
+    Raises:
+        RecordError: See `load_patients`.
+    """
+    content = bytes(read_bytes(path, MOST_BYTES, RecordError))
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise RecordError(f"{path}, line {line}: not UTF-8, byte {content[error.start]:#04x}") from None
+    reader, header = open_table(path, text)
+    columns = [header.index(name) for name in COLUMNS]
+    rows = []
+    try:
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                continue
+            if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
+                values = f"expected {len(header)} values, received {len(cells)}"
+                raise RecordError(f"{path}, line {reader.line_num}: {values}")
+            record, patient = (cells[column].strip() for column in columns)
+            for name, value in zip(COLUMNS, (record, patient), strict=True):
+                if not value:
+                    raise RecordError(f"{path}, line {reader.line_num}: no {name}")
+            rows.append(PatientRow(reader.line_num, record, patient))
+    except csv.Error as error:
+        raise RecordError(f"{path}, line {reader.line_num}: {error}") from None
+    return rows
+
+
+def open_table(path: str | Path, text: str) -> tuple["Reader", list[str]]:
+    """Return a reader of the rows of a table of patients, and its column names.
+
+    The delimiter is the first of DELIMITERS by which the first row has the columns.
+
+    Raises:
+        RecordError: With none of them it has each of COLUMNS once.
+    """
+    for delimiter in DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        try:
+            header = [cell.strip().casefold() for cell in next(reader, [])]
+        except csv.Error:
+            continue
+        if all(header.count(column) == 1 for column in COLUMNS):
+            while not header[-1]:  # spreadsheets may end each row with delimiters
+                header.pop()
+            return reader, header
+    first = io.StringIO(text, newline="").readline(LONGEST_SHOWN).rstrip("\r\n")
+    raise RecordError(f"{path}, line 1: expected the columns {' and '.join(COLUMNS)}, each once, received {first!r}")
+
+
+def match_records(
+    path: str | Path, rows: Iterable[PatientRow], names: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Find the recordings of a table of patients.
+
+    Args:
+        path: Path of the table, for messages.
+        rows: Its rows.
+        names: Names of all recordings.
+
+    Returns:
+        The patients by the names of the recordings, and the names in the table that no recording has.
+
+    Raises:
+        RecordError: A name stands for several recordings, or a recording has two patients.
+    """
+    known: dict[str, list[str]] = {}
+    for name in names:
+        known.setdefault(name.rpartition("/")[2], []).append(name)
+    known |= {name: [name] for name in names}  # a whole path is preferred to the last part of another
+    found: dict[str, PatientRow] = {}
+    unknown = []
+    for row in rows:
+        stem = row.record[:-4] if row.record.lower().endswith(EXTENSIONS) else row.record
+        matches = known.get(row.record) or known.get(stem, [])
+        if len(matches) > 1:
+            raise RecordError(f"{path}, line {row.line}: {row.record} is the name of {len(matches):,} recordings, "
+                              f"{abbreviated_list(matches)}; give the path")  # fmt: skip
+        if not matches:
+            unknown.append(row.record)
+            continue
+        first = found.setdefault(matches[0], row)
+        if first.patient != row.patient:
+            raise RecordError(f"{path}, line {row.line}: {row.record} is of patient {row.patient}, but in line "
+                              f"{first.line} of patient {first.patient}")  # fmt: skip
+    return {name: row.patient for name, row in found.items()}, list(dict.fromkeys(unknown))
+
+
+def record_names(data: Path, paths: Iterable[Path]) -> list[str]:
+    """Return the names of recordings, which a store has, given the paths of headers."""
+    return [path.relative_to(data).with_suffix("").as_posix() for path in paths]
+
+
+def number_patients(names: Iterable[str], patients: Patients) -> np.ndarray:
+    """Number the patients of recordings in the order of their first recording.
+
+    Args:
+        names: Names of N recordings.
+        patients: Patients by recording. A recording that is not in it is a patient of its own.
+
+    Returns:
+        The number of each recording's patient, (N,).
+    """
+    numbers: dict[tuple[str, bool], int] = {}
+    return np.array([
+        numbers.setdefault((patients.get(name, name), name in patients), len(numbers)) for name in names
+    ], int)  # fmt: skip
+
+
+def add_patients(stores: Mapping[Preprocessing, Store], patients: Patients | None) -> dict[Preprocessing, Store]:
+    """Return stores with the patients of their recordings, if these are known."""
+    if patients is None:
+        return dict(stores)
+    return {key: replace(store, patients=number_patients(store.names, patients)) for key, store in stores.items()}
+
+
+def count_patients(patients: np.ndarray) -> int:
+    """Return the number of patients of recordings, (n,)."""
+    return len(np.unique(patients))
