@@ -153,7 +153,7 @@ def match_records(
     for name in names:
         known.setdefault(name.rpartition("/")[2], []).append(name)
     known |= {name: [name] for name in names}  # a whole path is preferred to the last part of another
-    found: dict[str, PatientRow] = {}
+    row_of: dict[str, PatientRow] = {}
     unknown = []
     for row in rows:
         stem = row.record[:-4] if row.record.lower().endswith(EXTENSIONS) else row.record
@@ -164,11 +164,11 @@ def match_records(
         if not matches:
             unknown.append(row.record)
             continue
-        first = found.setdefault(matches[0], row)
+        first = row_of.setdefault(matches[0], row)
         if first.patient != row.patient:
             raise RecordError(f"{path}, line {row.line}: {row.record} is of patient {row.patient}, but in line "
                               f"{first.line} of patient {first.patient}")  # fmt: skip
-    return {name: row.patient for name, row in found.items()}, list(dict.fromkeys(unknown))
+    return {name: row.patient for name, row in row_of.items()}, list(dict.fromkeys(unknown))
 
 
 def record_names(data: Path, paths: Iterable[Path]) -> list[str]:

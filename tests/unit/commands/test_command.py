@@ -112,10 +112,10 @@ def test_commands_get_the_table_of_patients(called, command, monkeypatch):
 
 @pytest.mark.parametrize("command", ["train", "estimate", "compare", "audit"])
 def test_a_table_of_patients_that_is_wrong_is_reported_in_one_line(command, synthetic_recordings, tmp_path):
-    groups, others = tmp_path / "groups.csv", [tmp_path / "other"] * (command in ("train", "compare"))
+    groups, outputs = tmp_path / "groups.csv", [tmp_path / "other"] * (command in ("train", "compare"))
     groups.write_text("record,patient\nA0001,\n")
     options = ["--output", tmp_path / "audit"] * (command == "audit")
-    line = ends_with([command, synthetic_recordings, *others, "--groups", groups, *options])
+    line = ends_with([command, synthetic_recordings, *outputs, "--groups", groups, *options])
     assert line.endswith("groups.csv, line 2: no patient")
     assert [path.name for path in tmp_path.iterdir()] == ["groups.csv"]
 

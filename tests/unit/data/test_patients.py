@@ -149,11 +149,11 @@ def test_the_log_counts_recordings_without_a_patient_and_names_without_a_recordi
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["p", "q", "r", None]), max_size=12))
-def test_recordings_have_the_same_number_if_and_only_if_they_share_a_patient(listed):
-    names = [f"R{index}" for index in range(len(listed))]
-    patients = {name: patient for name, patient in zip(names, listed, strict=True) if patient}
+def test_recordings_have_the_same_number_if_and_only_if_they_share_a_patient(known):
+    names = [f"R{index}" for index in range(len(known))]
+    patients = {name: patient for name, patient in zip(names, known, strict=True) if patient}
     numbers = number_patients(names, patients)
-    keys = [patient or name for name, patient in zip(names, listed, strict=True)]
+    keys = [patient or name for name, patient in zip(names, known, strict=True)]
     expected = [[first == second for second in keys] for first in keys]
     assert (numbers[:, np.newaxis] == numbers).tolist() == expected
     assert count_patients(numbers) == len(set(keys))
