@@ -1,8 +1,8 @@
-"""Draw learning curves, wave peaks, precision, recall and disagreements."""
+"""Draw learning curves, wave peaks, rates by class, calibration and disagreements."""
 
 import logging
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from ecg.data.headers import Header, RecordError
 from ecg.data.labels import ABBREVIATIONS, encode
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_record
+from ecg.evaluation.calibration import calibration_error, reliability_table
 from ecg.evaluation.metrics import SINUS, weighted_confusion
 from ecg.reports.ecg_paper import INK, MARKS, ModelPanel, draw_record
 from ecg.runtime.console import Progress, describe_error
@@ -148,6 +149,43 @@ def class_chart(
     axes.set_xlabel(f"neither labelled nor predicted: {missing}" if missing else "", fontsize=9, color=GREY)
     _set_titles(figure, axes, titles)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def reliability_chart(labels: np.ndarray, probabilities: Mapping[str, np.ndarray], titles: tuple[str, str]) -> Figure:
+    """Draw a reliability diagram: how often classes of a probability are present.
+
+    Args:
+        labels: (n,) bool.
+        probabilities: By the name of a line the probabilities of the labels, (n,).
+        titles: Title and subtitle.
+
+    Returns:
+        The figure: the share of present labels by probability, and below it the number of labels in each bin.
+    """
+    figure = Figure((6.5, 7), dpi=DPI, layout="constrained")
+    axes, bars = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+    width = 0.8 / len(probabilities)
+    for number, ((name, values), (colour, mark)) in enumerate(
+        zip(probabilities.items(), ((ORANGE, "D-"), (BLUE, "o-")), strict=False)
+    ):
+        counts, predicted, observed = reliability_table(labels, values).T
+        error = calibration_error(labels, values)
+        filled = counts > 0
+        axes.plot(predicted[filled], observed[filled], mark, color=colour, markersize=5, linewidth=1.6,
+                  label=f"{name}, expected calibration error {error:.3f}")  # fmt: skip
+        left = (np.arange(len(counts)) + 0.1 + width * number) / len(counts)
+        bars.bar(left, counts, width / len(counts), align="edge", color=colour)
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of labels that are present")
+    axes.set_aspect("equal")
+    bars.set(xlabel="probability", ylabel="labels", yscale="log")
+    for panel in (axes, bars):
+        panel.grid(color=PALE, linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    _set_titles(figure, axes, titles)
     return figure
 
 

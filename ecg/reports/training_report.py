@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from ecg.reports import training_charts
 from ecg.reports.html_page import build_page, bullet_list, details, embed_figure, paragraphs, plain_table
 from ecg.reports.training_tables import (
     SCORE,
+    SCORE_BY_CREDIT,
     SCORES,
     Table,
     flatten_settings,
@@ -30,15 +32,26 @@ from ecg.runtime.files import atomic_path, save_figure, to_json
 from ecg.systems.label_cleaning import describe_relabelling
 from ecg.systems.results import CLEANED, ORIGINAL, Results
 
+if TYPE_CHECKING:  # imports Keras
+    from ecg.systems.recipes import Settings
+
 REPORT_FOLDER, REPORT_PAGE = "report", "index.html"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # their versions are reported if they are in use
+HEDGING = """Expected credit predicts more classes than thresholds do, because partial credit rewards hedging; macro F1
+stays about the same. Thresholds and calibration are fitted on the recordings that are scored here: if these are few,
+the scores of both are too high."""
 MAX_ROWS = 500  # in each table on the page; the CSV files have all
 # Captions of the tables and figures of each section. Figures begin with "@", tables that are folded with "+".
 SECTIONS = {
     "Scores": {"scores": "Scores of each lead set; original labels are those before relabelling",
                "@confusion_matrix": "Recordings by their label (row) and the most probable class (column).",
-               "@confusion": "Credit of a label (row) by a prediction (column) in the Challenge metric.",
+               "@confusion": "Credit of a label (row) by a prediction (column) in the metric.",
                "+confusion_matrix": "Confusion matrix"},
+    "Decisions": {"decisions": "Metric, F1 and number of classes of each decision",
+                  "@reliability": "Labels that the calibration was fitted on, before and after it. On the dashed line "
+                                  "the probabilities of a bin are right on average.",
+                  "calibration": "Calibration of each lead set, with the expected calibration error before and after",
+                  "+intercepts": "Intercepts of the calibration by class", "+reliability": "Bins of the diagram"},
     "Learning curves": {"@learning_curves": "The dashed line marks the epoch with the weights of the model.",
                         "@peaks": "Wave peaks in lead II: known ones above, predicted ones below.",
                         "stages": "Trained networks", "+epochs": "Epochs"},
@@ -155,7 +168,14 @@ def draw_training(results: Results) -> Iterator[tuple[str, int | None, Figure]]:
             titles = f"{leads} leads: labels and most probable classes", subtitle
             counts, classes = results.confusion_matrix(leads), settings.classes
             yield "confusion_matrix", leads, training_charts.confusion_matrix_chart(counts, classes, titles)
-        titles, predictions = (f"{leads} leads: credit in the Challenge metric", subtitle), results.predictions(leads)
+        labels, before, after = results.calibrated_labels(leads)
+        titles, lines = (f"{leads} leads: calibration", subtitle), {"before": before, "after": after}
+        if len(labels):
+            yield "reliability", leads, training_charts.reliability_chart(labels, lines, titles)
+        titles, predictions = (
+            (f"{leads} leads: credit in the {metric_name(settings)}", subtitle),
+            results.predictions(leads),
+        )
         chart = training_charts.confusion_chart(results.scored_labels, predictions, settings.weight_array, titles)
         yield "confusion", leads, chart
 
@@ -192,6 +212,7 @@ def build_training_page(
                 sections[title] += [
                     details(f"{caption}{suffix} ({len(rows):,})", table) if key.startswith("+") else table
                 ]
+    sections["Decisions"].insert(0, paragraphs([HEDGING]))
     masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
     rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]
@@ -221,10 +242,15 @@ def build_training_page(
         f"{n_training:,} recordings for training, {n_validation:,} for validation, {len(results.store.excluded):,} "
         f"excluded.{in_one_part} The scores are of {results.scored.sum():,} validation recordings, of "
         f"{', '.join(results.scored_sources)}.",
-        f"Challenge metric of the model on these: {', '.join(scores)}.",
+        f"{metric_name(results.settings).capitalize()} of the model on these: {', '.join(scores)}.",
     ]
     title = f"Training of {getattr(settings, 'system', 'a system')} on {n_training:,} recordings"
     return build_page(title, opening, {name: parts for name, parts in sections.items() if parts})
+
+
+def metric_name(settings: "Settings") -> str:
+    """Return the name of a training's metric, which may have other weights."""
+    return "Challenge metric" if settings.weights is None else "metric with weights of one's own"
 
 
 def _is_of_kind(name: str, kind: str) -> bool:
@@ -265,14 +291,16 @@ def report_lines(results: Results) -> list[str]:
 
 
 def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
-    names = (SCORE,) if results.settings.decision == ARGMAX else SCORES
+    names = (SCORE_BY_CREDIT, SCORE) if results.settings.decision == ARGMAX else SCORES
     versions = {CLEANED: "", **({ORIGINAL: ", original labels"} if results.relabelled else {})}
     rows = [
         (f"{row['leads']} leads{versions[row['labels']]}", *(f"{row[name]:.3f}" for name in names))
         for row in scores
         if row["labels"] in versions
     ]
+    by_weights = "" if results.settings.weights is None else f", by the {metric_name(results.settings)}"
+    titles = (name.removeprefix("score ").removeprefix("with ").removeprefix("by ") for name in names)
     return [
-        f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_sources)}",
-        *format_table([("", *(name.removeprefix("score ").removeprefix("with ") for name in names)), *rows]),
+        f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_sources)}{by_weights}",
+        *format_table([("", *titles), *rows]),
     ]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, SCORED, select_labels, source_of
+from ecg.evaluation.calibration import calibration_error, reliability_table
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF
 from ecg.models.decision import ARGMAX
 from ecg.runtime.cache import fingerprint
 from ecg.runtime.files import write_csv
 from ecg.systems.label_cleaning import Disagreement
-from ecg.systems.results import Results
+from ecg.systems.results import AS_PREDICTED, AT_HALF, BY_CREDIT, Results
 
 if TYPE_CHECKING:  # these import Keras
     from ecg.systems.recipes import Settings
@@ -24,7 +25,8 @@ if TYPE_CHECKING:  # these import Keras
 Table = list[tuple]
 LONGEST_SETTING = 1000  # characters of a setting that is listed in full
 SCORE = "score as predicted"
-SCORES = ("score at 0.5", "score with one threshold", "score with one for each class", SCORE)
+SCORE_BY_CREDIT = "score by expected credit"
+SCORES = ("score at 0.5", "score with one threshold", "score with one for each class", SCORE_BY_CREDIT, SCORE)
 
 
 def training_tables(results: Results) -> dict[str, Table]:
@@ -53,6 +55,10 @@ def training_tables(results: Results) -> dict[str, Table]:
         "disagreements": disagreement_table(results.disagreements),
         **decisions,
         "scores": score_table(results),
+        "decisions": decision_table(results),
+        "calibration": calibration_table(results),
+        "intercepts": intercept_table(results),
+        **{f"reliability_{leads}_leads": reliability_rows(results, leads) for leads in results.searches},
         **{f"class_scores_{leads}_leads": class_score_table(results, leads) for leads in results.searches},
     }
 
@@ -196,19 +202,66 @@ def score_table(results: Results) -> Table:
     for leads, search in results.searches.items():
         probabilities, predictions = results.probabilities(leads), results.all_predictions(leads)
         scored = probabilities[:, : len(SCORED)]
-        decisions = (scored >= HALF / 100, scored >= search.common, scored >= search.by_class,
-                     results.predictions(leads))  # fmt: skip
+        decided = results.decisions(leads)
+        decisions = (decided[AT_HALF], scored >= search.common, scored >= search.by_class, decided[BY_CREDIT],
+                     decided[AS_PREDICTED])  # fmt: skip
         for version, labels in results.label_versions.items():
             known = labels[:, : len(SCORED)]
-            *scores, score = (challenge_score(known, decision, weights) for decision in decisions)
+            *scores, by_credit, score = (challenge_score(known, decision, weights) for decision in decisions)
             common = search.common
             if argmax:
                 scores, common = [math.nan] * len(scores), math.nan
             by_class = (*roc_and_pr_areas(labels, probabilities), f_measures(labels, predictions))
             auroc, auprc, f_measure = (nan_mean(values[trained]) for values in by_class)
             right = accuracy(labels[:, counted], predictions[:, counted])
-            rows.append((leads, version, *scores, score, common, auroc, auprc, right, f_measure))
+            rows.append((leads, version, *scores, by_credit, score, common, auroc, auprc, right, f_measure))
     return [("leads", "labels", *SCORES, "one threshold", "AUROC", "AUPRC", "accuracy", "F-measure"), *rows]
+
+
+def decision_table(results: Results) -> Table:
+    """List metric, macro F1 and mean number of classes of each decision.
+
+    F1 is the mean over the trained scored classes for which it exists.
+    """
+    rows, weights = [], results.settings.weight_array
+    trained = np.intersect1d(results.columns, np.arange(len(SCORED)))
+    for leads in results.searches:
+        decisions = results.decisions(leads)
+        for version, labels in results.label_versions.items():
+            known = labels[:, : len(SCORED)]
+            for name, outputs in decisions.items():
+                f_measure = nan_mean(f_measures(known, outputs)[trained])
+                sizes = (float(classes.sum(axis=1).mean()) for classes in (outputs, known))
+                rows.append((leads, version, name, challenge_score(known, outputs, weights), f_measure, *sizes))
+    return [("leads", "labels", "decision", "metric", "macro F1", "predicted classes", "labelled classes"), *rows]
+
+
+def calibration_table(results: Results) -> Table:
+    """List slope and mean intercept, and the calibration error before and after."""
+    rows = []
+    for leads in results.searches:
+        calibration, (labels, *probabilities) = results.calibrations[leads], results.calibrated_labels(leads)
+        errors = (calibration_error(labels, values) for values in probabilities)
+        rows.append((leads, len(labels), calibration.slope, float(np.mean(calibration.intercepts)), *errors))
+    return [("leads", "labels", "slope", "mean intercept", "error before", "error after"), *rows]
+
+
+def intercept_table(results: Results) -> Table:
+    """List the intercepts of the calibration by class and lead set."""
+    intercepts = [results.calibrations[leads].intercepts for leads in results.searches]
+    rows = [(name, *row) for name, *row in zip(ABBREVIATIONS, *intercepts, strict=True)]
+    return [("class", *(f"{leads} leads" for leads in results.searches)), *rows]
+
+
+def reliability_rows(results: Results, leads: int) -> Table:
+    """List the bins of the reliability diagram, before and after calibration."""
+    labels, *probabilities = results.calibrated_labels(leads)
+    rows = []
+    for name, values in zip(("before", "after"), probabilities, strict=True):
+        bins = reliability_table(labels, values).tolist()
+        for number, (count, predicted, observed) in enumerate(bins):
+            rows.append((name, number / len(bins), (number + 1) / len(bins), int(count), predicted, observed))
+    return [("calibration", "from", "to", "labels", "mean probability", "share present"), *rows]
 
 
 def class_score_table(results: Results, leads: int) -> Table:

@@ -1,6 +1,6 @@
 """The result of a training, and its predictions for the scored recordings."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,8 +8,8 @@ import numpy as np
 from ecg.data.labels import ADDITIONAL_CLASSES, SCORED, class_indices, scatter_to_all_classes, select_labels
 from ecg.data.store import Store
 from ecg.evaluation.calibration import Calibration
-from ecg.evaluation.thresholds import ThresholdSearch
-from ecg.models.decision import ARGMAX, Rule
+from ecg.evaluation.thresholds import HALF, ThresholdSearch
+from ecg.models.decision import ARGMAX, EXPECTED_CREDIT, THRESHOLDS, Rule
 from ecg.systems.label_cleaning import Disagreement, Relabelling
 
 if TYPE_CHECKING:  # these import Keras, which is not needed to draw a report
@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # these import Keras, which is not needed to draw a report
     from ecg.training.checkpoint import Epoch
 
 CLEANED, ORIGINAL = "cleaned", "original"  # versions of the labels
+# Decisions that the report compares.
+BY_THRESHOLDS, BY_CREDIT, AT_HALF, AS_PREDICTED = "thresholds", "expected credit", "0.5 for all classes", "as predicted"
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,37 @@ class Results:
     def predictions(self, leads: int) -> np.ndarray:
         """Return the predicted scored classes, (s, 26) bool, by number of leads."""
         return self.rule(leads).decide(self.validated[leads][self.scored], self.columns)
+
+    def decisions(self, leads: int) -> dict[str, np.ndarray]:
+        """Return the predicted scored classes by several decisions, (s, 26) bool each.
+
+        Thresholds are those of the model, or those before averaging if no thresholds were searched for the model. Pairs
+        and fallback of the system apply to expected credit, and to its own rule.
+        """
+        probabilities, search, rule = (
+            self.probabilities(leads)[:, : len(SCORED)],
+            self.searches[leads],
+            self.rule(leads),
+        )
+        searched = rule.decision in (THRESHOLDS, EXPECTED_CREDIT)
+        by_credit = replace(rule, decision=EXPECTED_CREDIT)
+        return {
+            BY_THRESHOLDS: probabilities >= (search.thresholds if searched else search.by_class),
+            BY_CREDIT: by_credit.decide(self.validated[leads][self.scored], self.columns),
+            AT_HALF: probabilities >= HALF / 100,
+            AS_PREDICTED: self.predictions(leads),
+        }
+
+    def calibrated_labels(self, leads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return all labels that the calibration was fitted on, one after the other.
+
+        Returns:
+            Labels (n,) bool, and their probabilities before and after calibration, (n,) each.
+        """
+        probabilities = self.probabilities(leads)[:, : len(SCORED)]
+        known = probabilities > 0
+        calibrated = self.rule(leads).calibrate(probabilities)
+        return self.scored_labels[known], probabilities[known], calibrated[known]
 
     def all_predictions(self, leads: int) -> np.ndarray:
         """Return the predicted classes of the report, (s, C) bool.

@@ -5,6 +5,7 @@ import pytest
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
 from ecg.data.wave_peaks import WAVES, PeakList
+from ecg.evaluation.calibration import calibration_error, reliability_table
 from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.reports.training_charts import (
     class_chart,
@@ -12,6 +13,7 @@ from ecg.reports.training_charts import (
     confusion_matrix_chart,
     learning_curves,
     peak_chart,
+    reliability_chart,
 )
 from ecg.systems.stage import PeakExample
 from ecg.training.checkpoint import Epoch
@@ -85,6 +87,23 @@ def test_classes_are_sorted_by_frequency_and_missing_ones_are_named():
     unseen = axes.get_xlabel().removeprefix("neither labelled nor predicted: ").split(", ")
     assert sorted(unseen) == sorted(set(ABBREVIATIONS) - {"NSR", "AF", "PVC", "SB", "LPR"})
     assert "118 recordings" in words(figure)
+
+
+def test_a_reliability_diagram_has_the_bins_and_errors_of_each_line():
+    random = np.random.default_rng(0)
+    before = random.random(2000) ** 3
+    labels = random.random(2000) < before**2
+    lines = {"before": before, "after": before**2}
+    figure = reliability_chart(labels, lines, ("title", "subtitle"))
+    figure.draw_without_rendering()
+    axes, bars = figure.axes
+    for line, (name, values) in zip(axes.lines[1:], lines.items(), strict=True):
+        counts, predicted, observed = reliability_table(labels, values).T
+        np.testing.assert_allclose(line.get_xydata(), np.column_stack([predicted, observed])[counts > 0])
+        assert line.get_label() == f"{name}, expected calibration error {calibration_error(labels, values):.3f}"
+    heights = [bar.get_height() for bar in bars.patches]
+    assert sum(heights) == 2 * 2000 and len(heights) == 20
+    assert calibration_error(labels, lines["after"]) < 0.03 < calibration_error(labels, before)
 
 
 def random_predictions(seed):

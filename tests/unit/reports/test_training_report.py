@@ -10,6 +10,7 @@ from helpers import ParsedPage
 from result_helpers import COUNT, make_exclusive_results, make_results
 
 from ecg.data.labels import CLASS_INDEX
+from ecg.evaluation.metrics import challenge_score
 from ecg.reports.training_report import report_lines, write_report
 from ecg.reports.training_tables import training_tables
 from ecg.runtime.console import escape_unprintable
@@ -86,7 +87,9 @@ def test_a_table_has_one_line_a_row_in_the_json_file(report, results):
 
 
 def test_every_lead_set_has_its_figures(report):
-    names = ["learning_curves"] + [f"{kind}_{leads}_leads" for leads in (12, 2) for kind in ("classes", "confusion")]
+    names = ["learning_curves"] + [
+        f"{kind}_{leads}_leads" for leads in (12, 2) for kind in ("classes", "confusion", "reliability")
+    ]
     assert sorted(path.stem for path in report.glob("*.png")) == sorted(names)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.glob("*.png"))
 
@@ -99,8 +102,8 @@ def test_the_page_opens_offline_and_has_every_section(report, results):
     )
     assert len(read.attributes_of("img")) == len(list(report.glob("*.png")))
     assert [text.strip() for text in read.text_in("h2")] == [
-        "Scores", "Learning curves", "Thresholds", "Classes", "Label masks", "Relabelling", "Disagreements",
-        "Recordings", "Settings and versions", "Tables as files",
+        "Scores", "Decisions", "Learning curves", "Thresholds", "Classes", "Label masks", "Relabelling",
+        "Disagreements", "Recordings", "Settings and versions", "Tables as files",
     ]  # fmt: skip
     assert len(read.attributes_of("caption")) == len(read.attributes_of("table"))
     texts = {text for _, text in read.texts}
@@ -143,7 +146,8 @@ def test_the_console_gets_a_summary_in_short_lines(results):
     assert [int(word) for word in everything.split()[1:]] == [COUNT + 2, 2, COUNT // 2, COUNT // 2]
     assert "1 excluded: source PTB is not trained on (S0001)" in lines
     for leads, search in results.searches.items():
-        scores = (search.score_at_half, search.score_common, search.score_by_class, search.score)
+        (by_credit,) = (row[5] for row in training_tables(results)["scores"][1:] if row[:2] == (leads, "cleaned"))
+        scores = (search.score_at_half, search.score_common, search.score_by_class, by_credit, search.score)
         cleaned, original = (line for line in lines if line.startswith(f"{leads} leads"))
         assert cleaned.split()[2:] == [f"{score:.3f}" for score in scores]
         assert original.startswith(f"{leads} leads, original labels ")
@@ -155,10 +159,29 @@ def test_exclusive_classes_have_no_thresholds_in_the_report(tmp_path):
     lines = report_lines(results)
     assert not any("threshold" in line or "0.5" in line for line in lines)
     (score,) = (line for line in lines if line.startswith("12 leads  "))
-    assert score.split()[2:] == [f"{training_tables(results)['scores'][1][5]:.3f}"]
+    assert score.split()[2:] == [f"{value:.3f}" for value in training_tables(results)["scores"][1][5:7]]
     write_report(tmp_path, replace(results, disagreements=[], epochs=[]), Settings())
     assert not list((tmp_path / "report").glob("thresholds*"))
-    assert (tmp_path / "report/confusion_matrix_12_leads.png").exists()
+    for kind in ("confusion_matrix", "reliability"):
+        assert (tmp_path / f"report/{kind}_12_leads.png").exists()
+
+
+@pytest.mark.slow
+def test_the_report_says_that_scores_are_by_weights_of_ones_own(results, tmp_path):
+    weights = np.eye(26)
+    weights[:, CLASS_INDEX["AF"]] -= 0.3
+    settings = replace(results.settings, weights=tuple(map(tuple, weights.tolist())), decision="expected_credit")
+    results = replace(results, settings=settings, disagreements=[])
+    write_report(tmp_path, results, settings)
+    page = ParsedPage((tmp_path / "report/index.html").read_text())
+    texts = [text for _, text in page.texts]
+    assert any(text.startswith("Metric with weights of one's own of the model on these: ") for text in texts)
+    assert any(text.startswith("a table with fingerprint ") for text in texts)
+    for row in table(tmp_path / "report", "decisions"):
+        outputs = results.decisions(int(row["leads"]))[row["decision"]]
+        labels = results.label_versions[row["labels"]]
+        assert float(row["metric"]) == pytest.approx(challenge_score(labels, outputs, weights), abs=1e-5)
+    assert any(line.endswith(", by the metric with weights of one's own") for line in report_lines(results))
 
 
 def test_the_console_summarises_relabelling_and_why_a_rule_was_skipped(results):

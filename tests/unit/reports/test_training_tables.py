@@ -14,6 +14,7 @@ from sklearn.metrics import (
 )
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED, expand
+from ecg.evaluation.expected_credit import choose_classes
 from ecg.evaluation.metrics import challenge_score
 from ecg.reports.training_tables import differing_settings, flatten_settings, training_tables
 from ecg.systems.recipes import SYSTEMS
@@ -177,6 +178,57 @@ def test_class_scores_are_those_of_scikit_learn_or_nan(results, leads, kind):
     for metric in ("F-measure", "AUROC", "AUPRC"):
         known = [row[metric] for row in rows if row["class"] not in DROPPED]
         assert means[metric] == pytest.approx(np.nanmean(known))
+
+
+@pytest.mark.parametrize("make", [make_results, make_exclusive_results])
+def test_each_decision_has_its_metric_f1_and_number_of_classes(make):
+    results = make()
+    rows = table(results, "decisions")
+    names = ["thresholds", "expected credit", "0.5 for all classes", "as predicted"]
+    assert [row["decision"] for row in rows] == names * 2 * len(results.searches)
+    columns = results.columns[results.columns < 26]
+    for row in rows:
+        labels, search = labels_of(results, row["labels"]), results.searches[row["leads"]]
+        probabilities = expand(results.validated[row["leads"]][results.scored], results.columns)
+        calibrated = np.where(probabilities > 0, results.calibrations[row["leads"]].apply(probabilities), 0)
+        most_probable = np.eye(len(results.columns), dtype=bool)[results.most_probable(row["leads"])]
+        thresholds = search.by_class if results.settings.exclusive else search.thresholds
+        by_rule = expand(most_probable, results.columns) if results.settings.exclusive else probabilities >= thresholds
+        predictions = dict(zip(names, (probabilities >= thresholds, choose_classes(calibrated, WEIGHTS),
+                                       probabilities >= 0.5, by_rule), strict=True))[row["decision"]]  # fmt: skip
+        assert row["metric"] == pytest.approx(challenge_score(labels, predictions, WEIGHTS))
+        seen = columns[(labels | predictions)[:, columns].any(axis=0)]
+        assert row["macro F1"] == pytest.approx(f1_score(labels[:, seen], predictions[:, seen], average="macro"))
+        assert row["predicted classes"] == pytest.approx(predictions.sum() / len(labels))
+        assert row["labelled classes"] == pytest.approx(labels.sum() / len(labels))
+    for row in table(results, "scores"):
+        key = row["leads"], row["labels"], "expected credit"
+        (decided,) = (entry for entry in rows if (entry["leads"], entry["labels"], entry["decision"]) == key)
+        assert row["score by expected credit"] == decided["metric"]
+
+
+@pytest.mark.parametrize("make", [make_results, make_exclusive_results])
+def test_the_calibration_is_reported_with_its_errors_and_bins(make):
+    results = make()
+    for row in table(results, "calibration"):
+        calibration = results.calibrations[row["leads"]]
+        assert (row["slope"], row["mean intercept"]) == (calibration.slope, np.mean(calibration.intercepts))
+        probabilities = results.validated[row["leads"]][results.scored][:, results.columns < 26]
+        assert row["labels"] == (probabilities > 0).sum()
+        bins = table(results, f"reliability_{row['leads']}_leads")
+        for when in ("before", "after"):
+            chosen = [entry for entry in bins if entry["calibration"] == when]
+            assert len(chosen) == 10 and sum(entry["labels"] for entry in chosen) == row["labels"]
+            distances = [entry["labels"] * abs(entry["mean probability"] - entry["share present"])
+                         for entry in chosen if entry["labels"]]  # fmt: skip
+            assert row[f"error {when}"] == pytest.approx(sum(distances) / row["labels"])
+            for entry in chosen:
+                assert not entry["labels"] or entry["from"] <= entry["mean probability"] <= entry["to"]
+        assert row["error after"] < row["error before"]
+    for index, row in enumerate(table(results, "intercepts")):
+        assert [row[f"{leads} leads"] for leads in results.calibrations] == [
+            calibration.intercepts[index] for calibration in results.calibrations.values()
+        ]
 
 
 def test_exclusive_classes_have_neither_thresholds_nor_their_scores():
