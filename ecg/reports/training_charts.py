@@ -163,7 +163,7 @@ def reliability_chart(labels: np.ndarray, probabilities: Mapping[str, np.ndarray
     Returns:
         The figure: the share of present labels by probability, and below it the number of labels in each bin.
     """
-    figure = Figure((6.5, 7), dpi=DPI, layout="constrained")
+    figure = Figure((7.5, 8), dpi=DPI, layout="constrained")
     axes, bars = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     width = 0.8 / len(probabilities)
@@ -178,7 +178,6 @@ def reliability_chart(labels: np.ndarray, probabilities: Mapping[str, np.ndarray
         left = (np.arange(len(counts)) + 0.1 + width * number) / len(counts)
         bars.bar(left, counts, width / len(counts), align="edge", color=colour)
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of labels that are present")
-    axes.set_aspect("equal")
     bars.set(xlabel="probability", ylabel="labels", yscale="log")
     for panel in (axes, bars):
         panel.grid(color=PALE, linewidth=0.8)
