@@ -51,7 +51,7 @@ def stage_titles(settings):
 
     titles = [rule.title for rule in settings.cleaning.rules] + [first_round_title(settings)] * settings.cleaning.masks
     for network in planned_networks(settings):
-        titles += [network.peaks_title] * network.pretrained + [network.title]
+        titles += [network.peaks_title] * network.learns_peaks + [network.title]
     return titles
 
 

@@ -23,7 +23,8 @@ from ecg.data.wave_peaks import intersect_stores, load_wave_peaks, neurokit_vers
 from ecg.runtime.console import format_duration, format_table
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
-from ecg.systems.plan import GATE, known_labels, planned_networks, split_recordings
+from ecg.systems.plan import GATE, USUAL_EPOCHS, known_labels, planned_networks, pretraining_plans, split_recordings
+from ecg.systems.pretraining import VALIDATION_SHARE
 from ecg.systems.recipes import Settings
 from ecg.systems.stage import CHALLENGE, Peaks, Stage, StageRunner, Stores
 from ecg.training.trainer import TrainingError, TrainingSettings
@@ -31,7 +32,6 @@ from ecg.training.trainer import TrainingError, TrainingSettings
 LOGGER = logging.getLogger("ecg")
 
 N_WARM_UP, N_SAMPLE = 40, 320  # recordings: to start the processes, and to time preprocessing and training
-USUAL_EPOCHS = 25  # assumed for networks with early stopping
 
 
 @dataclass(frozen=True)
@@ -216,13 +216,18 @@ def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Sta
             add(rule.title, leads, settings.training, n_training, n_validation, len(data.candidates))
     if settings.cleaning.masks:
         add("round 1", leads, settings.training, *map(len, splits[0]), len(store))
+    if settings.pretraining:
+        learning, n_synthetic = settings.pretraining.training, settings.pretraining.recordings
+        n_validation = round(VALIDATION_SHARE * n_synthetic)
+        for plan in pretraining_plans(settings):
+            costs.append(StageCost(plan.title, len(plan.leads), learning, n_synthetic - n_validation, n_validation, 0))
     for plan in planned_networks(settings):
         stage = replace(make_stage(plan, settings, labelled), metric=CHALLENGE)
         counts = len(stage.training), len(stage.validation)
         if plan.group != GATE:
             stages.append(stage)
-        if plan.pretrained and settings.pretraining:
-            add(plan.peaks_title, len(plan.leads), settings.pretraining, *counts, 0)
+        if plan.learns_peaks and settings.peak_training:
+            add(plan.peaks_title, len(plan.leads), settings.peak_training, *counts, 0)
         add(plan.title, len(plan.leads), stage.learning, *counts, len(stage.to_predict) * max(len(plan.lead_sets), 1))
     return stages, costs
 

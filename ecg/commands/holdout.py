@@ -116,7 +116,7 @@ class Protocol:
         return replace(resize_networks(system, self.sizes), lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs,
                        weights=self.weights,
                        training=limit_training(system.training),
-                       pretraining=system.pretraining and limit_training(system.pretraining))  # fmt: skip
+                       peak_training=system.peak_training and limit_training(system.peak_training))  # fmt: skip
 
     def is_left_out(self, sources: np.ndarray, patients: np.ndarray | None = None) -> np.ndarray:
         """Return which recordings are of the source to leave out, (n,) bool.

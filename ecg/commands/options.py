@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ecg.data.augmentation import AUGMENTATIONS
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, find_source
 from ecg.data.leads import LEAD_SETS
 from ecg.runtime.limits import LIMITS
@@ -68,6 +69,7 @@ def choice_parser(choices: dict[str, Any]) -> Callable[[str], Any]:
 parse_lead_count = choice_parser({str(count): count for count in LEAD_SETS})
 parse_precision = choice_parser({name: name for name in PRECISIONS})
 parse_decision = choice_parser({name: name for name in DECISIONS})
+parse_augmentation = choice_parser({name: name for name in AUGMENTATIONS})
 parse_class = choice_parser(SCORED_BY_LOWER_CASE)
 
 
@@ -256,7 +258,15 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         resamples="number of bootstrap resamples over which thresholds are averaged, 0 for none (default: that of the "
         "system)",
         folds="number of folds; a network is trained for each, and their mean predicts (default: that of the system)",
+        pretrain="number of synthetic recordings on which each network is trained first, 0 for none (default: that of "
+        "the system)",
     )
+    parser.add_argument("--init", type=parse_path, metavar="MODEL",
+                        help="folder of a saved model; each network starts from its network of the same architecture "
+                             "and leads (default: random weights)")  # fmt: skip
+    parser.add_argument("--augment", type=parse_augmentation, nargs="+", metavar="NAME",
+                        help=f"random changes of the recordings in training: {', '.join(AUGMENTATIONS)} (default: "
+                             f"those of the system)")  # fmt: skip
     parser.add_argument("--decision", type=parse_decision, metavar="NAME",
                         help="how classes are chosen: thresholds that maximise the metric, half for 0.5, argmax for "
                              "the most probable class, or expected_credit for the classes of the highest expected "

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,16 @@ from ecg.data.labels import select_scored
 from ecg.evaluation.metrics import WeightTable, build_weight_array, load_own_weights
 from ecg.models.decision import ARGMAX, HALVES
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource, check_classes
-from ecg.systems.recipes import ABLATIONS, CAI2021, RECIPES, Gate, Settings, resize_networks, with_early_gains
+from ecg.systems.recipes import (
+    ABLATIONS,
+    CAI2021,
+    RECIPES,
+    Gate,
+    Settings,
+    SyntheticPretraining,
+    resize_networks,
+    with_early_gains,
+)
 
 ALL_ABLATIONS = "ablations"  # stands for the default system and all its ablations
 
@@ -62,14 +72,40 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
         **without_none(**{name: getattr(arguments, name) for name in names},
                        lead_sets=arguments.leads and tuple(dict.fromkeys(arguments.leads)),
                        answer_pairs=arguments.imply and tuple(arguments.imply),
-                       weights=read_own_weights(arguments)),
+                       weights=read_own_weights(arguments),
+                       augmentations=arguments.augment and tuple(dict.fromkeys(arguments.augment)),
+                       initial_model=arguments.init and str(arguments.init.resolve())),
+        pretraining=pretraining_settings(settings.pretraining, arguments, training),
         gate=settings.gate or (Gate() if arguments.gate else None),
         cleaning=cleaning_settings(settings.cleaning, arguments),
         training=replace(settings.training, **training),
-        pretraining=settings.pretraining and replace(settings.pretraining, **training),
+        peak_training=settings.peak_training and replace(settings.peak_training, **training),
     )  # fmt: skip
     sizes = without_none(width=arguments.width, depth=arguments.depth)
     return set_labelled_classes(resize_networks(changed, sizes), arguments.omission, adds_labels(settings))
+
+
+def pretraining_settings(
+    pretraining: SyntheticPretraining | None, arguments: argparse.Namespace, training: dict[str, Any]
+) -> SyntheticPretraining | None:
+    """Apply the options that change the pretraining on synthetic recordings.
+
+    Args:
+        pretraining: Settings of the system.
+        arguments: The parsed options.
+        training: Options of all trainings, by field of TrainingSettings. The number of epochs can only shrink.
+
+    Raises:
+        ValueError: The number of recordings is out of range.
+    """
+    if arguments.pretrain == 0 or (arguments.init and arguments.pretrain is None):
+        return None
+    if arguments.pretrain:
+        pretraining = replace(pretraining or SyntheticPretraining(), recordings=arguments.pretrain)
+    if pretraining is None:
+        return None
+    epochs = min(pretraining.training.epochs, training.get("epochs", pretraining.training.epochs))
+    return replace(pretraining, training=replace(pretraining.training, **(training | {"epochs": epochs})))
 
 
 def read_own_weights(arguments: argparse.Namespace) -> WeightTable | None:

@@ -23,6 +23,7 @@ from ecg.runtime.console import format_duration
 from ecg.runtime.files import LOCK, check_writable, lock_folder
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import train_system
+from ecg.systems.pretraining import load_initial_networks
 from ecg.systems.recipes import RECIPES, Settings
 from ecg.systems.results import Results
 from ecg.systems.stage import Peaks, StageRunner, Stores
@@ -66,11 +67,15 @@ def train(
         TrainingError: The loss is not finite, the memory is too small, or the model folder holds another training.
         BlockingIOError: Another process trains into the model folder.
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
+        ModelError: The model that the networks start from is damaged or of another architecture.
     """
     settings, data, model = settings or Settings(), Path(data), Path(model)
     if settings.peaks:
         neurokit_version()  # raises now instead of after the preprocessing
     manifest = {name: value for name, value in asdict(settings).items() if name not in NOT_IN_FINGERPRINT}
+    if settings.initial_model:  # raises now instead of after the preprocessing, and tells apart models of one folder
+        networks = load_initial_networks(settings)
+        manifest["initial_model"] = fingerprint(*(array for network in networks for array in network.arrays()))
     manifest["model_format"] = FORMAT
     paths = find_records(data)
     manifest["records"] = fingerprint([path.relative_to(data).as_posix() for path in paths])

@@ -59,6 +59,7 @@ LIMITS = {
     "splits": Limit(1, 1000),
     "resamples": Limit(0, 100_000),
     "averaging": Limit(0, 1, integer=False, exclude_maximum=True),
+    "pretrain": Limit(0, 1_000_000),
     "hours": Limit(0, 100_000, integer=False, exclude_minimum=True),
     "figures": Limit(0, 10_000),
     "start": Limit(0, 1_000_000, integer=False),
@@ -103,11 +104,12 @@ class TimeBudget:
         self.reserved = 0.0  # seconds for the predictions of the present stage
         self.prediction_seconds = 0.0  # of one recording, the longest seen
 
-    def begin(self, stages_left: int, n_predictions: int) -> None:
+    def begin(self, stages_left: float, n_predictions: int) -> None:
         """Begin a stage.
 
         Args:
-            stages_left: Stages that share the remaining time, this one included.
+            stages_left: Stages that share the remaining time, this one included; more than their number if the later
+                ones take longer than this one.
             n_predictions: Recordings that this stage predicts.
         """
         now = self.start = self.clock()

@@ -1,7 +1,6 @@
 """Train a system: relabel, mask doubtful labels, train, fit its decisions."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.labels import (
-    ADDITIONAL_CLASSES,
     PROXY_SOURCE,
-    SCORED,
     add_implied_labels,
     class_indices,
     expand,
@@ -49,12 +46,13 @@ from ecg.systems.plan import (
     scoring_mask,
     split_recordings,
     split_validation,
-    stage_keys,
+    stage_costs,
 )
+from ecg.systems.pretraining import prepare_initial_networks
 from ecg.systems.recipes import Settings
 from ecg.systems.results import Results
 from ecg.systems.stage import AUROC, CHALLENGE, PeakExample, Peaks, Stage, StageRunner, make_member
-from ecg.training.losses import LOSSES, MaskableLoss
+from ecg.training.losses import LOSSES
 
 LOGGER = logging.getLogger("ecg")
 
@@ -211,7 +209,8 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     splits = split_recordings(known_labels(store, settings), settings, store.patients)
     training, validation = (np.unique(np.concatenate(parts)) for parts in zip(*splits, strict=True))
     settings = drop_untrainable_gate(settings, store.sources, splits)
-    runner.keys = stage_keys(settings)
+    runner.costs = stage_costs(settings, len(splits[0][0]))
+    runner.initial_networks = prepare_initial_networks(settings, runner)
 
     # Networks of the other sources relabel classes that a source conflates or does not label.
     original_labels = add_implied_labels(store.labels, settings.implies)
@@ -297,7 +296,8 @@ def apply_rules(
             loss = LOSSES["cross-entropy"](reduction="sum_over_batch_size")
             stage = Stage(rule.key, rule.title, settings.leads_of(12), loss, data.records, data.targets, data.weights,
                           *split_validation(len(data.records), settings, rule.key, known), candidates, settings.network,
-                          settings.training, settings.views[0], metric=AUROC)  # fmt: skip
+                          settings.training, settings.views[0], metric=AUROC,
+                          augmentations=settings.augmentations)  # fmt: skip
             probabilities = runner.run(stage).probabilities
             if isinstance(rule, ConflatedClasses):  # the network predicts only the second class
                 probabilities = np.hstack([1 - probabilities, probabilities])
@@ -330,7 +330,8 @@ def mask_doubtful_labels(
     records = np.arange(len(store))
     stage = Stage(first_round_key(settings), first_round_title(settings), settings.leads_of(12), LOSSES["focal"](),
                   records, labelled.targets, labelled.masks, *labelled.splits[0], records, settings.network,
-                  settings.training, settings.views[0], metric=CHALLENGE)  # fmt: skip
+                  settings.training, settings.views[0], classes=settings.classes, metric=CHALLENGE,
+                  augmentations=settings.augmentations)  # fmt: skip
     probabilities = runner.run(stage).probabilities
     masks, partially_labelled = label_masks(labelled.targets, probabilities), settings.cleaning.partially_labelled
     _, _, disagreements = compare_labels(data, store.paths, labels, expand(probabilities), masks, partially_labelled)
@@ -359,10 +360,10 @@ def train_networks(
         if settings.peaks and plan.group != GATE:
             stage = replace(stage, peaks=peaks[plan.view.preparation], loss_weights=(1.0, settings.peaks))
         initial_weights: list[np.ndarray] = []
-        if plan.pretrained and settings.pretraining:
-            pretraining = replace(stage, key=plan.peaks_key, title=plan.peaks_title, learning=settings.pretraining,
+        if plan.learns_peaks and settings.peak_training:
+            peak_stage = replace(stage, key=plan.peaks_key, title=plan.peaks_title, learning=settings.peak_training,
                                   loss_weights=(0.0, 1.0), to_predict=stage.to_predict[:0], metric=None)  # fmt: skip
-            initial_weights = runner.run(pretraining).weights
+            initial_weights = runner.run(peak_stage).weights
         outcome = runner.run(replace(stage, initial_weights=tuple(initial_weights)))
         if stage.peaks is not None and not examples:
             examples = runner.predict_peaks(stage, outcome.weights, stage.validation[:N_PEAK_EXAMPLES])
@@ -381,11 +382,12 @@ def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> 
     """
     sources, targets, masks, splits = labelled
     training, validation = splits[plan.fold]
-    loss = make_loss(settings, settings.classes, targets[training], masks[training])
+    loss = settings.make_loss(settings.classes, targets[training], masks[training])
     stage = Stage(plan.key, plan.title, plan.leads, loss, np.arange(len(sources)), targets, masks,
                   training, validation, validation, settings.network, settings.training, plan.view,
                   settings.output_activation, lead_configurations(settings, plan.leads),
-                  metric=CHALLENGE if plan.group == GENERAL else AUROC, lead_sets=plan.lead_sets)  # fmt: skip
+                  classes=classes_of(settings, plan.group), metric=CHALLENGE if plan.group == GENERAL else AUROC,
+                  augmentations=settings.augmentations, lead_sets=plan.lead_sets)  # fmt: skip
     if plan.group == GENERAL or settings.gate is None:
         return stage
     is_of_source = sources == settings.gate.source
@@ -397,22 +399,7 @@ def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> 
     targets, masks, training = targets[:, columns], masks[:, columns], training[is_of_source[training]]
     return replace(stage, targets=targets, masks=masks, training=training,
                    validation=validation[is_of_source[validation]],
-                   loss=make_loss(settings, settings.gate.classes, targets[training], masks[training]))  # fmt: skip
-
-
-def make_loss(settings: Settings, classes: Sequence[str], targets: np.ndarray, masks: np.ndarray) -> MaskableLoss:
-    """Return the loss of a system for a training set.
-
-    Args:
-        settings: Settings of the system.
-        classes: Abbreviations of the K classes. Predicting an additional class gives no credit.
-        targets: Labels of the training recordings as 0 or 1, (n, K).
-        masks: Weights of the labels, (n, K).
-    """
-    columns = class_indices(classes)
-    credit = np.zeros((len(SCORED) + len(ADDITIONAL_CLASSES),) * 2)
-    credit[: len(SCORED), : len(SCORED)] = settings.weight_array
-    return LOSSES[settings.loss].for_labels(targets, masks, credit[np.ix_(columns, columns)])
+                   loss=settings.make_loss(settings.gate.classes, targets[training], masks[training]))  # fmt: skip
 
 
 def fit_decisions(

@@ -17,6 +17,7 @@ from ecg.runtime.console import pluralise
 from ecg.systems.recipes import Settings
 from ecg.training.trainer import seeds
 
+USUAL_EPOCHS = 25  # assumed for networks with early stopping
 GENERAL, SPECIAL, GATE = "general", "special", "gate"  # groups of an ecg.models.ensemble.Ensemble
 
 
@@ -89,7 +90,7 @@ class NetworkPlan(NamedTuple):
         group: GENERAL, SPECIAL or GATE.
         fold: Index of the fold or split that validates it.
         view: Preprocessing and window.
-        pretrained: Whether another stage first trains it to predict wave peaks alone.
+        learns_peaks: Whether another stage first trains it to predict wave peaks alone.
         lead_sets: Names of the leads of each lead set that it serves, if it serves several.
     """
 
@@ -99,7 +100,7 @@ class NetworkPlan(NamedTuple):
     group: str
     fold: int
     view: View
-    pretrained: bool = False
+    learns_peaks: bool = False
     lead_sets: tuple[tuple[str, ...], ...] = ()
 
     @property
@@ -156,8 +157,8 @@ def planned_networks(settings: Settings) -> list[NetworkPlan]:
             for name, count in (("fold", settings.folds), ("split", settings.splits)):
                 if count:
                     key, title = f"{key}/{name}{part + 1}", f"{title}, {name} {part + 1} of {count}"
-            pretrained = bool(settings.pretraining) and group != GATE
-            networks.setdefault(key, NetworkPlan(key, title, used, group, part, view, pretrained, served))
+            learns_peaks = bool(settings.peak_training) and group != GATE
+            networks.setdefault(key, NetworkPlan(key, title, used, group, part, view, learns_peaks, served))
     return [*networks.values()]
 
 
@@ -170,10 +171,50 @@ def classes_of(settings: Settings, group: str) -> tuple[str, ...]:
 
 def stage_keys(settings: Settings) -> list[str]:
     """Return the keys of all stages of a system, in their order."""
-    keys = [rule.key for rule in settings.cleaning.rules] + [first_round_key(settings)] * settings.cleaning.masks
+    keys = [plan.key for plan in pretraining_plans(settings)]
+    keys += [rule.key for rule in settings.cleaning.rules] + [first_round_key(settings)] * settings.cleaning.masks
     for network in planned_networks(settings):
-        keys += [network.peaks_key, network.key] if network.pretrained else [network.key]
+        keys += [network.peaks_key, network.key] if network.learns_peaks else [network.key]
     return keys
+
+
+def pretraining_plans(settings: Settings) -> list[NetworkPlan]:
+    """Return the networks to pretrain on synthetic recordings, one for each kind.
+
+    Networks of the same leads and view start from the same one.
+    """
+    plans: dict[tuple, NetworkPlan] = {}
+    for network in planned_networks(settings) if settings.pretraining else ():
+        if network.group != GATE:
+            key, title = f"pretraining/{leads_key(network.leads)}", f"pretraining, {leads_title(network.leads)}"
+            if network.lead_sets:
+                key, title = "pretraining/all", "pretraining, all lead sets"
+            if len(settings.views) > 1:
+                key, title = f"{key}/view{settings.views.index(network.view) + 1}", f"{title}, {network.view.title}"
+            plans.setdefault(
+                (network.leads, network.view), NetworkPlan(key, title, network.leads, GENERAL, 0, network.view)
+            )
+    return list(plans.values())
+
+
+def stage_costs(settings: Settings, n_training: int) -> dict[str, float]:
+    """Return the keys of all stages in their order, and their relative costs.
+
+    The cost is 1 for all stages but those of pretraining. Their cost is the number of recordings that pass through the
+    network, divided by that of a stage with `n_training` recordings and the usual number of epochs.
+
+    Args:
+        settings: Settings of the system.
+        n_training: Number of training recordings.
+    """
+    costs = dict.fromkeys(stage_keys(settings), 1.0)
+    if settings.pretraining:
+        training, pretraining = settings.training, settings.pretraining
+        first = pretraining.training.epochs * pretraining.training.passes_for(pretraining.recordings)
+        usual = min(training.epochs, USUAL_EPOCHS) * training.passes_for(n_training)
+        cost = first * pretraining.recordings / max(usual * n_training, 1)
+        costs |= dict.fromkeys((plan.key for plan in pretraining_plans(settings)), cost)
+    return costs
 
 
 def split_validation(

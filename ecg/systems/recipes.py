@@ -1,15 +1,18 @@
 """All systems as settings: the default, four published ones, and ablations."""
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ecg.data.augmentation import AUGMENTATIONS, MIXUP
 from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
-from ecg.data.labels import ABBREVIATIONS, CPSC_SCORED, TRAINED_CLASSES
+from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CPSC_SCORED, SCORED, TRAINED_CLASSES, class_indices
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import Preprocessing
+from ecg.data.synthetic import SyntheticSettings
 from ecg.evaluation.calibration import Calibration
 from ecg.evaluation.metrics import WeightTable, build_weight_array
 from ecg.models.dcnet import DCNetSettings
@@ -18,7 +21,7 @@ from ecg.models.ensemble import AnyNetworkSettings
 from ecg.models.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 from ecg.runtime.limits import check_limits
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
-from ecg.training.losses import LOSSES
+from ecg.training.losses import LOSSES, MaskableLoss
 from ecg.training.trainer import TrainingSettings
 
 
@@ -47,6 +50,45 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class SyntheticPretraining:
+    """A first training of each network, on synthetic recordings.
+
+    Attributes:
+        recordings: Number of recordings, at least 2.
+        kind: What they are like.
+        loss: Name of the loss in `ecg.training.losses.LOSSES`; None: that of the system.
+        training: Settings of the training.
+        augmentations: Names of random changes (ecg.data.augmentation).
+    """
+
+    recordings: int = 6000
+    kind: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(False, False, clean=True))
+    loss: str | None = None
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(
+        batch=32, smallest_batch=32, first_epochs=0, patience=4, epochs=4))  # fmt: skip
+    augmentations: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_limits(pretrain=self.recordings)
+        if self.recordings < 2:
+            raise ValueError(f"pretraining needs two recordings or more, received {self.recordings}")
+        check_names("loss", [self.loss] if self.loss else [], LOSSES)
+        check_names("augmentations", self.augmentations, AUGMENTATIONS)
+
+
+def check_names(field_name: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raise ValueError if a name is unknown.
+
+    Args:
+        field_name: Name of the field, for the message.
+        names: The names.
+        known: All names that are known.
+    """
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{field_name}: expected one of {', '.join(known)}, received {', '.join(map(repr, unknown))}")
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that decides the result of a training, except the data.
 
@@ -69,7 +111,10 @@ class Settings:
         loss: Name of the loss in `ecg.training.losses.LOSSES`. Round 1 uses the focal loss.
         training: Settings of the training.
         peaks: Weight of the loss over wave peaks, if the network predicts these.
-        pretraining: Settings of a first training for wave peaks alone.
+        peak_training: Settings of a first training for wave peaks alone.
+        pretraining: A first training of each network on synthetic recordings.
+        initial_model: Model folder whose networks the networks start from instead.
+        augmentations: Names of random changes of the training recordings (ecg.data.augmentation).
         validation_share: Share of the validation set.
         folds: Number of folds instead of one split; each has its network.
         splits: Number of random stratified splits instead of one split; each has its network.
@@ -105,7 +150,10 @@ class Settings:
     loss: str = "asymmetric"
     training: TrainingSettings = field(default_factory=TrainingSettings)
     peaks: float | None = None
-    pretraining: TrainingSettings | None = None
+    peak_training: TrainingSettings | None = None
+    pretraining: SyntheticPretraining | None = None
+    initial_model: str | None = None
+    augmentations: tuple[str, ...] = ()
     validation_share: float = 0.2
     folds: int | None = None
     splits: int | None = None
@@ -127,14 +175,18 @@ class Settings:
                      resamples=self.resamples, jobs=self.jobs)  # fmt: skip
         if self.folds and self.splits:
             raise ValueError(f"{self.folds} folds and {self.splits} splits: expected only one of them")
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, received {self.loss!r}")
+        check_names("loss", [self.loss], LOSSES)
         if LOSSES[self.loss].outputs_per_label > 1 and not getattr(self.network, "second_head", False):
             raise ValueError(f"loss: {self.loss!r} needs a network with a second head")
+        check_names("augmentations", self.augmentations, AUGMENTATIONS)
+        if MIXUP in self.augmentations and self.peaks:
+            raise ValueError(f"{MIXUP}: not possible for a network that predicts wave peaks")
+        if self.initial_model is not None and self.pretraining:
+            raise ValueError("networks start from a saved model or from pretraining, not from both")
         if self.cleaning.masks and self.classes != TRAINED_CLASSES:
             raise ValueError("round 1 can mask labels only if the classes are those of the default system")
-        if bool(self.peaks) != getattr(self.network, "peaks", False) or self.pretraining and not self.peaks:
-            raise ValueError("peaks and pretraining need a network that predicts wave peaks")
+        if bool(self.peaks) != getattr(self.network, "peaks", False) or self.peak_training and not self.peaks:
+            raise ValueError("peaks and peak_training need a network that predicts wave peaks")
         if self.gate and self.exclusive:
             raise ValueError("gate: not possible if the classes of the system exclude each other")
         if self.gate and (unknown := set(self.gate.classes) - set(self.classes)):
@@ -143,6 +195,19 @@ class Settings:
     def leads_of(self, count: int) -> tuple[str, ...]:
         """Return the leads used of a lead set, by its number of leads."""
         return dict(self.leads_used).get(count, LEAD_SETS[count])
+
+    def make_loss(self, classes: Sequence[str], targets: np.ndarray, masks: np.ndarray) -> MaskableLoss:
+        """Return the loss for a training set.
+
+        Args:
+            classes: Abbreviations of the K classes. Predicting an additional class gives no credit.
+            targets: Labels of the training recordings as 0 or 1, (n, K).
+            masks: Weights of the labels, (n, K).
+        """
+        columns = class_indices(classes)
+        credit = np.zeros((len(SCORED) + len(ADDITIONAL_CLASSES),) * 2)
+        credit[: len(SCORED), : len(SCORED)] = self.weight_array
+        return LOSSES[self.loss].for_labels(targets, masks, credit[np.ix_(columns, columns)])
 
     def decision_rule(self, thresholds: np.ndarray, calibration: Calibration | None = None) -> Rule:
         """Return the rule that turns probabilities into predictions.
@@ -198,7 +263,7 @@ LI2021 = Settings(
     leads_used=((12, EIGHT_LEADS), (6, ("I", "II")), (4, ("I", "II", "V2"))),
     configurations=(EIGHT_LEADS, ("I", "II"), ("I", "II", "V2")),
     network=LiSettings(peaks=True), gate=Gate(), loss="margin", training=LI_TRAINING,
-    peaks=0.1, pretraining=replace(LI_TRAINING, epochs=20),
+    peaks=0.1, peak_training=replace(LI_TRAINING, epochs=20),
     decision=HALVES, proxy_least=None, resamples=0, answer_pairs=(("TInv", "TAb"),), fallback="NSR",
 )  # fmt: skip
 
@@ -279,7 +344,7 @@ ABLATIONS = make_variants(CAI2021, {
 })  # fmt: skip
 VARIANTS = make_variants(LI2021, {  # the other systems without an addition of their paper
     "no-masks": {"source_masks": False},
-    "no-peaks": {"network": LiSettings(), "peaks": None, "pretraining": None},
+    "no-peaks": {"network": LiSettings(), "peaks": None, "peak_training": None},
     "no-rules": {"answer_pairs": (), "fallback": None},
     "no-gate": {"gate": None},
 })  # fmt: skip

@@ -1,7 +1,7 @@
 """Train the network of one stage, or load its cached result."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from ecg.data.wave_peaks import LEAD, PEAKS_PER_CELL, VALUES_PER_PEAK, PeakList,
 from ecg.evaluation.metrics import nan_mean, roc_and_pr_areas
 from ecg.models.attention import LOGITS, AttentionSettings
 from ecg.models.ensemble import AnyNetworkSettings, Member, count_inputs, serves_all_lead_sets, uses_demographics
+from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import POLICIES, LiSettings, precision_policy
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
 from ecg.runtime.limits import TimeBudget
@@ -78,6 +79,8 @@ class Stage:
         peaks: Wave peaks of the store's recordings, if the network also predicts these.
         loss_weights: Weights of the losses over the labels and over the peaks.
         initial_weights: First weights of the network; random ones if empty.
+        initial: Network of the same architecture whose weights the network starts from, if any.
+        classes: Abbreviations of the K classes; empty if the outputs are others.
         metric: Metric that is logged after each epoch: CHALLENGE, AUROC, or None.
         augmentations: Names of random changes of the training recordings (ecg.data.augmentation).
         lead_sets: Names of the leads to predict with, if the network serves several lead sets; `leads` if empty.
@@ -101,6 +104,8 @@ class Stage:
     peaks: WavePeaks | None = None
     loss_weights: tuple[float, float] = (1.0, 0.0)
     initial_weights: tuple[np.ndarray, ...] = ()
+    initial: InitialNetwork | None = None
+    classes: tuple[str, ...] = ()
     metric: str | None = None
     augmentations: tuple[str, ...] = ()
     lead_sets: tuple[tuple[str, ...], ...] = ()
@@ -115,6 +120,11 @@ class Stage:
             settings = replace(settings, second_head=False)
         return settings
 
+    @property
+    def prediction_settings(self) -> AnyNetworkSettings:
+        """Settings of the part of the network that predicts classes."""
+        return replace(self, peaks=None).network_settings
+
     def cache_parts(self) -> tuple:
         """Return all fields that decide the result, as parts of `fingerprint`."""
         settings = [asdict(part) for part in (self.network, self.learning, self.view)]
@@ -123,7 +133,12 @@ class Stage:
                  self.lead_sets]  # fmt: skip
         peaks = () if self.peaks is None else (self.peaks.starts, self.peaks.samples, self.peaks.waves)
         arrays = (self.records, self.targets, self.masks, self.training, self.validation, self.to_predict)
-        return facts, *arrays, *self.loss.parameters, *peaks, *self.initial_weights
+        return facts, *arrays, *self.loss.parameters, *peaks, *self.initial_weights, *self._initial_parts()
+
+    def _initial_parts(self) -> Iterator[object]:
+        """Yield what the weights that the network starts from depend on."""
+        if self.initial is not None:
+            yield from (self.initial.classes, self.classes, list(self.initial.layers), *self.initial.arrays())
 
 
 class Outcome(NamedTuple):
@@ -172,7 +187,8 @@ class StageRunner:
         folder: Folder that gets a cache folder for each stage.
         seed: Seed of all stages.
         budget: Time limit that the stages share.
-        keys: Keys of all stages in their order, so that each gets its share of the time left.
+        costs: Keys of all stages in their order, and their relative costs. Each gets its share of the time left.
+        initial_networks: Trained networks. A stage of the same architecture, leads and view starts from one.
         scorer: Scorer for the metric CHALLENGE.
         epochs: Epochs of all stages that have run.
         ends: Why each stage ended, by its key.
@@ -183,7 +199,8 @@ class StageRunner:
     folder: Path
     seed: int
     budget: TimeBudget
-    keys: list[str] = field(default_factory=list)
+    costs: dict[str, float] = field(default_factory=dict)
+    initial_networks: Sequence[InitialNetwork] = ()
     scorer: Scorer | None = None
     epochs: list[Epoch] = field(default_factory=list)
     ends: dict[str, str] = field(default_factory=dict)
@@ -195,10 +212,21 @@ class StageRunner:
         Raises:
             TrainingError: The loss was not finite from the first epoch on, or the memory is too small.
         """
-        outcome = self.train_or_load(stage)
+        outcome = self.train_or_load(self.initialise(stage))
         self.epochs += outcome.epochs
         self.ends[stage.key], self.seconds[stage.key] = outcome.ended, outcome.seconds
         return outcome
+
+    def initialise(self, stage: Stage) -> Stage:
+        """Let a stage start from a trained network, if there is one of its kind.
+
+        It is then trained with a warm-up and at a lower rate. A stage that already has initial weights is unchanged.
+        """
+        kind = stage.leads, stage.prediction_settings, stage.view
+        for network in () if stage.initial_weights else self.initial_networks:
+            if (network.leads, network.settings, network.view) == kind:
+                return replace(stage, initial=network, learning=stage.learning.for_fine_tuning())
+        return stage
 
     def train_or_load(self, stage: Stage) -> Outcome:
         """Train the network of a stage and cache the result, or load it from the cache."""
@@ -207,9 +235,8 @@ class StageRunner:
         cache = ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
         result = cache.load(RESULT)
         if result is None:
-            remaining = len(self.keys) - self.keys.index(stage.key) if stage.key in self.keys else 1
             n_predicted = len(stage.to_predict) * max(len(stage.lead_sets), 1)
-            self.budget.begin(remaining, len(stage.validation) + n_predicted)
+            self.budget.begin(self.remaining_costs(stage.key), len(stage.validation) + n_predicted)
             result = self.train(stage, cache)
             cache.save(RESULT, result)
             cache.delete(PROGRESS)
@@ -218,6 +245,13 @@ class StageRunner:
             LOGGER.info(f"{stage.title}: loaded from cache")
         return Outcome(unpack_epochs(result["epochs"]), unpack_arrays("weights", result), result["probabilities"],
                        str(result["ended"]), float(result["used"][0]))  # fmt: skip
+
+    def remaining_costs(self, key: str) -> float:
+        """Return the cost of a stage and all after it, divided by its own cost."""
+        keys = list(self.costs)
+        if key not in keys:
+            return 1
+        return sum(self.costs[later] for later in keys[keys.index(key) :]) / self.costs[key]
 
     def compute_scores(self, stage: Stage, probabilities: np.ndarray) -> dict[str, float]:
         """Return a stage's metric by name, for probabilities of its validation set (n, K)."""
@@ -241,6 +275,8 @@ class StageRunner:
             check_arithmetic(network, POLICIES[precision])
             if stage.initial_weights:
                 network.set_weights(stage.initial_weights)
+            elif stage.initial is not None:
+                stage.initial.transfer(network, stage.classes)
             training, validation = (
                 make_dataset(stage, store, part, network) for part in (stage.training, stage.validation)
             )
@@ -366,7 +402,6 @@ def make_member(stage: Stage, weights: list[np.ndarray], leads: tuple[str, ...])
     """
     network = build_network(stage, SAVED)
     network.set_weights(weights)
-    settings = replace(stage, peaks=None).network_settings
-    member = Member.build(leads, settings, stage.targets.shape[1], stage.output_activation, stage.view)
+    member = Member.build(leads, stage.prediction_settings, stage.targets.shape[1], stage.output_activation, stage.view)
     member.network.set_weights(prediction_part(stage, network).get_weights())
     return member

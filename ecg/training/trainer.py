@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import keras
@@ -118,6 +118,13 @@ class TrainingSettings:
         rate = self.rate * 0.1 ** sum(epoch >= drop for drop in self.drops)
         done = (epoch - self.first_epochs) / max(self.epochs - self.first_epochs, 1)
         return rate * (1 + math.cos(math.pi * done)) / 2 if self.cosine else rate
+
+    def for_fine_tuning(self) -> "TrainingSettings":
+        """Return the settings for a network that has been trained on other recordings.
+
+        The first epoch has a tenth of the rate, the others half of it, so that the network does not forget.
+        """
+        return replace(self, first_rate=self.rate / 10, first_epochs=1, rate=self.rate / 2)
 
     def make_optimizer(self) -> keras.Optimizer:
         """Return the optimizer for the start of a training."""

@@ -26,13 +26,13 @@ SOURCES = {"CPSC": 0.3, "Georgia": 0.4, "PTB-XL": 0.3}
 LEARNT, HELD_OUT = 500, 200  # recordings
 
 
-def smaller(system, network, epochs, pretraining=None, rate=None, batch=16, passes=1, **changes):
+def smaller(system, network, epochs, peak_training=None, rate=None, batch=16, passes=1, **changes):
     """Return a recipe for few recordings: another network, fewer epochs of one pass or more, batches of 16 or fewer."""
     recipe = SYSTEMS[system]
     few = {"batch": batch, "smallest_batch": batch, "steps": passes * 400 // batch}
     training = replace(recipe.training, epochs=epochs, rate=rate or recipe.training.rate, **few)
-    if pretraining:
-        changes["pretraining"] = replace(recipe.pretraining, epochs=pretraining, **few)
+    if peak_training:
+        changes["peak_training"] = replace(recipe.peak_training, epochs=peak_training, **few)
     return replace(recipe, network=network, training=training, lead_sets=(12,), **changes)
 
 

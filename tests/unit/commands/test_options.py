@@ -93,7 +93,7 @@ def test_other_settings_of_a_system_stay_if_options_change_its_training():
         assert changed.gate == (recipe.gate or Gate()) and changed.source_masks
         assert changed == replace(
             recipe, gate=changed.gate, source_masks=True, training=replace(recipe.training, epochs=2),
-            pretraining=recipe.pretraining and replace(recipe.pretraining, epochs=2),
+            peak_training=recipe.peak_training and replace(recipe.peak_training, epochs=2),
         )  # fmt: skip
 
 

@@ -48,9 +48,9 @@ def test_all_systems_get_the_same_lead_sets_seed_and_limits():
     training = replace(zhao.training, epochs=20, batch=16, precision="bfloat16")
     assert protocol.settings(zhao) == replace(zhao, lead_sets=(3, 2), seed=7, jobs=2, training=training)
     assert protocol.settings(xie).training.batch == xie.training.batch == 8
-    assert (protocol.settings(li).training.epochs, protocol.settings(li).pretraining.epochs) == (20, 20)
-    assert protocol.settings(li).pretraining.batch == 16
-    assert replace(protocol, epochs=30).settings(li).pretraining.epochs == 20
+    assert (protocol.settings(li).training.epochs, protocol.settings(li).peak_training.epochs) == (20, 20)
+    assert protocol.settings(li).peak_training.batch == 16
+    assert replace(protocol, epochs=30).settings(li).peak_training.epochs == 20
     weights = ((1.0,) * 26,) * 26
     assert Protocol(weights=weights).settings(zhao) == replace(zhao, weights=weights)
     assert Protocol().settings(zhao) == zhao and Protocol().systems == tuple(SYSTEMS.values())

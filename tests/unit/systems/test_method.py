@@ -40,7 +40,7 @@ QUICK = TrainingSettings(epochs=1, steps=2, averaging=0.0)
 # Recipes shaped like the systems', of small networks that see signals as the default does.
 GATED = replace(
     SYSTEMS["li2021"], views=(View(window=Window(992)), View(window=Window(1504))), network=LI, training=QUICK,
-    gate=replace(SYSTEMS["li2021"].gate, network=GATE), pretraining=replace(QUICK, rate=2e-3), lead_sets=(12, 4, 2),
+    gate=replace(SYSTEMS["li2021"].gate, network=GATE), peak_training=replace(QUICK, rate=2e-3), lead_sets=(12, 4, 2),
 )  # fmt: skip
 FOLDED = replace(
     SYSTEMS["zhao2022"], views=(View(window=Window(1000, overlap=100)),), folds=3, lead_sets=(6, 2), training=QUICK,
@@ -76,7 +76,7 @@ class FakeRunner(StageRunner):
         self.store, self.stages, self.scores = store, {}, {}
 
     def train_or_load(self, stage):
-        assert self.keys.index(stage.key) >= len(self.stages)
+        assert list(self.costs).index(stage.key) >= len(self.stages)
         self.stages[stage.title] = stage
         probabilities = random_probabilities(stage.title, len(self.store), stage.targets.shape[1])
         self.scores[stage.title] = self.compute_scores(stage, probabilities[stage.records[stage.validation]])
@@ -100,7 +100,7 @@ def train_fake(store, monkeypatch, tmp_path):
         lines, runner = capture_log(), FakeRunner(store, settings, tmp_path)
         peaks = {DEFAULT_PREPROCESSING: regular(store)} if settings.peaks else {}
         trained = train_system(settings, runner, peaks, tmp_path)
-        assert runner.keys == stage_keys(trained.results.settings)
+        assert list(runner.costs) == stage_keys(trained.results.settings)
         return trained, runner.stages, lines, runner.scores
 
     return train_settings
@@ -155,7 +155,7 @@ def test_peaks_are_trained_alone_first_and_then_with_the_labels_from_these_weigh
     for title, stage in stages.items():
         if title.endswith("peaks"):
             then = stages[title.removesuffix(", peaks")]
-            assert (stage.loss_weights, stage.learning, stage.initial_weights) == ((0.0, 1.0), GATED.pretraining, ())
+            assert (stage.loss_weights, stage.learning, stage.initial_weights) == ((0.0, 1.0), GATED.peak_training, ())
             assert (then.loss_weights, then.learning, then.initial_weights) == ((1.0, 0.1), QUICK, (np.array(title),))
             assert then.peaks is stage.peaks and len(stage.peaks.starts) == len(store) + 1
             np.testing.assert_array_equal(then.targets, stage.targets)
@@ -163,7 +163,7 @@ def test_peaks_are_trained_alone_first_and_then_with_the_labels_from_these_weigh
 
 
 def test_peaks_may_be_trained_with_the_labels_from_the_first_step_on(train_fake):
-    _, stages, _, _ = train_fake(replace(GATED, lead_sets=(2,), pretraining=None))
+    _, stages, _, _ = train_fake(replace(GATED, lead_sets=(2,), peak_training=None))
     assert {
         title: (stage.peaks is None, stage.loss_weights, stage.initial_weights) for title, stage in stages.items()
     } == {
@@ -419,7 +419,7 @@ def model(synthetic_recordings, tmp_path_factory):
             "ecg.commands.train.write_report", lambda folder, results, *_: training_tables(results)
         )  # without its pictures
         folder = tmp_path_factory.mktemp("model")
-        settings = replace(GATED, views=GATED.views[:1], lead_sets=(2,), pretraining=None, jobs=1)
+        settings = replace(GATED, views=GATED.views[:1], lead_sets=(2,), peak_training=None, jobs=1)
         return folder, train(synthetic_recordings, folder, settings)
 
 

@@ -51,12 +51,12 @@ def test_a_gate_has_two_ensembles_of_all_views_and_one_network_that_chooses():
 def test_what_finds_peaks_is_first_trained_for_them_alone_and_the_gate_is_not():
     settings = replace(LI, lead_sets=(3,))
     networks = planned_networks(settings)
-    assert [network.pretrained for network in networks] == [*(True for network in networks[:-1]), False]
+    assert [network.learns_peaks for network in networks] == [*(True for network in networks[:-1]), False]
     titles = titles_of(settings)
     assert len(titles) == 2 * 6 + 1
     for network in networks[:-1]:
         assert titles.index(network.peaks_title) + 1 == titles.index(network.title)
-    assert titles_of(replace(settings, pretraining=None)) == [network.title for network in networks]
+    assert titles_of(replace(settings, peak_training=None)) == [network.title for network in networks]
 
 
 def test_each_fold_has_a_network():

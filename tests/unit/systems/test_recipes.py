@@ -85,7 +85,7 @@ def test_leads_are_reduced_as_in_the_papers():
     [
         (CAI2021.training, {0: 1e-4, 1: 1e-4, 2: 1e-3, 30: 1e-3, 60: 1e-3}),
         (LI.training, {0: 2e-4, 1: 4e-4, 2: 6e-4, 3: 6e-4, 49: 6e-4 * (1 + np.cos(np.pi * 46 / 47)) / 2}),
-        (LI.pretraining, {0: 2e-4, 2: 6e-4, 19: 6e-4 * (1 + np.cos(np.pi * 16 / 17)) / 2}),
+        (LI.peak_training, {0: 2e-4, 2: 6e-4, 19: 6e-4 * (1 + np.cos(np.pi * 16 / 17)) / 2}),
         (ZHAO.training, {0: 3e-3, 19: 3e-3, 20: 3e-4, 39: 3e-4, 40: 3e-5, 60: 3e-5}),
         (XIE.training, {0: 1e-4, 30: 1e-4, 60: 1e-4}),
         (RHYTHM.training, {0: 1e-4, 30: 1e-4, 60: 1e-4}),
@@ -206,7 +206,7 @@ def flat(value, above=""):
         ("cai2021-no-se", {"network.squeeze_ratio": None}),
         ("cai2021-halves", {"decision": "half"}),
         ("li2021-no-masks", {"source_masks": False}),
-        ("li2021-no-peaks", {"network.peaks": False, "peaks": None, "pretraining": None}),
+        ("li2021-no-peaks", {"network.peaks": False, "peaks": None, "peak_training": None}),
         ("li2021-no-rules", {"answer_pairs": (), "fallback": None}),
         ("li2021-no-gate", {"gate": None}),
         ("xie2022-plain", {"network.deformable": False}),
@@ -317,7 +317,7 @@ def test_what_is_done_is_decided_by_no_systems_name():
         ({"splits": 0}, "splits: expected an integer from 1"),
         ({"loss": "credit"}, "loss: 'credit' needs a network with a second head"),
         ({"peaks": 0.1}, "need a network that predicts wave peaks"),
-        ({"pretraining": CAI2021.training}, "need a network that predicts wave peaks"),
+        ({"peak_training": CAI2021.training}, "need a network that predicts wave peaks"),
         ({"network": LI.network}, "need a network that predicts wave peaks"),
         ({"classes": ("AF", "NSR")}, "round 1 can mask labels only if"),
         (

@@ -1,0 +1,108 @@
+"""Initial networks: pretrained on synthetic recordings, or of a saved model."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ecg.data.labels import add_implied_labels, class_indices, select_labels
+from ecg.data.leads import LEAD_SETS
+from ecg.data.store import store_folder
+from ecg.data.synthetic_store import build_synthetic_store
+from ecg.models.bundle import ModelError, load_bundle
+from ecg.models.initial_weights import InitialNetwork
+from ecg.models.resnets import LiSettings
+from ecg.systems.plan import GATE, NetworkPlan, lead_configurations, planned_networks, pretraining_plans
+from ecg.systems.recipes import Settings, SyntheticPretraining
+from ecg.systems.stage import AUROC, Stage, StageRunner, make_member
+
+FOLDER = "synthetic"  # in the folder of the stages, for the stores of synthetic recordings
+VALIDATION_SHARE = 0.05  # of the synthetic recordings, to log how the pretraining goes
+
+
+def prepare_initial_networks(settings: Settings, runner: StageRunner) -> list[InitialNetwork]:
+    """Pretrain the networks that others start from, or load them.
+
+    Args:
+        settings: Settings of the system.
+        runner: Runs the stages.
+
+    Returns:
+        The networks; none if all networks start from random weights.
+
+    Raises:
+        ModelError: The model to start from lacks a network of the same architecture.
+        TrainingError: See `StageRunner.run`.
+    """
+    if settings.initial_model is not None:
+        return load_initial_networks(settings)
+    if settings.pretraining is None:
+        return []
+    return pretrain_networks(settings, settings.pretraining, runner)
+
+
+def pretrain_networks(
+    settings: Settings, pretraining: SyntheticPretraining, runner: StageRunner
+) -> list[InitialNetwork]:
+    """Train a network for each lead set and view on synthetic recordings."""
+    stores = {
+        preparation: build_synthetic_store(
+            store_folder(runner.folder / FOLDER, preparation), pretraining.recordings, settings.seed, pretraining.kind,
+            preparation, settings.jobs,
+        )
+        for preparation in settings.preparations
+    }  # fmt: skip
+    synthetic_runner = replace(runner, stores=stores, initial_networks=())
+    networks = []
+    for plan in pretraining_plans(settings):
+        stage = make_pretraining_stage(plan, settings, pretraining, synthetic_runner)
+        member = make_member(stage, synthetic_runner.run(stage).weights, stage.leads)
+        networks.append(InitialNetwork.from_member(member, settings.classes))
+    return networks
+
+
+def make_pretraining_stage(
+    plan: NetworkPlan, settings: Settings, pretraining: SyntheticPretraining, runner: StageRunner
+) -> Stage:
+    """Return the stage that pretrains a network.
+
+    Args:
+        plan: Plan of the network.
+        settings: Settings of the system.
+        pretraining: Settings of the pretraining.
+        runner: Its stores hold the synthetic recordings.
+    """
+    store = runner.stores[plan.view.preparation]
+    labels = add_implied_labels(store.labels, settings.implies)
+    targets = select_labels(class_indices(settings.classes), labels, store.additional).astype(np.float32)
+    usable = np.flatnonzero(targets.sum(axis=1) == 1) if settings.exclusive else np.arange(len(store))
+    n_validation, masks = max(round(VALIDATION_SHARE * len(usable)), 1), np.ones_like(targets)
+    loss = replace(settings, loss=pretraining.loss or settings.loss).make_loss(settings.classes, targets, masks)
+    return Stage(plan.key, plan.title, plan.leads, loss, np.arange(len(store)), targets, masks, usable[n_validation:],
+                 usable[:n_validation], usable[:0], settings.network, pretraining.training, plan.view,
+                 settings.output_activation, lead_configurations(settings, plan.leads), classes=settings.classes,
+                 metric=AUROC, augmentations=pretraining.augmentations)  # fmt: skip
+
+
+def load_initial_networks(settings: Settings) -> list[InitialNetwork]:
+    """Load the networks of the saved model that a training starts from.
+
+    Args:
+        settings: Settings of the system, with `initial_model`.
+
+    Raises:
+        ModelError: The model is damaged, or lacks a network of the same architecture, leads and view.
+    """
+    folder, networks = str(settings.initial_model), []
+    for count in settings.lead_sets:
+        ensemble = load_bundle(folder, LEAD_SETS[count]).ensemble
+        for name, group in ensemble.groups.items():
+            if name != GATE:
+                networks += [InitialNetwork.from_member(member, group.classes) for member in group.members]
+    wanted = settings.network
+    if isinstance(wanted, LiSettings):
+        wanted = replace(wanted, peaks=False)
+    kinds = {(network.leads, network.view) for network in networks if network.settings == wanted}
+    for plan in planned_networks(settings):
+        if plan.group != GATE and (plan.leads, plan.view) not in kinds:
+            raise ModelError(f"{folder}: has no network of the architecture, leads and view of {plan.title}")
+    return networks
