@@ -113,8 +113,11 @@ class Protocol:
                            batch=min(self.batch or training.batch, training.batch),
                            precision=self.precision or training.precision)  # fmt: skip
 
+        pretraining = system.pretraining
+        if pretraining:
+            pretraining = replace(pretraining, training=limit_training(pretraining.training))
         return replace(resize_networks(system, self.sizes), lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs,
-                       weights=self.weights,
+                       weights=self.weights, pretraining=pretraining,
                        training=limit_training(system.training),
                        peak_training=system.peak_training and limit_training(system.peak_training))  # fmt: skip
 

@@ -276,3 +276,20 @@ def test_networks_behind_a_gate_predict_the_classes_that_its_source_labels():
 def test_sources_that_are_named_label_classes_of_the_system_and_have_one_list(flags, message):
     with pytest.raises(ValueError, match=message):
         settings(flags)
+
+
+def test_pretraining_initial_model_and_augmentations_by_options(tmp_path):
+    changed = settings("--pretrain 500 --augment gain mixup gain --epochs 3 --batch 8")
+    assert changed.augmentations == ("gain", "mixup")
+    assert (changed.pretraining.recordings, changed.pretraining.training.epochs) == (500, 3)
+    assert changed.pretraining.training.batch == 8
+    assert settings("--pretrain 500 --epochs 30").pretraining.training.epochs == 4
+    assert settings("--pretrain 0") == Settings()
+    initial = settings(f"--init {tmp_path}")
+    assert initial == replace(Settings(), initial_model=str(tmp_path.resolve()))
+    with pytest.raises(ValueError, match="two recordings or more"):
+        settings("--pretrain 1")
+    with pytest.raises(ValueError, match="not from both"):
+        settings(f"--pretrain 500 --init {tmp_path}")
+    with pytest.raises(ValueError, match="mixup: not possible"):
+        settings("--system li2021 --augment mixup")

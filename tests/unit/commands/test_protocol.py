@@ -7,7 +7,7 @@ from ecg.commands.holdout import Protocol, training_records
 from ecg.data.headers import RecordError
 from ecg.data.labels import CLASS_INDEX
 from ecg.systems.plan import assign_folds
-from ecg.systems.recipes import SYSTEMS
+from ecg.systems.recipes import SYSTEMS, SyntheticPretraining
 
 
 def test_each_fold_is_held_out_once_and_folds_are_alike_in_their_labels(store):
@@ -51,6 +51,10 @@ def test_all_systems_get_the_same_lead_sets_seed_and_limits():
     assert (protocol.settings(li).training.epochs, protocol.settings(li).peak_training.epochs) == (20, 20)
     assert protocol.settings(li).peak_training.batch == 16
     assert replace(protocol, epochs=30).settings(li).peak_training.epochs == 20
+    pretrained = replace(SYSTEMS["cai2021"], pretraining=SyntheticPretraining(1000))
+    limited = protocol.settings(pretrained).pretraining
+    assert (limited.recordings, limited.training.epochs, limited.training.batch) == (1000, 4, 16)
+    assert limited.training.precision == "bfloat16"
     weights = ((1.0,) * 26,) * 26
     assert Protocol(weights=weights).settings(zhao) == replace(zhao, weights=weights)
     assert Protocol().settings(zhao) == zhao and Protocol().systems == tuple(SYSTEMS.values())
