@@ -52,9 +52,9 @@ def test_all_systems_get_the_same_lead_sets_seed_and_limits():
     assert protocol.settings(li).peak_training.batch == 16
     assert replace(protocol, epochs=30).settings(li).peak_training.epochs == 20
     pretrained = replace(SYSTEMS["cai2021"], pretraining=SyntheticPretraining(1000))
-    limited = protocol.settings(pretrained).pretraining
-    assert (limited.recordings, limited.training.epochs, limited.training.batch) == (1000, 4, 16)
-    assert limited.training.precision == "bfloat16"
+    pretraining = protocol.settings(pretrained).pretraining
+    assert (pretraining.recordings, pretraining.training.epochs, pretraining.training.batch) == (1000, 4, 16)
+    assert pretraining.training.precision == "bfloat16"
     weights = ((1.0,) * 26,) * 26
     assert Protocol(weights=weights).settings(zhao) == replace(zhao, weights=weights)
     assert Protocol().settings(zhao) == zhao and Protocol().systems == tuple(SYSTEMS.values())
