@@ -26,7 +26,14 @@ from ecg.models.ensemble import (
 from ecg.runtime.console import pluralise
 from ecg.runtime.limits import check_limits
 from ecg.systems.method import TrainedSystem
-from ecg.systems.plan import assign_folds, known_labels, planned_networks, split_recordings, stage_keys
+from ecg.systems.plan import (
+    assign_folds,
+    known_labels,
+    planned_networks,
+    pretraining_plans,
+    split_recordings,
+    stage_keys,
+)
 from ecg.systems.recipes import SYSTEMS, Settings, resize_networks
 from ecg.systems.stage import Stores
 from ecg.training.trainer import PREDICTION_BATCH, TIME_LIMIT_REACHED, TrainingSettings, predict
@@ -313,7 +320,8 @@ def skipped_steps(trained: TrainedSystem, system: Settings) -> list[str]:
 def training_cost(trained: TrainedSystem, count: int) -> tuple[float, int, int, int]:
     """Return what the training of a lead set costs, shared networks included.
 
-    A network that is first trained for wave peaks is one network with two trainings.
+    A network that is first trained for wave peaks is one network with two trainings. Pretraining is a training of the
+    networks that start from it.
 
     Returns:
         Seconds, and the numbers of networks, epochs and trainings that the time limit ended.
@@ -321,7 +329,9 @@ def training_cost(trained: TrainedSystem, count: int) -> tuple[float, int, int, 
     results = trained.results
     settings = replace(results.settings, lead_sets=(count,))
     keys = [key for key in stage_keys(settings) if key in trained.seconds]
-    n_networks = len(set(keys) - {network.peaks_key for network in planned_networks(settings)})
+    first_trainings = {plan.key for plan in pretraining_plans(settings)}
+    first_trainings |= {network.peaks_key for network in planned_networks(settings)}
+    n_networks = len(set(keys) - first_trainings)
     n_epochs = sum(epoch.key in keys for epoch in results.epochs)
     n_time_limited = sum(results.ends[key] == TIME_LIMIT_REACHED for key in keys)
     return sum(trained.seconds[key] for key in keys), n_networks, n_epochs, n_time_limited

@@ -42,6 +42,12 @@ class InitialNetwork:
         leads = LEADS if serves_all_lead_sets(member.settings) else member.leads
         return cls(leads, member.settings, member.view, tuple(classes), layers)
 
+    def build(self) -> keras.Model:
+        """Build the network with its weights."""
+        network = self.settings.build(len(self.leads), self.view.window.length, len(self.classes))
+        self.transfer(network, self.classes)
+        return network
+
     def arrays(self) -> Iterator[np.ndarray]:
         """Yield all weights."""
         for weights in self.layers.values():
