@@ -89,7 +89,7 @@ def measure(settings, stores, held_out, folder, data):
     """Return the scores of a variant on held-out recordings, and without real recordings if it is pretrained."""
     store = stores[settings.views[0].preparation]
     training = np.setdiff1d(np.arange(len(store)), held_out)
-    subsets = {preparation: whole.subset(training) for preparation, whole in stores.items()}
+    subsets = {preparation: full.subset(training) for preparation, full in stores.items()}
     runner = StageRunner(subsets, folder, SEED, TimeBudget(None))
     trained = train_system(settings, runner, {}, data)
     labels, columns = store.as_scored[held_out], class_indices(settings.classes)

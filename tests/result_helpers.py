@@ -16,11 +16,11 @@ from ecg.models.bundle import Bundle
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.reports.training_tables import training_tables
+from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.systems.label_cleaning import ConflatedClasses, Disagreement, PartiallyLabelledSource, Relabelling
 from ecg.systems.recipes import AS_LABELLED, Settings
 from ecg.systems.results import Results
 from ecg.training.checkpoint import Epoch
-from ecg.training.trainer import TIME_LIMIT_REACHED
 
 COUNT = 80
 AS_IS = Settings(cleaning=AS_LABELLED)

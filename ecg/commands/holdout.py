@@ -24,7 +24,7 @@ from ecg.models.ensemble import (
     uses_demographics,
 )
 from ecg.runtime.console import pluralise
-from ecg.runtime.limits import check_limits
+from ecg.runtime.limits import TIME_LIMIT_REACHED, check_limits
 from ecg.systems.method import TrainedSystem
 from ecg.systems.plan import (
     assign_folds,
@@ -36,7 +36,7 @@ from ecg.systems.plan import (
 )
 from ecg.systems.recipes import SYSTEMS, Settings, resize_networks
 from ecg.systems.stage import Stores
-from ecg.training.trainer import PREDICTION_BATCH, TIME_LIMIT_REACHED, TrainingSettings, predict
+from ecg.training.trainer import PREDICTION_BATCH, TrainingSettings, predict
 
 N_TIMED = 32  # maximum number of held-out recordings for which predictions are timed
 SKIPPED = "skipped"  # name of an array in a saved FoldResult

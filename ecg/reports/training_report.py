@@ -133,6 +133,7 @@ def training_facts(results: Results, settings: object) -> dict[str, object]:
             **({} if store.patients is None else {"patients": count_patients(store.patients)}),
         },
         "scored on": results.scored_sources,
+        "limitations": results.limitations,
     }
 
 
@@ -217,6 +218,8 @@ def build_training_page(
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
     rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]
     sections["Relabelling"].insert(0, bullet_list(rules))
+    if results.limitations:
+        sections["Learning curves"].insert(0, bullet_list(results.limitations))
     pages = []
     for path in drawn:
         disagreement = results.disagreements[int(path.name.partition("_")[0]) - 1]
@@ -273,8 +276,8 @@ def report_lines(results: Results) -> list[str]:
     """Summarise a training for the console.
 
     Returns:
-        Log messages: recordings by source, excluded and repaired ones by reason, what was relabelled, and the scores
-        of each lead set.
+        Log messages: recordings by source, excluded and repaired ones by reason, what was relabelled, what the training
+        lacks, and the scores of each lead set.
     """
     tables = training_tables(results)
     header, *sources = tables["sources"]
@@ -285,6 +288,7 @@ def report_lines(results: Results) -> list[str]:
         format_table([header, *sources, total]),
         [line for fault in faults for line in wrap_line(fault)] + diagnosis_lines(results.store),
         [line for relabelling in results.relabellings for line in wrap_line(describe_relabelling(relabelling))],
+        [line for limitation in results.limitations for line in wrap_line(limitation)],
         _score_lines(results, row_objects(tables["scores"])),
     )
     return [line for lines in parts if lines for line in ("", *lines)][1:]

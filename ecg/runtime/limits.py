@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+TIME_LIMIT_REACHED = "time limit reached"  # why a training stopped
 # Share of the budget for what follows the last stage (thresholds, tables, charts), and its minimum in seconds.
 CLOSING, LEAST_CLOSING = 0.02, 60.0
 # Share of a stage's time that is reserved for its predictions before any prediction has been timed.

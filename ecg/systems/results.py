@@ -10,6 +10,7 @@ from ecg.data.store import Store
 from ecg.evaluation.calibration import Calibration
 from ecg.evaluation.thresholds import HALF, ThresholdSearch
 from ecg.models.decision import ARGMAX, EXPECTED_CREDIT, THRESHOLDS, Rule
+from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.systems.label_cleaning import Disagreement, Relabelling
 
 if TYPE_CHECKING:  # these import Keras, which is not needed to draw a report
@@ -112,6 +113,18 @@ class Results:
     def scored_sources(self) -> list[str]:
         """Sources of the recordings that give the score."""
         return np.unique(self.store.sources[self.scored_rows]).tolist()
+
+    @property
+    def limitations(self) -> list[str]:
+        """What the training lacks: classes without a recording, and interrupted stages."""
+        titles = {epoch.key: epoch.title for epoch in self.epochs}
+        labels = select_labels(self.columns, self.labels, self.store.additional)[self.training]
+        unlabelled = [name for name, known in zip(self.settings.classes, labels.any(axis=0), strict=True) if not known]
+        ended = [titles[key] for key, reason in self.ends.items() if reason == TIME_LIMIT_REACHED and key in titles]
+        lines = [f"no recording to train on has {', '.join(unlabelled)}"] if unlabelled else []
+        if ended:
+            lines.append(f"the time limit ended {len(ended):,} of {len(self.ends):,} trainings: {', '.join(ended)}")
+        return lines
 
     def probabilities(self, leads: int) -> np.ndarray:
         """Return the probabilities (s, C), by number of leads."""

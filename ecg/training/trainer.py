@@ -19,7 +19,7 @@ from ecg.models.ensemble import average_rows
 from ecg.models.resnets import POLICIES
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import Progress, format_duration
-from ecg.runtime.limits import TimeBudget, check_limits
+from ecg.runtime.limits import TIME_LIMIT_REACHED, TimeBudget, check_limits
 from ecg.training.backend import ClippedAdam, distributed_loss, precompile, step_runner, synchronise_layers
 from ecg.training.checkpoint import AUPRC, CRITERIA, LOSS, Checkpoint, Epoch, WeightAverage
 from ecg.training.losses import MaskableLoss, StreamingLoss, WeightedSumLoss
@@ -28,7 +28,6 @@ LOGGER = logging.getLogger("ecg")
 Item = TypeVar("Item")
 
 PROGRESS = "progress"  # entry of a ResultCache with the state of an unfinished training
-TIME_LIMIT_REACHED = "time limit reached"  # reason to stop
 PREDICTION_BATCH = 64  # recordings at most; a smaller training batch makes it smaller, too
 VALIDATED_AT_ONCE = 4096  # segments; with wave peaks, each has some thousands of numbers
 OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|\bOOM\b|out of memory", re.IGNORECASE)  # as backends say it

@@ -37,9 +37,10 @@ from ecg.models.resnets import NetworkSettings
 from ecg.reports.comparison_report import write_comparison
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.files import lock_folder
+from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.systems.label_cleaning import CleaningSettings
 from ecg.systems.recipes import SYSTEMS, Settings
-from ecg.training.trainer import TIME_LIMIT_REACHED, TrainingError, TrainingSettings
+from ecg.training.trainer import TrainingError, TrainingSettings
 
 ROOT = Path(__file__).parents[2]
 PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly

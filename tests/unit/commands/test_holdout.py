@@ -7,10 +7,10 @@ from ecg.commands import holdout as heldout
 from ecg.commands.holdout import measure_prediction_seconds, skipped_steps, training_cost
 from ecg.data.resampling import DEFAULT_PREPROCESSING
 from ecg.models.ensemble import Ensemble
+from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.systems.label_cleaning import Relabelling
 from ecg.systems.plan import stage_keys as titles_of
 from ecg.systems.recipes import SYSTEMS, Settings
-from ecg.training.trainer import TIME_LIMIT_REACHED
 
 PART = np.array([3, 4, 17, 29])
 

@@ -9,11 +9,12 @@ import pytest
 from helpers import ParsedPage
 from result_helpers import COUNT, make_exclusive_results, make_results
 
-from ecg.data.labels import CLASS_INDEX
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
 from ecg.evaluation.metrics import challenge_score
 from ecg.reports.training_report import report_lines, write_report
 from ecg.reports.training_tables import training_tables
 from ecg.runtime.console import escape_unprintable
+from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.systems.label_cleaning import describe_relabelling
 
 
@@ -246,3 +247,17 @@ def test_a_name_that_is_not_utf_8_keeps_its_bytes_in_files_and_is_escaped_on_the
     text = (report / "report.json").read_bytes().decode("ascii")
     assert json.loads(text)["excluded"][0]["record"] == name
     assert "\n".join(lines).encode().count(rb"HR\udcff8") >= 3
+
+
+def test_what_a_training_lacks_is_listed(results):
+    titles = {epoch.key: epoch.title for epoch in results.epochs}
+    ended = [titles[key] for key, reason in results.ends.items() if reason == TIME_LIMIT_REACHED and key in titles]
+    column = results.columns[0]
+    labels = results.labels.copy()
+    labels[results.training, column] = False
+    incomplete = replace(results, labels=labels)
+    first, second = incomplete.limitations[0], incomplete.limitations[-1]
+    assert ABBREVIATIONS[column] in first.removeprefix("no recording to train on has ").split(", ")
+    assert ended and second == f"the time limit ended {len(ended)} of {len(results.ends)} trainings: {', '.join(ended)}"
+    assert ABBREVIATIONS[column] in " ".join(report_lines(incomplete))
+    assert replace(results, ends={}, labels=np.ones_like(results.labels)).limitations == []
