@@ -176,6 +176,38 @@ def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, synthetic
         assert (model / name).read_bytes() == (folder / name).read_bytes(), name
 
 
+@pytest.mark.slow
+def test_another_decision_needs_no_other_networks_and_predicts_what_is_reported(
+    trained, synthetic_recordings, headers, tmp_path
+):
+    folder, settings, _ = trained
+    shutil.copytree(folder / "stages", tmp_path / "stages")
+    weights = load_weights()[1]
+    weights[:, CLASS_INDEX["SB"]] += 1  # predicted often, as it earns much
+    changes = {"decision": "expected_credit", "weights": tuple(map(tuple, weights.tolist()))}
+    results = train(synthetic_recordings, tmp_path, replace(settings, **changes), Untrained)
+    paths = {path.stem: path for path in headers}
+    for count in settings.lead_sets:
+        first, second = (load_bundle(path, LEAD_SETS[count]) for path in (folder, tmp_path))
+        assert first.rule.calibration == second.rule.calibration and first.rule.weights is None
+        assert (second.rule.decision, second.rule.weights) == tuple(changes.values())
+        for ours, theirs in zip(get_network(first).get_weights(), get_network(second).get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        outputs, scores = results.predictions(count), table(tmp_path / "report" / "scores.csv")
+        mismatches = 0
+        for row, record in enumerate(results.scored_rows):
+            path = paths[results.store.names[record]]
+            _, predicted, probabilities = team_code.run_model(second, path.read_text(), read_record(path)[1])
+            np.testing.assert_array_equal(predicted, second.rule.decide(probabilities, np.arange(26)))
+            mismatches += (predicted != outputs[row]).sum()  # probabilities differ by rounding, decisions hardly ever
+        assert mismatches <= 2
+        (score,) = (row for row in scores if (row["leads"], row["labels"]) == (str(count), "cleaned"))
+        expected = challenge_score(results.scored_labels, outputs, weights)
+        assert float(score["score as predicted"]) == pytest.approx(expected, abs=1e-5)
+        assert (outputs != replace(results.rule(count), decision="thresholds").decide(
+            results.validated[count][results.scored], results.columns)).any()  # fmt: skip
+
+
 def test_stages_that_a_change_of_settings_does_not_touch_are_not_done_again(trained, synthetic_recordings, tmp_path):
     folder, settings, _ = trained
     lines = capture_log()
