@@ -1,1 +1,1 @@
-"""The Challenge metric, thresholds and bootstrap intervals; numpy and scipy alone."""
+"""The metric, thresholds, calibration and bootstrap intervals; numpy and scipy alone."""
