@@ -1,1 +1,1 @@
-"""The metric, thresholds, calibration and bootstrap intervals; numpy and scipy alone."""
+"""The metric, thresholds, calibration and intervals; numpy and scipy alone."""
