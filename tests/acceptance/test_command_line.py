@@ -11,7 +11,7 @@ from ecg.commands.settings import find_systems
 NUMBERS = {  # options that take a number, by command, and which of the values below each takes
     "train": {
         "--seed": "0", "--averaging": "0", "--hours": None, "--resamples": "0", "--folds": None, "--jobs": None,
-        "--width": None, "--depth": None, "--epochs": None, "--batch": None, "--leads": None,
+        "--width": None, "--depth": None, "--epochs": None, "--batch": None, "--leads": None, "--pretrain": "0",
     },
     "compare": {
         "--seed": "0", "--folds": None, "--hours": None, "--jobs": None, "--width": None, "--depth": None,
@@ -32,16 +32,18 @@ NAMES = {  # options that take names, and for each a good value in the wrong cas
         "--lumping": ("georgia=sb,nsr", ("Georgia", ("SB", "NSR"))),
         "--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--precision": ("BFLOAT16", "bfloat16"),
         "--decision": ("Expected_Credit", "expected_credit"), "--weights": ("File.csv", Path("File.csv")),
+        "--init": ("Folder", Path("Folder")), "--augment": ("NOISE", "noise"),
+        "--groups": ("File.csv", Path("File.csv")),
     },
     "compare": {
         "--systems": ("LI2021", None), "--leave-out": ("georgia", "Georgia"),
-        "--weights": ("File.csv", Path("File.csv")),
+        "--weights": ("File.csv", Path("File.csv")), "--groups": ("File.csv", Path("File.csv")),
         "--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--precision": ("BFLOAT16", "bfloat16"),
     },
     "evaluate": {"--weights": ("File.csv", Path("File.csv"))},
     "review": {"--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--output": ("Folder", Path("Folder"))},
     "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png"))},
-    "audit": {"--output": ("Folder", Path("Folder"))},
+    "audit": {"--output": ("Folder", Path("Folder")), "--groups": ("File.csv", Path("File.csv"))},
     "synthesize": {"--sources": ("georgia=2", ("Georgia", 2.0))},
 }  # fmt: skip
 NAMES["estimate"] = NAMES["train"]
