@@ -52,6 +52,7 @@ VARIANTS = {
     "random": BASE,
     **{f"clean-{count}": pretrained(count) for count in (2000, 6000, 12000, 30000)},
     "dirty-6000": pretrained(6000, DIRTY),
+    "realistic-6000": pretrained(6000, replace(CLEAN, realistic=True)),
     "cross-entropy": replace(pretrained(6000), loss="cross-entropy"),
     "augmented": replace(pretrained(6000, augmentations=AUGMENTED), augmentations=AUGMENTED),
     **{name: replace(pretrained(6000), augmentations=(name,)) for name in AUGMENTATIONS},

@@ -276,7 +276,12 @@ def add_synthesize_command(commands: "Commands") -> None:
                         help="label only seven classes in CPSC's recordings, as it does (default: yes)")  # fmt: skip
     parser.add_argument("--ningbo-flutter", action=argparse.BooleanOptionalAction, default=True,
                         help="label Ningbo's fibrillation as flutter, as Ningbo does (default: yes)")  # fmt: skip
-    add_switches(parser, clean="leave out the defects of real databases, such as spikes and unknown ages (default: no)")
+    add_switches(
+        parser,
+        clean="leave out the defects of real databases, such as spikes and unknown ages (default: no)",
+        realistic="vary waves, rates, noise and numbers of findings as in real recordings (default: less, so that "
+        "findings are easy to see)",
+    )
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.data import synthetic
@@ -285,7 +290,7 @@ def add_synthesize_command(commands: "Commands") -> None:
             sources = synthetic.parse_shares(arguments.sources or ())
         except ValueError as error:
             parser.error(f"argument --{error}")
-        names = ("cpsc_omits", "ningbo_flutter", "wrong_labels", "noise", "clean")
+        names = ("cpsc_omits", "ningbo_flutter", "wrong_labels", "noise", "clean", "realistic")
         settings = synthetic.SyntheticSettings(sources=sources or None, leads=LEAD_SETS[arguments.leads],
                                                **{name: getattr(arguments, name) for name in names})  # fmt: skip
         with reported():

@@ -19,6 +19,8 @@ from ecg.data import labels
 from ecg.data import synthetic_heart as heart
 from ecg.data.leads import LEADS
 from ecg.data.synthetic_defects import HeaderFields, damage_header, damage_samples, draw_defects, length_and_frequency
+from ecg.data.synthetic_noise import RECORDERS, draw_noise, draw_realistic_noise
+from ecg.data.synthetic_style import draw_burden, make_realistic
 from ecg.runtime.limits import check_limits
 from ecg.runtime.processes import parallel_map
 
@@ -91,6 +93,8 @@ class SyntheticSettings:
         sources: Shares of the recordings by source database, in any case; None for the Challenge's.
         leads: Leads that are written.
         clean: Whether to omit the defects of the real databases. Recordings without a defect do not change.
+        realistic: Whether waves, rates, noise and numbers of findings vary as in real recordings; see
+            `ecg.data.synthetic_style`. The default varies them less, so that the findings are easy to see.
 
     Raises:
         ValueError: A value is invalid or out of range.
@@ -103,6 +107,7 @@ class SyntheticSettings:
     sources: Mapping[str, float] | None = None
     leads: tuple[str, ...] = LEADS
     clean: bool = False
+    realistic: bool = False
 
     def __post_init__(self) -> None:
         check_limits(wrong_labels=self.wrong_labels, noise=self.noise)
@@ -232,7 +237,7 @@ def make_recording(
     rng = np.random.default_rng((seed, index + 1))
     codes: tuple[str, ...] = ()
     while not codes:  # a database that labels few classes holds no recordings without a label
-        findings = draw_findings(rng)
+        findings = draw_findings(rng, draw_burden(rng) if settings.realistic else 1.0)
         codes = choose_codes(findings, source, rng, settings)
     (label_rng,) = rng.spawn(1)  # separate, so that wrong labels do not change other draws
     codes = replace_labels(codes, findings, source, label_rng, settings)
@@ -241,11 +246,18 @@ def make_recording(
     database, (seconds, other_frequency) = SYNTHETIC_SOURCES[source], length_and_frequency(defects)
     frequency = other_frequency or database.frequency
     patient = heart.draw_patient(findings, rng)
+    patient = make_realistic(patient, rng) if settings.realistic else patient
     usual = _draw_seconds(database, rng)
     samples = round((seconds or usual) * frequency)
     potentials = heart.compute_potentials(patient, samples, frequency, rng)
-    potentials += settings.noise * _draw_noise(samples, frequency, database.mains, rng)
-    integers = compute_leads(potentials)[:, [LEADS.index(lead) for lead in settings.leads]]
+    recorder = RECORDERS[source] if settings.realistic else None
+    if recorder:
+        potentials += settings.noise * draw_realistic_noise(recorder, samples, frequency, database.mains, rng)
+    else:
+        potentials += settings.noise * draw_noise(samples, frequency, database.mains, rng)
+    integers = compute_leads(potentials, recorder.step if recorder else 1.0)[
+        :, [LEADS.index(lead) for lead in settings.leads]
+    ]
     fields = HeaderFields(str(patient.age), patient.sex, list(codes))
     if defects:
         damage_samples(integers, settings.leads, defects, defect_rng)
@@ -255,13 +267,18 @@ def make_recording(
     return header, integers, Truth(name, np.isin(labels.ABBREVIATIONS, list(findings)), codes, defects)
 
 
-def draw_findings(rng: np.random.Generator) -> set[str]:
-    """Draw the classes of a recording, each trained class in at least 3 % of them."""
+def draw_findings(rng: np.random.Generator, burden: float = 1.0) -> set[str]:
+    """Draw the classes of a recording, each trained class in at least 3 % of them.
+
+    Args:
+        rng: Random generator.
+        burden: Factor of the probabilities of all findings besides the rhythm, at most 2.
+    """
     rhythm = str(rng.choice(list(RHYTHM_SHARES), p=list(RHYTHM_SHARES.values())))
     findings = {rhythm}
 
     def add(share: float, *names: str, unless: Collection[str] = ()) -> None:
-        if rng.random() < share and not findings & set(unless):
+        if rng.random() < share * burden and not findings & set(unless):
             findings.update(names)
 
     if rhythm == "PR":
@@ -280,7 +297,8 @@ def draw_findings(rng: np.random.Generator) -> set[str]:
     if rhythm != "AFL":
         add(0.12, "PVC", unless=("Brady", "PAC") if rhythm == "SB" else ("Brady",))
     blocks = ("", "RBBB", "IRBBB", "LBBB", "NSIVCB")
-    findings.add(str(rng.choice(blocks, p=[0.60, 0.12, 0.10, 0.09, 0.09])))
+    shares = np.array([0.12, 0.10, 0.09, 0.09]) * burden
+    findings.add(str(rng.choice(blocks, p=[0.60 + (0.40 - shares.sum()), *shares])))
     findings.discard("")
     if "LBBB" in findings:
         add(0.15, "BBB")
@@ -344,31 +362,18 @@ def _draw_seconds(source: Source, rng: np.random.Generator) -> float:
     return source.shortest if chance > 0.96 else usual
 
 
-def _draw_noise(samples: int, frequency: int, mains: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the noise of muscles, movement and mains at nine electrodes: (T, 9), mV."""
-    time = np.arange(samples, dtype=np.float32) / frequency
-    scale = rng.lognormal(0, 0.5)
-    # Muscle tremor comes in bursts; each electrode has noise of its own.
-    burst = 1 + 4 * (rng.random() < 0.2) * np.exp(-0.5 * ((time - rng.uniform(0, time[-1])) / 1.5) ** 2)
-    noise = rng.standard_normal((samples, 9), np.float32)
-    noise *= burst[:, None] * (0.007 * scale * rng.lognormal(0, 0.4, 9)).astype(np.float32)
-    slow = np.array([0.07, 0.17, 0.29, 0.41]) * rng.uniform(0.7, 1.3, 4)  # Hz: electrode drift and breathing
-    waves = np.sin(2 * np.pi * (np.outer(time, [*slow, mains * rng.normal(1, 0.0005)]) + rng.random(5)))
-    amplitudes = [0.06, 0.04, 0.04, 0.02, 0.15 * rng.lognormal(-4, 1)]
-    return noise + waves @ (scale * np.array(amplitudes)[:, None] * rng.normal(size=(5, 9)))
-
-
-def compute_leads(potentials: np.ndarray) -> np.ndarray:
+def compute_leads(potentials: np.ndarray, step: float = 1.0) -> np.ndarray:
     """Compute twelve leads in microvolts (T, 12) int16 from electrodes (T, 9) in mV.
 
-    The electrodes are RA, LA, LL, V1 to V6.
-    The limb leads follow from the rounded I and II, so that III = II - I exactly (Einthoven), and the augmented leads
-    are Goldberger's within half a microvolt. Values beyond 16 bits are clipped.
+    The electrodes are RA, LA, LL, V1 to V6. The leads I, II and V1 to V6 are multiples of `step` microvolts, rounded.
+    The limb leads follow from the rounded I and II, so that III = II - I (Einthoven), exactly if the step is an
+    integer. The augmented leads are Goldberger's within half a microvolt. Values beyond 16 bits are clipped.
     """
     right, left, foot = potentials[:, :3].T
-    first, second = np.rint(1000 * (left - right)), np.rint(1000 * (foot - right))
+    first, second = (step * np.rint(1000 * (end - right) / step) for end in (left, foot))
     limbs = [first, second, second - first, -(first + second) / 2, first - second / 2, second - first / 2]
     chest = 1000 * (potentials[:, 3:] - potentials[:, :3].mean(axis=1, keepdims=True))
+    chest = step * np.rint(chest / step)
     return np.rint(np.column_stack([*limbs, chest])).clip(-MAX_MICROVOLTS, MAX_MICROVOLTS).astype(np.int16)
 
 

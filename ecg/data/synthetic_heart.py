@@ -1,15 +1,30 @@
 """Synthetic patients: from findings to beats and potentials of nine electrodes.
 
-Findings are abbreviations of classes (ecg.data.labels). A shape is a table (K, 5) of Gaussian bumps of the heart
-vector: centre and width as fractions of a duration, and the vector x, y, z in mV. Placed shapes have centre and width
-in s.
+Findings are abbreviations of classes (ecg.data.labels). `ecg.data.synthetic_shapes` has the shapes of waves. Placed
+shapes have centre and width in s.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+from ecg.data.synthetic_shapes import (
+    ATRIA,
+    CONDUCTION,
+    ECTOPIC_P,
+    FLUTTER,
+    FOCI,
+    INVERTED_T,
+    LEAD_VECTORS,
+    REPOLARISATION,
+    SCARS,
+    SINUS_P,
+    T_WAVE,
+    VENTRICLES,
+)
+from ecg.data.synthetic_style import Style
 
 RATIOS = ((2,), (3,), (4,), (4,), (2, 4), (3, 4, 5))  # flutter cycles per beat, fixed or varying
 SPIKE = 0.0012  # s, width of a pacemaker spike
@@ -34,6 +49,7 @@ class Patient:
         cycle: Cycle of the atria in flutter, s.
         ratios: Flutter cycles per beat.
         leads: Lead vectors of the torso, (8, 3).
+        style: What a realistic patient differs in; None: usual values.
     """
 
     findings: frozenset[str]
@@ -49,6 +65,14 @@ class Patient:
     cycle: float
     ratios: tuple[int, ...]
     leads: np.ndarray
+    style: Style | None = None
+
+    def place(
+        self, parts: np.ndarray, onsets: np.ndarray, duration: np.ndarray | float, wave: str, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Place a shape of a wave at onsets; see `place_waves` and `Style.project`."""
+        parts = self.style.project(parts, self.leads, wave, rng) if self.style else parts
+        return place_waves(parts, onsets, duration)
 
 
 class Beats(NamedTuple):
@@ -113,19 +137,22 @@ def draw_beats(patient: Patient, seconds: float, rng: np.random.Generator) -> Be
     Returns:
         The beats, with times from the start of the recording.
     """
-    findings, rr = patient.findings, 60 / patient.rate
+    findings, rr, style = patient.findings, 60 / patient.rate, patient.style
     count = int((seconds + 5) / 0.33)
     if "PR" in findings:
         interval = rr * rng.normal(1, 0.001, count)
     elif "AFL" in findings:
         interval = patient.cycle * rng.choice(patient.ratios, count)
     elif "AF" in findings:
-        interval = np.clip(rr * rng.lognormal(0, rng.uniform(0.19, 0.30), count), 0.34, 2.2)
+        interval = np.clip(
+            rr * rng.lognormal(0, style.fibrillation if style else rng.uniform(0.19, 0.30), count), 0.34, 2.2
+        )
     elif "SA" in findings:
         breath = 2 * np.pi * (rr / rng.uniform(3.5, 6.0) * np.arange(count) + rng.uniform())
-        interval = rr * (rng.normal(1, 0.02, count) + rng.uniform(0.17, 0.28) * np.sin(breath))
+        interval = rng.normal(1, 0.02, count)  # before the swing, so that the order of draws stays
+        interval = rr * (interval + (style.breathing if style else rng.uniform(0.17, 0.28)) * np.sin(breath))
     else:
-        interval = rr * rng.normal(1, 0.015, count)
+        interval = rr * rng.normal(1, style.rr_deviation if style else 0.015, count)
     start = -2 - rr * rng.uniform()
     early, kind = np.zeros(count), np.full(count, NORMAL)
     premature = [code for name, code in (("PAC", ATRIAL), ("PVC", VENTRICULAR)) if name in findings]
@@ -137,7 +164,8 @@ def draw_beats(patient: Patient, seconds: float, rng: np.random.Generator) -> Be
         gaps[1, 0] = 2 if len(premature) > 1 else gaps[1, 0]
         at = middle + np.concatenate([-np.cumsum(gaps[0])[::-1], [0], np.cumsum(gaps[1])])
         sure = (at >= middle) & (at <= middle + gaps[1, 0] * (len(premature) - 1))
-        at = at[(at > 0) & (at < count - 1) & (sure | (rng.uniform(size=at.size) < rng.uniform(0.3, 1)))]
+        frequent = rng.uniform(size=at.size) < (style.ectopy if style else rng.uniform(0.3, 1))
+        at = at[(at > 0) & (at < count - 1) & (sure | frequent)]
         kind[at] = np.resize(premature, at.size)
         atrial = kind[at] == ATRIAL
         early[at] = rr * np.where(atrial, rng.uniform(0.32, 0.45, at.size), rng.uniform(0.34, 0.45, at.size))
@@ -165,8 +193,9 @@ def compute_potentials(patient: Patient, samples: int, frequency: float, rng: np
     beats = draw_beats(patient, seconds, rng)
     table = np.concatenate([*_ventricles(patient, beats, rng), *_atria(patient, beats, seconds, rng)])
     breath = np.sin(2 * np.pi * (rng.uniform(0.18, 0.30) / frequency * np.arange(samples) + rng.uniform()))
-    vector = sum_heart_vector(table, samples, frequency) * (1 + rng.uniform(0.01, 0.06) * breath[:, None])
-    first, second, *chest = patient.leads
+    swell = patient.style.swell if patient.style else rng.uniform(0.01, 0.06)
+    vector = sum_heart_vector(table, samples, frequency) * (1 + swell * breath[:, None])
+    first, second, *chest = np.eye(8) if patient.style else patient.leads  # a style has projected the vector
     limbs = [-(first + second) / 3, (2 * first - second) / 3, (2 * second - first) / 3]
     return vector @ np.array([*limbs, *chest]).T
 
@@ -177,15 +206,16 @@ def _ventricles(patient: Patient, beats: Beats, rng: np.random.Generator) -> Ite
     # Repolarisation follows the heart rate slowly and the last interval at once; the cube root is Fridericia's.
     qt = patient.qt * (0.6 * np.cbrt(60 / patient.rate) + 0.4 * np.cbrt(np.clip(beats.interval, 0.35, 1.6)))
     qrs = draw_qrs_complex(patient, rng)
-    yield place_waves(qrs, beats.onset[conducted], patient.qrs)
-    yield place_waves(draw_t_wave(patient, qrs, rng), beats.onset[conducted], qt[conducted])
+    yield patient.place(qrs, beats.onset[conducted], patient.qrs, VENTRICLES, rng)
+    yield patient.place(draw_t_wave(patient, qrs, rng), beats.onset[conducted], qt[conducted], REPOLARISATION, rng)
     if not conducted.all():
         ectopic = _draw_ectopic_complex(patient, rng)
-        yield place_waves(ectopic, beats.onset[~conducted], rng.uniform(0.145, 0.175))
-        yield place_waves(_make_discordant_t_wave(ectopic, 0.40), beats.onset[~conducted], rng.uniform(0.40, 0.46))
+        onsets, recovery = beats.onset[~conducted], _make_discordant_t_wave(ectopic, 0.40)
+        yield patient.place(ectopic, onsets, rng.uniform(0.145, 0.175), VENTRICLES, rng)
+        yield patient.place(recovery, onsets, rng.uniform(0.40, 0.46), REPOLARISATION, rng)
     if "PR" in patient.findings:
         spike = np.array([[0, SPIKE, *rng.uniform((0.2, -1.2, 0.0), (0.8, -0.5, 0.8))]])
-        yield place_waves(spike, beats.onset - 0.004)
+        yield patient.place(spike, beats.onset - 0.004, 1.0, VENTRICLES, rng)
 
 
 def _atria(patient: Patient, beats: Beats, seconds: float, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -195,90 +225,25 @@ def _atria(patient: Patient, beats: Beats, seconds: float, rng: np.random.Genera
         count = int((seconds + 2) / 0.1)
         at = -1 + np.cumsum(np.clip(rng.normal(0.140, 0.025, count), 0.1, 0.22))
         vectors = rng.uniform(0.05, 0.12) * rng.normal(size=(count, 3)) * (0.5, 0.8, 1.0)
-        yield np.column_stack([at, rng.uniform(0.022, 0.034, count), vectors])
+        table = np.column_stack([at, rng.uniform(0.022, 0.034, count), vectors])
+        yield patient.style.project(table, patient.leads, ATRIA, rng) if patient.style else table
     elif "AFL" in findings:
         # The ventricles follow the flutter at a fixed delay.
         at = beats.onset[0] + patient.cycle * (rng.uniform() + np.arange(-5, (seconds + 5) / patient.cycle))
         size = rng.uniform(0.7, 1.3)
-        yield place_waves(FLUTTER * (1, 1, size, size, size), at, patient.cycle)
+        yield patient.place(FLUTTER * (1, 1, size, size, size), at, patient.cycle, ATRIA, rng)
     else:
         sinus = beats.kind != ATRIAL
         size = rng.lognormal(0, 0.2) * (0.8 if "LQRSV" in findings else 1)
         duration = rng.uniform(0.095, 0.115)
         # A ventricular beat does not reset the sinus node: the P wave comes when it is due.
         due = beats.onset + np.where(beats.kind == VENTRICULAR, beats.early, 0) - patient.pr
-        yield place_waves(SINUS_P * (1, 1, size, size, size), due[sinus], duration)
+        shape = patient.style.p_wave if patient.style else SINUS_P
+        yield patient.place(shape * (1, 1, size, size, size), due[sinus], duration, ATRIA, rng)
         ectopic = ECTOPIC_P[rng.integers(len(ECTOPIC_P))]
-        yield place_waves(ectopic * (1, 1, size, size, size), due[~sinus], duration * rng.uniform(0.8, 1.0))
-
-
-# I, II, V1 to V6.
-LEAD_VECTORS = np.array([
-    [0.632, -0.235, 0.059], [0.235, 1.066, -0.132], [-0.515, 0.157, -0.917], [0.044, 0.164, -1.387],
-    [0.882, 0.098, -1.277], [1.213, 0.127, -0.601], [1.125, 0.127, -0.086], [0.831, 0.076, 0.230],
-])  # fmt: skip
-
-SINUS_P = np.array([[0.36, 0.14, 0.025, 0.095, -0.055], [0.64, 0.15, 0.070, 0.055, 0.045]])
-ECTOPIC_P = np.array([[[0.45, 0.15, 0.06, -0.17, 0.03]], [[0.45, 0.14, -0.10, 0.08, 0.10]]])  # low atrium, left atrium
-FLUTTER = np.array([[0.40, 0.15, -0.03, -0.24, 0.05], [0.78, 0.09, 0.02, 0.17, -0.20]])  # one cycle of a sawtooth
-
-
-class Conduction(NamedTuple):
-    """How the ventricles are activated.
-
-    Attributes:
-        duration: Range of the duration of the QRS complex, s.
-        early: Bumps of fixed direction.
-        main: Bumps that are turned in the frontal plane to get the electrical axis.
-        late: Bumps of fixed direction that do not count for the axis.
-    """
-
-    duration: tuple[float, float]
-    early: Sequence[tuple[float, ...]]
-    main: Sequence[tuple[float, ...]]
-    late: Sequence[tuple[float, ...]] = ()
-
-
-CONDUCTION = {
-    "bifascicular": Conduction(  # RBBB and LAnFB
-        (0.130, 0.155), [(0.12, 0.05, -0.22, 0.38, -0.25)],
-        [(0.34, 0.09, 0.90, -0.80, 0.20), (0.50, 0.08, 0.10, -0.40, 0.25)],
-        [(0.68, 0.12, -0.62, -0.10, -0.80), (0.87, 0.10, -0.20, 0.0, -0.25)]),
-    "IRBBB": Conduction(
-        (0.104, 0.118), [(0.14, 0.06, -0.13, 0.03, -0.28)],
-        [(0.37, 0.09, 0.95, 0.80, 0.22), (0.54, 0.08, 0.0, -0.08, 0.45)], [(0.80, 0.085, -0.34, -0.06, -0.42)]),
-    "RBBB": Conduction(
-        (0.128, 0.155), [(0.12, 0.05, -0.13, 0.03, -0.30)],
-        [(0.30, 0.08, 0.95, 0.80, 0.22), (0.44, 0.07, 0.05, -0.08, 0.32)],
-        [(0.66, 0.12, -0.58, -0.08, -0.55), (0.86, 0.10, -0.20, 0.0, -0.18)]),
-    "LBBB": Conduction(
-        (0.138, 0.168), [(0.10, 0.05, 0.02, 0.02, -0.06)],
-        [(0.29, 0.115, 0.80, 0.35, 0.80), (0.65, 0.13, 0.85, 0.25, 1.00)]),
-    "NSIVCB": Conduction(
-        (0.124, 0.148), [(0.13, 0.05, -0.10, 0.03, -0.26)],
-        [(0.34, 0.09, 0.80, 0.65, 0.15), (0.58, 0.10, 0.35, 0.35, 0.50), (0.82, 0.08, 0.15, -0.25, 0.35)]),
-    "LAnFB": Conduction(
-        (0.098, 0.114), [(0.15, 0.065, -0.24, 0.40, -0.22)],
-        [(0.50, 0.12, 0.85, -0.80, 0.20), (0.78, 0.085, 0.10, -0.40, 0.40)]),
-    "PR": Conduction((0.150, 0.180), [], [(0.32, 0.12, 0.20, -0.80, 0.50), (0.64, 0.14, 0.25, -0.90, 0.75)]),
-    "RAD": Conduction(
-        (0.084, 0.102), [(0.16, 0.06, -0.08, 0.0, -0.22)],
-        [(0.40, 0.11, 0.65, 0.95, 0.15), (0.68, 0.10, -1.00, 0.48, 0.50)]),
-    "normal": Conduction(
-        (0.082, 0.100), [(0.17, 0.07, -0.12, 0.03, -0.24)],
-        [(0.44, 0.12, 0.90, 0.80, 0.25), (0.68, 0.105, -0.05, -0.08, 0.60)]),
-}  # fmt: skip
-# Ventricular foci: right outflow tract, right apex, left free wall.
-FOCI = np.array([
-    [[0.33, 0.12, 0.20, 1.10, 0.60], [0.64, 0.13, 0.25, 0.90, 0.85]],
-    [[0.33, 0.12, 0.60, -1.00, 0.60], [0.64, 0.13, 0.60, -0.80, 0.80]],
-    [[0.33, 0.12, -0.70, 0.45, -0.70], [0.64, 0.13, -0.60, 0.30, -0.75]],
-])  # fmt: skip
-# First 40 ms with a scar: inferior, anterior, lateral.
-SCARS = np.array([[0.24, 0.09, 0.05, -0.62, 0.05], [0.26, 0.11, -0.05, 0.05, 0.70], [0.24, 0.09, -0.75, 0.05, 0.05]])
-
-T_WAVE = np.array([0.30, 0.20, -0.10])
-INVERTED_T = np.array([[-0.30, -0.14, 0.22], [-0.22, -0.32, 0.0], [-0.12, -0.06, 0.34]])  # lateral, inferior, anterior
+        yield patient.place(
+            ectopic * (1, 1, size, size, size), due[~sinus], duration * rng.uniform(0.8, 1.0), ATRIA, rng
+        )
 
 
 def draw_qrs_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
@@ -306,6 +271,7 @@ def draw_qrs_complex(patient: Patient, rng: np.random.Generator) -> np.ndarray:
     best = np.argmin(np.abs(np.angle(np.exp(1j * (axis - np.radians(patient.axis))))))
     main[:, 2:4] = main[:, 2:4] @ turn[:, :, best].T
     parts = np.vstack([early, main, late])
+    parts[:, 1] *= patient.style.qrs_width if patient.style else 1
     parts[:, 2:] *= rng.lognormal(0, 0.06, (len(parts), 3))
     parts[:, 2:] *= patient.height / _limb_lead_height(parts, patient.leads)
     return parts
@@ -341,7 +307,8 @@ def draw_t_wave(patient: Patient, qrs: np.ndarray, rng: np.random.Generator) -> 
     findings = patient.findings
     if patient.conduction in ("LBBB", "PR"):
         return _make_discordant_t_wave(qrs, rng.uniform(0.25, 0.38))
-    vector = T_WAVE * rng.lognormal(0, 0.2) * rng.lognormal(0, 0.12, 3)
+    vector = patient.style.t_wave if patient.style else T_WAVE
+    vector = vector * rng.lognormal(0, 0.2) * rng.lognormal(0, 0.12, 3)
     vector[2] += {"RBBB": 0.16, "IRBBB": 0.05}.get(patient.conduction, 0)
     share = np.array([0.45, 0.70])  # slow rise, fall
     if "TInv" in findings:
@@ -364,31 +331,31 @@ def place_waves(parts: np.ndarray, onsets: np.ndarray, duration: np.ndarray | fl
     """Place a shape at onsets.
 
     Args:
-        parts: The shape, (K, 5).
+        parts: The shape, (K, 5), or (K, 10) if it is projected on leads.
         onsets: Onsets in s, (B,).
         duration: Durations in s that the shape is stretched to, (B,) or one for all.
 
     Returns:
-        Placed shapes, (B * K, 5).
+        Placed shapes, (B * K, 5) or (B * K, 10).
     """
     onsets = np.asarray(onsets)
     duration = np.broadcast_to(duration, onsets.shape)[:, None]
     table = np.repeat(parts[None], onsets.size, axis=0)
     table[:, :, 0] = table[:, :, 0] * duration + onsets[:, None]
     table[:, :, 1] *= duration
-    return table.reshape(-1, 5)
+    return table.reshape(-1, parts.shape[1])
 
 
 def sum_heart_vector(table: np.ndarray, samples: int, frequency: float) -> np.ndarray:
     """Sum placed shapes into a heart vector.
 
     Args:
-        table: Placed shapes, (K, 5).
+        table: Placed shapes, (K, 5), or (K, 10) if they are projected on leads.
         samples: Number of samples T.
         frequency: Sampling frequency in Hz.
 
     Returns:
-        The heart vector, (T, 3), mV.
+        The heart vector, (T, 3), or its projections, (T, 8), mV.
     """
     centre, width = table[:, 0] * frequency, table[:, 1] * frequency
     first, count = np.ceil(centre - 4 * width).astype(int), np.floor(8 * width).astype(int) + 1
@@ -397,4 +364,4 @@ def sum_heart_vector(table: np.ndarray, samples: int, frequency: float) -> np.nd
     inside = (at >= 0) & (at < samples)
     which, at = which[inside], at[inside]
     height = np.exp(-0.5 * ((at - centre[which]) / width[which]) ** 2)
-    return np.stack([np.bincount(at, height * table[which, column], samples) for column in (2, 3, 4)], axis=1)
+    return np.stack([np.bincount(at, height * column[which], samples) for column in table.T[2:]], axis=1)

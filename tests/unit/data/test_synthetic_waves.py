@@ -9,7 +9,9 @@ LEADS = waves.LEAD_VECTORS
 
 
 def make_patient(conduction, axis, height=1.2, findings=()):
-    return SimpleNamespace(conduction=conduction, axis=axis, height=height, findings=set(findings), leads=LEADS)
+    return SimpleNamespace(
+        conduction=conduction, axis=axis, height=height, findings=set(findings), leads=LEADS, style=None
+    )
 
 
 def compute_lead_signals(parts, samples=400):
