@@ -240,6 +240,9 @@ def measure_lines(real, kinds):
     for name, _, _, by_source in rows:
         cells = [", ".join(f"{value:.2f}" for value in distances or ()) for distances in by_source]
         yield f"| {name} | {' | '.join(cells)} |"
+    means = [np.mean([distances for distances in column if distances], axis=0)
+             for column in zip(*(by_source for *_, by_source in rows), strict=True)]  # fmt: skip
+    yield f"| mean | {' | '.join(', '.join(f'{value:.2f}' for value in mean) for mean in means)} |"
 
 
 def label_lines(real, kinds, n_shown=20):
