@@ -19,7 +19,7 @@ from ecg.reports.training_tables import training_tables
 from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.systems.label_cleaning import ConflatedClasses, Disagreement, PartiallyLabelledSource, Relabelling
 from ecg.systems.recipes import AS_LABELLED, Settings
-from ecg.systems.results import Results
+from ecg.systems.results import Results, Votes
 from ecg.training.checkpoint import Epoch
 
 COUNT = 80
@@ -138,6 +138,17 @@ def results():
 def table(results, name):
     header, *rows = training_tables(results)[name]
     return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def make_voting_results():
+    """Results of two networks that vote. Each has validated two thirds of the recordings, one of them all."""
+    results, random = make_results(), np.random.default_rng(2)
+    votes = {}
+    for leads, validated in results.validated.items():
+        members = validated + random.normal(0, 0.05, (2, *validated.shape))
+        members[0, ::3] = members[1, 1::3] = np.nan
+        votes[leads] = Votes(random.uniform(0.3, 0.7, (2, 26)), members)
+    return replace(results, votes=votes, settings=replace(results.settings, decision="vote"))
 
 
 def make_exclusive_results():

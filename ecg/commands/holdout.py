@@ -285,20 +285,26 @@ def predict_held_out(trained: TrainedSystem, system: Settings, stores: Stores, h
         held_out: Indices of the recordings in the stores, (n,).
     """
     columns = trained.results.columns
-    by_network: dict[tuple[str, ...], tuple[np.ndarray, int, float]] = {}  # lead sets may use the same leads
+    # Lead sets may use the same leads.
+    by_network: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray | None, int, float]] = {}
     by_leads = {}
     for count, search in trained.results.searches.items():
         leads = system.leads_of(count)
         if leads not in by_network:
             ensemble, title = trained.ensemble(leads), f"{system.system}, {len(leads)} leads"
-            probabilities = predict_stores(ensemble, stores, held_out, title, system.training.batch)
+            if count in trained.results.votes:
+                members = predict_members(ensemble.general, stores, held_out, title, system.training.batch)
+                probabilities = members.mean(axis=0)
+            else:
+                probabilities = predict_stores(ensemble, stores, held_out, title, system.training.batch)
+                members = None
             seconds = measure_prediction_seconds(ensemble, stores, held_out)
-            by_network[leads] = probabilities, ensemble.parameters, seconds
-        probabilities, parameters, seconds = by_network[leads]
+            by_network[leads] = probabilities, members, ensemble.parameters, seconds
+        probabilities, members, parameters, seconds = by_network[leads]
         wide, rule = expand(probabilities, columns), trained.results.rule(count)
         by_leads[count] = HeldOutPredictions(
             wide,
-            rule.decide(probabilities, columns),
+            rule.decide(probabilities, columns, members),
             wide >= search.by_class,
             replace(rule, decision=EXPECTED_CREDIT).decide(probabilities, columns),
             Costs(parameters, seconds, *training_cost(trained, count)),
@@ -391,6 +397,16 @@ def predict_group(
 
     The arguments are those of `predict_stores`.
     """
+    return predict_members(group, stores, records, title, size).mean(axis=0)
+
+
+def predict_members(
+    group: Group, stores: Stores, records: np.ndarray, title: str, size: int = PREDICTION_BATCH
+) -> np.ndarray:
+    """Return the probabilities (M, n, K) of each network of a group.
+
+    The arguments are those of `predict_stores`.
+    """
     probabilities = []
     for number, member in enumerate(group.members, 1):
         dataset = Dataset(stores[member.view.preparation], records, lead_indices(member.leads),
@@ -398,4 +414,4 @@ def predict_group(
                           all_leads=serves_all_lead_sets(member.settings))  # fmt: skip
         progress = f"{title}, network {number} of {len(group.members)}"
         probabilities.append(predict(member.network, dataset, progress, size))
-    return np.mean(probabilities, axis=0)
+    return np.array(probabilities)

@@ -12,7 +12,8 @@ from ecg.runtime.limits import LIMITS
 
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 PRECISIONS = ("float32", "bfloat16")
-DECISIONS = ("thresholds", "half", "argmax", "expected_credit")  # those of ecg.models.decision, whose import is slow
+# Those of ecg.models.decision, whose import is slow.
+DECISIONS = ("thresholds", "half", "argmax", "expected_credit", "vote")
 SCORED_BY_LOWER_CASE = {name.casefold(): name for name in ABBREVIATIONS}
 CLASS_BY_LOWER_CASE = SCORED_BY_LOWER_CASE | {
     diagnosis.abbreviation.casefold(): diagnosis.abbreviation for diagnosis in ADDITIONAL_CLASSES
@@ -248,8 +249,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         parser: Parser of a command.
     """
     parser.add_argument("--system", metavar="NAME", default="cai2021",
-                        help="method to train: cai2021, li2021, zhao2022, xie2022, se_resnet_rhythm, or a variant "
-                             "such as cai2021-no-masks; an unknown name lists all (default: cai2021)")  # fmt: skip
+                        help="method to train: cai2021, li2021, zhao2022, xie2022, se_resnet_rhythm, nejedly2021, "
+                             "or a variant such as cai2021-no-masks; an unknown name lists all (default: "
+                             "cai2021)")  # fmt: skip
     add_training_options(parser)
     add_numbers(
         parser,
@@ -258,6 +260,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         resamples="number of bootstrap resamples over which thresholds are averaged, 0 for none (default: that of the "
         "system)",
         folds="number of folds; a network is trained for each, and their mean predicts (default: that of the system)",
+        splits="number of random splits, instead of folds; a network is trained for each, and their mean predicts "
+        "(default: that of the system)",
         pretrain="number of synthetic recordings on which each network is trained first, 0 for none (default: that of "
         "the system)",
     )
@@ -269,8 +273,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
                              f"those of the system)")  # fmt: skip
     parser.add_argument("--decision", type=parse_decision, metavar="NAME",
                         help="how classes are chosen: thresholds that maximise the metric, half for 0.5, argmax for "
-                             "the most probable class, or expected_credit for the classes of the highest expected "
-                             "metric (default: that of the system)")  # fmt: skip
+                             "the most probable class, expected_credit for the classes of the highest expected "
+                             "metric, or vote for the majority of the networks, each by its own thresholds (default: "
+                             "that of the system)")  # fmt: skip
     add_weights(parser, "for thresholds, decisions and scores")
     parser.add_argument("--fallback", type=parse_class, metavar="CLASS",
                         help="class to predict if there is no other, such as NSR (default: the system's)")  # fmt: skip

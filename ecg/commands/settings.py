@@ -10,7 +10,7 @@ import numpy as np
 from ecg.commands.options import SourceClasses, without_none
 from ecg.data.labels import select_scored
 from ecg.evaluation.metrics import WeightTable, build_weight_array, load_own_weights
-from ecg.models.decision import ARGMAX, HALVES
+from ecg.models.decision import ARGMAX, HALVES, VOTE
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource, check_classes
 from ecg.systems.recipes import (
     ABLATIONS,
@@ -66,9 +66,12 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
     check_omission_classes(arguments.omission, [settings])
     training = without_none(**{name: getattr(arguments, name)
                                for name in ("epochs", "batch", "averaging", "precision")})  # fmt: skip
-    names = ("seed", "resamples", "jobs", "hours", "fallback", "folds", "source_masks", "keep_stages", "decision")
+    names = ("seed", "resamples", "jobs", "hours", "fallback", "source_masks", "keep_stages", "decision")
+    # Folds replace a system's splits, and splits its folds.
+    parts = {"folds": arguments.folds, "splits": arguments.splits} if arguments.folds or arguments.splits else {}
     changed = replace(
         settings,
+        **parts,
         **without_none(**{name: getattr(arguments, name) for name in names},
                        lead_sets=arguments.leads and tuple(dict.fromkeys(arguments.leads)),
                        answer_pairs=arguments.imply and tuple(arguments.imply),
@@ -137,7 +140,7 @@ def check_options_apply(settings: Settings, arguments: argparse.Namespace) -> No
         ("--no-masks", arguments.no_masks, cleaning.masks),
         ("--no-relabel-flutter", arguments.no_relabel_flutter, any(r.relabel for r in cleaning.conflated_classes)),
         ("--no-relabel-cpsc", arguments.no_relabel_cpsc, adds_labels(settings)),
-        ("--resamples", arguments.resamples is not None, decision not in (HALVES, ARGMAX)),
+        ("--resamples", arguments.resamples is not None, decision not in (HALVES, ARGMAX, VOTE)),
     ):
         if is_given and not applies:
             raise ValueError(f"{settings.system} has nothing that {option} could change")

@@ -1,11 +1,22 @@
-"""Search for the thresholds that maximise the Challenge metric."""
+"""Search for the thresholds that maximise the Challenge metric.
+
+Two searches: in steps, of Cai et al. 2021, and by differential evolution, of Nejedly et al. 2021.
+"""
 
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from scipy.optimize import differential_evolution
 
-from ecg.evaluation.metrics import COUNT_TYPE, class_credit, inactive_and_perfect_scores, recording_scores, total_score
+from ecg.evaluation.metrics import (
+    COUNT_TYPE,
+    class_credit,
+    inactive_and_perfect_scores,
+    normalise_scores,
+    recording_scores,
+    total_score,
+)
 
 # In hundredths, so that distances between thresholds are exact.
 COMMON_CANDIDATES = np.arange(10, 91, 10)  # step 1: 0.1 to 0.9 by 0.1
@@ -13,6 +24,9 @@ CLASS_CANDIDATES = np.arange(20, 81)  # step 2: 0.20 to 0.80 by 0.01
 HALF = 50
 TIE = 1e-9  # scores that differ by less differ by rounding only
 LEVELS = 101  # number of hundredths from 0 to 1
+POPULATION = 300  # of the evolution
+CONSTANTS = np.arange(1, 99) / 100  # thresholds of the first members of the population, the same for all classes
+COMPARED_AT_ONCE = 2**17  # probabilities and thresholds; so many fit into the caches of a processor
 
 
 @dataclass(frozen=True)
@@ -63,10 +77,7 @@ def search_thresholds(
     Raises:
         ValueError: A probability is not finite.
     """
-    labels, probabilities = np.asarray(labels, bool), np.asarray(probabilities, np.float64)
-    if not np.isfinite(probabilities).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(probabilities))} of the probabilities are not finite")
-
+    labels, probabilities = _check_finite(labels, probabilities)
     credit, hundredths = class_credit(labels, weights), _to_hundredths(probabilities)
     limits = inactive_and_perfect_scores(labels, credit)
     candidates = np.array([recording_scores(labels, hundredths >= value, credit) for value in COMMON_CANDIDATES])
@@ -140,3 +151,95 @@ def _best_candidate(scores: np.ndarray, candidates: np.ndarray, nearest_to: int)
     """Return the best candidate along the last axis; on ties the nearest to a value."""
     is_best = scores >= scores.max(axis=-1, keepdims=True) - TIE
     return candidates[np.where(is_best, abs(candidates - nearest_to), np.inf).argmin(axis=-1)]
+
+
+def evolve_thresholds(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Search the thresholds that maximise the Challenge metric, by evolution.
+
+    This is scipy's differential evolution (Storn and Price 1997) with its own limits, as in Nejedly et al. 2021. The
+    population of 300 begins with 98 constants from 0.01 to 0.98, those of `find_class_thresholds`, and random ones. The
+    same seed gives the same result.
+
+    Args:
+        labels: Labelled classes, (N, C).
+        probabilities: Probability of each class, (N, C).
+        weights: The Challenge's table, (C, C).
+        seed: Seed of the evolution.
+
+    Returns:
+        Thresholds from 0 to 1, (C,). A class is predicted if its probability is at least its threshold.
+
+    Raises:
+        ValueError: A probability is not finite.
+    """
+    labels, probabilities = _check_finite(labels, probabilities)
+    credit, generator = class_credit(labels, weights), np.random.default_rng(seed)
+    limits = inactive_and_perfect_scores(labels, credit).sum(axis=1)
+    population = generator.random((POPULATION, labels.shape[1]))
+    population[: len(CONSTANTS)] = CONSTANTS[:, np.newaxis]
+    population[len(CONSTANTS) : len(CONSTANTS) + 2] = find_class_thresholds(labels, probabilities)
+
+    def cost(members: np.ndarray) -> np.ndarray:
+        return -normalise_scores(sum_scores(labels, probabilities, credit, members.T), *limits)
+
+    bounds = [(0.0, 1.0)] * labels.shape[1]
+    # Polishing by a gradient, which is 0 almost everywhere, would change nothing.
+    evolved = differential_evolution(cost, bounds, init=population, rng=generator, vectorized=True,
+                                     updating="deferred", polish=False)  # fmt: skip
+    return evolved.x
+
+
+def find_class_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the best thresholds of each class on its own, by two measures.
+
+    Args:
+        labels: Labelled classes, (N, C) bool.
+        probabilities: Probability of each class, (N, C).
+
+    Returns:
+        Thresholds (2, C): of the highest F-measure, and of the highest harmonic mean of sensitivity and specificity.
+        0.5 for a class that no recording has.
+    """
+    order = np.argsort(-probabilities, axis=0, kind="stable")
+    ranked, hits = (np.take_along_axis(values, order, axis=0) for values in (probabilities, labels))
+    true, positives = hits.cumsum(axis=0), labels.sum(axis=0)
+    predicted, negatives = np.arange(1, len(labels) + 1)[:, np.newaxis], len(labels) - positives
+    f_measure = 2 * true / (predicted + positives)
+    sensitivity = true / np.maximum(positives, 1)
+    specificity = 1 - (predicted - true) / np.maximum(negatives, 1)
+    total = sensitivity + specificity
+    balance = np.divide(2 * sensitivity * specificity, total, out=np.zeros_like(total), where=total > 0)
+    # Equal probabilities are predicted together: the last of them counts.
+    is_last = np.vstack([ranked[1:] != ranked[:-1], np.ones((1, labels.shape[1]), bool)])
+    best = [np.where(is_last, measure, -1).argmax(axis=0) for measure in (f_measure, balance)]
+    return np.where(positives > 0, np.take_along_axis(ranked, np.array(best), axis=0), HALF / 100)
+
+
+def sum_scores(labels: np.ndarray, probabilities: np.ndarray, credit: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return the summed scores of recordings with each of several sets of thresholds.
+
+    Args:
+        labels: Labelled classes, (N, C) bool.
+        probabilities: Probability of each class, (N, C).
+        credit: `class_credit` of the labels, (N, C).
+        thresholds: S sets, (S, C).
+
+    Returns:
+        The sum over the recordings of `recording_scores`, (S,) float64.
+    """
+    total, count = np.zeros(len(thresholds)), labels.sum(axis=1, keepdims=True)
+    terms = np.stack([credit, ~labels], axis=2).astype(np.float32)  # credit, and classes that only enlarge the union
+    step = max(COMPARED_AT_ONCE // thresholds.size, 1)
+    for rows in (slice(first, first + step) for first in range(0, len(labels), step)):
+        outputs = (probabilities[rows, np.newaxis] >= thresholds).astype(np.float32)
+        gained, added = np.moveaxis(np.matmul(outputs, terms[rows]), 2, 0)
+        total += (gained / np.maximum(count[rows] + added, 1)).sum(axis=0, dtype=np.float64)
+    return total
+
+
+def _check_finite(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels as bool and probabilities as float64; raise unless finite."""
+    probabilities = np.asarray(probabilities, np.float64)
+    if not np.isfinite(probabilities).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(probabilities))} of the probabilities are not finite")
+    return np.asarray(labels, bool), probabilities

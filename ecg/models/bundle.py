@@ -27,12 +27,12 @@ from ecg.data.leads import LEAD_SETS, LEADS, describe_missing_leads, find_lead_s
 from ecg.data.preprocessing import SKIPPED, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
-from ecg.models.decision import CLASSES, Rule, read_rule, write_rule
+from ecg.models.decision import CLASSES, VOTE, Rule, read_rule, write_rule
 from ecg.models.ensemble import NETWORK_KINDS, AnyNetworkSettings, Ensemble, Group, Member, Segment
 from ecg.runtime.files import atomic_path, read_bytes, to_json
 
 LOGGER = logging.getLogger("ecg")
-FORMAT = 5  # raise it with every change of the keys, so that older models are refused by one clear message
+FORMAT = 6  # raise it with every change of the keys, so that older models are refused by one clear message
 OUTPUT_ACTIVATIONS = ("sigmoid", "softmax")
 GROUPS = ("general", "special", "gate")  # files of weights are numbered in this order
 MAX_JSON_BYTES, MAX_WEIGHTS_BYTES = 2**20, 2**31
@@ -107,7 +107,8 @@ class Bundle:
         repaired: Number of the recordings predicted so far with repairs of each kind (ecg.data.preprocessing.Repair).
 
     Raises:
-        ValueError: If the rule predicts a class that the networks do not, or a threshold is not finite.
+        ValueError: If the rule predicts a class that the networks do not, or a threshold is not finite, or not each of
+            the networks that vote has thresholds.
     """
 
     leads: tuple[str, ...]
@@ -118,8 +119,12 @@ class Bundle:
 
     def __post_init__(self) -> None:
         self.rule.check(self.ensemble.general.classes)
-        if not np.isfinite(self.rule.thresholds).all():
-            raise ValueError(f"thresholds are {self.rule.thresholds}, expected finite numbers")
+        thresholds, members = self.rule.member_thresholds, self.ensemble.general.members
+        for values in (self.rule.thresholds, *(() if thresholds is None else thresholds)):
+            if not np.isfinite(values).all():
+                raise ValueError(f"thresholds are {values}, expected finite numbers")
+        if self.rule.decision == VOTE and (self.ensemble.gate or thresholds is None or len(thresholds) != len(members)):
+            raise ValueError(f"a vote of {len(members)} networks needs thresholds for each of them, and no gate")
 
     @property
     def exclusive(self) -> bool:
@@ -156,12 +161,13 @@ class Bundle:
             return prepared.signal
 
         segments = [Segment(partial(prepare, integers)) for integers in split_segments(header, recording)]
-        probabilities, covered = self.ensemble.predict(segments, encode_demographics(header.age, header.sex))
+        members, covered = self.ensemble.predict_members(segments, encode_demographics(header.age, header.sex))
+        probabilities = members.mean(axis=0)
         indices = self.ensemble.general.columns
         self.repaired.update(repairs)
         covered = expand(covered, indices)
         thresholds = np.where(covered, self.rule.applied_thresholds, np.nan)
-        outputs = self.rule.decide(probabilities, indices)
+        outputs = self.rule.decide(probabilities, indices, members)
         return Prediction(expand(probabilities, indices), outputs, thresholds, covered)
 
     def predict(self, header_text: str, recording: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:

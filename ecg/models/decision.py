@@ -1,4 +1,4 @@
-"""Decide which classes are predicted: by thresholds, argmax or expected credit."""
+"""Decide which classes are predicted: by thresholds, argmax, credit or vote."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,8 @@ from ecg.evaluation.metrics import WeightTable, build_weight_array
 from ecg.evaluation.thresholds import HALF
 
 CLASSES = tuple("|".join(diagnosis.codes) for diagnosis in SCORED)  # their codes, as in files
-DECISIONS = (THRESHOLDS, HALVES, ARGMAX, EXPECTED_CREDIT) = ("thresholds", "half", "argmax", "expected_credit")
+DECISIONS = ("thresholds", "half", "argmax", "expected_credit", "vote")
+THRESHOLDS, HALVES, ARGMAX, EXPECTED_CREDIT, VOTE = DECISIONS
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,15 @@ class Rule:
     Attributes:
         thresholds: Smallest probability at which each scored class is predicted, (26,), if thresholds decide.
         decision: What decides, one of DECISIONS: thresholds; 0.5 for all classes; argmax, so that only the most
-            probable class is predicted; or the expected credit.
+            probable class is predicted; the expected credit; or the majority of the networks, each by its thresholds.
         pairs: Pairs of abbreviations; the second class is predicted wherever the first is.
         fallback: Abbreviation of the class that is predicted if there is no other, or None.
         calibration: Calibration of the scored classes, before the expected credit is computed; None: no calibration.
         weights: Credit of each prediction; None: that of the Challenge.
+        member_thresholds: Thresholds of each of M networks, (M, 26), if their majority decides.
 
     Raises:
-        ValueError: The decision is unknown, or calibration or weights are not of the scored classes.
+        ValueError: The decision is unknown, or calibration, weights or thresholds are not of the scored classes.
     """
 
     thresholds: np.ndarray
@@ -40,6 +42,7 @@ class Rule:
     fallback: str | None = None
     calibration: Calibration | None = None
     weights: WeightTable | None = None
+    member_thresholds: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.decision not in DECISIONS:
@@ -48,6 +51,8 @@ class Rule:
             raise ValueError(f"calibration: {len(self.calibration.intercepts)} classes, expected {len(ABBREVIATIONS)}")
         if self.weights is not None:
             build_weight_array(self.weights)
+        if self.member_thresholds is not None and self.member_thresholds.shape[1:] != (len(ABBREVIATIONS),):
+            raise ValueError(f"member_thresholds: {self.member_thresholds.shape}, expected (M, {len(ABBREVIATIONS)})")
 
     @cached_property
     def weight_array(self) -> np.ndarray:
@@ -56,7 +61,7 @@ class Rule:
 
     @property
     def applied_thresholds(self) -> np.ndarray:
-        """Thresholds that decide, (26,); NaN if none does."""
+        """Thresholds of the probabilities that decide, (26,); NaN if none does."""
         if self.decision == THRESHOLDS:
             return self.thresholds
         return np.full(len(ABBREVIATIONS), HALF / 100 if self.decision == HALVES else np.nan)
@@ -76,16 +81,22 @@ class Rule:
         if unknown := {name for pair in self.pairs for name in pair}.difference(known):
             raise ValueError(f"pairs have {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
 
-    def decide(self, probabilities: np.ndarray, indices: np.ndarray = TRAINED) -> np.ndarray:
+    def decide(
+        self, probabilities: np.ndarray, indices: np.ndarray = TRAINED, members: np.ndarray | None = None
+    ) -> np.ndarray:
         """Decide which classes are predicted.
 
         Args:
             probabilities: (..., K).
             indices: Class indices of the probabilities, (K,). From 26 on they are additional classes, which are never
                 predicted, but can be the most probable.
+            members: Probabilities of each network, (M, ..., K), if their majority decides. NaN is no vote.
 
         Returns:
             Whether each scored class is predicted, (..., 26) bool.
+
+        Raises:
+            ValueError: The majority decides, and `members` are not those of the networks that have thresholds.
         """
         probabilities = np.asarray(probabilities)
         if self.decision == ARGMAX:
@@ -95,12 +106,33 @@ class Rule:
             calibrated = self.calibrate(expand(probabilities, indices))
             outputs = choose_classes(calibrated.reshape(-1, len(ABBREVIATIONS)), self.weight_array)
             outputs = outputs.reshape(calibrated.shape)
+        elif self.decision == VOTE:
+            outputs = self.count_votes(members, indices)
         else:
             outputs = expand(probabilities, indices) >= self.applied_thresholds
         outputs = add_implied_labels(outputs, self.pairs)
         if self.fallback is not None:
             outputs[..., CLASS_INDEX[self.fallback]] |= ~outputs.any(axis=-1)
         return outputs
+
+    def count_votes(self, members: np.ndarray | None, indices: np.ndarray) -> np.ndarray:
+        """Return the classes that more than half of the networks predict.
+
+        Args:
+            members: Probabilities of each network, (M, ..., K). NaN is no vote.
+            indices: Class indices of the probabilities, (K,).
+
+        Returns:
+            Whether each scored class is predicted, (..., 26) bool.
+        """
+        thresholds = self.member_thresholds
+        if members is None or thresholds is None or len(members) != len(thresholds):
+            given = [None if array is None else len(array) for array in (members, thresholds)]
+            raise ValueError(f"a vote of {given[0]} networks, expected the {given[1]} that have thresholds")
+        shape = (len(thresholds), *[1] * (members.ndim - 2), -1)
+        votes = expand(members, indices) >= thresholds.reshape(shape)
+        voters = np.isfinite(members).all(axis=-1).sum(axis=0)[..., np.newaxis]
+        return (2 * votes.sum(axis=0) > voters) & expand(np.ones(len(indices), bool), indices)
 
     def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the calibrated probabilities of the scored classes, (..., 26) float64.
@@ -114,6 +146,9 @@ class Rule:
 def write_rule(rule: Rule) -> dict[str, Any]:
     """Return a rule as in a JSON file: values of the classes by their codes."""
     entry = asdict(rule) | {"thresholds": dict(zip(CLASSES, rule.thresholds.tolist(), strict=True))}
+    if rule.member_thresholds is not None:
+        rows = rule.member_thresholds.tolist()
+        entry["member_thresholds"] = [dict(zip(CLASSES, row, strict=True)) for row in rows]
     if rule.calibration:
         entry["calibration"]["intercepts"] = dict(zip(CLASSES, rule.calibration.intercepts, strict=True))
     return entry
@@ -137,7 +172,10 @@ def read_rule(entry: Mapping[str, Any]) -> Rule:
         calibration = Calibration(**(calibration | {"slope": slope, "intercepts": intercepts}))
     pairs, weights = tuple(map(tuple, entry["pairs"])), entry["weights"]
     weights = None if weights is None else tuple(map(tuple, weights))
-    parsed = {"thresholds": np.array(parse(entry["thresholds"])), "pairs": pairs, "weights": weights}
+    members = entry["member_thresholds"]
+    members = None if members is None else np.array([parse(row) for row in members])
+    parsed = {"thresholds": np.array(parse(entry["thresholds"])), "pairs": pairs, "weights": weights,
+              "member_thresholds": members}  # fmt: skip
     return Rule(**(dict(entry) | parsed | {"calibration": calibration}))
 
 

@@ -12,9 +12,8 @@ from ecg.data.labels import class_indices
 from ecg.data.leads import LEADS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
-from ecg.models.attention import AttentionSettings
 from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 
 AnyNetworkSettings = (
     NetworkSettings | LiSettings | LeadWeightedSettings | DCNetSettings | RhythmSettings | AttentionSettings
@@ -151,6 +150,10 @@ class Group:
         return class_indices(self.classes)
 
     def predict(self, segments: Sequence[Segment], demographics: np.ndarray) -> np.ndarray:
+        """Return the mean probabilities (K,) of the networks; see `predict_each`."""
+        return self.predict_each(segments, demographics).mean(axis=0)
+
+    def predict_each(self, segments: Sequence[Segment], demographics: np.ndarray) -> np.ndarray:
         """Predict one recording; only one segment's signals are in memory at a time.
 
         Args:
@@ -158,7 +161,7 @@ class Group:
             demographics: (5,), see ecg.data.preprocessing.encode_demographics.
 
         Returns:
-            Probabilities, (K,).
+            Probabilities of each network, (M, K).
 
         Raises:
             SignalError: If all segments are skipped.
@@ -183,7 +186,7 @@ class Group:
         if not outputs[0]:
             raise SignalError(reason)
         pairs = zip(self.members, outputs, strict=True)
-        return np.mean([member.pool_windows(np.concatenate(predicted)) for member, predicted in pairs], axis=0)
+        return np.array([member.pool_windows(np.concatenate(predicted)) for member, predicted in pairs])
 
 
 @dataclass(frozen=True)
@@ -219,15 +222,20 @@ class Ensemble:
         return sum(member.network.count_params() for group in self.groups.values() for member in group.members)
 
     def predict(self, segments: Sequence[Segment], demographics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict one recording with the group that the gate chooses.
+        """Return mean probabilities (K,) and a mask (K,); see `predict_members`."""
+        members, covered = self.predict_members(segments, demographics)
+        return members.mean(axis=0), covered
+
+    def predict_members(self, segments: Sequence[Segment], demographics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict one recording with each network of the group that the gate chooses.
 
         Args:
             segments: Segments of the recording, of 144 s at most. Those without a valid sample are skipped.
             demographics: (5,), see ecg.data.preprocessing.encode_demographics.
 
         Returns:
-            Probabilities (K,) of the general group's classes, and a mask (K,) of those that the chosen group predicts;
-            the others have probability 0.
+            Probabilities (M, K) of the general group's classes, and a mask (K,) of those that the chosen group
+            predicts; the others have probability 0.
 
         Raises:
             SignalError: If no segment has a valid sample.
@@ -235,7 +243,7 @@ class Ensemble:
         group = self.general
         if self.gate and self.special and self.gate.predict(segments, demographics)[0] > GATE_THRESHOLD:
             group = self.special
-        probabilities = align_classes(group.predict(segments, demographics), group.columns, self.general.columns)
+        probabilities = align_classes(group.predict_each(segments, demographics), group.columns, self.general.columns)
         return probabilities, np.isin(self.general.columns, group.columns)
 
 

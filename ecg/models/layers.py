@@ -133,6 +133,17 @@ def residual_block(
     return activate(layers.Add()([x, shortcut]), activation)
 
 
+def pooled_residual_block(x: KerasTensor, filters: int, kernel: int, activation: str) -> KerasTensor:
+    """Apply a residual block that halves the number of steps in time.
+
+    The shortcut is average pooling and a convolution of one tap. No activation follows the sum.
+    """
+    shortcut = bare_convolution(layers.AveragePooling1D(2, padding="same")(x), filters, 1)
+    for stride in (2, 1):
+        x = activate(convolution(x, filters, kernel, stride), activation)
+    return layers.Add()([x, shortcut])
+
+
 def preactivated_block(
     x: KerasTensor,
     taps: tuple[tuple[int, int], ...],

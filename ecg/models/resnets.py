@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from ecg.data.preprocessing import N_DEMOGRAPHICS
 from ecg.data.wave_peaks import PEAKS_PER_CELL, VALUES_PER_PEAK
 from ecg.models.layers import (
     ACTIVATIONS,
+    LeadPresence,
     UnitRange,
     activate,
     bare_convolution,
     convolution,
     normalise,
+    pooled_residual_block,
     preactivated_block,
     residual_block,
 )
@@ -301,3 +303,67 @@ class RhythmSettings:
         x = layers.GlobalAveragePooling1D()(activate(normalise(x), self.activation))
         name = f"{'se_' * self.squeeze}resnet_{self.depth}"
         return rename_layers(keras.Model(signal, output_layer(x, classes, output_activation), name=name))
+
+
+LOGITS = "logits"  # name of the layer of AttentionSettings whose outputs the loss takes, too
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """Sizes of the network of Nejedly et al. 2021, which serves every lead set.
+
+    It sees the twelve leads in their standard order; leads that a lead set lacks are 0. The sizes are those of the
+    paper, and the slope 0.01 of the leaky ReLU that of its code. The first weights are those of He et al. 2015; those
+    of attention and of the outputs are Keras' own.
+
+    Attributes:
+        width: Filters of each convolution.
+        first_kernel: Taps of the first convolution.
+        first_stride: Its stride.
+        kernel: Taps of the others.
+        blocks: Number of residual blocks. Each halves the number of steps in time.
+        dropout: After the last block.
+        heads: Number of attention heads, which share the width.
+        attention: Whether there is self-attention. The authors' later network has none.
+        second_head: Whether the probabilities are those of a second head. It takes the logits and passes no gradient
+            back, so that a loss has to see the logits, too.
+        hidden: Units of the hidden layer of the second head.
+        activation: One of ecg.models.layers.ACTIVATIONS.
+    """
+
+    width: int = 256
+    first_kernel: int = 15
+    first_stride: int = 2
+    kernel: int = 9
+    blocks: int = 5
+    dropout: float = 0.5
+    heads: int = 8
+    attention: bool = True
+    second_head: bool = True
+    hidden: int = 256
+    activation: str = "leaky_relu"
+
+    def __post_init__(self) -> None:
+        check_settings(self.activation, self.dropout)
+
+    def build(self, leads: int, length: int | None, classes: int, output_activation: str = "sigmoid") -> keras.Model:
+        """Build the untrained network; see NetworkSettings.build.
+
+        The outputs of its layer LOGITS are the logits of the first head, if there is a second.
+        """
+        signal = keras.Input((length, leads))
+        x = activate(convolution(signal, self.width, self.first_kernel, self.first_stride), self.activation)
+        for _ in range(self.blocks):
+            x = pooled_residual_block(x, self.width, self.kernel, self.activation)
+        x = layers.Dropout(self.dropout)(x)
+        if self.attention:
+            x = layers.MultiHeadAttention(self.heads, max(self.width // self.heads, 1))(x, x)
+        x = layers.Concatenate()([layers.GlobalMaxPooling1D()(x), LeadPresence()(signal)])
+        first_head = layers.Dense(classes, dtype="float32")
+        if self.second_head:
+            x = layers.Dense(self.hidden, kernel_initializer="he_normal")(ops.stop_gradient(first_head(x)))
+            x = activate(normalise(x), self.activation)
+        network = keras.Model(signal, output_layer(x, classes, output_activation), name="nejedly2021")
+        rename_layers(network)
+        first_head.name = LOGITS
+        return network

@@ -75,7 +75,8 @@ def learning_curves(epochs: Sequence["Epoch"]) -> Figure:
                 axes.axvline(kept, color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
         losses.set_title(stage[0].title, fontweight="bold", fontsize=11, loc="left")
         losses.set_title(f"kept: epoch {kept}" if kept else "", fontsize=9, color=GREY, loc="right")
-        losses.set(ylabel="loss", ylim=(0, None))
+        lowest = min(min(epoch.loss, epoch.validation_loss) for epoch in stage)
+        losses.set(ylabel="loss", ylim=(None if lowest < 0 else 0, None))  # with a credit, a loss can be negative
         marks.set(xlabel="epoch", ylabel="score", xlim=(0.5, number[-1] + 0.5),
                   ylim=(min(scores) - space, max(scores) + space))  # fmt: skip
         marks.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)

@@ -12,7 +12,7 @@ from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, SCORED, select_la
 from ecg.evaluation.calibration import calibration_error, reliability_table
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, nan_mean, roc_and_pr_areas
 from ecg.evaluation.thresholds import HALF
-from ecg.models.decision import ARGMAX
+from ecg.models.decision import ARGMAX, VOTE
 from ecg.runtime.cache import fingerprint
 from ecg.runtime.files import write_csv
 from ecg.systems.label_cleaning import Disagreement
@@ -32,12 +32,15 @@ SCORES = ("score at 0.5", "score with one threshold", "score with one for each c
 def training_tables(results: Results) -> dict[str, Table]:
     """Collect all tables of a training by name.
 
-    A system of exclusive classes has confusion matrices. If argmax decides, there are no thresholds.
+    A system of exclusive classes has confusion matrices. If argmax decides, there are no thresholds. If networks vote,
+    the thresholds are theirs.
     """
     decisions: dict[str, Table] = {}
     if results.settings.exclusive:
         decisions |= {f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches}
-    if results.settings.decision != ARGMAX:
+    if results.settings.decision == VOTE:
+        decisions["thresholds"] = member_threshold_table(results)
+    elif results.settings.decision != ARGMAX:
         decisions |= {"thresholds": threshold_table(results, "thresholds"),
                       "thresholds_by_class": threshold_table(results, "by_class")}  # fmt: skip
     return {
@@ -117,7 +120,7 @@ def stage_table(results: Results) -> Table:
 
 
 def epoch_table(epochs: Sequence["Epoch"]) -> Table:
-    """List all epochs; best is 1 if the validation loss was the lowest so far."""
+    """List all epochs; best is 1 if the epoch was the best so far."""
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch.scores))
     rows = [
         (e.title, e.epoch, e.rate, e.loss, e.validation_loss, *map(e.scores.get, names), int(e.best)) for e in epochs
@@ -186,6 +189,16 @@ def threshold_table(results: Results, attribute: str) -> Table:
     thresholds = [getattr(search, attribute) for search in results.searches.values()]
     rows = [(name, *row) for name, *row in zip(ABBREVIATIONS, *thresholds, strict=True)]
     return [("class", *(f"{leads} leads" for leads in results.searches)), *rows]
+
+
+def member_threshold_table(results: Results) -> Table:
+    """List the thresholds of each network that votes, by class and lead set."""
+    columns = {
+        f"{leads} leads, network {number}": thresholds
+        for leads, votes in results.votes.items()
+        for number, thresholds in enumerate(votes.thresholds.tolist(), 1)
+    }
+    return [("class", *columns), *zip(ABBREVIATIONS, *columns.values(), strict=True)]
 
 
 def score_table(results: Results) -> Table:

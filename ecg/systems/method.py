@@ -16,11 +16,8 @@ from ecg.data.labels import (
 )
 from ecg.data.patients import count_patients
 from ecg.data.store import Store
-from ecg.evaluation.calibration import Calibration, fit_calibration
-from ecg.evaluation.metrics import challenge_score
-from ecg.evaluation.thresholds import HALF, ThresholdSearch, search_thresholds
-from ecg.models.decision import ARGMAX, EXPECTED_CREDIT, HALVES, Rule
-from ecg.models.ensemble import Ensemble, Group, average_rows, choose_group_probabilities
+from ecg.models.ensemble import Ensemble, Group
+from ecg.systems.decisions import TrainedNetwork, ValidationScorer, fit_decisions, group_networks
 from ecg.systems.label_cleaning import (
     FEWEST,
     MAX_DRAWN,
@@ -41,7 +38,6 @@ from ecg.systems.plan import (
     first_round_title,
     known_labels,
     lead_configurations,
-    leads_title,
     planned_networks,
     scoring_mask,
     split_recordings,
@@ -58,24 +54,6 @@ LOGGER = logging.getLogger("ecg")
 
 N_PEAK_EXAMPLES = 4  # validation recordings for which the report shows predicted wave peaks
 Splits = list[tuple[np.ndarray, np.ndarray]]  # training and validation indices in the store, of each fold
-
-
-class TrainedNetwork(NamedTuple):
-    """A final network.
-
-    Attributes:
-        group: Its group in an `Ensemble`.
-        stage: The stage that trained it.
-        leads: Names of the leads that it predicts with. A network that serves several lead sets is there for each.
-        weights: Its weights.
-        probabilities: Its predictions of the stage's recordings `to_predict`, (n, K).
-    """
-
-    group: str
-    stage: Stage
-    leads: tuple[str, ...]
-    weights: list[np.ndarray]
-    probabilities: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -99,81 +77,6 @@ class TrainedSystem:
             members = tuple(make_member(network.stage, network.weights, network.leads) for network in networks)
             groups[name] = Group(classes_of(self.results.settings, name), members)
         return Ensemble(**groups)
-
-
-def group_networks(networks: list[TrainedNetwork], leads: tuple[str, ...]) -> dict[str, list[TrainedNetwork]]:
-    """Return the networks that predict with these leads, by the name of their group."""
-    groups: dict[str, list[TrainedNetwork]] = {}
-    for network in networks:
-        if network.leads == leads:
-            groups.setdefault(network.group, []).append(network)
-    return groups
-
-
-@dataclass(frozen=True)
-class ValidationScorer:
-    """Scores predictions of validation recordings by the Challenge metric.
-
-    Its methods take the indices of validation recordings in the store, (m,), and their probabilities, (m, K). Only the
-    recordings selected by `scoring_mask` count; s is their number.
-
-    Attributes:
-        settings: Settings of the system.
-        sources: Source of each recording of the store, (N,).
-        labels: Labels after relabelling, (N, 26) bool.
-        original_labels: Labels before, (N, 26) bool.
-    """
-
-    settings: Settings
-    sources: np.ndarray
-    labels: np.ndarray
-    original_labels: np.ndarray
-
-    def select(self, validation: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Select the scored recordings: indices (s,) and probabilities (s, 26)."""
-        scored = scoring_mask(self.sources[validation], self.settings)
-        return validation[scored], expand(probabilities[scored], class_indices(self.settings.classes))
-
-    def search(self, validation: np.ndarray, probabilities: np.ndarray, resamples: int = 0) -> ThresholdSearch:
-        """Search thresholds, averaged over resamples."""
-        rows, wide = self.select(validation, probabilities)
-        halves = self.settings.decision in (HALVES, ARGMAX)
-        search = search_thresholds(self.labels[rows], wide, self.settings.weight_array, 0 if halves else resamples,
-                                   self.settings.seed)  # fmt: skip
-        if halves:
-            return replace(search, thresholds=np.full_like(search.thresholds, HALF / 100), score=search.score_at_half)
-        return search
-
-    def calibrate(self, validation: np.ndarray, probabilities: np.ndarray) -> Calibration:
-        """Fit the calibration of the scored classes.
-
-        A probability of 0 is that of a class that the networks do not predict, and does not count.
-        """
-        rows, wide = self.select(validation, probabilities)
-        return fit_calibration(self.labels[rows], wide, wide > 0)
-
-    def score(self, validation: np.ndarray, probabilities: np.ndarray, rule: Rule) -> float:
-        """Return the Challenge metric of the decisions by a rule."""
-        scored = scoring_mask(self.sources[validation], self.settings)
-        predictions = rule.decide(probabilities[scored], class_indices(self.settings.classes))
-        return challenge_score(self.labels[validation[scored]], predictions, self.settings.weight_array)
-
-    def scores(self, validation: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-        """Return the scores that are logged after an epoch."""
-        decision, no_thresholds = self.settings.decision, np.zeros(self.labels.shape[1])
-        if decision == ARGMAX:
-            return {ARGMAX: self.score(validation, probabilities, self.settings.decision_rule(no_thresholds))}
-        search = self.search(validation, probabilities)
-        scores = {"score at 0.5": search.score_at_half, "optimised": search.score_by_class}
-        if decision == EXPECTED_CREDIT:
-            rule = self.settings.decision_rule(no_thresholds, self.calibrate(validation, probabilities))
-            scores["expected credit"] = self.score(validation, probabilities, rule)
-        if (self.labels != self.original_labels).any():
-            rows, wide = self.select(validation, probabilities)
-            for name, thresholds in (("at 0.5", HALF / 100), ("optimised", search.by_class)):
-                score = challenge_score(self.original_labels[rows], wide >= thresholds, self.settings.weight_array)
-                scores[f"{name} as labelled"] = score
-        return scores
 
 
 class LabelledSet(NamedTuple):
@@ -237,10 +140,14 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
         labelled = labelled._replace(masks=masks * certain)
 
     networks, examples = train_networks(labelled, settings, runner, peaks)
-    searches, calibrations, probabilities = fit_decisions(networks, validation, settings, scorer)
+    decisions = fit_decisions(networks, validation, settings, scorer)
+    by_count = {count: decisions[settings.leads_of(count)] for count in settings.lead_sets}
     results = Results(
         store, labels, training, validation, is_scored, runner.epochs, relabellings, labelled.masks, disagreements,
-        searches, calibrations, probabilities, settings, runner.ends, examples,
+        {count: decision.search for count, decision in by_count.items()},
+        {count: decision.calibration for count, decision in by_count.items()},
+        {count: decision.probabilities for count, decision in by_count.items()}, settings, runner.ends, examples,
+        {count: decision.votes for count, decision in by_count.items() if decision.votes},
     )  # fmt: skip
     return TrainedSystem(results, networks, runner.seconds)
 
@@ -400,45 +307,3 @@ def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> 
     return replace(stage, targets=targets, masks=masks, training=training,
                    validation=validation[is_of_source[validation]],
                    loss=settings.make_loss(settings.gate.classes, targets[training], masks[training]))  # fmt: skip
-
-
-def fit_decisions(
-    networks: list[TrainedNetwork], validation: np.ndarray, settings: Settings, scorer: ValidationScorer
-) -> tuple[dict[int, ThresholdSearch], dict[int, Calibration], dict[int, np.ndarray]]:
-    """Search the thresholds and fit the calibration of each lead set.
-
-    Lead sets that use the same leads share them.
-
-    Args:
-        networks: The final networks.
-        validation: Indices of all validation recordings in the store, (m,), sorted.
-        settings: Settings of the system.
-        scorer: Scores the predictions.
-
-    Returns:
-        The searches, the calibrations, and the probabilities (m, K) of all validation recordings, by the number of
-        leads.
-    """
-    searches, calibrations, probabilities = {}, {}, {}
-    for leads in dict.fromkeys(network.leads for network in networks):
-        by_group = {}
-        for name, group in group_networks(networks, leads).items():
-            parts = [
-                (np.searchsorted(validation, network.stage.to_predict), network.probabilities) for network in group
-            ]
-            by_group[name] = average_rows((len(validation), group[0].probabilities.shape[1]), parts)
-        columns = {name: class_indices(classes_of(settings, name)) for name in by_group}
-        predicted = probabilities[leads] = choose_group_probabilities(by_group, columns)
-        search = searches[leads] = scorer.search(validation, predicted, settings.resamples)
-        calibration = calibrations[leads] = scorer.calibrate(validation, predicted)
-        by_thresholds = (f"{search.score_at_half:.3f} at 0.5, {search.score_common:.3f} with one threshold, "
-                         f"{search.score_by_class:.3f} with one for each class, ")  # fmt: skip
-        rule = settings.decision_rule(search.thresholds, calibration)
-        by_credit = scorer.score(validation, predicted, replace(rule, decision=EXPECTED_CREDIT))
-        LOGGER.info(f"{settings.title.format(leads_title(leads))}: score "
-                    f"{'' if settings.decision == ARGMAX else by_thresholds}{by_credit:.3f} by expected credit, "
-                    f"{scorer.score(validation, predicted, rule):.3f} as predicted")  # fmt: skip
-    leads_of = {count: settings.leads_of(count) for count in settings.lead_sets}
-    return ({count: searches[leads] for count, leads in leads_of.items()},
-            {count: calibrations[leads] for count, leads in leads_of.items()},
-            {count: probabilities[leads] for count, leads in leads_of.items()})  # fmt: skip

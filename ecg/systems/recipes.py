@@ -1,4 +1,4 @@
-"""All systems as settings: the default, four published ones, and ablations."""
+"""All systems as settings: the default, five published ones, and ablations."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -8,19 +8,27 @@ from typing import Any
 import numpy as np
 
 from ecg.data.augmentation import AUGMENTATIONS, MIXUP
-from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
+from ecg.data.batches import DEFAULT_VIEW, REPEATED, ZEROS_IN_FRONT, View, Window
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CPSC_SCORED, SCORED, TRAINED_CLASSES, class_indices
 from ecg.data.leads import LEAD_SETS, LEADS
-from ecg.data.resampling import Preprocessing
+from ecg.data.resampling import BUTTERWORTH, Preprocessing
 from ecg.data.synthetic import SyntheticSettings
 from ecg.evaluation.calibration import Calibration
 from ecg.evaluation.metrics import WeightTable, build_weight_array
 from ecg.models.dcnet import DCNetSettings
-from ecg.models.decision import ARGMAX, HALVES, THRESHOLDS, Rule
+from ecg.models.decision import ARGMAX, HALVES, THRESHOLDS, VOTE, Rule
 from ecg.models.ensemble import AnyNetworkSettings
-from ecg.models.resnets import SOURCE_GATE, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.models.resnets import (
+    SOURCE_GATE,
+    AttentionSettings,
+    LeadWeightedSettings,
+    LiSettings,
+    NetworkSettings,
+    RhythmSettings,
+)
 from ecg.runtime.limits import check_limits
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
+from ecg.training.checkpoint import AUPRC
 from ecg.training.losses import LOSSES, MaskableLoss
 from ecg.training.trainer import TrainingSettings
 
@@ -187,6 +195,8 @@ class Settings:
             raise ValueError("round 1 can mask labels only if the classes are those of the default system")
         if bool(self.peaks) != getattr(self.network, "peaks", False) or self.peak_training and not self.peaks:
             raise ValueError("peaks and peak_training need a network that predicts wave peaks")
+        if self.gate and self.decision == VOTE:
+            raise ValueError("gate: not possible if networks vote, because its two groups have other networks")
         if self.gate and self.exclusive:
             raise ValueError("gate: not possible if the classes of the system exclude each other")
         if self.gate and (unknown := set(self.gate.classes) - set(self.classes)):
@@ -209,14 +219,17 @@ class Settings:
         credit[: len(SCORED), : len(SCORED)] = self.weight_array
         return LOSSES[self.loss].for_labels(targets, masks, credit[np.ix_(columns, columns)])
 
-    def decision_rule(self, thresholds: np.ndarray, calibration: Calibration | None = None) -> Rule:
+    def decision_rule(
+        self, thresholds: np.ndarray, calibration: Calibration | None = None, members: np.ndarray | None = None
+    ) -> Rule:
         """Return the rule that turns probabilities into predictions.
 
         Args:
             thresholds: Thresholds of the scored classes, (26,).
             calibration: Calibration of the scored classes.
+            members: Thresholds of each of M networks, (M, 26), if their majority decides.
         """
-        return Rule(thresholds, self.decision, self.answer_pairs, self.fallback, calibration, self.weights)
+        return Rule(thresholds, self.decision, self.answer_pairs, self.fallback, calibration, self.weights, members)
 
     @cached_property
     def weight_array(self) -> np.ndarray:
@@ -243,8 +256,8 @@ CAI2021 = Settings()
 # Labels are used as they are.
 AS_LABELLED = CleaningSettings((), (PartiallyLabelledSource(relabel=False),), masks=False)
 
-# In the four other systems these choices are ours: on small data the batch shrinks and epochs repeat the recordings as
-# in the default system (TrainingSettings), and the epoch with the lowest validation loss counts.
+# In the other systems these choices are ours: on small data the batch shrinks and epochs repeat the recordings as in
+# the default system (TrainingSettings), and, but for nejedly2021, the epoch with the lowest validation loss counts.
 
 # Li et al. 2021. The paper does not give the following, so that they are ours: the maximum number of epochs, the weight
 # decay, the quantity that early stopping watches (the loss over labels and peaks together), and the thresholds. The
@@ -303,7 +316,24 @@ SE_RESNET_RHYTHM = Settings(
     decision=ARGMAX, proxy_least=None, resamples=0,
 )  # fmt: skip
 
-SYSTEMS = {system.system: system for system in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM)}
+# Nejedly et al. 2021, first in the Challenge. The following is ours. The credit in the loss does not depend on the size
+# of the batch (CreditLoss). Each lead is scaled within the window also in prediction; the original code scales the
+# whole recording there. All recordings validate; in the original code only those that are no longer than the window.
+# Thresholds are searched for each lead set; the original code takes those of 12 leads for all. The probabilities in
+# outputs are the means of the three networks; the original code gives those of the last. A lead that is flat throughout
+# the window counts as absent.
+NEJEDLY2021 = Settings(
+    system="nejedly2021", title="{}", classes=ABBREVIATIONS, cleaning=AS_LABELLED,
+    views=(View(Preprocessing(500, (1.0, 47.0), kind=BUTTERWORTH),
+                Window(8192, ZEROS_IN_FRONT, first_only=True, standardised=True)),),
+    configurations=(LEADS, EIGHT_LEADS, *(LEAD_SETS[count] for count in (6, 4, 3, 2))),
+    network=AttentionSettings(), loss="credit",
+    training=TrainingSettings(batch=128, first_epochs=0, rate=1e-3, drops=(20, 40), optimizer="clipped_adam", l2=1e-4,
+                              clip_norm=10.0, criterion=AUPRC, patience=50, epochs=50, averaging=0.0),
+    splits=3, decision=VOTE, proxy_least=None, resamples=0,
+)  # fmt: skip
+
+SYSTEMS = {system.system: system for system in (CAI2021, LI2021, ZHAO2022, XIE2022, SE_RESNET_RHYTHM, NEJEDLY2021)}
 
 
 def resize_networks(settings: Settings, sizes: dict[str, int]) -> Settings:
@@ -350,4 +380,5 @@ VARIANTS = make_variants(LI2021, {  # the other systems without an addition of t
 })  # fmt: skip
 VARIANTS |= make_variants(XIE2022, {"plain": {"network": DCNetSettings(deformable=False)}})
 VARIANTS |= make_variants(SE_RESNET_RHYTHM, {"no-se": {"network": RhythmSettings(squeeze=False)}})
+VARIANTS |= make_variants(NEJEDLY2021, {"no-attention": {"network": AttentionSettings(attention=False)}})
 RECIPES = SYSTEMS | ABLATIONS | VARIANTS

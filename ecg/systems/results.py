@@ -1,7 +1,7 @@
 """The result of a training, and its predictions for the scored recordings."""
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,19 @@ if TYPE_CHECKING:  # these import Keras, which is not needed to draw a report
 CLEANED, ORIGINAL = "cleaned", "original"  # versions of the labels
 # Decisions that the report compares.
 BY_THRESHOLDS, BY_CREDIT, AT_HALF, AS_PREDICTED = "thresholds", "expected credit", "0.5 for all classes", "as predicted"
+
+
+class Votes(NamedTuple):
+    """Networks whose majority decides.
+
+    Attributes:
+        thresholds: Thresholds of each of M networks, (M, 26).
+        probabilities: Probabilities of the validation recordings, (M, m, K). NaN if the network was trained on the
+            recording.
+    """
+
+    thresholds: np.ndarray
+    probabilities: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,7 @@ class Results:
         settings: Settings of the training.
         ends: Why each stage ended, by its key.
         peaks: Predicted wave peaks of a few recordings.
+        votes: The networks that vote, by the number of leads, if their majority decides.
     """
 
     store: Store
@@ -63,6 +77,7 @@ class Results:
     settings: "Settings"
     ends: dict[str, str] = field(default_factory=dict)
     peaks: "list[PeakExample]" = field(default_factory=list)
+    votes: dict[int, Votes] = field(default_factory=dict)
 
     @property
     def scored_rows(self) -> np.ndarray:
@@ -132,11 +147,13 @@ class Results:
 
     def rule(self, leads: int) -> Rule:
         """Return the decision rule, by number of leads."""
-        return self.settings.decision_rule(self.searches[leads].thresholds, self.calibrations[leads])
+        members = self.votes[leads].thresholds if leads in self.votes else None
+        return self.settings.decision_rule(self.searches[leads].thresholds, self.calibrations[leads], members)
 
     def predictions(self, leads: int) -> np.ndarray:
         """Return the predicted scored classes, (s, 26) bool, by number of leads."""
-        return self.rule(leads).decide(self.validated[leads][self.scored], self.columns)
+        members = self.votes[leads].probabilities[:, self.scored] if leads in self.votes else None
+        return self.rule(leads).decide(self.validated[leads][self.scored], self.columns, members)
 
     def decisions(self, leads: int) -> dict[str, np.ndarray]:
         """Return the predicted scored classes by several decisions, (s, 26) bool each.

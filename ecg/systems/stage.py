@@ -18,10 +18,9 @@ from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.data.wave_peaks import LEAD, PEAKS_PER_CELL, VALUES_PER_PEAK, PeakList, WavePeaks, decode_peaks
 from ecg.evaluation.metrics import nan_mean, roc_and_pr_areas
-from ecg.models.attention import LOGITS, AttentionSettings
 from ecg.models.ensemble import AnyNetworkSettings, Member, count_inputs, serves_all_lead_sets, uses_demographics
 from ecg.models.initial_weights import InitialNetwork
-from ecg.models.resnets import POLICIES, LiSettings, precision_policy
+from ecg.models.resnets import LOGITS, POLICIES, AttentionSettings, LiSettings, precision_policy
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
 from ecg.runtime.limits import TimeBudget
 from ecg.training.arithmetic import check_arithmetic

@@ -48,7 +48,10 @@ def test_a_prediction_costs_what_the_gate_and_the_chosen_group_cost(store, monke
             asked.append((name, place))
             return np.array([float(place in PART[:2])])
 
-        return SimpleNamespace(predict=predict, classes=("AF",), columns=np.array([0]))
+        def predict_each(segments, demographics):
+            return predict(segments, demographics)[np.newaxis]
+
+        return SimpleNamespace(predict=predict, predict_each=predict_each, classes=("AF",), columns=np.array([0]))
 
     def seconds(part):
         asked.clear()

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ecg.models.attention import LOGITS, AttentionSettings
-from ecg.models.resnets import precision_policy
+from ecg.models.resnets import LOGITS, AttentionSettings, precision_policy
 
-SMALL = AttentionSettings(width=8, blocks=2, heads=2)
+SMALL = AttentionSettings(width=8, blocks=2, heads=2, hidden=8)
 
 
 def count_by_hand(width, classes, attention):

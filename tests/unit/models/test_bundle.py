@@ -13,7 +13,7 @@ import pytest
 from result_helpers import get_network, make_bundle
 
 import team_code
-from ecg.commands.holdout import predict_group, predict_stores
+from ecg.commands.holdout import predict_group, predict_members, predict_stores
 from ecg.data.batches import REPEATED, Dataset, View, Window
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED, TRAINED, TRAINED_CLASSES, expand
 from ecg.data.leads import LEAD_SETS, LEADS
@@ -26,7 +26,8 @@ from ecg.evaluation.metrics import load_weights
 from ecg.models.bundle import CLASSES, FORMAT, Bundle, ModelError, load_bundle, save_bundle
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
-from ecg.models.resnets import LeadWeightedSettings, LiSettings, NetworkSettings
+from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings
+from ecg.systems.recipes import SYSTEMS
 from ecg.training.trainer import predict
 
 
@@ -656,3 +657,84 @@ def test_a_missing_or_exchanged_file_of_weights_is_reported_by_its_name(taken):
         load_bundle(taken, LEAD_SETS[3])
     third.write_bytes(content)
     assert load_bundle(taken, LEAD_SETS[3]).leads == LEAD_SETS[3]
+
+
+(VIEW_2021,) = SYSTEMS["nejedly2021"].views
+
+
+@pytest.fixture(scope="module")
+def shared(synthetic_recordings, tmp_path_factory):
+    """A model folder in which three networks serve and vote for all lead sets, their rules, and a store for them."""
+    folder, rng = tmp_path_factory.mktemp("shared"), np.random.default_rng(0)
+    store = build_store(synthetic_recordings, tmp_path_factory.mktemp("store"), 1, VIEW_2021.preparation)
+    keras.utils.set_random_seed(3)
+    settings, rules, weights = AttentionSettings(width=8, blocks=3, heads=2), {}, []
+    for leads in LEAD_SETS.values():
+        members = [Member.build(leads, settings, 26, view=VIEW_2021) for _ in range(3)]
+        weights = weights or [member.network.get_weights() for member in members]
+        for member, values in zip(members, weights, strict=True):
+            member.network.set_weights(values)
+        ensemble = Ensemble(Group(ABBREVIATIONS, tuple(members)))
+        medians = np.median(predict_members(ensemble.general, stores_of(store), np.arange(60), "checking"), axis=1)
+        thresholds = medians + rng.normal(0, 1e-3, (3, 26))
+        rules[leads] = Rule(np.full(26, 0.5), "vote", member_thresholds=thresholds)
+        save_bundle(Bundle(leads, ensemble, rules[leads], "shared"), folder)
+    return folder, rules, store
+
+
+def stores_of(store):
+    return {VIEW_2021.preparation: store}
+
+
+def reduce_record(path, leads):
+    """The header's text and the recording of a file that has some leads alone."""
+    header, recording = read_record(path)
+    first, *lines = path.read_text().splitlines()
+    rows = [header.lead_names.index(lead) for lead in leads]
+    name, _, *facts = first.split()
+    kept = [" ".join([name, str(len(leads)), *facts]), *(lines[row] for row in rows), *lines[len(header.leads) :]]
+    return "\n".join(kept), recording[rows]
+
+
+@pytest.mark.slow
+def test_a_shared_network_predicts_files_of_each_lead_set_as_it_predicts_from_a_store(shared, headers):
+    folder, rules, store = shared
+    paths, records, votes = {path.stem: path for path in headers}, np.arange(0, 60, 4), []
+    for leads, rule in rules.items():
+        bundle = load_bundle(folder, leads)
+        assert bundle.leads == leads and bundle.ensemble.general.members[0].leads == leads
+        members = predict_members(bundle.ensemble.general, stores_of(store), records, "checking")
+        outputs = rule.decide(members.mean(axis=0), bundle.ensemble.general.columns, members)
+        for index, record in enumerate(records):
+            path = paths[store.names[record]]
+            for text, recording in ((text_of(path), read_record(path)[1]), reduce_record(path, leads)):
+                _, predicted, probabilities = bundle.predict(text, recording)
+                np.testing.assert_allclose(probabilities, members[:, index].mean(axis=0), atol=1e-5)
+                near = (np.abs(members[:, index] - rule.member_thresholds) < 1e-5).any(axis=0)
+                np.testing.assert_array_equal(predicted[~near], outputs[index, ~near])
+        assert 0.2 < outputs.mean() < 0.8
+        votes.append(members)
+    assert len({array.tobytes() for array in votes}) == 5
+
+
+@pytest.mark.slow
+def test_a_lead_that_is_not_of_the_lead_set_changes_nothing(shared, headers):
+    bundle = load_bundle(shared[0], LEAD_SETS[3])
+    header, recording = read_record(headers[0])
+    changed = recording.copy()
+    changed[[row for row, lead in enumerate(header.lead_names) if lead not in LEAD_SETS[3]]] //= 2
+    before, after = (bundle.predict(text_of(headers[0]), values)[2] for values in (recording, changed))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_vote_needs_the_thresholds_of_each_network_and_no_gate(small_network):
+    members = tuple(Member(LEAD_SETS[2], small_network, None) for _ in range(3))
+    general = Group(ABBREVIATIONS, members)
+    thresholds = np.full((3, 26), 0.5)
+    Bundle(LEAD_SETS[2], Ensemble(general), Rule(np.full(26, 0.5), "vote", member_thresholds=thresholds))
+    for ensemble, values in ((Ensemble(general), None), (Ensemble(general), thresholds[:2]),
+                             (Ensemble(general, general, Group((), members[:1])), thresholds)):  # fmt: skip
+        with pytest.raises(ValueError, match="a vote of 3 networks needs thresholds for each of them, and no gate"):
+            Bundle(LEAD_SETS[2], ensemble, Rule(np.full(26, 0.5), "vote", member_thresholds=values))
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        Bundle(LEAD_SETS[2], Ensemble(general), Rule(np.full(26, 0.5), "vote", member_thresholds=thresholds * np.nan))

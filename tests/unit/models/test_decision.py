@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,48 @@ def test_only_thresholds_that_decide_are_applied():
     assert np.isnan(applied["argmax"]).all() and np.isnan(applied["expected_credit"]).all()
     probabilities = np.random.default_rng(0).random((50, 26))
     np.testing.assert_array_equal(Rule(thresholds, "half").decide(probabilities, EVERY), probabilities >= 0.5)
+
+
+def voting_rule(n_members=3, **changes):
+    """A rule by vote, and probabilities (M, 40, 20) of some classes with their indices."""
+    rng = np.random.default_rng(n_members)
+    columns = np.sort(rng.permutation(28)[:20])
+    rule = Rule(np.full(26, 0.5), "vote", member_thresholds=rng.random((n_members, 26)), **changes)
+    return rule, rng.random((n_members, 40, 20)), columns
+
+
+@pytest.mark.parametrize("n_members", [1, 2, 3, 4])
+def test_a_class_is_predicted_if_more_than_half_of_the_networks_that_vote_predict_it(n_members):
+    rule, members, columns = voting_rule(n_members)
+    members[np.random.default_rng(0).random(members.shape[:2]) < 0.3] = np.nan
+    outputs = rule.decide(np.zeros((40, 20)), columns, members)
+    for row in range(40):
+        voters = [m for m in range(n_members) if not np.isnan(members[m, row, 0])]
+        for k in range(26):
+            place = columns.tolist().index(k) if k in columns else None
+            votes = [place is not None and members[m, row, place] >= rule.member_thresholds[m, k] for m in voters]
+            assert outputs[row, k] == (sum(votes) > len(voters) / 2)
+    alone = [rule.decide(np.zeros(20), columns, members[:, row]) for row in range(40)]
+    np.testing.assert_array_equal(outputs, alone)
+
+
+def test_a_vote_is_followed_by_pairs_and_fallback_and_needs_all_networks():
+    rule, members, columns = voting_rule(pairs=(("AF", "TAb"),), fallback="NSR")
+    outputs = rule.decide(members[0], columns, members)
+    assert outputs[outputs[:, CLASS_INDEX["AF"]], CLASS_INDEX["TAb"]].all()
+    assert outputs.any(axis=1).all() and np.isnan(rule.applied_thresholds).all()
+    for wrong in (None, members[:2]):
+        with pytest.raises(ValueError, match="expected the 3 that have thresholds"):
+            rule.decide(members[0], columns, wrong)
+    with pytest.raises(ValueError, match=r"member_thresholds: \(3, 25\), expected \(M, 26\)"):
+        Rule(np.full(26, 0.5), "vote", member_thresholds=np.zeros((3, 25)))
+
+
+def test_thresholds_of_voters_are_read_as_they_were_written():
+    rule, members, columns = voting_rule()
+    read = read_rule(json.loads(json.dumps(write_rule(rule))))
+    np.testing.assert_array_equal(read.member_thresholds, rule.member_thresholds)
+    np.testing.assert_array_equal(read.decide(members[0], columns, members), rule.decide(members[0], columns, members))
 
 
 def test_a_rule_is_read_as_it_was_written_and_impossible_ones_are_refused():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ecg.commands.holdout import predict_stores
-from ecg.data.batches import DEFAULT_VIEW, View, Window
+from ecg.data.batches import DEFAULT_VIEW, ZEROS_IN_FRONT, View, Window
 from ecg.data.labels import class_indices
 from ecg.data.leads import LEAD_SETS, lead_indices
 from ecg.data.records import SignalError
@@ -19,7 +19,7 @@ from ecg.models.ensemble import (
     average_rows,
     uses_demographics,
 )
-from ecg.models.resnets import LeadWeightedSettings
+from ecg.models.resnets import AttentionSettings, LeadWeightedSettings
 from ecg.systems.recipes import RECIPES
 
 CLASSES = ("NSR", "AF", "PVC")
@@ -100,6 +100,30 @@ def test_of_parts_the_surest_counts_and_of_windows_their_mean():
     outputs = np.array([[0.1, 0.8], [0.5, 0.2], [0.3, 0.2]])
     np.testing.assert_array_equal(member(None).pool_windows(outputs), [0.5, 0.8])
     np.testing.assert_allclose(member(None, view=View(window=Window(9))).pool_windows(outputs), [0.3, 0.4])
+
+
+def test_a_network_for_all_lead_sets_sees_zeros_for_the_leads_that_are_not_read():
+    shared = replace(member(lambda signal: signal[-1], ("I", "II", "V2")), settings=AttentionSettings(),
+                     view=View(window=Window(300, ZEROS_IN_FRONT, first_only=True)))  # fmt: skip
+    (outputs,) = shared.predict(SIGNAL[:, [0, 1, 7]], PERSON)
+    expected = np.zeros(12)
+    expected[[0, 1, 7]] = SIGNAL[299, [0, 1, 7]]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-6)
+    assert Member.build(LEAD_SETS[2], AttentionSettings(width=4, blocks=1), 5).network.input_shape == (None, None, 12)
+
+
+def test_a_network_of_the_first_window_predicts_the_first_valid_segment_alone():
+    first = member(lambda signal: signal[0, :1], view=View(window=Window(200, first_only=True)))
+    averaged = member(lambda signal: signal[0, :1], view=View(window=Window(200)))
+    segments, prepared = segments_of(None, SIGNAL[500:], SIGNAL[:500])
+    members = Group(("AF",), (first, averaged)).predict_each(segments, PERSON)
+    assert members[0, 0] == pytest.approx(SIGNAL[500, 0])
+    assert len(first.network.seen) == 1 and len(averaged.network.seen) == 2
+    expected = np.concatenate([windows[:, 0, 0] for windows in averaged.network.seen]).mean()
+    assert members[1, 0] == pytest.approx(expected)
+    segments, prepared = segments_of(SIGNAL, SIGNAL, SIGNAL)
+    Group(("AF",), (first,)).predict_each(segments, PERSON)
+    assert len(prepared) == 1  # the others are not even preprocessed
 
 
 def test_the_mean_of_all_networks_counts_and_each_sees_the_recording_its_own_way():

@@ -191,3 +191,9 @@ def test_known_peaks_are_drawn_above_the_signal_and_predicted_ones_below():
                 assert (line.get_ydata() > high if above else line.get_ydata() < low).all()
         assert [text.get_text() for text in axes.get_legend().get_texts()] == list(WAVES)
         assert recording.name in axes.get_title(loc="left")
+
+
+def test_losses_below_0_are_shown_too():
+    figure = learning_curves([*epochs_of("credit", [-3, -5], [-2, -4]), *epochs_of("other", [1, 0.5], [1, 0.5])])
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_ylim()[0] < -5 and figure.axes[2].get_ylim()[0] == 0

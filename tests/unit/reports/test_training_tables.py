@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import WEIGHTS
-from result_helpers import COUNT, make_exclusive_results, make_results, table
+from result_helpers import COUNT, make_exclusive_results, make_results, make_voting_results, table
 from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
@@ -311,3 +311,18 @@ def test_only_settings_that_differ_are_compared_and_missing_ones_are_marked():
     assert {row[2] for row in rows if row[0] == "network.squeeze_ratio"} == {"–"}
     assert all(first != second for _, first, second in rows)
     assert not {"seed", "system", "title"} & {name for name, *_ in rows}
+
+
+def test_of_networks_that_vote_the_thresholds_of_each_are_listed():
+    results = make_voting_results()
+    tables = training_tables(results)
+    assert [name for name in tables if name.startswith("thresholds")] == ["thresholds"]
+    header, *rows = tables["thresholds"]
+    assert header == ("class", *(f"{leads} leads, network {number}" for leads in (12, 2) for number in (1, 2)))
+    assert [row[0] for row in rows] == list(ABBREVIATIONS)
+    np.testing.assert_array_equal([row[1:3] for row in rows], results.votes[12].thresholds.T)
+    for row in table(results, "scores"):
+        if row["labels"] == "cleaned":
+            score = challenge_score(results.scored_labels, results.predictions(row["leads"]), WEIGHTS)
+            assert row["score as predicted"] == score
+    assert all(np.isnan(row["threshold"]) for row in table(results, "class_scores_2_leads"))

@@ -9,9 +9,9 @@ from result_helpers import predict_stage
 from result_helpers import stage_titles as titles_of
 
 import team_code
-from ecg.commands.holdout import predict_stores
+from ecg.commands.holdout import predict_held_out, predict_members, predict_stores
 from ecg.commands.train import train
-from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
+from ecg.data.batches import DEFAULT_VIEW, REPEATED, ZEROS_IN_FRONT, View, Window
 from ecg.data.headers import RecordError
 from ecg.data.labels import CLASS_INDEX, CPSC_LABELS, add_implied_labels, class_indices, expand
 from ecg.data.leads import LEAD_SETS, LEADS
@@ -21,18 +21,20 @@ from ecg.data.wave_peaks import WavePeaks
 from ecg.evaluation.calibration import fit_calibration
 from ecg.evaluation.expected_credit import choose_classes
 from ecg.evaluation.metrics import challenge_score, load_weights
-from ecg.evaluation.thresholds import search_thresholds
+from ecg.evaluation.thresholds import evolve_thresholds, search_thresholds
+from ecg.models.bundle import Bundle, load_bundle, save_bundle
 from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import LeadWeightedSettings, LiSettings, RhythmSettings
-from ecg.reports.training_tables import training_tables
+from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, RhythmSettings
+from ecg.reports.training_tables import member_threshold_table, training_tables
 from ecg.runtime.limits import TimeBudget
+from ecg.systems.decisions import ValidationScorer
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource, label_masks, source_masks
-from ecg.systems.method import ValidationScorer, apply_rules, drop_untrainable_gate, train_system
+from ecg.systems.method import apply_rules, drop_untrainable_gate, train_system
 from ecg.systems.plan import split_recordings, split_validation, stage_keys
 from ecg.systems.recipes import SYSTEMS, Gate, Settings
 from ecg.systems.stage import Outcome, StageRunner
 from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
-from ecg.training.trainer import TrainingSettings
+from ecg.training.trainer import TrainingSettings, seeds
 
 LI = LiSettings(stages=(1,), width=4, squeeze_ratio=None, peaks=True, peak_units=4)
 GATE = LiSettings(stages=(1,), width=2, squeeze_ratio=None)
@@ -49,6 +51,11 @@ FOLDED = replace(
 EXCLUSIVE = replace(
     SYSTEMS["xie2022"], views=(View(window=Window(1500, REPEATED)),), network=DCNetSettings((2,), 1, False),
     training=QUICK, lead_sets=(12, 2),
+)  # fmt: skip
+VOTING = replace(
+    SYSTEMS["nejedly2021"], views=(View(window=Window(1000, ZEROS_IN_FRONT, first_only=True, standardised=True)),),
+    network=AttentionSettings(width=4, blocks=2, heads=2),
+    training=replace(SYSTEMS["nejedly2021"].training, epochs=1, steps=2),
 )  # fmt: skip
 ONE_LEAD = replace(SYSTEMS["se_resnet_rhythm"], views=(DEFAULT_VIEW,), network=RhythmSettings(18), training=QUICK)
 
@@ -81,7 +88,13 @@ class FakeRunner(StageRunner):
         probabilities = random_probabilities(stage.title, len(self.store), stage.targets.shape[1])
         self.scores[stage.title] = self.compute_scores(stage, probabilities[stage.records[stage.validation]])
         weights = [np.array(stage.title)]
-        return Outcome([stage.title], weights, probabilities[stage.to_predict], f"end of {stage.title}", 2.0)
+        predicted = probabilities[stage.to_predict]
+        if stage.lead_sets:
+            predicted = np.array([
+                random_probabilities(f"{stage.title} {leads}", *probabilities.shape)[stage.to_predict]
+                for leads in stage.lead_sets
+            ])  # fmt: skip
+        return Outcome([stage.title], weights, predicted, f"end of {stage.title}", 2.0)
 
     def predict_peaks(self, stage, weights, indices):
         assert weights == [np.array(stage.title)]
@@ -478,3 +491,82 @@ def test_a_rules_network_is_not_validated_on_patients_that_it_is_trained_on(rule
     after, (made,) = apply_rules(labels, sources, settings, runner, np.zeros(400, int))
     assert made.skip_reason.endswith("recordings of other sources are of one patient") and len(stages) == 1
     np.testing.assert_array_equal(after, labels)
+
+
+def test_networks_that_vote_decide_the_recordings_that_they_were_not_trained_on(train_fake, store):
+    trained, stages, lines, _ = train_fake(VOTING)
+    results, splits = trained.results, split_recordings(store.labels, VOTING)
+    assert list(stages) == [f"all lead sets, split {split} of 3" for split in (1, 2, 3)]
+    assert [network.leads for network in trained.networks] == 3 * [*LEAD_SETS.values()]
+    columns = class_indices(VOTING.classes)
+    validation = np.unique(np.concatenate([part for _, part in splits]))
+    np.testing.assert_array_equal(results.validation, validation)
+    assert len(validation) < len(store) and (np.bincount(np.concatenate([part for _, part in splits])) > 1).any()
+    for count, leads in LEAD_SETS.items():
+        thresholds, members = results.votes[count]
+        expected = np.full((3, len(store), 26), np.nan, np.float32)
+        for row, (title, (_, part)) in enumerate(zip(stages, splits, strict=True)):
+            expected[row, part] = random_probabilities(f"{title} {leads}", len(store), 26)[part]
+            labels, probabilities = store.labels[part], expand(expected[row, part], columns)
+            seed = int(seeds(VOTING.seed, f"general/all/split{row + 1}/thresholds/{len(leads)}", 0, 1)[0])
+            evolved = evolve_thresholds(labels, probabilities, load_weights()[1], seed)
+            np.testing.assert_array_equal(thresholds[row], evolved)
+        np.testing.assert_array_equal(members, expected[:, validation])
+        np.testing.assert_allclose(results.validated[count], np.nanmean(expected[:, validation], axis=0), rtol=1e-6)
+        known = np.isfinite(members[..., 0])
+        yes = (np.nan_to_num(members, nan=-1)[..., np.argsort(columns)] >= thresholds[:, np.newaxis]).sum(axis=0)
+        np.testing.assert_array_equal(results.predictions(count), 2 * yes > known.sum(axis=0)[:, np.newaxis])
+        score = challenge_score(store.labels[validation], results.predictions(count), load_weights()[1])
+        assert any(line.startswith(f"{count} leads: score") and f"{score:.3f} as predicted" in line for line in lines)
+    table = member_threshold_table(results)
+    assert table[0][:4] == ("class", "12 leads, network 1", "12 leads, network 2", "12 leads, network 3")
+    assert table[5][2] == results.votes[12].thresholds[1, 4] and len(table[0]) == 16
+
+
+def test_networks_of_a_voting_system_can_be_decided_by_expected_credit(train_fake, store):
+    trained, *_ = train_fake(replace(VOTING, decision="expected_credit", lead_sets=(12,)))
+    results = trained.results
+    assert results.votes == {}
+    calibrated = results.rule(12).calibrate(expand(results.validated[12], results.columns))
+    np.testing.assert_array_equal(results.predictions(12), choose_classes(calibrated, load_weights()[1]))
+
+
+def test_the_loss_of_a_voting_system_is_weighted_by_the_training_set_of_each_network(train_fake, store):
+    _, stages, _, _ = train_fake(replace(VOTING, lead_sets=(2,)))
+    columns = class_indices(VOTING.classes)
+    for stage, (training, _) in zip(stages.values(), split_recordings(store.labels, VOTING), strict=True):
+        positives = store.labels[training][:, columns].sum(axis=0)
+        ratios = (len(training) - positives) / np.maximum(positives, 1)
+        expected = np.where(positives > 0, ratios, ratios[positives > 0].max())
+        np.testing.assert_allclose(stage.loss.positive_weights, expected, rtol=1e-6)
+        np.testing.assert_allclose(stage.loss.weights, load_weights()[1][np.ix_(columns, columns)], rtol=1e-6)
+        assert stage.lead_sets == (("I", "II"),) and stage.leads == LEADS and len(stage.configurations) == 6
+
+
+def test_credit_is_given_for_scored_classes_alone():
+    settings = replace(VOTING, classes=("AF", "STE", "NSR"), network=AttentionSettings())
+    loss = settings.make_loss(settings.classes, np.eye(3), np.ones((3, 3)))
+    weights = load_weights()[1]
+    af, nsr = CLASS_INDEX["AF"], CLASS_INDEX["NSR"]
+    expected = [[weights[af, af], 0, weights[af, nsr]], [0, 0, 0], [weights[nsr, af], 0, weights[nsr, nsr]]]
+    np.testing.assert_allclose(loss.weights, expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_trained_voting_system_predicts_as_its_saved_models_do(store, tmp_path):
+    settings = replace(VOTING, lead_sets=(12, 3, 2))
+    runner = StageRunner({DEFAULT_PREPROCESSING: store}, tmp_path / "stages", settings.seed, TimeBudget(None))
+    trained = train_system(settings, runner, {}, tmp_path)
+    assert len(trained.seconds) == 3 and len(list((tmp_path / "stages").iterdir())) == 3
+    held_out = np.arange(0, 60, 7)
+    result = predict_held_out(trained, settings, {DEFAULT_PREPROCESSING: store}, held_out)
+    for count, predictions in result.by_leads.items():
+        leads, rule = LEAD_SETS[count], trained.results.rule(count)
+        save_bundle(Bundle(leads, trained.ensemble(leads), rule, "voting"), tmp_path)
+        bundle = load_bundle(tmp_path, leads)
+        members = predict_members(bundle.ensemble.general, {DEFAULT_PREPROCESSING: store}, held_out, "checking")
+        expected = bundle.rule.decide(members.mean(axis=0), bundle.ensemble.general.columns, members)
+        np.testing.assert_allclose(predictions.probabilities, expand(members.mean(axis=0), trained.results.columns),
+                                   atol=1e-6)  # fmt: skip
+        np.testing.assert_array_equal(predictions.predictions, expected)
+        assert predictions.costs.networks == 3 and predictions.costs.epochs == 3

@@ -7,7 +7,7 @@ from result_helpers import stage_titles as titles_of
 from ecg.data.batches import DEFAULT_VIEW, View, Window
 from ecg.data.headers import RecordError
 from ecg.data.leads import LEAD_SETS, LEADS
-from ecg.models.attention import AttentionSettings
+from ecg.models.resnets import AttentionSettings
 from ecg.runtime.cache import folder_name
 from ecg.systems.plan import (
     assign_strata,
@@ -86,8 +86,8 @@ def test_lead_sets_of_which_the_same_leads_are_used_share_their_networks():
 )
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_two_stages_share_a_title_or_the_folder_that_is_named_after_it(name, change):
-    if RECIPES[name].exclusive and "gate" in change:
-        with pytest.raises(ValueError, match="exclude each other"):
+    if "gate" in change and (RECIPES[name].exclusive or RECIPES[name].decision == "vote"):
+        with pytest.raises(ValueError, match="gate: not possible if"):
             replace(RECIPES[name], **change)
         return
     settings = replace(RECIPES[name], **change)

@@ -10,7 +10,7 @@ from result_helpers import stage_titles as titles_of
 
 from ecg.data.batches import Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED_CLASSES
-from ecg.data.leads import LEAD_SETS
+from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import Preprocessing
 from ecg.models.bundle import network_entry, read_config, write_config
 from ecg.models.decision import Rule
@@ -18,18 +18,21 @@ from ecg.models.ensemble import Member
 from ecg.systems.label_cleaning import CleaningSettings
 from ecg.systems.plan import planned_networks
 from ecg.systems.recipes import ABLATIONS, CAI2021, RECIPES, SYSTEMS, VARIANTS, Gate, Settings
+from ecg.training.losses import CreditLoss
 
 CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
-LI, ZHAO, XIE, RHYTHM = (SYSTEMS[name] for name in ("li2021", "zhao2022", "xie2022", "se_resnet_rhythm"))
+LI, ZHAO, XIE, RHYTHM, NEJEDLY = (
+    SYSTEMS[name] for name in ("li2021", "zhao2022", "xie2022", "se_resnet_rhythm", "nejedly2021")
+)
 NINE = ("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE")
 
 
-def test_the_systems_are_the_default_four_from_the_literature_and_all_without_their_parts():
-    assert list(SYSTEMS) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm"]
+def test_the_systems_are_the_default_five_from_the_literature_and_all_without_their_parts():
+    assert list(SYSTEMS) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm", "nejedly2021"]
     parts = ("focal", "no-masks", "no-relabelling", "no-filter", "relu", "no-se", "halves")
     assert list(ABLATIONS) == [f"cai2021-{part}" for part in parts]
     assert list(VARIANTS) == [*(f"li2021-no-{part}" for part in ("masks", "peaks", "rules", "gate")), "xie2022-plain",
-                              "se_resnet_rhythm-no-se"]  # fmt: skip
+                              "se_resnet_rhythm-no-se", "nejedly2021-no-attention"]  # fmt: skip
     assert {**SYSTEMS, **ABLATIONS, **VARIANTS} == RECIPES
     assert all(name == member.system for name, member in RECIPES.items())
     assert CAI2021 == Settings()
@@ -43,12 +46,14 @@ def test_the_systems_are_the_default_four_from_the_literature_and_all_without_th
         ("zhao2022", tuple(name for name in ABBREVIATIONS if name not in ("BBB", "PRWP")), False),
         ("xie2022", NINE, True),
         ("se_resnet_rhythm", ("NSR", "AF", "AFL", "IAVB", "SB", "STach", "PVC"), True),
+        ("nejedly2021", ABBREVIATIONS, False),
     ],
 )
 def test_classes_are_those_of_the_papers(name, classes, exclusive):
     system = SYSTEMS[name]
     assert (system.classes, system.exclusive) == (classes, exclusive)
-    assert len(classes) == {"cai2021": 22, "li2021": 26, "zhao2022": 24, "xie2022": 9, "se_resnet_rhythm": 7}[name]
+    counts = {"cai2021": 22, "li2021": 26, "zhao2022": 24, "xie2022": 9, "se_resnet_rhythm": 7, "nejedly2021": 26}
+    assert len(classes) == counts[name]
     assert system.output_activation == ("softmax" if exclusive else "sigmoid")
 
 
@@ -64,6 +69,12 @@ def test_signals_are_prepared_and_cut_as_in_the_papers():
         "zhao2022": [(Preprocessing(257, None, True), Window(4096, "zeros", 256))],
         "xie2022": [(Preprocessing(250, None, False), Window(7500, "repeated", 0))],
         "se_resnet_rhythm": [(Preprocessing(200, None, False), Window(2000, "repeated", 0))],
+        "nejedly2021": [
+            (
+                Preprocessing(500, (1.0, 47.0), kind="butterworth"),
+                Window(8192, "zeros in front", first_only=True, standardised=True),
+            )
+        ],
     }
     assert [view.title for view in LI.views] == ["500 Hz, 10 s", "250 Hz, 20 s", "500 Hz, 15 s"]
     assert LI.preparations == [Preprocessing(500, None), Preprocessing(250, None)]
@@ -74,10 +85,13 @@ def test_leads_are_reduced_as_in_the_papers():
         12: ("I", "II", *CHEST), 6: ("I", "II"), 4: ("I", "II", "V2"), 3: ("I", "II", "V2"), 2: ("I", "II"),
     }  # fmt: skip
     assert {RHYTHM.leads_of(count) for count in LEAD_SETS} == {("II",)}
-    for system in (CAI2021, ZHAO, XIE):
+    for system in (CAI2021, ZHAO, XIE, NEJEDLY):
         assert {count: system.leads_of(count) for count in LEAD_SETS} == LEAD_SETS
     assert {system.configurations for system in (CAI2021, ZHAO, XIE, RHYTHM)} == {()}
     assert LI.configurations == (("I", "II", *CHEST), ("I", "II"), ("I", "II", "V2"))
+    assert NEJEDLY.configurations == (
+        LEADS, ("I", "II", *CHEST), LEADS[:6], ("I", "II", "III", "V2"), ("I", "II", "V2"), ("I", "II")
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -89,6 +103,7 @@ def test_leads_are_reduced_as_in_the_papers():
         (ZHAO.training, {0: 3e-3, 19: 3e-3, 20: 3e-4, 39: 3e-4, 40: 3e-5, 60: 3e-5}),
         (XIE.training, {0: 1e-4, 30: 1e-4, 60: 1e-4}),
         (RHYTHM.training, {0: 1e-4, 30: 1e-4, 60: 1e-4}),
+        (NEJEDLY.training, {0: 1e-3, 19: 1e-3, 20: 1e-4, 39: 1e-4, 40: 1e-5, 49: 1e-5}),
     ],
 )
 def test_learning_rates_are_the_papers(training, rates):
@@ -118,16 +133,22 @@ def test_losses_optimizers_batches_and_epochs_are_the_papers():
         "zhao2022": ("cross-entropy", "adam", 64, 50, 50),
         "xie2022": ("categorical", "sgd", 8, 100, 100),
         "se_resnet_rhythm": ("categorical", "adam", 64, 100, 10),
+        "nejedly2021": ("credit", "clipped_adam", 128, 50, 50),
     }
     assert XIE.training.momentum == 0.5 and XIE.training.batch_for(20) == 8
     assert (LI.peaks, ZHAO.folds) == (0.1, 5)
     assert {system.folds for system in SYSTEMS.values()} == {None, 5}
+    assert [system.splits for system in SYSTEMS.values()] == [None] * 5 + [3]
+    training = NEJEDLY.training
+    assert (training.l2, training.clip_norm, training.criterion, training.averaging) == (1e-4, 10.0, "AUPRC", 0.0)
+    assert CreditLoss.batch == training.batch
+    assert {system.training.criterion for system in SYSTEMS.values()} == {"loss", "AUPRC"}
 
 
 def test_labels_are_what_the_papers_make_of_them():
     assert LI.implies == (("LBBB", "BBB"), ("RBBB", "BBB"))
-    assert [system.source_masks for system in SYSTEMS.values()] == [False, True, False, False, False]
-    for system in (LI, ZHAO, XIE, RHYTHM):
+    assert [name for name, system in SYSTEMS.items() if system.source_masks] == ["li2021"]
+    for system in (LI, ZHAO, XIE, RHYTHM, NEJEDLY):
         assert system.cleaning.rules == () and not system.cleaning.masks
     (omission,) = LI.cleaning.partially_labelled
     assert (omission.sources, set(omission.labelled)) == (
@@ -138,8 +159,9 @@ def test_labels_are_what_the_papers_make_of_them():
 def test_predictions_are_by_the_papers_rules():
     assert LI.gate.source == "CPSC" and set(LI.gate.classes) == {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"}
     assert (LI.answer_pairs, LI.fallback) == ((("TInv", "TAb"),), "NSR")
-    assert [system.decision for system in SYSTEMS.values()] == ["thresholds", "half", "thresholds", "argmax", "argmax"]
-    assert [system.gate is None for system in SYSTEMS.values()] == [True, False, True, True, True]
+    assert [system.decision for system in SYSTEMS.values()] == [
+        "thresholds", "half", "thresholds", "argmax", "argmax", "vote"]  # fmt: skip
+    assert [name for name, system in SYSTEMS.items() if system.gate] == ["li2021"]
 
 
 def test_every_system_predicts_every_lead_set():
@@ -315,6 +337,7 @@ def test_what_is_done_is_decided_by_no_systems_name():
         ({"weights": ((1.0, 0.0), (0.0, 1.0))}, "weights: expected 26 rows of 26 numbers"),
         ({"folds": 1}, "folds: expected an integer from 2"),
         ({"splits": 0}, "splits: expected an integer from 1"),
+        ({"gate": Gate(), "decision": "vote"}, "gate: not possible if networks vote"),
         ({"loss": "credit"}, "loss: 'credit' needs a network with a second head"),
         ({"peaks": 0.1}, "need a network that predicts wave peaks"),
         ({"peak_training": CAI2021.training}, "need a network that predicts wave peaks"),

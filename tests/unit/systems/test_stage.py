@@ -9,9 +9,8 @@ from helpers import capture_log
 from ecg.data.batches import ZEROS_IN_FRONT, Dataset, View, Window
 from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.wave_peaks import WavePeaks, decode_peaks
-from ecg.models.attention import LOGITS, AttentionSettings
 from ecg.models.ensemble import uses_demographics
-from ecg.models.resnets import POLICIES, LiSettings
+from ecg.models.resnets import LOGITS, POLICIES, AttentionSettings, LiSettings
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import (

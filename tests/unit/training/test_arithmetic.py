@@ -11,9 +11,9 @@ import pytest
 from keras import layers, ops
 
 from ecg.data.leads import LEAD_SETS
-from ecg.models.attention import AttentionSettings
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import (
+    AttentionSettings,
     LeadWeightedSettings,
     LiSettings,
     NetworkSettings,

@@ -9,9 +9,15 @@ from ecg.data.batches import REPEATED, ZEROS, ZEROS_IN_FRONT, Dataset, View, Win
 from ecg.data.leads import LEADS
 from ecg.data.store import Store
 from ecg.data.wave_peaks import WavePeaks
-from ecg.models.attention import AttentionSettings
 from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import DEPTHS, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.models.resnets import (
+    DEPTHS,
+    AttentionSettings,
+    LeadWeightedSettings,
+    LiSettings,
+    NetworkSettings,
+    RhythmSettings,
+)
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import Stage, build_network, make_dataset, stage_loss
