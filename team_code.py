@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from ecg.runtime.console import start_logging
 from ecg.runtime.keras_startup import start_keras
 
+SYSTEM = "cai2021"  # what `training_code` trains; "apprentice" is the strongest system
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -21,9 +23,10 @@ def training_code(data_directory: str, model_directory: str) -> None:
     """
     start_keras()
     from ecg.commands.train import train
+    from ecg.systems.recipes import RECIPES
 
     start_logging()
-    train(data_directory, model_directory)
+    train(data_directory, model_directory, RECIPES[SYSTEM])
 
 
 def load_model(model_directory: str, leads: Iterable[str]) -> "Bundle":

@@ -47,9 +47,10 @@ def get_network(bundle):
 
 def stage_titles(settings):
     """The titles of all stages of a recipe, in the order of their keys."""
-    from ecg.systems.plan import first_round_title, planned_networks
+    from ecg.systems.plan import first_round_title, planned_networks, pretraining_plans
 
-    titles = [rule.title for rule in settings.cleaning.rules] + [first_round_title(settings)] * settings.cleaning.masks
+    titles = [plan.title for plan in pretraining_plans(settings)]
+    titles += [rule.title for rule in settings.cleaning.rules] + [first_round_title(settings)] * settings.cleaning.masks
     for network in planned_networks(settings):
         titles += [network.peaks_title] * network.learns_peaks + [network.title]
     return titles

@@ -28,7 +28,8 @@ NINE = ("NSR", "AF", "IAVB", "LBBB", "RBBB", "PAC", "PVC", "STD", "STE")
 
 
 def test_the_systems_are_the_default_five_from_the_literature_and_all_without_their_parts():
-    assert list(SYSTEMS) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm", "nejedly2021"]
+    assert list(SYSTEMS) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm", "nejedly2021",
+                             "apprentice"]  # fmt: skip
     parts = ("focal", "no-masks", "no-relabelling", "no-filter", "relu", "no-se", "halves")
     assert list(ABLATIONS) == [f"cai2021-{part}" for part in parts]
     assert list(VARIANTS) == [*(f"li2021-no-{part}" for part in ("masks", "peaks", "rules", "gate")), "xie2022-plain",
@@ -59,6 +60,7 @@ def test_classes_are_those_of_the_papers(name, classes, exclusive):
 
 def test_signals_are_prepared_and_cut_as_in_the_papers():
     seen = {name: [(view.preparation, view.window) for view in system.views] for name, system in SYSTEMS.items()}
+    assert seen.pop("apprentice") == seen["cai2021"]
     assert seen == {
         "cai2021": [(Preprocessing(250, (0.5, 45.0), False), Window(None, "zeros", 0))],
         "li2021": [
@@ -134,11 +136,12 @@ def test_losses_optimizers_batches_and_epochs_are_the_papers():
         "xie2022": ("categorical", "sgd", 8, 100, 100),
         "se_resnet_rhythm": ("categorical", "adam", 64, 100, 10),
         "nejedly2021": ("credit", "clipped_adam", 128, 50, 50),
+        "apprentice": ("cross-entropy", "adam", 256, 100, 4),
     }
     assert XIE.training.momentum == 0.5 and XIE.training.batch_for(20) == 8
     assert (LI.peaks, ZHAO.folds) == (0.1, 5)
     assert {system.folds for system in SYSTEMS.values()} == {None, 5}
-    assert [system.splits for system in SYSTEMS.values()] == [None] * 5 + [3]
+    assert [system.splits for system in SYSTEMS.values()] == [None] * 5 + [3, None]
     training = NEJEDLY.training
     assert (training.l2, training.clip_norm, training.criterion, training.averaging) == (1e-4, 10.0, "AUPRC", 0.0)
     assert CreditLoss.batch == training.batch
@@ -160,7 +163,7 @@ def test_predictions_are_by_the_papers_rules():
     assert LI.gate.source == "CPSC" and set(LI.gate.classes) == {"AF", "IAVB", "LBBB", "NSR", "PAC", "RBBB"}
     assert (LI.answer_pairs, LI.fallback) == ((("TInv", "TAb"),), "NSR")
     assert [system.decision for system in SYSTEMS.values()] == [
-        "thresholds", "half", "thresholds", "argmax", "argmax", "vote"]  # fmt: skip
+        "thresholds", "half", "thresholds", "argmax", "argmax", "vote", "expected_credit"]  # fmt: skip
     assert [name for name, system in SYSTEMS.items() if system.gate] == ["li2021"]
 
 
@@ -357,3 +360,20 @@ def test_settings_that_mean_nothing_are_refused_at_once(wrong, message):
 def test_a_gate_predicts_scored_classes_alone():
     with pytest.raises(ValueError, match="STD: not a scored class"):
         Gate(classes=("AF", "STD"))
+
+
+def test_the_strongest_system_is_the_default_with_other_parts():
+    """Its networks, their preprocessing and the cleaning of labels are the default's."""
+    apprentice = SYSTEMS["apprentice"]
+    assert replace(
+        apprentice, system="cai2021", title=CAI2021.title, pretraining=None, loss=CAI2021.loss, folds=None,
+        decision=CAI2021.decision, proxy_least=CAI2021.proxy_least,
+    ) == CAI2021  # fmt: skip
+    assert (apprentice.folds, apprentice.decision) == (5, "expected_credit")
+    assert apprentice.pretraining.kind.clean and not apprentice.pretraining.kind.cpsc_omits
+
+
+def test_the_scripts_train_the_method_of_the_paper():
+    import team_code
+
+    assert team_code.SYSTEM == "cai2021" and RECIPES["apprentice"].system == "apprentice"
