@@ -10,8 +10,9 @@ from ecg.commands.settings import find_systems
 
 NUMBERS = {  # options that take a number, by command, and which of the values below each takes
     "train": {
-        "--seed": "0", "--averaging": "0", "--hours": None, "--resamples": "0", "--folds": None, "--jobs": None,
-        "--width": None, "--depth": None, "--epochs": None, "--batch": None, "--leads": None, "--pretrain": "0",
+        "--seed": "0", "--averaging": "0", "--hours": None, "--resamples": "0", "--folds": None, "--splits": None,
+        "--jobs": None, "--width": None, "--depth": None, "--epochs": None, "--batch": None, "--leads": None,
+        "--pretrain": "0",
     },
     "compare": {
         "--seed": "0", "--folds": None, "--hours": None, "--jobs": None, "--width": None, "--depth": None,
@@ -63,7 +64,9 @@ SWITCHES = {
     "compare": {"--early-gains"},
     "review": {"--early-gains"},
     "plot": {"--peaks", "--early-gains"},
-    "synthesize": {"--cpsc-omits", "--no-cpsc-omits", "--ningbo-flutter", "--no-ningbo-flutter", "--clean"},
+    "synthesize": {
+        "--cpsc-omits", "--no-cpsc-omits", "--ningbo-flutter", "--no-ningbo-flutter", "--clean", "--realistic",
+    },
 }  # fmt: skip
 SWITCHES["estimate"] = SWITCHES["train"]
 
