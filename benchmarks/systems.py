@@ -21,21 +21,23 @@ BATCH = 16  # maximum number of recordings in a step
 def iter_networks():
     """Yield the title of each network, its Stage, and the recordings in a step."""
     from ecg.data.wave_peaks import WavePeaks
-    from ecg.models.resnets import RhythmSettings
+    from ecg.models.resnets import AttentionSettings, RhythmSettings
     from ecg.systems.recipes import SYSTEMS
     from ecg.systems.stage import Stage
-    from ecg.training.losses import LOSSES
 
     no_peaks = WavePeaks(np.zeros(2, int), np.zeros(0, int), np.zeros(0, int))
     for name, recipe in SYSTEMS.items():
         variants = {name: recipe.network}
         if isinstance(recipe.network, RhythmSettings):
             variants = {f"{name}, {depth} layers": RhythmSettings(depth=depth) for depth in (18, 152)}
+        elif isinstance(recipe.network, AttentionSettings):
+            variants[f"{name}, no attention"] = AttentionSettings(attention=False)
         for title, network in variants.items():
             labels = np.zeros((1, len(recipe.classes)), np.float32)
             rows = np.zeros(1, int)
-            stage = Stage(title, title, recipe.leads_of(12), LOSSES[recipe.loss](), rows, labels, labels, rows, rows,
-                          rows, network, recipe.training, recipe.views[0], recipe.output_activation,
+            loss = recipe.make_loss(recipe.classes, labels, labels)
+            stage = Stage(title, title, recipe.leads_of(12), loss, rows, labels, labels, rows, rows, rows, network,
+                          recipe.training, recipe.views[0], recipe.output_activation,
                           peaks=no_peaks if recipe.peaks else None,
                           loss_weights=(1.0, recipe.peaks or 0.0))  # fmt: skip
             yield title, stage, min(recipe.training.batch, BATCH)
@@ -49,7 +51,8 @@ def make_functions(stage, batch):
     from ecg.training.trainer import compile_network
 
     network = build_network(stage, "float32")
-    compile_network(network, stage_loss(stage, network), stage.learning.make_optimizer())
+    loss = stage_loss(stage, network)
+    compile_network(network, loss, stage.learning.make_optimizer())
     predictor = prediction_part(stage, network)
     rng, length = np.random.default_rng(0), stage.view.window.length or RATE * SECONDS
 
@@ -57,7 +60,8 @@ def make_functions(stage, batch):
         signals = rng.normal(size=(count, length, len(stage.leads))).astype(np.float32)
         return (signals, np.zeros((count, N_DEMOGRAPHICS), np.float32)) if len(network.inputs) > 1 else signals
 
-    targets = (rng.random((batch, network.output_shape[-1])) < 0.1).astype(np.float32)
+    n_targets = network.output_shape[-1] // getattr(loss, "outputs_per_label", 1)
+    targets = (rng.random((batch, n_targets)) < 0.1).astype(np.float32)
     batch_inputs, inputs_of_one = inputs(batch), inputs(1)
 
     def step():

@@ -14,7 +14,7 @@ from ecg.data.patients import count_patients
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.evaluation.metrics import WeightTable
-from ecg.models.decision import EXPECTED_CREDIT
+from ecg.models.decision import EXPECTED_CREDIT, VOTE
 from ecg.models.ensemble import (
     Ensemble,
     Group,
@@ -292,7 +292,7 @@ def predict_held_out(trained: TrainedSystem, system: Settings, stores: Stores, h
         leads = system.leads_of(count)
         if leads not in by_network:
             ensemble, title = trained.ensemble(leads), f"{system.system}, {len(leads)} leads"
-            if count in trained.results.votes:
+            if system.decision == VOTE:
                 members = predict_members(ensemble.general, stores, held_out, title, system.training.batch)
                 probabilities = members.mean(axis=0)
             else:

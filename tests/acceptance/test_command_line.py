@@ -59,7 +59,7 @@ POSITIONALS = {
     "synthesize": 1,
 }
 SWITCHES = {
-    "train": {"--source-masks", "--no-source-masks", "--gate", "--no-relabel-flutter", "--no-relabel-cpsc",
+    "train": {"--source-masks", "--splits", "--no-source-masks", "--gate", "--no-relabel-flutter", "--no-relabel-cpsc",
               "--no-masks", "--keep-stages", "--early-gains"},
     "compare": {"--early-gains"},
     "review": {"--early-gains"},

@@ -167,8 +167,8 @@ def test_the_table_of_formats_counts_ways_and_recordings_and_lists_what_differs(
 def test_every_system_has_its_networks_timed():
     titles = {title: (stage, batch) for title, stage, batch in systems.iter_networks()}
     assert list(titles) == ["cai2021", "li2021", "zhao2022", "xie2022", "se_resnet_rhythm, 18 layers",
-                            "se_resnet_rhythm, 152 layers"]  # fmt: skip
-    assert [batch for _, batch in titles.values()] == [16, 16, 16, 8, 16, 16]
+                            "se_resnet_rhythm, 152 layers", "nejedly2021", "nejedly2021, no attention"]  # fmt: skip
+    assert [batch for _, batch in titles.values()] == [16, 16, 16, 8, 16, 16, 16, 16]
     assert titles["li2021"][0].peaks is not None and titles["xie2022"][0].output_activation == "softmax"
 
 

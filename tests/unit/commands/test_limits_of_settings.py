@@ -8,7 +8,7 @@ from ecg.training.trainer import TrainingSettings
 
 @pytest.mark.parametrize(
     ("settings", "name", "value"),
-    [(Settings, *wrong) for wrong in out_of_range("seed", "hours", "folds", "resamples", "jobs")]
+    [(Settings, *wrong) for wrong in out_of_range("seed", "hours", "folds", "splits", "resamples", "jobs")]
     + [(TrainingSettings, *wrong) for wrong in out_of_range("batch", "averaging", "epochs")]
     + [
         (Protocol, *wrong)

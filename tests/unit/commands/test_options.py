@@ -45,6 +45,17 @@ def test_flags_change_their_settings_and_no_others():
     )  # fmt: skip
 
 
+def test_folds_take_the_place_of_splits_and_splits_that_of_folds():
+    for flags, parts in (("nejedly2021 --folds 5", (5, None)), ("zhao2022 --splits 2", (None, 2)),
+                         ("nejedly2021", (None, 3)), ("zhao2022", (5, None))):  # fmt: skip
+        changed = settings(f"--system {flags}")
+        assert (changed.folds, changed.splits) == parts
+    with pytest.raises(ValueError, match="2 folds and 3 splits"):
+        settings("--folds 2 --splits 3")
+    with pytest.raises(ValueError, match="gate: not possible if networks vote"):
+        settings("--system nejedly2021 --gate")
+
+
 @pytest.mark.parametrize(
     ("flags", "changes"),
     [
@@ -52,6 +63,8 @@ def test_flags_change_their_settings_and_no_others():
         ("--fallback NSR", {"fallback": "NSR"}),
         ("--fallback nsr --precision Float32 --system CAI2021", {"fallback": "NSR"}),
         ("--folds 3", {"folds": 3}),
+        ("--splits 3", {"splits": 3}),
+        ("--decision vote --splits 2", {"decision": "vote", "splits": 2}),
         ("--source-masks", {"source_masks": True}),
         ("--gate", {"gate": Gate()}),
         ("--no-source-masks", {}),
@@ -183,8 +196,8 @@ def test_a_system_that_there_is_not_is_reported_with_those_that_there_are():
     "flags",
     ["--leads 5", "--seed -1", "--width 0", "--depth 0", "--epochs x", "--jobs 0", "--averaging 1", "--averaging -0.1",
      "--hours 0", "--hours inf", "--hours x", "--batch 0", "--batch 1.5", "--precision half", "--decision majority",
-     "--fallback LVH", "--folds 1", "--imply TInv", "--imply TInv=STD", "--omission Mine", "--omission Mine=",
-     "--lumping =AF,AFL", "--lumping Mine=AF,,AFL"],
+     "--fallback LVH", "--folds 1", "--splits 0", "--imply TInv", "--imply TInv=STD", "--omission Mine",
+     "--omission Mine=", "--lumping =AF,AFL", "--lumping Mine=AF,,AFL"],
 )  # fmt: skip
 def test_flags_that_make_no_sense_are_usage_errors(capsys, flags):
     with pytest.raises(SystemExit) as ended:
