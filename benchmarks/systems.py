@@ -19,14 +19,20 @@ BATCH = 16  # maximum number of recordings in a step
 
 
 def iter_networks():
-    """Yield the title of each network, its Stage, and the recordings in a step."""
+    """Yield the title of each network, its Stage, and the recordings in a step.
+
+    A system whose network and signals are those of another is left out.
+    """
     from ecg.data.wave_peaks import WavePeaks
     from ecg.models.resnets import AttentionSettings, RhythmSettings
     from ecg.systems.recipes import SYSTEMS
     from ecg.systems.stage import Stage
 
     no_peaks = WavePeaks(np.zeros(2, int), np.zeros(0, int), np.zeros(0, int))
+    first = {(recipe.network, recipe.views): name for name, recipe in reversed(SYSTEMS.items())}
     for name, recipe in SYSTEMS.items():
+        if first[recipe.network, recipe.views] != name:
+            continue
         variants = {name: recipe.network}
         if isinstance(recipe.network, RhythmSettings):
             variants = {f"{name}, {depth} layers": RhythmSettings(depth=depth) for depth in (18, 152)}
