@@ -171,3 +171,17 @@ class ParsedPage(HTMLParser):
 
     def text_in(self, tag):
         return [text for name, text in self.texts if name == tag]
+
+
+def predict_in_both_precisions(settings, leads, length, classes):
+    """The outputs for the same three signals and weights of a network in float32 and of one in bfloat16."""
+    import keras  # here, because many tests need no Keras
+
+    from ecg.models.resnets import precision_policy
+
+    network = settings.build(leads, length, classes)
+    with precision_policy("bfloat16"):
+        half = settings.build(leads, length, classes)
+    half.set_weights(network.get_weights())
+    signals = np.random.default_rng(0).normal(size=(3, length, leads)).astype(np.float32)
+    return [keras.ops.convert_to_numpy(model(signals, training=False)) for model in (network, half)]

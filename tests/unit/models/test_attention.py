@@ -4,9 +4,10 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from helpers import predict_in_both_precisions
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ecg.models.resnets import LOGITS, AttentionSettings, precision_policy
+from ecg.models.resnets import LOGITS, AttentionSettings
 
 SMALL = AttentionSettings(width=8, blocks=2, heads=2, hidden=8)
 
@@ -182,11 +183,6 @@ def test_all_randomness_is_that_of_dropout_layers_of_the_network():
 
 def test_half_precision_predicts_nearly_the_same():
     keras.utils.set_random_seed(0)
-    network = SMALL.build(12, 64, 3)
-    with precision_policy("bfloat16"):
-        half = SMALL.build(12, 64, 3)
-    half.set_weights(network.get_weights())
-    signals = np.random.default_rng(0).normal(size=(3, 64, 12)).astype(np.float32)
-    exact, near = (keras.ops.convert_to_numpy(model(signals, training=False)) for model in (network, half))
+    exact, near = predict_in_both_precisions(SMALL, 12, 64, 3)
     assert near.dtype == np.float32
     np.testing.assert_allclose(near, exact, atol=0.05)

@@ -1,9 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from helpers import predict_in_both_precisions
 
 from ecg.models.dcnet import DCNetSettings
-from ecg.models.resnets import precision_policy
 
 SMALL = DCNetSettings(filters=(4, 8), plain=1)
 
@@ -56,12 +56,7 @@ def test_any_length_is_predicted_alike_alone_and_in_company():
 
 
 def test_half_precision_predicts_nearly_the_same():
-    network = SMALL.build(3, 40, 5)
-    with precision_policy("bfloat16"):
-        half = SMALL.build(3, 40, 5)
-    half.set_weights(network.get_weights())
-    signals = np.random.default_rng(0).normal(size=(3, 40, 3)).astype(np.float32)
-    exact, near = (keras.ops.convert_to_numpy(model(signals, training=False)) for model in (network, half))
+    exact, near = predict_in_both_precisions(SMALL, 3, 40, 5)
     assert near.dtype == np.float32
     np.testing.assert_allclose(near, exact, atol=0.03)
 

@@ -20,6 +20,17 @@ LABELS = np.array([[1, 0, 1, 0], [0, 0, 1, 1]], np.float32)
 P = np.array([[0.9, 0.3, 0.2, 0.04], [0.995, 0.6, 0.999, 0.5]])
 
 
+def measure_slope(loss, labels, outputs, masks):
+    """The slope of a loss at each output, by central differences."""
+    slope = np.zeros_like(outputs)
+    for place in np.ndindex(*outputs.shape):
+        near = [outputs.copy() for _ in range(2)]
+        for moved, by in zip(near, (1e-2, -1e-2), strict=True):
+            moved[place] += by
+        slope[place] = np.subtract(*(float(loss(labels, moved, masks)) for moved in near)) / 2e-2
+    return slope
+
+
 def focal(label, p):
     return -((1 - p) ** 2) * np.log(p) if label else -0.1 * p**2 * np.log(1 - p)
 
@@ -168,12 +179,7 @@ def test_a_step_follows_the_slope_of_the_joined_loss():
     network.compile(keras.optimizers.SGD(step), joined, jit_compile=keras.backend.backend() == "jax")
     value = network.train_on_batch(np.eye(2, dtype=np.float32), labels, weights)
     assert float(value) == pytest.approx(float(joined(labels, answers, weights)), rel=1e-5)
-    slope = np.zeros_like(answers)
-    for place in np.ndindex(*answers.shape):
-        near = [answers.copy() for _ in range(2)]
-        for moved, by in zip(near, (1e-2, -1e-2), strict=True):
-            moved[place] += by
-        slope[place] = np.subtract(*(float(joined(labels, moved, weights)) for moved in near)) / 2e-2
+    slope = measure_slope(joined, labels, answers, weights)
     np.testing.assert_allclose((answers - network.get_weights()[0]) / step, slope, rtol=0.02, atol=5e-3)
 
 
@@ -296,10 +302,5 @@ def test_a_step_follows_the_slope_of_the_credit_loss():
     network.set_weights([outputs])
     network.compile(keras.optimizers.SGD(step), loss, jit_compile=keras.backend.backend() == "jax")
     network.train_on_batch(np.eye(2, dtype=np.float32), labels, masks)
-    slope = np.zeros_like(outputs)
-    for place in np.ndindex(*outputs.shape):
-        near = [outputs.copy() for _ in range(2)]
-        for moved, by in zip(near, (1e-2, -1e-2), strict=True):
-            moved[place] += by
-        slope[place] = np.subtract(*(float(loss(labels, moved, masks)) for moved in near)) / 2e-2
+    slope = measure_slope(loss, labels, outputs, masks)
     np.testing.assert_allclose((outputs - network.get_weights()[0]) / step, slope, rtol=0.02, atol=0.05)

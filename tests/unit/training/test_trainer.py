@@ -458,7 +458,7 @@ def other_values(network, *_):
 def test_other_systems_resume_to_the_bit_too(one_shape, system, monkeypatch):
     """Peaks and left-out leads with AdamW, persons with drops of the rate, one class of many with SGD.
 
-    And two heads with clipped gradients and an L2 penalty, of which the epoch of the highest AUPRC counts.
+    Two heads have clipped gradients and an L2 penalty, and the epoch of their highest AUPRC counts.
     """
     monkeypatch.setitem(DEPTHS, 18, ONE_BLOCK)
     stage, store = stage_like(system)
