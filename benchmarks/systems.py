@@ -21,7 +21,7 @@ BATCH = 16  # maximum number of recordings in a step
 def iter_networks():
     """Yield the title of each network, its Stage, and the recordings in a step.
 
-    A system whose network and signals are those of another is left out.
+    A system with the network and the signals of an earlier one is excluded.
     """
     from ecg.data.wave_peaks import WavePeaks
     from ecg.models.resnets import AttentionSettings, RhythmSettings

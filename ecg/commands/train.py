@@ -35,7 +35,7 @@ STAGES = "stages"  # folder in the model folder, until the training is finished
 MANIFEST = "training.json"  # file in the model folder: recordings and settings, and whether the training is finished
 FINISHED = "finished"
 OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", REPORT_FOLDER)  # what a training leaves in the model folder
-# What a message calls entries of the manifest whose values it does not show.
+# Names in messages of those manifest entries that are too long to show.
 UNSHOWN = {"records": "other recordings", "recordings": "other recordings", "patients": "other groups of recordings",
            "weights": "other weights of the metric"}  # fmt: skip
 NOT_IN_FINGERPRINT = ("hours", "jobs", "keep_stages")  # settings that may differ when a run is resumed
@@ -55,8 +55,8 @@ def train(
         model: Model folder, which gets the models and the report.
         settings: Settings of the system; those of the default system if None.
         runner_type: Class that runs the stages.
-        groups: Table of the patient of each recording (`ecg.data.patients`), all of whose recordings are in one fold
-            or split; None: each recording counts as a patient.
+        groups: Table of the patient of each recording (`ecg.data.patients`). A fold or split keeps the recordings of a
+            patient together. None: each recording counts as a patient.
 
     Returns:
         The results, or None if the folder holds the finished training already.

@@ -50,7 +50,7 @@ def load_weights(path: Path = WEIGHTS) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _parse_numbers(path: Path, line: int, cells: list[str], count: int) -> list[float]:
-    """Parse the numbers of a row, of which there are `count`, within MAX_WEIGHT."""
+    """Parse the `count` numbers of a row, within MAX_WEIGHT."""
     if len(cells) != count:
         raise ValueError(f"{path}, line {line}: {len(cells)} numbers, expected {count}")
     values = []
