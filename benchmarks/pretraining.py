@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.commands.holdout import predict_held_out
+from ecg.commands.holdout import predict_held_out, training_records
 from ecg.data.augmentation import AUGMENTATIONS
 from ecg.data.batches import Dataset
 from ecg.data.labels import class_indices, expand
 from ecg.data.leads import LEAD_SETS, lead_indices
 from ecg.data.store import build_stores, store_folder
-from ecg.data.synthetic import SyntheticSettings
 from ecg.data.synthetic_store import build_synthetic_store
 from ecg.evaluation.calibration import fit_calibration
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
@@ -37,8 +36,9 @@ from ecg.training.trainer import predict
 
 HELD_OUT = 4  # one in so many recordings
 SEED = 2021  # of the pretraining, which all splits share
-CALIBRATED_ON = 500  # synthetic recordings, none of which a network was trained on
-CLEAN, DIRTY = (SyntheticSettings(False, False, clean=clean) for clean in (True, False))
+CALIBRATED_ON = 500  # synthetic recordings that no network was trained on
+CLEAN = SyntheticPretraining().kind
+DIRTY = replace(CLEAN, clean=False)
 BASE = replace(CAI2021, system="base", cleaning=AS_LABELLED)
 
 
@@ -89,7 +89,7 @@ def score(labels, probabilities, by_thresholds, by_credit, columns):
 def measure(settings, stores, held_out, folder, data):
     """Return the scores of a variant on held-out recordings, and without real recordings if it is pretrained."""
     store = stores[settings.views[0].preparation]
-    training = np.setdiff1d(np.arange(len(store)), held_out)
+    training = training_records(store, held_out)
     subsets = {preparation: full.subset(training) for preparation, full in stores.items()}
     runner = StageRunner(subsets, folder, SEED, TimeBudget(None))
     trained = train_system(settings, runner, {}, data)

@@ -14,14 +14,7 @@ from ecg.commands.holdout import FoldResult, Protocol, predict_held_out, trainin
 from ecg.commands.train import NOT_IN_FINGERPRINT
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
-from ecg.data.patients import (
-    Patients,
-    add_patients,
-    count_patients,
-    load_patients,
-    number_patients,
-    record_names,
-)
+from ecg.data.patients import Patients, add_patients, count_patients, load_patients, number_patients, record_names
 from ecg.data.records import require_records
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store, build_stores, check_trainable
@@ -165,8 +158,8 @@ def compare(
         report: Folder for the report, and for stores and results meanwhile.
         protocol: What is compared, and how.
         execute: Runs a job; in a subprocess by default.
-        groups: Table of the patient of each recording (`ecg.data.patients`), all of whose recordings are in one fold
-            or split; None: each recording counts as a patient.
+        groups: Table of the patient of each recording (`ecg.data.patients`). A fold or split keeps the recordings of a
+            patient together. None: each recording counts as a patient.
 
     Raises:
         FileNotFoundError: The data folder holds no header.

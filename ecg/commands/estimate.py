@@ -228,7 +228,7 @@ def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Sta
             stages.append(stage)
         if plan.learns_peaks and settings.peak_training:
             add(plan.peaks_title, len(plan.leads), settings.peak_training, *counts, 0)
-        add(plan.title, len(plan.leads), stage.learning, *counts, len(stage.to_predict) * max(len(plan.lead_sets), 1))
+        add(plan.title, len(plan.leads), stage.learning, *counts, stage.n_predictions)
     return stages, costs
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ecg.data.headers import LONGEST_SHOWN, RecordError
-from ecg.data.records import HEADER
+from ecg.data.records import HEADER, record_name
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
@@ -173,7 +173,7 @@ def match_records(
 
 def record_names(data: Path, paths: Iterable[Path]) -> list[str]:
     """Return the names of recordings, which a store has, given the paths of headers."""
-    return [path.relative_to(data).with_suffix("").as_posix() for path in paths]
+    return [record_name(path.relative_to(data)) for path in paths]
 
 
 def number_patients(names: Iterable[str], patients: Patients) -> np.ndarray:

@@ -116,6 +116,11 @@ def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: d
     return [file for file in unread if file.casefold() not in used]
 
 
+def record_name(path: Path) -> str:
+    """Return the name of a record, given its header's path below the data folder."""
+    return path.with_suffix("").as_posix()
+
+
 def require_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | None = None) -> list[Path]:
     """Find the headers in a folder as `find_records` does, at least one.
 

@@ -20,7 +20,7 @@ from ecg.data.headers import RecordError
 from ecg.data.leads import LEADS
 from ecg.data.loading import IndexRow, LoadedRecording, load_training_recording
 from ecg.data.preprocessing import RESOLUTION, Repair
-from ecg.data.records import require_records
+from ecg.data.records import record_name, require_records
 from ecg.data.resampling import DEFAULT_PREPROCESSING, FIR, Preprocessing
 from ecg.runtime.cache import DAMAGED, fingerprint, source_hash
 from ecg.runtime.console import abbreviated_list, format_duration, wrap_line
@@ -190,7 +190,7 @@ def write_store(
     with atomic_path(folder / SIGNALS) as temporary, open(temporary, "wb") as file:
         for recording in recordings:
             path = recording.path.relative_to(data)
-            name = path.with_suffix("").as_posix()
+            name = record_name(path)
             if recording.microvolts is None or recording.row is None:
                 excluded.append((name, str(recording.reason)))
                 continue

@@ -22,14 +22,18 @@ def draw_noise(samples: int, frequency: int, mains: int, rng: np.random.Generato
     """
     time = np.arange(samples, dtype=np.float32) / frequency
     scale = rng.lognormal(0, 0.5)
-    # Muscle tremor comes in bursts; each electrode has noise of its own.
-    burst = 1 + 4 * (rng.random() < 0.2) * np.exp(-0.5 * ((time - rng.uniform(0, time[-1])) / 1.5) ** 2)
+    burst = draw_burst(time, rng)  # each electrode has noise of its own
     noise = rng.standard_normal((samples, 9), np.float32)
     noise *= burst[:, None] * (0.007 * scale * rng.lognormal(0, 0.4, 9)).astype(np.float32)
     slow = np.array([0.07, 0.17, 0.29, 0.41]) * rng.uniform(0.7, 1.3, 4)  # Hz: electrode drift and breathing
     waves = np.sin(2 * np.pi * (np.outer(time, [*slow, mains * rng.normal(1, 0.0005)]) + rng.random(5)))
     amplitudes = [0.06, 0.04, 0.04, 0.02, 0.15 * rng.lognormal(-4, 1)]
     return noise + waves @ (scale * np.array(amplitudes)[:, None] * rng.normal(size=(5, 9)))
+
+
+def draw_burst(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw the factor of muscle noise over time (T,), in s: a fifth have a burst."""
+    return 1 + 4 * (rng.random() < 0.2) * np.exp(-0.5 * ((time - rng.uniform(0, time[-1])) / 1.5) ** 2)
 
 
 class Recorder(NamedTuple):
@@ -91,10 +95,8 @@ def draw_realistic_noise(
         spectrum = gain[:, np.newaxis] * (rng.standard_normal((len(bins), 9, 2)) @ (1, 1j))
         return np.fft.irfft(spectrum, length, axis=0)[:samples] * length / (2 * np.linalg.norm(gain))
 
-    # Bursts of tremor occur in some recordings.
     muscle = draw(1, 38, 8) if rng.random() < recorder.filtered else draw(1, rng.uniform(10, 45), 1)
-    burst = 1 + 4 * (rng.random() < 0.2) * np.exp(-0.5 * ((time - rng.uniform(0, time[-1])) / 1.5) ** 2)
-    muscle *= burst[:, None] * recorder.muscle * rng.lognormal(0, 0.55) * rng.lognormal(0, 0.3, 9)
+    muscle *= draw_burst(time, rng)[:, None] * recorder.muscle * rng.lognormal(0, 0.55) * rng.lognormal(0, 0.3, 9)
     breath = np.sin(2 * np.pi * (rng.uniform(0.18, 0.35) * time + rng.random()))
     wander = draw(0.05, 0.12, 2) * rng.lognormal(0, 0.35, 9) + 0.5 * rng.normal(size=9) * breath[:, None]
     wander *= recorder.wander * rng.lognormal(0, 0.65)

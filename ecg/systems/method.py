@@ -7,13 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import (
-    PROXY_SOURCE,
-    add_implied_labels,
-    class_indices,
-    expand,
-    select_labels,
-)
+from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, expand, select_labels
 from ecg.data.patients import count_patients
 from ecg.data.store import Store
 from ecg.models.ensemble import Ensemble, Group

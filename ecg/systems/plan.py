@@ -29,8 +29,8 @@ def assign_folds(labels: np.ndarray, n_folds: int, seed: int, patients: np.ndarr
         n_folds: Number of folds. Their sizes differ by one at most if each recording is of another patient, else by
             about as much as patients differ in their numbers of recordings.
         seed: Seed of the random assignment.
-        patients: Number of each recording's patient, (N,), all of whose recordings are in one fold; None: each
-            recording counts as a patient.
+        patients: Number of each recording's patient, (N,). A fold keeps the recordings of a patient together. None:
+            each recording counts as a patient.
 
     Returns:
         The fold of each recording, (N,), from 0 to n_folds - 1. None is empty.
@@ -226,8 +226,8 @@ def split_validation(
         n_recordings: Number of recordings, N.
         settings: Settings of the system.
         key: Key of the split.
-        patients: Number of each recording's patient, (N,), all of whose recordings are in one part. There are two at
-            least. None: each recording counts as a patient.
+        patients: Number of each recording's patient, (N,), with two patients at least. A part keeps the recordings of
+            a patient together. None: each recording counts as a patient.
 
     Returns:
         Training and validation indices, each sorted.
@@ -270,6 +270,18 @@ def known_labels(store: Store, settings: Settings) -> np.ndarray:
     return select_labels(class_indices(settings.classes), labels, store.additional)
 
 
+def find_usable(targets: np.ndarray, settings: Settings) -> np.ndarray:
+    """Return the indices of the recordings that a system can use, (n,).
+
+    If its classes exclude each other, these are the recordings with exactly one of them.
+
+    Args:
+        targets: Labels, (N, K).
+        settings: Settings of the system.
+    """
+    return np.flatnonzero(targets.sum(axis=1) == 1) if settings.exclusive else np.arange(len(targets))
+
+
 def split_recordings(
     targets: np.ndarray, settings: Settings, patients: np.ndarray | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -277,9 +289,9 @@ def split_recordings(
 
     Args:
         targets: Labels, (N, K).
-        settings: Settings of the system. If its classes exclude each other, only recordings with exactly one are used.
-        patients: Number of each recording's patient, (N,), all of whose recordings are in one set; None: each recording
-            counts as a patient.
+        settings: Settings of the system. Only the recordings of `find_usable` are used.
+        patients: Number of each recording's patient, (N,). A set keeps the recordings of a patient together. None:
+            each recording counts as a patient.
 
     Returns:
         Training and validation indices, one pair for each fold or split, or one pair if there are neither.
@@ -287,9 +299,7 @@ def split_recordings(
     Raises:
         RecordError: Too few recordings can be used, or they are of too few patients.
     """
-    usable = np.arange(len(targets))
-    if settings.exclusive:
-        usable = np.flatnonzero(targets.sum(axis=1) == 1)
+    usable = find_usable(targets, settings)
     min_recordings = settings.folds or 2
     if len(usable) < min_recordings:
         classes = f"have exactly one of the classes {', '.join(settings.classes)}"
@@ -324,8 +334,8 @@ def draw_stratified_split(
         labels: Labels of n recordings, (n, K) bool.
         settings: Settings of the system.
         split: Index of the split. Splits are independent of each other.
-        patients: Number of each recording's patient, (n,), all of whose recordings are in one set; None: each recording
-            counts as a patient.
+        patients: Number of each recording's patient, (n,). A set keeps the recordings of a patient together. None:
+            each recording counts as a patient.
 
     Returns:
         Training and validation indices, each sorted.

@@ -4,14 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from ecg.data.labels import add_implied_labels, class_indices, select_labels
 from ecg.data.leads import LEAD_SETS
 from ecg.data.store import store_folder
 from ecg.data.synthetic_store import build_synthetic_store
 from ecg.models.bundle import ModelError, load_bundle
 from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import LiSettings
-from ecg.systems.plan import GATE, NetworkPlan, lead_configurations, planned_networks, pretraining_plans
+from ecg.systems.plan import (
+    GATE,
+    NetworkPlan,
+    find_usable,
+    known_labels,
+    lead_configurations,
+    planned_networks,
+    pretraining_plans,
+)
 from ecg.systems.recipes import Settings, SyntheticPretraining
 from ecg.systems.stage import AUROC, Stage, StageRunner, make_member
 
@@ -72,9 +79,8 @@ def make_pretraining_stage(
         runner: Its stores hold the synthetic recordings.
     """
     store = runner.stores[plan.view.preparation]
-    labels = add_implied_labels(store.labels, settings.implies)
-    targets = select_labels(class_indices(settings.classes), labels, store.additional).astype(np.float32)
-    usable = np.flatnonzero(targets.sum(axis=1) == 1) if settings.exclusive else np.arange(len(store))
+    targets = known_labels(store, settings).astype(np.float32)
+    usable = find_usable(targets, settings)
     n_validation, masks = max(round(VALIDATION_SHARE * len(usable)), 1), np.ones_like(targets)
     loss = replace(settings, loss=pretraining.loss or settings.loss).make_loss(settings.classes, targets, masks)
     return Stage(plan.key, plan.title, plan.leads, loss, np.arange(len(store)), targets, masks, usable[n_validation:],

@@ -124,6 +124,11 @@ class Stage:
         """Settings of the part of the network that predicts classes."""
         return replace(self, peaks=None).network_settings
 
+    @property
+    def n_predictions(self) -> int:
+        """Number of recordings to predict in the end, each once for each lead set."""
+        return len(self.to_predict) * max(len(self.lead_sets), 1)
+
     def cache_parts(self) -> tuple:
         """Return all fields that decide the result, as parts of `fingerprint`."""
         settings = [asdict(part) for part in (self.network, self.learning, self.view)]
@@ -234,8 +239,7 @@ class StageRunner:
         cache = ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
         result = cache.load(RESULT)
         if result is None:
-            n_predicted = len(stage.to_predict) * max(len(stage.lead_sets), 1)
-            self.budget.begin(self.remaining_costs(stage.key), len(stage.validation) + n_predicted)
+            self.budget.begin(self.remaining_costs(stage.key), len(stage.validation) + stage.n_predictions)
             result = self.train(stage, cache)
             cache.save(RESULT, result)
             cache.delete(PROGRESS)
