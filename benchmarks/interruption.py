@@ -45,7 +45,7 @@ PLACES = (*CALLS, OUTSIDE)
 
 
 def measure(kills, seed, folder, log=print):
-    """Kill and resume trainings until so many kills have hit.
+    """Kill and resume trainings until so many kills have hit, each kill point at least once.
 
     A run is a training that is resumed in its folder after each kill, until it is finished. It differs if its model
     folder has other files than that of an uninterrupted training.
@@ -58,16 +58,18 @@ def measure(kills, seed, folder, log=print):
     synthesize(data, RECORDS, seed=seed)
     assert run_training(data, uninterrupted, {}, note) == 0, "the uninterrupted training failed"
     expected, runs, differing = read_files(uninterrupted), [], []
-    while sum(map(Counter.total, runs)) < kills:
+    total = Counter()
+    while is_unfinished := total.total() < kills or total.keys() < set(PLACES):
         runs.append(hits := Counter())
         model = folder / f"run {len(runs)}"
         while True:
-            is_unfinished = sum(map(Counter.total, runs)) < kills
-            if (status := run_training(data, model, draw_kill_points(generator, hits, is_unfinished), note)) == 0:
+            kill_points = draw_kill_points(generator, hits, total if is_unfinished else None)
+            if (status := run_training(data, model, kill_points, note)) == 0:
                 break
             assert status == -signal.SIGKILL, f"a training ended by itself with status {status}"
             kill_point = note.read_text() if note.exists() else OUTSIDE
             hits[kill_point] += 1
+            total[kill_point] += 1
             log(f"run {len(runs)}, kill {hits.total()}: {kill_point}")
         files = read_files(model)
         different = sorted(name for name in expected.keys() | files.keys() if expected.get(name) != files.get(name))
@@ -77,13 +79,19 @@ def measure(kills, seed, folder, log=print):
     return runs, differing
 
 
-def draw_kill_points(generator, hits, is_unfinished):
-    """Draw kill points with numbers of calls or seconds; the first one kills."""
+def draw_kill_points(generator, hits, total):
+    """Draw kill points with numbers of calls or seconds; the first one kills.
+
+    Args:
+        generator: Random generator.
+        hits: Kills of this run by kill point.
+        total: Kills of all runs by kill point, if another kill point is wanted beside those that a run reaches once.
+    """
     chosen = {kill_point for kill_point in ONCE if not hits[kill_point]}
-    if is_unfinished and hits:
+    if total is not None and hits:
         repeatable = [kill_point for kill_point in PLACES if kill_point not in ONCE]
-        fewest = min(hits[kill_point] for kill_point in repeatable)
-        chosen.add(str(generator.choice([kill_point for kill_point in repeatable if hits[kill_point] == fewest])))
+        fewest = min(total[kill_point] for kill_point in repeatable)
+        chosen.add(str(generator.choice([kill_point for kill_point in repeatable if total[kill_point] == fewest])))
     numbers = {kill_point: int(generator.integers(low, high + 1)) for kill_point, (*_, low, high) in CALLS.items()}
     return {
         kill_point: numbers.get(kill_point, generator.uniform(SOON, LATE))

@@ -37,25 +37,24 @@ from ecg.training.trainer import predict
 HELD_OUT = 4  # one in so many recordings
 SEED = 2021  # of the pretraining, which all splits share
 CALIBRATED_ON = 500  # synthetic recordings that no network was trained on
+BASE = replace(CAI2021, system="base", cleaning=AS_LABELLED, loss="cross-entropy")
 CLEAN = SyntheticPretraining().kind
-DIRTY = replace(CLEAN, clean=False)
-BASE = replace(CAI2021, system="base", cleaning=AS_LABELLED)
+KINDS = {"clean": CLEAN, "dirty": replace(CLEAN, clean=False), "realistic": replace(CLEAN, realistic=True)}
+SIZES = (2000, 6000, 12_000, 20_000, 30_000)
+AUGMENTED = ("gain", "noise", "wander", "lead_dropout")
 
 
-def pretrained(records, kind=CLEAN, **changes):
+def pretrained(records=6000, kind=CLEAN, **changes):
     """Return the base with pretraining on so many synthetic recordings."""
     return replace(BASE, pretraining=SyntheticPretraining(records, kind, **changes))
 
 
-AUGMENTED = ("gain", "noise", "wander", "lead_dropout")
 VARIANTS = {
     "random": BASE,
-    **{f"clean-{count}": pretrained(count) for count in (2000, 6000, 12000, 30000)},
-    "dirty-6000": pretrained(6000, DIRTY),
-    "realistic-6000": pretrained(6000, replace(CLEAN, realistic=True)),
-    "cross-entropy": replace(pretrained(6000), loss="cross-entropy"),
-    "augmented": replace(pretrained(6000, augmentations=AUGMENTED), augmentations=AUGMENTED),
-    **{name: replace(pretrained(6000), augmentations=(name,)) for name in AUGMENTATIONS},
+    **{f"{name}-{size}": pretrained(size, kind) for name, kind in KINDS.items() for size in SIZES},
+    "asymmetric-loss": replace(pretrained(), loss=CAI2021.loss),
+    "augmented": replace(pretrained(augmentations=AUGMENTED), augmentations=AUGMENTED),
+    **{name: replace(pretrained(), augmentations=(name,)) for name in AUGMENTATIONS},
 }
 
 

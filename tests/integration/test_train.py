@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -498,8 +499,12 @@ def test_all_is_done_and_saved_within_the_hours(synthetic_recordings, small_netw
 
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_comes_to_the_same_to_the_bit(tmp_path):
-    """Ten times at least in one run, everywhere: in the store, in steps, while saving, at the end."""
-    (hits,), differing = measure(kills=10, seed=3, folder=tmp_path)
+    """Ten times at least, everywhere: in the store, in steps, while saving, at the end.
+
+    It is mostly one run. A second one follows if the first ends before a kill from outside would have hit it.
+    """
+    runs, differing = measure(kills=10, seed=3, folder=tmp_path)
+    hits = sum(runs, Counter())
     assert hits.total() >= 10 and set(hits) == set(PLACES) and differing == []
 
 
