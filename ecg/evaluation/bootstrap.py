@@ -72,7 +72,7 @@ class SystemResult:
         return np.isin(ABBREVIATIONS, self.classes)
 
     @property
-    def decisions(self) -> list[np.ndarray]:
+    def predictions_by_decision(self) -> list[np.ndarray]:
         """Predicted classes by each of DECISION_NAMES: (N, 26) bool each."""
         return [self.optimised, self.predictions, self.by_credit, self.probabilities >= HALF / 100]
 
@@ -219,7 +219,7 @@ def resample_metrics(
     """
     selected = slice(None) if rows.all() else rows  # a slice spares copies
     labels, credit, probabilities = comparison.labels[selected], credit[selected], result.probabilities[selected]
-    outputs = [decision[selected] for decision in result.decisions]
+    outputs = [decision[selected] for decision in result.predictions_by_decision]
     sizes = np.array([decision.sum(axis=1) for decision in outputs], np.float64)
     shared = comparison.shared_classes
     scores = [metrics.recording_scores(labels, decision, credit) for decision in outputs]

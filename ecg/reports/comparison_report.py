@@ -93,7 +93,7 @@ def comparison_tables(comparison: Comparison, metrics: MetricTable) -> dict[str,
         if difference := metrics.differences[index]:
             differences.append((*name, comparison.systems[0], *_numbers(difference, METRICS)))
         decisions = [labels]
-        for outputs in result.decisions[:3]:
+        for outputs in result.predictions_by_decision[:3]:
             decisions += [outputs, labels & outputs]
         counts = np.array([decision.sum(axis=0) for decision in decisions]).T.tolist()
         for column, (known, count) in enumerate(zip(result.known_classes.tolist(), counts, strict=True)):
@@ -201,7 +201,7 @@ def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str
         A sentence that says what the others are about, and one for each lead set.
     """
     first, several = escape_unprintable(comparison.systems[0]), any(metrics.differences)
-    metric = "Challenge metric" if comparison.weights is None else "metric by weights of one's own"
+    metric = "Challenge metric" if comparison.weights is None else "metric with your own weights"
     best = f"The best {metric}" if several else f"The {metric}"
     differing = f", and the number of systems that differ from {first}" if several else ""
     sentences = [f"{best}, with optimised thresholds, by the systems' own rules and by expected credit{differing}:"]

@@ -40,10 +40,13 @@ PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # their versions ar
 HEDGING = """Expected credit predicts more classes than thresholds do, because partial credit rewards hedging. Macro
 F1 may stay about the same or fall, as the table shows. Thresholds and calibration are fitted on the recordings that are
 scored here: if these are few, the scores of both are too high."""
+EACH_BY_OTHERS = """ Each recording was predicted by those networks alone that were not trained on it; the model uses
+all of its networks."""
 MAX_ROWS = 500  # in each table on the page; the CSV files have all
 # Captions of the tables and figures of each section. Figures begin with "@", tables that are folded with "+".
 SECTIONS = {
-    "Scores": {"scores": "Scores of each lead set; original labels are those before relabelling",
+    "Scores": {"scores": "Scores of each lead set; original labels are those before relabelling; if expected credit or "
+                         "a vote decides, the scores with thresholds are for comparison",
                "@confusion_matrix": "Recordings by their label (row) and the most probable class (column).",
                "@confusion": "Credit of a label (row) by a prediction (column) in the metric.",
                "+confusion_matrix": "Confusion matrix"},
@@ -55,10 +58,10 @@ SECTIONS = {
     "Learning curves": {"@learning_curves": "The dashed line marks the epoch with the weights of the model.",
                         "@peaks": "Wave peaks in lead II: known ones above, predicted ones below.",
                         "stages": "Trained networks", "+epochs": "Epochs"},
-    "Thresholds": {"thresholds": "Thresholds by lead set",
+    "Thresholds": {"thresholds": "Thresholds by lead set; if expected credit decides, they are for comparison",
                    "+thresholds_by_class": "Thresholds before averaging over classes and resamples"},
     "Classes": {"classes": "Recordings with each class, after relabelling",
-                "@classes": "Precision and recall with the thresholds of the model.",
+                "@classes": "Precision and recall of the classes that the model predicts.",
                 "+class_scores": "Scores by class"},
     "Label masks": {"+masks": "Labels that training ignores, by class and source"},
     "Relabelling": {"+relabelling": "Labels by rule, source and class", "+relabelled": "Changed and probable labels"},
@@ -245,7 +248,8 @@ def build_training_page(
         f"{n_training:,} recordings for training, {n_validation:,} for validation, {len(results.store.excluded):,} "
         f"excluded.{in_one_part} The scores are of {results.scored.sum():,} validation recordings, of "
         f"{', '.join(results.scored_sources)}.",
-        f"{metric_name(results.settings).capitalize()} of the model on these: {', '.join(scores)}.",
+        f"{metric_name(results.settings).capitalize()} of the model on these: {', '.join(scores)}."
+        + EACH_BY_OTHERS * (results.settings.n_parts > 1),
     ]
     title = f"Training of {getattr(settings, 'system', 'a system')} on {n_training:,} recordings"
     return build_page(title, opening, {name: parts for name, parts in sections.items() if parts})
@@ -253,7 +257,7 @@ def build_training_page(
 
 def metric_name(settings: "Settings") -> str:
     """Return the name of a training's metric, which may have other weights."""
-    return "Challenge metric" if settings.weights is None else "metric with weights of one's own"
+    return "Challenge metric" if settings.weights is None else "metric with your own weights"
 
 
 def _is_of_kind(name: str, kind: str) -> bool:

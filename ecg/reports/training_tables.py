@@ -33,16 +33,18 @@ def training_tables(results: Results) -> dict[str, Table]:
     """Collect all tables of a training by name.
 
     A system of exclusive classes has confusion matrices. If argmax decides, there are no thresholds. If networks vote,
-    the thresholds are theirs.
+    the thresholds are theirs. If expected credit decides, the thresholds are for comparison.
     """
-    decisions: dict[str, Table] = {}
+    decision_tables: dict[str, Table] = {}
     if results.settings.exclusive:
-        decisions |= {f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches}
+        decision_tables |= {
+            f"confusion_matrix_{leads}_leads": confusion_table(results, leads) for leads in results.searches
+        }
     if results.settings.decision == VOTE:
-        decisions["thresholds"] = member_threshold_table(results)
+        decision_tables["thresholds"] = member_threshold_table(results)
     elif results.settings.decision != ARGMAX:
-        decisions |= {"thresholds": threshold_table(results, "thresholds"),
-                      "thresholds_by_class": threshold_table(results, "by_class")}  # fmt: skip
+        decision_tables |= {"thresholds": threshold_table(results, "thresholds"),
+                            "thresholds_by_class": threshold_table(results, "by_class")}  # fmt: skip
     return {
         "sources": source_table(results),
         "excluded": [("record", "reason"), *results.store.excluded],
@@ -56,7 +58,7 @@ def training_tables(results: Results) -> dict[str, Table]:
         "relabelled": relabelled_table(results),
         "masks": mask_table(results),
         "disagreements": disagreement_table(results.disagreements),
-        **decisions,
+        **decision_tables,
         "scores": score_table(results),
         "decisions": decision_table(results),
         "calibration": calibration_table(results),
@@ -204,10 +206,11 @@ def member_threshold_table(results: Results) -> Table:
 def score_table(results: Results) -> Table:
     """List the scores of each lead set, for relabelled and original labels.
 
-    The thresholds of the saved model belong to "score as predicted", to accuracy and to F-measure. AUROC, AUPRC and
-    F-measure are means over the trained classes for which they exist. Accuracy is the share of recordings with all
-    scored classes right, or of exclusive classes with the one class right. Thresholds were found with the labels after
-    relabelling; if argmax decides, there are none, so that their scores are NaN.
+    "Score as predicted", accuracy and F-measure are of the classes that the model predicts. If expected credit or the
+    vote of networks decides, the scores with thresholds are for comparison. AUROC, AUPRC and F-measure are means over
+    the trained classes for which they exist. Accuracy is the share of recordings with all scored classes right, or of
+    exclusive classes with the one class right. Thresholds were found with the labels after relabelling; if argmax
+    decides, there are none, so that their scores are NaN.
     """
     rows, weights, trained = [], results.settings.weight_array, results.is_trained
     argmax = results.settings.decision == ARGMAX
@@ -215,12 +218,12 @@ def score_table(results: Results) -> Table:
     for leads, search in results.searches.items():
         probabilities, predictions = results.probabilities(leads), results.all_predictions(leads)
         scored = probabilities[:, : len(SCORED)]
-        decided = results.decisions(leads)
-        decisions = (decided[AT_HALF], scored >= search.common, scored >= search.by_class, decided[BY_CREDIT],
-                     decided[AS_PREDICTED])  # fmt: skip
+        by_decision = results.predictions_by_decision(leads)
+        scored_predictions = (by_decision[AT_HALF], scored >= search.common, scored >= search.by_class,
+                              by_decision[BY_CREDIT], by_decision[AS_PREDICTED])  # fmt: skip
         for version, labels in results.label_versions.items():
             known = labels[:, : len(SCORED)]
-            *scores, by_credit, score = (challenge_score(known, decision, weights) for decision in decisions)
+            *scores, by_credit, score = (challenge_score(known, outputs, weights) for outputs in scored_predictions)
             common = search.common
             if argmax:
                 scores, common = [math.nan] * len(scores), math.nan
@@ -239,10 +242,10 @@ def decision_table(results: Results) -> Table:
     rows, weights = [], results.settings.weight_array
     trained = np.intersect1d(results.columns, np.arange(len(SCORED)))
     for leads in results.searches:
-        decisions = results.decisions(leads)
+        by_decision = results.predictions_by_decision(leads)
         for version, labels in results.label_versions.items():
             known = labels[:, : len(SCORED)]
-            for name, outputs in decisions.items():
+            for name, outputs in by_decision.items():
                 f_measure = nan_mean(f_measures(known, outputs)[trained])
                 sizes = (float(classes.sum(axis=1).mean()) for classes in (outputs, known))
                 rows.append((leads, version, name, challenge_score(known, outputs, weights), f_measure, *sizes))

@@ -123,7 +123,7 @@ class ValidationScorer:
         return scores
 
 
-class Decision(NamedTuple):
+class FittedDecision(NamedTuple):
     """How the probabilities of a lead set become predictions.
 
     Attributes:
@@ -141,7 +141,7 @@ class Decision(NamedTuple):
 
 def fit_decisions(
     networks: list[TrainedNetwork], validation: np.ndarray, settings: Settings, scorer: ValidationScorer
-) -> dict[tuple[str, ...], Decision]:
+) -> dict[tuple[str, ...], FittedDecision]:
     """Search the thresholds and fit the calibration of each lead set.
 
     Lead sets that use the same leads share them.
@@ -169,7 +169,7 @@ def fit_decisions(
         calibration, votes = scorer.calibrate(validation, predicted), None
         if settings.decision == VOTE:
             votes = fit_votes(groups[GENERAL], validation, scorer)
-        decisions[leads] = Decision(search, calibration, predicted, votes)
+        decisions[leads] = FittedDecision(search, calibration, predicted, votes)
         log_scores(f"{settings.title.format(leads_title(leads))}: score", decisions[leads], validation, scorer)
     return decisions
 
@@ -193,7 +193,7 @@ def fit_votes(networks: list[TrainedNetwork], validation: np.ndarray, scorer: Va
     return Votes(np.array(thresholds), probabilities)
 
 
-def log_scores(title: str, decision: Decision, validation: np.ndarray, scorer: ValidationScorer) -> None:
+def log_scores(title: str, decision: FittedDecision, validation: np.ndarray, scorer: ValidationScorer) -> None:
     """Log the scores of a lead set.
 
     Args:

@@ -137,11 +137,13 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     decisions = fit_decisions(networks, validation, settings, scorer)
     by_count = {count: decisions[settings.leads_of(count)] for count in settings.lead_sets}
     results = Results(
-        store, labels, training, validation, is_scored, runner.epochs, relabellings, labelled.masks, disagreements,
-        {count: decision.search for count, decision in by_count.items()},
-        {count: decision.calibration for count, decision in by_count.items()},
-        {count: decision.probabilities for count, decision in by_count.items()}, settings, runner.ends, examples,
-        {count: decision.votes for count, decision in by_count.items() if decision.votes},
+        store=store, labels=labels, training=training, validation=validation, scored=is_scored, epochs=runner.epochs,
+        relabellings=relabellings, masks=labelled.masks, disagreements=disagreements,
+        searches={count: decision.search for count, decision in by_count.items()},
+        calibrations={count: decision.calibration for count, decision in by_count.items()},
+        validated={count: decision.probabilities for count, decision in by_count.items()},
+        settings=settings, ends=runner.ends, peaks=examples,
+        votes={count: decision.votes for count, decision in by_count.items() if decision.votes},
     )  # fmt: skip
     return TrainedSystem(results, networks, runner.seconds)
 

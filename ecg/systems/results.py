@@ -155,7 +155,7 @@ class Results:
         members = self.votes[leads].probabilities[:, self.scored] if leads in self.votes else None
         return self.rule(leads).decide(self.validated[leads][self.scored], self.columns, members)
 
-    def decisions(self, leads: int) -> dict[str, np.ndarray]:
+    def predictions_by_decision(self, leads: int) -> dict[str, np.ndarray]:
         """Return the predicted scored classes by several decisions, (s, 26) bool each.
 
         Thresholds are those of the model, or those before averaging if no thresholds were searched for the model. Pairs

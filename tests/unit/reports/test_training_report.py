@@ -11,7 +11,7 @@ from result_helpers import COUNT, make_exclusive_results, make_results
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
 from ecg.evaluation.metrics import challenge_score
-from ecg.reports.training_report import report_lines, write_report
+from ecg.reports.training_report import build_training_page, report_lines, write_report
 from ecg.reports.training_tables import training_tables
 from ecg.runtime.console import escape_unprintable
 from ecg.runtime.limits import TIME_LIMIT_REACHED
@@ -168,7 +168,7 @@ def test_exclusive_classes_have_no_thresholds_in_the_report(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_report_says_that_scores_are_by_weights_of_ones_own(results, tmp_path):
+def test_the_report_says_that_scores_are_by_your_own_weights(results, tmp_path):
     weights = np.eye(26)
     weights[:, CLASS_INDEX["AF"]] -= 0.3
     settings = replace(results.settings, weights=tuple(map(tuple, weights.tolist())), decision="expected_credit")
@@ -176,13 +176,20 @@ def test_the_report_says_that_scores_are_by_weights_of_ones_own(results, tmp_pat
     write_report(tmp_path, results, settings)
     page = ParsedPage((tmp_path / "report/index.html").read_text())
     texts = [text for _, text in page.texts]
-    assert any(text.startswith("Metric with weights of one's own of the model on these: ") for text in texts)
+    assert any(text.startswith("Metric with your own weights of the model on these: ") for text in texts)
     assert any(text.startswith("a table with fingerprint ") for text in texts)
     for row in table(tmp_path / "report", "decisions"):
-        outputs = results.decisions(int(row["leads"]))[row["decision"]]
+        outputs = results.predictions_by_decision(int(row["leads"]))[row["decision"]]
         labels = results.label_versions[row["labels"]]
         assert float(row["metric"]) == pytest.approx(challenge_score(labels, outputs, weights), abs=1e-5)
-    assert any(line.endswith(", by the metric with weights of one's own") for line in report_lines(results))
+    assert any(line.endswith(", by the metric with your own weights") for line in report_lines(results))
+
+
+@pytest.mark.parametrize("folds", [None, 5])
+def test_the_page_says_if_single_networks_predicted_what_is_scored(results, folds):
+    settings = replace(results.settings, folds=folds)
+    page = build_training_page(replace(results, settings=settings), settings, training_tables(results), {}, [])
+    assert ("by those networks alone that were not trained on it" in " ".join(page.split())) == (folds is not None)
 
 
 def test_the_console_summarises_relabelling_and_why_a_rule_was_skipped(results):
