@@ -92,8 +92,8 @@ def add_compare_command(commands: "Commands") -> None:
     add_paths(parser, data=DATA, report="folder for the report, and for intermediate results")
     parser.add_argument("--systems", nargs="+", metavar="NAME",
                         help="systems to compare, named as for `train --system`; the others are compared with the "
-                             "first; 'ablations' stands for cai2021 and its seven ablations (default: the five "
-                             "published systems)")  # fmt: skip
+                             "first; 'ablations' stands for cai2021 and its seven ablations (default: all systems, "
+                             "which takes long: name some)")  # fmt: skip
     options.add_training_options(parser)
     held_out = parser.add_mutually_exclusive_group()
     add_numbers(held_out, folds="number of folds of the recordings; each fold is held out once (default: 5)")
@@ -133,7 +133,7 @@ def add_compare_command(commands: "Commands") -> None:
 
 def add_evaluate_command(commands: "Commands") -> None:
     """Add the command that scores outputs."""
-    parser = commands.add_parser("evaluate", help="score predicted classes, with rewards of your own if need be",
+    parser = commands.add_parser("evaluate", help="score predicted classes, with your own weights if need be",
                                  usage=f"{PROGRAM} evaluate LABELS OUTPUTS [option ...]",
                                  epilog="Without options it prints what evaluate_model.py prints.")  # fmt: skip
     add_paths(

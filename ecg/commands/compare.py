@@ -412,7 +412,7 @@ def describe_comparison(
         "maximum batch size": protocol.batch,
         "precision": protocol.precision,
         **{f"{name} of networks that have one": size for name, size in protocol.sizes.items()},
-        "weights of the metric": protocol.weights and "of one's own, not the Challenge's",
+        "weights of the metric": protocol.weights and "your own, not the Challenge's",
         "failed": failed or None,
     }
     return {

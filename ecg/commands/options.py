@@ -205,15 +205,15 @@ def add_groups(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def add_weights(parser: argparse.ArgumentParser, purpose: str) -> None:
-    """Add the option for weights of one's own.
+    """Add the option for your own weights.
 
     Args:
         parser: Parser of a command.
         purpose: What the weights are used for.
     """
     parser.add_argument("--weights", type=parse_path, metavar="FILE.csv",
-                        help=f"credit of each prediction (column) for each label (row), in the format of "
-                             f"weights.csv, {purpose} (default: the Challenge's)")  # fmt: skip
+                        help=f"your own weights, {purpose}: a table of labels (rows) and predictions (columns) in "
+                             f"the format of weights.csv (default: the Challenge's)")  # fmt: skip
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -250,8 +250,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--system", metavar="NAME", default="cai2021",
                         help="method to train: cai2021, li2021, zhao2022, xie2022, se_resnet_rhythm, nejedly2021, "
-                             "or a variant such as cai2021-no-masks; an unknown name lists all (default: "
-                             "cai2021)")  # fmt: skip
+                             "apprentice, or a variant such as cai2021-no-masks; an unknown name lists all "
+                             "(default: cai2021)")  # fmt: skip
     add_training_options(parser)
     add_numbers(
         parser,

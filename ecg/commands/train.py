@@ -105,7 +105,7 @@ def run_training(
     LOGGER.info(f"Keras {keras.version()} on {keras.backend.backend()}, {', '.join(keras.distribution.list_devices())}")
     LOGGER.info(describe_settings(settings))
     if settings.weights is not None:
-        LOGGER.info("thresholds, decisions and scores use weights of one's own, not the Challenge's")
+        LOGGER.info("thresholds, decisions and scores use your own weights, not the Challenge's")
     stores = prepare_stores(data, model, settings, manifest)
     is_complete = all(model_files(model, count)[1].exists() for count in settings.lead_sets)
     if is_complete and FINISHED in read_manifest(model / MANIFEST):

@@ -179,7 +179,7 @@ def test_what_is_compared_is_as_flags_say(compared):
     ]
 
 
-def test_systems_are_compared_by_weights_of_ones_own(compared, tmp_path):
+def test_systems_are_compared_by_your_own_weights(compared, tmp_path):
     names, weights = load_weights()
     weights[5, 3] = -2.5
     rows = [["", *names], *([name, *map(str, row)] for name, row in zip(names, weights.tolist(), strict=True))]

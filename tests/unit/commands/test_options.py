@@ -1,4 +1,5 @@
 import argparse
+import re
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from ecg.evaluation.metrics import WEIGHTS, load_weights
 from ecg.models.decision import DECISIONS
 from ecg.models.resnets import SOURCE_GATE
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
-from ecg.systems.recipes import ABLATIONS, RECIPES, Gate, Settings
+from ecg.systems.recipes import ABLATIONS, RECIPES, SYSTEMS, Gate, Settings
 
 
 def settings(flags=""):
@@ -97,6 +98,13 @@ def test_own_weights_are_read_from_a_file(tmp_path):
 
 def test_the_decisions_of_the_command_line_are_those_of_rules():
     assert options.DECISIONS == DECISIONS
+
+
+def test_the_help_names_every_system():
+    parser = argparse.ArgumentParser()
+    add_settings(parser)
+    (action,) = (action for action in parser._actions if action.dest == "system")
+    assert set(SYSTEMS) <= set(re.findall(r"\w+", action.help))
 
 
 def test_other_settings_of_a_system_stay_if_options_change_its_training():
