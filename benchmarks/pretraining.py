@@ -34,7 +34,7 @@ from ecg.systems.recipes import AS_LABELLED, CAI2021, Settings, SyntheticPretrai
 from ecg.systems.stage import StageRunner
 from ecg.training.trainer import predict
 
-HELD_OUT = 4  # one in so many recordings
+HELD_OUT = 4  # one in four recordings
 SEED = 2021  # of the pretraining, which all splits share
 CALIBRATED_ON = 500  # synthetic recordings that no network was trained on
 BASE = replace(CAI2021, system="base", cleaning=AS_LABELLED, loss="cross-entropy")
@@ -45,7 +45,7 @@ AUGMENTED = ("gain", "noise", "wander", "lead_dropout")
 
 
 def pretrained(records=6000, kind=CLEAN, **changes):
-    """Return the base with pretraining on so many synthetic recordings."""
+    """Return the base with pretraining on a number of synthetic recordings."""
     return replace(BASE, pretraining=SyntheticPretraining(records, kind, **changes))
 
 

@@ -23,7 +23,7 @@ def count_samples(path):
 def preprocess(path, taps, gain=1000.0):
     """Return a header's signal, resampled from 500 to 250 Hz and band-passed.
 
-    The filter is an FIR with so many taps, as in the method, or if that is 0 a faster Butterworth filter.
+    The filter is an FIR with `taps` taps, as in the method, or a faster Butterworth filter if `taps` is 0.
 
     Returns:
         The signal in mV, (leads, T') float64.

@@ -59,7 +59,7 @@ TAPS = filter_length(RATE)
 FILTERS = {f"FIR of {TAPS} taps, as ours": TAPS, "Butterworth of order 3": 0}
 CALLS = 20  # calls of milliseconds, a timing
 REPEATS = 5  # passes over all batches, a timing
-PLAIN_SHARE = 20  # one in so many recordings is preprocessed plainly; all would take minutes
+PLAIN_SHARE = 20  # one in 20 recordings is preprocessed plainly; all would take minutes
 LOAD_MODELS = "import sys; from team_code import *; [load_model(sys.argv[1], leads.split()) for leads in sys.argv[2:]]"
 
 

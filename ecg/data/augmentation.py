@@ -26,7 +26,7 @@ def scale_signals(signals: np.ndarray, rate: int, generator: np.random.Generator
 
 
 def add_noise(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
-    """Add white noise, as of muscles, of another strength to each lead."""
+    """Add white noise to each lead. Its standard deviation is drawn for each lead."""
     deviations = np.exp(generator.uniform(*LOG_NOISE, (len(signals), 1, signals.shape[2])))
     noise = generator.standard_normal(signals.shape, np.float32)
     noise *= deviations.astype(np.float32) * is_present(signals)

@@ -88,7 +88,7 @@ class Window:
         return slice(length - samples, length) if self.fill == ZEROS_IN_FRONT else slice(0, samples)
 
     def complete(self, window: np.ndarray, samples: int) -> None:
-        """Scale and pad a window in place, given where `signal_slice` puts a signal.
+        """Scale and pad a window in place. The signal must already be in `signal_slice`.
 
         Args:
             window: (length, leads) float32.

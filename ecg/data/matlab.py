@@ -187,14 +187,14 @@ def _unpack(form: str, data: memoryview, offset: int) -> tuple[int, ...]:
 
 
 def _decompress_matrix(packed: memoryview, size: int) -> memoryview:
-    """Decompress a matrix of so many bytes, without its type and size."""
+    """Decompress a matrix of `size` bytes, without its type and size."""
     if size > MOST_BYTES:
         raise MatlabError(f"a matrix of {size:,} bytes, expected {MOST_BYTES:,} or fewer")
     return _decompress(packed, 8 + size + 1)[8 : 8 + size]  # one more byte makes zlib verify its checksum
 
 
 def _decompress(packed: memoryview, most: int) -> memoryview:
-    """Decompress at most so many bytes, never with much more in memory."""
+    """Decompress at most `most` bytes, never with much more in memory."""
     decompressor, data = zlib.decompressobj(), bytearray()
     try:
         for start in range(0, len(packed), CHUNK):

@@ -131,7 +131,7 @@ def rational_ratio(frequency: float, rate: int = RATE) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def frequency_response(length: int, preparation: Preprocessing) -> np.ndarray:
-    """Return the filter's real frequency response for a signal of so many samples.
+    """Return the filter's real frequency response for a signal of this length.
 
     The filter has zero delay and at most `length` taps. Without a filter the response is 1, but 0 at half the sampling
     frequency, where sine and cosine cannot be distinguished.

@@ -26,7 +26,7 @@ TIE = 1e-9  # scores that differ by less differ by rounding only
 LEVELS = 101  # number of hundredths from 0 to 1
 POPULATION = 300  # of the evolution
 CONSTANTS = np.arange(1, 99) / 100  # thresholds of the first members of the population, the same for all classes
-COMPARED_AT_ONCE = 2**17  # probabilities and thresholds; so many fit into the caches of a processor
+COMPARED_AT_ONCE = 2**17  # products of probabilities and thresholds; they fit into a processor's caches
 
 
 @dataclass(frozen=True)

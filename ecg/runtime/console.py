@@ -225,7 +225,7 @@ class Progress:
             self.stream.flush()
 
     def format_line(self, elapsed: float) -> str:
-        """Return the line after so many seconds."""
+        """Return the line after a number of seconds."""
         rate = self.done / max(elapsed, 1e-9)
         left = format_duration((self.total - self.done) / rate) if rate else "unknown"
         parts = [f"{self.title}: {self.done:,} of {self.total:,} {self.unit}", f"{rate:,.1f}/s", f"{left} left"]

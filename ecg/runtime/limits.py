@@ -120,7 +120,7 @@ class TimeBudget:
             self._reserve()
 
     def record_prediction_time(self, count: int, seconds: float) -> None:
-        """Record how long it took to predict so many recordings."""
+        """Record how long it took to predict a number of recordings."""
         self.prediction_seconds = max(self.prediction_seconds, seconds / max(count, 1))
         self._reserve()
 

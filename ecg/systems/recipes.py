@@ -1,4 +1,4 @@
-"""All systems as settings: the default, five published ones, and ablations."""
+"""All systems as settings: six published ones, apprentice, and ablations."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -258,7 +258,8 @@ CAI2021 = Settings()
 AS_LABELLED = CleaningSettings((), (PartiallyLabelledSource(relabel=False),), masks=False)
 
 # In the other systems these choices are ours: on small data the batch shrinks and epochs repeat the recordings as in
-# the default system (TrainingSettings), and, but for nejedly2021, the epoch with the lowest validation loss counts.
+# the default system (TrainingSettings). The epoch with the lowest validation loss counts; in nejedly2021 that with the
+# highest AUPRC.
 
 # Li et al. 2021. The paper does not give the following, so that they are ours: the maximum number of epochs, the weight
 # decay, the quantity that early stopping watches (the loss over labels and peaks together), and the thresholds. The

@@ -53,7 +53,7 @@ class WeightAverage:
         self.share = 1.0  # weight of what preceded the first step
 
     def add(self, weights: Sequence[np.ndarray], steps: int) -> None:
-        """Add the weights reached after so many more steps."""
+        """Add the weights reached after a number of further steps."""
         keep = self.momentum**steps
         self.share *= keep
         totals: Sequence[Any] = [0.0] * len(weights) if self.total is None else self.total

@@ -103,11 +103,11 @@ class TrainingSettings:
             raise ValueError(f"criterion is {self.criterion!r}, expected one of {', '.join(CRITERIA)}")
 
     def batch_for(self, recordings: int) -> int:
-        """Return the batch size for so many recordings in an epoch."""
+        """Return the batch size for a number of recordings in an epoch."""
         return int(np.clip(recordings // self.steps, self.smallest_batch, self.batch))
 
     def passes_for(self, recordings: int) -> int:
-        """Return how often an epoch repeats so many recordings."""
+        """Return how often an epoch repeats a number of recordings."""
         return max(1, round(self.steps * self.smallest_batch / max(recordings, 1)))
 
     def rate_in(self, epoch: int) -> float:

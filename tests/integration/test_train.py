@@ -275,7 +275,7 @@ def test_an_unfinished_training_of_other_data_is_not_continued(small_network, sy
 
 
 def write_groups(path, names, size):
-    """Write a table in which so many recordings in turn are of one patient; return the patient by name."""
+    """Write a table in which each `size` recordings in turn are of one patient; return the patient by name."""
     patients = {name: f"P{index // size}" for index, name in enumerate(names)}
     path.write_text("record,patient\n" + "".join(f"{name},{patient}\n" for name, patient in patients.items()))
     return patients

@@ -45,7 +45,7 @@ def test_expected_credit_is_that_of_all_label_sets(n_classes, negative):
 
 @pytest.mark.parametrize("power", [1, 3, 6])
 def test_the_greedy_set_is_nearly_always_the_best(power):
-    """Falls short in 4 of 600 cases with seed 0, by 0.015 at most."""
+    """Falls short in 4 of 600 cases with seed 0, by 0.014 at most."""
     generator, short = np.random.default_rng(0), []
     for _ in range(20):
         weights, probabilities = random_weights(generator, 8), generator.random((10, 8)) ** power
@@ -53,7 +53,7 @@ def test_the_greedy_set_is_nearly_always_the_best(power):
         sets = all_sets(8)
         best = [expected_credit(np.tile(row, (len(sets), 1)), sets, weights).max() for row in probabilities]
         short += list(best - reached)
-    assert min(short) > -1e-12 and np.mean(np.array(short) > 1e-9) < 0.02 and max(short) < 0.05
+    assert min(short) > -1e-12 and np.mean(np.array(short) > 1e-9) < 0.02 and max(short) < 0.014
 
 
 def draw_realistic(n_recordings, seed=0, spread=2.5):
