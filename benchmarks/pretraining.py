@@ -38,13 +38,17 @@ HELD_OUT = 4  # one in four recordings
 SEED = 2021  # of the pretraining, which all splits share
 CALIBRATED_ON = 500  # synthetic recordings that no network was trained on
 BASE = replace(CAI2021, system="base", cleaning=AS_LABELLED, loss="cross-entropy")
-CLEAN = SyntheticPretraining().kind
-KINDS = {"clean": CLEAN, "dirty": replace(CLEAN, clean=False), "realistic": replace(CLEAN, realistic=True)}
+REALISTIC = SyntheticPretraining().kind
+USUAL = replace(REALISTIC, realistic=False)
+KINDS = {
+    "realistic": REALISTIC, "realistic-dirty": replace(REALISTIC, clean=False),
+    "usual": USUAL, "usual-dirty": replace(USUAL, clean=False),
+}  # fmt: skip
 SIZES = (2000, 6000, 12_000, 20_000, 30_000)
 AUGMENTED = ("gain", "noise", "wander", "lead_dropout")
 
 
-def pretrained(records=6000, kind=CLEAN, **changes):
+def pretrained(records=6000, kind=REALISTIC, **changes):
     """Return the base with pretraining on a number of synthetic recordings."""
     return replace(BASE, pretraining=SyntheticPretraining(records, kind, **changes))
 
@@ -137,7 +141,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["random", "clean-6000"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["random", "realistic-6000"])
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--leads", type=int, default=12, choices=LEAD_SETS)
     parser.add_argument("--jobs", type=int)

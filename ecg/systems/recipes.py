@@ -71,7 +71,7 @@ class SyntheticPretraining:
 
     recordings: int = 6000
     kind: SyntheticSettings = field(default_factory=lambda: SyntheticSettings(
-        cpsc_omits=False, ningbo_flutter=False, clean=True))  # fmt: skip
+        cpsc_omits=False, ningbo_flutter=False, clean=True, realistic=True))  # fmt: skip
     loss: str | None = None
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(
         batch=32, smallest_batch=32, first_epochs=0, patience=4, epochs=4))  # fmt: skip
