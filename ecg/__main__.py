@@ -144,13 +144,14 @@ def add_evaluate_command(commands: "Commands") -> None:
     options.add_weights(parser, "for the Challenge metric")
 
     def run(arguments: argparse.Namespace) -> None:
-        from ecg.evaluation.metrics import build_weight_array, load_own_weights
+        from ecg.evaluation.metrics import build_weight_array, load_own_weights, metric_name
         from ecg.evaluation.outputs import format_scores, score_outputs
 
         with reported(ValueError):
             weights = load_own_weights(arguments.weights) if arguments.weights else None
         with reported():
-            print(format_scores(score_outputs(arguments.labels, arguments.outputs, build_weight_array(weights)))[0])
+            scores = score_outputs(arguments.labels, arguments.outputs, build_weight_array(weights))
+            print(format_scores(scores, metric_name(weights))[0])
 
     parser.set_defaults(run=run)
 

@@ -5,11 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-import numpy as np
-
 from ecg.commands.options import SourceClasses, without_none
 from ecg.data.labels import select_scored
-from ecg.evaluation.metrics import WeightTable, build_weight_array, load_own_weights
+from ecg.evaluation.metrics import WeightTable, load_own_weights
 from ecg.models.decision import ARGMAX, HALVES, VOTE
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource, check_classes
 from ecg.systems.recipes import (
@@ -118,11 +116,9 @@ def read_own_weights(arguments: argparse.Namespace) -> WeightTable | None:
         arguments: The parsed options.
 
     Raises:
-        ValueError: The file is not a table of the scored classes.
-        OSError: The file cannot be read.
+        ValueError: The file cannot be read, or is not a table of the scored classes.
     """
-    weights = load_own_weights(arguments.weights) if arguments.weights else None
-    return None if weights is None or np.array_equal(weights, build_weight_array()) else weights
+    return load_own_weights(arguments.weights) if arguments.weights else None
 
 
 def check_options_apply(settings: Settings, arguments: argparse.Namespace) -> None:

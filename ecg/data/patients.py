@@ -1,29 +1,24 @@
 """Read which recordings are of one patient, so that a split keeps them together."""
 
-import csv
-import io
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.headers import LONGEST_SHOWN, RecordError
+from ecg.data.headers import RecordError
 from ecg.data.records import HEADER, record_name
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
-from ecg.runtime.files import read_bytes
-
-if TYPE_CHECKING:
-    from _csv import Reader
+from ecg.runtime.files import read_table
 
 LOGGER = logging.getLogger("ecg")
 
 COLUMNS = ("record", "patient")
-DELIMITERS = ",;\t"  # spreadsheets write one of these, by their language
 MOST_BYTES = 2**28
 EXTENSIONS = (HEADER, ".mat")
 
@@ -47,9 +42,12 @@ class PatientRow(NamedTuple):
 def load_patients(path: str | Path, names: Iterable[str]) -> dict[str, str]:
     """Load the patient of each recording from a CSV file, and log what it omits.
 
+    A warning is logged if it omits recordings and has names of no recording, since these may be misspelt.
+
     Args:
         path: A file with the columns `record` and `patient`. A record is a name in `names`, or its last part if no
-            other recording has it, with or without the extension .hea or .mat.
+            other recording has it, with or without the extension .hea or .mat. It may have backslashes, or begin
+            with "./".
         names: Names of all recordings of a data folder: their paths below it without extension.
 
     Returns:
@@ -73,64 +71,38 @@ def load_patients(path: str | Path, names: Iterable[str]) -> dict[str, str]:
     for line in lines:
         for wrapped in wrap_line(line):
             LOGGER.info(wrapped)
+    if unlisted and unknown:
+        warning = (f"{file}: {len(unknown):,} names such as {unknown[0]} are of no recording, and {len(unlisted):,} "
+                   f"recordings such as {unlisted[0]} are not listed: if the names are misspelt, the recordings of a "
+                   f"patient are not kept together")  # fmt: skip
+        for wrapped in wrap_line(warning):
+            LOGGER.warning(wrapped)
     return patients
 
 
 def read_patient_rows(path: str | Path) -> list[PatientRow]:
-    """Read a table of patients: CSV in UTF-8 with a line of column names.
+    """Read a table of patients, see `read_table`.
 
-    The columns `record` and `patient` may be in any order and case, next to others. They are separated by commas,
-    semicolons or tabs. Empty rows are skipped.
+    The columns `record` and `patient` may be in any order and case, next to others.
 
     Raises:
         RecordError: See `load_patients`.
     """
-    content = bytes(read_bytes(path, MOST_BYTES, RecordError))
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise RecordError(f"{path}, line {line}: not UTF-8, byte {content[error.start]:#04x}") from None
-    reader, header = open_table(path, text)
-    columns = [header.index(name) for name in COLUMNS]
+
+    def has_columns(cells: list[str]) -> bool:
+        return all([cell.casefold() for cell in cells].count(column) == 1 for column in COLUMNS)
+
+    expected = f"the columns {' and '.join(COLUMNS)}, each once"
+    header, *table = read_table(path, has_columns, expected, MOST_BYTES, RecordError)
+    columns = [[cell.casefold() for cell in header.cells].index(name) for name in COLUMNS]
     rows = []
-    try:
-        for cells in reader:
-            if not any(map(str.strip, cells)):
-                continue
-            if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
-                values = f"expected {len(header)} values, received {len(cells)}"
-                raise RecordError(f"{path}, line {reader.line_num}: {values}")
-            record, patient = (cells[column].strip() for column in columns)
-            for name, value in zip(COLUMNS, (record, patient), strict=True):
-                if not value:
-                    raise RecordError(f"{path}, line {reader.line_num}: no {name}")
-            rows.append(PatientRow(reader.line_num, record, patient))
-    except csv.Error as error:
-        raise RecordError(f"{path}, line {reader.line_num}: {error}") from None
+    for line, cells in table:
+        record, patient = (cells[column] for column in columns)
+        for name, value in zip(COLUMNS, (record, patient), strict=True):
+            if not value:
+                raise RecordError(f"{path}, line {line}: no {name}")
+        rows.append(PatientRow(line, record, patient))
     return rows
-
-
-def open_table(path: str | Path, text: str) -> tuple["Reader", list[str]]:
-    """Return a reader of the rows of a table of patients, and its column names.
-
-    The delimiter is the first of DELIMITERS by which the first row has the columns.
-
-    Raises:
-        RecordError: With none of them it has each of COLUMNS once.
-    """
-    for delimiter in DELIMITERS:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        try:
-            header = [cell.strip().casefold() for cell in next(reader, [])]
-        except csv.Error:
-            continue
-        if all(header.count(column) == 1 for column in COLUMNS):
-            while not header[-1]:  # spreadsheets may end each row with delimiters
-                header.pop()
-            return reader, header
-    first = io.StringIO(text, newline="").readline(LONGEST_SHOWN).rstrip("\r\n")
-    raise RecordError(f"{path}, line 1: expected the columns {' and '.join(COLUMNS)}, each once, received {first!r}")
 
 
 def match_records(
@@ -156,8 +128,7 @@ def match_records(
     row_of: dict[str, PatientRow] = {}
     unknown = []
     for row in rows:
-        stem = row.record[:-4] if row.record.lower().endswith(EXTENSIONS) else row.record
-        matches = known.get(row.record) or known.get(stem, [])
+        matches = next((known[name] for name in spell_record(row.record) if name in known), [])
         if len(matches) > 1:
             raise RecordError(f"{path}, line {row.line}: {row.record} is the name of {len(matches):,} recordings, "
                               f"{abbreviated_list(matches)}; give the path")  # fmt: skip
@@ -169,6 +140,17 @@ def match_records(
             raise RecordError(f"{path}, line {row.line}: {row.record} is of patient {row.patient}, but in line "
                               f"{first.line} of patient {first.patient}")  # fmt: skip
     return {name: row.patient for name, row in row_of.items()}, list(dict.fromkeys(unknown))
+
+
+def spell_record(record: str) -> Iterator[str]:
+    """Yield the names of a recording that a name in a table may stand for.
+
+    They are the name as it is, then with slashes and without a leading "./", each also without its extension.
+    """
+    for name in (record, re.sub(r"^(\./+)+", "", record.replace("\\", "/"))):
+        yield name
+        if name.lower().endswith(EXTENSIONS):
+            yield name[:-4]
 
 
 def record_names(data: Path, paths: Iterable[Path]) -> list[str]:

@@ -4,21 +4,24 @@ N recordings, C classes in the order of `weights.csv`. Labels and outputs are Tr
 are the classes that a system predicts. Source of the definitions: PhysioNet/CinC Challenge 2021 (Reyna et al. 2021).
 """
 
-import csv
 import math
 from collections.abc import Iterable
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, EVALUATED_CLASS_OF_CODE
+from ecg.runtime.files import TableRow, read_table
 
 WEIGHTS = Path(__file__).with_name("weights.csv")
 SINUS = CLASS_INDEX["NSR"]  # the Challenge's inactive system predicts only sinus rhythm, and scores 0
 COUNT_TYPE = np.int16  # type of counts (N, C), small because filling memory takes most of the time
 MAX_WEIGHT = 1e6  # of one's own weights; sums of larger ones could lose digits
+MAX_WEIGHTS_BYTES = 2**24  # of a file of weights
+SAME_ORDER = "rows and columns have the same classes in the same order"
 
 WeightTable = tuple[tuple[float, ...], ...]  # weights of the scored classes, 26 rows of 26, labels by row
 
@@ -27,51 +30,48 @@ def load_weights(path: Path = WEIGHTS) -> tuple[tuple[str, ...], np.ndarray]:
     """Read a table of weights, the Challenge's by default.
 
     Args:
-        path: CSV file; the first row and the first column hold the classes.
+        path: CSV file, see `read_table`; the first row and the first column hold the classes.
 
     Returns:
         The classes as written ('A|B' for several codes) and the weights (C, C) float64. Row j, column k is the credit
         for predicting class k if class j is true.
 
     Raises:
-        ValueError: Rows and columns are not the same classes in the same order, or an entry is not a number.
+        ValueError: The file cannot be read, rows and columns are not the same classes in the same order, or an entry
+            is not a number. The message names the line.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a CSV file: {error}") from None
-    classes = tuple(lines[0][1][1:]) if lines else ()
-    rows = [(line, row) for line, row in lines[1:] if any(row)]
-    if tuple(row[0] for _, row in rows) != classes or not classes:
-        raise ValueError(f"{path}: the rows are not of the columns' {len(classes)} classes in the same order")
-    return classes, np.array([_parse_numbers(path, line, row[1:], len(classes)) for line, row in rows])
+    header, *rows = read_table(path, lambda cells: len(cells) > 1, "codes of classes", MAX_WEIGHTS_BYTES, ValueError)
+    classes = tuple(header.cells[1:])
+    for name, row in zip_longest(classes, rows):
+        if row is None:
+            raise ValueError(f"{path}: no row of {name!r}; {SAME_ORDER}")
+        if row.cells[0] != name:
+            expected = "no further row" if name is None else f"the row of {name!r}"
+            raise ValueError(f"{path}, line {row.line}: expected {expected}, received {row.cells[0]!r}; {SAME_ORDER}")
+    return classes, np.array([_parse_numbers(path, row) for row in rows])
 
 
-def _parse_numbers(path: Path, line: int, cells: list[str], count: int) -> list[float]:
-    """Parse the `count` numbers of a row, within MAX_WEIGHT."""
-    if len(cells) != count:
-        raise ValueError(f"{path}, line {line}: {len(cells)} numbers, expected {count}")
+def _parse_numbers(path: Path, row: TableRow) -> list[float]:
+    """Parse the numbers of a row, within MAX_WEIGHT."""
     values = []
-    for cell in cells:
+    for cell in row.cells[1:]:
         try:
             values.append(float(cell))
         except ValueError:
             values.append(math.nan)
         if not abs(values[-1]) <= MAX_WEIGHT:
             limits = f"a number from {-MAX_WEIGHT:,.0f} to {MAX_WEIGHT:,.0f}"
-            raise ValueError(f"{path}, line {line}: expected {limits}, received {cell!r}")
+            raise ValueError(f"{path}, line {row.line}: expected {limits}, received {cell!r}")
     return values
 
 
-def load_own_weights(path: Path) -> WeightTable:
+def load_own_weights(path: Path) -> WeightTable | None:
     """Read weights of one's own from a file like the Challenge's weights.csv.
 
     The classes may be in any order. A class may have one of its codes, or several, separated by '|'.
 
     Returns:
-        The weights in the order of the scored classes, 26 rows of 26.
+        The weights in the order of the scored classes, 26 rows of 26; None if they are those of the Challenge.
 
     Raises:
         ValueError: A code is unknown, or a class is missing or there twice; or see `load_weights`.
@@ -82,14 +82,20 @@ def load_own_weights(path: Path) -> WeightTable:
         classes = {EVALUATED_CLASS_OF_CODE.get(code.strip()) for code in name.split("|")}
         index = classes.pop()
         if index is None or classes:
-            raise ValueError(f"{path}, line 1: {name!r} is not a code of a scored class, nor several codes of one")
+            raise ValueError(f"{path}, first row: {name!r} is not a code of a scored class, nor several codes of one")
         if columns.setdefault(index, column) != column:
-            raise ValueError(f"{path}, line 1: {ABBREVIATIONS[index]} is there twice, as {name!r} and "
+            raise ValueError(f"{path}, first row: {ABBREVIATIONS[index]} is there twice, as {name!r} and "
                              f"{names[columns[index]]!r}")  # fmt: skip
     if missing := [name for index, name in enumerate(ABBREVIATIONS) if index not in columns]:
-        raise ValueError(f"{path}, line 1: no column for {', '.join(missing)}")
+        raise ValueError(f"{path}, first row: no column for {', '.join(missing)}")
     order = [columns[index] for index in range(len(ABBREVIATIONS))]
-    return tuple(map(tuple, weights[np.ix_(order, order)].tolist()))
+    weights = weights[np.ix_(order, order)]
+    return None if np.array_equal(weights, build_weight_array()) else tuple(map(tuple, weights.tolist()))
+
+
+def metric_name(weights: WeightTable | None = None) -> str:
+    """Return the name of the metric with these weights, None for the Challenge's."""
+    return "Challenge metric" if weights is None else "metric with your own weights"
 
 
 def build_weight_array(table: WeightTable | None = None) -> np.ndarray:

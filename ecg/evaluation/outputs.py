@@ -11,7 +11,15 @@ import numpy as np
 
 from ecg.data.headers import parse_codes
 from ecg.data.records import is_header
-from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, load_weights, nan_mean, roc_and_pr_areas
+from ecg.evaluation.metrics import (
+    accuracy,
+    challenge_score,
+    f_measures,
+    load_weights,
+    metric_name,
+    nan_mean,
+    roc_and_pr_areas,
+)
 from ecg.runtime.console import escape_unprintable
 from ecg.runtime.files import walk_files
 
@@ -57,10 +65,12 @@ def score_outputs(
     )
 
 
-def format_scores(scores: Scores) -> tuple[str, str]:
+def format_scores(scores: Scores, metric_title: str = metric_name()) -> tuple[str, str]:
     """Return the scores, and those of the classes, as CSV with three decimals.
 
-    Takes what `score_outputs` returns.
+    Args:
+        scores: What `score_outputs` returns.
+        metric_title: Name of the metric.
     """
     classes, auroc, auprc, auroc_classes, auprc_classes, right, measure, measure_classes, metric = scores
 
@@ -68,7 +78,7 @@ def format_scores(scores: Scores) -> tuple[str, str]:
         return ",".join(f"{value:.3f}" for value in values)
 
     return (
-        "AUROC,AUPRC,Accuracy,F-measure,Challenge metric\n" + row((auroc, auprc, right, measure, metric)),
+        f"AUROC,AUPRC,Accuracy,F-measure,{metric_title}\n{row((auroc, auprc, right, measure, metric))}",
         f"Classes,{','.join(classes)}\nAUROC,{row(auroc_classes)}\nAUPRC,{row(auprc_classes)}\n"
         f"F-measure,{row(measure_classes)}",
     )

@@ -20,6 +20,7 @@ from ecg.evaluation.bootstrap import (
     Estimates,
     MetricTable,
 )
+from ecg.evaluation.metrics import metric_name
 from ecg.reports.comparison_charts import NOT_KNOWN, draw_comparison, rank_classes
 from ecg.reports.html_page import Cell, build_page, bullet_list, details, embed_figure, html_table, plain_table
 from ecg.reports.training_tables import Table, write_tables
@@ -201,7 +202,7 @@ def comparison_summary(comparison: Comparison, metrics: MetricTable) -> list[str
         A sentence that says what the others are about, and one for each lead set.
     """
     first, several = escape_unprintable(comparison.systems[0]), any(metrics.differences)
-    metric = "Challenge metric" if comparison.weights is None else "metric with your own weights"
+    metric = metric_name(comparison.weights)
     best = f"The best {metric}" if several else f"The {metric}"
     differing = f", and the number of systems that differ from {first}" if several else ""
     sentences = [f"{best}, with optimised thresholds, by the systems' own rules and by expected credit{differing}:"]

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from ecg.data.labels import ABBREVIATIONS, SCORED
 from ecg.data.patients import count_patients
 from ecg.data.store import diagnosis_lines
+from ecg.evaluation.metrics import metric_name
 from ecg.evaluation.thresholds import HALF
 from ecg.models.decision import ARGMAX
 from ecg.reports import training_charts
@@ -31,9 +31,6 @@ from ecg.runtime.console import abbreviated_list, escape_unprintable, format_tab
 from ecg.runtime.files import atomic_path, save_figure, to_json
 from ecg.systems.label_cleaning import describe_relabelling
 from ecg.systems.results import CLEANED, ORIGINAL, Results
-
-if TYPE_CHECKING:  # imports Keras
-    from ecg.systems.recipes import Settings
 
 REPORT_FOLDER, REPORT_PAGE = "report", "index.html"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # their versions are reported if they are in use
@@ -177,7 +174,7 @@ def draw_training(results: Results) -> Iterator[tuple[str, int | None, Figure]]:
         if len(labels):
             yield "reliability", leads, training_charts.reliability_chart(labels, lines, titles)
         titles, predictions = (
-            (f"{leads} leads: credit in the {metric_name(settings)}", subtitle),
+            (f"{leads} leads: credit in the {metric_name(settings.weights)}", subtitle),
             results.predictions(leads),
         )
         chart = training_charts.confusion_chart(results.scored_labels, predictions, settings.weight_array, titles)
@@ -248,16 +245,11 @@ def build_training_page(
         f"{n_training:,} recordings for training, {n_validation:,} for validation, {len(results.store.excluded):,} "
         f"excluded.{in_one_part} The scores are of {results.scored.sum():,} validation recordings, of "
         f"{', '.join(results.scored_sources)}.",
-        f"{metric_name(results.settings).capitalize()} of the model on these: {', '.join(scores)}."
+        f"{metric_name(results.settings.weights).capitalize()} of the model on these: {', '.join(scores)}."
         + EACH_BY_OTHERS * (results.settings.n_parts > 1),
     ]
     title = f"Training of {getattr(settings, 'system', 'a system')} on {n_training:,} recordings"
     return build_page(title, opening, {name: parts for name, parts in sections.items() if parts})
-
-
-def metric_name(settings: "Settings") -> str:
-    """Return the name of a training's metric, which may have other weights."""
-    return "Challenge metric" if settings.weights is None else "metric with your own weights"
 
 
 def _is_of_kind(name: str, kind: str) -> bool:
@@ -306,7 +298,7 @@ def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
         for row in scores
         if row["labels"] in versions
     ]
-    by_weights = "" if results.settings.weights is None else f", by the {metric_name(results.settings)}"
+    by_weights = "" if results.settings.weights is None else f", by the {metric_name(results.settings.weights)}"
     titles = (name.removeprefix("score ").removeprefix("with ").removeprefix("by ") for name in names)
     return [
         f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_sources)}{by_weights}",

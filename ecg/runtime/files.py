@@ -3,26 +3,44 @@
 import csv
 import errno
 import fcntl
+import io
 import json
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from _csv import Reader
+
     from matplotlib.figure import Figure
 
 LOCK = "lock"
 # The temporary name keeps the last 60 characters of the target's, because the target's may already have the file
 # system's maximum length.
 LONGEST_NAME = 60
+DELIMITERS = ",;\t"  # of tables; spreadsheets write one of these, by their language
+DELIMITER_LINE = re.compile(r'\A"?sep=[,;\t]"?(\r\n|\r|\n|\Z)', re.IGNORECASE)  # Excel reads the delimiter from it
+LONGEST_ROW = 40  # characters of a wrong first row in a message
+
+
+class TableRow(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        line: Number of its line in the file, from 1.
+        cells: Its values, without spaces around them.
+    """
+
+    line: int
+    cells: list[str]
 
 
 @contextmanager
@@ -163,6 +181,71 @@ def check_file_size(path: str | os.PathLike, most: int, error: type[Exception]) 
     if state.st_size > most:
         raise error(f"{name}: {state.st_size:,} bytes, expected {most:,} or fewer")
     return state.st_size
+
+
+def read_table(
+    path: str | os.PathLike,
+    has_columns: Callable[[list[str]], bool],
+    expected: str,
+    most: int,
+    error: type[Exception],
+) -> list[TableRow]:
+    """Read a table as spreadsheets write it: CSV in UTF-8.
+
+    The delimiter is the first of DELIMITERS by which the first row has the expected columns. A byte order mark, a first
+    line such as "sep=;", empty rows, and empty cells at the end of rows are skipped.
+
+    Args:
+        path: A regular file.
+        has_columns: Returns whether the cells of the first row are the expected columns.
+        expected: These columns, for messages.
+        most: The largest size in bytes.
+        error: What is raised if the file is no such table. The message names the file, the line and the reason.
+
+    Returns:
+        The rows, the first one included. All have as many cells as the first.
+    """
+    text = _decode_table(path, most, error)
+    has_delimiter_line = bool(DELIMITER_LINE.match(text))
+    for delimiter in DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        try:
+            if has_delimiter_line:
+                next(reader)
+            header = [cell.strip() for cell in next(reader, [])]
+        except csv.Error:
+            continue
+        while header and not header[-1]:
+            header.pop()
+        if has_columns(header):
+            return [TableRow(reader.line_num, header), *_read_rows(path, reader, len(header), error)]
+    first = io.StringIO(DELIMITER_LINE.sub("", text, 1), newline="").readline(LONGEST_ROW).rstrip("\r\n")
+    received = repr(first) if text.strip() else "an empty file"
+    raise error(f"{path}, line {1 + has_delimiter_line}: expected {expected}, received {received}")
+
+
+def _decode_table(path: str | os.PathLike, most: int, error: type[Exception]) -> str:
+    """Return the text of a table; see `read_table`."""
+    content = bytes(read_bytes(path, most, error))
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise error(f"{path}, line {line}: not UTF-8, byte {content[problem.start]:#04x}") from None
+
+
+def _read_rows(path: str | os.PathLike, reader: "Reader", n_columns: int, error: type[Exception]) -> Iterator[TableRow]:
+    """Yield the rows of a table after the first; see `read_table`."""
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if len(cells) < n_columns or any(cells[n_columns:]):
+                raise error(f"{path}, line {reader.line_num}: expected {n_columns} values, received {len(cells)}")
+            yield TableRow(reader.line_num, cells[:n_columns])
+    except csv.Error as problem:
+        raise error(f"{path}, line {reader.line_num}: {problem}") from None
 
 
 def to_json(value: object, **options: object) -> str:

@@ -219,10 +219,12 @@ def test_outputs_are_scored_by_weights_of_ones_own(tmp_path, capsys):
     assert challenge == same == capsys.readouterr().out
     metric = challenge_score(labels, outputs, weights)
     assert exact(metric) == exact(metric_by_loops(labels, outputs, weights))
-    assert changed.splitlines()[-1] == f"{challenge.splitlines()[-1].rpartition(',')[0]},{metric:.3f}"
-    assert changed != challenge
+    names, values = changed.splitlines()
+    assert values == f"{challenge.splitlines()[-1].rpartition(',')[0]},{metric:.3f}"
+    assert challenge.splitlines()[0] == "AUROC,AUPRC,Accuracy,F-measure,Challenge metric"
+    assert names == "AUROC,AUPRC,Accuracy,F-measure,metric with your own weights"  # as in reports
     (tmp_path / "own.csv").write_text("AF,NSR\n")
-    with pytest.raises(SystemExit, match="own.csv: the rows are not of the columns' 1 classes"):
+    with pytest.raises(SystemExit, match="own.csv: no row of 'NSR'"):
         command_line.main(["evaluate", *map(str, folders), "--weights", str(tmp_path / "own.csv")])
     with pytest.raises(SystemExit, match="missing: No such file"):
         command_line.main(["evaluate", str(tmp_path / "missing"), str(folders[1])])

@@ -190,7 +190,7 @@ def test_systems_are_compared_by_your_own_weights(compared, tmp_path):
     assert first == Protocol((RECIPES["xie2022"],), weights=tuple(map(tuple, weights.tolist())))
     assert second == Protocol()
     line = ends_with(["compare", "data", "report", "--weights", tmp_path / "none.csv"])
-    assert line.endswith("none.csv: No such file or directory")
+    assert line.endswith("none.csv: cannot be read: No such file or directory")
 
 
 @pytest.mark.parametrize(

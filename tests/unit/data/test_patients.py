@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 
 import numpy as np
 import pytest
@@ -47,11 +48,14 @@ def write_table(tmp_path):
         '"record","patient"\n"A0001","one"\n"b/HR02","two"\n',
         " Record , PATIENT \n A0001 , one \n b/HR02 , two \n",
         "patient;age, years;record;;\r\none;50;A0001;;\r\ntwo;;b/HR02;;\r\n",
+        "sep=;\r\nrecord;patient\r\nA0001;one\r\nb/HR02;two\r\n",
+        '\ufeff"SEP=,"\nrecord,patient\nA0001,one\nb/HR02,two\n',
     ],
 )
 def test_all_that_spreadsheets_write_is_the_same_table(write_table, content):
-    rows = read_patient_rows(write_table(content))
-    assert [row[1:] for row in rows] == [("A0001", "one"), ("b/HR02", "two")] and [row.line for row in rows] == [2, 3]
+    rows, first = read_patient_rows(write_table(content)), 2 + ("sep=" in content.casefold())
+    assert [row[1:] for row in rows] == [("A0001", "one"), ("b/HR02", "two")]
+    assert [row.line for row in rows] == [first, first + 1]
 
 
 def test_empty_rows_are_skipped_and_lines_are_those_of_the_file(write_table):
@@ -95,7 +99,9 @@ def test_any_other_content_is_refused_with_the_line(tmp_path_factory, content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "line 1: expected the columns record and patient, each once, received ''"),
+        ("", "line 1: expected the columns record and patient, each once, received an empty file"),
+        ("sep=;\nrecord;person\n", "line 2: expected the columns .* received 'record;person'"),
+        ("sep=;\nrecord;patient\nA0001;\n", "line 3: no patient"),
         ("A0001,one\n", "line 1: expected the columns .* received 'A0001,one'"),
         ("record,person\nA0001,one\n", "line 1: expected the columns .* received 'record,person'"),
         ("record,patient,patient\n", "line 1: expected the columns"),
@@ -133,6 +139,13 @@ def test_records_are_found_by_path_and_by_a_unique_name_with_or_without_extensio
     assert load_patients(write_table("record,patient\nHR01,1\n"), [*NAMES, "HR01"]) == {"HR01": "1"}
     # A recording may itself be called so.
     assert load_patients(write_table("record,patient\nA1.mat,1\n"), ["A1", "A1.mat"]) == {"A1.mat": "1"}
+    assert load_patients(write_table("record,patient\na\\r1,1\n"), ["a/r1", "a\\r1"]) == {"a\\r1": "1"}
+
+
+@pytest.mark.parametrize("name", ["a\\b\\r1", "./a/b/r1", ".\\a\\b\\r1.mat", "././a/b/r1.hea", "./r1", "r1"])
+def test_paths_may_be_those_of_another_system_or_begin_with_the_current_folder(write_table, name):
+    names = ["a/b/r1", "a/b/r2"]
+    assert load_patients(write_table(f"record,patient\n{name},1\na/b/r2,1\n"), names) == dict.fromkeys(names, "1")
 
 
 def test_the_log_counts_recordings_without_a_patient_and_names_without_a_recording(write_table):
@@ -145,6 +158,25 @@ def test_the_log_counts_recordings_without_a_patient_and_names_without_a_recordi
     lines = capture_log()
     load_patients(write_table("record,patient\nA0001,1\nHR02,1\na/HR01,1\nb/HR01,3\n"), NAMES)
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "warns"),
+    [
+        ("A0001,1\na\\HR1,1\nb/HR,2\n", True),
+        ("A0001,1\na/HR01,1\n", False),  # recordings are not listed
+        ("A0001,1\na/HR01,1\nb/HR01,2\nb/HR02,2\nX,3\n", False),  # the list is longer than the folder
+    ],
+)
+def test_names_that_may_be_misspelt_are_a_warning_with_counts_and_examples(write_table, caplog, rows, warns):
+    capture_log()
+    logging.getLogger("ecg").handlers = [caplog.handler]
+    load_patients(write_table(f"record,patient\n{rows}"), NAMES)
+    warning = " ".join(record.getMessage().strip() for record in caplog.records if record.levelno == logging.WARNING)
+    assert bool(warning) == warns
+    if warns:
+        assert "2 names such as a\\HR1 are of no recording" in warning
+        assert "3 recordings such as a/HR01 are not listed" in warning
 
 
 @settings(deadline=None)

@@ -68,10 +68,17 @@ def test_the_table_of_weights_has_the_classes_of_labels_in_order():
 
 
 def test_a_table_with_other_rows_than_columns_is_refused(tmp_path):
-    path = tmp_path / "weights.csv"
-    for text in (",1,2\n1,1,0\n3,0,1\n", ",1,2\n2,0,1\n1,1,0\n", ",1,2\n1,1,0\n"):
+    path, order = tmp_path / "weights.csv", "rows and columns have the same classes in the same order"
+    for text, reason in (
+        (",1,2\n1,1,0\n3,0,1\n", f", line 3: expected the row of '2', received '3'; {order}"),
+        (",1,2\n\n2,0,1\n1,1,0\n", f", line 3: expected the row of '1', received '2'; {order}"),
+        (",1,2\n1,1,0\n2,0,1\n2,0,1\n", f", line 4: expected no further row, received '2'; {order}"),
+        (",1,2\n1,1,0\n", f": no row of '2'; {order}"),
+        ("", ", line 1: expected codes of classes, received an empty file"),
+        ("AF\n", ", line 1: expected codes of classes, received 'AF'"),
+    ):
         path.write_text(text)
-        with pytest.raises(ValueError, match="the rows are not of the columns' 2 classes"):
+        with pytest.raises(ValueError, match=f"weights.csv{reason}$"):
             load_weights(path)
 
 
@@ -95,22 +102,34 @@ def test_own_weights_may_be_in_any_order_and_name_any_code_of_a_class(tmp_path):
     path.write_bytes(b"\xef\xbb\xbf" + path.read_text().replace("\n", "\r\n").encode() + b"\r\n")
     np.testing.assert_array_equal(load_own_weights(path), weights)  # as a spreadsheet saves it
     np.testing.assert_array_equal(build_weight_array(load_own_weights(path)), weights)
-    np.testing.assert_array_equal(load_own_weights(ROOT / "weights.csv"), WEIGHTS)
+    assert load_own_weights(ROOT / "weights.csv") is None
     np.testing.assert_array_equal(build_weight_array(), WEIGHTS)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("first", ["", "sep={}\r\n", "\ufeff"])
+@pytest.mark.parametrize("last", ["", "{0}{0}"])
+def test_own_weights_are_read_as_any_spreadsheet_writes_them(delimiter, first, last, tmp_path):
+    weights = WEIGHTS + np.arange(26)
+    text = write_weights(tmp_path / "own.csv", CLASSES, weights).read_text()
+    lines = [line.replace(",", delimiter) + last.format(delimiter) for line in text.splitlines()]
+    path = tmp_path / "saved.csv"
+    path.write_bytes((first.format(delimiter) + "\r\n".join([*lines, last.format(delimiter)])).encode())
+    np.testing.assert_array_equal(load_own_weights(path), weights)
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda names, rows: names.__setitem__(3, "1234"), "own.csv, line 1: '1234' is not a code of a scored class"),
-        (lambda names, rows: names.__setitem__(3, f"{names[4]}|{names[5]}"), "line 1: .* nor several codes of one"),
-        (lambda names, rows: names.__setitem__(0, names[1]), "line 1: .* is there twice, as '164890007' and"),
-        (lambda names, rows: (names.pop(), [row.pop() for row in rows], rows.pop()), "line 1: no column for TInv"),
+        (lambda names, rows: names.__setitem__(3, "1234"), "own.csv, first row: '1234' is not a code of a scored"),
+        (lambda names, rows: names.__setitem__(3, f"{names[4]}|{names[5]}"), "first row: .* nor several codes of one"),
+        (lambda names, rows: names.__setitem__(0, names[1]), "first row: .* is there twice, as '164890007' and"),
+        (lambda names, rows: (names.pop(), [row.pop() for row in rows], rows.pop()), "first row: no column for TInv"),
         (lambda names, rows: rows[6].__setitem__(2, "one"), "line 8: expected a number .*, received 'one'"),
         (lambda names, rows: rows[6].__setitem__(2, ""), "line 8: expected a number .*, received ''"),
         (lambda names, rows: rows[0].__setitem__(0, "nan"), "line 2: expected a number .*, received 'nan'"),
         (lambda names, rows: rows[0].__setitem__(0, "1e7"), "line 2: expected a number from -1,000,000 to 1,000,000"),
-        (lambda names, rows: rows[25].pop(), "line 27: 25 numbers, expected 26"),
+        (lambda names, rows: rows[25].pop(), "line 27: expected 27 values, received 26"),
     ],
 )  # fmt: skip
 def test_own_weights_that_cannot_be_are_refused_with_line_and_reason(change, reason, tmp_path):
@@ -124,7 +143,7 @@ def test_own_weights_that_cannot_be_are_refused_with_line_and_reason(change, rea
 def test_a_file_that_is_no_table_of_weights_is_refused(content, tmp_path):
     path = tmp_path / "own.csv"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="own.csv: (not a CSV file|the rows are not)"):
+    with pytest.raises(ValueError, match="own.csv, line 1: (expected codes of classes, received|not UTF-8)"):
         load_own_weights(path)
 
 
