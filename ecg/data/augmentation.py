@@ -47,9 +47,10 @@ def add_wander(signals: np.ndarray, rate: int, generator: np.random.Generator) -
 
 
 def drop_leads(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
-    """Set some leads of each recording to zero, never all of them."""
+    """Set some leads of each recording to zero, never all that are present."""
     chances = generator.random((len(signals), 1, signals.shape[2]))
-    signals *= (chances >= np.minimum(DROPOUT_SHARE, chances.max(axis=2, keepdims=True))).astype(np.float32)
+    largest = np.where(signals.any(axis=1, keepdims=True), chances, 0).max(axis=2, keepdims=True)
+    signals *= (chances >= np.minimum(DROPOUT_SHARE, largest)).astype(np.float32)
 
 
 def mask_interval(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:

@@ -5,7 +5,7 @@ A batch holds signals of one length. Whole recordings are never padded; a networ
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -242,7 +242,7 @@ def read_batch(
     """
     signals = np.empty((len(batch.records), batch.length, len(leads)), np.float32)
     chosen = records[batch.records]
-    counts = np.minimum(store.lengths[chosen] - batch.starts, batch.length)
+    counts = count_samples(store, records, batch)
     store.advise_read(chosen, batch.starts, counts)
     every = tuple(leads) == tuple(range(len(LEADS)))
     columns: slice | list[int] = slice(None) if every else list(leads)  # a slice copies without gaps
@@ -251,6 +251,14 @@ def read_batch(
         window.complete(signal, count)
     store.release()
     return signals
+
+
+def count_samples(store: Store, records: np.ndarray, batch: Batch) -> np.ndarray:
+    """Return the samples of a batch that recordings fill, without padding: (B,).
+
+    The arguments are those of `read_batch`.
+    """
+    return np.minimum(store.lengths[records[batch.records]] - batch.starts, batch.length)
 
 
 def place_leads(signals: np.ndarray, leads: Sequence[int]) -> np.ndarray:
@@ -298,7 +306,8 @@ class Dataset:
             others are zero.
         peaks: Wave peaks of the store, if they are targets, too.
         cell: Samples per cell of the grid of peaks.
-        augmentations: Names of random changes in training (ecg.data.augmentation).
+        augmentations: Names of random changes in training (ecg.data.augmentation). They come before the scaling of a
+            standardised window.
         all_leads: Whether the network sees the twelve leads, with zeros for those that are not read.
     """
 
@@ -333,7 +342,9 @@ class Dataset:
             Millivolts, or as the window scales them, (B, T, n_leads) float32; with demographics a pair of these and
             (B, 5) float32.
         """
-        signals = read_batch(self.store, self.records, self.leads, batch, self.window)
+        scales_later = generator is not None and bool(self.augmentations) and self.window.standardised
+        window = replace(self.window, standardised=False) if scales_later else self.window
+        signals = read_batch(self.store, self.records, self.leads, batch, window)
         if generator is not None and self.configurations:
             kept = np.zeros((len(self.configurations), len(self.leads)), np.float32)
             for row, indices in zip(kept, self.configurations, strict=True):
@@ -341,6 +352,9 @@ class Dataset:
             signals *= kept[generator.integers(len(kept), size=len(signals)), np.newaxis]
         if generator is not None:
             augment_signals(signals, self.augmentations, self.store.preparation.rate, generator)
+        if scales_later:
+            for signal, count in zip(signals, count_samples(self.store, self.records, batch), strict=True):
+                self.window.complete(signal, count)
         if self.all_leads:
             signals = place_leads(signals, self.leads)
         return (signals, self.store.demographics[self.records[batch.records]]) if self.demographics else signals

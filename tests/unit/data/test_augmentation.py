@@ -82,6 +82,14 @@ def test_lead_dropout_keeps_a_lead_and_drops_a_tenth():
         assert abs((~kept).mean() - (0.1 if n_leads > 1 else 0)) < 0.02
 
 
+def test_lead_dropout_keeps_one_of_the_leads_that_are_present():
+    signals = np.zeros((2000, 2, 12), np.float32)
+    signals[:, :, [3, 8]] = 1
+    augment_signals(signals, ["lead_dropout"], RATE, np.random.default_rng(1))
+    kept = signals.any(axis=1)[:, [3, 8]]
+    assert kept.any(axis=1).all() and abs((~kept).mean() - 0.095) < 0.02
+
+
 @pytest.mark.parametrize("samples", [20, 10 * RATE])
 def test_a_time_mask_is_one_interval_of_all_leads(samples):
     signals = np.ones((500, samples, 3), np.float32)

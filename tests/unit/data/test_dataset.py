@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ecg.data.batches import Batch, Dataset, Window, read_batch
+from ecg.data.batches import REPEATED, ZEROS, ZEROS_IN_FRONT, Batch, Dataset, Window, read_batch
 from ecg.data.leads import lead_indices
 from ecg.data.wave_peaks import WavePeaks
 
@@ -60,6 +62,29 @@ def test_leads_stay_without_a_generator_or_without_configurations(store):
     generator = np.random.default_rng(0)
     np.testing.assert_array_equal(Dataset(store, RECORDS, LEADS).inputs(BATCH, generator), all_leads)
     assert generator.bit_generator.state == np.random.default_rng(0).bit_generator.state
+
+
+@pytest.mark.parametrize("fill", [ZEROS, ZEROS_IN_FRONT, REPEATED])
+def test_a_standardised_window_is_scaled_after_the_changes(store, fill):
+    window = Window(int(store.lengths[RECORDS].min()) + 100, fill, standardised=True)
+    batch = Batch(np.arange(5), np.zeros(5, int), window.length)
+    plain = replace(window, standardised=False)
+    expected = Dataset(store, RECORDS, LEADS, window=plain, augmentations=("noise", "wander")).inputs(
+        batch, np.random.default_rng(3)
+    )
+    for signal, samples in zip(expected, np.minimum(store.lengths[RECORDS], window.length), strict=True):
+        window.complete(signal, samples)
+    dataset = Dataset(store, RECORDS, LEADS, window=window, augmentations=("noise", "wander"))
+    seen = dataset.inputs(batch, np.random.default_rng(3))
+    np.testing.assert_array_equal(seen, expected)
+    shorter = window.signal_slice(window.length, window.length - 100)
+    row = store.lengths[RECORDS].argmin()
+    np.testing.assert_allclose(seen[row][shorter].std(axis=0), 1, atol=1e-4)
+    # Prediction, and training without changes, see what they have always seen.
+    unchanged = read_batch(store, RECORDS, LEADS, batch, window)
+    np.testing.assert_array_equal(dataset.inputs(batch), unchanged)
+    without = replace(dataset, augmentations=())
+    np.testing.assert_array_equal(without.inputs(batch, np.random.default_rng(3)), unchanged)
 
 
 TARGETS = np.arange(15, dtype=np.float32).reshape(5, 3)
