@@ -400,8 +400,9 @@ def describe_comparison(
     Returns:
         By name a string, a number, or a table.
     """
-    held_out = f"each of {protocol.folds} folds in turn"
+    held_out, patients = f"each of {protocol.folds} folds in turn", "each in one fold"
     if protocol.leave_out:
+        patients = "none both trained on and held out"
         held_out = f"all of {', '.join(np.unique(store.sources[protocol.is_left_out(store.sources)]).tolist())}"
     reasons = [f"{len(names):,}: {reason} ({abbreviated_list(names)})" for reason, names in group_reasons(excluded)]
     versions = package_versions()
@@ -420,7 +421,7 @@ def describe_comparison(
         "recordings used": len(store),
         "recordings excluded": "; ".join(reasons) or "none",
         "held out": held_out,
-        **({} if store.patients is None else {"patients": f"{count_patients(store.patients):,}, each in one fold"}),
+        **({} if store.patients is None else {"patients": f"{count_patients(store.patients):,}, {patients}"}),
         "time limit of each system and fold": "none" if hours is None else format_duration(3600 * hours),
         **{name: value for name, value in options.items() if value is not None},
         "seed": protocol.seed,

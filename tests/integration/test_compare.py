@@ -358,7 +358,9 @@ def test_no_patient_is_trained_on_and_held_out(leave_out, trained, written, stor
     n_others = len(store) - len(left) - len(job.held_out)
     assert any("other recordings of held-out patients are not trained on" in line for line in lines) == bool(leave_out)
     assert bool(n_others) == bool(leave_out)
-    assert written[0][2]["patients"] == "20, each in one fold"
+    assert (
+        written[0][2]["patients"] == f"20, {'none both trained on and held out' if leave_out else 'each in one fold'}"
+    )
     # The same groups are the same comparison, and others are another, even if the same recordings are held out.
     compare(synthetic_recordings, tmp_path / "report", protocol, execute, groups)
     assert len(jobs) == len(protocol.titles)
