@@ -352,11 +352,12 @@ def draw_stratified_split(
 def scoring_mask(sources: np.ndarray, settings: Settings) -> np.ndarray:
     """Return which validation recordings (m,) give the score.
 
-    These are those of Georgia if there are enough, else all.
+    These are those of Georgia if there are enough and the system has no folds, else all.
     """
     is_proxy = sources == PROXY_SOURCE
-    too_few = settings.proxy_least is None or is_proxy.sum() < settings.proxy_least
-    return np.ones(len(sources), bool) if too_few else is_proxy
+    if settings.folds or settings.proxy_least is None or is_proxy.sum() < settings.proxy_least:
+        return np.ones(len(sources), bool)
+    return is_proxy
 
 
 def lead_configurations(settings: Settings, leads: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:

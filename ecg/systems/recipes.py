@@ -131,7 +131,7 @@ class Settings:
         decision: How classes are chosen, one of `ecg.models.decision.DECISIONS`.
         weights: Credit of each prediction in the metric, (26, 26), labels by row; None: that of the Challenge.
         proxy_least: Minimum number of Georgia's validation recordings. From this number on, these alone give the
-            score; None: never.
+            score, unless there are folds; None: never.
         resamples: Bootstrap resamples over which thresholds are averaged; 0: no averaging.
         answer_pairs: Pairs of classes; the second is predicted wherever the first is.
         fallback: Class to predict if no other is; None as in the paper.

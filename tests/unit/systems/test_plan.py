@@ -129,6 +129,12 @@ def test_the_score_is_taken_on_georgia_where_there_is_enough_of_it():
     assert scoring_mask(sources, Settings()).sum() == 200
     assert scoring_mask(sources[1:], Settings()).sum() == 499
     assert scoring_mask(sources, replace(Settings(), proxy_least=None)).all()
+    assert scoring_mask(sources, replace(Settings(), splits=3)).sum() == 200
+
+
+def test_with_folds_all_recordings_give_the_score():
+    sources = np.array(["Georgia"] * 300 + ["PTB-XL"] * 300)
+    assert scoring_mask(sources, replace(Settings(), folds=3)).all()
 
 
 TARGETS = (np.random.default_rng(0).random((200, 4)) < 0.3).astype(np.float32)
