@@ -52,11 +52,12 @@ def run_with_settings(arguments: argparse.Namespace) -> None:
     from ecg.commands import estimate, settings, train
     from ecg.data.headers import RecordError
     from ecg.data.wave_peaks import NeuroKitMissing
+    from ecg.models.bundle import ModelError
     from ecg.training.trainer import TrainingError
 
     with reported(ValueError):
         chosen = settings.training_settings(arguments)
-    with reported(RecordError, TrainingError, NeuroKitMissing):
+    with reported(RecordError, TrainingError, NeuroKitMissing, ModelError):
         if "model" in arguments:
             train.train(arguments.data, arguments.model, chosen, **without_none(groups=arguments.groups))
         else:

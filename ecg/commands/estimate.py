@@ -8,7 +8,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from ecg.runtime.console import format_duration, format_table
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
 from ecg.systems.plan import GATE, USUAL_EPOCHS, known_labels, planned_networks, pretraining_plans, split_recordings
-from ecg.systems.pretraining import VALIDATION_SHARE
+from ecg.systems.pretraining import VALIDATION_SHARE, build_synthetic_stores, load_initial_networks
 from ecg.systems.recipes import Settings
 from ecg.systems.stage import CHALLENGE, Peaks, Stage, StageRunner, Stores
 from ecg.training.trainer import TrainingError, TrainingSettings
@@ -93,10 +93,13 @@ def estimate(data: str | Path, settings: Settings | None = None, groups: str | P
         RecordError: There are too few recordings to train on, or the table of patients cannot be used.
         TrainingError: The memory is too small, or a loss is not finite.
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
+        ModelError: The model that the networks start from is damaged or of another architecture.
     """
     settings = settings or Settings()
     if settings.peaks:
         neurokit_version()  # raises now instead of after the preprocessing
+    if settings.initial_model:
+        load_initial_networks(settings)  # raises as a training does; the weights change no time
     headers = require_records(data)
     paths = [path for path in headers if source_of(path.stem) not in DISCARDED_SOURCES]
     if not paths:
@@ -106,6 +109,7 @@ def estimate(data: str | Path, settings: Settings | None = None, groups: str | P
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         stores, peaks, preparing = prepare_sample(paths, folder, settings)
+        steps = [("preprocessing", len(paths), preparing), *measure_synthesis(folder, settings)]
         check_trainable(data, list(stores.values())[-1], settings.classes)
         stores, peaks = intersect_stores(stores, peaks)
         store = stores[settings.views[0].preparation]
@@ -118,10 +122,34 @@ def estimate(data: str | Path, settings: Settings | None = None, groups: str | P
             if len(stage.leads) not in measured:
                 batch = stage.learning.batch_for(round(len(stage.training) * scale))
                 measured[len(stage.leads)] = measure(stage, stores, folder, batch)
+    rows, total = estimate_rows(steps, costs, measured)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    for count, (fixed, per_recording) in measured.items():
+        LOGGER.info(f"measured with {count} leads on {len(store):,} recordings: {format_duration(fixed)} to start, "
+                    f"{1000 * per_recording:.1f} ms for each recording in an epoch")  # fmt: skip
+    for line in (*format_table(rows), *describe_assumptions(settings, memory)):
+        LOGGER.info(line)
+    return total
+
+
+def estimate_rows(
+    steps: Sequence[tuple[str, int, float]], costs: Sequence[StageCost], measured: Mapping[int, tuple[float, float]]
+) -> tuple[list[Sequence[str]], float]:
+    """Return the rows of the table of times, and the total seconds.
+
+    Args:
+        steps: Title, number of recordings and seconds for each of them, of all that comes before the stages.
+        costs: The stages.
+        measured: What `measure` returns, by number of leads.
+
+    Returns:
+        The rows, and the sum with the usual numbers of epochs.
+    """
     rows: list[Sequence[str]] = [("", "recordings", "an epoch", "usual", "at most")]
-    totals = np.full(2, preparing * len(paths))
-    rows.append(("preprocessing", f"{len(paths):,}", "", *map(format_duration, totals)))
-    leads = sorted(measured)
+    totals, leads = np.zeros(2), sorted(measured)
+    for title, count, per_recording in steps:
+        totals += count * per_recording
+        rows.append((title, f"{count:,}", "", *[format_duration(count * per_recording)] * 2))
     for cost in costs:
         fixed, per_recording = (
             float(np.interp(cost.leads, leads, [measured[count][part] for count in leads])) for part in (0, 1)
@@ -131,13 +159,7 @@ def estimate(data: str | Path, settings: Settings | None = None, groups: str | P
         epoch = format_duration(per_recording * cost.recordings_per_epoch)
         rows.append((cost.title, f"{cost.training:,}", epoch, *map(format_duration, seconds)))
     rows.append(("all", "", "", *map(format_duration, totals)))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    for count, (fixed, per_recording) in measured.items():
-        LOGGER.info(f"measured with {count} leads on {len(store):,} recordings: {format_duration(fixed)} to start, "
-                    f"{1000 * per_recording:.1f} ms for each recording in an epoch")  # fmt: skip
-    for line in (*format_table(rows), *describe_assumptions(settings, memory)):
-        LOGGER.info(line)
-    return float(totals[0])
+    return rows, float(totals[0])
 
 
 def describe_assumptions(settings: Settings, megabytes: float) -> Iterator[str]:
@@ -168,6 +190,21 @@ def prepare_sample(paths: Sequence[Path], folder: Path, settings: Settings) -> t
                 peaks[preparation] = load_wave_peaks(store, preparation.rate, target, settings.jobs)
         seconds = (time.monotonic() - start) / max(len(indices), 1)
     return stores, peaks, seconds
+
+
+def measure_synthesis(folder: Path, settings: Settings) -> Iterator[tuple[str, int, float]]:
+    """Yield the cost of making the recordings of a pretraining, if there is one.
+
+    Yields:
+        Title, number of recordings, and seconds for each of them, which include its preprocessing.
+    """
+    if settings.pretraining is not None:
+        seconds = 0.0
+        for name, count in (("synthetic warm up", N_WARM_UP), ("synthetic sample", N_SAMPLE)):
+            start = time.monotonic()
+            build_synthetic_stores(folder / name, settings, replace(settings.pretraining, recordings=count))
+            seconds = (time.monotonic() - start) / count
+        yield "synthetic recordings", settings.pretraining.recordings, seconds
 
 
 def link_records(paths: Sequence[Path], folder: Path) -> None:

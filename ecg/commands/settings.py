@@ -94,7 +94,8 @@ def pretraining_settings(
     Args:
         pretraining: Settings of the system.
         arguments: The parsed options.
-        training: Options of all trainings, by field of TrainingSettings. The number of epochs can only shrink.
+        training: Options of all trainings, by field of TrainingSettings. The numbers of epochs and of recordings in a
+            batch can only shrink.
 
     Raises:
         ValueError: The number of recordings is out of range.
@@ -105,8 +106,9 @@ def pretraining_settings(
         pretraining = replace(pretraining or SyntheticPretraining(), recordings=arguments.pretrain)
     if pretraining is None:
         return None
-    epochs = min(pretraining.training.epochs, training.get("epochs", pretraining.training.epochs))
-    return replace(pretraining, training=replace(pretraining.training, **(training | {"epochs": epochs})))
+    first = pretraining.training
+    limits = {name: min(getattr(first, name), training[name]) for name in ("epochs", "batch") if name in training}
+    return replace(pretraining, training=replace(first, **(training | limits)))
 
 
 def read_own_weights(arguments: argparse.Namespace) -> WeightTable | None:

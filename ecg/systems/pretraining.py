@@ -1,13 +1,14 @@
 """Initial networks: pretrained on synthetic recordings, or of a saved model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from ecg.data.leads import LEAD_SETS
 from ecg.data.store import store_folder
 from ecg.data.synthetic_store import build_synthetic_store
-from ecg.models.bundle import ModelError, load_bundle
+from ecg.models.bundle import ModelError, load_bundle, model_files
 from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import LiSettings
 from ecg.systems.plan import (
@@ -20,7 +21,7 @@ from ecg.systems.plan import (
     pretraining_plans,
 )
 from ecg.systems.recipes import Settings, SyntheticPretraining
-from ecg.systems.stage import AUROC, Stage, StageRunner, make_member
+from ecg.systems.stage import AUROC, Stage, StageRunner, Stores, make_member
 
 FOLDER = "synthetic"  # in the folder of the stages, for the stores of synthetic recordings
 VALIDATION_SHARE = 0.05  # of the synthetic recordings, to log how the pretraining goes
@@ -51,13 +52,7 @@ def pretrain_networks(
     settings: Settings, pretraining: SyntheticPretraining, runner: StageRunner
 ) -> list[InitialNetwork]:
     """Train a network for each lead set and view on synthetic recordings."""
-    stores = {
-        preparation: build_synthetic_store(
-            store_folder(runner.folder / FOLDER, preparation), pretraining.recordings, settings.seed, pretraining.kind,
-            preparation, settings.jobs,
-        )
-        for preparation in settings.preparations
-    }  # fmt: skip
+    stores = build_synthetic_stores(runner.folder / FOLDER, settings, pretraining)
     synthetic_runner = replace(runner, stores=stores, initial_networks=())
     networks = []
     for plan in pretraining_plans(settings):
@@ -65,6 +60,23 @@ def pretrain_networks(
         member = make_member(stage, synthetic_runner.run(stage).weights, stage.leads)
         networks.append(InitialNetwork.from_member(member, settings.classes))
     return networks
+
+
+def build_synthetic_stores(folder: Path, settings: Settings, pretraining: SyntheticPretraining) -> Stores:
+    """Make the synthetic recordings of a pretraining, or open their stores.
+
+    Args:
+        folder: Folder that gets a folder for each store.
+        settings: Settings of the system.
+        pretraining: Settings of the pretraining.
+    """
+    return {
+        preparation: build_synthetic_store(
+            store_folder(folder, preparation), pretraining.recordings, settings.seed, pretraining.kind, preparation,
+            settings.jobs,
+        )
+        for preparation in settings.preparations
+    }  # fmt: skip
 
 
 def make_pretraining_stage(
@@ -96,9 +108,13 @@ def load_initial_networks(settings: Settings) -> list[InitialNetwork]:
         settings: Settings of the system, with `initial_model`.
 
     Raises:
-        ModelError: The model is damaged, or lacks a network of the same architecture, leads and view.
+        ModelError: The model is damaged, or lacks the model of a lead set, or a network of the same architecture, leads
+            and view.
     """
     folder, networks = str(settings.initial_model), []
+    paths = (model_files(Path(folder), count)[1] for count in settings.lead_sets)
+    if missing := [path.name for path in paths if not path.exists()]:
+        raise ModelError(f"{folder}: lacks {', '.join(missing)}, the models of lead sets of this training")
     for count in settings.lead_sets:
         ensemble = load_bundle(folder, LEAD_SETS[count]).ensemble
         for name, group in ensemble.groups.items():

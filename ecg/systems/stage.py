@@ -224,13 +224,17 @@ class StageRunner:
     def initialise(self, stage: Stage) -> Stage:
         """Let a stage start from a trained network, if there is one of its kind.
 
-        It is then trained with a warm-up and at a lower rate. A stage that already has initial weights is unchanged.
+        A network of the same classes is preferred. The stage is then trained with a warm-up and at a lower rate. A
+        stage that already has initial weights is unchanged.
         """
         kind = stage.leads, stage.prediction_settings, stage.view
-        for network in () if stage.initial_weights else self.initial_networks:
-            if (network.leads, network.settings, network.view) == kind:
-                return replace(stage, initial=network, learning=stage.learning.for_fine_tuning())
-        return stage
+        networks = [
+            network for network in self.initial_networks if (network.leads, network.settings, network.view) == kind
+        ]
+        if stage.initial_weights or not networks:
+            return stage
+        initial = next((network for network in networks if network.classes == stage.classes), networks[0])
+        return replace(stage, initial=initial, learning=stage.learning.for_fine_tuning())
 
     def train_or_load(self, stage: Stage) -> Outcome:
         """Train the network of a stage and cache the result, or load it from the cache."""

@@ -145,6 +145,21 @@ def test_an_empty_name_of_a_folder_is_not_the_current_folder(capsys, command):
         assert "expected a file or folder, received ''" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["train", "estimate"])
+def test_a_model_to_start_from_that_cannot_be_used_is_reported_in_one_line(command, synthetic_recordings, tmp_path):
+    """The model is missing, then damaged. Nothing is written."""
+    initial, outputs = tmp_path / "initial", [tmp_path / "model"] * (command == "train")
+    arguments = [*map(str, (command, synthetic_recordings, *outputs, "--leads", "2", "--init", initial))]
+    missing = "initial: lacks 2_leads.json, the models of lead sets of this training"
+    for content, message in ((None, missing), ("{}", "2_leads.json: format is None, expected [0-9]+")):
+        if content:
+            initial.mkdir()
+            (initial / "2_leads.json").write_text(content)
+        with pytest.raises(SystemExit, match=f"^python -m ecg: error: .*{message}$"):
+            main(arguments)
+        assert not (tmp_path / "model").exists()
+
+
 def test_a_source_is_named_once(capsys):
     with pytest.raises(SystemExit, match="^2$"):
         main(command_line("synthesize", "--sources", "Georgia", "georgia=3"))

@@ -7,12 +7,13 @@ import pytest
 from helpers import capture_log
 
 from ecg.commands import estimate as module
-from ecg.commands.estimate import StageCost, estimate, link_records, plan_costs
+from ecg.commands.estimate import StageCost, estimate, estimate_rows, link_records, measure_synthesis, plan_costs
 from ecg.data.headers import RecordError
 from ecg.data.records import find_records
 from ecg.data.synthetic import SyntheticSettings, synthesize
+from ecg.runtime.console import format_duration
 from ecg.systems.plan import split_recordings, stage_keys
-from ecg.systems.recipes import SYSTEMS, Settings
+from ecg.systems.recipes import SYSTEMS, Settings, SyntheticPretraining
 from ecg.training.trainer import TrainingSettings
 
 
@@ -48,6 +49,27 @@ def test_the_total_is_that_of_preprocessing_and_of_all_stages(synthetic_recordin
 
 
 prepare = module.prepare_sample
+
+
+def test_synthetic_recordings_are_timed_and_are_part_of_the_total(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "N_WARM_UP", 2)
+    monkeypatch.setattr(module, "N_SAMPLE", 4)
+    settings = Settings(pretraining=SyntheticPretraining(5000), jobs=1)
+    ((title, count, seconds),) = measure_synthesis(tmp_path, settings)
+    assert (title, count) == ("synthetic recordings", 5000) and 0 < seconds < 2
+    assert [*measure_synthesis(tmp_path, Settings())] == []
+    cost = StageCost("round 1", 12, TrainingSettings(epochs=2), training=64, validation=16, predicted=80)
+    steps = [("preprocessing", 100, 0.5), (title, count, 0.25)]
+    rows, total = estimate_rows(steps, [cost], {12: (10.0, 0.1)})
+    assert total == 50 + 1250 + cost.seconds(10.0, 0.1, 2)
+    assert rows[2] == ("synthetic recordings", "5,000", "", *[format_duration(1250)] * 2)
+
+
+def test_an_estimate_counts_the_synthetic_recordings_of_its_settings(synthetic_recordings, monkeypatch):
+    monkeypatch.setattr(module, "measure", lambda *_: (0.0, 0.0))
+    monkeypatch.setattr(module, "prepare_sample", lambda paths, *rest: (*prepare(paths, *rest)[:2], 0.0))
+    monkeypatch.setattr(module, "measure_synthesis", lambda folder, settings: [("made", 3, float(settings.seed))])
+    assert estimate(synthetic_recordings, Settings(lead_sets=(2,), jobs=1, seed=7)) == 3 * 7.0
 
 
 def test_records_of_the_same_name_are_linked_separately(tmp_path):

@@ -305,6 +305,7 @@ def test_pretraining_initial_model_and_augmentations_by_options(tmp_path):
     assert (changed.pretraining.recordings, changed.pretraining.training.epochs) == (500, 3)
     assert changed.pretraining.training.batch == 8
     assert settings("--pretrain 500 --epochs 30").pretraining.training.epochs == 4
+    assert settings("--pretrain 500 --batch 256").pretraining.training.batch == 32
     assert settings("--pretrain 0") == Settings()
     initial = settings(f"--init {tmp_path}")
     assert initial == replace(Settings(), initial_model=str(tmp_path.resolve()))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import capture_log
 
 from ecg.data.leads import LEAD_SETS
 from ecg.data.synthetic import SyntheticSettings
@@ -13,7 +14,7 @@ from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import LiSettings, NetworkSettings
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.plan import pretraining_plans, stage_costs, stage_keys
-from ecg.systems.pretraining import prepare_initial_networks
+from ecg.systems.pretraining import load_initial_networks, prepare_initial_networks
 from ecg.systems.recipes import SYSTEMS, Settings, SyntheticPretraining
 from ecg.systems.stage import StageRunner, build_network
 from ecg.training.trainer import TrainingSettings
@@ -116,9 +117,19 @@ def test_a_saved_model_gives_the_first_weights_or_the_reason_why_not(tmp_path):
     with pytest.raises(ModelError, match="no network of the architecture, leads and view of round 2, 2 leads"):
         prepare_initial_networks(replace(settings, network=NetworkSettings(width=8)), StageRunner(
             {}, tmp_path, 7, TimeBudget(None)))  # fmt: skip
-    with pytest.raises(ModelError, match="12_leads"):
-        prepare_initial_networks(replace(settings, initial_model=str(tmp_path / "none"), lead_sets=(12,)), StageRunner(
-            {}, tmp_path, 7, TimeBudget(None)))  # fmt: skip
+    lines = capture_log()
+    with pytest.raises(ModelError, match="lacks 12_leads.json, 3_leads.json, the models of lead sets"):
+        load_initial_networks(replace(settings, lead_sets=(12, 3, 2)))
+    assert not lines  # no smaller model is tried
+
+
+@pytest.mark.keras
+def test_a_stage_prefers_the_network_of_its_classes(store):
+    networks = [InitialNetwork.from_member(member(classes), classes) for classes in (CLASSES, ("AF",))]
+    stage_runner = StageRunner({}, None, 7, TimeBudget(None), initial_networks=networks)
+    for classes, expected in ((CLASSES, 0), (("AF",), 1), (("PVC",), 0), ((), 0)):
+        stage = make_stage(store, LEAD_SETS[2], classes)
+        assert stage_runner.initialise(stage).initial is networks[expected]
 
 
 def test_views_and_groups_share_their_pretrained_networks():
