@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, EVALUATED_CLASS_OF_CODE
-from ecg.runtime.files import TableRow, read_table
+from ecg.runtime.files import DELIMITERS, TableRow, read_table
 
 WEIGHTS = Path(__file__).with_name("weights.csv")
 SINUS = CLASS_INDEX["NSR"]  # the Challenge's inactive system predicts only sinus rhythm, and scores 0
@@ -40,7 +40,11 @@ def load_weights(path: Path = WEIGHTS) -> tuple[tuple[str, ...], np.ndarray]:
         ValueError: The file cannot be read, rows and columns are not the same classes in the same order, or an entry
             is not a number. The message names the line.
     """
-    header, *rows = read_table(path, lambda cells: len(cells) > 1, "codes of classes", MAX_WEIGHTS_BYTES, ValueError)
+
+    def has_columns(cells: list[str]) -> bool:
+        return len(cells) > 1 and not any(delimiter in name for name in cells[1:] for delimiter in DELIMITERS)
+
+    header, *rows = read_table(path, has_columns, "codes of classes", MAX_WEIGHTS_BYTES, ValueError)
     classes = tuple(header.cells[1:])
     for name, row in zip_longest(classes, rows):
         if row is None:

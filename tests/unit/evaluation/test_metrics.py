@@ -118,6 +118,13 @@ def test_own_weights_are_read_as_any_spreadsheet_writes_them(delimiter, first, l
     np.testing.assert_array_equal(load_own_weights(path), weights)
 
 
+def test_the_corner_of_a_table_of_weights_may_have_a_comma(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("label, prediction;1;2\n1;1;0\n2;0.5;1\n")
+    classes, weights = load_weights(path)
+    assert classes == ("1", "2") and weights.tolist() == [[1, 0], [0.5, 1]]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
