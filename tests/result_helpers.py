@@ -166,7 +166,7 @@ def make_exclusive_results():
     probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
     wide = expand(probabilities[results.scored], columns)
     search = search_thresholds(results.scored_labels, wide, WEIGHTS)
-    calibration = fit_calibration(results.scored_labels, wide, wide > 0)
+    calibration = fit_calibration(results.store.labels[results.scored_rows], wide, wide > 0)
     masks = (random.random((COUNT, 4)) < 0.9).astype(np.float32)
     settings = replace(AS_IS, classes=classes, exclusive=True, decision="argmax")
     return replace(results, masks=masks, settings=settings, validated={12: probabilities},

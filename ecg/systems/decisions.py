@@ -59,7 +59,7 @@ class ValidationScorer:
         settings: Settings of the system.
         sources: Source of each recording of the store, (N,).
         labels: Labels after relabelling, (N, 26) bool.
-        original_labels: Labels before, (N, 26) bool.
+        original_labels: Labels of the headers, (N, 26) bool.
     """
 
     settings: Settings
@@ -89,12 +89,13 @@ class ValidationScorer:
         return evolve_thresholds(self.labels[rows], wide, self.settings.weight_array, seed)
 
     def calibrate(self, validation: np.ndarray, probabilities: np.ndarray) -> Calibration:
-        """Fit the calibration of the scored classes.
+        """Fit the calibration of the scored classes to the labels of the headers.
 
-        A probability of 0 is that of a class that the networks do not predict, and does not count.
+        Future recordings are scored by such labels, which are not relabelled. A probability of 0 is that of a class
+        that the networks do not predict, and does not count.
         """
         rows, wide = self.select(validation, probabilities)
-        return fit_calibration(self.labels[rows], wide, wide > 0)
+        return fit_calibration(self.original_labels[rows], wide, wide > 0)
 
     def score(
         self, validation: np.ndarray, probabilities: np.ndarray, rule: Rule, members: np.ndarray | None = None

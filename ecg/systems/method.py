@@ -114,7 +114,7 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     labels, relabellings = apply_rules(original_labels, store.sources, settings, runner, store.patients)
     columns = class_indices(settings.classes)
     targets = select_labels(columns, labels, store.additional).astype(np.float32)
-    scorer = ValidationScorer(settings, store.sources, labels, original_labels)
+    scorer = ValidationScorer(settings, store.sources, labels, store.labels)
     runner.scorer = scorer.scores
     is_scored = scoring_mask(store.sources[validation], settings)
     scored = "all of them" if is_scored.all() else f"{is_scored.sum():,} of {PROXY_SOURCE}"

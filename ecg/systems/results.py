@@ -184,7 +184,7 @@ class Results:
         probabilities = self.probabilities(leads)[:, : len(SCORED)]
         known = probabilities > 0
         calibrated = self.rule(leads).calibrate(probabilities)
-        return self.scored_labels[known], probabilities[known], calibrated[known]
+        return self.store.labels[self.scored_rows][known], probabilities[known], calibrated[known]
 
     def all_predictions(self, leads: int) -> np.ndarray:
         """Return the predicted classes of the report, (s, C) bool.

@@ -296,7 +296,8 @@ def test_any_system_can_decide_by_expected_credit_with_own_weights(train_fake, s
         wide = expand(results.validated[count], columns)
         known = wide > 0  # all but those of a class that the chosen group lacks
         labels = results.labels[results.validation]
-        assert results.calibrations[count] == fit_calibration(labels, wide, known)
+        by_headers = store.labels[results.validation]
+        assert results.calibrations[count] == fit_calibration(by_headers, wide, known)
         calibrated = np.where(known, results.calibrations[count].apply(wide), 0)
         expected = add_implied_labels(choose_classes(calibrated, weights), settings.answer_pairs)
         expected[~expected.any(axis=1), CLASS_INDEX[settings.fallback or "NSR"]] |= settings.fallback is not None
@@ -417,6 +418,23 @@ def test_a_judge_takes_half_where_thresholds_are_not_searched_and_scores_on_both
     predictions = probabilities[validation] >= 0.5
     assert scores["score at 0.5"] == pytest.approx(challenge_score(labels[validation], predictions, weights))
     assert scores["at 0.5 as labelled"] == pytest.approx(challenge_score(before[validation], predictions, weights))
+
+
+def test_thresholds_fit_cleaned_labels_and_a_calibration_fits_those_of_the_headers():
+    rng = np.random.default_rng(0)
+    original, probabilities = rng.random((80, 26)) < 0.2, rng.random((80, 26)).astype(np.float32)
+    cleaned, validation = original.copy(), np.arange(40, 80)
+    cleaned[60:, 3] = True
+    settings = replace(GATED, proxy_least=None, decision="thresholds")
+    scorer = ValidationScorer(settings, np.full(80, "CPSC"), cleaned, original)
+    everywhere = np.ones((40, 26), bool)
+    calibration = scorer.calibrate(validation, probabilities[validation])
+    by_headers, by_cleaned = (
+        fit_calibration(labels[validation], probabilities[validation], everywhere) for labels in (original, cleaned)
+    )
+    assert calibration == by_headers != by_cleaned
+    search = scorer.search(validation, probabilities[validation])
+    assert search.score == search_thresholds(cleaned[validation], probabilities[validation], load_weights()[1]).score
 
 
 @pytest.fixture(scope="module")
