@@ -36,6 +36,7 @@ from ecg.reports.training_report import draw_training
 from ecg.runtime.files import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings, label_masks
 from ecg.systems.plan import split_validation
+from ecg.systems.recipes import RECIPES
 from ecg.systems.stage import Outcome, StageRunner
 from ecg.training.trainer import TrainingError, TrainingSettings, predict
 
@@ -495,6 +496,59 @@ def test_all_is_done_and_saved_within_the_hours(synthetic_recordings, small_netw
     assert set(results.ends.values()) == {"time limit reached"} and len(results.ends) == 4
     assert load_bundle(tmp_path, LEADS).leads == LEADS and load_bundle(tmp_path, LEAD_SETS[2]).leads == LEAD_SETS[2]
     assert {row["stop reason"] for row in table(tmp_path / "report/stages.csv")} == {"time limit reached"}
+
+
+@pytest.fixture
+def apprentice(small_network):
+    """The strongest system with a small network, a few synthetic recordings and short trainings."""
+    recipe = RECIPES["apprentice"]
+    short = replace(recipe.pretraining.training, epochs=2, steps=1)
+    return replace(
+        recipe, network=small_network, training=replace(recipe.training, epochs=2, steps=3),
+        pretraining=replace(recipe.pretraining, recordings=24, training=short), lead_sets=(12, 2), jobs=1,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_strongest_system_is_trained_and_predicts_by_the_challenges_functions(
+    apprentice, synthetic_recordings, headers, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(RECIPES, "apprentice", apprentice)
+    monkeypatch.setattr(team_code, "SYSTEM", "apprentice")
+    team_code.training_code(synthetic_recordings, tmp_path)
+    assert table(tmp_path / "report/repaired.csv")  # there are defects
+    rates = {(row["stage"], row["epoch"]): float(row["rate"]) for row in table(tmp_path / "report/epochs.csv")}
+    pretrained = [f"pretraining, {leads} leads" for leads in (12, 2)]
+    final = [f"{leads} leads, fold {fold} of 5" for leads in (12, 2) for fold in range(1, 6)]
+    others = ["classes omitted by CPSC", "round 1, 12 leads"]
+    assert [row["stage"] for row in table(tmp_path / "report/stages.csv")] == pretrained + others + final
+    for stage in others + final:  # these start from a pretrained network
+        expected = [apprentice.training.rate / 10, apprentice.training.rate / 2]
+        assert [rates[stage, epoch] for epoch in ("1", "2")] == pytest.approx(expected)
+    for leads in (LEADS, LEAD_SETS[2]):
+        model = team_code.load_model(tmp_path, leads)
+        assert model.rule.decision == "expected_credit" and model.rule.calibration.slope > 0
+        assert [len(group.members) for group in model.ensemble.groups.values()] == [5]
+        predicted = []
+        for path in headers:
+            codes, outputs, probabilities = team_code.run_model(model, path.read_text(), read_record(path)[1])
+            assert len(codes) == 26 and ((probabilities >= 0) & (probabilities <= 1)).all()
+            np.testing.assert_array_equal(outputs, model.rule.decide(probabilities, np.arange(26)))
+            predicted.append(outputs)
+        assert np.any(predicted)
+
+
+@pytest.mark.slow
+def test_the_strongest_system_says_which_of_its_trainings_the_time_limit_ended(
+    apprentice, synthetic_recordings, tmp_path
+):
+    """There is time for the first step of each training alone."""
+    longer = replace(apprentice.training, epochs=10**5)
+    results = train(synthetic_recordings, tmp_path, replace(apprentice, training=longer, lead_sets=(2,), hours=1e-6))
+    titles = [epoch.title for epoch in results.epochs]
+    assert len(titles) == len(results.ends) == 8 and titles[0] == "pretraining, 2 leads"
+    assert results.limitations[-1] == f"the time limit ended 8 of 8 trainings: {', '.join(titles)}"
+    assert load_bundle(tmp_path, LEAD_SETS[2]).rule.decision == "expected_credit"
 
 
 @pytest.mark.slow
