@@ -25,11 +25,13 @@ from ecg.runtime.files import to_json
 
 ROOT = Path(__file__).parents[1]
 RECORDS = 60
+SYNTHETIC_RECORDS = 24  # for pretraining; so few that the process to kill makes them itself
 PATIENCE = 600  # s; a training of this size that takes longer hangs
 # Kill points: owner and name of a function, and the range from which the number of its call is drawn. The numbers are
 # small, so that a training is killed many times before it ends.
 CALLS = {
     "reading": ("ecg.data.loading.IndexRow", "_replace", 1, 50),
+    "synthesizing": ("ecg.data.synthetic_store", "prepare_recording", 1, SYNTHETIC_RECORDS),
     "a training step": ("ecg.training.backend.StepRunner", "train", 1, 12),
     "a prediction": ("ecg.training.backend.StepRunner", "predict", 1, 12),
     "saving a stage or a checkpoint": ("numpy", "savez", 1, 3),
@@ -38,14 +40,15 @@ CALLS = {
     "publishing": ("ecg.commands.train", "publish", 1, 1),
     "cleaning up": ("ecg.commands.train", "remove_folder", 1, 1),
 }
-ONCE = ("reading", "saving a model", "publishing", "cleaning up")  # kill points that a run reaches once: kept until hit
+# Kill points that a run reaches once: kept until hit.
+ONCE = ("reading", "synthesizing", "saving a model", "publishing", "cleaning up")
 SOON, LATE = 4.0, 12.0  # s; range of the time of a kill from outside
 OUTSIDE = "any moment, from outside"
 PLACES = (*CALLS, OUTSIDE)
 
 
 def measure(kills, seed, folder, log=print):
-    """Kill and resume trainings until so many kills have hit, each kill point at least once.
+    """Kill and resume trainings until `kills` kills have hit, each kill point at least once.
 
     A run is a training that is resumed in its folder after each kill, until it is finished. It differs if its model
     folder has other files than that of an uninterrupted training.
@@ -70,7 +73,8 @@ def measure(kills, seed, folder, log=print):
             kill_point = note.read_text() if note.exists() else OUTSIDE
             hits[kill_point] += 1
             total[kill_point] += 1
-            log(f"run {len(runs)}, kill {hits.total()}: {kill_point}")
+            n_finished = len(list(model.glob("stages/*/result.npz")))
+            log(f"run {len(runs)}, kill {hits.total()}: {kill_point}, {n_finished} stages finished")
         files = read_files(model)
         different = sorted(name for name in expected.keys() | files.keys() if expected.get(name) != files.get(name))
         if different:
@@ -129,6 +133,7 @@ def train_until_killed(data, model, kill_points, note):
     start_keras()
     from ecg.commands.train import Settings, train
     from ecg.models.resnets import NetworkSettings
+    from ecg.systems.recipes import SyntheticPretraining
     from ecg.training.trainer import TrainingSettings
 
     for kill_point, number in json.loads(kill_points).items():
@@ -137,6 +142,7 @@ def train_until_killed(data, model, kill_points, note):
     train(data, model, Settings(
         network=NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8),
         training=TrainingSettings(epochs=3, steps=3), lead_sets=(12, 2), resamples=3, jobs=2,
+        pretraining=SyntheticPretraining(SYNTHETIC_RECORDS, training=TrainingSettings(epochs=3, steps=2)),
     ))  # fmt: skip
 
 
