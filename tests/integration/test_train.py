@@ -520,9 +520,9 @@ def test_the_strongest_system_is_trained_and_predicts_by_the_challenges_function
     rates = {(row["stage"], row["epoch"]): float(row["rate"]) for row in table(tmp_path / "report/epochs.csv")}
     pretrained = [f"pretraining, {leads} leads" for leads in (12, 2)]
     final = [f"{leads} leads, fold {fold} of 5" for leads in (12, 2) for fold in range(1, 6)]
-    others = ["classes omitted by CPSC", "round 1, 12 leads"]
-    assert [row["stage"] for row in table(tmp_path / "report/stages.csv")] == pretrained + others + final
-    for stage in others + final:  # these start from a pretrained network
+    cleaning = ["classes omitted by CPSC", "round 1, 12 leads"]
+    assert [row["stage"] for row in table(tmp_path / "report/stages.csv")] == pretrained + cleaning + final
+    for stage in cleaning + final:  # these start from a pretrained network
         expected = [apprentice.training.rate / 10, apprentice.training.rate / 2]
         assert [rates[stage, epoch] for epoch in ("1", "2")] == pytest.approx(expected)
     for leads in (LEADS, LEAD_SETS[2]):
