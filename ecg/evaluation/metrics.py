@@ -19,7 +19,7 @@ from ecg.runtime.files import DELIMITERS, TableRow, read_table
 WEIGHTS = Path(__file__).with_name("weights.csv")
 SINUS = CLASS_INDEX["NSR"]  # the Challenge's inactive system predicts only sinus rhythm, and scores 0
 COUNT_TYPE = np.int16  # type of counts (N, C), small because filling memory takes most of the time
-MAX_WEIGHT = 1e6  # of one's own weights; sums of larger ones could lose digits
+MAX_WEIGHT = 1e6  # of your own weights; sums of larger ones could lose digits
 MAX_WEIGHTS_BYTES = 2**24  # of a file of weights
 SAME_ORDER = "rows and columns have the same classes in the same order"
 
@@ -70,7 +70,7 @@ def _parse_numbers(path: Path, row: TableRow) -> list[float]:
 
 
 def load_own_weights(path: Path) -> WeightTable | None:
-    """Read weights of one's own from a file like the Challenge's weights.csv.
+    """Read your own weights from a file like the Challenge's weights.csv.
 
     The classes may be in any order. A class may have one of its codes, or several, separated by '|'.
 
