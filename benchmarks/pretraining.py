@@ -3,10 +3,10 @@
 python -m benchmarks.pretraining DATA FOLDER [--variants NAME ...] [--splits N] [--leads N] [--jobs N]
 
 For each split a quarter of the recordings in DATA is held out. One network is trained on the others for each variant,
-without label cleaning, and predicts the held-out ones. Thresholds and calibration come from its validation set. A
-pretrained network is also scored without training on any real recording; its calibration then comes from synthetic
-ones. All splits share their pretrained networks. Results are kept in FOLDER, so that an interrupted run goes on where
-it was. Prints a table with the mean over the splits and the range. An unknown name lists all variants.
+and predicts the held-out ones. Only the variant "cleaned" cleans labels. Thresholds and calibration come from the
+validation set. A pretrained network is also scored without training on any real recording; its calibration then comes
+from synthetic ones. All splits share their pretrained networks. Results are kept in FOLDER, so that an interrupted run
+goes on where it was. Prints a table with the mean over the splits and the range. An unknown name lists all variants.
 """
 
 import argparse
@@ -57,6 +57,7 @@ VARIANTS = {
     "random": BASE,
     **{f"{name}-{size}": pretrained(size, kind) for name, kind in KINDS.items() for size in SIZES},
     "asymmetric-loss": replace(pretrained(), loss=CAI2021.loss),
+    "cleaned": replace(pretrained(), cleaning=CAI2021.cleaning),
     "augmented": replace(pretrained(augmentations=AUGMENTED), augmentations=AUGMENTED),
     **{name: replace(pretrained(), augmentations=(name,)) for name in AUGMENTATIONS},
 }
