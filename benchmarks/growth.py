@@ -24,7 +24,7 @@ def measure_growth(bench):
     from ecg.models.resnets import NetworkSettings
     from ecg.systems import method
     from ecg.systems.label_cleaning import CleaningSettings
-    from ecg.training.trainer import TrainingSettings
+    from ecg.training.settings import TrainingSettings
 
     settings = pipeline.Settings(network=NetworkSettings(**TINY | {"kernels": ()}), cleaning=CleaningSettings((), ()),
                                  training=TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=2),

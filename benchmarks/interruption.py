@@ -134,7 +134,7 @@ def train_until_killed(data, model, kill_points, note):
     from ecg.commands.train import Settings, train
     from ecg.models.resnets import NetworkSettings
     from ecg.systems.recipes import SyntheticPretraining
-    from ecg.training.trainer import TrainingSettings
+    from ecg.training.settings import TrainingSettings
 
     for kill_point, number in json.loads(kill_points).items():
         if kill_point in CALLS:

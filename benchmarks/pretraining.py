@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg.commands.holdout import predict_held_out, training_records
+from ecg.commands.holdout import predict_held_out
+from ecg.commands.protocol import training_records
 from ecg.data.augmentation import AUGMENTATIONS
 from ecg.data.batches import Dataset
 from ecg.data.labels import class_indices, expand
@@ -31,7 +32,7 @@ from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import train_system
 from ecg.systems.plan import assign_folds
 from ecg.systems.recipes import AS_LABELLED, CAI2021, Settings, SyntheticPretraining
-from ecg.systems.stage import StageRunner
+from ecg.systems.stage_runner import StageRunner
 from ecg.training.trainer import predict
 
 HELD_OUT = 4  # one in four recordings

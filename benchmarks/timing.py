@@ -150,7 +150,8 @@ def make_training_step(network, signals):
     """Return a function that trains a network for a step on signals (B, T, leads)."""
     from ecg.training.backend import step_runner
     from ecg.training.losses import AsymmetricLoss
-    from ecg.training.trainer import TrainingSettings, compile_network
+    from ecg.training.settings import TrainingSettings
+    from ecg.training.trainer import compile_network
 
     labels = (np.random.default_rng(1).random((len(signals), len(TRAINED))) < 0.1).astype(np.float32)
     masks = np.ones_like(labels)

@@ -107,7 +107,7 @@ def add_compare_command(commands: "Commands") -> None:
     def run(arguments: argparse.Namespace) -> None:
         start_keras(devices=False)  # only subprocesses use these
         from ecg.commands import compare, settings
-        from ecg.commands.holdout import Protocol
+        from ecg.commands.protocol import Protocol
         from ecg.data.headers import RecordError
         from ecg.data.wave_peaks import NeuroKitMissing
         from ecg.systems.recipes import SYSTEMS, with_early_gains

@@ -10,7 +10,9 @@ from traceback import format_exception
 
 import numpy as np
 
-from ecg.commands.holdout import FoldResult, Protocol, predict_held_out, training_records
+from ecg.commands.fold_job import PREDICTIONS, FoldJob, RecordingsChanged, run_fold_job, select_stores
+from ecg.commands.holdout import FoldResult
+from ecg.commands.protocol import Protocol, training_records
 from ecg.commands.train import NOT_IN_FINGERPRINT
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
@@ -24,107 +26,18 @@ from ecg.reports.comparison_report import COMPARISON_FOLDER, write_comparison
 from ecg.reports.training_report import package_versions
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name
-from ecg.runtime.console import (
-    abbreviated_list,
-    describe_error,
-    format_duration,
-    group_reasons,
-    pluralise,
-    start_logging,
-)
+from ecg.runtime.console import abbreviated_list, describe_error, format_duration, group_reasons, pluralise
 from ecg.runtime.files import check_writable, lock_folder
-from ecg.runtime.keras_startup import start_keras
-from ecg.runtime.limits import TimeBudget
-from ecg.runtime.processes import run_in_subprocess
-from ecg.systems.method import train_system
 from ecg.systems.recipes import Settings
-from ecg.systems.stage import Peaks, StageRunner, Stores, program_versions
-from ecg.training.trainer import TrainingError, translate_out_of_memory
+from ecg.systems.stage_runner import Peaks, Stores, program_versions
+from ecg.training.trainer import TrainingError
 
 LOGGER = logging.getLogger("ecg")
 
 STAGES = "stages"  # folder in the report's, for stores and results
 NETWORKS = "networks"  # begins the names of folders for the networks of a fold
-PREDICTIONS = "predictions"  # name of a system's result for a fold in its cache
 # The source files in these folders are part of the cache key of a result.
 FOLD_SOURCES = ("data", "evaluation", "models", "training", "systems", "commands")
-
-
-class RecordingsChanged(RecordError):
-    """The recordings have changed since the comparison began."""
-
-
-@dataclass(frozen=True)
-class FoldJob:
-    """Train a system without the held-out recordings of a fold, and predict these.
-
-    Attributes:
-        data: Data folder.
-        stages: Folder of the stores.
-        digests: Digest of each store of the comparison, by its preprocessing.
-        system: Settings of the system.
-        held_out: Indices of the held-out recordings in the stores, (n,).
-        hours: Time limit, or None.
-        networks: Folder for the networks of this fold; systems share networks that are trained the same.
-        cache: Cache of the result.
-        patients: The patients of the listed recordings; None: each recording counts as a patient.
-    """
-
-    data: Path
-    stages: Path
-    digests: dict[Preprocessing, str]
-    system: Settings
-    held_out: np.ndarray
-    hours: float | None
-    networks: Path
-    cache: ResultCache
-    patients: Patients | None = None
-
-    def load_stores(self) -> tuple[Stores, Peaks]:
-        """Open the stores of the system, and load their wave peaks if it needs these.
-
-        Raises:
-            RecordingsChanged: The stores are not those of the comparison.
-        """
-        system = self.system
-        peaks: Peaks = {}
-        stores: Stores = build_stores(self.data, self.stages, list(self.digests), system.jobs)
-        if {preparation: store.digest for preparation, store in stores.items()} != self.digests:
-            raise RecordingsChanged(f"{self.data}: recordings have changed since the comparison was begun")
-        if system.peaks:
-            peaks = load_all_wave_peaks(select_stores(stores, system), self.stages, system.jobs)
-        stores, peaks = intersect_stores(add_patients(stores, self.patients), peaks)
-        return select_stores(stores, system), peaks
-
-    def run(self, stores: Stores, peaks: Peaks) -> FoldResult:
-        """Train and predict in this process, and save the result in the cache.
-
-        Args:
-            stores: Stores from `load_stores`.
-            peaks: Wave peaks from `load_stores`.
-        """
-        system = self.system
-        training = training_records(next(iter(stores.values())), self.held_out)
-        subsets = {preparation: store.subset(training) for preparation, store in stores.items()}
-        peaks = {preparation: waves.select_recordings(training) for preparation, waves in peaks.items()}
-        with translate_out_of_memory(system.system):
-            runner = StageRunner(subsets, self.networks, system.seed, TimeBudget(self.hours, cumulative=True))
-            trained = train_system(system, runner, peaks, self.data)
-            result = predict_held_out(trained, system, stores, self.held_out)
-        self.cache.save(PREDICTIONS, result.arrays())
-        return result
-
-
-def run_in_this_process(job: FoldJob) -> FoldResult:
-    """Run a job, with the name of its system before each log message."""
-    inputs = job.load_stores()
-    start_logging(f"{job.system.system}: ")  # only now, because the first process has logged what the stores hold
-    return job.run(*inputs)
-
-
-def run_fold_job(job: FoldJob) -> FoldResult:
-    """Run a job in a subprocess, so that its memory is freed at the end."""
-    return run_in_subprocess(run_in_this_process, job, prepare=start_keras)
 
 
 @dataclass
@@ -310,11 +223,6 @@ def merge_excluded(stores: Iterable[Store]) -> tuple[tuple[str, str], ...]:
     names = dict(first.excluded)
     pairs = dict(pair for store in rest for pair in store.excluded if pair[0] not in names)
     return (*first.excluded, *pairs.items())
-
-
-def select_stores(stores: Stores, system: Settings) -> Stores:
-    """Return the stores that a system needs."""
-    return {preparation: stores[preparation] for preparation in system.preparations}
 
 
 def result_cache(

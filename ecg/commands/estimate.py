@@ -26,8 +26,10 @@ from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
 from ecg.systems.plan import GATE, USUAL_EPOCHS, known_labels, planned_networks, pretraining_plans, split_recordings
 from ecg.systems.pretraining import VALIDATION_SHARE, build_synthetic_stores, load_initial_networks
 from ecg.systems.recipes import Settings
-from ecg.systems.stage import CHALLENGE, Peaks, Stage, StageRunner, Stores
-from ecg.training.trainer import TrainingError, TrainingSettings
+from ecg.systems.stage import CHALLENGE, Stage
+from ecg.systems.stage_runner import Peaks, StageRunner, Stores
+from ecg.training.settings import TrainingSettings
+from ecg.training.trainer import TrainingError
 
 LOGGER = logging.getLogger("ecg")
 

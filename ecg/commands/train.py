@@ -26,7 +26,7 @@ from ecg.systems.method import train_system
 from ecg.systems.pretraining import load_initial_networks
 from ecg.systems.recipes import RECIPES, Settings
 from ecg.systems.results import Results
-from ecg.systems.stage import Peaks, StageRunner, Stores
+from ecg.systems.stage_runner import Peaks, StageRunner, Stores
 from ecg.training.trainer import TrainingError
 
 LOGGER = logging.getLogger("ecg")

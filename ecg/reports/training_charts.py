@@ -28,7 +28,7 @@ from ecg.runtime.files import save_figure
 from ecg.systems.label_cleaning import Disagreement
 
 if TYPE_CHECKING:  # these import Keras
-    from ecg.systems.stage import PeakExample
+    from ecg.systems.stage_runner import PeakExample
     from ecg.training.checkpoint import Epoch
 
 LOGGER = logging.getLogger("ecg")

@@ -41,7 +41,8 @@ from ecg.systems.plan import (
 from ecg.systems.pretraining import prepare_initial_networks
 from ecg.systems.recipes import Settings
 from ecg.systems.results import Results
-from ecg.systems.stage import AUROC, CHALLENGE, PeakExample, Peaks, Stage, StageRunner, make_member
+from ecg.systems.stage import AUROC, CHALLENGE, Stage, make_member
+from ecg.systems.stage_runner import PeakExample, Peaks, StageRunner
 from ecg.training.losses import LOSSES
 
 LOGGER = logging.getLogger("ecg")

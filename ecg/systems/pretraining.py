@@ -21,7 +21,8 @@ from ecg.systems.plan import (
     pretraining_plans,
 )
 from ecg.systems.recipes import Settings, SyntheticPretraining
-from ecg.systems.stage import AUROC, Stage, StageRunner, Stores, make_member
+from ecg.systems.stage import AUROC, Stage, make_member
+from ecg.systems.stage_runner import StageRunner, Stores
 
 FOLDER = "synthetic"  # in the folder of the stages, for the stores of synthetic recordings
 VALIDATION_SHARE = 0.05  # of the synthetic recordings, to log how the pretraining goes

@@ -30,7 +30,7 @@ from ecg.runtime.limits import check_limits
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
 from ecg.training.checkpoint import AUPRC
 from ecg.training.losses import LOSSES, MaskableLoss
-from ecg.training.trainer import TrainingSettings
+from ecg.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ecg.systems.label_cleaning import Disagreement, Relabelling
 
 if TYPE_CHECKING:  # these import Keras, which is not needed to draw a report
     from ecg.systems.recipes import Settings
-    from ecg.systems.stage import PeakExample
+    from ecg.systems.stage_runner import PeakExample
     from ecg.training.checkpoint import Epoch
 
 CLEANED, ORIGINAL = "cleaned", "original"  # versions of the labels

@@ -15,17 +15,11 @@ import pytest
 from helpers import capture_log
 
 from ecg.commands import compare as module
-from ecg.commands.compare import (
-    FoldJob,
-    RecordingsChanged,
-    SystemRun,
-    collect_results,
-    compare,
-    merge_excluded,
-    result_cache,
-    run_in_this_process,
-)
-from ecg.commands.holdout import Costs, FoldResult, HeldOutPredictions, Protocol, training_cost
+from ecg.commands import fold_job
+from ecg.commands.compare import SystemRun, collect_results, compare, merge_excluded, result_cache
+from ecg.commands.fold_job import FoldJob, RecordingsChanged, run_in_this_process
+from ecg.commands.holdout import Costs, FoldResult, HeldOutPredictions, training_cost
+from ecg.commands.protocol import Protocol
 from ecg.data.batches import REPEATED, View, Window
 from ecg.data.headers import RecordError
 from ecg.data.labels import class_indices, expand
@@ -40,7 +34,8 @@ from ecg.runtime.files import lock_folder
 from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.systems.label_cleaning import CleaningSettings
 from ecg.systems.recipes import SYSTEMS, Settings
-from ecg.training.trainer import TrainingError, TrainingSettings
+from ecg.training.settings import TrainingSettings
+from ecg.training.trainer import TrainingError
 
 ROOT = Path(__file__).parents[2]
 PLAIN = NetworkSettings(width=4, kernels=(), hidden=8)  # no blocks, so that it is compiled quickly
@@ -95,11 +90,12 @@ def trained(store, monkeypatch):
         trained[-1].inputs = runner, peaks, data
         return trained[-1]
 
-    monkeypatch.setattr(module, "train_system", train_system)
+    monkeypatch.setattr(fold_job, "train_system", train_system)
     monkeypatch.setattr("ecg.commands.holdout.predict_stores", predict_fake)
-    monkeypatch.setattr(
-        module, "build_stores", lambda data, folder, preparations, jobs: dict.fromkeys(preparations, store)
-    )
+    for user in (module, fold_job):
+        monkeypatch.setattr(
+            user, "build_stores", lambda data, folder, preparations, jobs: dict.fromkeys(preparations, store)
+        )
     return trained
 
 
@@ -194,7 +190,7 @@ def test_a_result_is_cached_by_all_that_decides_it(store, monkeypatch):
         keys.add(result_cache(**given | changes).key)
     for name, value in (("source_hash", "of another program"), ("version", "of another version")):
         with monkeypatch.context() as patch:
-            patch.setattr(f"ecg.systems.stage.{name}", lambda *_, value=value: value)
+            patch.setattr(f"ecg.systems.stage_runner.{name}", lambda *_, value=value: value)
             keys.add(result_cache(**given).key)
     grouped = [replace(store, patients=np.arange(len(store)) // size) for size in (2, 3)]
     keys |= {result_cache(**given | {"stores": {DEFAULT_PREPROCESSING: store}}).key for store in grouped}
@@ -207,7 +203,7 @@ def test_peaks_are_those_of_the_recordings_that_are_trained_on(trained, store, t
     starts = np.cumsum([0, *counts])
     samples = np.arange(starts[-1], dtype=np.int32)
     peaks = WavePeaks(starts, samples, np.zeros(starts[-1], np.int8))
-    monkeypatch.setattr(module, "load_all_wave_peaks", lambda stores, *_: dict.fromkeys(stores, peaks))
+    monkeypatch.setattr(fold_job, "load_all_wave_peaks", lambda stores, *_: dict.fromkeys(stores, peaks))
     run_job(replace(SYSTEMS["li2021"], views=ONE.views), tmp_path)
     (waves,) = trained[0].inputs[1].values()
     for index, record in enumerate(trained[0].training):

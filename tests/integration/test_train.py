@@ -37,8 +37,9 @@ from ecg.runtime.files import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings, label_masks
 from ecg.systems.plan import split_validation
 from ecg.systems.recipes import RECIPES
-from ecg.systems.stage import Outcome, StageRunner
-from ecg.training.trainer import TrainingError, TrainingSettings, predict
+from ecg.systems.stage_runner import Outcome, StageRunner
+from ecg.training.settings import TrainingSettings
+from ecg.training.trainer import TrainingError, predict
 
 ROOT = Path(__file__).parents[2]
 REPORTED = ("epochs", "scores", "thresholds", "relabelled", "masks", "disagreements", "classes")

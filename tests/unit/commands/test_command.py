@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from result_helpers import make_bundle
 
 from ecg.__main__ import COMMANDS, main
-from ecg.commands.holdout import Protocol
+from ecg.commands.protocol import Protocol
 from ecg.data.batches import View
 from ecg.data.headers import RecordError
 from ecg.data.labels import TRAINED_CLASSES

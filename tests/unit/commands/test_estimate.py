@@ -14,7 +14,7 @@ from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.runtime.console import format_duration
 from ecg.systems.plan import split_recordings, stage_keys
 from ecg.systems.recipes import SYSTEMS, Settings, SyntheticPretraining
-from ecg.training.trainer import TrainingSettings
+from ecg.training.settings import TrainingSettings
 
 
 def test_a_stage_takes_a_fixed_time_and_a_time_for_each_recording():

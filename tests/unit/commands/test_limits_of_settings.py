@@ -1,9 +1,9 @@
 import pytest
 from helpers import out_of_range
 
-from ecg.commands.holdout import Protocol
+from ecg.commands.protocol import Protocol
 from ecg.systems.recipes import Settings
-from ecg.training.trainer import TrainingSettings
+from ecg.training.settings import TrainingSettings
 
 
 @pytest.mark.parametrize(

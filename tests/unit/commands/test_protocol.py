@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.commands.holdout import Protocol, training_records
+from ecg.commands.protocol import Protocol, training_records
 from ecg.data.headers import RecordError
 from ecg.data.labels import CLASS_INDEX
 from ecg.systems.plan import assign_folds

@@ -8,7 +8,7 @@ import pytest
 from helpers import make_comparison
 
 from ecg.commands.compare import describe_comparison
-from ecg.commands.holdout import Protocol
+from ecg.commands.protocol import Protocol
 from ecg.data.labels import ABBREVIATIONS, SCORED
 from ecg.evaluation.bootstrap import (
     AUPRC,

@@ -15,7 +15,7 @@ from ecg.reports.training_charts import (
     peak_chart,
     reliability_chart,
 )
-from ecg.systems.stage import PeakExample
+from ecg.systems.stage_runner import PeakExample
 from ecg.training.checkpoint import Epoch
 
 WEIGHTS = load_weights()[1]

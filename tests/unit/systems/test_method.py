@@ -32,9 +32,10 @@ from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
 from ecg.systems.method import apply_rules, drop_untrainable_gate, train_system
 from ecg.systems.plan import split_recordings, split_validation, stage_keys
 from ecg.systems.recipes import SYSTEMS, Gate, Settings
-from ecg.systems.stage import Outcome, StageRunner
+from ecg.systems.stage_runner import Outcome, StageRunner
 from ecg.training.losses import AsymmetricLoss, CategoricalCrossEntropy, CrossEntropy, FocalLoss, MarginLoss
-from ecg.training.trainer import TrainingSettings, seeds
+from ecg.training.settings import TrainingSettings
+from ecg.training.trainer import seeds
 
 LI = LiSettings(stages=(1,), width=4, squeeze_ratio=None, peaks=True, peak_units=4)
 GATE = LiSettings(stages=(1,), width=2, squeeze_ratio=None)

@@ -16,8 +16,9 @@ from ecg.runtime.limits import TimeBudget
 from ecg.systems.plan import pretraining_plans, stage_costs, stage_keys
 from ecg.systems.pretraining import load_initial_networks, prepare_initial_networks
 from ecg.systems.recipes import SYSTEMS, Settings, SyntheticPretraining
-from ecg.systems.stage import StageRunner, build_network
-from ecg.training.trainer import TrainingSettings
+from ecg.systems.stage import build_network
+from ecg.systems.stage_runner import StageRunner
+from ecg.training.settings import TrainingSettings
 
 NETWORK = NetworkSettings(width=4, kernels=(3, 3), hidden=8)
 QUICK = TrainingSettings(batch=8, smallest_batch=8, steps=2, epochs=2, first_epochs=0)

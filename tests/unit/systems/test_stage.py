@@ -13,18 +13,11 @@ from ecg.models.ensemble import uses_demographics
 from ecg.models.resnets import LOGITS, POLICIES, AttentionSettings, LiSettings
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.limits import TimeBudget
-from ecg.systems.stage import (
-    CHALLENGE,
-    SAVED,
-    Stage,
-    StageRunner,
-    build_network,
-    make_member,
-    prediction_part,
-    stage_loss,
-)
+from ecg.systems.stage import CHALLENGE, SAVED, Stage, build_network, make_member, prediction_part, stage_loss
+from ecg.systems.stage_runner import StageRunner
 from ecg.training.losses import CreditLoss, FocalLoss
-from ecg.training.trainer import TrainingError, TrainingSettings, predict, seeds
+from ecg.training.settings import TrainingSettings
+from ecg.training.trainer import TrainingError, predict, seeds
 
 
 def fit_stage(stage, store, folder):
@@ -158,10 +151,10 @@ def test_a_network_trains_in_the_precision_of_the_settings_and_predicts_in_singl
         networks.append(network)
         return np.zeros((len(stage.to_predict), 3))
 
-    monkeypatch.setattr("ecg.systems.stage.accelerators", lambda: devices)
+    monkeypatch.setattr("ecg.systems.stage_runner.accelerators", lambda: devices)
     for function in (distribution_scope, trains, answers):
         name = {"trains": "train_network", "answers": "predict"}.get(function.__name__, function.__name__)
-        monkeypatch.setattr(f"ecg.systems.stage.{name}", function)
+        monkeypatch.setattr(f"ecg.systems.stage_runner.{name}", function)
     stage = replace(stage, learning=TrainingSettings(precision=precision))
     outcome = fit_stage(stage, store, tmp_path)
     trained, asked = networks

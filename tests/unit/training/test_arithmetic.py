@@ -22,7 +22,8 @@ from ecg.models.resnets import (
     precision_policy,
 )
 from ecg.runtime.limits import TimeBudget
-from ecg.systems.stage import Stage, StageRunner
+from ecg.systems.stage import Stage
+from ecg.systems.stage_runner import StageRunner
 from ecg.training import arithmetic
 from ecg.training.arithmetic import (
     TOLERANCE,
@@ -33,7 +34,8 @@ from ecg.training.arithmetic import (
     layers_with_kernel,
 )
 from ecg.training.losses import FocalLoss
-from ecg.training.trainer import TrainingError, TrainingSettings
+from ecg.training.settings import TrainingSettings
+from ecg.training.trainer import TrainingError
 
 ROOT = Path(__file__).parents[3]
 POLICY = "mixed_bfloat16"

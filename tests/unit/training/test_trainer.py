@@ -31,12 +31,12 @@ from ecg.training.losses import (
     FocalLoss,
     MarginLoss,
 )
+from ecg.training.settings import TrainingSettings
 from ecg.training.trainer import (
     PREDICTION_BATCH,
     PROGRESS,
     TrainingError,
     TrainingRun,
-    TrainingSettings,
     join_batches,
     predict,
     predict_batches,

@@ -1,0 +1,238 @@
+"""Train the network of one stage, or load its cached result."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from ecg.data.batches import Batch, Dataset
+from ecg.data.leads import lead_indices
+from ecg.data.resampling import Preprocessing
+from ecg.data.store import Store
+from ecg.data.wave_peaks import LEAD, PEAKS_PER_CELL, VALUES_PER_PEAK, PeakList, WavePeaks, decode_peaks
+from ecg.evaluation.metrics import nan_mean, roc_and_pr_areas
+from ecg.models.ensemble import serves_all_lead_sets, uses_demographics
+from ecg.models.initial_weights import InitialNetwork
+from ecg.models.resnets import POLICIES
+from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
+from ecg.runtime.limits import TimeBudget
+from ecg.systems.stage import AUROC, CHALLENGE, SAVED, Stage, build_network, make_dataset, prediction_part, stage_loss
+from ecg.training.arithmetic import check_arithmetic
+from ecg.training.backend import accelerators, distribution_scope
+from ecg.training.checkpoint import Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
+from ecg.training.trainer import PROGRESS, TrainingRun, predict, seeds, train_network, translate_out_of_memory
+
+LOGGER = logging.getLogger("ecg")
+
+# The source files in these folders are part of the cache key of a stage.
+STAGE_SOURCES = ("data", "evaluation", "models", "training", "systems")
+RESULT = "result"  # name of a finished stage's file in its cache
+
+Stores = Mapping[Preprocessing, Store]  # a store for each preprocessing, all of the same recordings
+Peaks = Mapping[Preprocessing, WavePeaks]  # the wave peaks of each
+# A scorer takes the indices of validation recordings (m,) and their probabilities (m, K). It returns scores by name.
+Scorer = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+
+
+class Outcome(NamedTuple):
+    """The result of a stage.
+
+    Attributes:
+        epochs: The epochs in order.
+        weights: The network's best weights.
+        probabilities: Predictions of the recordings `to_predict`, (m, K) float32; (n_lead_sets, m, K) if the stage
+            has `lead_sets`.
+        ended: Why the training ended.
+        seconds: Duration, without epochs that were lost by an interruption.
+    """
+
+    epochs: list[Epoch]
+    weights: list[np.ndarray]
+    probabilities: np.ndarray
+    ended: str
+    seconds: float = 0.0
+
+
+class PeakExample(NamedTuple):
+    """Wave peaks in the first window of a recording.
+
+    Attributes:
+        name: Name of the record.
+        signal: Lead II in mV, (T,).
+        rate: Sampling frequency in Hz.
+        known: Peaks by wave delineation.
+        predicted: Peaks that the network predicts.
+    """
+
+    name: str
+    signal: np.ndarray
+    rate: int
+    known: PeakList
+    predicted: PeakList
+
+
+@dataclass
+class StageRunner:
+    """Runs the stages of one training in their order, and records what each took.
+
+    Attributes:
+        stores: A store for each preprocessing, all of the same recordings.
+        folder: Folder that gets a cache folder for each stage.
+        seed: Seed of all stages.
+        budget: Time limit that the stages share.
+        costs: Keys of all stages in their order, and their relative costs. Each gets its share of the time left.
+        initial_networks: Trained networks. A stage of the same architecture, leads and view starts from one.
+        scorer: Scorer for the metric CHALLENGE.
+        epochs: Epochs of all stages that have run.
+        ends: Why each stage ended, by its key.
+        seconds: Duration of each stage, by its key.
+    """
+
+    stores: Stores
+    folder: Path
+    seed: int
+    budget: TimeBudget
+    costs: dict[str, float] = field(default_factory=dict)
+    initial_networks: Sequence[InitialNetwork] = ()
+    scorer: Scorer | None = None
+    epochs: list[Epoch] = field(default_factory=list)
+    ends: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, stage: Stage) -> Outcome:
+        """Train the network of a stage, or load its result, and record its cost.
+
+        Raises:
+            TrainingError: The loss was not finite from the first epoch on, or the memory is too small.
+        """
+        outcome = self.train_or_load(self.initialise(stage))
+        self.epochs += outcome.epochs
+        self.ends[stage.key], self.seconds[stage.key] = outcome.ended, outcome.seconds
+        return outcome
+
+    def initialise(self, stage: Stage) -> Stage:
+        """Let a stage start from a trained network, if there is one of its kind.
+
+        A network of the same classes is preferred. The stage is then trained with a warm-up and at a lower rate. A
+        stage that already has initial weights is unchanged.
+        """
+        kind = stage.leads, stage.prediction_settings, stage.view
+        networks = [
+            network for network in self.initial_networks if (network.leads, network.settings, network.view) == kind
+        ]
+        if stage.initial_weights or not networks:
+            return stage
+        initial = next((network for network in networks if network.classes == stage.classes), networks[0])
+        return replace(stage, initial=initial, learning=stage.learning.for_fine_tuning())
+
+    def train_or_load(self, stage: Stage) -> Outcome:
+        """Train the network of a stage and cache the result, or load it from the cache."""
+        store = self.stores[stage.view.preparation]
+        key = fingerprint(store.digest, *program_versions(*STAGE_SOURCES), self.seed, *stage.cache_parts())
+        cache = ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
+        result = cache.load(RESULT)
+        if result is None:
+            self.budget.begin(self.remaining_costs(stage.key), len(stage.validation) + stage.n_predictions)
+            result = self.train(stage, cache)
+            cache.save(RESULT, result)
+            cache.delete(PROGRESS)
+        else:
+            self.budget.skip(result["used"])
+            LOGGER.info(f"{stage.title}: loaded from cache")
+        return Outcome(unpack_epochs(result["epochs"]), unpack_arrays("weights", result), result["probabilities"],
+                       str(result["ended"]), float(result["used"][0]))  # fmt: skip
+
+    def remaining_costs(self, key: str) -> float:
+        """Return the cost of a stage and all after it, divided by its own cost."""
+        keys = list(self.costs)
+        if key not in keys:
+            return 1
+        return sum(self.costs[later] for later in keys[keys.index(key) :]) / self.costs[key]
+
+    def compute_scores(self, stage: Stage, probabilities: np.ndarray) -> dict[str, float]:
+        """Return a stage's metric by name, for probabilities of its validation set (n, K)."""
+        if stage.metric == CHALLENGE and self.scorer is not None:
+            return self.scorer(stage.validation, probabilities)
+        if stage.metric == AUROC:
+            areas, _ = roc_and_pr_areas(stage.targets[stage.validation], probabilities)
+            return {"AUROC": float(nan_mean(areas))}
+        return {}
+
+    def train(self, stage: Stage, cache: ResultCache) -> dict[str, np.ndarray]:
+        """Train the network of a stage, resumed if its cache has begun.
+
+        Returns:
+            The arrays of its cached result.
+        """
+        store, precision = self.stores[stage.view.preparation], stage.learning.precision
+        with translate_out_of_memory(stage.title), distribution_scope(accelerators()):
+            keras.utils.set_random_seed(int(seeds(self.seed, f"{stage.key}/weights", 0, 1)[0]))
+            network = build_network(stage, precision)
+            check_arithmetic(network, POLICIES[precision])
+            if stage.initial_weights:
+                network.set_weights(stage.initial_weights)
+            elif stage.initial is not None:
+                stage.initial.transfer(network, stage.classes)
+            training, validation = (
+                make_dataset(stage, store, part, network) for part in (stage.training, stage.validation)
+            )
+            run = TrainingRun(stage.learning, self.seed, stage.key, stage.title, partial(self.compute_scores, stage),
+                              self.budget, cache)  # fmt: skip
+            epochs, ended = train_network(network, stage_loss(stage, network), training, validation, run)
+            if precision != SAVED:
+                trained, network = network, build_network(stage, SAVED)
+                network.set_weights(trained.get_weights())
+            classifier = prediction_part(stage, network)
+            classifier.jit_compile = keras.backend.backend() == "jax"
+            predictions = [
+                predict(classifier, Dataset(store, stage.to_predict, lead_indices(leads), window=stage.view.window,
+                                            demographics=uses_demographics(classifier),
+                                            all_leads=serves_all_lead_sets(stage.network)),
+                        f"{stage.title}, predictions", stage.learning.batch)
+                for leads in stage.lead_sets or [stage.leads]
+            ]  # fmt: skip
+        return {
+            "epochs": pack_epochs(epochs), "ended": np.array(ended),
+            "probabilities": np.array(predictions) if stage.lead_sets else predictions[0],
+            "used": self.budget.used, **pack_arrays("weights", network.get_weights()),
+        }  # fmt: skip
+
+    def predict_peaks(self, stage: Stage, weights: list[np.ndarray], indices: np.ndarray) -> list[PeakExample]:
+        """Predict the wave peaks in the first window of records of a stage.
+
+        Args:
+            stage: The stage.
+            weights: Weights of its network.
+            indices: Indices among the stage's records, (n,).
+        """
+        store, network = self.stores[stage.view.preparation], build_network(stage, SAVED)
+        network.set_weights(weights)
+        dataset, length = make_dataset(stage, store, indices, network), stage.view.window.length or 0
+        batch = Batch(np.arange(len(indices)), np.zeros(len(indices), int), length)
+        signals = dataset.inputs(batch)
+        grids = [output[:, stage.targets.shape[1] :].reshape(len(indices), -1, PEAKS_PER_CELL, VALUES_PER_PEAK)
+                 for output in (dataset.targets_and_masks(batch)[0], network.predict_on_batch(signals))]  # fmt: skip
+        names, lead, rate = store.names[dataset.records].tolist(), stage.leads.index(LEAD), stage.view.preparation.rate
+        return [
+            PeakExample(name, signal[:, lead], rate, decode_peaks(known, length), decode_peaks(predicted, length))
+            for name, signal, known, predicted in zip(names, signals, *grids, strict=True)
+        ]
+
+
+def program_versions(*folders: str) -> tuple[str, ...]:
+    """Return what a cache key needs to know of the program.
+
+    Args:
+        folders: Folders of this package whose source files count.
+
+    Returns:
+        Hash of the source files, version of Keras, and name and version of its backend.
+    """
+    backend = keras.backend.backend()
+    return source_hash(*folders), keras.version(), backend, version(backend)
