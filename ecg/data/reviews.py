@@ -1,0 +1,280 @@
+"""Append reviewers' verdicts on labels to CSV files, and read them."""
+
+import csv
+import errno
+import fcntl
+import io
+import logging
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+import ecg
+from ecg.data.labels import CLASS_INDEX
+from ecg.runtime.console import abbreviated_list, escape_unprintable
+from ecg.runtime.files import read_bytes
+
+LOGGER = logging.getLogger("ecg")
+
+COLUMNS = ("record", "class", "verdict", "comment", "time", "version", "blinded")
+EXTENSION = ".csv"
+LONGEST_COMMENT = 1000  # characters
+LONGEST_REVIEWER = 60  # characters of a reviewer's name; four bytes each fit into the name of a file
+PUNCTUATION = " -_.'"  # allowed in the name of a reviewer, besides letters and digits
+MOST_REVIEW_BYTES = 2**28
+MOST_REPORTED = 10  # malformed lines of a file that are logged one by one
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+class Verdict(StrEnum):
+    """What a reviewer says of a class in a recording."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True)
+class Review:
+    """The verdict of a reviewer on one class of one recording.
+
+    Attributes:
+        record: Name of the record, with its folders below the data folder.
+        abbreviation: Abbreviation of a scored class.
+        verdict: The verdict.
+        comment: Free text of one line.
+        time: Time in UTC as 2026-01-31T12:00:00Z; `append_review` sets it.
+        version: Version of this package; `append_review` sets it.
+        blinded: Whether labels and predictions were hidden from the reviewer.
+        reviewer: Name of the reviewer; `append_review` sets it.
+
+    Raises:
+        ValueError: The class or the verdict is unknown, the comment too long, or the record's name has a line break.
+    """
+
+    record: str
+    abbreviation: str
+    verdict: Verdict
+    comment: str = ""
+    time: str = ""
+    version: str = ""
+    blinded: bool = False
+    reviewer: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.record or any(char in self.record for char in "\r\n\0"):
+            raise ValueError(f"record {self.record!r}: expected a name without line breaks")
+        if self.abbreviation not in CLASS_INDEX:
+            raise ValueError(f"class {self.abbreviation!r}: expected one of {', '.join(CLASS_INDEX)}")
+        if self.verdict not in tuple(Verdict):
+            raise ValueError(f"verdict {self.verdict!r}: expected one of {', '.join(Verdict)}")
+        if len(self.comment) > LONGEST_COMMENT:
+            raise ValueError(f"comment of {len(self.comment):,} characters, expected at most {LONGEST_COMMENT:,}")
+        object.__setattr__(self, "verdict", Verdict(self.verdict))
+
+
+def check_reviewer_name(name: str) -> str:
+    """Return the name of a reviewer without spaces around it, in composed characters.
+
+    Raises:
+        ValueError: It is empty or too long, begins with a dot, or has other characters than letters of any language,
+            digits, spaces and `-_.'`.
+    """
+    name = unicodedata.normalize("NFC", name).strip()
+    if not 1 <= len(name) <= LONGEST_REVIEWER:
+        raise ValueError(f"name of {len(name):,} characters, expected 1 to {LONGEST_REVIEWER}")
+    wrong = [char for char in name if char not in PUNCTUATION and unicodedata.category(char)[0] not in "LMN"]
+    if wrong or name[0] == ".":
+        raise ValueError(f"{escape_unprintable(name)}: expected letters, digits, spaces and {PUNCTUATION[1:]}, and no "
+                         f"dot at the beginning")  # fmt: skip
+    return name
+
+
+def review_path(folder: str | Path, reviewer: str) -> Path:
+    """Return the path of a reviewer's file; upper and lower case name the same person.
+
+    Args:
+        folder: Folder of the reviews.
+        reviewer: Name of the reviewer.
+
+    Raises:
+        ValueError: The name cannot be that of a reviewer.
+    """
+    name = check_reviewer_name(reviewer)
+    present = (path for path in find_review_files(folder) if path.stem.casefold() == name.casefold())
+    return next(present, Path(folder) / f"{name}{EXTENSION}")
+
+
+def find_review_files(folder: str | Path) -> list[Path]:
+    """Return the files of all reviewers in a folder, sorted; other files are ignored.
+
+    Raises:
+        OSError: The folder cannot be listed.
+    """
+    paths = []
+    for path in sorted(Path(folder).iterdir()):
+        try:
+            if path.suffix == EXTENSION and check_reviewer_name(path.stem) == path.stem:
+                paths.append(path)
+        except ValueError:
+            continue
+    return paths
+
+
+def append_review(folder: str | Path, reviewer: str, review: Review) -> Review:
+    """Append a review to the reviewer's file; it is on the disk when this returns.
+
+    Any number of processes and threads may append to a file at once. A review that cannot be written whole leaves
+    nothing.
+
+    Args:
+        folder: Folder of the reviews, made if missing.
+        reviewer: Name of the reviewer.
+        review: The review. Line breaks and control characters in its comment become spaces.
+
+    Returns:
+        The review with reviewer, time and version.
+
+    Raises:
+        ValueError: The name cannot be that of a reviewer.
+        OSError: The review could not be written.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    path = review_path(folder, reviewer)
+    comment = "".join(char if char.isprintable() else " " for char in review.comment)
+    review = replace(review, comment=comment, reviewer=path.stem, version=ecg.__version__)
+    with _lock_file(path) as descriptor:
+        # Within the lock, so that times do not decrease within a file.
+        review = replace(review, time=datetime.now(UTC).strftime(TIME_FORMAT))
+        size = os.fstat(descriptor).st_size
+        prefix = _format_row(COLUMNS) if not size else b""
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # power was lost within a line
+            prefix = b"\n"
+        _append_bytes(descriptor, prefix + _format_review(review), size)
+        if not size:
+            _sync_folder(path.parent)
+    return review
+
+
+def _format_row(cells: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _format_review(review: Review) -> bytes:
+    """Return the line of a review, with its line break."""
+    *cells, blinded, _ = astuple(review)
+    return _format_row([*cells, "yes" if blinded else "no"])
+
+
+@contextmanager
+def _lock_file(path: Path) -> Iterator[int]:
+    """Open a file to append, made if missing, and keep other writers out.
+
+    Yields:
+        Its descriptor.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # An editor may have replaced the file between the opening and the lock.
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _append_bytes(descriptor: int, content: bytes, size: int) -> None:
+    """Append to a file by one call, and sync it; truncate it on any error.
+
+    Args:
+        descriptor: Descriptor of the locked file.
+        content: What to write.
+        size: Size of the file before.
+    """
+    try:
+        if os.write(descriptor, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except BaseException:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the entries of a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_reviews(folder: str | Path) -> list[Review]:
+    """Read the last review by each reviewer of each class in each recording.
+
+    Malformed lines are skipped, with a warning that gives their file, number and reason.
+
+    Args:
+        folder: Folder of the reviews.
+
+    Returns:
+        The reviews by reviewer, each reviewer's in the order of their first verdict on the class in the recording.
+
+    Raises:
+        OSError: The folder cannot be listed.
+        ValueError: A file is too large or cannot be read.
+    """
+    files: dict[str, list[Path]] = {}
+    for path in find_review_files(folder):
+        files.setdefault(path.stem.casefold(), []).append(path)
+    last: dict[tuple[str, str, str], Review] = {}
+    for person, paths in files.items():
+        reviews = [replace(review, reviewer=paths[0].stem) for path in paths for review in read_review_file(path)]
+        if len(paths) > 1:  # two spellings of one name
+            reviews.sort(key=lambda review: review.time)
+        last |= {(person, review.record, review.abbreviation): review for review in reviews}
+    return list(last.values())
+
+
+def read_review_file(path: Path) -> list[Review]:
+    """Read all reviews of a file in their order; see `read_reviews`."""
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # no line is half written
+        content = bytes(read_bytes(path, MOST_REVIEW_BYTES, ValueError))
+    reviews, malformed = [], []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            cells = next(csv.reader([line.decode("utf-8", "surrogateescape").rstrip("\r")], strict=True), [])
+            if cells and tuple(cells) != COLUMNS:
+                reviews.append(_parse_review(cells, path.stem))
+        except (csv.Error, ValueError) as error:
+            malformed.append((number, str(error)))
+    for number, reason in malformed[:MOST_REPORTED]:
+        LOGGER.warning(escape_unprintable(f"{path}, line {number:,}: skipped, {reason}"))
+    if more := [f"{number:,}" for number, _ in malformed[MOST_REPORTED:]]:
+        LOGGER.warning(escape_unprintable(f"{path}: skipped {len(more):,} more lines ({abbreviated_list(more)})"))
+    return reviews
+
+
+def _parse_review(cells: Sequence[str], reviewer: str) -> Review:
+    """Return the review of a line's cells.
+
+    Raises:
+        ValueError: The line is no complete review.
+    """
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"expected {len(COLUMNS)} values, received {len(cells)}")
+    record, abbreviation, verdict, comment, time, version, blinded = cells
+    if blinded not in ("yes", "no"):
+        raise ValueError(f"blinded {blinded!r}: expected yes or no")
+    datetime.strptime(time, TIME_FORMAT)
+    return Review(record, abbreviation, Verdict(verdict), comment, time, version, blinded == "yes", reviewer)

@@ -1,0 +1,178 @@
+"""Reviews: nothing that was appended is lost, mixed or half read, and names are no paths."""
+
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from helpers import capture_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ecg
+from ecg.data import reviews
+from ecg.data.reviews import (
+    COLUMNS,
+    Review,
+    Verdict,
+    append_review,
+    check_reviewer_name,
+    read_review_file,
+    read_reviews,
+    review_path,
+)
+
+REVIEW = Review("a/A0001", "LAD", Verdict.ABSENT, "axis 10°")
+
+
+def append_many(folder, reviewer, writer, count):
+    for number in range(count):
+        append_review(folder, reviewer, Review(f"{writer}/{number}", "AF", Verdict.PRESENT, f"{writer} " * 30))
+
+
+def test_a_review_is_read_as_it_was_appended_and_says_when_and_by_which_version(tmp_path):
+    saved = append_review(tmp_path / "new", "Anna", replace(REVIEW, blinded=True))
+    assert read_reviews(tmp_path / "new") == [saved]
+    assert replace(saved, time="") == replace(REVIEW, blinded=True, version=ecg.__version__, reviewer="Anna")
+    header, line, rest = (tmp_path / "new" / "Anna.csv").read_text("utf-8").split("\n")
+    assert (header.split(","), rest) == (list(COLUMNS), "")
+    assert line == f"a/A0001,LAD,absent,axis 10°,{saved.time},{ecg.__version__},yes"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(min_size=1, max_size=30), st.text(max_size=200))
+def test_any_name_of_a_record_and_any_comment_fit_into_one_line(tmp_path_factory, record, comment):
+    folder = tmp_path_factory.mktemp("reviews")
+    record = "".join(char for char in record if char not in "\r\n\0") or "A"
+    append_review(folder, "Anna", Review(record, "AF", Verdict.UNSURE, comment))
+    append_review(folder, "Anna", REVIEW)
+    first, second = read_reviews(folder)
+    assert (first.record, second.record) == (record, REVIEW.record)
+    assert first.comment == "".join(char if char.isprintable() else " " for char in comment)
+
+
+def test_file_names_that_are_not_utf8_keep_their_bytes(tmp_path):
+    record = os.fsdecode(b"a/\xff01")
+    append_review(tmp_path, "Anna", replace(REVIEW, record=record, comment="\ud800"))
+    (review,) = read_reviews(tmp_path)
+    assert (review.record, review.comment) == (record, " ")
+
+
+def test_the_last_verdict_of_each_reviewer_counts(tmp_path):
+    for reviewer, verdict in (("Anna", "present"), ("Ben", "absent"), ("Anna", "unsure"), ("anna", "absent")):
+        append_review(tmp_path, reviewer, replace(REVIEW, verdict=Verdict(verdict)))
+    append_review(tmp_path, "Anna", replace(REVIEW, abbreviation="AF"))
+    verdicts = [(review.reviewer, review.abbreviation, review.verdict) for review in read_reviews(tmp_path)]
+    assert verdicts == [("Anna", "LAD", "absent"), ("Anna", "AF", "absent"), ("Ben", "LAD", "absent")]
+    assert len(read_review_file(tmp_path / "Anna.csv")) == 4
+
+
+def test_two_files_of_one_name_are_one_person_by_time(tmp_path):
+    lines = {"anna": "present,,2026-01-02T00:00:00Z", "ANNA": "absent,,2026-01-01T00:00:00Z"}
+    for name, cells in lines.items():
+        (tmp_path / f"{name}.csv").write_text(f"{','.join(COLUMNS)}\nA,AF,{cells},1,no\n")
+    (review,) = read_reviews(tmp_path)
+    assert (review.reviewer, review.verdict) == ("ANNA", "present")
+    assert review_path(tmp_path, "Anna").stem == "ANNA"
+
+
+def test_processes_and_threads_that_append_at_once_lose_and_mix_nothing(tmp_path):
+    spawn, writers = multiprocessing.get_context("fork"), range(4)
+    processes = [spawn.Process(target=append_many, args=(tmp_path, "Anna", f"p{n}", 40)) for n in writers]
+    for process in processes:
+        process.start()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: append_many(tmp_path, "anna", f"t{n}", 40), writers))
+    for process in processes:
+        process.join()
+    saved = [review for path in reviews.find_review_files(tmp_path) for review in read_review_file(path)]
+    expected = [f"{kind}{n}/{number}" for kind in "pt" for n in writers for number in range(40)]
+    assert sorted(review.record for review in saved) == sorted(expected)
+    assert all(review.comment.split() == [review.record.split("/")[0]] * 30 for review in saved)
+
+
+def test_every_beginning_of_a_line_is_malformed_or_the_whole_line(tmp_path):
+    append_review(tmp_path, "Anna", replace(REVIEW, comment='a "quoted", word'))
+    path = tmp_path / "Anna.csv"
+    content = path.read_bytes()
+    head = content.index(b"\n") + 1
+    for end in range(head + 1, len(content) - 1):
+        path.write_bytes(content[:end])
+        log = capture_log()
+        assert read_reviews(tmp_path) == []
+        assert "line 2" in "".join(log)
+
+
+def test_a_line_cut_by_power_loss_leaves_the_next_one_whole(tmp_path):
+    append_review(tmp_path, "Anna", REVIEW)
+    path = tmp_path / "Anna.csv"
+    path.write_bytes(path.read_bytes()[:-9])
+    append_review(tmp_path, "Anna", replace(REVIEW, abbreviation="AF"))
+    log = capture_log()
+    assert [review.abbreviation for review in read_reviews(tmp_path)] == ["AF"]
+    assert "Anna.csv, line 2: skipped" in "".join(log)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x", "a,AF,present", "a,ZZ,present,,2026-01-01T00:00:00Z,1,no", "a,AF,maybe,,2026-01-01T00:00:00Z,1,no",
+     "a,AF,present,,yesterday,1,no", ",AF,present,,2026-01-01T00:00:00Z,1,no",
+     "a,AF,present,,2026-01-01T00:00:00Z,1,no,more", '"a,AF', "\0\0\0"],
+)  # fmt: skip
+def test_malformed_lines_are_reported_and_the_rest_is_read(tmp_path, line):
+    append_review(tmp_path, "Anna", REVIEW)
+    with open(tmp_path / "Anna.csv", "a") as file:
+        file.write(f"{line}\n")
+    append_review(tmp_path, "Anna", replace(REVIEW, abbreviation="AF"))
+    log = capture_log()
+    assert [review.abbreviation for review in read_reviews(tmp_path)] == ["LAD", "AF"]
+    assert "Anna.csv, line 3: skipped" in "".join(log)
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_review_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, call):
+    append_review(tmp_path, "Anna", REVIEW)
+    before, original = (tmp_path / "Anna.csv").read_bytes(), os.write
+
+    def write_part(descriptor, content):
+        return original(descriptor, content[:7])
+
+    def fail(descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, call, write_part if call == "write" else fail)
+    with pytest.raises(OSError):
+        append_review(tmp_path, "Anna", REVIEW)
+    monkeypatch.undo()
+    assert (tmp_path / "Anna.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["Anna", "Jürgen O'Neil-Ω", "李小龍", "नीति", "Dr. B_2", "x" * 60])
+def test_names_of_any_language_are_those_of_reviewers(tmp_path, name):
+    assert check_reviewer_name(f" {name} ") == name
+    assert append_review(tmp_path, name, REVIEW).reviewer == name
+    assert [review.reviewer for review in read_reviews(tmp_path)] == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "..", ".hidden", "../x", "a/b", "a\\b", "a\0b", "a\nb", "<b>", "x" * 61]
+)
+def test_other_names_are_refused_and_write_nothing(tmp_path, name):
+    with pytest.raises(ValueError):
+        append_review(tmp_path, name, REVIEW)
+    assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "field", [{"record": ""}, {"record": "a\nb"}, {"abbreviation": "af"}, {"verdict": "yes"}, {"comment": "x" * 1001}]
+)
+def test_reviews_with_unknown_values_cannot_be_made(field):
+    with pytest.raises(ValueError):
+        replace(REVIEW, **field)
+
+
+def test_other_files_in_the_folder_are_no_reviews(tmp_path):
+    for name in (".hidden.csv", "notes.txt", "a&b.csv"):
+        (tmp_path / name).write_text("a,AF,present,,2026-01-01T00:00:00Z,1,no\n")
+    assert read_reviews(tmp_path) == []
