@@ -7,12 +7,14 @@ import io
 import logging
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+
+import numpy as np
 
 import ecg
 from ecg.data.labels import CLASS_INDEX
@@ -29,6 +31,8 @@ PUNCTUATION = " -_.'"  # allowed in the name of a reviewer, besides letters and 
 MOST_REVIEW_BYTES = 2**28
 MOST_REPORTED = 10  # malformed lines of a file that are logged one by one
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+# Verdicts in arrays of int8.
+PRESENT, ABSENT, UNSURE, UNDECIDED = 1, 0, -1, -2
 
 
 class Verdict(StrEnum):
@@ -37,6 +41,11 @@ class Verdict(StrEnum):
     PRESENT = "present"
     ABSENT = "absent"
     UNSURE = "unsure"
+
+    @property
+    def number(self) -> int:
+        """PRESENT, ABSENT or UNSURE."""
+        return {Verdict.PRESENT: PRESENT, Verdict.ABSENT: ABSENT, Verdict.UNSURE: UNSURE}[self]
 
 
 @dataclass(frozen=True)
@@ -263,6 +272,25 @@ def read_review_file(path: Path) -> list[Review]:
     if more := [f"{number:,}" for number, _ in malformed[MOST_REPORTED:]]:
         LOGGER.warning(escape_unprintable(f"{path}: skipped {len(more):,} more lines ({abbreviated_list(more)})"))
     return reviews
+
+
+def encode_reviews(reviews: Iterable[Review], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the verdicts of each reviewer as an array.
+
+    Args:
+        reviews: What `read_reviews` returns.
+        names: Names of N recordings; reviews of others are ignored.
+
+    Returns:
+        By reviewer PRESENT, ABSENT, UNSURE or UNDECIDED, (N, 26) int8.
+    """
+    rows = {name: row for row, name in enumerate(names)}
+    verdicts: dict[str, np.ndarray] = {}
+    for review in reviews:
+        array = verdicts.setdefault(review.reviewer, np.full((len(rows), len(CLASS_INDEX)), UNDECIDED, np.int8))
+        if review.record in rows:
+            array[rows[review.record], CLASS_INDEX[review.abbreviation]] = review.verdict.number
+    return verdicts
 
 
 def _parse_review(cells: Sequence[str], reviewer: str) -> Review:

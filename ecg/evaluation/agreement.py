@@ -1,0 +1,156 @@
+"""Measure the agreement of reviewers, labels and models; sample wrong predictions.
+
+Verdicts are arrays (n_recordings, 26) of int8: PRESENT, ABSENT, UNSURE, or UNDECIDED if there is none. Agreement is
+Cohen's kappa (Cohen 1960) of the decisions that both raters made, with bootstrap intervals over recordings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from ecg.data.reviews import PRESENT, UNDECIDED, UNSURE
+from ecg.evaluation.bootstrap import RESAMPLES, estimate_interval
+
+
+@dataclass(frozen=True)
+class Rater:
+    """A reviewer, the labels, or a model.
+
+    Attributes:
+        name: Name for tables.
+        verdicts: (n_recordings, 26) int8.
+        is_reviewer: Whether this is a person.
+    """
+
+    name: str
+    verdicts: np.ndarray
+    is_reviewer: bool = True
+
+
+@dataclass(frozen=True)
+class PairAgreement:
+    """Agreement of two raters.
+
+    Attributes:
+        first: Name of the first rater.
+        second: Name of the second rater.
+        counts: Recordings by class and by verdicts of first and second, ABSENT then PRESENT, (26, 2, 2) int.
+        unsure: Recordings by class in which both gave a verdict, and at least one was unsure, (26,) int.
+        kappa: Kappa of all decisions together with its interval, (3,); NaN if undefined.
+        kappa_by_class: The same by class, (3, 26).
+    """
+
+    first: str
+    second: str
+    counts: np.ndarray
+    unsure: np.ndarray
+    kappa: np.ndarray
+    kappa_by_class: np.ndarray
+
+    @property
+    def decisions(self) -> np.ndarray:
+        """Number of decisions that both made by class, (26,) int."""
+        return self.counts.sum(axis=(1, 2))
+
+    @property
+    def agreed(self) -> np.ndarray:
+        """Number of decisions on which both agree by class, (26,) int."""
+        return np.trace(self.counts, axis1=1, axis2=2)
+
+
+def compute_kappa(counts: np.ndarray) -> np.ndarray:
+    """Compute Cohen's kappa of two raters and two categories.
+
+    Args:
+        counts: Number of decisions by category of the first and of the second rater, (..., 2, 2).
+
+    Returns:
+        Kappa, (...). It is NaN without decisions or if a rater gives only one category, since then it is 0 or undefined
+        whatever the other one says.
+    """
+    counts = np.asarray(counts, np.float64)
+    first, second, n_decisions = counts.sum(axis=-1), counts.sum(axis=-2), counts.sum(axis=(-2, -1))
+    is_defined = (first > 0).all(axis=-1) & (second > 0).all(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        expected = first * second[..., ::-1] / n_decisions[..., np.newaxis]  # disagreements by chance
+        kappa = 1 - (counts[..., 0, 1] + counts[..., 1, 0]) / expected.sum(axis=-1)
+    return np.where(is_defined, kappa, np.nan)
+
+
+def measure_agreement(raters: Sequence[Rater], resamples: int = RESAMPLES, seed: int = 0) -> list[PairAgreement]:
+    """Measure the agreement of each pair of raters.
+
+    Args:
+        raters: Raters of the same recordings.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        The pairs in the order of the raters.
+    """
+    return [measure_pair(first, second, resamples, seed) for first, second in combinations(raters, 2)]
+
+
+def measure_pair(first: Rater, second: Rater, resamples: int = RESAMPLES, seed: int = 0) -> PairAgreement:
+    """Measure the agreement of two raters; see `measure_agreement`."""
+    both = (first.verdicts != UNDECIDED) & (second.verdicts != UNDECIDED)
+    unsure = both & ((first.verdicts == UNSURE) | (second.verdicts == UNSURE))
+    decided = both & ~unsure
+    cells = np.where(decided, 1 + 2 * (first.verdicts == PRESENT) + (second.verdicts == PRESENT), 0).astype(np.uint8)
+    counts = resample_cells(cells[decided.any(axis=1)], resamples, seed)
+    by_class, overall = compute_kappa(counts), compute_kappa(counts.sum(axis=1))
+    return PairAgreement(first.name, second.name, counts[0].astype(int), unsure.sum(axis=0), estimate_interval(overall),
+                         estimate_interval(by_class.T))  # fmt: skip
+
+
+def resample_cells(cells: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Count the decisions of two raters in bootstrap resamples of the recordings.
+
+    Recordings with the same decisions are drawn together, by a multinomial distribution. This equals drawing
+    recordings, and costs less.
+
+    Args:
+        cells: 0 without a decision of both, else 1 + 2 x first + second, (n_recordings, 26).
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        Counts by class, first and second, (1 + resamples, 26, 2, 2) float64; first those of the recordings as they are.
+    """
+    patterns, numbers = np.unique(cells, axis=0, return_counts=True)
+    weights = np.zeros((1 + resamples, len(patterns)))
+    if len(cells):
+        weights[0] = numbers
+        weights[1:] = np.random.default_rng(seed).multinomial(len(cells), numbers / len(cells), resamples)
+    indicators = patterns[..., np.newaxis] == np.arange(1, 5)
+    counts = weights @ indicators.reshape(len(patterns), 4 * cells.shape[1]).astype(np.float64)
+    return counts.reshape(len(weights), cells.shape[1], 2, 2)
+
+
+def sample_errors(
+    labels: np.ndarray, outputs: np.ndarray, class_index: int, n_positive: int, n_negative: int, seed: int
+) -> np.ndarray:
+    """Draw false positives and false negatives of a class at random, in random order.
+
+    The order does not tell which is which.
+
+    Args:
+        labels: Labelled classes, (n_recordings, 26) bool.
+        outputs: Classes that a model predicts, (n_recordings, 26) bool.
+        class_index: Index of the class.
+        n_positive: Number of false positives; all, if there are fewer.
+        n_negative: Number of false negatives; all, if there are fewer.
+        seed: Seed of the choice and the order.
+
+    Returns:
+        Indices of the recordings, (n,).
+    """
+    generator = np.random.default_rng(seed)
+    labelled, predicted = labels[:, class_index].astype(bool), outputs[:, class_index].astype(bool)
+    drawn = [
+        generator.permutation(np.flatnonzero(errors))[:count]
+        for errors, count in ((predicted & ~labelled, n_positive), (labelled & ~predicted, n_negative))
+    ]
+    return generator.permutation(np.concatenate(drawn))
