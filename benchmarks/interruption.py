@@ -61,18 +61,16 @@ def measure(kills, seed, folder, log=print):
     synthesize(data, RECORDS, seed=seed)
     assert run_training(data, uninterrupted, {}, note) == 0, "the uninterrupted training failed"
     expected, runs, differing = read_files(uninterrupted), [], []
-    total = Counter()
-    while is_unfinished := total.total() < kills or total.keys() < set(PLACES):
+    while count_kills(runs, kills) is not None:
         runs.append(hits := Counter())
         model = folder / f"run {len(runs)}"
         while True:
-            kill_points = draw_kill_points(generator, hits, total if is_unfinished else None)
+            kill_points = draw_kill_points(generator, hits, count_kills(runs, kills))
             if (status := run_training(data, model, kill_points, note)) == 0:
                 break
             assert status == -signal.SIGKILL, f"a training ended by itself with status {status}"
             kill_point = note.read_text() if note.exists() else OUTSIDE
             hits[kill_point] += 1
-            total[kill_point] += 1
             n_finished = len(list(model.glob("stages/*/result.npz")))
             log(f"run {len(runs)}, kill {hits.total()}: {kill_point}, {n_finished} stages finished")
         files = read_files(model)
@@ -83,13 +81,24 @@ def measure(kills, seed, folder, log=print):
     return runs, differing
 
 
+def count_kills(runs, kills):
+    """Return the kills of all runs by kill point, or None once they are enough.
+
+    Args:
+        runs: Kills by kill point for each run.
+        kills: Number of kills that are enough if each kill point is among them.
+    """
+    total = sum(runs, Counter())
+    return total if total.total() < kills or total.keys() < set(PLACES) else None
+
+
 def draw_kill_points(generator, hits, total):
     """Draw kill points with numbers of calls or seconds; the first one kills.
 
     Args:
         generator: Random generator.
         hits: Kills of this run by kill point.
-        total: Kills of all runs by kill point, if another kill point is wanted beside those that a run reaches once.
+        total: Kills of all runs by kill point. None: only the kill points that a run reaches once are drawn.
     """
     chosen = {kill_point for kill_point in ONCE if not hits[kill_point]}
     if total is not None and hits:

@@ -185,7 +185,7 @@ def run_fold(
         execute: Runs the job.
 
     Raises:
-        RecordingsChanged: See `FoldJob.run`.
+        RecordingsChanged: See `FoldJob.load_stores`.
         OSError: An error that would stop other systems, too, such as a full disk.
     """
     arrays, name = job.cache.load(PREDICTIONS), f"{run.settings.system}, {title}"

@@ -1,13 +1,14 @@
 import pkgutil
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks import formats, memory, systems, ways
+from benchmarks import formats, interruption, memory, systems, ways
 from benchmarks.fuzz import build_bundles
-from benchmarks.interruption import CALLS
+from benchmarks.interruption import CALLS, ONCE, OUTSIDE, PLACES
 from benchmarks.label_cleaning import CONFLATION, KINDS, OMISSION, SHARES, count_faults, format_lines
 from ecg.data.batches import View, Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED
@@ -200,6 +201,32 @@ def test_a_step_of_dcnet_takes_less_than_six_seconds_on_two_cores():
 @pytest.mark.parametrize("owner, name", [owner_and_name for *owner_and_name, _, _ in CALLS.values()])
 def test_each_kill_point_is_a_function(owner, name):
     assert callable(getattr(pkgutil.resolve_name(owner), name))
+
+
+def test_trainings_are_killed_until_the_kills_are_enough_and_no_more(tmp_path, monkeypatch):
+    attempts = []
+
+    def run_training(data, model, kill_points, note):
+        """Hit the kill points that a run reaches once first, then the others."""
+        attempts.append(kill_points)
+        assert len(attempts) < 30, "it goes on killing"
+        model.mkdir(exist_ok=True)
+        note.unlink(missing_ok=True)
+        if not kill_points:
+            return 0
+        hit = min(kill_points, key=lambda kill_point: kill_point not in ONCE)
+        if hit != OUTSIDE:
+            note.write_text(hit)
+        return -signal.SIGKILL
+
+    monkeypatch.setattr(interruption, "synthesize", lambda *_, **__: None)
+    monkeypatch.setattr(interruption, "run_training", run_training)
+    kills = len(PLACES) + 2
+    runs, differing = interruption.measure(kills, 1, tmp_path)
+    (hits,) = runs
+    assert hits.total() == kills and set(hits) == set(PLACES) and not differing
+    assert all(hits[kill_point] == 1 for kill_point in ONCE) and max(hits.values()) == 2
+    assert len(attempts) == kills + 2 and attempts[-1] == {}  # the first one makes the uninterrupted training
 
 
 def test_reading_records_reaches_its_kill_point(store, synthetic_recordings, tmp_path, monkeypatch):
