@@ -24,7 +24,7 @@ from ecg.runtime.console import format_duration, format_table
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
 from ecg.systems.plan import GATE, USUAL_EPOCHS, known_labels, planned_networks, pretraining_plans, split_recordings
-from ecg.systems.pretraining import VALIDATION_SHARE, build_synthetic_stores, load_initial_networks
+from ecg.systems.pretraining import VALIDATION_SHARE, build_synthetic_stores, check_initial_model
 from ecg.systems.recipes import Settings
 from ecg.systems.stage import CHALLENGE, Stage
 from ecg.systems.stage_runner import Peaks, StageRunner, Stores
@@ -95,13 +95,13 @@ def estimate(data: str | Path, settings: Settings | None = None, groups: str | P
         RecordError: There are too few recordings to train on, or the table of patients cannot be used.
         TrainingError: The memory is too small, or a loss is not finite.
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
-        ModelError: The model that the networks start from is damaged or of another architecture.
+        ModelError: The model that the networks start from is missing or of another architecture.
     """
     settings = settings or Settings()
     if settings.peaks:
         neurokit_version()  # raises now instead of after the preprocessing
     if settings.initial_model:
-        load_initial_networks(settings)  # raises as a training does; the weights change no time
+        check_initial_model(settings)  # the weights change no time
     headers = require_records(data)
     paths = [path for path in headers if source_of(path.stem) not in DISCARDED_SOURCES]
     if not paths:

@@ -208,37 +208,23 @@ def save_bundle(bundle: Bundle, folder: str | Path) -> None:
         path.write_text(write_config(len(bundle.leads), bundle.system, bundle.rule, groups))
 
 
-def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
+def load_bundle(folder: str | Path, leads: Iterable[str], *, fallback: bool = True) -> Bundle:
     """Load the model for the largest lead set that the leads contain.
 
-    If the folder has no model for it, the model for the next smaller lead set is loaded, and a warning is logged. No
-    code is executed: only JSON and HDF5 weights are read.
+    No code is executed: only JSON and HDF5 weights are read.
 
     Args:
         folder: Model folder.
         leads: Names of leads in any order and case. Limb leads that follow from two others count as present.
+        fallback: Whether the model for the next smaller lead set is loaded, and a warning is logged, if the folder has
+            no model for the largest.
 
     Raises:
         ModelError: If the leads contain no lead set, if there is no model for them, or if a file is missing, damaged,
             edited, or of another version. The message depends only on the lead sets that the leads contain.
     """
-    folder, leads = Path(folder), list(leads)
-    sizes = find_lead_sets(leads)
-    if not sizes:
-        raise ModelError(describe_missing_leads(leads))
-    paths = {size: model_files(folder, size)[1] for size in sizes}
-    missing = paths[sizes[0]]
-    n_leads = next((size for size, path in paths.items() if path.exists()), None)
-    if n_leads is None:
-        raise ModelError(
-            f"{folder}: no model for {' or '.join(map(str, sorted(sizes)))} leads, {missing.name} is missing"
-        )
-    if n_leads != sizes[0]:
-        LOGGER.warning(
-            "%s is missing: recordings of %d leads are predicted with the model of %d leads", missing, sizes[0], n_leads
-        )
-    path, numbers, groups = paths[n_leads], itertools.count(1), {}
-    spec = read_config(path, n_leads)
+    folder, numbers, groups = Path(folder), itertools.count(1), {}
+    n_leads, spec = describe_bundle(folder, leads, fallback=fallback)
     try:
         for name, (classes, networks) in spec.groups.items():
             members = [
@@ -248,7 +234,28 @@ def load_bundle(folder: str | Path, leads: Iterable[str]) -> Bundle:
             groups[name] = Group(classes, tuple(members))
         return Bundle(LEAD_SETS[n_leads], Ensemble(**groups), spec.rule, spec.system)
     except INVALID as error:
-        raise _invalid(path, error) from error
+        raise _invalid(model_files(folder, n_leads)[1], error) from error
+
+
+def describe_bundle(folder: Path, leads: Iterable[str], *, fallback: bool = True) -> tuple[int, ModelSpec]:
+    """Return number of leads and description of the model that `load_bundle` loads.
+
+    No weights are read. The arguments and errors are those of `load_bundle`.
+    """
+    sizes = find_lead_sets(leads := list(leads))
+    if not sizes:
+        raise ModelError(describe_missing_leads(leads))
+    paths = {size: model_files(folder, size)[1] for size in (sizes if fallback else sizes[:1])}
+    missing = paths[sizes[0]]
+    n_leads = next((size for size, path in paths.items() if path.exists()), None)
+    if n_leads is None:
+        names = " or ".join(map(str, sorted(paths)))
+        raise ModelError(f"{folder}: no model for {names} leads, {missing.name} is missing")
+    if n_leads != sizes[0]:
+        LOGGER.warning(
+            "%s is missing: recordings of %d leads are predicted with the model of %d leads", missing, sizes[0], n_leads
+        )
+    return n_leads, read_config(paths[n_leads], n_leads)
 
 
 def _load_member(spec: NetworkSpec, n_outputs: int, path: Path) -> Member:
@@ -257,8 +264,7 @@ def _load_member(spec: NetworkSpec, n_outputs: int, path: Path) -> Member:
     _require(digest == spec.weights, path, "SHA-256", digest, f"{spec.weights} by the JSON file")
     try:
         member = Member.build(spec.leads, spec.settings, n_outputs, spec.output_activation, spec.view)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # Keras only warns of weights that it does not find
+        with warnings.catch_warnings(action="error", category=UserWarning):  # Keras only warns of missing weights
             member.network.load_weights(path)
     except DAMAGED as error:
         # Keras' own message describes its file format, not the fault.

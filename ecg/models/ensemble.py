@@ -43,6 +43,16 @@ def serves_all_lead_sets(settings: AnyNetworkSettings) -> bool:
     return isinstance(settings, AttentionSettings)
 
 
+def input_leads(settings: AnyNetworkSettings, leads: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the leads that a network has inputs for.
+
+    Args:
+        settings: Settings of the network.
+        leads: Leads that are read for it.
+    """
+    return LEADS if serves_all_lead_sets(settings) else tuple(leads)
+
+
 def count_inputs(settings: AnyNetworkSettings, leads: Sequence[str]) -> int:
     """Return the number of leads that a network has inputs for.
 
@@ -50,7 +60,7 @@ def count_inputs(settings: AnyNetworkSettings, leads: Sequence[str]) -> int:
         settings: Settings of the network.
         leads: Leads that are read for it.
     """
-    return len(LEADS) if serves_all_lead_sets(settings) else len(leads)
+    return len(input_leads(settings, leads))
 
 
 class Segment:

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 
 from ecg.data.batches import View
-from ecg.data.leads import LEADS
-from ecg.models.ensemble import AnyNetworkSettings, Member, serves_all_lead_sets
+from ecg.models.ensemble import AnyNetworkSettings, Member, input_leads
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class InitialNetwork:
             classes: Abbreviations of the classes that it predicts.
         """
         layers = {layer.name: layer.get_weights() for layer in member.network.layers if layer.weights}
-        leads = LEADS if serves_all_lead_sets(member.settings) else member.leads
+        leads = input_leads(member.settings, member.leads)
         return cls(leads, member.settings, member.view, tuple(classes), layers)
 
     def build(self) -> keras.Model:

@@ -8,7 +8,8 @@ import numpy as np
 from ecg.data.leads import LEAD_SETS
 from ecg.data.store import store_folder
 from ecg.data.synthetic_store import build_synthetic_store
-from ecg.models.bundle import ModelError, load_bundle, model_files
+from ecg.models.bundle import ModelError, describe_bundle, load_bundle
+from ecg.models.ensemble import input_leads
 from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import LiSettings
 from ecg.systems.plan import (
@@ -112,20 +113,36 @@ def load_initial_networks(settings: Settings) -> list[InitialNetwork]:
         ModelError: The model is damaged, or lacks the model of a lead set, or a network of the same architecture, leads
             and view.
     """
-    folder, networks = str(settings.initial_model), []
-    paths = (model_files(Path(folder), count)[1] for count in settings.lead_sets)
-    if missing := [path.name for path in paths if not path.exists()]:
-        raise ModelError(f"{folder}: lacks {', '.join(missing)}, the models of lead sets of this training")
+    check_initial_model(settings)
+    networks = []
     for count in settings.lead_sets:
-        ensemble = load_bundle(folder, LEAD_SETS[count]).ensemble
+        ensemble = load_bundle(str(settings.initial_model), LEAD_SETS[count], fallback=False).ensemble
         for name, group in ensemble.groups.items():
             if name != GATE:
                 networks += [InitialNetwork.from_member(member, group.classes) for member in group.members]
-    wanted = settings.network
+    return networks
+
+
+def check_initial_model(settings: Settings) -> None:
+    """Check that the saved model has the networks that a training starts from.
+
+    No weights are read.
+
+    Args:
+        settings: Settings of the system, with `initial_model`.
+
+    Raises:
+        ModelError: The description of a model is damaged, or there is none for a lead set, or no network of the same
+            architecture, leads and view.
+    """
+    folder, wanted, kinds = Path(str(settings.initial_model)), settings.network, set()
     if isinstance(wanted, LiSettings):
         wanted = replace(wanted, peaks=False)
-    kinds = {(network.leads, network.view) for network in networks if network.settings == wanted}
+    for count in settings.lead_sets:
+        _, spec = describe_bundle(folder, LEAD_SETS[count], fallback=False)
+        for name, (_, networks) in spec.groups.items():
+            alike = [network for network in networks if name != GATE and network.settings == wanted]
+            kinds |= {(input_leads(wanted, network.leads), network.view) for network in alike}
     for plan in planned_networks(settings):
         if plan.group != GATE and (plan.leads, plan.view) not in kinds:
             raise ModelError(f"{folder}: has no network of the architecture, leads and view of {plan.title}")
-    return networks

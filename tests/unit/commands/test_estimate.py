@@ -11,6 +11,7 @@ from ecg.commands.estimate import StageCost, estimate, estimate_rows, link_recor
 from ecg.data.headers import RecordError
 from ecg.data.records import find_records
 from ecg.data.synthetic import SyntheticSettings, synthesize
+from ecg.models.bundle import ModelError
 from ecg.runtime.console import format_duration
 from ecg.systems.plan import split_recordings, stage_keys
 from ecg.systems.recipes import SYSTEMS, Settings, SyntheticPretraining
@@ -84,3 +85,8 @@ def test_recordings_that_are_not_trained_on_cannot_be_estimated(tmp_path):
     synthesize(tmp_path, 2, settings=SyntheticSettings(sources={"PTB": 1}))
     with pytest.raises(RecordError, match="no recordings of sources that are trained on"):
         estimate(tmp_path, Settings())
+
+
+def test_a_missing_model_to_start_from_is_reported_before_recordings_are_read(tmp_path):
+    with pytest.raises(ModelError, match="no model for 12 leads, 12_leads.json is missing"):
+        estimate(tmp_path / "no recordings", Settings(initial_model=str(tmp_path)))

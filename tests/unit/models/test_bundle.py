@@ -10,6 +10,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from helpers import capture_log
 from result_helpers import get_network, make_bundle
 
 import team_code
@@ -105,6 +106,15 @@ def test_the_next_richest_is_loaded_where_the_folder_has_no_other(model, tmp_pat
         load_bundle(tmp_path, LEAD_SETS[3])
     with pytest.raises(ModelError, match="12_leads.json is missing"):
         load_bundle(tmp_path / "nowhere", LEADS)
+
+
+def test_no_smaller_model_is_loaded_without_fallback(model):
+    lines = capture_log()
+    with pytest.raises(ModelError, match="no model for 3 leads, 3_leads.json is missing"):
+        load_bundle(model, LEAD_SETS[3], fallback=False)
+    assert load_bundle(model, LEADS, fallback=False).leads == LEAD_SETS[12]
+    assert load_bundle(model, LEAD_SETS[2], fallback=False).leads == LEAD_SETS[2]
+    assert not lines
 
 
 @pytest.mark.parametrize(("leads", "missing"), [

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from helpers import capture_log
 
-from ecg.data.leads import LEAD_SETS
+from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.synthetic import SyntheticSettings
 from ecg.models.bundle import Bundle, ModelError, save_bundle
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.initial_weights import InitialNetwork
-from ecg.models.resnets import LiSettings, NetworkSettings
+from ecg.models.resnets import AttentionSettings, LiSettings, NetworkSettings
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.plan import pretraining_plans, stage_costs, stage_keys
-from ecg.systems.pretraining import load_initial_networks, prepare_initial_networks
+from ecg.systems.pretraining import check_initial_model, load_initial_networks, prepare_initial_networks
 from ecg.systems.recipes import SYSTEMS, Settings, SyntheticPretraining
 from ecg.systems.stage import build_network
 from ecg.systems.stage_runner import StageRunner
@@ -119,9 +119,25 @@ def test_a_saved_model_gives_the_first_weights_or_the_reason_why_not(tmp_path):
         prepare_initial_networks(replace(settings, network=NetworkSettings(width=8)), StageRunner(
             {}, tmp_path, 7, TimeBudget(None)))  # fmt: skip
     lines = capture_log()
-    with pytest.raises(ModelError, match="lacks 12_leads.json, 3_leads.json, the models of lead sets"):
-        load_initial_networks(replace(settings, lead_sets=(12, 3, 2)))
+    with pytest.raises(ModelError, match="no model for 3 leads, 3_leads.json is missing"):
+        load_initial_networks(replace(settings, lead_sets=(2, 3)))
     assert not lines  # no smaller model is tried
+    for path in tmp_path.glob("*.h5"):
+        path.unlink()
+    check_initial_model(settings)  # reads no weights
+    with pytest.raises(ModelError, match="no network of the architecture, leads and view of round 2, 2 leads"):
+        check_initial_model(replace(settings, network=NetworkSettings(width=8)))
+    with pytest.raises(ModelError, match="2_leads.weights.h5"):
+        load_initial_networks(settings)
+
+
+@pytest.mark.keras
+def test_a_saved_network_that_serves_all_lead_sets_counts_as_one_of_all_leads(tmp_path):
+    network = AttentionSettings(width=4, blocks=1, heads=2)
+    group = Group(CLASSES, (member(settings=network),))
+    save_bundle(Bundle(LEAD_SETS[2], Ensemble(group), SETTINGS.decision_rule(np.full(26, 0.5)), "other"), tmp_path)
+    settings = replace(SETTINGS, network=network, pretraining=None, initial_model=str(tmp_path), lead_sets=(2,))
+    assert [network.leads for network in load_initial_networks(settings)] == [LEADS]
 
 
 @pytest.mark.keras
