@@ -87,6 +87,25 @@ def test_a_standardised_window_is_scaled_after_the_changes(store, fill):
     np.testing.assert_array_equal(without.inputs(batch, np.random.default_rng(3)), unchanged)
 
 
+@pytest.mark.parametrize("fill", [ZEROS, ZEROS_IN_FRONT, REPEATED])
+@pytest.mark.parametrize("augmentations", [(), ("gain",)])
+def test_in_a_standardised_window_the_leads_of_a_configuration_are_scaled_and_the_others_zero(
+    store, fill, augmentations
+):
+    window = Window(int(store.lengths[RECORDS].min()) + 100, fill, standardised=True)
+    batch = Batch(np.arange(60) % 5, np.zeros(60, int), window.length)
+    all_leads = read_batch(store, RECORDS, LEADS, batch, window)
+    dataset = Dataset(store, RECORDS, LEADS, window=window, configurations=CONFIGURATIONS, augmentations=augmentations)
+    seen = dataset.inputs(batch, np.random.default_rng(0))
+    leads_by_signal = [tuple(np.flatnonzero(signal.any(axis=0))) for signal in seen]
+    assert set(leads_by_signal) == set(CONFIGURATIONS)
+    for signal, original, leads in zip(seen, all_leads, leads_by_signal, strict=True):
+        if augmentations:  # scaling takes back the gain, but for rounding
+            np.testing.assert_allclose(signal[:, leads], original[:, leads], atol=1e-4)
+        else:
+            np.testing.assert_array_equal(signal[:, leads], original[:, leads])
+
+
 TARGETS = np.arange(15, dtype=np.float32).reshape(5, 3)
 
 
