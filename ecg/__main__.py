@@ -57,11 +57,12 @@ def run_with_settings(arguments: argparse.Namespace) -> None:
 
     with reported(ValueError):
         chosen = settings.training_settings(arguments)
+    given = without_none(groups=arguments.groups, corrections=arguments.corrections)
     with reported(RecordError, TrainingError, NeuroKitMissing, ModelError):
         if "model" in arguments:
-            train.train(arguments.data, arguments.model, chosen, **without_none(groups=arguments.groups))
+            train.train(arguments.data, arguments.model, chosen, **given)
         else:
-            estimate.estimate(arguments.data, chosen, **without_none(groups=arguments.groups))
+            estimate.estimate(arguments.data, chosen, **given)
 
 
 def add_train_command(commands: "Commands") -> None:
@@ -127,7 +128,8 @@ def add_compare_command(commands: "Commands") -> None:
             given = without_none(lead_sets=leads, weights=weights, **{name: getattr(arguments, name) for name in names})
             protocol = Protocol(systems, **given)
         with reported(RecordError, TrainingError, NeuroKitMissing):
-            compare.compare(arguments.data, arguments.report, protocol, **without_none(groups=arguments.groups))
+            compare.compare(arguments.data, arguments.report, protocol,
+                            **without_none(groups=arguments.groups, corrections=arguments.corrections))  # fmt: skip
 
     parser.set_defaults(run=run, interrupted=console.RESUME_MESSAGE)
 
@@ -143,15 +145,18 @@ def add_evaluate_command(commands: "Commands") -> None:
         outputs="folder of the output files that test_model.py has written for them",
     )
     options.add_weights(parser, "for the Challenge metric")
+    options.add_corrections_option(parser, "the verdicts of most reviewers replace the labels of the headers")
 
     def run(arguments: argparse.Namespace) -> None:
+        from ecg.data.headers import RecordError
         from ecg.evaluation.metrics import build_weight_array, load_own_weights, metric_name
         from ecg.evaluation.outputs import format_scores, score_outputs
 
         with reported(ValueError):
             weights = load_own_weights(arguments.weights) if arguments.weights else None
-        with reported():
-            scores = score_outputs(arguments.labels, arguments.outputs, build_weight_array(weights))
+        with reported(RecordError):
+            scores = score_outputs(arguments.labels, arguments.outputs, build_weight_array(weights),
+                                   arguments.corrections)  # fmt: skip
             print(format_scores(scores, metric_name(weights))[0])
 
     parser.set_defaults(run=run)
@@ -214,6 +219,7 @@ def add_review_command(commands: "Commands") -> None:
                         help="folder for the list, as CSV, and the figures (default: ./review)")  # fmt: skip
     add_numbers(parser, figures="number of the most confident disagreements that are drawn (default: 20)")
     options.add_omission(parser)
+    options.add_corrections_option(parser, "labels that most reviewers have decided on are not listed")
     add_switches(parser, early_gains="correct wrong gains in headers of early 2020 (default: as the model was trained)")
 
     def run(arguments: argparse.Namespace) -> None:
@@ -228,7 +234,8 @@ def add_review_command(commands: "Commands") -> None:
                 NO_RELABELLING.partially_labelled, arguments.omission, relabel=False
             )
             sources = CleaningSettings(partially_labelled=rules).partially_labelled  # checks them
-            given = without_none(figures=arguments.figures, early_gains=arguments.early_gains or None)
+            given = without_none(figures=arguments.figures, early_gains=arguments.early_gains or None,
+                                 corrections=arguments.corrections)  # fmt: skip
             review.review(arguments.model, arguments.data, arguments.output, sources, **given)
 
     parser.set_defaults(run=run)

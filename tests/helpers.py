@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from ecg.data.reviews import Review, Verdict, append_review
 from ecg.evaluation.bootstrap import Comparison, SystemResult
 from ecg.evaluation.metrics import SINUS, load_weights
 from ecg.runtime.console import escape_unprintable, start_logging
@@ -57,6 +58,13 @@ def capture_log():
     start_logging()
     logging.getLogger("ecg").handlers = [handler]
     return lines
+
+
+def write_reviews(folder, *rows):
+    """Append reviews (reviewer, record, class, verdict) to a folder, and return it."""
+    for reviewer, record, abbreviation, verdict in rows:
+        append_review(folder, reviewer, Review(record, abbreviation, Verdict(verdict)))
+    return folder
 
 
 def out_of_range(*names):

@@ -14,12 +14,13 @@ from ecg.commands.fold_job import PREDICTIONS, FoldJob, RecordingsChanged, run_f
 from ecg.commands.holdout import FoldResult
 from ecg.commands.protocol import Protocol, training_records
 from ecg.commands.train import NOT_IN_FINGERPRINT
+from ecg.data.corrections import Corrections, describe_corrections, load_corrections
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.patients import Patients, add_patients, count_patients, load_patients, number_patients, record_names
 from ecg.data.records import require_records
 from ecg.data.resampling import Preprocessing
-from ecg.data.store import Store, build_stores, check_trainable
+from ecg.data.store import Store, add_corrections, build_stores, check_trainable
 from ecg.data.wave_peaks import NeuroKitMissing, WavePeaks, intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.evaluation.bootstrap import Comparison, SystemResult
 from ecg.reports.comparison_report import COMPARISON_FOLDER, write_comparison
@@ -61,6 +62,7 @@ def compare(
     protocol: Protocol | None = None,
     execute: Callable[[FoldJob], FoldResult] = run_fold_job,
     groups: str | Path | None = None,
+    corrections: str | Path | None = None,
 ) -> Comparison:
     """Train systems, score them on held-out recordings, and write a report.
 
@@ -73,11 +75,13 @@ def compare(
         execute: Runs a job; in a subprocess by default.
         groups: Table of the patient of each recording (`ecg.data.patients`). A fold or split keeps the recordings of a
             patient together. None: each recording counts as a patient.
+        corrections: Folder of reviews (`ecg.data.reviews`), which replace the headers' labels in training and scoring.
+            None: there are none.
 
     Raises:
         FileNotFoundError: The data folder holds no header.
-        RecordError: There are too few recordings or patients, the table of patients cannot be used, or recordings
-            change meanwhile.
+        RecordError: There are too few recordings or patients, the table of patients or the corrections cannot be
+            used, or recordings change meanwhile.
         TrainingError: A system failed; raised when all others are compared.
         BlockingIOError: Another process compares in this folder.
         NeuroKitMissing: A system needs wave peaks, and NeuroKit2 is missing.
@@ -87,13 +91,14 @@ def compare(
     check_peaks_can_be_found(protocol.systems)
     names = record_names(data, require_records(data))
     patients = load_patients(groups, names) if groups else None
+    votes = load_corrections(corrections, names) if corrections else None
     used = {name: source for name in names if (source := source_of(PurePosixPath(name).name)) not in DISCARDED_SOURCES}
     numbers = None if patients is None else number_patients(used, patients)
     protocol.is_left_out(np.array([*used.values()]), numbers)  # raises early
     for folder in (report, report / COMPARISON_FOLDER):
         check_writable(folder)
     with lock_folder(report / STAGES):
-        return run_comparison(data, report, protocol, execute, patients)
+        return run_comparison(data, report, protocol, execute, patients, votes)
 
 
 def check_peaks_can_be_found(systems: Iterable[Settings]) -> None:
@@ -112,6 +117,7 @@ def run_comparison(
     protocol: Protocol,
     execute: Callable[[FoldJob], FoldResult],
     patients: Patients | None = None,
+    corrections: Corrections | None = None,
 ) -> Comparison:
     """Body of `compare`, run while the folder of stages is locked."""
     stages, runs = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
@@ -125,8 +131,11 @@ def run_comparison(
     for run in runs:
         if run.settings.peaks:
             peaks |= load_all_wave_peaks(select_stores(stores, run.settings), stages, protocol.jobs)
-    shared, shared_peaks = intersect_stores(add_patients(stores, patients), peaks)
+    corrected = add_corrections(add_patients(stores, patients), corrections)
+    shared, shared_peaks = intersect_stores(corrected, peaks)
     store = next(iter(shared.values()))
+    if store.reviewed:
+        LOGGER.info(describe_corrections(store.reviewed))
     folds = protocol.held_out(store)
     for run in runs:
         run.failure = protocol.untrainable_reason(run.settings, store, folds)
@@ -147,7 +156,8 @@ def run_comparison(
         active = [run for run in runs if not run.failure]
         for run in active:
             cache = result_cache(run.settings, fold, held_out, hours, select_stores(shared, run.settings), shared_peaks)
-            job = FoldJob(data, stages, digests, run.settings, held_out, hours, networks, cache, patients)
+            job = FoldJob(data, stages, digests, run.settings, held_out, hours, networks, cache, patients,
+                          corrections)  # fmt: skip
             run_fold(run, job, title, n_training, execute)
         if not any(run.failure for run in active):  # else the networks serve to resume
             # This also removes the networks of runs with other time limits.
@@ -330,6 +340,7 @@ def describe_comparison(
         "recordings excluded": "; ".join(reasons) or "none",
         "held out": held_out,
         **({} if store.patients is None else {"patients": f"{count_patients(store.patients):,}, {patients}"}),
+        **({} if store.reviewed is None else {"corrected labels": describe_corrections(store.reviewed)}),
         "time limit of each system and fold": "none" if hours is None else format_duration(3600 * hours),
         **{name: value for name, value in options.items() if value is not None},
         "seed": protocol.seed,

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg.data.corrections import load_corrections
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import DISCARDED_SOURCES, add_implied_labels, source_of
+from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.patients import load_patients, record_names
 from ecg.data.records import require_records, resolve_case
 from ecg.data.store import Store, build_store, check_trainable, store_folder
@@ -23,7 +24,15 @@ from ecg.data.wave_peaks import intersect_stores, load_wave_peaks, neurokit_vers
 from ecg.runtime.console import format_duration, format_table
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
-from ecg.systems.plan import GATE, USUAL_EPOCHS, known_labels, planned_networks, pretraining_plans, split_recordings
+from ecg.systems.plan import (
+    GATE,
+    USUAL_EPOCHS,
+    initial_labels,
+    known_labels,
+    planned_networks,
+    pretraining_plans,
+    split_recordings,
+)
 from ecg.systems.pretraining import VALIDATION_SHARE, build_synthetic_stores, check_initial_model
 from ecg.systems.recipes import Settings
 from ecg.systems.stage import CHALLENGE, Stage
@@ -78,7 +87,12 @@ class StageCost:
         return fixed + per_recording * (epochs * self.recordings_per_epoch + self.predicted)
 
 
-def estimate(data: str | Path, settings: Settings | None = None, groups: str | Path | None = None) -> float:
+def estimate(
+    data: str | Path,
+    settings: Settings | None = None,
+    groups: str | Path | None = None,
+    corrections: str | Path | None = None,
+) -> float:
     """Estimate and log how long a training takes on this machine.
 
     Args:
@@ -86,13 +100,14 @@ def estimate(data: str | Path, settings: Settings | None = None, groups: str | P
         settings: Settings of the system.
         groups: Table of the patient of each recording. It is checked as by a training. The sample is split by
             recordings, because the sizes of the parts are nearly the same.
+        corrections: Folder of reviews. It is checked as by a training; labels change no time.
 
     Returns:
         Seconds with the usual number of epochs.
 
     Raises:
         FileNotFoundError: The data folder holds no header.
-        RecordError: There are too few recordings to train on, or the table of patients cannot be used.
+        RecordError: There are too few recordings to train on, or patients or corrections cannot be used.
         TrainingError: The memory is too small, or a loss is not finite.
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
         ModelError: The model that the networks start from is missing or of another architecture.
@@ -108,6 +123,8 @@ def estimate(data: str | Path, settings: Settings | None = None, groups: str | P
         raise RecordError(f"{data}: no recordings of sources that are trained on")
     if groups:
         load_patients(groups, record_names(Path(data), headers))
+    if corrections:
+        load_corrections(corrections, record_names(Path(data), headers))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         stores, peaks, preparing = prepare_sample(paths, folder, settings)
@@ -246,7 +263,7 @@ def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Sta
     def add(title: str, n_leads: int, learning: TrainingSettings, *counts: int) -> None:
         costs.append(StageCost(title, n_leads, learning, *(round(count * scale) for count in counts)))
 
-    labels = add_implied_labels(store.labels, settings.implies)
+    labels = initial_labels(store, settings)
     for rule in settings.cleaning.rules:
         data = rule.training_data(labels, store.sources, settings.cleaning.excluded_sources(rule))
         n_validation = round(len(data.records) * settings.validation_share)

@@ -7,10 +7,11 @@ import numpy as np
 
 from ecg.commands.holdout import FoldResult, predict_held_out
 from ecg.commands.protocol import training_records
+from ecg.data.corrections import Corrections
 from ecg.data.headers import RecordError
 from ecg.data.patients import Patients, add_patients
 from ecg.data.resampling import Preprocessing
-from ecg.data.store import build_stores
+from ecg.data.store import add_corrections, build_stores
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import start_logging
@@ -43,6 +44,7 @@ class FoldJob:
         networks: Folder for the networks of this fold; systems share networks that are trained the same.
         cache: Cache of the result.
         patients: The patients of the listed recordings; None: each recording counts as a patient.
+        corrections: Reviewers' verdicts on labels; None: there are none.
     """
 
     data: Path
@@ -54,6 +56,7 @@ class FoldJob:
     networks: Path
     cache: ResultCache
     patients: Patients | None = None
+    corrections: Corrections | None = None
 
     def load_stores(self) -> tuple[Stores, Peaks]:
         """Open the stores of the system, and load their wave peaks if it needs these.
@@ -68,7 +71,8 @@ class FoldJob:
             raise RecordingsChanged(f"{self.data}: recordings have changed since the comparison was begun")
         if system.peaks:
             peaks = load_all_wave_peaks(select_stores(stores, system), self.stages, system.jobs)
-        stores, peaks = intersect_stores(add_patients(stores, self.patients), peaks)
+        stores = add_corrections(add_patients(stores, self.patients), self.corrections)
+        stores, peaks = intersect_stores(stores, peaks)
         return select_stores(stores, system), peaks
 
     def run(self, stores: Stores, peaks: Peaks) -> FoldResult:

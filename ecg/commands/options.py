@@ -204,6 +204,17 @@ def add_groups(parser: argparse.ArgumentParser, purpose: str) -> None:
                              f"{purpose} (default: none)")  # fmt: skip
 
 
+def add_corrections_option(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add the option for reviewers' corrections of labels.
+
+    Args:
+        parser: Parser of a command.
+        purpose: What the corrections are used for.
+    """
+    parser.add_argument("--corrections", type=parse_path, metavar="REVIEWS",
+                        help=f"folder of reviews; {purpose} (default: none)")  # fmt: skip
+
+
 def add_weights(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Add the option for your own weights.
 
@@ -236,6 +247,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         jobs="number of processes that read recordings (default: one per processor core)",
     )
     add_groups(parser, "the recordings of a patient stay in one fold or split")
+    add_corrections_option(parser, "most reviewers' verdicts replace the headers' labels in training and scores; a "
+                                   "label of which they are unsure is not trained on")  # fmt: skip
     add_omission(parser)
     add_switches(
         parser, early_gains="correct the wrong gains that `audit` finds in headers of early 2020 (default: no)"

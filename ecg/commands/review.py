@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ecg.data.corrections import correct_labels, is_decided, load_corrections, match_corrections
 from ecg.data.headers import Header, RecordError, read_header
 from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional
 from ecg.data.leads import find_lead_sets
+from ecg.data.patients import record_names
 from ecg.data.preprocessing import correct_gains
-from ecg.data.records import read_raw_signal, require_records
+from ecg.data.records import read_raw_signal, record_name, require_records
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
 from ecg.runtime.console import Progress, describe_error, escape_unprintable, format_table, remove_record_name
@@ -63,6 +65,7 @@ def review(
     sources: Sequence[PartiallyLabelledSource] = (PartiallyLabelledSource(),),
     figures: int = MAX_DRAWN,
     early_gains: bool = False,
+    corrections: Path | None = None,
 ) -> int:
     """Compare the labels of a data folder with the predictions of a model.
 
@@ -79,6 +82,7 @@ def review(
         sources: Sources that do not label all classes.
         figures: How many of the most confident disagreements are drawn.
         early_gains: Whether to correct the gains of early 2020, even if the model was trained without.
+        corrections: Folder of reviews. Labels that most reviewers have decided on are not listed.
 
     Returns:
         The number of disagreements.
@@ -86,11 +90,12 @@ def review(
     Raises:
         FileNotFoundError: `data` has no header.
         FileExistsError: `output` has files that are not of a review.
-        RecordError: No recording could be reviewed.
+        RecordError: No recording could be reviewed, or the corrections cannot be used.
     """
     data, folder = Path(data), Path(output).resolve()
     unlisted: list[tuple[str, str]] = []
     paths = require_records(data, unlisted)
+    votes = load_corrections(corrections, record_names(data, paths)) if corrections else {}
     check_replaceable(folder, TABLE, f"{re.escape(TABLE)}|{FIGURE_NAME}", "a review")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # first, so that no work is lost if nothing can be written
@@ -103,7 +108,12 @@ def review(
             raise RecordError(f"{data}: none of {len(paths):,} recordings can be reviewed, {reason}")
         for message in (*failures, *(f"{path}: {reason}" for path, reason in unlisted)):
             LOGGER.warning(message)
-        masks = label_masks(predictions.labels[:, TRAINED], predictions.probabilities[:, TRAINED])
+        names = [record_name(Path(path)) for path in predictions.paths]
+        verdicts = match_corrections(votes, names, predictions.labels).verdicts
+        labels = correct_labels(predictions.labels, verdicts)
+        masks = label_masks(labels[:, TRAINED], predictions.probabilities[:, TRAINED])
+        masks[is_decided(verdicts[:, TRAINED])] = 1
+        predictions = predictions._replace(labels=labels)
         compared, rows, disagreements = compare_labels(data, *predictions[:3], masks, sources, predictions.covered)
         header, *lines = disagreement_table(disagreements)
         write_csv(temporary / TABLE, [header, *((*line, f"{probability:.6g}") for *line, probability in lines)])

@@ -10,10 +10,11 @@ from typing import Any
 
 import keras
 
+from ecg.data.corrections import Corrections, describe_corrections, fingerprint_corrections, load_corrections
 from ecg.data.leads import LEAD_SETS
 from ecg.data.patients import Patients, add_patients, load_patients, number_patients, record_names
 from ecg.data.records import find_records
-from ecg.data.store import build_stores, check_trainable
+from ecg.data.store import add_corrections, build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.models.bundle import FORMAT, Bundle, model_files, save_bundle
 from ecg.reports.training_report import REPORT_FOLDER, REPORT_PAGE, report_lines, write_report
@@ -37,7 +38,7 @@ FINISHED = "finished"
 OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", REPORT_FOLDER)  # what a training leaves in the model folder
 # Names in messages of those manifest entries that are too long to show.
 UNSHOWN = {"records": "other recordings", "recordings": "other recordings", "patients": "other groups of recordings",
-           "weights": "other weights of the metric"}  # fmt: skip
+           "weights": "other weights of the metric", "corrections": "other corrections of labels"}  # fmt: skip
 NOT_IN_FINGERPRINT = ("hours", "jobs", "keep_stages")  # settings that may differ when a run is resumed
 
 
@@ -47,6 +48,7 @@ def train(
     settings: Settings | None = None,
     runner_type: type[StageRunner] = StageRunner,
     groups: str | Path | None = None,
+    corrections: str | Path | None = None,
 ) -> Results | None:
     """Train a system, or resume an interrupted training, to the same result.
 
@@ -57,13 +59,15 @@ def train(
         runner_type: Class that runs the stages.
         groups: Table of the patient of each recording (`ecg.data.patients`). A fold or split keeps the recordings of a
             patient together. None: each recording counts as a patient.
+        corrections: Folder of reviews (`ecg.data.reviews`), which replace the headers' labels. None: there are none.
 
     Returns:
         The results, or None if the folder holds the finished training already.
 
     Raises:
         FileNotFoundError: The data folder holds no header.
-        RecordError: There are too few recordings or patients, or the table of patients cannot be used.
+        RecordError: There are too few recordings or patients, or the table of patients or the corrections cannot be
+            used.
         TrainingError: The loss is not finite, the memory is too small, or the model folder holds another training.
         BlockingIOError: Another process trains into the model folder.
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
@@ -82,10 +86,12 @@ def train(
     names = record_names(data, paths)
     patients = load_patients(groups, names) if groups and names else None
     manifest["patients"] = None if patients is None else fingerprint(number_patients(names, patients))
+    votes = load_corrections(corrections, names) if corrections and names else None
+    manifest["corrections"] = fingerprint_corrections(votes)
     check_writable(model)
     check_model_folder(model, manifest)
     with lock_folder(model / STAGES):
-        return run_training(data, model, settings, manifest, runner_type, patients)
+        return run_training(data, model, settings, manifest, runner_type, patients, votes)
 
 
 def run_training(
@@ -95,6 +101,7 @@ def run_training(
     manifest: dict[str, Any],
     runner_type: type[StageRunner],
     patients: Patients | None = None,
+    corrections: Corrections | None = None,
 ) -> Results | None:
     """Body of `train`, run while the model folder is locked."""
     start, budget = time.monotonic(), TimeBudget(settings.hours)
@@ -113,7 +120,10 @@ def run_training(
         LOGGER.info(f"{model}: holds this training already; give an empty folder to train anew")
         return None
     peaks: Peaks = load_all_wave_peaks(stores, stages, settings.jobs) if settings.peaks else {}
-    stores, peaks = intersect_stores(add_patients(stores, patients), peaks)
+    stores = add_corrections(add_patients(stores, patients), corrections)
+    stores, peaks = intersect_stores(stores, peaks)
+    if reviewed := next(iter(stores.values())).reviewed:
+        LOGGER.info(describe_corrections(reviewed))
     system = train_system(settings, runner_type(stores, stages, settings.seed, budget), peaks, data)
     results = system.results
     for count in results.searches:

@@ -7,7 +7,7 @@ import mmap
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg.data import labels
+from ecg.data.corrections import Corrections, ReviewedLabels, correct_labels, match_corrections
 from ecg.data.headers import RecordError
 from ecg.data.leads import LEADS
 from ecg.data.loading import IndexRow, LoadedRecording, load_training_recording
@@ -54,6 +55,7 @@ class Store:
         preparation: How the signals were preprocessed.
         unknown_codes: Codes that the Challenge does not know, with their numbers of recordings.
         patients: Number of each recording's patient, (N,) int; None: each recording counts as a patient.
+        reviewed: Reviewers' verdicts, which have replaced labels; None: there are none.
     """
 
     names: np.ndarray
@@ -73,6 +75,7 @@ class Store:
     preparation: Preprocessing = DEFAULT_PREPROCESSING
     unknown_codes: tuple[tuple[str, int], ...] = ()
     patients: np.ndarray | None = None
+    reviewed: ReviewedLabels | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,7 +85,21 @@ class Store:
         fields = {name: getattr(self, name)[records] for name in (*IndexRow._fields, "starts")}
         digest = fingerprint(self.digest, np.asarray(records))
         patients = None if self.patients is None else self.patients[records]
-        return replace(self, **fields, excluded=(), repaired=(), unknown_codes=(), digest=digest, patients=patients)
+        reviewed = self.reviewed and self.reviewed.subset(records)
+        return replace(self, **fields, excluded=(), repaired=(), unknown_codes=(), digest=digest, patients=patients,
+                       reviewed=reviewed)  # fmt: skip
+
+    @property
+    def verdicts(self) -> np.ndarray | None:
+        """Reviewers' verdicts, (N, 26) int8 (`ecg.data.reviews`), or None."""
+        return None if self.reviewed is None else self.reviewed.verdicts
+
+    def correct(self, corrections: Corrections) -> "Store":
+        """Return a store with labels by reviewers' verdicts; its digest is another."""
+        reviewed = match_corrections(corrections, self.names.tolist(), self.labels)
+        return replace(self, reviewed=reviewed, labels=correct_labels(self.labels, reviewed.verdicts),
+                       as_scored=correct_labels(self.as_scored, reviewed.verdicts),
+                       digest=fingerprint(self.digest, reviewed.verdicts))  # fmt: skip
 
     def signal(
         self,
@@ -329,6 +346,15 @@ def build_stores(
     for line in diagnosis_lines(store):
         LOGGER.info(line)
     return stores
+
+
+def add_corrections(
+    stores: Mapping[Preprocessing, Store], corrections: Corrections | None
+) -> dict[Preprocessing, Store]:
+    """Return stores with labels by reviewers' verdicts, if there are any."""
+    if corrections is None:
+        return dict(stores)
+    return {key: store.correct(corrections) for key, store in stores.items()}
 
 
 def check_trainable(data: Path | str, store: Store, classes: Sequence[str]) -> None:

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ecg.data.corrections import correct_labels, load_corrections, match_corrections
 from ecg.data.headers import parse_codes
-from ecg.data.records import is_header
+from ecg.data.records import is_header, record_name
 from ecg.evaluation.metrics import (
     accuracy,
     challenge_score,
@@ -29,7 +31,10 @@ Scores = tuple[list[str], float, float, np.ndarray, np.ndarray, float, float, np
 
 
 def score_outputs(
-    label_directory: str | os.PathLike, output_directory: str | os.PathLike, weights: np.ndarray | None = None
+    label_directory: str | os.PathLike,
+    output_directory: str | os.PathLike,
+    weights: np.ndarray | None = None,
+    corrections: str | Path | None = None,
 ) -> Scores:
     """Score the outputs for the label files of a folder.
 
@@ -37,6 +42,7 @@ def score_outputs(
         label_directory: Folder of headers.
         output_directory: Folder of output files.
         weights: Credit of each prediction in the metric, (26, 26), labels by row; that of the Challenge if None.
+        corrections: Folder of reviews (`ecg.data.reviews`), which replace the headers' labels. None: there are none.
 
     Returns:
         Classes, mean AUROC, mean AUPRC, AUROC of each class (C,), AUPRC of each class (C,), accuracy, mean F-measure,
@@ -44,11 +50,16 @@ def score_outputs(
 
     Raises:
         OSError: There are no label files, or no output file for one of them.
+        RecordError: The corrections cannot be used.
     """
     names, challenge_weights = load_weights()
     class_of_code = {code: index for index, name in enumerate(names) for code in name.split("|")}
     label_files, output_files = find_files(label_directory, output_directory)
     labels = load_labels(label_files, class_of_code, len(names))
+    if corrections is not None:
+        records = [record_name(Path(file).relative_to(label_directory)) for file in label_files]
+        reviewed = match_corrections(load_corrections(corrections, records), records, labels)
+        labels = correct_labels(labels, reviewed.verdicts)
     outputs, scores = load_outputs(output_files, class_of_code, len(names))
     auroc, auprc = roc_and_pr_areas(labels, scores)
     measures = f_measures(labels, outputs)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ecg.data.corrections import describe_corrections
 from ecg.data.labels import ABBREVIATIONS, SCORED
 from ecg.data.patients import count_patients
 from ecg.data.store import diagnosis_lines
@@ -60,6 +61,8 @@ SECTIONS = {
     "Classes": {"classes": "Recordings with each class, after relabelling",
                 "@classes": "Precision and recall of the classes that the model predicts.",
                 "+class_scores": "Scores by class"},
+    "Corrected labels": {"+corrected_labels": "Reviewed labels: the verdict of the majority, and the numbers of "
+                                              "reviewers"},
     "Label masks": {"+masks": "Labels that training ignores, by class and source"},
     "Relabelling": {"+relabelling": "Labels by rule, source and class", "+relabelled": "Changed and probable labels"},
     "Disagreements": {"disagreements": "The most confident disagreements of labels and round 1"},
@@ -214,6 +217,10 @@ def build_training_page(
                     details(f"{caption}{suffix} ({len(rows):,})", table) if key.startswith("+") else table
                 ]
     sections["Decisions"].insert(0, paragraphs([HEDGING]))
+    if results.store.reviewed:
+        sections["Corrected labels"].insert(
+            0, paragraphs([f"{describe_corrections(results.store.reviewed).capitalize()}."])
+        )
     masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
     rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]
@@ -283,6 +290,7 @@ def report_lines(results: Results) -> list[str]:
     parts = (
         format_table([header, *sources, total]),
         [line for fault in faults for line in wrap_line(fault)] + diagnosis_lines(results.store),
+        wrap_line(describe_corrections(results.store.reviewed)) if results.store.reviewed else [],
         [line for relabelling in results.relabellings for line in wrap_line(describe_relabelling(relabelling))],
         [line for limitation in results.limitations for line in wrap_line(limitation)],
         _score_lines(results, row_objects(tables["scores"])),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ecg.data.corrections import correction_rows
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, SCORED, select_labels, source_of
 from ecg.evaluation.calibration import calibration_error, reliability_table
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, nan_mean, roc_and_pr_areas
@@ -56,6 +57,7 @@ def training_tables(results: Results) -> dict[str, Table]:
         "epochs": epoch_table(results.epochs),
         "relabelling": relabelling_table(results),
         "relabelled": relabelled_table(results),
+        **corrected_tables(results),
         "masks": mask_table(results),
         "disagreements": disagreement_table(results.disagreements),
         **decision_tables,
@@ -169,6 +171,15 @@ def relabelled_table(results: Results) -> Table:
                          int(rule.before[row, column]), int(rule.after[row, column]),
                          float(probability[row, column])))  # fmt: skip
     return [("rule", "record", "source", "class", "before", "after", "probability"), *rows]
+
+
+def corrected_tables(results: Results) -> dict[str, Table]:
+    """List the reviewed labels with their votes; there is no table without reviews."""
+    store = results.store
+    if store.reviewed is None:
+        return {}
+    header = ("record", "class", "label of the header", "verdict", "present", "absent", "unsure")
+    return {"corrected_labels": [header, *correction_rows(store.reviewed, store.names.tolist())]}
 
 
 def mask_table(results: Results) -> Table:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import PROXY_SOURCE, add_implied_labels, class_indices, expand, select_labels
+from ecg.data.labels import PROXY_SOURCE, class_indices, expand, select_labels
 from ecg.data.patients import count_patients
 from ecg.data.store import Store
 from ecg.models.ensemble import Ensemble, Group
@@ -30,6 +30,7 @@ from ecg.systems.plan import (
     classes_of,
     first_round_key,
     first_round_title,
+    initial_labels,
     known_labels,
     lead_configurations,
     planned_networks,
@@ -41,6 +42,7 @@ from ecg.systems.plan import (
 from ecg.systems.pretraining import prepare_initial_networks
 from ecg.systems.recipes import Settings
 from ecg.systems.results import Results
+from ecg.systems.reviewed_labels import keep_reviewed_labels, keep_reviewed_masks, mask_unsure_labels
 from ecg.systems.stage import AUROC, CHALLENGE, Stage, make_member
 from ecg.systems.stage_runner import PeakExample, Peaks, StageRunner
 from ecg.training.losses import LOSSES
@@ -111,8 +113,8 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     runner.initial_networks = prepare_initial_networks(settings, runner)
 
     # Networks of the other sources relabel classes that a source conflates or does not label.
-    original_labels = add_implied_labels(store.labels, settings.implies)
-    labels, relabellings = apply_rules(original_labels, store.sources, settings, runner, store.patients)
+    labels, relabellings = apply_rules(initial_labels(store, settings), store.sources, settings, runner,
+                                       store.patients, store.verdicts)  # fmt: skip
     columns = class_indices(settings.classes)
     targets = select_labels(columns, labels, store.additional).astype(np.float32)
     scorer = ValidationScorer(settings, store.sources, labels, store.labels)
@@ -128,7 +130,11 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     disagreements: list[Disagreement] = []
     if settings.source_masks:
         partially_labelled = settings.cleaning.without_skipped(relabellings).partially_labelled
-        masks = source_masks(targets, store.sources, columns, partially_labelled)
+        # A reviewer labels a class in one recording, not in all of its source.
+        by_source = np.where(store.reviewed.changed, store.reviewed.labels, labels) if store.reviewed else labels
+        by_source = select_labels(columns, by_source, store.additional)
+        masks = source_masks(by_source, store.sources, columns, partially_labelled)
+    masks = keep_reviewed_masks(masks, store.verdicts, columns)
     labelled = LabelledSet(store.sources, targets, masks, splits)
     if settings.cleaning.masks:
         certain, disagreements = mask_doubtful_labels(labelled, settings, runner, store, labels, Path(data))
@@ -169,6 +175,7 @@ def apply_rules(
     settings: Settings,
     runner: StageRunner,
     patients: np.ndarray | None = None,
+    verdicts: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[Relabelling]]:
     """Apply all relabelling rules in turn.
 
@@ -180,6 +187,7 @@ def apply_rules(
         settings: Settings of the system.
         runner: Runs the stages.
         patients: Number of each recording's patient, (N,); None: each recording counts as a patient.
+        verdicts: Reviewers' verdicts, (N, 26); None: there are none.
 
     Returns:
         The labels after them, (N, 26) bool, and what each rule did.
@@ -187,6 +195,7 @@ def apply_rules(
     relabellings = []
     for rule in settings.cleaning.rules:
         data = rule.training_data(labels, sources, settings.cleaning.excluded_sources(rule))
+        data = mask_unsure_labels(rule, data, verdicts)
         known = None if patients is None else patients[data.records]
         if known is not None and not data.skip_reason and count_patients(known) < 2:
             data = data._replace(skip_reason=f"the {len(known):,} recordings of other sources are of one patient")
@@ -206,6 +215,7 @@ def apply_rules(
             if isinstance(rule, ConflatedClasses):  # the network predicts only the second class
                 probabilities = np.hstack([1 - probabilities, probabilities])
             after = rule.update_labels(labels, sources, probabilities)
+            after = keep_reviewed_labels(rule, labels, after, verdicts)
         before, labels = labels, after
         relabellings.append(Relabelling(rule.title, candidates, rule.columns, probabilities, before[candidates],
                                         labels[candidates], data.skip_reason))  # fmt: skip
@@ -238,6 +248,7 @@ def mask_doubtful_labels(
                   augmentations=settings.augmentations)  # fmt: skip
     probabilities = runner.run(stage).probabilities
     masks, partially_labelled = label_masks(labelled.targets, probabilities), settings.cleaning.partially_labelled
+    masks = keep_reviewed_masks(masks, store.verdicts, class_indices(settings.classes), unsure=1)
     _, _, disagreements = compare_labels(data, store.paths, labels, expand(probabilities), masks, partially_labelled)
     LOGGER.info(f"masks: {int((masks == 0).sum()):,} of {masks.size:,} labels masked")
     return masks, disagreements[:MAX_DRAWN]

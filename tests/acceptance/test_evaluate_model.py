@@ -22,12 +22,14 @@ from helpers import (
     f_measure_by_loops,
     mean_of_classes,
     metric_by_loops,
+    write_reviews,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ecg.__main__ as command_line
 import evaluate_model
+from ecg.data.labels import ABBREVIATIONS
 from ecg.evaluation.metrics import (
     accuracy,
     challenge_score,
@@ -228,6 +230,25 @@ def test_outputs_are_scored_by_weights_of_ones_own(tmp_path, capsys):
         command_line.main(["evaluate", *map(str, folders), "--weights", str(tmp_path / "own.csv")])
     with pytest.raises(SystemExit, match="missing: No such file"):
         command_line.main(["evaluate", str(tmp_path / "missing"), str(folders[1])])
+
+
+def test_outputs_are_scored_by_corrected_labels(tmp_path, capsys):
+    random = np.random.default_rng(8)
+    labels, outputs, scores = random_case(random, 26, [12])
+    folders = write_files(tmp_path / "case", labels, NAMES, outputs.astype(int), scores)
+    corrected = random.random(labels.shape) < 0.1
+    write_labels = write_files(tmp_path / "corrected", corrected, NAMES, outputs.astype(int), scores)
+    records = [path.relative_to(folders[0]).with_suffix("").as_posix() for path in sorted(folders[0].rglob("*.hea"))]
+    rows = [("Anna", record, abbreviation, "present" if present else "absent")
+            for record, row in zip(records, corrected, strict=True)
+            for abbreviation, present in zip(ABBREVIATIONS, row.tolist(), strict=True)]  # fmt: skip
+    reviews = write_reviews(tmp_path / "reviews", *rows)
+    command_line.main(["evaluate", *map(str, folders), "--corrections", str(reviews)])
+    by_reviews = capsys.readouterr().out
+    command_line.main(["evaluate", *map(str, write_labels)])
+    assert capsys.readouterr().out == by_reviews
+    with pytest.raises(SystemExit, match="nowhere: reviews cannot be read"):
+        command_line.main(["evaluate", *map(str, folders), "--corrections", str(tmp_path / "nowhere")])
 
 
 def test_scores_whose_sum_is_too_large_are_scored_without_a_warning(tmp_path):

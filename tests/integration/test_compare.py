@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import capture_log
+from helpers import capture_log, write_reviews
 
 from ecg.commands import compare as module
 from ecg.commands import fold_job
@@ -328,6 +328,33 @@ def test_a_system_that_fails_is_reported_and_the_others_are_compared(
     with pytest.raises(TrainingError, match=re.escape(f"no system is trained: one, fold 2 of 3: {message}")):
         compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)), execute)
     assert len(written) == 1
+
+
+def test_corrections_are_trained_on_and_scored(trained, written, store, synthetic_recordings, tmp_path):
+    names, column = store.names.tolist(), class_indices(["AF"]).item()
+    rows = [("Anna", name, "AF", "absent" if label else "present")
+            for name, label in zip(names, store.labels[:, column], strict=True)]  # fmt: skip
+    reviews, jobs = write_reviews(tmp_path / "reviews", *rows), []
+
+    def execute(job):
+        jobs.append(job)
+        result = run_here(job)
+        (subset,) = trained[-1].inputs[0].stores.values()
+        chosen = trained[-1].training
+        np.testing.assert_array_equal(subset.labels[:, column], ~store.labels[chosen, column])
+        np.testing.assert_array_equal(subset.verdicts[:, column], ~store.labels[chosen, column])
+        return result
+
+    protocol = Protocol((ONE,), (2,), folds=2)
+    for _ in range(2):  # the second time from the cache
+        comparison = compare(synthetic_recordings, tmp_path / "report", protocol, execute, None, reviews)
+        assert len(jobs) == 2
+    expected = store.as_scored.copy()
+    expected[:, column] = ~store.labels[:, column]
+    np.testing.assert_array_equal(comparison.labels, expected)
+    assert written[-1][2]["corrected labels"].startswith(f"corrections: {len(store)} labels of {len(store)} recordings")
+    compare(synthetic_recordings, tmp_path / "report", protocol, run_here)
+    assert len(trained) == 4 and "corrected labels" not in written[-1][2]
 
 
 @pytest.mark.parametrize("leave_out", [None, "georgia"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import capture_log
+from helpers import capture_log, write_reviews
 from result_helpers import get_network, predict_stage
 
 import team_code
@@ -303,6 +303,45 @@ def test_no_network_is_validated_on_patients_that_it_is_trained_on(
         recordings = json.loads((model / "report" / "report.json").read_text())["recordings"]
         assert recordings.get("patients") == (None if groups is None else len({patients[name] for name in store.names}))
     assert splits[0] != splits[1]
+
+
+def test_corrections_are_trained_on_and_reported(synthetic_recordings, headers, small_network, tmp_path):
+    names = [path.stem for path in headers]
+    rows = [("Anna", names[0], "AF", "present"), ("Ben", names[0], "AF", "present"), ("Anna", names[1], "SB", "absent"),
+            ("Ben", names[1], "SB", "unsure"), ("Ben", "elsewhere", "SB", "unsure")]  # fmt: skip
+    settings = Settings(network=small_network, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    stages, log = {}, capture_log()
+    runner = make_fake_runner(small_network, stages)
+    train(synthetic_recordings, tmp_path / "model", settings, runner, None, write_reviews(tmp_path / "reviews", *rows))
+    (stage,) = stages.values()
+    first, second = (stage.targets[row, settings.classes.index(name)] for row, name in ((0, "AF"), (1, "SB")))
+    assert first == 1 and stage.masks[1, settings.classes.index("SB")] == 0 and (stage.masks == 0).sum() == 1
+    written = table(tmp_path / "model" / "report" / "corrected_labels.csv")
+    assert [list(row.values())[3:] for row in written] == [["present", "2", "0", "0"], ["unsure", "0", "1", "1"]]
+    assert written[1]["label of the header"] == ("present" if second else "absent")
+    text = " ".join(" ".join(log).split())
+    assert "corrections: 2 labels of 2 recordings reviewed; 1 present" in text and "elsewhere" in text
+    page = (tmp_path / "model" / "report" / "index.html").read_text()
+    assert "Corrected labels" in page and "Corrections: 2 labels" in page
+
+
+def test_an_unfinished_training_of_other_corrections_is_not_continued(
+    small_network, synthetic_recordings, headers, tmp_path
+):
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    row = ("Anna", headers[0].stem, "AF", "present")
+    reviews, model = write_reviews(tmp_path / "reviews", row), tmp_path / "model"
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(synthetic_recordings, model, settings, Interrupted, None, reviews)
+        write_reviews(reviews, ("Ben", *row[1:]))  # the same verdict by more reviewers
+    write_reviews(reviews, ("Ben", *row[1:3], "unsure"), ("Anna", *row[1:3], "unsure"))
+    for given in (reviews, None):
+        with pytest.raises(TrainingError, match="holds a training of other corrections of labels; give an empty"):
+            train(synthetic_recordings, model, settings, Interrupted, None, given)
+    with pytest.raises(RecordError, match="nowhere: reviews cannot be read"):
+        train(synthetic_recordings, tmp_path / "other", settings, Interrupted, None, tmp_path / "nowhere")
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_unfinished_training_of_other_groups_is_not_continued(

@@ -110,6 +110,31 @@ def test_commands_get_the_table_of_patients(called, command, monkeypatch):
     assert given == [{"groups": Path("a/groups.csv")}, {}]
 
 
+@pytest.mark.parametrize(
+    ("called", "command"),
+    [
+        ("train.train", ("train", "data", "model")),
+        ("estimate.estimate", ("estimate", "data")),
+        ("compare.compare", ("compare", "data", "report")),
+        ("review.review", ("review", "model", "data")),
+    ],
+)
+def test_commands_get_the_folder_of_corrections(called, command, monkeypatch):
+    given = []
+    monkeypatch.setattr(f"ecg.commands.{called}", lambda *_, **options: given.append(options) or True)
+    main([*command, "--corrections", "a/reviews"])
+    main([*command])
+    assert given == [{"corrections": Path("a/reviews")}, {}]
+
+
+@pytest.mark.parametrize("command", ["train", "estimate", "compare"])
+def test_corrections_that_cannot_be_used_are_reported_in_one_line(command, synthetic_recordings, tmp_path):
+    outputs = [tmp_path / "other"] * (command != "estimate")
+    line = ends_with([command, synthetic_recordings, *outputs, "--corrections", tmp_path / "reviews"])
+    assert line.endswith("reviews: reviews cannot be read: No such file or directory")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", ["train", "estimate", "compare", "audit"])
 def test_a_table_of_patients_that_is_wrong_is_reported_in_one_line(command, synthetic_recordings, tmp_path):
     groups, outputs = tmp_path / "groups.csv", [tmp_path / "other"] * (command in ("train", "compare"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from helpers import capture_log
+from helpers import capture_log, write_reviews
 from matplotlib.figure import Figure
 from result_helpers import make_bundle
 
@@ -138,6 +138,20 @@ def test_an_absent_class_that_a_source_does_not_label_is_no_disagreement(model, 
         assert remaining == sorted(
             (record, *kind) for record in names for kind in (("AF", "absent"), ("TInv", "present"))
         )
+
+
+def test_labels_that_reviewers_have_decided_on_are_not_listed(model, tmp_path):
+    for name in ("E00001", "E00002"):
+        write(tmp_path / "data", name, ("NSR",))
+        model.predictions[name] = {"AF": 0.99, "SB": 0.99, "LAD": 0.99, "NSR": 0.01}
+    reviews = write_reviews(
+        tmp_path / "reviews", ("Anna", "E00001", "AF", "absent"), ("Anna", "E00001", "NSR", "absent"),
+        ("Anna", "E00001", "LAD", "present"), ("Anna", "E00001", "SB", "unsure"),
+    )  # fmt: skip
+    review(model, tmp_path / "data", tmp_path / "out", figures=0, corrections=reviews)
+    rows = read_rows(tmp_path / "out")
+    assert [row for row in rows if row[0] == "E00001"] == [("E00001", "SB", "absent")]
+    assert len(rows) == 5
 
 
 def test_classes_that_no_network_predicts_are_not_compared(model, tmp_path):

@@ -1,0 +1,64 @@
+"""Keep reviewers' verdicts on labels through relabelling and masking."""
+
+import numpy as np
+
+from ecg.data.corrections import is_decided
+from ecg.data.reviews import UNDECIDED, UNSURE
+from ecg.systems.label_cleaning import ConflatedClasses, LabelRule, RelabellingData
+
+
+def keep_reviewed_labels(
+    rule: LabelRule, before: np.ndarray, after: np.ndarray, verdicts: np.ndarray | None
+) -> np.ndarray:
+    """Return the labels after a rule, but reviewed ones as before it.
+
+    If one of two conflated classes has been reviewed, both labels stay.
+
+    Args:
+        rule: The rule.
+        before: Labels before it, with the verdicts, (N, 26) bool.
+        after: Labels after it, (N, 26) bool.
+        verdicts: (N, 26); None: there are none.
+    """
+    if verdicts is None:
+        return after
+    reviewed = verdicts != UNDECIDED
+    if isinstance(rule, ConflatedClasses):
+        rows = reviewed[:, rule.columns].any(axis=1)
+        reviewed[np.ix_(rows, rule.columns)] = True
+    return np.where(reviewed, before, after)
+
+
+def mask_unsure_labels(rule: LabelRule, data: RelabellingData, verdicts: np.ndarray | None) -> RelabellingData:
+    """Return training data of a rule in which unsure labels have the weight 0.
+
+    Args:
+        rule: The rule.
+        data: What its network is trained on.
+        verdicts: (N, 26); None: there are none.
+    """
+    if verdicts is None:
+        return data
+    unsure = verdicts[np.ix_(data.records, rule.columns)] == UNSURE
+    if isinstance(rule, ConflatedClasses):  # one target tells the two classes apart
+        unsure = unsure.any(axis=1, keepdims=True)
+    return data._replace(weights=np.where(unsure, 0, data.weights).astype(data.weights.dtype))
+
+
+def keep_reviewed_masks(
+    masks: np.ndarray, verdicts: np.ndarray | None, columns: np.ndarray, unsure: int = 0
+) -> np.ndarray:
+    """Return masks in which the labels count that reviewers have decided on.
+
+    Args:
+        masks: Weights of the labels of K classes in the loss, (N, K).
+        verdicts: (N, 26); None: there are none.
+        columns: Indices of the classes among the scored and additional ones, (K,).
+        unsure: Weight of the labels of which reviewers are unsure.
+    """
+    if verdicts is None:
+        return masks
+    masks, scored = masks.copy(), columns < verdicts.shape[1]
+    known = verdicts[:, columns[scored]]
+    masks[:, scored] = np.where(is_decided(known), 1, np.where(known == UNSURE, unsure, masks[:, scored]))
+    return masks
