@@ -1,0 +1,90 @@
+/** Call the server. Every failure becomes an error with a sentence for the user. */
+
+import { decodeSignal } from "./signal.js";
+import { decodeShading } from "./shading.js";
+
+/** The server answered with an error. */
+export class RefusedError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The server did not answer. */
+export class UnreachableError extends Error {
+  constructor() {
+    super("The server does not answer. Is it still running?");
+  }
+}
+
+const TIMEOUT = 60_000; // ms; a first explanation loads the networks
+
+async function request(path, parameters = {}, options = {}) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== undefined && value !== null && value !== "" && value !== false) query.set(name, value === true ? "1" : value);
+  }
+  const url = query.size ? `${path}?${query}` : path;
+  let response;
+  try {
+    response = await fetch(url, { ...options, signal: options.signal ?? AbortSignal.timeout(TIMEOUT) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new UnreachableError();
+  }
+  if (!response.ok) throw new RefusedError(response.status, await describeRefusal(response));
+  return response;
+}
+
+async function describeRefusal(response) {
+  try {
+    const { error } = await response.json();
+    if (typeof error === "string" && error) return error;
+  } catch {
+    // Not JSON: a proxy, or a server of something else.
+  }
+  return `The server answered with status ${response.status}.`;
+}
+
+async function readJson(response) {
+  try {
+    return await response.json();
+  } catch {
+    throw new UnreachableError();
+  }
+}
+
+async function readBytes(response) {
+  try {
+    return await response.arrayBuffer();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new UnreachableError();
+  }
+}
+
+const getJson = async (path, parameters, options) => readJson(await request(path, parameters, options));
+
+const post = (path, body) =>
+  request(path, {}, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+export const getSession = () => getJson("/api/session");
+export const getRecordings = (query, options) => getJson("/api/recordings", query, options);
+export const getRecording = (record, options) => getJson("/api/recording", { record }, options);
+export const getAgreement = () => getJson("/api/agreement");
+export const login = async (reviewer) => readJson(await post("/api/login", { reviewer }));
+export const logout = () => post("/api/logout", {});
+export const saveReview = async (review) => readJson(await post("/api/reviews", review));
+
+/** Return the signal of a recording, raw or filtered. */
+export async function getSignal(record, kind, options) {
+  const response = await request("/api/signal", { record, kind }, options);
+  return decodeSignal(await readBytes(response), response.headers);
+}
+
+/** Return how much each lead and time contributes to a class. */
+export async function getExplanation(record, className, method, options) {
+  const response = await request("/api/explanation", { record, class: className, method }, options);
+  return decodeShading(await readBytes(response), response.headers);
+}
