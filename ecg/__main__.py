@@ -310,8 +310,38 @@ def add_synthesize_command(commands: "Commands") -> None:
     parser.set_defaults(run=run, seed=0, noise=1.0, wrong_labels=0.0, jobs=1)
 
 
+def add_serve_command(commands: "Commands") -> None:
+    """Add the command that serves the workbench."""
+    parser = commands.add_parser("serve", help="look at recordings and predictions, and review labels, in a browser",
+                                 usage=f"{PROGRAM} serve MODEL DATA [option ...]",
+                                 epilog="Ctrl-C ends the server. Each review is on the disk as soon as it is "
+                                        "given.")  # fmt: skip
+    add_paths(parser, model="folder of a model", data=DATA)
+    parser.add_argument("--reviewer", metavar="NAME", default="",
+                        help="reviewer who has not chosen a name on the page (default: none)")  # fmt: skip
+    parser.add_argument("--reviews", type=options.parse_path, metavar="FOLDER", default=Path("reviews"),
+                        help="folder of the reviews, a CSV file for each reviewer (default: ./reviews)")  # fmt: skip
+    parser.add_argument("--host", metavar="NAME", default="127.0.0.1",
+                        help="name or address to listen at; if other machines reach it, a token is needed (default: "
+                             "127.0.0.1, this machine only)")  # fmt: skip
+    add_numbers(parser, port="port to listen at, 0 for any that is free (default: 8000)",
+                seed="seed of the random order of recordings in blinded mode (default: 0)")  # fmt: skip
+    add_switches(parser, blinded="hide labels and predictions of a recording until the reviewer has answered")
+
+    def run(arguments: argparse.Namespace) -> None:
+        from ecg.commands import serve
+
+        names = ("model", "data", "reviews", "reviewer", "host", "port", "blinded", "seed")
+        with reported(ValueError):
+            settings = serve.ServerSettings(**{name: getattr(arguments, name) for name in names})
+        with reported(serve.WebPackagesMissing, serve.ServerError):
+            serve.serve(settings)
+
+    parser.set_defaults(run=run, port=8000, seed=0, interrupted="stopped; every review is on the disk")
+
+
 COMMANDS = (add_train_command, add_compare_command, add_estimate_command, add_evaluate_command, add_plot_command,
-            add_review_command, add_audit_command, add_synthesize_command)  # fmt: skip
+            add_review_command, add_serve_command, add_audit_command, add_synthesize_command)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

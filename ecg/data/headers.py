@@ -367,14 +367,29 @@ def _field_error(fields: Sequence[tuple[str, str, str]], line: str, position: st
 
 
 def read_header_text(path: str | os.PathLike) -> str:
-    """Read a header file as UTF-8, or else Latin-1, with any line ends as newlines.
+    """Read a header file as text; see `decode_header`.
 
     Raises:
-        HeaderError: It cannot be read, or begins as a binary file or one in UTF-16 or UTF-32 does.
+        HeaderError: It cannot be read, or is no text.
     """
-    data = read_bytes(path, MOST_BYTES, HeaderError).removeprefix(BYTE_ORDER_MARK.encode())
+    return decode_header(read_bytes(path, MOST_BYTES, HeaderError), Path(path).name)
+
+
+def decode_header(content: bytes | bytearray, source: str = "header") -> str:
+    """Return the content of a header file as text with newlines.
+
+    The text is UTF-8, or else Latin-1, with any line ends.
+
+    Args:
+        content: The bytes of the file.
+        source: What messages call it, such as the file's name.
+
+    Raises:
+        HeaderError: It begins as a binary file or one in UTF-16 or UTF-32 does.
+    """
+    data = content.removeprefix(BYTE_ORDER_MARK.encode())
     if b"\0" in data[:4] or data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise HeaderError(f"{Path(path).name}: UTF-16, UTF-32 or no text, expected UTF-8, ASCII or Latin-1")
+        raise HeaderError(f"{source}: UTF-16, UTF-32 or no text, expected UTF-8, ASCII or Latin-1")
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -7,9 +7,9 @@ import numpy as np
 
 from ecg.data import labels
 from ecg.data.headers import Header, RecordError, read_header
-from ecg.data.leads import LEADS
-from ecg.data.preprocessing import Repair, crop_to_max_duration, encode_demographics, preprocess
-from ecg.data.records import read_raw_signal
+from ecg.data.leads import LEADS, describe_missing_leads
+from ecg.data.preprocessing import PreparedSignal, Repair, crop_to_max_duration, encode_demographics, preprocess
+from ecg.data.records import SignalError, read_raw_signal
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.runtime.console import describe_error
 
@@ -111,3 +111,22 @@ def prepare_recording(
         row=row,
         unknown_codes=tuple(code for code, status in zip(codes, statuses, strict=True) if status == "unknown"),
     )
+
+
+def filter_recording(header: Header, integers: np.ndarray) -> tuple[tuple[str, ...], PreparedSignal]:
+    """Preprocess the standard leads that a recording has, for people to look at.
+
+    Args:
+        header: Its header.
+        integers: Stored integers, (L, n).
+
+    Returns:
+        The names of the leads, and their signal as networks see it by default.
+
+    Raises:
+        SignalError: The recording cannot be used.
+    """
+    leads = tuple(lead for lead in LEADS if lead in header.lead_names)
+    if not leads:
+        raise SignalError(f"{header.name}: {describe_missing_leads(header.lead_names)}")
+    return leads, preprocess(header, integers, leads)

@@ -227,11 +227,27 @@ def read_matrix(path: str | os.PathLike, key: str = KEY) -> np.ndarray:
         SignalError: The file cannot be read, or has no such matrix.
     """
     with _reraise_as_signal_error(path, "as a MATLAB file", MatlabError):
-        return np.ascontiguousarray(_find_matrix(path, key, lambda matrix: False).numbers())
+        content = read_bytes(path, MOST_BYTES, SignalError)
+        return np.ascontiguousarray(_find_matrix(content, path, key, lambda matrix: False).numbers())
 
 
 def _read_mat(path: Path, file: Path, header: Header) -> RawSignal:
     """Read the samples of a .mat file, with leads as rows."""
+    return decode_mat(read_bytes(file, MOST_BYTES, SignalError), header, file.name, path.name)
+
+
+def decode_mat(content: bytes | bytearray, header: Header, file: str, source: str = "the header") -> RawSignal:
+    """Return the samples in the content of a MATLAB file, with leads as rows.
+
+    Args:
+        content: The bytes of the file.
+        header: The header of its recording; the files that it names are not read.
+        file: What messages call the file.
+        source: What messages call the header.
+
+    Raises:
+        SignalError: The content has no matrix that fits the header.
+    """
 
     def has_leads_first(shape: tuple[int, ...]) -> bool:
         return len(shape) == 2 and shape[0] == len(header.leads) and header.samples in (0, shape[1])
@@ -240,24 +256,26 @@ def _read_mat(path: Path, file: Path, header: Header) -> RawSignal:
         return matrix.kind == NUMERIC and (has_leads_first(matrix.shape) or has_leads_first(matrix.shape[::-1]))
 
     with _reraise_as_signal_error(file, "as a MATLAB file", MatlabError):
-        matrix = _find_matrix(file, KEY, fits)
+        matrix = _find_matrix(content, file, KEY, fits)
         if not fits(matrix):
             expected = f"({len(header.leads)}, {header.samples or 'T'}) numbers"
             received = f"{matrix.name} is {matrix.shape} {matrix.kind}"
-            raise SignalError(f"{file.name}: {received}, expected {expected} by {path.name}")
+            raise SignalError(f"{file}: {received}, expected {expected} by {source}")
         recording = matrix.numbers()
         warnings: tuple[str, ...] = () if matrix.name == KEY else (OTHER_KEY,)
-    del matrix  # frees the file's content before the samples are copied
+    del matrix, content  # frees the file's content before the samples are copied
     if not has_leads_first(recording.shape):
         recording, warnings = recording.T, (*warnings, TRANSPOSED)
     # Rows are contiguous, as in other drivers: the last bit of a sum depends on its order in memory.
     return RawSignal(np.ascontiguousarray(recording), warnings)
 
 
-def _find_matrix(file: str | os.PathLike, key: str, fits: Callable[[Matrix], bool]) -> Matrix:
-    """Return the matrix of this name, or else the only one that fits."""
+def _find_matrix(
+    content: bytes | bytearray, file: str | os.PathLike, key: str, fits: Callable[[Matrix], bool]
+) -> Matrix:
+    """Return the matrix of this name in a file's content, or else the only one that fits."""
     candidates = []
-    for matrix in iter_matrices(read_bytes(file, MOST_BYTES, SignalError)):
+    for matrix in iter_matrices(content):
         if matrix.name == key:
             return matrix
         candidates.append(matrix)

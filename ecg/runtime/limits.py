@@ -52,6 +52,7 @@ class Limit(NamedTuple):
 LIMITS = {
     "seed": Limit(0, 2**32 - 1),  # the seeds of scikit-learn
     "jobs": Limit(1, 1024),
+    "port": Limit(0, 65_535),
     "width": Limit(1, 1024),
     "depth": Limit(1, 1024),
     "epochs": Limit(1, 100_000),

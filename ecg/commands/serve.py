@@ -1,0 +1,184 @@
+"""Serve the workbench: prepare the list of recordings, then answer requests."""
+
+import importlib.util
+import logging
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecg.data.reviews import check_reviewer_name
+from ecg.runtime.console import pluralise
+from ecg.runtime.files import check_writable
+
+if TYPE_CHECKING:  # an extra of the installation
+    from ecg.web.access import Access
+    from ecg.web.predictor import Predictor
+    from ecg.web.workbench import Workbench
+
+LOGGER = logging.getLogger("ecg")
+
+PACKAGES = ("starlette", "uvicorn", "python_multipart")
+CACHE = ".cache"  # folder below that of the reviews
+BACKLOG = 2048  # connections that wait
+KEEP_ALIVE_SECONDS, SHUTDOWN_SECONDS = 30, 3
+
+
+class WebPackagesMissing(ImportError):
+    """The packages of the server are not installed."""
+
+
+class ServerError(RuntimeError):
+    """The server cannot be started."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What is served, and how.
+
+    Attributes:
+        model: Folder of the model.
+        data: Folder of the recordings.
+        reviews: Folder of the reviews, and of cached predictions.
+        reviewer: Reviewer who has not chosen a name, or an empty string.
+        host: Name or address to bind to.
+        port: Port; 0 for any that is free.
+        blinded: Whether labels and predictions are hidden until the reviewer has answered.
+        seed: Seed of the random order.
+
+    Raises:
+        ValueError: The name cannot be that of a reviewer, or the reviews are in the folder of model or data.
+    """
+
+    model: Path
+    data: Path
+    reviews: Path = Path("reviews")
+    reviewer: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    blinded: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.reviewer:
+            object.__setattr__(self, "reviewer", check_reviewer_name(self.reviewer))
+        for folder in (self.model, self.data):
+            if self.reviews.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"{self.reviews}: is in {folder}, where nothing is written; choose --reviews FOLDER")
+
+
+def check_packages() -> None:
+    """Check that the packages of the server are installed.
+
+    Raises:
+        WebPackagesMissing: One of them is not.
+    """
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise WebPackagesMissing(f"{', '.join(missing)} not installed: pip install 'reduced-lead-ecg[web]'")
+
+
+def serve(settings: ServerSettings) -> None:
+    """Serve the workbench until Ctrl-C.
+
+    Args:
+        settings: What is served, and how.
+
+    Raises:
+        WebPackagesMissing: The packages of the server are not installed.
+        ServerError: The model cannot be used.
+        OSError: The data cannot be listed, the reviews not be written, or the address is not free.
+    """
+    check_packages()
+    import uvicorn
+
+    from ecg.web.access import make_access
+    from ecg.web.app import create_app
+    from ecg.web.predictor import Predictor
+
+    check_writable(settings.reviews)
+    listener = open_listener(settings.host, settings.port)
+    address, port = listener.getsockname()[:2]
+    predictor = Predictor(settings.model)
+    try:
+        predictor.start()
+        bench = open_workbench(settings, predictor)
+        access = make_access(settings.host, port, address)
+        log_start(settings, bench, access)
+        config = uvicorn.Config(
+            create_app(bench, access), log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            http="h11", ws="none", lifespan="on", timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS, backlog=BACKLOG,
+        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        predictor.close()
+        listener.close()
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Bind to an address, so that one that is not free is an error at once.
+
+    Args:
+        host: Name or address.
+        port: Port; 0 for any that is free.
+
+    Raises:
+        OSError: The address is not free, or not one of this machine; the error names it.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
+
+
+def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workbench":
+    """List the recordings, load what is known of them, and begin to predict the others.
+
+    Args:
+        settings: What is served, and how.
+        predictor: Predicts; it has been started.
+
+    Raises:
+        ServerError: The model cannot be used.
+        OSError: The data cannot be listed, or the reviews not be written.
+    """
+    import numpy as np
+
+    from ecg.data.labels import class_indices
+    from ecg.web.catalogue import load_catalogue
+    from ecg.web.prediction_worker import TaskError
+    from ecg.web.predictions import PredictionTable
+    from ecg.web.predictor import WorkerEnded
+    from ecg.web.review_book import ReviewBook
+    from ecg.web.sessions import load_signer
+    from ecg.web.workbench import ReviewSettings, Workbench
+
+    description = predictor.submit("describe_model")
+    cache = settings.reviews / CACHE
+    catalogue = load_catalogue(settings.data, cache)
+    try:
+        facts = description.result()
+    except (TaskError, WorkerEnded) as error:
+        raise ServerError(str(error)) from error
+    model = facts.lead_sets[max(facts.lead_sets)]
+    exclusive = class_indices(model.classes) if model.exclusive else np.empty(0, int)
+    predictions = PredictionTable(catalogue, cache / f"predictions-{facts.key[:12]}", facts.key, exclusive)
+    chosen = ReviewSettings(settings.reviewer, settings.blinded, settings.seed)
+    bench = Workbench(
+        catalogue, predictions, facts, ReviewBook(settings.reviews), load_signer(cache), chosen, predictor
+    )
+    predictor.find_background_task = bench.find_background_task
+    predictor.wake()
+    return bench
+
+
+def log_start(settings: ServerSettings, bench: "Workbench", access: "Access") -> None:
+    """Log what is served, and the address to open."""
+    counts = bench.predictions.counts()
+    waiting = counts["recordings"] - counts["predicted"] - counts["failed"]
+    LOGGER.info(f"{settings.reviews}: reviews; {pluralise(counts['predicted'], 'recording')} predicted, {waiting:,} to "
+                f"predict")  # fmt: skip
+    if access.token:
+        LOGGER.info("other machines reach this server, unencrypted; who has the address can read and review")
+    LOGGER.info(access.url)

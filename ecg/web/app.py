@@ -1,0 +1,269 @@
+"""The routes of the workbench's server."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ecg.data.headers import RecordError
+from ecg.data.labels import ABBREVIATIONS
+from ecg.data.reviews import Review, Verdict
+from ecg.runtime.console import describe_error, remove_record_name
+from ecg.web import descriptions
+from ecg.web.access import Access, AccessControl, RefusedRequest, error_response, read_cookie
+from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
+from ecg.web.prediction_worker import TaskError
+from ecg.web.predictor import BusyError, WorkerEnded
+from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field
+from ecg.web.signals import KINDS, describe_recording, pack_recording
+from ecg.web.workbench import HiddenError, Workbench
+
+LOGGER = logging.getLogger("ecg")
+
+STATIC = Path(__file__).with_name("static")
+MEDIA_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
+               ".js": "text/javascript; charset=utf-8", ".png": "image/png", ".woff2": "font/woff2"}  # fmt: skip
+INDEX = "index.html"
+PREDICTION_SECONDS = 20.0  # that the page of a recording waits for its prediction
+MOST_READERS = 4  # signals that are read at once; one may take some hundred megabytes
+SESSION_SECONDS = 90 * 86400
+DEFAULT_PAGE = 50  # recordings
+
+Result = TypeVar("Result")
+
+
+def create_app(bench: Workbench, access: Access) -> ASGIApp:
+    """Return the application: its routes behind the checks of `AccessControl`."""
+    routes = Routes(bench, access)
+    handlers: Mapping[Any, Any] = {
+        RefusedRequest: lambda request, error: error_response(error.status, error.reason),
+        HTTPException: lambda request, error: error_response(error.status_code, f"{error.detail}."),
+        RecordError: lambda request, error: error_response(422, describe_error(error)),
+        HiddenError: lambda request, error: error_response(400, f"{error}"),
+        BusyError: lambda request, error: error_response(503, f"{error}"),
+        WorkerEnded: lambda request, error: error_response(503, f"{error}"),
+        Exception: lambda request, error: error_response(500, "An error of the server; its log says more."),
+    }
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(bench.close)
+
+    app = Starlette(routes=routes.table(), exception_handlers=handlers, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return AccessControl(app, access)
+
+
+def load_static_files() -> dict[str, tuple[bytes, str]]:
+    """Return the content and media type of each static file, by name; nothing else is ever served."""
+    return {
+        path.name: (path.read_bytes(), MEDIA_TYPES[path.suffix])
+        for path in sorted(STATIC.iterdir())
+        if path.suffix in MEDIA_TYPES
+    }
+
+
+class Routes:
+    """The functions that answer requests, each a method."""
+
+    def __init__(self, bench: Workbench, access: Access) -> None:
+        self.bench, self.access = bench, access
+        self.cookie = f"reviewer-{access.port}"
+        self.static = load_static_files()
+        self._readers = threading.Semaphore(MOST_READERS)
+
+    def table(self) -> list[Route]:
+        """Return the routes."""
+        get, post = ["GET"], ["POST"]
+        return [
+            Route("/", self.index, methods=get),
+            Route("/static/{name}", self.static_file, methods=get),
+            Route("/api/session", self.session, methods=get),
+            Route("/api/login", self.login, methods=post),
+            Route("/api/logout", self.logout, methods=post),
+            Route("/api/recordings", self.recordings, methods=get),
+            Route("/api/recording", self.recording, methods=get),
+            Route("/api/signal", self.signal, methods=get),
+            Route("/api/reviews", self.reviews, methods=get),
+            Route("/api/reviews", self.add_review, methods=post),
+            Route("/api/predict", self.predict, methods=post),
+        ]
+
+    async def index(self, request: Request) -> Response:
+        """Return the page."""
+        return self._static(INDEX)
+
+    async def static_file(self, request: Request) -> Response:
+        """Return a static file by its name."""
+        return self._static(request.path_params["name"])
+
+    def _static(self, name: str) -> Response:
+        if name not in self.static:
+            raise RefusedRequest(404, "There is no such file.")
+        content, media_type = self.static[name]
+        return Response(content, media_type=media_type)
+
+    def reviewer(self, request: Request) -> str | None:
+        """Return who reviews: by the cookie, else the server's default."""
+        cookie = read_cookie(request.headers, self.cookie)
+        name = self.bench.signer.read(cookie) if cookie else None
+        return (self.bench.settings.reviewer if name is None else name) or None
+
+    def row(self, name: str) -> int:
+        """Return the row of a record by its name, which is never part of a path."""
+        row = self.bench.catalogue.index.get(name)
+        if row is None:
+            raise RefusedRequest(404, "There is no recording of this name.")
+        return row
+
+    async def session(self, request: Request) -> Response:
+        """Describe the server."""
+        return await answer(descriptions.describe_session, self.bench, self.reviewer(request))
+
+    async def login(self, request: Request) -> Response:
+        """Choose the reviewer."""
+        name = string_field(await read_json(request), "reviewer")
+        try:
+            name = await run_in_threadpool(self.bench.reviews.known_name, name)
+        except ValueError as error:
+            raise RefusedRequest(400, f"The reviewer's name cannot be used: {error}") from error
+        return self._session_response({"reviewer": name}, name)
+
+    async def logout(self, request: Request) -> Response:
+        """Forget the reviewer."""
+        return self._session_response({"reviewer": None}, "")
+
+    def _session_response(self, content: dict[str, Any], name: str) -> Response:
+        response, value = JSONResponse(content), self.bench.signer.sign(name)
+        response.set_cookie(self.cookie, value, SESSION_SECONDS, httponly=True, samesite="strict", path="/")
+        return response
+
+    async def recordings(self, request: Request) -> Response:
+        """Return a page of the list."""
+        values = request.query_params
+        neutral = self.bench.settings.blinded or self.bench.settings.listed is not None
+        sort = values.get("sort", "random" if neutral else "suspicion")
+        if sort not in SORTS:
+            raise RefusedRequest(400, f"sort is none of {', '.join(SORTS)}.")
+        if self.bench.settings.blinded and sort == "suspicion":
+            sort = "random"  # the suspicion is hidden
+        texts = {name: values.get(name, "") for name in ("search", "label", "predicted", "source")}
+        suspected, unreviewed = read_flag(values, "suspected"), read_flag(values, "unreviewed")
+        descending = read_flag(values, "descending", default=sort == "suspicion")
+        query = ListQuery(**texts, suspected=suspected, sort=sort, descending=descending)
+        offset = read_integer(values, "offset", 0, 2**31)
+        limit = read_integer(values, "limit", DEFAULT_PAGE, LARGEST_PAGE)
+        return await answer(self._page, query, self.reviewer(request), unreviewed, offset, limit)
+
+    def _page(
+        self, query: ListQuery, reviewer: str | None, unreviewed: bool, offset: int, limit: int
+    ) -> dict[str, Any]:
+        rows = self.bench.list_rows(query, reviewer, unreviewed)
+        shown = rows[offset : offset + limit].tolist()
+        self.bench.show(shown)
+        items = [descriptions.describe_item(self.bench, row, reviewer) for row in shown]
+        return {"total": len(rows), "offset": offset, "items": items}
+
+    async def recording(self, request: Request) -> Response:
+        """Describe a recording; its prediction is awaited for some seconds."""
+        row = self.row(request.query_params.get("record", ""))
+        try:
+            future = self.bench.predict_row(row)
+        except BusyError:
+            future = None  # it comes later, in the background
+        facts = await run_in_threadpool(self._read, describe_recording, row)
+        if future is not None:
+            await asyncio.wait({asyncio.wrap_future(future)}, timeout=PREDICTION_SECONDS)
+        return await answer(descriptions.describe_record, self.bench, row, facts, self.reviewer(request))
+
+    def _read(self, read: Callable[..., Result], row: int, *arguments: object) -> Result:
+        """Read a recording, while few others are read."""
+        with self._readers:
+            return read(self.bench.catalogue.path(row), *arguments, early_gains=self.bench.early_gains)
+
+    async def signal(self, request: Request) -> Response:
+        """Return a signal as integers of 16 bits."""
+        row, kind = self.row(request.query_params.get("record", "")), request.query_params.get("kind", KINDS[0])
+        if kind not in KINDS:
+            raise RefusedRequest(400, f"kind is none of {', '.join(KINDS)}.")
+        try:
+            packed = await run_in_threadpool(self._read, pack_recording, row, kind)
+        except (RecordError, OSError) as error:
+            reason = remove_record_name(describe_error(error), self.bench.catalogue.path(row))
+            raise RefusedRequest(422, f"The recording cannot be shown: {reason}") from error
+        return Response(packed.integers.data.cast("B"), headers=packed.headers(), media_type="application/octet-stream")
+
+    async def reviews(self, request: Request) -> Response:
+        """Return the reviewer's own reviews, of one recording or of all."""
+        verdicts = await run_in_threadpool(self.bench.reviews.verdicts, self.reviewer(request))
+        if "record" in request.query_params:
+            name = self.bench.catalogue.names[self.row(request.query_params["record"])]
+            verdicts = {name: verdicts.get(name, {})}
+        listed = [descriptions.describe_review(review) for classes in verdicts.values() for review in classes.values()]
+        return JSONResponse({"reviews": listed})
+
+    async def add_review(self, request: Request) -> Response:
+        """Save a review; it is on the disk before the answer."""
+        reviewer = self.reviewer(request)
+        if reviewer is None:
+            raise RefusedRequest(409, "Choose the name of the reviewer first.")
+        content = await read_json(request)
+        row = self.row(string_field(content, "record"))
+        abbreviation, verdict = string_field(content, "class"), string_field(content, "verdict")
+        if abbreviation not in ABBREVIATIONS or verdict not in tuple(Verdict):
+            raise RefusedRequest(400, f"A review needs a class and one of the verdicts {', '.join(Verdict)}.")
+        blinded = content.get("blinded", False)
+        if not isinstance(blinded, bool):
+            raise RefusedRequest(400, "blinded is true or false.")
+        comment = string_field(content, "comment", optional=True)
+        saved = await run_in_threadpool(self._save, reviewer, row, (abbreviation, verdict, comment), blinded)
+        return JSONResponse(descriptions.describe_review(saved), 201)
+
+    def _save(self, reviewer: str, row: int, said: tuple[str, str, str], blinded: bool) -> Review:
+        """Write a review; whether it was blinded is known here if the server hides labels."""
+        if self.bench.settings.blinded:
+            blinded = self.bench.is_hidden(reviewer, row)
+        abbreviation, verdict, comment = said
+        try:
+            review = Review(self.bench.catalogue.names[row], abbreviation, Verdict(verdict), comment, blinded=blinded)
+            return self.bench.reviews.append(reviewer, review)
+        except ValueError as error:
+            raise RefusedRequest(400, f"The review cannot be saved: {error}") from error
+        except OSError as error:
+            LOGGER.error(f"a review of {reviewer} cannot be saved: {describe_error(error)}")
+            raise RefusedRequest(503, f"The review could not be saved: {error.strerror}") from error
+
+    async def predict(self, request: Request) -> Response:
+        """Predict a recording that a program sends."""
+        header, text, content = await read_upload(request)
+        future = self._submit("predict_upload", text, content)
+        try:
+            prediction = await asyncio.wrap_future(future)
+        except TaskError as error:
+            raise RefusedRequest(422, f"The recording cannot be predicted: {error}") from error
+        model = self.bench.facts.lead_sets[prediction.lead_set]
+        return JSONResponse(descriptions.describe_upload(header.name, prediction, model))
+
+    def _submit(self, name: str, *arguments: object) -> Future[Any]:
+        if self.bench.runner is None:
+            raise BusyError("The model is not loaded yet; try again.")
+        return self.bench.runner.submit(name, *arguments)
+
+
+async def answer(describe: Callable[..., Any], *arguments: object) -> Response:
+    """Return what a function describes, as JSON; it runs in a thread, since it may take some milliseconds."""
+    return JSONResponse(await run_in_threadpool(partial(describe, *arguments)))

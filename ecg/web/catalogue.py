@@ -1,0 +1,235 @@
+"""All recordings of a folder as columns, which are filtered, sorted and paged."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ecg.data.headers import Header, RecordError, read_header
+from ecg.data.labels import ABBREVIATIONS, UNDIAGNOSED, encode, encode_additional, find_diagnosis, source_of
+from ecg.data.records import record_name, require_records
+from ecg.runtime.cache import ResultCache, fingerprint, source_hash
+from ecg.runtime.console import describe_error, remove_record_name
+from ecg.runtime.processes import parallel_map
+
+LOGGER = logging.getLogger("ecg")
+
+CACHE_NAME = "catalogue"
+SORTS = ("suspicion", "name", "source", "age", "sex", "seconds", "random")
+LARGEST_PAGE = 200  # recordings
+SEPARATOR = "\x1f"  # between diagnoses in a column of strings
+N_CLASSES = len(ABBREVIATIONS)
+
+
+class CatalogueRow(NamedTuple):
+    """What a header says of a recording.
+
+    Attributes:
+        age: In years; NaN if unknown.
+        sex: "Female", "Male" or "Unknown".
+        seconds: Length; NaN if the header does not have it.
+        n_leads: Number of leads; 0 if the header cannot be read.
+        labels: Scored classes, (26,) bool.
+        additional: Additional classes, (2,) bool.
+        diagnoses: Abbreviations of all diagnoses, joined by SEPARATOR.
+        error: Why the header cannot be read, or an empty string.
+    """
+
+    age: float
+    sex: str
+    seconds: float
+    n_leads: int
+    labels: np.ndarray
+    additional: np.ndarray
+    diagnoses: str
+    error: str = ""
+
+
+class ListQuery(NamedTuple):
+    """Which recordings are listed, and in which order.
+
+    Attributes:
+        search: Words that must all be in the name or the source.
+        label: Abbreviation of a labelled diagnosis, or an empty string.
+        predicted: Abbreviation of a predicted class, or an empty string.
+        source: A source, or an empty string.
+        suspected: Whether only recordings with a suspected label are listed.
+        sort: One of SORTS.
+        descending: Whether the order is reversed.
+    """
+
+    search: str = ""
+    label: str = ""
+    predicted: str = ""
+    source: str = ""
+    suspected: bool = False
+    sort: str = "suspicion"
+    descending: bool = True
+
+
+@dataclass
+class Catalogue:
+    """The recordings of a data folder, n_recordings of them.
+
+    Attributes:
+        folder: The data folder.
+        files: Paths of the headers below the folder, sorted.
+        columns: Arrays with a row for each recording, by the names of CatalogueRow, except texts.
+        diagnoses: Abbreviations of each recording's labels.
+        errors: Why each header cannot be read, or an empty string.
+        names: Names of the records, with their folders below the data folder.
+        keys: The names as programs write them: bytes that are not UTF-8 are escaped.
+        index: Row of each key.
+        row_of_name: Row of each name.
+        sources: Source of each recording.
+    """
+
+    folder: Path
+    files: list[str]
+    columns: dict[str, np.ndarray]
+    diagnoses: list[list[str]]
+    errors: list[str]
+    names: list[str] = field(init=False)
+    keys: list[str] = field(init=False)
+    index: dict[str, int] = field(init=False)
+    row_of_name: dict[str, int] = field(init=False)
+    sources: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = [record_name(Path(file)) for file in self.files]
+        self.keys = [escape_bytes(name) for name in self.names]
+        self.index = {key: row for row, key in enumerate(self.keys)}
+        self.row_of_name = {name: row for row, name in enumerate(self.names)}
+        self.sources = [source_of(name.rpartition("/")[2]) for name in self.names]
+        self.source_names, self._source_codes = np.unique(np.array(self.sources, object), return_inverse=True)
+        self._texts = [f"{key} {source}".casefold() for key, source in zip(self.keys, self.sources, strict=True)]
+        self._rows_of_diagnosis = _invert_diagnoses(self.diagnoses)
+        self._ranks: dict[tuple[str, int], np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def path(self, row: int) -> Path:
+        """Return the path of a recording's header."""
+        return self.folder / self.files[row]
+
+    def matches(self, query: ListQuery) -> np.ndarray:
+        """Return which recordings fit the search, the label and the source, (n_recordings,) bool."""
+        chosen = np.ones(len(self), bool)
+        if query.label:
+            chosen[:] = False
+            chosen[self._rows_of_diagnosis.get(query.label, ())] = True
+        if query.source:
+            chosen &= (self.source_names == query.source)[self._source_codes]
+        for word in query.search.casefold().split():
+            chosen &= np.fromiter((word in text for text in self._texts), bool, len(self))
+        return chosen
+
+    def ranks(self, sort: str, seed: int = 0) -> np.ndarray:
+        """Return the rank of each recording in an order that does not depend on a model.
+
+        Args:
+            sort: One of SORTS, except suspicion.
+            seed: Seed of the random order.
+
+        Returns:
+            (n_recordings,) float64; equal values have equal ranks, and unknown ones NaN.
+        """
+        key = (sort, seed if sort == "random" else 0)
+        if key not in self._ranks:
+            values = self.columns.get(sort, self._source_codes if sort == "source" else np.arange(len(self)))
+            if sort == "random":
+                values = np.random.default_rng(seed).permutation(len(self))
+            unique, ranks = np.unique(values, return_inverse=True)
+            unknown = np.isnan(unique) if unique.dtype.kind == "f" else unique == "Unknown"
+            self._ranks[key] = np.where(unknown, np.nan, np.arange(len(unique)))[ranks]
+        return self._ranks[key]
+
+
+def escape_bytes(name: str) -> str:
+    """Return a file's name with escapes instead of bytes that are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _invert_diagnoses(diagnoses: list[list[str]]) -> dict[str, list[int]]:
+    """Return the rows that have each diagnosis, by its abbreviation."""
+    rows: dict[str, list[int]] = {}
+    for row, names in enumerate(diagnoses):
+        for name in names:
+            rows.setdefault(name, []).append(row)
+    return rows
+
+
+def load_catalogue(folder: Path, cache_folder: Path, jobs: int | None = None) -> Catalogue:
+    """List the recordings of a data folder, or load the list from the cache.
+
+    Args:
+        folder: The data folder; nothing is written there.
+        cache_folder: Where the columns are cached. The key is of the names, sizes and times of the headers.
+        jobs: Number of processes that read headers; one a core if None.
+
+    Raises:
+        FileNotFoundError: The folder has no header.
+        OSError: The folder cannot be listed, or the cache cannot be written.
+    """
+    paths = require_records(folder)
+    files = [os.path.relpath(path, folder) for path in paths]
+    states = np.array([file_state(path) for path in paths])
+    cache = ResultCache(cache_folder, fingerprint(_pack_texts(files), states, source_hash("data")))
+    arrays = cache.load(CACHE_NAME)
+    if arrays is None:
+        arrays = read_columns(paths, jobs)
+        cache.save(CACHE_NAME, arrays)
+    diagnoses, errors = (_unpack_texts(arrays.pop(name)) for name in ("diagnoses", "error"))
+    LOGGER.info(f"{folder}: {len(files):,} recordings")
+    split = [list(filter(None, text.split(SEPARATOR))) for text in diagnoses]
+    return Catalogue(Path(folder), files, arrays, split, errors)
+
+
+def _pack_texts(texts: Sequence[str]) -> np.ndarray:
+    """Return texts as bytes of one array; an array of strings has the width of the longest."""
+    joined = "\n".join(text.replace("\n", " ") for text in texts)
+    return np.frombuffer(joined.encode("utf-8", "surrogateescape"), np.uint8)
+
+
+def _unpack_texts(array: np.ndarray) -> list[str]:
+    """Return the texts of `_pack_texts`."""
+    return array.tobytes().decode("utf-8", "surrogateescape").split("\n")
+
+
+def file_state(path: str | os.PathLike) -> tuple[int, int]:
+    """Return size and time of a file; zeros if there is none."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return 0, 0
+    return state.st_size, state.st_mtime_ns
+
+
+def read_columns(paths: Sequence[Path], jobs: int | None = None) -> dict[str, np.ndarray]:
+    """Read the headers of recordings into columns, by the names of CatalogueRow."""
+    rows = list(parallel_map(read_row, paths, jobs, "headers"))
+    texts = {name: _pack_texts([getattr(row, name) for row in rows]) for name in ("diagnoses", "error")}
+    return {name: np.array([getattr(row, name) for row in rows]) for name in CatalogueRow._fields[:-2]} | texts
+
+
+def read_row(path: Path) -> CatalogueRow:
+    """Read what the header of a recording says; faults raise no error."""
+    try:
+        return describe_header(read_header(path))
+    except (RecordError, OSError) as error:
+        reason = remove_record_name(describe_error(error), path)
+        return CatalogueRow(np.nan, "Unknown", np.nan, 0, np.zeros(N_CLASSES, bool), np.zeros(2, bool), "", reason)
+
+
+def describe_header(header: Header) -> CatalogueRow:
+    """Return the row of a recording with this header."""
+    codes = [code for code in header.codes if code.casefold() not in UNDIAGNOSED]
+    diagnoses = SEPARATOR.join(dict.fromkeys(find_diagnosis(code).abbreviation for code in codes))
+    seconds = header.samples / header.sampling_frequency if header.samples else np.nan
+    labels, additional = encode(header.codes), encode_additional(header.codes)
+    return CatalogueRow(header.age, header.sex, seconds, len(header.leads), labels, additional, diagnoses)

@@ -1,0 +1,198 @@
+"""Describe recordings, predictions and reviews as objects of JSON."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+import ecg
+from ecg.data.headers import Header
+from ecg.data.labels import ABBREVIATIONS, SCORED, UNDIAGNOSED, code_status, find_diagnosis
+from ecg.data.reviews import Review
+from ecg.models.decision import EXPECTED_CREDIT
+from ecg.web.prediction_worker import LeadSetModel
+from ecg.web.predictions import FAILED, PREDICTED, RecordPrediction
+from ecg.web.signals import RecordingFacts
+from ecg.web.workbench import Workbench
+
+Json = dict[str, Any]
+DIGITS = 6  # of probabilities
+
+
+def describe_session(bench: Workbench, reviewer: str | None) -> Json:
+    """Describe the server: its model, its data, and who reviews."""
+    models = bench.facts.lead_sets
+    predicted = {name for model in models.values() for name in model.classes}
+    listed = bench.settings.listed
+    return {
+        "reviewer": reviewer,
+        "default_reviewer": bench.settings.reviewer or None,
+        "blinded": bench.settings.blinded,
+        "model": {
+            "system": bench.facts.system,
+            "lead_sets": sorted(models, reverse=True),
+            "decision": models[max(models)].rule.decision,
+        },
+        "classes": [
+            {"abbreviation": diagnosis.abbreviation, "name": diagnosis.name, "codes": list(diagnosis.codes),
+             "predicted": diagnosis.abbreviation in predicted}
+            for diagnosis in SCORED
+        ],
+        "sources": bench.catalogue.source_names.tolist(),
+        "counts": bench.predictions.counts(),
+        "methods": {name: list(methods) for name, methods in bench.facts.methods.items()},
+        "listed": None if listed is None else len(listed),
+        "version": ecg.__version__,
+    }  # fmt: skip
+
+
+def describe_item(bench: Workbench, row: int, reviewer: str | None) -> Json:
+    """Describe a recording in the list."""
+    catalogue, predictions, hidden = bench.catalogue, bench.predictions, bench.is_hidden(reviewer, row)
+    is_predicted = predictions.state[row] == PREDICTED
+    return {
+        "record": catalogue.keys[row],
+        "source": catalogue.sources[row],
+        "age": to_number(catalogue.columns["age"][row]),
+        "sex": str(catalogue.columns["sex"][row]),
+        "seconds": to_number(catalogue.columns["seconds"][row]),
+        "labels": None if hidden else catalogue.diagnoses[row],
+        "predicted": select_names(predictions.outputs[row]) if is_predicted and not hidden else None,
+        "suspicion": None if hidden else to_number(predictions.suspicion[row]),
+        "suspected": None if hidden else describe_suspected(bench, row),
+        "asked": bench.asked.get(row),
+        "failed": predictions.state[row] == FAILED or bool(catalogue.errors[row]),
+        "reviewed_by_me": len(bench.reviews.verdicts(reviewer).get(catalogue.names[row], {})),
+    }
+
+
+def describe_suspected(bench: Workbench, row: int) -> list[Json]:
+    """Describe the labels that the model contradicts, the most confident first."""
+    predictions = bench.predictions
+    suspected = [
+        {
+            "class": ABBREVIATIONS[column],
+            "labelled": bool(bench.catalogue.columns["labels"][row, column]),
+            "probability": to_number(predictions.probabilities[row, column]),
+        }
+        for column in np.flatnonzero(predictions.suspected[row])
+    ]
+    return sorted(suspected, key=lambda item: -abs(item["labelled"] - item["probability"]))
+
+
+def describe_record(bench: Workbench, row: int, facts: RecordingFacts, reviewer: str | None) -> Json:
+    """Describe a recording, with its predictions and reviews."""
+    catalogue, hidden, name = bench.catalogue, bench.is_hidden(reviewer, row), bench.catalogue.names[row]
+    header, unusable = facts.header, facts.reason or bench.predictions.reasons.get(row)
+    samples = facts.samples or (header.samples if header else 0)
+    mine = bench.reviews.verdicts(reviewer).get(name, {})
+    return {
+        "record": catalogue.keys[row],
+        "source": catalogue.sources[row],
+        "leads": list(header.lead_names) if header else [],
+        "sampling_frequency": header.sampling_frequency if header else None,
+        "samples": samples,
+        "seconds": samples / header.sampling_frequency if header and samples else None,
+        "age": to_number(catalogue.columns["age"][row]),
+        "sex": str(catalogue.columns["sex"][row]),
+        "labels": None if hidden else describe_codes(header),
+        "unusable": unusable or None,
+        "repairs": [
+            {"kind": repair.kind, "leads": list(repair.leads), "count": repair.count} for repair in facts.repairs
+        ],
+        **(hidden_prediction() if hidden else describe_prediction_of(bench, row)),
+        "suspected": None if hidden else describe_suspected(bench, row),
+        "asked": bench.asked.get(row),
+        "hidden": hidden,
+        "reviews": [describe_review(review) for review in mine.values()],
+        "other_reviews": None if hidden else bench.reviews.count_others(reviewer, name),
+    }
+
+
+def describe_codes(header: Header | None) -> list[Json]:
+    """Describe all diagnoses of a header."""
+    codes = [code for code in header.codes if code.casefold() not in UNDIAGNOSED] if header else []
+    diagnoses = [(code, find_diagnosis(code)) for code in codes]
+    return [
+        {"code": code, "abbreviation": diagnosis.abbreviation, "name": diagnosis.name,
+         "scored": code_status(code) == "scored"}
+        for code, diagnosis in diagnoses
+    ]  # fmt: skip
+
+
+def hidden_prediction() -> Json:
+    """Return the fields of a prediction that is hidden, or not known."""
+    return dict.fromkeys(("lead_set", "probabilities", "thresholds", "predicted", "decision", "calibrated"))
+
+
+def describe_prediction_of(bench: Workbench, row: int) -> Json:
+    """Describe the prediction of a recording of the catalogue."""
+    table = bench.predictions
+    if table.state[row] != PREDICTED:
+        return hidden_prediction()
+    lead_set = int(table.lead_set[row])
+    prediction = RecordPrediction(table.probabilities[row], table.outputs[row], table.covered[row], lead_set)
+    return describe_prediction(prediction, bench.facts.lead_sets[lead_set])
+
+
+def describe_prediction(prediction: RecordPrediction, model: LeadSetModel) -> Json:
+    """Describe a prediction by class; thresholds or calibrated probabilities are null if they do not decide."""
+    calibrated = None
+    if model.rule.decision == EXPECTED_CREDIT:
+        calibrated = _by_class(model.rule.calibrate(prediction.probabilities), prediction.covered)
+    thresholds = np.where(prediction.covered, model.rule.applied_thresholds, np.nan)
+    return {
+        "lead_set": prediction.lead_set,
+        "probabilities": _by_class(prediction.probabilities, prediction.covered),
+        "thresholds": _by_class(thresholds, np.isfinite(thresholds)) or None,
+        "predicted": {name: bool(output) for name, output in zip(ABBREVIATIONS, prediction.outputs, strict=True)},
+        "decision": model.rule.decision,
+        "calibrated": calibrated,
+    }
+
+
+def describe_upload(name: str, prediction: RecordPrediction, model: LeadSetModel) -> Json:
+    """Describe the prediction of a recording that a program sent."""
+    thresholds = model.rule.applied_thresholds
+    return {
+        "record": name,
+        "lead_set": prediction.lead_set,
+        "repairs": list(prediction.repairs),
+        "classes": [
+            {"abbreviation": diagnosis.abbreviation, "name": diagnosis.name, "codes": list(diagnosis.codes),
+             "probability": to_number(prediction.probabilities[column]), "threshold": to_number(thresholds[column]),
+             "predicted": bool(prediction.outputs[column])}
+            for column, diagnosis in enumerate(SCORED)
+            if prediction.covered[column]
+        ],
+    }  # fmt: skip
+
+
+def describe_review(review: Review) -> Json:
+    """Describe a review."""
+    return {
+        "record": review.record.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "class": review.abbreviation,
+        "verdict": str(review.verdict),
+        "comment": review.comment.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "time": review.time,
+        "version": review.version,
+        "blinded": review.blinded,
+        "reviewer": review.reviewer,
+    }
+
+
+def select_names(chosen: np.ndarray) -> list[str]:
+    """Return the abbreviations of the chosen ones of 26 classes."""
+    return [ABBREVIATIONS[column] for column in np.flatnonzero(chosen)]
+
+
+def to_number(value: Any) -> float | None:
+    """Return a number as JSON can hold it: null if it is NaN."""
+    number = float(value)
+    return None if math.isnan(number) else round(number, DIGITS)
+
+
+def _by_class(values: np.ndarray, chosen: np.ndarray) -> dict[str, float | None]:
+    """Return values by the abbreviations of the chosen classes."""
+    return {ABBREVIATIONS[column]: to_number(values[column]) for column in np.flatnonzero(chosen)}

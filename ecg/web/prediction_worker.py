@@ -1,0 +1,189 @@
+"""Predict and explain in a subprocess that holds Keras and the networks."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ecg.data.headers import Header, RecordError, parse_header, read_header
+from ecg.data.leads import LEAD_SETS, find_lead_sets
+from ecg.data.preprocessing import correct_gains, leads_first
+from ecg.data.records import decode_mat, read_raw_signal
+from ecg.models.decision import Rule
+from ecg.runtime import console
+from ecg.runtime.cache import fingerprint, source_hash
+from ecg.runtime.keras_startup import start_keras
+from ecg.web.predictions import RecordPrediction, failed_prediction
+
+if TYPE_CHECKING:  # imports Keras
+    from ecg.models.bundle import Bundle
+
+LOGGER = logging.getLogger("ecg")
+
+NICENESS = 5  # so that the server answers while all cores predict
+
+
+class LeadSetModel(NamedTuple):
+    """The model for one lead set.
+
+    Attributes:
+        classes: Abbreviations of the classes that it predicts.
+        rule: How probabilities become predicted classes.
+        exclusive: Whether its classes exclude each other.
+        early_gains: Whether it corrects the gains of headers of early 2020.
+    """
+
+    classes: tuple[str, ...]
+    rule: Rule
+    exclusive: bool
+    early_gains: bool
+
+
+class ModelFacts(NamedTuple):
+    """What a model folder holds.
+
+    Attributes:
+        system: Name of the system.
+        lead_sets: The models by their numbers of leads.
+        key: Fingerprint of the model and of the code that predicts.
+        methods: Names of the methods that explain each class.
+    """
+
+    system: str
+    lead_sets: dict[int, LeadSetModel]
+    key: str
+    methods: dict[str, tuple[str, ...]]
+
+
+class TaskError(Exception):
+    """A task failed for a reason that its caller can be told."""
+
+
+@dataclass
+class WorkerState:
+    """What the subprocess holds.
+
+    Attributes:
+        model: Folder of the model.
+        bundles: Loaded models by lead sets, or the error of loading.
+    """
+
+    model: Path
+    bundles: dict[tuple, "Bundle | Exception"]
+
+    def bundle(self, leads: tuple[str, ...]) -> "Bundle":
+        """Return the model for a recording of these leads.
+
+        Raises:
+            ModelError: There is none.
+        """
+        from ecg.models.bundle import ModelError, load_bundle
+
+        key = find_lead_sets(leads) or leads
+        if key not in self.bundles:
+            try:
+                self.bundles[key] = load_bundle(self.model, leads)
+            except (ModelError, OSError) as error:
+                self.bundles[key] = error
+        if isinstance(bundle := self.bundles[key], Exception):
+            raise bundle.with_traceback(None)
+        return bundle
+
+    def describe_model(self) -> ModelFacts:
+        """Describe the model folder.
+
+        Raises:
+            TaskError: It has no model, or a damaged one.
+        """
+        from ecg.models.bundle import ModelError, model_files, read_config
+
+        lead_sets, texts, system = {}, [], ""
+        for n_leads in LEAD_SETS:
+            path = model_files(self.model, n_leads)[1]
+            if path.exists():
+                try:
+                    spec = read_config(path, n_leads)
+                except ModelError as error:
+                    raise TaskError(str(error)) from error
+                classes, networks = spec.groups["general"]
+                view, activation = networks[0].view, networks[0].output_activation
+                lead_sets[n_leads] = LeadSetModel(
+                    classes, spec.rule, activation == "softmax", view.preparation.early_gains
+                )
+                texts.append(path.read_text())
+                system = spec.system
+        if not lead_sets:
+            raise TaskError(f"{self.model}: no model in this folder")
+        return ModelFacts(system, lead_sets, fingerprint(*texts, source_hash("data", "models")), {})
+
+    def predict_record(self, path: Path) -> RecordPrediction:
+        """Predict a recording by the path of its header; faults raise no error."""
+        from ecg.models.bundle import ModelError
+
+        try:
+            header = read_header(path)
+            recording = read_raw_signal(path, header).samples
+            return self._predict(header, recording)
+        except (RecordError, ModelError, OSError) as error:
+            return failed_prediction(console.remove_record_name(console.describe_error(error), path))
+
+    def predict_upload(self, header_text: str, content: bytes) -> RecordPrediction:
+        """Predict a recording from the text of a header and the bytes of its MATLAB file.
+
+        Raises:
+            TaskError: It cannot be predicted.
+        """
+        from ecg.models.bundle import ModelError
+
+        try:
+            header = parse_header(header_text)
+            return self._predict(header, decode_mat(content, header, "signal").samples)
+        except (RecordError, ModelError) as error:
+            raise TaskError(console.describe_error(error)) from error
+
+    def _predict(self, header: Header, recording: np.ndarray) -> RecordPrediction:
+        bundle = self.bundle(header.lead_names)
+        header = correct_gains(header, leads_first(header, recording))[0] if bundle.early_gains else header
+        bundle.repaired.clear()
+        prediction = bundle.predict_recording(header, recording)
+        values = prediction.probabilities, prediction.outputs, prediction.covered
+        return RecordPrediction(*values, len(bundle.leads), tuple(bundle.repaired))
+
+
+def run_worker(connection: Connection, model: Path) -> None:
+    """Do tasks until the server ends.
+
+    Each task is the name of a method of WorkerState and its arguments. The answer is a pair: True and the result, or
+    False and a reason.
+
+    Args:
+        connection: To the server.
+        model: Folder of the model.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
+    console.start_logging()
+    start_keras()
+    state = WorkerState(model, {})
+    while True:
+        try:
+            task, arguments = connection.recv()
+        except EOFError:  # the server ended
+            return
+        connection.send(_do_task(getattr(state, task), arguments))
+
+
+def _do_task(task: Callable[..., Any], arguments: tuple) -> tuple[bool, Any]:
+    """Call a method, and return whether it succeeded, and its result or the reason."""
+    try:
+        return True, task(*arguments)
+    except TaskError as error:
+        return False, str(error)
+    except MemoryError as error:
+        return False, console.describe_error(error)

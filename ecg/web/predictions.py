@@ -1,0 +1,183 @@
+"""Predictions of a model for the recordings of a catalogue, and their cache."""
+
+import threading
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ecg.data.labels import ABBREVIATIONS, TRAINED, select_labels
+from ecg.runtime.cache import ResultCache, fingerprint
+from ecg.systems.label_cleaning import PartiallyLabelledSource, label_masks, unlabelled_mask
+from ecg.web.catalogue import Catalogue, file_state
+
+N_CLASSES = len(ABBREVIATIONS)
+UNKNOWN, PREDICTED, FAILED = range(3)
+BLOCK = 64  # recordings in a file of the cache
+COLUMNS = ("state", "probabilities", "outputs", "covered", "lead_set")
+SOURCES = (PartiallyLabelledSource(),)
+
+
+class RecordPrediction(NamedTuple):
+    """What a model predicts for a recording.
+
+    Attributes:
+        probabilities: (26,) float32; zeros if it failed.
+        outputs: Predicted classes, (26,) bool.
+        covered: Classes that the networks predict, (26,) bool.
+        lead_set: Number of leads of the model that was used; 0 if it failed.
+        repairs: Kinds of its repairs.
+        reason: Why the recording cannot be predicted, or an empty string.
+    """
+
+    probabilities: np.ndarray
+    outputs: np.ndarray
+    covered: np.ndarray
+    lead_set: int
+    repairs: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def failed_prediction(reason: str) -> RecordPrediction:
+    """Return the prediction of a recording that cannot be predicted."""
+    nothing = np.zeros(N_CLASSES, bool)
+    return RecordPrediction(np.zeros(N_CLASSES, np.float32), nothing, nothing, 0, reason=reason)
+
+
+class PredictionTable:
+    """Predictions by recording, kept in memory and in files.
+
+    Attributes:
+        catalogue: The recordings, n_recordings of them.
+        state: UNKNOWN, PREDICTED or FAILED for each recording.
+        probabilities: (n_recordings, 26) float32.
+        outputs: Predicted classes, (n_recordings, 26) bool.
+        covered: Classes that the networks predict, (n_recordings, 26) bool.
+        lead_set: Number of leads of the model that was used.
+        reasons: Why a recording failed, by its row.
+        suspicion: Largest difference between a label and its probability, NaN if unknown: (n_recordings,) float32.
+        suspected: Labels that the model contradicts with confidence, (n_recordings, 26) bool.
+        version: Number of changes so far.
+    """
+
+    def __init__(self, catalogue: Catalogue, folder: Path, model_key: str, exclusive: np.ndarray) -> None:
+        """Load what is cached.
+
+        Args:
+            catalogue: The recordings.
+            folder: Folder of the cache.
+            model_key: Fingerprint of the model.
+            exclusive: Indices of the classes that exclude each other (see `class_indices`), or none. Recordings with
+                none or several of them are not compared with their labels.
+        """
+        count = len(catalogue)
+        self.catalogue, self.version = catalogue, 0
+        self.state, self.lead_set = np.zeros(count, np.int8), np.zeros(count, np.int8)
+        self.probabilities = np.zeros((count, N_CLASSES), np.float32)
+        self.outputs, self.covered, self.suspected = (np.zeros((count, N_CLASSES), bool) for _ in range(3))
+        self.suspicion = np.full(count, np.nan, np.float32)
+        self.reasons: dict[int, str] = {}
+        self._lock, self._unsaved = threading.Lock(), []  # type: ignore[var-annotated]
+        self._folder, self._model_key = folder, model_key
+        self._comparable = _comparable_recordings(catalogue, exclusive)
+        unlabelled = unlabelled_mask(np.array(catalogue.sources), SOURCES)
+        self._compared = catalogue.columns["labels"] | ~unlabelled
+        self._record_keys = _record_keys(catalogue)
+        self._load()
+
+    def store(self, row: int, prediction: RecordPrediction) -> None:
+        """Store the prediction of a recording; a full block is saved."""
+        with self._lock:
+            self._set(row, prediction)
+            self.version += 1
+            self._unsaved.append(row)
+            if len(self._unsaved) >= BLOCK:
+                self._save()
+
+    def save(self) -> None:
+        """Save what is not saved yet."""
+        with self._lock:
+            self._save()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many recordings there are, are predicted, and failed."""
+        counts = np.bincount(self.state, minlength=3).tolist()
+        return {"recordings": len(self.state), "predicted": counts[PREDICTED], "failed": counts[FAILED]}
+
+    def _set(self, row: int, prediction: RecordPrediction) -> None:
+        self.state[row] = FAILED if prediction.reason else PREDICTED
+        for name in COLUMNS[1:]:
+            getattr(self, name)[row] = getattr(prediction, name)
+        if prediction.reason:
+            self.reasons[row] = prediction.reason
+        self._suspect(np.array([row]))
+
+    def _suspect(self, rows: np.ndarray) -> None:
+        """Compare the labels of recordings with their predictions, as the command `review` does."""
+        labels, probabilities = self.catalogue.columns["labels"][rows], self.probabilities[rows]
+        compared = self._compared[rows] & self.covered[rows] & self._comparable[rows, np.newaxis]
+        trained = np.zeros(N_CLASSES, bool)
+        trained[TRAINED] = True
+        compared &= trained & (self.state[rows] == PREDICTED)[:, np.newaxis]
+        self.suspected[rows] = compared & (label_masks(labels, probabilities) == 0)
+        differences = np.where(compared, np.abs(labels - probabilities), 0).max(axis=1)
+        self.suspicion[rows] = np.where(self.state[rows] == PREDICTED, differences, np.nan)
+
+    def _load(self) -> None:
+        """Load the files of the cache, and merge them into one."""
+        files = sorted(self._folder.glob("*.npz")) if self._folder.is_dir() else []
+        rows_of_key = {key: row for row, key in enumerate(self._record_keys.tolist())}
+        for file in files:
+            arrays = ResultCache(self._folder, self._model_key).load(file.stem)
+            if arrays is not None:
+                self._merge(arrays, rows_of_key)
+        self._suspect(np.flatnonzero(self.state))
+        if len(files) > 1:
+            self._unsaved = np.flatnonzero(self.state).tolist()
+            self._save()
+            for file in files:
+                file.unlink(missing_ok=True)
+
+    def _merge(self, arrays: dict[str, np.ndarray], rows_of_key: dict[int, int]) -> None:
+        known = [(index, rows_of_key[key]) for index, key in enumerate(arrays["keys"].tolist()) if key in rows_of_key]
+        if known:
+            indices, rows = map(np.array, zip(*known, strict=True))
+            for name in COLUMNS:
+                getattr(self, name)[rows] = arrays[name][indices]
+            reasons = arrays["reasons"].tobytes().decode().split("\n")
+            self.reasons |= {row: reasons[index] for index, row in known if self.state[row] == FAILED}
+
+    def _save(self) -> None:
+        if self._unsaved:
+            rows = np.array(self._unsaved)
+            reasons = "\n".join(self.reasons.get(row, "").replace("\n", " ") for row in self._unsaved)
+            arrays = {name: getattr(self, name)[rows] for name in COLUMNS}
+            arrays |= {"keys": self._record_keys[rows]}
+            arrays |= {"reasons": np.frombuffer(reasons.encode("utf-8", "replace"), np.uint8)}
+            ResultCache(self._folder, self._model_key).save(uuid.uuid4().hex, arrays)
+            self._unsaved = []
+
+
+def _comparable_recordings(catalogue: Catalogue, exclusive: np.ndarray) -> np.ndarray:
+    """Return which recordings can agree with a model: (n_recordings,) bool."""
+    comparable = np.array([bool(names) for names in catalogue.diagnoses])
+    if len(exclusive):
+        columns = catalogue.columns
+        comparable &= select_labels(exclusive, columns["labels"], columns["additional"]).sum(axis=1) == 1
+    return comparable
+
+
+def _record_keys(catalogue: Catalogue) -> np.ndarray:
+    """Return a key of each recording by the name, size and time of its files, (n_recordings,) uint64."""
+    keys = []
+    for row, name in enumerate(catalogue.files):
+        path = catalogue.path(row)
+        digest = fingerprint(os_name(name), file_state(path), file_state(path.with_suffix(".mat")))
+        keys.append(int(digest[:16], 16))
+    return np.array(keys, np.uint64)
+
+
+def os_name(name: str) -> str:
+    """Return a file's name as JSON can hold it."""
+    return name.encode("utf-8", "surrogateescape").hex()

@@ -1,0 +1,194 @@
+"""What the server knows: recordings, predictions, reviews, and what is hidden."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ecg.data.labels import CLASS_INDEX
+from ecg.web.catalogue import Catalogue, ListQuery
+from ecg.web.prediction_worker import ModelFacts
+from ecg.web.predictions import UNKNOWN, PredictionTable, RecordPrediction, failed_prediction
+from ecg.web.review_book import ReviewBook
+from ecg.web.sessions import SessionSigner
+
+
+class HiddenError(Exception):
+    """What is asked for is hidden from a blinded reviewer."""
+
+
+class TaskRunner(Protocol):
+    """Does urgent tasks; see `ecg.web.predictor.Predictor`."""
+
+    def submit(self, name: str, *arguments: object) -> Future[Any]:
+        """Queue a task."""
+
+    def wake(self) -> None:
+        """Look for a background task again."""
+
+    def close(self) -> None:
+        """End all tasks."""
+
+
+@dataclass(frozen=True)
+class ReviewSettings:
+    """How the server is used.
+
+    Attributes:
+        reviewer: Reviewer who is not logged in, or an empty string.
+        blinded: Whether labels and predictions are hidden until the reviewer has answered.
+        seed: Seed of the random order.
+        listed: Recordings and classes to review: pairs of a row and an abbreviation; None for all recordings.
+    """
+
+    reviewer: str = ""
+    blinded: bool = False
+    seed: int = 0
+    listed: Sequence[tuple[int, str]] | None = None
+
+
+@dataclass
+class Workbench:
+    """All that the routes of the server need.
+
+    Attributes:
+        catalogue: The recordings.
+        predictions: What the model predicts for them.
+        facts: The model.
+        reviews: What the reviewers said.
+        signer: Signs the cookies of reviewers.
+        settings: How the server is used.
+        runner: Predicts and explains.
+    """
+
+    catalogue: Catalogue
+    predictions: PredictionTable
+    facts: ModelFacts
+    reviews: ReviewBook
+    signer: SessionSigner
+    settings: ReviewSettings = field(default_factory=ReviewSettings)
+    runner: TaskRunner | None = None
+
+    def __post_init__(self) -> None:
+        self.asked: dict[int, list[str]] = {}
+        for row, abbreviation in self.settings.listed or ():
+            self.asked.setdefault(row, []).append(abbreviation)
+        self._list_order = np.full(len(self.catalogue), np.nan)
+        self._list_order[list(self.asked)] = np.arange(len(self.asked))
+        self._next = iter([*self.asked, *range(len(self.catalogue))])
+        self._shown: list[int] = []
+        self._predicting: dict[int, Future[RecordPrediction]] = {}
+        self._lock = threading.RLock()  # a future may be done before its callback is added
+
+    @property
+    def early_gains(self) -> bool:
+        """Whether the model corrects the gains of headers of early 2020."""
+        return next(iter(self.facts.lead_sets.values())).early_gains
+
+    def has_answered(self, reviewer: str | None, row: int) -> bool:
+        """Return whether a reviewer has said all that is asked of them about a recording."""
+        return self._is_answered(row, self.reviews.verdicts(reviewer).get(self.catalogue.names[row], {}))
+
+    def _is_answered(self, row: int, verdicts: dict[str, Any]) -> bool:
+        return verdicts.keys() >= set(self.asked[row]) if row in self.asked else bool(verdicts)
+
+    def is_hidden(self, reviewer: str | None, row: int) -> bool:
+        """Return whether labels and predictions of a recording are hidden from a reviewer."""
+        return self.settings.blinded and not self.has_answered(reviewer, row)
+
+    def list_rows(self, query: ListQuery, reviewer: str | None, unreviewed: bool = False) -> np.ndarray:
+        """Return the rows of the recordings that fit a query, in its order.
+
+        Args:
+            query: Which recordings, and in which order.
+            reviewer: Who asks.
+            unreviewed: Whether recordings that the reviewer has answered are left out.
+
+        Raises:
+            HiddenError: The query would tell a blinded reviewer what is hidden.
+        """
+        if self.settings.blinded and (query.label or query.predicted or query.suspected):
+            raise HiddenError("labels and predictions are hidden, so that recordings cannot be chosen by them")
+        chosen = self.catalogue.matches(query)
+        if self.settings.listed is not None:
+            chosen &= np.isfinite(self._list_order)
+        if query.predicted:
+            outputs = self.predictions.outputs
+            chosen &= outputs[:, CLASS_INDEX[query.predicted]] if query.predicted in CLASS_INDEX else False
+        if query.suspected:
+            chosen &= self.predictions.suspected.any(axis=1)
+        if unreviewed:
+            chosen[self.answered_rows(reviewer)] = False
+        rows = np.flatnonzero(chosen)
+        order = self._order(query)[rows]
+        return rows[np.argsort(-order if query.descending else order, kind="stable")]
+
+    def _order(self, query: ListQuery) -> np.ndarray:
+        """Return by what the recordings are sorted, (n_recordings,); unknown values are NaN."""
+        if query.sort == "random" and self.settings.listed is not None:
+            return self._list_order
+        if query.sort == "suspicion":
+            return self.predictions.suspicion
+        return self.catalogue.ranks(query.sort, self.settings.seed)
+
+    def answered_rows(self, reviewer: str | None) -> list[int]:
+        """Return the rows of the recordings that a reviewer has answered."""
+        rows = []
+        for name, verdicts in self.reviews.verdicts(reviewer).items():
+            row = self.catalogue.row_of_name.get(name)
+            if row is not None and self._is_answered(row, verdicts):
+                rows.append(row)
+        return rows
+
+    def show(self, rows: Sequence[int]) -> None:
+        """Predict these recordings before others, since somebody looks at their list."""
+        with self._lock:
+            self._shown = list(rows)
+        if self.runner is not None:
+            self.runner.wake()
+
+    def find_background_task(self) -> tuple[Path, Any] | None:
+        """Return the next recording to predict; see `ecg.web.predictor.Predictor`."""
+        with self._lock:
+            row = next((row for row in self._shown if self.predictions.state[row] == UNKNOWN), None)
+            if row is None:
+                row = next((row for row in self._next if self.predictions.state[row] == UNKNOWN), None)
+        if row is None:
+            self.predictions.save()
+            return None
+        return self.catalogue.path(row), lambda result: self._store(row, result)
+
+    def _store(self, row: int, result: RecordPrediction | str) -> None:
+        """Store a prediction, or why there is none."""
+        self.predictions.store(row, failed_prediction(result) if isinstance(result, str) else result)
+
+    def close(self) -> None:
+        """End the predictions, and save them."""
+        if self.runner is not None:
+            self.runner.close()
+        self.predictions.save()
+
+    def predict_row(self, row: int) -> Future[RecordPrediction] | None:
+        """Predict a recording before all others; None if that is done.
+
+        Raises:
+            BusyError: Too many tasks wait.
+        """
+        with self._lock:
+            if self.predictions.state[row] != UNKNOWN or self.runner is None:
+                return None
+            future = self._predicting.get(row)
+            if future is None:
+                future = self._predicting[row] = self.runner.submit("predict_record", self.catalogue.path(row))
+                future.add_done_callback(lambda done: self._finish_row(row, done))
+            return future
+
+    def _finish_row(self, row: int, future: Future[RecordPrediction]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._store(row, future.result())
+        with self._lock:
+            self._predicting.pop(row, None)
