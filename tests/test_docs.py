@@ -95,7 +95,7 @@ def test_the_readme_is_short_and_names_every_folder_of_the_package():
 def test_files_that_the_pages_name_exist():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")]:
         text = page.read_text("utf-8")
-        folder = r"(?:runtime|data|evaluation|models|training|systems|reports|commands)"
+        folder = r"(?:runtime|data|evaluation|models|training|systems|reports|web|commands)"
         for name in re.findall(rf"`(?:ecg/)?({folder}/\w+\.\w+)`", text):
             assert (ROOT / "ecg" / name).exists(), f"{page.name}: {name}"
     rows = re.findall(r"^\| `(ecg/\w+/)` \|(.*)\|$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)

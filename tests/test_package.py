@@ -146,6 +146,7 @@ def test_a_wheel_holds_the_modules_tables_and_texts_alone(wheel):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg").rglob("*.py")}
     texts = {"ecg/reports/page.html", "ecg/reports/comparison_notes.txt"}
+    texts |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg/web/static").iterdir()}
     tables = {"ecg/data/scored.csv", "ecg/data/unscored.csv", "ecg/evaluation/weights.csv"}
     assert names == modules | texts | tables | {"ecg/py.typed"}
 

@@ -133,7 +133,7 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 
 def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workbench":
-    """List the recordings, load what is known of them, and begin to predict the others.
+    """List the recordings, load what is cached, and begin to predict the others.
 
     Args:
         settings: What is served, and how.

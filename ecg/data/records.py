@@ -273,7 +273,7 @@ def decode_mat(content: bytes | bytearray, header: Header, file: str, source: st
 def _find_matrix(
     content: bytes | bytearray, file: str | os.PathLike, key: str, fits: Callable[[Matrix], bool]
 ) -> Matrix:
-    """Return the matrix of this name in a file's content, or else the only one that fits."""
+    """Return the matrix of this name in a file, or else the only one that fits."""
     candidates = []
     for matrix in iter_matrices(content):
         if matrix.name == key:

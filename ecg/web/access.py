@@ -81,7 +81,7 @@ class Access:
 
     @property
     def cookie(self) -> str:
-        """Name of the cookie with the token; browsers do not separate the cookies of ports."""
+        """Name of the cookie with the token; browsers mix the cookies of ports."""
         return f"access-{self.port}"
 
     @property
@@ -130,7 +130,7 @@ def read_cookie(headers: Headers, name: str) -> str:
 
 
 class AccessControl:
-    """Checks each request before the application sees it, and adds headers to each answer.
+    """Checks requests before the application sees them; adds headers to the answers.
 
     The body of a request is read here, so that neither its size nor its speed depends on what the client says.
     """
@@ -162,7 +162,10 @@ class AccessControl:
         await response(scope, receive, send)
 
     def _check(self, scope: Scope) -> Response | None:
-        """Check host, origin and token; return an answer if the application is not to be asked.
+        """Check host, origin and token.
+
+        Returns:
+            An answer if the application is not to be asked.
 
         Raises:
             RefusedRequest: The request is not allowed.
@@ -181,7 +184,14 @@ class AccessControl:
         return self._check_token(scope, headers) if self.access.token else None
 
     def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
-        """Check the token; return the answer that sets the cookie if the address has the token."""
+        """Check the token.
+
+        Returns:
+            The answer that sets the cookie, if the address has the token.
+
+        Raises:
+            RefusedRequest: There is no token, or a wrong one.
+        """
         if scope["path"] == "/":
             values = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
             if len(values) == 1 and self.access.has_token(values[0]):
@@ -232,7 +242,7 @@ class AccessControl:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a function that receives a body that was read, then the end of the connection."""
+    """Return a function that receives a body, then the end of the connection."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Message:

@@ -28,7 +28,7 @@ from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
 from ecg.web.prediction_worker import TaskError
 from ecg.web.predictor import BusyError, WorkerEnded
 from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field
-from ecg.web.signals import KINDS, describe_recording, pack_recording
+from ecg.web.signals import KINDS, pack_recording, read_facts
 from ecg.web.workbench import HiddenError, Workbench
 
 LOGGER = logging.getLogger("ecg")
@@ -69,7 +69,7 @@ def create_app(bench: Workbench, access: Access) -> ASGIApp:
 
 
 def load_static_files() -> dict[str, tuple[bytes, str]]:
-    """Return the content and media type of each static file, by name; nothing else is ever served."""
+    """Return content and media type of each static file; no other file is served."""
     return {
         path.name: (path.read_bytes(), MEDIA_TYPES[path.suffix])
         for path in sorted(STATIC.iterdir())
@@ -155,7 +155,7 @@ class Routes:
     async def recordings(self, request: Request) -> Response:
         """Return a page of the list."""
         values = request.query_params
-        neutral = self.bench.settings.blinded or self.bench.settings.listed is not None
+        neutral = self.bench.settings.blinded or self.bench.settings.review_list is not None
         sort = values.get("sort", "random" if neutral else "suspicion")
         if sort not in SORTS:
             raise RefusedRequest(400, f"sort is none of {', '.join(SORTS)}.")
@@ -185,7 +185,7 @@ class Routes:
             future = self.bench.predict_row(row)
         except BusyError:
             future = None  # it comes later, in the background
-        facts = await run_in_threadpool(self._read, describe_recording, row)
+        facts = await run_in_threadpool(self._read, read_facts, row)
         if future is not None:
             await asyncio.wait({asyncio.wrap_future(future)}, timeout=PREDICTION_SECONDS)
         return await answer(descriptions.describe_record, self.bench, row, facts, self.reviewer(request))
@@ -213,8 +213,8 @@ class Routes:
         if "record" in request.query_params:
             name = self.bench.catalogue.names[self.row(request.query_params["record"])]
             verdicts = {name: verdicts.get(name, {})}
-        listed = [descriptions.describe_review(review) for classes in verdicts.values() for review in classes.values()]
-        return JSONResponse({"reviews": listed})
+        last = [descriptions.describe_review(review) for classes in verdicts.values() for review in classes.values()]
+        return JSONResponse({"reviews": last})
 
     async def add_review(self, request: Request) -> Response:
         """Save a review; it is on the disk before the answer."""
@@ -233,11 +233,11 @@ class Routes:
         saved = await run_in_threadpool(self._save, reviewer, row, (abbreviation, verdict, comment), blinded)
         return JSONResponse(descriptions.describe_review(saved), 201)
 
-    def _save(self, reviewer: str, row: int, said: tuple[str, str, str], blinded: bool) -> Review:
+    def _save(self, reviewer: str, row: int, values: tuple[str, str, str], blinded: bool) -> Review:
         """Write a review; whether it was blinded is known here if the server hides labels."""
         if self.bench.settings.blinded:
             blinded = self.bench.is_hidden(reviewer, row)
-        abbreviation, verdict, comment = said
+        abbreviation, verdict, comment = values
         try:
             review = Review(self.bench.catalogue.names[row], abbreviation, Verdict(verdict), comment, blinded=blinded)
             return self.bench.reviews.append(reviewer, review)
@@ -265,5 +265,5 @@ class Routes:
 
 
 async def answer(describe: Callable[..., Any], *arguments: object) -> Response:
-    """Return what a function describes, as JSON; it runs in a thread, since it may take some milliseconds."""
+    """Return what a function describes, as JSON; the function runs in a thread."""
     return JSONResponse(await run_in_threadpool(partial(describe, *arguments)))

@@ -118,11 +118,11 @@ class Catalogue:
         return self.folder / self.files[row]
 
     def matches(self, query: ListQuery) -> np.ndarray:
-        """Return which recordings fit the search, the label and the source, (n_recordings,) bool."""
+        """Return which recordings fit search, label and source, (n_recordings,) bool."""
         chosen = np.ones(len(self), bool)
         if query.label:
             chosen[:] = False
-            chosen[self._rows_of_diagnosis.get(query.label, ())] = True
+            chosen[self._rows_of_diagnosis.get(query.label, [])] = True
         if query.source:
             chosen &= (self.source_names == query.source)[self._source_codes]
         for word in query.search.casefold().split():
@@ -191,7 +191,7 @@ def load_catalogue(folder: Path, cache_folder: Path, jobs: int | None = None) ->
 
 
 def _pack_texts(texts: Sequence[str]) -> np.ndarray:
-    """Return texts as bytes of one array; an array of strings has the width of the longest."""
+    """Return texts as one array of bytes; strings would all have the longest width."""
     joined = "\n".join(text.replace("\n", " ") for text in texts)
     return np.frombuffer(joined.encode("utf-8", "surrogateescape"), np.uint8)
 

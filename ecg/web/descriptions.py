@@ -23,7 +23,7 @@ def describe_session(bench: Workbench, reviewer: str | None) -> Json:
     """Describe the server: its model, its data, and who reviews."""
     models = bench.facts.lead_sets
     predicted = {name for model in models.values() for name in model.classes}
-    listed = bench.settings.listed
+    rows = bench.settings.review_list
     return {
         "reviewer": reviewer,
         "default_reviewer": bench.settings.reviewer or None,
@@ -41,7 +41,7 @@ def describe_session(bench: Workbench, reviewer: str | None) -> Json:
         "sources": bench.catalogue.source_names.tolist(),
         "counts": bench.predictions.counts(),
         "methods": {name: list(methods) for name, methods in bench.facts.methods.items()},
-        "listed": None if listed is None else len(listed),
+        "listed": None if rows is None else len(rows),
         "version": ecg.__version__,
     }  # fmt: skip
 
@@ -136,7 +136,7 @@ def describe_prediction_of(bench: Workbench, row: int) -> Json:
 
 
 def describe_prediction(prediction: RecordPrediction, model: LeadSetModel) -> Json:
-    """Describe a prediction by class; thresholds or calibrated probabilities are null if they do not decide."""
+    """Describe a prediction by class; what does not decide is null."""
     calibrated = None
     if model.rule.decision == EXPECTED_CREDIT:
         calibrated = _by_class(model.rule.calibrate(prediction.probabilities), prediction.covered)

@@ -1,5 +1,6 @@
 """Predictions of a model for the recordings of a catalogue, and their cache."""
 
+import os
 import threading
 import uuid
 from pathlib import Path
@@ -78,7 +79,8 @@ class PredictionTable:
         self.outputs, self.covered, self.suspected = (np.zeros((count, N_CLASSES), bool) for _ in range(3))
         self.suspicion = np.full(count, np.nan, np.float32)
         self.reasons: dict[int, str] = {}
-        self._lock, self._unsaved = threading.Lock(), []  # type: ignore[var-annotated]
+        self._lock = threading.Lock()
+        self._unsaved: list[int] = []
         self._folder, self._model_key = folder, model_key
         self._comparable = _comparable_recordings(catalogue, exclusive)
         unlabelled = unlabelled_mask(np.array(catalogue.sources), SOURCES)
@@ -114,7 +116,7 @@ class PredictionTable:
         self._suspect(np.array([row]))
 
     def _suspect(self, rows: np.ndarray) -> None:
-        """Compare the labels of recordings with their predictions, as the command `review` does."""
+        """Compare labels with predictions, as the command `review` does."""
         labels, probabilities = self.catalogue.columns["labels"][rows], self.probabilities[rows]
         compared = self._compared[rows] & self.covered[rows] & self._comparable[rows, np.newaxis]
         trained = np.zeros(N_CLASSES, bool)
@@ -169,15 +171,10 @@ def _comparable_recordings(catalogue: Catalogue, exclusive: np.ndarray) -> np.nd
 
 
 def _record_keys(catalogue: Catalogue) -> np.ndarray:
-    """Return a key of each recording by the name, size and time of its files, (n_recordings,) uint64."""
+    """Return keys by names, sizes and times of files, (n_recordings,) uint64."""
     keys = []
     for row, name in enumerate(catalogue.files):
         path = catalogue.path(row)
-        digest = fingerprint(os_name(name), file_state(path), file_state(path.with_suffix(".mat")))
+        digest = fingerprint(os.fsencode(name).hex(), file_state(path), file_state(path.with_suffix(".mat")))
         keys.append(int(digest[:16], 16))
     return np.array(keys, np.uint64)
-
-
-def os_name(name: str) -> str:
-    """Return a file's name as JSON can hold it."""
-    return name.encode("utf-8", "surrogateescape").hex()

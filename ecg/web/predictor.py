@@ -130,10 +130,10 @@ class Predictor:
 
     def _run_background(self) -> bool:
         """Predict the next recording; return whether there was one."""
-        found = self.find_background_task()
-        if found is None:
+        task = self.find_background_task()
+        if task is None:
             return False
-        path, store = found
+        path, store = task
         for attempt in range(2):  # the fault may have been that of another task
             try:
                 store(self._call("predict_record", (path,), BACKGROUND_SECONDS))

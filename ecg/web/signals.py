@@ -1,4 +1,4 @@
-"""Read recordings for the page: signals as integers of 16 bits, and what was repaired."""
+"""Read recordings for the page: signals as integers of 16 bits, and repairs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +68,7 @@ def join_names(names: Sequence[str]) -> str:
     return ",".join(quote(name, safe="", errors="backslashreplace") for name in names)
 
 
-def describe_recording(path: Path, early_gains: bool) -> RecordingFacts:
+def read_facts(path: Path, early_gains: bool) -> RecordingFacts:
     """Read the files of a recording; faults raise no error.
 
     Args:

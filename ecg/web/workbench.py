@@ -42,13 +42,13 @@ class ReviewSettings:
         reviewer: Reviewer who is not logged in, or an empty string.
         blinded: Whether labels and predictions are hidden until the reviewer has answered.
         seed: Seed of the random order.
-        listed: Recordings and classes to review: pairs of a row and an abbreviation; None for all recordings.
+        review_list: Recordings and classes to review: pairs of a row and an abbreviation; None for all recordings.
     """
 
     reviewer: str = ""
     blinded: bool = False
     seed: int = 0
-    listed: Sequence[tuple[int, str]] | None = None
+    review_list: Sequence[tuple[int, str]] | None = None
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Workbench:
 
     def __post_init__(self) -> None:
         self.asked: dict[int, list[str]] = {}
-        for row, abbreviation in self.settings.listed or ():
+        for row, abbreviation in self.settings.review_list or ():
             self.asked.setdefault(row, []).append(abbreviation)
         self._list_order = np.full(len(self.catalogue), np.nan)
         self._list_order[list(self.asked)] = np.arange(len(self.asked))
@@ -114,7 +114,7 @@ class Workbench:
         if self.settings.blinded and (query.label or query.predicted or query.suspected):
             raise HiddenError("labels and predictions are hidden, so that recordings cannot be chosen by them")
         chosen = self.catalogue.matches(query)
-        if self.settings.listed is not None:
+        if self.settings.review_list is not None:
             chosen &= np.isfinite(self._list_order)
         if query.predicted:
             outputs = self.predictions.outputs
@@ -128,8 +128,8 @@ class Workbench:
         return rows[np.argsort(-order if query.descending else order, kind="stable")]
 
     def _order(self, query: ListQuery) -> np.ndarray:
-        """Return by what the recordings are sorted, (n_recordings,); unknown values are NaN."""
-        if query.sort == "random" and self.settings.listed is not None:
+        """Return by what recordings are sorted, (n_recordings,); NaN is unknown."""
+        if query.sort == "random" and self.settings.review_list is not None:
             return self._list_order
         if query.sort == "suspicion":
             return self.predictions.suspicion

@@ -1,0 +1,90 @@
+import threading
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED_CLASSES
+from ecg.models.decision import Rule
+from ecg.web.access import Access
+from ecg.web.app import create_app
+from ecg.web.catalogue import load_catalogue
+from ecg.web.prediction_worker import LeadSetModel, ModelFacts
+from ecg.web.predictions import PredictionTable, RecordPrediction
+from ecg.web.review_book import ReviewBook
+from ecg.web.sessions import SessionSigner
+from ecg.web.workbench import ReviewSettings, Workbench
+
+ORIGIN = "http://127.0.0.1:8000"
+COVERED = np.isin(ABBREVIATIONS, TRAINED_CLASSES)
+
+
+def make_prediction(**probabilities):
+    """A prediction with these probabilities by class, and 0.5 for others, of a model with thresholds of 0.6."""
+    values = np.where(COVERED, 0.5, 0).astype(np.float32)
+    for name, value in probabilities.items():
+        values[CLASS_INDEX[name]] = value
+    return RecordPrediction(values, (values >= 0.6) & COVERED, COVERED, 12)
+
+
+class StandInRunner:
+    """Answers tasks at once, by a function of the task's name and arguments."""
+
+    def __init__(self, perform=lambda name, *arguments: make_prediction(NSR=0.7)):
+        self.perform, self.tasks, self.lock = perform, [], threading.Lock()
+
+    def submit(self, name, *arguments):
+        future = Future()
+        with self.lock:
+            self.tasks.append((name, *arguments))
+        try:
+            future.set_result(self.perform(name, *arguments))
+        except Exception as error:  # noqa: BLE001
+            future.set_exception(error)
+        return future
+
+    def wake(self):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="session")
+def catalogue(synthetic_recordings, tmp_path_factory):
+    return load_catalogue(synthetic_recordings, tmp_path_factory.mktemp("catalogue"), jobs=1)
+
+
+@pytest.fixture
+def make_bench(catalogue, tmp_path):
+    """A function that returns a workbench of the synthetic recordings, or of other ones."""
+
+    def make(recordings=catalogue, runner=None, rule=None, **settings):
+        model = LeadSetModel(TRAINED_CLASSES, rule or Rule(np.full(26, 0.6)), False, False)
+        facts = ModelFacts("cai2021", {12: model}, "key", {})
+        table = PredictionTable(recordings, tmp_path / "reviews" / ".cache" / "predictions", "key", np.empty(0, int))
+        book, signer = ReviewBook(tmp_path / "reviews"), SessionSigner(b"k" * 32)
+        return Workbench(recordings, table, facts, book, signer, ReviewSettings(**settings), runner or StandInRunner())
+
+    return make
+
+
+@pytest.fixture
+def make_client():
+    """A function that returns a client of a workbench, as a browser on this machine."""
+    clients = []
+
+    def make(bench, access=Access(), **options):  # noqa: B008
+        client = TestClient(create_app(bench, access), base_url=ORIGIN, raise_server_exceptions=False, **options)
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def client(make_client, make_bench):
+    return make_client(make_bench())

@@ -1,0 +1,304 @@
+"""The routes: what the page and programs get."""
+
+import json
+
+import numpy as np
+import pytest
+from web.conftest import StandInRunner, make_prediction
+
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED
+from ecg.data.records import read_record
+from ecg.data.reviews import read_reviews
+from ecg.models.decision import Rule
+from ecg.web.prediction_worker import TaskError
+
+
+def get(client, path, status=200, **parameters):
+    answer = client.get(path, params=parameters)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def review(client, name, status=201, **fields):
+    content = {"record": name, "class": "LAD", "verdict": "absent", "comment": "", "blinded": False} | fields
+    answer = client.post("/api/reviews", json=content)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def test_the_session_describes_model_and_data(make_client, make_bench, catalogue):
+    session = get(make_client(make_bench(reviewer="Ann")), "/api/session")
+    assert (session["reviewer"], session["default_reviewer"], session["blinded"]) == ("Ann", "Ann", False)
+    assert session["model"] == {"system": "cai2021", "lead_sets": [12], "decision": "thresholds"}
+    assert [item["abbreviation"] for item in session["classes"]] == list(ABBREVIATIONS)
+    assert [item["codes"] for item in session["classes"]] == [list(diagnosis.codes) for diagnosis in SCORED]
+    assert not session["classes"][CLASS_INDEX["Brady"]]["predicted"] and session["classes"][0]["predicted"]
+    assert session["sources"] == sorted(set(catalogue.sources))
+    assert session["counts"] == {"recordings": 60, "predicted": 0, "failed": 0}
+
+
+def test_a_reviewer_logs_in_and_out(make_client, make_bench):
+    client = make_client(make_bench(reviewer="Ann"))
+    assert client.post("/api/login", json={"reviewer": "  Błażej "}).json() == {"reviewer": "Błażej"}
+    cookie = client.cookies.jar._cookies["127.0.0.1"]["/"]["reviewer-8000"]
+    assert cookie.has_nonstandard_attr("HttpOnly") and cookie.get_nonstandard_attr("SameSite") == "strict"
+    assert get(client, "/api/session")["reviewer"] == "Błażej"
+    assert client.post("/api/logout", json={}).status_code == 200
+    session = get(client, "/api/session")
+    assert session["reviewer"] is None and session["default_reviewer"] == "Ann"
+    for name in ("", ".", "../x", "a/b", "x" * 61, "<b>", "a\nb", "\ud800"):
+        answer = client.post("/api/login", content=json.dumps({"reviewer": name}),
+                             headers={"content-type": "application/json"})  # fmt: skip
+        assert answer.status_code == 400 and set(answer.json()) == {"error"}, name
+
+
+def test_a_name_in_another_case_is_the_same_reviewer(make_client, make_bench, catalogue):
+    bench = make_bench()
+    first, second = make_client(bench), make_client(bench)
+    first.post("/api/login", json={"reviewer": "Ann"})
+    review(first, catalogue.keys[0])
+    assert second.post("/api/login", json={"reviewer": "ANN"}).json() == {"reviewer": "Ann"}
+    assert len(get(second, "/api/reviews")["reviews"]) == 1
+
+
+def test_pages_of_the_list_hold_each_recording_once(client, catalogue):
+    names = []
+    for offset in range(0, 60, 25):
+        page = get(client, "/api/recordings", sort="name", offset=offset, limit=25)
+        assert (page["total"], page["offset"]) == (60, offset)
+        names += [item["record"] for item in page["items"]]
+    assert names == catalogue.keys
+    assert get(client, "/api/recordings", offset=60)["items"] == []
+
+
+def test_filters_leave_the_recordings_that_fit(make_client, make_bench, catalogue):
+    bench = make_bench(reviewer="Ann")
+    client = make_client(bench)
+    for row in range(30):
+        bench.predictions.store(row, make_prediction(NSR=0.95 if row % 2 else 0.5))
+    labelled = {name for name, labels in zip(catalogue.keys, catalogue.diagnoses, strict=True) if "NSR" in labels}
+
+    def records(**parameters):
+        return {item["record"] for item in get(client, "/api/recordings", limit=200, **parameters)["items"]}
+
+    assert records(label="NSR") == labelled and labelled
+    assert records(predicted="NSR") == set(catalogue.keys[1:30:2])
+    assert records(suspected=1) == set(catalogue.keys[1:30:2]) - labelled
+    assert records(source="Georgia") == {
+        name for name, source in zip(catalogue.keys, catalogue.sources, strict=True) if source == "Georgia"
+    }
+    assert records(search=catalogue.keys[7].lower()) == {catalogue.keys[7]}
+    assert records(search="georgia e") == {name for name in records(source="Georgia") if "E" in name}
+    for parameters in ({"label": "no"}, {"predicted": "no"}, {"source": "no"}, {"search": "§"}):
+        assert records(**parameters) == set()
+    review(client, catalogue.keys[3])
+    assert records(unreviewed=1) == set(catalogue.keys) - {catalogue.keys[3]}
+    assert records(label="NSR", predicted="NSR") == labelled & set(catalogue.keys[1:30:2])
+
+
+@pytest.mark.parametrize("sort", ["source", "age", "sex", "seconds", "suspicion"])
+@pytest.mark.parametrize("descending", [0, 1])
+def test_the_list_is_sorted_with_unknown_values_last(make_client, make_bench, sort, descending):
+    bench = make_bench()
+    for row in range(0, 60, 2):
+        bench.predictions.store(row, make_prediction(NSR=row / 60))
+    items = get(make_client(bench), "/api/recordings", sort=sort, descending=descending, limit=200)["items"]
+    values = [None if item[sort] == "Unknown" else item[sort] for item in items]
+    known = [value for value in values if value is not None]
+    assert known == sorted(known, reverse=bool(descending)) and len(items) == 60
+    assert values[: len(known)] == known, "unknown values come last"
+
+
+def test_the_most_suspicious_recording_comes_first_unless_told_otherwise(make_client, make_bench, catalogue):
+    bench = make_bench()
+    row = next(row for row, labels in enumerate(catalogue.diagnoses) if "NSR" in labels)
+    for index in range(60):
+        bench.predictions.store(index, make_prediction())
+    bench.predictions.store(row, make_prediction(NSR=0.01))
+    item = get(make_client(bench), "/api/recordings")["items"][0]
+    assert item["record"] == catalogue.keys[row]
+    assert item["suspected"] == [{"class": "NSR", "labelled": True, "probability": 0.01}]
+    assert item["suspicion"] == pytest.approx(0.99)
+
+
+def test_wrong_parameters_are_refused(client, catalogue):
+    for name, value in (("limit", 201), ("limit", -1), ("limit", "x"), ("offset", "1e3"), ("sort", "labels"),
+                        ("suspected", 2), ("descending", "yes"), ("offset", "9" * 400), ("limit", "²")):  # fmt: skip
+        assert "error" in get(client, "/api/recordings", 400, **{name: value}), (name, value)
+    get(client, "/api/signal", 400, record=catalogue.keys[0], kind="x")
+    for path in ("/api/recording", "/api/signal", "/api/reviews"):
+        assert get(client, path, 404, record="nobody") == {"error": "There is no recording of this name."}
+    assert client.get("/nothing").status_code == 404 and "error" in client.get("/nothing").json()
+    assert client.post("/api/session").status_code == 405 and "error" in client.post("/api/session").json()
+
+
+def test_a_recording_has_facts_labels_and_predictions(make_client, make_bench, catalogue):
+    client, row = make_client(make_bench()), catalogue.index["A0001"] if "A0001" in catalogue.index else 0
+    header, samples = read_record(catalogue.path(row))
+    recording = get(client, "/api/recording", record=catalogue.keys[row])
+    assert recording["leads"] == list(header.lead_names) and recording["samples"] == samples.shape[1]
+    assert recording["seconds"] == samples.shape[1] / header.sampling_frequency
+    assert [label["code"] for label in recording["labels"]] == list(header.codes)
+    assert recording["probabilities"]["NSR"] == pytest.approx(0.7) and "Brady" not in recording["probabilities"]
+    assert recording["predicted"]["NSR"] and not recording["predicted"]["AF"]
+    assert recording["thresholds"]["AF"] == 0.6 and recording["calibrated"] is None
+    assert (recording["unusable"], recording["reviews"], recording["other_reviews"]) == (None, [], 0)
+
+
+def test_calibrated_probabilities_are_shown_if_they_decide(make_client, make_bench, catalogue):
+    bench = make_bench(rule=Rule(np.full(26, 0.6), decision="expected_credit"))
+    recording = get(make_client(bench), "/api/recording", record=catalogue.keys[0])
+    assert recording["decision"] == "expected_credit" and recording["thresholds"] is None
+    assert recording["calibrated"]["NSR"] == pytest.approx(0.7)
+
+
+def test_the_signal_is_the_recording_in_microvolts(client, catalogue):
+    header, samples = read_record(catalogue.path(0))
+    answer = client.get("/api/signal", params={"record": catalogue.keys[0], "kind": "raw"})
+    leads = answer.headers["X-Leads"].split(",")
+    integers = np.frombuffer(answer.content, "<i2").reshape(len(leads), int(answer.headers["X-Samples"]))
+    units = np.array(answer.headers["X-Microvolts-Per-Unit"].split(","), float)
+    assert float(answer.headers["X-Frequency"]) == header.sampling_frequency
+    for row, lead in enumerate(leads):
+        index = header.lead_names.index(lead)
+        invalid = samples[index] == header.leads[index].invalid
+        expected = samples[index].astype(float) * 1000 / header.leads[index].per_millivolt
+        received = integers[row] * units[row]
+        assert np.array_equal(integers[row] == int(answer.headers["X-Invalid"]), invalid)
+        shift = (received - expected)[~invalid]
+        assert np.ptp(shift) <= units[row] + 1e-9, "equal but for a constant and rounding"
+
+
+def test_a_filtered_signal_has_250_samples_per_second(client, catalogue):
+    answer = client.get("/api/signal", params={"record": catalogue.keys[0], "kind": "filtered"})
+    seconds = get(client, "/api/recording", record=catalogue.keys[0])["seconds"]
+    assert float(answer.headers["X-Frequency"]) == 250
+    assert int(answer.headers["X-Samples"]) == pytest.approx(250 * seconds, abs=1)
+
+
+def test_a_review_is_on_the_disk_before_the_answer(make_client, make_bench, catalogue):
+    bench = make_bench(reviewer="Ann")
+    client = make_client(bench)
+    saved = review(client, catalogue.keys[5], verdict="unsure", comment='a "b", c\nd')
+    [stored] = read_reviews(bench.reviews.folder)
+    assert saved == {"record": catalogue.keys[5], "class": "LAD", "verdict": "unsure", "comment": 'a "b", c d',
+                     "time": stored.time, "version": stored.version, "blinded": False, "reviewer": "Ann"}  # fmt: skip
+    assert get(client, "/api/reviews", record=catalogue.keys[5])["reviews"] == [saved]
+    review(client, catalogue.keys[5], verdict="present")
+    assert [item["verdict"] for item in get(client, "/api/reviews")["reviews"]] == ["present"], "the last one counts"
+    assert get(client, "/api/recording", record=catalogue.keys[5])["reviews"][0]["verdict"] == "present"
+
+
+def test_malformed_reviews_are_refused_and_leave_nothing(make_client, make_bench, catalogue):
+    bench = make_bench(reviewer="Ann")
+    client, record = make_client(bench), catalogue.keys[0]
+    for fields in ({"class": "XYZ"}, {"class": 3}, {"verdict": "maybe"}, {"verdict": None}, {"comment": "x" * 1001},
+                   {"comment": ["x"]}, {"blinded": "yes"}, {"blinded": 1}, {"record": 7}):  # fmt: skip
+        assert "error" in review(client, record, 400, **fields), fields
+    review(client, "nobody", 404)
+    review(make_client(make_bench()), record, 409)
+    assert not list(bench.reviews.folder.glob("*.csv"))
+
+
+def test_a_full_disk_is_an_error_of_the_review(make_client, make_bench, catalogue, monkeypatch):
+    client = make_client(make_bench(reviewer="Ann"))
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.write", fail)
+    answer = review(client, catalogue.keys[0], 503)
+    assert answer == {"error": "The review could not be saved: No space left on device"}
+    monkeypatch.undo()
+    assert get(client, "/api/reviews")["reviews"] == []
+
+
+def test_two_reviewers_see_their_own_reviews(make_client, make_bench, catalogue):
+    bench = make_bench()
+    ann, bob = make_client(bench), make_client(bench)
+    ann.post("/api/login", json={"reviewer": "Ann"})
+    bob.post("/api/login", json={"reviewer": "Bob"})
+    review(ann, catalogue.keys[0], verdict="present")
+    review(bob, catalogue.keys[0], verdict="absent")
+    review(bob, catalogue.keys[0], **{"class": "AF"})
+    assert [item["verdict"] for item in get(ann, "/api/reviews")["reviews"]] == ["present"]
+    assert get(ann, "/api/recording", record=catalogue.keys[0])["other_reviews"] == 2
+    assert get(bob, "/api/recording", record=catalogue.keys[0])["other_reviews"] == 1
+
+
+def test_a_program_gets_predictions_of_its_recording(make_client, make_bench, synthetic_recordings):
+    runner = StandInRunner()
+    client, path = make_client(make_bench(runner=runner)), sorted(synthetic_recordings.rglob("*.hea"))[0]
+    content = path.with_suffix(".mat").read_bytes()
+    answer = client.post("/api/predict", files={"header": path.read_bytes(), "signal": content})
+    assert answer.status_code == 200 and answer.json()["record"] == path.stem and answer.json()["lead_set"] == 12
+    [sinus] = [item for item in answer.json()["classes"] if item["abbreviation"] == "NSR"]
+    assert sinus == {"abbreviation": "NSR", "name": "sinus rhythm", "codes": ["426783006"], "predicted": True,
+                     "probability": 0.7, "threshold": 0.6}  # fmt: skip
+    assert runner.tasks == [("predict_upload", path.read_text(), content)]
+
+
+def test_a_recording_that_cannot_be_predicted_is_an_error(make_client, make_bench):
+    def fail(name, *arguments):
+        raise TaskError("every lead is flat")
+
+    client = make_client(make_bench(runner=StandInRunner(fail)))
+    files = {"header": b"x 1 500 5\nx.mat 16 1000/mV 16 0 0 0 0 I\n", "signal": b"x"}
+    answer = client.post("/api/predict", files=files)
+    assert (answer.status_code, answer.json()) == (
+        422, {"error": "The recording cannot be predicted: every lead is flat"}
+    )  # fmt: skip
+    answer = client.post("/api/predict", files=files | {"header": b"nonsense"})
+    assert answer.status_code == 422 and "The header cannot be used" in answer.json()["error"]
+
+
+class TestBlinded:
+    """Labels and predictions are hidden until the reviewer has answered."""
+
+    @pytest.fixture
+    def bench(self, make_bench):
+        bench = make_bench(reviewer="Ann", blinded=True, seed=3)
+        for row in range(60):
+            bench.predictions.store(row, make_prediction(NSR=0.95))
+        return bench
+
+    def test_nothing_is_shown_before_the_answer_and_all_after_it(self, make_client, bench, catalogue):
+        client, record = make_client(bench), catalogue.keys[0]
+        for item in get(client, "/api/recordings", limit=200)["items"]:
+            assert [item[name] for name in ("labels", "predicted", "suspicion", "suspected")] == [None] * 4
+        shown = get(client, "/api/recording", record=record)
+        fields = ("labels", "probabilities", "predicted", "thresholds", "suspected", "other_reviews", "lead_set")
+        assert [shown[name] for name in fields] == [None] * len(fields) and shown["hidden"]
+        assert review(client, record)["blinded"]
+        assert not review(client, record, **{"class": "AF"})["blinded"], "the second was not"
+        shown = get(client, "/api/recording", record=record)
+        assert None not in [shown[name] for name in fields] and not shown["hidden"]
+        [item] = get(client, "/api/recordings", search=record)["items"]
+        assert item["labels"] == catalogue.diagnoses[0]
+
+    def test_recordings_cannot_be_chosen_by_what_is_hidden(self, make_client, bench):
+        for parameters in ({"label": "NSR"}, {"predicted": "NSR"}, {"suspected": 1}):
+            assert "error" in get(make_client(bench), "/api/recordings", 400, **parameters)
+
+    def test_the_order_says_nothing_and_depends_on_the_seed(self, make_client, make_bench, bench, catalogue):
+        def order(bench, **parameters):
+            items = get(make_client(bench), "/api/recordings", limit=200, **parameters)["items"]
+            return [item["record"] for item in items]
+
+        assert order(bench) == order(bench, sort="suspicion") == order(make_bench(blinded=True, seed=3))
+        assert order(bench) != order(make_bench(blinded=True, seed=4))
+        assert order(bench, sort="name") == catalogue.keys
+
+    def test_a_listed_recording_is_answered_with_all_its_classes(self, make_client, make_bench, catalogue):
+        bench = make_bench(reviewer="Ann", blinded=True, review_list=[(5, "LAD"), (2, "AF"), (5, "AF")])
+        client = make_client(bench)
+        items = get(client, "/api/recordings")["items"]
+        assert [(item["record"], item["asked"]) for item in items] == [
+            (catalogue.keys[5], ["LAD", "AF"]), (catalogue.keys[2], ["AF"])
+        ]  # fmt: skip
+        review(client, catalogue.keys[5])
+        assert get(client, "/api/recording", record=catalogue.keys[5])["labels"] is None
+        assert get(client, "/api/recordings", unreviewed=1)["total"] == 2
+        review(client, catalogue.keys[5], **{"class": "AF"})
+        assert get(client, "/api/recording", record=catalogue.keys[5])["labels"] is not None
+        assert get(client, "/api/recordings", unreviewed=1)["total"] == 1
