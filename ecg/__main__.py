@@ -241,6 +241,36 @@ def add_review_command(commands: "Commands") -> None:
     parser.set_defaults(run=run)
 
 
+def add_sample_command(commands: "Commands") -> None:
+    """Add the command that samples errors for review."""
+    parser = commands.add_parser("sample", help="draw a random sample of a model's errors as a list to review",
+                                 usage=f"{PROGRAM} sample MODEL DATA LIST --class CLASS [option ...]",
+                                 epilog="The list does not tell which errors are false positives. `serve --list LIST` "
+                                        "shows it.")  # fmt: skip
+    add_paths(parser, model="folder of a model", data=DATA, list="file for the list, a CSV file")
+    parser.add_argument("--class", type=options.parse_class, metavar="CLASS", required=True,
+                        help="class whose errors are drawn, such as LAD (required)")  # fmt: skip
+    add_numbers(
+        parser,
+        false_positives="number of predictions without the label (default: 50)",
+        false_negatives="number of labels without the prediction (default: 50)",
+        seed="seed of the choice and the order (default: 0)",
+    )
+
+    def run(arguments: argparse.Namespace) -> None:
+        start_keras()
+        from ecg.commands.sample import ErrorSample, write_sample
+        from ecg.data.headers import RecordError
+
+        names = ("false_positives", "false_negatives", "seed")
+        given = without_none(abbreviation=getattr(arguments, "class"),
+                             **{name: getattr(arguments, name) for name in names})  # fmt: skip
+        with reported(RecordError):
+            write_sample(arguments.model, arguments.data, arguments.list, ErrorSample(**given))
+
+    parser.set_defaults(run=run)
+
+
 def add_audit_command(commands: "Commands") -> None:
     """Add the command that looks for faults in a data folder."""
     parser = commands.add_parser("audit", help="list what a folder holds and what is wrong in it, without training",
@@ -340,8 +370,18 @@ def add_serve_command(commands: "Commands") -> None:
     parser.set_defaults(run=run, port=8000, seed=0, interrupted="stopped; every review is on the disk")
 
 
-COMMANDS = (add_train_command, add_compare_command, add_estimate_command, add_evaluate_command, add_plot_command,
-            add_review_command, add_serve_command, add_audit_command, add_synthesize_command)  # fmt: skip
+COMMANDS = (
+    add_train_command,
+    add_compare_command,
+    add_estimate_command,
+    add_evaluate_command,
+    add_plot_command,
+    add_review_command,
+    add_sample_command,
+    add_serve_command,
+    add_audit_command,
+    add_synthesize_command,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -64,6 +64,8 @@ LIMITS = {
     "pretrain": Limit(0, 1_000_000),
     "hours": Limit(0, 100_000, integer=False, exclude_minimum=True),
     "figures": Limit(0, 10_000),
+    "false_positives": Limit(0, 1_000_000),
+    "false_negatives": Limit(0, 1_000_000),
     "start": Limit(0, 1_000_000, integer=False),
     "records": Limit(1, 1_000_000),
     "noise": Limit(0, 100, integer=False),  # 16 bits of microvolts hold little more

@@ -20,6 +20,7 @@ NUMBERS = {  # options that take a number, by command, and which of the values b
     },
     "plot": {"--start": "0"},
     "review": {"--figures": "0"},
+    "sample": {"--false-positives": "0", "--false-negatives": "0", "--seed": "0"},
     "audit": {"--jobs": None},
     "synthesize": {
         "--records": None, "--seed": "0", "--leads": None, "--noise": "0", "--wrong-labels": "0", "--jobs": None,
@@ -45,6 +46,7 @@ NAMES = {  # options that take names, and for each a good value in the wrong cas
     "evaluate": {"--weights": ("File.csv", Path("File.csv")), "--corrections": ("Folder", Path("Folder"))},
     "review": {"--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--output": ("Folder", Path("Folder")),
                "--corrections": ("Folder", Path("Folder"))},
+    "sample": {"--class": ("lad", "LAD")},
     "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png"))},
     "audit": {"--output": ("Folder", Path("Folder")), "--groups": ("File.csv", Path("File.csv"))},
     "synthesize": {"--sources": ("georgia=2", ("Georgia", 2.0))},
@@ -57,6 +59,7 @@ POSITIONALS = {
     "evaluate": 2,
     "plot": 1,
     "review": 2,
+    "sample": 3,
     "audit": 1,
     "synthesize": 1,
 }
@@ -89,7 +92,7 @@ def parse(*arguments):
 
 def command_line(command, *options):
     """The arguments of a command with its positional ones, and what it cannot do without."""
-    needed = ["--records", "5"] if command == "synthesize" else []
+    needed = {"synthesize": ["--records", "5"], "sample": ["--class", "AF"]}.get(command, [])
     return [command, *["folder"] * POSITIONALS[command], *needed, *options]
 
 

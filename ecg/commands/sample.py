@@ -1,0 +1,97 @@
+"""Draw a random sample of a model's errors as a list of labels to review."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ecg.commands.review import predict_records
+from ecg.data.headers import RecordError
+from ecg.data.labels import CLASS_INDEX, source_of
+from ecg.data.records import record_name, require_records
+from ecg.data.review_lists import ReviewList, write_review_list
+from ecg.evaluation.agreement import sample_errors
+from ecg.runtime.files import check_writable
+from ecg.runtime.limits import check_limits
+from ecg.systems.label_cleaning import unlabelled_mask
+from ecg.systems.recipes import NO_RELABELLING
+
+LOGGER = logging.getLogger("ecg")
+
+
+@dataclass(frozen=True)
+class ErrorSample:
+    """A random sample of a model's errors.
+
+    Attributes:
+        abbreviation: Abbreviation of a class.
+        false_positives: Number of recordings that the model predicts to have the class, without the label.
+        false_negatives: Number of recordings with the label that the model predicts not to have the class.
+        seed: Seed of the choice and the order.
+
+    Raises:
+        ValueError: The class is unknown, or a number out of its range.
+    """
+
+    abbreviation: str
+    false_positives: int = 50
+    false_negatives: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.abbreviation not in CLASS_INDEX:
+            raise ValueError(f"class {self.abbreviation!r}: expected one of {', '.join(CLASS_INDEX)}")
+        check_limits(false_positives=self.false_positives, false_negatives=self.false_negatives, seed=self.seed)
+
+
+def write_sample(model: Path, data: Path, path: Path, sample: ErrorSample) -> int:
+    """Write a random sample of a model's errors as a list of labels to review.
+
+    Args:
+        model: Folder of the model.
+        data: Folder of the recordings.
+        path: File of the list, which is replaced.
+        sample: What is drawn.
+
+    Returns:
+        The number of recordings in the list.
+
+    Raises:
+        FileNotFoundError: `data` has no header.
+        RecordError: The model predicts no recording, or makes no such error.
+        OSError: The list cannot be written.
+    """
+    check_writable(Path(path).parent)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    rows = draw_sample(model, data, sample)
+    write_review_list(path, rows)
+    LOGGER.info(f"{path}: {len(rows):,} recordings to review")
+    return len(rows)
+
+
+def draw_sample(model: Path, data: Path, sample: ErrorSample) -> ReviewList:
+    """Draw a random sample of a model's errors; see `write_sample`.
+
+    A class that the recording's source does not label, or that the model does not predict, is no error.
+    """
+    unlisted: list[tuple[str, str]] = []
+    paths = require_records(data, unlisted)
+    predictions = predict_records(model, data, paths)
+    for reason, names in predictions.failed.items():
+        LOGGER.warning(f"{names[0]}{f' and {len(names) - 1:,} more' * bool(names[1:])}: {reason}")
+    if not predictions.paths:
+        raise RecordError(f"{data}: none of {len(paths):,} recordings can be compared with a prediction")
+    sources = np.array([source_of(Path(path).stem) for path in predictions.paths])
+    labels, outputs, column = predictions.labels, predictions.outputs, CLASS_INDEX[sample.abbreviation]
+    is_omitted = unlabelled_mask(sources, NO_RELABELLING.partially_labelled) & ~labels
+    comparable = np.flatnonzero((predictions.covered & ~is_omitted)[:, column])
+    labels, outputs = labels[comparable], outputs[comparable]
+    chosen = sample_errors(labels, outputs, column, sample.false_positives, sample.false_negatives, sample.seed)
+    counts = [int((outputs & ~labels)[:, column].sum()), int((labels & ~outputs)[:, column].sum())]
+    LOGGER.info(f"{sample.abbreviation}: {counts[0]:,} false positives and {counts[1]:,} false negatives in "
+                f"{len(comparable):,} recordings; {min(counts[0], sample.false_positives):,} and "
+                f"{min(counts[1], sample.false_negatives):,} drawn")  # fmt: skip
+    if not len(chosen):
+        raise RecordError(f"{data}: no such error of {sample.abbreviation} in {len(comparable):,} recordings")
+    return [(record_name(Path(predictions.paths[row])), sample.abbreviation) for row in comparable[chosen].tolist()]

@@ -1,0 +1,71 @@
+"""Read and write lists of labels that reviewers are to look at."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ecg.data.headers import RecordError
+from ecg.data.labels import CLASS_INDEX
+from ecg.data.patients import spell_record
+from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
+from ecg.runtime.files import atomic_path, read_table, write_csv
+
+LOGGER = logging.getLogger("ecg")
+
+LIST_COLUMNS = ("record", "class")
+MOST_LIST_BYTES = 2**26
+
+ReviewList = list[tuple[str, str]]  # name of a recording and abbreviation of a class
+
+
+def write_review_list(path: str | Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Write a list of labels to review as CSV, in its order.
+
+    Args:
+        path: The file; one that is there is replaced.
+        rows: Names of recordings and abbreviations of classes.
+    """
+    with atomic_path(path) as temporary:
+        write_csv(temporary, [LIST_COLUMNS, *rows])
+
+
+def read_review_list(path: str | Path, names: Iterable[str]) -> ReviewList:
+    """Read a list of labels to review, and log the names that no recording has.
+
+    Args:
+        path: A file with the columns `record` and `class`, next to others, such as the table of `ecg review`.
+        names: Names of all recordings of a data folder: their paths below it without extension.
+
+    Returns:
+        Names of recordings and abbreviations of classes in the order of the file, each once.
+
+    Raises:
+        RecordError: The file cannot be read, is no such table, has an unknown class, or lists no recording. The message
+            names the file, the line and the reason.
+    """
+    names = list(names)
+    known, classes = set(names), {name.casefold(): name for name in CLASS_INDEX}
+    rows, unknown = [], []
+    header, *table = read_table(path, _has_columns, f"the columns {' and '.join(LIST_COLUMNS)}, each once",
+                                MOST_LIST_BYTES, RecordError)  # fmt: skip
+    columns = [[cell.casefold() for cell in header.cells].index(name) for name in LIST_COLUMNS]
+    for line, cells in table:
+        record, abbreviation = (cells[column] for column in columns)
+        if abbreviation.casefold() not in classes:
+            raise RecordError(f"{path}, line {line}: {abbreviation!r}, expected one of {', '.join(CLASS_INDEX)}")
+        name = next((spelled for spelled in spell_record(record) if spelled in known), None)
+        if name is None:
+            unknown.append(record)
+        else:
+            rows.append((name, classes[abbreviation.casefold()]))
+    if not rows:
+        such = f", such as {names[0]}" if names else ""
+        raise RecordError(f"{path}: lists none of {pluralise(len(names), 'recording')}{such}")
+    if unknown:
+        for wrapped in wrap_line(f"{path}: {len(unknown):,} names are of no recording ({abbreviated_list(unknown)})"):
+            LOGGER.warning(wrapped)
+    return list(dict.fromkeys(rows))
+
+
+def _has_columns(cells: Sequence[str]) -> bool:
+    return all([cell.casefold() for cell in cells].count(column) == 1 for column in LIST_COLUMNS)
