@@ -136,6 +136,32 @@ class Bundle:
         """Whether the gains of early-2020 headers are corrected, as in the training."""
         return self.ensemble.general.members[0].view.preparation.early_gains
 
+    def prepare_segments(self, header: Header, recording: np.ndarray) -> tuple[list[Segment], set[str]]:
+        """Split a recording into segments that are preprocessed on request.
+
+        Args:
+            header: Header of the recording.
+            recording: Stored integers, (L, T).
+
+        Returns:
+            The segments, and a set. Preprocessing a segment adds the kinds of its repairs to it.
+
+        Raises:
+            SignalError: If the recording has another shape than the header says, or is too long.
+        """
+        recording, repairs = leads_first(header, recording), set[str]()
+
+        def prepare(integers: np.ndarray, preparation: Preprocessing, leads: tuple[str, ...]) -> np.ndarray:
+            try:
+                prepared = preprocess(header, integers, leads, recording, preparation)
+            except SignalError:
+                repairs.add(SKIPPED)
+                raise
+            repairs.update(repair.kind for repair in prepared.repairs)
+            return prepared.signal
+
+        return [Segment(partial(prepare, integers)) for integers in split_segments(header, recording)], repairs
+
     def predict_recording(self, header: Header, recording: np.ndarray) -> Prediction:
         """Predict one recording.
 
@@ -149,18 +175,7 @@ class Bundle:
         Raises:
             SignalError: If the recording cannot be used.
         """
-        recording, repairs = leads_first(header, recording), set()
-
-        def prepare(integers: np.ndarray, preparation: Preprocessing, leads: tuple[str, ...]) -> np.ndarray:
-            try:
-                prepared = preprocess(header, integers, leads, recording, preparation)
-            except SignalError:
-                repairs.add(SKIPPED)
-                raise
-            repairs.update(repair.kind for repair in prepared.repairs)
-            return prepared.signal
-
-        segments = [Segment(partial(prepare, integers)) for integers in split_segments(header, recording)]
+        segments, repairs = self.prepare_segments(header, recording)
         members, covered = self.ensemble.predict_members(segments, encode_demographics(header.age, header.sex))
         probabilities = members.mean(axis=0)
         indices = self.ensemble.general.columns

@@ -119,11 +119,18 @@ class Member:
         Returns:
             Outputs, (n_windows, K).
         """
-        windows = self.view.window.segments(signal)
-        if serves_all_lead_sets(self.settings):
-            windows = place_leads(windows, lead_indices(self.leads))
+        windows = self.split_windows(signal)
         repeated = np.repeat(demographics[np.newaxis], len(windows), axis=0)
         return self.network.predict_on_batch((windows, repeated) if uses_demographics(self.network) else windows)
+
+    def split_windows(self, signal: np.ndarray) -> np.ndarray:
+        """Return the windows of a signal (T, leads) as the network takes them.
+
+        Returns:
+            (n_windows, length, n_inputs) float32, see `count_inputs`.
+        """
+        windows = self.view.window.segments(signal)
+        return place_leads(windows, lead_indices(self.leads)) if serves_all_lead_sets(self.settings) else windows
 
     def pool_windows(self, outputs: np.ndarray) -> np.ndarray:
         """Pool the outputs for all windows of a recording: (n_windows, K) to (K,).
@@ -231,6 +238,17 @@ class Ensemble:
         """Number of weights of all networks, including moving averages."""
         return sum(member.network.count_params() for group in self.groups.values() for member in group.members)
 
+    def choose_group(self, segments: Sequence[Segment], demographics: np.ndarray) -> Group:
+        """Return the group that predicts a recording: the special one if the gate says so.
+
+        Args:
+            segments: Segments of the recording.
+            demographics: (5,), see ecg.data.preprocessing.encode_demographics.
+        """
+        if self.gate and self.special and self.gate.predict(segments, demographics)[0] > GATE_THRESHOLD:
+            return self.special
+        return self.general
+
     def predict(self, segments: Sequence[Segment], demographics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean probabilities (K,) and a mask (K,); see `predict_members`."""
         members, covered = self.predict_members(segments, demographics)
@@ -250,9 +268,7 @@ class Ensemble:
         Raises:
             SignalError: If no segment has a valid sample.
         """
-        group = self.general
-        if self.gate and self.special and self.gate.predict(segments, demographics)[0] > GATE_THRESHOLD:
-            group = self.special
+        group = self.choose_group(segments, demographics)
         probabilities = align_classes(group.predict_each(segments, demographics), group.columns, self.general.columns)
         return probabilities, np.isin(self.general.columns, group.columns)
 

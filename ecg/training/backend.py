@@ -351,3 +351,34 @@ def skip_static_shapes(network: keras.Model) -> Iterator[None]:
         yield
     finally:
         del network.train_step, network.predict_step
+
+
+def input_gradients(network: keras.Model, inputs: Inputs, class_index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Differentiate an output of a network by its signals.
+
+    Args:
+        network: A network with outputs (B, K), which is used as in prediction.
+        inputs: Its inputs.
+        class_index: Index of the output.
+
+    Returns:
+        The output, (B,), and for each recording its gradient, in the shape of the signals.
+    """
+    signals, *demographics = map(ops.convert_to_tensor, inputs if isinstance(inputs, tuple) else (inputs,))
+
+    def sum_outputs(signals: Any) -> tuple[Any, Any]:
+        outputs = network((signals, *demographics) if demographics else signals, training=False)[:, class_index]
+        return ops.sum(outputs), outputs
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        (_, outputs), gradients = jax.value_and_grad(sum_outputs, has_aux=True)(signals)
+    else:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(signals)
+            total, outputs = sum_outputs(signals)
+        gradients = tape.gradient(total, signals)
+    return ops.convert_to_numpy(outputs), ops.convert_to_numpy(gradients)

@@ -18,6 +18,7 @@ from ecg.data.wave_peaks import (
     NeuroKitMissing,
     PeakList,
     WavePeaks,
+    find_beats,
     find_peaks,
     find_record_peaks,
     load_wave_peaks,
@@ -178,3 +179,25 @@ def test_peaks_of_selected_recordings_keep_the_given_order():
         assert (selected.samples.dtype, selected.waves.dtype) == (np.int32, np.int8)
         for index, record in enumerate(records):
             assert all(map(np.array_equal, selected.recording(index), stored.recording(record)))
+
+
+@pytest.mark.parametrize("findings", [{"NSR"}, {"AF"}, {"AFL"}, {"NSR", "LBBB"}, {"NSR", "PVC"}, {"PR"}, {"SB", "LQT"}])
+def test_beats_are_found_without_lead_ii(findings):
+    for seed in range(4):
+        patient = draw_patient(findings, np.random.default_rng(seed))
+        beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))
+        electrodes = compute_potentials(patient, SECONDS * RATE, RATE, np.random.default_rng(seed))
+        signal = electrodes + np.random.default_rng(seed).normal(0, 0.01, electrodes.shape)
+        # A single lead may show flutter waves or spikes best, and premature beats hardly.
+        for leads in (slice(None),) if findings & {"AFL", "PR", "PVC"} else (slice(None), [5]):
+            seconds = find_beats(signal[:, leads], RATE) / RATE
+            onsets = beats.onset[(beats.onset > 0.2) & (beats.onset < SECONDS - 0.3)]
+            in_beat = (seconds > onsets[:, None] - 0.02) & (seconds < onsets[:, None] + max(patient.qrs, 0.15))
+            assert (in_beat.sum(axis=1) == 1).mean() >= 0.9
+            inside = (seconds > 0.3) & (seconds < SECONDS - 0.4)
+            assert in_beat.any(axis=0)[inside].mean() > 0.9
+
+
+def test_a_flat_signal_has_no_beats():
+    assert not len(find_beats(np.zeros((2500, 3)), RATE))
+    assert not len(find_beats(np.zeros((2, 3)), RATE))
