@@ -355,16 +355,26 @@ def add_serve_command(commands: "Commands") -> None:
                         help="name or address to listen at; if other machines reach it, a token is needed (default: "
                              "127.0.0.1, this machine only)")  # fmt: skip
     add_numbers(parser, port="port to listen at, 0 for any that is free (default: 8000)",
-                seed="seed of the random order of recordings in blinded mode (default: 0)")  # fmt: skip
+                seed="seed of the order of recordings in blinded mode, and of the sample (default: 0)")  # fmt: skip
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--list", type=options.parse_path, metavar="FILE.csv",
+                        help="list of labels to review, such as that of `sample`: a table with the columns record and "
+                             "class (default: all recordings)")  # fmt: skip
+    chosen.add_argument("--sample", nargs=3, metavar=("CLASS", "FP", "FN"),
+                        help="review a random sample of so many false positives and false negatives of a class, such "
+                             "as LAD 50 50 (default: all recordings)")  # fmt: skip
     add_switches(parser, blinded="hide labels and predictions of a recording until the reviewer has answered")
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.commands import serve
+        from ecg.data.headers import RecordError
 
         names = ("model", "data", "reviews", "reviewer", "host", "port", "blinded", "seed")
         with reported(ValueError):
-            settings = serve.ServerSettings(**{name: getattr(arguments, name) for name in names})
-        with reported(serve.WebPackagesMissing, serve.ServerError):
+            sample = arguments.sample and options.parse_sample(arguments.sample)
+            given = {name: getattr(arguments, name) for name in names}
+            settings = serve.ServerSettings(**given, review_list=arguments.list, sample=sample)
+        with reported(serve.WebPackagesMissing, serve.ServerError, RecordError):
             serve.serve(settings)
 
     parser.set_defaults(run=run, port=8000, seed=0, interrupted="stopped; every review is on the disk")

@@ -1,7 +1,7 @@
 """Define and parse the options of the command line."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ SCORED_BY_LOWER_CASE = {name.casefold(): name for name in ABBREVIATIONS}
 CLASS_BY_LOWER_CASE = SCORED_BY_LOWER_CASE | {
     diagnosis.abbreviation.casefold(): diagnosis.abbreviation for diagnosis in ADDITIONAL_CLASSES
 }
+
+SAMPLED = ("false_positives", "false_negatives")
 
 SourceClasses = tuple[str, tuple[str, ...]]  # a source and some classes
 
@@ -144,6 +146,19 @@ def parse_class_pair(text: str) -> tuple[str, str]:
         return parse_class(first), parse_class(second)
     except argparse.ArgumentTypeError:
         raise option_error(f"CLASS=CLASS, of {', '.join(ABBREVIATIONS)}", text) from None
+
+
+def parse_sample(texts: Sequence[str]) -> tuple[str, int, int]:
+    """Parse a class, a number of false positives and one of false negatives.
+
+    Raises:
+        ValueError: The class is not scored, or a number is out of its range.
+    """
+    try:
+        numbers = [int(number_parser(name)(text)) for name, text in zip(SAMPLED, texts[1:], strict=True)]
+        return parse_class(texts[0]), numbers[0], numbers[1]
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"--sample: {error}") from None
 
 
 def add_paths(parser: argparse.ArgumentParser, **helps: str) -> None:

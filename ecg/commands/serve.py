@@ -3,16 +3,19 @@
 import importlib.util
 import logging
 import socket
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ecg.data.review_lists import read_review_list
 from ecg.data.reviews import check_reviewer_name
-from ecg.runtime.console import pluralise
+from ecg.runtime.console import Progress, pluralise
 from ecg.runtime.files import check_writable
 
 if TYPE_CHECKING:  # an extra of the installation
     from ecg.web.access import Access
+    from ecg.web.predictions import PredictionTable
     from ecg.web.predictor import Predictor
     from ecg.web.workbench import Workbench
 
@@ -22,6 +25,7 @@ PACKAGES = ("starlette", "uvicorn", "python_multipart")
 CACHE = ".cache"  # folder below that of the reviews
 BACKLOG = 2048  # connections that wait
 KEEP_ALIVE_SECONDS, SHUTDOWN_SECONDS = 30, 3
+POLL_SECONDS = 0.5
 
 
 class WebPackagesMissing(ImportError):
@@ -44,7 +48,9 @@ class ServerSettings:
         host: Name or address to bind to.
         port: Port; 0 for any that is free.
         blinded: Whether labels and predictions are hidden until the reviewer has answered.
-        seed: Seed of the random order.
+        seed: Seed of the random order, and of a sample.
+        review_list: File of a list of labels to review; None for all recordings.
+        sample: Class, number of false positives and number of false negatives of a random sample to review, or None.
 
     Raises:
         ValueError: The name cannot be that of a reviewer, or the reviews are in the folder of model or data.
@@ -58,6 +64,8 @@ class ServerSettings:
     port: int = 8000
     blinded: bool = False
     seed: int = 0
+    review_list: Path | None = None
+    sample: tuple[str, int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.reviewer:
@@ -86,13 +94,11 @@ def serve(settings: ServerSettings) -> None:
     Raises:
         WebPackagesMissing: The packages of the server are not installed.
         ServerError: The model cannot be used.
+        RecordError: The list of labels to review cannot be read, or the model makes no error to sample.
         OSError: The data cannot be listed, the reviews not be written, or the address is not free.
     """
     check_packages()
-    import uvicorn
-
     from ecg.web.access import make_access
-    from ecg.web.app import create_app
     from ecg.web.predictor import Predictor
 
     check_writable(settings.reviews)
@@ -104,15 +110,31 @@ def serve(settings: ServerSettings) -> None:
         bench = open_workbench(settings, predictor)
         access = make_access(settings.host, port, address)
         log_start(settings, bench, access)
-        config = uvicorn.Config(
-            create_app(bench, access), log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            http="h11", ws="none", lifespan="on", timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS, backlog=BACKLOG,
-        )  # fmt: skip
-        uvicorn.Server(config).run(sockets=[listener])
+        answer_requests(bench, access, listener)
     finally:
         predictor.close()
         listener.close()
+
+
+def answer_requests(bench: "Workbench", access: "Access", listener: socket.socket) -> None:
+    """Answer requests until the process is told to end.
+
+    Args:
+        bench: What is served.
+        access: Who may ask.
+        listener: Where the requests come.
+    """
+    import uvicorn
+
+    from ecg.web.app import create_app
+    from ecg.web.protocol import PromptProtocol
+
+    config = uvicorn.Config(
+        create_app(bench, access), log_config=None, access_log=False, server_header=False, proxy_headers=False,
+        http=PromptProtocol, ws="none", lifespan="on", timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS, backlog=BACKLOG,
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -141,6 +163,7 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
 
     Raises:
         ServerError: The model cannot be used.
+        RecordError: The list of labels to review cannot be read, or the model makes no error to sample.
         OSError: The data cannot be listed, or the reviews not be written.
     """
     import numpy as np
@@ -168,9 +191,26 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     bench = Workbench(
         catalogue, predictions, facts, ReviewBook(settings.reviews), load_signer(cache), chosen, predictor
     )
+    if settings.review_list is not None:
+        rows = read_review_list(settings.review_list, catalogue.names)
+        chosen = replace(chosen, review_list=[(catalogue.row_of_name[name], label) for name, label in rows])
+        bench.use_settings(chosen)
     predictor.find_background_task = bench.find_background_task
     predictor.wake()
+    if settings.sample is not None:
+        wait_for_predictions(predictions)
+        bench.use_settings(replace(chosen, review_list=predictions.sample_errors(*settings.sample, settings.seed)))
     return bench
+
+
+def wait_for_predictions(predictions: "PredictionTable") -> None:
+    """Wait until all recordings are predicted."""
+    counts = predictions.counts()
+    with Progress("predictions", counts["recordings"]) as progress:
+        while (done := counts["predicted"] + counts["failed"]) < counts["recordings"]:
+            progress.advance(done - progress.done)
+            time.sleep(POLL_SECONDS)
+            counts = predictions.counts()
 
 
 def log_start(settings: ServerSettings, bench: "Workbench", access: "Access") -> None:

@@ -20,6 +20,7 @@ TOKEN_BYTES = 32
 UPLOAD_PATH = "/api/predict"
 MOST_UPLOAD_BYTES = 32 * 2**20
 MOST_BODY_BYTES = 64 * 2**10  # of other requests
+MOST_DRAINED = 4  # times as much is read and forgotten, so that the client sees why it is refused
 MOST_BUFFERED_BYTES = 256 * 2**20  # in all requests that are being received or answered
 IDLE_SECONDS, BODY_SECONDS, UPLOAD_SECONDS = 10.0, 20.0, 120.0
 POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -216,29 +217,49 @@ class AccessControl:
         Raises:
             RefusedRequest: It is too large or too slow, too much is being received, or the client is gone.
         """
-        is_upload = scope["path"] == UPLOAD_PATH
+        is_upload, headers = scope["path"] == UPLOAD_PATH, Headers(scope=scope)
         most = MOST_UPLOAD_BYTES if is_upload else MOST_BODY_BYTES
-        length = Headers(scope=scope).get("content-length", "0")
-        if length.isascii() and length.isdigit() and int(length[:20]) > most:
-            raise RefusedRequest(413, f"The request has more than {most:,} bytes.")
+        too_large = RefusedRequest(413, f"The request has more than {most:,} bytes.")
+        length = headers.get("content-length", "0")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            raise RefusedRequest(400, "The request has two lengths.")
+        if length.isascii() and length.isdigit() and int(length[:20]) > MOST_DRAINED * most:
+            raise too_large
         end = asyncio.get_running_loop().time() + (UPLOAD_SECONDS if is_upload else BODY_SECONDS)
-        more = True
+        received, more = 0, True
         while more:
-            left = end - asyncio.get_running_loop().time()
-            try:
-                message = await asyncio.wait_for(receive(), min(IDLE_SECONDS, max(left, 0)))
-            except TimeoutError:
-                raise RefusedRequest(408, "The request came too slowly.") from None
-            if message["type"] == "http.disconnect":
-                raise RefusedRequest(400, "The request is not complete.")
+            message = await _receive_until(receive, end)
             chunk = message.get("body", b"")
-            body += chunk
-            self.buffered += len(chunk)
-            if len(body) > most:
-                raise RefusedRequest(413, f"The request has more than {most:,} bytes.")
+            received, more = received + len(chunk), message.get("more_body", False)
+            if received <= most:
+                body += chunk
+                self.buffered += len(chunk)
+            elif received > MOST_DRAINED * most:
+                raise too_large
             if self.buffered > MOST_BUFFERED_BYTES:
                 raise RefusedRequest(503, "Too many requests at once; try again.")
-            more = message.get("more_body", False)
+        if received > most:  # only now, since a client that still sends might not see the answer
+            raise too_large
+
+
+async def _receive_until(receive: Receive, end: float) -> Message:
+    """Receive the next message of a body.
+
+    Args:
+        receive: Receives it.
+        end: Until when, by the clock of the event loop.
+
+    Raises:
+        RefusedRequest: The client is too slow, or gone.
+    """
+    left = end - asyncio.get_running_loop().time()
+    try:
+        message = await asyncio.wait_for(receive(), min(IDLE_SECONDS, max(left, 0)))
+    except TimeoutError:
+        raise RefusedRequest(408, "The request came too slowly.") from None
+    if message["type"] == "http.disconnect":
+        raise RefusedRequest(400, "The request is not complete.")
+    return message
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

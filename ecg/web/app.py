@@ -37,7 +37,7 @@ STATIC = Path(__file__).with_name("static")
 MEDIA_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
                ".js": "text/javascript; charset=utf-8", ".png": "image/png", ".woff2": "font/woff2"}  # fmt: skip
 INDEX = "index.html"
-PREDICTION_SECONDS = 20.0  # that the page of a recording waits for its prediction
+PREDICTION_SECONDS = 3.0  # that the page of a recording waits for its prediction
 MOST_READERS = 4  # signals that are read at once; one may take some hundred megabytes
 SESSION_SECONDS = 90 * 86400
 DEFAULT_PAGE = 50  # recordings
@@ -175,7 +175,7 @@ class Routes:
         rows = self.bench.list_rows(query, reviewer, unreviewed)
         shown = rows[offset : offset + limit].tolist()
         self.bench.show(shown)
-        items = [descriptions.describe_item(self.bench, row, reviewer) for row in shown]
+        items = descriptions.describe_items(self.bench, shown, reviewer)
         return {"total": len(rows), "offset": offset, "items": items}
 
     async def recording(self, request: Request) -> Response:
@@ -236,7 +236,8 @@ class Routes:
     def _save(self, reviewer: str, row: int, values: tuple[str, str, str], blinded: bool) -> Review:
         """Write a review; whether it was blinded is known here if the server hides labels."""
         if self.bench.settings.blinded:
-            blinded = self.bench.is_hidden(reviewer, row)
+            mine = self.bench.reviews.verdicts(reviewer).get(self.bench.catalogue.names[row], {})
+            blinded = self.bench.is_hidden(row, mine)
         abbreviation, verdict, comment = values
         try:
             review = Review(self.bench.catalogue.names[row], abbreviation, Verdict(verdict), comment, blinded=blinded)

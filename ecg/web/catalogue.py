@@ -35,6 +35,7 @@ class CatalogueRow(NamedTuple):
         n_leads: Number of leads; 0 if the header cannot be read.
         labels: Scored classes, (26,) bool.
         additional: Additional classes, (2,) bool.
+        diagnosed: Whether the header has a code; words such as Unknown are none.
         diagnoses: Abbreviations of all diagnoses, joined by SEPARATOR.
         error: Why the header cannot be read, or an empty string.
     """
@@ -45,6 +46,7 @@ class CatalogueRow(NamedTuple):
     n_leads: int
     labels: np.ndarray
     additional: np.ndarray
+    diagnosed: bool
     diagnoses: str
     error: str = ""
 
@@ -223,7 +225,8 @@ def read_row(path: Path) -> CatalogueRow:
         return describe_header(read_header(path))
     except (RecordError, OSError) as error:
         reason = remove_record_name(describe_error(error), path)
-        return CatalogueRow(np.nan, "Unknown", np.nan, 0, np.zeros(N_CLASSES, bool), np.zeros(2, bool), "", reason)
+        nothing = np.zeros(N_CLASSES, bool), np.zeros(2, bool)
+        return CatalogueRow(np.nan, "Unknown", np.nan, 0, *nothing, False, "", reason)
 
 
 def describe_header(header: Header) -> CatalogueRow:
@@ -232,4 +235,5 @@ def describe_header(header: Header) -> CatalogueRow:
     diagnoses = SEPARATOR.join(dict.fromkeys(find_diagnosis(code).abbreviation for code in codes))
     seconds = header.samples / header.sampling_frequency if header.samples else np.nan
     labels, additional = encode(header.codes), encode_additional(header.codes)
-    return CatalogueRow(header.age, header.sex, seconds, len(header.leads), labels, additional, diagnoses)
+    diagnosed = any(code.isdigit() for code in header.codes)
+    return CatalogueRow(header.age, header.sex, seconds, len(header.leads), labels, additional, diagnosed, diagnoses)

@@ -1,6 +1,7 @@
 """Describe recordings, predictions and reviews as objects of JSON."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,14 @@ def describe_session(bench: Workbench, reviewer: str | None) -> Json:
     }  # fmt: skip
 
 
-def describe_item(bench: Workbench, row: int, reviewer: str | None) -> Json:
-    """Describe a recording in the list."""
-    catalogue, predictions, hidden = bench.catalogue, bench.predictions, bench.is_hidden(reviewer, row)
+def describe_items(bench: Workbench, rows: Iterable[int], reviewer: str | None) -> list[Json]:
+    """Describe recordings in the list."""
+    verdicts = bench.reviews.verdicts(reviewer)
+    return [_describe_item(bench, row, verdicts.get(bench.catalogue.names[row], {})) for row in rows]
+
+
+def _describe_item(bench: Workbench, row: int, mine: Mapping[str, Review]) -> Json:
+    catalogue, predictions, hidden = bench.catalogue, bench.predictions, bench.is_hidden(row, mine)
     is_predicted = predictions.state[row] == PREDICTED
     return {
         "record": catalogue.keys[row],
@@ -62,7 +68,7 @@ def describe_item(bench: Workbench, row: int, reviewer: str | None) -> Json:
         "suspected": None if hidden else describe_suspected(bench, row),
         "asked": bench.asked.get(row),
         "failed": predictions.state[row] == FAILED or bool(catalogue.errors[row]),
-        "reviewed_by_me": len(bench.reviews.verdicts(reviewer).get(catalogue.names[row], {})),
+        "reviewed_by_me": len(mine),
     }
 
 
@@ -82,10 +88,11 @@ def describe_suspected(bench: Workbench, row: int) -> list[Json]:
 
 def describe_record(bench: Workbench, row: int, facts: RecordingFacts, reviewer: str | None) -> Json:
     """Describe a recording, with its predictions and reviews."""
-    catalogue, hidden, name = bench.catalogue, bench.is_hidden(reviewer, row), bench.catalogue.names[row]
+    catalogue, name = bench.catalogue, bench.catalogue.names[row]
     header, unusable = facts.header, facts.reason or bench.predictions.reasons.get(row)
     samples = facts.samples or (header.samples if header else 0)
     mine = bench.reviews.verdicts(reviewer).get(name, {})
+    hidden = bench.is_hidden(row, mine)
     return {
         "record": catalogue.keys[row],
         "source": catalogue.sources[row],

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.labels import ABBREVIATIONS, TRAINED, select_labels
+from ecg.data.headers import RecordError
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED, select_labels
+from ecg.evaluation.agreement import sample_errors
 from ecg.runtime.cache import ResultCache, fingerprint
 from ecg.systems.label_cleaning import PartiallyLabelledSource, label_masks, unlabelled_mask
 from ecg.web.catalogue import Catalogue, file_state
@@ -17,7 +19,7 @@ N_CLASSES = len(ABBREVIATIONS)
 UNKNOWN, PREDICTED, FAILED = range(3)
 BLOCK = 64  # recordings in a file of the cache
 COLUMNS = ("state", "probabilities", "outputs", "covered", "lead_set")
-SOURCES = (PartiallyLabelledSource(),)
+SOURCES = (PartiallyLabelledSource(relabel=False),)  # as the command `review` has them by default
 
 
 class RecordPrediction(NamedTuple):
@@ -84,7 +86,7 @@ class PredictionTable:
         self._folder, self._model_key = folder, model_key
         self._comparable = _comparable_recordings(catalogue, exclusive)
         unlabelled = unlabelled_mask(np.array(catalogue.sources), SOURCES)
-        self._compared = catalogue.columns["labels"] | ~unlabelled
+        self._compared = (catalogue.columns["labels"] | ~unlabelled) & self._comparable[:, np.newaxis]
         self._record_keys = _record_keys(catalogue)
         self._load()
 
@@ -107,6 +109,33 @@ class PredictionTable:
         counts = np.bincount(self.state, minlength=3).tolist()
         return {"recordings": len(self.state), "predicted": counts[PREDICTED], "failed": counts[FAILED]}
 
+    def compared(self, rows: np.ndarray) -> np.ndarray:
+        """Return which labels of n recordings can agree with the model, (n, 26) bool."""
+        return self._compared[rows] & self.covered[rows] & (self.state[rows] == PREDICTED)[:, np.newaxis]
+
+    def sample_errors(self, abbreviation: str, n_positive: int, n_negative: int, seed: int) -> list[tuple[int, str]]:
+        """Draw a random sample of the model's errors, as the command `sample` does.
+
+        Args:
+            abbreviation: Abbreviation of a class.
+            n_positive: Number of false positives.
+            n_negative: Number of false negatives.
+            seed: Seed of the choice and the order.
+
+        Returns:
+            Pairs of a row and the class.
+
+        Raises:
+            RecordError: There is no such error.
+        """
+        column = CLASS_INDEX[abbreviation]
+        rows = np.flatnonzero(self.compared(np.arange(len(self.state)))[:, column])
+        labels, outputs = self.catalogue.columns["labels"][rows], self.outputs[rows]
+        drawn = rows[sample_errors(labels, outputs, column, n_positive, n_negative, seed)]
+        if not len(drawn):
+            raise RecordError(f"{self.catalogue.folder}: no such error of {abbreviation} in {len(rows):,} recordings")
+        return [(row, abbreviation) for row in drawn.tolist()]
+
     def _set(self, row: int, prediction: RecordPrediction) -> None:
         self.state[row] = FAILED if prediction.reason else PREDICTED
         for name in COLUMNS[1:]:
@@ -118,10 +147,7 @@ class PredictionTable:
     def _suspect(self, rows: np.ndarray) -> None:
         """Compare labels with predictions, as the command `review` does."""
         labels, probabilities = self.catalogue.columns["labels"][rows], self.probabilities[rows]
-        compared = self._compared[rows] & self.covered[rows] & self._comparable[rows, np.newaxis]
-        trained = np.zeros(N_CLASSES, bool)
-        trained[TRAINED] = True
-        compared &= trained & (self.state[rows] == PREDICTED)[:, np.newaxis]
+        compared = self.compared(rows) & np.isin(np.arange(N_CLASSES), TRAINED)
         self.suspected[rows] = compared & (label_masks(labels, probabilities) == 0)
         differences = np.where(compared, np.abs(labels - probabilities), 0).max(axis=1)
         self.suspicion[rows] = np.where(self.state[rows] == PREDICTED, differences, np.nan)
@@ -163,7 +189,7 @@ class PredictionTable:
 
 def _comparable_recordings(catalogue: Catalogue, exclusive: np.ndarray) -> np.ndarray:
     """Return which recordings can agree with a model: (n_recordings,) bool."""
-    comparable = np.array([bool(names) for names in catalogue.diagnoses])
+    comparable = catalogue.columns["diagnosed"].copy()
     if len(exclusive):
         columns = catalogue.columns
         comparable &= select_labels(exclusive, columns["labels"], columns["additional"]).sum(axis=1) == 1

@@ -1,7 +1,7 @@
 """What the server knows: recordings, predictions, reviews, and what is hidden."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ecg.data.labels import CLASS_INDEX
+from ecg.data.reviews import Review
 from ecg.web.catalogue import Catalogue, ListQuery
 from ecg.web.prediction_worker import ModelFacts
 from ecg.web.predictions import UNKNOWN, PredictionTable, RecordPrediction, failed_prediction
@@ -74,31 +75,38 @@ class Workbench:
     runner: TaskRunner | None = None
 
     def __post_init__(self) -> None:
+        self.use_settings(self.settings)
+        self._shown: list[int] = []
+        self._predicting: dict[int, Future[RecordPrediction]] = {}
+        self._lock = threading.RLock()  # a future may be done before its callback is added
+
+    def use_settings(self, settings: ReviewSettings) -> None:
+        """Use other settings, before the first request."""
+        self.settings = settings
         self.asked: dict[int, list[str]] = {}
-        for row, abbreviation in self.settings.review_list or ():
+        for row, abbreviation in settings.review_list or ():
             self.asked.setdefault(row, []).append(abbreviation)
         self._list_order = np.full(len(self.catalogue), np.nan)
         self._list_order[list(self.asked)] = np.arange(len(self.asked))
         self._next = iter([*self.asked, *range(len(self.catalogue))])
-        self._shown: list[int] = []
-        self._predicting: dict[int, Future[RecordPrediction]] = {}
-        self._lock = threading.RLock()  # a future may be done before its callback is added
 
     @property
     def early_gains(self) -> bool:
         """Whether the model corrects the gains of headers of early 2020."""
         return next(iter(self.facts.lead_sets.values())).early_gains
 
-    def has_answered(self, reviewer: str | None, row: int) -> bool:
-        """Return whether a reviewer has said all that is asked of them about a recording."""
-        return self._is_answered(row, self.reviews.verdicts(reviewer).get(self.catalogue.names[row], {}))
+    def is_answered(self, row: int, mine: Mapping[str, Review]) -> bool:
+        """Return whether a reviewer has said all that is asked about a recording.
 
-    def _is_answered(self, row: int, verdicts: dict[str, Any]) -> bool:
-        return verdicts.keys() >= set(self.asked[row]) if row in self.asked else bool(verdicts)
+        Args:
+            row: The recording.
+            mine: The reviewer's reviews of it by class.
+        """
+        return mine.keys() >= set(self.asked[row]) if row in self.asked else bool(mine)
 
-    def is_hidden(self, reviewer: str | None, row: int) -> bool:
-        """Return whether labels and predictions of a recording are hidden from a reviewer."""
-        return self.settings.blinded and not self.has_answered(reviewer, row)
+    def is_hidden(self, row: int, mine: Mapping[str, Review]) -> bool:
+        """Return whether labels and predictions are hidden; see `is_answered`."""
+        return self.settings.blinded and not self.is_answered(row, mine)
 
     def list_rows(self, query: ListQuery, reviewer: str | None, unreviewed: bool = False) -> np.ndarray:
         """Return the rows of the recordings that fit a query, in its order.
@@ -140,7 +148,7 @@ class Workbench:
         rows = []
         for name, verdicts in self.reviews.verdicts(reviewer).items():
             row = self.catalogue.row_of_name.get(name)
-            if row is not None and self._is_answered(row, verdicts):
+            if row is not None and self.is_answered(row, verdicts):
                 rows.append(row)
         return rows
 

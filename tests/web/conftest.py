@@ -1,5 +1,9 @@
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from ecg.web.review_book import ReviewBook
 from ecg.web.sessions import SessionSigner
 from ecg.web.workbench import ReviewSettings, Workbench
 
+TESTS = Path(__file__).parents[1]
 ORIGIN = "http://127.0.0.1:8000"
 COVERED = np.isin(ABBREVIATIONS, TRAINED_CLASSES)
 
@@ -88,3 +93,24 @@ def make_client():
 @pytest.fixture
 def client(make_client, make_bench):
     return make_client(make_bench())
+
+
+@pytest.fixture
+def start_server(synthetic_recordings, tmp_path):
+    """A function that starts a server in a process of its own, and returns the process, its port and its token."""
+    processes = []
+
+    def start(data=synthetic_recordings, host="127.0.0.1", head_seconds=10):
+        arguments = [sys.executable, "-m", "web.stand_in_server", data, tmp_path / "reviews", host, str(head_seconds)]
+        path = f"{TESTS}:{TESTS.parent}"
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
+        processes.append(process)
+        lines = iter(process.stdout.readline, "")
+        port, token = next(line for line in lines if line[0].isdigit()).rstrip("\n").split(" ")
+        return process, int(port), token
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
