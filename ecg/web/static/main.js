@@ -148,7 +148,7 @@ class Page {
     const { waiting, problem, refused } = this.outbox;
     if (saved) this.recording.takeSaved(saved);
     else if (this.view === this.recording) this.recording.panel.render();
-    if (saved && !waiting.length) showToast(`${saved.class}: ${saved.verdict}. Saved.`);
+    if (saved && saved.record !== this.recording.record) showToast(`${saved.record}, ${saved.class}: ${saved.verdict}. Saved.`);
     this.saving.classList.toggle("failed", Boolean(waiting.length && problem));
     this.saving.textContent = waiting.length ? (problem ? `${pluralise(waiting.length, "review")} not saved` : "Saving …") : "All reviews saved";
     const kept = this.outbox.isStored === false ? "Keep this page open." : "This browser keeps them and tries again.";

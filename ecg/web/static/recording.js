@@ -1,5 +1,6 @@
 /** The view of a recording: paper, toolbar, overview, and the panel for review. */
 
+import { UnreachableError } from "./api.js";
 import { PaperCanvas } from "./canvas.js";
 import { build, button, choice, fill, select, showAlert, showToast } from "./dom.js";
 import { capitalise, describePerson, formatCount, formatSeconds, formatTime, pluralise } from "./format.js";
@@ -13,6 +14,7 @@ const GAINS = [5, 10, 20];
 const KINDS = [["raw", "Raw"], ["filtered", "Filtered"]];
 const METHODS = { integrated_gradients: "Gradients", smoothgrad: "SmoothGrad", occlusion: "Occlusion" };
 const POLL = 2000; // ms between questions for a prediction
+const RETRY = 3000; // ms until a server that did not answer is asked again
 
 const after = (values, value) => values[(values.indexOf(value) + 1) % values.length];
 
@@ -107,15 +109,19 @@ export class RecordingView {
     const signal = loader.signal(record, settings.kind);
     this.isSlow = setTimeout(() => this.record === record && this.showMessage("Loading …"), 250);
     const loaded = [this.showSignal(record, signal, false), this.showFacts(record)];
-    await Promise.allSettled(loaded);
+    const failures = (await Promise.all(loaded)).filter(Boolean);
     clearTimeout(this.isSlow);
-    if (this.record === record) this.loadAhead();
+    if (this.record !== record) return;
+    if (failures.some((error) => error instanceof UnreachableError)) {
+      this.timer = setTimeout(() => this.record === record && this.open(record), RETRY);
+    } else this.loadAhead();
   }
 
+  /** Load and draw the signal. Returns the error if that fails. */
   async showSignal(record, promise, keepView) {
     try {
       const signal = await promise;
-      if (this.record !== record) return;
+      if (this.record !== record) return null;
       clearTimeout(this.isSlow);
       this.showMessage("");
       signal.arrived = Math.max(signal.arrived, this.opened ?? 0);
@@ -124,19 +130,22 @@ export class RecordingView {
       this.overview.frame(this.paper.view);
       this.describePaper();
       if (!keepView) this.updateEvidence();
+      return null;
     } catch (error) {
-      if (this.record !== record) return;
+      if (this.record !== record) return null;
       clearTimeout(this.isSlow);
       this.paper.setSignal(null);
       this.overview.setSignal(null);
       this.showMessage(`This recording cannot be shown. ${error.message}`, () => this.open(record));
+      return error;
     }
   }
 
+  /** Load and show the facts. Returns the error if that fails. */
   async showFacts(record) {
     try {
       const facts = await this.page.loader.facts(record);
-      if (this.record !== record) return;
+      if (this.record !== record) return null;
       this.facts = facts;
       showAlert("facts", "");
       fill(this.details, [
@@ -148,12 +157,14 @@ export class RecordingView {
       this.updateEvidence();
       const isWaiting = facts.probabilities === null && !this.panel.isHidden && !facts.unusable;
       if (isWaiting) this.timer = setTimeout(() => this.reload(record), POLL);
+      return null;
     } catch (error) {
-      if (this.record !== record) return;
+      if (this.record !== record) return null;
       this.panel.clear();
       fill(this.details);
-      if (this.message.textContent.includes(error.message)) return; // both failed for the same reason
-      showAlert("facts", error.message, button("Try again", () => this.showFacts(record)));
+      const isSaid = this.message.textContent.includes(error.message); // both failed for the same reason
+      if (!isSaid) showAlert("facts", error.message, button("Try again", () => this.showFacts(record)));
+      return error;
     }
   }
 

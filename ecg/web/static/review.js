@@ -67,6 +67,7 @@ export class ReviewPanel {
     if (!isSame) this.readComment();
     this.render();
     if (!isSame) this.list.scrollTop = 0;
+    this.scrollToSelected();
   }
 
   clear() {
@@ -85,6 +86,11 @@ export class ReviewPanel {
     this.isHidden = false;
     this.order = this.orderClasses();
     this.render();
+    this.scrollToSelected();
+  }
+
+  scrollToSelected() {
+    this.list.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest" });
   }
 
   /** Return the classes in groups. Hidden facts must not show in the order. */
@@ -94,13 +100,13 @@ export class ReviewPanel {
     const toReview = this.isHidden ? (facts.toReview ?? []) : classesToReview(facts);
     const first = toReview.filter((name) => all.includes(name));
     const rest = all.filter((name) => !first.includes(name));
-    if (this.isHidden) return [{ title: first.length ? "To review" : null, classes: first }, { title: "Other classes", classes: rest }];
-    const isNamed = (name) => facts.labels?.has(name) || facts.predicted?.has(name);
+    if (this.isHidden) return [{ title: first.length ? "To review" : null, classes: first }, { title: first.length ? "Other classes" : "Classes", classes: rest }];
+    const isNamed = (name) => facts.labels?.has(name) || facts.predicted?.has(name) || this.verdictOf(name);
     const probability = (name) => facts.probabilities?.[name] ?? -1;
     const sorted = [...rest].sort((a, b) => probability(b) - probability(a));
     return [
       { title: facts.toReview ? "To review" : "Suspected labels", classes: first },
-      { title: "Labelled or predicted", classes: sorted.filter(isNamed) },
+      { title: "Labelled, predicted or answered", classes: sorted.filter(isNamed) },
       { title: "Other classes", classes: sorted.filter((name) => !isNamed(name)) },
     ].filter((group, index) => index === 0 || group.classes.length);
   }
@@ -132,7 +138,7 @@ export class ReviewPanel {
     this.selected = name;
     this.readComment();
     this.render();
-    this.list.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest" });
+    this.scrollToSelected();
     this.handlers.onselect(name);
   }
 
