@@ -5,6 +5,7 @@ help:
 	@echo "make demo            set up, create synthetic recordings, train, predict, score: about four minutes"
 	@echo "make test            set up, check style and types, run the tests"
 	@echo "make test-slow       the tests of more than a second, which train networks: about half an hour"
+	@echo "make test-web        the tests of the workbench's page in Chromium, which is installed if missing: two minutes"
 	@echo "make challenge-test  train on recordings with every defect, and predict with the Challenge's scripts"
 	@echo "make docs            build the documentation into build/docs; a broken reference is an error"
 	@echo "make bench           how fast each part is, against the machine's limits"
@@ -53,7 +54,7 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow and not web" -n 2 --dist loadfile --no-loadscope-reorder
 
 # The whole way on 60 recordings with every defect, with stand-ins for the Challenge's scripts: some ten minutes.
 challenge-test: .venv/installed
@@ -68,6 +69,13 @@ docs: .venv/installed-dev
 # SLOW=tests/unit runs only those of single modules, some three minutes.
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow -n 2 $(SLOW)
+
+# The page in a browser. Debian's package needs no other download; elsewhere, install Chromium yourself.
+test-web: .venv/installed-dev
+	@command -v chromium chromium-browser google-chrome > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+		&& apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; } \
+		|| { echo "make test-web needs the browser chromium or google-chrome: install one of them"; exit 1; }
+	$(BIN)/python -m pytest -m web tests/web
 
 # BENCH="store step --data FOLDER" measures these figures only, and on recordings of your own.
 bench: .venv/installed
@@ -92,4 +100,4 @@ clean:
 	rm -rf .venv build dist demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help lock demo test docs challenge-test test-slow bench docker-test clean
+.PHONY: help lock demo test test-web docs challenge-test test-slow bench docker-test clean

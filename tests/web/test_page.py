@@ -1,0 +1,596 @@
+"""The page in a browser: what a reviewer sees and does."""
+
+import csv
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import scipy.io
+
+from ecg.data.headers import read_header
+from ecg.data.labels import encode
+from ecg.data.leads import LEADS
+from ecg.data.records import find_records
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+pytestmark = pytest.mark.web
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SERVER = Path(__file__).with_name("page_server.py")
+START_SECONDS = 60
+MARKUP = "<img src=x onerror=alert(1)>"
+RHYTHM, LONG, TWO_LEADS, GAPS, DAMAGED = "B0075", "B0600", "B0002", "B0009", "B0010"
+# Fields of the server's answers that a blinded reviewer must not get.
+HIDDEN = ("labels", "predicted", "probabilities", "suspected", "suspicion", "thresholds", "calibrated")
+# Seen on an idle machine: 50 ms and 2 ms. The limits leave room for machines that do other things.
+PAINT_LIMIT, DRAW_LIMIT, FRAME_LIMIT = 1000, 30, 100  # ms
+
+
+def beat(time):
+    """A beat with P, QRS and T waves in mV, whose R wave peaks at time 0."""
+    waves = [(-0.17, 0.022, 0.12), (-0.03, 0.008, -0.1), (0, 0.011, 1.1), (0.03, 0.01, -0.25), (0.27, 0.05, 0.3)]
+    return sum(height * np.exp(-0.5 * ((time - centre) / width) ** 2) for centre, width, height in waves)
+
+
+def write_recording(folder, name, seconds, leads=LEADS, frequency=500, period=0.8):
+    """Write beats at a constant rate, the first one 0.4 s after the beginning; the signal is returned in microvolts."""
+    times = np.arange(int(seconds * frequency)) / frequency
+    trace = 1000 * beat((times + period / 2 - 0.4) % period - period / 2)
+    signal = np.stack([trace * (0.5 + 0.1 * row) for row in range(len(leads))]).astype(np.int16)
+    save_recording(folder, name, signal, leads, frequency)
+    return signal
+
+
+def save_recording(folder, name, signal, leads=LEADS, frequency=500):
+    """Write samples in microvolts as a recording."""
+    scipy.io.savemat(folder / f"{name}.mat", {"val": signal}, format="4")
+    record = name.replace(" ", "_")
+    lines = [f"{record} {len(leads)} {frequency} {signal.shape[1]}"]
+    lines += [f"{record}.mat 16+24 1000/mV 16 0 {row[0]} 0 0 {lead}" for row, lead in zip(signal, leads, strict=True)]
+    text = "\n".join([*lines, "#Age: 60", "#Sex: Female", "#Dx: 426783006"])
+    (folder / f"{name}.hea").write_text(text + "\n")
+
+
+@pytest.fixture(scope="module")
+def data(synthetic_recordings, tmp_path_factory):
+    """A folder of recordings: the synthetic ones, and some with properties that the tests need."""
+    folder = tmp_path_factory.mktemp("page_data")
+    for path in synthetic_recordings.iterdir():
+        shutil.copy(path, folder)
+    write_recording(folder, RHYTHM, 10)
+    write_recording(folder, LONG, 600, frequency=250)
+    write_recording(folder, TWO_LEADS, 10, ("I", "II"))
+    write_recording(folder, MARKUP, 10)
+    signal = write_recording(folder, GAPS, 10)
+    signal[:, 2000:3000] = -(2**15)
+    save_recording(folder, GAPS, signal)
+    write_recording(folder, DAMAGED, 10)
+    (folder / f"{DAMAGED}.mat").write_bytes(b"damaged")
+    return folder
+
+
+class PageServer:
+    """A server in a subprocess, which a test may kill and start again."""
+
+    def __init__(self, data, reviews, *options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.reviews, self.url = reviews, f"http://127.0.0.1:{self.port}/"
+        self.command = [sys.executable, str(SERVER), str(data), str(reviews), str(self.port), *options]
+        self.process = None
+
+    def start(self):
+        environment = os.environ | {"PYTHONPATH": str(SERVER.parents[2])}
+        self.process = subprocess.Popen(self.command, env=environment)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with urlopen(f"{self.url}api/session"):
+                    return self
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < deadline, "the server does not start"
+                time.sleep(0.1)
+
+    def kill(self):
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+    def saved(self, reviewer):
+        """Return the saved reviews of a reviewer: record, class, verdict, comment."""
+        path = self.reviews / f"{reviewer}.csv"
+        if not path.exists():
+            return []
+        with path.open(newline="") as file:
+            return [(row["record"], row["class"], row["verdict"], row["comment"]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def make_server(data, tmp_path):
+    """A function that starts a server with options; it ends with the test."""
+    servers = []
+
+    def make(*options):
+        servers.append(PageServer(data, tmp_path / "reviews", *options))
+        return servers[-1].start()
+
+    yield make
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def server(data, tmp_path_factory):
+    """A server that tests share, each with a reviewer of its own."""
+    server = PageServer(data, tmp_path_factory.mktemp("reviews"))
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """A function that opens the list as a reviewer, in a browser of its own.
+
+    After the test no page may have reported an error, a dialog, or something that the policy of its content forbids.
+    """
+    contexts, errors = [], []
+
+    def note_message(message):
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            errors.append(message.text)
+
+    def answer_dialog(dialog):
+        if dialog.type != "beforeunload":  # the browser asks this if reviews are not saved
+            errors.append(f"dialog: {dialog.message}")
+        dialog.accept()
+
+    def open_list(server, reviewer="Ann", size=(1280, 800)):
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", note_message)
+        page.on("dialog", answer_dialog)
+        page.goto(server.url)
+        page.get_by_label("Name").fill(reviewer)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".recordings tbody tr")
+        return page
+
+    yield open_list
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+def open_recording(page, name):
+    """Open a recording by its address, and wait until its trace and its classes are shown."""
+    page.goto(f"{page.url.partition('#')[0]}#/recording/{quote(name, safe='')}")
+    page.wait_for_function("name => document.querySelector('.record-title')?.title === name", arg=name)
+    page.wait_for_function("() => document.getElementById('paper').getAttribute('aria-label').includes('leads')")
+    page.wait_for_selector(".class-row[aria-selected=true]")
+
+
+def rows(page):
+    """Return the names of the recordings on a page of the list."""
+    return page.eval_on_selector_all(".recordings tbody tr", "rows => rows.map(row => row.dataset.record)")
+
+
+def wait_for_rows(page, count):
+    page.wait_for_function("count => document.querySelectorAll('.recordings tbody tr').length === count", arg=count)
+
+
+def locate_time(page, seconds):
+    """Return where on the screen the rhythm strip has a point of time, from the times that the page says."""
+    box = page.locator("#paper").bounding_box()
+    y = box["y"] + box["height"] - 90
+    times = {}
+    for x in (box["x"] + 200, box["x"] + 700):
+        page.mouse.move(x, y)
+        text = page.locator(".readout").inner_text()
+        minutes, _, rest = text.split(" · ")[-2].partition(":")
+        times[x] = 60 * int(minutes) + float(rest)
+    (left, first), (right, last) = times.items()
+    return left + (seconds - first) * (right - left) / (last - first), y
+
+
+def count_pixels(page, condition, left=0.0, right=1.0):
+    """Count the pixels of the paper, between two shares of its width, for which an expression of r, g, b holds."""
+    code = f"""([left, right]) => {{
+        const canvas = document.querySelector('canvas.paper');
+        const [start, width] = [Math.round(left * canvas.width), Math.round((right - left) * canvas.width)];
+        const {{ data }} = canvas.getContext('2d').getImageData(start, 0, width, canvas.height);
+        let count = 0;
+        for (let i = 0; i < data.length; i += 4) {{
+            const [r, g, b] = [data[i], data[i + 1], data[i + 2]];
+            if ({condition}) count++;
+        }}
+        return count;
+    }}"""
+    return page.evaluate(code, [left, right])
+
+
+def wait_until_saved(page):
+    playwright.expect(page.locator(".saving")).to_have_text("All reviews saved", timeout=30_000)
+
+
+def test_the_list_is_paged_searched_and_filtered(server, open_page, data):
+    page = open_page(server)
+    headers = {path.stem: read_header(path) for path in find_records(data)}
+    assert len(rows(page)) == 50 and f"of {len(headers)} recordings" in page.locator(".pages").inner_text()
+    first = rows(page)
+    page.keyboard.press("n")
+    wait_for_rows(page, len(headers) - 50)
+    assert sorted(first + rows(page)) == sorted(headers)
+    page.keyboard.press("b")
+    wait_for_rows(page, 50)
+    assert rows(page) == first
+
+    labelled = [name for name, header in headers.items() if encode(header.codes)[0]]
+    page.get_by_label("Label", exact=True).select_option("AF")
+    wait_for_rows(page, len(labelled))
+    assert sorted(rows(page)) == sorted(labelled)
+    page.get_by_role("button", name="Clear").click()
+    wait_for_rows(page, 50)
+    page.keyboard.press("/")
+    page.keyboard.type(RHYTHM)
+    wait_for_rows(page, 1)
+    assert rows(page) == [RHYTHM]
+    page.get_by_label("Search").fill("nothing like this")
+    page.wait_for_selector("text=No recording fits these filters.")
+
+
+def test_the_most_suspected_recordings_come_first_and_reviewed_ones_can_be_left_out(server, open_page):
+    page = open_page(server, "Filter")
+    assert "LAD label missing? 0.97" in page.locator("tbody tr").first.inner_text()
+    name = rows(page)[0]
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".class-row[aria-selected=true][data-class=LAD]")
+    page.keyboard.press("a")
+    wait_until_saved(page)
+    page.keyboard.press("Escape")
+    page.wait_for_selector(f"tr[data-record='{name}'] >> text=1 verdict")
+    page.get_by_label("Not reviewed by me").check()
+    page.wait_for_function("name => document.querySelector('tbody tr')?.dataset.record !== name", arg=name)
+    assert name not in rows(page)
+
+
+def test_one_goes_through_the_recordings_in_the_order_of_the_list(server, open_page):
+    page = open_page(server)
+    names = rows(page)
+    page.locator("tbody tr").first.click()
+    for name in names[:3]:
+        page.wait_for_selector(f".record-title[title='{name}']")
+        page.wait_for_selector(".class-row[aria-selected=true]")
+        page.keyboard.press("n")
+    page.keyboard.press("b")
+    page.wait_for_selector(f".record-title[title='{names[2]}']")
+    assert page.locator(".position").inner_text() == "3 of 66"
+    page.keyboard.press("Escape")
+    page.wait_for_selector(f"tr[data-record='{names[2]}'][aria-selected=true]")
+
+
+def test_label_prediction_and_facts_stand_beside_the_trace(server, open_page, data):
+    page = open_page(server)
+    open_recording(page, RHYTHM)
+    assert page.locator(".record-details").inner_text() == "B · female, 60 y · 10 s · 500 Hz · 12 leads"
+    row = page.locator(".class-row[data-class=NSR]")
+    assert row.locator(".mark.on").count() == 1 and row.locator(".number").inner_text() == "0.90"
+    row.click()
+    assert page.locator(".statement").inner_text() == "Labelled · predicted (0.90, threshold 0.60)"
+    page.locator(".class-row[data-class=AF]").click()
+    assert page.locator(".statement").inner_text() == "Not labelled · not predicted (0.10, threshold 0.60)"
+
+
+def test_calipers_measure_a_rhythm_of_75_beats_per_minute(server, open_page):
+    page = open_page(server)
+    open_recording(page, RHYTHM)
+    page.keyboard.press("c")
+    (start, y), (end, _) = locate_time(page, 2.0), locate_time(page, 2.8)
+    pixel = 800 / (end - start)
+    page.mouse.move(start, y)
+    page.mouse.down()
+    page.mouse.move(end, y, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(100)
+    measured = page.locator(".measure").inner_text().split()
+    assert measured[1] == "ms" and abs(int(measured[0]) - 800) <= 2 * pixel and abs(int(measured[3]) - 75) <= 2
+
+    page.keyboard.press("Escape")
+    page.keyboard.press("k")  # snap to peaks: the R waves are 400 samples apart
+    page.mouse.move(start + 3, y)
+    page.mouse.down()
+    page.mouse.move(end - 3, y - 20, steps=4)
+    page.mouse.up()
+    measure = playwright.expect(page.locator(".measure"))
+    measure.to_contain_text("800 ms · 75 bpm")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    measure.to_contain_text("804 ms")  # two samples
+    page.keyboard.press("Escape")
+    measure.to_be_empty()
+
+
+def test_calipers_measure_the_calibrated_voltage(server, open_page):
+    page = open_page(server)
+    open_recording(page, RHYTHM)
+    for gain in (10, 20, 5):
+        page.get_by_role("group", name="Gain").get_by_role("button", name=str(gain), exact=True).click()
+        if gain == 10:
+            page.keyboard.press("k")
+        box = page.locator("#paper").bounding_box()
+        (x, y), (end, _) = locate_time(page, 2.0), locate_time(page, 2.4)
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(end, min(y, box["y"] + box["height"] - 40), steps=3)
+        page.mouse.up()
+        page.wait_for_timeout(100)
+        # Snapped to the R wave of lead II, 0.6 x 1.1 mV high, and to the baseline or the end of the T wave.
+        voltage = float(page.locator(".measure").inner_text().split()[-2].replace("−", "-"))
+        assert abs(voltage + 0.66) < 0.1
+        page.keyboard.press("Escape")
+
+
+def test_the_paper_is_true_to_scale(server, open_page):
+    page = open_page(server)
+    open_recording(page, RHYTHM)
+    for pixels in (3.0, 4.5):
+        page.keyboard.press(";")
+        page.get_by_label("Width of the bar").fill(str(pixels))
+        bar = page.locator(".card-bar").bounding_box()
+        assert abs(bar["width"] - 85.6 * pixels) < 1
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="True size").click()
+        for speed in (25, 50):
+            page.get_by_role("group", name="Speed").get_by_role("button", name=str(speed), exact=True).click()
+            distance = locate_time(page, 3.0)[0] - locate_time(page, 2.0)[0]
+            assert abs(distance - speed * pixels) < 2
+    page.reload()
+    page.wait_for_selector(".class-row[aria-selected=true]")
+    assert abs(locate_time(page, 3.0)[0] - locate_time(page, 2.0)[0] - 50 * 4.5) < 2  # remembered
+
+
+def test_recordings_of_two_leads_and_of_ten_minutes_are_shown(server, open_page):
+    page = open_page(server)
+    open_recording(page, TWO_LEADS)
+    assert "leads I, II," in page.locator("#paper").get_attribute("aria-label")
+    assert count_pixels(page, "r < 60 && g < 60 && b < 60", 0.1, 0.9) > 1000
+    open_recording(page, LONG)
+    page.keyboard.press("End")
+    page.wait_for_timeout(100)
+    with pytest.raises(AssertionError):
+        assert locate_time(page, 595)[0] < 0
+    for _ in range(40):
+        page.keyboard.press("-")
+    page.wait_for_timeout(100)
+    assert "0.4 mm/s" in page.locator(".readout").inner_text()
+    page.keyboard.press("0")
+    page.wait_for_timeout(100)
+    assert "25 mm/s" in page.locator(".readout").inner_text()
+
+
+def test_invalid_samples_are_a_gap(server, open_page):
+    page = open_page(server)
+    open_recording(page, GAPS)
+    box = page.locator("#paper").bounding_box()
+    (begin, _), (end, _) = locate_time(page, 4.1), locate_time(page, 4.9)
+    shares = [(x - box["x"]) / box["width"] for x in (begin, end)]
+    dark = "r < 60 && g < 60 && b < 60"
+    before = count_pixels(page, dark, 0.1, 0.1 + shares[1] - shares[0])
+    assert before > 200 and count_pixels(page, dark, *shares) < before / 4
+
+
+def test_names_with_markup_are_shown_literally(server, open_page):
+    page = open_page(server)
+    assert MARKUP in page.locator("tbody").inner_text() or MARKUP in rows(page)
+    open_recording(page, MARKUP)
+    assert page.locator(".record-title").inner_text() == MARKUP
+    assert page.locator("main img").count() == 0
+
+
+def test_errors_are_said_in_words(server, open_page):
+    page = open_page(server)
+    page.goto(f"{server.url}#/recording/{DAMAGED}")
+    page.wait_for_selector("text=This recording cannot be shown.")
+    page.goto(f"{server.url}#/recording/nothing")
+    page.wait_for_selector("text=There is no recording of this name.")
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog").get_by_text("Present", exact=True).is_visible()
+
+
+def test_a_recording_is_reviewed_by_the_keyboard(server, open_page):
+    page = open_page(server, "Keyboard")
+    open_recording(page, RHYTHM)
+    first = page.locator(".class-row[aria-selected=true]").get_attribute("data-class")
+    page.keyboard.press("t")
+    page.keyboard.type('P waves: x, "y" <b>')
+    page.keyboard.press("Enter")
+    page.keyboard.press("p")
+    page.keyboard.press("ArrowDown")
+    second = page.locator(".class-row[aria-selected=true]").get_attribute("data-class")
+    page.keyboard.press("u")
+    page.keyboard.press("a")  # changes the last verdict
+    wait_until_saved(page)
+    expected = [(first, "present", 'P waves: x, "y" <b>'), (second, "unsure", ""), (second, "absent", "")]
+    assert server.saved("Keyboard") == [(RHYTHM, *review) for review in expected]
+    page.reload()
+    page.wait_for_selector(f".class-row[data-class={first}] .verdict.present")
+    page.locator(f".class-row[data-class={first}]").click()
+    assert page.get_by_label("Comment").input_value() == 'P waves: x, "y" <b>'
+
+
+def test_no_review_is_lost_if_the_server_is_killed(make_server, open_page):
+    server = make_server()
+    page = open_page(server)
+    page.locator("tbody tr").first.click()
+    page.wait_for_selector(".class-row[aria-selected=true]")
+    expected = []
+
+    def answer(key, verdict):
+        row = page.locator(".class-row[aria-selected=true]")
+        expected.append(
+            (page.locator(".record-title").get_attribute("title"), row.get_attribute("data-class"), verdict)
+        )
+        page.keyboard.press(key)
+
+    answer("p", "present")
+    wait_until_saved(page)
+    server.kill()
+    answer("a", "absent")
+    page.keyboard.press("ArrowDown")
+    answer("u", "unsure")
+    page.wait_for_selector("text=2 reviews not saved yet.")
+    assert [review[:3] for review in server.saved("Ann")] == expected[:1]
+    server.start()
+    wait_until_saved(page)
+    assert [review[:3] for review in server.saved("Ann")] == expected
+    assert page.locator(".alert").count() == 0
+
+    server.kill()
+    answer("p", "present")
+    page.wait_for_selector("text=1 review not saved yet.")
+    server.start()
+    page.reload()  # whether it is sent before or after, it is not lost
+    wait_until_saved(page)
+    assert {review[:3] for review in server.saved("Ann")} == set(expected)
+
+
+def test_two_reviewers_in_two_browsers_review_at_once(server, open_page):
+    pages = {name: open_page(server, name) for name in ("Ann", "Błażej")}
+    for page in pages.values():
+        open_recording(page, RHYTHM)
+    keys = {"Ann": "p", "Błażej": "a"}
+    for _ in range(10):
+        for name, page in pages.items():
+            page.keyboard.press(keys[name])
+            page.keyboard.press("ArrowDown")
+    for name, verdict in (("Ann", "present"), ("Błażej", "absent")):
+        wait_until_saved(pages[name])
+        reviews = server.saved(name)
+        assert len({review[1] for review in reviews}) == len(reviews) == 10
+        assert {review[2] for review in reviews} == {verdict}
+
+
+def test_a_blinded_reviewer_sees_nothing_before_the_answer(make_server, open_page):
+    server = make_server("--blinded")
+    page = open_page(server)
+    answers = []
+    page.on("response", lambda response: "/api/record" in response.url and answers.append(response.json()))
+    page.reload()
+    page.wait_for_selector(".recordings tbody tr")
+    open_recording(page, RHYTHM)
+    page.wait_for_timeout(500)
+
+    def find_hidden(value):
+        """Yield what the answers of the server tell of labels and predictions."""
+        if isinstance(value, list):
+            for item in value:
+                yield from find_hidden(item)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if key in (
+                    "labels",
+                    "predicted",
+                    "probabilities",
+                    "suspected",
+                    "suspicion",
+                    "thresholds",
+                    "calibrated",
+                ):
+                    yield item
+                else:
+                    yield from find_hidden(item)
+
+    assert len(answers) >= 2 and all(value is None for value in find_hidden(answers))
+    panel = page.locator(".panel")
+    assert panel.locator(".mark.on, .number, .suspected").count() == 0
+    assert "hidden until you have answered" in panel.inner_text()
+    order = panel.locator(".class-row[data-class]").evaluate_all("rows => rows.map(row => row.dataset.class)")
+    open_recording(page, TWO_LEADS)
+    assert panel.locator(".class-row[data-class]").evaluate_all("rows => rows.map(row => row.dataset.class)") == order
+    page.keyboard.press("v")
+    assert panel.locator(".mark.on, .number").count() == 0
+    page.keyboard.press("a")
+    wait_until_saved(page)
+    assert panel.locator(".mark.on, .number").count() == 0
+    page.keyboard.press("v")
+    page.wait_for_selector(".class-row[data-class=NSR] .mark.on")
+    assert "yes" in (server.reviews / "Ann.csv").read_text()
+
+
+def test_the_list_fills_while_recordings_are_predicted(make_server, open_page):
+    page = open_page(make_server("--rate", "10"))
+    page.wait_for_selector("text=Predicting")
+    assert page.get_by_text("not yet").count() > 0
+    page.wait_for_function("() => !document.querySelector('.predicting').textContent", timeout=30_000)
+    page.wait_for_function("() => !document.querySelector('tbody').textContent.includes('not yet')")
+
+
+def test_a_recording_is_painted_and_zoomed_without_delay(server, open_page, capsys):
+    page = open_page(server)
+    open_recording(page, RHYTHM)
+    page.wait_for_function("() => performance.getEntriesByName('recording-paint').length > 0")
+    paint = page.evaluate("performance.getEntriesByName('recording-paint').at(-1).duration")
+    page.evaluate("performance.clearMeasures('draw')")
+    frames = page.evaluate("""async () => {
+        const canvas = document.getElementById('paper');
+        const box = canvas.getBoundingClientRect();
+        const times = [];
+        for (let i = 0; i < 90; i++) {
+            const [x, y] = [box.left + 400, box.top + 250];
+            canvas.dispatchEvent(new WheelEvent('wheel', { deltaY: i < 45 ? -60 : 60, clientX: x, clientY: y,
+                shiftKey: i % 3 === 0, cancelable: true }));
+            times.push(await new Promise(requestAnimationFrame));
+        }
+        return times;
+    }""")
+    draws = page.evaluate("performance.getEntriesByName('draw').map(entry => entry.duration)")
+    intervals = [last - first for first, last in pairwise(frames)]
+    with capsys.disabled():
+        print(f"\nfirst paint {paint:.0f} ms; {len(draws)} frames: drawn in {np.median(draws):.1f} ms (95 %: "
+              f"{np.quantile(draws, 0.95):.1f}), every {np.median(intervals):.1f} ms")  # fmt: skip
+    assert paint < PAINT_LIMIT and len(draws) > 60
+    assert np.median(draws) < DRAW_LIMIT and np.median(intervals) < FRAME_LIMIT
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (1920, 1080), (3840, 2160)])
+def test_everything_fits_on_the_screen(server, open_page, size):
+    page = open_page(server, size=size)
+    overflow = (
+        "document.documentElement.scrollWidth > innerWidth || document.documentElement.scrollHeight > innerHeight"
+    )
+    assert not page.evaluate(overflow)
+    open_recording(page, RHYTHM)
+    assert not page.evaluate(overflow)
+    boxes = [
+        page.locator(selector).bounding_box() for selector in (".stage", ".panel", ".panel-footer", ".status-line")
+    ]
+    assert all(box["x"] + box["width"] <= size[0] and box["y"] + box["height"] <= size[1] for box in boxes)
+    paper = page.locator("#paper").bounding_box()
+    assert paper["width"] * paper["height"] > 0.5 * size[0] * size[1]
