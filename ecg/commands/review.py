@@ -126,7 +126,9 @@ def review(
     return len(disagreements)
 
 
-def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains: bool = False) -> ReviewPredictions:
+def predict_records(
+    model: Path, data: Path, paths: Sequence[Path], early_gains: bool = False, only_comparable: bool = True
+) -> ReviewPredictions:
     """Predict recordings, one at a time, with the networks for their leads.
 
     Args:
@@ -134,6 +136,7 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
         data: Folder of the recordings.
         paths: Their headers.
         early_gains: Whether to correct the gains of early 2020, even if the model was trained without.
+        only_comparable: Whether to exclude recordings whose labels cannot be compared with predictions.
     """
     from ecg.models.bundle import ModelError, load_bundle
 
@@ -159,17 +162,18 @@ def predict_records(model: Path, data: Path, paths: Sequence[Path], early_gains:
             relative = path.relative_to(data)
             try:
                 header = read_header(path)
-                if not has_diagnosis(header):
+                bundle = None if only_comparable and not has_diagnosis(header) else load_for(header.lead_names)
+                if bundle is None:
                     undiagnosed += 1
-                elif can_compare(bundle := load_for(header.lead_names), header.codes):
+                elif only_comparable and not can_compare(bundle, header.codes):
+                    ambiguous += 1
+                else:
                     corrects = early_gains or bundle.early_gains
                     recording = read_raw_signal(path, header).samples
                     corrected = correct_gains(header, recording)[0] if corrects else header
                     any_corrected |= corrects
                     prediction = bundle.predict_recording(corrected, recording)
                     predicted.append((relative.as_posix(), encode(header.codes), *prediction))
-                else:
-                    ambiguous += 1
             except (RecordError, ModelError, OSError) as error:
                 reason = remove_record_name(describe_error(error), path)
                 failed.setdefault(reason, []).append(str(relative.with_suffix("")))

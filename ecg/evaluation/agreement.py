@@ -10,8 +10,11 @@ from itertools import combinations
 
 import numpy as np
 
-from ecg.data.reviews import PRESENT, UNDECIDED, UNSURE
+from ecg.data.labels import ABBREVIATIONS
+from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, Review, encode_reviews
 from ecg.evaluation.bootstrap import RESAMPLES, estimate_interval
+
+LABELS, MODEL = "labels", "model"  # names of the raters that are not reviewers
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,38 @@ class PairAgreement:
     def agreed(self) -> np.ndarray:
         """Number of decisions on which both agree by class, (26,) int."""
         return np.trace(self.counts, axis1=1, axis2=2)
+
+
+@dataclass(frozen=True)
+class AgreementStudy:
+    """Agreement of reviewers, labels and a model.
+
+    Attributes:
+        names: Names of the n reviewed recordings.
+        raters: The reviewers, then labels and model if they are compared.
+        pairs: Agreement of each pair of raters.
+        reviews: The reviews of these recordings.
+    """
+
+    names: tuple[str, ...]
+    raters: tuple[Rater, ...]
+    pairs: tuple[PairAgreement, ...]
+    reviews: tuple[Review, ...]
+
+    @property
+    def reviewers(self) -> list[Rater]:
+        """The raters that are persons."""
+        return [rater for rater in self.raters if rater.is_reviewer]
+
+    def find_rater(self, name: str) -> Rater | None:
+        """Return the labels or the model, by LABELS or MODEL, or None."""
+        return next((rater for rater in self.raters if rater.name == name and not rater.is_reviewer), None)
+
+    @property
+    def contested(self) -> np.ndarray:
+        """Where one reviewer says present and another absent, (n, 26) bool."""
+        verdicts = np.array([rater.verdicts for rater in self.reviewers])
+        return (verdicts == PRESENT).any(axis=0) & (verdicts == ABSENT).any(axis=0)
 
 
 def compute_kappa(counts: np.ndarray) -> np.ndarray:
@@ -127,6 +162,44 @@ def resample_cells(cells: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     indicators = patterns[..., np.newaxis] == np.arange(1, 5)
     counts = weights @ indicators.reshape(len(patterns), 4 * cells.shape[1]).astype(np.float64)
     return counts.reshape(len(weights), cells.shape[1], 2, 2)
+
+
+def build_study(
+    reviews: Sequence[Review],
+    names: Sequence[str] | None = None,
+    labels: np.ndarray | None = None,
+    predictions: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> AgreementStudy:
+    """Compare reviewers with each other, with the labels and with a model.
+
+    Labels and model are compared on the classes of recordings that at least one reviewer has reviewed.
+
+    Args:
+        reviews: What `read_reviews` returns.
+        names: Names of N recordings; reviews of others are ignored. None: those of all reviewed recordings.
+        labels: Labels of the headers as verdicts, (N, 26) int8; None: they are not compared.
+        predictions: Predicted classes as verdicts, (N, 26) int8; None: they are not compared.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resamples.
+    """
+    all_names = list(dict.fromkeys(review.record for review in reviews)) if names is None else list(names)
+    is_reviewed = np.isin(all_names, list({review.record for review in reviews}))
+    rows = np.flatnonzero(is_reviewed) if all_names else np.empty(0, int)
+    chosen = [all_names[row] for row in rows.tolist()]
+    raters = [Rater(name, verdicts) for name, verdicts in encode_reviews(reviews, chosen).items()]
+    shape = len(chosen), len(ABBREVIATIONS)
+    is_undecided = np.all([np.ones(shape, bool), *(rater.verdicts == UNDECIDED for rater in raters)], axis=0)
+    for name, verdicts in ((LABELS, labels), (MODEL, predictions)):
+        if verdicts is not None:
+            compared = np.where(is_undecided, UNDECIDED, verdicts[rows]).astype(np.int8)
+            raters.append(Rater(name, compared, is_reviewer=False))
+    known = set(chosen)
+    return AgreementStudy(
+        tuple(chosen), tuple(raters), tuple(measure_agreement(raters, resamples, seed)),
+        tuple(review for review in reviews if review.record in known),
+    )  # fmt: skip
 
 
 def sample_errors(

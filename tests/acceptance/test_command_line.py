@@ -20,6 +20,7 @@ NUMBERS = {  # options that take a number, by command, and which of the values b
     },
     "plot": {"--start": "0"},
     "review": {"--figures": "0"},
+    "agreement": {"--seed": "0"},
     "sample": {"--false-positives": "0", "--false-negatives": "0", "--seed": "0"},
     "audit": {"--jobs": None},
     "synthesize": {
@@ -47,6 +48,9 @@ NAMES = {  # options that take names, and for each a good value in the wrong cas
     "review": {"--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--output": ("Folder", Path("Folder")),
                "--corrections": ("Folder", Path("Folder"))},
     "sample": {"--class": ("lad", "LAD")},
+    "agreement": {
+        option: ("Folder", Path("Folder")) for option in ("--data", "--model", "--outputs", "--output")
+    },
     "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png"))},
     "audit": {"--output": ("Folder", Path("Folder")), "--groups": ("File.csv", Path("File.csv"))},
     "synthesize": {"--sources": ("georgia=2", ("Georgia", 2.0))},
@@ -60,6 +64,7 @@ POSITIONALS = {
     "plot": 1,
     "review": 2,
     "sample": 3,
+    "agreement": 1,
     "audit": 1,
     "synthesize": 1,
 }

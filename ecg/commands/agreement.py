@@ -1,0 +1,203 @@
+"""Measure the agreement of reviewers, labels and a model, and report it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ecg.commands.review import has_diagnosis, predict_records
+from ecg.data.headers import RecordError, read_header
+from ecg.data.labels import EVALUATED_CLASS_OF_CODE, SCORED, encode, source_of
+from ecg.data.patients import record_names
+from ecg.data.records import record_name, require_records
+from ecg.data.reviews import UNDECIDED, Review, read_reviews
+from ecg.evaluation.agreement import AgreementStudy, build_study
+from ecg.evaluation.bootstrap import RESAMPLES
+from ecg.evaluation.outputs import load_outputs
+from ecg.reports.agreement_report import (
+    AGREEMENT_FIGURE,
+    AGREEMENT_PAGE,
+    AGREEMENT_TABLES,
+    describe_pair,
+    write_agreement,
+)
+from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
+from ecg.runtime.files import check_replaceable, check_writable
+from ecg.systems.label_cleaning import PartiallyLabelledSource, unlabelled_mask
+
+LOGGER = logging.getLogger("ecg")
+
+FILE_NAMES = "|".join([f"({'|'.join(AGREEMENT_TABLES)})\\.csv", AGREEMENT_PAGE, AGREEMENT_FIGURE])
+
+
+@dataclass(frozen=True)
+class AgreementSources:
+    """What reviewers are compared with.
+
+    Attributes:
+        data: Folder of the recordings, whose labels are compared; None: no labels.
+        model: Folder of a model, which predicts the reviewed recordings of `data`; None: no model.
+        outputs: Folder of output files, instead of a model.
+
+    Raises:
+        ValueError: There is a model without recordings, or both a model and outputs.
+    """
+
+    data: Path | None = None
+    model: Path | None = None
+    outputs: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.model and self.outputs:
+            raise ValueError("expected a model or outputs, received both")
+        if self.model and not self.data:
+            raise ValueError("a model needs the recordings that it is to predict: --data DATA")
+
+
+def agreement(reviews: Path, output: Path, sources: AgreementSources | None = None, seed: int = 0) -> AgreementStudy:
+    """Measure the agreement of reviewers, and write a report.
+
+    Args:
+        reviews: Folder of the reviews.
+        output: Folder for the report, which replaces an earlier one.
+        sources: What reviewers are compared with besides each other.
+        seed: Seed of the bootstrap resamples.
+
+    Raises:
+        RecordError: There are no reviews, or none of the recordings.
+        FileNotFoundError: The data folder holds no header, or a folder is missing.
+        FileExistsError: `output` has other files.
+    """
+    sources = sources or AgreementSources()
+    check_writable(Path(output).absolute().parent)
+    check_replaceable(Path(output), AGREEMENT_PAGE, FILE_NAMES, "a report on agreement")
+    try:
+        given = read_reviews(reviews)
+    except ValueError as error:
+        raise RecordError(f"{reviews}: {error}") from error
+    if not given:
+        raise RecordError(f"{reviews}: no reviews in this folder")
+    names, labels, predictions = load_raters(given, sources)
+    study = build_study(given, names, labels, predictions, seed=seed)
+    facts = {
+        "reviews": str(reviews),
+        **{name: str(folder) for name in ("data", "model", "outputs") if (folder := getattr(sources, name))},
+        "recordings": f"{len(study.names):,}",
+        "reviewed recordings not in data": f"{len({review.record for review in given}) - len(study.names):,}",
+        "bootstrap": f"{RESAMPLES:,} resamples, seed {seed}",
+    }
+    path = write_agreement(Path(output).resolve(), study, facts)
+    for pair in study.pairs:
+        for line in wrap_line(describe_pair(pair)):
+            LOGGER.info(line)
+    LOGGER.info(f"{Path(output) / path.name}: {pluralise(len(study.reviewers), 'reviewer')}, "
+                f"{pluralise(len(study.names), 'recording')}, {int(study.contested.sum()):,} contested")  # fmt: skip
+    return study
+
+
+def load_raters(
+    reviews: Sequence[Review], sources: AgreementSources
+) -> tuple[list[str] | None, np.ndarray | None, np.ndarray | None]:
+    """Load the labels and predictions of the reviewed recordings.
+
+    Returns:
+        Names of the recordings, or None; labels and predictions as verdicts, (n, 26) int8, or None.
+
+    Raises:
+        RecordError: None of the reviewed recordings is in the data folder.
+    """
+    reviewed = dict.fromkeys(review.record for review in reviews)
+    if sources.data is None:
+        names = [*reviewed]
+        return names, None, None if sources.outputs is None else read_predictions(names, sources.outputs)
+    paths = require_records(sources.data)
+    all_paths = dict(zip(record_names(sources.data, paths), paths, strict=True))
+    chosen = {name: path for name, path in all_paths.items() if name in reviewed}
+    if not chosen:
+        raise RecordError(f"{sources.data}: has none of {pluralise(len(reviewed), 'reviewed recording')}, such as "
+                          f"{next(iter(reviewed))}")  # fmt: skip
+    if missing := [name for name in reviewed if name not in chosen]:
+        warn(f"{sources.data}: {len(missing):,} reviewed recordings are not there ({abbreviated_list(missing)})")
+    names, predictions = [*chosen], None
+    if sources.model is not None:
+        predictions = predict_verdicts(chosen, sources.model, sources.data)
+    elif sources.outputs is not None:
+        predictions = read_predictions(names, sources.outputs)
+    return names, read_labels(chosen), predictions
+
+
+def read_labels(paths: dict[str, Path]) -> np.ndarray:
+    """Return the labels of headers as verdicts, (n, 26) int8.
+
+    A class that the source does not label is undecided, and so is each class of a header without a diagnosis.
+
+    Args:
+        paths: Paths of the headers by name of the recording.
+    """
+    labels, is_undecided = np.zeros((2, len(paths), len(SCORED)), bool)
+    for row, path in enumerate(paths.values()):
+        try:
+            header = read_header(path)
+            labels[row], is_undecided[row] = encode(header.codes), not has_diagnosis(header)
+        except (RecordError, OSError) as error:
+            is_undecided[row] = True
+            warn(f"{path}: {error}")
+    sources = np.array([source_of(path.stem) for path in paths.values()])
+    is_undecided |= unlabelled_mask(sources, [PartiallyLabelledSource(relabel=False)]) & ~labels
+    return np.where(is_undecided, UNDECIDED, labels).astype(np.int8)
+
+
+def predict_verdicts(paths: dict[str, Path], model: Path, data: Path) -> np.ndarray:
+    """Return the classes that a model predicts as verdicts, (n, 26) int8.
+
+    Args:
+        paths: Paths of the headers by name of the recording.
+        model: Folder of the model.
+        data: Folder of the recordings.
+
+    Raises:
+        RecordError: It can predict none of the recordings.
+    """
+    predictions = predict_records(model, data, [*paths.values()], only_comparable=False)
+    for reason, names in predictions.failed.items():
+        warn(f"{names[0]}{f' and {len(names) - 1:,} more' * bool(names[1:])}: {reason}")
+    if not predictions.paths:
+        raise RecordError(
+            f"{model}: predicts none of the {len(paths):,} reviewed recordings, {[*predictions.failed][0]}"
+        )
+    rows = {name: row for row, name in enumerate(paths)}
+    verdicts = np.full((len(paths), len(SCORED)), UNDECIDED, np.int8)
+    chosen = [rows[record_name(Path(path))] for path in predictions.paths]
+    verdicts[chosen] = np.where(predictions.covered, predictions.outputs, UNDECIDED)
+    return verdicts
+
+
+def read_predictions(names: Sequence[str], outputs: Path) -> np.ndarray:
+    """Return the classes in output files as verdicts, (n, 26) int8.
+
+    Args:
+        names: Names of the recordings.
+        outputs: Folder of output files. A recording without one is undecided.
+
+    Raises:
+        FileNotFoundError: There is none of the output files.
+    """
+    files = {row: path for row, name in enumerate(names) if (path := outputs / f"{name}.csv").is_file()}
+    if not files:
+        raise FileNotFoundError(
+            f"{outputs}: has no output file of the {len(names):,} recordings, such as {names[0]}.csv"
+        )
+    if missing := [name for row, name in enumerate(names) if row not in files]:
+        warn(f"{outputs}: {len(missing):,} recordings have no output file ({abbreviated_list(missing)})")
+    verdicts = np.full((len(names), len(SCORED)), UNDECIDED, np.int8)
+    predicted, _ = load_outputs([str(path) for path in files.values()], EVALUATED_CLASS_OF_CODE, len(SCORED))
+    verdicts[[*files]] = predicted
+    return verdicts
+
+
+def warn(message: str) -> None:
+    """Log a warning, wrapped."""
+    for line in wrap_line(message):
+        LOGGER.warning(line)

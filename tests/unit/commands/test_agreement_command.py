@@ -1,0 +1,120 @@
+"""The command on agreement: what is compared, and what is refused."""
+
+import shutil
+
+import numpy as np
+import pytest
+from helpers import capture_log, write_reviews
+
+from ecg.commands import agreement as module
+from ecg.commands.agreement import AgreementSources, agreement
+from ecg.commands.review import ReviewPredictions
+from ecg.data.headers import RecordError, read_header
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED, encode
+from ecg.data.reviews import PRESENT, UNDECIDED
+from ecg.evaluation.agreement import LABELS, MODEL
+
+COLUMN = CLASS_INDEX["LAD"]
+
+
+@pytest.fixture
+def names(headers):
+    return [path.stem for path in headers]
+
+
+@pytest.fixture
+def reviews(names, tmp_path):
+    """A folder of the reviews of two people on twenty recordings."""
+    rows = [(reviewer, name, "LAD", "present" if index % 3 else "absent")
+            for reviewer in ("Anna", "Ben") for index, name in enumerate(names[:20])]  # fmt: skip
+    return write_reviews(tmp_path / "reviews", *rows)
+
+
+def write_outputs(folder, names):
+    """Write an output file of each name in which every second recording has LAD; return the folder."""
+    folder.mkdir()
+    codes = [diagnosis.codes[0] for diagnosis in SCORED]
+    for index, name in enumerate(names):
+        binary = [int(abbreviation == "LAD" and index % 2 == 0) for abbreviation in ABBREVIATIONS]
+        lines = (f"#{name}", ",".join(codes), ",".join(map(str, binary)), ",".join(map(str, binary)))
+        (folder / f"{name}.csv").write_text("\n".join([*lines, ""]))
+    return folder
+
+
+def test_reviewers_are_compared_with_each_other(reviews, tmp_path):
+    log = capture_log()
+    study = agreement(reviews, tmp_path / "out")
+    assert [pair.kappa[0] for pair in study.pairs] == [1.0]
+    assert log[-2].startswith("Anna and Ben: kappa 1.000") and log[-1].endswith(
+        "2 reviewers, 20 recordings, 0 contested"
+    )
+    agreement(reviews, tmp_path / "out")  # replaces it
+    (tmp_path / "out" / "mine.txt").write_text("")
+    with pytest.raises(FileExistsError, match="mine.txt"):
+        agreement(reviews, tmp_path / "out")
+
+
+def test_labels_are_those_of_the_headers_where_the_source_labels_the_class(
+    reviews, synthetic_recordings, headers, tmp_path
+):
+    study = agreement(reviews, tmp_path / "out", AgreementSources(synthetic_recordings))
+    compared = study.find_rater(LABELS).verdicts[:, COLUMN]
+    for name, verdict in zip(study.names, compared, strict=True):
+        (path,) = (path for path in headers if path.stem == name)
+        label = encode(read_header(path).codes)[COLUMN]
+        assert verdict == (UNDECIDED if name.startswith("A") and not label else label)
+
+
+def test_headers_without_a_diagnosis_have_no_labels(reviews, synthetic_recordings, names, tmp_path):
+    for name in names[:20]:
+        text = (synthetic_recordings / f"{name}.hea").read_text()
+        (tmp_path / f"{name}.hea").write_text("\n".join(line for line in text.splitlines() if "Dx" not in line))
+    study = agreement(reviews, tmp_path / "out", AgreementSources(tmp_path))
+    assert (study.find_rater(LABELS).verdicts == UNDECIDED).all()
+
+
+def test_outputs_are_compared_with_or_without_labels(reviews, synthetic_recordings, names, tmp_path):
+    outputs = write_outputs(tmp_path / "outputs", names[:15])
+    for data in (None, synthetic_recordings):
+        study = agreement(reviews, tmp_path / "out", AgreementSources(data, outputs=outputs))
+        verdicts = dict(zip(study.names, study.find_rater(MODEL).verdicts[:, COLUMN].tolist(), strict=True))
+        assert [verdicts[name] for name in names[:15]] == [int(index % 2 == 0) for index in range(15)]
+        assert {verdicts[name] for name in names[15:20]} == {UNDECIDED}
+        assert (study.find_rater(LABELS) is None) == (data is None)
+
+
+def test_a_model_predicts_reviewed_recordings_only(reviews, synthetic_recordings, names, tmp_path, monkeypatch):
+    asked = []
+
+    def predict(model, data, paths, only_comparable):
+        assert not only_comparable
+        asked.extend(path.stem for path in paths)
+        made = [path.relative_to(data).as_posix() for path in paths[1:]]
+        shape = len(made), 26
+        covered = np.ones(shape, bool)
+        covered[0] = False
+        return ReviewPredictions(made, np.zeros(shape, bool), np.ones(shape), np.ones(shape, bool), np.ones(shape),
+                                 covered, False, 0, 0, {"damaged": [paths[0].stem]})  # fmt: skip
+
+    monkeypatch.setattr(module, "predict_records", predict)
+    study = agreement(reviews, tmp_path / "out", AgreementSources(synthetic_recordings, tmp_path / "model"))
+    assert sorted(asked) == sorted(names[:20])
+    verdicts = dict(zip(study.names, study.find_rater(MODEL).verdicts[:, COLUMN].tolist(), strict=True))
+    assert [verdicts[name] for name in asked] == [UNDECIDED, UNDECIDED, *[PRESENT] * 18]
+
+
+def test_what_cannot_be_compared_is_an_error(reviews, synthetic_recordings, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecordError, match="no reviews in this folder"):
+        agreement(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(FileNotFoundError):
+        agreement(tmp_path / "nowhere", tmp_path / "out")
+    shutil.copy(next(synthetic_recordings.glob("*.hea")), tmp_path / "empty" / "X1.hea")
+    with pytest.raises(RecordError, match="has none of 20 reviewed recordings"):
+        agreement(reviews, tmp_path / "out", AgreementSources(tmp_path / "empty"))
+    with pytest.raises(FileNotFoundError, match="no output file"):
+        agreement(reviews, tmp_path / "out", AgreementSources(outputs=tmp_path / "empty"))
+    assert not (tmp_path / "out").exists()
+    for given in ({"model": tmp_path}, {"data": tmp_path, "model": tmp_path, "outputs": tmp_path}):
+        with pytest.raises(ValueError):
+            AgreementSources(**given)
