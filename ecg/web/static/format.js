@@ -19,7 +19,8 @@ export function formatProbability(value) {
 /** Return a kappa or another value that may be negative or undefined. */
 export function formatSigned(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  return value.toFixed(2).replace("-", "−");
+  const text = value.toFixed(2);
+  return text === "-0.00" ? "0.00" : text.replace("-", "−");
 }
 
 /** Return a duration in s, or in minutes and seconds from two minutes on. */
