@@ -514,15 +514,7 @@ def test_a_blinded_reviewer_sees_nothing_before_the_answer(make_server, open_pag
                 yield from find_hidden(item)
         elif isinstance(value, dict):
             for key, item in value.items():
-                if key in (
-                    "labels",
-                    "predicted",
-                    "probabilities",
-                    "suspected",
-                    "suspicion",
-                    "thresholds",
-                    "calibrated",
-                ):
+                if key in HIDDEN:
                     yield item
                 else:
                     yield from find_hidden(item)

@@ -11,6 +11,7 @@ const NOTES = [
   "Unsure verdicts are left out of kappa. Labels and model count where a reviewer has given a verdict.",
 ];
 const NUMBERS = ["recordings", "verdicts", "present", "absent", "unsure", "blinded"];
+const ORDINARY = [...NUMBERS, "first", "last", "reviewer", "class", "label", "labels", "prediction", "model", "record", "comments"];
 const TIMES = ["first", "last"];
 
 /** Return the rows of a table as objects by the names of its header. */
@@ -80,13 +81,15 @@ export class AgreementView {
 
 const buildSection = (title, ...parts) => build("section", {}, build("h2", { text: title }), ...parts);
 
+const nameRater = (name) => (["labels", "model"].includes(name) ? capitalise(name) : name);
+
 /** Build the matrix of kappas; the raters are those of all pairs, so that it keeps its form. */
 function buildMatrix(chosen, pairs) {
   const raters = [...new Set(pairs.flatMap((pair) => [pair.first, pair.second]))];
   const find = (a, b) => chosen.find((pair) => (pair.first === a && pair.second === b) || (pair.first === b && pair.second === a));
-  const head = build("tr", {}, build("th", {}), raters.map((name) => build("th", { scope: "col", text: capitalise(name), title: name })));
+  const head = build("tr", {}, build("th", {}), raters.map((name) => build("th", { scope: "col", text: nameRater(name), title: name })));
   const rows = raters.map((a) =>
-    build("tr", {}, build("th", { scope: "row", text: capitalise(a), title: a }), raters.map((b) => buildKappa(a === b ? null : find(a, b), a === b))),
+    build("tr", {}, build("th", { scope: "row", text: nameRater(a), title: a }), raters.map((b) => buildKappa(a === b ? null : find(a, b), a === b))),
   );
   return build("div", { class: "scroll" }, build("table", { class: "matrix" }, build("thead", {}, head), build("tbody", {}, rows)));
 }
@@ -112,7 +115,7 @@ function buildTable([header, ...rows], link = null) {
   const kind = (name) => (NUMBERS.includes(name) && rows.every((row) => typeof row[header.indexOf(name)] === "number") ? "number" : "");
   return build("div", { class: "scroll" },
     build("table", { class: "plain" },
-      build("thead", {}, build("tr", {}, header.map((name) => build("th", { scope: "col", class: kind(name), text: capitalise(name) })))),
+      build("thead", {}, build("tr", {}, header.map((name) => build("th", { scope: "col", class: kind(name), text: ORDINARY.includes(name) ? capitalise(name) : name })))),
       build("tbody", {}, rows.map((row) =>
         build("tr", {}, row.map((value, index) => {
           if (index === 0) return build("th", { scope: "row" }, link ? link(value) : format(value));

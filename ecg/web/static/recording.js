@@ -13,7 +13,7 @@ const SPEEDS = [25, 50];
 const GAINS = [5, 10, 20];
 const KINDS = [["raw", "Raw"], ["filtered", "Filtered"]];
 const METHODS = { integrated_gradients: "Gradients", smoothgrad: "SmoothGrad", occlusion: "Occlusion" };
-const POLL = 2000; // ms between questions for a prediction
+const POLL = 1000; // ms between questions for a prediction
 const RETRY = 3000; // ms until a server that did not answer is asked again
 
 const after = (values, value) => values[(values.indexOf(value) + 1) % values.length];
