@@ -22,6 +22,12 @@ from ecg.runtime.files import check_writable
 from ecg.runtime.keras_startup import start_keras
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from ecg.data.headers import Header
+    from ecg.models.bundle import Bundle
+    from ecg.reports.ecg_paper import Shading
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -168,6 +174,11 @@ def add_plot_command(commands: "Commands") -> None:
     add_paths(parser, record="path of the recording, with or without its extension .hea or .mat")
     parser.add_argument("--model", type=options.parse_path, metavar="MODEL",
                         help="folder of a model whose probabilities are shown (default: none)")  # fmt: skip
+    parser.add_argument("--explain", type=options.parse_class, metavar="CLASS",
+                        help="class whose evidence is shaded, by --model (default: none)")  # fmt: skip
+    parser.add_argument("--method", metavar="NAME",
+                        help="how --explain finds the evidence: integrated_gradients, smoothgrad or occlusion "
+                             "(default: the first of these that is offered for the class)")  # fmt: skip
     add_numbers(parser, start="second at which the ten drawn seconds begin (default: 0)")
     add_switches(
         parser,
@@ -180,13 +191,18 @@ def add_plot_command(commands: "Commands") -> None:
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.data.headers import RecordError
+        from ecg.data.labels import CLASS_INDEX
         from ecg.data.preprocessing import correct_gains
         from ecg.data.records import find_header, read_record
         from ecg.data.wave_peaks import NeuroKitMissing, find_record_peaks
         from ecg.reports.ecg_paper import ModelPanel, draw_record
 
+        if arguments.explain and not arguments.model:
+            parser.error("argument --explain: needs --model")
+        if arguments.method and not arguments.explain:
+            parser.error("argument --method: needs --explain")
         path = find_header(arguments.record)
-        output, model = arguments.output or Path(f"{path.stem}.png"), None
+        output, model, shading = arguments.output or Path(f"{path.stem}.png"), None, None
         with reported(RecordError, NeuroKitMissing):
             check_writable(output.parent)
             if not output.parent.is_dir():
@@ -203,12 +219,28 @@ def add_plot_command(commands: "Commands") -> None:
             header = correct_gains(header, recording)[0] if early_gains else header
             if arguments.model:
                 prediction = bundle.predict_recording(header, recording)
-                model = ModelPanel(prediction.probabilities, prediction.thresholds, prediction.outputs)
+                model = ModelPanel(prediction.probabilities, prediction.thresholds, prediction.outputs,
+                                   CLASS_INDEX.get(arguments.explain))  # fmt: skip
+            if arguments.explain:
+                shading = shade_evidence(bundle, header, recording, arguments.explain, arguments.method)
             peaks = find_record_peaks(header, recording) if arguments.peaks else None
-            draw_record(header, recording, arguments.start, model=model, peaks=peaks).savefig(output)
+            draw_record(header, recording, arguments.start, model=model, peaks=peaks, shading=shading).savefig(output)
         print(console.escape_unprintable(str(output)))
 
     parser.set_defaults(run=run, start=0.0)
+
+
+def shade_evidence(
+    bundle: "Bundle", header: "Header", recording: "np.ndarray", class_name: str, method: str | None
+) -> "Shading":
+    """Explain the prediction of a class, for the figure of a recording."""
+    from ecg.reports.ecg_paper import Shading
+    from ecg.systems.explanations import ExplanationError, choose_method, compute_shading, explain
+
+    with reported(ExplanationError):
+        explanation = explain(bundle, header, recording, class_name, choose_method(class_name, method))
+    note = f"evidence for {class_name} by {explanation.method.replace('_', ' ')}, logit {explanation.logit:+.1f}"
+    return Shading(explanation.leads, explanation.rate, compute_shading(explanation), note)
 
 
 def add_review_command(commands: "Commands") -> None:

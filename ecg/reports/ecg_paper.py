@@ -12,6 +12,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
@@ -42,6 +43,7 @@ FONT = "DejaVu Sans"  # comes with matplotlib, so that all machines draw the sam
 
 PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
 POSITIVE, NEGATIVE, QUIET = "#b5382a", "#c9c9cf", "#5b5b66"
+EVIDENCE, DARKEST = "#1c62c4", 0.6  # colour, and opacity of the strongest evidence
 MAX_CHARACTERS = 10  # in a mm, of any style; a longer string is cut before it is measured
 Style = dict[str, Any]  # arguments of matplotlib for text
 TITLE_STYLE: Style = {"fontsize": 14, "fontweight": "bold"}
@@ -77,6 +79,22 @@ class Strip(NamedTuple):
     seconds: float
 
 
+class Shading(NamedTuple):
+    """Where evidence lies, drawn behind the traces.
+
+    Attributes:
+        leads: Names of the leads.
+        rate: Values per second.
+        values: From 0 to 1, (n_values, n_leads).
+        note: What is shaded, for the foot.
+    """
+
+    leads: tuple[str, ...]
+    rate: float
+    values: np.ndarray
+    note: str
+
+
 class ModelPanel(NamedTuple):
     """What the panel of a model shows, of the 26 classes.
 
@@ -101,6 +119,7 @@ def draw_record(
     model: ModelPanel | None = None,
     caption: str = "",
     peaks: PeakList | None = None,
+    shading: Shading | None = None,
 ) -> Figure:
     """Draw ten seconds of a recording on ECG paper.
 
@@ -116,6 +135,7 @@ def draw_record(
         model: Predictions of a model, drawn as a panel on the right.
         caption: A line above the paper.
         peaks: Wave peaks of lead II in samples of the recording. They are marked if that lead is drawn in full.
+        shading: Evidence to shade. The foot says what it is.
 
     Returns:
         The figure; its savefig keeps the scale.
@@ -147,6 +167,8 @@ def draw_record(
         _draw_pulse(axes, height - ROW * (row + 0.5))
     for strip in strips:
         _draw_strip(axes, strip, header, recording, height - ROW * (strip.row + 0.5))
+        if shading and header.lead_names[strip.lead] in shading.leads:
+            _draw_shading(axes, strip, header.lead_names[strip.lead], height - ROW * (strip.row + 0.5), shading)
     if peaks and LEAD in header.lead_names:
         lead_two = header.lead_names.index(LEAD)  # the first of this name has peaks
         for strip in [strip for strip in strips if strip.lead == lead_two][-1:]:  # the last one is in full
@@ -165,7 +187,9 @@ def draw_record(
     scale = f"{SPEED} mm/s   {HEIGHT} mm/mV   as recorded, not filtered"
     if shown < SECONDS and len(strips) > len(LEADS):
         scale += "   the columns overlap in time, so that each is full"
-    text.text(0, foot - FOOT, scale, **SMALL, color=QUIET)
+    if shading:
+        scale += f"   shaded: {shading.note}"
+    text.text(0, foot - FOOT, shorten(scale, width, SMALL), **SMALL, color=QUIET)
     for row, note in enumerate(notes):
         text.text(0, NOTE * row, shorten(note, width, SMALL), **SMALL, color=QUIET)
     if model is not None:
@@ -339,6 +363,20 @@ def _draw_strip(axes: Axes, strip: Strip, header: Header, recording: np.ndarray,
         name += " (flat)"
     axes.text(left + 1.5, zero + 9, name, **LEAD_STYLE, color=INK, zorder=1.5,  # below the traces
               path_effects=[withStroke(linewidth=2.5, foreground=PAPER)])  # fmt: skip
+
+
+def _draw_shading(axes: Axes, strip: Strip, lead: str, zero: float, shading: Shading) -> None:
+    """Shade the evidence in a strip; the more there is, the darker."""
+    first, last = (round(edge * shading.rate) for edge in (strip.begin, strip.begin + strip.seconds))
+    values = shading.values[first:last, shading.leads.index(lead)]
+    if not len(values):
+        return
+    colours = np.empty((1, len(values), 4))
+    colours[..., :3], colours[..., 3] = to_rgb(EVIDENCE), DARKEST * np.clip(values, 0, 1)
+    left, half = LEFT + SPEED * strip.offset, ROW / 2 - 1
+    right = left + SPEED * len(values) / shading.rate
+    axes.imshow(colours, extent=(left, right, zero - half, zero + half), aspect="auto", interpolation="nearest",
+                zorder=1.2, gid=f"evidence in {lead} row {strip.row}")  # fmt: skip
 
 
 def _draw_peaks(axes: Axes, strip: Strip, header: Header, recording: np.ndarray, zero: float, peaks: PeakList) -> None:

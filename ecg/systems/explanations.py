@@ -182,6 +182,25 @@ def offered_methods(class_name: str) -> tuple[str, ...]:
     return tuple(method for method in METHODS if class_name not in NOT_OFFERED.get(method, ()))
 
 
+def choose_method(class_name: str, method: str | None = None) -> str:
+    """Return a method that is offered for a class.
+
+    Args:
+        class_name: Abbreviation of the class.
+        method: Name of the method; None: the best one.
+
+    Raises:
+        ExplanationError: The method is not offered for the class.
+    """
+    offered = offered_methods(class_name)
+    if method is None and offered:
+        return offered[0]
+    if method not in offered:
+        raise ExplanationError(f"{class_name} is explained by {' or '.join(offered) or 'no method'}"
+                               f"{f', received {method!r}' * bool(method)}")  # fmt: skip
+    return method
+
+
 def make_time_grid(header: Header, recording: np.ndarray, rate: int) -> TimeGrid:
     """Return the samples that a recording (L, T) has once it is preprocessed."""
     samples = leads_first(header, recording).shape[1]

@@ -15,7 +15,7 @@ from ecg.__main__ import COMMANDS, main
 from ecg.commands.protocol import Protocol
 from ecg.data.batches import View
 from ecg.data.headers import RecordError
-from ecg.data.labels import TRAINED_CLASSES
+from ecg.data.labels import CLASS_INDEX, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
 from ecg.data.resampling import Preprocessing
@@ -27,6 +27,7 @@ from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.reports.ecg_paper import draw_record
 from ecg.runtime.console import escape_unprintable
+from ecg.systems.explanations import compute_shading, explain
 from ecg.systems.label_cleaning import PartiallyLabelledSource
 from ecg.systems.recipes import ABLATIONS, RECIPES, Settings
 from ecg.training.trainer import TrainingError
@@ -372,9 +373,9 @@ def test_a_plot_is_written_to_the_output_path(headers, tmp_path, capsys):
 def test_a_plot_marks_wave_peaks_with_the_option(headers, tmp_path, monkeypatch):
     drawn = []
 
-    def draw(*arguments, model, peaks):
+    def draw(*arguments, model, peaks, shading):
         drawn.append(peaks)
-        return draw_record(*arguments)
+        return draw_record(*arguments, shading=shading)
 
     monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
     for switch in ((), ("--peaks",)):
@@ -388,7 +389,7 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small_network, t
     save_bundle(bundle, tmp_path)
     shown = {}
 
-    def draw(*arguments, model, peaks):
+    def draw(*arguments, model, peaks, shading):
         shown.update(model._asdict())
         return draw_record(*arguments, model=model)
 
@@ -398,6 +399,31 @@ def test_a_plot_with_a_model_shows_what_the_model_says(headers, small_network, t
     assert np.array_equal(shown["thresholds"], np.where(prediction.covered, thresholds, np.nan), equal_nan=True)
     assert np.allclose(shown["probabilities"], prediction.probabilities, atol=1e-6)
     assert np.array_equal(shown["outputs"], prediction.outputs)
+
+
+def test_a_plot_shades_the_evidence_for_a_class(headers, small_network, tmp_path, monkeypatch, capsys):
+    bundle = make_bundle(LEADS, small_network, np.full(26, 0.5), small_network.build(12, None, 22))
+    save_bundle(bundle, tmp_path)
+    shown = []
+
+    def draw(*arguments, model, peaks, shading):
+        shown.append((model, shading))
+        return draw_record(*arguments, model=model, shading=shading)
+
+    monkeypatch.setattr("ecg.reports.ecg_paper.draw_record", draw)
+    plot = ["plot", str(headers[0]), "--output", str(tmp_path / "page.png"), "--explain", "pvc"]
+    main([*plot, "--model", str(tmp_path), "--method", "occlusion"])
+    ((model, shading),) = shown
+    expected = explain(bundle, *read_record(headers[0]), "PVC", "occlusion")
+    assert model.highlighted == CLASS_INDEX["PVC"] and shading.leads == LEADS and shading.rate == 250
+    assert shading.note == f"evidence for PVC by occlusion, logit {expected.logit:+.1f}"
+    np.testing.assert_allclose(shading.values, compute_shading(expected), atol=1e-4)
+    assert "received 'guess'" in ends_with([*plot, "--model", tmp_path, "--method", "guess"])
+    assert "the model does not predict PRWP" in ends_with([*plot[:-1], "PRWP", "--model", tmp_path])
+    for arguments, reason in ((plot, "--explain: needs --model"), ((*plot[:4], "--method", "x"), "needs --explain")):
+        with pytest.raises(SystemExit):
+            main(list(arguments))
+        assert reason in capsys.readouterr().err
 
 
 def test_a_plot_with_a_model_corrects_gains_as_its_training_did(headers, small_network, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from ecg.reports.ecg_paper import (
     SMALL,
     TITLE_STYLE,
     ModelPanel,
+    Shading,
     draw_record,
     drawable,
     label_names,
@@ -508,3 +509,26 @@ def test_why_a_recording_cannot_be_used_is_at_the_foot():
     flat = draw_record(header_of(LEADS), np.full_like(recording, -32768))
     assert any(text.startswith("cannot be used: no sample was recorded") for text in texts(flat))
     assert not any("cannot be used" in text for text in texts(draw_record(header_of(("MLII",)), recording[:1])))
+
+
+@pytest.mark.parametrize(("leads", "start"), [(LEADS, 0.0), (LEADS, 3.0), (("I", "II"), 0.0)])
+def test_evidence_is_shaded_behind_its_lead_at_its_time(leads, start):
+    values = np.zeros((1400, 2), np.float32)
+    values[1000:1100, 1] = 1  # lead II from 10 to 11 s
+    shading = Shading(("V6", "II"), 100, values, "evidence for AF")
+    figure = draw_record(header_of(leads), recording_of(leads, 14), start, shading=shading)
+    images = {image.get_gid(): image for image in figure.axes[0].images}
+    strips = [name for name in images if name.startswith("evidence in II")]
+    assert all(name.split()[2] in ("II", "V6") for name in images)
+    full = images[f"evidence in II row {3 if leads == LEADS else 1 if len(leads) == 2 else 0}"]
+    left, right, *_ = full.get_extent()
+    shaded = np.flatnonzero(np.asarray(full.get_array())[0, :, 3] > 0)
+    if start == 0:
+        assert not len(shaded)  # the drawing ends before
+    else:
+        seconds = (shaded[[0, -1]] + (0, 1)) / 100
+        assert seconds == pytest.approx((10 - start, 11 - start))
+    assert right - left == pytest.approx(25 * 10) and full.get_zorder() < 2
+    assert len(strips) == (2 if leads == LEADS else 1)
+    assert any("shaded: evidence for AF" in text for text in texts(figure))
+    assert not draw_record(header_of(leads), recording_of(leads, 14), start).axes[0].images
