@@ -18,7 +18,8 @@ export function readQuery(text, session) {
   const values = new URLSearchParams(text);
   const query = Object.fromEntries(FILTERS.filter((name) => values.get(name)).map((name) => [name, values.get(name)]));
   query.offset = Number(query.offset) || 0;
-  if (!query.sort && !session.blinded) Object.assign(query, { sort: "suspicion", descending: "1" });
+  const isNeutral = session.blinded || session.listed !== null; // the order must not tell what the model says
+  if (!query.sort && !isNeutral) Object.assign(query, { sort: "suspicion", descending: "1" });
   return query;
 }
 
@@ -35,6 +36,7 @@ export class ListView {
     this.head = build("thead", {});
     this.table = build("table", { class: "recordings", role: "grid", "aria-label": "Recordings" }, this.head, this.body);
     this.message = build("div", { class: "list-message" });
+    this.update = button("Update with new predictions", () => this.open(this.query), { hidden: true });
     this.pages = build("nav", { class: "pages", "aria-label": "Pages" });
     this.box = build("div", { class: "table-box" }, this.table, this.message);
     this.element = build("div", { class: "list" }, this.filters, this.box, this.pages);
@@ -54,9 +56,9 @@ export class ListView {
 
   /** Show the recordings of a query. */
   async open(query) {
-    const isSame = JSON.stringify({ ...query, offset: 0 }) === JSON.stringify({ ...this.query, offset: 0 });
     this.query = query;
-    if (!isSame || !this.search) this.fillFilters();
+    if (!this.search) this.fillFilters();
+    this.showQuery();
     this.fillHead();
     this.controller?.abort();
     this.controller = new AbortController();
@@ -71,14 +73,16 @@ export class ListView {
     }
   }
 
-  /** Load the same page again, for predictions that have come in. */
+  /** Load the same page again, for predictions that have come in, but never below somebody's hand. */
   refresh() {
-    const isOpen = document.activeElement && this.filters.contains(document.activeElement);
-    if (!isOpen) this.open(this.query);
+    const isInUse = this.element.contains(document.activeElement) || this.box.scrollTop > 0 || this.table.matches(":hover");
+    if (isInUse) this.update.hidden = false;
+    else this.open(this.query);
   }
 
   show(answer) {
     this.element.classList.remove("loading");
+    this.update.hidden = true;
     this.answer = answer;
     const last = this.page.lastRecord;
     this.active = Math.max(0, answer.items.findIndex((item) => item.record === last));
@@ -90,10 +94,9 @@ export class ListView {
 
   fillFilters() {
     const { session } = this.page;
-    const { query } = this;
     const classes = session.classes.map((item) => [item.abbreviation, `${item.abbreviation} – ${item.name}`]);
     this.search = build("input", {
-      type: "search", placeholder: "Search name or source ( / )", "aria-label": "Search", value: query.search ?? "", maxlength: 200,
+      type: "search", placeholder: "Search name or source ( / )", "aria-label": "Search", maxlength: 200,
       onkeydown: (event) => {
         if (event.key === "Escape" || event.key === "Enter" || event.key === "ArrowDown") {
           event.preventDefault();
@@ -109,9 +112,9 @@ export class ListView {
     });
     const check = (name, text) =>
       build("label", { class: "check" },
-        build("input", { type: "checkbox", checked: Boolean(query[name]), onchange: (event) => this.change({ [name]: event.target.checked }) }),
+        build("input", { type: "checkbox", name, onchange: (event) => this.change({ [name]: event.target.checked }) }),
         build("span", { text }));
-    const pick = (label, name, options) => select(label, [["", `${label}: any`], ...options], query[name], (value) => this.change({ [name]: value }));
+    const pick = (label, name, options) => select(label, [["", `${label}: any`], ...options], "", (value) => this.change({ [name]: value }), { name });
     fill(
       this.filters, this.search,
       !session.blinded && pick("Label", "label", classes),
@@ -121,6 +124,16 @@ export class ListView {
       check("unreviewed", "Not reviewed by me"),
       button("Clear", () => this.page.openList({}), { class: "quiet" }),
     );
+  }
+
+  /** Show the query in the filters, except in the one that is being changed. */
+  showQuery() {
+    const { query } = this;
+    if (document.activeElement !== this.search) this.search.value = query.search ?? "";
+    for (const element of this.filters.querySelectorAll("[name]")) {
+      if (element.type === "checkbox") element.checked = Boolean(query[element.name]);
+      else element.value = query[element.name] ?? "";
+    }
   }
 
   fillHead() {
@@ -176,7 +189,7 @@ export class ListView {
     const text = total ? `${formatCount(offset + 1)}–${formatCount(end)} of ${pluralise(total, "recording")}` : "0 recordings";
     fill(
       this.pages,
-      build("span", { text, "aria-live": "polite" }), build("span", { class: "space" }),
+      build("span", { text, "aria-live": "polite" }), this.update, build("span", { class: "space" }),
       button("Previous page", () => this.turn(-1), { key: "B", disabled: offset <= 0 }),
       button("Next page", () => this.turn(1), { key: "N", disabled: end >= total }),
     );

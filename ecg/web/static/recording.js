@@ -375,7 +375,9 @@ export class RecordingView {
       this.paper.setShading(shading);
       show("");
     } catch (error) {
-      if (this.wanted === key && this.record === record) show(error.message, true);
+      if (this.wanted !== key || this.record !== record) return;
+      show(error.message, true);
+      if (error.status === 503) setTimeout(() => this.wanted === key && this.record === record && this.updateEvidence(), RETRY);
     }
   }
 

@@ -21,6 +21,7 @@ export class ReviewPanel {
     this.facts = null;
     this.selected = null;
     this.isHidden = false;
+    this.drafts = new Map(); // comments that are not saved yet, by record and class
     this.buildParts();
   }
 
@@ -35,6 +36,7 @@ export class ReviewPanel {
     this.comment = build("input", {
       class: "comment", type: "text", maxlength: LONGEST_COMMENT, placeholder: "Comment (T)", "aria-label": "Comment",
       onkeydown: (event) => this.typeComment(event), onchange: () => this.saveComment(),
+      oninput: () => this.drafts.set(this.draftKey, this.comment.value),
     });
     this.state = build("p", { class: "state", role: "status" });
     this.evidence = build("div", { class: "evidence" });
@@ -158,13 +160,19 @@ export class ReviewPanel {
     this.handlers.onanswer(isListed && !next);
   }
 
+  get draftKey() {
+    return JSON.stringify([this.facts?.record, this.selected]);
+  }
+
   submit(verdict, comment) {
+    this.drafts.delete(this.draftKey);
     this.outbox.add({ record: this.facts.record, class: this.selected, verdict, comment, blinded: this.isHidden });
     this.render();
   }
 
   readComment() {
-    this.comment.value = this.facts && this.selected ? (this.verdictOf(this.selected)?.comment ?? "") : "";
+    const saved = this.facts && this.selected ? this.verdictOf(this.selected)?.comment : "";
+    this.comment.value = this.drafts.get(this.draftKey) ?? saved ?? "";
   }
 
   typeComment(event) {
@@ -248,6 +256,7 @@ export class ReviewPanel {
       for (const name of classes) items.push(this.buildRow(name));
     }
     fill(this.list, ...items);
+    this.list.setAttribute("aria-activedescendant", `class-${this.selected}`);
   }
 
   buildRow(name) {
@@ -260,7 +269,7 @@ export class ReviewPanel {
     return build(
       "li",
       {
-        class: `class-row${suspected ? " suspected" : ""}`, role: "option", data: { class: name },
+        class: `class-row${suspected ? " suspected" : ""}`, role: "option", id: `class-${name}`, data: { class: name },
         "aria-selected": String(name === this.selected), onclick: () => this.select(name),
         title: `${described.name}${suspected ? ` – ${describeSuspicion(suspected)}` : ""}`,
       },
