@@ -19,6 +19,7 @@ from ecg.data import labels
 from ecg.data import synthetic_heart as heart
 from ecg.data.leads import LEADS
 from ecg.data.synthetic_defects import HeaderFields, damage_header, damage_samples, draw_defects, length_and_frequency
+from ecg.data.synthetic_evidence import Evidence, find_evidence
 from ecg.data.synthetic_noise import RECORDERS, draw_noise, draw_realistic_noise
 from ecg.data.synthetic_style import draw_burden, make_realistic
 from ecg.runtime.limits import check_limits
@@ -126,12 +127,14 @@ class Truth(NamedTuple):
         classes: Scored classes that are present, (26,) bool.
         codes: Distinct codes in its header.
         defects: Names of its defects (ecg.data.synthetic_defects.DEFECTS).
+        evidence: Where each class that is present shows, if it has a place (ecg.data.synthetic_evidence).
     """
 
     name: str
     classes: np.ndarray
     codes: tuple[str, ...]
     defects: tuple[str, ...] = ()
+    evidence: Mapping[str, Evidence] = {}
 
 
 def synthesize(
@@ -249,7 +252,7 @@ def make_recording(
     patient = make_realistic(patient, rng) if settings.realistic else patient
     usual = _draw_seconds(database, rng)
     samples = round((seconds or usual) * frequency)
-    potentials = heart.compute_potentials(patient, samples, frequency, rng)
+    potentials, times = heart.compute_potentials(patient, samples, frequency, rng)
     recorder = RECORDERS[source] if settings.realistic else None
     if recorder:
         potentials += settings.noise * draw_realistic_noise(recorder, samples, frequency, database.mains, rng)
@@ -264,7 +267,8 @@ def make_recording(
         damage_header(fields, defects, defect_rng)
     header = _format_header(name, frequency, settings.leads, integers, fields)
     codes = tuple(dict.fromkeys(code for code in fields.codes if code))
-    return header, integers, Truth(name, np.isin(labels.ABBREVIATIONS, list(findings)), codes, defects)
+    evidence = find_evidence(findings, times, samples / frequency)
+    return header, integers, Truth(name, np.isin(labels.ABBREVIATIONS, list(findings)), codes, defects, evidence)
 
 
 def draw_findings(rng: np.random.Generator, burden: float = 1.0) -> set[str]:

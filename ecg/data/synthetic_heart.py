@@ -27,7 +27,7 @@ from ecg.data.synthetic_shapes import (
 from ecg.data.synthetic_style import Style
 
 RATIOS = ((2,), (3,), (4,), (4,), (2, 4), (3, 4, 5))  # flutter cycles per beat, fixed or varying
-SPIKE = 0.0012  # s, width of a pacemaker spike
+SPIKE, SPIKE_LEAD = 0.0012, 0.004  # s, width of a pacemaker spike, and how early it comes
 NORMAL, ATRIAL, VENTRICULAR = range(3)  # kinds of beats, the last two premature
 
 
@@ -89,6 +89,24 @@ class Beats(NamedTuple):
     interval: np.ndarray
     early: np.ndarray
     kind: np.ndarray
+
+
+class BeatTimes(NamedTuple):
+    """When the waves of beats are, in s from the start of a recording.
+
+    Attributes:
+        kind: NORMAL, ATRIAL or VENTRICULAR.
+        p_onset: Onset of the P wave; NaN if the beat has none of its own.
+        qrs_onset: Onset of the QRS complex.
+        qrs_end: Its end.
+        t_end: End of the T wave.
+    """
+
+    kind: np.ndarray
+    p_onset: np.ndarray
+    qrs_onset: np.ndarray
+    qrs_end: np.ndarray
+    t_end: np.ndarray
 
 
 def draw_patient(findings: Iterable[str], rng: np.random.Generator) -> Patient:
@@ -177,8 +195,10 @@ def draw_beats(patient: Patient, seconds: float, rng: np.random.Generator) -> Be
     return Beats(onset[keep], interval[keep], early[keep], kind[keep])
 
 
-def compute_potentials(patient: Patient, samples: int, frequency: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the potentials at the electrodes of a patient.
+def compute_potentials(
+    patient: Patient, samples: int, frequency: float, rng: np.random.Generator
+) -> tuple[np.ndarray, BeatTimes]:
+    """Return the potentials at the electrodes of a patient, and when the waves are.
 
     Args:
         patient: The patient.
@@ -187,35 +207,53 @@ def compute_potentials(patient: Patient, samples: int, frequency: float, rng: np
         rng: Random generator.
 
     Returns:
-        Potentials of RA, LA, LL, V1 to V6 against Wilson's terminal, (T, 9), mV.
+        Potentials of RA, LA, LL, V1 to V6 against Wilson's terminal, (T, 9), mV; and the times of the waves.
     """
     seconds = samples / frequency
     beats = draw_beats(patient, seconds, rng)
-    table = np.concatenate([*_ventricles(patient, beats, rng), *_atria(patient, beats, seconds, rng)])
+    ventricles, qrs_end, t_end = _place_ventricles(patient, beats, rng)
+    table = np.concatenate([*ventricles, *_atria(patient, beats, seconds, rng)])
     breath = np.sin(2 * np.pi * (rng.uniform(0.18, 0.30) / frequency * np.arange(samples) + rng.uniform()))
     swell = patient.style.swell if patient.style else rng.uniform(0.01, 0.06)
     vector = sum_heart_vector(table, samples, frequency) * (1 + swell * breath[:, None])
     first, second, *chest = np.eye(8) if patient.style else patient.leads  # a style has projected the vector
     limbs = [-(first + second) / 3, (2 * first - second) / 3, (2 * second - first) / 3]
-    return vector @ np.array([*limbs, *chest]).T
+    without_p = (beats.kind == VENTRICULAR) | bool(patient.findings & {"AF", "AFL"})
+    times = BeatTimes(
+        beats.kind, np.where(without_p, np.nan, beats.onset - patient.pr), beats.onset, beats.onset + qrs_end,
+        beats.onset + t_end,
+    )  # fmt: skip
+    return vector @ np.array([*limbs, *chest]).T, times
 
 
-def _ventricles(patient: Patient, beats: Beats, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield placed shapes of QRS complexes, T waves and pacemaker spikes."""
+def _place_ventricles(
+    patient: Patient, beats: Beats, rng: np.random.Generator
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Place QRS complexes, T waves and pacemaker spikes.
+
+    Returns:
+        Placed shapes; and the ends of QRS complex and T wave of each beat, in s after its onset, (B,).
+    """
     conducted = beats.kind != VENTRICULAR
     # Repolarisation follows the heart rate slowly and the last interval at once; the cube root is Fridericia's.
     qt = patient.qt * (0.6 * np.cbrt(60 / patient.rate) + 0.4 * np.cbrt(np.clip(beats.interval, 0.35, 1.6)))
     qrs = draw_qrs_complex(patient, rng)
-    yield patient.place(qrs, beats.onset[conducted], patient.qrs, VENTRICLES, rng)
-    yield patient.place(draw_t_wave(patient, qrs, rng), beats.onset[conducted], qt[conducted], REPOLARISATION, rng)
+    shapes = [patient.place(qrs, beats.onset[conducted], patient.qrs, VENTRICLES, rng)]
+    t_wave = draw_t_wave(patient, qrs, rng)
+    shapes.append(patient.place(t_wave, beats.onset[conducted], qt[conducted], REPOLARISATION, rng))
+    qrs_end, t_end = np.full(qt.shape, patient.qrs), qt
     if not conducted.all():
         ectopic = _draw_ectopic_complex(patient, rng)
         onsets, recovery = beats.onset[~conducted], _make_discordant_t_wave(ectopic, 0.40)
-        yield patient.place(ectopic, onsets, rng.uniform(0.145, 0.175), VENTRICLES, rng)
-        yield patient.place(recovery, onsets, rng.uniform(0.40, 0.46), REPOLARISATION, rng)
+        width = rng.uniform(0.145, 0.175)
+        shapes.append(patient.place(ectopic, onsets, width, VENTRICLES, rng))
+        recovered = rng.uniform(0.40, 0.46)
+        shapes.append(patient.place(recovery, onsets, recovered, REPOLARISATION, rng))
+        qrs_end, t_end = np.where(conducted, qrs_end, width), np.where(conducted, t_end, recovered)
     if "PR" in patient.findings:
         spike = np.array([[0, SPIKE, *rng.uniform((0.2, -1.2, 0.0), (0.8, -0.5, 0.8))]])
-        yield patient.place(spike, beats.onset - 0.004, 1.0, VENTRICLES, rng)
+        shapes.append(patient.place(spike, beats.onset - SPIKE_LEAD, 1.0, VENTRICLES, rng))
+    return shapes, qrs_end, t_end
 
 
 def _atria(patient: Patient, beats: Beats, seconds: float, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -15,7 +15,7 @@ def simulate_recording(findings, seed, seconds=10, **changes):
     """Return a patient and twelve leads in mV without noise: (T, 12)."""
     rng = np.random.default_rng(seed)
     patient = replace(heart.draw_patient(findings, rng), **changes)
-    return patient, compute_leads(heart.compute_potentials(patient, seconds * FREQUENCY, FREQUENCY, rng)) / 1000
+    return patient, compute_leads(heart.compute_potentials(patient, seconds * FREQUENCY, FREQUENCY, rng)[0]) / 1000
 
 
 def find_r_peaks(leads):
@@ -117,7 +117,7 @@ def test_ventricular_beats_are_wide_and_atrial_ones_are_not():
             state = rng.bit_generator.state
             beats = heart.draw_beats(patient, 10, rng)
             rng.bit_generator.state = state
-            leads = compute_leads(heart.compute_potentials(patient, 5000, FREQUENCY, rng)) / 1000
+            leads = compute_leads(heart.compute_potentials(patient, 5000, FREQUENCY, rng)[0]) / 1000
             onset = next(at for at in beats.onset[beats.kind == kind] if 0.5 < at < 9)
             around = leads[int(onset * FREQUENCY) + 50 : int(onset * FREQUENCY) + 65]  # 100 to 130 ms after onset
             largest = np.abs(leads[int(onset * FREQUENCY) : int(onset * FREQUENCY) + 100]).max()

@@ -32,7 +32,7 @@ def synthetic_lead(findings, rate=RATE, seed=3):
     """Return lead II of a synthetic patient, (T,) mV, the patient and the beats."""
     patient = draw_patient(findings, np.random.default_rng(seed))
     beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))  # compute_potentials draws them first
-    electrodes = compute_potentials(patient, SECONDS * rate, rate, np.random.default_rng(seed))
+    electrodes = compute_potentials(patient, SECONDS * rate, rate, np.random.default_rng(seed))[0]
     return (electrodes[:, 2] - electrodes[:, 0]).astype(np.float32), patient, beats
 
 
@@ -186,7 +186,7 @@ def test_beats_are_found_without_lead_ii(findings):
     for seed in range(4):
         patient = draw_patient(findings, np.random.default_rng(seed))
         beats = draw_beats(patient, SECONDS, np.random.default_rng(seed))
-        electrodes = compute_potentials(patient, SECONDS * RATE, RATE, np.random.default_rng(seed))
+        electrodes = compute_potentials(patient, SECONDS * RATE, RATE, np.random.default_rng(seed))[0]
         signal = electrodes + np.random.default_rng(seed).normal(0, 0.01, electrodes.shape)
         # A single lead may show flutter waves or spikes best, and premature beats hardly.
         for leads in (slice(None),) if findings & {"AFL", "PR", "PVC"} else (slice(None), [5]):
