@@ -8,7 +8,7 @@ import pytest
 from helpers import WEIGHTS
 
 from ecg.data.labels import CLASS_INDEX, TRAINED, TRAINED_CLASSES, class_indices, expand
-from ecg.data.preprocessing import Repair
+from ecg.data.preprocessing import Repair, encode_demographics
 from ecg.data.store import Store
 from ecg.evaluation.calibration import Calibration, fit_calibration
 from ecg.evaluation.thresholds import search_thresholds
@@ -62,29 +62,29 @@ def predict_stage(stage):
     return np.repeat(sure[:, np.newaxis], stage.targets.shape[1], axis=1)
 
 
-def make_results(seed=0, rate=0.15):
+def make_results(seed=0, rate=0.15, count=COUNT):
     """Random results: every second recording is for validation, and those of Georgia are scored."""
     random = np.random.default_rng(seed)
-    sources = random.choice(["CPSC", "Georgia", "Ningbo"], COUNT)
-    labels = random.random((COUNT, 26)) < rate
+    sources = random.choice(["CPSC", "Georgia", "Ningbo"], count)
+    labels = random.random((count, 26)) < rate
     labels[:, CLASS_INDEX["PR"]] = False  # a class that never occurs
-    names = np.array([f"R{place:03}" for place in range(COUNT)])
+    names = np.array([f"R{place:03}" for place in range(count)])
     dropped = (("A0001", "the reason, with a comma"), ("S0001", "source PTB is not trained on"))
-    starts, microvolts = np.arange(COUNT), np.zeros((COUNT, 12), np.int16)
-    additional, demographics, lengths = (
-        np.zeros((COUNT, 2), bool),
-        np.zeros((COUNT, 5), np.float32),
-        np.ones(COUNT, int),
-    )
+    starts, microvolts = np.arange(count), np.zeros((count, 12), np.int16)
+    additional, lengths = np.zeros((count, 2), bool), np.ones(count, int)
+    demographics = draw_demographics(seed, count)
+    frequencies, recorded_leads = np.where(sources == "CPSC", 500.0, 257.0), np.ones((count, 12), bool)
+    recorded_leads[::8, 2:] = False
     came = labels.copy()
     relabellings = make_relabellings(labels, sources, random)
     store = Store(
-        names, names, sources, came, came, additional, demographics, ~came.any(axis=1), starts, lengths, microvolts,
-        dropped, REPAIRED, "digest", unknown_codes=(("251238007", 3), ("x,y", 1)),
+        names, names, sources, came, came, additional, demographics, ~came.any(axis=1), starts, lengths,
+        frequencies, recorded_leads, microvolts, dropped, REPAIRED, "digest",
+        unknown_codes=(("251238007", 3), ("x,y", 1)),
     )  # fmt: skip
-    validation = np.arange(0, COUNT, 2)
+    validation = np.arange(0, count, 2)
     scored = sources[validation] == "Georgia"
-    masks = (random.random((COUNT, 22)) < 0.9).astype(np.float32)
+    masks = (random.random((count, 22)) < 0.9).astype(np.float32)
     validated, searches, calibrations = {}, {}, {}
     for leads in (12, 2):
         noise = random.normal(0.35, 0.2, (len(validation), 22))
@@ -109,8 +109,18 @@ def make_results(seed=0, rate=0.15):
         )
         for name, abbreviation, labelled, probability in (("R004", "AF", False, 0.99), ("R006", "SB", True, 0.03))
     ]
-    return Results(store, labels, np.arange(1, COUNT, 2), validation, scored, epochs, relabellings, masks,
+    return Results(store, labels, np.arange(1, count, 2), validation, scored, epochs, relabellings, masks,
                    disagreements, searches, calibrations, validated, Settings(), ENDS)  # fmt: skip
+
+
+def draw_demographics(seed, count):
+    """Ages from 20 to 89, and sexes; one in ten of each is unknown."""
+    random = np.random.default_rng((seed, 1))
+    ages = np.where(random.random(count) < 0.1, np.nan, random.integers(20, 90, count))
+    return np.array([
+        encode_demographics(age, sex)
+        for age, sex in zip(ages, random.choice(["Female", "Male", "Unknown"], count, p=[0.45, 0.45, 0.1]), strict=True)
+    ])  # fmt: skip
 
 
 def make_relabellings(labels, sources, random):
@@ -141,9 +151,9 @@ def table(results, name):
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def make_voting_results():
+def make_voting_results(count=COUNT):
     """Results of two networks that vote. Each has validated two thirds of the recordings, one of them all."""
-    results, random = make_results(), np.random.default_rng(2)
+    results, random = make_results(count=count), np.random.default_rng(2)
     votes = {}
     for leads, validated in results.validated.items():
         members = validated + random.normal(0, 0.05, (2, *validated.shape))
@@ -152,11 +162,11 @@ def make_voting_results():
     return replace(results, votes=votes, settings=replace(results.settings, decision="vote"))
 
 
-def make_exclusive_results():
+def make_exclusive_results(count=COUNT):
     """Results of a system that answers one of four classes; STE is not scored. Each recording has one of them."""
-    results, classes = make_results(), ("NSR", "AF", "STE", "PVC")
+    results, classes = make_results(count=count), ("NSR", "AF", "STE", "PVC")
     random, columns = np.random.default_rng(1), class_indices(classes)
-    chosen = np.eye(4, dtype=bool)[random.integers(0, 4, COUNT)]
+    chosen = np.eye(4, dtype=bool)[random.integers(0, 4, count)]
     store, labels = replace(results.store, labels=results.store.labels.copy()), results.labels.copy()
     for table in (store.labels, labels):
         table[:, [CLASS_INDEX[name] for name in ("NSR", "AF", "PVC")]] = chosen[:, [0, 1, 3]]
@@ -167,7 +177,7 @@ def make_exclusive_results():
     wide = expand(probabilities[results.scored], columns)
     search = search_thresholds(results.scored_labels, wide, WEIGHTS)
     calibration = fit_calibration(results.store.labels[results.scored_rows], wide, wide > 0)
-    masks = (random.random((COUNT, 4)) < 0.9).astype(np.float32)
+    masks = (random.random((count, 4)) < 0.9).astype(np.float32)
     settings = replace(AS_IS, classes=classes, exclusive=True, decision="argmax")
     return replace(results, masks=masks, settings=settings, validated={12: probabilities},
                    searches={12: search}, calibrations={12: calibration})  # fmt: skip

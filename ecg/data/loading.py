@@ -26,6 +26,8 @@ class IndexRow(NamedTuple):
     demographics: np.ndarray
     undiagnosed: bool
     lengths: int
+    frequencies: float
+    recorded_leads: np.ndarray
 
 
 class LoadedRecording(NamedTuple):
@@ -104,6 +106,8 @@ def prepare_recording(
         demographics=encode_demographics(header.age, header.sex),
         undiagnosed=not {"scored", "unscored"} & set(statuses),
         lengths=len(microvolts),
+        frequencies=float(header.sampling_frequency),
+        recorded_leads=np.isin(LEADS, header.lead_names),
     )
     return loaded._replace(
         microvolts=microvolts,

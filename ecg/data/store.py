@@ -48,6 +48,8 @@ class Store:
         undiagnosed: Whether a header has no diagnosis that the Challenge knows, (N,) bool.
         starts: First row of each recording in `microvolts`, (N,).
         lengths: Number of rows of each recording, (N,).
+        frequencies: Sampling frequencies of the files in Hz, (N,).
+        recorded_leads: Standard leads that the files have, (N, 12) bool.
         microvolts: Memory-mapped samples, (n_rows, 12) int16.
         excluded: Name and reason of each recording that cannot be used.
         repaired: Name of a recording and what was repaired in it.
@@ -68,6 +70,8 @@ class Store:
     undiagnosed: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
+    frequencies: np.ndarray
+    recorded_leads: np.ndarray
     microvolts: np.ndarray
     excluded: tuple[tuple[str, str], ...] = ()
     repaired: tuple[tuple[str, Repair], ...] = ()

@@ -65,7 +65,8 @@ def beats_store(count=48, lengths=(500,)):
     names = np.array([f"X{record}" for record in range(count)])
     nobody, diagnosed = np.zeros((count, 5), np.float32), np.zeros(count, bool)
     facts = np.full(count, "X"), labels, labels, np.zeros((count, 2), bool), nobody, diagnosed
-    return Store(names, names, *facts, starts[:-1], lengths, microvolts, digest="digest")
+    recorded = np.full(count, 500.0), np.ones((count, 12), bool)
+    return Store(names, names, *facts, starts[:-1], lengths, *recorded, microvolts, digest="digest")
 
 
 def mean_score(probabilities):
