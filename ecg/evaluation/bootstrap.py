@@ -178,19 +178,30 @@ def _estimate_metrics(samples: dict[str, np.ndarray]) -> Estimates:
     return {name: estimate_interval(samples[name]) for name in METRICS}
 
 
-def draw_resamples(n_recordings: int, resamples: int, seed: int) -> list[np.ndarray]:
+def draw_resamples(
+    n_recordings: int, resamples: int, seed: int, patients: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Draw bootstrap samples; return how often each recording is drawn.
+
+    Args:
+        n_recordings: Number of recordings, N.
+        resamples: Number of samples, R.
+        seed: Seed of the draws.
+        patients: Number of each recording's patient, (N,). Patients are drawn, each with all recordings. None: each
+            recording counts as a patient.
 
     Returns:
         Chunks of (N, R) float32 with a column per resample.
     """
     generator = np.random.default_rng(seed)
+    patient = np.unique(patients, return_inverse=True)[1] if patients is not None else np.arange(n_recordings)
+    n_patients = int(patient.max(initial=-1)) + 1
     chunk_size = max(MAX_CHUNK_SIZE // max(n_recordings, 1), 1)
     chunks = []
     for start in range(0, resamples, chunk_size):
         counts = np.empty((min(chunk_size, resamples - start), n_recordings), np.float32)
         for row in counts:
-            row[:] = np.bincount(generator.integers(0, n_recordings, n_recordings), minlength=n_recordings)
+            row[:] = np.bincount(generator.integers(0, n_patients, n_patients), minlength=n_patients)[patient]
         chunks.append(np.ascontiguousarray(counts.T))
     return chunks
 

@@ -270,11 +270,22 @@ def _areas(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     return np.cumsum(0.5 * steps * (specificity[1:] + specificity[:-1]))[-1], auprc
 
 
-def _resampled_areas(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the two areas of one class in each resample: (2, R)."""
-    levels = np.unique(scores[labels])  # thresholds at which positives are reached
-    if not levels.size:
-        return np.full((2, counts.shape[1]), np.nan)
+def count_by_level(
+    labels: np.ndarray, scores: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count positives and negatives of one class at its levels, in each resample.
+
+    Args:
+        labels: Whether the class is labelled, (N,) bool.
+        scores: Probability of the class, (N,).
+        counts: How often each recording counts in each of R resamples, (N, R).
+
+    Returns:
+        The levels, which are the different scores of the positives, (L,), ascending. The positives on each level,
+        (L, R). The cumulated negatives, (2 L + 1, R): below the first level, up to it, below the second, and so on; the
+        last are all.
+    """
+    levels = np.unique(scores[labels])
     # Bins of negatives: below the first level, on it, between it and the second, and so on. The bins of positives, one
     # per level, follow. Searching sorted scores is many times as fast.
     order = np.argsort(scores)
@@ -284,7 +295,14 @@ def _resampled_areas(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray)
     bins[order] = np.where(labels[order], n_negative_bins + left, left + right)
     sums = _sum_by_bin(bins, counts, n_negative_bins + len(levels))
     negatives, positives = sums[:n_negative_bins], sums[n_negative_bins:]
-    reached = negatives.cumsum(axis=0, out=negatives)
+    return levels, positives, negatives.cumsum(axis=0, out=negatives)
+
+
+def _resampled_areas(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the two areas of one class in each resample: (2, R)."""
+    if not labels.any():
+        return np.full((2, counts.shape[1]), np.nan)
+    _, positives, reached = count_by_level(labels, scores, counts)
     all_positives, all_negatives = positives.sum(axis=0, dtype=np.float64), reached[-1].astype(np.float64)
     below, up_to = reached[0:-1:2], reached[1::2]
     pairs = np.einsum("lr,lr->r", positives, (below + up_to) / 2, dtype=np.float64)

@@ -239,3 +239,20 @@ def test_a_class_with_probability_0_everywhere_can_be_known():
     outputs = np.zeros((3, 26), bool)
     result = SystemResult("a", 12, outputs.astype(np.float32), *[outputs] * 3, 1, 1.0, 1.0, ("AF", "STE"))
     assert np.array(ABBREVIATIONS)[result.known_classes].tolist() == ["AF"]
+
+
+def test_patients_are_drawn_with_all_their_recordings():
+    patients = np.random.default_rng(0).integers(0, 12, 50) * 7
+    (counts,) = draw_resamples(50, 300, 1, patients)
+    totals = np.zeros(300)
+    for patient in np.unique(patients):
+        drawn = counts[patients == patient]
+        assert (drawn == drawn[0]).all()
+        totals += drawn[0]
+    assert (totals == len(np.unique(patients))).all()
+    assert len(np.unique(counts.sum(axis=0))) > 1  # patients differ in their numbers of recordings
+
+
+def test_each_recording_is_a_patient_without_patients():
+    drawn = draw_resamples(30, 40, 2), draw_resamples(30, 40, 2, np.arange(30)[::-1].copy())
+    assert sorted(map(tuple, drawn[0][0])) == sorted(map(tuple, drawn[1][0]))
