@@ -124,7 +124,8 @@ def test_pages_that_load_from_other_sites_are_found(tmp_path, monkeypatch):
 
 
 def test_tables_that_the_page_of_saved_models_names_are_written():
-    source = (ROOT / "ecg" / "reports" / "training_tables.py").read_text("utf-8")
+    modules = (ROOT / "ecg" / "reports" / f"{name}_tables.py" for name in ("training", "card"))
+    source = "".join(module.read_text("utf-8") for module in modules)
     text = (DOCS / "saved-models.md").read_text("utf-8")
     names = re.findall(r"`(\w+)`", text[text.index("- tables as CSV") : text.index("- figures as PNG")])
     assert len(names) > 10

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from ecg.commands.reproduction import describe_start
 from ecg.data.corrections import Corrections, describe_corrections, fingerprint_corrections, load_corrections
 from ecg.data.leads import LEAD_SETS
 from ecg.data.patients import Patients, add_patients, load_patients, number_patients, record_names
@@ -17,6 +18,7 @@ from ecg.data.records import find_records
 from ecg.data.store import add_corrections, build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
 from ecg.models.bundle import FORMAT, Bundle, model_files, save_bundle
+from ecg.reports.model_card import MODEL_CARD
 from ecg.reports.training_report import REPORT_FOLDER, REPORT_PAGE, report_lines, write_report
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
@@ -35,7 +37,8 @@ LOGGER = logging.getLogger("ecg")
 STAGES = "stages"  # folder in the model folder, until the training is finished
 MANIFEST = "training.json"  # file in the model folder: recordings and settings, and whether the training is finished
 FINISHED = "finished"
-OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", REPORT_FOLDER)  # what a training leaves in the model folder
+# What a training leaves in the model folder.
+OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", MODEL_CARD, REPORT_FOLDER)
 # Names in messages of those manifest entries that are too long to show.
 UNSHOWN = {"records": "other recordings", "recordings": "other recordings", "patients": "other groups of recordings",
            "weights": "other weights of the metric", "corrections": "other corrections of labels"}  # fmt: skip
@@ -129,7 +132,7 @@ def run_training(
     for count in results.searches:
         ensemble = system.ensemble(settings.leads_of(count))
         save_bundle(Bundle(LEAD_SETS[count], ensemble, results.rule(count), settings.system), finished)
-    write_report(finished, results, results.settings)
+    write_report(finished, results, results.settings, describe_start(settings, manifest))
     for line in report_lines(results):
         LOGGER.info(line)
     publish(finished, model)
@@ -140,6 +143,7 @@ def run_training(
         remove_folder(stages, removed)
     LOGGER.info(f"{model}: {len(results.searches)} models after {format_duration(time.monotonic() - start)}")
     LOGGER.info(f"report: {model / REPORT_FOLDER / REPORT_PAGE}")
+    LOGGER.info(f"model card: {model / MODEL_CARD}")
     return results
 
 

@@ -17,7 +17,10 @@ from ecg.evaluation.metrics import metric_name
 from ecg.evaluation.thresholds import HALF
 from ecg.models.decision import ARGMAX
 from ecg.reports import training_charts
+from ecg.reports.card_content import TrainingStart, build_model_card
+from ecg.reports.card_tables import card_tables
 from ecg.reports.html_page import build_page, bullet_list, details, embed_figure, paragraphs, plain_table
+from ecg.reports.model_card import ModelCard, card_html, write_model_card
 from ecg.reports.training_tables import (
     SCORE,
     SCORE_BY_CREDIT,
@@ -71,13 +74,14 @@ SECTIONS = {
 }  # fmt: skip
 
 
-def write_report(folder: Path, results: Results, settings: object) -> None:
-    """Write the report of a training, which replaces an earlier one.
+def write_report(folder: Path, results: Results, settings: object, start: TrainingStart | None = None) -> None:
+    """Write the report and the model card of a training, which replace earlier ones.
 
     Args:
         folder: Folder of the model, in which the folder of the report is made.
         results: What the training gave.
         settings: A dataclass.
+        start: How the training was started, for the model card.
 
     The page index.html needs no other file. Tables are also in report.json and in a CSV file each; a value that does
     not exist, such as the precision of a class that is never predicted, is null or an empty cell. Figures and drawn
@@ -85,7 +89,8 @@ def write_report(folder: Path, results: Results, settings: object) -> None:
     """
     with atomic_path(Path(folder) / REPORT_FOLDER) as temporary:
         temporary.mkdir(parents=True)
-        tables = write_tables(temporary, training_tables(results))
+        tables = write_tables(temporary, training_tables(results) | card_tables(results))
+        card = build_model_card(results, tables, package_versions(), start)
         objects = {name: row_objects(rows) for name, rows in tables.items()}
         (temporary / "report.json").write_text(_format_json(training_facts(results, settings) | objects))
         figures: dict[str, list[str]] = {}
@@ -100,8 +105,9 @@ def write_report(folder: Path, results: Results, settings: object) -> None:
         drawn.mkdir()
         training_charts.draw_disagreements(drawn, results.disagreements, np.full(len(SCORED), HALF / 100),
                            early_gains=results.store.preparation.early_gains)  # fmt: skip
-        page = build_training_page(results, settings, tables, figures, sorted(drawn.iterdir()))
+        page = build_training_page(results, settings, tables, figures, sorted(drawn.iterdir()), card)
         (temporary / REPORT_PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_model_card(folder, card)
 
 
 def row_objects(table: Table) -> list[dict]:
@@ -190,6 +196,7 @@ def build_training_page(
     tables: Mapping[str, Table],
     figures: Mapping[str, Sequence[str]],
     drawn: Sequence[Path],
+    card: ModelCard | None = None,
 ) -> str:
     """Build the page of a training.
 
@@ -199,6 +206,7 @@ def build_training_page(
         tables: All tables by name.
         figures: Embedded figures by kind, one of each lead set.
         drawn: Files of the drawn disagreements; their names begin with the rank.
+        card: Model card, which becomes a section.
     """
     sections: dict[str, list[str]] = {}
     for title, captions in SECTIONS.items():
@@ -239,6 +247,7 @@ def build_training_page(
     sections["Recordings"].insert(1, plain_table(header, faults, "Excluded and repaired recordings"))
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     setting_table = plain_table(("setting", "value"), [*flatten_settings(settings).items()], "Settings")
+    sections["Model card"] = card_html(card) if card else []
     sections["Settings and versions"] = [paragraphs([f"Versions: {versions}."]), setting_table]
     sections["Tables as files"] = [bullet_list([*(f"{name}.csv" for name in tables), "report.json: all of them"])]
     scores = [f"{row[SCORE]:.3f} with {row['leads']} leads" for row in row_objects(tables["scores"])

@@ -38,10 +38,10 @@ class ReviewBook:
             return self._people.get(reviewer.casefold(), {}) if reviewer else {}
 
     def all_reviews(self) -> list[Review]:
-        """Return the last reviews of all classes and recordings, by reviewer."""
+        """Return the last review by each reviewer of each class in each recording."""
         with self._lock:
             self._refresh()
-            people = [self._people[person] for person in sorted(self._people)]
+            people = self._people.values()
             return [review for verdicts in people for classes in verdicts.values() for review in classes.values()]
 
     def count_others(self, reviewer: str | None, record: str) -> int:

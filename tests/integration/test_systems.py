@@ -1,5 +1,6 @@
 """Each system learns from made-up recordings, and trains on real ones and answers by the scripts."""
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ecg.commands.options import add_settings
+from ecg.commands.reproduction import COMMAND
+from ecg.commands.settings import training_settings
 from ecg.commands.train import train
 from ecg.data.batches import REPEATED, Window
 from ecg.data.labels import SCORED, class_indices
@@ -131,6 +135,13 @@ def run(*arguments):
     assert done.returncode == 0, done.stderr
 
 
+def parse_settings(words):
+    """The settings that options of a training come to."""
+    parser = argparse.ArgumentParser()
+    add_settings(parser)
+    return training_settings(parser.parse_args([*words]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "options"),
@@ -149,6 +160,10 @@ def test_a_system_trains_on_real_recordings_and_predicts_others(system, options,
     run("test_model.py", model, held_out, outputs)
     settings = SYSTEMS[system]
     assert bool(load_bundle(model, LEADS).ensemble.gate) == bool(settings.gate)
+    card = (model / "model_card.md").read_text("utf-8").splitlines()
+    (command,) = (line for line in card if line.startswith(COMMAND))
+    given = ["--system", system, "--epochs", 1, *options]
+    assert parse_settings(command.split()[6:]) == parse_settings(map(str, given))
     known = np.isin(np.arange(26), class_indices(settings.classes))
     answers = []
     assert sorted(path.stem for path in outputs.iterdir()) == sorted(path.stem for path in find_records(held_out))

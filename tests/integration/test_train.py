@@ -106,7 +106,8 @@ def table(path):
 def test_training_writes_models_a_report_and_log_messages(trained):
     folder, _, lines = trained
     assert sorted(path.name for path in folder.iterdir()) == [
-        "12_leads.json", "12_leads.weights.h5", "2_leads.json", "2_leads.weights.h5", "report", "stages"]  # fmt: skip
+        "12_leads.json", "12_leads.weights.h5", "2_leads.json", "2_leads.weights.h5", "model_card.md", "report",
+        "stages"]  # fmt: skip
     text = "\n".join(lines)
     for printed in (
         "stored",
@@ -175,6 +176,7 @@ def test_what_is_done_is_not_done_again_and_comes_to_the_same(trained, synthetic
     train(synthetic_recordings, model, settings, Untrained)
     assert sum(line.endswith(": loaded from cache") for line in lines) == 4
     names = [f"{leads}_leads.json" for leads in (12, 2)] + [f"report/{name}.csv" for name in REPORTED]
+    names += ["model_card.md"]
     for name in names:
         assert (model / name).read_bytes() == (folder / name).read_bytes(), name
 
@@ -462,7 +464,7 @@ def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
     model, settings = finished
     before, data = contents(model), tmp_path / "data"
     networks = {f"{leads}_leads.{ending}" for leads in (12, 2) for ending in ("json", "weights.h5")}
-    assert {name.split("/")[0] for name in before} == {*networks, "report", "training.json"}
+    assert {name.split("/")[0] for name in before} == {*networks, "model_card.md", "report", "training.json"}
     shutil.copytree(synthetic_recordings, data, ignore=shutil.ignore_patterns("HR*"))
     with pytest.raises(TrainingError, match="holds a training of other recordings; give an empty folder"):
         train(data, model, settings)
@@ -491,6 +493,34 @@ def test_a_finished_training_is_not_done_again_unless_a_network_is_missing(finis
         train(synthetic_recordings, model, settings, Untrained)
 
 
+def test_a_model_card_of_something_else_is_not_replaced(synthetic_recordings, tmp_path):
+    (tmp_path / "model_card.md").write_text("of another model")
+    with pytest.raises(TrainingError, match="holds model_card.md of an unknown training"):
+        train(synthetic_recordings, tmp_path, Settings())
+    assert contents(tmp_path) == {"model_card.md": b"of another model"}
+
+
+@pytest.mark.slow
+def test_a_finished_training_without_a_model_card_stays_as_it_is(finished, synthetic_recordings):
+    model, settings = finished
+    (model / "model_card.md").unlink()
+    before = contents(model)
+    assert train(synthetic_recordings, model, settings, Untrained) is None
+    assert contents(model) == before
+
+
+def test_the_model_card_is_of_this_training(trained):
+    folder, settings, _ = trained
+    card = (folder / "model_card.md").read_text("utf-8")
+    assert card.startswith("# Model card: cai2021 for 12, 2 leads\n")
+    assert f"digest of the stored recordings: {open_store(folder / 'stages' / 'store').digest}" in card
+    assert "```python\n" in card and "network=NetworkSettings(" in card  # no option makes so small a network
+    for row in table(folder / "report/groups.csv"):
+        name = "all recordings" if row["grouping"] == "all" else f"{row['grouping'].capitalize()}: {row['group']}"
+        assert f"| {name} | {row['recordings']} | {row['training']} | {row['validation']} | {row['scored']} |" in card
+    assert "Model card" in (folder / "report/index.html").read_text("utf-8")
+
+
 def test_a_report_of_something_else_is_not_replaced(synthetic_recordings, tmp_path):
     (tmp_path / "report").mkdir()
     with pytest.raises(TrainingError, match="holds report of an unknown training"):
@@ -503,11 +533,13 @@ def test_a_training_is_published_as_a_whole(tmp_path):
     for folder, text, names in ((model, "old", ("12_leads", "2_leads")), (finished, "new", ("2_leads",))):
         (folder / "report").mkdir(parents=True)
         (folder / "report" / f"{text}.csv").write_text(text)
+        (folder / "model_card.md").write_text(text)
         for name in names:
             (folder / f"{name}.json").write_text(text)
             (folder / f"{name}.weights.h5").write_text(text)
     publish(finished, model)
-    assert contents(model) == dict.fromkeys(["2_leads.json", "2_leads.weights.h5", "report/new.csv"], b"new")
+    names = ["2_leads.json", "2_leads.weights.h5", "model_card.md", "report/new.csv"]
+    assert contents(model) == dict.fromkeys(names, b"new")
 
 
 def test_one_recording_is_too_few(tmp_path):

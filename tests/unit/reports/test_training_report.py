@@ -11,6 +11,7 @@ from result_helpers import COUNT, make_exclusive_results, make_results
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
 from ecg.evaluation.metrics import challenge_score
+from ecg.reports.card_tables import card_tables
 from ecg.reports.training_report import build_training_page, report_lines, write_report
 from ecg.reports.training_tables import training_tables
 from ecg.runtime.console import escape_unprintable
@@ -67,7 +68,7 @@ def test_every_table_is_in_the_json_file_as_it_is_in_its_csv_file(report, result
 
 
 def test_csv_files_are_the_tables_to_six_digits(report, results):
-    expected = training_tables(results)
+    expected = training_tables(results) | card_tables(results)
     assert {path.stem for path in report.glob("*.csv")} == set(expected)
     for name, rows in expected.items():
         with open(report / f"{name}.csv", newline="") as file:
@@ -104,7 +105,7 @@ def test_the_page_opens_offline_and_has_every_section(report, results):
     assert len(read.attributes_of("img")) == len(list(report.glob("*.png")))
     assert [text.strip() for text in read.text_in("h2")] == [
         "Scores", "Decisions", "Learning curves", "Thresholds", "Classes", "Label masks", "Relabelling",
-        "Disagreements", "Recordings", "Settings and versions", "Tables as files",
+        "Disagreements", "Recordings", "Model card", "Settings and versions", "Tables as files",
     ]  # fmt: skip
     assert len(read.attributes_of("caption")) == len(read.attributes_of("table"))
     texts = {text for _, text in read.texts}
@@ -126,8 +127,10 @@ def test_a_report_replaces_the_one_before_it_and_what_an_interrupted_one_left(re
     for name in ("report", ".part.report"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "classes_6_leads.png").write_text("of another training")
+    (tmp_path / "model_card.md").write_text("of another training")
     write_report(tmp_path, replace(results, searches={}, epochs=[]), Settings())
-    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model_card.md", "report"]
+    assert "of another training" not in (tmp_path / "model_card.md").read_text()
     assert not list((tmp_path / "report").glob("*.png"))
 
 
