@@ -6,6 +6,7 @@ import fcntl
 import io
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ PUNCTUATION = " -_.'"  # allowed in the name of a reviewer, besides letters and 
 MOST_REVIEW_BYTES = 2**28
 MOST_REPORTED = 10  # malformed lines of a file that are logged one by one
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 # Verdicts in arrays of int8.
 PRESENT, ABSENT, UNSURE, UNDECIDED = 1, 0, -1, -2
 
@@ -46,6 +48,9 @@ class Verdict(StrEnum):
     def number(self) -> int:
         """PRESENT, ABSENT or UNSURE."""
         return {Verdict.PRESENT: PRESENT, Verdict.ABSENT: ABSENT, Verdict.UNSURE: UNSURE}[self]
+
+
+VERDICTS: dict[str, Verdict] = {verdict.value: verdict for verdict in Verdict}
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,11 @@ class Review:
             raise ValueError(f"record {self.record!r}: expected a name without line breaks")
         if self.abbreviation not in CLASS_INDEX:
             raise ValueError(f"class {self.abbreviation!r}: expected one of {', '.join(CLASS_INDEX)}")
-        if self.verdict not in tuple(Verdict):
-            raise ValueError(f"verdict {self.verdict!r}: expected one of {', '.join(Verdict)}")
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"verdict {self.verdict!r}: expected one of {', '.join(VERDICTS)}")
         if len(self.comment) > LONGEST_COMMENT:
             raise ValueError(f"comment of {len(self.comment):,} characters, expected at most {LONGEST_COMMENT:,}")
-        object.__setattr__(self, "verdict", Verdict(self.verdict))
+        object.__setattr__(self, "verdict", VERDICTS[self.verdict])
 
 
 def check_reviewer_name(name: str) -> str:
@@ -247,8 +252,9 @@ def read_reviews(folder: str | Path) -> list[Review]:
         files.setdefault(path.stem.casefold(), []).append(path)
     last: dict[tuple[str, str, str], Review] = {}
     for person, paths in files.items():
-        reviews = [replace(review, reviewer=paths[0].stem) for path in paths for review in read_review_file(path)]
+        reviews = [review for path in paths for review in read_review_file(path)]
         if len(paths) > 1:  # two spellings of one name
+            reviews = [replace(review, reviewer=paths[0].stem) for review in reviews]
             reviews.sort(key=lambda review: review.time)
         last |= {(person, review.record, review.abbreviation): review for review in reviews}
     return list(last.values())
@@ -259,12 +265,12 @@ def read_review_file(path: Path) -> list[Review]:
     with open(path, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)  # no line is half written
         content = bytes(read_bytes(path, MOST_REVIEW_BYTES, ValueError))
-    reviews, malformed = [], []
+    reviews, malformed, reviewer = [], [], path.stem
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         try:
             cells = next(csv.reader([line.decode("utf-8", "surrogateescape").rstrip("\r")], strict=True), [])
             if cells and tuple(cells) != COLUMNS:
-                reviews.append(_parse_review(cells, path.stem))
+                reviews.append(_parse_review(cells, reviewer))
         except (csv.Error, ValueError) as error:
             malformed.append((number, str(error)))
     for number, reason in malformed[:MOST_REPORTED]:
@@ -287,9 +293,10 @@ def encode_reviews(reviews: Iterable[Review], names: Sequence[str]) -> dict[str,
     rows = {name: row for row, name in enumerate(names)}
     verdicts: dict[str, np.ndarray] = {}
     for review in reviews:
-        array = verdicts.setdefault(review.reviewer, np.full((len(rows), len(CLASS_INDEX)), UNDECIDED, np.int8))
+        if review.reviewer not in verdicts:
+            verdicts[review.reviewer] = np.full((len(rows), len(CLASS_INDEX)), UNDECIDED, np.int8)
         if review.record in rows:
-            array[rows[review.record], CLASS_INDEX[review.abbreviation]] = review.verdict.number
+            verdicts[review.reviewer][rows[review.record], CLASS_INDEX[review.abbreviation]] = review.verdict.number
     return verdicts
 
 
@@ -304,5 +311,6 @@ def _parse_review(cells: Sequence[str], reviewer: str) -> Review:
     record, abbreviation, verdict, comment, time, version, blinded = cells
     if blinded not in ("yes", "no"):
         raise ValueError(f"blinded {blinded!r}: expected yes or no")
-    datetime.strptime(time, TIME_FORMAT)
+    if not TIME_PATTERN.fullmatch(time):
+        raise ValueError(f"time {time!r}: expected one such as 2026-01-31T12:00:00Z")
     return Review(record, abbreviation, Verdict(verdict), comment, time, version, blinded == "yes", reviewer)
