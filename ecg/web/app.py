@@ -4,7 +4,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,11 +23,12 @@ from ecg.data.reviews import Review, Verdict
 from ecg.runtime.console import describe_error, remove_record_name
 from ecg.web import descriptions
 from ecg.web.access import Access, AccessControl, RefusedRequest, error_response, read_cookie
+from ecg.web.agreement_study import describe_agreement
 from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
-from ecg.web.prediction_worker import TaskError
+from ecg.web.prediction_worker import PackedEvidence, TaskError
 from ecg.web.predictor import BusyError, WorkerEnded
 from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field
-from ecg.web.signals import KINDS, pack_recording, read_facts
+from ecg.web.signals import KINDS, join_names, pack_recording, read_facts
 from ecg.web.workbench import HiddenError, Workbench
 
 LOGGER = logging.getLogger("ecg")
@@ -39,6 +39,7 @@ MEDIA_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=u
 INDEX = "index.html"
 PREDICTION_SECONDS = 0.5  # that the page of a recording waits for its prediction; later it asks again
 MOST_READERS = 4  # signals that are read at once; one may take some hundred megabytes
+MOST_SHADINGS = 64  # that are kept
 SESSION_SECONDS = 90 * 86400
 DEFAULT_PAGE = 50  # recordings
 
@@ -84,6 +85,10 @@ class Routes:
         self.bench, self.access = bench, access
         self.cookie = f"reviewer-{access.port}"
         self.static = load_static_files()
+        self._shadings: dict[tuple[int, str, str], PackedEvidence] = {}
+        self._agreement_lock = threading.Lock()
+        self._agreement_key: tuple[str | None, int, int] | None = None
+        self._agreement_answer: dict[str, Any] = {}
         self._readers = threading.Semaphore(MOST_READERS)
 
     def table(self) -> list[Route]:
@@ -98,8 +103,10 @@ class Routes:
             Route("/api/recordings", self.recordings, methods=get),
             Route("/api/recording", self.recording, methods=get),
             Route("/api/signal", self.signal, methods=get),
+            Route("/api/explanation", self.explanation, methods=get),
             Route("/api/reviews", self.reviews, methods=get),
             Route("/api/reviews", self.add_review, methods=post),
+            Route("/api/agreement", self.agreement, methods=get),
             Route("/api/predict", self.predict, methods=post),
         ]
 
@@ -207,6 +214,46 @@ class Routes:
             raise RefusedRequest(422, f"The recording cannot be shown: {reason}") from error
         return Response(packed.integers.data.cast("B"), headers=packed.headers(), media_type="application/octet-stream")
 
+    async def explanation(self, request: Request) -> Response:
+        """Return where the evidence for a class lies, as integers of 8 bits."""
+        values = request.query_params
+        row = self.row(values.get("record", ""))
+        abbreviation, method = values.get("class", ""), values.get("method", "")
+        if method not in self.bench.facts.methods.get(abbreviation, ()):
+            raise RefusedRequest(400, "This class is not explained by this method.")
+        mine = await run_in_threadpool(self.bench.reviews.verdicts, self.reviewer(request))
+        if self.bench.is_hidden(row, mine.get(self.bench.catalogue.names[row], {})):
+            raise RefusedRequest(403, "The prediction is hidden until you have answered.")
+        shading = self._shadings.get((row, abbreviation, method))
+        if shading is None:
+            arguments = self.bench.catalogue.path(row), abbreviation, method
+            shading = await self._perform("explained", "explain_record", *arguments)
+            self._shadings[row, abbreviation, method] = shading
+            while len(self._shadings) > MOST_SHADINGS:
+                del self._shadings[next(iter(self._shadings))]
+        headers = {
+            "X-Leads": join_names(shading.leads),
+            "X-Bins": str(shading.strengths.shape[1]),
+            "X-Seconds-Per-Bin": f"{shading.bin_seconds:.9g}",
+            "X-By-Lead": ",".join(f"{value:.6g}" for value in shading.by_lead),
+        }
+        return Response(shading.strengths.tobytes(), headers=headers, media_type="application/octet-stream")
+
+    async def _perform(self, what: str, name: str, *arguments: object) -> Any:
+        """Return the result of a task of the prediction process.
+
+        Args:
+            what: What is done with the recording, for messages.
+            name: Name of the task.
+            *arguments: Its arguments.
+        """
+        if self.bench.runner is None:
+            raise BusyError("the model is not loaded yet; try again")
+        try:
+            return await asyncio.wrap_future(self.bench.runner.submit(name, *arguments))
+        except TaskError as error:
+            raise RefusedRequest(422, f"The recording cannot be {what}: {error}") from error
+
     async def reviews(self, request: Request) -> Response:
         """Return the reviewer's own reviews, of one recording or of all."""
         verdicts = await run_in_threadpool(self.bench.reviews.verdicts, self.reviewer(request))
@@ -248,21 +295,30 @@ class Routes:
             LOGGER.error(f"a review of {reviewer} cannot be saved: {describe_error(error)}")
             raise RefusedRequest(503, f"The review could not be saved: {error.strerror}") from error
 
+    async def agreement(self, request: Request) -> Response:
+        """Return who agrees with whom; to the blinded, on what they have answered."""
+        return await answer(self._agreement, self.reviewer(request))
+
+    def _agreement(self, reviewer: str | None) -> dict[str, Any]:
+        """Measure the agreement, unless no review came since the last time."""
+        bench = self.bench
+        with self._agreement_lock:
+            reviews = bench.reviews.all_reviews()
+            if bench.settings.blinded:
+                shown = {bench.catalogue.names[row] for row in bench.answered_rows(reviewer)}
+                reviews = [review for review in reviews if review.record in shown]
+            key = (reviewer if bench.settings.blinded else None, bench.reviews.version, bench.predictions.version)
+            if self._agreement_key != key:
+                self._agreement_answer = describe_agreement(bench.predictions, reviews)
+                self._agreement_key = key
+            return self._agreement_answer
+
     async def predict(self, request: Request) -> Response:
         """Predict a recording that a program sends."""
         header, text, content = await read_upload(request)
-        future = self._submit("predict_upload", text, content)
-        try:
-            prediction = await asyncio.wrap_future(future)
-        except TaskError as error:
-            raise RefusedRequest(422, f"The recording cannot be predicted: {error}") from error
+        prediction = await self._perform("predicted", "predict_upload", text, content)
         model = self.bench.facts.lead_sets[prediction.lead_set]
         return JSONResponse(descriptions.describe_upload(header.name, prediction, model))
-
-    def _submit(self, name: str, *arguments: object) -> Future[Any]:
-        if self.bench.runner is None:
-            raise BusyError("The model is not loaded yet; try again.")
-        return self.bench.runner.submit(name, *arguments)
 
 
 async def answer(describe: Callable[..., Any], *arguments: object) -> Response:

@@ -11,6 +11,7 @@ from ecg.data.headers import Header
 from ecg.data.labels import ABBREVIATIONS, SCORED, UNDIAGNOSED, code_status, find_diagnosis
 from ecg.data.reviews import Review
 from ecg.models.decision import EXPECTED_CREDIT
+from ecg.web.catalogue import escape_bytes
 from ecg.web.prediction_worker import LeadSetModel
 from ecg.web.predictions import FAILED, PREDICTED, RecordPrediction
 from ecg.web.signals import RecordingFacts
@@ -178,10 +179,10 @@ def describe_upload(name: str, prediction: RecordPrediction, model: LeadSetModel
 def describe_review(review: Review) -> Json:
     """Describe a review."""
     return {
-        "record": review.record.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "record": escape_bytes(review.record),
         "class": review.abbreviation,
         "verdict": str(review.verdict),
-        "comment": review.comment.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
+        "comment": escape_bytes(review.comment),
         "time": review.time,
         "version": review.version,
         "blinded": review.blinded,

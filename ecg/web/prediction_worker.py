@@ -13,7 +13,7 @@ import numpy as np
 
 from ecg.data.headers import Header, RecordError, parse_header, read_header
 from ecg.data.leads import LEAD_SETS, find_lead_sets
-from ecg.data.preprocessing import correct_gains, leads_first
+from ecg.data.preprocessing import leads_first
 from ecg.data.records import decode_mat, read_raw_signal
 from ecg.models.decision import Rule
 from ecg.runtime import console
@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # imports Keras
 
 LOGGER = logging.getLogger("ecg")
 
+BIN_SECONDS = 0.02
+LONGEST_EXPLAINED = 600.0  # s
 NICENESS = 5  # so that the server answers while all cores predict
 
 
@@ -59,6 +61,22 @@ class ModelFacts(NamedTuple):
     lead_sets: dict[int, LeadSetModel]
     key: str
     methods: dict[str, tuple[str, ...]]
+
+
+class PackedEvidence(NamedTuple):
+    """Where the evidence for a class lies in a recording.
+
+    Attributes:
+        leads: Names of the leads.
+        strengths: From 0 to 255, (n_leads, n_bins) uint8.
+        bin_seconds: Length of a bin.
+        by_lead: What each lead adds to the logit, (n_leads,).
+    """
+
+    leads: tuple[str, ...]
+    strengths: np.ndarray
+    bin_seconds: float
+    by_lead: np.ndarray
 
 
 class TaskError(Exception):
@@ -102,6 +120,7 @@ class WorkerState:
             TaskError: It has no model, or a damaged one.
         """
         from ecg.models.bundle import ModelError, model_files, read_config
+        from ecg.systems.explanations import offered_methods
 
         lead_sets, texts, system = {}, [], ""
         for n_leads in LEAD_SETS:
@@ -120,7 +139,9 @@ class WorkerState:
                 system = spec.system
         if not lead_sets:
             raise TaskError(f"{self.model}: no model in this folder")
-        return ModelFacts(system, lead_sets, fingerprint(*texts, source_hash("data", "models")), {})
+        predicted = dict.fromkeys(name for model in lead_sets.values() for name in model.classes)
+        methods = {name: offered_methods(name) for name in predicted}
+        return ModelFacts(system, lead_sets, fingerprint(*texts, source_hash("data", "models")), methods)
 
     def predict_record(self, path: Path) -> RecordPrediction:
         """Predict a recording by the path of its header; faults raise no error."""
@@ -147,9 +168,37 @@ class WorkerState:
         except (RecordError, ModelError) as error:
             raise TaskError(console.describe_error(error)) from error
 
+    def explain_record(self, path: Path, abbreviation: str, method: str) -> PackedEvidence:
+        """Explain the prediction of a class for a recording.
+
+        Args:
+            path: The header's path.
+            abbreviation: Abbreviation of the class.
+            method: Name of the method.
+
+        Raises:
+            TaskError: It cannot be explained.
+        """
+        from ecg.models.bundle import ModelError
+        from ecg.systems.explanations import ExplanationError, compute_shading, explain
+
+        try:
+            header = read_header(path)
+            recording = leads_first(header, read_raw_signal(path, header).samples)
+            if recording.shape[1] > LONGEST_EXPLAINED * header.sampling_frequency:
+                raise ExplanationError(f"recordings of more than {LONGEST_EXPLAINED:g} s are not explained")
+            bundle = self.bundle(header.lead_names)
+            explanation = explain(bundle, header, recording, abbreviation, method)
+            shades = compute_shading(explanation)
+        except (RecordError, ModelError, ExplanationError, OSError) as error:
+            raise TaskError(console.remove_record_name(console.describe_error(error), path)) from error
+        step = max(round(BIN_SECONDS * explanation.rate), 1)
+        bins = np.maximum.reduceat(shades, np.arange(0, len(shades), step), axis=0)
+        pixels = np.ascontiguousarray(np.rint(255 * bins).T.astype(np.uint8))
+        return PackedEvidence(explanation.leads, pixels, step / explanation.rate, explanation.by_lead)
+
     def _predict(self, header: Header, recording: np.ndarray) -> RecordPrediction:
         bundle = self.bundle(header.lead_names)
-        header = correct_gains(header, leads_first(header, recording))[0] if bundle.early_gains else header
         bundle.repaired.clear()
         prediction = bundle.predict_recording(header, recording)
         values = prediction.probabilities, prediction.outputs, prediction.covered

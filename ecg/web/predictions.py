@@ -86,7 +86,8 @@ class PredictionTable:
         self._folder, self._model_key = folder, model_key
         self._comparable = _comparable_recordings(catalogue, exclusive)
         unlabelled = unlabelled_mask(np.array(catalogue.sources), SOURCES)
-        self._compared = (catalogue.columns["labels"] | ~unlabelled) & self._comparable[:, np.newaxis]
+        labelled = catalogue.columns["labels"] | ~unlabelled
+        self._labelled = labelled & catalogue.columns["diagnosed"][:, np.newaxis]
         self._record_keys = _record_keys(catalogue)
         self._load()
 
@@ -111,7 +112,12 @@ class PredictionTable:
 
     def compared(self, rows: np.ndarray) -> np.ndarray:
         """Return which labels of n recordings can agree with the model, (n, 26) bool."""
-        return self._compared[rows] & self.covered[rows] & (self.state[rows] == PREDICTED)[:, np.newaxis]
+        comparable = self._comparable[rows] & (self.state[rows] == PREDICTED)
+        return self._labelled[rows] & self.covered[rows] & comparable[:, np.newaxis]
+
+    def labelled(self, rows: np.ndarray) -> np.ndarray:
+        """Return which classes the sources of n recordings label, (n, 26) bool."""
+        return self._labelled[rows]
 
     def sample_errors(self, abbreviation: str, n_positive: int, n_negative: int, seed: int) -> list[tuple[int, str]]:
         """Draw a random sample of the model's errors, as the command `sample` does.

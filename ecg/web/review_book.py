@@ -38,10 +38,10 @@ class ReviewBook:
             return self._people.get(reviewer.casefold(), {}) if reviewer else {}
 
     def all_reviews(self) -> list[Review]:
-        """Return the last review by each reviewer of each class in each recording."""
+        """Return the last reviews of all classes and recordings, by reviewer."""
         with self._lock:
             self._refresh()
-            people = self._people.values()
+            people = [self._people[person] for person in sorted(self._people)]
             return [review for verdicts in people for classes in verdicts.values() for review in classes.values()]
 
     def count_others(self, reviewer: str | None, record: str) -> int:

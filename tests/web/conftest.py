@@ -22,6 +22,7 @@ from ecg.web.workbench import ReviewSettings, Workbench
 
 TESTS = Path(__file__).parents[1]
 ORIGIN = "http://127.0.0.1:8000"
+METHODS = {"NSR": ("occlusion",)}
 COVERED = np.isin(ABBREVIATIONS, TRAINED_CLASSES)
 
 
@@ -65,9 +66,9 @@ def catalogue(synthetic_recordings, tmp_path_factory):
 def make_bench(catalogue, tmp_path):
     """A function that returns a workbench of the synthetic recordings, or of other ones."""
 
-    def make(recordings=catalogue, runner=None, rule=None, **settings):
+    def make(recordings=catalogue, runner=None, rule=None, methods=METHODS, **settings):
         model = LeadSetModel(TRAINED_CLASSES, rule or Rule(np.full(26, 0.6)), False, False)
-        facts = ModelFacts("cai2021", {12: model}, "key", {})
+        facts = ModelFacts("cai2021", {12: model}, "key", methods)
         table = PredictionTable(recordings, tmp_path / "reviews" / ".cache" / "predictions", "key", np.empty(0, int))
         book, signer = ReviewBook(tmp_path / "reviews"), SessionSigner(b"k" * 32)
         return Workbench(recordings, table, facts, book, signer, ReviewSettings(**settings), runner or StandInRunner())

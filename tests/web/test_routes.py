@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 from web.conftest import StandInRunner, make_prediction
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED
 from ecg.data.records import read_record
 from ecg.data.reviews import read_reviews
 from ecg.models.decision import Rule
-from ecg.web.prediction_worker import TaskError
+from ecg.web.prediction_worker import PackedEvidence, TaskError
 
 
 def get(client, path, status=200, **parameters):
@@ -252,6 +253,62 @@ def test_a_recording_that_cannot_be_predicted_is_an_error(make_client, make_benc
     assert answer.status_code == 422 and "The header cannot be used" in answer.json()["error"]
 
 
+def test_the_evidence_is_sent_by_lead_and_time_and_kept(make_client, make_bench, catalogue):
+    strengths = np.arange(24, dtype=np.uint8).reshape(2, 12)
+    shading = PackedEvidence(("I", "II"), strengths, 0.02, np.array([1.5, -0.25]))
+    runner = StandInRunner(lambda name, *arguments: shading)
+    client, record = make_client(make_bench(runner=runner)), catalogue.keys[4]
+    for _ in range(2):
+        parameters = {"record": record, "class": "NSR", "method": "occlusion"}
+        answer = client.get("/api/explanation", params=parameters)
+        assert answer.status_code == 200 and answer.content == strengths.tobytes()
+        names = ("X-Leads", "X-Bins", "X-Seconds-Per-Bin", "X-By-Lead")
+        assert [answer.headers[name] for name in names] == ["I,II", "12", "0.02", "1.5,-0.25"]
+    assert runner.tasks == [("explain_record", catalogue.path(4), "NSR", "occlusion")], "the second time from memory"
+
+
+def test_only_offered_methods_explain(make_client, make_bench, catalogue):
+    def fail(name, *arguments):
+        raise TaskError("it is flat")
+
+    client, record = make_client(make_bench(runner=StandInRunner(fail))), catalogue.keys[0]
+    for parameters in ({"class": "AF", "method": "occlusion"}, {"class": "NSR", "method": "x"}, {"class": "NSR"}, {}):
+        get(client, "/api/explanation", 400, record=record, **parameters)
+    get(client, "/api/explanation", 404, record="nobody", **{"class": "NSR", "method": "occlusion"})
+    answer = get(client, "/api/explanation", 422, record=record, **{"class": "NSR", "method": "occlusion"})
+    assert answer == {"error": "The recording cannot be explained: it is flat"}
+
+
+def test_the_agreement_is_that_of_reviewers_labels_and_model(make_client, make_bench, catalogue):
+    bench = make_bench()
+    for row in range(60):
+        bench.predictions.store(row, make_prediction(NSR=0.9))
+    ann, bob = make_client(bench), make_client(bench)
+    assert get(ann, "/api/agreement") == {"recordings": 0, "raters": [], "pairs": [], "contested": []}
+    ann.post("/api/login", json={"reviewer": "Ann"})
+    bob.post("/api/login", json={"reviewer": "Bob"})
+    for row in range(20):
+        verdict = "present" if row % 2 else "absent"
+        review(ann, catalogue.keys[row], verdict=verdict, **{"class": "NSR"})
+        review(bob, catalogue.keys[row], verdict=verdict if row else "present", comment="!", **{"class": "NSR"})
+    agreement = get(bob, "/api/agreement")
+    assert [(rater["name"], rater["kind"]) for rater in agreement["raters"]] == [
+        ("Ann", "reviewer"), ("Bob", "reviewer"), ("labels", "labels"), ("model", "model")
+    ]  # fmt: skip
+    [pair] = [pair for pair in agreement["pairs"] if {pair["first"], pair["second"]} == {"Ann", "Bob"}]
+    assert (agreement["recordings"], pair["decisions"], pair["agreed"]) == (20, 20, 19)
+    first, second = [row % 2 for row in range(20)], [1, *(row % 2 for row in range(1, 20))]
+    assert pair["kappa"] == pytest.approx(cohen_kappa_score(first, second), abs=1e-6)
+    assert pair["low"] <= pair["kappa"] <= pair["high"]
+    assert [item["class"] for item in pair["classes"]] == ["NSR"]
+    [with_model] = [pair for pair in agreement["pairs"] if {pair["first"], pair["second"]} == {"Ann", "model"}]
+    assert with_model["kappa"] in (None, 0), "the model says always the same"
+    [contested] = agreement["contested"]
+    assert (contested["record"], contested["class"]) == (catalogue.keys[0], "NSR")
+    assert contested["verdicts"][:2] == ["absent", "present"] and contested["verdicts"][3] == "present"
+    assert contested["comments"] == [{"reviewer": "Bob", "comment": "!"}]
+
+
 class TestBlinded:
     """Labels and predictions are hidden until the reviewer has answered."""
 
@@ -275,6 +332,22 @@ class TestBlinded:
         assert None not in [shown[name] for name in fields] and not shown["hidden"]
         [item] = get(client, "/api/recordings", search=record)["items"]
         assert item["labels"] == catalogue.diagnoses[0]
+
+    def test_the_evidence_is_hidden_too(self, make_client, bench, catalogue):
+        parameters = {"record": catalogue.keys[0], "class": "NSR", "method": "occlusion"}
+        get(make_client(bench), "/api/explanation", 403, **parameters)
+
+    def test_the_verdicts_of_others_are_hidden_in_the_agreement(self, make_client, bench, catalogue):
+        ann, bob = make_client(bench), make_client(bench)
+        bob.post("/api/login", json={"reviewer": "Bob"})
+        for row in range(5):
+            review(bob, catalogue.keys[row], verdict="present")
+        assert get(ann, "/api/agreement")["recordings"] == 0
+        review(ann, catalogue.keys[1])
+        agreement = get(ann, "/api/agreement")
+        assert agreement["recordings"] == 1 and [item["record"] for item in agreement["contested"]] == [
+            catalogue.keys[1]
+        ]
 
     def test_recordings_cannot_be_chosen_by_what_is_hidden(self, make_client, bench):
         for parameters in ({"label": "NSR"}, {"predicted": "NSR"}, {"suspected": 1}):
