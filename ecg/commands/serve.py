@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 import socket
 import time
 from dataclasses import dataclass, replace
@@ -150,8 +151,10 @@ def open_listener(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
+    except socket.gaierror as error:  # its number is none of the system's
         raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), f"{host}:{port}") from error
 
 
 def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workbench":

@@ -68,7 +68,7 @@ def _describe_item(bench: Workbench, row: int, mine: Mapping[str, Review]) -> Js
         "suspicion": None if hidden else to_number(predictions.suspicion[row]),
         "suspected": None if hidden else describe_suspected(bench, row),
         "asked": bench.asked.get(row),
-        "failed": predictions.state[row] == FAILED or bool(catalogue.errors[row]),
+        "failed": bool(predictions.state[row] == FAILED or catalogue.errors[row]),
         "reviewed_by_me": len(mine),
     }
 

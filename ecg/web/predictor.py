@@ -19,6 +19,7 @@ LOGGER = logging.getLogger("ecg")
 MOST_WAITING = 600  # urgent tasks
 TASK_SECONDS = 120.0  # of an urgent task; Keras may have to start first
 BACKGROUND_SECONDS = 3600.0  # of a recording of two days
+CLOSE_SECONDS = 0.2  # between two looks at whether all has ended
 RESTART_SECONDS = 2.0  # between two starts of the subprocess
 ENDED = "the prediction process ended, perhaps because the memory is too small"
 
@@ -78,9 +79,10 @@ class Predictor:
                 task.future.cancel()
             self._waiting.clear()
             self._changed.notify_all()
-        self._kill()
-        if self._thread.is_alive():
-            self._thread.join()
+        while self._thread.is_alive():  # it may be starting a process
+            if self._process is not None:
+                self._process.kill()
+            self._thread.join(CLOSE_SECONDS)
         self._kill()
 
     def submit(self, name: str, *arguments: object) -> Future[Any]:
@@ -155,6 +157,8 @@ class Predictor:
         try:
             if self._process is None or not self._process.is_alive():
                 self._start_process()
+            if self._closed:
+                raise EOFError
             self._connection.send((name, arguments))
             if not self._connection.poll(seconds):
                 self._kill()

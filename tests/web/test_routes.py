@@ -12,6 +12,7 @@ from ecg.data.records import read_record
 from ecg.data.reviews import read_reviews
 from ecg.models.decision import Rule
 from ecg.web.prediction_worker import PackedEvidence, TaskError
+from ecg.web.predictions import failed_prediction
 
 
 def get(client, path, status=200, **parameters):
@@ -144,6 +145,16 @@ def test_a_recording_has_facts_labels_and_predictions(make_client, make_bench, c
     assert recording["predicted"]["NSR"] and not recording["predicted"]["AF"]
     assert recording["thresholds"]["AF"] == 0.6 and recording["calibrated"] is None
     assert (recording["unusable"], recording["reviews"], recording["other_reviews"]) == (None, [], 0)
+
+
+def test_a_recording_that_cannot_be_predicted_is_listed_with_the_reason(make_client, make_bench, catalogue):
+    bench = make_bench()
+    bench.predictions.store(0, failed_prediction("every lead is flat"))
+    client = make_client(bench)
+    [item] = get(client, "/api/recordings", search=catalogue.keys[0])["items"]
+    assert item["failed"] is True and item["predicted"] is None and item["suspicion"] is None
+    assert get(client, "/api/recording", record=catalogue.keys[0])["unusable"] == "every lead is flat"
+    assert get(client, "/api/session")["counts"]["failed"] == 1
 
 
 def test_calibrated_probabilities_are_shown_if_they_decide(make_client, make_bench, catalogue):
