@@ -176,7 +176,7 @@ def add_plot_command(commands: "Commands") -> None:
                         help="folder of a model whose probabilities are shown (default: none)")  # fmt: skip
     parser.add_argument("--explain", type=options.parse_class, metavar="CLASS",
                         help="class whose evidence is shaded, by --model (default: none)")  # fmt: skip
-    parser.add_argument("--method", metavar="NAME",
+    parser.add_argument("--method", type=options.parse_explanation, metavar="NAME",
                         help="how --explain finds the evidence: integrated_gradients, smoothgrad or occlusion "
                              "(default: the first of these that is offered for the class)")  # fmt: skip
     add_numbers(parser, start="second at which the ten drawn seconds begin (default: 0)")

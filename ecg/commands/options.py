@@ -14,6 +14,7 @@ FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 PRECISIONS = ("float32", "bfloat16")
 # Those of ecg.models.decision, whose import is slow.
 DECISIONS = ("thresholds", "half", "argmax", "expected_credit", "vote")
+EXPLANATIONS = ("integrated_gradients", "smoothgrad", "occlusion")  # those of ecg.systems.explanations, likewise
 SCORED_BY_LOWER_CASE = {name.casefold(): name for name in ABBREVIATIONS}
 CLASS_BY_LOWER_CASE = SCORED_BY_LOWER_CASE | {
     diagnosis.abbreviation.casefold(): diagnosis.abbreviation for diagnosis in ADDITIONAL_CLASSES
@@ -72,6 +73,7 @@ def choice_parser(choices: dict[str, Any]) -> Callable[[str], Any]:
 parse_lead_count = choice_parser({str(count): count for count in LEAD_SETS})
 parse_precision = choice_parser({name: name for name in PRECISIONS})
 parse_decision = choice_parser({name: name for name in DECISIONS})
+parse_explanation = choice_parser({name: name for name in EXPLANATIONS})
 parse_augmentation = choice_parser({name: name for name in AUGMENTATIONS})
 parse_class = choice_parser(SCORED_BY_LOWER_CASE)
 

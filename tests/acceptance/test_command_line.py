@@ -21,6 +21,7 @@ NUMBERS = {  # options that take a number, by command, and which of the values b
     "plot": {"--start": "0"},
     "review": {"--figures": "0"},
     "agreement": {"--seed": "0"},
+    "serve": {"--port": "0", "--seed": "0"},
     "sample": {"--false-positives": "0", "--false-negatives": "0", "--seed": "0"},
     "audit": {"--jobs": None},
     "synthesize": {
@@ -48,10 +49,12 @@ NAMES = {  # options that take names, and for each a good value in the wrong cas
     "review": {"--omission": ("cpsc=af,STd", ("CPSC", ("AF", "STD"))), "--output": ("Folder", Path("Folder")),
                "--corrections": ("Folder", Path("Folder"))},
     "sample": {"--class": ("lad", "LAD")},
+    "serve": {"--list": ("File.csv", Path("File.csv")), "--reviews": ("Folder", Path("Folder"))},
     "agreement": {
         option: ("Folder", Path("Folder")) for option in ("--data", "--model", "--outputs", "--output")
     },
-    "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png"))},
+    "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png")),
+             "--explain": ("pvc", "PVC"), "--method": ("Occlusion", "occlusion")},
     "audit": {"--output": ("Folder", Path("Folder")), "--groups": ("File.csv", Path("File.csv"))},
     "synthesize": {"--sources": ("georgia=2", ("Georgia", 2.0))},
 }  # fmt: skip
@@ -65,6 +68,7 @@ POSITIONALS = {
     "review": 2,
     "sample": 3,
     "agreement": 1,
+    "serve": 2,
     "audit": 1,
     "synthesize": 1,
 }
@@ -74,11 +78,13 @@ SWITCHES = {
     "compare": {"--early-gains"},
     "review": {"--early-gains"},
     "plot": {"--peaks", "--early-gains"},
+    "serve": {"--blinded"},
     "synthesize": {
         "--cpsc-omits", "--no-cpsc-omits", "--ningbo-flutter", "--no-ningbo-flutter", "--clean", "--realistic",
     },
 }  # fmt: skip
 SWITCHES["estimate"] = SWITCHES["train"]
+TEXTS = {"serve": {"--reviewer", "--host", "--sample"}}  # options of other values, which other tests check
 
 
 def make_parser():
@@ -103,7 +109,7 @@ def command_line(command, *options):
 
 def test_these_are_all_options():
     for command, parser in make_parser()[1].items():
-        known = {*NUMBERS.get(command, ()), *NAMES[command], *SWITCHES.get(command, ())}
+        known = {*NUMBERS.get(command, ()), *NAMES[command], *SWITCHES.get(command, ()), *TEXTS.get(command, ())}
         options = {option for action in parser._actions for option in action.option_strings}
         assert options - {"-h", "--help"} == known, command
         assert sum(not action.option_strings for action in parser._actions) == POSITIONALS[command]
@@ -160,7 +166,7 @@ def test_a_model_to_start_from_that_cannot_be_used_is_reported_in_one_line(comma
     """The model is missing, then damaged. Nothing is written."""
     initial, outputs = tmp_path / "initial", [tmp_path / "model"] * (command == "train")
     arguments = [*map(str, (command, synthetic_recordings, *outputs, "--leads", "2", "--init", initial))]
-    missing = "initial: lacks 2_leads.json, the models of lead sets of this training"
+    missing = "initial: no model for 2 leads, 2_leads.json is missing"
     for content, message in ((None, missing), ("{}", "2_leads.json: format is None, expected [0-9]+")):
         if content:
             initial.mkdir()

@@ -418,11 +418,14 @@ def test_a_plot_shades_the_evidence_for_a_class(headers, small_network, tmp_path
     assert model.highlighted == CLASS_INDEX["PVC"] and shading.leads == LEADS and shading.rate == 250
     assert shading.note == f"evidence for PVC by occlusion, logit {expected.logit:+.1f}"
     np.testing.assert_allclose(shading.values, compute_shading(expected), atol=1e-4)
-    assert "received 'guess'" in ends_with([*plot, "--model", tmp_path, "--method", "guess"])
     assert "the model does not predict PRWP" in ends_with([*plot[:-1], "PRWP", "--model", tmp_path])
-    for arguments, reason in ((plot, "--explain: needs --model"), ((*plot[:4], "--method", "x"), "needs --explain")):
+    for arguments, reason in (
+        (plot, "--explain: needs --model"),
+        ((*plot[:4], "--method", "occlusion"), "needs --explain"),
+        ((*plot, "--model", tmp_path, "--method", "guess"), "received 'guess'"),
+    ):
         with pytest.raises(SystemExit):
-            main(list(arguments))
+            main([*map(str, arguments)])
         assert reason in capsys.readouterr().err
 
 

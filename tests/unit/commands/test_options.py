@@ -17,6 +17,7 @@ from ecg.data.leads import LEAD_SETS
 from ecg.evaluation.metrics import WEIGHTS, load_weights
 from ecg.models.decision import DECISIONS
 from ecg.models.resnets import SOURCE_GATE
+from ecg.systems.explanations import METHODS
 from ecg.systems.label_cleaning import CleaningSettings, ConflatedClasses, PartiallyLabelledSource
 from ecg.systems.recipes import ABLATIONS, RECIPES, SYSTEMS, Gate, Settings
 
@@ -98,6 +99,7 @@ def test_own_weights_are_read_from_a_file(tmp_path):
 
 def test_the_decisions_of_the_command_line_are_those_of_rules():
     assert options.DECISIONS == DECISIONS
+    assert options.EXPLANATIONS == tuple(METHODS)
 
 
 def test_the_help_names_every_system():
