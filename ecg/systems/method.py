@@ -126,15 +126,8 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
                 f"scores on {scored}")  # fmt: skip
 
     # Labels that a source does not give are masked, and labels that the network of round 1 doubts.
-    masks = np.ones_like(targets)
+    masks = initial_masks(store, labels, settings, relabellings)
     disagreements: list[Disagreement] = []
-    if settings.source_masks:
-        partially_labelled = settings.cleaning.without_skipped(relabellings).partially_labelled
-        # A reviewer labels a class in one recording, not in all of its source.
-        by_source = np.where(store.reviewed.changed, store.reviewed.labels, labels) if store.reviewed else labels
-        by_source = select_labels(columns, by_source, store.additional)
-        masks = source_masks(by_source, store.sources, columns, partially_labelled)
-    masks = keep_reviewed_masks(masks, store.verdicts, columns)
     labelled = LabelledSet(store.sources, targets, masks, splits)
     if settings.cleaning.masks:
         certain, disagreements = mask_doubtful_labels(labelled, settings, runner, store, labels, Path(data))
@@ -221,6 +214,29 @@ def apply_rules(
                                         labels[candidates], data.skip_reason))  # fmt: skip
         LOGGER.info(describe_relabelling(relabellings[-1]))
     return labels, relabellings
+
+
+def initial_masks(store: Store, labels: np.ndarray, settings: Settings, relabellings: list[Relabelling]) -> np.ndarray:
+    """Return the weights of the labels in the loss, before a network doubts any.
+
+    Args:
+        store: The store of the recordings.
+        labels: Their labels, (N, 26) bool.
+        settings: Settings of the system.
+        relabellings: What each rule did.
+
+    Returns:
+        0 for labels that a source does not give, or of which reviewers are unsure, else 1: (N, K) float32.
+    """
+    columns = class_indices(settings.classes)
+    masks = np.ones((len(store), len(columns)), np.float32)
+    if settings.source_masks:
+        partially_labelled = settings.cleaning.without_skipped(relabellings).partially_labelled
+        # A reviewer labels a class in one recording, not in all of its source.
+        by_source = np.where(store.reviewed.changed, store.reviewed.labels, labels) if store.reviewed else labels
+        by_source = select_labels(columns, by_source, store.additional)
+        masks = source_masks(by_source, store.sources, columns, partially_labelled)
+    return keep_reviewed_masks(masks, store.verdicts, columns)
 
 
 def mask_doubtful_labels(
