@@ -10,11 +10,12 @@ import numpy as np
 import uvicorn
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED_CLASSES
+from ecg.data.leads import LEADS
 from ecg.models.decision import Rule
 from ecg.web.access import Access
 from ecg.web.app import create_app
 from ecg.web.catalogue import load_catalogue
-from ecg.web.prediction_worker import LeadSetModel, ModelFacts
+from ecg.web.prediction_worker import BIN_SECONDS, LeadSetModel, ModelFacts, PackedEvidence
 from ecg.web.predictions import UNKNOWN, PredictionTable, RecordPrediction
 from ecg.web.review_book import ReviewBook
 from ecg.web.sessions import load_signer
@@ -22,6 +23,10 @@ from ecg.web.workbench import ReviewSettings, Workbench
 
 COVERED = np.isin(ABBREVIATIONS, TRAINED_CLASSES)
 THRESHOLD = 0.6
+METHODS = {"NSR": ("integrated_gradients", "occlusion")}
+# Evidence in all leads from 6 to 7 s.
+EVIDENCE = np.zeros((12, round(10 / BIN_SECONDS)), np.uint8)
+EVIDENCE[:, round(6 / BIN_SECONDS) : round(7 / BIN_SECONDS)] = 255
 
 
 def predict(labels, row):
@@ -53,6 +58,8 @@ class StandIn:
             paths = [self.bench.catalogue.path(row) for row in range(len(self.bench.catalogue))]
             row = paths.index(arguments[0])
             future.set_result(predict(self.bench.catalogue.columns["labels"][row], row))
+        elif name == "explain_record":
+            future.set_result(PackedEvidence(LEADS, EVIDENCE, BIN_SECONDS, np.arange(12) / 12))
         else:
             future.set_exception(NotImplementedError(name))
         return future
@@ -74,7 +81,7 @@ def main():
     arguments = parser.parse_args()
     catalogue = load_catalogue(arguments.data, arguments.reviews / ".cache", jobs=1)
     model = LeadSetModel(TRAINED_CLASSES, Rule(np.full(26, THRESHOLD)), False, False)
-    facts = ModelFacts("cai2021", {12: model}, "key", {})
+    facts = ModelFacts("cai2021", {12: model}, "key", METHODS)
     table = PredictionTable(catalogue, arguments.reviews / ".cache" / "predictions", "key", np.empty(0, int))
     book, signer = ReviewBook(arguments.reviews), load_signer(arguments.reviews / ".cache")
     runner = StandIn(arguments.rate)

@@ -406,6 +406,48 @@ def test_invalid_samples_are_a_gap(server, open_page):
     assert before > 200 and count_pixels(page, dark, *shares) < before / 4
 
 
+def test_evidence_is_shaded_where_it_lies(server, open_page):
+    page = open_page(server)
+    open_recording(page, RHYTHM)
+    page.locator(".class-row[data-class=NSR]").click()
+    amber = "r > 225 && g > 150 && g < 240 && b < 170"
+    assert count_pixels(page, amber) == 0
+    box = page.locator("#paper").bounding_box()
+    shares = [(locate_time(page, seconds)[0] - box["x"]) / box["width"] for seconds in (5.9, 6.1, 6.9, 7.1)]
+    page.keyboard.press("e")
+    page.wait_for_selector("text=for NSR")
+    page.wait_for_timeout(100)
+    inside, outside = count_pixels(page, amber, shares[1], shares[2]), count_pixels(page, amber, shares[3], 1)
+    assert inside > 10_000 and outside == 0 and count_pixels(page, amber, 0.2, shares[0]) == 0
+    page.keyboard.press("d")
+    playwright.expect(page.get_by_label("Method of the evidence")).to_have_value("occlusion")
+    page.locator(".class-row[data-class=AF]").click()
+    page.wait_for_selector("text=No method has proved itself for this class.")
+    page.wait_for_timeout(100)
+    assert count_pixels(page, amber) == 0
+
+
+def test_the_agreement_of_two_reviewers_is_measured(make_server, open_page):
+    server = make_server()
+    for name, keys in (("Ann", "papa"), ("Bea", "paaa")):
+        page = open_page(server, name)
+        page.locator("tbody tr").first.click()
+        for key in keys:
+            page.wait_for_selector(".class-row[aria-selected=true][data-class=LAD]")
+            page.keyboard.press(key)
+            wait_until_saved(page)
+            title = page.locator(".record-title").get_attribute("title")
+            page.keyboard.press("n")
+            page.wait_for_function("title => document.querySelector('.record-title').title !== title", arg=title)
+    page.get_by_role("link", name="Agreement").click()
+    cell = page.get_by_role("row", name="Ann").locator(".matrix td", has_text="3 of 4 the same").first
+    assert "0.50" in cell.inner_text()
+    link = page.locator(".plain a")
+    name = link.inner_text()
+    link.click()
+    page.wait_for_selector(f".record-title[title='{name}']")
+
+
 def test_names_with_markup_are_shown_literally(server, open_page):
     page = open_page(server)
     assert MARKUP in page.locator("tbody").inner_text() or MARKUP in rows(page)

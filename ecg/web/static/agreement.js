@@ -29,7 +29,12 @@ export class AgreementView {
       this.answer = await getAgreement();
       this.render();
     } catch (error) {
-      const message = build("div", { class: "list-message" }, build("p", { text: error.message }), button("Try again", () => this.open()));
+      const message = build(
+        "div",
+        { class: "list-message" },
+        build("p", { text: error.message }),
+        button("Try again", () => this.open()),
+      );
       fill(this.element, message);
     }
   }
@@ -38,44 +43,80 @@ export class AgreementView {
     const { recordings, raters, pairs, contested } = this.answer;
     const reviewers = raters.filter((rater) => rater.kind === "reviewer");
     const head = build(
-      "header", {}, build("h1", { text: "Agreement" }),
+      "header",
+      {},
+      build("h1", { text: "Agreement" }),
       build("p", { class: "muted", text: recordings ? `on ${pluralise(recordings, "reviewed recording")}` : "" }),
-      build("span", { class: "space" }), button("Load again", () => this.open(), { key: "R" }),
+      build("span", { class: "space" }),
+      button("Load again", () => this.open(), { key: "R" }),
     );
     if (!reviewers.length) {
-      fill(this.element, head, build("p", { class: "muted", text: "There are no reviews to compare yet. Open a recording and give a verdict." }));
+      fill(
+        this.element,
+        head,
+        build("p", {
+          class: "muted",
+          text: "There are no reviews to compare yet. Open a recording and give a verdict.",
+        }),
+      );
       return;
     }
     fill(
-      this.element, head, this.buildKappas(raters, pairs), buildSection("Reviewers", buildReviewers(reviewers)),
-      contested.length > 0 && buildSection("Recordings on which reviewers disagree", this.buildContested(raters, contested)),
+      this.element,
+      head,
+      this.buildKappas(raters, pairs),
+      buildSection("Reviewers", buildReviewers(reviewers)),
+      contested.length > 0 &&
+        buildSection("Recordings on which reviewers disagree", this.buildContested(raters, contested)),
     );
   }
 
   buildKappas(raters, pairs) {
     const counts = new Map();
-    for (const pair of pairs) for (const part of pair.classes) counts.set(part.class, (counts.get(part.class) ?? 0) + part.decisions);
+    for (const pair of pairs)
+      for (const part of pair.classes) counts.set(part.class, (counts.get(part.class) ?? 0) + part.decisions);
     const classes = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a));
     if (!classes.includes(this.className)) this.className = ALL;
     const names = new Map(this.page.session.classes.map((item) => [item.abbreviation, item.name]));
-    const options = [[ALL, "All classes together"], ...classes.map((name) => [name, `${name} – ${names.get(name) ?? ""}`])];
+    const options = [
+      [ALL, "All classes together"],
+      ...classes.map((name) => [name, `${name} – ${names.get(name) ?? ""}`]),
+    ];
     const choose = (name) => {
       this.className = name;
       this.render();
       this.element.querySelector("select").focus();
     };
     const shown = pairs.map((pair) => ({
-      first: pair.first, second: pair.second,
+      first: pair.first,
+      second: pair.second,
       ...(this.className === ALL ? pair : pair.classes.find((part) => part.class === this.className)),
     }));
-    return build("section", {},
-      build("div", { class: "section-head" }, build("h2", { text: "Kappa of each pair" }), classes.length > 1 && select("Class", options, this.className, choose)),
-      buildMatrix(raters.map((rater) => rater.name), shown), build("ul", { class: "explained" }, NOTES.map((text) => build("li", { text }))));
+    return build(
+      "section",
+      {},
+      build(
+        "div",
+        { class: "section-head" },
+        build("h2", { text: "Kappa of each pair" }),
+        classes.length > 1 && select("Class", options, this.className, choose),
+      ),
+      buildMatrix(
+        raters.map((rater) => rater.name),
+        shown,
+      ),
+      build(
+        "ul",
+        { class: "explained" },
+        NOTES.map((text) => build("li", { text })),
+      ),
+    );
   }
 
   buildContested(raters, contested) {
     const rows = contested.map((item) => [
-      build("a", { href: this.page.addressOf(item.record), text: item.record }), item.class,
+      build("a", { href: this.page.addressOf(item.record), text: item.record }),
+      item.class,
       ...item.verdicts.map((verdict) => verdict ?? ""),
       item.comments.map(({ reviewer, comment }) => `${reviewer}: ${comment}`).join("; "),
     ]);
@@ -88,17 +129,35 @@ const buildSection = (title, ...parts) => build("section", {}, build("h2", { tex
 
 function buildReviewers(reviewers) {
   const counts = ["recordings", "present", "absent", "unsure"];
-  return buildTable(["Reviewer", ...counts.map(capitalise)], reviewers.map((rater) => [rater.name, ...counts.map((name) => rater[name])]));
+  return buildTable(
+    ["Reviewer", ...counts.map(capitalise)],
+    reviewers.map((rater) => [rater.name, ...counts.map((name) => rater[name])]),
+  );
 }
 
 /** Build the matrix of kappas, with the same raters for each class. */
 function buildMatrix(raters, pairs) {
-  const find = (a, b) => pairs.find((pair) => (pair.first === a && pair.second === b) || (pair.first === b && pair.second === a));
-  const head = build("tr", {}, build("td", { class: "diagonal" }), raters.map((name) => build("th", { scope: "col", text: nameRater(name), title: name })));
-  const rows = raters.map((a) =>
-    build("tr", {}, build("th", { scope: "row", text: nameRater(a), title: a }), raters.map((b) => buildKappa(find(a, b), a === b))),
+  const find = (a, b) =>
+    pairs.find((pair) => (pair.first === a && pair.second === b) || (pair.first === b && pair.second === a));
+  const head = build(
+    "tr",
+    {},
+    build("td", { class: "diagonal" }),
+    raters.map((name) => build("th", { scope: "col", text: nameRater(name), title: name })),
   );
-  return build("div", { class: "scroll" }, build("table", { class: "matrix" }, build("thead", {}, head), build("tbody", {}, rows)));
+  const rows = raters.map((a) =>
+    build(
+      "tr",
+      {},
+      build("th", { scope: "row", text: nameRater(a), title: a }),
+      raters.map((b) => buildKappa(find(a, b), a === b)),
+    ),
+  );
+  return build(
+    "div",
+    { class: "scroll" },
+    build("table", { class: "matrix" }, build("thead", {}, head), build("tbody", {}, rows)),
+  );
 }
 
 function buildKappa(pair, isDiagonal) {
@@ -106,8 +165,13 @@ function buildKappa(pair, isDiagonal) {
   const { kappa = null, low = null, high = null, decisions = 0, agreed = 0, unsure = 0 } = pair ?? {};
   const interval = low === null || high === null ? "\u00a0" : `(${formatSigned(low)} to ${formatSigned(high)})`;
   const counts = `${formatCount(agreed)} of ${formatCount(decisions)} the same${unsure ? `, ${formatCount(unsure)} unsure` : ""}`;
-  const cell = build("td", { class: kappa < 0 ? "negative" : "" },
-    build("b", { text: formatSigned(kappa) }), build("span", { text: interval }), build("small", { text: counts }));
+  const cell = build(
+    "td",
+    { class: kappa < 0 ? "negative" : "" },
+    build("b", { text: formatSigned(kappa) }),
+    build("span", { text: interval }),
+    build("small", { text: counts }),
+  );
   cell.style.setProperty("--share", String(Math.min(1, Math.abs(kappa ?? 0))));
   return cell;
 }
@@ -116,14 +180,36 @@ function buildKappa(pair, isDiagonal) {
 function buildTable(header, rows) {
   const isNumber = header.map((_, index) => rows.every((row) => typeof row[index] === "number"));
   const format = (value) => (typeof value === "number" ? formatCount(value) : value);
-  return build("div", { class: "scroll" },
-    build("table", { class: "plain" },
-      build("thead", {}, build("tr", {}, header.map((text, index) => build("th", { scope: "col", class: isNumber[index] ? "number" : "", text })))),
-      build("tbody", {}, rows.map((row) =>
-        build("tr", {}, row.map((value, index) => {
-          if (index === 0) return build("th", { scope: "row" }, value);
-          const kind = isNumber[index] ? "number" : VERDICTS.includes(value) ? `verdict ${value}` : "";
-          return build("td", { class: kind, text: format(value) });
-        })),
-      ))));
+  return build(
+    "div",
+    { class: "scroll" },
+    build(
+      "table",
+      { class: "plain" },
+      build(
+        "thead",
+        {},
+        build(
+          "tr",
+          {},
+          header.map((text, index) => build("th", { scope: "col", class: isNumber[index] ? "number" : "", text })),
+        ),
+      ),
+      build(
+        "tbody",
+        {},
+        rows.map((row) =>
+          build(
+            "tr",
+            {},
+            row.map((value, index) => {
+              if (index === 0) return build("th", { scope: "row" }, value);
+              const kind = isNumber[index] ? "number" : VERDICTS.includes(value) ? `verdict ${value}` : "";
+              return build("td", { class: kind, text: format(value) });
+            }),
+          ),
+        ),
+      ),
+    ),
+  );
 }

@@ -23,7 +23,8 @@ const TIMEOUT = 60_000; // ms; a first explanation loads the networks
 async function request(path, parameters = {}, options = {}) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
-    if (value !== undefined && value !== null && value !== "" && value !== false) query.set(name, value === true ? "1" : value);
+    if (value !== undefined && value !== null && value !== "" && value !== false)
+      query.set(name, value === true ? "1" : value);
   }
   const url = query.size ? `${path}?${query}` : path;
   let response;

@@ -149,13 +149,17 @@ function findPeak({ traces, frequency, length }, lead, time) {
   const trace = traces[lead];
   const first = Math.max(0, Math.round((time - REACH) * frequency));
   const last = Math.min(length - 1, Math.round((time + REACH) * frequency));
-  const values = trace.samples.subarray(first, last + 1).filter((value) => value !== INVALID).sort();
+  const values = trace.samples
+    .subarray(first, last + 1)
+    .filter((value) => value !== INVALID)
+    .sort();
   if (!values.length) return {};
   const middle = values[values.length >> 1];
   let best = null;
   for (let index = first; index <= last; index++) {
     const value = trace.samples[index];
-    if (value !== INVALID && (best === null || Math.abs(value - middle) > Math.abs(trace.samples[best] - middle))) best = index;
+    if (value !== INVALID && (best === null || Math.abs(value - middle) > Math.abs(trace.samples[best] - middle)))
+      best = index;
   }
   return { time: best / frequency, millivolts: (trace.samples[best] - trace.median) * trace.millivolts };
 }

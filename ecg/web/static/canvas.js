@@ -9,7 +9,9 @@ const WHEEL = 0.0016; // of zoom for each pixel of the wheel
 
 /** Measure how long it takes from a point of time until the next frame is on the screen. */
 function measureFrame(start) {
-  requestAnimationFrame(() => setTimeout(() => performance.measure("recording-paint", { start, end: performance.now() })));
+  requestAnimationFrame(() =>
+    setTimeout(() => performance.measure("recording-paint", { start, end: performance.now() })),
+  );
 }
 
 /** Paper in a box that it fills, with calipers on a second canvas above it. */
@@ -26,7 +28,11 @@ export class PaperCanvas {
     this.mouse = null; // {x, y}
     this.base = build("canvas", { class: "paper", "aria-hidden": "true" });
     this.overlay = build("canvas", {
-      class: "overlay", role: "img", tabindex: "0", id: "paper", "aria-label": "The recording on ECG paper",
+      class: "overlay",
+      role: "img",
+      tabindex: "0",
+      id: "paper",
+      "aria-label": "The recording on ECG paper",
     });
     this.element = build("div", { class: "sheet" }, this.base, this.overlay);
     new ResizeObserver(() => this.resize()).observe(this.element);

@@ -4,16 +4,37 @@ import { build, button, choice, openDialog } from "./dom.js";
 import { changeSettings, settings } from "./storage.js";
 
 const CARD = 85.6; // mm; the width of a bank card (ISO/IEC 7810 ID-1)
-const NAMES = { ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", Escape: "Esc", PageUp: "Page ↑", PageDown: "Page ↓" };
+const NAMES = {
+  ArrowUp: "↑",
+  ArrowDown: "↓",
+  ArrowLeft: "←",
+  ArrowRight: "→",
+  Escape: "Esc",
+  PageUp: "Page ↑",
+  PageDown: "Page ↓",
+};
 
 /** List what each key does, by group. */
 export function openHelp(keys) {
   const groups = Map.groupBy(keys, (key) => key.group);
   const parts = [...groups].map(([title, items]) =>
-    build("section", {}, build("h3", { text: title }),
-      build("dl", { class: "keys" }, items.flatMap(({ keys: names, text }) => [
-        build("dt", {}, names.filter((name) => name !== "=").map((name) => build("kbd", { text: NAMES[name] ?? name }))), build("dd", { text }),
-      ]))),
+    build(
+      "section",
+      {},
+      build("h3", { text: title }),
+      build(
+        "dl",
+        { class: "keys" },
+        items.flatMap(({ keys: names, text }) => [
+          build(
+            "dt",
+            {},
+            names.filter((name) => name !== "=").map((name) => build("kbd", { text: NAMES[name] ?? name })),
+          ),
+          build("dd", { text }),
+        ]),
+      ),
+    ),
   );
   openDialog("Keys", build("div", { class: "key-groups" }, parts));
 }
@@ -27,8 +48,14 @@ export function openSettings(onchange) {
   };
   const bar = build("div", { class: "card-bar", "aria-hidden": "true" }, build("span", { text: "85.6 mm" }));
   const slider = build("input", {
-    type: "range", min: "2", max: "14", step: "0.01", value: String(settings.pixelsPerMm), "aria-label": "Width of the bar",
-    oninput: () => resize(Number(slider.value)), onchange: () => apply({ pixelsPerMm: Number(slider.value) }),
+    type: "range",
+    min: "2",
+    max: "14",
+    step: "0.01",
+    value: String(settings.pixelsPerMm),
+    "aria-label": "Width of the bar",
+    oninput: () => resize(Number(slider.value)),
+    onchange: () => apply({ pixelsPerMm: Number(slider.value) }),
   });
   const number = build("output", {});
   const resize = (pixels) => {
@@ -42,18 +69,43 @@ export function openSettings(onchange) {
   };
   const dialog = openDialog(
     "Settings",
-    build("section", {}, build("h3", { text: "Size of the screen" }),
-      build("p", { text: "Hold a bank card against the screen and make the bar as wide as the card. “True size” then draws 25 mm/s as 25 mm." }),
-      bar, build("div", { class: "slider" }, slider, number)),
-    build("section", {}, build("h3", { text: "After the last answer of a recording" }),
-      group("goesOn", "After the last answer", [[false, "Stay"], [true, "Go on to the next"]])),
-    build("section", {}, build("h3", { text: "Colours" }),
-      group("theme", "Colours", [["system", "As the system"], ["light", "Light"], ["dark", "Dark"]]),
-      build("p", { class: "muted", text: "The ECG paper is always light." })),
+    build(
+      "section",
+      {},
+      build("h3", { text: "Size of the screen" }),
+      build("p", {
+        text: "Hold a bank card against the screen and make the bar as wide as the card. “True size” then draws 25 mm/s as 25 mm.",
+      }),
+      bar,
+      build("div", { class: "slider" }, slider, number),
+    ),
+    build(
+      "section",
+      {},
+      build("h3", { text: "After the last answer of a recording" }),
+      group("goesOn", "After the last answer", [
+        [false, "Stay"],
+        [true, "Go on to the next"],
+      ]),
+    ),
+    build(
+      "section",
+      {},
+      build("h3", { text: "Colours" }),
+      group("theme", "Colours", [
+        ["system", "As the system"],
+        ["light", "Light"],
+        ["dark", "Dark"],
+      ]),
+      build("p", { class: "muted", text: "The ECG paper is always light." }),
+    ),
   );
   const press = () => {
     for (const element of dialog.querySelectorAll("[data-setting] button")) {
-      element.setAttribute("aria-pressed", String(element.dataset.value === String(settings[element.parentElement.dataset.setting])));
+      element.setAttribute(
+        "aria-pressed",
+        String(element.dataset.value === String(settings[element.parentElement.dataset.setting])),
+      );
     }
   };
   resize(settings.pixelsPerMm);
@@ -62,8 +114,14 @@ export function openSettings(onchange) {
 /** Build the form that asks for the reviewer's name. */
 export function buildLogin(session, name, onlogin) {
   const input = build("input", {
-    type: "text", id: "reviewer", name: "reviewer", maxlength: 60, required: true, autocomplete: "name",
-    value: name || (session.default_reviewer ?? ""), placeholder: "Your name",
+    type: "text",
+    id: "reviewer",
+    name: "reviewer",
+    maxlength: 60,
+    required: true,
+    autocomplete: "name",
+    value: name || (session.default_reviewer ?? ""),
+    placeholder: "Your name",
   });
   const message = build("p", { class: "failed", role: "alert" });
   const form = build(
@@ -82,9 +140,12 @@ export function buildLogin(session, name, onlogin) {
     },
     build("h1", { text: "Who reviews?" }),
     build("p", { text: "Your verdicts are saved in a file of this name. Use the same name each time." }),
-    build("label", { for: "reviewer", text: "Name" }), input, message,
+    build("label", { for: "reviewer", text: "Name" }),
+    input,
+    message,
     build("button", { type: "submit", class: "primary", text: "Begin" }),
-    session.blinded && build("p", { class: "muted", text: "Blinded review: labels and predictions are shown once you have answered." }),
+    session.blinded &&
+      build("p", { class: "muted", text: "Blinded review: labels and predictions are shown once you have answered." }),
   );
   setTimeout(() => input.select());
   return form;

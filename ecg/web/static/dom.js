@@ -23,7 +23,9 @@ export function build(tag, properties = {}, ...children) {
 
 /** Replace the content of an element. */
 export function fill(element, ...children) {
-  element.replaceChildren(...children.flat().filter((child) => child !== null && child !== false && child !== undefined));
+  element.replaceChildren(
+    ...children.flat().filter((child) => child !== null && child !== false && child !== undefined),
+  );
   return element;
 }
 
@@ -40,8 +42,11 @@ export function choice(label, options, chosen, onchoose) {
   for (const [value, text] of options) {
     group.append(
       build("button", {
-        type: "button", text, data: { value: String(value) },
-        "aria-pressed": String(value === chosen), onclick: () => onchoose(value),
+        type: "button",
+        text,
+        data: { value: String(value) },
+        "aria-pressed": String(value === chosen),
+        onclick: () => onchoose(value),
       }),
     );
   }

@@ -1,7 +1,11 @@
 /** Which lead is drawn in which row and column of the paper. */
 
 export const STANDARD = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"];
-export const LAYOUTS = [["3x4", "3×4"], ["6x2", "6×2"], ["12x1", "12×1"]];
+export const LAYOUTS = [
+  ["3x4", "3×4"],
+  ["6x2", "6×2"],
+  ["12x1", "12×1"],
+];
 
 /** Return the traces in the standard order of leads; others follow in the recording's order. */
 export function orderLeads(names) {

@@ -8,8 +8,15 @@ import { Queue } from "./queue.js";
 const PAGE = 50;
 const PAUSE = 200; // ms after the last key before the search begins
 const COLUMNS = [
-  ["name", "Recording"], ["source", "Source"], ["age", "Age"], ["sex", "Sex"], ["seconds", "Length"],
-  [null, "Labels"], [null, "Predicted"], ["suspicion", "Suspected"], [null, "Reviewed"],
+  ["name", "Recording"],
+  ["source", "Source"],
+  ["age", "Age"],
+  ["sex", "Sex"],
+  ["seconds", "Length"],
+  [null, "Labels"],
+  [null, "Predicted"],
+  ["suspicion", "Suspected"],
+  [null, "Reviewed"],
 ];
 const FILTERS = ["search", "label", "predicted", "source", "suspected", "unreviewed", "sort", "descending", "offset"];
 
@@ -31,10 +38,16 @@ export class ListView {
     this.query = {};
     this.answer = { total: 0, items: [] };
     this.active = 0;
+    this.predictable = new Set(page.session.classes.filter((item) => item.predicted).map((item) => item.abbreviation));
     this.filters = build("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() });
     this.body = build("tbody", {});
     this.head = build("thead", {});
-    this.table = build("table", { class: "recordings", role: "grid", "aria-label": "Recordings" }, this.head, this.body);
+    this.table = build(
+      "table",
+      { class: "recordings", role: "grid", "aria-label": "Recordings" },
+      this.head,
+      this.body,
+    );
     this.message = build("div", { class: "list-message" });
     this.update = button("Update with new predictions", () => this.open(this.query), { hidden: true });
     this.pages = build("nav", { class: "pages", "aria-label": "Pages" });
@@ -50,7 +63,12 @@ export class ListView {
       { group: "List", keys: ["PageDown", "N"], text: "Next page", run: () => this.turn(1) },
       { group: "List", keys: ["PageUp", "B"], text: "Page before", run: () => this.turn(-1) },
       { group: "List", keys: ["/"], text: "Search", run: () => this.search.focus() },
-      { group: "List", keys: ["U"], text: "Only recordings not reviewed by me", run: () => this.change({ unreviewed: !this.query.unreviewed }) },
+      {
+        group: "List",
+        keys: ["U"],
+        text: "Only recordings not reviewed by me",
+        run: () => this.change({ unreviewed: !this.query.unreviewed }),
+      },
     ];
   }
 
@@ -69,13 +87,18 @@ export class ListView {
     } catch (error) {
       if (error.name === "AbortError") return;
       this.show({ total: 0, items: [] });
-      fill(this.message, build("p", { text: error.message }), button("Try again", () => this.open(query)));
+      fill(
+        this.message,
+        build("p", { text: error.message }),
+        button("Try again", () => this.open(query)),
+      );
     }
   }
 
   /** Load the same page again, for predictions that have come in, but never below somebody's hand. */
   refresh() {
-    const isInUse = this.element.contains(document.activeElement) || this.box.scrollTop > 0 || this.table.matches(":hover");
+    const isInUse =
+      this.element.contains(document.activeElement) || this.box.scrollTop > 0 || this.table.matches(":hover");
     if (isInUse) this.update.hidden = false;
     else this.open(this.query);
   }
@@ -85,8 +108,14 @@ export class ListView {
     this.update.hidden = true;
     this.answer = answer;
     const last = this.page.lastRecord;
-    this.active = Math.max(0, answer.items.findIndex((item) => item.record === last));
-    fill(this.body, answer.items.map((item, index) => this.buildRow(item, index)));
+    this.active = Math.max(
+      0,
+      answer.items.findIndex((item) => item.record === last),
+    );
+    fill(
+      this.body,
+      answer.items.map((item, index) => this.buildRow(item, index)),
+    );
     fill(this.message, !answer.items.length && build("p", { text: "No recording fits these filters." }));
     this.fillPages();
     if (last) this.body.children[this.active]?.scrollIntoView({ block: "nearest" });
@@ -96,7 +125,10 @@ export class ListView {
     const { session } = this.page;
     const classes = session.classes.map((item) => [item.abbreviation, `${item.abbreviation} – ${item.name}`]);
     this.search = build("input", {
-      type: "search", placeholder: "Search name or source ( / )", "aria-label": "Search", maxlength: 200,
+      type: "search",
+      placeholder: "Search name or source ( / )",
+      "aria-label": "Search",
+      maxlength: 200,
       onkeydown: (event) => {
         if (event.key === "Escape" || event.key === "Enter" || event.key === "ArrowDown") {
           event.preventDefault();
@@ -111,15 +143,24 @@ export class ListView {
       },
     });
     const check = (name, text) =>
-      build("label", { class: "check" },
+      build(
+        "label",
+        { class: "check" },
         build("input", { type: "checkbox", name, onchange: (event) => this.change({ [name]: event.target.checked }) }),
-        build("span", { text }));
-    const pick = (label, name, options) => select(label, [["", `${label}: any`], ...options], "", (value) => this.change({ [name]: value }), { name });
+        build("span", { text }),
+      );
+    const pick = (label, name, options) =>
+      select(label, [["", `${label}: any`], ...options], "", (value) => this.change({ [name]: value }), { name });
     fill(
-      this.filters, this.search,
+      this.filters,
+      this.search,
       !session.blinded && pick("Label", "label", classes),
       !session.blinded && pick("Predicted", "predicted", classes),
-      pick("Source", "source", session.sources.map((source) => [source, source])),
+      pick(
+        "Source",
+        "source",
+        session.sources.map((source) => [source, source]),
+      ),
       !session.blinded && check("suspected", "Label suspected wrong"),
       check("unreviewed", "Not reviewed by me"),
       button("Clear", () => this.page.openList({}), { class: "quiet" }),
@@ -145,8 +186,15 @@ export class ListView {
       const order = isSorted ? (descending ? "descending" : "ascending") : "none";
       const sign = isSorted ? (descending ? " ▼" : " ▲") : "";
       const next = isSorted ? !descending : name === "suspicion";
-      return build("th", { scope: "col", "aria-sort": order },
-        build("button", { type: "button", text: `${text}${sign}`, onclick: () => this.change({ sort: name, descending: next }) }));
+      return build(
+        "th",
+        { scope: "col", "aria-sort": order },
+        build("button", {
+          type: "button",
+          text: `${text}${sign}`,
+          onclick: () => this.change({ sort: name, descending: next }),
+        }),
+      );
     });
     fill(this.head, build("tr", {}, cells));
   }
@@ -155,21 +203,52 @@ export class ListView {
     const labels = item.labels ?? [];
     const predicted = item.predicted ?? [];
     const facts = [
-      item.source, formatAge(item.age) ?? "–", { Female: "female", Male: "male" }[item.sex] ?? "–",
+      item.source,
+      formatAge(item.age) ?? "–",
+      { Female: "female", Male: "male" }[item.sex] ?? "–",
       item.seconds === null ? "–" : formatSeconds(item.seconds),
     ];
     const classes = ["text", "number", "text", "number"];
     return build(
       "tr",
       {
-        tabindex: index === this.active ? "0" : "-1", "aria-selected": String(index === this.active), data: { record: item.record },
-        onclick: () => this.page.openRecording(item.record), onfocus: () => this.activate(index),
+        tabindex: index === this.active ? "0" : "-1",
+        "aria-selected": String(index === this.active),
+        data: { record: item.record },
+        onclick: () => this.page.openRecording(item.record),
+        onfocus: () => this.activate(index),
       },
-      build("th", { scope: "row", title: item.record }, build("a", { href: this.page.addressOf(item.record), tabindex: "-1", text: item.record, onclick: (event) => event.preventDefault() })),
+      build(
+        "th",
+        { scope: "row", title: item.record },
+        build("a", {
+          href: this.page.addressOf(item.record),
+          tabindex: "-1",
+          text: item.record,
+          onclick: (event) => event.preventDefault(),
+        }),
+      ),
       facts.map((text, column) => build("td", { class: classes[column], text })),
-      build("td", { class: "classes" }, item.labels === null ? hidden() : labels.map((name) => buildTag(name, !item.predicted || predicted.includes(name), "labelled, not predicted"))),
+      build(
+        "td",
+        { class: "classes" },
+        item.labels === null
+          ? hidden()
+          : labels.map((name) =>
+              buildTag(
+                name,
+                !item.predicted || !this.predictable.has(name) || predicted.includes(name),
+                "labelled, not predicted",
+              ),
+            ),
+      ),
       build("td", { class: "classes" }, this.describePredicted(item, labels, predicted)),
-      build("td", { class: "suspected" }, (item.suspected ?? []).slice(0, 3).map(buildSuspicion), (item.suspected?.length ?? 0) > 3 && build("small", { text: ` +${item.suspected.length - 3}` })),
+      build(
+        "td",
+        { class: "suspected" },
+        (item.suspected ?? []).slice(0, 3).map(buildSuspicion),
+        (item.suspected?.length ?? 0) > 3 && build("small", { text: ` +${item.suspected.length - 3}` }),
+      ),
       build("td", { class: "reviewed", text: item.reviewed_by_me ? pluralise(item.reviewed_by_me, "verdict") : "" }),
     );
   }
@@ -186,10 +265,14 @@ export class ListView {
     const { total, items } = this.answer;
     const { offset } = this.query;
     const end = offset + items.length;
-    const text = total ? `${formatCount(offset + 1)}–${formatCount(end)} of ${pluralise(total, "recording")}` : "0 recordings";
+    const text = total
+      ? `${formatCount(offset + 1)}–${formatCount(end)} of ${pluralise(total, "recording")}`
+      : "0 recordings";
     fill(
       this.pages,
-      build("span", { text, "aria-live": "polite" }), this.update, build("span", { class: "space" }),
+      build("span", { text, "aria-live": "polite" }),
+      this.update,
+      build("span", { class: "space" }),
       button("Previous page", () => this.turn(-1), { key: "B", disabled: offset <= 0 }),
       button("Next page", () => this.turn(1), { key: "N", disabled: end >= total }),
     );
@@ -242,9 +325,18 @@ export class ListView {
 const hidden = () => build("span", { class: "muted", text: "hidden" });
 
 /** Build the name of a class, emphasised if labels and model differ in it. */
-const buildTag = (name, isAgreed, difference) => build("span", { class: isAgreed ? "tag" : "tag only", title: isAgreed ? null : difference, text: name });
+const buildTag = (name, isAgreed, difference) =>
+  build("span", { class: isAgreed ? "tag" : "tag only", title: isAgreed ? null : difference, text: name });
 
 function buildSuspicion(suspected) {
-  return build("span", { class: "suspicion", title: `${describeSuspicion(suspected)} The model gives ${formatProbability(suspected.probability)}.` },
-    build("b", { text: suspected.class }), ` ${describeSuspicion(suspected)} `, build("span", { class: "number", text: formatProbability(suspected.probability) }));
+  return build(
+    "span",
+    {
+      class: "suspicion",
+      title: `${describeSuspicion(suspected)} The model gives ${formatProbability(suspected.probability)}.`,
+    },
+    build("b", { text: suspected.class }),
+    ` ${describeSuspicion(suspected)} `,
+    build("span", { class: "number", text: formatProbability(suspected.probability) }),
+  );
 }

@@ -23,7 +23,11 @@ class Page {
     this.lastRecord = null;
     this.loader = new Loader();
     this.queue = new Queue();
-    this.outbox = new Outbox(session.reviewer, () => login(session.reviewer), (saved) => this.followOutbox(saved));
+    this.outbox = new Outbox(
+      session.reviewer,
+      () => login(session.reviewer),
+      (saved) => this.followOutbox(saved),
+    );
     this.list = new ListView(this);
     this.recording = new RecordingView(this);
     this.agreement = new AgreementView(this);
@@ -33,7 +37,8 @@ class Page {
     window.addEventListener("keydown", (event) => this.press(event));
     window.addEventListener("storage", (event) => {
       // Another tab has another reviewer, in whose name the server would save reviews of this tab.
-      if (event.key?.endsWith(":reviewer") && load("reviewer", session.reviewer) !== session.reviewer) location.reload();
+      if (event.key?.endsWith(":reviewer") && load("reviewer", session.reviewer) !== session.reviewer)
+        location.reload();
     });
     window.addEventListener("beforeunload", (event) => this.outbox.waiting.length && event.preventDefault());
     this.follow();
@@ -51,19 +56,30 @@ class Page {
   }
 
   buildBar() {
-    this.links = { list: build("a", { href: "#/", text: "Recordings" }), agreement: build("a", { href: "#/agreement", text: "Agreement" }) };
+    this.links = {
+      list: build("a", { href: "#/", text: "Recordings" }),
+      agreement: build("a", { href: "#/agreement", text: "Agreement" }),
+    };
     this.progress = build("span", { class: "predicting", role: "status" });
     this.saving = build("span", { class: "saving", role: "status" });
     const { reviewer, model } = this.session;
     fill(
       bar,
-      build("a", { class: "brand", href: "#/" }, build("img", { src: "/static/icon.svg", alt: "", width: "20", height: "20" }), build("span", { text: "ECG workbench" })),
+      build(
+        "a",
+        { class: "brand", href: "#/" },
+        build("img", { src: "/static/icon.svg", alt: "", width: "20", height: "20" }),
+        build("span", { text: "ECG workbench" }),
+      ),
       build("nav", { "aria-label": "Views" }, this.links.list, this.links.agreement),
-      build("span", { class: "space" }), this.progress, this.saving,
+      build("span", { class: "space" }),
+      this.progress,
+      this.saving,
       this.session.blinded && build("span", { class: "badge", text: "Blinded" }),
       model?.system && build("span", { class: "muted model-name", text: `Model ${model.system}` }),
       button(reviewer, () => this.changeReviewer(), { class: "quiet reviewer", title: "Change the reviewer" }),
-      button("Settings", () => this.openSettings(), { class: "quiet", key: ";" }), button("Keys", () => openHelp(this.keys), { class: "quiet", key: "?" }),
+      button("Settings", () => this.openSettings(), { class: "quiet", key: ";" }),
+      button("Keys", () => openHelp(this.keys), { class: "quiet", key: "?" }),
     );
     bar.hidden = false;
     this.showProgress();
@@ -119,7 +135,9 @@ class Page {
     const isTyping = event.target.closest?.("input:not([type=checkbox], [type=range]), textarea, select");
     if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") || isTyping) return;
     const isPressed = (key) => (key.length === 1 ? key.toLowerCase() === event.key.toLowerCase() : key === event.key);
-    const entry = this.keys.find(({ keys, shift }) => keys.some(isPressed) && (!event.shiftKey || shift || event.key.length === 1));
+    const entry = this.keys.find(
+      ({ keys, shift }) => keys.some(isPressed) && (!event.shiftKey || shift || event.key.length === 1),
+    );
     if (!entry || (event.key === "Enter" && event.target.closest?.("button, a"))) return;
     if (event.repeat && entry.group === "Review" && !event.key.startsWith("Arrow")) return;
     event.preventDefault();
@@ -148,15 +166,30 @@ class Page {
     const { waiting, problem, refused } = this.outbox;
     if (saved) this.recording.takeSaved(saved);
     else if (this.view === this.recording) this.recording.panel.render();
-    if (saved && saved.record !== this.recording.record) showToast(`${saved.record}, ${saved.class}: ${saved.verdict}. Saved.`);
+    if (saved && saved.record !== this.recording.record)
+      showToast(`${saved.record}, ${saved.class}: ${saved.verdict}. Saved.`);
     this.saving.classList.toggle("failed", Boolean(waiting.length && problem));
-    this.saving.textContent = waiting.length ? (problem ? `${pluralise(waiting.length, "review")} not saved` : "Saving …") : "All reviews saved";
+    this.saving.textContent = waiting.length
+      ? problem
+        ? `${pluralise(waiting.length, "review")} not saved`
+        : "Saving …"
+      : "All reviews saved";
     const kept = this.outbox.isStored === false ? "Keep this page open." : "This browser keeps them and tries again.";
-    const text = waiting.length && problem ? `${pluralise(waiting.length, "review")} not saved yet. ${problem} ${kept}` : "";
-    showAlert("unsent", text, button("Try now", () => this.outbox.send()));
+    const text =
+      waiting.length && problem ? `${pluralise(waiting.length, "review")} not saved yet. ${problem} ${kept}` : "";
+    showAlert(
+      "unsent",
+      text,
+      button("Try now", () => this.outbox.send()),
+    );
     const [first] = refused;
-    showAlert("refused", first ? `${first.review.record}, ${first.review.class}: ${first.review.verdict} was not saved. ${first.message}` : "",
-      button("Dismiss", () => this.outbox.discard(first)));
+    showAlert(
+      "refused",
+      first
+        ? `${first.review.record}, ${first.review.class}: ${first.review.verdict} was not saved. ${first.message}`
+        : "",
+      button("Dismiss", () => this.outbox.discard(first)),
+    );
   }
 
   /** Ask for the progress of predictions until all are known. */
@@ -166,7 +199,8 @@ class Page {
     try {
       const session = await getSession();
       this.session.counts = session.counts;
-      if (this.view === this.list && (session.counts.predicted !== predicted || session.counts.failed !== failed)) this.list.refresh();
+      if (this.view === this.list && (session.counts.predicted !== predicted || session.counts.failed !== failed))
+        this.list.refresh();
       this.showProgress();
     } catch {
       // The next attempt follows; what the user does meanwhile reports its own errors.
@@ -183,7 +217,11 @@ class Page {
     const { recordings, predicted, failed } = this.session.counts;
     if (this.isComplete) return fill(this.progress);
     const progress = build("progress", { max: recordings, value: predicted + failed, "aria-label": "Predictions" });
-    fill(this.progress, build("span", { text: `Predicting ${formatCount(predicted + failed)} of ${formatCount(recordings)}` }), progress);
+    fill(
+      this.progress,
+      build("span", { text: `Predicting ${formatCount(predicted + failed)} of ${formatCount(recordings)}` }),
+      progress,
+    );
   }
 }
 
@@ -209,10 +247,13 @@ async function start() {
       return new Page(session);
     }
     bar.hidden = true;
-    fill(main, buildLogin(session, load("reviewer", ""), async (name) => {
-      await login(name);
-      await start();
-    }));
+    fill(
+      main,
+      buildLogin(session, load("reviewer", ""), async (name) => {
+        await login(name);
+        await start();
+      }),
+    );
   } catch (error) {
     fill(main, build("div", { class: "boot" }, build("p", { text: error.message }), button("Try again", start)));
   }

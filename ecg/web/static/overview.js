@@ -9,7 +9,12 @@ export class Overview {
   constructor(onseek) {
     this.canvas = build("canvas", { "aria-hidden": "true" });
     this.handle = build("div", { class: "window" });
-    this.element = build("div", { class: "overview", title: "Drag to move through the recording" }, this.canvas, this.handle);
+    this.element = build(
+      "div",
+      { class: "overview", title: "Drag to move through the recording" },
+      this.canvas,
+      this.handle,
+    );
     this.onseek = onseek;
     this.signal = null;
     new ResizeObserver(() => this.setSignal(this.signal)).observe(this.element);
@@ -67,7 +72,10 @@ function drawWhole(context, { traces, length }) {
     }
     columns.push([low, high]);
   }
-  const range = Math.max(400 / (1000 * trace.millivolts), ...columns.map(([low, high]) => Math.max(high - trace.median, trace.median - low, 0) % 65000));
+  const range = Math.max(
+    400 / (1000 * trace.millivolts),
+    ...columns.map(([low, high]) => Math.max(high - trace.median, trace.median - low, 0) % 65000),
+  );
   const factor = (canvas.height * 0.46) / range;
   context.fillStyle = "#5a4a4a";
   columns.forEach(([low, high], x) => {

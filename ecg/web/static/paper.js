@@ -4,7 +4,13 @@ import { drawStrip } from "./shading.js";
 import { INVALID } from "./signal.js";
 
 export const COLOURS = {
-  paper: "#fffaf8", fine: "#fbe3df", coarse: "#f0b8b0", ink: "#14141c", label: "#14141c", axis: "#6b4a46", end: "#e9e2e0",
+  paper: "#fffaf8",
+  fine: "#fbe3df",
+  coarse: "#f0b8b0",
+  ink: "#14141c",
+  label: "#14141c",
+  axis: "#6b4a46",
+  end: "#e9e2e0",
 };
 export const FONT = '"Inter", "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif';
 const PULSE = 0.2; // s
@@ -71,7 +77,14 @@ function drawShading(context, view, shading) {
     context.clip();
     const begin = view.timeAt(left);
     const end = view.timeAt(right);
-    drawStrip(context, shading, strip, { begin, end, x: left, y: top + 1, width: right - left, height: bottom - top - 1 });
+    drawStrip(context, shading, strip, {
+      begin,
+      end,
+      x: left,
+      y: top + 1,
+      width: right - left,
+      height: bottom - top - 1,
+    });
     context.restore();
   }
 }

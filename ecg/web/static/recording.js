@@ -2,21 +2,21 @@
 
 import { UnreachableError } from "./api.js";
 import { PaperCanvas } from "./canvas.js";
-import { build, button, choice, fill, select, showAlert, showToast } from "./dom.js";
-import { capitalise, describePerson, formatCount, formatSeconds, formatTime, pluralise } from "./format.js";
+import { build, button, choice, fill, showAlert, showToast } from "./dom.js";
+import { describePerson, formatCount, formatSeconds, formatTime, pluralise } from "./format.js";
+import { GAINS, SPEEDS, listRecordingKeys } from "./keys.js";
 import { LAYOUTS } from "./layout.js";
+import { Evidence } from "./evidence.js";
 import { Overview } from "./overview.js";
 import { ReviewPanel } from "./review.js";
 import { changeSettings, settings } from "./storage.js";
 
-const SPEEDS = [25, 50];
-const GAINS = [5, 10, 20];
-const KINDS = [["raw", "Raw"], ["filtered", "Filtered"]];
-const METHODS = { integrated_gradients: "Gradients", smoothgrad: "SmoothGrad", occlusion: "Occlusion" };
+const KINDS = [
+  ["raw", "Raw"],
+  ["filtered", "Filtered"],
+];
 const POLL = 1000; // ms between questions for a prediction
 const RETRY = 3000; // ms until a server that did not answer is asked again
-
-const after = (values, value) => values[(values.indexOf(value) + 1) % values.length];
 
 /** Shows one recording after another. */
 export class RecordingView {
@@ -28,11 +28,12 @@ export class RecordingView {
     this.paper = new PaperCanvas((point) => this.followView(point));
     this.overview = new Overview((time) => this.moveTo(time));
     this.panel = new ReviewPanel(page.session, page.outbox, {
-      onselect: () => this.updateEvidence(),
+      onselect: () => this.evidence.update(),
       onanswer: (isComplete) => this.finishAnswer(isComplete),
       onreveal: () => this.reveal(),
       onnext: () => this.go(1),
     });
+    this.evidence = new Evidence(page, this.paper, this.panel);
     this.title = build("h1", { class: "record-title" });
     this.details = build("p", { class: "record-details" });
     this.position = build("span", { class: "position" });
@@ -47,48 +48,29 @@ export class RecordingView {
 
   buildPage() {
     const head = build(
-      "header", { class: "record-head" },
+      "header",
+      { class: "record-head" },
       button("List", () => this.page.openList(), { key: "Esc", class: "quiet" }),
-      build("div", { class: "record-name" }, this.title, this.details), this.position,
-      button("Back", () => this.go(-1), { key: "B", class: "quiet" }), button("Next", () => this.go(1), { key: "N", class: "quiet" }),
+      build("div", { class: "record-name" }, this.title, this.details),
+      this.position,
+      button("Back", () => this.go(-1), { key: "B", class: "quiet" }),
+      button("Next", () => this.go(1), { key: "N", class: "quiet" }),
     );
     const status = build("div", { class: "status-line" }, this.readout, this.measure);
-    const left = build("section", { class: "stage", "aria-label": "Recording" }, head, this.toolbar, this.paper.element, this.overview.element, status);
+    const left = build(
+      "section",
+      { class: "stage", "aria-label": "Recording" },
+      head,
+      this.toolbar,
+      this.paper.element,
+      this.overview.element,
+      status,
+    );
     return build("div", { class: "recording" }, left, this.panel.element);
   }
 
-  /** What each key does, for the keyboard and for the help. */
   get keys() {
-    const calipers = this.paper.calipers;
-    return [
-      { group: "Review", keys: ["P", "1"], text: "Present", run: () => this.panel.answer("present") },
-      { group: "Review", keys: ["A", "2"], text: "Absent", run: () => this.panel.answer("absent") },
-      { group: "Review", keys: ["U", "3"], text: "Unsure", run: () => this.panel.answer("unsure") },
-      { group: "Review", keys: ["ArrowUp"], text: "Class above", run: () => this.panel.step(-1) },
-      { group: "Review", keys: ["ArrowDown"], text: "Class below", run: () => this.panel.step(1) },
-      { group: "Review", keys: ["T"], text: "Write a comment (Enter ends it)", run: () => this.panel.comment.focus() },
-      { group: "Review", keys: ["V"], text: "Show labels and predictions, once answered (blinded review)", run: () => this.reveal() },
-      { group: "Review", keys: ["N"], text: "Next recording", run: () => this.go(1) },
-      { group: "Review", keys: ["B"], text: "Recording before", run: () => this.go(-1) },
-      { group: "Review", keys: ["Escape"], text: "Remove the calipers, or back to the list", run: () => this.escape() },
-      { group: "Paper", keys: ["L"], text: "Next layout", run: () => this.set({ layout: after(LAYOUTS.map(([name]) => name), settings.layout) }) },
-      { group: "Paper", keys: ["S"], text: "25 or 50 mm/s", run: () => this.set({ speed: after(SPEEDS, settings.speed) }) },
-      { group: "Paper", keys: ["G"], text: "5, 10 or 20 mm/mV", run: () => this.set({ gain: after(GAINS, settings.gain) }) },
-      { group: "Paper", keys: ["F"], text: "Raw or filtered signal", run: () => this.set({ kind: settings.kind === "raw" ? "filtered" : "raw" }) },
-      { group: "Paper", keys: ["X"], text: "True size, or fit to the window", run: () => this.set({ isTrueSize: !settings.isTrueSize }) },
-      { group: "Paper", keys: ["+", "="], text: "Zoom in (or turn the wheel)", run: () => this.zoom(1.25) },
-      { group: "Paper", keys: ["-"], text: "Zoom out", run: () => this.zoom(0.8) },
-      { group: "Paper", keys: ["0"], text: "Normal zoom (or double-click)", run: () => this.zoom(null) },
-      { group: "Paper", keys: ["ArrowLeft"], text: "Back in time; with calipers: move the second line by a sample", shift: true, run: (event) => this.step(-1, event) },
-      { group: "Paper", keys: ["ArrowRight"], text: "On in time; with calipers: move the second line by a sample (Shift: the first)", shift: true, run: (event) => this.step(1, event) },
-      { group: "Paper", keys: ["Home"], text: "Beginning", run: () => this.moveTo(0) },
-      { group: "Paper", keys: ["End"], text: "End", run: () => this.moveTo(Infinity) },
-      { group: "Measure", keys: ["C"], text: "Calipers: drag across the trace", run: () => this.toggleCalipers() },
-      { group: "Measure", keys: ["M"], text: "March: repeat the interval", run: () => this.changeCalipers({ isMarching: !calipers.isMarching }) },
-      { group: "Measure", keys: ["K"], text: "Snap the calipers to peaks", run: () => this.changeCalipers({ snaps: !calipers.snaps }) },
-      { group: "Evidence", keys: ["E"], text: "Show or hide the evidence for the class", run: () => this.toggleEvidence() },
-      { group: "Evidence", keys: ["D"], text: "The other method", run: () => this.changeMethod() },
-    ];
+    return listRecordingKeys(this);
   }
 
   /** Open a recording. */
@@ -101,6 +83,7 @@ export class RecordingView {
     this.paper.setSignal(null); // the trace of one recording never stands below the name of another
     this.overview.setSignal(null);
     this.panel.clear();
+    this.evidence.clear();
     fill(this.details, "\u00a0");
     this.title.textContent = record.split("/").at(-1);
     this.title.title = record;
@@ -129,7 +112,7 @@ export class RecordingView {
       this.overview.setSignal(signal);
       this.overview.frame(this.paper.view);
       this.describePaper();
-      if (!keepView) this.updateEvidence();
+      if (!keepView) this.evidence.update();
       return null;
     } catch (error) {
       if (this.record !== record) return null;
@@ -148,13 +131,20 @@ export class RecordingView {
       if (this.record !== record) return null;
       this.facts = facts;
       showAlert("facts", "");
-      fill(this.details, [
-        facts.source, describePerson(facts.sex, facts.age), formatSeconds(facts.seconds),
-        facts.frequency ? `${formatCount(facts.frequency)} Hz` : null, pluralise(facts.leads.length, "lead"),
-      ].filter(Boolean).join(" · "));
-      if (facts.unusable) showAlert("facts", `The model cannot use this recording: ${facts.unusable}`);
+      fill(
+        this.details,
+        [
+          facts.source,
+          describePerson(facts.sex, facts.age),
+          formatSeconds(facts.seconds),
+          facts.frequency ? `${formatCount(facts.frequency)} Hz` : null,
+          pluralise(facts.leads.length, "lead"),
+        ]
+          .filter(Boolean)
+          .join(" · "),
+      );
       this.panel.show(facts);
-      this.updateEvidence();
+      this.evidence.update();
       const isWaiting = facts.probabilities === null && !this.panel.isHidden && !facts.unusable;
       if (isWaiting) this.timer = setTimeout(() => this.reload(record), POLL);
       return null;
@@ -163,7 +153,12 @@ export class RecordingView {
       this.panel.clear();
       fill(this.details);
       const isSaid = this.message.textContent.includes(error.message); // both failed for the same reason
-      if (!isSaid) showAlert("facts", error.message, button("Try again", () => this.showFacts(record)));
+      if (!isSaid)
+        showAlert(
+          "facts",
+          error.message,
+          button("Try again", () => this.showFacts(record)),
+        );
       return error;
     }
   }
@@ -195,7 +190,8 @@ export class RecordingView {
   showPosition() {
     const { queue } = this.page;
     const position = queue.position(this.record);
-    this.position.textContent = position < 0 ? "" : `${formatCount(queue.start + position + 1)} of ${formatCount(queue.total)}`;
+    this.position.textContent =
+      position < 0 ? "" : `${formatCount(queue.start + position + 1)} of ${formatCount(queue.total)}`;
   }
 
   showMessage(text, retry = null) {
@@ -237,7 +233,7 @@ export class RecordingView {
     await this.reload(this.record);
     if (this.facts?.labels) this.panel.reveal();
     else showToast("Answer first: then label and prediction are shown.");
-    this.updateEvidence();
+    this.evidence.update();
   }
 
   /** Change settings of the paper, and keep them. */
@@ -259,16 +255,35 @@ export class RecordingView {
 
   fillToolbar() {
     const { calipers, measures } = this.paper;
-    const toggle = (text, isOn, run, key) => button(text, run, { key, "aria-pressed": String(Boolean(isOn)), class: "toggle" });
+    const toggle = (text, isOn, run, key) =>
+      button(text, run, { key, "aria-pressed": String(Boolean(isOn)), class: "toggle" });
     fill(
       this.toolbar,
       choice("Layout", LAYOUTS, settings.layout, (layout) => this.set({ layout })),
-      choice("Speed in mm/s", SPEEDS.map((speed) => [speed, String(speed)]), settings.speed, (speed) => this.set({ speed })),
+      choice(
+        "Speed in mm/s",
+        SPEEDS.map((speed) => [speed, String(speed)]),
+        settings.speed,
+        (speed) => this.set({ speed }),
+      ),
       build("span", { class: "unit", text: "mm/s" }),
-      choice("Gain in mm/mV", GAINS.map((gain) => [gain, String(gain)]), settings.gain, (gain) => this.set({ gain })),
+      choice(
+        "Gain in mm/mV",
+        GAINS.map((gain) => [gain, String(gain)]),
+        settings.gain,
+        (gain) => this.set({ gain }),
+      ),
       build("span", { class: "unit", text: "mm/mV" }),
       choice("Signal", KINDS, settings.kind, (kind) => this.set({ kind })),
-      choice("Size", [[false, "Fit"], [true, "True size"]], settings.isTrueSize, (isTrueSize) => this.set({ isTrueSize })),
+      choice(
+        "Size",
+        [
+          [false, "Fit"],
+          [true, "True size"],
+        ],
+        settings.isTrueSize,
+        (isTrueSize) => this.set({ isTrueSize }),
+      ),
       build("span", { class: "space" }),
       toggle("Calipers", measures, () => this.toggleCalipers(), "C"),
       measures && toggle("March", calipers.isMarching, () => this.changeCalipers({ isMarching: !calipers.isMarching })),
@@ -324,8 +339,15 @@ export class RecordingView {
     this.measure.textContent = calipers.describe();
     const speed = view.speed * Math.min(1, view.zoom);
     const scale = `${Number(speed.toFixed(speed < 10 ? 1 : 0))} mm/s · ${view.gain} mm/mV`;
-    const size = settings.isTrueSize ? (view.magnification > 1 ? `true size × ${view.magnification.toFixed(2)}` : "true size") : `${Math.round(100 * view.magnification)} %`;
-    const where = point && view.signal ? `${view.signal.traces[point.lead].name} · ${formatTime(point.time)} · ${point.millivolts.toFixed(2).replace("-", "−")} mV` : "";
+    const size = settings.isTrueSize
+      ? view.magnification > 1
+        ? `true size × ${view.magnification.toFixed(2)}`
+        : "true size"
+      : `${Math.round(100 * view.magnification)} %`;
+    const where =
+      point && view.signal
+        ? `${view.signal.traces[point.lead].name} · ${formatTime(point.time)} · ${point.millivolts.toFixed(2).replace("-", "−")} mV`
+        : "";
     this.readout.textContent = `${scale} · ${size}${where ? `   ${where}` : ""}`;
   }
 
@@ -334,70 +356,9 @@ export class RecordingView {
     const { signal } = this.paper.view;
     if (!signal) return;
     const leads = signal.traces.map((trace) => trace.name).join(", ");
-    this.paper.overlay.setAttribute("aria-label", `ECG of ${this.record}: ${formatSeconds(signal.seconds)}, leads ${leads}, ${settings.kind} signal`);
-  }
-
-  get methods() {
-    return this.page.session.methods?.[this.panel.selected] ?? [];
-  }
-
-  toggleEvidence() {
-    changeSettings({ showsEvidence: !settings.showsEvidence });
-    this.updateEvidence();
-  }
-
-  changeMethod() {
-    if (this.methods.length < 2) return;
-    changeSettings({ method: after(this.methods, this.methods.includes(settings.method) ? settings.method : this.methods[0]), showsEvidence: true });
-    this.updateEvidence();
-  }
-
-  /** Load and draw the evidence for the selected class, if it is wanted. */
-  async updateEvidence() {
-    const { record, panel } = this;
-    const className = panel.selected;
-    const { methods } = this;
-    const method = methods.includes(settings.method) ? settings.method : methods[0];
-    const show = (state, isFailed = false) => this.fillEvidence(method, state, isFailed);
-    if (panel.isHidden || !className || !method || !settings.showsEvidence) {
-      this.paper.setShading(null);
-      return show(method || panel.isHidden || !className ? "" : "No method has proved itself for this class.");
-    }
-    const key = `${record} ${className} ${method}`;
-    if (this.shown === key && this.paper.shading) return show("");
-    this.wanted = key;
-    this.paper.setShading(null);
-    show("Computing …");
-    try {
-      const shading = await this.page.loader.explanation(record, className, method);
-      if (this.wanted !== key || this.record !== record || !settings.showsEvidence || panel.selected !== className) return;
-      this.shown = key;
-      this.paper.setShading(shading);
-      show("");
-    } catch (error) {
-      if (this.wanted !== key || this.record !== record) return;
-      show(error.message, true);
-      if (error.status === 503) setTimeout(() => this.wanted === key && this.record === record && this.updateEvidence(), RETRY);
-    }
-  }
-
-  fillEvidence(method, state, isFailed) {
-    const { panel, methods } = this;
-    const options = methods.map((name) => [name, METHODS[name] ?? capitalise(name.replaceAll("_", " "))]);
-    const pick = (name) => {
-      changeSettings({ method: name, showsEvidence: true });
-      this.updateEvidence();
-    };
-    const focused = panel.evidence.contains(document.activeElement) ? document.activeElement.dataset.part : null;
-    fill(
-      panel.evidence,
-      button("Evidence", () => this.toggleEvidence(), {
-        key: "E", class: "toggle", data: { part: "toggle" }, "aria-pressed": String(Boolean(settings.showsEvidence && method)),
-        disabled: !method || panel.isHidden,
-      }),
-      options.length > 1 && select("Method of the evidence", options, method, pick, { data: { part: "method" }, disabled: panel.isHidden }),
-      build("span", { class: isFailed ? "failed" : "muted", text: state || (method && settings.showsEvidence && !panel.isHidden ? `for ${panel.selected}` : "") }),
+    this.paper.overlay.setAttribute(
+      "aria-label",
+      `ECG of ${this.record}: ${formatSeconds(signal.seconds)}, leads ${leads}, ${settings.kind} signal`,
     );
-    if (focused) panel.evidence.querySelector(`[data-part="${focused}"]`)?.focus();
   }
 }

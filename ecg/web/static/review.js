@@ -4,7 +4,11 @@ import { build, button, fill } from "./dom.js";
 import { classesToReview } from "./facts.js";
 import { capitalise, describeSuspicion, formatClock, formatProbability } from "./format.js";
 
-export const VERDICTS = [["present", "P"], ["absent", "A"], ["unsure", "U"]];
+export const VERDICTS = [
+  ["present", "P"],
+  ["absent", "A"],
+  ["unsure", "U"],
+];
 const LONGEST_COMMENT = 1000;
 
 /** The classes of a recording, one of them selected for the next verdict. */
@@ -34,8 +38,13 @@ export class ReviewPanel {
       button(capitalise(verdict), () => this.answer(verdict), { key, data: { verdict }, "aria-pressed": "false" }),
     );
     this.comment = build("input", {
-      class: "comment", type: "text", maxlength: LONGEST_COMMENT, placeholder: "Comment (T)", "aria-label": "Comment",
-      onkeydown: (event) => this.typeComment(event), onchange: () => this.saveComment(),
+      class: "comment",
+      type: "text",
+      maxlength: LONGEST_COMMENT,
+      placeholder: "Comment (T)",
+      "aria-label": "Comment",
+      onkeydown: (event) => this.typeComment(event),
+      onchange: () => this.saveComment(),
       oninput: () => this.drafts.set(this.draftKey, this.comment.value),
     });
     this.state = build("p", { class: "state", role: "status" });
@@ -43,15 +52,32 @@ export class ReviewPanel {
     this.list = build("ul", { class: "classes", role: "listbox", "aria-label": "Classes", tabindex: "0" });
     this.footer = build("footer", { class: "panel-footer" });
     this.answerBox = build(
-      "section", { class: "answer", "aria-labelledby": "class-title" },
-      build("div", { class: "answer-head" }, this.title, this.progress), this.fullName, this.statement,
+      "section",
+      { class: "answer", "aria-labelledby": "class-title" },
+      build("div", { class: "answer-head" }, this.title, this.progress),
+      this.fullName,
+      this.statement,
       build("div", { class: "verdicts", role: "group", "aria-label": "Verdict" }, ...this.verdictButtons),
-      this.comment, this.state, this.evidence,
+      this.comment,
+      this.state,
+      this.evidence,
     );
     const columns = ["Class", "", "Label", "Model", "You"];
-    const head = build("div", { class: "class-row head", "aria-hidden": "true" }, columns.map((text) => build("span", { text })));
+    const head = build(
+      "div",
+      { class: "class-row head", "aria-hidden": "true" },
+      columns.map((text) => build("span", { text })),
+    );
     this.notes = build("div", { class: "notes" });
-    this.element = build("aside", { class: "panel", "aria-label": "Review" }, this.answerBox, head, this.list, this.notes, this.footer);
+    this.element = build(
+      "aside",
+      { class: "panel", "aria-label": "Review" },
+      this.answerBox,
+      head,
+      this.list,
+      this.notes,
+      this.footer,
+    );
   }
 
   /** Show another recording, or the same one with more known. */
@@ -102,7 +128,11 @@ export class ReviewPanel {
     const toReview = this.isHidden ? (facts.toReview ?? []) : classesToReview(facts);
     const first = toReview.filter((name) => all.includes(name));
     const rest = all.filter((name) => !first.includes(name));
-    if (this.isHidden) return [{ title: first.length ? "To review" : null, classes: first }, { title: first.length ? "Other classes" : "Classes", classes: rest }];
+    if (this.isHidden)
+      return [
+        { title: first.length ? "To review" : null, classes: first },
+        { title: first.length ? "Other classes" : "Classes", classes: rest },
+      ];
     const isNamed = (name) => facts.labels?.has(name) || facts.predicted?.has(name) || this.verdictOf(name);
     const probability = (name) => facts.probabilities?.[name] ?? -1;
     const sorted = [...rest].sort((a, b) => probability(b) - probability(a));
@@ -127,8 +157,11 @@ export class ReviewPanel {
     return this.order[0].classes;
   }
 
+  /** The next class that is to be reviewed, after the selected one. */
   firstOpen() {
-    return this.toReview.find((name) => !this.verdictOf(name)) ?? null;
+    const start = this.toReview.indexOf(this.selected) + 1;
+    const inTurn = [...this.toReview.slice(start), ...this.toReview.slice(0, start)];
+    return inTurn.toReview.find((name) => !this.verdictOf(name)) ?? null;
   }
 
   get isComplete() {
@@ -187,7 +220,8 @@ export class ReviewPanel {
   /** Save a changed comment with the verdict that was given before. */
   saveComment() {
     const last = this.selected && this.verdictOf(this.selected);
-    if (last && this.comment.value.trim() !== (last.comment ?? "")) this.submit(last.verdict, this.comment.value.trim());
+    if (last && this.comment.value.trim() !== (last.comment ?? ""))
+      this.submit(last.verdict, this.comment.value.trim());
     else this.render();
   }
 
@@ -213,7 +247,9 @@ export class ReviewPanel {
     fill(this.statement, ...this.describeClass(this.selected));
     const position = this.toReview.indexOf(this.selected);
     this.progress.textContent = position >= 0 ? `${position + 1} of ${this.toReview.length} to review` : "";
-    this.verdictButtons.forEach((item) => item.setAttribute("aria-pressed", String(item.dataset.verdict === verdict?.verdict)));
+    this.verdictButtons.forEach((item) =>
+      item.setAttribute("aria-pressed", String(item.dataset.verdict === verdict?.verdict)),
+    );
     this.renderState(verdict);
   }
 
@@ -239,9 +275,11 @@ export class ReviewPanel {
     const threshold = facts.thresholds?.[name];
     const limit = threshold === undefined || threshold === null ? "" : `, threshold ${formatProbability(threshold)}`;
     const calibrated = facts.calibrated?.[name];
-    const chance = calibrated === undefined || calibrated === null ? "" : `, calibrated ${formatProbability(calibrated)}`;
+    const chance =
+      calibrated === undefined || calibrated === null ? "" : `, calibrated ${formatProbability(calibrated)}`;
     return [
-      ...parts, build("b", { text: isPredicted ? "predicted" : "not predicted" }),
+      ...parts,
+      build("b", { text: isPredicted ? "predicted" : "not predicted" }),
       ` (${formatProbability(probability)}${limit}${chance})`,
     ];
   }
@@ -251,7 +289,14 @@ export class ReviewPanel {
     for (const { title, classes } of this.order) {
       if (title && (classes.length || title === "Suspected labels")) {
         const note = classes.length ? "" : this.facts.probabilities ? "none" : "not known yet";
-        items.push(build("li", { class: "group", role: "presentation" }, build("span", { text: title }), build("small", { text: note })));
+        items.push(
+          build(
+            "li",
+            { class: "group", role: "presentation" },
+            build("span", { text: title }),
+            build("small", { text: note }),
+          ),
+        );
       }
       for (const name of classes) items.push(this.buildRow(name));
     }
@@ -269,11 +314,16 @@ export class ReviewPanel {
     return build(
       "li",
       {
-        class: `class-row${suspected ? " suspected" : ""}`, role: "option", id: `class-${name}`, data: { class: name },
-        "aria-selected": String(name === this.selected), onclick: () => this.select(name),
+        class: `class-row${suspected ? " suspected" : ""}`,
+        role: "option",
+        id: `class-${name}`,
+        data: { class: name },
+        "aria-selected": String(name === this.selected),
+        onclick: () => this.select(name),
         title: `${described.name}${suspected ? ` – ${describeSuspicion(suspected)}` : ""}`,
       },
-      build("b", { text: name }), build("span", { class: "name", text: described.name }),
+      build("b", { text: name }),
+      build("span", { class: "name", text: described.name }),
       build("span", { class: `mark${isLabelled ? " on" : ""}`, "aria-label": isLabelled ? "labelled" : "" }),
       this.isHidden ? build("span", { class: "model" }) : this.buildBar(name),
       build("span", { class: `verdict ${verdict?.verdict ?? ""}${verdict?.isWaiting ? " waiting" : ""}`, text: words }),
@@ -299,7 +349,7 @@ export class ReviewPanel {
 
   renderFooter() {
     const { facts } = this;
-    const notes = [];
+    const notes = facts.unusable ? [`The model cannot use this recording: ${facts.unusable}`] : [];
     if (!this.isHidden && facts.diagnoses) {
       const further = facts.diagnoses.filter((diagnosis) => !diagnosis.scored);
       if (further.length) notes.push(`Also labelled: ${further.map((item) => item.name || item.code).join(", ")}.`);
@@ -308,13 +358,26 @@ export class ReviewPanel {
     if (!this.isHidden && facts.otherReviews) notes.push(`Verdicts of others: ${facts.otherReviews}.`);
     fill(this.notes, ...notes.map((text) => build("p", { text })));
     const done = this.toReview.filter((name) => this.verdictOf(name)).length;
-    const hasVerdict = facts.reviews.size > 0 || this.session.classes.some((item) => this.outbox.find(facts.record, item.abbreviation));
-    let text = this.toReview.length ? `${done} of ${this.toReview.length} answered` : hasVerdict ? "Answered" : "Nothing to review";
+    const hasVerdict =
+      facts.reviews.size > 0 || this.session.classes.some((item) => this.outbox.find(facts.record, item.abbreviation));
+    let text = this.toReview.length
+      ? `${done} of ${this.toReview.length} answered`
+      : hasVerdict
+        ? "Answered"
+        : "Nothing to review";
     if (this.isHidden && !this.toReview.length) text = hasVerdict ? "Answered" : "Answer to see label and model";
     const isDone = this.toReview.length > 0 && done === this.toReview.length;
     const reveal = button("Show labels", () => this.handlers.onreveal(), { key: "V", disabled: !hasVerdict });
-    const next = button("Next recording", () => this.handlers.onnext(), { key: "N", class: isDone || hasVerdict ? "primary" : "" });
-    fill(this.footer, build("span", { text, class: isDone ? "done" : "" }), this.isHidden && this.session.blinded && reveal, next);
+    const next = button("Next recording", () => this.handlers.onnext(), {
+      key: "N",
+      class: isDone || hasVerdict ? "primary" : "",
+    });
+    fill(
+      this.footer,
+      build("span", { text, class: isDone ? "done" : "" }),
+      this.isHidden && this.session.blinded && reveal,
+      next,
+    );
   }
 }
 

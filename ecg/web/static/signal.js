@@ -19,7 +19,8 @@ export function splitNames(text) {
 function findMedian(samples) {
   const step = Math.max(1, Math.floor(samples.length / SAMPLED));
   const values = [];
-  for (let index = 0; index < samples.length; index += step) if (samples[index] !== INVALID) values.push(samples[index]);
+  for (let index = 0; index < samples.length; index += step)
+    if (samples[index] !== INVALID) values.push(samples[index]);
   values.sort((a, b) => a - b);
   return values.length ? values[values.length >> 1] : 0;
 }

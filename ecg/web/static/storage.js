@@ -24,8 +24,16 @@ export function store(name, value) {
 }
 
 const DEFAULTS = {
-  layout: "3x4", speed: 25, gain: 10, kind: "raw", isTrueSize: false, pixelsPerMm: 96 / 25.4, theme: "system",
-  goesOn: false, showsEvidence: false, method: null,
+  layout: "3x4",
+  speed: 25,
+  gain: 10,
+  kind: "raw",
+  isTrueSize: false,
+  pixelsPerMm: 96 / 25.4,
+  theme: "system",
+  goesOn: false,
+  showsEvidence: false,
+  method: null,
 };
 
 /** Settings that are stored whenever they change. */

@@ -49,13 +49,23 @@ export class View {
   }
 
   arrange() {
-    this.rows = this.signal ? arrangeLeads(this.layout, this.signal.traces.map((trace) => trace.name)) : [];
+    this.rows = this.signal
+      ? arrangeLeads(
+          this.layout,
+          this.signal.traces.map((trace) => trace.name),
+        )
+      : [];
     this.clamp();
   }
 
   get plot() {
     const left = Math.min(Math.max(GUTTER_MM * this.mm, GUTTER[0]), GUTTER[1]); // as in fitWidth
-    return { left, right: this.width - RIGHT, width: Math.max(1, this.width - RIGHT - left), height: this.height - this.foot };
+    return {
+      left,
+      right: this.width - RIGHT,
+      width: Math.max(1, this.width - RIGHT - left),
+      height: this.height - this.foot,
+    };
   }
 
   get foot() {
