@@ -161,7 +161,7 @@ export class ReviewPanel {
   firstOpen() {
     const start = this.toReview.indexOf(this.selected) + 1;
     const inTurn = [...this.toReview.slice(start), ...this.toReview.slice(0, start)];
-    return inTurn.toReview.find((name) => !this.verdictOf(name)) ?? null;
+    return inTurn.find((name) => !this.verdictOf(name)) ?? null;
   }
 
   get isComplete() {
