@@ -3,10 +3,12 @@
 import importlib.util
 import logging
 import os
+import signal
 import socket
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from ecg.data.review_lists import read_review_list
@@ -99,6 +101,7 @@ def serve(settings: ServerSettings) -> None:
         OSError: The data cannot be listed, the reviews not be written, or the address is not free.
     """
     check_packages()
+    signal.signal(signal.SIGTERM, _exit_cleanly)
     from ecg.web.access import make_access
     from ecg.web.predictor import Predictor
 
@@ -115,6 +118,11 @@ def serve(settings: ServerSettings) -> None:
     finally:
         predictor.close()
         listener.close()
+
+
+def _exit_cleanly(number: int, frame: FrameType | None) -> None:
+    """End the program as after an error, so that processes end and files are removed."""
+    raise SystemExit(128 + number)
 
 
 def answer_requests(bench: "Workbench", access: "Access", listener: socket.socket) -> None:

@@ -66,13 +66,18 @@ def parallel_map(
                         done.close()
 
 
+def end_idle_workers() -> None:
+    """End the processes of `parallel_map`, which otherwise wait for more work."""
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
 def _kill_workers(error_type: type[BaseException] | None, *details: object) -> None:
     """Kill joblib's worker processes if an exception leaves a block.
 
     A worker that is still starting when this process ends would print a traceback about what it no longer finds.
     """
     if error_type is not None:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        end_idle_workers()
 
 
 def run_in_subprocess(function: Callable[..., Result], *arguments: object, prepare: Callable[[], object]) -> Result:

@@ -10,8 +10,10 @@ from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ecg.runtime.files import to_json
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 WILDCARDS = ("0.0.0.0", "::")  # addresses that stand for all of the machine's
@@ -47,9 +49,19 @@ class RefusedRequest(Exception):
         self.status, self.reason = status, reason
 
 
-def error_response(status: int, reason: str) -> JSONResponse:
+class JsonResponse(Response):
+    """An answer as JSON in ASCII, which names of files that are not UTF-8 survive."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        """Return the bytes of an object."""
+        return to_json(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+def error_response(status: int, reason: str) -> JsonResponse:
     """Return the answer to a request that cannot be fulfilled."""
-    return JSONResponse({"error": reason}, status, headers={"Retry-After": "5"} if status in (429, 503) else None)
+    return JsonResponse({"error": reason}, status, headers={"Retry-After": "5"} if status in (429, 503) else None)
 
 
 def is_loopback(address: str) -> bool:

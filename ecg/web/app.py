@@ -2,18 +2,18 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -22,7 +22,7 @@ from ecg.data.labels import ABBREVIATIONS
 from ecg.data.reviews import Review, Verdict
 from ecg.runtime.console import describe_error, remove_record_name
 from ecg.web import descriptions
-from ecg.web.access import Access, AccessControl, RefusedRequest, error_response, read_cookie
+from ecg.web.access import Access, AccessControl, JsonResponse, RefusedRequest, error_response, read_cookie
 from ecg.web.agreement_study import describe_agreement
 from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
 from ecg.web.prediction_worker import PackedEvidence, TaskError
@@ -86,10 +86,9 @@ class Routes:
         self.cookie = f"reviewer-{access.port}"
         self.static = load_static_files()
         self._shadings: dict[tuple[int, str, str], PackedEvidence] = {}
-        self._agreement_lock = threading.Lock()
         self._agreement_key: tuple[str | None, int, int] | None = None
         self._agreement_answer: dict[str, Any] = {}
-        self._readers = threading.Semaphore(MOST_READERS)
+        self._readers, self._studies = anyio.CapacityLimiter(MOST_READERS), anyio.CapacityLimiter(1)
 
     def table(self) -> list[Route]:
         """Return the routes."""
@@ -155,7 +154,7 @@ class Routes:
         return self._session_response({"reviewer": None}, "")
 
     def _session_response(self, content: dict[str, Any], name: str) -> Response:
-        response, value = JSONResponse(content), self.bench.signer.sign(name)
+        response, value = JsonResponse(content), self.bench.signer.sign(name)
         response.set_cookie(self.cookie, value, SESSION_SECONDS, httponly=True, samesite="strict", path="/")
         return response
 
@@ -192,15 +191,17 @@ class Routes:
             future = self.bench.predict_row(row)
         except BusyError:
             future = None  # it comes later, in the background
-        facts = await run_in_threadpool(self._read, read_facts, row)
+        facts = await self._read(read_facts, row)
         if future is not None:
-            await asyncio.wait({asyncio.wrap_future(future)}, timeout=PREDICTION_SECONDS)
+            waiting = asyncio.wrap_future(future)
+            waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # the page asks again
+            await asyncio.wait({waiting}, timeout=PREDICTION_SECONDS)
         return await answer(descriptions.describe_record, self.bench, row, facts, self.reviewer(request))
 
-    def _read(self, read: Callable[..., Result], row: int, *arguments: object) -> Result:
-        """Read a recording, while few others are read."""
-        with self._readers:
-            return read(self.bench.catalogue.path(row), *arguments, early_gains=self.bench.early_gains)
+    async def _read(self, read: Callable[..., Result], row: int, *arguments: object) -> Result:
+        """Read a recording in a thread, while few others are read."""
+        call = partial(read, self.bench.catalogue.path(row), *arguments, early_gains=self.bench.early_gains)
+        return await anyio.to_thread.run_sync(call, limiter=self._readers)
 
     async def signal(self, request: Request) -> Response:
         """Return a signal as integers of 16 bits."""
@@ -208,7 +209,7 @@ class Routes:
         if kind not in KINDS:
             raise RefusedRequest(400, f"kind is none of {', '.join(KINDS)}.")
         try:
-            packed = await run_in_threadpool(self._read, pack_recording, row, kind)
+            packed = await self._read(pack_recording, row, kind)
         except (RecordError, OSError) as error:
             reason = remove_record_name(describe_error(error), self.bench.catalogue.path(row))
             raise RefusedRequest(422, f"The recording cannot be shown: {reason}") from error
@@ -261,7 +262,7 @@ class Routes:
             name = self.bench.catalogue.names[self.row(request.query_params["record"])]
             verdicts = {name: verdicts.get(name, {})}
         last = [descriptions.describe_review(review) for classes in verdicts.values() for review in classes.values()]
-        return JSONResponse({"reviews": last})
+        return JsonResponse({"reviews": last})
 
     async def add_review(self, request: Request) -> Response:
         """Save a review; it is on the disk before the answer."""
@@ -278,7 +279,7 @@ class Routes:
             raise RefusedRequest(400, "blinded is true or false.")
         comment = string_field(content, "comment", optional=True)
         saved = await run_in_threadpool(self._save, reviewer, row, (abbreviation, verdict, comment), blinded)
-        return JSONResponse(descriptions.describe_review(saved), 201)
+        return JsonResponse(descriptions.describe_review(saved), 201)
 
     def _save(self, reviewer: str, row: int, values: tuple[str, str, str], blinded: bool) -> Review:
         """Write a review; whether it was blinded is known here if the server hides labels."""
@@ -297,30 +298,30 @@ class Routes:
 
     async def agreement(self, request: Request) -> Response:
         """Return who agrees with whom; to the blinded, on what they have answered."""
-        return await answer(self._agreement, self.reviewer(request))
+        study = partial(self._agreement, self.reviewer(request))
+        return JsonResponse(await anyio.to_thread.run_sync(study, limiter=self._studies))
 
     def _agreement(self, reviewer: str | None) -> dict[str, Any]:
         """Measure the agreement, unless no review came since the last time."""
         bench = self.bench
-        with self._agreement_lock:
-            reviews = bench.reviews.all_reviews()
-            if bench.settings.blinded:
-                shown = {bench.catalogue.names[row] for row in bench.answered_rows(reviewer)}
-                reviews = [review for review in reviews if review.record in shown]
-            key = (reviewer if bench.settings.blinded else None, bench.reviews.version, bench.predictions.version)
-            if self._agreement_key != key:
-                self._agreement_answer = describe_agreement(bench.predictions, reviews)
-                self._agreement_key = key
-            return self._agreement_answer
+        reviews = bench.reviews.all_reviews()
+        if bench.settings.blinded:
+            shown = {bench.catalogue.names[row] for row in bench.answered_rows(reviewer)}
+            reviews = [review for review in reviews if review.record in shown]
+        key = (reviewer if bench.settings.blinded else None, bench.reviews.version, bench.predictions.version)
+        if self._agreement_key != key:
+            self._agreement_answer = describe_agreement(bench.predictions, reviews)
+            self._agreement_key = key
+        return self._agreement_answer
 
     async def predict(self, request: Request) -> Response:
         """Predict a recording that a program sends."""
         header, text, content = await read_upload(request)
         prediction = await self._perform("predicted", "predict_upload", text, content)
         model = self.bench.facts.lead_sets[prediction.lead_set]
-        return JSONResponse(descriptions.describe_upload(header.name, prediction, model))
+        return JsonResponse(descriptions.describe_upload(header.name, prediction, model))
 
 
 async def answer(describe: Callable[..., Any], *arguments: object) -> Response:
     """Return what a function describes, as JSON; the function runs in a thread."""
-    return JSONResponse(await run_in_threadpool(partial(describe, *arguments)))
+    return JsonResponse(await run_in_threadpool(partial(describe, *arguments)))

@@ -14,7 +14,7 @@ from ecg.data.labels import ABBREVIATIONS, UNDIAGNOSED, encode, encode_additiona
 from ecg.data.records import record_name, require_records
 from ecg.runtime.cache import ResultCache, fingerprint, source_hash
 from ecg.runtime.console import describe_error, remove_record_name
-from ecg.runtime.processes import parallel_map
+from ecg.runtime.processes import end_idle_workers, parallel_map
 
 LOGGER = logging.getLogger("ecg")
 
@@ -179,7 +179,7 @@ def load_catalogue(folder: Path, cache_folder: Path, jobs: int | None = None) ->
         OSError: The folder cannot be listed, or the cache cannot be written.
     """
     paths = require_records(folder)
-    files = [os.path.relpath(path, folder) for path in paths]
+    files = [os.fspath(path.relative_to(folder)) for path in paths]
     states = np.array([file_state(path) for path in paths])
     cache = ResultCache(cache_folder, fingerprint(_pack_texts(files), states, source_hash("data")))
     arrays = cache.load(CACHE_NAME)
@@ -215,6 +215,8 @@ def file_state(path: str | os.PathLike) -> tuple[int, int]:
 def read_columns(paths: Sequence[Path], jobs: int | None = None) -> dict[str, np.ndarray]:
     """Read the headers of recordings into columns, by the names of CatalogueRow."""
     rows = list(parallel_map(read_row, paths, jobs, "headers"))
+    if jobs != 1:
+        end_idle_workers()  # the server runs for days
     texts = {name: _pack_texts([getattr(row, name) for row in rows]) for name in ("diagnoses", "error")}
     return {name: np.array([getattr(row, name) for row in rows]) for name in CatalogueRow._fields[:-2]} | texts
 

@@ -1,5 +1,6 @@
 """Predictions of a model for the recordings of a catalogue, and their cache."""
 
+import hashlib
 import os
 import threading
 import uuid
@@ -11,7 +12,7 @@ import numpy as np
 from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED, select_labels
 from ecg.evaluation.agreement import sample_errors
-from ecg.runtime.cache import ResultCache, fingerprint
+from ecg.runtime.cache import ResultCache
 from ecg.systems.label_cleaning import PartiallyLabelledSource, label_masks, unlabelled_mask
 from ecg.web.catalogue import Catalogue, file_state
 
@@ -205,8 +206,8 @@ def _comparable_recordings(catalogue: Catalogue, exclusive: np.ndarray) -> np.nd
 def _record_keys(catalogue: Catalogue) -> np.ndarray:
     """Return keys by names, sizes and times of files, (n_recordings,) uint64."""
     keys = []
-    for row, name in enumerate(catalogue.files):
-        path = catalogue.path(row)
-        digest = fingerprint(os.fsencode(name).hex(), file_state(path), file_state(path.with_suffix(".mat")))
-        keys.append(int(digest[:16], 16))
-    return np.array(keys, np.uint64)
+    for name in catalogue.files:
+        path = os.path.join(catalogue.folder, name)
+        states = file_state(path), file_state(f"{os.path.splitext(path)[0]}.mat")
+        keys.append(hashlib.blake2b(os.fsencode(f"{name} {states}"), digest_size=8).digest())
+    return np.frombuffer(b"".join(keys), np.uint64)

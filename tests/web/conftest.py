@@ -96,22 +96,32 @@ def client(make_client, make_bench):
     return make_client(make_bench())
 
 
+def launch_server(data, folder, host="127.0.0.1", head_seconds=10):
+    """Start a server in a process of its own; return the process, its port and its token."""
+    arguments = [sys.executable, "-m", "web.stand_in_server", data, folder / "reviews", host, str(head_seconds)]
+    path = f"{TESTS}:{TESTS.parent}"
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
+    lines = iter(process.stdout.readline, "")
+    port, token = next(line for line in lines if line[0].isdigit()).rstrip("\n").split(" ")
+    return process, int(port), token
+
+
+def stop_server(process):
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
 @pytest.fixture
 def start_server(synthetic_recordings, tmp_path):
-    """A function that starts a server in a process of its own, and returns the process, its port and its token."""
+    """A function that starts a server; see `launch_server`."""
     processes = []
 
-    def start(data=synthetic_recordings, host="127.0.0.1", head_seconds=10):
-        arguments = [sys.executable, "-m", "web.stand_in_server", data, tmp_path / "reviews", host, str(head_seconds)]
-        path = f"{TESTS}:{TESTS.parent}"
-        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
-        processes.append(process)
-        lines = iter(process.stdout.readline, "")
-        port, token = next(line for line in lines if line[0].isdigit()).rstrip("\n").split(" ")
-        return process, int(port), token
+    def start(data=synthetic_recordings, **options):
+        server = launch_server(data, tmp_path, **options)
+        processes.append(server[0])
+        return server
 
     yield start
     for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        stop_server(process)

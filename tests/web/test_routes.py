@@ -1,6 +1,8 @@
 """The routes: what the page and programs get."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED
 from ecg.data.records import read_record
 from ecg.data.reviews import read_reviews
 from ecg.models.decision import Rule
+from ecg.web.catalogue import load_catalogue
 from ecg.web.prediction_worker import PackedEvidence, TaskError
 from ecg.web.predictions import failed_prediction
 
@@ -155,6 +158,20 @@ def test_a_recording_that_cannot_be_predicted_is_listed_with_the_reason(make_cli
     assert item["failed"] is True and item["predicted"] is None and item["suspicion"] is None
     assert get(client, "/api/recording", record=catalogue.keys[0])["unusable"] == "every lead is flat"
     assert get(client, "/api/session")["counts"]["failed"] == 1
+
+
+def test_a_file_that_is_not_called_in_utf8_is_answered(make_client, make_bench, synthetic_recordings, tmp_path):
+    source = sorted(synthetic_recordings.rglob("*.hea"))[0]
+    path = os.fsencode(tmp_path / "data") + b"/E\xff<1"
+    (tmp_path / "data").mkdir()
+    shutil.copy(source, path + b".hea")
+    client = make_client(make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", jobs=1), reviewer="Ann"))
+    [item] = get(client, "/api/recordings")["items"]
+    assert item["record"] == "E\\xff<1"
+    assert "no such file" in get(client, "/api/recording", record=item["record"])["unusable"]
+    get(client, "/api/signal", 422, record=item["record"])
+    assert review(client, item["record"])["record"] == item["record"]
+    assert len(get(client, "/api/recording", record=item["record"])["reviews"]) == 1
 
 
 def test_calibrated_probabilities_are_shown_if_they_decide(make_client, make_bench, catalogue):

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 import scipy.io
-from web.conftest import ORIGIN, StandInRunner
+from web.conftest import ORIGIN, StandInRunner, launch_server, stop_server
 
 from ecg.data.reviews import read_reviews
 from ecg.web import access as access_module
@@ -43,6 +43,14 @@ def status_of(received):
     return int(received.split(b" ", 2)[1]) if received else None
 
 
+@pytest.fixture(scope="module")
+def port(synthetic_recordings, tmp_path_factory):
+    """The port of a server in a process of its own, for requests that change nothing."""
+    process, port, _ = launch_server(synthetic_recordings, tmp_path_factory.mktemp("server"))
+    yield port
+    stop_server(process)
+
+
 class TestPaths:
     @pytest.mark.parametrize("path", ["/api/recording", "/api/signal", "/api/reviews"])
     @pytest.mark.parametrize("name", TRAVERSALS)
@@ -71,8 +79,7 @@ class TestPaths:
             assert answer.status_code == 400 or "/" not in answer.json()["reviewer"], name
         assert sorted(tmp_path.rglob("*")) == before
 
-    def test_only_static_files_are_served(self, start_server):
-        _, port, _ = start_server()
+    def test_only_static_files_are_served(self, port):
         for path in ("/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e%2fapp.py", "/static//etc/passwd",
                      "/static/%2fetc%2fpasswd", "/static/..%5capp.py", "/static/index.html%00.js", "/static/",
                      "/static/../../../../../../etc/passwd", "//etc/passwd", "/../etc/passwd"):  # fmt: skip
@@ -179,8 +186,7 @@ class TestOrigins:
     def test_names_of_this_machine_are_served(self, client, host):
         assert client.get("/api/session", headers={"host": host}).status_code == 200
 
-    def test_a_request_without_a_host_or_with_two_is_refused(self, start_server):
-        _, port, _ = start_server()
+    def test_a_request_without_a_host_or_with_two_is_refused(self, port):
         for lines in ("", f"Host: evil.example:{port}\r\n", f"Host: 127.0.0.1:{port}\r\nHost: evil.example\r\n"):
             received = raw_request(port, f"GET / HTTP/1.1\r\n{lines}Connection: close\r\n\r\n".encode())
             assert status_of(received) in (400, 403)
@@ -242,6 +248,7 @@ class TestTokens:
     def test_programs_send_the_token_as_a_header(self, remote):
         assert remote.get("/api/session", headers={"authorization": "bearer the-token"}).status_code == 200
 
+    @pytest.mark.slow
     def test_a_real_server_for_other_machines_demands_it(self, start_server):
         _, port, token = start_server(host="0.0.0.0")
         url = f"http://127.0.0.1:{port}/api/session"
@@ -290,8 +297,7 @@ class TestBodies:
         answer = client.post("/api/predict", files={"header": b"x", "signal": bytes(MOST_UPLOAD_BYTES)})
         assert answer.status_code == 413 and "33,554,432" in answer.json()["error"]
 
-    def test_what_comes_is_counted_and_not_what_is_announced(self, start_server):
-        _, port, _ = start_server()
+    def test_what_comes_is_counted_and_not_what_is_announced(self, port):
         head = f"POST /api/login HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
         chunk = b"1000\r\n" + b"x" * 4096 + b"\r\n"
         chunked = head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 1000
@@ -332,6 +338,7 @@ class TestBodies:
         answers = asyncio.run(ask())
         assert answers[0]["status"] == 408 and b"slowly" in answers[1]["body"]
 
+    @pytest.mark.slow
     def test_slow_clients_do_not_keep_others_waiting_and_are_left(self, start_server):
         _, port, _ = start_server(head_seconds=1)
         head = f"POST /api/login HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 1000\r\n\r\n{{".encode()
@@ -382,6 +389,7 @@ class TestBodies:
 
 
 class TestLoad:
+    @pytest.mark.slow
     def test_five_hundred_requests_at_once_get_right_answers(self, start_server, catalogue):
         _, port, _ = start_server()
 
@@ -428,6 +436,7 @@ class TestLoad:
         assert client.app.buffered == 0
         assert client.post("/api/login", json={"reviewer": "Ann"}).status_code == 200
 
+    @pytest.mark.slow
     def test_a_killed_server_loses_no_review_that_it_confirmed(self, start_server, catalogue, tmp_path):
         process, port, _ = start_server()
         confirmed, ended = [], threading.Event()

@@ -118,7 +118,8 @@ def test_all_recordings_are_predicted_and_the_predictions_are_kept(serve, data, 
     assert "no such file" in broken["unusable"] and broken["probabilities"] is None and items["E09002"]["failed"]
     assert client.get("/api/signal", params={"record": "E09002"}).status_code == 422
     process.send_signal(signal.SIGTERM)
-    process.wait(timeout=30)
+    output, _ = process.communicate(timeout=30)
+    assert (process.returncode, output) == (128 + signal.SIGTERM, "")
     assert before == {path: path.stat().st_mtime_ns for folder in (data, model) for path in [folder, *folder.iterdir()]}
     _, client = serve(data)
     assert counts(client) == {"recordings": 14, "predicted": 13, "failed": 1}, "at once"
