@@ -185,7 +185,7 @@ def describe_model(results: Results) -> Iterator[str]:
         yield f"{leads} leads: the networks use {', '.join(names)}."
     views, n_networks = [view.title for view in settings.views], settings.n_parts * len(settings.views)
     reasons = [f"one for each {'fold' if settings.folds else 'random split'}"] * (settings.n_parts > 1)
-    reasons += [f"one for each of {' and '.join(views)}"] * (len(views) > 1)
+    reasons += [f"one for each window ({'; '.join(views)})"] * (len(views) > 1)
     is_shared = any(key.startswith("general/all") for key in results.ends)
     text = f"{pluralise(n_networks, 'network')} for {'all lead sets together' if is_shared else 'each lead set'}"
     mean = "; the probability is their mean" if n_networks > 1 else ""
