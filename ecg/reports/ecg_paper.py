@@ -43,7 +43,8 @@ FONT = "DejaVu Sans"  # comes with matplotlib, so that all machines draw the sam
 
 PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
 POSITIVE, NEGATIVE, QUIET = "#b5382a", "#c9c9cf", "#5b5b66"
-EVIDENCE, DARKEST = "#1c62c4", 0.6  # colour, and opacity of the strongest evidence
+# Colour, opacity of the strongest evidence, and the exponent below 1 that makes weak evidence visible.
+EVIDENCE, DARKEST, CONTRAST = "#1c62c4", 0.6, 0.7
 MAX_CHARACTERS = 10  # in a mm, of any style; a longer string is cut before it is measured
 Style = dict[str, Any]  # arguments of matplotlib for text
 TITLE_STYLE: Style = {"fontsize": 14, "fontweight": "bold"}
@@ -372,7 +373,7 @@ def _draw_shading(axes: Axes, strip: Strip, lead: str, zero: float, shading: Sha
     if not len(values):
         return
     colours = np.empty((1, len(values), 4))
-    colours[..., :3], colours[..., 3] = to_rgb(EVIDENCE), DARKEST * np.clip(values, 0, 1)
+    colours[..., :3], colours[..., 3] = to_rgb(EVIDENCE), DARKEST * np.clip(values, 0, 1) ** CONTRAST
     left, half = LEFT + SPEED * strip.offset, ROW / 2 - 1
     right = left + SPEED * len(values) / shading.rate
     axes.imshow(colours, extent=(left, right, zero - half, zero + half), aspect="auto", interpolation="nearest",

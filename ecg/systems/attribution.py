@@ -162,9 +162,11 @@ def integrate_gradients(network: keras.Model, example: Example, column: int) -> 
 def smooth_gradients(network: keras.Model, example: Example, column: int) -> Attribution:
     """Attribute a logit by SmoothGrad times the signal (Smilkov et al. 2017).
 
-    The gradient is the mean over copies of the signal with noise.
+    The gradient is the mean over copies of the signal with noise. Flat leads stay flat, because a network may see
+    which leads are present.
     """
-    rng, deviation = np.random.default_rng(SEED), NOISE * np.ptp(example.signal)
+    rng = np.random.default_rng(SEED)
+    deviation = NOISE * np.ptp(example.signal) * (np.ptp(example.signal, axis=0) > 0)
     total = np.zeros(example.signal.shape)
     for _ in range(STEPS // example.batch_size):
         noise = rng.normal(0, deviation, (example.batch_size, *example.signal.shape))

@@ -22,8 +22,11 @@ from ecg.models.bundle import Bundle
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
+from ecg.models.layers import LeadPresence
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.systems import explanations
 from ecg.systems.attribution import (
+    INTEGRATED_GRADIENTS,
     METHODS,
     OCCLUSION,
     Example,
@@ -37,6 +40,7 @@ from ecg.systems.explanations import (
     Explanation,
     ExplanationError,
     TimeGrid,
+    choose_method,
     compute_shading,
     explain,
     offered_methods,
@@ -264,6 +268,34 @@ def test_shading_is_the_positive_part_of_the_smoothed_relevance():
     assert shading.min() == 0 and shading.max() == 1 and shading.dtype == np.float32
     assert (shading[smoothed <= 0] == 0).all()
     assert not compute_shading(explanation._replace(relevance=-np.abs(relevance))).any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_absent_lead_stays_absent(method):
+    """A network that sees something only if its second lead is present has no evidence without it."""
+    signal = keras.Input((None, 2))
+    both = layers.Multiply()([layers.GlobalMaxPooling1D()(signal), LeadPresence()(signal)[:, ::-1]])
+    network = keras.Model(signal, layers.Dense(1, "sigmoid")(both))
+    values = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    for present in (True, False):
+        values[:, 1] *= present
+        attribution = METHODS[method](
+            build_logit_network(network).network, Example(values, 0.0, None, Window(), 500, 250), 0
+        )
+        assert attribution.relevance[:, 0].any() == present
+        assert attribution.relevance[:, 1].any() == present
+
+
+def test_a_method_that_is_not_offered_is_not_chosen(monkeypatch):
+    assert choose_method("PVC") == offered_methods("PVC")[0] and choose_method("PVC", OCCLUSION) == OCCLUSION
+    monkeypatch.setattr(explanations, "NOT_OFFERED", {INTEGRATED_GRADIENTS: ("PVC",), "smoothgrad": ("PVC", "SA")})
+    assert offered_methods("PVC") == (OCCLUSION,) and choose_method("PVC") == OCCLUSION
+    assert choose_method("SA") == choose_method("AF") == INTEGRATED_GRADIENTS
+    with pytest.raises(ExplanationError, match="PVC is explained by occlusion, received 'smoothgrad'"):
+        choose_method("PVC", "smoothgrad")
+    monkeypatch.setattr(explanations, "NOT_OFFERED", dict.fromkeys(METHODS, ("PVC",)))
+    with pytest.raises(ExplanationError, match="PVC is explained by no method"):
+        choose_method("PVC")
 
 
 def test_every_offered_method_exists():
