@@ -180,7 +180,7 @@ class WorkerState:
             TaskError: It cannot be explained.
         """
         from ecg.models.bundle import ModelError
-        from ecg.systems.explanations import ExplanationError, compute_shading, explain
+        from ecg.systems.explanations import ExplanationError, choose_method, compute_shading, explain
 
         try:
             header = read_header(path)
@@ -188,7 +188,7 @@ class WorkerState:
             if recording.shape[1] > LONGEST_EXPLAINED * header.sampling_frequency:
                 raise ExplanationError(f"recordings of more than {LONGEST_EXPLAINED:g} s are not explained")
             bundle = self.bundle(header.lead_names)
-            explanation = explain(bundle, header, recording, abbreviation, method)
+            explanation = explain(bundle, header, recording, abbreviation, choose_method(abbreviation, method))
             shades = compute_shading(explanation)
         except (RecordError, ModelError, ExplanationError, OSError) as error:
             raise TaskError(console.remove_record_name(console.describe_error(error), path)) from error
