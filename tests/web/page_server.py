@@ -77,6 +77,7 @@ def main():
     parser.add_argument("reviews", type=Path)
     parser.add_argument("port", type=int)
     parser.add_argument("--blinded", action="store_true")
+    parser.add_argument("--ask", default="", help="class to review in the first five recordings")
     parser.add_argument("--rate", type=float, default=1e6)
     arguments = parser.parse_args()
     catalogue = load_catalogue(arguments.data, arguments.reviews / ".cache", jobs=1)
@@ -85,7 +86,9 @@ def main():
     table = PredictionTable(catalogue, arguments.reviews / ".cache" / "predictions", "key", np.empty(0, int))
     book, signer = ReviewBook(arguments.reviews), load_signer(arguments.reviews / ".cache")
     runner = StandIn(arguments.rate)
-    bench = Workbench(catalogue, table, facts, book, signer, ReviewSettings(blinded=arguments.blinded), runner)
+    review_list = [(row, arguments.ask) for row in range(5)] if arguments.ask else None
+    settings = ReviewSettings(blinded=arguments.blinded, review_list=review_list)
+    bench = Workbench(catalogue, table, facts, book, signer, settings, runner)
     threading.Thread(target=runner.follow, args=(bench,), daemon=True).start()
     uvicorn.run(create_app(bench, Access(port=arguments.port)), port=arguments.port, log_level="warning", ws="none")
 

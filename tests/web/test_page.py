@@ -579,6 +579,22 @@ def test_a_blinded_reviewer_sees_nothing_before_the_answer(make_server, open_pag
     assert "yes" in (server.reviews / "Ann.csv").read_text()
 
 
+def test_a_blinded_review_list_is_answered_by_one_key_a_recording(make_server, open_page):
+    server = make_server("--blinded", "--ask", "PVC")
+    page = open_page(server)
+    names = rows(page)
+    assert len(names) == 5
+    page.locator("tbody tr").first.click()
+    for name in names:
+        page.wait_for_selector(f".record-title[title='{name}']")
+        page.wait_for_selector(".class-row[aria-selected=true][data-class=PVC]")
+        assert page.locator(".panel .mark.on, .panel .number").count() == 0
+        page.keyboard.press("a")
+        page.wait_for_selector(".class-row[data-class=PVC] .number")  # shown without asking for it
+        page.keyboard.press("n")
+    assert [review[:3] for review in server.saved("Ann")] == [(name, "PVC", "absent") for name in names]
+
+
 def test_the_list_fills_while_recordings_are_predicted(make_server, open_page):
     page = open_page(make_server("--rate", "10"))
     page.wait_for_selector("text=Predicting")

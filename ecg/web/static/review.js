@@ -360,14 +360,10 @@ export class ReviewPanel {
     const done = this.toReview.filter((name) => this.verdictOf(name)).length;
     const hasVerdict =
       facts.reviews.size > 0 || this.session.classes.some((item) => this.outbox.find(facts.record, item.abbreviation));
-    let text = this.toReview.length
-      ? `${done} of ${this.toReview.length} answered`
-      : hasVerdict
-        ? "Answered"
-        : "Nothing to review";
-    if (this.isHidden && !this.toReview.length) text = hasVerdict ? "Answered" : "Answer to see label and model";
+    const progress = `${done} of ${this.toReview.length} answered`;
+    const text = this.toReview.length ? progress : hasVerdict ? "Answered" : this.isHidden ? "Not answered" : "";
     const isDone = this.toReview.length > 0 && done === this.toReview.length;
-    const reveal = button("Show labels", () => this.handlers.onreveal(), { key: "V", disabled: !hasVerdict });
+    const reveal = button("Show labels", () => this.handlers.onreveal(), { key: "V" });
     const next = button("Next recording", () => this.handlers.onnext(), {
       key: "N",
       class: isDone || hasVerdict ? "primary" : "",
@@ -375,7 +371,7 @@ export class ReviewPanel {
     fill(
       this.footer,
       build("span", { text, class: isDone ? "done" : "" }),
-      this.isHidden && this.session.blinded && reveal,
+      this.isHidden && hasVerdict && reveal,
       next,
     );
   }
