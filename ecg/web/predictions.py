@@ -144,11 +144,11 @@ class PredictionTable:
         return [(row, abbreviation) for row in drawn.tolist()]
 
     def _set(self, row: int, prediction: RecordPrediction) -> None:
-        self.state[row] = FAILED if prediction.reason else PREDICTED
         for name in COLUMNS[1:]:
             getattr(self, name)[row] = getattr(prediction, name)
         if prediction.reason:
             self.reasons[row] = prediction.reason
+        self.state[row] = FAILED if prediction.reason else PREDICTED  # last, since other threads read
         self._suspect(np.array([row]))
 
     def _suspect(self, rows: np.ndarray) -> None:
