@@ -72,7 +72,8 @@ test-slow: .venv/installed-dev
 
 # The page in a browser. Debian's package needs no other download; elsewhere, install Chromium yourself.
 test-web: .venv/installed-dev
-	@command -v chromium chromium-browser google-chrome > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null \
+		|| command -v google-chrome > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
 		&& apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; } \
 		|| { echo "make test-web needs the browser chromium or google-chrome: install one of them"; exit 1; }
 	$(BIN)/python -m pytest -m web tests/web

@@ -524,6 +524,30 @@ def test_no_review_is_lost_if_the_server_is_killed(make_server, open_page):
     assert {review[:3] for review in server.saved("Ann")} == set(expected)
 
 
+def test_a_second_tab_loses_no_review_of_the_first(make_server, open_page):
+    server = make_server()
+    first = open_page(server)
+    second = first.context.new_page()
+    second.goto(server.url)
+    second.wait_for_selector(".recordings tbody tr")
+    for page in (first, second):
+        open_recording(page, RHYTHM)
+    server.kill()
+    chosen = first.locator(".class-row[aria-selected=true]").get_attribute("data-class")
+    first.keyboard.press("p")
+    second.keyboard.press("ArrowDown")
+    below = second.locator(".class-row[aria-selected=true]").get_attribute("data-class")
+    second.keyboard.press("a")
+    for page in (first, second):
+        page.wait_for_selector("text=not saved yet.")
+    second.close()
+    server.start()
+    wait_until_saved(first)
+    first.reload()
+    wait_until_saved(first)
+    assert {review[1:3] for review in server.saved("Ann")} == {(chosen, "present"), (below, "absent")}
+
+
 def test_two_reviewers_in_two_browsers_review_at_once(server, open_page):
     pages = {name: open_page(server, name) for name in ("Ann", "Błażej")}
     for page in pages.values():

@@ -29,8 +29,9 @@ export class Outbox {
 
   /** Take a review, store it in the browser, and send it. */
   add(review) {
-    this.waiting.push({ ...review, id: crypto.getRandomValues(new Uint32Array(2)).join("-") });
-    this.isStored = store(this.name, this.waiting);
+    const entry = { ...review, id: crypto.getRandomValues(new Uint32Array(2)).join("-") };
+    this.waiting.push(entry);
+    this.isStored = store(this.name, [...load(this.name, []), entry]);
     this.onchange();
     this.send();
   }
@@ -85,7 +86,11 @@ export class Outbox {
 
   forget(id) {
     this.waiting = this.waiting.filter((review) => review.id !== id);
-    store(this.name, this.waiting);
+    const stored = load(this.name, []); // another tab may have added some
+    store(
+      this.name,
+      stored.filter((review) => review.id !== id),
+    );
   }
 
   /** Remove a refused review, after the user has seen it. */
