@@ -75,6 +75,13 @@ def test_importing_the_package_loads_nothing_else():
     assert printed.stdout.strip() == "[]"
 
 
+def test_the_server_itself_loads_no_keras():
+    modules = "ecg.commands.serve, ecg.web.app, ecg.web.predictor"
+    code = f"import {modules}, sys; print([m for m in ('keras', 'tensorflow', 'matplotlib') if m in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "[]"
+
+
 def test_team_code_and_the_package_import_none_of_the_scripts(trees):
     packages = {name.split(".")[0] for name in imported_names(ast.parse((ROOT / "team_code.py").read_text()))}
     for tree in trees.values():

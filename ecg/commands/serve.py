@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -204,14 +205,18 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     )
     if settings.review_list is not None:
         rows = read_review_list(settings.review_list, catalogue.names)
-        chosen = replace(chosen, review_list=[(catalogue.row_of_name[name], label) for name, label in rows])
-        bench.use_settings(chosen)
+        show_only(bench, [(catalogue.row_of_name[name], abbreviation) for name, abbreviation in rows])
     predictor.find_background_task = bench.find_background_task
     predictor.wake()
     if settings.sample is not None:
         wait_for_predictions(predictions)
-        bench.use_settings(replace(chosen, review_list=predictions.sample_errors(*settings.sample, settings.seed)))
+        show_only(bench, predictions.sample_errors(*settings.sample, settings.seed))
     return bench
+
+
+def show_only(bench: "Workbench", rows: Sequence[tuple[int, str]]) -> None:
+    """Show only the recordings of a list, with the classes that are to be reviewed."""
+    bench.use_settings(replace(bench.settings, review_list=rows))
 
 
 def wait_for_predictions(predictions: "PredictionTable") -> None:
