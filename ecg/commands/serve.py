@@ -139,9 +139,10 @@ def answer_requests(bench: "Workbench", access: "Access", listener: socket.socke
     from ecg.web.app import create_app
     from ecg.web.protocol import PromptProtocol
 
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of every malformed form
     config = uvicorn.Config(
-        create_app(bench, access), log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        http=PromptProtocol, ws="none", lifespan="on", timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        create_app(bench, access), log_config=None, log_level="error", access_log=False, server_header=False,
+        proxy_headers=False, http=PromptProtocol, ws="none", lifespan="on", timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS, backlog=BACKLOG,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])

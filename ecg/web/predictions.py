@@ -1,6 +1,7 @@
 """Predictions of a model for the recordings of a catalogue, and their cache."""
 
 import hashlib
+import logging
 import os
 import threading
 import uuid
@@ -13,8 +14,11 @@ from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED, select_labels
 from ecg.evaluation.agreement import sample_errors
 from ecg.runtime.cache import ResultCache
+from ecg.runtime.console import describe_error
 from ecg.systems.label_cleaning import PartiallyLabelledSource, label_masks, unlabelled_mask
 from ecg.web.catalogue import Catalogue, file_state
+
+LOGGER = logging.getLogger("ecg")
 
 N_CLASSES = len(ABBREVIATIONS)
 UNKNOWN, PREDICTED, FAILED = range(3)
@@ -84,6 +88,7 @@ class PredictionTable:
         self.reasons: dict[int, str] = {}
         self._lock = threading.Lock()
         self._unsaved: list[int] = []
+        self._is_warned = False
         self._folder, self._model_key = folder, model_key
         self._comparable = _comparable_recordings(catalogue, exclusive)
         unlabelled = unlabelled_mask(np.array(catalogue.sources), SOURCES)
@@ -171,7 +176,7 @@ class PredictionTable:
         if len(files) > 1:
             self._unsaved = np.flatnonzero(self.state).tolist()
             self._save()
-            for file in files:
+            for file in files if not self._unsaved else ():
                 file.unlink(missing_ok=True)
 
     def _merge(self, arrays: dict[str, np.ndarray], rows_of_key: dict[int, int]) -> None:
@@ -190,8 +195,13 @@ class PredictionTable:
             arrays = {name: getattr(self, name)[rows] for name in COLUMNS}
             arrays |= {"keys": self._record_keys[rows]}
             arrays |= {"reasons": np.frombuffer(reasons.encode("utf-8", "replace"), np.uint8)}
-            ResultCache(self._folder, self._model_key).save(uuid.uuid4().hex, arrays)
-            self._unsaved = []
+            try:
+                ResultCache(self._folder, self._model_key).save(uuid.uuid4().hex, arrays)
+                self._unsaved = []
+            except OSError as error:  # such as a full disk; they are saved with the next ones
+                if not self._is_warned:
+                    LOGGER.warning(f"predictions cannot be kept for the next start: {describe_error(error)}")
+                self._is_warned = True
 
 
 def _comparable_recordings(catalogue: Catalogue, exclusive: np.ndarray) -> np.ndarray:

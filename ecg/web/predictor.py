@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import pickle
 import threading
 import time
 from collections import deque
@@ -164,7 +165,7 @@ class Predictor:
                 self._kill()
                 raise WorkerEnded(f"it took more than {seconds:g} s")
             succeeded, result = self._connection.recv()
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, pickle.PickleError) as error:
             self._kill()
             raise WorkerEnded("the server stops" if self._closed else ENDED) from error
         if not succeeded:

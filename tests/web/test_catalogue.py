@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import capture_log
 from web.conftest import make_prediction
 
 from ecg.data.labels import CLASS_INDEX
@@ -105,6 +106,20 @@ class TestPredictions:
         assert len(files()) == 2, "five are not saved yet"
         assert load().counts()["predicted"] == 60
         assert len(files()) == 1
+
+    def test_a_full_disk_stops_no_prediction(self, load, monkeypatch):
+        table, lines = load(), capture_log()
+
+        def fail(*arguments):
+            raise OSError(28, "No space left on device", "predictions")
+
+        monkeypatch.setattr("ecg.runtime.cache.atomic_path", fail)
+        for number in range(3 * BLOCK):
+            table.store(number % 60, make_prediction(NSR=0.9))
+        assert lines == ["predictions cannot be kept for the next start: predictions: No space left on device"]
+        monkeypatch.undo()
+        table.save()
+        assert load().counts()["predicted"] == 60
 
     def test_another_model_or_a_damaged_file_gives_nothing(self, load, tmp_path):
         table = load()
