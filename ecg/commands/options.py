@@ -1,14 +1,22 @@
 """Define and parse the options of the command line."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg.data.augmentation import AUGMENTATIONS
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, find_source
 from ecg.data.leads import LEAD_SETS
+from ecg.runtime.console import errors_in_one_line
 from ecg.runtime.limits import LIMITS
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = argparse._SubParsersAction
 
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 PRECISIONS = ("float32", "bfloat16")
@@ -23,6 +31,23 @@ CLASS_BY_LOWER_CASE = SCORED_BY_LOWER_CASE | {
 SAMPLED = ("false_positives", "false_negatives")
 
 SourceClasses = tuple[str, tuple[str, ...]]  # a source and some classes
+
+
+def program_name(path: str) -> str:
+    """Return the command that starts this program, for usage and errors.
+
+    Args:
+        path: The path of the running script, `sys.argv[0]`.
+
+    Returns:
+        "ecg" if the installed command was started, else "python -m ecg".
+    """
+    return "ecg" if Path(path).stem == "ecg" else "python -m ecg"
+
+
+PROGRAM = program_name(sys.argv[0])
+DATA = "folder of labelled recordings, which may be in folders below it"
+reported = partial(errors_in_one_line, program=PROGRAM)
 
 
 def without_none(**values: Any) -> dict[str, Any]:

@@ -1,0 +1,131 @@
+"""Define the commands that train and score systems.
+
+Imports wait until a command runs, so that help is instant.
+"""
+
+import argparse
+
+from ecg.commands import options
+from ecg.commands.options import DATA, PROGRAM, Commands, add_numbers, add_paths, reported, without_none
+from ecg.runtime import console
+from ecg.runtime.keras_startup import start_keras
+
+
+def run_with_settings(arguments: argparse.Namespace) -> None:
+    """Run the command `train` or `estimate` with the settings that the options give.
+
+    Args:
+        arguments: The parsed options; `estimate` has no model folder.
+    """
+    start_keras()
+    from ecg.commands import estimate, settings, train
+    from ecg.data.headers import RecordError
+    from ecg.data.wave_peaks import NeuroKitMissing
+    from ecg.models.bundle import ModelError
+    from ecg.training.trainer import TrainingError
+
+    with reported(ValueError):
+        chosen = settings.training_settings(arguments)
+    given = without_none(groups=arguments.groups, corrections=arguments.corrections)
+    with reported(RecordError, TrainingError, NeuroKitMissing, ModelError):
+        if "model" in arguments:
+            train.train(arguments.data, arguments.model, chosen, **given)
+        else:
+            estimate.estimate(arguments.data, chosen, **given)
+
+
+def add_train_command(commands: Commands) -> None:
+    """Add the command that trains a system."""
+    parser = commands.add_parser("train", help="train the networks of a system on a folder of recordings",
+                                 usage=f"{PROGRAM} train DATA MODEL [option ...]",
+                                 epilog="The same command again resumes an interrupted training.")  # fmt: skip
+    add_paths(parser, data=DATA, model="folder for the models and the report")
+    options.add_settings(parser)
+    parser.set_defaults(run=run_with_settings, interrupted=console.RESUME_MESSAGE)
+
+
+def add_estimate_command(commands: Commands) -> None:
+    """Add the command that estimates a training."""
+    parser = commands.add_parser("estimate", help="estimate how long a training takes on this machine",
+                                 usage=f"{PROGRAM} estimate DATA [option ...]",
+                                 epilog="The options are those of train.")  # fmt: skip
+    add_paths(parser, data=DATA)
+    options.add_settings(parser)
+    parser.set_defaults(run=run_with_settings)
+
+
+def add_compare_command(commands: Commands) -> None:
+    """Add the command that compares systems."""
+    parser = commands.add_parser("compare", help="train systems on the same folds, and score them side by side",
+                                 usage=f"{PROGRAM} compare DATA REPORT [option ...]",
+                                 epilog="The report is REPORT/comparison/comparison.html. The same command again "
+                                        "resumes an interrupted comparison.")  # fmt: skip
+    add_paths(parser, data=DATA, report="folder for the report, and for intermediate results")
+    parser.add_argument("--systems", nargs="+", metavar="NAME",
+                        help="systems to compare, named as for `train --system`; the others are compared with the "
+                             "first; 'ablations' stands for cai2021 and its seven ablations (default: all systems, "
+                             "which takes long: name some)")  # fmt: skip
+    options.add_training_options(parser)
+    held_out = parser.add_mutually_exclusive_group()
+    add_numbers(held_out, folds="number of folds of the recordings; each fold is held out once (default: 5)")
+    held_out.add_argument("--leave-out", type=options.parse_source, metavar="SOURCE",
+                          help="source to hold out instead of folds, such as georgia (default: none)")  # fmt: skip
+    add_numbers(parser, hours="time limit in hours for all trainings; each system gets an equal share in each fold "
+                              "(default: no limit)")  # fmt: skip
+    options.add_weights(parser, "for the thresholds, decisions and scores of all systems")
+
+    def run(arguments: argparse.Namespace) -> None:
+        start_keras(devices=False)  # only subprocesses use these
+        from ecg.commands import compare, settings
+        from ecg.commands.protocol import Protocol
+        from ecg.data.headers import RecordError
+        from ecg.data.wave_peaks import NeuroKitMissing
+        from ecg.systems.recipes import SYSTEMS, with_early_gains
+        from ecg.training.trainer import TrainingError
+
+        with reported(ValueError):
+            systems = settings.find_systems(arguments.systems or SYSTEMS)
+            settings.check_omission_classes(arguments.omission, systems)
+            systems = tuple(
+                settings.set_labelled_classes(system, arguments.omission, settings.adds_labels(system))
+                for system in systems
+            )
+            systems = tuple(map(with_early_gains, systems)) if arguments.early_gains else systems
+            names = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
+            leads = arguments.leads and tuple(dict.fromkeys(arguments.leads))
+            weights = settings.read_own_weights(arguments)
+            given = without_none(lead_sets=leads, weights=weights, **{name: getattr(arguments, name) for name in names})
+            protocol = Protocol(systems, **given)
+        with reported(RecordError, TrainingError, NeuroKitMissing):
+            compare.compare(arguments.data, arguments.report, protocol,
+                            **without_none(groups=arguments.groups, corrections=arguments.corrections))  # fmt: skip
+
+    parser.set_defaults(run=run, interrupted=console.RESUME_MESSAGE)
+
+
+def add_evaluate_command(commands: Commands) -> None:
+    """Add the command that scores outputs."""
+    parser = commands.add_parser("evaluate", help="score predicted classes, with your own weights if need be",
+                                 usage=f"{PROGRAM} evaluate LABELS OUTPUTS [option ...]",
+                                 epilog="Without options it prints what evaluate_model.py prints.")  # fmt: skip
+    add_paths(
+        parser,
+        labels="folder of headers with labels, which may be in folders below it",
+        outputs="folder of the output files that test_model.py has written for them",
+    )
+    options.add_weights(parser, "for the Challenge metric")
+    options.add_corrections_option(parser, "the verdicts of most reviewers replace the labels of the headers")
+
+    def run(arguments: argparse.Namespace) -> None:
+        from ecg.data.headers import RecordError
+        from ecg.evaluation.metrics import build_weight_array, load_own_weights, metric_name
+        from ecg.evaluation.outputs import format_scores, score_outputs
+
+        with reported(ValueError):
+            weights = load_own_weights(arguments.weights) if arguments.weights else None
+        with reported(RecordError):
+            scores = score_outputs(arguments.labels, arguments.outputs, build_weight_array(weights),
+                                   arguments.corrections)  # fmt: skip
+            print(format_scores(scores, metric_name(weights))[0])
+
+    parser.set_defaults(run=run)
