@@ -29,7 +29,7 @@ from ecg.data.labels import CLASS_INDEX, TRAINED_CLASSES
 from ecg.data.leads import LEADS
 from ecg.data.records import read_record
 from ecg.data.synthetic import SyntheticSettings, synthesize
-from ecg.data.synthetic_evidence import PLACES
+from ecg.data.synthetic_evidence import INTERVALS
 from ecg.models.bundle import load_bundle
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.resnets import NetworkSettings
@@ -40,7 +40,7 @@ from ecg.systems.explanations import explain, smooth_relevance
 from ecg.systems.recipes import AS_LABELLED
 
 TOLERANCE = 0.05  # s
-CLASSES = tuple(name for name in PLACES if name in TRAINED_CLASSES)
+CLASSES = tuple(name for name in INTERVALS if name in TRAINED_CLASSES)
 TRUE_LABELS = SyntheticSettings(cpsc_omits=False, ningbo_flutter=False, clean=True)
 NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the method's, to save time
 CASCADE = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of the layers that are randomised, from the top

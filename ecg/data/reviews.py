@@ -29,6 +29,7 @@ EXTENSION = ".csv"
 LONGEST_COMMENT = 1000  # characters
 LONGEST_REVIEWER = 60  # characters of a reviewer's name; four bytes each fit into the name of a file
 PUNCTUATION = " -_.'"  # allowed in the name of a reviewer, besides letters and digits
+LABELS, MODEL = RESERVED = ("labels", "model")  # raters that are not reviewers, in tables beside them
 MOST_REVIEW_BYTES = 2**28
 MOST_REPORTED = 10  # malformed lines of a file that are logged one by one
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -97,7 +98,7 @@ def check_reviewer_name(name: str) -> str:
 
     Raises:
         ValueError: It is empty or too long, begins with a dot, or has other characters than letters of any language,
-            digits, spaces and `-_.'`.
+            digits, spaces and `-_.'`. RESERVED names are those of raters that are no persons.
     """
     name = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(name) <= LONGEST_REVIEWER:
@@ -106,6 +107,8 @@ def check_reviewer_name(name: str) -> str:
     if wrong or name[0] == ".":
         raise ValueError(f"{escape_unprintable(name)}: expected letters, digits, spaces and {PUNCTUATION[1:]}, and no "
                          f"dot at the beginning")  # fmt: skip
+    if name.casefold() in RESERVED:
+        raise ValueError(f"{name}: expected the name of a person, {' and '.join(RESERVED)} are compared with reviewers")
     return name
 
 

@@ -127,7 +127,8 @@ class Truth(NamedTuple):
         classes: Scored classes that are present, (26,) bool.
         codes: Distinct codes in its header.
         defects: Names of its defects (ecg.data.synthetic_defects.DEFECTS).
-        evidence: Where each class that is present shows, if it has a place (ecg.data.synthetic_evidence).
+        evidence: Where each class that is present shows, if an interval of the beats shows it
+            (ecg.data.synthetic_evidence).
     """
 
     name: str

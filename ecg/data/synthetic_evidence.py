@@ -37,7 +37,7 @@ class Evidence(NamedTuple):
         return begun > ended
 
 
-class Place(NamedTuple):
+class BeatInterval(NamedTuple):
     """The part of a beat that shows a class.
 
     Attributes:
@@ -53,13 +53,13 @@ class Place(NamedTuple):
     leads: tuple[str, ...] = LEADS
 
 
-QRS = Place("qrs_onset", "qrs_end")
-PR_INTERVAL = Place("p_onset", "qrs_onset", (NORMAL,))
-ST_T = Place("qrs_end", "t_end")
-# The other classes are those of the rhythm as a whole, which has no place: fibrillation, flutter and the rates.
-PLACES = {
-    "PAC": Place("p_onset", "t_end", (ATRIAL,)),
-    "PVC": Place("qrs_onset", "t_end", (VENTRICULAR,)),
+QRS = BeatInterval("qrs_onset", "qrs_end")
+PR_INTERVAL = BeatInterval("p_onset", "qrs_onset", (NORMAL,))
+ST_T = BeatInterval("qrs_end", "t_end")
+# The other classes are those of the rhythm as a whole: fibrillation, flutter and the rates.
+INTERVALS = {
+    "PAC": BeatInterval("p_onset", "t_end", (ATRIAL,)),
+    "PVC": BeatInterval("qrs_onset", "t_end", (VENTRICULAR,)),
     **dict.fromkeys(("RBBB", "IRBBB", "LBBB", "BBB", "NSIVCB", "QAb", "PR"), QRS),
     **dict.fromkeys(("LAD", "RAD", "LAnFB", "LQRSV"), QRS._replace(leads=LIMB_LEADS)),
     "PRWP": QRS._replace(leads=CHEST_LEADS),
@@ -77,15 +77,16 @@ def find_evidence(findings: Collection[str], times: BeatTimes, seconds: float) -
         seconds: Length of the recording.
 
     Returns:
-        The evidence by class, in the order of PLACES, without classes that have no place or show in no beat.
+        The evidence by class, in the order of INTERVALS, without classes that no interval or no beat shows.
     """
     evidence = {}
-    for name in (name for name in PLACES if name in findings):
-        place = PLACES[name]
-        begins, ends = (getattr(times, field)[np.isin(times.kind, place.kinds)] for field in (place.begin, place.end))
+    for name in (name for name in INTERVALS if name in findings):
+        interval = INTERVALS[name]
+        shows = np.isin(times.kind, interval.kinds)
+        begins, ends = getattr(times, interval.begin)[shows], getattr(times, interval.end)[shows]
         begins = begins - SPIKE_LEAD if name == "PR" else begins
         inside = (ends > 0) & (begins < seconds)  # not for NaN
         if inside.any():
             intervals = np.column_stack([begins, ends])[inside].clip(0, seconds)
-            evidence[name] = Evidence(intervals, place.leads)
+            evidence[name] = Evidence(intervals, interval.leads)
     return evidence

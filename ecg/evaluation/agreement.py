@@ -11,10 +11,8 @@ from itertools import combinations
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS
-from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, Review, encode_reviews
+from ecg.data.reviews import ABSENT, LABELS, MODEL, PRESENT, UNDECIDED, UNSURE, Review, encode_reviews
 from ecg.evaluation.bootstrap import RESAMPLES, estimate_interval
-
-LABELS, MODEL = "labels", "model"  # names of the raters that are not reviewers
 
 
 @dataclass(frozen=True)

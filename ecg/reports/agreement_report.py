@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from ecg.data.corrections import count_votes, match_corrections
 from ecg.data.labels import ABBREVIATIONS
-from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE
-from ecg.evaluation.agreement import LABELS, MODEL, AgreementStudy, PairAgreement
+from ecg.data.reviews import ABSENT, LABELS, MODEL, PRESENT, UNDECIDED, UNSURE
+from ecg.evaluation.agreement import AgreementStudy, PairAgreement
 from ecg.reports.html_page import Cell, build_page, bullet_list, details, embed_figure, html_table, plain_table
 from ecg.reports.training_tables import Table, write_tables
 from ecg.runtime.console import escape_unprintable, format_estimate, pluralise

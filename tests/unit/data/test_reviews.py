@@ -156,7 +156,7 @@ def test_names_of_any_language_are_those_of_reviewers(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", ".", "..", ".hidden", "../x", "a/b", "a\\b", "a\0b", "a\nb", "<b>", "x" * 61]
+    "name", ["", " ", ".", "..", ".hidden", "../x", "a/b", "a\\b", "a\0b", "a\nb", "<b>", "x" * 61, "labels", "Model"]
 )
 def test_other_names_are_refused_and_write_nothing(tmp_path, name):
     with pytest.raises(ValueError):

@@ -6,7 +6,7 @@ import pytest
 from ecg.data.labels import ABBREVIATIONS
 from ecg.data.leads import LEADS
 from ecg.data.synthetic import SyntheticSettings, make_recording, plan_recordings
-from ecg.data.synthetic_evidence import PLACES, Evidence, find_evidence
+from ecg.data.synthetic_evidence import INTERVALS, Evidence, find_evidence
 from ecg.data.synthetic_heart import compute_potentials, draw_patient
 from ecg.data.wave_peaks import find_beats
 
@@ -22,14 +22,14 @@ def simulate(findings, seed):
 
 
 @pytest.mark.parametrize("realistic", [False, True])
-def test_recordings_know_the_evidence_for_all_classes_that_have_a_place(realistic):
+def test_recordings_know_the_evidence_for_all_classes_that_a_beat_shows(realistic):
     settings = SyntheticSettings(realistic=realistic)
     seen = set()
     for item in enumerate(plan_recordings(120, 4, settings)):
         header, integers, facts = make_recording(4, settings, item)
         present = {ABBREVIATIONS[index] for index in np.flatnonzero(facts.classes)}
         # A finding shows in every recording, except a beat that defects cut off.
-        assert set(facts.evidence) == present & PLACES.keys() or facts.defects
+        assert set(facts.evidence) == present & INTERVALS.keys() or facts.defects
         for intervals, leads in facts.evidence.values():
             frequency = float(header.split()[2])
             assert (intervals >= 0).all() and (intervals <= len(integers) / frequency).all()
@@ -77,8 +77,8 @@ def test_the_evidence_of_an_inverted_t_wave_holds_what_differs_from_a_usual_one(
         assert inside.mean() < 0.6 and inside[strongest].mean() > 0.9
 
 
-def test_classes_of_the_rhythm_have_no_place():
-    assert not {"AF", "AFL", "NSR", "SB", "STach", "SA", "Brady"} & PLACES.keys()
+def test_no_interval_shows_a_class_of_the_rhythm():
+    assert not {"AF", "AFL", "NSR", "SB", "STach", "SA", "Brady"} & INTERVALS.keys()
     assert simulate({"AF"}, 0)[1] == {}
     assert set(simulate({"AF", "RBBB"}, 0)[1]) == {"RBBB"}
 

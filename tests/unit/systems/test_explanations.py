@@ -13,11 +13,12 @@ from keras import layers
 from result_helpers import make_bundle
 
 from ecg.data.batches import REPEATED, ZEROS_IN_FRONT, View, Window
-from ecg.data.labels import TRAINED, TRAINED_CLASSES
+from ecg.data.labels import ABBREVIATIONS, TRAINED, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.preprocessing import encode_demographics
 from ecg.data.records import SignalError, read_record
 from ecg.data.resampling import BUTTERWORTH, Preprocessing
+from ecg.data.synthetic_evidence import INTERVALS
 from ecg.models.bundle import Bundle
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
@@ -37,6 +38,7 @@ from ecg.systems.attribution import (
     scale_window,
 )
 from ecg.systems.explanations import (
+    OFFERED,
     Explanation,
     ExplanationError,
     TimeGrid,
@@ -288,18 +290,23 @@ def test_an_absent_lead_stays_absent(method):
 
 def test_a_method_that_is_not_offered_is_not_chosen(monkeypatch):
     assert choose_method("PVC") == offered_methods("PVC")[0] and choose_method("PVC", OCCLUSION) == OCCLUSION
-    monkeypatch.setattr(explanations, "NOT_OFFERED", {INTEGRATED_GRADIENTS: ("PVC",), "smoothgrad": ("PVC", "SA")})
+    monkeypatch.setattr(explanations, "OFFERED", {"PVC": (OCCLUSION,), "PAC": (OCCLUSION, INTEGRATED_GRADIENTS)})
     assert offered_methods("PVC") == (OCCLUSION,) and choose_method("PVC") == OCCLUSION
-    assert choose_method("SA") == choose_method("AF") == INTEGRATED_GRADIENTS
+    assert choose_method("PAC") == OCCLUSION and choose_method("PAC", INTEGRATED_GRADIENTS) == INTEGRATED_GRADIENTS
     with pytest.raises(ExplanationError, match="PVC is explained by occlusion, received 'smoothgrad'"):
         choose_method("PVC", "smoothgrad")
-    monkeypatch.setattr(explanations, "NOT_OFFERED", dict.fromkeys(METHODS, ("PVC",)))
-    with pytest.raises(ExplanationError, match="PVC is explained by no method"):
-        choose_method("PVC")
+    with pytest.raises(ExplanationError, match="RBBB is not explained: no method has passed"):
+        choose_method("RBBB")
 
 
-def test_every_offered_method_exists():
-    assert all(set(offered_methods(name)) <= set(METHODS) for name in TRAINED_CLASSES)
+def test_only_tested_methods_of_testable_classes_are_offered():
+    assert OFFERED.keys() <= INTERVALS.keys() <= set(ABBREVIATIONS)
+    assert all(offered_methods(name) and set(offered_methods(name)) <= METHODS.keys() for name in OFFERED)
+    for name in ABBREVIATIONS:
+        if name not in INTERVALS:
+            assert offered_methods(name) == ()
+            with pytest.raises(ExplanationError, match=f"{name} is not explained: no part of a synthetic beat"):
+                choose_method(name, OCCLUSION)
 
 
 @pytest.mark.slow
