@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
@@ -254,13 +254,26 @@ def read_reviews(folder: str | Path) -> list[Review]:
     for path in find_review_files(folder):
         files.setdefault(path.stem.casefold(), []).append(path)
     last: dict[tuple[str, str, str], Review] = {}
-    for person, paths in files.items():
-        reviews = [review for path in paths for review in read_review_file(path)]
-        if len(paths) > 1:  # two spellings of one name
-            reviews = [replace(review, reviewer=paths[0].stem) for review in reviews]
-            reviews.sort(key=lambda review: review.time)
-        last |= {(person, review.record, review.abbreviation): review for review in reviews}
+    for paths in files.values():
+        reviews = merge_spellings({path: read_review_file(path) for path in paths})
+        last |= {(review.reviewer, review.record, review.abbreviation): review for review in reviews}
     return list(last.values())
+
+
+def merge_spellings(files: Mapping[Path, Sequence[Review]]) -> list[Review]:
+    """Merge the files of one reviewer, whose name may be spelled in several ways.
+
+    Args:
+        files: All reviews of each file, by its path.
+
+    Returns:
+        The reviews under the first spelling. Those of several files are in the order of their times.
+    """
+    reviews = [review for path in sorted(files) for review in files[path]]
+    if len(files) > 1:
+        reviews = [replace(review, reviewer=min(files).stem) for review in reviews]
+        reviews.sort(key=lambda review: review.time)
+    return reviews
 
 
 def read_review_file(path: Path) -> list[Review]:

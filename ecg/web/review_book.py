@@ -9,6 +9,7 @@ from ecg.data.reviews import (
     append_review,
     check_reviewer_name,
     find_review_files,
+    merge_spellings,
     read_review_file,
     review_path,
 )
@@ -28,28 +29,28 @@ class ReviewBook:
     folder: Path
     version: int = 0
     _files: dict[Path, tuple[tuple[int, int], list[Review]]] = field(default_factory=dict, repr=False)
-    _people: dict[str, Verdicts] = field(default_factory=dict, repr=False)
+    _verdicts: dict[str, Verdicts] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def verdicts(self, reviewer: str | None) -> Verdicts:
         """Return the last reviews of a reviewer, by record and class."""
         with self._lock:
             self._refresh()
-            return self._people.get(reviewer.casefold(), {}) if reviewer else {}
+            return self._verdicts.get(reviewer.casefold(), {}) if reviewer else {}
 
     def all_reviews(self) -> list[Review]:
         """Return the last reviews of all classes and recordings, by reviewer."""
         with self._lock:
             self._refresh()
-            people = [self._people[person] for person in sorted(self._people)]
-            return [review for verdicts in people for classes in verdicts.values() for review in classes.values()]
+            books = [self._verdicts[reviewer] for reviewer in sorted(self._verdicts)]
+            return [review for verdicts in books for classes in verdicts.values() for review in classes.values()]
 
     def count_others(self, reviewer: str | None, record: str) -> int:
         """Return how many verdicts on a recording others have given."""
         with self._lock:
             self._refresh()
-            person = (reviewer or "").casefold()
-            return sum(len(verdicts.get(record, {})) for name, verdicts in self._people.items() if name != person)
+            mine = (reviewer or "").casefold()
+            return sum(len(verdicts.get(record, {})) for name, verdicts in self._verdicts.items() if name != mine)
 
     def append(self, reviewer: str, review: Review) -> Review:
         """Write a review to the disk; see `append_review`."""
@@ -69,24 +70,21 @@ class ReviewBook:
         changed = self._files.keys() - set(paths)
         for path in changed:
             del self._files[path]
-        people = {path.stem.casefold() for path in changed}
+        reviewers = {path.stem.casefold() for path in changed}
         for path in paths:
             state = path.stat()
             key = state.st_size, state.st_mtime_ns
             if path not in self._files or self._files[path][0] != key:
                 self._files[path] = key, read_review_file(path)
-                people.add(path.stem.casefold())
-        for person in people:
+                reviewers.add(path.stem.casefold())
+        for reviewer in reviewers:
             self.version += 1
-            self._people[person] = self._merge(person)
+            self._verdicts[reviewer] = self._merge(reviewer)
 
-    def _merge(self, person: str) -> Verdicts:
-        """Return the last reviews of a person, whose name may be spelled in several ways."""
-        files = [reviews for path, (_, reviews) in self._files.items() if path.stem.casefold() == person]
-        merged = [review for reviews in files for review in reviews]
-        if len(files) > 1:
-            merged.sort(key=lambda review: review.time)
+    def _merge(self, reviewer: str) -> Verdicts:
+        """Return the last reviews of a reviewer, whose name is given in lower case."""
+        files = {path: reviews for path, (_, reviews) in self._files.items() if path.stem.casefold() == reviewer}
         verdicts: Verdicts = {}
-        for review in merged:
+        for review in merge_spellings(files):
             verdicts.setdefault(review.record, {})[review.abbreviation] = review
         return verdicts

@@ -1,0 +1,43 @@
+"""The reviews in memory are those of the files, as other commands read them."""
+
+import os
+
+from ecg.data.reviews import Review, Verdict, append_review, read_reviews
+from ecg.web.review_book import ReviewBook
+
+HEADER = "record,class,verdict,comment,time,version,blinded\n"
+
+
+def write_file(folder, reviewer, *lines):
+    folder.mkdir(exist_ok=True)
+    (folder / f"{reviewer}.csv").write_text(HEADER + "".join(f"{line}\n" for line in lines))
+
+
+def sort_reviews(reviews):
+    return sorted(reviews, key=lambda review: (review.reviewer, review.record, review.abbreviation))
+
+
+def test_two_spellings_of_a_name_are_one_reviewer(tmp_path):
+    folder = tmp_path / "reviews"
+    book = ReviewBook(folder)
+    write_file(folder, "ada", "r1,AF,absent,,2026-01-01T00:00:03Z,1,no", "r2,AF,present,,2026-01-01T00:00:01Z,1,no")
+    assert {review.reviewer for review in book.all_reviews()} == {"ada"}
+    write_file(folder, "Ada", "r1,AF,present,,2026-01-01T00:00:02Z,1,no")
+    write_file(folder, "Bob", "r1,AF,present,,2026-01-01T00:00:02Z,1,no")
+    reviews = book.all_reviews()
+    assert [(review.reviewer, review.record, review.verdict) for review in sort_reviews(reviews)] == [
+        ("Ada", "r1", "absent"), ("Ada", "r2", "present"), ("Bob", "r1", "present")
+    ]  # fmt: skip
+    assert sort_reviews(reviews) == sort_reviews(read_reviews(folder))
+    assert book.verdicts("ADA")["r1"]["AF"].verdict == Verdict.ABSENT
+    assert book.count_others("ada", "r1") == 1
+
+
+def test_lines_of_other_programs_and_removed_files_are_noticed(tmp_path):
+    book = ReviewBook(tmp_path)
+    saved = book.append("Ann", Review("r1", "AF", Verdict.PRESENT))
+    assert book.all_reviews() == [saved]
+    version, later = book.version, append_review(tmp_path, "ann", Review("r1", "AF", Verdict.UNSURE))
+    assert book.all_reviews() == [later] and book.version > version
+    os.unlink(tmp_path / "Ann.csv")
+    assert book.all_reviews() == [] and book.verdicts("Ann") == {}
