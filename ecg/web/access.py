@@ -25,7 +25,7 @@ MOST_BODY_BYTES = 64 * 2**10  # of other requests
 MOST_DRAINED = 4  # times as much is read and forgotten, so that the client sees why it is refused
 MOST_BUFFERED_BYTES = 256 * 2**20  # in all requests that are being received or answered
 IDLE_SECONDS, BODY_SECONDS, UPLOAD_SECONDS = 10.0, 20.0, 120.0
-POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
           "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")  # fmt: skip
 SECURITY_HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -61,7 +61,7 @@ class JsonResponse(Response):
 
 def error_response(status: int, reason: str) -> JsonResponse:
     """Return the answer to a request that cannot be fulfilled."""
-    return JsonResponse({"error": reason}, status, headers={"Retry-After": "5"} if status in (429, 503) else None)
+    return JsonResponse({"error": reason}, status, headers={"Retry-After": "5"} if status == 503 else None)
 
 
 def is_loopback(address: str) -> bool:

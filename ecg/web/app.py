@@ -35,7 +35,7 @@ LOGGER = logging.getLogger("ecg")
 
 STATIC = Path(__file__).with_name("static")
 MEDIA_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
-               ".js": "text/javascript; charset=utf-8", ".png": "image/png", ".woff2": "font/woff2"}  # fmt: skip
+               ".js": "text/javascript; charset=utf-8"}  # fmt: skip
 INDEX = "index.html"
 PREDICTION_SECONDS = 0.5  # that the page of a recording waits for its prediction; later it asks again
 MOST_READERS = 4  # signals that are read at once; one may take some hundred megabytes

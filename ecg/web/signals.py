@@ -11,7 +11,7 @@ from ecg.data.headers import Header, HeaderError, Lead, RecordError, read_header
 from ecg.data.leads import LEADS
 from ecg.data.loading import filter_recording
 from ecg.data.preprocessing import Repair, correct_gains, crop_to_max_duration, leads_first
-from ecg.data.records import SignalError, read_raw_signal
+from ecg.data.records import read_raw_signal
 from ecg.data.resampling import RATE
 from ecg.runtime.console import describe_error, remove_record_name
 
@@ -168,14 +168,3 @@ def _pack_lead(samples: np.ndarray, lead: Lead) -> tuple[np.ndarray, float]:
         values, microvolts = values / scale, microvolts * scale
     packed[valid] = np.rint(values)
     return packed, microvolts
-
-
-def check_kind(kind: str) -> str:
-    """Return the kind of a signal.
-
-    Raises:
-        SignalError: There is no such kind.
-    """
-    if kind not in KINDS:
-        raise SignalError(f"kind is {kind!r:.40}, expected {' or '.join(KINDS)}")
-    return kind
