@@ -110,7 +110,7 @@ def add_serve_command(commands: Commands) -> None:
                                         "given.")  # fmt: skip
     add_paths(parser, model="folder of a model", data=DATA)
     parser.add_argument("--reviewer", metavar="NAME", default="",
-                        help="reviewer who has not chosen a name on the page (default: none)")  # fmt: skip
+                        help="name that the page proposes to a reviewer who logs in (default: none)")  # fmt: skip
     parser.add_argument("--reviews", type=options.parse_path, metavar="FOLDER", default=Path("reviews"),
                         help="folder of the reviews, a CSV file for each reviewer (default: ./reviews)")  # fmt: skip
     parser.add_argument("--host", metavar="NAME", default="127.0.0.1",

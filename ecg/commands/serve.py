@@ -48,7 +48,7 @@ class ServerSettings:
         model: Folder of the model.
         data: Folder of the recordings.
         reviews: Folder of the reviews, and of cached predictions.
-        reviewer: Reviewer who has not chosen a name, or an empty string.
+        reviewer: Name that the page proposes to who logs in, or an empty string.
         host: Name or address to bind to.
         port: Port; 0 for any that is free.
         blinded: Whether labels and predictions are hidden until the reviewer has answered.
@@ -202,7 +202,7 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     predictions = PredictionTable(catalogue, cache / f"predictions-{facts.key[:12]}", facts.key, exclusive)
     chosen = ReviewSettings(settings.reviewer, settings.blinded, settings.seed)
     bench = Workbench(
-        catalogue, predictions, facts, ReviewBook(settings.reviews), load_signer(cache), chosen, predictor
+        catalogue, predictions, facts, ReviewBook(settings.reviews), load_signer(settings.reviews), chosen, predictor
     )
     if settings.review_list is not None:
         rows = read_review_list(settings.review_list, catalogue.names)

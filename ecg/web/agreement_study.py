@@ -58,7 +58,7 @@ def describe_pair_agreement(pair: PairAgreement) -> dict[str, Any]:
     """Describe the agreement of two raters, of all classes together and of each."""
     by_class = [
         {"class": ABBREVIATIONS[column], "decisions": int(pair.decisions[column]), "agreed": int(pair.agreed[column]),
-         "unsure": int(pair.unsure[column]), "counts": pair.counts[column].tolist(),
+         "unsure": int(pair.unsure[column]),
          **_describe_kappa(pair.kappa_by_class[:, column])}
         for column in np.flatnonzero(pair.decisions + pair.unsure).tolist()
     ]  # fmt: skip

@@ -124,10 +124,9 @@ class Routes:
         return Response(content, media_type=media_type)
 
     def reviewer(self, request: Request) -> str | None:
-        """Return who reviews: by the cookie, else the server's default."""
+        """Return who has logged in, by the cookie; None for nobody."""
         cookie = read_cookie(request.headers, self.cookie)
-        name = self.bench.signer.read(cookie) if cookie else None
-        return (self.bench.settings.reviewer if name is None else name) or None
+        return self.bench.signer.read(cookie) if cookie else None
 
     def row(self, name: str) -> int:
         """Return the row of a record by its name, which is never part of a path."""
@@ -138,7 +137,7 @@ class Routes:
 
     async def session(self, request: Request) -> Response:
         """Describe the server."""
-        return await answer(descriptions.describe_session, self.bench, self.reviewer(request))
+        return await respond_in_thread(descriptions.describe_session, self.bench, self.reviewer(request))
 
     async def login(self, request: Request) -> Response:
         """Choose the reviewer."""
@@ -147,15 +146,15 @@ class Routes:
             name = await run_in_threadpool(self.bench.reviews.known_name, name)
         except ValueError as error:
             raise RefusedRequest(400, f"The reviewer's name cannot be used: {error}") from error
-        return self._session_response({"reviewer": name}, name)
+        response = JsonResponse({"reviewer": name})
+        value = self.bench.signer.sign(name)
+        response.set_cookie(self.cookie, value, SESSION_SECONDS, httponly=True, samesite="strict", path="/")
+        return response
 
     async def logout(self, request: Request) -> Response:
         """Forget the reviewer."""
-        return self._session_response({"reviewer": None}, "")
-
-    def _session_response(self, content: dict[str, Any], name: str) -> Response:
-        response, value = JsonResponse(content), self.bench.signer.sign(name)
-        response.set_cookie(self.cookie, value, SESSION_SECONDS, httponly=True, samesite="strict", path="/")
+        response = JsonResponse({"reviewer": None})
+        response.delete_cookie(self.cookie, path="/", httponly=True, samesite="strict")
         return response
 
     async def recordings(self, request: Request) -> Response:
@@ -173,7 +172,7 @@ class Routes:
         query = ListQuery(**texts, suspected=suspected, sort=sort, descending=descending)
         offset = read_integer(values, "offset", 0, 2**31)
         limit = read_integer(values, "limit", DEFAULT_PAGE, LARGEST_PAGE)
-        return await answer(self._page, query, self.reviewer(request), unreviewed, offset, limit)
+        return await respond_in_thread(self._page, query, self.reviewer(request), unreviewed, offset, limit)
 
     def _page(
         self, query: ListQuery, reviewer: str | None, unreviewed: bool, offset: int, limit: int
@@ -185,7 +184,7 @@ class Routes:
         return {"total": len(rows), "offset": offset, "items": items}
 
     async def recording(self, request: Request) -> Response:
-        """Describe a recording; its prediction is awaited for some seconds."""
+        """Describe a recording; its prediction is awaited for half a second."""
         row = self.row(request.query_params.get("record", ""))
         try:
             future = self.bench.predict_row(row)
@@ -196,7 +195,7 @@ class Routes:
             waiting = asyncio.wrap_future(future)
             waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # the page asks again
             await asyncio.wait({waiting}, timeout=PREDICTION_SECONDS)
-        return await answer(descriptions.describe_record, self.bench, row, facts, self.reviewer(request))
+        return await respond_in_thread(descriptions.describe_record, self.bench, row, facts, self.reviewer(request))
 
     async def _read(self, read: Callable[..., Result], row: int, *arguments: object) -> Result:
         """Read a recording in a thread, while few others are read."""
@@ -268,7 +267,7 @@ class Routes:
         """Save a review; it is on the disk before the answer."""
         reviewer = self.reviewer(request)
         if reviewer is None:
-            raise RefusedRequest(409, "Choose the name of the reviewer first.")
+            raise RefusedRequest(409, "Log in as a reviewer first.")
         content = await read_json(request)
         row = self.row(string_field(content, "record"))
         abbreviation, verdict = string_field(content, "class"), string_field(content, "verdict")
@@ -322,6 +321,6 @@ class Routes:
         return JsonResponse(descriptions.describe_upload(header.name, prediction, model))
 
 
-async def answer(describe: Callable[..., Any], *arguments: object) -> Response:
+async def respond_in_thread(describe: Callable[..., Any], *arguments: object) -> Response:
     """Return what a function describes, as JSON; the function runs in a thread."""
     return JsonResponse(await run_in_threadpool(partial(describe, *arguments)))

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-import ecg
 from ecg.data.headers import Header
 from ecg.data.labels import ABBREVIATIONS, SCORED, UNDIAGNOSED, code_status, find_diagnosis
 from ecg.data.reviews import Review
@@ -23,20 +22,15 @@ DIGITS = 6  # of probabilities
 
 def describe_session(bench: Workbench, reviewer: str | None) -> Json:
     """Describe the server: its model, its data, and who reviews."""
-    models = bench.facts.lead_sets
-    predicted = {name for model in models.values() for name in model.classes}
+    predicted = {name for model in bench.facts.lead_sets.values() for name in model.classes}
     rows = bench.settings.review_list
     return {
         "reviewer": reviewer,
         "default_reviewer": bench.settings.reviewer or None,
         "blinded": bench.settings.blinded,
-        "model": {
-            "system": bench.facts.system,
-            "lead_sets": sorted(models, reverse=True),
-            "decision": models[max(models)].rule.decision,
-        },
+        "model": {"system": bench.facts.system},
         "classes": [
-            {"abbreviation": diagnosis.abbreviation, "name": diagnosis.name, "codes": list(diagnosis.codes),
+            {"abbreviation": diagnosis.abbreviation, "name": diagnosis.name,
              "predicted": diagnosis.abbreviation in predicted}
             for diagnosis in SCORED
         ],
@@ -44,7 +38,6 @@ def describe_session(bench: Workbench, reviewer: str | None) -> Json:
         "counts": bench.predictions.counts(),
         "methods": {name: list(methods) for name, methods in bench.facts.methods.items()},
         "listed": None if rows is None else len(rows),
-        "version": ecg.__version__,
     }  # fmt: skip
 
 
@@ -67,7 +60,7 @@ def _describe_item(bench: Workbench, row: int, mine: Mapping[str, Review]) -> Js
         "predicted": select_names(predictions.outputs[row]) if is_predicted and not hidden else None,
         "suspicion": None if hidden else to_number(predictions.suspicion[row]),
         "suspected": None if hidden else describe_suspected(bench, row),
-        "asked": bench.asked.get(row),
+        "classes_to_review": bench.classes_to_review.get(row),
         "failed": bool(predictions.state[row] == FAILED or catalogue.errors[row]),
         "reviewed_by_me": len(mine),
     }
@@ -110,8 +103,7 @@ def describe_record(bench: Workbench, row: int, facts: RecordingFacts, reviewer:
         ],
         **(hidden_prediction() if hidden else describe_prediction_of(bench, row)),
         "suspected": None if hidden else describe_suspected(bench, row),
-        "asked": bench.asked.get(row),
-        "hidden": hidden,
+        "classes_to_review": bench.classes_to_review.get(row),
         "reviews": [describe_review(review) for review in mine.values()],
         "other_reviews": None if hidden else bench.reviews.count_others(reviewer, name),
     }

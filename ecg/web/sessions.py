@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-KEY_FILE = "session.key"
+KEY_FILE = ".session.key"
 KEY_BYTES = 32
 
 
@@ -24,7 +24,7 @@ class SessionSigner:
     key: bytes
 
     def sign(self, reviewer: str) -> str:
-        """Return the value of the cookie of a reviewer; of nobody, for an empty name."""
+        """Return the value of the cookie of a reviewer."""
         name = base64.urlsafe_b64encode(reviewer.encode()).decode()
         return f"{name}.{self._digest(name)}"
 
@@ -43,7 +43,7 @@ class SessionSigner:
 
 
 def load_signer(folder: Path) -> SessionSigner:
-    """Load the secret of a folder, or make one.
+    """Load the secret of a folder of reviews, or make one.
 
     Reviewers stay logged in if the server starts again.
 

@@ -40,7 +40,7 @@ class ReviewSettings:
     """How the server is used.
 
     Attributes:
-        reviewer: Reviewer who is not logged in, or an empty string.
+        reviewer: Name that the page proposes to who logs in, or an empty string.
         blinded: Whether labels and predictions are hidden until the reviewer has answered.
         seed: Seed of the random order.
         review_list: Recordings and classes to review: pairs of a row and an abbreviation; None for all recordings.
@@ -83,12 +83,12 @@ class Workbench:
     def use_settings(self, settings: ReviewSettings) -> None:
         """Use other settings, before the first request."""
         self.settings = settings
-        self.asked: dict[int, list[str]] = {}
+        self.classes_to_review: dict[int, list[str]] = {}
         for row, abbreviation in settings.review_list or ():
-            self.asked.setdefault(row, []).append(abbreviation)
+            self.classes_to_review.setdefault(row, []).append(abbreviation)
         self._list_order = np.full(len(self.catalogue), np.nan)
-        self._list_order[list(self.asked)] = np.arange(len(self.asked))
-        self._next = iter([*self.asked, *range(len(self.catalogue))])
+        self._list_order[list(self.classes_to_review)] = np.arange(len(self.classes_to_review))
+        self._next = iter([*self.classes_to_review, *range(len(self.catalogue))])
 
     @property
     def early_gains(self) -> bool:
@@ -102,7 +102,7 @@ class Workbench:
             row: The recording.
             mine: The reviewer's reviews of it by class.
         """
-        return mine.keys() >= set(self.asked[row]) if row in self.asked else bool(mine)
+        return mine.keys() >= set(self.classes_to_review[row]) if row in self.classes_to_review else bool(mine)
 
     def is_hidden(self, row: int, mine: Mapping[str, Review]) -> bool:
         """Return whether labels and predictions are hidden; see `is_answered`."""

@@ -78,12 +78,17 @@ def make_bench(catalogue, tmp_path):
 
 @pytest.fixture
 def make_client():
-    """A function that returns a client of a workbench, as a browser on this machine."""
+    """A function that returns a client of a workbench, as a browser on this machine.
+
+    The default reviewer of the workbench, if it has one, has logged in.
+    """
     clients = []
 
-    def make(bench, access=Access(), **options):  # noqa: B008
+    def make(bench, access=Access(), logs_in=True, **options):  # noqa: B008
         client = TestClient(create_app(bench, access), base_url=ORIGIN, raise_server_exceptions=False, **options)
         clients.append(client)
+        if bench.settings.reviewer and logs_in:
+            assert client.post("/api/login", json={"reviewer": bench.settings.reviewer}).status_code == 200
         return client
 
     yield make

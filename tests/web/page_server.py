@@ -84,7 +84,7 @@ def main():
     model = LeadSetModel(TRAINED_CLASSES, Rule(np.full(26, THRESHOLD)), False, False)
     facts = ModelFacts("cai2021", {12: model}, "key", METHODS)
     table = PredictionTable(catalogue, arguments.reviews / ".cache" / "predictions", "key", np.empty(0, int))
-    book, signer = ReviewBook(arguments.reviews), load_signer(arguments.reviews / ".cache")
+    book, signer = ReviewBook(arguments.reviews), load_signer(arguments.reviews)
     runner = StandIn(arguments.rate)
     review_list = [(row, arguments.ask) for row in range(5)] if arguments.ask else None
     settings = ReviewSettings(blinded=arguments.blinded, review_list=review_list)

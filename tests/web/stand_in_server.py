@@ -30,7 +30,7 @@ def main(data, reviews, host, head_seconds):
     facts = ModelFacts("cai2021", {12: model}, "key", {})
     table = PredictionTable(catalogue, reviews / ".cache" / "predictions", "key", np.empty(0, int))
     settings = ReviewSettings("Ann")
-    signer = load_signer(reviews / ".cache")
+    signer = load_signer(reviews)
     bench = Workbench(catalogue, table, facts, ReviewBook(reviews), signer, settings, StandInRunner())
     address, port = listener.getsockname()[:2]
     access = make_access(host, port, address)

@@ -34,23 +34,28 @@ def review(client, name, status=201, **fields):
 def test_the_session_describes_model_and_data(make_client, make_bench, catalogue):
     session = get(make_client(make_bench(reviewer="Ann")), "/api/session")
     assert (session["reviewer"], session["default_reviewer"], session["blinded"]) == ("Ann", "Ann", False)
-    assert session["model"] == {"system": "cai2021", "lead_sets": [12], "decision": "thresholds"}
+    assert session["model"] == {"system": "cai2021"}
     assert [item["abbreviation"] for item in session["classes"]] == list(ABBREVIATIONS)
-    assert [item["codes"] for item in session["classes"]] == [list(diagnosis.codes) for diagnosis in SCORED]
+    assert [item["name"] for item in session["classes"]] == [diagnosis.name for diagnosis in SCORED]
     assert not session["classes"][CLASS_INDEX["Brady"]]["predicted"] and session["classes"][0]["predicted"]
     assert session["sources"] == sorted(set(catalogue.sources))
     assert session["counts"] == {"recordings": 60, "predicted": 0, "failed": 0}
 
 
-def test_a_reviewer_logs_in_and_out(make_client, make_bench):
-    client = make_client(make_bench(reviewer="Ann"))
+def test_a_reviewer_logs_in_and_out(make_client, make_bench, catalogue):
+    bench = make_bench(reviewer="Ann")
+    client = make_client(bench, logs_in=False)
+    session = get(client, "/api/session")
+    assert session["reviewer"] is None and session["default_reviewer"] == "Ann"
+    review(client, catalogue.keys[0], 409)
     assert client.post("/api/login", json={"reviewer": "  Błażej "}).json() == {"reviewer": "Błażej"}
     cookie = client.cookies.jar._cookies["127.0.0.1"]["/"]["reviewer-8000"]
     assert cookie.has_nonstandard_attr("HttpOnly") and cookie.get_nonstandard_attr("SameSite") == "strict"
     assert get(client, "/api/session")["reviewer"] == "Błażej"
     assert client.post("/api/logout", json={}).status_code == 200
-    session = get(client, "/api/session")
-    assert session["reviewer"] is None and session["default_reviewer"] == "Ann"
+    assert get(client, "/api/session")["reviewer"] is None
+    review(client, catalogue.keys[0], 409)
+    assert not bench.reviews.all_reviews()
     for name in ("", ".", "../x", "a/b", "x" * 61, "<b>", "a\nb", "\ud800"):
         answer = client.post("/api/login", content=json.dumps({"reviewer": name}),
                              headers={"content-type": "application/json"})  # fmt: skip
@@ -353,11 +358,11 @@ class TestBlinded:
             assert [item[name] for name in ("labels", "predicted", "suspicion", "suspected")] == [None] * 4
         shown = get(client, "/api/recording", record=record)
         fields = ("labels", "probabilities", "predicted", "thresholds", "suspected", "other_reviews", "lead_set")
-        assert [shown[name] for name in fields] == [None] * len(fields) and shown["hidden"]
+        assert [shown[name] for name in fields] == [None] * len(fields)
         assert review(client, record)["blinded"]
         assert not review(client, record, **{"class": "AF"})["blinded"], "the second was not"
         shown = get(client, "/api/recording", record=record)
-        assert None not in [shown[name] for name in fields] and not shown["hidden"]
+        assert None not in [shown[name] for name in fields]
         [item] = get(client, "/api/recordings", search=record)["items"]
         assert item["labels"] == catalogue.diagnoses[0]
 
@@ -394,7 +399,7 @@ class TestBlinded:
         bench = make_bench(reviewer="Ann", blinded=True, review_list=[(5, "LAD"), (2, "AF"), (5, "AF")])
         client = make_client(bench)
         items = get(client, "/api/recordings")["items"]
-        assert [(item["record"], item["asked"]) for item in items] == [
+        assert [(item["record"], item["classes_to_review"]) for item in items] == [
             (catalogue.keys[5], ["LAD", "AF"]), (catalogue.keys[2], ["AF"])
         ]  # fmt: skip
         review(client, catalogue.keys[5])

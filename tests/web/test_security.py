@@ -20,7 +20,7 @@ from ecg.web.catalogue import load_catalogue
 
 TRAVERSALS = ("../../../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/app.py", "....//app.py", "/etc/passwd",
               "..\\..\\app.py", "A0001/../A0001", "./A0001", "A0001.hea", "A0001\0", "file:///etc/passwd", "~root",
-              "%00", "\r\nX-Injected: 1", ".cache/session.key", "*", "")  # fmt: skip
+              "%00", "\r\nX-Injected: 1", ".session.key", "*", "")  # fmt: skip
 MARKUP = '<img src=x onerror="alert(1)">'
 HEADER = b"x 1 500\nx 16 1/mV 16 0 0 0 0 I"
 JSON = {"content-type": "application/json"}

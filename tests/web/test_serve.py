@@ -195,7 +195,7 @@ def test_a_sample_is_that_of_the_command_and_a_list_is_served_in_its_order(serve
     for options in (["--list", tmp_path / "list.csv"], ["--sample", "nsr", "2", "2", "--seed", "5"]):
         _, client = serve(data, "--blinded", "--reviewer", "Ann", *options)
         items = client.get("/api/recordings").json()["items"]
-        assert [[item["record"], *item["asked"]] for item in items] == rows
+        assert [[item["record"], *item["classes_to_review"]] for item in items] == rows
         assert client.get("/api/session").json()["listed"] == len(rows)
 
 

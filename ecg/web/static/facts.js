@@ -21,7 +21,7 @@ export function readFacts(answer) {
     thresholds: answer.thresholds ?? null,
     predicted: toSet(answer.predicted),
     suspected: answer.suspected ?? [],
-    toReview: answer.asked ?? null,
+    toReview: answer.classes_to_review ?? null,
     reviews: new Map((answer.reviews ?? []).map((review) => [review.class, review])),
     otherReviews: answer.other_reviews ?? null,
     decision: answer.decision ?? null,
