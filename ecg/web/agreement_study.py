@@ -45,7 +45,7 @@ def describe_agreement(table: PredictionTable, reviews: Sequence[Review]) -> dic
 def rate_labels(table: PredictionTable, rows: np.ndarray) -> np.ndarray:
     """Return the labels of n recordings as verdicts, (n, 26) int8."""
     labels = table.catalogue.columns["labels"][rows]
-    return np.where(table.labelled(rows), labels, UNDECIDED).astype(np.int8)
+    return np.where(table.labelled_mask(rows), labels, UNDECIDED).astype(np.int8)
 
 
 def rate_predictions(table: PredictionTable, rows: np.ndarray) -> np.ndarray:

@@ -116,12 +116,12 @@ class PredictionTable:
         counts = np.bincount(self.state, minlength=3).tolist()
         return {"recordings": len(self.state), "predicted": counts[PREDICTED], "failed": counts[FAILED]}
 
-    def compared(self, rows: np.ndarray) -> np.ndarray:
+    def comparable_mask(self, rows: np.ndarray) -> np.ndarray:
         """Return which labels of n recordings can agree with the model, (n, 26) bool."""
         comparable = self._comparable[rows] & (self.state[rows] == PREDICTED)
         return self._labelled[rows] & self.covered[rows] & comparable[:, np.newaxis]
 
-    def labelled(self, rows: np.ndarray) -> np.ndarray:
+    def labelled_mask(self, rows: np.ndarray) -> np.ndarray:
         """Return which classes the sources of n recordings label, (n, 26) bool."""
         return self._labelled[rows]
 
@@ -141,7 +141,7 @@ class PredictionTable:
             RecordError: There is no such error.
         """
         column = CLASS_INDEX[abbreviation]
-        rows = np.flatnonzero(self.compared(np.arange(len(self.state)))[:, column])
+        rows = np.flatnonzero(self.comparable_mask(np.arange(len(self.state)))[:, column])
         labels, outputs = self.catalogue.columns["labels"][rows], self.outputs[rows]
         drawn = rows[sample_errors(labels, outputs, column, n_positive, n_negative, seed)]
         if not len(drawn):
@@ -159,7 +159,7 @@ class PredictionTable:
     def _suspect(self, rows: np.ndarray) -> None:
         """Compare labels with predictions, as the command `review` does."""
         labels, probabilities = self.catalogue.columns["labels"][rows], self.probabilities[rows]
-        compared = self.compared(rows) & np.isin(np.arange(N_CLASSES), TRAINED)
+        compared = self.comparable_mask(rows) & np.isin(np.arange(N_CLASSES), TRAINED)
         self.suspected[rows] = compared & (label_masks(labels, probabilities) == 0)
         differences = np.where(compared, np.abs(labels - probabilities), 0).max(axis=1)
         self.suspicion[rows] = np.where(self.state[rows] == PREDICTED, differences, np.nan)
