@@ -118,7 +118,9 @@ function drawTraces(context, view, scale) {
   const height = view.plot.height;
   for (const piece of view.pieces()) {
     const baseline = view.baselineOf(piece.row);
-    if (baseline < -2 * view.rowHeight || baseline > height + 2 * view.rowHeight) continue;
+    const { highest, deepest } = view.signal.traces[piece.lead];
+    const [top, bottom] = [-highest, deepest].map((millivolts) => baseline + millivolts * view.pixelsPerMillivolt);
+    if (bottom < -view.mm || top > height + view.mm) continue;
     context.save();
     context.beginPath();
     context.rect(piece.left, 0, piece.right - piece.left, height);

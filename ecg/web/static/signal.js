@@ -15,6 +15,18 @@ export function splitNames(text) {
   });
 }
 
+/** Return the smallest and the largest valid sample of a lead, [0, 0] if there is none. */
+function findExtremes(samples) {
+  let low = 32767;
+  let high = INVALID;
+  for (const value of samples) {
+    if (value === INVALID) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return high === INVALID ? [0, 0] : [low, high];
+}
+
 /** Return the median of the valid samples of a lead, of evenly spaced ones if there are many. */
 function findMedian(samples) {
   const step = Math.max(1, Math.floor(samples.length / SAMPLED));
@@ -32,6 +44,9 @@ export class Trace {
     this.samples = samples;
     this.millivolts = microvolts / 1000; // in one unit
     this.median = findMedian(samples);
+    const [low, high] = findExtremes(samples);
+    this.deepest = (this.median - low) * this.millivolts; // below the baseline, in mV
+    this.highest = (high - this.median) * this.millivolts;
     this.levels = null;
   }
 
@@ -83,5 +98,5 @@ export function decodeSignal(buffer, headers) {
   const traces = names.map(
     (name, row) => new Trace(name, new Int16Array(buffer, 2 * row * length, length), units[row] ?? units[0] ?? 1),
   );
-  return { traces, frequency, length, seconds: length / frequency, arrived: performance.now() };
+  return { traces, frequency, length, seconds: length / frequency };
 }

@@ -3,13 +3,17 @@
 import { arrangeLeads } from "./layout.js";
 
 export const FIT_WIDTH = 250; // mm of paper that fill the width: 10 s at 25 mm/s
-const ROW = 12; // mm; the least height of a row
+const ROW = 12; // mm; the height of a row for which the size of the paper is chosen
+const LEAST_ROW = 10; // mm; the least height of a row
+const LEAST_SHARE = 0.6; // of its height without large deflections; then the paper is higher than the window
 const SMALLEST = 2; // pixels per mm
 const GUTTER = [34, 84]; // pixels left of the traces, for the calibration pulse
 const GUTTER_MM = 9;
 const RIGHT = 8;
 const FOOT = 1.3; // of the size of letters, for the time axis
 const TOP = 4; // mm above the first row
+const MARGIN = 3; // mm between a deflection and the edge; baselines are moved to lines of the grid
+const LARGEST_DEFLECTION = 5; // mV for which there is space at the edges; larger ones are artefacts
 const LARGEST_ZOOM = 16;
 
 /** Return the pixels per mm at which gutter and paper fill a width. */
@@ -74,7 +78,42 @@ export class View {
 
   /** Pixels above the first row. */
   get top() {
-    return TOP * this.mm * this.magnification;
+    return this.spacing.top * this.mm * this.magnification;
+  }
+
+  /** Pixels from the top of the paper to its bottom, as far as there is content. */
+  get contentHeight() {
+    const { top, row, bottom } = this.spacing;
+    return (top + row * Math.max(this.rows.length, 1) + bottom) * this.mm * this.magnification;
+  }
+
+  /** The largest deflection of the leads in a row, `highest` or `deepest`, in mm of paper with its margin. */
+  deflectionOf(row, direction) {
+    const leads = this.rows[row]?.leads.filter((lead) => lead !== null) ?? [];
+    const millivolts = Math.max(0, ...leads.map((lead) => this.signal.traces[lead][direction]));
+    return Math.min(millivolts, LARGEST_DEFLECTION) * this.gain + MARGIN;
+  }
+
+  /**
+   * The height of a row, and the space above the first and below the last one, in mm.
+   *
+   * The rows share what the largest deflections at the edges of the paper leave, so that none is cut off.
+   */
+  get spacing() {
+    const count = Math.max(this.rows.length, 1);
+    const height = this.plot.height / this.mm;
+    const above = this.deflectionOf(0, "highest");
+    const below = this.deflectionOf(this.rows.length - 1, "deepest");
+    // The baseline is in the middle of a row: half of a row at the edge is already there for the deflection.
+    const normal = (height - TOP) / count;
+    const shared = Math.min(
+      normal,
+      (height - above) / (count - 0.5),
+      (height - TOP - below) / (count - 0.5),
+      count > 1 ? (height - above - below) / (count - 1) : Infinity,
+    );
+    const row = Math.max(LEAST_ROW, LEAST_SHARE * normal, shared);
+    return { top: Math.max(TOP, above - row / 2), row, bottom: Math.max(0, below - row / 2) };
   }
 
   /** Pixels per mm of paper, not magnified. */
@@ -97,8 +136,7 @@ export class View {
   }
 
   get rowHeight() {
-    const rows = Math.max(this.rows.length, 1);
-    return Math.max((this.plot.height - TOP * this.mm) / rows, ROW * this.mm) * this.magnification;
+    return this.spacing.row * this.mm * this.magnification;
   }
 
   /** Seconds in the width of the traces. */
@@ -147,12 +185,17 @@ export class View {
     }
   }
 
+  /** Return the piece of a row at a point of the width, or null if there is none. */
+  pieceAt(row, x) {
+    return [...this.pieces()].find((piece) => piece.row === row && x >= piece.left && x <= piece.right) ?? null;
+  }
+
   /** Return time, lead and millivolts at a point, or null outside of the traces. */
   locate(x, y) {
     const { left, right, height } = this.plot;
     if (!this.signal || x < left || x > right || y < 0 || y > height) return null;
     const row = Math.min(Math.max(0, Math.floor((y + this.scroll - this.top) / this.rowHeight)), this.rows.length - 1);
-    const piece = [...this.pieces()].find((part) => part.row === row && x >= part.left && x <= part.right);
+    const piece = this.pieceAt(row, x);
     if (!piece) return null;
     return { ...piece, time: this.timeAt(x), millivolts: (this.baselineOf(row) - y) / this.pixelsPerMillivolt };
   }
@@ -162,17 +205,16 @@ export class View {
     this.zoom = Math.min(Math.max(this.zoom, this.smallestZoom), LARGEST_ZOOM);
     this.begin = Math.max(0, Math.min(this.begin, Math.max(this.seconds, this.pageSpan) - this.span));
     this.page = Math.max(this.begin + this.span - this.pageSpan, Math.min(this.page, this.begin));
-    const content = this.top + this.rowHeight * Math.max(this.rows.length, 1);
-    this.scroll = Math.max(0, Math.min(this.scroll, content - this.plot.height));
+    this.scroll = Math.max(0, Math.min(this.scroll, this.contentHeight - this.plot.height));
   }
 
   /** Magnify by a factor such that a point stays where it is. */
   zoomAt(x, y, factor) {
     const time = this.timeAt(x);
-    const place = (y + this.scroll) / this.magnification;
+    const offset = (y + this.scroll) / this.magnification;
     this.zoom = Math.min(Math.max(this.zoom * factor, this.smallestZoom), LARGEST_ZOOM);
     this.begin = time - (x - this.plot.left) / this.pixelsPerSecond;
-    this.scroll = place * this.magnification - y;
+    this.scroll = offset * this.magnification - y;
     this.clamp();
   }
 
