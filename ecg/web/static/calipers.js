@@ -31,18 +31,22 @@ export class Calipers {
         }
       }
     }
-    this.from = this.place(view, point);
+    this.from = this.makeEnd(view, point);
     this.to = { ...this.from };
     this.grip = "to";
   }
 
-  /** Move the end that is held. */
-  drag(view, point) {
+  /** Move the end that is held to a point; it stays in the row of the other end. */
+  drag(view, x, y) {
     if (!this.grip) return;
-    const row = this[this.grip === "to" ? "from" : "to"].row;
-    const millivolts = point.millivolts + (view.baselineOf(row) - view.baselineOf(point.row)) / view.pixelsPerMillivolt;
-    const placed = this.place(view, { ...point, row, millivolts });
-    this[this.grip] = placed;
+    const { row, lead } = this[this.grip === "to" ? "from" : "to"];
+    const point = {
+      time: view.timeAt(x),
+      millivolts: (view.baselineOf(row) - y) / view.pixelsPerMillivolt,
+      row,
+      lead: view.pieceAt(row, x)?.lead ?? lead,
+    };
+    this[this.grip] = this.makeEnd(view, point);
   }
 
   release(view) {
@@ -55,9 +59,9 @@ export class Calipers {
     this[end] = { ...this[end], time: this[end].time + samples / view.signal.frequency };
   }
 
-  place(view, point) {
-    const kept = { time: point.time, millivolts: point.millivolts, row: point.row, lead: point.lead };
-    return this.snaps ? { ...kept, ...findPeak(view.signal, point.lead, point.time) } : kept;
+  /** Return an end at a point, or at the peak near it. */
+  makeEnd(view, { time, millivolts, row, lead }) {
+    return { time, millivolts, row, lead, ...(this.snaps && findPeak(view.signal, lead, time)) };
   }
 
   /** Return the measures, or null if nothing is measured. */

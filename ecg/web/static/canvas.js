@@ -7,13 +7,6 @@ import { View } from "./view.js";
 
 const WHEEL = 0.0016; // of zoom for each pixel of the wheel
 
-/** Measure how long it takes from a point of time until the next frame is on the screen. */
-function measureFrame(start) {
-  requestAnimationFrame(() =>
-    setTimeout(() => performance.measure("recording-paint", { start, end: performance.now() })),
-  );
-}
-
 /** Paper in a box that it fills, with calipers on a second canvas above it. */
 export class PaperCanvas {
   /** @param {function} onchange Called after the view has changed, with the point below the mouse or null. */
@@ -50,7 +43,6 @@ export class PaperCanvas {
     this.view.clamp();
     if (this.scale || !this.element.isConnected) this.draw();
     else this.resize();
-    if (signal) measureFrame(signal.arrived);
   }
 
   setShading(shading) {
@@ -86,11 +78,8 @@ export class PaperCanvas {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
     if (!this.scale) return;
-    const start = performance.now();
     drawPaper(this.base.getContext("2d", { alpha: false }), this.view, this.shading, this.scale);
     this.drawOverlay();
-    performance.measure("draw", { start, end: performance.now() });
-    if (performance.getEntriesByName("draw").length > 1000) performance.clearMeasures("draw");
     this.onchange(this.point);
   }
 
@@ -150,9 +139,8 @@ export class PaperCanvas {
     if (!last) return this.onchange(this.point);
     if (this.pointers.size === 2) this.pinch(event.pointerId, x, y);
     else if (this.measures) {
-      const inside = Math.min(Math.max(x, this.view.plot.left), this.view.plot.right);
-      const point = this.view.locate(inside, Math.min(Math.max(y, 0), this.view.plot.height));
-      if (point) this.calipers.drag(this.view, point);
+      const { left, right, height } = this.view.plot;
+      this.calipers.drag(this.view, Math.min(Math.max(x, left), right), Math.min(Math.max(y, 0), height));
     } else this.view.panBy(x - last.x, y - last.y);
     this.pointers.set(event.pointerId, { x, y });
     this.requestDraw();
