@@ -12,7 +12,6 @@ export class Queue {
     this.items = [];
     this.total = 0;
     this.names = new Map(); // position by record
-    this.isComplete = false;
   }
 
   /** Take a page of the list that was just shown. */
@@ -63,13 +62,30 @@ export class Queue {
     this.start = offset;
   }
 
-  /** Load the next page. Reviewed recordings no longer count in a list of those that are not. */
+  /**
+   * Load recordings that are not here yet, if there are any.
+   *
+   * The order changes while predictions come in: later pages are read if one brings nothing new, and then the earlier
+   * ones, to which recordings may have moved. Reviewed recordings no longer count in a list of those that are not.
+   */
   async extend() {
-    if (this.isComplete) return;
     const counted = this.query.unreviewed ? this.items.filter((item) => !item.reviewed_by_me) : this.items;
-    const page = await getRecordings({ ...this.query, offset: this.start + counted.length, limit: PAGE });
-    const added = page.items.map((item) => this.add(item)).some(Boolean);
-    this.total = Math.max(this.items.length, this.query.unreviewed ? this.total : page.total);
-    this.isComplete = !added;
+    const last = this.start + counted.length;
+    if (await this.loadPages(last, Infinity)) return;
+    if (this.start + this.items.length < this.total) await this.loadPages(this.start, last);
+  }
+
+  /** Load pages between two offsets until one has a recording that is not here yet; whether there was one. */
+  async loadPages(offset, end) {
+    let isAdded = false;
+    let isLast = offset >= end;
+    while (!isAdded && !isLast) {
+      const { total, items } = await getRecordings({ ...this.query, offset, limit: PAGE });
+      isAdded = items.map((item) => this.add(item)).some(Boolean);
+      this.total = Math.max(this.items.length, this.query.unreviewed ? this.total : total);
+      offset += items.length;
+      isLast = !items.length || offset >= Math.min(total, end);
+    }
+    return isAdded;
   }
 }
