@@ -13,8 +13,8 @@ export class RefusedError extends Error {
 
 /** The server did not answer. */
 export class UnreachableError extends Error {
-  constructor() {
-    super("The server does not answer. Is it still running?");
+  constructor(message = "The server does not answer. Is it still running?") {
+    super(message);
   }
 }
 
@@ -27,15 +27,23 @@ async function request(path, parameters = {}, options = {}) {
       query.set(name, value === true ? "1" : value);
   }
   const url = query.size ? `${path}?${query}` : path;
+  const signals = [AbortSignal.timeout(TIMEOUT), options.signal].filter(Boolean);
   let response;
   try {
-    response = await fetch(url, { ...options, signal: options.signal ?? AbortSignal.timeout(TIMEOUT) });
+    response = await fetch(url, { ...options, signal: AbortSignal.any(signals) });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new UnreachableError();
+    throw describeFailure(error);
   }
   if (!response.ok) throw new RefusedError(response.status, await describeRefusal(response));
   return response;
+}
+
+/** Return the error to report if no complete answer came; an abort by the page itself stays as it is. */
+function describeFailure(error) {
+  if (error.name === "AbortError") return error;
+  if (error.name === "TimeoutError")
+    return new UnreachableError(`The server did not answer within ${TIMEOUT / 1000} s. It may be busy: try again.`);
+  return new UnreachableError();
 }
 
 async function describeRefusal(response) {
@@ -51,8 +59,8 @@ async function describeRefusal(response) {
 async function readJson(response) {
   try {
     return await response.json();
-  } catch {
-    throw new UnreachableError();
+  } catch (error) {
+    throw describeFailure(error);
   }
 }
 
@@ -60,8 +68,7 @@ async function readBytes(response) {
   try {
     return await response.arrayBuffer();
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new UnreachableError();
+    throw describeFailure(error);
   }
 }
 

@@ -18,6 +18,7 @@ export class Evidence {
     this.panel = panel;
     this.wanted = null; // what is being loaded
     this.shown = null;
+    this.controller = null; // of the request for what is being loaded
   }
 
   /** The methods that are offered for the selected class. */
@@ -49,32 +50,36 @@ export class Evidence {
     const record = panel.facts?.record;
     const className = panel.selected;
     if (!record || panel.isHidden || !className || !method || !settings.showsEvidence) {
-      this.wanted = this.shown = null;
-      this.paper.setShading(null);
+      this.clear();
       const isMissing = record && className && !method && !panel.isHidden;
       return this.render(isMissing ? "No method has proved itself for this class." : "");
     }
     const key = JSON.stringify([record, className, method]);
     if (this.shown === key && this.paper.shading) return this.render(`for ${className}`);
+    if (this.wanted === key && this.controller) return; // on its way
+    this.clear();
     this.wanted = key;
-    this.paper.setShading(null);
+    this.controller = new AbortController();
     this.render("Computing …");
     try {
-      const shading = await this.page.loader.explanation(record, className, method);
+      const shading = await this.page.loader.explanation(record, className, method, this.controller.signal);
       if (this.wanted !== key) return;
       this.shown = key;
+      this.controller = null;
       this.paper.setShading(shading);
       this.render(`for ${className}`);
     } catch (error) {
       if (this.wanted !== key) return;
+      this.controller = null;
       this.render(error.message, true);
       if (error.status === BUSY) setTimeout(() => this.wanted === key && this.update(), RETRY);
     }
   }
 
-  /** Forget the evidence of a recording that is no longer shown. */
+  /** Forget the evidence that is shown, and no longer wait for what is being loaded. */
   clear() {
-    this.wanted = this.shown = null;
+    this.controller?.abort();
+    this.controller = this.wanted = this.shown = null;
     this.paper.setShading(null);
   }
 

@@ -48,7 +48,7 @@ export function formatAge(age) {
 }
 
 /** Return sex and age in words. */
-export function describePerson(sex, age) {
+export function describeDemographics(sex, age) {
   const words = [["Female", "Male"].includes(sex) ? sex.toLowerCase() : "sex unknown", formatAge(age) ?? "age unknown"];
   return words.join(", ");
 }
@@ -56,6 +56,12 @@ export function describePerson(sex, age) {
 /** Return why a label is suspected, in words. */
 export function describeSuspicion(suspected) {
   return suspected.labelled ? "label doubtful" : "label missing?";
+}
+
+/** Return why a label is suspected, with the model's probability, in a sentence. */
+export function explainSuspicion(suspected) {
+  const reason = capitalise(describeSuspicion(suspected));
+  return `${reason}${reason.endsWith("?") ? "" : "."} The model gives ${formatProbability(suspected.probability)}.`;
 }
 
 /** Return the word of a verdict with a capital letter. */

@@ -29,8 +29,11 @@ export class Loader {
     return this.fetch(`${kind} ${record}`, () => getSignal(record, kind));
   }
 
-  explanation(record, className, method) {
-    return this.fetch(`${method} ${className} ${record}`, () => getExplanation(record, className, method));
+  /** Return an explanation; a request that is aborted by the signal leaves no trace. */
+  explanation(record, className, method, signal) {
+    const key = `${method} ${className} ${record}`;
+    signal.addEventListener("abort", () => this.entries.delete(key));
+    return this.fetch(key, () => getExplanation(record, className, method, { signal }));
   }
 
   /** Forget the facts of a recording, after a review or while its prediction is awaited. */

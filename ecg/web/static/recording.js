@@ -3,7 +3,7 @@
 import { UnreachableError } from "./api.js";
 import { PaperCanvas } from "./canvas.js";
 import { build, button, choice, fill, showAlert, showToast } from "./dom.js";
-import { describePerson, formatCount, formatSeconds, formatTime, pluralise } from "./format.js";
+import { describeDemographics, formatCount, formatSeconds, formatTime, pluralise } from "./format.js";
 import { GAINS, SPEEDS, listRecordingKeys } from "./keys.js";
 import { LAYOUTS } from "./layout.js";
 import { Evidence } from "./evidence.js";
@@ -78,7 +78,6 @@ export class RecordingView {
     this.record = record;
     this.facts = null;
     this.isRevealing = false;
-    this.opened = performance.now();
     clearTimeout(this.timer);
     this.paper.setSignal(null); // the trace of one recording never stands below the name of another
     this.overview.setSignal(null);
@@ -107,7 +106,6 @@ export class RecordingView {
       if (this.record !== record) return null;
       clearTimeout(this.isSlow);
       this.showMessage("");
-      signal.arrived = Math.max(signal.arrived, this.opened ?? 0);
       this.paper.setSignal(signal, { keepView });
       this.overview.setSignal(signal);
       this.overview.frame(this.paper.view);
@@ -135,7 +133,7 @@ export class RecordingView {
         this.details,
         [
           facts.source,
-          describePerson(facts.sex, facts.age),
+          describeDemographics(facts.sex, facts.age),
           formatSeconds(facts.seconds),
           facts.frequency ? `${formatCount(facts.frequency)} Hz` : null,
           pluralise(facts.leads.length, "lead"),
@@ -152,8 +150,8 @@ export class RecordingView {
       if (this.record !== record) return null;
       this.panel.clear();
       fill(this.details);
-      const isSaid = this.message.textContent.includes(error.message); // both failed for the same reason
-      if (!isSaid)
+      const isReported = this.message.textContent.includes(error.message); // both failed for the same reason
+      if (!isReported)
         showAlert(
           "facts",
           error.message,
@@ -184,6 +182,7 @@ export class RecordingView {
   close() {
     clearTimeout(this.timer);
     this.record = null;
+    this.evidence.clear();
     showAlert("facts", "");
   }
 
