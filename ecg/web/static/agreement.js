@@ -2,9 +2,9 @@
 
 import { getAgreement } from "./api.js";
 import { build, button, fill, select } from "./dom.js";
+import { VERDICTS } from "./facts.js";
 import { capitalise, formatCount, formatSigned, pluralise } from "./format.js";
 
-const VERDICTS = ["present", "absent", "unsure"];
 const ALL = "all"; // in place of a class
 const NOTES = [
   "Kappa is 1 if two always agree, 0 if they agree as often as by chance, and negative if they agree less often.",
@@ -128,7 +128,7 @@ const nameRater = (name) => (["labels", "model"].includes(name) ? capitalise(nam
 const buildSection = (title, ...parts) => build("section", {}, build("h2", { text: title }), ...parts);
 
 function buildReviewers(reviewers) {
-  const counts = ["recordings", "present", "absent", "unsure"];
+  const counts = ["recordings", ...VERDICTS];
   return buildTable(
     ["Reviewer", ...counts.map(capitalise)],
     reviewers.map((rater) => [rater.name, ...counts.map((name) => rater[name])]),

@@ -111,7 +111,11 @@ export function openSettings(onchange) {
   resize(settings.pixelsPerMm);
 }
 
-/** Build the form that asks for the reviewer's name. */
+/**
+ * Build the form that asks for the reviewer's name.
+ *
+ * It begins with the server's default reviewer, else with the name that this browser remembers. Enter accepts it.
+ */
 export function buildLogin(session, name, onlogin) {
   const input = build("input", {
     type: "text",
@@ -120,7 +124,7 @@ export function buildLogin(session, name, onlogin) {
     maxlength: 60,
     required: true,
     autocomplete: "name",
-    value: name || (session.default_reviewer ?? ""),
+    value: session.default_reviewer || name,
     placeholder: "Your name",
   });
   const message = build("p", { class: "failed", role: "alert" });
@@ -147,6 +151,9 @@ export function buildLogin(session, name, onlogin) {
     session.blinded &&
       build("p", { class: "muted", text: "Blinded review: labels and predictions are shown once you have answered." }),
   );
-  setTimeout(() => input.select());
+  setTimeout(() => {
+    input.focus();
+    input.select();
+  });
   return form;
 }

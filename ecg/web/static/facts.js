@@ -1,5 +1,7 @@
 /** What is known of a recording, from the server's answer. */
 
+export const VERDICTS = ["present", "absent", "unsure"];
+
 /** Return the classes whose value is true. */
 const toSet = (values) => (values ? new Set(Object.keys(values).filter((name) => values[name])) : null);
 

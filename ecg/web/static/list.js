@@ -2,7 +2,15 @@
 
 import { getRecordings } from "./api.js";
 import { build, button, fill, select } from "./dom.js";
-import { describeSuspicion, formatAge, formatCount, formatProbability, formatSeconds, pluralise } from "./format.js";
+import {
+  describeSuspicion,
+  explainSuspicion,
+  formatAge,
+  formatCount,
+  formatProbability,
+  formatSeconds,
+  pluralise,
+} from "./format.js";
 import { Queue } from "./queue.js";
 
 const PAGE = 50;
@@ -333,7 +341,7 @@ function buildSuspicion(suspected) {
     "span",
     {
       class: "suspicion",
-      title: `${describeSuspicion(suspected)} The model gives ${formatProbability(suspected.probability)}.`,
+      title: explainSuspicion(suspected),
     },
     build("b", { text: suspected.class }),
     ` ${describeSuspicion(suspected)} `,

@@ -2,6 +2,7 @@
 
 import { build } from "./dom.js";
 import { COLOURS } from "./paper.js";
+import { INVALID } from "./signal.js";
 
 /** Draws one lead of the whole recording once, and a frame around what the paper shows. */
 export class Overview {
@@ -63,10 +64,10 @@ function drawWhole(context, { traces, length }) {
   const level = trace.level(perPixel) ?? { size: 1, low: trace.samples, high: trace.samples };
   const columns = [];
   for (let x = 0; x < canvas.width; x++) {
-    let [low, high] = [32768, -32768];
+    let [low, high] = [32768, INVALID];
     const end = Math.min(Math.ceil(((x + 1) * perPixel) / level.size), level.low.length);
     for (let index = Math.floor((x * perPixel) / level.size); index < end; index++) {
-      if (level.high[index] === -32768) continue;
+      if (level.high[index] === INVALID) continue;
       low = Math.min(low, level.low[index]);
       high = Math.max(high, level.high[index]);
     }

@@ -1,14 +1,10 @@
 /** The panel beside the paper: what label and model say of each class, and the reviewer's verdicts. */
 
 import { build, button, fill } from "./dom.js";
-import { classesToReview } from "./facts.js";
+import { VERDICTS, classesToReview } from "./facts.js";
 import { capitalise, describeSuspicion, formatClock, formatProbability } from "./format.js";
 
-export const VERDICTS = [
-  ["present", "P"],
-  ["absent", "A"],
-  ["unsure", "U"],
-];
+const VERDICT_KEYS = { present: "P", absent: "A", unsure: "U" };
 const LONGEST_COMMENT = 1000;
 
 /** The classes of a recording, one of them selected for the next verdict. */
@@ -34,8 +30,12 @@ export class ReviewPanel {
     this.progress = build("span", { class: "progress" });
     this.fullName = build("p", { class: "full-name" });
     this.statement = build("p", { class: "statement" });
-    this.verdictButtons = VERDICTS.map(([verdict, key]) =>
-      button(capitalise(verdict), () => this.answer(verdict), { key, data: { verdict }, "aria-pressed": "false" }),
+    this.verdictButtons = VERDICTS.map((verdict) =>
+      button(capitalise(verdict), () => this.answer(verdict), {
+        key: VERDICT_KEYS[verdict],
+        data: { verdict },
+        "aria-pressed": "false",
+      }),
     );
     this.comment = build("input", {
       class: "comment",
@@ -104,11 +104,6 @@ export class ReviewPanel {
     this.element.classList.add("empty");
   }
 
-  /** Whether labels and predictions may be seen now. */
-  get isOpen() {
-    return !this.isHidden;
-  }
-
   reveal() {
     if (!this.isHidden || this.facts?.labels === null) return;
     this.isHidden = false;
@@ -162,10 +157,6 @@ export class ReviewPanel {
     const start = this.toReview.indexOf(this.selected) + 1;
     const inTurn = [...this.toReview.slice(start), ...this.toReview.slice(0, start)];
     return inTurn.find((name) => !this.verdictOf(name)) ?? null;
-  }
-
-  get isComplete() {
-    return this.firstOpen() === null;
   }
 
   select(name) {
