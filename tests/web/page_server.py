@@ -76,6 +76,7 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("reviews", type=Path)
     parser.add_argument("port", type=int)
+    parser.add_argument("--reviewer", default="", help="name that the page proposes")
     parser.add_argument("--blinded", action="store_true")
     parser.add_argument("--ask", default="", help="class to review in the first five recordings")
     parser.add_argument("--rate", type=float, default=1e6)
@@ -87,7 +88,7 @@ def main():
     book, signer = ReviewBook(arguments.reviews), load_signer(arguments.reviews)
     runner = StandIn(arguments.rate)
     review_list = [(row, arguments.ask) for row in range(5)] if arguments.ask else None
-    settings = ReviewSettings(blinded=arguments.blinded, review_list=review_list)
+    settings = ReviewSettings(arguments.reviewer, blinded=arguments.blinded, review_list=review_list)
     bench = Workbench(catalogue, table, facts, book, signer, settings, runner)
     threading.Thread(target=runner.follow, args=(bench,), daemon=True).start()
     uvicorn.run(create_app(bench, Access(port=arguments.port)), port=arguments.port, log_level="warning", ws="none")

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -31,10 +30,11 @@ SERVER = Path(__file__).with_name("page_server.py")
 START_SECONDS = 60
 MARKUP = "<img src=x onerror=alert(1)>"
 RHYTHM, LONG, TWO_LEADS, GAPS, DAMAGED = "B0075", "B0600", "B0002", "B0009", "B0010"
+TALL, DELAYED = "B0003", "B0004"
 # Fields of the server's answers that a blinded reviewer must not get.
 HIDDEN = ("labels", "predicted", "probabilities", "suspected", "suspicion", "thresholds", "calibrated")
-# Seen on an idle machine: 50 ms and 2 ms. The limits leave room for machines that do other things.
-PAINT_LIMIT, DRAW_LIMIT, FRAME_LIMIT = 1000, 30, 100  # ms
+PAINT_LIMIT, FRAME_LIMIT, OPENINGS = 150, 30, 7  # ms, ms, and openings of which the median counts
+TIME_FACTOR = float(os.environ.get("ECG_TIME_FACTOR", "1"))  # larger on a machine that does other things
 
 
 def beat(time):
@@ -75,6 +75,13 @@ def data(synthetic_recordings, tmp_path_factory):
     signal = write_recording(folder, GAPS, 10)
     signal[:, 2000:3000] = -(2**15)
     save_recording(folder, GAPS, signal)
+    signal = write_recording(folder, TALL, 10)
+    signal = (3000 / signal.max(1, keepdims=True) * signal).astype(np.int16)
+    signal[LEADS.index("II")] *= -1  # the rhythm strip, which has S waves of 3 mV now
+    save_recording(folder, TALL, signal)
+    signal = write_recording(folder, DELAYED, 10)
+    signal[1:] = np.roll(signal[1:], 20, axis=1)  # all leads but I are 40 ms late
+    save_recording(folder, DELAYED, signal)
     write_recording(folder, DAMAGED, 10)
     (folder / f"{DAMAGED}.mat").write_bytes(b"damaged")
     return folder
@@ -235,8 +242,27 @@ def count_pixels(page, condition, left=0.0, right=1.0):
     return page.evaluate(code, [left, right])
 
 
+def press_choice(page, group, name):
+    """Press a button of a group in the toolbar, and wait for the next frame."""
+    page.get_by_role("group", name=group).get_by_role("button", name=name, exact=True).click()
+    page.wait_for_timeout(100)
+
+
 def wait_until_saved(page):
     playwright.expect(page.locator(".saving")).to_have_text("All reviews saved", timeout=30_000)
+
+
+def test_one_key_accepts_the_default_reviewer(make_server, browser):
+    server = make_server("--reviewer", "Dr. Ada")
+    page = browser.new_page()
+    page.context.request.post(f"{server.url}api/logout", data={})
+    page.goto(server.url)
+    playwright.expect(page.get_by_label("Name")).to_have_value("Dr. Ada")
+    playwright.expect(page.get_by_label("Name")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".recordings tbody tr")
+    assert page.locator(".reviewer").inner_text() == "Dr. Ada"
+    page.close()
 
 
 def test_the_list_is_paged_searched_and_filtered(server, open_page, data):
@@ -281,7 +307,7 @@ def test_the_most_suspected_recordings_come_first_and_reviewed_ones_can_be_left_
     assert name not in rows(page)
 
 
-def test_one_goes_through_the_recordings_in_the_order_of_the_list(server, open_page):
+def test_one_goes_through_the_recordings_in_the_order_of_the_list(server, open_page, data):
     page = open_page(server)
     names = rows(page)
     page.locator("tbody tr").first.click()
@@ -291,9 +317,33 @@ def test_one_goes_through_the_recordings_in_the_order_of_the_list(server, open_p
         page.keyboard.press("n")
     page.keyboard.press("b")
     page.wait_for_selector(f".record-title[title='{names[2]}']")
-    assert page.locator(".position").inner_text() == "3 of 66"
+    assert page.locator(".position").inner_text() == f"3 of {len(list(find_records(data)))}"
     page.keyboard.press("Escape")
     page.wait_for_selector(f"tr[data-record='{names[2]}'][aria-selected=true]")
+
+
+def test_a_recording_is_the_last_one_only_at_the_end_of_the_list(server, open_page):
+    """The order of the list changes while predictions come in: pages repeat recordings, or have moved ones."""
+    page = open_page(server)
+    code = """async (order) => {
+        const { Queue } = await import('/static/queue.js');
+        const listed = Array.from({ length: 350 }, (_, index) => ({ record: `R${index}`, reviewed_by_me: 0 }));
+        const changed = order === 'rotated' ? [...listed.slice(50), ...listed.slice(0, 50)] : [...listed].reverse();
+        window.fetch = async (url) => {
+            const values = new URLSearchParams(url.split('?')[1]);
+            const [offset, limit] = ['offset', 'limit'].map((name) => Number(values.get(name)));
+            return new Response(JSON.stringify({ total: 350, offset, items: changed.slice(offset, offset + limit) }));
+        };
+        const queue = new Queue();
+        queue.take({ total: 350, items: listed.slice(0, 200) });
+        const records = ['R0'];
+        while (records.at(-1)) records.push(await queue.neighbour(records.at(-1), 1));
+        return records;
+    }"""
+    for order in ("reversed", "rotated"):
+        *records, end = page.evaluate(code, order)
+        assert end is None and len(records) == 350
+        assert set(records) == {f"R{index}" for index in range(350)}
 
 
 def test_label_prediction_and_facts_stand_beside_the_trace(server, open_page, data):
@@ -335,6 +385,20 @@ def test_calipers_measure_a_rhythm_of_75_beats_per_minute(server, open_page):
     measure.to_contain_text("804 ms")  # two samples
     page.keyboard.press("Escape")
     measure.to_be_empty()
+
+
+def test_calipers_snap_to_the_lead_in_which_they_begin(server, open_page):
+    page = open_page(server)
+    open_recording(page, DELAYED)
+    page.keyboard.press("k")
+    (start, y), (end, _) = locate_time(page, 0.4), locate_time(page, 1.2)
+    box = page.locator("#paper").bounding_box()
+    page.mouse.move(start, box["y"] + 0.12 * box["height"])
+    assert " I · " in f" {page.locator('.readout').inner_text()}"
+    page.mouse.down()
+    page.mouse.move(end, y, steps=4)  # down to the rhythm strip, whose beats are late
+    page.mouse.up()
+    playwright.expect(page.locator(".measure")).to_contain_text("800 ms · 75 bpm · +0.00 mV")
 
 
 def test_calipers_measure_the_calibrated_voltage(server, open_page):
@@ -384,8 +448,9 @@ def test_recordings_of_two_leads_and_of_ten_minutes_are_shown(server, open_page)
     open_recording(page, LONG)
     page.keyboard.press("End")
     page.wait_for_timeout(100)
-    with pytest.raises(AssertionError):
-        assert locate_time(page, 595)[0] < 0
+    left, right = (locate_time(page, seconds)[0] for seconds in (590, 600))
+    box = page.locator("#paper").bounding_box()
+    assert box["x"] <= left < right <= box["x"] + box["width"]
     for _ in range(40):
         page.keyboard.press("-")
     page.wait_for_timeout(100)
@@ -393,6 +458,28 @@ def test_recordings_of_two_leads_and_of_ten_minutes_are_shown(server, open_page)
     page.keyboard.press("0")
     page.wait_for_timeout(100)
     assert "25 mm/s" in page.locator(".readout").inner_text()
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (3840, 2160)])
+def test_large_deflections_are_not_cut_off_at_the_edges_of_the_paper(server, open_page, size):
+    page = open_page(server, size=size)
+    open_recording(page, TALL)
+    for layout, gain in (("3×4", 10), ("6×2", 10), ("12×1", 10), ("3×4", 20)):
+        press_choice(page, "Layout", layout)
+        press_choice(page, "Gain", str(gain))
+        top, bottom = page.evaluate("""() => {
+            const canvas = document.querySelector('canvas.paper');
+            const context = canvas.getContext('2d');
+            const countInk = (y) => {
+                const { data } = context.getImageData(0, y, canvas.width, 2);
+                let count = 0;
+                for (let i = 0; i < data.length; i += 4) count += data[i] < 60 && data[i + 1] < 60;
+                return count;
+            };
+            const size = Number.parseFloat(getComputedStyle(document.documentElement).fontSize);
+            return [countInk(0), countInk(canvas.height - Math.round(1.3 * size) - 3)];
+        }""")
+        assert top == 0 and (bottom == 0 or (layout, gain) != ("3×4", 10))  # the other ones are scrolled
 
 
 def test_invalid_samples_are_a_gap(server, open_page):
@@ -425,6 +512,31 @@ def test_evidence_is_shaded_where_it_lies(server, open_page):
     page.wait_for_selector("text=No method has proved itself for this class.")
     page.wait_for_timeout(100)
     assert count_pixels(page, amber) == 0
+
+
+def test_evidence_is_no_longer_awaited_if_the_reviewer_moves_on(server, open_page):
+    page = open_page(server)
+    failed = []
+    page.on("requestfailed", lambda request: failed.append(request.url))
+    page.route("**/api/explanation*", lambda route: None)  # never answered
+    open_recording(page, RHYTHM)
+    page.locator(".class-row[data-class=NSR]").click()
+    page.keyboard.press("e")
+    page.wait_for_selector("text=Computing")
+    page.keyboard.press("n")
+    page.wait_for_function("name => document.querySelector('.record-title').title !== name", arg=RHYTHM)
+    page.wait_for_timeout(100)
+    assert len(failed) == 1 and "/api/explanation" in failed[0] and RHYTHM in failed[0]
+
+
+def test_a_slow_server_is_said_to_be_slow(server, open_page):
+    page = open_page(server)
+    message = page.evaluate("""async () => {
+        const { getExplanation } = await import('/static/api.js');
+        AbortSignal.timeout = () => AbortSignal.abort(new DOMException('late', 'TimeoutError'));
+        return getExplanation('record', 'AF', 'occlusion').catch((error) => error.message);
+    }""")
+    assert "did not answer within 60 s" in message
 
 
 def test_the_agreement_of_two_reviewers_is_measured(make_server, open_page):
@@ -627,31 +739,58 @@ def test_the_list_fills_while_recordings_are_predicted(make_server, open_page):
     page.wait_for_function("() => !document.querySelector('tbody').textContent.includes('not yet')")
 
 
-def test_a_recording_is_painted_and_zoomed_without_delay(server, open_page, capsys):
+def test_a_recording_is_painted_without_delay(server, open_page, capsys):
+    """From the click until the trace is on the screen, and from the last byte of the signal until then."""
+    page = open_page(server)
+    open_row = """(name) => new Promise((resolve) => {
+        const start = performance.now();
+        const finish = () => {
+            const end = performance.now();
+            const [{ responseEnd }] = performance.getEntriesByType('resource').filter((entry) =>
+                entry.name.includes('/api/signal') && entry.startTime >= start && entry.name.includes(name));
+            resolve([end - start, end - responseEnd]);
+        };
+        new MutationObserver((changes, observer) => {
+            if (!changes.some(({ target }) => target.id === 'paper' && target.ariaLabel.includes(name))) return;
+            observer.disconnect();
+            requestAnimationFrame(() => setTimeout(finish));  // the frame after the drawing is on the screen
+        }).observe(document, { subtree: true, attributeFilter: ['aria-label'] });
+        document.querySelector(`tr[data-record='${name}']`).click();
+    })"""
+    durations = []
+    for _ in range(OPENINGS):
+        page.goto(f"{server.url}#/?search={RHYTHM}")
+        page.reload()  # nothing is loaded ahead
+        wait_for_rows(page, 1)
+        page.wait_for_timeout(200)
+        durations.append(page.evaluate(open_row, RHYTHM))
+    opening, painting = np.median(durations, axis=0)
+    with capsys.disabled():
+        print(f"\npainted {opening:.0f} ms after the click, {painting:.0f} ms after the last byte")
+    assert opening < TIME_FACTOR * PAINT_LIMIT
+
+
+def test_a_recording_is_zoomed_and_moved_without_delay(server, open_page, capsys):
     page = open_page(server)
     open_recording(page, RHYTHM)
-    page.wait_for_function("() => performance.getEntriesByName('recording-paint').length > 0")
-    paint = page.evaluate("performance.getEntriesByName('recording-paint').at(-1).duration")
-    page.evaluate("performance.clearMeasures('draw')")
-    frames = page.evaluate("""async () => {
+    frames, drawn = page.evaluate("""async () => {
         const canvas = document.getElementById('paper');
         const box = canvas.getBoundingClientRect();
-        const times = [];
+        const [times, drawn] = [[], []];
         for (let i = 0; i < 90; i++) {
             const [x, y] = [box.left + 400, box.top + 250];
             canvas.dispatchEvent(new WheelEvent('wheel', { deltaY: i < 45 ? -60 : 60, clientX: x, clientY: y,
                 shiftKey: i % 3 === 0, cancelable: true }));
             times.push(await new Promise(requestAnimationFrame));
+            drawn.push(document.querySelector('.readout').textContent);
         }
-        return times;
+        return [times, new Set(drawn).size];
     }""")
-    draws = page.evaluate("performance.getEntriesByName('draw').map(entry => entry.duration)")
-    intervals = [last - first for first, last in pairwise(frames)]
+    intervals = np.diff(frames)
     with capsys.disabled():
-        print(f"\nfirst paint {paint:.0f} ms; {len(draws)} frames: drawn in {np.median(draws):.1f} ms (95 %: "
-              f"{np.quantile(draws, 0.95):.1f}), every {np.median(intervals):.1f} ms")  # fmt: skip
-    assert paint < PAINT_LIMIT and len(draws) > 60
-    assert np.median(draws) < DRAW_LIMIT and np.median(intervals) < FRAME_LIMIT
+        print(f"\na frame every {np.median(intervals):.1f} ms (95 %: {np.quantile(intervals, 0.95):.1f})")
+    assert np.median(intervals) < TIME_FACTOR * FRAME_LIMIT
+    assert drawn > 40  # each turn of the wheel draws another view
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (1920, 1080), (3840, 2160)])
