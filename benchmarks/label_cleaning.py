@@ -26,7 +26,7 @@ from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
 from ecg.runtime.console import start_logging
 from ecg.runtime.files import to_json
-from ecg.systems.label_cleaning import CleaningSettings, unlabelled_mask
+from ecg.systems.label_cleaning import CleaningSettings, labelled_mask
 
 WRONG = 0.05
 CONFLATION, OMISSION = CleaningSettings().rules
@@ -93,7 +93,7 @@ def count_faults(results, all_true_classes):
     masked = results.masks == 0
     if masked.any():
         wrong = results.labels != all_true_classes
-        by_rule = unlabelled_mask(store.sources, [OMISSION])
+        by_rule = ~labelled_mask(np.zeros_like(wrong), store.sources, [OMISSION])
         by_rule[np.ix_(store.sources == "Ningbo", CONFLATION.columns)] = True
         label_kinds = {"right": ~wrong, "wrong": wrong, "replaced": wrong & ~by_rule}
         for kind, labels in label_kinds.items():

@@ -1,19 +1,19 @@
-"""Measure the agreement of reviewers, labels and a model, and report it."""
+"""Measure the agreement of reviewers, labels and models, and report it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ecg.commands.review import has_diagnosis, predict_records
+from ecg.commands.review import predict_records
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import EVALUATED_CLASS_OF_CODE, SCORED, encode, source_of
+from ecg.data.labels import EVALUATED_CLASS_OF_CODE, SCORED, encode, has_diagnosis, source_of
 from ecg.data.patients import record_names
 from ecg.data.records import record_name, require_records
-from ecg.data.reviews import UNDECIDED, Review, read_reviews
-from ecg.evaluation.agreement import AgreementStudy, build_study
+from ecg.data.reviews import LABELS, UNDECIDED, Review, read_reviews
+from ecg.evaluation.agreement import AgreementStudy, build_study, encode_verdicts
 from ecg.evaluation.bootstrap import RESAMPLES
 from ecg.evaluation.outputs import load_outputs
 from ecg.reports.agreement_report import (
@@ -25,7 +25,7 @@ from ecg.reports.agreement_report import (
 )
 from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
 from ecg.runtime.files import check_replaceable, check_writable
-from ecg.systems.label_cleaning import PartiallyLabelledSource, unlabelled_mask
+from ecg.systems.label_cleaning import PartiallyLabelledSource, labelled_mask
 
 LOGGER = logging.getLogger("ecg")
 
@@ -38,22 +38,23 @@ class AgreementSources:
 
     Attributes:
         data: Folder of the recordings, whose labels are compared; None: no labels.
-        model: Folder of a model, which predicts the reviewed recordings of `data`; None: no model.
-        outputs: Folder of output files, instead of a model.
+        models: Folders of models, which predict the reviewed recordings of `data`.
+        outputs: Folders of output files of further models.
 
     Raises:
-        ValueError: There is a model without recordings, or both a model and outputs.
+        ValueError: There is a model without recordings, or a folder is given twice.
     """
 
     data: Path | None = None
-    model: Path | None = None
-    outputs: Path | None = None
+    models: tuple[Path, ...] = ()
+    outputs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.model and self.outputs:
-            raise ValueError("expected a model or outputs, received both")
-        if self.model and not self.data:
+        if self.models and not self.data:
             raise ValueError("a model needs the recordings that it is to predict: --data DATA")
+        folders = [folder.resolve() for folder in (*self.models, *self.outputs)]
+        if repeated := [folder for folder in folders if folders.count(folder) > 1]:
+            raise ValueError(f"{repeated[0]}: expected each model once")
 
 
 def agreement(reviews: Path, output: Path, sources: AgreementSources | None = None, seed: int = 0) -> AgreementStudy:
@@ -83,35 +84,37 @@ def agreement(reviews: Path, output: Path, sources: AgreementSources | None = No
     study = build_study(given, names, labels, predictions, seed=seed)
     facts = {
         "reviews": str(reviews),
-        **{name: str(folder) for name in ("data", "model", "outputs") if (folder := getattr(sources, name))},
+        **({} if sources.data is None else {"data": str(sources.data)}),
+        **{f"model {rater.name}": str(folder)
+           for rater, folder in zip(study.models, (*sources.models, *sources.outputs), strict=True)},
         "recordings": f"{len(study.names):,}",
         "reviewed recordings not in data": f"{len({review.record for review in given}) - len(study.names):,}",
         "bootstrap": f"{RESAMPLES:,} resamples, seed {seed}",
-    }
+    }  # fmt: skip
     path = write_agreement(Path(output).resolve(), study, facts)
     for pair in study.pairs:
         for line in wrap_line(describe_pair(pair)):
             LOGGER.info(line)
     LOGGER.info(f"{Path(output) / path.name}: {pluralise(len(study.reviewers), 'reviewer')}, "
-                f"{pluralise(len(study.names), 'recording')}, {int(study.contested.sum()):,} contested")  # fmt: skip
+                f"{pluralise(len(study.names), 'recording')}, {len(study.list_contested()):,} contested")  # fmt: skip
     return study
 
 
 def load_raters(
     reviews: Sequence[Review], sources: AgreementSources
-) -> tuple[list[str] | None, np.ndarray | None, np.ndarray | None]:
+) -> tuple[list[str], np.ndarray | None, dict[str, np.ndarray]]:
     """Load the labels and predictions of the reviewed recordings.
 
     Returns:
-        Names of the recordings, or None; labels and predictions as verdicts, (n, 26) int8, or None.
+        Names of n recordings; their labels as verdicts, (n, 26) int8, or None; and the predictions of each model.
 
     Raises:
         RecordError: None of the reviewed recordings is in the data folder.
     """
     reviewed = dict.fromkeys(review.record for review in reviews)
+    folders = name_folders([*sources.models, *sources.outputs], {review.reviewer for review in reviews})
     if sources.data is None:
-        names = [*reviewed]
-        return names, None, None if sources.outputs is None else read_predictions(names, sources.outputs)
+        return [*reviewed], None, {folders[folder]: read_predictions([*reviewed], folder) for folder in sources.outputs}
     paths = require_records(sources.data)
     all_paths = dict(zip(record_names(sources.data, paths), paths, strict=True))
     chosen = {name: path for name, path in all_paths.items() if name in reviewed}
@@ -120,12 +123,30 @@ def load_raters(
                           f"{next(iter(reviewed))}")  # fmt: skip
     if missing := [name for name in reviewed if name not in chosen]:
         warn(f"{sources.data}: {len(missing):,} reviewed recordings are not there ({abbreviated_list(missing)})")
-    names, predictions = [*chosen], None
-    if sources.model is not None:
-        predictions = predict_verdicts(chosen, sources.model, sources.data)
-    elif sources.outputs is not None:
-        predictions = read_predictions(names, sources.outputs)
-    return names, read_labels(chosen), predictions
+    predictions = {folders[model]: predict_verdicts(chosen, model, sources.data) for model in sources.models}
+    predictions |= {folders[outputs]: read_predictions([*chosen], outputs) for outputs in sources.outputs}
+    return [*chosen], read_labels(chosen), predictions
+
+
+def name_folders(folders: Sequence[Path], reviewers: Iterable[str]) -> dict[Path, str]:
+    """Return a name of each model that no other rater has.
+
+    It is the name of the folder. Folders of the same name are told apart by those above them.
+
+    Args:
+        folders: Different folders of models or outputs.
+        reviewers: Names of the reviewers.
+    """
+    parts = {folder: folder.resolve().parts for folder in folders}
+    taken = {name.casefold() for name in (LABELS, *reviewers)}
+    names: dict[Path, str] = {}
+    for folder in folders:
+        length = 1
+        while sum(parts[folder][-length:] == path[-length:] for path in parts.values()) > 1:
+            length += 1
+        name = "/".join(parts[folder][-length:])
+        names[folder] = f"{name} (model)" if name.casefold() in taken else name  # no reviewer's name has brackets
+    return names
 
 
 def read_labels(paths: dict[str, Path]) -> np.ndarray:
@@ -136,17 +157,15 @@ def read_labels(paths: dict[str, Path]) -> np.ndarray:
     Args:
         paths: Paths of the headers by name of the recording.
     """
-    labels, is_undecided = np.zeros((2, len(paths), len(SCORED)), bool)
+    labels, is_diagnosed = np.zeros((2, len(paths), len(SCORED)), bool)
     for row, path in enumerate(paths.values()):
         try:
             header = read_header(path)
-            labels[row], is_undecided[row] = encode(header.codes), not has_diagnosis(header)
+            labels[row], is_diagnosed[row] = encode(header.codes), has_diagnosis(header.codes)
         except (RecordError, OSError) as error:
-            is_undecided[row] = True
             warn(f"{path}: {error}")
     sources = np.array([source_of(path.stem) for path in paths.values()])
-    is_undecided |= unlabelled_mask(sources, [PartiallyLabelledSource(relabel=False)]) & ~labels
-    return np.where(is_undecided, UNDECIDED, labels).astype(np.int8)
+    return encode_verdicts(labels, is_diagnosed & labelled_mask(labels, sources, [PartiallyLabelledSource()]))
 
 
 def predict_verdicts(paths: dict[str, Path], model: Path, data: Path) -> np.ndarray:
@@ -170,7 +189,7 @@ def predict_verdicts(paths: dict[str, Path], model: Path, data: Path) -> np.ndar
     rows = {name: row for row, name in enumerate(paths)}
     verdicts = np.full((len(paths), len(SCORED)), UNDECIDED, np.int8)
     chosen = [rows[record_name(Path(path))] for path in predictions.paths]
-    verdicts[chosen] = np.where(predictions.covered, predictions.outputs, UNDECIDED)
+    verdicts[chosen] = encode_verdicts(predictions.outputs, predictions.covered)
     return verdicts
 
 

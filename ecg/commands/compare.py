@@ -14,7 +14,7 @@ from ecg.commands.fold_job import PREDICTIONS, FoldJob, RecordingsChanged, run_f
 from ecg.commands.holdout import FoldResult
 from ecg.commands.protocol import Protocol, training_records
 from ecg.commands.train import NOT_IN_FINGERPRINT
-from ecg.data.corrections import Corrections, describe_corrections, load_corrections
+from ecg.data.corrections import Corrections, correction_table, describe_corrections, load_corrections
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.patients import Patients, add_patients, count_patients, load_patients, number_patients, record_names
@@ -295,6 +295,14 @@ def collect_results(store: Store, folds: list[np.ndarray], runs: list[SystemRun]
     return Comparison(store.as_scored[chosen], store.sources[chosen], numbers[order], tuple(results), weights)
 
 
+def describe_reviewed_labels(store: Store) -> dict[str, object]:
+    """Return counts and a table of the corrected labels, if there are corrections."""
+    if store.reviewed is None:
+        return {}
+    table = correction_table(store.reviewed, store.names.tolist())
+    return {"corrections": describe_corrections(store.reviewed), "corrected labels": table}
+
+
 def describe_comparison(
     data: Path,
     protocol: Protocol,
@@ -340,7 +348,7 @@ def describe_comparison(
         "recordings excluded": "; ".join(reasons) or "none",
         "held out": held_out,
         **({} if store.patients is None else {"patients": f"{count_patients(store.patients):,}, {patients}"}),
-        **({} if store.reviewed is None else {"corrected labels": describe_corrections(store.reviewed)}),
+        **describe_reviewed_labels(store),
         "time limit of each system and fold": "none" if hours is None else format_duration(3600 * hours),
         **{name: value for name, value in options.items() if value is not None},
         "seed": protocol.seed,

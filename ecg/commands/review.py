@@ -8,16 +8,30 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ecg.data.corrections import correct_labels, is_decided, load_corrections, match_corrections
-from ecg.data.headers import Header, RecordError, read_header
-from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional
+from ecg.data.corrections import (
+    correct_labels,
+    correction_table,
+    describe_corrections,
+    is_decided,
+    load_corrections,
+    match_corrections,
+)
+from ecg.data.headers import RecordError, read_header
+from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional, has_diagnosis
 from ecg.data.leads import find_lead_sets
 from ecg.data.patients import record_names
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_raw_signal, record_name, require_records
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_tables import disagreement_table
-from ecg.runtime.console import Progress, describe_error, escape_unprintable, format_table, remove_record_name
+from ecg.runtime.console import (
+    Progress,
+    describe_error,
+    escape_unprintable,
+    format_table,
+    remove_record_name,
+    wrap_line,
+)
 from ecg.runtime.files import atomic_path, check_replaceable, write_csv
 from ecg.systems.label_cleaning import MAX_DRAWN, Disagreement, PartiallyLabelledSource, compare_labels, label_masks
 
@@ -26,7 +40,7 @@ if TYPE_CHECKING:  # imports Keras
 
 LOGGER = logging.getLogger("ecg")
 
-TABLE = "disagreements.csv"
+TABLE, CORRECTED = "disagreements.csv", "corrected_labels.csv"
 FIGURE_NAME = r"[0-9]{2,}_.+_[A-Za-z]+\.png"
 
 
@@ -77,8 +91,8 @@ def review(
     Args:
         model: Folder of the model.
         data: Folder of the recordings.
-        output: Folder for disagreements.csv, the most confident disagreement first, and for the drawn recordings. It
-            replaces an earlier review.
+        output: Folder for disagreements.csv, the most confident disagreement first, and for the drawn recordings. With
+            corrections it has corrected_labels.csv, too. It replaces an earlier review.
         sources: Sources that do not label all classes.
         figures: How many of the most confident disagreements are drawn.
         early_gains: Whether to correct the gains of early 2020, even if the model was trained without.
@@ -96,7 +110,7 @@ def review(
     unlisted: list[tuple[str, str]] = []
     paths = require_records(data, unlisted)
     votes = load_corrections(corrections, record_names(data, paths)) if corrections else {}
-    check_replaceable(folder, TABLE, f"{re.escape(TABLE)}|{FIGURE_NAME}", "a review")
+    check_replaceable(folder, TABLE, f"{re.escape(TABLE)}|{re.escape(CORRECTED)}|{FIGURE_NAME}", "a review")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # first, so that no work is lost if nothing can be written
         predictions = predict_records(model, data, paths, early_gains)
@@ -109,8 +123,11 @@ def review(
         for message in (*failures, *(f"{path}: {reason}" for path, reason in unlisted)):
             LOGGER.warning(message)
         names = [record_name(Path(path)) for path in predictions.paths]
-        verdicts = match_corrections(votes, names, predictions.labels).verdicts
+        reviewed = match_corrections(votes, names, predictions.labels)
+        verdicts = reviewed.verdicts
         labels = correct_labels(predictions.labels, verdicts)
+        if corrections:
+            write_csv(temporary / CORRECTED, correction_table(reviewed, names))
         masks = label_masks(labels[:, TRAINED], predictions.probabilities[:, TRAINED])
         masks[is_decided(verdicts[:, TRAINED])] = 1
         predictions = predictions._replace(labels=labels)
@@ -120,7 +137,8 @@ def review(
         first = rows[:figures]
         drawn = draw_disagreements(temporary, disagreements[:figures], predictions.thresholds[first],
                                    predictions.outputs[first], predictions.early_gains)  # fmt: skip
-    for line in review_lines(predictions, compared, disagreements):
+    counts = wrap_line(describe_corrections(reviewed)) if corrections else []
+    for line in [*counts, *review_lines(predictions, compared, disagreements)]:
         LOGGER.info(line)
     LOGGER.info(f"{output}: {TABLE} and {drawn:,} figures")
     return len(disagreements)
@@ -162,7 +180,7 @@ def predict_records(
             relative = path.relative_to(data)
             try:
                 header = read_header(path)
-                bundle = None if only_comparable and not has_diagnosis(header) else load_for(header.lead_names)
+                bundle = None if only_comparable and not has_diagnosis(header.codes) else load_for(header.lead_names)
                 if bundle is None:
                     undiagnosed += 1
                 elif only_comparable and not can_compare(bundle, header.codes):
@@ -183,11 +201,6 @@ def predict_records(
     )
     return ReviewPredictions([values[0] for values in predicted], labels, probabilities, outputs, thresholds, covered,
                              any_corrected, undiagnosed, ambiguous, failed)  # fmt: skip
-
-
-def has_diagnosis(header: Header) -> bool:
-    """Return whether a header has a code; words such as Unknown are none."""
-    return any(code.isdigit() for code in header.codes)
 
 
 def can_compare(bundle: "Bundle", codes: Sequence[str]) -> bool:

@@ -73,17 +73,16 @@ def add_sample_command(commands: Commands) -> None:
 
 def add_agreement_command(commands: Commands) -> None:
     """Add the command that measures the agreement of reviewers."""
-    parser = commands.add_parser("agreement", help="measure who agrees with whom: reviewers, labels, a model",
+    parser = commands.add_parser("agreement", help="measure who agrees with whom: reviewers, labels, models",
                                  epilog="The report is agreement.html in the folder of --output.")  # fmt: skip
     add_paths(parser, reviews="folder of the reviews, with a CSV file for each reviewer")
     parser.add_argument("--data", type=options.parse_path, metavar="DATA",
                         help="folder of the recordings, whose labels are compared (default: none)")  # fmt: skip
-    predictions = parser.add_mutually_exclusive_group()
-    predictions.add_argument("--model", type=options.parse_path, metavar="MODEL",
-                             help="folder of a model that predicts the reviewed recordings of --data (default: "
-                                  "none)")  # fmt: skip
-    predictions.add_argument("--outputs", type=options.parse_path, metavar="OUTPUTS",
-                             help="folder of the output files of a model instead (default: none)")  # fmt: skip
+    parser.add_argument("--model", type=options.parse_path, metavar="MODEL", nargs="+", default=[],
+                        help="folders of models that predict the reviewed recordings of --data (default: "
+                             "none)")  # fmt: skip
+    parser.add_argument("--outputs", type=options.parse_path, metavar="OUTPUTS", nargs="+", default=[],
+                        help="folders of the output files of further models (default: none)")  # fmt: skip
     parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", default=Path("agreement"),
                         help="folder for the page and the tables, as CSV (default: ./agreement)")  # fmt: skip
     add_numbers(parser, seed="seed of the bootstrap resamples (default: 0)")
@@ -95,7 +94,7 @@ def add_agreement_command(commands: Commands) -> None:
         from ecg.data.headers import RecordError
 
         with reported(ValueError):
-            sources = AgreementSources(arguments.data, arguments.model, arguments.outputs)
+            sources = AgreementSources(arguments.data, tuple(arguments.model), tuple(arguments.outputs))
         with reported(RecordError):
             agreement(arguments.reviews, arguments.output, sources, **without_none(seed=arguments.seed))
 

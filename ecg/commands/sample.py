@@ -14,7 +14,7 @@ from ecg.data.review_lists import ReviewList, write_review_list
 from ecg.evaluation.agreement import sample_errors
 from ecg.runtime.files import check_writable
 from ecg.runtime.limits import check_limits
-from ecg.systems.label_cleaning import PartiallyLabelledSource, unlabelled_mask
+from ecg.systems.label_cleaning import PartiallyLabelledSource, labelled_mask
 
 LOGGER = logging.getLogger("ecg")
 
@@ -83,8 +83,8 @@ def draw_sample(model: Path, data: Path, sample: ErrorSample) -> ReviewList:
         raise RecordError(f"{data}: none of {len(paths):,} recordings can be compared with a prediction")
     sources = np.array([source_of(Path(path).stem) for path in predictions.paths])
     labels, outputs, column = predictions.labels, predictions.outputs, CLASS_INDEX[sample.abbreviation]
-    is_omitted = unlabelled_mask(sources, [PartiallyLabelledSource(relabel=False)]) & ~labels
-    comparable = np.flatnonzero((predictions.covered & ~is_omitted)[:, column])
+    is_labelled = labelled_mask(labels, sources, [PartiallyLabelledSource()])
+    comparable = np.flatnonzero((predictions.covered & is_labelled)[:, column])
     labels, outputs = labels[comparable], outputs[comparable]
     chosen = sample_errors(labels, outputs, column, sample.false_positives, sample.false_negatives, sample.seed)
     counts = [int((outputs & ~labels)[:, column].sum()), int((labels & ~outputs)[:, column].sum())]

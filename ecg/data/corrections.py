@@ -10,7 +10,7 @@ import numpy as np
 
 from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
-from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, Review, Verdict, read_reviews
+from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, VERDICT_NAMES, Review, Verdict, read_reviews
 from ecg.runtime.cache import fingerprint
 from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
 
@@ -61,7 +61,7 @@ class ReviewedLabels:
         return ReviewedLabels(self.verdicts[records], self.votes[records], self.labels[records])
 
     @property
-    def changed(self) -> np.ndarray:
+    def is_changed(self) -> np.ndarray:
         """Mask of the labels that the verdicts change, (N, 26) bool."""
         return correct_labels(self.labels, self.verdicts) != self.labels
 
@@ -153,22 +153,25 @@ def is_decided(verdicts: np.ndarray) -> np.ndarray:
 
 
 def describe_corrections(reviewed: ReviewedLabels) -> str:
-    """Count the verdicts, and the labels that they change, in one line."""
+    """Count the verdicts, and the labels that they change, in one sentence."""
     parts = []
     for number, name in ((PRESENT, "present"), (ABSENT, "absent")):
         is_verdict = reviewed.verdicts == number
-        parts.append(f"{is_verdict.sum():,} {name}, {(reviewed.changed & is_verdict).sum():,} of them not so labelled")
+        parts.append(
+            f"{is_verdict.sum():,} {name}, {(reviewed.is_changed & is_verdict).sum():,} of them not so labelled"
+        )
     is_reviewed = reviewed.verdicts != UNDECIDED
     n_labels, n_recordings = int(is_reviewed.sum()), int(is_reviewed.any(axis=1).sum())
-    return (f"corrections: {pluralise(n_labels, 'label')} of {pluralise(n_recordings, 'recording')} reviewed; "
-            f"{'; '.join(parts)}; {(reviewed.verdicts == UNSURE).sum():,} unsure")  # fmt: skip
+    return (f"Corrections: {pluralise(n_labels, 'label')} of {pluralise(n_recordings, 'recording')} reviewed; "
+            f"{'; '.join(parts)}; {(reviewed.verdicts == UNSURE).sum():,} unsure.")  # fmt: skip
 
 
-def correction_rows(reviewed: ReviewedLabels, names: Sequence[str]) -> list[tuple]:
-    """List the reviewed labels: record, class, header's label, verdict, votes."""
-    verdict_names = {verdict.number: str(verdict) for verdict in Verdict}
+def correction_table(reviewed: ReviewedLabels, names: Sequence[str]) -> list[tuple]:
+    """List the reviewed labels of recordings of these names, with the votes."""
+    header = ("record", "class", "label of the header", "verdict", *VERDICT_NAMES.values())
     return [
-        (str(names[row]), ABBREVIATIONS[column], "present" if reviewed.labels[row, column] else "absent",
-         verdict_names[int(reviewed.verdicts[row, column])], *reviewed.votes[row, column].tolist())
-        for row, column in np.argwhere(reviewed.verdicts != UNDECIDED).tolist()
+        header,
+        *((str(names[row]), ABBREVIATIONS[column], VERDICT_NAMES[int(reviewed.labels[row, column])],
+         VERDICT_NAMES[int(reviewed.verdicts[row, column])], *reviewed.votes[row, column].tolist())
+        for row, column in np.argwhere(reviewed.verdicts != UNDECIDED).tolist()),
     ]  # fmt: skip

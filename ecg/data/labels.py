@@ -195,6 +195,11 @@ def add_implied_labels(labels: np.ndarray, pairs: Iterable[tuple[str, str]]) -> 
     return labels
 
 
+def has_diagnosis(codes: Iterable[str]) -> bool:
+    """Return whether a header has a code; words such as Unknown are none."""
+    return any(code.isdigit() for code in codes)
+
+
 def source_of(name: str) -> str:
     """Return a recording's source database by its name, or the name's letters."""
     letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()  # type: ignore[union-attr]

@@ -52,6 +52,7 @@ class Verdict(StrEnum):
 
 
 VERDICTS: dict[str, Verdict] = {verdict.value: verdict for verdict in Verdict}
+VERDICT_NAMES: dict[int, str] = {verdict.number: verdict.value for verdict in Verdict}  # without UNDECIDED
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,34 @@ Verdicts are arrays (n_recordings, 26) of int8: PRESENT, ABSENT, UNSURE, or UNDE
 Cohen's kappa (Cohen 1960) of the decisions that both raters made, with bootstrap intervals over recordings.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS
 from ecg.data.reviews import ABSENT, LABELS, MODEL, PRESENT, UNDECIDED, UNSURE, Review, encode_reviews
 from ecg.evaluation.bootstrap import RESAMPLES, estimate_interval
+
+REVIEWER = "reviewer"
+
+
+class ContestedLabel(NamedTuple):
+    """A class of a recording that one reviewer says is present and another is absent.
+
+    Attributes:
+        record: Name of the recording.
+        abbreviation: Abbreviation of the class.
+        verdicts: Verdict of each rater by its number.
+        reviews: The reviews that have a comment.
+    """
+
+    record: str
+    abbreviation: str
+    verdicts: tuple[int, ...]
+    reviews: tuple[Review, ...]
 
 
 @dataclass(frozen=True)
@@ -22,12 +41,12 @@ class Rater:
     Attributes:
         name: Name for tables.
         verdicts: (n_recordings, 26) int8.
-        is_reviewer: Whether this is a person.
+        kind: REVIEWER, LABELS or MODEL.
     """
 
     name: str
     verdicts: np.ndarray
-    is_reviewer: bool = True
+    kind: str = REVIEWER
 
 
 @dataclass(frozen=True)
@@ -56,18 +75,18 @@ class PairAgreement:
         return self.counts.sum(axis=(1, 2))
 
     @property
-    def agreed(self) -> np.ndarray:
+    def n_agreements(self) -> np.ndarray:
         """Number of decisions on which both agree by class, (26,) int."""
         return np.trace(self.counts, axis1=1, axis2=2)
 
 
 @dataclass(frozen=True)
 class AgreementStudy:
-    """Agreement of reviewers, labels and a model.
+    """Agreement of reviewers, labels and models.
 
     Attributes:
         names: Names of the n reviewed recordings.
-        raters: The reviewers, then labels and model if they are compared.
+        raters: The reviewers, then labels and models if they are compared.
         pairs: Agreement of each pair of raters.
         reviews: The reviews of these recordings.
     """
@@ -80,17 +99,47 @@ class AgreementStudy:
     @property
     def reviewers(self) -> list[Rater]:
         """The raters that are persons."""
-        return [rater for rater in self.raters if rater.is_reviewer]
-
-    def find_rater(self, name: str) -> Rater | None:
-        """Return the labels or the model, by LABELS or MODEL, or None."""
-        return next((rater for rater in self.raters if rater.name == name and not rater.is_reviewer), None)
+        return [rater for rater in self.raters if rater.kind == REVIEWER]
 
     @property
-    def contested(self) -> np.ndarray:
-        """Where one reviewer says present and another absent, (n, 26) bool."""
+    def labels(self) -> Rater | None:
+        """The labels, if they are compared."""
+        return next((rater for rater in self.raters if rater.kind == LABELS), None)
+
+    @property
+    def models(self) -> list[Rater]:
+        """The raters that are models."""
+        return [rater for rater in self.raters if rater.kind == MODEL]
+
+    def list_contested(self) -> list[ContestedLabel]:
+        """List the labels that one reviewer says are present and another are absent."""
+        comments: dict[tuple[str, str], list[Review]] = {}
+        for review in self.reviews:
+            if review.comment:
+                comments.setdefault((review.record, review.abbreviation), []).append(review)
         verdicts = np.array([rater.verdicts for rater in self.reviewers])
-        return (verdicts == PRESENT).any(axis=0) & (verdicts == ABSENT).any(axis=0)
+        is_contested = (verdicts == PRESENT).any(axis=0) & (verdicts == ABSENT).any(axis=0)
+        keys = [
+            (row, column, self.names[row], ABBREVIATIONS[column]) for row, column in np.argwhere(is_contested).tolist()
+        ]
+        return [
+            ContestedLabel(record, abbreviation, tuple(int(rater.verdicts[row, column]) for rater in self.raters),
+                           tuple(comments.get((record, abbreviation), ())))
+            for row, column, record, abbreviation in keys
+        ]  # fmt: skip
+
+
+def encode_verdicts(is_present: np.ndarray, is_known: np.ndarray) -> np.ndarray:
+    """Return labels or predictions as verdicts.
+
+    Args:
+        is_present: Whether a class is labelled or predicted, (n_recordings, 26) bool.
+        is_known: Whether it is known if the class is present, (n_recordings, 26) bool; else it is UNDECIDED.
+
+    Returns:
+        (n_recordings, 26) int8.
+    """
+    return np.where(is_known, is_present, UNDECIDED).astype(np.int8)
 
 
 def compute_kappa(counts: np.ndarray) -> np.ndarray:
@@ -166,19 +215,19 @@ def build_study(
     reviews: Sequence[Review],
     names: Sequence[str] | None = None,
     labels: np.ndarray | None = None,
-    predictions: np.ndarray | None = None,
+    predictions: Mapping[str, np.ndarray] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> AgreementStudy:
-    """Compare reviewers with each other, with the labels and with a model.
+    """Compare reviewers with each other, with the labels and with models.
 
-    Labels and model are compared on the classes of recordings that at least one reviewer has reviewed.
+    Labels and models are compared on the classes of recordings that at least one reviewer has reviewed.
 
     Args:
         reviews: What `read_reviews` returns.
         names: Names of N recordings; reviews of others are ignored. None: those of all reviewed recordings.
         labels: Labels of the headers as verdicts, (N, 26) int8; None: they are not compared.
-        predictions: Predicted classes as verdicts, (N, 26) int8; None: they are not compared.
+        predictions: Predicted classes of each model by its name, as verdicts, (N, 26) int8; None: there is no model.
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
     """
@@ -189,10 +238,9 @@ def build_study(
     raters = [Rater(name, verdicts) for name, verdicts in encode_reviews(reviews, chosen).items()]
     shape = len(chosen), len(ABBREVIATIONS)
     is_undecided = np.all([np.ones(shape, bool), *(rater.verdicts == UNDECIDED for rater in raters)], axis=0)
-    for name, verdicts in ((LABELS, labels), (MODEL, predictions)):
-        if verdicts is not None:
-            compared = np.where(is_undecided, UNDECIDED, verdicts[rows]).astype(np.int8)
-            raters.append(Rater(name, compared, is_reviewer=False))
+    compared = [] if labels is None else [Rater(LABELS, labels, LABELS)]
+    compared += [Rater(name, verdicts, MODEL) for name, verdicts in (predictions or {}).items()]
+    raters += [replace(rater, verdicts=encode_verdicts(rater.verdicts[rows], ~is_undecided)) for rater in compared]
     known = set(chosen)
     return AgreementStudy(
         tuple(chosen), tuple(raters), tuple(measure_agreement(raters, resamples, seed)),

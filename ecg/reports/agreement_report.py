@@ -1,4 +1,4 @@
-"""Write the report on the agreement of reviewers, labels and a model."""
+"""Write the report on the agreement of reviewers, labels and models."""
 
 import warnings
 from collections.abc import Mapping
@@ -11,20 +11,28 @@ from matplotlib.figure import Figure
 
 from ecg.data.corrections import count_votes, match_corrections
 from ecg.data.labels import ABBREVIATIONS
-from ecg.data.reviews import ABSENT, LABELS, MODEL, PRESENT, UNDECIDED, UNSURE
-from ecg.evaluation.agreement import AgreementStudy, PairAgreement
-from ecg.reports.html_page import Cell, build_page, bullet_list, details, embed_figure, html_table, plain_table
+from ecg.data.reviews import ABSENT, MODEL, PRESENT, UNDECIDED, UNSURE, VERDICT_NAMES
+from ecg.evaluation.agreement import AgreementStudy, PairAgreement, Rater
+from ecg.reports.html_page import (
+    Cell,
+    build_page,
+    bullet_list,
+    details,
+    embed_figure,
+    first_rows_table,
+    html_table,
+    plain_table,
+)
 from ecg.reports.training_tables import Table, write_tables
 from ecg.runtime.console import escape_unprintable, format_estimate, pluralise
 from ecg.runtime.files import atomic_path, save_figure
 
 AGREEMENT_PAGE, AGREEMENT_FIGURE = "agreement.html", "kappa.svg"
-AGREEMENT_TABLES = ("agreement", "reviewers", "judged", "contested", "verdicts")
+AGREEMENT_TABLES = ("agreement", "reviewers", "reviewed_labels", "contested", "verdicts")
+OUTCOMES = (PRESENT, ABSENT, UNDECIDED)  # of a model
 UNDEFINED = "-"  # a kappa that does not exist
 ALL = "all"  # in place of a class
 MAX_PAIRS = 3  # of reviewers in the summary
-MAX_CONTESTED = 500  # rows of the page
-VERDICT_NAMES = {PRESENT: "present", ABSENT: "absent", UNSURE: "unsure", UNDECIDED: ""}
 STRONG_SHADE = 0.7  # absolute kappa; above it numbers are white
 NOTES = (
     "Kappa (Cohen 1960) is 1 if two raters always agree, 0 if they agree as often as by chance, and negative if they "
@@ -32,8 +40,8 @@ NOTES = (
     "Intervals contain 95 % of the kappas of bootstrap samples of the recordings.",
     "If one of two raters always says the same, kappa says nothing, and is shown as -.",
     "Unsure verdicts are not in kappa; the tables count them.",
-    "Labels and model are compared only where a reviewer has given a verdict. In a sample of errors, the model always "
-    "contradicts the labels: kappa of these two is then negative by the choice of the recordings.",
+    "Labels and models are compared only where a reviewer has given a verdict. In a sample of a model's errors it "
+    "always contradicts the labels: kappa of these two is then negative by the choice of the recordings.",
     "The last verdict of a reviewer on a class in a recording counts.",
 )
 
@@ -65,7 +73,7 @@ def agreement_tables(study: AgreementStudy) -> dict[str, Table]:
     return {
         "agreement": [header, *(row for pair in study.pairs for row in pair_rows(pair))],
         "reviewers": reviewer_table(study),
-        "judged": judged_table(study),
+        "reviewed_labels": reviewed_label_table(study),
         "contested": contested_table(study),
         "verdicts": verdict_table(study),
     }
@@ -91,58 +99,61 @@ def reviewer_table(study: AgreementStudy) -> Table:
     rows = []
     for rater in study.reviewers:
         reviews = [review for review in study.reviews if review.reviewer == rater.name]
-        counts = [int((rater.verdicts == verdict).sum()) for verdict in (PRESENT, ABSENT, UNSURE)]
         times = [review.time for review in reviews]
-        rows.append((rater.name, len({review.record for review in reviews}), len(reviews), *counts,
+        records = {review.record for review in reviews}
+        rows.append((rater.name, len(records), len(reviews), *count_verdicts(rater.verdicts),
                      sum(review.blinded for review in reviews), min(times), max(times)))  # fmt: skip
-    names = ("reviewer", "recordings", "verdicts", "present", "absent", "unsure", "blinded", "first", "last")
+    names = ("reviewer", "recordings", "verdicts", *VERDICT_NAMES.values(), "blinded", "first", "last")
     return [names, *rows]
 
 
-def judged_table(study: AgreementStudy) -> Table:
-    """Count the verdicts of the majority by class, label and prediction."""
+def reviewed_label_table(study: AgreementStudy) -> Table:
+    """Count the majority's verdicts by class, label, and prediction of each model."""
     rows: Table = []
-    labels, model = study.find_rater(LABELS), study.find_rater(MODEL)
-    if labels is not None:
-        votes = count_votes(study.reviews)
-        verdicts = match_corrections(votes, study.names, np.zeros(labels.verdicts.shape, bool)).verdicts
-        predicted = np.full(labels.verdicts.shape, UNDECIDED) if model is None else model.verdicts
+    if study.labels is not None:
+        labels, verdicts = study.labels.verdicts, find_majority(study)
+        models = study.models or [Rater("", np.full(labels.shape, UNDECIDED), MODEL)]
         columns = np.flatnonzero((verdicts != UNDECIDED).any(axis=0)).tolist()
-        for column, label, prediction in product(columns, (PRESENT, ABSENT), (PRESENT, ABSENT, UNDECIDED)):
-            chosen = (labels.verdicts[:, column] == label) & (predicted[:, column] == prediction)
-            counts = [int((verdicts[chosen, column] == verdict).sum()) for verdict in (PRESENT, ABSENT, UNSURE)]
-            if any(counts):
-                names = ABBREVIATIONS[column], VERDICT_NAMES[label], VERDICT_NAMES[prediction]
+        for model, column, label, prediction in product(models, columns, (PRESENT, ABSENT), OUTCOMES):
+            chosen = (labels[:, column] == label) & (model.verdicts[:, column] == prediction)
+            if any(counts := count_verdicts(verdicts[chosen, column])):
+                names = model.name, ABBREVIATIONS[column], VERDICT_NAMES[label], VERDICT_NAMES.get(prediction, "")
                 rows.append((*names, sum(counts), *counts))
-    return [("class", "label", "prediction", "recordings", "present", "absent", "unsure"), *rows]
+    return [("model", "class", "label", "prediction", "recordings", *VERDICT_NAMES.values()), *rows]
+
+
+def find_majority(study: AgreementStudy) -> np.ndarray:
+    """Return the verdicts of most reviewers, (n, 26) int8."""
+    no_labels = np.zeros((len(study.names), len(ABBREVIATIONS)), bool)
+    return match_corrections(count_votes(study.reviews), study.names, no_labels).verdicts
+
+
+def count_verdicts(verdicts: np.ndarray) -> list[int]:
+    """Return how many verdicts are present, absent and unsure."""
+    return [int((verdicts == verdict).sum()) for verdict in VERDICT_NAMES]
 
 
 def contested_table(study: AgreementStudy) -> Table:
     """List the recordings on which reviewers disagree, with what they wrote."""
-    comments: dict[tuple[str, str], list[str]] = {}
-    for review in study.reviews:
-        if review.comment:
-            key = review.record, review.abbreviation
-            comments.setdefault(key, []).append(f"{review.reviewer}: {review.comment}")
     rows = [
-        (*row, "; ".join(comments.get(row[:2], []))) for row in verdict_table(study, study.contested)[1:]
+        (label.record, label.abbreviation, *(VERDICT_NAMES.get(verdict, "") for verdict in label.verdicts),
+         "; ".join(f"{review.reviewer}: {review.comment}" for review in label.reviews))
+        for label in study.list_contested()
     ]  # fmt: skip
     return [("record", "class", *(rater.name for rater in study.raters), "comments"), *rows]
 
 
-def verdict_table(study: AgreementStudy, mask: np.ndarray | None = None) -> Table:
-    """List the verdicts of all raters.
-
-    Args:
-        study: What was measured.
-        mask: Which recordings and classes are listed, (n, 26) bool; None: those that a reviewer has reviewed.
-    """
+def verdict_table(study: AgreementStudy) -> Table:
+    """List the verdicts of all raters on what a reviewer has reviewed."""
     verdicts = np.array([rater.verdicts for rater in study.raters]).reshape(-1, len(study.names), len(ABBREVIATIONS))
-    if mask is None:
-        mask = (verdicts[: len(study.reviewers)] != UNDECIDED).any(axis=0)
+    is_reviewed = (verdicts[: len(study.reviewers)] != UNDECIDED).any(axis=0)
     rows = [
-        (study.names[row], ABBREVIATIONS[column], *(VERDICT_NAMES[int(value)] for value in verdicts[:, row, column]))
-        for row, column in np.argwhere(mask).tolist()
+        (
+            study.names[row],
+            ABBREVIATIONS[column],
+            *(VERDICT_NAMES.get(value, "") for value in verdicts[:, row, column].tolist()),
+        )
+        for row, column in np.argwhere(is_reviewed).tolist()
     ]
     return [("record", "class", *(rater.name for rater in study.raters)), *rows]
 
@@ -192,7 +203,7 @@ def format_kappa(kappa: np.ndarray) -> tuple[str, str]:
 def describe_pair(pair: PairAgreement) -> str:
     """Describe the agreement of a pair in one line."""
     value, interval = format_kappa(pair.kappa)
-    count, agreed, unsure = (int(numbers.sum()) for numbers in (pair.decisions, pair.agreed, pair.unsure))
+    count, agreed, unsure = (int(numbers.sum()) for numbers in (pair.decisions, pair.n_agreements, pair.unsure))
     text = f"{pair.first} and {pair.second}: kappa {value}{f' ({interval})' * bool(interval)}, "
     text += f"{agreed:,} of {pluralise(count, 'decision')} the same"
     return text + f", {unsure:,} unsure" * bool(unsure)
@@ -210,19 +221,19 @@ def build_agreement_page(
         figure: File of the matrix of kappas.
     """
     people = pluralise(len(study.reviewers), "reviewer")
-    raters = [people, *(f"the {rater.name}" for rater in study.raters if not rater.is_reviewer)]
+    models = ["the model" if len(study.models) == 1 else pluralise(len(study.models), "model")] * bool(study.models)
+    raters = [people, *["the labels"] * (study.labels is not None), *models]
     title = f"Agreement of {', '.join(raters)} on {pluralise(len(study.names), 'recording')}"
-    opening = [f"{escape_unprintable(sentence)}." for sentence in summarise_agreement(study, tables["judged"])]
-    n_contested = len(tables["contested"]) - 1
+    opening = [f"{escape_unprintable(sentence)}." for sentence in summarise_agreement(study)]
     sections = {
         "Agreement": [
             embed_figure(figure, "Kappa of each pair", "With 95 % intervals, of all decisions that both made."),
             kappa_table(study, [None], "Agreement of each pair, all classes together"),
         ] * bool(study.pairs),
         "By class": class_kappas(study),
-        "Labels judged by reviewers": judged_parts(tables["judged"]),
+        "Reviewed labels": reviewed_label_parts(tables["reviewed_labels"]),
         "Reviewers": [plain_table(tables["reviewers"][0], tables["reviewers"][1:], "Reviewers and their verdicts")],
-        "Contested recordings": contested_parts(tables["contested"], n_contested),
+        "Contested recordings": contested_parts(tables["contested"]),
         "How to read this": [bullet_list(NOTES)],
         "What was compared": [plain_table((), [(name, str(value)) for name, value in facts.items()], "The study")],
         "Tables as files": [bullet_list(f"{name}.csv" for name in tables)],
@@ -230,23 +241,20 @@ def build_agreement_page(
     return build_page(title, opening, {name: parts for name, parts in sections.items() if parts})
 
 
-def summarise_agreement(study: AgreementStudy, judged: Table) -> list[str]:
-    """Describe the agreement of the reviewers, and how many labels they contradict.
-
-    Args:
-        study: What was measured.
-        judged: The table of the reviewers' verdicts on labels.
-    """
+def summarise_agreement(study: AgreementStudy) -> list[str]:
+    """Describe the agreement of the reviewers, and how many labels they contradict."""
     people = {rater.name for rater in study.reviewers}
     pairs = [pair for pair in study.pairs if {pair.first, pair.second} <= people]
     sentences = [describe_pair(pair) for pair in pairs[:MAX_PAIRS]]
     if len(pairs) > MAX_PAIRS:
         sentences.append(f"{len(pairs) - MAX_PAIRS:,} more pairs of reviewers are in the table")
-    for label, contrary in (("present", 1), ("absent", 0)):
-        if rows := [row[4:7] for row in judged[1:] if row[1] == label]:
-            counts = np.sum(rows, axis=0)
-            sentences.append(f"Of {counts.sum():,} reviewed labels that are {label}, most reviewers contradict "
-                             f"{counts[contrary]:,} and are unsure of {counts[2]:,}")  # fmt: skip
+    if study.labels is not None:
+        verdicts = find_majority(study)
+        for label, contrary in ((PRESENT, ABSENT), (ABSENT, PRESENT)):
+            counts = dict(zip(VERDICT_NAMES, count_verdicts(verdicts[study.labels.verdicts == label]), strict=True))
+            if total := sum(counts.values()):
+                sentences.append(f"Of {total:,} reviewed labels that are {VERDICT_NAMES[label]}, most reviewers "
+                                 f"contradict {counts[contrary]:,} and are unsure of {counts[UNSURE]:,}")  # fmt: skip
     return sentences
 
 
@@ -264,7 +272,7 @@ def kappa_table(study: AgreementStudy, columns: list[int | None], caption: str) 
         for pair in study.pairs:
             decisions, agreed, unsure = (
                 int(numbers.sum() if column is None else numbers[column])
-                for numbers in (pair.decisions, pair.agreed, pair.unsure)
+                for numbers in (pair.decisions, pair.n_agreements, pair.unsure)
             )
             if decisions or unsure:
                 kappa = pair.kappa if column is None else pair.kappa_by_class[:, column]
@@ -284,20 +292,18 @@ def class_kappas(study: AgreementStudy) -> list[str]:
     return [kappa_table(study, [*columns], "Agreement of each pair by class, the most reviewed class first")]
 
 
-def judged_parts(table: Table) -> list[str]:
+def reviewed_label_parts(table: Table) -> list[str]:
     """Build the table of the reviewers' verdicts on labels, if there are labels."""
     if len(table) < 2:
         return []
     header, *rows = table
-    caption = "What most reviewers say of the class, by its label in the header and the model's prediction"
+    caption = "What most reviewers say of the class, by its label in the header and the prediction of each model"
     return [plain_table(header, rows, caption)]
 
 
-def contested_parts(table: Table, count: int) -> list[str]:
+def contested_parts(table: Table) -> list[str]:
     """Build the table of the recordings on which reviewers disagree, if there are any."""
-    header, *rows = table
-    if not rows:
+    if len(table) < 2:
         return []
-    more = f"; the first {MAX_CONTESTED:,}, all are in contested.csv" * (count > MAX_CONTESTED)
-    caption = f"Recordings on which reviewers disagree ({count:,}{more})"
-    return [details(caption, plain_table(header, rows[:MAX_CONTESTED], caption))]
+    caption = f"Recordings on which reviewers disagree ({len(table) - 1:,})"
+    return [details(caption, first_rows_table(table, caption, "contested"))]

@@ -142,7 +142,7 @@ def list_limits(results: Results) -> Iterator[str]:
     for rule in settings.cleaning.partially_labelled:
         if sources := [source for source in rule.sources if source in present]:
             yield (f"{', '.join(sources)}: labels only {', '.join(rule.labelled)}. Another class may be present there "
-                   f"without a label, and its prediction then counts as wrong.")  # fmt: skip
+                   f"without a label. Its prediction then counts as wrong.")  # fmt: skip
     yield UNKNOWN_ORIGIN
     frequencies = store.frequencies[used_rows(results)]
     span = " to ".join(f"{frequency:g}" for frequency in dict.fromkeys((frequencies.min(), frequencies.max())))
@@ -246,8 +246,7 @@ def describe_cleaning(results: Results, tables: Mapping[str, Table]) -> Iterator
     """Yield what was changed in the labels, and what training ignores."""
     settings, lines = results.settings, []
     if results.store.reviewed:
-        text = describe_corrections(results.store.reviewed)
-        lines.append(f"{text[0].upper()}{text[1:]}.")
+        lines.append(describe_corrections(results.store.reviewed))
     lines += [f"Implied: {second} is added wherever {first} is labelled." for first, second in settings.implies]
     lines += [f"Relabelling: {describe_relabelling(relabelling)}." for relabelling in results.relabellings]
     used = results.masks[used_rows(results)]

@@ -22,7 +22,16 @@ from ecg.evaluation.bootstrap import (
 )
 from ecg.evaluation.metrics import metric_name
 from ecg.reports.comparison_charts import NOT_KNOWN, draw_comparison, rank_classes
-from ecg.reports.html_page import Cell, build_page, bullet_list, details, embed_figure, html_table, plain_table
+from ecg.reports.html_page import (
+    Cell,
+    build_page,
+    bullet_list,
+    details,
+    embed_figure,
+    first_rows_table,
+    html_table,
+    plain_table,
+)
 from ecg.reports.training_tables import Table, write_tables
 from ecg.runtime.console import escape_unprintable, format_duration, format_estimate, pluralise
 from ecg.runtime.files import atomic_path, save_figure
@@ -132,8 +141,12 @@ def fact_tables(facts: Mapping[str, object]) -> dict[str, Table]:
     """Turn facts into tables: one of strings and numbers, and the given tables."""
     rows = [(name, value) for name, value in facts.items() if not isinstance(value, list)]
     tables = {name: value for name, value in facts.items() if isinstance(value, list)}
-    names = {name: "".join(c if c.isalnum() else "_" for c in name) for name in tables}
-    return {"facts": [("fact", "value"), *rows]} | {names[name]: table for name, table in tables.items()}
+    return {"facts": [("fact", "value"), *rows]} | {table_file_name(name): table for name, table in tables.items()}
+
+
+def table_file_name(fact: str) -> str:
+    """Return the name of the file, without extension, of a fact that is a table."""
+    return "".join(char if char.isalnum() else "_" for char in fact)
 
 
 def build_comparison_page(
@@ -175,7 +188,7 @@ def build_comparison_page(
         sources.append(details(f"{title}: all measures by source", table))
     costs = {pluralise(leads, "lead"): cost_rows(comparison, leads) for leads in comparison.lead_sets}
     plain_facts = [(name, str(value)) for name, value in facts.items() if not isinstance(value, list)]
-    tables = {name.capitalize(): value for name, value in facts.items() if isinstance(value, list) and len(value) > 1}
+    tables = {name: value for name, value in facts.items() if isinstance(value, list) and len(value) > 1}
     sections = {
         "Scores": scores,
         f"Differences to {first}": differences,
@@ -185,7 +198,7 @@ def build_comparison_page(
         "How to read this": [bullet_list(NOTES)],
         "What was compared": [
             plain_table((), plain_facts, "The comparison"),
-            *(plain_table(header, rows, name) for name, (header, *rows) in tables.items()),
+            *(first_rows_table(table, name.capitalize(), table_file_name(name)) for name, table in tables.items()),
         ],
     }
     n_systems, n_recordings, n_sets = len(comparison.systems), len(comparison.labels), len(comparison.lead_sets)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from ecg.runtime.console import escape_unprintable
 
+MAX_ROWS = 500  # of a long table on a page; the CSV files have all
+
 TEMPLATE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 
 
@@ -103,6 +105,19 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[object]], caption
     cells = [[Cell(_format_cell(value)) for value in row] for row in rows]
     prose = any(isinstance(value, str) for row in rows for value in row[1:])
     return html_table(header, {"": cells}, caption, prose)
+
+
+def first_rows_table(table: Sequence[Sequence], caption: str, file_name: str) -> str:
+    """Build a table of the first MAX_ROWS rows; a caption names the file of all.
+
+    Args:
+        table: Header and rows.
+        caption: Caption of the table.
+        file_name: Name of the file without extension.
+    """
+    header, *rows = table
+    more = f"; the first {MAX_ROWS:,} of {len(rows):,} rows, all are in {file_name}.csv"
+    return plain_table(header, rows[:MAX_ROWS], caption + more * (len(rows) > MAX_ROWS))
 
 
 def _format_cell(value: object) -> str:

@@ -19,7 +19,15 @@ from ecg.models.decision import ARGMAX
 from ecg.reports import training_charts
 from ecg.reports.card_content import TrainingStart, build_model_card
 from ecg.reports.card_tables import card_tables
-from ecg.reports.html_page import build_page, bullet_list, details, embed_figure, paragraphs, plain_table
+from ecg.reports.html_page import (
+    build_page,
+    bullet_list,
+    details,
+    embed_figure,
+    first_rows_table,
+    paragraphs,
+    plain_table,
+)
 from ecg.reports.model_card import ModelCard, card_html, write_model_card
 from ecg.reports.training_tables import (
     SCORE,
@@ -43,7 +51,6 @@ F1 may stay about the same or fall, as the table shows. Thresholds and calibrati
 scored here: if these are few, the scores of both are too high."""
 EACH_BY_OTHERS = """ Each recording was predicted by those networks alone that were not trained on it; the model uses
 all of its networks."""
-MAX_ROWS = 500  # in each table on the page; the CSV files have all
 # Captions of the tables and figures of each section. Figures begin with "@", tables that are folded with "+".
 SECTIONS = {
     "Scores": {"scores": "Scores of each lead set; original labels are those before relabelling; if expected credit or "
@@ -217,18 +224,13 @@ def build_training_page(
                 sections[title] += _fold(figures.get(name, ()), "Other lead sets")
                 continue
             for file_name in (file_name for file_name in tables if _is_of_kind(file_name, name)):
-                header, *rows = tables[file_name]
-                more = f"; the first {MAX_ROWS:,} of {len(rows):,} rows, all are in {file_name}.csv"
-                table = plain_table(header, rows[:MAX_ROWS], caption + more * (len(rows) > MAX_ROWS))
+                table = first_rows_table(tables[file_name], caption, file_name)
                 suffix = file_name.removeprefix(name).replace("_", ", ", 1).replace("_", " ")
-                sections[title] += [
-                    details(f"{caption}{suffix} ({len(rows):,})", table) if key.startswith("+") else table
-                ]
+                summary = f"{caption}{suffix} ({len(tables[file_name]) - 1:,})"
+                sections[title] += [details(summary, table) if key.startswith("+") else table]
     sections["Decisions"].insert(0, paragraphs([HEDGING]))
     if results.store.reviewed:
-        sections["Corrected labels"].insert(
-            0, paragraphs([f"{describe_corrections(results.store.reviewed).capitalize()}."])
-        )
+        sections["Corrected labels"].insert(0, paragraphs([describe_corrections(results.store.reviewed)]))
     masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
     rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecg.data.corrections import correction_rows
+from ecg.data.corrections import correction_table
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, SCORED, select_labels, source_of
 from ecg.evaluation.calibration import calibration_error, reliability_table
 from ecg.evaluation.metrics import accuracy, challenge_score, f_measures, nan_mean, roc_and_pr_areas
@@ -178,8 +178,7 @@ def corrected_tables(results: Results) -> dict[str, Table]:
     store = results.store
     if store.reviewed is None:
         return {}
-    header = ("record", "class", "label of the header", "verdict", "present", "absent", "unsure")
-    return {"corrected_labels": [header, *correction_rows(store.reviewed, store.names.tolist())]}
+    return {"corrected_labels": correction_table(store.reviewed, store.names.tolist())}
 
 
 def mask_table(results: Results) -> Table:

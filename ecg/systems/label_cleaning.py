@@ -378,7 +378,7 @@ def compare_labels(
         Labels that were compared, (n, 22) bool, rows of the disagreements, (d,), and these, the most confident first.
     """
     sources = np.array([source_of(Path(path).stem) for path in paths])
-    compared = ((labels | ~unlabelled_mask(sources, partially_labelled)) & covered)[:, TRAINED]
+    compared = (labelled_mask(labels, sources, partially_labelled) & covered)[:, TRAINED]
     rows, columns = np.nonzero(compared & (masks == 0))
     columns = TRAINED[columns]
     doubtful = probabilities[rows, columns]
@@ -392,9 +392,11 @@ def compare_labels(
     return compared, rows, disagreements
 
 
-def unlabelled_mask(sources: np.ndarray, partially_labelled: Sequence[PartiallyLabelledSource]) -> np.ndarray:
-    """Return which classes the sources (n,) do not label, (n, 26) bool."""
-    unlabelled = np.zeros((len(sources), len(ABBREVIATIONS)), bool)
+def labelled_mask(
+    labels: np.ndarray, sources: np.ndarray, partially_labelled: Sequence[PartiallyLabelledSource]
+) -> np.ndarray:
+    """Return which labels (n, 26) of sources (n,) are known: present, or not omitted."""
+    omitted = np.zeros(labels.shape, bool)
     for rule in partially_labelled:
-        unlabelled[np.ix_(np.isin(sources, rule.sources), rule.columns)] = True
-    return unlabelled
+        omitted[np.ix_(np.isin(sources, rule.sources), rule.columns)] = True
+    return labels | ~omitted

@@ -233,7 +233,7 @@ def initial_masks(store: Store, labels: np.ndarray, settings: Settings, relabell
     if settings.source_masks:
         partially_labelled = settings.cleaning.without_skipped(relabellings).partially_labelled
         # A reviewer labels a class in one recording, not in all of its source.
-        by_source = np.where(store.reviewed.changed, store.reviewed.labels, labels) if store.reviewed else labels
+        by_source = np.where(store.reviewed.is_changed, store.reviewed.labels, labels) if store.reviewed else labels
         by_source = select_labels(columns, by_source, store.additional)
         masks = source_masks(by_source, store.sources, columns, partially_labelled)
     return keep_reviewed_masks(masks, store.verdicts, columns)

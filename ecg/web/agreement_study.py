@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS
-from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, Review
-from ecg.evaluation.agreement import AgreementStudy, PairAgreement, build_study
+from ecg.data.reviews import MODEL, UNDECIDED, VERDICT_NAMES, Review
+from ecg.evaluation.agreement import AgreementStudy, PairAgreement, build_study, encode_verdicts
 from ecg.web.catalogue import escape_bytes
 from ecg.web.predictions import PREDICTED, PredictionTable
 
-VERDICT_NAMES = {PRESENT: "present", ABSENT: "absent", UNSURE: "unsure"}
 MOST_CONTESTED = 500  # that are sent
 
 
@@ -28,37 +27,36 @@ def describe_agreement(table: PredictionTable, reviews: Sequence[Review]) -> dic
     if not rows:
         return {"recordings": 0, "raters": [], "pairs": [], "contested": []}
     labels, predictions = rate_labels(table, np.array(rows)), rate_predictions(table, np.array(rows))
-    study = build_study(reviews, [catalogue.names[row] for row in rows], labels, predictions)
+    study = build_study(reviews, [catalogue.names[row] for row in rows], labels, {MODEL: predictions})
     return {
         "recordings": len(study.names),
         "raters": [
-            {"name": rater.name, "kind": "reviewer" if rater.is_reviewer else rater.name,
+            {"name": rater.name, "kind": rater.kind,
              "recordings": int((rater.verdicts != UNDECIDED).any(axis=1).sum()),
              **{name: int((rater.verdicts == verdict).sum()) for verdict, name in VERDICT_NAMES.items()}}
             for rater in study.raters
         ],
         "pairs": [describe_pair_agreement(pair) for pair in study.pairs],
-        "contested": list_contested(study),
+        "contested": describe_contested(study),
     }  # fmt: skip
 
 
 def rate_labels(table: PredictionTable, rows: np.ndarray) -> np.ndarray:
     """Return the labels of n recordings as verdicts, (n, 26) int8."""
-    labels = table.catalogue.columns["labels"][rows]
-    return np.where(table.labelled_mask(rows), labels, UNDECIDED).astype(np.int8)
+    return encode_verdicts(table.catalogue.columns["labels"][rows], table.labelled_mask(rows))
 
 
 def rate_predictions(table: PredictionTable, rows: np.ndarray) -> np.ndarray:
     """Return the predicted classes of n recordings as verdicts, (n, 26) int8."""
     known = table.covered[rows] & (table.state[rows] == PREDICTED)[:, np.newaxis]
-    return np.where(known, table.outputs[rows], UNDECIDED).astype(np.int8)
+    return encode_verdicts(table.outputs[rows], known)
 
 
 def describe_pair_agreement(pair: PairAgreement) -> dict[str, Any]:
     """Describe the agreement of two raters, of all classes together and of each."""
     by_class = [
-        {"class": ABBREVIATIONS[column], "decisions": int(pair.decisions[column]), "agreed": int(pair.agreed[column]),
-         "unsure": int(pair.unsure[column]),
+        {"class": ABBREVIATIONS[column], "decisions": int(pair.decisions[column]),
+         "agreed": int(pair.n_agreements[column]), "unsure": int(pair.unsure[column]),
          **_describe_kappa(pair.kappa_by_class[:, column])}
         for column in np.flatnonzero(pair.decisions + pair.unsure).tolist()
     ]  # fmt: skip
@@ -66,7 +64,7 @@ def describe_pair_agreement(pair: PairAgreement) -> dict[str, Any]:
         "first": pair.first,
         "second": pair.second,
         "decisions": int(pair.decisions.sum()),
-        "agreed": int(pair.agreed.sum()),
+        "agreed": int(pair.n_agreements.sum()),
         "unsure": int(pair.unsure.sum()),
         **_describe_kappa(pair.kappa),
         "classes": by_class,
@@ -79,20 +77,15 @@ def _describe_kappa(values: np.ndarray) -> dict[str, float | None]:
     return dict(zip(("kappa", "low", "high"), numbers, strict=True))
 
 
-def list_contested(study: AgreementStudy) -> list[dict[str, Any]]:
-    """List the classes of recordings on which reviewers disagree, with comments.
+def describe_contested(study: AgreementStudy) -> list[dict[str, Any]]:
+    """Describe the classes of recordings on which reviewers disagree, with comments.
 
     Verdicts are in the order of the raters; null is none.
     """
-    comments: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for review in study.reviews:
-        if review.comment:
-            comment = {"reviewer": review.reviewer, "comment": escape_bytes(review.comment)}
-            comments.setdefault((review.record, review.abbreviation), []).append(comment)
-    contested = []
-    for row, column in np.argwhere(study.contested)[:MOST_CONTESTED].tolist():
-        name, abbreviation = study.names[row], ABBREVIATIONS[column]
-        verdicts = [VERDICT_NAMES.get(int(rater.verdicts[row, column])) for rater in study.raters]
-        contested.append({"record": escape_bytes(name), "class": abbreviation, "verdicts": verdicts,
-                          "comments": comments.get((name, abbreviation), [])})  # fmt: skip
-    return contested
+    return [
+        {"record": escape_bytes(label.record), "class": label.abbreviation,
+         "verdicts": [VERDICT_NAMES.get(verdict) for verdict in label.verdicts],
+         "comments": [{"reviewer": review.reviewer, "comment": escape_bytes(review.comment)}
+                      for review in label.reviews]}
+        for label in study.list_contested()[:MOST_CONTESTED]
+    ]  # fmt: skip

@@ -10,7 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import Header, RecordError, read_header
-from ecg.data.labels import ABBREVIATIONS, UNDIAGNOSED, encode, encode_additional, find_diagnosis, source_of
+from ecg.data.labels import (
+    ABBREVIATIONS,
+    UNDIAGNOSED,
+    encode,
+    encode_additional,
+    find_diagnosis,
+    has_diagnosis,
+    source_of,
+)
 from ecg.data.records import record_name, require_records
 from ecg.runtime.cache import ResultCache, fingerprint, source_hash
 from ecg.runtime.console import describe_error, remove_record_name
@@ -237,5 +245,5 @@ def describe_header(header: Header) -> CatalogueRow:
     diagnoses = SEPARATOR.join(dict.fromkeys(find_diagnosis(code).abbreviation for code in codes))
     seconds = header.samples / header.sampling_frequency if header.samples else np.nan
     labels, additional = encode(header.codes), encode_additional(header.codes)
-    diagnosed = any(code.isdigit() for code in header.codes)
-    return CatalogueRow(header.age, header.sex, seconds, len(header.leads), labels, additional, diagnosed, diagnoses)
+    return CatalogueRow(header.age, header.sex, seconds, len(header.leads), labels, additional,
+                        has_diagnosis(header.codes), diagnoses)  # fmt: skip

@@ -15,7 +15,7 @@ from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED, select_labels
 from ecg.evaluation.agreement import sample_errors
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import describe_error
-from ecg.systems.label_cleaning import PartiallyLabelledSource, label_masks, unlabelled_mask
+from ecg.systems.label_cleaning import PartiallyLabelledSource, label_masks, labelled_mask
 from ecg.web.catalogue import Catalogue, file_state
 
 LOGGER = logging.getLogger("ecg")
@@ -24,7 +24,7 @@ N_CLASSES = len(ABBREVIATIONS)
 UNKNOWN, PREDICTED, FAILED = range(3)
 BLOCK = 64  # recordings in a file of the cache
 COLUMNS = ("state", "probabilities", "outputs", "covered", "lead_set")
-SOURCES = (PartiallyLabelledSource(relabel=False),)  # as the command `review` has them by default
+SOURCES = (PartiallyLabelledSource(),)  # as the command `review` has them by default
 
 
 class RecordPrediction(NamedTuple):
@@ -91,8 +91,7 @@ class PredictionTable:
         self._is_warned = False
         self._folder, self._model_key = folder, model_key
         self._comparable = _comparable_recordings(catalogue, exclusive)
-        unlabelled = unlabelled_mask(np.array(catalogue.sources), SOURCES)
-        labelled = catalogue.columns["labels"] | ~unlabelled
+        labelled = labelled_mask(catalogue.columns["labels"], np.array(catalogue.sources), SOURCES)
         self._labelled = labelled & catalogue.columns["diagnosed"][:, np.newaxis]
         self._record_keys = _record_keys(catalogue)
         self._load()

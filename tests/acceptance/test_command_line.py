@@ -51,7 +51,8 @@ NAMES = {  # options that take names, and for each a good value in the wrong cas
     "sample": {"--class": ("lad", "LAD")},
     "serve": {"--list": ("File.csv", Path("File.csv")), "--reviews": ("Folder", Path("Folder"))},
     "agreement": {
-        option: ("Folder", Path("Folder")) for option in ("--data", "--model", "--outputs", "--output")
+        **{option: ("Folder", Path("Folder")) for option in ("--data", "--output")},
+        **{option: ("Folder", [Path("Folder")]) for option in ("--model", "--outputs")},
     },
     "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png")),
              "--explain": ("pvc", "PVC"), "--method": ("Occlusion", "occlusion")},

@@ -352,9 +352,11 @@ def test_corrections_are_trained_on_and_scored(trained, written, store, syntheti
     expected = store.as_scored.copy()
     expected[:, column] = ~store.labels[:, column]
     np.testing.assert_array_equal(comparison.labels, expected)
-    assert written[-1][2]["corrected labels"].startswith(f"corrections: {len(store)} labels of {len(store)} recordings")
+    facts = written[-1][2]
+    assert facts["corrections"].startswith(f"Corrections: {len(store)} labels of {len(store)} recordings")
+    assert [row[0] for row in facts["corrected labels"]] == ["record", *names]
     compare(synthetic_recordings, tmp_path / "report", protocol, run_here)
-    assert len(trained) == 4 and "corrected labels" not in written[-1][2]
+    assert len(trained) == 4 and not {"corrections", "corrected labels"} & set(written[-1][2])
 
 
 @pytest.mark.parametrize("leave_out", [None, "georgia"])

@@ -322,7 +322,7 @@ def test_corrections_are_trained_on_and_reported(synthetic_recordings, headers, 
     assert [list(row.values())[3:] for row in written] == [["present", "2", "0", "0"], ["unsure", "0", "1", "1"]]
     assert written[1]["label of the header"] == ("present" if second else "absent")
     text = " ".join(" ".join(log).split())
-    assert "corrections: 2 labels of 2 recordings reviewed; 1 present" in text and "elsewhere" in text
+    assert "Corrections: 2 labels of 2 recordings reviewed; 1 present" in text and "elsewhere" in text
     page = (tmp_path / "model" / "report" / "index.html").read_text()
     assert "Corrected labels" in page and "Corrections: 2 labels" in page
 

@@ -12,7 +12,6 @@ from ecg.commands.review import ReviewPredictions
 from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED, encode
 from ecg.data.reviews import PRESENT, UNDECIDED
-from ecg.evaluation.agreement import LABELS, MODEL
 
 COLUMN = CLASS_INDEX["LAD"]
 
@@ -58,7 +57,7 @@ def test_labels_are_those_of_the_headers_where_the_source_labels_the_class(
     reviews, synthetic_recordings, headers, tmp_path
 ):
     study = agreement(reviews, tmp_path / "out", AgreementSources(synthetic_recordings))
-    compared = study.find_rater(LABELS).verdicts[:, COLUMN]
+    compared = study.labels.verdicts[:, COLUMN]
     for name, verdict in zip(study.names, compared, strict=True):
         (path,) = (path for path in headers if path.stem == name)
         label = encode(read_header(path).codes)[COLUMN]
@@ -70,17 +69,17 @@ def test_headers_without_a_diagnosis_have_no_labels(reviews, synthetic_recording
         text = (synthetic_recordings / f"{name}.hea").read_text()
         (tmp_path / f"{name}.hea").write_text("\n".join(line for line in text.splitlines() if "Dx" not in line))
     study = agreement(reviews, tmp_path / "out", AgreementSources(tmp_path))
-    assert (study.find_rater(LABELS).verdicts == UNDECIDED).all()
+    assert (study.labels.verdicts == UNDECIDED).all()
 
 
 def test_outputs_are_compared_with_or_without_labels(reviews, synthetic_recordings, names, tmp_path):
     outputs = write_outputs(tmp_path / "outputs", names[:15])
     for data in (None, synthetic_recordings):
-        study = agreement(reviews, tmp_path / "out", AgreementSources(data, outputs=outputs))
-        verdicts = dict(zip(study.names, study.find_rater(MODEL).verdicts[:, COLUMN].tolist(), strict=True))
+        study = agreement(reviews, tmp_path / "out", AgreementSources(data, outputs=(outputs,)))
+        verdicts = dict(zip(study.names, study.models[0].verdicts[:, COLUMN].tolist(), strict=True))
         assert [verdicts[name] for name in names[:15]] == [int(index % 2 == 0) for index in range(15)]
         assert {verdicts[name] for name in names[15:20]} == {UNDECIDED}
-        assert (study.find_rater(LABELS) is None) == (data is None)
+        assert (study.labels is None) == (data is None)
 
 
 def test_a_model_predicts_reviewed_recordings_only(reviews, synthetic_recordings, names, tmp_path, monkeypatch):
@@ -97,10 +96,25 @@ def test_a_model_predicts_reviewed_recordings_only(reviews, synthetic_recordings
                                  covered, False, 0, 0, {"damaged": [paths[0].stem]})  # fmt: skip
 
     monkeypatch.setattr(module, "predict_records", predict)
-    study = agreement(reviews, tmp_path / "out", AgreementSources(synthetic_recordings, tmp_path / "model"))
+    study = agreement(reviews, tmp_path / "out", AgreementSources(synthetic_recordings, (tmp_path / "model",)))
     assert sorted(asked) == sorted(names[:20])
-    verdicts = dict(zip(study.names, study.find_rater(MODEL).verdicts[:, COLUMN].tolist(), strict=True))
+    verdicts = dict(zip(study.names, study.models[0].verdicts[:, COLUMN].tolist(), strict=True))
     assert [verdicts[name] for name in asked] == [UNDECIDED, UNDECIDED, *[PRESENT] * 18]
+
+
+def test_several_models_are_raters_with_the_names_of_their_folders(reviews, names, tmp_path):
+    folders = [tmp_path / path for path in ("first/out", "second/out", "labels", "ANNA", "third")]
+    for index, folder in enumerate(folders):
+        folder.parent.mkdir(exist_ok=True)
+        write_outputs(folder, names[index:20])
+    study = agreement(reviews, tmp_path / "report", AgreementSources(outputs=tuple(folders)))
+    expected = ["first/out", "second/out", "labels (model)", "ANNA (model)", "third"]
+    assert [rater.name for rater in study.models] == expected and len(study.pairs) == 7 * 6 / 2
+    for index, rater in enumerate(study.models):
+        predicted = dict(zip(study.names, rater.verdicts[:, COLUMN].tolist(), strict=True))
+        assert [predicted[name] for name in names[index:20]] == [int(row % 2 == 0) for row in range(20 - index)]
+    page = (tmp_path / "report" / "agreement.html").read_text("utf-8")
+    assert "2 reviewers, 5 models" in page and all(name in page for name in expected)
 
 
 def test_what_cannot_be_compared_is_an_error(reviews, synthetic_recordings, tmp_path):
@@ -113,8 +127,8 @@ def test_what_cannot_be_compared_is_an_error(reviews, synthetic_recordings, tmp_
     with pytest.raises(RecordError, match="has none of 20 reviewed recordings"):
         agreement(reviews, tmp_path / "out", AgreementSources(tmp_path / "empty"))
     with pytest.raises(FileNotFoundError, match="no output file"):
-        agreement(reviews, tmp_path / "out", AgreementSources(outputs=tmp_path / "empty"))
+        agreement(reviews, tmp_path / "out", AgreementSources(outputs=(tmp_path / "empty",)))
     assert not (tmp_path / "out").exists()
-    for given in ({"model": tmp_path}, {"data": tmp_path, "model": tmp_path, "outputs": tmp_path}):
+    for given in ({"models": (tmp_path,)}, {"data": tmp_path, "models": (tmp_path,), "outputs": (tmp_path / ".",)}):
         with pytest.raises(ValueError):
             AgreementSources(**given)

@@ -148,10 +148,17 @@ def test_labels_that_reviewers_have_decided_on_are_not_listed(model, tmp_path):
         tmp_path / "reviews", ("Anna", "E00001", "AF", "absent"), ("Anna", "E00001", "NSR", "absent"),
         ("Anna", "E00001", "LAD", "present"), ("Anna", "E00001", "SB", "unsure"),
     )  # fmt: skip
+    lines = capture_log()
     review(model, tmp_path / "data", tmp_path / "out", figures=0, corrections=reviews)
+    assert "Corrections: 4 labels of 1 recording reviewed; 1 present, 1 of them not so labelled;" in " ".join(lines)
+    table = (tmp_path / "out" / "corrected_labels.csv").read_text().splitlines()
+    assert table[0] == "record,class,label of the header,verdict,present,absent,unsure" and len(table) == 5
+    assert set(table[1:]) >= {"E00001,LAD,absent,present,1,0,0", "E00001,NSR,present,absent,0,1,0"}
     rows = read_rows(tmp_path / "out")
     assert [row for row in rows if row[0] == "E00001"] == [("E00001", "SB", "absent")]
     assert len(rows) == 5
+    review(model, tmp_path / "data", tmp_path / "out", figures=0)  # replaces it
+    assert not (tmp_path / "out" / "corrected_labels.csv").exists()
 
 
 def test_classes_that_no_network_predicts_are_not_compared(model, tmp_path):

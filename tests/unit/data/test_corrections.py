@@ -9,7 +9,7 @@ from helpers import capture_log, write_reviews
 from ecg.data.corrections import (
     LabelVotes,
     correct_labels,
-    correction_rows,
+    correction_table,
     count_votes,
     describe_corrections,
     fingerprint_corrections,
@@ -82,7 +82,7 @@ def test_a_subset_keeps_its_verdicts(corrected):
     subset = corrected.subset(records)
     np.testing.assert_array_equal(subset.verdicts, corrected.verdicts[records])
     np.testing.assert_array_equal(subset.reviewed.labels, corrected.reviewed.labels[records])
-    assert correction_rows(subset.reviewed, subset.names)[1][:2] == (str(corrected.names[0]), "AF")
+    assert correction_table(subset.reviewed, subset.names)[2][:2] == (str(corrected.names[0]), "AF")
 
 
 def test_without_corrections_stores_and_labels_are_the_same_objects(store):
@@ -102,10 +102,10 @@ def test_what_is_reported_counts_verdicts_and_changed_labels(corrected):
     column, labels = CLASS_INDEX["AF"], corrected.reviewed.labels
     added, removed = int(not labels[0, column]), int(labels[1, column])
     assert describe_corrections(corrected.reviewed) == (
-        f"corrections: 4 labels of 4 recordings reviewed; 1 present, {added} of them not so labelled; "
-        f"1 absent, {removed} of them not so labelled; 2 unsure"
+        f"Corrections: 4 labels of 4 recordings reviewed; 1 present, {added} of them not so labelled; "
+        f"1 absent, {removed} of them not so labelled; 2 unsure."
     )
-    record, name, label, verdict, *votes = correction_rows(corrected.reviewed, corrected.names)[0]
+    record, name, label, verdict, *votes = correction_table(corrected.reviewed, corrected.names)[1]
     assert (record, name, verdict, votes) == (str(corrected.names[0]), "AF", "present", [2, 1, 0])
     assert label == ("present" if labels[0, column] else "absent")
 

@@ -47,7 +47,7 @@ def test_kappa_is_that_of_sklearn_and_undefined_if_a_rater_is_constant(first, se
         else:
             assert kappa == cohen_kappa_score(a, b)
     assert pair.decisions.tolist() == decided.sum(axis=0).tolist()
-    assert pair.agreed.tolist() == (decided & (first == second)).sum(axis=0).tolist()
+    assert pair.n_agreements.tolist() == (decided & (first == second)).sum(axis=0).tolist()
 
 
 def test_unsure_verdicts_are_counted_and_change_nothing_else():

@@ -7,8 +7,8 @@ import pytest
 from helpers import ParsedPage
 
 from ecg.data.labels import CLASS_INDEX
-from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, Review, Verdict
-from ecg.evaluation.agreement import LABELS, MODEL, build_study
+from ecg.data.reviews import ABSENT, LABELS, MODEL, PRESENT, UNDECIDED, Review, Verdict
+from ecg.evaluation.agreement import build_study
 from ecg.reports.agreement_report import AGREEMENT_TABLES, agreement_tables, describe_pair, write_agreement
 
 NAMES = [f"E{row:05}" for row in range(40)]
@@ -33,7 +33,7 @@ def make_reviews(seed=0, classes=("LAD", "AF")):
 def study():
     random = np.random.default_rng(1)
     labels, predictions = (random.random((2, len(NAMES), 26)) < 0.5).astype(np.int8)
-    return build_study(make_reviews(), NAMES, labels, predictions, resamples=50)
+    return build_study(make_reviews(), NAMES, labels, {MODEL: predictions}, resamples=50)
 
 
 def rows_of(table):
@@ -44,8 +44,8 @@ def rows_of(table):
 def test_labels_and_model_are_compared_where_somebody_has_reviewed(study):
     assert study.names == tuple(NAMES) and [rater.name for rater in study.raters] == ["Anna", "Ben", LABELS, MODEL]
     reviewed = [CLASS_INDEX["LAD"], CLASS_INDEX["AF"]]
-    for name in (LABELS, MODEL):
-        verdicts = study.find_rater(name).verdicts
+    for rater in (study.labels, *study.models):
+        verdicts = rater.verdicts
         assert np.isin(verdicts[:, reviewed], (PRESENT, ABSENT)).all()
         assert (np.delete(verdicts, reviewed, axis=1) == UNDECIDED).all()
     assert len(study.pairs) == 6
@@ -53,8 +53,8 @@ def test_labels_and_model_are_compared_where_somebody_has_reviewed(study):
 
 def test_a_study_without_names_is_of_all_reviewed_recordings():
     study = build_study(make_reviews(), resamples=10)
-    assert set(study.names) == {*NAMES, "elsewhere"} and study.find_rater(LABELS) is None
-    assert len(rows_of(agreement_tables(study)["judged"])) == 0
+    assert set(study.names) == {*NAMES, "elsewhere"} and study.labels is None and study.models == []
+    assert len(rows_of(agreement_tables(study)["reviewed_labels"])) == 0
 
 
 def test_the_tables_count_every_verdict_once(study):
@@ -67,7 +67,7 @@ def test_the_tables_count_every_verdict_once(study):
     assert [row["class"] for row in pair] == ["all", "AF", "LAD"]
     assert pair[0]["decisions"] == sum(row["decisions"] for row in pair[1:])
     assert pair[0]["decisions"] + pair[0]["unsure"] == 2 * len(NAMES) == len(tables["verdicts"])
-    assert sum(row["recordings"] for row in tables["judged"]) == 2 * len(NAMES)
+    assert sum(row["recordings"] for row in tables["reviewed_labels"]) == 2 * len(NAMES)
     for reviewer in tables["reviewers"]:
         assert reviewer["verdicts"] == reviewer["present"] + reviewer["absent"] + reviewer["unsure"] == 2 * len(NAMES)
 
@@ -83,14 +83,25 @@ def test_contested_recordings_are_those_with_both_verdicts_and_show_the_comments
 def test_what_most_reviewers_say_is_counted_by_label_and_prediction(study):
     reviews = {(review.reviewer, review.record): review.verdict for review in study.reviews if
                review.abbreviation == "LAD"}  # fmt: skip
-    labels, model = (study.find_rater(name).verdicts[:, CLASS_INDEX["LAD"]] for name in (LABELS, MODEL))
+    labels, model = (rater.verdicts[:, CLASS_INDEX["LAD"]] for rater in (study.labels, *study.models))
     expected = sum(
         label == PRESENT and predicted == ABSENT and {reviews["Anna", name], reviews["Ben", name]} == {"absent"}
         for name, label, predicted in zip(study.names, labels, model, strict=True)
     )
-    (row,) = (row for row in rows_of(agreement_tables(study)["judged"])
+    (row,) = (row for row in rows_of(agreement_tables(study)["reviewed_labels"])
               if (row["class"], row["label"], row["prediction"]) == ("LAD", "present", "absent"))  # fmt: skip
     assert row["absent"] == expected
+
+
+def test_models_are_told_apart_and_each_has_its_predictions():
+    random = np.random.default_rng(1)
+    labels, *predictions = (random.random((3, len(NAMES), 26)) < 0.5).astype(np.int8)
+    study = build_study(make_reviews(), NAMES, labels, dict(zip("ab", predictions, strict=True)), resamples=50)
+    assert [rater.name for rater in study.raters] == ["Anna", "Ben", LABELS, "a", "b"] and len(study.pairs) == 10
+    rows = rows_of(agreement_tables(study)["reviewed_labels"])
+    for model, verdicts in zip("ab", predictions, strict=True):
+        counts = [row["recordings"] for row in rows if row["model"] == model and row["prediction"] == "present"]
+        assert sum(counts) == verdicts[:, [CLASS_INDEX["LAD"], CLASS_INDEX["AF"]]].sum()
 
 
 def test_the_report_is_a_page_a_figure_and_csv_files(study, tmp_path):

@@ -116,7 +116,7 @@ def test_the_page_opens_offline_and_has_every_section(report, results):
 
 
 def test_a_long_table_is_cut_on_the_page(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("ecg.reports.training_report.MAX_ROWS", 3)
+    monkeypatch.setattr("ecg.reports.html_page.MAX_ROWS", 3)
     write_report(tmp_path, replace(results, searches={}, epochs=[], disagreements=[]), Settings())
     page = (tmp_path / "report/index.html").read_text()
     assert "Recordings by source; the first 3 of 4 rows, all are in sources.csv" in page
