@@ -352,9 +352,32 @@ def test_label_prediction_and_facts_stand_beside_the_trace(server, open_page, da
     row = page.locator(".class-row[data-class=NSR]")
     assert row.locator(".mark.on").count() == 1 and row.locator(".number").inner_text() == "0.90"
     row.click()
-    assert page.locator(".statement").inner_text() == "Labelled · predicted (0.90, threshold 0.60)"
+    statement = page.locator(".statement")
+    assert statement.inner_text().split("\n") == ["Labelled · predicted", "Probability 0.90 · predicted from 0.60 on"]
     page.locator(".class-row[data-class=AF]").click()
-    assert page.locator(".statement").inner_text() == "Not labelled · not predicted (0.10, threshold 0.60)"
+    assert statement.inner_text().startswith("Not labelled · not predicted\nProbability 0.10")
+
+
+def test_the_rule_of_the_model_is_said_for_each_decision(server, open_page):
+    page = open_page(server)
+    code = """async (facts) => {
+        const { describeDecision } = await import('/static/decision.js');
+        const shown = { labels: new Set(), ...facts, predicted: new Set(facts.predicted) };
+        return describeDecision(shown, 'AF').map((part) => part.textContent ?? part).join('');
+    }"""
+
+    def describe(decision, probability=0.4, predicted=(), **others):
+        facts = {"decision": decision, "probabilities": {"AF": probability}, "predicted": list(predicted), **others}
+        return page.evaluate(code, facts)
+
+    assert "0.40" in describe("thresholds", thresholds={"AF": 0.6}) and "0.60" in describe(
+        "half", thresholds={"AF": 0.6}
+    )
+    assert "implied" in describe("thresholds", predicted=["AF"], thresholds={"AF": 0.6})
+    assert "implied" not in describe("thresholds", 0.7, ["AF"], thresholds={"AF": 0.6})
+    assert "calibrated 0.30" in describe("expected_credit", calibrated={"AF": 0.3})
+    rules = {describe(decision) for decision in ("argmax", "expected_credit", "vote")}
+    assert len(rules) == 3 and not any("calibrated" in rule or "undefined" in rule for rule in rules)
 
 
 def test_calipers_measure_a_rhythm_of_75_beats_per_minute(server, open_page):

@@ -1,5 +1,6 @@
 /** The panel beside the paper: what label and model say of each class, and the reviewer's verdicts. */
 
+import { describeDecision } from "./decision.js";
 import { build, button, fill } from "./dom.js";
 import { VERDICTS, classesToReview } from "./facts.js";
 import { capitalise, describeSuspicion, formatClock, formatProbability } from "./format.js";
@@ -255,24 +256,8 @@ export class ReviewPanel {
 
   /** Return what label and model say of a class, in words. */
   describeClass(name) {
-    const { facts } = this;
     if (this.isHidden) return ["Label and prediction are hidden until you have answered."];
-    const isLabelled = facts.labels?.has(name);
-    const parts = [build("b", { text: isLabelled ? "Labelled" : "Not labelled" }), " · "];
-    if (facts.probabilities === null) return [...parts, facts.unusable ? "no prediction" : "prediction follows"];
-    const probability = facts.probabilities[name];
-    if (probability === undefined || probability === null) return [...parts, "not predicted by this model"];
-    const isPredicted = facts.predicted?.has(name);
-    const threshold = facts.thresholds?.[name];
-    const limit = threshold === undefined || threshold === null ? "" : `, threshold ${formatProbability(threshold)}`;
-    const calibrated = facts.calibrated?.[name];
-    const chance =
-      calibrated === undefined || calibrated === null ? "" : `, calibrated ${formatProbability(calibrated)}`;
-    return [
-      ...parts,
-      build("b", { text: isPredicted ? "predicted" : "not predicted" }),
-      ` (${formatProbability(probability)}${limit}${chance})`,
-    ];
+    return describeDecision(this.facts, name);
   }
 
   renderList() {
