@@ -1,6 +1,7 @@
 """The language: names are words of the field, public names are unique, and summaries fit their line."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -17,6 +18,12 @@ DENIED = set(
     "truth undone whole with_right_gains worth_of_answers".split()
 )
 MOST_PARAMETERS, LONGEST_SUMMARY = 7, 80
+# What JavaScript declares: variables, functions and classes; unpacked variables; parameters; methods; fields.
+SCRIPT_DECLARATIONS = re.compile(
+    r"\b(?:const|let|function|class)\s+(\w+)|\b(?:const|let)\s+[\[{]([^=]*?)[\]}]\s*(?:=|of)"
+    r"|\((?!const|let)([\w\s,={}\[\]]*)\)\s*(?:=>|\{)|\b(\w+) =>|^  (?:async |get |\*)?(\w+)(?=\()|\bthis\.(\w+) = ",
+    re.MULTILINE,
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +73,37 @@ def test_no_name_is_a_function_word(trees):
         if name.strip("_") in DENIED
     ]
     assert not denied, "\n".join(denied)
+
+
+def script_names_of(script):
+    """Yield line and name of what a script declares, the name as Python would spell it."""
+    script = re.sub(r"^\s*/?\*.*$|//.*$", "", script, flags=re.MULTILINE)  # without comments
+    for match in SCRIPT_DECLARATIONS.finditer(script):
+        for name in re.findall(r"[A-Za-z]\w*", " ".join(filter(None, match.groups()))):
+            yield script.count("\n", 0, match.start()) + 1, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def test_names_of_scripts_are_found():
+    script = """/** A class of scripts. */
+const { one: two, ...three } = four;
+for (const five of six) {
+class Seven {
+  eightNine(ten, { eleven }) {
+    this.twelve = (thirteen) => 1;
+"""
+    names = {name for _, name in script_names_of(script)}
+    assert names == {"one", "two", "three", "five", "seven", "eight_nine", "ten", "eleven", "twelve", "thirteen"}
+
+
+def test_no_name_of_a_script_is_a_function_word():
+    scripts = sorted((ROOT / "ecg" / "web" / "static").glob("*.js"))
+    denied = [
+        f"{path.name}:{line}: {name}"
+        for path in scripts
+        for line, name in sorted(script_names_of(path.read_text()))
+        if name in DENIED
+    ]
+    assert scripts and not denied, "\n".join(denied)
 
 
 def test_public_names_are_unique(package):

@@ -366,8 +366,8 @@ def test_the_rule_of_the_model_is_said_for_each_decision(server, open_page):
         return describeDecision(shown, 'AF').map((part) => part.textContent ?? part).join('');
     }"""
 
-    def describe(decision, probability=0.4, predicted=(), **others):
-        facts = {"decision": decision, "probabilities": {"AF": probability}, "predicted": list(predicted), **others}
+    def describe(decision, probability=0.4, predicted=(), **facts):
+        facts |= {"decision": decision, "probabilities": {"AF": probability}, "predicted": list(predicted)}
         return page.evaluate(code, facts)
 
     assert "0.40" in describe("thresholds", thresholds={"AF": 0.6}) and "0.60" in describe(

@@ -27,10 +27,10 @@ export function formatSigned(value) {
 export function formatSeconds(seconds) {
   if (!(seconds >= 0)) return "–";
   if (seconds < 120) return `${seconds < 10 || seconds % 1 ? seconds.toFixed(1) : seconds.toFixed(0)} s`;
-  const whole = Math.round(seconds);
-  const hours = Math.floor(whole / 3600);
-  const minutes = String(Math.floor((whole % 3600) / 60)).padStart(hours ? 2 : 1, "0");
-  return `${hours ? `${hours}:` : ""}${minutes}:${String(whole % 60).padStart(2, "0")} ${hours ? "h" : "min"}`;
+  const rounded = Math.round(seconds);
+  const hours = Math.floor(rounded / 3600);
+  const minutes = String(Math.floor((rounded % 3600) / 60)).padStart(hours ? 2 : 1, "0");
+  return `${hours ? `${hours}:` : ""}${minutes}:${String(rounded % 60).padStart(2, "0")} ${hours ? "h" : "min"}`;
 }
 
 /** Return a point of time in a recording, such as 0:02.350. */

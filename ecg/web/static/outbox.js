@@ -95,7 +95,7 @@ export class Outbox {
 
   /** Remove a refused review, after the user has seen it. */
   discard(refusal) {
-    this.refused = this.refused.filter((other) => other !== refusal);
+    this.refused = this.refused.filter((item) => item !== refusal);
     this.onchange();
   }
 }
