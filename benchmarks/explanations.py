@@ -1,75 +1,106 @@
 """Measure whether explanations point at the true evidence, on synthetic recordings.
 
-python -m benchmarks.explanations FOLDER [--model MODEL] [--held-out N] [--per-class N] [--classes NAME ...] [--seed S]
+python -m benchmarks.explanations FOLDER [--model MODEL] [--methods NAME ...] [--classes NAME ...] [--held-out N]
+[--per-class N] [--cascade N] [--seed S]
 
 A network of 12 leads is trained on synthetic recordings with true labels, unless --model names a trained one. Held-out
 recordings whose class is predicted are explained by each method. The simulator knows where each class shows
 (ecg.data.synthetic_evidence).
 
 The pointing game (Zhang et al. 2016) counts how often the largest smoothed relevance lies within the evidence, give or
-take 50 ms. Chance is the share of the time that the evidence covers. The sanity check (Adebayo et al. 2018) plays it
-with random weights in all layers, too. Where a random network points as well, the evidence is the largest wave, which
-any network sees, and the game says nothing of what was learnt. A second table has the rank correlation with the
-original relevance, and of its size without the sign, as layers are randomised from the top.
+take 50 ms. Chance is the share of the time that the evidence covers. If only some leads show the class, it also counts
+how often the lead with the largest relevance is one of them. Chance is the share of these leads.
 
-In the first table, hits above chance are bold, and a star says that they are above those of random weights. The classes
-for which each method fails to beat chance follow. The numbers are written to FOLDER/explanations.json.
+The sanity check (Adebayo et al. 2018) plays the game with random weights in all layers, too. Where a random network
+points as well, the evidence is the largest wave, which any network sees, and the game says nothing of what was learnt.
+The shading has to lose its likeness to that of random weights, by Spearman's rank correlation. For a few recordings of
+each class, layers are randomised from the top. A second table has the rank correlation with the original relevance, and
+of its size without the sign.
+
+A method passes for a class if its hits are above chance (the 95 % interval of the difference is above 0), and if the
+correlation of the method's shading is below 0.2 (the upper bound of the interval over all classes). The program prints
+the tables of benchmarks/README.md, and the table of the methods that pass, OFFERED of ecg.systems.explanations.
+
+Each method and class is a part with a file in FOLDER/parts. The same command again goes on with what is missing. After
+the first process has trained the network, several can measure different --methods or --classes in one folder at once.
+The tables are of all parts in the folder.
 """
 
 import argparse
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.explanation_tables import (
+    CASCADE,
+    CLASSES,
+    POINTING,
+    Part,
+    Parts,
+    format_leads,
+    format_offered,
+    format_pointing,
+    format_sanity,
+    summarise_parts,
+)
 from ecg.commands.train import Settings, train
-from ecg.data.labels import CLASS_INDEX, TRAINED_CLASSES
+from ecg.data.headers import Header, parse_header
+from ecg.data.labels import CLASS_INDEX
 from ecg.data.leads import LEADS
-from ecg.data.records import read_record
-from ecg.data.synthetic import SyntheticSettings, synthesize
-from ecg.data.synthetic_evidence import INTERVALS
-from ecg.models.bundle import load_bundle
+from ecg.data.synthetic import SyntheticSettings, make_recording, plan_recordings, synthesize
+from ecg.data.synthetic_evidence import Evidence
+from ecg.models.bundle import Bundle, load_bundle
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.resnets import NetworkSettings
+from ecg.runtime.cache import fingerprint
 from ecg.runtime.console import Progress, start_logging
-from ecg.runtime.files import to_json
+from ecg.runtime.files import atomic_path, to_json
 from ecg.systems.attribution import METHODS
-from ecg.systems.explanations import explain, smooth_relevance
+from ecg.systems.explanations import Explanation, compute_shading, explain, smooth_relevance
 from ecg.systems.recipes import AS_LABELLED
 
 TOLERANCE = 0.05  # s
-CLASSES = tuple(name for name in INTERVALS if name in TRAINED_CLASSES)
 TRUE_LABELS = SyntheticSettings(cpsc_omits=False, ningbo_flutter=False, clean=True)
 NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the method's, to save time
-CASCADE = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of the layers that are randomised, from the top
-RESAMPLES = 2000
 
 
 class Case(NamedTuple):
-    """A recording of which a class is explained."""
+    """A recording of which a class is explained.
 
-    header: object
+    Attributes:
+        header: Its header.
+        recording: Stored integers, (L, T).
+        class_name: Abbreviation of the class.
+        evidence: Where the class shows.
+    """
+
+    header: Header
     recording: np.ndarray
     class_name: str
-    evidence: object
+    evidence: Evidence
 
 
 class Pointing(NamedTuple):
-    """Whether the largest relevance lies within the evidence, 0 to 1, and the share of the time of the evidence."""
+    """Whether the largest relevance lies within the evidence, 0 to 1, and the share of the evidence."""
 
     hit: float
     chance: float
 
 
-def train_model(options):
+def train_model(options: argparse.Namespace) -> Bundle:
     """Train a network on synthetic recordings with true labels, or load it."""
     if options.model:
         return load_bundle(options.model, LEADS)
     data, model = options.folder / "data", options.folder / "model"
     if not data.exists():
-        synthesize(data, options.records, options.seed, options.kind, options.jobs)
+        with atomic_path(data) as temporary:
+            synthesize(temporary, options.records, options.seed, options.kind, options.jobs)
     settings = Settings(seed=options.seed, cleaning=AS_LABELLED, network=options.network, lead_sets=(12,),
                         jobs=options.jobs)  # fmt: skip
     if options.epochs:
@@ -78,27 +109,30 @@ def train_model(options):
     return load_bundle(model, LEADS)
 
 
-def choose_cases(bundle, options):
-    """Return held-out recordings and classes that they have and the model predicts."""
-    folder, counts, cases = options.folder / "held out", dict.fromkeys(options.classes, 0), []
-    for facts in synthesize(folder, options.held_out, options.seed + 1000, options.kind, options.jobs):
-        wanted = [name for name in facts.evidence if counts.get(name, options.per_class) < options.per_class]
-        if wanted:
-            header, recording = read_record(folder / f"{facts.name}.hea")
-            predicted = bundle.predict_recording(header, recording).outputs
-            for name in (name for name in wanted if predicted[CLASS_INDEX[name]] or options.missed):
-                counts[name] += 1
-                cases.append(Case(header, recording, name, facts.evidence[name]))
+def choose_cases(bundle: Bundle, options: argparse.Namespace) -> dict[str, list[Case]]:
+    """Make held-out recordings of each class that the model predicts."""
+    cases: dict[str, list[Case]] = {name: [] for name in options.classes}
+    seed = options.seed + 1000
+    with Progress("held out", options.held_out) as progress:
+        for item in enumerate(plan_recordings(options.held_out, seed, options.kind)):
+            text, samples, facts = make_recording(seed, options.kind, item)
+            wanted = [name for name in facts.evidence if len(cases.get(name, ())) < options.per_class and name in cases]
+            if wanted:
+                header, recording = parse_header(text), samples.T
+                predicted = bundle.predict_recording(header, recording).outputs
+                for name in (name for name in wanted if predicted[CLASS_INDEX[name]] or options.missed):
+                    cases[name].append(Case(header, recording, name, facts.evidence[name]))
+            progress.advance()
     return cases
 
 
-def randomise(bundle, share, seed=0):
-    """Return a bundle whose networks have random weights in a share of their layers, from the top."""
+def randomise_layers(bundle: Bundle, share: float, seed: int = 0) -> Bundle:
+    """Return a bundle with random weights in a share of the layers, from the top."""
     members = []
     for index, member in enumerate(bundle.ensemble.general.members):
         n_outputs = len(bundle.ensemble.general.classes)
         fresh = Member.build(member.leads, member.settings, n_outputs, member.output_activation, member.view)
-        initialise(fresh.network, seed + index)
+        initialise_network(fresh.network, seed + index)
         pairs = [pair for pair in zip(member.network.layers, fresh.network.layers, strict=True) if pair[0].weights]
         for trained, untrained in pairs[: len(pairs) - round(share * len(pairs))]:
             untrained.set_weights(trained.get_weights())
@@ -107,8 +141,8 @@ def randomise(bundle, share, seed=0):
     return replace(bundle, ensemble=Ensemble(group))
 
 
-def initialise(network, seed):
-    """Give kernels of a network normal weights with He's variance; all else stays as it is built."""
+def initialise_network(network: keras.Model, seed: int) -> None:
+    """Give kernels normal weights with He's variance; all else stays as it is built."""
     rng = np.random.default_rng(seed)
     for layer in network.layers:
         weights = [
@@ -118,8 +152,8 @@ def initialise(network, seed):
         layer.set_weights(weights)
 
 
-def play(explanation, evidence):
-    """Play the pointing game; several largest values count by their share."""
+def score_time(explanation: Explanation, evidence: Evidence) -> Pointing:
+    """Play the pointing game in time; several largest values count by their share."""
     relevance = smooth_relevance(explanation).max(axis=1)
     times = (np.arange(len(relevance)) + 0.5) / explanation.rate
     covered = evidence.cover(times, TOLERANCE)
@@ -127,126 +161,104 @@ def play(explanation, evidence):
     return Pointing(float(covered[largest].mean()), float(covered.mean()))
 
 
-def explain_cases(bundle, cases, method, title):
-    """Return the explanations of cases by a method."""
-    explanations = []
-    with Progress(title, len(cases), "explanations") as progress:
-        for case in cases:
-            explanations.append(explain(bundle, case.header, case.recording, case.class_name, method))
-            progress.advance()
-    return explanations
+def score_leads(explanation: Explanation, evidence: Evidence) -> Pointing:
+    """Play the pointing game with leads; several largest values count by their share."""
+    shows = np.isin(explanation.leads, evidence.leads)
+    largest = explanation.by_lead == explanation.by_lead.max()
+    return Pointing(float(shows[largest].mean()), float(shows.mean()))
 
 
-def interval(values, seed=0):
-    """Return the mean of values and its 95 % bootstrap interval over recordings."""
-    values = np.asarray(values, float)
-    drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    return float(values.mean()), *map(float, np.quantile(values[drawn].mean(axis=1), (0.025, 0.975)))
-
-
-def measure_pointing(bundle, cases, options):
-    """Return the results of the pointing game by class and method, for trained and for random weights."""
-    random, table = randomise(bundle, 1.0, options.seed), {}
-    for method in METHODS:
-        games = [
-            [play(explanation, case.evidence) for explanation, case in zip(explained, cases, strict=True)]
-            for explained in (
-                explain_cases(bundle, cases, method, method),
-                explain_cases(random, cases, method, f"{method}, random weights"),
-            )
-        ]
-        for name in [*options.classes, "all"]:
-            chosen = [index for index, case in enumerate(cases) if name in (case.class_name, "all")]
-            if chosen:
-                trained, untrained = ([game[index] for index in chosen] for game in games)
-                table.setdefault(name, {})[method] = summarise(trained, untrained)
-    return table
-
-
-def summarise(trained, untrained):
-    """Summarise the games of a class, with trained and with random weights.
-
-    A method passes if the interval of the difference between hits and chance lies above 0.
-    """
-    hits, chance = np.array(trained).T
-    random = np.array(untrained)[:, 0]
-    above_chance, above_random = interval(hits - chance), interval(hits - random)
-    return {
-        "recordings": len(hits), "hits": interval(hits), "chance": float(chance.mean()), "random": interval(random),
-        "above chance": above_chance, "above random": above_random,
-        "passes": above_chance[1] > 0,
-    }  # fmt: skip
-
-
-def measure_cascade(bundle, cases, options):
-    """Return rank correlations with the original relevance, and hits, by share of random layers and by method."""
-    rows = {}
-    for method in METHODS:
-        original = explain_cases(bundle, cases, method, method)
-        for share in CASCADE:
-            explained = explain_cases(randomise(bundle, share, options.seed), cases, method, f"{method}, {share:.0%}")
-            pairs = [
-                (smooth_relevance(a).ravel(), smooth_relevance(b).ravel())
-                for a, b in zip(original, explained, strict=True)
-            ]
-            rows.setdefault(share, {})[method] = {
-                "correlation": interval([rank_correlation(*pair) for pair in pairs]),
-                "correlation of sizes": interval([rank_correlation(*map(np.abs, pair)) for pair in pairs]),
-                "hits": interval([play(e, case.evidence).hit for e, case in zip(explained, cases, strict=True)]),
-            }
-    return rows
-
-
-def rank_correlation(first, second):
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Return Spearman's rank correlation; 0 if one does not vary."""
-    return float(spearmanr(first, second).statistic) if np.ptp(first) and np.ptp(second) else 0.0
+    return float(spearmanr(first, second, axis=None).statistic) if np.ptp(first) and np.ptp(second) else 0.0
 
 
-def format_interval(values):
-    """Return a mean and its interval as text."""
-    return f"{values[0]:.2f} ({values[1]:.2f} to {values[2]:.2f})"
+def measure_part(networks: dict[float, Bundle], cases: Sequence[Case], method: str, n_cascade: int) -> Part:
+    """Measure a method on the recordings of a class.
+
+    Args:
+        networks: The trained network by 0, and those with random layers by their share.
+        cases: The recordings.
+        method: Name of the method.
+        n_cascade: Number of recordings for which layers are randomised one after another.
+
+    Returns:
+        The values of each recording: by POINTING those of the pointing game, and by the share of random layers those
+        of the cascade.
+    """
+    part: Part = {}
+
+    def add(key: str, **values: float) -> None:
+        for name, value in values.items():
+            part.setdefault(key, {}).setdefault(name, []).append(value)
+
+    for index, case in enumerate(cases):
+        shares = CASCADE if index < n_cascade else (1.0,)
+        trained, *randomised = (
+            explain(networks[share], case.header, case.recording, case.class_name, method) for share in (0.0, *shares)
+        )
+        time, lead, random = (
+            score_time(trained, case.evidence), score_leads(trained, case.evidence),
+            score_time(randomised[-1], case.evidence),
+        )  # fmt: skip
+        add(POINTING, hit=time.hit, chance=time.chance, random=random.hit, lead_hit=lead.hit, lead_chance=lead.chance,
+            correlation=rank_correlation(compute_shading(trained), compute_shading(randomised[-1])))  # fmt: skip
+        for share, explanation in zip(shares, randomised, strict=True):
+            if index < n_cascade:
+                pair = smooth_relevance(trained), smooth_relevance(explanation)
+                add(f"{share}", correlation=rank_correlation(*pair), size=rank_correlation(*map(np.abs, pair)),
+                    hit=score_time(explanation, case.evidence).hit)  # fmt: skip
+    return part
 
 
-def format_pointing(table):
-    """Yield the lines of the table of the pointing game, in Markdown."""
-    yield f"| class | recordings | chance | {' | '.join(f'{name} | random weights' for name in METHODS)} |"
-    yield "|---" * (3 + 2 * len(METHODS)) + "|"
-    for name, methods in table.items():
-        first = next(iter(methods.values()))
-        cells = [name, f"{first['recordings']}", f"{first['chance']:.2f}"]
-        for result in methods.values():
-            hits, random = format_interval(result["hits"]), f"{result['random'][0]:.2f}"
-            cells += [f"**{hits}**" if result["passes"] else hits, random + " *" * (result["above random"][1] > 0)]
-        yield f"| {' | '.join(cells)} |"
+def save_part(path: Path, key: str, part: Part) -> None:
+    """Write the values of a part, with a key of all that they depend on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(to_json({"key": key, "values": part}))
 
 
-def format_cascade(rows):
-    """Yield the lines of the table of the sanity check, in Markdown."""
-    yield f"| random layers | {' | '.join(f'{name}: correlation | of sizes | hits' for name in METHODS)} |"
-    yield "|---" * (1 + 3 * len(METHODS)) + "|"
-    for share, methods in rows.items():
-        cells = [f"{result[key][0]:.2f}" for result in methods.values() for key in result]
-        yield f"| {share:.0%} | {' | '.join(cells)} |"
+def load_parts(folder: Path, key: str) -> Parts:
+    """Load all parts that are measured.
+
+    Raises:
+        SystemExit: A part is of another model or of other options.
+    """
+    parts: Parts = {}
+    for path in sorted(folder.glob("*/*.json")):
+        content = json.loads(path.read_text())
+        if content["key"] != key:
+            raise SystemExit(f"{path}: measured with another model or other options; remove {folder} to begin again")
+        parts[path.parent.name, path.stem] = content["values"]
+    return parts
 
 
-def failures(table):
-    """Return the classes for which each method fails, as NOT_OFFERED of ecg.systems.explanations has them."""
-    failed = {
-        method: tuple(name for name, methods in table.items() if name != "all" and not methods[method]["passes"])
-        for method in METHODS
-    }
-    return {method: names for method, names in failed.items() if names}
+def measure_missing(bundle: Bundle, options: argparse.Namespace, key: str) -> Parts:
+    """Measure the parts of the options that are missing; save each, and return all in the folder."""
+    folder = options.folder / "parts"
+    known = load_parts(folder, key)
+    missing = [(method, name) for method in options.methods for name in options.classes if (method, name) not in known]
+    if missing:
+        cases = choose_cases(bundle, options)
+        networks = {0.0: bundle} | {share: randomise_layers(bundle, share, options.seed) for share in CASCADE}
+        with Progress("explanations", len(missing), "parts") as progress:
+            for method, name in missing:
+                part = measure_part(networks, cases[name], method, options.cascade)
+                save_part(folder / method / f"{name}.json", key, part)
+                progress.advance()
+    return load_parts(folder, key)
 
 
-def main(arguments=None):
-    """Measure the methods and print the tables."""
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--records", type=int, default=4000)
-    parser.add_argument("--held-out", type=int, default=1500)
-    parser.add_argument("--per-class", type=int, default=30)
-    parser.add_argument("--cascade", type=int, default=40, help="number of recordings of the second table")
+    parser.add_argument("--records", type=int, default=4000, help="to train on")
+    parser.add_argument("--held-out", type=int, default=1500, help="recordings to choose from")
+    parser.add_argument("--per-class", type=int, default=30, help="most recordings of a class")
+    parser.add_argument("--cascade", type=int, default=3, help="recordings of a class for the cascade")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=[*METHODS])
     parser.add_argument("--classes", nargs="+", choices=CLASSES, default=CLASSES)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--width", type=int, default=NETWORK.width)
@@ -257,16 +269,20 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     options.kind = replace(TRUE_LABELS, realistic=options.realistic)
     options.network = replace(NETWORK, width=options.width)
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the missing parts, and print the tables of all."""
+    options = parse_options(arguments)
     start_logging()
     bundle = train_model(options)
-    cases = choose_cases(bundle, options)
-    table = measure_pointing(bundle, cases, options)
-    spread = [cases[index] for index in np.linspace(0, len(cases) - 1, min(options.cascade, len(cases))).astype(int)]
-    rows = measure_cascade(bundle, spread, options)
-    failed = failures(table)
-    (options.folder / "explanations.json").write_text(to_json({"pointing": table, "cascade": rows, "failed": failed}))
-    for line in (*format_pointing(table), "", *format_cascade(rows), "", f"NOT_OFFERED = {failed}"):
-        print(line)
+    weights = [values for member in bundle.ensemble.general.members for values in member.network.get_weights()]
+    names = ("held_out", "per_class", "cascade", "realistic", "missed", "seed")
+    parts = measure_missing(bundle, options, fingerprint({name: getattr(options, name) for name in names}, *weights))
+    table = summarise_parts(parts)
+    tables = format_pointing(table), format_leads(table), format_sanity(table, parts), format_offered(table, parts)
+    print("\n\n".join("\n".join(lines) for lines in tables))
 
 
 if __name__ == "__main__":
