@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,8 @@ from ecg.web import descriptions
 from ecg.web.access import Access, AccessControl, JsonResponse, RefusedRequest, error_response, read_cookie
 from ecg.web.agreement_study import describe_agreement
 from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
-from ecg.web.prediction_worker import PackedEvidence, TaskError
-from ecg.web.predictor import BusyError, WorkerEnded
+from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
+from ecg.web.predictor import BusyError, TimeLimitError, WorkerEnded
 from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field
 from ecg.web.signals import KINDS, join_names, pack_recording, read_facts
 from ecg.web.workbench import HiddenError, Workbench
@@ -38,6 +39,7 @@ MEDIA_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=u
                ".js": "text/javascript; charset=utf-8"}  # fmt: skip
 INDEX = "index.html"
 PREDICTION_SECONDS = 0.5  # that the page of a recording waits for its prediction; later it asks again
+ANSWER_SECONDS = TASK_SECONDS + 10  # until a request is answered; the page waits for 60 s
 MOST_READERS = 4  # signals that are read at once; one may take some hundred megabytes
 MOST_SHADINGS = 64  # that are kept
 SESSION_SECONDS = 90 * 86400
@@ -227,7 +229,7 @@ class Routes:
         shading = self._shadings.get((row, abbreviation, method))
         if shading is None:
             arguments = self.bench.catalogue.path(row), abbreviation, method
-            shading = await self._perform("explained", "explain_record", *arguments)
+            shading = await self._perform(request, "explained", "explain_record", *arguments)
             self._shadings[row, abbreviation, method] = shading
             while len(self._shadings) > MOST_SHADINGS:
                 del self._shadings[next(iter(self._shadings))]
@@ -239,10 +241,11 @@ class Routes:
         }
         return Response(shading.strengths.tobytes(), headers=headers, media_type="application/octet-stream")
 
-    async def _perform(self, what: str, name: str, *arguments: object) -> Any:
+    async def _perform(self, request: Request, what: str, name: str, *arguments: object) -> Any:
         """Return the result of a task of the prediction process.
 
         Args:
+            request: Who asks for it.
             what: What is done with the recording, for messages.
             name: Name of the task.
             *arguments: Its arguments.
@@ -250,9 +253,11 @@ class Routes:
         if self.bench.runner is None:
             raise BusyError("the model is not loaded yet; try again")
         try:
-            return await asyncio.wrap_future(self.bench.runner.submit(name, *arguments))
+            return await wait_for_result(request, self.bench.runner.submit(name, *arguments))
         except TaskError as error:
             raise RefusedRequest(422, f"The recording cannot be {what}: {error}") from error
+        except TimeLimitError as error:
+            raise RefusedRequest(504, f"The recording cannot be {what}: {error}") from error
 
     async def reviews(self, request: Request) -> Response:
         """Return the reviewer's own reviews, of one recording or of all."""
@@ -316,9 +321,38 @@ class Routes:
     async def predict(self, request: Request) -> Response:
         """Predict a recording that a program sends."""
         header, text, content = await read_upload(request)
-        prediction = await self._perform("predicted", "predict_upload", text, content)
+        prediction = await self._perform(request, "predicted", "predict_upload", text, content)
         model = self.bench.facts.lead_sets[prediction.lead_set]
         return JsonResponse(descriptions.describe_upload(header.name, prediction, model))
+
+
+async def wait_for_result(request: Request, future: Future[Result]) -> Result:
+    """Return the result of a task.
+
+    The task is cancelled if the client leaves or has waited for too long.
+
+    Raises:
+        RefusedRequest: The client has left.
+        BusyError: It has waited for too long.
+    """
+    task, leaving = asyncio.wrap_future(future), asyncio.ensure_future(_wait_for_disconnect(request))
+    futures: set[asyncio.Future[Any]] = {task, leaving}
+    try:
+        await asyncio.wait(futures, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if leaving.done():
+            raise RefusedRequest(400, "The client has left.")
+        raise BusyError("other tasks took too long; try again")
+    finally:
+        task.cancel()
+        leaving.cancel()
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    """Return when the client closes its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def respond_in_thread(describe: Callable[..., Any], *arguments: object) -> Response:

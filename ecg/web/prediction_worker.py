@@ -27,7 +27,9 @@ if TYPE_CHECKING:  # imports Keras
 LOGGER = logging.getLogger("ecg")
 
 BIN_SECONDS = 0.02
-LONGEST_EXPLAINED = 600.0  # s
+TASK_SECONDS = 40.0  # of an urgent task
+EXPLAINED_SECONDS = 6.0  # of a recording in a second, by the default's networks on two cores
+LONGEST_EXPLAINED = TASK_SECONDS * EXPLAINED_SECONDS
 NICENESS = 5  # so that the server answers while all cores predict
 
 
@@ -144,7 +146,13 @@ class WorkerState:
         return ModelFacts(system, lead_sets, fingerprint(*texts, source_hash("data", "models")), methods)
 
     def predict_record(self, path: Path) -> RecordPrediction:
-        """Predict a recording by the path of its header; faults raise no error."""
+        """Predict a recording by the path of its header.
+
+        If the recording itself cannot be used, the prediction says why.
+
+        Raises:
+            TaskError: It cannot be predicted now, such as if a file could not be read.
+        """
         from ecg.models.bundle import ModelError
 
         try:
@@ -152,7 +160,10 @@ class WorkerState:
             recording = read_raw_signal(path, header).samples
             return self._predict(header, recording)
         except (RecordError, ModelError, OSError) as error:
-            return failed_prediction(console.remove_record_name(console.describe_error(error), path))
+            reason = console.remove_record_name(console.describe_error(error), path)
+            if isinstance(error, RecordError) and not isinstance(error.__cause__, OSError):
+                return failed_prediction(reason)
+            raise TaskError(reason) from error
 
     def predict_upload(self, header_text: str, content: bytes) -> RecordPrediction:
         """Predict a recording from the text of a header and the bytes of its MATLAB file.
@@ -184,9 +195,9 @@ class WorkerState:
 
         try:
             header = read_header(path)
+            check_explained_length(header, header.samples or 0)
             recording = leads_first(header, read_raw_signal(path, header).samples)
-            if recording.shape[1] > LONGEST_EXPLAINED * header.sampling_frequency:
-                raise ExplanationError(f"recordings of more than {LONGEST_EXPLAINED:g} s are not explained")
+            check_explained_length(header, recording.shape[1])
             bundle = self.bundle(header.lead_names)
             explanation = explain(bundle, header, recording, abbreviation, choose_method(abbreviation, method))
             shades = compute_shading(explanation)
@@ -205,11 +216,21 @@ class WorkerState:
         return RecordPrediction(*values, len(bundle.leads), tuple(bundle.repaired))
 
 
+def check_explained_length(header: Header, samples: int) -> None:
+    """Check that a recording is not too long to be explained in time.
+
+    Raises:
+        TaskError: It is.
+    """
+    if samples > LONGEST_EXPLAINED * header.sampling_frequency:
+        raise TaskError(f"recordings of more than {LONGEST_EXPLAINED:g} s are not explained")
+
+
 def run_worker(connection: Connection, model: Path) -> None:
     """Do tasks until the server ends.
 
-    Each task is the name of a method of WorkerState and its arguments. The answer is a pair: True and the result, or
-    False and a reason.
+    The first message says that the process is ready. Each task is the name of a method of WorkerState and its
+    arguments. The answer is a pair: True and the result, or False and a reason.
 
     Args:
         connection: To the server.
@@ -220,6 +241,7 @@ def run_worker(connection: Connection, model: Path) -> None:
     console.start_logging()
     start_keras()
     state = WorkerState(model, {})
+    connection.send(True)
     while True:
         try:
             task, arguments = connection.recv()

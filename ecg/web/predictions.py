@@ -96,8 +96,14 @@ class PredictionTable:
         self._record_keys = _record_keys(catalogue)
         self._load()
 
+    def fail(self, row: int, reason: str) -> None:
+        """Note why a recording cannot be predicted until the next start."""
+        with self._lock:
+            self._set(row, failed_prediction(reason))
+            self.version += 1
+
     def store(self, row: int, prediction: RecordPrediction) -> None:
-        """Store the prediction of a recording; a full block is saved."""
+        """Store the prediction of a recording, or why it has none; a full block is saved."""
         with self._lock:
             self._set(row, prediction)
             self.version += 1

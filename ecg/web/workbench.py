@@ -1,21 +1,27 @@
 """What the server knows: recordings, predictions, reviews, and what is hidden."""
 
+import itertools
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from ecg.data.labels import CLASS_INDEX
 from ecg.data.reviews import Review
-from ecg.web.catalogue import Catalogue, ListQuery
-from ecg.web.prediction_worker import ModelFacts
-from ecg.web.predictions import UNKNOWN, PredictionTable, RecordPrediction, failed_prediction
+from ecg.web.catalogue import LARGEST_PAGE, Catalogue, ListQuery
+from ecg.web.prediction_worker import ModelFacts, TaskError
+from ecg.web.predictions import UNKNOWN, PredictionTable, RecordPrediction
+from ecg.web.predictor import BackgroundTask, TimeLimitError, WorkerEnded
 from ecg.web.review_book import ReviewBook
 from ecg.web.sessions import SessionSigner
+
+LONG_SECONDS = 1800.0  # longer recordings are predicted last, and only in the background
+MOST_ENDS = 2  # of the prediction process over a recording, which is given up then
 
 
 class HiddenError(Exception):
@@ -75,9 +81,13 @@ class Workbench:
     runner: TaskRunner | None = None
 
     def __post_init__(self) -> None:
-        self.use_settings(self.settings)
+        self._is_long = self.catalogue.columns["seconds"] > LONG_SECONDS
         self._shown: list[int] = []
+        self._postponed: dict[int, None] = {}  # an ordered set
+        self._background_row: int | None = None
         self._predicting: dict[int, Future[RecordPrediction]] = {}
+        self._ends: Counter[int] = Counter()
+        self.use_settings(self.settings)
         self._lock = threading.RLock()  # a future may be done before its callback is added
 
     def use_settings(self, settings: ReviewSettings) -> None:
@@ -88,7 +98,8 @@ class Workbench:
             self.classes_to_review.setdefault(row, []).append(abbreviation)
         self._list_order = np.full(len(self.catalogue), np.nan)
         self._list_order[list(self.classes_to_review)] = np.arange(len(self.classes_to_review))
-        self._next = iter([*self.classes_to_review, *range(len(self.catalogue))])
+        rows = np.array([*self.classes_to_review, *range(len(self.catalogue))])
+        self._next = iter(rows[np.argsort(self._is_long[rows], kind="stable")].tolist())
 
     @property
     def early_gains(self) -> bool:
@@ -159,20 +170,27 @@ class Workbench:
         if self.runner is not None:
             self.runner.wake()
 
-    def find_background_task(self) -> tuple[Path, Any] | None:
-        """Return the next recording to predict; see `ecg.web.predictor.Predictor`."""
+    def find_background_task(self) -> BackgroundTask | None:
+        """Return the next recording to predict; see `ecg.web.predictor.Predictor`.
+
+        Those of the page that is shown come first, then those to review, then the others by name. Long ones come later,
+        and those that were interrupted come last.
+        """
         with self._lock:
-            row = next((row for row in self._shown if self.predictions.state[row] == UNKNOWN), None)
-            if row is None:
-                row = next((row for row in self._next if self.predictions.state[row] == UNKNOWN), None)
+            shown = (row for row in self._shown if row not in self._postponed)
+            rows = itertools.chain(shown, self._next, self._postponed)
+            row = self._background_row = next((row for row in rows if self.predictions.state[row] == UNKNOWN), None)
         if row is None:
             self.predictions.save()
             return None
-        return self.catalogue.path(row), lambda result: self._store(row, result)
+        store, fail = partial(self.predictions.store, row), partial(self.predictions.fail, row)
+        return BackgroundTask(self.catalogue.path(row), store, fail, partial(self._postpone, row))
 
-    def _store(self, row: int, result: RecordPrediction | str) -> None:
-        """Store a prediction, or why there is none."""
-        self.predictions.store(row, failed_prediction(result) if isinstance(result, str) else result)
+    def _postpone(self, row: int) -> None:
+        """Predict a recording after all others."""
+        with self._lock:
+            self._postponed.pop(row, None)
+            self._postponed[row] = None
 
     def close(self) -> None:
         """End the predictions, and save them."""
@@ -181,7 +199,10 @@ class Workbench:
         self.predictions.save()
 
     def predict_row(self, row: int) -> Future[RecordPrediction] | None:
-        """Predict a recording before all others; None if that is done.
+        """Predict a recording before all others.
+
+        Returns:
+            The prediction to come. None if it is there, or is left to the background.
 
         Raises:
             BusyError: Too many tasks wait.
@@ -189,14 +210,25 @@ class Workbench:
         with self._lock:
             if self.predictions.state[row] != UNKNOWN or self.runner is None:
                 return None
+            if self._is_long[row] or row in self._postponed or row == self._background_row:
+                self.show([row, *self._shown[: LARGEST_PAGE - 1]])
+                return None
             future = self._predicting.get(row)
             if future is None:
                 future = self._predicting[row] = self.runner.submit("predict_record", self.catalogue.path(row))
-                future.add_done_callback(lambda done: self._finish_row(row, done))
+                future.add_done_callback(partial(self._finish_row, row))
             return future
 
     def _finish_row(self, row: int, future: Future[RecordPrediction]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            self._store(row, future.result())
+        """Store the result of an urgent prediction; see `predict_row`."""
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, TimeLimitError):
+            self._postpone(row)
+        elif isinstance(error, WorkerEnded):
+            self._ends[row] += 1
+        if isinstance(error, TaskError) or self._ends[row] >= MOST_ENDS:
+            self.predictions.fail(row, str(error))
+        if not future.cancelled() and error is None:
+            self.predictions.store(row, future.result())
         with self._lock:
             self._predicting.pop(row, None)

@@ -17,6 +17,10 @@ class StandInState:
         time.sleep(seconds)
         return seconds
 
+    def explain_record(self, name, seconds):
+        time.sleep(seconds)
+        return name
+
     def fail(self, reason):
         raise TaskError(reason)
 
@@ -26,11 +30,16 @@ class StandInState:
     def predict_record(self, path):
         if "deadly" in str(path):
             os._exit(1)
+        if "slow" in str(path):
+            time.sleep(60)
+        if "locked" in str(path):
+            raise TaskError("Permission denied")
         return make_prediction(NSR=0.7)
 
 
 def run_worker(connection, model):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection.send(True)
     while True:
         try:
             task, arguments = connection.recv()

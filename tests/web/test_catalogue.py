@@ -13,7 +13,7 @@ from ecg.data.labels import CLASS_INDEX
 from ecg.data.records import find_records
 from ecg.web import catalogue as catalogue_module
 from ecg.web.catalogue import Catalogue, ListQuery, load_catalogue
-from ecg.web.predictions import BLOCK, FAILED, PREDICTED, PredictionTable, failed_prediction
+from ecg.web.predictions import BLOCK, FAILED, PREDICTED, UNKNOWN, PredictionTable, failed_prediction
 
 
 @pytest.fixture
@@ -91,9 +91,13 @@ class TestPredictions:
         for row in range(0, 60, 3):
             table.store(row, make_prediction(NSR=row / 60))
         table.store(1, failed_prediction("no sample\nwas recorded"))
+        table.fail(2, "no memory")
+        assert table.counts()["failed"] == 2 and table.reasons[2] == "no memory"
         table.save()
         again = load()
         assert again.counts() == {"recordings": 60, "predicted": 20, "failed": 1}
+        assert again.state[2] == UNKNOWN, "it is tried again"
+        table.state[2] = UNKNOWN
         for name in ("state", "probabilities", "outputs", "covered", "lead_set", "suspicion", "suspected"):
             assert np.array_equal(getattr(again, name), getattr(table, name), equal_nan=name == "suspicion"), name
         assert again.reasons == {1: "no sample was recorded"}

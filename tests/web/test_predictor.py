@@ -12,7 +12,8 @@ from web import stand_in_worker
 
 from ecg.web import predictor as predictor_module
 from ecg.web.prediction_worker import TaskError
-from ecg.web.predictor import BusyError, Predictor, WorkerEnded
+from ecg.web.predictions import PREDICTED, UNKNOWN
+from ecg.web.predictor import BackgroundTask, BusyError, Predictor, TimeLimitError, WorkerEnded
 
 pytestmark = pytest.mark.slow  # each starts a process
 
@@ -25,6 +26,10 @@ def predictor(monkeypatch):
     predictor.start()
     yield predictor
     predictor.close()
+
+
+def make_task(name, store, fail=lambda reason: None, postpone=lambda: None):
+    return BackgroundTask(Path(name), store, fail, postpone)
 
 
 def is_running(pid):
@@ -64,7 +69,7 @@ def test_a_process_that_ends_is_started_again(predictor):
 def test_a_task_that_takes_too_long_is_given_up(predictor, monkeypatch):
     pid = predictor.submit("echo", 0).result(timeout=30)[1]
     monkeypatch.setattr(predictor_module, "TASK_SECONDS", 0.3)
-    with pytest.raises(WorkerEnded, match="more than 0.3 s"):
+    with pytest.raises(TimeLimitError, match="more than 0.3 s"):
         predictor.submit("sleep", 60).result(timeout=30)
     monkeypatch.setattr(predictor_module, "TASK_SECONDS", 30.0)
     assert predictor.submit("echo", 1).result(timeout=30)[1] != pid and not is_running(pid)
@@ -77,7 +82,7 @@ def test_urgent_tasks_come_before_background_tasks(predictor):
     def find_background_task():
         if len(order) > 50:
             return None
-        return Path("x"), lambda result: (order.append("background"), len(order) > 3 and stored.set())
+        return make_task("x", lambda result: (order.append("background"), len(order) > 3 and stored.set()))
 
     predictor.find_background_task = find_background_task
     predictor.wake()
@@ -90,22 +95,111 @@ def test_urgent_tasks_come_before_background_tasks(predictor):
     assert len(urgent) == 10 and urgent[-1] - urgent[0] == 9, "no background task between them"
 
 
-def test_a_recording_that_ends_the_process_is_given_up_and_the_next_one_predicted(predictor):
-    results, paths = {}, [Path("good"), Path("deadly"), Path("better")]
+def test_recordings_that_end_the_process_or_cannot_be_read_are_given_up_and_the_next_one_predicted(predictor):
+    results, names = {}, ["good", "deadly", "locked", "better"]
     done = threading.Event()
 
     def find_background_task():
-        left = [path for path in paths if path not in results]
-        if not left:
+        name = next((name for name in names if name not in results), None)
+        if name is None:
             done.set()
             return None
-        return left[0], lambda result: results.update({left[0]: result})
+        return make_task(name, lambda result: results.update({name: result}), lambda why: results.update({name: why}))
 
     predictor.find_background_task = find_background_task
     predictor.wake()
     assert done.wait(60)
-    assert isinstance(results[Path("deadly")], str) and "ended" in results[Path("deadly")]
-    assert results[Path("good")].lead_set == results[Path("better")].lead_set == 12
+    assert "ended" in results["deadly"] and results["locked"] == "Permission denied"
+    assert results["good"].lead_set == results["better"].lead_set == 12
+
+
+def test_what_a_page_shows_comes_first_and_the_newest_explanation_next(predictor):
+    predictor.submit("echo", 0).result(timeout=30)
+    order, begun = [], predictor.submit("sleep", 1)
+    time.sleep(0.2)
+    explanations = [("explain_record", "old", 0), ("explain_record", "new", 0)]
+    tasks = [("echo", 1), *explanations, ("predict_record", "a"), ("echo", 2)]
+    futures = [begun, *(predictor.submit(*task) for task in tasks)]
+    for task, future in zip(tasks, futures[1:], strict=True):
+        future.add_done_callback(lambda done, task=task: order.append(task[1]))
+    assert not wait(futures, timeout=30).not_done
+    assert order == ["a", "new", "old", 1, 2]
+
+
+def test_cancelled_tasks_are_not_done_and_make_room(predictor, monkeypatch):
+    pid = predictor.submit("echo", 0).result(timeout=30)[1]
+    predictor.submit("sleep", 0.5)
+    time.sleep(0.2)
+    monkeypatch.setattr(predictor_module, "MOST_WAITING", 5)
+    for _ in range(20):
+        assert predictor.submit("end").cancel()
+    assert predictor.submit("echo", 1).result(timeout=30) == (1, pid), "the process was not ended"
+
+
+def test_a_background_task_gives_way_to_an_urgent_one(predictor, monkeypatch):
+    monkeypatch.setattr(predictor_module, "PATIENCE_SECONDS", 0.2)
+    predictor.submit("echo", 0).result(timeout=30)
+    names, postponed, stored = ["slow", "fast"], threading.Event(), threading.Event()
+
+    def find_background_task():
+        return make_task(names.pop(0), lambda result: stored.set(), postpone=postponed.set) if names else None
+
+    predictor.find_background_task = find_background_task
+    predictor.wake()
+    time.sleep(1)
+    assert not postponed.is_set(), "nothing urgent waits"
+    start = time.monotonic()
+    assert predictor.submit("echo", 1).result(timeout=30)[0] == 1
+    assert time.monotonic() - start < 20 and postponed.is_set() and stored.wait(30)
+
+
+def test_the_start_of_the_process_is_no_part_of_a_task(predictor, monkeypatch):
+    monkeypatch.setattr(predictor_module, "TASK_SECONDS", 0.3)
+    monkeypatch.setattr(predictor_module, "RESTART_SECONDS", 1.5)
+    predictor.submit("echo", 0).result(timeout=30)
+    with pytest.raises(WorkerEnded):
+        predictor.submit("end").result(timeout=30)
+    assert predictor.submit("echo", 1).result(timeout=30)[0] == 1
+
+
+class TestWorkbench:
+    """The workbench with a prediction process."""
+
+    @pytest.fixture
+    def bench(self, make_bench, predictor):
+        bench = make_bench(runner=predictor)
+        bench._next = iter(())
+        predictor.find_background_task = bench.find_background_task
+        return bench
+
+    def test_a_slow_recording_is_left_to_the_background(self, bench, predictor, monkeypatch):
+        predictor.submit("echo", 0).result(timeout=30)
+        monkeypatch.setattr(predictor_module, "TASK_SECONDS", 0.3)
+        monkeypatch.setattr(bench.catalogue, "path", lambda row: Path("slow" if row == 3 else "x"), raising=False)
+        with pytest.raises(TimeLimitError):
+            bench.predict_row(3).result(timeout=30)
+        wait([bench.predict_row(4)], timeout=30)
+        assert bench.predictions.state[[3, 4]].tolist() == [UNKNOWN, PREDICTED]
+        assert bench.predict_row(3) is None, "it is not tried again at once"
+
+    def test_an_explanation_that_takes_too_long_is_told(self, bench, predictor, make_client, monkeypatch):
+        predictor.submit("echo", 0).result(timeout=30)
+        monkeypatch.setattr(predictor_module, "TASK_SECONDS", 0.3)
+        parameters = {"record": bench.catalogue.keys[0], "class": "NSR", "method": "occlusion"}
+        client = make_client(bench)
+        predictor.submit = lambda name, *arguments: Predictor.submit(predictor, "sleep", 60)
+        answer = client.get("/api/explanation", params=parameters)
+        assert answer.status_code == 504
+        assert answer.json() == {"error": "The recording cannot be explained: it took more than 0.3 s"}
+
+    def test_who_waits_for_too_long_is_told_and_forgotten(self, bench, predictor, make_client, monkeypatch):
+        monkeypatch.setattr("ecg.web.app.ANSWER_SECONDS", 0.3)
+        begun, client = predictor.submit("sleep", 2), make_client(bench)
+        parameters = {"record": bench.catalogue.keys[0], "class": "NSR", "method": "occlusion"}
+        answer = client.get("/api/explanation", params=parameters)
+        assert answer.status_code == 503 and "try again" in answer.json()["error"]
+        assert all(task.future.cancelled() for task in predictor._waiting)
+        begun.result(timeout=30)
 
 
 def test_too_many_tasks_are_refused(predictor, monkeypatch):

@@ -1,8 +1,12 @@
 """The routes: what the page and programs get."""
 
+import asyncio
 import json
 import os
+import re
 import shutil
+from concurrent.futures import Future
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -13,8 +17,9 @@ from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED
 from ecg.data.records import read_record
 from ecg.data.reviews import read_reviews
 from ecg.models.decision import Rule
+from ecg.web.app import ANSWER_SECONDS
 from ecg.web.catalogue import load_catalogue
-from ecg.web.prediction_worker import PackedEvidence, TaskError
+from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
 from ecg.web.predictions import failed_prediction
 
 
@@ -310,6 +315,30 @@ def test_only_offered_methods_explain(make_client, make_bench, catalogue):
     get(client, "/api/explanation", 404, record="nobody", **{"class": "NSR", "method": "occlusion"})
     answer = get(client, "/api/explanation", 422, record=record, **{"class": "NSR", "method": "occlusion"})
     assert answer == {"error": "The recording cannot be explained: it is flat"}
+
+
+def test_the_task_of_a_client_that_leaves_is_cancelled(make_client, make_bench, catalogue):
+    future, runner = Future(), StandInRunner()
+    runner.submit = lambda *task: future
+    app = make_client(make_bench(runner=runner)).app
+    messages = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    query = urlencode({"record": catalogue.keys[0], "class": "NSR", "method": "occlusion"}).encode()
+    scope = {"type": "http", "method": "GET", "path": "/api/explanation", "query_string": query, "scheme": "http",
+             "headers": [(b"host", b"127.0.0.1:8000")]}  # fmt: skip
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        pass
+
+    asyncio.run(app(scope, receive, send))
+    assert future.cancelled()
+
+
+def test_the_page_waits_longer_than_the_server(client):
+    [seconds] = re.findall(r"TIMEOUT = ([\d_]+)", client.get("/static/api.js").text)
+    assert TASK_SECONDS < ANSWER_SECONDS < int(seconds) / 1000
 
 
 def test_the_agreement_is_that_of_reviewers_labels_and_model(make_client, make_bench, catalogue):

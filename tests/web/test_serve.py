@@ -21,6 +21,7 @@ from ecg.data.labels import ABBREVIATIONS
 from ecg.data.leads import LEAD_SETS
 from ecg.data.records import find_records, read_record
 from ecg.models.bundle import load_bundle, save_bundle
+from ecg.web.prediction_worker import LONGEST_EXPLAINED
 
 ROOT = Path(__file__).parents[2]
 NAMES = np.array(ABBREVIATIONS)
@@ -42,7 +43,7 @@ def serve(model, tmp_path):
     """A function that starts `ecg serve` and returns the process and a client."""
     started = []
 
-    def start(data, *options):
+    def start(data, *options, model=model):
         command = [sys.executable, "-m", "ecg", "serve", model, data, "--reviews", tmp_path / "reviews", "--port", "0"]
         process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                    cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
@@ -123,6 +124,42 @@ def test_all_recordings_are_predicted_and_the_predictions_are_kept(serve, data, 
     assert before == {path: path.stat().st_mtime_ns for folder in (data, model) for path in [folder, *folder.iterdir()]}
     _, client = serve(data)
     assert counts(client) == {"recordings": 14, "predicted": 13, "failed": 1}, "at once"
+
+
+@pytest.mark.slow
+def test_what_failed_for_a_reason_outside_of_the_recording_is_tried_again(serve, data, model, tmp_path):
+    copy, weights = tmp_path / "model", "2_leads.weights.h5"
+    shutil.copytree(model, copy)
+    (copy / weights).unlink()
+    process, client = serve(data, model=copy)
+    wait_until(lambda: counts(client) == {"recordings": 14, "predicted": 12, "failed": 2})
+    assert weights in client.get("/api/recording", params={"record": "E09001"}).json()["unusable"]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    shutil.copy(model / weights, copy)
+    _, client = serve(data, model=copy)
+    assert counts(client)["failed"] == 1, "the recording without samples"
+    wait_until(lambda: counts(client) == {"recordings": 14, "predicted": 13, "failed": 1})
+
+
+@pytest.mark.slow
+def test_long_recordings_are_explained_up_to_a_limit(serve, data):
+    header, rng = (data / "E09001.hea").read_text(), np.random.default_rng(0)
+    for name, seconds in (("E09003", LONGEST_EXPLAINED), ("E09004", LONGEST_EXPLAINED + 1)):
+        samples = round(500 * seconds)
+        (data / f"{name}.hea").write_text(header.replace("E09001", name).replace(" 5000", f" {samples}"))
+        values = rng.normal(0, 300, (2, samples)).astype(np.int16)
+        scipy.io.savemat(data / f"{name}.mat", {"val": values}, format="4")
+    _, client = serve(data)
+    [method, *_] = client.get("/api/session").json()["methods"]["RBBB"]
+    parameters = {"record": "E09003", "class": "RBBB", "method": method}
+    answer = client.get("/api/explanation", params=parameters)
+    assert answer.status_code == 200, answer.text
+    seconds = int(answer.headers["X-Bins"]) * float(answer.headers["X-Seconds-Per-Bin"])
+    assert seconds == pytest.approx(LONGEST_EXPLAINED, abs=0.1)
+    answer = client.get("/api/explanation", params=parameters | {"record": "E09004"})
+    limit = f"recordings of more than {LONGEST_EXPLAINED:g} s are not explained"
+    assert (answer.status_code, answer.json()["error"]) == (422, f"The recording cannot be explained: {limit}")
 
 
 @pytest.mark.slow
