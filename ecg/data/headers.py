@@ -9,7 +9,6 @@ import codecs
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from ecg.data.labels import code_of
 from ecg.data.leads import standard_name
+from ecg.data.sex_words import parse_sex
 from ecg.runtime.files import read_bytes
 
 DEFAULT_FREQUENCY = 250.0  # Hz; WFDB's default if the record line has no frequency
@@ -68,43 +68,6 @@ REQUIRED = 2  # fields of either line; others may be missing at the end
 COMMENT = re.compile(r"^[ \t]*#[ \t]*(Age|Sex|Dx)[ \t]*:(.*)", re.IGNORECASE | re.MULTILINE)
 AGE = re.compile(rf"({NUMBER})\+?\s*(?:([ymwd])[a-z/]*\.?)?", re.IGNORECASE)
 AGES_A_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
-# Words for female and for male, by language. The letter M is male, as the Challenge has it, although it may also mean
-# the Spanish mujer. V is missing: it is female in Dutch (vrouw) and male in Spanish (varón).
-SEX_WORDS = {
-    "English": ("female woman girl f w", "male man boy m"),
-    "German": ("weiblich weibl frau mädchen w", "männlich männl mann junge m"),
-    "French": ("féminin féminine femme fille fem f", "masculin homme garçon masc m h"),
-    "Spanish": ("femenino femenina mujer niña hembra fem f", "masculino hombre varón niño macho masc m h"),
-    "Italian": ("femminile femmina donna ragazza bambina f", "maschile maschio uomo ragazzo bambino m"),
-    "Portuguese": ("feminino feminina mulher menina fêmea fem f", "masculino homem menino macho masc m h"),
-    "Dutch": ("vrouw vrouwelijk meisje", "man mannelijk jongen m"),
-    "Danish": ("kvinde kvindelig pige k", "mand mandlig dreng m"),
-    "Norwegian": ("kvinne kvinnelig jente k", "mann mannlig gutt m"),
-    "Swedish": ("kvinna kvinnlig flicka k", "man manlig pojke m"),
-    "Polish": ("kobieta żeńska dziewczynka k", "mężczyzna męska chłopiec m"),
-    "Russian": ("женский женщина жен ж", "мужской мужчина муж м"),
-    "Turkish": ("kadın kadin kız kiz k", "erkek e"),
-    "Chinese": ("女 女性 女士 女孩 女童", "男 男性 男士 男孩 男童"),
-    "Japanese": ("女 女性 女子", "男 男性 男子"),
-    "Korean": ("여 여성 여자", "남 남성 남자"),
-}
-TRANSCRIBED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
-
-
-def _spellings(word: str) -> set[str]:
-    """Return a word in lower case, without accents, and with umlauts transcribed."""
-    word = unicodedata.normalize("NFC", word.casefold())
-    bare = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
-    return {word, unicodedata.normalize("NFC", bare), word.translate(TRANSCRIBED)}
-
-
-SEX = {
-    spelling: sex
-    for words in SEX_WORDS.values()
-    for sex, text in zip(("Female", "Male"), words, strict=True)
-    for word in text.split()
-    for spelling in _spellings(word)
-}
 
 
 def _compile_line(fields: Sequence[tuple[str, str, str]], rest: str) -> re.Pattern[str]:
@@ -279,7 +242,7 @@ def parse_header(text: str, source: str = "header", as_written: bool = False) ->
         samples=int(record["samples"] or 0),
         leads=tuple(leads),
         age=_parse_age(age),
-        sex=_parse_sex(sex),
+        sex=parse_sex(sex),
         codes=tuple(dict.fromkeys(map(code_of, written))),
         diagnoses_written=written,
         evaluator_codes=tuple(dict.fromkeys(map(code_of, _split_at_commas(comments["dx"])))),
@@ -331,12 +294,6 @@ def _parse_age(text: str) -> float:
         return math.nan
     years = float(match[1]) / AGES_A_YEAR[(match[2] or "y").casefold()]
     return years if 0 <= years <= OLDEST else math.nan
-
-
-def _parse_sex(text: str) -> str:
-    """Return "Female", "Male" or "Unknown" by the first word (see SEX_WORDS)."""
-    word = re.search(r"[^\W\d_]+", unicodedata.normalize("NFKC", text))
-    return SEX.get(word[0].casefold(), "Unknown") if word else "Unknown"
 
 
 def _parse_lead(line: str, position: str, as_written: bool) -> Lead:

@@ -1,7 +1,6 @@
 """Synthetic patients: from findings to beats and potentials of nine electrodes.
 
-Findings are abbreviations of classes (ecg.data.labels). `ecg.data.synthetic_shapes` has the shapes of waves. Placed
-shapes have centre and width in s.
+Findings are abbreviations of classes (ecg.data.labels). `ecg.data.synthetic_shapes` has the shapes of waves.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,8 @@ from ecg.data.synthetic_shapes import (
     SINUS_P,
     T_WAVE,
     VENTRICLES,
+    place_waves,
+    sum_heart_vector,
 )
 from ecg.data.synthetic_style import Style
 
@@ -363,43 +364,3 @@ def _make_discordant_t_wave(qrs: np.ndarray, ratio: float) -> np.ndarray:
     area = qrs[:, 1] @ qrs[:, 2:]
     vector = -ratio * area * np.abs(qrs[:, 2:]).max() / np.abs(area).max()
     return np.column_stack([(0.48, 0.68, 0.78), (0.09, 0.11, 0.075), np.outer((0.25, 0.55, 0.55), vector)])
-
-
-def place_waves(parts: np.ndarray, onsets: np.ndarray, duration: np.ndarray | float = 1.0) -> np.ndarray:
-    """Place a shape at onsets.
-
-    Args:
-        parts: The shape, (K, 5), or (K, 10) if it is projected on leads.
-        onsets: Onsets in s, (B,).
-        duration: Durations in s that the shape is stretched to, (B,) or one for all.
-
-    Returns:
-        Placed shapes, (B * K, 5) or (B * K, 10).
-    """
-    onsets = np.asarray(onsets)
-    duration = np.broadcast_to(duration, onsets.shape)[:, None]
-    table = np.repeat(parts[None], onsets.size, axis=0)
-    table[:, :, 0] = table[:, :, 0] * duration + onsets[:, None]
-    table[:, :, 1] *= duration
-    return table.reshape(-1, parts.shape[1])
-
-
-def sum_heart_vector(table: np.ndarray, samples: int, frequency: float) -> np.ndarray:
-    """Sum placed shapes into a heart vector.
-
-    Args:
-        table: Placed shapes, (K, 5), or (K, 10) if they are projected on leads.
-        samples: Number of samples T.
-        frequency: Sampling frequency in Hz.
-
-    Returns:
-        The heart vector, (T, 3), or its projections, (T, 8), mV.
-    """
-    centre, width = table[:, 0] * frequency, table[:, 1] * frequency
-    first, count = np.ceil(centre - 4 * width).astype(int), np.floor(8 * width).astype(int) + 1
-    which = np.repeat(np.arange(count.size), count)
-    at = np.arange(which.size) + np.repeat(first - np.cumsum(count) + count, count)
-    inside = (at >= 0) & (at < samples)
-    which, at = which[inside], at[inside]
-    height = np.exp(-0.5 * ((at - centre[which]) / width[which]) ** 2)
-    return np.stack([np.bincount(at, height * column[which], samples) for column in table.T[2:]], axis=1)

@@ -1,6 +1,7 @@
 """Shapes of waves: tables of Gaussian bumps of the heart vector, and lead vectors.
 
-A shape is a table (K, 5) of bumps: centre and width as fractions of a duration, and the vector x, y, z in mV.
+A shape is a table (K, 5) of bumps: centre and width as fractions of a duration, and the vector x, y, z in mV. Placed
+shapes have centre and width in s.
 """
 
 from collections.abc import Sequence
@@ -86,3 +87,43 @@ INVERTED_T = np.array([[-0.30, -0.14, 0.22], [-0.22, -0.32, 0.0], [-0.12, -0.06,
 # Means of realistic patients (ecg.data.synthetic_style).
 REALISTIC_P = np.array([[0.34, 0.14, 0.075, 0.080, -0.110], [0.62, 0.15, 0.150, 0.060, 0.045]])
 REALISTIC_T = np.array([0.46, 0.12, -0.38])
+
+
+def place_waves(parts: np.ndarray, onsets: np.ndarray, duration: np.ndarray | float = 1.0) -> np.ndarray:
+    """Place a shape at onsets.
+
+    Args:
+        parts: The shape, (K, 5), or (K, 10) if it is projected on leads.
+        onsets: Onsets in s, (B,).
+        duration: Durations in s that the shape is stretched to, (B,) or one for all.
+
+    Returns:
+        Placed shapes, (B * K, 5) or (B * K, 10).
+    """
+    onsets = np.asarray(onsets)
+    duration = np.broadcast_to(duration, onsets.shape)[:, None]
+    table = np.repeat(parts[None], onsets.size, axis=0)
+    table[:, :, 0] = table[:, :, 0] * duration + onsets[:, None]
+    table[:, :, 1] *= duration
+    return table.reshape(-1, parts.shape[1])
+
+
+def sum_heart_vector(table: np.ndarray, samples: int, frequency: float) -> np.ndarray:
+    """Sum placed shapes into a heart vector.
+
+    Args:
+        table: Placed shapes, (K, 5), or (K, 10) if they are projected on leads.
+        samples: Number of samples T.
+        frequency: Sampling frequency in Hz.
+
+    Returns:
+        The heart vector, (T, 3), or its projections, (T, 8), mV.
+    """
+    centre, width = table[:, 0] * frequency, table[:, 1] * frequency
+    first, count = np.ceil(centre - 4 * width).astype(int), np.floor(8 * width).astype(int) + 1
+    which = np.repeat(np.arange(count.size), count)
+    at = np.arange(which.size) + np.repeat(first - np.cumsum(count) + count, count)
+    inside = (at >= 0) & (at < samples)
+    which, at = which[inside], at[inside]
+    height = np.exp(-0.5 * ((at - centre[which]) / width[which]) ** 2)
+    return np.stack([np.bincount(at, height * column[which], samples) for column in table.T[2:]], axis=1)

@@ -1,23 +1,17 @@
 """Draw recordings on ECG paper at 25 mm/s and 10 mm/mV."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
-from functools import cache
-from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import TextToPath
 
 from ecg.data.headers import MILLIVOLTS, Header, HeaderError
 from ecg.data.labels import ABBREVIATIONS, encode, find_diagnosis
@@ -25,6 +19,7 @@ from ecg.data.leads import LEADS
 from ecg.data.preprocessing import explain_unusable
 from ecg.data.records import SignalError
 from ecg.data.wave_peaks import LEAD, WAVES, PeakList
+from ecg.reports.paper_text import FONT, INCH, PIXELS, Style, drawable, shorten, text_width, wrap_words
 
 # Sizes of paper and layout, in mm unless stated otherwise.
 SPEED, HEIGHT = 25, 10  # per second, per millivolt
@@ -35,18 +30,13 @@ LEFT, RIGHT = 15, 5  # margins of the paper around the traces
 MARGIN, TITLE, CAPTION, LINE, FOOT, NOTE = 6, 8, 5.5, 4.5, 5, 3.5
 PANEL, CLASS_ROW, FULL_BAR = 72, 7.5, 34  # width of the model's panel, height of a class, bar of probability 1
 SLOPE_DISTANCE = 0.08  # s, from the peak of a T wave to its slopes
-PIXELS = 10  # per mm, such that all grid lines lie on integer pixels
-INCH, POINT = 25.4, 25.4 / 72
 MAX_ROWS = 40  # leads on a page; as an image they take 135 MB of memory
 LEAD_NAME_WIDTH, LABEL_LINES = 55, 8  # width of a lead's name; lines of labels
-FONT = "DejaVu Sans"  # comes with matplotlib, so that all machines draw the same
 
 PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
 POSITIVE, NEGATIVE, QUIET = "#b5382a", "#c9c9cf", "#5b5b66"
 # Colour, opacity of the strongest evidence, and the exponent below 1 that makes weak evidence visible.
 EVIDENCE, DARKEST, CONTRAST = "#1c62c4", 0.6, 0.7
-MAX_CHARACTERS = 10  # in a mm, of any style; a longer string is cut before it is measured
-Style = dict[str, Any]  # arguments of matplotlib for text
 TITLE_STYLE: Style = {"fontsize": 14, "fontweight": "bold"}
 LEAD_STYLE: Style = {"fontsize": 10, "fontweight": "bold"}
 HEADING: Style = {"fontsize": 11, "fontweight": "bold"}
@@ -268,61 +258,6 @@ def strip_signal(header: Header, recording: np.ndarray, strip: Strip) -> tuple[n
     if valid.any():
         signal -= np.median(signal[valid])
     return (first + np.arange(len(signal))) / frequency - strip.begin, signal
-
-
-@cache
-def drawable(character: str) -> str:
-    r"""Return a character, or its code such as `\u5fc3` if the font has no glyph."""
-    fonts = (get_font(findfont(FontProperties(family=FONT, weight=weight))) for weight in ("normal", "bold"))
-    if character.isprintable() and all(font.get_char_index(ord(character)) for font in fonts):
-        return character
-    return character.encode("unicode_escape").decode()
-
-
-def text_width(text: str, style: Style) -> float:
-    """Return how wide a line of drawable text is at most, in mm."""
-    return sum(_advance(character, style["fontsize"], style.get("fontweight", "normal")) for character in text)
-
-
-@cache
-def _advance(character: str, size: float, weight: str) -> float:
-    """Return the width of a character in mm, the larger of pixels and outlines."""
-    font = FontProperties(family=FONT, size=size, weight=weight)
-
-    widths = [
-        [unit * measure(text, font, ismath=False)[0] for text in ("||", f"|{character}|")]
-        for measure, unit in (
-            (RendererAgg(1, 1, PIXELS * INCH).get_text_width_height_descent, 1 / PIXELS),
-            (TextToPath().get_text_width_height_descent, POINT),
-        )
-    ]
-    return max(wide - narrow for narrow, wide in widths)
-
-
-def shorten(text: str, room: float, style: Style) -> str:
-    """Return a drawable string; one wider than `room` mm ends in dots."""
-    characters = list(map(drawable, text[: round(room * MAX_CHARACTERS)]))
-    ends = list(accumulate(text_width(character, style) for character in characters))
-    if len(text) == len(characters) and (not ends or ends[-1] <= room):
-        return "".join(characters)
-    return "".join(characters[: bisect_right(ends, room - text_width("...", style))]) + "..."
-
-
-def wrap_words(text: str, room: float, style: Style, lines: float = math.inf) -> list[str]:
-    """Wrap a text to lines of at most `room` mm that can be drawn.
-
-    A long word ends in dots, and so does the last line if there are more words than fit.
-    """
-    wrapped: list[str] = []
-    for word in (shorten(word, room, style) for word in text.split()):
-        if wrapped and text_width(f"{wrapped[-1]} {word}", style) <= room:
-            wrapped[-1] += f" {word}"
-        elif len(wrapped) < lines:
-            wrapped.append(word)
-        else:
-            wrapped[-1] = shorten(f"{wrapped[-1]} ...", room, style)
-            break
-    return wrapped
 
 
 def _millimetres(figure: Figure, size: tuple[float, float], box: tuple[float, float, float, float]) -> Axes:

@@ -16,11 +16,8 @@ from ecg.data.headers import (
     LONGEST_MESSAGE,
     MOST_BYTES,
     MOST_LEADS,
-    SEX,
-    SEX_WORDS,
     HeaderError,
     RecordError,
-    _spellings,
     comment_values,
     parse_codes,
     parse_header,
@@ -29,6 +26,7 @@ from ecg.data.headers import (
 from ecg.data.labels import CODE_OF_TEXT
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records
+from ecg.data.sex_words import SEX, SEX_WORDS, _spellings
 
 
 def with_lead(line):

@@ -10,7 +10,14 @@ from ecg.data import synthetic_heart as heart
 from ecg.data.headers import parse_header
 from ecg.data.synthetic import SyntheticSettings, compute_leads, make_recording, plan_recordings
 from ecg.data.synthetic_noise import RECORDERS, Recorder, draw_realistic_noise
-from ecg.data.synthetic_shapes import ATRIA, LEAD_FACTORS, REPOLARISATION, VENTRICLES
+from ecg.data.synthetic_shapes import (
+    ATRIA,
+    LEAD_FACTORS,
+    REPOLARISATION,
+    VENTRICLES,
+    place_waves,
+    sum_heart_vector,
+)
 from ecg.data.synthetic_style import draw_burden, draw_rate, make_realistic
 
 REALISTIC = SyntheticSettings(realistic=True)
@@ -103,10 +110,10 @@ def test_a_projection_is_that_of_the_heart_vector_if_nothing_deviates(monkeypatc
     np.testing.assert_allclose(projected[:, 2:], parts[:, 2:] @ patient.leads.T)
     np.testing.assert_array_equal(projected[:, :2], parts[:, :2])
     # The electrodes' potentials give back what the leads record.
-    table = heart.place_waves(projected, [0.5], 0.1)
-    leads = heart.sum_heart_vector(table, 500, 500)
+    table = place_waves(projected, [0.5], 0.1)
+    leads = sum_heart_vector(table, 500, 500)
     assert leads.shape == (500, 8)
-    vector = heart.sum_heart_vector(heart.place_waves(parts, [0.5], 0.1), 500, 500)
+    vector = sum_heart_vector(place_waves(parts, [0.5], 0.1), 500, 500)
     np.testing.assert_allclose(leads, vector @ patient.leads.T, atol=1e-12)
 
 

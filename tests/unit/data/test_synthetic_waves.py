@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ecg.data import synthetic_heart as waves
+from ecg.data.synthetic_shapes import place_waves, sum_heart_vector
 
 LEADS = waves.LEAD_VECTORS
 
@@ -26,19 +27,19 @@ def test_heart_vector_is_the_sum_of_all_bumps():
     table = np.column_stack([rng.uniform(-0.5, 4.5, 50), rng.uniform(0.001, 0.1, 50), rng.normal(size=(50, 3))])
     time = np.arange(2000) / 500
     expected = np.exp(-0.5 * ((time[:, None] - table[:, 0]) / table[:, 1]) ** 2) @ table[:, 2:]
-    np.testing.assert_allclose(waves.sum_heart_vector(table, 2000, 500), expected, atol=5e-3)  # bumps are 1 mV
+    np.testing.assert_allclose(sum_heart_vector(table, 2000, 500), expected, atol=5e-3)  # bumps are 1 mV
 
 
 def test_heart_vector_does_not_depend_on_the_sampling_frequency():
     rng = np.random.default_rng(1)
     table = np.column_stack([rng.uniform(0.5, 1.5, 20), rng.uniform(0.01, 0.05, 20), rng.normal(size=(20, 3))])
-    fine, coarse = waves.sum_heart_vector(table, 2000, 1000), waves.sum_heart_vector(table, 500, 250)
+    fine, coarse = sum_heart_vector(table, 2000, 1000), sum_heart_vector(table, 500, 250)
     np.testing.assert_allclose(fine[::4], coarse, atol=5e-3)
 
 
 def test_place_stretches_a_shape_to_each_duration():
     parts = np.array([[0.5, 0.1, 1.0, 2.0, 3.0], [1.0, 0.2, 4.0, 5.0, 6.0]])
-    placed = waves.place_waves(parts, [10.0, 20.0], [1.0, 2.0])
+    placed = place_waves(parts, [10.0, 20.0], [1.0, 2.0])
     expected = [[10.5, 0.1, 1, 2, 3], [11.0, 0.2, 4, 5, 6], [21.0, 0.2, 1, 2, 3], [22.0, 0.4, 4, 5, 6]]
     np.testing.assert_allclose(placed, expected)
 

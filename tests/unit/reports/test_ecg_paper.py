@@ -17,23 +17,19 @@ from ecg.data.wave_peaks import WAVES, PeakList
 from ecg.reports.ecg_paper import (
     COARSE,
     COLUMN_SECONDS,
-    INCH,
     LABEL,
     MAX_ROWS,
-    PIXELS,
     SECONDS,
     SMALL,
     TITLE_STYLE,
     ModelPanel,
     Shading,
     draw_record,
-    drawable,
     label_names,
     lay_out,
-    shorten,
     strip_signal,
-    text_width,
 )
+from ecg.reports.paper_text import INCH, PIXELS, drawable, shorten, text_width
 
 RATE = 100
 
