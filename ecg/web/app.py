@@ -322,8 +322,7 @@ class Routes:
         """Predict a recording that a program sends."""
         header, text, content = await read_upload(request)
         prediction = await self._perform(request, "predicted", "predict_upload", text, content)
-        model = self.bench.facts.lead_sets[prediction.lead_set]
-        return JsonResponse(descriptions.describe_upload(header.name, prediction, model))
+        return JsonResponse(descriptions.describe_upload(header.name, prediction, self.bench.facts))
 
 
 async def wait_for_result(request: Request, future: Future[Result]) -> Result:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+import ecg
 from ecg.data.headers import Header
 from ecg.data.labels import ABBREVIATIONS, SCORED, UNDIAGNOSED, code_status, find_diagnosis
 from ecg.data.reviews import Review
 from ecg.models.decision import EXPECTED_CREDIT
 from ecg.web.catalogue import escape_bytes
-from ecg.web.prediction_worker import LeadSetModel
+from ecg.web.prediction_worker import LeadSetModel, ModelFacts
 from ecg.web.predictions import FAILED, PREDICTED, RecordPrediction
 from ecg.web.signals import RecordingFacts
 from ecg.web.workbench import Workbench
@@ -151,17 +152,25 @@ def describe_prediction(prediction: RecordPrediction, model: LeadSetModel) -> Js
     }
 
 
-def describe_upload(name: str, prediction: RecordPrediction, model: LeadSetModel) -> Json:
+def describe_upload(name: str, prediction: RecordPrediction, facts: ModelFacts) -> Json:
     """Describe the prediction of a recording that a program sent."""
-    thresholds = model.rule.applied_thresholds
+    described = describe_prediction(prediction, facts.lead_sets[prediction.lead_set])
+    by_class = {
+        "probability": described["probabilities"],
+        "calibrated": described["calibrated"] or {},
+        "threshold": described["thresholds"] or {},
+        "predicted": described["predicted"],
+    }
     return {
         "record": name,
+        "system": facts.system,
+        "version": ecg.__version__,
         "lead_set": prediction.lead_set,
+        "decision": described["decision"],
         "repairs": list(prediction.repairs),
         "classes": [
             {"abbreviation": diagnosis.abbreviation, "name": diagnosis.name, "codes": list(diagnosis.codes),
-             "probability": to_number(prediction.probabilities[column]), "threshold": to_number(thresholds[column]),
-             "predicted": bool(prediction.outputs[column])}
+             **{field: values.get(diagnosis.abbreviation) for field, values in by_class.items()}}
             for column, diagnosis in enumerate(SCORED)
             if prediction.covered[column]
         ],

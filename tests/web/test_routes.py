@@ -13,9 +13,11 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 from web.conftest import StandInRunner, make_prediction
 
+import ecg
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED
 from ecg.data.records import read_record
 from ecg.data.reviews import read_reviews
+from ecg.evaluation.calibration import Calibration
 from ecg.models.decision import Rule
 from ecg.web.app import ANSWER_SECONDS
 from ecg.web.catalogue import load_catalogue
@@ -160,6 +162,16 @@ def test_a_recording_has_facts_labels_and_predictions(make_client, make_bench, c
     assert (recording["unusable"], recording["reviews"], recording["other_reviews"]) == (None, [], 0)
 
 
+def test_programs_get_calibrated_probabilities_if_they_decide(make_client, make_bench, synthetic_recordings):
+    rule = Rule(np.full(26, 0.6), decision="expected_credit", calibration=Calibration(0.5, (0.0,) * 26))
+    client, path = make_client(make_bench(rule=rule)), sorted(synthetic_recordings.rglob("*.hea"))[0]
+    answer = client.post("/api/predict", files={"header": path.read_bytes(), "signal": b"x"}).json()
+    [sinus] = [item for item in answer["classes"] if item["abbreviation"] == "NSR"]
+    calibrated = rule.calibrate(make_prediction(NSR=0.7).probabilities)[CLASS_INDEX["NSR"]]
+    assert answer["decision"] == "expected_credit" and (sinus["probability"], sinus["threshold"]) == (0.7, None)
+    assert sinus["calibrated"] == pytest.approx(calibrated, abs=1e-5) != 0.7
+
+
 def test_a_recording_that_cannot_be_predicted_is_listed_with_the_reason(make_client, make_bench, catalogue):
     bench = make_bench()
     bench.predictions.store(0, failed_prediction("every lead is flat"))
@@ -270,10 +282,13 @@ def test_a_program_gets_predictions_of_its_recording(make_client, make_bench, sy
     client, path = make_client(make_bench(runner=runner)), sorted(synthetic_recordings.rglob("*.hea"))[0]
     content = path.with_suffix(".mat").read_bytes()
     answer = client.post("/api/predict", files={"header": path.read_bytes(), "signal": content})
-    assert answer.status_code == 200 and answer.json()["record"] == path.stem and answer.json()["lead_set"] == 12
+    assert answer.status_code == 200
+    expected = {"record": path.stem, "system": "cai2021", "version": ecg.__version__, "lead_set": 12,
+                "decision": "thresholds", "repairs": []}  # fmt: skip
+    assert {name: value for name, value in answer.json().items() if name != "classes"} == expected
     [sinus] = [item for item in answer.json()["classes"] if item["abbreviation"] == "NSR"]
     assert sinus == {"abbreviation": "NSR", "name": "sinus rhythm", "codes": ["426783006"], "predicted": True,
-                     "probability": 0.7, "threshold": 0.6}  # fmt: skip
+                     "probability": 0.7, "threshold": 0.6, "calibrated": None}  # fmt: skip
     assert runner.tasks == [("predict_upload", path.read_text(), content)]
 
 
