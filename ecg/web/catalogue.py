@@ -1,5 +1,6 @@
 """All recordings of a folder as columns, which are filtered, sorted and paged."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ CACHE_NAME = "catalogue"
 SORTS = ("suspicion", "name", "source", "age", "sex", "seconds", "random")
 LARGEST_PAGE = 200  # recordings
 SEPARATOR = "\x1f"  # between diagnoses in a column of strings
+TEXTS = ("diagnoses", "error")  # columns of strings
 N_CLASSES = len(ABBREVIATIONS)
 
 
@@ -179,7 +181,7 @@ def load_catalogue(folder: Path, cache_folder: Path, jobs: int | None = None) ->
 
     Args:
         folder: The data folder; nothing is written there.
-        cache_folder: Where the columns are cached. The key is of the names, sizes and times of the headers.
+        cache_folder: Where the columns are cached. Headers with another name, size or time are read again.
         jobs: Number of processes that read headers; one a core if None.
 
     Raises:
@@ -188,16 +190,62 @@ def load_catalogue(folder: Path, cache_folder: Path, jobs: int | None = None) ->
     """
     paths = require_records(folder)
     files = [os.fspath(path.relative_to(folder)) for path in paths]
-    states = np.array([file_state(path) for path in paths])
-    cache = ResultCache(cache_folder, fingerprint(_pack_texts(files), states, source_hash("data")))
-    arrays = cache.load(CACHE_NAME)
-    if arrays is None:
-        arrays = read_columns(paths, jobs)
+    cache = ResultCache(cache_folder, fingerprint(source_hash("data")))
+    keys, cached = hash_file_states(folder, files), cache.load(CACHE_NAME)
+    arrays = update_columns(cached, keys, paths, jobs)
+    if arrays is not cached:
         cache.save(CACHE_NAME, arrays)
-    diagnoses, errors = (_unpack_texts(arrays.pop(name)) for name in ("diagnoses", "error"))
+    diagnoses, errors = (_unpack_texts(arrays[name]) for name in TEXTS)
     LOGGER.info(f"{folder}: {len(files):,} recordings")
     split = [list(filter(None, text.split(SEPARATOR))) for text in diagnoses]
-    return Catalogue(Path(folder), files, arrays, split, errors)
+    return Catalogue(Path(folder), files, {name: arrays[name] for name in CatalogueRow._fields[:-2]}, split, errors)
+
+
+def hash_file_states(folder: Path, files: Sequence[str], extension: str = "") -> np.ndarray:
+    """Return keys of files by their names, sizes and times, (n_files,) uint64.
+
+    Args:
+        folder: Folder of the files.
+        files: Their paths below it.
+        extension: Extension of a second file beside each, such as ".mat"; an empty string for none.
+    """
+    keys = []
+    for name in files:
+        path = os.path.join(folder, name)
+        states = [file_state(path), *([file_state(f"{os.path.splitext(path)[0]}{extension}")] if extension else [])]
+        keys.append(hashlib.blake2b(os.fsencode(f"{name} {states}"), digest_size=8).digest())
+    return np.frombuffer(b"".join(keys), np.uint64)
+
+
+def update_columns(
+    cached: dict[str, np.ndarray] | None, keys: np.ndarray, paths: Sequence[Path], jobs: int | None = None
+) -> dict[str, np.ndarray]:
+    """Read the headers that are not cached.
+
+    Args:
+        cached: Columns and keys of headers, or None.
+        keys: Keys of the n headers that are wanted, (n,).
+        paths: Their paths.
+        jobs: Number of processes; one a core if None.
+
+    Returns:
+        Columns by the names of CatalogueRow, and `keys`; `cached` itself if nothing has changed.
+    """
+    if cached is not None and np.array_equal(cached["keys"], keys):
+        return cached
+    row_of_key = {} if cached is None else {key: row for row, key in enumerate(cached["keys"].tolist())}
+    rows = np.array([row_of_key.get(key, -1) for key in keys.tolist()])
+    known, unknown = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+    tables = [] if cached is None else [(cached, rows[known])]
+    if len(unknown):
+        tables.append((read_columns([paths[row] for row in unknown.tolist()], jobs), np.arange(len(unknown))))
+    inverse = np.argsort(np.concatenate([known, unknown]))
+    columns = {name: np.concatenate([table[name][chosen] for table, chosen in tables])[inverse]
+               for name in CatalogueRow._fields[:-2]}  # fmt: skip
+    for name in TEXTS:
+        texts = np.concatenate([np.array(_unpack_texts(table[name]), object)[chosen] for table, chosen in tables])
+        columns[name] = _pack_texts(texts[inverse].tolist())
+    return columns | {"keys": keys}
 
 
 def _pack_texts(texts: Sequence[str]) -> np.ndarray:
@@ -225,7 +273,7 @@ def read_columns(paths: Sequence[Path], jobs: int | None = None) -> dict[str, np
     rows = list(parallel_map(read_row, paths, jobs, "headers"))
     if jobs != 1:
         end_idle_workers()  # the server runs for days
-    texts = {name: _pack_texts([getattr(row, name) for row in rows]) for name in ("diagnoses", "error")}
+    texts = {name: _pack_texts([getattr(row, name) for row in rows]) for name in TEXTS}
     return {name: np.array([getattr(row, name) for row in rows]) for name in CatalogueRow._fields[:-2]} | texts
 
 

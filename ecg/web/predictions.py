@@ -1,8 +1,6 @@
 """Predictions of a model for the recordings of a catalogue, and their cache."""
 
-import hashlib
 import logging
-import os
 import threading
 import uuid
 from pathlib import Path
@@ -16,7 +14,7 @@ from ecg.evaluation.agreement import sample_errors
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import describe_error
 from ecg.systems.label_cleaning import PartiallyLabelledSource, label_masks, labelled_mask
-from ecg.web.catalogue import Catalogue, file_state
+from ecg.web.catalogue import Catalogue, hash_file_states
 
 LOGGER = logging.getLogger("ecg")
 
@@ -93,7 +91,7 @@ class PredictionTable:
         self._comparable = _comparable_recordings(catalogue, exclusive)
         labelled = labelled_mask(catalogue.columns["labels"], np.array(catalogue.sources), SOURCES)
         self._labelled = labelled & catalogue.columns["diagnosed"][:, np.newaxis]
-        self._record_keys = _record_keys(catalogue)
+        self._record_keys = hash_file_states(catalogue.folder, catalogue.files, ".mat")
         self._load()
 
     def fail(self, row: int, reason: str) -> None:
@@ -216,13 +214,3 @@ def _comparable_recordings(catalogue: Catalogue, exclusive: np.ndarray) -> np.nd
         columns = catalogue.columns
         comparable &= select_labels(exclusive, columns["labels"], columns["additional"]).sum(axis=1) == 1
     return comparable
-
-
-def _record_keys(catalogue: Catalogue) -> np.ndarray:
-    """Return keys by names, sizes and times of files, (n_recordings,) uint64."""
-    keys = []
-    for name in catalogue.files:
-        path = os.path.join(catalogue.folder, name)
-        states = file_state(path), file_state(f"{os.path.splitext(path)[0]}.mat")
-        keys.append(hashlib.blake2b(os.fsencode(f"{name} {states}"), digest_size=8).digest())
-    return np.frombuffer(b"".join(keys), np.uint64)
