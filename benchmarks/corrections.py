@@ -1,10 +1,13 @@
 """Measure what corrected labels improve, on synthetic recordings.
 
-python -m benchmarks.corrections [--records N] [--held-out N] [--reviewed N ...] [--seeds S ...] [--masks] [--jobs N]
-[--folder FOLDER]
+python -m benchmarks.corrections [--records N] [--held-out N] [--reviewed N ...] [--seeds S ...] [--folds N] [--masks]
+[--jobs N] [--folder FOLDER]
 
-5 % of the labels are replaced by another class. A network of 12 leads is trained on them. A reviewer who knows the
-true classes then gives a verdict on the most suspected labels, those that differ most from the network's probability.
+5 % of the labels are replaced by another class. Networks of 12 leads are trained on them in five folds, so that each
+recording is predicted by a network that was not trained on it. A reviewer who knows the true classes then gives a
+verdict on the most suspected labels, those that differ most from the predicted probability. With --folds 0, a network
+that was trained on all recordings predicts them, as `ecg review` does with a trained model.
+
 For each number of reviewed labels a network is trained with the corrections, and scored on other recordings with true
 labels. The ceiling is a network that is trained on true labels. Prints the table of benchmarks/README.md, and writes
 its numbers to FOLDER/corrections.json. The same command again goes on with what is missing there.
@@ -13,7 +16,7 @@ its numbers to FOLDER/corrections.json. The same command again goes on with what
 import argparse
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +65,14 @@ class Recordings:
     settings: Settings
 
 
-def measure(seed: int, options: argparse.Namespace, measures: Measures) -> None:
-    """Add what is missing in the measures of a seed, and save them all after each training."""
+def measure_seed(seed: int, options: argparse.Namespace, measures: Measures) -> None:
+    """Measure what is missing of a seed, and save it after each training."""
     folder = options.folder / f"seed {seed}"
     missing = [name for name in (*map(str, options.reviewed), CEILING) if name not in measures]
     if not missing:
         return
-    recordings = prepare(seed, folder, options)
-    order = rank_labels(recordings)
+    recordings = prepare_recordings(seed, folder, options)
+    order = rank_labels(recordings, options.folds)
     is_wrong = recordings.store.labels != recordings.true_labels
     for name in missing:
         n_reviewed = None if name == CEILING else int(name)
@@ -81,12 +84,13 @@ def measure(seed: int, options: argparse.Namespace, measures: Measures) -> None:
             "found": int((reviewed & is_wrong).sum()),
             "wrong": int(is_wrong[:, TRAINED].sum()),
             "labels": int(is_wrong[:, TRAINED].size),
+            "folds": options.folds,
         }
-        save(options.folder, seed, measures)
+        save_measures(options.folder, seed, measures)
     shutil.rmtree(folder)
 
 
-def prepare(seed: int, folder: Path, options: argparse.Namespace) -> Recordings:
+def prepare_recordings(seed: int, folder: Path, options: argparse.Namespace) -> Recordings:
     """Make the recordings of a seed, and store them."""
     made = synthesize(folder / "data", options.records, seed, FAULTY, jobs=options.jobs)
     held_out = synthesize(folder / "held out", options.held_out, seed + 1000, COMPLETE, jobs=options.jobs)
@@ -102,17 +106,37 @@ def select_true(recordings: list[Truth], store: Store) -> np.ndarray:
     return true_classes(recordings, store.names).astype(bool)
 
 
-def rank_labels(recordings: Recordings) -> np.ndarray:
+def rank_labels(recordings: Recordings, folds: int) -> np.ndarray:
     """Return rows and columns of the trained labels, the most suspected first, (n, 2).
 
-    The network that is trained on the wrong labels suspects them by their difference from its probability.
+    Labels are suspected by their difference from the probability of networks that are trained on the wrong labels.
+
+    Args:
+        recordings: The recordings of a seed.
+        folds: Number of folds, each predicted by a network that is trained on the others; 0: one network that is
+            trained on all predicts them.
     """
-    model = train_corrected(recordings, "0", np.zeros(recordings.true_labels.shape, bool))
-    store = recordings.store
-    probabilities = predict(model, store)
-    suspicion = np.abs(store.labels[:, TRAINED] - probabilities[:, TRAINED])
+    path, store = recordings.folder / f"probabilities {folds} folds.npy", recordings.store
+    if not path.exists():
+        probabilities = predict_folds(recordings, folds) if folds else predict_store(
+            train_corrected(recordings, "0", np.zeros(recordings.true_labels.shape, bool)), store)  # fmt: skip
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, probabilities)
+    suspicion = np.abs(store.labels[:, TRAINED] - np.load(path)[:, TRAINED])
     rows, columns = np.unravel_index(np.argsort(-suspicion, axis=None, kind="stable"), suspicion.shape)
     return np.stack([rows, TRAINED[columns]], axis=1)
+
+
+def predict_folds(recordings: Recordings, folds: int) -> np.ndarray:
+    """Return the probabilities (N, 26) by networks that were not trained on the recording."""
+    model = recordings.folder / f"model {folds} folds"
+    shutil.rmtree(model, ignore_errors=True)  # a finished training gives no results
+    results = train(recordings.folder / "data", model, replace(recordings.settings, folds=folds))
+    assert results is not None and np.array_equal(results.store.names, recordings.store.names)
+    probabilities = np.full(recordings.true_labels.shape, np.nan)
+    (validated,) = results.validated.values()
+    probabilities[np.ix_(results.validation, results.columns)] = validated
+    return probabilities
 
 
 def mask_first(order: np.ndarray, count: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -143,7 +167,7 @@ def train_corrected(recordings: Recordings, name: str, reviewed: np.ndarray) -> 
     return folder
 
 
-def predict(model: Path, store: Store) -> np.ndarray:
+def predict_store(model: Path, store: Store) -> np.ndarray:
     """Return the probabilities (N, 26) of a model for all recordings of a store."""
     ensemble = load_bundle(model, LEADS).ensemble
     return expand(predict_stores(ensemble, {store.preparation: store}, np.arange(len(store)), "predictions"))
@@ -151,7 +175,7 @@ def predict(model: Path, store: Store) -> np.ndarray:
 
 def score_model(model: Path, recordings: Recordings) -> dict[str, float]:
     """Return the METRICS of a model on the held-out recordings."""
-    probabilities, expected = predict(model, recordings.test), recordings.expected
+    probabilities, expected = predict_store(model, recordings.test), recordings.expected
     weights, thresholds = load_weights()[1], load_bundle(model, LEADS).rule.thresholds
     areas = roc_and_pr_areas(expected[:, TRAINED], probabilities[:, TRAINED])
     values = (challenge_score(expected, probabilities >= thresholds, weights),
@@ -159,14 +183,14 @@ def score_model(model: Path, recordings: Recordings) -> dict[str, float]:
     return dict(zip(METRICS, map(float, values), strict=True))
 
 
-def save(folder: Path, seed: int, measures: Measures) -> None:
+def save_measures(folder: Path, seed: int, measures: Measures) -> None:
     """Write the measures of a seed to the file of all seeds."""
-    everything = load(folder) | {str(seed): measures}
+    everything = load_measures(folder) | {str(seed): measures}
     with atomic_path(folder / "corrections.json") as temporary:
         temporary.write_text(to_json(everything, indent=1))
 
 
-def load(folder: Path) -> dict[str, Measures]:
+def load_measures(folder: Path) -> dict[str, Measures]:
     """Load the measures of all seeds; there are none without the file."""
     path = folder / "corrections.json"
     return json.loads(path.read_text()) if path.exists() else {}
@@ -205,15 +229,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--held-out", type=int, default=800, help="to score on")
     parser.add_argument("--reviewed", type=int, nargs="+", default=NUMBERS, help="numbers of reviewed labels, 0 first")
     parser.add_argument("--seeds", type=int, nargs="+", default=[21, 22, 23])
+    parser.add_argument("--folds", type=int, default=5, help="by which labels are suspected; 0: none")
     parser.add_argument("--masks", action="store_true", help="mask doubtful labels, as the default system does")
     parser.add_argument("--jobs", type=int, help="processes that write and read recordings; default: one a core")
     parser.add_argument("--folder", type=Path, default=Path("build/corrections"))
     options = parser.parse_args(arguments)
     start_logging()
     for seed in options.seeds:
-        measure(seed, options, load(options.folder).get(str(seed), {}))
-    measures = load(options.folder)
-    print("\n".join(format_lines([measures[str(seed)] for seed in options.seeds])))
+        measures = load_measures(options.folder).get(str(seed), {})
+        if any(row["folds"] != options.folds for row in measures.values()):
+            raise SystemExit(f"{options.folder}: has been measured with another number of folds")
+        measure_seed(seed, options, measures)
+    all_measures = load_measures(options.folder)
+    print("\n".join(format_lines([all_measures[str(seed)] for seed in options.seeds])))
 
 
 if __name__ == "__main__":
