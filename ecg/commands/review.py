@@ -17,8 +17,7 @@ from ecg.data.corrections import (
     match_corrections,
 )
 from ecg.data.headers import RecordError, read_header
-from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional, has_diagnosis
-from ecg.data.leads import find_lead_sets
+from ecg.data.labels import ABBREVIATIONS, TRAINED, encode, encode_additional, find_single_labels, has_diagnosis
 from ecg.data.patients import record_names
 from ecg.data.preprocessing import correct_gains
 from ecg.data.records import read_raw_signal, record_name, require_records
@@ -156,36 +155,25 @@ def predict_records(
         early_gains: Whether to correct the gains of early 2020, even if the model was trained without.
         only_comparable: Whether to exclude recordings whose labels cannot be compared with predictions.
     """
-    from ecg.models.bundle import ModelError, load_bundle
+    from ecg.models.bundle import ModelError
+    from ecg.models.bundle_cache import BundleCache
 
-    bundles: dict[tuple, Bundle | Exception] = {}  # an error is kept, so that no other recording tries again
+    bundles = BundleCache(model)
     predicted: list[tuple] = []
     failed: dict[str, list[str]] = {}
     undiagnosed = ambiguous = 0
     any_corrected = False
-
-    def load_for(leads: tuple[str, ...]) -> "Bundle":
-        key = find_lead_sets(leads) or leads
-        if key not in bundles:
-            try:
-                bundles[key] = load_bundle(model, leads)
-            except (ModelError, OSError) as error:
-                bundles[key] = error
-        if isinstance(bundle := bundles[key], Exception):
-            raise bundle.with_traceback(None)
-        return bundle
-
     with Progress("review", len(paths), "recordings") as progress:
         for path in paths:
             relative = path.relative_to(data)
             try:
                 header = read_header(path)
-                bundle = None if only_comparable and not has_diagnosis(header.codes) else load_for(header.lead_names)
-                if bundle is None:
+                if only_comparable and not has_diagnosis(header.codes):
                     undiagnosed += 1
-                elif only_comparable and not can_compare(bundle, header.codes):
+                elif only_comparable and not can_compare(bundles.load(header.lead_names), header.codes):
                     ambiguous += 1
                 else:
+                    bundle = bundles.load(header.lead_names)
                     corrects = early_gains or bundle.early_gains
                     recording = read_raw_signal(path, header).samples
                     corrected = correct_gains(header, recording)[0] if corrects else header
@@ -204,12 +192,9 @@ def predict_records(
 
 
 def can_compare(bundle: "Bundle", codes: Sequence[str]) -> bool:
-    """Return whether the predictions of a model can agree with the codes of a header.
-
-    Exclusive classes can agree only with one of them: the model would have to deny one of two labels.
-    """
-    labels = np.concatenate([encode(codes), encode_additional(codes)])[bundle.ensemble.general.columns]
-    return not bundle.exclusive or labels.sum() == 1
+    """Return whether the predictions of a model can agree with the codes of a header."""
+    labels = encode(codes)[np.newaxis], encode_additional(codes)[np.newaxis]
+    return not bundle.exclusive or bool(find_single_labels(bundle.ensemble.general.columns, *labels)[0])
 
 
 def review_lines(

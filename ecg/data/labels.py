@@ -151,6 +151,15 @@ def select_labels(indices: np.ndarray, labels: np.ndarray, additional: np.ndarra
     return np.hstack([labels, additional])[:, indices]
 
 
+def find_single_labels(indices: np.ndarray, labels: np.ndarray, additional: np.ndarray) -> np.ndarray:
+    """Return which recordings have exactly one of several classes, (N,) bool.
+
+    The labels of others cannot be compared with a model of exclusive classes: it would have to deny one of two labels.
+    The arguments are those of `select_labels`.
+    """
+    return select_labels(indices, labels, additional).sum(axis=1) == 1
+
+
 def class_indices(names: Iterable[str]) -> np.ndarray:
     """Return the indices of classes among the scored, then the additional ones: (K,).
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ecg.data.headers import Header, RecordError, parse_header, read_header
-from ecg.data.leads import LEAD_SETS, find_lead_sets
+from ecg.data.leads import LEAD_SETS
 from ecg.data.preprocessing import leads_first
 from ecg.data.records import decode_mat, read_raw_signal
 from ecg.models.decision import Rule
@@ -22,7 +22,7 @@ from ecg.runtime.keras_startup import start_keras
 from ecg.web.predictions import RecordPrediction, failed_prediction
 
 if TYPE_CHECKING:  # imports Keras
-    from ecg.models.bundle import Bundle
+    from ecg.models.bundle_cache import BundleCache
 
 LOGGER = logging.getLogger("ecg")
 
@@ -91,29 +91,11 @@ class WorkerState:
 
     Attributes:
         model: Folder of the model.
-        bundles: Loaded models by lead sets, or the error of loading.
+        bundles: Its models that have been loaded.
     """
 
     model: Path
-    bundles: dict[tuple, "Bundle | Exception"]
-
-    def bundle(self, leads: tuple[str, ...]) -> "Bundle":
-        """Return the model for a recording of these leads.
-
-        Raises:
-            ModelError: There is none.
-        """
-        from ecg.models.bundle import ModelError, load_bundle
-
-        key = find_lead_sets(leads) or leads
-        if key not in self.bundles:
-            try:
-                self.bundles[key] = load_bundle(self.model, leads)
-            except (ModelError, OSError) as error:
-                self.bundles[key] = error
-        if isinstance(bundle := self.bundles[key], Exception):
-            raise bundle.with_traceback(None)
-        return bundle
+    bundles: "BundleCache"
 
     def describe_model(self) -> ModelFacts:
         """Describe the model folder.
@@ -198,7 +180,7 @@ class WorkerState:
             check_explained_length(header, header.samples or 0)
             recording = leads_first(header, read_raw_signal(path, header).samples)
             check_explained_length(header, recording.shape[1])
-            bundle = self.bundle(header.lead_names)
+            bundle = self.bundles.load(header.lead_names)
             explanation = explain(bundle, header, recording, abbreviation, choose_method(abbreviation, method))
             shades = compute_shading(explanation)
         except (RecordError, ModelError, ExplanationError, OSError) as error:
@@ -209,7 +191,7 @@ class WorkerState:
         return PackedEvidence(explanation.leads, pixels, step / explanation.rate, explanation.by_lead)
 
     def _predict(self, header: Header, recording: np.ndarray) -> RecordPrediction:
-        bundle = self.bundle(header.lead_names)
+        bundle = self.bundles.load(header.lead_names)
         bundle.repaired.clear()
         prediction = bundle.predict_recording(header, recording)
         values = prediction.probabilities, prediction.outputs, prediction.covered
@@ -240,7 +222,9 @@ def run_worker(connection: Connection, model: Path) -> None:
     os.nice(NICENESS)
     console.start_logging()
     start_keras()
-    state = WorkerState(model, {})
+    from ecg.models.bundle_cache import BundleCache
+
+    state = WorkerState(model, BundleCache(model))
     connection.send(True)
     while True:
         try:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import RecordError
-from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED, select_labels
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED, find_single_labels
 from ecg.evaluation.agreement import sample_errors
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import describe_error
@@ -212,5 +212,5 @@ def _comparable_recordings(catalogue: Catalogue, exclusive: np.ndarray) -> np.nd
     comparable = catalogue.columns["diagnosed"].copy()
     if len(exclusive):
         columns = catalogue.columns
-        comparable &= select_labels(exclusive, columns["labels"], columns["additional"]).sum(axis=1) == 1
+        comparable &= find_single_labels(exclusive, columns["labels"], columns["additional"])
     return comparable

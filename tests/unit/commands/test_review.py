@@ -86,7 +86,7 @@ def model(monkeypatch):
             raise ModelError(f"no model for {count} leads")
         return Model(folder.predictions, LEAD_SETS[count], folder.exclusive)
 
-    monkeypatch.setattr("ecg.models.bundle.load_bundle", load)
+    monkeypatch.setattr("ecg.models.bundle_cache.load_bundle", load)
     return folder
 
 
@@ -296,7 +296,7 @@ def test_a_damaged_network_is_not_tried_again_for_every_recording(model, tmp_pat
         loaded.append(1)
         raise OSError("file signature not found")
 
-    monkeypatch.setattr("ecg.models.bundle.load_bundle", load)
+    monkeypatch.setattr("ecg.models.bundle_cache.load_bundle", load)
     for number in range(1, 4):
         write(tmp_path / "data", f"E{number:05}")
     with pytest.raises(RecordError, match="E00001 and 2 more: file signature not found"):
