@@ -185,7 +185,7 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     from ecg.web.catalogue import load_catalogue
     from ecg.web.prediction_worker import TaskError
     from ecg.web.predictions import PredictionTable
-    from ecg.web.predictor import WorkerEnded
+    from ecg.web.predictor import TimeLimitError, WorkerEnded
     from ecg.web.review_book import ReviewBook
     from ecg.web.sessions import load_signer
     from ecg.web.workbench import ReviewSettings, Workbench
@@ -195,7 +195,7 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     catalogue = load_catalogue(settings.data, cache)
     try:
         facts = description.result()
-    except (TaskError, WorkerEnded) as error:
+    except (TaskError, TimeLimitError, WorkerEnded) as error:
         raise ServerError(str(error)) from error
     model = facts.lead_sets[max(facts.lead_sets)]
     exclusive = class_indices(model.classes) if model.exclusive else np.empty(0, int)

@@ -123,7 +123,7 @@ def describe_codes(header: Header | None) -> list[Json]:
 
 def hidden_prediction() -> Json:
     """Return the fields of a prediction that is hidden, or not known."""
-    return dict.fromkeys(("lead_set", "probabilities", "thresholds", "predicted", "decision", "calibrated"))
+    return dict.fromkeys(("probabilities", "thresholds", "predicted", "decision", "calibrated"))
 
 
 def describe_prediction_of(bench: Workbench, row: int) -> Json:
@@ -143,7 +143,6 @@ def describe_prediction(prediction: RecordPrediction, model: LeadSetModel) -> Js
         calibrated = _by_class(model.rule.calibrate(prediction.probabilities), prediction.covered)
     thresholds = np.where(prediction.covered, model.rule.applied_thresholds, np.nan)
     return {
-        "lead_set": prediction.lead_set,
         "probabilities": _by_class(prediction.probabilities, prediction.covered),
         "thresholds": _by_class(thresholds, np.isfinite(thresholds)) or None,
         "predicted": {name: bool(output) for name, output in zip(ABBREVIATIONS, prediction.outputs, strict=True)},

@@ -401,7 +401,7 @@ class TestBlinded:
         for item in get(client, "/api/recordings", limit=200)["items"]:
             assert [item[name] for name in ("labels", "predicted", "suspicion", "suspected")] == [None] * 4
         shown = get(client, "/api/recording", record=record)
-        fields = ("labels", "probabilities", "predicted", "thresholds", "suspected", "other_reviews", "lead_set")
+        fields = ("labels", "probabilities", "predicted", "thresholds", "suspected", "other_reviews")
         assert [shown[name] for name in fields] == [None] * len(fields)
         assert review(client, record)["blinded"]
         assert not review(client, record, **{"class": "AF"})["blinded"], "the second was not"
