@@ -128,7 +128,7 @@ def rank_labels(recordings: Recordings, folds: int) -> np.ndarray:
 
 
 def predict_folds(recordings: Recordings, folds: int) -> np.ndarray:
-    """Return the probabilities (N, 26) by networks that were not trained on the recording."""
+    """Predict each recording by a network that was not trained on it, (N, 26)."""
     model = recordings.folder / f"model {folds} folds"
     shutil.rmtree(model, ignore_errors=True)  # a finished training gives no results
     results = train(recordings.folder / "data", model, replace(recordings.settings, folds=folds))

@@ -120,7 +120,10 @@ def format_estimate(estimate: Estimate) -> str:
 
 
 def format_hits(summary: Summary | None) -> list[str]:
-    """Return hits, bold if above chance, and those of random weights, with a star if hits are above them."""
+    """Format hits and those of random weights.
+
+    Hits above chance are bold. A star says that they are above those of random weights.
+    """
     if summary is None:
         return ["", ""]
     hits, random = format_estimate(summary.hits), f"{summary.random_hits[0]:.2f}"
@@ -173,7 +176,7 @@ def format_sanity(table: SummaryTable, parts: Parts) -> Iterator[str]:
 
 
 def format_offered(table: SummaryTable, parts: Parts) -> Iterator[str]:
-    """Yield the lines that replace OFFERED in ecg.systems.explanations, if all parts are measured."""
+    """Yield the lines of the new OFFERED, or which parts are not measured yet."""
     missing = [f"{method} {name}" for method in METHODS for name in CLASSES if (method, name) not in parts]
     if missing:
         yield f"{len(missing)} parts are not measured yet: {', '.join(missing)}"

@@ -1,4 +1,4 @@
-"""Measure whether explanations point at the true evidence, on synthetic recordings.
+"""Measure whether explanations of synthetic recordings point at the evidence.
 
 python -m benchmarks.explanations FOLDER [--model MODEL] [--methods NAME ...] [--classes NAME ...] [--held-out N]
 [--per-class N] [--cascade N] [--seed S]
@@ -87,7 +87,12 @@ class Case(NamedTuple):
 
 
 class Pointing(NamedTuple):
-    """Whether the largest relevance lies within the evidence, 0 to 1, and the share of the evidence."""
+    """Result of the pointing game.
+
+    Attributes:
+        hit: Whether the largest relevance lies within the evidence, 0 to 1.
+        chance: Share of the time or of the leads that the evidence covers.
+    """
 
     hit: float
     chance: float
@@ -234,7 +239,7 @@ def load_parts(folder: Path, key: str) -> Parts:
 
 
 def measure_missing(bundle: Bundle, options: argparse.Namespace, key: str) -> Parts:
-    """Measure the parts of the options that are missing; save each, and return all in the folder."""
+    """Measure and save the missing parts of the options; return all in the folder."""
     folder = options.folder / "parts"
     known = load_parts(folder, key)
     missing = [(method, name) for method in options.methods for name in options.classes if (method, name) not in known]
