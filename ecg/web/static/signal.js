@@ -30,11 +30,11 @@ function findExtremes(samples) {
 /** Return the median of the valid samples of a lead, of evenly spaced ones if there are many. */
 function findMedian(samples) {
   const step = Math.max(1, Math.floor(samples.length / SAMPLED));
-  const values = [];
+  const values = new Int16Array(Math.ceil(samples.length / step));
+  let count = 0;
   for (let index = 0; index < samples.length; index += step)
-    if (samples[index] !== INVALID) values.push(samples[index]);
-  values.sort((a, b) => a - b);
-  return values.length ? values[values.length >> 1] : 0;
+    if (samples[index] !== INVALID) values[count++] = samples[index];
+  return count ? values.subarray(0, count).sort()[count >> 1] : 0;
 }
 
 /** A lead: its samples, their unit, and a pyramid of minima and maxima that is built when first needed. */
