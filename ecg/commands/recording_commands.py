@@ -67,7 +67,8 @@ def add_plot_command(commands: Commands) -> None:
             early_gains = arguments.early_gains
             if arguments.model:
                 start_keras()
-                from ecg.models.bundle import ModelError, load_bundle
+                from ecg.models.bundle import load_bundle
+                from ecg.models.config import ModelError
 
                 with reported(ModelError):
                     bundle = load_bundle(arguments.model, header.lead_names)

@@ -155,8 +155,8 @@ def predict_records(
         early_gains: Whether to correct the gains of early 2020, even if the model was trained without.
         only_comparable: Whether to exclude recordings whose labels cannot be compared with predictions.
     """
-    from ecg.models.bundle import ModelError
     from ecg.models.bundle_cache import BundleCache
+    from ecg.models.config import ModelError
 
     bundles = BundleCache(model)
     predicted: list[tuple] = []

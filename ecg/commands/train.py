@@ -17,7 +17,8 @@ from ecg.data.patients import Patients, add_patients, load_patients, number_pati
 from ecg.data.records import find_records
 from ecg.data.store import add_corrections, build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
-from ecg.models.bundle import FORMAT, Bundle, model_files, save_bundle
+from ecg.models.bundle import Bundle, save_bundle
+from ecg.models.config import FORMAT, model_files
 from ecg.reports.model_card import MODEL_CARD
 from ecg.reports.training_report import REPORT_FOLDER, REPORT_PAGE, report_lines, write_report
 from ecg.reports.training_tables import differing_settings

@@ -21,7 +21,7 @@ def run_with_settings(arguments: argparse.Namespace) -> None:
     from ecg.commands import estimate, settings, train
     from ecg.data.headers import RecordError
     from ecg.data.wave_peaks import NeuroKitMissing
-    from ecg.models.bundle import ModelError
+    from ecg.models.config import ModelError
     from ecg.training.trainer import TrainingError
 
     with reported(ValueError):

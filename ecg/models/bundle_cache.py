@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ecg.data.leads import find_lead_sets
-from ecg.models.bundle import Bundle, ModelError, load_bundle
+from ecg.models.bundle import Bundle, load_bundle
+from ecg.models.config import ModelError
 
 
 @dataclass

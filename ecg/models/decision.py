@@ -158,7 +158,7 @@ def read_rule(entry: Mapping[str, Any]) -> Rule:
     """Return the rule that `write_rule` describes.
 
     Raises:
-        ValueError: A value is malformed; or another exception of `ecg.models.bundle.INVALID`.
+        ValueError: A value is malformed; or another exception of `ecg.models.config.INVALID`.
     """
 
     def parse(values: Mapping[str, Any]) -> list[float]:

@@ -103,7 +103,7 @@ class WorkerState:
         Raises:
             TaskError: It has no model, or a damaged one.
         """
-        from ecg.models.bundle import ModelError, model_files, read_config
+        from ecg.models.config import ModelError, model_files, read_config
         from ecg.systems.explanations import offered_methods
 
         lead_sets, texts, system = {}, [], ""
@@ -135,7 +135,7 @@ class WorkerState:
         Raises:
             TaskError: It cannot be predicted now, such as if a file could not be read.
         """
-        from ecg.models.bundle import ModelError
+        from ecg.models.config import ModelError
 
         try:
             header = read_header(path)
@@ -153,7 +153,7 @@ class WorkerState:
         Raises:
             TaskError: It cannot be predicted.
         """
-        from ecg.models.bundle import ModelError
+        from ecg.models.config import ModelError
 
         try:
             header = parse_header(header_text)
@@ -172,7 +172,7 @@ class WorkerState:
         Raises:
             TaskError: It cannot be explained.
         """
-        from ecg.models.bundle import ModelError
+        from ecg.models.config import ModelError
         from ecg.systems.explanations import ExplanationError, choose_method, compute_shading, explain
 
         try:

@@ -11,7 +11,7 @@ from ecg.commands.estimate import StageCost, estimate, estimate_rows, link_recor
 from ecg.data.headers import RecordError
 from ecg.data.records import find_records
 from ecg.data.synthetic import SyntheticSettings, synthesize
-from ecg.models.bundle import ModelError
+from ecg.models.config import ModelError
 from ecg.runtime.console import format_duration
 from ecg.systems.plan import split_recordings, stage_keys
 from ecg.systems.recipes import SYSTEMS, Settings, SyntheticPretraining

@@ -15,7 +15,8 @@ from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CLASS_INDEX, DROPPED, SCORED, TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import read_record
-from ecg.models.bundle import ModelError, Prediction, save_bundle
+from ecg.models.bundle import Prediction, save_bundle
+from ecg.models.config import ModelError
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group
 from ecg.reports.training_charts import draw_disagreements

@@ -24,7 +24,8 @@ from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.data.store import build_store
 from ecg.evaluation.expected_credit import choose_classes
 from ecg.evaluation.metrics import load_weights
-from ecg.models.bundle import CLASSES, FORMAT, Bundle, ModelError, load_bundle, save_bundle
+from ecg.models.bundle import CLASSES, Bundle, load_bundle, save_bundle
+from ecg.models.config import FORMAT, ModelError
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings

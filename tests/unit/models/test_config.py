@@ -9,7 +9,7 @@ from ecg.data.batches import DEFAULT_VIEW, REPEATED, View, Window
 from ecg.data.leads import LEAD_SETS
 from ecg.data.resampling import Preprocessing
 from ecg.evaluation.calibration import Calibration
-from ecg.models.bundle import FORMAT, ModelError, network_entry, read_config, write_config
+from ecg.models.config import FORMAT, ModelError, network_entry, read_config, write_config
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Member

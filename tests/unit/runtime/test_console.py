@@ -56,7 +56,7 @@ def test_an_error_of_the_system_without_a_file_is_the_reason_alone():
         "ecg.data.headers.HeaderError",
         "ecg.data.records.SignalError",
         "builtins.ValueError",
-        pytest.param("ecg.models.bundle.ModelError", marks=pytest.mark.keras),
+        pytest.param("ecg.models.config.ModelError", marks=pytest.mark.keras),
         pytest.param("ecg.training.trainer.TrainingError", marks=pytest.mark.keras),
     ],
 )

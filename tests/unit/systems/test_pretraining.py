@@ -8,7 +8,8 @@ from helpers import capture_log
 
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.synthetic import SyntheticSettings
-from ecg.models.bundle import Bundle, ModelError, save_bundle
+from ecg.models.bundle import Bundle, save_bundle
+from ecg.models.config import ModelError
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import AttentionSettings, LiSettings, NetworkSettings

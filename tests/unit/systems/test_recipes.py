@@ -12,7 +12,7 @@ from ecg.data.batches import Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.resampling import Preprocessing
-from ecg.models.bundle import network_entry, read_config, write_config
+from ecg.models.config import network_entry, read_config, write_config
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Member
 from ecg.systems.label_cleaning import CleaningSettings
