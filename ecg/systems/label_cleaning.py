@@ -392,11 +392,9 @@ def compare_labels(
     return compared, rows, disagreements
 
 
-def labelled_mask(
-    labels: np.ndarray, sources: np.ndarray, partially_labelled: Sequence[PartiallyLabelledSource]
-) -> np.ndarray:
+def labelled_mask(labels: np.ndarray, sources: np.ndarray, rules: Sequence[PartiallyLabelledSource]) -> np.ndarray:
     """Return which labels (n, 26) of sources (n,) are known: present, or not omitted."""
     omitted = np.zeros(labels.shape, bool)
-    for rule in partially_labelled:
+    for rule in rules:
         omitted[np.ix_(np.isin(sources, rule.sources), rule.columns)] = True
     return labels | ~omitted
