@@ -177,8 +177,8 @@ class Workbench:
         and those that were interrupted come last.
         """
         with self._lock:
-            shown = (row for row in self._shown if row not in self._postponed)
-            rows = itertools.chain(shown, self._next, self._postponed)
+            in_order = (row for row in itertools.chain(self._shown, self._next) if row not in self._postponed)
+            rows = itertools.chain(in_order, self._postponed)
             row = self._background_row = next((row for row in rows if self.predictions.state[row] == UNKNOWN), None)
         if row is None:
             self.predictions.save()
