@@ -113,11 +113,11 @@ class Predictor:
     def close(self) -> None:
         """End both; tasks that wait are cancelled."""
         with self._changed:
-            self._closed = True
-            for task in self._waiting:
-                task.future.cancel()
-            self._waiting.clear()
+            self._closed, waiting = True, self._waiting
+            self._waiting = []
             self._changed.notify_all()
+        for task in waiting:  # without the lock, for which the callback of a future could wait
+            task.future.cancel()
         while self._thread.is_alive():  # it may be starting a process
             if self._process is not None:
                 self._process.kill()
