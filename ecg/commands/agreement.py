@@ -23,7 +23,7 @@ from ecg.reports.agreement_report import (
     describe_pair,
     write_agreement,
 )
-from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
+from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 from ecg.runtime.files import check_replaceable, check_writable
 from ecg.systems.label_cleaning import PartiallyLabelledSource, labelled_mask
 
@@ -93,8 +93,7 @@ def agreement(reviews: Path, output: Path, sources: AgreementSources | None = No
     }  # fmt: skip
     path = write_agreement(Path(output).resolve(), study, facts)
     for pair in study.pairs:
-        for line in wrap_line(describe_pair(pair)):
-            LOGGER.info(line)
+        log_wrapped(describe_pair(pair))
     LOGGER.info(f"{Path(output) / path.name}: {pluralise(len(study.reviewers), 'reviewer')}, "
                 f"{pluralise(len(study.names), 'recording')}, {len(study.list_contested()):,} contested")  # fmt: skip
     return study
@@ -122,7 +121,10 @@ def load_raters(
         raise RecordError(f"{sources.data}: has none of {pluralise(len(reviewed), 'reviewed recording')}, such as "
                           f"{next(iter(reviewed))}")  # fmt: skip
     if missing := [name for name in reviewed if name not in chosen]:
-        warn(f"{sources.data}: {len(missing):,} reviewed recordings are not there ({abbreviated_list(missing)})")
+        log_wrapped(
+            f"{sources.data}: {len(missing):,} reviewed recordings are not there ({abbreviated_list(missing)})",
+            logging.WARNING,
+        )
     predictions = {folders[model]: predict_verdicts(chosen, model, sources.data) for model in sources.models}
     predictions |= {folders[outputs]: read_predictions([*chosen], outputs) for outputs in sources.outputs}
     return [*chosen], read_labels(chosen), predictions
@@ -131,7 +133,7 @@ def load_raters(
 def name_folders(folders: Sequence[Path], reviewers: Iterable[str]) -> dict[Path, str]:
     """Return a name of each model that no other rater has.
 
-    It is the name of the folder. Folders of the same name are told apart by those above them.
+    It is the name of the folder. Folders of the same name also have the names of those above them.
 
     Args:
         folders: Different folders of models or outputs.
@@ -163,7 +165,7 @@ def read_labels(paths: dict[str, Path]) -> np.ndarray:
             header = read_header(path)
             labels[row], is_diagnosed[row] = encode(header.codes), has_diagnosis(header.codes)
         except (RecordError, OSError) as error:
-            warn(f"{path}: {error}")
+            log_wrapped(f"{path}: {error}", logging.WARNING)
     sources = np.array([source_of(path.stem) for path in paths.values()])
     return encode_verdicts(labels, is_diagnosed & labelled_mask(labels, sources, [PartiallyLabelledSource()]))
 
@@ -180,8 +182,8 @@ def predict_verdicts(paths: dict[str, Path], model: Path, data: Path) -> np.ndar
         RecordError: It can predict none of the recordings.
     """
     predictions = predict_records(model, data, [*paths.values()], only_comparable=False)
-    for reason, names in predictions.failed.items():
-        warn(f"{names[0]}{f' and {len(names) - 1:,} more' * bool(names[1:])}: {reason}")
+    for failure in predictions.describe_failures():
+        log_wrapped(failure, logging.WARNING)
     if not predictions.paths:
         raise RecordError(
             f"{model}: predicts none of the {len(paths):,} reviewed recordings, {[*predictions.failed][0]}"
@@ -209,14 +211,10 @@ def read_predictions(names: Sequence[str], outputs: Path) -> np.ndarray:
             f"{outputs}: has no output file of the {len(names):,} recordings, such as {names[0]}.csv"
         )
     if missing := [name for row, name in enumerate(names) if row not in files]:
-        warn(f"{outputs}: {len(missing):,} recordings have no output file ({abbreviated_list(missing)})")
+        log_wrapped(
+            f"{outputs}: {len(missing):,} recordings have no output file ({abbreviated_list(missing)})", logging.WARNING
+        )
     verdicts = np.full((len(names), len(SCORED)), UNDECIDED, np.int8)
     predicted, _ = load_outputs([str(path) for path in files.values()], EVALUATED_CLASS_OF_CODE, len(SCORED))
     verdicts[[*files]] = predicted
     return verdicts
-
-
-def warn(message: str) -> None:
-    """Log a warning, wrapped."""
-    for line in wrap_line(message):
-        LOGGER.warning(line)

@@ -70,6 +70,13 @@ class ReviewPredictions(NamedTuple):
     ambiguous: int
     failed: dict[str, list[str]]
 
+    def describe_failures(self) -> list[str]:
+        """Return a message for each reason: first recording, number of others."""
+        return [
+            f"{names[0]}{f' and {len(names) - 1:,} more' * bool(names[1:])}: {reason}"
+            for reason, names in self.failed.items()
+        ]
+
 
 def review(
     model: Path,
@@ -113,8 +120,7 @@ def review(
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # first, so that no work is lost if nothing can be written
         predictions = predict_records(model, data, paths, early_gains)
-        failures = [f"{names[0]}{f' and {len(names) - 1:,} more' * bool(names[1:])}: {reason}"
-                    for reason, names in predictions.failed.items()]  # fmt: skip
+        failures = predictions.describe_failures()
         if not predictions.paths:
             none = "none or several of the model's exclusive classes" if predictions.ambiguous else "no diagnosis"
             reason = escape_unprintable(failures[0]) if failures else f"their headers have {none}"

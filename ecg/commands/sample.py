@@ -74,11 +74,10 @@ def draw_sample(model: Path, data: Path, sample: ErrorSample) -> ReviewList:
 
     A class that the recording's source does not label, or that the model does not predict, is no error.
     """
-    unlisted: list[tuple[str, str]] = []
-    paths = require_records(data, unlisted)
+    paths = require_records(data)
     predictions = predict_records(model, data, paths)
-    for reason, names in predictions.failed.items():
-        LOGGER.warning(f"{names[0]}{f' and {len(names) - 1:,} more' * bool(names[1:])}: {reason}")
+    for failure in predictions.describe_failures():
+        LOGGER.warning(failure)
     if not predictions.paths:
         raise RecordError(f"{data}: none of {len(paths):,} recordings can be compared with a prediction")
     sources = np.array([source_of(Path(path).stem) for path in predictions.paths])

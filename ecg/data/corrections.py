@@ -12,9 +12,7 @@ from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
 from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, VERDICT_NAMES, Review, Verdict, read_reviews
 from ecg.runtime.cache import fingerprint
-from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
-
-LOGGER = logging.getLogger("ecg")
+from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 
 
 class LabelVotes(NamedTuple):
@@ -96,8 +94,7 @@ def load_corrections(folder: str | Path, names: Iterable[str]) -> dict[tuple[str
     if unknown:
         warning = (f"{folder}: {pluralise(len(unknown), 'reviewed recording')} not among the recordings "
                    f"({abbreviated_list(unknown)})")  # fmt: skip
-        for line in wrap_line(warning):
-            LOGGER.warning(line)
+        log_wrapped(warning, logging.WARNING)
     return corrections
 
 

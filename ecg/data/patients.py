@@ -13,10 +13,8 @@ from ecg.data.headers import RecordError
 from ecg.data.records import HEADER, record_name
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
-from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
+from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 from ecg.runtime.files import read_table
-
-LOGGER = logging.getLogger("ecg")
 
 COLUMNS = ("record", "patient")
 MOST_BYTES = 2**28
@@ -69,14 +67,12 @@ def load_patients(path: str | Path, names: Iterable[str]) -> dict[str, str]:
     if unknown:
         lines.append(f"{file}: {len(unknown):,} names are of no recording ({abbreviated_list(unknown)})")
     for line in lines:
-        for wrapped in wrap_line(line):
-            LOGGER.info(wrapped)
+        log_wrapped(line)
     if unlisted and unknown:
         warning = (f"{file}: {len(unknown):,} names such as {unknown[0]} are of no recording, and {len(unlisted):,} "
                    f"recordings such as {unlisted[0]} are not listed: if the names are misspelt, the recordings of a "
                    f"patient are not kept together")  # fmt: skip
-        for wrapped in wrap_line(warning):
-            LOGGER.warning(wrapped)
+        log_wrapped(warning, logging.WARNING)
     return patients
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from ecg.data.headers import RecordError
 from ecg.data.labels import CLASS_INDEX
 from ecg.data.patients import spell_record
-from ecg.runtime.console import abbreviated_list, pluralise, wrap_line
+from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 from ecg.runtime.files import atomic_path, read_table, write_csv
-
-LOGGER = logging.getLogger("ecg")
 
 LIST_COLUMNS = ("record", "class")
 MOST_LIST_BYTES = 2**26
@@ -62,8 +60,8 @@ def read_review_list(path: str | Path, names: Iterable[str]) -> ReviewList:
         such = f", such as {names[0]}" if names else ""
         raise RecordError(f"{path}: lists none of {pluralise(len(names), 'recording')}{such}")
     if unknown:
-        for wrapped in wrap_line(f"{path}: {len(unknown):,} names are of no recording ({abbreviated_list(unknown)})"):
-            LOGGER.warning(wrapped)
+        unlisted = f"{path}: {len(unknown):,} names are of no recording ({abbreviated_list(unknown)})"
+        log_wrapped(unlisted, logging.WARNING)
     return list(dict.fromkeys(rows))
 
 

@@ -283,6 +283,12 @@ def wrap_line(line: str) -> list[str]:
     return textwrap.wrap(escape_unprintable(line), WIDTH, subsequent_indent="  ")
 
 
+def log_wrapped(message: str, level: int = logging.INFO) -> None:
+    """Log a message line by line, wrapped as by `wrap_line`."""
+    for line in wrap_line(message):
+        LOGGER.log(level, line)
+
+
 def escape_unprintable(text: str) -> str:
     """Escape the characters that the console cannot show or would take for a command.
 

@@ -25,7 +25,7 @@ def predictions(monkeypatch):
     covered[1::8, COLUMN] = False
     probabilities = outputs.astype(np.float32)
     made = ReviewPredictions(paths, labels, probabilities, outputs, probabilities, covered, False, 0, 0, {})
-    monkeypatch.setattr(module, "require_records", lambda data, excluded: paths)
+    monkeypatch.setattr(module, "require_records", lambda data: paths)
     monkeypatch.setattr(module, "predict_records", lambda model, data, paths: made)
     return made
 
