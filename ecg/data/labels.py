@@ -209,6 +209,11 @@ def has_diagnosis(codes: Iterable[str]) -> bool:
     return any(code.isdigit() for code in codes)
 
 
+def select_diagnoses(codes: Iterable[str]) -> list[str]:
+    """Return the codes of a header without words such as Unknown."""
+    return [code for code in codes if code.casefold() not in UNDIAGNOSED]
+
+
 def source_of(name: str) -> str:
     """Return a recording's source database by its name, or the name's letters."""
     letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()  # type: ignore[union-attr]

@@ -9,6 +9,7 @@ from ecg.data.labels import ABBREVIATIONS
 from ecg.data.reviews import MODEL, UNDECIDED, VERDICT_NAMES, Review
 from ecg.evaluation.agreement import AgreementStudy, PairAgreement, build_study, encode_verdicts
 from ecg.web.catalogue import escape_bytes
+from ecg.web.descriptions import to_number
 from ecg.web.predictions import PREDICTED, PredictionTable
 
 MOST_CONTESTED = 500  # that are sent
@@ -73,8 +74,7 @@ def describe_pair_agreement(pair: PairAgreement) -> dict[str, Any]:
 
 def _describe_kappa(values: np.ndarray) -> dict[str, float | None]:
     """Describe a kappa and its interval; null if it is undefined."""
-    numbers = [None if np.isnan(value) else round(float(value), 6) for value in values]
-    return dict(zip(("kappa", "low", "high"), numbers, strict=True))
+    return dict(zip(("kappa", "low", "high"), map(to_number, values), strict=True))
 
 
 def describe_contested(study: AgreementStudy) -> list[dict[str, Any]]:

@@ -13,11 +13,11 @@ import numpy as np
 from ecg.data.headers import Header, RecordError, read_header
 from ecg.data.labels import (
     ABBREVIATIONS,
-    UNDIAGNOSED,
     encode,
     encode_additional,
     find_diagnosis,
     has_diagnosis,
+    select_diagnoses,
     source_of,
 )
 from ecg.data.records import record_name, require_records
@@ -289,8 +289,8 @@ def read_row(path: Path) -> CatalogueRow:
 
 def describe_header(header: Header) -> CatalogueRow:
     """Return the row of a recording with this header."""
-    codes = [code for code in header.codes if code.casefold() not in UNDIAGNOSED]
-    diagnoses = SEPARATOR.join(dict.fromkeys(find_diagnosis(code).abbreviation for code in codes))
+    names = (find_diagnosis(code).abbreviation for code in select_diagnoses(header.codes))
+    diagnoses = SEPARATOR.join(dict.fromkeys(names))
     seconds = header.samples / header.sampling_frequency if header.samples else np.nan
     labels, additional = encode(header.codes), encode_additional(header.codes)
     return CatalogueRow(header.age, header.sex, seconds, len(header.leads), labels, additional,

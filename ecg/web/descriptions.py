@@ -8,7 +8,7 @@ import numpy as np
 
 import ecg
 from ecg.data.headers import Header
-from ecg.data.labels import ABBREVIATIONS, SCORED, UNDIAGNOSED, code_status, find_diagnosis
+from ecg.data.labels import ABBREVIATIONS, SCORED, code_status, find_diagnosis, select_diagnoses
 from ecg.data.reviews import Review
 from ecg.models.decision import EXPECTED_CREDIT
 from ecg.web.catalogue import escape_bytes
@@ -112,8 +112,7 @@ def describe_record(bench: Workbench, row: int, facts: RecordingFacts, reviewer:
 
 def describe_codes(header: Header | None) -> list[Json]:
     """Describe all diagnoses of a header."""
-    codes = [code for code in header.codes if code.casefold() not in UNDIAGNOSED] if header else []
-    diagnoses = [(code, find_diagnosis(code)) for code in codes]
+    diagnoses = [(code, find_diagnosis(code)) for code in select_diagnoses(header.codes if header else ())]
     return [
         {"code": code, "abbreviation": diagnosis.abbreviation, "name": diagnosis.name,
          "scored": code_status(code) == "scored"}

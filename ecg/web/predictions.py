@@ -19,6 +19,7 @@ from ecg.web.catalogue import Catalogue, hash_file_states
 LOGGER = logging.getLogger("ecg")
 
 N_CLASSES = len(ABBREVIATIONS)
+IS_TRAINED = np.isin(np.arange(N_CLASSES), TRAINED)  # by the default system
 UNKNOWN, PREDICTED, FAILED = range(3)
 BLOCK = 64  # recordings in a file of the cache
 COLUMNS = ("state", "probabilities", "outputs", "covered", "lead_set")
@@ -162,7 +163,7 @@ class PredictionTable:
     def _suspect(self, rows: np.ndarray) -> None:
         """Compare labels with predictions, as the command `review` does."""
         labels, probabilities = self.catalogue.columns["labels"][rows], self.probabilities[rows]
-        compared = self.comparable_mask(rows) & np.isin(np.arange(N_CLASSES), TRAINED)
+        compared = self.comparable_mask(rows) & IS_TRAINED
         self.suspected[rows] = compared & (label_masks(labels, probabilities) == 0)
         differences = np.where(compared, np.abs(labels - probabilities), 0).max(axis=1)
         self.suspicion[rows] = np.where(self.state[rows] == PREDICTED, differences, np.nan)

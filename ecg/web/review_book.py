@@ -13,6 +13,7 @@ from ecg.data.reviews import (
     read_review_file,
     review_path,
 )
+from ecg.web.catalogue import file_state
 
 Verdicts = dict[str, dict[str, Review]]  # the last review of each class, by record and class
 
@@ -72,10 +73,9 @@ class ReviewBook:
             del self._files[path]
         reviewers = {path.stem.casefold() for path in changed}
         for path in paths:
-            state = path.stat()
-            key = state.st_size, state.st_mtime_ns
-            if path not in self._files or self._files[path][0] != key:
-                self._files[path] = key, read_review_file(path)
+            state = file_state(path)
+            if path not in self._files or self._files[path][0] != state:
+                self._files[path] = state, read_review_file(path)
                 reviewers.add(path.stem.casefold())
         for reviewer in reviewers:
             self.version += 1

@@ -139,14 +139,16 @@ def pack_raw_signal(header: Header, integers: np.ndarray) -> PackedSignal:
 
 def _voltage_rows(header: Header) -> list[int]:
     """Return the rows of the leads that are voltages, the twelve standard ones first."""
-    rows = []
-    for row, lead in enumerate(header.leads):
-        try:
-            rows.append(row) if lead.per_millivolt else None
-        except HeaderError:
-            continue
+    rows = [row for row, lead in enumerate(header.leads) if _has_voltage_gain(lead)]
     order = {name: index for index, name in enumerate(LEADS)}
     return sorted(rows, key=lambda row: order.get(header.leads[row].name, len(LEADS)))
+
+
+def _has_voltage_gain(lead: Lead) -> bool:
+    try:
+        return bool(lead.per_millivolt)
+    except HeaderError:
+        return False
 
 
 def _pack_lead(samples: np.ndarray, lead: Lead) -> tuple[np.ndarray, float]:
