@@ -17,15 +17,17 @@ export function build(tag, properties = {}, ...children) {
     else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== false && child !== undefined));
+  element.append(...selectPresent(children));
   return element;
 }
 
+/** Return children as one list, without those that are missing. */
+const selectPresent = (children) =>
+  children.flat().filter((child) => child !== null && child !== false && child !== undefined);
+
 /** Replace the content of an element. */
 export function fill(element, ...children) {
-  element.replaceChildren(
-    ...children.flat().filter((child) => child !== null && child !== false && child !== undefined),
-  );
+  element.replaceChildren(...selectPresent(children));
   return element;
 }
 
