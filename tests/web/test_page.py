@@ -202,7 +202,8 @@ def open_recording(page, name):
     """Open a recording by its address, and wait until its trace and its classes are shown."""
     page.goto(f"{page.url.partition('#')[0]}#/recording/{quote(name, safe='')}")
     page.wait_for_function("name => document.querySelector('.record-title')?.title === name", arg=name)
-    page.wait_for_function("() => document.getElementById('paper').getAttribute('aria-label').includes('leads')")
+    label = "document.getElementById('paper').getAttribute('aria-label')"
+    page.wait_for_function(f"start => {label}.startsWith(start) && {label}.includes('leads')", arg=f"ECG of {name}: ")
     page.wait_for_selector(".class-row[aria-selected=true]")
 
 
