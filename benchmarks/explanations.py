@@ -71,7 +71,7 @@ NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the meth
 
 
 class Case(NamedTuple):
-    """A recording of which a class is explained.
+    """A recording, and the class whose prediction is explained.
 
     Attributes:
         header: Its header.

@@ -290,7 +290,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     add_groups(parser, "the recordings of a patient stay in one fold or split")
     add_corrections_option(parser, "most reviewers' verdicts replace the headers' labels in training and scores; a "
-                                   "label of which they are unsure is not trained on")  # fmt: skip
+                                   "label that they are unsure about is not trained on")  # fmt: skip
     add_omission(parser)
     add_switches(
         parser, early_gains="correct the wrong gains that `audit` finds in headers of early 2020 (default: no)"

@@ -127,7 +127,7 @@ def _exit_cleanly(number: int, frame: FrameType | None) -> None:
 
 
 def answer_requests(bench: "Workbench", access: "Access", listener: socket.socket) -> None:
-    """Answer requests until the process is told to end.
+    """Serve requests until the process is stopped.
 
     Args:
         bench: What is served.

@@ -29,7 +29,7 @@ EXTENSION = ".csv"
 LONGEST_COMMENT = 1000  # characters
 LONGEST_REVIEWER = 60  # characters of a reviewer's name; four bytes each fit into the name of a file
 PUNCTUATION = " -_.'"  # allowed in the name of a reviewer, besides letters and digits
-LABELS, MODEL = RESERVED = ("labels", "model")  # raters that are not reviewers, in tables beside them
+LABELS, MODEL = RESERVED = ("labels", "model")  # names in tables of the raters that are no reviewers
 MOST_REVIEW_BYTES = 2**28
 MOST_REPORTED = 10  # malformed lines of a file that are logged one by one
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"

@@ -253,7 +253,7 @@ def describe_cleaning(results: Results, tables: Mapping[str, Table]) -> Iterator
     reasons = [
         *["classes that a source does not label"] * settings.source_masks,
         *["labels that a first network contradicts"] * settings.cleaning.masks,
-        *["labels of which reviewers are unsure"] * (results.store.reviewed is not None),
+        *["labels that reviewers are unsure about"] * (results.store.reviewed is not None),
     ]
     if reasons:
         count, share = int((used == 0).sum()), float((used == 0).mean())

@@ -184,8 +184,8 @@ def _sum_gradients(network: keras.Model, example: Example, signals: np.ndarray, 
 def occlude(network: keras.Model, example: Example, column: int) -> Attribution:
     """Attribute a logit by occlusion (Zeiler and Fergus 2014).
 
-    In place of each wave, in all leads, there is a straight line from its beginning to its end. The wave's relevance is
-    by how much the logit falls. The leads share it by how much the logit falls if the beat is occluded in one lead
+    A straight line from its beginning to its end replaces each wave in all leads. The wave's relevance is by how much
+    the logit falls. The leads share it by how much the logit falls if the beat is occluded in one lead
     alone. The relevance of a lead is by how much the logit falls if all of it is flat.
     """
     waves, beats = find_occlusions(example.signal - example.baseline, example.rate)

@@ -226,7 +226,7 @@ def initial_masks(store: Store, labels: np.ndarray, settings: Settings, relabell
         relabellings: What each rule did.
 
     Returns:
-        0 for labels that a source does not give, or of which reviewers are unsure, else 1: (N, K) float32.
+        0 for labels that a source does not give or reviewers are unsure about, else 1: (N, K) float32.
     """
     columns = class_indices(settings.classes)
     masks = np.ones((len(store), len(columns)), np.float32)

@@ -54,7 +54,7 @@ def keep_reviewed_masks(
         masks: Weights of the labels of K classes in the loss, (N, K).
         verdicts: (N, 26); None: there are none.
         columns: Indices of the classes among the scored and additional ones, (K,).
-        unsure: Weight of the labels of which reviewers are unsure.
+        unsure: Weight of the labels that reviewers are unsure about.
     """
     if verdicts is None:
         return masks

@@ -5,7 +5,7 @@ import { build, button, fill, select } from "./dom.js";
 import { VERDICTS } from "./facts.js";
 import { capitalise, formatCount, formatSigned, pluralise } from "./format.js";
 
-const ALL = "all"; // in place of a class
+const ALL = "all"; // instead of a class
 const NOTES = [
   "Kappa is 1 if two always agree, 0 if they agree as often as by chance, and negative if they agree less often.",
   "In brackets: 95 % of bootstrap samples of the recordings. A dash: one of the two always says the same, so that kappa is undefined.",
