@@ -1,7 +1,9 @@
 """Measure the agreement of reviewers, labels and models; sample wrong predictions.
 
 Verdicts are arrays (n_recordings, 26) of int8: PRESENT, ABSENT, UNSURE, or UNDECIDED if there is none. Agreement is
-Cohen's kappa (Cohen 1960) of the decisions that both raters made, with bootstrap intervals over recordings.
+Cohen's kappa (Cohen 1960) of the decisions that both raters made, with bootstrap intervals over recordings. Kappa of
+all classes together compares disagreements with those by chance within each class. Classes differ in how often they
+are present. In one table of all decisions raters would agree by that alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ from ecg.data.reviews import ABSENT, LABELS, MODEL, PRESENT, UNDECIDED, UNSURE, 
 from ecg.evaluation.bootstrap import RESAMPLES, estimate_interval
 
 REVIEWER = "reviewer"
+MOST_UNDEFINED = 0.05  # share of the resamples without a kappa; with more there is no interval
 
 
 class ContestedLabel(NamedTuple):
@@ -58,7 +61,8 @@ class PairAgreement:
         second: Name of the second rater.
         counts: Recordings by class and by verdicts of first and second, ABSENT then PRESENT, (26, 2, 2) int.
         unsure: Recordings by class in which both gave a verdict, and at least one was unsure, (26,) int.
-        kappa: Kappa of all decisions together with its interval, (3,); NaN if undefined.
+        kappa: Kappa of all classes together with its interval, (3,). Kappa is NaN if it is undefined. The interval is
+            NaN if there are not enough decisions.
         kappa_by_class: The same by class, (3, 26).
     """
 
@@ -152,13 +156,63 @@ def compute_kappa(counts: np.ndarray) -> np.ndarray:
         Kappa, (...). It is NaN without decisions or if a rater gives only one category, since then it is 0 or undefined
         whatever the other one says.
     """
+    observed, expected, is_defined = _count_disagreements(counts)
+    return _divide_disagreements(observed, expected, is_defined)
+
+
+def compute_overall_kappa(counts: np.ndarray) -> np.ndarray:
+    """Compute kappa of all classes together.
+
+    It is 1 - sum of the disagreements / sum of the disagreements expected by chance within each class. It is thus the
+    mean of the kappas of the classes, weighted by their expected disagreements.
+
+    Args:
+        counts: Number of decisions by class and by category of both raters, (..., n_classes, 2, 2).
+
+    Returns:
+        Kappa, (...). It is NaN if that of each class is.
+    """
+    observed, expected, is_defined = _count_disagreements(counts)
+    return _divide_disagreements(observed.sum(axis=-1), expected.sum(axis=-1), np.asarray(is_defined.any(axis=-1)))
+
+
+def _count_disagreements(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count disagreements, and those expected by chance.
+
+    Args:
+        counts: (..., 2, 2), see `compute_kappa`.
+
+    Returns:
+        Both numbers, (...), and whether both raters give both categories, (...) bool.
+    """
     counts = np.asarray(counts, np.float64)
     first, second, n_decisions = counts.sum(axis=-1), counts.sum(axis=-2), counts.sum(axis=(-2, -1))
     is_defined = (first > 0).all(axis=-1) & (second > 0).all(axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        expected = first * second[..., ::-1] / n_decisions[..., np.newaxis]  # disagreements by chance
-        kappa = 1 - (counts[..., 0, 1] + counts[..., 1, 0]) / expected.sum(axis=-1)
-    return np.where(is_defined, kappa, np.nan)
+    expected = first * second[..., ::-1] / np.maximum(n_decisions, 1)[..., np.newaxis]
+    return counts[..., 0, 1] + counts[..., 1, 0], expected.sum(axis=-1), is_defined
+
+
+def _divide_disagreements(observed: np.ndarray, expected: np.ndarray, is_defined: np.ndarray) -> np.ndarray:
+    """Return 1 - observed / expected disagreements where kappa is defined, else NaN."""
+    return np.where(is_defined, 1 - observed / np.where(is_defined, expected, 1), np.nan)
+
+
+def estimate_kappa(samples: np.ndarray) -> np.ndarray:
+    """Return kappa with its interval.
+
+    Resamples without a kappa cannot be ignored if there are many: the others are then no sample of what could have
+    been observed. There is no interval if they are more than MOST_UNDEFINED.
+
+    Args:
+        samples: First kappa, then that of R resamples, (..., 1 + R).
+
+    Returns:
+        (3, ...). The interval is NaN if there are not enough decisions.
+    """
+    estimate = estimate_interval(samples)
+    is_rare = np.isnan(samples[..., 1:]).mean(axis=-1) > MOST_UNDEFINED
+    estimate[1:, is_rare] = np.nan
+    return estimate
 
 
 def measure_agreement(raters: Sequence[Rater], resamples: int = RESAMPLES, seed: int = 0) -> list[PairAgreement]:
@@ -182,9 +236,9 @@ def measure_pair(first: Rater, second: Rater, resamples: int = RESAMPLES, seed: 
     decided = both & ~unsure
     cells = np.where(decided, 1 + 2 * (first.verdicts == PRESENT) + (second.verdicts == PRESENT), 0).astype(np.uint8)
     counts = resample_cells(cells[decided.any(axis=1)], resamples, seed)
-    by_class, overall = compute_kappa(counts), compute_kappa(counts.sum(axis=1))
-    return PairAgreement(first.name, second.name, counts[0].astype(int), unsure.sum(axis=0), estimate_interval(overall),
-                         estimate_interval(by_class.T))  # fmt: skip
+    by_class, overall = compute_kappa(counts), compute_overall_kappa(counts)
+    return PairAgreement(first.name, second.name, counts[0].astype(int), unsure.sum(axis=0), estimate_kappa(overall),
+                         estimate_kappa(by_class.T))  # fmt: skip
 
 
 def resample_cells(cells: np.ndarray, resamples: int, seed: int) -> np.ndarray:

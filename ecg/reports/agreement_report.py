@@ -31,13 +31,17 @@ AGREEMENT_PAGE, AGREEMENT_FIGURE = "agreement.html", "kappa.svg"
 AGREEMENT_TABLES = ("agreement", "reviewers", "reviewed_labels", "contested", "verdicts")
 OUTCOMES = (PRESENT, ABSENT, UNDECIDED)  # of a model
 UNDEFINED = "-"  # a kappa that does not exist
+NOT_ENOUGH = "not enough decisions for an interval"
 ALL = "all"  # instead of a class
 MAX_PAIRS = 3  # of reviewers in the summary
 STRONG_SHADE = 0.7  # absolute kappa; above it numbers are white
 NOTES = (
     "Kappa (Cohen 1960) is 1 if two raters always agree, 0 if they agree as often as by chance, and negative if they "
-    "agree less often. It is of the decisions that both made; all decisions together are those of all classes.",
-    "Intervals contain 95 % of the kappas of bootstrap samples of the recordings.",
+    "agree less often. It is of the decisions that both made.",
+    "Kappa of all classes together is 1 - disagreements / disagreements by chance, both counted in each class and then "
+    "added. Raters do not agree because they know that some classes are frequent and others are rare.",
+    "Intervals contain 95 % of the kappas of bootstrap samples of the recordings. If more than 5 % of these samples "
+    "have no kappa, there are not enough decisions for an interval.",
     "If one of two raters always says the same, kappa says nothing, and is shown as -.",
     "Unsure verdicts are not in kappa; the tables count them.",
     "Labels and models are compared only where a reviewer has given a verdict. In a sample of a model's errors it "
@@ -170,7 +174,7 @@ def save_kappa_matrix(study: AgreementStudy, path: Path) -> None:
 
 
 def draw_kappa_matrix(study: AgreementStudy) -> Figure:
-    """Draw kappa of all decisions together for each pair of raters."""
+    """Draw kappa of all classes together for each pair of raters."""
     names, count = [rater.name for rater in study.raters], len(study.raters)
     figure = Figure((min(3.2 + 1.15 * count, 10.9), 1.6 + 0.75 * count), layout="constrained")
     axes, kappas = figure.add_subplot(), np.full((count, count), np.nan)
@@ -181,7 +185,7 @@ def draw_kappa_matrix(study: AgreementStudy) -> Figure:
     for (row, column), pair in pairs.items():
         value, interval = format_kappa(pair.kappa)
         colour = "white" if abs(np.nan_to_num(pair.kappa[0])) > STRONG_SHADE else "#22222c"
-        lines = [value, interval, f"{pair.decisions.sum():,} decisions"]
+        lines = [value, interval.replace("decisions ", "\n"), f"{pair.decisions.sum():,} decisions"]
         for x, y in ((column, row), (row, column)):
             axes.text(x, y, "\n".join(filter(None, lines)), ha="center", va="center", fontsize=8.5, color=colour)
     shown = [escape_unprintable(name).replace("$", r"\$") for name in names]
@@ -196,8 +200,11 @@ def draw_kappa_matrix(study: AgreementStudy) -> Figure:
 
 
 def format_kappa(kappa: np.ndarray) -> tuple[str, str]:
-    """Return kappa (UNDEFINED if it is NaN) and its interval."""
-    return (UNDEFINED, "") if np.isnan(kappa[0]) else format_estimate(kappa)
+    """Return kappa (UNDEFINED if it is NaN) and its interval, or why it has none."""
+    if np.isnan(kappa[0]):
+        return UNDEFINED, ""
+    value, interval = format_estimate(kappa)
+    return value, interval or NOT_ENOUGH
 
 
 def describe_pair(pair: PairAgreement) -> str:
@@ -227,7 +234,7 @@ def build_agreement_page(
     opening = [f"{escape_unprintable(sentence)}." for sentence in summarise_agreement(study)]
     sections = {
         "Agreement": [
-            embed_figure(figure, "Kappa of each pair", "With 95 % intervals, of all decisions that both made."),
+            embed_figure(figure, "Kappa of each pair", "With 95 % intervals, of all classes together."),
             kappa_table(study, [None], "Agreement of each pair, all classes together"),
         ] * bool(study.pairs),
         "By class": class_kappas(study),

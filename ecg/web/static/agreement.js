@@ -8,7 +8,9 @@ import { capitalise, formatCount, formatSigned, pluralise } from "./format.js";
 const ALL = "all"; // instead of a class
 const NOTES = [
   "Kappa is 1 if two always agree, 0 if they agree as often as by chance, and negative if they agree less often.",
-  "In brackets: 95 % of bootstrap samples of the recordings. A dash: one of the two always says the same, so that kappa is undefined.",
+  "Kappa of all classes together compares disagreements with those by chance within each class.",
+  "In brackets: 95 % of bootstrap samples of the recordings. “Not enough”: more than 5 % of the samples have no kappa.",
+  "A dash: one of the two always says the same, so that kappa is undefined.",
   "Unsure verdicts are left out of kappa. Labels and model count where a reviewer has given a verdict.",
 ];
 
@@ -163,7 +165,9 @@ function buildMatrix(raters, pairs) {
 function buildKappa(pair, isDiagonal) {
   if (isDiagonal) return build("td", { class: "diagonal" });
   const { kappa = null, low = null, high = null, decisions = 0, agreed = 0, unsure = 0 } = pair ?? {};
-  const interval = low === null || high === null ? "\u00a0" : `(${formatSigned(low)} to ${formatSigned(high)})`;
+  const hasInterval = low !== null && high !== null;
+  const missing = kappa === null ? "\u00a0" : "(not enough)";
+  const interval = hasInterval ? `(${formatSigned(low)} to ${formatSigned(high)})` : missing;
   const counts = `${formatCount(agreed)} of ${formatCount(decisions)} the same${unsure ? `, ${formatCount(unsure)} unsure` : ""}`;
   const cell = build(
     "td",

@@ -39,8 +39,7 @@ def test_kappa_is_that_of_sklearn_and_undefined_if_a_rater_is_constant(first, se
     pair = measure_pair(Rater("a", first), Rater("b", second), resamples=2)
     decided = np.isin(first, (0, 1)) & np.isin(second, (0, 1))
     columns = [(first[:, [c]], second[:, [c]], decided[:, [c]]) for c in range(26)]
-    values = [*pair.kappa_by_class[0], pair.kappa[0]]
-    for kappa, (a, b, both) in zip(values, [*columns, (first, second, decided)], strict=True):
+    for kappa, (a, b, both) in zip(pair.kappa_by_class[0], columns, strict=True):
         a, b = a[both], b[both]
         if len(set(a.tolist())) < 2 or len(set(b.tolist())) < 2:
             assert np.isnan(kappa)
@@ -48,6 +47,52 @@ def test_kappa_is_that_of_sklearn_and_undefined_if_a_rater_is_constant(first, se
             assert kappa == cohen_kappa_score(a, b)
     assert pair.decisions.tolist() == decided.sum(axis=0).tolist()
     assert pair.n_agreements.tolist() == (decided & (first == second)).sum(axis=0).tolist()
+
+
+def expected_disagreements(first, second):
+    """How often two raters of one class would disagree by chance."""
+    a, b = (first == PRESENT).mean(), (second == PRESENT).mean()
+    return len(first) * (a * (1 - b) + b * (1 - a))
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(np.int8, (12, 26), elements=VERDICTS), arrays(np.int8, (12, 26), elements=VERDICTS))
+def test_kappa_of_all_classes_compares_disagreements_with_those_by_chance_within_classes(first, second):
+    pair = measure_pair(Rater("a", first), Rater("b", second), resamples=2)
+    observed = expected = 0
+    for column in range(26):
+        both = np.isin(first[:, column], (0, 1)) & np.isin(second[:, column], (0, 1))
+        observed += (first[both, column] != second[both, column]).sum()
+        expected += expected_disagreements(first[both, column], second[both, column]) if both.any() else 0
+    if np.isnan(pair.kappa_by_class[0]).all():
+        assert np.isnan(pair.kappa[0])
+    else:
+        assert pair.kappa[0] == pytest.approx(1 - observed / expected, abs=1e-12)
+
+
+def test_raters_who_only_know_which_classes_are_frequent_do_not_agree():
+    random = np.random.default_rng(0)
+    prevalence = np.where(np.arange(26) < 13, 0.9, 0.1)
+    first, second = (random.random((2, 2000, 26)) < prevalence).astype(np.int8)
+    assert cohen_kappa_score(first.ravel(), second.ravel()) > 0.6  # of one table
+    kappa, low, high = measure_pair(Rater("a", first), Rater("b", second), resamples=200).kappa
+    assert abs(kappa) < 0.02 and low < 0 < high
+
+
+def test_one_class_alone_is_kappa_of_all_classes():
+    first, second = make_raters()
+    of_class = [np.where(np.arange(26) == 3, rater.verdicts, UNDECIDED) for rater in (first, second)]
+    pair = measure_pair(*(Rater(name, verdicts) for name, verdicts in zip("ab", of_class, strict=True)))
+    assert pair.kappa.tolist() == pair.kappa_by_class[:, 3].tolist() and pair.kappa[0] > 0
+
+
+@pytest.mark.parametrize(("n_present", "has_interval"), [(1, False), (2, False), (3, True), (20, True)])
+def test_a_kappa_that_many_resamples_lack_has_no_interval(n_present, has_interval):
+    verdicts = np.full((200, 26), UNDECIDED, np.int8)
+    verdicts[:, 0] = np.arange(200) < n_present  # absent from exp(-n_present) of the resamples
+    pair = measure_pair(Rater("a", verdicts), Rater("b", verdicts))
+    assert pair.kappa[0] == pair.kappa_by_class[0, 0] == 1
+    assert np.isfinite(pair.kappa[1:]).all() == np.isfinite(pair.kappa_by_class[1:, 0]).all() == has_interval
 
 
 def test_unsure_verdicts_are_counted_and_change_nothing_else():

@@ -134,3 +134,16 @@ def test_an_undefined_kappa_is_a_dash(tmp_path):
     assert describe_pair(study.pairs[0]).endswith("kappa -, 40 of 40 decisions the same")
     page = write_agreement(tmp_path / "out", study, {})
     assert ">-<" in page.read_text("utf-8")
+
+
+def test_a_kappa_of_few_decisions_says_that_they_are_not_enough_for_an_interval(tmp_path):
+    reviews = [
+        Review(record, "AF", Verdict.PRESENT if record == NAMES[0] else Verdict.ABSENT, "", "2026-01-01T00:00:00Z", "1",
+               reviewer=reviewer)
+        for record in NAMES for reviewer in ("Anna", "Ben")
+    ]  # fmt: skip
+    study = build_study(reviews)
+    expected = "kappa 1.000 (not enough decisions for an interval), 40 of 40 decisions the same"
+    assert describe_pair(study.pairs[0]).endswith(expected)
+    page = write_agreement(tmp_path / "out", study, {})
+    assert "not enough decisions for an interval" in page.read_text("utf-8")
