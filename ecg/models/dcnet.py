@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from ecg.models.layers import PACKAGE
 from ecg.models.resnets import output_layer, rename_layers
 
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # row and column of the four points around a position, from the first
@@ -96,6 +97,7 @@ def _locate_taps(offsets: Any, size: Sequence[int], height: Any, width: Any) -> 
     return ops.reshape(row * (width + 2 * EDGE) + column, (-1,)), down, right
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
 class DeformableConv2D(layers.Layer):
     """Deformable convolution of images with stride 1.
 
@@ -126,6 +128,12 @@ class DeformableConv2D(layers.Layer):
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """Return the shape of the output for that of the input."""
         return (*input_shape[:-1], self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the layer, for files that Keras writes."""
+        activation = keras.activations.serialize(self.activation)
+        return super().get_config() | {"filters": self.filters, "kernel_size": self.kernel_size,
+                                       "activation": activation}  # fmt: skip
 
 
 TAPS = 3  # along time, of all convolutions

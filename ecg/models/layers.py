@@ -6,15 +6,17 @@ Every function takes and returns symbolic tensors of shape (batch, samples, chan
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import KerasTensor, layers, ops
 
 # Momentum of batch normalisation. With Keras' 0.99, an epoch of 50 steps would still remember the start.
 BATCH_MOMENTUM = 0.9
+PACKAGE = "ecg"  # of the names in files that `keras.Model.save` writes
 
 
 @ops.custom_gradient
-def mish(x: Any) -> tuple[Any, Callable]:
-    """Return x tanh(softplus(x)), the activation of Misra 2020, and its gradient.
+def _mish_with_gradient(x: Any) -> tuple[Any, Callable]:
+    """Return x tanh(softplus(x)) and its gradient.
 
     With e = exp(x), tanh(softplus(x)) is n / (n + 2), where n = e (e + 2): one exponential. Beyond 20 it is 1 in single
     precision, and the bound keeps e * e from overflowing. The gradient, n / (n + 2) + 4 x e (e + 1) / (n + 2)^2, needs
@@ -35,6 +37,14 @@ def mish(x: Any) -> tuple[Any, Callable]:
     return x * (n / (n + 2.0)), gradient
 
 
+# Keras finds a registered function by its name. What `custom_gradient` returns has none of its own.
+@keras.saving.register_keras_serializable(PACKAGE)
+def mish(x: Any) -> Any:
+    """Return x tanh(softplus(x)), the activation of Misra 2020."""
+    return _mish_with_gradient(x)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 def leaky_relu(x: Any) -> Any:
     """Return x if it is positive, else x / 100 (Nejedly et al. 2021)."""
     return ops.leaky_relu(x, negative_slope=0.01)
@@ -43,6 +53,7 @@ def leaky_relu(x: Any) -> Any:
 ACTIVATIONS: dict[str, Any] = {"mish": mish, "relu": "relu", "leaky_relu": leaky_relu}  # by their names in settings
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
 class UnitRange(layers.Layer):
     """Scales each recording to the range from 0 to 1.
 
@@ -59,6 +70,7 @@ class UnitRange(layers.Layer):
         return shape
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
 class LeadPresence(layers.Layer):
     """Returns 1 for each lead that has a signal, and 0 for one that is 0 throughout.
 

@@ -1,12 +1,13 @@
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
 from ecg.commands.holdout import predict_stores
 from ecg.data.batches import DEFAULT_VIEW, ZEROS_IN_FRONT, View, Window
 from ecg.data.labels import class_indices
-from ecg.data.leads import LEAD_SETS, lead_indices
+from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 from ecg.models.ensemble import (
@@ -17,9 +18,11 @@ from ecg.models.ensemble import (
     Segment,
     align_classes,
     average_rows,
+    count_inputs,
     uses_demographics,
 )
-from ecg.models.resnets import AttentionSettings, LeadWeightedSettings
+from ecg.models.dcnet import DCNetSettings
+from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 from ecg.systems.recipes import RECIPES
 
 CLASSES = ("NSR", "AF", "PVC")
@@ -236,3 +239,29 @@ def test_rows_that_several_networks_predicted_have_their_mean():
     for row in range(9):
         row_values = [answers[rows == row][0] for rows, answers in parts if row in rows]
         np.testing.assert_allclose(averaged[row], np.mean(row_values, axis=0) if row_values else 0, rtol=1e-6)
+
+
+KERAS_FILES = {
+    "se_resnet": NetworkSettings(width=8, kernels=(5, 3), hidden=16),
+    "li_se_resnet": LiSettings(stages=(1, 1), width=8, peaks=False),
+    "lead_weighted_resnet": LeadWeightedSettings(widths=(4, 8)),
+    "dcnet": DCNetSettings(filters=(4, 4), plain=1),
+    "rhythm_se_resnet": RhythmSettings(depth=18, width=4),
+    "residual_attention": AttentionSettings(width=8, blocks=2, heads=2),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_a_network_of_each_kind_is_the_same_after_keras_saved_and_loaded_it(kind, tmp_path):
+    settings = KERAS_FILES[kind]
+    assert type(settings) is NETWORK_KINDS[kind]
+    network = settings.build(count_inputs(settings, LEADS), 512, 5)
+    random = np.random.default_rng(0)
+    for weight in network.weights:  # as after a training, so that no layer leaves its input as it is
+        weight.assign(weight + 0.05 * np.abs(random.normal(size=weight.shape)))
+    inputs = [random.normal(size=(2, *tensor.shape[1:])).astype(np.float32) for tensor in network.inputs]
+    inputs = inputs if len(inputs) > 1 else inputs[0]
+    network.save(tmp_path / "network.keras")
+    loaded = keras.saving.load_model(tmp_path / "network.keras")
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in network.layers]
+    np.testing.assert_array_equal(loaded.predict_on_batch(inputs), network.predict_on_batch(inputs))
