@@ -28,7 +28,8 @@ from ecg.reports.training_report import package_versions
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name
 from ecg.runtime.console import abbreviated_list, describe_error, format_duration, group_reasons, pluralise
-from ecg.runtime.files import check_writable, lock_folder
+from ecg.runtime.files import check_writable
+from ecg.runtime.locks import lock_folder
 from ecg.systems.recipes import Settings
 from ecg.systems.stage_runner import Peaks, Stores, program_versions
 from ecg.training.trainer import TrainingError

@@ -24,8 +24,9 @@ from ecg.reports.training_report import REPORT_FOLDER, REPORT_PAGE, report_lines
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
 from ecg.runtime.console import format_duration
-from ecg.runtime.files import LOCK, check_writable, lock_folder
+from ecg.runtime.files import check_writable
 from ecg.runtime.limits import TimeBudget
+from ecg.runtime.locks import LOCK, lock_folder
 from ecg.systems.method import train_system
 from ecg.systems.pretraining import load_initial_networks
 from ecg.systems.recipes import RECIPES, Settings

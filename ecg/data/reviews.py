@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import ecg
 from ecg.data.labels import CLASS_INDEX
 from ecg.runtime.console import abbreviated_list, escape_unprintable
 from ecg.runtime.files import read_bytes
+from ecg.runtime.locks import lock_file, open_regular
 
 LOGGER = logging.getLogger("ecg")
 
@@ -131,6 +133,8 @@ def review_path(folder: str | Path, reviewer: str) -> Path:
 def find_review_files(folder: str | Path) -> list[Path]:
     """Return the files of all reviewers in a folder, sorted; other files are ignored.
 
+    A folder, a pipe, or a link that leads nowhere is skipped with a warning, if it is called as a reviewer's file.
+
     Raises:
         OSError: The folder cannot be listed.
     """
@@ -141,7 +145,23 @@ def find_review_files(folder: str | Path) -> list[Path]:
                 paths.append(path)
         except ValueError:
             continue
-    return paths
+    odd = [path for path in paths if not path.is_file()]
+    for path in odd:
+        _warn_once(f"{path}: skipped, {_describe_kind(path)}, expected a file of reviews")
+    return [path for path in paths if path not in odd]
+
+
+def _describe_kind(path: Path) -> str:
+    """Say what a path is that is no regular file."""
+    if path.is_dir():
+        return "a folder"
+    return "no regular file" if path.exists() else "a link that leads nowhere"
+
+
+@lru_cache(maxsize=1000)
+def _warn_once(message: str) -> None:
+    """Log a warning, unless this process has logged the same one."""
+    LOGGER.warning(escape_unprintable(message))
 
 
 def append_review(folder: str | Path, reviewer: str, review: Review) -> Review:
@@ -199,9 +219,9 @@ def _lock_file(path: Path) -> Iterator[int]:
         Its descriptor.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_file(descriptor, path, fcntl.LOCK_EX)
             # An editor may have replaced the file between the opening and the lock.
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 yield descriptor
@@ -248,8 +268,8 @@ def read_reviews(folder: str | Path) -> list[Review]:
         The reviews by reviewer, each reviewer's in the order of their first verdict on the class in the recording.
 
     Raises:
-        OSError: The folder cannot be listed.
-        ValueError: A file is too large or cannot be read.
+        OSError: The folder cannot be listed, or a file not be read; the error names it.
+        ValueError: A file is too large.
     """
     files: dict[str, list[Path]] = {}
     for path in find_review_files(folder):
@@ -277,10 +297,19 @@ def merge_spellings(files: Mapping[Path, Sequence[Review]]) -> list[Review]:
     return reviews
 
 
-def read_review_file(path: Path) -> list[Review]:
-    """Read all reviews of a file in their order; see `read_reviews`."""
-    with open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)  # no line is half written
+def read_review_file(path: Path, lock_seconds: float | None = None) -> list[Review]:
+    """Read all reviews of a file in their order; see `read_reviews`.
+
+    Args:
+        path: The file.
+        lock_seconds: How long to wait for another program that has locked it; see `lock_file`.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or is locked.
+        ValueError: It is too large.
+    """
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
+        lock_file(file.fileno(), path, fcntl.LOCK_SH, lock_seconds)  # no line is half written
         content = bytes(read_bytes(path, MOST_REVIEW_BYTES, ValueError))
     reviews, malformed, reviewer = [], [], path.stem
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):

@@ -1,8 +1,7 @@
-"""Read bounded files, write files and folders atomically, lock and list folders."""
+"""Read bounded files, write files and folders atomically, and list folders."""
 
 import csv
 import errno
-import fcntl
 import io
 import json
 import os
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-LOCK = "lock"
 # The temporary name keeps the last 60 characters of the target's, because the target's may already have the file
 # system's maximum length.
 LONGEST_NAME = 60
@@ -292,29 +290,6 @@ def save_figure(figure: "Figure", path: str | os.PathLike, **options: object) ->
     """
     figure.savefig(path, **options)  # type: ignore[arg-type]
     figure.clear()
-
-
-@contextmanager
-def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
-    """Keep other processes out of a folder while the block runs.
-
-    The lock is a file in the folder, which is made if it is missing. It ends with the process at the latest.
-
-    Raises:
-        BlockingIOError: Another process has the lock.
-    """
-    path = Path(folder) / LOCK
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BlockingIOError(f"{folder}: another process is at work in this folder") from None
-            # Another process may have removed the folder between the opening and the lock.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                yield
-                return
 
 
 def _remove(path: Path) -> None:

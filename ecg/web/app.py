@@ -58,6 +58,7 @@ def create_app(bench: Workbench, access: Access) -> ASGIApp:
         HiddenError: lambda request, error: error_response(400, f"{error}"),
         BusyError: lambda request, error: error_response(503, f"{error}"),
         WorkerEnded: lambda request, error: error_response(503, f"{error}"),
+        OSError: lambda request, error: error_response(503, describe_error(error)),
         Exception: lambda request, error: error_response(500, "An error of the server; its log says more."),
     }
 

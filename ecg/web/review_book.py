@@ -1,6 +1,8 @@
 """The reviews of all reviewers in memory, in step with their files."""
 
+import logging
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +15,13 @@ from ecg.data.reviews import (
     read_review_file,
     review_path,
 )
+from ecg.runtime.console import describe_error, escape_unprintable
 from ecg.web.catalogue import file_state
+
+LOGGER = logging.getLogger("ecg")
+
+LOCK_SECONDS = 0.2  # that a request waits for a file which another program has locked
+RETRY_SECONDS = 2.0  # until such a file, or one that cannot be read, is tried again
 
 Verdicts = dict[str, dict[str, Review]]  # the last review of each class, by record and class
 
@@ -21,6 +29,8 @@ Verdicts = dict[str, dict[str, Review]]  # the last review of each class, by rec
 @dataclass
 class ReviewBook:
     """The reviews in a folder; other programs may append to its files.
+
+    While a file cannot be read, or another program has locked it, what was last read of it counts.
 
     Attributes:
         folder: Folder of the reviews.
@@ -31,6 +41,7 @@ class ReviewBook:
     version: int = 0
     _files: dict[Path, tuple[tuple[int, int], list[Review]]] = field(default_factory=dict, repr=False)
     _verdicts: dict[str, Verdicts] = field(default_factory=dict, repr=False)
+    _failures: dict[Path, tuple[float, str]] = field(default_factory=dict, repr=False)  # when to try again, reason
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def verdicts(self, reviewer: str | None) -> Verdicts:
@@ -67,19 +78,40 @@ class ReviewBook:
 
     def _refresh(self) -> None:
         """Read the files that have changed."""
-        paths = find_review_files(self.folder) if self.folder.is_dir() else []
-        changed = self._files.keys() - set(paths)
-        for path in changed:
+        try:
+            paths = find_review_files(self.folder) if self.folder.is_dir() else []
+        except OSError as error:
+            return self._note_failure(self.folder, error)
+        removed = self._files.keys() - set(paths)
+        reviewers = {path.stem.casefold() for path in removed}
+        for path in removed:
             del self._files[path]
-        reviewers = {path.stem.casefold() for path in changed}
-        for path in paths:
-            state = file_state(path)
-            if path not in self._files or self._files[path][0] != state:
-                self._files[path] = state, read_review_file(path)
-                reviewers.add(path.stem.casefold())
+        reviewers |= {path.stem.casefold() for path in paths if self._read(path)}
         for reviewer in reviewers:
             self.version += 1
             self._verdicts[reviewer] = self._merge(reviewer)
+
+    def _read(self, path: Path) -> bool:
+        """Read a file if it has changed, and return whether it was read."""
+        state = file_state(path)
+        if path in self._files and self._files[path][0] == state:
+            return False
+        if path in self._failures and time.monotonic() < self._failures[path][0]:
+            return False
+        try:
+            self._files[path] = state, read_review_file(path, LOCK_SECONDS)
+        except (OSError, ValueError) as error:
+            self._note_failure(path, error)
+            return False
+        self._failures.pop(path, None)
+        return True
+
+    def _note_failure(self, path: Path, error: Exception) -> None:
+        """Log why a file or the folder cannot be read, each reason once."""
+        reason = describe_error(error)
+        if self._failures.get(path, (0, ""))[1] != reason:
+            LOGGER.warning(escape_unprintable(f"{reason}; what was read of it before counts until it can be read"))
+        self._failures[path] = time.monotonic() + RETRY_SECONDS, reason
 
     def _merge(self, reviewer: str) -> Verdicts:
         """Return the last reviews of a reviewer, whose name is given in lower case."""

@@ -2,12 +2,15 @@
 
 import base64
 import binascii
+import fcntl
 import hashlib
 import hmac
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+
+from ecg.runtime.locks import lock_file, open_regular
 
 KEY_FILE = ".session.key"
 KEY_BYTES = 32
@@ -45,21 +48,20 @@ class SessionSigner:
 def load_signer(folder: Path) -> SessionSigner:
     """Load the secret of a folder of reviews, or make one.
 
-    Reviewers stay logged in if the server starts again.
+    Reviewers stay logged in if the server starts again. Servers that start at the same time get the same secret.
 
     Raises:
-        OSError: It cannot be read or written.
+        OSError: It cannot be read, written or locked.
     """
     path = folder / KEY_FILE
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        key = path.read_bytes()
-        if len(key) == KEY_BYTES:
-            return SessionSigner(key)
-        path.unlink()  # its writing was interrupted
-        return load_signer(folder)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key := secrets.token_bytes(KEY_BYTES))
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        lock_file(descriptor, path, fcntl.LOCK_EX)
+        key = file.read(KEY_BYTES + 1)
+        if len(key) != KEY_BYTES:  # it is new, or its writing was interrupted
+            key = secrets.token_bytes(KEY_BYTES)
+            os.pwrite(descriptor, key, 0)
+            os.ftruncate(descriptor, KEY_BYTES)
+            os.fsync(descriptor)
     return SessionSigner(key)

@@ -30,8 +30,8 @@ from ecg.models.decision import Rule
 from ecg.models.resnets import NetworkSettings
 from ecg.reports.comparison_report import write_comparison
 from ecg.runtime.cache import ResultCache
-from ecg.runtime.files import lock_folder
 from ecg.runtime.limits import TIME_LIMIT_REACHED
+from ecg.runtime.locks import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings
 from ecg.systems.recipes import SYSTEMS, Settings
 from ecg.training.settings import TrainingSettings

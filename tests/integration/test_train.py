@@ -33,7 +33,7 @@ from ecg.models.resnets import NetworkSettings
 from ecg.reports import training_charts, training_report
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_report import draw_training
-from ecg.runtime.files import lock_folder
+from ecg.runtime.locks import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings, label_masks
 from ecg.systems.plan import split_validation
 from ecg.systems.recipes import RECIPES

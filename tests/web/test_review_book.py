@@ -1,8 +1,13 @@
 """The reviews in memory are those of the files, as other commands read them."""
 
+import fcntl
 import os
+import time
+
+from helpers import capture_log
 
 from ecg.data.reviews import Review, Verdict, append_review, read_reviews
+from ecg.web import review_book
 from ecg.web.review_book import ReviewBook
 
 HEADER = "record,class,verdict,comment,time,version,blinded\n"
@@ -41,3 +46,42 @@ def test_lines_of_other_programs_and_removed_files_are_noticed(tmp_path):
     assert book.all_reviews() == [later] and book.version > version
     os.unlink(tmp_path / "Ann.csv")
     assert book.all_reviews() == [] and book.verdicts("Ann") == {}
+
+
+def test_a_locked_file_keeps_nobody_waiting_and_is_read_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(review_book, "RETRY_SECONDS", 0.3)
+    book = ReviewBook(tmp_path)
+    saved, second = (book.append(name, Review("r1", "AF", Verdict.PRESENT)) for name in ("Ann", "Bob"))
+    assert book.all_reviews() == [saved, second]
+    later = book.append("Ann", Review("r2", "AF", Verdict.PRESENT))
+    log, start = capture_log(), time.monotonic()
+    with open(tmp_path / "Ann.csv", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for _ in range(50):
+            assert book.all_reviews() == [saved, second], "what was read before counts"
+            assert book.verdicts("Bob")["r1"]["AF"] == second
+    assert time.monotonic() - start < 5
+    assert log == [f"{tmp_path / 'Ann.csv'}: locked by another program; what was read of it before counts until it can "
+                   "be read"]  # fmt: skip
+    time.sleep(0.4)
+    assert book.all_reviews() == [saved, later, second]
+
+
+def test_pipes_and_folders_that_are_called_as_reviewers_keep_nobody_waiting(tmp_path):
+    book = ReviewBook(tmp_path)
+    saved = book.append("Ann", Review("r1", "AF", Verdict.PRESENT))
+    os.mkfifo(tmp_path / "Bob.csv")
+    (tmp_path / "Cho.csv").mkdir()
+    assert book.all_reviews() == [saved] and book.verdicts("Bob") == {} and book.known_name("bob") == "bob"
+
+
+def test_a_folder_that_cannot_be_listed_loses_no_review(tmp_path, unprivileged):
+    book = ReviewBook(tmp_path)
+    saved = book.append("Ann", Review("r1", "AF", Verdict.PRESENT))
+    assert book.all_reviews() == [saved]
+    tmp_path.chmod(0)
+    log = capture_log()
+    with unprivileged():
+        assert book.all_reviews() == [saved] == book.all_reviews()
+    tmp_path.chmod(0o700)
+    assert len(log) == 1 and "Permission denied" in log[0]

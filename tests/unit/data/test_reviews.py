@@ -1,7 +1,11 @@
 """Reviews: nothing that was appended is lost, mixed or half read, and names are no paths."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -22,6 +26,7 @@ from ecg.data.reviews import (
     read_reviews,
     review_path,
 )
+from ecg.runtime import locks
 
 REVIEW = Review("a/A0001", "LAD", Verdict.ABSENT, "axis 10°")
 
@@ -176,3 +181,70 @@ def test_other_files_in_the_folder_are_no_reviews(tmp_path):
     for name in (".hidden.csv", "notes.txt", "a&b.csv"):
         (tmp_path / name).write_text("a,AF,present,,2026-01-01T00:00:00Z,1,no\n")
     assert read_reviews(tmp_path) == []
+
+
+class TestOddFiles:
+    """Whatever is called as a reviewer's file never makes a program wait, and hides no other file."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        """A folder with a reviewer's file, and odd entries that are called as others' files."""
+        append_review(tmp_path, "Anna", REVIEW)
+        os.mkfifo(tmp_path / "Pipe.csv")
+        (tmp_path / "Folder.csv").mkdir()
+        (tmp_path / "Link.csv").symlink_to(tmp_path / "nowhere" / "x.csv")
+        monkeypatch.chdir(tmp_path)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("Socket.csv")
+        return tmp_path
+
+    def test_they_are_skipped_with_a_warning_each(self, folder):
+        log = capture_log()
+        assert [review.reviewer for review in read_reviews(folder)] == ["Anna"]
+        kinds = {"Folder": "a folder", "Link": "a link that leads nowhere", "Pipe": "no regular file",
+                 "Socket": "no regular file"}  # fmt: skip
+        expected = [f"{folder / name}.csv: skipped, {kind}, expected a file of reviews" for name, kind in kinds.items()]
+        assert log == expected
+        read_reviews(folder)
+        assert log == expected, "a server reads the folder often"
+
+    @pytest.mark.parametrize("name", ["Pipe", "Folder", "Link", "Socket"])
+    def test_nothing_is_appended_to_them(self, folder, name):
+        start = time.monotonic()
+        with pytest.raises(OSError) as caught:
+            append_review(folder, name, REVIEW)
+        assert caught.value.filename == str(folder / f"{name}.csv") and time.monotonic() - start < 2
+
+    def test_a_file_that_another_program_keeps_locked_is_an_error(self, folder, monkeypatch):
+        monkeypatch.setattr(locks, "LOCK_SECONDS", 0.1)
+        with open(folder / "Anna.csv", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for function, arguments in ((read_reviews, ()), (append_review, ("Anna", REVIEW))):
+                with pytest.raises(BlockingIOError, match="locked by another program: .*Anna.csv"):
+                    function(folder, *arguments)
+        assert len(read_reviews(folder)) == 1 and append_review(folder, "Anna", REVIEW)
+
+    def test_a_lock_that_ends_in_time_is_waited_for(self, folder):
+        file = open(folder / "Anna.csv", "rb")  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(1) as pool:
+            saved = pool.submit(append_review, folder, "Anna", REVIEW)
+            time.sleep(0.2)
+            assert not saved.done()
+            file.close()
+            assert saved.result(timeout=10).reviewer == "Anna"
+
+    def test_a_file_system_without_locks_is_an_error(self, folder, monkeypatch):
+        def fail(descriptor, operation):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("fcntl.flock", fail)
+        for function, arguments in ((read_reviews, ()), (append_review, ("Anna", REVIEW))):
+            with pytest.raises(OSError, match="cannot be locked: No locks available: .*Anna.csv"):
+                function(folder, *arguments)
+
+    def test_a_file_that_cannot_be_read_is_an_error_that_names_it(self, folder, unprivileged):
+        folder.chmod(0o755)
+        (folder / "Anna.csv").chmod(0)
+        with unprivileged(), pytest.raises(PermissionError, match=r"Anna\.csv"):
+            read_reviews(folder)

@@ -12,14 +12,13 @@ import pytest
 from ecg.data.headers import RecordError
 from ecg.runtime.console import describe_error
 from ecg.runtime.files import (
-    LOCK,
     atomic_path,
     check_file_size,
     check_writable,
-    lock_folder,
     read_bytes,
     to_json,
 )
+from ecg.runtime.locks import LOCK, lock_folder
 
 ROOT = Path(__file__).parents[3]
 
@@ -100,7 +99,7 @@ def test_an_error_that_names_no_file_names_what_was_to_be_written(tmp_path):
 
 
 def test_a_folder_is_locked_for_other_processes_until_its_process_ends(tmp_path):
-    code = "import sys; from ecg.runtime.files import lock_folder\n"
+    code = "import sys; from ecg.runtime.locks import lock_folder\n"
     code += "with lock_folder(sys.argv[1]): print('in', flush=True); input()"
 
     def start_other_process():
