@@ -10,6 +10,7 @@ from ecg.data.labels import class_indices
 from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
 from ecg.data.records import SignalError
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
+from ecg.models.dcnet import DCNetSettings
 from ecg.models.ensemble import (
     NETWORK_KINDS,
     Ensemble,
@@ -21,7 +22,6 @@ from ecg.models.ensemble import (
     count_inputs,
     uses_demographics,
 )
-from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 from ecg.systems.recipes import RECIPES
 
