@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import WEIGHTS
 
+from ecg.data.corrections import LabelVotes
 from ecg.data.labels import CLASS_INDEX, TRAINED, TRAINED_CLASSES, class_indices, expand
 from ecg.data.preprocessing import Repair, encode_demographics
 from ecg.data.store import Store
@@ -111,6 +112,20 @@ def make_results(seed=0, rate=0.15, count=COUNT):
     ]
     return Results(store, labels, np.arange(1, count, 2), validation, scored, epochs, relabellings, masks,
                    disagreements, searches, calibrations, validated, Settings(), ENDS)  # fmt: skip
+
+
+def make_corrected_results():
+    """Random results in which reviewers have corrected AF in every third recording, before relabelling."""
+    results, column = make_results(count=200), CLASS_INDEX["AF"]
+    chosen = np.arange(0, len(results.store), 3)
+    is_present = results.store.labels[chosen, column]
+    votes = {
+        (str(results.store.names[row]), "AF"): LabelVotes(0, 2) if present else LabelVotes(2)
+        for row, present in zip(chosen.tolist(), is_present.tolist(), strict=True)
+    }
+    labels = results.labels.copy()
+    labels[chosen, column] = ~is_present
+    return replace(results, store=results.store.correct(votes), labels=labels)
 
 
 def draw_demographics(seed, count):

@@ -14,7 +14,13 @@ from ecg.commands.fold_job import PREDICTIONS, FoldJob, RecordingsChanged, run_f
 from ecg.commands.holdout import FoldResult
 from ecg.commands.protocol import Protocol, training_records
 from ecg.commands.train import NOT_IN_FINGERPRINT
-from ecg.data.corrections import Corrections, correction_table, describe_corrections, load_corrections
+from ecg.data.corrections import (
+    CORRECTION_BIAS,
+    Corrections,
+    correction_table,
+    describe_corrections,
+    load_corrections,
+)
 from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.patients import Patients, add_patients, count_patients, load_patients, number_patients, record_names
@@ -301,7 +307,7 @@ def describe_reviewed_labels(store: Store) -> dict[str, object]:
     if store.reviewed is None:
         return {}
     table = correction_table(store.reviewed, store.names.tolist())
-    return {"corrections": describe_corrections(store.reviewed), "corrected labels": table}
+    return {"corrections": f"{describe_corrections(store.reviewed)} {CORRECTION_BIAS}", "corrected labels": table}
 
 
 def describe_comparison(

@@ -14,6 +14,10 @@ from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, VERDICT_NAMES, 
 from ecg.runtime.cache import fingerprint
 from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 
+CORRECTION_BIAS = ("Scores by corrected labels can be too high. Reviewers often look only at labels that a model "
+                   "contradicts. A wrong label that equals a wrong prediction is then not corrected, and the "
+                   "prediction counts as right.")  # fmt: skip
+
 
 class LabelVotes(NamedTuple):
     """Numbers of reviewers by their verdict on a class in a recording.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import ecg
-from ecg.data.corrections import describe_corrections
+from ecg.data.corrections import CORRECTION_BIAS, describe_corrections
 from ecg.data.labels import ABBREVIATIONS, ADDITIONAL_CLASSES, CLASS_INDEX, SCORED, select_scored
 from ecg.data.patients import count_patients
 from ecg.evaluation.metrics import metric_name
@@ -27,7 +27,7 @@ from ecg.reports.model_card import Bullets, CardSection, CardTable, Code, ModelC
 from ecg.reports.training_tables import Table
 from ecg.runtime.console import format_estimate, pluralise
 from ecg.systems.label_cleaning import describe_relabelling
-from ecg.systems.results import CLEANED, Results
+from ecg.systems.results import CLEANED, CORRECTED, ORIGINAL, Results
 
 DIAGNOSES = {diagnosis.abbreviation: diagnosis for diagnosis in (*SCORED, *ADDITIONAL_CLASSES)}
 RESEARCH = """It serves research: to study and compare methods that classify ECG recordings, and to find recordings
@@ -269,7 +269,9 @@ def describe_scores(results: Results, tables: Mapping[str, Table]) -> Iterator[s
     """Yield the scores by group, with intervals."""
     drawn = "recordings" if results.store.patients is None else "patients"
     n_resamples = count_resamples(len(results.scored_rows))
-    given = " Given labels are those before relabelling." if results.relabelled else ""
+    given = " Given labels are those of the headers." if ORIGINAL in results.shown_versions else ""
+    given += f" {CORRECTION_BIAS}" if results.store.reviewed else ""
+    titles = {CLEANED: "", CORRECTED: ", corrected labels", ORIGINAL: ", given labels"}
     yield (f"In brackets or small letters: 95 % intervals over {drawn} ({n_resamples:,} bootstrap resamples), which do "
            f"not include the chance of the training.{given} The metric is the "
            f"{metric_name(results.settings.weights)}. AUROC, AUPRC and F-measure are means over the trained classes "
@@ -282,8 +284,7 @@ def describe_scores(results: Results, tables: Mapping[str, Table]) -> Iterator[s
         for row in (row for row in rows[1:] if row[0] == leads):
             _, version, grouping, name, n_recordings, n_classes, *values, note = row
             title = f"all {name}" if grouping == ALL else name
-            title += "" if version == CLEANED else ", given labels"
-            cells = [Cell(title), Cell(f"{n_recordings:,}"), Cell(str(n_classes))]
+            cells = [Cell(title + titles[version]), Cell(f"{n_recordings:,}"), Cell(str(n_classes))]
             group = "" if grouping == ALL else grouping.capitalize()
             groups.setdefault(group, []).append(cells + _score_cells(values, note))
         header = ("", "recordings", "classes", *SUBGROUP_SCORES)

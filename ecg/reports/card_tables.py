@@ -163,8 +163,8 @@ def scored_recordings(results: Results, leads: int, version: str = CLEANED) -> S
 def group_score_table(results: Results, counts: Sequence[np.ndarray]) -> Table:
     """List the scores of each group and lead set with intervals.
 
-    Only labels after relabelling count, except that all recordings are also scored by those before it. Groups with too
-    few recordings or classes have no scores.
+    Only labels after relabelling count, except that all recordings are also scored by those before it, and by those
+    before reviewers corrected them. Groups with too few recordings or classes have no scores.
 
     Args:
         results: What the training gave.
@@ -191,7 +191,7 @@ def _score_groups(results: Results, leads: int, counts: Sequence[np.ndarray]) ->
         for name in names:
             is_member = groups == name
             for version, recordings in by_version.items():
-                if version != CLEANED and not (grouping == ALL and results.relabelled):
+                if version != CLEANED and not (grouping == ALL and version in results.shown_versions):
                     continue
                 members = recordings.subset(is_member)
                 facts = (version, grouping, name, len(members.labels), int(members.counted_classes.sum()))

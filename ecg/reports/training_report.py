@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ecg.data.corrections import describe_corrections
+from ecg.data.corrections import CORRECTION_BIAS, describe_corrections
 from ecg.data.labels import ABBREVIATIONS, SCORED
 from ecg.data.patients import count_patients
 from ecg.data.store import diagnosis_lines
@@ -42,13 +42,14 @@ from ecg.reports.training_tables import (
 from ecg.runtime.console import abbreviated_list, escape_unprintable, format_table, group_reasons, wrap_line
 from ecg.runtime.files import atomic_path, save_figure, to_json
 from ecg.systems.label_cleaning import describe_relabelling
-from ecg.systems.results import CLEANED, ORIGINAL, Results
+from ecg.systems.results import CLEANED, CORRECTED, ORIGINAL, Results
 
 REPORT_FOLDER, REPORT_PAGE = "report", "index.html"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # their versions are reported if they are in use
 HEDGING = """Expected credit predicts more classes than thresholds do, because partial credit rewards hedging. Macro
 F1 may stay about the same or fall, as the table shows. Thresholds and calibration are fitted on the recordings that are
 scored here: if these are few, the scores of both are too high."""
+BOTH_SCORED = f"Scores are listed by corrected labels and by the labels of the headers. {CORRECTION_BIAS}"
 EACH_BY_OTHERS = """ Each recording was predicted by those networks alone that were not trained on it; the model uses
 all of its networks."""
 # Captions of the tables and figures of each section. Figures begin with "@", tables that are folded with "+".
@@ -230,7 +231,7 @@ def build_training_page(
                 sections[title] += [details(summary, table) if key.startswith("+") else table]
     sections["Decisions"].insert(0, paragraphs([HEDGING]))
     if results.store.reviewed:
-        sections["Corrected labels"].insert(0, paragraphs([describe_corrections(results.store.reviewed)]))
+        sections["Corrected labels"].insert(0, paragraphs([describe_corrections(results.store.reviewed), BOTH_SCORED]))
     masks = [row for row in tables["masks"] if row[1] in ("source", "all")]
     sections["Label masks"].insert(0, plain_table(masks[0], masks[1:], "Labels that training ignores, in all sources"))
     rules = [escape_unprintable(describe_relabelling(relabelling)) for relabelling in results.relabellings]
@@ -252,8 +253,6 @@ def build_training_page(
     sections["Model card"] = card_html(card) if card else []
     sections["Settings and versions"] = [paragraphs([f"Versions: {versions}."]), setting_table]
     sections["Tables as files"] = [bullet_list([*(f"{name}.csv" for name in tables), "report.json: all of them"])]
-    scores = [f"{row[SCORE]:.3f} with {row['leads']} leads" for row in row_objects(tables["scores"])
-              if row["labels"] == CLEANED]  # fmt: skip
     n_training, n_validation = len(results.training), len(results.validation)
     in_one_part = ""
     if results.store.patients is not None:
@@ -263,11 +262,20 @@ def build_training_page(
         f"{n_training:,} recordings for training, {n_validation:,} for validation, {len(results.store.excluded):,} "
         f"excluded.{in_one_part} The scores are of {results.scored.sum():,} validation recordings, of "
         f"{', '.join(results.scored_sources)}.",
-        f"{metric_name(results.settings.weights).capitalize()} of the model on these: {', '.join(scores)}."
+        f"{metric_name(results.settings.weights).capitalize()} of the model on these: {_list_scores(tables, CLEANED)}."
         + EACH_BY_OTHERS * (results.settings.n_parts > 1),
     ]
+    if results.store.reviewed:
+        by_header = _list_scores(tables, ORIGINAL)
+        opening.append(f"Reviewers have corrected labels. By the labels of the headers: {by_header}. {CORRECTION_BIAS}")
     title = f"Training of {getattr(settings, 'system', 'a system')} on {n_training:,} recordings"
     return build_page(title, opening, {name: parts for name, parts in sections.items() if parts})
+
+
+def _list_scores(tables: Mapping[str, Table], version: str) -> str:
+    """List the score of each lead set by a version of the labels."""
+    rows = (row for row in row_objects(tables["scores"]) if row["labels"] == version)
+    return ", ".join(f"{row[SCORE]:.3f} with {row['leads']} leads" for row in rows)
 
 
 def _is_of_kind(name: str, kind: str) -> bool:
@@ -301,7 +309,7 @@ def report_lines(results: Results) -> list[str]:
     parts = (
         format_table([header, *sources, total]),
         [line for fault in faults for line in wrap_line(fault)] + diagnosis_lines(results.store),
-        wrap_line(describe_corrections(results.store.reviewed)) if results.store.reviewed else [],
+        wrap_line(f"{describe_corrections(results.store.reviewed)} {BOTH_SCORED}") if results.store.reviewed else [],
         [line for relabelling in results.relabellings for line in wrap_line(describe_relabelling(relabelling))],
         [line for limitation in results.limitations for line in wrap_line(limitation)],
         _score_lines(results, row_objects(tables["scores"])),
@@ -311,15 +319,15 @@ def report_lines(results: Results) -> list[str]:
 
 def _score_lines(results: Results, scores: Sequence[Mapping]) -> list[str]:
     names = (SCORE_BY_CREDIT, SCORE) if results.settings.decision == ARGMAX else SCORES
-    versions = {CLEANED: "", **({ORIGINAL: ", original labels"} if results.relabelled else {})}
+    titles = {CLEANED: "", CORRECTED: ", corrected labels", ORIGINAL: ", original labels"}
     rows = [
-        (f"{row['leads']} leads{versions[row['labels']]}", *(f"{row[name]:.3f}" for name in names))
+        (f"{row['leads']} leads{titles[row['labels']]}", *(f"{row[name]:.3f}" for name in names))
         for row in scores
-        if row["labels"] in versions
+        if row["labels"] in results.shown_versions
     ]
     by_weights = "" if results.settings.weights is None else f", by the {metric_name(results.settings.weights)}"
-    titles = (name.removeprefix("score ").removeprefix("with ").removeprefix("by ") for name in names)
+    columns = (name.removeprefix("score ").removeprefix("with ").removeprefix("by ") for name in names)
     return [
         f"scores on {results.scored.sum():,} recordings of {', '.join(results.scored_sources)}{by_weights}",
-        *format_table([("", *titles), *rows]),
+        *format_table([("", *columns), *rows]),
     ]

@@ -214,7 +214,7 @@ def member_threshold_table(results: Results) -> Table:
 
 
 def score_table(results: Results) -> Table:
-    """List the scores of each lead set, for relabelled and original labels.
+    """List the scores of each lead set by each version of the labels.
 
     "Score as predicted", accuracy and F-measure are of the classes that the model predicts. If expected credit or the
     vote of networks decides, the scores with thresholds are for comparison. AUROC, AUPRC and F-measure are means over
@@ -293,7 +293,7 @@ def reliability_rows(results: Results, leads: int) -> Table:
 def class_score_table(results: Results, leads: int) -> Table:
     """List counts, rates, areas and threshold of each class.
 
-    First for the labels after relabelling, then for the original ones. A class that is not trained has no areas. A
+    One version of the labels follows the other (`label_versions`). A class that is not trained has no areas. A
     threshold is given only if it decides.
     """
     rows, predictions, thresholds = [], results.all_predictions(leads), np.full(len(results.reported_columns), np.nan)

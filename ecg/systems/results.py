@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # these import Keras, which is not needed to draw a report
     from ecg.systems.stage_runner import PeakExample
     from ecg.training.checkpoint import Epoch
 
-CLEANED, ORIGINAL = "cleaned", "original"  # versions of the labels
+CLEANED, CORRECTED, ORIGINAL = "cleaned", "corrected", "original"  # versions of the labels
 # Decisions that the report compares.
 BY_THRESHOLDS, BY_CREDIT, AT_HALF, AS_PREDICTED = "thresholds", "expected credit", "0.5 for all classes", "as predicted"
 
@@ -114,8 +114,10 @@ class Results:
 
     @property
     def label_versions(self) -> dict[str, np.ndarray]:
-        """Labels (s, C) of the scored recordings, relabelled and by their headers."""
+        """Labels (s, C) of the scored recordings: relabelled, corrected by reviewers, and by their headers."""
         versions = {CLEANED: self.labels, ORIGINAL: self.store.labels}
+        if self.store.reviewed:
+            versions = {CLEANED: self.labels, CORRECTED: self.store.labels, ORIGINAL: self.store.reviewed.labels}
         columns, additional, rows = self.reported_columns, self.store.additional, self.scored_rows
         return {name: select_labels(columns, labels, additional)[rows] for name, labels in versions.items()}
 
@@ -123,6 +125,13 @@ class Results:
     def relabelled(self) -> bool:
         """Whether relabelling changed any label."""
         return bool((self.labels != self.store.labels).any())
+
+    @property
+    def shown_versions(self) -> list[str]:
+        """Versions of the labels to show side by side, without one that equals the version before it."""
+        is_corrected = self.store.reviewed is not None
+        shown = {CLEANED: True, CORRECTED: is_corrected and self.relabelled, ORIGINAL: is_corrected or self.relabelled}
+        return [version for version, is_shown in shown.items() if is_shown]
 
     @property
     def scored_sources(self) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import WEIGHTS, ParsedPage
-from result_helpers import make_exclusive_results, make_results, make_voting_results
+from result_helpers import make_corrected_results, make_exclusive_results, make_results, make_voting_results
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, DROPPED
@@ -388,3 +388,17 @@ def test_corrections_by_reviewers_are_counted(large):
     assert counts[1][changed] - counts[0][changed] == (1 if large.labels[0, index] == was_present else 0)
     card, _ = make_card(corrected)
     assert says(card, "Corrections: 1 label of 1 recording reviewed") and says(card, "reviewers are unsure")
+
+
+def test_all_recordings_are_also_scored_by_the_labels_before_corrections():
+    results = make_corrected_results()
+    results = replace(results, scored=np.ones_like(results.scored))
+    card, tables = make_card(results)
+    rows = [row for row in rows_of(tables["group_scores"]) if row["grouping"] == "all" and row["leads"] == 12]
+    assert [row["labels"] for row in rows] == ["cleaned", "corrected", "original"]
+    for row in rows:
+        labels = results.label_versions[row["labels"]]
+        assert row["metric"] == challenge_score(labels, results.predictions(12), WEIGHTS)
+    assert says(card, "Scores by corrected labels can be too high") and says(card, "Given labels are those of the")
+    text = format_markdown(card)
+    assert "all recordings, corrected labels" in text and "all recordings, given labels" in text

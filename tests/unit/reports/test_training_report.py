@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
-from helpers import ParsedPage
-from result_helpers import COUNT, make_exclusive_results, make_results
+from helpers import WEIGHTS, ParsedPage
+from result_helpers import COUNT, make_corrected_results, make_exclusive_results, make_results
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
 from ecg.evaluation.metrics import challenge_score
@@ -220,6 +220,28 @@ def test_no_line_is_printed_if_no_recording_is_excluded(results):
     lines = report_lines(replace(results, store=replace(results.store, excluded=())))
     assert not any(line.startswith(("0 ", "1 ", "2 ")) for line in lines if "excluded:" in line)
     assert "\n\n\n" not in "\n".join(lines)
+
+
+def test_scores_by_corrected_labels_and_by_the_headers_are_side_by_side_with_a_warning(tmp_path):
+    results = make_corrected_results()
+    write_report(tmp_path, results, Settings())
+    rows = [row for row in table(tmp_path / "report", "scores") if row["leads"] == "12"]
+    assert [row["labels"] for row in rows] == ["cleaned", "corrected", "original"]
+    outputs = results.predictions(12)
+    for row in rows:
+        labels = results.label_versions[row["labels"]]
+        assert float(row["score as predicted"]) == pytest.approx(challenge_score(labels, outputs, WEIGHTS), rel=1e-5)
+    assert rows[1]["score as predicted"] != rows[2]["score as predicted"]
+    page, card = (tmp_path / "report" / "index.html").read_text(), (tmp_path / "model_card.md").read_text()
+    for text in (" ".join(page.split()), " ".join(card.split()), " ".join(" ".join(report_lines(results)).split())):
+        assert "Scores by corrected labels can be too high" in text
+    assert f"By the labels of the headers: {float(rows[2]['score as predicted']):.3f} with 12 leads" in page
+    lines = "\n".join(report_lines(results))
+    assert "12 leads, corrected labels" in lines and "12 leads, original labels" in lines
+
+
+def test_without_corrections_nothing_warns_of_them(report, results):
+    assert "orrected labels can be" not in (report / "index.html").read_text() + " ".join(report_lines(results))
 
 
 def test_only_the_first_of_many_excluded_recordings_are_named(results):

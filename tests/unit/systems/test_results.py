@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from result_helpers import make_exclusive_results, make_results
+from result_helpers import make_corrected_results, make_exclusive_results, make_results
 
-from ecg.data.labels import ABBREVIATIONS, TRAINED
+from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,24 @@ def test_labels_of_both_kinds_are_those_after_relabelling_and_of_the_headers():
     np.testing.assert_array_equal(cleaned, results.labels[rows])
     np.testing.assert_array_equal(came, results.store.labels[rows])
     assert (cleaned != came).any() and results.relabelled
+
+
+def test_corrected_labels_are_a_version_beside_those_of_the_headers():
+    results = make_corrected_results()
+    rows, versions = results.scored_rows, results.label_versions
+    assert list(versions) == ["cleaned", "corrected", "original"] == results.shown_versions
+    np.testing.assert_array_equal(versions["cleaned"], results.labels[rows])
+    np.testing.assert_array_equal(versions["corrected"], results.store.labels[rows])
+    np.testing.assert_array_equal(versions["original"], make_results(count=200).store.labels[rows])
+    changed = np.argwhere(versions["corrected"] != versions["original"])
+    assert set(changed[:, 1].tolist()) == {CLASS_INDEX["AF"]} and len(changed) == (rows % 3 == 0).sum() > 0
+
+
+def test_versions_that_equal_the_one_before_are_not_shown():
+    corrected, made = make_corrected_results(), make_results()
+    assert replace(corrected, labels=corrected.store.labels).shown_versions == ["cleaned", "original"]
+    assert made.shown_versions == ["cleaned", "original"]
+    assert replace(made, labels=made.store.labels).shown_versions == ["cleaned"]
 
 
 def test_of_exclusive_classes_one_is_predicted_and_may_be_unscored(exclusive):
