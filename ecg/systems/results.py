@@ -114,7 +114,7 @@ class Results:
 
     @property
     def label_versions(self) -> dict[str, np.ndarray]:
-        """Labels (s, C) of the scored recordings: relabelled, corrected by reviewers, and by their headers."""
+        """Labels (s, C) of the scored recordings: relabelled, corrected, of the headers."""
         versions = {CLEANED: self.labels, ORIGINAL: self.store.labels}
         if self.store.reviewed:
             versions = {CLEANED: self.labels, CORRECTED: self.store.labels, ORIGINAL: self.store.reviewed.labels}
@@ -128,7 +128,7 @@ class Results:
 
     @property
     def shown_versions(self) -> list[str]:
-        """Versions of the labels to show side by side, without one that equals the version before it."""
+        """Versions of the labels to show, without one that equals the one before."""
         is_corrected = self.store.reviewed is not None
         shown = {CLEANED: True, CORRECTED: is_corrected and self.relabelled, ORIGINAL: is_corrected or self.relabelled}
         return [version for version, is_shown in shown.items() if is_shown]
