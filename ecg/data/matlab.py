@@ -1,17 +1,21 @@
-"""Read the matrices of MATLAB files of versions 4 to 7.
+"""Read the matrices of MATLAB files of versions 4 to 7 and 7.3 (HDF5).
 
 A file states how large its matrices are. Memory is only taken for bytes that are really there, so that a small file,
-damaged or malicious, cannot exhaust it. Format: MAT-File Format, The MathWorks 2023.
+damaged or malicious, cannot exhaust it. Format: MAT-File Format, The MathWorks 2023. Version 7.3 is read by h5py.
 """
 
+import io
 import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import h5py
 
 MOST_BYTES = 200 * 2**20  # in a file, or a matrix: twelve leads of 16 bits for two hours at 1,000 Hz
 MOST_MATRICES = 1000  # in one file
@@ -34,6 +38,12 @@ MATRIX, COMPRESSED = 14, 15
 NUMBERS_5 = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 KINDS_5 = {1: "cells", 2: "a structure", 3: "an object", 4: TEXT, 5: SPARSE} | dict.fromkeys(range(6, 16), NUMERIC)
 COMPLEX_FLAG = 0x800
+
+# Version 7.3: an HDF5 file. A matrix is a dataset, whose class MATLAB writes as an attribute.
+NUMBERS_73 = ("double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+KINDS_73 = {"char": TEXT, "cell": KINDS_5[1], "struct": KINDS_5[2]} | dict.fromkeys(NUMBERS_73, NUMERIC)
+# What h5py raises over a damaged file.
+DAMAGED_73 = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, NotImplementedError)
 
 
 class MatlabError(ValueError):
@@ -76,8 +86,9 @@ def iter_matrices(content: bytes | bytearray) -> Iterator[Matrix]:
     if not data:
         raise MatlabError("it is empty")
     if HDF5 in (data[: len(HDF5)], data[512 : 512 + len(HDF5)]):
-        raise MatlabError("it is of MATLAB's version 7.3 (HDF5), expected 4 to 7, which save(..., '-v7') writes")
-    matrices = _matrices_4(data) if b"\0" in bytes(data[:4]) else _matrices_5(data)
+        matrices = _matrices_73(content)
+    else:
+        matrices = _matrices_4(data) if b"\0" in bytes(data[:4]) else _matrices_5(data)
     for number, matrix in enumerate(matrices):
         if number == MOST_MATRICES:
             raise MatlabError(f"more than {MOST_MATRICES:,} matrices")
@@ -157,8 +168,64 @@ def _numbers_5(content: memoryview, offset: int, order: str, count: int) -> np.n
     return np.frombuffer(content, numbers, count, start)
 
 
+def _matrices_73(content: bytes | bytearray) -> Iterator[Matrix]:
+    import h5py  # few files need it, and its import takes a quarter of a second
+
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            names = [name for name in file if not name.startswith("#")]  # others are parts of cells and objects
+            # Another link could lead to a file that somebody else must not read.
+            names = [name for name in names if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+            matrices = [_matrix_73(file[name], name, content) for name in names[: MOST_MATRICES + 1]]
+    except DAMAGED_73 as error:
+        raise MatlabError(f"it is a damaged file of version 7.3 (HDF5): {error}") from error
+    yield from matrices
+
+
+def _matrix_73(item: "h5py.Dataset | h5py.Group", name: str, content: bytes | bytearray) -> Matrix:
+    """Describe a dataset of a file of version 7.3; its numbers are read when they are asked for."""
+    kind = bytes(item.attrs.get("MATLAB_class", b"")).decode("latin-1")
+    dtype, shape = getattr(item, "dtype", None), getattr(item, "shape", None) or ()
+    if "MATLAB_sparse" in item.attrs:
+        kind_of_content = SPARSE
+    elif dtype is None:  # a group
+        kind_of_content = KINDS_5[2]
+    elif item.attrs.get("MATLAB_empty", 0):
+        kind_of_content = EMPTY
+    elif not kind and dtype.kind in "iuf":  # written by another program
+        kind_of_content = NUMERIC
+    else:
+        kind_of_content = COMPLEX if dtype.names else KINDS_73.get(kind, "an object")
+    # The dimensions of a dataset are in C's order, those of a matrix in Fortran's.
+    matrix_shape = shape[::-1]
+    return Matrix(_printable(name[:LONGEST_NAME]), matrix_shape, _kind(kind_of_content, matrix_shape, 0),
+                  partial(_numbers_73, content, name))  # fmt: skip
+
+
+def _numbers_73(content: bytes | bytearray, name: str) -> np.ndarray:
+    import h5py
+
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            dataset = file[name]
+            if dataset.external or dataset.is_virtual:
+                raise MatlabError(f"the numbers of {_printable(name)} are in another file")
+            shapes = (dataset.shape, dataset.chunks or ())
+            size = max(math.prod(shape) for shape in shapes) * dataset.dtype.itemsize
+            if size > MOST_BYTES:
+                raise MatlabError(f"a matrix of {size:,} bytes, expected {MOST_BYTES:,} or fewer")
+            return dataset[()].reshape(-1)
+    except MatlabError:
+        raise
+    except DAMAGED_73 as error:
+        raise MatlabError(f"{_printable(name)} is damaged: {error}") from error
+
+
 def _name(data: memoryview) -> str:
-    name = bytes(data[:LONGEST_NAME]).partition(b"\0")[0].decode("latin-1")
+    return _printable(bytes(data[:LONGEST_NAME]).partition(b"\0")[0].decode("latin-1"))
+
+
+def _printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 

@@ -4,6 +4,7 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -139,8 +140,8 @@ def test_other_content_than_real_numbers_is_reported():
         (b"", "it is empty"),
         (bytes(1000), "no matrix of MATLAB's version 4 begins at byte 0"),
         (b"text" * 100, "it does not begin as a MATLAB file does"),
-        (b"MATLAB 7.3".ljust(512) + b"\x89HDF\r\n\x1a\n", r"version 7\.3 \(HDF5\), expected 4 to 7"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), r"version 7\.3 \(HDF5\)"),
+        (b"MATLAB 7.3".ljust(512) + b"\x89HDF\r\n\x1a\n", r"a damaged file of version 7\.3 \(HDF5\)"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), r"a damaged file of version 7\.3 \(HDF5\)"),
         (save_matlab("4", val=NUMBERS)[:19], "it ends at byte 19, within the head of a matrix"),
         (save_matlab("4", val=NUMBERS)[:-1], r"val \(3, 50\) int16 ends at byte 324, the file at 323"),
         (struct.pack("<5i", 30, -3, 50, 0, 4) + b"val\0", "no matrix of MATLAB's version 4 begins"),
@@ -237,3 +238,107 @@ def test_any_damage_gives_numbers_or_a_matlab_error(data, damage, end):
             assert matrix.kind != NUMERIC or matrix.numbers().shape == matrix.shape
     except MatlabError:
         pass
+
+
+def file_73(write):
+    """A file of version 7.3, as MATLAB writes it: 512 bytes of text, then HDF5 that a function fills."""
+    file = io.BytesIO()
+    with h5py.File(file, "w", userblock_size=512) as content:
+        write(content)
+    text = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"
+    return text.ljust(512, b"\0") + file.getvalue()[512:]
+
+
+def add_73(content, name, numbers, kind=None, **settings):
+    """Add a matrix, with its dimensions in C's order."""
+    dataset = content.create_dataset(name, data=np.asarray(numbers).T, **settings)
+    dataset.attrs["MATLAB_class"] = np.bytes_(kind or {"float64": "double", "float32": "single"}.get(
+        str(dataset.dtype), str(dataset.dtype)))  # fmt: skip
+    return dataset
+
+
+@pytest.mark.parametrize("settings", [{}, {"compression": "gzip", "chunks": True, "shuffle": True}])
+@pytest.mark.parametrize("kind", TYPES)
+def test_matrices_of_version_7_3_are_read(kind, settings):
+    numbers = (NUMBERS % 100).astype(kind)
+    matrices = read_matrices(file_73(lambda content: add_73(content, "val", numbers, **settings)))
+    read = matrices["val"].numbers()
+    assert (matrices["val"].shape, matrices["val"].kind, read.dtype) == (numbers.shape, NUMERIC, numbers.dtype)
+    np.testing.assert_array_equal(read, numbers)
+
+
+def test_what_is_not_numbers_in_a_file_of_version_7_3_is_named():
+    def write(content):
+        add_73(content, "chars", np.full((1, 3), 65, np.uint16), "char")
+        add_73(content, "cells", np.zeros((1, 2), np.uint64), "cell")
+        add_73(content, "complex", np.zeros((2, 2), [("real", "f8"), ("imag", "f8")]), "double")
+        add_73(content, "nothing", np.array([0, 0], np.uint64), "double").attrs["MATLAB_empty"] = np.uint8(1)
+        content.create_group("struct").attrs["MATLAB_class"] = np.bytes_("struct")
+        content.create_group("sparse").attrs["MATLAB_sparse"] = np.uint64(3)
+        content.create_group("#refs#")
+        content["link"] = h5py.SoftLink("/chars")
+        content["outside"] = h5py.ExternalLink("/etc/passwd", "/x")
+        add_73(content, "flags", np.ones((1, 2), np.uint8), "logical")
+        content.create_dataset("other_program", data=np.ones((3, 2)))
+
+    matrices = read_matrices(file_73(write))
+    assert {name: matrix.kind for name, matrix in matrices.items()} == {
+        "chars": "text", "cells": "cells", "complex": "complex numbers", "nothing": EMPTY, "struct": "a structure",
+        "sparse": "a sparse matrix", "flags": NUMERIC, "other_program": NUMERIC,
+    }  # fmt: skip
+    assert matrices["other_program"].numbers().shape == (2, 3)
+    with pytest.raises(MatlabError, match="struct is a structure, expected real numbers"):
+        matrices["struct"].numbers()
+
+
+def test_numbers_in_another_file_are_not_read(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(100)))
+    source = h5py.VirtualSource("elsewhere.h5", "x", (3, 2))
+    layout = h5py.VirtualLayout((3, 2), "f8")
+    layout[:] = source
+
+    def write(content):
+        content.create_dataset("external", (10,), "u1", external=[(str(secret), 0, 100)])
+        content.create_virtual_dataset("virtual", layout)
+
+    for name, matrix in read_matrices(file_73(write)).items():
+        with pytest.raises(MatlabError, match=f"the numbers of {name} are in another file"):
+            matrix.numbers()
+
+
+@pytest.mark.parametrize("chunks", [None, (2**14, 2**14)])
+def test_a_small_file_of_version_7_3_cannot_exhaust_the_memory(chunks):
+    shape = (2**16, 2**16) if chunks is None else (4, 4)
+
+    def write(content):
+        if chunks is None:
+            content.create_dataset("val", shape, "f8", chunks=(16, 16), compression="gzip")  # never written
+        else:
+            content.create_dataset("val", (4, 4), "f8", maxshape=(None, None), chunks=chunks, compression="gzip")
+
+    (matrix,) = read_matrices(file_73(write)).values()
+    assert matrix.shape == shape
+
+    def read():
+        with pytest.raises(MatlabError, match="a matrix of [0-9,]+ bytes, expected 209,715,200 or fewer"):
+            matrix.numbers()
+
+    assert peak_memory(read) < 2**20
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_a_damaged_file_of_version_7_3_is_read_or_reported(data):
+    content = bytearray(INTACT_73)
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(512, len(content) - 1))] = data.draw(st.integers(0, 255))
+    del content[data.draw(st.integers(520, len(content))) :]
+    try:
+        for matrix in iter_matrices(content):
+            matrix.numbers()
+    except MatlabError:
+        pass
+
+
+INTACT_73 = file_73(lambda content: add_73(content, "val", NUMBERS, compression="gzip"))
