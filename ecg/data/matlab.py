@@ -183,7 +183,7 @@ def _matrices_73(content: bytes | bytearray) -> Iterator[Matrix]:
 
 
 def _matrix_73(item: "h5py.Dataset | h5py.Group", name: str, content: bytes | bytearray) -> Matrix:
-    """Describe a dataset of a file of version 7.3; its numbers are read when they are asked for."""
+    """Describe a dataset; its numbers are read when they are asked for."""
     kind = bytes(item.attrs.get("MATLAB_class", b"")).decode("latin-1")
     dtype, shape = getattr(item, "dtype", None), getattr(item, "shape", None) or ()
     if "MATLAB_sparse" in item.attrs:
