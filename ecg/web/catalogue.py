@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ LOGGER = logging.getLogger("ecg")
 CACHE_NAME = "catalogue"
 SORTS = ("suspicion", "name", "source", "age", "sex", "seconds", "random")
 LARGEST_PAGE = 200  # recordings
+MOST_ORDERS = 50  # that are kept
 SEPARATOR = "\x1f"  # between diagnoses in a column of strings
 TEXTS = ("diagnoses", "error")  # columns of strings
 N_CLASSES = len(ABBREVIATIONS)
@@ -120,7 +122,7 @@ class Catalogue:
         self.source_names, self._source_codes = np.unique(np.array(self.sources, object), return_inverse=True)
         self._texts = [f"{key} {source}".casefold() for key, source in zip(self.keys, self.sources, strict=True)]
         self._rows_of_diagnosis = _invert_diagnoses(self.diagnoses)
-        self._ranks: dict[tuple[str, int], np.ndarray] = {}
+        self.cached_ranks = lru_cache(MOST_ORDERS)(self._compute_ranks)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -141,25 +143,26 @@ class Catalogue:
             chosen &= np.fromiter((word in text for text in self._texts), bool, len(self))
         return chosen
 
-    def ranks(self, sort: str, seed: int = 0) -> np.ndarray:
+    def ranks(self, sort: str, seed: int = 0, reviewer: str = "") -> np.ndarray:
         """Return the rank of each recording in an order that does not depend on a model.
 
         Args:
             sort: One of SORTS, except suspicion.
             seed: Seed of the random order.
+            reviewer: Name of the reviewer whose random order it is, in any case; an empty string for that of all.
 
         Returns:
             (n_recordings,) float64; equal values have equal ranks, and unknown ones NaN.
         """
-        key = (sort, seed if sort == "random" else 0)
-        if key not in self._ranks:
-            values = self.columns.get(sort, self._source_codes if sort == "source" else np.arange(len(self)))
-            if sort == "random":
-                values = np.random.default_rng(seed).permutation(len(self))
-            unique, ranks = np.unique(values, return_inverse=True)
-            unknown = np.isnan(unique) if unique.dtype.kind == "f" else unique == "Unknown"
-            self._ranks[key] = np.where(unknown, np.nan, np.arange(len(unique)))[ranks]
-        return self._ranks[key]
+        return self.cached_ranks(sort, (seed, *reviewer.casefold().encode()) if sort == "random" else ())
+
+    def _compute_ranks(self, sort: str, seed: tuple[int, ...]) -> np.ndarray:
+        values = self.columns.get(sort, self._source_codes if sort == "source" else np.arange(len(self)))
+        if sort == "random":
+            values = np.random.default_rng(seed).permutation(len(self))
+        unique, ranks = np.unique(values, return_inverse=True)
+        unknown = np.isnan(unique) if unique.dtype.kind == "f" else unique == "Unknown"
+        return np.where(unknown, np.nan, np.arange(len(unique)))[ranks]
 
 
 def escape_bytes(name: str) -> str:

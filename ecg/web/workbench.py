@@ -48,7 +48,7 @@ class ReviewSettings:
     Attributes:
         reviewer: Name that the page proposes to who logs in, or an empty string.
         blinded: Whether labels and predictions are hidden until the reviewer has answered.
-        seed: Seed of the random order.
+        seed: Seed of the random order, which also depends on the reviewer if labels are hidden.
         review_list: Recordings and classes to review: pairs of a row and an abbreviation; None for all recordings.
     """
 
@@ -96,6 +96,10 @@ class Workbench:
         self.classes_to_review: dict[int, list[str]] = {}
         for row, abbreviation in settings.review_list or ():
             self.classes_to_review.setdefault(row, []).append(abbreviation)
+        if settings.blinded:  # a list has the class that the model contradicts most before the others
+            self.classes_to_review = {
+                row: sorted(names, key=CLASS_INDEX.__getitem__) for row, names in self.classes_to_review.items()
+            }
         self._list_order = np.full(len(self.catalogue), np.nan)
         self._list_order[list(self.classes_to_review)] = np.arange(len(self.classes_to_review))
         rows = np.array([*self.classes_to_review, *range(len(self.catalogue))])
@@ -143,16 +147,21 @@ class Workbench:
         if unreviewed:
             chosen[self.answered_rows(reviewer)] = False
         rows = np.flatnonzero(chosen)
-        order = self._order(query)[rows]
+        order = self._order(query, reviewer)[rows]
         return rows[np.argsort(-order if query.descending else order, kind="stable")]
 
-    def _order(self, query: ListQuery) -> np.ndarray:
-        """Return by what recordings are sorted, (n_recordings,); NaN is unknown."""
-        if query.sort == "random" and self.settings.review_list is not None:
+    def _order(self, query: ListQuery, reviewer: str | None) -> np.ndarray:
+        """Return by what recordings are sorted, (n_recordings,); NaN is unknown.
+
+        A list to review may be sorted by what the model says. So a blinded reviewer gets it in a random order, which is
+        another one for each reviewer.
+        """
+        is_blinded = self.settings.blinded
+        if query.sort == "random" and self.settings.review_list is not None and not is_blinded:
             return self._list_order
         if query.sort == "suspicion":
             return self.predictions.suspicion
-        return self.catalogue.ranks(query.sort, self.settings.seed)
+        return self.catalogue.ranks(query.sort, self.settings.seed, (reviewer or "") if is_blinded else "")
 
     def answered_rows(self, reviewer: str | None) -> list[int]:
         """Return the rows of the recordings that a reviewer has answered."""

@@ -20,7 +20,7 @@ from ecg.data.reviews import read_reviews
 from ecg.evaluation.calibration import Calibration
 from ecg.models.decision import Rule
 from ecg.web.app import ANSWER_SECONDS
-from ecg.web.catalogue import load_catalogue
+from ecg.web.catalogue import MOST_ORDERS, ListQuery, load_catalogue
 from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
 from ecg.web.predictions import failed_prediction
 
@@ -430,22 +430,45 @@ class TestBlinded:
         for parameters in ({"label": "NSR"}, {"predicted": "NSR"}, {"suspected": 1}):
             assert "error" in get(make_client(bench), "/api/recordings", 400, **parameters)
 
-    def test_the_order_says_nothing_and_depends_on_the_seed(self, make_client, make_bench, bench, catalogue):
+    def test_the_order_says_nothing_and_depends_on_seed_and_reviewer(self, make_client, make_bench, bench, catalogue):
         def order(bench, **parameters):
             items = get(make_client(bench), "/api/recordings", limit=200, **parameters)["items"]
             return [item["record"] for item in items]
 
-        assert order(bench) == order(bench, sort="suspicion") == order(make_bench(blinded=True, seed=3))
-        assert order(bench) != order(make_bench(blinded=True, seed=4))
+        assert order(bench) == order(bench, sort="suspicion") == order(make_bench(reviewer="ANN", blinded=True, seed=3))
+        assert order(bench) != order(make_bench(reviewer="Ann", blinded=True, seed=4))
+        assert order(bench) != order(make_bench(reviewer="Bob", blinded=True, seed=3))
         assert order(bench, sort="name") == catalogue.keys
+
+    def test_the_order_of_a_list_is_that_of_suspicion_for_nobody(self, make_client, make_bench, catalogue):
+        by_suspicion = [(row, name) for row in range(40, 0, -1) for name in ("PVC", "AF")]
+
+        def shown(reviewer, blinded):
+            bench = make_bench(reviewer=reviewer, blinded=blinded, review_list=by_suspicion)
+            items = get(make_client(bench), "/api/recordings", limit=200)["items"]
+            return [catalogue.index[item["record"]] for item in items], {
+                tuple(item["classes_to_review"]) for item in items
+            }
+
+        given = list(range(40, 0, -1))
+        assert shown("Ann", blinded=False) == (given, {("PVC", "AF")})
+        rows, classes = shown("Ann", blinded=True)
+        assert sorted(rows) == given[::-1] and abs(np.corrcoef(rows, given)[0, 1]) < 0.5
+        assert classes == {("AF", "PVC")}, "the order of the classes says nothing either"
+        assert shown("Ann", blinded=True)[0] == rows != shown("Bob", blinded=True)[0]
+
+    def test_orders_of_many_names_do_not_fill_the_memory(self, bench):
+        for number in range(200):
+            bench.list_rows(ListQuery(sort="random", descending=False), f"Reviewer {number}")
+        assert bench.catalogue.cached_ranks.cache_info().currsize <= MOST_ORDERS < 200
 
     def test_a_listed_recording_is_answered_with_all_its_classes(self, make_client, make_bench, catalogue):
         bench = make_bench(reviewer="Ann", blinded=True, review_list=[(5, "LAD"), (2, "AF"), (5, "AF")])
         client = make_client(bench)
         items = get(client, "/api/recordings")["items"]
-        assert [(item["record"], item["classes_to_review"]) for item in items] == [
-            (catalogue.keys[5], ["LAD", "AF"]), (catalogue.keys[2], ["AF"])
-        ]  # fmt: skip
+        assert {item["record"]: item["classes_to_review"] for item in items} == {
+            catalogue.keys[5]: ["AF", "LAD"], catalogue.keys[2]: ["AF"]
+        }  # fmt: skip
         review(client, catalogue.keys[5])
         assert get(client, "/api/recording", record=catalogue.keys[5])["labels"] is None
         assert get(client, "/api/recordings", unreviewed=1)["total"] == 2
