@@ -29,7 +29,7 @@ from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
 from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
 from ecg.web.predictor import BusyError, TimeLimitError, WorkerEnded
 from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field
-from ecg.web.signals import KINDS, join_names, pack_recording, read_facts
+from ecg.web.signals import KINDS, RecordingFacts, join_names, pack_recording, read_facts
 from ecg.web.workbench import HiddenError, Workbench
 
 LOGGER = logging.getLogger("ecg")
@@ -184,6 +184,8 @@ class Routes:
         shown = rows[offset : offset + limit].tolist()
         self.bench.show(shown)
         items = descriptions.describe_items(self.bench, shown, reviewer)
+        visible = [row for row, item in zip(shown, items, strict=True) if item["labels"] is not None]
+        self.bench.note_shown(reviewer, visible)
         return {"total": len(rows), "offset": offset, "items": items}
 
     async def recording(self, request: Request) -> Response:
@@ -198,7 +200,12 @@ class Routes:
             waiting = asyncio.wrap_future(future)
             waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # the page asks again
             await asyncio.wait({waiting}, timeout=PREDICTION_SECONDS)
-        return await respond_in_thread(descriptions.describe_record, self.bench, row, facts, self.reviewer(request))
+        return await respond_in_thread(self._describe_record, row, facts, self.reviewer(request))
+
+    def _describe_record(self, row: int, facts: RecordingFacts, reviewer: str | None) -> dict[str, Any]:
+        described = descriptions.describe_record(self.bench, row, facts, reviewer)
+        self.bench.note_shown(reviewer, [row] * (described["labels"] is not None))
+        return described
 
     async def _read(self, read: Callable[..., Result], row: int, *arguments: object) -> Result:
         """Read a recording in a thread, while few others are read."""
@@ -224,9 +231,11 @@ class Routes:
         abbreviation, method = values.get("class", ""), values.get("method", "")
         if method not in self.bench.facts.methods.get(abbreviation, ()):
             raise RefusedRequest(400, "This class is not explained by this method.")
-        mine = await run_in_threadpool(self.bench.reviews.verdicts, self.reviewer(request))
+        reviewer = self.reviewer(request)
+        mine = await run_in_threadpool(self.bench.reviews.verdicts, reviewer)
         if self.bench.is_hidden(row, mine.get(self.bench.catalogue.names[row], {})):
             raise RefusedRequest(403, "The prediction is hidden until you have answered.")
+        await run_in_threadpool(self.bench.note_shown, reviewer, [row])
         shading = self._shadings.get((row, abbreviation, method))
         if shading is None:
             arguments = self.bench.catalogue.path(row), abbreviation, method
@@ -279,18 +288,13 @@ class Routes:
         abbreviation, verdict = string_field(content, "class"), string_field(content, "verdict")
         if abbreviation not in ABBREVIATIONS or verdict not in tuple(Verdict):
             raise RefusedRequest(400, f"A review needs a class and one of the verdicts {', '.join(Verdict)}.")
-        blinded = content.get("blinded", False)
-        if not isinstance(blinded, bool):
-            raise RefusedRequest(400, "blinded is true or false.")
         comment = string_field(content, "comment", optional=True)
-        saved = await run_in_threadpool(self._save, reviewer, row, (abbreviation, verdict, comment), blinded)
+        saved = await run_in_threadpool(self._save, reviewer, row, (abbreviation, verdict, comment))
         return JsonResponse(descriptions.describe_review(saved), 201)
 
-    def _save(self, reviewer: str, row: int, values: tuple[str, str, str], blinded: bool) -> Review:
-        """Write a review; whether it was blinded is known here if the server hides labels."""
-        if self.bench.settings.blinded:
-            mine = self.bench.reviews.verdicts(reviewer).get(self.bench.catalogue.names[row], {})
-            blinded = self.bench.is_hidden(row, mine)
+    def _save(self, reviewer: str, row: int, values: tuple[str, str, str]) -> Review:
+        """Write a review, and whether it was blinded."""
+        blinded = self.bench.is_blinded(row, reviewer)
         abbreviation, verdict, comment = values
         try:
             review = Review(self.bench.catalogue.names[row], abbreviation, Verdict(verdict), comment, blinded=blinded)
@@ -311,12 +315,14 @@ class Routes:
         bench = self.bench
         reviews = bench.reviews.all_reviews()
         if bench.settings.blinded:
-            shown = {bench.catalogue.names[row] for row in bench.answered_rows(reviewer)}
+            shown = {bench.catalogue.names[row]: row for row in bench.answered_rows(reviewer)}
             reviews = [review for review in reviews if review.record in shown]
+            bench.note_shown(reviewer, shown.values())
         key = (reviewer if bench.settings.blinded else None, bench.reviews.version, bench.predictions.version)
         if self._agreement_key != key:
             self._agreement_answer = describe_agreement(bench.predictions, reviews)
             self._agreement_key = key
+        bench.note_shown(reviewer, (self.row(item["record"]) for item in self._agreement_answer["contested"]))
         return self._agreement_answer
 
     async def predict(self, request: Request) -> Response:

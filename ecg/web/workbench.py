@@ -3,7 +3,7 @@
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from ecg.web.predictions import UNKNOWN, PredictionTable, RecordPrediction
 from ecg.web.predictor import BackgroundTask, TimeLimitError, WorkerEnded
 from ecg.web.review_book import ReviewBook
 from ecg.web.sessions import SessionSigner
+from ecg.web.shown_records import ShownRecords
 
 LONG_SECONDS = 1800.0  # longer recordings are predicted last, and only in the background
 MOST_ENDS = 2  # of the prediction process over a recording, which is given up then
@@ -81,6 +82,7 @@ class Workbench:
     runner: TaskRunner | None = None
 
     def __post_init__(self) -> None:
+        self.shown_records = ShownRecords(self.reviews.folder)
         self._is_long = self.catalogue.columns["seconds"] > LONG_SECONDS
         self._shown: list[int] = []
         self._postponed: dict[int, None] = {}  # an ordered set
@@ -122,6 +124,22 @@ class Workbench:
     def is_hidden(self, row: int, mine: Mapping[str, Review]) -> bool:
         """Return whether labels and predictions are hidden; see `is_answered`."""
         return self.settings.blinded and not self.is_answered(row, mine)
+
+    def note_shown(self, reviewer: str | None, rows: Iterable[int]) -> None:
+        """Remember that labels or predictions of recordings are sent to a reviewer."""
+        if reviewer is not None:
+            self.shown_records.add(reviewer, [self.catalogue.names[row] for row in rows])
+
+    def is_blinded(self, row: int, reviewer: str) -> bool:
+        """Return whether a reviewer has never seen labels or predictions of a recording.
+
+        It depends on what was sent, not on what the browser says. Who has once given a verdict that was not blinded has
+        seen them, too.
+        """
+        name = self.catalogue.names[row]
+        mine = self.reviews.verdicts(reviewer).get(name, {})
+        has_seen = self.shown_records.has(reviewer, name) or not all(review.blinded for review in mine.values())
+        return self.settings.blinded and not has_seen
 
     def list_rows(self, query: ListQuery, reviewer: str | None, unreviewed: bool = False) -> np.ndarray:
         """Return the rows of the recordings that fit a query, in its order.

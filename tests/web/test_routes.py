@@ -16,7 +16,7 @@ from web.conftest import StandInRunner, make_prediction
 import ecg
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED
 from ecg.data.records import read_record
-from ecg.data.reviews import read_reviews
+from ecg.data.reviews import Review, Verdict, append_review, read_reviews
 from ecg.evaluation.calibration import Calibration
 from ecg.models.decision import Rule
 from ecg.web.app import ANSWER_SECONDS
@@ -32,7 +32,7 @@ def get(client, path, status=200, **parameters):
 
 
 def review(client, name, status=201, **fields):
-    content = {"record": name, "class": "LAD", "verdict": "absent", "comment": "", "blinded": False} | fields
+    content = {"record": name, "class": "LAD", "verdict": "absent", "comment": ""} | fields
     answer = client.post("/api/reviews", json=content)
     assert answer.status_code == status, answer.text
     return answer.json()
@@ -240,11 +240,18 @@ def test_a_review_is_on_the_disk_before_the_answer(make_client, make_bench, cata
     assert get(client, "/api/recording", record=catalogue.keys[5])["reviews"][0]["verdict"] == "present"
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_the_server_and_not_the_browser_says_whether_a_verdict_is_blinded(make_client, make_bench, catalogue, given):
+    for blinded in (True, False):
+        client = make_client(make_bench(reviewer="Ann", blinded=blinded))
+        assert review(client, catalogue.keys[blinded], blinded=given)["blinded"] == blinded
+
+
 def test_malformed_reviews_are_refused_and_leave_nothing(make_client, make_bench, catalogue):
     bench = make_bench(reviewer="Ann")
     client, record = make_client(bench), catalogue.keys[0]
     for fields in ({"class": "XYZ"}, {"class": 3}, {"verdict": "maybe"}, {"verdict": None}, {"comment": "x" * 1001},
-                   {"comment": ["x"]}, {"blinded": "yes"}, {"blinded": 1}, {"record": 7}):  # fmt: skip
+                   {"comment": ["x"]}, {"record": 7}):  # fmt: skip
         assert "error" in review(client, record, 400, **fields), fields
     review(client, "nobody", 404)
     review(make_client(make_bench()), record, 409)
@@ -404,11 +411,47 @@ class TestBlinded:
         fields = ("labels", "probabilities", "predicted", "thresholds", "suspected", "other_reviews")
         assert [shown[name] for name in fields] == [None] * len(fields)
         assert review(client, record)["blinded"]
-        assert not review(client, record, **{"class": "AF"})["blinded"], "the second was not"
         shown = get(client, "/api/recording", record=record)
         assert None not in [shown[name] for name in fields]
         [item] = get(client, "/api/recordings", search=record)["items"]
         assert item["labels"] == catalogue.diagnoses[0]
+
+    def test_a_verdict_is_blinded_until_labels_are_shown(self, make_client, bench, catalogue):
+        client, record = make_client(bench), catalogue.keys[0]
+        get(client, "/api/recordings")
+        get(client, "/api/recording", record=record)
+        assert review(client, record)["blinded"] and review(client, record, **{"class": "AF"})["blinded"]
+        get(client, "/api/recording", record=record)
+        assert not review(client, record, **{"class": "PVC"})["blinded"]
+        assert not review(client, record)["blinded"], "also of a class that was answered before"
+
+    @pytest.mark.parametrize(("path", "parameters"), [
+        ("/api/recordings", {}), ("/api/recording", {}), ("/api/agreement", {}),
+        ("/api/explanation", {"class": "NSR", "method": "occlusion"}),
+    ])  # fmt: skip
+    def test_whatever_shows_labels_or_predictions_ends_the_blinding(
+        self, make_client, bench, catalogue, path, parameters
+    ):
+        evidence = PackedEvidence(("I",), np.zeros((1, 2), np.uint8), 1.0, np.ones(1))
+        bench.runner.perform = lambda name, *arguments: evidence if name == "explain_record" else make_prediction()
+        client, record = make_client(bench), catalogue.keys[0]
+        assert review(client, record)["blinded"]
+        assert client.get(path, params={"record": record} | parameters).status_code == 200
+        assert not review(client, record, **{"class": "AF"})["blinded"]
+        assert review(client, catalogue.keys[1])["blinded"], "other recordings are still hidden"
+
+    def test_who_has_seen_labels_with_another_server_is_not_blinded(self, make_client, make_bench, catalogue):
+        open_client = make_client(make_bench(reviewer="Ann"))
+        get(open_client, "/api/recording", record=catalogue.keys[7])
+        ann = make_client(make_bench(reviewer="ANN", blinded=True))
+        assert not review(ann, catalogue.keys[7])["blinded"] and review(ann, catalogue.keys[8])["blinded"]
+        bob = make_client(make_bench(reviewer="Bob", blinded=True))
+        assert review(bob, catalogue.keys[7])["blinded"]
+
+    def test_who_has_reviewed_without_blinding_is_not_blinded(self, make_client, make_bench, catalogue):
+        bench = make_bench(reviewer="Ann", blinded=True, review_list=[(3, "AF"), (3, "LAD")])
+        append_review(bench.reviews.folder, "Ann", Review(catalogue.names[3], "PVC", Verdict.PRESENT))
+        assert not review(make_client(bench), catalogue.keys[3])["blinded"]
 
     def test_the_evidence_is_hidden_too(self, make_client, bench, catalogue):
         parameters = {"record": catalogue.keys[0], "class": "NSR", "method": "occlusion"}

@@ -191,7 +191,7 @@ export class ReviewPanel {
 
   submit(verdict, comment) {
     this.drafts.delete(this.draftKey);
-    this.outbox.add({ record: this.facts.record, class: this.selected, verdict, comment, blinded: this.isHidden });
+    this.outbox.add({ record: this.facts.record, class: this.selected, verdict, comment });
     this.render();
   }
 
