@@ -12,7 +12,8 @@ from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import EVALUATED_CLASS_OF_CODE, SCORED, encode, has_diagnosis, source_of
 from ecg.data.patients import record_names
 from ecg.data.records import record_name, require_records
-from ecg.data.reviews import LABELS, UNDECIDED, Review, read_reviews
+from ecg.data.reviewers import LABELS, reviewer_key
+from ecg.data.reviews import UNDECIDED, Review, read_reviews
 from ecg.evaluation.agreement import AgreementStudy, build_study, encode_verdicts
 from ecg.evaluation.bootstrap import RESAMPLES
 from ecg.evaluation.outputs import load_outputs
@@ -75,9 +76,9 @@ def agreement(reviews: Path, output: Path, sources: AgreementSources | None = No
     check_writable(Path(output).absolute().parent)
     check_replaceable(Path(output), AGREEMENT_PAGE, FILE_NAMES, "a report on agreement")
     try:
-        given = read_reviews(reviews)
+        given = read_reviews(reviews, prefers_blinded=True)
     except ValueError as error:
-        raise RecordError(f"{reviews}: {error}") from error
+        raise RecordError(str(error)) from error
     if not given:
         raise RecordError(f"{reviews}: no reviews in this folder")
     names, labels, predictions = load_raters(given, sources)
@@ -140,14 +141,14 @@ def name_folders(folders: Sequence[Path], reviewers: Iterable[str]) -> dict[Path
         reviewers: Names of the reviewers.
     """
     parts = {folder: folder.resolve().parts for folder in folders}
-    taken = {name.casefold() for name in (LABELS, *reviewers)}
+    taken = {reviewer_key(name) for name in (LABELS, *reviewers)}
     names: dict[Path, str] = {}
     for folder in folders:
         length = 1
         while sum(parts[folder][-length:] == path[-length:] for path in parts.values()) > 1:
             length += 1
         name = "/".join(parts[folder][-length:])
-        names[folder] = f"{name} (model)" if name.casefold() in taken else name  # no reviewer's name has brackets
+        names[folder] = f"{name} (model)" if reviewer_key(name) in taken else name  # no reviewer's name has brackets
     return names
 
 

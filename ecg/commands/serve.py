@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ecg.data.review_lists import read_review_list
-from ecg.data.reviews import check_reviewer_name
+from ecg.data.reviewers import check_reviewer_name
 from ecg.runtime.console import Progress, pluralise
 from ecg.runtime.files import check_writable
 

@@ -12,7 +12,7 @@ from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX
 from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, VERDICT_NAMES, Review, Verdict, read_reviews
 from ecg.runtime.cache import fingerprint
-from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
+from ecg.runtime.console import abbreviated_list, describe_error, log_wrapped, pluralise
 
 CORRECTION_BIAS = ("Scores by corrected labels can be too high. Reviewers often look only at labels that a model "
                    "contradicts. A wrong label that equals a wrong prediction is then not corrected, and the "
@@ -85,7 +85,7 @@ def load_corrections(folder: str | Path, names: Iterable[str]) -> dict[tuple[str
     try:
         reviews = read_reviews(folder)
     except (OSError, ValueError) as error:
-        raise RecordError(f"{folder}: reviews cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise RecordError(f"{folder}: reviews cannot be read: {describe_error(error)}") from error
     if not reviews:
         raise RecordError(f"{folder}: no reviews in this folder")
     known = set(names)

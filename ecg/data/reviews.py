@@ -7,19 +7,18 @@ import io
 import logging
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 import ecg
 from ecg.data.labels import CLASS_INDEX
+from ecg.data.reviewers import find_review_files, review_path, reviewer_key, reviewer_of
 from ecg.runtime.console import abbreviated_list, escape_unprintable
 from ecg.runtime.files import read_bytes
 from ecg.runtime.locks import lock_file, open_regular
@@ -27,11 +26,9 @@ from ecg.runtime.locks import lock_file, open_regular
 LOGGER = logging.getLogger("ecg")
 
 COLUMNS = ("record", "class", "verdict", "comment", "time", "version", "blinded")
-EXTENSION = ".csv"
+OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs"}  # of spreadsheets
+LONGEST_BEGINNING = 1000  # bytes of a file, in which its first two lines fit if they name delimiter and columns
 LONGEST_COMMENT = 1000  # characters
-LONGEST_REVIEWER = 60  # characters of a reviewer's name; four bytes each fit into the name of a file
-PUNCTUATION = " -_.'"  # allowed in the name of a reviewer, besides letters and digits
-LABELS, MODEL = RESERVED = ("labels", "model")  # names in tables of the raters that are no reviewers
 MOST_REVIEW_BYTES = 2**28
 MOST_REPORTED = 10  # malformed lines of a file that are logged one by one
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -96,74 +93,6 @@ class Review:
         object.__setattr__(self, "verdict", VERDICTS[self.verdict])
 
 
-def check_reviewer_name(name: str) -> str:
-    """Return the name of a reviewer without spaces around it, in composed characters.
-
-    Raises:
-        ValueError: It is empty or too long, begins with a dot, or has other characters than letters of any language,
-            digits, spaces and `-_.'`. RESERVED names are those of raters that are no persons.
-    """
-    name = unicodedata.normalize("NFC", name).strip()
-    if not 1 <= len(name) <= LONGEST_REVIEWER:
-        raise ValueError(f"name of {len(name):,} characters, expected 1 to {LONGEST_REVIEWER}")
-    wrong = [char for char in name if char not in PUNCTUATION and unicodedata.category(char)[0] not in "LMN"]
-    if wrong or name[0] == ".":
-        raise ValueError(f"{escape_unprintable(name)}: expected letters, digits, spaces and {PUNCTUATION[1:]}, and no "
-                         f"dot at the beginning")  # fmt: skip
-    if name.casefold() in RESERVED:
-        raise ValueError(f"{name}: expected the name of a person, {' and '.join(RESERVED)} are compared with reviewers")
-    return name
-
-
-def review_path(folder: str | Path, reviewer: str) -> Path:
-    """Return the path of a reviewer's file; upper and lower case name the same person.
-
-    Args:
-        folder: Folder of the reviews.
-        reviewer: Name of the reviewer.
-
-    Raises:
-        ValueError: The name cannot be that of a reviewer.
-    """
-    name = check_reviewer_name(reviewer)
-    present = (path for path in find_review_files(folder) if path.stem.casefold() == name.casefold())
-    return next(present, Path(folder) / f"{name}{EXTENSION}")
-
-
-def find_review_files(folder: str | Path) -> list[Path]:
-    """Return the files of all reviewers in a folder, sorted; other files are ignored.
-
-    A folder, a pipe, or a link that leads nowhere is skipped with a warning, if it is called as a reviewer's file.
-
-    Raises:
-        OSError: The folder cannot be listed.
-    """
-    paths = []
-    for path in sorted(Path(folder).iterdir()):
-        try:
-            if path.suffix == EXTENSION and check_reviewer_name(path.stem) == path.stem:
-                paths.append(path)
-        except ValueError:
-            continue
-    odd = [path for path in paths if not path.is_file()]
-    for path in odd:
-        _warn_once(f"{path}: skipped, {_describe_kind(path)}, expected a file of reviews")
-    return [path for path in paths if path not in odd]
-
-
-def _describe_kind(path: Path) -> str:
-    """Say what a path is that is no regular file."""
-    if path.is_dir():
-        return "a folder"
-    return "no regular file" if path.exists() else "a link that leads nowhere"
-
-
-@lru_cache(maxsize=1000)
-def _warn_once(message: str) -> None:
-    """Log a warning, unless this process has logged the same one."""
-    LOGGER.warning(escape_unprintable(message))
-
-
 def append_review(folder: str | Path, reviewer: str, review: Review) -> Review:
     """Append a review to the reviewer's file; it is on the disk when this returns.
 
@@ -180,16 +109,17 @@ def append_review(folder: str | Path, reviewer: str, review: Review) -> Review:
 
     Raises:
         ValueError: The name cannot be that of a reviewer.
-        OSError: The review could not be written.
+        OSError: The review could not be written, or the file has other delimiters than commas.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     path = review_path(folder, reviewer)
     comment = "".join(char if char.isprintable() else " " for char in review.comment)
-    review = replace(review, comment=comment, reviewer=path.stem, version=ecg.__version__)
+    review = replace(review, comment=comment, reviewer=reviewer_of(path), version=ecg.__version__)
     with _lock_file(path) as descriptor:
         # Within the lock, so that times do not decrease within a file.
         review = replace(review, time=datetime.now(UTC).strftime(TIME_FORMAT))
         size = os.fstat(descriptor).st_size
+        _check_beginning(path, os.pread(descriptor, LONGEST_BEGINNING, 0))
         prefix = _format_row(COLUMNS) if not size else b""
         if size and os.pread(descriptor, 1, size - 1) != b"\n":  # power was lost within a line
             prefix = b"\n"
@@ -197,6 +127,30 @@ def append_review(folder: str | Path, reviewer: str, review: Review) -> Review:
         if not size:
             _sync_folder(path.parent)
     return review
+
+
+def _check_beginning(path: Path, content: bytes) -> None:
+    """Raise OSError if the first lines of a file have other delimiters than commas."""
+    try:
+        for number, line in enumerate(_split_lines(content)[:2], start=1):
+            _check_delimiter(path, number, line)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
+
+
+def _check_delimiter(path: Path, number: int, line: str) -> None:
+    """Raise ValueError if a line has the values of a review with another delimiter."""
+    for delimiter, name in OTHER_DELIMITERS.items():
+        cells = next(csv.reader([line], delimiter=delimiter), [])
+        if len(cells) == len(COLUMNS) and (tuple(cells) == COLUMNS or cells[2] in VERDICTS):
+            raise ValueError(f"{path}, line {number:,}: {name} between the values, as some spreadsheets write them, "
+                             f"expected commas; save it as CSV with commas")  # fmt: skip
+
+
+def _split_lines(content: bytes) -> list[str]:
+    """Return the lines of a file without their ends, also if it is no UTF-8."""
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    return [line.rstrip("\r") for line in text.split("\n")]
 
 
 def _format_row(cells: Sequence[str]) -> bytes:
@@ -256,29 +210,48 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_reviews(folder: str | Path) -> list[Review]:
+def read_reviews(folder: str | Path, prefers_blinded: bool = False) -> list[Review]:
     """Read the last review by each reviewer of each class in each recording.
 
     Malformed lines are skipped, with a warning that gives their file, number and reason.
 
     Args:
         folder: Folder of the reviews.
+        prefers_blinded: Whether the last blinded review counts, if there is one; see `select_last`.
 
     Returns:
         The reviews by reviewer, each reviewer's in the order of their first verdict on the class in the recording.
 
     Raises:
         OSError: The folder cannot be listed, or a file not be read; the error names it.
-        ValueError: A file is too large.
+        ValueError: A file is too large, or has other delimiters than commas.
     """
     files: dict[str, list[Path]] = {}
     for path in find_review_files(folder):
-        files.setdefault(path.stem.casefold(), []).append(path)
-    last: dict[tuple[str, str, str], Review] = {}
-    for paths in files.values():
-        reviews = merge_spellings({path: read_review_file(path) for path in paths})
-        last |= {(review.reviewer, review.record, review.abbreviation): review for review in reviews}
-    return list(last.values())
+        files.setdefault(reviewer_key(path.stem), []).append(path)
+    merged = (merge_spellings({path: read_review_file(path) for path in paths}) for paths in files.values())
+    return [review for reviews in merged for review in select_last(reviews, prefers_blinded).values()]
+
+
+def select_last(reviews: Iterable[Review], prefers_blinded: bool = False) -> dict[tuple[str, str], Review]:
+    """Select the review of each class in each recording that counts.
+
+    Who has seen labels and predictions may have followed them. Agreement is therefore that of blinded reviews, if a
+    reviewer has given one before another. As corrections of labels the last ones count.
+
+    Args:
+        reviews: Reviews of one reviewer in their order.
+        prefers_blinded: Whether the last blinded review counts, if there is one.
+
+    Returns:
+        The reviews by recording and class.
+    """
+    last: dict[tuple[str, str], Review] = {}
+    for review in reviews:
+        key = review.record, review.abbreviation
+        if not (prefers_blinded and key in last and last[key].blinded and not review.blinded):
+            last[key] = review
+    return last
 
 
 def merge_spellings(files: Mapping[Path, Sequence[Review]]) -> list[Review]:
@@ -292,7 +265,7 @@ def merge_spellings(files: Mapping[Path, Sequence[Review]]) -> list[Review]:
     """
     reviews = [review for path in sorted(files) for review in files[path]]
     if len(files) > 1:
-        reviews = [replace(review, reviewer=min(files).stem) for review in reviews]
+        reviews = [replace(review, reviewer=reviewer_of(min(files))) for review in reviews]
         reviews.sort(key=lambda review: review.time)
     return reviews
 
@@ -306,18 +279,19 @@ def read_review_file(path: Path, lock_seconds: float | None = None) -> list[Revi
 
     Raises:
         OSError: It cannot be read, is no regular file, or is locked.
-        ValueError: It is too large.
+        ValueError: It is too large, or has other delimiters than commas.
     """
     with open(open_regular(path, os.O_RDONLY), "rb") as file:
         lock_file(file.fileno(), path, fcntl.LOCK_SH, lock_seconds)  # no line is half written
         content = bytes(read_bytes(path, MOST_REVIEW_BYTES, ValueError))
-    reviews, malformed, reviewer = [], [], path.stem
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    reviews, malformed, reviewer = [], [], reviewer_of(path)
+    for number, line in enumerate(_split_lines(content), start=1):
         try:
-            cells = next(csv.reader([line.decode("utf-8", "surrogateescape").rstrip("\r")], strict=True), [])
+            cells = next(csv.reader([line], strict=True), [])
             if cells and tuple(cells) != COLUMNS:
                 reviews.append(_parse_review(cells, reviewer))
         except (csv.Error, ValueError) as error:
+            _check_delimiter(path, number, line)
             malformed.append((number, str(error)))
     for number, reason in malformed[:MOST_REPORTED]:
         LOGGER.warning(escape_unprintable(f"{path}, line {number:,}: skipped, {reason}"))

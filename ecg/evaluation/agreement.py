@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS
-from ecg.data.reviews import ABSENT, LABELS, MODEL, PRESENT, UNDECIDED, UNSURE, Review, encode_reviews
+from ecg.data.reviewers import LABELS, MODEL
+from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, Review, encode_reviews
 from ecg.evaluation.bootstrap import RESAMPLES, estimate_interval
 
 REVIEWER = "reviewer"

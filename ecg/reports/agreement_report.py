@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from ecg.data.corrections import count_votes, match_corrections
 from ecg.data.labels import ABBREVIATIONS
-from ecg.data.reviews import ABSENT, MODEL, PRESENT, UNDECIDED, UNSURE, VERDICT_NAMES
+from ecg.data.reviewers import MODEL
+from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, UNSURE, VERDICT_NAMES
 from ecg.evaluation.agreement import AgreementStudy, PairAgreement, Rater
 from ecg.reports.html_page import (
     Cell,
@@ -46,7 +47,8 @@ NOTES = (
     "Unsure verdicts are not in kappa; the tables count them.",
     "Labels and models are compared only where a reviewer has given a verdict. In a sample of a model's errors it "
     "always contradicts the labels: kappa of these two is then negative by the choice of the recordings.",
-    "The last verdict of a reviewer on a class in a recording counts.",
+    "The last verdict of a reviewer on a class in a recording counts. If some were given without seeing labels and "
+    "predictions (blinded), it is the last of these.",
 )
 
 

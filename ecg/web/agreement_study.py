@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS
-from ecg.data.reviews import MODEL, UNDECIDED, VERDICT_NAMES, Review
+from ecg.data.reviewers import MODEL
+from ecg.data.reviews import UNDECIDED, VERDICT_NAMES, Review
 from ecg.evaluation.agreement import AgreementStudy, PairAgreement, build_study, encode_verdicts
 from ecg.web.catalogue import escape_bytes
 from ecg.web.descriptions import to_number

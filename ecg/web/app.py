@@ -313,7 +313,7 @@ class Routes:
     def _agreement(self, reviewer: str | None) -> dict[str, Any]:
         """Measure the agreement, unless no review came since the last time."""
         bench = self.bench
-        reviews = bench.reviews.all_reviews()
+        reviews = bench.reviews.compared_reviews()
         if bench.settings.blinded:
             shown = {bench.catalogue.names[row]: row for row in bench.answered_rows(reviewer)}
             reviews = [review for review in reviews if review.record in shown]

@@ -22,6 +22,7 @@ from ecg.data.labels import (
     source_of,
 )
 from ecg.data.records import record_name, require_records
+from ecg.data.reviewers import reviewer_key
 from ecg.runtime.cache import ResultCache, fingerprint, source_hash
 from ecg.runtime.console import describe_error, remove_record_name
 from ecg.runtime.processes import end_idle_workers, parallel_map
@@ -154,7 +155,7 @@ class Catalogue:
         Returns:
             (n_recordings,) float64; equal values have equal ranks, and unknown ones NaN.
         """
-        return self.cached_ranks(sort, (seed, *reviewer.casefold().encode()) if sort == "random" else ())
+        return self.cached_ranks(sort, (seed, *reviewer_key(reviewer).encode()) if sort == "random" else ())
 
     def _compute_ranks(self, sort: str, seed: tuple[int, ...]) -> np.ndarray:
         values = self.columns.get(sort, self._source_codes if sort == "source" else np.arange(len(self)))

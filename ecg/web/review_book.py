@@ -6,14 +6,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ecg.data.reviewers import check_reviewer_name, find_review_files, review_path, reviewer_key, reviewer_of
 from ecg.data.reviews import (
     Review,
     append_review,
-    check_reviewer_name,
-    find_review_files,
     merge_spellings,
     read_review_file,
-    review_path,
+    select_last,
 )
 from ecg.runtime.console import describe_error, escape_unprintable
 from ecg.web.catalogue import file_state
@@ -41,6 +40,7 @@ class ReviewBook:
     version: int = 0
     _files: dict[Path, tuple[tuple[int, int], list[Review]]] = field(default_factory=dict, repr=False)
     _verdicts: dict[str, Verdicts] = field(default_factory=dict, repr=False)
+    _compared: dict[str, list[Review]] = field(default_factory=dict, repr=False)
     _failures: dict[Path, tuple[float, str]] = field(default_factory=dict, repr=False)  # when to try again, reason
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -48,20 +48,22 @@ class ReviewBook:
         """Return the last reviews of a reviewer, by record and class."""
         with self._lock:
             self._refresh()
-            return self._verdicts.get(reviewer.casefold(), {}) if reviewer else {}
+            return self._verdicts.get(reviewer_key(reviewer), {}) if reviewer else {}
 
-    def all_reviews(self) -> list[Review]:
-        """Return the last reviews of all classes and recordings, by reviewer."""
+    def compared_reviews(self) -> list[Review]:
+        """Return the reviews of all reviewers whose agreement is measured.
+
+        Of a class in a recording it is the reviewer's last blinded one, if there is one, else the last one.
+        """
         with self._lock:
             self._refresh()
-            books = [self._verdicts[reviewer] for reviewer in sorted(self._verdicts)]
-            return [review for verdicts in books for classes in verdicts.values() for review in classes.values()]
+            return [review for reviewer in sorted(self._compared) for review in self._compared[reviewer]]
 
     def count_others(self, reviewer: str | None, record: str) -> int:
         """Return how many verdicts on a recording others have given."""
         with self._lock:
             self._refresh()
-            mine = (reviewer or "").casefold()
+            mine = reviewer_key(reviewer or "")
             return sum(len(verdicts.get(record, {})) for name, verdicts in self._verdicts.items() if name != mine)
 
     def append(self, reviewer: str, review: Review) -> Review:
@@ -74,7 +76,7 @@ class ReviewBook:
         Raises:
             ValueError: It cannot be the name of a reviewer.
         """
-        return review_path(self.folder, name).stem if self.folder.is_dir() else check_reviewer_name(name)
+        return reviewer_of(review_path(self.folder, name)) if self.folder.is_dir() else check_reviewer_name(name)
 
     def _refresh(self) -> None:
         """Read the files that have changed."""
@@ -83,13 +85,13 @@ class ReviewBook:
         except OSError as error:
             return self._note_failure(self.folder, error)
         removed = self._files.keys() - set(paths)
-        reviewers = {path.stem.casefold() for path in removed}
+        reviewers = {reviewer_key(path.stem) for path in removed}
         for path in removed:
             del self._files[path]
-        reviewers |= {path.stem.casefold() for path in paths if self._read(path)}
+        reviewers |= {reviewer_key(path.stem) for path in paths if self._read(path)}
         for reviewer in reviewers:
             self.version += 1
-            self._verdicts[reviewer] = self._merge(reviewer)
+            self._merge(reviewer)
 
     def _read(self, path: Path) -> bool:
         """Read a file if it has changed, and return whether it was read."""
@@ -113,10 +115,12 @@ class ReviewBook:
             LOGGER.warning(escape_unprintable(f"{reason}; what was read of it before counts until it can be read"))
         self._failures[path] = time.monotonic() + RETRY_SECONDS, reason
 
-    def _merge(self, reviewer: str) -> Verdicts:
-        """Return the last reviews of a reviewer, whose name is given in lower case."""
-        files = {path: reviews for path, (_, reviews) in self._files.items() if path.stem.casefold() == reviewer}
+    def _merge(self, reviewer: str) -> None:
+        """Select the reviews of a reviewer that count, given the key of the name."""
+        files = {path: reviews for path, (_, reviews) in self._files.items() if reviewer_key(path.stem) == reviewer}
+        merged = merge_spellings(files)
         verdicts: Verdicts = {}
-        for review in merge_spellings(files):
-            verdicts.setdefault(review.record, {})[review.abbreviation] = review
-        return verdicts
+        for (record, abbreviation), review in select_last(merged).items():
+            verdicts.setdefault(record, {})[abbreviation] = review
+        self._verdicts[reviewer] = verdicts
+        self._compared[reviewer] = list(select_last(merged, prefers_blinded=True).values())

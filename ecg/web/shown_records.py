@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ecg.data.reviewers import reviewer_key
 from ecg.runtime.console import describe_error, escape_unprintable
 from ecg.runtime.files import to_json
 from ecg.runtime.locks import lock_file, open_regular
@@ -44,12 +45,12 @@ class ShownRecords:
         """
         with self._lock:
             self._read()
-            known = self._records.setdefault(reviewer.casefold(), set())
+            known = self._records.setdefault(reviewer_key(reviewer), set())
             unknown = [record for record in dict.fromkeys(records) if record not in known]
             if not unknown and not self._unsaved:
                 return
             known.update(unknown)
-            self._unsaved += [f"{to_json([reviewer.casefold(), record])}\n" for record in unknown]
+            self._unsaved += [f"{to_json([reviewer_key(reviewer), record])}\n" for record in unknown]
             try:
                 self._append("".join(self._unsaved).encode())
                 self._unsaved, self._reason = [], ""
@@ -62,7 +63,7 @@ class ShownRecords:
         """Return whether a reviewer has been shown a recording, given by its name."""
         with self._lock:
             self._read()
-            return record in self._records.get(reviewer.casefold(), ())
+            return record in self._records.get(reviewer_key(reviewer), ())
 
     def _append(self, lines: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

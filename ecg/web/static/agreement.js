@@ -12,6 +12,7 @@ const NOTES = [
   "In brackets: 95 % of bootstrap samples of the recordings. “Not enough”: more than 5 % of the samples have no kappa.",
   "A dash: one of the two always says the same, so that kappa is undefined.",
   "Unsure verdicts are left out of kappa. Labels and model count where a reviewer has given a verdict.",
+  "The last verdict of a reviewer on a class counts; if some are blinded, the last of these.",
 ];
 
 /** Shows kappa of each pair, and the recordings on which reviewers disagree. */

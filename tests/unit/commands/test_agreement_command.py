@@ -9,9 +9,10 @@ from helpers import capture_log, write_reviews
 from ecg.commands import agreement as module
 from ecg.commands.agreement import AgreementSources, agreement
 from ecg.commands.review import ReviewPredictions
+from ecg.data.corrections import load_corrections
 from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED, encode
-from ecg.data.reviews import PRESENT, UNDECIDED
+from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, Review, Verdict, append_review
 
 COLUMN = CLASS_INDEX["LAD"]
 
@@ -51,6 +52,24 @@ def test_reviewers_are_compared_with_each_other(reviews, tmp_path):
     (tmp_path / "out" / "mine.txt").write_text("")
     with pytest.raises(FileExistsError, match="mine.txt"):
         agreement(reviews, tmp_path / "out")
+
+
+def test_the_last_blinded_verdict_of_a_reviewer_is_compared(names, tmp_path):
+    for reviewer, verdicts in {"Anna": ("absent", "present"), "Ben": ("absent",)}.items():
+        for verdict in verdicts:
+            review = Review(names[0], "LAD", Verdict(verdict), blinded=verdict == "absent")
+            append_review(tmp_path / "reviews", reviewer, review)
+    study = agreement(tmp_path / "reviews", tmp_path / "out")
+    assert [rater.verdicts[0, COLUMN] for rater in study.reviewers] == [ABSENT, ABSENT] and not study.list_contested()
+
+
+def test_a_file_with_semicolons_is_an_error_that_names_its_line(names, tmp_path):
+    reviews = write_reviews(tmp_path / "reviews", ("Anna", names[0], "LAD", "present"))
+    path = reviews / "Anna.csv"
+    path.write_text(path.read_text().replace(",", ";"))
+    for call in (lambda: agreement(reviews, tmp_path / "out"), lambda: load_corrections(reviews, names)):
+        with pytest.raises(RecordError, match=r"Anna\.csv, line 1: semicolons .* expected commas"):
+            call()
 
 
 def test_labels_are_those_of_the_headers_where_the_source_labels_the_class(

@@ -7,7 +7,8 @@ import pytest
 from helpers import ParsedPage
 
 from ecg.data.labels import CLASS_INDEX
-from ecg.data.reviews import ABSENT, LABELS, MODEL, PRESENT, UNDECIDED, Review, Verdict
+from ecg.data.reviewers import LABELS, MODEL
+from ecg.data.reviews import ABSENT, PRESENT, UNDECIDED, Review, Verdict
 from ecg.evaluation.agreement import build_study
 from ecg.reports.agreement_report import AGREEMENT_TABLES, agreement_tables, describe_pair, write_agreement
 
