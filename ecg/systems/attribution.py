@@ -18,6 +18,7 @@ INTEGRATED_GRADIENTS, SMOOTHGRAD, OCCLUSION = "integrated_gradients", "smoothgra
 STEPS = 32  # from the flat signal to the recording, or noisy copies of the recording
 NOISE = 0.1  # standard deviation of the noise, as a share of the range of the signal
 SEED = 0  # of the noise
+EXCLUDED = -1e9  # is added to a logit that a sum of exponentials leaves out
 BATCH_SAMPLES = 80_000  # in a batch: 32 recordings of 10 s at 250 Hz
 # Occlusion, in s: half a QRS complex, the longest time from there to the end of the T wave, and a window if there are
 # no beats. The T wave ends by this share of the time to the next QRS complex.
@@ -27,7 +28,7 @@ MOST_WINDOWS, MOST_GROUPS = 120, 20  # that are occluded in all leads, and in si
 
 
 class LogitNetwork(NamedTuple):
-    """A network that predicts logits, and the layer that scales its signals, if any."""
+    """A network that predicts log odds, and the layer that scales its signals, if any."""
 
     network: keras.Model
     scaling: layers.Layer | None
@@ -92,12 +93,15 @@ class Attribution(NamedTuple):
 
 
 def build_logit_network(network: keras.Model) -> LogitNetwork:
-    """Build the network that predicts the logits of a network of probabilities.
+    """Build the network that predicts the log odds of a network of probabilities.
 
-    A copy of the last layer has no activation. Gradients pass from a second head to the first, which the loss of
-    ecg.models.resnets.AttentionSettings prevents. A network that scales its signals to the range from 0 to 1 begins
-    after that: its prediction does not depend on their size, so that no path from a flat signal would lead to it. The
-    given network stays as it is.
+    A copy of the last layer has no activation; its outputs are the log odds of independent classes. Those of classes
+    that exclude each other are z_k - log(sum of exp(z_j) over the other classes): a number that all z have in common
+    changes no probability, so that z_k alone says nothing.
+
+    Gradients pass from a second head to the first, which the loss of ecg.models.resnets.AttentionSettings prevents. A
+    network that scales its signals to the range from 0 to 1 begins after that: its prediction does not depend on their
+    size, so that no path from a flat signal would lead to it. The given network stays as it is.
     """
     output = network.layers[-1]
     features = output.input
@@ -107,6 +111,9 @@ def build_logit_network(network: keras.Model) -> LogitNetwork:
     linear = layers.Dense(output.units, dtype="float32")
     logits = linear(features)
     linear.set_weights(output.get_weights())
+    if output.activation is keras.activations.softmax:
+        itself = np.where(np.eye(output.units), EXCLUDED, 0).astype(np.float32)
+        logits = logits - ops.logsumexp(ops.expand_dims(logits, 1) + itself, axis=2)
     scaling = next((layer for layer in network.layers if isinstance(layer, UnitRange)), None)
     inputs = network.inputs if scaling is None else [scaling.output]
     return LogitNetwork(keras.Model(inputs[0] if len(inputs) == 1 else tuple(inputs), logits), scaling)

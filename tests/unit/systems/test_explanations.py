@@ -112,7 +112,7 @@ def test_integrated_gradients_add_up_to_the_logit_above_that_of_a_flat_signal(ki
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("kind", SMALL)
-def test_logits_are_those_of_the_probabilities_and_the_network_stays_as_it_is(kind, activation, synthetic_recordings):
+def test_logits_are_log_odds_and_the_network_stays_as_it_is(kind, activation, synthetic_recordings):
     member = make_member(kind, activation=activation)
     header, recording = read_record(sorted(synthetic_recordings.glob("HR*.hea"))[0])
     bundle = make_ensemble_bundle(member)
@@ -126,15 +126,30 @@ def test_logits_are_those_of_the_probabilities_and_the_network_stays_as_it_is(ki
     inputs = (windows, person[np.newaxis]) if kind == "demographics" else windows
     if samples == windows.shape[1]:
         values = [compute_logits(logits.network, example, points[np.newaxis], column)[0] for column in range(3)]
-        function = getattr(keras.ops, activation)
         probabilities = keras.ops.convert_to_numpy(member.network(inputs, training=False))[0]
-        expected = keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(np.array(values, np.float32))))
-        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+        np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-np.array(values))), atol=1e-5)
     explanation = explain(bundle, header, recording, "PVC")
     assert np.isfinite(explanation.relevance).all() and np.ptp(explanation.relevance) > 0
     for old, new in zip(before[0], member.network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert before[1] == [layer.name for layer in member.network.layers]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_exclusive_classes_have_in_common_is_no_evidence(method):
+    """Lead 0 adds the same to all classes; the probability of class 0 depends on lead 1 alone."""
+    signal = keras.Input((None, 2))
+    kernel = np.zeros((2, 3), np.float32)
+    kernel[0], kernel[1, 0] = 5, 2
+    features = layers.GlobalMaxPooling1D()(signal)
+    network = keras.Model(signal, layers.Dense(3, "softmax", name="classes")(features))
+    network.layers[-1].set_weights([kernel, np.zeros(3, np.float32)])
+    values = np.zeros((500, 2), np.float32)
+    values[200, 0] = values[300, 1] = 1
+    network = build_logit_network(network).network
+    attribution = METHODS[method](network, Example(values, 0.0, None, Window(), 500, 250), 0)
+    assert abs(attribution.by_input[0]) < 1e-4 < 1 < attribution.by_input[1]
+    assert np.abs(attribution.relevance[:, 0]).max() < 1e-4
 
 
 def make_seeing_network(lead, leads=12):
