@@ -14,12 +14,24 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from ecg.data.headers import MILLIVOLTS, Header, HeaderError
-from ecg.data.labels import ABBREVIATIONS, encode, find_diagnosis
+from ecg.data.labels import ABBREVIATIONS, encode
 from ecg.data.leads import LEADS
 from ecg.data.preprocessing import explain_unusable
 from ecg.data.records import SignalError
 from ecg.data.wave_peaks import LEAD, WAVES, PeakList
-from ecg.reports.paper_text import FONT, INCH, PIXELS, Style, drawable, shorten, text_width, wrap_words
+from ecg.reports.paper_text import (
+    FONT,
+    INCH,
+    PIXELS,
+    POSITIVE,
+    QUIET,
+    Style,
+    arrange_sheet,
+    describe_recording,
+    draw_texts,
+    drawable,
+    shorten,
+)
 
 # Sizes of paper and layout, in mm unless stated otherwise.
 SPEED, HEIGHT = 25, 10  # per second, per millivolt
@@ -27,21 +39,18 @@ SECONDS, COLUMN_SECONDS = 10.0, 2.5
 ROW = 30
 PULSE_AT, PULSE_WIDTH = 5, 5
 LEFT, RIGHT = 15, 5  # margins of the paper around the traces
-MARGIN, TITLE, CAPTION, LINE, FOOT, NOTE = 6, 8, 5.5, 4.5, 5, 3.5
+WIDTH = LEFT + SECONDS * SPEED + RIGHT
+MARGIN, TITLE = 6, 8
 PANEL, CLASS_ROW, FULL_BAR = 72, 7.5, 34  # width of the model's panel, height of a class, bar of probability 1
 SLOPE_DISTANCE = 0.08  # s, from the peak of a T wave to its slopes
 MAX_ROWS = 40  # leads on a page; as an image they take 135 MB of memory
-LEAD_NAME_WIDTH, LABEL_LINES = 55, 8  # width of a lead's name; lines of labels
+LEAD_NAME_WIDTH = 55
 
 PAPER, FINE, COARSE, INK, MARKER = "#fffaf8", "#f9d9d4", "#eea9a0", "#14141c", "#fdefc3"
-POSITIVE, NEGATIVE, QUIET = "#b5382a", "#c9c9cf", "#5b5b66"
+NEGATIVE = "#c9c9cf"
 # Colour, opacity of the strongest evidence, and the exponent below 1 that makes weak evidence visible.
 EVIDENCE, DARKEST, CONTRAST = "#1c62c4", 0.6, 0.7
-TITLE_STYLE: Style = {"fontsize": 14, "fontweight": "bold"}
 LEAD_STYLE: Style = {"fontsize": 10, "fontweight": "bold"}
-HEADING: Style = {"fontsize": 11, "fontweight": "bold"}
-LABEL: Style = {"fontsize": 9}
-SMALL: Style = {"fontsize": 7}
 # Colour and marker of the peaks of each wave, and the offset of its letter in mm, such that Q, R and S do not overlap.
 MARKS = {
     "P": ("#1f5fbf", "o", (0, 2.2)),
@@ -142,50 +151,20 @@ def draw_record(
     drawn, undrawn = choose_rows(header)
     strips = lay_out([header.lead_names[row] for row in drawn], start, shown)
     strips = [strip._replace(lead=drawn[strip.lead]) for strip in strips]
-    width, height = LEFT + SECONDS * SPEED + RIGHT, ROW * (1 + max(strip.row for strip in strips))
-    labels = f"Labels: {', '.join(label_names(header.codes)) or 'none'}"
-    label_lines, captions = wrap_words(labels, width, LABEL, LABEL_LINES), wrap_words(caption, width, HEADING)
-    unusable = explain_unusable(header, recording)
+    rows, unusable = 1 + max(strip.row for strip in strips), explain_unusable(header, recording)
     notes = [f"cannot be used: {unusable}"] * bool(unusable) + [f"not drawn: {', '.join(undrawn)}"] * bool(undrawn)
-    foot = FOOT + NOTE * len(notes)
-    top = height + foot
-    title = top + 3 + LINE * len(label_lines) + CAPTION * len(captions)
-    size = 2 * MARGIN + width + PANEL * (model is not None), 2 * MARGIN + math.ceil(title + TITLE - 3)
+    sheet = arrange_sheet((WIDTH, ROW * rows), header, caption, notes)
+    size = 2 * MARGIN + WIDTH + PANEL * (model is not None), 2 * MARGIN + math.ceil(sheet.title + TITLE - 3)
     figure = Figure((size[0] / INCH, size[1] / INCH), dpi=PIXELS * INCH, facecolor="white")
-    axes = _millimetres(figure, size, (MARGIN, MARGIN + foot, width, height))
-    _draw_grid(axes, width, height)
-    for row in range(height // ROW):
-        _draw_pulse(axes, height - ROW * (row + 0.5))
-    for strip in strips:
-        _draw_strip(axes, strip, header, recording, height - ROW * (strip.row + 0.5))
-        if shading and header.lead_names[strip.lead] in shading.leads:
-            _draw_shading(axes, strip, header.lead_names[strip.lead], height - ROW * (strip.row + 0.5), shading)
-    if peaks and LEAD in header.lead_names:
-        lead_two = header.lead_names.index(LEAD)  # the first of this name has peaks
-        for strip in [strip for strip in strips if strip.lead == lead_two][-1:]:  # the last one is in full
-            _draw_peaks(axes, strip, header, recording, height - ROW * (strip.row + 0.5), peaks)
-
+    paper = _millimetres(figure, size, (MARGIN, MARGIN + sheet.foot, WIDTH, sheet.height))
+    _draw_grid(paper, WIDTH, sheet.height)
+    _draw_traces(paper, strips, header, recording, peaks, shading)
     text = _millimetres(figure, size, (MARGIN, MARGIN, size[0] - 2 * MARGIN, size[1] - 2 * MARGIN))
-    text.axis("off")
-    summary = describe_recording(header, duration, start, shown)
-    room = width - text_width(summary, LABEL) - 8
-    text.text(0, title, shorten(header.name, room, TITLE_STYLE), **TITLE_STYLE)
-    text.text(width, title, summary, **LABEL, ha="right")
-    for row, line in enumerate(reversed(label_lines)):
-        text.text(0, top + 2 + LINE * row, line, **LABEL)
-    for row, line in enumerate(captions, 1):
-        text.text(0, title - CAPTION * row, line, **HEADING, color=POSITIVE)
-    scale = f"{SPEED} mm/s   {HEIGHT} mm/mV   as recorded, not filtered"
-    if shown < SECONDS and len(strips) > len(LEADS):
-        scale += "   the columns overlap in time, so that each is full"
-    if shading:
-        scale += f"   shaded: {shading.note}"
-    text.text(0, foot - FOOT, shorten(scale, width, SMALL), **SMALL, color=QUIET)
-    for row, note in enumerate(notes):
-        text.text(0, NOTE * row, shorten(note, width, SMALL), **SMALL, color=QUIET)
+    scale = describe_scale(shown < SECONDS and len(strips) > len(LEADS), shading)
+    draw_texts(text, sheet, header.name, describe_recording(header, duration, start, shown), scale)
     if model is not None:
-        panel = _millimetres(figure, size, (MARGIN + width, MARGIN, PANEL, top))
-        _draw_model(panel, model, encode(header.codes), top)
+        panel = _millimetres(figure, size, (MARGIN + WIDTH, MARGIN, PANEL, sheet.top))
+        _draw_model(panel, model, encode(header.codes), sheet.top)
     return figure
 
 
@@ -228,19 +207,6 @@ def lay_out(names: Sequence[str], start: float, shown: float) -> list[Strip]:
     return [*strips, Strip(names.index(LEAD), 3, 0.0, start, shown)]
 
 
-def label_names(codes: Sequence[str]) -> list[str]:
-    """Return the abbreviations of diagnoses, each once; unknown codes stay."""
-    return list(dict.fromkeys(find_diagnosis(code).abbreviation for code in codes))
-
-
-def describe_recording(header: Header, duration: float, start: float, shown: float) -> str:
-    """Describe in one line who was recorded, and which part of the recording is drawn."""
-    age = "age unknown" if math.isnan(header.age) else f"{header.age:g} years"
-    sex = "sex unknown" if header.sex == "Unknown" else header.sex.lower()
-    section = "" if shown == duration else f", from {start:g} s to {start + shown:g} s"
-    return f"{age}, {sex}   {header.sampling_frequency:g} Hz   {duration:g} s{section}"
-
-
 def strip_signal(header: Header, recording: np.ndarray, strip: Strip) -> tuple[np.ndarray, np.ndarray]:
     """Return the time and the signal of a strip.
 
@@ -266,6 +232,36 @@ def _millimetres(figure: Figure, size: tuple[float, float], box: tuple[float, fl
     axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
     axes.set(xlim=(0, width), ylim=(0, height), xticks=(), yticks=())
     return axes
+
+
+def _draw_traces(
+    axes: Axes,
+    strips: Sequence[Strip],
+    header: Header,
+    recording: np.ndarray,
+    peaks: PeakList | None,
+    shading: Shading | None,
+) -> None:
+    """Draw calibration pulses, traces, evidence and wave peaks; the arguments are those of `draw_record`."""
+    rows = 1 + max(strip.row for strip in strips)
+    zeros = [ROW * (rows - row - 0.5) for row in range(rows)]
+    for zero in zeros:
+        _draw_pulse(axes, zero)
+    for strip in strips:
+        _draw_strip(axes, strip, header, recording, zeros[strip.row])
+        if shading and header.lead_names[strip.lead] in shading.leads:
+            _draw_shading(axes, strip, header.lead_names[strip.lead], zeros[strip.row], shading)
+    if peaks and LEAD in header.lead_names:
+        lead_two = header.lead_names.index(LEAD)  # the first of this name has peaks
+        for strip in [strip for strip in strips if strip.lead == lead_two][-1:]:  # the last one is in full
+            _draw_peaks(axes, strip, header, recording, zeros[strip.row], peaks)
+
+
+def describe_scale(is_overlapping: bool, shading: Shading | None) -> str:
+    """Return the line below the paper: its scale, and how it is to be read."""
+    scale = f"{SPEED} mm/s   {HEIGHT} mm/mV   as recorded, not filtered"
+    overlap = "   the columns overlap in time, so that each is full" if is_overlapping else ""
+    return scale + overlap + (f"   shaded: {shading.note}" if shading else "")
 
 
 def _draw_grid(axes: Axes, width: float, height: float) -> None:

@@ -1,20 +1,65 @@
-"""Measure, shorten and wrap the text on ECG paper."""
+"""Write, measure, shorten and wrap the text on ECG paper."""
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import TextToPath
+
+from ecg.data.headers import Header
+from ecg.data.labels import find_diagnosis
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so that all machines draw the same
 PIXELS = 10  # per mm, such that all grid lines lie on integer pixels
 INCH, POINT = 25.4, 25.4 / 72  # mm
 MAX_CHARACTERS = 10  # in a mm, of any style; a longer string is cut before it is measured
+CAPTION, LINE, FOOT, NOTE = 5.5, 4.5, 5, 3.5  # mm, heights of lines
+LABEL_LINES = 8
+POSITIVE, QUIET = "#b5382a", "#5b5b66"
 Style = dict[str, Any]  # arguments of matplotlib for text
+TITLE_STYLE: Style = {"fontsize": 14, "fontweight": "bold"}
+HEADING: Style = {"fontsize": 11, "fontweight": "bold"}
+LABEL: Style = {"fontsize": 9}
+SMALL: Style = {"fontsize": 7}
+
+
+class Sheet(NamedTuple):
+    """The paper of a page and the lines of text around it, with heights in mm above the lower margin.
+
+    Attributes:
+        width: Width of the paper.
+        height: Height of the paper.
+        labels: Lines above the paper.
+        captions: Lines above the labels.
+        notes: Lines below the paper.
+    """
+
+    width: float
+    height: int
+    labels: list[str]
+    captions: list[str]
+    notes: list[str]
+
+    @property
+    def foot(self) -> float:
+        """The lower edge of the paper."""
+        return FOOT + NOTE * len(self.notes)
+
+    @property
+    def top(self) -> float:
+        """The upper edge of the paper."""
+        return self.foot + self.height
+
+    @property
+    def title(self) -> float:
+        """The title."""
+        return self.top + 3 + LINE * len(self.labels) + CAPTION * len(self.captions)
 
 
 @cache
@@ -70,3 +115,46 @@ def wrap_words(text: str, room: float, style: Style, lines: float = math.inf) ->
             wrapped[-1] = shorten(f"{wrapped[-1]} ...", room, style)
             break
     return wrapped
+
+
+def label_names(codes: Sequence[str]) -> list[str]:
+    """Return the abbreviations of diagnoses, each once; unknown codes stay."""
+    return list(dict.fromkeys(find_diagnosis(code).abbreviation for code in codes))
+
+
+def describe_recording(header: Header, duration: float, start: float, shown: float) -> str:
+    """Describe in one line who was recorded, and which part of the recording is drawn."""
+    age = "age unknown" if math.isnan(header.age) else f"{header.age:g} years"
+    sex = "sex unknown" if header.sex == "Unknown" else header.sex.lower()
+    section = "" if shown == duration else f", from {start:g} s to {start + shown:g} s"
+    return f"{age}, {sex}   {header.sampling_frequency:g} Hz   {duration:g} s{section}"
+
+
+def arrange_sheet(size: tuple[float, int], header: Header, caption: str, notes: list[str]) -> Sheet:
+    """Wrap the lines of text around the paper.
+
+    Args:
+        size: Width and height of the paper in mm.
+        header: Header of the recording.
+        caption: A line above the paper.
+        notes: Lines below the paper.
+    """
+    labels = f"Labels: {', '.join(label_names(header.codes)) or 'none'}"
+    width, height = size
+    label_lines, captions = wrap_words(labels, width, LABEL, LABEL_LINES), wrap_words(caption, width, HEADING)
+    return Sheet(width, height, label_lines, captions, notes)
+
+
+def draw_texts(axes: Axes, sheet: Sheet, name: str, summary: str, scale: str) -> None:
+    """Draw title, labels and captions above the paper, and scale and notes below it."""
+    axes.axis("off")
+    room = sheet.width - text_width(summary, LABEL) - 8
+    axes.text(0, sheet.title, shorten(name, room, TITLE_STYLE), **TITLE_STYLE)
+    axes.text(sheet.width, sheet.title, summary, **LABEL, ha="right")
+    for row, line in enumerate(reversed(sheet.labels)):
+        axes.text(0, sheet.top + 2 + LINE * row, line, **LABEL)
+    for row, line in enumerate(sheet.captions, 1):
+        axes.text(0, sheet.title - CAPTION * row, line, **HEADING, color=POSITIVE)
+    axes.text(0, sheet.foot - FOOT, shorten(scale, sheet.width, SMALL), **SMALL, color=QUIET)
+    for row, note in enumerate(sheet.notes):
+        axes.text(0, NOTE * row, shorten(note, sheet.width, SMALL), **SMALL, color=QUIET)

@@ -17,19 +17,15 @@ from ecg.data.wave_peaks import WAVES, PeakList
 from ecg.reports.ecg_paper import (
     COARSE,
     COLUMN_SECONDS,
-    LABEL,
     MAX_ROWS,
     SECONDS,
-    SMALL,
-    TITLE_STYLE,
     ModelPanel,
     Shading,
     draw_record,
-    label_names,
     lay_out,
     strip_signal,
 )
-from ecg.reports.paper_text import INCH, PIXELS, drawable, shorten, text_width
+from ecg.reports.paper_text import INCH, LABEL, PIXELS, SMALL, TITLE_STYLE, drawable, label_names, shorten, text_width
 
 RATE = 100
 
