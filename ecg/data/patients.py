@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import RecordError
+from ecg.data.record_names import unescape_name
 from ecg.data.records import HEADER, record_name
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
@@ -141,9 +142,10 @@ def match_records(
 def spell_record(record: str) -> Iterator[str]:
     """Yield the names of a recording that a name in a table may stand for.
 
-    They are the name as it is, then with slashes and without a leading "./", each also without its extension.
+    They are the name as it is, then without codes (see `escape_name`), then with slashes and without a leading "./",
+    each also without its extension.
     """
-    for name in (record, re.sub(r"^(\./+)+", "", record.replace("\\", "/"))):
+    for name in (record, unescape_name(record), re.sub(r"^(\./+)+", "", record.replace("\\", "/"))):
         yield name
         if name.lower().endswith(EXTENSIONS):
             yield name[:-4]

@@ -7,6 +7,7 @@ from pathlib import Path
 from ecg.data.headers import RecordError
 from ecg.data.labels import CLASS_INDEX
 from ecg.data.patients import spell_record
+from ecg.data.record_names import escape_name
 from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 from ecg.runtime.files import atomic_path, read_table, write_csv
 
@@ -24,7 +25,7 @@ def write_review_list(path: str | Path, rows: Iterable[tuple[str, str]]) -> None
         rows: Names of recordings and abbreviations of classes.
     """
     with atomic_path(path) as temporary:
-        write_csv(temporary, [LIST_COLUMNS, *rows])
+        write_csv(temporary, [LIST_COLUMNS, *((escape_name(name), abbreviation) for name, abbreviation in rows)])
 
 
 def read_review_list(path: str | Path, names: Iterable[str]) -> ReviewList:

@@ -18,6 +18,7 @@ import numpy as np
 
 import ecg
 from ecg.data.labels import CLASS_INDEX
+from ecg.data.record_names import escape_name, unescape_name
 from ecg.data.reviewers import find_review_files, review_path, reviewer_key, reviewer_of
 from ecg.runtime.console import abbreviated_list, escape_unprintable
 from ecg.runtime.files import read_bytes
@@ -69,7 +70,7 @@ class Review:
         reviewer: Name of the reviewer; `append_review` sets it.
 
     Raises:
-        ValueError: The class or the verdict is unknown, the comment too long, or the record's name has a line break.
+        ValueError: The class or the verdict is unknown, the comment too long, or the record has no name.
     """
 
     record: str
@@ -82,8 +83,8 @@ class Review:
     reviewer: str = ""
 
     def __post_init__(self) -> None:
-        if not self.record or any(char in self.record for char in "\r\n\0"):
-            raise ValueError(f"record {self.record!r}: expected a name without line breaks")
+        if not self.record or "\0" in self.record:
+            raise ValueError(f"record {self.record!r}: expected the name of a record")
         if self.abbreviation not in CLASS_INDEX:
             raise ValueError(f"class {self.abbreviation!r}: expected one of {', '.join(CLASS_INDEX)}")
         if self.verdict not in VERDICTS:
@@ -161,8 +162,8 @@ def _format_row(cells: Sequence[str]) -> bytes:
 
 def _format_review(review: Review) -> bytes:
     """Return the line of a review, with its line break."""
-    *cells, blinded, _ = astuple(review)
-    return _format_row([*cells, "yes" if blinded else "no"])
+    record, *cells, blinded, _ = astuple(review)
+    return _format_row([escape_name(record), *cells, "yes" if blinded else "no"])
 
 
 @contextmanager
@@ -333,4 +334,6 @@ def _parse_review(cells: Sequence[str], reviewer: str) -> Review:
         raise ValueError(f"blinded {blinded!r}: expected yes or no")
     if not TIME_PATTERN.fullmatch(time):
         raise ValueError(f"time {time!r}: expected one such as 2026-01-31T12:00:00Z")
-    return Review(record, abbreviation, Verdict(verdict), comment, time, version, blinded == "yes", reviewer)
+    return Review(
+        unescape_name(record), abbreviation, Verdict(verdict), comment, time, version, blinded == "yes", reviewer
+    )

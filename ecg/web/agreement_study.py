@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ecg.data.labels import ABBREVIATIONS
+from ecg.data.record_names import escape_name
 from ecg.data.reviewers import MODEL
 from ecg.data.reviews import UNDECIDED, VERDICT_NAMES, Review
 from ecg.evaluation.agreement import AgreementStudy, PairAgreement, build_study, encode_verdicts
@@ -84,7 +85,7 @@ def describe_contested(study: AgreementStudy) -> list[dict[str, Any]]:
     Verdicts are in the order of the raters; null is none.
     """
     return [
-        {"record": escape_bytes(label.record), "class": label.abbreviation,
+        {"record": escape_name(label.record), "class": label.abbreviation,
          "verdicts": [VERDICT_NAMES.get(verdict) for verdict in label.verdicts],
          "comments": [{"reviewer": review.reviewer, "comment": escape_bytes(review.comment)}
                       for review in label.reviews]}

@@ -21,6 +21,7 @@ from ecg.data.labels import (
     select_diagnoses,
     source_of,
 )
+from ecg.data.record_names import escape_name
 from ecg.data.records import record_name, require_records
 from ecg.data.reviewers import reviewer_key
 from ecg.runtime.cache import ResultCache, fingerprint, source_hash
@@ -97,7 +98,7 @@ class Catalogue:
         diagnoses: Abbreviations of each recording's labels.
         errors: Why each header cannot be read, or an empty string.
         names: Names of the records, with their folders below the data folder.
-        keys: The names as programs write them: bytes that are not UTF-8 are escaped.
+        keys: The names as the page and programs write them, see `escape_name`.
         index: Row of each key.
         row_of_name: Row of each name.
         sources: Source of each recording.
@@ -116,7 +117,7 @@ class Catalogue:
 
     def __post_init__(self) -> None:
         self.names = [record_name(Path(file)) for file in self.files]
-        self.keys = [escape_bytes(name) for name in self.names]
+        self.keys = [escape_name(name) for name in self.names]
         self.index = {key: row for row, key in enumerate(self.keys)}
         self.row_of_name = {name: row for row, name in enumerate(self.names)}
         self.sources = [source_of(name.rpartition("/")[2]) for name in self.names]
@@ -166,9 +167,9 @@ class Catalogue:
         return np.where(unknown, np.nan, np.arange(len(unique)))[ranks]
 
 
-def escape_bytes(name: str) -> str:
-    """Return a file's name with escapes instead of bytes that are not UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def escape_bytes(text: str) -> str:
+    """Return a text with escapes instead of bytes that are not UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _invert_diagnoses(diagnoses: list[list[str]]) -> dict[str, list[int]]:
