@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from ecg.data.headers import MILLIVOLTS, Header, HeaderError
 from ecg.data.labels import ABBREVIATIONS, encode
 from ecg.data.leads import LEADS
-from ecg.data.preprocessing import explain_unusable
+from ecg.data.preprocessing import FINITE, explain_unusable
 from ecg.data.records import SignalError
 from ecg.data.wave_peaks import LEAD, WAVES, PeakList
 from ecg.reports.paper_text import (
@@ -218,9 +218,8 @@ def strip_signal(header: Header, recording: np.ndarray, strip: Strip) -> tuple[n
     first = math.ceil(strip.begin * frequency - 1e-6)
     last = math.floor((strip.begin + strip.seconds) * frequency + 1e-6) + 1
     integers = recording[strip.lead, first:last].astype(np.float64)
-    signal = (integers - lead.baseline) / lead.per_millivolt
-    valid = np.isfinite(signal) & (integers != lead.invalid)
-    signal[~valid] = np.nan
+    valid = (np.abs(integers) < FINITE * abs(lead.per_millivolt)) & (integers != lead.invalid)  # NaN is not smaller
+    signal = (np.where(valid, integers, np.nan) - lead.baseline) / lead.per_millivolt
     if valid.any():
         signal -= np.median(signal[valid])
     return (first + np.arange(len(signal))) / frequency - strip.begin, signal

@@ -185,6 +185,18 @@ def test_invalid_samples_are_gaps_and_leave_the_others_where_they_are():
     assert np.nanmax(np.abs(moved - moved[0])) < 1e-9
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [1e308, -1e308, np.inf, np.nan])
+def test_samples_that_are_no_measurements_are_gaps(value):
+    recording = recording_of(["I"]).astype(np.float64)
+    expected = strip_signal(header_of(["I"]), recording, lay_out(["I"], 0, 10)[0])[1]
+    recording[0, 100:200] = value
+    _, signal = strip_signal(header_of(["I"]), recording, lay_out(["I"], 0, 10)[0])
+    gap = np.isnan(signal)
+    assert gap[100:200].all() and gap.sum() == 100
+    assert np.ptp(signal[~gap] - expected[~gap]) < 1e-9
+
+
 def test_leads_without_signal_or_without_movement_say_so():
     recording = recording_of(("I", "II", "V1"))
     recording[1], recording[2] = -32768, 400
