@@ -6,6 +6,7 @@ damaged or malicious, cannot exhaust it. Format: MAT-File Format, The MathWorks 
 
 import io
 import math
+import mmap
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -76,7 +77,12 @@ class Matrix(NamedTuple):
         return self.read().reshape(self.shape, order="F")
 
 
-def iter_matrices(content: bytes | bytearray) -> Iterator[Matrix]:
+def is_hdf5(content: bytes | bytearray | memoryview | mmap.mmap) -> bool:
+    """Return whether the content of a file is that of version 7.3."""
+    return HDF5 in (content[: len(HDF5)], content[512 : 512 + len(HDF5)])
+
+
+def iter_matrices(content: bytes | bytearray | mmap.mmap) -> Iterator[Matrix]:
     """Yield the matrices of a MATLAB file in their order.
 
     Raises:
@@ -85,7 +91,7 @@ def iter_matrices(content: bytes | bytearray) -> Iterator[Matrix]:
     data = memoryview(content)
     if not data:
         raise MatlabError("it is empty")
-    if HDF5 in (data[: len(HDF5)], data[512 : 512 + len(HDF5)]):
+    if is_hdf5(data):
         matrices = _matrices_73(content)
     else:
         matrices = _matrices_4(data) if b"\0" in bytes(data[:4]) else _matrices_5(data)
@@ -168,7 +174,7 @@ def _numbers_5(content: memoryview, offset: int, order: str, count: int) -> np.n
     return np.frombuffer(content, numbers, count, start)
 
 
-def _matrices_73(content: bytes | bytearray) -> Iterator[Matrix]:
+def _matrices_73(content: bytes | bytearray | mmap.mmap) -> Iterator[Matrix]:
     import h5py  # few files need it, and its import takes a quarter of a second
 
     try:
@@ -182,7 +188,7 @@ def _matrices_73(content: bytes | bytearray) -> Iterator[Matrix]:
     yield from matrices
 
 
-def _matrix_73(item: "h5py.Dataset | h5py.Group", name: str, content: bytes | bytearray) -> Matrix:
+def _matrix_73(item: "h5py.Dataset | h5py.Group", name: str, content: bytes | bytearray | mmap.mmap) -> Matrix:
     """Describe a dataset; its numbers are read when they are asked for."""
     kind = bytes(item.attrs.get("MATLAB_class", b"")).decode("latin-1")
     dtype, shape = getattr(item, "dtype", None), getattr(item, "shape", None) or ()
@@ -202,7 +208,7 @@ def _matrix_73(item: "h5py.Dataset | h5py.Group", name: str, content: bytes | by
                   partial(_numbers_73, content, name))  # fmt: skip
 
 
-def _numbers_73(content: bytes | bytearray, name: str) -> np.ndarray:
+def _numbers_73(content: bytes | bytearray | mmap.mmap, name: str) -> np.ndarray:
     import h5py
 
     try:

@@ -1,6 +1,7 @@
 """Find and read WFDB records: headers and the files of samples that they name."""
 
 import math
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,7 @@ BYTES: dict[str, int | Fraction] = {
 }
 COMPRESSED = ("508", "516", "524")
 MOST_SAMPLES = MOST_BYTES // 8  # in all leads, read by wfdb
+MOST_FILE_BYTES = 2**40  # in a file of which only parts are in memory
 # What wfdb raises over damaged files and files of other formats.
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
               RuntimeError, EOFError, ImportError, MemoryError)  # fmt: skip
@@ -189,21 +191,42 @@ def _no_value(lead: Lead, dtype: np.dtype) -> float:
 
 def _read_files(path: Path, header: Header) -> RawSignal:
     """Read the files of all leads of a header."""
+    files, header, is_mat = locate_files(path, header)
+    if not is_mat:
+        return RawSignal(read_wfdb(path, files, header), ())
+    stored = decode_mat(read_bytes(files[0], MOST_BYTES, SignalError), header, files[0].name, path.name)
+    is_renamed = files[0].name.casefold() != header.leads[0].file.casefold()  # header and samples, together
+    return RawSignal(stored.samples, (*([OTHER_FILE] if is_renamed else []), *stored.warnings))
+
+
+def locate_files(path: Path, header: Header) -> tuple[list[Path], Header, bool]:
+    """Find the files of samples that a header names.
+
+    Args:
+        path: The header's path.
+        header: Its content.
+
+    Returns:
+        The files; the header with their names as they are spelled, unless they are one MATLAB file; and whether they
+        are.
+
+    Raises:
+        SignalError: A file is missing, or there are several MATLAB files.
+    """
     names = tuple(dict.fromkeys(lead.file for lead in header.leads))
     files = [resolve_case(path.parent / name) for name in names]
     if not os.path.exists(files[0]) and os.path.exists(renamed := resolve_case(path.with_suffix(".mat"))):
-        stored = _read_mat(path, renamed, header)  # header and samples were renamed together
-        return RawSignal(stored.samples, (OTHER_FILE, *stored.warnings))
+        return [renamed], header, True
     for file in files:
         if not os.path.lexists(file):
             raise SignalError(f"{file.name}: no such file beside {path.name}, which names it")
     if not any(file.suffix.lower() == ".mat" for file in files):
         file_of = dict(zip(names, files, strict=True))
         leads = tuple(lead._replace(file=file_of[lead.file].name) for lead in header.leads)
-        return RawSignal(_read_wfdb(path, files, replace(header, leads=leads)), ())
+        return files, replace(header, leads=leads), False
     if len(files) > 1:
         raise SignalError(f"{path.name}: leads in {names[0]} and {names[1]}, expected all of them in one .mat file")
-    return _read_mat(path, files[0], header)
+    return files, header, True
 
 
 def is_header(name: str) -> bool:
@@ -231,11 +254,6 @@ def read_matrix(path: str | os.PathLike, key: str = KEY) -> np.ndarray:
         return np.ascontiguousarray(_find_matrix(content, path, key, lambda matrix: False).numbers())
 
 
-def _read_mat(path: Path, file: Path, header: Header) -> RawSignal:
-    """Read the samples of a .mat file, with leads as rows."""
-    return decode_mat(read_bytes(file, MOST_BYTES, SignalError), header, file.name, path.name)
-
-
 def decode_mat(content: bytes | bytearray, header: Header, file: str, source: str = "the header") -> RawSignal:
     """Return the samples in the content of a MATLAB file, with leads as rows.
 
@@ -247,6 +265,20 @@ def decode_mat(content: bytes | bytearray, header: Header, file: str, source: st
 
     Raises:
         SignalError: The content has no matrix that fits the header.
+    """
+    recording, warnings = view_matrix(content, header, file, source)
+    del content  # frees the file's content before the samples are copied
+    # Rows are contiguous, as in other drivers: the last bit of a sum depends on its order in memory.
+    return RawSignal(np.ascontiguousarray(recording), warnings)
+
+
+def view_matrix(
+    content: bytes | bytearray | mmap.mmap, header: Header, file: str, source: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the matrix of a MATLAB file that holds the leads, as `decode_mat` does, but not copied.
+
+    Returns:
+        The samples (L, T), a view of the content unless that is compressed, and what is unusual about the file.
     """
 
     def has_leads_first(shape: tuple[int, ...]) -> bool:
@@ -263,15 +295,11 @@ def decode_mat(content: bytes | bytearray, header: Header, file: str, source: st
             raise SignalError(f"{file}: {received}, expected {expected} by {source}")
         recording = matrix.numbers()
         warnings: tuple[str, ...] = () if matrix.name == KEY else (OTHER_KEY,)
-    del matrix, content  # frees the file's content before the samples are copied
-    if not has_leads_first(recording.shape):
-        recording, warnings = recording.T, (*warnings, TRANSPOSED)
-    # Rows are contiguous, as in other drivers: the last bit of a sum depends on its order in memory.
-    return RawSignal(np.ascontiguousarray(recording), warnings)
+    return (recording, warnings) if has_leads_first(recording.shape) else (recording.T, (*warnings, TRANSPOSED))
 
 
 def _find_matrix(
-    content: bytes | bytearray, file: str | os.PathLike, key: str, fits: Callable[[Matrix], bool]
+    content: bytes | bytearray | mmap.mmap, file: str | os.PathLike, key: str, fits: Callable[[Matrix], bool]
 ) -> Matrix:
     """Return the matrix of this name in a file, or else the only one that fits."""
     candidates = []
@@ -286,14 +314,28 @@ def _find_matrix(
     raise SignalError(f"{Path(file).name}: no matrix {key} in it, but {names}{', ...' if candidates[SHOWN:] else ''}")
 
 
-def _read_wfdb(path: Path, files: list[Path], header: Header) -> np.ndarray:
+def read_wfdb(path: Path, files: list[Path], header: Header, window: tuple[int, int] | None = None) -> np.ndarray:
     """Read the integers (L, T) of the files that a header names by wfdb.
 
     wfdb gets a plain header of its own, because its grammar of headers is not that of ecg.data.headers.
+
+    Args:
+        path: The header's path.
+        files: What `locate_files` returns.
+        header: The header that it returns.
+        window: First sample, and the one after the last; None for all, at most MOST_SAMPLES of all leads.
+
+    Raises:
+        SignalError: The files cannot be read.
     """
     import wfdb  # only few records need it, and its import takes a second
 
-    samples = _check_files(path, files, header)
+    samples = count_wfdb_samples(path, files, header)
+    first, last = window or (0, samples)
+    frame = sum(lead.samples_per_frame for lead in header.leads)
+    total = frame * (last - first + max(lead.skew for lead in header.leads))
+    if total > MOST_SAMPLES:
+        raise SignalError(f"{path.name}: {total:,} samples of all leads, expected {MOST_SAMPLES:,} or fewer")
     file_numbers = {file.name: number for number, file in enumerate(files)}
     lines = [f"record {len(header.leads)} {header.sampling_frequency} {samples}"]
     for lead in header.leads:
@@ -303,11 +345,11 @@ def _read_wfdb(path: Path, files: list[Path], header: Header) -> np.ndarray:
         for number, file in enumerate(files):
             os.symlink(file.absolute(), Path(folder, f"{number}.dat"))
         Path(folder, "record.hea").write_text("\n".join(lines) + "\n")
-        return np.ascontiguousarray(wfdb.rdrecord(f"{folder}/record", physical=False).d_signal.T)
+        return np.ascontiguousarray(wfdb.rdrecord(f"{folder}/record", first, last, physical=False).d_signal.T)
 
 
-def _check_files(path: Path, files: list[Path], header: Header) -> int:
-    """Check the formats and sizes of files for wfdb; return the samples of a lead."""
+def count_wfdb_samples(path: Path, files: list[Path], header: Header) -> int:
+    """Check the formats and sizes of files for wfdb; return the samples of a lead. See `read_wfdb`."""
     samples = header.samples
     for file in files:
         leads = [lead for lead in header.leads if lead.file == file.name]
@@ -316,7 +358,7 @@ def _check_files(path: Path, files: list[Path], header: Header) -> int:
         if formats != [kind] or kind not in (*BYTES, *COMPRESSED):
             expected = f"one of {', '.join((*BYTES, *COMPRESSED))}"
             raise SignalError(f"{file.name}: format {' and '.join(formats)} by {path.name}, expected {expected}")
-        size = check_file_size(file, MOST_BYTES, SignalError)
+        size = check_file_size(file, MOST_FILE_BYTES, SignalError)
         if kind in BYTES:
             samples = samples or max(size - offset, 0) // (BYTES[kind] * frame)
             needed = offset + math.ceil(BYTES[kind] * frame * max(samples, 1))
@@ -324,10 +366,6 @@ def _check_files(path: Path, files: list[Path], header: Header) -> int:
                 raise SignalError(f"{file.name}: {size:,} bytes, expected {needed:,} for {path.name}")
     if samples == 0:
         raise SignalError(f"{path.name}: no number of samples, which files of format {', '.join(COMPRESSED)} need")
-    frame = sum(lead.samples_per_frame for lead in header.leads)
-    total = frame * (samples + max(lead.skew for lead in header.leads))
-    if total > MOST_SAMPLES:
-        raise SignalError(f"{path.name}: {total:,} samples of all leads, expected {MOST_SAMPLES:,} or fewer")
     return samples
 
 

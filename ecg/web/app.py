@@ -26,10 +26,11 @@ from ecg.web import descriptions
 from ecg.web.access import Access, AccessControl, JsonResponse, RefusedRequest, error_response, read_cookie
 from ecg.web.agreement_study import describe_agreement
 from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
+from ecg.web.envelopes import FINE_BLOCK, MOST_ENTRIES, SignalSource, TooLongError, Window
 from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
 from ecg.web.predictor import BusyError, TimeLimitError, WorkerEnded
 from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field
-from ecg.web.signals import KINDS, RecordingFacts, join_names, pack_recording, read_facts
+from ecg.web.signals import KINDS, RecordingFacts, join_names, read_facts
 from ecg.web.workbench import HiddenError, Workbench
 
 LOGGER = logging.getLogger("ecg")
@@ -91,6 +92,7 @@ class Routes:
         self._shadings: dict[tuple[int, str, str], PackedEvidence] = {}
         self._agreement_key: tuple[str | None, int, int] | None = None
         self._agreement_answer: dict[str, Any] = {}
+        self._signals = SignalSource()
         self._readers, self._studies = anyio.CapacityLimiter(MOST_READERS), anyio.CapacityLimiter(1)
 
     def table(self) -> list[Route]:
@@ -213,16 +215,23 @@ class Routes:
         return await anyio.to_thread.run_sync(call, limiter=self._readers)
 
     async def signal(self, request: Request) -> Response:
-        """Return a signal as integers of 16 bits."""
+        """Return a signal as integers of 16 bits, of a long recording a window or the envelope."""
         row, kind = self.row(request.query_params.get("record", "")), request.query_params.get("kind", KINDS[0])
         if kind not in KINDS:
             raise RefusedRequest(400, f"kind is none of {', '.join(KINDS)}.")
+        values = request.query_params
+        block = read_integer(values, "block", 1, FINE_BLOCK)
+        first, count = read_integer(values, "first", 0, 2**40), read_integer(values, "count", 0, block * MOST_ENTRIES)
+        if block not in (1, FINE_BLOCK):
+            raise RefusedRequest(400, f"block is 1 or {FINE_BLOCK}.")
         try:
-            packed = await self._read(pack_recording, row, kind)
+            packed = await self._read(self._signals.pack, row, kind, Window(first, count, block))
         except (RecordError, OSError) as error:
             reason = remove_record_name(describe_error(error), self.bench.catalogue.path(row))
-            raise RefusedRequest(422, f"The recording cannot be shown: {reason}") from error
-        return Response(packed.integers.data.cast("B"), headers=packed.headers(), media_type="application/octet-stream")
+            status = 413 if isinstance(error, TooLongError) else 422
+            raise RefusedRequest(status, f"The recording cannot be shown: {reason}") from error
+        content = packed.integers.data.cast("B") if packed.integers.size else b""
+        return Response(content, headers=packed.headers(), media_type="application/octet-stream")
 
     async def explanation(self, request: Request) -> Response:
         """Return where the evidence for a class lies, as integers of 8 bits."""

@@ -9,6 +9,7 @@ import numpy as np
 import ecg
 from ecg.data.headers import Header
 from ecg.data.labels import ABBREVIATIONS, SCORED, code_status, find_diagnosis, select_diagnoses
+from ecg.data.record_names import escape_name
 from ecg.data.reviews import Review
 from ecg.models.decision import EXPECTED_CREDIT
 from ecg.web.catalogue import escape_bytes
@@ -178,7 +179,7 @@ def describe_upload(name: str, prediction: RecordPrediction, facts: ModelFacts) 
 def describe_review(review: Review) -> Json:
     """Describe a review."""
     return {
-        "record": escape_bytes(review.record),
+        "record": escape_name(review.record),
         "class": review.abbreviation,
         "verdict": str(review.verdict),
         "comment": escape_bytes(review.comment),
@@ -195,9 +196,9 @@ def select_names(chosen: np.ndarray) -> list[str]:
 
 
 def to_number(value: Any) -> float | None:
-    """Return a number as JSON can hold it: null if it is NaN."""
+    """Return a number as JSON can hold it: null if it is not finite."""
     number = float(value)
-    return None if math.isnan(number) else round(number, DIGITS)
+    return round(number, DIGITS) if math.isfinite(number) else None
 
 
 def _by_class(values: np.ndarray, chosen: np.ndarray) -> dict[str, float | None]:

@@ -1,10 +1,12 @@
 """The page in a browser: what a reviewer sees and does."""
 
 import csv
+import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -19,6 +21,8 @@ import scipy.io
 from ecg.data.headers import read_header
 from ecg.data.labels import encode
 from ecg.data.leads import LEADS
+from ecg.data.patients import record_names
+from ecg.data.record_names import escape_name
 from ecg.data.records import find_records
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -30,7 +34,10 @@ SERVER = Path(__file__).with_name("page_server.py")
 START_SECONDS = 60
 MARKUP = "<img src=x onerror=alert(1)>"
 RHYTHM, LONG, TWO_LEADS, GAPS, DAMAGED = "B0075", "B0600", "B0002", "B0009", "B0010"
-TALL, DELAYED, WANDER = "B0003", "B0004", "B0005"
+TALL, DELAYED, WANDER, DAY = "B0003", "B0004", "B0005", "B8640"
+NAMED, BREAK, FOLDERS = "B0006", "B\tline\nbreak", ("one/B0007", "two/B0007", "two/b0007")
+LONG_NAMES = [f"electrode {'of the left hand ' * count}{side}" for count in (1, 20) for side in ("above", "below")]
+DAY_SECONDS = 24 * 3600
 # Fields of the server's answers that a blinded reviewer must not get.
 HIDDEN = ("labels", "predicted", "probabilities", "suspected", "suspicion", "thresholds", "calibrated")
 PAINT_LIMIT, FRAME_LIMIT, OPENINGS = 150, 30, 7  # ms, ms, and openings of which the median counts
@@ -55,11 +62,28 @@ def write_recording(folder, name, seconds, leads=LEADS, frequency=500, period=0.
 def save_recording(folder, name, signal, leads=LEADS, frequency=500):
     """Write samples in microvolts as a recording."""
     scipy.io.savemat(folder / f"{name}.mat", {"val": signal}, format="4")
-    record = name.replace(" ", "_")
+    record = "_".join(name.split("/")[-1].split())
     lines = [f"{record} {len(leads)} {frequency} {signal.shape[1]}"]
     lines += [f"{record}.mat 16+24 1000/mV 16 0 {row[0]} 0 0 {lead}" for row, lead in zip(signal, leads, strict=True)]
     text = "\n".join([*lines, "#Age: 60", "#Sex: Female", "#Dx: 426783006"])
     (folder / f"{name}.hea").write_text(text + "\n")
+
+
+def write_day(folder, name):
+    """Write 24 h of twelve leads at 500 Hz, with beats in the first, the middle and the last three minutes.
+
+    The other samples are 0, and take no space on the disk.
+    """
+    samples, part = 500 * DAY_SECONDS, 500 * 180
+    write_recording(folder, name, 180)
+    beats = scipy.io.loadmat(folder / f"{name}.mat")["val"].T.astype("<i2")
+    header = (folder / f"{name}.hea").read_text()
+    (folder / f"{name}.hea").write_text(header.replace(f"500 {part}", f"500 {samples}"))
+    with open(folder / f"{name}.mat", "wb") as file:
+        file.write(struct.pack("<5i", 30, 12, samples, 0, 4) + b"val\0")
+        for first in (0, samples // 2, samples - part):
+            file.seek(24 + 24 * first)
+            file.write(beats.tobytes())
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +109,12 @@ def data(synthetic_recordings, tmp_path_factory):
     signal = write_recording(folder, WANDER, 10)
     signal += (800 * np.sin(2 * np.pi * 0.2 * np.arange(5000) / 500)).astype(np.int16)
     save_recording(folder, WANDER, signal)
+    write_day(folder, DAY)
+    write_recording(folder, NAMED, 10, LONG_NAMES)
+    write_recording(folder, BREAK, 10)
+    for name in FOLDERS:
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_recording(folder, name, 10)
     write_recording(folder, DAMAGED, 10)
     (folder / f"{DAMAGED}.mat").write_bytes(b"damaged")
     return folder
@@ -216,6 +246,19 @@ def wait_for_rows(page, count):
     page.wait_for_function("count => document.querySelectorAll('.recordings tbody tr').length === count", arg=count)
 
 
+def read_time(page):
+    """Return the time below the mouse in s, as the page says."""
+    *hours, minutes, rest = page.locator(".readout").inner_text().split(" · ")[-2].split(":")
+    return 3600 * sum(map(int, hours)) + 60 * int(minutes) + float(rest)
+
+
+def locate_middle(page):
+    """Return the time in the middle of the paper in s."""
+    box = page.locator("#paper").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 90)
+    return read_time(page)
+
+
 def locate_time(page, seconds):
     """Return where on the screen the rhythm strip has a point of time, from the times that the page says."""
     box = page.locator("#paper").bounding_box()
@@ -223,9 +266,7 @@ def locate_time(page, seconds):
     times = {}
     for x in (box["x"] + 200, box["x"] + 700):
         page.mouse.move(x, y)
-        text = page.locator(".readout").inner_text()
-        minutes, _, rest = text.split(" · ")[-2].partition(":")
-        times[x] = 60 * int(minutes) + float(rest)
+        times[x] = read_time(page)
     (left, first), (right, last) = times.items()
     return left + (seconds - first) * (right - left) / (last - first), y
 
@@ -283,7 +324,7 @@ def test_one_key_accepts_the_default_reviewer(make_server, browser):
 
 def test_the_list_is_paged_searched_and_filtered(server, open_page, data):
     page = open_page(server)
-    headers = {path.stem: read_header(path) for path in find_records(data)}
+    headers = {escape_name(name): read_header(data / f"{name}.hea") for name in record_names(data, find_records(data))}
     assert len(rows(page)) == 50 and f"of {len(headers)} recordings" in page.locator(".pages").inner_text()
     first = rows(page)
     page.keyboard.press("n")
@@ -599,6 +640,65 @@ def test_recordings_of_two_leads_and_of_ten_minutes_are_shown(server, open_page)
     assert "25 mm/s" in page.locator(".readout").inner_text()
 
 
+def test_a_recording_of_24_hours_is_moved_through_and_measured(server, open_page):
+    page = open_page(server)
+    page.set_default_timeout(120_000)  # 1 GB is read once
+    sizes = []
+    page.on("response", lambda response: "/api/signal" in response.url
+            and sizes.append(int(response.headers["content-length"])))  # fmt: skip
+    open_recording(page, DAY)
+    assert "24:00:00 h" in page.locator(".record-details").inner_text()
+    dark = "r < 60 && g < 60 && b < 60"
+
+    def wait_for_samples():
+        page.wait_for_function("""() => {
+            const canvas = document.querySelector('canvas.paper');
+            const { data } = canvas.getContext('2d').getImageData(0, 40, canvas.width, 1);
+            for (let i = 0; i < data.length; i += 4)  // the grey of what is not loaded has little red
+                if (data[i] < 243 && data[i] > 235 && data[i] - data[i + 1] < 12) return false;
+            return true;
+        }""")
+        page.wait_for_timeout(200)
+
+    def measure(begin, snaps):
+        """Return what calipers measure between two beats, the first one at a time."""
+        if snaps:
+            page.keyboard.press("k")
+        (start, y), (end, _) = locate_time(page, begin), locate_time(page, begin + 0.8)
+        page.mouse.move(start + 3, y)
+        page.mouse.down()
+        page.mouse.move(end - 3, y, steps=4)
+        page.mouse.up()
+        page.wait_for_timeout(100)
+        return page.locator(".measure").inner_text()
+
+    wait_for_samples()
+    assert "25 mm/s" in page.locator(".readout").inner_text()
+    assert "800 ms · 75 bpm" in measure(2.0, snaps=True)
+    page.keyboard.press("Escape")
+    overview = page.locator(".overview").bounding_box()
+    page.mouse.click(overview["x"] + overview["width"] / 2, overview["y"] + overview["height"] / 2)
+    wait_for_samples()
+    begin = int(locate_middle(page))
+    assert abs(begin - DAY_SECONDS / 2) < 120
+    page.keyboard.press("End")
+    wait_for_samples()
+    assert count_pixels(page, dark, 0.1, 0.9) > 1000
+    assert "800 ms · 75 bpm" in measure(DAY_SECONDS - 180 + 0.4 + 0.8 * 220, snaps=False)
+    page.keyboard.press("Escape")
+    for _ in range(60):
+        page.keyboard.press("-")
+        page.wait_for_timeout(20)
+    wait_for_samples()
+    assert "0.003 mm/s" in page.locator(".readout").inner_text()
+    assert count_pixels(page, dark, 0.1, 0.9) > 1000
+    assert len(sizes) > 5 and sum(sizes) < 60e6 and max(sizes) < 10e6  # all samples are 1 GB
+    press_choice(page, "Signal", "Filtered")
+    page.wait_for_selector("text=Long recordings are shown as recorded, not filtered.")
+    assert "raw signal" in page.locator("#paper").get_attribute("aria-label")
+    press_choice(page, "Signal", "Raw")
+
+
 @pytest.mark.parametrize("size", [(1280, 800), (3840, 2160)])
 def test_large_deflections_are_not_cut_off_at_the_edges_of_the_paper(server, open_page, size):
     page = open_page(server, size=size)
@@ -706,6 +806,54 @@ def test_names_with_markup_are_shown_literally(server, open_page):
     open_recording(page, MARKUP)
     assert page.locator(".record-title").inner_text() == MARKUP
     assert page.locator("main img").count() == 0
+
+
+def test_lead_names_are_whole_if_there_is_space_and_else_cut_in_the_middle(server, open_page):
+    page = open_page(server)
+    page.evaluate("""() => {
+        window.drawn = new Set();
+        const draw = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, x, ...rest) {
+            window.drawn.add(JSON.stringify([text, x + this.measureText(text).width]));
+            return draw.call(this, text, x, ...rest);
+        };
+    }""")
+    open_recording(page, NAMED)
+    page.wait_for_timeout(100)
+    drawn = [json.loads(text) for text in page.evaluate("() => [...window.drawn]")]
+    names = {text for text, _ in drawn if text.startswith("electrode")}
+    assert set(LONG_NAMES[:2]) <= names
+    cut = names - set(LONG_NAMES[:2])
+    assert len(cut) == 2 and all("…" in name and name.endswith(("above", "below")) for name in cut)
+    assert all(end <= page.locator("#paper").bounding_box()["width"] for text, end in drawn if text in names)
+
+
+def test_recordings_of_one_name_in_other_folders_or_another_case_are_not_mixed(server, open_page):
+    page = open_page(server, "Folders")
+    for name, key in zip(FOLDERS, "pau", strict=True):
+        open_recording(page, name)
+        assert page.locator(".record-title").inner_text() == name
+        page.keyboard.press(key)
+        wait_until_saved(page)
+    assert [(review[0], review[2]) for review in server.saved("Folders")] == list(
+        zip(FOLDERS, ("present", "absent", "unsure"), strict=True)
+    )
+    open_recording(page, FOLDERS[0])
+    assert page.locator(".verdict.present").count() == 1 and page.locator(".verdict.absent").count() == 0
+
+
+def test_a_name_with_a_line_break_is_listed_and_reviewed(server, open_page):
+    page = open_page(server, "Breaks")
+    key = escape_name(BREAK)
+    page.get_by_label("Search").fill("break")
+    wait_for_rows(page, 1)
+    assert rows(page) == [key] and key.isprintable() and "\\u000a" in page.locator("tbody").inner_text()
+    open_recording(page, key)
+    page.keyboard.press("p")
+    wait_until_saved(page)
+    assert [review[:3:2] for review in server.saved("Breaks")] == [(key, "present")]
+    page.reload()
+    page.wait_for_selector(".class-row .verdict.present")
 
 
 def test_errors_are_said_in_words(server, open_page):

@@ -10,11 +10,13 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+import scipy.io
 from sklearn.metrics import cohen_kappa_score
 from web.conftest import StandInRunner, make_prediction
 
 import ecg
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED
+from ecg.data.leads import LEADS
 from ecg.data.records import read_record
 from ecg.data.reviews import Review, Verdict, append_review, read_reviews
 from ecg.evaluation.calibration import Calibration
@@ -194,6 +196,65 @@ def test_a_file_that_is_not_called_in_utf8_is_answered(make_client, make_bench, 
     get(client, "/api/signal", 422, record=item["record"])
     assert review(client, item["record"])["record"] == item["record"]
     assert len(get(client, "/api/recording", record=item["record"])["reviews"]) == 1
+
+
+def test_names_that_look_alike_are_different_recordings(make_client, make_bench, synthetic_recordings, tmp_path):
+    source = sorted(synthetic_recordings.rglob("*.hea"))[0]
+    names = [b"E\xff", b"E\\xff", b"e\xff", b"a/A1", b"b/A1", b"b/a1", b"E\n1", b"E 1", b"E\t1", b"E\\u000a1"]
+    for name in names:
+        path = os.path.join(os.fsencode(tmp_path / "data"), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copy(source, path + b".hea")
+    bench = make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", jobs=1), reviewer="Ann")
+    client = make_client(bench)
+    items = get(client, "/api/recordings", sort="name", descending=0)["items"]
+    keys = [item["record"] for item in items]
+    assert len(set(keys)) == len(names) and all(key.isprintable() for key in keys)
+    for index, key in enumerate(keys):
+        assert review(client, key, comment=f"number {index}")["record"] == key
+    for index, key in enumerate(keys):
+        [saved] = get(client, "/api/recording", record=key)["reviews"]
+        assert (saved["record"], saved["comment"]) == (key, f"number {index}")
+    reviewed = {review.record for review in read_reviews(tmp_path / "reviews")}
+    assert reviewed == {os.fsdecode(name) for name in names}
+    assert len((tmp_path / "reviews" / "Ann.csv").read_bytes().splitlines()) == 1 + len(names)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [1e308, -1e308, np.inf, np.nan, 1e200])
+def test_samples_that_are_no_measurements_are_gaps(make_client, make_bench, tmp_path, value):
+    signal = np.random.default_rng(0).normal(0, 500, (12, 5000))
+    signal[0, 100:200], signal[1, ::2], signal[1, 1::2] = value, value, -value
+    (tmp_path / "data").mkdir()
+    scipy.io.savemat(tmp_path / "data" / "A1.mat", {"val": signal})
+    lines = ["A1 12 500 5000", *(f"A1.mat 16 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS)]
+    (tmp_path / "data" / "A1.hea").write_text("\n".join(lines))
+    client = make_client(make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", jobs=1)))
+    facts = get(client, "/api/recording", record="A1")
+    assert {repair["kind"] for repair in facts["repairs"]} >= {"not finite", "lead rejected for its faults"}
+    answer = client.get("/api/signal", params={"record": "A1"})
+    shown = np.frombuffer(answer.content, "<i2").reshape(12, -1)
+    units = np.array([float(unit) for unit in answer.headers["x-microvolts-per-unit"].split(",")])
+    assert np.isfinite(units).all() and (shown[1] == -(2**15)).all()
+    gap = shown[0] == -(2**15)
+    assert gap[100:200].all() and gap.sum() == 100
+    microvolts = shown[0][~gap] * units[0]
+    expected = np.delete(signal[0], slice(100, 200))
+    np.testing.assert_allclose(microvolts, expected - np.quantile(expected, 0.5, method="lower"), atol=units[0])
+    assert client.get("/api/signal", params={"record": "A1", "kind": "filtered"}).status_code == 200
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("gain", ["1e308", "-1e308", "1e999", "1e-308"])
+def test_a_gain_that_no_recorder_has_is_said(make_client, make_bench, tmp_path, gain):
+    (tmp_path / "data").mkdir()
+    scipy.io.savemat(tmp_path / "data" / "A1.mat", {"val": np.arange(24000, dtype=np.int16).reshape(12, 2000)})
+    lines = ["A1 12 500 2000", *(f"A1.mat 16 {gain}/mV 16 0 0 0 0 {lead}" for lead in LEADS)]
+    (tmp_path / "data" / "A1.hea").write_text("\n".join(lines))
+    client = make_client(make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", jobs=1)))
+    reasons = [get(client, "/api/recording", record="A1")["unusable"]]
+    reasons += [get(client, "/api/signal", 422, record="A1", kind=kind)["error"] for kind in ("raw", "filtered")]
+    assert all(f"gain {float(gain):g} is not within" in reason for reason in reasons)
 
 
 def test_calibrated_probabilities_are_shown_if_they_decide(make_client, make_bench, catalogue):

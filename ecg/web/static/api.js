@@ -1,7 +1,8 @@
 /** Call the server. Every failure becomes an error with a sentence for the user. */
 
-import { decodeSignal } from "./signal.js";
 import { decodeShading } from "./shading.js";
+import { buildSignal, decodeSignal } from "./signal.js";
+import { LongSignal } from "./windows.js";
 
 /** The server answered with an error. */
 export class RefusedError extends Error {
@@ -18,6 +19,7 @@ export class UnreachableError extends Error {
   }
 }
 
+export const TOO_LARGE = 413;
 const TIMEOUT = 60_000; // ms; a first explanation loads the networks
 
 async function request(path, parameters = {}, options = {}) {
@@ -85,10 +87,15 @@ export const login = async (reviewer) => readJson(await post("/api/login", { rev
 export const logout = () => post("/api/logout", {});
 export const saveReview = async (review) => readJson(await post("/api/reviews", review));
 
-/** Return the signal of a recording, raw or filtered. */
+/** Return the signal of a recording, raw or filtered; of a long one the envelope, with windows that load later. */
 export async function getSignal(record, kind, options) {
-  const response = await request("/api/signal", { record, kind }, options);
-  return decodeSignal(await readBytes(response), response.headers);
+  const load = async (parameters) => {
+    const response = await request("/api/signal", { record, kind, ...parameters }, options);
+    return decodeSignal(await readBytes(response), response.headers);
+  };
+  const signal = await load({});
+  if (signal.block === 1) return { ...buildSignal(signal), kind };
+  return Object.assign(new LongSignal(signal, (first, count, block) => load({ first, count, block })), { kind });
 }
 
 /** Return how much each lead and time contributes to a class. */

@@ -153,17 +153,18 @@ function findPeak({ traces, frequency, length }, lead, time) {
   const trace = traces[lead];
   const first = Math.max(0, Math.round((time - REACH) * frequency));
   const last = Math.min(length - 1, Math.round((time + REACH) * frequency));
-  const values = trace.samples
-    .subarray(first, last + 1)
+  const { low: samples, start } = trace.read(first, last, 1);
+  const values = samples
+    .subarray(first - start, last + 1 - start)
     .filter((value) => value !== INVALID)
     .sort();
   if (!values.length) return {};
   const middle = values[values.length >> 1];
   let best = null;
-  for (let index = first; index <= last; index++) {
-    const value = trace.samples[index];
-    if (value !== INVALID && (best === null || Math.abs(value - middle) > Math.abs(trace.samples[best] - middle)))
-      best = index;
+  for (let index = first - start; index <= last - start; index++) {
+    const value = samples[index];
+    if (value !== INVALID && (best === null || Math.abs(value - middle) > Math.abs(samples[best] - middle))) best = index;
   }
-  return { time: best / frequency, millivolts: (trace.samples[best] - trace.median) * trace.millivolts };
+  const millivolts = (samples[best] - trace.median) * trace.millivolts;
+  return { time: (best + start) / frequency, millivolts };
 }

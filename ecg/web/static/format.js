@@ -33,12 +33,14 @@ export function formatSeconds(seconds) {
   return `${hours ? `${hours}:` : ""}${minutes}:${String(rounded % 60).padStart(2, "0")} ${hours ? "h" : "min"}`;
 }
 
-/** Return a point of time in a recording, such as 0:02.350. */
+/** Return a point of time in a recording, such as 0:02.350, or 12:00:02.350 from one hour on. */
 export function formatTime(seconds, digits = 3) {
   const sign = seconds < 0 ? "−" : "";
-  const value = Math.abs(seconds);
+  const value = Number(Math.abs(seconds).toFixed(digits));
   const minutes = Math.floor(value / 60);
-  return `${sign}${minutes}:${(value - minutes * 60).toFixed(digits).padStart(digits ? digits + 3 : 2, "0")}`;
+  const rest = (value - minutes * 60).toFixed(digits).padStart(digits ? digits + 3 : 2, "0");
+  if (minutes < 60) return `${sign}${minutes}:${rest}`;
+  return `${sign}${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
 }
 
 /** Return an age in years, or null if unknown. */

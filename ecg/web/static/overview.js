@@ -61,7 +61,7 @@ function drawWhole(context, { traces, length }) {
   const trace = traces.find(({ name }) => name === "II") ?? traces[0];
   if (!trace || !length) return;
   const perPixel = length / canvas.width;
-  const level = trace.level(perPixel) ?? { size: 1, low: trace.samples, high: trace.samples };
+  const level = trace.readCoarse(perPixel) ?? trace.read(0, length, perPixel);
   const columns = [];
   for (let x = 0; x < canvas.width; x++) {
     let [low, high] = [32768, INVALID];

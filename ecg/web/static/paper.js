@@ -1,5 +1,6 @@
 /** ECG paper on a canvas: grid, calibration pulse, shading, traces and time axis. */
 
+import { formatTime } from "./format.js";
 import { drawStrip } from "./shading.js";
 import { INVALID } from "./signal.js";
 
@@ -15,6 +16,7 @@ export const COLOURS = {
 export const FONT = '"Inter", "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif';
 const PULSE = 0.2; // s
 const FINEST = 2.6; // pixels between lines of the grid
+const LONGEST_NAME = 500; // characters of a lead's name that are measured
 const ZIGZAG = 1.5; // samples per pixel from which minima and maxima are drawn
 
 /** Draw a view. `scale` is the number of device pixels in a CSS pixel. */
@@ -27,6 +29,7 @@ export function drawPaper(context, view, shading, scale) {
   if (shading) drawShading(context, view, shading);
   drawPulses(context, view);
   drawTraces(context, view, scale);
+  drawMissing(context, view, scale);
   drawEnd(context, view);
   drawNames(context, view, shading);
   drawTimes(context, view);
@@ -144,14 +147,15 @@ function traceLead(context, view, { lead, left, right }, baseline, scale) {
   const zero = baseline + trace.median * factor;
   const samplesPerPixel = 1 / (perSample * scale);
   const range = { first, last, origin, perSample, factor, zero };
-  if (samplesPerPixel <= ZIGZAG) traceSamples(context, trace.samples, range);
-  else traceExtremes(context, trace, range, samplesPerPixel);
+  const blocks = trace.read(first, last, samplesPerPixel);
+  if (samplesPerPixel <= ZIGZAG) traceSamples(context, blocks, range);
+  else traceExtremes(context, blocks, range, samplesPerPixel);
 }
 
-function traceSamples(context, samples, { first, last, origin, perSample, factor, zero }) {
+function traceSamples(context, { low, start }, { first, last, origin, perSample, factor, zero }) {
   let drawn = false;
   for (let index = first; index <= last; index++) {
-    const value = samples[index];
+    const value = low[index - start];
     if (value === INVALID) drawn = false;
     else if (drawn) context.lineTo(origin + index * perSample, zero - value * factor);
     else {
@@ -162,21 +166,18 @@ function traceSamples(context, samples, { first, last, origin, perSample, factor
 }
 
 /** Pixels begin at multiples of their number of samples, so that a trace keeps its form while it moves. */
-function traceExtremes(context, trace, { first, last, origin, perSample, factor, zero }, samplesPerPixel) {
-  const level = trace.level(samplesPerPixel);
-  const low = level ? level.low : trace.samples;
-  const high = level ? level.high : trace.samples;
-  const size = level ? level.size : 1;
+function traceExtremes(context, blocks, { first, last, origin, perSample, factor, zero }, samplesPerPixel) {
+  const { low, high, size, start } = blocks;
   const step = samplesPerPixel / size;
   let drawn = false;
   for (let pixel = Math.floor(first / samplesPerPixel); pixel * samplesPerPixel <= last; pixel++) {
-    const end = Math.min(Math.floor((pixel + 1) * step), low.length);
+    const end = Math.min(Math.floor((pixel + 1) * step) - start, low.length);
     let smallest = 32768;
     let largest = INVALID;
     let smallestAt = 0;
     let largestAt = 0;
     let gap = false;
-    for (let index = Math.max(0, Math.floor(pixel * step)); index < end; index++) {
+    for (let index = Math.max(0, Math.floor(pixel * step) - start); index < end; index++) {
       if (high[index] === INVALID) {
         gap = true;
         continue;
@@ -197,6 +198,24 @@ function traceExtremes(context, trace, { first, last, origin, perSample, factor,
   }
 }
 
+/** Cover the paper where the samples of a long recording are not there yet. */
+function drawMissing(context, view, scale) {
+  const { left, right } = view.plot;
+  for (const [begin, end] of view.missing(scale)) {
+    const [from, to] = [Math.max(left, view.xAt(begin)), Math.min(right, view.xAt(end))];
+    if (to <= from) continue;
+    context.fillStyle = COLOURS.end;
+    context.globalAlpha = 0.6;
+    context.fillRect(from, 0, to - from, view.plot.height);
+    context.globalAlpha = 1;
+    context.fillStyle = COLOURS.axis;
+    context.font = `${view.fontSize}px ${FONT}`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.fillText("Loading …", (from + to) / 2, view.plot.height / 2);
+  }
+}
+
 /** Cover the paper after the end of the recording. */
 function drawEnd(context, view) {
   const x = view.xAt(view.seconds);
@@ -213,11 +232,11 @@ function drawNames(context, view, shading) {
   context.textBaseline = "middle";
   context.textAlign = "left";
   context.lineJoin = "round";
-  for (const { lead, row, column, left } of view.pieces()) {
+  for (const { lead, row, column, left, right } of view.pieces()) {
     const baseline = view.baselineOf(row);
     if (baseline < 0 || baseline - lift > view.plot.height) continue;
-    const name = view.signal.traces[lead].name.slice(0, 24);
     context.font = `600 ${size}px ${FONT}`;
+    const name = fitText(context, view.signal.traces[lead].name, right - left - 10);
     const y = Math.max(size * 0.65, baseline - lift);
     context.strokeStyle = COLOURS.paper;
     context.lineWidth = 4;
@@ -230,6 +249,19 @@ function drawNames(context, view, shading) {
   }
 }
 
+/** Return a text that fits into a width; a longer one has dots in its middle, since names often differ at their ends. */
+function fitText(context, text, width) {
+  const cut = (count) => `${text.slice(0, Math.ceil(count / 2))}…${text.slice(text.length - Math.floor(count / 2))}`;
+  if (text.length <= LONGEST_NAME && context.measureText(text).width <= width) return text;
+  let [fits, tooLong] = [0, Math.min(text.length, LONGEST_NAME) + 1];
+  while (tooLong - fits > 1) {
+    const count = (fits + tooLong) >> 1;
+    if (context.measureText(cut(count)).width <= width) fits = count;
+    else tooLong = count;
+  }
+  return cut(fits);
+}
+
 /** Draw how much a lead contributes, as a bar below its name. */
 function drawShare(context, share, x, y, size) {
   context.fillStyle = "rgba(20, 20, 28, 0.16)";
@@ -239,8 +271,8 @@ function drawShare(context, share, x, y, size) {
 }
 
 function drawTimes(context, view) {
-  const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600];
-  const step = steps.find((seconds) => seconds * view.pixelsPerSecond >= 4.5 * view.fontSize) ?? 7200;
+  const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200];
+  const step = steps.find((seconds) => seconds * view.pixelsPerSecond >= 4.5 * view.fontSize) ?? 21600;
   context.fillStyle = "rgba(255, 250, 248, 0.86)";
   context.fillRect(0, view.plot.height + 1, view.width, view.height);
   context.fillStyle = COLOURS.axis;
@@ -259,7 +291,5 @@ function drawTimes(context, view) {
 
 function formatTick(time, step) {
   if (time < 60) return `${step < 1 ? time.toFixed(1) : Math.round(time)} s`;
-  const seconds = time % 60;
-  const digits = step < 1 ? seconds.toFixed(1).padStart(4, "0") : String(Math.round(seconds)).padStart(2, "0");
-  return `${Math.floor(time / 60)}:${digits}`;
+  return formatTime(time, step < 1 ? 1 : 0);
 }

@@ -79,12 +79,14 @@ export class RecordingView {
     this.facts = null;
     this.isRevealing = false;
     clearTimeout(this.timer);
+    this.paper.view.signal?.release?.();
     this.paper.setSignal(null); // the trace of one recording never stands below the name of another
     this.overview.setSignal(null);
     this.panel.clear();
     this.evidence.clear();
     fill(this.details, "\u00a0");
-    this.title.textContent = record.split("/").at(-1);
+    const folder = record.slice(0, record.lastIndexOf("/") + 1);
+    fill(this.title, folder && build("span", { class: "folder", text: folder }), record.slice(folder.length));
     this.title.title = record;
     this.showPosition();
     const { loader } = this.page;
@@ -106,6 +108,8 @@ export class RecordingView {
       if (this.record !== record) return null;
       clearTimeout(this.isSlow);
       this.showMessage("");
+      if (signal.isLong) signal.onload = () => this.paper.requestDraw();
+      if (signal.kind !== settings.kind) showToast("Long recordings are shown as recorded, not filtered.");
       this.paper.setSignal(signal, { keepView });
       this.overview.setSignal(signal);
       this.overview.frame(this.paper.view);
@@ -182,6 +186,7 @@ export class RecordingView {
   close() {
     clearTimeout(this.timer);
     this.record = null;
+    this.paper.view.signal?.release?.();
     this.evidence.clear();
     showAlert("facts", "");
   }
@@ -337,7 +342,7 @@ export class RecordingView {
     this.overview?.frame(view);
     this.measure.textContent = calipers.describe();
     const speed = view.speed * Math.min(1, view.zoom);
-    const scale = `${Number(speed.toFixed(speed < 10 ? 1 : 0))} mm/s · ${view.gain} mm/mV`;
+    const scale = `${Number(speed < 1 ? speed.toPrecision(1) : speed.toFixed(speed < 10 ? 1 : 0))} mm/s · ${view.gain} mm/mV`;
     const size = settings.isTrueSize
       ? view.magnification > 1
         ? `true size × ${view.magnification.toFixed(2)}`
@@ -357,7 +362,7 @@ export class RecordingView {
     const leads = signal.traces.map((trace) => trace.name).join(", ");
     this.paper.overlay.setAttribute(
       "aria-label",
-      `ECG of ${this.record}: ${formatSeconds(signal.seconds)}, leads ${leads}, ${settings.kind} signal`,
+      `ECG of ${this.record}: ${formatSeconds(signal.seconds)}, leads ${leads}, ${signal.kind} signal`,
     );
   }
 }

@@ -37,7 +37,12 @@ function findMedian(samples) {
   return count ? values.subarray(0, count).sort()[count >> 1] : 0;
 }
 
-/** A lead: its samples, their unit, and a pyramid of minima and maxima that is built when first needed. */
+/**
+ * A lead: its samples, their unit, and a pyramid of minima and maxima that is built when first needed.
+ *
+ * Samples are given to others as blocks: `low` and `high` of each, the number of samples in a block as `size`, and the
+ * number of blocks before the first one as `start`. A block without a valid sample has INVALID as `high`.
+ */
 export class Trace {
   constructor(name, samples, microvolts) {
     this.name = name;
@@ -50,21 +55,23 @@ export class Trace {
     this.levels = null;
   }
 
-  /** Return the level whose blocks have at most this number of samples, or null if the samples themselves serve. */
-  level(samplesPerPixel) {
+  /** Return the blocks that serve a number of samples per pixel, at least those between two samples. */
+  read(first, last, samplesPerPixel) {
+    return this.readCoarse(samplesPerPixel) ?? { size: 1, start: 0, low: this.samples, high: this.samples };
+  }
+
+  /** Return the blocks of the whole recording that have at most half of these samples, or null if none are so small. */
+  readCoarse(samplesPerPixel) {
     if (samplesPerPixel < 2 * FACTOR) return null;
-    this.levels ??= buildLevels(this.samples);
-    let chosen = null;
-    for (const level of this.levels) if (level.size * 2 <= samplesPerPixel) chosen = level;
-    return chosen;
+    this.levels ??= buildLevels({ size: 1, low: this.samples, high: this.samples });
+    return this.levels.findLast((level) => level.size * 2 <= samplesPerPixel) ?? null;
   }
 }
 
-function buildLevels(samples) {
+/** Return levels of a pyramid, each with larger blocks than the one before. */
+export function buildLevels({ size, low, high }) {
   const levels = [];
-  let low = samples;
-  let high = samples;
-  for (let size = FACTOR; samples.length / size > 64; size *= FACTOR) {
+  while (low.length > 64 * FACTOR) {
     const length = Math.ceil(low.length / FACTOR);
     const nextLow = new Int16Array(length);
     const nextHigh = new Int16Array(length);
@@ -80,23 +87,37 @@ function buildLevels(samples) {
       nextLow[block] = smallest;
       nextHigh[block] = largest; // INVALID if no sample of the block is valid
     }
-    levels.push({ size, low: nextLow, high: nextHigh });
+    size *= FACTOR;
+    levels.push({ size, start: 0, low: nextLow, high: nextHigh });
     [low, high] = [nextLow, nextHigh];
   }
   return levels;
 }
 
-/** Decode the server's answer: little-endian int16, lead after lead. */
+/**
+ * Decode the server's answer: little-endian int16, lead after lead.
+ *
+ * A lead is its samples, or the minima and then the maxima of its blocks.
+ */
 export function decodeSignal(buffer, headers) {
   const names = splitNames(headers.get("X-Leads"));
   const units = splitNames(headers.get("X-Microvolts-Per-Unit")).map(Number);
   const frequency = Number(headers.get("X-Frequency"));
   const length = Number(headers.get("X-Samples"));
-  if (!(frequency > 0) || !(length >= 0) || buffer.byteLength !== 2 * names.length * length) {
+  const block = Number(headers.get("X-Block") ?? 1);
+  const entries = Math.ceil(length / block) * (block > 1 ? 2 : 1);
+  if (!(frequency > 0) || !(length >= 0) || buffer.byteLength !== 2 * names.length * entries) {
     throw new Error("The signal is not as long as the server says.");
   }
-  const traces = names.map(
-    (name, row) => new Trace(name, new Int16Array(buffer, 2 * row * length, length), units[row] ?? units[0] ?? 1),
-  );
-  return { traces, frequency, length, seconds: length / frequency };
+  const leads = names.map((name, row) => ({
+    name,
+    values: new Int16Array(buffer, 2 * row * entries, entries),
+    microvolts: units[row] ?? units[0] ?? 1,
+  }));
+  return { leads, block, frequency, length, seconds: length / frequency };
+}
+
+/** Return a signal that is in memory as a whole. */
+export function buildSignal({ leads, ...facts }) {
+  return { ...facts, traces: leads.map(({ name, values, microvolts }) => new Trace(name, values, microvolts)) };
 }

@@ -153,6 +153,14 @@ export class View {
     return this.signal?.seconds ?? 0;
   }
 
+  /** Yield the visible intervals of time of which samples are still to be loaded, in s. */
+  *missing(scale) {
+    if (!this.signal?.isLong) return;
+    const perSample = this.pixelsPerSecond / this.signal.frequency;
+    const [first, last] = [this.begin, this.begin + this.span].map((time) => time * this.signal.frequency);
+    yield* this.signal.missing(1 / (perSample * scale), first, last);
+  }
+
   get smallestZoom() {
     return Math.min(1, this.plot.width / (this.mm * this.speed * Math.max(this.seconds, 1e-3)));
   }
