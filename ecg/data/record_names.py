@@ -6,10 +6,11 @@ CODE = r"(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})"  # after 
 
 
 def escape_name(name: str) -> str:
-    r"""Return the name of a record with codes such as `\u000a` for characters that cannot be seen.
+    r"""Return the name of a record with codes for characters that cannot be seen.
 
-    These are line breaks and other control characters, and bytes that are not UTF-8 (`\xff`). A backslash before what
-    looks like a code becomes `\x5c`, so that different names stay different; see `unescape_name`.
+    The codes are such as `\u000a`. The characters are line breaks and other control characters, and bytes that are not
+    UTF-8 (`\xff`). A backslash before what looks like a code becomes `\x5c`, so that different names stay different;
+    see `unescape_name`.
     """
     return re.sub(rf"[^ -~]|\\(?={CODE})", _escape_character, name)
 
@@ -22,7 +23,7 @@ def _escape_character(match: re.Match[str]) -> str:
 
 
 def unescape_name(name: str) -> str:
-    """Return the name of a record from what `escape_name` returns; a name without codes stays as it is."""
+    """Return the name of a record from what `escape_name` returns."""
     return re.sub(rf"\\{CODE}", lambda match: _decode_code(match[0]), name)
 
 

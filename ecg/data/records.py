@@ -275,7 +275,7 @@ def decode_mat(content: bytes | bytearray, header: Header, file: str, source: st
 def view_matrix(
     content: bytes | bytearray | mmap.mmap, header: Header, file: str, source: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the matrix of a MATLAB file that holds the leads, as `decode_mat` does, but not copied.
+    """Return the matrix of a MATLAB file that holds the leads, not copied.
 
     Returns:
         The samples (L, T), a view of the content unless that is compressed, and what is unusual about the file.
@@ -349,7 +349,7 @@ def read_wfdb(path: Path, files: list[Path], header: Header, window: tuple[int, 
 
 
 def count_wfdb_samples(path: Path, files: list[Path], header: Header) -> int:
-    """Check the formats and sizes of files for wfdb; return the samples of a lead. See `read_wfdb`."""
+    """Check files for wfdb as `read_wfdb` does; return the samples of a lead."""
     samples = header.samples
     for file in files:
         leads = [lead for lead in header.leads if lead.file == file.name]

@@ -38,7 +38,7 @@ class SampleReader(NamedTuple):
 
 
 def open_samples(path: Path, header: Header) -> SampleReader:
-    """Prepare to read parts of a recording; at first only the heads of its files are read.
+    """Prepare to read parts of a recording; only the heads of its files are read.
 
     A MATLAB file that is compressed or of version 7.3 is read as a whole, up to the limit of `ecg.data.matlab`.
 

@@ -241,7 +241,7 @@ def _draw_traces(
     peaks: PeakList | None,
     shading: Shading | None,
 ) -> None:
-    """Draw calibration pulses, traces, evidence and wave peaks; the arguments are those of `draw_record`."""
+    """Draw what is on the paper; the arguments are those of `draw_record`."""
     rows = 1 + max(strip.row for strip in strips)
     zeros = [ROW * (rows - row - 0.5) for row in range(rows)]
     for zero in zeros:

@@ -30,7 +30,9 @@ SMALL: Style = {"fontsize": 7}
 
 
 class Sheet(NamedTuple):
-    """The paper of a page and the lines of text around it, with heights in mm above the lower margin.
+    """The paper of a page and the lines of text around it.
+
+    Heights are in mm above the lower margin.
 
     Attributes:
         width: Width of the paper.

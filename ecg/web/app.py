@@ -26,7 +26,7 @@ from ecg.web import descriptions
 from ecg.web.access import Access, AccessControl, JsonResponse, RefusedRequest, error_response, read_cookie
 from ecg.web.agreement_study import describe_agreement
 from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
-from ecg.web.envelopes import FINE_BLOCK, MOST_ENTRIES, SignalSource, TooLongError, Window
+from ecg.web.envelopes import FINE_BLOCK, MOST_ENTRIES, SignalSource, TooLongError, SampleWindow
 from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
 from ecg.web.predictor import BusyError, TimeLimitError, WorkerEnded
 from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field
@@ -215,7 +215,7 @@ class Routes:
         return await anyio.to_thread.run_sync(call, limiter=self._readers)
 
     async def signal(self, request: Request) -> Response:
-        """Return a signal as integers of 16 bits, of a long recording a window or the envelope."""
+        """Return a signal as integers of 16 bits; see `SignalSource.pack`."""
         row, kind = self.row(request.query_params.get("record", "")), request.query_params.get("kind", KINDS[0])
         if kind not in KINDS:
             raise RefusedRequest(400, f"kind is none of {', '.join(KINDS)}.")
@@ -225,7 +225,7 @@ class Routes:
         if block not in (1, FINE_BLOCK):
             raise RefusedRequest(400, f"block is 1 or {FINE_BLOCK}.")
         try:
-            packed = await self._read(self._signals.pack, row, kind, Window(first, count, block))
+            packed = await self._read(self._signals.pack, row, kind, SampleWindow(first, count, block))
         except (RecordError, OSError) as error:
             reason = remove_record_name(describe_error(error), self.bench.catalogue.path(row))
             status = 413 if isinstance(error, TooLongError) else 422

@@ -1,4 +1,7 @@
-"""Show recordings of many hours: windows of their samples, and the lowest and highest samples of blocks."""
+"""Read recordings of many hours for the page, in bounded memory.
+
+The page gets windows of their samples, and an envelope: the lowest and the highest sample of each block.
+"""
 
 import math
 import threading
@@ -161,7 +164,7 @@ def find_extremes(samples: np.ndarray, valid: np.ndarray, block: int) -> np.ndar
     )
 
 
-class Window(NamedTuple):
+class SampleWindow(NamedTuple):
     """A window of a long recording.
 
     Attributes:
@@ -175,7 +178,7 @@ class Window(NamedTuple):
     block: int = 1
 
 
-def pack_window(path: Path, envelope: Envelope, window: Window) -> PackedSignal:
+def pack_window(path: Path, envelope: Envelope, window: SampleWindow) -> PackedSignal:
     """Read a window of a long recording, in the units of its envelope.
 
     Raises:
@@ -194,14 +197,16 @@ def pack_window(path: Path, envelope: Envelope, window: Window) -> PackedSignal:
 
 
 class SignalSource:
-    """Reads signals, and keeps the envelopes of the recordings that were looked at last."""
+    """Reads signals, and keeps the last envelopes that it measured."""
 
     def __init__(self) -> None:
         self._envelopes: dict[Path, Envelope] = {}
         self._lock = threading.Lock()  # one envelope is measured at a time
 
-    def pack(self, path: Path, kind: str, window: Window, early_gains: bool) -> PackedSignal:
-        """Read what is sent of a signal: all of it, or of a long recording a window or the envelope.
+    def pack(self, path: Path, kind: str, window: SampleWindow, early_gains: bool) -> PackedSignal:
+        """Read what is sent of a signal.
+
+        That is all of it, or of a long recording a window or the envelope.
 
         Args:
             path: The header's path.

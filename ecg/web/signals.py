@@ -80,7 +80,9 @@ def join_names(names: Sequence[str]) -> str:
 
 
 def read_facts(path: Path, early_gains: bool) -> RecordingFacts:
-    """Read the files of a recording, of a long one only the beginning; faults raise no error.
+    """Read the files of a recording; faults raise no error.
+
+    Of a long recording only the beginning is read.
 
     Args:
         path: The header's path.
@@ -104,7 +106,9 @@ def read_facts(path: Path, early_gains: bool) -> RecordingFacts:
 
 
 def open_long(path: Path, header: Header) -> SampleReader | None:
-    """Return a reader of parts of a recording that has more than MOST_WHOLE samples, or else None.
+    """Return a reader of parts of a long recording, or None for a shorter one.
+
+    A long recording has more than MOST_WHOLE samples.
 
     Raises:
         SignalError: The files of a long recording cannot be read.
@@ -117,7 +121,7 @@ def open_long(path: Path, header: Header) -> SampleReader | None:
 
 
 def read_beginning(header: Header, reader: SampleReader, early_gains: bool) -> tuple[Header, np.ndarray]:
-    """Return the header of a recording, with corrected gains if asked for, and the samples that training sees."""
+    """Return the header, with corrected gains if asked for, and what training sees."""
     most = round(MAX_DURATION * header.sampling_frequency)
     integers = reader.read(0, min(most, reader.n_samples))
     return (correct_gains(header, integers)[0] if early_gains else header), integers
@@ -224,7 +228,9 @@ class LeadUnit(NamedTuple):
 
 
 def choose_unit(lead: Lead, values: np.ndarray, extremes: np.ndarray, dtype: np.dtype) -> LeadUnit:
-    """Choose a unit in which all samples of a lead fit into 16 bits; integers that fit stay as they are.
+    """Choose a unit in which all samples of a lead fit into 16 bits.
+
+    Integers that fit stay as they are.
 
     Args:
         lead: The lead.

@@ -86,10 +86,10 @@ def test_parts_of_a_recording_are_those_of_the_whole(tmp_path, long_signal, kind
     path = write_long(tmp_path, kind, long_signal[:, :5000])
     path.write_text(path.read_text().replace(str(SAMPLES), "5000"))
     reader = open_samples(path, read_header(path))
-    _, whole = read_record(path)
+    _, integers = read_record(path)
     assert reader.n_samples == 5000
     for first, last in ((0, 5000), (0, 1), (4999, 5000), (1234, 2345), (700, 700)):
-        np.testing.assert_array_equal(reader.read(first, last), whole[:, first:last])
+        np.testing.assert_array_equal(reader.read(first, last), integers[:, first:last])
 
 
 def test_a_file_that_has_become_shorter_is_an_error(tmp_path, long_signal):

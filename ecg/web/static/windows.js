@@ -92,9 +92,9 @@ export class LongSignal {
     const low = new Int16Array(Math.max(0, end - begin)).fill(INVALID);
     const high = size === 1 ? low : low.slice();
     for (let index = Math.floor(begin / ENTRIES); index * ENTRIES < end; index++) {
-      const found = this.find(size, index);
-      if (!found) continue;
-      const [lows, highs] = splitBlocks(found.leads[row].values, size);
+      const loaded = this.find(size, index);
+      if (!loaded) continue;
+      const [lows, highs] = splitBlocks(loaded.leads[row].values, size);
       const from = Math.max(begin, index * ENTRIES);
       const part = [from - index * ENTRIES, Math.min(end - index * ENTRIES, lows.length)];
       low.set(lows.subarray(...part), from - begin);
@@ -116,11 +116,11 @@ export class LongSignal {
   /** Return a window, or null if it is not there; then it is loaded. */
   find(size, index) {
     const key = `${size} ${index}`;
-    const found = this.windows.get(key);
-    if (found) {
+    const loaded = this.windows.get(key);
+    if (loaded) {
       this.windows.delete(key);
-      this.windows.set(key, found); // the last one that was used
-      return found;
+      this.windows.set(key, loaded); // the last one that was used
+      return loaded;
     }
     if (!this.loading.has(key) && this.onload) {
       this.wanted = [{ key, size, index }, ...this.wanted.filter((window) => window.key !== key)].slice(0, KEPT / 4);
