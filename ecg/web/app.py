@@ -26,7 +26,7 @@ from ecg.web import descriptions
 from ecg.web.access import Access, AccessControl, JsonResponse, RefusedRequest, error_response, read_cookie
 from ecg.web.agreement_study import describe_agreement
 from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
-from ecg.web.envelopes import FINE_BLOCK, MOST_ENTRIES, SignalSource, TooLongError, SampleWindow
+from ecg.web.envelopes import FINE_BLOCK, MOST_ENTRIES, SampleWindow, SignalSource, TooLongError
 from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
 from ecg.web.predictor import BusyError, TimeLimitError, WorkerEnded
 from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field
