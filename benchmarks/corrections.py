@@ -32,6 +32,7 @@ from ecg.data.synthetic import SyntheticSettings, Truth, synthesize
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.models.bundle import load_bundle
 from ecg.runtime.console import start_logging
+from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.files import atomic_path, to_json
 from ecg.systems.label_cleaning import CleaningSettings
 
@@ -92,12 +93,13 @@ def measure_seed(seed: int, options: argparse.Namespace, measures: Measures) -> 
 
 def prepare_recordings(seed: int, folder: Path, options: argparse.Namespace) -> Recordings:
     """Make the recordings of a seed, and store them."""
-    made = synthesize(folder / "data", options.records, seed, FAULTY, jobs=options.jobs)
-    held_out = synthesize(folder / "held out", options.held_out, seed + 1000, COMPLETE, jobs=options.jobs)
-    store = build_store(folder / "data", folder / "store", options.jobs)
-    test = build_store(folder / "held out", folder / "held out store", options.jobs)
+    executor = LocalExecutor(options.jobs)
+    made = synthesize(folder / "data", options.records, seed, FAULTY, executor)
+    held_out = synthesize(folder / "held out", options.held_out, seed + 1000, COMPLETE, executor)
+    store = build_store(folder / "data", folder / "store", executor)
+    test = build_store(folder / "held out", folder / "held out store", executor)
     settings = Settings(seed=seed, cleaning=CleaningSettings((), (), masks=options.masks), network=NETWORK,
-                        lead_sets=(12,), jobs=options.jobs)  # fmt: skip
+                        lead_sets=(12,))  # fmt: skip
     return Recordings(folder, store, select_true(made, store), test, select_true(held_out, test), settings)
 
 

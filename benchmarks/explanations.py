@@ -60,6 +60,7 @@ from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.resnets import NetworkSettings
 from ecg.runtime.cache import fingerprint
 from ecg.runtime.console import Progress, start_logging
+from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.files import atomic_path, to_json
 from ecg.systems.attribution import METHODS
 from ecg.systems.explanations import Explanation, compute_shading, explain, smooth_relevance
@@ -102,15 +103,14 @@ def train_model(options: argparse.Namespace) -> Bundle:
     """Train a network on synthetic recordings with true labels, or load it."""
     if options.model:
         return load_bundle(options.model, LEADS)
-    data, model = options.folder / "data", options.folder / "model"
+    data, model, executor = options.folder / "data", options.folder / "model", LocalExecutor(options.jobs)
     if not data.exists():
         with atomic_path(data) as temporary:
-            synthesize(temporary, options.records, options.seed, options.kind, options.jobs)
-    settings = Settings(seed=options.seed, cleaning=AS_LABELLED, network=options.network, lead_sets=(12,),
-                        jobs=options.jobs)  # fmt: skip
+            synthesize(temporary, options.records, options.seed, options.kind, executor)
+    settings = Settings(seed=options.seed, cleaning=AS_LABELLED, network=options.network, lead_sets=(12,))
     if options.epochs:
         settings = replace(settings, training=replace(settings.training, epochs=options.epochs))
-    train(data, model, settings)
+    train(data, model, settings, executor=executor)
     return load_bundle(model, LEADS)
 
 

@@ -35,6 +35,7 @@ from ecg.data.leads import LEAD_SETS, find_lead_set
 from ecg.data.records import read_record
 from ecg.data.store import build_store, open_store
 from ecg.runtime.console import Progress
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.runtime.keras_startup import start_keras
 
 MEMORY_LIMIT = 500  # MB above the memory before
@@ -123,7 +124,7 @@ def check_store(folder):
     """
     path = folder / "store"
     try:
-        store = build_store(folder, path, jobs=1)
+        store = build_store(folder, path, ONE_PROCESS)
     except RecordError as error:
         if is_memory_error(error):
             raise

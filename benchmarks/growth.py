@@ -10,6 +10,7 @@ from benchmarks import memory
 from benchmarks.memory import BATCH, TINY, children_of
 from benchmarks.timing import Row, format_seconds
 from ecg.data.synthetic import synthesize
+from ecg.runtime.executors import ALL_CORES
 
 TICKS = os.sysconf("SC_CLK_TCK")  # ticks of processor time a second
 
@@ -39,7 +40,7 @@ def measure_growth(bench):
         seconds_by_size[size].append(cpu_seconds(os.getpid()) - begun)
 
     for size in bench.sizes:
-        synthesize(bench.folder / f"{size}", size, seed=1, jobs=os.cpu_count())
+        synthesize(bench.folder / f"{size}", size, seed=1, executor=ALL_CORES)
     clock = yield {size: lambda size=size: train_on(size) for size in bench.sizes}
     yield from format_rows("", clock)
     yield from format_rows(

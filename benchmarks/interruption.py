@@ -150,7 +150,7 @@ def train_until_killed(data, model, kill_points, note):
             kill_at(kill_point, number, Path(note))
     train(data, model, Settings(
         network=NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8),
-        training=TrainingSettings(epochs=3, steps=3), lead_sets=(12, 2), resamples=3, jobs=2,
+        training=TrainingSettings(epochs=3, steps=3), lead_sets=(12, 2), resamples=3,
         pretraining=SyntheticPretraining(SYNTHETIC_RECORDS, training=TrainingSettings(epochs=3, steps=2)),
     ))  # fmt: skip
 

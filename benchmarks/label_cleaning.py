@@ -25,6 +25,7 @@ from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_
 from ecg.models.bundle import load_bundle
 from ecg.models.resnets import NetworkSettings
 from ecg.runtime.console import start_logging
+from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.files import to_json
 from ecg.systems.label_cleaning import CleaningSettings, labelled_mask
 
@@ -45,17 +46,17 @@ NETWORK = NetworkSettings(width=16, kernels=(11, 9, 7))  # smaller than the meth
 def measure(seed, options):
     """Return the counts and scores of each kind of cleaning for one seed, by name."""
     folder = options.folder / f"seed {seed}"
-    data, held_out = folder / "data", folder / "held out"
-    recordings = synthesize(data, options.records, seed, SyntheticSettings(wrong_labels=WRONG), jobs=options.jobs)
+    data, held_out, executor = folder / "data", folder / "held out", LocalExecutor(options.jobs)
+    recordings = synthesize(data, options.records, seed, SyntheticSettings(wrong_labels=WRONG), executor)
     true_labels = SyntheticSettings(cpsc_omits=False, ningbo_flutter=False)
-    held_out_recordings = synthesize(held_out, options.held_out, seed + 1000, true_labels, jobs=options.jobs)
-    test = build_store(held_out, folder / "held out store", options.jobs)
+    held_out_recordings = synthesize(held_out, options.held_out, seed + 1000, true_labels, executor)
+    test = build_store(held_out, folder / "held out store", executor)
     expected, everything = true_classes(held_out_recordings, test.names), np.arange(len(test))
     weights, measures = load_weights()[1], {}
     for name, cleaning in KINDS.items():
         settings = Settings(seed=seed, cleaning=cleaning, network=NETWORK, lead_sets=(12,),
-                            keep_stages=True, jobs=options.jobs)  # fmt: skip
-        results = train(data, folder / "model", settings)
+                            keep_stages=True)  # fmt: skip
+        results = train(data, folder / "model", settings, executor=executor)
         bundle = load_bundle(folder / "model", LEADS)
         probabilities = expand(predict_stores(bundle.ensemble, {test.preparation: test}, everything, "held out"))
         metric_at_half = challenge_score(expected, probabilities >= 0.5, weights)

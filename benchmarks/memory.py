@@ -20,6 +20,7 @@ import numpy as np
 
 from ecg.data.synthetic import synthesize
 from ecg.runtime.console import start_logging
+from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.keras_startup import start_keras
 
 BATCH = 32
@@ -48,7 +49,7 @@ def train_tiny(data, model, jobs):
     from ecg.training.settings import TrainingSettings
 
     training = TrainingSettings(batch=BATCH, smallest_batch=BATCH, steps=1, epochs=1)
-    train(data, model, Settings(network=NetworkSettings(**TINY), training=training, jobs=int(jobs)))
+    train(data, model, Settings(network=NetworkSettings(**TINY), training=training), executor=LocalExecutor(int(jobs)))
 
 
 def measure_training(data, model, jobs):
@@ -122,7 +123,7 @@ def main():
     for records in options.records:
         data, model = options.folder / "data", options.folder / "model"
         shutil.rmtree(options.folder, ignore_errors=True)
-        synthesize(data, records, options.seed, jobs=options.jobs)
+        synthesize(data, records, options.seed, executor=LocalExecutor(options.jobs))
         peaks_by_size[records] = measure_training(data, model, options.jobs)
     shutil.rmtree(options.folder)
     print("\n".join(format_lines(peaks_by_size)))

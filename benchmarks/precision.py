@@ -18,19 +18,20 @@ from ecg.data.labels import TRAINED
 from ecg.data.leads import LEADS
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.runtime.console import start_logging
+from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.keras_startup import start_keras
 
 PRECISIONS = ("float32", "bfloat16")
 LARGEST_LOSS = 0.02  # accepted loss of the Challenge metric
 
 
-def train_and_score(data, test, settings, folder):
+def train_and_score(data, test, settings, folder, executor):
     """Train on a folder, and return metric and AUROC on the recordings of a Store."""
     from ecg.commands.holdout import predict_stores
     from ecg.commands.train import train
     from ecg.models.bundle import load_bundle
 
-    train(data, folder, settings)
+    train(data, folder, settings, executor=executor)
     bundle = load_bundle(folder, LEADS)
     probabilities = predict_stores(bundle.ensemble, {test.preparation: test}, np.arange(len(test)), "held out")
     predictions = bundle.rule.decide(probabilities)
@@ -71,8 +72,8 @@ def main():
     from ecg.commands.train import Settings
     from ecg.data.store import build_store
 
-    method = Settings(lead_sets=(len(LEADS),), jobs=options.jobs)
-    test = build_store(options.held_out, options.folder / "held out", options.jobs)
+    method, executor = Settings(lead_sets=(len(LEADS),)), LocalExecutor(options.jobs)
+    test = build_store(options.held_out, options.folder / "held out", executor)
     scores = []
     for seed in options.seeds:
         scores.append([])
@@ -82,7 +83,7 @@ def main():
                 training=replace(method.training, precision=precision, **without_none(epochs=options.epochs)),
             )  # fmt: skip
             scores[-1].append(
-                train_and_score(options.data, test, settings, options.folder / f"{precision}, seed {seed}")
+                train_and_score(options.data, test, settings, options.folder / f"{precision}, seed {seed}", executor)
             )
     print("\n".join(format_lines(options.seeds, scores)))
 

@@ -27,6 +27,7 @@ from ecg.evaluation.calibration import fit_calibration
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.models.decision import EXPECTED_CREDIT
 from ecg.runtime.console import format_table, start_logging
+from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.files import to_json
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import train_system
@@ -110,7 +111,7 @@ def score_pretrained(network, settings, store, held_out, folder):
     """Return the scores of a network that was never trained on a real recording."""
     member = network.build()
     fresh = build_synthetic_store(store_folder(folder / "calibration", store.preparation), CALIBRATED_ON, SEED + 1,
-                                  settings.pretraining.kind, store.preparation, settings.jobs)  # fmt: skip
+                                  settings.pretraining.kind, store.preparation)  # fmt: skip
     columns = class_indices(settings.classes)
     on_fresh, on_real = (
         expand(predict(member, Dataset(part, records, lead_indices(network.leads)), "pretrained"), columns)
@@ -150,12 +151,12 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     start_logging()
     preparation = BASE.views[0].preparation
-    stores = build_stores(options.data, options.folder, [preparation], options.jobs)
+    stores = build_stores(options.data, options.folder, [preparation], LocalExecutor(options.jobs))
     store, measured = stores[preparation], {}
     for name in options.variants:
         for split in range(options.splits):
             held_out = np.flatnonzero(assign_folds(store.labels, HELD_OUT, SEED + split) == 0)
-            settings: Settings = replace(VARIANTS[name], lead_sets=(options.leads,), jobs=options.jobs, seed=SEED)
+            settings: Settings = replace(VARIANTS[name], lead_sets=(options.leads,), seed=SEED)
             folder = options.folder / f"{options.leads}_leads"
             fine, *without_real = measure(settings, stores, held_out, folder, options.data)
             measured.setdefault(name, []).append(fine)

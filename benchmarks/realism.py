@@ -23,7 +23,7 @@ from ecg.data.records import find_records
 from ecg.data.resampling import Preprocessing
 from ecg.data.synthetic import SYNTHETIC_SOURCES, SyntheticSettings, synthesize
 from ecg.runtime.console import start_logging
-from ecg.runtime.processes import parallel_map
+from ecg.runtime.executors import LocalExecutor
 
 RATE = 500  # Hz
 UNFILTERED = Preprocessing(RATE, band=None)
@@ -164,7 +164,7 @@ def measure_folders(folders, jobs):
     """Measure all recordings in folders; returns `Measured` by source."""
     paths = [path for folder in folders for path in find_records(folder)]
     sources = {}
-    with closing(parallel_map(measure_recording, paths, jobs, "measured")) as recordings:
+    with closing(LocalExecutor(jobs).map(measure_recording, paths, "measured")) as recordings:
         for path, recording in zip(paths, recordings, strict=True):
             sources.setdefault(source_of(path.stem), []).append(recording)
     return {source: Measured(recordings) for source, recordings in sources.items()}
@@ -281,7 +281,7 @@ def main():
         for source in real:
             with tempfile.TemporaryDirectory() as folder:
                 settings = SyntheticSettings(sources={source: 1}, realistic=realistic)
-                synthesize(folder, options.records, options.seed, settings, options.jobs or 1)
+                synthesize(folder, options.records, options.seed, settings, LocalExecutor(options.jobs or 1))
                 kinds[name] |= measure_folders([folder], options.jobs)
     print(", ".join(f"{source} {len(measured.labelled):,}" for source, measured in real.items()))
     print("\n".join([*measure_lines(real, kinds), "", *label_lines(real, kinds)]))

@@ -50,9 +50,9 @@ from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import find_records, read_record
 from ecg.data.resampling import RATE, filter_length
 from ecg.data.store import build_store
+from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.files import to_json
 from ecg.runtime.keras_startup import start_keras
-from ecg.runtime.processes import parallel_map
 
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}  # Linux's names of processor instructions for bfloat16
 TAPS = filter_length(RATE)
@@ -70,10 +70,10 @@ def measure_store(bench):
 
     def rebuild(jobs):
         shutil.rmtree(bench.folder / "built", ignore_errors=True)
-        build_store(data, bench.folder / "built", jobs)
+        build_store(data, bench.folder / "built", LocalExecutor(jobs))
 
     def read(jobs):
-        with closing(parallel_map(reference.count_samples, paths, jobs, "read")) as counts:
+        with closing(LocalExecutor(jobs).map(reference.count_samples, paths, "read")) as counts:
             sum(counts)
 
     functions, share = {}, paths[::PLAIN_SHARE]

@@ -1,7 +1,6 @@
 """Recordings, models, timing and table of the figures of benchmarks.speed."""
 
 import math
-import os
 import shutil
 import statistics
 import sys
@@ -18,6 +17,7 @@ from ecg.data.labels import TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import find_records
 from ecg.data.synthetic import SyntheticSettings, synthesize
+from ecg.runtime.executors import ALL_CORES
 
 FREQUENCY, SECONDS = 500, 10
 LENGTH = 2500  # samples of such a recording at 250 Hz
@@ -118,7 +118,7 @@ def prepare_recordings(bench):
             bench.records,
             seed=1,
             settings=SyntheticSettings(sources={"PTB-XL": 1.0}, clean=True),
-            jobs=os.cpu_count(),
+            executor=ALL_CORES,
         )
         return folder
     folder.mkdir()

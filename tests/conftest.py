@@ -14,6 +14,7 @@ from ecg.data.leads import LEADS
 from ecg.data.records import find_records
 from ecg.data.store import build_store
 from ecg.data.synthetic import synthesize
+from ecg.runtime.executors import ONE_PROCESS
 
 TESTS = Path(__file__).parent
 # Folders and files of the tests that import Keras.
@@ -95,7 +96,16 @@ def headers(synthetic_recordings):
 
 @pytest.fixture(scope="session")
 def store(synthetic_recordings, tmp_path_factory):
-    return build_store(synthetic_recordings, tmp_path_factory.mktemp("store"), jobs=1)
+    return build_store(synthetic_recordings, tmp_path_factory.mktemp("store"), executor=ONE_PROCESS)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A Dask cluster of two workers with one slot each (tests/cluster.py), for tests that leave it whole."""
+    from cluster import run_cluster
+
+    with run_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from ecg.data.patients import Patients, load_patients, record_names
 from ecg.data.preprocessing import COMPUTED, FLAT, GAIN_ZERO, INVALID_VALUE, NOT_FINITE, REJECTED, SPIKE
 from ecg.data.records import OTHER_FILE, OTHER_KEY, TRANSPOSED, UNREAD
 from ecg.runtime.console import NAMED, abbreviated_list, format_table, group_reasons, wrap_line
+from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.files import atomic_path, check_replaceable, write_csv
-from ecg.runtime.processes import parallel_map
 
 LOGGER = logging.getLogger("ecg")
 
@@ -100,13 +100,15 @@ class AuditedRecording(NamedTuple):
         return str(PurePosixPath(self.path).with_suffix(""))
 
 
-def audit(data: Path | str, output: Path | str, jobs: int | None = None, groups: Path | str | None = None) -> bool:
+def audit(
+    data: Path | str, output: Path | str, executor: Executor = ALL_CORES, groups: Path | str | None = None
+) -> bool:
     """Read all recordings of a data folder as for training, and list their defects.
 
     Args:
         data: Data folder.
         output: Folder for the tables, as CSV. It may hold those of an earlier audit, which are replaced.
-        jobs: Number of processes; None for one per core.
+        executor: Reads the recordings.
         groups: Table of the patient of each recording (`ecg.data.patients`). Recordings that it does not list have the
             defect NO_PATIENT.
 
@@ -127,7 +129,7 @@ def audit(data: Path | str, output: Path | str, jobs: int | None = None, groups:
     check_replaceable(folder, names[0], "|".join(map(re.escape, names)), "an audit")
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)  # before the work, which would be lost if nothing could be written
-        recordings = audit_recordings(data, paths, jobs)
+        recordings = audit_recordings(data, paths, executor)
         if patients is not None:
             recordings = [add_patient_defect(recording, patients) for recording in recordings]
         recordings += [AuditedRecording(path, "unknown", "no", ((UNLISTED, reason),)) for path, reason in excluded]
@@ -147,12 +149,13 @@ def add_patient_defect(recording: AuditedRecording, patients: Patients) -> Audit
     return recording._replace(defects=(*recording.defects, (NO_PATIENT, "")))
 
 
-def audit_recordings(data: Path, paths: Sequence[Path], jobs: int | None = None) -> list[AuditedRecording]:
+def audit_recordings(data: Path, paths: Sequence[Path], executor: Executor = ALL_CORES) -> list[AuditedRecording]:
     """Audit recordings, given the paths of their headers, alone and for duplicates.
 
     Processes return facts, not signals, so that memory hardly grows with the number of recordings.
     """
-    with closing(parallel_map(partial(audit_recording, data), paths, jobs, "reading")) as recordings:
+    executor.check_shared(files=paths[:1])
+    with closing(executor.map(partial(audit_recording, data), paths, "reading")) as recordings:
         return _add_duplicates(list(recordings))
 
 

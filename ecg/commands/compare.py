@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from errno import ENOMEM
+from functools import partial
 from pathlib import Path, PurePosixPath
 from traceback import format_exception
 
@@ -34,6 +35,7 @@ from ecg.reports.training_report import package_versions
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name
 from ecg.runtime.console import abbreviated_list, describe_error, format_duration, group_reasons, pluralise
+from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.files import check_writable
 from ecg.runtime.locks import lock_folder
 from ecg.systems.recipes import Settings
@@ -67,9 +69,10 @@ def compare(
     data: str | Path,
     report: str | Path,
     protocol: Protocol | None = None,
-    execute: Callable[[FoldJob], FoldResult] = run_fold_job,
+    execute: Callable[[FoldJob], FoldResult] | None = None,
     groups: str | Path | None = None,
     corrections: str | Path | None = None,
+    executor: Executor = ALL_CORES,
 ) -> Comparison:
     """Train systems, score them on held-out recordings, and write a report.
 
@@ -79,11 +82,12 @@ def compare(
         data: Data folder.
         report: Folder for the report, and for stores and results meanwhile.
         protocol: What is compared, and how.
-        execute: Runs a job; in a subprocess by default.
+        execute: Runs a job; None: the executor does.
         groups: Table of the patient of each recording (`ecg.data.patients`). A fold or split keeps the recordings of a
             patient together. None: each recording counts as a patient.
         corrections: Folder of reviews (`ecg.data.reviews`), which replace the headers' labels in training and scoring.
             None: there are none.
+        executor: Reads the recordings and runs the jobs.
 
     Raises:
         FileNotFoundError: The data folder holds no header.
@@ -96,7 +100,8 @@ def compare(
     """
     protocol, data, report = protocol or Protocol(), Path(data), Path(report)
     check_peaks_can_be_found(protocol.systems)
-    names = record_names(data, require_records(data))
+    paths = require_records(data)
+    names = record_names(data, paths)
     patients = load_patients(groups, names) if groups else None
     votes = load_corrections(corrections, names) if corrections else None
     used = {name: source for name in names if (source := source_of(PurePosixPath(name).name)) not in DISCARDED_SOURCES}
@@ -105,7 +110,9 @@ def compare(
     for folder in (report, report / COMPARISON_FOLDER):
         check_writable(folder)
     with lock_folder(report / STAGES):
-        return run_comparison(data, report, protocol, execute, patients, votes)
+        executor.check_shared(report / STAGES, paths[:1])
+        execute = execute or partial(run_fold_job, executor=executor)
+        return run_comparison(data, report, protocol, execute, executor, patients, votes)
 
 
 def check_peaks_can_be_found(systems: Iterable[Settings]) -> None:
@@ -123,13 +130,14 @@ def run_comparison(
     report: Path,
     protocol: Protocol,
     execute: Callable[[FoldJob], FoldResult],
+    executor: Executor,
     patients: Patients | None = None,
     corrections: Corrections | None = None,
 ) -> Comparison:
     """Body of `compare`, run while the folder of stages is locked."""
     stages, runs = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
     preparations = dict.fromkeys(preparation for run in runs for preparation in run.settings.preparations)
-    stores = build_stores(data, stages, list(preparations), protocol.jobs)
+    stores = build_stores(data, stages, list(preparations), executor)
     classes = dict.fromkeys(name for run in runs for name in run.settings.classes)
     check_trainable(data, list(stores.values())[-1], tuple(classes))
     digests = {preparation: store.digest for preparation, store in stores.items()}
@@ -137,7 +145,7 @@ def run_comparison(
     peaks: dict[Preprocessing, WavePeaks] = {}
     for run in runs:
         if run.settings.peaks:
-            peaks |= load_all_wave_peaks(select_stores(stores, run.settings), stages, protocol.jobs)
+            peaks |= load_all_wave_peaks(select_stores(stores, run.settings), stages, executor)
     corrected = add_corrections(add_patients(stores, patients), corrections)
     shared, shared_peaks = intersect_stores(corrected, peaks)
     store = next(iter(shared.values()))
@@ -164,7 +172,7 @@ def run_comparison(
         for run in active:
             cache = result_cache(run.settings, fold, held_out, hours, select_stores(shared, run.settings), shared_peaks)
             job = FoldJob(data, stages, digests, run.settings, held_out, hours, networks, cache, patients,
-                          corrections)  # fmt: skip
+                          corrections, executor.jobs)  # fmt: skip
             run_fold(run, job, title, n_training, execute)
         if not any(run.failure for run in active):  # else the networks serve to resume
             # This also removes the networks of runs with other time limits.

@@ -22,6 +22,7 @@ from ecg.data.records import require_records, resolve_case
 from ecg.data.store import Store, build_store, check_trainable, store_folder
 from ecg.data.wave_peaks import intersect_stores, load_wave_peaks, neurokit_version
 from ecg.runtime.console import format_duration, format_table
+from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
 from ecg.systems.plan import (
@@ -92,6 +93,7 @@ def estimate(
     settings: Settings | None = None,
     groups: str | Path | None = None,
     corrections: str | Path | None = None,
+    executor: Executor = ALL_CORES,
 ) -> float:
     """Estimate and log how long a training takes on this machine.
 
@@ -101,6 +103,7 @@ def estimate(
         groups: Table of the patient of each recording. It is checked as by a training. The sample is split by
             recordings, because the sizes of the parts are nearly the same.
         corrections: Folder of reviews. It is checked as by a training; labels change no time.
+        executor: Reads and prepares the recordings.
 
     Returns:
         Seconds with the usual number of epochs.
@@ -127,8 +130,9 @@ def estimate(
         load_corrections(corrections, record_names(Path(data), headers))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        stores, peaks, preparing = prepare_sample(paths, folder, settings)
-        steps = [("preprocessing", len(paths), preparing), *measure_synthesis(folder, settings)]
+        executor.check_shared(folder, paths[:1])
+        stores, peaks, preparing = prepare_sample(paths, folder, settings, executor)
+        steps = [("preprocessing", len(paths), preparing), *measure_synthesis(folder, settings, executor)]
         check_trainable(data, list(stores.values())[-1], settings.classes)
         stores, peaks = intersect_stores(stores, peaks)
         store = stores[settings.views[0].preparation]
@@ -190,7 +194,9 @@ def describe_assumptions(settings: Settings, megabytes: float) -> Iterator[str]:
         yield f"With this time limit the training ends after {settings.hours:g} h at the latest."
 
 
-def prepare_sample(paths: Sequence[Path], folder: Path, settings: Settings) -> tuple[Stores, Peaks, float]:
+def prepare_sample(
+    paths: Sequence[Path], folder: Path, settings: Settings, executor: Executor = ALL_CORES
+) -> tuple[Stores, Peaks, float]:
     """Preprocess a random sample of recordings in a folder.
 
     Returns:
@@ -204,14 +210,14 @@ def prepare_sample(paths: Sequence[Path], folder: Path, settings: Settings) -> t
         start = time.monotonic()
         for preparation in settings.preparations if len(indices) else ():
             target = store_folder(folder / f"stores of {name}", preparation)
-            store = stores[preparation] = build_store(folder / name, target, settings.jobs, preparation)
+            store = stores[preparation] = build_store(folder / name, target, executor, preparation)
             if settings.peaks:
-                peaks[preparation] = load_wave_peaks(store, preparation.rate, target, settings.jobs)
+                peaks[preparation] = load_wave_peaks(store, preparation.rate, target, executor)
         seconds = (time.monotonic() - start) / max(len(indices), 1)
     return stores, peaks, seconds
 
 
-def measure_synthesis(folder: Path, settings: Settings) -> Iterator[tuple[str, int, float]]:
+def measure_synthesis(folder: Path, settings: Settings, executor: Executor) -> Iterator[tuple[str, int, float]]:
     """Yield the cost of making the recordings of a pretraining, if there is one.
 
     Yields:
@@ -221,7 +227,8 @@ def measure_synthesis(folder: Path, settings: Settings) -> Iterator[tuple[str, i
         seconds = 0.0
         for name, count in (("synthetic warm up", N_WARM_UP), ("synthetic sample", N_SAMPLE)):
             start = time.monotonic()
-            build_synthetic_stores(folder / name, settings, replace(settings.pretraining, recordings=count))
+            pretraining = replace(settings.pretraining, recordings=count)
+            build_synthetic_stores(folder / name, settings, pretraining, executor)
             seconds = (time.monotonic() - start) / count
         yield "synthetic recordings", settings.pretraining.recordings, seconds
 

@@ -14,10 +14,10 @@ from ecg.data.resampling import Preprocessing
 from ecg.data.store import add_corrections, build_stores
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks
 from ecg.runtime.cache import ResultCache
-from ecg.runtime.console import start_logging
+from ecg.runtime.console import prefix_log, quiet_log
+from ecg.runtime.executors import ALL_CORES, Executor, LocalExecutor
 from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.limits import TimeBudget
-from ecg.runtime.processes import run_in_subprocess
 from ecg.systems.method import train_system
 from ecg.systems.recipes import Settings
 from ecg.systems.stage_runner import Peaks, StageRunner, Stores
@@ -45,6 +45,7 @@ class FoldJob:
         cache: Cache of the result.
         patients: The patients of the listed recordings; None: each recording counts as a patient.
         corrections: Reviewers' verdicts on labels; None: there are none.
+        jobs: Number of processes that make recordings; None: one per core.
     """
 
     data: Path
@@ -57,6 +58,7 @@ class FoldJob:
     cache: ResultCache
     patients: Patients | None = None
     corrections: Corrections | None = None
+    jobs: int | None = None
 
     def load_stores(self) -> tuple[Stores, Peaks]:
         """Open the stores of the system, and load their wave peaks if it needs these.
@@ -64,13 +66,13 @@ class FoldJob:
         Raises:
             RecordingsChanged: The stores are not those of the comparison.
         """
-        system = self.system
+        system, executor = self.system, LocalExecutor(self.jobs)
         peaks: Peaks = {}
-        stores: Stores = build_stores(self.data, self.stages, list(self.digests), system.jobs)
+        stores: Stores = build_stores(self.data, self.stages, list(self.digests), executor)
         if {preparation: store.digest for preparation, store in stores.items()} != self.digests:
             raise RecordingsChanged(f"{self.data}: recordings have changed since the comparison was begun")
         if system.peaks:
-            peaks = load_all_wave_peaks(select_stores(stores, system), self.stages, system.jobs)
+            peaks = load_all_wave_peaks(select_stores(stores, system), self.stages, executor)
         stores = add_corrections(add_patients(stores, self.patients), self.corrections)
         stores, peaks = intersect_stores(stores, peaks)
         return select_stores(stores, system), peaks
@@ -87,7 +89,8 @@ class FoldJob:
         subsets = {preparation: store.subset(training) for preparation, store in stores.items()}
         peaks = {preparation: waves.select_recordings(training) for preparation, waves in peaks.items()}
         with translate_out_of_memory(system.system):
-            runner = StageRunner(subsets, self.networks, system.seed, TimeBudget(self.hours, cumulative=True))
+            runner = StageRunner(subsets, self.networks, system.seed, TimeBudget(self.hours, cumulative=True),
+                                 LocalExecutor(self.jobs))  # fmt: skip
             trained = train_system(system, runner, peaks, self.data)
             result = predict_held_out(trained, system, stores, self.held_out)
         self.cache.save(PREDICTIONS, result.arrays())
@@ -96,14 +99,15 @@ class FoldJob:
 
 def run_in_this_process(job: FoldJob) -> FoldResult:
     """Run a job, with the name of its system before each log message."""
-    inputs = job.load_stores()
-    start_logging(f"{job.system.system}: ")  # only now, because the first process has logged what the stores hold
+    with quiet_log():  # the first process has logged what the stores hold
+        inputs = job.load_stores()
+    prefix_log(f"{job.system.system}: ")
     return job.run(*inputs)
 
 
-def run_fold_job(job: FoldJob) -> FoldResult:
-    """Run a job in a subprocess, so that its memory is freed at the end."""
-    return run_in_subprocess(run_in_this_process, job, prepare=start_keras)
+def run_fold_job(job: FoldJob, executor: Executor = ALL_CORES) -> FoldResult:
+    """Run a job in a process of its own, so that its memory is freed at the end."""
+    return executor.run(run_in_this_process, job, prepare=start_keras)
 
 
 def select_stores(stores: Stores, system: Settings) -> Stores:

@@ -1,8 +1,10 @@
 """Define and parse the options of the command line."""
 
 import argparse
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,8 @@ from ecg.runtime.console import errors_in_one_line
 from ecg.runtime.limits import LIMITS
 
 if TYPE_CHECKING:
+    from ecg.runtime.executors import Executor
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
     Commands = argparse._SubParsersAction
@@ -112,6 +116,18 @@ def parse_path(text: str) -> Path:
     if not text:
         raise option_error("a file or folder", text)
     return Path(text)
+
+
+def parse_cluster(text: str) -> str:
+    """Parse the address of a scheduler, with its port; tcp:// may be missing.
+
+    Raises:
+        argparse.ArgumentTypeError: There is no host or no port.
+    """
+    address = text if "://" in text else f"tcp://{text}"
+    if not re.fullmatch(r"[a-z]+://\S+:[0-9]+", address):
+        raise option_error("the address of a scheduler, such as tcp://10.0.0.1:8786", text)
+    return address
 
 
 def parse_figure_path(text: str) -> Path:
@@ -222,6 +238,41 @@ def add_switches(parser: argparse.ArgumentParser, **helps: str) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
 
 
+def add_executor_options(
+    parser: argparse.ArgumentParser, jobs: str = "number of processes that read recordings (default: one per core)"
+) -> None:
+    """Add the options that say where the work is done.
+
+    Args:
+        parser: Parser of a command.
+        jobs: Help of the option --jobs.
+    """
+    where = parser.add_mutually_exclusive_group()
+    add_numbers(where, jobs=jobs)
+    where.add_argument("--cluster", type=parse_cluster, metavar="ADDRESS",
+                       help="address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers do the work "
+                            "(default: this machine does)")  # fmt: skip
+
+
+@contextmanager
+def chosen_executor(arguments: argparse.Namespace) -> "Iterator[Executor]":
+    """Open the executor that the options choose.
+
+    The workers of a cluster may have another current folder, so the paths among the options become absolute for them.
+
+    Args:
+        arguments: The parsed options.
+    """
+    if arguments.cluster:
+        for name, value in vars(arguments).items():
+            if isinstance(value, Path):
+                setattr(arguments, name, value.absolute())
+    from ecg.runtime.executors import open_executor  # imports joblib, which takes long
+
+    with open_executor(arguments.jobs, arguments.cluster) as executor:
+        yield executor
+
+
 def add_omission(parser: argparse.ArgumentParser) -> None:
     """Add the option for a partially labelled source.
 
@@ -286,8 +337,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         depth="number of layers of the network of se_resnet_rhythm: 18, 34, 50, 101 or 152 (default: 152)",
         epochs="maximum number of epochs of each network (default: that of the system)",
         batch="maximum number of recordings in a batch; fewer need less memory (default: that of the system)",
-        jobs="number of processes that read recordings (default: one per processor core)",
     )
+    add_executor_options(parser)
     add_groups(parser, "the recordings of a patient stay in one fold or split")
     add_corrections_option(parser, "most reviewers' verdicts replace the headers' labels in training and scores; a "
                                    "label that they are unsure about is not trained on")  # fmt: skip

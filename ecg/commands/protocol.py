@@ -31,7 +31,6 @@ class Protocol:
         width: Width of the networks that have one; None: as the system has it.
         depth: Depth of the networks that have one; None: as the system has it.
         seed: Seed of the folds and of each training.
-        jobs: Number of processes that read recordings; None: one per core.
         weights: Credit of each prediction, for all systems and scores; None: that of the Challenge.
 
     Raises:
@@ -49,11 +48,10 @@ class Protocol:
     width: int | None = None
     depth: int | None = None
     seed: int = 2021
-    jobs: int | None = None
     weights: WeightTable | None = None
 
     def __post_init__(self) -> None:
-        names = ("folds", "hours", "epochs", "batch", "width", "depth", "seed", "jobs")
+        names = ("folds", "hours", "epochs", "batch", "width", "depth", "seed")
         check_limits(**{name: getattr(self, name) for name in names})
         if self.leave_out is not None and not self.leave_out.strip():
             raise ValueError("leave_out: expected the name of a source, received an empty one")
@@ -96,7 +94,7 @@ class Protocol:
         pretraining = system.pretraining
         if pretraining:
             pretraining = replace(pretraining, training=limit_training(pretraining.training))
-        return replace(resize_networks(system, self.sizes), lead_sets=self.lead_sets, seed=self.seed, jobs=self.jobs,
+        return replace(resize_networks(system, self.sizes), lead_sets=self.lead_sets, seed=self.seed,
                        weights=self.weights, pretraining=pretraining,
                        training=limit_training(system.training),
                        peak_training=system.peak_training and limit_training(system.peak_training))  # fmt: skip

@@ -107,15 +107,15 @@ def add_audit_command(commands: Commands) -> None:
     add_paths(parser, data=DATA)
     parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", default=Path("audit"),
                         help="folder for the tables, as CSV (default: ./audit)")  # fmt: skip
-    add_numbers(parser, jobs="number of processes that read recordings (default: one per processor core)")
+    options.add_executor_options(parser)
     options.add_groups(parser, "recordings that it does not list are a defect")
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.commands import audit
         from ecg.data.headers import RecordError
 
-        with reported(RecordError):
-            usable = audit.audit(arguments.data, arguments.output, arguments.jobs,
+        with reported(RecordError), options.chosen_executor(arguments) as executor:
+            usable = audit.audit(arguments.data, arguments.output, executor,
                                  **without_none(groups=arguments.groups))  # fmt: skip
         if not usable:
             raise SystemExit(1)
@@ -136,8 +136,8 @@ def add_synthesize_command(commands: Commands) -> None:
         seed="seed of all random choices (default: 0)",
         noise="factor of noise, baseline wander and mains hum (default: 1)",
         wrong_labels="share of the labels that are wrong, from 0 to 1 (default: 0)",
-        jobs="number of processes (default: 1)",
     )
+    options.add_executor_options(parser, jobs="number of processes (default: 1)")
     parser.add_argument("--sources", type=options.parse_share, nargs="+", metavar="NAME[=SHARE]",
                         help="source databases and their shares (default: those of the Challenge)")  # fmt: skip
     parser.add_argument("--cpsc-omits", action=argparse.BooleanOptionalAction, default=True,
@@ -161,9 +161,9 @@ def add_synthesize_command(commands: Commands) -> None:
         names = ("cpsc_omits", "ningbo_flutter", "wrong_labels", "noise", "clean", "realistic")
         settings = synthetic.SyntheticSettings(sources=sources or None, leads=LEAD_SETS[arguments.leads],
                                                **{name: getattr(arguments, name) for name in names})  # fmt: skip
-        with reported():
+        with reported(), options.chosen_executor(arguments) as executor:
             check_writable(arguments.folder)
-            synthetic.synthesize(arguments.folder, arguments.records, arguments.seed, settings, jobs=arguments.jobs)
+            synthetic.synthesize(arguments.folder, arguments.records, arguments.seed, settings, executor)
         print(console.escape_unprintable(f"{arguments.folder}: {arguments.records:,} synthetic recordings"))
 
     parser.set_defaults(run=run, seed=0, noise=1.0, wrong_labels=0.0, jobs=1)

@@ -19,7 +19,7 @@ COMMAND = "python -m ecg train DATA MODEL"
 WEIGHTS_FILE, INITIAL_MODEL = "WEIGHTS.csv", "INITIAL_MODEL"
 FILES = {"weights": WEIGHTS_FILE, "initial_model": INITIAL_MODEL, "patients": "PATIENTS.csv", "corrections": "REVIEWS"}
 FILE_OPTIONS = {"patients": "groups", "corrections": "corrections"}  # options and arguments of `train`
-INDIFFERENT = ("jobs", "keep_stages")  # settings that do not change the result
+INDIFFERENT = ("keep_stages",)  # settings that do not change the result
 
 
 class QuietParser(argparse.ArgumentParser):
@@ -75,7 +75,7 @@ def find_options(settings: Settings) -> list[str] | None:
         parsed = training_settings(parser.parse_args(words))
     except (ValueError, argparse.ArgumentTypeError):
         return None
-    expected = replace(settings, weights=usual.weights, jobs=usual.jobs, keep_stages=usual.keep_stages)
+    expected = replace(settings, weights=usual.weights, keep_stages=usual.keep_stages)
     return words if parsed == expected else None
 
 

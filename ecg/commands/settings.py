@@ -64,7 +64,7 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
     check_omission_classes(arguments.omission, [settings])
     training = without_none(**{name: getattr(arguments, name)
                                for name in ("epochs", "batch", "averaging", "precision")})  # fmt: skip
-    names = ("seed", "resamples", "jobs", "hours", "fallback", "source_masks", "keep_stages", "decision")
+    names = ("seed", "resamples", "hours", "fallback", "source_masks", "keep_stages", "decision")
     # Folds replace a system's splits, and splits its folds.
     parts = {"folds": arguments.folds, "splits": arguments.splits} if arguments.folds or arguments.splits else {}
     changed = replace(

@@ -6,7 +6,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -24,6 +24,7 @@ from ecg.reports.training_report import REPORT_FOLDER, REPORT_PAGE, report_lines
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
 from ecg.runtime.console import format_duration
+from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.files import check_writable
 from ecg.runtime.limits import TimeBudget
 from ecg.runtime.locks import LOCK, lock_folder
@@ -44,7 +45,7 @@ OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", MODEL_CARD, REPORT_FOL
 # Names in messages of those manifest entries that are too long to show.
 UNSHOWN = {"records": "other recordings", "recordings": "other recordings", "patients": "other groups of recordings",
            "weights": "other weights of the metric", "corrections": "other corrections of labels"}  # fmt: skip
-NOT_IN_FINGERPRINT = ("hours", "jobs", "keep_stages")  # settings that may differ when a run is resumed
+NOT_IN_FINGERPRINT = ("hours", "keep_stages")  # settings that may differ when a run is resumed
 
 
 def train(
@@ -54,6 +55,7 @@ def train(
     runner_type: type[StageRunner] = StageRunner,
     groups: str | Path | None = None,
     corrections: str | Path | None = None,
+    executor: Executor = ALL_CORES,
 ) -> Results | None:
     """Train a system, or resume an interrupted training, to the same result.
 
@@ -65,6 +67,7 @@ def train(
         groups: Table of the patient of each recording (`ecg.data.patients`). A fold or split keeps the recordings of a
             patient together. None: each recording counts as a patient.
         corrections: Folder of reviews (`ecg.data.reviews`), which replace the headers' labels. None: there are none.
+        executor: Reads and prepares the recordings.
 
     Returns:
         The results, or None if the folder holds the finished training already.
@@ -96,17 +99,32 @@ def train(
     check_writable(model)
     check_model_folder(model, manifest)
     with lock_folder(model / STAGES):
-        return run_training(data, model, settings, manifest, runner_type, patients, votes)
+        executor.check_shared(model / STAGES, paths[:1])
+        inputs = TrainingInputs(data, patients, votes)
+        return run_training(inputs, model, settings, manifest, runner_type, executor)
+
+
+class TrainingInputs(NamedTuple):
+    """What a training reads.
+
+    Attributes:
+        data: Data folder.
+        patients: The patients of the recordings; None: each recording counts as a patient.
+        corrections: Reviewers' verdicts on labels; None: there are none.
+    """
+
+    data: Path
+    patients: Patients | None = None
+    corrections: Corrections | None = None
 
 
 def run_training(
-    data: Path,
+    inputs: TrainingInputs,
     model: Path,
     settings: Settings,
     manifest: dict[str, Any],
     runner_type: type[StageRunner],
-    patients: Patients | None = None,
-    corrections: Corrections | None = None,
+    executor: Executor,
 ) -> Results | None:
     """Body of `train`, run while the model folder is locked."""
     start, budget = time.monotonic(), TimeBudget(settings.hours)
@@ -118,18 +136,19 @@ def run_training(
     LOGGER.info(describe_settings(settings))
     if settings.weights is not None:
         LOGGER.info("thresholds, decisions and scores use your own weights, not the Challenge's")
-    stores = prepare_stores(data, model, settings, manifest)
+    stores = prepare_stores(inputs.data, model, settings, manifest, executor)
     is_complete = all(model_files(model, count)[1].exists() for count in settings.lead_sets)
     if is_complete and FINISHED in read_manifest(model / MANIFEST):
         remove_folder(stages, removed)
         LOGGER.info(f"{model}: holds this training already; give an empty folder to train anew")
         return None
-    peaks: Peaks = load_all_wave_peaks(stores, stages, settings.jobs) if settings.peaks else {}
-    stores = add_corrections(add_patients(stores, patients), corrections)
+    peaks: Peaks = load_all_wave_peaks(stores, stages, executor) if settings.peaks else {}
+    stores = add_corrections(add_patients(stores, inputs.patients), inputs.corrections)
     stores, peaks = intersect_stores(stores, peaks)
     if reviewed := next(iter(stores.values())).reviewed:
         LOGGER.info(describe_corrections(reviewed))
-    system = train_system(settings, runner_type(stores, stages, settings.seed, budget), peaks, data)
+    runner = runner_type(stores, stages, settings.seed, budget, executor)
+    system = train_system(settings, runner, peaks, inputs.data)
     results = system.results
     for count in results.searches:
         ensemble = system.ensemble(settings.leads_of(count))
@@ -151,17 +170,17 @@ def run_training(
 
 def describe_settings(settings: Settings) -> str:
     """Describe a training's system and the settings that differ from the system's own."""
-    _, *rows = differing_settings([RECIPES.get(settings.system, Settings()), settings], ("jobs", "keep_stages"))
+    _, *rows = differing_settings([RECIPES.get(settings.system, Settings()), settings], ("keep_stages",))
     changes = "; ".join(f"{name} {value} instead of {usual}" for name, usual, value in rows)
     return f"system {settings.system}: {changes or 'all settings are its own'}"
 
 
-def prepare_stores(data: Path, model: Path, settings: Settings, manifest: dict[str, Any]) -> Stores:
+def prepare_stores(data: Path, model: Path, settings: Settings, manifest: dict[str, Any], executor: Executor) -> Stores:
     """Build or open the stores of a training, and write the manifest.
 
     The digests of the recordings are added to the manifest.
     """
-    stores = build_stores(data, model / STAGES, settings.preparations, settings.jobs)
+    stores = build_stores(data, model / STAGES, settings.preparations, executor)
     check_trainable(data, list(stores.values())[-1], settings.classes)
     manifest["recordings"] = [store.digest for store in stores.values()]
     raise_if_different(manifest_differences(model / MANIFEST, manifest), model)

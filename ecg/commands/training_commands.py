@@ -27,11 +27,12 @@ def run_with_settings(arguments: argparse.Namespace) -> None:
     with reported(ValueError):
         chosen = settings.training_settings(arguments)
     given = without_none(groups=arguments.groups, corrections=arguments.corrections)
-    with reported(RecordError, TrainingError, NeuroKitMissing, ModelError):
+    expected = (RecordError, TrainingError, NeuroKitMissing, ModelError)
+    with reported(*expected), options.chosen_executor(arguments) as executor:
         if "model" in arguments:
-            train.train(arguments.data, arguments.model, chosen, **given)
+            train.train(arguments.data, arguments.model, chosen, executor=executor, **given)
         else:
-            estimate.estimate(arguments.data, chosen, **given)
+            estimate.estimate(arguments.data, chosen, executor=executor, **given)
 
 
 def add_train_command(commands: Commands) -> None:
@@ -91,13 +92,14 @@ def add_compare_command(commands: Commands) -> None:
                 for system in systems
             )
             systems = tuple(map(with_early_gains, systems)) if arguments.early_gains else systems
-            names = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed", "jobs")
+            names = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed")
             leads = arguments.leads and tuple(dict.fromkeys(arguments.leads))
             weights = settings.read_own_weights(arguments)
             given = without_none(lead_sets=leads, weights=weights, **{name: getattr(arguments, name) for name in names})
             protocol = Protocol(systems, **given)
-        with reported(RecordError, TrainingError, NeuroKitMissing):
-            compare.compare(arguments.data, arguments.report, protocol,
+        expected = (RecordError, TrainingError, NeuroKitMissing)
+        with reported(*expected), options.chosen_executor(arguments) as executor:
+            compare.compare(arguments.data, arguments.report, protocol, executor=executor,
                             **without_none(groups=arguments.groups, corrections=arguments.corrections))  # fmt: skip
 
     parser.set_defaults(run=run, interrupted=console.RESUME_MESSAGE)

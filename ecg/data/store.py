@@ -25,8 +25,8 @@ from ecg.data.records import record_name, require_records
 from ecg.data.resampling import DEFAULT_PREPROCESSING, FIR, Preprocessing
 from ecg.runtime.cache import DAMAGED, fingerprint, source_hash
 from ecg.runtime.console import abbreviated_list, format_duration, wrap_line
+from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.files import atomic_path, to_json
-from ecg.runtime.processes import parallel_map
 
 LOGGER = logging.getLogger("ecg")
 
@@ -158,7 +158,10 @@ class Store:
 
 
 def build_store(
-    data: Path | str, folder: Path | str, jobs: int | None = None, preparation: Preprocessing = DEFAULT_PREPROCESSING
+    data: Path | str,
+    folder: Path | str,
+    executor: Executor = ALL_CORES,
+    preparation: Preprocessing = DEFAULT_PREPROCESSING,
 ) -> Store:
     """Read, preprocess and store every recording of a data folder.
 
@@ -168,7 +171,7 @@ def build_store(
     Args:
         data: Data folder.
         folder: Folder for the store.
-        jobs: Number of processes; None for one per core.
+        executor: Reads and prepares the recordings.
         preparation: How the signals are preprocessed.
 
     Raises:
@@ -181,7 +184,7 @@ def build_store(
     if store := open_store_of(folder, origin):
         return store
     load_one = partial(load_training_recording, preparation=preparation)
-    with closing(parallel_map(load_one, paths, jobs, "reading")) as recordings:
+    with closing(executor.map(load_one, paths, "reading")) as recordings:
         return write_store(recordings, data, folder, preparation, origin, excluded)
 
 
@@ -322,7 +325,7 @@ def store_folder(folder: Path, preparation: Preprocessing) -> Path:
 
 
 def build_stores(
-    data: Path | str, folder: Path, preparations: Sequence[Preprocessing], jobs: int | None
+    data: Path | str, folder: Path, preparations: Sequence[Preprocessing], executor: Executor = ALL_CORES
 ) -> dict[Preprocessing, Store]:
     """Build or open a store for each preprocessing, all of the same data folder.
 
@@ -330,7 +333,7 @@ def build_stores(
         data: Data folder.
         folder: Folder that gets a folder for each store.
         preparations: Ways of preprocessing.
-        jobs: Number of processes; None for one per core.
+        executor: Reads and prepares the recordings.
 
     Returns:
         The stores by their preprocessing. They may exclude different recordings (see `intersect_stores`).
@@ -342,7 +345,7 @@ def build_stores(
     stores = {}
     for preparation in preparations:
         start = time.monotonic()
-        store = build_store(data, store_folder(folder, preparation), jobs, preparation)
+        store = build_store(data, store_folder(folder, preparation), executor, preparation)
         rate = "" if preparation == DEFAULT_PREPROCESSING else f" at {preparation.rate} Hz"
         LOGGER.info(f"{len(store):,} recordings stored{rate}, {len(store.excluded):,} excluded, "
                     f"{format_duration(time.monotonic() - start)}")  # fmt: skip

@@ -22,8 +22,8 @@ from ecg.data.synthetic_defects import HeaderFields, damage_header, damage_sampl
 from ecg.data.synthetic_evidence import Evidence, find_evidence
 from ecg.data.synthetic_noise import RECORDERS, draw_noise, draw_realistic_noise
 from ecg.data.synthetic_style import draw_burden, make_realistic
+from ecg.runtime.executors import ONE_PROCESS, Executor
 from ecg.runtime.limits import check_limits
-from ecg.runtime.processes import parallel_map
 
 
 class Source(NamedTuple):
@@ -139,11 +139,15 @@ class Truth(NamedTuple):
 
 
 def synthesize(
-    folder: Path | str, records: int, seed: int = 0, settings: SyntheticSettings = DEFAULT_SETTINGS, jobs: int = 1
+    folder: Path | str,
+    records: int,
+    seed: int = 0,
+    settings: SyntheticSettings = DEFAULT_SETTINGS,
+    executor: Executor = ONE_PROCESS,
 ) -> list[Truth]:
     """Write synthetic recordings NAME.hea and NAME.mat into a folder.
 
-    Recording i depends on `seed`, i and `settings`, but neither on `records` nor on `jobs`. Patients, labels and
+    Recording i depends on `seed`, i and `settings`, but neither on `records` nor on `executor`. Patients, labels and
     defects do not depend on the leads.
 
     Args:
@@ -151,7 +155,7 @@ def synthesize(
         records: Number of recordings.
         seed: Seed of all random draws.
         settings: What the recordings are like.
-        jobs: Number of processes.
+        executor: Makes the recordings.
 
     Returns:
         The truth about each recording.
@@ -159,11 +163,12 @@ def synthesize(
     Raises:
         ValueError: An argument is invalid or out of range.
     """
-    check_limits(records=records, seed=seed, jobs=jobs)
+    check_limits(records=records, seed=seed)
     plan = list(enumerate(plan_recordings(records, seed, settings)))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(parallel_map(partial(_write_recording, folder, seed, settings), plan, jobs, "synthesized")) as truths:
+    executor.check_shared(folder)
+    with closing(executor.map(partial(_write_recording, folder, seed, settings), plan, "synthesized")) as truths:
         return list(truths)
 
 

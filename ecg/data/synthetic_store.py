@@ -11,11 +11,16 @@ from ecg.data.store import Store, open_store_of, write_store
 from ecg.data.synthetic import SyntheticSettings, make_recording, plan_recordings
 from ecg.runtime.cache import fingerprint, source_hash
 from ecg.runtime.console import describe_error
-from ecg.runtime.processes import parallel_map
+from ecg.runtime.executors import ALL_CORES, Executor
 
 
 def build_synthetic_store(
-    folder: Path, records: int, seed: int, settings: SyntheticSettings, preparation: Preprocessing, jobs: int | None
+    folder: Path,
+    records: int,
+    seed: int,
+    settings: SyntheticSettings,
+    preparation: Preprocessing,
+    executor: Executor = ALL_CORES,
 ) -> Store:
     """Make recordings and store them preprocessed, or open the store of the same ones.
 
@@ -27,7 +32,7 @@ def build_synthetic_store(
         seed: Seed of all random draws.
         settings: What the recordings are like.
         preparation: How the signals are preprocessed.
-        jobs: Number of processes; None for one per core.
+        executor: Makes the recordings.
 
     Raises:
         RecordError: No recording can be used.
@@ -37,7 +42,7 @@ def build_synthetic_store(
         return store
     plan = list(enumerate(plan_recordings(records, seed, settings)))
     make_one = partial(_make_training_recording, seed, settings, preparation)
-    with closing(parallel_map(make_one, plan, jobs, "synthesized")) as recordings:
+    with closing(executor.map(make_one, plan, "synthesized")) as recordings:
         return write_store(recordings, "", folder, preparation, origin)
 
 

@@ -20,7 +20,7 @@ from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store, open_store, store_folder
 from ecg.runtime.cache import ResultCache, fingerprint, source_hash
 from ecg.runtime.console import abbreviated_list
-from ecg.runtime.processes import parallel_map
+from ecg.runtime.executors import ALL_CORES, Executor
 
 LOGGER = logging.getLogger("ecg")
 
@@ -157,7 +157,7 @@ def find_record_peaks(header: Header, recording: np.ndarray) -> PeakList:
     return find_peaks(signal, header.sampling_frequency)
 
 
-def load_wave_peaks(store: Store, rate: int, folder: Path, jobs: int | None = None) -> WavePeaks:
+def load_wave_peaks(store: Store, rate: int, folder: Path, executor: Executor = ALL_CORES) -> WavePeaks:
     """Find the peaks of all recordings of a store, or load them from the cache.
 
     The number of recordings with R peaks only is logged.
@@ -166,7 +166,7 @@ def load_wave_peaks(store: Store, rate: int, folder: Path, jobs: int | None = No
         store: The store.
         rate: Its sampling frequency in Hz.
         folder: Its folder, which also holds the cache.
-        jobs: Number of processes; None for one per core.
+        executor: Finds the peaks.
 
     Raises:
         NeuroKitMissing: NeuroKit2 is not installed.
@@ -175,7 +175,7 @@ def load_wave_peaks(store: Store, rate: int, folder: Path, jobs: int | None = No
     arrays = cache.load(CACHE_NAME)
     if arrays is None:
         find = partial(_find_store_peaks, folder, store.digest, rate)
-        with closing(parallel_map(find, range(len(store)), jobs, "peaks")) as results:
+        with closing(executor.map(find, range(len(store)), "peaks")) as results:
             lists = list(results)
         arrays = {name: np.concatenate([getattr(peaks, name) for peaks in lists]) for name in PeakList._fields}
         arrays["starts"] = np.cumsum([0, *(len(peaks.samples) for peaks in lists)])
@@ -273,11 +273,11 @@ def sort_peaks(samples: np.ndarray, waves: np.ndarray) -> PeakList:
 
 
 def load_all_wave_peaks(
-    stores: Mapping[Preprocessing, Store], folder: Path, jobs: int | None
+    stores: Mapping[Preprocessing, Store], folder: Path, executor: Executor = ALL_CORES
 ) -> dict[Preprocessing, WavePeaks]:
     """Find or load the wave peaks of each store of `build_stores` in its folder."""
     return {
-        preparation: load_wave_peaks(store, preparation.rate, store_folder(folder, preparation), jobs)
+        preparation: load_wave_peaks(store, preparation.rate, store_folder(folder, preparation), executor)
         for preparation, store in stores.items()
     }
 

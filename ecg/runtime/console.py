@@ -308,19 +308,31 @@ class ConsoleHandler(logging.Handler):
         print(escape_unprintable(self.format(record)), flush=True)
 
 
-def start_logging(prefix: str = "") -> None:
+def start_logging() -> None:
     """Print the log messages of this package to standard output.
 
     Commands and scripts call it once.
-
-    Args:
-        prefix: Begins each line, such as the name of the system that a subprocess trains.
     """
-    handler = ConsoleHandler()
-    handler.setFormatter(logging.Formatter(prefix.replace("%", "%%") + "%(message)s"))
-    LOGGER.handlers = [handler]
+    LOGGER.handlers = [ConsoleHandler()]
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False  # to the root logger, to which libraries add handlers of their own
+
+
+def prefix_log(prefix: str) -> None:
+    """Begin each log message of this process with a prefix, such as a system's name."""
+    for handler in LOGGER.handlers:
+        handler.setFormatter(logging.Formatter(prefix.replace("%", "%%") + "%(message)s"))
+
+
+@contextmanager
+def quiet_log() -> Iterator[None]:
+    """Log only warnings and errors in the block."""
+    level = LOGGER.level
+    LOGGER.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 def pluralise(number: int, thing: str) -> str:

@@ -13,6 +13,7 @@ from ecg.models.config import ModelError
 from ecg.models.ensemble import input_leads
 from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import LiSettings
+from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.systems.plan import (
     GATE,
     NetworkPlan,
@@ -55,7 +56,7 @@ def pretrain_networks(
     settings: Settings, pretraining: SyntheticPretraining, runner: StageRunner
 ) -> list[InitialNetwork]:
     """Train a network for each lead set and view on synthetic recordings."""
-    stores = build_synthetic_stores(runner.folder / FOLDER, settings, pretraining)
+    stores = build_synthetic_stores(runner.folder / FOLDER, settings, pretraining, runner.executor)
     synthetic_runner = replace(runner, stores=stores, initial_networks=())
     networks = []
     for plan in pretraining_plans(settings):
@@ -65,18 +66,21 @@ def pretrain_networks(
     return networks
 
 
-def build_synthetic_stores(folder: Path, settings: Settings, pretraining: SyntheticPretraining) -> Stores:
+def build_synthetic_stores(
+    folder: Path, settings: Settings, pretraining: SyntheticPretraining, executor: Executor = ALL_CORES
+) -> Stores:
     """Make the synthetic recordings of a pretraining, or open their stores.
 
     Args:
         folder: Folder that gets a folder for each store.
         settings: Settings of the system.
         pretraining: Settings of the pretraining.
+        executor: Makes the recordings.
     """
     return {
         preparation: build_synthetic_store(
             store_folder(folder, preparation), pretraining.recordings, settings.seed, pretraining.kind, preparation,
-            settings.jobs,
+            executor,
         )
         for preparation in settings.preparations
     }  # fmt: skip

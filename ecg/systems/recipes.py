@@ -138,7 +138,6 @@ class Settings:
         lead_sets: Lead sets, by their numbers of leads.
         keep_stages: Whether to keep stores and caches in the model folder.
         hours: Time limit, which starts anew when a training is resumed.
-        jobs: Number of processes that read recordings; None: one per core.
 
     Raises:
         ValueError: A value is out of range, or values contradict each other.
@@ -176,12 +175,11 @@ class Settings:
     lead_sets: tuple[int, ...] = tuple(LEAD_SETS)
     keep_stages: bool = False
     hours: float | None = None
-    jobs: int | None = None
 
     def __post_init__(self) -> None:
         self.decision_rule(np.zeros(len(ABBREVIATIONS))).check(self.classes)
         check_limits(seed=self.seed, hours=self.hours, folds=self.folds, splits=self.splits,
-                     resamples=self.resamples, jobs=self.jobs)  # fmt: skip
+                     resamples=self.resamples)  # fmt: skip
         if self.folds and self.splits:
             raise ValueError(f"{self.folds} folds and {self.splits} splits: expected only one of them")
         check_names("loss", [self.loss], LOSSES)

@@ -21,6 +21,7 @@ from ecg.models.ensemble import serves_all_lead_sets, uses_demographics
 from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import POLICIES
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
+from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.stage import AUROC, CHALLENGE, SAVED, Stage, build_network, make_dataset, prediction_part, stage_loss
 from ecg.training.arithmetic import check_arithmetic
@@ -86,6 +87,7 @@ class StageRunner:
         folder: Folder that gets a cache folder for each stage.
         seed: Seed of all stages.
         budget: Time limit that the stages share.
+        executor: Makes the synthetic recordings of a pretraining.
         costs: Keys of all stages in their order, and their relative costs. Each gets its share of the time left.
         initial_networks: Trained networks. A stage of the same architecture, leads and view starts from one.
         scorer: Scorer for the metric CHALLENGE.
@@ -98,6 +100,7 @@ class StageRunner:
     folder: Path
     seed: int
     budget: TimeBudget
+    executor: Executor = ALL_CORES
     costs: dict[str, float] = field(default_factory=dict)
     initial_networks: Sequence[InitialNetwork] = ()
     scorer: Scorer | None = None

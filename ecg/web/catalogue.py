@@ -26,7 +26,8 @@ from ecg.data.records import record_name, require_records
 from ecg.data.reviewers import reviewer_key
 from ecg.runtime.cache import ResultCache, fingerprint, source_hash
 from ecg.runtime.console import describe_error, remove_record_name
-from ecg.runtime.processes import end_idle_workers, parallel_map
+from ecg.runtime.executors import ALL_CORES, LocalExecutor
+from ecg.runtime.processes import end_idle_workers
 
 LOGGER = logging.getLogger("ecg")
 
@@ -181,13 +182,13 @@ def _invert_diagnoses(diagnoses: list[list[str]]) -> dict[str, list[int]]:
     return rows
 
 
-def load_catalogue(folder: Path, cache_folder: Path, jobs: int | None = None) -> Catalogue:
+def load_catalogue(folder: Path, cache_folder: Path, executor: LocalExecutor = ALL_CORES) -> Catalogue:
     """List the recordings of a data folder, or load the list from the cache.
 
     Args:
         folder: The data folder; nothing is written there.
         cache_folder: Where the columns are cached. Headers with another name, size or time are read again.
-        jobs: Number of processes that read headers; one a core if None.
+        executor: Reads the headers.
 
     Raises:
         FileNotFoundError: The folder has no header.
@@ -197,7 +198,7 @@ def load_catalogue(folder: Path, cache_folder: Path, jobs: int | None = None) ->
     files = [os.fspath(path.relative_to(folder)) for path in paths]
     cache = ResultCache(cache_folder, fingerprint(source_hash("data")))
     keys, cached = hash_file_states(folder, files), cache.load(CACHE_NAME)
-    arrays = update_columns(cached, keys, paths, jobs)
+    arrays = update_columns(cached, keys, paths, executor)
     if arrays is not cached:
         cache.save(CACHE_NAME, arrays)
     diagnoses, errors = (_unpack_texts(arrays[name]) for name in TEXTS)
@@ -223,7 +224,7 @@ def hash_file_states(folder: Path, files: Sequence[str], extension: str = "") ->
 
 
 def update_columns(
-    cached: dict[str, np.ndarray] | None, keys: np.ndarray, paths: Sequence[Path], jobs: int | None = None
+    cached: dict[str, np.ndarray] | None, keys: np.ndarray, paths: Sequence[Path], executor: LocalExecutor = ALL_CORES
 ) -> dict[str, np.ndarray]:
     """Read the headers that are not cached.
 
@@ -231,7 +232,7 @@ def update_columns(
         cached: Columns and keys of headers, or None.
         keys: Keys of the n headers that are wanted, (n,).
         paths: Their paths.
-        jobs: Number of processes; one a core if None.
+        executor: Reads the headers.
 
     Returns:
         Columns by the names of CatalogueRow, and `keys`; `cached` itself if nothing has changed.
@@ -243,7 +244,7 @@ def update_columns(
     known, unknown = np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
     tables = [] if cached is None else [(cached, rows[known])]
     if len(unknown):
-        tables.append((read_columns([paths[row] for row in unknown.tolist()], jobs), np.arange(len(unknown))))
+        tables.append((read_columns([paths[row] for row in unknown.tolist()], executor), np.arange(len(unknown))))
     inverse = np.argsort(np.concatenate([known, unknown]))
     columns = {name: np.concatenate([table[name][chosen] for table, chosen in tables])[inverse]
                for name in CatalogueRow._fields[:-2]}  # fmt: skip
@@ -273,10 +274,10 @@ def file_state(path: str | os.PathLike) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def read_columns(paths: Sequence[Path], jobs: int | None = None) -> dict[str, np.ndarray]:
+def read_columns(paths: Sequence[Path], executor: LocalExecutor = ALL_CORES) -> dict[str, np.ndarray]:
     """Read the headers of recordings into columns, by the names of CatalogueRow."""
-    rows = list(parallel_map(read_row, paths, jobs, "headers"))
-    if jobs != 1:
+    rows = list(executor.map(read_row, paths, "headers"))
+    if executor.jobs != 1:
         end_idle_workers()  # the server runs for days
     texts = {name: _pack_texts([getattr(row, name) for row in rows]) for name in TEXTS}
     return {name: np.array([getattr(row, name) for row in rows]) for name in CatalogueRow._fields[:-2]} | texts

@@ -27,6 +27,7 @@ from ecg.data.store import build_store
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.data.synthetic_defects import DEFECTS
 from ecg.models.bundle import save_bundle
+from ecg.runtime.executors import ONE_PROCESS
 
 ROOT = Path(__file__).parents[2]
 SOURCE_OF_LEADS = dict(zip(LEAD_SETS, ("Georgia", "PTB-XL", "CPSC", "CPSC-Extra", "Ningbo"), strict=True))
@@ -69,7 +70,7 @@ def test_the_stand_in_and_our_script_write_the_same_outputs_in_all_lead_sets(sma
 
 def test_every_defect_is_listed_by_the_audit_and_one_that_is_not_is_a_fault(dirty, tmp_path):
     data, truths = dirty
-    audit(data, tmp_path / "audit", jobs=1)
+    audit(data, tmp_path / "audit", executor=ONE_PROCESS)
     assert check_audit(tmp_path / "audit", truths) == []
     table = tmp_path / "audit" / "defects.csv"
     lines = table.read_text().splitlines()
@@ -84,7 +85,7 @@ def test_every_defect_is_listed_by_the_audit_and_one_that_is_not_is_a_fault(dirt
 
 def test_every_recording_and_repair_is_in_the_report_and_one_that_is_not_is_a_fault(dirty, tmp_path):
     data, truths = dirty
-    store = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     report = {
         "excluded": [{"record": name, "reason": reason} for name, reason in store.excluded],
         "split": [{"record": name} for name in store.names.tolist()],

@@ -29,6 +29,7 @@ from ecg.data.store import build_store
 from ecg.evaluation.metrics import load_weights
 from ecg.evaluation.outputs import from_diagnoses, parse_scores, read_text
 from ecg.models.bundle import CLASSES, save_bundle
+from ecg.runtime.executors import ONE_PROCESS
 
 ROOT = Path(__file__).parents[2]
 NAMES, _ = load_weights()
@@ -280,7 +281,7 @@ def test_a_recording_that_training_cannot_use_gets_an_empty_output(script, capsy
     reasons = capsys.readouterr().err.splitlines()
     assert reasons == ["short.hea: 0.00 s is shorter than 1 s", "zeros.hea: every lead is flat"]
     assert [reason.replace(".hea: ", ": ") for reason in reasons] == [
-        reason for _, reason in build_store(data, tmp_path / "store", jobs=1).excluded
+        reason for _, reason in build_store(data, tmp_path / "store", executor=ONE_PROCESS).excluded
     ]
 
 

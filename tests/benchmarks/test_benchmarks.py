@@ -14,6 +14,7 @@ from ecg.data.batches import View, Window
 from ecg.data.labels import ABBREVIATIONS, TRAINED
 from ecg.data.store import build_store
 from ecg.models.resnets import LeadWeightedSettings, LiSettings
+from ecg.runtime.executors import LocalExecutor
 from ecg.systems.label_cleaning import Relabelling
 
 
@@ -234,5 +235,5 @@ def test_reading_records_reaches_its_kill_point(store, synthetic_recordings, tmp
     owner, name, *_ = CALLS["reading"]
     calls, original = [], getattr(pkgutil.resolve_name(owner), name)
     monkeypatch.setattr(f"{owner}.{name}", lambda *given, **options: calls.append(given) or original(*given, **options))
-    build_store(synthetic_recordings, tmp_path / "store", jobs=2)
+    build_store(synthetic_recordings, tmp_path / "store", executor=LocalExecutor(2))
     assert len(calls) == len(store)

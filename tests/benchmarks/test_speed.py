@@ -20,6 +20,7 @@ from ecg.data.store import build_store
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.evaluation.metrics import SINUS, challenge_score, load_weights
 from ecg.evaluation.thresholds import search_thresholds
+from ecg.runtime.executors import ONE_PROCESS
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +234,7 @@ def test_credit_is_the_same_by_loops_and_by_a_matrix_product():
 @pytest.mark.parametrize("taps", speed.FILTERS.values())
 def test_the_plain_chain_prepares_nearly_what_is_stored(bench, taps):
     data = timing.prepare_recordings(bench)
-    store = build_store(data, bench.folder / "compared", jobs=1)
+    store = build_store(data, bench.folder / "compared", executor=ONE_PROCESS)
     alike = []
     for record, path in list(enumerate(find_records(data)))[:2]:
         ours, plain = store.signal(record)[250:-250], reference.preprocess(path, taps).T[250:-250]

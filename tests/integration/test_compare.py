@@ -30,6 +30,7 @@ from ecg.models.decision import Rule
 from ecg.models.resnets import NetworkSettings
 from ecg.reports.comparison_report import write_comparison
 from ecg.runtime.cache import ResultCache
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.runtime.locks import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings
@@ -94,7 +95,7 @@ def trained(store, monkeypatch):
     monkeypatch.setattr("ecg.commands.holdout.predict_stores", predict_fake)
     for user in (module, fold_job):
         monkeypatch.setattr(
-            user, "build_stores", lambda data, folder, preparations, jobs: dict.fromkeys(preparations, store)
+            user, "build_stores", lambda data, folder, preparations, executor: dict.fromkeys(preparations, store)
         )
     return trained
 
@@ -117,7 +118,7 @@ PART = np.array([3, 4, 17, 29])
 
 def run_job(system, folder):
     preparations = dict.fromkeys(view.preparation for view in (*ONE.views, *OTHER.views, *system.views))
-    stores = module.build_stores("data", folder, preparations, 1)
+    stores = module.build_stores("data", folder, preparations, ONE_PROCESS)
     digests = {preparation: store.digest for preparation, store in stores.items()}
     job = FoldJob("data", folder, digests, system, PART, 3.0, folder / "networks", ResultCache(folder / "kept", "key"))
     with pytest.raises(RecordingsChanged, match="recordings have changed since"):
@@ -172,7 +173,7 @@ def test_a_result_is_cached_by_all_that_decides_it(store, monkeypatch):
     kept = result_cache(**given)
     assert kept.path == Path("stages/fold1") / f"one_{kept.key[:12]}"
     second = {DEFAULT_PREPROCESSING: replace(peaks, samples=np.ones(1, np.int32))}
-    same = ({"system": replace(ONE, jobs=3, keep_stages=True)}, {"peaks": second})
+    same = ({"system": replace(ONE, keep_stages=True)}, {"peaks": second})
     assert all(result_cache(**given | changes) == kept for changes in same)
     li = replace(SYSTEMS["li2021"], views=ONE.views)
     keys = {
@@ -465,7 +466,7 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
         replace(base, system="halves", decision="half"),
         replace(base, system="focal", loss="focal"),
     )
-    protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, jobs=1, hours=3)
+    protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, hours=3)
     first, halves, focal = compare(synthetic_recordings, tmp_path, protocol, run_here).results
     trained = [line.partition(": all ")[0] for line in lines if ": all 1 epochs" in line]
     assert trained == ["round 1, 12 leads", "round 2, 2 leads", "round 2, 2 leads"]
@@ -483,7 +484,7 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_resumed(
     synthetic_recordings, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(module, "write_comparison", partial(write_comparison, resamples=5))
-    protocol = Protocol((ONE, OTHER), (2,), folds=2, epochs=1, jobs=1)
+    protocol = Protocol((ONE, OTHER), (2,), folds=2, epochs=1)
     systems = []
 
     def execute(job):

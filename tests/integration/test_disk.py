@@ -13,6 +13,7 @@ from ecg.data.leads import LEAD_SETS
 from ecg.data.store import build_store, open_store
 from ecg.models.bundle import load_bundle, save_bundle
 from ecg.runtime.cache import ResultCache, write_manifest
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.runtime.files import atomic_path
 from helper_code import save_outputs
 
@@ -102,13 +103,13 @@ def test_a_read_only_disk_is_reported(disk, small_network, write):
 
 def test_a_store_that_does_not_fit_is_no_store(disk, synthetic_recordings):
     with pytest.raises(OSError, match=f"No space left on device: '{disk.folder}/store/signals"):
-        build_store(synthetic_recordings, disk.folder / "store", jobs=1)
+        build_store(synthetic_recordings, disk.folder / "store", executor=ONE_PROCESS)
     assert files(disk.folder) == {}
     with pytest.raises(FileNotFoundError):
         open_store(disk.folder / "store")
     assert disk.mount("size=64m")
     assert (
-        len(build_store(synthetic_recordings, disk.folder / "store", jobs=1))
+        len(build_store(synthetic_recordings, disk.folder / "store", executor=ONE_PROCESS))
         == len(open_store(disk.folder / "store"))
         > 0
     )
@@ -117,7 +118,7 @@ def test_a_store_that_does_not_fit_is_no_store(disk, synthetic_recordings):
 def test_a_training_on_a_read_only_disk_ends_before_it_begins(disk, synthetic_recordings):
     assert disk.mount("ro")
     with pytest.raises(OSError, match=f"Read-only file system: '{disk.folder}/model") as caught:
-        train(synthetic_recordings, disk.folder / "model", Settings(jobs=1))
+        train(synthetic_recordings, disk.folder / "model", Settings())
     assert caught.value.errno == errno.EROFS
 
 

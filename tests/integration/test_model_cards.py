@@ -20,6 +20,7 @@ from ecg.models.bundle import load_bundle
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 from ecg.reports import training_charts, training_report
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.systems.recipes import SYSTEMS, SyntheticPretraining
 from ecg.systems.stage_runner import Outcome, StageRunner
 
@@ -61,7 +62,7 @@ def data(tmp_path_factory):
     """Recordings of three sources, of which a fifth each is for a gate."""
     folder = tmp_path_factory.mktemp("data")
     sources = {"CPSC": 0.4, "Georgia": 0.3, "PTB-XL": 0.3}
-    synthesize(folder, N_RECORDINGS, seed=1, settings=SyntheticSettings(sources=sources), jobs=1)
+    synthesize(folder, N_RECORDINGS, seed=1, settings=SyntheticSettings(sources=sources), executor=ONE_PROCESS)
     return folder
 
 
@@ -78,7 +79,7 @@ def test_the_card_agrees_with_the_models(system, data, tmp_path, monkeypatch):
     monkeypatch.setattr(training_report, "draw_training", lambda results: iter(()))
     monkeypatch.setattr(training_charts, "draw_disagreements", lambda *arguments, **options: None)
     changes = {"pretraining": SyntheticPretraining(4)} if SYSTEMS[system].pretraining else {}
-    settings = replace(SYSTEMS[system], network=NETWORKS[system], lead_sets=(3, 2), jobs=1, resamples=0, **changes)
+    settings = replace(SYSTEMS[system], network=NETWORKS[system], lead_sets=(3, 2), resamples=0, **changes)
     results = train(data, tmp_path / "model", settings, GuessingRunner)
     card = (tmp_path / "model/model_card.md").read_text("utf-8")
     assert card.startswith(f"# Model card: {system} for 3, 2 leads\n")
@@ -110,9 +111,9 @@ def test_the_card_agrees_with_the_models(system, data, tmp_path, monkeypatch):
     if language == "sh":
         parser = argparse.ArgumentParser()
         add_settings(parser)
-        assert training_settings(parser.parse_args(shlex.split(code)[6:])) == replace(settings, jobs=None)
+        assert training_settings(parser.parse_args(shlex.split(code)[6:])) == settings
     else:
         received = []
         monkeypatch.setattr(ecg.commands.train, "train", lambda *values: received.append(values))
         exec(code, {})
-        assert received == [("DATA", "MODEL", replace(settings, jobs=None))]
+        assert received == [("DATA", "MODEL", settings)]

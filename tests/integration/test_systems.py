@@ -23,6 +23,7 @@ from ecg.evaluation.metrics import challenge_score, load_weights
 from ecg.models.bundle import load_bundle
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
+from ecg.runtime.executors import LocalExecutor
 from ecg.systems.recipes import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
@@ -85,8 +86,10 @@ LEAST = {
 def made(tmp_path_factory):
     """Folders of recordings to learn from and of others, and what is true of these: (26,) bool by name."""
     folder, held_out = tmp_path_factory.mktemp("learnt"), tmp_path_factory.mktemp("held_out")
-    synthesize(folder, LEARNT, seed=1, settings=SyntheticSettings(sources=SOURCES), jobs=2)
-    truths = synthesize(held_out, HELD_OUT, seed=2, settings=SyntheticSettings(sources=SOURCES), jobs=2)
+    synthesize(folder, LEARNT, seed=1, settings=SyntheticSettings(sources=SOURCES), executor=LocalExecutor(2))
+    truths = synthesize(
+        held_out, HELD_OUT, seed=2, settings=SyntheticSettings(sources=SOURCES), executor=LocalExecutor(2)
+    )
     return folder, held_out, {patient.name: patient.classes for patient in truths}
 
 

@@ -33,6 +33,7 @@ from ecg.models.resnets import NetworkSettings
 from ecg.reports import training_charts, training_report
 from ecg.reports.training_charts import draw_disagreements
 from ecg.reports.training_report import draw_training
+from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.locks import lock_folder
 from ecg.systems.label_cleaning import CleaningSettings, label_masks
 from ecg.systems.plan import split_validation
@@ -93,7 +94,7 @@ def small_network():
 def trained(few_figures, synthetic_recordings, small_network, tmp_path_factory):
     """A model folder for 12 and 2 leads, trained for two epochs, its stages kept, and the lines logged."""
     folder, lines = tmp_path_factory.mktemp("model"), capture_log()
-    settings = Settings(network=small_network, training=QUICK, lead_sets=(12, 2), keep_stages=True, jobs=1)
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(12, 2), keep_stages=True)
     train(synthetic_recordings, folder, settings)
     return folder, settings, lines
 
@@ -248,11 +249,11 @@ def test_other_settings_are_another_training(trained, synthetic_recordings, tmp_
 def test_an_unfinished_training_of_other_settings_is_not_continued(
     small_network, synthetic_recordings, tmp_path, change, message
 ):
-    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), cleaning=NO_CLEANING)
     for _ in range(2):  # the same settings are welcome again, and so are those that change no result
         with pytest.raises(KeyboardInterrupt):
             train(synthetic_recordings, tmp_path, settings, Interrupted)
-        settings = replace(settings, hours=2.0, jobs=2, keep_stages=True)
+        settings = replace(settings, hours=2.0, keep_stages=True)
     before = contents(tmp_path)
     with pytest.raises(
         TrainingError, match=rf"{tmp_path}: holds a training of {message}; give an empty folder, or the same"
@@ -264,7 +265,7 @@ def test_an_unfinished_training_of_other_settings_is_not_continued(
 def test_an_unfinished_training_of_other_data_is_not_continued(small_network, synthetic_recordings, headers, tmp_path):
     data, model = tmp_path / "data", tmp_path / "model"
     shutil.copytree(synthetic_recordings, data)
-    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), cleaning=NO_CLEANING)
     with pytest.raises(KeyboardInterrupt):
         train(data, model, settings, Interrupted)
     before, header = contents(model), next(data.glob("HR*.hea"))
@@ -289,7 +290,7 @@ def test_no_network_is_validated_on_patients_that_it_is_trained_on(
     synthetic_recordings, headers, small_network, tmp_path
 ):
     patients = write_groups(tmp_path / "groups.csv", [path.stem for path in headers], 4)
-    settings = Settings(network=small_network, lead_sets=(12, 2), keep_stages=True, jobs=1)
+    settings = Settings(network=small_network, lead_sets=(12, 2), keep_stages=True)
     names, splits = {}, []
     for groups in (tmp_path / "groups.csv", None):
         stages, model = {}, tmp_path / f"model{groups is None}"
@@ -311,7 +312,7 @@ def test_corrections_are_trained_on_and_reported(synthetic_recordings, headers, 
     names = [path.stem for path in headers]
     rows = [("Anna", names[0], "AF", "present"), ("Ben", names[0], "AF", "present"), ("Anna", names[1], "SB", "absent"),
             ("Ben", names[1], "SB", "unsure"), ("Ben", "elsewhere", "SB", "unsure")]  # fmt: skip
-    settings = Settings(network=small_network, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    settings = Settings(network=small_network, lead_sets=(2,), cleaning=NO_CLEANING)
     stages, log = {}, capture_log()
     runner = make_fake_runner(small_network, stages)
     train(synthetic_recordings, tmp_path / "model", settings, runner, None, write_reviews(tmp_path / "reviews", *rows))
@@ -330,7 +331,7 @@ def test_corrections_are_trained_on_and_reported(synthetic_recordings, headers, 
 def test_an_unfinished_training_of_other_corrections_is_not_continued(
     small_network, synthetic_recordings, headers, tmp_path
 ):
-    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), cleaning=NO_CLEANING)
     row = ("Anna", headers[0].stem, "AF", "present")
     reviews, model = write_reviews(tmp_path / "reviews", row), tmp_path / "model"
     for _ in range(2):
@@ -349,7 +350,7 @@ def test_an_unfinished_training_of_other_corrections_is_not_continued(
 def test_an_unfinished_training_of_other_groups_is_not_continued(
     small_network, synthetic_recordings, headers, tmp_path
 ):
-    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), cleaning=NO_CLEANING)
     names = [path.stem for path in headers]
     groups, model = tmp_path / "groups.csv", tmp_path / "model"
     write_groups(groups, names, 4)
@@ -371,7 +372,7 @@ def test_an_unfinished_training_of_other_groups_is_not_continued(
 
 def test_a_folder_with_nothing_to_train_on_claims_nothing(small_network, synthetic_recordings, tmp_path):
     model, unscored = tmp_path / "model", tmp_path / "unscored"
-    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    settings = Settings(network=small_network, training=QUICK, lead_sets=(2,), cleaning=NO_CLEANING)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(FileNotFoundError):
         train(tmp_path / "nothing", model, settings)
@@ -399,7 +400,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(
     monkeypatch.setattr(
         "ecg.reports.training_charts.draw_disagreements", lambda folder, rows, *rest, **options: drawn.extend(rows)
     )
-    settings = Settings(network=small_network, lead_sets=(2,), keep_stages=True, jobs=1)
+    settings = Settings(network=small_network, lead_sets=(2,), keep_stages=True)
     train(synthetic_recordings, tmp_path, settings, make_fake_runner(small_network, stages))
     store = open_store(tmp_path / "stages" / "store")
     omission = settings.cleaning.partially_labelled[0]
@@ -424,7 +425,7 @@ def test_labels_are_cleaned_before_everything_else_counts_them(
 
 
 def test_without_masks_there_is_no_round_1(synthetic_recordings, small_network, tmp_path):
-    stages, settings = {}, Settings(network=small_network, lead_sets=(2,), jobs=1, cleaning=NO_CLEANING)
+    stages, settings = {}, Settings(network=small_network, lead_sets=(2,), cleaning=NO_CLEANING)
     train(synthetic_recordings, tmp_path, settings, make_fake_runner(small_network, stages))
     assert list(stages) == ["round 2, 2 leads"] and (stages["round 2, 2 leads"].masks == 1).all()
     assert table(tmp_path / "report/relabelling.csv") == table(tmp_path / "report/disagreements.csv") == []
@@ -485,7 +486,7 @@ def test_a_finished_training_is_not_replaced_by_that_of_other_data_or_settings(
 def test_a_finished_training_is_not_done_again_unless_a_network_is_missing(finished, synthetic_recordings):
     model, settings = finished
     before, lines = contents(model), capture_log()
-    assert train(synthetic_recordings, model, replace(settings, jobs=2)) is None
+    assert train(synthetic_recordings, model, settings) is None
     assert lines[-1] == f"{model}: holds this training already; give an empty folder to train anew"
     assert contents(model) == before and not (model / "stages").exists()
     (model / "2_leads.json").unlink()
@@ -545,7 +546,7 @@ def test_a_training_is_published_as_a_whole(tmp_path):
 def test_one_recording_is_too_few(tmp_path):
     synthetic.synthesize(tmp_path, 1, settings=synthetic.SyntheticSettings(sources={"Georgia": 1}))
     with pytest.raises(RecordError, match="E00001 alone can be used"):
-        train(tmp_path, tmp_path / "model", Settings(jobs=1))
+        train(tmp_path, tmp_path / "model", Settings())
 
 
 def run(*arguments):
@@ -577,7 +578,7 @@ def apprentice(small_network):
     short = replace(recipe.pretraining.training, epochs=2, steps=1)
     return replace(
         recipe, network=small_network, training=replace(recipe.training, epochs=2, steps=3),
-        pretraining=replace(recipe.pretraining, recordings=24, training=short), lead_sets=(12, 2), jobs=1,
+        pretraining=replace(recipe.pretraining, recordings=24, training=short), lead_sets=(12, 2),
     )  # fmt: skip
 
 
@@ -639,8 +640,8 @@ def test_a_training_killed_at_any_moment_comes_to_the_same_to_the_bit(tmp_path):
 def test_the_whole_entry_on_synthetic_recordings(tmp_path):
     """As in `make demo`. The labels themselves would score 1, or less if headers lack some."""
     data, held_out, model, outputs = (tmp_path / name for name in ("data", "held_out", "model", "outputs"))
-    synthetic.synthesize(data, 420, seed=1, jobs=2)
-    synthetic.synthesize(held_out, 160, seed=2, jobs=2)
+    synthetic.synthesize(data, 420, seed=1, executor=LocalExecutor(2))
+    synthetic.synthesize(held_out, 160, seed=2, executor=LocalExecutor(2))
     printed = run("-m", "ecg", "train", data, model, "--epochs", 6, "--width", 8)
     assert printed.stderr == "" or all(
         line.endswith("left") or ", loss " in line for line in printed.stderr.splitlines()

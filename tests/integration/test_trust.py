@@ -167,7 +167,7 @@ data, model, outputs = sys.argv[1:]
 sys.addaudithook(note)
 network = NetworkSettings(width=4, kernels=(5,), squeeze_ratio=2, hidden=8)
 cleaning, training = CleaningSettings((), (), masks=False), TrainingSettings(epochs=1, steps=1)
-settings = pipeline.Settings(cleaning=cleaning, network=network, training=training, lead_sets=(12,), jobs=1)
+settings = pipeline.Settings(cleaning=cleaning, network=network, training=training, lead_sets=(12,))
 pipeline.train(data, model, settings)
 try:
     test_model.main([model, data, outputs])

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED_CLASSES
 from ecg.models.decision import Rule
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.web.access import Access
 from ecg.web.app import create_app
 from ecg.web.catalogue import load_catalogue
@@ -59,7 +60,7 @@ class StandInRunner:
 
 @pytest.fixture(scope="session")
 def catalogue(synthetic_recordings, tmp_path_factory):
-    return load_catalogue(synthetic_recordings, tmp_path_factory.mktemp("catalogue"), jobs=1)
+    return load_catalogue(synthetic_recordings, tmp_path_factory.mktemp("catalogue"), executor=ONE_PROCESS)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import uvicorn
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, TRAINED_CLASSES
 from ecg.data.leads import LEADS
 from ecg.models.decision import Rule
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.web.access import Access
 from ecg.web.app import create_app
 from ecg.web.catalogue import load_catalogue
@@ -81,7 +82,7 @@ def main():
     parser.add_argument("--ask", default="", help="class to review in the first five recordings")
     parser.add_argument("--rate", type=float, default=1e6)
     arguments = parser.parse_args()
-    catalogue = load_catalogue(arguments.data, arguments.reviews / ".cache", jobs=1)
+    catalogue = load_catalogue(arguments.data, arguments.reviews / ".cache", executor=ONE_PROCESS)
     model = LeadSetModel(TRAINED_CLASSES, Rule(np.full(26, THRESHOLD)), False, False)
     facts = ModelFacts("cai2021", {12: model}, "key", METHODS)
     table = PredictionTable(catalogue, arguments.reviews / ".cache" / "predictions", "key", np.empty(0, int))

@@ -12,6 +12,7 @@ from web.conftest import StandInRunner
 from ecg.commands.serve import answer_requests, open_listener
 from ecg.data.labels import TRAINED_CLASSES
 from ecg.models.decision import Rule
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.web import protocol
 from ecg.web.access import make_access
 from ecg.web.catalogue import load_catalogue
@@ -25,7 +26,7 @@ from ecg.web.workbench import ReviewSettings, Workbench
 def main(data, reviews, host, head_seconds):
     reviews, protocol.HEAD_SECONDS = Path(reviews), float(head_seconds)
     listener = open_listener(host, 0)
-    catalogue = load_catalogue(Path(data), reviews / ".cache", jobs=1)
+    catalogue = load_catalogue(Path(data), reviews / ".cache", executor=ONE_PROCESS)
     model = LeadSetModel(TRAINED_CLASSES, Rule(np.full(26, 0.6)), False, False)
     facts = ModelFacts("cai2021", {12: model}, "key", {})
     table = PredictionTable(catalogue, reviews / ".cache" / "predictions", "key", np.empty(0, int))

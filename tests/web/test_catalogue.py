@@ -12,6 +12,7 @@ from web.conftest import make_prediction
 from ecg.data.labels import CLASS_INDEX
 from ecg.data.records import find_records
 from ecg.data.reviews import COLUMNS
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.web import catalogue as catalogue_module
 from ecg.web.catalogue import Catalogue, load_catalogue
 from ecg.web.predictions import BLOCK, FAILED, PREDICTED, UNKNOWN, PredictionTable, failed_prediction
@@ -40,14 +41,18 @@ def same(first, second):
 
 def test_a_second_start_reads_no_header_and_writes_nothing_in_the_data(data, tmp_path, monkeypatch):
     before = contents(data)
-    first = load_catalogue(data, tmp_path / "cache", jobs=1)
+    first = load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS)
     monkeypatch.setattr(catalogue_module, "read_row", None)
-    same(first, load_catalogue(data, tmp_path / "cache", jobs=1))
+    same(first, load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS))
     assert contents(data) == before
 
 
 def test_only_changed_and_new_headers_are_read_again(data, tmp_path, monkeypatch):
-    first, read, read_row = load_catalogue(data, tmp_path / "cache", jobs=1), [], catalogue_module.read_row
+    first, read, read_row = (
+        load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS),
+        [],
+        catalogue_module.read_row,
+    )
     path = first.path(3)
     path.write_text(path.read_text().replace("#Dx:", "#Dx: 164889003,").replace("#Age: ", "#Age: 1"))
     (data / "a" / "A0000.hea").write_text("nonsense")
@@ -55,23 +60,23 @@ def test_only_changed_and_new_headers_are_read_again(data, tmp_path, monkeypatch
     removed = first.path(9)
     removed.unlink()
     monkeypatch.setattr(catalogue_module, "read_row", lambda path: (read.append(path), read_row(path))[1])
-    second = load_catalogue(data, tmp_path / "cache", jobs=1)
+    second = load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS)
     assert sorted(read) == sorted([path, data / "a" / "A0000.hea", data / "b" / "Z0000.hea"])
     row = second.index[first.keys[3]]
     assert second.diagnoses[row] == list(dict.fromkeys(["AF", *first.diagnoses[3]]))
     assert second.columns["labels"][row, CLASS_INDEX["AF"]] and second.errors[second.index["a/A0000"]]
     assert len(second) == 21 and first.keys[9] not in second.index
-    same(second, load_catalogue(data, tmp_path / "other", jobs=1))
+    same(second, load_catalogue(data, tmp_path / "other", executor=ONE_PROCESS))
     read.clear()
-    same(second, load_catalogue(data, tmp_path / "cache", jobs=1))
+    same(second, load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS))
     assert not read
 
 
 def test_unreadable_headers_are_listed_with_the_reason(data, tmp_path):
     (data / "a" / "X1.hea").write_text("nonsense")
     (data / "a" / "X2.hea").write_bytes(b"")
-    loaded = load_catalogue(data, tmp_path / "cache", jobs=1)
-    same(loaded, load_catalogue(data, tmp_path / "cache", jobs=1))
+    loaded = load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS)
+    same(loaded, load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS))
     assert len(loaded) == 22
     for name in ("a/X1", "a/X2"):
         row = loaded.index[name]
@@ -84,10 +89,10 @@ def test_a_name_that_is_not_utf8_can_be_asked_for(data, tmp_path):
     name = os.fsencode(data / "a") + b"/E\xff1"
     shutil.copy(source, name + b".hea")
     shutil.copy(source.with_suffix(".mat"), name + b".mat")
-    loaded = load_catalogue(data, tmp_path / "cache", jobs=1)
+    loaded = load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS)
     row = loaded.index["a/E\\xff1"]
     assert os.fsencode(loaded.path(row)) == name + b".hea"
-    same(loaded, load_catalogue(data, tmp_path / "cache", jobs=1))
+    same(loaded, load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS))
 
 
 class TestPredictions:
@@ -147,7 +152,7 @@ class TestPredictions:
         assert load().counts()["predicted"] == 0
 
     def test_only_changed_recordings_are_predicted_again(self, data, load, tmp_path):
-        first = load_catalogue(data, tmp_path / "cache", jobs=1)
+        first = load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS)
         table = load(recordings=first)
         for row in range(20):
             table.store(row, make_prediction(NSR=row / 20))
@@ -155,7 +160,7 @@ class TestPredictions:
         path = first.path(7).with_suffix(".mat")
         os.utime(path, ns=(1, 1))
         shutil.copy(first.path(2), data / "a" / "A0000.hea")
-        second = load_catalogue(data, tmp_path / "cache", jobs=1)
+        second = load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS)
         again = load(recordings=second)
         for name, row in first.index.items():
             state, probability = again.state[second.index[name]], again.probabilities[second.index[name]]
@@ -244,13 +249,13 @@ def test_a_hundred_thousand_recordings_are_listed_from_the_cache_in_seconds(data
         for index in range(1000):
             (folder / f"E{number:02}{index:03}.hea").touch()
     monkeypatch.setattr(catalogue_module, "read_row", lambda path: row)
-    first = load_catalogue(tmp_path / "large", tmp_path / "cache", jobs=1)
+    first = load_catalogue(tmp_path / "large", tmp_path / "cache", executor=ONE_PROCESS)
     (folder / "E99999.hea").write_text("changed")
     monkeypatch.setattr(catalogue_module, "read_row", lambda path: row._replace(age=7.0))
     times = []
     for _ in range(2):
         start = time.perf_counter()
-        second = load_catalogue(tmp_path / "large", tmp_path / "cache", jobs=1)
+        second = load_catalogue(tmp_path / "large", tmp_path / "cache", executor=ONE_PROCESS)
         times.append(time.perf_counter() - start)
     print(f"100,000 headers: with one changed {times[0]:.1f} s, from the cache {times[1]:.1f} s")
     assert (second.columns["age"] == 7).sum() == 1 and first.diagnoses == second.diagnoses

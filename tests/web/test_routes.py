@@ -21,6 +21,7 @@ from ecg.data.records import read_record
 from ecg.data.reviews import Review, Verdict, append_review, read_reviews
 from ecg.evaluation.calibration import Calibration
 from ecg.models.decision import Rule
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.web.app import ANSWER_SECONDS
 from ecg.web.catalogue import MOST_ORDERS, ListQuery, load_catalogue
 from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
@@ -189,7 +190,9 @@ def test_a_file_that_is_not_called_in_utf8_is_answered(make_client, make_bench, 
     path = os.fsencode(tmp_path / "data") + b"/E\xff<1"
     (tmp_path / "data").mkdir()
     shutil.copy(source, path + b".hea")
-    client = make_client(make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", jobs=1), reviewer="Ann"))
+    client = make_client(
+        make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", executor=ONE_PROCESS), reviewer="Ann")
+    )
     [item] = get(client, "/api/recordings")["items"]
     assert item["record"] == "E\\xff<1"
     assert "no such file" in get(client, "/api/recording", record=item["record"])["unusable"]

@@ -14,6 +14,7 @@ import scipy.io
 from web.conftest import ORIGIN, StandInRunner, launch_server, stop_server
 
 from ecg.data.reviews import read_reviews
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.web import access as access_module
 from ecg.web.access import MOST_BODY_BYTES, MOST_UPLOAD_BYTES, POLICY, Access, make_access
 from ecg.web.catalogue import load_catalogue
@@ -103,7 +104,7 @@ class TestMarkup:
         (folder / f"{name}.hea").write_text("\n".join(lines))
         signal = np.random.default_rng(0).integers(-500, 500, (2, 1000)).astype(np.int16)
         scipy.io.savemat(folder / f"{name}.mat", {"val": signal}, format="4")
-        return load_catalogue(folder, tmp_path / "cache", jobs=1)
+        return load_catalogue(folder, tmp_path / "cache", executor=ONE_PROCESS)
 
     def test_names_with_markup_are_data(self, make_client, make_bench, recordings):
         client = make_client(make_bench(recordings, reviewer="Ann"))

@@ -19,6 +19,7 @@ from ecg.data.leads import LEADS
 from ecg.data.records import find_records
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.runtime.console import WIDTH
+from ecg.runtime.executors import ONE_PROCESS, LocalExecutor
 
 
 def table(folder, name):
@@ -62,7 +63,7 @@ def data(tmp_path_factory):
 def audited(data, tmp_path_factory):
     """The folder of an audit of these recordings, its log, and its result."""
     output, lines = tmp_path_factory.mktemp("audited") / "out", capture_log()
-    return output, lines, audit_folder(data, output, 1)
+    return output, lines, audit_folder(data, output, ONE_PROCESS)
 
 
 def test_every_recording_has_its_row_with_the_facts_of_its_header(audited, data):
@@ -123,7 +124,7 @@ def test_the_log_has_sources_codes_defects_and_the_files(audited, data):
 def test_the_result_does_not_depend_on_the_number_of_processes(audited, data, tmp_path):
     output, lines, usable = audited
     again = capture_log()
-    assert audit_folder(data, tmp_path / "out", 2) == usable
+    assert audit_folder(data, tmp_path / "out", LocalExecutor(2)) == usable
     assert again[:-1] == lines[:-1]
     assert [(tmp_path / "out" / path.name).read_bytes() for path in sorted(output.iterdir())] == [
         path.read_bytes() for path in sorted(output.iterdir())
@@ -140,7 +141,7 @@ def test_copies_are_found_under_other_names_headers_orders_of_leads_and_gains(tm
     changed = integers.copy()
     changed[7, 250] += 40
     write(data, "A0001", changed)
-    audit_folder(data, tmp_path / "out", 1)
+    audit_folder(data, tmp_path / "out", ONE_PROCESS)
     copies = details_of(tmp_path / "out", defects.COPY)
     assert copies == {
         "E00001.hea": "Q0001.hea, Q0002.hea, Q0003.hea and 1 more",
@@ -157,7 +158,7 @@ def test_recordings_of_another_length_or_of_zeros_are_no_copies(tmp_path, intege
     write(tmp_path / "data", "E00002", integers[:, :-1])
     for name in ("E00003", "E00004"):
         write(tmp_path / "data", name, np.zeros((12, 500), int))
-    audit_folder(tmp_path / "data", tmp_path / "out", 1)
+    audit_folder(tmp_path / "data", tmp_path / "out", ONE_PROCESS)
     assert not details_of(tmp_path / "out", defects.COPY)
 
 
@@ -166,7 +167,7 @@ def test_a_name_in_two_folders_is_a_defect_of_both(tmp_path, integers):
     write(data / "a", "E00001", integers)
     write(data / "b", "E00001", integers + np.arange(500) % 9)
     write(data / "b", "E00002", integers - np.arange(500) % 9)
-    audit_folder(data, tmp_path / "out", 1)
+    audit_folder(data, tmp_path / "out", ONE_PROCESS)
     assert details_of(tmp_path / "out", defects.SAME_NAME) == {
         "a/E00001.hea": "b/E00001.hea",
         "b/E00001.hea": "a/E00001.hea",
@@ -177,16 +178,16 @@ def test_a_name_in_two_folders_is_a_defect_of_both(tmp_path, integers):
 def test_only_unusable_recordings_fail_the_audit_and_their_reasons_are_grouped(tmp_path, integers):
     data, output, lines = tmp_path / "data", tmp_path / "out", capture_log()
     write(data, "S0001", integers)
-    assert not audit_folder(data, output, 1)  # nothing is left to train on
+    assert not audit_folder(data, output, ONE_PROCESS)  # nothing is left to train on
     assert lines[0] == "1 recordings, 0 usable, 0 not, 1 of sources that the method does not train on"
     write(data, "E00001", integers, dx="Unknown")
-    assert audit_folder(data, output, 1)
+    assert audit_folder(data, output, ONE_PROCESS)
     for name in ("E00002", "E00003"):
         write(data, name, integers)
         (data / f"{name}.mat").unlink()
     write(data, "E00004", integers[:, :100])
     lines.clear()
-    assert not audit_folder(data, output, 1)
+    assert not audit_folder(data, output, ONE_PROCESS)
     assert lines[0] == "5 recordings, 1 usable, 3 not, 1 of sources that the method does not train on"
     message = " ".join(" ".join(lines).split())
     assert "2 not usable: no such file beside NAME.hea, which names it (E00002, E00003)" in message
@@ -198,14 +199,14 @@ def test_only_unusable_recordings_fail_the_audit_and_their_reasons_are_grouped(t
 def test_an_audit_replaces_an_earlier_one_and_nothing_else(tmp_path, integers):
     data, output = tmp_path / "data", tmp_path / "out"
     write(data, "E00001", integers)
-    audit_folder(data, output, 1)
+    audit_folder(data, output, ONE_PROCESS)
     write(data, "E00002", integers[:, ::-1])
-    audit_folder(data, output, 1)
+    audit_folder(data, output, ONE_PROCESS)
     assert len(table(output, "recordings")) == 2
     (output / "mine.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     with pytest.raises(FileExistsError, match=r"mine\.txt, which is not from an audit"):
-        audit_folder(data, output, 1)
+        audit_folder(data, output, ONE_PROCESS)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     with pytest.raises(FileNotFoundError, match="no header"):
         audit_folder(output, tmp_path / "other")
@@ -215,7 +216,7 @@ def test_an_audit_replaces_an_earlier_one_and_nothing_else(tmp_path, integers):
 def test_an_interrupted_audit_leaves_the_earlier_one(tmp_path, integers, monkeypatch):
     data, output = tmp_path / "data", tmp_path / "out"
     write(data, "E00001", integers)
-    audit_folder(data, output, 1)
+    audit_folder(data, output, ONE_PROCESS)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
 
     def cut(*arguments):
@@ -223,7 +224,7 @@ def test_an_interrupted_audit_leaves_the_earlier_one(tmp_path, integers, monkeyp
 
     monkeypatch.setattr(audit, "audit_recording", cut)
     with pytest.raises(KeyboardInterrupt):
-        audit_folder(data, output, 1)
+        audit_folder(data, output, ONE_PROCESS)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
@@ -234,7 +235,7 @@ def test_a_name_that_is_not_utf_8_is_listed_and_printed(tmp_path, integers):
     strange = Path(os.fsdecode(b"E\xff1"))
     for ending in (".hea", ".mat"):
         shutil.copy(data / f"E00001{ending}", data / f"{strange}{ending}")
-    audit_folder(data, output, 1)
+    audit_folder(data, output, ONE_PROCESS)
     assert {row["record"] for row in table(output, "recordings")} == {"E00001", str(strange)}
     assert "E\\udcff1" in "\n".join(lines) and "\n".join(lines).encode()
 
@@ -247,7 +248,7 @@ def test_real_recordings_and_their_counterparts_in_other_dialects(real_data, tmp
     shutil.copy(source / "A0689.mat", data / "copy.mat")
     text = (source / "A0689.hea").read_text().replace("A0689", "copy").replace("16+24 1000/mV", "16x1+24 1000.0(0)/mV")
     (data / "copy.hea").write_text(text.replace("#Dx:", "# Dx:"))
-    assert audit_folder(data, tmp_path / "out", 2)
+    assert audit_folder(data, tmp_path / "out", LocalExecutor(2))
     assert details_of(tmp_path / "out", defects.COPY) == {
         "challenge-2021/A0689.hea": "copy.hea",
         "copy.hea": "challenge-2021/A0689.hea",
@@ -260,7 +261,7 @@ def test_a_folder_that_cannot_be_listed_is_listed_as_not_usable(tmp_path, intege
     write(data, "A0001", integers)
     (data / "lost").mkdir()
     unlistable_folder(data / "lost")
-    assert not audit_folder(data, output, 1)
+    assert not audit_folder(data, output, ONE_PROCESS)
     assert details_of(output, defects.UNLISTED) == {"lost/": "cannot be read: Permission denied"}
     assert lines[0] == "2 recordings, 1 usable, 1 not"
     assert "1 not usable: cannot be read: Permission denied (lost)" in lines
@@ -271,7 +272,7 @@ def test_recordings_without_a_patient_are_listed_only_if_there_is_a_table_of_pat
     groups = tmp_path / "groups.csv"
     groups.write_text("record,patient\nX,1\n" + "".join(f"{path.stem},1\n" for path in paths[3:]))
     lines = capture_log()
-    usable = audit_folder(data, tmp_path / "out", 1, groups)
+    usable = audit_folder(data, tmp_path / "out", ONE_PROCESS, groups)
     assert set(details_of(tmp_path / "out", defects.NO_PATIENT)) == {path.name for path in paths[:3]}
     assert not details_of(audited[0], defects.NO_PATIENT)
     assert usable == audited[2]

@@ -27,6 +27,7 @@ from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.reports.ecg_paper import draw_record
 from ecg.runtime.console import escape_unprintable
+from ecg.runtime.executors import LocalExecutor
 from ecg.systems.explanations import compute_shading, explain
 from ecg.systems.label_cleaning import PartiallyLabelledSource
 from ecg.systems.recipes import ABLATIONS, RECIPES, Settings
@@ -75,23 +76,26 @@ def test_an_error_is_one_line_on_standard_error_and_status_1(tmp_path):
 def trained(monkeypatch):
     """What training is called with, in place of a training."""
     calls = []
-    monkeypatch.setattr("ecg.commands.train.train", lambda data, model, settings: calls.append((data, model, settings)))
+    monkeypatch.setattr("ecg.commands.train.train", lambda *arguments, executor: calls.append((*arguments, executor)))
     return calls
 
 
 def test_training_without_flags_is_the_methods(trained):
     main(["train", "data", "model"])
-    assert trained == [(Path("data"), Path("model"), Settings())]
+    assert trained == [(Path("data"), Path("model"), Settings(), LocalExecutor())]
 
 
 def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
     calls = []
-    monkeypatch.setattr("ecg.commands.estimate.estimate", lambda data, settings: calls.append((data, settings)))
-    flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 1 --no-masks --fallback NSR".split()
+    monkeypatch.setattr(
+        "ecg.commands.estimate.estimate", lambda *arguments, executor: calls.append((*arguments, executor))
+    )
+    flags = "--seed 3 --leads 2 12 --width 16 --epochs 3 --batch 8 --hours 1 --jobs 3 --no-masks --fallback NSR".split()
     main(["estimate", "data", *flags])
     main(["train", "data", "model", *flags])
     main(["estimate", "data"])
-    assert calls == [(Path("data"), trained[0][2]), (Path("data"), Settings())]
+    assert calls == [(Path("data"), trained[0][2], LocalExecutor(3)), (Path("data"), Settings(), LocalExecutor())]
+    assert trained[0][3] == LocalExecutor(3)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,7 @@ def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monke
 )
 def test_commands_get_the_table_of_patients(called, command, monkeypatch):
     given = []
-    monkeypatch.setattr(f"ecg.commands.{called}", lambda *_, **options: given.append(options) or True)
+    monkeypatch.setattr(f"ecg.commands.{called}", lambda *_, executor=None, **options: given.append(options) or True)
     main([*command, "--groups", "a/groups.csv"])
     main([*command])
     assert given == [{"groups": Path("a/groups.csv")}, {}]
@@ -122,7 +126,7 @@ def test_commands_get_the_table_of_patients(called, command, monkeypatch):
 )
 def test_commands_get_the_folder_of_corrections(called, command, monkeypatch):
     given = []
-    monkeypatch.setattr(f"ecg.commands.{called}", lambda *_, **options: given.append(options) or True)
+    monkeypatch.setattr(f"ecg.commands.{called}", lambda *_, executor=None, **options: given.append(options) or True)
     main([*command, "--corrections", "a/reviews"])
     main([*command])
     assert given == [{"corrections": Path("a/reviews")}, {}]
@@ -168,7 +172,7 @@ def test_source_options_that_make_no_sense_are_reported_in_one_line(trained, fla
     "error", [RecordError("none can\n  be used"), TrainingError("none can be used"), OSError("none can be used")]
 )
 def test_a_training_that_fails_is_reported_in_one_line(monkeypatch, error):
-    def fail(*arguments):
+    def fail(*arguments, executor):
         raise error
 
     monkeypatch.setattr("ecg.commands.train.train", fail)
@@ -179,7 +183,7 @@ def test_a_training_that_fails_is_reported_in_one_line(monkeypatch, error):
 def compared(monkeypatch):
     """What a comparison is called with, in place of one."""
     calls = []
-    monkeypatch.setattr("ecg.commands.compare.compare", lambda *given: calls.append(given))
+    monkeypatch.setattr("ecg.commands.compare.compare", lambda *given, executor: calls.append((*given, executor)))
     return calls
 
 
@@ -191,7 +195,7 @@ def test_what_is_compared_is_as_flags_say(compared):
     main(["compare", "data", "report", *flags.split(), *"--folds 2 --width 4 --depth 18 --epochs 7".split()])
     main(["compare", "data", "report", "--systems", "ablations", "--leave-out", "georgia"])
     systems = RECIPES["cai2021"], RECIPES["se_resnet_rhythm"]
-    many = Protocol(systems, (12, 2), 2, None, 3.0, 7, 8, "bfloat16", 4, 18, 0, 1)
+    many = Protocol(systems, (12, 2), 2, None, 3.0, 7, 8, "bfloat16", 4, 18, 0)
     ablations = Protocol((systems[0], *ABLATIONS.values()), leave_out="Georgia")
     main(["compare", "data", "report", "--systems", "xie2022", "se_resnet_rhythm", "--omission", "mine=AF,SB"])
     adjusted = []
@@ -201,7 +205,8 @@ def test_what_is_compared_is_as_flags_say(compared):
         adjusted.append(replace(recipe, cleaning=replace(recipe.cleaning, partially_labelled=omissions)))
     adjusted = Protocol(tuple(adjusted))
     assert compared == [
-        (Path("data"), Path("report"), protocol) for protocol in (Protocol(), many, ablations, adjusted)
+        (Path("data"), Path("report"), protocol, LocalExecutor(jobs))
+        for protocol, jobs in ((Protocol(), None), (many, 1), (ablations, None), (adjusted, None))
     ]
 
 
@@ -212,7 +217,7 @@ def test_systems_are_compared_by_your_own_weights(compared, tmp_path):
     (tmp_path / "mine.csv").write_text("\n".join(map(",".join, rows)))
     main(["compare", "data", "report", "--systems", "xie2022", "--weights", str(tmp_path / "mine.csv")])
     main(["compare", "data", "report", "--weights", str(ROOT / "weights.csv")])
-    (_, _, first), (_, _, second) = compared
+    (_, _, first, _), (_, _, second, _) = compared
     assert first == Protocol((RECIPES["xie2022"],), weights=tuple(map(tuple, weights.tolist())))
     assert second == Protocol()
     line = ends_with(["compare", "data", "report", "--weights", tmp_path / "none.csv"])
@@ -249,7 +254,7 @@ def test_flags_of_a_comparison_that_cannot_be_are_reported_with_its_usage(compar
     [RecordError("none"), TrainingError("none"), NeuroKitMissing("none"), BlockingIOError("none")],
 )
 def test_a_comparison_that_fails_is_reported_in_one_line(monkeypatch, error):
-    def fail(*arguments):
+    def fail(*arguments, executor):
         raise error
 
     monkeypatch.setattr("ecg.commands.compare.compare", fail)
@@ -257,7 +262,7 @@ def test_a_comparison_that_fails_is_reported_in_one_line(monkeypatch, error):
 
 
 def test_a_comparison_does_not_take_an_error_of_the_program_itself_for_the_users(monkeypatch):
-    monkeypatch.setattr("ecg.commands.compare.compare", lambda *arguments: [].index(0))
+    monkeypatch.setattr("ecg.commands.compare.compare", lambda *arguments, executor: [].index(0))
     with pytest.raises(ValueError, match="list"):
         main(["compare", "data", "report"])
 
@@ -272,7 +277,7 @@ def test_a_comparison_does_not_take_an_error_of_the_program_itself_for_the_users
     ],
 )
 def test_what_finds_peaks_is_named_in_one_line_where_it_is_missing(headers, monkeypatch, called, command):
-    def fail(*arguments):
+    def fail(*arguments, executor=None):
         raise NeuroKitMissing("pip install neurokit2")
 
     monkeypatch.setattr(f"ecg.{called}", fail)
@@ -281,7 +286,7 @@ def test_what_finds_peaks_is_named_in_one_line_where_it_is_missing(headers, monk
 
 
 def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch):
-    monkeypatch.setattr("ecg.commands.train.train", lambda *arguments: [][0])
+    monkeypatch.setattr("ecg.commands.train.train", lambda *arguments, executor: [][0])
     with pytest.raises(IndexError):
         main(["train", "data", "model"])
 
@@ -512,9 +517,9 @@ def test_an_audit_gets_its_options_and_its_exit_status_is_whether_all_is_usable(
         main(["audit", "bad"])
     assert ended.value.code == 1
     assert audited == [
-        (Path("data"), Path("audit"), None),
-        (Path("data"), Path("a/b"), 3),
-        (Path("bad"), Path("audit"), None),
+        (Path("data"), Path("audit"), LocalExecutor()),
+        (Path("data"), Path("a/b"), LocalExecutor(3)),
+        (Path("bad"), Path("audit"), LocalExecutor()),
     ]
     with pytest.raises(SystemExit, match="2"):
         main(["audit", "data", "--jobs", "0"])

@@ -13,6 +13,7 @@ from ecg.data.records import find_records
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.models.config import ModelError
 from ecg.runtime.console import format_duration
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.systems.plan import split_recordings, stage_keys
 from ecg.systems.recipes import SYSTEMS, Settings, SyntheticPretraining
 from ecg.training.settings import TrainingSettings
@@ -41,7 +42,7 @@ def test_the_total_is_that_of_preprocessing_and_of_all_stages(synthetic_recordin
     monkeypatch.setattr(module, "measure", lambda stage, *_: seconds[len(stage.leads)])
     monkeypatch.setattr(module, "prepare_sample", lambda paths, *rest: (*prepare(paths, *rest)[:2], 0.0))
     lines, before = capture_log(), sorted(synthetic_recordings.iterdir())
-    settings = Settings(training=TrainingSettings(epochs=2), lead_sets=(12, 3, 2), jobs=1, hours=2.0)
+    settings = Settings(training=TrainingSettings(epochs=2), lead_sets=(12, 3, 2), hours=2.0)
     total = estimate(synthetic_recordings, settings)
     assert sorted(synthetic_recordings.iterdir()) == before
     rows = [line.split() for line in lines]
@@ -55,10 +56,10 @@ prepare = module.prepare_sample
 def test_synthetic_recordings_are_timed_and_are_part_of_the_total(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "N_WARM_UP", 2)
     monkeypatch.setattr(module, "N_SAMPLE", 4)
-    settings = Settings(pretraining=SyntheticPretraining(5000), jobs=1)
-    ((title, count, seconds),) = measure_synthesis(tmp_path, settings)
+    settings = Settings(pretraining=SyntheticPretraining(5000))
+    ((title, count, seconds),) = measure_synthesis(tmp_path, settings, ONE_PROCESS)
     assert (title, count) == ("synthetic recordings", 5000) and 0 < seconds < 2
-    assert [*measure_synthesis(tmp_path, Settings())] == []
+    assert [*measure_synthesis(tmp_path, Settings(), ONE_PROCESS)] == []
     cost = StageCost("round 1", 12, TrainingSettings(epochs=2), training=64, validation=16, predicted=80)
     steps = [("preprocessing", 100, 0.5), (title, count, 0.25)]
     rows, total = estimate_rows(steps, [cost], {12: (10.0, 0.1)})
@@ -69,8 +70,10 @@ def test_synthetic_recordings_are_timed_and_are_part_of_the_total(tmp_path, monk
 def test_an_estimate_counts_the_synthetic_recordings_of_its_settings(synthetic_recordings, monkeypatch):
     monkeypatch.setattr(module, "measure", lambda *_: (0.0, 0.0))
     monkeypatch.setattr(module, "prepare_sample", lambda paths, *rest: (*prepare(paths, *rest)[:2], 0.0))
-    monkeypatch.setattr(module, "measure_synthesis", lambda folder, settings: [("made", 3, float(settings.seed))])
-    assert estimate(synthetic_recordings, Settings(lead_sets=(2,), jobs=1, seed=7)) == 3 * 7.0
+    monkeypatch.setattr(
+        module, "measure_synthesis", lambda folder, settings, executor: [("made", 3, float(settings.seed))]
+    )
+    assert estimate(synthetic_recordings, Settings(lead_sets=(2,), seed=7)) == 3 * 7.0
 
 
 def test_records_of_the_same_name_are_linked_separately(tmp_path):

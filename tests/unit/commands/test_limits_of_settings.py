@@ -8,12 +8,9 @@ from ecg.training.settings import TrainingSettings
 
 @pytest.mark.parametrize(
     ("settings", "name", "value"),
-    [(Settings, *wrong) for wrong in out_of_range("seed", "hours", "folds", "splits", "resamples", "jobs")]
+    [(Settings, *wrong) for wrong in out_of_range("seed", "hours", "folds", "splits", "resamples")]
     + [(TrainingSettings, *wrong) for wrong in out_of_range("batch", "averaging", "epochs")]
-    + [
-        (Protocol, *wrong)
-        for wrong in out_of_range("folds", "hours", "epochs", "batch", "width", "depth", "seed", "jobs")
-    ],
+    + [(Protocol, *wrong) for wrong in out_of_range("folds", "hours", "epochs", "batch", "width", "depth", "seed")],
 )
 def test_settings_refuse_what_the_command_line_refuses(settings, name, value):
     with pytest.raises(ValueError, match=f"^{name}: expected "):

@@ -42,7 +42,7 @@ def test_flags_change_their_settings_and_no_others():
     flags = "--seed 0 --leads 2 12 2 --width 16 --epochs 3 --averaging 0.5 --resamples 0 --jobs 1 --keep-stages"
     method = Settings()
     assert settings(flags) == replace(
-        method, seed=0, lead_sets=(2, 12), resamples=0, jobs=1, keep_stages=True,
+        method, seed=0, lead_sets=(2, 12), resamples=0, keep_stages=True,
         network=replace(method.network, width=16), training=replace(method.training, epochs=3, averaging=0.5),
     )  # fmt: skip
 

@@ -43,10 +43,10 @@ def test_more_folds_than_recordings_are_reported(store):
 
 
 def test_all_systems_get_the_same_lead_sets_seed_and_limits():
-    protocol = Protocol(lead_sets=(3, 2), seed=7, jobs=2, epochs=20, batch=16, precision="bfloat16")
+    protocol = Protocol(lead_sets=(3, 2), seed=7, epochs=20, batch=16, precision="bfloat16")
     li, zhao, xie = (SYSTEMS[name] for name in ("li2021", "zhao2022", "xie2022"))
     training = replace(zhao.training, epochs=20, batch=16, precision="bfloat16")
-    assert protocol.settings(zhao) == replace(zhao, lead_sets=(3, 2), seed=7, jobs=2, training=training)
+    assert protocol.settings(zhao) == replace(zhao, lead_sets=(3, 2), seed=7, training=training)
     assert protocol.settings(xie).training.batch == xie.training.batch == 8
     assert (protocol.settings(li).training.epochs, protocol.settings(li).peak_training.epochs) == (20, 20)
     assert protocol.settings(li).peak_training.batch == 16

@@ -66,7 +66,7 @@ def test_the_number_of_processes_and_the_stages_are_not_among_the_options():
 
 
 @pytest.mark.parametrize("settings", [
-    replace(RECIPES["cai2021"], validation_share=0.3, jobs=2),
+    replace(RECIPES["cai2021"], validation_share=0.3),
     replace(RECIPES["zhao2022"], training=replace(RECIPES["zhao2022"].training, patience=3)),
     replace(RECIPES["li2021"], system="mine", seed=5),
     replace(RECIPES["nejedly2021"], network=replace(RECIPES["nejedly2021"].network, blocks=2)),
@@ -78,7 +78,7 @@ def test_settings_that_no_option_gives_are_written_as_python_that_gives_them(set
     start = describe_start(settings, MANIFEST)
     assert start.language == "python"
     again, keywords = run_code(start.code, monkeypatch)
-    assert again == replace(settings, jobs=None) and not keywords
+    assert again == settings and not keywords
 
 
 def test_files_of_the_user_have_other_names(monkeypatch, tmp_path):

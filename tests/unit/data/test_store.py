@@ -16,6 +16,7 @@ from ecg.data.preprocessing import FLAT, INVALID_VALUE, MAX_DURATION, SPIKE, pre
 from ecg.data.records import read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
 from ecg.data.store import INDEX, SIGNALS, build_store, open_store
+from ecg.runtime.executors import ONE_PROCESS, LocalExecutor
 
 
 def test_holds_every_record_of_the_trained_sources_in_order(store, headers):
@@ -50,7 +51,7 @@ def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, synt
         for lead, name in zip(LEADS, names, strict=True):
             text = text.replace(f" {lead}\n", f" {name}\n")
         path.write_text(text)
-    renamed = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
+    renamed = build_store(tmp_path / "data", tmp_path / "store", executor=ONE_PROCESS)
     np.testing.assert_array_equal(renamed.microvolts, store.microvolts)
     assert renamed.excluded == store.excluded
 
@@ -82,7 +83,7 @@ def test_advise_read_covers_the_samples_and_less_than_a_page_more(store):
 
 
 def test_does_not_depend_on_the_number_of_processes(store, synthetic_recordings, tmp_path):
-    of_two_processes = build_store(synthetic_recordings, tmp_path, jobs=2)
+    of_two_processes = build_store(synthetic_recordings, tmp_path, executor=LocalExecutor(2))
     np.testing.assert_array_equal(of_two_processes.microvolts, store.microvolts)
     np.testing.assert_array_equal(of_two_processes.names, store.names)
     assert of_two_processes.digest == store.digest == open_store(tmp_path).digest
@@ -101,7 +102,7 @@ def test_unusable_recordings_are_excluded_with_their_reason(headers, tmp_path):
     broken[1].write_text("not a header")
     broken[2].with_suffix(".mat").write_bytes(b"")
     broken[3].write_text(broken[3].read_text().replace(" V6", " V9"))
-    store = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
+    store = build_store(tmp_path / "data", tmp_path / "store", executor=ONE_PROCESS)
     assert list(store.names) == [f"nested/{path.stem}" for path in chosen[4:]]
     reasons = {name.removeprefix("nested/"): reason for name, reason in store.excluded}
     assert set(reasons) == {path.stem for path in chosen[:4]}
@@ -126,7 +127,7 @@ def test_the_digest_changes_with_a_sample_a_label_a_name_or_a_length(headers, tm
         data.mkdir()
         (data / f"{name}.hea").write_text(header.replace(source.stem, name))
         (data / f"{name}.mat").write_bytes(integers)
-        digests[kind] = build_store(data, data / "store", jobs=1).digest
+        digests[kind] = build_store(data, data / "store", executor=ONE_PROCESS).digest
     assert digests.pop("again") == digests["as it was"]
     assert len(set(digests.values())) == len(digests)
 
@@ -137,7 +138,7 @@ def test_paths_lead_to_the_headers_below_the_data_folder(headers, tmp_path):
         folder.mkdir(parents=True)
         for path in (headers[0], headers[0].with_suffix(".mat")):
             shutil.copy(path, folder)
-    store = build_store(tmp_path / "data", tmp_path / "store", jobs=1)
+    store = build_store(tmp_path / "data", tmp_path / "store", executor=ONE_PROCESS)
     assert store.paths.tolist() == [f"one/{headers[0].name}", f"two/three/{headers[0].name}"]
 
 
@@ -153,7 +154,7 @@ def test_long_recordings_are_cropped_to_the_maximum(tmp_path):
             {"val": np.tile(np.arange(round(seconds * 100)), (12, 1)).astype(np.int16)},
             format="4",
         )
-    store = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert list(store.lengths) == [MAX_DURATION * RATE]
     assert store.excluded == (("LONG2", "LONG2: 0.50 s is shorter than 1 s"),)
 
@@ -163,7 +164,7 @@ def test_an_empty_folder_is_an_error(tmp_path):
         build_store(tmp_path, tmp_path / "store")
     (tmp_path / "X1.hea").write_text("X1 nonsense")
     with pytest.raises(RecordError, match="none of 1 recordings can be used"):
-        build_store(tmp_path, tmp_path / "store", jobs=1)
+        build_store(tmp_path, tmp_path / "store", executor=ONE_PROCESS)
     with pytest.raises(FileNotFoundError):
         open_store(tmp_path / "store")
 
@@ -190,40 +191,42 @@ def read_paths(monkeypatch):
 
 def test_files_that_are_the_same_are_not_read_again(headers, tmp_path, read_paths):
     data = copy_recordings(headers, tmp_path / "data")
-    first = build_store(data, tmp_path / "store", jobs=1)
+    first = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert len(read_paths) == 4
-    again = build_store(data, tmp_path / "store", jobs=1)
+    again = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert len(read_paths) == 4 and again.digest == first.digest and again.repaired == first.repaired
     np.testing.assert_array_equal(again.microvolts, first.microvolts)
 
 
 def test_files_that_changed_are_read_again(headers, tmp_path, read_paths):
     data = copy_recordings(headers, tmp_path / "data")
-    first = build_store(data, tmp_path / "store", jobs=1)
+    first = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     path = sorted(data.glob("*.mat"))[0]
     os.utime(path, ns=(1, 1))
-    touched = build_store(data, tmp_path / "store", jobs=1)
+    touched = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert len(read_paths) == 8 and touched.digest == first.digest
     header = path.with_suffix(".hea")
     header.write_text(header.read_text().replace("Dx: ", "Dx: 164934002,"))
-    assert build_store(data, tmp_path / "store", jobs=1).digest != first.digest
+    assert build_store(data, tmp_path / "store", executor=ONE_PROCESS).digest != first.digest
     status = header.stat()
     header.write_text(header.read_text().replace("Dx: 164934002,", "Dx: 164917005,"))  # same size
     os.utime(header, ns=(status.st_atime_ns, status.st_mtime_ns))  # same time of change
-    assert "QAb" in np.array(ABBREVIATIONS)[build_store(data, tmp_path / "store", jobs=1).labels.any(axis=0)]
+    assert (
+        "QAb" in np.array(ABBREVIATIONS)[build_store(data, tmp_path / "store", executor=ONE_PROCESS).labels.any(axis=0)]
+    )
     header.unlink()
-    assert len(build_store(data, tmp_path / "store", jobs=1)) == 3
+    assert len(build_store(data, tmp_path / "store", executor=ONE_PROCESS)) == 3
 
 
 @pytest.mark.parametrize("name", [SIGNALS, INDEX])
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 100)])
 def test_a_damaged_store_is_built_again(headers, tmp_path, read_paths, name, damage):
     data = copy_recordings(headers, tmp_path / "data")
-    first = build_store(data, tmp_path / "store", jobs=1)
+    first = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     signals = first.microvolts.copy()
     del first
     damage(tmp_path / "store" / name)
-    np.testing.assert_array_equal(build_store(data, tmp_path / "store", jobs=1).microvolts, signals)
+    np.testing.assert_array_equal(build_store(data, tmp_path / "store", executor=ONE_PROCESS).microvolts, signals)
     assert len(read_paths) == 8
 
 
@@ -240,10 +243,10 @@ def test_an_interrupted_store_cannot_be_opened(headers, tmp_path, monkeypatch, m
 
     monkeypatch.setattr("ecg.data.store.load_training_recording", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        build_store(data, tmp_path / "store", jobs=1)
+        build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     with pytest.raises(FileNotFoundError):
         open_store(tmp_path / "store")
-    assert len(build_store(data, tmp_path / "store", jobs=1)) == 4
+    assert len(build_store(data, tmp_path / "store", executor=ONE_PROCESS)) == 4
 
 
 def test_repairs_come_back_from_the_store_as_preprocess_gave_them(headers, tmp_path):
@@ -255,7 +258,7 @@ def test_repairs_come_back_from_the_store_as_preprocess_gave_them(headers, tmp_p
             recording[index] = value
         recording[5] = 3 if not damage else recording[5]
         scipy.io.savemat(path.with_suffix(".mat"), {"val": recording}, format="4")
-    store = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     expected = [(path.stem, repair) for path in paths
                 for repair in preprocess(*read_record(path), LEADS).repairs]  # fmt: skip
     repairs = [(INVALID_VALUE, ("II",), 1), (SPIKE, ("I", "V2"), 2), (FLAT, ("aVF",), 1)]
@@ -286,32 +289,32 @@ def test_a_recording_without_any_signal_is_excluded(headers, tmp_path):
     data = copy_recordings(headers, tmp_path / "data", 2)
     path = sorted(data.glob("*.mat"))[0]
     scipy.io.savemat(path, {"val": np.full((12, 5000), 7, np.int16)}, format="4")
-    store = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert store.excluded == ((path.stem, f"{path.stem}: every lead is flat"),) and len(store) == 1
 
 
 def test_files_in_other_folders_do_not_change_the_fingerprint(headers, tmp_path, read_paths):
     data = copy_recordings(headers, tmp_path / "data")
-    build_store(data, data / "model" / "store", jobs=1)
+    build_store(data, data / "model" / "store", executor=ONE_PROCESS)
     (data / "model" / "progress").write_text("more")
-    build_store(data, data / "model" / "store", jobs=1)
+    build_store(data, data / "model" / "store", executor=ONE_PROCESS)
     assert len(read_paths) == 4
 
 
 def test_a_folder_that_cannot_be_listed_is_excluded_with_its_reason(headers, tmp_path, unlistable_folder):
     data = tmp_path / "data"
     shutil.copytree(headers[0].parent, data)
-    complete = build_store(data, tmp_path / "whole", jobs=1)
+    complete = build_store(data, tmp_path / "whole", executor=ONE_PROCESS)
     (data / "lost+found").mkdir()
     unlistable_folder(data / "lost+found")
-    store = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert store.digest == complete.digest
     assert store.excluded == (("lost+found/", "cannot be read: Permission denied"), *complete.excluded)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="only Linux reports the memory of a mapped file")
 def test_released_memory_can_be_read_again(headers, tmp_path):
-    store = build_store(headers[0].parent, tmp_path, jobs=1)
+    store = build_store(headers[0].parent, tmp_path, executor=ONE_PROCESS)
 
     def resident_kilobytes():
         with open("/proc/self/smaps") as file:
@@ -332,7 +335,7 @@ def test_long_reasons_do_not_make_the_index_large(headers, tmp_path):
         "\n".join(["E99999 900 500 100", *(f"E99999.mat 16 1000/mV 16 0 0 0 0 {'x' * 1000}" for _ in range(900))])
     )
     np.zeros(5).tofile(data / "E99999.mat")
-    store = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert "E99999" in dict(store.excluded)
     size, rows = (tmp_path / "store" / INDEX).stat().st_size, len(store.excluded) + len(store.repaired)
     assert size < 100_000 + 5_000 * rows
@@ -354,8 +357,8 @@ def test_a_subset_is_a_store(store):
 
 def test_a_store_has_one_preprocessing(headers, tmp_path):
     data, preparation = copy_recordings(headers, tmp_path / "data"), Preprocessing(200, None, linear=True)
-    usual = build_store(data, tmp_path / "store", jobs=1)
-    store = build_store(data, tmp_path / "store", jobs=1, preparation=preparation)
+    usual = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS, preparation=preparation)
     assert (usual.preparation, store.preparation) == (DEFAULT_PREPROCESSING, preparation)
     assert open_store(tmp_path / "store").preparation == preparation
     assert (abs(store.lengths * 250 / 200 - usual.lengths) <= 1.25).all()
@@ -371,7 +374,7 @@ def test_demographics_and_unscored_classes_are_stored(headers, tmp_path):
     text = path.read_text()
     lines = [line for line in text.splitlines() if not any(key in line for key in ("Age", "Sex", "Dx"))]
     path.write_text("\n".join([*lines, "# Age: 40", "# Sex: Male", "# Dx: 429622005,426783006,164884008"]) + "\n")
-    store = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     index = store.names.tolist().index(path.stem)
     np.testing.assert_array_equal(store.demographics[index], np.array([0.4, 0, 1, 0, 0], np.float32))
     assert store.additional[index].tolist() == [True, False]
@@ -382,7 +385,7 @@ def test_demographics_and_unscored_classes_are_stored(headers, tmp_path):
     ]  # ventricular ectopic beats are merged for training
     before = store.digest
     path.write_text(path.read_text().replace("Age: 40", "Age: 41"))
-    assert build_store(data, tmp_path / "store", jobs=1).digest != before
+    assert build_store(data, tmp_path / "store", executor=ONE_PROCESS).digest != before
 
 
 def test_nested_recordings_of_the_same_name_have_unique_names(headers, tmp_path):
@@ -395,7 +398,7 @@ def test_nested_recordings_of_the_same_name_have_unique_names(headers, tmp_path)
         recording[0, 5] = -32768
         (folder / "ecg.hea").write_text(path.read_text().replace(f"{path.stem}.mat", "ecg.mat"))
         scipy.io.savemat(folder / "ecg.mat", {"val": recording if number < 3 else recording[:3]}, format="4")
-    store = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert store.names.tolist() == ["p001/ecg", "p002/ecg"] and [name for name, _ in store.excluded] == ["p003/ecg"]
     assert [name for name, repair in store.repaired if repair.kind == INVALID_VALUE] == ["p001/ecg", "p002/ecg"]
 
@@ -405,7 +408,7 @@ def test_diagnoses_that_the_challenge_does_not_know_are_counted(headers, tmp_pat
     lines = ("251238007,6180003", "59118001;251238007", "Unknown", "", "164934002 426783006")
     for path, line in zip(sorted(data.glob("*.hea")), lines, strict=True):
         path.write_text(re.sub("Dx:.*", f"Dx: {line}", path.read_text()))
-    store = build_store(data, tmp_path / "store", jobs=1)
+    store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert store.undiagnosed.tolist() == [True, False, True, True, False]
     assert store.unknown_codes == (("251238007", 2), ("6180003", 1))
     assert store.labels.sum(axis=1).tolist() == [0, 1, 0, 0, 2]

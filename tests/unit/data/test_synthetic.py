@@ -8,6 +8,7 @@ from ecg.data.headers import read_header
 from ecg.data.leads import LEADS
 from ecg.data.records import find_records, read_record
 from ecg.data.synthetic_defects import UNKNOWN_CODES
+from ecg.runtime.executors import LocalExecutor
 
 AF, AFL = labels.CLASS_INDEX["AF"], labels.CLASS_INDEX["AFL"]
 EVERY = dict.fromkeys(synthetic.SYNTHETIC_SOURCES, 1.0)
@@ -97,7 +98,7 @@ def test_recordings_depend_only_on_seed_and_index(tmp_path):
         tmp_path / name for name in ("one", "two", "fewer", "other")
     )
     first = synthetic.synthesize(first_folder, 40, seed=3)
-    second = synthetic.synthesize(second_folder, 40, seed=3, jobs=2)
+    second = synthetic.synthesize(second_folder, 40, seed=3, executor=LocalExecutor(2))
     synthetic.synthesize(smaller_folder, 10, seed=3)
     synthetic.synthesize(other_seed, 10, seed=4)
     assert file_contents(first_folder) == file_contents(second_folder)

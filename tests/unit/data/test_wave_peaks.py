@@ -23,6 +23,7 @@ from ecg.data.wave_peaks import (
     find_record_peaks,
     load_wave_peaks,
 )
+from ecg.runtime.executors import ONE_PROCESS
 
 P, Q, R, S, T = range(5)
 SECONDS = 10
@@ -108,7 +109,7 @@ def small_store(tmp_path_factory):
     np.frombuffer(content, "<i2", offset=24).reshape(-1, 12)[:, 1] = 0
     mat.write_bytes(content)
     folder = tmp_path_factory.mktemp("few_stored")
-    return build_store(data, folder, jobs=1), folder
+    return build_store(data, folder, executor=ONE_PROCESS), folder
 
 
 def are_equal(first, second):
@@ -118,7 +119,7 @@ def are_equal(first, second):
 def test_peaks_of_a_store_are_cached(small_store, tmp_path, monkeypatch):
     store, folder = small_store[0], shutil.copytree(small_store[1], tmp_path / "copy")
     lines = capture_log()
-    peaks = load_wave_peaks(store, RATE, folder, jobs=1)
+    peaks = load_wave_peaks(store, RATE, folder, executor=ONE_PROCESS)
     assert lines == ["peaks at 250 Hz: none but R in 1 of 5 recordings: HR00003"]
     for record in range(len(store)):
         expected = find_peaks(store.signal(record, 1), RATE)
@@ -129,15 +130,15 @@ def test_peaks_of_a_store_are_cached(small_store, tmp_path, monkeypatch):
     monkeypatch.setattr(
         wave_peaks, "find_peaks", lambda signal, rate: rates.append(rate) or PeakList(*np.ones((2, 1), int))
     )
-    assert are_equal(load_wave_peaks(store, RATE, folder, jobs=1), peaks)
+    assert are_equal(load_wave_peaks(store, RATE, folder, executor=ONE_PROCESS), peaks)
     assert not rates and len(lines) == 1
 
     for changed in ({"digest": "another"}, {}):  # the second time, since the first has replaced the cache
-        assert not are_equal(load_wave_peaks(replace(store, **changed), RATE, folder, jobs=1), peaks)
+        assert not are_equal(load_wave_peaks(replace(store, **changed), RATE, folder, executor=ONE_PROCESS), peaks)
     assert len(rates) == 2 * len(store)
-    load_wave_peaks(store, 500, folder, jobs=1)
+    load_wave_peaks(store, 500, folder, executor=ONE_PROCESS)
     monkeypatch.setattr(metadata, "version", lambda name: "0.0.1")
-    load_wave_peaks(store, 500, folder, jobs=1)
+    load_wave_peaks(store, 500, folder, executor=ONE_PROCESS)
     assert rates[2 * len(store) :] == [500] * 2 * len(store)
 
 
@@ -148,7 +149,7 @@ def test_missing_neurokit_is_an_error_with_the_command_to_install_it(small_store
     monkeypatch.setattr(metadata, "version", missing)
     for call in (
         lambda: find_peaks(NOISE, RATE),
-        lambda: load_wave_peaks(small_store[0], RATE, small_store[1], jobs=1),
+        lambda: load_wave_peaks(small_store[0], RATE, small_store[1], executor=ONE_PROCESS),
     ):
         with pytest.raises(NeuroKitMissing, match="pip install neurokit2"):
             call()

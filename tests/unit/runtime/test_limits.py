@@ -37,12 +37,12 @@ def test_a_message_names_what_was_expected_and_received():
 
 def synthesize_nowhere(**options):
     """Synthesize into a folder that cannot exist: a wrong value is refused first."""
-    arguments = {name: options.pop(name) for name in ("records", "seed", "jobs") if name in options}
+    arguments = {name: options.pop(name) for name in ("records", "seed") if name in options}
     settings = synthetic.SyntheticSettings(**options)
     return synthetic.synthesize("/dev/null/nowhere", **{"records": 3} | arguments, settings=settings)
 
 
-@pytest.mark.parametrize(("name", "value"), out_of_range("seed", "noise", "wrong_labels", "jobs", "records"))
+@pytest.mark.parametrize(("name", "value"), out_of_range("seed", "noise", "wrong_labels", "records"))
 def test_synthesis_refuses_what_the_command_line_refuses(name, value):
     with pytest.raises(ValueError, match=f"^{name}: expected "):
         synthesize_nowhere(**{name: value})

@@ -451,7 +451,7 @@ def model(synthetic_recordings, tmp_path_factory):
             "ecg.commands.train.write_report", lambda folder, results, *_: training_tables(results)
         )  # without its pictures
         folder = tmp_path_factory.mktemp("model")
-        settings = replace(GATED, views=GATED.views[:1], lead_sets=(2,), peak_training=None, jobs=1)
+        settings = replace(GATED, views=GATED.views[:1], lead_sets=(2,), peak_training=None)
         return folder, train(synthetic_recordings, folder, settings)
 
 

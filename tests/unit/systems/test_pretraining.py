@@ -24,7 +24,7 @@ from ecg.training.settings import TrainingSettings
 NETWORK = NetworkSettings(width=4, kernels=(3, 3), hidden=8)
 QUICK = TrainingSettings(batch=8, smallest_batch=8, steps=2, epochs=2, first_epochs=0)
 PRETRAINING = SyntheticPretraining(24, SyntheticSettings(False, False, clean=True), training=QUICK)
-SETTINGS = Settings(network=NETWORK, training=QUICK, pretraining=PRETRAINING, lead_sets=(12, 2), jobs=1)
+SETTINGS = Settings(network=NETWORK, training=QUICK, pretraining=PRETRAINING, lead_sets=(12, 2))
 CLASSES = ("AF", "NSR", "PVC")
 
 
