@@ -168,11 +168,11 @@ def test_an_executor_leaves_nothing_in_the_shared_folder(cluster, tmp_path):
 def test_a_scheduler_that_is_lost_and_workers_that_differ_are_reported(tmp_path):
     with run_cluster(tmp_path, workers=1) as cluster:
         with open_executor(cluster=cluster.address) as executor:
-            other = tmp_path / "other"
-            shutil.copytree(ROOT / "ecg", other / "ecg", ignore=shutil.ignore_patterns("__pycache__"))
-            (other / "ecg" / "data" / "leads.py").open("a").write("# changed\n")
+            changed = tmp_path / "changed"
+            shutil.copytree(ROOT / "ecg", changed / "ecg", ignore=shutil.ignore_patterns("__pycache__"))
+            (changed / "ecg" / "data" / "leads.py").open("a").write("# changed\n")
             for options, message in (
-                ({"cwd": other, "path": [other]}, "has other source code than this program"),
+                ({"cwd": changed, "path": [changed]}, "has other source code than this program"),
                 ({"cwd": tmp_path, "path": []}, "cannot import this program"),
             ):
                 cluster.workers.append(cluster.start_worker(**options))
