@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ecg.data.headers import RecordError, parse_header, read_header, read_header_text
 from ecg.data.leads import describe_missing_leads, find_lead_sets
-from ecg.data.records import find_records, read_raw_signal
+from ecg.data.records import find_records, hint_at_conversion, read_raw_signal
 from ecg.runtime.console import (
     Progress,
     describe_error,
@@ -92,9 +92,8 @@ def find_headers(folder: str) -> tuple[list[Path], list[tuple[str, str]]]:
     except OSError as error:
         sys.exit(escape_unprintable(describe_error(error)))
     if not headers:
-        sys.exit(
-            escape_unprintable(f"{folder}: no recordings, which are files named *.hea, in this folder or below it")
-        )
+        missing = f"{folder}: no recordings, which are files named *.hea, in this folder or below it"
+        sys.exit(escape_unprintable(missing + hint_at_conversion(excluded)))
     return headers, excluded
 
 

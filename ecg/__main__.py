@@ -20,6 +20,7 @@ COMMANDS = (
     review_commands.add_agreement_command,
     review_commands.add_serve_command,
     recording_commands.add_audit_command,
+    recording_commands.add_convert_command,
     recording_commands.add_synthesize_command,
 )
 

@@ -75,8 +75,8 @@ def test_requirements_hold_the_packages_direct_dependencies_within_their_ranges(
 
 def test_development_requirements_hold_all_extras_within_their_ranges():
     extras = PROJECT["optional-dependencies"]
-    assert {"peaks", "web", "dev", "docs"} <= set(extras)
-    requirements = [Requirement(line) for extra in ("peaks", "web", "dev", "docs") for line in extras[extra]]
+    assert {"formats", "peaks", "web", "dev", "docs"} <= set(extras)
+    requirements = [Requirement(line) for extra in ("formats", "peaks", "web", "dev", "docs") for line in extras[extra]]
     assert {requirement.name for requirement in requirements} == DEVELOPMENT.keys() - RUNTIME.keys()
     for requirement in requirements:
         assert requirement.specifier.contains(DEVELOPMENT[requirement.name]), requirement
@@ -147,7 +147,7 @@ def test_a_wheel_holds_the_modules_tables_and_texts_alone(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg").rglob("*.py")}
     texts = {"ecg/reports/page.html", "ecg/reports/comparison_notes.txt"}
     texts |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg/web/static").iterdir()}
-    tables = {"ecg/data/scored.csv", "ecg/data/unscored.csv", "ecg/evaluation/weights.csv"}
+    tables = {f"ecg/data/{name}.csv" for name in ("scored", "statements", "unscored")} | {"ecg/evaluation/weights.csv"}
     assert names == modules | texts | tables | {"ecg/py.typed"}
 
 

@@ -57,7 +57,8 @@ def add_plot_command(commands: Commands) -> None:
             parser.error("argument --explain: needs --model")
         if arguments.method and not arguments.explain:
             parser.error("argument --method: needs --explain")
-        path = find_header(arguments.record)
+        with reported(RecordError):
+            path = find_header(arguments.record)
         output, model, shading = arguments.output or Path(f"{path.stem}.png"), None, None
         with reported(RecordError, NeuroKitMissing):
             check_writable(output.parent)
@@ -118,6 +119,34 @@ def add_audit_command(commands: Commands) -> None:
             usable = audit.audit(arguments.data, arguments.output, executor,
                                  **without_none(groups=arguments.groups))  # fmt: skip
         if not usable:
+            raise SystemExit(1)
+
+    parser.set_defaults(run=run)
+
+
+def add_convert_command(commands: Commands) -> None:
+    """Add the command that converts hospitals' files to WFDB records."""
+    parser = commands.add_parser(
+        "convert", help="convert recordings in hospitals' formats (DICOM, HL7 aECG, MUSE, SCP, EDF) to WFDB records",
+        epilog="Needs the packages of `pip install 'reduced-lead-ecg[formats]'`. The exit status is 0 if all files "
+               "have become records, else 1.",
+    )  # fmt: skip
+    parser.add_argument("files", type=options.parse_path, metavar="FILES", nargs="+",
+                        help="files, or folders with files in or below them")  # fmt: skip
+    parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", required=True,
+                        help="folder for the records, conversion.csv and patients.csv (required)")  # fmt: skip
+    add_numbers(parser, jobs="number of processes that convert (default: one per processor core)")
+    add_switches(parser, keep_identity="keep the names of files, and show messages that may quote them (default: no: "
+                                       "files are numbered, and no patient's name is written anywhere)")  # fmt: skip
+
+    def run(arguments: argparse.Namespace) -> None:
+        from ecg.commands.convert import convert
+        from ecg.data.hospital_formats import FormatsMissing
+
+        with reported(FormatsMissing):
+            is_complete = convert(arguments.files, arguments.output, **without_none(jobs=arguments.jobs),
+                                  keep_identity=arguments.keep_identity)  # fmt: skip
+        if not is_complete:
             raise SystemExit(1)
 
     parser.set_defaults(run=run)

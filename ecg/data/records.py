@@ -3,7 +3,7 @@
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import Header, Lead, RecordError, read_header
+from ecg.data.hospital_formats import CONVERT, HOSPITAL_ENDINGS, name_format
 from ecg.data.leads import LEADS
 from ecg.data.matlab import MOST_BYTES, NUMERIC, MatlabError, Matrix, iter_matrices
 from ecg.runtime.files import check_file_size, read_bytes, walk_files
@@ -63,7 +64,8 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
     Args:
         folder: The data folder.
         excluded: A list that takes pairs of a path below the folder and the reason why it is not read: folders that
-            cannot be listed, links that lead nowhere, a second header of one recording, and signals without a header.
+            cannot be listed, links that lead nowhere, a second header of one recording, signals without a header, and
+            recordings in hospitals' formats.
 
     Returns:
         Paths of the headers, sorted.
@@ -88,6 +90,7 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
                 excluded.append((f"{path}/", f"cannot be read: {error.strerror}"))
         excluded += second_headers
         excluded += [(file, "no header names it") for file in _find_unread_signals(folder, files, headers)]
+        excluded += [(file, f"{kind}: {CONVERT}") for file, kind in _find_hospital_files(folder, files)]
     return [Path(folder, file) for file in sorted(headers.values())]
 
 
@@ -118,6 +121,16 @@ def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: d
     return [file for file in unread if file.casefold() not in used]
 
 
+def _find_hospital_files(folder: str | os.PathLike, files: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each file in a hospital's format, and the name of the format."""
+    candidates = (file for file in files if file.rpartition("/")[2].lower().endswith(HOSPITAL_ENDINGS))
+    for file in candidates:
+        with suppress(OSError):
+            path = Path(folder, file)
+            if path.is_file() and (kind := name_format(path)):
+                yield file, kind
+
+
 def record_name(path: Path) -> str:
     """Return the name of a record, given its header's path below the data folder."""
     return path.with_suffix("").as_posix()
@@ -127,13 +140,20 @@ def require_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] |
     """Find the headers in a folder as `find_records` does, at least one.
 
     Raises:
-        FileNotFoundError: There is no header.
+        FileNotFoundError: There is no header. The message names a file in a hospital's format, if there is one.
         OSError: The folder cannot be listed.
     """
+    excluded = [] if excluded is None else excluded
     paths = find_records(folder, excluded)
     if not paths:
-        raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it")
+        raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it{hint_at_conversion(excluded)}")
     return paths
+
+
+def hint_at_conversion(excluded: Iterable[tuple[str, str]]) -> str:
+    """Return the end of a message about missing records: a file that can be converted."""
+    convertible = next((pair for pair in excluded if pair[1].endswith(CONVERT)), None)
+    return "; {} is {}".format(*convertible) if convertible else ""
 
 
 def read_record(path: str | os.PathLike) -> tuple[Header, np.ndarray]:
@@ -388,8 +408,13 @@ def find_header(path: str | os.PathLike) -> Path:
 
     Returns:
         The header in the same folder, with its extension in any case; `NAME.hea` if there is none.
+
+    Raises:
+        SignalError: The path is that of a file in a hospital's format.
     """
     path = Path(path)
+    for file, kind in _find_hospital_files(path.parent, [path.name]):
+        raise SignalError(f"{file}: {kind}: {CONVERT}")
     name = path.stem if path.suffix.lower() in (HEADER, ".mat") else path.name
     # A record may itself be called NAME.mat. The header that was named is preferred.
     candidates = [path, *(resolve_case(path.parent / f"{stem}{HEADER}") for stem in (name, path.name))]

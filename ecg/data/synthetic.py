@@ -5,7 +5,6 @@ frequencies, header dialects, mains hum and labelling habits. `ecg.data.syntheti
 databases.
 """
 
-import struct
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from ecg.data import labels
 from ecg.data import synthetic_heart as heart
 from ecg.data.leads import LEADS
+from ecg.data.record_writer import pack_matrix
 from ecg.data.synthetic_defects import HeaderFields, damage_header, damage_samples, draw_defects, length_and_frequency
 from ecg.data.synthetic_evidence import Evidence, find_evidence
 from ecg.data.synthetic_noise import RECORDERS, draw_noise, draw_realistic_noise
@@ -76,10 +76,6 @@ DIALECTS = (
     ("{name} {leads} {frequency} {samples}", "16x1+24 1000.0(0)/mV", "# ", ("Rx", "Hx")),
 )
 MAX_MICROVOLTS = 2**15 - 1  # larger values are clipped to this one, as by a saturated converter
-# Header of a MATLAB version 4 file: type, rows, columns, no imaginary part, length of the name, name. Its 24 bytes are
-# followed by the samples.
-MAT_HEADER = struct.Struct("<5i4s")
-MAT_INT16 = 30  # the type of little-endian 16-bit integers, stored by column
 
 
 @dataclass(frozen=True)
@@ -224,8 +220,7 @@ def _write_recording(folder: Path, seed: int, settings: SyntheticSettings, item:
     """Make and write a recording of a plan."""
     header, integers, facts = make_recording(seed, settings, item)
     (folder / f"{facts.name}.hea").write_text(header, newline="\n")
-    mat = MAT_HEADER.pack(MAT_INT16, *integers.shape[::-1], 0, 4, b"val\0") + integers.astype("<i2").tobytes()
-    (folder / f"{facts.name}.mat").write_bytes(mat)
+    (folder / f"{facts.name}.mat").write_bytes(pack_matrix(integers))
     return facts
 
 
