@@ -112,9 +112,12 @@ def add_serve_command(commands: Commands) -> None:
                         help="name that the page proposes to a reviewer who logs in (default: none)")  # fmt: skip
     parser.add_argument("--reviews", type=options.parse_path, metavar="FOLDER", default=Path("reviews"),
                         help="folder of the reviews, a CSV file for each reviewer (default: ./reviews)")  # fmt: skip
-    parser.add_argument("--host", metavar="NAME", default="127.0.0.1",
-                        help="name or address to listen at; if other machines reach it, a token is needed (default: "
-                             "127.0.0.1, this machine only)")  # fmt: skip
+    parser.add_argument(
+        "--host",
+        metavar="NAME",
+        default="127.0.0.1",
+        help="name or address to listen at (default: 127.0.0.1, this machine only)",
+    )
     add_numbers(parser, port="port to listen at, 0 for any that is free (default: 8000)",
                 seed="seed of the order of recordings in blinded mode, and of the sample (default: 0)")  # fmt: skip
     chosen = parser.add_mutually_exclusive_group()
@@ -124,13 +127,14 @@ def add_serve_command(commands: Commands) -> None:
     chosen.add_argument("--sample", nargs=3, metavar=("CLASS", "FP", "FN"),
                         help="review a random sample of so many false positives and false negatives of a class, such "
                              "as LAD 50 50 (default: all recordings)")  # fmt: skip
-    add_switches(parser, blinded="hide labels and predictions of a recording until the reviewer has answered")
+    add_switches(parser, blinded="hide labels and predictions of a recording until the reviewer has answered",
+                 no_token="let all users of this machine in, without the token in the printed address")  # fmt: skip
 
     def run(arguments: argparse.Namespace) -> None:
         from ecg.commands import serve
         from ecg.data.headers import RecordError
 
-        names = ("model", "data", "reviews", "reviewer", "host", "port", "blinded", "seed")
+        names = ("model", "data", "reviews", "reviewer", "host", "port", "blinded", "seed", "no_token")
         with reported(ValueError):
             sample = arguments.sample and options.parse_sample(arguments.sample)
             given = {name: getattr(arguments, name) for name in names}

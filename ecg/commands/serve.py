@@ -6,15 +6,17 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecg.data.review_lists import read_review_list
 from ecg.data.reviewers import check_reviewer_name
-from ecg.runtime.console import Progress, pluralise
+from ecg.runtime.console import Progress, pluralise, raise_if_interrupted
 from ecg.runtime.files import check_writable
 
 if TYPE_CHECKING:  # an extra of the installation
@@ -30,6 +32,7 @@ CACHE = ".cache"  # folder below that of the reviews
 BACKLOG = 2048  # connections that wait
 KEEP_ALIVE_SECONDS, SHUTDOWN_SECONDS = 30, 3
 POLL_SECONDS = 0.5
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class WebPackagesMissing(ImportError):
@@ -38,6 +41,25 @@ class WebPackagesMissing(ImportError):
 
 class ServerError(RuntimeError):
     """The server cannot be started."""
+
+
+@dataclass
+class StopSignals:
+    """The signals that are to end the server, as far as they have come.
+
+    Attributes:
+        received: Their numbers.
+        server: The server of uvicorn, as soon as there is one.
+    """
+
+    received: list[int] = field(default_factory=list)
+    server: Any = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal, and have the server end; a handler of signals."""
+        self.received.append(number)
+        if self.server is not None:
+            self.server.should_exit = True
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,7 @@ class ServerSettings:
         seed: Seed of the random order, and of a sample.
         review_list: File of a list of labels to review; None for all recordings.
         sample: Class, number of false positives and number of false negatives of a random sample to review, or None.
+        no_token: Whether everybody on this machine may ask the server, without a token.
 
     Raises:
         ValueError: The name cannot be that of a reviewer, or the reviews are in the folder of model or data.
@@ -70,6 +93,7 @@ class ServerSettings:
     seed: int = 0
     review_list: Path | None = None
     sample: tuple[str, int, int] | None = None
+    no_token: bool = False
 
     def __post_init__(self) -> None:
         if self.reviewer:
@@ -97,7 +121,7 @@ def serve(settings: ServerSettings) -> None:
 
     Raises:
         WebPackagesMissing: The packages of the server are not installed.
-        ServerError: The model cannot be used.
+        ServerError: The model cannot be used, or other machines would reach the server without a token.
         RecordError: The list of labels to review cannot be read, or the model makes no error to sample.
         OSError: The data cannot be listed, the reviews not be written, or the address is not free.
     """
@@ -109,13 +133,14 @@ def serve(settings: ServerSettings) -> None:
     check_writable(settings.reviews)
     listener = open_listener(settings.host, settings.port)
     address, port = listener.getsockname()[:2]
+    access = make_access(settings.host, port, address, not settings.no_token)
     predictor = Predictor(settings.model)
     try:
+        if not (access.is_local or access.token):
+            raise ServerError("--no-token is for a server that only this machine reaches; leave it or --host out")
         predictor.start()
         bench = open_workbench(settings, predictor)
-        access = make_access(settings.host, port, address)
-        log_start(settings, bench, access)
-        answer_requests(bench, access, listener)
+        answer_requests(bench, access, listener, partial(log_start, settings, bench, access))
     finally:
         predictor.close()
         listener.close()
@@ -126,26 +151,56 @@ def _exit_cleanly(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def answer_requests(bench: "Workbench", access: "Access", listener: socket.socket) -> None:
+@contextmanager
+def noted_signals() -> Iterator[StopSignals]:
+    """Note SIGINT and SIGTERM in the block, and give them to their handlers after it.
+
+    Their handlers raise an exception wherever the program is. Code of libraries that is just imported may lose it, and
+    the server would go on.
+
+    Raises:
+        SystemExit: SIGINT came before.
+    """
+    stop = StopSignals()
+    chosen = [number for number in STOP_SIGNALS if callable(signal.getsignal(number))]
+    handlers = {number: signal.signal(number, stop.note) for number in chosen}
+    try:
+        raise_if_interrupted()
+        yield stop
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for received in stop.received:
+            signal.raise_signal(received)
+
+
+def answer_requests(
+    bench: "Workbench", access: "Access", listener: socket.socket, announce: Callable[[], None] = lambda: None
+) -> None:
     """Serve requests until the process is stopped.
 
     Args:
         bench: What is served.
         access: Who may ask.
         listener: Where the requests come.
+        announce: Tells the user the address, as soon as a signal would end the server.
     """
-    import uvicorn
+    with noted_signals() as stop:
+        import uvicorn
 
-    from ecg.web.app import create_app
-    from ecg.web.protocol import PromptProtocol
+        from ecg.web.app import create_app
+        from ecg.web.protocol import PromptProtocol
 
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of every malformed form
-    config = uvicorn.Config(
-        create_app(bench, access), log_config=None, log_level="error", access_log=False, server_header=False,
-        proxy_headers=False, http=PromptProtocol, ws="none", lifespan="on", timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS, backlog=BACKLOG,
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listener])
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of every malformed form
+        config = uvicorn.Config(
+            create_app(bench, access), log_config=None, log_level="error", access_log=False, server_header=False,
+            proxy_headers=False, http=PromptProtocol, ws="none", lifespan="on", timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS, backlog=BACKLOG,
+        )  # fmt: skip
+        stop.server = uvicorn.Server(config)
+        if not stop.received:
+            announce()
+            stop.server.run(sockets=[listener])
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -236,6 +291,8 @@ def log_start(settings: ServerSettings, bench: "Workbench", access: "Access") ->
     waiting = counts["recordings"] - counts["predicted"] - counts["failed"]
     LOGGER.info(f"{settings.reviews}: reviews; {pluralise(counts['predicted'], 'recording')} predicted, {waiting:,} to "
                 f"predict")  # fmt: skip
-    if access.token:
+    if not access.is_local:
         LOGGER.info("other machines reach this server, unencrypted; who has the address can read and review")
+    elif not access.token:
+        LOGGER.info("no token: all users of this machine can read and review")
     LOGGER.info(access.url)

@@ -162,6 +162,12 @@ def interruptible(message: str = INTERRUPTED_MESSAGE) -> Iterator[None]:
             _interrupted.clear()
 
 
+def raise_if_interrupted() -> None:
+    """Raise SystemExit if Ctrl-C came before, and a library lost its exception."""
+    if _interrupted.is_set():
+        raise SystemExit(INTERRUPTED)
+
+
 def _in_one_line(message: object) -> str:
     return " ".join(str(message).split())
 

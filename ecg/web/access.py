@@ -2,15 +2,17 @@
 
 import asyncio
 import hmac
+import html
 import ipaddress
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ecg.runtime.files import to_json
@@ -23,6 +25,7 @@ UPLOAD_PATH = "/api/predict"
 MOST_UPLOAD_BYTES = 32 * 2**20
 MOST_BODY_BYTES = 64 * 2**10  # of other requests
 MOST_DRAINED = 4  # times as much is read and forgotten, so that the client sees why it is refused
+DRAIN_SECONDS = 5.0  # for the body of a request that is refused already
 MOST_BUFFERED_BYTES = 256 * 2**20  # in all requests that are being received or answered
 IDLE_SECONDS, BODY_SECONDS, UPLOAD_SECONDS = 10.0, 20.0, 120.0
 POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -64,6 +67,18 @@ def error_response(status: int, reason: str) -> JsonResponse:
     return JsonResponse({"error": reason}, status, headers={"Retry-After": "5"} if status == 503 else None)
 
 
+def make_refusal(scope: Scope, refusal: RefusedRequest) -> Response:
+    """Return the answer to a request that is refused; the connection ends with it."""
+    accepted = Headers(scope=scope).get("accept", "")
+    if scope["path"] == "/" and "text/html" in accepted:  # a person looks at it
+        page = f"<!doctype html><html lang=en><title>ECG workbench</title><p>{html.escape(refusal.reason)}</p></html>"
+        response: Response = HTMLResponse(page, refusal.status)
+    else:
+        response = error_response(refusal.status, refusal.reason)
+    response.headers["Connection"] = "close"
+    return response
+
+
 def is_loopback(address: str) -> bool:
     """Return whether an IP address reaches this machine only."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
@@ -85,12 +100,14 @@ class Access:
     Attributes:
         host: Name or address that the server was told to bind to.
         port: Port that it listens on.
-        token: Secret that requests must have; an empty string if only this machine reaches the server.
+        token: Secret that requests must have; an empty string if everybody may ask.
+        is_local: Whether only this machine reaches the server.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     token: str = field(default="", repr=False)
+    is_local: bool = True
 
     @property
     def cookie(self) -> str:
@@ -126,15 +143,16 @@ class Access:
         return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.token.encode())
 
 
-def make_access(host: str, port: int, address: str) -> Access:
-    """Return the access to a server: with a token unless only this machine reaches it.
+def make_access(host: str, port: int, address: str, has_token: bool = True) -> Access:
+    """Return the access to a server.
 
     Args:
         host: Name or address that it was told to bind to.
         port: Port that it listens on.
         address: Address that it listens on.
+        has_token: Whether requests need a token, which is a new one for each server.
     """
-    return Access(host, port, "" if is_loopback(address) else secrets.token_urlsafe(TOKEN_BYTES))
+    return Access(host, port, secrets.token_urlsafe(TOKEN_BYTES) if has_token else "", is_loopback(address))
 
 
 def read_cookie(headers: Headers, name: str) -> str:
@@ -148,8 +166,15 @@ class AccessControl:
     The body of a request is read here, so that neither its size nor its speed depends on what the client says.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self.app, self.access = app, access
+    def __init__(self, app: ASGIApp, access: Access, enter: Callable[[Headers], Response]) -> None:
+        """Check requests to an application.
+
+        Args:
+            app: The application.
+            access: Who may ask it.
+            enter: Returns the answer to a request for the address with the token, given its headers.
+        """
+        self.app, self.access, self.enter = app, access, enter
         self.buffered = 0  # bytes of all bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -162,14 +187,16 @@ class AccessControl:
         body = bytearray()
         try:
             response = self._check(scope)
+        except RefusedRequest as refusal:
+            response = make_refusal(scope, refusal)
+        try:
+            if response is None or "expect" not in Headers(scope=scope):  # who expects an answer sends no body yet
+                await self._read_body(scope, receive, body, is_kept=response is None)
             if response is None:
-                await self._read_body(scope, receive, body)
                 await self.app(scope, _replay(bytes(body), receive), send)
                 return
         except RefusedRequest as refusal:
-            response = error_response(refusal.status, refusal.reason)
-            if refusal.status in (408, 413):
-                response.headers["Connection"] = "close"
+            response = make_refusal(scope, refusal)
         finally:
             self.buffered -= len(body)
         await response(scope, receive, send)
@@ -208,9 +235,7 @@ class AccessControl:
         if scope["path"] == "/":
             values = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
             if len(values) == 1 and self.access.has_token(values[0]):
-                response = RedirectResponse("/", 303)
-                response.set_cookie(self.access.cookie, self.access.token, httponly=True, samesite="strict", path="/")
-                return response
+                return self.enter(headers)
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if self.access.has_token(read_cookie(headers, self.access.cookie)):
             return None
@@ -218,13 +243,14 @@ class AccessControl:
             return None
         raise RefusedRequest(401, "A token is needed; open the address that the server printed at its start.")
 
-    async def _read_body(self, scope: Scope, receive: Receive, body: bytearray) -> None:
+    async def _read_body(self, scope: Scope, receive: Receive, body: bytearray, is_kept: bool) -> None:
         """Read the body of a request.
 
         Args:
             scope: The request.
             receive: Receives its messages.
             body: Takes the bytes, which are counted in `buffered`.
+            is_kept: Whether it takes them. If not, they are read only so that the client sees why it is refused.
 
         Raises:
             RefusedRequest: It is too large or too slow, too much is being received, or the client is gone.
@@ -237,13 +263,14 @@ class AccessControl:
             raise RefusedRequest(400, "The request has two lengths.")
         if length.isascii() and length.isdigit() and int(length[:20]) > MOST_DRAINED * most:
             raise too_large
-        end = asyncio.get_running_loop().time() + (UPLOAD_SECONDS if is_upload else BODY_SECONDS)
+        seconds = DRAIN_SECONDS if not is_kept else UPLOAD_SECONDS if is_upload else BODY_SECONDS
+        end = asyncio.get_running_loop().time() + seconds
         received, more = 0, True
         while more:
             message = await _receive_until(receive, end)
             chunk = message.get("body", b"")
             received, more = received + len(chunk), message.get("more_body", False)
-            if received <= most:
+            if received <= most and is_kept:
                 body += chunk
                 self.buffered += len(chunk)
             elif received > MOST_DRAINED * most:

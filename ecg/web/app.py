@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -70,7 +71,7 @@ def create_app(bench: Workbench, access: Access) -> ASGIApp:
 
     app = Starlette(routes=routes.table(), exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False
-    return AccessControl(app, access)
+    return AccessControl(app, access, routes.enter)
 
 
 def load_static_files() -> dict[str, tuple[bytes, str]]:
@@ -128,9 +129,32 @@ class Routes:
         content, media_type = self.static[name]
         return Response(content, media_type=media_type)
 
+    def enter(self, headers: Headers) -> Response:
+        """Return the answer to who opens the printed address: cookies, and the address without the token.
+
+        On this machine, the reviewer who was named at the start is logged in, unless the browser knows another one.
+        """
+        response = RedirectResponse("/", 303)
+        # Not "strict", since a link of another site, such as that of a terminal in a browser, may lead here.
+        response.set_cookie(self.access.cookie, self.access.token, httponly=True, samesite="lax", path="/")
+        default = self.bench.settings.reviewer
+        if default and self.access.is_local and self.read_reviewer(headers) is None:
+            with suppress(OSError):  # such as if the folder cannot be listed; the page asks for the name then
+                self.remember(response, self.bench.reviews.known_name(default))
+        return response
+
+    def remember(self, response: Response, reviewer: str) -> None:
+        """Have the browser remember who reviews."""
+        value = self.bench.signer.sign(reviewer)
+        response.set_cookie(self.cookie, value, SESSION_SECONDS, httponly=True, samesite="strict", path="/")
+
     def reviewer(self, request: Request) -> str | None:
+        """Return who has logged in; None for nobody."""
+        return self.read_reviewer(request.headers)
+
+    def read_reviewer(self, headers: Headers) -> str | None:
         """Return who has logged in, by the cookie; None for nobody."""
-        cookie = read_cookie(request.headers, self.cookie)
+        cookie = read_cookie(headers, self.cookie)
         return self.bench.signer.read(cookie) if cookie else None
 
     def row(self, name: str) -> int:
@@ -152,8 +176,7 @@ class Routes:
         except ValueError as error:
             raise RefusedRequest(400, f"The reviewer's name cannot be used: {error}") from error
         response = JsonResponse({"reviewer": name})
-        value = self.bench.signer.sign(name)
-        response.set_cookie(self.cookie, value, SESSION_SECONDS, httponly=True, samesite="strict", path="/")
+        self.remember(response, name)
         return response
 
     async def logout(self, request: Request) -> Response:

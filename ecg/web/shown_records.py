@@ -17,6 +17,7 @@ from ecg.runtime.locks import lock_file, open_regular
 LOGGER = logging.getLogger("ecg")
 
 SHOWN_FILE = ".shown"  # in the folder of the reviews
+LOCK_SECONDS = 0.2  # that a request waits if another program has locked it
 
 
 @dataclass
@@ -70,7 +71,7 @@ class ShownRecords:
         path = self.folder / SHOWN_FILE
         descriptor = open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            lock_file(descriptor, path, fcntl.LOCK_EX)
+            lock_file(descriptor, path, fcntl.LOCK_EX, LOCK_SECONDS)
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":  # power was lost within a line
                 lines = b"\n" + lines

@@ -102,9 +102,10 @@ def client(make_client, make_bench):
     return make_client(make_bench())
 
 
-def launch_server(data, folder, host="127.0.0.1", head_seconds=10):
-    """Start a server in a process of its own; return the process, its port and its token."""
-    arguments = [sys.executable, "-m", "web.stand_in_server", data, folder / "reviews", host, str(head_seconds)]
+def launch_server(data, folder, host="127.0.0.1", **options):
+    """Start a server in a process of its own; return the process, its port and its token (see `stand_in_server`)."""
+    settings = [f"{name}={value}" for name, value in options.items()]
+    arguments = [sys.executable, "-m", "web.stand_in_server", data, folder / "reviews", host, *settings]
     path = f"{TESTS}:{TESTS.parent}"
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
     lines = iter(process.stdout.readline, "")

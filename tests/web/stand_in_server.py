@@ -1,6 +1,7 @@
-"""A server of a data folder, with predictions that are made up: DATA REVIEWS ADDRESS SECONDS.
+"""A server of a data folder, with predictions that are made up: DATA REVIEWS ADDRESS [NAME=VALUE ...].
 
-It waits so many seconds for the first lines of a request. It prints its port and its token.
+The names are constants of the modules `protocol` and `access`, in lower case, which get other values. On this machine
+it has no token. It prints its port and its token.
 """
 
 import sys
@@ -13,6 +14,7 @@ from ecg.commands.serve import answer_requests, open_listener
 from ecg.data.labels import TRAINED_CLASSES
 from ecg.models.decision import Rule
 from ecg.runtime.executors import ONE_PROCESS
+from ecg.web import access as access_module
 from ecg.web import protocol
 from ecg.web.access import make_access
 from ecg.web.catalogue import load_catalogue
@@ -23,8 +25,12 @@ from ecg.web.sessions import load_signer
 from ecg.web.workbench import ReviewSettings, Workbench
 
 
-def main(data, reviews, host, head_seconds):
-    reviews, protocol.HEAD_SECONDS = Path(reviews), float(head_seconds)
+def main(data, reviews, host, *options):
+    reviews = Path(reviews)
+    for name, _, value in (option.partition("=") for option in options):
+        module = protocol if hasattr(protocol, name.upper()) else access_module
+        assert hasattr(module, name.upper()), name
+        setattr(module, name.upper(), float(value))
     listener = open_listener(host, 0)
     catalogue = load_catalogue(Path(data), reviews / ".cache", executor=ONE_PROCESS)
     model = LeadSetModel(TRAINED_CLASSES, Rule(np.full(26, 0.6)), False, False)
@@ -34,9 +40,8 @@ def main(data, reviews, host, head_seconds):
     signer = load_signer(reviews)
     bench = Workbench(catalogue, table, facts, ReviewBook(reviews), signer, settings, StandInRunner())
     address, port = listener.getsockname()[:2]
-    access = make_access(host, port, address)
-    print(port, access.token, flush=True)
-    answer_requests(bench, access, listener)
+    access = make_access(host, port, address, has_token=host != "127.0.0.1")
+    answer_requests(bench, access, listener, lambda: print(port, access.token, flush=True))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 import scipy.io
 from web.conftest import ORIGIN, StandInRunner, launch_server, stop_server
 
+from ecg.data.leads import LEADS
 from ecg.data.reviews import read_reviews
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.web import access as access_module
@@ -212,11 +214,14 @@ class TestTokens:
         client.base_url = "http://192.168.0.7:8000"
         return client
 
-    def test_other_machines_need_a_token_and_this_one_does_not(self):
-        assert make_access("127.0.0.1", 8000, "127.0.0.1").token == make_access("localhost", 8000, "::1").token == ""
-        tokens = {make_access(host, 8000, host).token for host in ("0.0.0.0", "192.168.0.7", "::", "8.8.8.8")}
-        assert len(tokens) == 4 and min(map(len, tokens)) >= 43, "32 random bytes"
-        assert all(token not in repr(make_access("0.0.0.0", 1, "0.0.0.0")) for token in tokens)
+    def test_every_server_has_a_token_of_its_own(self):
+        hosts = ("127.0.0.1", "::1", "0.0.0.0", "192.168.0.7", "::", "8.8.8.8")
+        accesses = [make_access(host, 8000, host) for host in hosts]
+        assert len({access.token for access in accesses}) == len(hosts)
+        assert min(len(access.token) for access in accesses) >= 43, "32 random bytes"
+        assert [access.is_local for access in accesses] == [True, True, False, False, False, False]
+        assert all(access.token not in repr(access) for access in accesses)
+        assert make_access("127.0.0.1", 8000, "127.0.0.1", has_token=False).token == ""
 
     @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer the-tokem"}, {"authorization": "Bearer"},
                                          {"authorization": "Basic the-token"}, {"cookie": "access-8000=x"},
@@ -240,11 +245,34 @@ class TestTokens:
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
         cookie = answer.headers["set-cookie"]
         assert cookie.startswith("access-8000=the-token;")
-        assert (
-            "HttpOnly" in cookie and "SameSite=strict" in cookie and answer.headers["referrer-policy"] == "no-referrer"
-        )
+        assert "HttpOnly" in cookie and answer.headers["referrer-policy"] == "no-referrer"
+        assert "SameSite=lax" in cookie, "strict cookies are not sent after a link of another site"
         assert remote.get("/api/session").status_code == 200
         assert access.url == "http://192.168.0.7:8000/?token=the-token"
+
+    def test_a_link_of_another_site_opens_the_page(self, remote):
+        """Such as a link in a terminal in a browser."""
+        headers = {"sec-fetch-site": "cross-site", "referer": "http://elsewhere.example/"}
+        assert remote.get("/?token=the-token", headers=headers, follow_redirects=True).status_code == 200
+        assert remote.get("/api/session", headers=headers).status_code == 403, "but other sites read nothing"
+
+    @pytest.mark.parametrize("is_local", [True, False])
+    def test_the_address_logs_in_who_was_named_at_the_start_on_this_machine_only(
+        self, make_client, make_bench, is_local
+    ):
+        access = Access("127.0.0.1", 8000, "the-token", is_local)
+        client = make_client(make_bench(reviewer="Ann"), access, logs_in=False)
+        client.get("/?token=the-token")
+        assert client.get("/api/session").json()["reviewer"] == ("Ann" if is_local else None)
+        client.post("/api/login", json={"reviewer": "Bob"})
+        client.get("/?token=the-token")
+        assert client.get("/api/session").json()["reviewer"] == "Bob", "a browser keeps whom it knows"
+
+    def test_a_person_without_the_token_reads_what_to_do(self, remote):
+        answer = remote.get("/", headers={"accept": "text/html,*/*;q=0.8"})
+        assert answer.status_code == 401 and answer.headers["content-type"].startswith("text/html")
+        assert "open the address that the server printed at its start" in answer.text
+        assert answer.headers["content-security-policy"] == POLICY
 
     def test_programs_send_the_token_as_a_header(self, remote):
         assert remote.get("/api/session", headers={"authorization": "bearer the-token"}).status_code == 200
@@ -339,6 +367,79 @@ class TestBodies:
 
         answers = asyncio.run(ask())
         assert answers[0]["status"] == 408 and b"slowly" in answers[1]["body"]
+
+    @pytest.mark.slow
+    def test_a_body_that_drips_is_given_up_in_time(self, start_server):
+        _, port, _ = start_server(body_seconds=1)
+        head = f"POST /api/login HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 60000\r\n\r\n"
+        start = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port), timeout=0.1) as connection:
+            connection.sendall(head.encode())
+            received = b""
+            while not received and time.monotonic() < start + 20:
+                connection.sendall(b"x")
+                try:
+                    received = connection.recv(65536)
+                except TimeoutError:
+                    continue
+        assert status_of(received) == 408 and 0.9 < time.monotonic() - start < 10
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            "POST /api/login HTTP/1.1\r\nHost: evil.example",
+            "GET / HTTP/1.1\r\nHost: x",
+            "POST /api/predict HTTP/1.1\r\nExpect: 100-continue\r\nHost: evil.example",
+        ],
+    )
+    def test_a_refused_request_ends_its_connection(self, port, head):
+        """Otherwise a client could keep it for ever with a body that never ends."""
+        length = 40 if "Expect" not in head else 10**6
+        lines = f"{head}\r\nContent-Length: {length}\r\n\r\n"
+        received = raw_request(port, lines.encode() + b"x" * 40)
+        assert status_of(received) == 403 and b"connection: close" in received.lower()
+        assert b"100 continue" not in received.lower()
+
+    @pytest.mark.slow
+    def test_a_refused_request_is_given_up_soon_if_its_body_does_not_come(self, start_server):
+        _, port, _ = start_server(drain_seconds=0.5)
+        start = time.monotonic()
+        head = "POST /api/predict HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 1000\r\n\r\n"
+        received = raw_request(port, head.encode())
+        assert status_of(received) == 408 and time.monotonic() - start < 10
+
+    @pytest.mark.slow
+    def test_the_connections_are_limited_and_the_longest_idle_one_makes_room(self, start_server):
+        _, port, _ = start_server(most_connections=10)
+        idle = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(30)]
+        assert httpx.get(f"http://127.0.0.1:{port}/api/session").status_code == 200
+        for connection in idle[:20]:
+            assert connection.recv(1) == b"", "closed"
+        idle[-1].sendall(f"GET /api/session HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        assert status_of(idle[-1].recv(65536)) == 200
+        for connection in idle:
+            connection.close()
+
+    @pytest.mark.slow
+    def test_a_client_that_does_not_take_what_it_asked_for_is_left(self, start_server, tmp_path):
+        data, samples = tmp_path / "data", 10**6
+        data.mkdir()
+        lines = [f"x 12 500 {samples}", *(f"x.mat 16+24 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS)]
+        (data / "x.hea").write_text("\n".join(lines))
+        signals = np.random.default_rng(0).integers(-500, 500, (12, samples)).astype(np.int16)
+        scipy.io.savemat(data / "x.mat", {"val": signals}, format="4")
+        _, port, _ = start_server(data, stall_seconds=1)
+        request = f"GET /api/signal?record=x HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode()
+        assert len(raw_request(port, request, 60)) > 24 * samples, "who takes it gets all"
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(request)
+            assert connection.recv(100)
+            time.sleep(8)
+            received = 0
+            with suppress(ConnectionResetError):
+                while chunk := connection.recv(2**20):
+                    received += len(chunk)
+        assert received < 24 * samples
 
     @pytest.mark.slow
     def test_slow_clients_do_not_keep_others_waiting_and_are_left(self, start_server):

@@ -54,7 +54,8 @@ def serve(model, tmp_path):
                 break
         else:
             pytest.fail("".join(lines))
-        client = httpx.Client(base_url=line.strip(), timeout=60)
+        url, _, token = line.strip().partition("?token=")
+        client = httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=60)
         started.append((process, client))
         return process, client
 
@@ -225,6 +226,66 @@ def test_ctrl_c_ends_it_in_one_line_and_nothing_goes_on(serve, data):
 
 
 @pytest.mark.slow
+def test_the_printed_address_opens_logged_in(serve, data):
+    for options, reviewer in ((["--reviewer", "Ann"], "Ann"), ([], None)):
+        process, client = serve(data, *options)
+        token = client.headers.pop("authorization").removeprefix("Bearer ")
+        assert len(token) >= 43, "32 random bytes"
+        for path in ("/", "/api/session", "/static/main.js"):
+            assert client.get(path).status_code == 401
+        page = client.get(f"/?token={token}", follow_redirects=True)
+        assert (page.status_code, page.url.query) == (200, b"") and "<!doctype html>" in page.text.lower()
+        assert client.get("/api/session").json()["reviewer"] == reviewer
+        process.kill()
+
+
+@pytest.mark.slow
+def test_without_a_token_all_users_of_this_machine_are_let_in(serve, data):
+    process, client = serve(data, "--no-token")
+    assert client.headers["authorization"] == "Bearer "
+    del client.headers["authorization"]
+    assert client.get("/api/session").status_code == 200
+    process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_counts_though_a_library_loses_its_exception(tmp_path, number):
+    """Code that is imported after the address was printed may lose any exception."""
+    (tmp_path / "uvicorn.py").write_text(
+        f"import os\ntry:\n    os.kill(os.getpid(), {number:d})\n    for _ in range(10): pass\nexcept BaseException:\n"
+        f"    pass\nimport sys\nsys.path.remove({str(tmp_path)!r})\ndel sys.modules['uvicorn']\nimport uvicorn\n"
+    )
+    code = f"""
+import signal, sys
+from pathlib import Path
+sys.path[:0] = [{str(ROOT)!r}]
+from ecg.commands import serve
+from ecg.runtime.console import interruptible
+from ecg.web.access import Access
+from ecg.web.catalogue import load_catalogue
+from ecg.web.predictions import PredictionTable
+from ecg.web.review_book import ReviewBook
+from ecg.web.workbench import Workbench
+import numpy as np
+sys.path[:0] = [{str(tmp_path)!r}]
+signal.signal(signal.SIGTERM, serve._exit_cleanly)
+data, cache = Path(sys.argv[1]), Path(sys.argv[2])
+catalogue = load_catalogue(data, cache, jobs=1)
+table = PredictionTable(catalogue, cache, "key", np.empty(0, int))
+bench = Workbench(catalogue, table, None, ReviewBook(cache), None)
+with interruptible("stopped"):
+    serve.answer_requests(bench, Access(), serve.open_listener("127.0.0.1", 0))
+"""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "A0001.hea").write_text("A0001 1 500 5000\nA0001.mat 16+24 1000/mV 16 0 0 0 0 I\n")
+    command = [sys.executable, "-c", code, tmp_path / "data", tmp_path / "cache"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stderr.splitlines()[-1:] == (["stopped"] if number == signal.SIGINT else [])
+
+
+@pytest.mark.slow
 def test_a_sample_is_that_of_the_command_and_a_list_is_served_in_its_order(serve, data, model, tmp_path):
     write_sample(model, data, tmp_path / "list.csv", ErrorSample("NSR", 2, 2, seed=5))
     rows = [line.split(",") for line in (tmp_path / "list.csv").read_text().split()[1:]]
@@ -243,6 +304,7 @@ def test_a_sample_is_that_of_the_command_and_a_list_is_served_in_its_order(serve
     (["--sample", "LAD", "50", "x"], r"--sample: expected an integer from 0 to 1,000,000, received 'x'"),
     (["--sample", "LADY", "50", "50"], r"--sample: expected one of AF, .*, received 'LADY'"),
     (["--list", "nowhere.csv"], r"nowhere\.csv: .*"),
+    (["--host", "0.0.0.0", "--no-token"], r"--no-token is for a server that only this machine reaches; .*"),
     (["--host", "192.0.2.1"], r"192\.0\.2\.1:8123: Cannot assign requested address"),
     (["--host", "no such host"], r"no such host:8123: .*"),
 ])  # fmt: skip
