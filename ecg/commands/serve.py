@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecg.data.review_lists import read_review_list
 from ecg.data.reviewers import check_reviewer_name
+from ecg.runtime.cache import KEY_LENGTH, fingerprint
 from ecg.runtime.console import Progress, pluralise, raise_if_interrupted
 from ecg.runtime.files import check_writable
 
@@ -238,6 +239,7 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
 
     from ecg.data.labels import class_indices
     from ecg.web.catalogue import load_catalogue
+    from ecg.web.changes import DataWatch, ModelChanged
     from ecg.web.prediction_worker import TaskError
     from ecg.web.predictions import PredictionTable
     from ecg.web.predictor import TimeLimitError, WorkerEnded
@@ -246,11 +248,12 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     from ecg.web.workbench import ReviewSettings, Workbench
 
     description = predictor.submit("describe_model")
-    cache = settings.reviews / CACHE
+    # By its whole path, since recordings in another folder may have the same names, sizes and times.
+    cache = settings.reviews / CACHE / fingerprint(os.fspath(settings.data.resolve()))[:KEY_LENGTH]
     catalogue = load_catalogue(settings.data, cache)
     try:
         facts = description.result()
-    except (TaskError, TimeLimitError, WorkerEnded) as error:
+    except (TaskError, TimeLimitError, WorkerEnded, ModelChanged) as error:
         raise ServerError(str(error)) from error
     model = facts.lead_sets[max(facts.lead_sets)]
     exclusive = class_indices(model.classes) if model.exclusive else np.empty(0, int)
@@ -259,6 +262,8 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     bench = Workbench(
         catalogue, predictions, facts, ReviewBook(settings.reviews), load_signer(settings.reviews), chosen, predictor
     )
+    bench.model_watch, bench.data_watch = predictor.watch, DataWatch(catalogue)
+    bench.data_watch.start()
     if settings.review_list is not None:
         rows = read_review_list(settings.review_list, catalogue.names)
         show_only(bench, [(catalogue.row_of_name[name], abbreviation) for name, abbreviation in rows])

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -26,11 +25,12 @@ from ecg.runtime.console import describe_error, remove_record_name
 from ecg.web import descriptions
 from ecg.web.access import Access, AccessControl, JsonResponse, RefusedRequest, error_response, read_cookie
 from ecg.web.agreement_study import describe_agreement
-from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery
+from ecg.web.catalogue import LARGEST_PAGE, SORTS, ListQuery, RecordingChanged
+from ecg.web.changes import ModelChanged
 from ecg.web.envelopes import FINE_BLOCK, MOST_ENTRIES, SampleWindow, SignalSource, TooLongError
-from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
+from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, RecordingTooLong, TaskError
 from ecg.web.predictor import BusyError, TimeLimitError, WorkerEnded
-from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field
+from ecg.web.requests import read_flag, read_integer, read_json, read_upload, string_field, wait_for_result
 from ecg.web.signals import KINDS, RecordingFacts, join_names, read_facts
 from ecg.web.workbench import HiddenError, Workbench
 
@@ -57,6 +57,9 @@ def create_app(bench: Workbench, access: Access) -> ASGIApp:
         RefusedRequest: lambda request, error: error_response(error.status, error.reason),
         HTTPException: lambda request, error: error_response(error.status_code, f"{error.detail}."),
         RecordError: lambda request, error: error_response(422, describe_error(error)),
+        RecordingChanged: lambda request, error: error_response(409, f"{error}"),
+        ModelChanged: lambda request, error: error_response(409, f"{error}"),
+        RecordingTooLong: lambda request, error: error_response(413, f"{error}"),
         HiddenError: lambda request, error: error_response(400, f"{error}"),
         BusyError: lambda request, error: error_response(503, f"{error}"),
         WorkerEnded: lambda request, error: error_response(503, f"{error}"),
@@ -130,9 +133,10 @@ class Routes:
         return Response(content, media_type=media_type)
 
     def enter(self, headers: Headers) -> Response:
-        """Return the answer to who opens the printed address: cookies, and the address without the token.
+        """Answer who opens the printed address, by cookies and a redirection.
 
-        On this machine, the reviewer who was named at the start is logged in, unless the browser knows another one.
+        The address that it leads to has no token. On this machine, whoever was named at the start is logged in, unless
+        the browser knows another reviewer.
         """
         response = RedirectResponse("/", 303)
         # Not "strict", since a link of another site, such as that of a terminal in a browser, may lead here.
@@ -234,8 +238,14 @@ class Routes:
 
     async def _read(self, read: Callable[..., Result], row: int, *arguments: object) -> Result:
         """Read a recording in a thread, while few others are read."""
-        call = partial(read, self.bench.catalogue.path(row), *arguments, early_gains=self.bench.early_gains)
+        call = partial(self._read_unchanged, read, row, *arguments)
         return await anyio.to_thread.run_sync(call, limiter=self._readers)
+
+    def _read_unchanged(self, read: Callable[..., Result], row: int, *arguments: object) -> Result:
+        try:
+            return read(self.bench.catalogue.path(row), *arguments, early_gains=self.bench.early_gains)
+        finally:
+            self.bench.catalogue.check_unchanged(row)
 
     async def signal(self, request: Request) -> Response:
         """Return a signal as integers of 16 bits; see `SignalSource.pack`."""
@@ -275,6 +285,7 @@ class Routes:
             self._shadings[row, abbreviation, method] = shading
             while len(self._shadings) > MOST_SHADINGS:
                 del self._shadings[next(iter(self._shadings))]
+        await run_in_threadpool(self.bench.catalogue.check_unchanged, row)
         headers = {
             "X-Leads": join_names(shading.leads),
             "X-Bins": str(shading.strengths.shape[1]),
@@ -295,7 +306,9 @@ class Routes:
         if self.bench.runner is None:
             raise BusyError("the model is not loaded yet; try again")
         try:
-            return await wait_for_result(request, self.bench.runner.submit(name, *arguments))
+            return await wait_for_result(request, self.bench.runner.submit(name, *arguments), ANSWER_SECONDS)
+        except RecordingTooLong:
+            raise
         except TaskError as error:
             raise RefusedRequest(422, f"The recording cannot be {what}: {error}") from error
         except TimeLimitError as error:
@@ -358,39 +371,15 @@ class Routes:
         return self._agreement_answer
 
     async def predict(self, request: Request) -> Response:
-        """Predict a recording that a program sends."""
+        """Predict a recording that a program sends.
+
+        Not if reviewers are blinded: they could send a recording that they have to review.
+        """
+        if self.bench.settings.blinded:
+            raise RefusedRequest(403, "Predictions are hidden from reviewers; ask a server without --blinded.")
         header, text, content = await read_upload(request)
         prediction = await self._perform(request, "predicted", "predict_upload", text, content)
         return JsonResponse(descriptions.describe_upload(header.name, prediction, self.bench.facts))
-
-
-async def wait_for_result(request: Request, future: Future[Result]) -> Result:
-    """Return the result of a task.
-
-    The task is cancelled if the client leaves or has waited for too long.
-
-    Raises:
-        RefusedRequest: The client has left.
-        BusyError: It has waited for too long.
-    """
-    task, leaving = asyncio.wrap_future(future), asyncio.ensure_future(_wait_for_disconnect(request))
-    futures: set[asyncio.Future[Any]] = {task, leaving}
-    try:
-        await asyncio.wait(futures, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        if leaving.done():
-            raise RefusedRequest(400, "The client has left.")
-        raise BusyError("other tasks took too long; try again")
-    finally:
-        task.cancel()
-        leaving.cancel()
-
-
-async def _wait_for_disconnect(request: Request) -> None:
-    """Return when the client closes its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def respond_in_thread(describe: Callable[..., Any], *arguments: object) -> Response:

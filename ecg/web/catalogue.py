@@ -35,9 +35,16 @@ CACHE_NAME = "catalogue"
 SORTS = ("suspicion", "name", "source", "age", "sex", "seconds", "random")
 LARGEST_PAGE = 200  # recordings
 MOST_ORDERS = 50  # that are kept
+CHANGED = "The files of this recording have changed since the server started. Start it again to take this up."
 SEPARATOR = "\x1f"  # between diagnoses in a column of strings
 TEXTS = ("diagnoses", "error")  # columns of strings
+NO_FILE = (0, 0)  # size and time
+SIGNALS = (".mat", ".MAT", ".dat")  # extensions of files of samples, of which the first that exists counts
 N_CLASSES = len(ABBREVIATIONS)
+
+
+class RecordingChanged(Exception):
+    """The files of a recording are not those of the start of the server."""
 
 
 class CatalogueRow(NamedTuple):
@@ -98,6 +105,8 @@ class Catalogue:
         columns: Arrays with a row for each recording, by the names of CatalogueRow, except texts.
         diagnoses: Abbreviations of each recording's labels.
         errors: Why each header cannot be read, or an empty string.
+        file_keys: Keys of each recording's files by their sizes and times (see `hash_file_states`), taken before the
+            headers were read.
         names: Names of the records, with their folders below the data folder.
         keys: The names as the page and programs write them, see `escape_name`.
         index: Row of each key.
@@ -110,6 +119,7 @@ class Catalogue:
     columns: dict[str, np.ndarray]
     diagnoses: list[list[str]]
     errors: list[str]
+    file_keys: np.ndarray
     names: list[str] = field(init=False)
     keys: list[str] = field(init=False)
     index: dict[str, int] = field(init=False)
@@ -133,6 +143,20 @@ class Catalogue:
     def path(self, row: int) -> Path:
         """Return the path of a recording's header."""
         return self.folder / self.files[row]
+
+    def is_changed(self, row: int) -> bool:
+        """Return whether the files of a recording are others than at the start."""
+        [key] = hash_file_states(self.folder, [self.files[row]], with_signals=True)
+        return bool(key != self.file_keys[row])
+
+    def check_unchanged(self, row: int) -> None:
+        """Check that the files of a recording, just read, are those of the start.
+
+        Raises:
+            RecordingChanged: They are not, so that labels and signal could be of different versions.
+        """
+        if self.is_changed(row):
+            raise RecordingChanged(CHANGED)
 
     def matches(self, query: ListQuery) -> np.ndarray:
         """Return which recordings fit search, label and source, (n_recordings,) bool."""
@@ -197,6 +221,7 @@ def load_catalogue(folder: Path, cache_folder: Path, executor: LocalExecutor = A
     paths = require_records(folder)
     files = [os.fspath(path.relative_to(folder)) for path in paths]
     cache = ResultCache(cache_folder, fingerprint(source_hash("data")))
+    file_keys = hash_file_states(folder, files, with_signals=True)
     keys, cached = hash_file_states(folder, files), cache.load(CACHE_NAME)
     arrays = update_columns(cached, keys, paths, executor)
     if arrays is not cached:
@@ -204,21 +229,25 @@ def load_catalogue(folder: Path, cache_folder: Path, executor: LocalExecutor = A
     diagnoses, errors = (_unpack_texts(arrays[name]) for name in TEXTS)
     LOGGER.info(f"{folder}: {len(files):,} recordings")
     split = [list(filter(None, text.split(SEPARATOR))) for text in diagnoses]
-    return Catalogue(Path(folder), files, {name: arrays[name] for name in CatalogueRow._fields[:-2]}, split, errors)
+    columns = {name: arrays[name] for name in CatalogueRow._fields[:-2]}
+    return Catalogue(Path(folder), files, columns, split, errors, file_keys)
 
 
-def hash_file_states(folder: Path, files: Sequence[str], extension: str = "") -> np.ndarray:
+def hash_file_states(folder: Path, files: Sequence[str], with_signals: bool = False) -> np.ndarray:
     """Return keys of files by their names, sizes and times, (n_files,) uint64.
 
     Args:
         folder: Folder of the files.
         files: Their paths below it.
-        extension: Extension of a second file beside each, such as ".mat"; an empty string for none.
+        with_signals: Whether the file of samples beside each header counts, too.
     """
     keys = []
     for name in files:
         path = os.path.join(folder, name)
-        states = [file_state(path), *([file_state(f"{os.path.splitext(path)[0]}{extension}")] if extension else [])]
+        states = [file_state(path)]
+        if with_signals:
+            signals = (file_state(f"{os.path.splitext(path)[0]}{extension}") for extension in SIGNALS)
+            states.append(next((state for state in signals if state != NO_FILE), NO_FILE))
         keys.append(hashlib.blake2b(os.fsencode(f"{name} {states}"), digest_size=8).digest())
     return np.frombuffer(b"".join(keys), np.uint64)
 
@@ -266,11 +295,11 @@ def _unpack_texts(array: np.ndarray) -> list[str]:
 
 
 def file_state(path: str | os.PathLike) -> tuple[int, int]:
-    """Return size and time of a file; zeros if there is none."""
+    """Return size and time of a file; NO_FILE if there is none."""
     try:
         state = os.stat(path)
     except OSError:
-        return 0, 0
+        return NO_FILE
     return state.st_size, state.st_mtime_ns
 
 

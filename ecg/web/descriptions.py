@@ -38,6 +38,7 @@ def describe_session(bench: Workbench, reviewer: str | None) -> Json:
         ],
         "sources": bench.catalogue.source_names.tolist(),
         "counts": bench.predictions.counts(),
+        "notices": bench.list_notices(),
         "methods": {name: list(methods) for name, methods in bench.facts.methods.items()},
         "listed": None if rows is None else len(rows),
     }  # fmt: skip

@@ -30,6 +30,7 @@ BIN_SECONDS = 0.02
 TASK_SECONDS = 40.0  # of an urgent task
 EXPLAINED_SECONDS = 6.0  # of a recording in a second, by the default's networks on two cores
 LONGEST_EXPLAINED = TASK_SECONDS * EXPLAINED_SECONDS
+LONGEST_UPLOAD = 3600.0  # seconds of a recording that a program sends
 NICENESS = 5  # so that the server answers while all cores predict
 
 
@@ -83,6 +84,10 @@ class PackedEvidence(NamedTuple):
 
 class TaskError(Exception):
     """A task failed for a reason that its caller can be told."""
+
+
+class RecordingTooLong(TaskError):
+    """A recording that a program sends is too long."""
 
 
 @dataclass
@@ -151,13 +156,16 @@ class WorkerState:
         """Predict a recording from the text of a header and the bytes of its MATLAB file.
 
         Raises:
+            RecordingTooLong: It is too long.
             TaskError: It cannot be predicted.
         """
         from ecg.models.config import ModelError
 
         try:
             header = parse_header(header_text)
-            return self._predict(header, decode_mat(content, header, "signal").samples)
+            recording = decode_mat(content, header, "signal").samples
+            check_upload_length(header, recording.shape[1])
+            return self._predict(header, recording)
         except (RecordError, ModelError) as error:
             raise TaskError(console.describe_error(error)) from error
 
@@ -208,11 +216,21 @@ def check_explained_length(header: Header, samples: int) -> None:
         raise TaskError(f"recordings of more than {LONGEST_EXPLAINED:g} s are not explained")
 
 
+def check_upload_length(header: Header, samples: int) -> None:
+    """Check that a recording that a program sends is not too long.
+
+    Raises:
+        RecordingTooLong: It is.
+    """
+    if samples > LONGEST_UPLOAD * header.sampling_frequency:
+        raise RecordingTooLong(f"The recording lasts more than {LONGEST_UPLOAD / 3600:g} h.")
+
+
 def run_worker(connection: Connection, model: Path) -> None:
     """Do tasks until the server ends.
 
     The first message says that the process is ready. Each task is the name of a method of WorkerState and its
-    arguments. The answer is a pair: True and the result, or False and a reason.
+    arguments. The answer is a pair: True and the result, or False and a TaskError.
 
     Args:
         connection: To the server.
@@ -235,10 +253,10 @@ def run_worker(connection: Connection, model: Path) -> None:
 
 
 def _do_task(task: Callable[..., Any], arguments: tuple) -> tuple[bool, Any]:
-    """Call a method, and return whether it succeeded, and its result or the reason."""
+    """Call a method, and return whether it succeeded, and its result or the error."""
     try:
         return True, task(*arguments)
     except TaskError as error:
-        return False, str(error)
+        return False, error.with_traceback(None)
     except MemoryError as error:
-        return False, console.describe_error(error)
+        return False, TaskError(console.describe_error(error))

@@ -14,7 +14,7 @@ from ecg.evaluation.agreement import sample_errors
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import describe_error
 from ecg.systems.label_cleaning import PartiallyLabelledSource, label_masks, labelled_mask
-from ecg.web.catalogue import Catalogue, hash_file_states
+from ecg.web.catalogue import Catalogue
 
 LOGGER = logging.getLogger("ecg")
 
@@ -92,7 +92,7 @@ class PredictionTable:
         self._comparable = _comparable_recordings(catalogue, exclusive)
         labelled = labelled_mask(catalogue.columns["labels"], np.array(catalogue.sources), SOURCES)
         self._labelled = labelled & catalogue.columns["diagnosed"][:, np.newaxis]
-        self._record_keys = hash_file_states(catalogue.folder, catalogue.files, ".mat")
+        self._record_keys = catalogue.file_keys
         self._load()
 
     def fail(self, row: int, reason: str) -> None:

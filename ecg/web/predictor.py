@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ecg.runtime.processes import block_interrupts
+from ecg.web.changes import ModelChanged, ModelWatch
 from ecg.web.prediction_worker import TASK_SECONDS, TaskError, run_worker
 from ecg.web.predictions import RecordPrediction
 
@@ -88,12 +89,13 @@ class Predictor:
 
     Attributes:
         model: Folder of the model.
+        watch: Notices if the model is replaced; then nothing is predicted any more.
         find_background_task: Returns what to predict next, or None if there is nothing to do. It is called whenever no
             urgent task waits.
     """
 
     def __init__(self, model: Path) -> None:
-        self.model = model
+        self.model, self.watch = model, ModelWatch(model)
         self.find_background_task: Callable[[], BackgroundTask | None] = lambda: None
         self._waiting: list[Task] = []  # a heap
         self._numbers = itertools.count()
@@ -132,7 +134,7 @@ class Predictor:
             *arguments: Its arguments.
 
         Returns:
-            Its result, or TaskError, TimeLimitError or WorkerEnded.
+            Its result, or TaskError, TimeLimitError, WorkerEnded or ModelChanged.
 
         Raises:
             BusyError: Too many tasks wait.
@@ -173,12 +175,12 @@ class Predictor:
     def _run_urgent(self, task: Task) -> None:
         try:
             task.future.set_result(self._call(task.name, task.arguments, TASK_SECONDS))
-        except (TaskError, TimeLimitError, WorkerEnded) as error:
+        except (TaskError, TimeLimitError, WorkerEnded, ModelChanged) as error:
             task.future.set_exception(error)
 
     def _run_background(self) -> bool:
         """Predict the next recording; return whether there was one."""
-        task = self.find_background_task()
+        task = None if self.watch.has_changed else self.find_background_task()
         if task is None:
             return False
         for attempt in range(2):  # the end of the process may have had another cause
@@ -191,6 +193,8 @@ class Predictor:
             except (TaskError, TimeLimitError) as error:
                 task.fail(str(error))
                 return True
+            except ModelChanged:
+                return False
             except WorkerEnded as error:
                 if self._closed:
                     return True
@@ -212,7 +216,9 @@ class Predictor:
             TimeLimitError: It took too long.
             InterruptedTask: It gave way.
             WorkerEnded: The subprocess ended.
+            ModelChanged: The model is not that of the start, or was replaced meanwhile.
         """
+        self.watch.check()
         try:
             if self._process is None or not self._process.is_alive():
                 self._start_process()
@@ -226,8 +232,9 @@ class Predictor:
         except (EOFError, OSError, pickle.PickleError) as error:
             self._kill()
             raise WorkerEnded("the server stops" if self._closed else ENDED) from error
+        self.watch.check()
         if not succeeded:
-            raise TaskError(result)
+            raise result
         return result
 
     def _receive(self, seconds: float, gives_way: bool) -> Any:

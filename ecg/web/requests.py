@@ -1,20 +1,29 @@
-"""Read what requests hold: numbers, JSON and files."""
+"""Read what requests hold: numbers, JSON and files; wait for what they ask for."""
 
+import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from ecg.data.headers import MOST_BYTES, Header, HeaderError, decode_header, parse_header
+from ecg.data.headers import Header, HeaderError, decode_header, parse_header
 from ecg.runtime.console import describe_error
 from ecg.web.access import RefusedRequest
+from ecg.web.prediction_worker import check_upload_length
+from ecg.web.predictor import BusyError
 
 FLAGS = {"1": True, "true": True, "0": False, "false": False, "": False}
 DEEPEST = 8  # nested objects and arrays
 PARTS = {"header": ".hea", "signal": ".mat"}
+MOST_HEADER_BYTES = 64 * 2**10
+MOST_DIAGNOSES = 1000
+
+Result = TypeVar("Result")
 
 
 def read_flag(values: Mapping[str, str], name: str, default: bool = False) -> bool:
@@ -90,6 +99,7 @@ async def read_upload(request: Request) -> tuple[Header, str, bytes]:
 
     Raises:
         RefusedRequest: The request is malformed, or has other parts.
+        RecordingTooLong: The recording is too long by its header.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().casefold() != "multipart/form-data":
         raise RefusedRequest(415, "The request is to have the content type multipart/form-data.")
@@ -99,12 +109,26 @@ async def read_upload(request: Request) -> tuple[Header, str, bytes]:
     except HTTPException as error:
         raise RefusedRequest(400, f"The form cannot be read: {error.detail}") from error
     try:
-        if len(content[0]) > MOST_BYTES:
-            raise HeaderError(f"header: {len(content[0]):,} bytes, expected {MOST_BYTES:,} or fewer")
-        text = decode_header(content[0])
-        return parse_header(text), text, content[1]
+        header, text = await run_in_threadpool(_parse_upload_header, content[0])
     except HeaderError as error:
         raise RefusedRequest(422, f"The header cannot be used: {describe_error(error)}") from error
+    check_upload_length(header, header.samples or 0)
+    return header, text, content[1]
+
+
+def _parse_upload_header(content: bytes) -> tuple[Header, str]:
+    """Return the header in the bytes of a file, and its text.
+
+    Raises:
+        HeaderError: It cannot be parsed, or is larger than any real one.
+    """
+    if len(content) > MOST_HEADER_BYTES:
+        raise HeaderError(f"header: {len(content):,} bytes, expected {MOST_HEADER_BYTES:,} or fewer")
+    text = decode_header(content)
+    header = parse_header(text)
+    if len(header.codes) > MOST_DIAGNOSES:
+        raise HeaderError(f"header: {len(header.codes):,} diagnoses, expected {MOST_DIAGNOSES:,} or fewer")
+    return header, text
 
 
 async def _read_part(form: FormData, name: str) -> bytes:
@@ -113,3 +137,37 @@ async def _read_part(form: FormData, name: str) -> bytes:
     if len(values) != 1 or not isinstance(values[0], UploadFile):
         raise RefusedRequest(400, f"The form needs one file {name}, of the kind {PARTS[name]}.")
     return await values[0].read()
+
+
+async def wait_for_result(request: Request, future: Future[Result], seconds: float) -> Result:
+    """Return the result of a task.
+
+    The task is cancelled if the client leaves or has waited for too long.
+
+    Args:
+        request: Who waits for it.
+        future: The result to come.
+        seconds: How long it is waited for.
+
+    Raises:
+        RefusedRequest: The client has left.
+        BusyError: It has waited for too long.
+    """
+    task, leaving = asyncio.wrap_future(future), asyncio.ensure_future(_wait_for_disconnect(request))
+    futures: set[asyncio.Future[Any]] = {task, leaving}
+    try:
+        await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if leaving.done():
+            raise RefusedRequest(400, "The client has left.")
+        raise BusyError("other tasks took too long; try again")
+    finally:
+        task.cancel()
+        leaving.cancel()
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    """Return when the client closes its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

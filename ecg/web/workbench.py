@@ -13,7 +13,8 @@ import numpy as np
 
 from ecg.data.labels import CLASS_INDEX
 from ecg.data.reviews import Review
-from ecg.web.catalogue import LARGEST_PAGE, Catalogue, ListQuery
+from ecg.web.catalogue import CHANGED, LARGEST_PAGE, Catalogue, ListQuery
+from ecg.web.changes import DataWatch, ModelChanged, ModelWatch
 from ecg.web.prediction_worker import ModelFacts, TaskError
 from ecg.web.predictions import UNKNOWN, PredictionTable, RecordPrediction
 from ecg.web.predictor import BackgroundTask, TimeLimitError, WorkerEnded
@@ -71,6 +72,8 @@ class Workbench:
         signer: Signs the cookies of reviewers.
         settings: How the server is used.
         runner: Predicts and explains.
+        model_watch: Notices if the model is replaced.
+        data_watch: Notices if recordings are added, removed or changed.
     """
 
     catalogue: Catalogue
@@ -80,6 +83,8 @@ class Workbench:
     signer: SessionSigner
     settings: ReviewSettings = field(default_factory=ReviewSettings)
     runner: TaskRunner | None = None
+    model_watch: ModelWatch | None = None
+    data_watch: DataWatch | None = None
 
     def __post_init__(self) -> None:
         self.shown_records = ShownRecords(self.reviews.folder)
@@ -210,8 +215,15 @@ class Workbench:
         if row is None:
             self.predictions.save()
             return None
-        store, fail = partial(self.predictions.store, row), partial(self.predictions.fail, row)
+        store, fail = partial(self._store, row), partial(self.predictions.fail, row)
         return BackgroundTask(self.catalogue.path(row), store, fail, partial(self._postpone, row))
+
+    def _store(self, row: int, prediction: RecordPrediction) -> None:
+        """Store a prediction, unless its files are others than those of the labels."""
+        if self.catalogue.is_changed(row):
+            self.predictions.fail(row, CHANGED)
+        else:
+            self.predictions.store(row, prediction)
 
     def _postpone(self, row: int) -> None:
         """Predict a recording after all others."""
@@ -219,8 +231,20 @@ class Workbench:
             self._postponed.pop(row, None)
             self._postponed[row] = None
 
+    def list_notices(self) -> list[str]:
+        """Return what has changed since the start, in sentences for people."""
+        notices = [self.data_watch.notice] if self.data_watch and self.data_watch.notice else []
+        try:
+            if self.model_watch is not None:
+                self.model_watch.check()
+        except ModelChanged as error:
+            notices.append(f"{error} Until then, predictions are those of the earlier model.")
+        return notices
+
     def close(self) -> None:
         """End the predictions, and save them."""
+        if self.data_watch is not None:
+            self.data_watch.close()
         if self.runner is not None:
             self.runner.close()
         self.predictions.save()
@@ -256,6 +280,6 @@ class Workbench:
         if isinstance(error, TaskError) or self._ends[row] >= MOST_ENDS:
             self.predictions.fail(row, str(error))
         if not future.cancelled() and error is None:
-            self.predictions.store(row, future.result())
+            self._store(row, future.result())
         with self._lock:
             self._predicting.pop(row, None)

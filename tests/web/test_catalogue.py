@@ -204,7 +204,9 @@ def make_large_catalogue(count=100_000):
     names = list(CLASS_INDEX)
     diagnoses = [[names[column] for column in np.flatnonzero(row)] for row in labels]
     files = [f"g{number // 1000}/{'EAQ'[number % 3]}{number:06}.hea" for number in range(count)]
-    return Catalogue(catalogue_module.Path("/nowhere"), files, columns, diagnoses, [""] * count)
+    return Catalogue(
+        catalogue_module.Path("/nowhere"), files, columns, diagnoses, [""] * count, np.zeros(count, np.uint64)
+    )
 
 
 @pytest.fixture

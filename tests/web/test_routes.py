@@ -15,6 +15,7 @@ from sklearn.metrics import cohen_kappa_score
 from web.conftest import StandInRunner, make_prediction
 
 import ecg
+from ecg.data.headers import parse_header
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, SCORED
 from ecg.data.leads import LEADS
 from ecg.data.records import read_record
@@ -24,8 +25,9 @@ from ecg.models.decision import Rule
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.web.app import ANSWER_SECONDS
 from ecg.web.catalogue import MOST_ORDERS, ListQuery, load_catalogue
-from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, TaskError
+from ecg.web.prediction_worker import TASK_SECONDS, PackedEvidence, RecordingTooLong, TaskError
 from ecg.web.predictions import failed_prediction
+from ecg.web.requests import MOST_DIAGNOSES, MOST_HEADER_BYTES
 
 
 def get(client, path, status=200, **parameters):
@@ -377,6 +379,44 @@ def test_a_recording_that_cannot_be_predicted_is_an_error(make_client, make_benc
     assert answer.status_code == 422 and "The header cannot be used" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("samples", ["1800000", "1800001", "", "90000000"])
+def test_recordings_of_programs_last_an_hour_at_most(make_client, make_bench, samples):
+    def fail(name, *arguments):
+        raise RecordingTooLong("The recording lasts more than 1 h.")
+
+    runner = StandInRunner(fail if not samples else lambda name, *arguments: make_prediction())
+    header = f"x 1 500 {samples}\nx.mat 16 1000/mV 16 0 0 0 0 I\n"
+    files = {"header": header.encode(), "signal": b"x"}
+    answer = make_client(make_bench(runner=runner)).post("/api/predict", files=files)
+    if samples == "1800000":
+        assert answer.status_code == 200
+    else:
+        assert (answer.status_code, answer.json()) == (413, {"error": "The recording lasts more than 1 h."})
+        assert len(runner.tasks) == (not samples), "what its header says is known before"
+
+
+def test_headers_of_programs_are_bounded_and_parsed_beside_the_loop(make_client, make_bench, monkeypatch):
+    def parse(text):
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        return parse_header(text)
+
+    monkeypatch.setattr("ecg.web.requests.parse_header", parse)
+    client = make_client(make_bench())
+
+    def send(lines):
+        header = "\n".join(["x 1 500 5", "x.mat 16 1000/mV 16 0 0 0 0 I", *lines, ""])
+        return client.post("/api/predict", files={"header": header.encode(), "signal": b"x"})
+
+    codes = [str(10**8 + number) for number in range(MOST_DIAGNOSES + 1)]
+    assert send([f"#Dx: {','.join(codes[1:])}"]).status_code == 200
+    answer = send([f"#Dx: {','.join(codes)}"])
+    assert answer.status_code == 422 and "1,001 diagnoses, expected 1,000 or fewer" in answer.json()["error"]
+    assert send([f"# {'x' * (MOST_HEADER_BYTES - 100)}"]).status_code == 200
+    answer = send([f"# {'x' * MOST_HEADER_BYTES}"])
+    assert answer.status_code == 422 and "expected 65,536 or fewer" in answer.json()["error"]
+
+
 def test_the_evidence_is_sent_by_lead_and_time_and_kept(make_client, make_bench, catalogue):
     strengths = np.arange(24, dtype=np.uint8).reshape(2, 12)
     shading = PackedEvidence(("I", "II"), strengths, 0.02, np.array([1.5, -0.25]))
@@ -520,6 +560,23 @@ class TestBlinded:
     def test_the_evidence_is_hidden_too(self, make_client, bench, catalogue):
         parameters = {"record": catalogue.keys[0], "class": "NSR", "method": "occlusion"}
         get(make_client(bench), "/api/explanation", 403, **parameters)
+
+    def test_no_recording_is_predicted_for_programs(self, make_client, bench, catalogue):
+        """A reviewer could send one that they have to review, under its name or another one."""
+        path = catalogue.path(0)
+        files = {"header": path.read_bytes(), "signal": path.with_suffix(".mat").read_bytes()}
+        answer = make_client(bench).post("/api/predict", files=files)
+        assert answer.status_code == 403 and "hidden" in answer.json()["error"] and bench.runner.tasks == []
+
+    def test_nothing_tells_what_others_said_of_a_recording(self, make_client, bench, catalogue):
+        ann, bob = make_client(bench), make_client(bench)
+        record = catalogue.keys[3]
+        before = [get(ann, "/api/recording", record=record), get(ann, "/api/recordings", search=record),
+                  get(ann, "/api/reviews", record=record), get(ann, "/api/agreement")]  # fmt: skip
+        bob.post("/api/login", json={"reviewer": "Bob"})
+        review(bob, record, verdict="present", comment="clear")
+        assert before == [get(ann, "/api/recording", record=record), get(ann, "/api/recordings", search=record),
+                          get(ann, "/api/reviews", record=record), get(ann, "/api/agreement")]  # fmt: skip
 
     def test_the_verdicts_of_others_are_hidden_in_the_agreement(self, make_client, bench, catalogue):
         ann, bob = make_client(bench), make_client(bench)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
 import httpx
@@ -21,7 +22,8 @@ from ecg.data.labels import ABBREVIATIONS
 from ecg.data.leads import LEAD_SETS
 from ecg.data.records import find_records, read_record
 from ecg.models.bundle import load_bundle, save_bundle
-from ecg.web.prediction_worker import LONGEST_EXPLAINED
+from ecg.models.bundle_cache import BundleCache
+from ecg.web.prediction_worker import LONGEST_EXPLAINED, RecordingTooLong, TaskError, WorkerState, _do_task
 
 ROOT = Path(__file__).parents[2]
 NAMES = np.array(ABBREVIATIONS)
@@ -328,6 +330,18 @@ def test_an_address_in_use_and_a_folder_without_a_model_are_errors(data, model, 
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
     listener.close()
+
+
+@pytest.mark.parametrize(("samples", "line"), [(360_000, "1 100"), (360_001, "1 100"), (360_001, "1 100 360001")])
+def test_the_samples_that_a_program_sends_last_an_hour_at_most(samples, line):
+    """The header may not say how many there are."""
+    content, text = BytesIO(), f"x {line}\nx.mat 16 1000/mV 16 0 0 0 0 I\n"
+    scipy.io.savemat(content, {"val": np.zeros((1, samples), np.int8)}, do_compression=True)
+    worker = WorkerState(Path("model"), BundleCache(Path("no model")))
+    with pytest.raises(RecordingTooLong if samples > 360_000 else TaskError) as caught:
+        worker.predict_upload(text, content.getvalue())
+    succeeded, error = _do_task(worker.predict_upload, (text, content.getvalue()))
+    assert not succeeded and type(error) is type(caught.value) and str(error) == str(caught.value)
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch):

@@ -16,7 +16,9 @@ def recordings(catalogue):
     seconds = catalogue.columns["seconds"].copy()
     seconds[LONG] = LONG_SECONDS + 1
     columns = catalogue.columns | {"seconds": seconds}
-    return Catalogue(catalogue.folder, catalogue.files, columns, catalogue.diagnoses, catalogue.errors)
+    return Catalogue(
+        catalogue.folder, catalogue.files, columns, catalogue.diagnoses, catalogue.errors, catalogue.file_keys
+    )
 
 
 def find_rows(bench, count, postponed=()):

@@ -13,6 +13,7 @@ import { RecordingView } from "./recording.js";
 import { load, settings, store } from "./storage.js";
 
 const POLL = 3000; // ms between questions for the progress of predictions
+const SLOW_POLL = 30_000; // ms between questions for what has changed, after the last prediction
 const main = document.getElementById("main");
 const bar = document.getElementById("bar");
 
@@ -44,6 +45,7 @@ class Page {
     this.follow();
     this.followOutbox();
     this.outbox.send();
+    showAlert("notices", session.notices.join(" "));
     this.timer = setTimeout(() => this.poll(), POLL);
   }
 
@@ -192,20 +194,20 @@ class Page {
     );
   }
 
-  /** Ask for the progress of predictions until all are known. */
+  /** Ask for the progress of predictions, and for what has changed since the server started. */
   async poll() {
     const { predicted, failed } = this.session.counts;
-    if (this.isComplete) return;
     try {
       const session = await getSession();
       this.session.counts = session.counts;
+      showAlert("notices", session.notices.join(" "));
       if (this.view === this.list && (session.counts.predicted !== predicted || session.counts.failed !== failed))
         this.list.refresh();
       this.showProgress();
     } catch {
       // The next attempt follows; what the user does meanwhile reports its own errors.
     }
-    this.timer = setTimeout(() => this.poll(), POLL);
+    this.timer = setTimeout(() => this.poll(), this.isComplete ? SLOW_POLL : POLL);
   }
 
   get isComplete() {
