@@ -13,6 +13,7 @@ from ecg.commands.serve import ServerSettings, open_workbench
 from ecg.data.labels import CLASS_INDEX, TRAINED_CLASSES
 from ecg.data.records import find_records
 from ecg.models.decision import Rule
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.web import predictor as predictor_module
 from ecg.web.catalogue import CHANGED, load_catalogue
 from ecg.web.changes import DataWatch, ModelChanged, ModelWatch
@@ -36,7 +37,7 @@ def data(synthetic_recordings, tmp_path):
 def bench(data, make_bench, tmp_path):
     evidence = PackedEvidence(("I",), np.zeros((1, 2), np.uint8), 0.02, np.zeros(1))
     runner = StandInRunner(lambda name, *_: evidence if name == "explain_record" else make_prediction(NSR=0.7))
-    return make_bench(load_catalogue(data, tmp_path / "cache", jobs=1), runner, reviewer="Ann")
+    return make_bench(load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS), runner, reviewer="Ann")
 
 
 def edit(path):
@@ -94,7 +95,7 @@ class TestData:
     def test_a_file_of_samples_may_have_another_extension(self, data, tmp_path):
         path = find_records(data)[0]
         path.with_suffix(".mat").rename(path.with_suffix(".MAT"))
-        catalogue = load_catalogue(data, tmp_path / "cache", jobs=1)
+        catalogue = load_catalogue(data, tmp_path / "cache", executor=ONE_PROCESS)
         assert not catalogue.is_changed(0)
         edit(path.with_suffix(".MAT"))
         assert catalogue.is_changed(0)

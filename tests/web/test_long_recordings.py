@@ -13,6 +13,7 @@ from ecg.data.headers import read_header
 from ecg.data.leads import LEADS
 from ecg.data.records import SignalError, read_record
 from ecg.data.windows import open_samples
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.web.catalogue import load_catalogue
 from ecg.web.envelopes import FINE_BLOCK, MOST_BLOCKS, choose_block
 from ecg.web.signals import INVALID, MOST_WHOLE, read_facts
@@ -66,7 +67,7 @@ def get_signal(make_client, make_bench, tmp_path):
 
     def get(status=200, **parameters):
         if not clients:
-            clients.append(make_client(make_bench(load_catalogue(tmp_path, tmp_path / "cache", jobs=1))))
+            clients.append(make_client(make_bench(load_catalogue(tmp_path, tmp_path / "cache", executor=ONE_PROCESS))))
         answer = clients[0].get("/api/signal", params={"record": "L", **parameters})
         assert answer.status_code == status, answer.text
         if status != 200:

@@ -210,7 +210,7 @@ def test_names_that_look_alike_are_different_recordings(make_client, make_bench,
         path = os.path.join(os.fsencode(tmp_path / "data"), name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         shutil.copy(source, path + b".hea")
-    bench = make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", jobs=1), reviewer="Ann")
+    bench = make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", executor=ONE_PROCESS), reviewer="Ann")
     client = make_client(bench)
     items = get(client, "/api/recordings", sort="name", descending=0)["items"]
     keys = [item["record"] for item in items]
@@ -234,7 +234,7 @@ def test_samples_that_are_no_measurements_are_gaps(make_client, make_bench, tmp_
     scipy.io.savemat(tmp_path / "data" / "A1.mat", {"val": signal})
     lines = ["A1 12 500 5000", *(f"A1.mat 16 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS)]
     (tmp_path / "data" / "A1.hea").write_text("\n".join(lines))
-    client = make_client(make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", jobs=1)))
+    client = make_client(make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", executor=ONE_PROCESS)))
     facts = get(client, "/api/recording", record="A1")
     assert {repair["kind"] for repair in facts["repairs"]} >= {"not finite", "lead rejected for its faults"}
     answer = client.get("/api/signal", params={"record": "A1"})
@@ -256,7 +256,7 @@ def test_a_gain_that_no_recorder_has_is_said(make_client, make_bench, tmp_path, 
     scipy.io.savemat(tmp_path / "data" / "A1.mat", {"val": np.arange(24000, dtype=np.int16).reshape(12, 2000)})
     lines = ["A1 12 500 2000", *(f"A1.mat 16 {gain}/mV 16 0 0 0 0 {lead}" for lead in LEADS)]
     (tmp_path / "data" / "A1.hea").write_text("\n".join(lines))
-    client = make_client(make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", jobs=1)))
+    client = make_client(make_bench(load_catalogue(tmp_path / "data", tmp_path / "cache", executor=ONE_PROCESS)))
     reasons = [get(client, "/api/recording", record="A1")["unusable"]]
     reasons += [get(client, "/api/signal", 422, record="A1", kind=kind)["error"] for kind in ("raw", "filtered")]
     assert all(f"gain {float(gain):g} is not within" in reason for reason in reasons)

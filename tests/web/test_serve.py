@@ -265,6 +265,7 @@ sys.path[:0] = [{str(ROOT)!r}]
 from ecg.commands import serve
 from ecg.runtime.console import interruptible
 from ecg.web.access import Access
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.web.catalogue import load_catalogue
 from ecg.web.predictions import PredictionTable
 from ecg.web.review_book import ReviewBook
@@ -273,7 +274,7 @@ import numpy as np
 sys.path[:0] = [{str(tmp_path)!r}]
 signal.signal(signal.SIGTERM, serve._exit_cleanly)
 data, cache = Path(sys.argv[1]), Path(sys.argv[2])
-catalogue = load_catalogue(data, cache, jobs=1)
+catalogue = load_catalogue(data, cache, executor=ONE_PROCESS)
 table = PredictionTable(catalogue, cache, "key", np.empty(0, int))
 bench = Workbench(catalogue, table, None, ReviewBook(cache), None)
 with interruptible("stopped"):
