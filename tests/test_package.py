@@ -75,8 +75,9 @@ def test_requirements_hold_the_packages_direct_dependencies_within_their_ranges(
 
 def test_development_requirements_hold_all_extras_within_their_ranges():
     extras = PROJECT["optional-dependencies"]
-    assert {"formats", "peaks", "web", "dev", "docs"} <= set(extras)
-    requirements = [Requirement(line) for extra in ("formats", "peaks", "web", "dev", "docs") for line in extras[extra]]
+    used = ("distributed", "formats", "peaks", "web", "dev", "docs")
+    assert set(used) <= set(extras)
+    requirements = [Requirement(line) for extra in used for line in extras[extra]]
     assert {requirement.name for requirement in requirements} == DEVELOPMENT.keys() - RUNTIME.keys()
     for requirement in requirements:
         assert requirement.specifier.contains(DEVELOPMENT[requirement.name]), requirement
