@@ -50,6 +50,10 @@ class LocalCluster:
         return self.start("worker", "--scheduler-file", self.file, "--nthreads", "1", "--resources", "GPU=1", *local,
                           **options)  # fmt: skip
 
+    def stop_worker(self):
+        """End the worker that was started last."""
+        end(self.workers.pop())
+
     def client(self):
         """Return a client of Dask's own."""
         return Client(scheduler_file=str(self.file), set_as_default=False)
@@ -57,7 +61,7 @@ class LocalCluster:
     def wait(self):
         """Wait until all workers are there."""
         with self.client() as client:
-            client.wait_for_workers(len(self.workers), timeout=60)
+            client.wait_for_workers(len(self.workers), timeout=300)
 
     def pids(self):
         """Return the process of each worker by its address."""
@@ -73,11 +77,17 @@ class LocalCluster:
         for process in [*self.workers, self.scheduler]:
             process.terminate()
         for process in [*self.workers, self.scheduler]:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
+
+
+def end(process):
+    """End a process, by force if need be."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

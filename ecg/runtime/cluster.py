@@ -3,33 +3,38 @@
 This module is imported only if a cluster is used.
 """
 
-import fcntl
 import logging
 import os
 import pickle
-import platform
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
-from distributed import Client, Future, Worker, get_worker, wait
+from distributed import Client, Future, wait
 from distributed.client import FutureCancelledError, FuturesCancelledError
 from distributed.scheduler import KilledWorker
 
-from ecg.runtime.cache import source_hash
+from ecg.runtime.cluster_worker import (
+    ENVIRONMENT,
+    ProcessKilled,
+    SharedFile,
+    find_difference,
+    find_requirements,
+    run_call,
+    run_chunk,
+)
 from ecg.runtime.console import Progress, describe_error
 from ecg.runtime.executors import ClusterError
 from ecg.runtime.files import atomic_path
 from ecg.runtime.locks import LOCK
-from ecg.runtime.processes import ROUND, Call, Chunk, LogMessage, Reply, Subprocess, make_chunks
+from ecg.runtime.processes import ROUND, Call, Chunk, make_chunks
 
 LOGGER = logging.getLogger("ecg")
 
@@ -38,181 +43,11 @@ Result = TypeVar("Result")
 
 START_SECONDS = 30  # to wait for the scheduler, and then for the first worker
 WATCH_SECONDS = 1.0  # between two looks at whether workers are left
-LONGEST_WITHOUT_WORKER = 20.0  # seconds; Dask starts a killed worker again within a few
+LONGEST_WITHOUT_WORKER = 25.0  # seconds; Dask starts a killed worker again within a few
 MOST_TRIES = 3  # of a call whose process is killed
-PACKAGES = ("distributed", "joblib", "keras", "neurokit2", "numpy", "scikit-learn", "scipy", "tensorflow", "wfdb")
-# A call computes the same as on the client only if these are the same. Dask sets some of them for its workers.
-ENVIRONMENT = ("KERAS_BACKEND", "KERAS_HOME", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA",
-               "OPENBLAS_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTEROP_THREADS",
-               "TF_NUM_INTRAOP_THREADS")  # fmt: skip
 RESOURCES = ("GPU", "SLOT")  # what a worker may offer for started calls, in the order of preference
 AGAIN = "run the same command again to go on"
 LOST = (FutureCancelledError, FuturesCancelledError)  # by which a lost scheduler shows
-
-
-class SharedFile(NamedTuple):
-    """A file that all machines must see.
-
-    Attributes:
-        path: Its path.
-        size: Its size in bytes.
-        content: Its content; empty if the size is enough.
-    """
-
-    path: str
-    size: int
-    content: bytes = b""
-
-
-@dataclass(frozen=True)
-class Requirements:
-    """What a worker must have in common with the client.
-
-    Attributes:
-        source: Hash of the source code.
-        versions: Names and versions of Python and of the packages; an empty version if a package is missing.
-        files: Files that it must see.
-        folder: Folder that it must be able to write to; empty: it writes nothing.
-        is_locked: Whether the client has locked the folder, which the worker must notice.
-    """
-
-    source: str
-    versions: tuple[tuple[str, str], ...]
-    files: tuple[SharedFile, ...] = ()
-    folder: str = ""
-    is_locked: bool = False
-
-
-@cache
-def find_requirements() -> Requirements:
-    """Return the source code and versions of this process.
-
-    They are those of the first call, because a process that runs does not notice later changes.
-    """
-    package = Path(__file__).parents[1]
-    folders = sorted(path.name for path in package.iterdir() if path.is_dir() and path.name != "__pycache__")
-    versions = [("Python", platform.python_version())]
-    for name in PACKAGES:
-        try:
-            versions.append((name, version(name)))
-        except PackageNotFoundError:
-            versions.append((name, ""))
-    return Requirements(source_hash(*folders), tuple(versions))
-
-
-def find_difference(expected: Requirements) -> str:
-    """Return why this worker cannot work for a client; an empty string if it can.
-
-    Args:
-        expected: What the client requires.
-    """
-    present = find_requirements()
-    for (name, wanted), (_, installed) in zip(expected.versions, present.versions, strict=True):
-        if wanted != installed:
-            return f"has {name} {installed or 'not installed'}, and this program {wanted or 'not'}"
-    if present.source != expected.source:
-        return "has other source code than this program; start it again with the same"
-    for file in expected.files:
-        try:
-            is_same = os.path.getsize(file.path) == file.size
-            is_same = is_same and (not file.content or Path(file.path).read_bytes() == file.content)
-        except OSError as error:
-            return f"does not see the files of this program: {describe_error(error)}"
-        if not is_same:
-            return f"sees another file: {file.path}"
-    return check_folder(Path(expected.folder), expected.is_locked) if expected.folder else ""
-
-
-def check_folder(folder: Path, is_locked: bool) -> str:
-    """Return why this worker cannot use a shared folder; an empty string if it can.
-
-    Args:
-        folder: The folder.
-        is_locked: Whether the client has locked it.
-    """
-    try:
-        with atomic_path(folder / f".cluster-{platform.node()}-{os.getpid()}") as temporary:
-            temporary.write_bytes(b"")
-        temporary.with_name(f".cluster-{platform.node()}-{os.getpid()}").unlink()
-        if is_locked:
-            with open(folder / LOCK, "a") as file, suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return f"does not notice the lock of {folder}; mount it so that flock holds on all machines"
-    except OSError as error:
-        return f"cannot write to {folder}: {describe_error(error)}"
-    return ""
-
-
-@lru_cache(maxsize=8)
-def accept_client(expected: Requirements) -> None:
-    """Check once that this worker can work for a client.
-
-    Args:
-        expected: What the client requires.
-
-    Raises:
-        ClusterError: It cannot.
-    """
-    if reason := find_difference(expected):
-        raise ClusterError(f"worker {get_worker().address} {reason}")
-
-
-def run_chunk(payload: bytes, expected: Requirements) -> Reply:
-    """Apply a function to some items in this worker.
-
-    Args:
-        payload: The pickled function and items.
-        expected: What the client requires.
-    """
-    try:
-        accept_client(expected)
-        function, items = pickle.loads(payload)
-        return Reply([function(item) for item in items])
-    except Exception as error:  # noqa: BLE001 - raised again by the client
-        return Reply.of_error(error)
-
-
-class ProcessKilled(Exception):
-    """The process of a call ended before the call returned.
-
-    Its arguments are the reason and the address of the worker.
-    """
-
-
-def run_call(call: Call, expected: Requirements, environment: Mapping[str, str], topic: str) -> Reply:
-    """Make a call in a process of its own, beside this worker.
-
-    Args:
-        call: The call.
-        expected: What the client requires.
-        environment: Values of ENVIRONMENT.
-        topic: Name under which the client gets the log messages.
-
-    Raises:
-        ProcessKilled: The process ended before the call returned.
-    """
-    try:
-        accept_client(expected)
-    except ClusterError as error:
-        return Reply.of_error(error)
-    worker = get_worker()
-    key = worker.get_current_task()
-
-    def log(message: LogMessage) -> None:
-        worker.log_event(topic, [key, worker.address, *message])
-
-    log(LogMessage(logging.DEBUG, "begins"))
-    variables = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    try:
-        return Subprocess(call, variables | dict(environment)).result(log, lambda: is_wanted(worker, str(key)))
-    except ChildProcessError as error:
-        raise ProcessKilled(str(error), worker.address) from None
-
-
-def is_wanted(worker: Worker, key: str) -> bool:
-    """Return whether a task that a worker runs has not been cancelled."""
-    task = worker.state.tasks.get(key)
-    return task is not None and task.state != "cancelled"
 
 
 class ClusterTask(Generic[Result]):
@@ -388,10 +223,13 @@ class ClusterExecutor:
                         running.append((chunk, self.client.submit(run_chunk, payload, self.requirements, key=key)))
                     if not running:
                         return
-                    chunk, future = running[0]
-                    yield from self.wait_for(future).unwrap()
-                    running.popleft()
-                    progress.advance(chunk.size)
+                    replies = [self.wait_for(running[0][1])]
+                    finished = takewhile(lambda pair: pair[1].status == "finished", islice(running, 1, None))
+                    with self.clear_errors():  # all at once, because each transfer takes time
+                        replies += self.client.gather([future for _, future in finished])
+                    for reply in replies:
+                        yield from reply.unwrap()
+                        progress.advance(running.popleft()[0].size)
         finally:
             self.cancel([future for _, future in running])
 
@@ -449,7 +287,7 @@ class ClusterExecutor:
             ClusterError: The scheduler is lost, or no worker is left.
         """
         last_worker = time.monotonic()
-        try:
+        with self.clear_errors():
             while not future.done():
                 with suppress(TimeoutError):
                     wait([future], timeout=WATCH_SECONDS)
@@ -461,6 +299,12 @@ class ClusterExecutor:
                     raise ClusterError(f"{self.address}: no worker is left for {now - last_worker:.0f} s; see their "
                                        f"logs, and {AGAIN}")  # fmt: skip
             return future.result()
+
+    @contextmanager
+    def clear_errors(self) -> Iterator[None]:
+        """Raise errors of this program instead of Dask's."""
+        try:
+            yield
         except KilledWorker as error:
             raise ChildProcessError(f"it has ended {error.allowed_failures + 1} workers, the last at "
                                     f"{error.last_worker.address}, perhaps because the memory is too small; see their "
@@ -493,7 +337,8 @@ def open_cluster(address: str) -> Iterator[ClusterExecutor]:
     Raises:
         ClusterError: The scheduler does not answer, there is no worker, or a worker differs from this program.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it reports becomes an error of ours
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what Dask reports becomes an error of ours
     try:
         client = Client(address, timeout=START_SECONDS, name="ecg")
     except (OSError, TimeoutError, ValueError) as error:

@@ -170,7 +170,8 @@ def test_a_scheduler_that_is_lost_and_workers_that_differ_are_reported(tmp_path)
         with open_executor(cluster=cluster.address) as executor:
             changed = tmp_path / "changed"
             shutil.copytree(ROOT / "ecg", changed / "ecg", ignore=shutil.ignore_patterns("__pycache__"))
-            (changed / "ecg" / "data" / "leads.py").open("a").write("# changed\n")
+            with open(changed / "ecg" / "data" / "leads.py", "a") as file:
+                file.write("# changed\n")
             for options, message in (
                 ({"cwd": changed, "path": [changed]}, "has other source code than this program"),
                 ({"cwd": tmp_path, "path": []}, "cannot import this program"),
@@ -184,9 +185,7 @@ def test_a_scheduler_that_is_lost_and_workers_that_differ_are_reported(tmp_path)
                     open_executor(cluster=cluster.address),
                 ):
                     pass
-                cluster.workers.pop().terminate()
-                while len(cluster.pids()) > 1:
-                    time.sleep(0.1)
+                cluster.stop_worker()
             task = executor.start(count_to, tmp_path, 10**6, prepare=prepare_nothing)
             wait_for_count(tmp_path)
             cluster.scheduler.kill()
@@ -207,9 +206,7 @@ def test_a_cluster_without_workers_ends_in_an_error(tmp_path, monkeypatch):
     with run_cluster(tmp_path, workers=1) as cluster:
         with open_executor(cluster=cluster.address) as executor:
             results = executor.map(square, [1], "squaring")
-            worker = cluster.workers.pop()
-            worker.terminate()
-            worker.wait()
+            cluster.stop_worker()
             with pytest.raises(ClusterError, match="no worker is left for [0-9]+ s; see their logs"):
                 next(results)
             results.close()
