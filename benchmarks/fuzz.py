@@ -133,7 +133,7 @@ def check_store(folder):
     for name in ("excluded", "repaired", "unknown_codes", "digest"):
         if getattr(store, name) != getattr(opened_store, name):
             raise ArithmeticError(f"{name} of a store is read back as {getattr(opened_store, name)!r:.200}")
-    if not opened_store.microvolts.any():
+    if not all(opened_store.signal(record).any() for record in range(len(opened_store))):
         raise ArithmeticError("a store holds a recording without any signal")
 
 

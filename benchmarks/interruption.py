@@ -30,7 +30,7 @@ PATIENCE = 600  # s; a training of this size that takes longer hangs
 # Kill points: owner and name of a function, and the range from which the number of its call is drawn. The numbers are
 # small, so that a training is killed many times before it ends.
 CALLS = {
-    "reading": ("ecg.data.loading.IndexRow", "_replace", 1, 50),
+    "reading": ("ecg.data.shards", "read_shard", 1, 1),
     "synthesizing": ("ecg.data.synthetic_store", "prepare_recording", 1, SYNTHETIC_RECORDS),
     "a training step": ("ecg.training.backend.StepRunner", "train", 1, 12),
     "a prediction": ("ecg.training.backend.StepRunner", "predict", 1, 12),

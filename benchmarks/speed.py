@@ -49,6 +49,7 @@ from ecg.data.labels import TRAINED
 from ecg.data.leads import LEAD_SETS, LEADS
 from ecg.data.records import find_records, read_record
 from ecg.data.resampling import RATE, filter_length
+from ecg.data.samples import SAMPLES
 from ecg.data.store import build_store
 from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.files import to_json
@@ -108,8 +109,9 @@ def measure_batches(bench):
 
     def feed_cold():
         stored.release()
-        with open(stored.microvolts.filename, "rb") as file:  # drop the pages, as for a store larger than the memory
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        for path in (bench.folder / "store").glob(f"*{SAMPLES}"):
+            with open(path, "rb") as file:  # drop the pages, as for a store larger than the memory
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         feed(plan)
 
     signals = read_batch(stored, records, columns, plan[0])

@@ -51,6 +51,11 @@ def header_text(record=RECORD_LINE, leads=LEAD_LINES, comments=COMMENTS):
     return "\n".join((record, *leads, *comments)) + "\n"
 
 
+def read_samples(store):
+    """Return the samples of all recordings of a store, one after the other, in mV: (n_rows, 12)."""
+    return np.concatenate([store.signal(record) for record in range(len(store))])
+
+
 def capture_log():
     """Return a list that collects the log messages until the next call."""
     lines, handler = [], logging.Handler()

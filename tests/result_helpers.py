@@ -10,6 +10,7 @@ from helpers import WEIGHTS
 from ecg.data.corrections import LabelVotes
 from ecg.data.labels import CLASS_INDEX, TRAINED, TRAINED_CLASSES, class_indices, expand
 from ecg.data.preprocessing import Repair, encode_demographics
+from ecg.data.samples import Samples
 from ecg.data.store import Store
 from ecg.evaluation.calibration import Calibration, fit_calibration
 from ecg.evaluation.thresholds import search_thresholds
@@ -71,16 +72,16 @@ def make_results(seed=0, rate=0.15, count=COUNT):
     labels[:, CLASS_INDEX["PR"]] = False  # a class that never occurs
     names = np.array([f"R{place:03}" for place in range(count)])
     dropped = (("A0001", "the reason, with a comma"), ("S0001", "source PTB is not trained on"))
-    starts, microvolts = np.arange(count), np.zeros((count, 12), np.int16)
     additional, lengths = np.zeros((count, 2), bool), np.ones(count, int)
+    samples = Samples([np.zeros((count, 12), np.int16)], np.zeros(count, int), np.arange(count), lengths)
     demographics = draw_demographics(seed, count)
     frequencies, recorded_leads = np.where(sources == "CPSC", 500.0, 257.0), np.ones((count, 12), bool)
     recorded_leads[::8, 2:] = False
     came = labels.copy()
     relabellings = make_relabellings(labels, sources, random)
     store = Store(
-        names, names, sources, came, came, additional, demographics, ~came.any(axis=1), starts, lengths,
-        frequencies, recorded_leads, microvolts, dropped, REPAIRED, "digest",
+        names, names, sources, came, came, additional, demographics, ~came.any(axis=1), lengths,
+        frequencies, recorded_leads, samples, dropped, REPAIRED, "digest",
         unknown_codes=(("251238007", 3), ("x,y", 1)),
     )  # fmt: skip
     validation = np.arange(0, count, 2)

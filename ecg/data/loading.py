@@ -55,14 +55,11 @@ class LoadedRecording(NamedTuple):
 
 
 def load_training_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:
-    """Read and preprocess a recording for training; discarded sources are excluded.
-
-    The result has neither header nor integers, because passing them between processes takes as long as reading.
-    """
+    """Read and preprocess a recording for training; discarded sources are excluded."""
     source = labels.source_of(path.stem)
     if source in labels.DISCARDED_SOURCES:
         return LoadedRecording(path, reason=f"source {source} is not trained on")
-    return load_recording(path, preparation)._replace(header=None, integers=None)
+    return load_recording(path, preparation)
 
 
 def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSING) -> LoadedRecording:

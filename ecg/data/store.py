@@ -1,41 +1,38 @@
-"""All preprocessed recordings of a data folder in one memory-mapped file."""
+"""All preprocessed recordings of a data folder, in shards."""
 
-import hashlib
-import json
 import logging
-import mmap
-import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ecg.data import labels
 from ecg.data.corrections import Corrections, ReviewedLabels, correct_labels, match_corrections
 from ecg.data.headers import RecordError
-from ecg.data.leads import LEADS
-from ecg.data.loading import IndexRow, LoadedRecording, load_training_recording
-from ecg.data.preprocessing import RESOLUTION, Repair
-from ecg.data.records import record_name, require_records
+from ecg.data.loading import IndexRow, load_training_recording
+from ecg.data.preprocessing import Repair
+from ecg.data.records import require_records
 from ecg.data.resampling import DEFAULT_PREPROCESSING, FIR, Preprocessing
-from ecg.runtime.cache import DAMAGED, fingerprint, source_hash
+from ecg.data.samples import MappedFiles, Samples
+from ecg.data.shards import ShardContext, build_shards, check_samples, decode_details, decode_repairs, delete_unused
+from ecg.data.store_content import StoreContent, hash_recordings, join_shards
+from ecg.runtime.cache import DAMAGED, fingerprint
 from ecg.runtime.console import abbreviated_list, format_duration, wrap_line
 from ecg.runtime.executors import ALL_CORES, Executor
-from ecg.runtime.files import atomic_path, to_json
+from ecg.runtime.files import atomic_path
 
 LOGGER = logging.getLogger("ecg")
 
-SIGNALS, INDEX = "signals.int16", "index.npz"
+INDEX = "index.npz"
 
 
 @dataclass(frozen=True)
 class Store:
-    """N recordings in microvolts, one after the other, leads in the standard order.
+    """N recordings in microvolts, leads in the standard order.
 
     Attributes:
         names: Paths of the headers without extension, relative to the data folder, (N,) str. They are unique.
@@ -46,11 +43,10 @@ class Store:
         additional: Additional classes, (N, 2) bool.
         demographics: Age and sex, (N, 5) float32 (`encode_demographics`).
         undiagnosed: Whether a header has no diagnosis that the Challenge knows, (N,) bool.
-        starts: First row of each recording in `microvolts`, (N,).
-        lengths: Number of rows of each recording, (N,).
+        lengths: Number of samples of each recording, (N,).
         frequencies: Sampling frequencies of the files in Hz, (N,).
         recorded_leads: Standard leads that the files have, (N, 12) bool.
-        microvolts: Memory-mapped samples, (n_rows, 12) int16.
+        microvolts: The samples, in memory-mapped files.
         excluded: Name and reason of each recording that cannot be used.
         repaired: Name of a recording and what was repaired in it.
         digest: Hash of samples, names, labels, lengths and demographics.
@@ -68,11 +64,10 @@ class Store:
     additional: np.ndarray
     demographics: np.ndarray
     undiagnosed: np.ndarray
-    starts: np.ndarray
     lengths: np.ndarray
     frequencies: np.ndarray
     recorded_leads: np.ndarray
-    microvolts: np.ndarray
+    microvolts: Samples
     excluded: tuple[tuple[str, str], ...] = ()
     repaired: tuple[tuple[str, Repair], ...] = ()
     digest: str = ""
@@ -85,8 +80,9 @@ class Store:
         return len(self.names)
 
     def subset(self, records: np.ndarray) -> "Store":
-        """Return a store of some recordings (n,) over the same memory map."""
-        fields = {name: getattr(self, name)[records] for name in (*IndexRow._fields, "starts")}
+        """Return a store of some recordings (n,), over the same files."""
+        fields: dict[str, Any] = {name: getattr(self, name)[records] for name in IndexRow._fields}
+        fields["microvolts"] = self.microvolts.subset(records)
         digest = fingerprint(self.digest, np.asarray(records))
         patients = None if self.patients is None else self.patients[records]
         reviewed = self.reviewed and self.reviewed.subset(records)
@@ -125,36 +121,15 @@ class Store:
         Returns:
             Millivolts, (T, n_leads) float32.
         """
-        first = self.starts[record] + start
-        last = first + (self.lengths[record] - start if length is None else length)
-        return np.multiply(self.microvolts[first:last, leads], RESOLUTION, out=out)
+        return self.microvolts.signal(record, leads, start, length, out)
 
     def advise_read(self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray | int) -> None:
-        """Let the system read segments of recordings ahead of use (madvise WILLNEED).
-
-        The next batch of a store larger than memory is usually on the disk. Without this, a few pages are read at a
-        time, each waited for.
-
-        Args:
-            records: Indices of the recordings, (n,).
-            starts: First sample of each segment, (n,).
-            lengths: Number of samples of each segment, (n,) or one for all.
-        """
-        if isinstance(self.microvolts.base, mmap.mmap):
-            rows = self.starts[records] + starts
-            width = self.microvolts.strides[0]
-            for first, last in zip(rows * width, (rows + lengths) * width, strict=True):
-                page = first - first % mmap.PAGESIZE
-                self.microvolts.base.madvise(mmap.MADV_WILLNEED, int(page), int(last - page))
+        """Let the system read segments of recordings ahead of use (`Samples.advise_read`)."""
+        self.microvolts.advise_read(records, starts, lengths)
 
     def release(self) -> None:
-        """Stop counting what was read as memory of this process (madvise DONTNEED).
-
-        The system keeps it as long as it has room. Without this, a process that has read a store seems to hold all of
-        it.
-        """
-        if isinstance(self.microvolts.base, mmap.mmap):
-            self.microvolts.base.madvise(mmap.MADV_DONTNEED)
+        """Stop counting what was read as memory of this process (`Samples.release`)."""
+        self.microvolts.release()
 
 
 def build_store(
@@ -165,8 +140,9 @@ def build_store(
 ) -> Store:
     """Read, preprocess and store every recording of a data folder.
 
-    Recordings that cannot be used are excluded with their reason, and so are folders that cannot be listed. A store in
-    `folder` of the same files, by size and times, is opened instead.
+    Recordings that cannot be used are excluded with their reason, and so are folders that cannot be listed. What is in
+    `folder` of the same files, by size and times, is not read again: after an interruption, and after recordings were
+    added to the data folder or removed from it.
 
     Args:
         data: Data folder.
@@ -180,81 +156,36 @@ def build_store(
     """
     excluded: list[tuple[str, str]] = []
     paths = require_records(data, excluded)
-    origin = source_fingerprint(paths, preparation)
-    if store := open_store_of(folder, origin):
-        return store
-    load_one = partial(load_training_recording, preparation=preparation)
-    with closing(executor.map(load_one, paths, "reading")) as recordings:
-        return write_store(recordings, data, folder, preparation, origin, excluded)
+    load = partial(load_training_recording, preparation=preparation)
+    content = StoreContent(load, paths, hash_recordings(data, paths), preparation, data, excluded)
+    return write_store(content, folder, executor, "reading")
 
 
-def write_store(
-    recordings: Iterable[LoadedRecording],
-    data: Path | str,
-    folder: Path | str,
-    preparation: Preprocessing,
-    origin: str,
-    excluded: Sequence[tuple[str, str]] = (),
-) -> Store:
-    """Write recordings to a new store, one after the other, and open it.
+def write_store(content: StoreContent, folder: Path | str, executor: Executor, title: str) -> Store:
+    """Write a store, or open the one of the same content.
 
     Args:
-        recordings: The recordings; each without a signal is excluded.
-        data: Folder that the names of records are relative to.
+        content: What it is to hold.
         folder: Folder for the store.
-        preparation: How the signals are preprocessed.
-        origin: Fingerprint of what the recordings are made of.
-        excluded: Name and reason of recordings that are excluded already.
+        executor: Makes the recordings and writes them.
+        title: What the progress line calls the work.
 
     Raises:
         RecordError: No recording can be used.
     """
-    folder, excluded, n_before = Path(folder), list(excluded), len(excluded)
-    rows, repaired, unknown_codes, digest = [], [], Counter[str](), hashlib.sha256()
-    with atomic_path(folder / SIGNALS) as temporary, open(temporary, "wb") as file:
-        for recording in recordings:
-            path = recording.path.relative_to(data)
-            name = record_name(path)
-            if recording.microvolts is None or recording.row is None:
-                excluded.append((name, str(recording.reason)))
-                continue
-            samples = recording.microvolts.tobytes()
-            file.write(samples)
-            digest.update(samples)
-            rows.append(recording.row._replace(names=name, paths=path.as_posix()))
-            unknown_codes.update(recording.unknown_codes)
-            repaired += [(name, repair) for repair in recording.repairs]
-    if not rows:
-        name, reason = excluded[n_before]
-        n_recordings = len(excluded) - n_before
-        raise RecordError(f"{data}: none of {n_recordings} recordings can be used, such as {name}: {reason}")
-    fields = dict(zip(IndexRow._fields, map(np.array, zip(*rows, strict=True)), strict=True))
-    digest.update("\n".join(fields["paths"]).encode(errors="surrogateescape"))
-    bits = [np.packbits(fields[name]) for name in ("labels", "as_scored", "additional")]
-    for array in (*bits, fields["demographics"], fields["lengths"]):
-        digest.update(array.tobytes())
-    details = {"excluded": excluded, "repaired": repaired, "preparation": preparation,
-               "unknown_codes": unknown_codes.most_common()}  # fmt: skip
-    with atomic_path(folder / INDEX) as temporary:  # last, because signals without an index are no store
-        arrays = fields | {"details": to_json(details), "origin": origin, "digest": digest.hexdigest()}
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
-    return open_store(folder)
-
-
-def open_store_of(folder: Path | str, origin: str) -> Store | None:
-    """Open the store in a folder if it is of this origin; else prepare for a new one.
-
-    Args:
-        folder: Folder of the store, created if missing.
-        origin: Fingerprint of what its recordings are made of.
-    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return open_store(folder, origin)
+        return open_store(folder, content.origin)
     except DAMAGED:
-        (folder / INDEX).unlink(missing_ok=True)  # first, because signals without an index are no store
-        return None
+        (folder / INDEX).unlink(missing_ok=True)  # first, because shards without it are no store
+    context = ShardContext(content.load, content.data, folder, content.program)
+    shards, located = build_shards(context, content.items, content.keys, executor, title)
+    arrays = join_shards(shards, located, content)
+    with atomic_path(folder / INDEX) as temporary:  # last
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    delete_unused(folder, [shard.name for shard in shards])
+    return open_store(folder)
 
 
 def open_store(folder: Path | str, origin: str | None = None) -> Store:
@@ -262,7 +193,7 @@ def open_store(folder: Path | str, origin: str | None = None) -> Store:
 
     Args:
         folder: Folder of the store.
-        origin: `source_fingerprint` of the files that it must be built of.
+        origin: `StoreContent.origin` of what it must hold.
 
     Raises:
         FileNotFoundError: There is no store.
@@ -273,33 +204,20 @@ def open_store(folder: Path | str, origin: str | None = None) -> Store:
         if origin not in (None, str(index["origin"])):
             raise ValueError(f"{folder}: this store is of other files")
         fields = {name: index[name] for name in IndexRow._fields}
-        details, digest = json.loads(str(index["details"])), str(index["digest"])
+        details, digest = decode_details(index["details"]), str(index["digest"])
+        names, numbers, starts = index["shards"].tolist(), index["numbers"], index["starts"]
+        for name, length in zip(names, index["shard_lengths"].tolist(), strict=True):
+            check_samples(folder, name, length)
     band = details["preparation"].pop("band")
     return Store(
         **fields,
-        starts=np.cumsum((0, *fields["lengths"][:-1])),
-        microvolts=np.memmap(folder / SIGNALS, np.int16, "r", shape=(int(fields["lengths"].sum()), len(LEADS))),
+        microvolts=Samples(MappedFiles(folder, names), numbers, starts, fields["lengths"]),
         excluded=tuple((name, reason) for name, reason in details["excluded"]),
-        repaired=tuple((name, Repair(kind, tuple(leads), n)) for name, (kind, leads, n) in details["repaired"]),
+        repaired=tuple((name, *decode_repairs([repair])) for name, repair in details["repaired"]),
         digest=digest,
         preparation=Preprocessing(**details["preparation"], band=band and tuple(band)),
         unknown_codes=tuple((code, count) for code, count in details["unknown_codes"]),
     )
-
-
-def source_fingerprint(headers: Sequence[Path], preparation: Preprocessing = DEFAULT_PREPROCESSING) -> str:
-    """Return a hash of the files that a store is built of.
-
-    It covers name, size and times of all files in the folders of the headers, the preprocessing, and its source code.
-    """
-    entries: list[object] = [source_hash("data"), preparation]
-    for folder in sorted({path.parent for path in headers}):
-        with os.scandir(folder) as files:
-            regular = [file for file in files if not file.is_dir()]
-            statuses = sorted((file.name, file.stat(follow_symlinks=os.path.exists(file.path))) for file in regular)
-        for name, status in statuses:
-            entries.append([str(folder / name), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
-    return fingerprint(*entries)
 
 
 def diagnosis_lines(store: Store) -> list[str]:

@@ -1,17 +1,20 @@
 """A store of synthetic recordings, without files of their own, for pretraining."""
 
-from contextlib import closing
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from ecg.data.headers import RecordError, parse_header
 from ecg.data.loading import LoadedRecording, prepare_recording
 from ecg.data.resampling import Preprocessing
-from ecg.data.store import Store, open_store_of, write_store
+from ecg.data.shards import HASH, short_hash
+from ecg.data.store import Store, write_store
+from ecg.data.store_content import StoreContent
 from ecg.data.synthetic import SyntheticSettings, make_recording, plan_recordings
-from ecg.runtime.cache import fingerprint, source_hash
 from ecg.runtime.console import describe_error
 from ecg.runtime.executors import ALL_CORES, Executor
+from ecg.runtime.files import to_json
 
 
 def build_synthetic_store(
@@ -37,13 +40,12 @@ def build_synthetic_store(
     Raises:
         RecordError: No recording can be used.
     """
-    origin = fingerprint(source_hash("data"), records, seed, settings, preparation)
-    if store := open_store_of(folder, origin):
-        return store
     plan = list(enumerate(plan_recordings(records, seed, settings)))
-    make_one = partial(_make_training_recording, seed, settings, preparation)
-    with closing(executor.map(make_one, plan, "synthesized")) as recordings:
-        return write_store(recordings, "", folder, preparation, origin)
+    basis = to_json([seed, settings])
+    hashes = np.array([short_hash(basis, to_json(item)) for item in plan], HASH)
+    load = partial(_make_training_recording, seed, settings, preparation)
+    content = StoreContent(load, plan, np.stack([hashes, hashes], axis=1), preparation)
+    return write_store(content, folder, executor, "synthesized")
 
 
 def _make_training_recording(

@@ -14,8 +14,9 @@ import numpy as np
 from ecg.runtime.files import atomic_path, to_json
 
 KEY_LENGTH = 12  # characters of a key in the name of a folder
-# What is raised over a file of arrays that is missing, damaged or has other content.
-DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+# What is raised over a file of arrays that is missing, damaged or has other content. zipfile raises RuntimeError if a
+# damaged byte says that the content is encrypted or compressed in an unknown way.
+DAMAGED = (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def fingerprint(*parts: object) -> str:

@@ -42,7 +42,7 @@ class TableRow(NamedTuple):
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, writer: str = "") -> Iterator[Path]:
     """Write a file or folder atomically.
 
     It is written under a temporary name, which is renamed at the end. If an exception leaves the block, what was at
@@ -51,6 +51,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     Args:
         path: The file or folder.
+        writer: A name of this process that becomes part of the temporary name. It is needed if several processes may
+            write the same path at the same time. What a killed one has left is then not removed by the next.
 
     Yields:
         The temporary path, in the same folder, which ends as `path` does.
@@ -59,7 +61,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         OSError: Nothing was written, or it cannot be renamed. At once, if a folder at `path` cannot be replaced.
     """
     path = Path(path)
-    temporary = path.parent / f".part.{path.name[-LONGEST_NAME:]}"
+    temporary = path.parent / ".".join(filter(None, (".part", writer, path.name[-LONGEST_NAME:])))
     with _errors_naming(path, temporary):
         if path.is_dir():
             check_writable(path)

@@ -102,9 +102,9 @@ def test_a_read_only_disk_is_reported(disk, small_network, write):
 
 
 def test_a_store_that_does_not_fit_is_no_store(disk, synthetic_recordings):
-    with pytest.raises(OSError, match=f"No space left on device: '{disk.folder}/store/signals"):
+    with pytest.raises(OSError, match=f"No space left on device: '{disk.folder}/store/shard_"):
         build_store(synthetic_recordings, disk.folder / "store", executor=ONE_PROCESS)
-    assert files(disk.folder) == {}
+    assert files(disk.folder) == {}  # not even the first shard fits
     with pytest.raises(FileNotFoundError):
         open_store(disk.folder / "store")
     assert disk.mount("size=64m")

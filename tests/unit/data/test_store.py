@@ -1,12 +1,11 @@
-import mmap
 import os
 import re
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.io
+from helpers import read_samples
 
 from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS, CLASS_INDEX, encode, encode_as_scored, source_of
@@ -15,7 +14,7 @@ from ecg.data.loading import load_recording, load_training_recording
 from ecg.data.preprocessing import FLAT, INVALID_VALUE, MAX_DURATION, SPIKE, preprocess
 from ecg.data.records import read_record
 from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
-from ecg.data.store import INDEX, SIGNALS, build_store, open_store
+from ecg.data.store import INDEX, build_store, open_store
 from ecg.runtime.executors import ONE_PROCESS, LocalExecutor
 
 
@@ -52,7 +51,7 @@ def test_leads_by_other_names_are_kept_as_the_standard_ones(store, headers, synt
             text = text.replace(f" {lead}\n", f" {name}\n")
         path.write_text(text)
     renamed = build_store(tmp_path / "data", tmp_path / "store", executor=ONE_PROCESS)
-    np.testing.assert_array_equal(renamed.microvolts, store.microvolts)
+    np.testing.assert_array_equal(read_samples(renamed), read_samples(store))
     assert renamed.excluded == store.excluded
 
 
@@ -63,28 +62,9 @@ def test_a_crop_of_a_recording_is_a_slice_of_the_recording(store):
     assert len(all_leads) == store.lengths[3]
 
 
-def test_advise_read_covers_the_samples_and_less_than_a_page_more(store):
-    ranges = []
-
-    class WatchedMap(mmap.mmap):
-        def madvise(self, advice, start, size):
-            super().madvise(advice, start, size)
-            ranges.append((start, start + size))
-
-    file = open(store.microvolts.filename, "rb")  # noqa: SIM115 - closed below; the mapping stays
-    mapped = WatchedMap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    file.close()
-    watched = replace(store, microvolts=np.ndarray(store.microvolts.shape, np.int16, mapped))
-    records, starts = np.array([4, 0, 9]), np.array([17, 0, 250])
-    watched.advise_read(records, starts, 200)
-    sample = 2 * len(LEADS)
-    for (first, last), row in zip(ranges, store.starts[records] + starts, strict=True):
-        assert row * sample - mmap.PAGESIZE < first <= row * sample and last == (row + 200) * sample
-
-
 def test_does_not_depend_on_the_number_of_processes(store, synthetic_recordings, tmp_path):
     of_two_processes = build_store(synthetic_recordings, tmp_path, executor=LocalExecutor(2))
-    np.testing.assert_array_equal(of_two_processes.microvolts, store.microvolts)
+    np.testing.assert_array_equal(read_samples(of_two_processes), read_samples(store))
     np.testing.assert_array_equal(of_two_processes.names, store.names)
     assert of_two_processes.digest == store.digest == open_store(tmp_path).digest
     assert of_two_processes.excluded == store.excluded
@@ -195,7 +175,7 @@ def test_files_that_are_the_same_are_not_read_again(headers, tmp_path, read_path
     assert len(read_paths) == 4
     again = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert len(read_paths) == 4 and again.digest == first.digest and again.repaired == first.repaired
-    np.testing.assert_array_equal(again.microvolts, first.microvolts)
+    np.testing.assert_array_equal(read_samples(again), read_samples(first))
 
 
 def test_files_that_changed_are_read_again(headers, tmp_path, read_paths):
@@ -204,7 +184,7 @@ def test_files_that_changed_are_read_again(headers, tmp_path, read_paths):
     path = sorted(data.glob("*.mat"))[0]
     os.utime(path, ns=(1, 1))
     touched = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
-    assert len(read_paths) == 8 and touched.digest == first.digest
+    assert len(read_paths) == 5 and touched.digest == first.digest
     header = path.with_suffix(".hea")
     header.write_text(header.read_text().replace("Dx: ", "Dx: 164934002,"))
     assert build_store(data, tmp_path / "store", executor=ONE_PROCESS).digest != first.digest
@@ -216,18 +196,6 @@ def test_files_that_changed_are_read_again(headers, tmp_path, read_paths):
     )
     header.unlink()
     assert len(build_store(data, tmp_path / "store", executor=ONE_PROCESS)) == 3
-
-
-@pytest.mark.parametrize("name", [SIGNALS, INDEX])
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 100)])
-def test_a_damaged_store_is_built_again(headers, tmp_path, read_paths, name, damage):
-    data = copy_recordings(headers, tmp_path / "data")
-    first = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
-    signals = first.microvolts.copy()
-    del first
-    damage(tmp_path / "store" / name)
-    np.testing.assert_array_equal(build_store(data, tmp_path / "store", executor=ONE_PROCESS).microvolts, signals)
-    assert len(read_paths) == 8
 
 
 @pytest.mark.parametrize("moment", [1, 3])
@@ -272,7 +240,7 @@ def test_a_recording_is_loaded_as_far_as_it_can_be_read(headers, tmp_path):
     loaded = load_recording(path)
     assert loaded.reason is None and loaded.header.name == path.stem and loaded.microvolts.dtype == np.int16
     for_training = load_training_recording(path)
-    assert for_training.header is None and for_training.integers is None
+    assert for_training.header == loaded.header
     np.testing.assert_array_equal(for_training.microvolts, loaded.microvolts)
     path.with_suffix(".mat").unlink()
     without_signal = load_recording(path)
@@ -310,22 +278,6 @@ def test_a_folder_that_cannot_be_listed_is_excluded_with_its_reason(headers, tmp
     store = build_store(data, tmp_path / "store", executor=ONE_PROCESS)
     assert store.digest == complete.digest
     assert store.excluded == (("lost+found/", "cannot be read: Permission denied"), *complete.excluded)
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="only Linux reports the memory of a mapped file")
-def test_released_memory_can_be_read_again(headers, tmp_path):
-    store = build_store(headers[0].parent, tmp_path, executor=ONE_PROCESS)
-
-    def resident_kilobytes():
-        with open("/proc/self/smaps") as file:
-            _, _, ours = file.read().partition(str(tmp_path / SIGNALS))
-        return int(re.search(r"Rss:\s+(\d+) kB", ours)[1])
-
-    first = np.array(store.microvolts)
-    assert resident_kilobytes() * 1000 > 0.9 * first.nbytes
-    store.release()
-    assert resident_kilobytes() == 0
-    np.testing.assert_array_equal(store.microvolts, first)
 
 
 def test_long_reasons_do_not_make_the_index_large(headers, tmp_path):

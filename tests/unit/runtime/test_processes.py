@@ -34,6 +34,14 @@ def test_results_come_in_the_order_of_the_items(count, jobs, capsys):
     assert "squaring" not in capsys.readouterr().out
 
 
+def test_small_items_are_sent_together_and_the_progress_counts_their_sizes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ecg.runtime.console.LOG_SECONDS", 0)
+    with closing(parallel_map(partial(touch_file, tmp_path), [0, 1, 2, 3], 2, "writing", [300, 20, 1, 1])) as results:
+        assert [number for number, _ in results] == [0, 1, 2, 3]
+    counts = [line.partition(" records")[0] for line in capsys.readouterr().err.splitlines()]
+    assert counts == [f"writing: {count} of 322" for count in (300, 322)]
+
+
 def test_all_processes_work_and_none_starts_more_than_a_round_early(tmp_path):
     numbers = list(range(CHUNK * (ROUND + 10)))
     with closing(parallel_map(partial(touch_file, tmp_path), numbers, 2, "keeping")) as results:

@@ -7,6 +7,7 @@ from helpers import areas_by_loops, capture_log
 
 from ecg.data.batches import REPEATED, ZEROS, ZEROS_IN_FRONT, Dataset, View, Window
 from ecg.data.leads import LEADS
+from ecg.data.samples import Samples
 from ecg.data.store import Store
 from ecg.data.wave_peaks import WavePeaks
 from ecg.models.dcnet import DCNetSettings
@@ -66,7 +67,8 @@ def beats_store(count=48, lengths=(500,)):
     nobody, diagnosed = np.zeros((count, 5), np.float32), np.zeros(count, bool)
     facts = np.full(count, "X"), labels, labels, np.zeros((count, 2), bool), nobody, diagnosed
     recorded = np.full(count, 500.0), np.ones((count, 12), bool)
-    return Store(names, names, *facts, starts[:-1], lengths, *recorded, microvolts, digest="digest")
+    samples = Samples([microvolts], np.zeros(count, int), starts[:-1], lengths)
+    return Store(names, names, *facts, lengths, *recorded, samples, digest="digest")
 
 
 def mean_score(probabilities):
