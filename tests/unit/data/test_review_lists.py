@@ -15,6 +15,13 @@ def test_a_list_is_read_as_it_was_written(tmp_path):
     assert read_review_list(tmp_path / "list.csv", NAMES) == rows
 
 
+@pytest.mark.parametrize("name", ["=1+1", "-a/A0001", "@x", "'=x", "+1", "'x"])
+def test_names_that_spreadsheets_take_for_formulas_are_read_as_they_were_written(tmp_path, name):
+    write_review_list(tmp_path / "list.csv", [(name, "AF")])
+    assert read_review_list(tmp_path / "list.csv", [name, *NAMES]) == [(name, "AF")]
+    assert not (tmp_path / "list.csv").read_text().splitlines()[1].startswith(("=", "@", "-"))
+
+
 def test_other_spellings_and_columns_are_the_same_list(tmp_path):
     (tmp_path / "list.csv").write_text("rank;Class;Record\n1;lad;a\\A0001.hea\n2;LAD;a/A0001\n3;af;./a/A0002.mat\n")
     assert read_review_list(tmp_path / "list.csv", NAMES) == [("a/A0001", "LAD"), ("a/A0002", "AF")]

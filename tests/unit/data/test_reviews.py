@@ -1,5 +1,6 @@
 """Reviews: nothing that was appended is lost, mixed or half read, and names are no paths."""
 
+import csv
 import errno
 import fcntl
 import multiprocessing
@@ -26,6 +27,15 @@ from ecg.data.reviews import (
 )
 from ecg.runtime import locks
 from ecg.runtime.console import describe_error
+
+
+def is_number(text):
+    """Whether a spreadsheet takes a text as a number."""
+    try:
+        return bool(float(text)) or True
+    except ValueError:
+        return False
+
 
 REVIEW = Review("a/A0001", "LAD", Verdict.ABSENT, "axis 10°")
 
@@ -54,6 +64,39 @@ def test_any_name_of_a_record_and_any_comment_fit_into_one_line(tmp_path_factory
     first, second = read_reviews(folder)
     assert (first.record, second.record) == (record, REVIEW.record)
     assert first.comment == "".join(char if char.isprintable() else " " for char in comment)
+
+
+FORMULAS = [
+    "=1+1",
+    "+1+1",
+    "-5 mV",
+    "@SUM(A1)",
+    "=cmd|' /C calc'!A0",
+    "\uff1d1",
+    "'=1",
+    "''-x",
+    "'quoted'",
+    "-5",
+    "+",
+    "''",
+]
+
+
+@pytest.mark.parametrize("cell", FORMULAS)
+def test_no_spreadsheet_runs_a_comment_or_the_name_of_a_record(tmp_path, cell):
+    saved = append_review(tmp_path, "Anna", Review(cell, "AF", Verdict.PRESENT, cell))
+    assert read_reviews(tmp_path) == [saved] and (saved.record, saved.comment) == (cell, cell)
+    with open(tmp_path / "Anna.csv", newline="", encoding="utf-8") as file:
+        written = list(csv.reader(file))[1]
+    for value in (written[0], written[3]):
+        assert value[0] not in "=+-@\uff1d" or is_number(value)
+
+
+def test_lines_that_are_not_escaped_are_read_as_they_are(tmp_path):
+    append_review(tmp_path, "Anna", REVIEW)
+    with open(tmp_path / "Anna.csv", "a") as file:
+        file.write("=A1,AF,present,-5 mV,2026-01-01T00:00:00Z,1,no\n")
+    assert (read_reviews(tmp_path)[1].record, read_reviews(tmp_path)[1].comment) == ("=A1", "-5 mV")
 
 
 def test_file_names_that_are_not_utf8_keep_their_bytes(tmp_path):

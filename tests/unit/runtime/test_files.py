@@ -1,3 +1,4 @@
+import csv
 import errno
 import fcntl
 import json
@@ -16,7 +17,9 @@ from ecg.runtime.files import (
     check_file_size,
     check_writable,
     read_bytes,
+    read_table,
     to_json,
+    write_csv,
 )
 from ecg.runtime.locks import LOCK, lock_folder
 
@@ -25,6 +28,17 @@ ROOT = Path(__file__).parents[3]
 
 def list_names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\uff1d", "'=", "''@"])
+def test_a_string_that_begins_as_a_formula_is_written_with_an_apostrophe_and_read_without(tmp_path, sign):
+    cell = f"{sign}A1"
+    write_csv(tmp_path / "a.csv", [("name",), (cell,), (-1.5,), ("-1.5e-3",), ("x=1",), ("'x",), (None,)])
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        cells = [row[0] for row in csv.reader(file)]
+    assert cells == ["name", f"'{cell}", "-1.5", "-1.5e-3", "x=1", "'x", ""]
+    rows = read_table(tmp_path / "a.csv", lambda cells: cells == ["name"], "a name", 1000, ValueError)
+    assert [row.cells[0] for row in rows] == ["name", cell, "-1.5", "-1.5e-3", "x=1", "'x"]
 
 
 def test_an_atomic_write_appears_only_at_its_end(tmp_path):
