@@ -27,6 +27,7 @@ from ecg.reports.agreement_report import (
 from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 from ecg.runtime.files import check_replaceable, check_writable
 from ecg.systems.label_cleaning import PartiallyLabelledSource, labelled_mask
+from ecg.systems.training_overlap import describe_overlap, read_training_content
 
 LOGGER = logging.getLogger("ecg")
 
@@ -83,6 +84,9 @@ def agreement(reviews: Path, output: Path, sources: AgreementSources | None = No
         raise RecordError(f"{reviews}: no reviews in this folder")
     names, labels, predictions = load_raters(given, sources)
     study = build_study(given, names, labels, predictions, seed=seed)
+    caveats = find_overlaps(study, sources)
+    for caveat in caveats:
+        log_wrapped(f"{caveat}.", logging.WARNING)
     facts = {
         "reviews": str(reviews),
         **({} if sources.data is None else {"data": str(sources.data)}),
@@ -92,12 +96,19 @@ def agreement(reviews: Path, output: Path, sources: AgreementSources | None = No
         "reviewed recordings not in data": f"{len({review.record for review in given}) - len(study.names):,}",
         "bootstrap": f"{RESAMPLES:,} resamples, seed {seed}",
     }  # fmt: skip
-    path = write_agreement(Path(output).resolve(), study, facts)
+    path = write_agreement(Path(output).resolve(), study, facts, caveats)
     for pair in study.pairs:
         log_wrapped(describe_pair(pair))
     LOGGER.info(f"{Path(output) / path.name}: {pluralise(len(study.reviewers), 'reviewer')}, "
                 f"{pluralise(len(study.names), 'recording')}, {len(study.list_contested()):,} contested")  # fmt: skip
     return study
+
+
+def find_overlaps(study: AgreementStudy, sources: AgreementSources) -> list[str]:
+    """Warn of models that were trained on reviewed recordings or on verdicts."""
+    raters = zip(study.models, sources.models, strict=False)  # those with output files come last
+    found = (describe_overlap(rater.name, read_training_content(model), study.reviews) for rater, model in raters)
+    return [warning for warning in found if warning]
 
 
 def load_raters(

@@ -260,7 +260,14 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
     predictions = PredictionTable(catalogue, cache / f"predictions-{facts.key[:12]}", facts.key, exclusive)
     chosen = ReviewSettings(settings.reviewer, settings.blinded, settings.seed)
     bench = Workbench(
-        catalogue, predictions, facts, ReviewBook(settings.reviews), load_signer(settings.reviews), chosen, predictor
+        catalogue,
+        predictions,
+        facts,
+        ReviewBook(settings.reviews),
+        load_signer(settings.reviews),
+        chosen,
+        predictor,
+        settings.model,
     )
     bench.model_watch, bench.data_watch = predictor.watch, DataWatch(catalogue)
     bench.data_watch.start()

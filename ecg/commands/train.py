@@ -20,7 +20,7 @@ from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_
 from ecg.models.bundle import Bundle, save_bundle
 from ecg.models.config import FORMAT, model_files
 from ecg.reports.model_card import MODEL_CARD
-from ecg.reports.training_report import REPORT_FOLDER, REPORT_PAGE, report_lines, write_report
+from ecg.reports.training_report import REPORT_PAGE, report_lines, write_report
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import fingerprint, manifest_differences, read_manifest, write_manifest
 from ecg.runtime.console import format_duration
@@ -33,6 +33,7 @@ from ecg.systems.pretraining import load_initial_networks
 from ecg.systems.recipes import RECIPES, Settings
 from ecg.systems.results import Results
 from ecg.systems.stage_runner import Peaks, StageRunner, Stores
+from ecg.systems.training_overlap import REPORT_FOLDER
 from ecg.training.trainer import TrainingError
 
 LOGGER = logging.getLogger("ecg")

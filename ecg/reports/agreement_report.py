@@ -1,7 +1,7 @@
 """Write the report on the agreement of reviewers, labels and models."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -47,18 +47,22 @@ NOTES = (
     "Unsure verdicts are not in kappa; the tables count them.",
     "Labels and models are compared only where a reviewer has given a verdict. In a sample of a model's errors it "
     "always contradicts the labels: kappa of these two is then negative by the choice of the recordings.",
+    "A model that was trained on these recordings or with these verdicts agrees more than it would on new recordings.",
     "The last verdict of a reviewer on a class in a recording counts. If some were given without seeing labels and "
     "predictions (blinded), it is the last of these.",
 )
 
 
-def write_agreement(folder: Path, study: AgreementStudy, facts: Mapping[str, object]) -> Path:
+def write_agreement(
+    folder: Path, study: AgreementStudy, facts: Mapping[str, object], caveats: Sequence[str] = ()
+) -> Path:
     """Write the report on an agreement, which replaces an earlier one.
 
     Args:
         folder: Folder of the report.
         study: What was measured.
         facts: What the page states besides, by name.
+        caveats: What limits the comparison, as sentences without a full stop.
 
     Returns:
         The path of the page.
@@ -67,7 +71,7 @@ def write_agreement(folder: Path, study: AgreementStudy, facts: Mapping[str, obj
         temporary.mkdir(parents=True)
         tables = write_tables(temporary, agreement_tables(study))
         save_kappa_matrix(study, temporary / AGREEMENT_FIGURE)
-        page = build_agreement_page(study, tables, facts, temporary / AGREEMENT_FIGURE)
+        page = build_agreement_page(study, tables, facts, temporary / AGREEMENT_FIGURE, caveats)
         (temporary / AGREEMENT_PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
     return Path(folder) / AGREEMENT_PAGE
 
@@ -219,7 +223,11 @@ def describe_pair(pair: PairAgreement) -> str:
 
 
 def build_agreement_page(
-    study: AgreementStudy, tables: Mapping[str, Table], facts: Mapping[str, object], figure: Path
+    study: AgreementStudy,
+    tables: Mapping[str, Table],
+    facts: Mapping[str, object],
+    figure: Path,
+    caveats: Sequence[str] = (),
 ) -> str:
     """Build the page.
 
@@ -228,12 +236,13 @@ def build_agreement_page(
         tables: The tables as written.
         facts: What the page states besides, by name.
         figure: File of the matrix of kappas.
+        caveats: What limits the comparison, as sentences without a full stop.
     """
     people = pluralise(len(study.reviewers), "reviewer")
     models = ["the model" if len(study.models) == 1 else pluralise(len(study.models), "model")] * bool(study.models)
     raters = [people, *["the labels"] * (study.labels is not None), *models]
     title = f"Agreement of {', '.join(raters)} on {pluralise(len(study.names), 'recording')}"
-    opening = [f"{escape_unprintable(sentence)}." for sentence in summarise_agreement(study)]
+    opening = [f"{escape_unprintable(sentence)}." for sentence in (*caveats, *summarise_agreement(study))]
     sections = {
         "Agreement": [
             embed_figure(figure, "Kappa of each pair", "With 95 % intervals, of all classes together."),

@@ -43,8 +43,9 @@ from ecg.runtime.console import abbreviated_list, escape_unprintable, format_tab
 from ecg.runtime.files import atomic_path, save_figure, to_json
 from ecg.systems.label_cleaning import describe_relabelling
 from ecg.systems.results import CLEANED, CORRECTED, ORIGINAL, Results
+from ecg.systems.training_overlap import REPORT_FOLDER
 
-REPORT_FOLDER, REPORT_PAGE = "report", "index.html"
+REPORT_PAGE = "index.html"
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")  # their versions are reported if they are in use
 HEDGING = """Expected credit predicts more classes than thresholds do, because partial credit rewards hedging. Macro
 F1 may stay about the same or fall, as the table shows. Thresholds and calibration are fitted on the recordings that are

@@ -22,6 +22,7 @@ from ecg.data.headers import RecordError
 from ecg.data.labels import ABBREVIATIONS
 from ecg.data.reviews import Review, Verdict
 from ecg.runtime.console import describe_error, remove_record_name
+from ecg.systems.training_overlap import describe_overlap
 from ecg.web import descriptions
 from ecg.web.access import Access, AccessControl, JsonResponse, RefusedRequest, error_response, read_cookie
 from ecg.web.agreement_study import describe_agreement
@@ -365,7 +366,9 @@ class Routes:
             bench.note_shown(reviewer, shown.values())
         key = (reviewer if bench.settings.blinded else None, bench.reviews.version, bench.predictions.version)
         if self._agreement_key != key:
-            self._agreement_answer = describe_agreement(bench.predictions, reviews)
+            caveat = describe_overlap("The model", bench.training_content, reviews) if reviews else ""
+            answer = describe_agreement(bench.predictions, reviews)
+            self._agreement_answer = answer | {"caveats": [f"{caveat}."] if caveat else []}
             self._agreement_key = key
         bench.note_shown(reviewer, (self.row(item["record"]) for item in self._agreement_answer["contested"]))
         return self._agreement_answer

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from ecg.data.labels import CLASS_INDEX
 from ecg.data.reviews import Review
+from ecg.systems.training_overlap import TrainingContent, read_training_content
 from ecg.web.catalogue import CHANGED, LARGEST_PAGE, Catalogue, ListQuery
 from ecg.web.changes import DataWatch, ModelChanged, ModelWatch
 from ecg.web.prediction_worker import ModelFacts, TaskError
@@ -74,6 +76,7 @@ class Workbench:
         runner: Predicts and explains.
         model_watch: Notices if the model is replaced.
         data_watch: Notices if recordings are added, removed or changed.
+        model_folder: Folder of the model, whose report says what it was trained on; None if there is none.
     """
 
     catalogue: Catalogue
@@ -85,6 +88,7 @@ class Workbench:
     runner: TaskRunner | None = None
     model_watch: ModelWatch | None = None
     data_watch: DataWatch | None = None
+    model_folder: Path | None = None
 
     def __post_init__(self) -> None:
         self.shown_records = ShownRecords(self.reviews.folder)
@@ -129,6 +133,11 @@ class Workbench:
     def is_hidden(self, row: int, mine: Mapping[str, Review]) -> bool:
         """Return whether labels and predictions are hidden; see `is_answered`."""
         return self.settings.blinded and not self.is_answered(row, mine)
+
+    @cached_property
+    def training_content(self) -> TrainingContent | None:
+        """What the model was trained on; None if that is not known."""
+        return None if self.model_folder is None else read_training_content(self.model_folder)
 
     def note_shown(self, reviewer: str | None, rows: Iterable[int]) -> None:
         """Remember that labels or predictions of recordings are sent to a reviewer."""

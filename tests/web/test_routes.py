@@ -472,7 +472,9 @@ def test_the_agreement_is_that_of_reviewers_labels_and_model(make_client, make_b
     for row in range(60):
         bench.predictions.store(row, make_prediction(NSR=0.9))
     ann, bob = make_client(bench), make_client(bench)
-    assert get(ann, "/api/agreement") == {"recordings": 0, "raters": [], "pairs": [], "contested": []}
+    assert get(ann, "/api/agreement") == {
+        "recordings": 0, "raters": [], "pairs": [], "contested": [], "caveats": []
+    }  # fmt: skip
     ann.post("/api/login", json={"reviewer": "Ann"})
     bob.post("/api/login", json={"reviewer": "Bob"})
     for row in range(20):
@@ -495,6 +497,23 @@ def test_the_agreement_is_that_of_reviewers_labels_and_model(make_client, make_b
     assert (contested["record"], contested["class"]) == (catalogue.keys[0], "NSR")
     assert contested["verdicts"][:2] == ["absent", "present"] and contested["verdicts"][3] == "present"
     assert contested["comments"] == [{"reviewer": "Bob", "comment": "!"}]
+
+
+def test_the_agreement_warns_of_a_model_that_was_trained_on_what_is_reviewed(
+    make_client, make_bench, catalogue, tmp_path
+):
+    bench = make_bench(reviewer="Ann")
+    bench.model_folder = tmp_path / "model"
+    (bench.model_folder / "report").mkdir(parents=True)
+    rows = "".join(
+        f"{name},x,{'training' if row < 3 else 'validation'},0\n" for row, name in enumerate(catalogue.names)
+    )
+    (bench.model_folder / "report" / "split.csv").write_text(f"record,source,split,scored\n{rows}")
+    client = make_client(bench)
+    for row in range(4):
+        review(client, catalogue.keys[row])
+    [caveat] = get(client, "/api/agreement")["caveats"]
+    assert caveat.startswith("The model was trained on 3 and validated on 1 of the 4 reviewed recordings.")
 
 
 class TestBlinded:

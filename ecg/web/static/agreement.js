@@ -13,6 +13,7 @@ const NOTES = [
   "A dash: one of the two always says the same, so that kappa is undefined.",
   "Unsure verdicts are left out of kappa. Labels and model count where a reviewer has given a verdict.",
   "The last verdict of a reviewer on a class counts; if some are blinded, the last of these.",
+  "To compare with several models: python -m ecg agreement REVIEWS --data DATA --model MODEL1 MODEL2.",
 ];
 
 /** Shows kappa of each pair, and the recordings on which reviewers disagree. */
@@ -43,7 +44,7 @@ export class AgreementView {
   }
 
   render() {
-    const { recordings, raters, pairs, contested } = this.answer;
+    const { recordings, raters, pairs, contested, caveats } = this.answer;
     const reviewers = raters.filter((rater) => rater.kind === "reviewer");
     const head = build(
       "header",
@@ -67,6 +68,7 @@ export class AgreementView {
     fill(
       this.element,
       head,
+      ...caveats.map((text) => build("p", { class: "caveat", text })),
       this.buildKappas(raters, pairs),
       buildSection("Reviewers", buildReviewers(reviewers)),
       contested.length > 0 &&

@@ -121,6 +121,30 @@ def test_a_model_predicts_reviewed_recordings_only(reviews, synthetic_recordings
     assert [verdicts[name] for name in asked] == [UNDECIDED, UNDECIDED, *[PRESENT] * 18]
 
 
+def test_a_model_that_was_trained_on_reviewed_recordings_is_warned_of(
+    reviews, synthetic_recordings, names, tmp_path, monkeypatch
+):
+    def predict(model, data, paths, only_comparable):
+        made, shape = [path.relative_to(data).as_posix() for path in paths], (len(paths), 26)
+        return ReviewPredictions(made, np.zeros(shape, bool), np.ones(shape), np.ones(shape, bool), np.ones(shape),
+                                 np.ones(shape, bool), False, 0, 0, {})  # fmt: skip
+
+    monkeypatch.setattr(module, "predict_records", predict)
+    report = tmp_path / "mine" / "report"
+    report.mkdir(parents=True)
+    splits = "".join(f"{name},x,{'training' if row < 4 else 'validation'},0\n" for row, name in enumerate(names[:5]))
+    (report / "split.csv").write_text(f"record,source,split,scored\n{splits}")
+    (report / "corrected_labels.csv").write_text(f"record,class\n{names[1]},LAD\n{names[2]},AF\n")
+    log = capture_log()
+    models = (tmp_path / "mine", tmp_path / "unknown")
+    agreement(reviews, tmp_path / "out", AgreementSources(synthetic_recordings, models))
+    text, page = (" ".join(text.split()) for text in (" ".join(log), (tmp_path / "out" / "agreement.html").read_text()))
+    for content in (text, page):
+        assert "mine was trained on 4 and validated on 1 of the 20 reviewed recordings." in content
+        assert "verdicts of reviewers on 1 of the 20 reviewed labels" in content
+        assert "It is not known whether unknown was trained on reviewed recordings" in content
+
+
 def test_several_models_are_raters_with_the_names_of_their_folders(reviews, names, tmp_path):
     folders = [tmp_path / path for path in ("first/out", "second/out", "labels", "ANNA", "third")]
     for index, folder in enumerate(folders):
