@@ -107,8 +107,8 @@ def agreement(reviews: Path, output: Path, sources: AgreementSources | None = No
 def find_overlaps(study: AgreementStudy, sources: AgreementSources) -> list[str]:
     """Warn of models that were trained on reviewed recordings or on verdicts."""
     raters = zip(study.models, sources.models, strict=False)  # those with output files come last
-    found = (describe_overlap(rater.name, read_training_content(model), study.reviews) for rater, model in raters)
-    return [warning for warning in found if warning]
+    caveats = (describe_overlap(rater.name, read_training_content(model), study.reviews) for rater, model in raters)
+    return [caveat for caveat in caveats if caveat]
 
 
 def load_raters(

@@ -21,7 +21,7 @@ from ecg.data.labels import CLASS_INDEX
 from ecg.data.record_names import escape_name, unescape_name
 from ecg.data.reviewers import find_review_files, review_path, reviewer_key, reviewer_of
 from ecg.runtime.console import abbreviated_list, escape_unprintable
-from ecg.runtime.files import escape_formula, read_bytes, unescape_formula
+from ecg.runtime.files import disarm_formula, read_bytes, restore_formula
 from ecg.runtime.locks import lock_file, open_regular
 
 LOGGER = logging.getLogger("ecg")
@@ -156,7 +156,7 @@ def _split_lines(content: bytes) -> list[str]:
 
 def _format_row(cells: Sequence[str]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([escape_formula(cell) for cell in cells])
+    csv.writer(text, lineterminator="\n").writerow([disarm_formula(cell) for cell in cells])
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
@@ -329,7 +329,7 @@ def _parse_review(cells: Sequence[str], reviewer: str) -> Review:
     """
     if len(cells) != len(COLUMNS):
         raise ValueError(f"expected {len(COLUMNS)} values, received {len(cells)}")
-    record, abbreviation, verdict, comment, time, version, blinded = map(unescape_formula, cells)
+    record, abbreviation, verdict, comment, time, version, blinded = map(restore_formula, cells)
     if blinded not in ("yes", "no"):
         raise ValueError(f"blinded {blinded!r}: expected yes or no")
     if not TIME_PATTERN.fullmatch(time):

@@ -206,7 +206,7 @@ def read_table(
         error: What is raised if the file is no such table. The message names the file, the line and the reason.
 
     Returns:
-        The rows, the first one included. All have as many cells as the first. Cells are as before `escape_formula`.
+        The rows, the first one included. All have as many cells as the first. Cells are as before `disarm_formula`.
     """
     text = _decode_table(path, most, error)
     has_delimiter_line = bool(DELIMITER_LINE.match(text))
@@ -215,7 +215,7 @@ def read_table(
         try:
             if has_delimiter_line:
                 next(reader)
-            header = [unescape_formula(cell.strip()) for cell in next(reader, [])]
+            header = [restore_formula(cell.strip()) for cell in next(reader, [])]
         except csv.Error:
             continue
         while header and not header[-1]:
@@ -241,7 +241,7 @@ def _read_rows(path: str | os.PathLike, reader: "Reader", n_columns: int, error:
     """Yield the rows of a table after the first; see `read_table`."""
     try:
         for row in reader:
-            cells = [unescape_formula(cell.strip()) for cell in row]
+            cells = [restore_formula(cell.strip()) for cell in row]
             if not any(cells):
                 continue
             if len(cells) < n_columns or any(cells[n_columns:]):
@@ -279,25 +279,25 @@ def _to_plain_number(value: object) -> object:
 def write_csv(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> None:
     """Write rows as CSV in UTF-8, lines ending with CRLF; None is an empty cell.
 
-    Strings that spreadsheets would run as formulas are escaped, see `escape_formula`.
+    Strings that spreadsheets would run as formulas are escaped, see `disarm_formula`.
     File names that are no UTF-8 keep their bytes, as `os.fsdecode` has them.
     """
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file).writerows([escape_formula(cell) for cell in row] for row in rows)
+        csv.writer(file).writerows([disarm_formula(cell) for cell in row] for row in rows)
 
 
-def escape_formula(cell: object) -> object:
+def disarm_formula(cell: object) -> object:
     """Return a cell of a table so that no spreadsheet runs it as a formula.
 
     A string that begins as a formula gets an apostrophe before it. So does one that begins with apostrophes and then as
-    a formula, so that `unescape_formula` returns every string as it was.
+    a formula, so that `restore_formula` returns every string as it was.
     """
     is_formula = isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell)
     return f"'{cell}" if is_formula else cell
 
 
-def unescape_formula(cell: str) -> str:
-    """Return a cell as it was before `escape_formula`."""
+def restore_formula(cell: str) -> str:
+    """Return a cell as it was before `disarm_formula`."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 

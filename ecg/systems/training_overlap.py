@@ -106,7 +106,7 @@ def describe_overlap(name: str, content: TrainingContent | None, reviews: Sequen
 
 
 def find_same_names(names: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Return the names that are also among others, with or without folders before them."""
+    """Return the names that are also among others, with or without folders."""
     known = set(known)
     endings = {ending for name in known for ending in _list_endings(name)}
     return [name for name in names if name in endings or not known.isdisjoint(_list_endings(name))]
