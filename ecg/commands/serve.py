@@ -267,7 +267,7 @@ def open_workbench(settings: ServerSettings, predictor: "Predictor") -> "Workben
         load_signer(settings.reviews),
         chosen,
         predictor,
-        settings.model,
+        model_folder=settings.model,
     )
     bench.model_watch, bench.data_watch = predictor.watch, DataWatch(catalogue)
     bench.data_watch.start()
