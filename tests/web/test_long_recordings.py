@@ -30,12 +30,12 @@ def write_header(folder, file, kind, n_samples, leads=("I", "II"), gains=GAINS):
     return folder / "L.hea"
 
 
-def write_empty_day(folder):
+def write_empty_day(folder, file):
     """Write a recording of 24 h with 12 leads at 500 Hz, a file of 1 GB whose zeros take no space on the disk."""
-    with open(folder / "L.mat", "wb") as file:
-        file.write(struct.pack("<5i", 30, 12, DAY, 0, 4) + b"val\0")
-        file.truncate(24 + 24 * DAY)
-    return write_header(folder, "L.mat", "16+24", DAY, LEADS, [1000] * 12)
+    with open(folder / file, "wb") as opened:
+        opened.write(struct.pack("<5i", 30, 12, DAY, 0, 4) + b"val\0")
+        opened.truncate(24 + 24 * DAY)
+    return write_header(folder, file, "16+24", DAY, LEADS, [1000] * 12)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,15 @@ def long_signal():
 
 def write_long(folder, kind, signal):
     """Write a signal in a form of file, and return the path of its header."""
-    if kind == "wfdb":
-        wfdb.wrsamp("L", 500, ["mV"] * 2, ["I", "II"], d_signal=signal.T.astype(np.int64), fmt=["16", "16"],
-                    adc_gain=[1000, 1000], baseline=[0, 0], write_dir=str(folder))  # fmt: skip
-        return write_header(folder, "L.dat", "16", SAMPLES)
+    if kind.startswith("wfdb"):
+        form = kind.partition(" ")[2]
+        digital = signal.T.astype(np.int64) // (16 if form == "212" else 1)
+        if form == "61":  # wfdb does not write it
+            digital.astype(">i2").tofile(folder / "L.dat")
+        else:
+            wfdb.wrsamp("L", 500, ["mV"] * 2, ["I", "II"], d_signal=digital, fmt=[form] * 2, adc_gain=[1000] * 2,
+                        baseline=[0, 0], write_dir=str(folder))  # fmt: skip
+        return write_header(folder, "L.dat", form, SAMPLES)
     content = {"val": signal.T if kind == "transposed" else signal}
     version = "4" if kind == "version 4" else "5"
     scipy.io.savemat(folder / "L.mat", content, format=version, do_compression=kind == "compressed")
@@ -82,7 +87,9 @@ def get_signal(make_client, make_bench, tmp_path):
     return get
 
 
-@pytest.mark.parametrize("kind", ["version 4", "version 5", "transposed", "compressed", "wfdb"])
+@pytest.mark.parametrize(
+    "kind", ["version 4", "version 5", "transposed", "compressed", "wfdb 16", "wfdb 32", "wfdb 61", "wfdb 212"]
+)
 def test_parts_of_a_recording_are_those_of_the_whole(tmp_path, long_signal, kind):
     path = write_long(tmp_path, kind, long_signal[:, :5000])
     path.write_text(path.read_text().replace(str(SAMPLES), "5000"))
@@ -102,7 +109,7 @@ def test_a_file_that_has_become_shorter_is_an_error(tmp_path, long_signal):
         reader.read(4000, 5000)
 
 
-@pytest.mark.parametrize("kind", ["version 4", "transposed", "wfdb"])
+@pytest.mark.parametrize("kind", ["version 4", "transposed", "wfdb 16"])
 def test_the_envelope_and_the_windows_show_the_samples(tmp_path, long_signal, get_signal, kind):
     write_long(tmp_path, kind, long_signal)
     envelope, units, leads, block = get_signal()
@@ -140,8 +147,9 @@ def test_an_envelope_is_measured_again_if_the_file_has_changed(tmp_path, long_si
     assert not np.array_equal(get_signal()[0], before)
 
 
-def test_a_day_of_twelve_leads_is_shown_in_bounded_memory(tmp_path, get_signal):
-    path = write_empty_day(tmp_path)
+@pytest.mark.parametrize("file", ["L.mat", "L.dat"])
+def test_a_day_of_twelve_leads_is_shown_in_bounded_memory(tmp_path, get_signal, file):
+    path = write_empty_day(tmp_path, file)
     tracemalloc.start()
     try:
         envelope, *_, block = get_signal()

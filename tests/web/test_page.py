@@ -35,7 +35,7 @@ START_SECONDS = 60
 MARKUP = "<img src=x onerror=alert(1)>"
 RHYTHM, LONG, TWO_LEADS, GAPS, DAMAGED = "B0075", "B0600", "B0002", "B0009", "B0010"
 TALL, DELAYED, WANDER, DAY = "B0003", "B0004", "B0005", "B8640"
-NAMED, BREAK, FOLDERS = "B0006", "B\tline\nbreak", ("one/B0007", "two/B0007", "two/b0007")
+NAMED, BREAK, FOLDERS = "B0006", "Z\tline\nbreak", ("one/B0007", "two/B0007", "two/b0007")
 LONG_NAMES = [f"electrode {'of the left hand ' * count}{side}" for count in (1, 20) for side in ("above", "below")]
 DAY_SECONDS = 24 * 3600
 # Fields of the server's answers that a blinded reviewer must not get.
