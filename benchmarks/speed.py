@@ -204,7 +204,7 @@ def measure_pytorch(bench):
 
 def has_bfloat16(cpuinfo=Path("/proc/cpuinfo")):
     """Return whether this machine has an accelerator or a processor for bfloat16."""
-    from ecg.training.backend import accelerators
+    from ecg.training.distribution import accelerators
 
     return bool(accelerators()) or cpuinfo.exists() and not BFLOAT16_FLAGS.isdisjoint(cpuinfo.read_text().split())
 

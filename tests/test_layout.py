@@ -31,9 +31,9 @@ def imported_names(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_the_package_has_nine_folders_and_at_most_130_modules(trees):
+def test_the_package_has_nine_folders_and_at_most_140_modules(trees):
     assert sorted({module.split("/")[1] for module in trees if module.count("/") == 2}) == sorted(FOLDERS)
-    assert len([module for module in trees if not module.endswith("__init__")]) <= 130
+    assert len([module for module in trees if not module.endswith("__init__")]) <= 140
 
 
 def test_folders_import_only_from_lower_ones(trees):
@@ -52,10 +52,11 @@ def test_data_and_evaluation_import_neither_keras_nor_matplotlib(trees):
             assert not packages & {"keras", "tensorflow", "jax", "torch", "matplotlib"}, module
 
 
-def test_only_the_backend_module_imports_tensorflow_or_jax(trees):
+def test_only_two_modules_import_tensorflow_or_jax(trees):
     for module, tree in trees.items():
         packages = {name.split(".")[0] for name in imported_names(tree)}
-        allowed = {"tensorflow", "jax"} if module == "ecg/training/backend" else set()
+        backends = ("ecg/training/backend", "ecg/training/distribution")
+        allowed = {"tensorflow", "jax"} if module in backends else set()
         assert not (packages - allowed) & {"tensorflow", "jax", "torch"}, module
 
 

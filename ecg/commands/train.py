@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ def train(
     data: str | Path,
     model: str | Path,
     settings: Settings | None = None,
-    runner_type: type[StageRunner] = StageRunner,
+    runner_type: Callable[..., StageRunner] = StageRunner,
     groups: str | Path | None = None,
     corrections: str | Path | None = None,
     executor: Executor = ALL_CORES,
@@ -64,7 +65,7 @@ def train(
         data: Data folder.
         model: Model folder, which gets the models and the report.
         settings: Settings of the system; those of the default system if None.
-        runner_type: Class that runs the stages.
+        runner_type: Makes the runner of the stages, with the arguments of a StageRunner.
         groups: Table of the patient of each recording (`ecg.data.patients`). A fold or split keeps the recordings of a
             patient together. None: each recording counts as a patient.
         corrections: Folder of reviews (`ecg.data.reviews`), which replace the headers' labels. None: there are none.
@@ -124,7 +125,7 @@ def run_training(
     model: Path,
     settings: Settings,
     manifest: dict[str, Any],
-    runner_type: type[StageRunner],
+    runner_type: Callable[..., StageRunner],
     executor: Executor,
 ) -> Results | None:
     """Body of `train`, run while the model folder is locked."""

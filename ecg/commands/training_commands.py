@@ -4,6 +4,7 @@ Imports wait until a command runs, so that help is instant.
 """
 
 import argparse
+from contextlib import nullcontext
 
 from ecg.commands import options
 from ecg.commands.options import DATA, PROGRAM, Commands, add_numbers, add_paths, reported, without_none
@@ -17,20 +18,31 @@ def run_with_settings(arguments: argparse.Namespace) -> None:
     Args:
         arguments: The parsed options; `estimate` has no model folder.
     """
-    start_keras()
-    from ecg.commands import estimate, settings, train
+    processes = getattr(arguments, "processes", None) or 1
+    if processes > 1 and arguments.cluster:
+        raise SystemExit(f"{PROGRAM}: error: --processes and --cluster exclude each other: choose one of them")
+    start_keras(devices=processes == 1)  # several processes must be connected first
+    from ecg.commands import estimate, joint, settings, train
     from ecg.data.headers import RecordError
     from ecg.data.wave_peaks import NeuroKitMissing
     from ecg.models.config import ModelError
+    from ecg.runtime.peers import PeerError
+    from ecg.systems.stage_runner import StageRunner
     from ecg.training.trainer import TrainingError
 
     with reported(ValueError):
         chosen = settings.training_settings(arguments)
     given = without_none(groups=arguments.groups, corrections=arguments.corrections)
+    runner = joint.leading_runner(arguments.model, processes, PROGRAM) if processes > 1 else nullcontext(StageRunner)
     expected = (RecordError, TrainingError, NeuroKitMissing, ModelError)
-    with reported(*expected), options.chosen_executor(arguments) as executor:
+    with (
+        reported(PeerError),
+        runner as runner_type,
+        reported(*expected),
+        options.chosen_executor(arguments) as executor,
+    ):
         if "model" in arguments:
-            train.train(arguments.data, arguments.model, chosen, executor=executor, **given)
+            train.train(arguments.data, arguments.model, chosen, runner_type, executor=executor, **given)
         else:
             estimate.estimate(arguments.data, chosen, executor=executor, **given)
 
@@ -42,6 +54,9 @@ def add_train_command(commands: Commands) -> None:
                                  epilog="The same command again resumes an interrupted training.")  # fmt: skip
     add_paths(parser, data=DATA, model="folder for the models and the report")
     options.add_settings(parser)
+    add_numbers(parser, processes="number of processes that train each network together, on JAX; those that srun, "
+                                  "torchrun or mpirun has started, or else new ones on this machine "
+                                  "(default: 1)")  # fmt: skip
     parser.set_defaults(run=run_with_settings, interrupted=console.RESUME_MESSAGE)
 
 

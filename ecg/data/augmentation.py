@@ -1,12 +1,16 @@
 """Augment training batches: random changes that keep the diagnosis.
 
-All functions change a batch of signals (B, T, n_leads), in mV, in place. Leads and samples that are zero throughout,
+All functions change signals of a batch (n, T, n_leads), in mV, in place. Leads and samples that are zero throughout,
 because a lead is absent or a recording is padded, stay zero. The ranges are ours; see the benchmarks for what each
 change brings.
+
+Several processes that train one network read a part of each batch each. Random numbers are drawn for the whole batch,
+so that a recording is changed in the same way whatever the number of processes.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,26 +23,34 @@ MASK_SECONDS = (0.2, 2.0)  # duration of the masked interval
 MIXUP_SHAPE = 0.2  # both parameters of the beta distribution (Zhang et al. 2018)
 
 
-def scale_signals(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+class Part(NamedTuple):
+    """Some of the recordings of a batch: those of `rows`, out of `size`."""
+
+    rows: slice
+    size: int
+
+
+def scale_signals(signals: np.ndarray, part: Part, rate: int, generator: np.random.Generator) -> None:
     """Multiply each recording by a gain, the same for all of its leads."""
-    gains = np.exp(generator.uniform(-np.log(MAX_GAIN), np.log(MAX_GAIN), (len(signals), 1, 1)))
+    gains = np.exp(generator.uniform(-np.log(MAX_GAIN), np.log(MAX_GAIN), (part.size, 1, 1)))[part.rows]
     signals *= gains.astype(np.float32)
 
 
-def add_noise(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+def add_noise(signals: np.ndarray, part: Part, rate: int, generator: np.random.Generator) -> None:
     """Add white noise to each lead. Its standard deviation is drawn for each lead."""
-    deviations = np.exp(generator.uniform(*LOG_NOISE, (len(signals), 1, signals.shape[2])))
-    noise = generator.standard_normal(signals.shape, np.float32)
+    deviations = np.exp(generator.uniform(*LOG_NOISE, (part.size, 1, signals.shape[2])))[part.rows]
+    noise = generator.standard_normal((part.size, *signals.shape[1:]), np.float32)[part.rows]
     noise *= deviations.astype(np.float32) * is_present(signals)
     signals += noise
 
 
-def add_wander(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+def add_wander(signals: np.ndarray, part: Part, rate: int, generator: np.random.Generator) -> None:
     """Add baseline wander: two slow sine waves to each lead."""
-    shape = (2, len(signals), 1, signals.shape[2])
-    frequencies = generator.uniform(*WANDER_HERTZ, shape).astype(np.float32)
-    phases = generator.uniform(0, 2 * np.pi, shape).astype(np.float32)
-    amplitudes = generator.uniform(0, WANDER_MILLIVOLTS, shape).astype(np.float32)
+    shape = (2, part.size, 1, signals.shape[2])
+    frequencies, phases, amplitudes = (
+        generator.uniform(lowest, highest, shape)[:, part.rows].astype(np.float32)
+        for lowest, highest in (WANDER_HERTZ, (0.0, 2 * np.pi), (0.0, WANDER_MILLIVOLTS))
+    )
     seconds = (np.arange(signals.shape[1], dtype=np.float32) / np.float32(rate))[:, np.newaxis]
     waves = sum(
         a * np.sin(2 * np.pi * f * seconds + p) for a, f, p in zip(amplitudes, frequencies, phases, strict=True)
@@ -46,18 +58,19 @@ def add_wander(signals: np.ndarray, rate: int, generator: np.random.Generator) -
     signals += waves * is_present(signals)
 
 
-def drop_leads(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+def drop_leads(signals: np.ndarray, part: Part, rate: int, generator: np.random.Generator) -> None:
     """Set some leads of each recording to zero, never all that are present."""
-    chances = generator.random((len(signals), 1, signals.shape[2]))
+    chances = generator.random((part.size, 1, signals.shape[2]))[part.rows]
     largest = np.where(signals.any(axis=1, keepdims=True), chances, 0).max(axis=2, keepdims=True)
     signals *= (chances >= np.minimum(DROPOUT_SHARE, largest)).astype(np.float32)
 
 
-def mask_interval(signals: np.ndarray, rate: int, generator: np.random.Generator) -> None:
+def mask_interval(signals: np.ndarray, part: Part, rate: int, generator: np.random.Generator) -> None:
     """Set an interval of each recording to zero in all leads, at most half of it."""
     samples = signals.shape[1]
-    durations = np.minimum(generator.uniform(*MASK_SECONDS, len(signals)) * rate, samples / 2).astype(int)
-    starts = generator.integers(0, samples - durations, endpoint=True)
+    durations = np.minimum(generator.uniform(*MASK_SECONDS, part.size) * rate, samples / 2).astype(int)
+    starts = generator.integers(0, samples - durations, endpoint=True)[part.rows]
+    durations = durations[part.rows]
     offsets = np.arange(samples) - starts[:, np.newaxis]
     signals[(offsets >= 0) & (offsets < durations[:, np.newaxis])] = 0
 
@@ -72,7 +85,7 @@ def is_present(signals: np.ndarray) -> np.ndarray:
 
 
 # By their names in settings, in the order in which they are applied.
-CHANGES: dict[str, Callable[[np.ndarray, int, np.random.Generator], None]] = {
+CHANGES: dict[str, Callable[[np.ndarray, Part, int, np.random.Generator], None]] = {
     "gain": scale_signals,
     "noise": add_noise,
     "wander": add_wander,
@@ -83,18 +96,22 @@ MIXUP = "mixup"  # also mixes the labels
 AUGMENTATIONS = (*CHANGES, MIXUP)
 
 
-def augment_signals(signals: np.ndarray, names: Sequence[str], rate: int, generator: np.random.Generator) -> None:
-    """Apply the named changes to a batch, in the order of `CHANGES`.
+def augment_signals(
+    signals: np.ndarray, names: Sequence[str], rate: int, generator: np.random.Generator, part: Part | None = None
+) -> None:
+    """Apply the named changes to recordings of a batch, in the order of `CHANGES`.
 
     Args:
-        signals: (B, T, n_leads) float32 in mV, changed in place.
+        signals: (n, T, n_leads) float32 in mV, changed in place.
         names: Some of `AUGMENTATIONS`.
         rate: Sampling frequency in Hz.
         generator: Random generator.
+        part: Which recordings of the batch they are; None: all of them.
     """
+    part = part or Part(slice(None), len(signals))
     for name, change in CHANGES.items():
         if name in names:
-            change(signals, rate, generator)
+            change(signals, part, rate, generator)
 
 
 def mix_examples(

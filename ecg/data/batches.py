@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from ecg.data.augmentation import MIXUP, augment_signals, mix_examples
+from ecg.data.augmentation import MIXUP, Part, augment_signals, mix_examples
 from ecg.data.leads import LEADS
 from ecg.data.resampling import DEFAULT_PREPROCESSING, RATE, Preprocessing
 from ecg.data.store import Store
@@ -155,6 +155,13 @@ class Batch(NamedTuple):
     records: np.ndarray
     starts: np.ndarray
     length: int
+
+    def part(self, rows: slice) -> "Batch":
+        """Return some of the recordings as a batch."""
+        return self._replace(records=self.records[rows], starts=self.starts[rows])
+
+
+WHOLE_BATCH = slice(None)
 
 
 def plan_training(
@@ -330,18 +337,20 @@ class Dataset:
         return self.store.lengths[self.records]
 
     def inputs(
-        self, batch: Batch, generator: np.random.Generator | None = None
+        self, batch: Batch, generator: np.random.Generator | None = None, rows: slice = WHOLE_BATCH
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Return the inputs of a network for a batch.
+        """Return the inputs of a network for recordings of a batch.
 
         Args:
             batch: The batch.
             generator: Draws the lead configurations and augmentations in training.
+            rows: Which n recordings of the batch are read. They are the same whatever else is read.
 
         Returns:
-            Millivolts, or as the window scales them, (B, T, n_leads) float32; with demographics a pair of these and
-            (B, 5) float32.
+            Millivolts, or as the window scales them, (n, T, n_leads) float32; with demographics a pair of these and
+            (n, 5) float32.
         """
+        part, batch = Part(rows, len(batch.records)), batch.part(rows)
         scales_later = generator is not None and bool(self.augmentations) and self.window.standardised
         window = replace(self.window, standardised=False) if scales_later else self.window
         signals = read_batch(self.store, self.records, self.leads, batch, window)
@@ -349,9 +358,9 @@ class Dataset:
             kept = np.zeros((len(self.configurations), len(self.leads)), np.float32)
             for row, indices in zip(kept, self.configurations, strict=True):
                 row[list(indices)] = 1
-            signals *= kept[generator.integers(len(kept), size=len(signals)), np.newaxis]
+            signals *= kept[generator.integers(len(kept), size=part.size)[rows], np.newaxis]
         if generator is not None:
-            augment_signals(signals, self.augmentations, self.store.preparation.rate, generator)
+            augment_signals(signals, self.augmentations, self.store.preparation.rate, generator, part)
         if scales_later:
             for signal, count in zip(signals, count_samples(self.store, self.records, batch), strict=True):
                 self.window.complete(signal, count)
@@ -370,21 +379,22 @@ class Dataset:
         targets, masks = (np.hstack([x, y.reshape(len(y), -1)]) for x, y in zip(pair, grids, strict=True))
         return targets, masks
 
-    def training_examples(self, batch: Batch, generator: np.random.Generator) -> tuple:
+    def training_examples(self, batch: Batch, generator: np.random.Generator, rows: slice = WHOLE_BATCH) -> tuple:
         """Return inputs, targets and masks of a batch, as training sees them.
 
         Args:
             batch: The batch.
             generator: Draws the lead configurations and augmentations.
+            rows: Which recordings of the batch the inputs are of. Mixup reads the others, too.
 
         Returns:
-            What `inputs` returns, and targets and masks (B, K).
+            What `inputs` returns, and targets and masks of the whole batch (B, K).
         """
-        inputs, (targets, masks) = self.inputs(batch, generator), self.targets_and_masks(batch)
+        targets, masks = self.targets_and_masks(batch)
         if MIXUP not in self.augmentations:
-            return inputs, targets, masks
-        if isinstance(inputs, tuple):
-            arrays, targets, masks = mix_examples(inputs, targets, masks, generator)
-            return tuple(arrays), targets, masks
-        (signals,), targets, masks = mix_examples((inputs,), targets, masks, generator)
-        return signals, targets, masks
+            return self.inputs(batch, generator, rows), targets, masks
+        inputs = self.inputs(batch, generator)
+        arrays = inputs if isinstance(inputs, tuple) else (inputs,)
+        mixed, targets, masks = mix_examples(arrays, targets, masks, generator)
+        parts = tuple(array[rows] for array in mixed)
+        return parts if isinstance(inputs, tuple) else parts[0], targets, masks

@@ -20,7 +20,8 @@ LOGGER = logging.getLogger("ecg")
 
 INTERRUPTED = 130  # exit status, as shells have it: 128 + SIGINT
 INTERRUPTED_MESSAGE = "interrupted"
-RESUME_MESSAGE = "interrupted; run the same command again to resume"
+RESUME_ADVICE = "run the same command again to resume"
+RESUME_MESSAGE = f"interrupted; {RESUME_ADVICE}"
 
 _interrupted = threading.Event()  # set as soon as SIGINT came, whatever becomes of its SystemExit
 

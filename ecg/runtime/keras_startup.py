@@ -30,6 +30,7 @@ def start_keras(devices: bool = True) -> None:
     # TensorFlow chooses Intel's kernels on some processors only; on others, too, a training step is faster with them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("KERAS_HOME", os.devnull)  # nothing can be read or written below it
+    os.environ.setdefault("JAX_ENABLE_PREEMPTION_SERVICE", "false")  # with it, connected processes ignore SIGTERM
     with hide_standard_error(), hide_packages(UNUSED):
         import keras
 
@@ -71,3 +72,18 @@ def hide_standard_error() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+@contextmanager
+def hide_standard_output() -> Iterator[None]:
+    """Hide what libraries write to the standard output of the process."""
+    sys.stdout.flush()
+    output = os.dup(1)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 1)
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(output, 1)
+        os.close(output)

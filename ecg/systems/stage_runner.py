@@ -23,10 +23,11 @@ from ecg.models.resnets import POLICIES
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
 from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.limits import TimeBudget
+from ecg.runtime.peers import ALONE, Peers
 from ecg.systems.stage import AUROC, CHALLENGE, SAVED, Stage, build_network, make_dataset, prediction_part, stage_loss
 from ecg.training.arithmetic import check_arithmetic
-from ecg.training.backend import accelerators, distribution_scope
 from ecg.training.checkpoint import Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
+from ecg.training.distribution import assign_weights, distribution_scope, local_scope, training_devices
 from ecg.training.trainer import PROGRESS, TrainingRun, predict, seeds, train_network, translate_out_of_memory
 
 LOGGER = logging.getLogger("ecg")
@@ -94,6 +95,7 @@ class StageRunner:
         epochs: Epochs of all stages that have run.
         ends: Why each stage ended, by its key.
         seconds: Duration of each stage, by its key.
+        peers: Processes that train each network together.
     """
 
     stores: Stores
@@ -107,6 +109,7 @@ class StageRunner:
     epochs: list[Epoch] = field(default_factory=list)
     ends: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    peers: Peers = ALONE
 
     def run(self, stage: Stage) -> Outcome:
         """Train the network of a stage, or load its result, and record its cost.
@@ -167,17 +170,22 @@ class StageRunner:
             return {"AUROC": float(nan_mean(areas))}
         return {}
 
-    def train(self, stage: Stage, cache: ResultCache) -> dict[str, np.ndarray]:
+    def train(self, stage: Stage, cache: ResultCache | None) -> dict[str, np.ndarray]:
         """Train the network of a stage, resumed if its cache has begun.
+
+        Args:
+            stage: The stage.
+            cache: Cache of its progress; None in other processes than process 0.
 
         Returns:
             The arrays of its cached result.
         """
         store, precision = self.stores[stage.view.preparation], stage.learning.precision
-        with translate_out_of_memory(stage.title), distribution_scope(accelerators()):
+        with translate_out_of_memory(stage.title), distribution_scope(training_devices()):
             keras.utils.set_random_seed(int(seeds(self.seed, f"{stage.key}/weights", 0, 1)[0]))
             network = build_network(stage, precision)
-            check_arithmetic(network, POLICIES[precision])
+            with local_scope():
+                check_arithmetic(network, POLICIES[precision])
             if stage.initial_weights:
                 network.set_weights(stage.initial_weights)
             elif stage.initial is not None:
@@ -186,11 +194,11 @@ class StageRunner:
                 make_dataset(stage, store, part, network) for part in (stage.training, stage.validation)
             )
             run = TrainingRun(stage.learning, self.seed, stage.key, stage.title, partial(self.compute_scores, stage),
-                              self.budget, cache)  # fmt: skip
+                              self.budget, cache, self.peers)  # fmt: skip
             epochs, ended = train_network(network, stage_loss(stage, network), training, validation, run)
             if precision != SAVED:
                 trained, network = network, build_network(stage, SAVED)
-                network.set_weights(trained.get_weights())
+                assign_weights(network, trained.get_weights())
             classifier = prediction_part(stage, network)
             classifier.jit_compile = keras.backend.backend() == "jax"
             predictions = [

@@ -6,14 +6,14 @@ directly and, on JAX, carries the state between steps itself.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from ecg.data.batches import CROP_LENGTHS
+from ecg.data.batches import CROP_LENGTHS, WHOLE_BATCH
+from ecg.training.distribution import JointDataParallel, joint_distribution, mirrored_strategy
 from ecg.training.losses import MaskableLoss, WeightedSumLoss, is_averaged_by_weight
 
 # Distance of the dropout counters of two devices on TensorFlow, in steps: more than an epoch has.
@@ -21,68 +21,11 @@ DROPOUT_OFFSET = 2**24
 Inputs = np.ndarray | tuple[np.ndarray, ...]  # signals (B, T, leads), or a tuple with demographics (B, 5)
 
 
-def accelerators() -> list[str]:
-    """Return the names of this machine's accelerators, such as gpu:0."""
-    return [name for name in keras.distribution.list_devices() if not name.startswith("cpu")]
-
-
-@contextmanager
-def distribution_scope(devices: Sequence[str]) -> Iterator[None]:
-    """Distribute the networks that are built and used within over devices.
-
-    Args:
-        devices: Their names. With one name or none, nothing changes.
-    """
-    if len(devices) < 2:
-        yield
-    else:
-        on_tensorflow = keras.backend.backend() == "tensorflow"
-        with (_build_strategy(tuple(devices)) if on_tensorflow else UnevenDataParallel(devices=devices)).scope():
-            yield
-
-
-@lru_cache(maxsize=1)  # with several strategies in a process, TensorFlow confuses the messages of their devices
-def _build_strategy(devices: tuple[str, ...]) -> Any:
-    import tensorflow as tf
-
-    return tf.distribute.MirroredStrategy(devices)
-
-
-class UnevenDataParallel(keras.distribution.DataParallel):
-    """Data-parallel training on JAX for batches of any size.
-
-    JAX splits arrays from outside into equal parts only. Where a batch cannot be, each device gets all of it, and it is
-    split before the first layer.
-    """
-
-    def get_data_layout(self, data_shape: tuple[int, ...]) -> keras.distribution.TensorLayout:
-        """Return the layout of an array; its first axis is that of the recordings."""
-        if data_shape[0] % self.num_model_replicas:
-            return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
-        return super().get_data_layout(data_shape)
-
-    def get_tensor_layout(self, path: str) -> keras.distribution.TensorLayout:
-        """Return the layout of the output of the layer at a path: split by recordings.
-
-        Each device computes its part only. Otherwise, each would compute all of a batch that was not split.
-        """
-        return keras.distribution.TensorLayout([self.batch_dim_name], self.device_mesh)
-
-
 def distributed_loss(loss: MaskableLoss | WeightedSumLoss) -> keras.Loss:
     """Wrap a loss so that, on several devices, it is averaged over the whole batch."""
     if isinstance(loss, WeightedSumLoss):
         return loss.map_losses(distributed_loss)
     return GlobalMeanLoss(loss) if mirrored_strategy() else loss
-
-
-def mirrored_strategy() -> Any:
-    """Return TensorFlow's strategy if there are several devices, else None."""
-    if keras.backend.backend() != "tensorflow":
-        return None
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
 
 
 def synchronise_layers(network: keras.Model) -> None:
@@ -177,7 +120,8 @@ class ClippedAdam(keras.optimizers.Adam):
 def step_runner(network: keras.Model) -> "StepRunner":
     """Return the context that runs a network's steps; do not use it otherwise within."""
     if keras.backend.backend() == "jax":
-        return JaxStepRunner(network)
+        joint = joint_distribution()
+        return JaxStepRunner(network) if joint is None else JointStepRunner(network, joint)
     strategy = mirrored_strategy()
     return MirroredStepRunner(network, strategy) if strategy else StepRunner(network)
 
@@ -199,14 +143,29 @@ class StepRunner:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def own_rows(self, count: int) -> slice:
+        """Return the recordings of a batch of `count` that this process reads."""
+        return WHOLE_BATCH
+
     def train(self, inputs: Inputs, targets: np.ndarray, masks: np.ndarray) -> Any:
-        """Run a training step with targets and masks (B, K); return its loss."""
+        """Run a training step, and return its loss.
+
+        Args:
+            inputs: The recordings that this process reads; those of `own_rows`.
+            targets: Targets of all, (B, K).
+            masks: Masks of all, (B, K).
+        """
         self.network.make_train_function()
         self.network.reset_metrics()
         return self.network.train_function(iter([(inputs, targets, masks)]))["loss"]
 
-    def predict(self, inputs: Inputs) -> Any:
-        """Return the outputs (B, K), an array of the backend."""
+    def predict(self, inputs: Inputs, count: int | None = None) -> Any:
+        """Return the outputs (B, K), an array of the backend.
+
+        Args:
+            inputs: The recordings that this process reads; those of `own_rows`.
+            count: Number of recordings of all processes, B; None if this one reads all.
+        """
         self.network.make_predict_function()
         return self.network.predict_function([(inputs,)])
 
@@ -239,10 +198,9 @@ class MirroredStepRunner(StepRunner):
         """Run a training step, each device with its part."""
         return super().train(*keras.tree.map_structure(self.share, (inputs, targets, masks)))
 
-    def predict(self, inputs: Inputs) -> Any:
+    def predict(self, inputs: Inputs, count: int | None = None) -> Any:
         """Return the outputs of the devices, concatenated."""
-        count = len(keras.tree.flatten(inputs)[0])
-        return super().predict(keras.tree.map_structure(self.share, inputs))[:count]
+        return super().predict(keras.tree.map_structure(self.share, inputs), count)[:count]
 
 
 class JaxStepRunner(StepRunner):
@@ -270,8 +228,13 @@ class JaxStepRunner(StepRunner):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
 
-    def place(self, *arrays: Inputs) -> Any:
-        """Return arrays, or tuples of them, in the layout that the devices expect."""
+    def place(self, count: int | None, *arrays: Inputs) -> Any:
+        """Return arrays, or tuples of them, in the layout that the devices expect.
+
+        Args:
+            count: Number of recordings of all processes; None if this one has read all.
+            *arrays: What a step takes.
+        """
         distribution = keras.distribution.distribution()
         if distribution is None:
             return arrays
@@ -285,14 +248,15 @@ class JaxStepRunner(StepRunner):
         """Run a training step from the state after the last one."""
         self.network.make_train_function()
         metrics = [np.zeros(variable.shape, variable.dtype) for variable in self.network.metrics_variables]
-        logs, state = self.network.train_function((*self.state, metrics), iter([self.place(inputs, targets, masks)]))
+        batch = self.place(len(masks), inputs, targets, masks)
+        logs, state = self.network.train_function((*self.state, metrics), iter([batch]))
         self.state = list(state[:-1])
         return logs["loss"]
 
-    def predict(self, inputs: Inputs) -> Any:
+    def predict(self, inputs: Inputs, count: int | None = None) -> Any:
         """Return the outputs from the state after the last step."""
         self.network.make_predict_function()
-        outputs, state = self.network.predict_function(tuple(self.state[:2]), iter([self.place(inputs)]))
+        outputs, state = self.network.predict_function(tuple(self.state[:2]), iter([self.place(count, inputs)]))
         self.state[:2] = state
         return outputs
 
@@ -300,6 +264,55 @@ class JaxStepRunner(StepRunner):
         """Return the network's weights after all steps so far."""
         self.assign_variables()
         return super().weights()
+
+
+class JointStepRunner(JaxStepRunner):
+    """Runs steps on the devices of several processes of JAX.
+
+    All processes run the same steps.
+    """
+
+    def __init__(self, network: keras.Model, distribution: JointDataParallel) -> None:
+        super().__init__(network)
+        self.distribution = distribution
+        if "train_step" not in vars(network):
+            network.train_step = self._cut_first(network.train_step, lambda logs: logs)
+            network.predict_step = self._cut_first(network.predict_step, distribution.replicate)
+
+    def own_rows(self, count: int) -> slice:
+        """Return the recordings of a batch of `count` that this process reads."""
+        return self.distribution.own_rows(count)
+
+    def _cut_first(self, step: Callable, finish: Callable) -> Callable:
+        """Wrap a step so that it first removes the padding; `finish` gets its result."""
+        distribution = self.distribution
+
+        def cut_step(state: Any, data: Any) -> tuple[Any, Any]:
+            arrays, empty = data
+            cut = keras.tree.map_structure(lambda array: distribution.cut(array, len(empty)), arrays)
+            result, state = step(state, cut)
+            return finish(result), state
+
+        return cut_step
+
+    def place(self, count: int | None, *arrays: Inputs) -> Any:
+        """Join the parts of all processes.
+
+        Args:
+            count: Number of recordings of all processes; None if this one has read all.
+            *arrays: What this process has read, and targets and masks of all recordings.
+
+        Returns:
+            The arrays, and an array (count, 0): steps are compiled for shapes, so that they know the count by it.
+        """
+        size = len(keras.tree.flatten(arrays)[0]) if count is None else count
+        rows = self.own_rows(size)
+
+        def join(array: np.ndarray) -> Any:
+            # If this process needs all recordings, its rows are all rows.
+            return self.distribution.join(array[rows] if len(array) == size else array, size)
+
+        return keras.tree.map_structure(join, arrays), np.zeros((size, 0), np.float32)
 
 
 def precompile(network: keras.Model, outputs_per_label: int = 1) -> None:
@@ -330,7 +343,7 @@ def precompile(network: keras.Model, outputs_per_label: int = 1) -> None:
             inputs = tuple(np.zeros((size, *shape), np.float32) for shape in shapes)
             batch = inputs if len(inputs) > 1 else inputs[0]
             runner.train(batch, labels, labels)
-            runner.predict(batch)
+            runner.predict(batch, size)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ecg.runtime.files import to_json
+from ecg.training.distribution import assign_weights
 
 CRITERIA = (LOSS, AUPRC) = ("loss", "AUPRC")  # what makes an epoch the best
 
@@ -114,7 +115,7 @@ class Checkpoint:
         self.epochs = unpack_epochs(arrays["epochs"])
         self.average.share, self.average.total = float(arrays["share"]), unpack_arrays("average", arrays)
         self.best = unpack_arrays("best", arrays)
-        network.set_weights(unpack_arrays("weights", arrays))
+        assign_weights(network, unpack_arrays("weights", arrays))
         for variable, value in zip(network.optimizer.variables, unpack_arrays("optimizer", arrays), strict=True):
             variable.assign(value)
 

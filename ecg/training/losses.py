@@ -29,6 +29,10 @@ class MaskableLoss(keras.losses.Loss):
     def __init__(self, reduction: str = "mean_with_sample_weight") -> None:
         super().__init__(reduction=reduction)
 
+    def __reduce__(self) -> tuple:
+        """Pickle the arguments. Keras would look for the class among its own."""
+        return type(self), (*self.parameters, self.reduction)
+
     @classmethod
     def for_labels(cls, targets: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> "MaskableLoss":
         """Return the loss for a training set.
@@ -42,7 +46,7 @@ class MaskableLoss(keras.losses.Loss):
 
     @property
     def parameters(self) -> tuple[np.ndarray, ...]:
-        """Arrays that the loss depends on."""
+        """Arrays that the loss depends on, the first arguments of its class."""
         return ()
 
     def call_masked(self, y_true: Tensor, y_pred: Tensor, masks: Tensor) -> Tensor:

@@ -19,8 +19,10 @@ from ecg.models.ensemble import average_rows
 from ecg.runtime.cache import ResultCache
 from ecg.runtime.console import Progress, format_duration
 from ecg.runtime.limits import TIME_LIMIT_REACHED, TimeBudget
+from ecg.runtime.peers import ALONE, Peers
 from ecg.training.backend import distributed_loss, precompile, step_runner, synchronise_layers
 from ecg.training.checkpoint import AUPRC, LOSS, Checkpoint, Epoch, WeightAverage
+from ecg.training.distribution import assign_weights
 from ecg.training.losses import MaskableLoss, StreamingLoss, WeightedSumLoss
 from ecg.training.settings import TrainingSettings
 
@@ -46,6 +48,8 @@ class TrainingRun:
         score: Maps probabilities of the validation set (n, K) to scores by name, which are only recorded.
         budget: Time limit.
         cache: Where the state is saved after each epoch, and from where a training resumes; None to save nothing.
+        peers: Processes that train the network together. Process 0 decides whether a training resumes, and when it
+            stops; the others have no cache.
     """
 
     settings: TrainingSettings
@@ -55,6 +59,7 @@ class TrainingRun:
     score: Callable[[np.ndarray], dict[str, float]]
     budget: TimeBudget
     cache: ResultCache | None = None
+    peers: Peers = ALONE
 
 
 class TrainingError(RuntimeError):
@@ -99,7 +104,7 @@ def train_network(
     settings, title = run.settings, run.title
     compile_network(network, distributed_loss(loss), settings.make_optimizer())
     checkpoint = Checkpoint(settings.averaging, settings.criterion)
-    if run.cache and (saved := run.cache.load(PROGRESS)):
+    if saved := run.peers.share(run.cache.load(PROGRESS) if run.cache else None):
         checkpoint.restore(network, saved)
         run.budget.resume(saved["used"])
         LOGGER.info(f"{title}: resumed after epoch {len(checkpoint.epochs)}")
@@ -112,7 +117,7 @@ def train_network(
             trained, completed = train_epoch(network, training, settings, order, checkpoint.average, epoch_title,
                                              run.budget)  # fmt: skip
             latest = network.get_weights()
-            network.set_weights(checkpoint.average.value())
+            assign_weights(network, checkpoint.average.value())
             validated, probabilities = validate(network, loss, validation, f"{epoch_title}, checking", settings.batch,
                                                 run.budget)  # fmt: skip
         except TrainingError as error:
@@ -120,10 +125,11 @@ def train_network(
                 raise
             ended = str(error)
             break
-        network.set_weights(latest)
+        assign_weights(network, latest)
         scores = run.score(probabilities)
         if settings.criterion == AUPRC:
             scores |= {AUPRC: mean_auprc(np.asarray(validation.targets), probabilities)}
+        trained, validated, scores = run.peers.share((trained, validated, scores))
         epoch = checkpoint.add(run.key, title, rate, trained, validated, scores)
         if run.cache:
             run.cache.save(PROGRESS, checkpoint.arrays(network) | {"used": run.budget.used})
@@ -134,7 +140,7 @@ def train_network(
             ended = TIME_LIMIT_REACHED
             break
     LOGGER.info(f"{title}: {ended}, epoch {len(checkpoint.epochs) - checkpoint.waited} counts")
-    network.set_weights(checkpoint.best)
+    assign_weights(network, checkpoint.best)
     return checkpoint.epochs, ended
 
 
@@ -201,7 +207,7 @@ def train_epoch(
     (reading,) = generator.spawn(1)  # draws while batches are read, in their order
 
     def read(batch: Batch) -> tuple:
-        return dataset.training_examples(batch, reading)
+        return dataset.training_examples(batch, reading, runner.own_rows(len(batch.records)))
 
     def steps() -> Iterator[tuple[tuple, bool]]:
         for step, (inputs, targets, masks) in enumerate(prefetch(read, plan), 1):
@@ -294,11 +300,15 @@ def predict_batches(
     network: keras.Model, dataset: Dataset, title: str, size: int = PREDICTION_BATCH
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """Yield batches of segments of the recordings, and their outputs (B, K)."""
+
+    def read(batch: Batch) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        return dataset.inputs(batch, rows=runner.own_rows(len(batch.records)))
+
     plan = plan_prediction(dataset.lengths, min(size, PREDICTION_BATCH), dataset.window)
     with step_runner(network) as runner, Progress(title, sum(len(batch.records) for batch in plan)) as progress:
         started = (
-            ((batch, runner.predict(inputs)), batch is plan[-1])
-            for batch, inputs in zip(plan, prefetch(dataset.inputs, plan), strict=True)
+            ((batch, runner.predict(inputs, len(batch.records))), batch is plan[-1])
+            for batch, inputs in zip(plan, prefetch(read, plan), strict=True)
         )
         for batch, outputs in delay(started):
             outputs = np.asarray(outputs)

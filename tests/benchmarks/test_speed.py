@@ -55,7 +55,7 @@ def test_bfloat16_is_measured_where_the_machine_has_it(bench, monkeypatch, tmp_p
         assert list(timing.format_lines(rows))[-1].endswith("| not measured |") != measured
         assert ("float32" in row.against) and ("bfloat16" in row.what)
     monkeypatch.undo()
-    monkeypatch.setattr("ecg.training.backend.accelerators", lambda: [])
+    monkeypatch.setattr("ecg.training.distribution.accelerators", lambda: [])
     for flags, has in (("fpu avx512_bf16 vme", True), ("fpu avx512f vme", False)):
         cpuinfo = tmp_path / "cpuinfo"
         cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from ecg.training.backend import GlobalMeanLoss, accelerators, distributed_loss, distribution_scope
+from ecg.training.backend import GlobalMeanLoss, distributed_loss
+from ecg.training.distribution import accelerators, distribution_scope
 from ecg.training.losses import AsymmetricLoss, CrossEntropy, FocalLoss, SquaredError, WeightedSumLoss
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,8 @@ from dataclasses import replace
 from pathlib import Path
 import keras
 import numpy as np
-from ecg.training.backend import distribution_scope, step_runner, synchronise_layers
+from ecg.training.backend import step_runner, synchronise_layers
+from ecg.training.distribution import distribution_scope
 from ecg.training.losses import AsymmetricLoss
 from ecg.models.resnets import NetworkSettings
 from ecg.runtime.cache import ResultCache
@@ -82,7 +84,7 @@ OTHERS_BY_TWO = """
 from dataclasses import replace
 import keras
 import numpy as np
-from ecg.training.backend import distribution_scope
+from ecg.training.distribution import distribution_scope
 from ecg.models.resnets import DEPTHS
 from test_trainer import ONE_BLOCK, SHAPED_LIKE, fit, stage_like
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ecg.data.augmentation import AUGMENTATIONS
 from ecg.data.batches import REPEATED, ZEROS, ZEROS_IN_FRONT, Batch, Dataset, Window, read_batch
 from ecg.data.leads import lead_indices
 from ecg.data.wave_peaks import WavePeaks
@@ -38,6 +39,26 @@ def test_age_and_sex_are_those_of_the_same_recordings(store):
 
 
 CONFIGURATIONS = ((0, 1, 2, 3), (0, 1), (0, 1, 2))
+
+
+@pytest.mark.parametrize("augmentations", [(), AUGMENTATIONS[:-1], AUGMENTATIONS])
+@pytest.mark.parametrize("cuts", [(0, 3, 3, 7), (0, 0, 1, 5, 7)])
+def test_parts_of_a_batch_are_together_the_whole_batch(store, augmentations, cuts):
+    batch = Batch(np.arange(7) % 5, np.arange(7), 500)
+    targets = store.labels[RECORDS].astype(np.float32)
+    dataset = Dataset(store, RECORDS, LEADS, targets, np.ones_like(targets), Window(500, standardised=True), True,
+                      CONFIGURATIONS, augmentations=augmentations)  # fmt: skip
+    expected, *labels = dataset.training_examples(batch, np.random.default_rng(1))
+    parts, states = [], []
+    for rows in map(slice, cuts[:-1], cuts[1:]):
+        generator = np.random.default_rng(1)
+        inputs, *labels_again = dataset.training_examples(batch, generator, rows)
+        np.testing.assert_array_equal(labels_again, labels)
+        states.append(generator.bit_generator.state)
+        parts.append(inputs)
+    for array, pieces in zip(expected, zip(*parts, strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate(pieces), array)
+    assert all(state == states[0] for state in states)  # the next batch is drawn alike, too
 
 
 def test_in_training_each_recording_keeps_the_leads_of_one_configuration_and_all_occur(store):

@@ -264,7 +264,7 @@ tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU"
                                            [tf.config.LogicalDeviceConfiguration()] * 2)
 from keras import layers
 from ecg.training.arithmetic import TOLERANCE, compare_layers
-from ecg.training.backend import distribution_scope
+from ecg.training.distribution import distribution_scope
 with distribution_scope(["cpu:0", "cpu:1"]):
     layer = layers.Conv1D(8, 16, padding="same", dtype="mixed_bfloat16")
     layer.build((None, None, 12))
