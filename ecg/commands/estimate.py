@@ -3,6 +3,7 @@
 Two networks are trained on a sample of the recordings, and their times are scaled linearly.
 """
 
+import heapq
 import logging
 import resource
 import sys
@@ -21,8 +22,9 @@ from ecg.data.patients import load_patients, record_names
 from ecg.data.records import require_records, resolve_case
 from ecg.data.store import Store, build_store, check_trainable, store_folder
 from ecg.data.wave_peaks import intersect_stores, load_wave_peaks, neurokit_version
-from ecg.runtime.console import format_duration, format_table
+from ecg.runtime.console import format_duration, format_table, quiet_log
 from ecg.runtime.executors import ALL_CORES, Executor
+from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.limits import TimeBudget
 from ecg.systems.method import LabelledSet, drop_untrainable_gate, make_stage
 from ecg.systems.plan import (
@@ -57,6 +59,8 @@ class StageCost:
         training: Number of training recordings.
         validation: Number of validation recordings.
         predicted: Number of recordings to predict in the end.
+        group: Number of its group. The groups follow each other, and stages of a group can be trained at the same time.
+        chain: Name of its chain in the group. The stages of a chain follow each other.
     """
 
     title: str
@@ -65,6 +69,8 @@ class StageCost:
     training: int
     validation: int
     predicted: int
+    group: int = 0
+    chain: str = ""
 
     @property
     def usual_epochs(self) -> int:
@@ -103,7 +109,8 @@ def estimate(
         groups: Table of the patient of each recording. It is checked as by a training. The sample is split by
             recordings, because the sizes of the parts are nearly the same.
         corrections: Folder of reviews. It is checked as by a training; labels change no time.
-        executor: Reads and prepares the recordings.
+        executor: Reads and prepares the recordings. The workers of a cluster also train, each slot the same network at
+            the same time, so that the slots of a machine share it as they do in the training.
 
     Returns:
         Seconds with the usual number of epochs.
@@ -144,19 +151,23 @@ def estimate(
                 stage = replace(stage, peaks=peaks[stage.view.preparation], loss_weights=(1.0, settings.peaks))
             if len(stage.leads) not in measured:
                 batch = stage.learning.batch_for(round(len(stage.training) * scale))
-                measured[len(stage.leads)] = measure(stage, stores, folder, batch)
-    rows, total = estimate_rows(steps, costs, measured)
+                measured[len(stage.leads)] = measure_on(executor, stage, stores, folder, batch)
+    n_slots = executor.n_slots
+    rows, total = estimate_rows(steps, costs, measured, n_slots)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     for count, (fixed, per_recording) in measured.items():
         LOGGER.info(f"measured with {count} leads on {len(store):,} recordings: {format_duration(fixed)} to start, "
                     f"{1000 * per_recording:.1f} ms for each recording in an epoch")  # fmt: skip
-    for line in (*format_table(rows), *describe_assumptions(settings, memory)):
+    for line in (*format_table(rows), *describe_assumptions(settings, memory if executor.is_local else None)):
         LOGGER.info(line)
     return total
 
 
 def estimate_rows(
-    steps: Sequence[tuple[str, int, float]], costs: Sequence[StageCost], measured: Mapping[int, tuple[float, float]]
+    steps: Sequence[tuple[str, int, float]],
+    costs: Sequence[StageCost],
+    measured: Mapping[int, tuple[float, float]],
+    n_slots: int = 1,
 ) -> tuple[list[Sequence[str]], float]:
     """Return the rows of the table of times, and the total seconds.
 
@@ -164,12 +175,13 @@ def estimate_rows(
         steps: Title, number of recordings and seconds for each of them, of all that comes before the stages.
         costs: The stages.
         measured: What `measure` returns, by number of leads.
+        n_slots: Number of stages that are trained at the same time.
 
     Returns:
         The rows, and the sum with the usual numbers of epochs.
     """
     rows: list[Sequence[str]] = [("", "recordings", "an epoch", "usual", "at most")]
-    totals, leads = np.zeros(2), sorted(measured)
+    totals, leads, durations = np.zeros(2), sorted(measured), []
     for title, count, per_recording in steps:
         totals += count * per_recording
         rows.append((title, f"{count:,}", "", *[format_duration(count * per_recording)] * 2))
@@ -178,18 +190,43 @@ def estimate_rows(
             float(np.interp(cost.leads, leads, [measured[count][part] for count in leads])) for part in (0, 1)
         )
         seconds = [cost.seconds(fixed, per_recording, epochs) for epochs in (cost.usual_epochs, cost.learning.epochs)]
-        totals += seconds
+        durations.append(seconds)
         epoch = format_duration(per_recording * cost.recordings_per_epoch)
         rows.append((cost.title, f"{cost.training:,}", epoch, *map(format_duration, seconds)))
-    rows.append(("all", "", "", *map(format_duration, totals)))
+    totals += [schedule(costs, column, n_slots) for column in zip(*durations, strict=True)]
+    title = "all" if n_slots == 1 else f"all, {n_slots:,} networks at a time"
+    rows.append((title, "", "", *map(format_duration, totals)))
     return rows, float(totals[0])
 
 
-def describe_assumptions(settings: Settings, megabytes: float) -> Iterator[str]:
+def schedule(costs: Sequence[StageCost], durations: Sequence[float], n_slots: int) -> float:
+    """Return how long stages take if several are trained at the same time.
+
+    Args:
+        costs: The stages.
+        durations: Seconds of each.
+        n_slots: How many are trained at the same time. The next chain of a group begins when a slot is free.
+    """
+    groups: dict[int, dict[str, float]] = {}
+    for cost, seconds in zip(costs, durations, strict=True):
+        chains = groups.setdefault(cost.group, {})
+        chains[cost.chain] = chains.get(cost.chain, 0.0) + seconds
+    total = 0.0
+    for chains in groups.values():
+        ends = [0.0] * n_slots
+        for seconds in chains.values():
+            heapq.heapreplace(ends, ends[0] + seconds)
+        total += max(ends)
+    return total
+
+
+def describe_assumptions(settings: Settings, megabytes: float | None) -> Iterator[str]:
     """Yield what the estimate assumes, in lines."""
     yield "Times grow linearly with the number of recordings and of leads; thresholds and report are not included."
     yield f"Usual: {USUAL_EPOCHS} epochs, or all of them without early stopping."
-    yield f"Peak memory of this process: {megabytes:,.0f} MB, without processes that read recordings, without a GPU's."
+    if megabytes is not None:
+        yield (f"Peak memory of this process: {megabytes:,.0f} MB, without processes that read recordings, without a "
+               f"GPU's.")  # fmt: skip
     if settings.hours is not None:
         yield f"With this time limit the training ends after {settings.hours:g} h at the latest."
 
@@ -267,32 +304,65 @@ def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Sta
     labelled = LabelledSet(store.sources, targets, np.ones(targets.shape, np.float32), splits)
     leads, costs, stages = len(settings.leads_of(12)), [], []
 
-    def add(title: str, n_leads: int, learning: TrainingSettings, *counts: int) -> None:
-        costs.append(StageCost(title, n_leads, learning, *(round(count * scale) for count in counts)))
+    def add(title: str, n_leads: int, learning: TrainingSettings, *counts: int, group: int, chain: str = "") -> None:
+        training, validation, predicted = (round(count * scale) for count in counts)
+        costs.append(StageCost(title, n_leads, learning, training, validation, predicted, group, chain))
 
     labels = initial_labels(store, settings)
-    for rule in settings.cleaning.rules:
+    first_round = len(settings.cleaning.rules)
+    for number, rule in enumerate(settings.cleaning.rules):
         data = rule.training_data(labels, store.sources, settings.cleaning.excluded_sources(rule))
         n_validation = round(len(data.records) * settings.validation_share)
         if len(data.candidates) and len(data.records):  # even if the sample has too few
             n_training = len(data.records) - n_validation
-            add(rule.title, leads, settings.training, n_training, n_validation, len(data.candidates))
+            add(rule.title, leads, settings.training, n_training, n_validation, len(data.candidates), group=number)
     if settings.cleaning.masks:
-        add("round 1", leads, settings.training, *map(len, splits[0]), len(store))
+        add("round 1", leads, settings.training, *map(len, splits[0]), len(store), group=first_round)
     if settings.pretraining:
         learning, n_synthetic = settings.pretraining.training, settings.pretraining.recordings
         n_validation = round(VALIDATION_SHARE * n_synthetic)
         for plan in pretraining_plans(settings):
-            costs.append(StageCost(plan.title, len(plan.leads), learning, n_synthetic - n_validation, n_validation, 0))
+            costs.append(StageCost(plan.title, len(plan.leads), learning, n_synthetic - n_validation, n_validation, 0,
+                                   first_round + 1, plan.key))  # fmt: skip
     for plan in planned_networks(settings):
         stage = replace(make_stage(plan, settings, labelled), metric=CHALLENGE)
-        counts = len(stage.training), len(stage.validation)
+        counts, group = (len(stage.training), len(stage.validation)), first_round + 2
         if plan.group != GATE:
             stages.append(stage)
         if plan.learns_peaks and settings.peak_training:
-            add(plan.peaks_title, len(plan.leads), settings.peak_training, *counts, 0)
-        add(plan.title, len(plan.leads), stage.learning, *counts, stage.n_predictions)
+            add(plan.peaks_title, len(plan.leads), settings.peak_training, *counts, 0, group=group, chain=plan.key)
+        add(plan.title, len(plan.leads), stage.learning, *counts, stage.n_predictions, group=group, chain=plan.key)
     return stages, costs
+
+
+def measure_on(executor: Executor, stage: Stage, stores: Stores, folder: Path, batch: int) -> tuple[float, float]:
+    """Measure the time of a stage in this process, or on all slots of a cluster.
+
+    Returns:
+        What `measure` returns, of the slowest slot.
+
+    Raises:
+        TrainingError: See `measure`.
+    """
+    if executor.is_local:
+        return measure(stage, stores, folder, batch)
+    stores = {stage.view.preparation: stores[stage.view.preparation]}
+    tasks = [
+        executor.start(measure_quietly, stage, stores, folder / f"slot {slot}", batch, prepare=start_keras)
+        for slot in range(executor.n_slots)
+    ]
+    try:
+        measured = [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+    return max(fixed for fixed, _ in measured), max(per_recording for _, per_recording in measured)
+
+
+def measure_quietly(stage: Stage, stores: Stores, folder: Path, batch: int) -> tuple[float, float]:
+    """Measure the time of a stage without log messages; see `measure`."""
+    with quiet_log():
+        return measure(stage, stores, folder, batch)
 
 
 def measure(stage: Stage, stores: Stores, folder: Path, batch: int) -> tuple[float, float]:

@@ -120,6 +120,8 @@ class ClusterTask(Generic[Result]):
 class ClusterExecutor:
     """Runs functions by the workers of a Dask cluster; see `Executor`."""
 
+    is_local = False
+
     def __init__(self, client: Client, address: str) -> None:
         """Use a cluster, after a check of its workers.
 

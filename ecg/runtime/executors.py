@@ -49,6 +49,10 @@ class Executor(Protocol):
     """
 
     @property
+    def is_local(self) -> bool:
+        """Whether this machine does all work, so that this process may as well do it."""
+
+    @property
     def n_slots(self) -> int:
         """How many started tasks run at the same time; others wait."""
 
@@ -198,6 +202,7 @@ class LocalExecutor:
     """
 
     jobs: int | None = None
+    is_local: bool = field(default=True, init=False)
     n_slots: int = field(default=1, init=False)
     last_task: LocalTask | None = field(default=None, init=False, repr=False, compare=False)
 

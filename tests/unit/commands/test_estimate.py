@@ -7,13 +7,21 @@ import pytest
 from helpers import capture_log
 
 from ecg.commands import estimate as module
-from ecg.commands.estimate import StageCost, estimate, estimate_rows, link_records, measure_synthesis, plan_costs
+from ecg.commands.estimate import (
+    StageCost,
+    estimate,
+    estimate_rows,
+    link_records,
+    measure_synthesis,
+    plan_costs,
+    schedule,
+)
 from ecg.data.headers import RecordError
 from ecg.data.records import find_records
 from ecg.data.synthetic import SyntheticSettings, synthesize
 from ecg.models.config import ModelError
 from ecg.runtime.console import format_duration
-from ecg.runtime.executors import ONE_PROCESS
+from ecg.runtime.executors import ONE_PROCESS, open_executor
 from ecg.systems.plan import split_recordings, stage_keys
 from ecg.systems.recipes import SYSTEMS, Settings, SyntheticPretraining
 from ecg.training.settings import TrainingSettings
@@ -67,6 +75,13 @@ def test_synthetic_recordings_are_timed_and_are_part_of_the_total(tmp_path, monk
     assert rows[2] == ("synthetic recordings", "5,000", "", *[format_duration(1250)] * 2)
 
 
+@pytest.mark.parametrize(("n_slots", "expected"), [(1, 30), (2, 20), (3, 13), (9, 13)])
+def test_stages_of_a_group_share_the_slots_and_groups_follow_each_other(n_slots, expected):
+    places = [(0, ""), (1, ""), (2, "a"), (2, "a"), (2, "b"), (2, "c")]
+    costs = [StageCost("stage", 12, TrainingSettings(), 1, 1, 1, group, chain) for group, chain in places]
+    assert schedule(costs, [1, 2, 4, 6, 8, 9], n_slots) == expected
+
+
 def test_an_estimate_counts_the_synthetic_recordings_of_its_settings(synthetic_recordings, monkeypatch):
     monkeypatch.setattr(module, "measure", lambda *_: (0.0, 0.0))
     monkeypatch.setattr(module, "prepare_sample", lambda paths, *rest: (*prepare(paths, *rest)[:2], 0.0))
@@ -74,6 +89,20 @@ def test_an_estimate_counts_the_synthetic_recordings_of_its_settings(synthetic_r
         module, "measure_synthesis", lambda folder, settings, executor: [("made", 3, float(settings.seed))]
     )
     assert estimate(synthetic_recordings, Settings(lead_sets=(2,), seed=7)) == 3 * 7.0
+
+
+@pytest.mark.slow
+def test_a_cluster_measures_on_all_its_slots_at_once(cluster, synthetic_recordings, small_network):
+    lines, settings = (
+        capture_log(),
+        Settings(network=small_network, training=TrainingSettings(epochs=2), lead_sets=(2,)),
+    )
+    with open_executor(cluster=cluster.address) as executor:
+        total = estimate(synthetic_recordings, settings, executor=executor)
+    row = next(line for line in lines if line.startswith("all, 2 networks at a time"))
+    assert row.split()[-2:] and total > 0
+    assert any(line.startswith("measured with 2 leads") for line in lines)
+    assert not any("Peak memory" in line for line in lines)
 
 
 def test_records_of_the_same_name_are_linked_separately(tmp_path):

@@ -1,3 +1,5 @@
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -304,3 +306,14 @@ def test_a_step_follows_the_slope_of_the_credit_loss():
     network.train_on_batch(np.eye(2, dtype=np.float32), labels, masks)
     slope = measure_slope(loss, labels, outputs, masks)
     np.testing.assert_allclose((outputs - network.get_weights()[0]) / step, slope, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_the_same_in_another_process(name):
+    targets = (np.arange(12).reshape(4, 3) % 3 == 0).astype(np.float32)
+    loss = LOSSES[name].for_labels(targets, np.ones_like(targets), np.eye(3) + 0.1)
+    for given in (loss, type(loss)(*loss.parameters, reduction="sum_over_batch_size")):
+        copy = pickle.loads(pickle.dumps(given))
+        assert type(copy) is type(given) and copy.reduction == given.reduction
+        outputs = np.linspace(0.1, 0.9, 4 * 3 * given.outputs_per_label, dtype=np.float32).reshape(4, -1)
+        assert float(copy(targets, outputs, targets * 0.5 + 0.5)) == float(given(targets, outputs, targets * 0.5 + 0.5))
