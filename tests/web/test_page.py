@@ -993,6 +993,7 @@ def test_a_blinded_reviewer_sees_nothing_before_the_answer(make_server, open_pag
     open_recording(page, TWO_LEADS)
     assert panel.locator(".class-row[data-class]").evaluate_all("rows => rows.map(row => row.dataset.class)") == order
     page.keyboard.press("v")
+    page.wait_for_selector("text=Answer first")  # the server's reply, which could otherwise come after the answer
     assert panel.locator(".mark.on, .number").count() == 0
     page.keyboard.press("a")
     wait_until_saved(page)
