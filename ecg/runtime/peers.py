@@ -5,7 +5,6 @@ connects them). If a process ends before the work does, all end, each with one l
 """
 
 import atexit
-import io
 import math
 import os
 import pickle
@@ -16,9 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, NoReturn, TypeVar
-
-import numpy as np
+from typing import NamedTuple, NoReturn, TypeVar
 
 from ecg.runtime import peer_guard
 from ecg.runtime.console import RESUME_ADVICE
@@ -90,16 +87,6 @@ class Peers:
 ALONE = Peers()
 
 
-class _Pickler(pickle.Pickler):
-    """Pickles a value, with the paths of files instead of memory-mapped arrays."""
-
-    def reducer_override(self, value: object) -> Any:
-        """Return how a memory-mapped array is made anew from its file."""
-        if not isinstance(value, np.memmap) or value.filename is None:
-            return NotImplemented
-        return np.memmap, (value.filename, value.dtype, "r", value.offset, value.shape)
-
-
 class Leader(Peers):
     """Process 0 of several."""
 
@@ -123,9 +110,7 @@ class Leader(Peers):
 
     def share(self, value: Value) -> Value:
         """Send a value to all other processes, and return it."""
-        file = io.BytesIO()
-        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
-        message = file.getvalue()
+        message = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         with suppress(OSError):  # a process that has ended is noticed by the thread that watches it
             for channel in self.channels:
                 send_message(channel, message)
