@@ -16,7 +16,7 @@ import numpy as np
 from ecg.data.headers import comment_values, parse_header, read_header_text
 from ecg.data.leads import LEADS, standard_name
 from ecg.data.records import read_matrix, read_record, resolve_case
-from ecg.runtime.files import atomic_path
+from ecg.evaluation.outputs import save_outputs as save_outputs
 
 # An entry calls many functions with one header, which is parsed only once.
 _header = lru_cache(maxsize=8)(partial(parse_header, as_written=True))
@@ -191,22 +191,6 @@ def get_baselines(header: str, leads: Sequence[str]) -> np.ndarray:
 def get_labels(header: str) -> list[str]:
     """Return the diagnoses in the order and as often as they are written."""
     return [code.strip() for codes in comment_values(header, "Dx") if codes for code in codes.split(",")]
-
-
-def save_outputs(
-    output_file: str | os.PathLike,
-    recording_id: str,
-    classes: Iterable[str],
-    labels: Iterable[object],
-    probabilities: Iterable[object],
-) -> None:
-    """Write an output file atomically: the recording, classes, labels, probabilities.
-
-    Each is a line, and the first begins with "#". Bytes of a file's name that are not UTF-8 are written as they are.
-    """
-    lines = [f"#{recording_id}", *(",".join(map(str, values)) for values in (classes, labels, probabilities))]
-    with atomic_path(output_file) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
 def load_outputs(

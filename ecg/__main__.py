@@ -13,6 +13,7 @@ COMMANDS = (
     training_commands.add_train_command,
     training_commands.add_compare_command,
     training_commands.add_estimate_command,
+    recording_commands.add_predict_command,
     training_commands.add_evaluate_command,
     recording_commands.add_plot_command,
     review_commands.add_review_command,

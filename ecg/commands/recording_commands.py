@@ -1,4 +1,4 @@
-"""Define the commands that draw, check and make recordings.
+"""Define the commands that predict, draw, check and make recordings.
 
 Imports wait until a command runs, so that help is instant.
 """
@@ -22,6 +22,25 @@ if TYPE_CHECKING:
     from ecg.data.headers import Header
     from ecg.models.bundle import Bundle
     from ecg.reports.ecg_paper import Shading
+
+
+def add_predict_command(commands: Commands) -> None:
+    """Add the command that predicts the recordings of a folder."""
+    parser = commands.add_parser("predict", help="predict each recording of a folder, by several processes",
+                                 epilog="The exit status is 0 if a recording has a prediction, else 1.")  # fmt: skip
+    add_paths(parser, model="folder of a model", data="folder of recordings, which may be in folders below it",
+              output="folder for the predictions, a file NAME.csv for each recording")  # fmt: skip
+    options.add_executor_options(parser, "number of processes that predict recordings (default: one per core)")
+
+    def run(arguments: argparse.Namespace) -> None:
+        from ecg.commands.predict import PredictionError, predict_folder
+
+        with reported(PredictionError), options.chosen_executor(arguments) as executor:
+            is_predicted = predict_folder(arguments.model, arguments.data, arguments.output, executor)
+        if not is_predicted:
+            raise SystemExit(1)
+
+    parser.set_defaults(run=run, interrupted=console.RESUME_MESSAGE)
 
 
 def add_plot_command(commands: Commands) -> None:

@@ -1,4 +1,4 @@
-"""Read output files and labels, and score the outputs by the Challenge's rules."""
+"""Read and write output files, read labels, and score the outputs by the Challenge's rules."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ from ecg.evaluation.metrics import (
     roc_and_pr_areas,
 )
 from ecg.runtime.console import escape_unprintable
-from ecg.runtime.files import walk_files
+from ecg.runtime.files import atomic_path, walk_files
 
 TRUE = ("True", "true", "T", "t")
 CHUNK = 2**16  # bytes read at once
@@ -273,3 +273,19 @@ def is_positive(entry: str) -> bool:
     """Return whether a binary output is a number equal to 1 or a word for true."""
     entry = entry.strip()
     return entry in TRUE or parse_number(entry) == 1
+
+
+def save_outputs(
+    output_file: str | os.PathLike,
+    recording_id: str,
+    classes: Iterable[str],
+    labels: Iterable[object],
+    probabilities: Iterable[object],
+) -> None:
+    """Write an output file atomically: the recording, classes, labels, probabilities.
+
+    Each is a line, and the first begins with "#". Bytes of a file's name that are not UTF-8 are written as they are.
+    """
+    lines = [f"#{recording_id}", *(",".join(map(str, values)) for values in (classes, labels, probabilities))]
+    with atomic_path(output_file) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")

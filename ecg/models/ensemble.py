@@ -1,6 +1,7 @@
 """Ensembles: groups of networks, and a gate that chooses between them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -11,7 +12,7 @@ from ecg.data.batches import DEFAULT_VIEW, View, place_leads
 from ecg.data.labels import class_indices
 from ecg.data.leads import LEADS, lead_indices
 from ecg.data.records import SignalError
-from ecg.data.resampling import Preprocessing
+from ecg.data.resampling import RATE, Preprocessing
 from ecg.models.dcnet import DCNetSettings
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings, RhythmSettings
 
@@ -61,6 +62,46 @@ def count_inputs(settings: AnyNetworkSettings, leads: Sequence[str]) -> int:
         leads: Leads that are read for it.
     """
     return len(input_leads(settings, leads))
+
+
+def trace_prediction(network: keras.Model) -> None:
+    """Trace TensorFlow's prediction once with unknown batch size and length.
+
+    A network that has been trained in this process, or has predicted, is left as it is.
+
+    TensorFlow would otherwise trace it for the shape of the first batch and, with the second, for all shapes. The two
+    round differently, so that a prediction would depend on the recordings before it.
+
+    Args:
+        network: The network.
+    """
+    if keras.backend.backend() != "tensorflow" or network.predict_function is not None:
+        return
+    with skip_static_shapes(network):
+        for size in (0, 2):
+            # TensorFlow keeps the trace for the first batch, which is empty, so that it is used for no other. If the
+            # network takes any length, the second batch has another length, so that the trace is for all.
+            shapes = [[RATE - size if axis is None else axis for axis in tensor.shape[1:]] for tensor in network.inputs]
+            inputs = tuple(np.zeros((size, *shape), np.float32) for shape in shapes)
+            network.predict_on_batch(inputs if len(inputs) > 1 else inputs[0])
+
+
+@contextmanager
+def skip_static_shapes(network: keras.Model) -> Iterator[None]:
+    """Make the steps that are traced within do nothing if they are for one shape only.
+
+    They are never used, and a real one takes seconds to compile.
+    """
+
+    def unless_static(step: Callable, nothing: Callable) -> Callable:
+        return lambda data: (step if None in keras.tree.flatten(data)[0].shape else nothing)(data)
+
+    network.train_step = unless_static(network.train_step, lambda data: {"loss": keras.ops.zeros(())})
+    network.predict_step = unless_static(network.predict_step, lambda data: keras.tree.flatten(data)[0])
+    try:
+        yield
+    finally:
+        del network.train_step, network.predict_step
 
 
 class Segment:
@@ -121,7 +162,13 @@ class Member:
         """
         windows = self.split_windows(signal)
         repeated = np.repeat(demographics[np.newaxis], len(windows), axis=0)
-        return self.network.predict_on_batch((windows, repeated) if uses_demographics(self.network) else windows)
+        return self.predict_windows((windows, repeated) if uses_demographics(self.network) else windows)
+
+    @cached_property
+    def predict_windows(self) -> Callable[..., np.ndarray]:
+        """The network's prediction of a batch, which does not depend on earlier batches."""
+        trace_prediction(self.network)
+        return self.network.predict_on_batch
 
     def split_windows(self, signal: np.ndarray) -> np.ndarray:
         """Return the windows of a signal (T, leads) as the network takes them.

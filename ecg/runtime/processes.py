@@ -19,7 +19,7 @@ from traceback import format_exc
 from typing import Any, NamedTuple, TypeVar
 
 from joblib import Parallel, cpu_count, delayed
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import get_reusable_executor, process_executor
 
 from ecg.runtime.console import Progress, describe_error
 
@@ -114,6 +114,14 @@ def parallel_map(
 def end_idle_workers() -> None:
     """End the processes of `parallel_map`, which otherwise wait for more work."""
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def allow_large_worker() -> None:
+    """Let this worker process of `parallel_map` grow, such as by models that it keeps.
+
+    joblib replaces a worker that has grown by 300 MB since its first task, without a public setting.
+    """
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
 
 
 def _kill_workers(error_type: type[BaseException] | None, *details: object) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from ecg.data.batches import CROP_LENGTHS, WHOLE_BATCH
+from ecg.models.ensemble import skip_static_shapes
 from ecg.training.distribution import JointDataParallel, joint_distribution, mirrored_strategy
 from ecg.training.losses import MaskableLoss, WeightedSumLoss, is_averaged_by_weight
 
@@ -346,24 +347,6 @@ def precompile(network: keras.Model, outputs_per_label: int = 1) -> None:
             runner.predict(batch, size)
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-
-
-@contextmanager
-def skip_static_shapes(network: keras.Model) -> Iterator[None]:
-    """Make the steps that are traced within do nothing if they are for one shape only.
-
-    They are never used, and a real one takes seconds to compile.
-    """
-
-    def unless_static(step: Callable, nothing: Callable) -> Callable:
-        return lambda data: (step if None in keras.tree.flatten(data)[0].shape else nothing)(data)
-
-    network.train_step = unless_static(network.train_step, lambda data: {"loss": keras.ops.zeros(())})
-    network.predict_step = unless_static(network.predict_step, lambda data: keras.tree.flatten(data)[0])
-    try:
-        yield
-    finally:
-        del network.train_step, network.predict_step
 
 
 def input_gradients(network: keras.Model, inputs: Inputs, class_index: int) -> tuple[np.ndarray, np.ndarray]:

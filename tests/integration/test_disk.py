@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from result_helpers import get_network, make_bundle
 
+from ecg.commands.predict import predict_folder
 from ecg.commands.train import Settings, train
 from ecg.data.leads import LEAD_SETS
 from ecg.data.store import build_store, open_store
+from ecg.data.synthetic import synthesize
 from ecg.models.bundle import load_bundle, save_bundle
 from ecg.runtime.cache import ResultCache, write_manifest
 from ecg.runtime.executors import ONE_PROCESS
@@ -129,3 +131,21 @@ def test_a_model_that_was_saved_before_the_disk_was_full_still_predicts(disk, sm
         write_bundle(disk.folder, small_network, 0.75)
     weights = get_network(load_bundle(disk.folder, LEAD_SETS[2])).get_weights()
     assert all((array == 0.25).all() for array in weights)
+
+
+def test_predictions_on_a_disk_that_fills_up_end_with_its_error_and_go_on_later(disk, small_network, tmp_path):
+    model, outputs = tmp_path / "model", disk.folder / "outputs"
+    write_bundle(model, small_network, 0.01)
+    synthesize(tmp_path / "data", 12, seed=1)
+    disk.fill()
+    with open(disk.folder / "filler", "r+b") as file:
+        file.truncate((disk.folder / "filler").stat().st_size - 10 * 4096)
+    with pytest.raises(OSError, match="No space left") as full:
+        predict_folder(model, tmp_path / "data", outputs, ONE_PROCESS)
+    assert str(full.value.filename).startswith(str(outputs))
+    written = {path: path.stat().st_mtime_ns for path in outputs.glob("*.csv")}
+    assert 0 < len(written) < 12 and all(path.read_text().count("\n") == 4 for path in written)
+    (disk.folder / "filler").unlink()
+    assert predict_folder(model, tmp_path / "data", outputs, ONE_PROCESS)
+    anew = [path for path, time_ns in written.items() if path.stat().st_mtime_ns != time_ns]
+    assert len(list(outputs.glob("*.csv"))) == 12 and len(anew) <= 1  # the one that could not be noted

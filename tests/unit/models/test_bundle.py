@@ -347,6 +347,8 @@ def test_a_bundle_that_cannot_be_saved_leaves_the_one_that_was(copied, small_net
 class FunctionNetwork:
     """A network that says of each signal what it is told to, and keeps them, or the last of them."""
 
+    predict_function = "not None, so that it is not traced"
+
     def __init__(self, answer, keep=99):
         self.answer, self.signals, self.inputs = answer, deque(maxlen=keep), [None]
 
@@ -749,3 +751,18 @@ def test_a_vote_needs_the_thresholds_of_each_network_and_no_gate(small_network):
             Bundle(LEAD_SETS[2], ensemble, Rule(np.full(26, 0.5), "vote", member_thresholds=values))
     with pytest.raises(ValueError, match="expected finite numbers"):
         Bundle(LEAD_SETS[2], Ensemble(general), Rule(np.full(26, 0.5), "vote", member_thresholds=thresholds * np.nan))
+
+
+def test_a_prediction_does_not_depend_on_the_recordings_before_it(headers, small_network, tmp_path):
+    """TensorFlow traces a network for the first shape that it sees, and rounds otherwise in a trace for all shapes."""
+    save_bundle(
+        make_bundle(LEADS, NetworkSettings(), np.full(26, 0.5), NetworkSettings().build(12, None, 22)), tmp_path
+    )
+    records = [read_record(path) for path in headers]
+    records = list({recording.shape[1] / header.sampling_frequency: (header, recording)
+                    for header, recording in records}.values())[:3]  # fmt: skip
+    assert len(records) == 3
+    forward, backward = (load_bundle(tmp_path, LEADS) for _ in range(2))
+    expected = [forward.predict_recording(*record).probabilities for record in records]
+    predicted = [backward.predict_recording(*record).probabilities for record in records[::-1]][::-1]
+    np.testing.assert_array_equal(predicted, expected)

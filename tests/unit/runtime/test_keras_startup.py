@@ -142,3 +142,12 @@ def test_a_package_that_is_imported_already_stays(monkeypatch):
         with pytest.raises(ImportError):
             importlib.import_module("colorsys")
     assert importlib.import_module("colorsys").rgb_to_hls
+
+
+def test_a_process_that_predicts_has_one_thread_for_an_operation_unless_told_otherwise():
+    code = "from ecg.runtime.keras_startup import start_keras; start_keras(predicts=True); import os; "
+    code += "print(os.environ['TF_NUM_INTRAOP_THREADS'])"
+    for given, expected in (({}, "1"), ({"TF_NUM_INTRAOP_THREADS": "3"}, "3")):
+        environment = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTRAOP_THREADS"} | given
+        printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert printed.stdout == f"{expected}\n"

@@ -4,13 +4,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ecg.runtime.processes import CHUNK, ROUND, parallel_map, run_in_subprocess
+from ecg.runtime.processes import CHUNK, ROUND, allow_large_worker, parallel_map, run_in_subprocess
 
 ROOT = Path(__file__).parents[3]
 
@@ -161,3 +162,21 @@ def test_an_interruption_ends_the_subprocess(tmp_path):
         run_in_subprocess(wait_long, tmp_path, prepare=mark_prepared)
     (worker,) = tmp_path.iterdir()
     assert not is_running(int(worker.name))
+
+
+KEPT = []  # memory of a worker process
+
+
+def keep_memory(number):
+    """Keep 400 MB from the second chunk on, for longer than joblib takes to notice."""
+    allow_large_worker()
+    if number == CHUNK * 4:
+        KEPT.append(bytearray(b"1") * 400_000_000)
+    time.sleep(0.02)
+    return os.getpid()
+
+
+def test_a_worker_that_may_grow_is_not_replaced():
+    with warnings.catch_warnings(action="error"):
+        workers = set(parallel_map(keep_memory, range(CHUNK * 10), 2, "growing"))
+    assert len(workers) == 2
