@@ -1,4 +1,4 @@
-"""Predict all recordings of a folder by several processes, and go on after an interruption."""
+"""Predict all recordings of a folder by several processes, resumably."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Note which output files of a folder are complete, and of which model and recording they are.
+"""Note the complete output files of a folder, with their model and recording.
 
 The folder has a hidden folder with a file of lines of JSON. The first line is the fingerprint of the model. Each other
 line is an output file: its recording, the state of the recording's files, a hash of its content, and the kinds of

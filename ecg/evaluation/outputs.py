@@ -1,4 +1,4 @@
-"""Read and write output files, read labels, and score the outputs by the Challenge's rules."""
+"""Read and write output files, and score them by the Challenge's rules."""
 
 import os
 import sys

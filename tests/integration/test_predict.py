@@ -135,7 +135,7 @@ def test_repairs_of_kept_outputs_are_counted_and_failures_are_tried_again(model,
 
 
 def test_another_model_predicts_all_anew_and_a_wrong_one_loses_nothing(model, small_network, recordings, tmp_path):
-    outputs, other = tmp_path / "outputs", save_models(tmp_path / "other", small_network, 12, threshold=0.0)
+    outputs, second_model = tmp_path / "outputs", save_models(tmp_path / "other", small_network, 12, threshold=0.0)
     predict_folder(model, recordings, outputs, ONE_PROCESS)
     first, times, journal = read_outputs(outputs), times_of(outputs), outputs / FOLDER / JOURNAL
     noted = journal.read_bytes()
@@ -148,7 +148,7 @@ def test_another_model_predicts_all_anew_and_a_wrong_one_loses_nothing(model, sm
     with pytest.raises(PredictionError, match="12_leads.json"):
         predict_folder(damaged, recordings, outputs, ONE_PROCESS)
     assert modified_outputs(outputs, times) == set() and journal.read_bytes() == noted
-    predict_folder(other, recordings, outputs, ONE_PROCESS)
+    predict_folder(second_model, recordings, outputs, ONE_PROCESS)
     assert modified_outputs(outputs, times) == times.keys()
     assert all(output != first[name] for name, output in read_outputs(outputs).items())
 
@@ -194,7 +194,7 @@ def test_a_killed_run_goes_on_with_what_is_missing(model, tmp_path):
     assert read_outputs(outputs) == read_outputs(tmp_path / "whole") and len(read_outputs(outputs)) == 400
 
 
-def end_of(capsys, *arguments):
+def run_to_end(capsys, *arguments):
     """Return the exit status of the command, and what it has printed on standard error."""
     with pytest.raises(SystemExit) as ended:
         main(["predict", *map(str, arguments), "--jobs", "1"])
@@ -204,19 +204,19 @@ def end_of(capsys, *arguments):
 def test_what_ends_a_run_is_one_line(model, recordings, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").touch()
     program, outputs = "python -m ecg: error: ", tmp_path / "outputs"
-    assert end_of(capsys, model, recordings, tmp_path / "file")[0] == f"{program}{tmp_path}/file: File exists"
+    assert run_to_end(capsys, model, recordings, tmp_path / "file")[0] == f"{program}{tmp_path}/file: File exists"
     reason = f"{program}{tmp_path}/missing: No such file or directory"
-    assert end_of(capsys, model, tmp_path / "missing", outputs)[0] == reason
-    assert end_of(capsys, tmp_path / "missing", recordings, outputs)[0] == reason
+    assert run_to_end(capsys, model, tmp_path / "missing", outputs)[0] == reason
+    assert run_to_end(capsys, tmp_path / "missing", recordings, outputs)[0] == reason
     assert not outputs.exists()
     with lock_folder(outputs / FOLDER):
-        assert "another process" in end_of(capsys, model, recordings, outputs)[0]
+        assert "another process" in run_to_end(capsys, model, recordings, outputs)[0]
 
 
 def test_the_status_is_1_if_no_recording_has_a_prediction(model, recordings, tmp_path, capsys):
     for path in recordings.glob("*.mat"):
         path.unlink()
-    status, reasons = end_of(capsys, model, recordings, tmp_path / "outputs")
+    status, reasons = run_to_end(capsys, model, recordings, tmp_path / "outputs")
     assert status == 1 and reasons.count("no such file beside") == COUNT
     assert set(read_outputs(tmp_path / "outputs").values()) == {
         f"#{path.stem}\n\n\n\n".encode() for path in recordings.glob("*.hea")
