@@ -4,8 +4,7 @@ Keras' public methods wait for every batch. To keep the devices busy, this modul
 directly and, on JAX, carries the state between steps itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
