@@ -15,6 +15,7 @@ COMMANDS = (
     training_commands.add_estimate_command,
     recording_commands.add_predict_command,
     training_commands.add_evaluate_command,
+    training_commands.add_export_command,
     recording_commands.add_plot_command,
     review_commands.add_review_command,
     review_commands.add_sample_command,

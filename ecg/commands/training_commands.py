@@ -1,13 +1,15 @@
-"""Define the commands that train and score systems.
+"""Define the commands that train, score and export systems.
 
 Imports wait until a command runs, so that help is instant.
 """
 
 import argparse
 from contextlib import nullcontext
+from pathlib import Path
 
 from ecg.commands import options
 from ecg.commands.options import DATA, PROGRAM, Commands, add_numbers, add_paths, reported, without_none
+from ecg.data.leads import LEAD_SETS
 from ecg.runtime import console
 from ecg.runtime.keras_startup import start_keras
 
@@ -144,5 +146,36 @@ def add_evaluate_command(commands: Commands) -> None:
             scores = score_outputs(arguments.labels, arguments.outputs, build_weight_array(weights),
                                    arguments.corrections)  # fmt: skip
             print(format_scores(scores, metric_name(weights))[0])
+
+    parser.set_defaults(run=run)
+
+
+def add_export_command(commands: Commands) -> None:
+    """Add the command that writes a model as an ONNX file."""
+    parser = commands.add_parser(
+        "export", help="write a trained model as an ONNX file, which needs neither Keras nor this package",
+        epilog="Needs the packages of `pip install 'reduced-lead-ecg[onnx]'`. The file is kept only if it predicts "
+               "synthetic recordings as Keras does.",
+    )  # fmt: skip
+    add_paths(parser, model="folder of a model")
+    parser.add_argument("--leads", type=options.parse_lead_count, metavar="N", default=12,
+                        help="number of leads of the model: 12, 6, 4, 3 or 2 (default: 12)")  # fmt: skip
+    parser.add_argument("--output", type=options.parse_path, metavar="FILE.onnx", default=Path("model.onnx"),
+                        help="the file (default: ./model.onnx)")  # fmt: skip
+
+    def run(arguments: argparse.Namespace) -> None:
+        start_keras()
+        from ecg.models.bundle import load_bundle
+        from ecg.models.config import ModelError
+        from ecg.models.onnx_export import OnnxMissing, export_bundle
+        from ecg.models.onnx_graph import ExportError
+
+        with reported(ModelError, OnnxMissing, ExportError):
+            bundle = load_bundle(arguments.model, LEAD_SETS[arguments.leads], fallback=False)
+            report = export_bundle(bundle, arguments.output)
+        print(console.escape_unprintable(
+            f"{arguments.output}: {arguments.leads} leads; differs from Keras by {report.difference:.1e} at most, and "
+            f"in no decision, on {report.recordings} synthetic recordings"
+        ))  # fmt: skip
 
     parser.set_defaults(run=run)
