@@ -102,7 +102,7 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
         data: Data folder, for the paths of recordings in the report.
 
     Raises:
-        TrainingError: See `StageRunner.run`.
+        TrainingError: See `StageRunner.run_all`.
         RecordError: Too few recordings have the system's classes.
     """
     store = runner.stores[settings.views[0].preparation]
@@ -285,25 +285,39 @@ def train_networks(
         The networks, and wave peaks that the first of them predicts.
     """
     networks: list[TrainedNetwork] = []
-    examples: list[PeakExample] = []
-    for plan in planned_networks(settings):
-        stage = make_stage(plan, settings, labelled)
-        if settings.peaks and plan.group != GATE:
-            stage = replace(stage, peaks=peaks[plan.view.preparation], loss_weights=(1.0, settings.peaks))
-        initial_weights: list[np.ndarray] = []
-        if plan.learns_peaks and settings.peak_training:
-            peak_stage = replace(stage, key=plan.peaks_key, title=plan.peaks_title, learning=settings.peak_training,
-                                  loss_weights=(0.0, 1.0), to_predict=stage.to_predict[:0], metric=None)  # fmt: skip
-            initial_weights = runner.run(peak_stage).weights
-        outcome = runner.run(replace(stage, initial_weights=tuple(initial_weights)))
-        if stage.peaks is not None and not examples:
-            examples = runner.predict_peaks(stage, outcome.weights, stage.validation[:N_PEAK_EXAMPLES])
+    plans = planned_networks(settings)
+    stages = [with_peaks(make_stage(plan, settings, labelled), plan, settings, peaks) for plan in plans]
+    outcomes = runner.run_all(stages)
+    for plan, stage, outcome in zip(plans, stages, outcomes, strict=True):
         by_leads = zip(plan.lead_sets, outcome.probabilities, strict=True) if plan.lead_sets else [
             (plan.leads, outcome.probabilities)
         ]  # fmt: skip
         networks += [TrainedNetwork(plan.group, stage, leads, outcome.weights, probabilities)
                      for leads, probabilities in by_leads]  # fmt: skip
+    examples: list[PeakExample] = []
+    if predict_peaks := [(stage, outcome) for stage, outcome in zip(stages, outcomes, strict=True) if stage.peaks]:
+        stage, outcome = predict_peaks[0]
+        examples = runner.predict_peaks(stage, outcome.weights, stage.validation[:N_PEAK_EXAMPLES])
     return networks, examples
+
+
+def with_peaks(stage: Stage, plan: NetworkPlan, settings: Settings, peaks: Peaks) -> Stage:
+    """Let the stage of a final network predict wave peaks, too, if its system does.
+
+    Args:
+        stage: The stage.
+        plan: Plan of its network.
+        settings: Settings of the system.
+        peaks: Wave peaks by preprocessing.
+    """
+    if not settings.peaks or plan.group == GATE:
+        return stage
+    stage = replace(stage, peaks=peaks[plan.view.preparation], loss_weights=(1.0, settings.peaks))
+    if settings.peak_training is None:
+        return stage
+    alone = replace(stage, key=plan.peaks_key, title=plan.peaks_title, learning=settings.peak_training,
+                    loss_weights=(0.0, 1.0), to_predict=stage.to_predict[:0], metric=None)  # fmt: skip
+    return replace(stage, preliminary=alone)
 
 
 def make_stage(plan: NetworkPlan, settings: Settings, labelled: LabelledSet) -> Stage:

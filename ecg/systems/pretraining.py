@@ -43,7 +43,7 @@ def prepare_initial_networks(settings: Settings, runner: StageRunner) -> list[In
 
     Raises:
         ModelError: The model to start from lacks a network of the same architecture.
-        TrainingError: See `StageRunner.run`.
+        TrainingError: See `StageRunner.run_all`.
     """
     if settings.initial_model is not None:
         return load_initial_networks(settings)
@@ -58,12 +58,12 @@ def pretrain_networks(
     """Train a network for each lead set and view on synthetic recordings."""
     stores = build_synthetic_stores(runner.folder / FOLDER, settings, pretraining, runner.executor)
     synthetic_runner = replace(runner, stores=stores, initial_networks=())
-    networks = []
-    for plan in pretraining_plans(settings):
-        stage = make_pretraining_stage(plan, settings, pretraining, synthetic_runner)
-        member = make_member(stage, synthetic_runner.run(stage).weights, stage.leads)
-        networks.append(InitialNetwork.from_member(member, settings.classes))
-    return networks
+    stages = [
+        make_pretraining_stage(plan, settings, pretraining, synthetic_runner) for plan in pretraining_plans(settings)
+    ]
+    outcomes = zip(stages, synthetic_runner.run_all(stages), strict=True)
+    members = (make_member(stage, outcome.weights, stage.leads) for stage, outcome in outcomes)
+    return [InitialNetwork.from_member(member, settings.classes) for member in members]
 
 
 def build_synthetic_stores(

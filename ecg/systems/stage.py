@@ -50,6 +50,7 @@ class Stage:
         metric: Metric that is logged after each epoch: CHALLENGE, AUROC, or None.
         augmentations: Names of random changes of the training recordings (ecg.data.augmentation).
         lead_sets: Names of the leads to predict with, if the network serves several lead sets; `leads` if empty.
+        preliminary: Stage that is trained before this one, whose network starts from its weights.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Stage:
     metric: str | None = None
     augmentations: tuple[str, ...] = ()
     lead_sets: tuple[tuple[str, ...], ...] = ()
+    preliminary: "Stage | None" = None
 
     @property
     def network_settings(self) -> AnyNetworkSettings:

@@ -115,8 +115,29 @@ class StageRunner:
         """Train the network of a stage, or load its result, and record its cost.
 
         Raises:
-            TrainingError: The loss was not finite from the first epoch on, or the memory is too small.
+            TrainingError: See `run_all`.
         """
+        (outcome,) = self.run_all([stage])
+        return outcome
+
+    def run_all(self, stages: Sequence[Stage]) -> list[Outcome]:
+        """Train the networks of stages that do not depend on each other.
+
+        Results that are in the cache are loaded. The cost of each stage is recorded, and of its preliminary one.
+
+        Returns:
+            The outcome of each stage.
+
+        Raises:
+            TrainingError: A loss was not finite from the first epoch on, or the memory is too small.
+        """
+        return [self._run_in_turn(stage) for stage in stages]
+
+    def _run_in_turn(self, stage: Stage) -> Outcome:
+        """Run the preliminary stage of a stage, if any, and then the stage itself."""
+        if stage.preliminary is not None:
+            weights = self._run_in_turn(stage.preliminary).weights
+            stage = replace(stage, preliminary=None, initial_weights=tuple(weights))
         outcome = self.train_or_load(self.initialise(stage))
         self.epochs += outcome.epochs
         self.ends[stage.key], self.seconds[stage.key] = outcome.ended, outcome.seconds
