@@ -3,16 +3,14 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from errno import ENOMEM
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePosixPath
-from traceback import format_exception
 
 import numpy as np
 
-from ecg.commands.fold_job import PREDICTIONS, FoldJob, RecordingsChanged, run_fold_job, select_stores
-from ecg.commands.holdout import FoldResult
+from ecg.commands.fold_job import INPUTS, FoldJob, select_stores, start_fold_job
+from ecg.commands.fold_runs import NETWORKS, FoldPlan, SystemRun, run_folds
 from ecg.commands.protocol import Protocol, training_records
 from ecg.commands.train import NOT_IN_FINGERPRINT
 from ecg.data.corrections import (
@@ -22,7 +20,6 @@ from ecg.data.corrections import (
     describe_corrections,
     load_corrections,
 )
-from ecg.data.headers import RecordError
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.patients import Patients, add_patients, count_patients, load_patients, number_patients, record_names
 from ecg.data.records import require_records
@@ -34,8 +31,8 @@ from ecg.reports.comparison_report import COMPARISON_FOLDER, write_comparison
 from ecg.reports.training_report import package_versions
 from ecg.reports.training_tables import differing_settings
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name
-from ecg.runtime.console import abbreviated_list, describe_error, format_duration, group_reasons, pluralise
-from ecg.runtime.executors import ALL_CORES, Executor
+from ecg.runtime.console import abbreviated_list, format_duration, group_reasons, pluralise
+from ecg.runtime.executors import ALL_CORES, Executor, StartedTask
 from ecg.runtime.files import check_writable
 from ecg.runtime.locks import lock_folder
 from ecg.systems.recipes import Settings
@@ -45,31 +42,15 @@ from ecg.training.trainer import TrainingError
 LOGGER = logging.getLogger("ecg")
 
 STAGES = "stages"  # folder in the report's, for stores and results
-NETWORKS = "networks"  # begins the names of folders for the networks of a fold
 # The source files in these folders are part of the cache key of a result.
 FOLD_SOURCES = ("data", "evaluation", "models", "training", "systems", "commands")
-
-
-@dataclass
-class SystemRun:
-    """A system of a comparison.
-
-    Attributes:
-        settings: Its settings.
-        results: Its result for each fold so far.
-        failure: Why it failed, or an empty string.
-    """
-
-    settings: Settings
-    results: list[FoldResult] = field(default_factory=list)
-    failure: str = ""
 
 
 def compare(
     data: str | Path,
     report: str | Path,
     protocol: Protocol | None = None,
-    execute: Callable[[FoldJob], FoldResult] | None = None,
+    start: Callable[[FoldJob], StartedTask[object]] | None = None,
     groups: str | Path | None = None,
     corrections: str | Path | None = None,
     executor: Executor = ALL_CORES,
@@ -82,7 +63,7 @@ def compare(
         data: Data folder.
         report: Folder for the report, and for stores and results meanwhile.
         protocol: What is compared, and how.
-        execute: Runs a job; None: the executor does.
+        start: Starts a job; None: the executor does.
         groups: Table of the patient of each recording (`ecg.data.patients`). A fold or split keeps the recordings of a
             patient together. None: each recording counts as a patient.
         corrections: Folder of reviews (`ecg.data.reviews`), which replace the headers' labels in training and scoring.
@@ -111,8 +92,11 @@ def compare(
         check_writable(folder)
     with lock_folder(report / STAGES):
         executor.check_shared(report / STAGES, paths[:1])
-        execute = execute or partial(run_fold_job, executor=executor)
-        return run_comparison(data, report, protocol, execute, executor, patients, votes)
+        start = start or partial(start_fold_job, executor=executor)
+        try:
+            return run_comparison(data, report, protocol, start, executor, patients, votes)
+        finally:
+            shutil.rmtree(report / STAGES / INPUTS, ignore_errors=True)
 
 
 def check_peaks_can_be_found(systems: Iterable[Settings]) -> None:
@@ -129,9 +113,9 @@ def run_comparison(
     data: Path,
     report: Path,
     protocol: Protocol,
-    execute: Callable[[FoldJob], FoldResult],
+    start: Callable[[FoldJob], StartedTask[object]],
     executor: Executor,
-    patients: Patients | None = None,
+    groups: Patients | None = None,
     corrections: Corrections | None = None,
 ) -> Comparison:
     """Body of `compare`, run while the folder of stages is locked."""
@@ -146,7 +130,7 @@ def run_comparison(
     for run in runs:
         if run.settings.peaks:
             peaks |= load_all_wave_peaks(select_stores(stores, run.settings), stages, executor)
-    corrected = add_corrections(add_patients(stores, patients), corrections)
+    corrected = add_corrections(add_patients(stores, groups), corrections)
     shared, shared_peaks = intersect_stores(corrected, peaks)
     store = next(iter(shared.values()))
     if store.reviewed:
@@ -158,26 +142,22 @@ def run_comparison(
             LOGGER.info(f"{run.settings.system} cannot be trained, {run.failure}")
     # The hours are shared among trainable systems only, so that naming an untrainable one changes nothing.
     n_trainable = sum(not run.failure for run in runs)
-    hours = protocol.share_hours(max(n_trainable, 1))
+    hours = protocol.share_hours(max(n_trainable, 1), executor.n_slots)
     if n_trainable:
         limit = f", {format_duration(3600 * hours)} for each system and fold" if hours else ""
         LOGGER.info(f"{pluralise(n_trainable, 'system')}, {pluralise(len(folds), 'fold')}{limit}")
+    patients = {key: grouped.patients for key, grouped in corrected.items() if grouped.patients is not None} or None
+    plans: list[FoldPlan] = []
     for key, title, held_out in zip(protocol.keys, protocol.titles, folds, strict=True):
-        fold = stages / folder_name(key)
+        fold = stages.absolute() / folder_name(key)
         networks = fold / f"{NETWORKS}_{fingerprint(held_out, hours)[:KEY_LENGTH]}"
-        n_training = len(training_records(store, held_out))
-        if n_others := len(store) - len(held_out) - n_training:
-            LOGGER.info(f"{title}: {n_others:,} other recordings of held-out patients are not trained on")
-        active = [run for run in runs if not run.failure]
-        for run in active:
+        n_training, jobs = len(training_records(store, held_out)), {}
+        for run in (run for run in runs if not run.failure):
             cache = result_cache(run.settings, fold, held_out, hours, select_stores(shared, run.settings), shared_peaks)
-            job = FoldJob(data, stages, digests, run.settings, held_out, hours, networks, cache, patients,
-                          corrections, executor.jobs)  # fmt: skip
-            run_fold(run, job, title, n_training, execute)
-        if not any(run.failure for run in active):  # else the networks serve to resume
-            # This also removes the networks of runs with other time limits.
-            for folder in fold.glob(f"{NETWORKS}_*"):
-                shutil.rmtree(folder)
+            jobs[run.settings.system] = FoldJob(data, stages.absolute(), digests, run.settings, held_out, hours,
+                                                networks, cache, patients, corrections, executor.jobs)  # fmt: skip
+        plans.append(FoldPlan(title, fold, n_training, len(store) - len(held_out) - n_training, jobs))
+    run_folds(plans, runs, start, executor)
     done = [run for run in runs if not run.failure]
     failures = "; ".join(f"{run.settings.system}, {run.failure}" for run in runs if run.failure)
     if not done:
@@ -193,49 +173,6 @@ def run_comparison(
     if failures:
         raise TrainingError(f"{path} lacks the systems that failed: {failures}")
     return comparison
-
-
-def run_fold(
-    run: SystemRun, job: FoldJob, title: str, n_training: int, execute: Callable[[FoldJob], FoldResult]
-) -> None:
-    """Add the result of a fold to a system's run, or the reason why it failed.
-
-    The result is loaded from the cache, or computed by its job.
-
-    Args:
-        run: The system.
-        job: Its job.
-        title: Title of the fold.
-        n_training: Number of recordings to train on.
-        execute: Runs the job.
-
-    Raises:
-        RecordingsChanged: See `FoldJob.load_stores`.
-        OSError: An error that would stop other systems, too, such as a full disk.
-    """
-    arrays, name = job.cache.load(PREDICTIONS), f"{run.settings.system}, {title}"
-    if arrays is not None:
-        LOGGER.info(f"{name}: loaded from cache")
-        run.results.append(FoldResult.from_arrays(arrays))
-        return
-    LOGGER.info(f"{name}: {n_training:,} recordings to train on, {len(job.held_out):,} held out")
-    try:
-        run.results.append(execute(job))
-        return
-    except RecordingsChanged:
-        raise
-    except (TrainingError, RecordError, ChildProcessError) as error:
-        reason = describe_error(error)
-    except OSError as error:
-        if error.errno != ENOMEM:
-            raise
-        reason = describe_error(error)
-    except Exception as error:  # noqa: BLE001 - any other error has ended this system alone, and is logged in full
-        reason = describe_error(error)
-        for line in "".join(format_exception(error)).splitlines():
-            LOGGER.error(line)
-    run.failure = f"{title}: {reason}"
-    LOGGER.error(f"{name}: failed, {reason}")
 
 
 def merge_excluded(stores: Iterable[Store]) -> tuple[tuple[str, str], ...]:

@@ -1,6 +1,8 @@
 """Train a system on one fold of a comparison and predict the held-out recordings."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +11,23 @@ from ecg.commands.holdout import FoldResult, predict_held_out
 from ecg.commands.protocol import training_records
 from ecg.data.corrections import Corrections
 from ecg.data.headers import RecordError
-from ecg.data.patients import Patients, add_patients
 from ecg.data.resampling import Preprocessing
-from ecg.data.store import add_corrections, build_stores
+from ecg.data.store import Store, add_corrections, open_store, store_folder
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks
-from ecg.runtime.cache import ResultCache
-from ecg.runtime.console import prefix_log, quiet_log
-from ecg.runtime.executors import ALL_CORES, Executor, LocalExecutor
+from ecg.runtime.cache import DAMAGED, ResultCache
+from ecg.runtime.console import describe_error, prefix_log, quiet_log
+from ecg.runtime.executors import Executor, LocalExecutor, StartedTask
 from ecg.runtime.keras_startup import start_keras
 from ecg.runtime.limits import TimeBudget
+from ecg.runtime.shared_arrays import SharedArrays, unpack_value
+from ecg.runtime.tasks import log_progress
 from ecg.systems.method import train_system
 from ecg.systems.recipes import Settings
 from ecg.systems.stage_runner import Peaks, StageRunner, Stores
 from ecg.training.trainer import translate_out_of_memory
 
 PREDICTIONS = "predictions"  # name of a system's result for a fold in its cache
+INPUTS = "inputs"  # folder in that of the stores, for arrays that the jobs read
 
 
 class RecordingsChanged(RecordError):
@@ -43,7 +47,8 @@ class FoldJob:
         hours: Time limit, or None.
         networks: Folder for the networks of this fold; systems share networks that are trained the same.
         cache: Cache of the result.
-        patients: The patients of the listed recordings; None: each recording counts as a patient.
+        patients: Number of each recording's patient in each store, (n_recordings,); None: each recording counts as a
+            patient.
         corrections: Reviewers' verdicts on labels; None: there are none.
         jobs: Number of processes that make recordings; None: one per core.
     """
@@ -56,7 +61,7 @@ class FoldJob:
     hours: float | None
     networks: Path
     cache: ResultCache
-    patients: Patients | None = None
+    patients: Mapping[Preprocessing, np.ndarray] | None = None
     corrections: Corrections | None = None
     jobs: int | None = None
 
@@ -66,16 +71,24 @@ class FoldJob:
         Raises:
             RecordingsChanged: The stores are not those of the comparison.
         """
-        system, executor = self.system, LocalExecutor(self.jobs)
+        system = self.system
+        stores: dict[Preprocessing, Store] = {}
         peaks: Peaks = {}
-        stores: Stores = build_stores(self.data, self.stages, list(self.digests), executor)
-        if {preparation: store.digest for preparation, store in stores.items()} != self.digests:
-            raise RecordingsChanged(f"{self.data}: recordings have changed since the comparison was begun")
+        for preparation, digest in self.digests.items():
+            folder = store_folder(self.stages, preparation)
+            try:
+                store = open_store(folder)
+            except DAMAGED as error:
+                raise RecordingsChanged(f"{folder}: cannot be opened again: {describe_error(error)}") from None
+            if store.digest != digest:
+                raise RecordingsChanged(f"{self.data}: recordings have changed since the comparison was begun")
+            stores[preparation] = store
         if system.peaks:
-            peaks = load_all_wave_peaks(select_stores(stores, system), self.stages, executor)
-        stores = add_corrections(add_patients(stores, self.patients), self.corrections)
-        stores, peaks = intersect_stores(stores, peaks)
-        return select_stores(stores, system), peaks
+            peaks = load_all_wave_peaks(select_stores(stores, system), self.stages, LocalExecutor(self.jobs))
+        if self.patients is not None:
+            stores = {key: replace(store, patients=self.patients[key]) for key, store in stores.items()}
+        corrected, peaks = intersect_stores(add_corrections(stores, self.corrections), peaks)
+        return select_stores(corrected, system), peaks
 
     def run(self, stores: Stores, peaks: Peaks) -> FoldResult:
         """Train and predict in this process, and save the result in the cache.
@@ -97,17 +110,36 @@ class FoldJob:
         return result
 
 
-def run_in_this_process(job: FoldJob) -> FoldResult:
+def start_fold_job(job: FoldJob, executor: Executor) -> StartedTask[None]:
+    """Start a job in a process of its own, so that its memory is freed at the end.
+
+    Its result is then in its cache.
+
+    Args:
+        job: The job.
+        executor: Runs it.
+    """
+    packed = SharedArrays(job.stages / INPUTS).pack(job)
+    return executor.start(run_packed_job, packed, executor.is_local, prepare=start_keras)
+
+
+def run_packed_job(packed: bytes, is_local: bool) -> None:
+    """Run a job, with the name of its system before each log message.
+
+    Args:
+        packed: The job, from `SharedArrays.pack`.
+        is_local: Whether the standard error of this process is that of the client.
+    """
+    with nullcontext() if is_local else log_progress():
+        run_in_this_process(unpack_value(packed))
+
+
+def run_in_this_process(job: FoldJob) -> None:
     """Run a job, with the name of its system before each log message."""
     with quiet_log():  # the first process has logged what the stores hold
         inputs = job.load_stores()
     prefix_log(f"{job.system.system}: ")
-    return job.run(*inputs)
-
-
-def run_fold_job(job: FoldJob, executor: Executor = ALL_CORES) -> FoldResult:
-    """Run a job in a process of its own, so that its memory is freed at the end."""
-    return executor.run(run_in_this_process, job, prepare=start_keras)
+    job.run(*inputs)
 
 
 def select_stores(stores: Stores, system: Settings) -> Stores:

@@ -1,5 +1,6 @@
 """Define how systems are compared, and which recordings each fold holds out."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,9 +80,14 @@ class Protocol:
             return [f"without_{self.leave_out}"]
         return [f"fold{fold + 1}of{self.folds}" for fold in range(self.folds)]
 
-    def share_hours(self, n_systems: int) -> float | None:
-        """Return the time limit of each system in each fold, or None."""
-        return self.hours and self.hours / (n_systems * len(self.titles))
+    def share_hours(self, n_systems: int, n_slots: int = 1) -> float | None:
+        """Return the time limit of each system in each fold, or None.
+
+        Args:
+            n_systems: Number of systems.
+            n_slots: Number of systems and folds that are trained at the same time.
+        """
+        return self.hours and self.hours / math.ceil(n_systems * len(self.titles) / n_slots)
 
     def settings(self, system: Settings) -> Settings:
         """Return the settings with which a system is trained here."""

@@ -23,7 +23,8 @@ def run_with_settings(arguments: argparse.Namespace) -> None:
     processes = getattr(arguments, "processes", None) or 1
     if processes > 1 and arguments.cluster:
         raise SystemExit(f"{PROGRAM}: error: --processes and --cluster exclude each other: choose one of them")
-    start_keras(devices=processes == 1)  # several processes must be connected first
+    on_cpu = "model" in arguments and arguments.cluster is not None  # the workers of a cluster train
+    start_keras(devices=processes == 1, on_cpu=on_cpu)  # several processes must be connected first
     from ecg.commands import estimate, joint, settings, train
     from ecg.data.headers import RecordError
     from ecg.data.wave_peaks import NeuroKitMissing

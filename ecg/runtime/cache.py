@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 
 from ecg.runtime.files import atomic_path, to_json
 
+VISIBLE_SECONDS = 120.0  # after which a file that another machine has written is visible at the latest
 KEY_LENGTH = 12  # characters of a key in the name of a folder
 # What is raised over a file of arrays that is missing, damaged or has other content. zipfile raises RuntimeError if a
 # damaged byte says that the content is encrypted or compressed in an unknown way.
@@ -114,6 +116,22 @@ class ResultCache:
                 return {name: arrays[name] for name in arrays.files if name != "key"}
         except DAMAGED:
             return None
+
+    def wait_for(self, name: str) -> dict[str, np.ndarray]:
+        """Load the arrays of a name that another machine has saved.
+
+        The file system of a network may show them some seconds later.
+
+        Raises:
+            FileNotFoundError: They do not appear.
+        """
+        end = time.monotonic() + VISIBLE_SECONDS
+        while (arrays := self.load(name)) is None:
+            if time.monotonic() > end:
+                raise FileNotFoundError(f"{self._file(name)}: was written by another machine and does not appear here; "
+                                        f"mount the folder on all machines at the same path")  # fmt: skip
+            time.sleep(1)
+        return arrays
 
     def delete(self, name: str) -> None:
         """Delete the arrays of a name, if there are any."""

@@ -18,7 +18,7 @@ PREDICTING = {
 }
 
 
-def start_keras(devices: bool = True, predicts: bool = False) -> None:
+def start_keras(devices: bool = True, predicts: bool = False, on_cpu: bool = False) -> None:
     """Import Keras with only our own lines on the console.
 
     TensorFlow's libraries write to the process's standard error, below Python and before any setting of theirs is read.
@@ -33,11 +33,15 @@ def start_keras(devices: bool = True, predicts: bool = False) -> None:
             computes each operation in one thread, since the last digits of a convolution depend on the number of
             threads, and takes as much of an accelerator's memory as it needs. Environment variables that are set
             already (PREDICTING) are left as they are.
+        on_cpu: Whether the processor alone is used. The accelerators of this machine are left to other processes, such
+            as the workers of a cluster.
     """
     if "keras" in sys.modules:
         return
     for name, value in PREDICTING.items() if predicts else ():
         os.environ.setdefault(name, value)
+    if on_cpu:
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings and worse
     # TensorFlow chooses Intel's kernels on some processors only; on others, too, a training step is faster with them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

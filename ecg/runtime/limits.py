@@ -111,6 +111,19 @@ class TimeBudget:
         # Returns what all processes do that train together, for what the clock of this one says.
         self.agree: Callable[[bool], bool] = bool
 
+    def for_task(self, stages_left: float) -> "TimeBudget":
+        """Return the budget of a stage that begins now in another process.
+
+        It is that of the time of day, so that it holds on other machines, whose clocks must agree to some seconds.
+
+        Args:
+            stages_left: See `begin`.
+        """
+        budget = TimeBudget(None, time.time)
+        budget.end = budget.stage_end = budget.clock() + (self.end - self.clock()) / stages_left
+        budget.prediction_seconds = self.prediction_seconds
+        return budget
+
     def begin(self, stages_left: float, n_predictions: int) -> None:
         """Begin a stage.
 

@@ -15,20 +15,24 @@ POLL_SECONDS = 0.01  # between two attempts
 
 
 @contextmanager
-def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
+def lock_folder(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]:
     """Keep other processes out of a folder while the block runs.
 
     The lock is a file in the folder, which is made if it is missing. It ends with the process at the latest.
 
+    Args:
+        folder: The folder.
+        wait: Whether to wait for the end of another process's lock, however long it takes.
+
     Raises:
-        BlockingIOError: Another process has the lock.
+        BlockingIOError: Another process has the lock, and `wait` is false.
     """
     path = Path(folder) / LOCK
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise BlockingIOError(f"{folder}: another process is at work in this folder") from None
             # Another process may have removed the folder between the opening and the lock.

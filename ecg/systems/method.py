@@ -38,6 +38,7 @@ from ecg.systems.plan import (
     split_recordings,
     split_validation,
     stage_costs,
+    stage_groups,
 )
 from ecg.systems.pretraining import prepare_initial_networks
 from ecg.systems.recipes import Settings
@@ -109,7 +110,7 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
     splits = split_recordings(known_labels(store, settings), settings, store.patients)
     training, validation = (np.unique(np.concatenate(parts)) for parts in zip(*splits, strict=True))
     settings = drop_untrainable_gate(settings, store.sources, splits)
-    runner.costs = stage_costs(settings, len(splits[0][0]))
+    runner.costs, runner.groups = stage_costs(settings, len(splits[0][0])), stage_groups(settings)
     runner.initial_networks = prepare_initial_networks(settings, runner)
 
     # Networks of the other sources relabel classes that a source conflates or does not label.

@@ -172,11 +172,24 @@ def classes_of(settings: Settings, group: str) -> tuple[str, ...]:
 
 def stage_keys(settings: Settings) -> list[str]:
     """Return the keys of all stages of a system, in their order."""
-    keys = [plan.key for plan in pretraining_plans(settings)]
-    keys += [rule.key for rule in settings.cleaning.rules] + [first_round_key(settings)] * settings.cleaning.masks
-    for network in planned_networks(settings):
-        keys += [network.peaks_key, network.key] if network.learns_peaks else [network.key]
-    return keys
+    return [key for group in stage_groups(settings) for chain in group for key in chain]
+
+
+def stage_groups(settings: Settings) -> list[list[list[str]]]:
+    """Return the stages of a system, in groups that follow each other.
+
+    Returns:
+        The groups, each a list of chains of keys. The chains of a group do not depend on each other. The stages of a
+        chain follow each other.
+    """
+    rules = [[[rule.key]] for rule in settings.cleaning.rules]
+    networks = [
+        [network.peaks_key, network.key] if network.learns_peaks else [network.key]
+        for network in planned_networks(settings)
+    ]
+    pretraining = [[plan.key] for plan in pretraining_plans(settings)]
+    groups = [pretraining, *rules, [[first_round_key(settings)]] * settings.cleaning.masks, networks]
+    return [group for group in groups if group]
 
 
 def pretraining_plans(settings: Settings) -> list[NetworkPlan]:

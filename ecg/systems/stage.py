@@ -1,6 +1,6 @@
 """Describe a network to train, and build it with its data and its loss."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import keras
@@ -77,6 +77,15 @@ class Stage:
     augmentations: tuple[str, ...] = ()
     lead_sets: tuple[tuple[str, ...], ...] = ()
     preliminary: "Stage | None" = None
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the preliminary stage, if any, and of this one, in the order of their training."""
+        return [*(self.preliminary.keys if self.preliminary else ()), self.key]
+
+    def after_preliminary(self, weights: Sequence[np.ndarray]) -> "Stage":
+        """Return the stage that follows its preliminary one, given the weights of that one's network."""
+        return replace(self, preliminary=None, initial_weights=tuple(weights))
 
     @property
     def network_settings(self) -> AnyNetworkSettings:

@@ -1,7 +1,8 @@
 """Train the network of one stage, or load its cached result."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -21,10 +22,13 @@ from ecg.models.ensemble import serves_all_lead_sets, uses_demographics
 from ecg.models.initial_weights import InitialNetwork
 from ecg.models.resnets import POLICIES
 from ecg.runtime.cache import KEY_LENGTH, ResultCache, fingerprint, folder_name, source_hash
+from ecg.runtime.console import quiet_log
 from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.limits import TimeBudget
+from ecg.runtime.locks import LOCK, lock_folder
 from ecg.runtime.peers import ALONE, Peers
 from ecg.systems.stage import AUROC, CHALLENGE, SAVED, Stage, build_network, make_dataset, prediction_part, stage_loss
+from ecg.systems.stage_tasks import train_by_tasks
 from ecg.training.arithmetic import check_arithmetic
 from ecg.training.checkpoint import Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
 from ecg.training.distribution import assign_weights, distribution_scope, local_scope, training_devices
@@ -88,8 +92,9 @@ class StageRunner:
         folder: Folder that gets a cache folder for each stage.
         seed: Seed of all stages.
         budget: Time limit that the stages share.
-        executor: Makes the synthetic recordings of a pretraining.
+        executor: Makes the synthetic recordings of a pretraining. That of a cluster also trains the networks.
         costs: Keys of all stages in their order, and their relative costs. Each gets its share of the time left.
+        groups: The same keys, in groups of chains that do not depend on each other (`stage_groups`).
         initial_networks: Trained networks. A stage of the same architecture, leads and view starts from one.
         scorer: Scorer for the metric CHALLENGE.
         epochs: Epochs of all stages that have run.
@@ -104,6 +109,7 @@ class StageRunner:
     budget: TimeBudget
     executor: Executor = ALL_CORES
     costs: dict[str, float] = field(default_factory=dict)
+    groups: Sequence[Sequence[Sequence[str]]] = ()
     initial_networks: Sequence[InitialNetwork] = ()
     scorer: Scorer | None = None
     epochs: list[Epoch] = field(default_factory=list)
@@ -123,7 +129,9 @@ class StageRunner:
     def run_all(self, stages: Sequence[Stage]) -> list[Outcome]:
         """Train the networks of stages that do not depend on each other.
 
-        Results that are in the cache are loaded. The cost of each stage is recorded, and of its preliminary one.
+        Results that are in the cache are loaded. The executor of a cluster trains several networks at the same time;
+        otherwise this process trains one after the other. The cost of each stage is recorded, and of its preliminary
+        one.
 
         Returns:
             The outcome of each stage.
@@ -131,13 +139,31 @@ class StageRunner:
         Raises:
             TrainingError: A loss was not finite from the first epoch on, or the memory is too small.
         """
-        return [self._run_in_turn(stage) for stage in stages]
+        if self.executor.is_local:
+            return [self._run_in_turn(stage) for stage in stages]
+        missing = [stage for stage in map(self.initialise, stages) if not self._is_trained(stage)]
+        if missing:
+            train_by_tasks(self, missing)
+        trained = {stage.key for stage in missing}
+        outcomes = []
+        for stage in stages:
+            with quiet_log() if stage.key in trained else nullcontext():  # it is not news that it is in the cache
+                outcomes.append(self._run_in_turn(stage))
+        return outcomes
+
+    def _is_trained(self, stage: Stage) -> bool:
+        """Return whether the result of an initialised stage is in the cache."""
+        if stage.preliminary is not None:
+            result = self.cache_of(stage.preliminary).load(RESULT)
+            if result is None:
+                return False
+            stage = stage.after_preliminary(unpack_arrays("weights", result))
+        return self.cache_of(stage).load(RESULT) is not None
 
     def _run_in_turn(self, stage: Stage) -> Outcome:
         """Run the preliminary stage of a stage, if any, and then the stage itself."""
         if stage.preliminary is not None:
-            weights = self._run_in_turn(stage.preliminary).weights
-            stage = replace(stage, preliminary=None, initial_weights=tuple(weights))
+            stage = stage.after_preliminary(self._run_in_turn(stage.preliminary).weights)
         outcome = self.train_or_load(self.initialise(stage))
         self.epochs += outcome.epochs
         self.ends[stage.key], self.seconds[stage.key] = outcome.ended, outcome.seconds
@@ -147,8 +173,11 @@ class StageRunner:
         """Let a stage start from a trained network, if there is one of its kind.
 
         A network of the same classes is preferred. The stage is then trained with a warm-up and at a lower rate. A
-        stage that already has initial weights is unchanged.
+        stage that already has initial weights is unchanged. If it gets these from a preliminary stage, that one starts
+        from the trained network.
         """
+        if stage.preliminary is not None:
+            return replace(stage, preliminary=self.initialise(stage.preliminary))
         kind = stage.leads, stage.prediction_settings, stage.view
         networks = [
             network for network in self.initial_networks if (network.leads, network.settings, network.view) == kind
@@ -160,20 +189,44 @@ class StageRunner:
 
     def train_or_load(self, stage: Stage) -> Outcome:
         """Train the network of a stage and cache the result, or load it from the cache."""
-        store = self.stores[stage.view.preparation]
-        key = fingerprint(store.digest, *program_versions(*STAGE_SOURCES), self.seed, *stage.cache_parts())
-        cache = ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
-        result = cache.load(RESULT)
+        cache = self.cache_of(stage)
+        result = cache.load(RESULT) if self.executor.is_local else cache.wait_for(RESULT)
         if result is None:
-            self.budget.begin(self.remaining_costs(stage.key), len(stage.validation) + stage.n_predictions)
-            result = self.train(stage, cache)
-            cache.save(RESULT, result)
-            cache.delete(PROGRESS)
+            with self._lock(stage, cache):
+                result = cache.load(RESULT) or self._train_and_save(stage, cache)
         else:
             self.budget.skip(result["used"])
             LOGGER.info(f"{stage.title}: loaded from cache")
         return Outcome(unpack_epochs(result["epochs"]), unpack_arrays("weights", result), result["probabilities"],
                        str(result["ended"]), float(result["used"][0]))  # fmt: skip
+
+    def cache_of(self, stage: Stage) -> ResultCache:
+        """Return the cache of an initialised stage."""
+        store = self.stores[stage.view.preparation]
+        key = fingerprint(store.digest, *program_versions(*STAGE_SOURCES), self.seed, *stage.cache_parts())
+        return ResultCache(self.folder / f"{folder_name(stage.key)}_{key[:KEY_LENGTH]}", key)
+
+    def _train_and_save(self, stage: Stage, cache: ResultCache) -> dict[str, np.ndarray]:
+        self.budget.begin(self.remaining_costs(stage.key), len(stage.validation) + stage.n_predictions)
+        result = self.train(stage, cache)
+        cache.save(RESULT, result)
+        cache.delete(PROGRESS)
+        return result
+
+    @contextmanager
+    def _lock(self, stage: Stage, cache: ResultCache) -> Iterator[None]:
+        """Let no other process train the network of a stage.
+
+        Systems of a comparison share networks. A process that is cut off from its cluster may still train one.
+        """
+        with ExitStack() as locks:
+            try:
+                locks.enter_context(lock_folder(cache.path))
+            except BlockingIOError:
+                LOGGER.info(f"{stage.title}: another process trains it; waiting for its end")
+                locks.enter_context(lock_folder(cache.path, wait=True))
+            yield
+            cache.path.joinpath(LOCK).unlink(missing_ok=True)
 
     def remaining_costs(self, key: str) -> float:
         """Return the cost of a stage and all after it, divided by its own cost."""
@@ -181,6 +234,23 @@ class StageRunner:
         if key not in keys:
             return 1
         return sum(self.costs[later] for later in keys[keys.index(key) :]) / self.costs[key]
+
+    def count_rounds(self, chains: Sequence[Sequence[str]]) -> float:
+        """Return how many times as long as the first chain all remaining ones take.
+
+        Chains of a group run at the same time, as many as the executor has slots.
+
+        Args:
+            chains: Keys of the stages of each chain of a group that has not begun. The first begins now.
+        """
+
+        def duration(chains: Sequence[Sequence[str]]) -> float:
+            slots = self.executor.n_slots
+            costs = [sum(self.costs.get(key, 1.0) for key in chain) for chain in chains]
+            return sum(max(costs[first : first + slots]) for first in range(0, len(costs), slots))
+
+        number = next((number for number, group in enumerate(self.groups) if chains[0] in group), len(self.groups))
+        return sum(map(duration, (chains, *self.groups[number + 1 :]))) / duration(chains[:1])
 
     def compute_scores(self, stage: Stage, probabilities: np.ndarray) -> dict[str, float]:
         """Return a stage's metric by name, for probabilities of its validation set (n, K)."""

@@ -80,6 +80,26 @@ def run_here(job):
     return job.run(*job.load_stores())
 
 
+class Call:
+    """A task that calls a function with a job when its result is asked for, in this process."""
+
+    where = "this process"
+
+    def __init__(self, function, job):
+        self.function, self.job = function, job
+
+    def result(self):
+        return self.function(self.job)
+
+    def cancel(self):
+        pass
+
+
+def begin(function):
+    """Return a function that begins a job as a task of this process."""
+    return partial(Call, function)
+
+
 @pytest.fixture
 def trained(store, monkeypatch):
     """A list of the fake systems that take the place of trainings; all stores are the synthetic one."""
@@ -93,10 +113,10 @@ def trained(store, monkeypatch):
 
     monkeypatch.setattr(fold_job, "train_system", train_system)
     monkeypatch.setattr("ecg.commands.holdout.predict_stores", predict_fake)
-    for user in (module, fold_job):
-        monkeypatch.setattr(
-            user, "build_stores", lambda data, folder, preparations, executor: dict.fromkeys(preparations, store)
-        )
+    monkeypatch.setattr(
+        module, "build_stores", lambda data, folder, preparations, executor: dict.fromkeys(preparations, store)
+    )
+    monkeypatch.setattr(fold_job, "open_store", lambda folder: store)
     return trained
 
 
@@ -266,7 +286,7 @@ def test_each_fold_is_a_job_of_each_system_with_its_share_of_the_hours(
     monkeypatch.setattr(
         "ecg.commands.holdout.skipped_steps", lambda trained, system: ["this", "that"] if system.exclusive else []
     )
-    comparison = compare(synthetic_recordings, tmp_path, protocol, execute)
+    comparison = compare(synthetic_recordings, tmp_path, protocol, begin(execute))
     facts = written[0][2]
     assert [facts.get(f"skipped by {name}, fold 2 of 2") for name in ("one", "other")] == [None, "this; that"]
     assert facts["recordings excluded"] == "1: flat (A9)"
@@ -286,10 +306,10 @@ def test_each_fold_is_a_job_of_each_system_with_its_share_of_the_hours(
         names = [path.name for folder in (stages / fold).iterdir() for path in folder.iterdir()]
         assert names == ["predictions.npz"] * 2
     lines.clear()
-    again = compare(synthetic_recordings, tmp_path, protocol, execute)
+    again = compare(synthetic_recordings, tmp_path, protocol, begin(execute))
     assert len(jobs) == 4 and lines[1] == "one, fold 1 of 2: loaded from cache"
     np.testing.assert_array_equal(again.results[1].probabilities, comparison.results[1].probabilities)
-    assert compare(synthetic_recordings, tmp_path, replace(protocol, hours=7), execute) and len(jobs) == 8
+    assert compare(synthetic_recordings, tmp_path, replace(protocol, hours=7), begin(execute)) and len(jobs) == 8
 
 
 @pytest.mark.parametrize(
@@ -316,7 +336,7 @@ def test_a_system_that_fails_is_reported_and_the_others_are_compared(
 
     protocol = Protocol((ONE, OTHER, replace(OTHER, system="last")), (2,), folds=3)
     with pytest.raises(TrainingError) as raised:
-        compare(synthetic_recordings, tmp_path, protocol, execute)
+        compare(synthetic_recordings, tmp_path, protocol, begin(execute))
     failed = f"one, fold 2 of 3: {message}"
     assert str(raised.value) == f"{tmp_path / 'page'} lacks the systems that failed: {failed}"
     assert names == ["one", "other", "last", "one", "other", "last", "other", "last"]
@@ -327,7 +347,7 @@ def test_a_system_that_fails_is_reported_and_the_others_are_compared(
     kept = [path.parent.name for path in tmp_path.glob("stages/fold*/networks_*")]
     assert kept == ["fold2of3"]  # what is there of the system that failed is not done again
     with pytest.raises(TrainingError, match=re.escape(f"no system is trained: one, fold 2 of 3: {message}")):
-        compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)), execute)
+        compare(synthetic_recordings, tmp_path, replace(protocol, systems=(ONE,)), begin(execute))
     assert len(written) == 1
 
 
@@ -348,7 +368,7 @@ def test_corrections_are_trained_on_and_scored(trained, written, store, syntheti
 
     protocol = Protocol((ONE,), (2,), folds=2)
     for _ in range(2):  # the second time from the cache
-        comparison = compare(synthetic_recordings, tmp_path / "report", protocol, execute, None, reviews)
+        comparison = compare(synthetic_recordings, tmp_path / "report", protocol, begin(execute), None, reviews)
         assert len(jobs) == 2
     expected = store.as_scored.copy()
     expected[:, column] = ~store.labels[:, column]
@@ -356,7 +376,7 @@ def test_corrections_are_trained_on_and_scored(trained, written, store, syntheti
     facts = written[-1][2]
     assert facts["corrections"].startswith(f"Corrections: {len(store)} labels of {len(store)} recordings")
     assert [row[0] for row in facts["corrected labels"]] == ["record", *names]
-    compare(synthetic_recordings, tmp_path / "report", protocol, run_here)
+    compare(synthetic_recordings, tmp_path / "report", protocol, begin(run_here))
     assert len(trained) == 4 and not {"corrections", "corrected labels"} & set(written[-1][2])
 
 
@@ -375,7 +395,7 @@ def test_no_patient_is_trained_on_and_held_out(leave_out, trained, written, stor
         return result
 
     protocol = Protocol((ONE,), (2,), folds=2, leave_out=leave_out)
-    compare(synthetic_recordings, tmp_path / "report", protocol, execute, groups)
+    compare(synthetic_recordings, tmp_path / "report", protocol, begin(execute), groups)
     assert len(jobs) == len(protocol.titles)
     for fake, job in zip(trained, jobs, strict=True):
         held_out = {patients[store.names[record]] for record in job.held_out}
@@ -388,9 +408,9 @@ def test_no_patient_is_trained_on_and_held_out(leave_out, trained, written, stor
         written[0][2]["patients"] == f"20, {'none both trained on and held out' if leave_out else 'each in one fold'}"
     )
     # The same groups are the same comparison, and others are another, even if the same recordings are held out.
-    compare(synthetic_recordings, tmp_path / "report", protocol, execute, groups)
+    compare(synthetic_recordings, tmp_path / "report", protocol, begin(execute), groups)
     assert len(jobs) == len(protocol.titles)
-    compare(synthetic_recordings, tmp_path / "report", protocol, run_here)
+    compare(synthetic_recordings, tmp_path / "report", protocol, begin(run_here))
     assert len(trained) == 2 * len(jobs) and "patients" not in written[-1][2]
 
 
@@ -400,7 +420,7 @@ def test_what_all_systems_would_meet_ends_the_comparison(error, trained, written
         raise error
 
     with pytest.raises(type(error)) as raised:
-        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2), execute)
+        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2), begin(execute))
     assert raised.value is error and not written
 
 
@@ -422,13 +442,13 @@ def test_an_untrainable_system_is_reported_before_training_and_does_not_change_t
         Protocol, "untrainable_reason", lambda self, system, store, folds: reasons.get(system.system, "")
     )
     with pytest.raises(TrainingError, match="lacks the systems that failed: one, fold 2 of 2: 3 recordings"):
-        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4), run_here)
+        compare(synthetic_recordings, tmp_path, Protocol((ONE, OTHER), (2,), folds=2, hours=4), begin(run_here))
     assert lines[0] == "one cannot be trained, fold 2 of 2: 3 recordings"
     assert len(trained) == 2 and written[0][1].systems == ["other"]
-    compare(synthetic_recordings, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4), run_here)
+    compare(synthetic_recordings, tmp_path, Protocol((OTHER,), (2,), folds=2, hours=4), begin(run_here))
     assert len(trained) == 2
     with pytest.raises(TrainingError, match="no system is trained: one, fold 2 of 2: 3 recordings"):
-        compare(synthetic_recordings, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), run_here)
+        compare(synthetic_recordings, tmp_path, Protocol((ONE,), (2,), folds=2, hours=4, width=4), begin(run_here))
 
 
 def test_mistakes_are_reported_before_anything_is_read(synthetic_recordings, headers, tmp_path, monkeypatch):
@@ -467,7 +487,7 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
         replace(base, system="focal", loss="focal"),
     )
     protocol = Protocol(systems, (2,), leave_out="georgia", epochs=1, hours=3)
-    first, halves, focal = compare(synthetic_recordings, tmp_path, protocol, run_here).results
+    first, halves, focal = compare(synthetic_recordings, tmp_path, protocol, begin(run_here)).results
     trained = [line.partition(": all ")[0] for line in lines if ": all 1 epochs" in line]
     assert trained == ["round 1, 12 leads", "round 2, 2 leads", "round 2, 2 leads"]
     np.testing.assert_array_equal(first.probabilities, halves.probabilities)
@@ -494,9 +514,9 @@ def test_two_small_systems_are_compared_from_recordings_to_page_and_resumed(
         return run_in_this_process(job)
 
     with pytest.raises(KeyboardInterrupt):
-        compare(synthetic_recordings, tmp_path, protocol, execute)
+        compare(synthetic_recordings, tmp_path, protocol, begin(execute))
     systems.clear()
-    comparison = compare(synthetic_recordings, tmp_path, protocol, execute)
+    comparison = compare(synthetic_recordings, tmp_path, protocol, begin(execute))
     assert systems == ["other"]
     lines = [line for line in capsys.readouterr().out.splitlines() if "epoch 1: loss" in line]
     assert sorted({line.split(": ")[0] for line in lines}) == ["one", "other"]

@@ -1,3 +1,4 @@
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,17 @@ def test_a_result_is_loaded_bit_by_bit_under_its_key_only(tmp_path):
         np.testing.assert_array_equal(loaded[name], array)
     assert ResultCache(tmp_path / "stage", "another digest").load("result") is None
     assert cache.load("progress") is None
+
+
+def test_a_result_that_another_machine_saves_is_waited_for(tmp_path, monkeypatch):
+    cache = ResultCache(tmp_path, "key")
+    later = threading.Timer(0.3, cache.save, ["result", {"x": np.arange(3)}])
+    later.start()
+    np.testing.assert_array_equal(cache.wait_for("result")["x"], np.arange(3))
+    later.join()
+    monkeypatch.setattr("ecg.runtime.cache.VISIBLE_SECONDS", 0.0)
+    with pytest.raises(FileNotFoundError, match="other.npz: was written by another machine and does not appear here"):
+        cache.wait_for("other")
 
 
 def test_a_new_result_replaces_the_one_before(tmp_path):

@@ -133,6 +133,18 @@ def test_a_folder_is_locked_for_other_processes_until_its_process_ends(tmp_path)
         pass
 
 
+def test_a_process_may_wait_for_the_end_of_a_lock(tmp_path):
+    code = "import sys; from ecg.runtime.locks import lock_folder; print('begins', flush=True)\n"
+    code += "with lock_folder(sys.argv[1], wait=True): print('in', flush=True)"
+    command = [sys.executable, "-c", code, tmp_path]
+    with lock_folder(tmp_path):
+        waiting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert waiting.stdout.readline() == "begins\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.5)
+    assert waiting.communicate(timeout=30)[0] == "in\n" and waiting.returncode == 0
+
+
 def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
     for name in ("x" * 251 + ".csv", "\N{GREEK SMALL LETTER MU}" * 125 + ".csv"):
         with atomic_path(tmp_path / name) as part:

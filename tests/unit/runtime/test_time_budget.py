@@ -1,4 +1,6 @@
 import math
+import pickle
+import time
 
 import numpy as np
 import pytest
@@ -118,3 +120,17 @@ def test_otherwise_the_hours_start_anew_and_the_used_time_is_reported(clock):
     assert not budget.is_over
     clock.now += 2
     assert budget.is_over
+
+
+def test_a_stage_in_another_process_ends_when_its_share_does(clock):
+    budget = TimeBudget(1, clock)
+    clock.now += 200
+    budget.record_prediction_time(10, 5.0)
+    task = pickle.loads(pickle.dumps(budget.for_task(4)))
+    share = (budget.end - clock.now) / 4
+    task.begin(1, 60)  # 30 s for predictions
+    assert task.end - time.time() == pytest.approx(share, abs=2) and task.reserved == 30
+    assert not task.is_over and task.prediction_seconds == 0.5
+    task.clock = lambda: task.end - 29
+    assert task.is_over
+    assert TimeBudget(None, clock).for_task(3).end == math.inf
