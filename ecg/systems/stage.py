@@ -80,11 +80,15 @@ class Stage:
 
     @property
     def keys(self) -> list[str]:
-        """Keys of the preliminary stage, if any, and of this one, in the order of their training."""
+        """Keys of the preliminary stage, if any, and of this one, in their order."""
         return [*(self.preliminary.keys if self.preliminary else ()), self.key]
 
     def after_preliminary(self, weights: Sequence[np.ndarray]) -> "Stage":
-        """Return the stage that follows its preliminary one, given the weights of that one's network."""
+        """Return the stage that follows its preliminary one.
+
+        Args:
+            weights: Weights of the preliminary stage's network.
+        """
         return replace(self, preliminary=None, initial_weights=tuple(weights))
 
     @property
