@@ -45,7 +45,7 @@ default_role = "literal"  # `name` in a docstring is code, as in Markdown
 
 # A reference into the package has to resolve. Names of other packages and type variables are not looked up.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!ecg\.).*"), ("py:class", r"ecg\..*\.(Item|Result)")]
+nitpick_ignore_regex = [("py:.*", r"(?!ecg\.).*"), ("py:.*", r"ecg\..*\.(Item|Job|Outcome|Result)")]
 
 html_theme = "furo"
 html_title = "reduced-lead-ecg"

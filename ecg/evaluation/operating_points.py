@@ -22,7 +22,7 @@ def estimate_operating_point(
         counts: `draw_resamples` of the N recordings.
 
     Returns:
-        Threshold, specificity and sensitivity (rows), each with value, low and high: (3, 3); see
+        Rows of threshold, specificity and sensitivity, each with value, low and high, (3, 3). See
         `find_operating_points`.
     """
     once = np.ones((len(labels), 1), np.float32)

@@ -303,7 +303,8 @@ class JointStepRunner(JaxStepRunner):
             *arrays: What this process has read, and targets and masks of all recordings.
 
         Returns:
-            The arrays, and an array (count, 0): steps are compiled for shapes, so that they know the count by it.
+            The arrays, and an empty one with a row for each recording. Steps are compiled for shapes, so that they know
+        the count by it.
         """
         size = len(keras.tree.flatten(arrays)[0]) if count is None else count
         rows = self.own_rows(size)
