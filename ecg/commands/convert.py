@@ -19,8 +19,8 @@ from ecg.data.record_writer import WrittenRecord, write_record
 from ecg.data.records import is_header
 from ecg.data.statements import find_all_codes
 from ecg.runtime.console import abbreviated_list, describe_error, escape_unprintable, pluralise
+from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.files import atomic_path, check_writable, walk_files, write_csv
-from ecg.runtime.processes import parallel_map
 
 LOGGER = logging.getLogger("ecg")
 
@@ -71,7 +71,7 @@ class Conversion(NamedTuple):
 
 
 def convert(
-    files: Sequence[str | Path], output: str | Path, jobs: int | None = None, *, keep_identity: bool = False
+    files: Sequence[str | Path], output: str | Path, executor: Executor = ALL_CORES, *, keep_identity: bool = False
 ) -> bool:
     """Convert files to records, and list in a table what was not carried over.
 
@@ -81,7 +81,7 @@ def convert(
     Args:
         files: Files, or folders of files.
         output: Folder for the records and the tables.
-        jobs: Number of processes; None for one per core.
+        executor: Converts the files.
         keep_identity: Whether names of files and patients are written. Otherwise neither output nor log has them: files
             are named by their number.
 
@@ -100,7 +100,8 @@ def convert(
     names = choose_names(paths) if keep_identity else [None] * len(paths)
     plan = [Job(number, path, name) for number, (path, name) in enumerate(zip(paths, names, strict=True), 1)]
     work = partial(convert_file, output, keep_identity)
-    with closing(parallel_map(work, plan, jobs, "converted")) as results:
+    executor.check_shared(output, paths[:1])
+    with closing(executor.map(work, plan, "converted")) as results:
         conversions = mark_copies(list(results))
     write_conversion_tables(output, conversions, keep_identity)
     for conversion in conversions:

@@ -154,7 +154,7 @@ def add_convert_command(commands: Commands) -> None:
                         help="files, or folders with files in or below them")  # fmt: skip
     parser.add_argument("--output", type=options.parse_path, metavar="FOLDER", required=True,
                         help="folder for the records, conversion.csv and patients.csv (required)")  # fmt: skip
-    add_numbers(parser, jobs="number of processes that convert (default: one per processor core)")
+    options.add_executor_options(parser, jobs="number of processes that convert (default: one per core)")
     add_switches(parser, keep_identity="keep the names of files, and show messages that may quote them (default: no: "
                                        "files are numbered, and no patient's name is written anywhere)")  # fmt: skip
 
@@ -162,9 +162,8 @@ def add_convert_command(commands: Commands) -> None:
         from ecg.commands.convert import convert
         from ecg.data.hospital_formats import FormatsMissing
 
-        with reported(FormatsMissing):
-            is_complete = convert(arguments.files, arguments.output, **without_none(jobs=arguments.jobs),
-                                  keep_identity=arguments.keep_identity)  # fmt: skip
+        with reported(FormatsMissing), options.chosen_executor(arguments) as executor:
+            is_complete = convert(arguments.files, arguments.output, executor, keep_identity=arguments.keep_identity)
         if not is_complete:
             raise SystemExit(1)
 

@@ -85,7 +85,8 @@ def load_corrections(folder: str | Path, names: Iterable[str]) -> dict[tuple[str
     try:
         reviews = read_reviews(folder)
     except (OSError, ValueError) as error:
-        raise RecordError(f"{folder}: reviews cannot be read: {describe_error(error)}") from error
+        reason = describe_error(error).removeprefix(f"{folder}: ")
+        raise RecordError(f"{folder}: reviews cannot be read: {reason}") from error
     if not reviews:
         raise RecordError(f"{folder}: no reviews in this folder")
     known = set(names)

@@ -24,12 +24,16 @@ NUMBERS = {  # options that take a number, by command, and which of the values b
     "serve": {"--port": "0", "--seed": "0"},
     "sample": {"--false-positives": "0", "--false-negatives": "0", "--seed": "0"},
     "audit": {"--jobs": None},
+    "convert": {"--jobs": None},
+    "export": {"--leads": None},
+    "predict": {"--jobs": None},
     "synthesize": {
         "--records": None, "--seed": "0", "--leads": None, "--noise": "0", "--wrong-labels": "0", "--jobs": None,
         "--sources": None,
     },
 }  # fmt: skip
-NUMBERS["estimate"] = NUMBERS["train"]
+NUMBERS["estimate"] = NUMBERS["train"].copy()
+NUMBERS["train"]["--processes"] = None
 NAMES = {  # options that take names, and for each a good value in the wrong case and the same in the right one
     "train": {
         "--system": ("LI2021", None), "--fallback": ("nsr", "NSR"), "--imply": ("tinv=TAB", ("TInv", "TAb")),
@@ -57,6 +61,9 @@ NAMES = {  # options that take names, and for each a good value in the wrong cas
     "plot": {"--model": ("Folder", Path("Folder")), "--output": ("Page.png", Path("Page.png")),
              "--explain": ("pvc", "PVC"), "--method": ("Occlusion", "occlusion")},
     "audit": {"--output": ("Folder", Path("Folder")), "--groups": ("File.csv", Path("File.csv"))},
+    "convert": {"--output": ("Folder", Path("Folder"))},
+    "export": {"--output": ("Model.onnx", Path("Model.onnx"))},
+    "predict": {},
     "synthesize": {"--sources": ("georgia=2", ("Georgia", 2.0))},
 }  # fmt: skip
 NAMES["estimate"] = NAMES["train"]
@@ -71,6 +78,9 @@ POSITIONALS = {
     "agreement": 1,
     "serve": 2,
     "audit": 1,
+    "convert": 1,
+    "export": 1,
+    "predict": 3,
     "synthesize": 1,
 }
 SWITCHES = {
@@ -79,13 +89,15 @@ SWITCHES = {
     "compare": {"--early-gains"},
     "review": {"--early-gains"},
     "plot": {"--peaks", "--early-gains"},
-    "serve": {"--blinded"},
+    "serve": {"--blinded", "--no-token"},
+    "convert": {"--keep-identity"},
     "synthesize": {
         "--cpsc-omits", "--no-cpsc-omits", "--ningbo-flutter", "--no-ningbo-flutter", "--clean", "--realistic",
     },
 }  # fmt: skip
 SWITCHES["estimate"] = SWITCHES["train"]
 TEXTS = {"serve": {"--reviewer", "--host", "--sample"}}  # options of other values, which other tests check
+TEXTS |= {name: {"--cluster"} for name in ("train", "compare", "estimate", "audit", "convert", "predict", "synthesize")}
 
 
 def make_parser():
@@ -104,7 +116,9 @@ def parse(*arguments):
 
 def command_line(command, *options):
     """The arguments of a command with its positional ones, and what it cannot do without."""
-    needed = {"synthesize": ["--records", "5"], "sample": ["--class", "AF"]}.get(command, [])
+    needed = {"synthesize": ["--records", "5"], "sample": ["--class", "AF"], "convert": ["--output", "new"]}.get(
+        command, []
+    )
     return [command, *["folder"] * POSITIONALS[command], *needed, *options]
 
 

@@ -31,6 +31,7 @@ from ecg.runtime.executors import LocalExecutor
 from ecg.systems.explanations import compute_shading, explain
 from ecg.systems.label_cleaning import PartiallyLabelledSource
 from ecg.systems.recipes import ABLATIONS, RECIPES, Settings
+from ecg.systems.stage_runner import StageRunner
 from ecg.training.trainer import TrainingError
 
 ROOT = Path(__file__).parents[3]
@@ -82,7 +83,7 @@ def trained(monkeypatch):
 
 def test_training_without_flags_is_the_methods(trained):
     main(["train", "data", "model"])
-    assert trained == [(Path("data"), Path("model"), Settings(), LocalExecutor())]
+    assert trained == [(Path("data"), Path("model"), Settings(), StageRunner, LocalExecutor())]
 
 
 def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monkeypatch):
@@ -95,7 +96,7 @@ def test_an_estimate_is_of_the_training_that_the_same_flags_begin(trained, monke
     main(["train", "data", "model", *flags])
     main(["estimate", "data"])
     assert calls == [(Path("data"), trained[0][2], LocalExecutor(3)), (Path("data"), Settings(), LocalExecutor())]
-    assert trained[0][3] == LocalExecutor(3)
+    assert trained[0][3:] == (StageRunner, LocalExecutor(3))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from ecg.commands.convert import PATIENTS, TABLE, convert
 from ecg.data.hospital_formats import HospitalFormatError, name_format, read_hospital_file
 from ecg.data.labels import code_of
 from ecg.data.records import SignalError, find_header, find_records, read_record, require_records
+from ecg.runtime.executors import ONE_PROCESS
 from tests.hospital_files import FREQUENCY, LEADS, MILLIVOLTS, NAMES, STATEMENTS, WRITERS, aecg_xml, muse_xml
 
 
@@ -32,7 +33,7 @@ def hospital_file(tmp_path):
 def test_a_record_has_the_millivolts_of_the_file(kind, hospital_file, tmp_path):
     path, step, leads = hospital_file(kind)
     assert name_format(path) == kind
-    assert convert([path], tmp_path / "out", jobs=1)
+    assert convert([path], tmp_path / "out", executor=ONE_PROCESS)
     (header_path,) = find_records(tmp_path / "out")
     header, samples = read_record(header_path)
     assert (header.lead_names, header.sampling_frequency, samples.dtype) == (leads, FREQUENCY, np.int16)
@@ -52,7 +53,7 @@ def test_no_name_of_a_patient_reaches_the_output_or_the_log(kind, hospital_file,
     broken = path.with_name(f"{NAMES[1]}_broken{path.suffix}")
     broken.write_bytes(path.read_bytes()[:-2000])
     with caplog.at_level(logging.DEBUG):
-        convert([path, broken], tmp_path / "out", jobs=1)
+        convert([path, broken], tmp_path / "out", executor=ONE_PROCESS)
     texts = [caplog.text, *capfd.readouterr()]
     for file in (tmp_path / "out").iterdir():
         texts += [file.name, file.read_bytes().decode("latin-1")]
@@ -67,7 +68,7 @@ def test_with_identity_files_keep_their_names(hospital_file, tmp_path):
     namesake = tmp_path / "below" / path.name
     namesake.parent.mkdir()
     namesake.write_text(muse_xml().replace("<PatientAge>63", "<PatientAge>64"), encoding="latin-1")
-    assert convert([path, namesake], tmp_path / "out", jobs=1, keep_identity=True)
+    assert convert([path, namesake], tmp_path / "out", executor=ONE_PROCESS, keep_identity=True)
     assert [file.stem for file in find_records(tmp_path / "out")] == [path.stem, f"{path.stem}_2"]
     assert [row["file"] for row in read_rows(tmp_path / "out" / TABLE)] == [str(path), str(namesake)]
 
@@ -79,7 +80,7 @@ def test_the_tables_list_what_is_lost_copies_and_patients(hospital_file, tmp_pat
     text = tmp_path / "notes.txt"
     text.write_text("no recording")
     with caplog.at_level(logging.INFO):
-        assert not convert([*files, copy, text, tmp_path / "missing.dcm"], tmp_path / "out", jobs=1)
+        assert not convert([*files, copy, text, tmp_path / "missing.dcm"], tmp_path / "out", executor=ONE_PROCESS)
     rows = read_rows(tmp_path / "out" / TABLE)
     assert [row["reason"] for row in rows] == [
         "", "", "", "", "the same as file 3", "not in a format that is known, or damaged",
@@ -102,9 +103,9 @@ def test_a_folder_is_converted_with_what_lies_below(hospital_file, tmp_path):
     folder.mkdir(parents=True)
     path.rename(folder / "a.xml")
     (folder / "B0001.hea").write_text("B0001 1 500 10\n")
-    assert convert([tmp_path / "archive"], tmp_path / "out", jobs=1)
+    assert convert([tmp_path / "archive"], tmp_path / "out", executor=ONE_PROCESS)
     with pytest.raises(FileNotFoundError, match="no file in it"):
-        convert([tmp_path / "out" / "nothing"] and [make_empty(tmp_path)], tmp_path / "out", jobs=1)
+        convert([tmp_path / "out" / "nothing"] and [make_empty(tmp_path)], tmp_path / "out", executor=ONE_PROCESS)
 
 
 def make_empty(folder):

@@ -29,6 +29,7 @@ from ecg.models.config import FORMAT, ModelError
 from ecg.models.decision import Rule
 from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings
+from ecg.runtime.executors import ONE_PROCESS
 from ecg.systems.recipes import SYSTEMS
 from ecg.training.trainer import predict
 
@@ -525,7 +526,7 @@ def stores(synthetic_recordings, store, tmp_path_factory):
     """The made-up recordings in two preparations."""
     return {
         DEFAULT_PREPROCESSING: store,
-        SLOW: build_store(synthetic_recordings, tmp_path_factory.mktemp("slow"), 1, SLOW),
+        SLOW: build_store(synthetic_recordings, tmp_path_factory.mktemp("slow"), ONE_PROCESS, SLOW),
     }
 
 
@@ -679,7 +680,7 @@ def test_a_missing_or_exchanged_file_of_weights_is_reported_by_its_name(taken):
 def shared(synthetic_recordings, tmp_path_factory):
     """A model folder in which three networks serve and vote for all lead sets, their rules, and a store for them."""
     folder, rng = tmp_path_factory.mktemp("shared"), np.random.default_rng(0)
-    store = build_store(synthetic_recordings, tmp_path_factory.mktemp("store"), 1, VIEW_2021.preparation)
+    store = build_store(synthetic_recordings, tmp_path_factory.mktemp("store"), ONE_PROCESS, VIEW_2021.preparation)
     keras.utils.set_random_seed(3)
     settings, rules, weights = AttentionSettings(width=8, blocks=3, heads=2), {}, []
     for leads in LEAD_SETS.values():

@@ -151,7 +151,7 @@ def test_a_network_trains_in_the_precision_of_the_settings_and_predicts_in_singl
         networks.append(network)
         return np.zeros((len(stage.to_predict), 3))
 
-    monkeypatch.setattr("ecg.systems.stage_runner.accelerators", lambda: devices)
+    monkeypatch.setattr("ecg.systems.stage_runner.training_devices", lambda: devices)
     for function in (distribution_scope, trains, answers):
         name = {"trains": "train_network", "answers": "predict"}.get(function.__name__, function.__name__)
         monkeypatch.setattr(f"ecg.systems.stage_runner.{name}", function)

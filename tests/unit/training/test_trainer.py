@@ -563,8 +563,9 @@ def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(monkeypatch, a
         output_shape = (None, 2)
 
     class Recorder(StepRunner):
-        def predict(self, signals):
-            sizes.append(len(signals))
+        def predict(self, signals, count):
+            assert count == len(signals)
+            sizes.append(count)
             return np.zeros((len(signals), 2))
 
     monkeypatch.setattr("ecg.training.trainer.step_runner", Recorder)
