@@ -17,14 +17,10 @@ after an interruption. Prints the tables of benchmarks/README.md.
 import argparse
 import json
 import os
-import select
 import shutil
 import statistics
-import subprocess
-import sys
 import threading
 import time
-import tracemalloc
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -35,31 +31,24 @@ import numpy as np
 from benchmarks.growth import cpu_seconds
 from benchmarks.interruption import read_files
 from benchmarks.local_cluster import LocalCluster, run_cluster
-from benchmarks.memory import children_of, memory_of
-from benchmarks.scoring import draw_probabilities
+from benchmarks.memory import children_of
+from benchmarks.scale_client import format_growth, watch_steps
 from benchmarks.timing import Row, format_lines
-from ecg.data.batches import Dataset, plan_training, prefetch
-from ecg.data.leads import LEADS
-from ecg.data.loading import IndexRow
 from ecg.data.records import find_records
 from ecg.data.shards import INDEX as SHARD_INDEX
 from ecg.data.shards import PREFIX, SAMPLES
-from ecg.data.store import INDEX, build_store
+from ecg.data.store import build_store
 from ecg.data.synthetic import synthesize
-from ecg.evaluation.metrics import load_weights
-from ecg.evaluation.thresholds import search_thresholds
-from ecg.runtime.executors import ONE_PROCESS, LocalExecutor, open_executor
+from ecg.runtime.executors import LocalExecutor, open_executor
 from ecg.runtime.files import atomic_path, to_json
+from ecg.runtime.locks import lock_folder
 
 DISTINCT = 500  # synthetic recordings; more are links to them
 WORKERS = 2
-MOST_OVERHEAD, MOST_GROWTH = 1.2, 1.15
-FOLDS, BATCH, RESAMPLES = 5, 32, 20
-INTERVAL = 0.1  # s between two measurements of the memory
+MOST_OVERHEAD = 1.2
+LOOK = 0.02  # s between two looks at whether a worker writes a shard
 SHARDS_BETWEEN = 2  # finished between two kills, so that no shard is hit again and again
-LONGEST_DELAY = 1.0  # s from the beginning of a shard to the kill
-PATIENCE = 120.0  # s for a killed worker to be there again
-PROGRAM = "import sys; from benchmarks.scale import take_steps; take_steps(*sys.argv[1:])"
+LONGEST_DELAY = 0.2  # s from the beginning of a shard to the kill
 
 
 class Measured:
@@ -68,6 +57,10 @@ class Measured:
     def __init__(self, path):
         self.path = path
         self.values = json.loads(path.read_text()) if path.exists() else {}
+
+    def has(self, names):
+        """Return whether all of these have been measured."""
+        return all(name in self.values for name in names)
 
     def get(self, name, measure):
         """Return a value, measured now if it has not been measured before."""
@@ -148,39 +141,39 @@ def start_cluster(bench):
 def measure_overhead(bench):
     """Read by two workers and by two local processes in turns.
 
-    Returns:
+    Yields:
         Lines of a table.
     """
-    name = f"overhead, {bench.data or bench.records}"
-    with choose_recordings(bench) as data, start_cluster(bench) as cluster:
-        n_recordings = len(find_records(data))
-        with open_executor(cluster=cluster.address) as workers:
+    names = [f"overhead, {bench.data or bench.records}, round {number + 1}" for number in range(bench.rounds)]
+    if not bench.measured.has(names):
+        with (
+            choose_recordings(bench) as data,
+            start_cluster(bench) as cluster,
+            open_executor(cluster=cluster.address) as workers,
+        ):
             executors = {"local": LocalExecutor(WORKERS), "cluster": workers}
-            rounds = []
-            is_warm = False
-            for number in range(bench.rounds):
-                order = list(executors) if number % 2 else list(reversed(executors))
+            for executor in executors.values():  # warm up
+                read_once(bench, data, executor)
+            for number, name in enumerate(names):
+                order = list(executors)[:: -1 if number % 2 else 1]
+                bench.measured.get(name, lambda order=order: {kind: read_once(bench, data, executors[kind])
+                                                              for kind in order})  # fmt: skip
+    yield from format_overhead([bench.measured.values[name] for name in names])
 
-                def measure(order=order):
-                    nonlocal is_warm
-                    if not is_warm:
-                        for kind in order:
-                            read_once(bench, data, executors[kind])
-                    is_warm = True
-                    return {kind: read_once(bench, data, executors[kind]) for kind in order}
 
-                rounds.append(bench.measured.get(f"{name}, round {number + 1}", measure))
-    assert len({kind["digest"] for round_ in rounds for kind in round_.values()}) == 1, "the stores differ"
+def format_overhead(rounds):
+    """Yield the lines of the table of `overhead`, given what `read_once` returns by round and executor."""
+    assert len({reading["digest"] for round_ in rounds for reading in round_.values()}) == 1, "the stores differ"
+    rows = []
     for key, title in (("seconds", "by the clock"), ("processors", "the processors' time")):
-        times = {kind: [round_[kind][key] for round_ in rounds] for kind in executors}
+        times = {kind: [round_[kind][key] for round_ in rounds] for kind in ("local", "cluster")}
         ratios = [cluster / local for cluster, local in zip(times["cluster"], times["local"], strict=True)]
-        medians = {kind: statistics.median(values) for kind, values in times.items()}
-        spread = f"{len(ratios)} ratios of {min(ratios):.2f} to {max(ratios):.2f}"
-        row = Row(f"two workers read {n_recordings:,} recordings, {title}: {medians['cluster']:.1f} s",
-                  f"two local processes, {medians['local']:.1f} s; {spread}", statistics.median(ratios),
-                  MOST_OVERHEAD)  # fmt: skip
-        lines = list(format_lines([row]))
-        yield from lines if key == "seconds" else lines[2:]
+        rows.append(Row(f"two workers read {rounds[0]['local']['recordings']:,} recordings, {title}, "
+                        f"{statistics.median(times['cluster']):.1f} s",
+                        f"two local processes, {statistics.median(times['local']):.1f} s; {len(ratios)} ratios from "
+                        f"{min(ratios):.2f} to {max(ratios):.2f}",
+                        statistics.median(ratios), MOST_OVERHEAD))  # fmt: skip
+    return format_lines(rows)
 
 
 def read_once(bench, data, executor):
@@ -190,10 +183,10 @@ def read_once(bench, data, executor):
     """
     folder = bench.folder / "store"
     begun, processors = time.perf_counter(), cpu_seconds(os.getpid())
-    digest = build_store(data, folder, executor).digest
+    store = build_store(data, folder, executor)
     seconds, processors = time.perf_counter() - begun, cpu_seconds(os.getpid()) - processors
     shutil.rmtree(folder)
-    return {"digest": digest, "seconds": seconds, "processors": processors}
+    return {"recordings": len(store), "digest": store.digest, "seconds": seconds, "processors": processors}
 
 
 def measure_growth(bench):
@@ -213,137 +206,10 @@ def measure_growth(bench):
     yield from format_growth({int(size): outcome for size, outcome in outcomes.items()})
 
 
-def watch_steps(data, folder, cluster):
-    """Take the steps of `take_steps` in a client of its own.
-
-    Returns:
-        For each step what it prints and the peak of the anonymous memory of the client and of the largest worker in
-        MB; and the sizes of the index in bytes.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    workers = list(cluster.pids().values())
-    peaks, steps, processors = np.zeros(2), {}, sum(map(cpu_seconds, workers))
-    command = [sys.executable, "-c", PROGRAM, str(data), str(folder), cluster.address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as client:
-        while client.poll() is None:
-            memory = memory_of(client.pid)[0], max(memory_of(worker)[0] for worker in workers)
-            peaks = np.maximum(peaks, memory)
-            if select.select([client.stdout], [], [], INTERVAL)[0] and (line := client.stdout.readline()):
-                step = json.loads(line)
-                now = sum(map(cpu_seconds, workers))
-                if "seconds" in step:
-                    step |= {"client": peaks[0], "worker": peaks[1], "workers' processors": now - processors}
-                steps.setdefault(step.pop("step"), {}).update(step)
-                peaks, processors = np.zeros(2), now
-    if client.returncode:
-        raise RuntimeError(f"the client failed on {data}: {cluster.log()[-2000:]}")
-    index = {path.name: path.stat().st_size for path in folder.glob(f"*{SHARD_INDEX}")}
-    sizes = {"index of the store": index.pop(INDEX), "indices of the shards": sum(index.values())}
-    sizes["samples"] = sum(path.stat().st_size for path in folder.glob(f"*{SAMPLES}"))
-    shutil.rmtree(folder)
-    return {"steps": steps, "files": sizes}
-
-
-def take_steps(data, folder, address):
-    """Take the steps of a client twice, and print a line each.
-
-    The first time is timed, and a cluster reads the recordings. The second time counts what Python and numpy allocate;
-    the shards are there, and their indices are read and joined again.
-    """
-    with open_executor(cluster=address) as executor:
-        client = Client(Path(data), Path(folder), executor)
-        for step in client.steps:
-            begun, processors = time.perf_counter(), time.process_time()
-            step()
-            times = {"seconds": time.perf_counter() - begun, "processors": time.process_time() - processors}
-            print(to_json({"step": step.__name__, **times}), flush=True)
-    recordings, arrays = len(client.store), {name: getattr(client.store, name).nbytes for name in IndexRow._fields}
-    (Path(folder) / INDEX).unlink()
-    client = Client(Path(data), Path(folder), ONE_PROCESS)
-    tracemalloc.start()
-    for step in client.steps:
-        tracemalloc.reset_peak()
-        step()
-        now, peak = tracemalloc.get_traced_memory()
-        print(to_json({"step": step.__name__, "traced peak": peak, "traced": now}), flush=True)
-    print(to_json({"step": "reading", "recordings": recordings, "arrays": arrays}), flush=True)
-
-
-class Client:
-    """What the process of a command does for all recordings, in steps.
-
-    Args:
-        data: Data folder.
-        folder: Folder of the store.
-        executor: Reads the recordings.
-    """
-
-    def __init__(self, data, folder, executor):
-        from ecg.systems.plan import assign_folds  # imports Keras
-
-        self.data, self.folder, self.executor, self.assign_folds = data, folder, executor, assign_folds
-        self.generator = np.random.default_rng(1)
-        self.steps = (self.reading, self.split, self.batches, self.thresholds)
-
-    def reading(self):
-        """Build the store."""
-        self.store = build_store(self.data, self.folder, self.executor)
-
-    def split(self):
-        """Assign the recordings to folds."""
-        self.folds = self.assign_folds(self.store.labels, FOLDS, seed=1)
-
-    def batches(self):
-        """Read all recordings in the batches of an epoch."""
-        dataset = Dataset(self.store, np.arange(len(self.store)), tuple(range(len(LEADS))))
-        for signals in prefetch(dataset.inputs, plan_training(self.store.lengths, BATCH, self.generator)):
-            assert np.isfinite(signals).all()
-
-    def thresholds(self):
-        """Search thresholds for drawn probabilities."""
-        probabilities = draw_probabilities(self.store.labels, self.generator)
-        search_thresholds(self.store.labels, probabilities, load_weights()[1], resamples=RESAMPLES)
-
-
-def format_growth(outcomes):
-    """Yield the lines of the tables of `growth`, from what was measured by the number of recordings."""
-    sizes = list(outcomes)
-    first, last = sizes[0], sizes[-1]
-    yield f"| | {' | '.join(f'{size:,}' for size in sizes)} | {last:,} against {first:,} |"
-    yield "|---" * (len(sizes) + 2) + "|"
-    steps = {size: outcome["steps"] for size, outcome in outcomes.items()}
-    counts = {size: steps[size]["reading"]["recordings"] for size in sizes}
-
-    def line(title, values, form="{:,.0f}"):
-        return f"| {title} | {' | '.join(form.format(value) for value in values)} | {values[-1] / values[0]:.2f} |"
-
-    for step in steps[first]:
-        yield line(f"client, {step}: peak MB", [steps[size][step]["client"] for size in sizes])
-    yield line("largest worker, reading: peak MB", [steps[size]["reading"]["worker"] for size in sizes])
-    for step in steps[first]:
-        for kind, title in (("seconds", "by the clock"), ("processors", "the processors'")):
-            values = [steps[size][step][kind] for size in sizes]
-            if kind == "processors":
-                values = [value + steps[size][step]["workers' processors"]
-                          for value, size in zip(values, sizes, strict=True)]  # fmt: skip
-            each = [1000 * value / counts[size] for value, size in zip(values, sizes, strict=True)]
-            yield line(f"{step}: ms a recording, {title}", each, "{:.2f}")
-    yield "\n| bytes a recording | |\n|---|---|"
-    for name, size in outcomes[last]["files"].items():
-        yield f"| {name}, on the disk | {size / counts[last]:,.0f} |"
-    for name, size in steps[last]["reading"]["arrays"].items():
-        yield f"| `{name}`, in memory | {size / counts[last]:,.0f} |"
-    if last > first:
-        for step in steps[first]:
-            for kind, title in (("traced peak", "at most"), ("traced", "at its end")):
-                grown = steps[last][step][kind] - steps[first][step][kind]
-                yield f"| client, {step}, {title} | {grown / (counts[last] - counts[first]):,.0f} |"
-
-
 def measure_kills(bench):
     """Kill workers while they write shards, and compare the store with that of a local process.
 
-    Returns:
+    Yields:
         Lines of a table.
     """
 
@@ -382,7 +248,7 @@ def kill_workers(cluster, bench, folder):
 
     def kill():
         finished = 0
-        while len(killed) < bench.kills and not is_over.wait(INTERVAL):
+        while len(killed) < bench.kills and not is_over.wait(LOOK):
             if len(list(folder.glob(f"{PREFIX}*{SHARD_INDEX}"))) < finished or not find_writers(cluster, folder):
                 continue
             is_over.wait(generator.uniform(0, LONGEST_DELAY))
@@ -436,11 +302,12 @@ def main():
     if unknown := set(options.figures) - set(FIGURES):
         parser.error(f"no figure is called {', '.join(sorted(unknown))}")
     options.folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.folder.absolute(), Measured(options.folder / "measured.json"),
-                  options.data and options.data.absolute(), options.records, tuple(sorted(options.sizes)),
-                  options.rounds, options.kills)  # fmt: skip
-    for name in options.figures or FIGURES:
-        print("\n".join(FIGURES[name](bench)), end="\n\n", flush=True)
+    with lock_folder(options.folder):
+        bench = Bench(options.folder.absolute(), Measured(options.folder / "measured.json"),
+                      options.data and options.data.absolute(), options.records, tuple(sorted(options.sizes)),
+                      options.rounds, options.kills)  # fmt: skip
+        for name in options.figures or FIGURES:
+            print("\n".join(FIGURES[name](bench)), end="\n\n", flush=True)
     print(f"{os.cpu_count()} cores, {date.today()}")
 
 
