@@ -142,8 +142,8 @@ def format_growth(outcomes):
             if (step, kind) == ("reading", "processors"):  # the workers are idle in the other steps
                 values = [value + steps[size][step]["workers' processors"]
                           for value, size in zip(values, sizes, strict=True)]  # fmt: skip
-            each = [1000 * value / counts[size] for value, size in zip(values, sizes, strict=True)]
-            yield line(f"{step}: ms a recording, {title}", each, "{:.2f}")
+            milliseconds = [1000 * value / counts[size] for value, size in zip(values, sizes, strict=True)]
+            yield line(f"{step}: ms a recording, {title}", milliseconds, "{:.2f}")
     yield "\n| bytes a recording | |\n|---|---|"
     for name, size in outcomes[last]["files"].items():
         yield f"| {name}, on the disk | {size / counts[last]:,.0f} |"
