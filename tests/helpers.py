@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +13,7 @@ from ecg.evaluation.metrics import SINUS, load_weights
 from ecg.runtime.console import escape_unprintable, start_logging
 from ecg.runtime.limits import LIMITS
 
+PROGRESS_LINE = re.compile(r".+: [\d,]+ of [\d,]+ [a-z]+, [\d,.]+/s, .+ left(, .+)?")
 VOID = {"meta", "img", "br", "link"}
 
 NAMES, WEIGHTS = load_weights()
@@ -63,6 +65,11 @@ def capture_log():
     start_logging()
     logging.getLogger("ecg").handlers = [handler]
     return lines
+
+
+def drop_progress(errors):
+    """Return the lines on standard error, but for those on progress that slow work leaves."""
+    return [line for line in errors.splitlines() if not PROGRESS_LINE.fullmatch(line)]
 
 
 def write_reviews(folder, *rows):

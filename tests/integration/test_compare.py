@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import capture_log, write_reviews
+from helpers import capture_log, drop_progress, write_reviews
 
 from ecg.commands import compare as module
 from ecg.commands import fold_job
@@ -30,9 +30,11 @@ from ecg.models.decision import Rule
 from ecg.models.resnets import NetworkSettings
 from ecg.reports.comparison_report import write_comparison
 from ecg.runtime.cache import ResultCache
+from ecg.runtime.console import start_logging
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.runtime.limits import TIME_LIMIT_REACHED
 from ecg.runtime.locks import lock_folder
+from ecg.runtime.processes import serve_call
 from ecg.systems.label_cleaning import CleaningSettings
 from ecg.systems.recipes import SYSTEMS, Settings
 from ecg.training.settings import TrainingSettings
@@ -503,6 +505,7 @@ def test_what_two_systems_train_alike_is_trained_once(synthetic_recordings, tmp_
 def test_two_small_systems_are_compared_from_recordings_to_page_and_resumed(
     synthetic_recordings, tmp_path, monkeypatch, capsys
 ):
+    start_logging()  # another test may have captured the log
     monkeypatch.setattr(module, "write_comparison", partial(write_comparison, resamples=5))
     protocol = Protocol((ONE, OTHER), (2,), folds=2, epochs=1)
     systems = []
@@ -572,20 +575,22 @@ class Command:
 
     def kill_training(self):
         """Kill the process that trains, and it alone."""
-        trains = "from multiprocessing.spawn import spawn_main"
+        killed = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == self.process.pid and trains in (path / "cmdline").read_text():
+                if parent == self.process.pid and serve_call.__name__ in (path / "cmdline").read_text():
                     os.kill(int(path.name), signal.SIGKILL)
-            except FileNotFoundError:  # it has ended meanwhile
+                    killed.append(path.name)
+            except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
                 continue
+        assert len(killed) == 1, killed
 
     def ends(self):
         """Return its exit status and what it wrote to standard error, but for how far it has come, once it is done."""
         printed, errors = self.process.communicate()
         self.lines += printed.splitlines()
-        return self.process.returncode, [line for line in errors.splitlines() if not line.endswith(" left")]
+        return self.process.returncode, drop_progress(errors)
 
 
 @pytest.mark.slow
