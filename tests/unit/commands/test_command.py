@@ -424,7 +424,7 @@ def test_a_plot_shades_the_evidence_for_a_class(headers, small_network, tmp_path
     assert model.highlighted == CLASS_INDEX["PVC"] and shading.leads == LEADS and shading.rate == 250
     assert shading.note == f"evidence for PVC by occlusion, logit {expected.logit:+.1f}"
     np.testing.assert_allclose(shading.values, compute_shading(expected), atol=1e-4)
-    assert "the model does not predict PRWP" in ends_with([*plot[:-1], "PRWP", "--model", tmp_path])
+    assert "PRWP is not explained: no method has passed" in ends_with([*plot[:-1], "PRWP", "--model", tmp_path])
     assert "AF is not explained: no part of a synthetic beat" in ends_with([*plot[:-1], "AF", "--model", tmp_path])
     for arguments, reason in (
         (plot, "--explain: needs --model"),
