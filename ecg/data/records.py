@@ -143,10 +143,11 @@ def require_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] |
         FileNotFoundError: There is no header. The message names a file in a hospital's format, if there is one.
         OSError: The folder cannot be listed.
     """
-    excluded = [] if excluded is None else excluded
     paths = find_records(folder, excluded)
     if not paths:
-        raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it{hint_at_conversion(excluded)}")
+        unread: list[tuple[str, str]] = []
+        find_records(folder, unread)  # again, because the other files are only looked at if somebody asks for them
+        raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it{hint_at_conversion(unread)}")
     return paths
 
 
