@@ -114,7 +114,7 @@ def convert(
 def list_files(files: Iterable[str | Path]) -> list[Path]:
     """Return the files, and those in folders and below them, each once.
 
-    Hidden files and WFDB headers in folders are left out.
+    Hidden files and WFDB headers in folders are excluded.
 
     Raises:
         FileNotFoundError: There is no file.
