@@ -200,7 +200,8 @@ class MirroredStepRunner(StepRunner):
 
     def predict(self, inputs: Inputs, count: int | None = None) -> Any:
         """Return the outputs of the devices, concatenated."""
-        return super().predict(keras.tree.map_structure(self.share, inputs), count)[:count]
+        size = len(keras.tree.flatten(inputs)[0]) if count is None else count
+        return super().predict(keras.tree.map_structure(self.share, inputs), size)[:size]
 
 
 class JaxStepRunner(StepRunner):

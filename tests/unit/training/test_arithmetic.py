@@ -1,5 +1,6 @@
 """The self-test of half precision, on right arithmetic and on layers that are wrong for some shapes."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -126,13 +127,20 @@ def small_networks():
 
 @pytest.mark.slow
 def test_right_arithmetic_passes_by_far_for_all_systems():
+    """With AMX, and without the cure, the stem of a network with few leads is wrong, by far as well."""
     for network in small_networks():
         tested = list(layers_with_kernel(network))
         assert any("Conv" in type(layer).__name__ for layer in tested)
         tested = list({describe_layer(layer): layer for layer in tested}.values())
         errors = np.array(compare_layers(tested, POLICY))
-        assert 1e-4 < errors.max() < TOLERANCE / 5, network.name
-        check_arithmetic(network, POLICY)
+        is_wrong = errors > 10 * TOLERANCE
+        assert 1e-4 < errors[~is_wrong].max() < TOLERANCE / 5, network.name
+        assert AMX or not is_wrong.any(), network.name
+        if is_wrong.any():
+            with pytest.raises(TrainingError, match="16 taps"):
+                check_arithmetic(network, POLICY)
+        else:
+            check_arithmetic(network, POLICY)
 
 
 def test_single_precision_is_what_it_is_compared_with():
@@ -275,7 +283,8 @@ print(0 < max(errors) < TOLERANCE / 5)
 
 @pytest.mark.slow
 def test_several_devices_are_tested_together():
-    ended = subprocess.run([sys.executable, "-c", SHARED], cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}  # right with AMX too
+    ended = subprocess.run([sys.executable, "-c", SHARED], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.stdout == "True\n", ended.stderr[-2000:]
 
 
