@@ -57,9 +57,16 @@ def local_model(data, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def small_cluster(tmp_path_factory):
+def whole_cluster(tmp_path_factory):
     with run_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def small_cluster(whole_cluster):
+    """A cluster whose workers are all there, also after a test that has killed some."""
+    whole_cluster.wait()
+    return whole_cluster
 
 
 def digests(folder):
