@@ -30,8 +30,8 @@ from ecg.runtime.console import format_table, start_logging
 from ecg.runtime.executors import LocalExecutor
 from ecg.runtime.files import to_json
 from ecg.runtime.limits import TimeBudget
+from ecg.systems.folds import STRATA, assign_folds
 from ecg.systems.method import train_system
-from ecg.systems.plan import assign_folds
 from ecg.systems.recipes import AS_LABELLED, CAI2021, Settings, SyntheticPretraining
 from ecg.systems.stage_runner import StageRunner
 from ecg.training.trainer import predict
@@ -155,7 +155,7 @@ def main(arguments=None):
     store, measured = stores[preparation], {}
     for name in options.variants:
         for split in range(options.splits):
-            held_out = np.flatnonzero(assign_folds(store.labels, HELD_OUT, SEED + split) == 0)
+            held_out = np.flatnonzero(assign_folds(store.labels, HELD_OUT, SEED + split, stratification=STRATA) == 0)
             settings: Settings = replace(VARIANTS[name], lead_sets=(options.leads,), seed=SEED)
             folder = options.folder / f"{options.leads}_leads"
             fine, *without_real = measure(settings, stores, held_out, folder, options.data)

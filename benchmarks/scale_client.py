@@ -95,7 +95,7 @@ class Client:
     """
 
     def __init__(self, data, folder, executor):
-        from ecg.systems.plan import assign_folds  # imports Keras
+        from ecg.systems.folds import assign_folds
 
         self.data, self.folder, self.executor, self.assign_folds = data, folder, executor, assign_folds
         self.generator = np.random.default_rng(1)

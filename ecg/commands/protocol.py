@@ -11,7 +11,8 @@ from ecg.data.store import Store
 from ecg.evaluation.metrics import WeightTable
 from ecg.runtime.console import pluralise
 from ecg.runtime.limits import check_limits
-from ecg.systems.plan import assign_folds, known_labels, split_recordings
+from ecg.systems.folds import assign_folds
+from ecg.systems.plan import known_labels, split_recordings
 from ecg.systems.recipes import SYSTEMS, Settings, resize_networks
 from ecg.training.settings import TrainingSettings
 

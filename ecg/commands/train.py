@@ -4,8 +4,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from ecg.runtime.executors import ALL_CORES, Executor
 from ecg.runtime.files import check_writable
 from ecg.runtime.limits import TimeBudget
 from ecg.runtime.locks import LOCK, lock_folder
+from ecg.systems.folds import STRATA
 from ecg.systems.method import train_system
 from ecg.systems.pretraining import load_initial_networks
 from ecg.systems.recipes import RECIPES, Settings
@@ -83,7 +84,8 @@ def train(
         NeuroKitMissing: The system needs wave peaks, and NeuroKit2 is missing.
         ModelError: The model that the networks start from is damaged or of another architecture.
     """
-    settings, data, model = settings or Settings(), Path(data), Path(model)
+    data, model = Path(data), Path(model)
+    settings = keep_stratification(settings or Settings(), read_manifest(model / MANIFEST))
     if settings.peaks:
         neurokit_version()  # raises now instead of after the preprocessing
     manifest = {name: value for name, value in asdict(settings).items() if name not in NOT_IN_FINGERPRINT}
@@ -168,6 +170,20 @@ def run_training(
     LOGGER.info(f"report: {model / REPORT_FOLDER / REPORT_PAGE}")
     LOGGER.info(f"model card: {model / MODEL_CARD}")
     return results
+
+
+def keep_stratification(settings: Settings, manifest: Mapping[str, object]) -> Settings:
+    """Return the settings with the folds of the training in a model folder.
+
+    Args:
+        settings: Settings that were given.
+        manifest: Manifest of the model folder, empty if there is no training. That of an older version of the program
+            does not name the stratification.
+    """
+    has_parts = bool(settings.folds or settings.splits)
+    if has_parts and manifest and manifest.get("stratification", STRATA) == STRATA:
+        return replace(settings, stratification=STRATA)
+    return settings
 
 
 def describe_settings(settings: Settings) -> str:

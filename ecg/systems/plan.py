@@ -15,70 +15,12 @@ from ecg.data.patients import count_patients
 from ecg.data.store import Store
 from ecg.models.ensemble import serves_all_lead_sets
 from ecg.runtime.console import pluralise
+from ecg.systems.folds import assign_folds
 from ecg.systems.recipes import Settings
 from ecg.training.trainer import seeds
 
 USUAL_EPOCHS = 25  # assumed for networks with early stopping
 GENERAL, SPECIAL, GATE = "general", "special", "gate"  # groups of an ecg.models.ensemble.Ensemble
-
-
-def assign_folds(labels: np.ndarray, n_folds: int, seed: int, patients: np.ndarray | None = None) -> np.ndarray:
-    """Split recordings into folds of equal size, stratified by their labels.
-
-    Args:
-        labels: Labels of N recordings, (N, C) bool.
-        n_folds: Number of folds. Their sizes differ by one at most if each recording is of another patient, else by
-            about as much as patients differ in their numbers of recordings.
-        seed: Seed of the random assignment.
-        patients: Number of each recording's patient, (N,). A fold keeps the recordings of a patient together. None:
-            each recording counts as a patient.
-
-    Returns:
-        The fold of each recording, (N,), from 0 to n_folds - 1. None is empty.
-
-    Raises:
-        ValueError: There are fewer than two folds, or fewer recordings or patients than folds.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # their import takes a second
-
-    labels = np.asarray(labels, bool)
-    n_patients = len(labels) if patients is None else count_patients(patients)
-    if not 2 <= n_folds <= n_patients:
-        counted = f"{n_patients:,} {'recordings' if patients is None else 'patients'} in {n_folds} folds"
-        raise ValueError(f"{counted}: expected two folds or more, and none empty")
-    folds = np.empty(len(labels), int)
-    has_groups = n_patients < len(labels)
-    splitter = (StratifiedGroupKFold if has_groups else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
-    split = splitter.split(labels, assign_strata(labels, n_folds), patients if has_groups else None)
-    for fold, (_, held_out) in enumerate(split):
-        folds[held_out] = fold
-    return folds
-
-
-def assign_strata(labels: np.ndarray, min_size: int) -> np.ndarray:
-    """Assign each recording to one stratum by its labels.
-
-    A stratum is a combination of labels if it is frequent enough, else the rarest class of the recording. Strata that
-    are still too rare are merged, with the rarest of the others if necessary.
-
-    Args:
-        labels: Labels of N recordings, (N, C) bool.
-        min_size: Minimum number of recordings in a stratum, at most N.
-
-    Returns:
-        The number of each recording's stratum, (N,).
-    """
-    combinations, stratum, sizes = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
-    frequency = np.where(combinations, labels.sum(axis=0), len(labels) + 1)
-    rarest = np.where(combinations.any(axis=1), frequency.argmin(axis=1), labels.shape[1])
-    stratum = np.where(sizes >= min_size, labels.shape[1] + 1 + np.arange(len(sizes)), rarest)[stratum]
-    stratum, sizes = np.unique(stratum, return_inverse=True, return_counts=True)[1:]
-    n_rare = np.count_nonzero(sizes < min_size)
-    # Number of the smallest strata that have `min_size` recordings together.
-    n_enough = np.searchsorted(np.sort(sizes).cumsum(), min_size) + 1
-    n_merged = max(n_rare, n_enough) if n_rare else 0
-    rank = np.argsort(np.argsort(sizes, kind="stable"))
-    return np.maximum(rank - n_merged + 1, 0)[stratum]
 
 
 class NetworkPlan(NamedTuple):
@@ -330,7 +272,7 @@ def split_recordings(
             counts = f"{len(usable):,} recordings are of {pluralise(n_patients, 'patient')}"
             raise RecordError(f"{counts}; training needs {min_recordings}, to keep the recordings of each together")
     if settings.folds:
-        folds = assign_folds(targets[usable] > 0, settings.folds, settings.seed, patients)
+        folds = assign_folds(targets[usable] > 0, settings.folds, settings.seed, patients, settings.stratification)
         return [(usable[folds != fold], usable[folds == fold]) for fold in range(settings.folds)]
     if settings.splits:
         splits = [
@@ -360,7 +302,8 @@ def draw_stratified_split(
     """
     n_patients = len(labels) if patients is None else count_patients(patients)
     n_folds = min(max(round(1 / settings.validation_share), 2), n_patients)
-    folds = assign_folds(labels, n_folds, int(seeds(settings.seed, f"split{split + 1}", 0, 1)[0]), patients)
+    seed = int(seeds(settings.seed, f"split{split + 1}", 0, 1)[0])
+    folds = assign_folds(labels, n_folds, seed, patients, settings.stratification)
     fold = 0
     if n_patients < len(labels):  # the first fold has the largest patient
         fold = int(abs(np.bincount(folds) - len(labels) / n_folds).argmin())

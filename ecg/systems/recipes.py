@@ -27,6 +27,7 @@ from ecg.models.resnets import (
     RhythmSettings,
 )
 from ecg.runtime.limits import check_limits
+from ecg.systems.folds import ITERATIVE, STRATIFICATIONS
 from ecg.systems.label_cleaning import CleaningSettings, PartiallyLabelledSource
 from ecg.training.checkpoint import AUPRC
 from ecg.training.losses import LOSSES, MaskableLoss
@@ -127,6 +128,7 @@ class Settings:
         validation_share: Share of the validation set.
         folds: Number of folds instead of one split; each has its network.
         splits: Number of random stratified splits instead of one split; each has its network.
+        stratification: How folds and random splits are stratified, one of `ecg.systems.folds.STRATIFICATIONS`.
         title: Title of a network's stage, with a gap for its leads.
         decision: How classes are chosen, one of `ecg.models.decision.DECISIONS`.
         weights: Credit of each prediction in the metric, (26, 26), labels by row; None: that of the Challenge.
@@ -165,6 +167,7 @@ class Settings:
     validation_share: float = 0.2
     folds: int | None = None
     splits: int | None = None
+    stratification: str = ITERATIVE
     title: str = "round 2, {}"
     decision: str = THRESHOLDS
     weights: WeightTable | None = None
@@ -183,6 +186,7 @@ class Settings:
         if self.folds and self.splits:
             raise ValueError(f"{self.folds} folds and {self.splits} splits: expected only one of them")
         check_names("loss", [self.loss], LOSSES)
+        check_names("stratification", [self.stratification], STRATIFICATIONS)
         if LOSSES[self.loss].outputs_per_label > 1 and not getattr(self.network, "second_head", False):
             raise ValueError(f"loss: {self.loss!r} needs a network with a second head")
         check_names("augmentations", self.augmentations, AUGMENTATIONS)

@@ -6,7 +6,7 @@ import pytest
 from ecg.commands.protocol import Protocol, training_records
 from ecg.data.headers import RecordError
 from ecg.data.labels import CLASS_INDEX
-from ecg.systems.plan import assign_folds
+from ecg.systems.folds import assign_folds
 from ecg.systems.recipes import SYSTEMS, SyntheticPretraining
 
 

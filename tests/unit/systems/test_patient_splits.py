@@ -10,7 +10,8 @@ from test_folds import shares_off, skewed
 
 from ecg.data.headers import RecordError
 from ecg.models.resnets import AttentionSettings
-from ecg.systems.plan import assign_folds, draw_patients, split_recordings, split_validation
+from ecg.systems.folds import STRATA, assign_folds
+from ecg.systems.plan import draw_patients, split_recordings, split_validation
 from ecg.systems.recipes import SYSTEMS, Settings
 from ecg.training.trainer import seeds
 
@@ -66,8 +67,8 @@ def test_folds_of_patients_are_of_nearly_equal_size_and_alike_in_their_labels(n_
         return np.mean([shares_off(labels, fold, n_folds) for fold in folds])
 
     chance = mean_off([random_folds(patients, n_folds, seed) for seed in range(20)])
-    alone = mean_off([assign_folds(labels, n_folds, seed) for seed in range(5)])
-    assert mean_off(folds) < 0.8 * chance and mean_off(folds) < 1.25 * alone
+    by_strata = mean_off([assign_folds(labels, n_folds, seed, patients, STRATA) for seed in range(5)])
+    assert mean_off(folds) < 0.5 * chance and mean_off(folds) < 0.85 * by_strata
 
 
 @pytest.mark.parametrize("seed", range(20))
