@@ -190,8 +190,8 @@ def choose_victim(cluster, model, number, generator):
         return "writes a shard", (int(generator.choice(writers)) if writers else None)
     workers = [process for nanny in cluster.workers for process in find_children(nanny.pid)]
     trained = [process for worker in workers for process in find_children(worker)]
-    kind, found = ("trains", trained) if number % 2 else ("is a worker", workers)
-    return kind, (int(generator.choice(found)) if found else None)
+    kind, candidates = ("trains", trained) if number % 2 else ("is a worker", workers)
+    return kind, (int(generator.choice(candidates)) if candidates else None)
 
 
 def find_children(process):
