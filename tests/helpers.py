@@ -7,6 +7,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from ecg.data.inputs import Recording
+from ecg.data.leads import LEADS
+from ecg.data.records import read_record
 from ecg.data.reviews import Review, Verdict, append_review
 from ecg.evaluation.bootstrap import Comparison, SystemResult
 from ecg.evaluation.metrics import SINUS, load_weights
@@ -77,6 +80,16 @@ def write_reviews(folder, *rows):
     for reviewer, record, abbreviation, verdict in rows:
         append_review(folder, reviewer, Review(record, abbreviation, Verdict(verdict)))
     return folder
+
+
+def read_millivolts(path, leads=LEADS):
+    """Read a record as a Recording of some leads."""
+    header, integers = read_record(path)
+    rows = [header.lead_names.index(lead) for lead in leads]
+    gains = np.array([header.leads[row].per_millivolt for row in rows])
+    baselines = np.array([header.leads[row].baseline for row in rows])
+    signal = (integers[rows].T.astype(np.float64) - baselines) / gains
+    return Recording(signal, leads, header.sampling_frequency, header.age, header.sex)
 
 
 def out_of_range(*names):

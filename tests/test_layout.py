@@ -45,6 +45,11 @@ def test_folders_import_only_from_lower_ones(trees):
     assert len(wrong) > 50 and not {module: folders for module, folders in wrong.items() if folders}
 
 
+def test_the_public_modules_are_above_the_folders(trees):
+    above = [module for module in trees if module.count("/") == 1]
+    assert above == ["ecg/__init__", "ecg/__main__", "ecg/api", "ecg/classifier"]
+
+
 def test_data_and_evaluation_import_neither_keras_nor_matplotlib(trees):
     for module, tree in trees.items():
         if module.split("/")[1] in ("data", "evaluation"):
@@ -74,6 +79,22 @@ def test_importing_the_package_loads_nothing_else():
     code = "import ecg, team_code, sys; print([m for m in ('numpy', 'keras', 'tensorflow') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
+
+
+def test_the_public_functions_load_keras_only_when_they_are_called():
+    code = "from ecg import Recording, embed, load, predict; import sys; "
+    code += "print([m for m in ('keras', 'tensorflow', 'sklearn', 'matplotlib', 'pandas') if m in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_those_that_can_be_imported():
+    import ecg
+
+    assert set(ecg.__all__) == set(ecg.MODULES) <= set(dir(ecg))
+    assert all(getattr(ecg, name).__name__ == name for name in ecg.__all__)
+    with pytest.raises(AttributeError, match="module 'ecg' has no attribute 'nothing'"):
+        ecg.nothing  # noqa: B018
 
 
 def test_the_server_itself_loads_no_keras():

@@ -76,26 +76,47 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
                        weights=read_own_weights(arguments),
                        augmentations=arguments.augment and tuple(dict.fromkeys(arguments.augment)),
                        initial_model=arguments.init and str(arguments.init.resolve())),
-        pretraining=pretraining_settings(settings.pretraining, arguments, training),
+        pretraining=pretraining_settings(settings.pretraining, arguments),
         gate=settings.gate or (Gate() if arguments.gate else None),
         cleaning=cleaning_settings(settings.cleaning, arguments),
-        training=replace(settings.training, **training),
-        peak_training=settings.peak_training and replace(settings.peak_training, **training),
     )  # fmt: skip
+    changed = change_training(changed, training)
     sizes = without_none(width=arguments.width, depth=arguments.depth)
     return set_labelled_classes(resize_networks(changed, sizes), arguments.omission, adds_labels(settings))
 
 
+def change_training(settings: Settings, changes: dict[str, Any]) -> Settings:
+    """Change how all networks of a system are trained.
+
+    Args:
+        settings: Settings of the system.
+        changes: New values by field of TrainingSettings. The numbers of epochs and of recordings in a batch of a
+            pretraining can only shrink.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+    pretraining = settings.pretraining
+    if pretraining:
+        first = pretraining.training
+        limits = {name: min(getattr(first, name), changes[name]) for name in ("epochs", "batch") if name in changes}
+        pretraining = replace(pretraining, training=replace(first, **(changes | limits)))
+    return replace(
+        settings,
+        training=replace(settings.training, **changes),
+        peak_training=settings.peak_training and replace(settings.peak_training, **changes),
+        pretraining=pretraining,
+    )
+
+
 def pretraining_settings(
-    pretraining: SyntheticPretraining | None, arguments: argparse.Namespace, training: dict[str, Any]
+    pretraining: SyntheticPretraining | None, arguments: argparse.Namespace
 ) -> SyntheticPretraining | None:
-    """Apply the options that change the pretraining on synthetic recordings.
+    """Apply the options that choose the pretraining on synthetic recordings.
 
     Args:
         pretraining: Settings of the system.
         arguments: The parsed options.
-        training: Options of all trainings, by field of TrainingSettings. The numbers of epochs and of recordings in a
-            batch can only shrink.
 
     Raises:
         ValueError: The number of recordings is out of range.
@@ -103,12 +124,8 @@ def pretraining_settings(
     if arguments.pretrain == 0 or (arguments.init and arguments.pretrain is None):
         return None
     if arguments.pretrain:
-        pretraining = replace(pretraining or SyntheticPretraining(), recordings=arguments.pretrain)
-    if pretraining is None:
-        return None
-    first = pretraining.training
-    limits = {name: min(getattr(first, name), training[name]) for name in ("epochs", "batch") if name in training}
-    return replace(pretraining, training=replace(first, **(training | limits)))
+        return replace(pretraining or SyntheticPretraining(), recordings=arguments.pretrain)
+    return pretraining
 
 
 def read_own_weights(arguments: argparse.Namespace) -> WeightTable | None:

@@ -1,5 +1,6 @@
 """Read and preprocess single recordings, and record their faults."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from ecg.data import labels
 from ecg.data.headers import Header, RecordError, read_header
-from ecg.data.leads import LEADS, describe_missing_leads
+from ecg.data.leads import LEADS, describe_missing_leads, lead_indices
 from ecg.data.preprocessing import PreparedSignal, Repair, crop_to_max_duration, encode_demographics, preprocess
 from ecg.data.records import SignalError, read_raw_signal
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
@@ -76,7 +77,11 @@ def load_recording(path: Path, preparation: Preprocessing = DEFAULT_PREPROCESSIN
 
 
 def prepare_recording(
-    path: Path, header: Header, integers: np.ndarray, preparation: Preprocessing = DEFAULT_PREPROCESSING
+    path: Path,
+    header: Header,
+    integers: np.ndarray,
+    preparation: Preprocessing = DEFAULT_PREPROCESSING,
+    leads: Sequence[str] = LEADS,
 ) -> LoadedRecording:
     """Preprocess a recording that has been read; faults raise no error.
 
@@ -85,12 +90,16 @@ def prepare_recording(
         header: Its header.
         integers: Stored integers, (L, n).
         preparation: How the signal is preprocessed.
+        leads: Names of the leads that are needed, in the standard order. The others are 0.
     """
     loaded = LoadedRecording(path, header, integers)
     try:
-        microvolts, repairs = preprocess(header, crop_to_max_duration(header, integers), LEADS, preparation=preparation)
+        microvolts, repairs = preprocess(header, crop_to_max_duration(header, integers), leads, preparation=preparation)
     except RecordError as error:
         return loaded._replace(reason=describe_error(error))
+    if len(leads) < len(LEADS):
+        needed, microvolts = microvolts, np.zeros((len(microvolts), len(LEADS)), microvolts.dtype)
+        microvolts[:, lead_indices(leads)] = needed
     codes = [code for code in header.codes if code.casefold() not in labels.UNDIAGNOSED]
     statuses = [labels.code_status(code) for code in codes]
     row = IndexRow(

@@ -9,7 +9,7 @@ import itertools
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import Header, parse_header
-from ecg.data.labels import expand
+from ecg.data.labels import ABBREVIATIONS, expand
 from ecg.data.leads import LEAD_SETS, describe_missing_leads, find_lead_sets
-from ecg.data.preprocessing import SKIPPED, encode_demographics, leads_first, preprocess, split_segments
+from ecg.data.preprocessing import SKIPPED, Repair, encode_demographics, leads_first, preprocess, split_segments
 from ecg.data.records import SignalError
 from ecg.data.resampling import Preprocessing
+from ecg.models.batch_prediction import NetworkInput, predict_in_batches, predict_recordings
 from ecg.models.config import (
     INVALID,
     ModelError,
@@ -55,12 +56,27 @@ class Prediction(NamedTuple):
         thresholds: float64; NaN for a class that is not decided by a threshold.
         covered: bool; whether the chosen group of networks predicts the class. The group for one source may predict
             only some of the system's classes.
+        leads: Names of the leads that were used.
+        repairs: What was repaired. A recording of several segments may have several repairs of a kind.
     """
 
     probabilities: np.ndarray
     outputs: np.ndarray
     thresholds: np.ndarray
     covered: np.ndarray
+    leads: tuple[str, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+
+    @property
+    def by_class(self) -> dict[str, float]:
+        """The probability of each covered class, by its abbreviation."""
+        values = zip(ABBREVIATIONS, self.probabilities.tolist(), self.covered.tolist(), strict=True)
+        return {name: probability for name, probability, is_covered in values if is_covered}
+
+    @property
+    def predicted_classes(self) -> tuple[str, ...]:
+        """Abbreviations of the classes that are predicted."""
+        return tuple(name for name, is_predicted in zip(ABBREVIATIONS, self.outputs, strict=True) if is_predicted)
 
 
 @dataclass(frozen=True)
@@ -104,7 +120,7 @@ class Bundle:
         """Whether the gains of early-2020 headers are corrected, as in the training."""
         return self.ensemble.general.members[0].view.preparation.early_gains
 
-    def prepare_segments(self, header: Header, recording: np.ndarray) -> tuple[list[Segment], set[str]]:
+    def prepare_segments(self, header: Header, recording: np.ndarray) -> tuple[list[Segment], set[Repair]]:
         """Split a recording into segments that are preprocessed on request.
 
         Args:
@@ -112,20 +128,20 @@ class Bundle:
             recording: Stored integers, (L, T).
 
         Returns:
-            The segments, and a set. Preprocessing a segment adds the kinds of its repairs to it.
+            The segments, and a set. Preprocessing a segment adds its repairs to it.
 
         Raises:
             SignalError: If the recording has another shape than the header says, or is too long.
         """
-        recording, repairs = leads_first(header, recording), set[str]()
+        recording, repairs = leads_first(header, recording), set[Repair]()
 
         def prepare(integers: np.ndarray, preparation: Preprocessing, leads: tuple[str, ...]) -> np.ndarray:
             try:
                 prepared = preprocess(header, integers, leads, recording, preparation)
             except SignalError:
-                repairs.add(SKIPPED)
+                repairs.add(Repair(SKIPPED, (), 1))
                 raise
-            repairs.update(repair.kind for repair in prepared.repairs)
+            repairs.update(prepared.repairs)
             return prepared.signal
 
         return [Segment(partial(prepare, integers)) for integers in split_segments(header, recording)], repairs
@@ -145,13 +161,69 @@ class Bundle:
         """
         segments, repairs = self.prepare_segments(header, recording)
         members, covered = self.ensemble.predict_members(segments, encode_demographics(header.age, header.sex))
-        probabilities = members.mean(axis=0)
-        indices = self.ensemble.general.columns
-        self.repaired.update(repairs)
+        return self._make_prediction(members, covered, repairs)
+
+    def predict_recordings(self, records: Sequence[tuple[Header, np.ndarray]]) -> list[Prediction]:
+        """Predict recordings in batches of equal length, all of them in memory.
+
+        The probabilities are those of `predict_recording`, but for the last digits.
+
+        Args:
+            records: Header and stored integers (L, T) of each recording.
+
+        Raises:
+            SignalError: A recording cannot be used.
+        """
+        prepared = [self.prepare_segments(*record) for record in records]
+        inputs = _make_inputs(records, [segments for segments, _ in prepared])
+        predicted = predict_recordings(self.ensemble, inputs)
+        return [
+            self._make_prediction(members, covered, repairs)
+            for (members, covered), (_, repairs) in zip(predicted, prepared, strict=True)
+        ]
+
+    def embed_recordings(self, records: Sequence[tuple[Header, np.ndarray]]) -> np.ndarray:
+        """Return the features of recordings before the last layer of the networks.
+
+        These are the networks that predict by default; a gate is not asked. Features of several windows or segments
+        are pooled as probabilities are.
+
+        Args:
+            records: Header and stored integers (L, T) of each of n recordings, at least one.
+
+        Returns:
+            Features of the first network, then of the next: (n, n_features) float32.
+
+        Raises:
+            SignalError: A recording cannot be used.
+        """
+        prepared = [self.prepare_segments(*record) for record in records]
+        inputs = _make_inputs(records, [segments for segments, _ in prepared])
+        features = predict_in_batches(self.ensemble.feature_group, inputs)
+        for _, repairs in prepared:
+            self._count_repairs(repairs)
+        return features.swapaxes(0, 1).reshape(len(records), -1)
+
+    def _make_prediction(self, members: np.ndarray, covered: np.ndarray, repairs: set[Repair]) -> Prediction:
+        """Decide on a recording, and count its repairs.
+
+        Args:
+            members: Probabilities of each network, (M, K).
+            covered: Which of the general group's classes are predicted, (K,).
+            repairs: What was repaired.
+        """
+        probabilities, indices = members.mean(axis=0), self.ensemble.general.columns
+        self._count_repairs(repairs)
         covered = expand(covered, indices)
         thresholds = np.where(covered, self.rule.applied_thresholds, np.nan)
         outputs = self.rule.decide(probabilities, indices, members)
-        return Prediction(expand(probabilities, indices), outputs, thresholds, covered)
+        return Prediction(
+            expand(probabilities, indices), outputs, thresholds, covered, self.leads, tuple(sorted(repairs))
+        )
+
+    def _count_repairs(self, repairs: set[Repair]) -> None:
+        """Count a recording for each kind of its repairs."""
+        self.repaired.update({repair.kind for repair in repairs})
 
     def predict(self, header_text: str, recording: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Predict one recording as the Challenge's scripts expect.
@@ -169,6 +241,14 @@ class Bundle:
         name = next(iter(header_text.split(maxsplit=1)), "header")
         prediction = self.predict_recording(parse_header(header_text, name), recording)
         return list(CLASSES), prediction.outputs.astype(int), prediction.probabilities
+
+
+def _make_inputs(records: Sequence[tuple[Header, np.ndarray]], segments: Sequence[list[Segment]]) -> list[NetworkInput]:
+    """Return recordings as networks see them, by their records and their segments."""
+    return [
+        NetworkInput(parts, encode_demographics(header.age, header.sex))
+        for (header, _), parts in zip(records, segments, strict=True)
+    ]
 
 
 def save_bundle(bundle: Bundle, folder: str | Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import keras
@@ -62,6 +62,16 @@ def count_inputs(settings: AnyNetworkSettings, leads: Sequence[str]) -> int:
         leads: Leads that are read for it.
     """
     return len(input_leads(settings, leads))
+
+
+def build_feature_network(network: keras.Model) -> keras.Model:
+    """Return a network that shares all layers but the last, and returns its input.
+
+    Args:
+        network: A network of probabilities, whose last layer is fully connected.
+    """
+    inputs = network.inputs[0] if len(network.inputs) == 1 else tuple(network.inputs)
+    return keras.Model(inputs, network.layers[-1].input, name=f"{network.name}_features")
 
 
 def trace_prediction(network: keras.Model) -> None:
@@ -279,6 +289,15 @@ class Ensemble:
         """The groups by name, without those that are None."""
         groups = {"general": self.general, "special": self.special, "gate": self.gate}
         return {name: group for name, group in groups.items() if group}
+
+    @cached_property
+    def feature_group(self) -> Group:
+        """The general group, whose networks return the features before their last layer instead."""
+        members = self.general.members
+        return replace(
+            self.general,
+            members=tuple(replace(member, network=build_feature_network(member.network)) for member in members),
+        )
 
     @property
     def parameters(self) -> int:
