@@ -34,7 +34,7 @@ from ecg.systems.folds import STRATA, assign_folds
 from ecg.systems.method import train_system
 from ecg.systems.recipes import AS_LABELLED, CAI2021, Settings, SyntheticPretraining
 from ecg.systems.stage_runner import StageRunner
-from ecg.training.trainer import predict
+from ecg.training.trainer import predict_dataset
 
 HELD_OUT = 4  # one in four recordings
 SEED = 2021  # of the pretraining, which all splits share
@@ -114,7 +114,7 @@ def score_pretrained(network, settings, store, held_out, folder):
                                   settings.pretraining.kind, store.preparation)  # fmt: skip
     columns = class_indices(settings.classes)
     on_fresh, on_real = (
-        expand(predict(member, Dataset(part, records, lead_indices(network.leads)), "pretrained"), columns)
+        expand(predict_dataset(member, Dataset(part, records, lead_indices(network.leads)), "pretrained"), columns)
         for part, records in ((fresh, np.arange(len(fresh))), (store, held_out))
     )
     calibration = fit_calibration(fresh.labels, on_fresh, on_fresh > 0)

@@ -91,7 +91,7 @@ def predict(
         >>> prediction = predict(model, "data/E00001")
         >>> prediction.leads, len(prediction.by_class)
         (('I', 'II'), 22)
-        >>> millivolts = 0.1 * np.random.default_rng(0).normal(size=(5000, 2))
+        >>> millivolts = np.random.default_rng(0).normal(0, 0.1, (5000, 2))
         >>> prediction = predict(model, millivolts, leads=["I", "II"], frequency=500, age=60, sex="Female")
         >>> 0 < prediction.by_class["AF"] < 1
         True

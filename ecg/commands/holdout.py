@@ -24,7 +24,7 @@ from ecg.systems.method import TrainedSystem
 from ecg.systems.plan import planned_networks, pretraining_plans, stage_keys
 from ecg.systems.recipes import Settings
 from ecg.systems.stage_runner import Stores
-from ecg.training.trainer import PREDICTION_BATCH, predict
+from ecg.training.trainer import PREDICTION_BATCH, predict_dataset
 
 N_TIMED = 32  # maximum number of held-out recordings for which predictions are timed
 SKIPPED = "skipped"  # name of an array in a saved FoldResult
@@ -240,5 +240,5 @@ def predict_members(
                           window=member.view.window, demographics=uses_demographics(member.network),
                           all_leads=serves_all_lead_sets(member.settings))  # fmt: skip
         progress = f"{title}, network {number} of {len(group.members)}"
-        probabilities.append(predict(member.network, dataset, progress, size))
+        probabilities.append(predict_dataset(member.network, dataset, progress, size))
     return np.array(probabilities)

@@ -32,7 +32,7 @@ from ecg.systems.stage_tasks import train_by_tasks
 from ecg.training.arithmetic import check_arithmetic
 from ecg.training.checkpoint import Epoch, pack_arrays, pack_epochs, unpack_arrays, unpack_epochs
 from ecg.training.distribution import assign_weights, distribution_scope, local_scope, training_devices
-from ecg.training.trainer import PROGRESS, TrainingRun, predict, seeds, train_network, translate_out_of_memory
+from ecg.training.trainer import PROGRESS, TrainingRun, predict_dataset, seeds, train_network, translate_out_of_memory
 
 LOGGER = logging.getLogger("ecg")
 
@@ -292,13 +292,13 @@ class StageRunner:
                 assign_weights(network, trained.get_weights())
             classifier = prediction_part(stage, network)
             classifier.jit_compile = keras.backend.backend() == "jax"
-            predictions = [
-                predict(classifier, Dataset(store, stage.to_predict, lead_indices(leads), window=stage.view.window,
-                                            demographics=uses_demographics(classifier),
-                                            all_leads=serves_all_lead_sets(stage.network)),
-                        f"{stage.title}, predictions", stage.learning.batch)
+            datasets = [
+                Dataset(store, stage.to_predict, lead_indices(leads), window=stage.view.window,
+                        demographics=uses_demographics(classifier), all_leads=serves_all_lead_sets(stage.network))
                 for leads in stage.lead_sets or [stage.leads]
             ]  # fmt: skip
+            title, size = f"{stage.title}, predictions", stage.learning.batch
+            predictions = [predict_dataset(classifier, dataset, title, size) for dataset in datasets]
         return {
             "epochs": pack_epochs(epochs), "ended": np.array(ended),
             "probabilities": np.array(predictions) if stage.lead_sets else predictions[0],

@@ -280,7 +280,7 @@ def translate_out_of_memory(title: str) -> Iterator[None]:
                             f"--batch, needs less") from error  # fmt: skip
 
 
-def predict(network: keras.Model, dataset: Dataset, title: str, size: int = PREDICTION_BATCH) -> np.ndarray:
+def predict_dataset(network: keras.Model, dataset: Dataset, title: str, size: int = PREDICTION_BATCH) -> np.ndarray:
     """Predict whole recordings, each as the mean over its segments.
 
     Args:

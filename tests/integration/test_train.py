@@ -40,7 +40,7 @@ from ecg.systems.plan import split_validation
 from ecg.systems.recipes import RECIPES
 from ecg.systems.stage_runner import Outcome, StageRunner
 from ecg.training.settings import TrainingSettings
-from ecg.training.trainer import TrainingError, predict
+from ecg.training.trainer import TrainingError, predict_dataset
 
 ROOT = Path(__file__).parents[2]
 REPORTED = ("epochs", "scores", "thresholds", "relabelled", "masks", "disagreements", "classes")
@@ -141,7 +141,7 @@ def test_thresholds_and_scores_are_those_of_the_validation_set(trained):
     for count in settings.lead_sets:
         bundle = load_bundle(folder, LEAD_SETS[count])
         probabilities = expand(
-            predict(get_network(bundle), Dataset(store, validation, lead_indices(LEAD_SETS[count])), "checking")
+            predict_dataset(get_network(bundle), Dataset(store, validation, lead_indices(LEAD_SETS[count])), "checking")
         )
         search = search_thresholds(labels, probabilities, weights, settings.resamples, settings.seed)
         np.testing.assert_allclose(bundle.rule.thresholds, search.thresholds)
@@ -159,7 +159,7 @@ def test_training_and_prediction_agree(trained, headers):
     for leads in ((*reversed(LEADS),), ("II", "I")):
         model = team_code.load_model(folder, leads)
         expected = expand(
-            predict(get_network(model), Dataset(store, np.arange(9), lead_indices(model.leads)), "checking")
+            predict_dataset(get_network(model), Dataset(store, np.arange(9), lead_indices(model.leads)), "checking")
         )
         for record, name in enumerate(store.names[:9]):
             text, recording = paths[name].read_text(), read_record(paths[name])[1]

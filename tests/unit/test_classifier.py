@@ -242,9 +242,9 @@ def test_a_system_is_trained_for_the_classes_that_are_labelled():
     for name, settings in RECIPES.items():
         if set(settings.classes) <= set(ABBREVIATIONS):
             assert select_classes(settings, ABBREVIATIONS) is settings
-        some = select_classes(settings, ["AF", "NSR", "TAb"])
-        assert set(some.classes) == {"AF", "NSR", "TAb"} & set(settings.classes), name
-        assert not some.cleaning.rules and not some.cleaning.masks
+        selected = select_classes(settings, ["AF", "NSR", "TAb"])
+        assert set(selected.classes) == {"AF", "NSR", "TAb"} & set(settings.classes), name
+        assert not selected.cleaning.rules and not selected.cleaning.masks
     assert "STD" not in select_classes(RECIPES["xie2022"], ABBREVIATIONS).classes
     with pytest.raises(ValueError, match="classes: cai2021 predicts none of PRWP, BBB"):
         select_classes(RECIPES["cai2021"], ["PRWP", "BBB"])

@@ -24,8 +24,8 @@ def collect_examples():
     """The examples of the page and of each docstring."""
     finder, parser = doctest.DocTestFinder(exclude_empty=True), doctest.DocTestParser()
     page = FENCE.sub("", PAGE.read_text("utf-8"))
-    found = [test for module in (ecg.api, ecg.classifier) for test in finder.find(module) if test.examples]
-    return [*found, parser.get_doctest(page, {}, PAGE.name, str(PAGE), 0)]
+    examples = [test for module in (ecg.api, ecg.classifier) for test in finder.find(module) if test.examples]
+    return [*examples, parser.get_doctest(page, {}, PAGE.name, str(PAGE), 0)]
 
 
 EXAMPLES = collect_examples()

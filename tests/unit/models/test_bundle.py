@@ -31,7 +31,7 @@ from ecg.models.ensemble import Ensemble, Group, Member
 from ecg.models.resnets import AttentionSettings, LeadWeightedSettings, LiSettings, NetworkSettings
 from ecg.runtime.executors import ONE_PROCESS
 from ecg.systems.recipes import SYSTEMS
-from ecg.training.trainer import predict
+from ecg.training.trainer import predict_dataset
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,9 @@ def test_a_bundle_comes_back_as_it_was_saved(without, small_network, tmp_path):
 def test_a_prediction_is_that_of_the_store(model, store, headers):
     """What is written for a recording equals what training computed for it, and nothing else in the folder matters."""
     bundle = team_code.load_model(model, list(LEADS))
-    expected = expand(predict(get_network(bundle), Dataset(store, np.arange(len(store)), tuple(range(12))), "checking"))
+    expected = expand(
+        predict_dataset(get_network(bundle), Dataset(store, np.arange(len(store)), tuple(range(12))), "checking")
+    )
     paths = {path.stem: path for path in headers}
     for record, name in enumerate(store.names[:20]):
         codes, outputs, probabilities = team_code.run_model(bundle, text_of(paths[name]), read_record(paths[name])[1])

@@ -190,7 +190,7 @@ def test_recordings_of_a_store_are_predicted_by_the_group_that_the_gate_chooses(
         asked.append((network, examples.leads, examples.window, examples.demographics, examples.store.digest))
         return tables[network][examples.records]
 
-    monkeypatch.setattr("ecg.commands.holdout.predict", predicts)
+    monkeypatch.setattr("ecg.commands.holdout.predict_dataset", predicts)
     groups, slow_store = {}, replace(store, digest="at another frequency")
     for name, classes, count in (("general", CLASSES, 2), ("special", ("PVC", "NSR"), 2), ("gate", (), 1)):
         members = []

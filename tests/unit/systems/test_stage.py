@@ -17,7 +17,7 @@ from ecg.systems.stage import CHALLENGE, SAVED, Stage, build_network, make_membe
 from ecg.systems.stage_runner import StageRunner
 from ecg.training.losses import CreditLoss, FocalLoss
 from ecg.training.settings import TrainingSettings
-from ecg.training.trainer import TrainingError, predict, seeds
+from ecg.training.trainer import TrainingError, predict_dataset, seeds
 
 
 def fit_stage(stage, store, folder):
@@ -153,7 +153,7 @@ def test_a_network_trains_in_the_precision_of_the_settings_and_predicts_in_singl
 
     monkeypatch.setattr("ecg.systems.stage_runner.training_devices", lambda: devices)
     for function in (distribution_scope, trains, answers):
-        name = {"trains": "train_network", "answers": "predict"}.get(function.__name__, function.__name__)
+        name = {"trains": "train_network", "answers": "predict_dataset"}.get(function.__name__, function.__name__)
         monkeypatch.setattr(f"ecg.systems.stage_runner.{name}", function)
     stage = replace(stage, learning=TrainingSettings(precision=precision))
     outcome = fit_stage(stage, store, tmp_path)
@@ -216,7 +216,7 @@ def test_a_network_with_and_without_its_peak_outputs_gives_the_same_probabilitie
     assert (member.settings, member.view, member.leads) == (replace(LI, peaks=False), with_peaks.view, LEAD_SETS[2])
     examples = Dataset(store, with_peaks.to_predict, lead_indices(LEAD_SETS[2]), window=with_peaks.view.window)
     for network in (member.network, prediction_part(with_peaks, full_network)):
-        np.testing.assert_allclose(predict(network, examples, "checking"), pretrained.probabilities, atol=1e-6)
+        np.testing.assert_allclose(predict_dataset(network, examples, "checking"), pretrained.probabilities, atol=1e-6)
     signals = np.random.default_rng(0).normal(size=(4, 500, 2)).astype(np.float32)
     both = np.asarray(full_network(signals))
     np.testing.assert_allclose(both[:, :3], np.asarray(member.network(signals)), atol=1e-6)

@@ -39,8 +39,8 @@ from ecg.training.trainer import (
     TrainingError,
     TrainingRun,
     join_batches,
-    predict,
     predict_batches,
+    predict_dataset,
     seed_epoch,
     seeds,
     train_epoch,
@@ -327,13 +327,13 @@ def test_learns_and_keeps_the_best_weights(small_network):
     best = min(epochs, key=lambda epoch: epoch.validation_loss)
     assert best.best and best.validation_loss < 0.7 * epochs[0].validation_loss
     held = np.arange(36, 48)
-    probabilities = predict(network, Dataset(store, held, (0, 1)), "checking")
+    probabilities = predict_dataset(network, Dataset(store, held, (0, 1)), "checking")
     loss = float(FocalLoss()(store.labels[held].astype(np.float32), probabilities))
     assert loss == pytest.approx(best.validation_loss, rel=1e-5)
     signals = np.stack([shortest.signal(record, (0, 1)) for record in range(2)])
     answers = keras.ops.convert_to_numpy(network(signals, training=False))
     np.testing.assert_allclose(
-        predict(network, Dataset(shortest, np.arange(2), (0, 1)), "checking"), answers, atol=1e-6
+        predict_dataset(network, Dataset(shortest, np.arange(2), (0, 1)), "checking"), answers, atol=1e-6
     )
     assert len(lines) == len(epochs) + 1 and "trial, epoch 1: loss" in lines[0]
     assert lines[-1] == f"trial: {ended}, epoch {best.epoch} counts"
@@ -348,7 +348,7 @@ def test_the_epoch_of_the_highest_auprc_counts_if_that_is_the_criterion(one_shap
     best = epochs[int(np.argmax(areas))]
     assert best.best and lines[-1] == f"trial: {ended}, epoch {best.epoch} counts"
     assert ended == ("no higher AUPRC in 2 epochs" if len(epochs) < 6 else "all 6 epochs done")
-    probabilities = predict(network, Dataset(store, held, (0, 1)), "checking")
+    probabilities = predict_dataset(network, Dataset(store, held, (0, 1)), "checking")
     expected = [areas_by_loops(store.labels[held, k].tolist(), probabilities[:, k].tolist())[1] for k in range(2)]
     assert max(areas) == pytest.approx(np.mean(expected), rel=1e-6)
 
@@ -549,7 +549,7 @@ def test_predictions_come_in_the_order_of_the_records(small_network):
     store = beats_store(20)
     network = small_network.build(2, None, 2)
     records = np.array([7, 3, 19, 0, 11])
-    batched = predict(network, Dataset(store, records, (0, 1)), "checking")
+    batched = predict_dataset(network, Dataset(store, records, (0, 1)), "checking")
     for record, probabilities in zip(records, batched, strict=True):
         alone = network.predict_on_batch(store.signal(record, (0, 1))[np.newaxis])[0]
         np.testing.assert_allclose(probabilities, alone, atol=1e-6)
@@ -569,7 +569,7 @@ def test_as_many_are_predicted_at_once_as_are_trained_on_or_fewer(monkeypatch, a
             return np.zeros((len(signals), 2))
 
     monkeypatch.setattr("ecg.training.trainer.step_runner", Recorder)
-    predict(Network(), Dataset(store, np.arange(len(store)), (0, 1)), "checking", asked)
+    predict_dataset(Network(), Dataset(store, np.arange(len(store)), (0, 1)), "checking", asked)
     assert max(sizes) == most and sum(sizes) == len(store)
 
 
@@ -587,7 +587,7 @@ def in_pieces():
 def test_a_recording_in_segments_is_predicted_as_alone_by_their_mean(fill, in_pieces):
     network, store, records, *_ = in_pieces
     window = Window(300, fill, 40)
-    predicted = predict(network, Dataset(store, records, (0, 1), window=window), "checking", 4)
+    predicted = predict_dataset(network, Dataset(store, records, (0, 1), window=window), "checking", 4)
     assert predicted.shape == (17, 2)
     for record, probabilities in zip(records, predicted, strict=True):
         pieces = window.segments(store.signal(record, (0, 1)))
@@ -642,7 +642,7 @@ def test_the_loss_on_the_validation_set_is_that_of_all_segments_with_the_labels_
             label_losses = np.where(target > 0, -((1 - p) ** 2) * np.log(p), -0.1 * p**2 * np.log(1 - p))
             total, weight = total + (label_losses * mask).sum(), weight + mask.sum()
     assert loss == pytest.approx(total / weight, rel=1e-5)
-    np.testing.assert_allclose(probabilities, predict(network, examples, "checking", 4), atol=1e-6)
+    np.testing.assert_allclose(probabilities, predict_dataset(network, examples, "checking", 4), atol=1e-6)
     assert spent == [17]
 
 
@@ -652,7 +652,9 @@ def test_a_network_with_demographics_predicts_by_age_and_sex_of_each_recording(i
     network = LeadWeightedSettings(widths=(4,), squeeze_ratio=None).build(2, 300, 2)
     store = replace(store, demographics=np.random.default_rng(0).random((20, 5)).astype(np.float32))
     window = Window(300, ZEROS, 40)
-    predicted = predict(network, Dataset(store, records, (0, 1), window=window, demographics=True), "checking", 4)
+    predicted = predict_dataset(
+        network, Dataset(store, records, (0, 1), window=window, demographics=True), "checking", 4
+    )
     for record, probabilities in zip(records, predicted, strict=True):
         pieces = window.segments(store.signal(record, (0, 1)))
         demographics = np.repeat(store.demographics[[record]], len(pieces), axis=0)
