@@ -1,4 +1,4 @@
-"""A classifier of recordings for scikit-learn, trained as the published systems are."""
+"""A classifier for scikit-learn that trains the published systems."""
 
 import os
 from collections.abc import Sequence

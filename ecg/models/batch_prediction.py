@@ -49,7 +49,7 @@ def predict_recordings(ensemble: Ensemble, recordings: Sequence[NetworkInput]) -
     general, chosen = ensemble.general, choose_groups(ensemble, recordings)
     predicted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for group in ensemble.groups.values():
-        rows = [row for row, other in enumerate(chosen) if other is group]
+        rows = [row for row, row_group in enumerate(chosen) if row_group is group]
         if rows:
             outputs = predict_in_batches(group, [recordings[row] for row in rows])
             aligned = align_classes(outputs, group.columns, general.columns)

@@ -292,7 +292,7 @@ class Ensemble:
 
     @cached_property
     def feature_group(self) -> Group:
-        """The general group, whose networks return the features before their last layer instead."""
+        """The general group, with networks that return the input of their last layer."""
         members = self.general.members
         return replace(
             self.general,

@@ -154,8 +154,8 @@ def test_training_on_records_gives_the_weights_of_the_systems_own_training(
     for name in ("thresholds", "calibration"):
         np.testing.assert_array_equal(getattr(classifier.bundle_.rule, name), getattr(expected.results.rule(12), name))
     members = (bundle.general.members[0] for bundle in (classifier.bundle_.ensemble, expected.ensemble(LEADS)))
-    for weights, other in zip(*(member.network.get_weights() for member in members), strict=True):
-        np.testing.assert_array_equal(weights, other)
+    for weights, expected_weights in zip(*(member.network.get_weights() for member in members), strict=True):
+        np.testing.assert_array_equal(weights, expected_weights)
 
 
 @pytest.mark.slow
@@ -198,10 +198,10 @@ def test_a_copy_by_pickle_predicts_the_same(trained, signals, tmp_path):
     expected = trained.predict_proba(signals)
     before = set(vars(trained))
     copies = [pickle.loads(pickle.dumps(trained)), copy.deepcopy(trained)]
-    for other in copies:
-        np.testing.assert_array_equal(other.predict_proba(signals), expected)
-        np.testing.assert_array_equal(other.predict(signals), trained.predict(signals))
-        assert set(vars(other)) == before and other.get_params() == trained.get_params()
+    for copied in copies:
+        np.testing.assert_array_equal(copied.predict_proba(signals), expected)
+        np.testing.assert_array_equal(copied.predict(signals), trained.predict(signals))
+        assert set(vars(copied)) == before and copied.get_params() == trained.get_params()
     with pytest.raises(NotFittedError):
         clone(trained).predict(signals)
 

@@ -22,11 +22,13 @@ def test_a_store_of_records_has_the_signals_of_the_records_and_the_given_labels(
     labelled = label_recordings([*chosen[:-1], str(chosen[-1].with_suffix(""))])
     stores = build_labelled_stores(tmp_path, labelled, LEADS, [DEFAULT_PREPROCESSING, UNFILTERED])
     assert list(stores) == [DEFAULT_PREPROCESSING, UNFILTERED]
-    built, rows = stores[DEFAULT_PREPROCESSING], [store.names.tolist().index(path.stem) for path in chosen]
+    labelled_store, rows = stores[DEFAULT_PREPROCESSING], [store.names.tolist().index(path.stem) for path in chosen]
     for index, row in enumerate(rows):
-        np.testing.assert_array_equal(built.signal(index), store.signal(row))
-    np.testing.assert_array_equal(built.demographics, store.demographics[rows])
-    assert built.sources.tolist() == store.sources[rows].tolist() and len(set(built.names)) == len(rows)
+        np.testing.assert_array_equal(labelled_store.signal(index), store.signal(row))
+    np.testing.assert_array_equal(labelled_store.demographics, store.demographics[rows])
+    assert labelled_store.sources.tolist() == store.sources[rows].tolist() and len(set(labelled_store.names)) == len(
+        rows
+    )
     expected = np.array([item.labels for item in labelled])
     for fields in stores.values():
         np.testing.assert_array_equal(fields.labels, expected)
@@ -37,9 +39,9 @@ def test_a_store_of_records_has_the_signals_of_the_records_and_the_given_labels(
 def test_recordings_in_memory_have_no_source_and_the_other_leads_are_zero(headers, store, tmp_path):
     leads, row = LEAD_SETS[3], store.names.tolist().index(headers[4].stem)
     labelled = label_recordings([read_millivolts(headers[4], leads)] * 2)
-    built = build_labelled_stores(tmp_path, labelled, leads, [DEFAULT_PREPROCESSING])[DEFAULT_PREPROCESSING]
-    assert built.sources.tolist() == ["recording"] * 2
-    signal, columns = built.signal(1), list(lead_indices(leads))
+    labelled_store = build_labelled_stores(tmp_path, labelled, leads, [DEFAULT_PREPROCESSING])[DEFAULT_PREPROCESSING]
+    assert labelled_store.sources.tolist() == ["recording"] * 2
+    signal, columns = labelled_store.signal(1), list(lead_indices(leads))
     np.testing.assert_allclose(signal[:, columns], store.signal(row)[:, columns], atol=1.01e-3)
     assert not np.delete(signal, columns, axis=1).any()
 
