@@ -161,10 +161,10 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
             ValueError: X or y is invalid.
         """
         check_is_fitted(self)
-        labels, outputs = check_labels(y, self.classes_), self.predict(X)
+        labels, outputs = check_labels(y, self.classes_.tolist()), self.predict(X) > 0
         check_consistent_length(labels, outputs)
-        wide = (expand(array, self._columns).astype(bool) for array in (labels, outputs))
-        return challenge_score(*wide, self.bundle_.rule.weight_array)
+        labels, outputs = expand(labels, self._columns), expand(outputs, self._columns)
+        return challenge_score(labels, outputs, self.bundle_.rule.weight_array)
 
     @property
     def _columns(self) -> np.ndarray:

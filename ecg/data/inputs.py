@@ -149,7 +149,10 @@ def check_frequency(frequency: object, name: str) -> float:
     Raises:
         RecordError: It is no number within the limits of headers.
     """
-    if not isinstance(frequency, numbers.Real) or not LOWEST_FREQUENCY <= frequency <= HIGHEST_FREQUENCY:
-        expected = f"a sampling frequency from {LOWEST_FREQUENCY:g} to {HIGHEST_FREQUENCY:,.0f} Hz"
-        raise RecordError(f"{name}: expected {expected}, received {frequency!r}")
-    return float(frequency)
+    if (
+        isinstance(frequency, int | float | np.integer | np.floating)
+        and LOWEST_FREQUENCY <= float(frequency) <= HIGHEST_FREQUENCY
+    ):
+        return float(frequency)
+    expected = f"a sampling frequency from {LOWEST_FREQUENCY:g} to {HIGHEST_FREQUENCY:,.0f} Hz"
+    raise RecordError(f"{name}: expected {expected}, received {frequency!r}")
