@@ -16,7 +16,8 @@ import numpy as np
 
 from ecg.data.headers import RecordError, parse_header, read_header_text
 from ecg.data.leads import describe_missing_leads, find_lead_sets
-from ecg.data.records import find_records, hint_at_conversion, read_raw_signal
+from ecg.data.records import find_records, read_raw_signal
+from ecg.data.unread_files import hint_at_conversion
 from ecg.evaluation.outputs import save_outputs
 from ecg.runtime.console import describe_error, escape_unprintable, remove_record_name
 

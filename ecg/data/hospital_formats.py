@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,23 +13,22 @@ import numpy as np
 from ecg.data.headers import HIGHEST_FREQUENCY, LOWEST_FREQUENCY, MILLIVOLTS, RecordError
 from ecg.data.matlab import MOST_BYTES
 from ecg.data.record_writer import LeadScale
+from ecg.data.unread_files import name_format
 from ecg.runtime.console import abbreviated_list
 from ecg.runtime.files import check_file_size
 
 if TYPE_CHECKING:
     from ecgdatakit import ECGRecord, Lead
 
-CONVERT = "`python -m ecg convert` makes a WFDB record of it"
-SNIFFED_BYTES = 4096
-HOSPITAL_ENDINGS = (".dcm", ".xml", ".scp", ".edf", ".bdf", ".ecg")  # of names in lower case
 FINEST = 1e5  # integers per mV for samples that are no integers: steps of 0.01 uV
 LARGEST_BASELINE = 2**31 - 1
-# By what a file begins with or contains early, in lower case.
-XML_FORMATS = ((b"<annotatedecg", "HL7 aECG"), (b"<restingecgdata", "Philips XML"), (b"<restingecg", "GE MUSE XML"),
-               (b"<museinfo", "GE MUSE XML"))  # fmt: skip
 UNKNOWN = "not in a format that is known, or damaged"
+FAULT = -32768  # stored by ISHNE recorders if a lead has no value
 UNSCALED = "auto_scale=False"  # how a warning of ecgdatakit begins that is always given
 SEXES = {"m": "Male", "f": "Female"}
+# Where ecgdatakit keeps further names and numbers of the patient.
+IDENTITY_FIELDS = ("second_last_name", "middle_name", "patient_middle_name", "patient_name_phonetic", "mrn",
+                   "uniquepatientid")  # fmt: skip
 
 
 class HospitalFormatError(RecordError):
@@ -73,31 +73,6 @@ class HospitalRecording(NamedTuple):
     statements: tuple[str, ...]
     identity: tuple[str, ...]
     lost: tuple[str, ...]
-
-
-def name_format(path: Path) -> str | None:
-    """Return the name of a hospital's format by a file's first bytes, or None.
-
-    No other package is needed. Formats without a mark of their own are not recognised.
-
-    Args:
-        path: A regular file.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with open(path, "rb") as file:
-        head = file.read(SNIFFED_BYTES)
-    if head[128:132] == b"DICM":
-        return "DICOM"
-    if head[16:22] == b"SCPECG":
-        return "SCP-ECG"
-    if head[:8] == b"0       " and path.suffix.lower() in (".edf", ".bdf", ".rec"):
-        return "EDF"
-    if head[:8] in (b"ISHNE1.0", b"ANN  1.0"):
-        return "ISHNE"
-    text = head.replace(b"\0", b"").lower()
-    return next((name for mark, name in XML_FORMATS if mark in text), None)
 
 
 def import_reader() -> tuple[Any, type[Exception]]:
@@ -149,10 +124,26 @@ def read_hospital_file(path: Path) -> HospitalRecording:
         raise HospitalFormatError(path.name, f"damaged {kind}" if kind else UNKNOWN, str(error)) from None
     except Exception as error:  # a parser met what nobody expected
         raise HospitalFormatError(path.name, UNKNOWN, f"{type(error).__name__}: {error}") from error
+    check_complete(path.name, record)
     messages = [str(warning.message) for warning in caught]
     remarks = [message.replace(path.name, "the file") for message in messages if not message.startswith(UNSCALED)]
     recording = convert_record(path.name, record)
     return recording._replace(lost=(*recording.lost, *remarks))
+
+
+def check_complete(name: str, record: "ECGRecord") -> None:
+    """Check that an ISHNE file has as many samples as its header says.
+
+    ecgdatakit accepts any number. Recorders write the number of samples of a lead, or of all leads together.
+
+    Raises:
+        HospitalFormatError: It has fewer.
+    """
+    if record.source_format != "ishne_holter":
+        return
+    expected, received = (record.raw_metadata[field] for field in ("ecg_size", "samples_per_lead"))
+    if expected > received and expected != received * len(record.leads):
+        raise HospitalFormatError(name, f"damaged ISHNE: {received:,} samples of a lead, {expected:,} by its header")
 
 
 def convert_record(name: str, record: "ECGRecord") -> HospitalRecording:
@@ -170,9 +161,12 @@ def convert_record(name: str, record: "ECGRecord") -> HospitalRecording:
     if not LOWEST_FREQUENCY <= frequency <= HIGHEST_FREQUENCY:
         raise HospitalFormatError(name, f"sampling frequency {frequency} Hz, expected {LOWEST_FREQUENCY:g} to "
                                         f"{HIGHEST_FREQUENCY:g}")  # fmt: skip
+    if record.source_format == "ishne_holter":
+        leads = [replace(lead, samples=np.where(lead.samples == FAULT, np.nan, lead.samples)) for lead in leads]
     scales, integers = _encode_samples(leads)
     patient, lost = record.patient, [*lost, *_describe_lost(record)]
-    identity = (patient.last_name, patient.first_name, patient.patient_id)
+    identity = (patient.last_name, patient.first_name, patient.patient_id,
+                *(str(record.raw_metadata.get(field, "")) for field in IDENTITY_FIELDS))  # fmt: skip
     known_age = patient.age if patient.age is not None and patient.age >= 0 else None
     statements = [text for pair in record.interpretation.statements for text in pair if text.strip()]
     return HospitalRecording(record.file_format.name, frequency, scales, integers, known_age,

@@ -3,8 +3,8 @@
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import Header, Lead, RecordError, read_header
-from ecg.data.hospital_formats import CONVERT, HOSPITAL_ENDINGS, name_format
 from ecg.data.leads import LEADS
 from ecg.data.matlab import MOST_BYTES, NUMERIC, MatlabError, Matrix, iter_matrices
+from ecg.data.unread_files import CONVERT, find_hospital_files, find_unread_signals, hint_at_conversion
 from ecg.runtime.files import check_file_size, read_bytes, walk_files
 
 KEY = "val"  # the Challenge's name of the matrix
@@ -89,46 +89,9 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
             else:
                 excluded.append((f"{path}/", f"cannot be read: {error.strerror}"))
         excluded += second_headers
-        excluded += [(file, "no header names it") for file in _find_unread_signals(folder, files, headers)]
-        excluded += [(file, f"{kind}: {CONVERT}") for file, kind in _find_hospital_files(folder, files)]
+        excluded += [(file, "no header names it") for file in find_unread_signals(folder, files, headers)]
+        excluded += [(file, f"{kind}: {CONVERT}") for file, kind in find_hospital_files(folder, files)]
     return [Path(folder, file) for file in sorted(headers.values())]
-
-
-def _find_unread_signals(folder: str | os.PathLike, files: list[str], headers: dict[str, str]) -> list[str]:
-    """Find the .mat files that no header names.
-
-    A header may name another file than that of its own name. Headers that lack one are read for this, but only in
-    folders where a .mat file lacks a header.
-
-    Args:
-        folder: The data folder.
-        files: All files below it.
-        headers: The header of each recording, by its path without extension.
-
-    Returns:
-        The paths of the .mat files below the folder, in their order.
-    """
-    signals = {file[:-4]: file for file in files if file[-4:].lower() == ".mat"}
-    unread = [file for recording, file in signals.items() if recording not in headers]
-    folders = {file.rpartition("/")[0] for file in unread}
-    used = set()
-    for recording, header in headers.items():
-        parent = header.rpartition("/")[0]
-        if recording not in signals and parent in folders:
-            with suppress(RecordError):
-                leads = read_header(Path(folder, header)).leads
-                used |= {f"{parent}/{lead.file}".lstrip("/").casefold() for lead in leads}
-    return [file for file in unread if file.casefold() not in used]
-
-
-def _find_hospital_files(folder: str | os.PathLike, files: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each file in a hospital's format, and the name of the format."""
-    candidates = (file for file in files if file.rpartition("/")[2].lower().endswith(HOSPITAL_ENDINGS))
-    for file in candidates:
-        with suppress(OSError):
-            path = Path(folder, file)
-            if path.is_file() and (kind := name_format(path)):
-                yield file, kind
 
 
 def record_name(path: Path) -> str:
@@ -149,12 +112,6 @@ def require_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] |
         find_records(folder, unread)  # again, because the other files are only looked at if somebody asks for them
         raise FileNotFoundError(f"{folder}: no header (*.hea) in this folder or below it{hint_at_conversion(unread)}")
     return paths
-
-
-def hint_at_conversion(excluded: Iterable[tuple[str, str]]) -> str:
-    """Return the end of a message about missing records: a file that can be converted."""
-    convertible = next((pair for pair in excluded if pair[1].endswith(CONVERT)), None)
-    return "; {} is {}".format(*convertible) if convertible else ""
 
 
 def read_record(path: str | os.PathLike) -> tuple[Header, np.ndarray]:
@@ -414,7 +371,7 @@ def find_header(path: str | os.PathLike) -> Path:
         SignalError: The path is that of a file in a hospital's format.
     """
     path = Path(path)
-    for file, kind in _find_hospital_files(path.parent, [path.name]):
+    for file, kind in find_hospital_files(path.parent, [path.name]):
         raise SignalError(f"{file}: {kind}: {CONVERT}")
     name = path.stem if path.suffix.lower() in (HEADER, ".mat") else path.name
     # A record may itself be called NAME.mat. The header that was named is preferred.

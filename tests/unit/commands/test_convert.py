@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from ecg.commands.convert import PATIENTS, TABLE, convert
-from ecg.data.hospital_formats import HospitalFormatError, name_format, read_hospital_file
+from ecg.data.hospital_formats import HospitalFormatError, read_hospital_file
 from ecg.data.labels import code_of
 from ecg.data.records import SignalError, find_header, find_records, read_record, require_records
+from ecg.data.unread_files import name_format
 from ecg.runtime.executors import ONE_PROCESS
+from tests.device_files import FORMATS, HIDDEN, write_ishne
 from tests.hospital_files import FREQUENCY, LEADS, MILLIVOLTS, NAMES, STATEMENTS, WRITERS, aecg_xml, muse_xml
 
 
@@ -17,22 +19,25 @@ def read_rows(path):
         return list(csv.DictReader(file))
 
 
+ALL_FORMATS = (*WRITERS, *FORMATS)
+
+
 @pytest.fixture
 def hospital_file(tmp_path):
     """Write a file of a format, whose name is that of its patient."""
 
     def write(kind):
-        writer, ending, leads = WRITERS[kind]
+        writer, ending, leads = WRITERS[kind] if kind in WRITERS else FORMATS[kind][:3]
         path = tmp_path / f"{NAMES[0]}_{kind.replace(' ', '')}{ending}"
         return path, writer(path), leads
 
     return write
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", ALL_FORMATS)
 def test_a_record_has_the_millivolts_of_the_file(kind, hospital_file, tmp_path):
     path, step, leads = hospital_file(kind)
-    assert name_format(path) == kind
+    assert name_format(path) == kind.split(",")[0]
     assert convert([path], tmp_path / "out", executor=ONE_PROCESS)
     (header_path,) = find_records(tmp_path / "out")
     header, samples = read_record(header_path)
@@ -42,12 +47,41 @@ def test_a_record_has_the_millivolts_of_the_file(kind, hospital_file, tmp_path):
     # pyedflib cuts off digits, and zero lies between two of its integers.
     steps = 1.51 if kind == "EDF" else 0.51
     np.testing.assert_allclose((samples.T - baselines) / gains, expected, atol=steps * step)
-    assert header.sex == "Female"
-    if kind in ("DICOM", "GE MUSE XML"):
+    assert header.sex == (FORMATS[kind].sex if kind in FORMATS else "Female")
+    if kind in FORMATS:
+        assert header.age == FORMATS[kind].age or (FORMATS[kind].age is None and np.isnan(header.age))
+    if kind.startswith(("DICOM", "GE MUSE XML", "SCP-ECG", "Philips", "Mortara")):
         assert header.age == 63 and header.codes == (code_of("NSR"), code_of("IAVB"))
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+def test_a_fault_of_a_recorder_is_no_value(tmp_path):
+    step = write_ishne(tmp_path / "a.ecg", fault=True)
+    assert convert([tmp_path / "a.ecg"], tmp_path / "out", executor=ONE_PROCESS)
+    (header_path,) = find_records(tmp_path / "out")
+    header, samples = read_record(header_path)
+    assert (samples[1, :7] == np.iinfo(samples.dtype).min).all() and samples.dtype == np.int16
+    rest = (samples[1, 7:] - header.leads[1].baseline) / header.leads[1].gain
+    np.testing.assert_allclose(rest, MILLIVOLTS[7:, 1], atol=0.51 * step)
+
+
+@pytest.mark.parametrize("change", [None, 0, 2500, 30_000, 2000])
+def test_an_ishne_header_may_count_the_samples_of_a_lead_or_of_all(change, tmp_path):
+    write_ishne(tmp_path / "a.ecg")
+    if change is not None:
+        content = bytearray((tmp_path / "a.ecg").read_bytes())
+        content[14:18] = change.to_bytes(4, "little")
+        (tmp_path / "a.ecg").write_bytes(content)
+    assert read_hospital_file(tmp_path / "a.ecg").integers.shape == (2500, 12)
+
+
+def test_a_12_lead_recording_of_kardia_gives_a_clear_error(tmp_path):
+    (tmp_path / "a.json").write_text('{"recordedAt": "2024-01-02T03:04:05Z", "data12L": {}}')
+    with pytest.raises(HospitalFormatError, match="Kardia 12L recordings are not supported") as caught:
+        read_hospital_file(tmp_path / "a.json")
+    assert caught.value.reason == "damaged Kardia JSON"
+
+
+@pytest.mark.parametrize("kind", ALL_FORMATS)
 def test_no_name_of_a_patient_reaches_the_output_or_the_log(kind, hospital_file, tmp_path, caplog, capfd):
     path, _, _ = hospital_file(kind)
     broken = path.with_name(f"{NAMES[1]}_broken{path.suffix}")
@@ -58,7 +92,7 @@ def test_no_name_of_a_patient_reaches_the_output_or_the_log(kind, hospital_file,
     for file in (tmp_path / "out").iterdir():
         texts += [file.name, file.read_bytes().decode("latin-1")]
     for text in texts:
-        assert not any(name.casefold() in text.casefold() for name in NAMES)
+        assert not any(name.casefold() in text.casefold() for name in HIDDEN)
     first, second = read_rows(tmp_path / "out" / TABLE)
     assert first["file"] == "file 1" and first["reason"] == "" and second["file"] == "file 2"
 
@@ -130,8 +164,8 @@ def test_hostile_xml_is_refused(xml, doctype, entity, tmp_path):
         read_hospital_file(tmp_path / "a.xml")
 
 
-@pytest.mark.parametrize("kind", WRITERS)
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+@pytest.mark.parametrize("kind", ALL_FORMATS)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.999])
 def test_a_truncated_file_gives_one_clear_error(kind, share, hospital_file):
     path, _, _ = hospital_file(kind)
     content = path.read_bytes()
@@ -141,7 +175,7 @@ def test_a_truncated_file_gives_one_clear_error(kind, share, hospital_file):
         return
     with pytest.raises(HospitalFormatError) as caught:
         read_hospital_file(path)
-    assert "damaged" in caught.value.reason and NAMES[0] not in caught.value.reason
+    assert f"damaged {kind.split(',')[0]}" in caught.value.reason and NAMES[0] not in caught.value.reason
 
 
 def test_a_lead_with_values_between_integers_keeps_them(tmp_path):
@@ -174,14 +208,14 @@ def test_leads_that_differ_in_frequency_are_named():
         convert_record("x", ECGRecord(leads=[Lead("Resp", np.zeros(9), 500)]))
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", ALL_FORMATS)
 def test_a_file_that_is_met_elsewhere_is_named_with_the_command_that_converts_it(kind, hospital_file, tmp_path):
     path, _, _ = hospital_file(kind)
     folder = tmp_path / "data" / "below"
     folder.mkdir(parents=True)
     name = f"a{path.suffix.upper()}"
     path.rename(folder / name)
-    hint = f"{kind}: `python -m ecg convert` makes a WFDB record of it"
+    hint = f"{kind.split(',')[0]}: `python -m ecg convert` makes a WFDB record of it"
     with pytest.raises(FileNotFoundError, match=f"no header .*; below/{name} is {hint}"):
         require_records(tmp_path / "data")
     with pytest.raises(SignalError, match=f"{name}: {hint}"):
