@@ -2,10 +2,11 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,16 @@ from ecg.data.corrections import (
     load_corrections,
 )
 from ecg.data.labels import DISCARDED_SOURCES, source_of
-from ecg.data.patients import Patients, add_patients, count_patients, load_patients, number_patients, record_names
+from ecg.data.patients import (
+    Patients,
+    add_folds,
+    add_patients,
+    count_patients,
+    find_patients,
+    find_published_folds,
+    number_patients,
+    record_names,
+)
 from ecg.data.records import require_records
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store, add_corrections, build_stores, check_trainable
@@ -44,6 +54,20 @@ LOGGER = logging.getLogger("ecg")
 STAGES = "stages"  # folder in the report's, for stores and results
 # The source files in these folders are part of the cache key of a result.
 FOLD_SOURCES = ("data", "evaluation", "models", "training", "systems", "commands")
+
+
+class KnownFacts(NamedTuple):
+    """What is known of recordings besides their files.
+
+    Attributes:
+        patients: Their patients; None: each recording counts as a patient.
+        folds: Their published folds; empty if there are none.
+        corrections: Reviewers' verdicts on labels; None: there are none.
+    """
+
+    patients: Patients | None = None
+    folds: Mapping[str, int] = {}
+    corrections: Corrections | None = None
 
 
 def compare(
@@ -83,7 +107,8 @@ def compare(
     check_peaks_can_be_found(protocol.systems)
     paths = require_records(data)
     names = record_names(data, paths)
-    patients = load_patients(groups, names) if groups else None
+    patients = find_patients(groups, data, paths)
+    folds = {} if groups else find_published_folds(data, paths)
     votes = load_corrections(corrections, names) if corrections else None
     used = {name: source for name in names if (source := source_of(PurePosixPath(name).name)) not in DISCARDED_SOURCES}
     numbers = None if patients is None else number_patients(used, patients)
@@ -94,7 +119,7 @@ def compare(
         executor.check_shared(report / STAGES, paths[:1])
         start = start or partial(start_fold_job, executor=executor)
         try:
-            return run_comparison(data, report, protocol, start, executor, patients, votes)
+            return run_comparison(data, report, protocol, start, executor, KnownFacts(patients, folds, votes))
         finally:
             shutil.rmtree(report / STAGES / INPUTS, ignore_errors=True)
 
@@ -115,8 +140,7 @@ def run_comparison(
     protocol: Protocol,
     start: Callable[[FoldJob], StartedTask[object]],
     executor: Executor,
-    groups: Patients | None = None,
-    corrections: Corrections | None = None,
+    known: KnownFacts,
 ) -> Comparison:
     """Body of `compare`, run while the folder of stages is locked."""
     stages, runs = report / STAGES, [SystemRun(protocol.settings(system)) for system in protocol.systems]
@@ -130,7 +154,7 @@ def run_comparison(
     for run in runs:
         if run.settings.peaks:
             peaks |= load_all_wave_peaks(select_stores(stores, run.settings), stages, executor)
-    corrected = add_corrections(add_patients(stores, groups), corrections)
+    corrected = add_corrections(add_folds(add_patients(stores, known.patients), known.folds), known.corrections)
     shared, shared_peaks = intersect_stores(corrected, peaks)
     store = next(iter(shared.values()))
     if store.reviewed:
@@ -146,6 +170,7 @@ def run_comparison(
     if n_trainable:
         limit = f", {format_duration(3600 * hours)} for each system and fold" if hours else ""
         LOGGER.info(f"{pluralise(n_trainable, 'system')}, {pluralise(len(folds), 'fold')}{limit}")
+    votes = known.corrections
     patients = {key: grouped.patients for key, grouped in corrected.items() if grouped.patients is not None} or None
     plans: list[FoldPlan] = []
     for key, title, held_out in zip(protocol.keys, protocol.titles, folds, strict=True):
@@ -155,7 +180,7 @@ def run_comparison(
         for run in (run for run in runs if not run.failure):
             cache = result_cache(run.settings, fold, held_out, hours, select_stores(shared, run.settings), shared_peaks)
             jobs[run.settings.system] = FoldJob(data, stages.absolute(), digests, run.settings, held_out, hours,
-                                                networks, cache, patients, corrections, executor.jobs)  # fmt: skip
+                                                networks, cache, patients, votes, executor.jobs)  # fmt: skip
         plans.append(FoldPlan(title, fold, n_training, len(store) - len(held_out) - n_training, jobs))
     run_folds(plans, runs, start, executor)
     done = [run for run in runs if not run.failure]

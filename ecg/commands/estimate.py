@@ -19,6 +19,7 @@ from ecg.data.corrections import load_corrections
 from ecg.data.headers import RecordError, read_header
 from ecg.data.labels import DISCARDED_SOURCES, source_of
 from ecg.data.patients import load_patients, record_names
+from ecg.data.ptb_xl import DATABASE, find_database
 from ecg.data.records import require_records, resolve_case
 from ecg.data.store import Store, build_store, check_trainable, store_folder
 from ecg.data.wave_peaks import intersect_stores, load_wave_peaks, neurokit_version
@@ -273,11 +274,14 @@ def measure_synthesis(folder: Path, settings: Settings, executor: Executor) -> I
 def link_records(paths: Sequence[Path], folder: Path) -> None:
     """Link the files of records into a folder.
 
-    Each record gets a separate folder, because names may repeat.
+    Each record gets a separate folder, because names may repeat. The table of PTB-XL is linked, too.
     """
     for number, path in enumerate(paths):
         target = folder / f"{number:06}"
         target.mkdir(parents=True)
+        database = find_database(path)
+        if database is not None and not (folder / DATABASE).exists():
+            (folder / DATABASE).symlink_to(database)
         try:
             names = {path.with_suffix(".mat").name, *(lead.file for lead in read_header(path).leads)}
         except (RecordError, OSError):  # the store excludes it
@@ -299,7 +303,7 @@ def plan_costs(store: Store, settings: Settings, scale: float) -> tuple[list[Sta
         Stages of the final networks on the sample, and all stages with the scaled numbers of recordings.
     """
     targets = known_labels(store, settings)
-    splits = split_recordings(targets, settings)
+    splits = split_recordings(targets, replace(settings, validation_fold=None))
     settings = drop_untrainable_gate(settings, store.sources, splits)
     labelled = LabelledSet(store.sources, targets, np.ones(targets.shape, np.float32), splits)
     leads, costs, stages = len(settings.leads_of(12)), [], []

@@ -368,6 +368,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         folds="number of folds; a network is trained for each, and their mean predicts (default: that of the system)",
         splits="number of random splits, instead of folds; a network is trained for each, and their mean predicts "
         "(default: that of the system)",
+        validation_fold="published fold that validates, such as 9 of PTB-XL (default: a random split)",
         pretrain="number of synthetic recordings on which each network is trained first, 0 for none (default: that of "
         "the system)",
     )

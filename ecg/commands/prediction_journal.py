@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from ecg.data.headers import Header
+from ecg.data.ptb_xl import find_database
 from ecg.data.records import resolve_case
 from ecg.runtime.cache import fingerprint, source_hash
 from ecg.runtime.files import atomic_path, to_json
@@ -129,13 +130,15 @@ def fingerprint_model(model: Path) -> str:
 def record_state(path: Path, header: Header) -> str:
     """Return a hash of names, sizes and times of the files of a recording.
 
+    The table of PTB-XL, which has the ages, is one of them.
+
     Args:
         path: The header's path.
         header: Its content.
     """
     signals = (path.parent / name for name in dict.fromkeys(lead.file for lead in header.leads))
     files = [path, *map(resolve_case, (*signals, path.with_suffix(".mat")))]
-    states = [(file.name, *file_state(file)) for file in files]
+    states = [(file.name, *file_state(file)) for file in (*files, *filter(None, [find_database(path)]))]
     return hashlib.blake2b(to_json(states).encode(), digest_size=HASH_BYTES).hexdigest()
 
 

@@ -143,7 +143,7 @@ class Protocol:
         left_out = self.is_left_out(store.sources, store.patients)
         if self.leave_out:
             return [np.flatnonzero(left_out)]
-        folds = assign_folds(store.labels, self.folds, self.seed, store.patients)
+        folds = assign_folds(store.labels, self.folds, self.seed, store.patients, published=store.folds)
         return [np.flatnonzero(folds == fold) for fold in range(self.folds)]
 
     def untrainable_reason(self, system: Settings, store: Store, held_out: list[np.ndarray]) -> str:

@@ -88,7 +88,7 @@ def _changed_options(settings: Settings, usual: Settings) -> Iterator[list[str]]
     """
     values: dict[str, tuple[object, object]] = {
         name: (getattr(settings, name), getattr(usual, name))
-        for name in ("seed", "folds", "splits", "resamples", "hours", "decision", "fallback")
+        for name in ("seed", "folds", "splits", "validation_fold", "resamples", "hours", "decision", "fallback")
     }
     for name in ("epochs", "batch", "averaging", "precision"):
         values[name] = getattr(settings.training, name), getattr(usual.training, name)
@@ -101,7 +101,7 @@ def _changed_options(settings: Settings, usual: Settings) -> Iterator[list[str]]
         values["pretrain"], values["init"] = (0, 0), (settings.initial_model, None)
     for name, (value, usual_value) in values.items():
         if value != usual_value and value is not None:
-            yield [f"--{name}", str(value)]
+            yield [f"--{name.replace('_', '-')}", str(value)]
     if settings.lead_sets != usual.lead_sets:
         yield ["--leads", *map(str, settings.lead_sets)]
     if settings.augmentations != usual.augmentations:

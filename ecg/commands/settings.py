@@ -18,7 +18,6 @@ from ecg.systems.recipes import (
     Settings,
     SyntheticPretraining,
     resize_networks,
-    with_early_gains,
 )
 
 ALL_ABLATIONS = "ablations"  # stands for the default system and all its ablations
@@ -49,6 +48,12 @@ def find_system(name: str) -> Settings:
     return RECIPES[name.casefold()]
 
 
+def with_early_gains(settings: Settings) -> Settings:
+    """Return settings that correct the wrong gains of early-2020 headers."""
+    views = (replace(view, preparation=replace(view.preparation, early_gains=True)) for view in settings.views)
+    return replace(settings, views=tuple(views))
+
+
 def training_settings(arguments: argparse.Namespace) -> Settings:
     """Return the settings of a system, changed by the options of `add_settings`.
 
@@ -66,7 +71,8 @@ def training_settings(arguments: argparse.Namespace) -> Settings:
                                for name in ("epochs", "batch", "averaging", "precision")})  # fmt: skip
     names = ("seed", "resamples", "hours", "fallback", "source_masks", "keep_stages", "decision")
     # Folds replace a system's splits, and splits its folds.
-    parts = {"folds": arguments.folds, "splits": arguments.splits} if arguments.folds or arguments.splits else {}
+    parts = {name: getattr(arguments, name) for name in ("folds", "splits", "validation_fold")}
+    parts = parts if any(parts.values()) else {}
     changed = replace(
         settings,
         **parts,

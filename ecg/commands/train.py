@@ -14,7 +14,15 @@ import keras
 from ecg.commands.reproduction import describe_start
 from ecg.data.corrections import Corrections, describe_corrections, fingerprint_corrections, load_corrections
 from ecg.data.leads import LEAD_SETS
-from ecg.data.patients import Patients, add_patients, load_patients, number_patients, record_names
+from ecg.data.patients import (
+    Patients,
+    add_folds,
+    add_patients,
+    find_patients,
+    find_published_folds,
+    number_patients,
+    record_names,
+)
 from ecg.data.records import find_records
 from ecg.data.store import add_corrections, build_stores, check_trainable
 from ecg.data.wave_peaks import intersect_stores, load_all_wave_peaks, neurokit_version
@@ -47,7 +55,8 @@ FINISHED = "finished"
 OUTPUT_PATTERNS = ("*_leads.json", "*_leads*.weights.h5", MODEL_CARD, REPORT_FOLDER)
 # Names in messages of those manifest entries that are too long to show.
 UNSHOWN = {"records": "other recordings", "recordings": "other recordings", "patients": "other groups of recordings",
-           "weights": "other weights of the metric", "corrections": "other corrections of labels"}  # fmt: skip
+           "published_folds": "other published folds", "weights": "other weights of the metric",
+           "corrections": "other corrections of labels"}  # fmt: skip
 NOT_IN_FINGERPRINT = ("hours", "keep_stages")  # settings that may differ when a run is resumed
 
 
@@ -96,7 +105,9 @@ def train(
     paths = find_records(data)
     manifest["records"] = fingerprint([path.relative_to(data).as_posix() for path in paths])
     names = record_names(data, paths)
-    patients = load_patients(groups, names) if groups and names else None
+    patients = find_patients(groups, data, paths) if names else None
+    folds = find_published_folds(data, paths) if not groups else {}
+    manifest["published_folds"] = fingerprint(folds) if folds else None
     manifest["patients"] = None if patients is None else fingerprint(number_patients(names, patients))
     votes = load_corrections(corrections, names) if corrections and names else None
     manifest["corrections"] = fingerprint_corrections(votes)
@@ -104,7 +115,7 @@ def train(
     check_model_folder(model, manifest)
     with lock_folder(model / STAGES):
         executor.check_shared(model / STAGES, paths[:1])
-        inputs = TrainingInputs(data, patients, votes)
+        inputs = TrainingInputs(data, patients, votes, folds)
         return run_training(inputs, model, settings, manifest, runner_type, executor)
 
 
@@ -115,11 +126,13 @@ class TrainingInputs(NamedTuple):
         data: Data folder.
         patients: The patients of the recordings; None: each recording counts as a patient.
         corrections: Reviewers' verdicts on labels; None: there are none.
+        folds: Published folds of the recordings; empty if there are none.
     """
 
     data: Path
     patients: Patients | None = None
     corrections: Corrections | None = None
+    folds: Mapping[str, int] = {}
 
 
 def run_training(
@@ -147,7 +160,7 @@ def run_training(
         LOGGER.info(f"{model}: holds this training already; give an empty folder to train anew")
         return None
     peaks: Peaks = load_all_wave_peaks(stores, stages, executor) if settings.peaks else {}
-    stores = add_corrections(add_patients(stores, inputs.patients), inputs.corrections)
+    stores = add_corrections(add_folds(add_patients(stores, inputs.patients), inputs.folds), inputs.corrections)
     stores, peaks = intersect_stores(stores, peaks)
     if reviewed := next(iter(stores.values())).reviewed:
         LOGGER.info(describe_corrections(reviewed))

@@ -99,7 +99,7 @@ def add_compare_command(commands: Commands) -> None:
         from ecg.commands.protocol import Protocol
         from ecg.data.headers import RecordError
         from ecg.data.wave_peaks import NeuroKitMissing
-        from ecg.systems.recipes import SYSTEMS, with_early_gains
+        from ecg.systems.recipes import SYSTEMS
         from ecg.training.trainer import TrainingError
 
         with reported(ValueError):
@@ -109,7 +109,7 @@ def add_compare_command(commands: Commands) -> None:
                 settings.set_labelled_classes(system, arguments.omission, settings.adds_labels(system))
                 for system in systems
             )
-            systems = tuple(map(with_early_gains, systems)) if arguments.early_gains else systems
+            systems = tuple(map(settings.with_early_gains, systems)) if arguments.early_gains else systems
             names = ("folds", "leave_out", "hours", "width", "depth", "epochs", "batch", "precision", "seed")
             leads = arguments.leads and tuple(dict.fromkeys(arguments.leads))
             weights = settings.read_own_weights(arguments)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from ecg.data.labels import code_of
 from ecg.data.leads import standard_name
+from ecg.data.ptb_xl import format_comments
 from ecg.data.sex_words import parse_sex
 from ecg.runtime.files import read_bytes
 
@@ -326,10 +327,16 @@ def _field_error(fields: Sequence[tuple[str, str, str]], line: str, position: st
 def read_header_text(path: str | os.PathLike) -> str:
     """Read a header file as text; see `decode_header`.
 
+    A header of PTB-XL gets age, sex and diagnoses from the table of PTB-XL (`ecg.data.ptb_xl`).
+
     Raises:
-        HeaderError: It cannot be read, or is no text.
+        HeaderError: It cannot be read, or is no text, or the table cannot be read.
     """
-    return decode_header(read_bytes(path, MOST_BYTES, HeaderError), Path(path).name)
+    text = decode_header(read_bytes(path, MOST_BYTES, HeaderError), Path(path).name)
+    try:
+        return text + format_comments(Path(path), text)
+    except ValueError as error:
+        raise HeaderError(str(error)) from None
 
 
 def decode_header(content: bytes | bytearray, source: str = "header") -> str:

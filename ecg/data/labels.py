@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ecg.data.ptb_xl import RECORD_NAME, STATEMENT, SUPERCLASS
+
 
 class Diagnosis(NamedTuple):
     """A diagnosis.
@@ -98,11 +100,13 @@ def code_of(text: str) -> str:
 def code_status(code: str) -> str:
     """Return "scored", "unscored" or, if the Challenge does not know it, "unknown".
 
-    Ventricular ectopic beats count as scored, because they are merged into a scored class.
+    Ventricular ectopic beats count as scored, because they are merged into a scored class. The codes of statements and
+    superclasses of PTB-XL count as unscored.
     """
     if code in CLASS_OF_CODE:
         return "scored"
-    return "unscored" if code in unscored_diagnoses() else "unknown"
+    is_known = code in unscored_diagnoses() or code.startswith((STATEMENT, SUPERCLASS))
+    return "unscored" if is_known else "unknown"
 
 
 def find_diagnosis(code: str) -> Diagnosis:
@@ -216,6 +220,8 @@ def select_diagnoses(codes: Iterable[str]) -> list[str]:
 
 def source_of(name: str) -> str:
     """Return a recording's source database by its name, or the name's letters."""
+    if RECORD_NAME.fullmatch(name):
+        return SOURCE_OF_PREFIX["HR"]
     letters, digits = re.match(r"([A-Za-z]*)(\d*)", name).groups()  # type: ignore[union-attr]
     if letters == "JS" and digits:
         return CHAPMAN if int(digits[:18]) <= LAST_CHAPMAN else NINGBO

@@ -10,12 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ecg.data.headers import RecordError
+from ecg.data.ptb_xl import DATABASE, PatientFold, find_patient_fold
 from ecg.data.record_names import unescape_name
 from ecg.data.records import HEADER, record_name
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import Store
 from ecg.runtime.console import abbreviated_list, log_wrapped, pluralise
 from ecg.runtime.files import read_table
+
+LOGGER = logging.getLogger("ecg")
 
 COLUMNS = ("record", "patient")
 MOST_BYTES = 2**28
@@ -75,6 +78,54 @@ def load_patients(path: str | Path, names: Iterable[str]) -> dict[str, str]:
                    f"patient are not kept together")  # fmt: skip
         log_wrapped(warning, logging.WARNING)
     return patients
+
+
+def find_patients(groups: str | Path | None, data: Path, paths: Sequence[Path]) -> Patients | None:
+    """Return the patients that a table or PTB-XL names.
+
+    Args:
+        groups: A table, see `load_patients`; None: there is none.
+        data: Data folder.
+        paths: Paths of its headers.
+
+    Returns:
+        The patients of the listed recordings, by name; None if none is known.
+
+    Raises:
+        RecordError: A table cannot be used.
+    """
+    names = record_names(data, paths)
+    if groups:
+        return load_patients(groups, names)
+    patients = {name: group.patient for name, group in _find_published_groups(paths, names) if group.patient}
+    if not patients:
+        return None
+    LOGGER.info(f"{DATABASE}: {len(patients):,} recordings of {pluralise(len(set(patients.values())), 'patient')}")
+    return patients
+
+
+def find_published_folds(data: Path, paths: Sequence[Path]) -> dict[str, int]:
+    """Return the folds that PTB-XL publishes, by the name of the recording.
+
+    Args:
+        data: Data folder.
+        paths: Paths of its headers.
+
+    Raises:
+        RecordError: The table of PTB-XL cannot be used.
+    """
+    names = record_names(data, paths)
+    return {name: group.fold for name, group in _find_published_groups(paths, names) if group.fold}
+
+
+def _find_published_groups(paths: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[str, PatientFold]]:
+    """Yield the name of each recording of PTB-XL, and its patient and fold."""
+    try:
+        for path, name in zip(paths, names, strict=True):
+            if group := find_patient_fold(path):
+                yield name, group
+    except ValueError as error:
+        raise RecordError(str(error)) from None
 
 
 def read_patient_rows(path: str | Path) -> list[PatientRow]:
@@ -177,6 +228,16 @@ def add_patients(stores: Mapping[Preprocessing, Store], patients: Patients | Non
     if patients is None:
         return dict(stores)
     return {key: replace(store, patients=number_patients(store.names, patients)) for key, store in stores.items()}
+
+
+def add_folds(stores: Mapping[Preprocessing, Store], folds: Mapping[str, int]) -> dict[Preprocessing, Store]:
+    """Return stores with the published folds of their recordings, if these are known."""
+    if not folds:
+        return dict(stores)
+    return {
+        key: replace(store, folds=np.array([folds.get(name, 0) for name in store.names.tolist()]))
+        for key, store in stores.items()
+    }
 
 
 def count_patients(patients: np.ndarray) -> int:

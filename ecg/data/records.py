@@ -17,6 +17,7 @@ import numpy as np
 from ecg.data.headers import Header, Lead, RecordError, read_header
 from ecg.data.leads import LEADS
 from ecg.data.matlab import MOST_BYTES, NUMERIC, MatlabError, Matrix, iter_matrices
+from ecg.data.ptb_xl import select_resolution
 from ecg.data.unread_files import CONVERT, find_hospital_files, find_unread_signals, hint_at_conversion
 from ecg.runtime.files import check_file_size, read_bytes, walk_files
 
@@ -59,7 +60,7 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
     """Find the headers in a folder and nested below it.
 
     A header is a file named *.hea, in any case. Hidden files and folders are ignored. Links to folders are followed
-    (ecg.runtime.files).
+    (ecg.runtime.files). A recording of PTB-XL at 100 Hz is ignored if it is there at 500 Hz.
 
     Args:
         folder: The data folder.
@@ -81,6 +82,7 @@ def find_records(folder: str | os.PathLike, excluded: list[tuple[str, str]] | No
             first = headers.setdefault(file[: -len(HEADER)], file)
             if first is not file:
                 second_headers.append((file, f"the header of this recording is {first}"))
+    headers = select_resolution(headers)
     if excluded is not None:
         for error in errors:
             path = Path(error.filename).relative_to(folder).as_posix()

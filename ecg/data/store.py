@@ -53,6 +53,7 @@ class Store:
         preparation: How the signals were preprocessed.
         unknown_codes: Codes that the Challenge does not know, with their numbers of recordings.
         patients: Number of each recording's patient, (N,) int; None: each recording counts as a patient.
+        folds: Published fold of each recording, from 1, (N,) int; 0: none. None: no folds are published.
         reviewed: Reviewers' verdicts, which have replaced labels; None: there are none.
     """
 
@@ -74,6 +75,7 @@ class Store:
     preparation: Preprocessing = DEFAULT_PREPROCESSING
     unknown_codes: tuple[tuple[str, int], ...] = ()
     patients: np.ndarray | None = None
+    folds: np.ndarray | None = None
     reviewed: ReviewedLabels | None = None
 
     def __len__(self) -> int:
@@ -85,9 +87,10 @@ class Store:
         fields["microvolts"] = self.microvolts.subset(records)
         digest = fingerprint(self.digest, np.asarray(records))
         patients = None if self.patients is None else self.patients[records]
+        folds = None if self.folds is None else self.folds[records]
         reviewed = self.reviewed and self.reviewed.subset(records)
         return replace(self, **fields, excluded=(), repaired=(), unknown_codes=(), digest=digest, patients=patients,
-                       reviewed=reviewed)  # fmt: skip
+                       folds=folds, reviewed=reviewed)  # fmt: skip
 
     @property
     def verdicts(self) -> np.ndarray | None:

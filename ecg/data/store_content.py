@@ -13,6 +13,7 @@ import numpy as np
 from ecg.data.headers import RecordError
 from ecg.data.loading import IndexRow, LoadedRecording
 from ecg.data.preprocessing import Repair
+from ecg.data.ptb_xl import describe_database
 from ecg.data.resampling import Preprocessing
 from ecg.data.shards import HASH, Shard, StoredAt, encode_details, short_hash
 from ecg.runtime.cache import fingerprint, source_hash
@@ -67,10 +68,11 @@ def hash_recordings(data: Path | str, paths: Sequence[Path]) -> np.ndarray:
     hashes = np.zeros((len(paths), 2), HASH)
     for folder, records in members.items():
         states = _list_file_states(folder)
+        table = [state] if (state := describe_database(folder)) else []  # labels of PTB-XL are in a table
         of_folder = short_hash(*(state for stem in sorted(states) for state in states[stem]))
         for record in records:
             path = paths[record]
-            of_recording = short_hash(path.relative_to(data).as_posix(), *states.get(path.stem, ()))
+            of_recording = short_hash(path.relative_to(data).as_posix(), *states.get(path.stem, ()), *table)
             hashes[record] = of_recording, short_hash(of_recording, of_folder)
     return hashes
 

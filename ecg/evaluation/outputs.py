@@ -12,6 +12,7 @@ import numpy as np
 
 from ecg.data.corrections import correct_labels, load_corrections, match_corrections
 from ecg.data.headers import parse_codes
+from ecg.data.ptb_xl import format_comments, select_resolution
 from ecg.data.records import is_header, record_name
 from ecg.evaluation.metrics import (
     accuracy,
@@ -117,6 +118,8 @@ def find_files(label_directory: str | os.PathLike, output_directory: str | os.Pa
             raise error
         print(escape_unprintable(f"{error.filename}: {error.strerror}"), file=sys.stderr)
     names = [file for file in files if is_header(file.rpartition("/")[2])]
+    used = select_resolution({name[:-4]: name for name in names})
+    names = [name for name in names if name[:-4] in used]
     if not names:
         raise FileNotFoundError(f"{label_directory}: no label files, which are named *.hea, in this folder or below it")
     outputs: dict[str, str] = {}
@@ -171,6 +174,18 @@ def read_text(file: str) -> str:
     return data.decode("latin-1")
 
 
+def read_label_text(file: str) -> str:
+    """Read a label file, see `read_text`.
+
+    One of PTB-XL gets its labels from the table of PTB-XL.
+
+    Raises:
+        ValueError: That table cannot be read.
+    """
+    text = read_text(file)
+    return text + format_comments(Path(file), text)
+
+
 def load_labels(files: list[str], class_of_code: Mapping[str, int], n_classes: int) -> np.ndarray:
     """Return the classes that the Dx lines of label files name: (N, C) bool."""
 
@@ -179,7 +194,7 @@ def load_labels(files: list[str], class_of_code: Mapping[str, int], n_classes: i
         row[[class_of_code[code] for code in parse_codes(text) if code in class_of_code]] = True
         return row
 
-    return parse_unique(parse, (from_diagnoses(read_text(file)) for file in files))
+    return parse_unique(parse, (from_diagnoses(read_label_text(file)) for file in files))
 
 
 def from_diagnoses(text: str) -> str:

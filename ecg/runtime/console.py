@@ -260,7 +260,8 @@ def group_reasons(excluded: Iterable[tuple[str, str]]) -> list[tuple[str, list[s
     for path, reason in excluded:
         prefix, _, rest = reason.partition(": ")
         name = path.rpartition("/")[2]  # reasons name the file and not its folder
-        reason = re.sub(rf"\b{re.escape(name)}\b", "NAME", rest if rest and name in prefix else reason)
+        if name:  # a folder, whose path ends with a slash, is not named
+            reason = re.sub(rf"\b{re.escape(name)}\b", "NAME", rest if rest and name in prefix else reason)
         kinds.setdefault(VARYING.sub("...", reason), []).append((path, reason))
     groups = []
     for kind, members in kinds.items():

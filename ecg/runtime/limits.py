@@ -59,6 +59,7 @@ LIMITS = {
     "epochs": Limit(1, 100_000),
     "batch": Limit(1, 65_536),
     "folds": Limit(2, 1000),
+    "validation_fold": Limit(1, 1000),
     "splits": Limit(1, 1000),
     "resamples": Limit(0, 100_000),
     "averaging": Limit(0, 1, integer=False, exclude_maximum=True),

@@ -13,7 +13,12 @@ SIZE_WEIGHT = 2.0  # of the number of recordings, in comparison with the number 
 
 
 def assign_folds(
-    labels: np.ndarray, n_folds: int, seed: int, patients: np.ndarray | None = None, stratification: str = ITERATIVE
+    labels: np.ndarray,
+    n_folds: int,
+    seed: int,
+    patients: np.ndarray | None = None,
+    stratification: str = ITERATIVE,
+    published: np.ndarray | None = None,
 ) -> np.ndarray:
     """Split recordings into folds of equal size, stratified by their labels.
 
@@ -25,6 +30,8 @@ def assign_folds(
         patients: Number of each recording's patient, (N,). A fold keeps the recordings of a patient together. None:
             each recording counts as a patient.
         stratification: One of STRATIFICATIONS.
+        published: Folds that come with the recordings, (N,), from 1; 0: none. They are used if all recordings have one
+            and there are `n_folds` of them.
 
     Returns:
         The fold of each recording, (N,), from 0 to n_folds - 1. None is empty.
@@ -32,6 +39,8 @@ def assign_folds(
     Raises:
         ValueError: There are fewer than two folds, or fewer recordings or patients than folds.
     """
+    if published is not None and published.all() and len(np.unique(published)) == n_folds >= 2:
+        return np.unique(published, return_inverse=True)[1]
     labels = np.asarray(labels, bool)
     n_patients = len(labels) if patients is None else count_patients(patients)
     if not 2 <= n_folds <= n_patients:

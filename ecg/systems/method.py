@@ -107,7 +107,7 @@ def train_system(settings: Settings, runner: StageRunner, peaks: Peaks, data: st
         RecordError: Too few recordings have the system's classes.
     """
     store = runner.stores[settings.views[0].preparation]
-    splits = split_recordings(known_labels(store, settings), settings, store.patients)
+    splits = split_recordings(known_labels(store, settings), settings, store.patients, store.folds)
     training, validation = (np.unique(np.concatenate(parts)) for parts in zip(*splits, strict=True))
     settings = drop_untrainable_gate(settings, store.sources, splits)
     runner.costs, runner.groups = stage_costs(settings, len(splits[0][0])), stage_groups(settings)

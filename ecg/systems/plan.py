@@ -243,7 +243,7 @@ def find_usable(targets: np.ndarray, settings: Settings) -> np.ndarray:
 
 
 def split_recordings(
-    targets: np.ndarray, settings: Settings, patients: np.ndarray | None = None
+    targets: np.ndarray, settings: Settings, patients: np.ndarray | None = None, published: np.ndarray | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split recordings into training and validation sets.
 
@@ -252,12 +252,14 @@ def split_recordings(
         settings: Settings of the system. Only the recordings of `find_usable` are used.
         patients: Number of each recording's patient, (N,). A set keeps the recordings of a patient together. None:
             each recording counts as a patient.
+        published: Folds that come with the recordings, (N,), see `assign_folds`.
 
     Returns:
         Training and validation indices, one pair for each fold or split, or one pair if there are neither.
 
     Raises:
-        RecordError: Too few recordings can be used, or they are of too few patients.
+        RecordError: Too few recordings can be used, or they are of too few patients, or the fold that validates is
+            missing.
     """
     usable = find_usable(targets, settings)
     min_recordings = settings.folds or 2
@@ -271,8 +273,16 @@ def split_recordings(
         if (n_patients := count_patients(patients)) < min_recordings:
             counts = f"{len(usable):,} recordings are of {pluralise(n_patients, 'patient')}"
             raise RecordError(f"{counts}; training needs {min_recordings}, to keep the recordings of each together")
+    published = None if published is None else published[usable]
+    if settings.validation_fold:
+        is_validation = np.zeros(len(usable), bool) if published is None else published == settings.validation_fold
+        if not is_validation.any() or is_validation.all():
+            raise RecordError(f"published fold {settings.validation_fold} has {is_validation.sum():,} of "
+                              f"{len(usable):,} recordings; it cannot validate a training")  # fmt: skip
+        return [(usable[~is_validation], usable[is_validation])]
     if settings.folds:
-        folds = assign_folds(targets[usable] > 0, settings.folds, settings.seed, patients, settings.stratification)
+        folds = assign_folds(targets[usable] > 0, settings.folds, settings.seed, patients, settings.stratification,
+                             published)  # fmt: skip
         return [(usable[folds != fold], usable[folds == fold]) for fold in range(settings.folds)]
     if settings.splits:
         splits = [

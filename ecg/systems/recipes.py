@@ -128,6 +128,7 @@ class Settings:
         validation_share: Share of the validation set.
         folds: Number of folds instead of one split; each has its network.
         splits: Number of random stratified splits instead of one split; each has its network.
+        validation_fold: Published fold that validates, instead of a random split.
         stratification: How folds and random splits are stratified, one of `ecg.systems.folds.STRATIFICATIONS`.
         title: Title of a network's stage, with a gap for its leads.
         decision: How classes are chosen, one of `ecg.models.decision.DECISIONS`.
@@ -167,6 +168,7 @@ class Settings:
     validation_share: float = 0.2
     folds: int | None = None
     splits: int | None = None
+    validation_fold: int | None = None
     stratification: str = ITERATIVE
     title: str = "round 2, {}"
     decision: str = THRESHOLDS
@@ -182,9 +184,11 @@ class Settings:
     def __post_init__(self) -> None:
         self.decision_rule(np.zeros(len(ABBREVIATIONS))).check(self.classes)
         check_limits(seed=self.seed, hours=self.hours, folds=self.folds, splits=self.splits,
-                     resamples=self.resamples)  # fmt: skip
+                     resamples=self.resamples, validation_fold=self.validation_fold)  # fmt: skip
         if self.folds and self.splits:
             raise ValueError(f"{self.folds} folds and {self.splits} splits: expected only one of them")
+        if self.validation_fold and (self.folds or self.splits):
+            raise ValueError("validation_fold: not possible with folds or splits")
         check_names("loss", [self.loss], LOSSES)
         check_names("stratification", [self.stratification], STRATIFICATIONS)
         if LOSSES[self.loss].outputs_per_label > 1 and not getattr(self.network, "second_head", False):
@@ -360,12 +364,6 @@ def resize_networks(settings: Settings, sizes: dict[str, int]) -> Settings:
 
     gate = settings.gate and replace(settings.gate, network=resize(settings.gate.network))
     return replace(settings, network=resize(settings.network), gate=gate)
-
-
-def with_early_gains(settings: Settings) -> Settings:
-    """Return settings that correct the wrong gains of early-2020 headers."""
-    views = (replace(view, preparation=replace(view.preparation, early_gains=True)) for view in settings.views)
-    return replace(settings, views=tuple(views))
 
 
 def make_variants(settings: Settings, changes: dict[str, dict[str, Any]]) -> dict[str, Settings]:

@@ -104,7 +104,7 @@ def test_twenty_two_classes_are_trained_and_expand_puts_zeros_between():
     ("name", "source"),
     [("A0001", "CPSC"), ("Q3581", "CPSC-Extra"), ("I0074", "INCART"), ("S0549", "PTB"), ("HR21837", "PTB-XL"),
      ("E10344", "Georgia"), ("JS10646", "Chapman-Shaoxing"), ("JS10647", "Ningbo"), ("LUDB014", "LUDB"),
-     ("00003_hr", "unknown"), ("JS", "JS")],
+     ("00003_hr", "PTB-XL"), ("JS", "JS")],
 )  # fmt: skip
 def test_source_of(name, source):
     assert labels.source_of(name) == source

@@ -74,3 +74,8 @@ def test_lines_are_wrapped_and_can_be_written_to_any_stream():
 ])  # fmt: skip
 def test_a_line_that_begins_with_a_recording_does_not_name_it_twice(reason, expected):
     assert remove_record_name(reason, Path("data/p1/A1.HEA")) == expected
+
+
+def test_the_reason_of_a_folder_stays_as_it_is():
+    reason = "cannot be read: Permission denied"
+    assert group_reasons([("records/", reason), ("below/a/", reason)]) == [(reason, ["records/", "below/a/"])]
