@@ -148,7 +148,8 @@ def test_a_wheel_holds_the_modules_tables_and_texts_alone(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg").rglob("*.py")}
     texts = {"ecg/reports/page.html", "ecg/reports/comparison_notes.txt"}
     texts |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "ecg/web/static").iterdir()}
-    tables = {f"ecg/data/{name}.csv" for name in ("scored", "statements", "unscored")} | {"ecg/evaluation/weights.csv"}
+    tables = {f"ecg/data/{name}.csv" for name in ("ptb_xl", "scored", "statements", "unscored")}
+    tables |= {"ecg/evaluation/weights.csv"}
     assert names == modules | texts | tables | {"ecg/py.typed"}
 
 
