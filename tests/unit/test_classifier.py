@@ -219,7 +219,7 @@ def test_training_gets_the_settings_recordings_and_labels(untrained, signals, la
     classifier = ECGClassifier("li2021", ["AF", "NSR", "PRWP"], ["II", "I"], 500, 3, 16, 4)
     parameters = copy.deepcopy(classifier.get_params())
     classifier.fit(signals, labels)
-    assert classifier.get_params() == parameters
+    assert classifier.get_params() == parameters and vars(classifier).keys() - parameters == {"bundle_", "classes_"}
     ((settings, n_leads, labelled),) = untrained()
     assert n_leads == 2 and settings.lead_sets == (2,) and settings.seed == 4
     assert settings.leads_of(12) == settings.leads_of(2) == ("I", "II")
@@ -263,12 +263,16 @@ def test_scikit_learn_can_validate_search_and_join_it(untrained, signals, labels
     np.testing.assert_array_equal(joined.predict(signals), joined[-1].predict(first_half.transform(signals)))
 
 
-def test_inputs_are_not_changed(untrained, signals, labels, tmp_path):
+def test_inputs_and_the_trained_classifier_are_not_changed(untrained, signals, labels, tmp_path):
     stacked = np.array([signal[:1500] for signal in signals])
     np.save(tmp_path / "signals.npy", stacked)
     mapped = np.load(tmp_path / "signals.npy", mmap_mode="r")
     classifier = ECGClassifier(classes=CLASSES, leads=2, frequency=500).fit(mapped, labels)
+    before = dict(vars(classifier))
     np.testing.assert_array_equal(classifier.predict_proba(mapped), classifier.predict_proba(stacked))
+    classifier.score(mapped, labels)
+    assert vars(classifier).keys() == before.keys()
+    assert all(value is before[name] for name, value in vars(classifier).items())
     np.testing.assert_array_equal(np.load(tmp_path / "signals.npy"), stacked)
 
 
