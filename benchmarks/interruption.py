@@ -31,7 +31,7 @@ PATIENCE = 600  # s; a training of this size that takes longer hangs
 # small, so that a training is killed many times before it ends.
 CALLS = {
     "reading": ("ecg.data.shards", "read_shard", 1, 1),
-    "synthesizing": ("ecg.data.synthetic_store", "prepare_recording", 1, SYNTHETIC_RECORDS),
+    "synthesizing": ("ecg.data.memory_stores", "prepare_recording", 1, SYNTHETIC_RECORDS),
     "a training step": ("ecg.training.backend.StepRunner", "train", 1, 12),
     "a prediction": ("ecg.training.backend.StepRunner", "predict", 1, 12),
     "saving a stage or a checkpoint": ("numpy", "savez", 1, 3),

@@ -21,8 +21,8 @@ from ecg.data.augmentation import AUGMENTATIONS
 from ecg.data.batches import Dataset
 from ecg.data.labels import class_indices, expand
 from ecg.data.leads import LEAD_SETS, lead_indices
+from ecg.data.memory_stores import build_synthetic_store
 from ecg.data.store import build_stores, store_folder
-from ecg.data.synthetic_store import build_synthetic_store
 from ecg.evaluation.calibration import fit_calibration
 from ecg.evaluation.metrics import challenge_score, load_weights, nan_mean, roc_and_pr_areas
 from ecg.models.decision import EXPECTED_CREDIT

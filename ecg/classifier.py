@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ecg.api import predict
 from ecg.data.inputs import AnyRecording, Recording, resolve_leads
-from ecg.data.labelled_store import LabelledRecording, build_labelled_stores
 from ecg.data.labels import ABBREVIATIONS, class_indices, expand
 from ecg.data.leads import LEAD_SETS, describe_missing_leads, find_lead_set
+from ecg.data.memory_stores import LabelledRecording, build_labelled_stores
 from ecg.data.store import check_trainable
 from ecg.data.wave_peaks import load_all_wave_peaks
 from ecg.evaluation.metrics import challenge_score

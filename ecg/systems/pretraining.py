@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ecg.data.leads import LEAD_SETS
+from ecg.data.memory_stores import build_synthetic_store
 from ecg.data.store import store_folder
-from ecg.data.synthetic_store import build_synthetic_store
 from ecg.models.bundle import describe_bundle, load_bundle
 from ecg.models.config import ModelError
 from ecg.models.ensemble import input_leads

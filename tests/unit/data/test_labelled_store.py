@@ -4,8 +4,8 @@ from helpers import read_millivolts
 
 from ecg.data.headers import RecordError
 from ecg.data.inputs import Recording
-from ecg.data.labelled_store import LabelledRecording, build_labelled_stores
 from ecg.data.leads import LEAD_SETS, LEADS, lead_indices
+from ecg.data.memory_stores import LabelledRecording, build_labelled_stores
 from ecg.data.resampling import DEFAULT_PREPROCESSING, Preprocessing
 
 UNFILTERED = Preprocessing(500, None)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from ecg.data.memory_stores import build_synthetic_store
 from ecg.data.resampling import Preprocessing
 from ecg.data.store import build_store
 from ecg.data.synthetic import SyntheticSettings, synthesize
-from ecg.data.synthetic_store import build_synthetic_store
 from ecg.runtime.executors import ONE_PROCESS, LocalExecutor
 
 KNOWN_LABELS = {"cpsc_omits": False, "ningbo_flutter": False}

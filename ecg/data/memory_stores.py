@@ -1,4 +1,4 @@
-"""A store of recordings that programs pass together with their labels."""
+"""Stores of recordings without a data folder: synthetic ones, and those that programs pass."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg.data.headers import RecordError
+from ecg.data.headers import RecordError, parse_header
 from ecg.data.inputs import AnyRecording, open_recording
 from ecg.data.labels import ADDITIONAL_CLASSES
 from ecg.data.loading import LoadedRecording, prepare_recording
@@ -16,10 +16,56 @@ from ecg.data.resampling import Preprocessing
 from ecg.data.shards import HASH, short_hash
 from ecg.data.store import Store, store_folder, write_store
 from ecg.data.store_content import StoreContent
+from ecg.data.synthetic import SyntheticSettings, make_recording, plan_recordings
 from ecg.runtime.console import describe_error
-from ecg.runtime.executors import ONE_PROCESS
+from ecg.runtime.executors import ALL_CORES, ONE_PROCESS, Executor
+from ecg.runtime.files import to_json
 
 IN_MEMORY = "recording"  # name of each recording in memory; that of a record tells its source
+
+
+def build_synthetic_store(
+    folder: Path,
+    records: int,
+    seed: int,
+    settings: SyntheticSettings,
+    preparation: Preprocessing,
+    executor: Executor = ALL_CORES,
+) -> Store:
+    """Make recordings and store them preprocessed, or open the store of the same ones.
+
+    The signals and labels are those that `ecg.data.synthetic.synthesize` writes to files.
+
+    Args:
+        folder: Folder for the store.
+        records: Number of recordings.
+        seed: Seed of all random draws.
+        settings: What the recordings are like.
+        preparation: How the signals are preprocessed.
+        executor: Makes the recordings.
+
+    Raises:
+        RecordError: No recording can be used.
+    """
+    plan = list(enumerate(plan_recordings(records, seed, settings)))
+    basis = to_json([seed, settings])
+    hashes = np.array([short_hash(basis, to_json(item)) for item in plan], HASH)
+    load = partial(_make_training_recording, seed, settings, preparation)
+    content = StoreContent(load, plan, np.stack([hashes, hashes], axis=1), preparation)
+    return write_store(content, folder, executor, "synthesized")
+
+
+def _make_training_recording(
+    seed: int, settings: SyntheticSettings, preparation: Preprocessing, item: tuple[int, tuple[str, str]]
+) -> LoadedRecording:
+    """Make and preprocess a recording of a plan; faults raise no error."""
+    text, integers, facts = make_recording(seed, settings, item)
+    path = Path(f"{facts.name}.hea")
+    try:
+        header = parse_header(text, path.name)
+    except RecordError as error:
+        return LoadedRecording(path, reason=describe_error(error))
+    return prepare_recording(path, header, integers.T, preparation)._replace(header=None, integers=None)
 
 
 class LabelledRecording(NamedTuple):
