@@ -1,4 +1,4 @@
-"""Stores of recordings without a data folder: synthetic ones, and those that programs pass."""
+"""Stores of synthetic recordings, and of recordings that programs pass."""
 
 from collections.abc import Sequence
 from functools import partial
