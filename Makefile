@@ -5,7 +5,7 @@ help:
 	@echo "make demo            set up, create synthetic recordings, train, predict, score: about four minutes"
 	@echo "make test            set up, check style and types, run the tests"
 	@echo "make test-slow       the tests of more than a second, which train networks: about half an hour"
-	@echo "make test-web        the tests of the workbench's page in Chromium, which is installed if missing: two minutes"
+	@echo "make test-web        the tests in Chromium, which is installed if missing, and in Node: two minutes"
 	@echo "make challenge-test  train on recordings with every defect, and predict with the Challenge's scripts"
 	@echo "make docs            build the documentation into build/docs; a broken reference is an error"
 	@echo "make bench           how fast each part is, against the machine's limits"
@@ -70,13 +70,25 @@ docs: .venv/installed-dev
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow -n 2 $(SLOW)
 
-# The page in a browser. Debian's package needs no other download; elsewhere, install Chromium yourself.
+# The page in a browser. Debian's package needs no other download; elsewhere, install Chromium yourself. The examples in
+# JavaScript need onnxruntime-web, too. Without it their tests are skipped.
 test-web: .venv/installed-dev
+	@$(MAKE) --silent build/node/installed \
+		|| echo "make test-web skips the examples in JavaScript: npm, or what it fetches, is missing"
 	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null \
 		|| command -v google-chrome > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
 		&& apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; } \
 		|| { echo "make test-web needs the browser chromium or google-chrome: install one of them"; exit 1; }
 	$(BIN)/python -m pytest -m web tests/web
+
+# No script of a package runs.
+build/node/installed: docs/examples/package.json docs/examples/package-lock.json
+	@command -v npm > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+		&& apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends nodejs npm; }
+	mkdir -p build/node
+	cp $^ build/node
+	npm ci --prefix build/node --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 # BENCH="store step --data FOLDER" measures these figures only, and on recordings of your own.
 bench: .venv/installed

@@ -75,7 +75,7 @@ def test_requirements_hold_the_packages_direct_dependencies_within_their_ranges(
 
 def test_development_requirements_hold_all_extras_within_their_ranges():
     extras = PROJECT["optional-dependencies"]
-    used = ("distributed", "formats", "onnx", "peaks", "web", "dev", "docs")
+    used = ("distributed", "formats", "litert", "onnx", "peaks", "web", "dev", "docs")
     assert set(used) <= set(extras)
     requirements = [Requirement(line) for extra in used for line in extras[extra]]
     assert {requirement.name for requirement in requirements} == DEVELOPMENT.keys() - RUNTIME.keys()

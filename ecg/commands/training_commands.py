@@ -152,26 +152,26 @@ def add_evaluate_command(commands: Commands) -> None:
 
 
 def add_export_command(commands: Commands) -> None:
-    """Add the command that writes a model as an ONNX file."""
+    """Add the command that writes a model for programs without Keras."""
     parser = commands.add_parser(
-        "export", help="write a trained model as an ONNX file, which needs neither Keras nor this package",
-        epilog="Needs the packages of `pip install 'reduced-lead-ecg[onnx]'`. The file is kept only if it predicts "
-               "synthetic recordings as Keras does.",
+        "export", help="write a trained model as an ONNX or LiteRT file, which needs neither Keras nor this package",
+        epilog="Needs the packages of `pip install 'reduced-lead-ecg[onnx]'` or `[litert]`. The file is kept only if "
+               "it predicts synthetic recordings as Keras does.",
     )  # fmt: skip
     add_paths(parser, model="folder of a model")
     parser.add_argument("--leads", type=options.parse_lead_count, metavar="N", default=12,
                         help="number of leads of the model: 12, 6, 4, 3 or 2 (default: 12)")  # fmt: skip
-    parser.add_argument("--output", type=options.parse_path, metavar="FILE.onnx", default=Path("model.onnx"),
-                        help="the file (default: ./model.onnx)")  # fmt: skip
+    parser.add_argument("--output", type=options.parse_path, metavar="FILE", default=Path("model.onnx"),
+                        help="the file, whose ending decides: .onnx or .tflite (default: ./model.onnx)")  # fmt: skip
 
     def run(arguments: argparse.Namespace) -> None:
         start_keras()
         from ecg.models.bundle import load_bundle
         from ecg.models.config import ModelError
-        from ecg.models.onnx_export import OnnxMissing, export_bundle
-        from ecg.models.onnx_graph import ExportError
+        from ecg.models.export import PackageMissing, export_bundle
+        from ecg.models.translation import ExportError
 
-        with reported(ModelError, OnnxMissing, ExportError):
+        with reported(ModelError, PackageMissing, ExportError):
             bundle = load_bundle(arguments.model, LEAD_SETS[arguments.leads], fallback=False)
             report = export_bundle(bundle, arguments.output)
         print(console.escape_unprintable(

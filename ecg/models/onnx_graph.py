@@ -12,6 +12,14 @@ import keras
 import numpy as np
 
 from ecg.models import layers
+from ecg.models.translation import (
+    ExportError,
+    LayerCall,
+    fold_weights,
+    scale_and_shift,
+    to_double,
+    translate_network,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -19,10 +27,6 @@ if TYPE_CHECKING:
 OPSET = 18  # of the operators; the first in which all reductions take their axes as an input
 IR_VERSION = 10  # of the file, which onnxruntime reads from version 1.18 on
 PADDINGS = {"same": "SAME_UPPER", "valid": "VALID"}  # Keras' names and those of ONNX
-
-
-class ExportError(RuntimeError):
-    """A model cannot be written as an ONNX file; the message says why."""
 
 
 class Node(NamedTuple):
@@ -128,30 +132,6 @@ class OnnxGraph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
-class LayerCall(NamedTuple):
-    """A layer of a network, to be written.
-
-    Attributes:
-        layer: The Keras layer or operation.
-        inputs: Names of its inputs in the graph.
-        normalisation: Batch normalisation that is folded into its weights, or None.
-    """
-
-    layer: Any
-    inputs: tuple[str, ...]
-    normalisation: keras.layers.BatchNormalization | None = None
-
-    @property
-    def rank(self) -> int:
-        """Number of axes of the first input, with that of the batch."""
-        return len(keras.tree.flatten(self.layer.input)[0].shape)
-
-    @property
-    def time_axes(self) -> range:
-        """The axes after the channels, within the graph."""
-        return range(2, self.rank)
-
-
 def write_network(graph: OnnxGraph, network: keras.Model, inputs: Sequence[str]) -> str:
     """Write a network into a graph, and return the name of its first output.
 
@@ -165,67 +145,13 @@ def write_network(graph: OnnxGraph, network: keras.Model, inputs: Sequence[str])
     Raises:
         ExportError: A layer cannot be written.
     """
-    network = keras.Model(network.inputs, network.outputs[0])
-    names = dict(zip(map(id, network.inputs), inputs, strict=True))
-    folded = find_folded_normalisations(network)
-    for layer in network.operations:
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        kind, tensors = type(layer).__name__, keras.tree.flatten(layer.input)
-        write = WRITERS.get(kind)
-        if write is None or any(id(tensor) not in names for tensor in tensors):
-            raise ExportError(f"the layer {layer.name} is a {kind}, which cannot be written as ONNX operators")
-        if layer in folded.values():
-            names[id(layer.output)] = names[id(tensors[0])]
-        else:
-            call = LayerCall(layer, tuple(names[id(tensor)] for tensor in tensors), folded.get(id(layer.output)))
-            names[id(layer.output)] = write(graph, call)
-    return names[id(network.outputs[0])]
+    translators = {kind: partial(write, graph) for kind, write in WRITERS.items()}
+    return translate_network(network, inputs, translators, "ONNX operators")
 
 
-def find_folded_normalisations(network: keras.Model) -> dict[int, keras.layers.BatchNormalization]:
-    """Return the batch normalisations that only scale the weights before them.
-
-    These are the ones that alone take the output of a convolution or fully connected layer without activation.
-
-    Returns:
-        The normalisation by the id of the tensor that it takes.
-    """
-    takers: dict[int, list[Any]] = {}
-    linear = set()
-    for layer in network.operations:
-        for tensor in keras.tree.flatten(layer.input):
-            takers.setdefault(id(tensor), []).append(layer)
-        if type(layer).__name__ in WEIGHTED and layer.activation is keras.activations.linear:
-            linear.add(id(layer.output))
-    return {
-        tensor: layer
-        for tensor, (layer, *further_takers) in takers.items()
-        if tensor in linear and not further_takers and isinstance(layer, keras.layers.BatchNormalization)
-    }
-
-
-def scale_and_shift(normalisation: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
-    """Return factor and summand of a batch normalisation, (C,) float64 each."""
-    variance = _values(normalisation.moving_variance) + normalisation.epsilon
-    scale = (_values(normalisation.gamma) if normalisation.scale else 1.0) / np.sqrt(variance)
-    shift = -_values(normalisation.moving_mean) * scale
-    return scale, shift + _values(normalisation.beta) if normalisation.center else shift
-
-
-def _values(weights: Any) -> np.ndarray:
-    """Return weights as float64, so that products are rounded once."""
-    return keras.ops.convert_to_numpy(weights).astype(np.float64)
-
-
-def _weights_of(call: LayerCall) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return kernel and bias of a layer, with the batch normalisation folded in."""
-    kernel = _values(call.layer.kernel)
-    bias = _values(call.layer.bias) if call.layer.use_bias else None
-    if call.normalisation is not None:
-        scale, shift = scale_and_shift(call.normalisation)
-        kernel, bias = kernel * scale, shift if bias is None else bias * scale + shift
-    return kernel, bias
+def _time_axes(call: LayerCall) -> range:
+    """Return the axes after the channels, within the graph."""
+    return range(2, call.rank)
 
 
 def _padding(layer: Any) -> str:
@@ -271,14 +197,15 @@ def _write_activation(graph: OnnxGraph, call: LayerCall) -> str:
 
 def _write_convolution(graph: OnnxGraph, call: LayerCall) -> str:
     layer = call.layer
-    x = graph.convolve(call.inputs[0], *_weights_of(call), strides=list(layer.strides), auto_pad=_padding(layer),
+    kernel, bias = fold_weights(layer, call.normalisation)
+    x = graph.convolve(call.inputs[0], kernel, bias, strides=list(layer.strides), auto_pad=_padding(layer),
                        dilations=list(layer.dilation_rate), group=layer.groups)  # fmt: skip
     return _activate(graph, layer, x)
 
 
 def _write_dense(graph: OnnxGraph, call: LayerCall) -> str:
     """Write a fully connected layer; along time it is a convolution of one tap."""
-    kernel, bias = _weights_of(call)
+    kernel, bias = fold_weights(call.layer, call.normalisation)
     if call.rank == 2:
         bias = np.zeros(kernel.shape[1]) if bias is None else bias
         x = graph.apply("Gemm", call.inputs[0], graph.add_constant(kernel), graph.add_constant(bias))
@@ -303,7 +230,7 @@ def _write_pooling(operator: str, **attributes: Any) -> Callable[[OnnxGraph, Lay
 
 
 def _write_global_pooling(operator: str) -> Callable[[OnnxGraph, LayerCall], str]:
-    return lambda graph, call: graph.reduce(operator, call.inputs[0], call.time_axes, call.layer.keepdims)
+    return lambda graph, call: graph.reduce(operator, call.inputs[0], _time_axes(call), call.layer.keepdims)
 
 
 def _write_elementwise(operator: str) -> Callable[[OnnxGraph, LayerCall], str]:
@@ -328,7 +255,7 @@ def _write_permutation(graph: OnnxGraph, call: LayerCall) -> str:
 def _write_reshaping(graph: OnnxGraph, call: LayerCall) -> str:
     """Write a Reshape of what Keras has, with the channels last."""
     rank = 1 + len(call.layer.target_shape)
-    x = graph.apply("Transpose", call.inputs[0], perm=[0, *call.time_axes, 1])
+    x = graph.apply("Transpose", call.inputs[0], perm=[0, *_time_axes(call), 1])
     x = graph.reshape(x, (0, *call.layer.target_shape))
     return graph.apply("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)])
 
@@ -344,7 +271,7 @@ def _write_unit_range(graph: OnnxGraph, call: LayerCall) -> str:
 
 def _write_lead_presence(graph: OnnxGraph, call: LayerCall) -> str:
     """Write ecg.models.layers.LeadPresence."""
-    largest = graph.reduce("ReduceMax", graph.apply("Abs", call.inputs[0]), call.time_axes, keepdims=False)
+    largest = graph.reduce("ReduceMax", graph.apply("Abs", call.inputs[0]), _time_axes(call), keepdims=False)
     return graph.apply("Cast", graph.apply("Greater", largest, graph.add_constant(0.0)), to=1)  # 1: float32
 
 
@@ -354,8 +281,8 @@ def _write_attention(graph: OnnxGraph, call: LayerCall) -> str:
 
     def project(x: str, dense: Any) -> str:  # to (batch, heads, size of a head, samples)
         heads, size = dense.kernel.shape[1:]
-        bias = _values(dense.bias).ravel() if layer.use_bias else None
-        projected = graph.convolve(x, _values(dense.kernel).reshape(1, -1, heads * size), bias)
+        bias = to_double(dense.bias).ravel() if layer.use_bias else None
+        projected = graph.convolve(x, to_double(dense.kernel).reshape(1, -1, heads * size), bias)
         return graph.reshape(projected, (0, heads, size, -1))
 
     query, value = call.inputs[:2]
@@ -364,13 +291,12 @@ def _write_attention(graph: OnnxGraph, call: LayerCall) -> str:
     scores = graph.apply("MatMul", graph.apply("Transpose", scaled, perm=[0, 1, 3, 2]), project(key, layer.key_dense))
     weights = graph.apply("Transpose", graph.apply("Softmax", scores, axis=-1), perm=[0, 1, 3, 2])
     mixed = graph.apply("MatMul", project(value, layer.value_dense), weights)
-    kernel = _values(layer.output_dense.kernel)
+    kernel = to_double(layer.output_dense.kernel)
     kernel = kernel.reshape(1, -1, kernel.shape[-1])
-    bias = _values(layer.output_dense.bias) if layer.use_bias else None
+    bias = to_double(layer.output_dense.bias) if layer.use_bias else None
     return graph.convolve(graph.reshape(mixed, (0, kernel.shape[1], -1)), kernel, bias)
 
 
-WEIGHTED = ("Conv1D", "Conv2D", "Dense")  # layers that a batch normalisation is folded into
 # How layers and operations are written, by the names of their classes.
 WRITERS: dict[str, Callable[[OnnxGraph, LayerCall], str]] = {
     "Conv1D": _write_convolution,

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from ecg.web.sessions import SessionSigner
 from ecg.web.workbench import ReviewSettings, Workbench
 
 TESTS = Path(__file__).parents[1]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ORIGIN = "http://127.0.0.1:8000"
 METHODS = {"NSR": ("occlusion",)}
 COVERED = np.isin(ABBREVIATIONS, TRAINED_CLASSES)
@@ -132,3 +134,15 @@ def start_server(synthetic_recordings, tmp_path):
     yield start
     for process in processes:
         stop_server(process)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    with playwright.sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

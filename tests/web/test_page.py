@@ -29,7 +29,6 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 pytestmark = pytest.mark.web
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SERVER = Path(__file__).with_name("page_server.py")
 START_SECONDS = 60
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -179,17 +178,6 @@ def server(data, tmp_path_factory):
         yield server.start()
     finally:
         server.kill()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
