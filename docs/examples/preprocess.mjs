@@ -2,6 +2,7 @@ import { transform } from "./fourier.mjs";
 
 /** Return a lead in mV at `frequency` Hz, an integer, as the model takes it: resampled and filtered as in training. */
 export function preprocess(lead, frequency, model) {
+  if (!Number.isInteger(frequency)) throw new RangeError(`${frequency} Hz, expected an integer`);
   const { preprocessing: { rate }, filter_taps: taps, resolution, largest } = model;
   const greatestDivisor = (a, b) => (b ? greatestDivisor(b, a % b) : a);
   const [down, up] = [frequency, rate].map((value) => value / greatestDivisor(frequency, rate));

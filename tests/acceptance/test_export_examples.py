@@ -23,6 +23,7 @@ from export_helpers import (
 from ecg.data.labels import TRAINED_CLASSES
 from ecg.data.leads import LEAD_SETS
 from ecg.data.synthetic import SyntheticSettings, synthesize
+from ecg.evaluation.calibration import Calibration
 from ecg.models.decision import EXPECTED_CREDIT
 from ecg.models.ensemble import Ensemble, Group
 from ecg.models.export import export_bundle
@@ -66,7 +67,6 @@ def test_python_predicts_with_an_onnx_file_alone(n_leads, bundles, onnx_files, r
 @pytest.mark.slow
 @pytest.mark.parametrize("n_leads", [12, 2])
 def test_python_predicts_with_a_litert_file_alone(n_leads, bundles, records, tmp_path):
-    pytest.importorskip("ai_edge_litert")
     path = tmp_path / "model.tflite"
     export_bundle(bundles[n_leads], path)
     for record in records:
@@ -77,7 +77,8 @@ def test_the_readers_of_the_package_predict_long_recordings_and_other_rules(bund
     """Two networks, whose expected credit decides, see a recording of two segments."""
     (member,) = bundles[2].ensemble.general.members
     second = make_member(member.settings, LEAD_SETS[2], 1, len(TRAINED_CLASSES))
-    rule = replace(bundles[2].rule, decision=EXPECTED_CREDIT)
+    calibration = Calibration(8.0, tuple(np.linspace(-8, 3, 26).tolist()))
+    rule = replace(bundles[2].rule, decision=EXPECTED_CREDIT, calibration=calibration)
     bundle = replace(bundles[2], ensemble=Ensemble(Group(TRAINED_CLASSES, (member, second))), rule=rule)
     model, long = tmp_path / "model.onnx", write_longer(records[0], 150, tmp_path / "long")
     export_bundle(bundle, model)

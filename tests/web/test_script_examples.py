@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
-from export_helpers import EXAMPLES, check_prediction, make_exported_bundle, write_longer
+from export_helpers import EXAMPLES, SHALLOW, check_prediction, make_exported_bundle, write_longer
 
 from ecg.data.leads import LEADS
 from ecg.data.synthetic import SyntheticSettings, synthesize
@@ -71,7 +71,7 @@ def records(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundles():
-    return {n_leads: make_exported_bundle(n_leads) for n_leads in LEAD_COUNTS}
+    return {n_leads: make_exported_bundle(n_leads, SHALLOW) for n_leads in LEAD_COUNTS}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -18,15 +19,18 @@ from ecg.models.litert_graph import translate_for_litert
 from ecg.models.onnx_export import ONNX_PACKAGES
 from ecg.models.translation import ExportError
 
-TRANSLATED = ("cai2021", "cai2021-relu", "cai2021-no-se", "li2021", "zhao2022")
-WINDOWED = {"nejedly2021": "LeadPresence", "se_resnet_rhythm": "UnitRange", "xie2022-plain": "Reshape"}
+# Small networks with all layers that can be translated. The last one sees demographics.
+TRANSLATED = (SHALLOW, replace(SHALLOW, activation="relu", squeeze_ratio=None),
+              replace(EXPORTABLE["li2021"], stages=(1,)), replace(EXPORTABLE["zhao2022"], widths=(16, 32)))  # fmt: skip
+# Networks that cannot be translated, and the kind of the first layer for which that holds.
+WINDOWED = {"nejedly2021": "AveragePooling1D", "se_resnet_rhythm": "UnitRange", "xie2022-plain": "Permute"}
 SIZES = ((1, 2500), (1, 333), (1, 7), (3, 1001), (1, 1), (2, 512), (1, 2501))  # batch and samples, one after another
 
 
 @pytest.fixture(scope="module")
 def members():
-    """Networks of 2 leads with all layers that can be translated."""
-    return [make_member(EXPORTABLE[name], LEAD_SETS[2], seed) for seed, name in enumerate(TRANSLATED)]
+    """Networks of 2 leads."""
+    return [make_member(settings, LEAD_SETS[2], seed) for seed, settings in enumerate(TRANSLATED)]
 
 
 def predict_each(members, signals, demographics):
@@ -48,7 +52,7 @@ def test_the_translated_networks_predict_as_the_networks(members):
         np.testing.assert_allclose(predicted["network_probabilities"], expected, atol=1e-5)
         np.testing.assert_allclose(predicted["probabilities"], expected.mean(axis=1), atol=1e-5)
     normalisations = sum(count_layers(member.network, keras.layers.BatchNormalization) for member in members)
-    assert normalisations > 20 and count_layers(model, keras.layers.BatchNormalization) == 0
+    assert normalisations > 15 and count_layers(model, keras.layers.BatchNormalization) == 0
 
 
 def test_a_batch_normalisation_that_another_layer_passes_by_stays():
@@ -79,14 +83,15 @@ def test_another_backend_of_keras_is_refused(monkeypatch):
 
 
 def load_interpreter(path):
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(path))
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
     return interpreter
 
 
 @pytest.mark.slow
 def test_a_file_predicts_as_keras_at_any_length_and_batch(members, tmp_path):
-    pytest.importorskip("ai_edge_litert")
     path = tmp_path / "model.tflite"
     path.write_bytes(convert_to_litert(build_litert_model(members, 2)))
     predict = load_interpreter(path).get_signature_runner()
@@ -102,7 +107,6 @@ def test_a_file_predicts_as_keras_at_any_length_and_batch(members, tmp_path):
 @pytest.mark.slow
 def test_an_exported_file_is_complete(tmp_path):
     """It was compared with Keras, has LiteRT's own operators only, and its inputs can be resized as on a telephone."""
-    pytest.importorskip("ai_edge_litert")
     bundle, path = make_exported_bundle(2, SHALLOW, fallback="NSR"), tmp_path / "model.tflite"
     report = export_bundle(bundle, path)
     assert report.recordings == 6 and 0 < report.difference < 1e-5
@@ -130,7 +134,7 @@ def test_an_exported_file_is_complete(tmp_path):
 
 
 def test_demographics_are_an_input_where_a_network_sees_them(members):
-    for member in members:
+    for member in members[-2:]:
         model = build_litert_model([member], 2)
         assert sorted(model.input) == ["demographics"] * uses_demographics(member.network) + ["signal"]
     assert model.input["demographics"].shape == (None, N_DEMOGRAPHICS)
