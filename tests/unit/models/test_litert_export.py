@@ -14,8 +14,7 @@ from ecg.data.preprocessing import N_DEMOGRAPHICS
 from ecg.models.ensemble import uses_demographics
 from ecg.models.export import export_bundle
 from ecg.models.export_contract import describe_contract
-from ecg.models.litert_export import LITERT_PACKAGES, build_litert_model, convert_to_litert
-from ecg.models.litert_graph import translate_for_litert
+from ecg.models.litert_export import LITERT_PACKAGES, build_litert_model, convert_to_litert, translate_for_litert
 from ecg.models.onnx_export import ONNX_PACKAGES
 from ecg.models.translation import ExportError
 
