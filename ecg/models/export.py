@@ -1,4 +1,7 @@
-"""Write a trained model for programs without Keras, and compare the file with Keras before it is kept."""
+"""Write a trained model for programs without Keras.
+
+The file is compared with Keras before it is kept.
+"""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -43,8 +46,6 @@ class PackageMissing(RuntimeError):
 
 def export_bundle(bundle: Bundle, path: Path) -> ExportReport:
     """Write a model as a file of the format that its ending says.
-
-    The file is compared with Keras before it is kept.
 
     Args:
         bundle: The model.

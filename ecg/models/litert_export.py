@@ -49,7 +49,14 @@ def write_litert_file(bundle: Bundle, path: Path) -> None:
 
 
 def load_litert_file(path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """Return a function that predicts with a LiteRT file; see `ecg.models.export_contract.compare_with_keras`."""
+    """Return a function that predicts with a LiteRT file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What `ecg.models.export_contract.compare_with_keras` takes.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     with hide_standard_error():  # it reports its delegate

@@ -43,7 +43,14 @@ def write_onnx_file(bundle: Bundle, path: Path) -> None:
 
 
 def load_onnx_file(path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """Return a function that predicts with an ONNX file; see `ecg.models.export_contract.compare_with_keras`."""
+    """Return a function that predicts with an ONNX file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What `ecg.models.export_contract.compare_with_keras` takes.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
